@@ -1,0 +1,30 @@
+"""What a user sees of a failure: two lines and an exit code."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """The exit codes of every command but `monitor`, which has its own four."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    UNVERIFIED = 3
+    DAMAGED = 4
+    LOCKED = 5
+    CONFIRM = 6
+
+
+class RefnetError(Exception):
+    """A failure that is told to the user: what is wrong, what to do, and the code to end with.
+
+    Neither line may hold a secret: no password, no URL with one.
+    """
+
+    def __init__(self, message: str, hint: str, code: Exit = Exit.FAILED) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.code = code

@@ -1,0 +1,1 @@
+"""The citation network: its schema, and what fills it."""

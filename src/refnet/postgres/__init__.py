@@ -1,0 +1,1 @@
+"""Speaks to PostgreSQL and knows nothing of backups."""

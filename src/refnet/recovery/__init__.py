@@ -1,0 +1,1 @@
+"""Backup, proof, restore: what RefNet is for."""

@@ -1,0 +1,224 @@
+"""The words of a backup: source, artifact, manifest, evidence, and the names of their files.
+
+Names hold local time, manifests UTC. The manifest publishes an artifact; without it there is none.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+FORMAT = 1
+
+MANIFEST_SUFFIX = ".json"
+FILES_SUFFIX = ".files.json.gz"
+EVIDENCE_SUFFIX = ".evidence.jsonl"
+PARTIAL_SUFFIX = ".partial"
+HIDDEN_PREFIX = ".refnet-"
+
+
+class SourceName(StrEnum):
+    """What is protected, in the order in which one `refnet backup` takes it."""
+
+    DATABASE = "database"
+    CONFIG = "config"
+    OBSIDIAN = "obsidian"
+
+
+class Level(StrEnum):
+    """How far an artifact is proven; each level includes those before it."""
+
+    WRITTEN = "written"
+    INTACT = "intact"
+    RESTORED = "restored"
+    PROVEN = "proven"
+
+    @property
+    def rank(self) -> int:
+        return list(Level).index(self)
+
+
+class Outcome(StrEnum):
+    """What a check found. `could not verify` is never a pass and never a failure."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    UNVERIFIED = "could not verify"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The small JSON beside an artifact, written once.
+
+    `created` is the moment whose state the artifact holds (the snapshot), `size` its length in bytes,
+    `sha256` the hex digest of its bytes, `seconds` how long the making took. `details` belongs to the
+    source: for `database` server_version, system_identifier, database, tables, rows, raw_bytes; for files
+    files, raw_bytes, shares_bytes_with. `files_sha256` is the digest of the list of files, where there is one.
+    """
+
+    source: SourceName
+    name: str
+    created: datetime
+    size: int
+    sha256: str
+    seconds: float
+    partial: bool = False
+    files_sha256: str | None = None
+    unchecked: tuple[str, ...] = ()
+    details: dict[str, Any] = field(default_factory=dict)
+    made_by: str = ""
+    format: int = FORMAT
+
+    def to_json(self) -> str:
+        values = asdict(self)
+        values["created"] = utc(self.created)
+        return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Manifest:
+        """The manifest in `text`; ValueError says what is not one in it."""
+        try:
+            values = json.loads(text)
+            if values["format"] != FORMAT:
+                raise ValueError(
+                    f"format {values['format']} is not the format {FORMAT} that this RefNet reads"
+                )
+            values["source"] = SourceName(values["source"])
+            values["created"] = datetime.fromisoformat(values["created"])
+            values["unchecked"] = tuple(values.get("unchecked", ()))
+            manifest = cls(**values)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not a manifest: {error}") from error
+        if manifest.created.tzinfo is None:
+            raise ValueError("not a manifest: created carries no time zone")
+        if "/" in manifest.name or manifest.name in ("", ".", ".."):
+            raise ValueError("not a manifest: name is not a file name")
+        return manifest
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One line of `ARTIFACT.evidence.jsonl`: a check, what it reached, when, how long (s), with which server."""
+
+    at: datetime
+    level: Level
+    outcome: Outcome
+    seconds: float
+    server: str = ""
+    reasons: tuple[str, ...] = ()
+    drill: bool = False
+
+    def to_json(self) -> str:
+        return json.dumps({**asdict(self), "at": utc(self.at)}, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, line: str | bytes) -> Evidence:
+        """The evidence in `line`; ValueError where it is none (a line cut short by a crash)."""
+        try:
+            values = json.loads(line)
+            return cls(
+                at=datetime.fromisoformat(values["at"]),
+                level=Level(values["level"]),
+                outcome=Outcome(values["outcome"]),
+                seconds=float(values["seconds"]),
+                server=str(values.get("server", "")),
+                reasons=tuple(values.get("reasons", ())),
+                drill=bool(values.get("drill", False)),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not a line of evidence: {error}") from error
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An artifact in the catalog: its manifest and what later checks found."""
+
+    manifest: Manifest
+    evidence: tuple[Evidence, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name
+
+    @property
+    def source(self) -> SourceName:
+        return self.manifest.source
+
+    @property
+    def created(self) -> datetime:
+        return self.manifest.created
+
+    @property
+    def damaged(self) -> bool:
+        """Whether a check failed and none as deep has passed since."""
+        failed: Level | None = None
+        for line in self.evidence:
+            if line.outcome is Outcome.FAILED:
+                failed = line.level
+            elif line.outcome is Outcome.PASSED and failed and line.level.rank >= failed.rank:
+                failed = None
+        return failed is not None
+
+    @property
+    def level(self) -> Level:
+        """The deepest level that passed; publishing itself is `written`."""
+        passed = [line.level for line in self.evidence if line.outcome is Outcome.PASSED]
+        return max(passed, key=lambda level: level.rank, default=Level.WRITTEN)
+
+    @property
+    def proven(self) -> bool:
+        return self.level is Level.PROVEN and not self.damaged
+
+    @property
+    def proven_at(self) -> datetime | None:
+        """When the artifact was last proven (UTC)."""
+        proven = (e.at for e in self.evidence if e.outcome is Outcome.PASSED and e.level is Level.PROVEN)
+        return max(proven, default=None)
+
+    @property
+    def state(self) -> str:
+        """The one word that a display shows: `damaged`, or the level."""
+        return "damaged" if self.damaged else self.level.value
+
+
+def utc(moment: datetime) -> str:
+    """ISO 8601 in UTC, as manifests and evidence carry it."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def artifact_names(source: SourceName, local: datetime, *, partial: bool = False) -> list[str]:
+    """The names to try for an artifact of the local time `local`, best first; a taken one is never overwritten."""
+    day, clock = local.strftime("%Y%m%d"), local.strftime("%H%M%S")
+    if source is SourceName.DATABASE:
+        stem, end, first = "refnet", ".sql.gz", f"refnet_{day}_{clock}"
+        if partial:
+            first, end = f"{first}_tables", f".sql.gz{PARTIAL_SUFFIX}"
+        stems = [first]
+    else:
+        stem, end = ("config" if source is SourceName.CONFIG else "vault"), ".tar.gz"
+        stems = [f"{stem}_{day}", f"{stem}_{day}_{clock}"]
+    stems += [f"{stems[-1]}_{number}" for number in range(2, 100)]
+    return [f"{one}{end}" for one in stems]
+
+
+_NAME = re.compile(
+    r"(?P<stem>refnet|config|vault)_(?P<day>\d{8})(?:_(?P<clock>\d{6}))?(?P<tables>_tables)?(?:_\d+)?"
+    r"(?:\.sql\.gz|\.tar\.gz)(?:\.partial)?"
+)
+_STEMS = {"refnet": SourceName.DATABASE, "config": SourceName.CONFIG, "vault": SourceName.OBSIDIAN}
+
+
+def read_name(name: str) -> tuple[SourceName, datetime] | None:
+    """The source and the naive local time that an artifact's name says, or None where it is no such name."""
+    match = _NAME.fullmatch(name)
+    if not match:
+        return None
+    try:
+        moment = datetime.strptime(match["day"] + (match["clock"] or "000000"), "%Y%m%d%H%M%S")  # noqa: DTZ007
+    except ValueError:
+        return None
+    return _STEMS[match["stem"]], moment

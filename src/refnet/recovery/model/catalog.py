@@ -1,0 +1,59 @@
+"""What a store holds, and what of it a command means: the newest, one at a time, a set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+
+from refnet.errors import Exit, RefnetError
+from refnet.recovery.model.artifact import Entry, SourceName
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """The artifacts of a store, oldest first."""
+
+    entries: tuple[Entry, ...]
+
+    @classmethod
+    def of(cls, entries: Iterable[Entry]) -> Catalog:
+        return cls(tuple(sorted(entries, key=lambda e: (e.created, e.name))))
+
+    def of_source(self, source: SourceName) -> tuple[Entry, ...]:
+        return tuple(entry for entry in self.entries if entry.source is source)
+
+    def named(self, name: str) -> Entry | None:
+        return next((entry for entry in self.entries if entry.name == name), None)
+
+    def newest_whole(self, source: SourceName, at: datetime | None = None) -> Entry | None:
+        """The newest artifact of `source` at or before `at` that is neither partial nor damaged."""
+        whole = [
+            entry
+            for entry in self.of_source(source)
+            if not entry.manifest.partial and not entry.damaged and (at is None or entry.created <= at)
+        ]
+        return whole[-1] if whole else None
+
+    def set_at(self, at: datetime | None = None) -> Mapping[SourceName, Entry]:
+        """Each source's newest whole artifact at or before `at`: the set of that moment."""
+        found = {source: self.newest_whole(source, at) for source in SourceName}
+        return {source: entry for source, entry in found.items() if entry}
+
+
+def parse_time(text: str, zone: tzinfo | None) -> datetime:
+    """The TIME of a command line: an ISO date or date-time, in `zone` unless it carries one.
+
+    A date alone means the end of that day: what stood when it was over.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise RefnetError(
+            f"'{text}' is not a time",
+            "Give an ISO date or date-time: 2026-11-25, 2026-11-25T02:00 or 2026-11-25T02:00+09:00.",
+            Exit.USAGE,
+        ) from error
+    if len(text) <= len("2026-11-25"):
+        moment = moment.replace(hour=23, minute=59, second=59, microsecond=999_999)
+    return moment if moment.tzinfo else moment.replace(tzinfo=zone) if zone else moment.astimezone()

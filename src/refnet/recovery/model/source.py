@@ -1,0 +1,98 @@
+"""The first seam: what every source can do. The verbs know a source by this alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, BinaryIO, Protocol
+
+from refnet.recovery.model.artifact import Level, Manifest, Outcome, SourceName
+
+#: Called with what is being done, how much of it is done, and how much there is (None: not known), in bytes.
+Progress = Callable[[str, int, int | None], None]
+
+
+def silent(_step: str, _done: int, _total: int | None) -> None:
+    """Progress that nobody watches."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a source says of the artifact that it has just written.
+
+    `created`: the moment whose state it holds (aware). `files`: the list of files as JSON, not yet
+    compressed, or None. `unchecked`: what could not be protected or verified, a sentence each.
+    """
+
+    created: datetime
+    details: dict[str, Any]
+    files: bytes | None = None
+    unchecked: tuple[str, ...] = ()
+    partial: bool = False
+
+
+@dataclass(frozen=True)
+class Held:
+    """An artifact that can be read, in a store or at any path.
+
+    `open` gives a new seekable reader each time; `files` reads the list of files (JSON, inflated), where
+    there is one; `manifest` is None for a path that has none.
+    """
+
+    name: str
+    open: Callable[[], BinaryIO]
+    manifest: Manifest | None
+    files: Callable[[], bytes | None] = lambda: None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that a check looked at, what came of it, and why where it did not pass."""
+
+    what: str
+    outcome: Outcome
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What a check found: the level that it reached with everything passing, and each finding.
+
+    `level` None: not even `written`. `rows`: for display, a dict a table or a kind of file.
+    `seconds`: phase → seconds, in order.
+    """
+
+    wanted: Level
+    level: Level | None
+    findings: tuple[Finding, ...]
+    server: str = ""
+    seconds: dict[str, float] = field(default_factory=dict)
+    rows: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def outcome(self) -> Outcome:
+        outcomes = {finding.outcome for finding in self.findings}
+        if Outcome.FAILED in outcomes:
+            return Outcome.FAILED
+        reached = self.level is not None and self.level.rank >= self.wanted.rank
+        return Outcome.PASSED if reached else Outcome.UNVERIFIED
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        return tuple(f"{f.what}: {f.reason}" for f in self.findings if f.outcome is not Outcome.PASSED)
+
+
+class Source(Protocol):
+    """What is protected. Both calls raise RefnetError for what a user can cause."""
+
+    @property
+    def name(self) -> SourceName: ...
+
+    def dump(self, out: BinaryIO, progress: Progress = silent) -> Made:
+        """Write one artifact to `out` (append only) and say what it holds."""
+        ...
+
+    def prove(self, held: Held, level: Level, progress: Progress = silent) -> Proof:
+        """Check `held` up to `level`, beyond `written`, which the store checks; touch nothing live."""
+        ...

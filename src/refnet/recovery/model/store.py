@@ -1,0 +1,64 @@
+"""The second seam: what every store can do."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import BinaryIO, Protocol
+
+from refnet.recovery.model.artifact import Entry, Evidence, Manifest, SourceName
+from refnet.recovery.model.source import Held, Made
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """What a crashed run left: harmless, listed by name, cleaned by prune."""
+
+    source: SourceName
+    name: str
+    size: int
+    why: str
+
+
+class Draft(Protocol):
+    """An artifact that is being written, under a hidden name; gone unless it is published."""
+
+    @property
+    def out(self) -> BinaryIO: ...
+
+    def publish(self, made: Made, local: datetime, seconds: float) -> Manifest:
+        """Flush, fsync, read back and compare, rename, fsync the folder; then the list of files and the
+        manifest in the same way. `local` is the time for the name. RefnetError where the bytes read back differ.
+        """
+        ...
+
+
+class Store(Protocol):
+    """Where artifacts live. Deleting goes in the opposite order of publishing."""
+
+    def entries(self) -> tuple[Entry, ...]:
+        """Every published artifact with its evidence; an unreadable manifest is a leftover, not an entry."""
+        ...
+
+    def draft(self, source: SourceName) -> AbstractContextManager[Draft]: ...
+
+    def held(self, entry: Entry) -> Held: ...
+
+    def record(self, entry: Entry, evidence: Evidence) -> None:
+        """Append one line of evidence, and flush it to the disk."""
+        ...
+
+    def delete(self, entry: Entry) -> None: ...
+
+    def leftovers(self) -> tuple[Leftover, ...]: ...
+
+    def clean(self, leftover: Leftover) -> None: ...
+
+    def lock(self, source: SourceName) -> AbstractContextManager[None]:
+        """The one lock of a source, held by the kernel; RefnetError with Exit.LOCKED where another run holds it."""
+        ...
+
+    def free_bytes(self) -> int | None:
+        """Room for new artifacts, or None where it cannot be known."""
+        ...

@@ -1,0 +1,1 @@
+"""What is protected: the database, the configuration, the vault."""

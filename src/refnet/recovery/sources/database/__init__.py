@@ -1,0 +1,1 @@
+"""The database as a source: one plain .sql.gz, parallel both ways."""

@@ -1,0 +1,1 @@
+"""Settings made into live objects; the only place that assembles."""
