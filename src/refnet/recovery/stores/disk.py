@@ -1,0 +1,259 @@
+"""Files that are whole or not there: hidden while they are written, read back, placed, never overwriting.
+
+The order that makes a crash at any step harmless: hidden name → flush → fsync → read back and compare →
+place under the final name → fsync of the folder. A living writer holds a kernel lock on its hidden file, so
+that what a killed one left behind can be told from what is being written now.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import io
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from refnet.errors import Exit, RefnetError
+from refnet.recovery.model.artifact import HIDDEN_PREFIX
+
+#: Read and written at once, in bytes.
+CHUNK = 1 << 20
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_DENIED = {errno.EACCES, errno.EPERM}
+_AWAY = {errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.ENODEV, errno.ENXIO}
+#: What a file system answers that has no hard links.
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
+
+
+def explain(error: OSError, path: Path) -> RefnetError:
+    """The two lines for a failure of the operating system at `path`."""
+    if error.errno in _FULL:
+        return RefnetError(
+            f"no space is left in {path.parent} for {path.name}",
+            "Free some, then run it again; `refnet prune --plan` shows what may go. Nothing half-written was kept.",
+        )
+    if error.errno == errno.EROFS:
+        return RefnetError(
+            f"{path.parent} is read-only", "Mount it writable, or choose another folder (REFNET_BACKUP_DIR)."
+        )
+    if error.errno in _DENIED:
+        return RefnetError(
+            f"this user may not use {path}",
+            "Give the folder to this user (chown), or run as the user that owns it.",
+        )
+    if error.errno in _AWAY:
+        return RefnetError(f"{path} is not there", "Is the disk mounted? Is the path right?")
+    return RefnetError(
+        f"{path}: {error.strerror or error}", "The disk may be failing: look at the system's log."
+    )
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Tell what the operating system refuses at `path` as a RefnetError."""
+    try:
+        yield
+    except OSError as error:
+        raise explain(error, path) from error
+
+
+def make_folder(folder: Path) -> None:
+    """Make `folder` and what is missing above it, for this user alone."""
+    with explained(folder):
+        for missing in reversed([folder, *folder.parents]):
+            if not missing.exists():
+                missing.mkdir(mode=0o700, exist_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make names placed in `folder`, or removed from it, last."""
+    with explained(folder):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def digest(reader: IO[bytes]) -> tuple[str, int]:
+    """The SHA-256 of everything in `reader`, in hex, and its length in bytes."""
+    sha = hashlib.sha256()
+    size = 0
+    buffer = bytearray(CHUNK)
+    view = memoryview(buffer)
+    while count := reader.readinto(view):  # type: ignore[attr-defined]
+        sha.update(view[:count])
+        size += count
+    return sha.hexdigest(), size
+
+
+def open_cold(path: Path) -> IO[bytes]:
+    """A reader of `path` that asks the disk, not the page cache, where the system lets us."""
+    reader = path.open("rb", buffering=0)
+    if hasattr(os, "posix_fadvise"):
+        with suppress(OSError):
+            os.posix_fadvise(reader.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    return reader
+
+
+def alive(path: Path) -> bool:
+    """Whether a living process is still at work on the hidden file `path`."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return True  # it was placed or removed while we looked
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(handle)
+
+
+class HiddenFile(io.RawIOBase):
+    """A new file under a hidden name, digested while it is written; gone on exit unless it was placed.
+
+    Append only. Writes are gathered to `CHUNK` bytes. Errors of the operating system are RefnetErrors here,
+    so that whoever writes need not know that this is a disk.
+    """
+
+    def __init__(self, folder: Path, ending: str) -> None:
+        super().__init__()
+        self.path = folder / f"{HIDDEN_PREFIX}{secrets.token_hex(8)}{ending}"
+        self._sha = hashlib.sha256()
+        self._size = 0
+        self._gathered = bytearray()
+        self._placed = False
+        with explained(self.path):
+            self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+            with suppress(OSError):  # a file system without locks: a leftover there always looks alive
+                fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._placed:
+            remove(self.path)
+        os.close(self._handle)
+        self._gathered.clear()
+        self.close()
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._size
+
+    def write(self, data: bytes | bytearray | memoryview, /) -> int:  # type: ignore[override]
+        """Append all of `data`; the number of its bytes."""
+        count = len(data) if not isinstance(data, memoryview) else data.nbytes
+        self._size += count
+        if not self._gathered and count >= CHUNK:
+            self._append(data)
+        else:
+            self._gathered += data
+            if len(self._gathered) >= CHUNK:
+                self.flush()
+        return count
+
+    def flush(self) -> None:
+        if self._gathered:
+            gathered, self._gathered = self._gathered, bytearray()
+            self._append(gathered)
+
+    def _append(self, data: bytes | bytearray | memoryview) -> None:
+        self._sha.update(data)
+        view = memoryview(data).cast("B")
+        with explained(self.path):
+            while view:
+                view = view[os.write(self._handle, view) :]
+
+    def settle(self) -> tuple[str, int]:
+        """Flush, fsync, read back and compare: the digest (SHA-256, hex) and the size of what the disk holds.
+
+        RefnetError (damaged) where the disk gives back other bytes than were written.
+        """
+        self.flush()
+        with explained(self.path):
+            os.fsync(self._handle)
+            with open_cold(self.path) as reader:
+                read, size = digest(reader)
+        if (read, size) != (self._sha.hexdigest(), self._size):
+            raise RefnetError(
+                f"{self.path.parent} gives back other bytes than were written to it",
+                "The disk or its memory is failing: check both, and choose another folder. Nothing was kept.",
+                Exit.DAMAGED,
+            )
+        return read, size
+
+    def place(self, name: str) -> bool:
+        """Give the file its final `name` in the same folder; False where that name is taken."""
+        self._placed = place(self.path, self.path.with_name(name))
+        return self._placed
+
+
+def place(hidden: Path, final: Path) -> bool:
+    """Rename `hidden` to `final` without ever overwriting; False where that name is taken."""
+    try:
+        if share(hidden, final):
+            remove(hidden)
+        else:
+            _place_without_links(hidden, final)
+    except FileExistsError:
+        return False
+    return True
+
+
+def share(existing: Path, final: Path) -> bool:
+    """Make `final` a second name of `existing`'s bytes; False where the file system has no hard links.
+
+    FileExistsError where `final` is taken.
+    """
+    try:
+        os.link(existing, final, follow_symlinks=False)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise explain(error, final) from error
+        return False
+    return True
+
+
+def _place_without_links(hidden: Path, final: Path) -> None:
+    """Reserve the name as our own, then rename over the reservation; FileExistsError where it is taken."""
+    try:
+        os.close(os.open(final, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        hidden.replace(final)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise explain(error, final) from error
+
+
+def hide(path: Path) -> Path:
+    """Rename `path` to a hidden name in its folder, which ends as `path` does; that name."""
+    hidden = path.with_name(f"{HIDDEN_PREFIX}{secrets.token_hex(8)}{path.suffix}")
+    with explained(path):
+        path.rename(hidden)
+    return hidden
+
+
+def remove(path: Path) -> None:
+    """Remove the file `path`, if it is there."""
+    with explained(path):
+        path.unlink(missing_ok=True)

@@ -1,0 +1,233 @@
+"""The store on this machine: `database/`, `config/` and `obsidian/` under one folder.
+
+Publishing: the artifact is settled under a hidden name; a hidden manifest records the intent; then the artifact,
+its list of files and its manifest are placed, in this order, the folder synced after each. Deleting hides the
+manifest first and removes the rest after it. So at every moment an artifact is in the catalog whole or not at
+all, and what a crash leaves names itself (see shelf.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from isal import igzip
+
+from refnet.errors import Exit, RefnetError
+from refnet.recovery.model.artifact import (
+    EVIDENCE_SUFFIX,
+    FILES_SUFFIX,
+    MANIFEST_SUFFIX,
+    Entry,
+    Evidence,
+    Manifest,
+    SourceName,
+    artifact_names,
+)
+from refnet.recovery.model.source import Held, Made
+from refnet.recovery.model.store import Leftover
+from refnet.recovery.stores import disk, lock
+from refnet.recovery.stores.held import held_in, manifest_of
+from refnet.recovery.stores.shelf import Shelf, beside, taken
+
+
+class LocalStore:
+    """Artifacts in folders of this machine (0700), each file for this user alone (0600).
+
+    Args:
+        root: the backup folder; it and the folders of the sources are made when something is written.
+        flat: everything lies in `root` itself (`--to DIR`). Such a folder is the user's: it gets no lock, and
+            needs none, as nothing is pruned there and no name is ever taken twice.
+    """
+
+    def __init__(self, root: Path, *, flat: bool = False) -> None:
+        self.root = root
+        self.flat = flat
+
+    def folder(self, source: SourceName) -> Path:
+        """Where the artifacts of `source` lie."""
+        return self.root if self.flat else self.root / source
+
+    def path(self, entry: Entry) -> Path:
+        """The file of `entry`."""
+        return self.folder(entry.source) / entry.name
+
+    def entries(self) -> tuple[Entry, ...]:
+        return tuple(entry for shelf in self._shelves() for entry in shelf.entries())
+
+    def leftovers(self) -> tuple[Leftover, ...]:
+        return tuple(leftover for shelf in self._shelves() for leftover in shelf.leftovers())
+
+    def unlisted(self) -> tuple[Leftover, ...]:
+        return tuple(stranger for shelf in self._shelves() for stranger in shelf.unlisted())
+
+    def held(self, entry: Entry) -> Held:
+        return held_in(self.folder(entry.source), entry.name, entry.manifest)
+
+    def free_bytes(self) -> int | None:
+        nearest = next(folder for folder in (self.root, *self.root.parents) if folder.exists())
+        with suppress(OSError):
+            about = os.statvfs(nearest)
+            return about.f_bavail * about.f_frsize
+        return None
+
+    def lock(self, source: SourceName) -> AbstractContextManager[None]:
+        if self.flat:
+            return nullcontext()
+        disk.make_folder(self.folder(source))
+        return lock.locked(self.folder(source), source)
+
+    @contextmanager
+    def draft(self, source: SourceName) -> Iterator[LocalDraft]:
+        folder = self.folder(source)
+        disk.make_folder(folder)
+        with disk.HiddenFile(folder, ".part") as out:
+            yield LocalDraft(self, source, out)
+
+    def record(self, entry: Entry, evidence: Evidence) -> None:
+        path = self.folder(entry.source) / f"{entry.name}{EVIDENCE_SUFFIX}"
+        with disk.explained(path):
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+            try:
+                size = os.fstat(handle).st_size
+                cut = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
+                os.write(handle, (b"\n" if cut else b"") + evidence.to_json().encode())
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        disk.sync_folder(path.parent)
+
+    def delete(self, entry: Entry) -> None:
+        folder = self.folder(entry.source)
+        manifest, *others = beside(entry.name)
+        hidden = disk.hide(folder / manifest)
+        disk.sync_folder(folder)
+        for name in (*others, entry.name):
+            disk.remove(folder / name)
+        disk.sync_folder(folder)
+        disk.remove(hidden)
+        disk.sync_folder(folder)
+
+    def clean(self, leftover: Leftover) -> None:
+        disk.remove(self.folder(leftover.source) / leftover.name)
+        disk.sync_folder(self.folder(leftover.source))
+
+    def _shelves(self) -> Iterator[Shelf]:
+        if self.flat:
+            yield Shelf.read(self.root, None)
+        else:
+            yield from (Shelf.read(self.folder(source), source) for source in SourceName)
+
+
+class LocalDraft:
+    """An artifact that is being written in a LocalStore."""
+
+    def __init__(self, store: LocalStore, source: SourceName, out: disk.HiddenFile) -> None:
+        self._store = store
+        self._source = source
+        self._folder = store.folder(source)
+        self._out = out
+
+    @property
+    def out(self) -> BinaryIO:
+        return cast(BinaryIO, self._out)
+
+    def publish(self, made: Made, local: datetime, seconds: float) -> Manifest:
+        shared = self._shared(made)
+        sha256, size = (shared.sha256, shared.size) if shared else self._out.settle()
+        for name in artifact_names(self._source, local, partial=made.partial):
+            if taken(self._folder, name):
+                continue
+            manifest = Manifest(
+                source=self._source,
+                name=name,
+                created=made.created,
+                size=size,
+                sha256=sha256,
+                seconds=seconds,
+                partial=made.partial,
+                files_sha256=None if made.files is None else hashlib.sha256(made.files).hexdigest(),
+                unchecked=made.unchecked,
+                details=made.details,
+                made_by=f"refnet {version('refnet')}",
+            )
+            if self._place(manifest, shared, made.files):
+                return manifest
+        raise RefnetError(
+            f"every name for an artifact of {local:%Y-%m-%d %H:%M:%S} is taken in {self._folder}",
+            "Run it again in a second.",
+        )
+
+    def _place(self, manifest: Manifest, shared: Manifest | None, files: bytes | None) -> bool:
+        """Place all that is published; False where the artifact's name was taken meanwhile."""
+        with ExitStack() as hidden:
+            intent = self._settled(hidden, MANIFEST_SUFFIX, manifest.to_json().encode())
+            packed = None if files is None else igzip.compress(files, 1, mtime=0)
+            listed = None if packed is None else self._settled(hidden, ".part", packed)
+            try:
+                if not self._place_artifact(manifest.name, shared):
+                    return False
+                disk.sync_folder(self._folder)
+                if listed:
+                    self._place_beside(listed, f"{manifest.name}{FILES_SUFFIX}")
+                self._place_beside(intent, f"{manifest.name}{MANIFEST_SUFFIX}")
+            except BaseException:
+                self._withdraw(manifest.name)
+                raise
+        return True
+
+    def _place_artifact(self, name: str, shared: Manifest | None) -> bool:
+        if shared:
+            existing = self._folder / shared.name
+            with suppress(FileExistsError):
+                if disk.share(existing, self._folder / name):
+                    return True
+            with disk.explained(existing), existing.open("rb") as reader:
+                shutil.copyfileobj(reader, self._out, disk.CHUNK)
+            self._out.settle()
+        return self._out.place(name)
+
+    def _place_beside(self, file: disk.HiddenFile, name: str) -> None:
+        if not file.place(name):
+            raise RefnetError(
+                f"{name} appeared in {self._folder} while it was being published",
+                "Keep other programs out of that folder, then run this again.",
+            )
+        disk.sync_folder(self._folder)
+
+    def _settled(self, hidden: ExitStack, ending: str, data: bytes) -> disk.HiddenFile:
+        file = hidden.enter_context(disk.HiddenFile(self._folder, ending))
+        file.write(data)
+        file.settle()
+        return file
+
+    def _withdraw(self, name: str) -> None:
+        """Take back what was placed before a step failed; the manifest first, as in every deletion."""
+        for one in (*beside(name), name):
+            disk.remove(self._folder / one)
+
+    def _shared(self, made: Made) -> Manifest | None:
+        """The manifest of the artifact whose bytes the new one shares, once its bytes are found right.
+
+        RefnetError where they are not: the artifact that was to be shared is damaged.
+        """
+        name = made.details.get("shares_bytes_with")
+        if not name:
+            return None
+        manifest = manifest_of(self._folder / name)
+        with disk.explained(self._folder / name), disk.open_cold(self._folder / name) as reader:
+            found = disk.digest(reader)
+        if manifest is None or found != (manifest.sha256, manifest.size):
+            raise RefnetError(
+                f"{name}, whose bytes the new artifact was to share, is damaged",
+                f"Run `refnet verify {name}` to mark it; then run this again.",
+                Exit.DAMAGED,
+            )
+        return manifest

@@ -1,0 +1,52 @@
+"""The one lock of a source, held by the kernel: it ends with its process, so a killed run blocks nobody."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from refnet.errors import Exit, RefnetError
+from refnet.recovery.model.artifact import HIDDEN_PREFIX
+from refnet.recovery.stores.disk import explained
+
+LOCK_NAME = f"{HIDDEN_PREFIX}lock"
+
+
+@contextmanager
+def locked(folder: Path, what: str) -> Iterator[None]:
+    """Hold the lock of `folder`; RefnetError with Exit.LOCKED where another run holds it.
+
+    The file stays behind: removing it would let two runs lock two files of one name. It holds the process id.
+    """
+    path = folder / LOCK_NAME
+    with explained(path):
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise _refusal(error, handle, what, path) from error
+        with explained(path):
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _refusal(error: OSError, handle: int, what: str, path: Path) -> RefnetError:
+    if error.errno not in {errno.EWOULDBLOCK, errno.EACCES}:
+        return RefnetError(
+            f"{path.parent} cannot be locked: {error.strerror}",
+            "Choose a folder on a file system that has locks (REFNET_BACKUP_DIR).",
+        )
+    holder = os.pread(handle, 32, 0).decode("ascii", "replace").strip()
+    return RefnetError(
+        f"another run of RefNet is at work on {what} (process {holder or 'not known'})",
+        "Wait until it has ended, then run this again; a run that was killed holds no lock.",
+        Exit.LOCKED,
+    )

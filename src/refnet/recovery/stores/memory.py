@@ -1,0 +1,118 @@
+"""A store in memory, which keeps every promise of the seam but that of lasting: for tests and for trying out."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import BinaryIO
+
+from refnet.errors import Exit, RefnetError
+from refnet.recovery.model.artifact import Entry, Evidence, Manifest, SourceName, artifact_names
+from refnet.recovery.model.source import Held, Made
+from refnet.recovery.model.store import Leftover
+
+
+class MemoryStore:
+    """Artifacts as bytes by name; as many threads as there are may read it, one at a time may write a source.
+
+    `room`: how many bytes fit, or None. What a test wants found is put into `left` and `contents`.
+    """
+
+    def __init__(self, room: int | None = None) -> None:
+        self.room = room
+        self.contents: dict[str, bytes] = {}
+        self.files: dict[str, bytes] = {}
+        self.manifests: dict[str, Manifest] = {}
+        self.evidence: dict[str, list[Evidence]] = {}
+        self.left: list[Leftover] = []
+        self._locked: set[SourceName] = set()
+
+    def entries(self) -> tuple[Entry, ...]:
+        return tuple(Entry(m, tuple(self.evidence.get(name, ()))) for name, m in self.manifests.items())
+
+    @contextmanager
+    def draft(self, source: SourceName) -> Iterator[MemoryDraft]:
+        yield MemoryDraft(self, source)
+
+    def held(self, entry: Entry) -> Held:
+        name = entry.name
+
+        def open_it() -> BinaryIO:
+            if name not in self.contents:
+                raise RefnetError(f"{name} is not there", "See `refnet list`.")
+            return io.BytesIO(self.contents[name])
+
+        return Held(name, open_it, entry.manifest, lambda: self.files.get(name))
+
+    def record(self, entry: Entry, evidence: Evidence) -> None:
+        self.evidence.setdefault(entry.name, []).append(evidence)
+
+    def delete(self, entry: Entry) -> None:
+        for part in (self.manifests, self.evidence, self.files, self.contents):
+            part.pop(entry.name, None)
+
+    def leftovers(self) -> tuple[Leftover, ...]:
+        return tuple(self.left)
+
+    def clean(self, leftover: Leftover) -> None:
+        if leftover in self.left:
+            self.left.remove(leftover)
+
+    @contextmanager
+    def lock(self, source: SourceName) -> Iterator[None]:
+        if source in self._locked:
+            raise RefnetError(
+                f"another run of RefNet is at work on {source} (this process)",
+                "Wait until it has ended, then run this again.",
+                Exit.LOCKED,
+            )
+        self._locked.add(source)
+        try:
+            yield
+        finally:
+            self._locked.discard(source)
+
+    def free_bytes(self) -> int | None:
+        return None if self.room is None else self.room - sum(map(len, self.contents.values()))
+
+
+class MemoryDraft:
+    """An artifact that is being written in a MemoryStore."""
+
+    def __init__(self, store: MemoryStore, source: SourceName) -> None:
+        self.out: BinaryIO = io.BytesIO()
+        self._store = store
+        self._source = source
+
+    def publish(self, made: Made, local: datetime, seconds: float) -> Manifest:
+        store = self._store
+        shared = made.details.get("shares_bytes_with")
+        self.out.seek(0)
+        data = store.contents[shared] if shared else self.out.read()
+        free = store.free_bytes()
+        if free is not None and len(data) > free:
+            raise RefnetError("no space is left in memory", "Delete something, then run it again.")
+        names = artifact_names(self._source, local, partial=made.partial)
+        name = next((name for name in names if name not in store.contents), None)
+        if name is None:
+            raise RefnetError("every name of this second is taken", "Run it again in a second.")
+        manifest = Manifest(
+            source=self._source,
+            name=name,
+            created=made.created,
+            size=len(data),
+            sha256=hashlib.sha256(data).hexdigest(),
+            seconds=seconds,
+            partial=made.partial,
+            files_sha256=None if made.files is None else hashlib.sha256(made.files).hexdigest(),
+            unchecked=made.unchecked,
+            details=made.details,
+        )
+        store.contents[name] = data
+        if made.files is not None:
+            store.files[name] = made.files
+        store.manifests[name] = manifest
+        return manifest
