@@ -95,7 +95,7 @@ class Index:
     """Everything that a restore, a proof and a person want to know without reading the data.
 
     `database`: encoding, locale, owner, settings, privileges, comment, as `state.py` reads them. `roles`,
-    `tablespaces`, `extensions`: what the database needs. `sequences`: [schema, name, last_value, is_called].
+    `tablespaces`, `extensions`: what the database needs. `sequences`: [its quoted name, last_value, is_called].
     `large_objects`: [oid, bytes, digest]. `archive`: pg_dump's custom format of the schema alone.
     """
 
@@ -107,7 +107,7 @@ class Index:
     archive: bytes
     members: tuple[Member, ...] = ()
     tables: tuple[Table, ...] = ()
-    sequences: tuple[tuple[str, str, int, bool], ...] = ()
+    sequences: tuple[tuple[str, int, bool], ...] = ()
     large_objects: tuple[tuple[int, int, str], ...] = ()
     roles: tuple[dict[str, Any], ...] = ()
     tablespaces: tuple[str, ...] = ()

@@ -1,0 +1,40 @@
+"""SQL names as text and as bytes: a database's encoding may be one that Python cannot decode strictly."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_IDENT = rb'"(?:[^"]|"")+"|[A-Za-z_\x80-\xff][\w$\x80-\xff]*'
+#: `COPY schema.table (columns) FROM stdin;` as pg_dump writes it; a quoted name can hold anything, newlines too.
+COPY = re.compile(
+    rb"COPY (?P<schema>" + _IDENT + rb")\.(?P<name>" + _IDENT + rb") "
+    rb"(?:\((?P<columns>(?:" + _IDENT + rb")(?:, (?:" + _IDENT + rb"))*)?\))? ?FROM stdin;\n"
+)
+_ONE = re.compile(_IDENT)
+
+
+@dataclass(frozen=True)
+class Codec:
+    """Between a database's bytes and text; what cannot be decoded survives as surrogates."""
+
+    name: str = "utf-8"
+
+    def decode(self, value: bytes | str) -> str:
+        return value if isinstance(value, str) else value.decode(self.name, "surrogateescape")
+
+    def encode(self, value: str) -> bytes:
+        return value.encode(self.name, "surrogateescape")
+
+    def quoted(self, *parts: str) -> bytes:
+        """The quoted, qualified name of `parts`, as bytes for SQL."""
+        return self.encode(".".join('"' + part.replace('"', '""') + '"' for part in parts))
+
+    def unquoted(self, ident: bytes) -> str:
+        """The name that an identifier of SQL text stands for."""
+        plain = ident[1:-1].replace(b'""', b'"') if ident.startswith(b'"') else ident
+        return self.decode(plain)
+
+    def columns(self, listed: bytes | None) -> tuple[str, ...]:
+        """The names in a column list."""
+        return tuple(self.unquoted(one) for one in _ONE.findall(listed or b""))

@@ -1,0 +1,156 @@
+"""pg_dump and pg_restore as they come: the schema, and the data that RefNet does not copy itself."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from refnet.errors import RefnetError
+from refnet.postgres.binaries import Binaries
+from refnet.recovery.sources.database.snapshot import Held, Relation
+from refnet.recovery.sources.database.sqlgz import CHUNK
+
+#: How long pg_dump may wait for a lock. Something queued behind our own would make it wait for ever.
+LOCK_WAIT = "2s"
+
+
+class LockWaitError(RefnetError):
+    """pg_dump could not lock a table because something waits for it to be free; another try may find it so."""
+
+
+@functools.cache
+def knows_restrict(tool: Path) -> bool:
+    r"""Whether this pg_dump or pg_restore writes `\restrict` (since the minor releases of August 2025)."""
+    said = subprocess.run([tool, "--help"], capture_output=True, check=False)
+    return b"--restrict-key" in said.stdout
+
+
+def _restrict(tool: Path, key: str) -> list[str]:
+    return [f"--restrict-key={key}"] if knows_restrict(tool) else []
+
+
+class Stock:
+    """pg_dump's share of one artifact, in the snapshot that `held` holds."""
+
+    def __init__(
+        self, binaries: Binaries, held: Held, folder: Path, restrict_key: str, only: Sequence[Relation]
+    ) -> None:
+        """`folder`: private, for the schema's archive. `only`: the tables to take; none: everything."""
+        self._binaries = binaries
+        self._held = held
+        self.archive = folder / "schema.dump"
+        self._key = restrict_key
+        self._only = only
+
+    def _arguments(self) -> list[str | bytes | Path]:
+        codec = self._held.codec
+        only = [b"--table=" + codec.quoted(relation.schema, relation.name) for relation in self._only]
+        return [
+            self._binaries.tool("pg_dump"),
+            f"--snapshot={self._held.id}",
+            f"--lock-wait-timeout={LOCK_WAIT}",
+            f"--encoding={self._held.encoding}",
+            "--no-password",
+            *only,
+        ]
+
+    def _environment(self) -> dict[str, str]:
+        return self._held.target.environment(self._held.reader_settings, encoding=self._held.encoding)
+
+    def dump_schema(self) -> None:
+        """Write the schema's archive (custom format) to `archive`."""
+        sections = ["--format=custom", "--section=pre-data", "--section=post-data", f"--file={self.archive}"]
+        ran = subprocess.run(
+            [*self._arguments(), *sections], env=self._environment(), stderr=subprocess.PIPE, check=False
+        )
+        if ran.returncode:
+            raise self._failure(ran.stderr)
+
+    def text(self, section: str) -> bytes:
+        r"""The SQL of one section of the schema, without its `\restrict` pair."""
+        return schema_text(self._binaries, self.archive, section, self._key)
+
+    def entries(self) -> str:
+        """The archive's table of contents, as `pg_restore -l` prints it."""
+        tool = self._binaries.tool("pg_restore")
+        return subprocess.run([tool, "-l", self.archive], capture_output=True, check=True).stdout.decode(
+            errors="replace"
+        )
+
+    @contextlib.contextmanager
+    def data(self, excluded: Sequence[Relation]) -> Iterator[Iterator[bytes]]:
+        """The data section without the rows of `excluded`, as pieces of text."""
+        codec = self._held.codec
+        patterns = [b"--exclude-table-data=" + codec.quoted(r.schema, r.name) for r in excluded]
+        restrict = _restrict(self._binaries.tool("pg_dump"), self._key)
+        with tempfile.TemporaryFile() as errors:
+            dump = subprocess.Popen(
+                [*self._arguments(), "--section=data", *restrict, *patterns],
+                env=self._environment(),
+                stdout=subprocess.PIPE,
+                stderr=errors,
+            )
+            try:
+                assert dump.stdout is not None  # noqa: S101  # for the type checker
+                yield _pieces(dump.stdout.fileno())
+                if dump.wait():
+                    errors.seek(0)
+                    raise self._failure(errors.read())
+            finally:
+                if dump.poll() is None:
+                    dump.kill()
+                    dump.wait()
+                if dump.stdout:
+                    dump.stdout.close()
+
+    def _failure(self, said: bytes) -> RefnetError:
+        waiting = self._held.rows(_WAITING)
+        if waiting:
+            table, pid, query = waiting[0]
+            return LockWaitError(
+                f"{table} could not be locked: process {pid} waits to change it ({query})",
+                "Let that statement finish, or end it with pg_terminate_backend, and run the backup again.",
+            )
+        lines = [line for line in said.decode(errors="replace").splitlines() if line.strip()]
+        first = next(
+            (line for line in lines if "error:" in line), lines[0] if lines else "it ended without a word"
+        )
+        return RefnetError(
+            f"pg_dump failed: {first.split('error:', 1)[-1].strip()}",
+            "See the server's log; nothing was published.",
+        )
+
+
+_WAITING = """
+SELECT l.relation::regclass::text, l.pid, left(regexp_replace(a.query, '\\s+', ' ', 'g'), 100)
+FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+WHERE NOT l.granted AND l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock'
+  AND pg_backend_pid() = ANY (pg_blocking_pids(l.pid)) LIMIT 1
+"""
+
+
+def schema_text(binaries: Binaries, archive: Path, section: str, key: str) -> bytes:
+    r"""The SQL of one section of a schema archive, without its `\restrict` pair (of the key `key`)."""
+    tool = binaries.tool("pg_restore")
+    ran = subprocess.run(
+        [tool, f"--section={section}", *_restrict(tool, key), "--file=-", archive],
+        capture_output=True,
+        check=False,
+    )
+    if ran.returncode:
+        raise RefnetError(
+            f"pg_restore cannot read the schema's archive: {ran.stderr.decode(errors='replace').strip()}",
+            "Install the client programs of the server's major version.",
+        )
+    pair = (b"\\restrict " + key.encode() + b"\n", b"\\unrestrict " + key.encode() + b"\n")
+    return ran.stdout.replace(pair[0], b"", 1)[::-1].replace(pair[1][::-1], b"", 1)[::-1]
+
+
+def _pieces(fd: int) -> Iterator[bytes]:
+    while piece := os.read(fd, CHUNK):
+        yield piece

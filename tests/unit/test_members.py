@@ -1,0 +1,81 @@
+"""pg_dump's data section, cut at the tables' boundaries, whatever the names hold."""
+
+from __future__ import annotations
+
+import gzip
+
+import pytest
+
+from refnet.recovery.sources.database.members import Packed, Section
+from refnet.recovery.sources.database.names import Codec
+
+KEY = b"k3y"
+DATA = b"""\
+--
+-- PostgreSQL database dump
+--
+
+\\restrict k3y
+
+SET statement_timeout = 0;
+
+COPY public.plain (id, "odd ""name") FROM stdin;
+1\tCOPY x FROM stdin;
+2\t\\N
+\\.
+
+
+COPY "sch.ema"."new
+line; COPY public.plain (id) FROM stdin;
+" ("co
+l", b) FROM stdin;
+a\tb
+\\.
+
+
+COPY public.nothing  FROM stdin;
+
+
+\\.
+
+
+COPY public.empty (a) FROM stdin;
+\\.
+
+
+SELECT pg_catalog.setval('public.plain_id_seq', 2, true);
+SELECT pg_catalog.setval('public."it''s"', -7, false);
+
+\\unrestrict k3y
+
+"""
+
+
+def cut(size: int) -> tuple[list[Packed], Section]:
+    packed: list[Packed] = []
+    section = Section(packed.append, Codec(), KEY)
+    section.read(DATA[at : at + size] for at in range(0, len(DATA), size))
+    return packed, section
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 10_000])
+def test_section_is_cut_at_tables_and_nothing_but_the_restrict_pair_is_lost(size: int) -> None:
+    packed, section = cut(size)
+    text = b"".join(gzip.decompress(member.data) for member in packed)
+    assert text == DATA.replace(b"\\restrict k3y\n", b"").replace(b"\\unrestrict k3y\n", b"")
+    odd = ("sch.ema", "new\nline; COPY public.plain (id) FROM stdin;\n")
+    tables = {member.table: member.digest.rows for member in packed if member.table}
+    assert tables == {("public", "plain"): 2, odd: 1, ("public", "nothing"): 2, ("public", "empty"): 0}
+    assert section.columns == {
+        ("public", "plain"): ("id", 'odd "name'),
+        odd: ("co\nl", "b"),
+        ("public", "nothing"): (),
+        ("public", "empty"): ("a",),
+    }
+    assert section.sequences == [("public.plain_id_seq", 2, True), ('public."it\'s"', -7, False)]
+
+
+def test_output_that_ends_within_the_rows_of_a_table_is_refused() -> None:
+    section = Section(lambda _: None, Codec(), KEY)
+    with pytest.raises(ValueError, match="ends within"):
+        section.read([DATA[: DATA.index(b"2\t")]])
