@@ -1,0 +1,167 @@
+"""An artifact loads into an empty database: same rows, same objects; what fails says why in one line."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from psycopg import sql
+
+from refnet.errors import Exit, RefnetError
+from refnet.postgres.binaries import Binaries
+from refnet.postgres.cluster import Cluster
+from refnet.postgres.session import Target
+from refnet.recovery.model.source import silent
+from refnet.recovery.sources.database import dump as dumping
+from refnet.recovery.sources.database.load import load
+from refnet.recovery.sources.database.sqlgz import Reader
+
+SCHEMA = """
+CREATE TABLE papers (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, title text NOT NULL UNIQUE, year int,
+                     decade int GENERATED ALWAYS AS (year / 10) STORED);
+CREATE TABLE citations (citing bigint REFERENCES papers, cited bigint REFERENCES papers,
+                        "odd ""name""
+here" text, PRIMARY KEY (citing, cited));
+CREATE INDEX ON citations (cited);
+CREATE TABLE notes (id int PRIMARY KEY, paper bigint REFERENCES papers, body text);
+CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'fired'; END $$;
+CREATE TRIGGER guard BEFORE INSERT ON papers FOR EACH ROW EXECUTE FUNCTION no();
+ALTER TABLE papers DISABLE TRIGGER guard;
+INSERT INTO papers (title, year) SELECT repeat(md5(i::text), 10) || i, 1950 + i % 70 FROM generate_series(1, 9000) i;
+ALTER TABLE papers ENABLE TRIGGER guard;
+INSERT INTO citations SELECT i, 1 + i * 7 % 9000, E'\\\\.\\n\\t' || repeat('x', i % 400) FROM generate_series(1, 9000) i;
+INSERT INTO notes SELECT i, i, E'a\\nb\\\\' FROM generate_series(1, 50) i;
+SELECT lo_from_bytea(4711, decode(repeat('00ff', 3000), 'hex'));
+CREATE MATERIALIZED VIEW years AS SELECT year, count(*) FROM papers GROUP BY year;
+"""
+
+#: What must be equal: rows, keys, indexes, triggers, sequences, large objects.
+QUESTIONS = (
+    "SELECT sum(hashtextextended(t::text, 0)::numeric), count(*) FROM papers t",
+    "SELECT sum(hashtextextended(t::text, 0)::numeric), count(*) FROM citations t",
+    "SELECT sum(hashtextextended(t::text, 0)::numeric), count(*) FROM notes t",
+    "SELECT * FROM years ORDER BY year",
+    "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint ORDER BY 1, 2, 3",
+    "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1",
+    "SELECT tgname, tgenabled::text FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1",
+    "SELECT last_value, is_called FROM papers_id_seq",
+    "SELECT md5(lo_get(4711))",
+)
+
+
+def answers(target: Target) -> list[list[tuple[Any, ...]]]:
+    with target.connect() as session:
+        return [session.execute(question).fetchall() for question in QUESTIONS]
+
+
+def artifact(target: Target, binaries: Binaries) -> Reader:
+    out = io.BytesIO()
+    dumping.dump(target, lambda _: binaries, out, 2, (), silent)
+    return Reader("refnet_20261125_020000.sql.gz", lambda: io.BytesIO(out.getvalue()))
+
+
+@pytest.fixture
+def source(database: Target) -> Target:
+    with database.connect() as session:
+        session.execute(SCHEMA)
+    return database
+
+
+@pytest.fixture
+def empty(server: Cluster) -> Iterator[Callable[[str], Target]]:
+    """Makes an empty database of the given settings on `server`."""
+    made: list[sql.Identifier] = []
+
+    def make(name: str) -> Target:
+        with server.target().connect() as admin:
+            admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+        made.append(sql.Identifier(name))
+        return server.target(name)
+
+    yield make
+    with server.target().connect() as admin:
+        for name in made:
+            admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 4])
+def test_a_loaded_artifact_equals_its_source(
+    source: Target, empty: Callable[[str], Target], wheel: Binaries, jobs: int
+) -> None:
+    target = empty(f"copy {jobs}")
+    seen: list[tuple[int, int | None]] = []
+    load(artifact(source, wheel), target, wheel, jobs, lambda _, done, total: seen.append((done, total)))
+    assert answers(target) == answers(source)
+    assert seen[-1][0] == seen[-1][1]
+
+
+def test_settings_of_the_new_database_that_would_stop_a_load_do_not(
+    source: Target, empty: Callable[[str], Target], wheel: Binaries, server: Cluster
+) -> None:
+    target = empty("hostile")
+    with server.target().connect() as admin:
+        for setting in (
+            "default_transaction_read_only = on",
+            "statement_timeout = '1ms'",
+            "search_path = nowhere",
+            "datestyle = 'SQL, DMY'",
+        ):
+            admin.execute(f"ALTER DATABASE hostile SET {setting}")
+    load(artifact(source, wheel), target, wheel, 2)
+    with server.target().connect() as admin:
+        admin.execute("ALTER DATABASE hostile RESET ALL")
+    assert answers(target) == answers(source)
+
+
+def test_a_missing_role_is_named_and_what_to_do(
+    source: Target, empty: Callable[[str], Target], wheel: Binaries, server: Cluster
+) -> None:
+    with server.target().connect() as admin:
+        admin.execute("CREATE ROLE lost")
+        with source.connect() as session:
+            session.execute("ALTER TABLE notes OWNER TO lost")
+        whole = artifact(source, wheel)
+        with source.connect() as session:
+            session.execute("ALTER TABLE notes OWNER TO refnet")
+        admin.execute("DROP ROLE lost")
+    with pytest.raises(RefnetError) as caught:
+        load(whole, empty("without role"), wheel, 2)
+    assert 'role "lost" does not exist' in caught.value.message
+    assert "lost" in caught.value.hint
+
+
+def test_rows_that_the_server_refuses_end_the_load_with_its_words(
+    source: Target, empty: Callable[[str], Target], wheel: Binaries
+) -> None:
+    target = empty("occupied")
+    whole = artifact(source, wheel)
+    with target.connect() as session:
+        session.execute("CREATE TABLE notes (id int)")
+    with pytest.raises(RefnetError, match='relation "notes" already exists'):
+        load(whole, target, wheel, 2)
+
+
+def test_a_member_that_does_not_inflate_is_damage_and_not_the_servers_fault(
+    source: Target, empty: Callable[[str], Target], wheel: Binaries
+) -> None:
+    whole = artifact(source, wheel)
+    member = next(m for m in whole.index.members if m.table is not None and m.rows > 1000)
+    with whole.open() as file:
+        flipped = bytearray(file.read())
+    flipped[member.offset + member.length // 2] ^= 4
+    broken = Reader("broken.sql.gz", lambda: io.BytesIO(flipped))
+    with pytest.raises(RefnetError) as caught:
+        load(broken, empty("broken"), wheel, 2)
+    assert caught.value.code is Exit.DAMAGED
+
+
+def test_nothing_private_stays_behind(
+    source: Target, empty: Callable[[str], Target], wheel: Binaries, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    load(artifact(source, wheel), empty("tidy"), wheel, 2)
+    assert list(tmp_path.iterdir()) == []

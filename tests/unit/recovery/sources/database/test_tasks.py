@@ -1,0 +1,68 @@
+"""Tasks run in an order that wastes nothing, and a failure stops them all."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from refnet.recovery.sources.database.tasks import Stopped, Task, run_all
+
+
+def recorded(names: list[str], name: str, weight: int, *after: Task, **locks: frozenset[int]) -> Task:
+    return Task(weight, lambda: names.append(name), after, **locks)
+
+
+def test_the_largest_ready_task_runs_first() -> None:
+    ran: list[str] = []
+    small, large = recorded(ran, "small", 1), recorded(ran, "large", 9)
+    run_all([small, large, recorded(ran, "waits", 99, small)], 1, lambda: None)
+    assert ran == ["large", "small", "waits"]
+
+
+def test_a_task_waits_for_everything_that_it_needs_whoever_runs_it() -> None:
+    ran: list[str] = []
+    rows = [recorded(ran, "rows", 5) for _ in range(50)]
+    run_all([recorded(ran, "index", 9, *rows), *rows], 4, lambda: None)
+    assert ran == ["rows"] * 50 + ["index"]
+
+
+def test_tasks_that_lock_one_table_alone_never_run_beside_another_of_that_table() -> None:
+    inside, most = 0, {"alone": 0}
+    lock = threading.Lock()
+    both = threading.Barrier(2, timeout=20)
+
+    def enter(kind: str) -> None:
+        nonlocal inside
+        with lock:
+            inside += 1
+            most["alone"] = max(most["alone"], inside if kind == "alone" else 0)
+        if kind == "beside":
+            both.wait()
+        with lock:
+            inside -= 1
+
+    table = frozenset({7})
+    beside = [Task(2, lambda: enter("beside"), beside=table) for _ in range(2)]
+    alone = [Task(1, lambda: enter("alone"), alone=table) for _ in range(20)]
+    run_all([*beside, *alone], 4, lambda: None)
+    assert most["alone"] == 1
+
+
+def test_the_first_failure_is_raised_stops_the_others_and_lets_none_begin() -> None:
+    stop, running = threading.Event(), threading.Event()
+
+    def long() -> None:
+        running.set()
+        assert stop.wait(20)
+        raise Stopped
+
+    def fails() -> None:
+        assert running.wait(20)
+        raise ValueError("the first")
+
+    never: list[str] = []
+    failing = Task(8, fails)
+    with pytest.raises(ValueError, match="the first"):
+        run_all([Task(9, long), failing, recorded(never, "never", 1, failing)], 2, stop.set)
+    assert never == []
