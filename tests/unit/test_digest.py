@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -13,7 +14,7 @@ from refnet.recovery.sources.database.digest import LONG_LINE, Digest, whole_lin
 def digest_of(text: bytes, cuts: list[int]) -> Digest:
     digest = Digest()
     edges = [0, *sorted(cuts), len(text)]
-    for data, ends in whole_lines(text[a:b] for a, b in zip(edges, edges[1:], strict=False) if a < b):
+    for data, ends in whole_lines(text[a:b] for a, b in itertools.pairwise(edges) if a < b):
         digest.feed(data, ends=ends)
     return digest
 

@@ -187,7 +187,7 @@ class _Run:
             members=tuple(self._writer.members),
             tables=self._tables.finished(section.columns),
             sequences=tuple(section.sequences),
-            large_objects=() if self._only else state.large_objects(held),
+            large_objects=() if self._only else state.large_objects(held.control),
             roles=state.roles(held, bootstrap=bootstrap),
             tablespaces=state.tablespaces(held),
             extensions=state.extensions(held),

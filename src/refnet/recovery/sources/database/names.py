@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
+
+import psycopg
 
 _IDENT = rb'"(?:[^"]|"")+"|[A-Za-z_\x80-\xff][\w$\x80-\xff]*'
 #: `COPY schema.table (columns) FROM stdin;` as pg_dump writes it; a quoted name can hold anything, newlines too.
@@ -19,6 +22,11 @@ class Codec:
     """Between a database's bytes and text; what cannot be decoded survives as surrogates."""
 
     name: str = "utf-8"
+
+    @classmethod
+    def of(cls, connection: psycopg.Connection[Any], encoding: str) -> Codec:
+        """The codec of a session whose client_encoding is `encoding`."""
+        return cls("utf-8" if encoding == "SQL_ASCII" else connection.info.encoding)
 
     def decode(self, value: bytes | str) -> str:
         return value if isinstance(value, str) else value.decode(self.name, "surrogateescape")

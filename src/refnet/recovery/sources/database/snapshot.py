@@ -8,14 +8,14 @@ is: list, lock, snapshot, list again under it, and begin anew where the two list
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 
 from refnet.errors import Exit, RefnetError
-from refnet.postgres.session import READER_SETTINGS, READER_SETTINGS_17, Target
+from refnet.postgres.session import READER_SETTINGS, Target, reader_settings
 from refnet.recovery.sources.database.names import Codec
 
 _TRIES = 10
@@ -94,8 +94,8 @@ class Held:
     relations: tuple[Relation, ...]
 
     @property
-    def reader_settings(self) -> dict[str, str]:
-        return {**READER_SETTINGS, **(READER_SETTINGS_17 if self.major >= 17 else {})}
+    def reader_settings(self) -> Mapping[str, str]:
+        return reader_settings(self.major)
 
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """The rows of a catalog query in the snapshot, every text decoded."""
@@ -156,9 +156,7 @@ def hold(target: Target) -> Iterator[Held]:
             )
         encoding = _encoding(control)
         control.execute("SELECT set_config('client_encoding', %s, false)", (encoding,))
-        codec = Codec("utf-8" if encoding == "SQL_ASCII" else control.info.encoding)
-        if major >= 17:
-            control.execute("SET transaction_timeout = 0")
+        codec = Codec.of(control, encoding)
         for _ in range(_TRIES):
             held = _try(control, target, major, encoding, codec)
             if held:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import psycopg
 from xxhash import xxh3_128
 
 from refnet.recovery.sources.database.snapshot import Held
@@ -142,20 +143,22 @@ def server(held: Held) -> dict[str, Any]:
     return {"version_num": number, "version": text, "system_identifier": identifier}
 
 
-def large_objects(held: Held) -> tuple[tuple[int, int, str], ...]:
-    """Each large object: oid, bytes, digest (XXH3, 128 bits) of its content."""
-    found = []
-    for (oid,) in held.rows("SELECT oid::int8 FROM pg_largeobject_metadata ORDER BY oid"):
-        digest, size = xxh3_128(), 0
-        while piece := held.control.execute(
+def large_objects(connection: psycopg.Connection[tuple[Any, ...]]) -> tuple[tuple[int, int, str], ...]:
+    """Each large object that `connection` sees: oid, bytes, digest (XXH3, 128 bits) of its content."""
+    rows = connection.execute("SELECT oid::int8 FROM pg_largeobject_metadata ORDER BY oid").fetchall()
+    return tuple(_large_object(connection, oid) for (oid,) in rows)
+
+
+def _large_object(connection: psycopg.Connection[tuple[Any, ...]], oid: int) -> tuple[int, int, str]:
+    digest, size = xxh3_128(), 0
+    while True:
+        row = connection.execute(
             "SELECT lo_get(%s::oid, %s, %s)", (oid, size, _LO_PIECE), binary=True
-        ).fetchone():
-            if not piece[0]:
-                break
-            digest.update(piece[0])
-            size += len(piece[0])
-        found.append((oid, size, digest.hexdigest()))
-    return tuple(found)
+        ).fetchone()
+        if not row or not row[0]:
+            return oid, size, digest.hexdigest()
+        digest.update(row[0])
+        size += len(row[0])
 
 
 def unchecked(held: Held) -> tuple[str, ...]:

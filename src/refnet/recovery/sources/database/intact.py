@@ -1,0 +1,83 @@
+"""Whether an artifact's bytes are those that its footer and its index say, member by member."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from refnet.errors import RefnetError
+from refnet.recovery.model.artifact import Outcome
+from refnet.recovery.model.source import Finding, Progress, silent
+from refnet.recovery.sources.database.sqlgz import FOOTER_LENGTH, Index, Member, Reader
+
+_READ = 1 << 20
+
+
+def check(
+    reader: Reader, jobs: int, required: tuple[str, ...], progress: Progress = silent
+) -> tuple[Finding, ...]:
+    """Every member inflates to its length, they follow one another without a gap, the SHA-256 of all of it is
+    the footer's, and the tables that `required` names (`table` or `schema.table`) are there.
+    """
+    return (
+        _members(reader, jobs, progress),
+        _digest(reader),
+        *_tables(reader.index, required),
+    )
+
+
+def _members(reader: Reader, jobs: int, progress: Progress) -> Finding:
+    index = reader.index
+    what = f"{len(index.members)} members"
+    at = 0
+    for member in index.members:
+        if member.offset != at:
+            return Finding(what, Outcome.FAILED, f"there is a gap at byte {at}")
+        at += member.length
+    if at != reader.index_offset:
+        return Finding(what, Outcome.FAILED, f"there is a gap at byte {at}, before the index")
+    done, whole = 0, sum(member.raw for member in index.members)
+
+    def inflate(member: Member) -> str:
+        try:
+            for _ in reader.raw(member):
+                pass
+        except RefnetError as error:
+            return error.message
+        return ""
+
+    with ThreadPoolExecutor(jobs) as pool:
+        for member, reason in zip(index.members, pool.map(inflate, index.members), strict=True):
+            if reason:
+                return Finding(what, Outcome.FAILED, reason)
+            done += member.raw
+            progress("inflating", done, whole)
+    return Finding(what, Outcome.PASSED)
+
+
+def _digest(reader: Reader) -> Finding:
+    sha256 = hashlib.sha256()
+    with reader.open() as file:
+        left = file.seek(0, 2) - FOOTER_LENGTH
+        file.seek(0)
+        while left and (piece := file.read(min(_READ, left))):
+            sha256.update(piece)
+            left -= len(piece)
+    same = sha256.digest() == reader.sha256
+    reason = "" if same else "the SHA-256 of the file is not the one in its footer"
+    return Finding("digest in the footer", Outcome.PASSED if same else Outcome.FAILED, reason)
+
+
+def _tables(index: Index, required: tuple[str, ...]) -> Iterator[Finding]:
+    there = {table.name for table in index.tables} | {table.qualified for table in index.tables}
+    for name in required:
+        found = name in there
+        reason = "" if found else "the artifact does not hold it"
+        yield Finding(f"required table {name}", Outcome.PASSED if found else Outcome.FAILED, reason)
+    held = {member.table for member in index.members}
+    for number, table in enumerate(index.tables):
+        rows = sum(member.rows for member in index.members if member.table == number) if number in held else 0
+        if rows != table.rows:
+            reason = f"its members hold {rows} rows where the index says {table.rows}"
+            yield Finding(f"table {table.qualified}", Outcome.FAILED, reason)

@@ -1,0 +1,251 @@
+"""The proof: an artifact loaded as a restore loads it, into a server that nothing else uses, then compared."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from refnet.errors import Exit, RefnetError
+from refnet.postgres.binaries import Binaries
+from refnet.postgres.cluster import Cluster
+from refnet.postgres.scratch import scratch
+from refnet.postgres.session import Target
+from refnet.recovery.model.artifact import Level, Outcome
+from refnet.recovery.model.source import Finding, Progress, Proof
+from refnet.recovery.sources.database import intact
+from refnet.recovery.sources.database.compare import compare
+from refnet.recovery.sources.database.load import load
+from refnet.recovery.sources.database.sqlgz import Index, Kind, Reader
+from refnet.recovery.sources.database.stock import knows_restrict, schema_text
+
+_DATABASE = "proof"
+_STOCK = "stock"
+
+
+@dataclass
+class _Course:
+    """What a proof has found so far, and how long each phase took."""
+
+    findings: list[Finding] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    level: Level | None = None
+
+    def add(self, *findings: Finding) -> None:
+        self.findings += findings
+
+    @property
+    def failed(self) -> bool:
+        return any(finding.outcome is Outcome.FAILED for finding in self.findings)
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = time.monotonic() - began
+
+
+class Prover:
+    """Checks one artifact up to a level; connects to no server but the one that it creates."""
+
+    def __init__(
+        self, reader: Reader, binaries: Binaries, base: Path, jobs: int, required: tuple[str, ...], progress: Progress
+    ) -> None:
+        """`binaries`: with a server, of the artifact's major or newer. `base`: where the scratch server lives."""
+        self._reader, self._binaries, self._base = reader, binaries, base
+        self._jobs, self._required, self._progress = jobs, required, progress
+        self._course = _Course()
+        self._server = ""
+
+    def prove(self, level: Level) -> Proof:
+        course = self._course
+        with course.phase("read every member"):
+            course.add(*intact.check(self._reader, self._jobs, self._required, self._progress))
+        if not course.failed:
+            course.level = Level.INTACT
+            if level.rank > Level.INTACT.rank and self._can_be_loaded():
+                self._in_scratch(level)
+        return self._proof(level)
+
+    def _proof(self, level: Level) -> Proof:
+        rows = tuple(
+            {"name": table.qualified, "rows": table.rows, "bytes": table.raw} for table in self._reader.index.tables
+        )
+        course = self._course
+        return Proof(level, course.level, tuple(course.findings), self._server, course.seconds, rows)
+
+    def _can_be_loaded(self) -> bool:
+        if not self._reader.index.partial:
+            return True
+        why = "it holds some tables only, without what they refer to"
+        self._course.add(Finding("restore into an empty server", Outcome.UNVERIFIED, why))
+        return False
+
+    def _in_scratch(self, level: Level) -> None:
+        course = self._course
+        with contextlib.ExitStack() as stack:
+            with course.phase("start a scratch server"):
+                cluster = stack.enter_context(scratch(self._binaries, base=self._base))
+                self._server = f"PostgreSQL {self._binaries.version} ({self._binaries.origin})"
+                target = self._prepared(cluster)
+            if target is None:
+                return
+            with course.phase("load"):
+                if not self._load(target):
+                    return
+            course.level = Level.RESTORED
+            if level is not Level.PROVEN:
+                return
+            with course.phase("compare"):
+                course.add(*compare(target, self._reader.index, self._binaries, self._jobs, self._progress))
+            with course.phase("compare the schema"):
+                course.add(*self._schema(cluster, target))
+            with course.phase("check the structure"):
+                course.add(self._structure(target))
+            if not course.failed:
+                course.level = Level.PROVEN
+
+    def _prepared(self, cluster: Cluster) -> Target | None:
+        """The empty database for the copy, or None where this server lacks what the artifact needs."""
+        index = self._reader.index
+        with cluster.target().connect() as admin:
+            lacking = _lacking_extensions(admin, index)
+            if lacking:
+                why = f"this server lacks the extensions {', '.join(lacking)}"
+                self._course.add(Finding("restore into an empty server", Outcome.UNVERIFIED, why))
+                return None
+            create_roles(admin, index)
+            note = _create(admin, _DATABASE, index)
+            if note:
+                self._course.add(Finding("locale", Outcome.UNVERIFIED, note))
+        return cluster.target(_DATABASE)
+
+    def _load(self, target: Target) -> bool:
+        try:
+            load(self._reader, target, self._binaries, self._jobs, self._progress, tablespaces=False)
+        except RefnetError as error:
+            same = self._same_major
+            outcome = Outcome.FAILED if error.code is Exit.DAMAGED or same else Outcome.UNVERIFIED
+            self._course.add(Finding("restore into an empty server", outcome, error.message))
+            return False
+        self._course.add(Finding("restore into an empty server", Outcome.PASSED))
+        return True
+
+    @property
+    def _same_major(self) -> bool:
+        return self._binaries.major == int(self._reader.index.server["version_num"]) // 10_000
+
+    def _schema(self, cluster: Cluster, target: Target) -> Iterator[Finding]:
+        """The members' plain text is the archive's, and the copy's schema is what a stock restore of it gives."""
+        reader, index = self._reader, self._reader.index
+        with tempfile.TemporaryDirectory(prefix="refnet-proof-") as folder:
+            archive = Path(folder) / "schema.dump"
+            archive.write_bytes(index.archive)
+            if self._same_major:
+                yield _plain_text(self._binaries, reader, archive)
+            with cluster.target().connect() as admin:
+                _create(admin, _STOCK, index)
+            stock = cluster.target(_STOCK)
+            _stock_restore(self._binaries, stock, archive)
+            same = _schema_of(self._binaries, stock) == _schema_of(self._binaries, target)
+        outcome = Outcome.PASSED if same else Outcome.FAILED if self._same_major else Outcome.UNVERIFIED
+        why = "" if same else "it differs from what pg_restore makes of the same archive"
+        yield Finding("schema", outcome, why)
+
+    def _structure(self, target: Target) -> Finding:
+        """amcheck of every heap and B-tree."""
+        what = "structure of tables and indexes (amcheck)"
+        try:
+            tool = self._binaries.tool("pg_amcheck")
+        except RefnetError:
+            return Finding(what, Outcome.UNVERIFIED, "there is no pg_amcheck")
+        with target.connect() as connection:
+            known = connection.execute("SELECT FROM pg_available_extensions WHERE name = 'amcheck'").fetchone()
+            if known is None:
+                return Finding(what, Outcome.UNVERIFIED, "the server has no amcheck")
+            connection.execute("CREATE SCHEMA refnet_amcheck")
+            connection.execute("CREATE EXTENSION amcheck SCHEMA refnet_amcheck")
+        command = [tool, f"--jobs={self._jobs}", "--no-password", f"--dbname={target.name}"]
+        ran = subprocess.run(command, env=target.environment(), capture_output=True, check=False)
+        if ran.returncode == 0:
+            return Finding(what, Outcome.PASSED)
+        said = (ran.stdout or ran.stderr).decode(errors="replace").strip().splitlines()
+        return Finding(what, Outcome.FAILED, said[0] if said else "it ended without a word")
+
+
+def _lacking_extensions(admin: psycopg.Connection[tuple[Any, ...]], index: Index) -> list[str]:
+    available = {row[0] for row in admin.execute("SELECT name::text FROM pg_available_extensions").fetchall()}
+    return [one["name"] for one in index.extensions if one["name"] not in available]
+
+
+def create_roles(admin: psycopg.Connection[tuple[Any, ...]], index: Index) -> None:
+    """The roles of the artifact, unable to log in: owners and grantees of what is restored."""
+    there = {row[0] for row in admin.execute("SELECT rolname::text FROM pg_roles").fetchall()}
+    mentioned = [role["name"] for role in index.roles]
+    mentioned += [one["role"] for role in index.roles for one in role["member_of"]]
+    powers = {role["name"]: role["superuser"] for role in index.roles}
+    for name in dict.fromkeys(mentioned):
+        if name not in there:
+            power = sql.SQL("SUPERUSER" if powers.get(name) else "NOSUPERUSER")
+            admin.execute(sql.SQL("CREATE ROLE {} NOLOGIN {}").format(sql.Identifier(name), power))
+
+
+def _create(admin: psycopg.Connection[tuple[Any, ...]], name: str, index: Index) -> str:
+    """An empty database with the artifact's encoding and locale; what could not be had of them, or ''."""
+    state = index.database
+    base = sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING {}").format(
+        sql.Identifier(name), sql.Literal(state["encoding"])
+    )
+    wanted = sql.SQL(" LC_COLLATE {} LC_CTYPE {}").format(sql.Literal(state["collate"]), sql.Literal(state["ctype"]))
+    try:
+        if state["provider"] == "i":
+            wanted += sql.SQL(" LOCALE_PROVIDER icu ICU_LOCALE {}").format(sql.Literal(state["locale"]))
+        admin.execute(base + wanted)
+    except psycopg.Error as error:
+        admin.execute(base + sql.SQL(" LC_COLLATE 'C' LC_CTYPE 'C'"))
+        return f"C stands in for {state['locale'] or state['collate']}: {error.diag.message_primary}"
+    return ""
+
+
+def _plain_text(binaries: Binaries, reader: Reader, archive: Path) -> Finding:
+    """The members of schema text hold what pg_restore makes of the kept archive, so `zcat | psql` restores it too."""
+    what = "schema text of the file"
+    key = reader.index.restrict_key
+    for kind, section in ((Kind.PRE, "pre-data"), (Kind.POST, "post-data")):
+        text = b"".join(piece for member in reader.index.members_of(kind) for piece in reader.raw(member))
+        if _without_versions(schema_text(binaries, archive, section, key)) not in _without_versions(text):
+            return Finding(what, Outcome.FAILED, f"its {section} is not what the kept archive gives")
+    return Finding(what, Outcome.PASSED)
+
+
+def _without_versions(text: bytes) -> bytes:
+    return b"\n".join(line for line in text.split(b"\n") if not line.startswith(b"-- Dumped "))
+
+
+def _stock_restore(binaries: Binaries, target: Target, archive: Path) -> None:
+    """The schema by pg_restore alone; its errors (a view over something that is not there) show as differences."""
+    command = [binaries.tool("pg_restore"), "--no-tablespaces", f"--dbname={target.name}", archive]
+    subprocess.run(command, env=target.environment(), capture_output=True, check=False)
+
+
+def _schema_of(binaries: Binaries, target: Target) -> bytes:
+    restrict = ["--restrict-key=refnet"] if knows_restrict(binaries.tool("pg_dump")) else []
+    command = [binaries.tool("pg_dump"), "--schema-only", "--no-tablespaces", *restrict, target.name]
+    ran = subprocess.run(command, env=target.environment(), capture_output=True, check=True)
+    return ran.stdout
+
+
+def scratch_base(home: Path) -> Path:
+    """Where scratch servers live: below RefNet's own folder."""
+    return home / "scratch" if os.access(home, os.W_OK) or not home.exists() else Path(tempfile.gettempdir())

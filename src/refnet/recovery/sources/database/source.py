@@ -1,0 +1,89 @@
+"""The database as a source: what a backup writes and how a proof checks it."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO
+
+from refnet.postgres.binaries import Binaries
+from refnet.postgres.session import Target
+from refnet.recovery.model.artifact import Level, Outcome, SourceName
+from refnet.recovery.model.source import Finding, Held, Made, Progress, Proof, silent
+from refnet.recovery.sources.database.dump import dump
+from refnet.recovery.sources.database.prove import Prover
+from refnet.recovery.sources.database.sqlgz import Foreign, Index, Reader
+
+#: The tables of the specification, required where the database carries RefNet's migrations.
+NETWORK_TABLES = ("papers", "citations", "summaries", "jobs")
+MIGRATIONS = "alembic_version"
+
+
+@dataclass(frozen=True)
+class DatabaseSource:
+    """The database of `target`.
+
+    `target` is called when a backup needs the server, so that a proof does not. `binaries`: the programs for
+    a server's major, with a server among them where `server` is true. `scratch`: the folder for scratch
+    servers. `tables`: `table` or `schema.table`; empty: everything. `required`: tables without which an
+    artifact is not intact; None: the network's, where the artifact carries its migrations.
+    """
+
+    target: Callable[[], Target]
+    binaries: Callable[..., Binaries]
+    scratch: Path
+    jobs: int
+    tables: tuple[str, ...] = ()
+    required: tuple[str, ...] | None = None
+
+    @property
+    def name(self) -> SourceName:
+        return SourceName.DATABASE
+
+    def dump(self, out: BinaryIO, progress: Progress = silent) -> Made:
+        index = dump(self.target(), self.binaries, out, self.jobs, self.tables, progress)
+        return Made(
+            created=datetime.fromisoformat(index.snapshot),
+            details={
+                "database": index.database["name"],
+                "server_version": index.server["version"],
+                "system_identifier": index.server["system_identifier"],
+                "tables": len(index.tables),
+                "rows": sum(table.rows for table in index.tables),
+                "raw_bytes": sum(member.raw for member in index.members),
+            },
+            unchecked=index.unchecked,
+            partial=index.partial,
+        )
+
+    def prove(self, held: Held, level: Level, progress: Progress = silent) -> Proof:
+        try:
+            reader = Reader(held.name, held.open)
+        except Foreign:
+            return _foreign(held, level)
+        major = int(reader.index.server["version_num"]) // 10_000
+        binaries = self.binaries(major, server=level.rank > Level.INTACT.rank)
+        required = _required(reader.index) if self.required is None else self.required
+        required = () if reader.index.partial else required
+        return Prover(reader, binaries, self.scratch, self.jobs, required, progress).prove(level)
+
+
+def _required(index: Index) -> tuple[str, ...]:
+    return NETWORK_TABLES if MIGRATIONS in {table.name for table in index.tables} else ()
+
+
+def _foreign(held: Held, level: Level) -> Proof:
+    """What can be said of a dump that RefNet did not make: whether it inflates, and nothing beyond."""
+    what = "gzip of the whole file"
+    try:
+        with held.open() as file, gzip.open(file) as inflated:
+            while inflated.read(1 << 20):
+                pass
+    except (OSError, EOFError, zlib.error) as error:
+        return Proof(level, None, (Finding(what, Outcome.FAILED, str(error)),))
+    beyond = Finding("content", Outcome.UNVERIFIED, "RefNet did not make this file, so nothing says what it should hold")
+    return Proof(level, None, (Finding(what, Outcome.PASSED), beyond))
