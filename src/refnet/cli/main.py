@@ -9,6 +9,7 @@ from pathlib import Path
 import typer
 
 from refnet import settings as settings_module
+from refnet.cli import network
 from refnet.errors import Exit, RefnetError
 
 app = typer.Typer(
@@ -19,6 +20,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+app.add_typer(network.network, name="network")
+app.add_typer(network.imports, name="import")
 
 
 def run() -> None:

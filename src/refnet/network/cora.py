@@ -1,0 +1,109 @@
+"""Loads a citation graph in the format of Cora's `cora.cites`: a line a citation, cited, tab, citing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from refnet.errors import RefnetError
+from refnet.network import SESSION
+from refnet.postgres.session import Target
+
+#: Far above any id; a file without line ends is not read whole.
+_LINE_LIMIT = 4096
+#: One import at a time: the key of the advisory lock, "cora" in ASCII.
+_LOCK = 0x636F7261
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What a file held, and what of it was new to the database."""
+
+    citations: int
+    new_papers: int
+    new_citations: int
+
+
+def import_cora(target: Target, file: Path) -> Imported:
+    """Load `file` into the migrated database of `target`; what is there already stays as it is.
+
+    All or nothing: RefnetError names the first line that is malformed, and nothing was imported.
+    """
+    try:
+        with file.open("rb") as lines:
+            return _load(target, lines, str(file))
+    except OSError as error:
+        raise RefnetError(
+            f"{file} cannot be read: {error.strerror}", "Name a file in the format of cora.cites."
+        ) from None
+
+
+def _load(target: Target, lines: BinaryIO, name: str) -> Imported:
+    with target.connect(SESSION, autocommit=False) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+        cursor.execute("CREATE TEMP TABLE cites (cited text, citing text) ON COMMIT DROP")
+        with cursor.copy("COPY cites FROM STDIN") as copy:
+            for pair in pairs(lines, name):
+                copy.write_row(pair)
+        citations = cursor.rowcount
+        cursor.execute("ANALYZE cites")
+        new_papers = cursor.execute(_NEW_PAPERS).rowcount
+        new_citations = cursor.execute(_NEW_CITATIONS).rowcount
+    return Imported(citations, new_papers, new_citations)
+
+
+def pairs(lines: BinaryIO, name: str) -> Iterator[tuple[str, str]]:
+    """Each line's (cited, citing); RefnetError names the line that is none."""
+    number = 0
+    while line := lines.readline(_LINE_LIMIT):
+        number += 1
+        try:
+            yield _pair(line)
+        except ValueError as fault:
+            raise RefnetError(
+                f"{name}, line {number}: {fault}",
+                "A line is two ids with a tab between them: cited, citing. Nothing was imported.",
+            ) from None
+
+
+def _pair(line: bytes) -> tuple[str, str]:
+    if len(line) >= _LINE_LIMIT:
+        raise ValueError("too long")
+    try:
+        fields = line.decode("utf-8").rstrip("\r\n").split("\t")
+    except UnicodeDecodeError:
+        raise ValueError("not UTF-8") from None
+    if len(fields) != 2:
+        raise ValueError(f"{len(fields)} field{'s' * (len(fields) != 1)} where two are wanted")
+    cited, citing = fields
+    if not all(one.isprintable() and " " not in one and 1 <= len(one) <= 250 for one in fields):
+        raise ValueError("not an id of 1 to 250 visible characters")
+    if cited == citing:
+        raise ValueError("a paper that cites itself")
+    return cited, citing
+
+
+_NEW_PAPERS = """
+WITH unknown AS (
+    SELECT name FROM (SELECT cited FROM cites UNION SELECT citing FROM cites) AS named (name)
+    WHERE NOT EXISTS (SELECT FROM external_ids WHERE scheme = 'cora' AND value = name)
+    ORDER BY name
+), numbered AS MATERIALIZED (
+    SELECT name, nextval(pg_get_serial_sequence('papers', 'id')) AS id FROM unknown
+), made AS (
+    INSERT INTO papers (id, provenance) OVERRIDING SYSTEM VALUE SELECT id, 'cora' FROM numbered
+)
+INSERT INTO external_ids (scheme, value, paper_id) SELECT 'cora', name, id FROM numbered
+"""
+
+_NEW_CITATIONS = """
+INSERT INTO citations (citing_id, cited_id, provenance)
+SELECT DISTINCT citing.paper_id, cited.paper_id, 'cora'
+FROM cites
+JOIN external_ids AS citing ON citing.scheme = 'cora' AND citing.value = cites.citing
+JOIN external_ids AS cited ON cited.scheme = 'cora' AND cited.value = cites.cited
+WHERE citing.paper_id <> cited.paper_id
+ON CONFLICT DO NOTHING
+"""

@@ -1,0 +1,80 @@
+"""Brings a database to this RefNet's schema, by Alembic. The only file here that needs the extra `network`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from refnet.errors import RefnetError
+from refnet.network import SESSION, VERSION_TABLE
+from refnet.postgres.session import Target
+
+try:
+    import sqlalchemy
+    from alembic import command
+    from alembic.config import Config
+    from alembic.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+except ModuleNotFoundError as error:
+    if error.name not in ("alembic", "sqlalchemy"):
+        raise
+    raise RefnetError(
+        f"the network's schema needs {error.name}, which is not installed",
+        "Install RefNet with its extra `network`: pip install 'refnet[network]'.",
+    ) from None
+
+#: Two runs at once wait for each other: the key of the advisory lock, "refnet" in ASCII.
+_LOCK = 0x7265666E6574
+
+
+@dataclass(frozen=True)
+class Migrated:
+    """The schema's revision before (None: there was none) and after."""
+
+    before: str | None
+    after: str
+
+
+def migrate(target: Target) -> Migrated:
+    """Bring the database of `target` to the newest revision, in one transaction; nothing where it is there.
+
+    Raises RefnetError where the database refuses, or was migrated by a newer RefNet.
+    """
+    engine = sqlalchemy.create_engine(
+        "postgresql+psycopg://",
+        creator=lambda: target.connect(SESSION, autocommit=False),
+        poolclass=sqlalchemy.pool.NullPool,
+    )
+    config = Config(attributes={})
+    config.set_main_option("script_location", "refnet.network:migrations")
+    head = ScriptDirectory.from_config(config).get_current_head()
+    assert head is not None  # noqa: S101  # there is a migration in this package
+    try:
+        with engine.begin() as connection:
+            connection.execute(sqlalchemy.text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+            before = _revision(connection)
+            if before != head:
+                _refuse_newer(config, before, target)
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+    except sqlalchemy.exc.DBAPIError as error:
+        raise RefnetError(
+            f"the database {target.name} cannot be migrated: {str(error.orig).splitlines()[0]}",
+            "Nothing was changed. RefNet needs the right to create tables in the schema public, and its names free.",
+        ) from None
+    return Migrated(before, head)
+
+
+def _revision(connection: sqlalchemy.Connection) -> str | None:
+    context = MigrationContext.configure(
+        connection, opts={"version_table": VERSION_TABLE, "version_table_schema": "public"}
+    )
+    return context.get_current_revision()
+
+
+def _refuse_newer(config: Config, revision: str | None, target: Target) -> None:
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    if revision is not None and revision not in known:
+        raise RefnetError(
+            f"the database {target.name} has the schema {revision}, which this RefNet does not know",
+            "It was migrated by a newer RefNet: upgrade this one.",
+        )

@@ -1,0 +1,232 @@
+"""Makes up a sample network of any size, straight into a database by COPY.
+
+Every row says that it is made up: its provenance is `sample`, its venue says so in words. The same seed and
+shape give the same rows, byte for byte, whenever and wherever they are made.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any
+
+import psycopg
+
+from refnet.errors import RefnetError
+from refnet.network import SESSION
+from refnet.network.bulk import indexes_set_aside
+from refnet.network.prose import Prose
+from refnet.postgres.session import Target
+
+#: Called with the table that is being filled, the bytes that it has so far, and None: the total is not known.
+Progress = Callable[[str, int, int | None], None]
+
+_BLOCK = 1 << 20
+_BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
+_FIELDS = ("Computer Science", "Biology", "Physics", "Mathematics", "Medicine", "Economics", "Sociology")
+_TYPES = ("JournalArticle", "Conference", "Review")
+_INTENTS = ("background", "methodology", "result")
+_VENUES = tuple(
+    f"{kind} of Made-Up {field} (sample)" for kind in ("Journal", "Proceedings") for field in _FIELDS
+)
+_COLUMNS = {
+    "papers": """id, title, abstract, year, published_on, venue, publication_types, fields_of_study,
+        reference_count, citation_count, influential_citation_count, provenance, details_fetched_at,
+        created_at, updated_at""",
+    "external_ids": "scheme, value, paper_id",
+    "authors": "id, name, provenance, created_at, updated_at",
+    "paper_authors": "paper_id, position, author_id",
+    "citations": "citing_id, cited_id, is_influential, intents, contexts, provenance, created_at",
+    "summaries": "id, paper_id, kind, model, content, created_at",
+    "jobs": "id, kind, paper_id, state, priority, run_after, created_at, finished_at",
+}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the network looks like. `abstract`: the mean length of an abstract, in characters."""
+
+    papers: int
+    seed: int = 1
+    references: float = 5.5
+    abstract: int = 1150
+    context_share: float = 0.35
+
+
+@dataclass(frozen=True)
+class Made:
+    """What was made: the rows and the bytes of COPY text of each table."""
+
+    rows: dict[str, int]
+    sizes: dict[str, int]
+
+
+def make(target: Target, shape: Shape, progress: Progress = lambda *_: None) -> Made:
+    """Fill the migrated, empty database of `target` with a network of `shape`, in one transaction.
+
+    RefnetError where it holds papers already: made-up papers are never mixed with others.
+    """
+    made = Made({}, {})
+    with target.connect(SESSION, autocommit=False) as connection, connection.cursor() as cursor:
+        _refuse_to_mix(cursor, target)
+        with indexes_set_aside(cursor, list(_COLUMNS)):
+            for table, (columns, rows) in _Network(shape).tables().items():
+                made.rows[table], made.sizes[table] = _copy(cursor, table, columns, rows, progress)
+        for table in ("papers", "authors", "summaries", "jobs"):
+            cursor.execute(
+                f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), max(id)) FROM {table} HAVING count(*) > 0"  # noqa: S608
+            )
+    with target.connect(SESSION) as connection:
+        connection.execute(f"VACUUM (ANALYZE) {', '.join(made.rows)}")
+    return made
+
+
+def _refuse_to_mix(cursor: psycopg.Cursor[Any], target: Target) -> None:
+    cursor.execute("LOCK papers, authors IN ACCESS EXCLUSIVE MODE")
+    cursor.execute("SELECT EXISTS (SELECT FROM papers) OR EXISTS (SELECT FROM authors)")
+    if cursor.fetchall() != [(False,)]:
+        raise RefnetError(
+            f"the database {target.name} already holds papers",
+            "A sample is made up and goes into an empty database only: make one, and name it.",
+        )
+
+
+def _copy(
+    cursor: psycopg.Cursor[Any], table: str, columns: str, rows: Iterable[str], progress: Progress
+) -> tuple[int, int]:
+    """The rows and the bytes that went into `table`. `rows`: lines of COPY text, in ASCII."""
+    written = 0
+    with cursor.copy(f"COPY {table} ({columns}) FROM STDIN") as copy:
+        for block in _blocks(rows):
+            copy.write(block)
+            written += len(block)
+            progress(table, written, None)
+    return cursor.rowcount, written
+
+
+def _blocks(rows: Iterable[str]) -> Iterator[str]:
+    block: list[str] = []
+    size = 0
+    for row in rows:
+        block.append(row)
+        size += len(row)
+        if size >= _BLOCK:
+            yield "".join(block)
+            block.clear()
+            size = 0
+    yield "".join(block)
+
+
+def _moment(number: int) -> str:
+    """When the paper of this number was fetched: one about every three seconds, from a fixed day on."""
+    return (_BEGIN + timedelta(seconds=number * 3.1372)).isoformat()
+
+
+class _Network:
+    """The tables of a network, as lines of COPY text; papers are numbered from 1 and cite earlier ones."""
+
+    def __init__(self, shape: Shape) -> None:
+        self.shape = shape
+        self.prose = Prose(shape.seed)
+        self.author_count = shape.papers // 3 + 1
+        self.cited, self.until = self._references()
+        self.citation_counts = array("L", bytes(array("L").itemsize * (shape.papers + 1)))
+        for paper in self.cited:
+            self.citation_counts[paper] += 1
+
+    def tables(self) -> dict[str, tuple[str, Iterator[str]]]:
+        """Table → its columns and its lines; those that are referred to come first."""
+        lines = (
+            self._papers(),
+            self._external_ids(),
+            self._authors(),
+            self._paper_authors(),
+            self._citations(),
+            self._summaries(),
+            self._jobs(),
+        )
+        return dict(zip(_COLUMNS, zip(_COLUMNS.values(), lines, strict=True), strict=True))
+
+    def _random(self, what: str) -> Random:
+        return Random(f"{what} {self.shape.seed}")  # noqa: S311  # made up, not secret
+
+    def _references(self) -> tuple[array[int], array[int]]:
+        """What each paper cites, one after the other, and where each paper's part ends; the old are cited more."""
+        random = self._random("references").random
+        cited, until = array("L"), array("L", [0])
+        for paper in range(1, self.shape.papers + 1):
+            wanted = min(int(self.shape.references * 2 * random() + 0.5), paper - 1)
+            cited.extend(sorted({1 + int((paper - 1) * random() ** 1.6) for _ in range(wanted)}))
+            until.append(len(cited))
+        return cited, until
+
+    def _papers(self) -> Iterator[str]:
+        random, prose, total = self._random("papers").random, self.prose, self.shape.papers
+        for paper in range(1, total + 1):
+            year = 1970 + int(56 * (paper / (total + 1)) ** 0.5)
+            die = random()
+            abstract = (
+                prose.passage(random(), int(self.shape.abstract * (0.35 + 1.3 * random())))
+                if die < 0.94
+                else r"\N"
+            )
+            citations = self.citation_counts[paper]
+            moment = _moment(paper)
+            yield (
+                f"{paper}\t{prose.title(random(), 40 + int(90 * die))}\t{abstract}\t{year}"
+                f"\t{year}-{1 + int(random() * 12):02}-{1 + int(random() * 28):02}\t{_VENUES[int(random() * len(_VENUES))]}"
+                f'\t{{{_TYPES[int(die * 3)]}}}\t{{"{_FIELDS[int(random() * 7)]}"}}'
+                f"\t{self.until[paper] - self.until[paper - 1]}\t{citations}\t{citations // 9}\tsample"
+                f"\t{moment}\t{moment}\t{moment}\n"
+            )
+
+    def _external_ids(self) -> Iterator[str]:
+        bits = self._random("external_ids").getrandbits
+        return (f"sample\t{bits(160):040x}\t{paper}\n" for paper in range(1, self.shape.papers + 1))
+
+    def _authors(self) -> Iterator[str]:
+        random, name = self._random("authors").random, self.prose.name
+        for author in range(1, self.author_count + 1):
+            moment = _moment(author * 3)
+            yield f"{author}\t{name(random())} {name(random())}\tsample\t{moment}\t{moment}\n"
+
+    def _paper_authors(self) -> Iterator[str]:
+        random = self._random("paper_authors").random
+        for paper in range(1, self.shape.papers + 1):
+            wanted = 1 + int(random() * 3.5)
+            writers = {1 + int(self.author_count * random()) for _ in range(wanted)}
+            for position, author in enumerate(sorted(writers), 1):
+                yield f"{paper}\t{position}\t{author}\n"
+
+    def _citations(self) -> Iterator[str]:
+        random, prose, share = self._random("citations").random, self.prose, self.shape.context_share
+        for paper in range(1, self.shape.papers + 1):
+            moment = _moment(paper)
+            for cited in self.cited[self.until[paper - 1] : self.until[paper]]:
+                intent, die = _INTENTS[int(random() * 3)], random()
+                contexts = (
+                    f'[{{"context": "{prose.passage(random(), 150)}", "intents": ["{intent}"]}}]'
+                    if die < share
+                    else "[]"
+                )
+                yield (
+                    f"{paper}\t{cited}\t{'t' if die < 0.06 else 'f'}\t{{{intent if die < share else ''}}}\t{contexts}\tsample\t{moment}\n"
+                )
+
+    def _summaries(self) -> Iterator[str]:
+        random, prose = self._random("summaries").random, self.prose
+        for number, paper in enumerate(range(50, self.shape.papers + 1, 50), 1):
+            yield f"{number}\t{paper}\tabstract\tmade-up-model\t{prose.passage(random(), 700)}\t{_moment(paper)}\n"
+
+    def _jobs(self) -> Iterator[str]:
+        random = self._random("jobs").random
+        for number, paper in enumerate(range(100, self.shape.papers + 1, 100), 1):
+            moment = _moment(paper)
+            done = random() < 0.8
+            yield (
+                f"{number}\tsummarize\t{paper}\t{'succeeded' if done else 'queued'}\t{int(random() * 10)}"
+                f"\t{moment}\t{moment}\t{moment if done else chr(92) + 'N'}\n"
+            )

@@ -1,0 +1,91 @@
+"""The network's commands as a user types them: what they print, and their exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from refnet.postgres.session import Target
+
+ROOT = Path(__file__).parents[3]
+
+
+def url(target: Target) -> str:
+    parts = target.parts
+    return f"postgresql://{parts['user']}@/{parts['dbname']}?host={quote(parts['host'])}"
+
+
+def refnet(
+    target: Target, home: Path, *arguments: str, code: str = "from refnet.cli.main import run; run()"
+) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own, as its script does."""
+    environment = {**os.environ, "REFNET_HOME": str(home), "REFNET_DATABASE_URL": url(target)}
+    command = [sys.executable, "-W", "error", "-c", code, *arguments]
+    return subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_migrate_says_what_it_did_and_then_that_nothing_was_to_do(database: Target, tmp_path: Path) -> None:
+    first = refnet(database, tmp_path, "network", "migrate")
+    assert (first.returncode, first.stderr) == (0, "")
+    assert first.stdout == f"{database.name}: schema 0001 (before: none)\n"
+    second = refnet(database, tmp_path, "network", "migrate", "--json")
+    assert json.loads(second.stdout) == {"database": database.name, "before": "0001", "after": "0001"}
+
+
+def test_import_cora_migrates_and_counts(database: Target, tmp_path: Path) -> None:
+    (tmp_path / "graph.cites").write_text("1\t2\n1\t3\n")
+    done = refnet(database, tmp_path, "import", "cora", "graph.cites", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {
+        "database": database.name,
+        "citations": 2,
+        "new_papers": 3,
+        "new_citations": 2,
+    }
+    again = refnet(database, tmp_path, "import", "cora", "graph.cites")
+    assert again.stdout == f"{database.name}: 2 lines read, 0 papers and 0 citations were new\n"
+
+
+def test_a_missing_file_is_a_usage_error_before_anything_is_made(database: Target, tmp_path: Path) -> None:
+    done = refnet(database, tmp_path, "import", "cora", "nowhere.cites")
+    assert done.returncode == 2
+    assert done.stderr.startswith("refnet: nowhere.cites is not a file\n")
+    with database.connect() as connection:
+        assert connection.execute("SELECT to_regclass('papers')").fetchone() == (None,)
+
+
+def test_a_sample_says_that_it_is_made_up(database: Target, tmp_path: Path) -> None:
+    done = refnet(database, tmp_path, "network", "sample", "--papers", "120", "--seed", "3")
+    assert done.returncode == 0, done.stderr
+    assert "a made-up network of seed 3" in done.stdout
+    assert "papers                 120 rows" in done.stdout
+    again = refnet(database, tmp_path, "network", "sample")
+    assert (again.returncode, again.stdout) == (1, "")
+    assert again.stderr.count("\n") == 2
+
+
+@pytest.mark.parametrize("missing", ["alembic", "sqlalchemy"])
+def test_without_the_extra_the_command_says_how_to_install_it(
+    database: Target, tmp_path: Path, missing: str
+) -> None:
+    code = f"import sys; sys.modules[{missing!r}] = None; from refnet.cli.main import run; run()"
+    done = refnet(database, tmp_path, "network", "migrate", code=code)
+    assert done.returncode == 1
+    assert f"needs {missing}, which is not installed" in done.stderr
+    assert "pip install 'refnet[network]'" in done.stderr
+
+
+def test_the_migrations_are_in_the_wheel(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert "refnet/network/migrations/env.py" in names
+    assert "refnet/network/migrations/versions/0001_papers_citations_summaries_jobs.py" in names

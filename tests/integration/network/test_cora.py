@@ -1,0 +1,85 @@
+"""`refnet import cora` against a real server and, where it is present, the real graph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from refnet.errors import RefnetError
+from refnet.network.cora import Imported, import_cora
+from refnet.network.migrate import migrate
+from refnet.postgres.session import Target
+
+
+@pytest.fixture
+def migrated(database: Target) -> Target:
+    migrate(database)
+    return database
+
+
+def counts(target: Target) -> tuple[int, ...] | None:
+    with target.connect() as connection:
+        return connection.execute(
+            "SELECT (SELECT count(*) FROM papers), (SELECT count(*) FROM external_ids), (SELECT count(*) FROM citations)"
+        ).fetchone()
+
+
+def test_the_real_graph_is_imported_whole_and_only_once(migrated: Target, cora_cites: Path) -> None:
+    assert import_cora(migrated, cora_cites) == Imported(5429, 2708, 5429)
+    assert import_cora(migrated, cora_cites) == Imported(5429, 0, 0)
+    assert counts(migrated) == (2708, 2708, 5429)
+
+
+def test_the_direction_of_a_citation_is_cited_then_citing(migrated: Target, tmp_path: Path) -> None:
+    file = tmp_path / "cora.cites"
+    file.write_text("old\tnew\n")
+    import_cora(migrated, file)
+    with migrated.connect() as connection:
+        pair = connection.execute("""
+            SELECT citing.value, cited.value FROM citations
+            JOIN external_ids AS citing ON citing.paper_id = citing_id
+            JOIN external_ids AS cited ON cited.paper_id = cited_id""").fetchall()
+    assert pair == [("new", "old")]
+
+
+def test_what_is_there_already_stays_and_only_the_rest_is_added(migrated: Target, tmp_path: Path) -> None:
+    file = tmp_path / "cora.cites"
+    file.write_text("a\tb\r\na\tb\nb\tc\\d")
+    assert import_cora(migrated, file) == Imported(3, 3, 2)
+    with migrated.connect() as connection:
+        connection.execute("UPDATE papers SET title = 'Kept'")
+    file.write_text("a\tb\na\tnew\n")
+    assert import_cora(migrated, file) == Imported(2, 1, 1)
+    with migrated.connect() as connection:
+        assert connection.execute("SELECT count(*) FROM papers WHERE title = 'Kept'").fetchone() == (3,)
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        (b"35", "1 field where two are wanted"),
+        (b"35\t1\t2", "3 fields where two are wanted"),
+        (b"", "1 field where two are wanted"),
+        (b"35\t", "not an id"),
+        (b"35 \t1", "not an id"),
+        (b"3\x005\t1", "not an id"),
+        (b"35\t" + b"1" * 300, "not an id"),
+        (b"35\t" + b"1" * 5000, "too long"),
+        (b"35\t\xff\xfe", "not UTF-8"),
+        (b"35\t35", "cites itself"),
+    ],
+)
+def test_a_malformed_line_is_named_and_nothing_is_imported(
+    migrated: Target, tmp_path: Path, line: bytes, fault: str
+) -> None:
+    file = tmp_path / "cora.cites"
+    file.write_bytes(b"1\t2\n2\t3\n" + line + b"\n4\t5\n")
+    with pytest.raises(RefnetError, match=f"line 3: .*{fault}"):
+        import_cora(migrated, file)
+    assert counts(migrated) == (0, 0, 0)
+
+
+def test_a_file_that_cannot_be_read_is_a_clear_error(migrated: Target, tmp_path: Path) -> None:
+    with pytest.raises(RefnetError, match="cannot be read"):
+        import_cora(migrated, tmp_path / "missing")
