@@ -9,7 +9,7 @@ from pathlib import Path
 import typer
 
 from refnet import settings as settings_module
-from refnet.cli import network
+from refnet.cli import network, postgres
 from refnet.errors import Exit, RefnetError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 app.add_typer(network.network, name="network")
 app.add_typer(network.imports, name="import")
+app.add_typer(postgres.app, name="postgres")
 
 
 def run() -> None:

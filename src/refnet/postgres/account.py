@@ -20,7 +20,7 @@ from refnet.errors import RefnetError
 ELSEWHERE = "elsewhere"
 #: Holds the stand-ins of folders that the server's user cannot enter.
 STATE = Path("/var/lib")
-_KEPT_VARIABLES = ("PATH", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR")
+_KEPT_VARIABLES = ("PATH", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 
 
 @dataclass(frozen=True)
@@ -53,28 +53,34 @@ class Account:
         )
 
 
-def account() -> Account:
-    """The user that servers started by this process run as."""
-    if os.geteuid() == 0:
-        for name in ("postgres", "nobody"):
-            try:
-                entry = pwd.getpwnam(name)
-            except KeyError:
-                continue
-            if entry.pw_uid != 0:
-                return Account(name, entry.pw_uid, entry.pw_gid, other=True)
-        raise RefnetError(
-            "PostgreSQL does not run as root, and this machine has neither the user postgres nor nobody",
-            "Create one (useradd --system postgres), or run RefNet as an ordinary user.",
-        )
+def account(data: Path | None = None) -> Account:
+    """The user that a server started by this process runs as: for root, the owner of `data` where it exists."""
+    if os.geteuid() != 0:
+        return _known(os.geteuid(), other=False)
+    if data and data.exists() and data.stat().st_uid != 0:
+        return _known(data.stat().st_uid, other=True)
+    for name in ("postgres", "nobody"):
+        try:
+            entry = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        if entry.pw_uid != 0:
+            return Account(name, entry.pw_uid, entry.pw_gid, other=True)
+    raise RefnetError(
+        "PostgreSQL does not run as root, and this machine has neither the user postgres nor nobody",
+        "Create one (useradd --system postgres), or run RefNet as an ordinary user.",
+    )
+
+
+def _known(uid: int, *, other: bool) -> Account:
     try:
-        entry = pwd.getpwuid(os.geteuid())
+        entry = pwd.getpwuid(uid)
     except KeyError:
         raise RefnetError(
-            f"the user id {os.geteuid()} has no entry in the system's list of users, which PostgreSQL needs",
+            f"the user id {uid} has no entry in the system's list of users, which PostgreSQL needs",
             "Add one to /etc/passwd, or set REFNET_DATABASE_URL to a server that runs already.",
         ) from None
-    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid, other=False)
+    return Account(entry.pw_name, uid, entry.pw_gid, other)
 
 
 def environment() -> dict[str, str]:

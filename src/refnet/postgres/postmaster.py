@@ -1,0 +1,161 @@
+"""A data folder, and whether a server runs in it.
+
+That is told by a lock which the kernel holds: the postmaster inherits it and keeps it as long as one of its
+processes lives. A pid alone lies after a kill or a reboot, when another process has it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from refnet.errors import RefnetError
+from refnet.postgres.account import Account
+
+PORT = "5432"  # names the socket; nothing listens on it
+SOCKET_NAME = f".s.PGSQL.{PORT}"
+#: sun_path holds 104 bytes on macOS, 108 on Linux, the final NUL included.
+MAX_SOCKET_FOLDER = 103 - len(f"/{SOCKET_NAME}")
+START_SECONDS = 60.0
+STOP_SECONDS = 60.0
+_POLL_SECONDS = 0.005
+
+
+@dataclass(frozen=True)
+class Postmaster:
+    """A server's data folder and the folder of its socket, both of `account` alone.
+
+    Beside `data` lie the server's log `server.log` and the lock `alive`.
+    """
+
+    data: Path
+    socket: Path
+    account: Account
+
+    @property
+    def log(self) -> Path:
+        return self.data.parent / "server.log"
+
+    @property
+    def alive(self) -> Path:
+        return self.data.parent / "alive"
+
+    def is_running(self) -> bool:
+        """Whether a server lives here, started by us or by hand; it may still be starting or stopping."""
+        return (is_held(self.alive) and self.pid() is not None) or self._answers()
+
+    def is_ready(self) -> bool:
+        """Whether the server accepts sessions."""
+        lines = self._pid_file()
+        return len(lines) > 7 and lines[7].strip() == "ready" and self._answers()
+
+    def pid(self) -> int | None:
+        """The postmaster's process id as it wrote it; only true while the server runs."""
+        lines = self._pid_file()
+        return int(lines[0]) if lines and lines[0].strip().isdigit() else None
+
+    def socket_in_use(self) -> Path:
+        """The folder of the socket that the running server wrote down, else the one it would take."""
+        lines = self._pid_file()
+        return Path(lines[4].strip()) if len(lines) > 4 and lines[4].strip() else self.socket
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> bool:
+        """Stop the server and wait for its end; False where none ran. SIGINT: fast; SIGQUIT: immediate."""
+        # A server that has just been launched has not written its pid yet.
+        until(lambda: self.pid() is not None or not is_held(self.alive), START_SECONDS)
+        pid = self.pid()
+        if pid is None or not self.is_running():
+            return False
+        try:
+            os.kill(pid, how)
+        except ProcessLookupError:
+            pass  # killed from outside; what is left of it ends by itself
+        except PermissionError:
+            raise RefnetError(
+                f"the server in {self.data} belongs to another user",
+                "Stop it as the user who started it, or as root.",
+            ) from None
+        if not until(lambda: not is_held(self.alive) and not self._answers(), STOP_SECONDS):
+            raise RefnetError(
+                f"the server in {self.data} (pid {pid}) did not stop within {STOP_SECONDS:.0f} s",
+                f"See {self.log}; a long checkpoint may still be running.",
+            )
+        return True
+
+    def forget_the_dead(self) -> None:
+        """Remove what a killed server left; called only where no server runs.
+
+        PostgreSQL itself would refuse to start where an unrelated process has the old pid, as happens
+        after a reboot and in containers. A new file for the lock: a stray child may still hold the old one.
+        """
+        left = (self.socket / SOCKET_NAME, self.socket / f"{SOCKET_NAME}.lock", self.alive)
+        for path in (self.data / "postmaster.pid", *left):
+            path.unlink(missing_ok=True)
+
+    def _pid_file(self) -> list[str]:
+        try:
+            return (self.data / "postmaster.pid").read_text(encoding="utf-8", errors="replace").splitlines()
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            return []
+
+    def _answers(self) -> bool:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            try:
+                probe.connect(str(self.socket_in_use() / SOCKET_NAME))
+            except OSError:
+                return False
+            return True
+
+
+@contextmanager
+def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Hold the kernel's lock on `path`; yields False where another process has it and `wait` is False."""
+    try:
+        handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+    except OSError as error:
+        raise RefnetError(
+            f"cannot open {path}: {error.strerror}",
+            "Run this as the user who made that folder, or set REFNET_HOME to another one.",
+        ) from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(handle)
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process holds the lock on `path`. Asked by a shared lock: those who ask do not see each other."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(handle)
+
+
+def until(condition: Callable[[], bool], seconds: float) -> bool:
+    """Wait for `condition`; False where it has not come true within `seconds`."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True
