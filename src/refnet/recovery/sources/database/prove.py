@@ -60,7 +60,13 @@ class Prover:
     """Checks one artifact up to a level; connects to no server but the one that it creates."""
 
     def __init__(
-        self, reader: Reader, binaries: Binaries, base: Path, jobs: int, required: tuple[str, ...], progress: Progress
+        self,
+        reader: Reader,
+        binaries: Binaries,
+        base: Path,
+        jobs: int,
+        required: tuple[str, ...],
+        progress: Progress,
     ) -> None:
         """`binaries`: with a server, of the artifact's major or newer. `base`: where the scratch server lives."""
         self._reader, self._binaries, self._base = reader, binaries, base
@@ -80,7 +86,8 @@ class Prover:
 
     def _proof(self, level: Level) -> Proof:
         rows = tuple(
-            {"name": table.qualified, "rows": table.rows, "bytes": table.raw} for table in self._reader.index.tables
+            {"name": table.qualified, "rows": table.rows, "bytes": table.raw}
+            for table in self._reader.index.tables
         )
         course = self._course
         return Proof(level, course.level, tuple(course.findings), self._server, course.seconds, rows)
@@ -171,17 +178,19 @@ class Prover:
         except RefnetError:
             return Finding(what, Outcome.UNVERIFIED, "there is no pg_amcheck")
         with target.connect() as connection:
-            known = connection.execute("SELECT FROM pg_available_extensions WHERE name = 'amcheck'").fetchone()
+            known = connection.execute(
+                "SELECT FROM pg_available_extensions WHERE name = 'amcheck'"
+            ).fetchone()
             if known is None:
                 return Finding(what, Outcome.UNVERIFIED, "the server has no amcheck")
             connection.execute("CREATE SCHEMA refnet_amcheck")
             connection.execute("CREATE EXTENSION amcheck SCHEMA refnet_amcheck")
-        command = [tool, f"--jobs={self._jobs}", "--no-password", f"--dbname={target.name}"]
+        command = [str(tool), f"--jobs={self._jobs}", "--no-password", f"--database={target.name}"]
         ran = subprocess.run(command, env=target.environment(), capture_output=True, check=False)
-        if ran.returncode == 0:
-            return Finding(what, Outcome.PASSED)
+        outcome = {0: Outcome.PASSED, 2: Outcome.FAILED}.get(ran.returncode, Outcome.UNVERIFIED)
         said = (ran.stdout or ran.stderr).decode(errors="replace").strip().splitlines()
-        return Finding(what, Outcome.FAILED, said[0] if said else "it ended without a word")
+        why = said[0] if said else "pg_amcheck ended without a word"
+        return Finding(what, outcome, "" if outcome is Outcome.PASSED else why)
 
 
 def _lacking_extensions(admin: psycopg.Connection[tuple[Any, ...]], index: Index) -> list[str]:
@@ -207,7 +216,9 @@ def _create(admin: psycopg.Connection[tuple[Any, ...]], name: str, index: Index)
     base = sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING {}").format(
         sql.Identifier(name), sql.Literal(state["encoding"])
     )
-    wanted = sql.SQL(" LC_COLLATE {} LC_CTYPE {}").format(sql.Literal(state["collate"]), sql.Literal(state["ctype"]))
+    wanted = sql.SQL(" LC_COLLATE {} LC_CTYPE {}").format(
+        sql.Literal(state["collate"]), sql.Literal(state["ctype"])
+    )
     try:
         if state["provider"] == "i":
             wanted += sql.SQL(" LOCALE_PROVIDER icu ICU_LOCALE {}").format(sql.Literal(state["locale"]))
@@ -235,13 +246,14 @@ def _without_versions(text: bytes) -> bytes:
 
 def _stock_restore(binaries: Binaries, target: Target, archive: Path) -> None:
     """The schema by pg_restore alone; its errors (a view over something that is not there) show as differences."""
-    command = [binaries.tool("pg_restore"), "--no-tablespaces", f"--dbname={target.name}", archive]
+    tool = str(binaries.tool("pg_restore"))
+    command = [tool, "--no-tablespaces", f"--dbname={target.name}", str(archive)]
     subprocess.run(command, env=target.environment(), capture_output=True, check=False)
 
 
 def _schema_of(binaries: Binaries, target: Target) -> bytes:
     restrict = ["--restrict-key=refnet"] if knows_restrict(binaries.tool("pg_dump")) else []
-    command = [binaries.tool("pg_dump"), "--schema-only", "--no-tablespaces", *restrict, target.name]
+    command = [str(binaries.tool("pg_dump")), "--schema-only", "--no-tablespaces", *restrict, target.name]
     ran = subprocess.run(command, env=target.environment(), capture_output=True, check=True)
     return ran.stdout
 

@@ -85,5 +85,7 @@ def _foreign(held: Held, level: Level) -> Proof:
                 pass
     except (OSError, EOFError, zlib.error) as error:
         return Proof(level, None, (Finding(what, Outcome.FAILED, str(error)),))
-    beyond = Finding("content", Outcome.UNVERIFIED, "RefNet did not make this file, so nothing says what it should hold")
+    beyond = Finding(
+        "content", Outcome.UNVERIFIED, "RefNet did not make this file, so nothing says what it should hold"
+    )
     return Proof(level, None, (Finding(what, Outcome.PASSED), beyond))
