@@ -20,7 +20,7 @@ from refnet.recovery.sources.database.sqlgz import Foreign, Index, Reader
 
 #: The tables of the specification, required where the database carries RefNet's migrations.
 NETWORK_TABLES = ("papers", "citations", "summaries", "jobs")
-MIGRATIONS = "alembic_version"
+MIGRATIONS = "refnet_migrations"
 
 
 @dataclass(frozen=True)
