@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, BinaryIO, Protocol
 
+from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import Level, Manifest, Outcome, SourceName
 
 #: Called with what is being done, how much of it is done, and how much there is (None: not known), in bytes.
@@ -81,6 +82,10 @@ class Proof:
     @property
     def reasons(self) -> tuple[str, ...]:
         return tuple(f"{f.what}: {f.reason}" for f in self.findings if f.outcome is not Outcome.PASSED)
+
+
+class AgainError(RefnetError):
+    """A dump that could not be had just now; one more try, from the beginning, may find it otherwise."""
 
 
 class Source(Protocol):

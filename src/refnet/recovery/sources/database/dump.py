@@ -192,8 +192,15 @@ class _Run:
             tablespaces=state.tablespaces(held),
             extensions=state.extensions(held),
             partial=bool(self._only),
-            unchecked=state.unchecked(held),
+            unchecked=(*state.unchecked(held), *self._newer_programs()),
         )
+
+    def _newer_programs(self) -> Iterator[str]:
+        if self._binaries.major != self._held.major:
+            yield (
+                f"pg_dump {self._binaries.version} made it of a server {self._held.major}, for want of its own programs:"
+                " that server may refuse some of its settings"
+            )
 
     # The threads that make members.
 

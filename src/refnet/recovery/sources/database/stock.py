@@ -12,15 +12,12 @@ from pathlib import Path
 
 from refnet.errors import RefnetError
 from refnet.postgres.binaries import Binaries
+from refnet.recovery.model.source import AgainError
 from refnet.recovery.sources.database.snapshot import Held, Relation
 from refnet.recovery.sources.database.sqlgz import CHUNK
 
 #: How long pg_dump may wait for a lock. Something queued behind our own would make it wait for ever.
 LOCK_WAIT = "2s"
-
-
-class LockWaitError(RefnetError):
-    """pg_dump could not lock a table because something waits for it to be free; another try may find it so."""
 
 
 @functools.cache
@@ -112,7 +109,7 @@ class Stock:
         waiting = self._held.rows(_WAITING)
         if waiting:
             table, pid, query = waiting[0]
-            return LockWaitError(
+            return AgainError(
                 f"{table} could not be locked: process {pid} waits to change it ({query})",
                 "Let that statement finish, or end it with pg_terminate_backend, and run the backup again.",
             )
