@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from refnet.postgres import binaries, embedded
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
+from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.model.source import Source
+from refnet.recovery.sources.database.source import DatabaseSource
 from refnet.recovery.stores.local import LocalStore
 from refnet.settings import Settings
 
@@ -24,3 +29,33 @@ def server(settings: Settings) -> Target:
 def binaries_for(settings: Settings, major: int | None, *, server: bool = False) -> Binaries:
     """PostgreSQL's programs for a server of `major`; see binaries.find."""
     return binaries.find(major, settings.postgres_bin_dir, server=server)
+
+
+def sources(
+    settings: Settings, *, jobs: int | None = None, tables: tuple[str, ...] = ()
+) -> dict[SourceName, Source]:
+    """What the settings protect; a source that they do not configure is not there.
+
+    Args:
+        jobs: parallel workers, before the setting.
+        tables: only these tables of the database; empty: everything.
+    """
+    return {SourceName.DATABASE: _database(settings, jobs or settings.jobs, tables)}
+
+
+def prover(settings: Settings, name: SourceName) -> Source:
+    """A source that proves artifacts of `name`, which needs nothing live and no configuration."""
+    if name is SourceName.DATABASE:
+        return _database(settings, settings.jobs, ())
+    raise NotImplementedError(name)
+
+
+def _database(settings: Settings, jobs: int, tables: tuple[str, ...]) -> DatabaseSource:
+    return DatabaseSource(
+        target=lambda: server(settings),
+        binaries=partial(binaries_for, settings),
+        scratch=settings.home / "scratch",
+        jobs=jobs,
+        tables=tables,
+        required=settings.required_tables,
+    )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import signal
 import sys
-from pathlib import Path
 
 import typer
 
-from refnet import settings as settings_module
-from refnet.cli import network, postgres
+from refnet.cli import backup, catalog, drill, network, postgres, verify
+from refnet.cli.process import complain, current_settings
 from refnet.errors import Exit, RefnetError
 
 app = typer.Typer(
@@ -27,21 +26,16 @@ app.add_typer(postgres.app, name="postgres")
 
 def run() -> None:
     """Run the command line; end with a documented exit code, never with a traceback for what a user can cause."""
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, signal.default_int_handler)  # half-written files are cleaned up as on Ctrl-C
     try:
         app(standalone_mode=True)
     except RefnetError as error:
-        print(f"refnet: {error.message}\n        {error.hint}", file=sys.stderr)
+        complain(error)
         sys.exit(error.code)
     except KeyboardInterrupt:
         print("refnet: interrupted\n        Nothing half-done is live; run it again.", file=sys.stderr)
         sys.exit(Exit.FAILED)
-
-
-def current_settings() -> settings_module.Settings:
-    """The settings of this process."""
-    return settings_module.load(
-        os.environ, Path.cwd(), root=os.geteuid() == 0, cores=len(os.sched_getaffinity(0))
-    )
 
 
 @app.callback()
@@ -55,3 +49,10 @@ def show_settings() -> None:
     from refnet.cli.settings import show
 
     show(current_settings())
+
+
+app.command("backup")(backup.backup)
+app.command("list")(catalog.list_artifacts)
+app.command("show")(catalog.show)
+app.command("verify")(verify.verify)
+app.command("drill")(drill.drill)

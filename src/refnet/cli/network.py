@@ -79,7 +79,7 @@ def cora(
 
 def _target() -> Target:
     from refnet import wiring
-    from refnet.cli.main import current_settings
+    from refnet.cli.process import current_settings
 
     return wiring.server(current_settings())
 

@@ -52,7 +52,7 @@ def status(
 
 
 def _settings() -> Settings:
-    from refnet.cli.main import current_settings
+    from refnet.cli.process import current_settings
 
     return current_settings()
 

@@ -257,3 +257,16 @@ def remove(path: Path) -> None:
     """Remove the file `path`, if it is there."""
     with explained(path):
         path.unlink(missing_ok=True)
+
+
+def write_new(folder: Path, stem: str, ending: str, data: bytes) -> Path:
+    """Write `data` to `stem` + `ending` in `folder`, or to the next free `stem_2` …; its path."""
+    with HiddenFile(folder, ".part") as file:
+        file.write(data)
+        file.settle()
+        for number in range(1, 1000):
+            name = f"{stem}{f'_{number}' if number > 1 else ''}{ending}"
+            if file.place(name):
+                sync_folder(folder)
+                return folder / name
+    raise RefnetError(f"every name like {stem}{ending} is taken in {folder}", "Run it again in a second.")

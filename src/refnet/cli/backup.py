@@ -1,0 +1,109 @@
+"""`refnet backup`: make an artifact of each source, and prove it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from refnet.cli.process import clock, complain, current_settings, now, print_json, progress
+from refnet.errors import Exit, RefnetError
+
+if TYPE_CHECKING:
+    from refnet.recovery.model.artifact import SourceName
+    from refnet.recovery.model.source import Source
+    from refnet.recovery.stores.local import LocalStore
+    from refnet.recovery.verbs.backup import Backup
+
+
+def backup(
+    source: Annotated[str | None, typer.Argument(help="database, config or obsidian; none: all.")] = None,
+    *,
+    jobs: Annotated[int | None, typer.Option(min=1, max=64, help="Parallel workers.")] = None,
+    table: Annotated[
+        list[str] | None, typer.Option(help="Only this table of the database; repeatable.")
+    ] = None,
+    to: Annotated[Path | None, typer.Option(metavar="DIR", help="Write there, outside the catalog.")] = None,
+    no_prove: Annotated[bool, typer.Option("--no-prove", help="Leave the proof to later.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
+) -> None:
+    """Make an artifact of each source, restore it into a scratch place and compare."""
+    from refnet import wiring
+    from refnet.cli import sources
+    from refnet.recovery.model.artifact import SourceName
+    from refnet.recovery.stores.local import LocalStore
+
+    settings = current_settings()
+    names = sources.named(source or (SourceName.DATABASE if table else None))
+    if table and names != (SourceName.DATABASE,):
+        raise RefnetError("--table is for the database alone", "Leave one of the two out.", Exit.USAGE)
+    store = LocalStore(to.expanduser().absolute(), flat=True) if to else wiring.store(settings)
+    configured = wiring.sources(settings, jobs=jobs, tables=tuple(table or ()))
+    if source is not None and names[0] not in configured:
+        raise sources.not_configured(names[0])
+    results, code = [], Exit.DONE
+    for name in names:
+        result, ended = _one(name, configured.get(name), store, prove=not no_prove, quiet=as_json)
+        results.append(result)
+        code = code or ended
+    if as_json:
+        print_json({"results": results})
+    raise typer.Exit(code)
+
+
+def _one(
+    name: SourceName, source: Source | None, store: LocalStore, *, prove: bool, quiet: bool
+) -> tuple[dict[str, Any], Exit]:
+    """Back up one source; what --json says of it, and the code to end with. A failure is told, never raised."""
+    from refnet.cli import sources
+    from refnet.recovery.verbs.backup import backup as run
+
+    if source is None:
+        if not quiet:
+            print(f"{name:9} not configured: {sources.not_configured(name).hint}")
+        return {"source": name, "outcome": "not configured"}, Exit.DONE
+    try:
+        with progress(name) as shown:
+            made = run(source, store, now=now, zone=None, prove=prove, clock=clock, progress=shown)
+    except RefnetError as error:
+        complain(error)
+        return {"source": name, "outcome": "failed", "error": error.message, "hint": error.hint}, error.code
+    path = store.folder(made.manifest.source) / made.manifest.name
+    if not quiet:
+        _print(made, path)
+    return _values(made, path), made.exit
+
+
+def _print(made: Backup, path: Path) -> None:
+    from refnet.cli import proofs, words
+
+    manifest = made.manifest
+    took = words.seconds(made.seconds["dump"] + made.seconds["publish"])
+    print(f"{manifest.source:9} {path}  {words.size(manifest.size)} in {took}")
+    if shares := manifest.details.get("shares_bytes_with"):
+        print(f"{'':9} nothing changed: shares its bytes with {shares}")
+    for sentence in manifest.unchecked:
+        print(f"{'':9} {sentence}")
+    if made.proof:
+        print(f"{'':9} {proofs.headline(made.proof)} in {words.seconds(made.seconds['prove'])}")
+        for line in proofs.details(made.proof):
+            print(f"{'':9} {line}")
+    if made.unrecorded:
+        print(f"{'':9} the evidence could not be kept: {made.unrecorded}")
+
+
+def _values(made: Backup, path: Path) -> dict[str, Any]:
+    import json
+
+    from refnet.cli import proofs
+
+    return {
+        "source": made.manifest.source,
+        "outcome": "damaged" if made.exit is Exit.DAMAGED else "done",
+        "path": str(path),
+        "manifest": json.loads(made.manifest.to_json()),
+        "proof": proofs.values(made.proof) if made.proof else None,
+        "seconds": {phase: round(taken, 3) for phase, taken in made.seconds.items()},
+        "unrecorded": made.unrecorded or None,
+    }

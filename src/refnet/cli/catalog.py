@@ -1,0 +1,132 @@
+"""`refnet list` and `refnet show`: what the catalog holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from refnet.cli.process import current_settings, now, print_json
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from refnet.recovery.model.artifact import Entry
+    from refnet.recovery.stores.local import LocalStore
+
+
+def list_artifacts(
+    source: Annotated[str | None, typer.Argument(help="database, config or obsidian; none: all.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
+) -> None:
+    """List every artifact, oldest first: its age, its size, how far it is proven."""
+    from refnet import wiring
+    from refnet.cli import sources
+    from refnet.recovery.model.catalog import Catalog
+
+    store = wiring.store(current_settings())
+    names = sources.named(source)
+    entries = [entry for entry in Catalog.of(store.entries()).entries if entry.source in names]
+    unlisted = [one for one in store.unlisted() if one.source in names]
+    moment = now()
+    if as_json:
+        print_json(
+            {
+                "backup_dir": str(store.root),
+                "artifacts": [_values(entry, store, moment) for entry in entries],
+                "unlisted": [
+                    {"source": u.source, "name": u.name, "size": u.size, "why": u.why} for u in unlisted
+                ],
+            }
+        )
+        return
+    if entries:
+        _print_table(entries, moment)
+    else:
+        print(f"There is no artifact in {store.root}. `refnet backup` makes one.")
+    for one in unlisted:
+        print(f"not listed: {store.folder(one.source) / one.name} {one.why} (`refnet adopt` gives it one)")
+
+
+def _print_table(entries: list[Entry], moment: datetime) -> None:
+    from refnet.cli import words
+
+    rows = [("name", "source", "created", "age", "size", "state", "notes")]
+    rows += [
+        (
+            entry.name,
+            entry.source.value,
+            words.local(entry.created),
+            words.age(moment - entry.created),
+            words.size(entry.manifest.size),
+            entry.state,
+            "; ".join(notes(entry)),
+        )
+        for entry in entries
+    ]
+    words.print_columns(rows, right=(3, 4))
+
+
+def notes(entry: Entry) -> list[str]:
+    """What a reader of the list should know of `entry` beside its state."""
+    found = []
+    if entry.damaged:
+        found += [line.reasons[0] for line in entry.evidence[-1:] if line.reasons]
+    if entry.manifest.partial:
+        found.append("only some tables")
+    if shares := entry.manifest.details.get("shares_bytes_with"):
+        found.append(f"same bytes as {shares}")
+    if entry.manifest.unchecked:
+        found.append(f"{len(entry.manifest.unchecked)} not protected or not checked")
+    return found
+
+
+def _values(entry: Entry, store: LocalStore, moment: datetime) -> dict[str, Any]:
+    from refnet.recovery.model.artifact import utc
+
+    return {
+        "name": entry.name,
+        "source": entry.source,
+        "path": str(store.path(entry)),
+        "created": utc(entry.created),
+        "age_seconds": round((moment - entry.created).total_seconds()),
+        "size": entry.manifest.size,
+        "state": entry.state,
+        "partial": entry.manifest.partial,
+        "notes": notes(entry),
+    }
+
+
+def show(
+    artifact: Annotated[str, typer.Argument(help="A name that `refnet list` shows, or a path.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
+) -> None:
+    """Show what one artifact is: how it was made, what is in it, what every check found."""
+    import json
+
+    from refnet import wiring
+    from refnet.errors import Exit, RefnetError
+    from refnet.recovery.verbs.choose import choose_one
+
+    chosen = choose_one(wiring.store(current_settings()), artifact)
+    manifest = chosen.held.manifest
+    if manifest is None:
+        raise RefnetError(
+            f"{Path(artifact).name} has no manifest to show",
+            "`refnet verify` judges it by its own index; `refnet adopt` gives it a manifest.",
+            Exit.FAILED,
+        )
+    evidence = chosen.entry.evidence if chosen.entry else ()
+    if as_json:
+        print_json(
+            {
+                "manifest": json.loads(manifest.to_json()),
+                "state": chosen.entry.state if chosen.entry else None,
+                "evidence": [json.loads(line.to_json()) for line in evidence],
+            }
+        )
+        return
+    from refnet.cli.shown import print_artifact
+
+    print_artifact(manifest, evidence, chosen.entry.state if chosen.entry else "not in the catalog")

@@ -1,0 +1,62 @@
+"""What a command asks of its process: the settings, the time, whether somebody watches."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from refnet import settings as settings_module
+from refnet.errors import RefnetError
+
+if TYPE_CHECKING:
+    from refnet.recovery.model.source import Progress
+
+#: What takes no longer than this shows no progress, in seconds.
+_QUIET = 1.0
+
+
+def current_settings() -> settings_module.Settings:
+    """The settings of this process."""
+    return settings_module.load(
+        os.environ, Path.cwd(), root=os.geteuid() == 0, cores=len(os.sched_getaffinity(0))
+    )
+
+
+def now() -> datetime:
+    """The time, in UTC."""
+    return datetime.now(UTC)
+
+
+clock = time.perf_counter
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Progress]:
+    """Progress on the terminal, with rate and estimate, of what takes over a second; nothing elsewhere."""
+    from refnet.recovery.model.source import silent
+
+    if not sys.stderr.isatty():
+        yield silent
+        return
+    from refnet.cli.progress import Display
+
+    with Display(title, _QUIET) as display:
+        yield display
+
+
+def print_json(values: object) -> None:
+    """Print a report as JSON."""
+    import json
+
+    print(json.dumps(values, ensure_ascii=False, indent=2))
+
+
+def complain(error: RefnetError) -> None:
+    """Tell a failure in its two lines."""
+    print(f"refnet: {error.message}\n        {error.hint}", file=sys.stderr)

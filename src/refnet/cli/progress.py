@@ -1,0 +1,61 @@
+"""A line that shows what is being done, how fast, and how long it will take."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+
+class Display:
+    """Callable as the sources' Progress (step, bytes done, bytes in all); appears after `quiet` seconds."""
+
+    def __init__(self, title: str, quiet: float) -> None:
+        self._progress = Progress(
+            TextColumn("{task.fields[title]}  {task.description}"),
+            BarColumn(bar_width=24),
+            DownloadColumn(binary_units=True),
+            TransferSpeedColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._title = title
+        self._shows_from = time.monotonic() + quiet
+        self._started = False
+        self._step: str | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def __call__(self, step: str, done: int, total: int | None) -> None:
+        if not self._started:
+            if time.monotonic() < self._shows_from:
+                return
+            self._progress.start()
+            self._started = True
+        if step != self._step or self._task is None:
+            if self._task is not None:
+                self._progress.remove_task(self._task)
+            self._task = self._progress.add_task(step, total=total, title=self._title)
+            self._step = step
+        self._progress.update(self._task, completed=done, total=total)

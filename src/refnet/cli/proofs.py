@@ -1,0 +1,56 @@
+"""A proof as lines for people and as JSON. The word `proven` stands only where something was proven."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from refnet.cli import words
+from refnet.recovery.model.artifact import Evidence, Level, Outcome
+from refnet.recovery.model.source import Proof
+
+
+def headline(proof: Proof) -> str:
+    """The outcome in one line: how far it holds, in how long."""
+    reached = proof.level.value if proof.level else "nothing"
+    if proof.outcome is Outcome.FAILED:
+        return f"DAMAGED: what holds is: {reached}"
+    if proof.outcome is Outcome.UNVERIFIED:
+        return f"could not verify more than: {reached}"
+    return reached + _counted(proof)
+
+
+def _counted(proof: Proof) -> str:
+    rows = [row["rows"] for row in proof.rows if isinstance(row.get("rows"), int)]
+    return f" ({words.plural(len(rows), 'table')}, {words.plural(sum(rows), 'row')})" if rows else ""
+
+
+def details(proof: Proof) -> list[str]:
+    """A line for each thing that did not pass, failures first."""
+    marks = {Outcome.FAILED: "failed", Outcome.UNVERIFIED: "could not verify"}
+    findings = sorted(
+        (finding for finding in proof.findings if finding.outcome in marks),
+        key=lambda finding: finding.outcome is not Outcome.FAILED,
+    )
+    return [f"{marks[f.outcome]}: {f.what}" + (f": {f.reason}" if f.reason else "") for f in findings]
+
+
+def values(proof: Proof) -> dict[str, Any]:
+    """The proof for --json. `level` is what it reached; seconds by phase."""
+    return {
+        "outcome": proof.outcome.value,
+        "level": proof.level.value if proof.level else None,
+        "server": proof.server,
+        "seconds": {phase: round(taken, 3) for phase, taken in proof.seconds.items()},
+        "findings": [
+            {"what": f.what, "outcome": f.outcome.value, "reason": f.reason} for f in proof.findings
+        ],
+        "rows": list(proof.rows),
+    }
+
+
+def evidence(line: Evidence) -> str:
+    """A line of evidence in words."""
+    if line.outcome is Outcome.PASSED:
+        return line.level.value
+    before = list(Level)[line.level.rank - 1].value if line.level.rank else "nothing"
+    return f"{line.outcome.value} beyond {before}"

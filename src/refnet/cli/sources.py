@@ -1,0 +1,53 @@
+"""The sources that a command line names."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from refnet.errors import Exit, RefnetError
+from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.model.store import Store
+from refnet.recovery.verbs.choose import Chosen, choose, choose_one
+
+#: What configures a source that the settings may leave out.
+CONFIGURED_BY = {
+    SourceName.DATABASE: "REFNET_DATABASE_URL",
+    SourceName.CONFIG: "REFNET_CONFIG_DIR",
+    SourceName.OBSIDIAN: "REFNET_VAULT_DIR",
+}
+
+
+def named(text: str | None) -> tuple[SourceName, ...]:
+    """The source that `text` names, or all of them where it is None; RefnetError where there is none such."""
+    if text is None:
+        return tuple(SourceName)
+    try:
+        return (SourceName(text),)
+    except ValueError:
+        raise RefnetError(
+            f"'{text}' is not a source", f"The sources are: {', '.join(SourceName)}.", Exit.USAGE
+        ) from None
+
+
+def not_configured(source: SourceName) -> RefnetError:
+    """For a command that needs `source` where the settings leave it out."""
+    return RefnetError(
+        f"the source {source} is not configured",
+        f"Set {CONFIGURED_BY[source]}; see refnet.toml.example.",
+        Exit.USAGE,
+    )
+
+
+def artifacts(
+    store: Store, meant: str | None, configured: Collection[SourceName]
+) -> tuple[list[Chosen], tuple[SourceName, ...]]:
+    """What `verify` and `drill` work on: an artifact, a source's newest, or (None) every source's newest.
+
+    Beside them, the sources that are configured but have no whole artifact.
+    """
+    if meant is not None and meant not in list(SourceName):
+        return [choose_one(store, meant)], ()
+    sources = named(meant)
+    chosen = choose(store, sources)
+    found = {one.source for one in chosen}
+    return chosen, tuple(name for name in sources if name not in found and name in configured)

@@ -1,0 +1,85 @@
+"""What ARTIFACT on a command line means: a listed name, any path, or none for the newest of each source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from refnet.errors import Exit, RefnetError
+from refnet.recovery.model.artifact import Entry, SourceName, read_name
+from refnet.recovery.model.catalog import Catalog
+from refnet.recovery.model.source import Held
+from refnet.recovery.model.store import Store
+from refnet.recovery.stores.held import held_at
+from refnet.recovery.stores.local import LocalStore
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """An artifact that a command works on.
+
+    `entry` and `store` are None for a file without a manifest of its own name: no evidence is kept of it.
+    """
+
+    source: SourceName
+    held: Held
+    entry: Entry | None = None
+    store: Store | None = None
+
+    @property
+    def name(self) -> str:
+        return self.held.name
+
+
+def choose(store: Store, sources: Iterable[SourceName], at: datetime | None = None) -> list[Chosen]:
+    """The newest whole artifact (at or before `at`) of each of `sources`; RefnetError where there is none at all."""
+    catalog = Catalog.of(store.entries())
+    newest = [catalog.newest_whole(source, at) for source in sources]
+    found = [Chosen(entry.source, store.held(entry), entry, store) for entry in newest if entry]
+    if not found:
+        raise RefnetError(
+            "there is no whole artifact" + (f" at or before {at:%Y-%m-%d %H:%M %Z}" if at else ""),
+            "Make one with `refnet backup`; `refnet list` shows what there is.",
+        )
+    return found
+
+
+def choose_one(store: Store, artifact: str, source: SourceName | None = None) -> Chosen:
+    """The artifact that `artifact` names: a name of the catalog first, else a path.
+
+    Args:
+        source: what a file is taken for whose name and manifest do not tell.
+    """
+    if "/" not in artifact and (entry := Catalog.of(store.entries()).named(artifact)):
+        return Chosen(entry.source, store.held(entry), entry, store)
+    path = Path(artifact).expanduser()
+    if not path.is_file():
+        raise RefnetError(
+            f"there is no artifact '{artifact}'",
+            "Give a name that `refnet list` shows, or the path of a file.",
+            Exit.USAGE,
+        )
+    return _at_path(store, path, source)
+
+
+def _at_path(store: Store, path: Path, source: SourceName | None) -> Chosen:
+    home: Store = LocalStore(path.parent, flat=True)
+    if isinstance(store, LocalStore) and path.resolve().parent in {
+        store.folder(one).resolve() for one in SourceName
+    }:
+        home = store
+    entry = Catalog.of(home.entries()).named(path.name)
+    if entry:
+        return Chosen(entry.source, home.held(entry), entry, home)
+    held = held_at(path)
+    if held.manifest:
+        return Chosen(held.manifest.source, held)
+    said = read_name(path.name)
+    return Chosen(said[0] if said else source or _by_ending(path.name), held)
+
+
+def _by_ending(name: str) -> SourceName:
+    """What a file of a foreign name is: a tar archive is taken for a vault, everything else for a dump."""
+    return SourceName.OBSIDIAN if name.endswith((".tar.gz", ".tgz")) else SourceName.DATABASE

@@ -1,0 +1,86 @@
+"""A small honest source: it writes lines, and proves them by reading them back."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+
+from refnet.errors import RefnetError
+from refnet.recovery.model.artifact import Level, Outcome, SourceName
+from refnet.recovery.model.source import Finding, Held, Made, Progress, Proof, silent
+from refnet.recovery.model.store import Store
+from refnet.recovery.stores.local import LocalStore
+from refnet.recovery.stores.memory import MemoryStore
+
+NOW = datetime(2026, 11, 25, 17, 0, 1, tzinfo=UTC)
+
+
+@dataclass
+class Lines:
+    """A source of `lines`, stored deflated; `name` is the source that it stands for.
+
+    `created`: the moment that it holds. `reaches`: what a proof on this machine can reach. `refuses`: what it
+    raises instead of a proof.
+    """
+
+    lines: list[str] = field(default_factory=lambda: ["one", "two"])
+    name: SourceName = SourceName.DATABASE
+    created: datetime = NOW
+    reaches: Level = Level.PROVEN
+    refuses: RefnetError | None = None
+
+    def dump(self, out: BinaryIO, progress: Progress = silent) -> Made:
+        data = "\n".join(self.lines).encode()
+        out.write(zlib.compress(data))
+        progress("dump", len(data), len(data))
+        return Made(self.created, {"rows": len(self.lines), "content": hashlib.sha256(data).hexdigest()})
+
+    def prove(self, held: Held, level: Level, progress: Progress = silent) -> Proof:
+        if self.refuses:
+            raise self.refuses
+        try:
+            with held.open() as reader:
+                data = zlib.decompress(reader.read())
+        except zlib.error as error:
+            return Proof(level, None, (Finding("inflates", Outcome.FAILED, str(error)),))
+        findings = [Finding("inflates", Outcome.PASSED)]
+        rows = ({"name": "lines", "rows": data.count(b"\n") + 1, "bytes": len(data)},)
+        if held.manifest and hashlib.sha256(data).hexdigest() != held.manifest.details["content"]:
+            findings.append(Finding("lines", Outcome.FAILED, "other lines came back"))
+            return Proof(level, Level.RESTORED, tuple(findings), "scratch 1", {"load": 1.0}, rows)
+        reached = min(level, self.reaches, key=lambda one: one.rank)
+        if reached is not level:
+            findings.append(Finding("lines", Outcome.UNVERIFIED, "no scratch place here"))
+        return Proof(level, reached, tuple(findings), "scratch 1", {"load": 1.0, "compare": 0.5}, rows)
+
+
+@pytest.fixture
+def lines() -> type[Lines]:
+    return Lines
+
+
+@pytest.fixture
+def clock() -> Callable[[], float]:
+    """A clock that moves on by a second each time that it is read."""
+    ticks = count()
+    return lambda: float(next(ticks))
+
+
+@pytest.fixture
+def now() -> Callable[[], datetime]:
+    """The time, a minute later each time."""
+    minutes: Iterator[int] = count()
+    return lambda: NOW + timedelta(minutes=next(minutes))
+
+
+@pytest.fixture(params=["local", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    return LocalStore(tmp_path / "backups") if request.param == "local" else MemoryStore()

@@ -1,0 +1,111 @@
+"""What ARTIFACT on a command line means."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from refnet.errors import Exit, RefnetError
+from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.stores.local import LocalStore
+from refnet.recovery.verbs.backup import backup
+from refnet.recovery.verbs.choose import choose, choose_one
+
+NAME = "refnet_20261125_170001.sql.gz"
+
+
+@pytest.fixture
+def local(tmp_path: Path, lines: Any, now: Any, clock: Any) -> LocalStore:
+    from datetime import UTC
+
+    store = LocalStore(tmp_path / "backups")
+    backup(lines(), store, now=now, zone=UTC, prove=False, clock=clock)
+    return store
+
+
+def test_a_listed_name_is_the_artifact_of_the_catalog(local: LocalStore) -> None:
+    chosen = choose_one(local, NAME)
+
+    assert chosen.entry is not None
+    assert chosen.store is local
+
+
+def test_the_path_of_a_listed_artifact_is_that_artifact(
+    local: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path / "backups")
+    for path in (f"{tmp_path}/backups/database/{NAME}", f"backups/database/{NAME}", f"link/database/{NAME}"):
+        chosen = choose_one(local, path)
+        assert chosen.entry is not None
+        assert chosen.store is local
+
+
+def test_an_artifact_elsewhere_keeps_its_evidence_beside_it(local: LocalStore, tmp_path: Path) -> None:
+    away = tmp_path / "away"
+    away.mkdir()
+    for suffix in ("", ".json"):
+        shutil.copy(tmp_path / "backups" / "database" / f"{NAME}{suffix}", away)
+
+    chosen = choose_one(local, str(away / NAME))
+
+    assert chosen.entry is not None
+    assert isinstance(chosen.store, LocalStore)
+    assert chosen.store.root == away
+
+
+def test_a_renamed_artifact_still_has_its_manifest(local: LocalStore, tmp_path: Path) -> None:
+    for suffix in ("", ".json"):
+        shutil.copy(tmp_path / "backups" / "database" / f"{NAME}{suffix}", tmp_path / f"safe{suffix}")
+
+    chosen = choose_one(local, str(tmp_path / "safe"))
+
+    assert chosen.entry is None
+    assert chosen.held.manifest == local.entries()[0].manifest
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("refnet_20231201_020000.sql.gz", SourceName.DATABASE),
+        ("config_20231203.tar.gz", SourceName.CONFIG),
+        ("vault_20231201.tar.gz", SourceName.OBSIDIAN),
+        ("notes.tgz", SourceName.OBSIDIAN),
+        ("dump.sql", SourceName.DATABASE),
+    ],
+)
+def test_a_file_without_a_manifest_is_taken_for_what_its_name_says(
+    local: LocalStore, tmp_path: Path, name: str, source: SourceName
+) -> None:
+    (tmp_path / name).write_bytes(b"")
+    chosen = choose_one(local, str(tmp_path / name))
+
+    assert (chosen.source, chosen.entry, chosen.held.manifest) == (source, None, None)
+
+
+def test_a_command_may_know_better_what_a_foreign_file_is(local: LocalStore, tmp_path: Path) -> None:
+    (tmp_path / "settings.tar.gz").write_bytes(b"")
+    assert choose_one(local, str(tmp_path / "settings.tar.gz"), SourceName.CONFIG).source is SourceName.CONFIG
+
+
+def test_what_is_not_there_is_a_usage_error(local: LocalStore) -> None:
+    with pytest.raises(RefnetError, match=r"refnet_1\.sql\.gz") as refused:
+        choose_one(local, "refnet_1.sql.gz")
+    assert refused.value.code is Exit.USAGE
+
+
+def test_a_manifest_that_is_none_is_told(local: LocalStore, tmp_path: Path) -> None:
+    (tmp_path / "dump.sql.gz").write_bytes(b"")
+    (tmp_path / "dump.sql.gz.json").write_text("[]")
+    with pytest.raises(RefnetError, match="not a manifest") as refused:
+        choose_one(local, str(tmp_path / "dump.sql.gz"))
+    assert refused.value.code is Exit.DAMAGED
+
+
+def test_the_newest_of_each_source_is_chosen_where_none_is_named(local: LocalStore) -> None:
+    assert [one.name for one in choose(local, SourceName)] == [NAME]
+    with pytest.raises(RefnetError, match="no whole artifact"):
+        choose(local, [SourceName.CONFIG])

@@ -1,0 +1,127 @@
+"""drill: a proof with a clock, and a page that a person reads."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from refnet.errors import Exit, RefnetError
+from refnet.recovery.model.artifact import Level, Outcome, SourceName
+from refnet.recovery.model.store import Store
+from refnet.recovery.verbs.backup import backup
+from refnet.recovery.verbs.choose import choose
+from refnet.recovery.verbs.drill import Drill, drill, report, write_report
+from refnet.recovery.verbs.drill_page import page
+
+
+def run(store: Store, source: Any, now: Any, clock: Any, absent: tuple[SourceName, ...] = ()) -> Drill:
+    backup(source, store, now=now, zone=None, prove=False, clock=clock)
+    return drill(choose(store, [source.name]), absent, lambda _: source, now=now, clock=clock)
+
+
+def test_a_drill_proves_measures_and_leaves_evidence_of_a_drill(
+    store: Store, lines: Any, now: Any, clock: Any
+) -> None:
+    found = run(store, lines(), now, clock)
+
+    assert (found.outcome, found.exit) == (Outcome.PASSED, Exit.DONE)
+    assert store.entries()[0].evidence[-1].drill
+    (one,) = report(found, {"host": "lab"})["sources"]
+    assert one["seconds"] == {"read the file": 1.0, "load": 1.0, "compare": 0.5}
+    assert one["recovery_seconds"] == 2.5
+    assert one["age_seconds"] == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "absent", "ends"),
+    [
+        ({"reaches": Level.INTACT}, (), Exit.UNVERIFIED),
+        ({"refuses": RefnetError("broken", "mend", Exit.DAMAGED)}, (), Exit.DAMAGED),
+        ({}, (SourceName.OBSIDIAN,), Exit.UNVERIFIED),
+    ],
+)
+def test_a_drill_passes_only_where_everything_was_proven(
+    store: Store, lines: Any, now: Any, clock: Any, change: Any, absent: Any, ends: Exit
+) -> None:
+    assert run(store, lines(**change), now, clock, absent).exit is ends
+
+
+class Structure(HTMLParser):
+    """What a page is made of: its tags, its text, and what it would fetch."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.text = ""
+        self.fetched: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.fetched += [value or "" for name, value in attrs if name in {"src", "href"}]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_page_says_what_was_checked_what_was_not_and_why(
+    store: Store, lines: Any, now: Any, clock: Any
+) -> None:
+    found = run(store, lines(reaches=Level.RESTORED), now, clock, (SourceName.CONFIG,))
+    read = Structure(page(report(found, {"host": "lab"}), UTC))
+
+    for part in (
+        "COULD NOT VERIFY",
+        "no scratch place here",
+        "there is no whole artifact of this source",
+        "bytes of the file",
+        "Measured recovery time (RTO)",
+        "Age of the data (RPO)",
+        store.entries()[0].name,
+    ):
+        assert part in read.text
+    assert "PASS" not in read.text
+    assert read.fetched == []
+    assert "script" not in read.tags
+
+
+def test_nothing_that_an_artifact_says_becomes_markup(store: Store, lines: Any, now: Any, clock: Any) -> None:
+    evil = "<script>alert(1)</script>\"'&"
+    found = run(store, lines(refuses=RefnetError(evil, evil)), now, clock)
+    values = report(found, {"host": evil})
+    values["sources"][0] |= {
+        "rows": [{evil: evil}],
+        "details": {evil: evil},
+        "seconds": {evil: 1.0},
+        "unchecked": [evil],
+        "server": evil,
+        "artifact": evil,
+        "level": evil,
+        "sha256": evil,
+        "unrecorded": evil,
+        "source": evil,
+    }
+    read = Structure(page(values, UTC))
+
+    assert "script" not in read.tags
+    assert read.text.count(evil) >= 10
+
+
+def test_the_report_is_for_its_user_alone_and_none_is_overwritten(
+    tmp_path: Path, store: Store, lines: Any, now: Any, clock: Any
+) -> None:
+    values = report(run(store, lines(), now, clock), {"host": "lab"})
+    local = datetime(2026, 11, 26, 2, 0, tzinfo=UTC)
+    first = write_report(values, tmp_path / "reports", local, UTC)
+    second = write_report(values, tmp_path / "reports", local, UTC)
+
+    assert [path.name for path in first] == ["drill_20261126_020000.json", "drill_20261126_020000.html"]
+    assert len({*first, *second}) == 4
+    assert {path.stat().st_mode & 0o777 for path in (*first, *second)} == {0o600}
+    assert (tmp_path / "reports").stat().st_mode & 0o777 == 0o700
+    assert json.loads(first[0].read_text())["outcome"] == "passed"

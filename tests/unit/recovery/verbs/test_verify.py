@@ -1,0 +1,158 @@
+"""verify: the store's check first, then the source's; what was found is kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from refnet.errors import Exit, RefnetError
+from refnet.recovery.model.artifact import Entry, Level, Outcome, SourceName
+from refnet.recovery.model.source import Finding, Made, Proof
+from refnet.recovery.model.store import Store
+from refnet.recovery.stores.local import LocalStore
+from refnet.recovery.verbs.backup import backup
+from refnet.recovery.verbs.choose import Chosen
+from refnet.recovery.verbs.verify import evidence_of, verify
+
+
+@pytest.fixture
+def local(tmp_path: Path, lines: Any, now: Any, clock: Any) -> LocalStore:
+    """A local store with one artifact that was never checked."""
+    store = LocalStore(tmp_path / "backups")
+    backup(lines(), store, now=now, zone=None, prove=False, clock=clock)
+    return store
+
+
+def chosen(store: Store) -> Chosen:
+    (entry,) = store.entries()
+    return Chosen(entry.source, store.held(entry), entry, store)
+
+
+@pytest.mark.parametrize("level", [Level.INTACT, Level.RESTORED, Level.PROVEN])
+def test_a_whole_artifact_reaches_the_level_that_is_asked_for(
+    local: LocalStore, lines: Any, now: Any, clock: Any, level: Level
+) -> None:
+    result = verify(chosen(local), lines(), level, now=now, clock=clock)
+
+    assert result.exit is Exit.DONE
+    assert result.proof.findings[0].what == "bytes of the file"
+    assert next(iter(result.proof.seconds)) == "read the file"
+    assert local.entries()[0].level is level
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize("harm", [flip, cut])
+def test_bytes_that_changed_are_damage_before_the_source_is_asked(
+    local: LocalStore, lines: Any, now: Any, clock: Any, harm: Any
+) -> None:
+    entry = chosen(local)
+    harm(local.path(local.entries()[0]))
+
+    result = verify(entry, lines(refuses=AssertionError("asked")), Level.PROVEN, now=now, clock=clock)
+
+    assert result.exit is Exit.DAMAGED
+    assert result.proof.level is None
+    assert local.entries()[0].state == "damaged"
+
+
+def test_a_damaged_artifact_that_proves_whole_again_is_no_longer_damaged(
+    local: LocalStore, lines: Any, now: Any, clock: Any
+) -> None:
+    path = local.path(local.entries()[0])
+    whole = path.read_bytes()
+    flip(path)
+    verify(chosen(local), lines(), Level.PROVEN, now=now, clock=clock)
+    path.write_bytes(whole)
+    verify(chosen(local), lines(), Level.PROVEN, now=now, clock=clock)
+
+    assert local.entries()[0].proven
+
+
+def test_a_list_of_files_that_is_not_the_manifests_is_damage(
+    tmp_path: Path, lines: Any, now: Any, clock: Any
+) -> None:
+    store = LocalStore(tmp_path / "backups")
+
+    class Listed(lines):
+        def dump(self, *args: Any) -> Made:
+            return replace(super().dump(*args), files=b"[]")
+
+    backup(Listed(), store, now=now, zone=None, prove=False, clock=clock)
+    entry = store.entries()[0]
+    flip(store.folder(entry.source) / f"{entry.name}.files.json.gz")
+
+    result = verify(chosen(store), lines(), Level.INTACT, now=now, clock=clock)
+
+    assert result.exit is Exit.DAMAGED
+    assert any("list of files" in reason for reason in result.proof.reasons)
+
+
+def test_what_could_not_be_verified_ends_with_its_own_code_and_keeps_what_was_reached(
+    local: LocalStore, lines: Any, now: Any, clock: Any
+) -> None:
+    result = verify(chosen(local), lines(reaches=Level.INTACT), Level.PROVEN, now=now, clock=clock)
+
+    assert result.exit is Exit.UNVERIFIED
+    assert local.entries()[0].state == "intact"
+    assert local.entries()[0].evidence[-1].outcome is Outcome.UNVERIFIED
+    assert local.entries()[0].evidence[-1].reasons == ("lines: no scratch place here",)
+
+
+@pytest.mark.parametrize(("code", "ends"), [(Exit.FAILED, Exit.UNVERIFIED), (Exit.DAMAGED, Exit.DAMAGED)])
+def test_a_proof_that_breaks_off_is_damage_only_where_the_artifact_is_to_blame(
+    local: LocalStore, lines: Any, now: Any, clock: Any, code: Exit, ends: Exit
+) -> None:
+    source = lines(refuses=RefnetError("it broke off", "Mend it.", code))
+    assert verify(chosen(local), source, Level.PROVEN, now=now, clock=clock).exit is ends
+
+
+def test_a_file_without_a_manifest_is_judged_by_the_source_alone(
+    local: LocalStore, lines: Any, now: Any, clock: Any
+) -> None:
+    held = replace(chosen(local).held, manifest=None)
+    result = verify(Chosen(SourceName.DATABASE, held), lines(), Level.INTACT, now=now, clock=clock)
+
+    assert result.exit is Exit.DONE
+    assert local.entries()[0].evidence == ()
+
+
+def outcome_of(level: Level | None, *outcomes: Outcome, wanted: Level = Level.PROVEN) -> Proof:
+    return Proof(wanted, level, tuple(Finding("it", outcome, "because") for outcome in outcomes))
+
+
+PASSED, FAILED, UNVERIFIED = Outcome.PASSED, Outcome.FAILED, Outcome.UNVERIFIED
+
+
+@pytest.mark.parametrize(
+    ("proof", "lines_of_evidence", "damaged"),
+    [
+        (outcome_of(Level.PROVEN, PASSED), [(Level.PROVEN, PASSED)], False),
+        (outcome_of(Level.INTACT, PASSED, wanted=Level.INTACT), [(Level.INTACT, PASSED)], False),
+        (outcome_of(None, FAILED), [(Level.WRITTEN, FAILED)], True),
+        (outcome_of(Level.WRITTEN, FAILED), [(Level.WRITTEN, PASSED), (Level.INTACT, FAILED)], True),
+        (outcome_of(Level.RESTORED, FAILED), [(Level.RESTORED, PASSED), (Level.PROVEN, FAILED)], True),
+        (outcome_of(Level.PROVEN, FAILED), [(Level.PROVEN, PASSED), (Level.PROVEN, FAILED)], True),
+        (outcome_of(Level.INTACT, UNVERIFIED), [(Level.INTACT, PASSED), (Level.PROVEN, UNVERIFIED)], False),
+        (outcome_of(None, UNVERIFIED), [(Level.PROVEN, UNVERIFIED)], False),
+        (outcome_of(Level.PROVEN, UNVERIFIED), [(Level.PROVEN, PASSED)], False),
+    ],
+)
+def test_evidence_says_what_was_reached_and_what_lies_beyond(
+    proof: Proof, lines_of_evidence: list[tuple[Level, Outcome]], damaged: bool, local: LocalStore, now: Any
+) -> None:
+    evidence = evidence_of(proof, now(), 1.0)
+
+    assert [(line.level, line.outcome) for line in evidence] == lines_of_evidence
+    assert Entry(local.entries()[0].manifest, evidence).damaged is damaged
