@@ -69,19 +69,21 @@ def find(major: int | None, configured: Path | None, *, server: bool = False) ->
     for a new cluster; the configured folder, the wheel, else the newest. `server`: initdb and postgres
     must be there. RefnetError (code 1) names the majors that were found and what to install.
     """
-    found = [each for each in installed(configured) if each.has_server or not server]
-    if major is None:
-        ranked = sorted(found, key=lambda each: (-_PREFERENCE.get(each.origin, 0), -each.major))
-        if ranked:
-            return ranked[0]
-    suitable = [each for each in found if major is not None and each.major >= major]
+    return choose(installed(configured), major, server=server)
+
+
+def choose(found: list[Binaries], major: int | None, *, server: bool) -> Binaries:
+    """The best of `found`, which is in order of preference; see `find`."""
+    suitable = [each for each in found if (each.has_server or not server) and each.major >= (major or 0)]
     if not suitable:
         raise _missing(major, found, server=server)
-    return min(suitable, key=lambda each: each.major)  # the first of equals: `installed` is in order
+    if major is None:
+        return min(suitable, key=lambda each: (_FOR_NEW.get(each.origin, 2), -each.major))
+    return min(suitable, key=lambda each: each.major)  # min takes the first of equals
 
 
-#: For a new cluster, which has no major yet.
-_PREFERENCE = {"configured": 2, "wheel": 1}
+#: Which programs a new cluster takes, before the newest.
+_FOR_NEW = {"configured": 0, "wheel": 1}
 
 
 def installed(configured: Path | None, root: Path = Path("/")) -> list[Binaries]:
@@ -136,11 +138,11 @@ def _said_version(program: Path, _mtime: int) -> str | None:
 
 def _missing(major: int | None, found: list[Binaries], *, server: bool) -> RefnetError:
     what = "server" if server else "client tools"
-    have = ", ".join(sorted({str(each.major) for each in found}, key=int)) or "none"
-    wanted = f"PostgreSQL {major}" if major else "PostgreSQL"
+    have = ", ".join(str(m) for m in sorted({each.major for each in found if each.has_server or not server}))
+    wanted = f"PostgreSQL {major} or newer" if major else "PostgreSQL"
     package = f"postgresql{'' if server else '-client'}{f'-{major}' if major else ''}"
     return RefnetError(
-        f"no {what} of {wanted} or newer on this machine (found: {have})",
+        f"no {what} of {wanted} on this machine (found: {have or 'none'})",
         f"Install them (Debian: apt install {package}), or name their folder as postgres.bin_dir.",
     )
 

@@ -40,78 +40,99 @@ _REASONS = (
     _Reason(
         r"no password supplied",
         None,
-        "{where} asks for a password of {user}, and none is given",
+        "the server at {place} asks for a password of {user}, and none is given",
         "Put it into REFNET_DATABASE_URL, or into ~/.pgpass.",
     ),
     _Reason(
         r"password authentication failed",
         "28P01",
-        "{where} refuses the password of {user}",
+        "the server at {place} refuses the password of {user}",
         "Mend the password in REFNET_DATABASE_URL or in ~/.pgpass.",
     ),
     _Reason(
-        r"pg_hba\.conf|role .* does not exist|not permitted to log in|[Pp]eer auth|[Ii]dent auth|authentication failed",
+        r"pg_hba\.conf|role .* does not exist|not permitted to log in|authentication failed",
         "28000",
-        "{where} does not let {user} in from here: {said}",
+        "the server at {place} does not let {user} in from here: {said}",
         "Create that role, or allow it in the server's pg_hba.conf.",
     ),
     _Reason(
         r"database .* does not exist",
         NO_SUCH_DATABASE,
-        "{where}: that database does not exist",
+        "the server at {place} has no database {database}",
         "Create it, or restore a backup into it.",
     ),
     _Reason(
         r"too many|remaining connection slots",
         "53300",
-        "{where} has no connection left: {said}",
+        "the server at {place} has no connection left: {said}",
         "Close some sessions, or raise max_connections on the server; then run this again.",
     ),
     _Reason(
         r"starting up|shutting down|recovery mode|not yet accepting|consistent recovery",
         "57P03",
-        "{where} is not ready: {said}",
-        "Wait until the server has started, then run this again.",
+        "the server at {place} is not ready: {said}",
+        "Wait until it has started, then run this again.",
     ),
     _Reason(
         r"not currently accepting connections",
         "55000",
-        "{where}: the database does not allow connections",
+        "the database {database} at {place} does not allow connections",
         "ALTER DATABASE … ALLOW_CONNECTIONS true, if that was not meant so.",
     ),
     _Reason(
         r"permission denied for database",
         "42501",
-        "{where} does not let {user} connect: {said}",
+        "the server at {place} does not let {user} into the database {database}",
         "GRANT CONNECT on that database to the role.",
     ),
     _Reason(
         r"configuration parameter|invalid value for parameter",
         "22023",
-        "{where} refuses the session: {said}",
+        "the server at {place} refuses the session: {said}",
         "Mend the parameters in REFNET_DATABASE_URL or PGOPTIONS.",
     ),
     _Reason(
         r"FATAL|ERROR",
         "XX000",
-        "{where} refuses the session: {said}",
+        "the server at {place} refuses the session: {said}",
         "Mend REFNET_DATABASE_URL, or see the server's log.",
+    ),
+    _Reason(
+        r"failed to resolve|could not translate host name",
+        None,
+        "no machine is known by the name in {place}: {said}",
+        "Mend the host in REFNET_DATABASE_URL, or see whether the name service works.",
+    ),
+    _Reason(
+        r"SSL|certificate",
+        None,
+        "no encrypted connection to {place}: {said}",
+        "Mend sslmode and its files in REFNET_DATABASE_URL, or turn on SSL on the server.",
+    ),
+    _Reason(
+        r"invalid |requirepeer",
+        None,
+        "no session with {place}: {said}",
+        "Mend that parameter in REFNET_DATABASE_URL or the PG* variables.",
     ),
     _Reason(
         r"",
         None,
-        "no PostgreSQL server answers at {where}: {said}",
+        "no PostgreSQL server answers at {place}: {said}",
         "Start the server, or mend host and port in REFNET_DATABASE_URL.",
     ),
 )
+_OWN_HINT = "It is a server that RefNet itself started; if it has gone, run this again."
 
 
-def explain(error: psycopg.Error, where: str, user: str) -> ConnectError:
+def explain(error: psycopg.Error, *, place: str, database: str, user: str, own: bool) -> ConnectError:
     """`error` of a failed connect as a ConnectError; neither line holds a secret."""
     text = str(error)
     reason = next(reason for reason in _REASONS if re.search(reason.words, text))
-    filled = reason.message.format(where=where, user=user, said=_said(text))
-    return ConnectError(filled, reason.hint, reason.sqlstate)
+    message = reason.message.format(place=place, database=database, user=user, said=_said(text))
+    return ConnectError(
+        message, _OWN_HINT if own and reason.sqlstate is None else reason.hint, reason.sqlstate
+    )
 
 
 def _said(text: str) -> str:

@@ -7,6 +7,7 @@ a log or an error.
 from __future__ import annotations
 
 import os
+import pwd
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -40,8 +41,11 @@ READER_SETTINGS: Mapping[str, str] = {
 #: Known since PostgreSQL 17; an older server would refuse the session.
 READER_SETTINGS_17: Mapping[str, str] = {"transaction_timeout": "0"}
 
-#: libpq takes these from variables or files alone when they are absent, and refuses them when empty.
-_SERVICE_VARIABLES = ("PGSERVICE", "PGSERVICEFILE")
+#: How long a server may take to answer, where the user says nothing of it.
+CONNECT_SECONDS = 30
+
+#: Read by libpq whatever else is given.
+_STUBBORN_VARIABLES = ("PGSERVICE", "PGSERVICEFILE", "PGCLIENTENCODING", "PGTZ", "PGDATESTYLE", "PGGEQO")
 _environment_lock = threading.Lock()
 
 
@@ -67,11 +71,17 @@ def own_parameters(**wanted: str) -> dict[str, str]:
         "sslmode": "disable",
         "sslcertmode": "disable",
         "gssencmode": "disable",
+        "min_protocol_version": "3.0",
+        "max_protocol_version": "3.0",
         "passfile": "/dev/null/none",
-        "connect_timeout": "30",
+        "connect_timeout": str(CONNECT_SECONDS),
     }
-    unset = ("client_encoding", "application_name", "min_protocol_version", "max_protocol_version")
-    return {name: value for name, value in (compiled | given | wanted).items() if name not in unset}
+    unset = ("client_encoding", "application_name")
+    return {
+        name: value
+        for name, value in (compiled | given | wanted).items()
+        if name in compiled and name not in unset
+    }
 
 
 @dataclass(frozen=True)
@@ -88,15 +98,17 @@ class Target:
     def from_url(cls, url: str) -> Target:
         """The target of a libpq URI, the socket form included; RefnetError (code 2) where it is none."""
         try:
-            return cls(make_conninfo(url))
+            target = cls(make_conninfo(url))
         except psycopg.ProgrammingError:
-            # What libpq says quotes the URI, and with it the password.
+            target = None  # what libpq says quotes the URI, and with it the password
+        if target is None or not _is_well_escaped(url, str(target.parts.get("port", ""))):
             raise RefnetError(
                 "REFNET_DATABASE_URL is not a URI that PostgreSQL understands",
                 "Write postgresql://USER:PASSWORD@HOST:PORT/DATABASE (or …@/DATABASE?host=/FOLDER); "
                 "in a password, write %40 for @, %2F for /, %3A for : and %25 for %.",
                 Exit.USAGE,
-            ) from None
+            )
+        return target
 
     @property
     def parts(self) -> dict[str, Any]:
@@ -110,22 +122,32 @@ class Target:
     @property
     def user(self) -> str:
         """The role of the login; the operating system's user where none is named."""
-        return self._in_force("user") or "the system's user"
+        return self._in_force("user") or _system_user()
+
+    @property
+    def place(self) -> str:
+        """`host:port`, or the folder of the socket; for people."""
+        host = self._in_force("hostaddr") or self._in_force("host") or "the local socket"
+        return host if self.own else f"{host}:{self._in_force('port') or '5432'}"
 
     @property
     def display(self) -> str:
         """`refnet on host:port`, for people; without any secret."""
-        host = self._in_force("hostaddr") or self._in_force("host") or "the local socket"
-        port = self._in_force("port") or "5432"
-        return (
-            f"{self.name} on {host}" if host.startswith("/") and self.own else f"{self.name} on {host}:{port}"
-        )
+        return f"{self.name} on {self.place}"
 
     def _in_force(self, keyword: str) -> str:
         given = self.parts.get(keyword)
         if given is None:
             given = os.environ.get(_variables()[keyword])
         return str(given or "")
+
+    @property
+    def dbname_argument(self) -> str:
+        """The database as an argument of psql or pg_restore (-d); the rest of the login is in `environment`.
+
+        A plain name that holds `=` or begins with postgresql:// would be read as a connection string.
+        """
+        return make_conninfo(dbname=self.name)
 
     def database(self, name: str) -> Target:
         """Another database on the same server, with the same login."""
@@ -141,26 +163,30 @@ class Target:
         """A new session with `settings` in force from its start.
 
         ConnectError where there is none to be had: server down, wrong password, no such database …
-        READER_SETTINGS bring transaction_timeout along where the server knows it.
+        Settings that lift statement_timeout lift transaction_timeout too, where the server knows it.
         """
         extra: dict[str, Any] = {"fallback_application_name": "refnet"}
+        if not self._in_force("connect_timeout"):
+            extra["connect_timeout"] = CONNECT_SECONDS
         if settings:
             extra["options"] = self._options(settings)
         if encoding:
             extra["client_encoding"] = encoding
         try:
-            with _without_services(apply=self.own):
-                connection = psycopg.connect(make_conninfo(self.conninfo, **extra), autocommit=autocommit)
+            with _libpqs_environment(inherited=not self.own):
+                connection = psycopg.connect(make_conninfo(self.conninfo, **extra), autocommit=True)
         except psycopg.OperationalError as error:
-            raise explain(error, self.display, self.user) from None
-        if settings and server_version(connection) >= 17 and "statement_timeout" in settings:
-            _set(connection, READER_SETTINGS_17, autocommit=autocommit)
+            raise explain(error, place=self.place, database=self.name, user=self.user, own=self.own) from None
+        if settings and "statement_timeout" in settings and server_version(connection) >= 17:
+            for name, value in READER_SETTINGS_17.items():
+                connection.execute("SELECT pg_catalog.set_config(%s, %s, false)", (name, value))
+        connection.autocommit = autocommit
         return connection
 
     def environment(
         self, settings: Mapping[str, str] | None = None, *, encoding: str | None = None
     ) -> dict[str, str]:
-        """The environment for a child (psql, pg_dump, pg_restore) that is to talk to this database."""
+        """The environment for a child (psql, pg_dump, pg_restore) that is to talk to this database, in English."""
         inherited = {k: v for k, v in os.environ.items() if not (self.own and k.startswith("PG"))}
         names = _variables()
         given = {names[k]: str(v) for k, v in self.parts.items() if k in names and not (self.own and v == "")}
@@ -168,7 +194,7 @@ class Target:
             given["PGOPTIONS"] = self._options(settings)
         if encoding:
             given["PGCLIENTENCODING"] = encoding
-        return {**inherited, "PGAPPNAME": "refnet", **given}
+        return {**inherited, "LC_ALL": "C", "PGAPPNAME": "refnet", **given}
 
     def _options(self, settings: Mapping[str, str]) -> str:
         return " ".join(filter(None, [self._in_force("options"), options(settings)]))
@@ -179,11 +205,21 @@ def server_version(connection: psycopg.Connection[Any]) -> int:
     return connection.info.server_version // 10_000
 
 
-def _set(connection: psycopg.Connection[Any], settings: Mapping[str, str], *, autocommit: bool) -> None:
-    for name, value in settings.items():
-        connection.execute("SELECT pg_catalog.set_config(%s, %s, false)", (name, value))
-    if not autocommit:
-        connection.commit()
+def _is_well_escaped(url: str, port: str) -> bool:
+    """Whether no `/` or `@` of a password has been taken for the end of the login.
+
+    libpq would then show a part of the password as host, port or database.
+    """
+    head = url.split("://", 1)[-1].split("?", 1)[0]
+    login = head[: head.rfind("@") + 1][:-1]
+    return not set(login) & {"/", "@"} and f"0{port}".replace(",", "").isdecimal()
+
+
+def _system_user() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
 
 
 def _variables() -> dict[str, str]:
@@ -192,15 +228,10 @@ def _variables() -> dict[str, str]:
 
 
 @contextmanager
-def _without_services(*, apply: bool) -> Iterator[None]:
-    """Hide PGSERVICE from libpq, which reads it whatever else is given."""
-    hidden = {name: os.environ[name] for name in _SERVICE_VARIABLES if apply and name in os.environ}
-    if not hidden:
-        yield
-        return
+def _libpqs_environment(*, inherited: bool) -> Iterator[None]:
+    """The environment while libpq reads it: with or without the variables that no parameter overrides."""
     with _environment_lock:
-        for name in hidden:
-            os.environ.pop(name, None)
+        hidden = {} if inherited else {k: os.environ.pop(k) for k in _STUBBORN_VARIABLES if k in os.environ}
         try:
             yield
         finally:

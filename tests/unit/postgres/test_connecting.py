@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from refnet.postgres.connecting import explain
+
+_ADDRESS = 'connection failed: connection to server at "127.0.0.1", port 5432 failed: '
+
+
+@pytest.mark.parametrize(
+    ("text", "sqlstate", "says"),
+    [
+        (
+            'FATAL:  password authentication failed for user "u"',
+            "28P01",
+            "the server at h:1 refuses the password of u",
+        ),
+        (
+            'FATAL:  no pg_hba.conf entry for host "10.0.0.1", user "u", database "d", no encryption',
+            "28000",
+            "does not let u in",
+        ),
+        ('FATAL:  role "u" does not exist', "28000", "does not let u in"),
+        ('FATAL:  database "d" does not exist', "3D000", "the server at h:1 has no database d"),
+        ("FATAL:  sorry, too many clients already", "53300", "no connection left"),
+        ('FATAL:  too many connections for role "u"', "53300", "no connection left"),
+        (
+            "FATAL:  remaining connection slots are reserved for roles with the SUPERUSER attribute",
+            "53300",
+            "no connection left",
+        ),
+        ("FATAL:  the database system is starting up", "57P03", "is not ready"),
+        ("FATAL:  the database system is shutting down", "57P03", "is not ready"),
+        (
+            'FATAL:  database "d" is not currently accepting connections',
+            "55000",
+            "does not allow connections",
+        ),
+        ('FATAL:  permission denied for database "d"', "42501", "does not let u into the database d"),
+        ('FATAL:  unrecognized configuration parameter "foo"', "22023", "refuses the session"),
+        ('FATAL:  データベース"d"は存在しません', "XX000", 'データベース"d"は存在しません'),
+        (
+            "Connection refused\n\tIs the server running on that host?",
+            None,
+            "no PostgreSQL server answers at h:1",
+        ),
+        ("fe_sendauth: no password supplied", None, "asks for a password of u"),
+        ("server does not support SSL, but SSL was required", None, "no encrypted connection"),
+    ],
+)
+def test_every_refusal_is_told_by_its_reason(text: str, sqlstate: str | None, says: str) -> None:
+    error = explain(psycopg.OperationalError(_ADDRESS + text), place="h:1", database="d", user="u", own=False)
+    assert error.sqlstate == sqlstate
+    assert says in error.message
+    assert "\n" not in error.message + error.hint
+    assert error.no_such_database == (sqlstate == "3D000")
+
+
+def test_both_attempts_of_libpq_are_told_as_one_reason() -> None:
+    text = (
+        _ADDRESS
+        + 'FATAL:  no pg_hba.conf entry for host "h", SSL encryption\n'
+        + (
+            'connection to server at "127.0.0.1", port 5432 failed: FATAL:  no pg_hba.conf entry for host "h", no encryption'
+        )
+    )
+    error = explain(psycopg.OperationalError(text), place="h:1", database="d", user="u", own=False)
+    assert error.message.endswith('from here: no pg_hba.conf entry for host "h", no encryption')
