@@ -32,6 +32,7 @@ READER_SETTINGS: Mapping[str, str] = {
     "row_security": "off",
     "search_path": "",
     "quote_all_identifiers": "off",
+    "standard_conforming_strings": "on",
     "enable_tidscan": "on",
     "synchronize_seqscans": "off",
     "statement_timeout": "0",
