@@ -26,7 +26,8 @@ _SHARE = 64 << 20
 
 _PAGES = """
 SELECT n.nspname::text, c.relname::text, c.relkind::text,
-       CASE WHEN c.relkind = 'r' THEN pg_relation_size(c.oid) / current_setting('block_size')::int8 ELSE 0 END
+       CASE WHEN c.relkind = 'r' THEN pg_relation_size(c.oid) / current_setting('block_size')::int8 ELSE 0 END,
+       c.oid::int8, pg_partition_root(c.oid)::int8
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p')
 """
 
@@ -81,7 +82,7 @@ class _Comparison:
             self._codec = codec = Codec.of(connection, index.encoding)
             rows = connection.execute(_PAGES).fetchall()
         decode = codec.decode
-        self._there = {(decode(s), decode(n)): (decode(kind), pages) for s, n, kind, pages in rows}
+        self._there = {(decode(s), decode(n)): (decode(kind), *found) for s, n, kind, *found in rows}
         self._digests = [Digest() for _ in index.tables]
         self._failed: dict[int, str] = {}
         self._done, self._whole = 0, sum(table.raw for table in index.tables)
@@ -102,15 +103,14 @@ class _Comparison:
 
     def _shares(self, number: int, table: Table) -> Iterator[_Share]:
         quoted = self._codec.quoted
-        kind, pages = self._there.get((table.schema, table.name), ("", 0))
+        kind, pages, oid, _ = self._there.get((table.schema, table.name), ("", 0, 0, None))
         if not kind:
             self._failed[number] = "it is not there"
             return
-        columns = b", ".join(map(quoted, table.columns)) if self._content else b""
-        only = b"" if kind == "p" else b"ONLY "
-        select = b"SELECT %b FROM %b%b" % (columns, only, quoted(table.schema, table.name))
-        if not self._content:
-            select = b"SELECT pg_catalog.count(*) FROM %b%b" % (only, quoted(table.schema, table.name))
+        columns = b", ".join(map(quoted, table.columns))
+        what = columns if self._content else b"pg_catalog.count(*)"
+        rows = b"ONLY " + quoted(table.schema, table.name) if kind == "r" else self._through(table, oid)
+        select = b"SELECT %b FROM %b" % (what, rows)
         count = max(1, min(pages, table.raw // _SHARE)) if self._content else 1
         if count == 1:
             yield _Share(number, b"COPY (%b) TO STDOUT" % select)
@@ -119,6 +119,15 @@ class _Comparison:
         for first, end in zip(cuts, [*cuts[1:], None], strict=True):
             upper = b"" if end is None else b" AND ctid < '(%d,0)'" % end
             yield _Share(number, b"COPY (%b WHERE ctid >= '(%d,0)'%b) TO STDOUT" % (select, first, upper))
+
+    def _through(self, table: Table, oid: int) -> bytes:
+        """A partitioned table without its leaves that are recorded on their own."""
+        recorded = (
+            self._there.get((other.schema, other.name)) for other in self._index.tables if not other.root
+        )
+        own = [leaf for _, _, leaf, root in filter(None, recorded) if root == oid]
+        without = b" WHERE tableoid <> ALL ('{%b}'::oid[])" % ",".join(map(str, own)).encode()
+        return self._codec.quoted(table.schema, table.name) + (without if own else b"")
 
     def _work(self, todo: queue.SimpleQueue[_Share]) -> None:
         while not todo.empty():
