@@ -1,0 +1,137 @@
+"""What comes out of an artifact is what went in, judged without RefNet's own digests."""
+
+from __future__ import annotations
+
+import gzip
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pytest
+from tests import oracle
+from tests.everything import Everything, drop
+
+from refnet.postgres.session import READER_SETTINGS
+from refnet.recovery.model.artifact import Level, Outcome
+from refnet.recovery.model.source import Held, silent
+from refnet.recovery.sources.database.compare import compare
+from refnet.recovery.sources.database.dump import dump
+from refnet.recovery.sources.database.load import load
+from refnet.recovery.sources.database.source import DatabaseSource
+from refnet.recovery.sources.database.sqlgz import Index, Kind, Reader
+
+
+@dataclass(frozen=True)
+class Backed:
+    """Everything, and one artifact of it."""
+
+    everything: Everything
+    path: Path
+
+    @cached_property
+    def reader(self) -> Reader:
+        return Reader(self.path.name, lambda: self.path.open("rb"))
+
+    @property
+    def index(self) -> Index:
+        return self.reader.index
+
+
+@pytest.fixture(scope="session")
+def backed(everything: Everything, tmp_path_factory: pytest.TempPathFactory) -> Backed:
+    return _backed(everything, tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="session")
+def system_backed(system_everything: Everything, tmp_path_factory: pytest.TempPathFactory) -> Backed:
+    return _backed(system_everything, tmp_path_factory.mktemp("system"))
+
+
+def _backed(everything: Everything, folder: Path) -> Backed:
+    path = folder / "refnet_20261125_020000.sql.gz"
+    # Small pieces, so that every table of a megabyte is cut into ranges, and a range into blocks.
+    with path.open("wb") as out, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("refnet.recovery.sources.database.dump.RANGE", 300_000)
+        patch.setattr("refnet.recovery.sources.database.members.BLOCK", 50_000)
+        dump(everything.target, lambda _major: everything.cluster.binaries, out, 2, (), silent)
+    return Backed(everything, path)
+
+
+@pytest.fixture(params=["backed", "system_backed"], ids=["wheel", "system"])
+def each(request: pytest.FixtureRequest) -> Backed:
+    """Everything with its artifact, once on each PostgreSQL that is here."""
+    found: Backed = request.getfixturevalue(request.param)
+    return found
+
+
+def test_stock_psql_restores_an_artifact_to_what_a_stock_dump_gives(each: Backed) -> None:
+    everything = each.everything
+    copy = everything.fresh("by_zcat")
+    psql = everything.bin_dir / "psql"
+    plain = gzip.decompress(each.path.read_bytes())
+    oracle.run(psql, "-Xq", "-v", "ON_ERROR_STOP=1", conninfo=copy.conninfo, stdin=plain)
+    found = everything.portrait(copy)
+    drop(everything.cluster, copy.name)
+    assert oracle.differences(everything.reference.inside, found.inside) == []
+
+
+def test_a_parallel_load_gives_what_a_stock_dump_gives(each: Backed, monkeypatch: pytest.MonkeyPatch) -> None:
+    everything = each.everything
+    copy = everything.fresh("by_load")
+    load(each.reader, copy, everything.cluster.binaries, 2)
+    found = everything.portrait(copy)
+    monkeypatch.setattr("refnet.recovery.sources.database.compare._SHARE", 100_000)
+    compared = compare(copy, each.index, everything.cluster.binaries, 2)
+    drop(everything.cluster, copy.name)
+    assert oracle.differences(everything.reference.inside, found.inside) == []
+    assert [finding for finding in compared if finding.outcome is not Outcome.PASSED] == []
+
+
+def test_every_kind_of_object_is_proven(each: Backed, short_folder: Path) -> None:
+    binaries = each.everything.cluster.binaries
+    source = DatabaseSource(
+        target=lambda: pytest.fail("a proof must not ask for the live server"),
+        binaries=lambda _major, **_: binaries,
+        scratch=short_folder / "scratch",
+        jobs=2,
+    )
+    proof = source.prove(Held(each.path.name, lambda: each.path.open("rb"), None), Level.PROVEN)
+    assert proof.reasons == ()
+    assert (proof.outcome, proof.level) == (Outcome.PASSED, Level.PROVEN)
+
+
+def test_the_index_records_the_rows_of_every_table(each: Backed) -> None:
+    source = each.everything.source.inside
+    recorded = {f"rows of {t.schema!r}.{t.name!r}": t.rows for t in each.index.tables}
+    counted = {key: int(value[1:].split(",")[0]) for key, value in source.items() if key.startswith("rows")}
+    # What lies below a hash is not in the portrait by itself, and a table's share of it is not all of it.
+    common = {key for key in recorded if key in counted and "nested_mood'" not in key}
+    assert {key: recorded[key] for key in common} == {key: counted[key] for key in common}
+    assert len(common) > 180
+    assert sum(table.blocks for table in each.index.tables) > 60
+    assert len(each.index.members_of(Kind.BLOCK)) > 300
+
+
+def test_the_index_records_every_sequence_by_its_name(each: Backed) -> None:
+    with each.everything.target.connect(READER_SETTINGS) as session:
+        found = session.execute(
+            "SELECT oid::regclass::text, pg_sequence_last_value(oid) FROM pg_class WHERE relkind = 'S' ORDER BY 1"
+        ).fetchall()
+    called = {name: value for name, value, called in each.index.sequences if called}
+    assert called == {name: value for name, value in found if value is not None}
+    assert {name for name, _, _ in each.index.sequences} == {name for name, _ in found}
+
+
+def test_the_index_names_what_lies_around_the_database(each: Backed) -> None:
+    index, target = each.index, each.everything.target
+    assert index.database["name"] == target.name
+    assert index.database["owner"] == "everything_owner"
+    assert {role["name"] for role in index.roles} >= {
+        "everything_login",
+        "Rôle \"dq\" 'sq' \\ $$;--",
+        "select",
+        "役割 with.dot",
+    }
+    assert index.tablespaces == ('Täble "space"',)
+    assert {"hstore", "citext", "postgres_fdw", "file_fdw"} <= {one["name"] for one in index.extensions}
+    assert b"role-secret" not in index.to_text()
