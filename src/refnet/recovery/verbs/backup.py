@@ -8,7 +8,7 @@ from datetime import datetime, tzinfo
 
 from refnet.errors import Exit
 from refnet.recovery.model.artifact import Entry, Level, Manifest, Outcome
-from refnet.recovery.model.source import Progress, Proof, Source, silent
+from refnet.recovery.model.source import AgainError, Progress, Proof, Source, silent
 from refnet.recovery.model.store import Store
 from refnet.recovery.verbs.verify import attempt, evidence_of, keep
 
@@ -48,13 +48,11 @@ def backup(
         clock: seconds, for how long things take.
     """
     with store.lock(source.name):
-        started = clock()
-        with store.draft(source.name) as draft:
-            made = source.dump(draft.out, progress)
-            dumped = clock()
-            manifest = draft.publish(made, made.created.astimezone(zone), dumped - started)
+        try:
+            manifest, seconds = _publish(source, store, zone, clock, progress)
+        except AgainError:
+            manifest, seconds = _publish(source, store, zone, clock, progress)
         published = clock()
-        seconds = {"dump": dumped - started, "publish": published - dumped}
         if not prove:
             return Backup(manifest, None, seconds)
         entry = Entry(manifest)
@@ -62,3 +60,15 @@ def backup(
         seconds["prove"] = clock() - published
         lines = evidence_of(proof, now(), seconds["prove"])
         return Backup(manifest, proof, seconds, keep(store, entry, lines))
+
+
+def _publish(
+    source: Source, store: Store, zone: tzinfo | None, clock: Callable[[], float], progress: Progress
+) -> tuple[Manifest, dict[str, float]]:
+    """One try: dump into a draft and publish it; seconds by phase."""
+    started = clock()
+    with store.draft(source.name) as draft:
+        made = source.dump(draft.out, progress)
+        dumped = clock()
+        manifest = draft.publish(made, made.created.astimezone(zone), dumped - started)
+    return manifest, {"dump": dumped - started, "publish": clock() - dumped}
