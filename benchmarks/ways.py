@@ -1,0 +1,192 @@
+"""The ways that are measured, each a function from a bench to what one run of it gave."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks import build
+from benchmarks.measure import FailedError, Run, pipeline
+from refnet.postgres.cluster import Cluster
+from refnet.postgres.session import Target
+
+JOBS = 2
+SOURCE = "refnet"
+COPY = "copy"
+
+
+@dataclass(frozen=True)
+class Result:
+    """One run. `size`: bytes of what it made. `load`: seconds of the load phase alone, where a way tells it."""
+
+    run: Run
+    size: int | None = None
+    load: float | None = None
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A server with the database SOURCE, and a folder for what is made of it."""
+
+    cluster: Cluster
+    folder: Path
+    content: str
+    sample: bool = False
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def plain(self) -> Path:
+        return self.folder / "dump.sql.gz"
+
+    @property
+    def directory(self) -> Path:
+        return self.folder / "dump.dir"
+
+    @property
+    def backups(self) -> Path:
+        return self.folder / "backups"
+
+    @property
+    def artifact(self) -> Path:
+        found = sorted((self.backups / "database").glob("refnet_*.sql.gz"))
+        if not found:
+            raise FailedError("there is no artifact")
+        return found[-1]
+
+    def tool(self, name: str) -> str:
+        return str(self.cluster.binaries.tool(name))
+
+    def run(self, *commands: list[str], database: str = SOURCE, into: Path | None = None) -> Run:
+        """Settle the server, then run a pipeline of PostgreSQL's tools against `database`."""
+        target: Target = self.cluster.target(database)
+        build.settle(self.cluster)
+        return pipeline(commands, target.environment(), self.folder, into=into, sample=self.sample)
+
+    def refnet(self, *arguments: str, database: str = SOURCE, home: str = "home") -> Run:
+        """Settle the server, then run `refnet` against `database`."""
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("REFNET_", "PG"))}
+        environment = inherited | {
+            "REFNET_HOME": str(self.folder / home),
+            "REFNET_BACKUP_DIR": str(self.backups if home == "home" else self.folder / home / "backups"),
+            "REFNET_DATABASE_URL": build.url(self.cluster.target(database)),
+            "REFNET_JOBS": str(JOBS),
+        }
+        build.settle(self.cluster)
+        command = str(Path(sys.executable).with_name("refnet"))
+        return pipeline([[command, *arguments]], environment, self.folder, sample=self.sample)
+
+    def fresh(self) -> None:
+        """An empty database COPY, and nothing else beside SOURCE."""
+        build.drop_all_but(self.cluster, SOURCE)
+        build.fresh(self.cluster, COPY)
+
+    def same_content(self) -> None:
+        if build.content(self.cluster.target(COPY)) != self.content:
+            raise FailedError("the copy's content differs")
+
+
+def dump_gzip(bench: Bench) -> Result:
+    bench.plain.unlink(missing_ok=True)
+    run = bench.run([bench.tool("pg_dump")], ["gzip"], into=bench.plain)
+    return Result(run, bench.plain.stat().st_size)
+
+
+def dump_directory(*options: str) -> Callable[[Bench], Result]:
+    def way(bench: Bench) -> Result:
+        shutil.rmtree(bench.directory, ignore_errors=True)
+        run = bench.run([bench.tool("pg_dump"), "-Fd", f"-j{JOBS}", f"-f{bench.directory}", *options])
+        return Result(run, sum(file.stat().st_size for file in bench.directory.iterdir()))
+
+    return way
+
+
+def backup(*options: str) -> Callable[[Bench], Result]:
+    def way(bench: Bench) -> Result:
+        shutil.rmtree(bench.backups, ignore_errors=True)
+        run = bench.refnet("backup", "database", *options)
+        return Result(run, bench.artifact.stat().st_size)
+
+    return way
+
+
+def zcat_psql(file: Callable[[Bench], Path], *options: str) -> Callable[[Bench], Result]:
+    def way(bench: Bench) -> Result:
+        bench.fresh()
+        psql = [bench.tool("psql"), "--quiet", "--no-psqlrc", *options]
+        result = Result(bench.run(["zcat", str(file(bench))], psql, database=COPY, into=Path(os.devnull)))
+        if bench.sample:
+            bench.same_content()
+        return result
+
+    return way
+
+
+def pg_restore(bench: Bench) -> Result:
+    bench.fresh()
+    return Result(
+        bench.run([bench.tool("pg_restore"), f"-j{JOBS}", f"-d{COPY}", str(bench.directory)], database=COPY)
+    )
+
+
+def restore(bench: Bench) -> Result:
+    """Over an existing, empty database, so that the swap is part of it."""
+    bench.fresh()
+    run = bench.refnet("restore", "database", str(bench.artifact), "--force", "--json", database=COPY)
+    if bench.sample:
+        bench.same_content()
+    return Result(run, load=json.loads(run.stdout)["seconds"]["load"])
+
+
+def plain_dump(bench: Bench) -> Path:
+    return bench.plain
+
+
+def artifact(bench: Bench) -> Path:
+    return bench.artifact
+
+
+def shows_help(bench: Bench) -> Result:
+    return Result(bench.refnet("--help", home="empty"))
+
+
+def lists_nothing(bench: Bench) -> Result:
+    return Result(bench.refnet("list", home="empty"))
+
+
+PLAIN_DUMP = "pg_dump | gzip"
+DIRECTORY_ZSTD = f"pg_dump -Fd -j{JOBS} -Z zstd:1"
+DIRECTORY_LZ4 = f"pg_dump -Fd -j{JOBS} -Z lz4"
+DIRECTORY = f"pg_dump -Fd -j{JOBS} (gzip)"
+BACKUP_ONE = "refnet backup --no-prove --jobs 1"
+BACKUP = "refnet backup --no-prove"
+BACKUP_PROVEN = "refnet backup (with its proof)"
+PLAIN_RESTORE = "zcat | psql"
+DIRECTORY_RESTORE = f"pg_restore -j{JOBS}"
+RESTORE = "refnet restore --force"
+STOCK_RESTORE = "zcat ARTIFACT | psql -v ON_ERROR_STOP=1"
+HELP = "refnet --help"
+LIST = "refnet list (empty catalog)"
+
+#: In the order of a round: what is restored was made before.
+WAYS: dict[str, Callable[[Bench], Result]] = {
+    PLAIN_DUMP: dump_gzip,
+    DIRECTORY_ZSTD: dump_directory("-Zzstd:1"),
+    DIRECTORY_LZ4: dump_directory("-Zlz4"),
+    DIRECTORY: dump_directory(),
+    BACKUP_ONE: backup("--no-prove", "--jobs", "1"),
+    BACKUP: backup("--no-prove"),
+    BACKUP_PROVEN: backup(),
+    PLAIN_RESTORE: zcat_psql(plain_dump),
+    DIRECTORY_RESTORE: pg_restore,
+    RESTORE: restore,
+    STOCK_RESTORE: zcat_psql(artifact, "-v", "ON_ERROR_STOP=1"),
+    HELP: shows_help,
+    LIST: lists_nothing,
+}
+#: Not installed here, or not to be compared: physical backups of a whole cluster, from which no table is read.
+OTHERS = ("pgbackrest", "barman", "wal-g", "pg_probackup")

@@ -1,0 +1,44 @@
+"""The benchmark's own measuring: a failure in a pipe is seen, and memory is that of the whole process tree."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from benchmarks.measure import FailedError, pipeline
+
+MB = 1_000_000
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-c", code]
+
+
+def test_a_failure_in_front_of_a_pipe_is_a_failure(tmp_path: Path) -> None:
+    with pytest.raises(FailedError, match="exit 3: it broke"):
+        pipeline([["sh", "-c", "echo it broke >&2; exit 3"], ["cat"]], os.environ, tmp_path)
+
+
+def test_a_pipeline_passes_everything_on_and_takes_its_time(tmp_path: Path) -> None:
+    run = pipeline([["printf", "ab"], ["sh", "-c", "sleep 0.2; cat"], ["cat"]], os.environ, tmp_path)
+    assert (run.stdout, run.peak) == ("ab", None)
+    assert 0.2 <= run.seconds < 5
+
+
+def test_memory_is_that_of_children_too(tmp_path: Path) -> None:
+    child = f"held = b'x' * {80 * MB}; import time; time.sleep(0.5)"
+    parent = (
+        f"import subprocess, sys; held = b'x' * {40 * MB}; subprocess.run([sys.executable, '-c', {child!r}])"
+    )
+    run = pipeline([python(parent)], os.environ, tmp_path, sample=True)
+    assert run.peak is not None
+    assert 120 * MB < run.peak < 180 * MB
+
+
+def test_memory_that_a_fork_shares_counts_once(tmp_path: Path) -> None:
+    code = f"import os, time; held = b'x' * {80 * MB}; pid = os.fork(); time.sleep(0.5); pid and os.waitpid(pid, 0)"
+    run = pipeline([python(code)], os.environ, tmp_path, sample=True)
+    assert run.peak is not None
+    assert 80 * MB < run.peak < 130 * MB
