@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from refnet.cli import backup, catalog, drill, network, postgres, verify
+from refnet.cli import backup, catalog, demo, drill, network, postgres, verify
 from refnet.cli.process import complain, current_settings
 from refnet.errors import Exit, RefnetError
 
@@ -56,3 +56,4 @@ app.command("list")(catalog.list_artifacts)
 app.command("show")(catalog.show)
 app.command("verify")(verify.verify)
 app.command("drill")(drill.drill)
+app.command("demo")(demo.demo)
