@@ -84,6 +84,27 @@ class Settings:
     required_tables: tuple[str, ...] | None = _key(
         _names, name="database.required_tables", says="tables without which an artifact is not intact"
     )
+    schedule_database: str = _key(
+        _text, default="daily 02:00", name="schedule.database", says="when the database is backed up"
+    )
+    schedule_config: str = _key(
+        _text, default="sunday 03:00", name="schedule.config", says="when the configuration is backed up"
+    )
+    schedule_obsidian: str = _key(
+        _text, default="daily 01:00", name="schedule.obsidian", says="when the vault is backed up"
+    )
+    schedule_prune: str = _key(
+        _text, default="daily 04:00", name="schedule.prune", says="when old artifacts are deleted"
+    )
+    schedule_drill: str = _key(
+        _text, default="monthly 1 05:00", name="schedule.drill", says="when a drill runs"
+    )
+    schedule_monitor: str = _key(
+        _text, default="hourly :45", name="schedule.monitor", says="when the backups are looked after"
+    )
+    schedule_timezone: str | None = _key(
+        _text, name="schedule.timezone", says="the schedule's time zone, as Asia/Tokyo; none: the machine's"
+    )
     file: Path | None = None
     origins: Mapping[str, str] = field(default_factory=dict)
 
