@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from refnet.cli import backup, catalog, demo, drill, network, postgres, verify
+from refnet.cli import backup, catalog, demo, drill, network, postgres, restore, verify
 from refnet.cli.process import complain, current_settings
 from refnet.errors import Exit, RefnetError
 
@@ -19,12 +19,11 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-#: What Typer makes of a KeyboardInterrupt.
-_INTERRUPTED = 130
-
 app.add_typer(network.network, name="network")
 app.add_typer(network.imports, name="import")
 app.add_typer(postgres.app, name="postgres")
+app.add_typer(restore.restore, name="restore")
+app.add_typer(restore.undo, name="undo")
 
 
 def run() -> None:
@@ -36,10 +35,8 @@ def run() -> None:
     except RefnetError as error:
         complain(error)
         sys.exit(error.code)
-    except SystemExit as ended:
-        if ended.code != _INTERRUPTED:
-            raise
-        complain(RefnetError("interrupted", "Nothing half-done is live; run it again."))
+    except KeyboardInterrupt:
+        print("refnet: interrupted\n        Nothing half-done is live; run it again.", file=sys.stderr)
         sys.exit(Exit.FAILED)
 
 

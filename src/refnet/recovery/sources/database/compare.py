@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 
-from refnet.errors import RefnetError
+from refnet.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import READER_SETTINGS, Target, reader_settings, server_version
 from refnet.recovery.model.artifact import Outcome
@@ -208,4 +208,5 @@ def failed(findings: tuple[Finding, ...]) -> RefnetError | None:
     return RefnetError(
         f"The copy is not what was backed up: {wrong[0].what}: {wrong[0].reason}{more}",
         "Nothing live was touched. Check the artifact with `refnet verify`.",
+        Exit.DAMAGED,
     )

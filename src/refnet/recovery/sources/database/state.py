@@ -5,7 +5,7 @@ Also what the snapshot does not cover by itself: the content of large objects, r
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import psycopg
 from xxhash import xxh3_128
@@ -60,7 +60,16 @@ WHERE extname <> 'plpgsql' ORDER BY 1
 """
 
 
-def database(held: Held) -> dict[str, Any]:
+class Asked(Protocol):
+    """A database that answers queries of its catalogs, whether or not its snapshot is held."""
+
+    @property
+    def major(self) -> int: ...
+
+    def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]: ...
+
+
+def database(held: Asked) -> dict[str, Any]:
     """The database itself: owner, encoding, locale, tablespace, limit, comment, privileges, settings."""
     provider = "datlocprovider::text" if held.major >= 15 else "'c'"
     locale = (
@@ -134,13 +143,17 @@ def extensions(held: Held) -> tuple[dict[str, Any], ...]:
 
 
 def server(held: Held) -> dict[str, Any]:
-    """Which server it was: version_num, version, system_identifier (None where this user may not see it)."""
-    number, text = held.rows(
-        "SELECT current_setting('server_version_num')::int, current_setting('server_version')"
+    """Which server it was: version_num, version, system_identifier (None where this user may not see it).
+
+    `snapshot`: PostgreSQL's text of the snapshot, from which what was written since can be counted there.
+    """
+    number, text, snapshot = held.rows(
+        "SELECT current_setting('server_version_num')::int, current_setting('server_version'),"
+        " pg_current_snapshot()::text"
     )[0]
     may = held.rows("SELECT has_function_privilege('pg_control_system()', 'EXECUTE')")[0][0]
     identifier = held.rows("SELECT system_identifier::text FROM pg_control_system()")[0][0] if may else None
-    return {"version_num": number, "version": text, "system_identifier": identifier}
+    return {"version_num": number, "version": text, "system_identifier": identifier, "snapshot": snapshot}
 
 
 def large_objects(connection: psycopg.Connection[tuple[Any, ...]]) -> tuple[tuple[int, int, str], ...]:

@@ -1,0 +1,232 @@
+"""`refnet restore database` and `refnet undo database`."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from refnet.cli.process import clock, current_settings, now, print_json, progress
+from refnet.errors import Exit, RefnetError
+
+if TYPE_CHECKING:
+    from refnet.recovery.model.restoring import Plan, Sessions
+    from refnet.recovery.verbs.restore_database import Dump, Restored
+    from refnet.recovery.verbs.undo_database import UndoPlan
+    from refnet.settings import Settings
+
+
+def restore(
+    artifact: Annotated[
+        str | None, typer.Argument(help="A listed name or any path; none: the newest whole artifact.")
+    ] = None,
+    *,
+    at: Annotated[
+        str | None, typer.Option(metavar="TIME", help="The newest artifact at or before this time.")
+    ] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Show what would be done, and stop there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Do not ask.")] = False,
+    compare: Annotated[str, typer.Option(help="content or counts.")] = "content",
+    create_roles: Annotated[
+        bool, typer.Option("--create-roles", help="Create missing roles, without passwords.")
+    ] = False,
+    jobs: Annotated[int | None, typer.Option(min=1, max=64, help="Parallel workers.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
+) -> None:
+    """Restore the database: load beside the live one, compare, exchange, keep the old one."""
+    from refnet import wiring
+    from refnet.cli.confirm import confirm
+    from refnet.recovery.verbs import restore_database as verb
+
+    if compare not in ("content", "counts"):
+        raise RefnetError(f"'{compare}' is nothing to compare", "Give content or counts.", Exit.USAGE)
+    settings = current_settings()
+    dump = _dump(settings, artifact, at)
+    target = wiring.server(settings)
+    options = verb.Options(jobs or settings.jobs, compare == "content", create_roles)
+    planned = verb.plan(target, dump, options, count=plan or not force)
+    if plan:
+        print_json(_plan_values(planned)) if as_json else _print_plan(planned)
+        return
+    if not as_json:
+        _print_plan(planned)
+    planned.check()
+    if planned.replaces:
+        confirm(f"Replace the live database {target.name}?", force=force)
+    with progress("restore") as shown:
+        done = verb.restore(
+            target,
+            dump,
+            partial(wiring.binaries_for, settings),
+            options,
+            now=now,
+            clock=clock,
+            progress=shown,
+        )
+    print_json(_values(done)) if as_json else _print(done)
+
+
+def undo(
+    *,
+    plan: Annotated[bool, typer.Option("--plan", help="Show what would be done, and stop there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Do not ask.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
+) -> None:
+    """Undo the last restore of the database: the kept one and the live one exchange their names again."""
+    from refnet import wiring
+    from refnet.cli.confirm import confirm
+    from refnet.recovery.verbs import undo_database as verb
+
+    target = wiring.server(current_settings())
+    planned = verb.plan(target)
+    if plan and as_json:
+        print_json(_undo_values(planned))
+    elif not as_json:
+        _print_undo_plan(planned)
+    if plan:
+        return
+    planned.check()
+    if planned.replaces:
+        confirm(f"Replace the live database {target.name}?", force=force)
+    done = verb.undo(target, now=now)
+    if as_json:
+        print_json({**_undo_values(planned), "kept": done.kept})
+    else:
+        kept = f"; what was live is kept as {done.kept}" if done.kept else ""
+        print(f"{done.database} is back as it was before the restore of {done.back.artifact}{kept}.")
+
+
+def _dump(settings: Settings, artifact: str | None, at: str | None) -> Dump:
+    from refnet import wiring
+    from refnet.recovery.model.artifact import SourceName
+    from refnet.recovery.model.catalog import parse_time
+    from refnet.recovery.sources.database.artifact import Artifact
+    from refnet.recovery.verbs.choose import choose, choose_one
+
+    if artifact and at:
+        raise RefnetError("ARTIFACT and --at exclude each other", "Leave one of the two out.", Exit.USAGE)
+    store, source = wiring.store(settings), SourceName.DATABASE
+    if artifact:
+        chosen = choose_one(store, artifact, source)
+    else:
+        chosen = choose(store, [source], parse_time(at, None) if at else None)[0]
+    return Artifact(chosen.held)
+
+
+def _print_plan(plan: Plan) -> None:
+    from refnet.cli import words
+
+    moment = f" of {words.local(plan.wanted.moment)}" if plan.wanted.moment else ""
+    print(f"Restore {plan.wanted.name}{moment} as the database {plan.facts.database}:")
+    for number, step in enumerate(plan.steps, 1):
+        print(f"  {number}. {step}")
+    if plan.facts.live:
+        print(f"Live now: {words.size(plan.facts.live.size)}, {_told(plan.facts.live.sessions)}")
+    if tables := plan.tables():
+        words.print_columns([("table", "rows", "live", "written since"), *map(_row, tables)], right=(1, 2, 3))
+    for note in plan.notes:
+        print(f"note: {note}")
+    for problem in plan.problems:
+        print(f"problem: {problem.message}\n         {problem.hint}")
+
+
+def _told(sessions: tuple[Sessions, ...]) -> str:
+    if not sessions:
+        return "no sessions"
+    return ", ".join(f"{one.count} of {one.user} ({one.application or 'unnamed'})" for one in sessions)
+
+
+def _row(table: dict[str, Any]) -> tuple[str, str, str, str]:
+    def number(value: int | None) -> str:
+        return "-" if value is None else f"{value:,}"
+
+    about = "" if table["live_rows_exact"] or table["live_rows"] is None else "~"
+    return (
+        table["name"],
+        number(table["rows"]),
+        about + number(table["live_rows"]),
+        number(table["written_since"]),
+    )
+
+
+def _plan_values(plan: Plan) -> dict[str, Any]:
+    from refnet.recovery.model.artifact import utc
+
+    live = plan.facts.live
+    return {
+        "artifact": plan.wanted.name,
+        "created": utc(plan.wanted.moment) if plan.wanted.moment else None,
+        "database": plan.facts.database,
+        "replaces": plan.replaces,
+        "steps": list(plan.steps),
+        "problems": [{"message": one.message, "hint": one.hint} for one in plan.problems],
+        "notes": list(plan.notes),
+        "create_roles": list(plan.create_roles),
+        "bytes_needed": plan.bytes_needed,
+        "bytes_free": plan.facts.free,
+        "live_bytes": live.size if live else None,
+        "connections": [
+            {"application": one.application, "user": one.user, "count": one.count}
+            for one in (live.sessions if live else ())
+        ],
+        "tables": plan.tables(),
+    }
+
+
+def _print(done: Restored) -> None:
+    from refnet.cli import words
+    from refnet.recovery.model.artifact import Outcome
+
+    passed = sum(finding.outcome is Outcome.PASSED for finding in done.findings)
+    took = ", ".join(f"{phase} {words.seconds(taken)}" for phase, taken in done.seconds.items())
+    print(
+        f"{done.database} is restored from {done.artifact} in {words.seconds(sum(done.seconds.values()))} ({took})"
+    )
+    if done.findings:
+        print(f"  {passed} of {len(done.findings)} comparisons are equal")
+    for note in done.notes:
+        print(f"  {note}")
+    if done.kept:
+        print(f"  the old one is kept as {done.kept}: `refnet undo database` brings it back")
+
+
+def _values(done: Restored) -> dict[str, Any]:
+    return {
+        "database": done.database,
+        "artifact": done.artifact,
+        "kept": done.kept,
+        "seconds": {phase: round(taken, 3) for phase, taken in done.seconds.items()},
+        "seconds_in_all": round(sum(done.seconds.values()), 3),
+        "findings": [{"what": f.what, "outcome": f.outcome, "reason": f.reason} for f in done.findings],
+        "notes": list(done.notes),
+    }
+
+
+def _print_undo_plan(plan: UndoPlan) -> None:
+    from refnet.cli import words
+
+    size = words.size(plan.back.size)
+    print(
+        f"Bring back {plan.back.name} ({size}, put aside {words.local(plan.back.at)}) as {plan.facts.database}."
+    )
+    for name, rows in plan.written.items():
+        print(f"  written since in {name}: {words.plural(rows.newer or 0, 'row')}")
+    if plan.replaces and not plan.written:
+        print("  nothing was written since")
+    for problem in plan.problems:
+        print(f"problem: {problem.message}\n         {problem.hint}")
+
+
+def _undo_values(plan: UndoPlan) -> dict[str, Any]:
+    from refnet.recovery.model.artifact import utc
+
+    return {
+        "database": plan.facts.database,
+        "back": plan.back.name,
+        "put_aside": utc(plan.back.at),
+        "artifact": plan.back.artifact,
+        "replaces": plan.replaces,
+        "written_since": {name: rows.newer for name, rows in plan.written.items()},
+        "problems": [{"message": one.message, "hint": one.hint} for one in plan.problems],
+    }

@@ -1,0 +1,82 @@
+"""RefNet's own artifact as something to restore: what it asks for, its load, its comparison."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from refnet.errors import Exit, RefnetError
+from refnet.postgres.binaries import Binaries
+from refnet.postgres.session import Target
+from refnet.recovery.model.restoring import Wanted
+from refnet.recovery.model.source import Finding, Held, Progress
+from refnet.recovery.sources.database import facts
+from refnet.recovery.sources.database.compare import compare
+from refnet.recovery.sources.database.load import load
+from refnet.recovery.sources.database.sqlgz import FOOTER_LENGTH, Reader, damaged
+
+_PIECE = 1 << 20
+
+
+class Artifact:
+    """An artifact that `held` can read.
+
+    Raises Foreign where RefNet did not make the file, RefnetError where it is broken, or partial and so
+    nothing to restore whole.
+    """
+
+    def __init__(self, held: Held) -> None:
+        self._held = held
+        self.name = held.name
+        self.reader = Reader(held.name, held.open)
+        self.index = self.reader.index
+
+    def wanted(self) -> Wanted:
+        return facts.wanted(self.name, self.index)
+
+    @property
+    def roles(self) -> tuple[dict[str, Any], ...]:
+        return self.index.roles
+
+    def tools_major(self, server: int) -> int:
+        """The major of the programs that a server of major `server` and the kept schema both need."""
+        return max(server, int(str(self.index.server["pg_dump"]).split(".")[0]))
+
+    def check(self) -> None:
+        """RefnetError where the file's bytes are not those that were written, or it holds some tables only."""
+        if self.index.partial:
+            raise RefnetError(
+                f"{self.name} holds some tables only, so it is not restored whole",
+                "Restore one of them: `refnet restore database ARTIFACT --table T --mode missing`.",
+                Exit.USAGE,
+            )
+        whole, within = self._digests()
+        if within != self.reader.sha256:
+            raise damaged(self.name, "its bytes do not match its footer")
+        if self._held.manifest and whole != self._held.manifest.sha256:
+            raise damaged(self.name, "its bytes do not match its manifest")
+
+    def state(self, live: dict[str, Any] | None) -> dict[str, Any]:  # noqa: ARG002  # an artifact brings its own
+        """The database-level state that the restored database gets."""
+        return self.index.database
+
+    def load(self, target: Target, binaries: Binaries, jobs: int, progress: Progress) -> None:
+        load(self.reader, target, binaries, jobs, progress)
+
+    def compare(
+        self, target: Target, binaries: Binaries, jobs: int, progress: Progress, *, content: bool
+    ) -> tuple[Finding, ...]:
+        return compare(target, self.index, binaries, jobs, progress, content=content)
+
+    def _digests(self) -> tuple[str, bytes]:
+        """SHA-256 of the whole file (hex), and of what stands before the footer."""
+        with self._held.open() as file:
+            left = file.seek(0, 2) - FOOTER_LENGTH
+            file.seek(0)
+            whole = hashlib.sha256()
+            while left and (piece := file.read(min(_PIECE, left))):
+                whole.update(piece)
+                left -= len(piece)
+            within = whole.digest()
+            whole.update(file.read())
+            return whole.hexdigest(), within

@@ -1,0 +1,218 @@
+"""Makes a database, and roles, as an artifact recorded them: what no dump of a database holds by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import psycopg
+from psycopg import errors, sql
+
+from refnet.errors import RefnetError
+from refnet.postgres.session import server_version
+from refnet.recovery.sources.database import failure
+from refnet.recovery.sources.database.maintenance import Session, Statement
+
+State = Mapping[str, Any]
+
+#: Settings whose value is a list of names, kept quoted by the server: each element is a literal of its own.
+_LISTS = frozenset(
+    {
+        "local_preload_libraries",
+        "search_path",
+        "session_preload_libraries",
+        "shared_preload_libraries",
+        "temp_tablespaces",
+        "unix_socket_directories",
+    }
+)
+_POWERS = ("superuser", "inherit", "createrole", "createdb", "login", "replication", "bypassrls")
+
+
+def create_database(admin: Session, name: str, state: State) -> None:
+    """Make the empty database `name` from template0 with the encoding, locale, owner and tablespace of `state`.
+
+    RefnetError where the server lacks the locale or refuses.
+    """
+    parts: list[Statement] = [
+        sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING {}").format(
+            sql.Identifier(name), sql.Literal(state["encoding"])
+        ),
+        *_locale(state, server_version(admin)),
+    ]
+    if state["owner"]:
+        parts.append(sql.SQL("OWNER {}").format(sql.Identifier(state["owner"])))
+    if state.get("tablespace") not in {None, "pg_default"}:
+        parts.append(sql.SQL("TABLESPACE {}").format(sql.Identifier(state["tablespace"])))
+    try:
+        admin.execute(sql.SQL(" ").join(parts))
+    except psycopg.Error as error:
+        raise _not_created(error, state) from error
+
+
+def apply_settings(admin: Session, name: str, state: State) -> tuple[str, ...]:
+    """Give the database its settings, those of roles in it included; what could not be set, a sentence each.
+
+    Before the load, as functions in its indexes may need them.
+    """
+    return tuple(_each(admin, _settings(name, state)))
+
+
+def finish(admin: Session, name: str, state: State) -> tuple[str, ...]:
+    """Give the database its privileges and its limit of connections; what could not be set, a sentence each.
+
+    After the load, which they might keep out.
+    """
+    limit = sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(
+        sql.Identifier(name), sql.Literal(state["connection_limit"])
+    )
+    return (
+        *_each(admin, [("its limit of connections", (limit,))] if state["connection_limit"] != -1 else []),
+        *_each(admin, _privileges(name, state)),
+    )
+
+
+def create_roles(admin: Session, roles: Iterable[Mapping[str, Any]], wanted: Iterable[str]) -> None:
+    """Create those of `roles` that are `wanted`, with the powers that they had and without passwords.
+
+    Without one, a role that could log in cannot do so by password until somebody sets it.
+    """
+    chosen = [role for role in roles if role["name"] in set(wanted)]
+    try:
+        with admin.transaction():
+            for role in chosen:
+                admin.execute(_role(role))
+            there = {name for (name,) in admin.execute("SELECT rolname::text FROM pg_roles").fetchall()}
+            for role in chosen:
+                for statement in (*_memberships(role, there), *_role_settings(role)):
+                    admin.execute(statement)
+    except psycopg.Error as error:
+        raise failure.of_server(error, "creating roles") from error
+
+
+def _locale(state: State, major: int) -> Iterator[Statement]:
+    provider, locale = state["provider"], state["locale"]
+    if state["collate"]:
+        yield sql.SQL("LC_COLLATE {} LC_CTYPE {}").format(
+            sql.Literal(state["collate"]), sql.Literal(state["ctype"])
+        )
+    if provider == "c":
+        if major >= 15:
+            yield sql.SQL("LOCALE_PROVIDER libc")
+        return
+    if major < (17 if provider == "b" else 15):
+        kind = "built-in" if provider == "b" else "ICU"
+        raise RefnetError(
+            f"the database has the {kind} locale {locale}, which PostgreSQL {major} does not know",
+            f"Restore it on PostgreSQL {17 if provider == 'b' else 15} or newer.",
+        )
+    name = sql.SQL(
+        "LOCALE_PROVIDER builtin BUILTIN_LOCALE {}"
+        if provider == "b"
+        else "LOCALE_PROVIDER icu ICU_LOCALE {}"
+    )
+    yield name.format(sql.Literal(locale))
+    if state.get("icu_rules"):
+        yield sql.SQL("ICU_RULES {}").format(sql.Literal(state["icu_rules"]))
+
+
+def _not_created(error: psycopg.Error, state: State) -> RefnetError:
+    said = error.diag.message_primary or ""
+    asked = state["locale"] or state["collate"]
+    lacks_locale = isinstance(
+        error, errors.WrongObjectType | errors.InvalidParameterValue | errors.FeatureNotSupported
+    )
+    if lacks_locale or "locale" in said or "ICU" in said:
+        return RefnetError(
+            f"the server cannot make a database with the locale {asked}: {said}",
+            f"Install the locale {asked} on the server's machine (or a PostgreSQL built with it), then run it again.",
+        )
+    return failure.of_server(error, "creating the new database")
+
+
+def _each(admin: Session, changes: Iterable[tuple[str, Iterable[Statement]]]) -> Iterator[str]:
+    """Make each change in a transaction of its own; a sentence for each that the server refuses."""
+    for what, statements in changes:
+        try:
+            with admin.transaction():
+                for statement in statements:
+                    admin.execute(statement)
+        except psycopg.Error as error:
+            yield f"could not be restored: {what} ({error.diag.message_primary})"
+
+
+def _settings(name: str, state: State) -> Iterator[tuple[str, tuple[Statement, ...]]]:
+    database = sql.Identifier(name)
+    for one in state["settings"]:
+        role, setting = one["role"], one["setting"]
+        if role is None:
+            whose, head = "", sql.SQL("ALTER DATABASE {} SET ").format(database)
+        else:
+            whose = f" of the role {role}"
+            head = sql.SQL("ALTER ROLE {} IN DATABASE {} SET ").format(sql.Identifier(role), database)
+        yield f"the setting {setting}{whose}", (head + _assignment(setting),)
+
+
+def _assignment(setting: str) -> sql.Composed:
+    """`name TO value` for a stored `name=value`."""
+    name, _, value = setting.partition("=")
+    values = _elements(value) if name.lower() in _LISTS else [value]
+    listed = sql.SQL(", ").join([sql.Literal(one) for one in values])
+    return sql.SQL("{} TO {}").format(sql.Identifier(name), listed)
+
+
+def _elements(value: str) -> list[str]:
+    """The elements of a stored list: `"$user", public` and the like."""
+    found, text = [], value.strip()
+    while text:
+        if text.startswith('"'):
+            end = 1
+            while text[end : end + 2] == '""' or text[end : end + 1] != '"':
+                end += 2 if text[end : end + 2] == '""' else 1
+            found.append(text[1:end].replace('""', '"'))
+            text = text[end + 1 :].lstrip()
+        else:
+            bare, comma, rest = text.partition(",")
+            found.append(bare.strip())
+            text = comma + rest
+        text = text.removeprefix(",").lstrip()
+    return found or [""]
+
+
+def _privileges(name: str, state: State) -> Iterator[tuple[str, tuple[Statement, ...]]]:
+    if state["acl"] is None:
+        return
+    database, owner = sql.Identifier(name), sql.Identifier(state["owner"])
+    revoke = sql.SQL("REVOKE ALL ON DATABASE {} FROM {}")
+    statements: list[Statement] = [revoke.format(database, sql.SQL("PUBLIC")), revoke.format(database, owner)]
+    for one in sorted(state["acl"], key=lambda one: one["grantor"] != state["owner"]):
+        grant = sql.SQL("GRANT {} ON DATABASE {} TO {}").format(
+            sql.SQL(one["privilege"]),
+            database,
+            sql.Identifier(one["grantee"]) if one["grantee"] else sql.SQL("PUBLIC"),
+        )
+        grant += sql.SQL(" WITH GRANT OPTION" if one["grantable"] else "")
+        as_grantor = sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(one["grantor"]))
+        statements += [as_grantor, grant, sql.SQL("RESET ROLE")]
+    yield "its privileges", tuple(statements)
+
+
+def _role(role: Mapping[str, Any]) -> sql.Composed:
+    powers = " ".join(power.upper() if role[power] else f"NO{power.upper()}" for power in _POWERS)
+    return sql.SQL("CREATE ROLE {} {} CONNECTION LIMIT {}").format(
+        sql.Identifier(role["name"]), sql.SQL(powers), sql.Literal(role["connection_limit"])
+    )
+
+
+def _memberships(role: Mapping[str, Any], there: set[str]) -> Iterator[sql.Composed]:
+    for one in role["member_of"]:
+        if one["role"] in there:
+            grant = sql.SQL("GRANT {} TO {}").format(
+                sql.Identifier(one["role"]), sql.Identifier(role["name"])
+            )
+            yield grant + sql.SQL(" WITH ADMIN OPTION" if one["admin"] else "")
+
+
+def _role_settings(role: Mapping[str, Any]) -> Iterator[sql.Composed]:
+    for setting in role["settings"]:
+        yield sql.SQL("ALTER ROLE {} SET ").format(sql.Identifier(role["name"])) + _assignment(setting)

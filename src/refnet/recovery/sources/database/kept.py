@@ -1,0 +1,129 @@
+"""Databases that a restore made or put aside: marked by their comment, listed, dropped when their time is over."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+import psycopg
+from psycopg import sql
+
+from refnet.errors import RefnetError
+from refnet.postgres.session import Target
+from refnet.recovery.model.artifact import utc
+from refnet.recovery.sources.database import failure
+from refnet.recovery.sources.database.maintenance import Session
+
+_MARK = "RefNet "
+
+
+class Why(StrEnum):
+    """What a marked database is."""
+
+    COPY = "copy"  # being loaded; a leftover where no restore runs
+    RESTORED = "restored"  # put aside by a restore
+    UNDONE = "undone"  # put aside by an undo
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A marked database.
+
+    `of`: the name that it had, or is to have. `at`: when it was marked. `snapshot`: PostgreSQL's text of the
+    moment of the exchange, from which what was written since is counted. `comment`: its own comment, put
+    back with its name. `artifact`: what was restored in its place.
+    """
+
+    name: str
+    of: str
+    why: Why
+    at: datetime
+    artifact: str = ""
+    snapshot: str = ""
+    comment: str | None = None
+    size: int = 0
+
+    def expires(self, days: int) -> datetime:
+        return self.at + timedelta(days=days)
+
+    def mark(self) -> str:
+        """The comment that makes it recognised."""
+        values = {**asdict(self), "at": utc(self.at)}
+        return _MARK + json.dumps({key: values[key] for key in values if key not in {"name", "size"}})
+
+
+def read(name: str, comment: str | None, size: int = 0) -> Kept | None:
+    """The mark in a database's comment, or None where it has none of ours."""
+    if not comment or not comment.startswith(_MARK):
+        return None
+    try:
+        values = json.loads(comment.removeprefix(_MARK))
+        why, at = Why(values.pop("why")), datetime.fromisoformat(values.pop("at"))
+        return Kept(name=name, why=why, at=at, size=size, **values)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def marked(admin: Session) -> tuple[Kept, ...]:
+    """Every marked database of the server, oldest first."""
+    rows = admin.execute("""
+        SELECT datname::text, shobj_description(oid, 'pg_database'),
+               CASE WHEN has_database_privilege(oid, 'CONNECT') THEN pg_database_size(oid) ELSE 0 END
+        FROM pg_database WHERE NOT datistemplate""").fetchall()
+    found = (read(name, comment, size) for name, comment, size in rows)
+    return tuple(sorted((kept for kept in found if kept), key=lambda kept: (kept.at, kept.name)))
+
+
+def of_database(all_marked: Iterable[Kept], database: str, *whys: Why) -> tuple[Kept, ...]:
+    """Those of them that belong to `database`."""
+    return tuple(kept for kept in all_marked if kept.of == database and kept.why in whys)
+
+
+def comment_on(name: str, comment: str | None) -> sql.Composed:
+    """The statement that gives a database its comment."""
+    return sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), sql.Literal(comment))
+
+
+def mark(admin: Session, kept: Kept) -> None:
+    """Give the database its mark, and the comment that it had a place in it."""
+    admin.execute(comment_on(kept.name, kept.mark()))
+
+
+def drop(admin: Session, target: Target, name: str) -> None:
+    """Drop a marked database with whoever is still in it.
+
+    Its subscriptions first lose their slots, which may be those of the live one: DROP would drop them at the
+    publisher.
+    """
+    row = admin.execute(
+        "SELECT shobj_description(oid, 'pg_database'), EXISTS (SELECT FROM pg_subscription WHERE subdbid = d.oid)"
+        " FROM pg_database d WHERE datname = %s",
+        (name,),
+    ).fetchone()
+    if row is None:
+        return
+    if not read(name, row[0]):
+        raise RefnetError(f"{name} carries no mark of RefNet, so it is not dropped", "Drop it yourself.")
+    try:
+        if row[1]:
+            _drop_subscriptions(target.database(name))
+        admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+    except psycopg.Error as error:
+        raise failure.of_server(error, f"dropping {name}") from error
+
+
+def _drop_subscriptions(target: Target) -> None:
+    with target.connect() as session:
+        here = "subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        for (name,) in session.execute(f"SELECT subname::text FROM pg_subscription WHERE {here}").fetchall():  # noqa: S608  # no value in it
+            subscription = sql.Identifier(name)
+            for change in ("DISABLE", "SET (slot_name = NONE)"):
+                session.execute(sql.SQL("ALTER SUBSCRIPTION {} ").format(subscription) + sql.SQL(change))
+            session.execute(sql.SQL("DROP SUBSCRIPTION {}").format(subscription))
+
+
+def renamed(kept: Kept, name: str) -> Kept:
+    return replace(kept, name=name)

@@ -1,0 +1,90 @@
+"""Databases that change names in one transaction, while whoever connects to them is put out again and again.
+
+Ending the sessions first and renaming then loses against a pool that reconnects; here both happen at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
+
+import psycopg
+from psycopg import errors, sql
+
+from refnet.errors import RefnetError
+from refnet.postgres.session import Target
+from refnet.recovery.sources.database import failure
+from refnet.recovery.sources.database.maintenance import Session, Statement, maintenance
+
+_TRIES = 5
+_PAUSE = 0.01  # seconds between two rounds of ending sessions
+
+_END_SESSIONS = """
+SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+WHERE datname = ANY (%s) AND pid <> pg_backend_pid() AND backend_type IN ('client backend', 'walsender')
+"""
+
+
+def exchange(
+    admin: Session, target: Target, renames: Sequence[tuple[str, str]], also: Sequence[Statement] = ()
+) -> None:
+    """Rename each (from, to), in this order, and run `also`, all in one transaction; nothing where it fails.
+
+    Nobody gets into any of the databases until the names are exchanged: the server holds connections back
+    while a rename is not yet committed, and those that were faster are ended.
+    """
+    names = [name for name, _ in renames]
+    statements = [
+        sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(old), sql.Identifier(new))
+        for old, new in renames
+    ]
+    with _nobody_in(target, names):
+        for attempt in range(_TRIES):
+            try:
+                with admin.transaction():
+                    for statement in (*statements, *also):
+                        admin.execute(statement)
+            except errors.ObjectInUse as error:
+                if attempt == _TRIES - 1:
+                    raise _held(admin, names) from error
+            except psycopg.Error as error:
+                raise failure.of_server(error, "exchanging the databases") from error
+            else:
+                return
+
+
+@contextlib.contextmanager
+def _nobody_in(target: Target, names: list[str]) -> Iterator[None]:
+    """Keep ending the sessions in `names` from a session of its own until the block ends."""
+    over = threading.Event()
+
+    def keep_ending() -> None:
+        with contextlib.suppress(psycopg.Error):
+            while not over.wait(_PAUSE):
+                ender.execute(_END_SESSIONS, (names,))
+
+    with maintenance(target) as ender:
+        thread = threading.Thread(target=keep_ending, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+
+def _held(admin: Session, names: list[str]) -> RefnetError:
+    rows = admin.execute(
+        "SELECT coalesce(application_name, ''), usename::text FROM pg_stat_activity WHERE datname = ANY (%s)",
+        (names,),
+    ).fetchall()
+    prepared = admin.execute(
+        "SELECT gid FROM pg_prepared_xacts WHERE database = ANY (%s)", (names,)
+    ).fetchall()
+    held = [f"the prepared transaction {gid}" for (gid,) in prepared]
+    held += [f"a session of {user} ({application or 'unnamed'})" for application, user in rows]
+    return RefnetError(
+        f"{names[0]} could not be renamed, it is held by {', '.join(held) or 'a session that came and went'}",
+        "End what holds it and run it again; nothing was changed.",
+    )

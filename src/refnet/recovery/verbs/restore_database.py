@@ -1,0 +1,242 @@
+"""Restores a database: beside the live one, compared, then exchanged; the old one is kept for an undo.
+
+Nothing live is touched before the last step, which is one transaction. A run that fails drops its copy; a run
+that is killed leaves it marked, and the next one drops it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+import psycopg
+from psycopg import sql
+
+from refnet.errors import RefnetError
+from refnet.postgres.binaries import Binaries
+from refnet.postgres.session import Target
+from refnet.recovery.model.artifact import Outcome
+from refnet.recovery.model.restoring import Plan, Wanted, dated_name, decide, major
+from refnet.recovery.model.source import Finding, Progress, silent
+from refnet.recovery.sources.database import compare, create, failure, kept, since
+from refnet.recovery.sources.database.facts import facts, live_state
+from refnet.recovery.sources.database.kept import Kept, Why
+from refnet.recovery.sources.database.load import loader_settings
+from refnet.recovery.sources.database.maintenance import Session, Statement, alone, maintenance
+from refnet.recovery.sources.database.swap import exchange
+
+
+class Dump(Protocol):
+    """What is restored: RefNet's artifact, or a dump that it did not make."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def roles(self) -> tuple[dict[str, Any], ...]: ...
+
+    def wanted(self) -> Wanted: ...
+
+    def tools_major(self, server: int) -> int: ...
+
+    def check(self) -> None: ...
+
+    def state(self, live: dict[str, Any] | None) -> dict[str, Any]: ...
+
+    def load(self, target: Target, binaries: Binaries, jobs: int, progress: Progress) -> None: ...
+
+    def compare(
+        self, target: Target, binaries: Binaries, jobs: int, progress: Progress, *, content: bool
+    ) -> tuple[Finding, ...]: ...
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to restore. `content`: compare digests, else row counts alone."""
+
+    jobs: int
+    content: bool = True
+    create_roles: bool = False
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What a restore did. `kept`: the old database, where there was one. `seconds` by phase, in order."""
+
+    database: str
+    artifact: str
+    kept: str | None
+    findings: tuple[Finding, ...]
+    notes: tuple[str, ...]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def plan(target: Target, dump: Dump, options: Options, *, count: bool) -> Plan:
+    """What a restore of `dump` would do; reads, and changes nothing.
+
+    `count`: count the live database's rows, and those of them that were written after the dump.
+    """
+    wanted = dump.wanted()
+    with maintenance(target) as admin:
+        there = facts(admin, target, {}).live is not None
+        snapshot = wanted.snapshot if wanted.system == since.system_identifier(admin) else None
+        rows = since.rows(target, snapshot, since.BUDGET if count else 0) if there else {}
+        return decide(wanted, facts(admin, target, rows), create_roles=options.create_roles)
+
+
+def restore(
+    target: Target,
+    dump: Dump,
+    binaries: Callable[[int], Binaries],
+    options: Options,
+    *,
+    now: Callable[[], datetime],
+    clock: Callable[[], float],
+    progress: Progress = silent,
+) -> Restored:
+    """Restore `dump` as the database of `target`, which need not exist.
+
+    RefnetError where the plan has problems, the dump is damaged, the load fails or the copy differs: then
+    the live database is as it was, and the copy is gone.
+    """
+    with maintenance(target) as admin, alone(admin, target.name):
+        run = _Run(admin, target, dump, options, now, clock, progress)
+        return run.go(binaries)
+
+
+class _Run:
+    def __init__(
+        self,
+        admin: Session,
+        target: Target,
+        dump: Dump,
+        options: Options,
+        now: Callable[[], datetime],
+        clock: Callable[[], float],
+        progress: Progress,
+    ) -> None:
+        self._admin, self._target, self._dump, self._options = admin, target, dump, options
+        self._now, self._clock, self._progress = now, clock, progress
+        self._seconds: dict[str, float] = {}
+        self._notes: list[str] = []
+
+    def go(self, binaries: Callable[[int], Binaries]) -> Restored:
+        with self._phase("check"):
+            self._drop_leftovers()
+            plan = decide(
+                self._dump.wanted(),
+                facts(self._admin, self._target, {}),
+                create_roles=self._options.create_roles,
+            )
+            plan.check()
+            self._dump.check()
+            tools = binaries(self._dump.tools_major(major(plan.facts.version)))
+        state = self._dump.state(live_state(self._target) if plan.replaces else None)
+        create.create_roles(self._admin, self._dump.roles, plan.create_roles)
+        name = self._name("copy")
+        with self._dropped_on_failure(name):
+            findings = self._fill(name, state, tools)
+            with self._phase("swap"):
+                old = self._swap(name, state, replaces=plan.replaces)
+        unsure = [
+            f"could not verify: {f.what}: {f.reason}" for f in findings if f.outcome is Outcome.UNVERIFIED
+        ]
+        return Restored(
+            self._target.name,
+            self._dump.name,
+            old,
+            findings,
+            (*plan.notes, *self._notes, *unsure),
+            self._seconds,
+        )
+
+    def _fill(self, name: str, state: dict[str, Any], tools: Binaries) -> tuple[Finding, ...]:
+        """Make the copy, load it and compare it; RefnetError where it differs."""
+        copy, jobs = self._target.database(name), self._options.jobs
+        with self._phase("create"):
+            create.create_database(self._admin, name, state)
+            marked = Kept(name, self._target.name, Why.COPY, self._now(), artifact=self._dump.name)
+            kept.mark(self._admin, marked)
+            self._notes += create.apply_settings(self._admin, name, state)
+        with self._phase("load"):
+            self._dump.load(copy, tools, jobs, self._progress)
+        with self._phase("analyze"):
+            _analyze(copy)
+        with self._phase("compare"):
+            findings = self._dump.compare(copy, tools, jobs, self._progress, content=self._options.content)
+        if wrong := compare.failed(findings):
+            raise wrong
+        self._notes += create.finish(self._admin, name, state)
+        return findings
+
+    def _swap(self, name: str, state: dict[str, Any], *, replaces: bool) -> str | None:
+        """Exchange the copy for the live database; the name of the old one, where there was one."""
+        live = self._target.name
+        comment = kept.comment_on(live, state["comment"])
+        if not replaces:
+            exchange(self._admin, self._target, [(name, live)], [comment])
+            return None
+        old = put_aside(
+            self._admin,
+            self._target,
+            Why.RESTORED,
+            self._now(),
+            self._name("before"),
+            artifact=self._dump.name,
+        )
+        also: list[Statement] = [kept.comment_on(old.name, old.mark()), comment]
+        exchange(self._admin, self._target, [(live, old.name), (name, live)], also)
+        return old.name
+
+    def _drop_leftovers(self) -> None:
+        for left in kept.of_database(kept.marked(self._admin), self._target.name, Why.COPY):
+            kept.drop(self._admin, self._target, left.name)
+            self._notes.append(f"{left.name}, the copy of a run that was killed, is dropped")
+
+    def _name(self, word: str) -> str:
+        return free_name(self._admin, dated_name(self._target.name, word, self._now().astimezone()))
+
+    @contextlib.contextmanager
+    def _dropped_on_failure(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            # Where the server is gone as well, the copy stays, marked, for the next run to drop.
+            with contextlib.suppress(RefnetError, psycopg.Error):
+                kept.drop(self._admin, self._target, name)
+            raise
+
+    @contextlib.contextmanager
+    def _phase(self, name: str) -> Iterator[None]:
+        began = self._clock()
+        yield
+        self._seconds[name] = self._clock() - began
+
+
+def free_name(admin: Session, name: str) -> str:
+    """`name`, or with a number behind it where a database has it already."""
+    there = {row[0] for row in admin.execute("SELECT datname::text FROM pg_database").fetchall()}
+    numbered = (f"{name[:60]}_{number}" for number in range(2, 100))
+    return next(one for one in (name, *numbered) if one not in there)
+
+
+def put_aside(admin: Session, target: Target, why: Why, now: datetime, name: str, *, artifact: str) -> Kept:
+    """The mark with which the live database is to be kept under `name`."""
+    row = admin.execute(
+        "SELECT pg_current_snapshot()::text, shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s",
+        (target.name,),
+    ).fetchone()
+    snapshot, comment = row or ("", None)
+    return Kept(name, target.name, why, now, artifact=artifact, snapshot=snapshot, comment=comment)
+
+
+def _analyze(target: Target) -> None:
+    """Statistics of everything, partitioned parents included: autovacuum never gathers those."""
+    try:
+        with target.connect(loader_settings(0)) as session:
+            session.execute(sql.SQL("ANALYZE"))
+    except psycopg.Error as error:
+        raise failure.of_server(error, "gathering statistics") from error

@@ -1,0 +1,390 @@
+"""A restore replaces the live database by a proven copy in one moment, or leaves everything as it was."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+from tests.integration.database.conftest import artifact_of, held
+
+from refnet.errors import Exit, RefnetError
+from refnet.postgres.binaries import Binaries
+from refnet.postgres.cluster import Cluster
+from refnet.postgres.session import Target
+from refnet.recovery.sources.database import kept
+from refnet.recovery.sources.database.facts import live_state
+from refnet.recovery.sources.database.kept import Why
+from refnet.recovery.sources.database.maintenance import alone, maintenance
+from refnet.recovery.sources.database.sqlgz import Index, Writer
+from refnet.recovery.verbs import restore_database, undo_database
+from refnet.recovery.verbs.restore_database import Options, Restored
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def restore(target: Target, dump: restore_database.Dump, binaries: Binaries, **options: Any) -> Restored:
+    return restore_database.restore(
+        target, dump, lambda _: binaries, Options(2, **options), now=now, clock=time.perf_counter
+    )
+
+
+def papers(target: Target) -> int:
+    with target.connect() as session:
+        return session.execute("SELECT count(*) FROM papers").fetchall()[0][0]  # type: ignore[no-any-return]
+
+
+def of_database(target: Target, *whys: Why) -> list[str]:
+    with maintenance(target) as admin:
+        return [one.name for one in kept.of_database(kept.marked(admin), target.name, *whys)]
+
+
+def everything(target: Target) -> list[str]:
+    with maintenance(target) as admin:
+        rows = admin.execute("SELECT datname FROM pg_database WHERE datname LIKE %s", (f"{target.name}%",))
+        return [name for (name,) in rows.fetchall()]
+
+
+def test_a_restore_brings_back_the_rows_and_keeps_the_old_database(library: Target, wheel: Binaries) -> None:
+    dump = held(artifact_of(library, wheel))
+    with library.connect() as session:
+        session.execute("DELETE FROM jobs; DELETE FROM citations; DELETE FROM papers WHERE id > 10")
+    done = restore(library, dump, wheel)
+    assert papers(library) == 5000
+    assert done.kept is not None
+    assert papers(library.database(done.kept)) == 10
+    assert list(done.seconds) == ["check", "create", "load", "analyze", "compare", "swap"]
+    assert of_database(library, Why.RESTORED) == [done.kept]
+    assert of_database(library, Why.COPY) == []
+
+
+def test_an_undo_brings_the_old_database_back_and_can_be_undone(library: Target, wheel: Binaries) -> None:
+    with library.connect() as session:
+        session.execute(f"COMMENT ON DATABASE {library.name} IS 'the library of the lab'")
+    dump = held(artifact_of(library, wheel))
+    with library.connect() as session:
+        session.execute("INSERT INTO papers (title) VALUES ('after the backup')")
+        session.execute(f"COMMENT ON DATABASE {library.name} IS 'changed since'")
+    restore(library, dump, wheel)
+    with library.connect() as session:
+        session.execute("INSERT INTO papers (title) VALUES ('one'), ('two'), ('three')")
+    plan = undo_database.plan(library)
+    assert {name: rows.newer for name, rows in plan.written.items()} == {"public.papers": 3}
+    undone = undo_database.undo(library, now=now)
+    assert papers(library) == 5001
+    assert live_state(library)["comment"] == "changed since"
+    assert undone.kept is not None
+    assert papers(library.database(undone.kept)) == 5003
+    undo_database.undo(library, now=now)
+    assert papers(library) == 5003
+    assert live_state(library)["comment"] == "the library of the lab"
+
+
+def test_an_undo_without_anything_kept_says_so(library: Target) -> None:
+    with pytest.raises(RefnetError, match="nothing to undo"):
+        undo_database.undo(library, now=now)
+
+
+def test_a_missing_database_is_created(library: Target, wheel: Binaries) -> None:
+    dump = held(artifact_of(library, wheel))
+    with maintenance(library) as admin:
+        admin.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(library.name)))
+    plan = restore_database.plan(library, dump, Options(2), count=True)
+    assert not plan.replaces
+    assert restore(library, dump, wheel).kept is None
+    assert papers(library) == 5000
+
+
+def test_the_plan_says_what_was_written_since_the_backup(library: Target, wheel: Binaries) -> None:
+    dump = held(artifact_of(library, wheel))
+    with library.connect() as session:
+        session.execute("UPDATE papers SET year = 2000 WHERE id <= 7")
+        session.execute("CREATE TABLE later (a int)")
+        plan = restore_database.plan(library, dump, Options(2), count=True)
+    table = next(one for one in plan.tables() if one["name"] == "public.papers")
+    assert (table["rows"], table["live_rows"], table["written_since"]) == (5000, 5000, 7)
+    assert any("public.later" in note for note in plan.notes)
+    assert plan.facts.live is not None
+    assert [(one.application, one.count) for one in plan.facts.live.sessions] == [("refnet", 1)]
+
+
+def test_a_pool_that_reconnects_does_not_keep_the_restore_out(library: Target, wheel: Binaries) -> None:
+    dump = held(artifact_of(library, wheel))
+    with library.connect() as session:
+        session.execute("DELETE FROM jobs")
+    over = threading.Event()
+    connected = [0]
+
+    def stubborn() -> None:
+        while not over.is_set():
+            with suppress(psycopg.Error, RefnetError), library.connect() as session:
+                while not over.is_set():
+                    session.execute("SELECT count(*) FROM jobs").fetchall()
+                    connected[0] += 1
+
+    pool = [threading.Thread(target=stubborn) for _ in range(8)]
+    for thread in pool:
+        thread.start()
+    try:
+        done = restore(library, dump, wheel)
+        seen = connected[0]
+        until = time.monotonic() + 20
+        while connected[0] < seen + 8 and time.monotonic() < until:
+            over.wait(0.01)
+    finally:
+        over.set()
+        for thread in pool:
+            thread.join()
+    assert done.seconds["swap"] < 5
+    assert connected[0] >= seen + 8
+    with library.connect() as session:
+        assert session.execute("SELECT count(*) FROM jobs").fetchall() == [(20,)]
+
+
+def test_what_stands_around_the_database_is_restored(
+    make_database: Callable[..., Target], busy_server: Cluster, wheel: Binaries
+) -> None:
+    target = make_database()
+    name = sql.Identifier(target.name)
+    with busy_server.target().connect() as admin:
+        for role in ("reader", "owner of it"):
+            with suppress(psycopg.errors.DuplicateObject):
+                admin.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(role)))
+        for statement in (
+            'ALTER DATABASE {} OWNER TO "owner of it"',
+            'ALTER DATABASE {} SET search_path = "$user", public, "odd, name"',
+            "ALTER DATABASE {} SET default_transaction_read_only = on",
+            "ALTER DATABASE {} SET \"app.greeting\" = 'it''s \\ here'",
+            "ALTER ROLE reader IN DATABASE {} SET statement_timeout = '3s'",
+            "REVOKE ALL ON DATABASE {} FROM PUBLIC",
+            "GRANT CONNECT ON DATABASE {} TO reader WITH GRANT OPTION",
+            "ALTER DATABASE {} CONNECTION LIMIT 17",
+            "COMMENT ON DATABASE {} IS 'it''s ours'",
+        ):
+            admin.execute(sql.SQL(statement).format(name))
+    dump = held(artifact_of(target, wheel))
+    before = live_state(target)
+    with busy_server.target().connect() as admin:
+        admin.execute(sql.SQL("DROP DATABASE {}").format(name))
+    done = restore(target, dump, wheel)
+    assert done.notes == ()
+    assert live_state(target) == before == dump.index.database
+
+
+def test_a_failed_load_leaves_the_live_database_and_no_copy(
+    make_database: Callable[..., Target], wheel: Binaries
+) -> None:
+    """The classic: a function that finds its table by a search_path which a restore does not set."""
+    target = make_database("""
+        CREATE TABLE known (name text); INSERT INTO known VALUES ('a');
+        CREATE FUNCTION is_known(text) RETURNS bool LANGUAGE sql AS 'SELECT EXISTS (SELECT FROM known WHERE name = $1)';
+        CREATE TABLE papers (name text CHECK (is_known(name))); INSERT INTO papers VALUES ('a');""")
+    dump = held(artifact_of(target, wheel))
+    with pytest.raises(RefnetError, match='relation "known" does not exist'):
+        restore(target, dump, wheel)
+    assert papers(target) == 1
+    assert everything(target) == [target.name]
+
+
+def rewritten(content: bytes, change: Callable[[Index], Index]) -> bytes:
+    """The artifact with another index, whole by its own footer."""
+    old = held(content).reader
+    out = io.BytesIO()
+    writer = Writer(out)
+    for member in old.index.members:
+        packed = content[member.offset : member.offset + member.length]
+        writer.add(
+            packed, member.raw, member.kind, table=member.table, rows=member.rows, digest=member.digest
+        )
+    writer.finish(change(old.index))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("content", [True, False])
+def test_a_copy_that_differs_is_not_promoted(library: Target, wheel: Binaries, content: bool) -> None:
+    def lie(index: Index) -> Index:
+        first, *others = index.tables
+        wrong = {"digest": "0" * 32} if content else {"rows": first.rows + 1}
+        return dataclasses.replace(index, tables=(dataclasses.replace(first, **wrong), *others))
+
+    dump = held(rewritten(artifact_of(library, wheel), lie))
+    with pytest.raises(RefnetError, match="not what was backed up") as caught:
+        restore(library, dump, wheel, content=content)
+    assert caught.value.code is Exit.DAMAGED
+    assert everything(library) == [library.name]
+
+
+@pytest.mark.parametrize("place", ["a member", "the footer's digest"])
+def test_a_damaged_artifact_is_refused_before_anything_is_made(
+    library: Target, wheel: Binaries, place: str
+) -> None:
+    content = bytearray(artifact_of(library, wheel))
+    content[1000 if place == "a member" else -20] ^= 1
+    with pytest.raises(RefnetError) as caught:
+        restore(library, held(bytes(content)), wheel)
+    assert caught.value.code is Exit.DAMAGED
+    assert everything(library) == [library.name]
+
+
+@contextmanager
+def role(server: Cluster, name: str, powers: str) -> Iterator[sql.Identifier]:
+    identifier = sql.Identifier(name)
+    with server.target().connect() as admin:
+        admin.execute(sql.SQL("CREATE ROLE {} {}").format(identifier, sql.SQL(powers)))
+        try:
+            yield identifier
+        finally:
+            admin.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(identifier))
+
+
+def test_missing_roles_are_named_and_created_only_when_asked(
+    make_database: Callable[..., Target], busy_server: Cluster, wheel: Binaries
+) -> None:
+    target = make_database()
+    with (
+        role(busy_server, "curator", "LOGIN CREATEDB PASSWORD 'never'") as curator,
+        role(busy_server, "staff", "NOLOGIN"),
+        busy_server.target().connect() as admin,
+    ):
+        admin.execute("GRANT staff TO curator; ALTER ROLE curator SET work_mem = '7MB'")
+        with target.connect() as session:
+            session.execute("ALTER TABLE jobs OWNER TO curator; GRANT SELECT ON papers TO staff")
+        dump = held(artifact_of(target, wheel))
+        admin.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(target.name)))
+        admin.execute("DROP ROLE curator, staff")
+        with pytest.raises(RefnetError, match="lacks the roles curator, staff") as caught:
+            restore(target, dump, wheel)
+        assert "--create-roles" in caught.value.hint
+        restore(target, dump, wheel, create_roles=True)
+        made = admin.execute(
+            "SELECT rolcanlogin, rolcreatedb, rolsuper, rolconfig, pg_has_role('curator', 'staff', 'MEMBER')"
+            " FROM pg_roles WHERE rolname = 'curator'"
+        ).fetchall()
+        assert made == [(True, True, False, ["work_mem=7MB"], True)]
+        assert admin.execute("SELECT rolpassword FROM pg_authid WHERE rolname = 'curator'").fetchall() == [
+            (None,)
+        ]
+        with target.connect() as session:
+            session.execute(sql.SQL("DROP OWNED BY {}, staff").format(curator))
+        admin.execute("DROP OWNED BY curator; DROP ROLE staff")
+
+
+def test_a_missing_extension_is_named_before_anything_is_made(library: Target, wheel: Binaries) -> None:
+    def ask(index: Index) -> Index:
+        return dataclasses.replace(
+            index, extensions=({"name": "not_there", "version": "1.0", "schema": "public"},)
+        )
+
+    dump = held(rewritten(artifact_of(library, wheel), ask))
+    with pytest.raises(RefnetError, match="lacks the extensions not_there"):
+        restore(library, dump, wheel)
+    assert everything(library) == [library.name]
+
+
+@pytest.mark.parametrize(
+    ("powers", "owns", "message"),
+    [
+        ("LOGIN", True, "may not create databases"),
+        ("LOGIN CREATEDB", False, "does not own"),
+    ],
+)
+def test_a_role_without_the_rights_is_told_which_one_is_missing(
+    library: Target, busy_server: Cluster, wheel: Binaries, powers: str, owns: bool, message: str
+) -> None:
+    dump = held(artifact_of(library, wheel))
+    with role(busy_server, "humble", powers), busy_server.target().connect() as admin:
+        change = sql.SQL("ALTER DATABASE {} OWNER TO {}")
+        name = sql.Identifier(library.name)
+        if owns:
+            admin.execute(change.format(name, sql.Identifier("humble")))
+        humble = Target(psycopg.conninfo.make_conninfo(library.conninfo, user="humble"), own=True)
+        with pytest.raises(RefnetError, match=message):
+            restore(humble, dump, wheel)
+        admin.execute(change.format(name, sql.Identifier("refnet")))
+    assert everything(library) == [library.name]
+
+
+def test_an_owner_without_superpowers_can_restore_its_own_database(
+    make_database: Callable[..., Target], busy_server: Cluster, wheel: Binaries
+) -> None:
+    target = make_database("SELECT 1")
+    with role(busy_server, "keeper", "LOGIN CREATEDB"), busy_server.target().connect() as admin:
+        admin.execute(sql.SQL("ALTER DATABASE {} OWNER TO keeper").format(sql.Identifier(target.name)))
+        keeper = Target(psycopg.conninfo.make_conninfo(target.conninfo, user="keeper"), own=True)
+        with keeper.connect() as session:
+            session.execute("CREATE SCHEMA shelf; CREATE TABLE shelf.papers (id int)")
+        dump = held(artifact_of(keeper, wheel))
+        with keeper.connect():
+            done = restore(keeper, dump, wheel)
+        assert done.kept is not None
+        for name in everything(target):
+            admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def test_a_prepared_transaction_is_named_before_anything_is_made(library: Target, wheel: Binaries) -> None:
+    dump = held(artifact_of(library, wheel))
+    with library.connect() as session:
+        session.execute("BEGIN; INSERT INTO papers (title) VALUES ('half'); PREPARE TRANSACTION 'left open'")
+        try:
+            with pytest.raises(RefnetError, match=r"prepared transaction holds .*: left open"):
+                restore(library, dump, wheel)
+            assert everything(library) == [library.name]
+        finally:
+            session.execute("ROLLBACK PREPARED 'left open'")
+
+
+def test_two_restores_of_one_database_never_run_at_once(library: Target, wheel: Binaries) -> None:
+    dump = held(artifact_of(library, wheel))
+    with maintenance(library) as other, alone(other, library.name):
+        with pytest.raises(RefnetError, match="another run") as caught:
+            restore(library, dump, wheel)
+        assert caught.value.code is Exit.LOCKED
+    restore(library, dump, wheel)
+
+
+def test_dropping_a_kept_database_spares_the_slot_of_its_subscription(
+    make_database: Callable[..., Target], busy_server: Cluster, wheel: Binaries
+) -> None:
+    publisher, library = (
+        make_database(),
+        make_database("CREATE TABLE papers (id bigint, title text, year int)"),
+    )
+    with publisher.connect() as session:
+        session.execute("CREATE PUBLICATION news FOR TABLE papers")
+        session.execute("SELECT pg_create_logical_replication_slot('news_slot', 'pgoutput')")
+    source = publisher.conninfo.replace("'", "''")
+    with library.connect() as session:
+        session.execute(
+            f"CREATE SUBSCRIPTION news CONNECTION '{source}' PUBLICATION news"
+            " WITH (create_slot = false, slot_name = news_slot, enabled = false, copy_data = false)"
+        )
+        dump = held(artifact_of(library, wheel))
+        session.execute("ALTER SUBSCRIPTION news ENABLE")
+        with pytest.raises(RefnetError, match="subscription news writes into"):
+            restore(library, dump, wheel)
+        session.execute("ALTER SUBSCRIPTION news DISABLE")
+    done = restore(library, dump, wheel)
+    assert done.kept is not None
+    with maintenance(library) as admin:
+        kept.drop(admin, library, done.kept)
+        assert done.kept not in everything(library)
+        slots = admin.execute("SELECT slot_name FROM pg_replication_slots").fetchall()
+        assert slots == [("news_slot",)]
+        kept._drop_subscriptions(library)
+        admin.execute("SELECT pg_drop_replication_slot('news_slot')")
+
+
+def test_a_database_without_a_mark_is_never_dropped(library: Target) -> None:
+    with maintenance(library) as admin, pytest.raises(RefnetError, match="no mark of RefNet"):
+        kept.drop(admin, library, library.name)
+    assert papers(library) == 5000
