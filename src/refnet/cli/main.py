@@ -19,6 +19,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+#: What Typer makes of a KeyboardInterrupt.
+_INTERRUPTED = 130
+
 app.add_typer(network.network, name="network")
 app.add_typer(network.imports, name="import")
 app.add_typer(postgres.app, name="postgres")
@@ -35,8 +38,10 @@ def run() -> None:
     except RefnetError as error:
         complain(error)
         sys.exit(error.code)
-    except KeyboardInterrupt:
-        print("refnet: interrupted\n        Nothing half-done is live; run it again.", file=sys.stderr)
+    except SystemExit as ended:
+        if ended.code != _INTERRUPTED:
+            raise
+        complain(RefnetError("interrupted", "Nothing half-done is live; run it again."))
         sys.exit(Exit.FAILED)
 
 

@@ -1,0 +1,350 @@
+"""The local store when the machine fails it: full and read-only disks, flipped bits, kills at every step."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from refnet.errors import Exit, RefnetError
+from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.model.source import Made
+from refnet.recovery.stores.local import LocalStore
+
+NOW = datetime(2026, 11, 25, 17, 0, 1, tzinfo=UTC)
+ROOT = os.geteuid() == 0
+
+
+def publish(store: LocalStore, data: bytes, files: bytes | None = None) -> str:
+    with store.draft(SourceName.OBSIDIAN) as draft:
+        draft.out.write(data)
+        return draft.publish(Made(NOW, {}, files=files), NOW, 1.0).name
+
+
+def visible(store: LocalStore) -> list[str]:
+    """Every file of the store but its locks."""
+    return sorted(p.name for p in store.root.rglob("*") if p.is_file() and p.name != ".refnet-lock")
+
+
+@contextmanager
+def mounted(folder: Path, options: str) -> Iterator[None]:
+    """A small file system of its own at `folder`."""
+    folder.mkdir(exist_ok=True)
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], check=False, capture_output=True
+    )
+    if made.returncode:
+        pytest.skip("this machine lets nobody mount a file system")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.skipif(not ROOT, reason="only root may mount a small disk")
+@pytest.mark.parametrize("filled", [0, 96, 112, 118], ids=["room", "list", "manifest", "artifact"])
+def test_a_full_disk_leaves_the_catalog_as_it_was(tmp_path: Path, filled: int) -> None:
+    """The disk has 128 KiB, of which `filled` KiB are taken: it fills up in the part that the id names."""
+    with mounted(tmp_path / "disk", "size=128k"):
+        store = LocalStore(tmp_path / "disk")
+        kept = publish(store, b"first")
+        before = visible(store)
+        (tmp_path / "disk" / "other").write_bytes(bytes(filled * 1024))
+        data, files = os.urandom(8_000), os.urandom(16_000)
+        if filled == 0:
+            made = publish(store, data, files)
+            assert {entry.name for entry in store.entries()} == {kept, made}
+            return
+        with pytest.raises(RefnetError, match="no space is left"):
+            publish(store, data, files)
+
+        assert [entry.name for entry in store.entries()] == [kept]
+        assert visible(store) == sorted([*before, "other"])
+        assert (store.leftovers(), store.unlisted()) == ((), ())
+
+
+def test_a_file_that_may_grow_no_further_leaves_nothing(tmp_path: Path) -> None:
+    script = """
+import resource, signal, sys
+from pathlib import Path
+from datetime import datetime, UTC
+from refnet.errors import RefnetError
+from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.stores.local import LocalStore
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+store = LocalStore(Path(sys.argv[1]))
+try:
+    with store.draft(SourceName.OBSIDIAN) as draft:
+        draft.out.write(bytes(3 << 20))
+except RefnetError as error:
+    print(error.message)
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.startswith("no space is left")
+    assert visible(LocalStore(tmp_path)) == []
+
+
+@pytest.mark.skipif(not ROOT, reason="only root may mount a read-only disk")
+def test_a_read_only_disk_is_told_and_still_read(tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk", "size=1m"):
+        store = LocalStore(tmp_path / "disk")
+        name = publish(store, b"first")
+        subprocess.run(["mount", "-o", "remount,ro", str(tmp_path / "disk")], check=True)
+
+        with pytest.raises(RefnetError, match="read-only"):
+            publish(store, b"second")
+        with pytest.raises(RefnetError, match="read-only"), store.lock(SourceName.OBSIDIAN):
+            pass
+        (entry,) = store.entries()
+        assert entry.name == name
+        with store.held(entry).open() as reader:
+            assert reader.read() == b"first"
+
+
+def as_ordinary_user(work: Callable[[], None]) -> None:
+    """Do `work` as a user that root's powers do not help."""
+    if not ROOT:
+        work()
+        return
+    os.seteuid(65534)
+    try:
+        work()
+    finally:
+        os.seteuid(0)
+
+
+def test_a_folder_of_somebody_else_is_told(short_folder: Path) -> None:
+    folder = short_folder / "theirs"
+    folder.mkdir(mode=0o755)
+    folder.chmod(0o500 if not ROOT else 0o755)
+
+    def try_it() -> None:
+        with pytest.raises(RefnetError, match="this user may not use"):
+            publish(LocalStore(folder), b"x")
+
+    as_ordinary_user(try_it)
+
+
+def test_a_file_where_the_folder_should_be_is_told(tmp_path: Path) -> None:
+    (tmp_path / "backups").write_text("")
+    with pytest.raises(RefnetError, match="is not there"):
+        publish(LocalStore(tmp_path / "backups"), b"x")
+
+
+def test_a_bit_that_flips_on_the_way_to_the_disk_publishes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk keeps other bytes than it was given: found by reading back what was synced."""
+    sync = os.fsync
+
+    def flipping(handle: int) -> None:
+        sync(handle)
+        path = Path(f"/proc/self/fd/{handle}").resolve()
+        if path.name.endswith(".part"):
+            data = bytearray(path.read_bytes())
+            data[len(data) // 2] ^= 4
+            os.pwrite(handle, data, 0)
+
+    store = LocalStore(tmp_path)
+    monkeypatch.setattr(os, "fsync", flipping)
+    with pytest.raises(RefnetError, match="gives back other bytes") as refused:
+        publish(store, b"precious" * 1000)
+
+    assert refused.value.code is Exit.DAMAGED
+    assert visible(store) == []
+
+
+STEPS = """
+import os, signal, sys
+from datetime import datetime, UTC
+from pathlib import Path
+from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.model.source import Made
+from refnet.recovery.stores.local import LocalStore
+
+root, work, last, late = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4] == "late"
+store, steps = LocalStore(root), 0
+
+def stepping(call):
+    def step(*args, **named):
+        global steps
+        steps += 1
+        if steps == last and not late:
+            os.kill(os.getpid(), signal.SIGKILL)
+        try:
+            return call(*args, **named)
+        finally:
+            if steps == last:
+                os.kill(os.getpid(), signal.SIGKILL)
+    return step
+
+for name in ("open", "write", "fsync", "link", "unlink", "rename", "replace"):
+    setattr(os, name, stepping(getattr(os, name)))
+NOW = datetime(2026, 11, 25, 17, 0, 1, tzinfo=UTC)
+with store.lock(SourceName.OBSIDIAN):
+    if work == "publish":
+        with store.draft(SourceName.OBSIDIAN) as draft:
+            draft.out.write(b"second")
+            draft.publish(Made(NOW, {}, files=b"[2]"), NOW, 1.0)
+    else:
+        store.delete(next(entry for entry in store.entries() if entry.name.endswith("_170001.tar.gz")))
+print(steps)
+"""
+
+
+def killed_at(root: Path, work: str, step: int, when: str) -> bool:
+    """Whether the run died at `step` (one call of the operating system), before or after it was done."""
+    ran = subprocess.run(
+        [sys.executable, "-c", STEPS, str(root), work, str(step), when], check=False, capture_output=True
+    )
+    assert ran.returncode in {0, -signal.SIGKILL}, ran.stderr.decode()
+    return ran.returncode != 0
+
+
+@pytest.mark.parametrize("when", ["early", "late"])
+@pytest.mark.parametrize("work", ["publish", "delete"])
+def test_a_kill_at_any_step_leaves_each_artifact_whole_or_gone(tmp_path: Path, work: str, when: str) -> None:
+    step, killed = 0, True
+    while killed:
+        step += 1
+        store = LocalStore(tmp_path / str(step))
+        publish(store, b"first", b"[1]")
+        if work == "delete":
+            publish(store, b"second", b"[2]")
+        killed = killed_at(store.root, work, step, when)
+
+        contents = []
+        for entry in store.entries():
+            assert not entry.damaged
+            held = store.held(entry)
+            with held.open() as reader:
+                contents.append((reader.read(), held.files()))
+        first, second = (b"first", b"[1]"), (b"second", b"[2]")
+        assert contents in ([first], [first, second])
+        assert store.unlisted() == ()
+
+        for leftover in store.leftovers():
+            store.clean(leftover)
+        assert store.leftovers() == ()
+        assert len(visible(store)) == 3 * len(contents)
+        publish(store, b"the next one just works")
+    assert step > 10
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.stores.local import LocalStore
+with LocalStore(Path(sys.argv[1])).lock(SourceName.DATABASE):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_another_runs_lock_is_told_by_process_and_ends_with_it(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with (
+            pytest.raises(RefnetError, match=f"process {holder.pid}") as refused,
+            store.lock(SourceName.DATABASE),
+        ):
+            pass
+        assert refused.value.code is Exit.LOCKED
+        holder.kill()
+        holder.wait()
+        with store.lock(SourceName.DATABASE):
+            pass
+
+
+DRAFT = """
+import sys
+from pathlib import Path
+import typer
+from refnet.cli import main
+from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.stores.local import LocalStore
+
+@main.app.command("hold")
+def hold(folder: Path) -> None:
+    with LocalStore(folder).draft(SourceName.DATABASE) as draft:
+        draft.out.write(bytes(3 << 20))
+        print("half", flush=True)
+        sys.stdin.read()
+
+sys.argv = ["refnet", "hold", sys.argv[1]]
+main.run()
+"""
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_run_that_is_told_to_end_takes_its_half_written_file_with_it(
+    tmp_path: Path, ending: signal.Signals
+) -> None:
+    run = subprocess.Popen(
+        [sys.executable, "-c", DRAFT, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == "half\n"
+        assert len(visible(LocalStore(tmp_path))) == 1
+        run.send_signal(ending)
+        _, told = run.communicate(timeout=20)
+
+    assert run.returncode == Exit.FAILED
+    assert told.startswith("refnet: interrupted")
+    assert visible(LocalStore(tmp_path)) == []
+
+
+def test_a_file_system_without_hard_links_is_published_to_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What vfat and some network disks answer; the name is still never taken twice."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    store = LocalStore(tmp_path)
+    first, second = publish(store, b"one", b"[1]"), publish(store, b"two", b"[2]")
+
+    assert first != second
+    assert len(store.entries()) == 2
+    assert len(visible(store)) == 6
+
+
+def test_a_name_that_another_program_takes_in_the_middle_is_not_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = os.link
+    store = LocalStore(tmp_path)
+
+    def late(source: Path, target: Path, **named: bool) -> None:
+        if Path(target).name == "vault_20261125.tar.gz":
+            Path(target).write_bytes(b"somebody else's")
+        link(source, target, **named)
+
+    monkeypatch.setattr(os, "link", late)
+    name = publish(store, b"ours")
+
+    assert name == "vault_20261125_170001.tar.gz"
+    assert (tmp_path / "obsidian" / "vault_20261125.tar.gz").read_bytes() == b"somebody else's"

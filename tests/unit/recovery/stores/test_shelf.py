@@ -1,0 +1,197 @@
+"""What a folder is found to hold: entries, leftovers that are ours, and files that are somebody's own."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from refnet.errors import RefnetError
+from refnet.recovery.model.artifact import Evidence, Level, Manifest, Outcome, SourceName
+from refnet.recovery.model.catalog import Catalog
+from refnet.recovery.model.source import Made
+from refnet.recovery.stores.local import LocalStore
+
+NOW = datetime(2026, 11, 25, 17, 0, 1, tzinfo=UTC)
+NAME = "refnet_20261125_170001.sql.gz"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    """A store with one artifact of the database."""
+    store = LocalStore(tmp_path / "backups")
+    with store.draft(SourceName.DATABASE) as draft:
+        draft.out.write(b"SELECT 1;")
+        draft.publish(Made(NOW, {}), NOW, 1.0)
+    return store
+
+
+@pytest.fixture
+def folder(store: LocalStore) -> Path:
+    return store.folder(SourceName.DATABASE)
+
+
+def rewrite(folder: Path, **changes: Any) -> None:
+    path = folder / f"{NAME}.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def found(store: LocalStore) -> tuple[list[str], list[str], list[str]]:
+    """The names of the entries, of the leftovers and of what is not listed."""
+    return (
+        [entry.name for entry in store.entries()],
+        [leftover.name for leftover in store.leftovers()],
+        [one.name for one in store.unlisted()],
+    )
+
+
+def test_an_old_scripts_artifact_is_not_listed_and_never_a_leftover(store: LocalStore, folder: Path) -> None:
+    (folder / "refnet_20231201_020000.sql.gz").write_bytes(b"old")
+
+    assert found(store) == ([NAME], [], ["refnet_20231201_020000.sql.gz"])
+    assert store.unlisted()[0].why == "has no manifest"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["notes.txt", "notes.json", ".hidden", "refnet_20261125_170001.sql.gz.bak", "refnet_99999999_1.sql.gz"],
+)
+def test_what_is_no_artifact_is_left_alone(store: LocalStore, folder: Path, name: str) -> None:
+    (folder / name).write_bytes(b"{}")
+    assert found(store) == ([NAME], [], [])
+
+
+def test_folders_links_and_the_lock_are_left_alone(store: LocalStore, folder: Path) -> None:
+    (folder / "refnet_20261125_170002.sql.gz").mkdir()
+    (folder / "refnet_20261125_170003.sql.gz").symlink_to(folder / NAME)
+    with store.lock(SourceName.DATABASE):
+        assert found(store) == ([NAME], [], [])
+    assert found(store) == ([NAME], [], [])
+
+
+def test_a_manifest_whose_artifact_is_gone_is_a_leftover(store: LocalStore, folder: Path) -> None:
+    (folder / NAME).unlink()
+    assert found(store) == ([], [f"{NAME}.json"], [])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": "refnet_20261125_170002.sql.gz"},
+        {"source": "config"},
+        {"source": "x"},
+        {"created": "2026-11-25"},
+    ],
+)
+def test_a_foreign_manifest_publishes_nothing(store: LocalStore, folder: Path, changes: Any) -> None:
+    rewrite(folder, **changes)
+    assert found(store) == ([], [f"{NAME}.json"], [NAME])
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "\x00", "{}"])
+def test_a_manifest_that_cannot_be_read_publishes_nothing(store: LocalStore, folder: Path, text: str) -> None:
+    (folder / f"{NAME}.json").write_text(text)
+    assert found(store) == ([], [f"{NAME}.json"], [NAME])
+
+
+def test_a_manifest_of_a_newer_refnet_is_not_ours_to_clean(store: LocalStore, folder: Path) -> None:
+    rewrite(folder, format=2)
+    assert found(store) == ([], [], [NAME])
+    assert "format 2" in store.unlisted()[0].why
+
+
+def test_an_artifact_of_another_size_is_damaged_and_never_the_newest(store: LocalStore, folder: Path) -> None:
+    (folder / NAME).write_bytes(b"SELECT")
+
+    (entry,) = store.entries()
+    assert entry.damaged
+    assert entry.evidence[-1].reasons == ("the file has 6 bytes, its manifest says 9",)
+    assert Catalog.of(store.entries()).newest_whole(SourceName.DATABASE) is None
+
+
+def test_what_stands_beside_nothing_is_a_leftover(store: LocalStore, folder: Path) -> None:
+    for name in ("vault_20261125.tar.gz.files.json.gz", "vault_20261125.tar.gz.evidence.jsonl"):
+        (folder / name).write_bytes(b"")
+    assert found(store)[1] == ["vault_20261125.tar.gz.files.json.gz", "vault_20261125.tar.gz.evidence.jsonl"]
+
+
+def test_a_hidden_file_of_a_dead_run_is_a_leftover_and_can_be_cleaned(
+    store: LocalStore, folder: Path
+) -> None:
+    (folder / ".refnet-0123456789abcdef.part").write_bytes(b"half")
+
+    (leftover,) = store.leftovers()
+    assert (leftover.name, leftover.size) == (".refnet-0123456789abcdef.part", 4)
+    store.clean(leftover)
+    assert found(store) == ([NAME], [], [])
+
+
+def test_a_hidden_file_of_a_living_run_is_none(store: LocalStore) -> None:
+    with store.draft(SourceName.DATABASE) as draft:
+        draft.out.write(b"x" * 2_000_000)
+        assert store.leftovers() == ()
+
+
+def test_what_a_hidden_manifest_names_is_half_deleted(store: LocalStore, folder: Path) -> None:
+    store.record(store.entries()[0], Evidence(NOW, Level.INTACT, Outcome.PASSED, 1.0))
+    (folder / f"{NAME}.json").rename(folder / ".refnet-00.json")
+
+    assert found(store) == ([], [f"{NAME}.evidence.jsonl", NAME, ".refnet-00.json"], [])
+    for leftover in store.leftovers():
+        store.clean(leftover)
+    assert found(store) == ([], [], [])
+
+
+def test_a_hidden_manifest_claims_no_file_that_is_not_its_own(store: LocalStore, folder: Path) -> None:
+    (folder / f"{NAME}.json").rename(folder / ".refnet-00.json")
+    (folder / NAME).write_bytes(b"somebody else's, of another size")
+
+    assert found(store)[1] == [".refnet-00.json"]
+
+
+def test_a_line_of_evidence_that_was_cut_short_is_none_and_the_next_one_counts(
+    store: LocalStore, folder: Path
+) -> None:
+    entry = store.entries()[0]
+    line = Evidence(NOW, Level.PROVEN, Outcome.PASSED, 1.0)
+    store.record(entry, line)
+    with (folder / f"{NAME}.evidence.jsonl").open("ab") as file:
+        file.write(line.to_json().encode()[:20])
+    assert store.entries()[0].evidence == (line,)
+
+    failed = replace(line, outcome=Outcome.FAILED)
+    store.record(entry, failed)
+    assert store.entries()[0].evidence == (line, failed)
+
+
+def test_the_folder_of_another_program_is_read_without_harm(tmp_path: Path) -> None:
+    (tmp_path / "database").write_text("a file where a folder should be")
+    with pytest.raises(RefnetError, match="is not there"):
+        LocalStore(tmp_path).entries()
+
+
+def test_two_thousand_artifacts_are_read_in_under_a_second(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    folder = tmp_path / "database"
+    folder.mkdir()
+    for number in range(2_000):
+        created = NOW + timedelta(seconds=number)
+        name = f"refnet_{created:%Y%m%d_%H%M%S}.sql.gz"
+        (folder / name).write_bytes(b"")
+        manifest = Manifest(SourceName.DATABASE, name, created, 0, "0" * 64, 1.0, details={"rows": 1})
+        (folder / f"{name}.json").write_text(manifest.to_json())
+        (folder / f"{name}.evidence.jsonl").write_text(
+            Evidence(NOW, Level.PROVEN, Outcome.PASSED, 1.0).to_json()
+        )
+
+    began = time.process_time()
+    entries, leftovers, unlisted = store.entries(), store.leftovers(), store.unlisted()
+    took = time.process_time() - began
+
+    assert (len(entries), leftovers, unlisted) == (2_000, (), ())
+    assert took < 1
