@@ -104,6 +104,7 @@ class Cluster(Postmaster):
             raise RefnetError(
                 f"PostgreSQL is still starting after {START_SECONDS:.0f} s: {said}",
                 f"After a crash this can take long. Try again later; it is told in {self.log}.",
+                passing=True,
             )
         raise RefnetError(f"PostgreSQL did not start: {said}", f"The whole story is in {self.log}.")
 

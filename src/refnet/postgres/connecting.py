@@ -19,8 +19,8 @@ NO_SUCH_DATABASE = "3D000"
 class ConnectError(RefnetError):
     """No session was to be had. `sqlstate`: the server's reason; None where no server answered or it is not known."""
 
-    def __init__(self, message: str, hint: str, sqlstate: str | None = None) -> None:
-        super().__init__(message, hint)
+    def __init__(self, message: str, hint: str, sqlstate: str | None = None, passing: bool = False) -> None:
+        super().__init__(message, hint, passing=passing)
         self.sqlstate = sqlstate
 
     @property
@@ -34,6 +34,7 @@ class _Reason:
     sqlstate: str | None
     message: str
     hint: str
+    passing: bool = False
 
 
 _REASONS = (
@@ -66,12 +67,14 @@ _REASONS = (
         "53300",
         "the server at {place} has no connection left: {said}",
         "Close some sessions, or raise max_connections on the server; then run this again.",
+        passing=True,
     ),
     _Reason(
         r"starting up|shutting down|recovery mode|not yet accepting|consistent recovery",
         "57P03",
         "the server at {place} is not ready: {said}",
         "Wait until it has started, then run this again.",
+        passing=True,
     ),
     _Reason(
         r"not currently accepting connections",
@@ -102,6 +105,7 @@ _REASONS = (
         None,
         "no machine is known by the name in {place}: {said}",
         "Mend the host in REFNET_DATABASE_URL, or see whether the name service works.",
+        passing=True,
     ),
     _Reason(
         r"SSL|certificate",
@@ -120,6 +124,7 @@ _REASONS = (
         None,
         "no PostgreSQL server answers at {place}: {said}",
         "Start the server, or mend host and port in REFNET_DATABASE_URL.",
+        passing=True,
     ),
 )
 _OWN_HINT = "It is a server that RefNet itself started; if it has gone, run this again."
@@ -130,9 +135,8 @@ def explain(error: psycopg.Error, *, place: str, database: str, user: str, own: 
     text = str(error)
     reason = next(reason for reason in _REASONS if re.search(reason.words, text))
     message = reason.message.format(place=place, database=database, user=user, said=_said(text))
-    return ConnectError(
-        message, _OWN_HINT if own and reason.sqlstate is None else reason.hint, reason.sqlstate
-    )
+    hint = _OWN_HINT if own and reason.sqlstate is None else reason.hint
+    return ConnectError(message, hint, reason.sqlstate, reason.passing)
 
 
 def _said(text: str) -> str:

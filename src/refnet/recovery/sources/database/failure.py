@@ -31,7 +31,17 @@ _HINTS = (
         "Look into the server's log; run it again when the server is up.",
     ),
 )
+#: What the server says of a state that ends by itself.
+_PASSING = re.compile(
+    r"No space left on device|remaining connection slots|too many (?:clients|connections)"
+    r"|terminating connection|the database system is|server closed the connection"
+)
 _NOTHING_SHOWN = "Look into the server's log for the whole message."
+
+
+def passes(said: str) -> bool:
+    """Whether the server's words tell of a state that ends by itself."""
+    return bool(_PASSING.search(said))
 
 
 def of_program(name: str, stderr: bytes, doing: str) -> RefnetError:
@@ -51,5 +61,5 @@ def of_server(error: psycopg.Error, doing: str) -> RefnetError:
 def _error(doing: str, said: str, speaker: str) -> RefnetError:
     for pattern, hint in _HINTS:
         if match := re.search(pattern, said):
-            return RefnetError(f"{doing}: {said}", hint.format(*match.groups()))
+            return RefnetError(f"{doing}: {said}", hint.format(*match.groups()), passing=passes(said))
     return RefnetError(f"{doing}: {speaker} said: {said}", _NOTHING_SHOWN)

@@ -142,6 +142,7 @@ class Held:
             raise RefnetError(
                 "The session that held the snapshot was ended by the server",
                 "Nothing was published. See the server's log for who ended it, then run the backup again.",
+                passing=True,
             ) from error
 
 
@@ -165,6 +166,7 @@ def hold(target: Target) -> Iterator[Held]:
         raise RefnetError(
             f"Tables were created, dropped or rewritten during each of {_TRIES} attempts to take a snapshot",
             "Run the backup again when fewer schema changes are made.",
+            passing=True,
         )
 
 

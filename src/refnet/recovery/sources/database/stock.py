@@ -13,6 +13,7 @@ from pathlib import Path
 from refnet.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.recovery.model.source import AgainError
+from refnet.recovery.sources.database.failure import passes
 from refnet.recovery.sources.database.snapshot import Held, Relation
 from refnet.recovery.sources.database.sqlgz import CHUNK
 
@@ -112,6 +113,7 @@ class Stock:
             return AgainError(
                 f"{table} could not be locked: process {pid} waits to change it ({query})",
                 "Let that statement finish, or end it with pg_terminate_backend, and run the backup again.",
+                passing=True,
             )
         lines = [line for line in said.decode(errors="replace").splitlines() if line.strip()]
         first = next(
@@ -120,6 +122,7 @@ class Stock:
         return RefnetError(
             f"pg_dump failed: {first.split('error:', 1)[-1].strip()}",
             "See the server's log; nothing was published.",
+            passing=passes(first),
         )
 
 

@@ -1,0 +1,74 @@
+"""A failure as it travels: between processes, and as the words that a user reads."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pickle
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from refnet.errors import Exit, RefnetError
+from refnet.postgres.connecting import explain
+from refnet.recovery.sources.database.failure import of_program
+from refnet.recovery.stores.disk import explained
+from refnet.recovery.stores.lock import locked
+
+
+def test_a_failure_reads_as_its_message_and_survives_the_way_to_another_process():
+    error = RefnetError("what is wrong", "what to do", Exit.LOCKED, passing=True)
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301
+    assert str(again) == "what is wrong"
+    assert (again.message, again.hint, again.code, again.passing) == (
+        "what is wrong",
+        "what to do",
+        Exit.LOCKED,
+        True,
+    )
+
+
+def test_every_kind_of_failure_survives_the_way_to_another_process():
+    error = explain(psycopg.OperationalError("nothing"), place="here", database="d", user="u", own=False)
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301
+    assert (again.message, again.passing) == (error.message, True)
+
+
+@pytest.mark.parametrize(
+    ("said", "passing"),
+    [
+        ("connection refused", True),
+        ("FATAL:  the database system is starting up", True),
+        ("FATAL:  sorry, too many clients already", True),
+        ('FATAL:  password authentication failed for user "u"', False),
+        ('FATAL:  database "d" does not exist', False),
+        ("fe_sendauth: no password supplied", False),
+    ],
+)
+def test_a_server_that_is_down_can_pass_and_a_wrong_password_cannot(said, passing):
+    found = explain(psycopg.OperationalError(said), place="here", database="d", user="u", own=False)
+    assert found.passing is passing
+
+
+@pytest.mark.parametrize(
+    ("number", "passing"), [(errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EACCES, False)]
+)
+def test_a_full_disk_can_pass_and_a_forbidden_one_cannot(tmp_path: Path, number, passing):
+    with pytest.raises(RefnetError) as caught, explained(tmp_path / "x"):
+        raise OSError(number, os.strerror(number))
+    assert caught.value.passing is passing
+
+
+def test_a_lock_can_pass(tmp_path):
+    with locked(tmp_path, "database"), pytest.raises(RefnetError) as caught, locked(tmp_path, "database"):
+        pass
+    assert (caught.value.code, caught.value.passing) == (Exit.LOCKED, True)
+
+
+@pytest.mark.parametrize(
+    ("said", "passing"),
+    [(b"ERROR:  No space left on device", True), (b'ERROR:  role "x" does not exist', False)],
+)
+def test_what_the_server_says_decides_whether_it_can_pass(said, passing):
+    assert of_program("psql", said, "loading").passing is passing
