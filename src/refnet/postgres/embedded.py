@@ -51,16 +51,22 @@ def start(home: Path, configured: Path | None) -> Cluster:
     place = ground(home / "postgres", account(home / "postgres" / "data"))
     user = account(place / "data")
     binaries = find(data_major(place / "data"), configured, server=True)
+    if not user.can_enter(binaries.folder):
+        binaries = copied(binaries, place)
     cluster = Cluster(place / "data", _socket_folder(place, user), user, binaries, SUPERUSER)
     if not cluster.is_ready():
         with locked(place / _LOCK):
-            _ready_to_run(cluster).start()
+            if data_major(cluster.data) is None:
+                _create(cluster)
+            _make_private(cluster.socket, user)
+            cluster.start()
     return replace(cluster, socket=cluster.socket_in_use())
 
 
 def stop(home: Path) -> bool:
     """Stop the embedded server and wait for its end; False where none ran."""
-    return _postmaster(_place(home)).stop()
+    server = _postmaster(_place(home))
+    return data_major(server.data) is not None and server.stop()
 
 
 def status(home: Path) -> Status:
@@ -91,17 +97,6 @@ def _place(home: Path) -> Path:
 def _postmaster(place: Path) -> Postmaster:
     user = account(place / "data")
     return Postmaster(place / "data", _socket_folder(place, user), user)
-
-
-def _ready_to_run(cluster: Cluster) -> Cluster:
-    """The cluster with programs and a socket folder that its user can use, and with its data."""
-    user = cluster.account
-    if not user.can_enter(cluster.binaries.folder):
-        cluster = replace(cluster, binaries=copied(cluster.binaries, cluster.data.parent))
-    if data_major(cluster.data) is None:
-        _create(cluster)
-    _make_private(cluster.socket, user)
-    return cluster
 
 
 def _create(cluster: Cluster) -> None:

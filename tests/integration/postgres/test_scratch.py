@@ -1,29 +1,156 @@
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 from pathlib import Path
 
+import pytest
+
+from refnet.postgres.account import account
 from refnet.postgres.binaries import Binaries
-from refnet.postgres.cluster import Cluster
-from refnet.postgres.scratch import scratch
+from refnet.postgres.cluster import Cluster, Locale
+from refnet.postgres.postmaster import until
+from refnet.postgres.scratch import isolation, scratch
 from refnet.postgres.session import Target
 
+from .conftest import Ordinary, run
 
-def test_a_scratch_server_is_gone_with_all_its_data_at_the_end(wheel: Binaries, short_folder: Path) -> None:
-    with scratch(wheel, base=short_folder / "gone") as cluster:
+HOLD = """
+import sys, time
+from pathlib import Path
+from refnet.postgres.binaries import find
+from refnet.postgres.scratch import scratch
+with scratch(find(None, None, server=True), base=Path(sys.argv[1])) as cluster:
+    print(cluster.pid(), cluster.data, flush=True)
+    time.sleep(600)
+"""
+
+
+def _held(base: Path) -> tuple[subprocess.Popen[str], int, Path]:
+    """A process that keeps a scratch server until it is ended; the server's pid; its data folder."""
+    process = run(HOLD, base)
+    assert process.stdout
+    pid, data = process.stdout.readline().split()
+    return process, int(pid), Path(data)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def _left(base: Path) -> list[str]:
+    return [path.name for path in base.glob("scratch-*")]
+
+
+def test_a_scratch_server_is_gone_with_all_its_data_at_the_end(wheel: Binaries, folder: Path) -> None:
+    with scratch(wheel, base=folder / "base") as cluster:
         with cluster.target().connect() as session:
-            assert session.execute("SHOW fsync").fetchone() == ("off",)
-            assert session.execute("SHOW listen_addresses").fetchone() == ("",)
+            names = ("fsync", "full_page_writes", "autovacuum", "wal_level", "listen_addresses")
+            found = [session.execute("SELECT current_setting(%s)", [name]).fetchone() for name in names]
+        assert found == [("off",), ("off",), ("off",), ("minimal",), ("",)]
         assert cluster.is_running()
     assert not cluster.is_running()
-    assert not cluster.data.parent.exists()
+    assert _left(folder / "base") == []
+
+
+def test_it_is_gone_after_an_error_as_well(wheel: Binaries, folder: Path) -> None:
+    with pytest.raises(ZeroDivisionError), scratch(wheel, base=folder) as cluster:
+        raise ZeroDivisionError
+    assert not cluster.is_running()
+    assert _left(folder) == []
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_it_is_gone_when_the_run_is_told_to_end(folder: Path, ending: signal.Signals) -> None:
+    process, pid, _ = _held(folder)
+    process.send_signal(ending)
+    process.communicate(timeout=30)
+    assert process.returncode != 0
+    assert not _runs(pid)
+    assert _left(folder) == []
+
+
+def test_what_a_killed_run_left_is_ended_and_removed_by_the_next(wheel: Binaries, folder: Path) -> None:
+    process, pid, data = _held(folder)
+    process.kill()
+    process.communicate()
+    assert _runs(pid)
+    with scratch(wheel, base=folder) as cluster:
+        assert until(lambda: not _runs(pid), 10)
+        assert not data.exists()
+        assert _left(folder) == [cluster.data.parent.name]
+
+
+def test_a_leftover_without_a_server_is_removed_too(wheel: Binaries, folder: Path) -> None:
+    (folder / "scratch-broken" / "data").mkdir(parents=True)
+    (folder / "other").mkdir()
+    with scratch(wheel, base=folder) as cluster:
+        assert _left(folder) == [cluster.data.parent.name]
+    assert (folder / "other").is_dir()
+
+
+def test_the_server_of_another_run_is_left_alone(wheel: Binaries, folder: Path) -> None:
+    process, pid, data = _held(folder)
+    try:
+        with scratch(wheel, base=folder):
+            assert _runs(pid)
+            assert data.is_dir()
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def test_a_base_too_deep_for_a_sockets_address_serves(wheel: Binaries, folder: Path) -> None:
+    with scratch(wheel, base=folder / ("deep" * 25)) as cluster, cluster.target().connect() as session:
+        assert session.execute("SELECT 1").fetchone() == (1,)
+    assert not cluster.socket.exists()
+
+
+def test_templates_have_the_encoding_and_locale_that_were_asked_for(wheel: Binaries, folder: Path) -> None:
+    locale = Locale("LATIN1", "C", "C")
+    with scratch(wheel, base=folder, locale=locale) as cluster, cluster.target().connect() as session:
+        assert session.execute("SHOW server_encoding").fetchone() == ("LATIN1",)
+        assert cluster.note == ""
+
+
+def test_a_locale_that_the_system_lacks_is_replaced_and_told(wheel: Binaries, folder: Path) -> None:
+    locale = Locale("UTF8", "tlh_KX.UTF-8", "tlh_KX.UTF-8")
+    with scratch(wheel, base=folder, locale=locale) as cluster, cluster.target().connect() as session:
+        assert session.execute("SELECT upper('é')").fetchone() == ("É",)
+    assert "tlh_KX.UTF-8 is not to be had here" in cluster.note
+    assert "C.UTF-8 stands in" in cluster.note
+
+
+def test_a_scratch_server_has_no_network_where_the_kernel_lets_us(wheel: Binaries, folder: Path) -> None:
+    if not isolation(account()):
+        pytest.skip("this kernel lets nobody here leave the network")
+    with scratch(wheel, base=folder) as cluster, cluster.target().connect() as session:
+        assert cluster.isolated
+        session.execute("CREATE TABLE devices (line text)")
+        session.execute("COPY devices FROM PROGRAM 'tail -n +3 /proc/net/dev | cut -d: -f1'")
+        assert session.execute("SELECT trim(line) FROM devices").fetchall() == [("lo",)]
+
+
+def test_an_ordinary_user_has_scratch_servers_too(wheel: Binaries, folder: Path, ordinary: Ordinary) -> None:
+    os.chown(folder, ordinary.uid, ordinary.gid)
+
+    def act() -> str:
+        with scratch(wheel, base=folder / "base") as cluster, cluster.target().connect() as session:
+            return f"{session.execute('SELECT 1').fetchone()} {cluster.data.stat().st_uid}"
+
+    assert ordinary.does(act) == f"(1,) {ordinary.uid}"
+    assert _left(folder / "base") == []
 
 
 def test_each_test_gets_an_empty_database_of_its_own(database: Target) -> None:
     with database.connect() as session:
         assert session.execute("SELECT current_database()").fetchone() == (database.name,)
-        assert session.execute(
-            "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace"
-        ).fetchone() == (0,)
+        query = "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace"
+        assert session.execute(query).fetchone() == (0,)
 
 
 def test_the_systems_own_server_serves_as_well(system_server: Cluster) -> None:
