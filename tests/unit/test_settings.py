@@ -1,0 +1,90 @@
+"""Settings: one frozen object, the environment before the file, and errors that name the key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from refnet.errors import Exit, RefnetError
+from refnet.settings import Settings, keys, load
+
+ROOT = Path(__file__).parents[2]
+
+
+def loaded(folder: Path, **environment: str) -> Settings:
+    return load({"REFNET_HOME": str(folder / "home"), **environment}, folder, root=False, cores=4)
+
+
+def test_a_variable_wins_over_the_file_and_each_value_says_where_it_comes_from(tmp_path: Path) -> None:
+    (tmp_path / "refnet.toml").write_text(
+        'jobs = 3\nvault_dir = "/srv/vault"\n[postgres]\nbin_dir = "/opt/pg/bin"\n'
+    )
+    settings = loaded(tmp_path, REFNET_JOBS="5")
+    assert (settings.jobs, settings.vault_dir, settings.postgres_bin_dir) == (
+        5,
+        Path("/srv/vault"),
+        Path("/opt/pg/bin"),
+    )
+    assert settings.origins["jobs"] == "the environment"
+    assert settings.origins["vault_dir"] == str(tmp_path / "refnet.toml")
+    assert "backup_dir" not in settings.origins
+
+
+def test_the_file_in_home_is_read_where_the_current_folder_has_none(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "refnet.toml").write_text("jobs = 7\n")
+    assert loaded(tmp_path).jobs == 7
+
+
+def test_settings_are_frozen(tmp_path: Path) -> None:
+    with pytest.raises(AttributeError):
+        loaded(tmp_path).jobs = 2  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("file", "environment", "named"),
+    [
+        ("jbos = 3\n", {}, "jbos"),
+        ("[recover]\nnothing = 3\n", {}, "recover.nothing"),
+        ("", {"REFNET_JBOS": "3"}, "REFNET_JBOS"),
+        ("jobs = 'many'\n", {}, "jobs"),
+        ("jobs = true\n", {}, "jobs"),
+        ("", {"REFNET_JOBS": "0"}, "jobs"),
+        ("", {"REFNET_VAULT_DIR": "relative/path"}, "vault_dir"),
+        ("", {"REFNET_DATABASE_URL": "mysql://x"}, "database_url"),
+        ("jobs = \n", {}, "refnet.toml"),
+    ],
+)
+def test_an_unknown_key_or_a_bad_value_is_an_error_that_names_it(
+    tmp_path: Path, file: str, environment: dict[str, str], named: str
+) -> None:
+    (tmp_path / "refnet.toml").write_text(file)
+    with pytest.raises(RefnetError) as error:
+        loaded(tmp_path, **environment)
+    assert named in error.value.message
+    assert error.value.code is Exit.USAGE
+
+
+def test_a_bad_secret_is_not_repeated_in_its_error(tmp_path: Path) -> None:
+    with pytest.raises(RefnetError) as error:
+        loaded(tmp_path, REFNET_DATABASE_URL="mysql://user:hunter2@host/db")
+    assert "hunter2" not in error.value.message + error.value.hint
+
+
+def test_root_and_users_have_homes_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load({}, tmp_path, root=True, cores=64).home == Path("/var/lib/refnet")
+    assert load({}, tmp_path, root=False, cores=64).home == tmp_path / ".local/share/refnet"
+    assert load({}, tmp_path, root=False, cores=64).jobs == 8
+
+
+def test_the_example_file_shows_every_key(tmp_path: Path) -> None:
+    import tomllib
+
+    lines = (ROOT / "refnet.toml.example").read_text().splitlines()
+    shown = "\n".join(line.removeprefix("# ") for line in lines if line.startswith(("# [",)) or " = " in line)
+    flat = {}
+    for key, value in tomllib.loads(shown).items():
+        flat |= {f"{key}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {key: value}
+    assert sorted(flat) == sorted(keys())
