@@ -57,6 +57,42 @@ def _url(value: Any) -> str:
     return text
 
 
+@dataclass(frozen=True)
+class Retention:
+    """How long artifacts of a source are kept: each for `days`, and beyond that one for so many days, weeks,
+    months and years that have one.
+    """
+
+    days: int
+    daily: int = 0
+    weekly: int = 0
+    monthly: int = 0
+    yearly: int = 0
+
+    def __str__(self) -> str:
+        return " ".join(f"{f.name}={getattr(self, f.name)}" for f in fields(self) if getattr(self, f.name))
+
+
+def _retention(value: Any) -> Retention:
+    """`days=7 weekly=4` or a table of the same names; what is left out is 0."""
+    wrong = ValueError("must be like 'days=7 daily=0 weekly=4 monthly=12 yearly=3'")
+    if isinstance(value, str):
+        pairs = [part.partition("=") for part in value.replace(",", " ").split()]
+        value = {name: int(number) if number.isdecimal() else None for name, _, number in pairs}
+    names = {f.name for f in fields(Retention)}
+    if not isinstance(value, dict) or not value or not value.keys() <= names:
+        raise wrong
+    if not all(isinstance(n, int) and not isinstance(n, bool) and 0 <= n <= 36_500 for n in value.values()):
+        raise wrong
+    return Retention(**({"days": 0} | value))
+
+
+def _bytes(value: Any) -> int:
+    if isinstance(value, bool) or not str(value).isdecimal():
+        raise ValueError("must be a number of bytes")
+    return int(value)
+
+
 def _key(
     parse: Callable[[Any], Any],
     *,
@@ -104,6 +140,30 @@ class Settings:
     )
     schedule_timezone: str | None = _key(
         _text, name="schedule.timezone", says="the schedule's time zone, as Asia/Tokyo; none: the machine's"
+    )
+    retention_database: Retention = _key(
+        _retention,
+        default=Retention(days=7),
+        name="retention.database",
+        says="how long its artifacts are kept",
+    )
+    retention_config: Retention = _key(
+        _retention,
+        default=Retention(days=28),
+        name="retention.config",
+        says="how long its artifacts are kept",
+    )
+    retention_obsidian: Retention = _key(
+        _retention,
+        default=Retention(days=30),
+        name="retention.obsidian",
+        says="how long its artifacts are kept",
+    )
+    monitor_min_bytes: int = _key(
+        _bytes,
+        default=0,
+        name="monitor.min_bytes",
+        says="an artifact smaller than this is a warning; 0: none is",
     )
     file: Path | None = None
     origins: Mapping[str, str] = field(default_factory=dict)

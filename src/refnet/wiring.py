@@ -11,7 +11,8 @@ from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.source import Source
 from refnet.recovery.sources.database.source import DatabaseSource
 from refnet.recovery.stores.local import LocalStore
-from refnet.settings import Settings
+from refnet.recovery.verbs.prune import Listing
+from refnet.settings import Retention, Settings
 
 
 def store(settings: Settings) -> LocalStore:
@@ -41,6 +42,17 @@ def sources(
         tables: only these tables of the database; empty: everything.
     """
     return {SourceName.DATABASE: _database(settings, jobs or settings.jobs, tables)}
+
+
+def retention(settings: Settings, name: SourceName) -> Retention:
+    """How long artifacts of `name` are kept."""
+    kept: Retention = getattr(settings, f"retention_{name}")
+    return kept
+
+
+def put_aside(_settings: Settings) -> tuple[Listing, ...]:
+    """What lists the databases and folders that restores put aside, for prune to remove when their time is over."""
+    return ()
 
 
 def prover(settings: Settings, name: SourceName) -> Source:

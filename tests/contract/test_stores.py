@@ -198,3 +198,14 @@ def test_a_lock_is_for_one_run_and_one_source(kind: str, tmp_path: Path) -> None
         assert refused.value.code is Exit.LOCKED
     with store.lock(SourceName.DATABASE):
         pass
+
+
+@pytest.mark.parametrize("kind", ["local", "memory"])
+def test_one_source_can_be_read_alone(kind: str, tmp_path: Path) -> None:
+    store = STORES[kind](tmp_path)
+    database = publish(store).name
+    publish(store, SourceName.CONFIG)
+
+    assert [entry.name for entry in store.entries(SourceName.DATABASE)] == [database]
+    assert len(store.entries()) == 2
+    assert store.leftovers(SourceName.CONFIG) == ()

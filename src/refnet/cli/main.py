@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from refnet.cli import backup, catalog, demo, drill, network, postgres, restore, verify
+from refnet.cli import backup, catalog, demo, drill, network, postgres, prune, restore, verify
 from refnet.cli.process import complain, current_settings
 from refnet.errors import Exit, RefnetError
 
@@ -64,3 +64,4 @@ app.command("show")(catalog.show)
 app.command("verify")(verify.verify)
 app.command("drill")(drill.drill)
 app.command("demo")(demo.demo)
+app.command("prune")(prune.prune)

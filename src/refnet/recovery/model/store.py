@@ -37,8 +37,8 @@ class Draft(Protocol):
 class Store(Protocol):
     """Where artifacts live. Deleting goes in the opposite order of publishing."""
 
-    def entries(self) -> tuple[Entry, ...]:
-        """Every published artifact with its evidence; an unreadable manifest is a leftover, not an entry."""
+    def entries(self, source: SourceName | None = None) -> tuple[Entry, ...]:
+        """Every published artifact (of `source`) with its evidence; an unreadable manifest is a leftover."""
         ...
 
     def draft(self, source: SourceName) -> AbstractContextManager[Draft]: ...
@@ -51,7 +51,9 @@ class Store(Protocol):
 
     def delete(self, entry: Entry) -> None: ...
 
-    def leftovers(self) -> tuple[Leftover, ...]: ...
+    def leftovers(self, source: SourceName | None = None) -> tuple[Leftover, ...]:
+        """What crashed runs left (of `source`), in the order in which it is cleaned."""
+        ...
 
     def clean(self, leftover: Leftover) -> None: ...
 

@@ -59,14 +59,15 @@ class LocalStore:
         """The file of `entry`."""
         return self.folder(entry.source) / entry.name
 
-    def entries(self) -> tuple[Entry, ...]:
-        return tuple(entry for shelf in self._shelves() for entry in shelf.entries())
+    def entries(self, source: SourceName | None = None) -> tuple[Entry, ...]:
+        return tuple(entry for shelf in self._shelves(source) for entry in shelf.entries())
 
-    def leftovers(self) -> tuple[Leftover, ...]:
-        return tuple(leftover for shelf in self._shelves() for leftover in shelf.leftovers())
+    def leftovers(self, source: SourceName | None = None) -> tuple[Leftover, ...]:
+        return tuple(leftover for shelf in self._shelves(source) for leftover in shelf.leftovers())
 
-    def unlisted(self) -> tuple[Leftover, ...]:
-        return tuple(stranger for shelf in self._shelves() for stranger in shelf.unlisted())
+    def unlisted(self, source: SourceName | None = None) -> tuple[Leftover, ...]:
+        """Artifacts that the catalog does not count; never cleaned, as they may be somebody's only copy."""
+        return tuple(stranger for shelf in self._shelves(source) for stranger in shelf.unlisted())
 
     def held(self, entry: Entry) -> Held:
         return held_in(self.folder(entry.source), entry.name, entry.manifest)
@@ -119,11 +120,12 @@ class LocalStore:
         disk.remove(self.folder(leftover.source) / leftover.name)
         disk.sync_folder(self.folder(leftover.source))
 
-    def _shelves(self) -> Iterator[Shelf]:
+    def _shelves(self, source: SourceName | None) -> Iterator[Shelf]:
         if self.flat:
             yield Shelf.read(self.root, None)
         else:
-            yield from (Shelf.read(self.folder(source), source) for source in SourceName)
+            sources = (source,) if source else tuple(SourceName)
+            yield from (Shelf.read(self.folder(one), one) for one in sources)
 
 
 class LocalDraft:

@@ -30,8 +30,12 @@ class MemoryStore:
         self.left: list[Leftover] = []
         self._locked: set[SourceName] = set()
 
-    def entries(self) -> tuple[Entry, ...]:
-        return tuple(Entry(m, tuple(self.evidence.get(name, ()))) for name, m in self.manifests.items())
+    def entries(self, source: SourceName | None = None) -> tuple[Entry, ...]:
+        return tuple(
+            Entry(manifest, tuple(self.evidence.get(name, ())))
+            for name, manifest in self.manifests.items()
+            if source in {None, manifest.source}
+        )
 
     @contextmanager
     def draft(self, source: SourceName) -> Iterator[MemoryDraft]:
@@ -54,8 +58,8 @@ class MemoryStore:
         for part in (self.manifests, self.evidence, self.files, self.contents):
             part.pop(entry.name, None)
 
-    def leftovers(self) -> tuple[Leftover, ...]:
-        return tuple(self.left)
+    def leftovers(self, source: SourceName | None = None) -> tuple[Leftover, ...]:
+        return tuple(leftover for leftover in self.left if source in {None, leftover.source})
 
     def clean(self, leftover: Leftover) -> None:
         if leftover in self.left:

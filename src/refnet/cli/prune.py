@@ -1,0 +1,168 @@
+"""`refnet prune`: delete what is no longer kept, and say why each artifact stays or goes."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from refnet.cli.process import complain, current_settings, now, print_json
+from refnet.errors import Exit, RefnetError
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from refnet.recovery.model.artifact import SourceName
+    from refnet.recovery.model.retention import Decision
+    from refnet.recovery.verbs.prune import Plan
+    from refnet.settings import Settings
+
+
+def prune(
+    source: Annotated[str | None, typer.Argument(help="database, config or obsidian; none: all.")] = None,
+    *,
+    plan: Annotated[bool, typer.Option("--plan", help="Show what would be done, and do nothing.")] = False,
+    simulate: Annotated[
+        str | None, typer.Option(metavar="SPAN", help="Show what would be kept after 365d, 52w or 2y.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
+) -> None:
+    """Delete artifacts that are no longer kept, leftovers of crashed runs, and what restores put aside."""
+    from refnet.cli import sources
+
+    settings, names = current_settings(), sources.named(source)
+    if simulate is not None:
+        _simulate(settings, names, _span(simulate), as_json=as_json)
+        return
+    moment, code, plans = now(), Exit.DONE, []
+    for name in names:
+        try:
+            plans.append(_one(settings, name, moment, plan=plan))
+        except RefnetError as error:
+            complain(error)
+            code = code or error.code
+    for unknown in (error for one in plans for error in one.unknown):
+        complain(unknown)
+        code = code or unknown.code
+    if as_json:
+        print_json({"plan": plan, "sources": [_values(one) for one in plans]})
+    else:
+        _print(plans, moment, plan=plan)
+    raise typer.Exit(code)
+
+
+def _one(settings: Settings, name: SourceName, moment: datetime, *, plan: bool) -> Plan:
+    from refnet import wiring
+    from refnet.recovery.model.schedule import Schedule
+    from refnet.recovery.verbs import prune as verb
+
+    act = verb.plan if plan else verb.prune
+    return act(
+        wiring.store(settings),
+        name,
+        wiring.retention(settings, name),
+        now=moment,
+        zone=Schedule.of(settings).zone,
+        put_aside=wiring.put_aside(settings),
+    )
+
+
+def _span(text: str) -> timedelta:
+    match = re.fullmatch(r"(\d{1,5})([dwy])", text.strip())
+    if not match:
+        raise RefnetError(
+            f"'{text}' is not a span of time", "Give days, weeks or years: 365d, 52w, 2y.", Exit.USAGE
+        )
+    days = int(match[1]) * {"d": 1, "w": 7, "y": 365}[match[2]]
+    if days > 3650:
+        raise RefnetError(f"'{text}' is too long", "Ten years are the most that is simulated.", Exit.USAGE)
+    return timedelta(days=days)
+
+
+def _print(plans: list[Plan], moment: datetime, *, plan: bool) -> None:
+    from refnet.cli import words
+
+    verb = "would delete" if plan else "deleted"
+    rows = [
+        row
+        for one in plans
+        for row in (
+            *(
+                (_word(decision, verb), decision.entry.name, "; ".join(decision.reasons))
+                for decision in one.decisions
+                if plan or not decision.keep
+            ),
+            *((verb, leftover.name, f"leftover: {leftover.why}") for leftover in one.leftovers),
+            *(
+                (verb, aside.what, f"put aside by a restore {words.age(moment - aside.since)} ago")
+                for aside in one.put_aside
+            ),
+        )
+    ]
+    if rows:
+        words.print_columns(rows)
+    count = sum(len(one.deleted) + len(one.leftovers) + len(one.put_aside) for one in plans)
+    stays = sum(decision.keep for one in plans for decision in one.decisions)
+    freed = words.size(sum(one.bytes_freed for one in plans))
+    print(
+        f"{verb} {count} ({freed} at most), {'would keep' if plan else 'kept'} {words.plural(stays, 'artifact')}"
+    )
+
+
+def _word(decision: Decision, verb: str) -> str:
+    return "keep" if decision.keep else verb
+
+
+def _values(one: Plan) -> dict[str, Any]:
+    from refnet.recovery.model.artifact import utc
+
+    return {
+        "source": one.source,
+        "artifacts": [_decision(decision) for decision in one.decisions],
+        "leftovers": [{"name": left.name, "size": left.size, "why": left.why} for left in one.leftovers],
+        "put_aside": [{"what": aside.what, "since": utc(aside.since)} for aside in one.put_aside],
+        "bytes_freed_at_most": one.bytes_freed,
+        "unknown": [error.message for error in one.unknown],
+    }
+
+
+def _decision(decision: Decision) -> dict[str, Any]:
+    from refnet.recovery.model.artifact import utc
+
+    return {
+        "name": decision.entry.name,
+        "created": utc(decision.entry.created),
+        "size": decision.entry.manifest.size,
+        "keep": decision.keep,
+        "reasons": list(decision.reasons),
+    }
+
+
+def _simulate(settings: Settings, names: tuple[SourceName, ...], span: timedelta, *, as_json: bool) -> None:
+    from refnet import wiring
+    from refnet.cli import words
+    from refnet.recovery.model import retention
+    from refnet.recovery.model.schedule import Schedule, TaskName
+
+    moment, schedule = now(), Schedule.of(settings)
+    store, results = wiring.store(settings), {}
+    for name in names:
+        results[name] = retention.simulate(
+            name,
+            store.entries(name),
+            wiring.retention(settings, name),
+            schedule.times[TaskName(name)],
+            moment,
+            span,
+            schedule.zone,
+        )
+    if as_json:
+        print_json({name: [_decision(decision) for decision in kept] for name, kept in results.items()})
+        return
+    for name, kept in results.items():
+        size = sum(decision.entry.manifest.size for decision in kept)
+        about = f", about {words.size(size)} at the size of the newest one" if size else ""
+        print(f"{name}: {words.plural(len(kept), 'artifact')} after {span.days} days{about}")
+        words.print_columns([(f"  {decision.entry.name}", "; ".join(decision.reasons)) for decision in kept])

@@ -1,0 +1,167 @@
+"""Which artifacts are kept, and why: decided purely, before anything is deleted.
+
+An artifact's age is its manifest's time. Counts (daily, weekly …) choose the best artifact of each period that
+has one, newest periods first, as restic does. Whatever the settings say, the last proven whole artifact of a
+source is kept, and the newest whole one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from refnet.recovery.model.artifact import (
+    Entry,
+    Evidence,
+    Level,
+    Manifest,
+    Outcome,
+    SourceName,
+    artifact_names,
+)
+from refnet.recovery.model.catalog import Catalog
+from refnet.recovery.model.schedule import When
+from refnet.settings import Retention
+
+#: How long what a restore put aside is kept.
+PUT_ASIDE_FOR = timedelta(days=7)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What becomes of an artifact, and the reasons for it."""
+
+    entry: Entry
+    keep: bool
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PutAside:
+    """What a restore put aside, a database or a folder. `remove` deletes it for good."""
+
+    source: SourceName
+    what: str
+    since: datetime
+    remove: Callable[[], None]
+
+    def due(self, now: datetime) -> bool:
+        return now - self.since > PUT_ASIDE_FOR
+
+
+def decide(
+    entries: Iterable[Entry], retention: Retention, now: datetime, zone: ZoneInfo | None
+) -> tuple[Decision, ...]:
+    """A decision for each of `entries`, the artifacts of one source, oldest first.
+
+    Args:
+        now: aware; an artifact that lies ahead of it (a clock that jumped) is kept until its time has passed.
+        zone: whose days, weeks, months and years are counted; None: the machine's.
+    """
+    ordered = Catalog.of(entries).entries
+    reasons: dict[str, list[str]] = {entry.name: _by_age(entry, retention, now) for entry in ordered}
+    for name, reason in (*_last_ones(ordered, now), *_counted(ordered, retention, now, zone)):
+        reasons[name].append(reason)
+    return tuple(
+        Decision(entry, True, tuple(reasons[entry.name]))
+        if reasons[entry.name]
+        else Decision(entry, False, (_why_not(entry, retention, now),))
+        for entry in ordered
+    )
+
+
+def _whole(entry: Entry) -> bool:
+    return not entry.manifest.partial and not entry.damaged
+
+
+def _by_age(entry: Entry, retention: Retention, now: datetime) -> list[str]:
+    if entry.created > now:
+        return ["lies ahead of the clock"]
+    return [f"younger than {_days(retention.days)}"] if now - entry.created <= _period(retention) else []
+
+
+def _last_ones(ordered: tuple[Entry, ...], now: datetime) -> list[tuple[str, str]]:
+    """What is kept however old it is; with a clock that jumped, also the last one that does not lie ahead."""
+    found: list[tuple[str, str]] = []
+    for candidates in (ordered, tuple(entry for entry in ordered if entry.created <= now)):
+        proven = [entry for entry in candidates if entry.proven and _whole(entry)]
+        whole = [entry for entry in candidates if _whole(entry)]
+        found += [(entry.name, "the last proven one") for entry in proven[-1:]]
+        found += [(entry.name, "the newest whole one") for entry in whole[-1:]]
+        if not whole:
+            found += [(entry.name, "there is no whole one") for entry in candidates[-1:]]
+    return list(dict.fromkeys(found))
+
+
+def _counted(
+    ordered: tuple[Entry, ...], retention: Retention, now: datetime, zone: ZoneInfo | None
+) -> list[tuple[str, str]]:
+    """The best artifact of each of the newest periods that have one: proven before unproven, then the newer."""
+    periods: tuple[tuple[str, int, str], ...] = (
+        ("daily", retention.daily, "%Y-%m-%d"),
+        ("weekly", retention.weekly, "%G-W%V"),
+        ("monthly", retention.monthly, "%Y-%m"),
+        ("yearly", retention.yearly, "%Y"),
+    )
+    candidates = [entry for entry in ordered if _whole(entry) and entry.created <= now]
+    found = []
+    for word, count, pattern in periods:
+        best: dict[str, Entry] = {}
+        for entry in candidates:
+            period = entry.created.astimezone(zone).strftime(pattern)
+            if period not in best or entry.proven or not best[period].proven:
+                best[period] = entry
+        newest = sorted(best.items(), key=lambda item: item[1].created, reverse=True)[:count]
+        found += [(entry.name, f"{word}: {period}") for period, entry in newest]
+    return found
+
+
+def _why_not(entry: Entry, retention: Retention, now: datetime) -> str:
+    age = f"{_days((now - entry.created).days)} old, kept for {_days(retention.days)}"
+    if entry.damaged:
+        return f"damaged, {age}"
+    return f"only some tables, {age}" if entry.manifest.partial else age
+
+
+def _period(retention: Retention) -> timedelta:
+    return timedelta(days=retention.days)
+
+
+def _days(count: int) -> str:
+    return "1 day" if count == 1 else f"{count} days"
+
+
+def simulate(
+    source: SourceName,
+    entries: Iterable[Entry],
+    retention: Retention,
+    when: When,
+    start: datetime,
+    span: timedelta,
+    zone: ZoneInfo | None,
+) -> tuple[Decision, ...]:
+    """What would be kept after `span` of runs at `when`, each proven, each followed by a prune.
+
+    Artifacts to come are as large as the newest of `entries`.
+    """
+    held = Catalog.of(entries).entries
+    size = held[-1].manifest.size if held else 0
+    decisions = decide(held, retention, start, zone)
+    run = when.next_due(start, zone)
+    while run <= start + span:
+        kept = tuple(decision.entry for decision in decisions if decision.keep)
+        held = (*kept, _imagined(source, run, zone, size, {entry.name for entry in kept}))
+        decisions = decide(held, retention, run, zone)
+        run = when.next_due(run, zone)
+    return tuple(decision for decision in decide(held, retention, start + span, zone) if decision.keep)
+
+
+def _imagined(
+    source: SourceName, created: datetime, zone: ZoneInfo | None, size: int, taken: Collection[str]
+) -> Entry:
+    names = artifact_names(source, created.astimezone(zone))
+    name = next(name for name in names if name not in taken)
+    manifest = Manifest(source, name, created.astimezone(UTC), size, "", 0.0)
+    return Entry(manifest, (Evidence(created, Level.PROVEN, Outcome.PASSED, 0.0),))

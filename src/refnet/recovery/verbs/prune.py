@@ -1,0 +1,97 @@
+"""prune: delete what retention lets go of, what crashed runs left, and what restores put aside long ago."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from refnet.errors import RefnetError
+from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.model.retention import Decision, PutAside, decide
+from refnet.recovery.model.store import Leftover, Store
+from refnet.settings import Retention
+
+#: Lists what restores of a source put aside; RefnetError where it cannot be known (a server that is down).
+Listing = Callable[[SourceName], Iterable[PutAside]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a prune does to one source. `put_aside`: only what is due; `unknown`: why some of it cannot be known."""
+
+    source: SourceName
+    decisions: tuple[Decision, ...]
+    leftovers: tuple[Leftover, ...]
+    put_aside: tuple[PutAside, ...]
+    unknown: tuple[RefnetError, ...] = ()
+
+    @property
+    def deleted(self) -> tuple[Decision, ...]:
+        return tuple(decision for decision in self.decisions if not decision.keep)
+
+    @property
+    def bytes_freed(self) -> int:
+        """At most: artifacts that share their bytes with a kept one free nothing."""
+        artifacts = sum(decision.entry.manifest.size for decision in self.deleted)
+        return artifacts + sum(leftover.size for leftover in self.leftovers)
+
+    @property
+    def changes_nothing(self) -> bool:
+        return not (self.deleted or self.leftovers or self.put_aside)
+
+
+def plan(
+    store: Store,
+    source: SourceName,
+    retention: Retention,
+    *,
+    now: datetime,
+    zone: ZoneInfo | None,
+    put_aside: Iterable[Listing] = (),
+) -> Plan:
+    """What a prune of `source` would do now; nothing is changed.
+
+    Args:
+        now: aware. `zone`: whose days and weeks are counted; None: the machine's.
+        put_aside: each lists what restores put aside.
+    """
+    due: list[PutAside] = []
+    unknown: list[RefnetError] = []
+    for listed in put_aside:
+        try:
+            due += [aside for aside in listed(source) if aside.due(now)]
+        except RefnetError as error:
+            unknown.append(error)
+    return Plan(
+        source,
+        decide(store.entries(source), retention, now, zone),
+        store.leftovers(source),
+        tuple(due),
+        tuple(unknown),
+    )
+
+
+def prune(
+    store: Store,
+    source: SourceName,
+    retention: Retention,
+    *,
+    now: datetime,
+    zone: ZoneInfo | None,
+    put_aside: Iterable[Listing] = (),
+) -> Plan:
+    """Do what `plan` says, decided again under the source's lock; what was done."""
+    found = plan(store, source, retention, now=now, zone=zone, put_aside=put_aside)
+    if found.changes_nothing:
+        return found
+    with store.lock(source):
+        found = plan(store, source, retention, now=now, zone=zone, put_aside=put_aside)
+        for decision in found.deleted:
+            store.delete(decision.entry)
+        for leftover in found.leftovers:
+            store.clean(leftover)
+        for aside in found.put_aside:
+            aside.remove()
+    return found

@@ -1,0 +1,149 @@
+"""Retention: what is kept, what is not, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome, SourceName
+from refnet.recovery.model.retention import Decision, decide, simulate
+from refnet.recovery.model.schedule import When
+from refnet.settings import Retention
+
+NOW = datetime(2026, 11, 25, 4, 0, tzinfo=UTC)
+WEEK = Retention(days=7)
+PROVEN = (Evidence(NOW, Level.PROVEN, Outcome.PASSED, 1.0),)
+DAMAGED = (*PROVEN, Evidence(NOW, Level.INTACT, Outcome.FAILED, 1.0))
+
+
+def entry(days: float, evidence: Sequence[Evidence] = PROVEN, *, partial: bool = False) -> Entry:
+    """An artifact made `days` ago."""
+    created = NOW - timedelta(days=days)
+    name = f"refnet_{created:%Y%m%d_%H%M%S}_{partial}_{len(evidence)}.sql.gz"
+    manifest = Manifest(SourceName.DATABASE, name, created, 10, "", 1.0, partial=partial)
+    return Entry(manifest, tuple(evidence))
+
+
+def kept(decisions: Sequence[Decision]) -> list[int]:
+    """The ages in days of what is kept, oldest first."""
+    return [(NOW - decision.entry.created).days for decision in decisions if decision.keep]
+
+
+def reasons(decisions: Sequence[Decision], days: int) -> tuple[str, ...]:
+    return next(d.reasons for d in decisions if (NOW - d.entry.created).days == days)
+
+
+def test_every_artifact_younger_than_the_period_is_kept_and_older_ones_go() -> None:
+    decisions = decide([entry(days) for days in range(12)], WEEK, NOW, None)
+
+    assert kept(decisions) == [7, 6, 5, 4, 3, 2, 1, 0]
+    assert reasons(decisions, 0) == ("younger than 7 days", "the last proven one", "the newest whole one")
+    assert reasons(decisions, 9) == ("9 days old, kept for 7 days",)
+
+
+def test_the_last_proven_one_is_kept_however_old_it_is() -> None:
+    decisions = decide([entry(800), entry(700), entry(20, []), entry(10, [])], WEEK, NOW, None)
+
+    assert kept(decisions) == [700, 10]
+    assert reasons(decisions, 700) == ("the last proven one",)
+    assert reasons(decisions, 10) == ("the newest whole one",)
+
+
+def test_a_damaged_one_is_never_the_last_proven_one() -> None:
+    decisions = decide([entry(30), entry(20, DAMAGED)], WEEK, NOW, None)
+
+    assert kept(decisions) == [30]
+    assert reasons(decisions, 20) == ("damaged, 20 days old, kept for 7 days",)
+
+
+def test_where_no_whole_one_is_left_the_newest_is_kept() -> None:
+    assert kept(decide([entry(30, DAMAGED), entry(20, DAMAGED)], WEEK, NOW, None)) == [20]
+
+
+def test_an_artifact_of_some_tables_goes_by_age_and_counts_for_nothing() -> None:
+    decisions = decide(
+        [entry(40), entry(30, partial=True), entry(2, partial=True)], Retention(days=7, monthly=5), NOW, None
+    )
+
+    assert kept(decisions) == [40, 2]
+    assert reasons(decisions, 30) == ("only some tables, 30 days old, kept for 7 days",)
+
+
+@pytest.mark.parametrize(
+    ("retention", "expected"),
+    [
+        (Retention(days=0, daily=3), [2, 1, 0]),
+        (Retention(days=2, weekly=3), [10, 3, 2, 1, 0]),
+        (Retention(days=0, monthly=3), [56, 25, 0]),
+        (Retention(days=0, yearly=3), [329, 0]),
+        (Retention(days=1, daily=3, weekly=2, monthly=2), [25, 3, 2, 1, 0]),
+    ],
+)
+def test_counts_keep_the_newest_artifact_of_each_period(retention: Retention, expected: list[int]) -> None:
+    """One artifact a day for 400 days, up to Wednesday 25 November 2026."""
+    assert kept(decide([entry(days) for days in range(400)], retention, NOW, UTC_ZONE)) == expected
+
+
+UTC_ZONE = ZoneInfo("UTC")
+
+
+def test_a_period_is_served_by_a_proven_artifact_before_a_newer_one_that_is_not() -> None:
+    decisions = decide([entry(40.02), entry(40.01, []), entry(0)], Retention(days=7, daily=9), NOW, UTC_ZONE)
+
+    assert [round((NOW - d.entry.created).total_seconds() / 86400, 2) for d in decisions if d.keep] == [
+        40.02,
+        0,
+    ]
+
+
+def test_days_are_those_of_the_zone() -> None:
+    """22:00 and 04:00 UTC are two days in London and one in Tokyo."""
+    pair = [entry(1.25), entry(1.0)]
+    keep_days = Retention(days=0, daily=9)
+
+    assert (
+        len([d for d in decide([*pair, entry(0)], keep_days, NOW, ZoneInfo("Europe/London")) if d.keep]) == 3
+    )
+    assert len([d for d in decide([*pair, entry(0)], keep_days, NOW, ZoneInfo("Asia/Tokyo")) if d.keep]) == 2
+
+
+def test_what_a_clock_put_ahead_is_kept_and_does_not_stand_for_the_last_proven_one() -> None:
+    decisions = decide([entry(30), entry(20), entry(-900)], WEEK, NOW, None)
+
+    assert kept(decisions) == [20, -900]
+    assert reasons(decisions, 20) == ("the last proven one", "the newest whole one")
+    assert "lies ahead of the clock" in reasons(decisions, -900)
+
+
+def test_nothing_is_decided_about_nothing() -> None:
+    assert decide([], WEEK, NOW, None) == ()
+
+
+def test_a_simulated_year_keeps_what_the_settings_promise() -> None:
+    retention = Retention(days=7, weekly=4, monthly=12)
+    decisions = simulate(
+        SourceName.DATABASE, [entry(3)], retention, When(0, 2), NOW, timedelta(days=365), UTC_ZONE
+    )
+
+    ages = [(NOW + timedelta(days=365) - decision.entry.created).days for decision in decisions]
+    assert ages == sorted(ages, reverse=True)
+    assert ages[-7:] == [6, 5, 4, 3, 2, 1, 0]
+    assert len({f"{d.entry.created:%Y-%m}" for d in decisions}) == 12
+    assert {decision.entry.manifest.size for decision in decisions} == {10}
+
+
+def test_a_simulation_never_takes_a_name_twice() -> None:
+    today = replace(entry(0).manifest, source=SourceName.CONFIG, name="config_20261125.tar.gz")
+    decisions = simulate(
+        SourceName.CONFIG, [Entry(today)], Retention(days=28), When(0, 5), NOW, timedelta(days=2), UTC_ZONE
+    )
+
+    assert [decision.entry.name for decision in decisions] == [
+        "config_20261125.tar.gz",
+        "config_20261125_050000.tar.gz",
+        "config_20261126.tar.gz",
+    ]
