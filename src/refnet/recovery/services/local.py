@@ -1,0 +1,94 @@
+"""Services that are processes of this machine: each is a command line that the settings list.
+
+A process holds a lock of its own as long as it lives, handed to it when it starts; so whether it runs is the
+kernel's word, and a number that another process got meanwhile fools nobody.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import select
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from refnet.errors import RefnetError
+
+#: How long a process must last to count as started, in seconds.
+_GRACE = 0.5
+_LOCK_FD = 3
+
+#: The storage that RefNet itself can start.
+POSTGRES = "postgres"
+
+
+@dataclass(frozen=True)
+class LocalServices:
+    """Command lines as services, with their locks and logs in `folder`.
+
+    `postgres` starts the database server, or finds it running, and returns when it answers.
+    """
+
+    folder: Path
+    postgres: Callable[[], object]
+    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+
+    def start(self, names: Sequence[str]) -> None:
+        for name in names:
+            if name == POSTGRES:
+                self.postgres()
+            elif not self._runs(name):
+                self._start(name)
+
+    def waiting(self, names: Sequence[str]) -> tuple[str, ...]:
+        return tuple(name for name in names if name != POSTGRES and not self._runs(name))
+
+    def _start(self, name: str) -> None:
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with self._lock(name).open("ab") as lock, (self.folder / f"{_key(name)}.log").open("ab") as log:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            nothing = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
+            given = [(os.POSIX_SPAWN_DUP2, log.fileno(), to) for to in (1, 2)]
+            held = (os.POSIX_SPAWN_DUP2, lock.fileno(), _LOCK_FD)
+            command = shlex.split(name)
+            try:
+                pid = os.posix_spawnp(
+                    command[0], command, self.environment, file_actions=[nothing, *given, held], setsid=True
+                )
+            except OSError as error:
+                raise RefnetError(
+                    f"the service '{name}' cannot be started: {error.strerror}",
+                    "It is a command line of recover.* in the settings: mend it there.",
+                ) from None
+        if _ends_within(pid, _GRACE):
+            raise RefnetError(f"the service '{name}' ended at once", f"See {log.name} for what it said.")
+
+    def _runs(self, name: str) -> bool:
+        try:
+            with self._lock(name).open("rb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
+    def _lock(self, name: str) -> Path:
+        return self.folder / f"{_key(name)}.lock"
+
+
+def _key(name: str) -> str:
+    """A file name for a command line: its program and a digest of the whole."""
+    program = Path(shlex.split(name)[0]).name
+    return f"{program}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _ends_within(pid: int, seconds: float) -> bool:
+    handle = os.pidfd_open(pid)
+    try:
+        return bool(select.select([handle], [], [], seconds)[0])
+    finally:
+        os.close(handle)

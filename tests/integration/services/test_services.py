@@ -1,0 +1,118 @@
+"""Services of a recovery: real processes, and `docker compose` calls against a stand-in that checks them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from refnet.errors import RefnetError
+from refnet.recovery.model.services import wait_for
+from refnet.recovery.services.compose import Compose
+from refnet.recovery.services.local import LocalServices
+
+SERVICE = f"{sys.executable} -c 'import os, sys, time; print(os.getpid(), flush=True); time.sleep(60)'"
+
+
+def short_pause() -> None:
+    threading.Event().wait(0.02)
+
+
+def local(tmp_path: Path) -> LocalServices:
+    return LocalServices(tmp_path / "run", lambda: None)
+
+
+def pid_of(folder: Path) -> int:
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        for log in folder.glob("*.log"):
+            if text := log.read_text().strip():
+                return int(text.splitlines()[-1])
+        short_pause()
+    raise AssertionError("the service never said its process id")
+
+
+def test_a_local_service_runs_until_it_is_ended_and_is_started_once(tmp_path: Path) -> None:
+    services = local(tmp_path)
+    assert services.waiting([SERVICE]) == (SERVICE,)
+    services.start([SERVICE])
+    wait_for(services, [SERVICE], 10, clock=time.monotonic, pause=short_pause)
+    pid = pid_of(tmp_path / "run")
+    try:
+        services.start([SERVICE])
+        logs = list((tmp_path / "run").glob("*.log"))
+        assert [len(log.read_text().split()) for log in logs] == [1]
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    assert services.waiting([SERVICE]) == (SERVICE,)
+
+
+def test_a_local_service_that_ends_at_once_is_an_error_that_says_where_its_log_is(tmp_path: Path) -> None:
+    with pytest.raises(RefnetError, match="'false' ended at once") as error:
+        local(tmp_path).start(["false"])
+    assert str(tmp_path / "run") in error.value.hint
+
+
+def test_services_that_do_not_come_up_in_time_are_named(tmp_path: Path) -> None:
+    with pytest.raises(RefnetError, match="sleep 9 did not come up within 0 s"):
+        wait_for(local(tmp_path), ["sleep 9"], 0.1, clock=time.monotonic, pause=short_pause)
+
+
+def test_a_local_service_whose_program_is_not_there_is_an_error_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(RefnetError, match="no-such-program"):
+        local(tmp_path).start(["no-such-program --flag"])
+
+
+STAND_IN = """#!{python}
+import json, pathlib, sys
+calls = pathlib.Path({calls!r})
+with calls.open("a") as file:
+    file.write(json.dumps(sys.argv[1:]) + "\\n")
+if sys.argv[1:3] != ["compose", "--file"] or sys.argv[4] not in ("up", "ps"):
+    sys.exit("unknown docker command")
+if sys.argv[4] == "up" and "broken" in sys.argv:
+    sys.exit("no such service: broken")
+if sys.argv[4] == "ps":
+    ups = calls.read_text().count('"ps"')
+    health = "healthy" if ups > 1 else "starting"
+    print(json.dumps({{"Service": "postgres", "State": "running", "Health": health}}))
+    print(json.dumps({{"Service": "redis", "State": "running", "Health": ""}}))
+"""
+
+
+@pytest.fixture
+def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    docker = tmp_path / "bin" / "docker"
+    docker.parent.mkdir()
+    docker.write_text(STAND_IN.format(python=sys.executable, calls=str(tmp_path / "calls")))
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{docker.parent}:{os.environ['PATH']}")
+    return tmp_path / "calls"
+
+
+def test_compose_starts_services_and_waits_until_they_are_healthy(calls: Path) -> None:
+    services = Compose(Path("/srv/refnet/compose.yaml"))
+    services.start(["postgres", "redis"])
+    wait_for(services, ["postgres", "redis"], 10, clock=time.monotonic, pause=lambda: None)
+    project = ["compose", "--file", "/srv/refnet/compose.yaml"]
+    ps = [*project, "ps", "--all", "--format", "json", "postgres", "redis"]
+    up = [*project, "up", "--detach", "--no-recreate", "postgres", "redis"]
+    assert [json.loads(line) for line in calls.read_text().splitlines()] == [up, ps, ps]
+
+
+def test_what_docker_says_of_a_failure_is_told(calls: Path) -> None:
+    with pytest.raises(RefnetError, match="no such service: broken"):
+        Compose(Path("/srv/refnet/compose.yaml")).start(["broken"])
+
+
+def test_docker_that_is_not_there_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(RefnetError, match="docker is not on PATH"):
+        Compose(Path("compose.yaml")).start(["postgres"])
