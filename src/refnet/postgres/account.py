@@ -9,7 +9,10 @@ from __future__ import annotations
 import hashlib
 import os
 import pwd
+import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,37 +98,45 @@ def ground(folder: Path, user: Account) -> Path:
     `folder`, so that a later change of some parent's permissions does not lose what is there.
     """
     note = folder / ELSEWHERE
-    try:
+    with writing(folder):
         if note.is_file():
             return Path(note.read_text(encoding="utf-8").strip())
-        _make_enterable(folder)
+        make_enterable(folder)
         if user.can_enter(folder):
             return folder
         if any(not each.name.startswith(".") for each in folder.iterdir()):
             raise RefnetError(
                 f"the user {user.name}, who runs the server, can no longer enter {folder}",
-                f"Give that user the right to pass (chmod o+x) on each folder above it, or set {_SETTING}.",
+                "Give that user the right to pass (chmod o+x) on each folder above it, or set REFNET_HOME "
+                "to another folder.",
             )
         stand_in = STATE / f"refnet-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]}"
-        _make_enterable(stand_in)
+        make_enterable(stand_in)
         (stand_in / "stands-in-for").write_text(f"{folder}\n", encoding="utf-8")
         draft = folder / f".{ELSEWHERE}-{os.getpid()}"
         draft.write_text(f"{stand_in}\n", encoding="utf-8")
         draft.rename(note)
-    except OSError as error:
-        raise RefnetError(
-            f"cannot write in {error.filename or folder}: {error.strerror}",
-            f"Make it writable for this user, or set {_SETTING}.",
-        ) from error
-    return stand_in
+        return stand_in
 
 
-_SETTING = "REFNET_HOME to a folder that can be entered"
-
-
-def _make_enterable(folder: Path) -> None:
+def make_enterable(folder: Path) -> None:
     """Make what is missing of `folder`: others may pass through, and see nothing."""
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     for each in reversed(missing):
         each.mkdir(exist_ok=True)
         each.chmod(0o711 if os.geteuid() == 0 else 0o700)
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Tell a failure to write in `folder` (full, read-only, somebody else's) in two lines."""
+    try:
+        yield
+    except shutil.Error as error:  # of copytree: a list of (from, to, why)
+        raise RefnetError(f"cannot write in {folder}: {error.args[0][0][2]}", _WRITABLE) from error
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise RefnetError(f"cannot write in {error.filename or folder}: {why}", _WRITABLE) from error
+
+
+_WRITABLE = "Make room, or make it writable for this user, or set REFNET_HOME to another folder."

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from refnet.postgres.account import Account, account, ground
+from refnet.postgres.account import STATE, Account, account, make_enterable, writing
 from refnet.postgres.binaries import Binaries, copied
 from refnet.postgres.cluster import Cluster, InitdbError, Locale
 from refnet.postgres.postmaster import MAX_SOCKET_FOLDER, Postmaster, locked
@@ -54,27 +54,41 @@ def scratch(
 ) -> Iterator[Cluster]:
     """A throwaway server in a folder of its own below `base`, gone with all its data at the end.
 
-    `locale`: of the templates; one that the system lacks is replaced by C, which `Cluster.note` says.
-    `settings` win over SETTINGS. The server is without network where the kernel lets us
+    As root, where the server's user cannot enter `base`: below /var/lib/refnet-scratch. `locale`: of the
+    templates; one that the system lacks is replaced by the nearest, which `Cluster.note` says. `settings` win over SETTINGS. The server is without network where the kernel lets us
     (`Cluster.isolated`). SIGTERM and SIGHUP end the block as an exception does.
     """
-    user = account()
-    place = ground(base, user)
     with _signals_raise(), ExitStack() as stack:
-        with locked(place / ".lock"):
-            _remove_leftovers(place, user)
-            folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
-            stack.enter_context(locked(folder / _OWNER))
-            stack.callback(shutil.rmtree, folder, ignore_errors=True)
-            folder.chmod(0o711)
-            programs = binaries if user.can_enter(binaries.folder) else copied(binaries, place)
-        socket = _socket_folder(folder, user, stack)
-        cluster = Cluster(folder / "data", socket, user, programs, superuser)
-        cluster = _created(cluster, locale or Locale())
-        launcher = isolation(user)
+        with writing(base):
+            cluster = _prepared(binaries, base, superuser, stack)
+            cluster = _created(cluster, locale or Locale())
+        launcher = isolation(cluster.account)
         stack.callback(cluster.stop, signal.SIGQUIT)
         cluster.start({**SETTINGS, **(settings or {})}, launcher)
         yield replace(cluster, isolated=bool(launcher))
+
+
+def _prepared(binaries: Binaries, base: Path, superuser: str, stack: ExitStack) -> Cluster:
+    """A cluster without data yet, in a fresh folder that `stack` removes; leftovers are removed first."""
+    user = account()
+    place = _place(base, user)
+    with locked(place / ".lock"):
+        _remove_leftovers(place, user)
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
+        stack.enter_context(locked(folder / _OWNER))
+    stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    folder.chmod(0o711)
+    programs = binaries if user.can_enter(binaries.folder) else copied(binaries, place)
+    return Cluster(folder / "data", _socket_folder(folder, user, stack), user, programs, superuser)
+
+
+def _place(base: Path, user: Account) -> Path:
+    """`base`, made if need be; /var/lib/refnet-scratch where the server's user cannot enter it."""
+    make_enterable(base)
+    if user.can_enter(base):
+        return base
+    make_enterable(STATE / "refnet-scratch")
+    return STATE / "refnet-scratch"
 
 
 def _created(cluster: Cluster, locale: Locale) -> Cluster:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from refnet.errors import RefnetError
 from refnet.postgres.account import account
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster, Locale
@@ -108,6 +109,42 @@ def test_a_base_too_deep_for_a_sockets_address_serves(wheel: Binaries, folder: P
     with scratch(wheel, base=folder / ("deep" * 25)) as cluster, cluster.target().connect() as session:
         assert session.execute("SELECT 1").fetchone() == (1,)
     assert not cluster.socket.exists()
+
+
+@pytest.mark.usefixtures("root")
+def test_a_base_that_only_root_may_enter_keeps_its_permissions(wheel: Binaries, folder: Path) -> None:
+    folder.chmod(0o700)
+    with scratch(wheel, base=folder / "base") as cluster, cluster.target().connect() as session:
+        assert session.execute("SELECT 1").fetchone() == (1,)
+        assert cluster.data.is_relative_to("/var/lib/refnet-scratch")
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert not cluster.data.parent.exists()
+
+
+@pytest.mark.usefixtures("root")
+def test_a_full_disk_is_told_in_two_lines_and_leaves_nothing(wheel: Binaries, folder: Path) -> None:
+    disk = folder / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=8m,mode=0711", "none", disk]
+    if subprocess.run(command, capture_output=True, check=False).returncode != 0:
+        pytest.skip("nothing can be mounted here")
+    try:
+        with pytest.raises(RefnetError, match="No space left on device"), scratch(wheel, base=disk):
+            pass
+        assert _left(disk) == []
+        (disk / "filler").write_bytes(b"x" * _free_bytes(disk))
+        with (
+            pytest.raises(RefnetError, match="No space left on device"),
+            scratch(wheel, base=disk / "a" / "b"),
+        ):
+            pass
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def _free_bytes(folder: Path) -> int:
+    free = os.statvfs(folder)
+    return free.f_bavail * free.f_frsize
 
 
 def test_templates_have_the_encoding_and_locale_that_were_asked_for(wheel: Binaries, folder: Path) -> None:
