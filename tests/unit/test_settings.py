@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from refnet.errors import Exit, RefnetError
-from refnet.settings import Settings, keys, load
+from refnet.settings import Retention, Settings, keys, load
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,6 +37,14 @@ def test_the_file_in_home_is_read_where_the_current_folder_has_none(tmp_path: Pa
     assert loaded(tmp_path).jobs == 7
 
 
+@pytest.mark.parametrize("file", ["database = 'days=3, weekly=4'", "database = {days = 3, weekly = 4}"])
+def test_retention_is_a_text_or_a_table(tmp_path: Path, file: str) -> None:
+    (tmp_path / "refnet.toml").write_text(f"[retention]\n{file}\n")
+    assert loaded(tmp_path).retention_database == Retention(days=3, weekly=4)
+    assert str(loaded(tmp_path).retention_database) == "days=3 weekly=4"
+    assert loaded(tmp_path).retention_obsidian == Retention(days=30)
+
+
 def test_settings_are_frozen(tmp_path: Path) -> None:
     with pytest.raises(AttributeError):
         loaded(tmp_path).jobs = 2  # type: ignore[misc]
@@ -54,6 +62,11 @@ def test_settings_are_frozen(tmp_path: Path) -> None:
         ("", {"REFNET_VAULT_DIR": "relative/path"}, "vault_dir"),
         ("", {"REFNET_DATABASE_URL": "mysql://x"}, "database_url"),
         ("jobs = \n", {}, "refnet.toml"),
+        ("", {"REFNET_RETENTION_DATABASE": "7"}, "retention.database"),
+        ("", {"REFNET_RETENTION_DATABASE": "days=-1"}, "retention.database"),
+        ("", {"REFNET_RETENTION_DATABASE": "hourly=3"}, "retention.database"),
+        ("[retention]\nconfig = {days = true}\n", {}, "retention.config"),
+        ("", {"REFNET_MONITOR_MIN_BYTES": "1 MiB"}, "monitor.min_bytes"),
     ],
 )
 def test_an_unknown_key_or_a_bad_value_is_an_error_that_names_it(
