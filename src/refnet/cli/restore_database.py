@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,6 +13,7 @@ from refnet.errors import Exit, RefnetError
 
 if TYPE_CHECKING:
     from refnet.recovery.model.restoring import Plan, Sessions
+    from refnet.recovery.model.source import Held
     from refnet.recovery.verbs.restore_database import Dump, Restored
     from refnet.recovery.verbs.undo_database import UndoPlan
     from refnet.settings import Settings
@@ -98,20 +100,35 @@ def undo(
 
 
 def _dump(settings: Settings, artifact: str | None, at: str | None) -> Dump:
+    """What the command line names: an artifact, or a dump that RefNet did not make."""
     from refnet import wiring
     from refnet.recovery.model.artifact import SourceName
     from refnet.recovery.model.catalog import parse_time
     from refnet.recovery.sources.database.artifact import Artifact
+    from refnet.recovery.sources.database.sqlgz import Foreign
     from refnet.recovery.verbs.choose import choose, choose_one
 
     if artifact and at:
         raise RefnetError("ARTIFACT and --at exclude each other", "Leave one of the two out.", Exit.USAGE)
     store, source = wiring.store(settings), SourceName.DATABASE
+    if artifact and Path(artifact).expanduser().is_dir():
+        return _foreign(settings, Path(artifact).expanduser(), None)
     if artifact:
         chosen = choose_one(store, artifact, source)
     else:
         chosen = choose(store, [source], parse_time(at, None) if at else None)[0]
-    return Artifact(chosen.held)
+    try:
+        return Artifact(chosen.held)
+    except Foreign:
+        path = store.path(chosen.entry) if chosen.entry else Path(artifact or "").expanduser()
+        return _foreign(settings, path, chosen.held)
+
+
+def _foreign(settings: Settings, path: Path, held: Held | None) -> Dump:
+    from refnet import wiring
+    from refnet.recovery.sources.database.foreign import ForeignDump
+
+    return ForeignDump(path, held, partial(wiring.binaries_for, settings, None))
 
 
 def _print_plan(plan: Plan) -> None:

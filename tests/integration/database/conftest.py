@@ -2,44 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from psycopg import sql
+from tests.integration.database.library import LIBRARY
 
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.scratch import scratch
 from refnet.postgres.session import Target
-from refnet.recovery.model.source import Held, silent
-from refnet.recovery.sources.database import dump as dumping
-from refnet.recovery.sources.database.artifact import Artifact
-
-LIBRARY = """
-CREATE TABLE papers (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, title text NOT NULL UNIQUE, year int);
-CREATE TABLE citations (citing bigint REFERENCES papers, cited bigint REFERENCES papers, note text,
-                        PRIMARY KEY (citing, cited));
-CREATE INDEX ON citations (cited);
-CREATE TABLE jobs (id int PRIMARY KEY, paper bigint REFERENCES papers, state text);
-INSERT INTO papers (title, year) SELECT repeat(md5(i::text), 10) || i, 1950 + i % 70 FROM generate_series(1, 5000) i;
-INSERT INTO citations SELECT i, 1 + i * 7 % 5000, repeat('x', 300) FROM generate_series(1, 5000) i;
-INSERT INTO jobs SELECT i, i, 'done' FROM generate_series(1, 20) i;
-"""
-
-
-def artifact_of(target: Target, binaries: Binaries, name: str = "refnet_20261125_020000.sql.gz") -> bytes:
-    """The bytes of an artifact of the database `target`."""
-    out = io.BytesIO()
-    dumping.dump(target, lambda _: binaries, out, 2, (), silent)
-    return out.getvalue()
-
-
-def held(content: bytes, name: str = "refnet_20261125_020000.sql.gz") -> Artifact:
-    """That artifact, to be restored."""
-    return Artifact(Held(name, lambda: io.BytesIO(content), None))
 
 
 @pytest.fixture(scope="session")

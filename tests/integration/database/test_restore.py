@@ -8,13 +8,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
-from typing import Any
 
 import psycopg
 import pytest
 from psycopg import sql
-from tests.integration.database.conftest import artifact_of, held
+from tests.integration.database.library import (
+    artifact_of,
+    everything,
+    held,
+    now,
+    of_database,
+    papers,
+    restore,
+)
 
 from refnet.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
@@ -26,33 +32,7 @@ from refnet.recovery.sources.database.kept import Why
 from refnet.recovery.sources.database.maintenance import alone, maintenance
 from refnet.recovery.sources.database.sqlgz import Index, Writer
 from refnet.recovery.verbs import restore_database, undo_database
-from refnet.recovery.verbs.restore_database import Options, Restored
-
-
-def now() -> datetime:
-    return datetime.now(UTC)
-
-
-def restore(target: Target, dump: restore_database.Dump, binaries: Binaries, **options: Any) -> Restored:
-    return restore_database.restore(
-        target, dump, lambda _: binaries, Options(2, **options), now=now, clock=time.perf_counter
-    )
-
-
-def papers(target: Target) -> int:
-    with target.connect() as session:
-        return session.execute("SELECT count(*) FROM papers").fetchall()[0][0]  # type: ignore[no-any-return]
-
-
-def of_database(target: Target, *whys: Why) -> list[str]:
-    with maintenance(target) as admin:
-        return [one.name for one in kept.of_database(kept.marked(admin), target.name, *whys)]
-
-
-def everything(target: Target) -> list[str]:
-    with maintenance(target) as admin:
-        rows = admin.execute("SELECT datname FROM pg_database WHERE datname LIKE %s", (f"{target.name}%",))
-        return [name for (name,) in rows.fetchall()]
+from refnet.recovery.verbs.restore_database import Options
 
 
 def test_a_restore_brings_back_the_rows_and_keeps_the_old_database(library: Target, wheel: Binaries) -> None:

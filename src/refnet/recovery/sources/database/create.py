@@ -92,6 +92,8 @@ def create_roles(admin: Session, roles: Iterable[Mapping[str, Any]], wanted: Ite
 
 def _locale(state: State, major: int) -> Iterator[Statement]:
     provider, locale = state["provider"], state["locale"]
+    if provider is None:
+        return
     if state["collate"]:
         yield sql.SQL("LC_COLLATE {} LC_CTYPE {}").format(
             sql.Literal(state["collate"]), sql.Literal(state["ctype"])

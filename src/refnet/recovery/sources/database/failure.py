@@ -17,6 +17,18 @@ _HINTS = (
     (r'extension "(.*)" is not available', "Install the extension {0} on the server, then run it again."),
     (r'could not open extension control file ".*/(.*)\.control"', "Install the extension {0} on the server."),
     (r'could not access file "(.*)"', "Install the library {0} on the server, then run it again."),
+    (
+        r"backslash commands are restricted",
+        "The dump gives commands to psql itself, which RefNet lets no dump do; look into it before you run it.",
+    ),
+    (
+        r"unsupported version .* in file header",
+        "A newer pg_dump made it: install PostgreSQL's newer programs.",
+    ),
+    (
+        r"unrecognized configuration parameter",
+        "A newer pg_dump made it: dump it with the server's own version.",
+    ),
     (r"No space left on device", "Free space where the server keeps its data, then run it again."),
     (r'tablespace "(.*)" does not exist', "Create the tablespace {0} on the server, then run it again."),
     (r'collation "(.*)" for encoding', "The server lacks the locale {0}: install it, then run it again."),

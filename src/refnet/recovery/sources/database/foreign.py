@@ -1,0 +1,253 @@
+"""A dump that RefNet did not make: plain SQL (also gzipped), or pg_dump's custom, directory and tar formats.
+
+A dump is code: it runs in a new database, by programs that stop at the first error, read no file of the user's
+and take no command from it. Nothing says what it should hold, so what it holds cannot be verified.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import subprocess
+from collections.abc import Callable, Iterable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from isal import igzip
+from psycopg.conninfo import make_conninfo
+
+from refnet.errors import Exit, RefnetError
+from refnet.postgres.binaries import Binaries
+from refnet.postgres.session import READER_SETTINGS, READER_SETTINGS_17, Target, server_version
+from refnet.recovery.model.artifact import Outcome
+from refnet.recovery.model.restoring import Wanted
+from refnet.recovery.model.source import Finding, Held, Progress
+from refnet.recovery.sources.database import failure
+from refnet.recovery.sources.database.load import LOADER_SETTINGS
+from refnet.recovery.sources.database.program import Programs, restricted
+from refnet.recovery.sources.database.sqlgz import INFLATE_ERROR
+from refnet.recovery.sources.database.stock import knows_restrict
+
+_PIECE = 1 << 20
+_HEAD = 1 << 16  # bytes at the beginning and the end of a plain dump that say what it is
+_PACKED = {b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ": "xz", b"BZh": "bzip2", b"\x04\x22\x4d\x18": "lz4"}
+
+_FROM = re.compile(rb"Dumped from database version:? (\d+)(?:\.(\d+))?")
+_BEGINS = b"-- PostgreSQL database dump\n"
+_ENDS = b"-- PostgreSQL database dump complete"
+_CLUSTER = b"-- PostgreSQL database cluster dump\n"
+_CREATES = re.compile(rb"^(?:CREATE DATABASE |\\connect )", re.MULTILINE)
+_RESTRICT = re.compile(rb"^\\restrict (\w+)\n", re.MULTILINE)
+_ENCODING = re.compile(rb"^SET client_encoding = '(\w+)';", re.MULTILINE)
+_TIMEOUT_17 = b"SET transaction_timeout = 0;\n"
+
+
+class Format(StrEnum):
+    """How a dump is written."""
+
+    PLAIN = "plain"
+    GZIP = "plain, gzipped"
+    CUSTOM = "custom"
+    DIRECTORY = "directory"
+    TAR = "tar"
+
+
+class ForeignDump:
+    """The dump at a path: of a file, what can be read of it; of a folder, None. `programs` read archives."""
+
+    def __init__(self, path: Path, held: Held | None, programs: Callable[[], Binaries]) -> None:
+        """RefnetError where it is no dump that can be restored."""
+        self.name, self._path, self._held = path.name, path, held
+        self.format = self._format(held) if held else Format.DIRECTORY
+        self._head = self._listing(programs()) if self._is_archive else self._first()
+
+    @property
+    def roles(self) -> tuple[dict[str, Any], ...]:
+        return ()
+
+    def wanted(self) -> Wanted:
+        found = _FROM.search(self._head)
+        version = int(found[1]) * 10_000 + int(found[2] or 0) if found else None
+        return Wanted(self.name, version, None, None, 0)
+
+    def tools_major(self, server: int) -> int:
+        return server
+
+    def check(self) -> None:
+        """Read a plain dump to its end; RefnetError where it is cut short, damaged, or not of one database."""
+        if self._is_archive:
+            return
+        if _CLUSTER in self._head or _CREATES.search(self._head):
+            raise RefnetError(
+                f"{self.name} creates databases itself (made with -C or by pg_dumpall)",
+                "RefNet restores into a new database of its own: dump it without -C, or run it with psql.",
+            )
+        tail = b""
+        for piece in self._pieces():
+            tail = (tail + piece)[-_HEAD:]
+        if _BEGINS in self._head and _ENDS not in tail:
+            raise self._cut("it lacks the line that ends a dump")
+
+    def state(self, live: dict[str, Any] | None) -> dict[str, Any]:
+        """That of the live database; where there is none, the server's defaults in the dump's encoding."""
+        encoding = _ENCODING.search(self._head)
+        return live or {
+            "owner": None,
+            "encoding": encoding[1].decode() if encoding else "UTF8",
+            "provider": None,
+            "collate": None,
+            "ctype": None,
+            "locale": None,
+            "connection_limit": -1,
+            "comment": None,
+            "acl": None,
+            "settings": [],
+        }
+
+    def load(self, target: Target, binaries: Binaries, jobs: int, progress: Progress) -> None:
+        with target.connect() as session:
+            server = server_version(session)
+        programs = Programs(target.environment(_settings(server)))
+        doing = f"loading {self.name}"
+        if self._is_archive:
+            command = [str(binaries.tool("pg_restore")), "--no-password", "--exit-on-error"]
+            parallel = [] if self.format is Format.TAR else [f"--jobs={jobs}"]
+            database = make_conninfo(dbname=target.name)
+            programs.run([*command, *parallel, "-d", database, str(self._path)], doing)
+            return
+        command = [str(binaries.tool("psql")), "--no-password", "-X", "-q", "-o", "/dev/null"]
+        text = self._text(server, progress)
+        known = knows_restrict(binaries.tool("pg_restore"))
+        programs.run([*command, "-v", "ON_ERROR_STOP=1"], doing, restricted(text) if known else text)
+
+    def compare(self, *_: Any, **_options: Any) -> tuple[Finding, ...]:
+        """One finding: that nothing can be found."""
+        why = "RefNet did not make this dump, so nothing says what it should hold"
+        return (Finding("content", Outcome.UNVERIFIED, why),)
+
+    @property
+    def _is_archive(self) -> bool:
+        return self.format in {Format.CUSTOM, Format.DIRECTORY, Format.TAR}
+
+    def _format(self, held: Held) -> Format:
+        with held.open() as file:
+            head = file.read(_HEAD)
+        if head.startswith(b"\x1f\x8b"):
+            self.format = Format.GZIP
+            inner = self._first()
+            if inner.startswith(b"PGDMP"):
+                raise self._no_dump("holds a dump in the custom format within gzip")
+            if not _is_text(inner):
+                raise self._no_dump("holds no SQL within gzip")
+            return Format.GZIP
+        if head.startswith(b"PGDMP"):
+            return Format.CUSTOM
+        if head[257:262] == b"ustar":
+            return Format.TAR
+        for magic, name in _PACKED.items():
+            if head.startswith(magic):
+                raise self._no_dump(f"is compressed with {name}")
+        if not _is_text(head):
+            raise self._no_dump("is no dump: neither SQL nor an archive of pg_dump")
+        return Format.PLAIN
+
+    def _no_dump(self, what: str) -> RefnetError:
+        return RefnetError(
+            f"{self.name} {what}",
+            "Give an artifact of RefNet, SQL (plain or gzipped), or pg_dump's custom, directory or tar format.",
+        )
+
+    def _cut(self, why: str) -> RefnetError:
+        return RefnetError(
+            f"{self.name} is damaged or cut short: {why}", "Take another copy of it.", Exit.DAMAGED
+        )
+
+    def _listing(self, binaries: Binaries) -> bytes:
+        command = [str(binaries.tool("pg_restore")), "-l", str(self._path)]
+        ran = subprocess.run(command, capture_output=True, check=False)
+        if ran.returncode:
+            raise failure.of_program("pg_restore", ran.stderr, f"reading {self.name}")
+        return ran.stdout
+
+    def _first(self) -> bytes:
+        head = b""
+        for piece in self._pieces():
+            head += piece
+            if len(head) >= _HEAD:
+                break
+        return head[:_HEAD]
+
+    def _pieces(self) -> Iterator[bytes]:
+        """The SQL text; RefnetError (DAMAGED) where gzip finds it changed or cut short."""
+        if self._held is None:
+            return
+        with self._held.open() as file:
+            packed = self.format is Format.GZIP
+            text = cast("BinaryIO", igzip.open(file)) if packed else file  # type: ignore[no-untyped-call]
+            try:
+                while piece := text.read(_PIECE):
+                    yield piece
+            except (EOFError, gzip.BadGzipFile, INFLATE_ERROR) as error:
+                raise self._cut(str(error)) from error
+
+    def _text(self, server: int, progress: Progress) -> Iterator[bytes]:
+        """The SQL without its own restriction (ours stands around it), and without what an older server refuses."""
+        pieces = self._pieces()
+        head = b""
+        for piece in pieces:
+            head += piece
+            if len(head) >= _HEAD:
+                break
+        own = _RESTRICT.search(head)
+        if own:
+            head = head[: own.start()] + head[own.end() :]
+        if server < 17:
+            head = head.replace(_TIMEOUT_17, b"", 1)
+        done = 0
+        for piece in _without(_chained(head, pieces), b"\\unrestrict " + own[1] if own else None):
+            yield piece
+            done += len(piece)
+            progress("data", done, None)
+
+
+def _chained(head: bytes, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    yield head
+    yield from pieces
+
+
+def _without(pieces: Iterable[bytes], line: bytes | None) -> Iterator[bytes]:
+    """`pieces` without the line `line`, wherever they are cut."""
+    if line is None:
+        yield from pieces
+        return
+    whole, held = b"\n" + line + b"\n", b""
+    for piece in pieces:
+        text = (held + piece).replace(whole, b"\n")
+        held = text[-len(whole) :]
+        yield text[: -len(whole)]
+    yield held
+
+
+def _is_text(head: bytes) -> bool:
+    return bool(head.strip()) and b"\0" not in head
+
+
+def _settings(server: int) -> dict[str, str]:
+    """No limits of time and nothing read-only; what its text means is the dump's own business."""
+    limits = {
+        name: value
+        for name, value in {**READER_SETTINGS, **(READER_SETTINGS_17 if server >= 17 else {})}.items()
+        if name.endswith("_timeout")
+    }
+    return {**limits, **{name: LOADER_SETTINGS[name] for name in _LOADING}}
+
+
+_LOADING = (
+    "idle_session_timeout",
+    "default_transaction_read_only",
+    "synchronous_commit",
+    "maintenance_work_mem",
+    "max_parallel_maintenance_workers",
+    "client_min_messages",
+)

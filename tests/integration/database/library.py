@@ -1,0 +1,68 @@
+"""A small library in a database, its artifact, and what a restore did to it."""
+
+from __future__ import annotations
+
+import io
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from refnet.postgres.binaries import Binaries
+from refnet.postgres.session import Target
+from refnet.recovery.model.source import Held, silent
+from refnet.recovery.sources.database import dump as dumping
+from refnet.recovery.sources.database import kept
+from refnet.recovery.sources.database.artifact import Artifact
+from refnet.recovery.sources.database.kept import Why
+from refnet.recovery.sources.database.maintenance import maintenance
+from refnet.recovery.verbs import restore_database
+from refnet.recovery.verbs.restore_database import Options, Restored
+
+LIBRARY = """
+CREATE TABLE papers (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, title text NOT NULL UNIQUE, year int);
+CREATE TABLE citations (citing bigint REFERENCES papers, cited bigint REFERENCES papers, note text,
+                        PRIMARY KEY (citing, cited));
+CREATE INDEX ON citations (cited);
+CREATE TABLE jobs (id int PRIMARY KEY, paper bigint REFERENCES papers, state text);
+INSERT INTO papers (title, year) SELECT repeat(md5(i::text), 10) || i, 1950 + i % 70 FROM generate_series(1, 5000) i;
+INSERT INTO citations SELECT i, 1 + i * 7 % 5000, repeat('x', 300) FROM generate_series(1, 5000) i;
+INSERT INTO jobs SELECT i, i, 'done' FROM generate_series(1, 20) i;
+"""
+
+
+def artifact_of(target: Target, binaries: Binaries, name: str = "refnet_20261125_020000.sql.gz") -> bytes:
+    """The bytes of an artifact of the database `target`."""
+    out = io.BytesIO()
+    dumping.dump(target, lambda _: binaries, out, 2, (), silent)
+    return out.getvalue()
+
+
+def held(content: bytes, name: str = "refnet_20261125_020000.sql.gz") -> Artifact:
+    """That artifact, to be restored."""
+    return Artifact(Held(name, lambda: io.BytesIO(content), None))
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def restore(target: Target, dump: restore_database.Dump, binaries: Binaries, **options: Any) -> Restored:
+    return restore_database.restore(
+        target, dump, lambda _: binaries, Options(2, **options), now=now, clock=time.perf_counter
+    )
+
+
+def papers(target: Target) -> int:
+    with target.connect() as session:
+        return session.execute("SELECT count(*) FROM papers").fetchall()[0][0]  # type: ignore[no-any-return]
+
+
+def of_database(target: Target, *whys: Why) -> list[str]:
+    with maintenance(target) as admin:
+        return [one.name for one in kept.of_database(kept.marked(admin), target.name, *whys)]
+
+
+def everything(target: Target) -> list[str]:
+    with maintenance(target) as admin:
+        rows = admin.execute("SELECT datname FROM pg_database WHERE datname LIKE %s", (f"{target.name}%",))
+        return [name for (name,) in rows.fetchall()]
