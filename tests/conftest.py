@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -80,3 +81,39 @@ def no_postgres_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     """An environment without PG*."""
     for name in [name for name in os.environ if name.startswith("PG")]:
         monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Callable[..., Path]]:
+    """Mounts a small disk of its own at a path; unmounted afterwards. Only root can."""
+    mounts: list[Path] = []
+
+    def mount(at: Path, options: str) -> Path:
+        at.mkdir(parents=True, exist_ok=True)
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", at], check=False, capture_output=True, text=True
+        )
+        if done.returncode:
+            pytest.skip(f"no disk can be mounted here ({options}): {done.stderr.strip()}")
+        mounts.append(at)
+        return at
+
+    yield mount
+    for at in reversed(mounts):
+        subprocess.run(["umount", at], check=True)
+
+
+@pytest.fixture
+def small_disk(mounted: Callable[..., Path], tmp_path: Path) -> Path:
+    """A disk of 2 MiB."""
+    return mounted(tmp_path / "small disk", "size=2m,mode=700")
+
+
+@pytest.fixture
+def merging_disk(mounted: Callable[..., Path], tmp_path: Path) -> Path:
+    """A disk on which names that differ only in case or Unicode form are one."""
+    disk = mounted(tmp_path / "merging disk", "size=16m,mode=700,casefold")
+    folder = disk / "folded"
+    folder.mkdir()
+    subprocess.run(["chattr", "+F", folder], check=True)
+    return folder

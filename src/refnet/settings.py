@@ -120,6 +120,19 @@ class Settings:
     required_tables: tuple[str, ...] | None = _key(
         _names, name="database.required_tables", says="tables without which an artifact is not intact"
     )
+    config_entries: tuple[str, ...] = _key(
+        _names,
+        default=(
+            "docker-compose.yml|compose.yaml",
+            ".env",
+            "refnet.toml?",
+            "monitoring/?",
+            "scripts/?",
+            "docs/?",
+        ),
+        name="config.entries",
+        says="what is protected of config_dir: a|b either, / a folder, ? optional",
+    )
     schedule_database: str = _key(
         _text, default="daily 02:00", name="schedule.database", says="when the database is backed up"
     )

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 from refnet.postgres import binaries, embedded
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import SourceName
-from refnet.recovery.model.source import Source
+from refnet.recovery.model.catalog import Catalog
+from refnet.recovery.model.source import Held, Source
 from refnet.recovery.sources.database.source import DatabaseSource
+from refnet.recovery.sources.files import entries
+from refnet.recovery.sources.files.source import FilesSource
 from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.verbs.prune import Listing
 from refnet.settings import Retention, Settings
@@ -41,7 +45,13 @@ def sources(
         jobs: parallel workers, before the setting.
         tables: only these tables of the database; empty: everything.
     """
-    return {SourceName.DATABASE: _database(settings, jobs or settings.jobs, tables)}
+    jobs = jobs or settings.jobs
+    found: dict[SourceName, Source] = {SourceName.DATABASE: _database(settings, jobs, tables)}
+    if settings.config_dir:
+        found[SourceName.CONFIG] = _files(settings, SourceName.CONFIG, settings.config_dir, jobs)
+    if _has_vault(settings):
+        found[SourceName.OBSIDIAN] = _files(settings, SourceName.OBSIDIAN, settings.vault_dir, jobs)
+    return found
 
 
 def retention(settings: Settings, name: SourceName) -> Retention:
@@ -59,7 +69,30 @@ def prover(settings: Settings, name: SourceName) -> Source:
     """A source that proves artifacts of `name`, which needs nothing live and no configuration."""
     if name is SourceName.DATABASE:
         return _database(settings, settings.jobs, ())
-    raise NotImplementedError(name)
+    return _files(settings, name, None, settings.jobs)
+
+
+def _has_vault(settings: Settings) -> bool:
+    """A vault that nobody set is protected from the moment that it is there; then it is missed for ever."""
+    set_by_user = "vault_dir" in settings.origins
+    return set_by_user or settings.vault_dir.exists() or bool(_last(store(settings), SourceName.OBSIDIAN))
+
+
+def _files(settings: Settings, name: SourceName, folder: Path | None, jobs: int) -> FilesSource:
+    return FilesSource(
+        name=name,
+        folder=folder,
+        wanted=entries.wanted(settings.config_entries) if name is SourceName.CONFIG else None,
+        scratch=settings.home / "scratch",
+        jobs=jobs,
+        last=partial(_last, store(settings), name),
+    )
+
+
+def _last(store: LocalStore, name: SourceName) -> Held | None:
+    """The newest whole artifact of `name`, if there is one."""
+    entry = Catalog.of(store.entries()).newest_whole(name)
+    return store.held(entry) if entry else None
 
 
 def _database(settings: Settings, jobs: int, tables: tuple[str, ...]) -> DatabaseSource:

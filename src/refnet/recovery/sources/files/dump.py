@@ -1,0 +1,224 @@
+"""Writes the archive of a folder: each file read once, its digest that of exactly the bytes that went in."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import BinaryIO, NamedTuple
+
+from refnet.recovery.model.source import Progress
+from refnet.recovery.sources.files.chain import MEMBER_BYTES, ChainWriter
+from refnet.recovery.sources.files.headers import END, header, padding
+from refnet.recovery.sources.files.listing import FILE_MODE, FOLDER_MODE, FileList, Kind, Listed
+from refnet.recovery.sources.files.names import leads_inside, show
+from refnet.recovery.sources.files.state import TreeState
+from refnet.recovery.sources.files.walk import OPEN_FILE, Found, walk
+
+#: How often a file that changes while it is read is read before its last reading is kept, and reported.
+_TRIES = 3
+_SET_ID = stat.S_ISUID | stat.S_ISGID
+
+
+@dataclass
+class Dumped:
+    """What `dump` wrote and met.
+
+    `unreadable`: what it could not read, and why; then the archive is worth nothing. `notes`: a sentence for each
+    entry that is not in the archive, or not as it should be.
+    """
+
+    files: FileList
+    state: TreeState
+    unreadable: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+class _Read(NamedTuple):
+    status: os.stat_result
+    size: int
+    digest: str
+    at: int
+    steady: bool
+
+
+def dump(root: int, only: Collection[str] | None, out: BinaryIO, jobs: int, progress: Progress) -> Dumped:
+    """Write the tar.gz of the open folder `root` to `out`; of `only` these entries where it is given.
+
+    `root` itself becomes the member `.` unless `only` is given.
+    """
+    with ChainWriter(out, jobs) as chain:
+        writer = _Writer(chain, progress)
+        if only is None:
+            writer.add_folder(".", os.fstat(root))
+        for found in walk(root, only):
+            writer.add(found)
+        chain.write(END)
+        chain.finish()
+    return Dumped(
+        FileList(tuple(writer.files), tuple(chain.members)), writer.state, writer.unreadable, writer.notes
+    )
+
+
+class _Writer:
+    def __init__(self, chain: ChainWriter, progress: Progress) -> None:
+        self.files: list[Listed] = []
+        self.state = TreeState()
+        self.unreadable: list[str] = []
+        self.notes: list[str] = []
+        self._chain = chain
+        self._progress = progress
+        self._told = 0
+
+    def add(self, found: Found) -> None:
+        """Write one entry; what cannot be read is noted by name."""
+        try:
+            if found.error:
+                raise found.error
+            if found.kind is Kind.FILE:
+                self._add_file(found)
+            elif found.kind is Kind.FOLDER:
+                self.add_folder(found.path, os.stat(found.name, dir_fd=found.folder, follow_symlinks=False))
+            elif found.kind is Kind.LINK:
+                self._add_link(found)
+            else:
+                self.notes.append(f"{show(found.path)} is no file, folder or link: it is not in the archive")
+        except FileNotFoundError:
+            self.notes.append(f"{show(found.path)} vanished while the folder was read")
+        except OSError as error:
+            self.unreadable.append(f"{show(found.path)} ({error.strerror})")
+        if self._chain.raw - self._told >= 8 * MEMBER_BYTES:
+            self._told = self._chain.raw
+            self._progress("reading", self._told, None)
+
+    def add_folder(self, path: str, status: os.stat_result) -> None:
+        at = self._chain.raw
+        mode = status.st_mode & FOLDER_MODE
+        self._chain.write(_header(path, Kind.FOLDER, status, size=0, mode=mode))
+        self.files.append(
+            Listed(path, Kind.FOLDER, 0, mode, status.st_mtime_ns, status.st_uid, status.st_gid, at)
+        )
+        self.state.add(path, status)
+
+    def _add_link(self, found: Found) -> None:
+        status = os.stat(found.name, dir_fd=found.folder, follow_symlinks=False)
+        target = os.readlink(found.name, dir_fd=found.folder)
+        self.state.add(found.path, status)
+        if not leads_inside(found.path, target):
+            self.notes.append(
+                f"{show(found.path)} is a link that leads outside ({show(target)}): "
+                "neither it nor what it leads to is in the archive"
+            )
+            return
+        at = self._chain.raw
+        self._chain.write(_header(found.path, Kind.LINK, status, size=0, mode=0o777, target=target))
+        self.files.append(
+            Listed(
+                found.path,
+                Kind.LINK,
+                0,
+                0o777,
+                status.st_mtime_ns,
+                status.st_uid,
+                status.st_gid,
+                at,
+                target=target,
+            )
+        )
+
+    def _add_file(self, found: Found) -> None:
+        descriptor = os.open(found.name, OPEN_FILE, dir_fd=found.folder)
+        try:
+            read = self._copy(found.path, descriptor)
+        finally:
+            os.close(descriptor)
+        status = read.status
+        if not read.steady:
+            self.notes.append(
+                f"{show(found.path)} changed each of the {_TRIES} times that it was read: "
+                "the archive may hold a mixture of its versions"
+            )
+        if status.st_mode & _SET_ID:
+            self.notes.append(
+                f"{show(found.path)} carries a set-user-ID or set-group-ID bit, which is not kept"
+            )
+        mode = status.st_mode & FILE_MODE
+        self.files.append(
+            Listed(
+                found.path,
+                Kind.FILE,
+                read.size,
+                mode,
+                status.st_mtime_ns,
+                status.st_uid,
+                status.st_gid,
+                read.at,
+                read.digest,
+            )
+        )
+        self.state.add(found.path, status, steady=read.steady)
+
+    def _copy(self, path: str, descriptor: int) -> _Read:
+        """Write header and content; again, under the same name, when the file changed meanwhile: the last counts."""
+        for left in range(_TRIES - 1, -1, -1):
+            before = os.fstat(descriptor)
+            if not stat.S_ISREG(before.st_mode):
+                raise FileNotFoundError
+            if before.st_size <= MEMBER_BYTES:
+                data = os.read(descriptor, before.st_size + 1)
+                steady = len(data) == before.st_size and _same(before, os.fstat(descriptor))
+                if steady or not left:
+                    return self._write_whole(path, before, data, steady=steady)
+            else:
+                read = self._write_stream(path, before, descriptor)
+                if read.steady or not left:
+                    return read
+            os.lseek(descriptor, 0, os.SEEK_SET)
+        raise AssertionError("unreachable")
+
+    def _write_whole(self, path: str, status: os.stat_result, data: bytes, *, steady: bool) -> _Read:
+        at = self._chain.raw
+        self._chain.write(_header(path, Kind.FILE, status, size=len(data)), data, padding(len(data)))
+        return _Read(status, len(data), sha256(data).hexdigest(), at, steady)
+
+    def _write_stream(self, path: str, status: os.stat_result, descriptor: int) -> _Read:
+        """A large file, block by block: as many bytes as its header says, zeros where it became shorter."""
+        at, size = self._chain.raw, status.st_size
+        digest = sha256()
+        self._chain.write(_header(path, Kind.FILE, status, size=size))
+        left, short = size, False
+        while left:
+            data = os.read(descriptor, min(left, MEMBER_BYTES))
+            if not data:
+                short, data = True, bytes(min(left, MEMBER_BYTES))
+            digest.update(data)
+            self._chain.write(data)
+            left -= len(data)
+        self._chain.write(padding(size))
+        steady = not short and _same(status, os.fstat(descriptor))
+        return _Read(status, size, digest.hexdigest(), at, steady)
+
+
+def _same(before: os.stat_result, after: os.stat_result) -> bool:
+    return (
+        before.st_ctime_ns == after.st_ctime_ns
+        and before.st_mtime_ns == after.st_mtime_ns
+        and before.st_size == after.st_size
+    )
+
+
+def _header(
+    path: str, kind: Kind, status: os.stat_result, *, size: int, mode: int | None = None, target: str = ""
+) -> bytes:
+    return header(
+        os.fsencode(path),
+        kind,
+        size=size,
+        mode=status.st_mode & FILE_MODE if mode is None else mode,
+        mtime=status.st_mtime_ns // 1_000_000_000,
+        uid=status.st_uid,
+        gid=status.st_gid,
+        target=os.fsencode(target),
+    )

@@ -1,0 +1,197 @@
+"""The fresh folder into which an archive is unpacked, by folder descriptors that follow no link."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from refnet.recovery.model.artifact import HIDDEN_PREFIX
+from refnet.recovery.model.source import Progress, silent
+from refnet.recovery.sources.files.contents import limits, read_archive
+from refnet.recovery.sources.files.listing import FileList
+from refnet.recovery.sources.files.members import TarMember
+from refnet.recovery.sources.files.names import ArchiveError, parent, show
+from refnet.recovery.sources.files.walk import OPEN_FILE, OPEN_FOLDER
+
+#: The owner (uid, gid) that a member is given; None: that of the process.
+Owner = Callable[[TarMember], tuple[int, int]]
+
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def recorded(member: TarMember) -> tuple[int, int]:
+    """The owner that the archive records."""
+    return member.uid, member.gid
+
+
+class NamesMergeError(ArchiveError):
+    """Two members whose names are one on the file system that they are unpacked to."""
+
+
+def unpack(
+    archive: BinaryIO,
+    root: int,
+    expected: FileList | None,
+    *,
+    owner: Owner | None = None,
+    progress: Progress = silent,
+) -> FileList:
+    """Unpack `archive` into the empty open folder `root`; what it holds.
+
+    ArchiveError names the first member that is damaged, not allowed or not what `expected` says; OSError where the
+    disk is full. Either leaves `root` half filled, for the caller to remove.
+    """
+    fresh = FreshFolder(root, owner)
+    try:
+        files = read_archive(
+            archive, fresh, expected=expected, limits=limits(expected, _free(root)), progress=progress
+        )
+        fresh.finish()
+    finally:
+        fresh.close()
+    return files
+
+
+def _free(root: int) -> int:
+    system = os.fstatvfs(root)
+    return system.f_bavail * system.f_frsize
+
+
+@contextmanager
+def scratch_folder(below: Path) -> Iterator[int]:
+    """A descriptor of a new, empty, private folder below `below`; it is gone afterwards."""
+    below.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{HIDDEN_PREFIX}scratch-", dir=below))
+    try:
+        root = os.open(folder, OPEN_FOLDER)
+        try:
+            yield root
+        finally:
+            os.close(root)
+    finally:
+        remove_tree(folder)
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove `folder` with all that it holds, folders without write permission too; follow no link."""
+    for parent_path, names, _files in os.walk(folder):
+        for name in names:
+            if not (path := Path(parent_path, name)).is_symlink():
+                path.chmod(0o700)
+    shutil.rmtree(folder)
+
+
+class FreshFolder:
+    """A sink that makes every member in the empty folder `root` (a descriptor); `finish` makes it whole.
+
+    Links are made last, so that nothing is ever written through one, and folders get their modes last, so that
+    a folder without write permission can be filled. A name that the file system takes for another is refused.
+    """
+
+    def __init__(self, root: int, owner: Owner | None) -> None:
+        self._root = root
+        self._owner = owner
+        self._folders: dict[str, TarMember] = {}
+        self._links: list[TarMember] = []
+        self._files: set[str] = set()
+        self._open: list[tuple[str, int]] = []
+
+    def folder(self, member: TarMember) -> None:
+        if member.path not in self._folders and member.path != ".":
+            with _merged(member.path):
+                os.mkdir(_name(member.path), 0o700, dir_fd=self._folder(parent(member.path)))
+        self._folders[member.path] = member
+
+    def file(self, member: TarMember, content: Iterable[bytes]) -> None:
+        folder, name = self._folder(parent(member.path)), _name(member.path)
+        if member.path in self._files:
+            os.unlink(name, dir_fd=folder)
+        with _merged(member.path):
+            descriptor = os.open(name, _NEW_FILE, 0o600, dir_fd=folder)
+        try:
+            for block in self._copied(member.same_as) if member.same_as else content:
+                _write(descriptor, block)
+            self._dress(descriptor, member)
+        finally:
+            os.close(descriptor)
+        self._files.add(member.path)
+
+    def link(self, member: TarMember) -> None:
+        self._links.append(member)
+
+    def finish(self) -> None:
+        """Make the links, then give the folders, the deepest first, their owners, modes and times."""
+        for member in self._links:
+            folder, name = self._folder(parent(member.path)), _name(member.path)
+            with _merged(member.path):
+                os.symlink(member.target, name, dir_fd=folder)
+            if self._owner:
+                os.chown(name, *self._owner(member), dir_fd=folder, follow_symlinks=False)
+            os.utime(name, ns=(member.mtime_ns, member.mtime_ns), dir_fd=folder, follow_symlinks=False)
+        for path in sorted(self._folders, key=lambda path: (-path.count("/"), path == ".", path)):
+            member = self._folders[path]
+            self._dress(self._folder(path), member)
+        self.close()
+
+    def close(self) -> None:
+        """Close every folder but the root."""
+        while self._open:
+            os.close(self._open.pop()[1])
+
+    def _dress(self, descriptor: int, member: TarMember) -> None:
+        if self._owner:
+            os.fchown(descriptor, *self._owner(member))
+        os.fchmod(descriptor, member.mode)
+        os.utime(descriptor, ns=(member.mtime_ns, member.mtime_ns))
+
+    def _folder(self, path: str) -> int:
+        """A descriptor of the folder `path`; those on the way to the last one stay open."""
+        if self._open and self._open[-1][0] == path:
+            return self._open[-1][1]
+        while self._open and not path.startswith(f"{self._open[-1][0]}/"):
+            if self._open[-1][0] == path:
+                return self._open[-1][1]
+            os.close(self._open.pop()[1])
+        if path == ".":
+            return self._root
+        begun = self._open[-1][0] if self._open else ""
+        folder = self._open[-1][1] if self._open else self._root
+        for part in path[len(begun) :].lstrip("/").split("/"):
+            folder = os.open(part, OPEN_FOLDER, dir_fd=folder)
+            begun = f"{begun}/{part}" if begun else part
+            self._open.append((begun, folder))
+        return folder
+
+    def _copied(self, path: str) -> Iterator[bytes]:
+        descriptor = os.open(path, OPEN_FILE, dir_fd=self._root)
+        try:
+            while block := os.read(descriptor, 1 << 20):
+                yield block
+        finally:
+            os.close(descriptor)
+
+
+def _name(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+def _write(descriptor: int, block: bytes) -> None:
+    written = os.write(descriptor, block)
+    while written < len(block):
+        written += os.write(descriptor, memoryview(block)[written:])
+
+
+@contextmanager
+def _merged(path: str) -> Iterator[None]:
+    try:
+        yield
+    except FileExistsError:
+        raise NamesMergeError(
+            f"{show(path)} falls together with another member on this file system "
+            "(their names differ only in case or in Unicode form)"
+        ) from None

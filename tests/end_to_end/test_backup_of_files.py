@@ -1,0 +1,118 @@
+"""`refnet backup config|obsidian` and what follows, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def vault(tmp_path: Path) -> Path:
+    folder = tmp_path / "vault"
+    (folder / "papers").mkdir(parents=True)
+    for number in range(20):
+        (folder / "papers" / f"note {number}.md").write_text(f"# Note {number}\n" * 20)
+    return folder
+
+
+@pytest.fixture
+def refnet(tmp_path: Path, vault: Path) -> Run:
+    config = tmp_path / "config"
+    config.mkdir()
+    (config / "compose.yaml").write_text("services: {}\n")
+    (config / ".env").write_text("SECRET=1\n")
+    environment = {
+        "PATH": os.environ["PATH"],
+        "REFNET_HOME": str(tmp_path / "home"),
+        "REFNET_BACKUP_DIR": str(tmp_path / "backups"),
+        "REFNET_VAULT_DIR": str(vault),
+        "REFNET_CONFIG_DIR": str(config),
+    }
+
+    def run(*arguments: str, code: int = 0, **variables: str) -> subprocess.CompletedProcess[str]:
+        program = Path(sys.executable).with_name("refnet")
+        done = subprocess.run(
+            [program, *arguments], check=False, capture_output=True, text=True, env=environment | variables,
+            cwd=tmp_path, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert done.returncode == code, done.stdout + done.stderr
+        return done
+
+    return run
+
+
+def settle(folder: Path) -> None:
+    """Wait until nothing in `folder` is so young that an edit could leave no trace."""
+    newest = max(path.lstat().st_ctime for path in [folder, *folder.rglob("*")])
+    while time.time() - newest < 0.06:
+        time.sleep(0.01)
+
+
+def test_a_backup_is_proven_and_the_next_one_of_an_unchanged_vault_shares_its_bytes(refnet, vault, tmp_path):
+    settle(vault)
+    first = refnet("backup", "obsidian")
+    second = json.loads(refnet("backup", "obsidian", "--json").stdout)["results"][0]
+
+    assert "proven" in first.stdout
+    assert second["proof"]["level"] == "proven"
+    shared = second["manifest"]["details"]["shares_bytes_with"]
+    made, before = Path(second["path"]), tmp_path / "backups" / "obsidian" / shared
+    assert made.samefile(before)
+    assert made.stat().st_mode & 0o777 == 0o600
+
+    (vault / "papers" / "note 3.md").write_text("other")
+    third = json.loads(refnet("backup", "obsidian", "--json").stdout)["results"][0]
+    assert "shares_bytes_with" not in third["manifest"]["details"]
+
+
+def test_the_configuration_is_backed_up_by_its_entries(refnet, tmp_path):
+    made = json.loads(refnet("backup", "config", "--json").stdout)["results"][0]
+
+    listed = subprocess.run(["tar", "-tzf", made["path"]], check=True, capture_output=True, text=True)
+    assert listed.stdout.split() == [".env", "compose.yaml"]
+    assert "docs/ is not there (optional)" in made["manifest"]["unchecked"]
+
+
+def test_a_required_entry_that_is_missing_fails_the_run_by_name(refnet, tmp_path):
+    (tmp_path / "config" / ".env").unlink()
+
+    failed = refnet("backup", "config", code=1)
+
+    assert "config is not backed up: .env is missing" in failed.stderr
+    assert list((tmp_path / "backups" / "config").glob("config_*")) == []
+
+
+def test_a_vault_that_nobody_set_and_that_is_not_there_is_not_configured(refnet, tmp_path):
+    said = refnet("backup", "obsidian", code=2, REFNET_VAULT_DIR="")
+
+    assert "the source obsidian is not configured" in said.stderr
+
+
+def test_a_vault_that_vanished_is_an_error(refnet, vault, tmp_path):
+    vault.rename(tmp_path / "elsewhere")
+
+    failed = refnet("backup", "obsidian", code=1)
+
+    assert "the folder of obsidian cannot be read" in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+def test_a_damaged_archive_is_found_and_never_taken_for_the_newest(refnet, vault):
+    made = json.loads(refnet("backup", "obsidian", "--json").stdout)["results"][0]
+    path = Path(made["path"])
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+    refnet("verify", path.name, code=4)
+
+    assert json.loads(refnet("list", "--json").stdout)["artifacts"][0]["state"] == "damaged"

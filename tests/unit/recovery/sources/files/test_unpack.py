@@ -1,0 +1,126 @@
+"""Hostile archives are refused by name with nothing outside written; harmless ones come back whole."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from tests.unit.recovery.sources.files.corpus import HARMLESS, HOSTILE, archive, folder, member
+
+from refnet.recovery.sources.files.contents import Limits, NoRoomError, Nowhere, limits, read_archive
+from refnet.recovery.sources.files.names import ArchiveError
+from refnet.recovery.sources.files.unpack import NamesMergeError, recorded, scratch_folder, unpack
+
+
+@contextmanager
+def fresh(path: Path) -> Iterator[int]:
+    path.mkdir()
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def contents(path: Path) -> dict[str, bytes | str | None]:
+    found: dict[str, bytes | str | None] = {}
+    for one in path.rglob("*"):
+        name = str(one.relative_to(path))
+        found[name] = str(one.readlink()) if one.is_symlink() else one.read_bytes() if one.is_file() else None
+    return found
+
+
+@pytest.mark.parametrize(("make", "told"), HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_archive_is_refused_by_name_and_nothing_is_written_outside(tmp_path, make, told):
+    data = make()
+    before = sorted(tmp_path.parent.iterdir())
+    with fresh(tmp_path / "fresh") as root, pytest.raises(ArchiveError, match=told):
+        unpack(io.BytesIO(data), root, None)
+
+    assert list(tmp_path.iterdir()) == [tmp_path / "fresh"]
+    assert sorted(tmp_path.parent.iterdir()) == before
+    assert not Path("/tmp/evil").exists()
+
+
+@pytest.mark.parametrize(("make", "told"), HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_archive_is_refused_by_a_mere_reading_too(make, told):
+    with pytest.raises(ArchiveError, match=told):
+        read_archive(io.BytesIO(make()), Nowhere())
+
+
+@pytest.mark.parametrize(("make", "wanted"), HARMLESS.values(), ids=HARMLESS)
+def test_a_harmless_archive_comes_back_whole(tmp_path, make, wanted):
+    with fresh(tmp_path / "fresh") as root:
+        files = unpack(io.BytesIO(make()), root, None)
+
+    assert contents(tmp_path / "fresh") == wanted
+    assert {listed.path for listed in files.files} - {"."} == wanted.keys()
+
+
+def test_an_archive_that_does_not_fit_is_refused_before_it_fills_the_disk(small_disk):
+    big = archive(member("small", bytes(1 << 20)), member("zeros", bytes(3 << 20)))
+
+    with fresh(small_disk / "fresh") as root, pytest.raises(NoRoomError, match="zeros does not fit any more"):
+        unpack(io.BytesIO(big), root, None)
+    assert contents(small_disk / "fresh").keys() == {"small"}
+
+
+def test_an_archive_of_too_many_members_is_refused_at_the_first_one_too_many():
+    swarm = archive(*(member(f"{number}.md") for number in range(102)))
+
+    with pytest.raises(ArchiveError, match="more than 100 members"):
+        read_archive(io.BytesIO(swarm), Nowhere(), limits=Limits(members=100))
+    assert limits(None).members < 1_000_000
+
+
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE])
+def test_a_name_that_the_file_system_takes_for_another_is_refused_by_name(tmp_path, kind):
+    data = archive(member("note.md", type=kind, linkname="a" if kind == tarfile.SYMTYPE else ""))
+
+    with fresh(tmp_path / "fresh") as root:
+        (tmp_path / "fresh" / "note.md").touch()  # as if Note.md had been unpacked, and were the same name
+        with pytest.raises(NamesMergeError, match=r"note\.md falls together with another member"):
+            unpack(io.BytesIO(data), root, None)
+
+
+def test_modes_times_and_owners_come_back(tmp_path):
+    if os.geteuid():
+        pytest.skip("only root gives files away")
+    data = archive(
+        member("d", type=b"5", mode=0o2750, mtime=1_000_000_000, uid=7, gid=8),
+        member("d/a", b"x", mode=0o640, mtime=1_100_000_000, uid=9, gid=10),
+    )
+    with fresh(tmp_path / "fresh") as root:
+        unpack(io.BytesIO(data), root, None, owner=recorded)
+
+    def seen(path: Path) -> tuple[int, int, int, int]:
+        status = path.stat()
+        return stat.S_IMODE(status.st_mode), int(status.st_mtime), status.st_uid, status.st_gid
+
+    assert seen(tmp_path / "fresh" / "d") == (0o2750, 1_000_000_000, 7, 8)
+    assert seen(tmp_path / "fresh" / "d" / "a") == (0o640, 1_100_000_000, 9, 10)
+
+
+def test_power_bits_of_an_archive_are_dropped(tmp_path):
+    data = archive(member("d", type=b"5", mode=0o7755), member("d/a", b"x", mode=0o6755))
+    with fresh(tmp_path / "fresh") as root:
+        unpack(io.BytesIO(data), root, None)
+
+    assert stat.S_IMODE((tmp_path / "fresh" / "d" / "a").stat().st_mode) == 0o755
+    assert stat.S_IMODE((tmp_path / "fresh" / "d").stat().st_mode) == 0o3755
+
+
+def test_a_scratch_folder_is_private_and_gone_afterwards_whatever_its_modes(tmp_path, short_folder):
+    data = archive(folder("d"), member("d/locked", type=b"5", mode=0), member("d/locked/a", b"x", mode=0))
+    with scratch_folder(tmp_path / "scratch") as root:
+        (made,) = (tmp_path / "scratch").iterdir()
+        assert stat.S_IMODE(made.stat().st_mode) == 0o700
+        unpack(io.BytesIO(data), root, None)
+
+    assert list((tmp_path / "scratch").iterdir()) == []
