@@ -16,10 +16,13 @@ import psycopg
 
 from refnet.errors import Exit, RefnetError
 from refnet.postgres.session import READER_SETTINGS, Target, reader_settings
+from refnet.recovery.sources.database import failure
 from refnet.recovery.sources.database.names import Codec
 
 _TRIES = 10
 _LOCKS_AT_ONCE = 500
+#: How long another session may keep a table to itself before that is an error, in seconds.
+LOCK_SECONDS = 60
 
 #: Every table that pg_dump would lock: id, names, and what tells that it was rewritten meanwhile.
 _TABLES = """
@@ -59,6 +62,22 @@ _FOREIGN_KEYS = """
 SELECT conrelid::int8, oid::int8, confrelid::int8 FROM pg_constraint
 WHERE contype = 'f' AND conparentid = 0 AND conrelid = ANY (%s::oid[])
 """
+
+_KEPT = """
+SELECT l.relation::regclass::text, l.pid, left(regexp_replace(a.query, '\\s+', ' ', 'g'), 100)
+FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
+WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND l.relation >= 16384
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+ORDER BY l.granted DESC LIMIT 1
+"""
+
+#: What the list of tables was true of is no longer so, or somebody waited for us as we waited for them.
+_CHANGED_MEANWHILE = (
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.InvalidSchemaName,
+    psycopg.errors.WrongObjectType,
+    psycopg.errors.DeadlockDetected,
+)
 
 
 @dataclass(frozen=True)
@@ -149,7 +168,8 @@ class Held:
 @contextlib.contextmanager
 def hold(target: Target) -> Iterator[Held]:
     """Hold one moment of the database `target`: locks first, then the snapshot."""
-    with target.connect(READER_SETTINGS, autocommit=True) as control:
+    settings = {**READER_SETTINGS, "lock_timeout": f"{LOCK_SECONDS * 1000:.0f}"}
+    with _explained(), target.connect(settings, autocommit=True) as control:
         major = control.info.server_version // 10000
         if major < 14:
             raise RefnetError(
@@ -159,7 +179,11 @@ def hold(target: Target) -> Iterator[Held]:
         control.execute("SELECT set_config('client_encoding', %s, false)", (encoding,))
         codec = Codec.of(control, encoding)
         for _ in range(_TRIES):
-            held = _try(control, target, major, encoding, codec)
+            try:
+                held = _try(control, target, major, encoding, codec)
+            except psycopg.errors.LockNotAvailable as error:
+                control.rollback()
+                raise _kept_away(control, codec) from error
             if held:
                 yield held
                 return
@@ -168,6 +192,15 @@ def hold(target: Target) -> Iterator[Held]:
             "Run the backup again when fewer schema changes are made.",
             passing=True,
         )
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Tell what the server refuses to the session that holds the snapshot, its end above all, as a RefnetError."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise failure.of_server(error, "reading the database") from error
 
 
 def _encoding(control: psycopg.Connection[tuple[Any, ...]]) -> str:
@@ -187,7 +220,7 @@ def _try(
             some = before[at : at + _LOCKS_AT_ONCE]
             names = b", ".join(b"ONLY " + codec.quoted(r.schema, r.name) for r in some)
             control.execute(b"LOCK TABLE " + names + b" IN ACCESS SHARE MODE")
-    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.WrongObjectType):
+    except _CHANGED_MEANWHILE:
         control.execute("ROLLBACK")
         return None
     except psycopg.errors.InsufficientPrivilege as error:
@@ -209,6 +242,23 @@ def _try(
         control.execute("ROLLBACK")
         return None
     return Held(control, target, codec.decode(snapshot), moment, major, encoding, codec, tuple(after))
+
+
+def _kept_away(control: psycopg.Connection[tuple[Any, ...]], codec: Codec) -> RefnetError:
+    """Who keeps a table to itself, or waits to and thereby holds up everybody behind it."""
+    found = control.execute(_KEPT).fetchone()
+    table, pid, query = (
+        codec.decode(v) if isinstance(v, bytes) else v for v in found or ("A table", None, "")
+    )
+    who = (
+        f"process {pid} wants it for itself ({query})"
+        if pid
+        else "a prepared transaction or a session has it"
+    )
+    return RefnetError(
+        f"{table} could not be locked within {LOCK_SECONDS} s: {who}",
+        "Let that end, or end it (pg_terminate_backend, ROLLBACK PREPARED), and run the backup again.",
+    )
 
 
 def _relations(control: psycopg.Connection[tuple[Any, ...]], codec: Codec) -> list[Relation]:
