@@ -145,7 +145,7 @@ def schema_text(binaries: Binaries, archive: Path, section: str, key: str) -> by
     if ran.returncode:
         raise RefnetError(
             f"pg_restore cannot read the schema's archive: {ran.stderr.decode(errors='replace').strip()}",
-            "Install the client programs of the server's major version.",
+            f"Is there room in {tempfile.gettempdir()}? Else install the client programs of the server's major version.",
         )
     pair = (b"\\restrict " + key.encode() + b"\n", b"\\unrestrict " + key.encode() + b"\n")
     return ran.stdout.replace(pair[0], b"", 1)[::-1].replace(pair[1][::-1], b"", 1)[::-1]
