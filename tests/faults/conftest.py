@@ -1,0 +1,101 @@
+"""A small live database and the command `refnet` on it, for breaking things."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from psycopg import sql
+from tests import oracle
+from tests.command import Command, url_of
+
+from refnet.postgres.cluster import Cluster
+from refnet.postgres.session import Target
+
+_SMALL = """
+CREATE TABLE papers (id int PRIMARY KEY, title text NOT NULL);
+INSERT INTO papers SELECT i, md5(i::text) || repeat(' of a paper', 5) FROM generate_series(1, 20000) i;
+CREATE TABLE citations (citing int REFERENCES papers, cited int REFERENCES papers, PRIMARY KEY (citing, cited));
+INSERT INTO citations SELECT i, i / 2 FROM generate_series(2, 3000) i;
+CREATE TABLE summaries (id serial PRIMARY KEY, paper int REFERENCES papers, v text);
+INSERT INTO summaries (paper, v) SELECT i, 'summary ' || i FROM generate_series(1, 100) i;
+CREATE MATERIALIZED VIEW counted AS SELECT count(*) FROM papers;
+SELECT lo_from_bytea(4000000001, 'large');
+"""
+
+
+@dataclass(frozen=True)
+class Live:
+    """A database that must not change, whatever is done with its backups."""
+
+    cluster: Cluster
+    target: Target
+
+    def portrait(self) -> oracle.Portrait:
+        return oracle.portrait(self.target.conninfo, self.cluster.binaries.folder)
+
+    def run(self, statement: str) -> None:
+        """Run `statement` in the database."""
+        with self.target.connect({"statement_timeout": "0"}) as session:
+            session.execute(statement.encode())
+
+
+@pytest.fixture(scope="session")
+def _template(server: Cluster) -> str:
+    with server.target().connect() as admin:
+        admin.execute("CREATE DATABASE small_template TEMPLATE template0")
+    with server.target("small_template").connect() as session:
+        session.execute(_SMALL)
+    return "small_template"
+
+
+@pytest.fixture
+def live(server: Cluster, _template: str) -> Iterator[Live]:
+    """A small database of its own for one test; that it is as it was is checked by `unchanged`."""
+    with server.target().connect() as admin:
+        admin.execute("DROP DATABASE IF EXISTS live WITH (FORCE)")
+        admin.execute(sql.SQL("CREATE DATABASE live TEMPLATE {}").format(sql.Identifier(_template)))
+    yield Live(server, server.target("live"))
+    with server.target().connect() as admin:
+        admin.execute("DROP DATABASE IF EXISTS live WITH (FORCE)")
+
+
+@pytest.fixture
+def unchanged(live: Live) -> Iterator[None]:
+    """The live database is at the end what it was at the beginning."""
+    before = live.portrait()
+    yield
+    after = live.portrait()
+    assert oracle.differences(before.inside, after.inside) == []
+    assert oracle.differences(before.around, after.around) == []
+
+
+@pytest.fixture
+def refnet(live: Live, tmp_path: Path) -> Command:
+    """The command on the live database, with a home and a backup folder of its own."""
+    return Command(tmp_path / "home", tmp_path / "backups", url_of(live.target))
+
+
+@pytest.fixture
+def small_disk(short_folder: Path) -> Iterator[Path]:
+    """A file system of 1.1 MB, which every system user can enter."""
+    folder = short_folder / "disk"
+    folder.mkdir(exist_ok=True)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1100k,mode=0755", "tmpfs", folder]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("this user may not mount a small disk")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def fill(folder: Path, *, free: int = 0) -> None:
+    """Leave `free` bytes on the file system of `folder`."""
+    with (folder / "filler").open("wb", buffering=0) as filler:
+        with suppress(OSError):
+            while True:
+                filler.write(bytes(4096))
+        filler.truncate(filler.tell() - free)

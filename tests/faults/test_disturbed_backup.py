@@ -1,0 +1,192 @@
+"""Whatever comes between a backup and its end: no hang, no half an artifact, and the next run just works."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from tests.command import Command, Run
+from tests.faults.conftest import Live
+
+from refnet.errors import RefnetError
+from refnet.recovery.sources.database import snapshot
+
+pytestmark = pytest.mark.usefixtures("unchanged")
+
+
+@pytest.fixture
+def watcher(live: Live) -> Iterator[psycopg.Connection[Any]]:
+    """A session that looks on from another database."""
+    with live.cluster.target().connect() as session:
+        yield session
+
+
+def _holds(watcher: psycopg.Connection[Any], live: Live, table: str = "papers") -> Callable[[], bool]:
+    """Whether a backup holds its lock on `table`."""
+    with live.target.connect() as session:
+        (oid,) = session.execute("SELECT %s::regclass::oid", (table,)).fetchone() or (0,)
+
+    def look() -> bool:
+        found = watcher.execute(
+            "SELECT FROM pg_locks l JOIN pg_stat_activity a USING (pid) "
+            "WHERE a.application_name = 'refnet' AND l.relation = %s AND l.granted",
+            (oid,),
+        ).fetchone()
+        return found is not None
+
+    return look
+
+
+def _draft(refnet: Command) -> Callable[[], bool]:
+    """Whether a backup has begun to write."""
+    folder = refnet.backups / "database"
+    return lambda: any(folder.glob(".refnet-*.part"))
+
+
+def _all_proven(refnet: Command, count: int) -> None:
+    listed = refnet("list", "--json").json["artifacts"]
+    assert [one["state"] for one in listed] == ["proven"] * count
+
+
+def test_two_backups_at_once(refnet: Command) -> None:
+    first = refnet.start("backup", "database")
+    first.until(_draft(refnet))
+    first.send(signal.SIGSTOP)
+    second = refnet("backup", "database")
+    first.send(signal.SIGCONT)
+    second.fails(5, "another run", str(first.process.pid))
+    assert first.end().code == 0
+    _all_proven(refnet, 1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_ends_a_backup_and_leaves_nothing(
+    refnet: Command, live: Live, watcher: psycopg.Connection[Any], number: signal.Signals
+) -> None:
+    run = refnet.start("backup", "database")
+    run.until(_holds(watcher, live))
+    run.send(number)
+    ended = run.end()
+    if ended.code != 0:  # it may have been faster
+        ended.fails(1, "interrupted")
+        assert refnet.files() == []
+    assert list(refnet.home.rglob("scratch-*")) == []
+
+
+def test_the_run_after_a_kill_at_any_moment_just_works(refnet: Command, live: Live) -> None:
+    chance = random.Random(20261125)
+    published = 0
+    for _ in range(6):
+        run = refnet.start("backup", "database")
+        time.sleep(0.2 + chance.random() * 1.3)
+        run.send(signal.SIGKILL)
+        run.end()
+        listed = refnet("list", "--json")
+        listed.succeeds()
+        assert {one["state"] for one in listed.json["artifacts"]} <= {"written", "proven"}
+        published = len(listed.json["artifacts"])
+    refnet("backup", "database").succeeds()
+    assert len(refnet.names()) == published + 1
+    for name in refnet.names():
+        refnet("verify", name, "--level", "intact").succeeds()
+    _no_session_is_left(live)
+
+
+def _no_session_is_left(live: Live) -> None:
+    with live.cluster.target().connect() as admin:
+        end = time.monotonic() + 10
+        while admin.execute(
+            "SELECT FROM pg_stat_activity WHERE application_name = 'refnet' AND datname = 'live'"
+        ).fetchone():
+            assert time.monotonic() < end, "a session of a killed run lives on"
+            time.sleep(0.05)
+
+
+@pytest.mark.parametrize("statement", ["ALTER TABLE papers ADD COLUMN late int", "TRUNCATE papers CASCADE"])
+def test_a_statement_that_queues_behind_the_backup_never_hangs_it(
+    refnet: Command, live: Live, watcher: psycopg.Connection[Any], statement: str
+) -> None:
+    run = refnet.start("backup", "database")
+    run.until(_holds(watcher, live, "citations"))
+    waiting = psycopg.connect(live.target.conninfo)
+    thread = threading.Thread(target=_attempt, args=(waiting, statement))
+    thread.start()
+    ended = run.end()
+    pid = waiting.info.backend_pid
+    waiting.cancel()
+    thread.join()
+    waiting.close()
+    if ended.code == 0:
+        _all_proven(refnet, 1)
+    else:
+        ended.fails(1, "could not be locked", str(pid))
+        assert refnet.files() == []
+
+
+def _attempt(session: psycopg.Connection[Any], statement: str) -> None:
+    try:
+        session.execute(statement.encode())
+    except psycopg.Error:
+        pass
+    finally:
+        session.rollback()
+
+
+def test_a_table_that_is_locked_for_good_is_an_error_and_no_hang(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot, "LOCK_SECONDS", 0.2)
+    with psycopg.connect(live.target.conninfo) as holder:
+        holder.execute("LOCK TABLE summaries IN ACCESS EXCLUSIVE MODE")
+        with (
+            pytest.raises(RefnetError, match=f"summaries could not be locked.*{holder.info.backend_pid}"),
+            snapshot.hold(live.target),
+        ):
+            pytest.fail("another session has the table to itself")
+
+
+def test_a_session_that_the_server_ends_ends_the_backup(
+    refnet: Command, live: Live, watcher: psycopg.Connection[Any]
+) -> None:
+    run = refnet.start("backup", "database", "--no-prove")
+    run.until(_holds(watcher, live))
+    watcher.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'refnet' AND datname = 'live'"
+    )
+    ended = run.end()
+    ended.fails(1)
+    assert refnet.files() == []
+
+
+@pytest.mark.parametrize("program", ["pg_dump", "psql"])
+def test_a_child_that_is_killed_ends_the_backup(refnet: Command, live: Live, program: str) -> None:
+    run = refnet.start("backup", "database", "--no-prove")
+    run.until(lambda: _children(run, program))
+    for pid in _children(run, program):
+        os.kill(pid, signal.SIGKILL)
+    ended = run.end()
+    if ended.code != 0:  # the child may have done its work before
+        ended.fails(1)
+        assert refnet.files() == []
+    else:
+        refnet("verify").succeeds()
+
+
+def _children(run: Run, program: str) -> list[int]:
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            fields = (folder / "stat").read_text().rsplit(")", 1) if folder.name.isdigit() else []
+        except OSError:
+            continue
+        if fields and fields[0].endswith(f"({program}") and fields[1].split()[1] == str(run.process.pid):
+            found.append(int(folder.name))
+    return found
