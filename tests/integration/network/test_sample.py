@@ -115,6 +115,7 @@ def test_the_smallest_networks_can_be_made(migrated: Target, papers: int) -> Non
 
 
 def test_it_compresses_about_as_real_abstracts_do(migrated: Target) -> None:
+    """785 titles and abstracts that Semantic Scholar gave: 2.87 to 1."""
     make(migrated, Shape(3000))
-    plain = text(migrated, "papers") + text(migrated, "citations")
-    assert 2.4 < len(plain) / len(gzip.compress(plain, 6)) < 3.0
+    plain = text(migrated, "papers")
+    assert 2.7 < len(plain) / len(gzip.compress(plain, 6)) < 3.0
