@@ -10,10 +10,13 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.catalog import Catalog
+from refnet.recovery.model.monitoring import Limits
+from refnet.recovery.model.schedule import Schedule, TaskName
 from refnet.recovery.model.source import Held, Source
 from refnet.recovery.sources.database.source import DatabaseSource
 from refnet.recovery.sources.files import entries
 from refnet.recovery.sources.files.source import FilesSource
+from refnet.recovery.stores.journal import Journal
 from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.verbs.prune import Listing
 from refnet.settings import Retention, Settings
@@ -22,6 +25,21 @@ from refnet.settings import Retention, Settings
 def store(settings: Settings) -> LocalStore:
     """Where artifacts live."""
     return LocalStore(settings.backup_dir)
+
+
+def journal(settings: Settings) -> Journal:
+    """The runs of this REFNET_HOME."""
+    return Journal(settings.home / "runs")
+
+
+def limits(settings: Settings) -> dict[SourceName, Limits]:
+    """What the monitor allows of each source, by the schedule."""
+    schedule = Schedule.of(settings)
+    drill = schedule.interval(TaskName.DRILL)
+    return {
+        name: Limits(schedule.interval(TaskName(name)), drill, settings.monitor_min_bytes)
+        for name in SourceName
+    }
 
 
 def server(settings: Settings) -> Target:

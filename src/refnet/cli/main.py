@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from refnet.cli import backup, catalog, demo, drill, network, postgres, prune, restore, verify
+from refnet.cli import backup, catalog, demo, drill, monitor, network, postgres, prune, restore, verify
 from refnet.cli.process import complain, current_settings
 from refnet.errors import Exit, RefnetError
 
@@ -65,3 +65,4 @@ app.command("verify")(verify.verify)
 app.command("drill")(drill.drill)
 app.command("demo")(demo.demo)
 app.command("prune")(prune.prune)
+app.command("monitor")(monitor.monitor)

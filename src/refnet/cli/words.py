@@ -1,55 +1,18 @@
-"""Sizes, times and ages as people read them."""
+"""What a terminal shows: local times and columns, beside the sizes and ages of recovery.model.words."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
+from refnet.recovery.model.words import age, plural, seconds, size
 
-def size(count: float) -> str:
-    """Bytes in binary units: 1536 → 1.5 KiB."""
-    if abs(count) < 1024:
-        return f"{count:.0f} B"
-    for unit in ("KiB", "MiB", "GiB"):
-        count /= 1024
-        if abs(count) < 1024:
-            return f"{count:.1f} {unit}"
-    return f"{count / 1024:.1f} TiB"
-
-
-def seconds(count: float) -> str:
-    """How long something took: 0.04 → 0.04 s, 75 → 1 min 15 s."""
-    if count < 1:
-        return f"{count:.2f} s"
-    if count < 60:
-        return f"{count:.1f} s"
-    minutes, rest = divmod(round(count), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
-
-
-def age(span: timedelta) -> str:
-    """How old something is, in its two largest units at most; what lies ahead says so."""
-    if span < timedelta(0):
-        return f"{age(-span)} ahead"
-    minutes = int(span.total_seconds()) // 60
-    if minutes < 1:
-        return "just now"
-    if minutes < 60:
-        return f"{minutes} min"
-    if minutes < 48 * 60:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{minutes // 1440} d"
+__all__ = ["age", "local", "plural", "print_columns", "seconds", "size"]
 
 
 def local(moment: datetime) -> str:
     """A moment in the machine's local time."""
     return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-
-
-def plural(count: int, word: str) -> str:
-    """1 table, 2 tables; 1,234 rows."""
-    return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
 
 
 def print_columns(rows: Sequence[Sequence[str]], right: tuple[int, ...] = ()) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from html import escape
 from pathlib import Path
 from typing import Any
+
+from refnet.recovery.model import words
 
 _MARKS = {
     "passed": ("PASS", "passed"),
@@ -18,6 +20,7 @@ _VERDICTS = {
     "failed": "At least one artifact does not hold what it should. Do not count on it.",
     "could not verify": "Nothing failed, but not everything could be checked. The reasons are below.",
 }
+_NOTHING = "–"
 #: More rows than these are folded away on the screen.
 _UNFOLDED = 30
 
@@ -230,29 +233,12 @@ def _moment(iso: str, zone: tzinfo | None) -> str:
 
 
 def _seconds(count: float | None) -> str:
-    if count is None:
-        return "–"
-    if count < 60:
-        return f"{count:.2f} s" if count < 10 else f"{count:.1f} s"
-    minutes, rest = divmod(round(count), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+    return _NOTHING if count is None else words.seconds(count)
 
 
 def _age(count: float | None) -> str:
-    if count is None:
-        return "–"
-    minutes = int(count) // 60
-    if minutes < 60:
-        return f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60} min" if minutes < 48 * 60 else f"{minutes // 1440} days"
+    return _NOTHING if count is None else words.age(timedelta(seconds=count))
 
 
 def _size(count: float | None) -> str:
-    if count is None:
-        return "–"
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(count) < 1024:
-            return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
-        count /= 1024
-    return f"{count:,.1f} TiB"
+    return _NOTHING if count is None else words.size(count)

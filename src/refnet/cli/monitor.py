@@ -1,0 +1,53 @@
+"""`refnet monitor`: is everything protected? Ends as monitoring plugins do: 0 ok, 1 warning, 2 critical, 3 unknown."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from refnet.cli.process import complain, current_settings, now, print_json
+from refnet.errors import RefnetError
+
+_UNKNOWN = 3
+
+
+def monitor(
+    source: Annotated[str | None, typer.Argument(help="database, config or obsidian; none: all.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
+) -> None:
+    """Say whether every source is protected. Ends with 0 ok, 1 warning, 2 critical, 3 unknown."""
+    try:
+        raise typer.Exit(_monitor(source, as_json=as_json))
+    except RefnetError as error:
+        complain(error)
+        raise typer.Exit(_UNKNOWN) from error
+
+
+def _monitor(source: str | None, *, as_json: bool) -> int:
+    from refnet import wiring
+    from refnet.cli import sources, words
+    from refnet.recovery.model.monitoring import worst
+    from refnet.recovery.verbs.monitor import monitor as run
+
+    settings, names = current_settings(), sources.named(source)
+    checks = [
+        check
+        for check in run(
+            wiring.store(settings),
+            wiring.journal(settings).history,
+            wiring.limits(settings),
+            wiring.sources(settings).keys() & set(names) if source is None else names,
+            now(),
+        )
+        if check.source is None or check.source in names
+    ]
+    status = worst(checks)
+    if as_json:
+        values = [{"source": c.source, "check": c.what, "status": c.status, "says": c.says} for c in checks]
+        print_json({"status": status, "checks": values})
+    else:
+        rows = [(c.status.upper(), c.source or "store", c.what, c.says) for c in checks]
+        words.print_columns([("status", "source", "check", ""), *rows])
+        print(f"in all: {status.upper()}")
+    return status.exit

@@ -1,0 +1,246 @@
+"""Is everything protected? Judged purely from the catalog, the journal of runs and the schedule.
+
+What is new is `new`, not an alarm: a source that is not due yet, a size without a history, a drill whose first
+time has not come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from statistics import median
+
+from refnet.recovery.model import words
+from refnet.recovery.model.artifact import Entry, Evidence, Outcome, SourceName
+from refnet.recovery.model.catalog import Catalog
+from refnet.recovery.model.run import Ended, History, Kind
+from refnet.recovery.model.store import Leftover
+
+#: A run may begin late (a randomized delay, a machine that slept) and takes its time.
+GRACE = timedelta(hours=2)
+#: The same for a drill, which is in no hurry.
+DRILL_GRACE = timedelta(days=2)
+#: An artifact is small when it is below this part of what its last ones were, in the middle.
+SHRUNK = 0.5
+#: How many artifacts make a history of sizes: at least, at most.
+HISTORY = (3, 7)
+
+
+class Status(StrEnum):
+    """What a check found, from best to worst as `monitor` ends with it."""
+
+    OK = "ok"
+    NEW = "new"
+    UNKNOWN = "unknown"
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+    @property
+    def rank(self) -> int:
+        return list(Status).index(self)
+
+    @property
+    def exit(self) -> int:
+        """The exit code, as monitoring plugins have it: 0 ok, 1 warning, 2 critical, 3 unknown."""
+        return {Status.WARNING: 1, Status.CRITICAL: 2, Status.UNKNOWN: 3}.get(self, 0)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at. `source` None: it concerns all of them."""
+
+    source: SourceName | None
+    what: str
+    status: Status
+    says: str
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is allowed of a source: the time between two backups and between two drills, the floor in bytes."""
+
+    interval: timedelta
+    drill_interval: timedelta
+    min_bytes: int = 0
+
+    @property
+    def age(self) -> timedelta:
+        """How old the newest artifact may be before a run has been missed."""
+        return self.interval + GRACE
+
+    @property
+    def drill_age(self) -> timedelta:
+        return self.drill_interval + DRILL_GRACE
+
+
+def worst(checks: Iterable[Check]) -> Status:
+    """The status of the whole; of nothing that was checked it is unknown."""
+    return max((check.status for check in checks), key=lambda status: status.rank, default=Status.UNKNOWN)
+
+
+def watch(
+    source: SourceName, catalog: Catalog, history: History, limits: Limits, now: datetime
+) -> tuple[Check, ...]:
+    """What is to be said of `source`.
+
+    Args:
+        catalog: of all sources; how long RefNet has been at work here is told by all of them together.
+        history: the journal of runs.
+        now: aware.
+    """
+    entries = catalog.of_source(source)
+    newest = catalog.newest_whole(source)
+    since = _since(catalog, history, now)
+    checks = [_presence(source, newest, entries, since, limits, now)]
+    if newest:
+        checks += [_size(newest, entries, limits), _proof(newest)]
+    if entries:
+        checks += [_damage(source, newest, entries), _drill(source, entries, history, since, limits, now)]
+    checks += _last_run(source, newest, history)
+    return tuple(checks)
+
+
+def watch_store(
+    catalog: Catalog, leftovers: Sequence[Leftover], unlisted: Sequence[Leftover], free: int | None
+) -> tuple[Check, ...]:
+    """What is to be said of the store as a whole; `free` is its room in bytes, None where it is not known."""
+    checks = [_room(catalog, free)]
+    if leftovers:
+        says = f"{_some([one.name for one in leftovers])}: `refnet prune` cleans them"
+        checks.append(Check(None, "leftovers", Status.WARNING, says))
+    if unlisted:
+        says = f"{_some([one.name for one in unlisted])}: not counted; `refnet adopt` takes them in"
+        checks.append(Check(None, "not listed", Status.OK, says))
+    return tuple(checks)
+
+
+def _since(catalog: Catalog, history: History, now: datetime) -> datetime:
+    """Since when RefNet has been at work here."""
+    times = [entry.created for entry in catalog.entries] + [run.started for run in history.runs]
+    return min(times, default=now)
+
+
+def _presence(
+    source: SourceName,
+    newest: Entry | None,
+    entries: Sequence[Entry],
+    since: datetime,
+    limits: Limits,
+    now: datetime,
+) -> Check:
+    """Whether there is a whole artifact, and whether it is young enough."""
+    if newest is None:
+        if entries:
+            return Check(
+                source, "age", Status.CRITICAL, "no whole artifact: all are damaged or hold some tables"
+            )
+        if now > since >= now - limits.age:
+            return Check(source, "age", Status.NEW, "no artifact yet; its first time has not passed")
+        return Check(source, "age", Status.CRITICAL, "no artifact: `refnet backup` makes one")
+    age = now - newest.created
+    says = f"{newest.name} is {words.age(age)} old"
+    if age < -GRACE:
+        return Check(
+            source, "age", Status.WARNING, f"{newest.name} lies ahead of the clock: is the clock right?"
+        )
+    if age > limits.age:
+        missed = Status.CRITICAL if age > limits.age + limits.interval else Status.WARNING
+        return Check(source, "age", missed, f"{says}, one is due every {words.age(limits.interval)}")
+    return Check(source, "age", Status.OK, says)
+
+
+def _size(newest: Entry, entries: Sequence[Entry], limits: Limits) -> Check:
+    """Whether the newest is abnormally small: below the floor, or far below its own history."""
+    size = newest.manifest.size
+    if size < limits.min_bytes:
+        says = f"{words.size(size)}, less than the {words.size(limits.min_bytes)} of monitor.min_bytes"
+        return Check(newest.source, "size", Status.WARNING, says)
+    before = [
+        entry.manifest.size
+        for entry in entries
+        if not entry.manifest.partial and not entry.damaged and entry.created < newest.created
+    ][-HISTORY[1] :]
+    if len(before) < HISTORY[0]:
+        return Check(
+            newest.source, "size", Status.NEW, f"{words.size(size)}; too few before it to compare with"
+        )
+    usual = median(before)
+    if size < usual * SHRUNK:
+        says = f"{words.size(size)}, where the {len(before)} before it had about {words.size(usual)}"
+        return Check(newest.source, "size", Status.WARNING, says)
+    return Check(newest.source, "size", Status.OK, words.size(size))
+
+
+def _proof(newest: Entry) -> Check:
+    if newest.proven:
+        return Check(newest.source, "proof", Status.OK, "the newest is proven")
+    last = newest.evidence[-1] if newest.evidence else None
+    if last and last.outcome is Outcome.UNVERIFIED:
+        why = "; ".join(last.reasons) or "no reason was given"
+        return Check(
+            newest.source, "proof", Status.WARNING, f"could not verify more than {newest.state}: {why}"
+        )
+    says = f"the newest is {newest.state} only: `refnet verify` proves it"
+    return Check(newest.source, "proof", Status.WARNING, says)
+
+
+def _damage(source: SourceName, newest: Entry | None, entries: Sequence[Entry]) -> Check:
+    """A damaged artifact newer than every whole one is critical: the last run did not protect anything."""
+    damaged = [entry for entry in entries if entry.damaged]
+    if not damaged:
+        return Check(source, "damage", Status.OK, "none is damaged")
+    latest = newest is None or damaged[-1].created > newest.created
+    names = _some([entry.name for entry in damaged])
+    return Check(source, "damage", Status.CRITICAL if latest else Status.WARNING, f"damaged: {names}")
+
+
+def _drill(
+    source: SourceName,
+    entries: Sequence[Entry],
+    history: History,
+    since: datetime,
+    limits: Limits,
+    now: datetime,
+) -> Check:
+    """Whether the last drill is too long ago. Evidence goes with its artifact; the journal remembers longer."""
+    drills: list[Evidence] = [line for entry in entries for line in entry.evidence if line.drill]
+    times = [line.at for line in drills]
+    run = history.last(Kind.DRILL, source)
+    if run:
+        times.append(run.started)
+    if times and now - max(times) <= limits.drill_age:
+        return Check(source, "drill", Status.OK, f"the last one was {words.age(now - max(times))} ago")
+    if times:
+        return Check(
+            source, "drill", Status.WARNING, f"overdue: the last one was {words.age(now - max(times))} ago"
+        )
+    if now - since <= limits.drill_age:
+        return Check(source, "drill", Status.NEW, "none yet; its first time has not passed")
+    return Check(source, "drill", Status.WARNING, "overdue: there never was one; `refnet drill` is one")
+
+
+def _last_run(source: SourceName, newest: Entry | None, history: History) -> list[Check]:
+    """The last backup, where it failed and nothing has been made since."""
+    run = history.last(Kind.BACKUP, source)
+    if run is None or run.ended is not Ended.FAILED or (newest and newest.created > run.started):
+        return []
+    return [Check(source, "last run", Status.WARNING, f"failed: {run.message}")]
+
+
+def _room(catalog: Catalog, free: int | None) -> Check:
+    """Whether the next run of every source fits, at the size of the newest artifacts."""
+    if free is None:
+        return Check(None, "free space", Status.UNKNOWN, "cannot be known here")
+    newest = [catalog.newest_whole(source) for source in SourceName]
+    needed = sum(entry.manifest.size for entry in newest if entry)
+    says = f"{words.size(free)} free, the next run takes about {words.size(needed)}"
+    if free < needed:
+        return Check(None, "free space", Status.CRITICAL, f"{says}: `refnet prune --plan` shows what may go")
+    return Check(None, "free space", Status.WARNING if free < 3 * needed else Status.OK, says)
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"

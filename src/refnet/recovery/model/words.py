@@ -1,0 +1,46 @@
+"""Sizes, times and ages as people read them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+
+def size(count: float) -> str:
+    """Bytes in binary units: 1536 → 1.5 KiB."""
+    if abs(count) < 1024:
+        return f"{count:.0f} B"
+    for unit in ("KiB", "MiB", "GiB"):
+        count /= 1024
+        if abs(count) < 1024:
+            return f"{count:.1f} {unit}"
+    return f"{count / 1024:.1f} TiB"
+
+
+def seconds(count: float) -> str:
+    """How long something took: 0.04 → 0.04 s, 75 → 1 min 15 s."""
+    if count < 1:
+        return f"{count:.2f} s"
+    if count < 60:
+        return f"{count:.1f} s"
+    minutes, rest = divmod(round(count), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def age(span: timedelta) -> str:
+    """How old something is, in its two largest units at most; what lies ahead says so."""
+    if span < timedelta(0):
+        return f"{age(-span)} ahead"
+    minutes = int(span.total_seconds()) // 60
+    if minutes < 1:
+        return "under 1 min"
+    if minutes < 60:
+        return f"{minutes} min"
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes // 1440} d"
+
+
+def plural(count: int, word: str) -> str:
+    """1 table, 2 tables; 1,234 rows."""
+    return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"

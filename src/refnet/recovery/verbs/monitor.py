@@ -1,0 +1,37 @@
+"""monitor: is everything protected?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from datetime import datetime
+
+from refnet.errors import RefnetError
+from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.model.catalog import Catalog
+from refnet.recovery.model.monitoring import Check, Limits, Status, watch, watch_store
+from refnet.recovery.model.run import History
+from refnet.recovery.stores.local import LocalStore
+
+
+def monitor(
+    store: LocalStore,
+    journal: Callable[[], History],
+    limits: Mapping[SourceName, Limits],
+    configured: Collection[SourceName],
+    now: datetime,
+) -> tuple[Check, ...]:
+    """Check every source that is configured or of which there are artifacts, then the store.
+
+    A store or a journal that cannot be read is `unknown`, never ok.
+    """
+    try:
+        history = journal()
+        catalog = Catalog.of(store.entries())
+        whole = watch_store(catalog, store.leftovers(), store.unlisted(), store.free_bytes())
+    except RefnetError as error:
+        return (Check(None, "the store", Status.UNKNOWN, f"{error.message}. {error.hint}"),)
+    sources = [name for name in SourceName if name in configured or catalog.of_source(name)]
+    return (
+        *(check for name in sources for check in watch(name, catalog, history, limits[name], now)),
+        *whole,
+    )

@@ -1,0 +1,214 @@
+"""The monitor: what is an alarm, what is only new."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome, SourceName
+from refnet.recovery.model.catalog import Catalog
+from refnet.recovery.model.monitoring import Check, Limits, Status, watch, watch_store, worst
+from refnet.recovery.model.run import Ended, History, Kind, Run
+from refnet.recovery.model.store import Leftover
+
+NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
+DATABASE, CONFIG = SourceName.DATABASE, SourceName.CONFIG
+DAILY = Limits(timedelta(days=1), timedelta(days=31))
+OK, NEW, WARNING, CRITICAL = Status.OK, Status.NEW, Status.WARNING, Status.CRITICAL
+
+
+def line(level: Level, outcome: Outcome, *, days: float = 0, drill: bool = False) -> Evidence:
+    return Evidence(NOW - timedelta(days=days), level, outcome, 1.0, reasons=("because",), drill=drill)
+
+
+PROVEN = line(Level.PROVEN, Outcome.PASSED)
+FAILED = line(Level.INTACT, Outcome.FAILED)
+
+
+def entry(
+    days: float, *evidence: Evidence, size: int = 1000, source: SourceName = DATABASE, **changes: Any
+) -> Entry:
+    created = NOW - timedelta(days=days)
+    manifest = Manifest(source, f"{source}_{days}_{size}", created, size, "", 1.0)
+    return Entry(replace(manifest, **changes), evidence)
+
+
+def run(days: float, kind: Kind = Kind.BACKUP, ended: Ended = Ended.DONE) -> Run:
+    return Run("1", kind, DATABASE, NOW - timedelta(days=days), ended, 1.0, message="the server is down")
+
+
+def check(
+    what: str,
+    *entries: Entry,
+    source: SourceName = DATABASE,
+    limits: Limits = DAILY,
+    runs: tuple[Run, ...] = (),
+) -> Check:
+    checks = watch(source, Catalog.of(entries), History(runs), limits, NOW)
+    return next(one for one in checks if one.what == what)
+
+
+HEALTHY = [entry(days, PROVEN) for days in (4.5, 3.5, 2.5, 1.5, 0.5)]
+
+
+def test_a_healthy_source_is_ok_throughout() -> None:
+    drilled = entry(0.4, PROVEN, line(Level.PROVEN, Outcome.PASSED, drill=True))
+    checks = watch(DATABASE, Catalog.of([*HEALTHY, drilled]), History(), DAILY, NOW)
+
+    assert {one.status for one in checks} == {OK}
+    assert [one.what for one in checks] == ["age", "size", "proof", "damage", "drill"]
+
+
+def test_a_fresh_small_library_raises_no_alarm() -> None:
+    checks = watch(DATABASE, Catalog.of([entry(0.01, PROVEN, size=900)]), History(), DAILY, NOW)
+
+    assert worst(checks) is NEW
+    assert worst(checks).exit == 0
+    assert {one.what: one.status for one in checks} == {
+        "age": OK,
+        "size": NEW,
+        "proof": OK,
+        "damage": OK,
+        "drill": NEW,
+    }
+
+
+@pytest.mark.parametrize(
+    ("days", "status"),
+    [
+        (0, OK),
+        (1, OK),
+        (1.05, OK),
+        (1.1, WARNING),
+        (2, WARNING),
+        (2.1, CRITICAL),
+        (400, CRITICAL),
+        (-1, WARNING),
+    ],
+)
+def test_the_newest_may_be_as_old_as_its_schedule_and_a_grace_allow(days: float, status: Status) -> None:
+    assert check("age", entry(days, PROVEN)).status is status
+
+
+def test_age_is_that_of_the_newest_whole_artifact() -> None:
+    assert check("age", entry(3, PROVEN), entry(0.2, PROVEN, FAILED)).status is CRITICAL
+    assert check("age", entry(3, PROVEN), entry(0.2, PROVEN, partial=True)).status is CRITICAL
+    assert check("age", entry(0.2, PROVEN, FAILED)).status is CRITICAL
+
+
+def test_no_artifact_at_all_is_critical() -> None:
+    assert check("age").status is CRITICAL
+
+
+def test_a_source_whose_first_time_has_not_passed_is_new() -> None:
+    weekly = replace(DAILY, interval=timedelta(days=7))
+
+    assert check("age", entry(3, PROVEN), source=CONFIG, limits=weekly).status is NEW
+    assert check("age", entry(8, PROVEN), source=CONFIG, limits=weekly).status is CRITICAL
+    assert check("age", source=CONFIG, limits=weekly, runs=(run(3),)).status is NEW
+
+
+@pytest.mark.parametrize(
+    ("before", "size", "status"),
+    [
+        ([1000, 1000], 10, NEW),
+        ([1000, 1000, 1000], 499, WARNING),
+        ([1000, 1000, 1000], 501, OK),
+        ([1000, 1000, 1000, 9_000_000], 600, OK),
+        ([9_000_000] * 3 + [1000] * 7, 900, OK),
+    ],
+)
+def test_an_artifact_is_small_against_its_own_history(before: list[int], size: int, status: Status) -> None:
+    earlier = [entry(20 - number, PROVEN, size=each) for number, each in enumerate(before)]
+    assert check("size", *earlier, entry(0.5, PROVEN, size=size)).status is status
+
+
+def test_damaged_and_partial_artifacts_are_no_history() -> None:
+    earlier = [entry(9 - n, PROVEN, FAILED, size=10**6) for n in range(4)]
+    earlier += [entry(5 - n, PROVEN, size=10**6, partial=True) for n in range(4)]
+    assert check("size", *earlier, entry(0.5, PROVEN)).status is NEW
+
+
+def test_the_floor_is_what_the_setting_says() -> None:
+    floor = replace(DAILY, min_bytes=1_048_576)
+    assert check("size", entry(0.5, PROVEN), limits=floor).status is WARNING
+    assert check("size", entry(0.5, PROVEN, size=1_048_576), limits=floor).status is NEW
+
+
+@pytest.mark.parametrize(
+    ("evidence", "status", "says"),
+    [
+        ((PROVEN,), OK, "proven"),
+        ((), WARNING, "written only"),
+        ((line(Level.RESTORED, Outcome.PASSED),), WARNING, "restored only"),
+        (
+            (line(Level.INTACT, Outcome.PASSED), line(Level.PROVEN, Outcome.UNVERIFIED)),
+            WARNING,
+            "could not verify more than intact: because",
+        ),
+    ],
+)
+def test_the_newest_should_be_proven(evidence: tuple[Evidence, ...], status: Status, says: str) -> None:
+    found = check("proof", entry(0.5, *evidence))
+    assert found.status is status
+    assert says in found.says
+
+
+def test_damage_is_critical_where_nothing_whole_is_newer() -> None:
+    assert check("damage", entry(3, PROVEN, FAILED), entry(0.5, PROVEN)).status is WARNING
+    assert check("damage", entry(3, PROVEN), entry(0.5, FAILED)).status is CRITICAL
+
+
+@pytest.mark.parametrize(
+    ("entries", "runs", "status"),
+    [
+        ([entry(0.5, PROVEN)], (), NEW),
+        ([entry(60, PROVEN), entry(0.5, PROVEN)], (), WARNING),
+        ([entry(0.5, PROVEN, line(Level.PROVEN, Outcome.PASSED, days=20, drill=True))], (), OK),
+        ([entry(0.5, PROVEN, line(Level.PROVEN, Outcome.PASSED, days=40, drill=True))], (), WARNING),
+        ([entry(0.5, PROVEN)], (run(20, Kind.DRILL),), OK),
+        ([entry(0.5, PROVEN)], (run(40, Kind.DRILL),), WARNING),
+        ([entry(0.5, PROVEN)], (run(40),), WARNING),
+    ],
+)
+def test_a_drill_is_overdue_by_evidence_or_by_the_journal(
+    entries: list[Entry], runs: tuple[Run, ...], status: Status
+) -> None:
+    assert check("drill", *entries, runs=runs).status is status
+
+
+def test_a_last_run_that_failed_is_told_until_one_succeeds() -> None:
+    failed = run(0.1, ended=Ended.FAILED)
+    assert check("last run", entry(0.5, PROVEN), runs=(failed,)).says == "failed: the server is down"
+
+    after = watch(DATABASE, Catalog.of([entry(0.05, PROVEN)]), History((failed,)), DAILY, NOW)
+    assert "last run" not in {one.what for one in after}
+
+
+@pytest.mark.parametrize(
+    ("free", "status"),
+    [(None, Status.UNKNOWN), (999, CRITICAL), (1000, WARNING), (2999, WARNING), (3000, OK)],
+)
+def test_room_is_measured_by_what_the_next_run_takes(free: int | None, status: Status) -> None:
+    (found,) = watch_store(Catalog.of(HEALTHY), (), (), free)
+    assert found.status is status
+
+
+def test_leftovers_are_a_warning_and_foreign_files_are_none() -> None:
+    many = [Leftover(DATABASE, f"name {number}", 1, "why") for number in range(5)]
+    found = {one.what: one for one in watch_store(Catalog.of([]), many, many[:1], 10)}
+
+    assert found["leftovers"].status is WARNING
+    assert found["leftovers"].says.startswith("name 0, name 1, name 2 and 2 more")
+    assert found["not listed"].status is OK
+
+
+def test_the_whole_is_as_bad_as_its_worst_part() -> None:
+    def of(*statuses: Status) -> int:
+        return worst([Check(None, "", status, "") for status in statuses]).exit
+
+    assert (of(OK, NEW), of(OK, WARNING), of(WARNING, CRITICAL, Status.UNKNOWN), of()) == (0, 1, 2, 3)
+    assert of(Status.UNKNOWN, OK) == 3
