@@ -130,7 +130,7 @@ def test_a_dump_that_hides_its_server_does_not_keep_it_alive(wheel: Binaries, fo
     with scratch(wheel, base=folder) as cluster, cluster.target().connect() as session:
         pid = cluster.pid()
         assert pid
-        session.execute("COPY (SELECT 1) TO PROGRAM 'echo 1 > postmaster.pid'")
+        session.execute("COPY (SELECT 1) TO PROGRAM 'cat > postmaster.pid'")
     assert until(lambda: not _runs(pid), 10)
     assert _left(folder) == []
 
