@@ -10,7 +10,6 @@ import re
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import cached_property
 from typing import Any
 
 FORMAT = 1
@@ -92,7 +91,7 @@ class Manifest:
             values["created"] = datetime.fromisoformat(values["created"])
             values["unchecked"] = tuple(values.get("unchecked", ()))
             manifest = cls(**values)
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"not a manifest: {error}") from error
         if manifest.created.tzinfo is None:
             raise ValueError("not a manifest: created carries no time zone")
@@ -153,7 +152,7 @@ class Entry:
     def created(self) -> datetime:
         return self.manifest.created
 
-    @cached_property
+    @property
     def damaged(self) -> bool:
         """Whether a check failed and none as deep has passed since."""
         failed: Level | None = None
@@ -164,7 +163,7 @@ class Entry:
                 failed = None
         return failed is not None
 
-    @cached_property
+    @property
     def level(self) -> Level:
         """The deepest level that passed; publishing itself is `written`."""
         passed = [line.level for line in self.evidence if line.outcome is Outcome.PASSED]
@@ -174,7 +173,7 @@ class Entry:
     def proven(self) -> bool:
         return self.level is Level.PROVEN and not self.damaged
 
-    @cached_property
+    @property
     def proven_at(self) -> datetime | None:
         """When the artifact was last proven (UTC)."""
         proven = (e.at for e in self.evidence if e.outcome is Outcome.PASSED and e.level is Level.PROVEN)
@@ -218,11 +217,8 @@ def read_name(name: str) -> tuple[SourceName, datetime] | None:
     match = _NAME.fullmatch(name)
     if not match:
         return None
-    day, clock = match["day"], match["clock"] or "000000"
-    try:  # not strptime: a catalog of 10,000 is read before a scrape times out
-        moment = datetime(  # noqa: DTZ001
-            int(day[:4]), int(day[4:6]), int(day[6:]), int(clock[:2]), int(clock[2:4]), int(clock[4:])
-        )
+    try:
+        moment = datetime.strptime(match["day"] + (match["clock"] or "000000"), "%Y%m%d%H%M%S")  # noqa: DTZ007
     except ValueError:
         return None
     return _STEMS[match["stem"]], moment

@@ -54,7 +54,7 @@ def manifest_of(path: Path) -> Manifest | None:
             return Manifest.from_json(beside.read_bytes()) if beside.exists() else None
     except ValueError as error:
         raise RefnetError(
-            f"{beside} is {error}",
+            f"{beside} cannot be used: {error}",
             f"Move it away to have {path.name} judged by its own index.",
             Exit.DAMAGED,
         ) from error

@@ -81,10 +81,13 @@ def _foreign(held: Held, level: Level) -> Proof:
     what = "gzip of the whole file"
     try:
         with held.open() as file, gzip.open(file) as inflated:
+            found = inflated.read(1)
             while inflated.read(1 << 20):
                 pass
     except (OSError, EOFError, zlib.error) as error:
         return Proof(level, None, (Finding(what, Outcome.FAILED, str(error)),))
+    if not found:
+        return Proof(level, None, (Finding(what, Outcome.FAILED, "it holds nothing"),))
     beyond = Finding(
         "content", Outcome.UNVERIFIED, "RefNet did not make this file, so nothing says what it should hold"
     )
