@@ -93,6 +93,18 @@ def _bytes(value: Any) -> int:
     return int(value)
 
 
+def _seconds(value: Any) -> int:
+    if isinstance(value, bool) or not str(value).isdecimal() or int(value) < 1:
+        raise ValueError("must be a number of seconds, 1 or more")
+    return int(value)
+
+
+def _services(value: Any) -> str:
+    if value not in ("local", "compose"):
+        raise ValueError("must be local or compose")
+    return str(value)
+
+
 def _key(
     parse: Callable[[Any], Any],
     *,
@@ -177,6 +189,29 @@ class Settings:
         default=0,
         name="monitor.min_bytes",
         says="an artifact smaller than this is a warning; 0: none is",
+    )
+    recover_services: str | None = _key(
+        _services,
+        name="recover.services",
+        says="what starts services: local or compose; none: nothing is started",
+    )
+    recover_storage: tuple[str, ...] = _key(
+        _names, default=("postgres",), name="recover.storage", says="services that hold data, started first"
+    )
+    recover_application: tuple[str, ...] = _key(
+        _names, default=(), name="recover.application", says="services started when the data is back"
+    )
+    recover_background: tuple[str, ...] = _key(
+        _names, default=(), name="recover.background", says="services started after the application"
+    )
+    recover_edge: tuple[str, ...] = _key(
+        _names, default=(), name="recover.edge", says="services started last: proxies, monitoring"
+    )
+    recover_health_url: str | None = _key(
+        _text, name="recover.health_url", says="what a recovery asks at its end: a URL that answers 200"
+    )
+    recover_seconds: int = _key(
+        _seconds, default=120, name="recover.seconds", says="how long a recovery waits for services"
     )
     file: Path | None = None
     origins: Mapping[str, str] = field(default_factory=dict)
