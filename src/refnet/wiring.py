@@ -12,7 +12,7 @@ from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.monitoring import Limits
 from refnet.recovery.model.schedule import Schedule, TaskName
-from refnet.recovery.model.source import Held, Source
+from refnet.recovery.model.source import Held, Made, Source
 from refnet.recovery.sources.database.source import DatabaseSource
 from refnet.recovery.sources.files import entries
 from refnet.recovery.sources.files.source import FilesSource
@@ -55,20 +55,25 @@ def binaries_for(settings: Settings, major: int | None, *, server: bool = False)
 
 
 def sources(
-    settings: Settings, *, jobs: int | None = None, tables: tuple[str, ...] = ()
+    settings: Settings,
+    *,
+    jobs: int | None = None,
+    tables: tuple[str, ...] = (),
+    into: LocalStore | None = None,
 ) -> dict[SourceName, Source]:
     """What the settings protect; a source that they do not configure is not there.
 
     Args:
         jobs: parallel workers, before the setting.
         tables: only these tables of the database; empty: everything.
+        into: the store whose last artifact a new one may share its bytes with; None: that of the settings.
     """
-    jobs = jobs or settings.jobs
+    jobs, into = jobs or settings.jobs, into or store(settings)
     found: dict[SourceName, Source] = {SourceName.DATABASE: _database(settings, jobs, tables)}
     if settings.config_dir:
-        found[SourceName.CONFIG] = _files(settings, SourceName.CONFIG, settings.config_dir, jobs)
+        found[SourceName.CONFIG] = _files(settings, SourceName.CONFIG, settings.config_dir, jobs, into)
     if _has_vault(settings):
-        found[SourceName.OBSIDIAN] = _files(settings, SourceName.OBSIDIAN, settings.vault_dir, jobs)
+        found[SourceName.OBSIDIAN] = _files(settings, SourceName.OBSIDIAN, settings.vault_dir, jobs, into)
     return found
 
 
@@ -87,7 +92,12 @@ def prover(settings: Settings, name: SourceName) -> Source:
     """A source that proves artifacts of `name`, which needs nothing live and no configuration."""
     if name is SourceName.DATABASE:
         return _database(settings, settings.jobs, ())
-    return _files(settings, name, None, settings.jobs)
+    return _files(settings, name, None, settings.jobs, store(settings))
+
+
+def describe(settings: Settings, name: SourceName, held: Held) -> Made | None:
+    """What an artifact without a manifest says of itself; None where it says nothing."""
+    return _database(settings, 1, ()).describe(held) if name is SourceName.DATABASE else None
 
 
 def _has_vault(settings: Settings) -> bool:
@@ -96,20 +106,22 @@ def _has_vault(settings: Settings) -> bool:
     return set_by_user or settings.vault_dir.exists() or bool(_last(store(settings), SourceName.OBSIDIAN))
 
 
-def _files(settings: Settings, name: SourceName, folder: Path | None, jobs: int) -> FilesSource:
+def _files(
+    settings: Settings, name: SourceName, folder: Path | None, jobs: int, into: LocalStore
+) -> FilesSource:
     return FilesSource(
         name=name,
         folder=folder,
         wanted=entries.wanted(settings.config_entries) if name is SourceName.CONFIG else None,
         scratch=settings.home / "scratch",
         jobs=jobs,
-        last=partial(_last, store(settings), name),
+        last=partial(_last, into, name),
     )
 
 
 def _last(store: LocalStore, name: SourceName) -> Held | None:
     """The newest whole artifact of `name`, if there is one."""
-    entry = Catalog.of(store.entries()).newest_whole(name)
+    entry = Catalog.of(store.entries(name)).newest_whole(name)
     return store.held(entry) if entry else None
 
 

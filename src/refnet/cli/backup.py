@@ -39,7 +39,7 @@ def backup(
     if table and names != (SourceName.DATABASE,):
         raise RefnetError("--table is for the database alone", "Leave one of the two out.", Exit.USAGE)
     store = LocalStore(to.expanduser().absolute(), flat=True) if to else wiring.store(settings)
-    configured = wiring.sources(settings, jobs=jobs, tables=tuple(table or ()))
+    configured = wiring.sources(settings, jobs=jobs, tables=tuple(table or ()), into=store)
     if source is not None and names[0] not in configured:
         raise sources.not_configured(names[0])
     results, code = [], Exit.DONE

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from refnet.cli import backup, catalog, demo, drill, monitor, network, postgres, prune, restore, verify
+from refnet.cli import adopt, backup, catalog, demo, drill, monitor, network, postgres, prune, restore, verify
 from refnet.cli.process import complain, current_settings
 from refnet.errors import Exit, RefnetError
 
@@ -66,3 +66,4 @@ app.command("drill")(drill.drill)
 app.command("demo")(demo.demo)
 app.command("prune")(prune.prune)
 app.command("monitor")(monitor.monitor)
+app.command("adopt")(adopt.adopt)

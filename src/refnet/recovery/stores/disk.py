@@ -207,6 +207,16 @@ class HiddenFile(io.RawIOBase):
         return self._placed
 
 
+def place_beside(file: HiddenFile, name: str) -> None:
+    """Give `file` a name that only RefNet takes, and make it last; RefnetError where somebody took it."""
+    if not file.place(name):
+        raise RefnetError(
+            f"{name} appeared in {file.path.parent} while it was being published",
+            "Keep other programs out of that folder, then run this again.",
+        )
+    sync_folder(file.path.parent)
+
+
 def place(hidden: Path, final: Path) -> bool:
     """Rename `hidden` to `final` without ever overwriting; False where that name is taken."""
     try:

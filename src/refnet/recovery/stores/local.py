@@ -105,6 +105,27 @@ class LocalStore:
                 os.close(handle)
         disk.sync_folder(path.parent)
 
+    def adopt(self, source: SourceName, name: str, made: Made) -> Manifest:
+        """Publish the file `name`, which lies in the folder of `source` and has no manifest.
+
+        Its manifest is no intent (see shelf.py) while it is written: a crash leaves the file as it was.
+        """
+        folder = self.folder(source)
+        if any(os.path.lexists(folder / one) for one in beside(name)):
+            raise RefnetError(
+                f"{name} has a manifest, or parts of an artifact beside it",
+                "`refnet list` shows it; if its manifest is damaged, `refnet prune` removes that first.",
+            )
+        with disk.explained(folder / name), disk.open_cold(folder / name) as reader:
+            sha256, size = disk.digest(reader)
+            os.fchmod(reader.fileno(), 0o600)
+        manifest = _manifest(source, name, made, sha256, size, 0.0)
+        with disk.HiddenFile(folder, ".part") as file:
+            file.write(manifest.to_json().encode())
+            file.settle()
+            disk.place_beside(file, f"{name}{MANIFEST_SUFFIX}")
+        return manifest
+
     def delete(self, entry: Entry) -> None:
         folder = self.folder(entry.source)
         manifest, *others = beside(entry.name)
@@ -147,19 +168,7 @@ class LocalDraft:
         for name in artifact_names(self._source, local, partial=made.partial):
             if taken(self._folder, name):
                 continue
-            manifest = Manifest(
-                source=self._source,
-                name=name,
-                created=made.created,
-                size=size,
-                sha256=sha256,
-                seconds=seconds,
-                partial=made.partial,
-                files_sha256=None if made.files is None else hashlib.sha256(made.files).hexdigest(),
-                unchecked=made.unchecked,
-                details=made.details,
-                made_by=f"refnet {version('refnet')}",
-            )
+            manifest = _manifest(self._source, name, made, sha256, size, seconds)
             if self._place(manifest, shared, made.files):
                 return manifest
         raise RefnetError(
@@ -178,8 +187,8 @@ class LocalDraft:
                     return False
                 disk.sync_folder(self._folder)
                 if listed:
-                    self._place_beside(listed, f"{manifest.name}{FILES_SUFFIX}")
-                self._place_beside(intent, f"{manifest.name}{MANIFEST_SUFFIX}")
+                    disk.place_beside(listed, f"{manifest.name}{FILES_SUFFIX}")
+                disk.place_beside(intent, f"{manifest.name}{MANIFEST_SUFFIX}")
             except BaseException:
                 self._withdraw(manifest.name)
                 raise
@@ -195,14 +204,6 @@ class LocalDraft:
                 shutil.copyfileobj(reader, self._out, disk.CHUNK)
             self._out.settle()
         return self._out.place(name)
-
-    def _place_beside(self, file: disk.HiddenFile, name: str) -> None:
-        if not file.place(name):
-            raise RefnetError(
-                f"{name} appeared in {self._folder} while it was being published",
-                "Keep other programs out of that folder, then run this again.",
-            )
-        disk.sync_folder(self._folder)
 
     def _settled(self, hidden: ExitStack, ending: str, data: bytes) -> disk.HiddenFile:
         file = hidden.enter_context(disk.HiddenFile(self._folder, ending))
@@ -233,3 +234,19 @@ class LocalDraft:
                 Exit.DAMAGED,
             )
         return manifest
+
+
+def _manifest(source: SourceName, name: str, made: Made, sha256: str, size: int, seconds: float) -> Manifest:
+    return Manifest(
+        source=source,
+        name=name,
+        created=made.created,
+        size=size,
+        sha256=sha256,
+        seconds=seconds,
+        partial=made.partial,
+        files_sha256=None if made.files is None else hashlib.sha256(made.files).hexdigest(),
+        unchecked=made.unchecked,
+        details=made.details,
+        made_by=f"refnet {version('refnet')}",
+    )

@@ -45,20 +45,14 @@ class DatabaseSource:
         return SourceName.DATABASE
 
     def dump(self, out: BinaryIO, progress: Progress = silent) -> Made:
-        index = dump(self.target(), self.binaries, out, self.jobs, self.tables, progress)
-        return Made(
-            created=datetime.fromisoformat(index.snapshot),
-            details={
-                "database": index.database["name"],
-                "server_version": index.server["version"],
-                "system_identifier": index.server["system_identifier"],
-                "tables": len(index.tables),
-                "rows": sum(table.rows for table in index.tables),
-                "raw_bytes": sum(member.raw for member in index.members),
-            },
-            unchecked=index.unchecked,
-            partial=index.partial,
-        )
+        return _made(dump(self.target(), self.binaries, out, self.jobs, self.tables, progress))
+
+    def describe(self, held: Held) -> Made | None:
+        """What the manifest of `held` says, from its own index; None where RefNet did not make it."""
+        try:
+            return _made(Reader(held.name, held.open).index)
+        except Foreign:
+            return None
 
     def prove(self, held: Held, level: Level, progress: Progress = silent) -> Proof:
         try:
@@ -70,6 +64,22 @@ class DatabaseSource:
         required = _required(reader.index) if self.required is None else self.required
         required = () if reader.index.partial else required
         return Prover(reader, binaries, self.scratch, self.jobs, required, progress).prove(level)
+
+
+def _made(index: Index) -> Made:
+    return Made(
+        created=datetime.fromisoformat(index.snapshot),
+        details={
+            "database": index.database["name"],
+            "server_version": index.server["version"],
+            "system_identifier": index.server["system_identifier"],
+            "tables": len(index.tables),
+            "rows": sum(table.rows for table in index.tables),
+            "raw_bytes": sum(member.raw for member in index.members),
+        },
+        unchecked=index.unchecked,
+        partial=index.partial,
+    )
 
 
 def _required(index: Index) -> tuple[str, ...]:

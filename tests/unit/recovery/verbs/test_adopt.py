@@ -1,0 +1,148 @@
+"""adopt: what older scripts made becomes part of the catalog, and nothing of it is lost."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from refnet.errors import Exit, RefnetError
+from refnet.recovery.model.artifact import Level, SourceName
+from refnet.recovery.model.source import Made
+from refnet.recovery.stores.local import LocalStore
+from refnet.recovery.verbs.adopt import adopt
+from refnet.recovery.verbs.backup import backup
+from refnet.recovery.verbs.verify import Verified
+
+OLD = "refnet_20231201_020000.sql.gz"
+TOKYO = ZoneInfo("Asia/Tokyo")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore(tmp_path / "backups")
+
+
+@pytest.fixture
+def old(store: LocalStore, lines: Any) -> Path:
+    """What an old script left in the backup folder, for everybody to read."""
+    folder = store.folder(SourceName.DATABASE)
+    folder.mkdir(parents=True)
+    with (folder / OLD).open("wb") as out:
+        lines().dump(out)
+    return folder / OLD
+
+
+@pytest.fixture
+def take(store: LocalStore, lines: Any, now: Any, clock: Any) -> Callable[..., Verified]:
+    def run(path: Path, says: Made | None = None, **changes: Any) -> Verified:
+        return adopt(
+            store,
+            path,
+            lambda *_: says,
+            lambda _: lines(**{"reaches": Level.INTACT} | changes),
+            now=now,
+            zone=TOKYO,
+            clock=clock,
+        )
+
+    return run
+
+
+def test_an_adopted_artifact_is_listed_with_the_time_of_its_name_and_checked(
+    take: Any, store: LocalStore, old: Path
+) -> None:
+    data = old.read_bytes()
+    assert take(old).exit is Exit.DONE
+
+    (entry,) = store.entries()
+    assert (entry.name, entry.created) == (OLD, datetime(2023, 11, 30, 17, 0, tzinfo=UTC))
+    assert entry.state == "intact"
+    assert entry.manifest.unchecked
+    assert (old.read_bytes(), old.stat().st_mode & 0o777) == (data, 0o600)
+    assert (store.unlisted(), store.leftovers()) == ((), ())
+
+
+def test_a_file_elsewhere_is_copied_in_and_stays_where_it_is(
+    take: Any, store: LocalStore, old: Path, tmp_path: Path
+) -> None:
+    elsewhere = Path(shutil.move(old, tmp_path / OLD))
+    take(elsewhere)
+
+    assert [entry.name for entry in store.entries()] == [OLD]
+    assert elsewhere.exists()
+    assert store.path(store.entries()[0]).read_bytes() == elsewhere.read_bytes()
+
+
+def test_an_artifact_that_says_what_it_holds_is_believed(take: Any, store: LocalStore, old: Path) -> None:
+    created = datetime(2023, 12, 1, 1, 59, tzinfo=UTC)
+    take(old, says=Made(created, {"rows": 2}))
+
+    assert (store.entries()[0].created, store.entries()[0].manifest.details) == (created, {"rows": 2})
+    assert store.entries()[0].manifest.unchecked == ()
+
+
+def test_an_artifact_from_elsewhere_brings_its_manifest(
+    take: Any, store: LocalStore, tmp_path: Path, lines: Any, now: Any, clock: Any
+) -> None:
+    away = LocalStore(tmp_path / "away", flat=True)
+    made = backup(lines(), away, now=now, zone=UTC, prove=False, clock=clock).manifest
+    take(tmp_path / "away" / made.name)
+
+    assert store.entries()[0].manifest == replace(made, seconds=0.0)
+
+
+def test_a_damaged_one_is_taken_in_as_damaged(take: Any, store: LocalStore, old: Path) -> None:
+    old.write_bytes(b"no archive at all")
+
+    assert take(old).exit is Exit.DAMAGED
+    assert store.entries()[0].damaged
+
+
+@pytest.mark.parametrize("name", ["papers_backup.sql", "refnet_20231301_020000.sql.gz", "gone.sql.gz"])
+def test_a_name_that_says_nothing_is_refused(take: Any, tmp_path: Path, name: str) -> None:
+    if not name.startswith("gone"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(RefnetError, match="is not an artifact to adopt") as refused:
+        take(tmp_path / name)
+    assert refused.value.code is Exit.USAGE
+
+
+def test_links_and_fifos_are_refused(take: Any, old: Path, tmp_path: Path) -> None:
+    link = tmp_path / OLD
+    link.symlink_to(old)
+    fifo = tmp_path / "vault_20231201.tar.gz"
+    subprocess.run(["mkfifo", str(fifo)], check=True)
+    for path in (link, fifo):
+        with pytest.raises(RefnetError, match="is not an artifact to adopt"):
+            take(path)
+
+
+def test_what_has_a_manifest_is_refused_and_stays_as_it_is(take: Any, store: LocalStore, old: Path) -> None:
+    take(old)
+    before = store.entries()
+    with pytest.raises(RefnetError, match="has a manifest"):
+        take(old)
+    assert store.entries() == before
+
+
+def test_a_run_that_died_while_adopting_leaves_the_file_nobodys_leftover(
+    take: Any, store: LocalStore, old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is hidden beside it is cleaned; the artifact itself must never be."""
+    take(old)
+    manifest = old.with_name(f"{OLD}.json")
+    manifest.rename(old.with_name(".refnet-0123456789abcdef.part"))
+    old.with_name(f"{OLD}.evidence.jsonl").unlink()
+
+    assert [leftover.name for leftover in store.leftovers()] == [".refnet-0123456789abcdef.part"]
+    for leftover in store.leftovers():
+        store.clean(leftover)
+    assert [one.name for one in store.unlisted()] == [OLD]
