@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from refnet.postgres import binaries, embedded
 from refnet.postgres.binaries import Binaries
@@ -98,6 +99,11 @@ def prover(settings: Settings, name: SourceName) -> Source:
 def describe(settings: Settings, name: SourceName, held: Held) -> Made | None:
     """What an artifact without a manifest says of itself; None where it says nothing."""
     return _database(settings, 1, ()).describe(held) if name is SourceName.DATABASE else None
+
+
+def tables(settings: Settings, name: SourceName, held: Held) -> tuple[dict[str, Any], ...]:
+    """The tables in an artifact of the database, by its own index; none in another."""
+    return _database(settings, 1, ()).tables_in(held) if name is SourceName.DATABASE else ()
 
 
 def _has_vault(settings: Settings) -> bool:

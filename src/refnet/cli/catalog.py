@@ -106,27 +106,29 @@ def show(
     import json
 
     from refnet import wiring
-    from refnet.errors import Exit, RefnetError
+    from refnet.cli.shown import print_artifact
+    from refnet.errors import RefnetError
     from refnet.recovery.verbs.choose import choose_one
 
-    chosen = choose_one(wiring.store(current_settings()), artifact)
+    settings = current_settings()
+    chosen = choose_one(wiring.store(settings), artifact)
     manifest = chosen.held.manifest
     if manifest is None:
         raise RefnetError(
             f"{Path(artifact).name} has no manifest to show",
             "`refnet verify` judges it by its own index; `refnet adopt` gives it a manifest.",
-            Exit.FAILED,
         )
+    tables = wiring.tables(settings, chosen.source, chosen.held)
     evidence = chosen.entry.evidence if chosen.entry else ()
+    state = chosen.entry.state if chosen.entry else "not in the catalog"
     if as_json:
         print_json(
             {
                 "manifest": json.loads(manifest.to_json()),
-                "state": chosen.entry.state if chosen.entry else None,
+                "state": state,
+                "tables": tables,
                 "evidence": [json.loads(line.to_json()) for line in evidence],
             }
         )
         return
-    from refnet.cli.shown import print_artifact
-
-    print_artifact(manifest, evidence, chosen.entry.state if chosen.entry else "not in the catalog")
+    print_artifact(manifest, tables, evidence, state)

@@ -31,7 +31,8 @@ def details(proof: Proof) -> list[str]:
         (finding for finding in proof.findings if finding.outcome in marks),
         key=lambda finding: finding.outcome is not Outcome.FAILED,
     )
-    return [f"{marks[f.outcome]}: {f.what}" + (f": {f.reason}" if f.reason else "") for f in findings]
+    told = (f"{marks[f.outcome]}: {f.what}" + (f": {f.reason}" if f.reason else "") for f in findings)
+    return [words.plain(line) for line in told]
 
 
 def values(proof: Proof) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from refnet.cli import proofs, words
@@ -11,8 +12,10 @@ from refnet.recovery.model.artifact import Evidence, Manifest, utc
 _LARGEST = 10
 
 
-def print_artifact(manifest: Manifest, evidence: tuple[Evidence, ...], state: str) -> None:
-    """Print what `manifest` says, the largest tables, and each line of evidence."""
+def print_artifact(
+    manifest: Manifest, tables: Sequence[dict[str, Any]], evidence: tuple[Evidence, ...], state: str
+) -> None:
+    """Print what `manifest` says, the largest of `tables` (name, rows, bytes), and each line of evidence."""
     facts = [
         ("name", manifest.name),
         ("source", manifest.source.value + (" (only some tables)" if manifest.partial else "")),
@@ -32,7 +35,7 @@ def print_artifact(manifest: Manifest, evidence: tuple[Evidence, ...], state: st
         *(("not checked", sentence) for sentence in manifest.unchecked),
     ]
     words.print_columns([*facts])
-    _print_tables(manifest.details.get("tables"))
+    _print_tables(tables)
     print("\nevidence" if evidence else "\nno check since it was written")
     for line in evidence:
         drill = " (drill)" if line.drill else ""
@@ -41,7 +44,7 @@ def print_artifact(manifest: Manifest, evidence: tuple[Evidence, ...], state: st
             f"  {words.local(line.at)}  {proofs.evidence(line)} in {words.seconds(line.seconds)}{server}{drill}"
         )
         for reason in line.reasons:
-            print(f"    {reason}")
+            print(f"    {words.plain(reason)}")
 
 
 def _is_fact(value: Any) -> bool:
@@ -54,20 +57,12 @@ def _fact(name: str, value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
-def _print_tables(tables: Any) -> None:
-    """The largest tables, where `tables` is what the database's source writes: dicts of name, rows, raw_bytes."""
-    if not isinstance(tables, list):
+def _print_tables(tables: Sequence[dict[str, Any]]) -> None:
+    if not tables:
         return
-    known = [table for table in tables if isinstance(table, dict) and "name" in table]
-    known.sort(key=lambda table: table.get("raw_bytes") or 0, reverse=True)
-    if not known:
-        return
+    largest = sorted(tables, key=lambda table: table["bytes"], reverse=True)[:_LARGEST]
+    rows = [(str(table["name"]), f"{table['rows']:,}", words.size(table["bytes"])) for table in largest]
     print()
-    rows = [("table", "rows", "bytes of text")]
-    rows += [
-        (str(t["name"]), f"{t.get('rows', 0):,}", words.size(t.get("raw_bytes") or 0))
-        for t in known[:_LARGEST]
-    ]
-    words.print_columns(rows, right=(1, 2))
-    if len(known) > _LARGEST:
-        print(f"and {words.plural(len(known) - _LARGEST, 'smaller table')}")
+    words.print_columns([("table", "rows", "as text"), *rows], right=(1, 2))
+    if len(tables) > _LARGEST:
+        print(f"and {words.plural(len(tables) - _LARGEST, 'smaller table')}")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from refnet.recovery.model.words import age, plural, seconds, size
+from refnet.recovery.model.words import age, plain, plural, seconds, size
 
-__all__ = ["age", "local", "plural", "print_columns", "seconds", "size"]
+__all__ = ["age", "local", "plain", "plural", "print_columns", "seconds", "size"]
 
 
 def local(moment: datetime) -> str:
@@ -19,6 +19,7 @@ def print_columns(rows: Sequence[Sequence[str]], right: tuple[int, ...] = ()) ->
     """Print `rows` in columns, those of the numbers in `right` aligned to the right, by what a terminal shows."""
     from rich.cells import cell_len
 
+    rows = [[plain(cell) for cell in row] for row in rows]
     widths = [max(cell_len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         cells = []

@@ -44,3 +44,8 @@ def age(span: timedelta) -> str:
 def plural(count: int, word: str) -> str:
     """1 table, 2 tables; 1,234 rows."""
     return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
+
+
+def plain(text: str) -> str:
+    """`text` on one line and safe for any terminal: what cannot be printed is escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

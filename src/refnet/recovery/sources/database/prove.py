@@ -56,6 +56,11 @@ class _Course:
             self.seconds[name] = time.monotonic() - began
 
 
+def rows_of(index: Index) -> tuple[dict[str, Any], ...]:
+    """The tables of an artifact for display."""
+    return tuple({"name": table.qualified, "rows": table.rows, "bytes": table.raw} for table in index.tables)
+
+
 class Prover:
     """Checks one artifact up to a level; connects to no server but the one that it creates."""
 
@@ -85,11 +90,7 @@ class Prover:
         return self._proof(level)
 
     def _proof(self, level: Level) -> Proof:
-        rows = tuple(
-            {"name": table.qualified, "rows": table.rows, "bytes": table.raw}
-            for table in self._reader.index.tables
-        )
-        course = self._course
+        course, rows = self._course, rows_of(self._reader.index)
         return Proof(level, course.level, tuple(course.findings), self._server, course.seconds, rows)
 
     def _can_be_loaded(self) -> bool:

@@ -8,14 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import Level, Outcome, SourceName
 from refnet.recovery.model.source import Finding, Held, Made, Progress, Proof, silent
 from refnet.recovery.sources.database.dump import dump
-from refnet.recovery.sources.database.prove import Prover
+from refnet.recovery.sources.database.prove import Prover, rows_of
 from refnet.recovery.sources.database.sqlgz import Foreign, Index, Reader
 
 #: The tables of the specification, required where the database carries RefNet's migrations.
@@ -53,6 +53,13 @@ class DatabaseSource:
             return _made(Reader(held.name, held.open).index)
         except Foreign:
             return None
+
+    def tables_in(self, held: Held) -> tuple[dict[str, Any], ...]:
+        """The tables in `held`, as `Proof.rows` has them; none where RefNet did not make it."""
+        try:
+            return rows_of(Reader(held.name, held.open).index)
+        except Foreign:
+            return ()
 
     def prove(self, held: Held, level: Level, progress: Progress = silent) -> Proof:
         try:

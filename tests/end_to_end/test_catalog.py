@@ -1,0 +1,212 @@
+"""backup, list, show, verify, drill, prune, monitor and adopt, as a user types them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def vault(tmp_path: Path) -> Path:
+    folder = tmp_path / "vault"
+    folder.mkdir()
+    for number in range(5):
+        (folder / f"note {number}.md").write_text(f"# Note {number}\n")
+    return folder
+
+
+@pytest.fixture
+def refnet(tmp_path: Path, vault: Path) -> Run:
+    """Run the command with a vault and a backup folder of its own; no database is touched."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "REFNET_HOME": str(tmp_path / "home"),
+        "REFNET_BACKUP_DIR": str(tmp_path / "backups"),
+        "REFNET_VAULT_DIR": str(vault),
+        "TZ": "Asia/Tokyo",
+    }
+    program = Path(sys.executable).with_name("refnet")
+
+    def run(*arguments: str, code: int = 0, **variables: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [program, *arguments], check=False, capture_output=True, text=True, env=environment | variables,
+            cwd=tmp_path, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert done.returncode == code, done.stdout + done.stderr
+        return done
+
+    return run
+
+
+@pytest.fixture
+def name(refnet: Run) -> str:
+    """The name of an artifact of the vault that was not proven."""
+    made = json.loads(refnet("backup", "obsidian", "--no-prove", "--json").stdout)
+    return str(made["results"][0]["manifest"]["name"])
+
+
+def state(refnet: Run) -> str:
+    return str(json.loads(refnet("list", "--json").stdout)["artifacts"][-1]["state"])
+
+
+def test_no_output_claims_more_than_was_shown(refnet: Run) -> None:
+    unproven = refnet("backup", "obsidian", "--no-prove")
+    assert "proven" not in unproven.stdout + unproven.stderr
+    assert "proven" not in refnet("backup", "obsidian", "--no-prove", "--json").stdout
+    assert "proven" not in refnet("list").stdout
+    assert "proven" not in refnet("verify", "--level", "restored").stdout
+    assert "proven" in refnet("backup", "obsidian").stdout
+    assert "proven" in refnet("list").stdout
+
+
+def test_a_check_is_remembered(refnet: Run, name: str) -> None:
+    for level in ("intact", "restored", "proven"):
+        refnet("verify", name, "--level", level)
+        assert state(refnet) == level
+    assert "\nevidence\n" in refnet("show", name).stdout
+    assert [line["level"] for line in json.loads(refnet("show", name, "--json").stdout)["evidence"]] == [
+        "intact",
+        "restored",
+        "proven",
+    ]
+
+
+def test_a_flipped_bit_ends_with_its_code_and_is_named_everywhere(
+    refnet: Run, name: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "backups" / "obsidian" / name
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+    assert "DAMAGED" in refnet("verify", name, code=4).stdout
+    assert "damaged" in refnet("list").stdout
+    assert "damaged" in refnet("monitor", "obsidian", code=2).stdout
+    assert "no whole artifact" in refnet("verify", code=1).stderr
+
+
+def test_an_artifact_can_be_named_by_its_path_and_a_source_by_its_name(
+    refnet: Run, name: str, tmp_path: Path
+) -> None:
+    for artifact in (f"backups/obsidian/{name}", str(tmp_path / "backups" / "obsidian" / name), "obsidian"):
+        refnet("verify", artifact, "--level", "intact")
+    assert "no artifact" in refnet("verify", "vault_1.tar.gz", code=2).stderr
+    assert "not a level" in refnet("verify", "--level", "written", code=2).stderr
+    assert "not a source" in refnet("backup", "papers", code=2).stderr
+
+
+def test_an_artifact_outside_the_catalog_is_proven_there(refnet: Run, tmp_path: Path) -> None:
+    refnet("backup", "obsidian", "--to", "away")
+    (away,) = (tmp_path / "away").glob("*.tar.gz")
+
+    assert "There is no artifact" in refnet("list").stdout
+    assert "proven" in refnet("show", f"away/{away.name}").stdout
+    assert "proven" in refnet("verify", str(away)).stdout
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "away").iterdir()} == {0o600}
+
+
+def test_a_drill_leaves_a_report_and_ends_with_what_it_could_not_verify(
+    refnet: Run, name: str, tmp_path: Path
+) -> None:
+    told = refnet("drill", code=3).stdout
+    assert "database  could not verify: there is no whole artifact" in told
+    assert "measured recovery" in told
+
+    alone = json.loads(refnet("drill", "obsidian", "--json").stdout)
+    assert alone["outcome"] == "passed"
+    assert "PASS" in Path(alone["report"]).read_text()
+    assert len(list((tmp_path / "home" / "reports").iterdir())) == 4
+
+
+def test_prune_plans_and_does_the_same_and_says_why(refnet: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "backups" / "obsidian"
+    folder.mkdir(parents=True)
+    for day in ("20231201", "20231202"):
+        subprocess.run(
+            ["tar", "-czf", folder / f"vault_{day}.tar.gz", "-C", tmp_path / "vault", "."], check=True
+        )
+    assert "not listed" in refnet("list").stdout
+    refnet("adopt", *(str(path) for path in folder.glob("*.gz")))
+    refnet("backup", "obsidian")
+
+    planned = refnet("prune", "--plan").stdout
+    assert "would delete  vault_20231201.tar.gz" in planned
+    assert "the last proven one" in planned
+    assert len(json.loads(refnet("list", "--json").stdout)["artifacts"]) == 3
+    assert "deleted 2" in refnet("prune", "obsidian").stdout
+    assert len(json.loads(refnet("list", "--json").stdout)["artifacts"]) == 1
+    assert "deleted 0" in refnet("prune").stdout
+
+
+def test_a_year_is_simulated_by_the_settings(refnet: Run, name: str) -> None:
+    kept = json.loads(refnet("prune", "obsidian", "--simulate", "365d", "--json").stdout)["obsidian"]
+    assert len(kept) == 30
+    longer = refnet(
+        "prune", "obsidian", "--simulate", "52w", "--json", REFNET_RETENTION_OBSIDIAN="days=30 monthly=6"
+    )
+    assert len(json.loads(longer.stdout)["obsidian"]) > 30
+    assert "not a span" in refnet("prune", "--simulate", "forever", code=2).stderr
+
+
+def test_monitor_ends_as_plugins_do(refnet: Run, vault: Path, tmp_path: Path) -> None:
+    assert "no artifact" in refnet("monitor", "obsidian", code=2).stdout
+    refnet("backup", "obsidian")
+    fresh = json.loads(refnet("monitor", "obsidian", "--json").stdout)
+    assert fresh["status"] == "new"
+    refnet("monitor", "obsidian", code=1, REFNET_MONITOR_MIN_BYTES="1048576")
+    (tmp_path / "backups" / "obsidian" / ".refnet-00.part").write_bytes(b"half")
+    assert ".refnet-00.part" in refnet("monitor", "obsidian", code=1).stdout
+    refnet("monitor", "obsidian", code=3, REFNET_BACKUP_DIR=str(vault / "note 0.md"))
+
+
+def test_one_source_that_fails_does_not_stop_the_others(refnet: Run, vault: Path, tmp_path: Path) -> None:
+    """The database's server is not there; the vault is backed up all the same, and the run has failed."""
+    down = f"postgresql:///refnet?host={tmp_path}/nowhere"
+    ran = refnet("backup", "--json", code=1, REFNET_DATABASE_URL=down)
+    results = {one["source"]: one for one in json.loads(ran.stdout)["results"]}
+
+    assert results["database"]["outcome"] == "failed"
+    assert results["config"]["outcome"] == "not configured"
+    assert results["obsidian"]["outcome"] == "done"
+    assert ran.stderr.startswith("refnet: ")
+    assert len(ran.stderr.splitlines()) == 2
+
+
+def test_an_empty_catalog_and_help_answer_at_once(refnet: Run, tmp_path: Path) -> None:
+    """CPU time, as the machine may be busy: 0.5 s for the list, 0.3 s for help."""
+    for arguments, most in ((("list",), 0.5), (("--help",), 0.3)):
+        refnet(*arguments)
+        before = os.times()
+        refnet(*arguments)
+        after = os.times()
+        used = after.children_user - before.children_user + after.children_system - before.children_system
+        assert used < most, arguments
+
+
+def test_two_thousand_artifacts_are_listed_pruned_and_watched_in_under_a_second(
+    refnet: Run, name: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "backups" / "obsidian"
+    manifest = json.loads((folder / f"{name}.json").read_text())
+    for number in range(2_000):
+        made = time.gmtime(1_700_000_000 + 86_400 * (number % 500) + number)
+        copy = time.strftime("vault_%Y%m%d_%H%M%S.tar.gz", made)
+        shutil.copy(folder / name, folder / copy)
+        created = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", made)
+        (folder / f"{copy}.json").write_text(json.dumps(manifest | {"name": copy, "created": created}))
+    for arguments in (["list"], ["prune", "--plan"], ["monitor"]):
+        before = os.times()
+        refnet(*arguments, code=2 if arguments == ["monitor"] else 0)
+        after = os.times()
+        used = after.children_user - before.children_user + after.children_system - before.children_system
+        assert used < 1, arguments

@@ -1,0 +1,57 @@
+"""What people read: sizes, times, ages, columns."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from refnet.cli import words
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1536, "1.5 KiB"),
+        (5 << 20, "5.0 MiB"),
+        (3 << 30, "3.0 GiB"),
+        (2 << 40, "2.0 TiB"),
+    ],
+)
+def test_sizes_are_in_binary_units(count: int, said: str) -> None:
+    assert words.size(count) == said
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [(0.041, "0.04 s"), (9.87, "9.9 s"), (75, "1 min 15 s"), (3600, "1 h 0 min"), (7265, "2 h 1 min")],
+)
+def test_durations_have_the_precision_that_they_deserve(count: float, said: str) -> None:
+    assert words.seconds(count) == said
+
+
+@pytest.mark.parametrize(
+    ("span", "said"),
+    [
+        ({"seconds": 59}, "under 1 min"),
+        ({"minutes": 59}, "59 min"),
+        ({"hours": 24}, "24 h"),
+        ({"hours": 47, "minutes": 59}, "47 h 59 min"),
+        ({"hours": 48}, "2 d"),
+        ({"days": -3}, "3 d ahead"),
+    ],
+)
+def test_ages_say_the_largest_units_and_what_lies_ahead(span: dict[str, float], said: str) -> None:
+    assert words.age(timedelta(**span)) == said
+
+
+def test_columns_line_up_whatever_the_width_of_the_letters(capsys: pytest.CaptureFixture[str]) -> None:
+    words.print_columns([("name", "size"), ("論文", "1 B"), ("a", "10 B")], right=(1,))
+    assert capsys.readouterr().out == "name  size\n論文   1 B\na     10 B\n"
+
+
+def test_a_name_cannot_write_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    words.print_columns([("two\nlines", "\x1b[31mred", "\udcff")])
+    assert capsys.readouterr().out == "two\\nlines  \\x1b[31mred  \\udcff\n"
