@@ -26,7 +26,14 @@ def test_sizes_are_in_binary_units(count: int, said: str) -> None:
 
 @pytest.mark.parametrize(
     ("count", "said"),
-    [(0.041, "0.04 s"), (9.87, "9.9 s"), (75, "1 min 15 s"), (3600, "1 h 0 min"), (7265, "2 h 1 min")],
+    [
+        (0.0, "under 0.01 s"),
+        (0.041, "0.04 s"),
+        (9.87, "9.9 s"),
+        (75, "1 min 15 s"),
+        (3600, "1 h 0 min"),
+        (7265, "2 h 1 min"),
+    ],
 )
 def test_durations_have_the_precision_that_they_deserve(count: float, said: str) -> None:
     assert words.seconds(count) == said

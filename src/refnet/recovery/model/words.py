@@ -18,6 +18,8 @@ def size(count: float) -> str:
 
 def seconds(count: float) -> str:
     """How long something took: 0.04 → 0.04 s, 75 → 1 min 15 s."""
+    if count < 0.005:
+        return "under 0.01 s"
     if count < 1:
         return f"{count:.2f} s"
     if count < 60:
