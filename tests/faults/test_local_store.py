@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.model.artifact import SourceName, artifact_names
 from refnet.recovery.model.source import Made
 from refnet.recovery.stores.local import LocalStore
 
@@ -330,6 +330,88 @@ def test_a_file_system_without_hard_links_is_published_to_all_the_same(
     assert first != second
     assert len(store.entries()) == 2
     assert len(visible(store)) == 6
+
+
+@pytest.mark.parametrize("last", range(1, 5))
+def test_what_was_placed_is_taken_back_when_a_later_step_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: int
+) -> None:
+    """The disk fails at the fsync of the folder after the artifact, the list or the manifest was placed."""
+    store = LocalStore(tmp_path)
+    publish(store, b"first")
+    before = visible(store)
+    sync, folders = os.fsync, 0
+
+    def failing(handle: int) -> None:
+        nonlocal folders
+        if Path(f"/proc/self/fd/{handle}").resolve().is_dir():
+            folders += 1
+            if folders == last:
+                raise OSError(5, "Input/output error")
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", failing)
+    if last == 4:
+        publish(store, b"second", b"[2]")
+        assert folders == 3
+        return
+    with pytest.raises(RefnetError, match="Input/output error"):
+        publish(store, b"second", b"[2]")
+
+    assert visible(store) == before
+    assert (store.leftovers(), store.unlisted()) == ((), ())
+
+
+def share(store: LocalStore, name: str) -> str:
+    """Publish an artifact that is to share its bytes with `name`."""
+    with store.draft(SourceName.OBSIDIAN) as draft:
+        return draft.publish(Made(NOW, {"shares_bytes_with": name}, files=b"[1]"), NOW, 1.0).name
+
+
+def test_shared_bytes_are_stored_once(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    first = publish(store, b"the vault", b"[1]")
+    second = share(store, first)
+    paths = [tmp_path / "obsidian" / name for name in (first, second)]
+    assert len({path.stat().st_ino for path in paths}) == 1
+
+
+def test_bytes_are_copied_where_they_cannot_be_shared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(31, "Too many links")
+
+    store = LocalStore(tmp_path)
+    first = publish(store, b"the vault", b"[1]")
+    monkeypatch.setattr(os, "link", refuse)
+    second = share(store, first)
+    assert (tmp_path / "obsidian" / second).read_bytes() == b"the vault"
+    assert not any(entry.damaged for entry in store.entries())
+
+
+def test_the_bytes_of_a_damaged_artifact_are_not_shared(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    first = publish(store, b"the vault", b"[1]")
+    (tmp_path / "obsidian" / first).write_bytes(b"the fault")
+
+    with pytest.raises(RefnetError, match="is damaged") as refused:
+        share(store, first)
+
+    assert refused.value.code is Exit.DAMAGED
+    assert [entry.name for entry in store.entries()] == [first]
+
+
+def test_a_second_in_which_every_name_is_taken_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "obsidian"
+    folder.mkdir()
+    for name in artifact_names(SourceName.OBSIDIAN, NOW):
+        (folder / name).write_bytes(b"")
+    before = visible(LocalStore(tmp_path))
+
+    with pytest.raises(RefnetError, match="every name"):
+        publish(LocalStore(tmp_path), b"one too many")
+    assert visible(LocalStore(tmp_path)) == before
 
 
 def test_a_name_that_another_program_takes_in_the_middle_is_not_overwritten(

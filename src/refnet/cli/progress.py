@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from types import TracebackType
 from typing import Self
@@ -20,7 +21,7 @@ from rich.progress import (
 
 
 class Display:
-    """Callable as the sources' Progress (step, bytes done, bytes in all); appears after `quiet` seconds."""
+    """Callable as the sources' Progress (step, bytes done, bytes in all), from any thread; appears after `quiet` seconds."""
 
     def __init__(self, title: str, quiet: float) -> None:
         self._progress = Progress(
@@ -36,8 +37,9 @@ class Display:
         self._title = title
         self._shows_from = time.monotonic() + quiet
         self._started = False
-        self._step: str | None = None
-        self._task: TaskID | None = None
+        self._shown: TaskID | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._lock = threading.Lock()  # sources report from as many threads as they have workers
 
     def __enter__(self) -> Self:
         return self
@@ -48,14 +50,16 @@ class Display:
         self._progress.stop()
 
     def __call__(self, step: str, done: int, total: int | None) -> None:
-        if not self._started:
-            if time.monotonic() < self._shows_from:
-                return
-            self._progress.start()
-            self._started = True
-        if step != self._step or self._task is None:
-            if self._task is not None:
-                self._progress.remove_task(self._task)
-            self._task = self._progress.add_task(step, total=total, title=self._title)
-            self._step = step
-        self._progress.update(self._task, completed=done, total=total)
+        with self._lock:
+            if not self._started:
+                if time.monotonic() < self._shows_from:
+                    return
+                self._progress.start()
+                self._started = True
+            if step not in self._tasks:
+                self._tasks[step] = self._progress.add_task(step, total=total, title=self._title)
+            task = self._tasks[step]
+            if self._shown not in {None, task}:
+                self._progress.update(self._shown, visible=False)
+            self._shown = task
+            self._progress.update(task, completed=done, total=total, visible=True)

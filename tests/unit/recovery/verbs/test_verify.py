@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,21 @@ def test_bytes_that_changed_are_damage_before_the_source_is_asked(
     assert result.exit is Exit.DAMAGED
     assert result.proof.level is None
     assert local.entries()[0].state == "damaged"
+
+
+def test_a_file_that_the_disk_gives_no_more_is_damaged(
+    local: LocalStore, lines: Any, now: Any, clock: Any
+) -> None:
+    class Failing(io.BytesIO):
+        def read(self, *_: Any) -> bytes:
+            raise OSError(5, "Input/output error")
+
+    entry = chosen(local)
+    entry = replace(entry, held=replace(entry.held, open=Failing))
+    result = verify(entry, lines(), Level.INTACT, now=now, clock=clock)
+
+    assert result.exit is Exit.DAMAGED
+    assert result.proof.reasons == ("bytes of the file: cannot be read: Input/output error",)
 
 
 def test_a_damaged_artifact_that_proves_whole_again_is_no_longer_damaged(
