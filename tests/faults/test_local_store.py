@@ -272,6 +272,52 @@ def test_another_runs_lock_is_told_by_process_and_ends_with_it(tmp_path: Path) -
             pass
 
 
+WRITE = """
+import sys
+from datetime import datetime, UTC
+from pathlib import Path
+from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.model.source import Made
+from refnet.recovery.stores.local import LocalStore
+NOW = datetime(2026, 11, 25, 17, 0, 1, tzinfo=UTC)
+store = LocalStore(Path(sys.argv[1]), flat=True)
+sys.stdin.readline()
+for number in range(20):
+    with store.draft(SourceName.OBSIDIAN) as draft:
+        data = f"{sys.argv[2]} {number}".encode()
+        draft.out.write(data)
+        print(draft.publish(Made(NOW, {"data": data.decode()}, files=data), NOW, 1.0).name)
+"""
+
+
+def test_two_runs_that_write_into_one_folder_at_once_never_take_each_others_names(tmp_path: Path) -> None:
+    """Such a folder has no lock (--to DIR)."""
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITE, str(tmp_path), who],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for who in ("one", "two")
+    ]  # fmt: skip
+    names: list[str] = []
+    for run in runs:
+        assert run.stdin is not None
+        run.stdin.write("go\n")
+        run.stdin.flush()
+    for run in runs:
+        told, failed = run.communicate(timeout=60)
+        assert run.returncode == 0, failed
+        names += told.split()
+
+    store = LocalStore(tmp_path, flat=True)
+    assert len(set(names)) == len(names) == 40
+    assert {entry.name for entry in store.entries()} == set(names)
+    for entry in store.entries():
+        held = store.held(entry)
+        with held.open() as reader:
+            assert reader.read() == held.files() == entry.manifest.details["data"].encode()
+
+
 DRAFT = """
 import sys
 from pathlib import Path

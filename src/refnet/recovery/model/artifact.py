@@ -6,6 +6,7 @@ Names hold local time, manifests UTC. The manifest publishes an artifact; withou
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -80,24 +81,30 @@ class Manifest:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Manifest:
-        """The manifest in `text`; ValueError says what is not one in it."""
-        try:
-            values = json.loads(text)
-            if values["format"] != FORMAT:
-                raise ValueError(
-                    f"format {values['format']} is not the format {FORMAT} that this RefNet reads"
-                )
-            values["source"] = SourceName(values["source"])
-            values["created"] = datetime.fromisoformat(values["created"])
-            values["unchecked"] = tuple(values.get("unchecked", ()))
-            manifest = cls(**values)
-        except (KeyError, TypeError, AttributeError, json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"not a manifest: {error}") from error
-        if manifest.created.tzinfo is None:
-            raise ValueError("not a manifest: created carries no time zone")
-        if "/" in manifest.name or manifest.name in ("", ".", ".."):
+        """The manifest in `text`; ValueError says what is not one in it. Keys that are not known are left out."""
+        values = _object(text, "a manifest")
+        if values.get("format") != FORMAT:
+            raise ValueError(
+                f"format {values.get('format')} is not the format {FORMAT} that this RefNet reads"
+            )
+        known = {name: value for name, value in values.items() if name in _MANIFEST}
+        for name, kinds in _MANIFEST.items():
+            if (name in known or name in _REQUIRED) and type(known.get(name)) not in kinds:
+                raise ValueError(f"not a manifest: no {name} that can be read")
+        if "/" in known["name"] or "\0" in known["name"] or known["name"] in ("", ".", ".."):
             raise ValueError("not a manifest: name is not a file name")
-        return manifest
+        try:
+            return cls(
+                **known
+                | {
+                    "source": SourceName(known["source"]),
+                    "created": _moment(known["created"]),
+                    "seconds": _finite(known["seconds"]),
+                    "unchecked": _sentences(known.get("unchecked", [])),
+                }
+            )
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"not a manifest: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -118,19 +125,70 @@ class Evidence:
     @classmethod
     def from_json(cls, line: str | bytes) -> Evidence:
         """The evidence in `line`; ValueError where it is none (a line cut short by a crash)."""
+        values = _object(line, "a line of evidence")
         try:
-            values = json.loads(line)
             return cls(
-                at=datetime.fromisoformat(values["at"]),
+                at=_moment(values["at"]),
                 level=Level(values["level"]),
                 outcome=Outcome(values["outcome"]),
-                seconds=float(values["seconds"]),
+                seconds=_finite(values["seconds"]),
                 server=str(values.get("server", "")),
-                reasons=tuple(values.get("reasons", ())),
+                reasons=_sentences(values.get("reasons", [])),
                 drill=bool(values.get("drill", False)),
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, OverflowError) as error:
             raise ValueError(f"not a line of evidence: {error}") from error
+
+
+_REQUIRED = frozenset({"source", "name", "created", "size", "sha256", "seconds"})
+#: What the value of each key of a manifest may be.
+_MANIFEST: dict[str, tuple[type, ...]] = {
+    "source": (str,),
+    "name": (str,),
+    "created": (str,),
+    "size": (int,),
+    "sha256": (str,),
+    "seconds": (int, float),
+    "partial": (bool,),
+    "files_sha256": (str, type(None)),
+    "unchecked": (list,),
+    "details": (dict,),
+    "made_by": (str,),
+    "format": (int,),
+}
+
+
+def _object(text: str | bytes, what: str) -> dict[str, Any]:
+    """The JSON object in `text`; ValueError where there is none."""
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not {what}: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"not {what}: no JSON object")  # noqa: TRY004  # what cannot be read is one kind of error
+    return values
+
+
+def _moment(text: str) -> datetime:
+    """The aware moment that `text` writes, of years that every calendar of the machine knows."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("a moment carries no time zone")
+    if not 1900 <= moment.year <= 9000:
+        raise ValueError("a moment lies outside all calendars")
+    return moment
+
+
+def _finite(value: Any) -> float:
+    if not math.isfinite(number := float(value)):
+        raise ValueError("a number of seconds has no end")
+    return number
+
+
+def _sentences(values: Any) -> tuple[str, ...]:
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise ValueError("reasons are no list of sentences")
+    return tuple(values)
 
 
 @dataclass(frozen=True)

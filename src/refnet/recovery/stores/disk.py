@@ -256,12 +256,20 @@ def _place_without_links(hidden: Path, final: Path) -> None:
         raise explain(error, final) from error
 
 
-def hide(path: Path) -> Path:
-    """Rename `path` to a hidden name in its folder, which ends as `path` does; that name."""
-    hidden = path.with_name(f"{HIDDEN_PREFIX}{secrets.token_hex(8)}{path.suffix}")
+@contextmanager
+def hidden(path: Path) -> Iterator[Path]:
+    """Rename `path` to a hidden name in its folder, which ends as `path` does, and hold its lock meanwhile."""
+    away = path.with_name(f"{HIDDEN_PREFIX}{secrets.token_hex(8)}{path.suffix}")
     with explained(path):
-        path.rename(hidden)
-    return hidden
+        handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+    try:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with explained(path):
+            path.rename(away)
+        yield away
+    finally:
+        os.close(handle)
 
 
 def remove(path: Path) -> None:

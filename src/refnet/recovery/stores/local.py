@@ -129,12 +129,12 @@ class LocalStore:
     def delete(self, entry: Entry) -> None:
         folder = self.folder(entry.source)
         manifest, *others = beside(entry.name)
-        hidden = disk.hide(folder / manifest)
-        disk.sync_folder(folder)
-        for name in (*others, entry.name):
-            disk.remove(folder / name)
-        disk.sync_folder(folder)
-        disk.remove(hidden)
+        with disk.hidden(folder / manifest) as away:
+            disk.sync_folder(folder)
+            for name in (*others, entry.name):
+                disk.remove(folder / name)
+            disk.sync_folder(folder)
+            disk.remove(away)
         disk.sync_folder(folder)
 
     def clean(self, leftover: Leftover) -> None:

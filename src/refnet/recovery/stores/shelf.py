@@ -183,5 +183,5 @@ def _is_newer(text: bytes) -> bool:
     """Whether `text` is a manifest of a RefNet newer than this one, which is no leftover."""
     try:
         return bool(json.loads(text)["format"] > FORMAT)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return False

@@ -1,0 +1,160 @@
+"""Manifests and evidence as files: read back as written, and nothing else believed."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from refnet.recovery.model.artifact import (
+    Entry,
+    Evidence,
+    Level,
+    Manifest,
+    Outcome,
+    SourceName,
+    artifact_names,
+    read_name,
+)
+
+NOW = datetime(2026, 11, 25, 17, 0, 1, 250_000, tzinfo=UTC)
+MANIFEST = Manifest(
+    SourceName.OBSIDIAN,
+    "vault_20261125.tar.gz",
+    NOW,
+    7,
+    "ab" * 32,
+    1.5,
+    files_sha256="cd" * 32,
+    unchecked=("論文",),
+    details={"files": 3, "folder": "/日本"},
+    made_by="refnet 1",
+)
+LINE = Evidence(NOW, Level.PROVEN, Outcome.UNVERIFIED, 1.5, "18.6", ("no ICU",), drill=True)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def test_what_is_written_is_read() -> None:
+    assert Manifest.from_json(MANIFEST.to_json()) == MANIFEST
+    assert Evidence.from_json(LINE.to_json()) == LINE
+
+
+def test_keys_of_a_later_refnet_of_the_same_format_are_left_out() -> None:
+    values = json.loads(MANIFEST.to_json()) | {"colour": "red"}
+    assert Manifest.from_json(json.dumps(values)) == MANIFEST
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("format", 2),
+        ("source", "papers"),
+        ("name", 5),
+        ("name", "../vault_20261125.tar.gz"),
+        ("name", ".."),
+        ("name", "a\0b"),
+        ("created", "2026-11-25T17:00:01"),
+        ("created", "0001-01-01T00:00:00+00:00"),
+        ("created", 5),
+        ("size", "7"),
+        ("size", True),
+        ("sha256", None),
+        ("seconds", 1e999),
+        ("unchecked", "a sentence"),
+        ("unchecked", [1]),
+        ("details", []),
+        ("partial", 0),
+    ],
+)
+def test_a_manifest_with_a_value_that_is_none_is_no_manifest(key: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=r"manifest|format"):
+        Manifest.from_json(json.dumps(json.loads(MANIFEST.to_json()) | {key: value}))
+
+
+@pytest.mark.parametrize("key", ["format", "source", "name", "created", "size", "sha256", "seconds"])
+def test_a_manifest_that_lacks_what_it_must_say_is_none(key: str) -> None:
+    values = json.loads(MANIFEST.to_json())
+    del values[key]
+    with pytest.raises(ValueError, match=key):
+        Manifest.from_json(json.dumps(values))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "7", '"x"', "{", b"\xff", "[" * 100_000])
+def test_what_is_no_json_object_is_neither(text: str | bytes) -> None:
+    with pytest.raises(ValueError, match="not a manifest"):
+        Manifest.from_json(text)
+    with pytest.raises(ValueError, match="not a line of evidence"):
+        Evidence.from_json(text)
+
+
+@given(key=st.sampled_from(sorted(json.loads(MANIFEST.to_json()))), value=JSON)
+def test_whatever_a_manifest_says_it_is_a_good_one_or_a_value_error(key: str, value: Any) -> None:
+    text = json.dumps(json.loads(MANIFEST.to_json()) | {key: value})
+    try:
+        manifest = Manifest.from_json(text)
+    except ValueError:
+        return
+    assert Manifest.from_json(manifest.to_json()) == manifest
+    assert manifest.created.astimezone().year > 1800
+
+
+@given(key=st.sampled_from(sorted(json.loads(LINE.to_json()))), value=JSON)
+def test_whatever_a_line_says_it_is_evidence_or_a_value_error(key: str, value: Any) -> None:
+    try:
+        line = Evidence.from_json(json.dumps(json.loads(LINE.to_json()) | {key: value}))
+    except ValueError:
+        return
+    assert Evidence.from_json(line.to_json()) == line
+    assert Entry(MANIFEST, (line,)).state in {"written", "intact", "restored", "proven", "damaged"}
+
+
+@pytest.mark.parametrize(
+    ("lines", "state"),
+    [
+        ([], "written"),
+        ([(Level.INTACT, Outcome.PASSED)], "intact"),
+        ([(Level.PROVEN, Outcome.PASSED), (Level.INTACT, Outcome.PASSED)], "proven"),
+        ([(Level.PROVEN, Outcome.PASSED), (Level.INTACT, Outcome.FAILED)], "damaged"),
+        ([(Level.RESTORED, Outcome.FAILED), (Level.INTACT, Outcome.PASSED)], "damaged"),
+        ([(Level.RESTORED, Outcome.FAILED), (Level.RESTORED, Outcome.PASSED)], "restored"),
+        ([(Level.INTACT, Outcome.PASSED), (Level.PROVEN, Outcome.UNVERIFIED)], "intact"),
+    ],
+)
+def test_the_state_follows_from_the_evidence(lines: list[tuple[Level, Outcome]], state: str) -> None:
+    evidence = tuple(Evidence(NOW, level, outcome, 1.0) for level, outcome in lines)
+    assert Entry(MANIFEST, evidence).state == state
+
+
+@pytest.mark.parametrize("source", list(SourceName))
+@pytest.mark.parametrize("partial", [False, True])
+def test_every_name_says_its_source_and_its_time(source: SourceName, partial: bool) -> None:
+    local = datetime(2026, 11, 25, 2, 0, 1)  # noqa: DTZ001  # a name's local time
+    names = artifact_names(source, local, partial=partial)
+    assert len(set(names)) == len(names)
+    for name in names[:5]:
+        said = read_name(name)
+        assert said is not None
+        assert said[0] is source
+        assert said[1].date() == local.date()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "papers_backup.sql",
+        "refnet_20261399_020000.sql.gz",
+        "refnet_20261125_020000.sql.gz.json",
+        "vault_1.tar.gz",
+    ],
+)
+def test_other_names_say_nothing(name: str) -> None:
+    assert read_name(name) is None
