@@ -21,14 +21,19 @@ class Measured:
     why_not: str = ""
 
     @property
+    def runs(self) -> tuple[Result, ...]:
+        """The timed runs; the sampled one where there is no other."""
+        return self.timed or ((self.sampled,) if self.sampled else ())
+
+    @property
     def seconds(self) -> float:
-        """The median of the timed runs; of a way that is run once alone, that run's."""
-        runs = self.timed or ((self.sampled,) if self.sampled else ())
-        return median(result.run.seconds for result in runs)
+        """The median of the runs."""
+        return median(result.run.seconds for result in self.runs)
 
     @property
     def load(self) -> float:
-        return median(result.load for result in self.timed if result.load is not None)
+        """The median of the load phases; 0 where the way tells none."""
+        return median(result.load or 0.0 for result in self.runs)
 
     @property
     def size(self) -> int:

@@ -51,10 +51,10 @@ class Built:
 
 
 def shape(scale: float, *, skew: bool) -> Shape:
-    """About 749 MB of SQL and 1.3 GB on disk for a scale of 1; `skew`: papers holds more than 90 % of it."""
+    """About 1.3 GB on disk for a scale of 1; `skew`: papers holds more than 90 % of the text."""
     if skew:
-        return Shape(int(450_000 * scale), SEED, references=0.2)
-    return Shape(int(330_000 * scale), SEED, references=4.7, abstract=1300)
+        return Shape(int(550_000 * scale), SEED, references=0.2)
+    return Shape(int(380_000 * scale), SEED, references=4.7, abstract=1300)
 
 
 @contextmanager

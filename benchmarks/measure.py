@@ -21,7 +21,7 @@ _NOT_OURS = frozenset({"postgres", "unshare"})
 
 
 class FailedError(Exception):
-    """A command that did not end with 0; the text is its last line."""
+    """A command that did not end with 0; the text is its code and its first line."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,14 @@ def pipeline(
         errors.seek(0)
         said = errors.read().strip().splitlines()
     if any(codes):
-        raise FailedError(f"exit {max(codes, key=abs)}: {said[0] if said else 'no word'}")
+        raise FailedError(_told(max(codes, key=abs), said))
     return Run(seconds, peak[0] if sample else None, "" if into else last.read_text())
+
+
+def _told(code: int, said: Sequence[str]) -> str:
+    """A tool's exit code and its first line, without its name and its rank."""
+    first = said[0] if said else "no word"
+    return f"exit {code}: {first.split(': error: ')[-1]}"
 
 
 @contextmanager

@@ -111,11 +111,10 @@ def _row(measured: Measured) -> tuple[str, str, str, str]:
         return f"not measured: {measured.why_not}", "", "", ""
     seconds = [result.run.seconds for result in measured.timed]
     spread = f" ({min(seconds):.2f}–{max(seconds):.2f})" if len(seconds) > 1 else ""
-    loads = [result.load for result in measured.timed if result.load]
-    sizes = [result.size for result in measured.timed if result.size]
+    sizes = [result.size for result in measured.runs if result.size]
     return (
         f"{measured.seconds:.2f} s{spread}" + ("" if seconds else ", once, sampled"),
-        f"{measured.load:.2f} s" if loads else "",
+        f"{measured.load:.2f} s" if measured.load else "",
         f"{sizes[0] / 1e6:,.1f} MB" if sizes else "",
         f"{measured.peak / 1e6:,.0f} MB" if measured.peak else "",
     )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from refnet.cli.process import current_settings, print_json, progress
 from refnet.errors import Exit, RefnetError
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ def sample(
 
     target = _target()
     run(target)
-    made = make(target, Shape(papers, seed))
+    with progress("sample") as shown:
+        made = make(target, Shape(papers, seed), shown)
     rows = "\n".join(f"  {table:<14}{count:>12,} rows" for table, count in made.rows.items())
     size = sum(made.sizes.values()) / 1e6
     _report(
@@ -68,7 +69,8 @@ def cora(
         raise RefnetError(f"{file} is not a file", "Name a file in the format of cora.cites.", Exit.USAGE)
     target = _target()
     run(target)
-    done = import_cora(target, file)
+    with progress("import") as shown:
+        done = import_cora(target, file, shown)
     _report(
         {"database": target.name, **asdict(done)},
         f"{target.name}: {done.citations:,} lines read, {done.new_papers:,} papers and"
@@ -79,10 +81,9 @@ def cora(
 
 def _target() -> Target:
     from refnet import wiring
-    from refnet.cli.process import current_settings
 
     return wiring.server(current_settings())
 
 
 def _report(values: dict[str, Any], said: str, as_json: bool) -> None:
-    print(json.dumps(values) if as_json else said)
+    print_json(values) if as_json else print(said)

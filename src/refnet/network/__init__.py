@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 #: In the schema `public`: which migrations a database carries. A name of its own, so that a database of
 #: somebody else's that Alembic looks after is never taken for RefNet's.
 VERSION_TABLE = "refnet_migrations"
 
 #: A session of the network's: unqualified names mean `public`, whatever the role or the database says.
 SESSION = {"search_path": "public", "client_min_messages": "warning"}
+
+#: Called with what is being filled, the bytes that are done, and those that there are (None: not known).
+Progress = Callable[[str, int, int | None], None]
+
+
+def silent(_step: str, _done: int, _total: int | None) -> None:
+    """Progress that nobody watches."""

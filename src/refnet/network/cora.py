@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from refnet.errors import RefnetError
-from refnet.network import SESSION
+from refnet.network import SESSION, Progress, silent
 from refnet.postgres.session import Target
 
 #: Far above any id; a file without line ends is not read whole.
 _LINE_LIMIT = 4096
+_PROGRESS_LINES = 10_000
 #: One import at a time: the key of the advisory lock, "cora" in ASCII.
 _LOCK = 0x636F7261
 
@@ -26,26 +27,27 @@ class Imported:
     new_citations: int
 
 
-def import_cora(target: Target, file: Path) -> Imported:
+def import_cora(target: Target, file: Path, progress: Progress = silent) -> Imported:
     """Load `file` into the migrated database of `target`; what is there already stays as it is.
 
     All or nothing: RefnetError names the first line that is malformed, and nothing was imported.
     """
     try:
         with file.open("rb") as lines:
-            return _load(target, lines, str(file))
+            size = file.stat().st_size
+            return _load(target, pairs(lines, str(file), lambda done: progress("citations", done, size)))
     except OSError as error:
         raise RefnetError(
             f"{file} cannot be read: {error.strerror}", "Name a file in the format of cora.cites."
         ) from None
 
 
-def _load(target: Target, lines: BinaryIO, name: str) -> Imported:
+def _load(target: Target, cites: Iterable[tuple[str, str]]) -> Imported:
     with target.connect(SESSION, autocommit=False) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
         cursor.execute("CREATE TEMP TABLE cites (cited text, citing text) ON COMMIT DROP")
         with cursor.copy("COPY cites FROM STDIN") as copy:
-            for pair in pairs(lines, name):
+            for pair in cites:
                 copy.write_row(pair)
         citations = cursor.rowcount
         cursor.execute("ANALYZE cites")
@@ -54,11 +56,15 @@ def _load(target: Target, lines: BinaryIO, name: str) -> Imported:
     return Imported(citations, new_papers, new_citations)
 
 
-def pairs(lines: BinaryIO, name: str) -> Iterator[tuple[str, str]]:
-    """Each line's (cited, citing); RefnetError names the line that is none."""
+def pairs(
+    lines: BinaryIO, name: str, progress: Callable[[int], None] = lambda _done: None
+) -> Iterator[tuple[str, str]]:
+    """Each line's (cited, citing); RefnetError names the line that is none. `progress`: bytes read so far."""
     number = 0
     while line := lines.readline(_LINE_LIMIT):
         number += 1
+        if number % _PROGRESS_LINES == 0:
+            progress(lines.tell())
         try:
             yield _pair(line)
         except ValueError as fault:

@@ -7,7 +7,7 @@ shape give the same rows, byte for byte, whenever and wherever they are made.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -16,13 +16,10 @@ from typing import Any
 import psycopg
 
 from refnet.errors import RefnetError
-from refnet.network import SESSION
+from refnet.network import SESSION, Progress, silent
 from refnet.network.bulk import indexes_set_aside
 from refnet.network.prose import Prose
 from refnet.postgres.session import Target
-
-#: Called with the table that is being filled, the bytes that it has so far, and None: the total is not known.
-Progress = Callable[[str, int, int | None], None]
 
 _BLOCK = 1 << 20
 _BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -64,7 +61,7 @@ class Made:
     sizes: dict[str, int]
 
 
-def make(target: Target, shape: Shape, progress: Progress = lambda *_: None) -> Made:
+def make(target: Target, shape: Shape, progress: Progress = silent) -> Made:
     """Fill the migrated, empty database of `target` with a network of `shape`, in one transaction.
 
     RefnetError where it holds papers already: made-up papers are never mixed with others.

@@ -27,7 +27,7 @@ def test_the_databases_that_are_measured_have_the_shape_that_is_promised(server:
     skewed = build.build(server, "bench_skewed", build.shape(0.02, skew=True))
     try:
         long = sum(build.LONG_ROWS)
-        assert 680e6 < (plain.text - long) / 0.02 < 760e6
+        assert 780e6 < (plain.text - long) / 0.02 < 860e6
         assert (skewed.largest * skewed.text) / (skewed.text - long) > 0.9
     finally:
         build.drop(server, "bench_plain")
