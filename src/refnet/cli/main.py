@@ -7,7 +7,20 @@ import sys
 
 import typer
 
-from refnet.cli import adopt, backup, catalog, demo, drill, monitor, network, postgres, prune, restore, verify
+from refnet.cli import (
+    adopt,
+    backup,
+    catalog,
+    database,
+    demo,
+    drill,
+    monitor,
+    network,
+    postgres,
+    prune,
+    restore,
+    verify,
+)
 from refnet.cli.process import complain, current_settings
 from refnet.errors import Exit, RefnetError
 
@@ -25,6 +38,7 @@ _INTERRUPTED = 130
 app.add_typer(network.network, name="network")
 app.add_typer(network.imports, name="import")
 app.add_typer(postgres.app, name="postgres")
+app.add_typer(database.app, name="database")
 app.add_typer(restore.restore, name="restore")
 app.add_typer(restore.undo, name="undo")
 

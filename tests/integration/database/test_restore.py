@@ -13,6 +13,7 @@ import psycopg
 import pytest
 from psycopg import sql
 from tests.integration.database.library import (
+    LIBRARY,
     artifact_of,
     everything,
     held,
@@ -368,3 +369,51 @@ def test_a_database_without_a_mark_is_never_dropped(library: Target) -> None:
     with maintenance(library) as admin, pytest.raises(RefnetError, match="no mark of RefNet"):
         kept.drop(admin, library, library.name)
     assert papers(library) == 5000
+
+
+def test_an_artifact_of_an_older_major_is_restored_and_one_of_a_newer_major_is_refused(
+    system_database: Target, system_server: Cluster, library: Target, wheel: Binaries
+) -> None:
+    with system_database.connect() as session:
+        session.execute(LIBRARY)
+        old = session.info.server_version // 10_000
+    from_old = held(artifact_of(system_database, system_server.binaries))
+    restore(library, from_old, wheel)
+    assert papers(library) == 5000
+    if old < wheel.major:
+        with pytest.raises(RefnetError, match=f"comes from PostgreSQL {wheel.major} and the server is {old}"):
+            restore(system_database, held(artifact_of(library, wheel)), wheel)
+    assert papers(system_database) == 5000
+
+
+def test_the_systems_own_postgresql_restores_and_undoes(
+    system_database: Target, system_server: Cluster
+) -> None:
+    with system_database.connect() as session:
+        session.execute(LIBRARY)
+    dump = held(artifact_of(system_database, system_server.binaries))
+    with system_database.connect() as session:
+        session.execute("DELETE FROM jobs")
+    done = restore(system_database, dump, system_server.binaries)
+    with system_database.connect() as session:
+        assert session.execute("SELECT count(*) FROM jobs").fetchall() == [(20,)]
+    undone = undo_database.undo(system_database, now=now)
+    with system_database.connect() as session:
+        assert session.execute("SELECT count(*) FROM jobs").fetchall() == [(0,)]
+    for name in (done.kept, undone.kept):
+        with maintenance(system_database) as admin:
+            if name in everything(system_database):
+                kept.drop(admin, system_database, name or "")
+
+
+def test_a_copy_that_was_never_marked_is_recognised_by_letting_nobody_in(
+    library: Target, wheel: Binaries
+) -> None:
+    dump = held(artifact_of(library, wheel))
+    unborn, taken = f"{library.name}_copy_20261125_020000", f"{library.name}_copy_20261125_020001"
+    with maintenance(library) as admin:
+        for name, options in ((unborn, "ALLOW_CONNECTIONS false"), (taken, "")):
+            admin.execute(sql.SQL("CREATE DATABASE {} {}").format(sql.Identifier(name), sql.SQL(options)))
+    restore(library, dump, wheel)
+    assert unborn not in everything(library)
+    assert taken in everything(library)

@@ -159,7 +159,7 @@ class _Run:
         with self._phase("create"):
             create.create_database(self._admin, name, state)
             marked = Kept(name, self._target.name, Why.COPY, self._now(), artifact=self._dump.name)
-            kept.mark(self._admin, marked)
+            kept.open_copy(self._admin, marked)
             self._notes += create.apply_settings(self._admin, name, state)
         with self._phase("load"):
             self._dump.load(copy, tools, jobs, self._progress)

@@ -32,10 +32,10 @@ _POWERS = ("superuser", "inherit", "createrole", "createdb", "login", "replicati
 def create_database(admin: Session, name: str, state: State) -> None:
     """Make the empty database `name` from template0 with the encoding, locale, owner and tablespace of `state`.
 
-    RefnetError where the server lacks the locale or refuses.
+    It lets nobody in yet. RefnetError where the server lacks the locale or refuses.
     """
     parts: list[Statement] = [
-        sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING {}").format(
+        sql.SQL("CREATE DATABASE {} TEMPLATE template0 ALLOW_CONNECTIONS false ENCODING {}").format(
             sql.Identifier(name), sql.Literal(state["encoding"])
         ),
         *_locale(state, server_version(admin)),

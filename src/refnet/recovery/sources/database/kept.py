@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 import psycopg
@@ -15,9 +16,10 @@ from refnet.errors import RefnetError
 from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import utc
 from refnet.recovery.sources.database import failure
-from refnet.recovery.sources.database.maintenance import Session
+from refnet.recovery.sources.database.maintenance import Session, alone, maintenance
 
 _MARK = "RefNet "
+_COPY_NAME = re.compile(r"(.*)_copy_\d{8}_\d{6}(?:_\d+)?", re.DOTALL)
 
 
 class Why(StrEnum):
@@ -67,14 +69,37 @@ def read(name: str, comment: str | None, size: int = 0) -> Kept | None:
         return None
 
 
+def kept_databases(target: Target) -> tuple[Kept, ...]:
+    """Every marked database on the server of `target`, oldest first."""
+    with maintenance(target) as admin:
+        return marked(admin)
+
+
+def drop_kept(target: Target, kept: Kept) -> None:
+    """Drop one of them; RefnetError (LOCKED) where a restore of the same database runs, whose copy it may be."""
+    with maintenance(target) as admin, alone(admin, kept.of):
+        drop(admin, target, kept.name)
+
+
 def marked(admin: Session) -> tuple[Kept, ...]:
     """Every marked database of the server, oldest first."""
     rows = admin.execute("""
-        SELECT datname::text, shobj_description(oid, 'pg_database'),
+        SELECT datname::text, shobj_description(oid, 'pg_database'), datallowconn,
                CASE WHEN has_database_privilege(oid, 'CONNECT') THEN pg_database_size(oid) ELSE 0 END
         FROM pg_database WHERE NOT datistemplate""").fetchall()
-    found = (read(name, comment, size) for name, comment, size in rows)
+    found = (
+        read(name, comment, size) or (None if open_ else _unborn(name, comment, size))
+        for name, comment, open_, size in rows
+    )
     return tuple(sorted((kept for kept in found if kept), key=lambda kept: (kept.at, kept.name)))
+
+
+def _unborn(name: str, comment: str | None, size: int) -> Kept | None:
+    """A copy that was created and not yet marked: it has our name, no comment, and lets nobody in."""
+    match = _COPY_NAME.fullmatch(name)
+    if not match or comment:
+        return None
+    return Kept(name, match[1], Why.COPY, datetime.min.replace(tzinfo=UTC), size=size)
 
 
 def of_database(all_marked: Iterable[Kept], database: str, *whys: Why) -> tuple[Kept, ...]:
@@ -87,9 +112,11 @@ def comment_on(name: str, comment: str | None) -> sql.Composed:
     return sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), sql.Literal(comment))
 
 
-def mark(admin: Session, kept: Kept) -> None:
-    """Give the database its mark, and the comment that it had a place in it."""
-    admin.execute(comment_on(kept.name, kept.mark()))
+def open_copy(admin: Session, copy: Kept) -> None:
+    """Mark a new copy and let sessions in, in one step: what lets nobody in and has no mark is empty."""
+    with admin.transaction():
+        admin.execute(comment_on(copy.name, copy.mark()))
+        admin.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(sql.Identifier(copy.name)))
 
 
 def drop(admin: Session, target: Target, name: str) -> None:
@@ -99,16 +126,15 @@ def drop(admin: Session, target: Target, name: str) -> None:
     publisher.
     """
     row = admin.execute(
-        "SELECT shobj_description(oid, 'pg_database'), EXISTS (SELECT FROM pg_subscription WHERE subdbid = d.oid)"
-        " FROM pg_database d WHERE datname = %s",
+        "SELECT EXISTS (SELECT FROM pg_subscription WHERE subdbid = d.oid) FROM pg_database d WHERE datname = %s",
         (name,),
     ).fetchone()
     if row is None:
         return
-    if not read(name, row[0]):
+    if name not in {one.name for one in marked(admin)}:
         raise RefnetError(f"{name} carries no mark of RefNet, so it is not dropped", "Drop it yourself.")
     try:
-        if row[1]:
+        if row[0]:
             _drop_subscriptions(target.database(name))
         admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
     except psycopg.Error as error:
@@ -123,7 +149,3 @@ def _drop_subscriptions(target: Target) -> None:
             for change in ("DISABLE", "SET (slot_name = NONE)"):
                 session.execute(sql.SQL("ALTER SUBSCRIPTION {} ").format(subscription) + sql.SQL(change))
             session.execute(sql.SQL("DROP SUBSCRIPTION {}").format(subscription))
-
-
-def renamed(kept: Kept, name: str) -> Kept:
-    return replace(kept, name=name)

@@ -1,0 +1,226 @@
+"""`refnet restore|undo database` as a user types them, asked, forced, and killed at the worst moments."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+from tests.integration.database.library import artifact_of, everything, of_database, papers
+
+from refnet.postgres.binaries import Binaries
+from refnet.postgres.session import Target
+from refnet.recovery.sources.database.kept import Why
+from refnet.recovery.sources.database.maintenance import maintenance
+
+#: An index that takes as long as the database's own setting says: at once when it is made, long in a restore.
+SLOW = """
+CREATE FUNCTION slow(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$
+BEGIN PERFORM pg_sleep(coalesce(current_setting('app.slow', true)::float, 0)); RETURN $1; END $$;
+CREATE INDEX ON jobs (slow(id));
+"""
+#: The command, in a process that comes to the exchange and then does what the test says.
+AT_THE_EXCHANGE = """
+import os, signal
+from psycopg import sql
+from refnet.cli.main import run
+from refnet.recovery.verbs import restore_database as verb
+
+exchange, when = verb.exchange, os.environ["DIES"]
+
+def dying(admin, target, renames, also=()):
+    if when == "before":
+        os.kill(os.getpid(), signal.SIGKILL)
+    exchange(admin, target, renames, [*also, sql.SQL("SELECT pg_sleep(2)")] if when == "within" else also)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+verb.exchange = dying
+run()
+"""
+
+
+@pytest.fixture
+def environment(library: Target, tmp_path: Path) -> dict[str, str]:
+    """That of a user whose REFNET_DATABASE_URL is the library."""
+    parts = conninfo_to_dict(library.conninfo)
+    url = f"postgresql://{parts['user']}@/{library.name}?host={parts['host']}&port={parts['port']}"
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "REFNET_"))}
+    home = {"REFNET_HOME": str(tmp_path / "home"), "REFNET_BACKUP_DIR": str(tmp_path / "backups")}
+    return {**clean, **home, "REFNET_DATABASE_URL": url}
+
+
+def refnet(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from refnet.cli.main import run; run()", *arguments]
+    return subprocess.run(
+        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+
+
+def report(environment: dict[str, str], *arguments: str) -> Any:
+    ran = refnet(environment, *arguments, "--json")
+    assert ran.returncode == 0, ran.stderr
+    return json.loads(ran.stdout)
+
+
+@pytest.fixture
+def artifact(library: Target, wheel: Binaries, tmp_path: Path) -> str:
+    """The path of an artifact of the library, from which the live one differs since."""
+    path = tmp_path / "refnet_20261125_020000.sql.gz"
+    path.write_bytes(artifact_of(library, wheel))
+    with library.connect() as session:
+        session.execute("INSERT INTO papers (title) VALUES ('written since')")
+    return str(path)
+
+
+def test_the_plan_is_shown_and_nothing_is_changed(
+    library: Target, environment: dict[str, str], artifact: str
+) -> None:
+    plan = report(environment, "restore", "database", artifact, "--plan")
+    assert plan["replaces"] is True
+    assert plan["problems"] == []
+    table = next(one for one in plan["tables"] if one["name"] == "public.papers")
+    assert (table["rows"], table["live_rows"], table["written_since"]) == (5000, 5001, 1)
+    assert everything(library) == [library.name]
+
+
+def test_without_a_terminal_and_without_force_nothing_live_is_replaced(
+    library: Target, environment: dict[str, str], artifact: str
+) -> None:
+    for arguments in (("restore", "database", artifact), ("restore", "database", artifact, "--json")):
+        ran = refnet(environment, *arguments)
+        assert (ran.returncode, "--force" in ran.stderr) == (6, True)
+    assert papers(library) == 5001
+    assert everything(library) == [library.name]
+
+
+def test_a_forced_restore_and_its_undo_report_what_they_did(
+    library: Target, environment: dict[str, str], artifact: str
+) -> None:
+    done = report(environment, "restore", "database", artifact, "--force")
+    assert {"load", "analyze", "compare", "swap"} <= set(done["seconds"])
+    assert {one["outcome"] for one in done["findings"]} == {"passed"}
+    assert papers(library) == 5000
+    with library.connect() as session:
+        session.execute("DELETE FROM jobs; UPDATE papers SET year = 1 WHERE id = 1")
+    assert refnet(environment, "undo", "database").returncode == 6
+    planned = report(environment, "undo", "database", "--plan")
+    assert planned["written_since"] == {"public.papers": 1}
+    undone = report(environment, "undo", "database", "--force")
+    assert undone["back"] == done["kept"]
+    assert papers(library) == 5001
+
+
+def test_a_file_that_is_not_there_is_a_matter_of_usage(environment: dict[str, str]) -> None:
+    ran = refnet(environment, "restore", "database", "/nowhere/refnet_20261125_020000.sql.gz")
+    assert ran.returncode == 2
+    assert "there is no artifact" in ran.stderr
+
+
+def test_a_run_that_is_killed_while_it_loads_blocks_nobody_and_the_next_one_just_works(
+    library: Target, environment: dict[str, str], wheel: Binaries, tmp_path: Path
+) -> None:
+    with library.connect() as session:
+        session.execute(SLOW)
+        session.execute(f"ALTER DATABASE {library.name} SET app.slow = 600")
+        path = tmp_path / "slow.sql.gz"
+        path.write_bytes(artifact_of(library, wheel))
+        session.execute(f"ALTER DATABASE {library.name} RESET app.slow")
+        fine = tmp_path / "fine.sql.gz"
+        fine.write_bytes(artifact_of(library, wheel))
+    killed = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "from refnet.cli.main import run; run()",
+            "restore",
+            "database",
+            path,
+            "--force",
+        ],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+    )
+    await_query(library, f"{library.name}_copy_%", "CREATE INDEX jobs_slow%")
+    killed.kill()
+    killed.wait()
+    assert len(of_database(library, Why.COPY)) == 1
+    assert papers(library) == 5000
+    done = report(environment, "restore", "database", str(fine), "--force")
+    assert any("of a run that was killed" in note for note in done["notes"])
+    assert set(everything(library)) == {library.name, done["kept"]}
+
+
+@pytest.mark.parametrize("when", ["before", "within", "after"])
+def test_a_run_that_is_killed_around_the_exchange_leaves_one_whole_database_live(
+    library: Target, environment: dict[str, str], artifact: str, when: str
+) -> None:
+    killed = subprocess.Popen(
+        [sys.executable, "-c", AT_THE_EXCHANGE, "restore", "database", artifact, "--force"],
+        env={**environment, "DIES": when},
+        stdout=subprocess.DEVNULL,
+    )
+    if when == "within":
+        await_query(library, "%", "SELECT pg_sleep(2)")
+        killed.kill()
+    assert killed.wait() == -signal.SIGKILL
+    assert papers(library) == (5000 if when == "after" else 5001)
+    assert len(of_database(library, Why.COPY)) == (0 if when == "after" else 1)
+    assert len(of_database(library, Why.RESTORED)) == (1 if when == "after" else 0)
+    done = report(environment, "restore", "database", artifact, "--force")
+    assert papers(library) == 5000
+    assert papers(library.database(done["kept"])) == (5000 if when == "after" else 5001)
+    assert of_database(library, Why.COPY) == []
+
+
+def test_an_interrupted_restore_cleans_up_and_says_so(
+    library: Target, environment: dict[str, str], wheel: Binaries, tmp_path: Path
+) -> None:
+    with library.connect() as session:
+        session.execute(SLOW)
+        session.execute(f"ALTER DATABASE {library.name} SET app.slow = 600")
+        path = tmp_path / "slow.sql.gz"
+        path.write_bytes(artifact_of(library, wheel))
+    interrupted = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "from refnet.cli.main import run; run()",
+            "restore",
+            "database",
+            path,
+            "--force",
+        ],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    await_query(library, f"{library.name}_copy_%", "CREATE INDEX jobs_slow%")
+    interrupted.send_signal(signal.SIGTERM)
+    _, said = interrupted.communicate(timeout=30)
+    assert "interrupted" in said
+    assert interrupted.returncode == 1
+    assert everything(library) == [library.name]
+
+
+def await_query(target: Target, database: str, query: str) -> None:
+    """Wait until a session runs `query` in a database; both are LIKE patterns."""
+    until = time.monotonic() + 30
+    with maintenance(target) as admin:
+        while time.monotonic() < until:
+            found = admin.execute(
+                "SELECT FROM pg_stat_activity WHERE datname LIKE %s AND query LIKE %s AND state = 'active'"
+                " AND pid <> pg_backend_pid()",
+                (database, query),
+            ).fetchall()
+            if found:
+                return
+            time.sleep(0.01)
+    raise AssertionError(f"nobody ran {query}")
