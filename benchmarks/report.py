@@ -67,9 +67,10 @@ def _facts(setting: Setting) -> Iterator[str]:
         f" {built.rows:,} rows, {built.largest:.0%} of the text in one table"
     )
     yield f"- the server: PostgreSQL's defaults, and {', '.join(f'{k}={v}' for k, v in SERVER.items())}"
+    timed = "in brackets the least and the most" if setting.runs else "none, so the sampled one's"
     yield (
-        f"- time: the median of {setting.runs} runs, interleaved, least and most in brackets; memory: of a further run,"
-        f" the peak of the summed PSS of all the way's own processes, not the server's, read every"
+        f"- time: the median of {setting.runs} timed runs, interleaved; {timed}; memory: of a further run, the peak"
+        f" of the summed PSS of all the way's own processes, not the server's, read every"
         f" {measure.SAMPLE_SECONDS * 1000:.0f} ms"
     )
     busy = " **Others were at work: the figures mean little.**" if setting.loads[0] > 0.5 else ""

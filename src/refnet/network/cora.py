@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from refnet.errors import RefnetError
-from refnet.network import SESSION, Progress, silent
+from refnet.network import SESSION, Progress, refusals_told, silent
 from refnet.postgres.session import Target
 
 #: Far above any id; a file without line ends is not read whole.
@@ -33,7 +33,7 @@ def import_cora(target: Target, file: Path, progress: Progress = silent) -> Impo
     All or nothing: RefnetError names the first line that is malformed, and nothing was imported.
     """
     try:
-        with file.open("rb") as lines:
+        with file.open("rb") as lines, refusals_told(target):
             size = file.stat().st_size
             return _load(target, pairs(lines, str(file), lambda done: progress("citations", done, size)))
     except OSError as error:

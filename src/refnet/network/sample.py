@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 
 from refnet.errors import RefnetError
-from refnet.network import SESSION, Progress, silent
+from refnet.network import SESSION, Progress, refusals_told, silent
 from refnet.network.bulk import indexes_set_aside
 from refnet.network.prose import Prose
 from refnet.postgres.session import Target
@@ -40,6 +40,9 @@ _COLUMNS = {
     "summaries": "id, paper_id, kind, model, content, created_at",
     "jobs": "id, kind, paper_id, state, priority, run_after, created_at, finished_at",
 }
+#: The tables whose ids a sequence gives, and how it goes on after the rows.
+_NUMBERED = ("papers", "authors", "summaries", "jobs")
+_GO_ON = "SELECT setval(pg_get_serial_sequence('{table}', 'id'), max(id)) FROM {table} HAVING count(*) > 0"
 
 
 @dataclass(frozen=True)
@@ -66,27 +69,34 @@ def make(target: Target, shape: Shape, progress: Progress = silent) -> Made:
 
     RefnetError where it holds papers already: made-up papers are never mixed with others.
     """
+    with refusals_told(target):
+        with target.connect(SESSION, autocommit=False) as connection, connection.cursor() as cursor:
+            _refuse_to_mix(cursor, target)
+            with indexes_set_aside(cursor, list(_COLUMNS)):
+                made = _fill(cursor, shape, progress)
+            for table in _NUMBERED:
+                cursor.execute(_GO_ON.format(table=table))
+        with target.connect(SESSION) as connection:
+            connection.execute(f"VACUUM (ANALYZE) {', '.join(_COLUMNS)}")
+    return made
+
+
+def _fill(cursor: psycopg.Cursor[Any], shape: Shape, progress: Progress) -> Made:
     made = Made({}, {})
-    with target.connect(SESSION, autocommit=False) as connection, connection.cursor() as cursor:
-        _refuse_to_mix(cursor, target)
-        with indexes_set_aside(cursor, list(_COLUMNS)):
-            for table, (columns, rows) in _Network(shape).tables().items():
-                made.rows[table], made.sizes[table] = _copy(cursor, table, columns, rows, progress)
-        for table in ("papers", "authors", "summaries", "jobs"):
-            cursor.execute(
-                f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), max(id)) FROM {table} HAVING count(*) > 0"  # noqa: S608
-            )
-    with target.connect(SESSION) as connection:
-        connection.execute(f"VACUUM (ANALYZE) {', '.join(made.rows)}")
+    for table, (columns, rows) in _Network(shape).tables().items():
+        made.rows[table], made.sizes[table] = _copy(cursor, table, columns, rows, progress)
     return made
 
 
 def _refuse_to_mix(cursor: psycopg.Cursor[Any], target: Target) -> None:
-    cursor.execute("LOCK papers, authors IN ACCESS EXCLUSIVE MODE")
-    cursor.execute("SELECT EXISTS (SELECT FROM papers) OR EXISTS (SELECT FROM authors)")
-    if cursor.fetchall() != [(False,)]:
+    cursor.execute(f"LOCK {', '.join(_COLUMNS)} IN ACCESS EXCLUSIVE MODE")
+    # All other rows belong to one of these.
+    cursor.execute(
+        "SELECT count(*) FROM (SELECT FROM papers UNION ALL SELECT FROM authors UNION ALL SELECT FROM jobs LIMIT 1) _"
+    )
+    if cursor.fetchall() != [(0,)]:
         raise RefnetError(
-            f"the database {target.name} already holds papers",
+            f"the database {target.name} already holds papers, authors or jobs",
             "A sample is made up and goes into an empty database only: make one, and name it.",
         )
 

@@ -83,3 +83,15 @@ def test_a_malformed_line_is_named_and_nothing_is_imported(
 def test_a_file_that_cannot_be_read_is_a_clear_error(migrated: Target, tmp_path: Path) -> None:
     with pytest.raises(RefnetError, match="cannot be read"):
         import_cora(migrated, tmp_path / "missing")
+
+
+def test_a_role_that_may_not_write_is_told_so(migrated: Target, tmp_path: Path) -> None:
+    (tmp_path / "cora.cites").write_text("a\tb\n")
+    with migrated.connect() as connection:
+        connection.execute("DROP ROLE IF EXISTS cora_reader")
+        connection.execute("CREATE ROLE cora_reader LOGIN IN ROLE pg_read_all_data")
+    with pytest.raises(RefnetError, match="does not take the rows: permission denied for table"):
+        import_cora(Target(f"{migrated.conninfo} user=cora_reader", own=True), tmp_path / "cora.cites")
+    with migrated.connect() as connection:
+        connection.execute("DROP ROLE cora_reader")
+    assert counts(migrated) == (0, 0, 0)

@@ -101,12 +101,19 @@ def test_every_row_says_that_it_is_made_up(migrated: Target) -> None:
     assert one(migrated, unmarked) == [(0,)] * 5
 
 
-def test_a_sample_is_never_mixed_with_other_papers(migrated: Target) -> None:
+@pytest.mark.parametrize(
+    ("row", "left"),
+    [
+        ("INSERT INTO papers (title, provenance) VALUES ('Real', 'semantic_scholar')", (1, 0)),
+        ("INSERT INTO jobs (kind) VALUES ('crawl')", (0, 1)),
+    ],
+)
+def test_a_sample_is_never_mixed_with_other_rows(migrated: Target, row: str, left: tuple[int, int]) -> None:
     with migrated.connect() as connection:
-        connection.execute("INSERT INTO papers (title, provenance) VALUES ('Real', 'semantic_scholar')")
-    with pytest.raises(RefnetError, match="already holds papers"):
+        connection.execute(row)
+    with pytest.raises(RefnetError, match="already holds papers, authors or jobs"):
         make(migrated, Shape(10))
-    assert one(migrated, "SELECT count(*) FROM papers") == [(1,)]
+    assert one(migrated, "SELECT (SELECT count(*) FROM papers), (SELECT count(*) FROM jobs)") == [left]
 
 
 @pytest.mark.parametrize("papers", [1, 2, 49])
