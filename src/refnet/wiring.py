@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from refnet.recovery.stores.journal import Journal
 from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.verbs.prune import Listing
 from refnet.settings import Retention, Settings
+from refnet.telemetry.facts import Facts
 
 
 def store(settings: Settings) -> LocalStore:
@@ -41,6 +44,20 @@ def limits(settings: Settings) -> dict[SourceName, Limits]:
         name: Limits(schedule.interval(TaskName(name)), drill, settings.monitor_min_bytes)
         for name in SourceName
     }
+
+
+def facts(settings: Settings, now: Callable[[], datetime]) -> Callable[[], Facts]:
+    """A reading of what is known of the backups; what did not change since the last one is not read again."""
+    shelves, runs, schedule = store(settings), journal(settings), Schedule.of(settings)
+    configured = frozenset(sources(settings))
+
+    def read() -> Facts:
+        listed, leftovers = shelves.contents()
+        return Facts(
+            now(), Catalog.of(listed), leftovers, shelves.free_bytes(), runs.history(), configured, schedule
+        )
+
+    return read
 
 
 def server(settings: Settings) -> Target:

@@ -14,6 +14,7 @@ from refnet.cli import (
     database,
     demo,
     drill,
+    metrics,
     monitor,
     network,
     postgres,
@@ -81,3 +82,4 @@ app.command("demo")(demo.demo)
 app.command("prune")(prune.prune)
 app.command("monitor")(monitor.monitor)
 app.command("adopt")(adopt.adopt)
+app.command("metrics")(metrics.metrics)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
+from functools import cached_property
 
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry, SourceName
@@ -21,7 +22,14 @@ class Catalog:
         return cls(tuple(sorted(entries, key=lambda e: (e.created, e.name))))
 
     def of_source(self, source: SourceName) -> tuple[Entry, ...]:
-        return tuple(entry for entry in self.entries if entry.source is source)
+        return self._by_source[source]
+
+    @cached_property
+    def _by_source(self) -> Mapping[SourceName, tuple[Entry, ...]]:
+        found: dict[SourceName, list[Entry]] = {source: [] for source in SourceName}
+        for entry in self.entries:
+            found[entry.manifest.source].append(entry)
+        return {source: tuple(entries) for source, entries in found.items()}
 
     def named(self, name: str) -> Entry | None:
         return next((entry for entry in self.entries if entry.name == name), None)

@@ -35,7 +35,7 @@ from refnet.recovery.model.source import Held, Made
 from refnet.recovery.model.store import Leftover
 from refnet.recovery.stores import disk, lock
 from refnet.recovery.stores.held import held_in, manifest_of
-from refnet.recovery.stores.shelf import Shelf, beside, taken
+from refnet.recovery.stores.shelf import Memory, Shelf, beside, taken
 
 
 class LocalStore:
@@ -50,6 +50,7 @@ class LocalStore:
     def __init__(self, root: Path, *, flat: bool = False) -> None:
         self.root = root
         self.flat = flat
+        self._memory: dict[Path, Memory] = {}
 
     def folder(self, source: SourceName) -> Path:
         """Where the artifacts of `source` lie."""
@@ -64,6 +65,14 @@ class LocalStore:
 
     def leftovers(self, source: SourceName | None = None) -> tuple[Leftover, ...]:
         return tuple(leftover for shelf in self._shelves(source) for leftover in shelf.leftovers())
+
+    def contents(self) -> tuple[tuple[Entry, ...], tuple[Leftover, ...]]:
+        """`entries` and `leftovers` of one reading; a store that is asked again reads only what changed."""
+        shelves = list(self._shelves(None))
+        return (
+            tuple(entry for shelf in shelves for entry in shelf.entries()),
+            tuple(leftover for shelf in shelves for leftover in shelf.leftovers()),
+        )
 
     def unlisted(self, source: SourceName | None = None) -> tuple[Leftover, ...]:
         """Artifacts that the catalog does not count; never cleaned, as they may be somebody's only copy."""
@@ -143,10 +152,13 @@ class LocalStore:
 
     def _shelves(self, source: SourceName | None) -> Iterator[Shelf]:
         if self.flat:
-            yield Shelf.read(self.root, None)
+            yield self._shelf(self.root, None)
         else:
             sources = (source,) if source else tuple(SourceName)
-            yield from (Shelf.read(self.folder(one), one) for one in sources)
+            yield from (self._shelf(self.folder(one), one) for one in sources)
+
+    def _shelf(self, folder: Path, source: SourceName | None) -> Shelf:
+        return Shelf.read(folder, source, self._memory.setdefault(folder, {}))
 
 
 class LocalDraft:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
+from typing import TypeVar, cast
 
 from refnet.recovery.model.artifact import (
     EVIDENCE_SUFFIX,
@@ -53,18 +55,31 @@ class _Unreadable:
     ours: bool
 
 
+#: Of a file: size, time of change (ns), inode. Equal ones mean that it was not written to meanwhile.
+Stamp = tuple[int, int, int]
+#: What was read of a file, by its name, with the stamps of all that it was read from (None: not there).
+Memory = dict[str, tuple[tuple[Stamp | None, ...], object]]
+_Read = TypeVar("_Read")
+
+
 @dataclass(frozen=True)
 class Shelf:
-    """One folder as it was when it was read: file name → size in bytes."""
+    """One folder as it was when it was read: file name → size in bytes.
+
+    `memory` belongs to whoever reads the folder again and again: files that did not change are read once.
+    """
 
     folder: Path
     source: SourceName | None
     sizes: dict[str, int]
+    stamps: dict[str, Stamp] = field(default_factory=dict)
+    memory: Memory = field(default_factory=dict)
 
     @classmethod
-    def read(cls, folder: Path, source: SourceName | None) -> Shelf:
+    def read(cls, folder: Path, source: SourceName | None, memory: Memory | None = None) -> Shelf:
         """The regular files of `folder`; none where there is no such folder. `source` None: of every source."""
         sizes: dict[str, int] = {}
+        stamps: dict[str, Stamp] = {}
         with explained(folder):
             try:
                 found = list(os.scandir(folder))
@@ -77,14 +92,34 @@ class Shelf:
                     continue  # removed while we looked
                 if stat.S_ISREG(about.st_mode):
                     sizes[item.name] = about.st_size
-        return cls(folder, source, sizes)
+                    stamps[item.name] = (about.st_size, about.st_mtime_ns, about.st_ino)
+        memory = {} if memory is None else memory
+        for gone in memory.keys() - stamps.keys():
+            del memory[gone]
+        return cls(folder, source, sizes, stamps, memory)
+
+    def _once(self, name: str, read: Callable[[str], _Read], *others: str) -> _Read:
+        """What `read` makes of the file `name` (and of `others`); from memory where none of them changed."""
+        stamps = (self.stamps.get(name), *map(self.stamps.get, others))
+        known = self.memory.get(name)
+        if known and known[0] == stamps:
+            return cast(_Read, known[1])
+        found = read(name)
+        self.memory[name] = (stamps, found)
+        return found
 
     def entries(self) -> Iterator[Entry]:
         """Every published artifact. One whose file has another size than its manifest says is damaged."""
-        for name in self._manifests():
-            manifest = self._manifest(name)
-            if isinstance(manifest, Manifest) and manifest.name in self.sizes:
-                yield self._checked(Entry(manifest, self._evidence(manifest.name)))
+        for name in self._manifests:
+            artifact = name.removesuffix(MANIFEST_SUFFIX)
+            if artifact in self.sizes and (entry := self._once(artifact, self._entry, *beside(artifact))):
+                yield entry
+
+    def _entry(self, name: str) -> Entry | None:
+        manifest = self._manifest(f"{name}{MANIFEST_SUFFIX}")
+        if not isinstance(manifest, Manifest):
+            return None
+        return self._checked(Entry(manifest, self._evidence(name)))
 
     def leftovers(self) -> Iterator[Leftover]:
         """What crashed runs left, in the order in which it may be cleaned."""
@@ -93,7 +128,7 @@ class Shelf:
                 for name in self._intended(hidden):
                     yield self._leftover(name, "half published or half deleted by a run that did not end")
                 yield self._leftover(hidden, "written by a run that did not end")
-        for name in self._manifests():
+        for name in self._manifests:
             artifact = name.removesuffix(MANIFEST_SUFFIX)
             manifest = self._manifest(name)
             if isinstance(manifest, _Unreadable):
@@ -118,6 +153,7 @@ class Shelf:
             elif isinstance(found := self._manifest(f"{name}{MANIFEST_SUFFIX}"), _Unreadable):
                 yield self._leftover(name, f"its manifest: {found.why}")
 
+    @cached_property
     def _manifests(self) -> list[str]:
         return sorted(
             name
@@ -126,6 +162,9 @@ class Shelf:
         )
 
     def _manifest(self, name: str) -> Manifest | _Unreadable:
+        return self._once(name, self._read_manifest)
+
+    def _read_manifest(self, name: str) -> Manifest | _Unreadable:
         try:
             text = (self.folder / name).read_bytes()
             manifest = Manifest.from_json(text)
@@ -142,8 +181,9 @@ class Shelf:
     def _evidence(self, name: str) -> tuple[Evidence, ...]:
         """The lines that are whole; one that a crash cut short is no evidence."""
         file = f"{name}{EVIDENCE_SUFFIX}"
-        if file not in self.sizes:
-            return ()
+        return self._once(file, self._read_evidence) if file in self.sizes else ()
+
+    def _read_evidence(self, file: str) -> tuple[Evidence, ...]:
         lines = []
         with explained(self.folder / file):
             for line in (self.folder / file).read_bytes().splitlines():

@@ -1,0 +1,281 @@
+"""The metrics, computed from the catalog, the evidence and the journal of runs.
+
+Nothing is counted in memory, so the numbers are right after a restart and whichever process made the backup.
+Times are Unix timestamps in seconds: an age would go stale in a textfile; `time() - …` in a rule does not.
+prometheus-client writes them (an import of 0.1 s that only `refnet metrics` pays): it knows the escaping and
+both text formats.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from importlib.metadata import version
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import choose_encoder, generate_latest
+from prometheus_client.registry import Collector
+
+from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome, SourceName
+from refnet.recovery.model.run import BUCKETS, Ended, Kind, Reason, Run
+from refnet.recovery.model.schedule import TaskName
+from refnet.telemetry.facts import Facts
+
+_STATES = (*Level, "damaged")
+
+
+def exposition(read: Callable[[], Facts], accept: str = "") -> tuple[bytes, str]:
+    """All metrics of the facts that `read` gives, and the content type, as `accept` (an HTTP header) asks for."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collector(read))
+    encoder, content_type = choose_encoder(accept) if accept else (generate_latest, "text/plain")
+    return encoder(registry), content_type
+
+
+class _Collector(Collector):
+    def __init__(self, read: Callable[[], Facts]) -> None:
+        self._read = read
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        return list(families(self._read()))
+
+
+def families(facts: Facts) -> Iterator[Metric]:
+    """Every metric of `facts`."""
+    yield InfoMetricFamily(
+        "refnet_build", "The RefNet that wrote these metrics.", {"version": version("refnet")}
+    )
+    yield _gauge(
+        "refnet_metrics_timestamp_seconds",
+        "When these metrics were computed; a textfile that nobody writes any more shows by it.",
+        [((), facts.now.timestamp())],
+        (),
+    )
+    yield from _newest(facts)
+    yield from _proofs(facts)
+    yield from _runs(facts)
+    yield from _bytes(facts)
+    yield from _due(facts)
+
+
+def _gauge(
+    name: str, says: str, values: Iterable[tuple[tuple[str, ...], float | None]], labels: tuple[str, ...]
+) -> Metric:
+    family = GaugeMetricFamily(name, says, labels=labels)
+    for label_values, value in values:
+        if value is not None:
+            family.add_metric(label_values, value)
+    return family
+
+
+def _by_source(name: str, says: str, values: Iterable[tuple[SourceName, float | None]]) -> Metric:
+    return _gauge(name, says, (((source,), value) for source, value in values), ("source",))
+
+
+def _newest(facts: Facts) -> Iterator[Metric]:
+    """What stands of each source: its newest whole artifact."""
+    newest = facts.catalog.set_at().items()
+    yield _by_source(
+        "refnet_backup_success_timestamp",
+        "When the newest whole artifact was finished, in seconds since 1970.",
+        ((source, entry.created.timestamp() + entry.manifest.seconds) for source, entry in newest),
+    )
+    yield _by_source(
+        "refnet_backup_data_timestamp_seconds",
+        "The moment whose state the newest whole artifact holds.",
+        ((source, entry.created.timestamp()) for source, entry in newest),
+    )
+    yield _by_source(
+        "refnet_backup_data_age_seconds",
+        "What a loss would cost now (RPO): the age of that state when these metrics were written.",
+        ((source, (facts.now - entry.created).total_seconds()) for source, entry in newest),
+    )
+    yield _by_source(
+        "refnet_backup_size_bytes",
+        "Size of the newest whole artifact.",
+        ((source, entry.manifest.size) for source, entry in newest),
+    )
+    yield _by_source(
+        "refnet_backup_last_duration_seconds",
+        "How long the making of the newest whole artifact took, its proof not included.",
+        ((source, entry.manifest.seconds) for source, entry in newest),
+    )
+    yield _by_source(
+        "refnet_backup_evidence_level",
+        "How far the newest whole artifact is proven: 0 written, 1 intact, 2 restored, 3 proven.",
+        ((source, entry.level.rank) for source, entry in newest),
+    )
+
+
+def _proofs(facts: Facts) -> Iterator[Metric]:
+    """What was proven and drilled, and when."""
+    of_source = {source: facts.catalog.of_source(source) for source in SourceName}
+    proven = {source: [e for e in entries if e.proven] for source, entries in of_source.items()}
+    drilled = {source: last_drill(facts, source) for source in SourceName}
+    yield _by_source(
+        "refnet_proven_timestamp_seconds",
+        "When an artifact of the source was last proven.",
+        ((s, _latest(entry.proven_at for entry in entries)) for s, entries in proven.items()),
+    )
+    yield _by_source(
+        "refnet_proven_data_timestamp_seconds",
+        "The moment whose state the newest proven artifact holds.",
+        ((s, _latest(entry.created for entry in entries)) for s, entries in proven.items()),
+    )
+    yield _by_source(
+        "refnet_drill_success_timestamp_seconds",
+        "When a drill of the source last passed.",
+        ((s, found and found[0].timestamp()) for s, found in drilled.items()),
+    )
+    yield _by_source(
+        "refnet_drill_duration_seconds",
+        "How long the last passed drill took: the measured recovery time (RTO).",
+        ((s, found and found[1]) for s, found in drilled.items()),
+    )
+    yield _gauge(
+        "refnet_artifacts",
+        "Artifacts by what is known of them.",
+        (
+            ((source, state), count[state])
+            for source, count in ((s, Counter(e.state for e in entries)) for s, entries in of_source.items())
+            for state in _STATES
+        ),
+        ("source", "state"),
+    )
+
+
+def last_drill(facts: Facts, source: SourceName) -> tuple[datetime, float] | None:
+    """When the last drill that passed ended, and how long it took (s).
+
+    The evidence goes with its artifact when that is pruned; the journal remembers the drill.
+    """
+    lines = [
+        (e.at, e.seconds) for entry in facts.catalog.of_source(source) for e in entry.evidence if _drilled(e)
+    ]
+    runs = [
+        (datetime.fromtimestamp(run.started.timestamp() + run.seconds, run.started.tzinfo), run.seconds)
+        for run in facts.history.runs
+        if run.kind is Kind.DRILL and run.source is source and run.ended is Ended.DONE
+    ]
+    return max([*lines, *runs], default=None)
+
+
+def _drilled(line: Evidence) -> bool:
+    return line.drill and line.outcome is Outcome.PASSED and line.level is Level.PROVEN
+
+
+def _runs(facts: Facts) -> Iterator[Metric]:
+    """What the journal tells: durations, failures, what is at work."""
+    history = facts.history
+    durations = HistogramMetricFamily(
+        "refnet_backup_duration_seconds", "How long backups took, their proofs included.", labels=["source"]
+    )
+    for source in SourceName:
+        counts = history.totals.buckets.get(source, (0,) * (len(BUCKETS) + 1))
+        durations.add_metric([source], _cumulative(counts), history.totals.sums.get(source, 0.0))
+    yield durations
+    failures = CounterMetricFamily(
+        "refnet_failures",
+        "Runs that failed, by what was run, the source and the reason.",
+        labels=["run", "source", "reason"],
+    )
+    for kind, source, reason in ((k, s, r) for k in Kind for s in SourceName for r in Reason):
+        failures.add_metric([kind, source, reason], history.totals.failures.get((kind, source, reason), 0))
+    yield failures
+    pairs = [(kind, source) for kind in Kind for source in SourceName]
+    yield _gauge(
+        "refnet_last_run_failed",
+        "1 where the last run failed, 0 where it did not.",
+        ((pair, _failed(history.last(*pair))) for pair in pairs),
+        ("run", "source"),
+    )
+    yield _gauge(
+        "refnet_failing_since_timestamp_seconds",
+        "When the first of the failures began that no success has followed.",
+        ((pair, _started(history.failing_since(*pair))) for pair in pairs),
+        ("run", "source"),
+    )
+    yield _gauge(
+        "refnet_at_work",
+        "Runs at work.",
+        ((pair, sum((run.kind, run.source) == pair for run in history.at_work)) for pair in pairs),
+        ("run", "source"),
+    )
+
+
+def _cumulative(counts: tuple[int, ...]) -> list[tuple[str, float]]:
+    bounds = [*(f"{bound:.1f}" for bound in BUCKETS), "+Inf"]
+    return [(bound, sum(counts[: place + 1])) for place, bound in enumerate(bounds)]
+
+
+def _bytes(facts: Facts) -> Iterator[Metric]:
+    """What the backups take, what crashed runs left, and how much room there is."""
+    yield _by_source(
+        "refnet_kept_bytes",
+        "What all artifacts of the source take; bytes that two of them share count once.",
+        ((source, kept_bytes(facts.catalog.of_source(source))) for source in SourceName),
+    )
+    yield _by_source(
+        "refnet_leftover_bytes",
+        "What runs that did not end left behind; `refnet prune` cleans it.",
+        ((s, sum(each.size for each in facts.leftovers if each.source is s)) for s in SourceName),
+    )
+    yield _gauge(
+        "refnet_free_bytes",
+        "Room for new artifacts in the backup folder.",
+        [((), facts.free_bytes)],
+        (),
+    )
+
+
+def kept_bytes(entries: Iterable[Entry]) -> int:
+    """The bytes of `entries` on the disk; artifacts of the same bytes share them."""
+    return sum({entry.manifest.sha256: entry.manifest.size for entry in entries}.values())
+
+
+def _due(facts: Facts) -> Iterator[Metric]:
+    """What the schedule expects."""
+    configured = sorted(facts.configured)
+    yield _by_source(
+        "refnet_source_configured",
+        "1 where the settings protect the source.",
+        ((source, source in facts.configured) for source in SourceName),
+    )
+    yield _by_source(
+        "refnet_backup_next_due_timestamp_seconds",
+        "When the schedule makes the next backup.",
+        ((s, facts.schedule.next_due(TaskName(s), facts.now).timestamp()) for s in configured),
+    )
+    yield _by_source(
+        "refnet_backup_interval_seconds",
+        "The longest time from one backup to the next that the schedule allows.",
+        ((s, facts.schedule.interval(TaskName(s)).total_seconds()) for s in configured),
+    )
+    yield _by_source(
+        "refnet_drill_interval_seconds",
+        "The longest time from one drill to the next that the schedule allows.",
+        ((s, facts.schedule.interval(TaskName.DRILL).total_seconds()) for s in configured),
+    )
+
+
+def _latest(moments: Iterable[datetime | None]) -> float | None:
+    return max((moment.timestamp() for moment in moments if moment), default=None)
+
+
+def _failed(run: Run | None) -> float | None:
+    return None if run is None else float(run.ended is Ended.FAILED)
+
+
+def _started(run: Run | None) -> float | None:
+    return None if run is None else run.started.timestamp()

@@ -1,0 +1,88 @@
+"""`/metrics` and `/health` over HTTP, for Prometheus and for whoever asks whether this is alive."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from refnet.errors import Exit, RefnetError
+
+#: Called with the Accept header: the body and its content type. RefnetError where there is nothing to tell.
+Answer = Callable[[str], tuple[bytes, str]]
+
+_TEXT = "text/plain; charset=utf-8"
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """The host and the port of `HOST:PORT`, an IPv6 host in brackets; RefnetError where it is no such thing."""
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
+    if not (colon and host and port.isdecimal() and int(port) <= 65535) or (":" in host and "[" not in text):
+        raise RefnetError(
+            f"'{text}' is no address to serve on",
+            "Give HOST:PORT, as 127.0.0.1:9817 or [::1]:9817.",
+            Exit.USAGE,
+        )
+    return host, int(port)
+
+
+class Server(ThreadingHTTPServer):
+    """A server of `answers` (path → Answer) on `address`; one answer at a time, as they share what they read."""
+
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], answers: dict[str, Answer]) -> None:
+        self.answers = answers
+        self.one_at_a_time = threading.Lock()
+        if ":" in address[0]:
+            self.address_family = socket.AF_INET6
+        try:
+            super().__init__(address, _Handler)
+        except (OSError, UnicodeError) as error:
+            said = getattr(error, "strerror", None) or str(error)
+            raise RefnetError(
+                f"cannot serve on {address[0]}:{address[1]}: {said}",
+                "Choose an address of this machine and a free port.",
+            ) from error
+
+    @property
+    def url(self) -> str:
+        host, port = self.server_address[:2]
+        return f"http://{f'[{host!s}]' if ':' in str(host) else str(host)}:{port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Server
+    server_version = "refnet"
+    sys_version = ""
+    #: A client that says nothing is let go, in seconds.
+    timeout = 10
+
+    def do_GET(self) -> None:
+        answer = self.server.answers.get(self.path.partition("?")[0])
+        if answer is None:
+            self._send(HTTPStatus.NOT_FOUND, b"there are /metrics and /health\n", _TEXT)
+            return
+        try:
+            with self.server.one_at_a_time:
+                body, kind = answer(self.headers.get("Accept", ""))
+        except RefnetError as error:
+            self._send(HTTPStatus.SERVICE_UNAVAILABLE, f"{error.message}\n{error.hint}\n".encode(), _TEXT)
+        else:
+            self._send(HTTPStatus.OK, body, kind)
+
+    do_HEAD = do_GET  # noqa: N815  # http.server calls it so
+
+    def _send(self, status: HTTPStatus, body: bytes, kind: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the name is http.server's
+        """A scrape every few seconds is no news."""
