@@ -10,6 +10,7 @@ import hashlib
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,6 +46,13 @@ class Account:
         folder.chmod(0o700)
         if self.other:
             os.chown(folder, self.uid, self.gid)
+
+    def signal(self, pid: int, number: int) -> bool:
+        """Send a signal as this user, so that it reaches none but its own processes; False where it does not."""
+        command = ["/bin/sh", "-c", 'kill -s "$1" "$2"', "sh", signal.Signals(number).name[3:], str(pid)]
+        return (
+            subprocess.run(command, cwd="/", capture_output=True, check=False, **self.become).returncode == 0
+        )
 
     def can_enter(self, folder: Path) -> bool:
         """Whether this user can enter `folder`. Asked of the kernel, which knows of ACLs as well."""

@@ -179,6 +179,11 @@ def data_major(data: Path) -> int | None:
         return int((data / "PG_VERSION").read_text(encoding="ascii"))
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except ValueError:
+        raise RefnetError(
+            f"{data} is not the data of a PostgreSQL cluster",
+            "Restore that folder, or set REFNET_HOME to another one.",
+        ) from None
     except PermissionError:
         raise RefnetError(
             f"{data} belongs to another user",

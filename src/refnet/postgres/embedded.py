@@ -84,9 +84,8 @@ def remove(home: Path) -> None:
     """Stop the embedded server and delete its cluster, wherever it lies. For homes that are thrown away."""
     place = _place(home)
     server = _postmaster(place)
-    socket = server.socket_in_use()
     server.stop()
-    for folder in {place, home / "postgres", socket}:
+    for folder in {place, home / "postgres", server.socket}:
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -24,7 +24,9 @@ SOCKET_NAME = f".s.PGSQL.{PORT}"
 #: sun_path holds 104 bytes on macOS, 108 on Linux, the final NUL included.
 MAX_SOCKET_FOLDER = 103 - len(f"/{SOCKET_NAME}")
 START_SECONDS = 60.0
+LAUNCH_SECONDS = 10.0
 STOP_SECONDS = 60.0
+_ANSWER_SECONDS = 1.0
 _POLL_SECONDS = 0.005
 
 
@@ -66,23 +68,22 @@ class Postmaster:
         lines = self._pid_file()
         return Path(lines[4].strip()) if len(lines) > 4 and lines[4].strip() else self.socket
 
-    def stop(self, how: signal.Signals = signal.SIGINT) -> bool:
-        """Stop the server and wait for its end; False where none ran. SIGINT: fast; SIGQUIT: immediate."""
+    def stop(self, how: signal.Signals = signal.SIGINT, pid: int | None = None) -> bool:
+        """Stop the server and wait for its end; False where none ran. SIGINT: fast; SIGQUIT: immediate.
+
+        `pid`: known from the start; else what the server wrote down, which code that it ran can have changed.
+        """
         # A server that has just been launched has not written its pid yet.
-        until(lambda: self.pid() is not None or not is_held(self.alive), START_SECONDS)
-        pid = self.pid()
+        until(lambda: self.pid() is not None or not is_held(self.alive), LAUNCH_SECONDS)
+        pid = pid or self.pid()
         if pid is None or not self.is_running():
             return False
-        try:
-            os.kill(pid, how)
-        except ProcessLookupError:
-            pass  # killed from outside; what is left of it ends by itself
-        except PermissionError:
+        if not self.account.signal(pid, how) and self.is_running():
             raise RefnetError(
-                f"the server in {self.data} belongs to another user",
+                f"the server in {self.data} cannot be stopped: its process {pid} is not of the user {self.account.name}",
                 "Stop it as the user who started it, or as root.",
-            ) from None
-        if not until(lambda: not is_held(self.alive) and not self._answers(), STOP_SECONDS):
+            )
+        if not until(lambda: not self.is_running(), STOP_SECONDS):
             raise RefnetError(
                 f"the server in {self.data} (pid {pid}) did not stop within {STOP_SECONDS:.0f} s",
                 f"See {self.log}; a long checkpoint may still be running.",
@@ -100,13 +101,17 @@ class Postmaster:
             path.unlink(missing_ok=True)
 
     def _pid_file(self) -> list[str]:
+        # Root reads here what another user may have put there: no link, no pipe, no more than a page.
         try:
-            return (self.data / "postmaster.pid").read_text(encoding="utf-8", errors="replace").splitlines()
-        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            handle = os.open(self.data / "postmaster.pid", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
             return []
+        with os.fdopen(handle, "rb") as file:
+            return file.read(4096).decode(errors="replace").splitlines()
 
     def _answers(self) -> bool:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(_ANSWER_SECONDS)
             try:
                 probe.connect(str(self.socket_in_use() / SOCKET_NAME))
             except OSError:

@@ -12,13 +12,14 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from refnet.errors import RefnetError
 from refnet.postgres.account import STATE, Account, account, make_enterable, writing
 from refnet.postgres.binaries import Binaries, copied
 from refnet.postgres.cluster import Cluster, InitdbError, Locale
@@ -65,6 +66,7 @@ def scratch(
         launcher = isolation(cluster.account)
         stack.callback(cluster.stop, signal.SIGQUIT)
         cluster.start({**SETTINGS, **(settings or {})}, launcher)
+        stack.callback(cluster.stop, signal.SIGQUIT, cluster.pid())
         yield replace(cluster, isolated=bool(launcher))
 
 
@@ -118,22 +120,27 @@ def _note(asked: Locale, got: Locale, said: str) -> str:
 
 
 def _socket_folder(folder: Path, user: Account, stack: ExitStack) -> Path:
+    """`folder`/socket; where that is too long for a socket's address, a short one that it is a link to."""
     path = folder / "socket"
-    if len(bytes(path)) > MAX_SOCKET_FOLDER:
-        path = Path(tempfile.mkdtemp(prefix="refnet-"))
-        stack.callback(shutil.rmtree, path, ignore_errors=True)
-    path.mkdir(exist_ok=True)
+    if len(bytes(path)) <= MAX_SOCKET_FOLDER:
+        path.mkdir()
+    else:
+        short = Path(tempfile.mkdtemp(prefix="refnet-"))
+        stack.callback(shutil.rmtree, short, ignore_errors=True)
+        path.symlink_to(short)
+        path = short
     user.own(path)
     return path
 
 
 def _remove_leftovers(place: Path, user: Account) -> None:
+    """Remove what killed runs left. What lies in their data folders is not to be believed: a dump was run there."""
     for folder in place.glob(f"{PREFIX}*"):
         with locked(folder / _OWNER, wait=False) as ours:
             if ours:
-                left = Postmaster(folder / "data", folder / "socket", user)
-                socket = left.socket_in_use()
-                left.stop(signal.SIGQUIT)
+                socket = (folder / "socket").resolve()
+                with suppress(RefnetError):  # a server without its folder ends by itself within a minute
+                    Postmaster(folder / "data", socket, user).stop(signal.SIGQUIT)
                 for each in (socket, folder):
                     shutil.rmtree(each, ignore_errors=True)
 
