@@ -96,6 +96,10 @@ def dump_gzip(bench: Bench) -> Result:
     return Result(run, bench.plain.stat().st_size)
 
 
+def dump_to_nowhere(bench: Bench) -> Result:
+    return Result(bench.run([bench.tool("pg_dump")], into=Path(os.devnull)))
+
+
 def dump_directory(*options: str) -> Callable[[Bench], Result]:
     def way(bench: Bench) -> Result:
         shutil.rmtree(bench.directory, ignore_errors=True)
@@ -158,6 +162,7 @@ def lists_nothing(bench: Bench) -> Result:
     return Result(bench.refnet("list", home="empty"))
 
 
+FLOOR = "pg_dump > /dev/null (what one stream costs the server)"
 PLAIN_DUMP = "pg_dump | gzip"
 DIRECTORY_ZSTD = f"pg_dump -Fd -j{JOBS} -Z zstd:1"
 DIRECTORY_LZ4 = f"pg_dump -Fd -j{JOBS} -Z lz4"
@@ -174,6 +179,7 @@ LIST = "refnet list (empty catalog)"
 
 #: In the order of a round: what is restored was made before.
 WAYS: dict[str, Callable[[Bench], Result]] = {
+    FLOOR: dump_to_nowhere,
     PLAIN_DUMP: dump_gzip,
     DIRECTORY_ZSTD: dump_directory("-Zzstd:1"),
     DIRECTORY_LZ4: dump_directory("-Zlz4"),
