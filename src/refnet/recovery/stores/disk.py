@@ -183,6 +183,11 @@ class HiddenFile(io.RawIOBase):
             while view:
                 view = view[os.write(self._handle, view) :]
 
+    def digest_so_far(self) -> bytes:
+        """The SHA-256 of everything written until now, for who would otherwise compute it a second time."""
+        self.flush()
+        return self._sha.digest()
+
     def settle(self) -> tuple[str, int]:
         """Flush, fsync, read back and compare: the digest (SHA-256, hex) and the size of what the disk holds.
 

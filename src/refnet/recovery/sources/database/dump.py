@@ -134,8 +134,9 @@ class _Run:
             self._add_text(Kind.PRE, self._begin())
             producers.append(threading.Thread(target=self._guarded, args=(self._rest,)))
             producers[1].start()
+            post = self._stock.text("post-data") + self._unrestrict
             self._write(len(producers))
-            self._add_text(Kind.POST, self._stock.text("post-data") + self._unrestrict)
+            self._add_text(Kind.POST, post)
             index = self._index()
         finally:
             self._stop.set()

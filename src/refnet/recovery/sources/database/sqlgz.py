@@ -162,8 +162,10 @@ class Writer:
     """Appends members to a file, then the index and the footer."""
 
     def __init__(self, out: BinaryIO) -> None:
+        """`out` may have `digest_so_far`, the SHA-256 of what it was given; it is not computed again then."""
         self._out = out
         self._sha256 = hashlib.sha256()
+        self._digest_of_out: Callable[[], bytes] | None = getattr(out, "digest_so_far", None)
         self._offset = 0
         self.members: list[Member] = []
 
@@ -186,12 +188,14 @@ class Writer:
         at = self._offset
         packed, _ = compress([index.to_text()])
         self._append(packed)
-        extra = _EXTRA.pack(_EXTRA_ID, _EXTRA.size - 4, 1, at, len(packed), self._sha256.digest())
+        sha256 = self._digest_of_out() if self._digest_of_out else self._sha256.digest()
+        extra = _EXTRA.pack(_EXTRA_ID, _EXTRA.size - 4, 1, at, len(packed), sha256)
         self._out.write(_HEAD + extra + _TAIL)
 
     def _append(self, packed: bytes) -> None:
         self._out.write(packed)
-        self._sha256.update(packed)
+        if not self._digest_of_out:
+            self._sha256.update(packed)
         self._offset += len(packed)
 
 
