@@ -105,6 +105,36 @@ def test_the_server_of_another_run_is_left_alone(wheel: Binaries, folder: Path) 
         process.communicate()
 
 
+def test_what_a_hostile_dump_wrote_down_leads_the_next_run_to_no_harm(wheel: Binaries, folder: Path) -> None:
+    precious = folder / "precious"
+    precious.mkdir()
+    stranger = subprocess.Popen(["/bin/sleep", "600"])
+    process, pid, data = _held(folder)
+    process.kill()
+    process.communicate()
+    try:
+        lies = [str(stranger.pid), str(data), "1", "5432", str(precious), "", "", "ready"]
+        (data / "postmaster.pid").write_text("\n".join(lies))
+        with scratch(wheel, base=folder):
+            assert not data.exists()
+        assert precious.is_dir()
+        if os.geteuid() == 0:
+            assert stranger.poll() is None
+    finally:
+        os.kill(pid, signal.SIGQUIT)
+        stranger.kill()
+        stranger.wait()
+
+
+def test_a_dump_that_hides_its_server_does_not_keep_it_alive(wheel: Binaries, folder: Path) -> None:
+    with scratch(wheel, base=folder) as cluster, cluster.target().connect() as session:
+        pid = cluster.pid()
+        assert pid
+        session.execute("COPY (SELECT 1) TO PROGRAM 'cat > postmaster.pid'")
+    assert until(lambda: not _runs(pid), 10)
+    assert _left(folder) == []
+
+
 def test_a_base_too_deep_for_a_sockets_address_serves(wheel: Binaries, folder: Path) -> None:
     with scratch(wheel, base=folder / ("deep" * 25)) as cluster, cluster.target().connect() as session:
         assert session.execute("SELECT 1").fetchone() == (1,)
