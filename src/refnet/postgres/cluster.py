@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,21 +92,26 @@ class Cluster(Postmaster):
         itself and runs the rest of its arguments (without network).
         """
         begin = 0
-        if not self.is_running():
+        if not self._comes_up(self.is_running) and not self.is_running():
             self._check_major()
             self.forget_the_dead()
             begin = self._log_begin()
             self._launch([*launcher, *self._command(settings or {})], become=not launcher)
-        if until(lambda: self.is_ready() or not is_held(self.alive), START_SECONDS) and self.is_ready():
-            return
-        said = last_error(self.log.read_bytes()[begin:].decode(errors="replace"))
+        if not self._comes_up(lambda: is_held(self.alive)):
+            raise self._down(last_error(self.log.read_bytes()[begin:].decode(errors="replace")))
+
+    def _comes_up(self, lives: Callable[[], bool]) -> bool:
+        """Wait until the server is ready, as long as it lives; whether it is."""
+        until(lambda: self.is_ready() or not lives(), START_SECONDS)
+        return self.is_ready()
+
+    def _down(self, said: str) -> RefnetError:
         if is_held(self.alive):
-            raise RefnetError(
+            return RefnetError(
                 f"PostgreSQL is still starting after {START_SECONDS:.0f} s: {said}",
                 f"After a crash this can take long. Try again later; it is told in {self.log}.",
-                passing=True,
             )
-        raise RefnetError(f"PostgreSQL did not start: {said}", f"The whole story is in {self.log}.")
+        return RefnetError(f"PostgreSQL did not start: {said}", f"The whole story is in {self.log}.")
 
     def _command(self, settings: Mapping[str, str]) -> list[str]:
         fixed = {

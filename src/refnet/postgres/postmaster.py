@@ -144,7 +144,7 @@ def is_held(path: Path) -> bool:
     """Whether a process holds the lock on `path`. Asked by a shared lock: those who ask do not see each other."""
     try:
         handle = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -93,6 +93,7 @@ def test_a_killed_server_just_starts_again(home: Path) -> None:
     pid = first.pid()
     assert pid
     os.kill(pid, signal.SIGKILL)
+    assert until(lambda: not first.is_ready(), 10)  # its children may live on for a moment
     again = _started(home)
     assert again.pid() != pid
     assert _one(again, "SELECT 1") == 1
@@ -299,6 +300,21 @@ def test_another_users_home_is_refused(home: Path, ordinary: Ordinary, verb: str
     assert "RefnetError" in said
     assert "another user" in said
     assert embedded.status(home).pid == pid
+
+
+@pytest.mark.usefixtures("root")
+def test_a_user_id_without_a_name_is_told_what_postgresql_needs(folder: Path) -> None:
+    said = Ordinary(54321, 54321).does(lambda: account().name)
+    assert "the user id 54321 has no entry in the system's list of users" in said
+
+
+def test_a_long_log_is_put_aside_at_the_next_start(home: Path) -> None:
+    log = home / "postgres" / "server.log"
+    with log.open("ab") as file:
+        file.truncate(17 << 20)
+    cluster = _started(home)
+    assert cluster.log.stat().st_size < 1 << 20
+    assert log.with_name("server.log.1").stat().st_size == 17 << 20
 
 
 def test_the_embedded_database_is_sorted_by_code_point_and_knows_letters(home: Path) -> None:
