@@ -35,6 +35,9 @@ from refnet.recovery.sources.database.tasks import Stopped, Task, run_all
 LOADER_SETTINGS: Mapping[str, str] = {
     "idle_session_timeout": "0",
     "default_transaction_read_only": "off",
+    "default_transaction_isolation": "read committed",
+    "array_nulls": "on",
+    "transform_null_equals": "off",
     "synchronous_commit": "off",
     "maintenance_work_mem": "64MB",
     "max_parallel_maintenance_workers": "1",
