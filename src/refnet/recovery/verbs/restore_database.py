@@ -13,7 +13,6 @@ from datetime import datetime
 from typing import Any, Protocol
 
 import psycopg
-from psycopg import sql
 
 from refnet.errors import RefnetError
 from refnet.postgres.binaries import Binaries
@@ -21,10 +20,10 @@ from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.restoring import Plan, Wanted, dated_name, decide, major
 from refnet.recovery.model.source import Finding, Progress, silent
-from refnet.recovery.sources.database import compare, create, failure, kept, since
+from refnet.recovery.sources.database import compare, create, kept, since
+from refnet.recovery.sources.database.analyze import analyze
 from refnet.recovery.sources.database.facts import facts, live_state
 from refnet.recovery.sources.database.kept import Kept, Why
-from refnet.recovery.sources.database.load import loader_settings
 from refnet.recovery.sources.database.maintenance import Session, Statement, alone, maintenance
 from refnet.recovery.sources.database.swap import exchange
 
@@ -164,7 +163,7 @@ class _Run:
         with self._phase("load"):
             self._dump.load(copy, tools, jobs, self._progress)
         with self._phase("analyze"):
-            _analyze(copy)
+            self._notes += analyze(copy)
         with self._phase("compare"):
             findings = self._dump.compare(copy, tools, jobs, self._progress, content=self._options.content)
         if wrong := compare.failed(findings):
@@ -231,12 +230,3 @@ def put_aside(admin: Session, target: Target, why: Why, now: datetime, name: str
     ).fetchone()
     snapshot, comment = row or ("", None)
     return Kept(name, target.name, why, now, artifact=artifact, snapshot=snapshot, comment=comment)
-
-
-def _analyze(target: Target) -> None:
-    """Statistics of everything, partitioned parents included: autovacuum never gathers those."""
-    try:
-        with target.connect(loader_settings(0)) as session:
-            session.execute(sql.SQL("ANALYZE"))
-    except psycopg.Error as error:
-        raise failure.of_server(error, "gathering statistics") from error
