@@ -14,8 +14,10 @@ from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.monitoring import Limits
+from refnet.recovery.model.retention import PutAside
 from refnet.recovery.model.schedule import Schedule, TaskName
 from refnet.recovery.model.source import Held, Made, Source
+from refnet.recovery.sources.database.kept import drop_kept, kept_databases
 from refnet.recovery.sources.database.source import DatabaseSource
 from refnet.recovery.sources.files import entries
 from refnet.recovery.sources.files.source import FilesSource
@@ -101,9 +103,23 @@ def retention(settings: Settings, name: SourceName) -> Retention:
     return kept
 
 
-def put_aside(_settings: Settings) -> tuple[Listing, ...]:
+def put_aside(settings: Settings) -> tuple[Listing, ...]:
     """What lists the databases and folders that restores put aside, for prune to remove when their time is over."""
-    return ()
+    return (partial(_databases_put_aside, settings),)
+
+
+def _databases_put_aside(settings: Settings, source: SourceName) -> list[PutAside]:
+    """The databases that restores keep. An embedded server is asked where it runs, and never started for this."""
+    if source is not SourceName.DATABASE:
+        return []
+    if not settings.database_url and embedded.status(settings.home).pid is None:
+        return []
+    target = server(settings)
+    return [
+        PutAside(source, f"database {kept.name}", kept.at, partial(drop_kept, target, kept))
+        for kept in kept_databases(target)
+        if kept.of == target.name
+    ]
 
 
 def prover(settings: Settings, name: SourceName) -> Source:
