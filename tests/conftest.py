@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from psycopg import sql
 
+from refnet.errors import RefnetError
 from refnet.postgres.binaries import Binaries, installed
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.scratch import scratch
@@ -117,3 +118,31 @@ def merging_disk(mounted: Callable[..., Path], tmp_path: Path) -> Path:
     folder.mkdir()
     subprocess.run(["chattr", "+F", folder], check=True)
     return folder
+
+
+@pytest.fixture
+def as_nobody() -> Callable[[Callable[[], object]], str]:
+    """Runs a function as an ordinary user, in a child; the message of the RefnetError that it must raise."""
+
+    def run(function: Callable[[], object]) -> str:
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            message = "no error"
+            try:
+                if os.geteuid() == 0:
+                    os.setresgid(65534, 65534, 65534)
+                    os.setresuid(65534, 65534, 65534)
+                function()
+            except RefnetError as error:
+                message = error.message
+            finally:
+                os.write(writer, message.encode())
+                os._exit(0)
+        os.close(writer)
+        with os.fdopen(reader, "rb") as pipe:
+            message = pipe.read().decode()
+        os.waitpid(child, 0)
+        return message
+
+    return run

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from refnet.errors import Exit, RefnetError
 from refnet.postgres import binaries, embedded
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
@@ -20,7 +22,9 @@ from refnet.recovery.model.source import Held, Made, Source
 from refnet.recovery.sources.database.kept import drop_kept, kept_databases
 from refnet.recovery.sources.database.source import DatabaseSource
 from refnet.recovery.sources.files import entries
+from refnet.recovery.sources.files.place import Place, discard, place_of
 from refnet.recovery.sources.files.source import FilesSource
+from refnet.recovery.stores import disk, lock
 from refnet.recovery.stores.journal import Journal
 from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.verbs.prune import Listing
@@ -105,7 +109,7 @@ def retention(settings: Settings, name: SourceName) -> Retention:
 
 def put_aside(settings: Settings) -> tuple[Listing, ...]:
     """What lists the databases and folders that restores put aside, for prune to remove when their time is over."""
-    return (partial(_databases_put_aside, settings),)
+    return (partial(_databases_put_aside, settings), partial(_folders_put_aside, settings))
 
 
 def _databases_put_aside(settings: Settings, source: SourceName) -> list[PutAside]:
@@ -120,6 +124,43 @@ def _databases_put_aside(settings: Settings, source: SourceName) -> list[PutAsid
         for kept in kept_databases(target)
         if kept.of == target.name
     ]
+
+
+def _folders_put_aside(settings: Settings, name: SourceName) -> tuple[PutAside, ...]:
+    if name is SourceName.DATABASE or (name is SourceName.CONFIG and not settings.config_dir):
+        return ()
+    return tuple(
+        PutAside(name, f"folder {work.path}", journal.at, partial(discard, work))
+        for work, journal in place(settings, name).kept()
+    )
+
+
+def place(settings: Settings, name: SourceName) -> Place:
+    """Where `name`, config or obsidian, is live; RefnetError where the settings do not say."""
+    if name is SourceName.OBSIDIAN:
+        return place_of(name, settings.vault_dir, None)
+    if settings.config_dir is None:
+        raise RefnetError(
+            "the source config is not configured",
+            "Set REFNET_CONFIG_DIR; see refnet.toml.example.",
+            Exit.USAGE,
+        )
+    return place_of(name, settings.config_dir, entries.names(entries.wanted(settings.config_entries)))
+
+
+@contextmanager
+def restore_lock(settings: Settings, name: SourceName) -> Iterator[None]:
+    """The lock of a restore of `name`: that of its backups; one in REFNET_HOME where the store is read-only."""
+    with ExitStack() as held:
+        try:
+            held.enter_context(store(settings).lock(name))
+        except RefnetError as error:
+            if error.code is Exit.LOCKED:
+                raise
+            own = settings.home / "locks" / name
+            disk.make_folder(own)
+            held.enter_context(lock.locked(own, name))
+        yield
 
 
 def prover(settings: Settings, name: SourceName) -> Source:

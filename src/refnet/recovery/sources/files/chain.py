@@ -79,7 +79,7 @@ def _deflate(raw: bytearray) -> bytes:
 @contextmanager
 def inflated(archive: BinaryIO) -> Iterator[BinaryIO]:
     """The raw bytes of a whole archive, inflated ahead in a thread."""
-    with _archive_errors(), igzip_threaded.open(archive, "rb") as stream:  # type: ignore[no-untyped-call]
+    with archive_errors(), igzip_threaded.open(archive, "rb") as stream:  # type: ignore[no-untyped-call]
         yield stream
 
 
@@ -87,12 +87,12 @@ def inflated(archive: BinaryIO) -> Iterator[BinaryIO]:
 def inflated_from(archive: BinaryIO, offset: int) -> Iterator[BinaryIO]:
     """The raw bytes from the member at `offset` on, inflated as they are read."""
     archive.seek(offset)
-    with _archive_errors(), igzip.IGzipFile(fileobj=archive, mode="rb") as stream:  # type: ignore[no-untyped-call]
+    with archive_errors(), igzip.IGzipFile(fileobj=archive, mode="rb") as stream:  # type: ignore[no-untyped-call]
         yield cast("BinaryIO", stream)
 
 
 @contextmanager
-def _archive_errors() -> Iterator[None]:
+def archive_errors() -> Iterator[None]:
     try:
         yield
     except igzip.BadGzipFile as error:

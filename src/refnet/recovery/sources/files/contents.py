@@ -105,12 +105,16 @@ class _Contents:
                 f"{show(member.path)} stands twice in the archive, as a {before.kind} and a {member.kind}"
             )
         self._need_folder(parent(member.path), member)
-        self.raw_bytes += member.size
-        if self._limits.room is not None and self.raw_bytes > self._limits.room:
-            raise NoRoomError(
-                f"{show(member.path)} does not fit any more: {self._limits.room} bytes were free"
+        listed = self._hand_on(member, reader)
+        if expected and expected.at == member.at and expected.sha256 != listed.sha256:
+            raise ArchiveError(
+                f"the content of {show(member.path)} is not what the list of files says (SHA-256)"
             )
-        digest, size = "", member.size
+        self.listed[member.path] = listed
+
+    def _hand_on(self, member: TarMember, reader: TarReader) -> Listed:
+        """Give `member` to the sink; how it stands in the list."""
+        listed = Listed(*member[:8], target=member.target)
         if member.kind is Kind.FOLDER:
             self._sink.folder(member)
         elif member.kind is Kind.LINK:
@@ -120,19 +124,22 @@ class _Contents:
                 )
             self._sink.link(member)
         elif member.same_as:
-            digest, size = self._share(member)
+            first = self._shared(member)
+            self._make_room(member.path, first.size)
+            self._sink.file(member, ())
+            return listed._replace(size=first.size, sha256=first.sha256, at=first.at)
         else:
+            self._make_room(member.path, member.size)
             content = _Hashed(reader.content())
             self._sink.file(member, content)
-            digest = content.digest.hexdigest()
-        if expected and expected.at == member.at and expected.sha256 != digest:
-            raise ArchiveError(
-                f"the content of {show(member.path)} is not what the list of files says (SHA-256)"
-            )
-        self.listed[member.path] = Listed(
-            member.path, member.kind, size, member.mode, member.mtime_ns, member.uid, member.gid, member.at,
-            digest, member.target,
-        )  # fmt: skip
+            return listed._replace(sha256=content.digest.hexdigest())
+        return listed
+
+    def _make_room(self, path: str, size: int) -> None:
+        self.raw_bytes += size
+        room = self._limits.room
+        if room is not None and self.raw_bytes > room:
+            raise NoRoomError(f"{show(path)} does not fit any more: {room} bytes were free")
 
     def _expect(self, member: TarMember) -> Listed | None:
         """The list's entry of `member`; an earlier copy of a file that changed while it was read may differ."""
@@ -160,16 +167,14 @@ class _Contents:
         self._sink.folder(made)
         self.listed[path] = Listed(*made[:8])
 
-    def _share(self, member: TarMember) -> tuple[str, int]:
-        """A hard link to an earlier member becomes a file of its own with that member's content."""
+    def _shared(self, member: TarMember) -> Listed:
+        """The earlier file whose content the hard link `member` has; it becomes a file of its own."""
         first = self.listed.get(member.same_as)
         if not first or first.kind is not Kind.FILE or first.path == member.path:
             raise ArchiveError(
                 f"{show(member.path)} is a hard link to {show(member.same_as)}, which is no file before it"
             )
-        self.raw_bytes += first.size
-        self._sink.file(member, ())
-        return first.sha256, first.size
+        return first
 
 
 class _Hashed:

@@ -50,8 +50,8 @@ class TarReader:
     """
 
     def __init__(self, stream: BinaryIO, at: int = 0) -> None:
+        self.at = at
         self._stream = stream
-        self._at = at
         self._left = 0
         self._padding = 0
 
@@ -63,7 +63,7 @@ class TarReader:
     def next(self) -> TarMember | None:
         """The next member, or None at the mark of the end."""
         self._pass_over()
-        at, extensions = self._at, dict[str, bytes]()
+        at, extensions = self.at, dict[str, bytes]()
         while True:
             head = self._read(BLOCK)
             if head == bytes(BLOCK):
@@ -86,6 +86,12 @@ class TarReader:
             self._left -= len(block)
             yield block
 
+    def skip_to(self, at: int) -> None:
+        """Go on to the member whose header lies at `at`, which must not lie behind."""
+        self._pass_over()
+        while self.at < at:
+            self._read(min(at - self.at, _BLOCKS))
+
     def _pass_over(self) -> None:
         for _block in self.content():
             pass
@@ -97,7 +103,7 @@ class TarReader:
         data = self._stream.read(size)
         if len(data) != size:
             raise ArchiveError("the archive is cut short")
-        self._at += size
+        self.at += size
         return data
 
     def _extension(self, head: bytes, kind: bytes) -> dict[str, bytes]:

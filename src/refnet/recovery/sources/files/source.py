@@ -18,6 +18,7 @@ from refnet.recovery.sources.files.dump import Dumped, dump
 from refnet.recovery.sources.files.entries import Wanted, present
 from refnet.recovery.sources.files.listing import Kind
 from refnet.recovery.sources.files.names import show, some
+from refnet.recovery.sources.files.place import place_of, settle
 from refnet.recovery.sources.files.prove import prove
 from refnet.recovery.sources.files.state import state_of
 from refnet.recovery.sources.files.walk import OPEN_FOLDER
@@ -46,6 +47,7 @@ class FilesSource:
 
         RefnetError where the folder or a required entry is missing, or a file cannot be read.
         """
+        settled = settle(place_of(self.name, self.folder, None)) if self.folder else ()
         last = self.last()
         created = self.now()
         with self._opened() as root:
@@ -59,7 +61,7 @@ class FilesSource:
                 "Make them readable for this user (or run as their owner), then run the backup again.",
             )
         self._check_not_emptied(dumped, last)
-        unchecked = (*absent, *_first(dumped.notes))
+        unchecked = (*settled, *absent, *_first(dumped.notes))
         return Made(created, self._details(dumped), dumped.files.to_json(), unchecked)
 
     def prove(self, held: Held, level: Level, progress: Progress = silent) -> Proof:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -16,6 +17,7 @@ from refnet.recovery.sources.files.contents import limits, read_archive
 from refnet.recovery.sources.files.listing import FileList
 from refnet.recovery.sources.files.members import TarMember
 from refnet.recovery.sources.files.names import ArchiveError, parent, show
+from refnet.recovery.sources.files.rename import mounts_below
 from refnet.recovery.sources.files.walk import OPEN_FILE, OPEN_FOLDER
 
 #: The owner (uid, gid) that a member is given; None: that of the process.
@@ -78,7 +80,12 @@ def scratch_folder(below: Path) -> Iterator[int]:
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove `folder` with all that it holds, folders without write permission too; follow no link."""
+    """Remove `folder` with all that it holds, folders without write permission too; follow no link.
+
+    OSError where something is mounted below it: that is not ours to empty.
+    """
+    if mounts := mounts_below(folder):
+        raise OSError(errno.EBUSY, "something is mounted in a folder that is to be removed", str(mounts[0]))
     for parent_path, names, _files in os.walk(folder):
         for name in names:
             if not (path := Path(parent_path, name)).is_symlink():

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import Manifest, SourceName
 from refnet.recovery.model.source import Held, Made
 from refnet.recovery.sources.files.entries import Wanted
@@ -114,31 +113,3 @@ def settled() -> Callable[[Artifact], Artifact]:
         return replace(artifact, manifest=replace(artifact.manifest, details=details))
 
     return settle
-
-
-@pytest.fixture
-def as_nobody() -> Callable[[Callable[[], object]], str]:
-    """Runs a function as an ordinary user, in a child; the message of the RefnetError that it must raise."""
-
-    def run(function: Callable[[], object]) -> str:
-        reader, writer = os.pipe()
-        child = os.fork()
-        if child == 0:
-            message = "no error"
-            try:
-                if os.geteuid() == 0:
-                    os.setresgid(65534, 65534, 65534)
-                    os.setresuid(65534, 65534, 65534)
-                function()
-            except RefnetError as error:
-                message = error.message
-            finally:
-                os.write(writer, message.encode())
-                os._exit(0)
-        os.close(writer)
-        with os.fdopen(reader, "rb") as pipe:
-            message = pipe.read().decode()
-        os.waitpid(child, 0)
-        return message
-
-    return run

@@ -116,3 +116,59 @@ def test_a_damaged_archive_is_found_and_never_taken_for_the_newest(refnet, vault
     refnet("verify", path.name, code=4)
 
     assert json.loads(refnet("list", "--json").stdout)["artifacts"][0]["state"] == "damaged"
+
+
+def test_a_note_and_then_a_vault_that_were_lost_come_back(refnet, vault):
+    refnet("backup", "obsidian", "--no-prove")
+    lost = vault / "papers" / "note 7.md"
+    text = lost.read_text()
+    lost.unlink()
+
+    assert "1 added" in refnet("restore", "obsidian", "--only", "papers/note 7.md").stdout
+    assert lost.read_text() == text
+
+    (vault / "papers" / "note 1.md").write_text("spoilt")
+    plan = json.loads(refnet("restore", "obsidian", "--plan", "--json").stdout)
+    assert plan["changed"] == {"count": 1, "first": ["papers/note 1.md"]}
+    refnet("restore", "obsidian", code=6)
+    assert (vault / "papers" / "note 1.md").read_text() == "spoilt"
+
+    said = refnet("restore", "obsidian", "--force").stdout
+    assert "compared file by file" in said
+    assert "Open the vault anew in Obsidian" in said
+    assert (vault / "papers" / "note 1.md").read_text().startswith("# Note 1")
+
+    refnet("undo", "obsidian", code=6)
+    assert "papers/note 1.md" in refnet("undo", "obsidian", "--force").stdout
+    assert (vault / "papers" / "note 1.md").read_text() == "spoilt"
+
+
+def test_a_configuration_that_was_lost_comes_back_without_asking(refnet, tmp_path):
+    refnet("backup", "config", "--no-prove")
+    (tmp_path / "config" / ".env").unlink()
+    (tmp_path / "config" / "compose.yaml").unlink()
+
+    said = refnet("restore", "config").stdout
+
+    assert "docker compose down && docker compose up -d" in said
+    assert (tmp_path / "config" / ".env").read_text() == "SECRET=1\n"
+
+
+def test_an_artifact_of_another_source_is_not_restored(refnet, tmp_path):
+    made = json.loads(refnet("backup", "config", "--json").stdout)["results"][0]
+
+    said = refnet("restore", "obsidian", made["path"], "--force", code=2)
+
+    assert "is an artifact of config, not of obsidian" in said.stderr
+
+
+def test_an_artifact_of_a_time_before_is_restored(refnet, vault):
+    refnet("backup", "obsidian", "--no-prove")
+
+    said = refnet("restore", "obsidian", "--at", "2020-01-01", code=1)
+
+    assert "there is no whole artifact at or before 2020-01-01" in said.stderr
+
+
+def test_restoring_config_where_it_is_not_configured_says_what_to_set(refnet):
+    assert "REFNET_CONFIG_DIR" in refnet("restore", "config", code=2, REFNET_CONFIG_DIR="").stderr

@@ -1,0 +1,298 @@
+"""Restores config or the vault: unpacked beside what is live, compared, then exchanged; the old one is kept.
+
+Nothing live is touched before everything that is to become live was read back and compared. The exchange is
+journalled (sources/files/exchange.py): a run that is killed in it is finished by the next one.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import islice
+
+from refnet.errors import Exit, RefnetError
+from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.model.source import Held, Progress, silent
+from refnet.recovery.sources.files import exchange, rename
+from refnet.recovery.sources.files.changes import Changes, changes
+from refnet.recovery.sources.files.contents import NoRoomError, Nowhere, read_archive
+from refnet.recovery.sources.files.exchange import Journal, Unit, Why, Work
+from refnet.recovery.sources.files.extract import extract
+from refnet.recovery.sources.files.listing import FileList
+from refnet.recovery.sources.files.names import ArchiveError, show, some
+from refnet.recovery.sources.files.place import Place, settle, told
+from refnet.recovery.sources.files.prove import list_of
+from refnet.recovery.sources.files.selection import Selection, select
+from refnet.recovery.sources.files.tree import differences, read_tree
+from refnet.recovery.sources.files.unpack import FreshFolder, NamesMergeError, Owner, recorded, unpack
+from refnet.recovery.sources.files.walk import OPEN_FOLDER
+
+#: Of a file system, kept free beside what a restore needs, in bytes.
+_SPARE = 1 << 20
+_BLOCK = 4096
+
+HINTS = {
+    SourceName.CONFIG: "Restart the services that read it: docker compose down && docker compose up -d",
+    SourceName.OBSIDIAN: "Open the vault anew in Obsidian, so that it reads what is there now.",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a restore would do.
+
+    `only`: the one file or folder that is restored. `files`: all that the artifact holds; `listed`: whether its list says so, or only a reading of it. `changes`:
+    what is added, changed and removed. `whole`: the folder itself is exchanged. `replaces`: something is live
+    there. `problems` stop it; `notes` are to be known.
+    """
+
+    artifact: str
+    created: datetime | None
+    place: Place
+    only: str | None
+    files: FileList
+    listed: bool
+    selection: Selection
+    changes: Changes
+    whole: bool
+    replaces: bool
+    notes: tuple[str, ...] = ()
+    problems: tuple[RefnetError, ...] = ()
+
+    def check(self) -> None:
+        """RefnetError where something stops the plan."""
+        if self.problems:
+            raise self.problems[0]
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What a restore did. `kept`: the work folder that holds what was live, where something was."""
+
+    plan: Plan
+    kept: Work | None
+    notes: tuple[str, ...]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def hint(self) -> str:
+        return HINTS[self.plan.place.source]
+
+
+def plan(held: Held, place: Place, only: str | None = None) -> Plan:
+    """What a restore of `held` into `place` would do; reads, and changes nothing.
+
+    only: the path of one file or folder of the artifact.
+    """
+    with archive_told(held), told(place.folder):
+        files, listed = _files(held)
+        selection = select(files, place, only)
+        whole = only is None and place.whole
+        live = selection.live(whole=whole)
+    notes = [*selection.notes, *map(_waiting, place.unfinished())]
+    if not listed:
+        notes.append("could not verify: the archive has no list of files that says what it should hold")
+    if live.other:
+        notes.append(f"live, and neither compared nor restored: {some(live.other)}")
+    return Plan(
+        held.name,
+        held.manifest.created if held.manifest else None,
+        place,
+        only,
+        files,
+        listed,
+        selection,
+        changes(live.files, selection.files),
+        whole,
+        any(one.path != "." for one in live.files.files) or bool(live.other),
+        tuple(notes),
+        tuple(_problems(place, selection)),
+    )
+
+
+def restore(
+    held: Held,
+    planned: Plan,
+    *,
+    lock: Callable[[], AbstractContextManager[None]],
+    now: Callable[[], datetime],
+    clock: Callable[[], float],
+    progress: Progress = silent,
+) -> Restored:
+    """Do what `planned` says of `held`; where nothing differs, nothing.
+
+    What an earlier restore left that was cut off is settled first, and then it is planned again. RefnetError where
+    something is wrong: then what is live is as it was.
+    """
+    place = planned.place
+    with lock(), told(place.folder):
+        settled = settle(place)
+        decided = plan(held, place, planned.only) if settled else planned
+        decided.check()
+        if not decided.changes:
+            return Restored(decided, None, settled)
+        (place.home if decided.whole else place.folder).mkdir(parents=True, exist_ok=True)
+        with exchange.begin(place.home, place.source, place.folder.name, now().astimezone()) as work:
+            seconds = _carry_out(held, decided, work, now, clock, progress)
+    return Restored(decided, work if work.path.exists() else None, settled, seconds)
+
+
+def _carry_out(
+    held: Held,
+    decided: Plan,
+    work: Work,
+    now: Callable[[], datetime],
+    clock: Callable[[], float],
+    progress: Progress,
+) -> dict[str, float]:
+    """Unpack, compare, exchange; seconds by phase. Before the exchange, whatever fails leaves no trace."""
+    started = clock()
+    with archive_told(held):
+        _unpack(held, decided, work, progress)
+        unpacked = clock()
+        _compare(decided, work)
+    rename.sync_all(work.path)
+    compared = clock()
+    journal = _journal(decided, work, now())
+    exchange.write(work.path, journal)
+    exchange.finish(work, journal)
+    if not any(work.kept.iterdir()):
+        exchange.discard(work.path)
+    return {"unpack": unpacked - started, "compare": compared - unpacked, "exchange": clock() - compared}
+
+
+@contextmanager
+def archive_told(held: Held) -> Iterator[None]:
+    """Tell what is wrong with an archive, or with where it goes, as a RefnetError; it is damaged, or does not fit."""
+    try:
+        yield
+    except NoRoomError as error:
+        raise RefnetError(
+            f"{held.name} is not restored: {error}", "Free some space there; what is live was not touched."
+        ) from error
+    except NamesMergeError as error:
+        raise RefnetError(
+            f"{held.name} is not restored: {error}",
+            "Restore to a folder on a file system that keeps such names apart; what is live was not touched.",
+        ) from error
+    except ArchiveError as error:
+        raise RefnetError(
+            f"{held.name} is not restored: {error}",
+            "Nothing live was touched. Choose another artifact (`refnet list`).",
+            Exit.DAMAGED,
+        ) from error
+
+
+def _files(held: Held) -> tuple[FileList, bool]:
+    """What `held` holds, and whether its list says so; without one the archive is read."""
+    if found := list_of(held):
+        return found, True
+    with held.open() as archive:
+        return read_archive(archive, Nowhere()), False
+
+
+def _waiting(work: Work) -> str:
+    what = f"a restore of {work.journal.artifact}" if work.journal else "a restore"
+    return f"{what} was cut off ({show(work.path.name)}): the next restore, undo or backup settles it first"
+
+
+def _problems(place: Place, selection: Selection) -> Iterator[RefnetError]:
+    nearest = next(path for path in (place.home, *place.home.parents) if path.exists())
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        yield RefnetError(
+            f"this user may not write in {show(str(nearest))}", "Run it as the user that owns the folder."
+        )
+    need = sum(-(-one.size // _BLOCK) * _BLOCK + _BLOCK for one in selection.wanted) + _SPARE
+    system = os.statvfs(nearest)
+    if (free := system.f_bavail * system.f_frsize) < need:
+        yield RefnetError(
+            f"the copy needs about {need >> 20} MiB in {show(str(nearest))}, and {free >> 20} MiB are free",
+            "Free some there; the live files stay until the copy is compared.",
+        )
+    if selection.folder.exists() and selection.folder.stat().st_dev != nearest.stat().st_dev:
+        yield RefnetError(
+            f"{show(str(selection.folder))} lies on another file system than {show(str(nearest))}",
+            "Unpack the file elsewhere with tar, and copy it there.",
+        )
+    exchanged = [selection.folder / name for name in (*selection.names, *selection.gone)] or [place.folder]
+    for path in exchanged:
+        for mount in [path] * (rename.is_mount_point(path) and path != place.folder) + rename.mounts_below(
+            path
+        ):
+            yield RefnetError(
+                f"something is mounted at {show(str(mount))}, so it cannot be exchanged",
+                "Unmount it for the restore, or restore the other entries with --only.",
+            )
+
+
+def _unpack(held: Held, decided: Plan, work: Work, progress: Progress) -> None:
+    """Fill the work folder's `fresh`."""
+    selection, place = decided.selection, decided.place
+    owner = _owner(decided)
+    with _into(decided, work) as root, held.open() as archive:
+        if selection.everything:
+            unpack(archive, root, decided.files if decided.listed else None, owner=owner, progress=progress)
+        else:
+            fresh = FreshFolder(root, owner)
+            try:
+                extract(archive, decided.files, selection.wanted, selection.prefix, fresh)
+                fresh.finish()
+            finally:
+                fresh.close()
+        if decided.whole and "." not in decided.files.by_path:
+            live = place.folder.stat() if place.folder.exists() else None
+            os.fchmod(root, stat.S_IMODE(live.st_mode) if live else 0o755)
+            if live and os.geteuid() == 0:
+                os.fchown(root, live.st_uid, live.st_gid)
+
+
+@contextmanager
+def _into(decided: Plan, work: Work) -> Iterator[int]:
+    """The open folder that is filled: `fresh`, or the new folder in it that becomes the live one."""
+    folder = work.fresh / decided.place.folder.name if decided.whole else work.fresh
+    folder.mkdir(mode=0o700, exist_ok=True)
+    root = os.open(folder, OPEN_FOLDER)
+    try:
+        yield root
+    finally:
+        os.close(root)
+
+
+def _owner(decided: Plan) -> Owner | None:
+    """Whom the files are given to, where we may: the recorded owner; of an archive of nobody's, the folder's."""
+    if os.geteuid():
+        return None
+    if decided.listed:
+        return recorded
+    nearest = next(path for path in (decided.place.folder, *decided.place.folder.parents) if path.exists())
+    status = nearest.stat()
+    return lambda _member: (status.st_uid, status.st_gid)
+
+
+def _compare(decided: Plan, work: Work) -> None:
+    """Read back what was unpacked; ArchiveError where it is not what the artifact holds."""
+    with _into(decided, work) as root:
+        found = list(islice(differences(decided.selection.files, read_tree(root)), 5))
+    if found:
+        raise ArchiveError(f"what was unpacked is not what it holds: {'; '.join(found)}")
+
+
+def _journal(decided: Plan, work: Work, at: datetime) -> Journal:
+    selection, place = decided.selection, decided.place
+    names = (place.folder.name,) if decided.whole else selection.names
+    folder = place.home if decided.whole else selection.folder
+    return Journal(
+        place.source,
+        decided.artifact,
+        at,
+        Why.RESTORED,
+        str(folder.relative_to(place.home)),
+        (
+            *(Unit(name, (work.fresh / name).lstat().st_ino) for name in names),
+            *(Unit(name, None) for name in selection.gone),
+        ),
+    )

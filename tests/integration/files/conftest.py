@@ -1,0 +1,141 @@
+"""A vault and a configuration, their artifacts in a local store, and restores of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from refnet.recovery.model.artifact import Entry, SourceName
+from refnet.recovery.model.source import Held
+from refnet.recovery.sources.files import entries
+from refnet.recovery.sources.files.place import Place, place_of
+from refnet.recovery.sources.files.source import FilesSource
+from refnet.recovery.stores.local import LocalStore
+from refnet.recovery.verbs import restore_files, undo_files
+from refnet.recovery.verbs.backup import backup
+
+ENTRIES = ("compose.yaml", ".env", "docs/?", "scripts/?")
+
+
+@dataclass(frozen=True)
+class World:
+    """One source, live in `folder`; its store; what can be done with it."""
+
+    source: SourceName
+    folder: Path
+    root: Path
+
+    @property
+    def store(self) -> LocalStore:
+        return LocalStore(self.root / "backups")
+
+    @property
+    def wanted(self) -> tuple[entries.Wanted, ...] | None:
+        return entries.wanted(ENTRIES) if self.source is SourceName.CONFIG else None
+
+    @property
+    def place(self) -> Place:
+        return place_of(self.source, self.folder, entries.names(self.wanted) if self.wanted else None)
+
+    def backup(self) -> Held:
+        source = FilesSource(self.source, self.folder, self.wanted, self.root / "scratch")
+        made = backup(source, self.store, now=now, zone=UTC, prove=False, clock=time.perf_counter)
+        return self.store.held(Entry(made.manifest))
+
+    def plan(self, held: Held, only: str | None = None) -> restore_files.Plan:
+        return restore_files.plan(held, self.place, only)
+
+    def restore(self, held: Held, only: str | None = None) -> restore_files.Restored:
+        planned = self.plan(held, only)
+        return restore_files.restore(held, planned, lock=nullcontext, now=now, clock=time.perf_counter)
+
+    def undo(self) -> undo_files.Undone:
+        return undo_files.undo(self.place, lock=nullcontext, now=now)
+
+    def leftovers(self) -> list[str]:
+        """The names of RefNet's own entries beside and in the folder."""
+        return sorted(
+            path.name
+            for parent in {self.folder.parent, self.folder}
+            for path in (parent.iterdir() if parent.exists() else ())
+            if path.name.startswith(".refnet-")
+        )
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def contents(folder: Path) -> dict[str, bytes | str | None]:
+    """Path → content, a link's target, None for a folder; without what RefNet keeps there."""
+    return {
+        str(path.relative_to(folder)): str(path.readlink())
+        if path.is_symlink()
+        else path.read_bytes()
+        if path.is_file()
+        else None
+        for path in folder.rglob("*")
+        if not path.relative_to(folder).parts[0].startswith(".refnet-")
+    }
+
+
+@pytest.fixture
+def contents_of() -> Callable[[Path], dict[str, bytes | str | None]]:
+    return contents
+
+
+@pytest.fixture
+def vault(tmp_path: Path) -> World:
+    folder = tmp_path / "live" / "vault"
+    (folder / "papers" / "deep").mkdir(parents=True)
+    (folder / ".obsidian").mkdir()
+    (folder / ".obsidian" / "app.json").write_text("{}")
+    for number in range(5):
+        (folder / "papers" / f"note {number}.md").write_text(f"# Note {number}\n" * 30)
+    (folder / "papers" / "deep" / "two\nlines 📚.md").write_text("deep")
+    (folder / "papers" / "deep" / "link.md").symlink_to("../note 1.md")
+    (folder / "run.sh").write_text("#!/bin/sh\n")
+    (folder / "run.sh").chmod(0o750)
+    return World(SourceName.OBSIDIAN, folder, tmp_path)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> World:
+    folder = tmp_path / "clone"
+    (folder / ".git").mkdir(parents=True)
+    (folder / ".git" / "HEAD").write_text("ref: refs/heads/main\n")
+    (folder / "src").mkdir()
+    (folder / "src" / "main.py").write_text("print()\n")
+    (folder / "docs").mkdir()
+    (folder / "docs" / "a.md").write_text("a")
+    (folder / "docs" / "b.md").write_text("b")
+    (folder / "compose.yaml").write_text("services: {}\n")
+    (folder / ".env").write_text("SECRET=1\n")
+    (folder / ".env").chmod(0o600)
+    return World(SourceName.CONFIG, folder, tmp_path)
+
+
+@pytest.fixture(params=["vault", "config"])
+def world(request: pytest.FixtureRequest) -> World:
+    return request.getfixturevalue(request.param)
+
+
+def spoil(world: World) -> None:
+    """Add, change and remove something of everything that is protected."""
+    if world.source is SourceName.OBSIDIAN:
+        (world.folder / "papers" / "note 3.md").write_text("spoilt")
+        (world.folder / "papers" / "note 4.md").unlink()
+        (world.folder / "new.md").write_text("new")
+        (world.folder / "papers" / "deep" / "link.md").unlink()
+    else:
+        (world.folder / ".env").write_text("SECRET=2\n")
+        (world.folder / "docs" / "a.md").unlink()
+        (world.folder / "docs" / "c.md").write_text("c")
+        (world.folder / "compose.yaml").unlink()
+        (world.folder / "src" / "main.py").write_text("print(1)\n")

@@ -1,0 +1,372 @@
+"""A restore puts back what was backed up, keeps what was live, and touches nothing else."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import stat
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+from tests.integration.files.conftest import World, contents, spoil
+from tests.unit.recovery.sources.files.corpus import HARMLESS, HOSTILE
+
+from refnet.errors import Exit, RefnetError
+from refnet.recovery.model.source import Held
+from refnet.recovery.stores.held import held_at
+
+
+def test_what_was_backed_up_is_live_again_and_what_was_live_is_kept(world):
+    held = world.backup()
+    before = contents(world.folder)
+    spoil(world)
+    spoilt = contents(world.folder)
+
+    done = world.restore(held)
+
+    unlisted = {"src/main.py": b"print(1)\n"} if world.source == "config" else {}
+    assert contents(world.folder) == before | unlisted
+    kept = done.kept.kept / (world.folder.name if done.plan.whole else "")
+    assert contents(kept).items() <= spoilt.items()
+    assert stat.S_IMODE(done.kept.path.stat().st_mode) == 0o700
+
+
+def test_an_undo_brings_back_what_was_live_and_a_second_one_the_restore(world):
+    held = world.backup()
+    spoil(world)
+    spoilt = contents(world.folder)
+    world.restore(held)
+    restored = contents(world.folder)
+
+    first = world.undo()
+    assert contents(world.folder) == spoilt
+    assert len(world.leftovers()) == 1
+    assert first.kept.kept.is_dir()
+
+    world.undo()
+    assert contents(world.folder) == restored
+    assert len(world.leftovers()) == 1
+
+
+def test_an_undo_says_what_was_written_since_and_keeps_it(vault):
+    held = vault.backup()
+    spoil(vault)
+    vault.restore(held)
+    (vault.folder / "since.md").write_text("written after the restore")
+
+    done = vault.undo()
+
+    assert "vault/since.md" in done.plan.changes.removed
+    assert (done.kept.kept / "vault" / "since.md").read_text() == "written after the restore"
+
+
+def test_there_is_nothing_to_undo_before_a_restore(world):
+    with pytest.raises(RefnetError, match="nothing is kept of"):
+        world.undo()
+
+
+def test_the_plan_says_what_would_be_added_changed_and_removed_and_changes_nothing(vault):
+    held = vault.backup()
+    spoil(vault)
+    before = contents(vault.folder)
+
+    plan = vault.plan(held)
+
+    assert plan.changes.added == ("papers/deep/link.md", "papers/note 4.md")
+    assert plan.changes.changed == ("papers/note 3.md",)
+    assert plan.changes.removed == ("new.md",)
+    assert plan.replaces
+    assert contents(vault.folder) == before
+    assert vault.leftovers() == []
+
+
+def test_modes_and_times_come_back(vault):
+    os.utime(vault.folder / "run.sh", ns=(1_600_000_000_123_456_789,) * 2)
+    vault.folder.chmod(0o2750)
+    held = vault.backup()
+    shutil.rmtree(vault.folder)
+
+    vault.restore(held)
+
+    status = (vault.folder / "run.sh").stat()
+    assert (stat.S_IMODE(status.st_mode), status.st_mtime_ns) == (0o750, 1_600_000_000_123_456_789)
+    assert stat.S_IMODE(vault.folder.stat().st_mode) == 0o2750
+
+
+def test_owners_come_back_where_root_restores(vault):
+    if os.geteuid():
+        pytest.skip("only root gives files away")
+    os.chown(vault.folder / "run.sh", 1234, 5678)
+    held = vault.backup()
+    shutil.rmtree(vault.folder)
+
+    vault.restore(held)
+
+    status = (vault.folder / "run.sh").stat()
+    assert (status.st_uid, status.st_gid) == (1234, 5678)
+
+
+def test_nothing_is_done_where_nothing_differs(world):
+    held = world.backup()
+    inode = world.folder.stat().st_ino
+
+    done = world.restore(held)
+
+    assert done.kept is None
+    assert world.folder.stat().st_ino == inode
+    assert world.leftovers() == []
+
+
+def test_a_missing_folder_is_simply_made_with_nothing_kept(world):
+    held = world.backup()
+    before = contents(world.folder)
+    shutil.rmtree(world.folder)
+    if world.source == "obsidian":
+        shutil.rmtree(world.folder.parent)
+
+    done = world.restore(held)
+
+    unprotected = {name for name in before if name.startswith((".git", "src"))}
+    assert contents(world.folder) == {k: v for k, v in before.items() if k not in unprotected}
+    assert not done.plan.replaces
+    assert done.kept is None
+    assert world.leftovers() == []
+
+
+def test_nothing_that_is_not_listed_is_touched_in_a_clone(config):
+    held = config.backup()
+    spoil(config)
+    (config.folder / "scripts").mkdir()
+    (config.folder / "scripts" / "mine.sh").write_text("listed, but not in the artifact")
+    unlisted = [".git", ".git/HEAD", "src", "src/main.py", "scripts", "scripts/mine.sh"]
+    before = {name: (config.folder / name).lstat() for name in unlisted}
+
+    done = config.restore(held)
+
+    after = {name: (config.folder / name).lstat() for name in unlisted}
+    assert {name: (s.st_ino, s.st_ctime_ns) for name, s in after.items()} == {
+        name: (s.st_ino, s.st_ctime_ns) for name, s in before.items()
+    }
+    assert "not in the artifact, left as they are: scripts" in done.plan.notes
+
+
+def test_git_does_not_see_what_a_restore_keeps_in_a_clone(config):
+    shutil.rmtree(config.folder / ".git")
+    for command in (
+        ["init", "-q"],
+        ["add", "."],
+        ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "x"],
+    ):
+        subprocess.run(["git", *command], cwd=config.folder, check=True)
+    held = config.backup()
+    spoil(config)
+
+    config.restore(held)
+
+    status = subprocess.run(
+        ["git", "status", "--porcelain"], cwd=config.folder, check=True, capture_output=True, text=True
+    )
+    assert status.stdout == " M src/main.py\n"
+
+
+def test_what_an_artifact_holds_beside_the_listed_entries_is_left_out_by_name(config, tmp_path):
+    (config.folder / "hooks").mkdir()
+    (config.folder / "hooks" / "post-checkout").write_text("rm -rf /")
+    with tarfile.open(tmp_path / "config_20261125.tar.gz", "w:gz") as tar:
+        for name in (".env", "docs", ".git", "hooks"):
+            tar.add(config.folder / name, name)
+    shutil.rmtree(config.folder / "hooks")
+    (config.folder / ".env").write_text("SECRET=2\n")
+    (config.folder / ".git" / "HEAD").write_text("mine")
+
+    done = config.restore(held_at(tmp_path / "config_20261125.tar.gz"))
+
+    assert (config.folder / ".env").read_text() == "SECRET=1\n"
+    assert (config.folder / ".git" / "HEAD").read_text() == "mine"
+    assert not (config.folder / "hooks").exists()
+    assert any(".git, hooks" in note and "left out" in note for note in done.plan.notes)
+
+
+def test_one_note_comes_back_alone(vault):
+    held = vault.backup()
+    spoil(vault)
+    before = contents(vault.folder)
+
+    done = vault.restore(held, "papers/note 3.md")
+
+    assert contents(vault.folder) == before | {"papers/note 3.md": b"# Note 3\n" * 30}
+    assert (done.kept.kept / "note 3.md").read_text() == "spoilt"
+    vault.undo()
+    assert contents(vault.folder) == before
+
+
+def test_one_note_comes_back_with_the_folders_that_are_missing_on_the_way(vault):
+    held = vault.backup()
+    shutil.rmtree(vault.folder / "papers")
+
+    done = vault.restore(held, "papers/deep/two\nlines 📚.md")
+
+    assert contents(vault.folder / "papers") == {"deep": None, "deep/two\nlines 📚.md": b"deep"}
+    assert done.kept is None
+
+
+def test_a_folder_comes_back_alone(vault):
+    held = vault.backup()
+    before = contents(vault.folder)
+    spoil(vault)
+
+    vault.restore(held, f"{vault.folder}/papers")
+
+    assert contents(vault.folder) == before | {"new.md": b"new"}
+
+
+def test_one_entry_of_the_configuration_comes_back_alone(config):
+    held = config.backup()
+    spoil(config)
+    before = contents(config.folder)
+
+    config.restore(held, ".env")
+
+    assert contents(config.folder) == before | {".env": b"SECRET=1\n"}
+    assert stat.S_IMODE((config.folder / ".env").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    ("only", "told"),
+    [
+        ("papers/note 33.md", "papers/note 33.md is not in the artifact"),
+        ("../note.md", "leads out of its folder"),
+        ("/etc/passwd", "has an absolute name"),
+        (".", r"\. is nothing that may be exchanged"),
+    ],
+)
+def test_an_only_that_is_not_there_is_a_usage_error(vault, only, told):
+    held = vault.backup()
+    with pytest.raises(RefnetError, match=told) as caught:
+        vault.plan(held, only)
+    assert caught.value.code is Exit.USAGE
+
+
+def test_an_only_is_not_put_through_a_link(vault, tmp_path):
+    held = vault.backup()
+    shutil.rmtree(vault.folder / "papers")
+    (tmp_path / "elsewhere").mkdir()
+    (vault.folder / "papers").symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(RefnetError, match="papers is no folder of its own"):
+        vault.restore(held, "papers/note 3.md")
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_only_reads_a_small_part_of_the_archive(vault):
+    for number in range(40):
+        (vault.folder / f"big {number:02}.bin").write_bytes(os.urandom(300_000))
+    held = vault.backup()
+    (vault.folder / "papers" / "note 3.md").unlink()
+    opened: list[Counted] = []
+
+    def open_counted() -> Counted:
+        with held.open() as archive:
+            opened.append(Counted(archive.read()))
+        return opened[-1]
+
+    vault.restore(Held(held.name, open_counted, held.manifest, held.files), "papers/note 3.md")
+
+    assert (vault.folder / "papers" / "note 3.md").exists()
+    assert sum(one.count for one in opened) < 3_000_000 < held.manifest.size
+
+
+class Counted(io.BytesIO):
+    """A reader that counts the bytes that it gives."""
+
+    count = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        data = super().read(size)
+        self.count += len(data)
+        return data
+
+    def readinto(self, buffer: bytearray) -> int:
+        count = super().readinto(buffer)
+        self.count += count
+        return count
+
+
+def plain(world: World, path: Path, *, prefix: str = "") -> Held:
+    subprocess.run(["tar", "-czf", path, "-C", world.folder, prefix or "."], check=True)
+    return held_at(path)
+
+
+def test_a_plain_tar_is_restored_too_and_what_could_not_be_verified_is_said(vault, tmp_path):
+    held = plain(vault, tmp_path / "vault_20231201.tar.gz")
+    before = contents(vault.folder)
+    spoil(vault)
+
+    done = vault.restore(held)
+
+    assert contents(vault.folder) == before
+    assert any(note.startswith("could not verify: the archive has no list") for note in done.plan.notes)
+
+
+@pytest.mark.parametrize(("make", "told"), HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_archive_leaves_the_live_vault_as_it_was(vault, tmp_path, make, told):
+    (tmp_path / "evil.tar.gz").write_bytes(make())
+    before = contents(tmp_path)
+
+    with pytest.raises(RefnetError, match=told) as caught:
+        vault.restore(held_at(tmp_path / "evil.tar.gz"))
+
+    assert caught.value.code is Exit.DAMAGED
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(("make", "wanted"), HARMLESS.values(), ids=HARMLESS)
+def test_a_harmless_archive_becomes_the_live_vault(vault, tmp_path, make, wanted):
+    (tmp_path / "plain.tar.gz").write_bytes(make())
+
+    vault.restore(held_at(tmp_path / "plain.tar.gz"))
+
+    assert contents(vault.folder) == wanted
+
+
+def test_a_damaged_archive_leaves_the_live_vault_as_it_was(world):
+    held = world.backup()
+    path = world.store.root / world.source / held.name
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 8
+    path.write_bytes(data)
+    spoil(world)
+    before = contents(world.folder)
+
+    with pytest.raises(RefnetError) as caught:
+        world.restore(held)
+
+    assert caught.value.code is Exit.DAMAGED
+    assert contents(world.folder) == before
+    assert world.leftovers() == []
+
+
+def test_a_link_on_the_way_to_the_vault_is_followed_and_stays(vault, tmp_path):
+    held = vault.backup()
+    spoil(vault)
+    link = tmp_path / "link to the vault"
+    link.symlink_to(vault.folder)
+
+    World(vault.source, link, vault.root).restore(held)
+
+    assert link.readlink() == vault.folder
+    assert not (vault.folder / "new.md").exists()
+
+
+def test_two_vaults_side_by_side_do_not_take_each_others_kept_folders(vault):
+    other = World(vault.source, vault.folder.with_name("other"), vault.root)
+    shutil.copytree(vault.folder, other.folder, symlinks=True)
+    held = vault.backup()
+    spoil(vault)
+    vault.restore(held)
+
+    with pytest.raises(RefnetError, match="nothing is kept of"):
+        other.undo()
