@@ -2,7 +2,8 @@
 
 A snapshot taken before the locks can see a table that TRUNCATE or a rewriting ALTER emptied meanwhile as
 empty, without an error. LOCK as the first statement of the transaction takes no snapshot, so the order here
-is: list, lock, snapshot, list again under it, and begin anew where the two lists differ.
+is: list, lock, snapshot, list again under it, and begin anew where the two lists differ. What was rewritten
+before it was locked needs no new beginning: the snapshot is younger.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ _LOCKS_AT_ONCE = 500
 #: How long another session may keep a table to itself before that is an error, in seconds.
 LOCK_SECONDS = 60
 
-#: Every table that pg_dump would lock: id, names, and what tells that it was rewritten meanwhile.
+#: Every table that pg_dump would lock.
 _TABLES = """
-SELECT c.oid::int8, n.nspname::text, c.relname::text, c.relkind::text, c.relfilenode::int8, c.relpersistence::text,
+SELECT c.oid::int8, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text,
        c.relkind = 'r' AND coalesce(am.amname = 'heap', false),
        CASE WHEN c.relkind = 'r' THEN pg_table_size(c.oid) ELSE 0 END,
        CASE WHEN c.relkind = 'r' THEN pg_relation_size(c.oid) / current_setting('block_size')::int8 ELSE 0 END
@@ -88,7 +89,6 @@ class Relation:
     schema: str
     name: str
     kind: str
-    filenode: int
     persistence: str
     plain_heap: bool
     size: int
@@ -96,7 +96,7 @@ class Relation:
 
     @property
     def identity(self) -> tuple[Any, ...]:
-        return (self.oid, self.schema, self.name, self.kind, self.filenode)
+        return (self.oid, self.schema, self.name, self.kind)
 
 
 @dataclass(frozen=True)
