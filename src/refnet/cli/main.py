@@ -19,6 +19,7 @@ from refnet.cli import (
     network,
     postgres,
     prune,
+    recover,
     restore,
     verify,
 )
@@ -83,3 +84,4 @@ app.command("prune")(prune.prune)
 app.command("monitor")(monitor.monitor)
 app.command("adopt")(adopt.adopt)
 app.command("metrics")(metrics.metrics)
+app.command("recover")(recover.recover)

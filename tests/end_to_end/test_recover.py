@@ -1,0 +1,88 @@
+"""Everything is lost but the backup folder; `refnet recover` brings back configuration, database and vault."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+class Machine:
+    """A home, a vault, a configuration, and a backup folder that outlives them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.settings = {"REFNET_HOME": str(folder / "home"), "REFNET_BACKUP_DIR": str(folder / "backups")}
+        self.lived_in = {
+            "REFNET_CONFIG_DIR": str(folder / "config"),
+            "REFNET_VAULT_DIR": str(folder / "vault"),
+        }
+
+    def refnet(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        return subprocess.run(
+            [sys.executable, "-m", "refnet", *arguments],
+            env=kept | self.settings | settings,
+            cwd=self.folder / "here",
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+
+
+@pytest.fixture
+def lost(short_folder: Path) -> Iterator[Machine]:
+    """A machine that was backed up and then lost everything but the backup folder."""
+    machine = Machine(short_folder / "lost")
+    for name in ("here", "config", "vault/.obsidian"):
+        (machine.folder / name).mkdir(parents=True)
+    (machine.folder / "config" / ".env").write_text("PASSWORD=made-up\n")
+    (machine.folder / "config" / "compose.yaml").write_text("services: {}\n")
+    (machine.folder / "config" / "refnet.toml").write_text(f'vault_dir = "{machine.folder / "vault"}"\n')
+    (machine.folder / "vault" / "note.md").write_text("# A note\n")
+    for command in (("network", "sample", "--papers", "50"), ("backup", "--no-prove"), ("postgres", "stop")):
+        ran = machine.refnet(*command, **machine.lived_in)
+        assert ran.returncode == 0, ran.stderr
+    for name in ("home", "config", "vault"):
+        shutil.rmtree(machine.folder / name)
+    yield machine
+    machine.refnet("postgres", "stop")
+
+
+def test_recover_brings_back_everything_from_the_backup_folder_alone_and_compares_all_three(
+    lost: Machine,
+) -> None:
+    ran = lost.refnet("recover", "--json")
+    assert ran.returncode == 0, ran.stderr
+    told = json.loads(ran.stdout)
+    assert {finding["outcome"] for finding in told["findings"]} == {"passed"}
+    assert [stage["stage"] for stage in told["stages"]] == [
+        "config", "database", "vault", "background", "edge", "check"
+    ]  # fmt: skip
+    assert told["seconds"] > 0
+    assert sorted(told["ages"]) == ["config", "database", "obsidian"]
+    assert (lost.folder / "vault" / "note.md").read_text() == "# A note\n"
+    assert (lost.folder / "config" / ".env").read_text() == "PASSWORD=made-up\n"
+
+    asked = lost.refnet("recover")
+    assert asked.returncode == 6
+    (lost.folder / "vault" / "note.md").write_text("# Changed\n")
+    checked = lost.refnet("recover", "--only", "check")
+    assert checked.returncode == 4
+    assert "files of obsidian: failed: 0 missing, 1 changed, 0 more" in checked.stdout
+
+
+def test_recover_without_artifacts_says_where_it_looked(short_folder: Path) -> None:
+    machine = Machine(short_folder / "nothing")
+    (machine.folder / "here").mkdir(parents=True)
+    ran = machine.refnet("recover")
+    assert ran.returncode == 1
+    assert f"{machine.folder / 'backups'} holds no whole artifact to recover from" in ran.stderr
