@@ -172,3 +172,19 @@ def test_an_artifact_of_a_time_before_is_restored(refnet, vault):
 
 def test_restoring_config_where_it_is_not_configured_says_what_to_set(refnet):
     assert "REFNET_CONFIG_DIR" in refnet("restore", "config", code=2, REFNET_CONFIG_DIR="").stderr
+
+
+def test_a_diff_names_what_differs_and_ends_with_4(refnet, vault):
+    refnet("backup", "obsidian", "--no-prove")
+    assert "are equal" in refnet("diff", "obsidian").stdout
+
+    (vault / "papers" / "note 3.md").write_text("other")
+    (vault / "new.md").write_text("new")
+
+    said = refnet("diff", "obsidian", "live", code=4).stdout
+    assert "+ new.md" in said
+    assert "~ papers/note 3.md" in said
+    refnet("backup", "obsidian", "--no-prove")
+    names = [one["name"] for one in json.loads(refnet("list", "--json").stdout)["artifacts"]]
+    values = json.loads(refnet("diff", *names, "--json", code=4).stdout)
+    assert (values["added"], values["removed"]) == (["new.md"], [])

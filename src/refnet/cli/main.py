@@ -13,6 +13,7 @@ from refnet.cli import (
     catalog,
     database,
     demo,
+    diff,
     drill,
     metrics,
     monitor,
@@ -79,6 +80,7 @@ app.command("list")(catalog.list_artifacts)
 app.command("show")(catalog.show)
 app.command("verify")(verify.verify)
 app.command("drill")(drill.drill)
+app.command("diff")(diff.diff)
 app.command("demo")(demo.demo)
 app.command("prune")(prune.prune)
 app.command("monitor")(monitor.monitor)

@@ -89,7 +89,7 @@ def plan(held: Held, place: Place, only: str | None = None) -> Plan:
     only: the path of one file or folder of the artifact.
     """
     with archive_told(held), told(place.folder):
-        files, listed = _files(held)
+        files, listed = files_of(held)
         selection = select(files, place, only)
         whole = only is None and place.whole
         live = selection.live(whole=whole)
@@ -187,7 +187,7 @@ def archive_told(held: Held) -> Iterator[None]:
         ) from error
 
 
-def _files(held: Held) -> tuple[FileList, bool]:
+def files_of(held: Held) -> tuple[FileList, bool]:
     """What `held` holds, and whether its list says so; without one the archive is read."""
     if found := list_of(held):
         return found, True

@@ -1,0 +1,64 @@
+"""Which tables differ between two artifacts of a database, or one and what is live."""
+
+from __future__ import annotations
+
+import gzip
+import io
+
+import pytest
+from tests.integration.database.library import artifact_of
+
+from refnet.errors import RefnetError
+from refnet.postgres.binaries import Binaries
+from refnet.postgres.session import Target
+from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.model.source import Held
+from refnet.recovery.verbs import diff
+from refnet.recovery.verbs.diff import Changed
+
+
+def held(target: Target, binaries: Binaries) -> Held:
+    content = artifact_of(target, binaries)
+    return Held("refnet_20261125_020000.sql.gz", lambda: io.BytesIO(content), None)
+
+
+def write(target: Target) -> None:
+    with target.connect() as session:
+        session.execute("INSERT INTO papers (title) VALUES ('one more')")
+        session.execute("UPDATE jobs SET state = 'lost' WHERE id = 3")
+        session.execute("CREATE TABLE notes (id int)")
+        session.execute("DROP TABLE citations")
+
+
+def test_two_artifacts_differ_by_their_tables(library: Target, wheel: Binaries) -> None:
+    before = held(library, wheel)
+    write(library)
+
+    found = diff.artifacts(SourceName.DATABASE, before, held(library, wheel))
+
+    assert (found.added, found.removed) == (("public.notes",), ("public.citations",))
+    assert set(found.changed) == {
+        Changed("public.papers", "5,000 rows, then 5,001"),
+        Changed("public.jobs", "other content in its 20 rows"),
+        Changed("sequences", "other values"),
+    }
+
+
+def test_an_artifact_differs_from_what_is_live_by_the_tables_that_were_written(
+    library: Target, wheel: Binaries
+) -> None:
+    before = held(library, wheel)
+    assert diff.live_tables(before, library, wheel, 2).equal
+    write(library)
+
+    found = diff.live_tables(before, library, wheel, 2)
+
+    assert (found.added, found.removed) == (("public.notes",), ("public.citations",))
+    assert {one.name for one in found.changed} == {"public.papers", "public.jobs", "1 sequences"}
+
+
+def test_a_dump_of_others_cannot_be_compared(library: Target, wheel: Binaries) -> None:
+    other = Held("other.sql.gz", lambda: io.BytesIO(gzip.compress(b"SELECT 1;\n" * 100)), None)
+
+    with pytest.raises(RefnetError, match=r"RefNet did not make other\.sql\.gz"):
+        diff.artifacts(SourceName.DATABASE, held(library, wheel), other)
