@@ -33,11 +33,18 @@ def restore(
     create_roles: Annotated[
         bool, typer.Option("--create-roles", help="Create missing roles, without passwords.")
     ] = False,
+    table: Annotated[
+        str | None, typer.Option(metavar="T", help="Only the rows of this table, in place; needs --mode.")
+    ] = None,
+    mode: Annotated[
+        str | None, typer.Option(help="With --table: add missing rows, or replace all: missing or replace.")
+    ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, max=64, help="Parallel workers.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
 ) -> None:
     """Restore the database: load beside the live one, compare, exchange, keep the old one."""
     from refnet import wiring
+    from refnet.cli import restore_table
     from refnet.cli.confirm import confirm
     from refnet.recovery.verbs import restore_database as verb
 
@@ -46,6 +53,9 @@ def restore(
     settings = current_settings()
     dump = _dump(settings, artifact, at)
     target = wiring.server(settings)
+    if table or mode:
+        restore_table.restore(dump, target, table, mode, plan_only=plan, force=force, as_json=as_json)
+        return
     options = verb.Options(jobs or settings.jobs, compare == "content", create_roles)
     planned = verb.plan(target, dump, options, count=plan or not force)
     if plan:

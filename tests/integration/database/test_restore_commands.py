@@ -224,3 +224,18 @@ def await_query(target: Target, database: str, query: str) -> None:
                 return
             time.sleep(0.01)
     raise AssertionError(f"nobody ran {query}")
+
+
+def test_one_table_is_planned_asked_for_and_restored_by_the_command(
+    library: Target, environment: dict[str, str], artifact: str
+) -> None:
+    with library.connect() as session:
+        session.execute("UPDATE jobs SET state = 'lost' WHERE id <= 3; DELETE FROM jobs WHERE id > 18")
+    one = ("restore", "database", artifact, "--table", "jobs")
+    assert refnet(environment, *one).returncode == 2
+    assert report(environment, *one, "--mode", "missing", "--plan")["add"] == 2
+    assert refnet(environment, *one, "--mode", "replace").returncode == 6
+    assert report(environment, *one, "--mode", "missing")["done"] is True
+    done = report(environment, *one, "--mode", "replace", "--force")
+    assert (done["add"], done["change"], done["delete"], done["alike"]) == (0, 3, 0, 17)
+    assert everything(library) == [library.name]

@@ -8,13 +8,13 @@ from typing import Any
 
 import psycopg
 
-_IDENT = rb'"(?:[^"]|"")+"|[A-Za-z_\x80-\xff][\w$\x80-\xff]*'
+IDENT = rb'"(?:[^"]|"")+"|[A-Za-z_\x80-\xff][\w$\x80-\xff]*'
 #: `COPY schema.table (columns) FROM stdin;` as pg_dump writes it; a quoted name can hold anything, newlines too.
 COPY = re.compile(
-    rb"COPY (?P<schema>" + _IDENT + rb")\.(?P<name>" + _IDENT + rb") "
-    rb"(?:\((?P<columns>(?:" + _IDENT + rb")(?:, (?:" + _IDENT + rb"))*)?\))? ?FROM stdin;\n"
+    rb"COPY (?P<schema>" + IDENT + rb")\.(?P<name>" + IDENT + rb") "
+    rb"(?:\((?P<columns>(?:" + IDENT + rb")(?:, (?:" + IDENT + rb"))*)?\))? ?FROM stdin;\n"
 )
-_ONE = re.compile(_IDENT)
+_ONE = re.compile(IDENT)
 
 
 @dataclass(frozen=True)

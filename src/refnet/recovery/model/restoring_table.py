@@ -1,0 +1,58 @@
+"""What the restore of one table would do, in rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class Mode(StrEnum):
+    """`missing`: only rows whose key the live table lacks. `replace`: the table becomes what was backed up."""
+
+    MISSING = "missing"
+    REPLACE = "replace"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Rows of the artifact beside the live ones, by primary key: only in the artifact, unlike, only live, alike."""
+
+    lacking: int
+    unlike: int
+    extra: int
+    alike: int
+
+
+@dataclass(frozen=True)
+class TablePlan:
+    """What would be done to `table` (`schema.table`) of `database`, from `artifact` of the moment `created`."""
+
+    database: str
+    table: str
+    artifact: str
+    created: datetime
+    mode: Mode
+    difference: Difference
+
+    @property
+    def add(self) -> int:
+        return self.difference.lacking
+
+    @property
+    def change(self) -> int:
+        return self.difference.unlike if self.mode is Mode.REPLACE else 0
+
+    @property
+    def delete(self) -> int:
+        return self.difference.extra if self.mode is Mode.REPLACE else 0
+
+    @property
+    def replaces(self) -> bool:
+        """Whether a live row would be changed or deleted."""
+        return bool(self.change or self.delete)
+
+    @property
+    def nothing(self) -> bool:
+        """Whether there is nothing to do."""
+        return not (self.add or self.change or self.delete)

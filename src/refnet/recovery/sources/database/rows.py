@@ -1,0 +1,191 @@
+"""Rows of one table out of an artifact, staged in a session's temporary table; only that table's bytes are read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import psycopg
+
+from refnet.errors import Exit, RefnetError
+from refnet.recovery.model.source import Progress
+from refnet.recovery.sources.database import failure
+from refnet.recovery.sources.database.digest import MODULUS, Digest, whole_lines
+from refnet.recovery.sources.database.names import COPY, IDENT, Codec
+from refnet.recovery.sources.database.shape import Session, Shape, refused
+from refnet.recovery.sources.database.sqlgz import CHUNK, Index, Kind, Member, Reader, Table, damaged
+
+STAGE = b"pg_temp.refnet_stage"
+
+#: (schema, name) of a table → its parts.
+_Parts = dict[tuple[str, str], tuple[int, ...]]
+
+_END = b"\\.\n"
+_ATTACH = re.compile(
+    rb"^ALTER TABLE ONLY ("
+    + IDENT
+    + rb")\.("
+    + IDENT
+    + rb") ATTACH PARTITION ("
+    + IDENT
+    + rb")\.("
+    + IDENT
+    + rb") ",
+    re.MULTILINE,
+)
+_COPY_LINE = re.compile(rb"^" + COPY.pattern, re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A table of an artifact: its name and its parts, each a place in Index.tables; several where it is partitioned."""
+
+    schema: str
+    name: str
+    parts: tuple[int, ...]
+
+    @property
+    def qualified(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+
+def find(reader: Reader, codec: Codec, wanted: str) -> Recorded:
+    """The table that `wanted` names (`table` or `schema.table`); RefnetError (USAGE) where none or several do."""
+    whole: _Parts = {
+        (table.schema, table.name): (number,) for number, table in enumerate(reader.index.tables)
+    }
+    found = _named(whole, wanted) or _named(_partitioned(reader, codec, whole), wanted)
+    if len(found) > 1:
+        found = [one for one in found if one.schema == "public"] or found
+    if len(found) != 1:
+        what = "holds no table" if not found else "holds in more than one schema a table"
+        raise RefnetError(
+            f"{reader.name} {what} '{wanted}'",
+            "`refnet show` lists its tables; name it schema.table.",
+            Exit.USAGE,
+        )
+    return found[0]
+
+
+def _named(tables: _Parts, wanted: str) -> list[Recorded]:
+    return [
+        Recorded(schema, name, parts)
+        for (schema, name), parts in tables.items()
+        if wanted in {name, f"{schema}.{name}"}
+    ]
+
+
+def _partitioned(reader: Reader, codec: Codec, whole: _Parts) -> _Parts:
+    """Every partitioned table, with all the leaves below it."""
+    text = b"".join(p for member in reader.index.members_of(Kind.PRE) for p in reader.raw(member))
+    children: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for found in _ATTACH.finditer(text):
+        schema, name, child_schema, child = (codec.unquoted(one) for one in found.groups())
+        children.setdefault((schema, name), []).append((child_schema, child))
+
+    def leaves(table: tuple[str, str]) -> Iterator[int]:
+        yield from whole.get(table, ())
+        for child in children.get(table, ()):
+            yield from leaves(child)
+
+    return {parent: tuple(leaves(parent)) for parent in children}
+
+
+def stage(
+    session: Session, codec: Codec, reader: Reader, recorded: Recorded, shape: Shape, progress: Progress
+) -> int:
+    """Load the rows into STAGE, a table with the live columns' types; how many there are.
+
+    RefnetError where they do not fit, or are not what was recorded once they have taken these types.
+    """
+    index = reader.index
+    tables = [index.tables[number] for number in recorded.parts]
+    names = _columns(codec, shape.columns)
+    try:
+        session.execute(
+            b"CREATE TEMPORARY TABLE refnet_stage AS SELECT %b FROM %b WITH NO DATA" % (names, shape.only)
+        )
+        total, done = sum(table.raw for table in tables), 0
+        for number, table in zip(recorded.parts, tables, strict=True):
+            columns = _columns(codec, table.columns)
+            for member in _members(index, number):
+                with (
+                    session.cursor() as cursor,
+                    cursor.copy(b"COPY %b (%b) FROM STDIN" % (STAGE, columns)) as copy,
+                ):
+                    for piece in _rows(reader, codec, table, member):
+                        copy.write(piece)
+                        done += len(piece)
+                        progress("reading rows", done, total)
+        key = b", ".join(column for column, _ in shape.key)
+        session.execute(b"CREATE INDEX ON %b (%b)" % (STAGE, key))
+        session.execute(b"ANALYZE " + STAGE)
+    except psycopg.Error as error:
+        raise failure.of_server(error, f"reading the rows of {recorded.qualified}") from error
+    return _check(session, codec, recorded, tables)
+
+
+def _check(session: Session, codec: Codec, recorded: Recorded, tables: list[Table]) -> int:
+    """The staged rows have the recorded content: the live types lost nothing of it."""
+    digest = Digest()
+    columns = _columns(codec, tables[0].columns)
+    statement = b"COPY (SELECT %b FROM %b) TO STDOUT" % (columns, STAGE)
+    with session.cursor() as cursor, cursor.copy(statement) as copy:
+        for data, ends in whole_lines(_gathered(copy)):
+            digest.feed(data, ends=ends)
+    # A leaf whose columns stand in another order has a digest of that order: then the count alone is compared.
+    same_order = len({table.columns for table in tables}) == 1
+    total = sum(int(table.digest, 16) for table in tables) % MODULUS
+    if digest.rows != sum(table.rows for table in tables) or (same_order and digest.hex != f"{total:032x}"):
+        raise refused(recorded.qualified, "has other types than the artifact, which would change its values")
+    return digest.rows
+
+
+def _gathered(copy: Iterable[bytes | bytearray | memoryview]) -> Iterator[bytes]:
+    """The rows of a COPY, many in one piece: each comes alone, and costs as much as a piece."""
+    parts: list[bytes | bytearray | memoryview] = []
+    size = 0
+    for row in copy:
+        parts.append(row)
+        size += len(row)
+        if size >= CHUNK:
+            yield b"".join(parts)
+            parts, size = [], 0
+    yield b"".join(parts)
+
+
+def _members(index: Index, number: int) -> Iterable[Member]:
+    return (member for member in index.members if member.table == number)
+
+
+def _rows(reader: Reader, codec: Codec, table: Table, member: Member) -> Iterator[bytes]:
+    """The rows of one member, without what stands before and behind them."""
+    pieces, text = reader.raw(member), b""
+    while (start := _start(codec, table, text)) is None:
+        piece = next(pieces, b"")
+        if not piece:
+            raise damaged(
+                reader.name, f"the member at byte {member.offset} holds no COPY of {table.qualified}"
+            )
+        text += piece
+    held = text[start:]
+    for piece in pieces:
+        whole = held + piece
+        held = whole[-len(_END) :]
+        yield whole[: -len(_END)]
+    if not held.endswith(_END):
+        raise damaged(reader.name, f"the member at byte {member.offset} ends within a row")
+    yield held[: -len(_END)]
+
+
+def _start(codec: Codec, table: Table, text: bytes) -> int | None:
+    """Where the rows of `table` begin in `text`."""
+    for found in _COPY_LINE.finditer(text):
+        if (codec.unquoted(found["schema"]), codec.unquoted(found["name"])) == (table.schema, table.name):
+            return found.end()
+    return None
+
+
+def _columns(codec: Codec, names: tuple[str, ...]) -> bytes:
+    return b", ".join(codec.quoted(name) for name in names)

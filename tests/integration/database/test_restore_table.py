@@ -1,0 +1,302 @@
+"""The rows of one table come back into the live one, in one transaction, or nothing of it changes."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from psycopg.conninfo import make_conninfo
+from tests.integration.database.library import artifact_of
+
+from refnet.errors import Exit, RefnetError
+from refnet.postgres.binaries import Binaries
+from refnet.postgres.cluster import Cluster
+from refnet.postgres.session import Target
+from refnet.recovery.model.restoring_table import Difference, Mode, TablePlan
+from refnet.recovery.model.source import silent
+from refnet.recovery.sources.database import dump as dumping
+from refnet.recovery.sources.database.sqlgz import Reader
+from refnet.recovery.verbs.restore_table import staged
+
+SHELF = """
+CREATE TABLE papers (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, title text NOT NULL UNIQUE, year int,
+                     decade int GENERATED ALWAYS AS (year / 10) STORED, extra json);
+CREATE TABLE citations (citing bigint REFERENCES papers ON DELETE CASCADE, cited bigint REFERENCES papers,
+                        PRIMARY KEY (citing, cited));
+CREATE TABLE "odd ""one
+" (a int PRIMARY KEY, b text);
+INSERT INTO papers (title, year, extra) SELECT 'paper ' || i, 1950 + i % 70, '{"a": 1}' FROM generate_series(1, 100) i;
+INSERT INTO citations SELECT i, i % 100 + 1 FROM generate_series(1, 100) i;
+INSERT INTO "odd ""one
+" VALUES (1, E'\\\\.\\n'), (2, 'COPY public.papers (id) FROM stdin;');
+"""
+
+
+def reader(target: Target, binaries: Binaries, tables: tuple[str, ...] = ()) -> Reader:
+    out = io.BytesIO()
+    dumping.dump(target, lambda _: binaries, out, 2, tables, silent)
+    return Reader("refnet_20261125_020000.sql.gz", lambda: io.BytesIO(out.getvalue()))
+
+
+def restore(target: Target, source: Reader, table: str, mode: str) -> TablePlan:
+    with staged(target, source, table, Mode(mode), clock=time.perf_counter) as work:
+        work.apply()
+        return work.plan
+
+
+def answer(target: Target, question: str) -> list[tuple[Any, ...]]:
+    with target.connect() as session:
+        return session.execute(question).fetchall()
+
+
+@pytest.fixture
+def shelf(make_database: Callable[..., Target]) -> Target:
+    return make_database(SHELF)
+
+
+@pytest.fixture
+def backup(shelf: Target, wheel: Binaries) -> Reader:
+    return reader(shelf, wheel)
+
+
+@contextmanager
+def ordinary(shelf: Target, server: Cluster):
+    """The shelf as its owner without any other right sees it."""
+    with server.target().connect() as admin:
+        admin.execute("CREATE ROLE plain LOGIN")
+        with shelf.connect() as session:
+            for table in ("papers", "citations"):
+                session.execute(f"ALTER TABLE {table} OWNER TO plain")
+            session.execute(f"GRANT TEMPORARY, CREATE ON DATABASE {shelf.name} TO plain")
+        try:
+            yield Target(make_conninfo(shelf.conninfo, user="plain"), own=True)
+        finally:
+            with shelf.connect() as session:
+                session.execute("REASSIGN OWNED BY plain TO refnet; DROP OWNED BY plain")
+            admin.execute("DROP ROLE plain")
+
+
+def test_missing_adds_what_is_lost_and_leaves_what_was_changed_or_added_since(
+    shelf: Target, backup: Reader
+) -> None:
+    with shelf.connect() as session:
+        session.execute("DELETE FROM citations; DELETE FROM papers WHERE id <= 10")
+        session.execute(
+            "UPDATE papers SET title = 'mine' WHERE id = 50; INSERT INTO papers (title) VALUES ('new')"
+        )
+    plan = restore(shelf, backup, "papers", "missing")
+    assert plan.difference == Difference(lacking=10, unlike=1, extra=1, alike=89)
+    assert (plan.add, plan.change, plan.delete) == (10, 0, 0)
+    assert answer(shelf, "SELECT count(*) FROM papers") == [(101,)]
+    assert answer(shelf, "SELECT title, decade FROM papers WHERE id IN (5, 50, 101) ORDER BY id") == [
+        ("paper 5", 195),
+        ("mine", 200),
+        ("new", None),
+    ]
+
+
+def test_replace_makes_the_table_what_was_backed_up_and_cascades_nowhere(
+    shelf: Target, backup: Reader
+) -> None:
+    before = answer(shelf, "SELECT id, title, year, decade, extra::text FROM papers ORDER BY id")
+    with shelf.connect() as session:
+        session.execute("UPDATE papers SET year = 1 WHERE id > 90; INSERT INTO papers (title) VALUES ('new')")
+    plan = restore(shelf, backup, "public.papers", "replace")
+    assert (plan.add, plan.change, plan.delete) == (0, 10, 1)
+    assert answer(shelf, "SELECT id, title, year, decade, extra::text FROM papers ORDER BY id") == before
+    assert answer(shelf, "SELECT count(*) FROM citations") == [(100,)]
+
+
+def test_an_emptied_table_comes_back_and_its_sequence_goes_on_behind_the_last_row(
+    shelf: Target, backup: Reader
+) -> None:
+    with shelf.connect() as session:
+        session.execute("TRUNCATE papers RESTART IDENTITY CASCADE")
+    restore(shelf, backup, "papers", "missing")
+    restore(shelf, backup, "citations", "missing")
+    assert answer(shelf, "INSERT INTO papers (title) VALUES ('next') RETURNING id") == [(101,)]
+    assert answer(shelf, "SELECT count(*) FROM citations") == [(100,)]
+
+
+def test_a_second_run_finds_nothing_to_do(shelf: Target, backup: Reader) -> None:
+    with shelf.connect() as session:
+        session.execute("DELETE FROM citations")
+    assert restore(shelf, backup, "citations", "replace").add == 100
+    assert restore(shelf, backup, "citations", "replace").nothing
+
+
+def test_odd_names_and_rows_that_look_like_commands_come_back(shelf: Target, backup: Reader) -> None:
+    before = answer(shelf, 'SELECT * FROM "odd ""one\n" ORDER BY a')
+    with shelf.connect() as session:
+        session.execute('DELETE FROM "odd ""one\n"')
+    restore(shelf, backup, 'odd "one\n', "replace")
+    assert answer(shelf, 'SELECT * FROM "odd ""one\n" ORDER BY a') == before
+
+
+def test_only_the_bytes_of_that_table_are_read(shelf: Target, wheel: Binaries) -> None:
+    content = bytearray(artifact_of(shelf, wheel))
+    whole = Reader("whole", lambda: io.BytesIO(content))
+    papers = next(n for n, table in enumerate(whole.index.tables) if table.name == "papers")
+    for member in whole.index.members:
+        if member.table != papers:
+            content[member.offset : member.offset + member.length] = b"x" * member.length
+    with shelf.connect() as session:
+        session.execute("DELETE FROM citations; DELETE FROM papers")
+    assert restore(shelf, whole, "papers", "missing").add == 100
+
+
+def test_an_artifact_of_some_tables_gives_its_tables_back(shelf: Target, wheel: Binaries) -> None:
+    some = reader(shelf, wheel, ("citations",))
+    with shelf.connect() as session:
+        session.execute("DELETE FROM citations")
+    assert restore(shelf, some, "citations", "missing").add == 100
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["INSERT INTO papers (title) VALUES ('late')", "DELETE FROM citations; DELETE FROM papers WHERE id = 1"],
+)
+def test_a_table_that_changes_after_the_plan_is_left_alone(
+    shelf: Target, backup: Reader, change: str
+) -> None:
+    with shelf.connect() as session:
+        session.execute("UPDATE papers SET year = 1")
+        with staged(shelf, backup, "papers", Mode.REPLACE, clock=time.perf_counter) as work:
+            session.execute(change)
+            with pytest.raises(RefnetError, match="changed while the plan was looked at"):
+                work.apply()
+    assert answer(shelf, "SELECT DISTINCT year FROM papers WHERE title <> 'late'") == [(1,)]
+
+
+def test_a_deletion_that_others_refer_to_is_refused_and_names_the_key(shelf: Target, backup: Reader) -> None:
+    with shelf.connect() as session:
+        session.execute("INSERT INTO papers (title) VALUES ('new')")
+        session.execute("INSERT INTO citations SELECT id, 1 FROM papers WHERE title = 'new'")
+    with pytest.raises(RefnetError, match="citations_citing_fkey"):
+        restore(shelf, backup, "papers", "replace")
+    assert answer(shelf, "SELECT count(*) FROM papers") == [(101,)]
+
+
+def test_rows_that_would_refer_to_nothing_are_refused(shelf: Target, backup: Reader) -> None:
+    with shelf.connect() as session:
+        session.execute("DELETE FROM citations; DELETE FROM papers WHERE id = 7")
+    with pytest.raises(RefnetError, match="would refer to rows that are not there") as caught:
+        restore(shelf, backup, "citations", "missing")
+    assert "nothing was changed" in caught.value.hint
+    assert answer(shelf, "SELECT count(*) FROM citations") == [(0,)]
+
+
+def test_a_row_that_meets_another_unique_key_is_refused(shelf: Target, backup: Reader) -> None:
+    with shelf.connect() as session:
+        session.execute("DELETE FROM citations; DELETE FROM papers WHERE id = 7")
+        session.execute("INSERT INTO papers (title) VALUES ('paper 7')")
+    with pytest.raises(RefnetError, match="papers_title_key"):
+        restore(shelf, backup, "papers", "missing")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("ALTER TABLE papers ADD COLUMN doi text", "other columns than the artifact: doi"),
+        ("ALTER TABLE papers DROP COLUMN extra", "other columns than the artifact: extra"),
+        ("DELETE FROM papers WHERE id > 9; ALTER TABLE papers ALTER title TYPE varchar(7)", "value too long"),
+        ("ALTER TABLE papers ALTER year TYPE numeric(8, 1)", "other types than the artifact"),
+        ("ALTER TABLE papers DROP CONSTRAINT papers_pkey CASCADE", "no primary key"),
+        ("CREATE RULE r AS ON DELETE TO papers DO INSTEAD NOTHING", "has rules"),
+        ("ALTER TABLE papers RENAME TO books", "no table public.papers"),
+    ],
+)
+def test_a_table_that_is_another_one_now_is_refused_by_name(
+    shelf: Target, backup: Reader, change: str, message: str
+) -> None:
+    with shelf.connect() as session:
+        session.execute("DELETE FROM citations")
+        if "year" in change:
+            session.execute(
+                "ALTER TABLE papers DROP COLUMN decade; ALTER TABLE papers ADD COLUMN decade int GENERATED ALWAYS AS (1) STORED"
+            )
+        session.execute(change)
+    with pytest.raises(RefnetError, match=message):
+        restore(shelf, backup, "papers", "replace")
+
+
+def test_a_table_that_is_not_in_the_artifact_is_a_matter_of_usage(shelf: Target, backup: Reader) -> None:
+    with pytest.raises(RefnetError, match="holds no table 'nowhere'") as caught:
+        restore(shelf, backup, "nowhere", "missing")
+    assert caught.value.code is Exit.USAGE
+
+
+def test_a_role_that_cannot_hold_triggers_back_is_refused_where_they_would_fire(
+    shelf: Target, backup: Reader, busy_server: Cluster
+) -> None:
+    with shelf.connect() as session:
+        session.execute("DELETE FROM citations WHERE citing <= 5")
+    with ordinary(shelf, busy_server) as plain:
+        assert restore(plain, backup, "citations", "replace").add == 5
+        with pytest.raises(RefnetError, match="deleting rows would cascade by citations_citing_fkey"):
+            restore(plain, backup, "papers", "replace")
+        with shelf.connect() as session:
+            session.execute(
+                "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"
+            )
+            session.execute(
+                "CREATE TRIGGER swallow BEFORE INSERT ON citations FOR EACH ROW EXECUTE FUNCTION f()"
+            )
+            session.execute("DELETE FROM citations WHERE citing <= 5")
+        with pytest.raises(RefnetError, match="the triggers swallow would fire"):
+            restore(plain, backup, "citations", "missing")
+    assert restore(shelf, backup, "citations", "missing").add == 5
+    assert answer(shelf, "SELECT count(*) FROM citations") == [(100,)]
+
+
+def test_a_partitioned_table_means_its_leaves(make_database: Callable[..., Target], wheel: Binaries) -> None:
+    target = make_database("""
+        CREATE TYPE mood AS ENUM ('good', 'bad');
+        CREATE TABLE log (at date, what text, PRIMARY KEY (at, what)) PARTITION BY RANGE (at);
+        CREATE TABLE log_1 PARTITION OF log FOR VALUES FROM ('2026-01-01') TO ('2026-07-01');
+        CREATE TABLE log_2 (what text NOT NULL, at date NOT NULL);
+        ALTER TABLE log ATTACH PARTITION log_2 FOR VALUES FROM ('2026-07-01') TO ('2027-01-01');
+        INSERT INTO log SELECT '2026-01-01'::date + i, 'day ' || i FROM generate_series(0, 364) i;
+        CREATE TABLE feelings (m mood, id int, PRIMARY KEY (m, id)) PARTITION BY HASH (m);
+        CREATE TABLE feelings_0 PARTITION OF feelings FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+        CREATE TABLE feelings_1 PARTITION OF feelings FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+        INSERT INTO feelings SELECT CASE i % 2 WHEN 0 THEN 'good' ELSE 'bad' END::mood, i FROM generate_series(1, 50) i;
+    """)
+    source = reader(target, wheel)
+    with target.connect() as session:
+        session.execute(
+            "DELETE FROM log WHERE what LIKE '%3%'; UPDATE log SET what = 'x' WHERE what = 'day 9'"
+        )
+        session.execute("DELETE FROM feelings WHERE id > 10; DELETE FROM log_2")
+    plan = restore(target, source, "log", "replace")
+    assert (plan.delete, plan.difference.unlike) == (1, 0)
+    assert answer(target, "SELECT count(*), count(DISTINCT what), min(what) FROM log") == [
+        (365, 365, "day 0")
+    ]
+    assert restore(target, source, "feelings", "missing").add == 40
+    with target.connect() as session:
+        session.execute("DELETE FROM log")
+    assert restore(target, source, "log_2", "missing").add == 184
+    assert answer(target, "SELECT count(*) FROM log") == [(184,)]
+
+
+def test_keys_of_a_type_with_an_equality_of_its_own_are_compared_by_it(
+    make_database: Callable[..., Target], wheel: Binaries
+) -> None:
+    target = make_database("""
+        CREATE EXTENSION citext;
+        CREATE TABLE journals (name citext PRIMARY KEY);
+        CREATE TABLE issues (id int PRIMARY KEY, journal citext REFERENCES journals);
+        INSERT INTO journals VALUES ('Nature'), ('Cell');
+        INSERT INTO issues VALUES (1, 'NATURE'), (2, 'cell');
+    """)
+    source = reader(target, wheel)
+    with target.connect() as session:
+        session.execute("DELETE FROM issues; UPDATE journals SET name = 'nature' WHERE name = 'Nature'")
+    plan = restore(target, source, "journals", "replace")
+    assert (plan.add, plan.change, plan.delete) == (0, 1, 0)
+    assert restore(target, source, "issues", "missing").add == 2
