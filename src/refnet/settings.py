@@ -105,6 +105,26 @@ def _services(value: Any) -> str:
     return str(value)
 
 
+def _web_urls(value: Any) -> tuple[str, ...]:
+    """Apprise's URLs: a list, or a text with spaces between them."""
+    items = value.split() if isinstance(value, str) else value
+    if not isinstance(items, list) or not all(isinstance(item, str) and "://" in item for item in items):
+        raise ValueError("must be a list of URLs")
+    return tuple(items)
+
+
+def _ping_url(value: Any) -> str:
+    if not isinstance(value, str) or not value.startswith(("https://", "http://")):
+        raise ValueError("must be a URL that begins with https:// or http://")
+    return value
+
+
+def _level(value: Any) -> str:
+    if value not in ("debug", "info", "warning", "error"):
+        raise ValueError("must be debug, info, warning or error")
+    return str(value)
+
+
 def _key(
     parse: Callable[[Any], Any],
     *,
@@ -212,6 +232,23 @@ class Settings:
     )
     recover_seconds: int = _key(
         _seconds, default=120, name="recover.seconds", says="how long a recovery waits for services"
+    )
+    notify_urls: tuple[str, ...] = _key(
+        _web_urls, default=(), name="notify.urls", secret=True, says="who is told of failures: Apprise's URLs"
+    )
+    notify_backup_ping: str | None = _key(
+        _ping_url, name="notify.backup_ping", secret=True, says="pinged by backups; {source} is filled in"
+    )
+    notify_drill_ping: str | None = _key(
+        _ping_url, name="notify.drill_ping", secret=True, says="pinged by drills; {source} is filled in"
+    )
+    log_folder: Path | None = _key(
+        _folder, name="log.folder", says="where refnet-backup.log and refnet-restore.log go; none: nowhere"
+    )
+    log_level: str | None = _key(
+        _level,
+        name="log.level",
+        says="from which level on stderr gets the log; none: commands log nothing there",
     )
     file: Path | None = None
     origins: Mapping[str, str] = field(default_factory=dict)

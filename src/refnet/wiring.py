@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from refnet.errors import Exit, RefnetError
 from refnet.postgres import binaries, embedded
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
-from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.model.artifact import Outcome, SourceName
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.monitoring import Limits
 from refnet.recovery.model.retention import PutAside
+from refnet.recovery.model.run import Kind, Reason
 from refnet.recovery.model.schedule import Schedule, TaskName
 from refnet.recovery.model.source import Held, Made, Source
 from refnet.recovery.sources.database.kept import drop_kept, kept_databases
@@ -27,9 +29,16 @@ from refnet.recovery.sources.files.source import FilesSource
 from refnet.recovery.stores import disk, lock
 from refnet.recovery.stores.journal import Journal
 from refnet.recovery.stores.local import LocalStore
+from refnet.recovery.verbs.choose import Chosen
+from refnet.recovery.verbs.monitor import monitor
 from refnet.recovery.verbs.prune import Listing
+from refnet.recovery.verbs.verify import Verified
 from refnet.settings import Retention, Settings
-from refnet.telemetry.facts import Facts
+
+if TYPE_CHECKING:
+    from refnet.recovery.model.source import Proof
+    from refnet.telemetry.facts import Facts
+    from refnet.telemetry.watch import AtWork, Watch
 
 
 def store(settings: Settings) -> LocalStore:
@@ -54,16 +63,106 @@ def limits(settings: Settings) -> dict[SourceName, Limits]:
 
 def facts(settings: Settings, now: Callable[[], datetime]) -> Callable[[], Facts]:
     """A reading of what is known of the backups; what did not change since the last one is not read again."""
+    from refnet.telemetry.facts import Facts
+
     shelves, runs, schedule = store(settings), journal(settings), Schedule.of(settings)
-    configured = frozenset(sources(settings))
+    configured, allowed = frozenset(sources(settings)), limits(settings)
 
     def read() -> Facts:
         listed, leftovers = shelves.contents()
         return Facts(
-            now(), Catalog.of(listed), leftovers, shelves.free_bytes(), runs.history(), configured, schedule
+            now(),
+            Catalog.of(listed),
+            leftovers,
+            shelves.free_bytes(),
+            runs.history(),
+            configured,
+            schedule,
+            allowed,
         )
 
     return read
+
+
+def watch(
+    settings: Settings,
+    *,
+    now: Callable[[], datetime],
+    clock: Callable[[], float],
+    note: Callable[[str], None],
+    service: bool = False,
+) -> Watch:
+    """What surrounds each backup and drill: journal, log, pings, messages.
+
+    Args:
+        note: told, a sentence each, what could not be written down or sent; it fails nothing.
+        service: whether this is a service, which logs to stderr.
+    """
+    from refnet.telemetry.logging import open_log
+    from refnet.telemetry.redact import redactor, secrets_of
+    from refnet.telemetry.watch import Watch
+
+    pings = {Kind.BACKUP: settings.notify_backup_ping, Kind.DRILL: settings.notify_drill_ping}
+    return Watch(
+        journal(settings),
+        open_log(settings, "backup", service=service),
+        {kind: url for kind, url in pings.items() if url},
+        partial(notify, settings, now) if settings.notify_urls else None,
+        redactor(secrets_of(settings)),
+        note,
+        now,
+        clock,
+    )
+
+
+def tell_proof(at_work: AtWork, artifact: str, proof: Proof | None) -> None:
+    """Say to the watch of a backup or a drill what came of it; `proof` None: it was not asked for."""
+    if proof is None or proof.outcome is Outcome.PASSED:
+        at_work.done(artifact)
+        return
+    says = f"{artifact}: " + ("; ".join(proof.reasons) or "no reason was given")
+    if proof.outcome is Outcome.FAILED:
+        at_work.failed(Reason.DAMAGED, says, f"See `refnet show {artifact}`; look after this machine's disk.")
+    elif at_work.run.kind is Kind.DRILL:
+        at_work.unverified(f"could not verify {says}")
+    else:  # the artifact was made, and says itself how far it is proven
+        at_work.done(artifact)
+
+
+def watched_drill(watch: Watch) -> Callable[[Chosen, Callable[[], Verified]], Verified]:
+    """What surrounds each proof of a drill; that of a file outside the catalog is nobody's schedule."""
+
+    def around(one: Chosen, act: Callable[[], Verified]) -> Verified:
+        if one.entry is None:
+            return act()
+        with watch.run(Kind.DRILL, one.source) as at_work:
+            result = act()
+            tell_proof(at_work, one.name, result.proof)
+        return result
+
+    return around
+
+
+def notify(settings: Settings, now: Callable[[], datetime]) -> list[str]:
+    """Tell what starts to fail and what is well again; a sentence for each thing that went wrong in telling."""
+    from refnet.telemetry.notify import Message, findings, send_by_apprise, tell
+    from refnet.telemetry.redact import redactor, secrets_of
+
+    redact = redactor(secrets_of(settings))
+
+    def look() -> dict[str, str | None]:
+        runs = journal(settings)
+        checks = monitor(store(settings), runs.history, limits(settings), sources(settings).keys(), now())
+        return findings(checks, runs.history())
+
+    def send(message: Message) -> list[str]:
+        safe = Message(redact(message.title), redact(message.body))
+        return send_by_apprise(settings.notify_urls, safe)
+
+    try:
+        return tell(settings.home, look, send, now=now, host=platform.node())
+    except RefnetError as error:
+        return [f"nobody was told: {error.message}"]
 
 
 def server(settings: Settings) -> Target:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from refnet.cli.process import clock, complain, current_settings, now, print_json, progress
+from refnet.cli.process import clock, complain, current_settings, note, now, print_json, progress
 from refnet.errors import Exit, RefnetError
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from refnet.recovery.model.source import Source
     from refnet.recovery.stores.local import LocalStore
     from refnet.recovery.verbs.backup import Backup
+    from refnet.telemetry.watch import Watch
 
 
 def backup(
@@ -42,9 +44,11 @@ def backup(
     configured = wiring.sources(settings, jobs=jobs, tables=tuple(table or ()), into=store)
     if source is not None and names[0] not in configured:
         raise sources.not_configured(names[0])
+    elsewhere = to is not None or bool(table)  # then nothing is protected by it, and nobody expects it
+    watch = None if elsewhere else wiring.watch(settings, now=now, clock=clock, note=note)
     results, code = [], Exit.DONE
     for name in names:
-        result, ended = _one(name, configured.get(name), store, prove=not no_prove, quiet=as_json)
+        result, ended = _one(name, configured.get(name), store, watch, prove=not no_prove, quiet=as_json)
         results.append(result)
         code = code or ended
     if as_json:
@@ -53,10 +57,18 @@ def backup(
 
 
 def _one(
-    name: SourceName, source: Source | None, store: LocalStore, *, prove: bool, quiet: bool
+    name: SourceName,
+    source: Source | None,
+    store: LocalStore,
+    watch: Watch | None,
+    *,
+    prove: bool,
+    quiet: bool,
 ) -> tuple[dict[str, Any], Exit]:
     """Back up one source; what --json says of it, and the code to end with. A failure is told, never raised."""
+    from refnet import wiring
     from refnet.cli import sources
+    from refnet.recovery.model.run import Kind
     from refnet.recovery.verbs.backup import backup as run
 
     if source is None:
@@ -64,8 +76,11 @@ def _one(
             print(f"{name:9} not configured: {sources.not_configured(name).hint}")
         return {"source": name, "outcome": "not configured"}, Exit.DONE
     try:
-        with progress(name) as shown:
-            made = run(source, store, now=now, zone=None, prove=prove, clock=clock, progress=shown)
+        with watch.run(Kind.BACKUP, name) if watch else nullcontext() as at_work:
+            with progress(name) as shown:
+                made = run(source, store, now=now, zone=None, prove=prove, clock=clock, progress=shown)
+            if at_work:
+                wiring.tell_proof(at_work, made.manifest.name, made.proof)
     except RefnetError as error:
         complain(error)
         return {"source": name, "outcome": "failed", "error": error.message, "hint": error.hint}, error.code

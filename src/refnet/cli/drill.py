@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from refnet.cli.process import clock, current_settings, now, print_json, progress
+from refnet.cli.process import clock, current_settings, note, now, print_json, progress
 
 if TYPE_CHECKING:
     from refnet.recovery.verbs.drill import Drill
@@ -30,7 +30,13 @@ def drill(
     chosen, absent = sources.artifacts(wiring.store(settings), source, wiring.sources(settings))
     with progress("drill") as shown:
         found = verb.drill(
-            chosen, absent, lambda name: wiring.prover(settings, name), now=now, clock=clock, progress=shown
+            chosen,
+            absent,
+            lambda name: wiring.prover(settings, name),
+            now=now,
+            clock=clock,
+            progress=shown,
+            around=wiring.watched_drill(wiring.watch(settings, now=now, clock=clock, note=note)),
         )
     values = verb.report(found, {"host": platform.node(), "made_by": f"refnet {version('refnet')}"})
     written = verb.write_report(values, settings.home / "reports", now().astimezone(), None)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import typer
 
@@ -18,6 +20,7 @@ from refnet.cli import (
     metrics,
     monitor,
     network,
+    notify,
     postgres,
     prune,
     recover,
@@ -51,7 +54,8 @@ def run() -> None:
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, signal.default_int_handler)  # half-written files are cleaned up as on Ctrl-C
     try:
-        app(standalone_mode=True)
+        with _logged(sys.argv[1:]):
+            app(standalone_mode=True)
     except RefnetError as error:
         complain(error)
         sys.exit(error.code)
@@ -60,6 +64,24 @@ def run() -> None:
             raise
         complain(RefnetError("interrupted", "Nothing half-done is live; run it again."))
         sys.exit(Exit.FAILED)
+
+
+#: Which log a command's beginning and end are written to; backups and drills write their own.
+_LOGS = {"restore": "restore", "undo": "restore", "recover": "restore", "verify": "backup", "prune": "backup"}
+
+
+@contextmanager
+def _logged(arguments: list[str]) -> Iterator[None]:
+    """Write what changes or checks something into the log, where the settings ask for one."""
+    name = _LOGS.get(next(iter(arguments), ""))
+    settings = current_settings() if name and "--help" not in arguments else None
+    if name is None or settings is None or not (settings.log_folder or settings.log_level):
+        yield
+        return
+    from refnet.telemetry.logging import logged, open_log
+
+    with logged(open_log(settings, name), arguments[0], arguments[1:]):
+        yield
 
 
 @app.callback()
@@ -87,3 +109,4 @@ app.command("monitor")(monitor.monitor)
 app.command("adopt")(adopt.adopt)
 app.command("metrics")(metrics.metrics)
 app.command("recover")(recover.recover)
+app.command("notify")(notify.notify)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from refnet.cli.process import current_settings, now
+from refnet.cli.process import current_settings, note, now
 from refnet.errors import Exit, RefnetError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def _write(path: Path, answer: Answer) -> None:
     from refnet.telemetry import textfile
 
     if path.suffix != ".prom":
-        print(f"note: node_exporter reads *.prom alone, and {path.name} is not one", file=sys.stderr)
+        note(f"node_exporter reads *.prom alone, and {path.name} is not one")
     textfile.write(path.expanduser().absolute(), answer("")[0])
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from refnet.cli.process import complain, current_settings, now, print_json
+from refnet.cli.process import complain, current_settings, note, now, print_json
 from refnet.errors import RefnetError
 
 _UNKNOWN = 3
@@ -42,6 +42,9 @@ def _monitor(source: str | None, *, as_json: bool) -> int:
         )
         if check.source is None or check.source in names
     ]
+    if settings.notify_urls and source is None:
+        for sentence in wiring.notify(settings, now):
+            note(sentence)
     status = worst(checks)
     if as_json:
         values = [{"source": c.source, "check": c.what, "status": c.status, "says": c.says} for c in checks]

@@ -50,6 +50,11 @@ def progress(title: str) -> Iterator[Progress]:
         yield display
 
 
+def note(sentence: str) -> None:
+    """Tell what went wrong beside the work, which is done all the same."""
+    print(f"refnet: note: {sentence}", file=sys.stderr)
+
+
 def print_json(values: object) -> None:
     """Print a report as JSON."""
     import json

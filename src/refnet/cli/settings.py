@@ -13,7 +13,7 @@ def show(settings: Settings) -> None:
     table = Table("setting", "value", "from", "variable", box=None, pad_edge=False)
     for key, field in keys().items():
         value = getattr(settings, field.name)
-        if value is not None and field.metadata["secret"]:
+        if value and field.metadata["secret"]:
             value = "(hidden)"
         shown = "not set" if value is None else ", ".join(value) if isinstance(value, tuple) else str(value)
         table.add_row(key, shown, settings.origins.get(key, "the default"), variable(key))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 
 from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.catalog import Catalog
+from refnet.recovery.model.monitoring import Check, Limits, watch, watch_store
 from refnet.recovery.model.run import History
 from refnet.recovery.model.schedule import Schedule
 from refnet.recovery.model.store import Leftover
@@ -27,3 +30,12 @@ class Facts:
     history: History
     configured: frozenset[SourceName]
     schedule: Schedule
+    limits: Mapping[SourceName, Limits]
+
+    @cached_property
+    def checks(self) -> tuple[Check, ...]:
+        """What the monitor says of it."""
+        names = [name for name in SourceName if name in self.configured or self.catalog.of_source(name)]
+        of_sources = (watch(s, self.catalog, self.history, self.limits[s], self.now) for s in names)
+        store = watch_store(self.catalog, self.leftovers, (), self.free_bytes)
+        return (*(check for checks in of_sources for check in checks), *store)

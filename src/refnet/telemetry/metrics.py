@@ -25,6 +25,7 @@ from prometheus_client.exposition import choose_encoder, generate_latest
 from prometheus_client.registry import Collector
 
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome, SourceName
+from refnet.recovery.model.monitoring import Status
 from refnet.recovery.model.run import BUCKETS, Ended, Kind, Reason, Run
 from refnet.recovery.model.schedule import TaskName
 from refnet.telemetry.facts import Facts
@@ -67,6 +68,7 @@ def families(facts: Facts) -> Iterator[Metric]:
     yield from _runs(facts)
     yield from _bytes(facts)
     yield from _due(facts)
+    yield from _checks(facts)
 
 
 def _gauge(
@@ -260,12 +262,31 @@ def _due(facts: Facts) -> Iterator[Metric]:
     yield _by_source(
         "refnet_backup_interval_seconds",
         "The longest time from one backup to the next that the schedule allows.",
-        ((s, facts.schedule.interval(TaskName(s)).total_seconds()) for s in configured),
+        ((s, facts.limits[s].interval.total_seconds()) for s in configured),
     )
     yield _by_source(
-        "refnet_drill_interval_seconds",
-        "The longest time from one drill to the next that the schedule allows.",
-        ((s, facts.schedule.interval(TaskName.DRILL).total_seconds()) for s in configured),
+        "refnet_backup_age_limit_seconds",
+        "How old the newest artifact may be before the monitor says that a run was missed.",
+        ((s, facts.limits[s].age.total_seconds()) for s in configured),
+    )
+    yield _by_source(
+        "refnet_drill_age_limit_seconds",
+        "How long ago the last drill may be before the monitor says that one was missed.",
+        ((s, facts.limits[s].drill_age.total_seconds()) for s in configured),
+    )
+
+
+#: What the monitor's words are as numbers.
+_STATUS = {Status.OK: 0, Status.NEW: 0, Status.WARNING: 1, Status.CRITICAL: 2, Status.UNKNOWN: 3}
+
+
+def _checks(facts: Facts) -> Iterator[Metric]:
+    """What the monitor says, by its own rules."""
+    yield _gauge(
+        "refnet_check_status",
+        "What `refnet monitor` says: 0 ok or new, 1 warning, 2 critical, 3 unknown; source `all`: the store.",
+        (((c.source or "all", c.what), _STATUS[c.status]) for c in facts.checks),
+        ("source", "check"),
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from refnet import settings
+from refnet import settings, wiring
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome, SourceName
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.run import Ended, Kind, Reason, Run
@@ -78,14 +78,8 @@ class World:
 
     def facts(self) -> Facts:
         entries, leftovers = self.store.contents()
-        schedule = Schedule.of(
-            settings.load(
-                {"REFNET_HOME": str(self.home), "REFNET_SCHEDULE_TIMEZONE": "UTC"},
-                self.home,
-                root=True,
-                cores=2,
-            )
-        )
+        environment = {"REFNET_HOME": str(self.home), "REFNET_SCHEDULE_TIMEZONE": "UTC"}
+        given = settings.load(environment, self.home, root=True, cores=2)
         return Facts(
             self.now,
             Catalog.of(entries),
@@ -93,7 +87,8 @@ class World:
             self.store.free_bytes(),
             self.journal.history(),
             self.configured,
-            schedule,
+            Schedule.of(given),
+            wiring.limits(given),
         )
 
 

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +52,19 @@ def drill(
     now: Callable[[], datetime],
     clock: Callable[[], float],
     progress: Progress = silent,
+    around: Callable[[Chosen, Callable[[], Verified]], Verified] = lambda _one, act: act(),
 ) -> Drill:
-    """Prove each of `chosen` with a clock, and record it as a drill; `absent` sources have no whole artifact."""
+    """Prove each of `chosen` with a clock, and record it as a drill; `absent` sources have no whole artifact.
+
+    `around` surrounds each proof: it calls what it is given, and looks at what comes of it.
+    """
     started, start = now(), clock()
-    results = tuple(
-        verify(one, prover(one.source), Level.PROVEN, now=now, clock=clock, drill=True, progress=progress)
-        for one in chosen
-    )
+
+    def prove(one: Chosen) -> Verified:
+        source = prover(one.source)
+        return verify(one, source, Level.PROVEN, now=now, clock=clock, drill=True, progress=progress)
+
+    results = tuple(around(one, partial(prove, one)) for one in chosen)
     return Drill(started, clock() - start, results, absent)
 
 

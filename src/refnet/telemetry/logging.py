@@ -1,0 +1,142 @@
+"""The log: structlog, a run id in every line, for people on a terminal and JSON elsewhere; secrets never.
+
+Files are opened, appended to with one write, and closed for each line, so that several processes share one and
+logrotate may move it at any time; one that has grown is put aside by RefNet itself.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sys
+import uuid
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import structlog
+
+from refnet.errors import RefnetError
+from refnet.settings import Settings
+from refnet.telemetry.redact import redactor, secrets_of
+
+LEVELS = ("debug", "info", "warning", "error")
+#: A file that is larger is put aside as `.1`, in bytes.
+_LARGEST = 10 * 1024 * 1024
+
+#: Takes a line's level and its values.
+Sink = Callable[[str, dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class LogFile:
+    """`path`, a JSON line an event. A line that cannot be written is lost: a full /var/log fails no backup."""
+
+    path: Path
+
+    def __call__(self, _level: str, values: dict[str, Any]) -> None:
+        line = json.dumps(values, ensure_ascii=False, default=str).encode() + b"\n"
+        try:
+            self._put_aside()
+            handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o640)
+            try:
+                os.write(handle, line)
+            finally:
+                os.close(handle)
+        except OSError as error:
+            sys.stderr.write(f"refnet: note: {self.path} cannot be written: {error.strerror}\n")
+
+    def _put_aside(self) -> None:
+        """Under a lock, and only if it is still the large one: two processes must not put aside two files."""
+        if not self.path.exists() or self.path.stat().st_size < _LARGEST:
+            return
+        handle = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            if os.path.samestat(os.fstat(handle), self.path.stat()):
+                self.path.replace(self.path.with_name(f"{self.path.name}.1"))
+        finally:
+            os.close(handle)
+
+
+def to_stream(stream: TextIO, least: str) -> Sink:
+    """Lines to `stream` from the level `least` on: words in colour on a terminal, JSON elsewhere."""
+    render = structlog.dev.ConsoleRenderer(colors=True) if stream.isatty() else None
+
+    def write(level: str, values: dict[str, Any]) -> None:
+        if LEVELS.index(level) >= LEVELS.index(least):
+            text = (
+                render(None, level, dict(values))
+                if render
+                else json.dumps(values, ensure_ascii=False, default=str)
+            )
+            stream.write(f"{text}\n")
+            stream.flush()
+
+    return write
+
+
+def logger(sinks: list[Sink], redact: Callable[[str], str]) -> Any:
+    """A structlog logger that gives every line to every sink, redacted; its context holds the run id."""
+
+    def deliver(_logger: Any, level: str, values: MutableMapping[str, Any]) -> dict[str, Any]:
+        safe = _safe(dict(values), redact)
+        for sink in sinks:
+            sink(level, safe)
+        raise structlog.DropEvent
+
+    return structlog.wrap_logger(
+        structlog.PrintLogger(),
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            deliver,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(0),
+    )
+
+
+def open_log(settings: Settings, name: str, *, service: bool = False) -> Any:
+    """The log of this process: `refnet-NAME.log` in log.folder where that is set, and stderr from log.level on.
+
+    `service`: nobody reads what it prints otherwise, so stderr gets `info` where log.level is not set.
+    """
+    sinks: list[Sink] = []
+    if settings.log_folder:
+        sinks.append(LogFile(settings.log_folder / f"refnet-{name}.log"))
+    if level := settings.log_level or ("info" if service else None):
+        sinks.append(to_stream(sys.stderr, level))
+    return logger(sinks, redactor(secrets_of(settings)))
+
+
+def _safe(value: Any, redact: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, dict):
+        return {key: _safe(each, redact) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_safe(each, redact) for each in value]
+    return value if isinstance(value, (int, float, bool, type(None))) else redact(str(value))
+
+
+@contextmanager
+def logged(log: Any, command: str, arguments: list[str]) -> Iterator[None]:
+    """Write down that `command` began and how it ended, under one run id."""
+    with structlog.contextvars.bound_contextvars(run=uuid.uuid4().hex[:12]):
+        log.info("began", command=command, arguments=arguments)
+        try:
+            yield
+        except RefnetError as error:
+            log.error("failed", command=command, message=error.message, hint=error.hint)  # noqa: TRY400  # no traceback
+            raise
+        except SystemExit as ended:
+            log.info("ended", command=command, code=ended.code)
+            raise
+        except BaseException:
+            log.exception("failed", command=command)
+            raise

@@ -1,0 +1,56 @@
+"""The last line of defence: no secret in a message or a log, whatever an error says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import fields
+from urllib.parse import unquote, urlsplit
+
+from refnet.settings import Settings
+
+_HIDDEN = "(hidden)"
+_IN_URL = re.compile(r"(\w+://[^\s:/@]*):[^\s/@]+@")
+_NAMED = re.compile(
+    r"(?i)\b(password|passwd|pgpassword|secret|token|api_?key)(\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|[^\s,;&]+)"
+)
+#: A shorter text than this occurs by chance; only its place gives it away.
+_SHORTEST = 4
+#: A part of a notification URL that is as long as this is a key, not a word.
+_KEY = 16
+
+
+def redactor(secrets: Iterable[str]) -> Callable[[str], str]:
+    """What makes a text safe to show: `secrets`, passwords in URLs and whatever is called one are hidden."""
+    known = sorted({secret for secret in secrets if len(secret) >= _SHORTEST}, key=len, reverse=True)
+    exact = re.compile("|".join(map(re.escape, known))) if known else None
+
+    def redact(text: str) -> str:
+        if exact:
+            text = exact.sub(_HIDDEN, text)
+        return _NAMED.sub(rf"\1\2{_HIDDEN}", _IN_URL.sub(rf"\1:{_HIDDEN}@", text))
+
+    return redact
+
+
+def secrets_of(settings: Settings) -> set[str]:
+    """Every secret of the settings: the values, the passwords and the keys in them."""
+    found: set[str] = set()
+    for each in fields(settings):
+        value = getattr(settings, each.name)
+        if value is None or not each.metadata.get("secret"):
+            continue
+        for text in (value,) if isinstance(value, str) else value:
+            found |= {text, *_inside(text)}
+    return found
+
+
+def _inside(url: str) -> set[str]:
+    try:
+        parts = urlsplit(url)
+        password = parts.password
+    except ValueError:
+        return set()
+    keys = re.split(r"[/?&=@:]", f"{parts.netloc}/{parts.path}/{parts.query}")
+    found = {key for key in keys if len(key) >= _KEY and "." not in key}
+    return found | ({password, unquote(password)} if password else set())

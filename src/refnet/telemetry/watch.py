@@ -1,0 +1,113 @@
+"""A run that is watched: journal, log, pings and messages around a backup or a drill. None of them fails it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from refnet.errors import RefnetError
+from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.model.run import Ended, Kind, Reason, Run, reason_of
+from refnet.recovery.stores.journal import Journal
+from refnet.telemetry.notify import DEADLINE, within
+from refnet.telemetry.ping import TIMEOUT, ping
+
+
+@dataclass
+class AtWork:
+    """The run that goes on; whoever does the work says here what came of it, unless it raises."""
+
+    run: Run
+
+    def done(self, artifact: str) -> None:
+        self.run = replace(self.run, ended=Ended.DONE, artifact=artifact)
+
+    def failed(self, reason: Reason, message: str, hint: str = "") -> None:
+        self.run = replace(self.run, ended=Ended.FAILED, reason=reason, message=message, hint=hint)
+
+    def unverified(self, message: str) -> None:
+        self.run = replace(self.run, ended=Ended.UNVERIFIED, message=message)
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What surrounds a run.
+
+    Args:
+        pings: the dead-man's-switch URL of each kind that has one.
+        notify: tells what starts to fail and what is well again; a sentence for each thing that went wrong.
+        redact: makes a text safe to keep.
+        note: told, a sentence each, what could not be written down or sent.
+    """
+
+    journal: Journal
+    log: Any
+    pings: dict[Kind, str]
+    notify: Callable[[], list[str]] | None
+    redact: Callable[[str], str]
+    note: Callable[[str], None]
+    now: Callable[[], datetime]
+    clock: Callable[[], float] = field(repr=False)
+
+    @contextmanager
+    def run(self, kind: Kind, source: SourceName, *, again: bool = False) -> Iterator[AtWork]:
+        """Watch one run. `again`: a failure will be tried again soon, so nobody is told of it yet."""
+        at_work = AtWork(Run(uuid.uuid4().hex[:12], kind, source, self.now()))
+        log = self.log.bind(run=at_work.run.id, what=kind.value, source=source.value)
+        self._try(self.journal.begin, at_work.run)
+        log.info("began")
+        self._ping(at_work.run, "start")
+        began = self.clock()
+        try:
+            yield at_work
+        except BaseException as error:
+            hint = error.hint if isinstance(error, RefnetError) else ""
+            said = str(error) or type(error).__name__
+            at_work.failed(reason_of(error), said, hint)
+            raise
+        finally:
+            self._end(at_work.run, self.clock() - began, log, again=again)
+
+    def _end(self, run: Run, seconds: float, log: Any, *, again: bool) -> None:
+        run = replace(
+            run,
+            ended=run.ended or Ended.DONE,
+            seconds=round(seconds, 3),
+            message=self.redact(run.message),
+            hint=self.redact(run.hint),
+        )
+        self._try(self.journal.end, run)
+        told = {
+            "seconds": run.seconds,
+            "artifact": run.artifact,
+            "reason": run.reason,
+            "message": run.message,
+        }
+        level = log.error if run.ended is Ended.FAILED else log.info
+        level(run.ended, **{name: value for name, value in told.items() if value})
+        failed = run.ended is Ended.FAILED
+        if run.reason in {Reason.LOCKED, Reason.INTERRUPTED} or (failed and again):
+            return  # another run is at work on it, or somebody ended it, or it is tried again
+        self._ping(run, "" if run.ended is Ended.DONE else "fail")
+        if self.notify:
+            self._note(log, within(DEADLINE, "the notification", self.notify))
+
+    def _ping(self, run: Run, event: str) -> None:
+        if url := self.pings.get(run.kind):
+            said = within(TIMEOUT + 1, "the ping service", lambda: ping(url, run.source, event))
+            self._note(self.log, said)
+
+    def _try(self, write: Callable[[Run], None], run: Run) -> None:
+        try:
+            write(run)
+        except RefnetError as error:
+            self._note(self.log, [f"the run cannot be written down: {error.message}"])
+
+    def _note(self, log: Any, sentences: list[str]) -> None:
+        for sentence in map(self.redact, sentences):
+            log.warning(sentence)
+            self.note(sentence)

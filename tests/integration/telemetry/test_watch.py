@@ -1,0 +1,153 @@
+"""Pings and messages through a real HTTP server; nothing that it does fails a backup."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from tests.unit.telemetry.conftest import World
+
+from refnet import settings, wiring
+from refnet.errors import RefnetError
+from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.model.run import Ended, Kind, Reason
+from refnet.telemetry import notify, ping
+
+
+@dataclass
+class Service:
+    """What listens: the paths that were asked for, the bodies that came, and how it answers."""
+
+    url: str = ""
+    asked: list[str] = field(default_factory=list)
+    bodies: list[str] = field(default_factory=list)
+    status: int = 200
+    silent: threading.Event = field(default_factory=threading.Event)
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    found = Service()
+    found.silent.set()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            found.asked.append(self.path)
+            found.bodies.append(self.rfile.read(int(self.headers.get("Content-Length", 0))).decode())
+            found.silent.wait(20)
+            self.send_response(found.status)
+            self.end_headers()
+
+        do_POST = do_GET  # noqa: N815  # http.server calls it so
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        found.url = f"127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield found
+        found.silent.set()
+        server.shutdown()
+
+
+def _settings(home: Path, service: Service) -> settings.Settings:
+    given = {
+        "REFNET_HOME": str(home),
+        "REFNET_BACKUP_DIR": str(home / "backups"),
+        "REFNET_DATABASE_URL": "postgresql://u:hunter2@127.0.0.1:1/none",
+        "REFNET_NOTIFY_URLS": f"json://{service.url}/message?rto=1&cto=1",
+        "REFNET_NOTIFY_BACKUP_PING": f"http://{service.url}/backup-{{source}}?x=1",
+        "REFNET_NOTIFY_DRILL_PING": f"http://{service.url}/drill-{{source}}",
+    }
+    return settings.load(given, home, root=True, cores=1)
+
+
+def _watch(given: settings.Settings, world: World, notes: list[str]) -> wiring.Watch:
+    return wiring.watch(given, now=lambda: world.now, clock=time.perf_counter, note=notes.append)
+
+
+def test_a_run_pings_its_start_and_its_success_and_says_nothing_else(home: World, service: Service) -> None:
+    notes: list[str] = []
+    with _watch(_settings(home.home, service), home, notes).run(Kind.BACKUP, SourceName.DATABASE) as at_work:
+        at_work.done("refnet_x.sql.gz")
+    with _watch(_settings(home.home, service), home, notes).run(Kind.DRILL, SourceName.DATABASE):
+        pass
+    assert service.asked == [
+        "/backup-database/start?x=1",
+        "/backup-database?x=1",
+        "/drill-database/start",
+        "/drill-database",
+    ]
+    assert notes == []
+
+
+def test_a_failure_pings_and_is_told_once_and_its_end_once_without_a_secret(
+    home: World, service: Service
+) -> None:
+    given, notes = _settings(home.home, service), []
+    for _ in range(3):
+        with pytest.raises(RefnetError), _watch(given, home, notes).run(Kind.BACKUP, SourceName.DATABASE):
+            raise RefnetError("postgresql://u:hunter2@h/x is down (hunter2)", "start it")
+        home.now += (home.now - home.now).resolution
+    with _watch(given, home, notes).run(Kind.BACKUP, SourceName.DATABASE):
+        home.artifact(ago=-(home.now - home.now).resolution)
+    messages = [json.loads(body) for body in service.bodies if body]
+    assert [message["title"].partition(": ")[2] for message in messages] == [
+        "database backup fails",
+        "database backup is well again",
+    ]
+    assert "start it" in messages[0]["message"]
+    assert not any("hunter2" in body for body in service.bodies)
+    assert service.asked.count("/backup-database/fail?x=1") == 3
+    assert "hunter2" not in (home.home / "runs" / "journal.jsonl").read_text()
+    assert notes == []
+
+
+def test_a_failure_that_is_tried_again_soon_is_not_told(home: World, service: Service) -> None:
+    watch = _watch(_settings(home.home, service), home, [])
+    with pytest.raises(RefnetError), watch.run(Kind.BACKUP, SourceName.DATABASE, again=True):
+        raise RefnetError("down", "wait")
+    assert service.asked == ["/backup-database/start?x=1"]
+
+
+@pytest.mark.parametrize("status", [500, 404])
+def test_a_service_that_refuses_fails_nothing_and_is_named_without_its_url(
+    home: World, service: Service, status: int
+) -> None:
+    service.status, notes = status, []
+    with _watch(_settings(home.home, service), home, notes).run(Kind.BACKUP, SourceName.DATABASE) as at_work:
+        at_work.failed(Reason.DAMAGED, "damaged")
+    assert home.journal.history().runs[-1].reason is Reason.DAMAGED
+    assert f"the ping service answered {status}" in notes
+    assert not any(service.url in note for note in notes)
+
+
+def test_a_service_that_never_answers_fails_nothing_and_holds_up_nothing_for_long(
+    home: World, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ping, "TIMEOUT", 0.3)
+    service.silent.clear()
+    began, notes = time.monotonic(), []
+    with _watch(_settings(home.home, service), home, notes).run(Kind.BACKUP, SourceName.DATABASE) as at_work:
+        at_work.failed(Reason.DAMAGED, "damaged")
+    assert time.monotonic() - began < 20
+    assert home.journal.history().runs[-1].ended is Ended.FAILED
+    assert any("not reached" in note for note in notes)
+    assert notify.DEADLINE <= 30
+
+
+def test_a_home_that_cannot_be_written_fails_nothing_and_is_told(tmp_path: Path, service: Service) -> None:
+    (tmp_path / "runs").write_text("a file where the folder belongs")
+    notes: list[str] = []
+    with _watch(_settings(tmp_path, service), World(tmp_path), notes).run(Kind.BACKUP, SourceName.CONFIG):
+        pass
+    assert any("cannot be written down" in note for note in notes)
