@@ -1,0 +1,5 @@
+#!/bin/sh
+# Bring everything back from the backup folder alone.
+set -eu
+. "$(dirname "$0")/_refnet"
+exec refnet recover "$@"

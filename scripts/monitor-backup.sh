@@ -1,0 +1,5 @@
+#!/bin/sh
+# Whether every source is protected: 0 ok, 1 warning, 2 critical, 3 unknown.
+set -eu
+. "$(dirname "$0")/_refnet"
+exec refnet monitor
