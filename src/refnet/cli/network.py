@@ -1,4 +1,4 @@
-"""`refnet network migrate`, `refnet network sample`, `refnet import cora`."""
+"""`refnet network migrate|sample|vault`, `refnet import cora`."""
 
 from __future__ import annotations
 
@@ -55,6 +55,27 @@ def sample(
         f"{target.name}: a made-up network of seed {seed}, {size:,.1f} MB; its papers have the provenance `sample`\n{rows}",
         as_json,
     )
+
+
+@network.command()
+def vault(
+    plan: Annotated[bool, typer.Option("--plan", help="Show what would be done, and write nothing.")] = False,
+    as_json: _Json = False,
+) -> None:
+    """Write the network into the Obsidian vault: one note a paper; what its reader wrote stays."""
+    from refnet.network.vault import write_vault
+
+    settings, target = current_settings(), _target()
+    with progress("vault") as shown:
+        done = write_vault(target, settings.vault_dir, shown, plan=plan)
+    would = "would be " if plan else ""
+    counts = f"{done.new:,} notes {would}new, {done.changed:,} {would}changed, {done.unchanged:,} unchanged"
+    said = [
+        f"{settings.vault_dir}: {counts}",
+        *(f"  left alone: {skipped}" for skipped in done.skipped),
+        *(f"  its paper is not in the database: {gone}" for gone in done.gone),
+    ]
+    _report({"vault": str(settings.vault_dir), "plan": plan, **asdict(done)}, "\n".join(said), as_json)
 
 
 @imports.command()

@@ -1,0 +1,157 @@
+"""A paper's note: a safe name, links, and what its reader wrote."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from refnet.network.note import (
+    BEGIN,
+    END,
+    NotOursError,
+    Paper,
+    Place,
+    id_in,
+    name_of,
+    render,
+)
+
+PAPER = Paper(
+    7,
+    'Graphs: "a survey" #1 [draft]',
+    ("Ada Lovelace", "李 小龍"),
+    2020,
+    "A & B",
+    "It uses [[links]] and %%comments%% and #tags.",
+    ids={"doi": "10.1/abc", "arxiv": "2001.00001"},
+    references=(8, 9, 9),
+)
+PLACES = {
+    7: Place("papers/Lovelace2020 Graphs (7)", "Graphs"),
+    8: Place("papers/Other (8)", "Other | [thing]"),
+}
+
+
+def matter(note: str) -> dict[str, object]:
+    return yaml.safe_load(note.split("---\n")[1])  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("paper", "name"),
+    [
+        (PAPER, "Lovelace2020 Graphs a survey 1 draft (7)"),
+        (Paper(1, "A/B: C? <D> | E^F\\G*"), "A B C D E F G (1)"),
+        (Paper(2, ids={"cora": "35"}), "cora 35 (2)"),
+        (Paper(3, ".hidden. "), "hidden (3)"),
+        (Paper(4, "##"), "Paper (4)"),
+        (Paper(5, "CON"), "CON (5)"),
+        (Paper(6, "two\nlines\x00\u200b", ("Plato",)), "Plato two lines (6)"),
+        (
+            Paper(8, "word " * 60),
+            "word word word word word word word word word word word word word word word word (8)",
+        ),
+    ],
+)
+def test_a_name_is_readable_and_safe(paper: Paper, name: str) -> None:
+    assert name_of(paper) == name
+
+
+@given(st.text(), st.text(), st.integers(1, 1 << 62))
+def test_every_name_is_safe_on_every_system_and_in_a_link(title: str, author: str, number: int) -> None:
+    name = name_of(Paper(number, title, (author,), 2020))
+
+    assert len(f"{name}.md".encode()) <= 255
+    assert not re.search(r'[#|^:%\[\]/\\<>"?*\x00-\x1f]', name)
+    assert name == name.strip()
+    assert not name.startswith(".")
+    assert not name.endswith(".")
+    assert name.endswith(f"({number})")
+
+
+def test_a_new_note_has_yaml_at_its_beginning_and_one_block() -> None:
+    note = render(PAPER, PLACES)
+
+    assert note.startswith("---\n")
+    assert matter(note) == {
+        "refnet_id": 7, "title": PAPER.title, "aliases": [PAPER.title], "authors": ["Ada Lovelace", "李 小龍"],
+        "year": 2020, "venue": "A & B", "doi": "10.1/abc", "arxiv": "2001.00001", "tags": ["paper"],
+    }  # fmt: skip
+    assert note.count(BEGIN) == note.count(END) == 1
+    assert id_in(note) == 7
+
+
+def test_only_references_that_have_a_note_are_linked_and_text_makes_no_links() -> None:
+    links = re.findall(r"\[\[(.*?)\]\]", render(PAPER, PLACES))
+
+    assert links == ["papers/Other (8)|Other thing"]
+    assert render(PAPER, PLACES).count("%%") == 2 * 2
+
+
+def test_the_same_values_make_the_same_note() -> None:
+    assert render(PAPER, PLACES, render(PAPER, PLACES)) == render(PAPER, PLACES)
+
+
+def test_what_the_reader_wrote_survives_word_for_word() -> None:
+    note = render(PAPER, PLACES)
+    mine = note.replace(
+        "---\n\n%%", '# my own comment\nrating: 5 # stars\nmine:\n  - "x: y"\n---\nabove\n\n%%'
+    )
+    mine = mine.replace("- paper\n", "- paper\n- to-read\n") + "\nbelow: **mine**  \n"
+
+    after = render(Paper(7, "A new title", references=(8,)), PLACES, mine)
+
+    assert 'rating: 5 # stars\nmine:\n  - "x: y"\n---\nabove\n' in after
+    assert after.endswith("%%/refnet%%\n\nbelow: **mine**  \n")
+    assert matter(after)["tags"] == ["paper", "to-read"]
+    assert matter(after)["title"] == "A new title"
+    assert "doi" not in matter(after)
+    assert "# my own comment" in after
+
+
+def test_a_block_that_the_reader_removed_comes_back_above_the_rest() -> None:
+    note = render(PAPER, PLACES)
+    without = note[: note.index(BEGIN)] + "mine"
+
+    after = render(PAPER, PLACES, without)
+
+    assert after.count(BEGIN) == 1
+    assert after.endswith("mine")
+
+
+@pytest.mark.parametrize(
+    ("before", "told"),
+    [
+        ("---\nrefnet_id: 7\n---\n%%/refnet%%", "are not one pair"),
+        (f"---\nrefnet_id: 7\n---\n{END}{BEGIN}", "are not one pair"),
+        (f"---\nrefnet_id: 7\n---\n{BEGIN}{BEGIN}{END}", "are not one pair"),
+        ("---\nrefnet_id: 7\nbad: [\n---\n", "is no YAML"),
+        ("---\n{refnet_id: 7}\n---\n", "is not a list of properties"),
+        ("---\nrefnet_id: 7\n", "has no frontmatter"),
+    ],
+)
+def test_a_note_without_a_safe_place_is_left_alone(before: str, told: str) -> None:
+    with pytest.raises(NotOursError, match=told):
+        render(PAPER, PLACES, before)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r")))
+def test_any_text_below_the_block_survives(text: str) -> None:
+    if BEGIN in text or END in text:
+        return
+    before = render(PAPER, PLACES) + text
+
+    assert render(Paper(7, "Else"), PLACES, before).endswith(f"{END}\n{text}")
+
+
+@given(st.text(min_size=1), st.text(), st.text())
+def test_no_text_of_a_paper_breaks_its_note(title: str, abstract: str, author: str) -> None:
+    clean = [one.encode(errors="ignore").decode() for one in (title, abstract, author)]
+    note = render(Paper(7, clean[0] or "x", (clean[2],), abstract=clean[1]), PLACES)
+
+    assert note.count(BEGIN) == note.count(END) == 1
+    assert "[[" not in note.split("---\n", 2)[2]
+    assert render(Paper(7, clean[0] or "x", (clean[2],), abstract=clean[1]), PLACES, note) == note
