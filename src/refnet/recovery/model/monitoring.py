@@ -118,7 +118,8 @@ def watch_store(
 
 def _since(catalog: Catalog, history: History, now: datetime) -> datetime:
     """Since when RefNet has been at work here."""
-    times = [entry.created for entry in catalog.entries] + [run.started for run in history.runs]
+    oldest = catalog.entries[:1]  # a catalog's are in order
+    times = [entry.created for entry in oldest] + [run.started for run in history.runs]
     return min(times, default=now)
 
 

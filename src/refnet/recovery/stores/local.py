@@ -35,7 +35,10 @@ from refnet.recovery.model.source import Held, Made
 from refnet.recovery.model.store import Leftover
 from refnet.recovery.stores import disk, lock
 from refnet.recovery.stores.held import held_in, manifest_of
-from refnet.recovery.stores.shelf import Memory, Shelf, beside, taken
+from refnet.recovery.stores.shelf import Memory, Shelf, Stamp, beside, taken
+
+#: The entries and the leftovers of a folder.
+Contents = tuple[tuple[Entry, ...], tuple[Leftover, ...]]
 
 
 class LocalStore:
@@ -51,6 +54,7 @@ class LocalStore:
         self.root = root
         self.flat = flat
         self._memory: dict[Path, Memory] = {}
+        self._known: dict[Path, tuple[dict[str, Stamp], Contents]] = {}
 
     def folder(self, source: SourceName) -> Path:
         """Where the artifacts of `source` lie."""
@@ -66,13 +70,21 @@ class LocalStore:
     def leftovers(self, source: SourceName | None = None) -> tuple[Leftover, ...]:
         return tuple(leftover for shelf in self._shelves(source) for leftover in shelf.leftovers())
 
-    def contents(self) -> tuple[tuple[Entry, ...], tuple[Leftover, ...]]:
+    def contents(self) -> Contents:
         """`entries` and `leftovers` of one reading; a store that is asked again reads only what changed."""
-        shelves = list(self._shelves(None))
+        found = [self._contents(shelf) for shelf in self._shelves(None)]
         return (
-            tuple(entry for shelf in shelves for entry in shelf.entries()),
-            tuple(leftover for shelf in shelves for leftover in shelf.leftovers()),
+            tuple(entry for entries, _ in found for entry in entries),
+            tuple(leftover for _, leftovers in found for leftover in leftovers),
         )
+
+    def _contents(self, shelf: Shelf) -> Contents:
+        known = self._known.get(shelf.folder)
+        if known and known[0] == shelf.stamps and shelf.quiet:
+            return known[1]
+        found = (tuple(shelf.entries()), tuple(shelf.leftovers()))
+        self._known[shelf.folder] = (shelf.stamps, found)
+        return found
 
     def unlisted(self, source: SourceName | None = None) -> tuple[Leftover, ...]:
         """Artifacts that the catalog does not count; never cleaned, as they may be somebody's only copy."""

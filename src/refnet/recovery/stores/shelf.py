@@ -108,6 +108,11 @@ class Shelf:
         self.memory[name] = (stamps, found)
         return found
 
+    @property
+    def quiet(self) -> bool:
+        """Whether nobody writes here, and nobody was killed doing so: then what it holds is in its stamps alone."""
+        return not any(name.startswith(HIDDEN_PREFIX) and name != LOCK_NAME for name in self.sizes)
+
     def entries(self) -> Iterator[Entry]:
         """Every published artifact. One whose file has another size than its manifest says is damaged."""
         for name in self._manifests:
