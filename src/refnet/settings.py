@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from refnet.errors import Exit, RefnetError
 
@@ -125,6 +126,19 @@ def _level(value: Any) -> str:
     return str(value)
 
 
+def _broker_url(value: Any) -> str:
+    text = _text(value)
+    try:
+        parts = urlsplit(text)
+        known = parts.scheme in {"redis", "rediss"} and parts.hostname and (parts.port or 6379)
+        known = known or (parts.scheme == "redis+socket" and parts.path.startswith("/"))
+    except ValueError:
+        known = False
+    if not known:  # the value is not repeated: it may hold a password
+        raise ValueError("must be redis://HOST:PORT/NUMBER, rediss://… or redis+socket:///PATH")
+    return text
+
+
 def _key(
     parse: Callable[[Any], Any],
     *,
@@ -164,6 +178,9 @@ class Settings:
         ),
         name="config.entries",
         says="what is protected of config_dir: a|b either, / a folder, ? optional",
+    )
+    broker_url: str | None = _key(
+        _broker_url, secret=True, says="Redis or Valkey, for Celery; none: the embedded one"
     )
     schedule_database: str = _key(
         _text, default="daily 02:00", name="schedule.database", says="when the database is backed up"

@@ -172,6 +172,13 @@ def server(settings: Settings) -> Target:
     return embedded.start(settings.home, settings.postgres_bin_dir).target(embedded.DATABASE)
 
 
+def broker(settings: Settings) -> str:
+    """The URL of the broker: that of REFNET_BROKER_URL, else the embedded one, which is started."""
+    from refnet.broker import embedded as own  # a backup needs no broker, nor the packages of one
+
+    return settings.broker_url or own.start(settings.home)
+
+
 def binaries_for(settings: Settings, major: int | None, *, server: bool = False) -> Binaries:
     """PostgreSQL's programs for a server of `major`; see binaries.find."""
     return binaries.find(major, settings.postgres_bin_dir, server=server)

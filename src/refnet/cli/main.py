@@ -26,6 +26,7 @@ from refnet.cli import (
     recover,
     restore,
     verify,
+    worker,
 )
 from refnet.cli.process import complain, current_settings
 from refnet.errors import Exit, RefnetError
@@ -45,6 +46,7 @@ app.add_typer(network.network, name="network")
 app.add_typer(network.imports, name="import")
 app.add_typer(postgres.app, name="postgres")
 app.add_typer(database.app, name="database")
+app.add_typer(worker.broker, name="broker")
 app.add_typer(restore.restore, name="restore")
 app.add_typer(restore.undo, name="undo")
 
@@ -110,3 +112,5 @@ app.command("adopt")(adopt.adopt)
 app.command("metrics")(metrics.metrics)
 app.command("recover")(recover.recover)
 app.command("notify")(notify.notify)
+app.command("worker")(worker.worker)
+app.command("beat")(worker.beat)

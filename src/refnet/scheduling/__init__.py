@@ -1,0 +1,1 @@
+"""What makes RefNet run by itself: Celery's beat, or systemd's timers."""

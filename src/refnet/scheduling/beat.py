@@ -1,0 +1,92 @@
+"""The schedule as Celery's beat runs it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import tzlocal
+from celery.beat import PersistentScheduler, ScheduleEntry
+from celery.schedules import crontab
+
+from refnet.broker import embedded
+from refnet.errors import Exit, RefnetError
+from refnet.recovery.model.schedule import ZONE_KEY, Schedule, TaskName
+
+#: Beat's names, Celery's names and the priorities (9 goes first). The first three are the specification's.
+ENTRIES = {
+    TaskName.DATABASE: ("daily-database-backup", "refnet.tasks.backup_database", 9),
+    TaskName.CONFIG: ("weekly-config-backup", "refnet.tasks.backup_config", 8),
+    TaskName.OBSIDIAN: ("daily-obsidian-backup", "refnet.tasks.backup_obsidian", 7),
+    TaskName.MONITOR: ("hourly-monitor", "refnet.tasks.monitor", 5),
+    TaskName.PRUNE: ("daily-prune", "refnet.tasks.prune", 4),
+    TaskName.DRILL: ("monthly-recovery-drill", "refnet.tasks.recovery_drill", 3),
+}
+
+
+def folder(home: Path) -> Path:
+    """Where beat keeps when it sent what, and its lock."""
+    return home / "beat"
+
+
+def lock(home: Path) -> Path:
+    """Held while a beat of this REFNET_HOME runs."""
+    return folder(home) / "lock"
+
+
+def worker_lock(home: Path) -> Path:
+    """Held, shared, by every worker of this REFNET_HOME."""
+    return folder(home) / "worker.lock"
+
+
+def beat_schedule(schedule: Schedule) -> dict[str, dict[str, Any]]:
+    """`schedule` as Celery's beat_schedule."""
+    return {
+        entry: {
+            "task": task,
+            "schedule": crontab(**schedule.times[name].crontab()),
+            "options": {"priority": priority},
+        }
+        for name, (entry, task, priority) in ENTRIES.items()
+    }
+
+
+def zone_name(schedule: Schedule) -> str:
+    """The time zone by name: that of the settings, else the machine's."""
+    if schedule.zone:
+        return schedule.zone.key
+    try:
+        return str(tzlocal.get_localzone_name())
+    except (LookupError, ValueError):
+        raise RefnetError(
+            "the machine's time zone has no name that beat could use",
+            f"Set {ZONE_KEY} to one of the tz database, such as Asia/Tokyo.",
+            Exit.USAGE,
+        ) from None
+
+
+class Entry(ScheduleEntry):
+    def is_due(self) -> Any:
+        """As Celery's, but a last run that a wrong clock put into the future holds nothing up."""
+        return self.schedule.is_due(min(self.last_run_at, self.default_now()))
+
+
+class Scheduler(PersistentScheduler):
+    """Celery's scheduler, which forgets nothing: not for a clock that jumps back, not for a broker that is gone."""
+
+    Entry = Entry
+    _last_tick = 0.0
+
+    def tick(self, *args: Any, **options: Any) -> Any:
+        now = time.time()
+        if now < self._last_tick:
+            self._heap = None  # its times were made with the clock as it was
+        self._last_tick = now
+        return super().tick(*args, **options)
+
+    def apply_entry(self, entry: Any, producer: Any = None) -> None:
+        """Send a task that is due, the embedded broker started again where it has ended."""
+        if home := self.app.conf.get("refnet_embedded_home"):
+            embedded.start(Path(home))
+        super().apply_entry(entry, producer=producer)

@@ -1,0 +1,164 @@
+"""What runs by itself under Celery: one line a task; the verbs do the work, and errors are raised.
+
+A message carries the moment of its asking and asks for an artifact no older than that. So one that comes twice,
+or late and in numbers after an outage, makes one backup.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from celery import Celery, Task
+from celery.signals import before_task_publish
+
+from refnet import settings as settings_module
+from refnet import unattended, wiring
+from refnet.broker import transport
+from refnet.errors import Exit, RefnetError
+from refnet.recovery.model.artifact import SourceName, utc
+from refnet.recovery.model.schedule import Schedule, TaskName
+from refnet.scheduling import beat
+from refnet.settings import Settings
+
+#: Seconds from one try to the next, and how often one that failed is tried again.
+RETRY_SECONDS, RETRIES = 300, 3
+#: How often a task asks again for a source that another run is at work on (a day's worth); this counts for itself.
+WAITS = 24 * 3600 // RETRY_SECONDS
+#: Seconds after which the messages of a worker that is gone are handed out again. One that lives keeps its own.
+LOST_AFTER = 60
+#: Kept up for as long as it takes: what is due must not get lost because the broker is away.
+PATIENT = {"max_retries": None, "interval_start": 0.2, "interval_step": 0.5, "interval_max": 5}
+
+
+def current_settings() -> Settings:
+    """The settings of this process."""
+    return settings_module.load(
+        os.environ, Path.cwd(), root=os.geteuid() == 0, cores=len(os.sched_getaffinity(0))
+    )
+
+
+def configuration() -> dict[str, Any]:
+    """Celery's configuration, from the settings; the embedded broker is started where there is no other."""
+    settings = current_settings()
+    schedule, url = Schedule.of(settings), wiring.broker(settings)
+    return {
+        "broker_url": url,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_transport_options": {
+            "visibility_timeout": LOST_AFTER,
+            "unacked_restore_interval": 5,
+            "unacked_restore_throttle": 1,
+            "priority_steps": list(range(10)),
+            "socket_connect_timeout": 5,
+            "socket_timeout": 30,
+            "socket_keepalive": True,
+        },
+        "result_backend": url,
+        "result_backend_always_retry": True,
+        "result_backend_max_sleep_between_retries_ms": 5000,
+        "result_expires": 24 * 3600,
+        "timezone": beat.zone_name(schedule),
+        "beat_schedule": beat.beat_schedule(schedule),
+        "beat_schedule_filename": str(beat.folder(settings.home) / "schedule"),
+        "beat_scheduler": "refnet.scheduling.beat:Scheduler",
+        "beat_sync_every": 1,
+        "refnet_embedded_home": None if settings.broker_url else str(settings.home),
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        "task_retry_on_worker_lost": True,
+        "task_routes": {task: {"priority": priority} for _, task, priority in beat.ENTRIES.values()},
+        "task_publish_retry_policy": PATIENT,
+        "task_track_started": True,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_concurrency": 2,
+        "worker_max_tasks_per_child": 1,
+        "worker_prefetch_multiplier": 1,
+    }
+
+
+transport.register()
+app = Celery("refnet", set_as_current=False)
+app.add_defaults(configuration)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "CELERY_BEAT_SCHEDULE":  # made when it is asked for: importing this module reads no settings
+        return beat.beat_schedule(Schedule.of(current_settings()))
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+@before_task_publish.connect
+def _say_when_it_was_asked(headers: dict[str, Any], **_: Any) -> None:
+    """A message carries the moment of its asking; a retry keeps that of the first."""
+    headers.setdefault("asked", utc(_now()))
+
+
+class Retried(Task):
+    """A task whose failure is tried again where it can pass by itself, and raised everywhere else."""
+
+    throws = (RefnetError,)
+    max_retries = RETRIES
+    default_retry_delay = RETRY_SECONDS
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        try:
+            return self.run(*args, **options)
+        except RefnetError as error:
+            if not error.passing:
+                raise
+            waits = int(self.request.get("waits") or 0)
+            if error.code is Exit.LOCKED and waits < WAITS:
+                waits += 1
+            headers = {**(self.request.headers or {}), "waits": waits}
+            raise self.retry(exc=error, headers=headers, max_retries=RETRIES + waits) from error
+
+    @property
+    def asked(self) -> datetime:
+        """When this run was asked for first."""
+        asked = self.request.get("asked")
+        return datetime.fromisoformat(asked) if asked else _now()
+
+
+def _task(name: TaskName) -> Callable[[Callable[..., Any]], Any]:
+    _, task, _ = beat.ENTRIES[name]
+    decorator: Callable[[Callable[..., Any]], Any] = app.task(base=Retried, bind=True, name=task)
+    return decorator
+
+
+@_task(TaskName.DATABASE)
+def backup_database(self: Retried) -> dict[str, Any]:
+    return unattended.backup(current_settings(), SourceName.DATABASE, self.asked)
+
+
+@_task(TaskName.CONFIG)
+def backup_config(self: Retried) -> dict[str, Any]:
+    return unattended.backup(current_settings(), SourceName.CONFIG, self.asked)
+
+
+@_task(TaskName.OBSIDIAN)
+def backup_obsidian(self: Retried) -> dict[str, Any]:
+    return unattended.backup(current_settings(), SourceName.OBSIDIAN, self.asked)
+
+
+@_task(TaskName.DRILL)
+def recovery_drill(self: Retried) -> dict[str, Any]:
+    return unattended.drill(current_settings(), self.asked)
+
+
+@_task(TaskName.PRUNE)
+def prune(_self: Retried) -> dict[str, Any]:
+    return unattended.prune(current_settings())
+
+
+@_task(TaskName.MONITOR)
+def monitor(_self: Retried) -> dict[str, Any]:
+    return unattended.monitor(current_settings())
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,112 @@
+"""What runs by itself, each as one call: settings in, plain values out, RefnetError for what went wrong.
+
+`asked` is when a run was asked for. What the catalog holds from after that moment is not made again.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+from refnet import wiring
+from refnet.errors import Exit, RefnetError
+from refnet.recovery.model.artifact import Entry, Level, Outcome, SourceName
+from refnet.recovery.model.catalog import Catalog
+from refnet.recovery.model.monitoring import Status, worst
+from refnet.recovery.model.schedule import Schedule
+from refnet.recovery.verbs import backup as backup_verb
+from refnet.recovery.verbs import drill as drill_verb
+from refnet.recovery.verbs import monitor as monitor_verb
+from refnet.recovery.verbs import prune as prune_verb
+from refnet.recovery.verbs.choose import choose
+from refnet.settings import Settings
+
+
+def backup(settings: Settings, name: SourceName, asked: datetime) -> dict[str, Any]:
+    """Make and prove an artifact of `name`; a source that is not configured is no failure."""
+    store, sources = wiring.store(settings), wiring.sources(settings)
+    if name not in sources:
+        return {"outcome": "not configured"}
+    newest = Catalog.of(store.entries(name)).newest_whole(name)
+    if newest and asked <= newest.created <= _now() and newest.evidence:
+        return {"outcome": "done before", "artifact": newest.name}
+    made = backup_verb.backup(sources[name], store, now=_now, zone=None, prove=True, clock=time.perf_counter)
+    if made.exit is not Exit.DONE:
+        raise RefnetError(
+            f"{made.manifest.name} is damaged: what was restored from it is not what was backed up",
+            f"See `refnet show {made.manifest.name}`; look after this machine's disk and memory.",
+            made.exit,
+        )
+    level = made.proof.level if made.proof and made.proof.level else Level.WRITTEN
+    return {"outcome": "done", "artifact": made.manifest.name, "level": level.value}
+
+
+def drill(settings: Settings, asked: datetime) -> dict[str, Any]:
+    """Prove the newest artifact of each source with a clock, and write the report."""
+    chosen = choose(wiring.store(settings), SourceName)
+    if all(one.entry and _drilled(one.entry, asked) for one in chosen):
+        return {"outcome": "done before"}
+    absent = tuple(name for name in wiring.sources(settings) if name not in {one.source for one in chosen})
+    prover = partial(wiring.prover, settings)
+    found = drill_verb.drill(chosen, absent, prover, now=_now, clock=time.perf_counter)
+    values = drill_verb.report(found, {"host": platform.node(), "made_by": f"refnet {version('refnet')}"})
+    _, page = drill_verb.write_report(values, settings.home / "reports", _now().astimezone(), None)
+    if found.outcome is Outcome.FAILED:
+        raise RefnetError("the drill failed: an artifact is damaged", f"The report is {page}.", found.exit)
+    return {"outcome": found.outcome.value, "report": str(page)}
+
+
+def prune(settings: Settings) -> dict[str, Any]:
+    """Delete what is no longer kept. A source that cannot be pruned does not keep the others from it."""
+    errors: list[RefnetError] = []
+    deleted: list[str] = []
+    for name in SourceName:
+        try:
+            plan = prune_verb.prune(
+                wiring.store(settings),
+                name,
+                wiring.retention(settings, name),
+                now=_now(),
+                zone=Schedule.of(settings).zone,
+                put_aside=wiring.put_aside(settings),
+            )
+        except RefnetError as error:
+            errors.append(error)
+        else:
+            errors += plan.unknown
+            deleted += [decision.entry.name for decision in plan.deleted]
+    if errors:
+        raise errors[0]
+    return {"outcome": "done", "deleted": deleted}
+
+
+def monitor(settings: Settings) -> dict[str, Any]:
+    """Look whether everything is protected; RefnetError where something is not, or cannot be known."""
+    checks = monitor_verb.monitor(
+        wiring.store(settings),
+        wiring.journal(settings).history,
+        wiring.limits(settings),
+        wiring.sources(settings).keys(),
+        _now(),
+    )
+    status = worst(checks)
+    if status in {Status.CRITICAL, Status.UNKNOWN}:
+        bad = next(check for check in checks if check.status is status)
+        raise RefnetError(
+            f"{status.upper()}: {bad.source or 'the store'}: {bad.says}",
+            "`refnet monitor` shows every check.",
+        )
+    says = [f"{c.source or 'store'}: {c.says}" for c in checks if c.status is Status.WARNING]
+    return {"outcome": status.value, "warnings": says}
+
+
+def _drilled(entry: Entry, asked: datetime) -> bool:
+    return any(line.drill and asked <= line.at <= _now() for line in entry.evidence)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

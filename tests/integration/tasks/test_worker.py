@@ -1,0 +1,176 @@
+"""A real worker at a real broker: what runs, what runs again, what never runs twice."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from refnet import tasks
+from refnet.broker import address, embedded
+from refnet.errors import Exit, RefnetError
+from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.stores.local import LocalStore
+
+from .conftest import Place, until
+
+
+def children(pid: int) -> list[int]:
+    listed = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
+    return [int(child) for child in listed.stdout.split()]
+
+
+def test_a_worker_makes_and_proves_a_backup_and_a_drill_of_it(place: Place):
+    embedded.start(place.home)
+    with place.worker():
+        made = place.send("backup_database").get()
+        assert (made["outcome"], made["level"]) == ("done", "proven")
+        assert place.artifacts() == [made["artifact"]]
+        assert place.send("backup_config").get() == {"outcome": "not configured"}
+        drilled = place.send("recovery_drill").get()
+        assert drilled["outcome"] == "passed"
+        assert Path(drilled["report"]).is_file()
+        assert place.send("prune").get() == {"outcome": "done", "deleted": []}
+        assert place.send("monitor").get()["outcome"] in {"ok", "new"}
+
+
+def test_a_monitor_that_finds_something_unprotected_is_a_failed_task(place: Place):
+    embedded.start(place.home)
+    (place.home / "backups").mkdir()
+    (place.home / "backups" / "database").write_text("in the way")
+    with place.worker(), pytest.raises(RefnetError, match=r"UNKNOWN|CRITICAL"):
+        place.send("monitor").get()
+
+
+def test_messages_that_gathered_in_an_outage_make_one_backup(place: Place):
+    embedded.start(place.home)
+    results = [place.send("backup_database") for _ in range(4)]
+    with place.worker():
+        outcomes = sorted(result.get()["outcome"] for result in results)
+    assert outcomes == ["done", "done before", "done before", "done before"]
+    assert len(place.artifacts()) == 1
+
+
+def test_the_highest_priority_goes_first(place: Place):
+    embedded.start(place.home)
+    for task in ("recovery_drill", "backup_obsidian", "backup_config", "backup_database"):
+        place.send(task)
+    with place.worker() as worker:
+        worker.wait_for(" received", times=4)
+        order = re.findall(r"Task refnet\.tasks\.(\w+)\[\S+ received", worker.said)
+    assert order == ["backup_database", "backup_config", "backup_obsidian", "recovery_drill"]
+
+
+def test_a_process_killed_in_the_middle_of_a_backup_is_made_up_for(place: Place):
+    embedded.start(place.home)
+    with place.worker() as worker:
+        with place.table_kept_locked() as waits:
+            result = place.send("backup_database")
+            until(waits)
+            for child in children(worker.popen.pid):
+                os.kill(child, signal.SIGKILL)
+            worker.wait_for("retry: Retry in 0.3s")
+        assert result.get()["outcome"] == "done"
+    assert len(place.artifacts()) == 1
+
+
+def test_a_worker_killed_in_the_middle_of_a_backup_is_made_up_for_by_the_next(place: Place):
+    embedded.start(place.home)
+    with place.worker() as worker, place.table_kept_locked() as waits:
+        result = place.send("backup_database")
+        until(waits)
+        worker.kill_all()
+    assert place.let_pass(tasks.LOST_AFTER + 1) == 1
+    with place.worker():
+        assert result.get()["outcome"] == "done"
+    assert len(place.artifacts()) == 1
+
+
+def test_a_backup_that_takes_long_is_not_handed_out_a_second_time(place: Place):
+    embedded.start(place.home)
+    with place.worker() as first, place.worker() as second:
+        with place.table_kept_locked() as waits, address.client(embedded.url(place.home)) as broker:
+            result = place.send("backup_database")
+            until(waits)
+            ((held, since),) = broker.zrange("unacked_index", 0, -1, withscores=True)
+            place.let_pass(tasks.LOST_AFTER - 1)
+            until(lambda: broker.zscore("unacked_index", held) > since)
+        assert result.get()["outcome"] == "done"
+        assert (first.said + second.said).count(" received") == 1
+
+
+def test_what_can_pass_by_itself_is_tried_three_times_more_and_then_fails(place: Place):
+    embedded.start(place.home)
+    with place.worker(REFNET_DATABASE_URL="postgresql://nobody@127.0.0.1:1/x") as worker:
+        result = place.send("backup_database")
+        with pytest.raises(RefnetError, match="no PostgreSQL server answers") as caught:
+            result.get()
+        assert caught.value.hint.startswith("Start the server")
+        assert result.state == "FAILURE"
+        assert worker.said.count("retry: Retry in 0.3s") == 3
+    assert place.artifacts() == []
+
+
+def test_what_cannot_pass_by_itself_fails_at_once(place: Place):
+    embedded.start(place.home)
+    with place.worker(
+        REFNET_DATABASE_URL=place.environment["REFNET_DATABASE_URL"] + "&dbname=missing"
+    ) as worker:
+        with pytest.raises(RefnetError, match="has no database missing"):
+            place.send("backup_database").get()
+        assert "Retry in" not in worker.said
+
+
+def test_a_task_that_meets_another_run_waits_for_it_and_counts_no_failure(place: Place):
+    embedded.start(place.home)
+    with place.worker() as worker:
+        with LocalStore(place.home / "backups").lock(SourceName.DATABASE):
+            result = place.send("backup_database")
+            worker.wait_for("retry: Retry in 0.3s", times=5)
+        assert result.get()["outcome"] == "done"
+
+
+def test_nothing_is_lost_and_nothing_runs_twice_when_the_broker_goes_and_comes_back(place: Place):
+    embedded.start(place.home)
+    with place.worker() as worker:
+        with place.table_kept_locked() as waits:
+            running, waiting = place.send("backup_database"), place.send("backup_database")
+            until(waits)
+            os.kill(embedded.status(place.home).pid or 0, signal.SIGKILL)
+            worker.wait_for("Trying again in")
+        until(place.artifacts)  # the backup ends while there is no broker
+        embedded.start(place.home)
+        assert running.get()["outcome"] == "done"
+        place.let_pass(tasks.LOST_AFTER + 1)
+        assert waiting.get()["outcome"] == "done before"
+        assert place.send("backup_config").get() == {"outcome": "not configured"}
+    assert len(place.artifacts()) == 1
+
+
+def test_a_broker_that_is_not_there_is_told_in_two_lines(place: Place):
+    done = place.refnet("worker", REFNET_BROKER_URL="redis://:a-secret@127.0.0.1:1/0")
+    assert done.returncode == Exit.FAILED
+    assert len(done.stderr.splitlines()) == 2
+    assert "no broker answers at 127.0.0.1:1: Connection refused" in done.stderr
+    assert "a-secret" not in done.stderr + done.stdout
+
+
+@pytest.mark.parametrize(
+    ("password", "words"), [("", "asks for a password"), (":wrong-one@", "refuses the password")]
+)
+def test_a_broker_that_wants_a_password_is_told_in_two_lines(place: Place, password, words):
+    socket = embedded.start(place.home).removeprefix("redis+socket://")
+    with address.client(embedded.url(place.home)) as broker:
+        broker.config_set("requirepass", "the-right-one")
+        try:
+            done = place.refnet("beat", REFNET_BROKER_URL=f"redis+socket://{password}{socket}")
+        finally:
+            broker.config_set("requirepass", "")
+    assert done.returncode == Exit.FAILED
+    assert len(done.stderr.splitlines()) == 2
+    assert words in done.stderr
+    assert "wrong-one" not in done.stderr
