@@ -207,14 +207,13 @@ class _Run:
 
     def _guarded(self, make: Callable[[], None]) -> None:
         """Run `make`; hand whatever stops it to the thread that writes, which raises it."""
+        ended: BaseException | None = None
         try:
             make()
-        except _GivenUpError:
-            return
         except BaseException as error:  # noqa: BLE001  # raised again by the thread that writes
-            self._put(error)
-        else:
-            self._put(None)
+            ended = error
+        with contextlib.suppress(_GivenUpError):
+            self._put(ended)
 
     def _put(self, item: Packed | BaseException | None) -> None:
         while not self._stop.is_set():
