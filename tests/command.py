@@ -35,7 +35,7 @@ class Result:
     def fails(self, code: int, *words: str) -> None:
         """It ended with `code` and said why in two lines, what is wrong and what to do, with all `words`."""
         assert self.code == code, f"ended with {self.code}, not {code}:\n{self.out}\n{self.err}"
-        assert "Traceback" not in self.out + self.err
+        assert "Traceback" not in self.out + self.err, self.err
         lines = self.err.splitlines()
         assert len(lines) == 2, f"not two lines:\n{self.err}"
         assert lines[0].startswith("refnet: ")

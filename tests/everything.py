@@ -59,7 +59,7 @@ class Everything:
 def drop(cluster: Cluster, name: str) -> None:
     """Drop a database, its subscriptions first: they would hold it."""
     with cluster.target().connect() as admin:
-        if not admin.execute("SELECT FROM pg_database WHERE datname = %s", (name,)).fetchone():
+        if not admin.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone():
             return
         with cluster.target(name).connect(
             {"statement_timeout": "0", "client_min_messages": "error"}
