@@ -192,6 +192,7 @@ class _Run:
             roles=state.roles(held, bootstrap=bootstrap),
             tablespaces=state.tablespaces(held),
             extensions=state.extensions(held),
+            foreign_views=state.foreign_views(held),
             partial=bool(self._only),
             unchecked=(*state.unchecked(held), *self._newer_programs()),
         )

@@ -62,12 +62,16 @@ def load(
     progress: Progress = silent,
     *,
     tablespaces: bool = True,
+    foreign_views: bool = True,
 ) -> dict[str, float]:
     """Load the artifact of `reader` into the empty database `target`; seconds by phase.
 
+    `foreign_views`: whether materialized views over foreign tables are refreshed, which asks other servers.
+
     Raises RefnetError with the server's first error line; what was loaded by then stays in the database.
     """
-    with _Loader(reader, target, binaries, jobs, progress, tablespaces=tablespaces) as loader:
+    unread = frozenset() if foreign_views else frozenset(oid for oid, _ in reader.index.foreign_views)
+    with _Loader(reader, target, binaries, jobs, progress, tablespaces=tablespaces, unread=unread) as loader:
         return loader.load()
 
 
@@ -83,6 +87,7 @@ class _Loader(AbstractContextManager["_Loader"]):
         progress: Progress,
         *,
         tablespaces: bool,
+        unread: frozenset[int],
     ) -> None:
         self._reader = reader
         self._index = reader.index
@@ -90,6 +95,7 @@ class _Loader(AbstractContextManager["_Loader"]):
         self._binaries = binaries
         self._jobs = jobs
         self._progress = progress
+        self._unread = unread
         self._options = [] if tablespaces else ["--no-tablespaces"]
         self._done = 0
         self._total = sum(m.raw for m in self._index.members if m.kind in {Kind.BLOCK, Kind.DATA})
@@ -116,7 +122,8 @@ class _Loader(AbstractContextManager["_Loader"]):
         began = time.monotonic()
         self._progress("schema", 0, None)
         self._restore("creating the schema", ["--section=pre-data"])
-        shares = toc.share(toc.parse(self._contents()), self._index.tables)
+        items = [i for i in toc.parse(self._contents()) if not (i.is_refresh and i.oid in self._unread)]
+        shares = toc.share(items, self._index.tables)
         schema_done = time.monotonic()
         # One more than the jobs: a session that waits for the disk or for its pieces leaves no core idle.
         run_all(self._tasks(shares), self._jobs + 1 if self._jobs > 1 else 1, self._stop)
