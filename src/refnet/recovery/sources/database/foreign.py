@@ -89,10 +89,10 @@ class ForeignDump:
         if _BEGINS in self._head and _ENDS not in tail:
             raise self._cut("it lacks the line that ends a dump")
 
-    def state(self, live: dict[str, Any] | None) -> dict[str, Any]:
+    def state(self, live: Callable[[], dict[str, Any] | None]) -> dict[str, Any]:
         """That of the live database; where there is none, the server's defaults in the dump's encoding."""
         encoding = _ENCODING.search(self._head)
-        return live or {
+        return live() or {
             "owner": None,
             "encoding": encoding[1].decode() if encoding else "UTF8",
             "provider": None,
