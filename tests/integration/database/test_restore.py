@@ -454,3 +454,18 @@ def test_an_artifact_of_some_tables_is_not_restored_whole(library: Target, wheel
     with pytest.raises(RefnetError, match="holds some tables only") as caught:
         restore(library, some, wheel)
     assert caught.value.code is Exit.USAGE
+
+
+def test_a_locale_that_the_server_lacks_is_named_and_nothing_is_made(
+    library: Target, wheel: Binaries
+) -> None:
+    def elsewhere(index: Index) -> Index:
+        return dataclasses.replace(
+            index, database={**index.database, "collate": "xx_XX.UTF-8", "ctype": "xx_XX.UTF-8"}
+        )
+
+    dump = held(rewritten(artifact_of(library, wheel), elsewhere))
+    with pytest.raises(RefnetError, match=r"xx_XX\.UTF-8") as caught:
+        restore(library, dump, wheel)
+    assert "locale" in caught.value.hint
+    assert everything(library) == [library.name]
