@@ -13,7 +13,7 @@ from refnet.recovery.model.source import Finding, Held, Progress
 from refnet.recovery.sources.database import facts
 from refnet.recovery.sources.database.compare import compare
 from refnet.recovery.sources.database.load import load
-from refnet.recovery.sources.database.sqlgz import FOOTER_LENGTH, Reader, damaged
+from refnet.recovery.sources.database.sqlgz import FOOTER_LENGTH, Reader, damaged, programs_major
 
 _PIECE = 1 << 20
 
@@ -39,7 +39,7 @@ class Artifact:
 
     def tools_major(self, server: int) -> int:
         """The major of the programs that a server of major `server` and the kept schema both need."""
-        return max(server, int(str(self.index.server["pg_dump"]).split(".")[0]))
+        return programs_major(self.index, server)
 
     def check(self) -> None:
         """RefnetError where the file's bytes are not those that were written."""

@@ -149,6 +149,11 @@ class Index:
         return tuple(member for member in self.members if member.kind is kind)
 
 
+def programs_major(index: Index, server: int) -> int:
+    """The major of the programs that a server of `server` and the kept schema, by its own pg_dump, both need."""
+    return max(server, int(str(index.server["pg_dump"]).split(".")[0]))
+
+
 def compress(pieces: Iterable[bytes]) -> tuple[bytes, int]:
     """One gzip member of `pieces`, and how many bytes they were."""
     deflater = isal_zlib.compressobj(LEVEL, isal_zlib.DEFLATED, 31)
