@@ -38,7 +38,7 @@ class Setting:
 
 def section(setting: Setting, table: Table, bars: Sequence[Bar]) -> str:
     """The Markdown of one run."""
-    parts = [f"## {setting.title}", "\n".join(_facts(setting)), _bars(table, bars), _ways(table)]
+    parts = [f"## {setting.title}", "\n".join(_facts(setting)), bars_table(table, bars), _ways(table)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -59,7 +59,7 @@ def keep(text: str, title: str) -> None:
 def _facts(setting: Setting) -> Iterator[str]:
     built = setting.built
     yield (
-        f"- {setting.begun:%Y-%m-%d}; {os.cpu_count()} cores ({_processor()}), {platform.system()} {platform.release()},"
+        f"- {setting.begun:%Y-%m-%d}; {os.cpu_count()} cores ({processor()}), {platform.system()} {platform.release()},"
         f" Python {platform.python_version()}, PostgreSQL {setting.version}; {JOBS} jobs wherever a tool takes a number"
     )
     yield (
@@ -77,7 +77,8 @@ def _facts(setting: Setting) -> Iterator[str]:
     yield f"- load average {setting.loads[0]:.2f} before, {setting.loads[1]:.2f} after.{busy}"
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The processor's model, where the system says it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -87,13 +88,14 @@ def _processor() -> str:
     )
 
 
-def _bars(table: Table, bars: Sequence[Bar]) -> str:
+def bars_table(table: Table, bars: Sequence[Bar]) -> str:
+    """What is promised beside what was measured."""
     rows = [(bar.what, *bar.judged(table)) for bar in bars]
-    return _table(("what", "bar", "measured", ""), rows)
+    return markdown(("what", "bar", "measured", ""), rows)
 
 
 def _ways(table: Table) -> str:
-    rows = [(way, *_row(measured)) for way, measured in table.items()]
+    rows = [(way, *row(measured)) for way, measured in table.items()]
     rows += [
         (
             tool,
@@ -104,10 +106,11 @@ def _ways(table: Table) -> str:
         )
         for tool in OTHERS
     ]
-    return _table(("way", "time", "load alone", "size", "peak memory"), rows)
+    return markdown(("way", "time", "load alone", "size", "peak memory"), rows)
 
 
-def _row(measured: Measured) -> tuple[str, str, str, str]:
+def row(measured: Measured) -> tuple[str, str, str, str]:
+    """Time, load phase alone, size and peak memory, as text."""
     if measured.why_not:
         return f"not measured: {measured.why_not}", "", "", ""
     seconds = [result.run.seconds for result in measured.timed]
@@ -121,6 +124,7 @@ def _row(measured: Measured) -> tuple[str, str, str, str]:
     )
 
 
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+def markdown(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    """A table in Markdown."""
     lines = [head, tuple("---" for _ in head), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

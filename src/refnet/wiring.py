@@ -1,9 +1,12 @@
-"""Settings made into live objects; the only place that assembles."""
+"""Settings made into live objects; the only place that assembles.
+
+What speaks to PostgreSQL is imported where it is needed: the driver takes longer to load than a vault to be read.
+"""
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from functools import partial
@@ -11,9 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refnet.errors import Exit, RefnetError
-from refnet.postgres import binaries, embedded
-from refnet.postgres.binaries import Binaries
-from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import Outcome, SourceName
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.monitoring import Limits
@@ -21,8 +21,6 @@ from refnet.recovery.model.retention import PutAside
 from refnet.recovery.model.run import Kind, Reason
 from refnet.recovery.model.schedule import Schedule, TaskName
 from refnet.recovery.model.source import Held, Made, Source
-from refnet.recovery.sources.database.kept import drop_kept, kept_databases
-from refnet.recovery.sources.database.source import DatabaseSource
 from refnet.recovery.sources.files import entries
 from refnet.recovery.sources.files.place import Place, discard, place_of
 from refnet.recovery.sources.files.source import FilesSource
@@ -36,7 +34,10 @@ from refnet.recovery.verbs.verify import Verified
 from refnet.settings import Retention, Settings
 
 if TYPE_CHECKING:
+    from refnet.postgres.binaries import Binaries
+    from refnet.postgres.session import Target
     from refnet.recovery.model.source import Proof
+    from refnet.recovery.sources.database.source import DatabaseSource
     from refnet.telemetry.facts import Facts
     from refnet.telemetry.watch import AtWork, Watch
 
@@ -167,6 +168,9 @@ def notify(settings: Settings, now: Callable[[], datetime]) -> list[str]:
 
 def server(settings: Settings) -> Target:
     """The database that is protected: that of REFNET_DATABASE_URL, else the embedded one, which is started."""
+    from refnet.postgres import embedded
+    from refnet.postgres.session import Target
+
     if settings.database_url:
         return Target.from_url(settings.database_url)
     return embedded.start(settings.home, settings.postgres_bin_dir).target(embedded.DATABASE)
@@ -181,7 +185,28 @@ def broker(settings: Settings) -> str:
 
 def binaries_for(settings: Settings, major: int | None, *, server: bool = False) -> Binaries:
     """PostgreSQL's programs for a server of `major`; see binaries.find."""
+    from refnet.postgres import binaries
+
     return binaries.find(major, settings.postgres_bin_dir, server=server)
+
+
+class Sources(Mapping[SourceName, Source]):
+    """The sources that are configured, each made when it is asked for."""
+
+    def __init__(self, makers: Mapping[SourceName, Callable[[], Source]]) -> None:
+        self._makers = makers
+
+    def __getitem__(self, name: SourceName) -> Source:
+        return self._makers[name]()
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._makers
+
+    def __iter__(self) -> Iterator[SourceName]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
 
 
 def sources(
@@ -190,7 +215,7 @@ def sources(
     jobs: int | None = None,
     tables: tuple[str, ...] = (),
     into: LocalStore | None = None,
-) -> dict[SourceName, Source]:
+) -> Sources:
     """What the settings protect; a source that they do not configure is not there.
 
     Args:
@@ -199,12 +224,16 @@ def sources(
         into: the store whose last artifact a new one may share its bytes with; None: that of the settings.
     """
     jobs, into = jobs or settings.jobs, into or store(settings)
-    found: dict[SourceName, Source] = {SourceName.DATABASE: _database(settings, jobs, tables)}
-    if settings.config_dir:
-        found[SourceName.CONFIG] = _files(settings, SourceName.CONFIG, settings.config_dir, jobs, into)
-    if _has_vault(settings):
-        found[SourceName.OBSIDIAN] = _files(settings, SourceName.OBSIDIAN, settings.vault_dir, jobs, into)
-    return found
+    found: dict[SourceName, Callable[[], Source]] = {
+        SourceName.DATABASE: partial(_database, settings, jobs, tables)
+    }
+    for name, folder in (
+        (SourceName.CONFIG, settings.config_dir),
+        (SourceName.OBSIDIAN, settings.vault_dir if _has_vault(settings) else None),
+    ):
+        if folder:
+            found[name] = partial(_files, settings, name, folder, jobs, into)
+    return Sources(found)
 
 
 def retention(settings: Settings, name: SourceName) -> Retention:
@@ -220,6 +249,9 @@ def put_aside(settings: Settings) -> tuple[Listing, ...]:
 
 def _databases_put_aside(settings: Settings, source: SourceName) -> list[PutAside]:
     """The databases that restores keep. An embedded server is asked where it runs, and never started for this."""
+    from refnet.postgres import embedded
+    from refnet.recovery.sources.database.kept import drop_kept, kept_databases
+
     if source is not SourceName.DATABASE:
         return []
     if not settings.database_url and embedded.status(settings.home).pid is None:
@@ -312,6 +344,8 @@ def _last(store: LocalStore, name: SourceName) -> Held | None:
 
 
 def _database(settings: Settings, jobs: int, tables: tuple[str, ...]) -> DatabaseSource:
+    from refnet.recovery.sources.database.source import DatabaseSource
+
     return DatabaseSource(
         target=lambda: server(settings),
         binaries=partial(binaries_for, settings),

@@ -188,3 +188,11 @@ def test_a_diff_names_what_differs_and_ends_with_4(refnet, vault):
     names = [one["name"] for one in json.loads(refnet("list", "--json").stdout)["artifacts"]]
     values = json.loads(refnet("diff", *names, "--json", code=4).stdout)
     assert (values["added"], values["removed"]) == (["new.md"], [])
+
+
+def test_what_has_nothing_to_do_with_postgresql_does_not_load_its_driver():
+    code = "import sys; from refnet import settings, wiring; wiring.sources(settings.load({}, settings.Path('/'), root=False, cores=1)); print('psycopg' in sys.modules)"
+
+    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+
+    assert said.stdout == "False\n"

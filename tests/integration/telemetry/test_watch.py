@@ -112,14 +112,11 @@ def test_a_failure_pings_and_is_told_once_and_its_end_once_without_a_secret(
     assert notes == []
 
 
-@pytest.mark.parametrize("passing", [True, False])
-def test_a_failure_that_can_pass_and_is_tried_again_soon_is_not_told(
-    home: World, service: Service, passing: bool
-) -> None:
+def test_a_failure_that_is_tried_again_soon_is_not_told(home: World, service: Service) -> None:
     watch = _watch(_settings(home.home, service), home, [])
     with pytest.raises(RefnetError), watch.run(Kind.BACKUP, SourceName.DATABASE, again=True):
-        raise RefnetError("down", "wait", passing=passing)
-    assert ("/backup-database/fail?x=1" in service.asked) is not passing
+        raise RefnetError("down", "wait")
+    assert service.asked == ["/backup-database/start?x=1"]
 
 
 @pytest.mark.parametrize("status", [500, 404])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -28,7 +29,7 @@ from refnet.recovery.sources.files.place import Place, settle, told
 from refnet.recovery.sources.files.prove import list_of
 from refnet.recovery.sources.files.selection import Selection, select
 from refnet.recovery.sources.files.tree import differences, read_tree
-from refnet.recovery.sources.files.unpack import FreshFolder, NamesMergeError, Owner, recorded, unpack
+from refnet.recovery.sources.files.unpack import FreshFolder, NamesMergeError, Owner, recorded
 from refnet.recovery.sources.files.walk import OPEN_FOLDER
 
 #: Of a file system, kept free beside what a restore needs, in bytes.
@@ -154,8 +155,10 @@ def _carry_out(
     with archive_told(held):
         _unpack(held, decided, work, progress)
         unpacked = clock()
-        _compare(decided, work)
-    rename.sync_all(work.path)
+        with ThreadPoolExecutor(1) as beside:
+            synced = beside.submit(rename.sync_all, work.path)
+            _compare(decided, work)
+            synced.result()
     compared = clock()
     journal = _journal(decided, work, now())
     exchange.write(work.path, journal)
@@ -234,15 +237,12 @@ def _unpack(held: Held, decided: Plan, work: Work, progress: Progress) -> None:
     selection, place = decided.selection, decided.place
     owner = _owner(decided)
     with _into(decided, work) as root, held.open() as archive:
-        if selection.everything:
-            unpack(archive, root, decided.files if decided.listed else None, owner=owner, progress=progress)
-        else:
-            fresh = FreshFolder(root, owner)
-            try:
-                extract(archive, decided.files, selection.wanted, selection.prefix, fresh)
-                fresh.finish()
-            finally:
-                fresh.close()
+        fresh = FreshFolder(root, owner)
+        try:
+            extract(archive, decided.files, selection.wanted, selection.prefix, fresh, progress)
+            fresh.finish()
+        finally:
+            fresh.close()
         if decided.whole and "." not in decided.files.by_path:
             live = place.folder.stat() if place.folder.exists() else None
             os.fchmod(root, stat.S_IMODE(live.st_mode) if live else 0o755)

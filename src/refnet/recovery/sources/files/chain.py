@@ -77,8 +77,9 @@ def _deflate(raw: bytearray) -> bytes:
 
 
 @contextmanager
-def inflated(archive: BinaryIO) -> Iterator[BinaryIO]:
-    """The raw bytes of a whole archive, inflated ahead in a thread."""
+def inflated(archive: BinaryIO, offset: int = 0) -> Iterator[BinaryIO]:
+    """The raw bytes of an archive from the member at `offset` on, inflated ahead in a thread."""
+    archive.seek(offset)
     with archive_errors(), igzip_threaded.open(archive, "rb") as stream:  # type: ignore[no-untyped-call]
         yield stream
 

@@ -94,44 +94,33 @@ class _Writer:
             self._progress("reading", self._told, None)
 
     def add_folder(self, path: str, status: os.stat_result) -> None:
-        at = self._chain.raw
-        mode = status.st_mode & FOLDER_MODE
-        self._chain.write(_header(path, Kind.FOLDER, status, size=0, mode=mode))
-        self.files.append(
-            Listed(path, Kind.FOLDER, 0, mode, status.st_mtime_ns, status.st_uid, status.st_gid, at)
-        )
-        self.state.add(path, status)
+        raw, mode, at = os.fsencode(path), status.st_mode & FOLDER_MODE, self._chain.raw
+        self._chain.write(_header(raw, Kind.FOLDER, status, 0, mode))
+        self._list(path, Kind.FOLDER, status, 0, mode, at)
+        self.state.add(raw, status)
 
     def _add_link(self, found: Found) -> None:
         status = os.stat(found.name, dir_fd=found.folder, follow_symlinks=False)
-        target = os.readlink(found.name, dir_fd=found.folder)
-        self.state.add(found.path, status)
+        target, raw, at = (
+            os.readlink(found.name, dir_fd=found.folder),
+            os.fsencode(found.path),
+            self._chain.raw,
+        )
+        self.state.add(raw, status)
         if not leads_inside(found.path, target):
             self.notes.append(
                 f"{show(found.path)} is a link that leads outside ({show(target)}): "
                 "neither it nor what it leads to is in the archive"
             )
             return
-        at = self._chain.raw
-        self._chain.write(_header(found.path, Kind.LINK, status, size=0, mode=0o777, target=target))
-        self.files.append(
-            Listed(
-                found.path,
-                Kind.LINK,
-                0,
-                0o777,
-                status.st_mtime_ns,
-                status.st_uid,
-                status.st_gid,
-                at,
-                target=target,
-            )
-        )
+        self._chain.write(_header(raw, Kind.LINK, status, 0, 0o777, os.fsencode(target)))
+        self._list(found.path, Kind.LINK, status, 0, 0o777, at, target=target)
 
     def _add_file(self, found: Found) -> None:
+        raw = os.fsencode(found.path)
         descriptor = os.open(found.name, OPEN_FILE, dir_fd=found.folder)
         try:
-            read = self._copy(found.path, descriptor)
+            read = self._copy(raw, descriptor)
         finally:
             os.close(descriptor)
         status = read.status
@@ -144,23 +133,27 @@ class _Writer:
             self.notes.append(
                 f"{show(found.path)} carries a set-user-ID or set-group-ID bit, which is not kept"
             )
-        mode = status.st_mode & FILE_MODE
+        self._list(found.path, Kind.FILE, status, read.size, status.st_mode & FILE_MODE, read.at, read.digest)
+        self.state.add(raw, status, steady=read.steady)
+
+    def _list(
+        self,
+        path: str,
+        kind: Kind,
+        status: os.stat_result,
+        size: int,
+        mode: int,
+        at: int,
+        digest: str = "",
+        target: str = "",
+    ) -> None:
         self.files.append(
             Listed(
-                found.path,
-                Kind.FILE,
-                read.size,
-                mode,
-                status.st_mtime_ns,
-                status.st_uid,
-                status.st_gid,
-                read.at,
-                read.digest,
+                path, kind, size, mode, status.st_mtime_ns, status.st_uid, status.st_gid, at, digest, target
             )
         )
-        self.state.add(found.path, status, steady=read.steady)
 
-    def _copy(self, path: str, descriptor: int) -> _Read:
+    def _copy(self, raw: bytes, descriptor: int) -> _Read:
         """Write header and content; again, under the same name, when the file changed meanwhile: the last counts."""
         for left in range(_TRIES - 1, -1, -1):
             before = os.fstat(descriptor)
@@ -170,24 +163,25 @@ class _Writer:
                 data = os.read(descriptor, before.st_size + 1)
                 steady = len(data) == before.st_size and _same(before, os.fstat(descriptor))
                 if steady or not left:
-                    return self._write_whole(path, before, data, steady=steady)
+                    return self._write_whole(raw, before, data, steady=steady)
             else:
-                read = self._write_stream(path, before, descriptor)
+                read = self._write_stream(raw, before, descriptor)
                 if read.steady or not left:
                     return read
             os.lseek(descriptor, 0, os.SEEK_SET)
         raise AssertionError("unreachable")
 
-    def _write_whole(self, path: str, status: os.stat_result, data: bytes, *, steady: bool) -> _Read:
-        at = self._chain.raw
-        self._chain.write(_header(path, Kind.FILE, status, size=len(data)), data, padding(len(data)))
-        return _Read(status, len(data), sha256(data).hexdigest(), at, steady)
+    def _write_whole(self, raw: bytes, status: os.stat_result, data: bytes, *, steady: bool) -> _Read:
+        at, size = self._chain.raw, len(data)
+        head = _header(raw, Kind.FILE, status, size, status.st_mode & FILE_MODE)
+        self._chain.write(head, data, padding(size))
+        return _Read(status, size, sha256(data).hexdigest(), at, steady)
 
-    def _write_stream(self, path: str, status: os.stat_result, descriptor: int) -> _Read:
+    def _write_stream(self, raw: bytes, status: os.stat_result, descriptor: int) -> _Read:
         """A large file, block by block: as many bytes as its header says, zeros where it became shorter."""
         at, size = self._chain.raw, status.st_size
         digest = sha256()
-        self._chain.write(_header(path, Kind.FILE, status, size=size))
+        self._chain.write(_header(raw, Kind.FILE, status, size, status.st_mode & FILE_MODE))
         left, short = size, False
         while left:
             data = os.read(descriptor, min(left, MEMBER_BYTES))
@@ -210,15 +204,15 @@ def _same(before: os.stat_result, after: os.stat_result) -> bool:
 
 
 def _header(
-    path: str, kind: Kind, status: os.stat_result, *, size: int, mode: int | None = None, target: str = ""
+    raw: bytes, kind: Kind, status: os.stat_result, size: int, mode: int, target: bytes = b""
 ) -> bytes:
     return header(
-        os.fsencode(path),
+        raw,
         kind,
         size=size,
-        mode=status.st_mode & FILE_MODE if mode is None else mode,
+        mode=mode,
         mtime=status.st_mtime_ns // 1_000_000_000,
         uid=status.st_uid,
         gid=status.st_gid,
-        target=os.fsencode(target),
+        target=target,
     )

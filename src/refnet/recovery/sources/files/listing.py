@@ -20,6 +20,7 @@ from refnet.recovery.sources.files.names import ArchiveError, checked, leads_ins
 
 FORMAT = 1
 
+_MOST, _NOBODY = 1 << 63, (1 << 32) - 1
 #: The bits of a mode that are kept: a file's set-user-ID and set-group-ID bits would be a way to power for
 #: whoever can forge an archive; on a folder set-group-ID only hands down the group.
 FILE_MODE = 0o777
@@ -131,6 +132,9 @@ def _raw(item: dict[str, Any], key: str) -> bytes:
     return base64.b64decode(item[f"{key}_base64"], validate=True)
 
 
+_KINDS = {str(kind): kind for kind in Kind}
+
+
 def _listed(item: dict[str, Any]) -> Listed:
     raw = _raw(item, "path")
     path = checked(raw)
@@ -138,25 +142,23 @@ def _listed(item: dict[str, Any]) -> Listed:
         raise ArchiveError(
             f"the list of files names {show(os.fsdecode(raw))}, which is not how RefNet writes a path"
         )
-    kind = Kind(item["kind"])
-    size, mode = int(item["size"]), int(item["mode"], 8)
-    sha256: str = item["sha256"] if kind is Kind.FILE else ""
-    target = os.fsdecode(_raw(item, "target")) if kind is Kind.LINK else ""
+    kind = _KINDS[item["kind"]]
+    size, mode, at = int(item["size"]), int(item["mode"], 8), int(item["at"])
     mtime_ns, uid, gid = int(item["mtime_ns"]), int(item["uid"]), int(item["gid"])
+    sha256: str = item["sha256"] if kind is Kind.FILE else ""
     if not possible(size, mtime_ns, uid, gid) or not 0 <= mode <= 0o7777 or (sha256 and len(sha256) != 64):
         raise ValueError(f"the entry of {show(path)}")
-    if kind is Kind.LINK and not leads_inside(path, target):
+    if kind is not Kind.LINK:
+        return Listed(path, kind, size, mode, mtime_ns, uid, gid, at, sha256)
+    target = os.fsdecode(_raw(item, "target"))
+    if not leads_inside(path, target):
         raise ArchiveError(f"{show(path)} is a link that leads outside ({show(target)})")
-    return Listed(path, kind, size, mode, mtime_ns, uid, gid, int(item["at"]), sha256, target)
+    return Listed(path, kind, size, mode, mtime_ns, uid, gid, at, target=target)
 
 
 def possible(size: int, mtime_ns: int, uid: int, gid: int) -> bool:
     """Whether a file system can hold these at all."""
-    return (
-        0 <= size < 1 << 63
-        and abs(mtime_ns) < 1 << 63
-        and all(0 <= owner < (1 << 32) - 1 for owner in (uid, gid))
-    )
+    return 0 <= size < _MOST and -_MOST < mtime_ns < _MOST and 0 <= uid < _NOBODY and 0 <= gid < _NOBODY
 
 
 def _check(files: tuple[Listed, ...]) -> None:

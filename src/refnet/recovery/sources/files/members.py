@@ -79,6 +79,14 @@ class TarReader:
                 return member
             extensions |= self._extension(head, kind)
 
+    def expect(self, head: bytes, size: int) -> bool:
+        """Whether the next member has exactly the header blocks `head`, and so a content of `size` bytes."""
+        self._pass_over()
+        if self._read(len(head)) != head:
+            return False
+        self._left, self._padding = size, -size % BLOCK
+        return True
+
     def content(self) -> Iterator[bytes]:
         """The content of the member that `next` gave, in blocks of at most a megabyte."""
         while self._left:
@@ -93,8 +101,9 @@ class TarReader:
             self._read(min(at - self.at, _BLOCKS))
 
     def _pass_over(self) -> None:
-        for _block in self.content():
-            pass
+        if self._left:
+            for _block in self.content():
+                pass
         if self._padding:
             self._read(self._padding)
             self._padding = 0

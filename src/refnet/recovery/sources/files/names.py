@@ -20,16 +20,20 @@ class ArchiveError(Exception):
 
 def checked(raw: bytes) -> str:
     """The path that the member name `raw` means; ArchiveError where it could lead outside or be no name at all."""
+    parts = raw.split(b"/")
     if raw.startswith(b"/"):
         raise ArchiveError(f"{show(os.fsdecode(raw))} has an absolute name")
-    parts = [part for part in raw.split(b"/") if part not in (b"", b".")]
     if b".." in parts:
         raise ArchiveError(f"{show(os.fsdecode(raw))} leads out of its folder ('..')")
     if b"\0" in raw or not raw:
         raise ArchiveError(f"{show(os.fsdecode(raw))!r} is no name")
-    if len(raw) > MAX_PATH or len(parts) > MAX_DEPTH or any(len(part) > MAX_PART for part in parts):
+    if len(raw) > MAX_PART and (
+        len(raw) > MAX_PATH or len(parts) > MAX_DEPTH or max(map(len, parts)) > MAX_PART
+    ):
         raise ArchiveError(f"{show(os.fsdecode(raw))} has a name that is too long or too deep")
-    return os.fsdecode(b"/".join(parts)) or "."
+    if b"" in parts or b"." in parts:
+        raw = b"/".join(part for part in parts if part not in (b"", b"."))
+    return os.fsdecode(raw) or "."
 
 
 def leads_inside(path: str, target: str) -> bool:

@@ -23,7 +23,7 @@ class Selection:
 
     `wanted`: the members, as the archive names them. `prefix`: what of their names lies above `folder`, the live
     folder to which `files` (the same members) are relative. `names`: the entries of `folder` that come;
-    `gone`: those that go with nothing in their place. `everything`: whether these are all of the artifact's members.
+    `gone`: those that go with nothing in their place.
     """
 
     wanted: tuple[Listed, ...]
@@ -31,7 +31,6 @@ class Selection:
     prefix: str
     names: tuple[str, ...]
     gone: tuple[str, ...] = ()
-    everything: bool = False
     notes: tuple[str, ...] = ()
 
     @cached_property
@@ -60,7 +59,7 @@ def select(files: FileList, place: Place, only: str | None) -> Selection:
     allowed = [one for one in files.files if _may(one.path, place)]
     notes = _left_out(files, place)
     if place.whole:
-        return Selection(tuple(allowed), place.folder, "", (), (), len(allowed) == len(files.files), notes)
+        return Selection(tuple(allowed), place.folder, "", (), (), notes)
     wanted = tuple(one for one in allowed if one.path != ".")
     names = tuple(top_entries(wanted))
     live = _entries(place.folder)
@@ -68,7 +67,7 @@ def select(files: FileList, place: Place, only: str | None) -> Selection:
     left = sorted(name for name in live if place.names and name in place.names and name not in names)
     if left:
         notes = (*notes, f"not in the artifact, left as they are: {some(left)}")
-    return Selection(wanted, place.folder, "", names, gone, len(wanted) == len(files.files), notes)
+    return Selection(wanted, place.folder, "", names, gone, notes)
 
 
 def _may(path: str, place: Place) -> bool:

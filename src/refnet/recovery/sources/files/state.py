@@ -27,12 +27,12 @@ class TreeState:
         self.settled = True
         self._digest = xxh3_128()
 
-    def add(self, path: str, status: os.stat_result, *, steady: bool = True) -> None:
-        """Take in one entry, right after it was read."""
+    def add(self, raw: bytes, status: os.stat_result, *, steady: bool = True) -> None:
+        """Take in the entry whose path is `raw`, right after it was read."""
         self._digest.update(
             b"%b\0%d %d %d %d %d %d %d;"
             % (
-                os.fsencode(path),
+                raw,
                 status.st_ino,
                 status.st_size,
                 status.st_mode,
@@ -54,13 +54,15 @@ def state_of(root: int, only: Collection[str] | None) -> TreeState | None:
     """The state of the open folder `root` as `dump` would find it; None where an entry cannot be read."""
     state = TreeState()
     if only is None:
-        state.add(".", os.fstat(root))
+        state.add(b".", os.fstat(root))
     for found in walk(root, only):
         if found.error:
             return None
         if found.kind is not None:
             try:
-                state.add(found.path, os.stat(found.name, dir_fd=found.folder, follow_symlinks=False))
+                state.add(
+                    os.fsencode(found.path), os.stat(found.name, dir_fd=found.folder, follow_symlinks=False)
+                )
             except OSError:
                 return None
     return state

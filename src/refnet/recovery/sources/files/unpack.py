@@ -110,16 +110,21 @@ class FreshFolder:
 
     def folder(self, member: TarMember) -> None:
         if member.path not in self._folders and member.path != ".":
-            with _merged(member.path):
+            try:
                 os.mkdir(_name(member.path), 0o700, dir_fd=self._folder(parent(member.path)))
+            except FileExistsError:
+                raise _merge(member.path) from None
         self._folders[member.path] = member
 
     def file(self, member: TarMember, content: Iterable[bytes]) -> None:
-        folder, name = self._folder(parent(member.path)), _name(member.path)
+        above, _, name = member.path.rpartition("/")
+        folder = self._folder(above or ".")
         if member.path in self._files:
             os.unlink(name, dir_fd=folder)
-        with _merged(member.path):
+        try:
             descriptor = os.open(name, _NEW_FILE, 0o600, dir_fd=folder)
+        except FileExistsError:
+            raise _merge(member.path) from None
         try:
             for block in self._copied(member.same_as) if member.same_as else content:
                 _write(descriptor, block)
@@ -135,8 +140,10 @@ class FreshFolder:
         """Make the links, then give the folders, the deepest first, their owners, modes and times."""
         for member in self._links:
             folder, name = self._folder(parent(member.path)), _name(member.path)
-            with _merged(member.path):
+            try:
                 os.symlink(member.target, name, dir_fd=folder)
+            except FileExistsError:
+                raise _merge(member.path) from None
             if self._owner:
                 os.chown(name, *self._owner(member), dir_fd=folder, follow_symlinks=False)
             os.utime(name, ns=(member.mtime_ns, member.mtime_ns), dir_fd=folder, follow_symlinks=False)
@@ -193,12 +200,8 @@ def _write(descriptor: int, block: bytes) -> None:
         written += os.write(descriptor, memoryview(block)[written:])
 
 
-@contextmanager
-def _merged(path: str) -> Iterator[None]:
-    try:
-        yield
-    except FileExistsError:
-        raise NamesMergeError(
-            f"{show(path)} falls together with another member on this file system "
-            "(their names differ only in case or in Unicode form)"
-        ) from None
+def _merge(path: str) -> NamesMergeError:
+    return NamesMergeError(
+        f"{show(path)} falls together with another member on this file system "
+        "(their names differ only in case or in Unicode form)"
+    )

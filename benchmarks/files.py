@@ -1,0 +1,251 @@
+"""`./dev bench --files`: a vault of 50,000 notes; RefNet beside tar, in one run."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from random import Random
+
+from benchmarks import measure, report
+from benchmarks.bars import MEMORY_BYTES, Bar, Measured, Table
+from benchmarks.measure import FailedError, Run, pipeline
+from benchmarks.ways import JOBS, Result
+from refnet.network.note import Paper, Place, name_of, render
+from refnet.network.prose import Prose
+
+TITLE = "Files"
+NOTES = 50_000
+_BYTES = 142_000_000
+_SEED = 1
+#: Of the live notes, before a restore: changed, and lost.
+_CHANGED, _LOST = 500, 500
+
+TAR = "tar -czf"
+UNTAR = "tar -xzf"
+BACKUP = "refnet backup obsidian --no-prove"
+AGAIN = "the same again, nothing changed"
+PROVEN = "refnet backup obsidian (proven)"
+RESTORE = "refnet restore obsidian --force"
+ONE = "refnet restore obsidian --only NOTE"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A folder with a vault, and a number that no other round has: whatever is made is new, and nothing deleted
+    before the end (ext4 looks for a long time for an inode after many were freed).
+    """
+
+    folder: Path
+    number: int = 0
+    sample: bool = False
+
+    @property
+    def vault(self) -> Path:
+        return self.folder / "live" / "vault"
+
+    @property
+    def backups(self) -> Path:
+        return self.folder / f"backups {self.number}"
+
+    @property
+    def archive(self) -> Path:
+        return self.folder / f"plain {self.number}.tar.gz"
+
+    def run(self, *command: str) -> Run:
+        os.sync()
+        return pipeline([command], self._environment(), self.folder, sample=self.sample)
+
+    def refnet(self, *arguments: str) -> Run:
+        return self.run(str(Path(sys.executable).with_name("refnet")), *arguments)
+
+    def artifact(self) -> Path:
+        return max((self.backups / "obsidian").glob("vault_*.tar.gz"))
+
+    def _environment(self) -> dict[str, str]:
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("REFNET_", "PG"))}
+        return inherited | {
+            "REFNET_HOME": str(self.folder / "home"),
+            "REFNET_BACKUP_DIR": str(self.backups),
+            "REFNET_VAULT_DIR": str(self.vault),
+            "REFNET_JOBS": str(JOBS),
+        }
+
+
+def make_vault(vault: Path, notes: int = NOTES) -> int:
+    """Write `notes` made-up notes of papers, in folders of 500; their bytes. The same each time."""
+    random, prose = Random(f"vault {_SEED}"), Prose(_SEED, 4_000_000)  # noqa: S311  # made up, not secret
+    places: dict[int, Place] = {}
+    written = 0
+    for number in range(1, notes + 1):
+        title = prose.title(random.random(), 40 + int(80 * random.random()))
+        wanted = int(_BYTES / NOTES * (0.2 + 0.667 * random.random()))
+        references = tuple(random.randrange(1, number) for _ in range(5)) if number > 1 else ()
+        paper = Paper(
+            number,
+            title,
+            (prose.name(random.random()), prose.name(random.random())),
+            1970 + number * 56 // notes,
+            "Journal of Made-Up Physics (sample)",
+            prose.passage(random.random(), wanted),
+            provenance="sample",
+            references=references,
+        )
+        folder = f"{number // 500:03}"
+        places[number] = Place(f"{folder}/{name_of(paper)}", title)
+        path = vault / f"{places[number].path}.md"
+        if not path.parent.exists():
+            path.parent.mkdir(parents=True)
+        written += path.write_text(render(paper, places), encoding="utf-8")
+    return written
+
+
+def _tar(bench: Bench) -> Result:
+    run = bench.run("tar", "-czf", str(bench.archive), "-C", str(bench.vault), ".")
+    return Result(run, bench.archive.stat().st_size)
+
+
+def _untar(bench: Bench) -> Result:
+    target = bench.folder / f"unpacked {bench.number}"
+    target.mkdir()
+    return Result(bench.run("tar", "-xzf", str(bench.archive), "-C", str(target)))
+
+
+def _backup(bench: Bench) -> Result:
+    run = bench.refnet("backup", "obsidian", "--no-prove")
+    return Result(run, bench.artifact().stat().st_size)
+
+
+def _again(bench: Bench) -> Result:
+    run = bench.refnet("backup", "obsidian", "--no-prove")
+    if "shares its bytes" not in run.stdout:
+        raise FailedError("the second backup shared nothing")
+    return Result(run)
+
+
+def _proven(bench: Bench) -> Result:
+    run = replace(bench, number=bench.number + 1000).refnet("backup", "obsidian")
+    if "proven" not in run.stdout:
+        raise FailedError("the artifact was not proven")
+    return Result(run)
+
+
+def _restore(bench: Bench) -> Result:
+    notes = sorted(bench.vault.glob("*/*.md"))
+    lost = bench.folder / f"lost {bench.number}"
+    lost.mkdir()
+    for path in notes[:: len(notes) // _LOST][:_LOST]:
+        path.rename(lost / path.name)
+    for path in notes[1 :: len(notes) // _CHANGED][:_CHANGED]:
+        path.write_text("spoilt")
+    run = bench.refnet("restore", "obsidian", "--force")
+    if len(sorted(bench.vault.glob("*/*.md"))) != len(notes):
+        raise FailedError("the restore did not bring everything back")
+    return Result(run)
+
+
+def _one(bench: Bench) -> Result:
+    note = sorted(bench.vault.glob("077/*.md"))[100]
+    text = note.read_text()
+    note.rename(bench.folder / f"one {bench.number}.md")
+    run = bench.refnet("restore", "obsidian", "--only", str(note.relative_to(bench.vault)))
+    if note.read_text() != text:
+        raise FailedError("the note did not come back")
+    return Result(run)
+
+
+WAYS: dict[str, Callable[[Bench], Result]] = {
+    TAR: _tar,
+    BACKUP: _backup,
+    AGAIN: _again,
+    PROVEN: _proven,
+    UNTAR: _untar,
+    RESTORE: _restore,
+    ONE: _one,
+}
+
+
+def bars() -> tuple[Bar, ...]:
+    """What is promised of files."""
+
+    def ratio(one: str, other: str) -> Callable[[Table], float]:
+        return lambda table: table[one].seconds / table[other].seconds
+
+    def peak(table: Table) -> float:
+        return max(table[way].peak for way in (BACKUP, AGAIN, PROVEN, RESTORE, ONE)) / 1e6
+
+    return (
+        Bar(f"{BACKUP} against {TAR}", (BACKUP, TAR), ratio(TAR, BACKUP), floor=3),
+        Bar("its artifact's size", (BACKUP, TAR), lambda t: t[BACKUP].size / t[TAR].size, ceiling=1.15),
+        Bar(f"{AGAIN}, against the first run", (AGAIN, BACKUP), ratio(AGAIN, BACKUP), ceiling=0.5),
+        Bar(f"{RESTORE}, against {UNTAR}", (RESTORE, UNTAR), ratio(RESTORE, UNTAR), ceiling=2.5),
+        Bar(ONE, (ONE,), lambda table: table[ONE].seconds, ceiling=1, unit="s"),
+        Bar(
+            "peak memory", (BACKUP, AGAIN, PROVEN, RESTORE, ONE), peak, ceiling=MEMORY_BYTES / 1e6, unit="MB"
+        ),
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure and print; 1 where a bar was missed."""
+    begun, load = datetime.now().astimezone(), os.getloadavg()[0]
+    with tempfile.TemporaryDirectory(prefix="refnet-bench-", dir=options.folder) as name:
+        bench = Bench(Path(name))
+        _say(f"writing {NOTES:,} notes")
+        written = make_vault(bench.vault)
+        table: dict[str, Measured] = {way: Measured() for way in WAYS}
+        for number in range(options.runs + 1):
+            for way, function in WAYS.items():
+                if not table[way].why_not:
+                    table[way] = _measured(
+                        replace(bench, number=number, sample=number == 0), way, function, table[way]
+                    )
+        text = "\n\n".join([f"## {TITLE}", "\n".join(_facts(options, begun, load, written)), *_tables(table)])
+        print(text)
+    if options.write:
+        report.keep(text, TITLE)
+    return int(any(bar.judged(table)[2] != "pass" for bar in bars()))
+
+
+def _measured(bench: Bench, way: str, function: Callable[[Bench], Result], known: Measured) -> Measured:
+    try:
+        result = function(bench)
+    except FailedError as error:
+        _say(f"{way}: {error}")
+        return replace(known, why_not=str(error))
+    _say(f"{way}: {result.run.seconds:.2f} s{' (sampled)' if bench.sample else ''}")
+    return replace(known, sampled=result) if bench.sample else replace(known, timed=(*known.timed, result))
+
+
+def _facts(options: argparse.Namespace, begun: datetime, load: float, written: int) -> Iterator[str]:
+    yield (
+        f"- {begun:%Y-%m-%d}; {os.cpu_count()} cores ({report.processor()}), {platform.system()}"
+        f" {platform.release()}, Python {platform.python_version()}; {JOBS} jobs; warm cache"
+    )
+    yield f"- the vault: {NOTES:,} made-up notes of {written / 1e6:,.0f} MB; before a restore {_CHANGED} change, {_LOST} are lost"
+    yield (
+        f"- time: the median of {options.runs} timed runs, interleaved; memory: of a further run, as above, read"
+        f" every {measure.SAMPLE_SECONDS * 1000:.0f} ms"
+    )
+    after = os.getloadavg()[0]
+    busy = " **Others were at work: the figures mean little.**" if load > 0.5 else ""
+    yield f"- load average {load:.2f} before, {after:.2f} after.{busy}"
+
+
+def _tables(table: Table) -> Iterator[str]:
+    yield report.bars_table(table, bars())
+    rows = [
+        (way, *(cell for number, cell in enumerate(report.row(one)) if number != 1))
+        for way, one in table.items()
+    ]
+    yield report.markdown(("way", "time", "size", "peak memory"), rows)
+
+
+def _say(text: str) -> None:
+    print(f"bench: {text}", file=sys.stderr, flush=True)
