@@ -123,6 +123,11 @@ class Retried(Task):
         asked = self.request.get("asked")
         return datetime.fromisoformat(asked) if asked else _now()
 
+    @property
+    def again(self) -> bool:
+        """Whether a failure of this try is tried again."""
+        return bool(self.request.retries - int(self.request.get("waits") or 0) < RETRIES)
+
 
 def _task(name: TaskName) -> Callable[[Callable[..., Any]], Any]:
     _, task, _ = beat.ENTRIES[name]
@@ -132,17 +137,17 @@ def _task(name: TaskName) -> Callable[[Callable[..., Any]], Any]:
 
 @_task(TaskName.DATABASE)
 def backup_database(self: Retried) -> dict[str, Any]:
-    return unattended.backup(current_settings(), SourceName.DATABASE, self.asked)
+    return unattended.backup(current_settings(), SourceName.DATABASE, self.asked, again=self.again)
 
 
 @_task(TaskName.CONFIG)
 def backup_config(self: Retried) -> dict[str, Any]:
-    return unattended.backup(current_settings(), SourceName.CONFIG, self.asked)
+    return unattended.backup(current_settings(), SourceName.CONFIG, self.asked, again=self.again)
 
 
 @_task(TaskName.OBSIDIAN)
 def backup_obsidian(self: Retried) -> dict[str, Any]:
-    return unattended.backup(current_settings(), SourceName.OBSIDIAN, self.asked)
+    return unattended.backup(current_settings(), SourceName.OBSIDIAN, self.asked, again=self.again)
 
 
 @_task(TaskName.DRILL)

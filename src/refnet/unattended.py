@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import time
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry, Level, Outcome, SourceName
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.monitoring import Status, worst
+from refnet.recovery.model.run import Kind
 from refnet.recovery.model.schedule import Schedule
 from refnet.recovery.verbs import backup as backup_verb
 from refnet.recovery.verbs import drill as drill_verb
@@ -24,17 +26,27 @@ from refnet.recovery.verbs import monitor as monitor_verb
 from refnet.recovery.verbs import prune as prune_verb
 from refnet.recovery.verbs.choose import choose
 from refnet.settings import Settings
+from refnet.telemetry.watch import Watch
+
+_log = logging.getLogger(__name__)
 
 
-def backup(settings: Settings, name: SourceName, asked: datetime) -> dict[str, Any]:
-    """Make and prove an artifact of `name`; a source that is not configured is no failure."""
+def backup(settings: Settings, name: SourceName, asked: datetime, *, again: bool = False) -> dict[str, Any]:
+    """Make and prove an artifact of `name`; a source that is not configured is no failure.
+
+    `again`: a failure that can pass by itself is tried again soon, so nobody is told of it yet.
+    """
     store, sources = wiring.store(settings), wiring.sources(settings)
     if name not in sources:
         return {"outcome": "not configured"}
     newest = Catalog.of(store.entries(name)).newest_whole(name)
     if newest and asked <= newest.created <= _now() and newest.evidence:
         return {"outcome": "done before", "artifact": newest.name}
-    made = backup_verb.backup(sources[name], store, now=_now, zone=None, prove=True, clock=time.perf_counter)
+    with _watch(settings).run(Kind.BACKUP, name, again=again) as at_work:
+        made = backup_verb.backup(
+            sources[name], store, now=_now, zone=None, prove=True, clock=time.perf_counter
+        )
+        wiring.tell_proof(at_work, made.manifest.name, made.proof)
     if made.exit is not Exit.DONE:
         raise RefnetError(
             f"{made.manifest.name} is damaged: what was restored from it is not what was backed up",
@@ -52,7 +64,14 @@ def drill(settings: Settings, asked: datetime) -> dict[str, Any]:
         return {"outcome": "done before"}
     absent = tuple(name for name in wiring.sources(settings) if name not in {one.source for one in chosen})
     prover = partial(wiring.prover, settings)
-    found = drill_verb.drill(chosen, absent, prover, now=_now, clock=time.perf_counter)
+    found = drill_verb.drill(
+        chosen,
+        absent,
+        prover,
+        now=_now,
+        clock=time.perf_counter,
+        around=wiring.watched_drill(_watch(settings)),
+    )
     values = drill_verb.report(found, {"host": platform.node(), "made_by": f"refnet {version('refnet')}"})
     _, page = drill_verb.write_report(values, settings.home / "reports", _now().astimezone(), None)
     if found.outcome is Outcome.FAILED:
@@ -93,6 +112,9 @@ def monitor(settings: Settings) -> dict[str, Any]:
         wiring.sources(settings).keys(),
         _now(),
     )
+    if settings.notify_urls:
+        for sentence in wiring.notify(settings, _now):
+            _log.warning(sentence)
     status = worst(checks)
     if status in {Status.CRITICAL, Status.UNKNOWN}:
         bad = next(check for check in checks if check.status is status)
@@ -102,6 +124,10 @@ def monitor(settings: Settings) -> dict[str, Any]:
         )
     says = [f"{c.source or 'store'}: {c.says}" for c in checks if c.status is Status.WARNING]
     return {"outcome": status.value, "warnings": says}
+
+
+def _watch(settings: Settings) -> Watch:
+    return wiring.watch(settings, now=_now, clock=time.perf_counter, note=_log.warning, service=True)
 
 
 def _drilled(entry: Entry, asked: datetime) -> bool:

@@ -55,24 +55,25 @@ class Watch:
 
     @contextmanager
     def run(self, kind: Kind, source: SourceName, *, again: bool = False) -> Iterator[AtWork]:
-        """Watch one run. `again`: a failure will be tried again soon, so nobody is told of it yet."""
+        """Watch one run. `again`: a failure that can pass by itself is tried again soon; nobody is told of it yet."""
         at_work = AtWork(Run(uuid.uuid4().hex[:12], kind, source, self.now()))
         log = self.log.bind(run=at_work.run.id, what=kind.value, source=source.value)
         self._try(self.journal.begin, at_work.run)
         log.info("began")
         self._ping(at_work.run, "start")
-        began = self.clock()
+        began, retried = self.clock(), False
         try:
             yield at_work
         except BaseException as error:
             hint = error.hint if isinstance(error, RefnetError) else ""
             said = str(error) or type(error).__name__
             at_work.failed(reason_of(error), said, hint)
+            retried = again and isinstance(error, RefnetError) and error.passing
             raise
         finally:
-            self._end(at_work.run, self.clock() - began, log, again=again)
+            self._end(at_work.run, self.clock() - began, log, retried=retried)
 
-    def _end(self, run: Run, seconds: float, log: Any, *, again: bool) -> None:
+    def _end(self, run: Run, seconds: float, log: Any, *, retried: bool) -> None:
         run = replace(
             run,
             ended=run.ended or Ended.DONE,
@@ -89,8 +90,7 @@ class Watch:
         }
         level = log.error if run.ended is Ended.FAILED else log.info
         level(run.ended, **{name: value for name, value in told.items() if value})
-        failed = run.ended is Ended.FAILED
-        if run.reason in {Reason.LOCKED, Reason.INTERRUPTED} or (failed and again):
+        if retried or run.reason in {Reason.LOCKED, Reason.INTERRUPTED}:
             return  # another run is at work on it, or somebody ended it, or it is tried again
         self._ping(run, "" if run.ended is Ended.DONE else "fail")
         if self.notify:

@@ -417,3 +417,55 @@ def test_a_copy_that_was_never_marked_is_recognised_by_letting_nobody_in(
     restore(library, dump, wheel)
     assert unborn not in everything(library)
     assert taken in everything(library)
+
+
+def test_a_restore_of_a_kept_database_makes_none_that_looks_kept(
+    library: Target, busy_server: Cluster, wheel: Binaries
+) -> None:
+    """Or a prune would drop the live one when its days are over."""
+    done = restore(library, held(artifact_of(library, wheel)), wheel)
+    old = library.database(done.kept or "")
+    restore(library, held(artifact_of(old, wheel)), wheel)
+    assert live_state(library)["comment"] is None
+    with maintenance(library) as admin:
+        assert library.name not in {one.name for one in kept.marked(admin)}
+        mark = kept.Kept(library.name, library.name, Why.RESTORED, now()).mark()
+        admin.execute(kept.comment_on(library.name, mark))
+        assert library.name not in {one.name for one in kept.marked(admin)}
+        with pytest.raises(RefnetError, match="no mark of RefNet"):
+            kept.drop(admin, library, library.name)
+
+
+def test_a_live_database_that_lets_nobody_in_can_still_be_replaced(library: Target, wheel: Binaries) -> None:
+    dump = held(artifact_of(library, wheel))
+    with maintenance(library) as admin:
+        admin.execute(
+            sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(sql.Identifier(library.name))
+        )
+    assert restore_database.plan(library, dump, Options(2), count=True).problems == ()
+    restore(library, dump, wheel)
+    assert papers(library) == 5000
+
+
+def test_an_artifact_of_some_tables_is_not_restored_whole(library: Target, wheel: Binaries) -> None:
+    some = held(
+        rewritten(artifact_of(library, wheel), lambda index: dataclasses.replace(index, partial=True))
+    )
+    with pytest.raises(RefnetError, match="holds some tables only") as caught:
+        restore(library, some, wheel)
+    assert caught.value.code is Exit.USAGE
+
+
+def test_a_locale_that_the_server_lacks_is_named_and_nothing_is_made(
+    library: Target, wheel: Binaries
+) -> None:
+    def elsewhere(index: Index) -> Index:
+        return dataclasses.replace(
+            index, database={**index.database, "collate": "xx_XX.UTF-8", "ctype": "xx_XX.UTF-8"}
+        )
+
+    dump = held(rewritten(artifact_of(library, wheel), elsewhere))
+    with pytest.raises(RefnetError, match=r"xx_XX\.UTF-8") as caught:
+        restore(library, dump, wheel)
+    assert "locale" in caught.value.hint
+    assert everything(library) == [library.name]

@@ -112,11 +112,14 @@ def test_a_failure_pings_and_is_told_once_and_its_end_once_without_a_secret(
     assert notes == []
 
 
-def test_a_failure_that_is_tried_again_soon_is_not_told(home: World, service: Service) -> None:
+@pytest.mark.parametrize("passing", [True, False])
+def test_a_failure_that_can_pass_and_is_tried_again_soon_is_not_told(
+    home: World, service: Service, passing: bool
+) -> None:
     watch = _watch(_settings(home.home, service), home, [])
     with pytest.raises(RefnetError), watch.run(Kind.BACKUP, SourceName.DATABASE, again=True):
-        raise RefnetError("down", "wait")
-    assert service.asked == ["/backup-database/start?x=1"]
+        raise RefnetError("down", "wait", passing=passing)
+    assert ("/backup-database/fail?x=1" in service.asked) is not passing
 
 
 @pytest.mark.parametrize("status", [500, 404])

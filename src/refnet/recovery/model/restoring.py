@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from refnet.errors import RefnetError
+from refnet.errors import Exit, RefnetError
 
 #: Bytes in the server for each byte of COPY text, with indexes, where nothing better is known.
 _GROWTH = 2.0
@@ -96,6 +96,7 @@ class Wanted:
     tablespaces: tuple[str, ...] = ()
     snapshot: str | None = None
     system: str | None = None
+    partial: bool = False
 
 
 @dataclass(frozen=True)
@@ -194,6 +195,12 @@ def _steps(wanted: Wanted, facts: Facts, created: tuple[str, ...]) -> Iterator[s
 def _problems(
     wanted: Wanted, facts: Facts, missing: tuple[str, ...], need: int, *, create_roles: bool
 ) -> Iterator[RefnetError]:
+    if wanted.partial:
+        yield RefnetError(
+            f"{wanted.name} holds some tables only, so it is not restored whole",
+            "Restore one of them: --table T --mode missing, or --mode replace.",
+            Exit.USAGE,
+        )
     if facts.standby:
         yield RefnetError("the server is a standby and takes no writes", "Restore on the primary server.")
     if wanted.version and major(wanted.version) > major(facts.version):

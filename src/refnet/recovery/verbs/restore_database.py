@@ -43,7 +43,7 @@ class Dump(Protocol):
 
     def check(self) -> None: ...
 
-    def state(self, live: dict[str, Any] | None) -> dict[str, Any]: ...
+    def state(self, live: Callable[[], dict[str, Any] | None]) -> dict[str, Any]: ...
 
     def load(self, target: Target, binaries: Binaries, jobs: int, progress: Progress) -> None: ...
 
@@ -81,7 +81,8 @@ def plan(target: Target, dump: Dump, options: Options, *, count: bool) -> Plan:
     wanted = dump.wanted()
     with maintenance(target) as admin:
         there = facts(admin, target, {}).live is not None
-        snapshot = wanted.snapshot if wanted.system == since.system_identifier(admin) else None
+        same = wanted.system is not None and wanted.system == since.system_identifier(admin)
+        snapshot = wanted.snapshot if same else None
         rows = since.rows(target, snapshot, since.BUDGET if count else 0) if there else {}
         return decide(wanted, facts(admin, target, rows), create_roles=options.create_roles)
 
@@ -133,7 +134,7 @@ class _Run:
             plan.check()
             self._dump.check()
             tools = binaries(self._dump.tools_major(major(plan.facts.version)))
-        state = self._dump.state(live_state(self._target) if plan.replaces else None)
+        state = self._dump.state(lambda: live_state(self._target) if plan.replaces else None)
         create.create_roles(self._admin, self._dump.roles, plan.create_roles)
         name = self._name("copy")
         with self._dropped_on_failure(name):
@@ -174,7 +175,7 @@ class _Run:
     def _swap(self, name: str, state: dict[str, Any], *, replaces: bool) -> str | None:
         """Exchange the copy for the live database; the name of the old one, where there was one."""
         live = self._target.name
-        comment = kept.comment_on(live, state["comment"])
+        comment = kept.comment_on(live, kept.own_comment(state["comment"]))
         if not replaces:
             exchange(self._admin, self._target, [(name, live)], [comment])
             return None

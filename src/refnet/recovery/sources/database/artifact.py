@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
-from refnet.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
 from refnet.recovery.model.restoring import Wanted
@@ -13,7 +13,7 @@ from refnet.recovery.model.source import Finding, Held, Progress
 from refnet.recovery.sources.database import facts
 from refnet.recovery.sources.database.compare import compare
 from refnet.recovery.sources.database.load import load
-from refnet.recovery.sources.database.sqlgz import FOOTER_LENGTH, Reader, damaged
+from refnet.recovery.sources.database.sqlgz import FOOTER_LENGTH, Reader, damaged, programs_major
 
 _PIECE = 1 << 20
 
@@ -21,8 +21,7 @@ _PIECE = 1 << 20
 class Artifact:
     """An artifact that `held` can read.
 
-    Raises Foreign where RefNet did not make the file, RefnetError where it is broken, or partial and so
-    nothing to restore whole.
+    Raises Foreign where RefNet did not make the file, RefnetError where it is broken.
     """
 
     def __init__(self, held: Held) -> None:
@@ -40,23 +39,17 @@ class Artifact:
 
     def tools_major(self, server: int) -> int:
         """The major of the programs that a server of major `server` and the kept schema both need."""
-        return max(server, int(str(self.index.server["pg_dump"]).split(".")[0]))
+        return programs_major(self.index, server)
 
     def check(self) -> None:
-        """RefnetError where the file's bytes are not those that were written, or it holds some tables only."""
-        if self.index.partial:
-            raise RefnetError(
-                f"{self.name} holds some tables only, so it is not restored whole",
-                "Restore one of them: `refnet restore database ARTIFACT --table T --mode missing`.",
-                Exit.USAGE,
-            )
+        """RefnetError where the file's bytes are not those that were written."""
         whole, within = self._digests()
         if within != self.reader.sha256:
             raise damaged(self.name, "its bytes do not match its footer")
         if self._held.manifest and whole != self._held.manifest.sha256:
             raise damaged(self.name, "its bytes do not match its manifest")
 
-    def state(self, live: dict[str, Any] | None) -> dict[str, Any]:  # noqa: ARG002  # an artifact brings its own
+    def state(self, live: Callable[[], dict[str, Any] | None]) -> dict[str, Any]:  # noqa: ARG002  # an artifact brings its own
         """The database-level state that the restored database gets."""
         return self.index.database
 

@@ -27,7 +27,7 @@ from refnet.recovery.sources.database.digest import Digest, whole_lines
 from refnet.recovery.sources.database.members import Cutter, Packed, Section, TableKey
 from refnet.recovery.sources.database.snapshot import Held, Relation
 from refnet.recovery.sources.database.sqlgz import FIRST_LINE, Index, Kind, Table, Writer, compress
-from refnet.recovery.sources.database.stock import Stock, knows_restrict
+from refnet.recovery.sources.database.stock import TIMEOUT_17, Stock, knows_restrict
 
 #: Tables smaller than this (bytes, TOAST included) are left to pg_dump.
 LARGE = 1 << 20
@@ -115,7 +115,9 @@ class _Run:
         self._large = tuple(r for r in heaps if r in self._only) if tables else heaps
         self._key = secrets.token_hex(24)
         self._stock = Stock(binaries, held, folder, self._key, self._only)
-        self._section = Section(self._put, held.codec, self._key.encode())
+        self._section = Section(
+            self._put, held.codec, self._key.encode(), [TIMEOUT_17] if held.major < 17 else []
+        )
         self._writer = Writer(out)
         self._tables = _Tables(held, self._large)
         self._packed: queue.Queue[Packed | BaseException | None] = queue.Queue(_WAITING_MEMBERS)
@@ -192,6 +194,7 @@ class _Run:
             roles=state.roles(held, bootstrap=bootstrap),
             tablespaces=state.tablespaces(held),
             extensions=state.extensions(held),
+            foreign_views=state.foreign_views(held),
             partial=bool(self._only),
             unchecked=(*state.unchecked(held), *self._newer_programs()),
         )

@@ -112,6 +112,7 @@ def wanted(name: str, index: Index) -> Wanted:
         tablespaces=tuple(index.tablespaces),
         snapshot=index.server.get("snapshot"),
         system=index.server["system_identifier"],
+        partial=index.partial,
     )
 
 

@@ -27,7 +27,7 @@ from refnet.recovery.sources.database import failure
 from refnet.recovery.sources.database.load import LOADER_SETTINGS
 from refnet.recovery.sources.database.program import Programs, restricted
 from refnet.recovery.sources.database.sqlgz import INFLATE_ERROR
-from refnet.recovery.sources.database.stock import knows_restrict
+from refnet.recovery.sources.database.stock import for_server, knows_restrict
 
 _PIECE = 1 << 20
 _HEAD = 1 << 16  # bytes at the beginning and the end of a plain dump that say what it is
@@ -40,7 +40,6 @@ _CLUSTER = b"-- PostgreSQL database cluster dump\n"
 _CREATES = re.compile(rb"^(?:CREATE DATABASE |\\connect )", re.MULTILINE)
 _RESTRICT = re.compile(rb"^\\restrict (\w+)\n", re.MULTILINE)
 _ENCODING = re.compile(rb"^SET client_encoding = '(\w+)';", re.MULTILINE)
-_TIMEOUT_17 = b"SET transaction_timeout = 0;\n"
 
 
 class Format(StrEnum):
@@ -89,10 +88,10 @@ class ForeignDump:
         if _BEGINS in self._head and _ENDS not in tail:
             raise self._cut("it lacks the line that ends a dump")
 
-    def state(self, live: dict[str, Any] | None) -> dict[str, Any]:
+    def state(self, live: Callable[[], dict[str, Any] | None]) -> dict[str, Any]:
         """That of the live database; where there is none, the server's defaults in the dump's encoding."""
         encoding = _ENCODING.search(self._head)
-        return live or {
+        return live() or {
             "owner": None,
             "encoding": encoding[1].decode() if encoding else "UTF8",
             "provider": None,
@@ -202,8 +201,7 @@ class ForeignDump:
         own = _RESTRICT.search(head)
         if own:
             head = head[: own.start()] + head[own.end() :]
-        if server < 17:
-            head = head.replace(_TIMEOUT_17, b"", 1)
+        head = for_server(server, head)
         done = 0
         for piece in _without(_chained(head, pieces), b"\\unrestrict " + own[1] if own else None):
             yield piece

@@ -19,7 +19,8 @@ from refnet.recovery.sources.database import failure
 from refnet.recovery.sources.database.maintenance import Session, alone, maintenance
 
 _MARK = "RefNet "
-_COPY_NAME = re.compile(r"(.*)_copy_\d{8}_\d{6}(?:_\d+)?", re.DOTALL)
+#: Only a database with such a name is ever dropped, whatever its comment says.
+_NAME = re.compile(r"(.*)_(copy|before|undone)_\d{8}_\d{6}(?:_\d+)?", re.DOTALL)
 
 
 class Why(StrEnum):
@@ -58,7 +59,17 @@ class Kept:
 
 
 def read(name: str, comment: str | None, size: int = 0) -> Kept | None:
-    """The mark in a database's comment, or None where it has none of ours."""
+    """The mark of a database by its name and comment, or None where it has none of ours."""
+    return _in_comment(name, comment, size) if _NAME.fullmatch(name) else None
+
+
+def own_comment(comment: str | None) -> str | None:
+    """`comment`, or the one that a mark in its place keeps: a live database must not look like a kept one."""
+    found = _in_comment("", comment, 0)
+    return found.comment if found else comment
+
+
+def _in_comment(name: str, comment: str | None, size: int) -> Kept | None:
     if not comment or not comment.startswith(_MARK):
         return None
     try:
@@ -96,8 +107,8 @@ def marked(admin: Session) -> tuple[Kept, ...]:
 
 def _unborn(name: str, comment: str | None, size: int) -> Kept | None:
     """A copy that was created and not yet marked: it has our name, no comment, and lets nobody in."""
-    match = _COPY_NAME.fullmatch(name)
-    if not match or comment:
+    match = _NAME.fullmatch(name)
+    if not match or match[2] != "copy" or comment:
         return None
     return Kept(name, match[1], Why.COPY, datetime.min.replace(tzinfo=UTC), size=size)
 

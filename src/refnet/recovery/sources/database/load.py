@@ -26,7 +26,7 @@ from refnet.recovery.sources.database import failure, toc
 from refnet.recovery.sources.database.names import COPY
 from refnet.recovery.sources.database.program import Programs, restricted
 from refnet.recovery.sources.database.sqlgz import Kind, Member, Reader, Table, damaged
-from refnet.recovery.sources.database.stock import knows_restrict
+from refnet.recovery.sources.database.stock import for_server, knows_restrict
 from refnet.recovery.sources.database.tasks import Stopped, Task, run_all
 
 #: What every loading session sets. A database that is read-only by default can still be filled. A lost commit
@@ -62,12 +62,16 @@ def load(
     progress: Progress = silent,
     *,
     tablespaces: bool = True,
+    foreign_views: bool = True,
 ) -> dict[str, float]:
     """Load the artifact of `reader` into the empty database `target`; seconds by phase.
 
+    `foreign_views`: whether materialized views over foreign tables are refreshed, which asks other servers.
+
     Raises RefnetError with the server's first error line; what was loaded by then stays in the database.
     """
-    with _Loader(reader, target, binaries, jobs, progress, tablespaces=tablespaces) as loader:
+    unread = frozenset() if foreign_views else frozenset(oid for oid, _ in reader.index.foreign_views)
+    with _Loader(reader, target, binaries, jobs, progress, tablespaces=tablespaces, unread=unread) as loader:
         return loader.load()
 
 
@@ -83,6 +87,7 @@ class _Loader(AbstractContextManager["_Loader"]):
         progress: Progress,
         *,
         tablespaces: bool,
+        unread: frozenset[int],
     ) -> None:
         self._reader = reader
         self._index = reader.index
@@ -90,6 +95,7 @@ class _Loader(AbstractContextManager["_Loader"]):
         self._binaries = binaries
         self._jobs = jobs
         self._progress = progress
+        self._unread = unread
         self._options = [] if tablespaces else ["--no-tablespaces"]
         self._done = 0
         self._total = sum(m.raw for m in self._index.members if m.kind in {Kind.BLOCK, Kind.DATA})
@@ -98,7 +104,8 @@ class _Loader(AbstractContextManager["_Loader"]):
         self._own = threading.local()
         self._sessions: list[psycopg.Connection[tuple[Any, ...]]] = []
         with target.connect() as control:
-            self._settings = loader_settings(server_version(control))
+            self._server = server_version(control)
+        self._settings = loader_settings(self._server)
         self._programs = Programs(target.environment(self._settings, encoding=self._index.encoding))
 
     def __enter__(self) -> Self:
@@ -116,7 +123,8 @@ class _Loader(AbstractContextManager["_Loader"]):
         began = time.monotonic()
         self._progress("schema", 0, None)
         self._restore("creating the schema", ["--section=pre-data"])
-        shares = toc.share(toc.parse(self._contents()), self._index.tables)
+        items = [i for i in toc.parse(self._contents()) if not (i.is_refresh and i.oid in self._unread)]
+        shares = toc.share(items, self._index.tables)
         schema_done = time.monotonic()
         # One more than the jobs: a session that waits for the disk or for its pieces leaves no core idle.
         run_all(self._tasks(shares), self._jobs + 1 if self._jobs > 1 else 1, self._stop)
@@ -207,10 +215,9 @@ class _Loader(AbstractContextManager["_Loader"]):
 
     def _load_data(self) -> None:
         """pg_dump's own data section through psql, which may run no command from it."""
-        command = [*self._tool("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-o", "/dev/null"]
         text = self._data_text()
         known = knows_restrict(self._binaries.tool("pg_restore"))
-        self._programs.run(command, "loading the data", restricted(text) if known else text)
+        self._programs.run(self._psql(), "loading the data", restricted(text) if known else text)
 
     def _data_text(self) -> Iterator[bytes]:
         for member in self._index.members_of(Kind.DATA):
@@ -226,9 +233,22 @@ class _Loader(AbstractContextManager["_Loader"]):
             self._restore(doing, [*options, "-L", listing.name])
 
     def _restore(self, doing: str, options: Sequence[str]) -> None:
+        if self._server < 17 <= self._binaries.major:
+            self._restore_as_text(doing, options)
+            return
         database = make_conninfo(dbname=self._target.name)
         command = [*self._tool("pg_restore"), "--exit-on-error", *self._options, "-d", database]
         self._programs.run([*command, *options, str(self._archive)], doing)
+
+    def _restore_as_text(self, doing: str, options: Sequence[str]) -> None:
+        """Through psql, without what this older server refuses; by one session, as text has but one order."""
+        chosen = [option for option in options if not option.startswith("--jobs")]
+        command = [str(self._binaries.tool("pg_restore")), "--file=-", *self._options, *chosen]
+        text = self._programs.run([*command, str(self._archive)], doing)
+        self._programs.run(self._psql(), doing, [for_server(self._server, text)])
+
+    def _psql(self) -> tuple[str, ...]:
+        return (*self._tool("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-o", "/dev/null")
 
     def _tool(self, name: str) -> tuple[str, ...]:
         return (str(self._binaries.tool(name)), "--no-password")

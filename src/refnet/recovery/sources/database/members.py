@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from isal import isal_zlib
@@ -94,11 +94,17 @@ _LOWRITE = b"SELECT pg_catalog.lowrite("
 class Section:
     """pg_dump's data section, cut into members at the tables' boundaries by a reader that knows its quoting."""
 
-    def __init__(self, emit: Callable[[Packed], None], codec: Codec, restrict: bytes) -> None:
-        r"""`restrict`: the key of the `\restrict` pair that is left out."""
+    def __init__(
+        self,
+        emit: Callable[[Packed], None],
+        codec: Codec,
+        restrict: bytes,
+        left_out: Collection[bytes] = (),
+    ) -> None:
+        r"""`restrict`: the key of the `\restrict` pair that is left out, as are the statements `left_out`."""
         self._cutter = Cutter(Kind.DATA, emit)
         self._codec = codec
-        self._left_out = {b"\\restrict " + restrict + b"\n", b"\\unrestrict " + restrict + b"\n"}
+        self._left_out = {b"\\restrict " + restrict + b"\n", b"\\unrestrict " + restrict + b"\n", *left_out}
         self.columns: dict[TableKey, tuple[str, ...]] = {}
         self.sequences: list[tuple[str, int, bool]] = []
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any
 
 import psycopg
 from psycopg import errors
 
+from refnet.postgres.connecting import ConnectError
 from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.recovery.model.restoring import Rows
 from refnet.recovery.sources.database.names import Codec
@@ -42,18 +44,22 @@ def rows(target: Target, snapshot: str | None, budget: float = BUDGET) -> dict[s
 
     `snapshot`: PostgreSQL's text of one that was taken on the same server (`10:20:10,14`), or None.
     """
-    with target.connect(READER_SETTINGS) as session:
+    found: dict[str, Rows] = {}
+    # A live database that is broken, or lets nobody in, is a reason to restore it and none to fail here.
+    with (
+        contextlib.suppress(ConnectError, psycopg.OperationalError),
+        target.connect(READER_SETTINGS) as session,
+    ):
         codec = Codec.of(session, session.info.encoding)
         comparable = snapshot is not None and _comparable(session, snapshot)
         counter = _counter(snapshot if comparable else None)
         until = time.monotonic() + budget
-        found = {}
         for schema, name, estimate in session.execute(_TABLES).fetchall():
             quoted = codec.quoted(codec.decode(schema), codec.decode(name))
             counted = _count(session, b"SELECT " + counter + b" FROM ONLY " + quoted + b" t", until)
             key = f"{codec.decode(schema)}.{codec.decode(name)}"
             found[key] = counted or Rows(estimate, exact=False)
-        return found
+    return found
 
 
 def system_identifier(session: psycopg.Connection[Any]) -> str | None:
@@ -84,6 +90,10 @@ def _count(session: psycopg.Connection[Any], query: bytes, until: float) -> Rows
     try:
         session.execute(f"SET statement_timeout = {left}")
         row = session.execute(query).fetchone()
-    except (errors.QueryCanceled, errors.InsufficientPrivilege, errors.UndefinedTable):
+    except errors.QueryCanceled:
+        return None
+    except psycopg.OperationalError:
+        raise
+    except psycopg.Error:
         return None
     return Rows(row[0], exact=True, newer=row[1]) if row else None

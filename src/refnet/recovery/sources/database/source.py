@@ -16,7 +16,7 @@ from refnet.recovery.model.artifact import Level, Outcome, SourceName
 from refnet.recovery.model.source import Finding, Held, Made, Progress, Proof, silent
 from refnet.recovery.sources.database.dump import dump
 from refnet.recovery.sources.database.prove import Prover, rows_of
-from refnet.recovery.sources.database.sqlgz import Foreign, Index, Reader
+from refnet.recovery.sources.database.sqlgz import Foreign, Index, Reader, programs_major
 
 #: The tables of the specification, required where the database carries RefNet's migrations.
 NETWORK_TABLES = ("papers", "citations", "summaries", "jobs")
@@ -66,7 +66,7 @@ class DatabaseSource:
             reader = Reader(held.name, held.open)
         except Foreign:
             return _foreign(held, level)
-        major = int(reader.index.server["version_num"]) // 10_000
+        major = programs_major(reader.index, int(reader.index.server["version_num"]) // 10_000)
         binaries = self.binaries(major, server=level.rank > Level.INTACT.rank)
         required = _required(reader.index) if self.required is None else self.required
         required = () if reader.index.partial else required

@@ -98,6 +98,7 @@ class Index:
     `database`: encoding, locale, owner, settings, privileges, comment, as `state.py` reads them. `roles`,
     `tablespaces`, `extensions`: what the database needs. `sequences`: [its quoted name, last_value, is_called].
     `large_objects`: [oid, bytes, digest]. `archive`: pg_dump's custom format of the schema alone.
+    `foreign_views`: [oid, name] of the materialized views whose REFRESH reads foreign tables.
     """
 
     database: dict[str, Any]
@@ -113,6 +114,7 @@ class Index:
     roles: tuple[dict[str, Any], ...] = ()
     tablespaces: tuple[str, ...] = ()
     extensions: tuple[dict[str, Any], ...] = ()
+    foreign_views: tuple[tuple[int, str], ...] = ()
     partial: bool = False
     unchecked: tuple[str, ...] = ()
 
@@ -133,8 +135,8 @@ class Index:
         values["tables"] = tuple(
             Table(**{**t, "columns": tuple(t["columns"]), "keys": tuple(t["keys"])}) for t in values["tables"]
         )
-        for name in ("sequences", "large_objects"):
-            values[name] = tuple(tuple(row) for row in values[name])
+        for name in ("sequences", "large_objects", "foreign_views"):
+            values[name] = tuple(tuple(row) for row in values.get(name, ()))
         for name in ("roles", "tablespaces", "extensions", "unchecked"):
             values[name] = tuple(values[name])
         return cls(**values)
@@ -145,6 +147,11 @@ class Index:
 
     def members_of(self, kind: Kind) -> tuple[Member, ...]:
         return tuple(member for member in self.members if member.kind is kind)
+
+
+def programs_major(index: Index, server: int) -> int:
+    """The major of the programs that a server of `server` and the kept schema, by its own pg_dump, both need."""
+    return max(server, int(str(index.server["pg_dump"]).split(".")[0]))
 
 
 def compress(pieces: Iterable[bytes]) -> tuple[bytes, int]:

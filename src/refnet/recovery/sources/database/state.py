@@ -69,6 +69,21 @@ class Asked(Protocol):
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]: ...
 
 
+#: What reads foreign tables, through views, materialized views and partitioned tables above them.
+_FOREIGN_VIEWS = """
+WITH RECURSIVE above(below, oid) AS (
+    SELECT d.refobjid, r.ev_class FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid
+    WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass
+    UNION SELECT inhrelid, inhparent FROM pg_inherits
+), foreign_reading AS (
+    SELECT oid FROM pg_class WHERE relkind = 'f'
+    UNION SELECT a.oid FROM above a JOIN foreign_reading f ON f.oid = a.below)
+SELECT c.oid::int8, n.nspname::text, c.relname::text FROM foreign_reading
+JOIN pg_class c USING (oid) JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'm' AND c.relispopulated ORDER BY 2, 3
+"""
+
+
 def database(held: Asked) -> dict[str, Any]:
     """The database itself: owner, encoding, locale, tablespace, limit, comment, privileges, settings."""
     provider = "datlocprovider::text" if held.major >= 15 else "'c'"
@@ -136,6 +151,11 @@ def bootstrap_superuser(held: Held) -> str:
 
 def tablespaces(held: Held) -> tuple[str, ...]:
     return tuple(row[0] for row in held.rows(_TABLESPACES))
+
+
+def foreign_views(held: Held) -> tuple[tuple[int, str], ...]:
+    """The materialized views whose REFRESH reads foreign tables: oid, name."""
+    return tuple((oid, f"{schema}.{name}") for oid, schema, name in held.rows(_FOREIGN_VIEWS))
 
 
 def extensions(held: Held) -> tuple[dict[str, Any], ...]:

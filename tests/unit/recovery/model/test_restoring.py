@@ -1,0 +1,151 @@
+"""What a restore of a database would do follows from facts alone; each problem is named, none hides another."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from refnet.errors import Exit, RefnetError
+from refnet.recovery.model.restoring import (
+    Facts,
+    Live,
+    Plan,
+    Rows,
+    Sessions,
+    Wanted,
+    dated_name,
+    decide,
+)
+
+GB = 1 << 30
+LIVE = Live(size=GB, owner="refnet", owned=True, tables={"public.papers": Rows(120, exact=True, newer=20)})
+FACTS = Facts(
+    database="refnet",
+    version=180006,
+    user="refnet",
+    superuser=True,
+    createdb=True,
+    standby=False,
+    owners=frozenset({"refnet"}),
+    roles=frozenset({"refnet"}),
+    extensions={"pg_trgm": frozenset({"1.6"})},
+    tablespaces=frozenset({"pg_default"}),
+    free=100 * GB,
+    live=LIVE,
+)
+WANTED = Wanted(
+    name="refnet_20261125_020000.sql.gz",
+    version=180006,
+    moment=datetime(2026, 11, 25, 2, tzinfo=UTC),
+    owner="refnet",
+    bytes=GB,
+    tables={"public.papers": 100},
+    roles=("refnet",),
+    extensions=(("pg_trgm", "1.6"),),
+)
+
+
+def plan(
+    wanted: dict[str, Any] | None = None, facts: dict[str, Any] | None = None, *, create_roles: bool = False
+) -> Plan:
+    return decide(replace(WANTED, **wanted or {}), replace(FACTS, **facts or {}), create_roles=create_roles)
+
+
+def test_a_plan_without_problems_says_its_steps_in_order_and_that_something_live_is_replaced() -> None:
+    decided = plan()
+    decided.check()
+    assert decided.replaces
+    assert [
+        word in step
+        for word, step in zip(("load", "ANALYZE", "compare", "exchange", "keep"), decided.steps, strict=True)
+    ] == [True] * 5
+    assert decided.notes == ()
+    assert decided.tables() == [
+        {"name": "public.papers", "rows": 100, "live_rows": 120, "live_rows_exact": True, "written_since": 20}
+    ]
+
+
+def test_a_database_that_is_not_there_is_created_and_nothing_live_is_replaced() -> None:
+    decided = plan(facts={"live": None})
+    assert not decided.replaces
+    assert "which no database has now" in decided.steps[-1]
+    assert decided.tables()[0]["live_rows"] is None
+
+
+@pytest.mark.parametrize(
+    ("wanted", "facts", "message"),
+    [
+        ({"partial": True}, {}, "holds some tables only"),
+        ({}, {"standby": True}, "is a standby"),
+        ({"version": 190000}, {}, "comes from PostgreSQL 19 and the server is 18"),
+        ({}, {"superuser": False, "createdb": False}, "may not create databases"),
+        ({"roles": ("a", "refnet", "b")}, {}, "lacks the roles a, b"),
+        ({"extensions": (("vector", "0.8"),)}, {}, "lacks the extensions vector"),
+        ({"tablespaces": ("fast",)}, {}, "lacks the tablespaces fast"),
+        (
+            {"owner": "other"},
+            {"superuser": False, "roles": frozenset({"refnet", "other"})},
+            "its owner other",
+        ),
+        ({}, {"free": GB}, "needs about 2.0 GB beside the live database, and 1.0 GB are free"),
+        ({}, {"live": replace(LIVE, owned=False, owner="dba")}, "does not own refnet"),
+        (
+            {},
+            {"live": replace(LIVE, prepared=("left open",))},
+            "prepared transaction holds refnet: left open",
+        ),
+        ({}, {"live": replace(LIVE, subscriptions=("news",))}, "subscription news writes into refnet"),
+        ({}, {"live": replace(LIVE, sessions=(Sessions("psql", "dba", 1, ours=False),))}, "psql of dba"),
+    ],
+)
+def test_each_problem_is_named_alone(wanted: dict[str, Any], facts: dict[str, Any], message: str) -> None:
+    decided = plan(wanted, facts)
+    assert [message in problem.message for problem in decided.problems] == [True]
+    assert decided.problems[0].hint
+
+
+def test_the_first_problem_is_raised_and_the_others_are_counted() -> None:
+    with pytest.raises(RefnetError, match=r"standby.*\(and 1 more: see --plan\)") as caught:
+        plan({"version": 190000}, {"standby": True}).check()
+    assert caught.value.code is Exit.FAILED
+
+
+def test_roles_are_created_only_when_asked_and_only_by_a_superuser() -> None:
+    assert plan({"roles": ("new",)}, create_roles=True).problems == ()
+    assert plan({"roles": ("new",)}, create_roles=True).create_roles == ("new",)
+    assert "without passwords" in plan({"roles": ("new",)}, create_roles=True).steps[0]
+    refused = plan({"roles": ("new",)}, {"superuser": False}, create_roles=True)
+    assert "may not create the roles new" in refused.problems[0].message
+
+
+@pytest.mark.parametrize(
+    ("wanted", "facts", "note"),
+    [
+        ({}, {"free": None}, "could not verify: the room on the server"),
+        ({"version": None}, {}, "could not verify: which PostgreSQL"),
+        ({"extensions": (("pg_trgm", "1.5"),)}, {}, "pg_trgm comes in another version than 1.5: 1.6"),
+        ({}, {"live": replace(LIVE, slots=("cdc",))}, "slot cdc stays with the old database"),
+        (
+            {},
+            {"live": replace(LIVE, tables={"public.later": Rows(1, exact=True)})},
+            "only in the live database",
+        ),
+    ],
+)
+def test_what_is_to_be_known_is_a_note_and_stops_nothing(
+    wanted: dict[str, Any], facts: dict[str, Any], note: str
+) -> None:
+    decided = plan(wanted, facts)
+    assert decided.problems == ()
+    assert any(note in one for one in decided.notes)
+
+
+@pytest.mark.parametrize(("name", "length"), [("refnet", 29), ("x" * 63, 63), ("研究" * 10, 62)])
+def test_a_dated_name_fits_an_identifier_and_is_whole_text(name: str, length: int) -> None:
+    made = dated_name(name, "before", datetime(2026, 11, 25, 2, 3, 4, tzinfo=UTC))
+    assert made.endswith("_before_20261125_020304")
+    assert len(made.encode()) == length
+    assert name.startswith(made.removesuffix("_before_20261125_020304"))
