@@ -78,6 +78,7 @@ def configuration() -> dict[str, Any]:
         "worker_concurrency": 2,
         "worker_max_tasks_per_child": 1,
         "worker_prefetch_multiplier": 1,
+        "worker_redirect_stdouts": False,
     }
 
 

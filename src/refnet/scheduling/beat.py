@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from celery.schedules import crontab
 from refnet.broker import embedded
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.schedule import ZONE_KEY, Schedule, TaskName
+
+_LOG = logging.getLogger(__name__)
 
 #: Beat's names, Celery's names and the priorities (9 goes first). The first three are the specification's.
 ENTRIES = {
@@ -78,6 +81,12 @@ class Scheduler(PersistentScheduler):
     Entry = Entry
     _last_tick = 0.0
 
+    def __init__(self, app: Any, **options: Any) -> None:
+        app.conf.result_backend = (
+            "disabled"  # beat waits for no result; asking for one can fail, and lose a task
+        )
+        super().__init__(app, **options)
+
     def tick(self, *args: Any, **options: Any) -> Any:
         now = time.time()
         if now < self._last_tick:
@@ -85,8 +94,20 @@ class Scheduler(PersistentScheduler):
         self._last_tick = now
         return super().tick(*args, **options)
 
+    def reserve(self, entry: Any) -> Any:
+        """As Celery's, but a task counts as sent when it is: who ends beat while it waits for the broker loses nothing."""
+        self._start_broker()
+        return next(entry)
+
     def apply_entry(self, entry: Any, producer: Any = None) -> None:
-        """Send a task that is due, the embedded broker started again where it has ended."""
-        if home := self.app.conf.get("refnet_embedded_home"):
-            embedded.start(Path(home))
         super().apply_entry(entry, producer=producer)
+        self.schedule[entry.name] = next(entry)
+        self.sync()
+
+    def _start_broker(self) -> None:
+        """Start the embedded broker again where it has ended."""
+        if home := self.app.conf.get("refnet_embedded_home"):
+            try:
+                embedded.start(Path(home))
+            except RefnetError as error:
+                _LOG.error("%s. %s", error.message, error.hint)

@@ -23,6 +23,8 @@ from celery import Celery
 from refnet.broker import address, embedded
 from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.model.run import Kind, Run
+from refnet.recovery.stores.journal import Journal
 from refnet.recovery.stores.local import LocalStore
 from refnet.scheduling import beat
 
@@ -156,6 +158,12 @@ class Place:
 
     def artifacts(self, source: SourceName = SourceName.DATABASE) -> list[str]:
         return [e.name for e in LocalStore(self.home / "backups").entries() if e.source is source]
+
+    def last_run(self) -> Run:
+        """The last backup of the database, by the journal."""
+        run = Journal(self.home / "runs").history().last(Kind.BACKUP, SourceName.DATABASE)
+        assert run is not None
+        return run
 
     @contextmanager
     def table_kept_locked(self) -> Iterator[Callable[[], bool]]:

@@ -14,6 +14,7 @@ from refnet import tasks
 from refnet.broker import address, embedded
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.model.run import Ended, Reason
 from refnet.recovery.stores.local import LocalStore
 
 from .conftest import Place, until
@@ -84,10 +85,14 @@ def test_a_worker_killed_in_the_middle_of_a_backup_is_made_up_for_by_the_next(pl
         result = place.send("backup_database")
         until(waits)
         worker.kill_all()
+    assert place.last_run().reason is Reason.LOST
+    seen = place.refnet("monitor")
+    assert (seen.returncode, "last run" in seen.stdout) == (1, True)
     assert place.let_pass(tasks.LOST_AFTER + 1) == 1
     with place.worker():
         assert result.get()["outcome"] == "done"
     assert len(place.artifacts()) == 1
+    assert place.last_run().ended is Ended.DONE
 
 
 def test_a_backup_that_takes_long_is_not_handed_out_a_second_time(place: Place):
@@ -130,7 +135,7 @@ def test_a_task_that_meets_another_run_waits_for_it_and_counts_no_failure(place:
     with place.worker() as worker:
         with LocalStore(place.home / "backups").lock(SourceName.DATABASE):
             result = place.send("backup_database")
-            worker.wait_for("retry: Retry in 0.3s", times=5)
+            worker.wait_for("retry: Retry in 0.3s", times=4)
         assert result.get()["outcome"] == "done"
 
 
