@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import queue
 import secrets
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +24,7 @@ from refnet.recovery.sources.database import snapshot, state
 from refnet.recovery.sources.database.copier import LOCK_NOT_AVAILABLE, Copier, PsqlError
 from refnet.recovery.sources.database.digest import Digest, whole_lines
 from refnet.recovery.sources.database.members import Cutter, Packed, Section, TableKey
+from refnet.recovery.sources.database.private import private_folder
 from refnet.recovery.sources.database.snapshot import Held, Relation
 from refnet.recovery.sources.database.sqlgz import FIRST_LINE, Index, Kind, Table, Writer, compress
 from refnet.recovery.sources.database.stock import TIMEOUT_17, Stock, knows_restrict
@@ -90,8 +90,8 @@ def dump(
         tables: `table` or `schema.table`; empty: everything.
         progress: told the bytes of text that have passed.
     """
-    with snapshot.hold(target) as held, tempfile.TemporaryDirectory(prefix="refnet-dump-") as folder:
-        index = _Run(held, binaries(held.major), Path(folder), out, jobs, tables, progress).go()
+    with snapshot.hold(target) as held, private_folder() as folder:
+        index = _Run(held, binaries(held.major), folder, out, jobs, tables, progress).go()
         held.check_alive()
         return index
 

@@ -24,6 +24,7 @@ from refnet.postgres.session import Target, reader_settings, server_version
 from refnet.recovery.model.source import Progress, silent
 from refnet.recovery.sources.database import failure, toc
 from refnet.recovery.sources.database.names import COPY
+from refnet.recovery.sources.database.private import private_folder
 from refnet.recovery.sources.database.program import Programs, restricted
 from refnet.recovery.sources.database.sqlgz import Kind, Member, Reader, Table, damaged
 from refnet.recovery.sources.database.stock import for_server, knows_restrict
@@ -71,12 +72,17 @@ def load(
     Raises RefnetError with the server's first error line; what was loaded by then stays in the database.
     """
     unread = frozenset() if foreign_views else frozenset(oid for oid, _ in reader.index.foreign_views)
-    with _Loader(reader, target, binaries, jobs, progress, tablespaces=tablespaces, unread=unread) as loader:
+    with (
+        private_folder() as folder,
+        _Loader(
+            reader, target, binaries, jobs, progress, folder, tablespaces=tablespaces, unread=unread
+        ) as loader,
+    ):
         return loader.load()
 
 
 class _Loader(AbstractContextManager["_Loader"]):
-    """One load: its sessions, its children and its private folder, gone when it ends."""
+    """One load: its sessions, and its children, gone when it ends; `folder` is private."""
 
     def __init__(
         self,
@@ -85,6 +91,7 @@ class _Loader(AbstractContextManager["_Loader"]):
         binaries: Binaries,
         jobs: int,
         progress: Progress,
+        folder: Path,
         *,
         tablespaces: bool,
         unread: frozenset[int],
@@ -95,6 +102,8 @@ class _Loader(AbstractContextManager["_Loader"]):
         self._binaries = binaries
         self._jobs = jobs
         self._progress = progress
+        self._folder = folder
+        self._archive = folder / "schema.dump"
         self._unread = unread
         self._options = [] if tablespaces else ["--no-tablespaces"]
         self._done = 0
@@ -109,15 +118,12 @@ class _Loader(AbstractContextManager["_Loader"]):
         self._programs = Programs(target.environment(self._settings, encoding=self._index.encoding))
 
     def __enter__(self) -> Self:
-        self._folder = tempfile.TemporaryDirectory(prefix="refnet-load-")
-        self._archive = Path(self._folder.name) / "schema.dump"
         self._archive.write_bytes(self._index.archive)
         return self
 
     def __exit__(self, *_: object) -> None:
         for session in self._sessions:
             session.close()
-        self._folder.cleanup()
 
     def load(self) -> dict[str, float]:
         began = time.monotonic()
@@ -227,7 +233,7 @@ class _Loader(AbstractContextManager["_Loader"]):
 
     def _restore_items(self, doing: str, items: Sequence[toc.Item], options: Sequence[str] = ()) -> None:
         """Run exactly `items` of the archive. Without --section: it would drop entries that have none of their own."""
-        with tempfile.NamedTemporaryFile("w", dir=self._folder.name, errors="surrogateescape") as listing:
+        with tempfile.NamedTemporaryFile("w", dir=self._folder, errors="surrogateescape") as listing:
             listing.writelines(f"{item.line}\n" for item in items)
             listing.flush()
             self._restore(doing, [*options, "-L", listing.name])

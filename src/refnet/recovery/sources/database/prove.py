@@ -25,6 +25,7 @@ from refnet.recovery.model.source import Finding, Progress, Proof
 from refnet.recovery.sources.database import intact, toc
 from refnet.recovery.sources.database.compare import compare
 from refnet.recovery.sources.database.load import load
+from refnet.recovery.sources.database.private import private_folder
 from refnet.recovery.sources.database.sqlgz import Index, Kind, Reader
 from refnet.recovery.sources.database.stock import knows_restrict, schema_text
 
@@ -168,8 +169,8 @@ class Prover:
     def _schema(self, cluster: Cluster, target: Target) -> Iterator[Finding]:
         """The members' plain text is the archive's, and the copy's schema is what a stock restore of it gives."""
         reader, index = self._reader, self._reader.index
-        with tempfile.TemporaryDirectory(prefix="refnet-proof-") as folder:
-            archive = Path(folder) / "schema.dump"
+        with private_folder() as folder:
+            archive = folder / "schema.dump"
             archive.write_bytes(index.archive)
             if self._same_major:
                 yield _plain_text(self._binaries, reader, archive)
