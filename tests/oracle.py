@@ -7,6 +7,7 @@ dump carries; `around` is what belongs to the database itself (owner, settings, 
 from __future__ import annotations
 
 import difflib
+import functools
 import os
 import re
 import subprocess
@@ -82,7 +83,9 @@ class Portrait:
 
 def portrait(conninfo: str, bin_dir: Path) -> Portrait:
     """The portrait of the database at `conninfo`; `bin_dir` holds pg_dump of the server's major."""
-    with psycopg.connect(make_conninfo(conninfo, options=_OPTIONS, client_encoding="UTF8")) as connection:
+    with psycopg.connect(
+        make_conninfo(conninfo, options=_options(conninfo), client_encoding="UTF8")
+    ) as connection:
         inside = {
             "populated": repr(connection.execute(_POPULATED).fetchall()),
             "invalid indexes": repr(connection.execute(_INVALID).fetchall()),
@@ -98,6 +101,13 @@ def portrait(conninfo: str, bin_dir: Path) -> Portrait:
             "settings": "\n".join(f"{role} {setting}" for role, setting in connection.execute(_SETTINGS)),
         }
     return Portrait({**inside, "schema": schema_text(conninfo, bin_dir)}, around)
+
+
+@functools.cache
+def _options(conninfo: str) -> str:
+    """The oracle's settings, with the one that only servers since 17 know."""
+    with psycopg.connect(make_conninfo(conninfo, dbname="postgres")) as connection:
+        return _OPTIONS + (" -c transaction_timeout=0" if connection.info.server_version >= 170_000 else "")
 
 
 def _sequence(connection: psycopg.Connection[Any], schema: str, name: str) -> Any:

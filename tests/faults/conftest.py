@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
@@ -75,9 +76,12 @@ def unchanged(live: Live) -> Iterator[None]:
 
 
 @pytest.fixture
-def refnet(live: Live, tmp_path: Path) -> Command:
+def refnet(live: Live, tmp_path: Path, short_folder: Path) -> Iterator[Command]:
     """The command on the live database, with a home and a backup folder of its own."""
-    return Command(tmp_path / "home", tmp_path / "backups", url_of(live.target))
+    home = short_folder / "home"
+    home.mkdir(mode=0o755)  # the scratch server's user can enter it
+    yield Command(home, tmp_path / "backups", url_of(live.target))
+    shutil.rmtree(home, ignore_errors=True)
 
 
 @pytest.fixture

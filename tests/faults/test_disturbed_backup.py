@@ -98,7 +98,35 @@ def test_the_run_after_a_kill_at_any_moment_just_works(refnet: Command, live: Li
     assert len(refnet.names()) == published + 1
     for name in refnet.names():
         refnet("verify", name, "--level", "intact").succeeds()
+    assert list(refnet.home.rglob("scratch-*")) == []
     _no_session_is_left(live)
+
+
+def test_what_a_killed_run_left_in_the_folder_for_temporary_files_goes_with_a_later_one(
+    refnet: Command, tmp_path: Path
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+
+    def left() -> list[Path]:
+        return [folder for folder in temporary.glob("refnet-private-*") if (folder / "schema.dump").exists()]
+
+    killed = refnet.start("backup", "database", TMPDIR=str(temporary))
+    killed.until(left)
+    killed.send(signal.SIGKILL)
+    killed.end()
+    assert len(left()) == 1
+    living = refnet.start("backup", "database", "--to", str(tmp_path / "to"), TMPDIR=str(temporary))
+    living.until(lambda: len(left()) == 2)
+    living.send(signal.SIGSTOP)
+    for folder in left():
+        assert folder.stat().st_mode & 0o077 == 0
+        os.utime(folder, (0, 0))  # as if it were an old one
+    refnet("backup", "database", "--no-prove", TMPDIR=str(temporary)).succeeds()
+    assert len(left()) == 1
+    living.send(signal.SIGCONT)
+    assert living.end().code == 0
+    assert list(temporary.iterdir()) == []
 
 
 def _no_session_is_left(live: Live) -> None:

@@ -1,0 +1,73 @@
+"""No row bounds the memory of a backup, of its proof or of a restore."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+from tests.command import Command, Run
+from tests.faults.conftest import Live
+
+_LIMIT = 250 << 20
+_ROWS = """
+CREATE TABLE wide (id int, b bytea);
+ALTER TABLE wide ALTER b SET STORAGE EXTERNAL;
+INSERT INTO wide SELECT i, decode(repeat(md5(i::text), 1 << 20), 'hex') FROM generate_series(1, 6) i;
+"""
+
+
+class Peak(threading.Thread):
+    """The highest sum of the memory of a process and its children, the servers that it starts left out, in bytes."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self._pid, self._over = run.process.pid, threading.Event()
+        self.bytes = 0
+
+    def run(self) -> None:
+        while not self._over.wait(0.01):
+            self.bytes = max(self.bytes, sum(map(_memory, _family(self._pid))))
+
+    def stop(self) -> int:
+        self._over.set()
+        self.join()
+        return self.bytes
+
+
+def _family(pid: int) -> set[int]:
+    parents = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError, IndexError):
+            name, rest = (folder / "stat").read_text().rsplit(")", 1)
+            if "(postgres" not in name:
+                parents[int(folder.name)] = int(rest.split()[1])
+    family = {pid}
+    while grown := {child for child, parent in parents.items() if parent in family} - family:
+        family |= grown
+    return family
+
+
+def _memory(pid: int) -> int:
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) << 10
+    return 0
+
+
+def _peak(refnet: Command, *arguments: str) -> int:
+    run = refnet.start(*arguments)
+    peak = Peak(run)
+    peak.start()
+    ended = run.end()
+    found = peak.stop()
+    ended.succeeds()
+    assert found > 20 << 20
+    return found
+
+
+def test_rows_of_16_megabytes_take_no_more_memory_than_there_is(refnet: Command, live: Live) -> None:
+    live.run(_ROWS)
+    assert _peak(refnet, "backup", "database") < _LIMIT
+    assert _peak(refnet, "restore", "database", "--force") < _LIMIT
