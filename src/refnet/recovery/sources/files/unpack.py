@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,6 +24,7 @@ from refnet.recovery.sources.files.walk import OPEN_FILE, OPEN_FOLDER
 #: The owner (uid, gid) that a member is given; None: that of the process.
 Owner = Callable[[TarMember], tuple[int, int]]
 
+_SCRATCH = f"{HIDDEN_PREFIX}files-"
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -66,17 +68,31 @@ def _free(root: int) -> int:
 
 @contextmanager
 def scratch_folder(below: Path) -> Iterator[int]:
-    """A descriptor of a new, empty, private folder below `below`; it is gone afterwards."""
+    """A descriptor of a new, empty, private folder below `below`; it is gone afterwards.
+
+    What a proof left that was killed is removed first: its folder is locked by nobody any more.
+    """
     below.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"{HIDDEN_PREFIX}scratch-", dir=below))
+    for left in below.glob(f"{_SCRATCH}*"):
+        _remove_leftover(left)
+    folder = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=below))
+    root = os.open(folder, OPEN_FOLDER)
     try:
+        fcntl.flock(root, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        yield root
+    finally:
+        os.close(root)
+        remove_tree(folder)
+
+
+def _remove_leftover(folder: Path) -> None:
+    with suppress(FileNotFoundError, BlockingIOError):  # another proof removed it, or is at work in it
         root = os.open(folder, OPEN_FOLDER)
         try:
-            yield root
+            fcntl.flock(root, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            remove_tree(folder)
         finally:
             os.close(root)
-    finally:
-        remove_tree(folder)
 
 
 def remove_tree(folder: Path) -> None:

@@ -124,3 +124,13 @@ def test_a_scratch_folder_is_private_and_gone_afterwards_whatever_its_modes(tmp_
         unpack(io.BytesIO(data), root, None)
 
     assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_what_a_killed_proof_left_is_removed_by_the_next_one_and_what_lives_is_not(tmp_path):
+    with scratch_folder(tmp_path):
+        (living,) = tmp_path.iterdir()
+        (tmp_path / ".refnet-files-killed" / "d").mkdir(parents=True)
+        (tmp_path / ".refnet-files-killed" / "d").chmod(0)
+        with scratch_folder(tmp_path):
+            assert living.exists()
+            assert not (tmp_path / ".refnet-files-killed").exists()
