@@ -128,12 +128,13 @@ def as_nobody() -> Callable[[Callable[[], object]], str]:
         reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
-            message = "no error"
+            message = "an error that is no RefnetError"
             try:
                 if os.geteuid() == 0:
                     os.setresgid(65534, 65534, 65534)
                     os.setresuid(65534, 65534, 65534)
                 function()
+                message = "no error"
             except RefnetError as error:
                 message = error.message
             finally:

@@ -177,7 +177,7 @@ def test_a_plan_after_a_killed_restore_says_so_and_changes_nothing(config):
     assert contents(config.folder) == before
 
 
-def test_a_rename_that_fails_takes_back_what_was_exchanged_before(config, mounted, monkeypatch):
+def test_a_rename_that_fails_takes_back_what_was_exchanged_before(config, mounted, monkeypatch, renames):
     held = config.backup()
     spoil(config)
     monkeypatch.setattr("refnet.recovery.sources.files.rename.is_mount_point", lambda _: False)

@@ -16,7 +16,9 @@ from tests.unit.recovery.sources.files.corpus import HARMLESS, HOSTILE
 
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.source import Held
+from refnet.recovery.sources.files.exchange import Work
 from refnet.recovery.stores.held import held_at
+from refnet.recovery.verbs import restore_files
 
 
 def test_what_was_backed_up_is_live_again_and_what_was_live_is_kept(world):
@@ -347,6 +349,28 @@ def test_a_damaged_archive_leaves_the_live_vault_as_it_was(world):
     assert caught.value.code is Exit.DAMAGED
     assert contents(world.folder) == before
     assert world.leftovers() == []
+
+
+def test_a_disk_that_gives_back_other_bytes_is_found_before_anything_is_exchanged(
+    vault: World, monkeypatch: pytest.MonkeyPatch
+):
+    held = vault.backup()
+    spoil(vault)
+    before = contents(vault.folder)
+    real = restore_files._compare
+
+    def rot_first(decided: restore_files.Plan, work: Work) -> None:
+        (work.fresh / "vault" / "run.sh").write_text("rotten")
+        real(decided, work)
+
+    monkeypatch.setattr(restore_files, "_compare", rot_first)
+    with pytest.raises(
+        RefnetError, match=r"what was unpacked is not what it holds: run\.sh has other content"
+    ):
+        vault.restore(held)
+
+    assert contents(vault.folder) == before
+    assert vault.leftovers() == []
 
 
 def test_a_link_on_the_way_to_the_vault_is_followed_and_stays(vault, tmp_path):
