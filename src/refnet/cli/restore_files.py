@@ -11,6 +11,8 @@ from refnet.cli.process import clock, current_settings, now, print_json, progres
 from refnet.errors import Exit, RefnetError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from refnet.recovery.model.artifact import SourceName
     from refnet.recovery.sources.files.changes import Changes
     from refnet.recovery.verbs.choose import Chosen
@@ -94,7 +96,7 @@ def _restore(
         return
     planned.check()
     if planned.replaces and planned.changes:
-        confirm(f"Replace what is live in {place.folder}?", force=force)
+        confirm(f"Replace what is live in {_path(place.folder)}?", force=force)
     with progress("restore") as shown:
         done = verb.restore(
             held,
@@ -127,11 +129,18 @@ def _chosen(settings: Settings, source: SourceName, artifact: str | None, at: st
     return chosen
 
 
+def _path(path: Path) -> str:
+    """`path` as a terminal can show it."""
+    from refnet.recovery.sources.files.names import show
+
+    return show(str(path), 4096)
+
+
 def _print_plan(plan: Plan) -> None:
     from refnet.cli import words
 
     moment = f" of {words.local(plan.created)}" if plan.created else ""
-    print(f"Restore {plan.artifact}{moment} into {plan.place.folder}:")
+    print(f"Restore {plan.artifact}{moment} into {_path(plan.place.folder)}:")
     if not plan.changes:
         print("  what is live is equal to it: there is nothing to do")
     _print_changes(plan.changes, plan.selection.prefix)
@@ -170,18 +179,18 @@ def _print(done: Restored) -> None:
         print(note)
     plan = done.plan
     if not plan.changes:
-        print(f"{plan.place.folder} is what {plan.artifact} holds: nothing was done.")
+        print(f"{_path(plan.place.folder)} is what {plan.artifact} holds: nothing was done.")
         return
     took = ", ".join(f"{phase} {words.seconds(taken)}" for phase, taken in done.seconds.items())
     compared = (
         "compared file by file" if plan.listed else "compared with the archive; could not verify: the archive"
     )
     print(
-        f"{plan.place.folder} is restored from {plan.artifact} in {words.seconds(sum(done.seconds.values()))}"
+        f"{_path(plan.place.folder)} is restored from {plan.artifact} in {words.seconds(sum(done.seconds.values()))}"
     )
     print(f"  {took}; {compared}")
     if done.kept:
-        print(f"  what was live is kept in {done.kept.kept} for 7 days:")
+        print(f"  what was live is kept in {_path(done.kept.kept)} for 7 days:")
         print(f"  `refnet undo {plan.place.source}` brings it back")
     print(f"  {done.hint}")
 
@@ -201,7 +210,7 @@ def _plan_values(plan: Plan) -> dict[str, Any]:
     return {
         "artifact": plan.artifact,
         "created": utc(plan.created) if plan.created else None,
-        "folder": str(plan.place.folder),
+        "folder": _path(plan.place.folder),
         "replaces": plan.replaces and bool(plan.changes),
         **_change_values(plan.changes, plan.selection.prefix),
         "notes": list(plan.notes),
@@ -214,7 +223,7 @@ def _values(done: Restored) -> dict[str, Any]:
         **_plan_values(done.plan),
         "done": bool(done.plan.changes),
         "settled": list(done.notes),
-        "kept": str(done.kept.kept) if done.kept else None,
+        "kept": _path(done.kept.kept) if done.kept else None,
         "seconds": {phase: round(taken, 3) for phase, taken in done.seconds.items()},
         "hint": done.hint,
     }
@@ -235,10 +244,10 @@ def _undo(name: str, *, plan: bool, force: bool, as_json: bool) -> None:
         _print_undo_plan(planned)
     if plan:
         return
-    confirm(f"Replace what is live in {place.folder}?", force=force)
+    confirm(f"Replace what is live in {_path(place.folder)}?", force=force)
     done = verb.undo(place, lock=partial(wiring.restore_lock, settings, source), now=now)
     if as_json:
-        print_json({**_undo_values(planned), "settled": list(done.notes), "kept": str(done.kept.kept)})
+        print_json({**_undo_values(planned), "settled": list(done.notes), "kept": _path(done.kept.kept)})
     else:
         _print_undone(done)
 
@@ -247,7 +256,9 @@ def _print_undo_plan(plan: UndoPlan) -> None:
     from refnet.cli import words
 
     aside = words.local(plan.journal.at)
-    print(f"Bring back into {plan.place.folder} what was put aside {aside} for {plan.journal.artifact}:")
+    print(
+        f"Bring back into {_path(plan.place.folder)} what was put aside {aside} for {plan.journal.artifact}:"
+    )
     _print_changes(plan.changes)
     if not plan.changes:
         print("  nothing differs from what is live")
@@ -256,14 +267,16 @@ def _print_undo_plan(plan: UndoPlan) -> None:
 def _print_undone(done: Undone) -> None:
     for note in done.notes:
         print(note)
-    print(f"{done.plan.place.folder} is back as it was before; what was live is kept in {done.kept.kept}")
+    print(
+        f"{_path(done.plan.place.folder)} is back as it was before; what was live is kept in {_path(done.kept.kept)}"
+    )
 
 
 def _undo_values(plan: UndoPlan) -> dict[str, Any]:
     from refnet.recovery.model.artifact import utc
 
     return {
-        "folder": str(plan.place.folder),
+        "folder": _path(plan.place.folder),
         "artifact": plan.journal.artifact,
         "put_aside": utc(plan.journal.at),
         **_change_values(plan.changes),
