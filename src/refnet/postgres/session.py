@@ -6,6 +6,7 @@ a log or an error.
 
 from __future__ import annotations
 
+import logging
 import os
 import pwd
 import threading
@@ -48,6 +49,9 @@ CONNECT_SECONDS = 30
 #: Read by libpq whatever else is given.
 _STUBBORN_VARIABLES = ("PGSERVICE", "PGSERVICEFILE", "PGCLIENTENCODING", "PGTZ", "PGDATESTYLE", "PGGEQO")
 _environment_lock = threading.Lock()
+
+# What psycopg lets pass (a rollback on a session that an interrupt broke) is no line on the user's terminal.
+logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
 
 def reader_settings(major: int) -> Mapping[str, str]:
