@@ -129,7 +129,7 @@ def _rows(connection: psycopg.Connection[Any], schema: str, name: str, kind: str
 
 def schema_text(conninfo: str, bin_dir: Path) -> str:
     """pg_dump's own text of the schema, without what changes from run to run."""
-    text = run(bin_dir / "pg_dump", "--schema-only", conninfo=conninfo).decode()
+    text = run(bin_dir / "pg_dump", "--schema-only", "--encoding=UTF8", conninfo=conninfo).decode()
     return re.sub(r"(?m)^\\(un)?restrict .*\n", "", text)
 
 

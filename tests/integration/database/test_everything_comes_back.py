@@ -1,4 +1,4 @@
-"""Every kind of object through the command itself: backed up, proven, lost, restored, undone."""
+"""Every kind of object through the command itself: backed up, lost, restored, undone."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ def test_everything_is_backed_up_restored_and_undone(each_everything: Everything
     each = each_everything
     refnet = Command(tmp_path / "home", tmp_path / "backups", url_of(each.target))
     before, reference = each.source, each.reference
-    made = refnet("backup", "database")
-    made.succeeds()
-    assert "proven" in made.out
+    refnet("backup", "database", "--no-prove").succeeds()
     _spoil(each)
     restored = refnet("restore", "database", "--force", "--json")
     restored.succeeds()
