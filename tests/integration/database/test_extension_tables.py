@@ -13,6 +13,7 @@ from tests.everything import Everything, drop
 
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
+from refnet.recovery.sources.database.snapshot import hold
 
 _CONTROL = "default_version = '1.0'\nrelocatable = false\nschema = ours\n"
 _SCRIPT = """
@@ -37,7 +38,7 @@ def extended(server: Cluster, short_folder: Path) -> Iterator[Target]:
     if server.binaries.major < 18:
         pytest.skip("extension_control_path came with PostgreSQL 18")
     folder = short_folder / "extensions" / "extension"
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "ours.control").write_text(_CONTROL)
     (folder / "ours--1.0.sql").write_text(_SCRIPT)
     path = f"$system:{folder.parent}"
@@ -74,3 +75,14 @@ def test_what_an_extension_declares_travels_and_what_cannot_be_proven_is_named(
     assert restored.inside["rows of 'ours'.'configured'"].startswith("(15000,")
     assert restored.inside["rows of 'ours'.'own'"].startswith("(0,")
     assert restored.inside["sequence 'ours'.'counter'"] == "(42, True)"
+
+
+def test_what_an_extension_declares_is_locked_before_the_snapshot(extended: Target) -> None:
+    with hold(extended) as held:
+        locked = held.rows(
+            "SELECT relation::regclass::text FROM pg_locks WHERE pid = pg_backend_pid() AND relation >= 16384"
+            " AND mode = 'AccessShareLock'"
+        )
+        assert ("ours.configured",) in locked
+        assert ("ours.own",) not in locked
+        assert held.whole_heaps(0) == tuple(r for r in held.relations if r.schema == "public")

@@ -25,17 +25,19 @@ _LOCKS_AT_ONCE = 500
 #: How long another session may keep a table to itself before that is an error, in seconds.
 LOCK_SECONDS = 60
 
-#: Every table that pg_dump would lock.
+#: Every table whose rows pg_dump writes: of an extension's own tables, those that it declares as configuration.
 _TABLES = """
 SELECT c.oid::int8, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text,
-       c.relkind = 'r' AND coalesce(am.amname = 'heap', false),
+       c.relkind = 'r' AND coalesce(am.amname = 'heap', false) AND NOT owned,
        CASE WHEN c.relkind = 'r' THEN pg_table_size(c.oid) ELSE 0 END,
        CASE WHEN c.relkind = 'r' THEN pg_relation_size(c.oid) / current_setting('block_size')::int8 ELSE 0 END
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_am am ON am.oid = c.relam
+CROSS JOIN LATERAL (
+    SELECT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
+                   AND d.objsubid = 0 AND d.deptype = 'e') AS owned) o
 WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
   AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
-  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
-                  AND d.objsubid = 0 AND d.deptype = 'e')
+  AND (NOT owned OR EXISTS (SELECT FROM pg_extension WHERE c.oid = ANY (extconfig)))
 ORDER BY n.nspname, c.relname
 """
 
