@@ -21,7 +21,7 @@ from refnet.broker import transport
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import SourceName, utc
 from refnet.recovery.model.schedule import Schedule, TaskName
-from refnet.scheduling import beat
+from refnet.scheduling import beat, places
 from refnet.settings import Settings
 
 #: Seconds from one try to the next, and how often one that failed is tried again.
@@ -64,7 +64,7 @@ def configuration() -> dict[str, Any]:
         "result_expires": 24 * 3600,
         "timezone": beat.zone_name(schedule),
         "beat_schedule": beat.beat_schedule(schedule),
-        "beat_schedule_filename": str(beat.folder(settings.home) / "schedule"),
+        "beat_schedule_filename": str(places.beat_folder(settings.home) / "schedule"),
         "beat_scheduler": "refnet.scheduling.beat:Scheduler",
         "beat_sync_every": 1,
         "refnet_embedded_home": None if settings.broker_url else str(settings.home),

@@ -25,6 +25,7 @@ from refnet.cli import (
     prune,
     recover,
     restore,
+    schedule,
     verify,
     worker,
 )
@@ -46,6 +47,7 @@ app.add_typer(network.network, name="network")
 app.add_typer(network.imports, name="import")
 app.add_typer(postgres.app, name="postgres")
 app.add_typer(database.app, name="database")
+app.add_typer(schedule.app, name="schedule")
 app.add_typer(worker.broker, name="broker")
 app.add_typer(restore.restore, name="restore")
 app.add_typer(restore.undo, name="undo")

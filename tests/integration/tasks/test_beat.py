@@ -18,7 +18,7 @@ from refnet import tasks
 from refnet.broker import address, embedded
 from refnet.errors import Exit
 from refnet.recovery.model.schedule import Schedule
-from refnet.scheduling import beat
+from refnet.scheduling import beat, places
 from refnet.settings import load
 
 from .conftest import Place, until
@@ -74,7 +74,7 @@ def test_celery_reckons_the_next_run_as_we_do(tmp_path):
 
 def _make_due(place: Place) -> None:
     """As if everything had run two days ago, and nothing since."""
-    with shelve.open(str(beat.folder(place.home) / "schedule"), writeback=True) as kept:  # noqa: S301
+    with shelve.open(str(places.beat_folder(place.home) / "schedule"), writeback=True) as kept:  # noqa: S301
         for entry in kept["entries"].values():
             entry.last_run_at -= timedelta(days=2)
 
@@ -111,7 +111,7 @@ def scheduler(place: Place, monkeypatch) -> Iterator[beat.Scheduler]:
         monkeypatch.setenv(name, value)
     app = Celery(set_as_current=False)
     app.conf.update(tasks.configuration(), refnet_embedded_home=None)
-    beat.folder(place.home).mkdir()
+    places.beat_folder(place.home).mkdir()
     scheduler = beat.Scheduler(app, schedule_filename=app.conf.beat_schedule_filename)
     yield scheduler
     scheduler.close()

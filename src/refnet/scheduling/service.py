@@ -1,0 +1,126 @@
+"""What the services of an install run as and with, from the settings; and whether that user can do it."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from psycopg.conninfo import conninfo_to_dict
+
+from refnet.errors import Exit, RefnetError
+from refnet.scheduling.units import Service
+from refnet.settings import Settings, keys, variable
+
+
+def service(settings: Settings, *, user: str | None, vault: bool) -> Service:
+    """The service of `settings` for the system user `user`, or (None) for this user's own manager.
+
+    `vault`: whether there is one to protect. RefnetError where the settings stand only in this process's environment and are secret: a unit is no place for
+    them.
+    """
+    protected = (settings.config_dir, settings.vault_dir)
+    return Service(
+        program=_program(),
+        folder=settings.file.parent if settings.file else settings.home,
+        user=user,
+        writable=tuple(dict.fromkeys((settings.home, settings.backup_dir))),
+        logs=settings.log_folder,
+        beside=tuple(dict.fromkeys(folder.parent for folder in protected if folder)),
+        seen=(*(folder for folder in protected if folder), *_socket_folders(settings)),
+        environment=_environment(settings),
+        own_server=settings.database_url is None,
+        vault_to_come=None if vault else settings.vault_dir,
+    )
+
+
+def ordinary_user(settings: Settings, asked: str | None, environment: Mapping[str, str]) -> str:
+    """Whom system units run as: who was asked for, who used sudo, else who owns the artifacts (or REFNET_HOME)."""
+    if asked is None:
+        asked = environment.get("SUDO_USER") or _owner(settings.backup_dir) or _owner(settings.home) or "root"
+    try:
+        return pwd.getpwnam(asked).pw_name
+    except KeyError:
+        raise RefnetError(
+            f"this machine has no user '{asked}'",
+            "Create one (useradd --system), or name another.",
+            Exit.USAGE,
+        ) from None
+
+
+def prepare(service: Service) -> None:
+    """Make the folders that are missing, and see that the user of `service` can do its work; else RefnetError.
+
+    systemd refuses a unit whose writable folders are not there.
+    """
+    user = pwd.getpwnam(service.user) if service.user else None
+    for folder in service.writable:
+        if not folder.exists():
+            folder.mkdir(mode=0o700, parents=True)
+            if user:
+                os.chown(folder, user.pw_uid, user.pw_gid)
+    if user is None or user.pw_uid == 0:
+        return
+    for folder in service.writable:
+        if not _can(user, "test -w", folder):
+            raise RefnetError(
+                f"the user {user.pw_name} cannot write in {folder}",
+                f"Give it to that user (chown -R {user.pw_name} {folder}), or run the units as another (--as).",
+            )
+    program = Path(service.program[0])
+    if not _can(user, "test -x", program):
+        raise RefnetError(
+            f"the user {user.pw_name} cannot run {program}",
+            "Install RefNet where that user can enter, or run the units as another (--as).",
+        )
+
+
+def _can(user: pwd.struct_passwd, test: str, path: Path) -> bool:
+    command = ["/bin/sh", "-c", f'{test} "$1"', "sh", str(path)]
+    groups = os.getgrouplist(user.pw_name, user.pw_gid)
+    done = subprocess.run(
+        command, user=user.pw_uid, group=user.pw_gid, extra_groups=groups, cwd="/", check=False
+    )
+    return done.returncode == 0
+
+
+def _program() -> tuple[str, ...]:
+    """The command `refnet` of this installation."""
+    own = Path(sys.executable).parent / "refnet"
+    found = str(own) if os.access(own, os.X_OK) else shutil.which("refnet")
+    return (found,) if found else (sys.executable, "-m", "refnet")
+
+
+def _owner(folder: Path) -> str | None:
+    """Who owns `folder`; None where it is not there, or nobody knows its owner."""
+    try:
+        return pwd.getpwuid(folder.stat().st_uid).pw_name
+    except (OSError, KeyError):
+        return None
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    """What the units must be told: REFNET_HOME, and what stands in this process's environment alone."""
+    told = {"REFNET_HOME": str(settings.home)}
+    for key, field in keys().items():
+        if settings.origins.get(key) != "the environment" or key == "home":
+            continue
+        if field.metadata["secret"]:
+            raise RefnetError(
+                f"{variable(key)} is set in this environment alone, which a timer does not see",
+                f"Put {key} into {settings.file or settings.home / 'refnet.toml'} (chmod 600); a unit is no place "
+                "for a secret.",
+                Exit.USAGE,
+            )
+        told[variable(key)] = os.environ[variable(key)]
+    return told
+
+
+def _socket_folders(settings: Settings) -> list[Path]:
+    """Where the server's socket lies, if it is one."""
+    hosts = str(conninfo_to_dict(settings.database_url or "").get("host") or "").split(",")
+    return [Path(host) for host in hosts if host.startswith("/")]

@@ -1,0 +1,171 @@
+"""`refnet schedule` where no systemd runs, as in a container."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from refnet.errors import Exit
+from refnet.scheduling import places
+from refnet.scheduling.alive import held
+
+
+@dataclass(frozen=True)
+class Home:
+    """A user's home whose manager does not run."""
+
+    folder: Path
+
+    @property
+    def units(self) -> Path:
+        return self.folder / "config" / "systemd" / "user"
+
+    def schedule(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        own = {n: v for n, v in os.environ.items() if not n.startswith(("REFNET_", "XDG_", "SUDO_"))}
+        told = {
+            "REFNET_HOME": str(self.folder / "home"),
+            "XDG_CONFIG_HOME": str(self.folder / "config"),
+            "XDG_RUNTIME_DIR": str(self.folder),
+        }
+        command = [sys.executable, "-m", "refnet", "schedule", *arguments]
+        return subprocess.run(
+            command, env=own | told | more, cwd=self.folder, capture_output=True, text=True, check=False
+        )
+
+    def edit(self, name: str) -> Path:
+        path = self.units / name
+        path.write_text(path.read_text().replace("02:00:00", "23:00:00"))
+        return path
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path)
+
+
+def _contents(home: Home) -> dict[str, str]:
+    return {path.name: path.read_text() for path in home.units.iterdir()}
+
+
+def test_a_plan_shows_every_file_and_writes_none(home: Home):
+    done = home.schedule("install", "--user", "--plan")
+    assert done.returncode == 0
+    for name in ("refnet-backup", "refnet-backup-obsidian", "refnet-prune", "refnet-drill", "refnet-monitor"):
+        assert f"write   {home.units / name}.timer" in done.stdout
+    assert "OnCalendar=*-*-* 02:00:00" in done.stdout
+    assert "ProtectSystem=strict" in done.stdout
+    assert not home.units.exists()
+    files = json.loads(home.schedule("install", "--user", "--plan", "--json").stdout)["files"]
+    assert len(files) == 10  # the configuration is not configured
+
+
+def test_units_are_written_and_what_is_left_to_do_is_said(home: Home):
+    done = home.schedule("install", "--user")
+    assert done.returncode == 0, done.stderr
+    assert "could not be reached" in done.stdout
+    assert "systemctl --user enable --now refnet-backup-obsidian.timer refnet-backup.timer" in done.stdout
+    timer = (home.units / "refnet-backup.timer").read_text()
+    assert {"Persistent=true", "RandomizedDelaySec=600", "WantedBy=timers.target"} <= set(timer.splitlines())
+    assert "User=" not in (home.units / "refnet-backup.service").read_text()
+    assert (home.folder / "home").stat().st_mode & 0o077 == 0
+    before = _contents(home)
+    assert home.schedule("install", "--user").returncode == 0
+    assert _contents(home) == before
+    shown = home.schedule("show")
+    assert "systemctl --user could not be reached" in shown.stdout
+
+
+def test_a_unit_that_was_edited_by_hand_is_left_alone(home: Home):
+    home.schedule("install", "--user")
+    edited = home.edit("refnet-backup.timer")
+    before = _contents(home)
+    for command in (["install", "--user"], ["remove", "--user"]):
+        done = home.schedule(*command, REFNET_SCHEDULE_PRUNE="daily 06:00")
+        assert done.returncode == Exit.CONFIRM
+        assert str(edited) in done.stderr
+        assert len(done.stderr.splitlines()) == 2
+        assert _contents(home) == before
+    assert home.schedule("install", "--user", "--force").returncode == 0
+    assert "02:00:00" in edited.read_text()
+
+
+def test_a_unit_of_somebody_else_under_our_name_is_left_alone(home: Home):
+    home.units.mkdir(parents=True)
+    (home.units / "refnet-prune.service").write_text("[Service]\nExecStart=/bin/true\n")
+    assert home.schedule("install", "--user").returncode == Exit.CONFIRM
+    assert [path.name for path in home.units.iterdir()] == ["refnet-prune.service"]
+
+
+def test_a_changed_schedule_renews_what_was_not_edited(home: Home):
+    home.schedule("install", "--user")
+    done = home.schedule(
+        "install", "--user", REFNET_SCHEDULE_DATABASE="daily 22:15", REFNET_SCHEDULE_TIMEZONE="Asia/Tokyo"
+    )
+    assert done.returncode == 0
+    assert "OnCalendar=*-*-* 22:15:00 Asia/Tokyo" in (home.units / "refnet-backup.timer").read_text()
+
+
+def test_a_source_that_is_not_configured_any_more_loses_its_units(home: Home):
+    config = home.folder / "configuration"
+    config.mkdir()
+    home.schedule("install", "--user", REFNET_CONFIG_DIR=str(config))
+    timer = home.units / "refnet-backup-config.timer"
+    assert "OnCalendar=Sun *-*-* 03:00:00" in timer.read_text()
+    home.schedule("install", "--user")
+    assert not timer.exists()
+
+
+def test_remove_takes_away_what_install_wrote_and_nothing_else(home: Home):
+    home.schedule("install", "--user")
+    (home.units / "other.service").write_text("[Service]\n")
+    assert home.schedule("remove", "--user", "--plan").returncode == 0
+    assert (home.units / "refnet-backup.timer").exists()
+    done = home.schedule("remove", "--user")
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in home.units.iterdir()] == ["other.service"]
+    assert "nothing to do" in home.schedule("remove", "--user").stdout
+
+
+def test_a_secret_of_the_environment_is_not_put_into_a_unit(home: Home):
+    done = home.schedule("install", "--user", REFNET_DATABASE_URL="postgresql://u:hunter2@h/d")
+    assert done.returncode == Exit.USAGE
+    assert "REFNET_DATABASE_URL" in done.stderr
+    assert "hunter2" not in done.stderr + done.stdout
+    assert not home.units.exists()
+
+
+def test_timers_beside_a_beat_are_refused_and_two_schedulers_are_told(home: Home):
+    with held(places.beat_lock(home.folder / "home")):
+        done = home.schedule("install", "--user")
+        assert done.returncode == Exit.LOCKED
+        assert len(done.stderr.splitlines()) == 2
+        shown = json.loads(home.schedule("show", "--json").stdout)
+    assert shown["in_force"] == ["Celery's beat"]
+    assert shown["warnings"] == ["Celery's beat runs, but no worker does: what it sends waits"]
+    assert {task["by"] for task in shown["tasks"]} == {"Celery's beat"}
+
+
+def test_where_nothing_runs_by_itself_that_is_said(home: Home):
+    done = home.schedule("show")
+    assert done.returncode == 0
+    assert "nothing runs by itself" in done.stdout
+    assert done.stdout.count("nobody") == 5
+
+
+def test_a_schedule_that_cannot_be_read_names_its_key(home: Home):
+    for command in (["show"], ["install", "--user"]):
+        done = home.schedule(*command, REFNET_SCHEDULE_MONITOR="every minute")
+        assert done.returncode == Exit.USAGE
+        assert "schedule.monitor" in done.stderr
+
+
+def test_a_user_that_does_not_exist_is_an_error(home: Home):
+    done = home.schedule("install", "--plan", "--as", "nobody-of-that-name")
+    assert done.returncode == Exit.USAGE
+    assert "no user 'nobody-of-that-name'" in done.stderr

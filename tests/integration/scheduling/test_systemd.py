@@ -1,0 +1,150 @@
+"""The units as systemd takes them: verified, and run by a real one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.model.schedule import Schedule, TaskName, parse, zone_named
+from refnet.recovery.stores.local import LocalStore
+from refnet.scheduling.units import Service, files
+
+from .conftest import Booted
+
+REFNET = str(Path(sys.executable).parent / "refnet")
+TIMES = {
+    TaskName.DATABASE: "daily 02:00",
+    TaskName.CONFIG: "sunday 03:00",
+    TaskName.OBSIDIAN: "daily 01:00",
+    TaskName.PRUNE: "daily 04:00",
+    TaskName.DRILL: "monthly 1 05:00",
+    TaskName.MONITOR: "hourly :45",
+}
+
+
+@pytest.fixture
+def analyze() -> str:
+    found = shutil.which("systemd-analyze")
+    if not found:
+        pytest.skip("this machine has no systemd-analyze")
+    return found
+
+
+def _written(folder: Path, user: str | None) -> list[str]:
+    schedule = Schedule(
+        {task: parse(text, task.key) for task, text in TIMES.items()}, zone_named("Asia/Tokyo")
+    )
+    odd = Path('/srv/a "b" 100% $x')
+    service = Service(
+        program=("/bin/true", 'an "odd" 100% $word;'),
+        folder=Path("/"),
+        user=user,
+        writable=(Path("/var/lib"), odd),
+        logs=Path("/var/log"),
+        beside=(odd,),
+        seen=(odd,),
+        environment={"REFNET_HOME": str(odd)},
+        own_server=True,
+        vault_to_come=odd,
+    )
+    written = files(schedule, tuple(TaskName), service)
+    for file in written:
+        (folder / file.name).write_text(file.text)
+    return [str(folder / file.name) for file in written]
+
+
+@pytest.mark.parametrize("user", ["daemon", None])
+def test_systemd_finds_no_fault_with_the_units(analyze: str, tmp_path: Path, user: str | None):
+    paths = _written(tmp_path, user)
+    scope = ["--user"] if user is None else []
+    done = subprocess.run(
+        [analyze, *scope, "verify", *paths],
+        env=os.environ | {"XDG_RUNTIME_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.strip()) == (0, "")
+    assert len(paths) == 12
+
+
+def test_systemd_reckons_the_next_run_as_we_do(analyze: str):
+    now = datetime.now(UTC)
+    for text in TIMES.values():
+        when = parse(text, "schedule.drill")
+        said = subprocess.run(
+            [analyze, "calendar", when.on_calendar(zone_named("Asia/Tokyo"))],
+            env=os.environ | {"TZ": "UTC", "LC_ALL": "C"},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        line = next(line for line in said.splitlines() if "(in UTC)" in line or "Next elapse" in line)
+        utc = next((line for line in said.splitlines() if "(in UTC)" in line), line)
+        found = datetime.strptime(utc.split(":", 1)[1].strip(), "%a %Y-%m-%d %H:%M:%S UTC").replace(
+            tzinfo=UTC
+        )
+        assert found == when.next_due(now, zone_named("Asia/Tokyo"))
+
+
+def test_the_services_are_shut_in(analyze: str, tmp_path: Path):
+    service = next(path for path in _written(tmp_path, "daemon") if path.endswith("refnet-backup.service"))
+    done = subprocess.run(
+        [analyze, "security", "--offline=true", "--threshold=50", service],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_real_systemd_runs_a_proven_backup_as_an_ordinary_user(systemd: Booted, folders: tuple[Path, Path]):
+    home, backups = folders
+    told = {"REFNET_HOME": str(home), "REFNET_BACKUP_DIR": str(backups)}
+    installed = systemd.run(REFNET, "schedule", "install", "--as", "daemon", **told)
+    assert installed.returncode == 0, installed.stderr
+    assert "started refnet-backup.timer" in installed.stdout
+    assert "nothing to do" in systemd.run(REFNET, "schedule", "install", "--as", "daemon", **told).stdout
+
+    ran = systemd.run("systemctl", "start", "refnet-backup.service")
+    assert ran.returncode == 0, ran.stderr
+    (entry,) = LocalStore(backups).entries(SourceName.DATABASE)
+    assert entry.proven
+    assert (backups / "database" / entry.name).owner() == "daemon"
+    shown = systemd.run(
+        "systemctl", "show", "refnet-backup.service", "-p", "ProtectSystem,NoNewPrivileges,PrivateTmp"
+    )
+    assert set(shown.stdout.split()) == {"ProtectSystem=strict", "NoNewPrivileges=yes", "PrivateTmp=yes"}
+    running = systemd.run(REFNET, "postgres", "status", "--json", **told)
+    assert json.loads(running.stdout)["running"]  # the embedded server outlives the run that started it
+    for unit in ("refnet-prune", "refnet-drill", "refnet-monitor", "refnet-backup-obsidian"):
+        ran = systemd.run("systemctl", "start", f"{unit}.service")
+        assert ran.returncode == 0, ran.stderr
+
+    seen = json.loads(systemd.run(REFNET, "schedule", "show", "--json", **told).stdout)
+    assert (seen["in_force"], seen["warnings"]) == (["systemd"], [])
+    due = next(task for task in seen["tasks"] if task["task"] == "database")
+    scheduled = parse("daily 02:00", "").next_due(datetime.now(UTC), None)
+    assert due["by"] == "systemd"
+    assert timedelta(0) <= datetime.fromisoformat(due["next"]) - scheduled <= timedelta(minutes=10)
+
+    later = told | {"REFNET_SCHEDULE_DATABASE": "daily 22:00"}
+    assert "other than the settings say" in systemd.run(REFNET, "schedule", "show", **later).stdout
+    assert systemd.run(REFNET, "schedule", "install", "--as", "daemon", **later).returncode == 0
+    seen = json.loads(systemd.run(REFNET, "schedule", "show", "--json", **later).stdout)
+    due = next(task for task in seen["tasks"] if task["task"] == "database")
+    scheduled = parse("daily 22:00", "").next_due(datetime.now(UTC), None)
+    assert timedelta(0) <= datetime.fromisoformat(due["next"]) - scheduled <= timedelta(minutes=10)
+
+    removed = systemd.run(REFNET, "schedule", "remove", **told)
+    assert removed.returncode == 0, removed.stderr
+    assert "refnet" not in systemd.run("systemctl", "list-timers", "--all").stdout
+    assert "nothing runs by itself" in systemd.run(REFNET, "schedule", "show", **told).stdout

