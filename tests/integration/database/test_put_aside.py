@@ -26,20 +26,20 @@ def settings_for(target: Target, folder: Path) -> Settings:
 def test_a_kept_database_is_removed_when_its_time_is_over_and_only_those_of_this_database(
     database: Target, tmp_path: Path
 ) -> None:
-    mine = Kept(f"{database.name}_before", database.name, Why.RESTORED, NOW)
-    other = Kept(f"{database.name}_other", "somebody_elses", Why.RESTORED, NOW)
+    mine = Kept(f"{database.name}_before_20261125_000000", database.name, Why.RESTORED, NOW)
+    other = Kept("somebody_elses_before_20261125_000000", "somebody_elses", Why.RESTORED, NOW)
     with database.connect() as session:
         for kept in (mine, other):
             session.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(kept.name)))
             session.execute(comment_on(kept.name, kept.mark()))
-        (listing,) = wiring.put_aside(settings_for(database, tmp_path))
+        listing, *_ = wiring.put_aside(settings_for(database, tmp_path))
         (aside,) = listing(SourceName.DATABASE)
         assert aside.what == f"database {mine.name}"
         assert not aside.due(NOW + timedelta(days=6))
         assert aside.due(NOW + timedelta(days=8))
         aside.remove()
         left = session.execute(
-            "SELECT datname::text FROM pg_database WHERE datname LIKE %s", (f"{database.name}_%",)
+            "SELECT datname::text FROM pg_database WHERE datname = ANY (%s)", ([mine.name, other.name],)
         )
         assert left.fetchall() == [(other.name,)]
         session.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(other.name)))
@@ -47,6 +47,6 @@ def test_a_kept_database_is_removed_when_its_time_is_over_and_only_those_of_this
 
 def test_an_embedded_server_that_does_not_run_is_not_started_to_list_what_it_keeps(tmp_path: Path) -> None:
     settings = load({"REFNET_HOME": str(tmp_path / "home")}, tmp_path, root=False, cores=2)
-    (listing,) = wiring.put_aside(settings)
+    listing, *_ = wiring.put_aside(settings)
     assert list(listing(SourceName.DATABASE)) == []
     assert not (tmp_path / "home").exists()
