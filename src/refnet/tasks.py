@@ -76,7 +76,7 @@ def configuration() -> dict[str, Any]:
         "task_track_started": True,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_concurrency": 2,
-        "worker_max_tasks_per_child": 1,
+        "worker_max_tasks_per_child": 10,
         "worker_prefetch_multiplier": 1,
         "worker_redirect_stdouts": False,
     }

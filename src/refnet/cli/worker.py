@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -23,7 +24,8 @@ def worker() -> None:
     from refnet.scheduling import alive, places
 
     with alive.held(places.worker_lock(settings.home), shared=True):
-        app.worker_main(["worker", "--loglevel=INFO", "--without-gossip", "--without-mingle"])
+        name = f"--hostname=refnet-{os.getpid()}@%h"  # any number of them on one machine
+        app.worker_main(["worker", name, "--loglevel=INFO", "--without-gossip", "--without-mingle"])
 
 
 def beat() -> None:
@@ -59,9 +61,8 @@ def start() -> None:
     _require_celery()
     from refnet.broker import embedded
 
-    home = current_settings().home
-    embedded.start(home)
-    _show(home, as_json=False)
+    embedded.start(current_settings().home)
+    _show(current_settings(), as_json=False)
 
 
 @broker.command("stop")
@@ -80,22 +81,25 @@ def status(
 ) -> None:
     """Show whether the embedded broker runs, where it lies, and how many tasks wait in it."""
     _require_celery()
-    _show(current_settings().home, as_json=as_json)
+    _show(current_settings(), as_json=as_json)
 
 
-def _show(home: Any, *, as_json: bool) -> None:
+def _show(settings: Settings, *, as_json: bool) -> None:
     from refnet.broker import embedded
 
-    now = embedded.status(home)
+    now = embedded.status(settings.home)
     if as_json:
         facts = {"running": now.running, "pid": now.pid, "version": now.version or None}
         facts |= {"folder": str(now.folder), "socket": str(now.socket), "waiting": now.waiting}
+        facts |= {"in_use": settings.broker_url is None}
         print(json.dumps(facts, indent=2))
         return
     state = f"Valkey {now.version}, running (pid {now.pid})" if now.running else "stopped"
     rows = {"state": state, "folder": now.folder, "socket": now.socket, "waiting": f"{now.waiting} tasks"}
     for name, value in rows.items():
         print(f"{name:<9}{value}")
+    if settings.broker_url:
+        print("note     REFNET_BROKER_URL is set: Celery uses that broker, not this one.")
 
 
 def _celery(settings: Settings) -> Any:

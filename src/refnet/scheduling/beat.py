@@ -70,6 +70,7 @@ class Scheduler(PersistentScheduler):
         app.conf.result_backend = (
             "disabled"  # beat waits for no result; asking for one can fail, and lose a task
         )
+        Path(options["schedule_filename"]).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         super().__init__(app, **options)
 
     def tick(self, *args: Any, **options: Any) -> Any:

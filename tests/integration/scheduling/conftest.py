@@ -25,7 +25,7 @@ umount -l /sys/fs/cgroup
 mount -t cgroup2 none /sys/fs/cgroup
 mkdir -p /sys/fs/cgroup/$1
 echo 0 > /sys/fs/cgroup/$1/cgroup.procs
-exec unshare --pid --cgroup --fork sh -c "$3" inner "$2"
+exec unshare --pid --cgroup --uts --ipc --fork sh -c "$3" inner "$2"
 """
 _INNER = """
 set -e

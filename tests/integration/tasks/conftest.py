@@ -160,10 +160,9 @@ class Place:
         return [e.name for e in LocalStore(self.home / "backups").entries() if e.source is source]
 
     def last_run(self) -> Run:
-        """The last backup of the database, by the journal."""
-        run = Journal(self.home / "runs").history().last(Kind.BACKUP, SourceName.DATABASE)
-        assert run is not None
-        return run
+        """The last backup of the database that ended, by the journal."""
+        journal = Journal(self.home / "runs")
+        return until(lambda: journal.history().last(Kind.BACKUP, SourceName.DATABASE))
 
     @contextmanager
     def table_kept_locked(self) -> Iterator[Callable[[], bool]]:

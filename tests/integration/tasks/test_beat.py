@@ -111,7 +111,6 @@ def scheduler(place: Place, monkeypatch) -> Iterator[beat.Scheduler]:
         monkeypatch.setenv(name, value)
     app = Celery(set_as_current=False)
     app.conf.update(tasks.configuration(), refnet_embedded_home=None)
-    places.beat_folder(place.home).mkdir()
     scheduler = beat.Scheduler(app, schedule_filename=app.conf.beat_schedule_filename)
     yield scheduler
     scheduler.close()
