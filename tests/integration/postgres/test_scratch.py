@@ -18,7 +18,8 @@ from refnet.postgres.session import Target
 from .conftest import Ordinary, run
 
 HOLD = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
 from pathlib import Path
 from refnet.postgres.binaries import find
 from refnet.postgres.scratch import scratch

@@ -107,6 +107,8 @@ def test_the_services_are_shut_in(analyze: str, tmp_path: Path):
 
 
 def test_a_real_systemd_runs_a_proven_backup_as_an_ordinary_user(systemd: Booted, folders: tuple[Path, Path]):
+    if Path(REFNET).is_relative_to("/tmp") or Path(REFNET).is_relative_to("/var/tmp"):
+        pytest.skip("this clone lies where PrivateTmp= hides it")
     home, backups = folders
     told = {"REFNET_HOME": str(home), "REFNET_BACKUP_DIR": str(backups)}
     installed = systemd.run(REFNET, "schedule", "install", "--as", "daemon", **told)
