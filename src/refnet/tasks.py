@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from celery import Celery, Task
-from celery.signals import before_task_publish
+from celery.signals import before_task_publish, worker_init
 
 from refnet import settings as settings_module
 from refnet import unattended, wiring
-from refnet.broker import transport
+from refnet.broker import embedded, transport
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import SourceName, utc
 from refnet.recovery.model.schedule import Schedule, TaskName
@@ -42,16 +42,16 @@ def current_settings() -> Settings:
 
 
 def configuration() -> dict[str, Any]:
-    """Celery's configuration, from the settings; the embedded broker is started where there is no other."""
+    """Celery's configuration, from the settings."""
     settings = current_settings()
-    schedule, url = Schedule.of(settings), wiring.broker(settings)
+    schedule, url = Schedule.of(settings), settings.broker_url or embedded.url(settings.home)
     return {
         "broker_url": url,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "broker_transport_options": {
             "visibility_timeout": LOST_AFTER,
-            "unacked_restore_interval": 5,
+            "unacked_restore_interval": 2,
             "unacked_restore_throttle": 1,
             "priority_steps": list(range(10)),
             "socket_connect_timeout": 5,
@@ -93,6 +93,12 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+@worker_init.connect
+def _start_broker(**_: Any) -> None:
+    """Start the embedded broker where there is no other. Asking for the configuration alone starts nothing."""
+    wiring.broker(current_settings())
+
+
 @before_task_publish.connect
 def _say_when_it_was_asked(headers: dict[str, Any], **_: Any) -> None:
     """A message carries the moment of its asking; a retry keeps that of the first."""
@@ -118,6 +124,12 @@ class Retried(Task):
             headers = {**(self.request.headers or {}), "waits": waits}
             raise self.retry(exc=error, headers=headers, max_retries=RETRIES + waits) from error
 
+    def apply_async(self, *args: Any, **options: Any) -> Any:
+        """As Celery's; for who asks by hand the embedded broker is started. Workers and beat wait for theirs."""
+        if self.request.called_directly and options.get("producer") is None:
+            _start_broker()
+        return super().apply_async(*args, **options)
+
     @property
     def asked(self) -> datetime:
         """When this run was asked for first."""
@@ -132,7 +144,9 @@ class Retried(Task):
 
 def _task(name: TaskName) -> Callable[[Callable[..., Any]], Any]:
     _, task, _ = beat.ENTRIES[name]
-    decorator: Callable[[Callable[..., Any]], Any] = app.task(base=Retried, bind=True, name=task)
+    decorator: Callable[[Callable[..., Any]], Any] = app.task(
+        base=Retried, bind=True, name=task, shared=False
+    )
     return decorator
 
 

@@ -72,6 +72,7 @@ class Scheduler(PersistentScheduler):
         )
         Path(options["schedule_filename"]).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         super().__init__(app, **options)
+        self._start_broker()
 
     def tick(self, *args: Any, **options: Any) -> Any:
         now = time.time()

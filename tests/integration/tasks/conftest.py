@@ -134,8 +134,13 @@ class Place:
             process.end()
             sys.stdout.write(process.said)  # pytest shows it where the test failed
 
-    def worker(self, **more: str) -> Any:
-        return self.running("worker", "ready.", **more)
+    @contextmanager
+    def worker(self, *, gently: bool = False, **more: str) -> Iterator[Process]:
+        """A worker; `gently`: it may be at work when the test is over, so it is asked to end, which takes a while."""
+        with self.running("worker", "ready.", **more) as process:
+            yield process
+            if not gently and process.popen.poll() is None:
+                process.kill_all()
 
     def send(self, task: str) -> Sent:
         """Send a task as beat does, with its priority. Any program could: the transport is mended by the import."""

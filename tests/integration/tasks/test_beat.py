@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shelve
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -110,6 +112,7 @@ def scheduler(place: Place, monkeypatch) -> Iterator[beat.Scheduler]:
     for name, value in place.environment.items():
         monkeypatch.setenv(name, value)
     app = Celery(set_as_current=False)
+    embedded.start(place.home)
     app.conf.update(tasks.configuration(), refnet_embedded_home=None)
     scheduler = beat.Scheduler(app, schedule_filename=app.conf.beat_schedule_filename)
     yield scheduler
@@ -194,6 +197,15 @@ def test_any_number_of_processes_may_start_the_embedded_broker_at_once(place: Pl
     for start in starts:
         start.join()
     assert (place.home / "broker" / "valkey.log").read_text().count("Ready to accept connections") == 1
+
+
+def test_reading_the_configuration_starts_no_broker_and_sending_a_task_does(place: Place):
+    code = "from refnet import tasks; tasks.app.conf.timezone; tasks.app.tasks"
+    subprocess.run([sys.executable, "-c", code], env=place.environment, check=True)
+    assert not embedded.status(place.home).running
+    code = "from refnet import tasks; tasks.backup_config.delay()"
+    subprocess.run([sys.executable, "-c", code], env=place.environment, check=True)
+    assert _waiting(place) == 1
 
 
 def test_the_broker_commands_start_it_show_it_and_stop_it(place: Place):
