@@ -110,8 +110,10 @@ def test_the_index_records_the_rows_of_every_table(each: Backed) -> None:
     common = {key for key in recorded if key in counted and "nested_mood'" not in key}
     assert {key: recorded[key] for key in common} == {key: counted[key] for key in common}
     assert len(common) > 180
-    assert sum(table.blocks for table in each.index.tables) > 60
-    assert len(each.index.members_of(Kind.BLOCK)) > 300
+    in_blocks = sum(table.blocks for table in each.index.tables)
+    assert in_blocks > 60
+    # How many exactly depends on where the reads from psql's pipe fall.
+    assert len(each.index.members_of(Kind.BLOCK)) > 2 * in_blocks
 
 
 def test_the_index_records_every_sequence_by_its_name(each: Backed) -> None:

@@ -22,7 +22,7 @@ from refnet.postgres.scratch import scratch
 from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import Level, Outcome
 from refnet.recovery.model.source import Finding, Progress, Proof
-from refnet.recovery.sources.database import intact, toc
+from refnet.recovery.sources.database import create, intact, toc
 from refnet.recovery.sources.database.compare import compare
 from refnet.recovery.sources.database.load import load
 from refnet.recovery.sources.database.private import private_folder
@@ -225,21 +225,15 @@ def create_roles(admin: psycopg.Connection[tuple[Any, ...]], index: Index) -> No
 
 def _create(admin: psycopg.Connection[tuple[Any, ...]], name: str, index: Index) -> str:
     """An empty database with the artifact's encoding and locale; what could not be had of them, or ''."""
-    state = index.database
-    base = sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING {}").format(
-        sql.Identifier(name), sql.Literal(state["encoding"])
-    )
-    wanted = sql.SQL(" LC_COLLATE {} LC_CTYPE {}").format(
-        sql.Literal(state["collate"]), sql.Literal(state["ctype"])
-    )
+    state = {**index.database, "owner": None, "tablespace": None}
+    note = ""
     try:
-        if state["provider"] == "i":
-            wanted += sql.SQL(" LOCALE_PROVIDER icu ICU_LOCALE {}").format(sql.Literal(state["locale"]))
-        admin.execute(base + wanted)
-    except psycopg.Error as error:
-        admin.execute(base + sql.SQL(" LC_COLLATE 'C' LC_CTYPE 'C'"))
-        return f"C stands in for {state['locale'] or state['collate']}: {error.diag.message_primary}"
-    return ""
+        create.create_database(admin, name, state)
+    except RefnetError as error:
+        note = f"C stands in: {error.message}"
+        create.create_database(admin, name, {**state, "provider": "c", "collate": "C", "ctype": "C"})
+    admin.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(sql.Identifier(name)))
+    return note
 
 
 def _plain_text(binaries: Binaries, reader: Reader, archive: Path) -> Finding:
