@@ -13,10 +13,12 @@ from refnet.errors import RefnetError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     from refnet.recovery.model.artifact import Entry, SourceName
-    from refnet.recovery.model.recovering import Stage
-    from refnet.recovery.verbs.recover import Machine, Recovered, Told
+    from refnet.recovery.model.catalog import Catalog
+    from refnet.recovery.model.recovering import Journal, Stage
+    from refnet.recovery.verbs.recover import Recovered, Told
 
 
 def recover(
@@ -29,8 +31,6 @@ def recover(
     as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
 ) -> None:
     """Bring back configuration, database and vault from the backup folder, and compare all three."""
-    from dataclasses import replace
-
     from refnet import machine, wiring
     from refnet.cli.confirm import confirm
     from refnet.recovery.model import recovering
@@ -38,45 +38,38 @@ def recover(
     from refnet.recovery.verbs import recover as verb
 
     settings = machine.settings_for(os.environ, Path.cwd(), {})
-    catalog = Catalog.of(wiring.store(settings).entries())
     path = settings.home / "recovery.json"
-    left = None if at or first or only else verb.read_journal(path)
-    entries = _chosen(catalog, left, parse_time(at, None) if at else None)
+    whole = not (at or first or only)
+    left = verb.read_journal(path, now()) if whole else None
+    entries = _chosen(
+        Catalog.of(wiring.store(settings).entries()), left, parse_time(at, None) if at else None
+    )
     if not entries:
         raise RefnetError(
             f"{settings.backup_dir} holds no whole artifact to recover from",
             "Set REFNET_BACKUP_DIR to the backup folder; `refnet list` shows what it holds.",
         )
     stages = recovering.stages(left, _stage(first), _stage(only))
-    current = machine.settings_for(os.environ, Path.cwd(), entries)
-    acts_on = machine.machine(replace(current, recover_services=None))
     if not as_json:
         _print_plan(entries, stages, resumed=left is not None)
     if plan:
         if as_json:
             print_json({"set": {s: e.name for s, e in entries.items()}, "stages": list(stages)})
         return
-    if live := _replaced(acts_on, entries, stages):
+    if live := _replaced(entries, stages):
         confirm(f"Replace what is live: {', '.join(live)}?", force=force)
     journal = left or recovering.Journal(now(), {source: entry.name for source, entry in entries.items()})
-
-    def remember(stage: Stage) -> None:
-        nonlocal journal
-        journal = journal.with_done(stage)
-        if not only:
-            verb.write_journal(path, journal)
-
     done = verb.recover(
         lambda: machine.machine(machine.settings_for(os.environ, Path.cwd(), entries)),
         entries,
         stages,
-        remember=remember,
+        remember=verb.Remembering(path, journal).add if whole else lambda _: None,
         now=now,
         clock=clock,
         pause=_pause,
         tell=(lambda _: None) if as_json else _print_stage,
     )
-    if not only:
+    if whole:
         path.unlink(missing_ok=True)
     print_json(_values(done)) if as_json else _print_end(done)
     raise typer.Exit(done.exit)
@@ -88,19 +81,22 @@ def _stage(text: str | None) -> Stage | None:
     return stage(text) if text else None
 
 
-def _chosen(catalog: Any, left: Any, moment: Any) -> Mapping[SourceName, Entry]:
+def _chosen(catalog: Catalog, left: Journal | None, moment: datetime | None) -> Mapping[SourceName, Entry]:
     """The set of an interrupted recovery where one is left and still there, else that of `moment`."""
-    if left:
-        named = {source: catalog.named(name) for source, name in left.names.items()}
-        if all(named.values()):
-            return named
-    found: Mapping[SourceName, Entry] = catalog.set_at(moment)
-    return found
+    named = {source: catalog.named(name) for source, name in left.names.items()} if left else {}
+    found = {source: entry for source, entry in named.items() if entry}
+    return found if found and len(found) == len(named) else catalog.set_at(moment)
 
 
-def _replaced(acts_on: Machine, entries: Mapping[SourceName, Entry], stages: Sequence[Stage]) -> list[str]:
+def _replaced(entries: Mapping[SourceName, Entry], stages: Sequence[Stage]) -> list[str]:
+    """What is live now and would be replaced; no service is needed to find out."""
+    from dataclasses import replace
+
+    from refnet import machine
     from refnet.recovery.model.recovering import RESTORES
 
+    settings = machine.settings_for(os.environ, Path.cwd(), entries)
+    acts_on = machine.machine(replace(settings, recover_services=None))
     sources = [RESTORES[stage] for stage in stages if stage in RESTORES and RESTORES[stage] in entries]
     return [live for source in sources if (live := acts_on.live(source))]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +13,7 @@ from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry, Manifest, Outcome, SourceName
 from refnet.recovery.model.recovering import Journal, Stage, stage, stages
 from refnet.recovery.model.source import Finding
-from refnet.recovery.verbs.recover import Machine, Recovered, read_journal, recover, write_journal
+from refnet.recovery.verbs.recover import Machine, Recovered, Remembering, read_journal, recover
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
@@ -74,13 +74,17 @@ LISTED = {
 
 
 def run(
-    world: World, wanted: Sequence[Stage], *, services: bool = True, remembered: list[Stage] | None = None
+    world: World,
+    wanted: Sequence[Stage],
+    *,
+    services: bool = True,
+    remember: Callable[[Stage], None] = lambda _: None,
 ) -> Recovered:
     return recover(
         lambda: world.machine(LISTED, services=services),
         SET,
         wanted,
-        remember=(remembered if remembered is not None else []).append,
+        remember=remember,
         now=lambda: NOW,
         clock=iter(range(1000)).__next__,
         pause=lambda: None,
@@ -127,19 +131,24 @@ def test_services_that_do_not_come_up_stop_the_recovery_by_name() -> None:
 
 
 def test_a_recovery_that_was_stopped_goes_on_with_the_stages_that_are_left(tmp_path: Path) -> None:
-    remembered: list[Stage] = []
-    with pytest.raises(RefnetError, match="the disk is full"):
-        run(World(fails="obsidian"), tuple(Stage), remembered=remembered)
+    path = tmp_path / "home" / "recovery.json"
     journal = Journal(NOW, {source: one.name for source, one in SET.items()})
-    for done in remembered:
-        journal = journal.with_done(done)
-    write_journal(tmp_path / "home" / "recovery.json", journal)
-    left = read_journal(tmp_path / "home" / "recovery.json")
-    assert left == journal
+    with pytest.raises(RefnetError, match="the disk is full"):
+        run(World(fails="obsidian"), tuple(Stage), remember=Remembering(path, journal).add)
+    left = read_journal(path, NOW + timedelta(hours=1))
+    assert left
+    assert left.names == journal.names
     assert stages(left, None, None) == (Stage.VAULT, Stage.BACKGROUND, Stage.EDGE, Stage.CHECK)
     world = World()
     run(world, stages(left, None, None))
     assert world.asked == ["settings", "restore obsidian.gz", "start api", "start crawler", "start nginx"]
+
+
+def test_an_interrupted_recovery_of_another_day_is_not_gone_on_with(tmp_path: Path) -> None:
+    path = tmp_path / "recovery.json"
+    Remembering(path, Journal(NOW, {SourceName.DATABASE: "old.sql.gz"})).add(Stage.DATABASE)
+    assert read_journal(path, NOW + timedelta(hours=23))
+    assert read_journal(path, NOW + timedelta(hours=25)) is None
 
 
 def test_stages_can_be_run_alone_or_from_one_on() -> None:
@@ -152,5 +161,5 @@ def test_stages_can_be_run_alone_or_from_one_on() -> None:
 
 def test_a_journal_that_a_crash_has_cut_is_as_good_as_none(tmp_path: Path) -> None:
     (tmp_path / "recovery.json").write_text('{"began": "2026')
-    assert read_journal(tmp_path / "recovery.json") is None
-    assert read_journal(tmp_path / "nothing.json") is None
+    assert read_journal(tmp_path / "recovery.json", NOW) is None
+    assert read_journal(tmp_path / "nothing.json", NOW) is None

@@ -13,6 +13,9 @@ from refnet.recovery.model.recovering import RESTORES, Journal, Stage
 from refnet.recovery.model.services import Services, wait_for
 from refnet.recovery.model.source import Finding
 
+#: How long after its beginning an interrupted recovery is gone on with.
+GOES_ON_FOR = timedelta(days=1)
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -130,9 +133,23 @@ def _verdicts(findings: tuple[Finding, ...]) -> list[str]:
     return [f"{passed} of {len(findings)} comparisons are equal", *others]
 
 
-def read_journal(path: Path) -> Journal | None:
-    """What an interrupted recovery has left, or None."""
-    return Journal.from_json(path.read_text(encoding="utf-8")) if path.exists() else None
+def read_journal(path: Path, now: datetime) -> Journal | None:
+    """What an interrupted recovery has left, or None. One of more than a day ago belongs to another loss: its set
+    is old, and what it had brought back may be gone again.
+    """
+    journal = Journal.from_json(path.read_text(encoding="utf-8")) if path.exists() else None
+    return journal if journal and now - journal.began < GOES_ON_FOR else None
+
+
+class Remembering:
+    """Keeps the journal of a recovery at `path` as its stages are done."""
+
+    def __init__(self, path: Path, journal: Journal) -> None:
+        self._path, self._journal = path, journal
+
+    def add(self, stage: Stage) -> None:
+        self._journal = self._journal.with_done(stage)
+        write_journal(self._path, self._journal)
 
 
 def write_journal(path: Path, journal: Journal) -> None:
