@@ -5,7 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from refnet.postgres.postmaster import PORT, START_SECONDS, Postmaster, is_held,
 from refnet.postgres.session import Target, own_parameters
 
 _MAX_LOG_BYTES = 16 << 20
+_APPEND = os.O_CREAT | os.O_APPEND | os.O_WRONLY
 
 
 @dataclass(frozen=True)
@@ -70,18 +72,20 @@ class Cluster(Postmaster):
         command = [str(self.binaries.tool("initdb")), f"--pgdata={self.data}", f"--username={self.superuser}"]
         command += ["--auth-local=trust", "--auth-host=reject", *_initdb_locale(locale, self.binaries.major)]
         command += [] if sync else ["--no-sync"]
-        done = subprocess.run(
-            command,
-            cwd="/",
-            env=environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            check=False,
-            **self.account.become,
-        )
+        with self._kept_alive() as alive:
+            done = subprocess.run(
+                command,
+                cwd="/",
+                env=environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                pass_fds=(alive,),
+                check=False,
+                **self.account.become,
+            )
         if done.returncode != 0:
             raise InitdbError(last_error(done.stderr))
 
@@ -145,11 +149,7 @@ class Cluster(Postmaster):
 
     def _launch(self, command: list[str], *, become: bool) -> None:
         # The shell puts the server in the background and ends: no zombie, no group of our terminal.
-        private = os.O_CREAT | os.O_APPEND | os.O_WRONLY
-        alive = os.open(self.alive, private, 0o600)
-        log = os.open(self.log, private, 0o600)
-        try:
-            fcntl.flock(alive, fcntl.LOCK_EX)
+        with self._kept_alive() as alive, os.fdopen(os.open(self.log, _APPEND, 0o600), "ab") as log:
             subprocess.run(
                 ["/bin/sh", "-c", '"$@" &', "sh", *command],
                 cwd="/",
@@ -162,9 +162,16 @@ class Cluster(Postmaster):
                 check=True,
                 **(self.account.become if become else {}),
             )
+
+    @contextmanager
+    def _kept_alive(self) -> Iterator[int]:
+        """The lock `alive`, held by whoever inherits it: the server, or an initdb that outlives a killed run."""
+        handle = os.open(self.alive, _APPEND, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield handle
         finally:
-            os.close(alive)
-            os.close(log)
+            os.close(handle)
 
 
 class InitdbError(RefnetError):

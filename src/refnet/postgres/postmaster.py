@@ -73,7 +73,7 @@ class Postmaster:
 
         `pid`: known from the start; else what the server wrote down, which code that it ran can have changed.
         """
-        # A server that has just been launched has not written its pid yet.
+        # A server that has just been launched has not written its pid yet; an initdb never writes one.
         until(lambda: self.pid() is not None or not is_held(self.alive), LAUNCH_SECONDS)
         pid = pid or self.pid()
         if pid is None or not self.is_running():
