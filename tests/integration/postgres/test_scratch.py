@@ -87,15 +87,18 @@ def test_what_a_killed_run_left_is_ended_and_removed_by_the_next(wheel: Binaries
         assert _left(folder) == [cluster.data.parent.name]
 
 
-def test_a_run_killed_while_its_cluster_was_made_leaves_nothing_to_the_next(wheel: Binaries, folder: Path) -> None:
-    for reached in ("PG_VERSION", "global/pg_control", "base/1/PG_VERSION", "base/4/PG_VERSION"):
-        process = run(HOLD, folder)
-        assert until(lambda: any(folder.glob(f"scratch-*/data/{reached}")), 30)
-        process.kill()
-        process.communicate()
-        with scratch(wheel, base=folder) as cluster:
-            assert _left(folder) == [cluster.data.parent.name]
-    assert _left(folder) == []
+@pytest.mark.parametrize(
+    "reached", ["PG_VERSION", "global/pg_control", "base/1/PG_VERSION", "base/4/PG_VERSION"]
+)
+def test_a_run_killed_while_its_cluster_was_made_leaves_nothing_to_the_next(
+    wheel: Binaries, folder: Path, reached: str
+) -> None:
+    process = run(HOLD, folder)
+    assert until(lambda: any(folder.glob(f"scratch-*/data/{reached}")), 30)
+    process.kill()
+    process.communicate()
+    with scratch(wheel, base=folder) as cluster:
+        assert _left(folder) == [cluster.data.parent.name]
 
 
 def test_a_leftover_without_a_server_is_removed_too(wheel: Binaries, folder: Path) -> None:
