@@ -2,44 +2,197 @@
 
 from __future__ import annotations
 
+import html
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+CHAPTER = re.compile(r"^(\d)\. ", re.MULTILINE)
+_SECONDS = 60.0
 
 
-def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def environment(folder: Path) -> dict[str, str]:
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-    return subprocess.run(
-        [sys.executable, "-m", "refnet", *arguments],
-        env=kept | environment,
+    return kept | {"REFNET_HOME": str(folder / "h")}
+
+
+def start(folder: Path, place: Path, papers: int = 300) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "refnet", "demo", "--papers", str(papers), "--folder", str(place)],
+        env=environment(folder),
         cwd=folder,
-        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=240,
-        check=False,
     )
 
 
-def test_demo_backs_up_proves_destroys_and_brings_back_and_leaves_nothing_running(short_folder: Path) -> None:
-    place = short_folder / "demo"
-    ran = run(
-        short_folder, "demo", "--papers", "200", "--folder", str(place), REFNET_HOME=str(short_folder / "h")
-    )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "proven (8 tables" in ran.stdout
-    assert 'psql -c "DROP DATABASE refnet WITH (FORCE)"' in ran.stdout
-    assert "as before the loss" in ran.stdout
-    assert f"Everything lies in {place}" in ran.stdout
-    status = run(short_folder, "postgres", "status", "--json", REFNET_HOME=str(place / "home"))
-    assert '"running": false' in status.stdout
+def running_in(place: Path) -> list[str]:
+    """Every process that works in `place`, or was started with a path in it."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
+            at = str((folder / "cwd").readlink())
+        except OSError:  # it has ended
+            continue
+        if str(place) in command or at.startswith(str(place)):
+            found.append(command or at)
+    return found
+
+
+def until(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + _SECONDS
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def told(short_folder: Path) -> tuple[Path, str]:
+    """A demo that ran to its end: its folder, and what it said."""
+    demo = start(short_folder, short_folder / "demo")
+    out, err = demo.communicate(timeout=240)
+    assert demo.returncode == 0, out + err
+    assert err == ""
+    return short_folder / "demo", out
+
+
+def test_demo_tells_the_whole_story_and_leaves_nothing_running(told: tuple[Path, str]) -> None:
+    place, out = told
+    assert len(set(CHAPTER.findall(out))) == 8
+    for sentence in (
+        "$ refnet network vault",
+        "proven (8 tables",
+        "$ refnet restore obsidian --only",
+        "$ refnet restore database --table citations --mode missing",
+        "$ rm -rf -- config vault home",
+        "refnet recover",
+        "no difference: ",
+        "(RTO)",
+        "(RPO)",
+        f"Everything lies in {place}",
+    ):
+        assert sentence in out
+    assert running_in(place) == []
+
+
+def test_what_came_back_is_what_stood_before_as_psql_and_sha256sum_saw_it(told: tuple[Path, str]) -> None:
+    place, _ = told
+    before = (place / "before.txt").read_text()
+    assert re.search(r"^papers\|300\|[0-9a-f]{32}$", before, re.MULTILINE)
+    assert before.count("  vault/papers/") == 300
+    assert before == (place / "after.txt").read_text()
+    sums = [line for line in before.splitlines() if "  " in line]
+    check = ["sha256sum", "--check", "--quiet", "--strict"]
+    subprocess.run(check, input="\n".join(sums), cwd=place, text=True, check=True)
+    assert (place / "config" / ".env").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_page_is_self_contained_and_every_path_on_it_is_there(told: tuple[Path, str]) -> None:
+    place, out = told
+    page = (place / "story.html").read_text(encoding="utf-8")
+    assert str(place / "story.html") in out
+    assert not re.search(r"https?:|//[a-z]|<script|<img|<link|@import|url\(", page)
+    assert "(RTO)" in page
+    assert "(RPO)" in page
+    links = re.findall(r'href="([^"]+)"', page)
+    assert {"backups/", "vault/", "config/", "home/"} < set(links)
+    for link in links:
+        assert (place / unquote(link)).exists(), link
+
+
+def test_the_commands_that_the_page_says_to_try_next_run(told: tuple[Path, str]) -> None:
+    place, _ = told
+    page = (place / "story.html").read_text(encoding="utf-8")
+    shown = re.search(r'<pre id="next">(.*?)</pre>', page, re.DOTALL)
+    assert shown
+    lines = [line for line in html.unescape(shown[1]).splitlines() if "refnet drill" not in line]
+    assert len(lines) > 6
+    try:
+        script = "\n".join(["set -e", *lines])
+        ran = subprocess.run(
+            ["bash", "-c", script],
+            env=environment(place),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        assert ran.stdout.count("proven") >= 3
+    finally:
+        stop = [sys.executable, "-m", "refnet", "postgres", "stop"]
+        subprocess.run(stop, env=environment(place) | {"REFNET_HOME": str(place / "home")}, check=True)
+    assert running_in(place) == []
+
+
+def test_a_demo_that_is_interrupted_twice_in_a_proof_leaves_nothing_running_and_runs_again(
+    short_folder: Path,
+) -> None:
+    place = short_folder / "interrupted"
+    demo = start(short_folder, place)
+    until(lambda: any("/scratch-" in command for command in running_in(place)) or demo.poll() is not None)
+    demo.send_signal(signal.SIGINT)
+    demo.send_signal(signal.SIGINT)
+    out, err = demo.communicate(timeout=_SECONDS)
+    assert demo.returncode == 1, out + err
+    assert err.startswith("refnet: interrupted\n")
+    assert running_in(place) == []
+    assert not list((place / "home" / "scratch").glob("scratch-*"))
+
+
+def rob(place: Path) -> None:
+    for artifact in (place / "backups" / "database").iterdir():
+        artifact.unlink()
+
+
+def remember_more(place: Path) -> None:
+    with (place / "before.txt").open("a") as file:
+        file.write("a note that was never there\n")
+
+
+@pytest.mark.parametrize(
+    ("chapter", "harm", "says"),
+    [
+        ("4. ", rob, "`refnet restore database --table citations --mode missing` ended with"),
+        ("6. ", remember_more, "`diff before.txt after.txt` ended with 1"),
+    ],
+    ids=["a restore that fails", "something that did not come back"],
+)
+def test_a_demo_in_which_a_step_goes_wrong_says_so_and_fails(
+    short_folder: Path, chapter: str, harm: Callable[[Path], None], says: str
+) -> None:
+    place = short_folder / f"harmed-{harm.__name__}"
+    with start(short_folder, place, papers=30) as demo:
+        assert demo.stdout
+        assert demo.stderr
+        for line in demo.stdout:
+            if line.startswith(chapter):
+                harm(place)
+        said = demo.stderr.read()
+        assert demo.wait(_SECONDS) == 1
+    assert f"the demo failed: {says}" in said
+    assert "Traceback" not in said
+    assert not (place / "story.html").exists()
+    assert running_in(place) == []
 
 
 def test_demo_never_clears_a_folder_that_no_demo_made(short_folder: Path) -> None:
     precious = short_folder / "precious"
     precious.mkdir()
     (precious / "thesis.md").write_text("years of work")
-    ran = run(short_folder, "demo", "--folder", str(precious), REFNET_HOME=str(short_folder / "h"))
-    assert ran.returncode == 2
+    demo = start(short_folder, precious)
+    _, err = demo.communicate(timeout=_SECONDS)
+    assert demo.returncode == 2
     assert (precious / "thesis.md").read_text() == "years of work"
-    assert "no demo made it" in ran.stderr
+    assert "no demo made it" in err

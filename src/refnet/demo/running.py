@@ -1,0 +1,106 @@
+"""Runs the demo's commands one after the other; an interrupt ends the one that runs, and then the demo.
+
+Each command has a process group of its own, so that Ctrl-C reaches the demo alone: the demo ends the command
+by one SIGTERM and waits until it has cleaned up after itself. An interrupt never cuts the demo's own cleaning
+short.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from types import FrameType
+
+_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: How long a command may take to end itself after an interrupt.
+_CLEAN_SECONDS = 60.0
+_LOOK_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a command ended: its code, what it printed, how long it took (s)."""
+
+    code: int
+    said: str
+    seconds: float
+
+
+class Runner:
+    """Runs one command at a time."""
+
+    def __init__(self) -> None:
+        self.interrupted = False
+        self._since = 0.0
+        self._child: subprocess.Popen[str] | None = None
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Take Ctrl-C, SIGTERM and SIGHUP within the block; KeyboardInterrupt at its end where one came."""
+        before = {number: signal.signal(number, self._interrupt) for number in _ENDINGS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        if self.interrupted:
+            raise KeyboardInterrupt
+
+    def run(self, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Ran:
+        """Run `command` in `folder` to its end. KeyboardInterrupt where an interrupt came before or meanwhile."""
+        self._stop_if_interrupted()
+        began = perf_counter()
+        child = self._child = _started(command, folder, environment)
+        try:
+            if self.interrupted:  # while it was being started
+                child.terminate()
+            said = self._wait(child)
+        finally:
+            self._child = None
+        self._stop_if_interrupted()
+        return Ran(child.returncode, said, perf_counter() - began)
+
+    @staticmethod
+    def clean(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Ran:
+        """Run what cleans up: no interrupt, before or meanwhile, keeps it from its work."""
+        began = perf_counter()
+        child = _started(command, folder, environment)
+        said = child.communicate()[0]
+        return Ran(child.returncode, said, perf_counter() - began)
+
+    def _wait(self, child: subprocess.Popen[str]) -> str:
+        while True:
+            try:
+                return child.communicate(timeout=_LOOK_SECONDS)[0]
+            except subprocess.TimeoutExpired:
+                if self.interrupted and perf_counter() - self._since > _CLEAN_SECONDS:
+                    child.kill()
+
+    def _stop_if_interrupted(self) -> None:
+        if self.interrupted:
+            raise KeyboardInterrupt
+
+    def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
+        if self.interrupted:
+            return
+        self.interrupted, self._since = True, perf_counter()
+        if self._child:
+            self._child.terminate()
+
+
+def _started(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        process_group=0,
+    )

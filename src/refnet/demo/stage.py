@@ -1,0 +1,189 @@
+"""The demo's folder: its commands are run and shown there, and nothing of it runs on at the end."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from refnet.demo.running import Runner
+from refnet.errors import Exit, RefnetError
+from refnet.postgres import binaries, embedded
+from refnet.postgres.account import writing
+from refnet.postgres.postmaster import locked
+from refnet.recovery.model import words
+
+MARK = ".made-by-refnet-demo"
+#: Shows a line to the user; True: as a title.
+Tell = Callable[[str, bool], None]
+_REFNET = (sys.executable, "-m", "refnet")
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command as it is typed, what it printed, how long it took (s)."""
+
+    typed: str
+    said: str
+    seconds: float
+
+
+@dataclass
+class Chapter:
+    """A part of the story; `says` tells in a sentence or two what happens, `found` what came of it."""
+
+    title: str
+    says: str
+    found: str = ""
+    steps: list[Step] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        return sum(step.seconds for step in self.steps)
+
+
+class Stage:
+    """Where the story takes place. `inherited` is the user's environment."""
+
+    def __init__(self, folder: Path, inherited: Mapping[str, str], tell: Tell) -> None:
+        self.folder = folder
+        self.config, self.home = folder / "config", folder / "home"
+        self.chapters: list[Chapter] = []
+        self._runner = Runner()
+        self._tell = tell
+        self._environment = {k: v for k, v in inherited.items() if not k.startswith(("REFNET_", "PG"))}
+
+    def watching(self) -> AbstractContextManager[None]:
+        """Take interrupts within the block; see Runner."""
+        return self._runner.watching()
+
+    def chapter(self, title: str, says: str) -> None:
+        self.chapters.append(Chapter(title, says))
+        self._tell("", False)
+        self._tell(f"{len(self.chapters)}. {title}", True)
+        self._tell(f"   {says}", False)
+
+    def refnet(self, *arguments: str, **settings: str) -> Step:
+        """Run a command of refnet's: in the folder of the configuration, or with `settings` alone, beside it."""
+        typed = shlex.join(["refnet", *arguments])
+        if settings:
+            typed = " ".join([*(f"{name}={shlex.quote(value)}" for name, value in settings.items()), typed])
+        at = self.folder if settings else self.config
+        return self._step(typed, [*_REFNET, *arguments], at, self._environment | settings)
+
+    def stock(self, command: Sequence[str], typed: str = "", *, quiet: bool = False) -> Step:
+        """Run a program that is not RefNet's, in the demo's folder. `quiet`: what it prints goes into a file."""
+        environment, typed = self._environment, typed or shlex.join(command)
+        if command[0] == "psql":
+            environment = environment | connection(self._socket())
+            command = [str(self.psql()), *command[1:]]
+        return self._step(typed, command, self.folder, environment, quiet=quiet)
+
+    def found(self, sentence: str) -> None:
+        """Tell what the commands of the chapter have shown."""
+        self.chapters[-1].found = sentence
+        self._tell(f"   → {sentence}", False)
+
+    def _step(
+        self,
+        typed: str,
+        command: Sequence[str],
+        at: Path,
+        environment: Mapping[str, str],
+        *,
+        quiet: bool = False,
+    ) -> Step:
+        self._tell(f"   $ {typed}", False)
+        ran = self._runner.run(command, at, environment)
+        for line in ran.said.splitlines() if not quiet or ran.code else ():
+            self._tell(f"     {line}", False)
+        self._tell(f"     ({words.seconds(ran.seconds)})", False)
+        if ran.code:
+            raise RefnetError(
+                f"the demo failed: `{typed}` ended with {ran.code}",
+                f"What it said stands above; everything is left as it is in {self.folder}.",
+            )
+        step = Step(typed, ran.said, ran.seconds)
+        self.chapters[-1].steps.append(replace(step, said="") if quiet else step)
+        return step
+
+    @staticmethod
+    def psql() -> Path:
+        """The psql beside the programs that run the demo's server."""
+        return binaries.find(None, None, server=True).tool("psql")
+
+    def _socket(self) -> Path:
+        socket = embedded.status(self.home).socket
+        if socket is None:  # psql would look for another server
+            raise RefnetError(
+                "the demo failed: its server does not run",
+                f"See the server's log below {self.home / 'postgres'}.",
+            )
+        return socket
+
+    def stop(self) -> None:
+        """Stop the demo's server, whatever interrupts."""
+        if not self.home.exists():
+            return
+        settings = {"REFNET_HOME": str(self.home)}
+        ran = self._runner.clean([*_REFNET, "postgres", "stop"], self.folder, self._environment | settings)
+        if ran.code or embedded.status(self.home).running:
+            raise RefnetError(
+                "the demo's server could not be stopped",
+                f"Stop it: REFNET_HOME={shlex.quote(str(self.home))} refnet postgres stop",
+            )
+
+
+def connection(socket: Path) -> dict[str, str]:
+    """How psql reaches the demo's server."""
+    return {"PGHOST": str(socket), "PGUSER": embedded.SUPERUSER, "PGDATABASE": embedded.DATABASE}
+
+
+@contextmanager
+def stage(folder: Path, inherited: Mapping[str, str], tell: Tell) -> Iterator[Stage]:
+    """A fresh stage in `folder`; its server is stopped at the end, however that comes.
+
+    RefnetError where the folder holds anything that no demo made, or where another demo runs in it.
+    """
+    with writing(folder):
+        made = Stage(_usable(folder), inherited, tell)
+    with locked(folder / MARK, wait=False) as ours, made.watching():
+        if not ours:
+            raise RefnetError(
+                f"another demo runs in {folder}", "Wait for its end, or name another --folder.", Exit.LOCKED
+            )
+        with writing(folder):
+            _clear(folder, made.home)
+        try:
+            yield made
+        finally:
+            made.stop()
+
+
+def _usable(folder: Path) -> Path:
+    """`folder`, which is there now and holds nothing but what a demo made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()) and not (folder / MARK).exists():
+        raise RefnetError(
+            f"{folder} is there already, and no demo made it", "Name another with --folder.", Exit.USAGE
+        )
+    if not str(folder).isprintable():  # it is written into refnet.toml, and shown
+        raise RefnetError(
+            "the demo's folder has a name that cannot be printed", "Name another with --folder.", Exit.USAGE
+        )
+    return folder
+
+
+def _clear(folder: Path, home: Path) -> None:
+    """Remove what the last demo left in `folder`, its server and its cluster with it."""
+    if home.exists():
+        embedded.remove(home)
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != MARK:
+            path.unlink()
