@@ -1,8 +1,8 @@
-"""Every command in the documents runs, in the order in which a reader meets it, in one shell.
+"""Every command in the documents runs, in the order in which a reader meets it, in one shell, and prints what is shown.
 
-A ```console block holds commands after `$ ` and what they print. The commands of one document run in one sandbox:
-a home, a backup folder and a current folder of their own. `# exit N` after a command names a code other than 0.
-A document that is there in two languages has the same commands in both, so it is run once.
+The commands of one document run in one sandbox: a home, a backup folder and a current folder of their own. `# exit N`
+after a command names a code other than 0. A document that is there in two languages has the same commands in both, so
+it is run once.
 """
 
 from __future__ import annotations
@@ -10,40 +10,45 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
+from tests.documents import (
+    DOCUMENTS,
+    ROOT,
+    TRANSLATED,
+    anchor,
+    blocks,
+    commands,
+    essence,
+    prose,
+    text,
+    titles,
+    uncommented,
+)
 
-ROOT = Path(__file__).parents[2]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-TRANSLATED = [path for path in DOCUMENTS if path.suffixes == [".ja", ".md"]]
-RUN = [path for path in DOCUMENTS if path not in TRANSLATED]
-_BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
-_SHELL = re.compile(r"^```(?:sh|toml)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-_EXIT = re.compile(r"\s+# exit (\d+)$")
-_COMMENT = re.compile(r"\s+#.*$", re.MULTILINE)
+from refnet import settings
+from refnet.cli.main import app
+
+RUN = [path for path in DOCUMENTS if path not in TRANSLATED and blocks(path, "console")]
 _TIME_LIMIT = 120
+#: Before the output of each command.
+_MARK = "\x01"
 
 #: What would run this test within itself, takes minutes, or belongs to another machine; each is run elsewhere.
 ELSEWHERE = re.compile(r"\./dev (?:test|bench|check|lock|demo)|sudo |apt|git clone|systemctl |docker ")
 
 #: What a document takes for granted: a library with a vault, backed up.
-GRANTED = {
-    "runbook.md": ["refnet network sample --papers 60", "refnet network vault", "refnet backup --no-prove"]
-}
+GRANTED = {"runbook.md": ["refnet network sample --papers 60", "refnet network vault", "refnet backup"]}
 #: What happens on the reader's machine before a command: everything but the backup folder is lost.
 LOSSES = {"refnet recover": 'refnet postgres stop && rm -rf "$REFNET_HOME"/* "$REFNET_CONFIG_DIR"'}
-
-
-def commands(document: Path) -> Iterator[tuple[str, int]]:
-    for block in _BLOCK.findall(document.read_text(encoding="utf-8")):
-        for line in block.splitlines():
-            if line.startswith("$ "):
-                wanted = _EXIT.search(line)
-                yield _EXIT.sub("", line[2:]), int(wanted[1]) if wanted else 0
 
 
 @pytest.fixture
@@ -68,9 +73,9 @@ def sandbox(short_folder: Path, request: pytest.FixtureRequest) -> Iterator[dict
     )
 
 
-def prepare(commands: list[str], sandbox: dict[str, str]) -> None:
-    """Run `commands`, and let PostgreSQL's own programs find the server that they started."""
-    for command in commands:
+def prepare(granted: list[str], sandbox: dict[str, str]) -> None:
+    """Run what is `granted`, and let PostgreSQL's own programs find the server that it started."""
+    for command in granted:
         subprocess.run(command.split(), env=sandbox, check=True, capture_output=True, timeout=_TIME_LIMIT)
     status = ["refnet", "postgres", "status", "--json"]
     told = json.loads(subprocess.run(status, env=sandbox, check=True, capture_output=True).stdout)
@@ -81,22 +86,20 @@ def prepare(commands: list[str], sandbox: dict[str, str]) -> None:
 def script(document: Path) -> str:
     """All commands of `document` for one shell, which ends at the first that ends otherwise than it says."""
     lines = []
-    for command, wanted in commands(document):
-        if not ELSEWHERE.match(command):
-            lines.append(f"echo {_quoted(f'$ {command}')}")
-            lines += [LOSSES[command]] if command in LOSSES else []
+    for shown in commands(document):
+        lines += [LOSSES[shown.line]] if shown.line in LOSSES else []
+        lines.append(f"printf '{_MARK}'")
+        if not ELSEWHERE.match(shown.line):
             lines.append(
-                f"{command}\n_code=$?; [ $_code = {wanted} ] || {{ echo it ended with $_code; exit 1; }}"
+                f"{shown.line}\n_code=$?; [ $_code = {shown.code} ] || {{ echo it ended with $_code; exit 1; }}"
             )
     return "\n".join(lines)
 
 
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "'\\''") + "'"
-
-
 @pytest.mark.parametrize("document", RUN, ids=lambda path: path.name)
-def test_every_command_in_the_document_runs(document: Path, sandbox: dict[str, str]) -> None:
+def test_every_command_in_the_document_runs_and_prints_what_is_shown(
+    document: Path, sandbox: dict[str, str]
+) -> None:
     if document.name in GRANTED:
         prepare(GRANTED[document.name], sandbox)
     ran = subprocess.run(
@@ -110,36 +113,77 @@ def test_every_command_in_the_document_runs(document: Path, sandbox: dict[str, s
         timeout=_TIME_LIMIT,
         check=False,
     )
-    assert ran.returncode == 0, ran.stdout[ran.stdout.rfind("\n$ ") :]
+    outputs = ran.stdout.split(_MARK)[1:]
+    shown = list(commands(document))
+    assert ran.returncode == 0, f"$ {shown[len(outputs) - 1].line}\n{outputs[-1]}"
+    unlike = [
+        f"$ {command.line}\nis shown with: {line}\nand printed:\n{output}"
+        for command, output in zip(shown, outputs, strict=True)
+        for line in command.output
+        if essence(line) not in essence(output).splitlines()
+    ]
+    assert not unlike, "\n".join(unlike)
 
 
 @pytest.mark.parametrize("document", TRANSLATED, ids=lambda path: path.name)
-def test_a_translation_has_the_same_commands_settings_and_sections(document: Path) -> None:
+def test_a_translation_has_the_same_commands_outputs_settings_messages_and_sections(document: Path) -> None:
     original = document.with_name(document.name.replace(".ja.md", ".md"))
-    assert without_comments(document) == without_comments(original)
-    assert shell(document) == shell(original)
-    assert levels(document) == levels(original)
+    for language in ("sh", "toml", "text"):
+        translated = [uncommented(block) for block in blocks(document, language)]
+        assert translated == [uncommented(block) for block in blocks(original, language)]
+    told, meant = list(commands(document)), list(commands(original))
+    assert [(uncommented(o.line), o.code) for o in told] == [(uncommented(o.line), o.code) for o in meant]
+    for one, other in zip(told, meant, strict=True):
+        assert one.output in ((), other.output)
+    assert [depth for depth, _ in titles(document)] == [depth for depth, _ in titles(original)]
 
 
-def without_comments(document: Path) -> list[tuple[str, int]]:
-    return [(_COMMENT.sub("", command), wanted) for command, wanted in commands(document)]
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_a_document_names_commands_settings_files_and_sections_that_exist(document: Path) -> None:
+    for line in mentioned(document):
+        assert_exists(line)
+    for block in blocks(document, "toml"):
+        assert flat(tomllib.loads(block)) <= set(settings.keys())
+    anchors = {anchor(title) for _, title in titles(document)}
+    for target in re.findall(r"\]\(([^):]+)\)", prose(document)):
+        path, _, section = target.partition("#")
+        assert (document.parent / path).exists(), target
+        assert path or section in anchors, target
 
 
-def shell(document: Path) -> list[str]:
-    """The blocks that cannot be run here, without their comments."""
-    return [_COMMENT.sub("", block) for block in _SHELL.findall(document.read_text(encoding="utf-8"))]
+def mentioned(document: Path) -> list[str]:
+    """The commands of refnet that stand in the text or in blocks that cannot be run."""
+    found = re.findall(r"`(?:sudo )?refnet ([^`]+)`", prose(document))
+    for block in blocks(document, "sh"):
+        found += re.findall(r"(?:^|&& )(?:sudo )?refnet (.+)$", uncommented(block), re.MULTILINE)
+    return [line for line in found if re.match(r"[a-z-]", line)]
 
 
-def levels(document: Path) -> list[str]:
-    """The depth of each heading, in order."""
-    text = re.sub(r"^```.*?^```", "", document.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-    return re.findall(r"^(#+) ", text, re.MULTILINE)
+def assert_exists(line: str) -> None:
+    """`line` (without `refnet`) is a command, with options that it has."""
+    command: Any = typer.main.get_command(app)
+    for word in shlex.split(line.replace("[", "").replace("]", "")):
+        if word.startswith("--"):
+            known = {option for each in command.params for option in each.opts} | {"--help"}
+            assert word.split("=")[0] in known, f"refnet {line}: {word}"
+        elif named := getattr(command, "commands", None):
+            if word.isupper():  # SOURCE: any of them
+                return
+            assert word.split("|")[0] in named, f"refnet {line}: {word}"
+            command = named[word.split("|")[0]]
+
+
+def flat(table: dict[str, object], prefix: str = "") -> set[str]:
+    """The keys of a TOML table, dotted."""
+    found: set[str] = set()
+    for key, value in table.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}"}
+    return found
 
 
 def test_the_readme_names_the_two_commands_first() -> None:
-    found = [command for command, _ in commands(ROOT / "README.md")]
-    assert found[:2] == ["./dev demo", "./dev test"]
+    assert [each.line for each in commands(ROOT / "README.md")][:2] == ["./dev demo", "./dev test"]
 
 
 def test_continuous_integration_runs_the_readme_s_test_command() -> None:
-    assert "./dev test" in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    assert "./dev test" in text(ROOT / ".ci" / "run").splitlines()

@@ -21,6 +21,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from tests.command import Command, Result, url_of
+from tests.documents import ROOT, blocks, essence, text
 
 from refnet.errors import RefnetError
 from refnet.postgres import binaries
@@ -29,9 +30,7 @@ from refnet.postgres.session import Target
 from refnet.recovery.sources.database import snapshot
 from refnet.telemetry import textfile
 
-ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "docs" / "runbook.md", ROOT / "docs" / "runbook.ja.md"]
-_TEXT = re.compile(r"^```text\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _ROLE = "refnet_backup"
 _READER = "refnet_reader"
 
@@ -351,45 +350,20 @@ def unprivileged(act: Callable[[], Result]) -> Result:
     return Result(1, "", said)
 
 
-def messages(page: Path) -> list[str]:
-    """The messages that `page` quotes."""
-    return _TEXT.findall(page.read_text(encoding="utf-8"))
-
-
-def essence(text: str) -> str:
-    """`text` without what may differ from machine to machine: numbers, paths, the widths of columns."""
-    text = re.sub(r"\.refnet-[0-9a-f]+", ".refnet-#", text)
-    text = re.sub(r"(?<![\w`])/[\w./-]+", "PATH", text)
-    text = re.sub(r"(?:under )?\d+(?:[_.,]\d+)*(?: (?:B|KiB|MiB)\b)?", "#", text)
-    return "\n".join(" ".join(line.split()) for line in text.splitlines())
-
-
 @pytest.mark.parametrize("words", PROVOCATIONS)
 def test_a_quoted_message_is_what_refnet_prints(words: str, library: Library) -> None:
-    quoted = [message for message in messages(PAGES[0]) if words in message]
+    quoted = [message for message in blocks(PAGES[0], "text") if words in message]
     assert len(quoted) == 1, f"{words!r} is in {len(quoted)} messages of {PAGES[0].name}"
     ran = PROVOCATIONS[words](library)
     assert essence(quoted[0]) in essence(ran.out + ran.err), ran.out + ran.err
 
 
 def test_every_quoted_message_is_provoked() -> None:
-    for message in messages(PAGES[0]):
+    for message in blocks(PAGES[0], "text"):
         assert any(words in message for words in PROVOCATIONS), message
 
 
-def test_both_pages_quote_the_same_messages() -> None:
-    assert messages(PAGES[0]) == messages(PAGES[1])
-
-
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_the_scripts_and_sections_that_the_runbook_names_are_there(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
-    named = set(re.findall(r"[a-z]+(?:-[a-z]+)+\.sh", text))
+def test_the_runbook_names_every_script(page: Path) -> None:
+    named = set(re.findall(r"[a-z]+(?:-[a-z]+)+\.sh", text(page)))
     assert named == {path.name for path in (ROOT / "scripts").glob("*.sh")}
-    anchors = {anchor(title) for title in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
-    assert set(re.findall(r"\]\(#([^)]*)\)", text)) <= anchors
-
-
-def anchor(title: str) -> str:
-    """The anchor that GitHub makes of a heading."""
-    return re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
