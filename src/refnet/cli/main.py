@@ -63,8 +63,8 @@ def run() -> None:
     except RefnetError as error:
         complain(error)
         sys.exit(error.code)
-    except SystemExit as ended:
-        if ended.code != _INTERRUPTED:
+    except (SystemExit, KeyboardInterrupt) as ended:  # the latter outside of what Typer watches
+        if isinstance(ended, SystemExit) and ended.code != _INTERRUPTED:
             raise
         complain(RefnetError("interrupted", "Nothing half-done is live; run it again."))
         sys.exit(Exit.FAILED)

@@ -168,15 +168,25 @@ def _places(told: Told) -> str:
         ("backups/", "the artifacts, with their manifests and their evidence"),
         ("vault/", "the notes: open this folder in Obsidian"),
         ("config/", "the configuration; its refnet.toml is read by commands that run there"),
-        ("home/", "RefNet’s own: the database, stopped"),
+        ("home/", "RefNet’s own" + ("" if _elsewhere(told) else ": the database, stopped")),
     ]
     items = "".join(f"<dt>{_link(name)}</dt><dd>{escape(what)}</dd>" for name, what in places)
+    items += "".join(
+        f"<dt><code>{escape(path)}</code></dt><dd>the database, stopped, where its server’s user can enter</dd>"
+        for path in _elsewhere(told)
+    )
     return f"""<h2>Where everything lies</h2>
 <p><code>{escape(str(told.folder))}</code></p>
 <dl class="facts">{items}</dl>"""
 
 
+def _elsewhere(told: Told) -> list[str]:
+    """The cluster's folder, where it could not be in RefNet's home."""
+    return [] if told.cluster.is_relative_to(told.folder) else [str(told.cluster)]
+
+
 def _next(told: Told) -> str:
+    all_of_it = shlex.join(["rm", "-rf", str(told.folder), *_elsewhere(told)])
     bin_folder = Path(sys.executable).parent
     database, vault = (told.entries[source].name for source in (SourceName.DATABASE, SourceName.OBSIDIAN))
     lines = [
@@ -193,7 +203,7 @@ def _next(told: Told) -> str:
     ]
     return f"""<h2>Try next</h2>
 <pre id="next">{escape(chr(10).join(lines))}</pre>
-<p>When you have seen enough: <code>{escape(f"rm -rf {shlex.quote(str(told.folder))}")}</code></p>"""
+<p>When you have seen enough: <code>{escape(all_of_it)}</code></p>"""
 
 
 def _link(path: str, text: str = "") -> str:

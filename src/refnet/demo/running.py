@@ -22,6 +22,16 @@ _CLEAN_SECONDS = 60.0
 _LOOK_SECONDS = 1.0
 
 
+@contextmanager
+def shielded() -> Iterator[None]:
+    """Keep interrupts from the block and from the programs that it runs; what comes meanwhile is taken after it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDINGS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 @dataclass(frozen=True)
 class Ran:
     """How a command ended: its code, what it printed, how long it took (s)."""

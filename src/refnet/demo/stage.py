@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from refnet.demo.running import Runner
+from refnet.demo.running import Runner, shielded
 from refnet.errors import Exit, RefnetError
 from refnet.postgres import binaries, embedded
 from refnet.postgres.account import writing
@@ -80,7 +80,7 @@ class Stage:
         environment, typed = self._environment, typed or shlex.join(command)
         if command[0] == "psql":
             environment = environment | connection(self._socket())
-            command = [str(self.psql()), *command[1:]]
+            command = [str(self._psql()), *command[1:]]
         return self._step(typed, command, self.folder, environment, quiet=quiet)
 
     def found(self, sentence: str) -> None:
@@ -112,12 +112,18 @@ class Stage:
         return step
 
     @staticmethod
-    def psql() -> Path:
+    def _psql() -> Path:
         """The psql beside the programs that run the demo's server."""
-        return binaries.find(None, None, server=True).tool("psql")
+        with shielded():
+            return binaries.find(None, None, server=True).tool("psql")
+
+    def status(self) -> embedded.Status:
+        """How the demo's server stands."""
+        with shielded():
+            return embedded.status(self.home)
 
     def _socket(self) -> Path:
-        socket = embedded.status(self.home).socket
+        socket = self.status().socket
         if socket is None:  # psql would look for another server
             raise RefnetError(
                 "the demo failed: its server does not run",
@@ -131,7 +137,7 @@ class Stage:
             return
         settings = {"REFNET_HOME": str(self.home)}
         ran = self._runner.clean([*_REFNET, "postgres", "stop"], self.folder, self._environment | settings)
-        if ran.code or embedded.status(self.home).running:
+        if ran.code or self.status().running:
             raise RefnetError(
                 "the demo's server could not be stopped",
                 f"Stop it: REFNET_HOME={shlex.quote(str(self.home))} refnet postgres stop",
@@ -181,7 +187,8 @@ def _usable(folder: Path) -> Path:
 def _clear(folder: Path, home: Path) -> None:
     """Remove what the last demo left in `folder`, its server and its cluster with it."""
     if home.exists():
-        embedded.remove(home)
+        with shielded():
+            embedded.remove(home)
     for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

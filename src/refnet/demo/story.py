@@ -14,7 +14,6 @@ from refnet.demo import configuration, witness
 from refnet.demo.stage import Chapter, Stage
 from refnet.demo.witness import Witness
 from refnet.errors import RefnetError
-from refnet.postgres import embedded
 from refnet.recovery.model import words
 from refnet.recovery.model.artifact import Entry, SourceName
 from refnet.recovery.model.catalog import Catalog
@@ -42,7 +41,7 @@ class Told:
     """The whole story, when it is over.
 
     `before` and `after`: what psql and sha256sum saw. `entries`: the set. `lost_at`: when everything was
-    destroyed (UTC). `recovery`: how long `refnet recover` took (s).
+    destroyed (UTC). `recovery`: how long `refnet recover` took (s). `cluster`: where the server's data lies.
     """
 
     folder: Path
@@ -54,6 +53,7 @@ class Told:
     entries: Mapping[SourceName, Entry]
     lost_at: datetime
     recovery: float
+    cluster: Path
 
     @property
     def age(self) -> float:
@@ -76,7 +76,7 @@ def tell(stage: Stage, papers: int, now: Callable[[], datetime]) -> Told:
     after = _compared(stage, before)
     return Told(
         stage.folder, tuple(stage.chapters), papers, before, after, (*losses, recovered), entries, lost_at,
-        recovered.seconds,
+        recovered.seconds, stage.status().place,
     )  # fmt: skip
 
 
@@ -166,7 +166,7 @@ def _everything(stage: Stage, now: Callable[[], datetime]) -> datetime:
         "The server's data, the vault, the configuration, RefNet's home. What is left is the backup folder "
         "(and what psql and sha256sum wrote down).",
     )
-    place = embedded.status(stage.home).place
+    place = stage.status().place
     stage.refnet("postgres", "stop")
     beside = [] if place.is_relative_to(stage.home) else [str(place)]
     lost_at = now()
