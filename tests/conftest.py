@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from psycopg import sql
+from tests.memory import in_memory
 
 from refnet.errors import RefnetError
 from refnet.postgres.binaries import Binaries, installed
@@ -27,7 +28,7 @@ def _origin(name: str) -> list[Binaries]:
 @pytest.fixture(scope="session")
 def short_folder() -> Iterator[Path]:
     """A folder with a short path that every system user can pass through (pytest's own is root's alone)."""
-    folder = Path(tempfile.mkdtemp(prefix="rn-"))
+    folder = Path(tempfile.mkdtemp(prefix="rn-", dir=in_memory()))
     folder.chmod(0o711)
     yield folder
     shutil.rmtree(folder, ignore_errors=True)

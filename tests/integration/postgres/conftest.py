@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.memory import in_memory
 
 from refnet.postgres import embedded
 from refnet.postgres.account import Account
@@ -29,7 +30,7 @@ def run(code: str, *arguments: object, **options: object) -> subprocess.Popen[st
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A fresh folder with a short path that every system user can pass through."""
-    path = Path(tempfile.mkdtemp(prefix="rn-"))
+    path = Path(tempfile.mkdtemp(prefix="rn-", dir=in_memory()))
     path.chmod(0o711)
     yield path
     shutil.rmtree(path, ignore_errors=True)

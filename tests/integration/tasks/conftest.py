@@ -19,6 +19,7 @@ from urllib.parse import urlencode
 import psycopg
 import pytest
 from celery import Celery
+from tests.memory import in_memory
 
 from refnet.broker import address, embedded
 from refnet.postgres.session import Target
@@ -189,7 +190,7 @@ def place(database: Target) -> Iterator[Place]:
         session.execute(
             "CREATE TABLE papers AS SELECT g AS id, md5(g::text) AS title FROM generate_series(1, 500) g"
         )
-    home = Path(tempfile.mkdtemp(prefix="rt-"))
+    home = Path(tempfile.mkdtemp(prefix="rt-", dir=in_memory()))
     uri = f"postgresql://?{urlencode(psycopg.conninfo.conninfo_to_dict(database.conninfo))}"
     environment = {n: v for n, v in os.environ.items() if not n.startswith(("REFNET_", "PG"))}
     environment |= {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from tests.memory import in_memory
 from tests.unit.telemetry.conftest import World
 
 from refnet.recovery.model.artifact import HIDDEN_PREFIX, Level, SourceName
@@ -159,8 +159,7 @@ def test_openmetrics_is_spoken_to_whoever_asks_for_it(world: World) -> None:
 @pytest.fixture
 def world_in_memory() -> Iterator[World]:
     """A world on a file system in memory where there is one: 30,000 files are made much faster there."""
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
+    with tempfile.TemporaryDirectory(dir=in_memory()) as folder:
         yield World(Path(folder))
 
 
