@@ -95,6 +95,9 @@ def test_what_came_back_is_what_stood_before_as_psql_and_sha256sum_saw_it(told: 
     sums = [line for line in before.splitlines() if "  " in line]
     check = ["sha256sum", "--check", "--quiet", "--strict"]
     subprocess.run(check, input="\n".join(sums), cwd=place, text=True, check=True)
+    assert (
+        place / "home" / "postgres" / "data"
+    ).is_dir()  # where it was, not where root's server goes in need
     assert (place / "config" / ".env").stat().st_mode & 0o777 == 0o600
 
 

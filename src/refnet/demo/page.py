@@ -153,8 +153,8 @@ def _set(told: Told, zone: tzinfo | None) -> str:
     ]
     rows = [
         f'<th scope="row">{source}</th><td>{_link(f"backups/{source}/{entry.name}", entry.name)}</td>'
-        f"<td{number()}>{size(entry.manifest.size)}</td><td>{escape(moment(entry.created, zone))}</td>"
-        f'<td><span class="passed">{entry.state}</span></td>'
+        f"<td{number()}>{size(entry.manifest.size)}</td>"
+        f'<td class="line">{escape(moment(entry.created, zone))}</td><td><span class="passed">{entry.state}</span></td>'
         for source, entry in told.entries.items()
     ]
     return f"""<h2>The set</h2>

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from refnet.errors import Exit
+from refnet.postgres.account import make_enterable
 from refnet.recovery.model.artifact import Entry, Outcome, SourceName
 from refnet.recovery.model.recovering import RESTORES, Journal, Stage
 from refnet.recovery.model.services import Services, wait_for
@@ -154,7 +155,7 @@ class Remembering:
 
 def write_journal(path: Path, journal: Journal) -> None:
     """Keep `journal`, whole or not at all."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_enterable(path.parent)  # the home of an embedded server, whose user must be able to pass through
     draft = path.with_name(f".{path.name}.part")
     draft.write_text(journal.to_json(), encoding="utf-8")
     draft.replace(path)
