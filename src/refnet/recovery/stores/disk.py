@@ -21,6 +21,7 @@ from typing import IO, Self
 
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import HIDDEN_PREFIX
+from refnet.recovery.stores.readback import ReadBack
 
 #: Read and written at once, in bytes.
 CHUNK = 1 << 20
@@ -140,6 +141,7 @@ class HiddenFile(io.RawIOBase):
             self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
             with suppress(OSError):  # a file system without locks: a leftover there always looks alive
                 fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._read_back = ReadBack(self._handle)
 
     def __enter__(self) -> Self:
         return self
@@ -149,6 +151,7 @@ class HiddenFile(io.RawIOBase):
     ) -> None:
         if not self._placed:
             remove(self.path)
+        self._read_back.close()
         os.close(self._handle)
         self._gathered.clear()
         self.close()
@@ -182,6 +185,7 @@ class HiddenFile(io.RawIOBase):
         with explained(self.path):
             while view:
                 view = view[os.write(self._handle, view) :]
+        self._read_back.written(self._size - len(self._gathered))
 
     def digest_so_far(self) -> bytes:
         """The SHA-256 of everything written until now, for who would otherwise compute it a second time."""
@@ -195,9 +199,7 @@ class HiddenFile(io.RawIOBase):
         """
         self.flush()
         with explained(self.path):
-            os.fsync(self._handle)
-            with open_cold(self.path) as reader:
-                read, size = digest(reader)
+            read, size = self._read_back.end()
         if (read, size) != (self._sha.hexdigest(), self._size):
             raise RefnetError(
                 f"{self.path.parent} gives back other bytes than were written to it",
