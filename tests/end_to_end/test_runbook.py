@@ -27,6 +27,7 @@ from refnet.errors import RefnetError
 from refnet.postgres import binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
+from refnet.recovery.services.compose import Compose
 from refnet.recovery.sources.database import snapshot
 from refnet.telemetry import textfile
 
@@ -259,6 +260,13 @@ def no_roles(library: Library) -> Result:
 def foreign_key(library: Library) -> Result:
     library.sql("DELETE FROM paper_authors; DELETE FROM authors")
     return library.refnet("restore", "database", "--table", "paper_authors", "--mode", "missing")
+
+
+@provokes("docker is not on PATH")
+def no_docker(_library: Library) -> Result:
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PATH", "/nowhere")
+        return as_told(lambda: Compose(Path("compose.yaml")).start(["postgres"]))
 
 
 @provokes("is not there")

@@ -11,12 +11,12 @@ from refnet.recovery.model.source import Proof
 
 def headline(proof: Proof) -> str:
     """The outcome in one line: how far it holds, in how long."""
-    reached = proof.level.value if proof.level else "nothing"
+    beyond = f" beyond {proof.level.value}" if proof.level else ""
     if proof.outcome is Outcome.FAILED:
-        return f"DAMAGED: what holds is: {reached}"
+        return f"DAMAGED{beyond}"
     if proof.outcome is Outcome.UNVERIFIED:
-        return f"could not verify more than: {reached}"
-    return reached + _counted(proof)
+        return f"could not verify{beyond or ' anything'}"
+    return (proof.level.value if proof.level else "nothing") + _counted(proof)
 
 
 def _counted(proof: Proof) -> str:

@@ -61,7 +61,7 @@ def test_an_undo_says_what_was_written_since_and_keeps_it(vault):
 
     done = vault.undo()
 
-    assert "vault/since.md" in done.plan.changes.removed
+    assert "since.md" in done.plan.changes.removed
     assert (done.kept.kept / "vault" / "since.md").read_text() == "written after the restore"
 
 

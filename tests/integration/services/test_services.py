@@ -112,6 +112,14 @@ def test_what_docker_says_of_a_failure_is_told(calls: Path) -> None:
         Compose(Path("/srv/refnet/compose.yaml")).start(["broken"])
 
 
+def test_docker_without_its_compose_plugin_is_an_error(calls: Path) -> None:
+    (calls.parent / "bin" / "docker").write_text(
+        "#!/bin/sh\nprintf 'unknown flag: --file\\n\\nRun docker --help for more information\\n' >&2\nexit 125\n"
+    )
+    with pytest.raises(RefnetError, match="docker has no Compose plugin"):
+        Compose(Path("compose.yaml")).start(["postgres"])
+
+
 def test_docker_that_is_not_there_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(RefnetError, match="docker is not on PATH"):

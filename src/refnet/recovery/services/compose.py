@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from refnet.errors import RefnetError
+
+#: What docker answers where `compose` is none of its commands.
+_NO_PLUGIN = re.compile(r"unknown (?:shorthand )?flag|is not a docker command")
 
 
 @dataclass(frozen=True)
@@ -36,12 +40,19 @@ class Compose:
                 "Install Docker with its Compose plugin, or set recover.services to local.",
             ) from None
         if ran.returncode:
-            said = ran.stderr.strip().splitlines()
-            raise RefnetError(
-                f"docker compose {arguments[0]} failed: {said[-1] if said else 'it said nothing'}",
-                f"Run it by hand: docker compose --file {self.file} {' '.join(arguments)}",
-            )
+            raise self._failure(ran.stderr.strip().splitlines(), arguments)
         return ran.stdout
+
+    def _failure(self, said: list[str], arguments: tuple[str, ...]) -> RefnetError:
+        if said and _NO_PLUGIN.search(said[0]):
+            return RefnetError(
+                "docker has no Compose plugin",
+                "Install it (Debian: docker-compose, Ubuntu: docker-compose-v2, Docker's own: docker-compose-plugin).",
+            )
+        return RefnetError(
+            f"docker compose {arguments[0]} failed: {said[-1] if said else 'it said nothing'}",
+            f"Run it by hand: docker compose --file {self.file} {' '.join(arguments)}",
+        )
 
 
 def _objects(text: str) -> list[dict[str, str]]:

@@ -49,7 +49,8 @@ def plan(place: Place) -> UndoPlan:
     back, journal = kept[-1]
     with told(back.path):
         live = _tree(back.base(journal), {unit.name for unit in journal.units})
-        return UndoPlan(place, back, journal, changes(live, _tree(back.kept, None)))
+        found = changes(live, _tree(back.kept, None))
+        return UndoPlan(place, back, journal, _seen_from(place.folder, back.base(journal), found))
 
 
 def undo(
@@ -70,6 +71,15 @@ def undo(
 
 def _inode(path: Path) -> int | None:
     return path.lstat().st_ino if os.path.lexists(path) else None
+
+
+def _seen_from(folder: Path, base: Path, found: Changes) -> Changes:
+    """`found` in `base`, with its paths as the restore showed them: within `folder`."""
+
+    def seen(paths: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(os.path.relpath(base / path, folder) for path in paths)
+
+    return Changes(seen(found.added), seen(found.changed), seen(found.removed))
 
 
 def _tree(folder: Path, only: set[str] | None) -> FileList:
