@@ -172,14 +172,14 @@ def stage(folder: Path, inherited: Mapping[str, str], tell: Tell) -> Iterator[St
 
 def _usable(folder: Path) -> Path:
     """`folder`, which is there now and holds nothing but what a demo made."""
+    if not str(folder).isprintable():  # it is written into refnet.toml, and shown
+        raise RefnetError(
+            "the demo's folder has a name that cannot be printed", "Name another with --folder.", Exit.USAGE
+        )
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()) and not (folder / MARK).exists():
         raise RefnetError(
             f"{folder} is there already, and no demo made it", "Name another with --folder.", Exit.USAGE
-        )
-    if not str(folder).isprintable():  # it is written into refnet.toml, and shown
-        raise RefnetError(
-            "the demo's folder has a name that cannot be printed", "Name another with --folder.", Exit.USAGE
         )
     return folder
 
