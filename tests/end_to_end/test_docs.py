@@ -96,7 +96,7 @@ def script(document: Path) -> str:
     return "\n".join(lines)
 
 
-@pytest.mark.parametrize("document", RUN, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", RUN, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_command_in_the_document_runs_and_prints_what_is_shown(
     document: Path, sandbox: dict[str, str]
 ) -> None:
@@ -125,7 +125,7 @@ def test_every_command_in_the_document_runs_and_prints_what_is_shown(
     assert not unlike, "\n".join(unlike)
 
 
-@pytest.mark.parametrize("document", TRANSLATED, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", TRANSLATED, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_translation_has_the_same_commands_outputs_settings_messages_and_sections(document: Path) -> None:
     original = document.with_name(document.name.replace(".ja.md", ".md"))
     for language in ("sh", "toml", "text"):
@@ -138,7 +138,7 @@ def test_a_translation_has_the_same_commands_outputs_settings_messages_and_secti
     assert [depth for depth, _ in titles(document)] == [depth for depth, _ in titles(original)]
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_document_names_commands_settings_files_and_sections_that_exist(document: Path) -> None:
     for line in mentioned(document):
         assert_exists(line)
