@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -163,10 +164,11 @@ class _Run:
             self._notes += create.apply_settings(self._admin, name, state)
         with self._phase("load"):
             self._dump.load(copy, tools, jobs, self._progress)
-        with self._phase("analyze"):
-            self._notes += analyze(copy)
-        with self._phase("compare"):
+        # Beside each other: ANALYZE is one session that computes, and leaves a core to the comparison.
+        with self._phase("compare"), ThreadPoolExecutor(1) as beside:
+            analyzed = beside.submit(analyze, copy)
             findings = self._dump.compare(copy, tools, jobs, self._progress, content=self._options.content)
+            self._notes += analyzed.result()
         if wrong := compare.failed(findings):
             raise wrong
         self._notes += create.finish(self._admin, name, state)

@@ -246,6 +246,5 @@ _LOADING = (
     "default_transaction_read_only",
     "synchronous_commit",
     "maintenance_work_mem",
-    "max_parallel_maintenance_workers",
     "client_min_messages",
 )

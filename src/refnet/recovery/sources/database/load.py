@@ -31,8 +31,7 @@ from refnet.recovery.sources.database.stock import for_server, knows_restrict
 from refnet.recovery.sources.database.tasks import Stopped, Task, run_all
 
 #: What every loading session sets. A database that is read-only by default can still be filled. A lost commit
-#: loses nothing: the copy is not live until a later commit has reached the disk. More memory or more
-#: maintenance workers made index builds slower where all cores are busy anyway.
+#: loses nothing: the copy is not live until a later commit has reached the disk. More memory made index builds slower.
 LOADER_SETTINGS: Mapping[str, str] = {
     "idle_session_timeout": "0",
     "default_transaction_read_only": "off",
@@ -41,11 +40,18 @@ LOADER_SETTINGS: Mapping[str, str] = {
     "transform_null_equals": "off",
     "synchronous_commit": "off",
     "maintenance_work_mem": "64MB",
-    "max_parallel_maintenance_workers": "1",
     "check_function_bodies": "off",
     "xmloption": "content",
     "client_min_messages": "warning",
 }
+
+#: Where another index is built on every core, whatever else a build starts only moves the same bytes twice.
+_ALL_CORES_BUSY: Mapping[str, str] = {
+    "max_parallel_maintenance_workers": "0",
+    "effective_io_concurrency": "0",
+    "maintenance_io_concurrency": "0",
+}
+_FEW_JOBS = 2
 
 _END = b"\\.\n"
 
@@ -114,7 +120,7 @@ class _Loader(AbstractContextManager["_Loader"]):
         self._sessions: list[psycopg.Connection[tuple[Any, ...]]] = []
         with target.connect() as control:
             self._server = server_version(control)
-        self._settings = loader_settings(self._server)
+        self._settings = {**loader_settings(self._server), **(_ALL_CORES_BUSY if jobs <= _FEW_JOBS else {})}
         self._programs = Programs(target.environment(self._settings, encoding=self._index.encoding))
 
     def __enter__(self) -> Self:
@@ -132,8 +138,7 @@ class _Loader(AbstractContextManager["_Loader"]):
         items = [i for i in toc.parse(self._contents()) if not (i.is_refresh and i.oid in self._unread)]
         shares = toc.share(items, self._index.tables)
         schema_done = time.monotonic()
-        # One more than the jobs: a session that waits for the disk or for its pieces leaves no core idle.
-        run_all(self._tasks(shares), self._jobs + 1 if self._jobs > 1 else 1, self._stop)
+        run_all(self._tasks(shares), self._jobs, self._stop)
         data_done = time.monotonic()
         self._progress("the rest of the schema", self._total, self._total)
         if shares.rest:
