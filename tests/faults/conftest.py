@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
@@ -76,12 +75,9 @@ def unchanged(live: Live) -> Iterator[None]:
 
 
 @pytest.fixture
-def refnet(live: Live, tmp_path: Path, short_folder: Path) -> Iterator[Command]:
+def refnet(live: Live, tmp_path: Path, short_home: Path) -> Command:
     """The command on the live database, with a home and a backup folder of its own."""
-    home = short_folder / "home"
-    home.mkdir(mode=0o755)  # the scratch server's user can enter it
-    yield Command(home, tmp_path / "backups", url_of(live.target))
-    shutil.rmtree(home, ignore_errors=True)
+    return Command(short_home, tmp_path / "backups", url_of(live.target))
 
 
 @pytest.fixture

@@ -55,8 +55,8 @@ def _reader(data: bytes) -> Reader:
 
 
 @pytest.fixture(scope="module")
-def judge(wheel: Binaries, tmp_path_factory: pytest.TempPathFactory) -> DatabaseSource:
-    folder = tmp_path_factory.mktemp("scratch")
+def judge(wheel: Binaries, short_folder: Path) -> DatabaseSource:
+    folder = short_folder / "judge"
     return DatabaseSource(lambda: pytest.fail("no live server"), lambda _major, **_: wheel, folder, jobs=1)
 
 

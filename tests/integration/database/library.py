@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import io
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+from psycopg import sql
+
 from refnet.postgres.binaries import Binaries
+from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 from refnet.recovery.model.source import Held, silent
 from refnet.recovery.sources.database import dump as dumping
@@ -66,3 +71,15 @@ def everything(target: Target) -> list[str]:
     with maintenance(target) as admin:
         rows = admin.execute("SELECT datname FROM pg_database WHERE datname LIKE %s", (f"{target.name}%",))
         return [name for (name,) in rows.fetchall()]
+
+
+@contextmanager
+def role(server: Cluster, name: str, powers: str) -> Iterator[sql.Identifier]:
+    """A role that is there for a while."""
+    identifier = sql.Identifier(name)
+    with server.target().connect() as admin:
+        admin.execute(sql.SQL("CREATE ROLE {} {}").format(identifier, sql.SQL(powers)))
+        try:
+            yield identifier
+        finally:
+            admin.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(identifier))

@@ -73,10 +73,10 @@ def _text(cluster: Cluster, target: Target) -> list[bytes]:
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_database_comes_back_in_its_own_encoding_and_locale(
-    server: Cluster, tmp_path: Path, name: str
+    server: Cluster, tmp_path: Path, short_home: Path, name: str
 ) -> None:
     target = _made(server, CASES[name])
-    refnet = Command(tmp_path / "home", tmp_path / "backups", url_of(target))
+    refnet = Command(short_home, tmp_path / "backups", url_of(target))
     before = _text(server, target)
     made = refnet("backup", "database")
     made.succeeds()
@@ -107,7 +107,7 @@ def _without_name(lines: list[bytes]) -> list[bytes]:
     return sorted(line.replace(b"encoded", b"*").replace(b"stock", b"*") for line in lines)
 
 
-def test_an_icu_locale_comes_back(system_server: Cluster, tmp_path: Path) -> None:
+def test_an_icu_locale_comes_back(system_server: Cluster, tmp_path: Path, short_home: Path) -> None:
     with system_server.target().connect() as admin:
         if not admin.execute("SELECT 1 FROM pg_collation WHERE collname = 'en-x-icu'").fetchone():
             pytest.skip("this PostgreSQL was built without ICU")
@@ -118,7 +118,7 @@ def test_an_icu_locale_comes_back(system_server: Cluster, tmp_path: Path) -> Non
         "LOCALE_PROVIDER icu ICU_LOCALE 'en-u-kn-true' LC_COLLATE 'C' LC_CTYPE 'C'",
     )
     target = _made(system_server, case)
-    refnet = Command(tmp_path / "home", tmp_path / "backups", url_of(target))
+    refnet = Command(short_home, tmp_path / "backups", url_of(target))
     before = _text(system_server, target)
     refnet("backup", "database").succeeds()
     drop(system_server, target.name)

@@ -10,9 +10,11 @@ from tests.command import Command, url_of
 from tests.everything import Everything
 
 
-def test_everything_is_backed_up_restored_and_undone(each_everything: Everything, tmp_path: Path) -> None:
+def test_everything_is_backed_up_restored_and_undone(
+    each_everything: Everything, tmp_path: Path, short_home: Path
+) -> None:
     each = each_everything
-    refnet = Command(tmp_path / "home", tmp_path / "backups", url_of(each.target))
+    refnet = Command(short_home, tmp_path / "backups", url_of(each.target))
     before, reference = each.source, each.reference
     refnet("backup", "database", "--no-prove").succeeds()
     _spoil(each)

@@ -59,9 +59,9 @@ def extended(server: Cluster, short_folder: Path) -> Iterator[Target]:
 
 
 def test_what_an_extension_declares_travels_and_what_cannot_be_proven_is_named(
-    server: Cluster, extended: Target, tmp_path: Path
+    server: Cluster, extended: Target, tmp_path: Path, short_home: Path
 ) -> None:
-    refnet = Command(tmp_path / "home", tmp_path / "backups", url_of(extended))
+    refnet = Command(short_home, tmp_path / "backups", url_of(extended))
     made = refnet("backup", "database")
     made.succeeds()
     assert "could not verify" in made.out

@@ -75,10 +75,10 @@ def filled(database: Target) -> Target:
 
 
 def test_no_setting_of_a_database_spoils_a_backup_or_a_restore(
-    server: Cluster, filled: Target, tmp_path: Path
+    server: Cluster, filled: Target, tmp_path: Path, short_home: Path
 ) -> None:
     """All of them at once: what one of them spoils shows as a difference or an error that names it."""
-    refnet = Command(tmp_path / "home", tmp_path / "backups", url_of(filled))
+    refnet = Command(short_home, tmp_path / "backups", url_of(filled))
     with server.target().connect() as admin:
         known = {name for (name,) in admin.execute("SELECT name FROM pg_settings").fetchall()}
         chosen = {name: value for name, value in SETTINGS.items() if name in known}

@@ -51,8 +51,10 @@ def _asked(target: Target) -> int:
         return int(row[0])
 
 
-def test_a_proof_refreshes_no_view_that_would_log_in_to_a_live_server(asking: Target, tmp_path: Path) -> None:
-    refnet = Command(tmp_path / "home", tmp_path / "backups", url_of(asking))
+def test_a_proof_refreshes_no_view_that_would_log_in_to_a_live_server(
+    asking: Target, tmp_path: Path, short_home: Path
+) -> None:
+    refnet = Command(short_home, tmp_path / "backups", url_of(asking))
     before = _asked(asking)
     assert before > 0
     made = refnet("backup", "database")
@@ -65,8 +67,10 @@ def test_a_proof_refreshes_no_view_that_would_log_in_to_a_live_server(asking: Ta
     assert _asked(asking) == before
 
 
-def test_a_restore_refreshes_them_as_stock_tools_do(server: Cluster, asking: Target, tmp_path: Path) -> None:
-    refnet = Command(tmp_path / "home", tmp_path / "backups", url_of(asking))
+def test_a_restore_refreshes_them_as_stock_tools_do(
+    server: Cluster, asking: Target, tmp_path: Path, short_home: Path
+) -> None:
+    refnet = Command(short_home, tmp_path / "backups", url_of(asking))
     refnet("backup", "database", "--no-prove").succeeds()
     refnet("restore", "database", "--force").succeeds()
     found = oracle.portrait(asking.conninfo, server.binaries.folder).inside

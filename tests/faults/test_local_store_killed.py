@@ -1,0 +1,211 @@
+"""The local store and its runs: killed at every step, told to end, and several at once."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.faults.store import publish, visible
+
+from refnet.errors import Exit, RefnetError
+from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.stores.local import LocalStore
+
+STEPS = """
+import os, signal, sys
+from datetime import datetime, UTC
+from pathlib import Path
+from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.model.source import Made
+from refnet.recovery.stores.local import LocalStore
+
+root, work, last, late = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4] == "late"
+store, steps = LocalStore(root), 0
+
+def stepping(call):
+    def step(*args, **named):
+        global steps
+        steps += 1
+        if steps == last and not late:
+            os.kill(os.getpid(), signal.SIGKILL)
+        try:
+            return call(*args, **named)
+        finally:
+            if steps == last:
+                os.kill(os.getpid(), signal.SIGKILL)
+    return step
+
+for name in ("open", "write", "fsync", "link", "unlink", "rename", "replace"):
+    setattr(os, name, stepping(getattr(os, name)))
+NOW = datetime(2026, 11, 25, 17, 0, 1, tzinfo=UTC)
+with store.lock(SourceName.OBSIDIAN):
+    if work == "publish":
+        with store.draft(SourceName.OBSIDIAN) as draft:
+            draft.out.write(b"second")
+            draft.publish(Made(NOW, {}, files=b"[2]"), NOW, 1.0)
+    else:
+        store.delete(next(entry for entry in store.entries() if entry.name.endswith("_170001.tar.gz")))
+print(steps)
+"""
+
+
+def killed_at(root: Path, work: str, step: int, when: str) -> bool:
+    """Whether the run died at `step` (one call of the operating system), before or after it was done."""
+    ran = subprocess.run(
+        [sys.executable, "-c", STEPS, str(root), work, str(step), when], check=False, capture_output=True
+    )
+    assert ran.returncode in {0, -signal.SIGKILL}, ran.stderr.decode()
+    return ran.returncode != 0
+
+
+@pytest.mark.parametrize("when", ["early", "late"])
+@pytest.mark.parametrize("work", ["publish", "delete"])
+def test_a_kill_at_any_step_leaves_each_artifact_whole_or_gone(tmp_path: Path, work: str, when: str) -> None:
+    step, killed = 0, True
+    while killed:
+        step += 1
+        store = LocalStore(tmp_path / str(step))
+        publish(store, b"first", b"[1]")
+        if work == "delete":
+            publish(store, b"second", b"[2]")
+        killed = killed_at(store.root, work, step, when)
+
+        contents = []
+        for entry in store.entries():
+            assert not entry.damaged
+            held = store.held(entry)
+            with held.open() as reader:
+                contents.append((reader.read(), held.files()))
+        first, second = (b"first", b"[1]"), (b"second", b"[2]")
+        assert contents in ([first], [first, second])
+        assert store.unlisted() == ()
+
+        for leftover in store.leftovers():
+            store.clean(leftover)
+        assert store.leftovers() == ()
+        assert len(visible(store)) == 3 * len(contents)
+        publish(store, b"the next one just works")
+    assert step > 10
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.stores.local import LocalStore
+with LocalStore(Path(sys.argv[1])).lock(SourceName.DATABASE):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_another_runs_lock_is_told_by_process_and_ends_with_it(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with (
+            pytest.raises(RefnetError, match=f"process {holder.pid}") as refused,
+            store.lock(SourceName.DATABASE),
+        ):
+            pass
+        assert refused.value.code is Exit.LOCKED
+        holder.kill()
+        holder.wait()
+        with store.lock(SourceName.DATABASE):
+            pass
+
+
+WRITE = """
+import sys
+from datetime import datetime, UTC
+from pathlib import Path
+from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.model.source import Made
+from refnet.recovery.stores.local import LocalStore
+NOW = datetime(2026, 11, 25, 17, 0, 1, tzinfo=UTC)
+store = LocalStore(Path(sys.argv[1]), flat=True)
+sys.stdin.readline()
+for number in range(20):
+    with store.draft(SourceName.OBSIDIAN) as draft:
+        data = f"{sys.argv[2]} {number}".encode()
+        draft.out.write(data)
+        print(draft.publish(Made(NOW, {"data": data.decode()}, files=data), NOW, 1.0).name)
+"""
+
+
+def test_two_runs_that_write_into_one_folder_at_once_never_take_each_others_names(tmp_path: Path) -> None:
+    """Such a folder has no lock (--to DIR)."""
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITE, str(tmp_path), who],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for who in ("one", "two")
+    ]  # fmt: skip
+    names: list[str] = []
+    for run in runs:
+        assert run.stdin is not None
+        run.stdin.write("go\n")
+        run.stdin.flush()
+    for run in runs:
+        told, failed = run.communicate(timeout=60)
+        assert run.returncode == 0, failed
+        names += told.split()
+
+    store = LocalStore(tmp_path, flat=True)
+    assert len(set(names)) == len(names) == 40
+    assert {entry.name for entry in store.entries()} == set(names)
+    for entry in store.entries():
+        held = store.held(entry)
+        with held.open() as reader:
+            assert reader.read() == held.files() == entry.manifest.details["data"].encode()
+
+
+DRAFT = """
+import sys
+from pathlib import Path
+import typer
+from refnet.cli import main
+from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.stores.local import LocalStore
+
+@main.app.command("hold")
+def hold(folder: Path) -> None:
+    with LocalStore(folder).draft(SourceName.DATABASE) as draft:
+        draft.out.write(bytes(3 << 20))
+        print("half", flush=True)
+        sys.stdin.read()
+
+sys.argv = ["refnet", "hold", sys.argv[1]]
+main.run()
+"""
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_run_that_is_told_to_end_takes_its_half_written_file_with_it(
+    tmp_path: Path, ending: signal.Signals
+) -> None:
+    run = subprocess.Popen(
+        [sys.executable, "-c", DRAFT, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == "half\n"
+        assert len(visible(LocalStore(tmp_path))) == 1
+        run.send_signal(ending)
+        _, told = run.communicate(timeout=20)
+
+    assert run.returncode == Exit.FAILED
+    assert told.startswith("refnet: interrupted")
+    assert visible(LocalStore(tmp_path)) == []

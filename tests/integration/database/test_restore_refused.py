@@ -1,0 +1,161 @@
+"""What cannot be restored is said by name, and leaves everything as it was."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Callable
+
+import psycopg
+import pytest
+from psycopg import sql
+from tests.integration.database.library import (
+    artifact_of,
+    everything,
+    held,
+    papers,
+    restore,
+    role,
+)
+
+from refnet.errors import Exit, RefnetError
+from refnet.postgres.binaries import Binaries
+from refnet.postgres.cluster import Cluster
+from refnet.postgres.session import Target
+from refnet.recovery.sources.database.maintenance import alone, maintenance
+from refnet.recovery.sources.database.sqlgz import Index, Writer
+
+
+def test_a_failed_load_leaves_the_live_database_and_no_copy(
+    make_database: Callable[..., Target], wheel: Binaries
+) -> None:
+    """The classic: a function that finds its table by a search_path which a restore does not set."""
+    target = make_database("""
+        CREATE TABLE known (name text); INSERT INTO known VALUES ('a');
+        CREATE FUNCTION is_known(text) RETURNS bool LANGUAGE sql AS 'SELECT EXISTS (SELECT FROM known WHERE name = $1)';
+        CREATE TABLE papers (name text CHECK (is_known(name))); INSERT INTO papers VALUES ('a');""")
+    dump = held(artifact_of(target, wheel))
+    with pytest.raises(RefnetError, match='relation "known" does not exist'):
+        restore(target, dump, wheel)
+    assert papers(target) == 1
+    assert everything(target) == [target.name]
+
+
+def rewritten(content: bytes, change: Callable[[Index], Index]) -> bytes:
+    """The artifact with another index, whole by its own footer."""
+    old = held(content).reader
+    out = io.BytesIO()
+    writer = Writer(out)
+    for member in old.index.members:
+        packed = content[member.offset : member.offset + member.length]
+        writer.add(
+            packed, member.raw, member.kind, table=member.table, rows=member.rows, digest=member.digest
+        )
+    writer.finish(change(old.index))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("content", [True, False])
+def test_a_copy_that_differs_is_not_promoted(library: Target, wheel: Binaries, content: bool) -> None:
+    def lie(index: Index) -> Index:
+        first, *others = index.tables
+        wrong = {"digest": "0" * 32} if content else {"rows": first.rows + 1}
+        return dataclasses.replace(index, tables=(dataclasses.replace(first, **wrong), *others))
+
+    dump = held(rewritten(artifact_of(library, wheel), lie))
+    with pytest.raises(RefnetError, match="not what was backed up") as caught:
+        restore(library, dump, wheel, content=content)
+    assert caught.value.code is Exit.DAMAGED
+    assert everything(library) == [library.name]
+
+
+@pytest.mark.parametrize("place", ["a member", "the footer's digest"])
+def test_a_damaged_artifact_is_refused_before_anything_is_made(
+    library: Target, wheel: Binaries, place: str
+) -> None:
+    content = bytearray(artifact_of(library, wheel))
+    content[1000 if place == "a member" else -20] ^= 1
+    with pytest.raises(RefnetError) as caught:
+        restore(library, held(bytes(content)), wheel)
+    assert caught.value.code is Exit.DAMAGED
+    assert everything(library) == [library.name]
+
+
+def test_a_missing_extension_is_named_before_anything_is_made(library: Target, wheel: Binaries) -> None:
+    def ask(index: Index) -> Index:
+        return dataclasses.replace(
+            index, extensions=({"name": "not_there", "version": "1.0", "schema": "public"},)
+        )
+
+    dump = held(rewritten(artifact_of(library, wheel), ask))
+    with pytest.raises(RefnetError, match="lacks the extensions not_there"):
+        restore(library, dump, wheel)
+    assert everything(library) == [library.name]
+
+
+@pytest.mark.parametrize(
+    ("powers", "owns", "message"),
+    [
+        ("LOGIN", True, "may not create databases"),
+        ("LOGIN CREATEDB", False, "does not own"),
+    ],
+)
+def test_a_role_without_the_rights_is_told_which_one_is_missing(
+    library: Target, busy_server: Cluster, wheel: Binaries, powers: str, owns: bool, message: str
+) -> None:
+    dump = held(artifact_of(library, wheel))
+    with role(busy_server, "humble", powers), busy_server.target().connect() as admin:
+        change = sql.SQL("ALTER DATABASE {} OWNER TO {}")
+        name = sql.Identifier(library.name)
+        if owns:
+            admin.execute(change.format(name, sql.Identifier("humble")))
+        humble = Target(psycopg.conninfo.make_conninfo(library.conninfo, user="humble"), own=True)
+        with pytest.raises(RefnetError, match=message):
+            restore(humble, dump, wheel)
+        admin.execute(change.format(name, sql.Identifier("refnet")))
+    assert everything(library) == [library.name]
+
+
+def test_a_prepared_transaction_is_named_before_anything_is_made(library: Target, wheel: Binaries) -> None:
+    dump = held(artifact_of(library, wheel))
+    with library.connect() as session:
+        session.execute("BEGIN; INSERT INTO papers (title) VALUES ('half'); PREPARE TRANSACTION 'left open'")
+        try:
+            with pytest.raises(RefnetError, match=r"prepared transaction holds .*: left open"):
+                restore(library, dump, wheel)
+            assert everything(library) == [library.name]
+        finally:
+            session.execute("ROLLBACK PREPARED 'left open'")
+
+
+def test_two_restores_of_one_database_never_run_at_once(library: Target, wheel: Binaries) -> None:
+    dump = held(artifact_of(library, wheel))
+    with maintenance(library) as other, alone(other, library.name):
+        with pytest.raises(RefnetError, match="another run") as caught:
+            restore(library, dump, wheel)
+        assert caught.value.code is Exit.LOCKED
+    restore(library, dump, wheel)
+
+
+def test_an_artifact_of_some_tables_is_not_restored_whole(library: Target, wheel: Binaries) -> None:
+    some = held(
+        rewritten(artifact_of(library, wheel), lambda index: dataclasses.replace(index, partial=True))
+    )
+    with pytest.raises(RefnetError, match="holds some tables only") as caught:
+        restore(library, some, wheel)
+    assert caught.value.code is Exit.USAGE
+
+
+def test_a_locale_that_the_server_lacks_is_named_and_nothing_is_made(
+    library: Target, wheel: Binaries
+) -> None:
+    def elsewhere(index: Index) -> Index:
+        return dataclasses.replace(
+            index, database={**index.database, "collate": "xx_XX.UTF-8", "ctype": "xx_XX.UTF-8"}
+        )
+
+    dump = held(rewritten(artifact_of(library, wheel), elsewhere))
+    with pytest.raises(RefnetError, match=r"xx_XX\.UTF-8") as caught:
+        restore(library, dump, wheel)
+    assert "locale" in caught.value.hint
+    assert everything(library) == [library.name]
