@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from benchmarks import bars, build, files, report, ways
+from benchmarks import bars, build, catalog, files, report, ways
 from benchmarks.bars import Measured
 from benchmarks.measure import FailedError
 from benchmarks.ways import Bench, Result
@@ -31,6 +31,7 @@ def main() -> int:
     parser.add_argument("--scale", type=float, default=1, help="N times 1.3 GB (default 1)")
     parser.add_argument("--skew", action="store_true", help="one table has 90 %% of the bytes")
     parser.add_argument("--files", action="store_true", help="a vault of 50,000 notes instead")
+    parser.add_argument("--catalog", action="store_true", help="thousands of artifacts, listed, instead")
     parser.add_argument("--runs", type=int, default=3, help="timed runs of each way (default 3)")
     parser.add_argument("--write", action="store_true", help=f"keep the results in {report.RESULTS.name}")
     parser.add_argument("--postgres", type=int, metavar="MAJOR", help="the server's major version")
@@ -38,6 +39,8 @@ def main() -> int:
     options = parser.parse_args()
     if options.files:
         return files.run(options)
+    if options.catalog:
+        return catalog.run(options)
     need = int(options.scale * 1.4e9 * _ROOM)
     if shutil.disk_usage(options.folder).free < need:
         print(f"bench: {options.folder} has not the {need / 1e9:.0f} GB that this needs", file=sys.stderr)

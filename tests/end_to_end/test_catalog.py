@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -180,33 +178,3 @@ def test_one_source_that_fails_does_not_stop_the_others(refnet: Run, vault: Path
     assert results["obsidian"]["outcome"] == "done"
     assert ran.stderr.startswith("refnet: ")
     assert len(ran.stderr.splitlines()) == 2
-
-
-def test_an_empty_catalog_and_help_answer_at_once(refnet: Run, tmp_path: Path) -> None:
-    """CPU time, as the machine may be busy: 0.5 s for the list, 0.3 s for help."""
-    for arguments, most in ((("list",), 0.5), (("--help",), 0.3)):
-        refnet(*arguments)
-        before = os.times()
-        refnet(*arguments)
-        after = os.times()
-        used = after.children_user - before.children_user + after.children_system - before.children_system
-        assert used < most, arguments
-
-
-def test_two_thousand_artifacts_are_listed_pruned_and_watched_in_under_a_second(
-    refnet: Run, name: str, tmp_path: Path
-) -> None:
-    folder = tmp_path / "backups" / "obsidian"
-    manifest = json.loads((folder / f"{name}.json").read_text())
-    for number in range(2_000):
-        made = time.gmtime(1_700_000_000 + 86_400 * (number % 500) + number)
-        copy = time.strftime("vault_%Y%m%d_%H%M%S.tar.gz", made)
-        shutil.copy(folder / name, folder / copy)
-        created = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", made)
-        (folder / f"{copy}.json").write_text(json.dumps(manifest | {"name": copy, "created": created}))
-    for arguments in (["list"], ["prune", "--plan"], ["monitor"]):
-        before = os.times()
-        refnet(*arguments, code=2 if arguments == ["monitor"] else 0)
-        after = os.times()
-        used = after.children_user - before.children_user + after.children_system - before.children_system
-        assert used < 1, arguments

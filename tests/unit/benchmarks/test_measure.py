@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -22,9 +23,10 @@ def test_a_failure_in_front_of_a_pipe_is_a_failure(tmp_path: Path) -> None:
 
 
 def test_a_pipeline_passes_everything_on_and_takes_its_time(tmp_path: Path) -> None:
+    began = time.perf_counter()
     run = pipeline([["printf", "ab"], ["sh", "-c", "sleep 0.2; cat"], ["cat"]], os.environ, tmp_path)
     assert (run.stdout, run.peak) == ("ab", None)
-    assert 0.2 <= run.seconds < 5
+    assert 0.2 <= run.seconds <= time.perf_counter() - began
 
 
 def test_memory_is_that_of_children_too(tmp_path: Path) -> None:

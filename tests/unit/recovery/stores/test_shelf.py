@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from refnet.errors import RefnetError
-from refnet.recovery.model.artifact import Evidence, Level, Manifest, Outcome, SourceName
+from refnet.recovery.model.artifact import Evidence, Level, Outcome, SourceName
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.source import Made
 from refnet.recovery.stores.local import LocalStore
@@ -173,25 +172,3 @@ def test_the_folder_of_another_program_is_read_without_harm(tmp_path: Path) -> N
     (tmp_path / "database").write_text("a file where a folder should be")
     with pytest.raises(RefnetError, match="is not there"):
         LocalStore(tmp_path).entries()
-
-
-def test_two_thousand_artifacts_are_read_in_under_a_second(tmp_path: Path) -> None:
-    store = LocalStore(tmp_path)
-    folder = tmp_path / "database"
-    folder.mkdir()
-    for number in range(2_000):
-        created = NOW + timedelta(seconds=number)
-        name = f"refnet_{created:%Y%m%d_%H%M%S}.sql.gz"
-        (folder / name).write_bytes(b"")
-        manifest = Manifest(SourceName.DATABASE, name, created, 0, "0" * 64, 1.0, details={"rows": 1})
-        (folder / f"{name}.json").write_text(manifest.to_json())
-        (folder / f"{name}.evidence.jsonl").write_text(
-            Evidence(NOW, Level.PROVEN, Outcome.PASSED, 1.0).to_json()
-        )
-
-    began = time.process_time()
-    entries, leftovers, unlisted = store.entries(), store.leftovers(), store.unlisted()
-    took = time.process_time() - began
-
-    assert (len(entries), leftovers, unlisted) == (2_000, (), ())
-    assert took < 1

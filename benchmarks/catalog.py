@@ -1,0 +1,171 @@
+"""`./dev bench --catalog`: what a catalog of years costs whoever asks for it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from benchmarks import report
+from benchmarks.bars import Bar, Measured, Table
+from benchmarks.measure import FailedError, Run, pipeline
+from benchmarks.ways import Result
+from refnet.recovery.model.artifact import Evidence, Level, Manifest, Outcome, SourceName
+
+TITLE = "Catalog"
+FEW, MANY = 2_000, 10_000
+_SIZE = 1024
+
+LIST = f"refnet list, {FEW:,} artifacts"
+PRUNE = f"refnet prune --plan, {FEW:,} artifacts"
+MONITOR = f"refnet monitor, {FEW:,} artifacts"
+METRICS = f"GET /metrics, {MANY:,} artifacts, after the first read"
+
+_PROGRAM = str(Path(sys.executable).with_name("refnet"))
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A home whose catalog holds `count` artifacts of the database, one an hour, the newest an hour old."""
+
+    home: Path
+    count: int
+    newest: datetime
+
+    @property
+    def environment(self) -> dict[str, str]:
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("REFNET_", "PG"))}
+        return inherited | {
+            "REFNET_HOME": str(self.home),
+            "REFNET_BACKUP_DIR": str(self.home / "backups"),
+            "REFNET_VAULT_DIR": str(self.home / "vault"),
+        }
+
+    def fill(self) -> None:
+        (self.home / "backups" / "database").mkdir(parents=True)
+        for number in range(self.count):
+            self.add(self.newest - timedelta(hours=number))
+
+    def add(self, created: datetime) -> None:
+        """An artifact that is nothing but its size, said to be proven."""
+        name = f"refnet_{created:%Y%m%d_%H%M%S}.sql.gz"
+        path = self.home / "backups" / "database" / name
+        manifest = Manifest(SourceName.DATABASE, name, created, _SIZE, "0" * 64, 1.0, details={})
+        path.write_bytes(bytes(_SIZE))
+        evidence = Evidence(created, Level.PROVEN, Outcome.PASSED, 1.0).to_json()
+        path.with_name(f"{name}.evidence.jsonl").write_text(evidence)
+        path.with_name(f"{name}.json").write_text(manifest.to_json())
+
+
+def _command(*arguments: str) -> Callable[[Bench], Result]:
+    """A command, whatever it thinks of the catalog: `monitor` ends with 1 or 2 where it finds fault."""
+    told = ["sh", "-c", '"$@" || [ $? -le 2 ]', "sh", _PROGRAM, *arguments]
+    return lambda bench: Result(pipeline([told], bench.environment, bench.home))
+
+
+def _metrics(bench: Bench) -> Result:
+    with _serving(bench) as url:
+        _get(url)
+        bench.add(bench.newest + timedelta(minutes=1))
+        begin = time.perf_counter()
+        text = _get(url)
+        seconds = time.perf_counter() - begin
+    if f'state="proven"}} {bench.count + 1}.0' not in text:
+        raise FailedError("the new artifact is not in the metrics")
+    return Result(Run(seconds, None, text))
+
+
+def _get(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=60) as answer:  # noqa: S310  # our own server
+        return str(answer.read().decode())
+
+
+@contextmanager
+def _serving(bench: Bench) -> Iterator[str]:
+    """`refnet metrics --serve` on a free port: its URL."""
+    command = [_PROGRAM, "metrics", "--serve", "127.0.0.1:0"]
+    with subprocess.Popen(command, env=bench.environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            said = process.stdout.readline().split() if process.stdout else []
+            if len(said) < 2:
+                raise FailedError("the metrics are not served")
+            yield said[1]
+        finally:
+            process.terminate()
+
+
+#: Each with the number of artifacts that it is asked about.
+WAYS: dict[str, tuple[int, Callable[[Bench], Result]]] = {
+    LIST: (FEW, _command("list")),
+    PRUNE: (FEW, _command("prune", "--plan")),
+    MONITOR: (FEW, _command("monitor")),
+    METRICS: (MANY, _metrics),
+}
+
+
+def bars() -> tuple[Bar, ...]:
+    """What is promised of a large catalog."""
+
+    def at_most(way: str, seconds: float) -> Bar:
+        return Bar(way, (way,), lambda table: table[way].seconds, ceiling=seconds, unit="s")
+
+    return (*(at_most(way, 1) for way in (LIST, PRUNE, MONITOR)), at_most(METRICS, 0.3))
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure and print; 1 where a bar was missed."""
+    begun, load = datetime.now().astimezone(), os.getloadavg()[0]
+    table: dict[str, Measured] = {way: Measured() for way in WAYS}
+    for number in range(options.runs):
+        with tempfile.TemporaryDirectory(prefix="refnet-bench-", dir=options.folder) as name:
+            for way, result in _round(Path(name)):
+                table[way] = result if isinstance(result, Measured) else _with(table[way], result)
+                print(f"bench: {way}: {number + 1} of {options.runs}", file=sys.stderr, flush=True)
+    text = "\n\n".join([f"## {TITLE}", "\n".join(_facts(options, begun, load)), *_tables(table)])
+    print(text)
+    if options.write:
+        report.keep(text, TITLE)
+    return int(any(bar.judged(table)[2] != "pass" for bar in bars()))
+
+
+def _round(folder: Path) -> Iterator[tuple[str, Result | Measured]]:
+    """Every way once, on catalogs of its own."""
+    newest = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
+    benches = {count: Bench(folder / str(count), count, newest) for count in (FEW, MANY)}
+    for bench in benches.values():
+        bench.fill()
+    for way, (count, function) in WAYS.items():
+        try:
+            yield way, function(benches[count])
+        except FailedError as error:
+            yield way, Measured(why_not=str(error))
+
+
+def _with(known: Measured, result: Result) -> Measured:
+    return Measured((*known.timed, result), why_not=known.why_not)
+
+
+def _facts(options: argparse.Namespace, begun: datetime, load: float) -> Iterator[str]:
+    yield (
+        f"- {begun:%Y-%m-%d}; {os.cpu_count()} cores ({report.processor()}), {platform.system()}"
+        f" {platform.release()}, Python {platform.python_version()}; warm cache"
+    )
+    yield f"- wall time: the median of {options.runs} runs, each on a fresh catalog; an artifact an hour, each proven"
+    after = os.getloadavg()[0]
+    busy = " **Others were at work: the figures mean little.**" if load > 0.5 else ""
+    yield f"- load average {load:.2f} before, {after:.2f} after.{busy}"
+
+
+def _tables(table: Table) -> Iterator[str]:
+    yield report.bars_table(table, bars())
+    yield report.markdown(("way", "time"), [(way, report.row(one)[0]) for way, one in table.items()])
