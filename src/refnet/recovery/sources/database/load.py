@@ -52,6 +52,8 @@ _ALL_CORES_BUSY: Mapping[str, str] = {
     "maintenance_io_concurrency": "0",
 }
 _FEW_JOBS = 2
+#: About what loading and indexing one more row costs, as bytes of COPY text.
+_ROW = 200
 
 _END = b"\\.\n"
 
@@ -158,11 +160,11 @@ class _Loader(AbstractContextManager["_Loader"]):
         return listing.decode("utf-8", "surrogateescape")
 
     def _tasks(self, shares: toc.Shares) -> Iterator[Task]:
-        """What can run beside each other; a table's own work is as urgent as the table is large."""
+        """What can run beside each other; a table's own work is as urgent as all of it is long."""
         if self._index.members_of(Kind.DATA):
             yield Task(sum(m.raw for m in self._index.members_of(Kind.DATA)), self._load_data)
         standing: dict[int, tuple[Task, ...]] = {}
-        weights = {table.oid: table.raw for table in self._index.tables}
+        weights = {table.oid: _weight(table) for table in self._index.tables}
         for number, table in enumerate(self._index.tables):
             if table.blocks:
                 blocks = self._blocks(number, table)
@@ -180,7 +182,7 @@ class _Loader(AbstractContextManager["_Loader"]):
 
     def _blocks(self, number: int, table: Table) -> tuple[Task, ...]:
         return tuple(
-            Task(table.raw, partial(self._load_block, table, member))
+            Task(_weight(table), partial(self._load_block, table, member))
             for member in self._index.blocks_of(number)
         )
 
@@ -188,8 +190,9 @@ class _Loader(AbstractContextManager["_Loader"]):
         """A key locks its table against everything, an index only against keys."""
         run = partial(partial, self._restore_items, f"building an index of {table.qualified}")
         one = frozenset({table.oid})
-        keys = (Task(table.raw + 1, run([i]), blocks, alone=one) for i in shares.keys.get(table.oid, ()))
-        indexes = (Task(table.raw, run([i]), blocks, beside=one) for i in shares.indexes.get(table.oid, ()))
+        weight = _weight(table)
+        keys = (Task(weight + 1, run([i]), blocks, alone=one) for i in shares.keys.get(table.oid, ()))
+        indexes = (Task(weight, run([i]), blocks, beside=one) for i in shares.indexes.get(table.oid, ()))
         return (*keys, *indexes)
 
     def _load_block(self, table: Table, member: Member) -> None:
@@ -286,3 +289,7 @@ class _Loader(AbstractContextManager["_Loader"]):
         for session in sessions:
             with suppress(psycopg.Error):
                 session.cancel()
+
+
+def _weight(table: Table) -> int:
+    return table.raw + _ROW * table.rows
