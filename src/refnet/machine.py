@@ -59,7 +59,7 @@ def machine(settings: Settings) -> Machine:
         restore=live.restore,
         compare=live.compare,
         live=live.replaced,
-        services=_services(settings),
+        services=partial(_services, settings) if settings.recover_services else None,
         started={
             Stage.CONFIG: settings.recover_storage,
             Stage.VAULT: settings.recover_application,
@@ -145,19 +145,17 @@ class _Live:
         return f"the database {target.name}" if tables else ""
 
 
-def _services(settings: Settings) -> Services | None:
-    if settings.recover_services == "compose":
-        folder = settings.config_dir
-        found = [folder / name for name in _COMPOSE_FILES if (folder / name).is_file()] if folder else []
-        if not found:
-            raise RefnetError(
-                "recover.services is compose, and config_dir holds no Compose file",
-                "Bring the configuration back first: `refnet recover --only config`.",
-            )
-        return Compose(found[0])
+def _services(settings: Settings) -> Services:
     if settings.recover_services == "local":
         return LocalServices(settings.home / "services", partial(wiring.server, settings))
-    return None
+    folder = settings.config_dir
+    found = [folder / name for name in _COMPOSE_FILES if (folder / name).is_file()] if folder else []
+    if not found:
+        raise RefnetError(
+            f"recover.services is compose, and {folder or 'config_dir'} holds no Compose file",
+            f"Put it there ({' or '.join(_COMPOSE_FILES)}).",
+        )
+    return Compose(found[0])
 
 
 def _ask(url: str) -> Finding:

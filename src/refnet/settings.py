@@ -25,8 +25,13 @@ def _text(value: Any) -> str:
     return value.strip()
 
 
+def user_path(text: str | Path) -> Path:
+    """`text` as a path; a `~` is a home, where there is such a user."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111  # Path's own raises where there is none
+
+
 def _folder(value: Any) -> Path:
-    path = Path(_text(value)).expanduser()
+    path = user_path(_text(value))
     if not path.is_absolute():
         raise ValueError("must be an absolute path")
     return path
@@ -100,10 +105,10 @@ def _seconds(value: Any) -> int:
     return int(value)
 
 
-def _services(value: Any) -> str:
-    if value not in ("local", "compose"):
-        raise ValueError("must be local or compose")
-    return str(value)
+def _services(value: Any) -> str | None:
+    if value not in ("local", "compose", "none"):
+        raise ValueError("must be local, compose or none")
+    return None if value == "none" else str(value)
 
 
 def _web_urls(value: Any) -> tuple[str, ...]:
@@ -230,7 +235,7 @@ class Settings:
     recover_services: str | None = _key(
         _services,
         name="recover.services",
-        says="what starts services: local or compose; none: nothing is started",
+        says="what starts services: local, compose or none",
     )
     recover_storage: tuple[str, ...] = _key(
         _names, default=("postgres",), name="recover.storage", says="services that hold data, started first"

@@ -86,3 +86,40 @@ def test_recover_without_artifacts_says_where_it_looked(short_folder: Path) -> N
     ran = machine.refnet("recover")
     assert ran.returncode == 1
     assert f"{machine.folder / 'backups'} holds no whole artifact to recover from" in ran.stderr
+
+
+def test_a_broken_docker_is_named_with_its_stage_and_what_is_back_is_not_brought_back_again(
+    short_folder: Path,
+) -> None:
+    machine = Machine(short_folder / "docker")
+    for name in ("here", "config", "bin"):
+        (machine.folder / name).mkdir(parents=True)
+    docker, toml = machine.folder / "bin" / "docker", machine.folder / "config" / "refnet.toml"
+    docker.write_text("#!/bin/sh\necho 'Cannot connect to the Docker daemon' >&2\nexit 1\n")
+    docker.chmod(0o755)
+    machine.settings["PATH"] = f"{docker.parent}:{os.environ['PATH']}"
+    (machine.folder / "config" / ".env").write_text("A=1\n")
+    (machine.folder / "config" / "compose.yaml").write_text("services: {}\n")
+    toml.write_text('[recover]\nservices = "compose"\n')
+    made = machine.refnet("backup", "config", "--no-prove", REFNET_CONFIG_DIR=str(toml.parent))
+    assert made.returncode == 0, made.stderr
+    shutil.rmtree(toml.parent)
+
+    plan = machine.refnet("recover", "--plan")
+    assert "note: database is not brought back: there is no artifact" in plan.stdout
+    assert json.loads(machine.refnet("recover", "--plan", "--json").stdout)["absent"]["obsidian"]
+    stopped = machine.refnet("recover")
+    assert stopped.returncode == 1
+    assert stopped.stderr.startswith(
+        "refnet: the recovery stopped at the stage config: docker compose up failed: Cannot"
+    )
+    assert len(stopped.stderr.splitlines()) == 2
+    assert "REFNET_RECOVER_SERVICES=none" in stopped.stderr
+
+    toml.write_text(f"# edited by hand\n{toml.read_text()}")
+    assert machine.refnet("recover").returncode == 1
+    done = machine.refnet("recover", REFNET_RECOVER_SERVICES="none")
+    assert done.returncode == 4, done.stderr
+    assert "files of config: failed: 0 missing, 1 changed, 0 more" in done.stdout
+    assert toml.read_text().startswith("# edited by hand")
+    assert not list((machine.folder / "home").glob("*.json"))

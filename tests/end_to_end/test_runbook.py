@@ -27,7 +27,6 @@ from refnet.errors import RefnetError
 from refnet.postgres import binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.recovery.services.compose import Compose
 from refnet.recovery.sources.database import snapshot
 from refnet.telemetry import textfile
 
@@ -263,10 +262,9 @@ def foreign_key(library: Library) -> Result:
 
 
 @provokes("docker is not on PATH")
-def no_docker(_library: Library) -> Result:
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("PATH", "/nowhere")
-        return as_told(lambda: Compose(Path("compose.yaml")).start(["postgres"]))
+def no_docker(library: Library) -> Result:
+    compose = {"REFNET_RECOVER_SERVICES": "compose", "REFNET_RECOVER_BACKGROUND": "crawler"}
+    return library.refnet("recover", "--from", "background", PATH="/nowhere", **compose)
 
 
 @provokes("is not there")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,12 +14,11 @@ from refnet.errors import RefnetError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import datetime
 
     from refnet.recovery.model.artifact import Entry, SourceName
-    from refnet.recovery.model.catalog import Catalog
-    from refnet.recovery.model.recovering import Journal, Stage
-    from refnet.recovery.verbs.recover import Recovered, Told
+    from refnet.recovery.model.recovering import Plan
+    from refnet.recovery.verbs.recover import Recovered, Remembering, Told
+    from refnet.settings import Settings
 
 
 def recover(
@@ -31,74 +31,104 @@ def recover(
     as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
 ) -> None:
     """Bring back configuration, database and vault from the backup folder, and compare all three."""
-    from refnet import machine, wiring
     from refnet.cli.confirm import confirm
-    from refnet.recovery.model import recovering
-    from refnet.recovery.model.catalog import Catalog, parse_time
-    from refnet.recovery.verbs import recover as verb
 
-    settings = machine.settings_for(os.environ, Path.cwd(), {})
-    path = settings.home / "recovery.json"
-    whole = not (at or first or only)
-    left = verb.read_journal(path, now()) if whole else None
-    entries = _chosen(
-        Catalog.of(wiring.store(settings).entries()), left, parse_time(at, None) if at else None
-    )
-    if not entries:
-        raise RefnetError(
-            f"{settings.backup_dir} holds no whole artifact to recover from",
-            "Set REFNET_BACKUP_DIR to the backup folder; `refnet list` shows what it holds.",
-        )
-    stages = recovering.stages(left, _stage(first), _stage(only))
-    if not as_json:
-        _print_plan(entries, stages, resumed=left is not None)
+    planned = _planned(at, first, only)
+    if plan and as_json:
+        print_json(_plan_values(planned))
+    elif not as_json:
+        _print_plan(planned)
     if plan:
-        if as_json:
-            print_json({"set": {s: e.name for s, e in entries.items()}, "stages": list(stages)})
         return
-    if live := _replaced(entries, stages):
-        confirm(f"Replace what is live: {', '.join(live)}?", force=force)
-    journal = left or recovering.Journal(now(), {source: entry.name for source, entry in entries.items()})
-    done = verb.recover(
-        lambda: machine.machine(machine.settings_for(os.environ, Path.cwd(), entries)),
-        entries,
-        stages,
-        remember=verb.Remembering(path, journal).add if whole else lambda _: None,
-        now=now,
-        clock=clock,
-        pause=_pause,
-        tell=(lambda _: None) if as_json else _print_stage,
-    )
-    if whole:
-        path.unlink(missing_ok=True)
+    asked = _replaced(planned)
+    if asked:
+        confirm(f"Replace what is live: {', '.join(asked)}?", force=force)
+    done = _run(planned, asked, only=only is not None, force=force, quiet=as_json)
     print_json(_values(done)) if as_json else _print_end(done)
     raise typer.Exit(done.exit)
 
 
-def _stage(text: str | None) -> Stage | None:
-    from refnet.recovery.model.recovering import stage
+def _planned(at: str | None, first: str | None, only: str | None) -> Plan:
+    from refnet import wiring
+    from refnet.recovery.model import recovering
+    from refnet.recovery.model.catalog import Catalog, parse_time
+    from refnet.recovery.verbs.recover import read_journal
 
-    return stage(text) if text else None
+    settings = _settings({})
+    catalog = Catalog.of(wiring.store(settings).entries())
+    journals = (read_journal(path, now()) for path in _journals(catalog.set_at()))
+    planned = recovering.decide(
+        catalog,
+        next((journal for journal in journals if journal), None),
+        moment=parse_time(at, None) if at else None,
+        first=recovering.stage(first) if first else None,
+        only=recovering.stage(only) if only else None,
+    )
+    if not planned.entries:
+        raise RefnetError(
+            f"{settings.backup_dir} holds no whole artifact to recover from",
+            "Set REFNET_BACKUP_DIR to the backup folder; `refnet list` shows what it holds.",
+        )
+    return planned
 
 
-def _chosen(catalog: Catalog, left: Journal | None, moment: datetime | None) -> Mapping[SourceName, Entry]:
-    """The set of an interrupted recovery where one is left and still there, else that of `moment`."""
-    named = {source: catalog.named(name) for source, name in left.names.items()} if left else {}
-    found = {source: entry for source, entry in named.items() if entry}
-    return found if found and len(found) == len(named) else catalog.set_at(moment)
-
-
-def _replaced(entries: Mapping[SourceName, Entry], stages: Sequence[Stage]) -> list[str]:
-    """What is live now and would be replaced; no service is needed to find out."""
-    from dataclasses import replace
-
+def _run(planned: Plan, asked: Sequence[str], *, only: bool, force: bool, quiet: bool) -> Recovered:
     from refnet import machine
-    from refnet.recovery.model.recovering import RESTORES
+    from refnet.cli.confirm import confirm
+    from refnet.recovery.verbs import recover as verb
 
-    settings = machine.settings_for(os.environ, Path.cwd(), entries)
-    acts_on = machine.machine(replace(settings, recover_services=None))
-    sources = [RESTORES[stage] for stage in stages if stage in RESTORES and RESTORES[stage] in entries]
-    return [live for source in sources if (live := acts_on.live(source))]
+    def permit(live: str) -> None:
+        if live not in asked:
+            confirm(f"Replace what is live: {live}?", force=force)
+
+    done = verb.recover(
+        lambda: machine.machine(_settings(planned.entries)),
+        planned,
+        now=now,
+        clock=clock,
+        pause=_pause,
+        tell=(lambda _: None) if quiet else _print_stage,
+        permit=permit,
+        memory=None if only else _memory(planned),
+    )
+    if not only:
+        for path in _journals(planned.entries):
+            path.unlink(missing_ok=True)
+    return done
+
+
+def _settings(entries: Mapping[SourceName, Entry]) -> Settings:
+    from refnet import machine
+
+    return machine.settings_for(os.environ, Path.cwd(), entries)
+
+
+def _journals(entries: Mapping[SourceName, Entry]) -> list[Path]:
+    """Where a journal may lie, the first choice first: RefNet's own folder by the configuration that is back, which
+    may say another one than was in force before it was.
+    """
+    homes = [_settings({}).home]
+    with suppress(RefnetError):  # what came back may hold a mistake, which its own stage tells
+        homes.insert(0, _settings(entries).home)
+    return [home / "recovery.json" for home in dict.fromkeys(homes)]
+
+
+def _memory(planned: Plan) -> Remembering:
+    from refnet.recovery.verbs.recover import Remembering
+
+    return Remembering(lambda: _journals(planned.entries)[0], planned.journal(now()))
+
+
+def _replaced(planned: Plan) -> list[str]:
+    """What is live now and would be replaced. A server that does not answer yet is asked when its stage comes."""
+    from refnet import machine
+    from refnet.postgres.connecting import ConnectError
+
+    acts_on, live = machine.machine(_settings(planned.entries)), []
+    for source in planned.replacing:
+        with suppress(ConnectError):
+            live.append(acts_on.live(source))
+    return [one for one in live if one]
 
 
 def _pause() -> None:
@@ -107,20 +137,33 @@ def _pause() -> None:
     threading.Event().wait(0.5)
 
 
-def _print_plan(entries: Mapping[SourceName, Entry], stages: Sequence[Stage], *, resumed: bool) -> None:
+def _print_plan(plan: Plan) -> None:
     from refnet.cli import words
     from refnet.recovery.model.recovering import SAYS
 
-    print("Go on with the recovery that was interrupted:" if resumed else "Recover:")
-    for number, stage in enumerate(stages, 1):
+    print("Go on with the recovery that was interrupted:" if plan.resumed else "Recover:")
+    for number, stage in enumerate(plan.stages, 1):
         print(f"  {number}. {stage:10} {SAYS[stage]}")
     print("From the set:")
     words.print_columns(
         [
             (f"  {s}", e.name, words.local(e.created), f"{words.age(now() - e.created)} old", e.state)
-            for s, e in entries.items()
+            for s, e in plan.entries.items()
         ]
     )
+    for source in plan.standing:
+        print(f"note: {source} was brought back before, and stays as it is now")
+    for source, one in plan.absent.items():
+        print(f"note: {source} is not brought back: {one.why}")
+
+
+def _plan_values(plan: Plan) -> dict[str, Any]:
+    return {
+        "set": {source: entry.name for source, entry in plan.entries.items()},
+        "absent": {source: one.why for source, one in plan.absent.items()},
+        "standing": list(plan.standing),
+        "stages": list(plan.stages),
+    }
 
 
 def _print_stage(told: Told) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import Entry, Manifest, Outcome, SourceName
-from refnet.recovery.model.recovering import Journal, Stage, stage, stages
+from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome, SourceName
+from refnet.recovery.model.catalog import Catalog
+from refnet.recovery.model.recovering import Journal, Plan, Stage, decide, stage
 from refnet.recovery.model.source import Finding
 from refnet.recovery.verbs.recover import Machine, Recovered, Remembering, read_journal, recover
 
@@ -26,14 +27,16 @@ class World:
     slow: int = 2
     fails: str = ""
     differs: str = ""
+    broken: str = ""
+    live: str = ""
 
     def machine(self, started: Mapping[Stage, tuple[str, ...]], *, services: bool = True) -> Machine:
         self.asked.append("settings")
         return Machine(
             restore=self.restore,
             compare=lambda source, _: (Finding(source, self.outcome(source), "it differs"),),
-            live=lambda _: "",
-            services=self if services else None,
+            live=lambda source: self.live if source is SourceName.DATABASE else "",
+            services=(lambda: self) if services else None,
             started=started,
             seconds=5,
         )
@@ -47,7 +50,12 @@ class World:
     def outcome(self, source: SourceName) -> Outcome:
         return Outcome.FAILED if source == self.differs else Outcome.PASSED
 
+    def permit(self, live: str) -> None:
+        self.asked.append(f"may {live} be replaced?")
+
     def start(self, names: Sequence[str]) -> None:
+        if self.broken in names:
+            raise RefnetError(f"{self.broken} is broken", "Look into its own log.", passing=True)
         self.asked.append(f"start {' '.join(names)}")
 
     def waiting(self, names: Sequence[str]) -> tuple[str, ...]:
@@ -65,6 +73,8 @@ SET = {
     SourceName.CONFIG: entry(SourceName.CONFIG, 50),
     SourceName.OBSIDIAN: entry(SourceName.OBSIDIAN, 11),
 }
+CATALOG = Catalog.of(SET.values())
+EVERYTHING = decide(CATALOG, None)
 LISTED = {
     Stage.CONFIG: ("postgres", "redis"),
     Stage.VAULT: ("api",),
@@ -74,29 +84,31 @@ LISTED = {
 
 
 def run(
-    world: World,
-    wanted: Sequence[Stage],
-    *,
-    services: bool = True,
-    remember: Callable[[Stage], None] = lambda _: None,
+    world: World, plan: Plan = EVERYTHING, *, services: bool = True, home: Path | None = None
 ) -> Recovered:
     return recover(
         lambda: world.machine(LISTED, services=services),
-        SET,
-        wanted,
-        remember=remember,
+        plan,
         now=lambda: NOW,
         clock=iter(range(1000)).__next__,
         pause=lambda: None,
         tell=lambda _: None,
+        permit=world.permit,
+        memory=Remembering(lambda: home / "recovery.json", plan.journal(NOW)) if home else None,
     )
+
+
+def left_in(home: Path) -> Journal:
+    left = read_journal(home / "recovery.json", NOW + timedelta(hours=1))
+    assert left
+    return left
 
 
 def test_recovery_brings_back_everything_in_order_and_reads_the_settings_again_after_the_configuration() -> (
     None
 ):
     world = World()
-    recovered = run(world, tuple(Stage))
+    recovered = run(world)
     assert world.asked == [
         "settings",
         "restore config.gz",
@@ -113,48 +125,121 @@ def test_recovery_brings_back_everything_in_order_and_reads_the_settings_again_a
 
 
 def test_stages_without_listed_services_say_so() -> None:
-    recovered = run(World(), tuple(Stage), services=False)
+    recovered = run(World(), services=False)
     says = {told.stage: told.says for told in recovered.stages}
     assert says[Stage.BACKGROUND] == says[Stage.EDGE] == ("no services are listed for it",)
     assert says[Stage.DATABASE] == ("database stands",)
 
 
 def test_a_recovery_ends_as_differing_where_what_is_live_is_not_what_was_backed_up() -> None:
-    recovered = run(World(differs="obsidian"), tuple(Stage))
+    recovered = run(World(differs="obsidian"))
     assert recovered.exit is Exit.DAMAGED
     assert "obsidian: failed: it differs" in recovered.stages[-1].says
 
 
 def test_services_that_do_not_come_up_stop_the_recovery_by_name() -> None:
     with pytest.raises(RefnetError, match="postgres, redis did not come up within 5 s"):
-        run(World(slow=10_000), tuple(Stage))
+        run(World(slow=10_000))
+
+
+def test_a_stage_that_fails_is_named_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(RefnetError) as raised:
+        run(World(broken="api"), home=tmp_path)
+    assert raised.value.message == "the recovery stopped at the stage vault: api is broken"
+    assert raised.value.hint == (
+        "Look into its own log. Without services: REFNET_RECOVER_SERVICES=none."
+        " Then run `refnet recover` again: it goes on after what stands."
+    )
+    assert raised.value.passing
 
 
 def test_a_recovery_that_was_stopped_goes_on_with_the_stages_that_are_left(tmp_path: Path) -> None:
-    path = tmp_path / "home" / "recovery.json"
-    journal = Journal(NOW, {source: one.name for source, one in SET.items()})
     with pytest.raises(RefnetError, match="the disk is full"):
-        run(World(fails="obsidian"), tuple(Stage), remember=Remembering(path, journal).add)
-    left = read_journal(path, NOW + timedelta(hours=1))
-    assert left
-    assert left.names == journal.names
-    assert stages(left, None, None) == (Stage.VAULT, Stage.BACKGROUND, Stage.EDGE, Stage.CHECK)
+        run(World(fails="obsidian"), home=tmp_path / "home")
+    plan = decide(CATALOG, left_in(tmp_path / "home"))
+    assert plan.stages == (Stage.VAULT, Stage.BACKGROUND, Stage.EDGE, Stage.CHECK)
+    assert (plan.resumed, plan.standing) == (True, ())
     world = World()
-    run(world, stages(left, None, None))
+    run(world, plan)
     assert world.asked == ["settings", "restore obsidian.gz", "start api", "start crawler", "start nginx"]
+
+
+def test_what_is_back_stays_as_it_is_where_only_a_service_of_its_stage_failed(tmp_path: Path) -> None:
+    with pytest.raises(RefnetError, match="the stage config: redis is broken"):
+        run(World(broken="redis"), home=tmp_path)
+    plan = decide(CATALOG, left_in(tmp_path))
+    assert plan.standing == (SourceName.CONFIG,)
+    assert plan.replacing == (SourceName.DATABASE, SourceName.OBSIDIAN)
+    world = World()
+    recovered = run(world, plan)
+    assert world.asked[:2] == ["settings", "start postgres redis"]
+    assert recovered.stages[0].says[0] == "config.gz was brought back before; config stays as it is now"
+
+
+def test_a_recovery_goes_on_with_its_own_set_whatever_was_backed_up_since() -> None:
+    left = Journal(NOW, {source: one.name for source, one in SET.items()}, (Stage.CONFIG,))
+    half = replace(SET[SourceName.OBSIDIAN].manifest, name="half.gz", created=NOW)
+    newer = Catalog.of([*SET.values(), Entry(half)])
+    for plan in (decide(newer, left), decide(newer, left, only=Stage.CHECK)):
+        assert plan.entries[SourceName.OBSIDIAN].name == "obsidian.gz"
+    assert decide(newer, left, moment=NOW).left is None
+    assert decide(newer, None).entries[SourceName.OBSIDIAN].name == "half.gz"
+
+
+def test_a_set_of_which_a_part_is_damaged_meanwhile_is_not_gone_on_with() -> None:
+    left = Journal(NOW, {source: one.name for source, one in SET.items()}, (Stage.CONFIG,))
+    damage = Evidence(NOW, Level.INTACT, Outcome.FAILED, 1)
+    damaged = Entry(SET[SourceName.DATABASE].manifest, (damage,))
+    plan = decide(Catalog.of([damaged, SET[SourceName.CONFIG]]), left)
+    assert (plan.left, plan.stages) == (None, tuple(Stage))
+
+
+def test_a_recovery_from_a_stage_on_is_gone_on_with_after_that_stage(tmp_path: Path) -> None:
+    with pytest.raises(RefnetError, match="crawler is broken"):
+        run(World(broken="crawler"), decide(CATALOG, None, first=Stage.VAULT), home=tmp_path)
+    assert decide(CATALOG, left_in(tmp_path)).stages == (Stage.BACKGROUND, Stage.EDGE, Stage.CHECK)
+
+
+def test_what_the_configuration_brought_to_light_is_asked_for_before_it_is_replaced() -> None:
+    world = World(live="the database refnet")
+    run(world)
+    asked = world.asked.index("may the database refnet be replaced?")
+    assert world.asked[asked + 1] == "restore database.gz"
+
+
+def test_a_source_of_which_nothing_is_left_is_said_and_fails_the_check_where_it_was_backed_up() -> None:
+    damage = Evidence(NOW, Level.INTACT, Outcome.FAILED, 1)
+    damaged = Entry(SET[SourceName.DATABASE].manifest, (damage,))
+    plan = decide(Catalog.of([damaged, SET[SourceName.CONFIG]]), None)
+    whys = {source: one.why for source, one in plan.absent.items()}
+    assert whys == {
+        SourceName.DATABASE: "there is no whole artifact, 1 damaged one",
+        SourceName.OBSIDIAN: "there is no artifact",
+    }
+    recovered = run(World(), plan)
+    assert [f.what for f in recovered.findings if f.outcome is Outcome.FAILED] == ["database"]
+    assert recovered.exit is Exit.DAMAGED
+    assert "obsidian is not brought back: there is no artifact" in recovered.stages[2].says
+    assert run(World(), decide(Catalog.of([SET[SourceName.CONFIG]]), None)).exit is Exit.DONE
+
+
+def test_what_is_not_in_the_set_of_a_time_is_no_loss() -> None:
+    plan = decide(CATALOG, None, moment=NOW - timedelta(hours=20))
+    assert {one.why for one in plan.absent.values()} == {"there is no artifact of that time"}
+    assert not any(one.lost for one in plan.absent.values())
 
 
 def test_an_interrupted_recovery_of_another_day_is_not_gone_on_with(tmp_path: Path) -> None:
     path = tmp_path / "recovery.json"
-    Remembering(path, Journal(NOW, {SourceName.DATABASE: "old.sql.gz"})).add(Stage.DATABASE)
+    Remembering(lambda: path, Journal(NOW, {SourceName.DATABASE: "old.sql.gz"})).done(Stage.DATABASE)
     assert read_journal(path, NOW + timedelta(hours=23))
     assert read_journal(path, NOW + timedelta(hours=25)) is None
 
 
 def test_stages_can_be_run_alone_or_from_one_on() -> None:
-    assert stages(None, None, Stage.CHECK) == (Stage.CHECK,)
-    assert stages(None, Stage.EDGE, None) == (Stage.EDGE, Stage.CHECK)
-    assert stages(None, None, None) == tuple(Stage)
+    assert decide(CATALOG, None, only=Stage.CHECK).stages == (Stage.CHECK,)
+    assert decide(CATALOG, None, first=Stage.EDGE).stages == (Stage.EDGE, Stage.CHECK)
+    assert decide(CATALOG, None).stages == tuple(Stage)
     with pytest.raises(RefnetError, match="'Edge' is not a stage"):
         stage("Edge")
 

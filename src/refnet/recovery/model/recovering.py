@@ -9,7 +9,9 @@ from datetime import datetime
 from enum import StrEnum
 
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import SourceName, utc
+from refnet.recovery.model.artifact import Entry, SourceName, utc
+from refnet.recovery.model.catalog import Catalog
+from refnet.recovery.model.words import plural
 
 
 class Stage(StrEnum):
@@ -50,19 +52,29 @@ def stage(text: str) -> Stage:
 
 @dataclass(frozen=True)
 class Journal:
-    """What a recovery remembers, so that the next run goes on: the set by file names, and the stages done."""
+    """What a recovery remembers, so that the next run goes on: the set by file names, what of it is back already
+    (its stage may still wait for a service), and the stages done.
+    """
 
     began: datetime
     names: Mapping[SourceName, str]
     done: tuple[Stage, ...] = ()
+    restored: tuple[SourceName, ...] = ()
 
     def with_done(self, stage: Stage) -> Journal:
         return replace(self, done=(*self.done, stage))
 
+    def with_restored(self, source: SourceName) -> Journal:
+        return replace(self, restored=(*self.restored, source))
+
     def to_json(self) -> str:
-        return (
-            json.dumps({"began": utc(self.began), "names": dict(self.names), "done": list(self.done)}) + "\n"
-        )
+        values = {
+            "began": utc(self.began),
+            "names": dict(self.names),
+            "done": list(self.done),
+            "restored": list(self.restored),
+        }
+        return json.dumps(values) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Journal | None:
@@ -71,16 +83,96 @@ class Journal:
             values = json.loads(text)
             names = {SourceName(source): str(name) for source, name in values["names"].items()}
             done = tuple(Stage(one) for one in values["done"])
-            return cls(datetime.fromisoformat(values["began"]), names, done)
+            restored = tuple(SourceName(one) for one in values.get("restored", ()))
+            return cls(datetime.fromisoformat(values["began"]), names, done, restored)
         except (ValueError, KeyError, TypeError, AttributeError):
             return None
 
 
-def stages(journal: Journal | None, first: Stage | None, only: Stage | None) -> tuple[Stage, ...]:
-    """The stages to run: `only` one, or from `first` on, or those that an interrupted recovery has left."""
-    if only:
-        return (only,)
+@dataclass(frozen=True)
+class Absent:
+    """Why a source is not in the set. `lost`: it was backed up, and nothing whole of it is left."""
+
+    why: str
+    lost: bool
+
+
+def absent(catalog: Catalog, moment: datetime | None) -> Mapping[SourceName, Absent]:
+    """The sources of which the set of `moment` (None: the newest) holds nothing."""
+    when = " of that time" if moment else ""
+    found: dict[SourceName, Absent] = {}
+    for source in SourceName:
+        entries = [e for e in catalog.of_source(source) if moment is None or e.created <= moment]
+        damaged = sum(entry.damaged and not entry.manifest.partial for entry in entries)
+        if catalog.newest_whole(source, moment) is None:
+            whole = (
+                f"whole artifact{when}, {plural(damaged, 'damaged one')}" if damaged else f"artifact{when}"
+            )
+            found[source] = Absent(f"there is no {whole}", bool(damaged))
+    return found
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a recovery would do.
+
+    `entries`: the set. `absent`: why it lacks a source. `left`: what an interrupted recovery of this set has left.
+    `standing`: what of the set is back already, and is left as it is now. `resumed`: it goes on with `left`.
+    """
+
+    entries: Mapping[SourceName, Entry]
+    absent: Mapping[SourceName, Absent]
+    stages: tuple[Stage, ...]
+    left: Journal | None
+    standing: tuple[SourceName, ...] = ()
+    resumed: bool = False
+
+    @property
+    def replacing(self) -> tuple[SourceName, ...]:
+        """The sources that it would bring back, in order."""
+        wanted = (RESTORES[stage] for stage in self.stages if stage in RESTORES)
+        return tuple(one for one in wanted if one in self.entries and one not in self.standing)
+
+    def journal(self, now: datetime) -> Journal:
+        """What is remembered from its beginning on: stages that it does not run count as done."""
+        names = {source: entry.name for source, entry in self.entries.items()}
+        done = tuple(stage for stage in Stage if stage not in self.stages)
+        return Journal(self.left.began if self.left else now, names, done, self.standing)
+
+
+def decide(
+    catalog: Catalog,
+    left: Journal | None,
+    *,
+    moment: datetime | None = None,
+    first: Stage | None = None,
+    only: Stage | None = None,
+) -> Plan:
+    """What a recovery does: `only` one stage, or from `first` on, or what an interrupted one has left.
+
+    Args:
+        left: the journal of an interrupted recovery. Its set is gone on with, as what has been backed up since may
+            be half a system; unless `moment` means another set, or an artifact of it is gone or damaged.
+        moment: the set of this time; None: the newest.
+    """
+    entries = catalog.set_at(moment)
+    if left and (set_left := _whole(catalog, left)) and (moment is None or set_left == entries):
+        entries = set_left
+    else:
+        left = None
+    missing = {source: one for source, one in absent(catalog, moment).items() if source not in entries}
     everything = tuple(Stage)
-    if first:
-        return everything[everything.index(first) :]
-    return tuple(one for one in everything if not journal or one not in journal.done)
+    if only or first:
+        wanted = (only,) if only else everything[everything.index(first) :] if first else ()
+        return Plan(entries, missing, wanted, left)
+    done, restored = (left.done, left.restored) if left else ((), ())
+    wanted = tuple(one for one in everything if one not in done)
+    standing = tuple(RESTORES[stage] for stage in wanted if RESTORES.get(stage) in restored)
+    return Plan(entries, missing, wanted, left, standing, resumed=left is not None)
+
+
+def _whole(catalog: Catalog, left: Journal) -> Mapping[SourceName, Entry] | None:
+    """The set that `left` names, or None where not all of it is there and whole."""
+    named = {source: catalog.named(name) for source, name in left.names.items()}
+    found = {source: entry for source, entry in named.items() if entry and not entry.damaged}
+    return found if len(found) == len(named) else None

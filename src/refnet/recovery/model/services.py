@@ -37,6 +37,6 @@ def wait_for(
         if clock() >= until:
             raise RefnetError(
                 f"{', '.join(waiting)} did not come up within {seconds:.0f} s",
-                "Look into the service's own log; then run `refnet recover` again, which goes on from here.",
+                "Look into its own log.",
             )
         pause()

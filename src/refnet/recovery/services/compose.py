@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ class Compose:
         except FileNotFoundError:
             raise RefnetError(
                 "docker is not on PATH",
-                "Install Docker with its Compose plugin, or set recover.services to local.",
+                "Install Docker with its Compose plugin.",
             ) from None
         if ran.returncode:
             raise self._failure(ran.stderr.strip().splitlines(), arguments)
@@ -51,7 +52,7 @@ class Compose:
             )
         return RefnetError(
             f"docker compose {arguments[0]} failed: {said[-1] if said else 'it said nothing'}",
-            f"Run it by hand: docker compose --file {self.file} {' '.join(arguments)}",
+            f"Run it by hand: `{shlex.join(['docker', 'compose', '--file', str(self.file), *arguments])}`.",
         )
 
 

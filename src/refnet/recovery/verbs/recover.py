@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from refnet.errors import Exit
+from refnet.errors import Exit, RefnetError
 from refnet.postgres.account import make_enterable
 from refnet.recovery.model.artifact import Entry, Outcome, SourceName
-from refnet.recovery.model.recovering import RESTORES, Journal, Stage
+from refnet.recovery.model.recovering import RESTORES, Journal, Plan, Stage
 from refnet.recovery.model.services import Services, wait_for
 from refnet.recovery.model.source import Finding
 
 #: How long after its beginning an interrupted recovery is gone on with.
 GOES_ON_FOR = timedelta(days=1)
+#: What helps where a service does not.
+_WITHOUT = "Without services: REFNET_RECOVER_SERVICES=none."
 
 
 @dataclass(frozen=True)
@@ -23,14 +26,15 @@ class Machine:
     """What a recovery acts on, made from the settings; made anew when the configuration is back.
 
     `restore` brings a source back and says what stands; `compare` holds what is live against an artifact; `live`
-    says what of a source would be replaced, or "". `services` None: the settings list none. `started` are the
-    names by stage; `seconds` bounds each wait. `health` asks the application itself; None: nothing to ask.
+    says what of a source would be replaced, or "". `services` makes what starts services, once one is to be started;
+    None: the settings list none. `started` are the names by stage; `seconds` bounds each wait. `health` asks the
+    application itself; None: nothing to ask.
     """
 
     restore: Callable[[SourceName, Entry], str]
     compare: Callable[[SourceName, Entry], tuple[Finding, ...]]
     live: Callable[[SourceName], str]
-    services: Services | None
+    services: Callable[[], Services] | None
     started: Mapping[Stage, tuple[str, ...]]
     seconds: float
     health: Callable[[], Finding] | None = None
@@ -67,65 +71,115 @@ class Recovered:
 
 def recover(
     machine: Callable[[], Machine],
-    entries: Mapping[SourceName, Entry],
-    stages: Sequence[Stage],
+    plan: Plan,
     *,
-    remember: Callable[[Stage], None],
     now: Callable[[], datetime],
     clock: Callable[[], float],
     pause: Callable[[], None],
     tell: Callable[[Told], None],
+    permit: Callable[[str], None],
+    memory: Remembering | None = None,
 ) -> Recovered:
-    """Run `stages` in order. A stage that fails raises; those before it are remembered and stand.
+    """Run the stages of `plan`. One that fails raises and is named; what was done before it is remembered and stands.
 
     Args:
         machine: what to act on; called again when the configuration is back, as the settings come with it.
-        entries: the set.
-        remember: called with each stage that is done.
         now: the time, for the age of the data; `clock`: seconds; `pause` passes the time between two looks.
         tell: called with what each stage has done.
+        permit: called with what is live and about to be replaced; raises where that is not wanted.
+        memory: what keeps the journal; None: nothing is to be gone on with.
     """
     began = clock()
+    run = _Run(machine, plan, memory, clock, pause, permit)
     told: list[Told] = []
-    acts_on = machine()
-    for stage in stages:
-        started = clock()
-        says: list[str] = []
-        findings: tuple[Finding, ...] = ()
-        if source := RESTORES.get(stage):
-            entry = entries.get(source)
-            says.append(acts_on.restore(source, entry) if entry else f"there is no artifact of {source}")
-        if stage is Stage.CONFIG:
-            acts_on = machine()
-        if stage is Stage.CHECK:
-            findings = _check(acts_on, entries)
-            says += _verdicts(findings)
-        else:
-            says += _start(acts_on, stage, clock, pause)
-        remember(stage)
-        told.append(Told(stage, tuple(says), clock() - started, findings))
+    for stage in plan.stages:
+        told.append(run.stage(stage))
         tell(told[-1])
-    ages = {source: now() - entry.created for source, entry in entries.items()}
+    ages = {source: now() - entry.created for source, entry in plan.entries.items()}
     return Recovered(tuple(told), clock() - began, ages)
 
 
-def _start(
-    machine: Machine, stage: Stage, clock: Callable[[], float], pause: Callable[[], None]
-) -> list[str]:
-    """Start what the settings list for `stage` and wait until it is up; what to say of it."""
-    names = machine.started.get(stage, ())
-    if not names or machine.services is None:
-        return [] if stage is Stage.DATABASE else ["no services are listed for it"]
-    machine.services.start(names)
-    wait_for(machine.services, names, machine.seconds, clock=clock, pause=pause)
-    return [f"up: {', '.join(names)}"]
+class _Run:
+    """A recovery at work: each stage acts on what the stages before it have brought back."""
 
+    def __init__(
+        self,
+        machine: Callable[[], Machine],
+        plan: Plan,
+        memory: Remembering | None,
+        clock: Callable[[], float],
+        pause: Callable[[], None],
+        permit: Callable[[str], None],
+    ) -> None:
+        self._made, self._machine = machine, machine()
+        self._plan, self._memory = plan, memory
+        self._clock, self._pause, self._permit = clock, pause, permit
 
-def _check(machine: Machine, entries: Mapping[SourceName, Entry]) -> tuple[Finding, ...]:
-    findings = [finding for source, entry in entries.items() for finding in machine.compare(source, entry)]
-    if machine.health:
-        findings.append(machine.health())
-    return tuple(findings)
+    def stage(self, stage: Stage) -> Told:
+        """Do `stage` and remember it; RefnetError that names it where it fails."""
+        began = self._clock()
+        with self._named(stage):
+            says = self._restore(stage)
+            findings = self._check() if stage is Stage.CHECK else ()
+            says += _verdicts(findings) if stage is Stage.CHECK else self._start(stage)
+        if self._memory:
+            self._memory.done(stage)
+        return Told(stage, tuple(says), self._clock() - began, findings)
+
+    @contextmanager
+    def _named(self, stage: Stage) -> Iterator[None]:
+        again = f"Then run {'`refnet recover` again: it goes on after what stands' if self._memory else 'it again'}."
+        try:
+            yield
+        except RefnetError as error:
+            raise RefnetError(
+                f"the recovery stopped at the stage {stage}: {error.message}",
+                f"{error.hint} {again}",
+                error.code,
+                error.passing,
+            ) from error
+
+    def _restore(self, stage: Stage) -> list[str]:
+        """Bring back what belongs to `stage`; what to say of it."""
+        source = RESTORES.get(stage)
+        if source is None:
+            return []
+        entry = self._plan.entries.get(source)
+        if entry is None:
+            return [f"{source} is not brought back: {self._plan.absent[source].why}"]
+        if source in self._plan.standing:
+            return [f"{entry.name} was brought back before; {source} stays as it is now"]
+        if live := self._machine.live(source):
+            self._permit(live)
+        says = self._machine.restore(source, entry)
+        if self._memory:
+            self._memory.restored(source)
+        if source is SourceName.CONFIG:
+            self._machine = self._made()
+        return [says]
+
+    def _start(self, stage: Stage) -> list[str]:
+        """Start what the settings list for `stage` and wait until it is up; what to say of it."""
+        names = self._machine.started.get(stage, ())
+        if not names or self._machine.services is None:
+            return [] if stage is Stage.DATABASE else ["no services are listed for it"]
+        try:
+            services = self._machine.services()
+            services.start(names)
+            wait_for(services, names, self._machine.seconds, clock=self._clock, pause=self._pause)
+        except RefnetError as error:
+            raise RefnetError(error.message, f"{error.hint} {_WITHOUT}", error.code, error.passing) from error
+        return [f"up: {', '.join(names)}"]
+
+    def _check(self) -> tuple[Finding, ...]:
+        plan = self._plan
+        found = [
+            one for source, entry in plan.entries.items() for one in self._machine.compare(source, entry)
+        ]
+        found += [Finding(source, Outcome.FAILED, one.why) for source, one in plan.absent.items() if one.lost]
+        if self._machine.health:
+            found.append(self._machine.health())
+        return tuple(found)
 
 
 def _verdicts(findings: tuple[Finding, ...]) -> list[str]:
@@ -143,14 +197,23 @@ def read_journal(path: Path, now: datetime) -> Journal | None:
 
 
 class Remembering:
-    """Keeps the journal of a recovery at `path` as its stages are done."""
+    """Keeps the journal of a recovery at `path` as its stages are done.
 
-    def __init__(self, path: Path, journal: Journal) -> None:
+    `path` is asked each time: the configuration that comes back may say where RefNet's own folder is.
+    """
+
+    def __init__(self, path: Callable[[], Path], journal: Journal) -> None:
         self._path, self._journal = path, journal
 
-    def add(self, stage: Stage) -> None:
-        self._journal = self._journal.with_done(stage)
-        write_journal(self._path, self._journal)
+    def done(self, stage: Stage) -> None:
+        self._write(self._journal.with_done(stage))
+
+    def restored(self, source: SourceName) -> None:
+        self._write(self._journal.with_restored(source))
+
+    def _write(self, journal: Journal) -> None:
+        self._journal = journal
+        write_journal(self._path(), journal)
 
 
 def write_journal(path: Path, journal: Journal) -> None:
