@@ -50,11 +50,12 @@ def restore(
 
     if compare not in ("content", "counts"):
         raise RefnetError(f"'{compare}' is nothing to compare", "Give content or counts.", Exit.USAGE)
+    table_mode = restore_table.asked(table, mode)
     settings = current_settings()
     dump = _dump(settings, artifact, at)
     target = wiring.server(settings)
-    if table or mode:
-        restore_table.restore(dump, target, table, mode, plan_only=plan, force=force, as_json=as_json)
+    if table is not None and table_mode:
+        restore_table.restore(dump, target, table, table_mode, plan_only=plan, force=force, as_json=as_json)
         return
     options = verb.Options(jobs or settings.jobs, compare == "content", create_roles)
     planned = verb.plan(target, dump, options, count=plan or not force)
@@ -116,13 +117,17 @@ def _dump(settings: Settings, artifact: str | None, at: str | None) -> Dump:
     from refnet.recovery.model.catalog import parse_time
     from refnet.recovery.sources.database.artifact import Artifact
     from refnet.recovery.sources.database.sqlgz import Foreign
+    from refnet.recovery.stores.disk import explained
     from refnet.recovery.verbs.choose import choose, choose_one
+    from refnet.settings import user_path
 
     if artifact and at:
         raise RefnetError("ARTIFACT and --at exclude each other", "Leave one of the two out.", Exit.USAGE)
     store, source = wiring.store(settings), SourceName.DATABASE
-    if artifact and Path(artifact).expanduser().is_dir():
-        return _foreign(settings, Path(artifact).expanduser(), None)
+    path = user_path(artifact or "")
+    with explained(path):
+        if artifact and path.is_dir():
+            return _foreign(settings, path, None)
     if artifact:
         chosen = choose_one(store, artifact, source)
     else:
@@ -130,8 +135,7 @@ def _dump(settings: Settings, artifact: str | None, at: str | None) -> Dump:
     try:
         return Artifact(chosen.held)
     except Foreign:
-        path = store.path(chosen.entry) if chosen.entry else Path(artifact or "").expanduser()
-        return _foreign(settings, path, chosen.held)
+        return _foreign(settings, store.path(chosen.entry) if chosen.entry else path, chosen.held)
 
 
 def _foreign(settings: Settings, path: Path, held: Held | None) -> Dump:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def restore(
     dump: Dump,
     target: Target,
-    table: str | None,
-    mode: str | None,
+    table: str,
+    mode: Mode,
     *,
     plan_only: bool,
     force: bool,
@@ -28,9 +28,6 @@ def restore(
     from refnet.recovery.sources.database.artifact import Artifact
     from refnet.recovery.verbs.restore_table import staged
 
-    wanted = _mode(mode)
-    if table is None:
-        raise RefnetError("--mode is for one table", "Name it with --table.", Exit.USAGE)
     if not isinstance(dump, Artifact):
         raise RefnetError(
             f"{dump.name} is not RefNet's, so no single table can be taken out of it",
@@ -38,7 +35,7 @@ def restore(
         )
     with (
         progress(table) as shown,
-        staged(target, dump.reader, table, wanted, clock=clock, progress=shown) as work,
+        staged(target, dump.reader, table, mode, clock=clock, progress=shown) as work,
     ):
         plan, began, seconds = work.plan, clock(), {"plan": work.seconds}
         if not as_json:
@@ -57,14 +54,19 @@ def restore(
         print(f"{plan.table} is restored from {plan.artifact} in {words.seconds(sum(seconds.values()))}")
 
 
-def _mode(text: str | None) -> Mode:
+def asked(table: str | None, mode: str | None) -> Mode | None:
+    """The mode of a restore of one table, None where none is meant; RefnetError where only half of it is given."""
     from refnet.recovery.model.restoring_table import Mode
 
+    if table is None and mode is not None:
+        raise RefnetError("--mode is for one table", "Name it with --table.", Exit.USAGE)
+    if table is None:
+        return None
     try:
-        return Mode(text or "")
+        return Mode(mode or "")
     except ValueError:
         raise RefnetError(
-            "--table needs a --mode",
+            f"'{mode}' is no --mode" if mode else "--table needs a --mode",
             "missing: add rows whose key is not there. replace: make the table what was backed up.",
             Exit.USAGE,
         ) from None

@@ -149,6 +149,37 @@ def test_only_the_bytes_of_that_table_are_read(shelf: Target, wheel: Binaries) -
     assert restore(shelf, whole, "papers", "missing").add == 100
 
 
+class Counted(io.BytesIO):
+    """A file that counts the bytes that are read of it."""
+
+    def __init__(self, content: bytes, counts: list[int]) -> None:
+        super().__init__(content)
+        self.counts = counts
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        self.counts.append(len(data))
+        return data
+
+
+def test_no_more_bytes_are_read_than_those_of_that_table_and_of_the_index(
+    shelf: Target, wheel: Binaries
+) -> None:
+    with shelf.connect() as session:
+        session.execute(
+            "INSERT INTO papers (title) SELECT repeat(i || '.', 99) FROM generate_series(1, 20000) i"
+        )
+    content, counts = artifact_of(shelf, wheel), []
+    source = Reader("whole", lambda: Counted(content, counts))
+    citations = next(n for n, table in enumerate(source.index.tables) if table.name == "citations")
+    of_table = sum(member.length for member in source.index.members if member.table == citations)
+    with shelf.connect() as session:
+        session.execute("DELETE FROM citations")
+    assert restore(shelf, source, "citations", "missing").add == 100
+    assert sum(counts) == of_table + len(content) - source.index_offset
+    assert sum(counts) < len(content) / 2
+
+
 def test_an_artifact_of_some_tables_gives_its_tables_back(shelf: Target, wheel: Binaries) -> None:
     some = reader(shelf, wheel, ("citations",))
     with shelf.connect() as session:
@@ -198,9 +229,30 @@ def test_a_row_that_meets_another_unique_key_is_refused(shelf: Target, backup: R
         restore(shelf, backup, "papers", "missing")
 
 
+def test_a_row_that_meets_a_key_that_is_checked_late_is_refused(
+    make_database: Callable[..., Target], wheel: Binaries
+) -> None:
+    target = make_database("""
+        CREATE TABLE notes (id int PRIMARY KEY, title text UNIQUE DEFERRABLE INITIALLY DEFERRED);
+        INSERT INTO notes VALUES (1, 'one'), (2, 'two'), (3, NULL), (4, NULL);
+    """)
+    source = reader(target, wheel)
+    with target.connect() as session:
+        session.execute("DELETE FROM notes WHERE id IN (1, 3); INSERT INTO notes VALUES (5, 'one')")
+    with pytest.raises(RefnetError, match="1 value of the key notes_title_key would stand twice"):
+        restore(target, source, "notes", "missing")
+    assert answer(target, "SELECT id FROM notes ORDER BY id") == [(2,), (4,), (5,)]
+    assert restore(target, source, "notes", "replace").delete == 1
+    assert answer(target, "SELECT count(*) FROM notes") == [(4,)]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (
+            "DELETE FROM papers WHERE id > 1; ALTER TABLE papers ADD EXCLUDE (year WITH =) DEFERRABLE",
+            "exclusions that cannot be checked here",
+        ),
         ("ALTER TABLE papers ADD COLUMN doi text", "other columns than the artifact: doi"),
         ("ALTER TABLE papers DROP COLUMN extra", "other columns than the artifact: extra"),
         ("DELETE FROM papers WHERE id > 9; ALTER TABLE papers ALTER title TYPE varchar(7)", "value too long"),
@@ -215,7 +267,7 @@ def test_a_table_that_is_another_one_now_is_refused_by_name(
 ) -> None:
     with shelf.connect() as session:
         session.execute("DELETE FROM citations")
-        if "year" in change:
+        if "ALTER year" in change:
             session.execute(
                 "ALTER TABLE papers DROP COLUMN decade; ALTER TABLE papers ADD COLUMN decade int GENERATED ALWAYS AS (1) STORED"
             )
@@ -228,6 +280,9 @@ def test_a_table_that_is_not_in_the_artifact_is_a_matter_of_usage(shelf: Target,
     with pytest.raises(RefnetError, match="holds no table 'nowhere'") as caught:
         restore(shelf, backup, "nowhere", "missing")
     assert caught.value.code is Exit.USAGE
+    with pytest.raises(RefnetError, match="holds no table 'paper'") as caught:
+        restore(shelf, backup, "paper", "missing")
+    assert caught.value.hint.startswith("Did you mean papers? ")
 
 
 def test_a_role_that_cannot_hold_triggers_back_is_refused_where_they_would_fire(

@@ -12,8 +12,10 @@ from refnet.recovery.model.artifact import Entry, SourceName, read_name
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.source import Held
 from refnet.recovery.model.store import Store
+from refnet.recovery.stores.disk import explained
 from refnet.recovery.stores.held import held_at
 from refnet.recovery.stores.local import LocalStore
+from refnet.settings import user_path
 
 
 @dataclass(frozen=True)
@@ -50,18 +52,31 @@ def choose_one(store: Store, artifact: str, source: SourceName | None = None) ->
     """The artifact that `artifact` names: a name of the catalog first, else a path.
 
     Args:
-        source: what a file is taken for whose name and manifest do not tell.
+        source: what is wanted, and what a file is taken for whose name and manifest do not tell; None: any.
     """
-    if "/" not in artifact and (entry := Catalog.of(store.entries()).named(artifact)):
-        return Chosen(entry.source, store.held(entry), entry, store)
-    path = Path(artifact).expanduser()
-    if not path.is_file():
+    chosen = _named(store, artifact, source)
+    if source and chosen.source is not source:
         raise RefnetError(
-            f"there is no artifact '{artifact}'",
-            "Give a name that `refnet list` shows, or the path of a file.",
+            f"{chosen.name} is an artifact of {chosen.source}, not of {source}",
+            f"Restore it with `refnet restore {chosen.source}`.",
             Exit.USAGE,
         )
-    return _at_path(store, path, source)
+    return chosen
+
+
+def _named(store: Store, artifact: str, source: SourceName | None) -> Chosen:
+    if "/" not in artifact and (entry := Catalog.of(store.entries()).named(artifact)):
+        return Chosen(entry.source, store.held(entry), entry, store)
+    path = user_path(artifact)
+    with explained(path):
+        if path.is_file():
+            return _at_path(store, path, source)
+        there = path.exists()
+    raise RefnetError(
+        f"'{artifact}' is no file" if there else f"there is no artifact '{artifact}'",
+        "Give a name that `refnet list` shows, or the path of a file.",
+        Exit.USAGE,
+    )
 
 
 def _at_path(store: Store, path: Path, source: SourceName | None) -> Chosen:

@@ -8,9 +8,10 @@ from psycopg import errors
 
 from refnet.errors import RefnetError
 from refnet.recovery.model.restoring_table import Difference, Mode
+from refnet.recovery.model.words import plural
 from refnet.recovery.sources.database.names import Codec
 from refnet.recovery.sources.database.rows import STAGE
-from refnet.recovery.sources.database.shape import ForeignKey, Session, Shape
+from refnet.recovery.sources.database.shape import DeferrableKey, ForeignKey, Session, Shape
 
 _LOCK_TIMEOUT = "10s"
 
@@ -59,6 +60,8 @@ def merge(session: Session, codec: Codec, shape: Shape, mode: Mode, planned: Dif
             if held_back:
                 for key in shape.foreign:
                     _check(session, shape, key)
+                for unique in shape.deferrable:
+                    _check_unique(session, shape, unique)
             _raise_sequences(session, shape)
     except errors.LockNotAvailable as error:
         raise RefnetError(
@@ -106,6 +109,18 @@ def _check(session: Session, shape: Shape, key: ForeignKey) -> None:
             "refer to rows that would not be there" if key.into else "would refer to rows that are not there"
         )
         raise _would_break(shape, f"{row[0]} rows {what} ({key.name})")
+
+
+def _check_unique(session: Session, shape: Shape, key: DeferrableKey) -> None:
+    """No two rows share a key that PostgreSQL would have checked by the triggers that were held back."""
+    columns = b", ".join(key.columns)
+    filled = b" AND ".join(b"%b IS NOT NULL" % column for column in key.columns)
+    row = session.execute(
+        b"SELECT count(*) FROM (SELECT FROM %b WHERE %b GROUP BY %b HAVING count(*) > 1) d"
+        % (shape.only, filled, columns)
+    ).fetchone()
+    if row and row[0]:
+        raise _would_break(shape, f"{plural(row[0], 'value')} of the key {key.name} would stand twice")
 
 
 def _raise_sequences(session: Session, shape: Shape) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 import psycopg
 
@@ -55,14 +56,22 @@ def find(reader: Reader, codec: Codec, wanted: str) -> Recorded:
     whole: _Parts = {
         (table.schema, table.name): (number,) for number, table in enumerate(reader.index.tables)
     }
-    found = _named(whole, wanted) or _named(_partitioned(reader, codec, whole), wanted)
+    found = _named(whole, wanted)
+    if not found:
+        partitioned = _partitioned(reader, codec, whole)
+        found = _named(partitioned, wanted)
+        whole |= partitioned
     if len(found) > 1:
         found = [one for one in found if one.schema == "public"] or found
     if len(found) != 1:
         what = "holds no table" if not found else "holds in more than one schema a table"
+        near = get_close_matches(
+            wanted, {name for schema, table in whole for name in (table, f"{schema}.{table}")}, 1
+        )
+        meant = f"Did you mean {near[0]}? " if near and not found else ""
         raise RefnetError(
             f"{reader.name} {what} '{wanted}'",
-            "`refnet show` lists its tables; name it schema.table.",
+            f"{meant}`refnet show` lists its tables; name it schema.table.",
             Exit.USAGE,
         )
     return found[0]

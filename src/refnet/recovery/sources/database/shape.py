@@ -59,6 +59,14 @@ WHERE NOT t.tgisinternal AND t.tgenabled <> 'D'
 _RULES = (
     "SELECT rulename::text FROM pg_rewrite WHERE ev_class = %s::oid AND ev_type <> '1' AND ev_enabled <> 'D'"
 )
+#: Keys and exclusions that PostgreSQL checks by a trigger, which session_replication_role holds back as well.
+_DEFERRABLE = """
+SELECT c.conname::text, c.contype::text,
+       ARRAY(SELECT a.attname::text FROM unnest(c.conkey) WITH ORDINALITY k(n, i)
+             JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.n ORDER BY k.i)
+FROM pg_constraint c
+WHERE c.conrelid = %s::oid AND c.contype IN ('p', 'u', 'x') AND c.condeferrable ORDER BY 1
+"""
 _SEQUENCES = """
 SELECT n.nspname::text, s.relname::text, a.attname::text, q.seqincrement > 0
 FROM pg_depend d JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S' JOIN pg_namespace n ON n.oid = s.relnamespace
@@ -89,6 +97,15 @@ class ForeignKey:
 
 
 @dataclass(frozen=True)
+class DeferrableKey:
+    """A key, or an exclusion, that may be checked at the end of a transaction; its columns, quoted."""
+
+    name: str
+    excludes: bool
+    columns: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
 class Sequence:
     """A sequence that belongs to a column of the table."""
 
@@ -110,6 +127,7 @@ class Shape:
     columns: tuple[str, ...]
     key: tuple[tuple[bytes, bytes], ...]
     foreign: tuple[ForeignKey, ...]
+    deferrable: tuple[DeferrableKey, ...]
     triggers: tuple[tuple[str, str], ...]
     rules: tuple[str, ...]
     sequences: tuple[Sequence, ...]
@@ -121,6 +139,8 @@ class Shape:
         if set(recorded) != set(self.columns):
             unlike = sorted(set(recorded) ^ set(self.columns))
             raise refused(self.shown, f"has other columns than the artifact: {', '.join(unlike)}")
+        if excluding := [one.name for one in self.deferrable if one.excludes]:
+            raise refused(self.shown, f"has exclusions that cannot be checked here: {', '.join(excluding)}")
         if self.rules:
             raise refused(self.shown, f"has rules that would change what is written: {', '.join(self.rules)}")
         if always := [name for name, fires in self.triggers if fires in {"A", "R"}]:
@@ -171,6 +191,10 @@ def read(session: Session, codec: Codec, schema: str, name: str) -> Shape:
         columns=tuple(row[0] for row in rows(_COLUMNS)),
         key=tuple((quoted(column), _operator(codec, space, op)) for column, space, op in rows(_KEY)),
         foreign=tuple(_foreign_key(codec, row) for row in rows(_FOREIGN, {"oid": oid})),
+        deferrable=tuple(
+            DeferrableKey(name, kind == "x", tuple(quoted(column) for column in columns))
+            for name, kind, columns in rows(_DEFERRABLE)
+        ),
         triggers=tuple((name, fires) for name, fires in rows(_TRIGGERS, {"oid": oid})),
         rules=tuple(row[0] for row in rows(_RULES)),
         sequences=tuple(Sequence(quoted(s, n), quoted(c), up) for s, n, c, up in rows(_SEQUENCES)),
