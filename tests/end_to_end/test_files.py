@@ -190,6 +190,51 @@ def test_a_diff_names_what_differs_and_ends_with_4(refnet, vault):
     assert (values["added"], values["removed"]) == (["new.md"], [])
 
 
+def test_odd_names_are_told_in_one_line_each_as_they_are_in_json_and_come_back_as_they_were_told(
+    refnet, vault
+):
+    names = [
+        b"two\nlines.md",
+        "\U0001f4da.md".encode(),
+        b"x" * 252 + b".md",
+        b"no \xff\xfe.md",
+        b"\x1b[31m\"'.md",
+    ]
+    notes = [vault / os.fsdecode(name) for name in names]
+    for note, name in zip(notes, names, strict=True):
+        note.write_bytes(name)
+    refnet("backup", "obsidian", "--no-prove")
+    for note in notes:
+        note.unlink()
+
+    told = [line[2:] for line in refnet("diff", "obsidian", code=4).stdout.splitlines()[:-1]]
+    assert sorted(told) == sorted(
+        ["two\\nlines.md", "\U0001f4da.md", "x" * 252 + ".md", "no \\xff\\xfe.md", "\\x1b[31m\"'.md"]
+    )
+    plan = refnet("restore", "obsidian", "--plan").stdout
+    assert all(f"    {name}\n" in plan for name in told)
+    spelled = ["two\nlines.md", "\U0001f4da.md", "x" * 252 + ".md", "no \\xff\\xfe.md", "\x1b[31m\"'.md"]
+    assert sorted(json.loads(refnet("diff", "obsidian", "--json", code=4).stdout)["removed"]) == sorted(
+        spelled
+    )
+    assert sorted(
+        json.loads(refnet("restore", "obsidian", "--plan", "--json").stdout)["added"]["first"]
+    ) == sorted(spelled)
+
+    for name in told:
+        assert f"vault/{name} is restored" in refnet("restore", "obsidian", "--only", name).stdout
+    assert "are equal" in refnet("diff", "obsidian").stdout
+    assert [note.read_bytes() for note in notes] == names
+
+
+def test_an_archive_of_something_else_is_no_configuration(refnet, tmp_path):
+    subprocess.run(["tar", "-czf", "other.tar.gz", "vault"], cwd=tmp_path, check=True)
+
+    said = refnet("restore", "config", "other.tar.gz", "--force", code=2)
+
+    assert "holds nothing that config.entries lists" in said.stderr
+
+
 def test_what_has_nothing_to_do_with_postgresql_does_not_load_its_driver():
     code = "import sys; from refnet import settings, wiring; wiring.sources(settings.load({}, settings.Path('/'), root=False, cores=1)); print('psycopg' in sys.modules)"
 

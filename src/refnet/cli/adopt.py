@@ -9,6 +9,7 @@ import typer
 
 from refnet.cli.process import clock, complain, current_settings, now, print_json
 from refnet.errors import Exit, RefnetError
+from refnet.settings import user_path
 
 
 def adopt(
@@ -29,7 +30,7 @@ def adopt(
         try:
             done = run(
                 store,
-                file.expanduser(),
+                user_path(file),
                 lambda source, held: wiring.describe(settings, source, held),
                 lambda source: wiring.prover(settings, source),
                 now=now,

@@ -10,6 +10,7 @@ import typer
 
 from refnet.cli.process import clock, complain, current_settings, note, now, print_json, progress
 from refnet.errors import Exit, RefnetError
+from refnet.settings import user_path
 
 if TYPE_CHECKING:
     from refnet.recovery.model.artifact import SourceName
@@ -40,7 +41,7 @@ def backup(
     names = sources.named(source or (SourceName.DATABASE if table else None))
     if table and names != (SourceName.DATABASE,):
         raise RefnetError("--table is for the database alone", "Leave one of the two out.", Exit.USAGE)
-    store = LocalStore(to.expanduser().absolute(), flat=True) if to else wiring.store(settings)
+    store = LocalStore(user_path(to).absolute(), flat=True) if to else wiring.store(settings)
     configured = wiring.sources(settings, jobs=jobs, tables=tuple(table or ()), into=store)
     if source is not None and names[0] not in configured:
         raise sources.not_configured(names[0])

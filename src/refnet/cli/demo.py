@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from refnet.cli.process import current_settings, now
+from refnet.settings import user_path
 
 if TYPE_CHECKING:
     from refnet.demo.story import Told
@@ -27,7 +28,7 @@ def demo(
     from refnet.demo.story import tell
     from refnet.postgres.account import writing
 
-    place = (folder or current_settings().home / "demo").expanduser().absolute()
+    place = user_path(folder or current_settings().home / "demo").absolute()
     with stage(place, os.environ, _say) as made, writing(place):
         told = tell(made, papers, now)
     with writing(place):

@@ -70,12 +70,12 @@ def _live(settings: Settings, old: Chosen) -> Difference:
 
 
 def _print(found: Difference) -> None:
-    from refnet.recovery.sources.files.names import show
+    from refnet.recovery.sources.files.names import MAX_PATH, show
 
     lines = [
-        *(f"+ {show(name)}" for name in found.added),
-        *(f"~ {show(one.name)}  ({show(one.why)})" for one in found.changed),
-        *(f"- {show(name)}" for name in found.removed),
+        *(f"+ {show(name, MAX_PATH)}" for name in found.added),
+        *(f"~ {show(one.name, MAX_PATH)}  ({show(one.why)})" for one in found.changed),
+        *(f"- {show(name, MAX_PATH)}" for name in found.removed),
     ]
     for line in lines[:_SHOWN]:
         print(line)
@@ -91,15 +91,15 @@ def _print(found: Difference) -> None:
 
 
 def _values(found: Difference) -> dict[str, Any]:
-    from refnet.recovery.sources.files.names import show
+    from refnet.recovery.sources.files.names import spelled
 
     return {
         "source": found.source,
         "before": found.before,
         "after": found.after,
         "equal": found.equal,
-        "added": [show(name, 1 << 16) for name in found.added],
-        "changed": [{"name": show(one.name, 1 << 16), "why": one.why} for one in found.changed],
-        "removed": [show(name, 1 << 16) for name in found.removed],
-        "notes": list(found.notes),
+        "added": [spelled(name) for name in found.added],
+        "changed": [{"name": spelled(one.name), "why": spelled(one.why)} for one in found.changed],
+        "removed": [spelled(name) for name in found.removed],
+        "notes": [spelled(note) for note in found.notes],
     }

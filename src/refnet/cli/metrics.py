@@ -10,6 +10,7 @@ import typer
 
 from refnet.cli.process import current_settings, note, now
 from refnet.errors import Exit, RefnetError
+from refnet.settings import user_path
 
 if TYPE_CHECKING:
     from refnet.telemetry.serve import Answer
@@ -59,7 +60,7 @@ def _write(path: Path, answer: Answer) -> None:
 
     if path.suffix != ".prom":
         note(f"node_exporter reads *.prom alone, and {path.name} is not one")
-    textfile.write(path.expanduser().absolute(), answer("")[0])
+    textfile.write(user_path(path).absolute(), answer("")[0])
 
 
 def _serve(address: str, answer: Answer) -> None:

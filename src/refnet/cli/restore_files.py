@@ -96,7 +96,7 @@ def _restore(
         return
     planned.check()
     if planned.replaces and planned.changes:
-        confirm(f"Replace what is live in {_path(place.folder)}?", force=force)
+        confirm(f"Replace what is live in {_meant(planned)}?", force=force)
     with progress("restore") as shown:
         done = verb.restore(
             held,
@@ -119,14 +119,7 @@ def _chosen(settings: Settings, source: SourceName, artifact: str | None, at: st
     store = wiring.store(settings)
     if not artifact:
         return choose(store, [source], parse_time(at, None) if at else None)[0]
-    chosen = choose_one(store, artifact, source)
-    if chosen.held.manifest and chosen.source is not source:
-        raise RefnetError(
-            f"{chosen.name} is an artifact of {chosen.source}, not of {source}",
-            f"Restore it with `refnet restore {chosen.source}`.",
-            Exit.USAGE,
-        )
-    return chosen
+    return choose_one(store, artifact, source)
 
 
 def _path(path: Path) -> str:
@@ -136,11 +129,16 @@ def _path(path: Path) -> str:
     return show(str(path), 4096)
 
 
+def _meant(plan: Plan) -> str:
+    """What is restored: the folder, or the one file of it."""
+    return _path(plan.place.folder / (plan.only or ""))
+
+
 def _print_plan(plan: Plan) -> None:
     from refnet.cli import words
 
     moment = f" of {words.local(plan.created)}" if plan.created else ""
-    print(f"Restore {plan.artifact}{moment} into {_path(plan.place.folder)}:")
+    print(f"Restore {plan.artifact}{moment} into {_meant(plan)}:")
     if not plan.changes:
         print("  what is live is equal to it: there is nothing to do")
     _print_changes(plan.changes, plan.selection.prefix)
@@ -161,13 +159,13 @@ def _exchanged(plan: Plan) -> str:
 
 
 def _print_changes(changes: Changes, prefix: str = "") -> None:
-    from refnet.recovery.sources.files.names import show
+    from refnet.recovery.sources.files.names import MAX_PATH, show
 
     for word, paths in (("added", changes.added), ("changed", changes.changed), ("removed", changes.removed)):
         if paths:
             print(f"  {len(paths):,} {word}")
         for path in paths[:_SHOWN]:
-            print(f"    {show(prefix + path)}")
+            print(f"    {show(prefix + path, MAX_PATH)}")
         if len(paths) > _SHOWN:
             print(f"    and {len(paths) - _SHOWN:,} more")
 
@@ -179,15 +177,13 @@ def _print(done: Restored) -> None:
         print(note)
     plan = done.plan
     if not plan.changes:
-        print(f"{_path(plan.place.folder)} is what {plan.artifact} holds: nothing was done.")
+        print(f"{_meant(plan)} is what {plan.artifact} holds: nothing was done.")
         return
     took = ", ".join(f"{phase} {words.seconds(taken)}" for phase, taken in done.seconds.items())
     compared = (
         "compared file by file" if plan.listed else "compared with the archive; could not verify: the archive"
     )
-    print(
-        f"{_path(plan.place.folder)} is restored from {plan.artifact} in {words.seconds(sum(done.seconds.values()))}"
-    )
+    print(f"{_meant(plan)} is restored from {plan.artifact} in {words.seconds(sum(done.seconds.values()))}")
     print(f"  {took}; {compared}")
     if done.kept:
         print(f"  what was live is kept in {_path(done.kept.kept)} for 7 days:")
@@ -196,11 +192,11 @@ def _print(done: Restored) -> None:
 
 
 def _change_values(changes: Changes, prefix: str = "") -> dict[str, Any]:
-    from refnet.recovery.sources.files.names import show
+    from refnet.recovery.sources.files.names import spelled
 
     values: dict[str, Any] = {}
     for word, paths in (("added", changes.added), ("changed", changes.changed), ("removed", changes.removed)):
-        values[word] = {"count": len(paths), "first": [show(prefix + path, 4096) for path in paths[:_SHOWN]]}
+        values[word] = {"count": len(paths), "first": [spelled(prefix + path) for path in paths[:_SHOWN]]}
     return values
 
 

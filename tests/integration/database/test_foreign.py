@@ -121,6 +121,11 @@ def test_what_cannot_be_restored_is_refused_by_name_and_nothing_live_is_touched(
     assert papers(library) == 5000
 
 
+def test_a_folder_without_a_dump_is_none(wheel: Binaries, tmp_path: Path) -> None:
+    with pytest.raises(RefnetError, match="is a folder without a dump in it"):
+        foreign(tmp_path, wheel)
+
+
 def test_a_dump_made_with_create_is_refused_wherever_it_says_so(
     library: Target, wheel: Binaries, tmp_path: Path
 ) -> None:

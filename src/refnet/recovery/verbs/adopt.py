@@ -45,7 +45,9 @@ def adopt(
     RefnetError where the name says nothing, or where the file has a manifest already.
     """
     said = read_name(path.name)
-    if said is None or path.is_symlink() or not path.is_file():
+    with disk.explained(path):
+        fits = not path.is_symlink() and path.is_file()
+    if said is None or not fits:
         raise RefnetError(
             f"{path} is not an artifact to adopt",
             "Its name must be like refnet_YYYYMMDD_HHMMSS.sql.gz, config_YYYYMMDD.tar.gz or vault_YYYYMMDD.tar.gz.",

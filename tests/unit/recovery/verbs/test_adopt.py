@@ -115,6 +115,14 @@ def test_a_name_that_says_nothing_is_refused(take: Any, tmp_path: Path, name: st
     assert refused.value.code is Exit.USAGE
 
 
+def test_a_file_in_a_folder_of_another_user_is_told(
+    take: Any, short_folder: Path, as_nobody: Callable[[Callable[[], object]], str]
+) -> None:
+    private = short_folder / "private for adoption"
+    private.mkdir(mode=0o000)
+    assert as_nobody(lambda: take(private / OLD)) == f"this user may not use {private / OLD}"
+
+
 def test_links_and_fifos_are_refused(take: Any, old: Path, tmp_path: Path) -> None:
     link = tmp_path / OLD
     link.symlink_to(old)

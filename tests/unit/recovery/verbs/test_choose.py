@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +91,38 @@ def test_a_file_without_a_manifest_is_taken_for_what_its_name_says(
 def test_a_command_may_know_better_what_a_foreign_file_is(local: LocalStore, tmp_path: Path) -> None:
     (tmp_path / "settings.tar.gz").write_bytes(b"")
     assert choose_one(local, str(tmp_path / "settings.tar.gz"), SourceName.CONFIG).source is SourceName.CONFIG
+
+
+def test_an_artifact_of_another_source_is_refused_whatever_says_so(local: LocalStore, tmp_path: Path) -> None:
+    (tmp_path / "config_20231203.tar.gz").write_bytes(b"")
+    for named in (NAME, str(tmp_path / "config_20231203.tar.gz")):
+        with pytest.raises(RefnetError, match="not of obsidian") as refused:
+            choose_one(local, named, SourceName.OBSIDIAN)
+        assert refused.value.code is Exit.USAGE
+
+
+def test_what_is_no_file_is_told(local: LocalStore, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path, tmp_path / "fifo", Path("/dev/zero")):
+        with pytest.raises(RefnetError, match=f"'{path}' is no file") as refused:
+            choose_one(local, str(path))
+        assert refused.value.code is Exit.USAGE
+
+
+def test_a_name_that_no_file_can_have_is_not_there(local: LocalStore) -> None:
+    with pytest.raises(RefnetError, match="is not there"):
+        choose_one(local, f"/{'x' * 300}")
+    with pytest.raises(RefnetError, match="there is no artifact"):
+        choose_one(local, "~nobody-of-that-name/x")
+
+
+def test_a_file_in_a_folder_of_another_user_is_told(
+    local: LocalStore, short_folder: Path, as_nobody: Callable[[Callable[[], object]], str]
+) -> None:
+    private = short_folder / "private"
+    private.mkdir(mode=0o000)
+    path = private / "vault_20261125.tar.gz"
+    assert as_nobody(lambda: choose_one(local, str(path))) == f"this user may not use {path}"
 
 
 def test_what_is_not_there_is_a_usage_error(local: LocalStore) -> None:

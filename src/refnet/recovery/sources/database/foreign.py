@@ -163,6 +163,8 @@ class ForeignDump:
         )
 
     def _listing(self, binaries: Binaries) -> bytes:
+        if self.format is Format.DIRECTORY and not (self._path / "toc.dat").is_file():
+            raise self._no_dump("is a folder without a dump in it")
         command = [str(binaries.tool("pg_restore")), "-l", str(self._path)]
         ran = subprocess.run(command, capture_output=True, check=False)
         if ran.returncode:

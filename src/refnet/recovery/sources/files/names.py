@@ -58,6 +58,15 @@ def show(path: str, limit: int = 120) -> str:
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
+def spelled(path: str) -> str:
+    """`path` as it is, for JSON, which escapes by itself; `show` of it where its bytes are no UTF-8."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return show(path, MAX_PATH * 4)
+    return path
+
+
 def some(paths: Iterable[str], limit: int = 5) -> str:
     """The first few of `paths` for a message, and how many more there are."""
     shown = [show(path) for path in paths]

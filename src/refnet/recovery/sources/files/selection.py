@@ -11,7 +11,7 @@ from pathlib import Path
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import HIDDEN_PREFIX
 from refnet.recovery.sources.files.listing import FileList, Kind, Listed, top_entries
-from refnet.recovery.sources.files.names import ArchiveError, checked, parent, show, some
+from refnet.recovery.sources.files.names import MAX_PATH, ArchiveError, checked, parent, show, some
 from refnet.recovery.sources.files.place import Place
 from refnet.recovery.sources.files.tree import Tree, read_tree
 from refnet.recovery.sources.files.walk import OPEN_FOLDER
@@ -58,6 +58,12 @@ def select(files: FileList, place: Place, only: str | None) -> Selection:
         return _one(files, place, _path(only, place))
     allowed = [one for one in files.files if _may(one.path, place)]
     notes = _left_out(files, place)
+    if place.names is not None and not any(one.path != "." for one in allowed):
+        raise RefnetError(
+            "the archive holds nothing that config.entries lists",
+            "Is it an archive of the configuration? `tar -tzf` shows what it holds.",
+            Exit.USAGE,
+        )
     if place.whole:
         return Selection(tuple(allowed), place.folder, "", (), (), notes)
     wanted = tuple(one for one in allowed if one.path != ".")
@@ -111,7 +117,7 @@ def _path(only: str, place: Place) -> str:
 
 
 def _one(files: FileList, place: Place, path: str) -> Selection:
-    found = files.by_path.get(path)
+    found = files.by_path.get(path) or _as_shown(files, path)
     if found is None:
         near = get_close_matches(path, files.by_path, 1) if len(files.files) <= 100_000 else []
         raise RefnetError(
@@ -121,6 +127,7 @@ def _one(files: FileList, place: Place, path: str) -> Selection:
             else "`refnet diff` shows what differs from what is live.",
             Exit.USAGE,
         )
+    path = found.path
     base, name = _standing(place, path)
     start = f"{base}/{name}" if base else name
     ancestors = [
@@ -130,6 +137,12 @@ def _one(files: FileList, place: Place, path: str) -> Selection:
         [one for one in files.files if one.path.startswith(f"{path}/")] if found.kind is Kind.FOLDER else []
     )
     return Selection((*ancestors, found, *below), place.folder / base, f"{base}/" if base else "", (name,))
+
+
+def _as_shown(files: FileList, text: str) -> Listed | None:
+    """The one member that a display shows as `text`: a name with control characters, or that is no UTF-8."""
+    found = [one for one in files.files if show(one.path, MAX_PATH * 4) == text] if "\\" in text else []
+    return found[0] if len(found) == 1 else None
 
 
 def _ancestors(files: FileList, path: str) -> list[Listed]:
