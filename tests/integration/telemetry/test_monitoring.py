@@ -47,7 +47,9 @@ FIRED_BY = {
 
 _METRIC = re.compile(r"(?<![\w:])(refnet[_:][\w:]+)(?:\{([^}]*)\})?")
 _MATCHER = re.compile(r'(\w+)\s*=~?\s*"([^"]*)"')
-_GROUPING = re.compile(r"\b(?:by|on|group_left|without)\s*\(([^)]*)\)")
+_GROUPING = re.compile(r"\b(?:by|on|ignoring|group_left|without)\s*\(([^)]*)\)")
+#: Labels that Prometheus itself adds, and the dashboard's variables of their names.
+_SCRAPED = {"instance"}
 
 
 def _rules() -> list[dict[str, Any]]:
@@ -55,9 +57,14 @@ def _rules() -> list[dict[str, Any]]:
     return [rule for group in groups for rule in group["rules"]]
 
 
+def _dashboard() -> dict[str, Any]:
+    dashboard: dict[str, Any] = json.loads((MONITORING / "grafana-dashboard.json").read_text())
+    return dashboard
+
+
 def _expressions() -> dict[str, str]:
     found = {rule.get("alert") or rule["record"]: rule["expr"] for rule in _rules()}
-    for panel in json.loads((MONITORING / "grafana-dashboard.json").read_text())["panels"]:
+    for panel in _dashboard()["panels"]:
         for target in panel["targets"]:
             found[f"{panel['title']} {target['refId']}"] = target["expr"]
     return found
@@ -95,6 +102,9 @@ def test_every_expression_uses_metrics_and_labels_that_are_emitted(
         assert metric in emitted or metric in recorded, metric
         labels |= emitted.get(metric, {}).keys()
         for label, value in _MATCHER.findall(matchers):
+            if label in _SCRAPED:
+                assert value == f"${label}"
+                continue
             assert value in emitted[metric][label], f"{metric}: {label}={value}"
     for grouping in _GROUPING.findall(expression):
         assert {label.strip() for label in grouping.split(",") if label.strip()} <= labels
@@ -118,6 +128,42 @@ def test_every_alert_is_fired_by_a_unit_test_and_says_what_to_do() -> None:
         assert alert in json.dumps(test)
         assert alerts[alert]["annotations"].keys() == {"summary", "description"}
         assert alerts[alert]["labels"]["severity"] in {"warning", "critical"}
+
+
+@pytest.mark.parametrize("panel", _dashboard()["panels"], ids=lambda panel: str(panel["title"]))
+def test_a_panel_has_a_source_a_unit_and_limits_of_its_own(panel: dict[str, Any]) -> None:
+    variables = {each["name"]: each for each in _dashboard()["templating"]["list"]}
+    source = {"type": variables["datasource"]["query"], "uid": "${datasource}"}
+    assert variables.keys() - {"datasource"} == _SCRAPED
+    assert all('{instance="$instance"' in target["expr"] for target in panel["targets"])
+    assert [panel["datasource"], *(target["datasource"] for target in panel["targets"])] == [
+        source for _ in range(len(panel["targets"]) + 1)
+    ]
+    defaults = panel["fieldConfig"]["defaults"]
+    assert defaults["unit"] in {"none", "s", "bytes", "percentunit"}
+    first, *others = [
+        step["value"] for step in defaults["thresholds"]["steps"]
+    ]  # else Grafana's: red from 80 on
+    assert first is None
+    assert others == sorted(others)
+    is_now = panel["type"] in {
+        "stat",
+        "bargauge",
+    }  # of what was there in the last 30 days nothing is to be shown
+    assert all(target["instant"] is is_now for target in panel["targets"])
+
+
+def test_no_panel_covers_another() -> None:
+    places = [panel["gridPos"] for panel in _dashboard()["panels"]]
+    fields = [
+        (x, y)
+        for place in places
+        for x in range(place["x"], place["x"] + place["w"])
+        for y in range(place["y"], place["y"] + place["h"])
+    ]
+    assert len(fields) == len(set(fields))
+    assert max(x for x, _ in fields) < 24
+    assert len({panel["id"] for panel in _dashboard()["panels"]}) == len(places)
 
 
 def _tool(name: str) -> str:
