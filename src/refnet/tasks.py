@@ -167,7 +167,7 @@ def backup_obsidian(self: Retried) -> dict[str, Any]:
 
 @_task(TaskName.DRILL)
 def recovery_drill(self: Retried) -> dict[str, Any]:
-    return unattended.drill(current_settings(), self.asked)
+    return unattended.drill(current_settings(), self.asked, again=self.again)
 
 
 @_task(TaskName.PRUNE)

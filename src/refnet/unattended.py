@@ -57,8 +57,8 @@ def backup(settings: Settings, name: SourceName, asked: datetime, *, again: bool
     return {"outcome": "done", "artifact": made.manifest.name, "level": level.value}
 
 
-def drill(settings: Settings, asked: datetime) -> dict[str, Any]:
-    """Prove the newest artifact of each source with a clock, and write the report."""
+def drill(settings: Settings, asked: datetime, *, again: bool = False) -> dict[str, Any]:
+    """Prove the newest artifact of each source with a clock, and write the report. `again`: as for a backup."""
     chosen = choose(wiring.store(settings), SourceName)
     if all(one.entry and _drilled(one.entry, asked) for one in chosen):
         return {"outcome": "done before"}
@@ -70,7 +70,7 @@ def drill(settings: Settings, asked: datetime) -> dict[str, Any]:
         prover,
         now=_now,
         clock=time.perf_counter,
-        around=wiring.watched_drill(_watch(settings)),
+        around=wiring.watched_drill(_watch(settings), again=again),
     )
     values = drill_verb.report(found, {"host": platform.node(), "made_by": f"refnet {version('refnet')}"})
     _, page = drill_verb.write_report(values, settings.home / "reports", _now().astimezone(), None)

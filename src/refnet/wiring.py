@@ -130,13 +130,18 @@ def tell_proof(at_work: AtWork, artifact: str, proof: Proof | None) -> None:
         at_work.done(artifact)
 
 
-def watched_drill(watch: Watch) -> Callable[[Chosen, Callable[[], Verified]], Verified]:
-    """What surrounds each proof of a drill; that of a file outside the catalog is nobody's schedule."""
+def watched_drill(
+    watch: Watch, *, again: bool = False
+) -> Callable[[Chosen, Callable[[], Verified]], Verified]:
+    """What surrounds each proof of a drill; that of a file outside the catalog is nobody's schedule.
+
+    `again`: see Watch.run.
+    """
 
     def around(one: Chosen, act: Callable[[], Verified]) -> Verified:
         if one.entry is None:
             return act()
-        with watch.run(Kind.DRILL, one.source) as at_work:
+        with watch.run(Kind.DRILL, one.source, again=again) as at_work:
             result = act()
             tell_proof(at_work, one.name, result.proof)
         return result
@@ -145,8 +150,11 @@ def watched_drill(watch: Watch) -> Callable[[Chosen, Callable[[], Verified]], Ve
 
 
 def notify(settings: Settings, now: Callable[[], datetime]) -> list[str]:
-    """Tell what starts to fail and what is well again; a sentence for each thing that went wrong in telling."""
-    from refnet.telemetry.notify import Message, findings, send_by_apprise, tell
+    """Tell what starts to fail and what is well again; a sentence for each thing that went wrong in telling.
+
+    It takes DEADLINE at most, whatever a service does.
+    """
+    from refnet.telemetry.notify import DEADLINE, Message, findings, send_by_apprise, tell, within
     from refnet.telemetry.redact import redactor, secrets_of
 
     redact = redactor(secrets_of(settings))
@@ -160,10 +168,13 @@ def notify(settings: Settings, now: Callable[[], datetime]) -> list[str]:
         safe = Message(redact(message.title), redact(message.body))
         return send_by_apprise(settings.notify_urls, safe)
 
-    try:
-        return tell(settings.home, look, send, now=now, host=platform.node())
-    except RefnetError as error:
-        return [f"nobody was told: {error.message}"]
+    def act() -> list[str]:
+        try:
+            return tell(settings.home, look, send, now=now, host=platform.node())
+        except RefnetError as error:
+            return [f"nobody was told: {error.message}"]
+
+    return within(DEADLINE, "the notification", act)
 
 
 def server(settings: Settings) -> Target:

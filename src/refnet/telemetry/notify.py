@@ -86,8 +86,9 @@ def _add_runs(found: dict[str, str | None], source: SourceName, history: History
 
 def decide(
     previous: Mapping[str, Problem], found: Mapping[str, str | None], now: datetime, host: str
-) -> tuple[list[Message], State]:
-    """The messages that a person is to get, at most one of each kind, and what is then told.
+) -> tuple[State, list[tuple[Message, State]]]:
+    """What is told without a word; then the messages that a person is to get, at most one of each kind, each with
+    what is told after it.
 
     Args:
         previous: what was told before.
@@ -101,18 +102,16 @@ def decide(
     forgotten = {key for key in previous if not blind and key not in found and key != "all store"}
     if "all store" in previous and not blind:
         ended["all store"] = previous["all store"]
-    state = {k: p for k, p in previous.items() if k not in ended and k not in forgotten} | begun
-    messages = []
+    kept = {key: problem for key, problem in previous.items() if key not in forgotten}
+    steps: list[tuple[Message, State]] = []
     if begun:
-        messages.append(
-            Message(
-                _title(host, list(begun), "fails"), "\n\n".join(f"{k}: {p.says}" for k, p in begun.items())
-            )
-        )
+        says = "\n\n".join(f"{key}: {problem.says}" for key, problem in begun.items())
+        steps.append((Message(_title(host, list(begun), "fails"), says), kept | begun))
     if ended:
-        lines = [f"{key}: well again. It had failed since {problem.since}." for key, problem in ended.items()]
-        messages.append(Message(_title(host, list(ended), "is well again"), "\n".join(lines)))
-    return messages, state
+        says = "\n".join(f"{k}: well again. It had failed since {p.since}." for k, p in ended.items())
+        told = {key: problem for key, problem in (kept | begun).items() if key not in ended}
+        steps.append((Message(_title(host, list(ended), "is well again"), says), told))
+    return kept, steps
 
 
 def _title(host: str, keys: list[str], what: str) -> str:
@@ -138,13 +137,14 @@ def tell(
         lock = os.open(folder / "notify.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        messages, state = decide(_read(path), look(), now(), host)
+        state, steps = decide(_read(path), look(), now(), host)
         said: list[str] = []
         try:
-            for message in messages:
+            for message, after in steps:
                 said += send(message)
+                state = after
         except ConnectionError as error:
-            return [*said, str(error)]
+            said.append(str(error))
         _write(path, state)
         return said
     finally:

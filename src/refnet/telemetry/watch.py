@@ -13,7 +13,7 @@ from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.run import Ended, Kind, Reason, Run, reason_of
 from refnet.recovery.stores.journal import Journal
-from refnet.telemetry.notify import DEADLINE, within
+from refnet.telemetry.notify import within
 from refnet.telemetry.ping import TIMEOUT, ping
 
 
@@ -94,7 +94,7 @@ class Watch:
             return  # another run is at work on it, or somebody ended it, or it is tried again
         self._ping(run, "" if run.ended is Ended.DONE else "fail")
         if self.notify:
-            self._note(log, within(DEADLINE, "the notification", self.notify))
+            self._note(log, self.notify())
 
     def _ping(self, run: Run, event: str) -> None:
         if url := self.pings.get(run.kind):

@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -17,6 +17,8 @@ from refnet import settings, wiring
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.run import Ended, Kind, Reason
+from refnet.recovery.verbs.choose import choose
+from refnet.recovery.verbs.verify import Verified
 from refnet.telemetry import notify, ping
 
 
@@ -122,6 +124,14 @@ def test_a_failure_that_can_pass_and_is_tried_again_soon_is_not_told(
     with pytest.raises(RefnetError), watch.run(Kind.BACKUP, SourceName.DATABASE, again=True):
         raise RefnetError("down", "wait", passing=passing)
     assert ("/backup-database/fail?x=1" in service.asked) is not passing
+    (chosen,) = choose(home.store, [SourceName.DATABASE])
+
+    def fail() -> Verified:
+        raise RefnetError("full", "make room", passing=passing)
+
+    with pytest.raises(RefnetError):
+        wiring.watched_drill(watch, again=True)(chosen, fail)
+    assert ("/drill-database/fail" in service.asked) is not passing
 
 
 @pytest.mark.parametrize("status", [500, 404])
@@ -148,6 +158,19 @@ def test_a_service_that_never_answers_fails_nothing_and_holds_up_nothing_for_lon
     assert home.journal.history().runs[-1].ended is Ended.FAILED
     assert any("not reached" in note for note in notes)
     assert notify.DEADLINE <= 30
+
+
+def test_whoever_tells_waits_no_longer_than_the_deadline_for_a_service_that_never_answers(
+    home: World, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notify, "DEADLINE", 0.5)
+    service.silent.clear()
+    home.run(failed=Reason.SERVER)
+    given = _settings(home.home, service)
+    slow = replace(given, notify_urls=(given.notify_urls[0].replace("rto=1", "rto=15"),))
+    begin = time.monotonic()
+    assert wiring.notify(slow, lambda: home.now) == ["the notification did not answer within 0 s"]
+    assert time.monotonic() - begin < 10
 
 
 def test_a_home_that_cannot_be_written_fails_nothing_and_is_told(tmp_path: Path, service: Service) -> None:

@@ -70,8 +70,8 @@ _BLIND = Check(None, "the store", Status.UNKNOWN, "the disk is not mounted")
 def _decide(previous: dict[str, Problem], *checks: Check) -> tuple[list[str], dict[str, Problem]]:
     from refnet.recovery.model.run import History
 
-    messages, state = decide(previous, findings(checks, History()), _AT, "lab")
-    return [message.title for message in messages], state
+    state, steps = decide(previous, findings(checks, History()), _AT, "lab")
+    return [message.title for message, _ in steps], steps[-1][1] if steps else state
 
 
 def test_a_store_that_cannot_be_read_does_not_make_anything_well_again() -> None:
@@ -127,6 +127,31 @@ def test_a_message_that_no_service_took_is_sent_again_the_next_time(tmp_path: Pa
     for _ in range(2):
         assert tell(tmp_path, look, take, now=lambda: _AT, host="lab") == []
     assert sent == ["RefNet on lab: database backup fails"]
+
+
+def test_a_message_that_got_out_is_not_sent_again_because_the_next_one_did_not(tmp_path: Path) -> None:
+    sent: list[str] = []
+
+    def take(message: Message) -> list[str]:
+        sent.append(message.title)
+        return []
+
+    def take_one(message: Message) -> list[str]:
+        if "well again" in message.title:
+            raise ConnectionError("too many messages")
+        return take(message)
+
+    def look(database: str | None, config: str | None) -> dict[str, str | None]:
+        return {"database backup": database, "config backup": config}
+
+    tell(tmp_path, lambda: look("failed", None), take, now=lambda: _AT, host="lab")
+    for send in (take_one, take_one, take):
+        tell(tmp_path, lambda: look(None, "failed"), send, now=lambda: _AT, host="lab")
+    assert sent == [
+        "RefNet on lab: database backup fails",
+        "RefNet on lab: config backup fails",
+        "RefNet on lab: database backup is well again",
+    ]
 
 
 def test_what_was_told_survives_a_file_that_a_crash_cut_short(tmp_path: Path) -> None:
