@@ -12,7 +12,7 @@ import os
 import sys
 import uuid
 from collections.abc import Callable, Iterator, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -50,16 +50,21 @@ class LogFile:
             sys.stderr.write(f"refnet: note: {self.path} cannot be written: {error.strerror}\n")
 
     def _put_aside(self) -> None:
-        """Under a lock, and only if it is still the large one: two processes must not put aside two files."""
-        if not self.path.exists() or self.path.stat().st_size < _LARGEST:
-            return
-        handle = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            if os.path.samestat(os.fstat(handle), self.path.stat()):
-                self.path.replace(self.path.with_name(f"{self.path.name}.1"))
-        finally:
-            os.close(handle)
+        """Under a lock, and only if it is still the large one: two processes must not put aside two files.
+
+        Another may just have done it. In a folder like /var/log the file may be this user's and the folder not:
+        then it is logrotate's to do.
+        """
+        with suppress(FileNotFoundError, PermissionError):
+            if self.path.stat().st_size < _LARGEST:
+                return
+            handle = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX)
+                if os.path.samestat(os.fstat(handle), self.path.stat()):
+                    self.path.replace(self.path.with_name(f"{self.path.name}.1"))
+            finally:
+                os.close(handle)
 
 
 def to_stream(stream: TextIO, least: str) -> Sink:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import fields
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from refnet.settings import Settings
 
@@ -53,4 +53,5 @@ def _inside(url: str) -> set[str]:
         return set()
     keys = re.split(r"[/?&=@:]", f"{parts.netloc}/{parts.path}/{parts.query}")
     found = {key for key in keys if len(key) >= _KEY and "." not in key}
+    found |= {value for name, value in parse_qsl(parts.query) if "password" in name.lower()}
     return found | ({password, unquote(password)} if password else set())

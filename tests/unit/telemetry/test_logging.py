@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from refnet.telemetry.redact import redactor, secrets_of
 SECRETS = {
     "REFNET_DATABASE_URL": "postgresql://u:hunter2%21x@db.example:5432/net",
     "REFNET_NOTIFY_URLS": "json://user:s3cr3tpw@localhost/hook tgram://123456789:AAAAbbbbCCCCddddEEEE/42",
+    "REFNET_BROKER_URL": "redis://broker.example/0?password=br0ken",
     "REFNET_NOTIFY_BACKUP_PING": "https://ping.example/0123456789abcdef0123/backup",
 }
 
@@ -39,11 +41,12 @@ def _settings(tmp_path: Path) -> settings.Settings:
         "mysql://other:elsewhere@host/x",
         "PGPASSWORD=elsewhere psql",
         'token: "elsewhere"',
+        "AUTH br0ken failed",
     ],
 )
 def test_a_secret_is_hidden_wherever_it_stands(tmp_path: Path, leak: str) -> None:
     shown = redactor(secrets_of(_settings(tmp_path)))(f"before {leak} after")
-    for secret in ("hunter2", "s3cr3tpw", "AAAAbbbb", "0123456789abcdef0123", "elsewhere"):
+    for secret in ("hunter2", "s3cr3tpw", "AAAAbbbb", "0123456789abcdef0123", "elsewhere", "br0ken"):
         assert secret not in shown
     assert shown.startswith("before ")
 
@@ -109,6 +112,25 @@ def test_processes_that_share_a_file_lose_no_line_when_it_is_put_aside(
     lines = [json.loads(line) for file in tmp_path.iterdir() for line in file.read_text().splitlines()]
     assert len({(line["who"], line["n"]) for line in lines}) == 600
     assert {file.name for file in tmp_path.iterdir()} == {"refnet-backup.log", "refnet-backup.log.1"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_large_log_in_a_folder_of_somebody_else_is_written_on(short_folder: Path) -> None:
+    """As `/var/log`, where root has made the file for the user: it cannot be put aside."""
+    path = short_folder / "log" / "refnet-backup.log"
+    path.parent.mkdir(mode=0o755)
+    path.write_text("x" * 100 + "\n")
+    os.chown(path, 65534, 65534)
+    script = (
+        "import os, sys; from pathlib import Path; from refnet.telemetry import logging as m\n"
+        "m._LARGEST = 10; os.setgid(65534); os.setuid(65534)\n"
+        "m.LogFile(Path(sys.argv[1]))('info', {'event': 'still told'})\n"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True
+    )
+    assert (said.stdout, said.stderr) == ("", "")
+    assert json.loads(path.read_text().splitlines()[-1]) == {"event": "still told"}
 
 
 def test_a_log_that_cannot_be_written_fails_nothing(
