@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.schedule import Schedule, TaskName
 
 _MARK = "# Written by `refnet schedule install`. An edited file is left alone; SHA-256 of the rest: "
+#: How long a run's tries count together, at most: four that each take their hours.
+_TRIES_WITHIN = timedelta(hours=12)
 _TEMPORARY = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108  # where PrivateTmp= would hide things from us
 
 
@@ -109,7 +112,7 @@ def files(schedule: Schedule, tasks: Collection[TaskName], service: Service) -> 
         file
         for task in tasks
         for file in (
-            _signed(file_names(task)[0], _service(task, service)),
+            _signed(file_names(task)[0], _service(task, service, schedule.times[task].interval)),
             timer_file(task, schedule),
         )
     )
@@ -153,23 +156,24 @@ WantedBy=timers.target
 """
 
 
-def _service(task: TaskName, service: Service) -> str:
+def _service(task: TaskName, service: Service, interval: timedelta) -> str:
     unit = _UNITS[task]
     return f"""[Unit]
 Description=RefNet: {unit.does}
 After=network-online.target postgresql.service docker.service
-{_retries(unit)}{_condition(task, service)}
+{_tries(unit, interval)}{_condition(task, service)}
 [Service]
 Type=oneshot
 ExecStart={" ".join(map(_word, (*service.program, *unit.command)))}
-{_lines(*_identity(service), *_exits(unit))}
+{_lines(*_identity(service), *_exits(unit, service))}
 {_lines(*_hardening(service, _written(unit, service)))}
 """
 
 
-def _retries(unit: _Unit) -> str:
-    """Three more tries, in a unit that gets them."""
-    return "StartLimitIntervalSec=12h\nStartLimitBurst=4\n" if unit.again else ""
+def _tries(unit: _Unit, interval: timedelta) -> str:
+    """Three more tries, in a unit that gets them; forgotten before the next run is due, which has its own."""
+    seconds = min(_TRIES_WITHIN, interval / 2).total_seconds()
+    return f"StartLimitIntervalSec={seconds:.0f}\nStartLimitBurst=4\n" if unit.again else ""
 
 
 def _condition(task: TaskName, service: Service) -> str:
@@ -178,10 +182,13 @@ def _condition(task: TaskName, service: Service) -> str:
     return f"ConditionPathIsDirectory={_path(service.vault_to_come)}\n"
 
 
-def _exits(unit: _Unit) -> list[str]:
+def _exits(unit: _Unit, service: Service) -> list[str]:
     lines = [f"SuccessExitStatus={' '.join(map(str, unit.good))}"] if unit.good else []
     if unit.again:  # but not after an exit code of what no second try mends: settings, damage, a question
         lines += ["Restart=on-failure", "RestartSec=300", "RestartPreventExitStatus=2 3 4 6"]
+        # systemd counts every start as a try, also one by hand that went well: too many, and tonight's is refused
+        manager = "+systemctl" if service.user else "systemctl --user"
+        lines += [f"ExecStartPost=-{manager} reset-failed %n"]
     return lines
 
 

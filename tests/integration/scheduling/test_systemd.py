@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from tests.documents import DOCUMENTS, blocks
 
 from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.schedule import Schedule, TaskName, parse, zone_named
@@ -76,6 +77,16 @@ def test_systemd_finds_no_fault_with_the_units(analyze: str, tmp_path: Path, use
     assert len(paths) == 12
 
 
+def test_systemd_finds_no_fault_with_the_units_in_the_documents(analyze: str, tmp_path: Path):
+    units = dict.fromkeys(unit for document in DOCUMENTS for unit in blocks(document, "ini"))
+    assert len(units) == 2  # a translation has the same
+    for unit in units:
+        path = tmp_path / Path(unit.splitlines()[0]).name
+        path.write_text(unit.replace("/opt/refnet/.venv/bin/refnet", REFNET).replace("USER", "daemon"))
+        done = subprocess.run([analyze, "verify", path], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_systemd_reckons_the_next_run_as_we_do(analyze: str):
     now = datetime.now(UTC)
     for text in TIMES.values():
@@ -93,6 +104,17 @@ def test_systemd_reckons_the_next_run_as_we_do(analyze: str):
             tzinfo=UTC
         )
         assert found == when.next_due(now, zone_named("Asia/Tokyo"))
+
+
+def test_the_tries_of_a_backup_are_forgotten_before_the_next_is_due():
+    def seconds(text: str) -> int:
+        schedule = Schedule({task: parse(text, "") for task in TaskName})
+        service = Service(("/bin/true",), Path("/"), "daemon", (), None, (), (), {}, own_server=False)
+        unit = next(file for file in files(schedule, (TaskName.DATABASE,), service) if "service" in file.name)
+        return int(unit.text.partition("StartLimitIntervalSec=")[2].split()[0])
+
+    assert 3 * 300 < seconds("hourly :15") < 3600
+    assert seconds("daily 02:00") == 12 * 3600
 
 
 def test_the_services_are_shut_in(analyze: str, tmp_path: Path):
@@ -127,7 +149,10 @@ def test_a_real_systemd_runs_a_proven_backup_as_an_ordinary_user(systemd: Booted
     assert set(shown.stdout.split()) == {"ProtectSystem=strict", "NoNewPrivileges=yes", "PrivateTmp=yes"}
     running = systemd.run(REFNET, "postgres", "status", "--json", **told)
     assert json.loads(running.stdout)["running"]  # the embedded server outlives the run that started it
-    for unit in ("refnet-prune", "refnet-drill", "refnet-monitor", "refnet-backup-obsidian"):
+    (home / "vault").mkdir()
+    (home / "vault" / "note.md").write_text("as short as can be\n")
+    often = ["refnet-backup-obsidian"] * 6  # what went well by hand does not use up the tries of the night
+    for unit in ("refnet-prune", "refnet-drill", "refnet-monitor", *often):
         ran = systemd.run("systemctl", "start", f"{unit}.service")
         assert ran.returncode == 0, ran.stderr
 
