@@ -45,13 +45,9 @@ LOADER_SETTINGS: Mapping[str, str] = {
     "client_min_messages": "warning",
 }
 
-#: Where another index is built on every core, whatever else a build starts only moves the same bytes twice.
-_ALL_CORES_BUSY: Mapping[str, str] = {
-    "max_parallel_maintenance_workers": "0",
-    "effective_io_concurrency": "0",
-    "maintenance_io_concurrency": "0",
-}
 _FEW_JOBS = 2
+#: A table with more than this share of the work is left alone at the end, its index with a core to spare.
+_MOST = 0.7
 #: About what loading and indexing one more row costs, as bytes of COPY text.
 _ROW = 200
 
@@ -122,7 +118,7 @@ class _Loader(AbstractContextManager["_Loader"]):
         self._sessions: list[psycopg.Connection[tuple[Any, ...]]] = []
         with target.connect() as control:
             self._server = server_version(control)
-        self._settings = {**loader_settings(self._server), **(_ALL_CORES_BUSY if jobs <= _FEW_JOBS else {})}
+        self._settings = {**loader_settings(self._server), **_build_settings(jobs, self._index.tables)}
         self._programs = Programs(target.environment(self._settings, encoding=self._index.encoding))
 
     def __enter__(self) -> Self:
@@ -293,3 +289,13 @@ class _Loader(AbstractContextManager["_Loader"]):
 
 def _weight(table: Table) -> int:
     return table.raw + _ROW * table.rows
+
+
+def _build_settings(jobs: int, tables: Sequence[Table]) -> dict[str, str]:
+    """With few jobs every core has an index to build: what else a build starts only moves the same bytes twice."""
+    if jobs > _FEW_JOBS:
+        return {}
+    weights = [_weight(table) for table in tables] or [0]
+    workers = 1 if max(weights) > _MOST * sum(weights) else 0
+    reads_ahead = dict.fromkeys(("effective_io_concurrency", "maintenance_io_concurrency"), "0")
+    return {"max_parallel_maintenance_workers": str(workers), **reads_ahead}
