@@ -91,14 +91,15 @@ class _Live:
         return f"{done.plan.place.folder} holds what {entry.name} holds"
 
     def _restore_database(self, artifact: Artifact) -> str:
-        done = restore_database.restore(
-            wiring.server(self.settings),
-            artifact,
-            partial(wiring.binaries_for, self.settings),
-            restore_database.Options(self.settings.jobs, create_roles=True),
-            now=_now,
-            clock=perf_counter,
-        )
+        with wiring.restore_lock(self.settings, SourceName.DATABASE):
+            done = restore_database.restore(
+                wiring.server(self.settings),
+                artifact,
+                partial(wiring.binaries_for, self.settings),
+                restore_database.Options(self.settings.jobs, create_roles=True),
+                now=_now,
+                clock=perf_counter,
+            )
         return f"the database {done.database} holds what {done.artifact} holds"
 
     def compare(self, source: SourceName, entry: Entry) -> tuple[Finding, ...]:

@@ -46,6 +46,7 @@ def restore(
     from refnet import wiring
     from refnet.cli import restore_table
     from refnet.cli.confirm import confirm
+    from refnet.recovery.model.artifact import SourceName
     from refnet.recovery.verbs import restore_database as verb
 
     if compare not in ("content", "counts"):
@@ -67,7 +68,7 @@ def restore(
     planned.check()
     if planned.replaces:
         confirm(f"Replace the live database {target.name}?", force=force)
-    with progress("restore") as shown:
+    with progress("restore") as shown, wiring.restore_lock(settings, SourceName.DATABASE):
         done = verb.restore(
             target,
             dump,
@@ -89,9 +90,11 @@ def undo(
     """Undo the last restore of the database: the kept one and the live one exchange their names again."""
     from refnet import wiring
     from refnet.cli.confirm import confirm
+    from refnet.recovery.model.artifact import SourceName
     from refnet.recovery.verbs import undo_database as verb
 
-    target = wiring.server(current_settings())
+    settings = current_settings()
+    target = wiring.server(settings)
     planned = verb.plan(target)
     if plan and as_json:
         print_json(_undo_values(planned))
@@ -102,7 +105,8 @@ def undo(
     planned.check()
     if planned.replaces:
         confirm(f"Replace the live database {target.name}?", force=force)
-    done = verb.undo(target, now=now)
+    with wiring.restore_lock(settings, SourceName.DATABASE):
+        done = verb.undo(target, now=now)
     if as_json:
         print_json({**_undo_values(planned), "kept": done.kept})
     else:

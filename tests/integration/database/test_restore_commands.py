@@ -179,7 +179,7 @@ def test_a_run_that_is_killed_around_the_exchange_leaves_one_whole_database_live
     assert of_database(library, Why.COPY) == []
 
 
-def test_an_interrupted_restore_cleans_up_and_says_so(
+def test_an_interrupted_restore_kept_other_runs_waiting_cleans_up_and_says_so(
     library: Target, environment: dict[str, str], wheel: Binaries, tmp_path: Path
 ) -> None:
     with library.connect() as session:
@@ -203,6 +203,10 @@ def test_an_interrupted_restore_cleans_up_and_says_so(
         text=True,
     )
     await_query(library, f"{library.name}_copy_%", "CREATE INDEX jobs_slow%")
+    for other in (("restore", "database", str(path), "--force"), ("backup", "database", "--no-prove")):
+        refused = refnet(environment, *other)
+        assert refused.returncode == 5
+        assert f"another run of RefNet is at work on database (process {interrupted.pid})" in refused.stderr
     interrupted.send_signal(signal.SIGTERM)
     _, said = interrupted.communicate(timeout=30)
     assert "interrupted" in said
