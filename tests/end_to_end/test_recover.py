@@ -120,6 +120,13 @@ def test_a_broken_docker_is_named_with_its_stage_and_what_is_back_is_not_brought
     assert machine.refnet("recover").returncode == 1
     done = machine.refnet("recover", REFNET_RECOVER_SERVICES="none")
     assert done.returncode == 4, done.stderr
+    assert "ago, with a run that was interrupted" in done.stdout
     assert "files of config: failed: 0 missing, 1 changed, 0 more" in done.stdout
     assert toml.read_text().startswith("# edited by hand")
     assert not list((machine.folder / "home").glob("*.json"))
+
+    assert machine.refnet("recover", "--force").returncode == 1
+    shutil.rmtree(toml.parent)
+    again = machine.refnet("recover", REFNET_RECOVER_SERVICES="none")
+    assert again.returncode == 0, again.stderr
+    assert not toml.read_text().startswith("# edited by hand")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from refnet.recovery.model.artifact import Entry, SourceName
-    from refnet.recovery.model.recovering import Plan
+    from refnet.recovery.model.recovering import Journal, Plan
     from refnet.recovery.verbs.recover import Recovered, Remembering, Told
     from refnet.settings import Settings
 
@@ -44,7 +44,7 @@ def recover(
     if asked:
         confirm(f"Replace what is live: {', '.join(asked)}?", force=force)
     done = _run(planned, asked, only=only is not None, force=force, quiet=as_json)
-    print_json(_values(done)) if as_json else _print_end(done)
+    print_json(_values(done, planned)) if as_json else _print_end(done, planned)
     raise typer.Exit(done.exit)
 
 
@@ -57,9 +57,10 @@ def _planned(at: str | None, first: str | None, only: str | None) -> Plan:
     settings = _settings({})
     catalog = Catalog.of(wiring.store(settings).entries())
     journals = (read_journal(path, now()) for path in _journals(catalog.set_at()))
+    left = next((journal for journal in journals if journal), None)
     planned = recovering.decide(
         catalog,
-        next((journal for journal in journals if journal), None),
+        left and left.without(_gone(left, catalog.set_at())),
         moment=parse_time(at, None) if at else None,
         first=recovering.stage(first) if first else None,
         only=recovering.stage(only) if only else None,
@@ -70,6 +71,19 @@ def _planned(at: str | None, first: str | None, only: str | None) -> Plan:
             "Set REFNET_BACKUP_DIR to the backup folder; `refnet list` shows what it holds.",
         )
     return planned
+
+
+def _gone(left: Journal, entries: Mapping[SourceName, Entry]) -> list[SourceName]:
+    """What an interrupted recovery had brought back and is not there any more: then it is brought back again."""
+    from refnet import machine
+    from refnet.postgres.connecting import ConnectError
+
+    acts_on, gone = machine.machine(_settings(entries)), []
+    for source in left.back:
+        with suppress(ConnectError):
+            if not acts_on.live(source):
+                gone.append(source)
+    return gone
 
 
 def _run(planned: Plan, asked: Sequence[str], *, only: bool, force: bool, quiet: bool) -> Recovered:
@@ -174,16 +188,21 @@ def _print_stage(told: Told) -> None:
         print(f"  {sentence}", flush=True)
 
 
-def _print_end(done: Recovered) -> None:
+def _print_end(done: Recovered, planned: Plan) -> None:
     from refnet.cli import words
 
     print(f"recovery took {words.seconds(done.seconds)} (RTO)")
+    if planned.left:
+        print(f"  it began {words.age(now() - planned.left.began)} ago, with a run that was interrupted")
     for source, age in done.ages.items():
         print(f"  {source}: the data are {words.age(age)} old (RPO)")
 
 
-def _values(done: Recovered) -> dict[str, Any]:
+def _values(done: Recovered, planned: Plan) -> dict[str, Any]:
+    from refnet.recovery.model.artifact import utc
+
     return {
+        "began_before": utc(planned.left.began) if planned.left else None,
         "seconds": round(done.seconds, 3),
         "ages": {source: round(age.total_seconds()) for source, age in done.ages.items()},
         "stages": [

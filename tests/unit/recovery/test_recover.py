@@ -186,6 +186,19 @@ def test_a_recovery_goes_on_with_its_own_set_whatever_was_backed_up_since() -> N
     assert decide(newer, None).entries[SourceName.OBSIDIAN].name == "half.gz"
 
 
+def test_what_was_brought_back_and_is_gone_again_is_brought_back_again() -> None:
+    left = Journal(
+        NOW,
+        {source: one.name for source, one in SET.items()},
+        (Stage.CONFIG, Stage.DATABASE),
+        (SourceName.CONFIG, SourceName.DATABASE, SourceName.OBSIDIAN),
+    )
+    assert set(left.back) == set(SourceName)
+    plan = decide(CATALOG, left.without([SourceName.CONFIG, SourceName.OBSIDIAN]))
+    assert plan.stages == (Stage.CONFIG, Stage.VAULT, Stage.BACKGROUND, Stage.EDGE, Stage.CHECK)
+    assert plan.replacing == (SourceName.CONFIG, SourceName.OBSIDIAN)
+
+
 def test_a_set_of_which_a_part_is_damaged_meanwhile_is_not_gone_on_with() -> None:
     left = Journal(NOW, {source: one.name for source, one in SET.items()}, (Stage.CONFIG,))
     damage = Evidence(NOW, Level.INTACT, Outcome.FAILED, 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -66,6 +66,17 @@ class Journal:
 
     def with_restored(self, source: SourceName) -> Journal:
         return replace(self, restored=(*self.restored, source))
+
+    @property
+    def back(self) -> tuple[SourceName, ...]:
+        """What has been brought back."""
+        stages = (RESTORES[stage] for stage in self.done if stage in RESTORES)
+        return tuple(dict.fromkeys((*stages, *self.restored)))
+
+    def without(self, gone: Collection[SourceName]) -> Journal:
+        """The journal as if the sources `gone` had not been brought back."""
+        done = tuple(stage for stage in self.done if RESTORES.get(stage) not in gone)
+        return replace(self, done=done, restored=tuple(one for one in self.restored if one not in gone))
 
     def to_json(self) -> str:
         values = {
