@@ -1,9 +1,12 @@
-"""Everything, built once a server."""
+"""Everything, built once a server; a service that listens."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from tests.everything import ODD_NAME, Everything, build
+from tests.integration.listening import Service, listening
 
 from refnet.postgres.cluster import Cluster
 
@@ -25,3 +28,10 @@ def each_everything(request: pytest.FixtureRequest) -> Everything:
     """Everything, once on each PostgreSQL that is here."""
     found: Everything = request.getfixturevalue(request.param)
     return found
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    """What takes pings and messages."""
+    with listening() as found:
+        yield found

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from tests.integration.listening import Service
 
 from refnet import tasks
 from refnet.broker import address, embedded
@@ -79,20 +80,24 @@ def test_a_process_killed_in_the_middle_of_a_backup_is_made_up_for(place: Place)
     assert len(place.artifacts()) == 1
 
 
-def test_a_worker_killed_in_the_middle_of_a_backup_is_made_up_for_by_the_next(place: Place):
+def test_a_worker_killed_in_the_middle_of_a_backup_is_made_up_for_by_the_next(place: Place, service: Service):
+    told = {"REFNET_NOTIFY_URLS": f"json://{service.url}/"}
     embedded.start(place.home)
-    with place.worker() as worker, place.table_kept_locked() as waits:
+    with place.worker(**told) as worker, place.table_kept_locked() as waits:
         result = place.send("backup_database")
         until(waits)
         worker.kill_all()
     assert place.last_run().reason is Reason.LOST
-    seen = place.refnet("monitor")
+    seen = place.refnet("monitor", **told)
     assert (seen.returncode, "last run" in seen.stdout) == (1, True)
+    assert service.titles == ["database backup fails"]
+    assert "the process that ran it is gone" in service.bodies[0]
     assert place.let_pass(tasks.LOST_AFTER + 1) == 1
-    with place.worker():
+    with place.worker(**told):
         assert result.get()["outcome"] == "done"
     assert len(place.artifacts()) == 1
     assert place.last_run().ended is Ended.DONE
+    assert service.titles == ["database backup fails", "database backup is well again"]
 
 
 def test_a_backup_that_takes_long_is_not_handed_out_a_second_time(place: Place):

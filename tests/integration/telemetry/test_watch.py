@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.integration.listening import Service
 from tests.unit.telemetry.conftest import World
 
 from refnet import settings, wiring
@@ -20,47 +18,6 @@ from refnet.recovery.model.run import Ended, Kind, Reason
 from refnet.recovery.verbs.choose import choose
 from refnet.recovery.verbs.verify import Verified
 from refnet.telemetry import notify, ping
-
-
-@dataclass
-class Service:
-    """What listens: the paths that were asked for, the bodies that came, and how it answers."""
-
-    url: str = ""
-    asked: list[str] = field(default_factory=list)
-    bodies: list[str] = field(default_factory=list)
-    status: int = 200
-    silent: threading.Event = field(default_factory=threading.Event)
-    answered: int = 0
-
-
-@pytest.fixture
-def service() -> Iterator[Service]:
-    found = Service()
-    found.silent.set()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            found.asked.append(self.path)
-            found.bodies.append(self.rfile.read(int(self.headers.get("Content-Length", 0))).decode())
-            found.silent.wait(20)
-            found.answered += 1
-            self.send_response(found.status)
-            self.end_headers()
-
-        do_POST = do_GET  # noqa: N815  # http.server calls it so
-
-        def log_message(self, *_: object) -> None:
-            """Nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        found.url = f"127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield found
-        found.silent.set()
-        server.shutdown()
 
 
 def _settings(home: Path, service: Service) -> settings.Settings:
@@ -104,12 +61,8 @@ def test_a_failure_pings_and_is_told_once_and_its_end_once_without_a_secret(
         home.now += (home.now - home.now).resolution
     with _watch(given, home, notes).run(Kind.BACKUP, SourceName.DATABASE):
         home.artifact(ago=-(home.now - home.now).resolution)
-    messages = [json.loads(body) for body in service.bodies if body]
-    assert [message["title"].partition(": ")[2] for message in messages] == [
-        "database backup fails",
-        "database backup is well again",
-    ]
-    assert "start it" in messages[0]["message"]
+    assert service.titles == ["database backup fails", "database backup is well again"]
+    assert "start it" in next(json.loads(body)["message"] for body in service.bodies if body)
     assert not any("hunter2" in body for body in service.bodies)
     assert service.asked.count("/backup-database/fail?x=1") == 3
     assert "hunter2" not in (home.home / "runs" / "journal.jsonl").read_text()
