@@ -31,7 +31,9 @@ def ping(url: str, source: SourceName, event: str) -> list[str]:
     except urllib.error.HTTPError as error:
         return [f"the ping service answered {error.code}"]
     except (OSError, HTTPException, ValueError) as error:
-        reason = getattr(error, "reason", None)
+        reason = getattr(error, "reason", error)
+        if isinstance(reason, TimeoutError):
+            return [f"the ping service did not answer within {TIMEOUT:.0f} s"]
         return [
             f"the ping service is not reached: {getattr(reason, 'strerror', None) or type(error).__name__}"
         ]

@@ -58,9 +58,9 @@ class Watch:
         """Watch one run. `again`: a failure that can pass by itself is tried again soon; nobody is told of it yet."""
         at_work = AtWork(Run(uuid.uuid4().hex[:12], kind, source, self.now()))
         log = self.log.bind(run=at_work.run.id, what=kind.value, source=source.value)
-        self._try(self.journal.begin, at_work.run)
+        self._try(self.journal.begin, at_work.run, log)
         log.info("began")
-        self._ping(at_work.run, "start")
+        self._ping(at_work.run, "start", log)
         began, retried = self.clock(), False
         try:
             yield at_work
@@ -81,7 +81,7 @@ class Watch:
             message=self.redact(run.message),
             hint=self.redact(run.hint),
         )
-        self._try(self.journal.end, run)
+        self._try(self.journal.end, run, log)
         told = {
             "seconds": run.seconds,
             "artifact": run.artifact,
@@ -92,20 +92,20 @@ class Watch:
         level(run.ended, **{name: value for name, value in told.items() if value})
         if retried or run.reason in {Reason.LOCKED, Reason.INTERRUPTED}:
             return  # another run is at work on it, or somebody ended it, or it is tried again
-        self._ping(run, "" if run.ended is Ended.DONE else "fail")
+        self._ping(run, "" if run.ended is Ended.DONE else "fail", log)
         if self.notify:
             self._note(log, self.notify())
 
-    def _ping(self, run: Run, event: str) -> None:
+    def _ping(self, run: Run, event: str, log: Any) -> None:
         if url := self.pings.get(run.kind):
             said = within(TIMEOUT + 1, "the ping service", lambda: ping(url, run.source, event))
-            self._note(self.log, said)
+            self._note(log, said)
 
-    def _try(self, write: Callable[[Run], None], run: Run) -> None:
+    def _try(self, write: Callable[[Run], None], run: Run, log: Any) -> None:
         try:
             write(run)
         except RefnetError as error:
-            self._note(self.log, [f"the run cannot be written down: {error.message}"])
+            self._note(log, [f"the run cannot be written down: {error.message}"])
 
     def _note(self, log: Any, sentences: list[str]) -> None:
         for sentence in map(self.redact, sentences):

@@ -92,11 +92,15 @@ def test_a_service_that_refuses_fails_nothing_and_is_named_without_its_url(
     home: World, service: Service, status: int
 ) -> None:
     service.status, notes = status, []
-    with _watch(_settings(home.home, service), home, notes).run(Kind.BACKUP, SourceName.DATABASE) as at_work:
+    given = replace(_settings(home.home, service), log_folder=home.home)
+    with _watch(given, home, notes).run(Kind.BACKUP, SourceName.DATABASE) as at_work:
         at_work.failed(Reason.DAMAGED, "damaged")
     assert home.journal.history().runs[-1].reason is Reason.DAMAGED
     assert f"the ping service answered {status}" in notes
     assert not any(service.url in note for note in notes)
+    lines = [json.loads(line) for line in (home.home / "refnet-backup.log").read_text().splitlines()]
+    assert {line.get("run") for line in lines} == {at_work.run.id}
+    assert {line["event"] for line in lines} > set(notes)
 
 
 def test_a_service_that_never_answers_fails_nothing_and_holds_up_nothing_for_long(
@@ -109,7 +113,7 @@ def test_a_service_that_never_answers_fails_nothing_and_holds_up_nothing_for_lon
         at_work.failed(Reason.DAMAGED, "damaged")
     assert (len(service.asked) > 0, service.answered) == (True, 0)
     assert home.journal.history().runs[-1].ended is Ended.FAILED
-    assert any("not reached" in note for note in notes)
+    assert any("the ping service did not answer" in note for note in notes)
     assert notify.DEADLINE <= 30
 
 
