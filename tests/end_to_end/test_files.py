@@ -241,3 +241,18 @@ def test_what_has_nothing_to_do_with_postgresql_does_not_load_its_driver():
     said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
 
     assert said.stdout == "False\n"
+
+
+def test_an_archive_that_has_lost_its_list_is_restored_alone_and_says_what_nobody_can_verify(
+    refnet, vault, tmp_path
+):
+    made = Path(json.loads(refnet("backup", "obsidian", "--no-prove", "--json").stdout)["results"][0]["path"])
+    made.with_name(f"{made.name}.files.json.gz").unlink()
+    (vault / "papers" / "note 1.md").unlink()
+
+    assert "has lost its list of files" in refnet("restore", "obsidian", "--plan", code=4).stderr
+    alone = tmp_path / made.name
+    alone.write_bytes(made.read_bytes())
+    assert "could not verify" in refnet("restore", "obsidian", str(alone), "--force").stdout
+    assert (vault / "papers" / "note 1.md").exists()
+    assert "has lost its list of files" in refnet("verify", made.name, code=4).stdout

@@ -86,6 +86,8 @@ def test_recover_without_artifacts_says_where_it_looked(short_folder: Path) -> N
     ran = machine.refnet("recover")
     assert ran.returncode == 1
     assert f"{machine.folder / 'backups'} holds no whole artifact to recover from" in ran.stderr
+    both = machine.refnet("recover", "--from", "vault", "--only", "check")
+    assert (both.returncode, "exclude each other" in both.stderr) == (2, True)
 
 
 def test_a_broken_docker_is_named_with_its_stage_and_what_is_back_is_not_brought_back_again(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from refnet.cli.process import clock, now, print_json
-from refnet.errors import RefnetError
+from refnet.errors import Exit, RefnetError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,6 +54,8 @@ def _planned(at: str | None, first: str | None, only: str | None) -> Plan:
     from refnet.recovery.model.catalog import Catalog, parse_time
     from refnet.recovery.verbs.recover import read_journal
 
+    if first and only:
+        raise RefnetError("--from and --only exclude each other", "Leave one of the two out.", Exit.USAGE)
     settings = _settings({})
     catalog = Catalog.of(wiring.store(settings).entries())
     journals = (read_journal(path, now()) for path in _journals(catalog.set_at()))

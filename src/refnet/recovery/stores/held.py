@@ -26,7 +26,14 @@ def held_in(folder: Path, name: str, manifest: Manifest | None) -> Held:
         if manifest is None or manifest.files_sha256 is None:
             return None
         with explained(path):
-            packed = path.read_bytes()
+            packed = path.read_bytes() if path.exists() else None
+        if packed is None:
+            raise RefnetError(
+                f"{name} has lost its list of files",
+                f"Take another artifact (`refnet list`). Copied elsewhere, {name} alone can still be restored,"
+                " and nothing says then what it should hold.",
+                Exit.DAMAGED,
+            )
         return _inflated(packed, manifest.files_sha256, path)
 
     return Held(name, open_it, manifest, files)

@@ -12,7 +12,7 @@ from refnet.errors import Exit, RefnetError
 
 @dataclass(frozen=True)
 class Wanted:
-    """One entry: any of `names` that is there; `folder` where it must be one."""
+    """One entry: any of `names` that is there; `folder` where it must be one, else it must be a file."""
 
     names: tuple[str, ...]
     required: bool
@@ -69,9 +69,14 @@ def _is_there(name: str, entry: Wanted, root: int) -> bool:
         mode = os.stat(name, dir_fd=root, follow_symlinks=False).st_mode
     except FileNotFoundError:
         return False
-    if stat.S_ISDIR(mode) if entry.folder else stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+    if stat.S_ISDIR(mode) if entry.folder else stat.S_ISREG(mode):
         return True
+    if stat.S_ISDIR(mode):  # Docker makes a folder of a file that is missing and is to be mounted
+        raise RefnetError(
+            f"config is not backed up: {name} is a folder, not a file",
+            f"Put the file back; if it is meant to be a folder, list it as {name}/ in config.entries.",
+        )
     raise RefnetError(
-        f"config is not backed up: {name} is not a {'folder' if entry.folder else 'file or folder'}",
+        f"config is not backed up: {name} is not a {'folder' if entry.folder else 'file'}",
         "A link or a device holds nothing that an archive could keep: put the file itself there.",
     )

@@ -232,7 +232,8 @@ def test_config_takes_the_listed_entries_alone(tmp_path, dumped):
         (".env", r"\.env is missing"),
         ("a|b", "a or b is missing"),
         ("monitoring/", "monitoring/ is missing"),
-        ("link", "link is not a file or folder"),
+        ("link", "link is not a file"),
+        ("folder", "folder is a folder, not a file"),
         ("file/", "file is not a folder"),
     ],
 )
@@ -241,6 +242,7 @@ def test_a_required_entry_that_is_missing_or_no_file_fails_by_name(tmp_path, dum
     folder.mkdir()
     (folder / "file").touch()
     (folder / "link").symlink_to("file")
+    (folder / "folder").mkdir()
 
     with pytest.raises(RefnetError, match=told):
         dumped(folder, wanted=wanted([entry]))
