@@ -128,6 +128,12 @@ def bars(*, skew: bool) -> tuple[Bar, ...]:
             1.4,
         ),
         load,
+        Bar(
+            "one small table out of its artifact, against a full restore",
+            (restore, ways.TABLE_RESTORE),
+            lambda table: table[ways.TABLE_RESTORE].seconds / table[restore].seconds,
+            ceiling=0.1,
+        ),
         memory,
         Bar(ways.HELP, (ways.HELP,), lambda table: table[ways.HELP].seconds, ceiling=0.3, unit="s"),
         Bar(ways.LIST, (ways.LIST,), lambda table: table[ways.LIST].seconds, ceiling=0.5, unit="s"),

@@ -18,6 +18,7 @@ from refnet.postgres.session import Target
 JOBS = 2
 SOURCE = "refnet"
 COPY = "copy"
+SMALL_TABLE = "jobs"
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,17 @@ def restore(bench: Bench) -> Result:
     return Result(run, load=json.loads(run.stdout)["seconds"]["load"])
 
 
+def restore_table(bench: Bench) -> Result:
+    """Into the database that was just restored, whose rows of that table are gone."""
+    with bench.cluster.target(COPY).connect() as connection:
+        connection.execute(f"DELETE FROM {SMALL_TABLE}")
+    arguments = ("restore", "database", str(bench.artifact), "--table", SMALL_TABLE, "--mode", "missing")
+    run = bench.refnet(*arguments, "--force", database=COPY)
+    if bench.sample:
+        bench.same_content()
+    return Result(run)
+
+
 def plain_dump(bench: Bench) -> Path:
     return bench.plain
 
@@ -173,6 +185,7 @@ BACKUP_PROVEN = "refnet backup (with its proof)"
 PLAIN_RESTORE = "zcat | psql"
 DIRECTORY_RESTORE = f"pg_restore -j{JOBS}"
 RESTORE = "refnet restore --force"
+TABLE_RESTORE = f"refnet restore --table {SMALL_TABLE} --mode missing"
 STOCK_RESTORE = "zcat ARTIFACT | psql -v ON_ERROR_STOP=1"
 HELP = "refnet --help"
 LIST = "refnet list (empty catalog)"
@@ -190,6 +203,7 @@ WAYS: dict[str, Callable[[Bench], Result]] = {
     PLAIN_RESTORE: zcat_psql(plain_dump),
     DIRECTORY_RESTORE: pg_restore,
     RESTORE: restore,
+    TABLE_RESTORE: restore_table,
     STOCK_RESTORE: zcat_psql(artifact, "-v", "ON_ERROR_STOP=1"),
     HELP: shows_help,
     LIST: lists_nothing,
