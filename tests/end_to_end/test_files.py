@@ -162,12 +162,14 @@ def test_an_artifact_of_another_source_is_not_restored(refnet, tmp_path):
     assert "is an artifact of config, not of obsidian" in said.stderr
 
 
-def test_an_artifact_of_a_time_before_is_restored(refnet, vault):
+def test_a_time_before_the_first_artifact_names_the_oldest(refnet, vault):
     refnet("backup", "obsidian", "--no-prove")
 
-    said = refnet("restore", "obsidian", "--at", "2020-01-01", code=1)
+    for command in (("restore", "obsidian"), ("recover",)):
+        said = refnet(*command, "--at", "2020-01-01", code=1)
 
-    assert "there is no whole artifact at or before 2020-01-01" in said.stderr
+        assert "there is no whole artifact at or before 2020-01-01" in said.stderr
+        assert "The oldest is vault_" in said.stderr
 
 
 def test_restoring_config_where_it_is_not_configured_says_what_to_set(refnet):

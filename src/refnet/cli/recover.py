@@ -14,8 +14,10 @@ from refnet.errors import Exit, RefnetError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     from refnet.recovery.model.artifact import Entry, SourceName
+    from refnet.recovery.model.catalog import Catalog
     from refnet.recovery.model.recovering import Journal, Plan
     from refnet.recovery.verbs.recover import Recovered, Remembering, Told
     from refnet.settings import Settings
@@ -60,19 +62,29 @@ def _planned(at: str | None, first: str | None, only: str | None) -> Plan:
     catalog = Catalog.of(wiring.store(settings).entries())
     journals = (read_journal(path, now()) for path in _journals(catalog.set_at()))
     left = next((journal for journal in journals if journal), None)
+    moment = parse_time(at, None) if at else None
     planned = recovering.decide(
         catalog,
         left and left.without(_gone(left, catalog.set_at())),
-        moment=parse_time(at, None) if at else None,
+        moment=moment,
         first=recovering.stage(first) if first else None,
         only=recovering.stage(only) if only else None,
     )
     if not planned.entries:
-        raise RefnetError(
-            f"{settings.backup_dir} holds no whole artifact to recover from",
-            "Set REFNET_BACKUP_DIR to the backup folder; `refnet list` shows what it holds.",
-        )
+        raise _nothing(settings.backup_dir, catalog, moment)
     return planned
+
+
+def _nothing(folder: Path, catalog: Catalog, moment: datetime | None) -> RefnetError:
+    from refnet.recovery.model.artifact import SourceName
+    from refnet.recovery.verbs.choose import nothing
+
+    if moment and catalog.oldest_whole(SourceName):
+        return nothing(catalog, SourceName, moment)
+    return RefnetError(
+        f"{folder} holds no whole artifact to recover from",
+        "Set REFNET_BACKUP_DIR to the backup folder; `refnet list` shows what it holds.",
+    )
 
 
 def _gone(left: Journal, entries: Mapping[SourceName, Entry]) -> list[SourceName]:

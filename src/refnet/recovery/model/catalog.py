@@ -43,6 +43,12 @@ class Catalog:
         ]
         return whole[-1] if whole else None
 
+    def oldest_whole(self, sources: Iterable[SourceName]) -> Entry | None:
+        """The oldest artifact of any of `sources` that is neither partial nor damaged."""
+        wanted = set(sources)
+        whole = (e for e in self.entries if not e.manifest.partial and not e.damaged)
+        return next((entry for entry in whole if entry.source in wanted), None)
+
     def set_at(self, at: datetime | None = None) -> Mapping[SourceName, Entry]:
         """Each source's newest whole artifact at or before `at`: the set of that moment."""
         found = {source: self.newest_whole(source, at) for source in SourceName}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from refnet.errors import Exit, RefnetError
@@ -37,15 +37,27 @@ class Chosen:
 
 def choose(store: Store, sources: Iterable[SourceName], at: datetime | None = None) -> list[Chosen]:
     """The newest whole artifact (at or before `at`) of each of `sources`; RefnetError where there is none at all."""
-    catalog = Catalog.of(store.entries())
+    catalog, sources = Catalog.of(store.entries()), tuple(sources)
     newest = [catalog.newest_whole(source, at) for source in sources]
     found = [Chosen(entry.source, store.held(entry), entry, store) for entry in newest if entry]
     if not found:
-        raise RefnetError(
-            "there is no whole artifact" + (f" at or before {at:%Y-%m-%d %H:%M %Z}" if at else ""),
-            "Make one with `refnet backup`; `refnet list` shows what there is.",
-        )
+        raise nothing(catalog, sources, at)
     return found
+
+
+def nothing(catalog: Catalog, sources: Iterable[SourceName], at: datetime | None) -> RefnetError:
+    """The error where none of `sources` has a whole artifact (at or before `at`); it names the oldest that there is."""
+    oldest = catalog.oldest_whole(sources)
+    if at is None or oldest is None:
+        return RefnetError(
+            "there is no whole artifact", "Make one with `refnet backup`; `refnet list` shows what there is."
+        )
+    # A time of day as people write it has no fractions, and this one must still be at or after the artifact's.
+    reached = oldest.created.astimezone(at.tzinfo) + timedelta(microseconds=999_999)
+    return RefnetError(
+        f"there is no whole artifact at or before {at:%Y-%m-%d %H:%M %Z}",
+        f"The oldest is {oldest.name}: give `--at '{reached:%Y-%m-%d %H:%M:%S}'` or a later time.",
+    )
 
 
 def choose_one(store: Store, artifact: str, source: SourceName | None = None) -> Chosen:

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.model.catalog import parse_time
 from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.verbs.backup import backup
 from refnet.recovery.verbs.choose import choose, choose_one
 
 NAME = "refnet_20261125_170001.sql.gz"
+TOKYO = ZoneInfo("Asia/Tokyo")
 
 
 @pytest.fixture
 def local(tmp_path: Path, lines: Any, now: Any, clock: Any) -> LocalStore:
-    from datetime import UTC
-
     store = LocalStore(tmp_path / "backups")
     backup(lines(), store, now=now, zone=UTC, prove=False, clock=clock)
     return store
@@ -143,3 +146,25 @@ def test_the_newest_of_each_source_is_chosen_where_none_is_named(local: LocalSto
     assert [one.name for one in choose(local, SourceName)] == [NAME]
     with pytest.raises(RefnetError, match="no whole artifact"):
         choose(local, [SourceName.CONFIG])
+
+
+def test_a_time_before_the_first_artifact_gets_the_time_that_finds_it(
+    lines: Any, now: Any, clock: Any, tmp_path: Path
+) -> None:
+    store = LocalStore(tmp_path / "backups")
+    made = datetime(2026, 11, 25, 17, 0, 1, 400_000, tzinfo=UTC)
+    for created in (made, made + timedelta(days=1)):
+        backup(lines(created=created), store, now=now, zone=UTC, prove=False, clock=clock)
+
+    with pytest.raises(RefnetError, match="at or before 2026-11-26 02:00 JST") as refused:
+        choose(store, [SourceName.DATABASE], datetime(2026, 11, 26, 2, 0, tzinfo=TOKYO))
+
+    assert NAME in refused.value.hint
+    said = re.findall(r"--at '(.*)'", refused.value.hint)
+    assert [one.name for one in choose(store, [SourceName.DATABASE], parse_time(*said, TOKYO))] == [NAME]
+
+
+def test_a_time_before_anything_of_a_source_without_artifacts_asks_for_a_backup(local: LocalStore) -> None:
+    with pytest.raises(RefnetError, match="no whole artifact") as refused:
+        choose(local, [SourceName.CONFIG], datetime(2020, 1, 1, tzinfo=UTC))
+    assert "refnet backup" in refused.value.hint
