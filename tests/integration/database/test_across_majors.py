@@ -9,13 +9,16 @@ from pathlib import Path
 import pytest
 from tests import oracle
 from tests.everything import Everything, build, drop
+from tests.integration.database.library import artifact_of, held, restore
 
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
+from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import Level, Outcome
 from refnet.recovery.model.source import Held, Proof, silent
 from refnet.recovery.sources.database.compare import compare
 from refnet.recovery.sources.database.dump import dump
+from refnet.recovery.sources.database.foreign_views import refresh
 from refnet.recovery.sources.database.load import load
 from refnet.recovery.sources.database.source import DatabaseSource
 from refnet.recovery.sources.database.sqlgz import Reader
@@ -58,6 +61,7 @@ def test_what_a_newer_pg_dump_made_of_an_older_server_is_restored_there(
     copy = older.fresh("by_newer")
     reader = Reader("refnet_20261125_020000.sql.gz", lambda: io.BytesIO(data))
     load(reader, copy, wheel, 2)
+    assert refresh(copy, reader.index) == ()
     found = older.portrait(copy)
     compared = compare(copy, reader.index, wheel, 2)
     drop(older.cluster, copy.name)
@@ -73,3 +77,26 @@ def test_stock_psql_of_the_older_server_restores_it_too(older: Everything, wheel
     found = older.portrait(copy)
     drop(older.cluster, copy.name)
     assert oracle.differences(older.reference.inside, found.inside) == []
+
+
+def test_what_lz4_compressed_is_proven_and_restored_where_the_server_was_built_without_it(
+    older: Everything, system_database: Target, library: Target, wheel: Binaries, short_folder: Path
+) -> None:
+    with system_database.connect() as session:
+        known = session.execute("SELECT enumvals FROM pg_settings WHERE name = 'default_toast_compression'")
+        if "lz4" not in (known.fetchone() or [()])[0]:
+            pytest.skip("the system's PostgreSQL was built without lz4")
+        session.execute('CREATE TABLE "long; texts" (id int PRIMARY KEY, v text COMPRESSION lz4, w text)')
+        session.execute(
+            "INSERT INTO \"long; texts\" SELECT i, repeat(md5(i::text), 900), 'w' FROM generate_series(1, 300) i"
+        )
+        session.execute('CREATE MATERIALIZED VIEW seen AS SELECT v FROM "long; texts" WHERE id < 9')
+        session.execute("ALTER MATERIALIZED VIEW seen ALTER v SET COMPRESSION lz4")
+    data = artifact_of(system_database, older.cluster.binaries)
+    proof = _proof(data, wheel, short_folder / "without_lz4")
+    assert (proof.level, proof.reasons) == (Level.PROVEN, ())
+    done = restore(library, held(data), wheel, create_roles=True)
+    assert any("built without lz4" in note for note in done.notes)
+    with library.connect() as session:
+        assert session.execute("SELECT count(*) FROM seen").fetchone() == (8,)
+        assert session.execute("SELECT attcompression FROM pg_attribute WHERE attname = 'v'").fetchall()

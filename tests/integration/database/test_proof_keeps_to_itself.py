@@ -77,3 +77,25 @@ def test_a_restore_refreshes_them_as_stock_tools_do(
     assert {"rows of 'public'.'fetched'", "rows of 'public'.'on top'", "rows of 'public'.'at_home'"} <= set(
         found
     )
+
+
+def test_a_restore_does_without_the_views_of_a_server_that_is_down(
+    server: Cluster, asking: Target, tmp_path: Path, short_home: Path
+) -> None:
+    refnet = Command(short_home, tmp_path / "backups", url_of(asking))
+    with asking.connect() as session:
+        session.execute("ALTER SERVER itself OPTIONS (SET host '/nowhere')")
+    refnet("backup", "database", "--no-prove").succeeds()
+    done = refnet("restore", "database", "--force")
+    done.succeeds()
+    for view in ("public.fetched", 'public."on top"', "public.over_parted"):
+        assert f"REFRESH MATERIALIZED VIEW {view} when their server answers" in done.out
+    assert "could not connect to server" in done.out
+    assert "the statistics of public.parted could not be gathered" in done.out
+    with asking.connect() as session:
+        session.execute(
+            sql.SQL("ALTER SERVER itself OPTIONS (SET host {})").format(sql.Literal(asking.parts["host"]))
+        )
+        for view in ("fetched", '"on top"', "over_parted"):
+            session.execute(f"REFRESH MATERIALIZED VIEW public.{view}".encode())
+        assert session.execute("SELECT * FROM at_home").fetchall() == [(1,)]

@@ -16,6 +16,7 @@ from refnet.recovery.model.artifact import Level, Outcome
 from refnet.recovery.model.source import Held, silent
 from refnet.recovery.sources.database.compare import compare
 from refnet.recovery.sources.database.dump import dump
+from refnet.recovery.sources.database.foreign_views import refresh
 from refnet.recovery.sources.database.load import load
 from refnet.recovery.sources.database.source import DatabaseSource
 from refnet.recovery.sources.database.sqlgz import Index, Kind, Reader
@@ -79,6 +80,7 @@ def test_a_parallel_load_gives_what_a_stock_dump_gives(each: Backed, monkeypatch
     everything = each.everything
     copy = everything.fresh("by_load")
     load(each.reader, copy, everything.cluster.binaries, 2)
+    assert refresh(copy, each.index) == ()
     found = everything.portrait(copy)
     monkeypatch.setattr("refnet.recovery.sources.database.compare._SHARE", 100_000)
     compared = compare(copy, each.index, everything.cluster.binaries, 2)

@@ -46,7 +46,9 @@ class Dump(Protocol):
 
     def state(self, live: Callable[[], dict[str, Any] | None]) -> dict[str, Any]: ...
 
-    def load(self, target: Target, binaries: Binaries, jobs: int, progress: Progress) -> None: ...
+    def load(self, target: Target, binaries: Binaries, jobs: int, progress: Progress) -> tuple[str, ...]:
+        """Fill the empty database `target`; what is left to do in it, a sentence each."""
+        ...
 
     def compare(
         self, target: Target, binaries: Binaries, jobs: int, progress: Progress, *, content: bool
@@ -163,7 +165,7 @@ class _Run:
             kept.open_copy(self._admin, marked)
             self._notes += create.apply_settings(self._admin, name, state)
         with self._phase("load"):
-            self._dump.load(copy, tools, jobs, self._progress)
+            self._notes += self._dump.load(copy, tools, jobs, self._progress)
         # Beside each other: ANALYZE is one session that computes, and leaves a core to the comparison.
         with self._phase("compare"), ThreadPoolExecutor(1) as beside:
             analyzed = beside.submit(analyze, copy)

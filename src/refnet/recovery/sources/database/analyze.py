@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import psycopg
 from psycopg import sql
 
 from refnet.postgres.session import Target
 from refnet.recovery.sources.database import failure
+from refnet.recovery.sources.database.foreign_views import SECONDS
 from refnet.recovery.sources.database.load import loader_settings
 from refnet.recovery.sources.database.maintenance import Session
 
-#: What ANALYZE without a name would take.
+#: What ANALYZE without a name would take, and whether it asks other servers for it: below are foreign tables.
 _ANALYZED = """
-SELECT n.nspname::text, c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WITH RECURSIVE asking AS (
+    SELECT i.inhparent AS oid FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE c.relkind = 'f'
+    UNION SELECT i.inhparent FROM pg_inherits i JOIN asking a ON a.oid = i.inhrelid)
+SELECT n.nspname::text, c.relname::text, c.oid IN (SELECT oid FROM asking)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'm') AND c.relpersistence <> 't' AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
 ORDER BY 1, 2
 """
@@ -23,26 +29,38 @@ ORDER BY 1, 2
 def analyze(target: Target) -> tuple[str, ...]:
     """Statistics of everything, partitioned parents included: autovacuum never gathers those.
 
-    A table whose own types or functions make that fail (a sentence each) is no reason to go without the rest.
+    A table whose own types or functions or whose foreign server make that fail (a sentence each) is no reason to
+    go without the rest.
     """
     try:
         with target.connect(loader_settings(0), encoding="UTF8") as session:
-            try:
-                session.execute(sql.SQL("ANALYZE"))
-            except psycopg.OperationalError:
-                raise
-            except psycopg.Error:
-                return tuple(_analyze_each(session))
-            return ()
+            tables = session.execute(_ANALYZED).fetchall()
+            if not any(asks for _, _, asks in tables) and _analyze_all(session):
+                return ()
+            return tuple(_analyze_each(session, tables))
     except psycopg.Error as error:
         raise failure.of_server(error, "gathering statistics") from error
 
 
-def _analyze_each(session: Session) -> Iterator[str]:
-    for schema, name in session.execute(_ANALYZED).fetchall():
+def _analyze_all(session: Session) -> bool:
+    """Whether it went through; where not, the server does not say at which table."""
+    try:
+        session.execute(sql.SQL("ANALYZE"))
+    except psycopg.OperationalError:
+        raise
+    except psycopg.Error:
+        return False
+    return True
+
+
+def _analyze_each(session: Session, tables: Iterable[tuple[Any, ...]]) -> Iterator[str]:
+    for schema, name, asks in tables:
+        limit = SECONDS * 1000 if asks else 0
+        session.execute(sql.SQL("SET statement_timeout = {}").format(sql.Literal(int(limit))))
         try:
             session.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(schema, name)))
-        except psycopg.OperationalError:
-            raise
         except psycopg.Error as error:
+            of_this_server = isinstance(error, psycopg.OperationalError) and not asks
+            if session.closed or of_this_server:
+                raise
             yield f"the statistics of {schema}.{name} could not be gathered: {error.diag.message_primary}"

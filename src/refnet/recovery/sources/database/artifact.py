@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
 from refnet.recovery.model.restoring import Wanted
 from refnet.recovery.model.source import Finding, Held, Progress
-from refnet.recovery.sources.database import facts
+from refnet.recovery.sources.database import facts, foreign_views
 from refnet.recovery.sources.database.compare import compare
 from refnet.recovery.sources.database.load import load
-from refnet.recovery.sources.database.sqlgz import FOOTER_LENGTH, Reader, damaged, programs_major
+from refnet.recovery.sources.database.sqlgz import FOOTER_LENGTH, Kind, Reader, damaged, programs_major
+from refnet.recovery.sources.database.stock import refuses_lz4
 
 _PIECE = 1 << 20
 
@@ -53,8 +54,15 @@ class Artifact:
         """The database-level state that the restored database gets."""
         return self.index.database
 
-    def load(self, target: Target, binaries: Binaries, jobs: int, progress: Progress) -> None:
+    def load(self, target: Target, binaries: Binaries, jobs: int, progress: Progress) -> tuple[str, ...]:
         load(self.reader, target, binaries, jobs, progress)
+        progress("views over foreign tables", 0, None)
+        return (*self._notes(target), *foreign_views.refresh(target, self.index))
+
+    def _notes(self, target: Target) -> Iterator[str]:
+        with target.connect() as session:
+            if refuses_lz4(session, self.reader.text(Kind.PRE)):
+                yield "this server was built without lz4: what lz4 should compress, its default compresses"
 
     def compare(
         self, target: Target, binaries: Binaries, jobs: int, progress: Progress, *, content: bool

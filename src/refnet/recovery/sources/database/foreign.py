@@ -7,8 +7,10 @@ and take no command from it. Nothing says what it should hold, so what it holds 
 from __future__ import annotations
 
 import gzip
+import os
 import re
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -31,15 +33,27 @@ from refnet.recovery.sources.database.stock import for_server, knows_restrict
 
 _PIECE = 1 << 20
 _HEAD = 1 << 16  # bytes at the beginning and the end of a plain dump that say what it is
+_LINE = 32  # bytes of a line that say what it does
 _PACKED = {b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ": "xz", b"BZh": "bzip2", b"\x04\x22\x4d\x18": "lz4"}
 
 _FROM = re.compile(rb"Dumped from database version:? (\d+)(?:\.(\d+))?")
+_BY = re.compile(rb"Dumped by pg_dump version:? (\d+)")
 _BEGINS = b"-- PostgreSQL database dump\n"
 _ENDS = b"-- PostgreSQL database dump complete"
 _CLUSTER = b"-- PostgreSQL database cluster dump\n"
 _CREATES = re.compile(rb"^(?:CREATE DATABASE |\\connect )", re.MULTILINE)
 _RESTRICT = re.compile(rb"^\\restrict (\w+)\n", re.MULTILINE)
 _ENCODING = re.compile(rb"^SET client_encoding = '(\w+)';", re.MULTILINE)
+
+
+#: What in a dump leads to other servers, and what would then ask them.
+_FOREIGN_TABLE = re.compile(rb"^CREATE FOREIGN TABLE |^\d+; \d+ \d+ FOREIGN TABLE ", re.MULTILINE)
+_REFRESH = b"REFRESH MATERIALIZED VIEW "
+_REFRESH_ITEM = re.compile(rb"\d+; \d+ \d+ MATERIALIZED VIEW DATA ")
+
+
+class NotTakenError(RefnetError):
+    """A dump of a kind that is not loaded, however whole it is."""
 
 
 class Format(StrEnum):
@@ -60,6 +74,7 @@ class ForeignDump:
         self.name, self._path, self._held = path.name, path, held
         self.format = self._format(held) if held else Format.DIRECTORY
         self._head = self._listing(programs()) if self._is_archive else self._first()
+        self._asks_others = self._is_archive and bool(_FOREIGN_TABLE.search(self._head))
 
     @property
     def roles(self) -> tuple[dict[str, Any], ...]:
@@ -73,17 +88,24 @@ class ForeignDump:
     def tools_major(self, server: int) -> int:
         return server
 
+    @property
+    def proof_major(self) -> int | None:
+        """The oldest major whose server and programs should take it; None where it does not say."""
+        said = [int(found[1]) for found in (_FROM.search(self._head), _BY.search(self._head)) if found]
+        return max(said, default=None)
+
     def check(self) -> None:
         """Read a plain dump to its end; RefnetError where it is cut short, damaged, or not of one database."""
         if self._is_archive:
             return
         if _CLUSTER in self._head or _CREATES.search(self._head):
-            raise RefnetError(
+            raise NotTakenError(
                 f"{self.name} creates databases itself (made with -C or by pg_dumpall)",
                 "RefNet restores into a new database of its own: dump it without -C, or run it with psql.",
             )
         tail = b""
         for piece in self._pieces():
+            self._asks_others |= bool(_FOREIGN_TABLE.search(tail[-_LINE:] + piece))
             tail = (tail + piece)[-_HEAD:]
         if _BEGINS in self._head and _ENDS not in tail:
             raise self._cut("it lacks the line that ends a dump")
@@ -104,21 +126,50 @@ class ForeignDump:
             "settings": [],
         }
 
-    def load(self, target: Target, binaries: Binaries, jobs: int, progress: Progress) -> None:
+    def load(
+        self, target: Target, binaries: Binaries, jobs: int, progress: Progress, *, alone: bool = False
+    ) -> tuple[str, ...]:
+        """Fill the empty database `target`.
+
+        `alone`: refresh no materialized view of a dump that holds foreign tables, which would ask other servers.
+        A plain dump is `check`ed before. RefnetError with the server's first error line.
+        """
+        alone = alone and self._asks_others
         with target.connect() as session:
             server = server_version(session)
         programs = Programs(target.environment(_settings(server)))
         doing = f"loading {self.name}"
         if self._is_archive:
-            command = [str(binaries.tool("pg_restore")), "--no-password", "--exit-on-error"]
-            parallel = [] if self.format is Format.TAR else [f"--jobs={jobs}"]
-            database = make_conninfo(dbname=target.name)
-            programs.run([*command, *parallel, "-d", database, str(self._path)], doing)
-            return
+            self._restore(programs, target, binaries, jobs, alone=alone)
+            return ()
         command = [str(binaries.tool("psql")), "--no-password", "-X", "-q", "-o", "/dev/null"]
         text = self._text(server, progress)
+        text = _without_lines(text, _REFRESH) if alone else text
         known = knows_restrict(binaries.tool("pg_restore"))
         programs.run([*command, "-v", "ON_ERROR_STOP=1"], doing, restricted(text) if known else text)
+        return ()
+
+    def _restore(
+        self, programs: Programs, target: Target, binaries: Binaries, jobs: int, *, alone: bool
+    ) -> None:
+        command = [str(binaries.tool("pg_restore")), "--no-password", "--exit-on-error"]
+        command += [] if self.format is Format.TAR else [f"--jobs={jobs}"]
+        command += ["-d", make_conninfo(dbname=target.name)]
+        with tempfile.NamedTemporaryFile() as listing:
+            if alone:
+                lines = self._head.splitlines(keepends=True)
+                listing.writelines(line for line in lines if not _REFRESH_ITEM.match(line))
+                listing.flush()
+                command += ["-L", listing.name]
+            programs.run([*command, str(self._path)], f"loading {self.name}")
+
+    def read_whole(self, binaries: Binaries) -> None:
+        """Read an archive to its end; RefnetError where its own programs cannot."""
+        if self._is_archive:
+            tool = str(binaries.tool("pg_restore"))
+            Programs(dict(os.environ)).run(
+                [tool, "--file=/dev/null", str(self._path)], f"reading {self.name}"
+            )
 
     def compare(self, *_: Any, **_options: Any) -> tuple[Finding, ...]:
         """One finding: that nothing can be found."""
@@ -136,9 +187,9 @@ class ForeignDump:
             self.format = Format.GZIP
             inner = self._first()
             if inner.startswith(b"PGDMP"):
-                raise self._no_dump("holds a dump in the custom format within gzip")
+                raise self._no_dump("holds a dump in the custom format within gzip", NotTakenError)
             if not _is_text(inner):
-                raise self._no_dump("holds no SQL within gzip")
+                raise self._no_dump("is no dump: it holds no SQL within gzip")
             return Format.GZIP
         if head.startswith(b"PGDMP"):
             return Format.CUSTOM
@@ -146,13 +197,13 @@ class ForeignDump:
             return Format.TAR
         for magic, name in _PACKED.items():
             if head.startswith(magic):
-                raise self._no_dump(f"is compressed with {name}")
+                raise self._no_dump(f"is compressed with {name}", NotTakenError)
         if not _is_text(head):
             raise self._no_dump("is no dump: neither SQL nor an archive of pg_dump")
         return Format.PLAIN
 
-    def _no_dump(self, what: str) -> RefnetError:
-        return RefnetError(
+    def _no_dump(self, what: str, kind: type[RefnetError] = RefnetError) -> RefnetError:
+        return kind(
             f"{self.name} {what}",
             "Give an artifact of RefNet, SQL (plain or gzipped), or pg_dump's custom, directory or tar format.",
         )
@@ -227,6 +278,16 @@ def _without(pieces: Iterable[bytes], line: bytes | None) -> Iterator[bytes]:
         held = text[-len(whole) :]
         yield text[: -len(whole)]
     yield held
+
+
+def _without_lines(pieces: Iterable[bytes], beginning: bytes) -> Iterator[bytes]:
+    """`pieces` without the lines that begin so."""
+    held = b""
+    for piece in pieces:
+        whole, newline, held = (held + piece).rpartition(b"\n")
+        lines = (whole + newline).splitlines(keepends=True)
+        yield b"".join(line for line in lines if not line.startswith(beginning))
+    yield b"" if held.startswith(beginning) else held
 
 
 def _is_text(head: bytes) -> bool:

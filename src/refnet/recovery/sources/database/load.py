@@ -27,7 +27,7 @@ from refnet.recovery.sources.database.names import COPY
 from refnet.recovery.sources.database.private import private_folder
 from refnet.recovery.sources.database.program import Programs, restricted
 from refnet.recovery.sources.database.sqlgz import Kind, Member, Reader, Table, damaged
-from refnet.recovery.sources.database.stock import for_server, knows_restrict
+from refnet.recovery.sources.database.stock import for_server, knows_restrict, refuses_lz4, without_lz4
 from refnet.recovery.sources.database.tasks import Stopped, Task, run_all
 
 #: What every loading session sets. A database that is read-only by default can still be filled. A lost commit
@@ -67,20 +67,16 @@ def load(
     progress: Progress = silent,
     *,
     tablespaces: bool = True,
-    foreign_views: bool = True,
 ) -> dict[str, float]:
     """Load the artifact of `reader` into the empty database `target`; seconds by phase.
 
-    `foreign_views`: whether materialized views over foreign tables are refreshed, which asks other servers.
+    Materialized views over foreign tables stay empty, as filling them asks other servers (`foreign_views.py`).
 
     Raises RefnetError with the server's first error line; what was loaded by then stays in the database.
     """
-    unread = frozenset() if foreign_views else frozenset(oid for oid, _ in reader.index.foreign_views)
     with (
         private_folder() as folder,
-        _Loader(
-            reader, target, binaries, jobs, progress, folder, tablespaces=tablespaces, unread=unread
-        ) as loader,
+        _Loader(reader, target, binaries, jobs, progress, folder, tablespaces=tablespaces) as loader,
     ):
         return loader.load()
 
@@ -98,7 +94,6 @@ class _Loader(AbstractContextManager["_Loader"]):
         folder: Path,
         *,
         tablespaces: bool,
-        unread: frozenset[int],
     ) -> None:
         self._reader = reader
         self._index = reader.index
@@ -108,7 +103,7 @@ class _Loader(AbstractContextManager["_Loader"]):
         self._progress = progress
         self._folder = folder
         self._archive = folder / "schema.dump"
-        self._unread = unread
+        self._unread = frozenset(oid for oid, _ in reader.index.foreign_views)
         self._options = [] if tablespaces else ["--no-tablespaces"]
         self._done = 0
         self._total = sum(m.raw for m in self._index.members if m.kind in {Kind.BLOCK, Kind.DATA})
@@ -118,6 +113,7 @@ class _Loader(AbstractContextManager["_Loader"]):
         self._sessions: list[psycopg.Connection[tuple[Any, ...]]] = []
         with target.connect() as control:
             self._server = server_version(control)
+            self._without_lz4 = refuses_lz4(control, reader.text(Kind.PRE))
         self._settings = {**loader_settings(self._server), **_build_settings(jobs, self._index.tables)}
         self._programs = Programs(target.environment(self._settings, encoding=self._index.encoding))
 
@@ -132,7 +128,7 @@ class _Loader(AbstractContextManager["_Loader"]):
     def load(self) -> dict[str, float]:
         began = time.monotonic()
         self._progress("schema", 0, None)
-        self._restore("creating the schema", ["--section=pre-data"])
+        self._create_schema()
         items = [i for i in toc.parse(self._contents()) if not (i.is_refresh and i.oid in self._unread)]
         shares = toc.share(items, self._index.tables)
         schema_done = time.monotonic()
@@ -147,6 +143,13 @@ class _Loader(AbstractContextManager["_Loader"]):
             "data": data_done - schema_done,
             "rest": ended - data_done,
         }
+
+    def _create_schema(self) -> None:
+        doing, options = "creating the schema", ["--section=pre-data"]
+        if self._without_lz4:
+            self._restore_as_text(doing, options)
+        else:
+            self._restore(doing, options)
 
     def _contents(self) -> str:
         listing = self._programs.run(
@@ -255,7 +258,8 @@ class _Loader(AbstractContextManager["_Loader"]):
         chosen = [option for option in options if not option.startswith("--jobs")]
         command = [str(self._binaries.tool("pg_restore")), "--file=-", *self._options, *chosen]
         text = self._programs.run([*command, str(self._archive)], doing)
-        self._programs.run(self._psql(), doing, [for_server(self._server, text)])
+        text = for_server(self._server, text)
+        self._programs.run(self._psql(), doing, [without_lz4(text) if self._without_lz4 else text])
 
     def _psql(self) -> tuple[str, ...]:
         return (*self._tool("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-o", "/dev/null")

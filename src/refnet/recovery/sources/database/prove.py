@@ -27,15 +27,15 @@ from refnet.recovery.sources.database.compare import compare
 from refnet.recovery.sources.database.load import load
 from refnet.recovery.sources.database.private import private_folder
 from refnet.recovery.sources.database.sqlgz import Index, Kind, Reader
-from refnet.recovery.sources.database.stock import knows_restrict, schema_text
+from refnet.recovery.sources.database.stock import knows_restrict, refuses_lz4, schema_text, without_lz4
 
 _DATABASE = "proof"
 _STOCK = "stock"
 
 
 @dataclass
-class _Course:
-    """What a proof has found so far, and how long each phase took."""
+class Course:
+    """What a proof has found so far, how far that reaches, and how long each phase took."""
 
     findings: list[Finding] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -77,7 +77,7 @@ class Prover:
         """`binaries`: with a server, of the artifact's major or newer. `base`: where the scratch server lives."""
         self._reader, self._binaries, self._base = reader, binaries, base
         self._jobs, self._required, self._progress = jobs, required, progress
-        self._course = _Course()
+        self._course = Course()
         self._server = ""
 
     def prove(self, level: Level) -> Proof:
@@ -149,7 +149,6 @@ class Prover:
                 self._jobs,
                 self._progress,
                 tablespaces=False,
-                foreign_views=False,
             )
         except RefnetError as error:
             same = self._same_major
@@ -241,7 +240,7 @@ def _plain_text(binaries: Binaries, reader: Reader, archive: Path) -> Finding:
     what = "schema text of the file"
     key = reader.index.restrict_key
     for kind, section in ((Kind.PRE, "pre-data"), (Kind.POST, "post-data")):
-        text = b"".join(piece for member in reader.index.members_of(kind) for piece in reader.raw(member))
+        text = reader.text(kind)
         if _without_versions(schema_text(binaries, archive, section, key)) not in _without_versions(text):
             return Finding(what, Outcome.FAILED, f"its {section} is not what the kept archive gives")
     return Finding(what, Outcome.PASSED)
@@ -262,7 +261,16 @@ def _stock_restore(binaries: Binaries, target: Target, archive: Path, unread: se
     listing = archive.with_suffix(".list")
     kept = [f"{item.line}\n" for item in items if not (item.is_refresh and item.oid in unread)]
     listing.write_text("".join(kept), encoding="utf-8", errors="surrogateescape")
-    command = [tool, "--no-tablespaces", f"--dbname={target.name}", "-L", str(listing), str(archive)]
+    command = [tool, "--no-tablespaces", "-L", str(listing)]
+    with target.connect() as session:
+        text = subprocess.run([*command, "--file=-", str(archive)], capture_output=True, check=True).stdout
+        without = refuses_lz4(session, text)
+    if without:
+        psql = [str(binaries.tool("psql")), "-X", "-q", "-o", os.devnull]
+        text = without_lz4(text)
+        subprocess.run(psql, env=target.environment(), input=text, capture_output=True, check=False)
+        return
+    command += [f"--dbname={target.name}", str(archive)]
     subprocess.run(command, env=target.environment(), capture_output=True, check=False)
 
 

@@ -249,6 +249,10 @@ class Reader:
             return False
         return bool(first == FIRST_LINE)
 
+    def text(self, kind: Kind) -> bytes:
+        """All that the members of `kind` hold, inflated: for the schema's, which are small."""
+        return b"".join(piece for member in self.index.members_of(kind) for piece in self.raw(member))
+
     def raw(self, member: Member) -> Iterator[bytes]:
         """The inflated bytes of `member`, in pieces; RefnetError (DAMAGED) where they do not inflate to `raw`."""
         with self.open() as own:

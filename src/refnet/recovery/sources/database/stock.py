@@ -10,6 +10,8 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import psycopg
+
 from refnet.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.recovery.model.source import AgainError
@@ -140,6 +142,21 @@ WHERE NOT l.granted AND l.locktype = 'relation' AND l.mode = 'AccessExclusiveLoc
 def for_server(major: int, text: bytes) -> bytes:
     """`text` of a program of any major as a server of `major` takes it."""
     return text if major >= 17 else text.replace(TIMEOUT_17, b"", 1)
+
+
+#: How pg_dump says that a column's values are compressed by lz4. It is a statement of its own, on a line of its own.
+_LZ4 = re.compile(rb"^ALTER TABLE [^\n]* SET COMPRESSION lz4;\n", re.MULTILINE)
+_KNOWS_LZ4 = "SELECT 'lz4' = ANY (enumvals) FROM pg_settings WHERE name = 'default_toast_compression'"
+
+
+def refuses_lz4(session: psycopg.Connection[tuple[Any, ...]], text: bytes) -> bool:
+    """Whether the schema `text` asks for lz4 and the server was built without it."""
+    return _LZ4.search(text) is not None and session.execute(_KNOWS_LZ4).fetchone() == (False,)
+
+
+def without_lz4(text: bytes) -> bytes:
+    """The schema `text` for a server without lz4: it compresses by its own default, which changes no value."""
+    return _LZ4.sub(b"", text)
 
 
 def schema_text(binaries: Binaries, archive: Path, section: str, key: str) -> bytes:
