@@ -230,7 +230,9 @@ def manifest_of_another(library: Library) -> Result:
 @provokes("could not verify")
 def dump_of_another(library: Library) -> Result:
     copy = library.folder / "refnet_20231201_020000.sql.gz"
-    copy.write_bytes(gzip.compress(b"--\n-- PostgreSQL database dump\n--\nSELECT 1;\n"))
+    rows = b"CREATE TABLE papers (id int);\nINSERT INTO papers VALUES (1), (2), (3);\n"
+    ends = b"-- PostgreSQL database dump complete\n"
+    copy.write_bytes(gzip.compress(b"-- PostgreSQL database dump\n" + rows + ends))
     return library.refnet("verify", copy)
 
 

@@ -219,16 +219,15 @@ def test_a_dump_that_refnet_did_not_make_is_neither_proven_nor_damaged(
     foreign.write_bytes(gzip.compress(text, 1))
     found = refnet("verify", foreign)
     assert (found.code, found.err) == (3, "")
+    assert "could not verify beyond restored" in found.out
     assert "proven" not in found.out
     assert "RefNet did not make" in found.out
     foreign.write_bytes(foreign.read_bytes()[:-9])
     assert refnet("verify", foreign).code == 4
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"CREATE TABLE t ();\n", bytes(1000)], ids=["nothing", "plain SQL", "zeros"]
-)
-def test_a_file_that_is_no_gzip_at_all_is_damaged(refnet: Command, tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"", bytes(1000)], ids=["nothing", "zeros"])
+def test_a_file_that_is_no_dump_at_all_is_damaged(refnet: Command, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "dump.sql.gz").write_bytes(content)
     found = refnet("verify", tmp_path / "dump.sql.gz")
     assert (found.code, found.err) == (4, "")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from pathlib import Path
 
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.model.source import Held
 from refnet.recovery.model.store import Store
 from refnet.recovery.verbs.choose import Chosen, choose, choose_one
 
@@ -46,8 +48,16 @@ def artifacts(
     Beside them, the sources that are configured but have no whole artifact.
     """
     if meant is not None and meant not in list(SourceName):
-        return [choose_one(store, meant)], ()
+        return [_dump_folder(Path(meant).expanduser()) or choose_one(store, meant)], ()
     sources = named(meant)
     chosen = choose(store, sources)
     found = {one.source for one in chosen}
     return chosen, tuple(name for name in sources if name not in found and name in configured)
+
+
+def _dump_folder(path: Path) -> Chosen | None:
+    """The dump in pg_dump's directory format at `path`, where there is one."""
+    if not (path / "toc.dat").is_file():
+        return None
+    held = Held(path.name, lambda: (path / "toc.dat").open("rb"), None, path=path)
+    return Chosen(SourceName.DATABASE, held)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from refnet.errors import RefnetError
@@ -38,13 +39,15 @@ class Held:
     """An artifact that can be read, in a store or at any path.
 
     `open` gives a new seekable reader each time; `files` reads the list of files (JSON, inflated), where
-    there is one; `manifest` is None for a path that has none.
+    there is one; `manifest` is None for a path that has none. `path`: where it lies, for programs that read
+    files by themselves; None where it lies in no file.
     """
 
     name: str
     open: Callable[[], BinaryIO]
     manifest: Manifest | None
     files: Callable[[], bytes | None] = lambda: None
+    path: Path | None = None
 
 
 @dataclass(frozen=True)

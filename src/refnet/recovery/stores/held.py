@@ -36,7 +36,7 @@ def held_in(folder: Path, name: str, manifest: Manifest | None) -> Held:
             )
         return _inflated(packed, manifest.files_sha256, path)
 
-    return Held(name, open_it, manifest, files)
+    return Held(name, open_it, manifest, files, folder / name)
 
 
 def held_at(path: Path) -> Held:

@@ -291,7 +291,7 @@ def _without_lines(pieces: Iterable[bytes], beginning: bytes) -> Iterator[bytes]
 
 
 def _is_text(head: bytes) -> bool:
-    return bool(head.strip()) and b"\0" not in head
+    return head.lstrip()[:1] >= b" " and b"\0" not in head
 
 
 def _settings(server: int) -> dict[str, str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,8 +10,9 @@ from typing import Any, BinaryIO
 
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
-from refnet.recovery.model.artifact import Level, Outcome, SourceName
-from refnet.recovery.model.source import Finding, Held, Made, Progress, Proof, silent
+from refnet.recovery.model.artifact import Level, SourceName
+from refnet.recovery.model.source import Held, Made, Progress, Proof, silent
+from refnet.recovery.sources.database import prove_foreign
 from refnet.recovery.sources.database.dump import dump
 from refnet.recovery.sources.database.prove import Prover, rows_of
 from refnet.recovery.sources.database.sqlgz import Foreign, Index, Reader, programs_major
@@ -65,7 +64,7 @@ class DatabaseSource:
         try:
             reader = Reader(held.name, held.open)
         except Foreign:
-            return _foreign(held, level)
+            return prove_foreign.prove(held, self.binaries, self.scratch, self.jobs, level, progress)
         major = programs_major(reader.index, int(reader.index.server["version_num"]) // 10_000)
         binaries = self.binaries(major, server=level.rank > Level.INTACT.rank)
         required = _required(reader.index) if self.required is None else self.required
@@ -91,21 +90,3 @@ def _made(index: Index) -> Made:
 
 def _required(index: Index) -> tuple[str, ...]:
     return NETWORK_TABLES if MIGRATIONS in {table.name for table in index.tables} else ()
-
-
-def _foreign(held: Held, level: Level) -> Proof:
-    """What can be said of a dump that RefNet did not make: whether it inflates, and nothing beyond."""
-    what = "gzip of the whole file"
-    try:
-        with held.open() as file, gzip.open(file) as inflated:
-            found = inflated.read(1)
-            while inflated.read(1 << 20):
-                pass
-    except (OSError, EOFError, zlib.error) as error:
-        return Proof(level, None, (Finding(what, Outcome.FAILED, str(error)),))
-    if not found:
-        return Proof(level, None, (Finding(what, Outcome.FAILED, "it holds nothing"),))
-    beyond = Finding(
-        "content", Outcome.UNVERIFIED, "RefNet did not make this file, so nothing says what it should hold"
-    )
-    return Proof(level, None, (Finding(what, Outcome.PASSED), beyond))
