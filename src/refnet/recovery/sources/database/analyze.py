@@ -14,6 +14,9 @@ from refnet.recovery.sources.database.foreign_views import SECONDS
 from refnet.recovery.sources.database.load import loader_settings
 from refnet.recovery.sources.database.maintenance import Session
 
+_ASKING = """
+SELECT EXISTS (SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE c.relkind = 'f')
+"""
 #: What ANALYZE without a name would take, and whether it asks other servers for it: below are foreign tables.
 _ANALYZED = """
 WITH RECURSIVE asking AS (
@@ -34,10 +37,10 @@ def analyze(target: Target) -> tuple[str, ...]:
     """
     try:
         with target.connect(loader_settings(0), encoding="UTF8") as session:
-            tables = session.execute(_ANALYZED).fetchall()
-            if not any(asks for _, _, asks in tables) and _analyze_all(session):
+            # Names are read only where they are needed: those of a database without an encoding may be no text.
+            if session.execute(_ASKING).fetchone() == (False,) and _analyze_all(session):
                 return ()
-            return tuple(_analyze_each(session, tables))
+            return tuple(_analyze_each(session, session.execute(_ANALYZED).fetchall()))
     except psycopg.Error as error:
         raise failure.of_server(error, "gathering statistics") from error
 
