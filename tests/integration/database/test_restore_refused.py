@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 from collections.abc import Callable
+from typing import Any
 
 import psycopg
 import pytest
@@ -13,6 +14,7 @@ from tests.integration.database.library import (
     artifact_of,
     everything,
     held,
+    of_database,
     papers,
     restore,
     role,
@@ -22,6 +24,9 @@ from refnet.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
+from refnet.recovery.model.source import Held
+from refnet.recovery.sources.database.artifact import Artifact
+from refnet.recovery.sources.database.kept import Why
 from refnet.recovery.sources.database.maintenance import alone, maintenance
 from refnet.recovery.sources.database.sqlgz import Index, Writer
 
@@ -39,6 +44,34 @@ def test_a_failed_load_leaves_the_live_database_and_no_copy(
         restore(target, dump, wheel)
     assert papers(target) == 1
     assert everything(target) == [target.name]
+
+
+def test_a_copy_that_cannot_be_dropped_is_named_and_dropped_by_the_next_restore(
+    library: Target, wheel: Binaries
+) -> None:
+    class Obstructed(Artifact):
+        def load(self, target: Target, *others: Any) -> tuple[str, ...]:
+            with target.connect() as session:
+                session.execute("CREATE TABLE papers ()")
+                session.execute("BEGIN")
+                session.execute("CREATE TABLE held ()")
+                session.execute("PREPARE TRANSACTION 'stuck'")
+            return super().load(target, *others)
+
+    content = artifact_of(library, wheel)
+    with pytest.raises(RefnetError, match='relation "papers" already exists') as refused:
+        restore(
+            library,
+            Obstructed(Held("refnet_20261125_020000.sql.gz", lambda: io.BytesIO(content), None)),
+            wheel,
+        )
+    (copy,) = of_database(library, Why.COPY)
+    assert f"The copy {copy} is still there" in refused.value.hint
+    assert papers(library) == 5000
+    with library.database(copy).connect() as session:
+        session.execute("ROLLBACK PREPARED 'stuck'")
+    restore(library, held(content), wheel)
+    assert of_database(library, Why.COPY) == []
 
 
 def rewritten(content: bytes, change: Callable[[Index], Index]) -> bytes:

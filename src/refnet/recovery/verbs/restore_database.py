@@ -207,10 +207,13 @@ class _Run:
     def _dropped_on_failure(self, name: str) -> Iterator[None]:
         try:
             yield
-        except BaseException:
-            # Where the server is gone as well, the copy stays, marked, for the next run to drop.
-            with contextlib.suppress(RefnetError, psycopg.Error):
+        except BaseException as error:
+            try:
                 kept.drop(self._admin, self._target, name)
+            except (RefnetError, psycopg.Error):  # the server is gone as well, or its disk is full
+                if isinstance(error, RefnetError):
+                    more = f"{error.hint} The copy {name} is still there: the next restore drops it."
+                    raise RefnetError(error.message, more, error.code, passing=error.passing) from error
             raise
 
     @contextlib.contextmanager

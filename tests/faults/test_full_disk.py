@@ -1,0 +1,99 @@
+"""A disk that fills up while a copy is loaded: the copy goes, and nothing else."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from psycopg import sql
+from tests.command import Command, url_of
+from tests.faults.conftest import fill
+
+from refnet.postgres.binaries import Binaries
+from refnet.postgres.cluster import Cluster
+from refnet.postgres.scratch import scratch
+from refnet.postgres.session import Target
+
+#: Little text that takes a lot of room: 8 MB of rows, 33 MB with its indexes.
+_NARROW = """
+CREATE TABLE narrow (a int PRIMARY KEY, b int, c int);
+INSERT INTO narrow SELECT i, i * 7919 % 200000, i % 977 FROM generate_series(1, 200000) i;
+CREATE INDEX ON narrow (b, a); CREATE INDEX ON narrow (c, b); CREATE INDEX ON narrow (c, a, b);
+"""
+
+
+def _restore_fails(cluster: Cluster, refnet: Command, live: Target) -> str:
+    """A restore ends for want of room and leaves the server and the live database as they were; what it said."""
+    with live.connect() as session:
+        session.execute("DELETE FROM narrow WHERE a > 10")
+    pid = cluster.pid()
+    ended = refnet("restore", "database", "--force")
+    ended.fails(1, "No space left on device", "Free space")
+    assert cluster.pid() == pid
+    with live.connect() as session:
+        assert session.execute("SELECT count(*) FROM narrow").fetchone() == (10,)
+        session.execute("INSERT INTO narrow VALUES (0)")
+    return ended.err
+
+
+def _databases(cluster: Cluster) -> list[str]:
+    with cluster.target().connect() as admin:
+        found = admin.execute("SELECT datname FROM pg_database WHERE datname LIKE 'live%' ORDER BY 1")
+        return [name for (name,) in found.fetchall()]
+
+
+@pytest.fixture
+def small_space(server: Cluster, mounted: Callable[..., Path], short_folder: Path) -> Iterator[Path]:
+    """The disk of the tablespace `small`, which has not room for two of the database `live`."""
+    disk = mounted(Path(tempfile.mkdtemp(dir=short_folder)), "size=58m,mode=0755")
+    space = disk / "space"
+    space.mkdir()
+    server.account.own(space)
+    with server.target().connect() as admin:
+        admin.execute(sql.SQL("CREATE TABLESPACE small LOCATION {}").format(sql.Literal(str(space))))
+        admin.execute("CREATE DATABASE live TEMPLATE template0 TABLESPACE small")
+        with server.target("live").connect() as session:
+            session.execute(_NARROW)
+        yield disk
+        for name in _databases(server):
+            admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+        admin.execute("DROP TABLESPACE small")
+
+
+def test_a_full_tablespace_ends_a_restore_and_nothing_else(
+    server: Cluster, small_space: Path, short_home: Path, tmp_path: Path
+) -> None:
+    assert small_space.is_dir()
+    refnet = Command(short_home, tmp_path / "backups", url_of(server.target("live")))
+    refnet("backup", "database", "--no-prove").succeeds()
+    with server.target().connect() as admin:
+        admin.execute("CHECKPOINT")
+    _restore_fails(server, refnet, server.target("live"))
+    assert _databases(server) == ["live"]
+
+
+@pytest.fixture
+def full(wheel: Binaries, mounted: Callable[..., Path], short_folder: Path) -> Iterator[Cluster]:
+    """A server whose whole data folder, its WAL included, lies on a small disk."""
+    disk = mounted(Path(tempfile.mkdtemp(dir=short_folder)), "size=170m,mode=0755")
+    settings = {"max_wal_size": "32MB", "min_wal_size": "32MB", "shared_buffers": "16MB"}
+    with scratch(wheel, base=disk / "servers", superuser="refnet", settings=settings) as cluster:
+        yield cluster
+
+
+def test_a_full_data_folder_ends_a_restore_and_nothing_else(
+    full: Cluster, short_home: Path, tmp_path: Path
+) -> None:
+    with full.target().connect() as admin:
+        admin.execute("CREATE DATABASE live TEMPLATE template0")
+    live = full.target("live")
+    with live.connect() as session:
+        session.execute(_NARROW)
+        session.execute("CHECKPOINT")
+    refnet = Command(short_home, tmp_path / "backups", url_of(live))
+    refnet("backup", "database", "--no-prove").succeeds()
+    fill(full.data.parents[2], free=27 << 20)
+    _restore_fails(full, refnet, live)
+    assert _databases(full) == ["live"]
