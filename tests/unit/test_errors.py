@@ -68,7 +68,11 @@ def test_a_lock_can_pass(tmp_path):
 
 @pytest.mark.parametrize(
     ("said", "passing"),
-    [(b"ERROR:  No space left on device", True), (b'ERROR:  role "x" does not exist', False)],
+    [
+        (b"ERROR:  No space left on device", True),
+        (b'ERROR:  could not extend file "base/5/1": wrote only 4096 of 8192 bytes at block 7', True),
+        (b'ERROR:  role "x" does not exist', False),
+    ],
 )
 def test_what_the_server_says_decides_whether_it_can_pass(said, passing):
     assert of_program("psql", said, "loading").passing is passing

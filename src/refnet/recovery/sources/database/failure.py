@@ -11,6 +11,9 @@ from refnet.errors import RefnetError
 _SERVER_ERROR = re.compile(rb"(?:ERROR|FATAL|PANIC):\s+(.*)")
 _PROGRAM = re.compile(rb"^(?:psql|pg_restore)(?::<stdin>:\d+)?: (?:error: )?")
 
+#: Where the last room on a disk is less than a page, a write ends short and no error is named.
+_NO_SPACE = r"No space left on device|wrote only \d+ of \d+ bytes"
+
 #: What the server's first line says → what to do. `{0}` is what the pattern found.
 _HINTS = (
     (r'role "(.*)" does not exist', "Create the role {0} on the server, or restore with --create-roles."),
@@ -29,7 +32,7 @@ _HINTS = (
         r"unrecognized configuration parameter",
         "A newer pg_dump made it: dump it with the server's own version.",
     ),
-    (r"No space left on device", "Free space where the server keeps its data, then run it again."),
+    (_NO_SPACE, "Free space where the server keeps its data, then run it again."),
     (r'tablespace "(.*)" does not exist', "Create the tablespace {0} on the server, then run it again."),
     (r'collation "(.*)" for encoding', "The server lacks the locale {0}: install it, then run it again."),
     (r"permission denied", "Connect as a superuser or as the owner of what the dump holds."),
@@ -45,7 +48,7 @@ _HINTS = (
 )
 #: What the server says of a state that ends by itself.
 _PASSING = re.compile(
-    r"No space left on device|remaining connection slots|too many (?:clients|connections)"
+    _NO_SPACE + r"|remaining connection slots|too many (?:clients|connections)"
     r"|terminating connection|the database system is|server closed the connection"
 )
 _NOTHING_SHOWN = "Look into the server's log for the whole message."
