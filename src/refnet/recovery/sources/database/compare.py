@@ -15,7 +15,7 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import READER_SETTINGS, Target, reader_settings, server_version
 from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.source import Finding, Progress, silent
-from refnet.recovery.sources.database import state
+from refnet.recovery.sources.database import failure, state
 from refnet.recovery.sources.database.copier import Copier, PsqlError
 from refnet.recovery.sources.database.digest import Digest, whole_lines
 from refnet.recovery.sources.database.names import Codec
@@ -141,6 +141,8 @@ class _Comparison:
                 except queue.Empty:
                     return
                 except PsqlError as error:
+                    if failure.passes(error.message):
+                        raise  # the server gave out, which is no difference
                     self._failed[share.number] = error.message
 
     def _read(self, share: _Share, copier: Copier) -> None:

@@ -22,7 +22,7 @@ from refnet.postgres.scratch import scratch
 from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import Level, Outcome
 from refnet.recovery.model.source import Finding, Progress, Proof
-from refnet.recovery.sources.database import create, intact, toc
+from refnet.recovery.sources.database import create, failure, intact, toc
 from refnet.recovery.sources.database.compare import compare
 from refnet.recovery.sources.database.load import load
 from refnet.recovery.sources.database.private import private_folder
@@ -87,12 +87,25 @@ class Prover:
         if not course.failed:
             course.level = Level.INTACT
             if level.rank > Level.INTACT.rank and self._can_be_loaded():
-                self._in_scratch(level)
+                with self._scratch_failures():
+                    self._in_scratch(level)
         return self._proof(level)
 
     def _proof(self, level: Level) -> Proof:
         course, rows = self._course, rows_of(self._reader.index)
         return Proof(level, course.level, tuple(course.findings), self._server, course.seconds, rows)
+
+    @contextlib.contextmanager
+    def _scratch_failures(self) -> Iterator[None]:
+        """A scratch server that gives out, its disk full perhaps, ends the proof and says nothing of the artifact."""
+        try:
+            yield
+        except (RefnetError, psycopg.Error, subprocess.CalledProcessError) as error:
+            if isinstance(error, RefnetError) and error.code is Exit.DAMAGED:
+                raise
+            said = getattr(error, "stderr", b"") or str(error).encode()
+            first = said.decode(errors="replace").strip().split("\n")[0]
+            self._course.add(Finding("the scratch server", Outcome.UNVERIFIED, first))
 
     def _can_be_loaded(self) -> bool:
         if not self._reader.index.partial:
@@ -151,8 +164,9 @@ class Prover:
                 tablespaces=False,
             )
         except RefnetError as error:
-            same = self._same_major
-            outcome = Outcome.FAILED if error.code is Exit.DAMAGED or same else Outcome.UNVERIFIED
+            # A disk that is full, or a server that went down for it, says nothing of the artifact.
+            blamed = self._same_major and not error.passing
+            outcome = Outcome.FAILED if error.code is Exit.DAMAGED or blamed else Outcome.UNVERIFIED
             self._course.add(Finding("restore into an empty server", outcome, error.message))
             return False
         self._course.add(Finding("restore into an empty server", Outcome.PASSED))
@@ -271,7 +285,9 @@ def _stock_restore(binaries: Binaries, target: Target, archive: Path, unread: se
         subprocess.run(psql, env=target.environment(), input=text, capture_output=True, check=False)
         return
     command += [f"--dbname={target.name}", str(archive)]
-    subprocess.run(command, env=target.environment(), capture_output=True, check=False)
+    ran = subprocess.run(command, env=target.environment(), capture_output=True, check=False)
+    if failure.passes(ran.stderr.decode(errors="replace")):
+        raise failure.of_program("pg_restore", ran.stderr, "the stock restore of the schema")
 
 
 def _schema_of(binaries: Binaries, target: Target) -> bytes:

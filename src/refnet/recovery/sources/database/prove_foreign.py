@@ -67,7 +67,7 @@ def _outcome(error: RefnetError, *, other_major: bool = False) -> Outcome:
     """Failed where the dump is to blame; not where this server lacks something or is of another major."""
     if error.code is Exit.DAMAGED:
         return Outcome.FAILED
-    lacked = isinstance(error, NotTakenError) or _LACKED.search(error.message)
+    lacked = isinstance(error, NotTakenError) or error.passing or _LACKED.search(error.message)
     return Outcome.UNVERIFIED if lacked or other_major else Outcome.FAILED
 
 
