@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from refnet import settings as settings_module
 from refnet.errors import RefnetError
@@ -17,6 +17,7 @@ from refnet.errors import RefnetError
 if TYPE_CHECKING:
     from refnet.recovery.model.source import Progress
 
+_Plan = TypeVar("_Plan")
 #: What takes no longer than this shows no progress, in seconds.
 _QUIET = 1.0
 
@@ -60,6 +61,22 @@ def print_json(values: object) -> None:
     import json
 
     print(json.dumps(values, ensure_ascii=False, indent=2))
+
+
+def ends_at_plan(
+    planned: _Plan,
+    values: Callable[[_Plan], object],
+    text: Callable[[_Plan], None],
+    *,
+    plan: bool,
+    as_json: bool,
+) -> bool:
+    """Show a plan as it was asked for; whether that is all that was asked for (`--plan`)."""
+    if plan and as_json:
+        print_json(values(planned))
+    elif not as_json:
+        text(planned)
+    return plan
 
 
 def complain(error: RefnetError) -> None:

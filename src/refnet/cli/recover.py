@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from refnet.cli.process import clock, now, print_json
+from refnet.cli.process import clock, ends_at_plan, now, print_json
 from refnet.errors import Exit, RefnetError
 
 if TYPE_CHECKING:
@@ -36,11 +36,7 @@ def recover(
     from refnet.cli.confirm import confirm
 
     planned = _planned(at, first, only)
-    if plan and as_json:
-        print_json(_plan_values(planned))
-    elif not as_json:
-        _print_plan(planned)
-    if plan:
+    if ends_at_plan(planned, _plan_values, _print_plan, plan=plan, as_json=as_json):
         return
     asked = _replaced(planned)
     if asked:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from refnet.cli.process import clock, current_settings, now, print_json, progress
+from refnet.cli.process import clock, current_settings, ends_at_plan, now, print_json, progress
 from refnet.errors import Exit, RefnetError
 
 if TYPE_CHECKING:
@@ -60,11 +60,8 @@ def restore(
         return
     options = verb.Options(jobs or settings.jobs, compare == "content", create_roles)
     planned = verb.plan(target, dump, options, count=plan or not force)
-    if plan:
-        print_json(_plan_values(planned)) if as_json else _print_plan(planned)
+    if ends_at_plan(planned, _plan_values, _print_plan, plan=plan, as_json=as_json):
         return
-    if not as_json:
-        _print_plan(planned)
     planned.check()
     if planned.replaces:
         confirm(f"Replace the live database {target.name}?", force=force)
@@ -96,11 +93,7 @@ def undo(
     settings = current_settings()
     target = wiring.server(settings)
     planned = verb.plan(target)
-    if plan and as_json:
-        print_json(_undo_values(planned))
-    elif not as_json:
-        _print_undo_plan(planned)
-    if plan:
+    if ends_at_plan(planned, _undo_values, _print_undo_plan, plan=plan, as_json=as_json):
         return
     planned.check()
     if planned.replaces:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from refnet.cli.process import clock, current_settings, now, print_json, progress
+from refnet.cli.process import clock, current_settings, ends_at_plan, now, print_json, progress
 from refnet.errors import Exit, RefnetError
 
 if TYPE_CHECKING:
@@ -88,11 +88,7 @@ def _restore(
     place = wiring.place(settings, source)
     held = _chosen(settings, source, artifact, at).held
     planned = verb.plan(held, place, only)
-    if plan and as_json:
-        print_json(_plan_values(planned))
-    elif not as_json:
-        _print_plan(planned)
-    if plan:
+    if ends_at_plan(planned, _plan_values, _print_plan, plan=plan, as_json=as_json):
         return
     planned.check()
     if planned.replaces and planned.changes:
@@ -234,11 +230,7 @@ def _undo(name: str, *, plan: bool, force: bool, as_json: bool) -> None:
     settings, source = current_settings(), SourceName(name)
     place = wiring.place(settings, source)
     planned = verb.plan(place)
-    if plan and as_json:
-        print_json(_undo_values(planned))
-    elif not as_json:
-        _print_undo_plan(planned)
-    if plan:
+    if ends_at_plan(planned, _undo_values, _print_undo_plan, plan=plan, as_json=as_json):
         return
     confirm(f"Replace what is live in {_path(place.folder)}?", force=force)
     done = verb.undo(place, lock=partial(wiring.restore_lock, settings, source), now=now)
