@@ -14,6 +14,8 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
+from refnet.recovery.model.identity import Identity
+
 FORMAT = 1
 
 MANIFEST_SUFFIX = ".json"
@@ -74,6 +76,11 @@ class Manifest:
     details: dict[str, Any] = field(default_factory=dict)
     made_by: str = ""
     format: int = FORMAT
+
+    @property
+    def identity(self) -> Identity | None:
+        """Whose data it holds: of a database where that was recorded; files have none."""
+        return Identity.read(self.details) if self.source is SourceName.DATABASE else None
 
     def to_json(self) -> str:
         values = asdict(self)
@@ -210,6 +217,11 @@ class Entry:
     @property
     def created(self) -> datetime:
         return self.manifest.created
+
+    @cached_property
+    def identity(self) -> Identity | None:
+        """Whose data it holds; None: of files, or of a database that nobody recorded."""
+        return self.manifest.identity
 
     @cached_property
     def damaged(self) -> bool:

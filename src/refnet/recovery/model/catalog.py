@@ -9,6 +9,7 @@ from functools import cached_property
 
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry, SourceName
+from refnet.recovery.model.identity import Identity
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,33 @@ class Catalog:
         for entry in self.entries:
             found[entry.manifest.source].append(entry)
         return {source: tuple(entries) for source, entries in found.items()}
+
+    def about(self, target: Identity | None) -> Catalog:
+        """What it holds of the database `target` (None: of any), beside all files."""
+        if target is None:
+            return self
+        return Catalog(tuple(entry for entry in self.entries if not _other(entry, target)))
+
+    def others(self, target: Identity | None) -> tuple[Identity | None, ...]:
+        """The databases other than `target` that it holds artifacts of; None among them: one that is not known."""
+        if target is None:
+            return ()
+        return tuple(dict.fromkeys(e.identity for e in self.entries if _other(e, target)))
+
+    def choices(self, target: Identity | None, at: datetime | None = None) -> Catalog:
+        """What "the newest" is chosen from for the database `target`, beside all files, at or before `at`.
+
+        Its own artifacts; where there are none, those of a database of its name on another server; where no
+        artifact says whose it is, all of them; never those of another name. `target` None, where the settings name
+        no database: those of the only name there is; RefnetError where there are several.
+        """
+        files = [e for e in self.entries if e.source is not SourceName.DATABASE]
+        there = [
+            e
+            for e in self.of_source(SourceName.DATABASE)
+            if not e.manifest.partial and not e.damaged and (at is None or e.created <= at)
+        ]
+        return Catalog.of([*files, *_chosen(there, target)])
 
     def named(self, name: str) -> Entry | None:
         return next((entry for entry in self.entries if entry.name == name), None)
@@ -53,6 +81,26 @@ class Catalog:
         """Each source's newest whole artifact at or before `at`: the set of that moment."""
         found = {source: self.newest_whole(source, at) for source in SourceName}
         return {source: entry for source, entry in found.items() if entry}
+
+
+def _other(entry: Entry, target: Identity) -> bool:
+    """Whether `entry` is of a database other than `target`, or of one that is not known."""
+    return entry.source is SourceName.DATABASE and not target.matches(entry.identity)
+
+
+def _chosen(there: list[Entry], target: Identity | None) -> list[Entry]:
+    names = tuple(dict.fromkeys(entry.identity.database for entry in there if entry.identity))
+    if not names:
+        return there
+    if target is None and len(names) > 1:
+        raise RefnetError(
+            f"the backup folder holds several databases: {', '.join(sorted(names))}",
+            "Set REFNET_DATABASE_URL to the one that is meant, or name an artifact that `refnet list` shows.",
+            Exit.USAGE,
+        )
+    wanted = target or Identity(names[0])
+    own = [entry for entry in there if wanted.matches(entry.identity)]
+    return own or [entry for entry in there if Identity(wanted.database).matches(entry.identity)]
 
 
 def parse_time(text: str, zone: tzinfo | None) -> datetime:

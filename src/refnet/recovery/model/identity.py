@@ -1,0 +1,40 @@
+"""Whose data an artifact of a database holds: the database by name, on the server (cluster) by its identifier.
+
+Two servers may each have a database `app`, and two databases may share one backup folder: neither stands for the
+other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+#: Longer than any name that PostgreSQL takes, in characters.
+_LONGEST = 256
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A database. `system`: PostgreSQL's identifier of its cluster; None: not known, then the name alone decides."""
+
+    database: str
+    system: str | None = None
+
+    @classmethod
+    def read(cls, details: Mapping[str, Any]) -> Identity | None:
+        """The identity that the details of a manifest record, or None where they record none."""
+        database, system = details.get("database"), details.get("system_identifier")
+        if not isinstance(database, str) or not 0 < len(database) <= _LONGEST:
+            return None
+        known = isinstance(system, str) and len(system) <= _LONGEST and system.isdecimal()
+        return cls(database, system if known else None)
+
+    def matches(self, other: Identity | None) -> bool:
+        """Whether both are the same database, as far as both are known."""
+        if other is None or self.database != other.database:
+            return False
+        return self.system == other.system or self.system is None or other.system is None
+
+    def __str__(self) -> str:
+        return self.database if self.system is None else f"{self.database} (server {self.system})"
