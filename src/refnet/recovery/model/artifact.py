@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -148,6 +149,40 @@ class Evidence:
             raise ValueError(f"not a line of evidence: {error}") from error
 
 
+@dataclass(frozen=True)
+class Standing:
+    """What all lines of evidence together say.
+
+    `level` is the deepest level that still counts, `damaged` whether a failure still stands, `proven_at` when
+    the level `proven` was last reached, None where it does not count any more.
+    """
+
+    level: Level = Level.WRITTEN
+    damaged: bool = False
+    proven_at: datetime | None = None
+
+
+def standing(evidence: Iterable[Evidence]) -> Standing:
+    """Judge the lines in their order.
+
+    A pass at a level is a pass at every shallower one and ends the failures there. A failure at a level revokes
+    the passes at that level and deeper, for good: only a new pass reaches them again.
+    """
+    passed = failed = -1
+    proven_at: datetime | None = None
+    for line in evidence:
+        rank = line.level.rank
+        if line.outcome is Outcome.PASSED:
+            passed = max(passed, rank)
+            failed = -1 if rank >= failed else failed
+            proven_at = line.at if line.level is Level.PROVEN else proven_at
+        elif line.outcome is Outcome.FAILED:
+            passed = min(passed, rank - 1)
+            failed = max(failed, rank)
+            proven_at = None
+    return Standing(list(Level)[max(passed, 0)], failed >= 0, proven_at)
+
+
 _REQUIRED = frozenset({"source", "name", "created", "size", "sha256", "seconds"})
 #: What the value of each key of a manifest may be.
 _MANIFEST: dict[str, tuple[type, ...]] = {
@@ -224,31 +259,27 @@ class Entry:
         return self.manifest.identity
 
     @cached_property
-    def damaged(self) -> bool:
-        """Whether a check failed and none as deep has passed since."""
-        failed: Level | None = None
-        for line in self.evidence:
-            if line.outcome is Outcome.FAILED:
-                failed = line.level
-            elif line.outcome is Outcome.PASSED and failed and line.level.rank >= failed.rank:
-                failed = None
-        return failed is not None
+    def standing(self) -> Standing:
+        """What all its evidence together says."""
+        return standing(self.evidence)
 
-    @cached_property
+    @property
+    def damaged(self) -> bool:
+        return self.standing.damaged
+
+    @property
     def level(self) -> Level:
-        """The deepest level that passed; publishing itself is `written`."""
-        passed = [line.level for line in self.evidence if line.outcome is Outcome.PASSED]
-        return max(passed, key=lambda level: level.rank, default=Level.WRITTEN)
+        """The deepest level that still counts; publishing itself is `written`."""
+        return self.standing.level
 
     @property
     def proven(self) -> bool:
         return self.level is Level.PROVEN and not self.damaged
 
-    @cached_property
+    @property
     def proven_at(self) -> datetime | None:
-        """When the artifact was last proven (UTC)."""
-        proven = (e.at for e in self.evidence if e.outcome is Outcome.PASSED and e.level is Level.PROVEN)
-        return max(proven, default=None)
+        """When the artifact was last proven (UTC); None where it is not proven any more."""
+        return self.standing.proven_at
 
     @property
     def state(self) -> str:

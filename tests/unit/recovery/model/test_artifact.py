@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -126,11 +126,94 @@ def test_whatever_a_line_says_it_is_evidence_or_a_value_error(key: str, value: A
         ([(Level.RESTORED, Outcome.FAILED), (Level.INTACT, Outcome.PASSED)], "damaged"),
         ([(Level.RESTORED, Outcome.FAILED), (Level.RESTORED, Outcome.PASSED)], "restored"),
         ([(Level.INTACT, Outcome.PASSED), (Level.PROVEN, Outcome.UNVERIFIED)], "intact"),
+        (
+            [
+                (Level.PROVEN, Outcome.PASSED),
+                (Level.PROVEN, Outcome.FAILED),
+                (Level.WRITTEN, Outcome.FAILED),
+                (Level.INTACT, Outcome.PASSED),
+            ],
+            "damaged",
+        ),
+        (
+            [
+                (Level.PROVEN, Outcome.PASSED),
+                (Level.WRITTEN, Outcome.FAILED),
+                (Level.INTACT, Outcome.PASSED),
+            ],
+            "intact",
+        ),
+        (
+            [
+                (Level.PROVEN, Outcome.PASSED),
+                (Level.RESTORED, Outcome.FAILED),
+                (Level.RESTORED, Outcome.PASSED),
+            ],
+            "restored",
+        ),
+        (
+            [
+                (Level.PROVEN, Outcome.FAILED),
+                (Level.INTACT, Outcome.FAILED),
+                (Level.PROVEN, Outcome.PASSED),
+            ],
+            "proven",
+        ),
     ],
 )
 def test_the_state_follows_from_the_evidence(lines: list[tuple[Level, Outcome]], state: str) -> None:
     evidence = tuple(Evidence(NOW, level, outcome, 1.0) for level, outcome in lines)
     assert Entry(MANIFEST, evidence).state == state
+
+
+LINES = st.lists(
+    st.builds(
+        Evidence,
+        at=st.integers(0, 9).map(lambda minutes: NOW + timedelta(minutes=minutes)),
+        level=st.sampled_from(Level),
+        outcome=st.sampled_from(Outcome),
+        seconds=st.just(1.0),
+    ),
+    max_size=7,
+).map(tuple)
+
+
+def counts(level: Level, evidence: tuple[Evidence, ...]) -> bool:
+    """Whether a pass reached `level`, and nothing at that level or a shallower one failed after it."""
+    return any(
+        line.outcome is Outcome.PASSED
+        and line.level.rank >= level.rank
+        and not any(
+            later.outcome is Outcome.FAILED and later.level.rank <= level.rank
+            for later in evidence[number + 1 :]
+        )
+        for number, line in enumerate(evidence)
+    )
+
+
+@given(LINES)
+def test_a_level_counts_while_nothing_at_it_or_below_it_failed_since_it_passed(
+    evidence: tuple[Evidence, ...],
+) -> None:
+    reached = [level for level in Level if counts(level, evidence)]
+    entry = Entry(MANIFEST, evidence)
+
+    assert entry.level is max([Level.WRITTEN, *reached], key=lambda level: level.rank)
+    assert (entry.proven_at is None) is not counts(Level.PROVEN, evidence)
+
+
+@given(LINES)
+def test_a_failure_stands_until_a_check_as_deep_passes(evidence: tuple[Evidence, ...]) -> None:
+    standing = [
+        failure
+        for number, failure in enumerate(evidence)
+        if failure.outcome is Outcome.FAILED
+        and not any(
+            later.outcome is Outcome.PASSED and later.level.rank >= failure.level.rank
+            for later in evidence[number + 1 :]
+        )
+    ]
+    assert Entry(MANIFEST, evidence).damaged is bool(standing)
 
 
 @pytest.mark.parametrize("source", list(SourceName))
