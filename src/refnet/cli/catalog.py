@@ -52,7 +52,7 @@ def list_artifacts(
 def _print_table(entries: list[Entry], moment: datetime) -> None:
     from refnet.cli import words
 
-    rows = [("name", "source", "created", "age", "size", "state", "notes")]
+    rows: list[tuple[str, ...]] = [("name", "source", "created", "age", "size", "state", "notes")]
     rows += [
         (
             entry.name,
@@ -65,7 +65,11 @@ def _print_table(entries: list[Entry], moment: datetime) -> None:
         )
         for entry in entries
     ]
-    words.print_columns(rows, right=(3, 4))
+    of = words.databases(entries)
+    if of:
+        column = ["database", *(of.get(entry.name, "") for entry in entries)]
+        rows = [(*row[:2], database, *row[2:]) for row, database in zip(rows, column, strict=True)]
+    words.print_columns(rows, right=(4, 5) if of else (3, 4))
 
 
 def notes(entry: Entry) -> list[str]:
@@ -89,6 +93,8 @@ def _values(entry: Entry, store: LocalStore, moment: datetime) -> dict[str, Any]
         "name": entry.name,
         "source": entry.source,
         "path": str(store.path(entry)),
+        "database": entry.identity.database if entry.identity else None,
+        "system_identifier": entry.identity.system if entry.identity else None,
         "created": utc(entry.created),
         "age_seconds": round((moment - entry.created).total_seconds()),
         "size": entry.manifest.size,

@@ -85,12 +85,13 @@ def _print(plans: list[Plan], moment: datetime, *, plan: bool) -> None:
     from refnet.cli import words
 
     verb = "would delete" if plan else "deleted"
+    of = words.databases([decision.entry for one in plans for decision in one.decisions])
     rows = [
         row
         for one in plans
         for row in (
             *(
-                (_word(decision, verb), decision.entry.name, "; ".join(decision.reasons))
+                (_word(decision, verb), _named(decision, of), "; ".join(decision.reasons))
                 for decision in one.decisions
                 if plan or not decision.keep
             ),
@@ -109,6 +110,12 @@ def _print(plans: list[Plan], moment: datetime, *, plan: bool) -> None:
     print(
         f"{verb} {count} ({freed} at most), {'would keep' if plan else 'kept'} {words.plural(stays, 'artifact')}"
     )
+
+
+def _named(decision: Decision, of: dict[str, str]) -> str:
+    """The artifact of `decision`, with its database where there are several."""
+    name = decision.entry.name
+    return f"{name} ({of[name]})" if name in of else name
 
 
 def _word(decision: Decision, verb: str) -> str:
@@ -133,6 +140,7 @@ def _decision(decision: Decision) -> dict[str, Any]:
 
     return {
         "name": decision.entry.name,
+        "database": decision.entry.identity.database if decision.entry.identity else None,
         "created": utc(decision.entry.created),
         "size": decision.entry.manifest.size,
         "keep": decision.keep,
@@ -165,4 +173,5 @@ def _simulate(settings: Settings, names: tuple[SourceName, ...], span: timedelta
         size = sum(decision.entry.manifest.size for decision in kept)
         about = f", about {words.size(size)} at the size of the newest one" if size else ""
         print(f"{name}: {words.plural(len(kept), 'artifact')} after {span.days} days{about}")
-        words.print_columns([(f"  {decision.entry.name}", "; ".join(decision.reasons)) for decision in kept])
+        of = words.databases([decision.entry for decision in kept])
+        words.print_columns([(f"  {_named(d, of)}", "; ".join(d.reasons)) for d in kept])

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from refnet.recovery.model.words import age, plain, plural, seconds, size
 
-__all__ = ["age", "local", "plain", "plural", "print_columns", "seconds", "size"]
+if TYPE_CHECKING:
+    from refnet.recovery.model.artifact import Entry
+
+__all__ = ["age", "databases", "local", "plain", "plural", "print_columns", "seconds", "size"]
 
 
 def local(moment: datetime) -> str:
     """A moment in the machine's local time."""
     return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def databases(entries: Sequence[Entry]) -> dict[str, str]:
+    """Of each artifact of a database, by its name, which one that is; nothing where they are all of the same."""
+    from refnet.recovery.model.artifact import SourceName
+    from refnet.recovery.model.identity import labels
+
+    of = {entry.name: entry.identity for entry in entries if entry.source is SourceName.DATABASE}
+    found = labels(of.values())
+    return {name: found[identity] for name, identity in of.items()} if len(found) > 1 else {}
 
 
 def print_columns(rows: Sequence[Sequence[str]], right: tuple[int, ...] = ()) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from refnet.cli import words
+from refnet.recovery.model.artifact import Entry, Manifest, SourceName
 
 
 @pytest.mark.parametrize(
@@ -62,3 +63,17 @@ def test_columns_line_up_whatever_the_width_of_the_letters(capsys: pytest.Captur
 def test_a_name_cannot_write_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     words.print_columns([("two\nlines", "\x1b[31mred", "\udcff")])
     assert capsys.readouterr().out == "two\\nlines  \\x1b[31mred  \\udcff\n"
+
+
+def test_artifacts_of_one_database_need_no_name_of_it_and_those_of_several_do() -> None:
+    def of(name: str, **details: str) -> Entry:
+        created = datetime(2026, 11, 25, tzinfo=UTC)
+        return Entry(Manifest(SourceName.DATABASE, name, created, 1, "", 1.0, details=details))
+
+    shop = of("a", database="shop", system_identifier="1")
+    moved = of("b", database="shop", system_identifier="2")
+    wiki, dump = of("c", database="wiki", system_identifier="1"), of("d")
+
+    assert words.databases([shop, shop]) == {}
+    assert words.databases([shop, wiki, dump]) == {"a": "shop", "c": "wiki", "d": "unknown"}
+    assert words.databases([shop, moved]) == {"a": "shop (server 1)", "b": "shop (server 2)"}

@@ -38,6 +38,13 @@ class Catalog:
             return self
         return Catalog(tuple(entry for entry in self.entries if not _other(entry, target)))
 
+    def by_identity(self) -> Mapping[Identity | None, tuple[Entry, ...]]:
+        """Its artifacts by whose data they hold; None: files, and databases that are not known."""
+        found: dict[Identity | None, list[Entry]] = {}
+        for entry in self.entries:
+            found.setdefault(entry.identity, []).append(entry)
+        return {identity: tuple(entries) for identity, entries in found.items()}
+
     def others(self, target: Identity | None) -> tuple[Identity | None, ...]:
         """The databases other than `target` that it holds artifacts of; None among them: one that is not known."""
         if target is None:

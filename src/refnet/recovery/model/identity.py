@@ -6,7 +6,7 @@ other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,3 +38,13 @@ class Identity:
 
     def __str__(self) -> str:
         return self.database if self.system is None else f"{self.database} (server {self.system})"
+
+
+def labels(identities: Iterable[Identity | None]) -> dict[Identity | None, str]:
+    """What a display calls each of `identities`: its name, with the server where the name alone is not enough."""
+    found = set(identities)
+    names = [one.database for one in found if one]
+    return {
+        one: "unknown" if one is None else one.database if names.count(one.database) == 1 else str(one)
+        for one in found
+    }

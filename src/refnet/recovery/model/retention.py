@@ -2,7 +2,7 @@
 
 An artifact's age is its manifest's time. Counts (daily, weekly …) choose the best artifact of each period that
 has one, newest periods first, as restic does. Whatever the settings say, the last proven whole artifact of a
-source is kept, and the newest whole one.
+source is kept, and the newest whole one. Each database counts by itself: another one's artifacts stand for none of its.
 """
 
 from __future__ import annotations
@@ -62,8 +62,9 @@ def decide(
     """
     ordered = Catalog.of(entries).entries
     reasons: dict[str, list[str]] = {entry.name: _by_age(entry, retention, now) for entry in ordered}
-    for name, reason in (*_last_ones(ordered, now), *_counted(ordered, retention, now, zone)):
-        reasons[name].append(reason)
+    for own in Catalog(ordered).by_identity().values():
+        for name, reason in (*_last_ones(own, now), *_counted(own, retention, now, zone)):
+            reasons[name].append(reason)
     return tuple(
         Decision(entry, True, tuple(reasons[entry.name]))
         if reasons[entry.name]
@@ -144,24 +145,29 @@ def simulate(
 ) -> tuple[Decision, ...]:
     """What would be kept after `span` of runs at `when`, each proven, each followed by a prune.
 
-    Artifacts to come are as large as the newest of `entries`.
+    Artifacts to come are as large as the newest of `entries`, and of the same database.
     """
     held = Catalog.of(entries).entries
-    size = held[-1].manifest.size if held else 0
+    like = held[-1].manifest if held else None
     decisions = decide(held, retention, start, zone)
     run = when.next_due(start, zone)
     while run <= start + span:
         kept = tuple(decision.entry for decision in decisions if decision.keep)
-        held = (*kept, _imagined(source, run, zone, size, {entry.name for entry in kept}))
+        held = (*kept, _imagined(source, run, zone, like, {entry.name for entry in kept}))
         decisions = decide(held, retention, run, zone)
         run = when.next_due(run, zone)
     return tuple(decision for decision in decide(held, retention, start + span, zone) if decision.keep)
 
 
 def _imagined(
-    source: SourceName, created: datetime, zone: ZoneInfo | None, size: int, taken: Collection[str]
+    source: SourceName,
+    created: datetime,
+    zone: ZoneInfo | None,
+    like: Manifest | None,
+    taken: Collection[str],
 ) -> Entry:
     names = artifact_names(source, created.astimezone(zone))
     name = next(name for name in names if name not in taken)
-    manifest = Manifest(source, name, created.astimezone(UTC), size, "", 0.0)
+    size, details = (like.size, like.details) if like else (0, {})
+    manifest = Manifest(source, name, created.astimezone(UTC), size, "", 0.0, details=details)
     return Entry(manifest, (Evidence(created, Level.PROVEN, Outcome.PASSED, 0.0),))

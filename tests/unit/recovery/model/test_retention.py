@@ -119,6 +119,30 @@ def test_what_a_clock_put_ahead_is_kept_and_does_not_stand_for_the_last_proven_o
     assert "lies ahead of the clock" in reasons(decisions, -900)
 
 
+def of_database(days: float, database: str, system: str | None = "1") -> Entry:
+    one = entry(days)
+    details = {"database": database, "system_identifier": system}
+    name = f"{database}_{system}_{days}.sql.gz"
+    return replace(one, manifest=replace(one.manifest, details=details, name=name))
+
+
+def test_the_last_proven_artifact_of_one_database_lets_none_of_another_go() -> None:
+    shop = [of_database(days, "shop") for days in (40, 30)]
+    wiki = [of_database(days, "wiki") for days in (9, 8, 1)]
+    moved = [of_database(20, "shop", "2")]
+    dump = [entry(50, [])]
+
+    assert kept(decide([*shop, *wiki, *moved, *dump], WEEK, NOW, None)) == [50, 30, 20, 1]
+
+
+def test_the_days_of_one_database_are_not_served_by_another() -> None:
+    both = [of_database(day + part, name) for day in range(5) for part, name in ((0, "shop"), (0.01, "wiki"))]
+
+    decisions = decide(both, Retention(days=0, daily=3), NOW, UTC_ZONE)
+
+    assert [one.entry.name.split("_")[0] for one in decisions if one.keep].count("shop") == 3
+
+
 def test_nothing_is_decided_about_nothing() -> None:
     assert decide([], WEEK, NOW, None) == ()
 
