@@ -21,7 +21,7 @@ INSERT INTO papers (title) SELECT repeat(md5(i::text), 10) || i FROM generate_se
 CREATE TABLE notes (id serial PRIMARY KEY, paper bigint REFERENCES papers, note text);
 INSERT INTO notes (paper, note) SELECT i, 'note ' || i FROM generate_series(1, 20) i;
 CREATE MATERIALIZED VIEW titles AS SELECT id, left(title, 20) AS title FROM papers;
-SELECT lo_from_bytes(0, 'large');
+SELECT lo_from_bytea(0, 'large');
 """
 
 
