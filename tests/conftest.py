@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import uuid
@@ -19,6 +20,16 @@ from refnet.postgres.binaries import Binaries, installed
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.scratch import scratch
 from refnet.postgres.session import Target
+
+
+def pytest_configure() -> None:
+    """A program that a test starts can be told to end, also where the tests run in the background or under nohup.
+
+    There these signals are ignored, and children inherit that; of a signal that is caught they inherit nothing.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 def _origin(name: str) -> list[Binaries]:

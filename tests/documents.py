@@ -52,11 +52,12 @@ def uncommented(line: str) -> str:
 
 
 def essence(said: str) -> str:
-    """`said` without what may differ from run to run: numbers, ages, ids, paths, the widths of columns."""
+    """`said` without what may differ from run to run: numbers and how many are listed, ages, ids, paths, the widths of columns."""
     said = re.sub(r"\.refnet-[0-9a-f]+", ".refnet-#", said)
     said = re.sub(r"\b[0-9a-f]{12}\b", "#", said)
     said = re.sub(r"(?<![\w`])/[\w./-]+", "PATH", said)
     said = re.sub(r"(?:under )?\d+(?:[_.,T:+-]+\w+)*(?: (?:B|KiB|MiB|GiB|s|min|h|d)\b)?", "#", said)
+    said = re.sub(r"#(?:, #)+", "#", said)
     return "\n".join(" ".join(line.split()) for line in said.splitlines())
 
 

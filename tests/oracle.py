@@ -26,7 +26,7 @@ _OPTIONS = " ".join(
     for setting in (
         "datestyle=ISO", "intervalstyle=postgres", "timezone=UTC", "bytea_output=hex", "extra_float_digits=3",
         "search_path=pg_catalog", "row_security=off", "quote_all_identifiers=off", "statement_timeout=0",
-        "lock_timeout=0", "idle_in_transaction_session_timeout=0", "standard_conforming_strings=on",
+        "lock_timeout=0", "idle_in_transaction_session_timeout=0", "idle_session_timeout=0", "standard_conforming_strings=on",
         "default_transaction_isolation=read\\ committed", "default_transaction_read_only=off", "lc_monetary=C",
         "enable_tidscan=on", "client_min_messages=error", "array_nulls=on",
     )

@@ -15,6 +15,7 @@ from tests.faults.conftest import Live, fill
 
 from refnet.postgres.binaries import installed
 from refnet.postgres.cluster import Cluster
+from refnet.postgres.postmaster import until
 
 pytestmark = pytest.mark.usefixtures("unchanged")
 
@@ -165,6 +166,12 @@ def test_no_room_for_the_proof_is_no_failure_of_the_backup(refnet: Command, smal
     assert list((small_disk / "home").rglob("scratch-*")) == []
 
 
+def _limit(live: Live) -> str:
+    with live.cluster.target().connect() as session:
+        ((limit,),) = session.execute("SHOW statement_timeout").fetchall()
+    return str(limit)
+
+
 def test_timeouts_of_the_server_the_database_and_the_role_do_not_matter(refnet: Command, live: Live) -> None:
     names = [
         "statement_timeout",
@@ -187,5 +194,6 @@ def test_timeouts_of_the_server_the_database_and_the_role_do_not_matter(refnet: 
                 for scope in scopes:
                     admin.execute(f"{scope} RESET {name}".encode())
             admin.execute("SELECT pg_reload_conf()")
+            assert until(lambda: _limit(live) == "0", 30)  # a reload takes a moment
     made.succeeds()
     assert "proven" in made.out

@@ -39,6 +39,7 @@ READER_SETTINGS: Mapping[str, str] = {
     "statement_timeout": "0",
     "lock_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
 }
 #: Known since PostgreSQL 17; an older server would refuse the session.
 READER_SETTINGS_17: Mapping[str, str] = {"transaction_timeout": "0"}
@@ -168,13 +169,13 @@ class Target:
         """A new session with `settings` in force from its start.
 
         ConnectError where there is none to be had: server down, wrong password, no such database …
+        A limit for idle sessions never ends it: it may wait for other work of the same run.
         Settings that lift statement_timeout lift transaction_timeout too, where the server knows it.
         """
         extra: dict[str, Any] = {"fallback_application_name": "refnet"}
         if not self._in_force("connect_timeout"):
             extra["connect_timeout"] = CONNECT_SECONDS
-        if settings:
-            extra["options"] = self._options(settings)
+        extra["options"] = self._options({"idle_session_timeout": "0", **(settings or {})})
         if encoding:
             extra["client_encoding"] = encoding
         try:

@@ -201,5 +201,5 @@ def within(seconds: float, what: str, act: Callable[[], list[str]]) -> list[str]
     thread.start()
     thread.join(seconds)
     if thread.is_alive():
-        return [f"{what} did not answer within {seconds:.0f} s"]
+        return [f"{what} did not answer within {seconds:g} s"]
     return result[0] if result else [f"{what} failed"]

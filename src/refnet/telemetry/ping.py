@@ -33,7 +33,7 @@ def ping(url: str, source: SourceName, event: str) -> list[str]:
     except (OSError, HTTPException, ValueError) as error:
         reason = getattr(error, "reason", error)
         if isinstance(reason, TimeoutError):
-            return [f"the ping service did not answer within {TIMEOUT:.0f} s"]
+            return [f"the ping service did not answer within {TIMEOUT:g} s"]
         return [
             f"the ping service is not reached: {getattr(reason, 'strerror', None) or type(error).__name__}"
         ]

@@ -12,7 +12,7 @@ import pytest
 from refnet.errors import RefnetError
 from refnet.postgres import embedded
 from refnet.postgres.account import account
-from refnet.postgres.binaries import Binaries
+from refnet.postgres.binaries import Binaries, find, installed
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.connecting import ConnectError
 from refnet.postgres.postmaster import until
@@ -156,8 +156,11 @@ def test_a_home_too_deep_for_a_sockets_address_gets_a_short_folder_and_one_that_
 def test_data_of_another_major_is_told_before_anything_is_tried(home: Path, wheel: Binaries) -> None:
     data = _started(home).data
     embedded.stop(home)
-    (data / "PG_VERSION").write_text("17\n")
-    with pytest.raises(RefnetError, match=f"is of PostgreSQL 17, the programs are {wheel.version}"):
+    here = {each.major for each in installed(None)}
+    other = next(major for major in range(wheel.major - 1, 0, -1) if major not in here)
+    (data / "PG_VERSION").write_text(f"{other}\n")
+    version = find(other, wheel.folder, server=True).version
+    with pytest.raises(RefnetError, match=f"is of PostgreSQL {other}, the programs are {version}"):
         embedded.start(home, wheel.folder)
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -121,6 +121,17 @@ def test_a_readers_settings_win_over_those_of_the_database(
     with target.connect(READER_SETTINGS, autocommit=False) as session:
         found = {n: session.execute("SELECT current_setting(%s)", [n]).fetchone() for n in right}
     assert found == {name: (value,) for name, value in right.items()}
+
+
+@pytest.mark.parametrize("settings", [None, READER_SETTINGS])
+def test_no_limit_for_idle_sessions_ends_one_of_ours(
+    database: Target, settings: Mapping[str, str] | None
+) -> None:
+    with database.connect() as admin:
+        name = sql.Identifier(database.name)
+        admin.execute(sql.SQL("ALTER DATABASE {} SET idle_session_timeout = 1").format(name))
+    with database.connect(settings) as session:
+        assert session.execute("SHOW idle_session_timeout").fetchone() == ("0",)
 
 
 @pytest.mark.parametrize("name", ['a"b', "a b", "x=y", "postgresql://h/db", "文献", "a\\b", "a'b", "%s"])

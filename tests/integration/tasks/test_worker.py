@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -74,7 +75,8 @@ def test_a_process_killed_in_the_middle_of_a_backup_is_made_up_for(place: Place)
             result = place.send("backup_database")
             until(waits)
             for child in children(worker.popen.pid):
-                os.kill(child, signal.SIGKILL)
+                with suppress(ProcessLookupError):  # it has ended
+                    os.kill(child, signal.SIGKILL)
             worker.wait_for("retry: Retry in 0.3s")
         assert result.get()["outcome"] == "done"
     assert len(place.artifacts()) == 1

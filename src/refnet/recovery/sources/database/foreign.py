@@ -305,7 +305,6 @@ def _settings(server: int) -> dict[str, str]:
 
 
 _LOADING = (
-    "idle_session_timeout",
     "default_transaction_read_only",
     "synchronous_commit",
     "maintenance_work_mem",

@@ -33,7 +33,6 @@ from refnet.recovery.sources.database.tasks import Stopped, Task, run_all
 #: What every loading session sets. A database that is read-only by default can still be filled. A lost commit
 #: loses nothing: the copy is not live until a later commit has reached the disk. More memory made index builds slower.
 LOADER_SETTINGS: Mapping[str, str] = {
-    "idle_session_timeout": "0",
     "default_transaction_read_only": "off",
     "default_transaction_isolation": "read committed",
     "array_nulls": "on",

@@ -20,7 +20,6 @@ Statement = sql.SQL | sql.Composed
 #: It waits for hours beside a load, and makes no transaction that could be lost.
 _SETTINGS: Mapping[str, str] = {
     **READER_SETTINGS,
-    "idle_session_timeout": "0",
     "default_transaction_read_only": "off",
     "synchronous_commit": "on",
     "client_min_messages": "warning",
