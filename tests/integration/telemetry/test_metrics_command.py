@@ -53,6 +53,24 @@ def test_a_textfile_folder_that_cannot_be_written_is_an_error_of_two_lines(home:
     assert folder in said.stderr
 
 
+@pytest.mark.parametrize("kind", ["device", "link", "fifo"])
+def test_a_textfile_that_is_no_regular_file_is_refused_and_left_as_it_is(home: World, kind: str) -> None:
+    path, victim = home.home / "refnet.prom", home.home / "victim"
+    victim.write_text("precious")
+    if kind == "device":
+        path = Path("/dev/null")
+    elif kind == "link":
+        path.symlink_to(victim)
+    else:
+        os.mkfifo(path)
+    before = path.lstat()
+    said = refnet(home.home, "metrics", "--textfile", str(path))
+    assert said.returncode == 1
+    assert f"{path} is not a regular file" in said.stderr
+    assert (path.lstat().st_mode, path.lstat().st_ino) == (before.st_mode, before.st_ino)
+    assert victim.read_text() == "precious"
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_a_textfile_folder_of_somebody_else_is_an_error_that_says_so(short_folder: Path) -> None:
     folder = short_folder / "textfile"

@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from refnet.errors import Exit, RefnetError
+from refnet.files import NotRegularError
 from refnet.recovery.model.artifact import HIDDEN_PREFIX
 from refnet.recovery.stores.readback import ReadBack
 
@@ -38,6 +39,11 @@ _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.E
 
 def explain(error: OSError, path: Path) -> RefnetError:
     """The two lines for a failure of the operating system at `path`."""
+    if isinstance(error, NotRegularError):
+        return RefnetError(
+            f"{path} is not a regular file, and is left as it is",
+            "Name a regular file, or one that is not there yet.",
+        )
     if error.errno in _FULL:
         return RefnetError(
             f"no space is left in {path.parent} for {path.name}",

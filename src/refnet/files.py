@@ -1,0 +1,182 @@
+"""Files and folders in places where others can plant links: nothing is followed, everything goes by handles."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pwd
+import secrets
+import stat
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from refnet.errors import Exit, RefnetError
+
+OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+#: O_NONBLOCK: a FIFO in a file's place must not hold us up.
+OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+#: Folders that are open at once while a tree is removed; deeper ones are first moved to the top of the tree.
+_DEEPEST = 64
+
+
+class NotRegularError(OSError):
+    """A link, a device, a FIFO or a folder where a regular file belongs."""
+
+    def __init__(self, name: str | Path) -> None:
+        super().__init__(errno.EINVAL, "it is not a regular file", str(name))
+
+
+@contextmanager
+def opened(name: str | Path, flags: int, at: int | None = None) -> Iterator[int]:
+    """Open `name`, seen from the open folder `at` where that is given, for as long as the block runs."""
+    handle = os.open(name, flags, dir_fd=at)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def remove_tree(folder: Path | str, owners: Collection[int] | None = None, *, at: int | None = None) -> None:
+    """Remove `folder` and everything in it. Follow no link, and leave other file systems alone.
+
+    Args:
+        folder: a path, or a name seen from the open folder `at`.
+        owners: the user ids that it may belong to; None: this user's.
+
+    OSError where `folder` is no folder of these owners, or where something in it cannot be removed; a folder that
+    is not there is no error.
+    """
+    try:
+        with opened(folder, OPEN_FOLDER, at) as handle:
+            found = os.fstat(handle)
+            if found.st_uid not in ((os.geteuid(),) if owners is None else owners):
+                raise PermissionError(errno.EPERM, "it belongs to another user", str(folder))
+            while _empty(handle, handle, found.st_dev, 0):
+                pass
+        os.rmdir(folder, dir_fd=at)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        error.filename = str(folder)
+        raise
+
+
+def _empty(folder: int, top: int, device: int, depth: int) -> bool:
+    """Remove what the open folder holds; whether anything was moved to `top` to be removed later."""
+    moved = False
+    for name in os.listdir(folder):
+        with suppress(FileNotFoundError):
+            found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if not stat.S_ISDIR(found.st_mode):
+                os.unlink(name, dir_fd=folder)
+                continue
+            if found.st_dev != device:
+                raise OSError(errno.EBUSY, "another file system is mounted in it")
+            _let_us_in(name, folder)
+            if depth >= _DEEPEST:
+                os.rename(name, f".removed-{secrets.token_hex(8)}", src_dir_fd=folder, dst_dir_fd=top)
+                moved = True
+                continue
+            with opened(name, OPEN_FOLDER, folder) as inner:
+                moved |= _empty(inner, top, device, depth + 1)
+            os.rmdir(name, dir_fd=folder)
+    return moved
+
+
+def _let_us_in(name: str, folder: int) -> None:
+    """Give the owner every right on the folder `name`; one that is somebody else's stays as it is."""
+    with opened(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, folder) as handle:
+        if os.fstat(handle).st_mode & 0o700 != 0o700:
+            with suppress(PermissionError):
+                os.chmod(f"/proc/self/fd/{handle}", 0o700)  # noqa: PTH101  # fchmod refuses such a handle
+
+
+def read_regular(name: str | Path, limit: int, *, at: int | None = None, owner: int | None = None) -> bytes:
+    """The content of the regular file `name`, of at most `limit` bytes.
+
+    Args:
+        at: the open folder that `name` is seen from.
+        owner: the user id that it must belong to; others must not be able to write to it then.
+
+    OSError where it is a link, no regular file, larger, or somebody else's.
+    """
+    with opened(name, OPEN_FILE, at) as handle:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):
+            raise NotRegularError(name)
+        if owner is not None and (found.st_uid != owner or found.st_mode & 0o022):
+            raise PermissionError(errno.EPERM, "another user owns it, or can write to it", str(name))
+        if found.st_size > limit:
+            raise OSError(errno.EFBIG, f"it is larger than {limit} bytes", str(name))
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            data = file.read(limit + 1)
+    if len(data) > limit:
+        raise OSError(errno.EFBIG, f"it is larger than {limit} bytes", str(name))
+    return data
+
+
+def replace_file(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Write `data` to a new file beside `path` and rename it to `path`, flushed to the disk.
+
+    OSError where it cannot be written. A link, a device or a FIFO at `path` is neither opened nor replaced:
+    NotRegularError.
+    """
+    if (found := _status(path)) and not stat.S_ISREG(found.st_mode):
+        raise NotRegularError(path)
+    hidden = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    with opened(hidden, _NEW_FILE) as handle:
+        try:
+            os.fchmod(handle, mode)
+            left = memoryview(data)
+            while left:
+                left = left[os.write(handle, left) :]
+            os.fsync(handle)
+            hidden.replace(path)
+        except BaseException:
+            hidden.unlink(missing_ok=True)
+            raise
+    with opened(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) as folder:
+        os.fsync(folder)
+
+
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return path.lstat()
+    except FileNotFoundError:
+        return None
+
+
+def check_own(folder: Path, what: str, advice: str) -> None:
+    """RefnetError where `folder` is there and belongs to another user, or where every user can write in it.
+
+    Args:
+        what: what the folder is, for the message.
+        advice: what to do instead of running as its owner.
+    """
+    try:
+        found = folder.stat()
+    except OSError:
+        return  # whoever uses it says why it cannot be used
+    if found.st_uid != os.geteuid():
+        owner = user_name(found.st_uid)
+        raise RefnetError(
+            f"{what} {folder} belongs to {owner}, and this is {user_name(os.geteuid())}",
+            f"Run it as that user (sudo -u {owner} refnet …), or {advice}.",
+            Exit.USAGE,
+        )
+    if found.st_mode & 0o002 and not found.st_mode & stat.S_ISVTX:
+        raise RefnetError(
+            f"every user can write in {what} {folder}",
+            f"Take that right away (chmod o-w {folder}), or {advice}.",
+            Exit.USAGE,
+        )
+
+
+def user_name(uid: int) -> str:
+    """The name of the user `uid`, or `#UID` where the system knows none (as sudo writes it)."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"#{uid}"
