@@ -6,6 +6,7 @@ or late and in numbers after an outage, makes one backup.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ from refnet.recovery.model.schedule import Schedule, TaskName
 from refnet.scheduling import beat, places
 from refnet.settings import Settings
 
+_log = logging.getLogger(__name__)
 #: Seconds from one try to the next, and how often one that failed is tried again.
 RETRY_SECONDS, RETRIES = 300, 3
 #: How often a task asks again for a source that another run is at work on (a day's worth); this counts for itself.
@@ -36,9 +38,12 @@ PATIENT = {"max_retries": None, "interval_start": 0.2, "interval_step": 0.5, "in
 
 def current_settings() -> Settings:
     """The settings of this process."""
-    return settings_module.load(
+    settings = settings_module.load(
         os.environ, Path.cwd(), root=os.geteuid() == 0, cores=len(os.sched_getaffinity(0))
     )
+    for sentence in settings.warnings:
+        _log.warning(sentence)
+    return settings
 
 
 def configuration() -> dict[str, Any]:

@@ -281,6 +281,15 @@ def textfile_folder_of_another(library: Library) -> Result:
     return unprivileged(lambda: as_told(lambda: textfile.write(folder / "refnet.prom", b"")))
 
 
+@provokes("is not read")
+def settings_open_to_others(library: Library) -> Result:
+    open_folder = library.folder / "ref-net"
+    open_folder.mkdir()
+    (open_folder / "refnet.toml").touch()
+    open_folder.chmod(0o775)
+    return library.refnet("--config", open_folder / "refnet.toml", "list")
+
+
 @provokes("refnet-backup.log cannot be written")
 def log_folder_missing(library: Library) -> Result:
     return library.refnet("backup", "config", REFNET_LOG_FOLDER="/nowhere")

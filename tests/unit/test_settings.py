@@ -37,6 +37,21 @@ def test_the_file_in_home_is_read_where_the_current_folder_has_none(tmp_path: Pa
     assert loaded(tmp_path).jobs == 7
 
 
+def test_the_file_is_that_of_config_then_here_then_home_then_the_machine_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named, home, system = tmp_path / "named.toml", tmp_path / "home" / "refnet.toml", tmp_path / "etc.toml"
+    home.parent.mkdir()
+    monkeypatch.setattr("refnet.settings.reading.SYSTEM_FILE", system)
+    for number, file in enumerate((system, home, tmp_path / "refnet.toml"), 1):
+        file.write_text(f"jobs = {number}\n")
+        assert (loaded(tmp_path).jobs, loaded(tmp_path).file) == (number, file)
+    named.write_text("jobs = 9\n")
+    assert loaded(tmp_path, REFNET_CONFIG=str(named)).file == named
+    with pytest.raises(RefnetError, match="no settings file"):
+        loaded(tmp_path, REFNET_CONFIG=str(tmp_path / "none.toml"))
+
+
 @pytest.mark.parametrize("file", ["database = 'days=3, weekly=4'", "database = {days = 3, weekly = 4}"])
 def test_retention_is_a_text_or_a_table(tmp_path: Path, file: str) -> None:
     (tmp_path / "refnet.toml").write_text(f"[retention]\n{file}\n")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -31,6 +34,7 @@ from refnet.cli import (
 )
 from refnet.cli.process import complain, current_settings
 from refnet.errors import Exit, RefnetError
+from refnet.settings import CONFIG, user_path
 
 app = typer.Typer(
     name="refnet",
@@ -57,8 +61,9 @@ def run() -> None:
     """Run the command line; end with a documented exit code, never with a traceback for what a user can cause."""
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, signal.default_int_handler)  # half-written files are cleaned up as on Ctrl-C
+    os.umask(os.umask(0o077) | 0o022)  # what others could write in, no later run would believe
     try:
-        with _logged(sys.argv[1:]):
+        with _logged(_without_config(sys.argv[1:])):
             app(standalone_mode=True)
     except RefnetError as error:
         complain(error)
@@ -88,9 +93,29 @@ def _logged(arguments: list[str]) -> Iterator[None]:
         yield
 
 
+def _without_config(arguments: list[str]) -> list[str]:
+    """`arguments` from the command on; a `--config FILE` before it is put where every part of this process reads it."""
+    while arguments and arguments[0].startswith("--config"):
+        option, equals, value = arguments.pop(0).partition("=")
+        if option != "--config" or not (equals or arguments):
+            break  # Typer says what is wrong
+        os.environ[CONFIG] = str(user_path(value if equals else arguments.pop(0)).absolute())
+    return arguments
+
+
 @app.callback()
-def _root() -> None:
-    """Hold the commands together, however few there are."""
+def _root(
+    *,
+    config: Annotated[  # taken by _without_config, before the log is opened
+        Path | None,
+        typer.Option(
+            "--config",
+            metavar="FILE",
+            help="The settings file; none: refnet.toml here, in REFNET_HOME, or in /etc/refnet.",
+        ),
+    ] = None,
+) -> None:
+    """A citation network in PostgreSQL, and backups that prove themselves by being restored."""
 
 
 @app.command("settings")

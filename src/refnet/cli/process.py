@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,11 +22,25 @@ _Plan = TypeVar("_Plan")
 _QUIET = 1.0
 
 
+#: What was told already: a command may ask for the settings more than once.
+_warned: set[str] = set()
+
+
 def current_settings() -> settings_module.Settings:
-    """The settings of this process."""
-    return settings_module.load(
+    """The settings of this process; what is wrong with their files is told on stderr."""
+    settings = settings_module.load(
         os.environ, Path.cwd(), root=os.geteuid() == 0, cores=len(os.sched_getaffinity(0))
     )
+    warn(settings.warnings)
+    return settings
+
+
+def warn(sentences: Iterable[str]) -> None:
+    """Tell each of `sentences` on stderr, once in a run."""
+    for sentence in sentences:
+        if sentence not in _warned:
+            _warned.add(sentence)
+            print(f"refnet: warning: {sentence}", file=sys.stderr)
 
 
 def now() -> datetime:

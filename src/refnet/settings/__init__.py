@@ -3,7 +3,20 @@
 `table` declares every setting; `reading` finds the file, reads it and puts all sources together.
 """
 
-from refnet.settings.reading import FILE_NAME, load
+from refnet.settings.reading import CONFIG, FILE_NAME, Given, load, parse, read_file, secret_file_variable
 from refnet.settings.table import Retention, Settings, keys, user_path, variable
 
-__all__ = ["FILE_NAME", "Retention", "Settings", "keys", "load", "user_path", "variable"]
+__all__ = [
+    "CONFIG",
+    "FILE_NAME",
+    "Given",
+    "Retention",
+    "Settings",
+    "keys",
+    "load",
+    "parse",
+    "read_file",
+    "secret_file_variable",
+    "user_path",
+    "variable",
+]

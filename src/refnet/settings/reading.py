@@ -5,53 +5,66 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING
+from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Any
 
+from refnet import trust
 from refnet.errors import Exit, RefnetError
-from refnet.settings.table import Settings, absolute_folder, keys, variable
+from refnet.settings.table import Settings, absolute_folder, is_secret, keys, user_path, variable
 
 FILE_NAME = "refnet.toml"
 
+#: Where the settings of the machine are, after all other places.
+SYSTEM_FILE = Path("/etc/refnet") / FILE_NAME
+#: Names the settings file, before all places; `--config` sets it.
+CONFIG = "REFNET_CONFIG"
 #: Read by the program itself, not settings of the system.
-_OTHER_VARIABLES = frozenset({"REFNET_BROKER_PASSWORD"})
+_OTHER_VARIABLES = frozenset({CONFIG, "REFNET_BROKER_PASSWORD"})
+_LARGEST = 64 * 1024
+_DEEPEST = 4
+_FROM_ENVIRONMENT = "the environment"
 
 
-def load(environment: Mapping[str, str], folder: Path, *, root: bool, cores: int) -> Settings:
+@dataclass(frozen=True)
+class Given:
+    """A settings file.
+
+    path: where it lies, or will lie. table: what it says, as TOML reads it. warnings: a sentence each.
+    """
+
+    path: Path
+    table: Mapping[str, Any]
+    warnings: tuple[str, ...] = ()
+
+
+def load(
+    environment: Mapping[str, str], folder: Path, *, root: bool, cores: int, given: Given | None = None
+) -> Settings:
     """The settings in force for a process with `environment`, started in `folder`.
 
     Args:
         environment: the process's variables; REFNET_* win over the file.
-        folder: the current folder, the first place of refnet.toml; REFNET_HOME is the second.
+        folder: the current folder, the first place of refnet.toml; REFNET_HOME and /etc/refnet follow.
         root: whether the user is root (its home is /var/lib/refnet).
         cores: the machine's cores, which bound the default of `jobs`.
+        given: the file to take instead of looking for one.
     """
     home = environment.get("REFNET_HOME")
     home_dir = (
-        _parsed("REFNET_HOME", absolute_folder, home, "the environment")
+        _parsed("REFNET_HOME", absolute_folder, home, _FROM_ENVIRONMENT)
         if home
         else _default_home(environment, root)
     )
-    file = next((f for f in (folder / FILE_NAME, home_dir / FILE_NAME) if f.is_file()), None)
-    given: dict[str, tuple[Any, str]] = {}
-    for key, value in (_flat(_read(file)) if file else {}).items():
-        given[key] = (value, str(file))
-    by_variable = {variable(key): key for key in keys()}
-    for name, value in environment.items():
-        if not name.startswith("REFNET_") or name in _OTHER_VARIABLES:
-            continue
-        if name not in by_variable:
-            raise _unknown(name, "the environment", sorted(by_variable))
-        if value:
-            given[by_variable[name]] = (value, "the environment")
+    file, unread = (given, ()) if given else _find(environment, folder, home_dir)
+    said = {key: (value, str(file.path)) for key, value in flat(file.table).items()} if file else {}
+    secrets, warnings = _secret_files(environment)
+    said |= secrets | _variables(environment)
     values: dict[str, Any] = {}
-    origins: dict[str, str] = {}
-    for key, (value, origin) in given.items():
+    for key, (value, origin) in said.items():
         if key not in keys():
             raise _unknown(key, origin, sorted(keys()))
         values[keys()[key].name] = _parsed(key, keys()[key].metadata["parse"], value, origin)
-        origins[key] = origin
     if "home" in values and not home:
         home_dir = values["home"]
     fallback = {
@@ -64,7 +77,136 @@ def load(environment: Mapping[str, str], folder: Path, *, root: bool, cores: int
         if f.name not in values:
             default = f.default if f.default is not MISSING else None
             values[f.name] = fallback.get(f.name, default)
-    return Settings(**values, file=file, origins=origins)
+    return Settings(
+        **values,
+        file=file.path if file else None,
+        origins={key: origin for key, (_, origin) in said.items()},
+        warnings=(*unread, *(file.warnings if file else ()), *warnings),
+    )
+
+
+def read_file(path: Path) -> Given | None:
+    """The settings file at `path`, or None where there is none; RefnetError where it is not to be believed."""
+    try:
+        found = trust.read(path, _LARGEST)
+    except (FileNotFoundError, NotADirectoryError):
+        if not path.is_symlink():
+            return None
+        raise RefnetError(
+            f"{path} is a link to nothing", "Remove it, or mend where it leads.", Exit.USAGE
+        ) from None
+    except RefnetError as error:
+        raise RefnetError(f"{path} is not read: {error.message}", error.hint, Exit.USAGE) from None
+    except OSError as error:
+        raise RefnetError(
+            f"{path} cannot be read: {error.strerror}", "Make it readable for this user.", Exit.USAGE
+        ) from None
+    table = parse(found.content, str(path))
+    open_secrets = found.readable_by_others and any(
+        is_secret(key, value) for key, value in flat(table).items()
+    )
+    return Given(path, table, (_readable(path, found.mode),) if open_secrets else ())
+
+
+def parse(content: bytes, name: str) -> dict[str, Any]:
+    """The table in `content`; RefnetError that calls it `name` where it is not TOML."""
+    try:
+        return tomllib.loads(content.decode())
+    except ValueError as error:  # not UTF-8, not TOML, a number that is too long
+        why = str(error)
+    except RecursionError:
+        why = "it is nested too deeply"
+    raise RefnetError(f"{name} is not TOML: {why}", "Correct that line; see refnet.toml.example.", Exit.USAGE)
+
+
+def flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`table` with dotted keys, as far down as no key is one of a setting."""
+    found: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, dict) and f"{prefix}{key}" not in keys() and prefix.count(".") < _DEEPEST:
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+def secret_file_variable(key: str) -> str:
+    """The environment variable that names a file with the value of the secret `key`."""
+    return f"{variable(key)}_FILE"
+
+
+def _find(environment: Mapping[str, str], folder: Path, home: Path) -> tuple[Given | None, tuple[str, ...]]:
+    """The settings file, and a sentence for a place that could not be looked at."""
+    if named := environment.get(CONFIG):
+        if found := read_file(user_path(named).absolute()):
+            return found, ()
+        raise RefnetError(
+            f"there is no settings file {named}",
+            "Name one that is there (--config, REFNET_CONFIG).",
+            Exit.USAGE,
+        )
+    unread: tuple[str, ...] = ()
+    if not os.access(folder, os.X_OK):
+        unread = (f"{folder} cannot be entered by this user: no settings are read there",)
+    places = (*(() if unread else (folder / FILE_NAME,)), home / FILE_NAME, SYSTEM_FILE)
+    return next(filter(None, map(read_file, places)), None), unread
+
+
+def _variables(environment: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """What the environment's REFNET_* say, by key."""
+    known = {variable(key): key for key in keys()}
+    others = _OTHER_VARIABLES | {secret_file_variable(key) for key in _secret_keys()}
+    found: dict[str, tuple[str, str]] = {}
+    for name, value in environment.items():
+        if not name.startswith("REFNET_") or name in others:
+            continue
+        if name not in known:
+            raise _unknown(name, _FROM_ENVIRONMENT, sorted(known))
+        if value:
+            found[known[name]] = (value, _FROM_ENVIRONMENT)
+    return found
+
+
+def _secret_files(
+    environment: Mapping[str, str],
+) -> tuple[dict[str, tuple[str, str]], tuple[str, ...]]:
+    """What the files say that REFNET_*_FILE name, by key; and a warning for each that others can read."""
+    found: dict[str, tuple[str, str]] = {}
+    warnings: list[str] = []
+    for key in _secret_keys():
+        name = secret_file_variable(key)
+        if not (named := environment.get(name)):
+            continue
+        if environment.get(variable(key)):
+            raise RefnetError(
+                f"{variable(key)} and {name} are both set", "Leave one of the two out.", Exit.USAGE
+            )
+        path = user_path(named).absolute()
+        text, mode = _secret(path, name)
+        found[key] = (text, f"the file {path}")
+        warnings += [_readable(path, mode)] if mode & 0o044 else []
+    return found, tuple(warnings)
+
+
+def _secret(path: Path, name: str) -> tuple[str, int]:
+    try:
+        read = trust.read(path, _LARGEST)
+        return read.content.decode().strip(), read.mode
+    except RefnetError as error:
+        why, hint = error.message, error.hint
+    except OSError as error:
+        why, hint = error.strerror or str(error), "Put the file there, readable for this user."
+    except UnicodeDecodeError:
+        why, hint = "it is not UTF-8", "Put the secret there as text, and nothing else."
+    raise RefnetError(f"{path} (from {name}) is not read: {why}", hint, Exit.USAGE)
+
+
+def _secret_keys() -> list[str]:
+    return [key for key, field in keys().items() if field.metadata["secret"]]
+
+
+def _readable(path: Path, mode: int) -> str:
+    return f"{path} holds secrets, and its mode ({mode:04o}) lets others read it: chmod 600 {path}"
 
 
 def _parsed(key: str, parse: Callable[[Any], Any], value: Any, origin: str) -> Any:
@@ -72,7 +214,9 @@ def _parsed(key: str, parse: Callable[[Any], Any], value: Any, origin: str) -> A
         return parse(value)
     except ValueError as error:
         raise RefnetError(
-            f"{key} (from {origin}) {error}", "`refnet settings` shows every key.", Exit.USAGE
+            f"{key} (from {origin}) {error}",
+            "refnet.toml.example shows every setting and what it takes.",
+            Exit.USAGE,
         ) from None
 
 
@@ -80,29 +224,6 @@ def _unknown(key: str, origin: str, known: list[str]) -> RefnetError:
     return RefnetError(
         f"{key} (from {origin}) is not a setting", f"The settings are: {', '.join(known)}.", Exit.USAGE
     )
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RefnetError(
-            f"{file} is not TOML: {error}", "Mend that line; see refnet.toml.example.", Exit.USAGE
-        ) from None
-    except OSError as error:
-        raise RefnetError(
-            f"{file} cannot be read: {error.strerror}", "Make it readable for this user.", Exit.USAGE
-        ) from None
-
-
-def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in table.items():
-        if isinstance(value, dict) and f"{prefix}{key}" not in keys():
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def _default_home(environment: Mapping[str, str], root: bool) -> Path:

@@ -7,16 +7,22 @@ Written out rather than taken from a library: `refnet --help` and every script p
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_DIGITS = re.compile(r"[0-9]{1,18}")
+
 
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError("must be a text that is not empty")
+    if _CONTROL.search(value):
+        raise ValueError("must not hold control characters")
     return value.strip()
 
 
@@ -34,22 +40,26 @@ def absolute_folder(value: Any) -> Path:
 
 
 def _count(value: Any) -> int:
-    if isinstance(value, bool):
-        raise ValueError("must be a whole number")  # noqa: TRY004  # a bad value is one kind of error here
-    try:
-        number = int(value)
-    except (TypeError, ValueError):
-        raise ValueError("must be a whole number") from None
+    if not _is_whole(value):
+        raise ValueError("must be a whole number")
+    number = int(value)
     if not 1 <= number <= 64:
         raise ValueError("must be between 1 and 64")
     return number
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether `value`, from TOML or as a text, is a number of at most 18 digits."""
+    if isinstance(value, str):
+        return bool(_DIGITS.fullmatch(value))
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**18
 
 
 def _names(value: Any) -> tuple[str, ...]:
     items = [item for item in value.split(",") if item.strip()] if isinstance(value, str) else value
     if not isinstance(items, list) or not all(isinstance(item, str) and item.strip() for item in items):
         raise ValueError("must be a list of names")
-    return tuple(item.strip() for item in items)
+    return tuple(map(_text, items))
 
 
 def _url(value: Any) -> str:
@@ -80,7 +90,7 @@ def _retention(value: Any) -> Retention:
     wrong = ValueError("must be like 'days=7 daily=0 weekly=4 monthly=12 yearly=3'")
     if isinstance(value, str):
         pairs = [part.partition("=") for part in value.replace(",", " ").split()]
-        value = {name: int(number) if number.isdecimal() else None for name, _, number in pairs}
+        value = {name: int(number) if _DIGITS.fullmatch(number) else None for name, _, number in pairs}
     names = {f.name for f in fields(Retention)}
     if not isinstance(value, dict) or not value or not value.keys() <= names:
         raise wrong
@@ -90,13 +100,13 @@ def _retention(value: Any) -> Retention:
 
 
 def _bytes(value: Any) -> int:
-    if isinstance(value, bool) or not str(value).isdecimal():
+    if not _is_whole(value):
         raise ValueError("must be a number of bytes")
     return int(value)
 
 
 def _seconds(value: Any) -> int:
-    if isinstance(value, bool) or not str(value).isdecimal() or int(value) < 1:
+    if not _is_whole(value) or int(value) < 1:
         raise ValueError("must be a number of seconds, 1 or more")
     return int(value)
 
@@ -112,13 +122,14 @@ def _web_urls(value: Any) -> tuple[str, ...]:
     items = value.split() if isinstance(value, str) else value
     if not isinstance(items, list) or not all(isinstance(item, str) and "://" in item for item in items):
         raise ValueError("must be a list of URLs")
-    return tuple(items)
+    return tuple(map(_text, items))
 
 
 def _ping_url(value: Any) -> str:
-    if not isinstance(value, str) or not value.startswith(("https://", "http://")):
+    text = _text(value)
+    if not text.startswith(("https://", "http://")):
         raise ValueError("must be a URL that begins with https:// or http://")
-    return value
+    return text
 
 
 def _level(value: Any) -> str:
@@ -153,7 +164,11 @@ def _key(
 
 @dataclass(frozen=True)
 class Settings:
-    """What is in force. Paths are absolute; None means: not configured."""
+    """What is in force. Paths are absolute; None means: not configured.
+
+    file: the settings file that was read. origins: where each value that is no default comes from. warnings: what is
+    wrong with the files that were read, and is told at every run.
+    """
 
     home: Path = _key(absolute_folder, default=Path("/"), says="RefNet's own folder")
     database_url: str | None = _key(_url, secret=True, says="the server; none: the embedded one")
@@ -274,6 +289,7 @@ class Settings:
     )
     file: Path | None = None
     origins: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 def keys() -> dict[str, Field[Any]]:
@@ -284,3 +300,17 @@ def keys() -> dict[str, Field[Any]]:
 def variable(key: str) -> str:
     """The environment variable of a key."""
     return "REFNET_" + key.replace(".", "_").upper()
+
+
+def is_secret(key: str, value: object) -> bool:
+    """Whether `value`, as a settings file gives it to `key`, holds a secret: the URL of a server only with a password."""
+    known = keys().get(key)
+    if not known or not known.metadata["secret"] or not value:
+        return False
+    if key not in {"database_url", "broker_url"}:
+        return True
+    try:
+        parts = urlsplit(str(value))
+        return bool(parts.password) or "password" in parts.query
+    except ValueError:
+        return True

@@ -1,0 +1,177 @@
+"""Files that this process may believe: they and every folder above them belong to root or to its user, and nobody
+else can write them.
+
+A path is walked handle by handle, links included, so that nothing can be exchanged between the check and the read.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import pwd
+import stat
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from refnet.errors import Exit, RefnetError
+
+#: Links on one path, as the kernel counts them.
+_LINKS = 40
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_OTHERS_READ = stat.S_IRGRP | stat.S_IROTH
+
+
+@dataclass(frozen=True)
+class Believed:
+    """A file that was read.
+
+    content: its bytes. mode: its permission bits.
+    """
+
+    content: bytes
+    mode: int
+
+    @property
+    def readable_by_others(self) -> bool:
+        """Whether its mode lets others read it."""
+        return bool(self.mode & _OTHERS_READ)
+
+
+def believed() -> frozenset[int]:
+    """The ids of the users whose files this process believes: root, and its own."""
+    return frozenset({0, os.geteuid()})
+
+
+def read(path: Path, limit: int, users: Collection[int] | None = None) -> Believed:
+    """The file at `path`; RefnetError (USAGE) that names what somebody else could write.
+
+    Args:
+        limit: the largest size that is read, in bytes.
+        users: who may own it and the folders above; None: `believed`.
+
+    OSError where it is not there or cannot be read.
+    """
+    with _opened(path, believed() if users is None else users) as handle:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise RefnetError(f"{shown(path)} is not a file", "Put a regular file there.", Exit.USAGE)
+        content = b""
+        while len(content) <= limit and (piece := os.read(handle, limit + 1 - len(content))):
+            content += piece
+        if len(content) > limit:
+            raise RefnetError(
+                f"{shown(path)} is larger than {limit:,} bytes",
+                "Take out what does not belong there.",
+                Exit.USAGE,
+            )
+        return Believed(content, stat.S_IMODE(status.st_mode))
+
+
+def check(path: Path, users: Collection[int] | None = None) -> None:
+    """RefnetError (USAGE) where somebody else could write `path` or a folder above it; OSError where it is not there."""
+    with _opened(path, believed() if users is None else users):
+        pass
+
+
+def fault(path: Path, status: os.stat_result, users: Collection[int]) -> RefnetError | None:
+    """What is wrong with the owner or the mode of `path`; None where only `users` can change it."""
+    if status.st_uid not in users:
+        owner = "root" if users == {0} else "root or this user"
+        return RefnetError(
+            f"{shown(path)} belongs to {_user(status.st_uid)}, not to {owner}",
+            f"Whoever can write there could run programs as this user: `chown {_user(os.geteuid())} "
+            f"{shown(path)}` if it is yours.",
+            Exit.USAGE,
+        )
+    open_to_all = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
+    if stat.S_ISLNK(status.st_mode) or open_to_all or not status.st_mode & _OTHERS_WRITE:
+        return None
+    return RefnetError(
+        f"{shown(path)} can be written by others (mode {stat.S_IMODE(status.st_mode):04o})",
+        f"Whoever can write there could run programs as this user: `chmod go-w {shown(path)}`.",
+        Exit.USAGE,
+    )
+
+
+def shown(path: Path) -> str:
+    """`path` for a message, without characters that a terminal would obey."""
+    text = str(path)
+    return text if text.isprintable() else ascii(text)
+
+
+@contextmanager
+def _opened(path: Path, users: Collection[int]) -> Iterator[int]:
+    """A handle of what `path` leads to, each component of it checked."""
+    walk = _Walk(users)
+    try:
+        yield walk.to(path.absolute())
+    finally:
+        walk.close()
+
+
+class _Walk:
+    """The folders from the root on, open; the last handle is where the walk has come to."""
+
+    def __init__(self, users: Collection[int]) -> None:
+        self._users = users
+        self._at: list[tuple[str, int]] = []
+        self._links = 0
+
+    def to(self, path: Path) -> int:
+        todo = list(reversed(path.parts))
+        while todo:
+            todo += reversed(self._step(todo.pop()))
+        return self._at[-1][1]
+
+    def close(self) -> None:
+        while self._at:
+            os.close(self._at.pop()[1])
+
+    def _step(self, name: str) -> tuple[str, ...]:
+        """Go to `name`; what is to be gone instead, where it is a link."""
+        if name == "/":
+            self.close()
+            self._take(name, os.open(name, os.O_PATH | os.O_DIRECTORY))
+        elif name == "..":
+            if len(self._at) > 1:
+                os.close(self._at.pop()[1])
+        elif stat.S_ISLNK((seen := os.stat(name, dir_fd=self._folder, follow_symlinks=False)).st_mode):
+            return self._link(name)
+        elif stat.S_ISREG(seen.st_mode):  # opened so that it can be read, and checked again by its handle
+            self._take(name, os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=self._folder))
+        else:
+            self._take(name, os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=self._folder))
+        return ()
+
+    def _link(self, name: str) -> tuple[str, ...]:
+        self._links += 1
+        handle = os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=self._folder)
+        try:
+            self._check(name, handle)
+            if self._links > _LINKS:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+            return Path(os.readlink("", dir_fd=handle)).parts
+        finally:
+            os.close(handle)
+
+    @property
+    def _folder(self) -> int:
+        return self._at[-1][1]
+
+    def _take(self, name: str, handle: int) -> None:
+        self._at.append((name, handle))
+        self._check("", handle)
+
+    def _check(self, name: str, handle: int) -> None:
+        path = Path(*(each for each, _ in self._at), name)
+        if wrong := fault(path, os.fstat(handle), self._users):
+            raise wrong
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"the user {uid}"
