@@ -97,6 +97,7 @@ class _Live:
                 artifact,
                 partial(wiring.binaries_for, self.settings),
                 restore_database.Options(self.settings.jobs, create_roles=True),
+                previous=wiring.previous(self.settings),
                 now=_now,
                 clock=perf_counter,
             )

@@ -27,6 +27,7 @@ from refnet.recovery.sources.files.source import FilesSource
 from refnet.recovery.stores import disk, lock
 from refnet.recovery.stores.journal import Journal
 from refnet.recovery.stores.local import LocalStore
+from refnet.recovery.stores.previous import PreviousVersions
 from refnet.recovery.verbs.choose import Chosen
 from refnet.recovery.verbs.monitor import monitor
 from refnet.recovery.verbs.prune import Listing
@@ -261,18 +262,18 @@ def put_aside(settings: Settings) -> tuple[Listing, ...]:
 def _databases_put_aside(settings: Settings, source: SourceName) -> list[PutAside]:
     """The databases that restores keep. An embedded server is asked where it runs, and never started for this."""
     from refnet.postgres import embedded
-    from refnet.recovery.sources.database.kept import drop_kept, kept_databases
+    from refnet.recovery.sources.database.kept import previous_databases
 
     if source is not SourceName.DATABASE:
         return []
     if not settings.database_url and embedded.status(settings.home).pid is None:
         return []
-    target = server(settings)
-    return [
-        PutAside(source, f"database {kept.name}", kept.at, partial(drop_kept, target, kept))
-        for kept in kept_databases(target)
-        if kept.of == target.name
-    ]
+    return previous_databases(server(settings), previous(settings).read().records)
+
+
+def previous(settings: Settings) -> PreviousVersions:
+    """The records of the databases that restores replaced."""
+    return PreviousVersions(settings.home / "previous")
 
 
 def _folders_put_aside(settings: Settings, name: SourceName) -> tuple[PutAside, ...]:

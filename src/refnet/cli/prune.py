@@ -100,6 +100,7 @@ def _print(plans: list[Plan], moment: datetime, *, plan: bool) -> None:
                 (verb, aside.what, f"put aside by a restore {words.age(moment - aside.since)} ago")
                 for aside in one.put_aside
             ),
+            *(("stays", aside.what, aside.held_back) for aside in one.held_back),
         )
     ]
     if rows:
@@ -130,6 +131,9 @@ def _values(one: Plan) -> dict[str, Any]:
         "artifacts": [_decision(decision) for decision in one.decisions],
         "leftovers": [{"name": left.name, "size": left.size, "why": left.why} for left in one.leftovers],
         "put_aside": [{"what": aside.what, "since": utc(aside.since)} for aside in one.put_aside],
+        "held_back": [
+            {"what": aside.what, "since": utc(aside.since), "why": aside.held_back} for aside in one.held_back
+        ],
         "bytes_freed_at_most": one.bytes_freed,
         "unknown": [error.message for error in one.unknown],
     }

@@ -71,6 +71,7 @@ def restore(
             dump,
             partial(wiring.binaries_for, settings),
             options,
+            previous=wiring.previous(settings),
             now=now,
             clock=clock,
             progress=shown,
@@ -79,12 +80,16 @@ def restore(
 
 
 def undo(
+    previous: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", help="This previous version, recorded or not; none: the last one."),
+    ] = None,
     *,
     plan: Annotated[bool, typer.Option("--plan", help="Show what would be done, and stop there.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Do not ask.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
 ) -> None:
-    """Undo the last restore of the database: the kept one and the live one exchange their names again."""
+    """Undo the last restore of the database: the previous version and the live one exchange their names again."""
     from refnet import wiring
     from refnet.cli.confirm import confirm
     from refnet.recovery.model.artifact import SourceName
@@ -92,19 +97,20 @@ def undo(
 
     settings = current_settings()
     target = wiring.server(settings)
-    planned = verb.plan(target)
+    records = wiring.previous(settings)
+    planned = verb.plan(target, records, previous)
     if ends_at_plan(planned, _undo_values, _print_undo_plan, plan=plan, as_json=as_json):
         return
     planned.check()
     if planned.replaces:
         confirm(f"Replace the live database {target.name}?", force=force)
     with wiring.restore_lock(settings, SourceName.DATABASE):
-        done = verb.undo(target, now=now)
+        done = verb.undo(target, records, previous, now=now)
     if as_json:
         print_json({**_undo_values(planned), "kept": done.kept})
     else:
         kept = f"; what was live is kept as {done.kept}" if done.kept else ""
-        print(f"{done.database} is back as it was before the restore of {done.back.artifact}{kept}.")
+        print(f"{done.database} is back as it was before the restore of {done.back.mark.artifact}{kept}.")
 
 
 def _dump(settings: Settings, artifact: str | None, at: str | None) -> Dump:
@@ -234,6 +240,8 @@ def _values(done: Restored) -> dict[str, Any]:
 def _print_undo_plan(plan: UndoPlan) -> None:
     from refnet.cli import words
 
+    for doubt in plan.doubts:
+        print(f"UNRECORDED: {doubt}")
     size = words.size(plan.back.size)
     print(
         f"Bring back {plan.back.name} ({size}, put aside {words.local(plan.back.at)}) as {plan.facts.database}."
@@ -242,6 +250,8 @@ def _print_undo_plan(plan: UndoPlan) -> None:
         print(f"  written since in {name}: {words.plural(rows.newer or 0, 'row')}")
     if plan.replaces and not plan.written:
         print("  nothing was written since")
+    for note in plan.notes:
+        print(f"note: {note}")
     for problem in plan.problems:
         print(f"problem: {problem.message}\n         {problem.hint}")
 
@@ -253,7 +263,10 @@ def _undo_values(plan: UndoPlan) -> dict[str, Any]:
         "database": plan.facts.database,
         "back": plan.back.name,
         "put_aside": utc(plan.back.at),
-        "artifact": plan.back.artifact,
+        "recorded": not plan.doubts,
+        "doubts": list(plan.doubts),
+        "notes": list(plan.notes),
+        "artifact": plan.back.mark.artifact,
         "replaces": plan.replaces,
         "written_since": {name: rows.newer for name, rows in plan.written.items()},
         "problems": [{"message": one.message, "hint": one.hint} for one in plan.problems],

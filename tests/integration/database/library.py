@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from psycopg import sql
@@ -14,14 +17,18 @@ from psycopg import sql
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
+from refnet.recovery.model.previous import Why
 from refnet.recovery.model.source import Held, silent
 from refnet.recovery.sources.database import dump as dumping
 from refnet.recovery.sources.database import kept
 from refnet.recovery.sources.database.artifact import Artifact
-from refnet.recovery.sources.database.kept import Why
 from refnet.recovery.sources.database.maintenance import maintenance
+from refnet.recovery.stores.previous import PreviousVersions
 from refnet.recovery.verbs import restore_database
 from refnet.recovery.verbs.restore_database import Options, Restored
+
+#: What the restores of this process record.
+PREVIOUS = PreviousVersions(Path(tempfile.mkdtemp(prefix="refnet-previous-")))
 
 LIBRARY = """
 CREATE TABLE papers (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, title text NOT NULL UNIQUE, year int);
@@ -53,7 +60,13 @@ def now() -> datetime:
 
 def restore(target: Target, dump: restore_database.Dump, binaries: Binaries, **options: Any) -> Restored:
     return restore_database.restore(
-        target, dump, lambda _: binaries, Options(2, **options), now=now, clock=time.perf_counter
+        target,
+        dump,
+        lambda _: binaries,
+        Options(2, **options),
+        previous=PREVIOUS,
+        now=now,
+        clock=time.perf_counter,
     )
 
 
@@ -67,10 +80,31 @@ def of_database(target: Target, *whys: Why) -> list[str]:
         return [one.name for one in kept.of_database(kept.marked(admin), target.name, *whys)]
 
 
+def marked(target: Target, name: str) -> kept.Kept:
+    """The database `name`, as RefNet lists it on the server of `target`."""
+    with maintenance(target) as admin:
+        return next(one for one in kept.marked(admin, PREVIOUS.read().records) if one.name == name)
+
+
 def everything(target: Target) -> list[str]:
     with maintenance(target) as admin:
         rows = admin.execute("SELECT datname FROM pg_database WHERE datname LIKE %s", (f"{target.name}%",))
         return [name for (name,) in rows.fetchall()]
+
+
+@contextmanager
+def library_on(server: Cluster) -> Iterator[Target]:
+    """The library in a database of its own; what restores make of it is dropped with it."""
+    target = server.target(f"library_{uuid.uuid4().hex[:8]}")
+    with server.target().connect() as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(target.name)))
+        try:
+            with target.connect() as session:
+                session.execute(LIBRARY)
+            yield target
+        finally:
+            for name in everything(target):
+                admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 @contextmanager

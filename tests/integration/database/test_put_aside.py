@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
 
+import psycopg
+import pytest
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
 from refnet import wiring
+from refnet.errors import RefnetError
 from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import SourceName
-from refnet.recovery.sources.database.kept import Kept, Why, comment_on
+from refnet.recovery.model.previous import Mark, Record, Why
+from refnet.recovery.sources.database import since
+from refnet.recovery.sources.database.kept import comment_of, comment_on
+from refnet.recovery.stores.local import LocalStore
+from refnet.recovery.stores.previous import PreviousVersions
+from refnet.recovery.verbs import prune
+from refnet.recovery.verbs.restore_database import oid_of
 from refnet.settings import Settings, load
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
@@ -23,26 +34,98 @@ def settings_for(target: Target, folder: Path) -> Settings:
     return load({"REFNET_HOME": str(folder), "REFNET_DATABASE_URL": url}, folder, root=False, cores=2)
 
 
-def test_a_kept_database_is_removed_when_its_time_is_over_and_only_those_of_this_database(
-    database: Target, tmp_path: Path
-) -> None:
-    mine = Kept(f"{database.name}_before_20261125_000000", database.name, Why.RESTORED, NOW)
-    other = Kept("somebody_elses_before_20261125_000000", "somebody_elses", Why.RESTORED, NOW)
+def previous_version(target: Target, of: str, records: PreviousVersions | None) -> str:
+    """An empty database with the mark of a previous version of `of`; its name."""
+    name, mark = f"{of}_before_20261125_000000", Mark(of, Why.RESTORED, NOW)
+    with target.connect() as session:
+        session.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        session.execute(comment_on(name, comment_of(mark)))
+        if records:
+            owner = session.info.user
+            system = since.system_identifier(session)
+            records.add(
+                Record(system, name, oid_of(session, name), owner, oid_of(session, target.name), mark)
+            )
+    return name
+
+
+@pytest.fixture
+def dropped(database: Target) -> Iterator[list[str]]:
+    """Names of databases that are dropped afterwards."""
+    names: list[str] = []
+    yield names
     with database.connect() as session:
-        for kept in (mine, other):
-            session.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(kept.name)))
-            session.execute(comment_on(kept.name, kept.mark()))
-        listing, *_ = wiring.put_aside(settings_for(database, tmp_path))
-        (aside,) = listing(SourceName.DATABASE)
-        assert aside.what == f"database {mine.name}"
-        assert not aside.due(NOW + timedelta(days=6))
-        assert aside.due(NOW + timedelta(days=8))
+        for name in names:
+            session.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def names_of(target: Target) -> set[str]:
+    with target.connect() as session:
+        return {name for (name,) in session.execute("SELECT datname::text FROM pg_database").fetchall()}
+
+
+def test_a_kept_database_is_removed_when_its_time_is_over_and_only_those_of_this_database(
+    database: Target, tmp_path: Path, dropped: list[str]
+) -> None:
+    settings = settings_for(database, tmp_path)
+    mine = previous_version(database, database.name, wiring.previous(settings))
+    other = previous_version(database, "somebody_elses", wiring.previous(settings))
+    dropped += [mine, other]
+    listing, *_ = wiring.put_aside(settings)
+    (aside,) = listing(SourceName.DATABASE)
+    assert (aside.what, aside.held_back) == (f"database {mine}", "")
+    assert not aside.due(NOW + timedelta(days=6))
+    assert aside.due(NOW + timedelta(days=8))
+    aside.remove()
+    assert {mine, other} & names_of(database) == {other}
+
+
+def test_a_database_that_only_carries_the_comment_is_unknown_and_stays(
+    database: Target, tmp_path: Path, dropped: list[str]
+) -> None:
+    forged = previous_version(database, database.name, None)
+    dropped.append(forged)
+    listing, *_ = wiring.put_aside(settings_for(database, tmp_path))
+    (aside,) = listing(SourceName.DATABASE)
+    assert aside.held_back.startswith("unknown: ")
+    with pytest.raises(RefnetError, match="is not dropped"):
         aside.remove()
-        left = session.execute(
-            "SELECT datname::text FROM pg_database WHERE datname = ANY (%s)", ([mine.name, other.name],)
-        )
-        assert left.fetchall() == [(other.name,)]
-        session.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(other.name)))
+    assert forged in names_of(database)
+
+
+def test_a_kept_database_that_an_application_uses_stays_and_the_application_is_named(
+    database: Target, tmp_path: Path, dropped: list[str]
+) -> None:
+    settings = settings_for(database, tmp_path)
+    mine = previous_version(database, database.name, wiring.previous(settings))
+    dropped.append(mine)
+    (before,) = wiring.put_aside(settings)[0](SourceName.DATABASE)
+    conninfo = make_conninfo(database.database(mine).conninfo, application_name="gunicorn")
+    with psycopg.connect(conninfo, autocommit=True) as application:
+        (aside,) = wiring.put_aside(settings)[0](SourceName.DATABASE)
+        assert aside.held_back == f"in use: 1 session of {application.info.user} (gunicorn)"
+        with pytest.raises(RefnetError, match="in use: 1 session of"):
+            before.remove()
+        assert application.execute("SELECT 1").fetchone() == (1,)
+    assert mine in names_of(database)
+
+
+def test_prune_says_what_stays_and_why_and_goes_on(
+    database: Target, tmp_path: Path, dropped: list[str]
+) -> None:
+    dropped.append(previous_version(database, database.name, None))
+    settings = settings_for(database, tmp_path)
+    plan = prune.prune(
+        LocalStore(tmp_path / "backups"),
+        SourceName.DATABASE,
+        settings.retention_database,
+        now=NOW + timedelta(days=30),
+        zone=None,
+        put_aside=wiring.put_aside(settings),
+    )
+    assert [one.what for one in plan.held_back] == [f"database {dropped[0]}"]
+    assert (plan.put_aside, plan.unknown) == ((), ())
+    assert dropped[0] in names_of(database)
 
 
 def test_an_embedded_server_that_does_not_run_is_not_started_to_list_what_it_keeps(tmp_path: Path) -> None:

@@ -12,9 +12,11 @@ import pytest
 from psycopg import sql
 from tests.integration.database.library import (
     LIBRARY,
+    PREVIOUS,
     artifact_of,
     everything,
     held,
+    marked,
     now,
     of_database,
     papers,
@@ -26,9 +28,9 @@ from refnet.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
+from refnet.recovery.model.previous import Why
 from refnet.recovery.sources.database import kept, swap
 from refnet.recovery.sources.database.facts import live_state
-from refnet.recovery.sources.database.kept import Why
 from refnet.recovery.sources.database.maintenance import maintenance
 from refnet.recovery.verbs import restore_database, undo_database
 from refnet.recovery.verbs.restore_database import Options
@@ -57,21 +59,21 @@ def test_an_undo_brings_the_old_database_back_and_can_be_undone(library: Target,
     restore(library, dump, wheel)
     with library.connect() as session:
         session.execute("INSERT INTO papers (title) VALUES ('one'), ('two'), ('three')")
-    plan = undo_database.plan(library)
+    plan = undo_database.plan(library, PREVIOUS)
     assert {name: rows.newer for name, rows in plan.written.items()} == {"public.papers": 3}
-    undone = undo_database.undo(library, now=now)
+    undone = undo_database.undo(library, PREVIOUS, now=now)
     assert papers(library) == 5001
     assert live_state(library)["comment"] == "changed since"
     assert undone.kept is not None
     assert papers(library.database(undone.kept)) == 5003
-    undo_database.undo(library, now=now)
+    undo_database.undo(library, PREVIOUS, now=now)
     assert papers(library) == 5003
     assert live_state(library)["comment"] == "the library of the lab"
 
 
 def test_an_undo_without_anything_kept_says_so(library: Target) -> None:
     with pytest.raises(RefnetError, match="nothing to undo"):
-        undo_database.undo(library, now=now)
+        undo_database.undo(library, PREVIOUS, now=now)
 
 
 def test_a_missing_database_is_created(library: Target, wheel: Binaries) -> None:
@@ -235,17 +237,18 @@ def test_dropping_a_kept_database_spares_the_slot_of_its_subscription(
     done = restore(library, dump, wheel)
     assert done.kept is not None
     with maintenance(library) as admin:
-        kept.drop(admin, library, done.kept)
+        kept.drop(admin, library, marked(library, done.kept))
         assert done.kept not in everything(library)
         slots = admin.execute("SELECT slot_name FROM pg_replication_slots").fetchall()
         assert slots == [("news_slot",)]
-        kept._drop_subscriptions(library)
+        kept._drop_subscriptions(admin, library, library.name)
         admin.execute("SELECT pg_drop_replication_slot('news_slot')")
 
 
 def test_a_database_without_a_mark_is_never_dropped(library: Target) -> None:
+    forged = kept.Kept(library.name, 1, "refnet", kept.Mark(library.name, Why.COPY, now()))
     with maintenance(library) as admin, pytest.raises(RefnetError, match="no mark of RefNet"):
-        kept.drop(admin, library, library.name)
+        kept.drop(admin, library, forged)
     assert papers(library) == 5000
 
 
@@ -275,13 +278,13 @@ def test_the_systems_own_postgresql_restores_and_undoes(
     done = restore(system_database, dump, system_server.binaries)
     with system_database.connect() as session:
         assert session.execute("SELECT count(*) FROM jobs").fetchall() == [(20,)]
-    undone = undo_database.undo(system_database, now=now)
+    undone = undo_database.undo(system_database, PREVIOUS, now=now)
     with system_database.connect() as session:
         assert session.execute("SELECT count(*) FROM jobs").fetchall() == [(0,)]
     for name in (done.kept, undone.kept):
         with maintenance(system_database) as admin:
             if name in everything(system_database):
-                kept.drop(admin, system_database, name or "")
+                kept.drop(admin, system_database, marked(system_database, name or ""))
 
 
 def test_a_copy_that_was_never_marked_is_recognised_by_letting_nobody_in(
@@ -307,11 +310,11 @@ def test_a_restore_of_a_kept_database_makes_none_that_looks_kept(
     assert live_state(library)["comment"] is None
     with maintenance(library) as admin:
         assert library.name not in {one.name for one in kept.marked(admin)}
-        mark = kept.Kept(library.name, library.name, Why.RESTORED, now()).mark()
-        admin.execute(kept.comment_on(library.name, mark))
+        mark = kept.Mark(library.name, Why.RESTORED, now())
+        admin.execute(kept.comment_on(library.name, kept.comment_of(mark)))
         assert library.name not in {one.name for one in kept.marked(admin)}
         with pytest.raises(RefnetError, match="no mark of RefNet"):
-            kept.drop(admin, library, library.name)
+            kept.drop(admin, library, kept.Kept(library.name, 1, "refnet", mark))
 
 
 def test_a_live_database_that_lets_nobody_in_can_still_be_replaced(library: Target, wheel: Binaries) -> None:

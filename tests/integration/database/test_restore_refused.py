@@ -24,9 +24,9 @@ from refnet.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
+from refnet.recovery.model.previous import Why
 from refnet.recovery.model.source import Held
 from refnet.recovery.sources.database.artifact import Artifact
-from refnet.recovery.sources.database.kept import Why
 from refnet.recovery.sources.database.maintenance import alone, maintenance
 from refnet.recovery.sources.database.sqlgz import Index, Writer
 

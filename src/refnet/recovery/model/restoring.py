@@ -40,7 +40,7 @@ class Rows:
 class Live:
     """The database that stands under the target's name.
 
-    `size` in bytes. `owned`: whether we may rename it. `prepared`, `slots`, `subscriptions` (enabled ones):
+    `size` in bytes. `owned`: whether we may rename it. `oid`: 0 where it is not known. `prepared`, `slots`, `subscriptions` (enabled ones):
     what holds it beyond sessions. `tables`: `schema.table` → its rows.
     """
 
@@ -52,6 +52,7 @@ class Live:
     slots: tuple[str, ...] = ()
     subscriptions: tuple[str, ...] = ()
     tables: Mapping[str, Rows] = field(default_factory=dict)
+    oid: int = 0
 
 
 @dataclass(frozen=True)

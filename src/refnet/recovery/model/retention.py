@@ -40,12 +40,16 @@ class Decision:
 
 @dataclass(frozen=True)
 class PutAside:
-    """What a restore put aside, a database or a folder. `remove` deletes it for good."""
+    """What a restore put aside, a database or a folder. `remove` deletes it for good.
+
+    `held_back`: why it is not removed although its time is over, "" where nothing is in the way.
+    """
 
     source: SourceName
     what: str
     since: datetime
     remove: Callable[[], None]
+    held_back: str = ""
 
     def due(self, now: datetime) -> bool:
         return now - self.since > PUT_ASIDE_FOR

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -19,13 +19,18 @@ Listing = Callable[[SourceName], Iterable[PutAside]]
 
 @dataclass(frozen=True)
 class Plan:
-    """What a prune does to one source. `put_aside`: only what is due; `unknown`: why some of it cannot be known."""
+    """What a prune does to one source.
+
+    `put_aside`: only what is due; `held_back`: what is due and stays, each with its reason; `unknown`: why some of it
+    cannot be known, or could not be removed.
+    """
 
     source: SourceName
     decisions: tuple[Decision, ...]
     leftovers: tuple[Leftover, ...]
     put_aside: tuple[PutAside, ...]
     unknown: tuple[RefnetError, ...] = ()
+    held_back: tuple[PutAside, ...] = ()
 
     @property
     def deleted(self) -> tuple[Decision, ...]:
@@ -68,8 +73,9 @@ def plan(
         source,
         decide(store.entries(source), retention, now, zone),
         store.leftovers(source),
-        tuple(due),
+        tuple(aside for aside in due if not aside.held_back),
         tuple(unknown),
+        tuple(aside for aside in due if aside.held_back),
     )
 
 
@@ -92,6 +98,14 @@ def prune(
             store.delete(decision.entry)
         for leftover in found.leftovers:
             store.clean(leftover)
-        for aside in found.put_aside:
-            aside.remove()
-    return found
+        refused = tuple(error for aside in found.put_aside if (error := _refused(aside)))
+    return replace(found, unknown=(*found.unknown, *refused))
+
+
+def _refused(aside: PutAside) -> RefnetError | None:
+    """Remove `aside`; why it could not be: somebody may have begun to use it since the plan."""
+    try:
+        aside.remove()
+    except RefnetError as error:
+        return error
+    return None

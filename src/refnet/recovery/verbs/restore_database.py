@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -19,14 +19,15 @@ from refnet.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import Outcome
+from refnet.recovery.model.previous import Mark, Record, Why
 from refnet.recovery.model.restoring import Plan, Wanted, dated_name, decide, major
 from refnet.recovery.model.source import Finding, Progress, silent
 from refnet.recovery.sources.database import compare, create, kept, since
 from refnet.recovery.sources.database.analyze import analyze
 from refnet.recovery.sources.database.facts import facts, live_state
-from refnet.recovery.sources.database.kept import Kept, Why
 from refnet.recovery.sources.database.maintenance import Session, Statement, alone, maintenance
-from refnet.recovery.sources.database.swap import exchange
+from refnet.recovery.sources.database.swap import Rename, exchange
+from refnet.recovery.stores.previous import PreviousVersions
 
 
 class Dump(Protocol):
@@ -96,17 +97,18 @@ def restore(
     binaries: Callable[[int], Binaries],
     options: Options,
     *,
+    previous: PreviousVersions,
     now: Callable[[], datetime],
     clock: Callable[[], float],
     progress: Progress = silent,
 ) -> Restored:
-    """Restore `dump` as the database of `target`, which need not exist.
+    """Restore `dump` as the database of `target`, which need not exist; what it replaces is recorded in `previous`.
 
     RefnetError where the plan has problems, the dump is damaged, the load fails or the copy differs: then
     the live database is as it was, and the copy is gone.
     """
     with maintenance(target) as admin, alone(admin, target.name):
-        run = _Run(admin, target, dump, options, now, clock, progress)
+        run = _Run(admin, target, dump, options, previous, now, clock, progress)
         return run.go(binaries)
 
 
@@ -117,11 +119,13 @@ class _Run:
         target: Target,
         dump: Dump,
         options: Options,
+        previous: PreviousVersions,
         now: Callable[[], datetime],
         clock: Callable[[], float],
         progress: Progress,
     ) -> None:
         self._admin, self._target, self._dump, self._options = admin, target, dump, options
+        self._previous = previous
         self._now, self._clock, self._progress = now, clock, progress
         self._seconds: dict[str, float] = {}
         self._notes: list[str] = []
@@ -161,8 +165,9 @@ class _Run:
         copy, jobs = self._target.database(name), self._options.jobs
         with self._phase("create"):
             create.create_database(self._admin, name, state)
-            marked = Kept(name, self._target.name, Why.COPY, self._now(), artifact=self._dump.name)
-            kept.open_copy(self._admin, marked)
+            create.close_to_others(self._admin, name, state)
+            mark = Mark(self._target.name, Why.COPY, self._now(), artifact=self._dump.name)
+            kept.open_copy(self._admin, name, mark)
             self._notes += create.apply_settings(self._admin, name, state)
         with self._phase("load"):
             self._notes += self._dump.load(copy, tools, jobs, self._progress)
@@ -173,31 +178,34 @@ class _Run:
             self._notes += analyzed.result()
         if wrong := compare.failed(findings):
             raise wrong
+        # Nobody gets in between the privileges, which let everybody in again, and the exchange.
+        self._admin.execute(kept.let_in(name, allow=False))
         self._notes += create.finish(self._admin, name, state)
         return findings
 
     def _swap(self, name: str, state: dict[str, Any], *, replaces: bool) -> str | None:
         """Exchange the copy for the live database; the name of the old one, where there was one."""
-        live = self._target.name
-        comment = kept.comment_on(live, kept.own_comment(state["comment"]))
+        live, copy = self._target.name, oid_of(self._admin, name)
+        also: list[Statement] = [
+            kept.comment_on(live, kept.own_comment(state["comment"])),
+            kept.let_in(live, allow=True),
+        ]
         if not replaces:
-            exchange(self._admin, self._target, [(name, live)], [comment])
+            exchange(self._admin, self._target, [Rename(name, live, copy)], also)
             return None
-        old = put_aside(
-            self._admin,
-            self._target,
-            Why.RESTORED,
-            self._now(),
-            self._name("before"),
-            artifact=self._dump.name,
-        )
-        also: list[Statement] = [kept.comment_on(old.name, old.mark()), comment]
-        exchange(self._admin, self._target, [(live, old.name), (name, live)], also)
+        old = put_aside(self._admin, live, self._name("before"), copy, self._mark())
+        self._previous.add(old)
+        renames = [Rename(live, old.name, old.oid), Rename(name, live, copy)]
+        exchange(self._admin, self._target, renames, [*closed(old), *also])
+        forget_gone(self._admin, self._previous, live)
         return old.name
+
+    def _mark(self) -> Mark:
+        return Mark(self._target.name, Why.RESTORED, self._now(), artifact=self._dump.name)
 
     def _drop_leftovers(self) -> None:
         for left in kept.of_database(kept.marked(self._admin), self._target.name, Why.COPY):
-            kept.drop(self._admin, self._target, left.name)
+            kept.drop(self._admin, self._target, left)
             self._notes.append(f"{left.name}, the copy of a run that was killed, is dropped")
 
     def _name(self, word: str) -> str:
@@ -209,7 +217,8 @@ class _Run:
             yield
         except BaseException as error:
             try:
-                kept.drop(self._admin, self._target, name)
+                for copy in (one for one in kept.marked(self._admin) if one.name == name):
+                    kept.drop(self._admin, self._target, copy)
             except (RefnetError, psycopg.Error):  # the server is gone as well, or its disk is full
                 if isinstance(error, RefnetError):
                     more = f"{error.hint} The copy {name} is still there: the next restore drops it."
@@ -230,11 +239,35 @@ def free_name(admin: Session, name: str) -> str:
     return next(one for one in (name, *numbered) if one not in there)
 
 
-def put_aside(admin: Session, target: Target, why: Why, now: datetime, name: str, *, artifact: str) -> Kept:
-    """The mark with which the live database is to be kept under `name`."""
+def oid_of(admin: Session, name: str) -> int:
+    """The oid of the database `name`; RefnetError where it is gone."""
+    row = admin.execute("SELECT oid::int8 FROM pg_database WHERE datname = %s", (name,)).fetchone()
+    if row is None:
+        raise RefnetError(f"the database {name} is gone", "Somebody dropped or renamed it: see who.")
+    return int(row[0])
+
+
+def put_aside(admin: Session, live: str, name: str, successor: int, mark: Mark) -> Record:
+    """The record of the database `live` as a previous version under `name`; `successor`: the oid that takes its place."""
     row = admin.execute(
-        "SELECT pg_current_snapshot()::text, shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s",
-        (target.name,),
+        "SELECT oid::int8, pg_get_userbyid(datdba)::text, pg_current_snapshot()::text,"
+        " shobj_description(oid, 'pg_database'), datconnlimit FROM pg_database WHERE datname = %s",
+        (live,),
     ).fetchone()
-    snapshot, comment = row or ("", None)
-    return Kept(name, target.name, why, now, artifact=artifact, snapshot=snapshot, comment=comment)
+    if row is None:
+        raise RefnetError(f"the database {live} is gone", "Somebody dropped or renamed it: see who.")
+    oid, owner, snapshot, comment, limit = row
+    own = replace(mark, snapshot=snapshot, comment=kept.own_comment(comment), limit=limit)
+    return Record(since.system_identifier(admin), name, oid, owner, successor, own)
+
+
+def closed(record: Record) -> list[Statement]:
+    """What is done to a previous version in the exchange: it says what it is, and lets in superusers alone."""
+    mark = kept.comment_on(record.name, kept.comment_of(record.mark))
+    return [mark, kept.limit_of(record.name, 0)]
+
+
+def forget_gone(admin: Session, previous: PreviousVersions, database: str) -> None:
+    """Remove the records of previous versions of `database` that are not there any more."""
+    for record in kept.gone(admin, previous.read().records, database):
+        previous.forget(record)

@@ -140,7 +140,8 @@ def keep(store: Store | None, entry: Entry | None, lines: tuple[Evidence, ...]) 
     if store is None or entry is None:
         return ""
     try:
-        store.record(entry, *lines)
+        for line in lines:
+            store.record(entry, line)
     except RefnetError as error:
         return error.message
     return ""

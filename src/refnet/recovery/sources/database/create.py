@@ -15,6 +15,8 @@ from refnet.recovery.sources.database.maintenance import Session, Statement
 
 State = Mapping[str, Any]
 
+_REVOKE = sql.SQL("REVOKE ALL ON DATABASE {} FROM {}")
+
 #: Settings whose value is a list of names, kept quoted by the server: each element is a literal of its own.
 _LISTS = frozenset(
     {
@@ -50,6 +52,18 @@ def create_database(admin: Session, name: str, state: State) -> None:
         raise _not_created(error, state) from error
 
 
+def close_to_others(admin: Session, name: str, state: State) -> None:
+    """Let nobody but this role and superusers connect to `name`; `finish` gives the database its own privileges."""
+    database = sql.Identifier(name)
+    try:
+        with admin.transaction():
+            for grantee in (sql.SQL("PUBLIC"), sql.Identifier(state["owner"] or _own_role(admin))):
+                admin.execute(_REVOKE.format(database, grantee))
+            admin.execute(sql.SQL("GRANT ALL ON DATABASE {} TO CURRENT_USER").format(database))
+    except psycopg.Error as error:
+        raise failure.of_server(error, "closing the new database to others") from error
+
+
 def apply_settings(admin: Session, name: str, state: State) -> tuple[str, ...]:
     """Give the database its settings, those of roles in it included; what could not be set, a sentence each.
 
@@ -61,14 +75,14 @@ def apply_settings(admin: Session, name: str, state: State) -> tuple[str, ...]:
 def finish(admin: Session, name: str, state: State) -> tuple[str, ...]:
     """Give the database its privileges and its limit of connections; what could not be set, a sentence each.
 
-    After the load, which they might keep out.
+    After the load, which they might keep out; they take the place of those of `close_to_others`.
     """
     limit = sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(
         sql.Identifier(name), sql.Literal(state["connection_limit"])
     )
     return (
         *_each(admin, [("its limit of connections", (limit,))] if state["connection_limit"] != -1 else []),
-        *_each(admin, _privileges(name, state)),
+        *_each(admin, _privileges(name, state, _own_role(admin))),
     )
 
 
@@ -181,22 +195,46 @@ def _elements(value: str) -> list[str]:
     return found or [""]
 
 
-def _privileges(name: str, state: State) -> Iterator[tuple[str, tuple[Statement, ...]]]:
-    if state["acl"] is None:
-        return
-    database, owner = sql.Identifier(name), sql.Identifier(state["owner"])
-    revoke = sql.SQL("REVOKE ALL ON DATABASE {} FROM {}")
-    statements: list[Statement] = [revoke.format(database, sql.SQL("PUBLIC")), revoke.format(database, owner)]
-    for one in sorted(state["acl"], key=lambda one: one["grantor"] != state["owner"]):
-        grant = sql.SQL("GRANT {} ON DATABASE {} TO {}").format(
-            sql.SQL(one["privilege"]),
-            database,
-            sql.Identifier(one["grantee"]) if one["grantee"] else sql.SQL("PUBLIC"),
-        )
-        grant += sql.SQL(" WITH GRANT OPTION" if one["grantable"] else "")
-        as_grantor = sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(one["grantor"]))
-        statements += [as_grantor, grant, sql.SQL("RESET ROLE")]
-    yield "its privileges", tuple(statements)
+def _privileges(name: str, state: State, login: str) -> Iterator[tuple[str, tuple[Statement, ...]]]:
+    """The owner's own first, in one step with what the load had: whatever else fails, the owner gets in."""
+    database, owner = sql.Identifier(name), state["owner"] or login
+    listed = sorted(
+        _default(owner) if state["acl"] is None else state["acl"], key=lambda one: one["grantor"] != owner
+    )
+    own = [one for one in listed if one["grantor"] == one["grantee"] == owner]
+    everybody = [sql.SQL("PUBLIC"), *map(sql.Identifier, dict.fromkeys((owner, login)))]
+    revoked = [_REVOKE.format(database, grantee) for grantee in everybody]
+    granted = [statement for one in own for statement in _grant(database, one)]
+    yield "its owner's privileges", (*revoked, *granted)
+    for one in listed:
+        if one not in own:
+            yield f"{one['privilege']} for {one['grantee'] or 'PUBLIC'}", _grant(database, one)
+
+
+def _default(owner: str) -> list[dict[str, Any]]:
+    """What PostgreSQL gives where nobody said anything."""
+    rights = [(owner, one) for one in ("CREATE", "CONNECT", "TEMPORARY")] + [
+        ("", "CONNECT"),
+        ("", "TEMPORARY"),
+    ]
+    return [{"grantor": owner, "grantee": who, "privilege": one, "grantable": False} for who, one in rights]
+
+
+def _grant(database: sql.Identifier, one: Mapping[str, Any]) -> tuple[Statement, ...]:
+    grant = sql.SQL("GRANT {} ON DATABASE {} TO {}").format(
+        sql.SQL(one["privilege"]),
+        database,
+        sql.Identifier(one["grantee"]) if one["grantee"] else sql.SQL("PUBLIC"),
+    )
+    grant += sql.SQL(" WITH GRANT OPTION" if one["grantable"] else "")
+    as_grantor = sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(one["grantor"]))
+    return as_grantor, grant, sql.SQL("RESET ROLE")
+
+
+def _own_role(admin: Session) -> str:
+    row = admin.execute("SELECT current_user::text").fetchone()
+    assert row is not None  # noqa: S101  # for the type checker
+    return str(row[0])
 
 
 def _role(role: Mapping[str, Any]) -> sql.Composed:

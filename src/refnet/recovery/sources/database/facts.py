@@ -22,7 +22,7 @@ _OWNERS = "SELECT rolname::text FROM pg_roles WHERE pg_has_role(oid, 'MEMBER')"
 _EXTENSIONS = "SELECT name::text, array_agg(version::text) FROM pg_available_extension_versions GROUP BY name"
 _LIVE = """
 SELECT CASE WHEN has_database_privilege(oid, 'CONNECT') THEN pg_database_size(oid) ELSE 0 END,
-       pg_get_userbyid(datdba)::text, pg_has_role(datdba, 'MEMBER')
+       pg_get_userbyid(datdba)::text, pg_has_role(datdba, 'USAGE'), oid::int8
 FROM pg_database WHERE datname = %s
 """
 #: A superuser's session is ended by superusers alone, another's by members of its role or of pg_signal_backend.
@@ -66,17 +66,23 @@ def _live(admin: Session, name: str, rows: Mapping[str, Rows]) -> Live | None:
     found = admin.execute(_LIVE, (name,)).fetchone()
     if found is None:
         return None
-    size, owner, owned = found
+    size, owner, owned, oid = found
     return Live(
         size=size,
         owner=owner,
         owned=owned,
-        sessions=tuple(Sessions(*row) for row in admin.execute(_SESSIONS, (name,)).fetchall()),
+        oid=oid,
+        sessions=sessions(admin, name),
         prepared=_column(admin, _PREPARED, name),
         slots=_column(admin, _SLOTS, name),
         subscriptions=_column(admin, _SUBSCRIPTIONS, name),
         tables=rows,
     )
+
+
+def sessions(admin: Session, name: str) -> tuple[Sessions, ...]:
+    """Who is connected to the database `name`, most sessions first."""
+    return tuple(Sessions(*row) for row in admin.execute(_SESSIONS, (name,)).fetchall())
 
 
 def free_bytes(admin: Session, target: Target) -> int | None:

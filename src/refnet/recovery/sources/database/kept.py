@@ -1,116 +1,163 @@
-"""Databases that a restore made or put aside: marked by their comment, listed, dropped when their time is over."""
+"""Databases that a restore made or replaced: listed, told from forged ones by the records, dropped in the end.
+
+Each carries a mark in its comment, for people and for copies of runs that were killed. A comment is whatever the
+database's owner writes, so a previous version is believed only where a record names its oid and its owner.
+"""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
-from enum import StrEnum
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
 
 import psycopg
-from psycopg import sql
+from psycopg import errors, sql
 
 from refnet.errors import RefnetError
-from refnet.postgres.session import Target
-from refnet.recovery.model.artifact import utc
-from refnet.recovery.sources.database import failure
+from refnet.postgres.session import READER_SETTINGS, Target
+from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.model.previous import Mark, Record, Why
+from refnet.recovery.model.restoring import Sessions
+from refnet.recovery.model.retention import PutAside
+from refnet.recovery.model.words import plural
+from refnet.recovery.sources.database import failure, since
+from refnet.recovery.sources.database.facts import sessions
 from refnet.recovery.sources.database.maintenance import Session, alone, maintenance
 
 _MARK = "RefNet "
 #: Only a database with such a name is ever dropped, whatever its comment says.
 _NAME = re.compile(r"(.*)_(copy|before|undone)_\d{8}_\d{6}(?:_\d+)?", re.DOTALL)
+_UNRECORDED = "its comment is RefNet's, and no record in REFNET_HOME names it"
 
-
-class Why(StrEnum):
-    """What a marked database is."""
-
-    COPY = "copy"  # being loaded; a leftover where no restore runs
-    RESTORED = "restored"  # put aside by a restore
-    UNDONE = "undone"  # put aside by an undo
+_MARKED = """
+SELECT datname::text, oid::int8, pg_get_userbyid(datdba)::text, shobj_description(oid, 'pg_database'), datallowconn,
+       CASE WHEN has_database_privilege(oid, 'CONNECT') THEN pg_database_size(oid) ELSE 0 END
+FROM pg_database WHERE NOT datistemplate
+"""
 
 
 @dataclass(frozen=True)
 class Kept:
-    """A marked database.
+    """A marked database on the server.
 
-    `of`: the name that it had, or is to have. `at`: when it was marked. `snapshot`: PostgreSQL's text of the
-    moment of the exchange, from which what was written since is counted. `comment`: its own comment, put
-    back with its name. `artifact`: what was restored in its place.
+    `doubt`: why it may not be what its mark says, "" where a record names it or where it is a copy. `record`: the
+    record of its name, if there is one. `size` in bytes.
     """
 
     name: str
-    of: str
-    why: Why
-    at: datetime
-    artifact: str = ""
-    snapshot: str = ""
-    comment: str | None = None
+    oid: int
+    owner: str
+    mark: Mark
+    doubt: str = ""
+    record: Record | None = None
     size: int = 0
 
-    def expires(self, days: int) -> datetime:
-        return self.at + timedelta(days=days)
+    @property
+    def of(self) -> str:
+        return self.mark.of
 
-    def mark(self) -> str:
-        """The comment that makes it recognised."""
-        values = {**asdict(self), "at": utc(self.at)}
-        return _MARK + json.dumps({key: values[key] for key in values if key not in {"name", "size"}})
+    @property
+    def why(self) -> Why:
+        return self.mark.why
+
+    @property
+    def at(self) -> datetime:
+        return self.mark.at
+
+    @property
+    def is_copy(self) -> bool:
+        return self.why is Why.COPY
 
 
-def read(name: str, comment: str | None, size: int = 0) -> Kept | None:
-    """The mark of a database by its name and comment, or None where it has none of ours."""
-    return _in_comment(name, comment, size) if _NAME.fullmatch(name) else None
+def comment_of(mark: Mark) -> str:
+    """The comment that carries `mark`."""
+    return _MARK + mark.to_json()
+
+
+def read(name: str, comment: str | None) -> Mark | None:
+    """The mark of a database by its name and comment, or None where they are none of ours, or disagree."""
+    match, mark = _NAME.fullmatch(name), _in_comment(comment)
+    return mark if match and mark and (match[2] == "copy") is (mark.why is Why.COPY) else None
 
 
 def own_comment(comment: str | None) -> str | None:
     """`comment`, or the one that a mark in its place keeps: a live database must not look like a kept one."""
-    found = _in_comment("", comment, 0)
+    found = _in_comment(comment)
     return found.comment if found else comment
 
 
-def _in_comment(name: str, comment: str | None, size: int) -> Kept | None:
+def _in_comment(comment: str | None) -> Mark | None:
     if not comment or not comment.startswith(_MARK):
         return None
     try:
-        values = json.loads(comment.removeprefix(_MARK))
-        why, at = Why(values.pop("why")), datetime.fromisoformat(values.pop("at"))
-        return Kept(name=name, why=why, at=at, size=size, **values)
-    except (ValueError, KeyError, TypeError, AttributeError):
+        return Mark.from_json(comment.removeprefix(_MARK))
+    except ValueError:
         return None
 
 
-def kept_databases(target: Target) -> tuple[Kept, ...]:
-    """Every marked database on the server of `target`, oldest first."""
+def previous_databases(target: Target, records: Sequence[Record]) -> list[PutAside]:
+    """What restores of `target` made or replaced, for prune: one in use, or not recorded, is held back."""
     with maintenance(target) as admin:
-        return marked(admin)
+        return [
+            PutAside(
+                SourceName.DATABASE,
+                f"database {one.name}",
+                one.at,
+                partial(_drop_alone, target, one),
+                _held_back(admin, one),
+            )
+            for one in marked(admin, records)
+            if one.of == target.name
+        ]
 
 
-def drop_kept(target: Target, kept: Kept) -> None:
-    """Drop one of them; RefnetError (LOCKED) where a restore of the same database runs, whose copy it may be."""
-    with maintenance(target) as admin, alone(admin, kept.of):
-        drop(admin, target, kept.name)
+def _held_back(admin: Session, one: Kept) -> str:
+    if one.doubt:
+        return f"unknown: {one.doubt}"
+    using = () if one.is_copy else sessions(admin, one.name)
+    return f"in use: {told(using)}" if using else ""
 
 
-def marked(admin: Session) -> tuple[Kept, ...]:
-    """Every marked database of the server, oldest first."""
-    rows = admin.execute("""
-        SELECT datname::text, shobj_description(oid, 'pg_database'), datallowconn,
-               CASE WHEN has_database_privilege(oid, 'CONNECT') THEN pg_database_size(oid) ELSE 0 END
-        FROM pg_database WHERE NOT datistemplate""").fetchall()
-    found = (
-        read(name, comment, size) or (None if open_ else _unborn(name, comment, size))
-        for name, comment, open_, size in rows
-    )
+def _drop_alone(target: Target, one: Kept) -> None:
+    """Drop it; RefnetError (LOCKED) where a restore of the same database runs, whose copy it may be."""
+    with maintenance(target) as admin, alone(admin, one.of):
+        drop(admin, target, one)
+
+
+def marked(admin: Session, records: Sequence[Record] = ()) -> tuple[Kept, ...]:
+    """Every marked or recorded database of the server, oldest first."""
+    system = since.system_identifier(admin)
+    known = {record.name: record for record in records if system is None or record.system in {system, None}}
+    found = (_kept(known.get(row[0]), system, *row) for row in admin.execute(_MARKED).fetchall())
     return tuple(sorted((kept for kept in found if kept), key=lambda kept: (kept.at, kept.name)))
 
 
-def _unborn(name: str, comment: str | None, size: int) -> Kept | None:
-    """A copy that was created and not yet marked: it has our name, no comment, and lets nobody in."""
-    match = _NAME.fullmatch(name)
-    if not match or match[2] != "copy" or comment:
+def _kept(
+    record: Record | None,
+    system: str | None,
+    name: str,
+    oid: int,
+    owner: str,
+    comment: str | None,
+    opened: bool,
+    size: int,
+) -> Kept | None:
+    if record:
+        return Kept(name, oid, owner, record.mark, record.doubt(system, oid, owner), record, size)
+    mark = read(name, comment) or (None if opened or comment else _unborn(name))
+    if mark is None:
         return None
-    return Kept(name, match[1], Why.COPY, datetime.min.replace(tzinfo=UTC), size=size)
+    return Kept(name, oid, owner, mark, "" if mark.why is Why.COPY else _UNRECORDED, None, size)
+
+
+def _unborn(name: str) -> Mark | None:
+    """That of a copy that was created and not yet marked: it has our name, no comment, and lets nobody in."""
+    match = _NAME.fullmatch(name)
+    if not match or match[2] != "copy":
+        return None
+    return Mark(match[1], Why.COPY, datetime.min.replace(tzinfo=UTC))
 
 
 def of_database(all_marked: Iterable[Kept], database: str, *whys: Why) -> tuple[Kept, ...]:
@@ -123,40 +170,90 @@ def comment_on(name: str, comment: str | None) -> sql.Composed:
     return sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), sql.Literal(comment))
 
 
-def open_copy(admin: Session, copy: Kept) -> None:
+def limit_of(name: str, limit: int) -> sql.Composed:
+    """The statement that gives a database its limit of connections; 0 lets in superusers alone."""
+    return sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(sql.Identifier(name), sql.Literal(limit))
+
+
+def open_copy(admin: Session, name: str, mark: Mark) -> None:
     """Mark a new copy and let sessions in, in one step: what lets nobody in and has no mark is empty."""
     with admin.transaction():
-        admin.execute(comment_on(copy.name, copy.mark()))
-        admin.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(sql.Identifier(copy.name)))
+        admin.execute(comment_on(name, comment_of(mark)))
+        admin.execute(let_in(name, allow=True))
 
 
-def drop(admin: Session, target: Target, name: str) -> None:
-    """Drop a marked database with whoever is still in it.
+def let_in(name: str, *, allow: bool) -> sql.Composed:
+    """The statement that lets sessions into a database, or nobody, superusers included."""
+    return sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}").format(sql.Identifier(name), sql.Literal(allow))
+
+
+def gone(admin: Session, records: Sequence[Record], database: str) -> tuple[Record, ...]:
+    """Those of `records`, of `database` on this server, whose database is not there any more."""
+    system = since.system_identifier(admin)
+    there = set(admin.execute("SELECT datname::text, oid::int8 FROM pg_database").fetchall())
+    return tuple(
+        one
+        for one in records
+        if one.mark.of == database and one.system == system and (one.name, one.oid) not in there
+    )
+
+
+def drop(admin: Session, target: Target, kept: Kept) -> None:
+    """Drop a copy with whoever is still in it, or a previous version that nobody uses; RefnetError where one does.
 
     Its subscriptions first lose their slots, which may be those of the live one: DROP would drop them at the
     publisher.
     """
-    row = admin.execute(
-        "SELECT EXISTS (SELECT FROM pg_subscription WHERE subdbid = d.oid) FROM pg_database d WHERE datname = %s",
-        (name,),
-    ).fetchone()
-    if row is None:
-        return
-    if name not in {one.name for one in marked(admin)}:
-        raise RefnetError(f"{name} carries no mark of RefNet, so it is not dropped", "Drop it yourself.")
+    found = next(
+        (one for one in marked(admin, [kept.record] if kept.record else []) if one.name == kept.name), None
+    )
+    if found is None:
+        there = admin.execute("SELECT FROM pg_database WHERE datname = %s", (kept.name,)).fetchone()
+        if there is None:
+            return
+        raise RefnetError(f"{kept.name} carries no mark of RefNet, so it is not dropped", "Drop it yourself.")
+    if found.oid != kept.oid or found.doubt:
+        raise RefnetError(
+            f"{kept.name} is not dropped: {found.doubt or 'another database has its name now'}",
+            f'Look at it, then drop it yourself: DROP DATABASE "{kept.name}".',
+        )
+    force = sql.SQL(" WITH (FORCE)" if found.is_copy else "")
     try:
-        if row[0]:
-            _drop_subscriptions(target.database(name))
-        admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+        if not found.is_copy and (using := sessions(admin, kept.name)):
+            raise in_use(kept.name, using)
+        _drop_subscriptions(admin, target, kept.name)
+        admin.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(kept.name)) + force)
+    except errors.ObjectInUse as error:
+        raise in_use(kept.name, sessions(admin, kept.name)) from error
     except psycopg.Error as error:
-        raise failure.of_server(error, f"dropping {name}") from error
+        raise failure.of_server(error, f"dropping {kept.name}") from error
 
 
-def _drop_subscriptions(target: Target) -> None:
-    with target.connect() as session:
-        here = "subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())"
-        for (name,) in session.execute(f"SELECT subname::text FROM pg_subscription WHERE {here}").fetchall():  # noqa: S608  # no value in it
-            subscription = sql.Identifier(name)
+def in_use(name: str, using: Sequence[Sessions]) -> RefnetError:
+    """That `name` is not dropped, as somebody is connected to it."""
+    return RefnetError(
+        f"{name} is not dropped, it is in use: {told(using) or 'a session that came and went'}",
+        "Point them at the live database, or drop it yourself: DROP DATABASE … WITH (FORCE).",
+    )
+
+
+def told(using: Sequence[Sessions]) -> str:
+    """Who is connected: `2 sessions of web (gunicorn)`."""
+    return ", ".join(
+        f"{plural(s.count, 'session')} of {s.user} ({s.application or 'unnamed'})" for s in using
+    )
+
+
+def _drop_subscriptions(admin: Session, target: Target, name: str) -> None:
+    here = "SELECT subname::text, datallowconn FROM pg_subscription JOIN pg_database d ON d.oid = subdbid WHERE datname = %s"
+    found = admin.execute(here, (name,)).fetchall()
+    if not found:
+        return
+    if not found[0][1]:
+        admin.execute(let_in(name, allow=True))
+    # The settings of a database are its owner's: a search_path of his would run his code as this role.
+    with target.database(name).connect(READER_SETTINGS) as session:
+        for subscription in (sql.Identifier(one) for one, _ in found):
             for change in ("DISABLE", "SET (slot_name = NONE)"):
                 session.execute(sql.SQL("ALTER SUBSCRIPTION {} ").format(subscription) + sql.SQL(change))
             session.execute(sql.SQL("DROP SUBSCRIPTION {}").format(subscription))

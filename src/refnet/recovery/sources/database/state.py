@@ -17,7 +17,8 @@ _LO_PIECE = 4 << 20
 _DATABASE = """
 SELECT d.datname::text, pg_get_userbyid(d.datdba)::text, pg_encoding_to_char(d.encoding)::text,
        d.datcollate::text, d.datctype::text, t.spcname::text, d.datconnlimit,
-       shobj_description(d.oid, 'pg_database'), d.datacl IS NULL, {provider}, {locale}, {rules}
+       shobj_description(d.oid, 'pg_database'),
+       coalesce(d.datacl @> acldefault('d', d.datdba) AND d.datacl <@ acldefault('d', d.datdba), true), {provider}, {locale}, {rules}
 FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace WHERE d.datname = current_database()
 """
 _ACL = """

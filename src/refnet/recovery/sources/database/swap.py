@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import psycopg
 from psycopg import errors, sql
@@ -26,24 +27,39 @@ WHERE datname = ANY (%s) AND pid <> pg_backend_pid() AND backend_type IN ('clien
 """
 
 
+@dataclass(frozen=True)
+class Rename:
+    """The database that is renamed: `oid` says which one is meant, as a name may have been given to another."""
+
+    old: str
+    new: str
+    oid: int
+
+    @property
+    def statement(self) -> Statement:
+        return sql.SQL("ALTER DATABASE {} RENAME TO {}").format(
+            sql.Identifier(self.old), sql.Identifier(self.new)
+        )
+
+
 def exchange(
-    admin: Session, target: Target, renames: Sequence[tuple[str, str]], also: Sequence[Statement] = ()
+    admin: Session, target: Target, renames: Sequence[Rename], also: Sequence[Statement] = ()
 ) -> None:
-    """Rename each (from, to), in this order, and run `also`, all in one transaction; nothing where it fails.
+    """Do `renames`, in this order, and run `also`, all in one transaction; nothing where it fails.
 
     Nobody gets into any of the databases until the names are exchanged: the server holds connections back
-    while a rename is not yet committed, and those that were faster are ended.
+    while a rename is not yet committed, and those that were faster are ended. RefnetError where a name belongs to
+    another database than the one that is meant.
     """
-    names = [name for name, _ in renames]
-    statements = [
-        sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(old), sql.Identifier(new))
-        for old, new in renames
-    ]
+    names = [rename.old for rename in renames]
     with _nobody_in(target, names):
         for attempt in range(_TRIES):
             try:
                 with admin.transaction():
-                    for statement in (*statements, *also):
+                    for rename in renames:
+                        admin.execute(rename.statement)
+                    _check(admin, renames)
+                    for statement in also:
                         admin.execute(statement)
             except errors.ObjectInUse as error:
                 if attempt == _TRIES - 1:
@@ -52,6 +68,17 @@ def exchange(
                 raise failure.of_server(error, "exchanging the databases") from error
             else:
                 return
+
+
+def _check(admin: Session, renames: Sequence[Rename]) -> None:
+    """Hold each renamed database, which nobody else can rename now, against its oid."""
+    found: dict[str, int] = dict(admin.execute("SELECT datname::text, oid::int8 FROM pg_database").fetchall())
+    for rename in renames:
+        if found.get(rename.new) != rename.oid:
+            raise RefnetError(
+                f"{rename.old} is another database than the one that was looked at a moment ago",
+                "Somebody renames databases on this server: see who, then run it again; nothing was changed.",
+            )
 
 
 @contextlib.contextmanager

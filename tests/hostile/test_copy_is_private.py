@@ -1,0 +1,108 @@
+"""A copy is closed to other roles while it loads, and a previous version is closed to them from the exchange on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+from tests.integration.database.library import (
+    PREVIOUS,
+    artifact_of,
+    everything,
+    held,
+    library_on,
+    now,
+    restore,
+)
+
+from refnet.postgres.binaries import Binaries
+from refnet.postgres.cluster import Cluster
+from refnet.postgres.session import Target
+from refnet.recovery.sources.database.facts import live_state
+from refnet.recovery.sources.database.maintenance import maintenance
+from refnet.recovery.verbs import undo_database
+
+
+@pytest.fixture
+def library(server: Cluster) -> Iterator[Target]:
+    with library_on(server) as target:
+        yield target
+
+
+@pytest.fixture
+def reader(server: Cluster, library: Target) -> Iterator[str]:
+    """A role that may log in and read the library's tables, until the test is over."""
+    with server.target().connect() as admin:
+        admin.execute("CREATE ROLE reader LOGIN")
+        with library.connect() as session:
+            session.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader")
+        yield "reader"
+        for name in everything(library):
+            with library.database(name).connect() as session:
+                session.execute("DROP OWNED BY reader")
+        admin.execute("DROP ROLE reader")
+
+
+@contextmanager
+def trying(target: Target, role: str, pattern: str) -> Iterator[dict[str, int]]:
+    """`role` tries to connect to every database like `pattern` all the while: how often it tried, how often it got in."""
+    over, counts = threading.Event(), {"tried": 0, "got in": 0}
+
+    def loop() -> None:
+        with maintenance(target) as admin:
+            while not over.is_set():
+                names = admin.execute(
+                    "SELECT datname::text FROM pg_database WHERE datname LIKE %s", (pattern,)
+                )
+                for (name,) in names.fetchall():
+                    counts["tried"] += 1
+                    try:
+                        psycopg.connect(make_conninfo(target.conninfo, dbname=name, user=role)).close()
+                        counts["got in"] += 1
+                    except psycopg.OperationalError:
+                        pass
+
+    thread = threading.Thread(target=loop)
+    thread.start()
+    try:
+        yield counts
+    finally:
+        over.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("granted", [False, True], ids=["public", "granted by name"])
+def test_another_role_gets_into_no_copy_at_any_moment_of_a_restore(
+    library: Target, reader: str, wheel: Binaries, granted: bool
+) -> None:
+    if granted:
+        with library.connect() as session:
+            session.execute(f"REVOKE CONNECT ON DATABASE {library.name} FROM PUBLIC")
+            session.execute(f"GRANT CONNECT ON DATABASE {library.name} TO reader")
+    dump, before = held(artifact_of(library, wheel)), live_state(library)
+    with trying(library, reader, f"{library.name}\\_copy\\_%") as counts:
+        restore(library, dump, wheel)
+    assert counts["tried"] > 10
+    assert counts["got in"] == 0
+    assert live_state(library) == before
+    psycopg.connect(make_conninfo(library.conninfo, user=reader)).close()
+
+
+def test_a_previous_version_lets_in_superusers_alone_and_its_limit_comes_back_with_its_name(
+    library: Target, reader: str, wheel: Binaries
+) -> None:
+    with library.connect() as session:
+        session.execute(f"ALTER DATABASE {library.name} CONNECTION LIMIT 9")
+    done = restore(library, held(artifact_of(library, wheel)), wheel)
+    previous = library.database(done.kept or "")
+    with pytest.raises(psycopg.OperationalError, match="too many connections"):
+        psycopg.connect(make_conninfo(previous.conninfo, user=reader))
+    with previous.connect() as session:
+        assert session.execute("SELECT count(*) FROM papers").fetchone() == (5000,)
+    undo_database.undo(library, PREVIOUS, now=now)
+    assert live_state(library)["connection_limit"] == 9
+    psycopg.connect(make_conninfo(library.conninfo, user=reader)).close()

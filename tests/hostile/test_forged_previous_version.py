@@ -1,0 +1,151 @@
+"""An undo brings back the database that was recorded, whatever other databases say of themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from psycopg import sql
+from tests.integration.database.library import (
+    PREVIOUS,
+    artifact_of,
+    everything,
+    held,
+    library_on,
+    now,
+    papers,
+    restore,
+)
+
+from refnet.errors import RefnetError
+from refnet.postgres.binaries import Binaries
+from refnet.postgres.cluster import Cluster
+from refnet.postgres.session import Target
+from refnet.recovery.model.previous import Mark, Why
+from refnet.recovery.sources.database import kept
+from refnet.recovery.sources.database.maintenance import maintenance
+from refnet.recovery.stores.previous import PreviousVersions
+from refnet.recovery.verbs import undo_database
+
+
+@pytest.fixture
+def library(server: Cluster) -> Iterator[Target]:
+    with library_on(server) as target:
+        yield target
+
+
+@pytest.fixture
+def previous(library: Target, wheel: Binaries) -> str:
+    """The previous version that a restore has left: it holds 10 papers, the live database 5,000."""
+    dump = held(artifact_of(library, wheel))
+    with library.connect() as session:
+        session.execute("DELETE FROM jobs; DELETE FROM citations; DELETE FROM papers WHERE id > 10")
+    return restore(library, dump, wheel).kept or ""
+
+
+def forge(target: Target, name: str, comment: str) -> str:
+    """A database of an attacker, with one paper and this comment; its name."""
+    with maintenance(target) as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        admin.execute(kept.comment_on(name, comment))
+    with target.database(name).connect() as session:
+        session.execute("CREATE TABLE papers (title text); INSERT INTO papers VALUES ('forged')")
+    return name
+
+
+def mark(target: Target) -> str:
+    return kept.comment_of(Mark(target.name, Why.RESTORED, now() + timedelta(hours=1)))
+
+
+def test_a_newer_database_with_refnets_comment_is_not_what_an_undo_brings_back(
+    library: Target, previous: str
+) -> None:
+    forged = forge(library, f"{library.name}_before_20991231_235959", mark(library))
+    plan = undo_database.plan(library, PREVIOUS)
+    assert plan.back.name == previous
+    assert any(forged in note and "unknown" in note for note in plan.notes)
+    undo_database.undo(library, PREVIOUS, now=now)
+    assert papers(library) == 10
+    assert forged in everything(library)
+
+
+def test_a_database_that_took_the_name_of_the_previous_version_is_refused(
+    library: Target, previous: str
+) -> None:
+    with maintenance(library) as admin:
+        admin.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(previous)))
+    forge(library, previous, mark(library))
+    with pytest.raises(RefnetError, match="another database than the recorded one"):
+        undo_database.undo(library, PREVIOUS, now=now)
+    assert papers(library) == 5000
+
+
+def test_a_previous_version_that_changed_its_owner_is_refused(
+    library: Target, previous: str, server: Cluster
+) -> None:
+    with server.target().connect() as admin:
+        admin.execute("CREATE ROLE mallory")
+        try:
+            change = sql.SQL("ALTER DATABASE {} OWNER TO {}")
+            admin.execute(change.format(sql.Identifier(previous), sql.Identifier("mallory")))
+            with pytest.raises(RefnetError, match="its owner is mallory, recorded"):
+                undo_database.undo(library, PREVIOUS, now=now)
+        finally:
+            admin.execute(change.format(sql.Identifier(previous), sql.Identifier("refnet")))
+            admin.execute("DROP ROLE mallory")
+    assert papers(library) == 5000
+
+
+def test_an_undo_that_would_replace_another_database_than_the_restored_one_is_refused(
+    library: Target, previous: str
+) -> None:
+    with maintenance(library) as admin:
+        admin.execute(
+            sql.SQL("ALTER DATABASE {} RENAME TO {}").format(
+                sql.Identifier(library.name), sql.Identifier(f"{library.name}_mine")
+            )
+        )
+    forge(library, library.name, "")
+    with pytest.raises(RefnetError, match="is not the database that took the place of"):
+        undo_database.undo(library, PREVIOUS, now=now)
+    plan = undo_database.plan(library, PREVIOUS, previous)
+    assert plan.problems == ()
+    assert "is not the database that took the place of" in plan.doubts[0]
+
+
+def test_without_its_records_an_undo_needs_the_name_and_says_that_it_is_unrecorded(
+    library: Target, previous: str, tmp_path: Path
+) -> None:
+    lost = PreviousVersions(tmp_path / "previous")
+    with pytest.raises(RefnetError, match="is unknown: its comment is RefNet's, and no record") as caught:
+        undo_database.undo(library, lost, now=now)
+    assert f"refnet undo database {previous} --plan" in caught.value.hint
+    with pytest.raises(RefnetError, match="is no previous version of"):
+        undo_database.undo(library, lost, "postgres", now=now)
+    assert "is unknown" in undo_database.plan(library, lost, previous).doubts[0]
+    undone = undo_database.undo(library, lost, previous, now=now)
+    assert papers(library) == 10
+    assert undo_database.plan(library, lost).back.name == undone.kept
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{", "[" * 100_000, "[]", '{"why": "restored", "of": 7, "at": "2026-01-01"}', '{"why": "copy"}'],
+    ids=["cut", "deep", "list", "wrong types", "a copy"],
+)
+def test_a_comment_that_cannot_be_read_stops_nothing(library: Target, previous: str, text: str) -> None:
+    forged = forge(library, f"{library.name}_before_20991231_235959", f"RefNet {text}")
+    assert undo_database.undo(library, PREVIOUS, now=now).back.name == previous
+    assert forged in everything(library)
+
+
+def test_a_name_that_is_given_to_another_database_during_the_exchange_is_noticed(
+    library: Target, previous: str
+) -> None:
+    from refnet.recovery.sources.database.swap import Rename, exchange
+
+    with maintenance(library) as admin, pytest.raises(RefnetError, match="is another database than"):
+        exchange(admin, library, [Rename(library.name, f"{library.name}_aside", 1)])
+    assert papers(library) == 5000
