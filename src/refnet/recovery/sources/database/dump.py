@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from refnet.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import utc
@@ -26,7 +27,15 @@ from refnet.recovery.sources.database.digest import Digest, whole_lines
 from refnet.recovery.sources.database.members import Cutter, Packed, Section, TableKey
 from refnet.recovery.sources.database.private import private_folder
 from refnet.recovery.sources.database.snapshot import Held, Relation
-from refnet.recovery.sources.database.sqlgz import FIRST_LINE, Index, Kind, Table, Writer, compress
+from refnet.recovery.sources.database.sqlgz import (
+    FIRST_LINE,
+    LONGEST_SCHEMA,
+    Index,
+    Kind,
+    Table,
+    Writer,
+    compress,
+)
 from refnet.recovery.sources.database.stock import TIMEOUT_17, Stock, knows_restrict
 
 #: Tables smaller than this (bytes, TOAST included) are left to pg_dump.
@@ -158,6 +167,11 @@ class _Run:
         return FIRST_LINE + _HEADER + restrict + self._stock.text("pre-data") + _READERS
 
     def _add_text(self, kind: Kind, text: bytes) -> None:
+        if len(text) > LONGEST_SCHEMA:
+            raise RefnetError(
+                f"the {kind} of this database is {len(text):,} bytes, more than the {LONGEST_SCHEMA:,} that RefNet reads",
+                "Drop tables that are not needed, or back up some tables at a time (database.tables).",
+            )
         self._writer.add(*compress([text]), kind)
 
     def _write(self, producers: int) -> None:

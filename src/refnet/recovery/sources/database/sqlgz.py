@@ -7,18 +7,35 @@ is and what the SHA-256 of everything before the footer is. Readers that do not 
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import json
 import struct
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
-from enum import StrEnum
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
 from isal import isal_zlib
 
 from refnet.errors import Exit, RefnetError
+from refnet.recovery.sources.database.index import Index, Member, Table, programs_major
+from refnet.recovery.sources.database.index_values import Kind
+
+__all__ = [
+    "CHUNK",
+    "FIRST_LINE",
+    "FOOTER_LENGTH",
+    "INFLATE_ERROR",
+    "LEVEL",
+    "LONGEST_SCHEMA",
+    "Foreign",
+    "Index",
+    "Kind",
+    "Member",
+    "Reader",
+    "Table",
+    "Writer",
+    "compress",
+    "damaged",
+    "programs_major",
+]
 
 #: The first line of every artifact: a file that begins so and has no footer was cut short.
 FIRST_LINE = b"-- RefNet database artifact, format 1\n"
@@ -28,8 +45,13 @@ CHUNK = 1 << 18
 
 INFLATE_ERROR: type[Exception] = cast("type[Exception]", isal_zlib.error)
 
-_INDEX_PREFIX = "-- refnet-index "
-_INDEX_WIDTH = 8000
+#: Bytes of the schema's text that are read at once, of one section: a table takes about a kilobyte of it.
+LONGEST_SCHEMA = 256 << 20
+#: Bytes of an index of an empty database, with much to spare, and how much each byte of it may inflate to. An index
+#: of tables that differ by their numbers alone is packed about 25 times, one that is made to fill a disk 1000 times.
+_INDEX_FLOOR = 16 << 20
+_INDEX_EXPANSION = 40
+
 _EXTRA = struct.Struct("<2sHBQQ32s")  # subfield id, its length, format, index offset, index length, SHA-256
 _EXTRA_ID = b"RN"
 _HEAD = b"\x1f\x8b\x08\x04\0\0\0\0\0\xff" + struct.pack("<H", _EXTRA.size)
@@ -37,121 +59,9 @@ _TAIL = b"\x03\x00" + b"\0" * 8
 FOOTER_LENGTH = len(_HEAD) + _EXTRA.size + len(_TAIL)
 
 
-class Kind(StrEnum):
-    """What a member holds."""
-
-    PRE = "pre-data"
-    BLOCK = "block"  # one complete COPY … FROM stdin of a table that RefNet copied itself
-    DATA = "data"  # pg_dump's own data section, cut at the tables' boundaries
-    POST = "post-data"
-
-
-@dataclass(frozen=True)
-class Member:
-    """A gzip member: `offset` and `length` in the file, `raw` its inflated length, all in bytes.
-
-    `table` is the place of its table in Index.tables. `rows` and `digest` (content digest, hex) are those of
-    this member alone.
-    """
-
-    offset: int
-    length: int
-    raw: int
-    kind: Kind
-    table: int | None = None
-    rows: int = 0
-    digest: str = ""
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table with its rows and the content digest (hex, 32 digits) over `columns`, in that order.
-
-    `blocks`: copied by RefNet in blocks, else it stands in pg_dump's data section. `root`: read through a
-    partitioned table rather than ONLY. `raw`: bytes of its COPY text. `oid` and `keys` (its indexes and its
-    primary, unique and exclusion constraints) are the source's, as the table of contents names them.
-    `foreign_keys`: oid of each → oid of the table that it refers to.
-    """
-
-    schema: str
-    name: str
-    columns: tuple[str, ...]
-    blocks: bool = False
-    root: bool = False
-    rows: int = 0
-    raw: int = 0
-    digest: str = ""
-    oid: int = 0
-    keys: tuple[int, ...] = ()
-    foreign_keys: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def qualified(self) -> str:
-        """`schema.name`, for people."""
-        return f"{self.schema}.{self.name}"
-
-
-@dataclass(frozen=True)
-class Index:
-    """Everything that a restore, a proof and a person want to know without reading the data.
-
-    `database`: encoding, locale, owner, settings, privileges, comment, as `state.py` reads them. `roles`,
-    `tablespaces`, `extensions`: what the database needs. `sequences`: [its quoted name, last_value, is_called].
-    `large_objects`: [oid, bytes, digest]. `archive`: pg_dump's custom format of the schema alone.
-    `foreign_views`: [oid, name] of the materialized views whose REFRESH reads foreign tables.
-    """
-
-    database: dict[str, Any]
-    server: dict[str, Any]
-    snapshot: str
-    encoding: str
-    restrict_key: str
-    archive: bytes
-    members: tuple[Member, ...] = ()
-    tables: tuple[Table, ...] = ()
-    sequences: tuple[tuple[str, int, bool], ...] = ()
-    large_objects: tuple[tuple[int, int, str], ...] = ()
-    roles: tuple[dict[str, Any], ...] = ()
-    tablespaces: tuple[str, ...] = ()
-    extensions: tuple[dict[str, Any], ...] = ()
-    foreign_views: tuple[tuple[int, str], ...] = ()
-    partial: bool = False
-    unchecked: tuple[str, ...] = ()
-
-    def to_text(self) -> bytes:
-        """The index as SQL comments, ASCII."""
-        values = {**asdict(self), "archive": base64.b64encode(self.archive).decode()}
-        text = json.dumps(values, ensure_ascii=True, separators=(",", ":"))
-        lines = (text[at : at + _INDEX_WIDTH] for at in range(0, len(text), _INDEX_WIDTH))
-        return "".join(f"{_INDEX_PREFIX}{line}\n" for line in lines).encode("ascii")
-
-    @classmethod
-    def from_text(cls, text: bytes) -> Index:
-        """The index in those comments; ValueError, KeyError or TypeError where it is none."""
-        lines = text.decode("ascii").splitlines()
-        values = json.loads("".join(line.removeprefix(_INDEX_PREFIX) for line in lines))
-        values["archive"] = base64.b64decode(values["archive"], validate=True)
-        values["members"] = tuple(Member(**{**m, "kind": Kind(m["kind"])}) for m in values["members"])
-        values["tables"] = tuple(
-            Table(**{**t, "columns": tuple(t["columns"]), "keys": tuple(t["keys"])}) for t in values["tables"]
-        )
-        for name in ("sequences", "large_objects", "foreign_views"):
-            values[name] = tuple(tuple(row) for row in values.get(name, ()))
-        for name in ("roles", "tablespaces", "extensions", "unchecked"):
-            values[name] = tuple(values[name])
-        return cls(**values)
-
-    def blocks_of(self, number: int) -> tuple[Member, ...]:
-        """The members that hold the blocks of table `number`."""
-        return tuple(m for m in self.members if m.kind is Kind.BLOCK and m.table == number)
-
-    def members_of(self, kind: Kind) -> tuple[Member, ...]:
-        return tuple(member for member in self.members if member.kind is kind)
-
-
-def programs_major(index: Index, server: int) -> int:
-    """The major of the programs that a server of `server` and the kept schema, by its own pg_dump, both need."""
-    return max(server, int(str(index.server["pg_dump"]).split(".")[0]))
+def longest_index(packed: int) -> int:
+    """The bytes that an index of `packed` bytes may inflate to. What is to be read is bounded by what is there."""
+    return _INDEX_FLOOR + _INDEX_EXPANSION * packed
 
 
 def compress(pieces: Iterable[bytes]) -> tuple[bytes, int]:
@@ -193,7 +103,12 @@ class Writer:
     def finish(self, index: Index) -> None:
         """Append `index` (which holds this writer's members) and the footer."""
         at = self._offset
-        packed, _ = compress([index.to_text()])
+        packed, raw = compress([index.to_text()])
+        if raw > longest_index(len(packed)):
+            raise RefnetError(
+                f"the index of this artifact would be {raw:,} bytes, more than RefNet reads",
+                "Back up fewer tables at once (database.tables), or drop what is not needed.",
+            )
         self._append(packed)
         sha256 = self._digest_of_out() if self._digest_of_out else self._sha256.digest()
         extra = _EXTRA.pack(_EXTRA_ID, _EXTRA.size - 4, 1, at, len(packed), sha256)
@@ -221,9 +136,12 @@ class Reader:
             self.index_offset, index_length, self.sha256 = self._footer(file)
             file.seek(self.index_offset)
             try:
-                self.index = Index.from_text(b"".join(_inflate(file, index_length)))
-            except (ValueError, KeyError, TypeError, EOFError, INFLATE_ERROR) as error:
-                raise damaged(name, f"its index cannot be read ({type(error).__name__})") from error
+                pieces = _inflate(file, index_length, longest_index(index_length))
+                self.index = Index.from_pieces(pieces)
+            except (ValueError, EOFError, INFLATE_ERROR) as error:
+                raise damaged(name, f"its index cannot be read: {error}") from error
+        if sum(member.length for member in self.index.members) != self.index_offset:
+            raise damaged(name, "its members do not end where its index begins")
 
     def _footer(self, file: BinaryIO) -> tuple[int, int, bytes]:
         size = file.seek(0, 2)
@@ -250,16 +168,22 @@ class Reader:
         return bool(first == FIRST_LINE)
 
     def text(self, kind: Kind) -> bytes:
-        """All that the members of `kind` hold, inflated: for the schema's, which are small."""
-        return b"".join(piece for member in self.index.members_of(kind) for piece in self.raw(member))
+        """All that the members of `kind`, one of the schema's two, hold; RefnetError (DAMAGED) where it is too long."""
+        members = self.index.members_of(kind)
+        if sum(member.raw for member in members) > LONGEST_SCHEMA:
+            raise damaged(self.name, f"its {kind} is longer than {LONGEST_SCHEMA:,} bytes")
+        return b"".join(piece for member in members for piece in self.raw(member))
 
     def raw(self, member: Member) -> Iterator[bytes]:
-        """The inflated bytes of `member`, in pieces; RefnetError (DAMAGED) where they do not inflate to `raw`."""
+        """The inflated bytes of `member`, in pieces; RefnetError (DAMAGED) where they do not inflate to `raw`.
+
+        No more than that many are handed out.
+        """
         with self.open() as own:
             own.seek(member.offset)
+            length = 0
             try:
-                length = 0
-                for piece in _inflate(own, member.length):
+                for piece in _inflate(own, member.length, member.raw):
                     length += len(piece)
                     yield piece
             except (EOFError, INFLATE_ERROR) as error:
@@ -273,10 +197,13 @@ class Reader:
                 )
 
 
-def _inflate(file: BinaryIO, length: int) -> Iterator[bytes]:
-    """The one gzip member in the next `length` bytes of `file`; EOFError where it ends early or late."""
+def _inflate(file: BinaryIO, length: int, longest: int) -> Iterator[bytes]:
+    """The one gzip member in the next `length` bytes of `file`.
+
+    EOFError where it ends early or late, or would be longer than `longest` bytes.
+    """
     inflater = isal_zlib.decompressobj(31)
-    left = length
+    left, allowed = length, longest
     while left:
         packed = file.read(min(CHUNK, left))
         if not packed:
@@ -285,6 +212,9 @@ def _inflate(file: BinaryIO, length: int) -> Iterator[bytes]:
         while packed or inflater.unconsumed_tail:
             piece = inflater.decompress(packed, 4 * CHUNK)
             packed = inflater.unconsumed_tail
+            allowed -= len(piece)
+            if allowed < 0:
+                raise EOFError(f"it is longer than {longest} bytes")
             if piece:
                 yield piece
             elif not packed or inflater.eof:

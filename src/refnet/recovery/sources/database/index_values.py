@@ -1,0 +1,258 @@
+"""What each value in the index of a database artifact may be: what a backup writes, and nothing else."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable
+from datetime import datetime
+from enum import StrEnum
+from operator import itemgetter
+from typing import Any
+
+from refnet.recovery.sources.database.checked import (
+    Check,
+    each,
+    flag,
+    one_of,
+    or_none,
+    record,
+    row,
+    text,
+    whole,
+)
+
+_MOST_COLUMNS = 1600  # of a table, in PostgreSQL
+_MOST = 100_000  # entries of a list within a value
+_SIZE = (1 << 63) - 1
+#: deflate makes at most 1032 bytes of one (zlib's documentation).
+_EXPANSION = 1032
+
+
+class Kind(StrEnum):
+    """What a member holds."""
+
+    PRE = "pre-data"
+    BLOCK = "block"  # one complete COPY … FROM stdin of a table that RefNet copied itself
+    DATA = "data"  # pg_dump's own data section, cut at the tables' boundaries
+    POST = "post-data"
+
+
+#: What a database can be encoded in. An encoding of clients alone (SJIS, GBK …) has quotes and backslashes within
+#: its characters, so that a name in it could end a quoted text.
+SERVER_ENCODINGS = frozenset(
+    [
+        "SQL_ASCII",
+        "EUC_JP",
+        "EUC_CN",
+        "EUC_KR",
+        "EUC_TW",
+        "EUC_JIS_2004",
+        "UTF8",
+        "MULE_INTERNAL",
+        "LATIN1",
+        "LATIN2",
+        "LATIN3",
+        "LATIN4",
+        "LATIN5",
+        "LATIN6",
+        "LATIN7",
+        "LATIN8",
+        "LATIN9",
+        "LATIN10",
+        "WIN866",
+        "WIN874",
+        "WIN1250",
+        "WIN1251",
+        "WIN1252",
+        "WIN1253",
+        "WIN1254",
+        "WIN1255",
+        "WIN1256",
+        "WIN1257",
+        "WIN1258",
+        "KOI8R",
+        "KOI8U",
+        "ISO_8859_5",
+        "ISO_8859_6",
+        "ISO_8859_7",
+        "ISO_8859_8",
+    ]
+)
+#: What can be granted on a database.
+PRIVILEGES = frozenset({"CONNECT", "CREATE", "TEMPORARY"})
+#: A sequence's qualified name as pg_dump quotes it.
+_IDENT = r'(?:[a-z_][a-z0-9_]*|"(?:[^"]|"")+")'
+
+_name = text(1024, shortest=1)  # a server may be built for names longer than 63 bytes
+_words = text(1 << 20)
+_oid = whole(0, (1 << 32) - 1)
+_size = whole(0, _SIZE)
+_int32 = whole(-1, (1 << 31) - 1)
+_maybe_digest = text(32, like="|[0-9a-f]{32}")
+_encoding = one_of(SERVER_ENCODINGS)
+_setting = text(1 << 20, like=r"[^\s=\"]{1,1024}=.*")
+
+
+def _foreign_keys(value: Any) -> dict[str, int]:
+    if type(value) is not dict or len(value) > _MOST:
+        raise ValueError("no object")
+    number = text(10, like="[0-9]+")
+    return {number(key): _oid(oid) for key, oid in value.items()}
+
+
+_SNAPSHOT = re.compile(r"([0-9]{1,19}):([0-9]{1,19}):([0-9]{1,19}(?:,[0-9]{1,19})*)?")
+
+
+def _snapshot(value: Any) -> str:
+    """PostgreSQL's text of a snapshot, xmin:xmax:xip,…, as its own input takes it."""
+    found = _SNAPSHOT.fullmatch(_words(value))
+    if not found:
+        raise ValueError("no snapshot")
+    low, high = int(found[1]), int(found[2])
+    running = [int(one) for one in (found[3] or "").split(",") if one]
+    if not 0 < low <= high <= _SIZE or running != sorted(running):
+        raise ValueError("no snapshot")
+    if running and not low <= running[0] <= running[-1] < high:
+        raise ValueError("no snapshot")
+    return str(value)
+
+
+def _moment(value: Any) -> str:
+    """An aware moment of years that every calendar of the machine knows."""
+    moment = datetime.fromisoformat(text(40)(value))
+    if moment.tzinfo is None or not 1900 <= moment.year <= 9000:
+        raise ValueError("no moment with a time zone")
+    return str(value)
+
+
+def _archive(value: Any) -> bytes:
+    if type(value) is not str:
+        raise ValueError("no text")
+    archive = base64.b64decode(value, validate=True)
+    if not archive.startswith(b"PGDMP"):
+        raise ValueError("it is not in pg_dump's custom format")
+    return archive
+
+
+_MEMBER = record(
+    {
+        "offset": _size,
+        "length": whole(1, _SIZE),
+        "raw": _size,
+        "kind": one_of(frozenset(kind.value for kind in Kind)),
+        "table": or_none(_oid),
+        "rows": _size,
+        "digest": _maybe_digest,
+    },
+    may_lack=("table", "rows", "digest"),
+)
+_TABLE = record(
+    {
+        "schema": _name,
+        "name": _name,
+        "columns": each(_name, _MOST_COLUMNS),
+        "blocks": flag,
+        "root": flag,
+        "rows": _size,
+        "raw": _size,
+        "digest": _maybe_digest,
+        "oid": _oid,
+        "keys": each(_oid, _MOST),
+        "foreign_keys": _foreign_keys,
+    },
+    may_lack=("blocks", "root", "rows", "raw", "digest", "oid", "keys", "foreign_keys"),
+)
+_POWERS = ("superuser", "inherit", "createrole", "createdb", "login", "replication", "bypassrls")
+_ROLE = record(
+    {
+        "name": _name,
+        **dict.fromkeys(_POWERS, flag),
+        "connection_limit": _int32,
+        "settings": each(_setting, _MOST),
+        "member_of": each(record({"role": _name, "admin": flag}), _MOST),
+    }
+)
+_DATABASE = record(
+    {
+        "name": _name,
+        "owner": _name,
+        "encoding": _encoding,
+        "provider": one_of({"b", "c", "i"}),
+        "collate": or_none(_words),
+        "ctype": or_none(_words),
+        "locale": or_none(_words),
+        "icu_rules": or_none(_words),
+        "tablespace": _name,
+        "connection_limit": _int32,
+        "comment": or_none(_words),
+        "acl": or_none(
+            each(
+                record(
+                    {
+                        "grantor": _name,
+                        "grantee": text(1024),
+                        "privilege": one_of(PRIVILEGES),
+                        "grantable": flag,
+                    }
+                ),
+                _MOST,
+            )
+        ),
+        "settings": each(record({"role": or_none(_name), "setting": _setting}), _MOST),
+    },
+    may_lack=("icu_rules", "tablespace"),
+)
+_SERVER = record(
+    {
+        "version_num": whole(90_000, 10_000_000),
+        "version": text(200, like="[ -~]*"),
+        "system_identifier": or_none(text(20, shortest=1, like="[0-9]*")),
+        "snapshot": or_none(_snapshot),
+        "pg_dump": text(20, like=r"[0-9]{1,3}(\.[0-9]{1,5})*"),
+    },
+    may_lack=("snapshot",),
+)
+
+
+def member(value: Any) -> dict[str, Any]:
+    """The fields of a Member."""
+    found: dict[str, Any] = _MEMBER(value)
+    if found["raw"] > _EXPANSION * found["length"]:
+        raise ValueError("more bytes than gzip can hold in its length")
+    if found.get("rows", 0) > found["raw"]:
+        raise ValueError("more rows than bytes")
+    return {**found, "kind": Kind(found["kind"])}
+
+
+def table(value: Any) -> dict[str, Any]:
+    """The fields of a Table."""
+    found: dict[str, Any] = _TABLE(value)
+    if len(set(found["columns"])) < len(found["columns"]):
+        raise ValueError("a column comes twice")
+    return {**found, "columns": tuple(found["columns"]), "keys": tuple(found.get("keys", ()))}
+
+
+#: The other parts of an index that are lists of any length: what each entry must be, and what no two of them share.
+ENTRIES: dict[str, tuple[Check, Callable[[Any], Any]]] = {
+    "sequences": (
+        row(text(4096, like=rf"{_IDENT}\.{_IDENT}"), whole(-_SIZE - 1, _SIZE), flag),
+        itemgetter(0),
+    ),
+    "large_objects": (row(_oid, _size, text(32, shortest=32, like="[0-9a-f]*")), itemgetter(0)),
+    "roles": (_ROLE, itemgetter("name")),
+    "tablespaces": (_name, str),
+    "extensions": (record({"name": _name, "version": _name, "schema": _name}), itemgetter("name")),
+    "foreign_views": (row(_oid, text(2049, shortest=1)), itemgetter(0)),
+    "unchecked": (_words, str),
+}
+#: Its parts that are one value each.
+ONES: dict[str, Check] = {
+    "database": _DATABASE,
+    "server": _SERVER,
+    "snapshot": _moment,
+    "encoding": _encoding,
+    "restrict_key": text(200, like="[A-Za-z0-9]+"),
+    "archive": _archive,
+    "partial": flag,
+}
