@@ -15,7 +15,8 @@ from refnet.errors import Exit, RefnetError
 
 OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 #: O_NONBLOCK: a FIFO in a file's place must not hold us up.
-OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_SAFELY = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+OPEN_FILE = os.O_RDONLY | _SAFELY
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 #: Folders that are open at once while a tree is removed; deeper ones are first moved to the top of the tree.
 _DEEPEST = 64
@@ -93,6 +94,23 @@ def _let_us_in(name: str, folder: int) -> None:
                 os.chmod(f"/proc/self/fd/{handle}", 0o700)  # noqa: PTH101  # fchmod refuses such a handle
 
 
+def open_file(name: str | Path, flags: int = os.O_RDONLY, *, at: int | None = None) -> int:
+    """A handle of the regular file `name`, seen from the open folder `at` where that is given.
+
+    A new file (O_CREAT in `flags`) is for this user alone. NotRegularError where it is a link or something else.
+    """
+    try:
+        handle = os.open(name, flags | _SAFELY, 0o600, dir_fd=at)
+    except OSError as error:
+        if error.errno in {errno.ELOOP, errno.EISDIR, errno.ENXIO}:
+            raise NotRegularError(name) from error
+        raise
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise NotRegularError(name)
+    return handle
+
+
 def read_regular(name: str | Path, limit: int, *, at: int | None = None, owner: int | None = None) -> bytes:
     """The content of the regular file `name`, of at most `limit` bytes.
 
@@ -102,16 +120,13 @@ def read_regular(name: str | Path, limit: int, *, at: int | None = None, owner: 
 
     OSError where it is a link, no regular file, larger, or somebody else's.
     """
-    with opened(name, OPEN_FILE, at) as handle:
-        found = os.fstat(handle)
-        if not stat.S_ISREG(found.st_mode):
-            raise NotRegularError(name)
+    with os.fdopen(open_file(name, at=at), "rb") as file:
+        found = os.fstat(file.fileno())
         if owner is not None and (found.st_uid != owner or found.st_mode & 0o022):
             raise PermissionError(errno.EPERM, "another user owns it, or can write to it", str(name))
         if found.st_size > limit:
             raise OSError(errno.EFBIG, f"it is larger than {limit} bytes", str(name))
-        with os.fdopen(handle, "rb", closefd=False) as file:
-            data = file.read(limit + 1)
+        data = file.read(limit + 1)
     if len(data) > limit:
         raise OSError(errno.EFBIG, f"it is larger than {limit} bytes", str(name))
     return data

@@ -13,7 +13,7 @@ import pytest
 from tests.faults.store import NOW, publish, visible
 
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import SourceName, artifact_names
+from refnet.recovery.model.artifact import Evidence, Level, Outcome, SourceName, artifact_names
 from refnet.recovery.model.source import Made
 from refnet.recovery.stores.local import LocalStore
 
@@ -79,6 +79,43 @@ except RefnetError as error:
     )
     assert ran.stdout.startswith("no space is left")
     assert visible(LocalStore(tmp_path)) == []
+
+
+@pytest.mark.parametrize("spare", [0, 20, 200])
+def test_a_verdict_that_is_not_completely_written_is_told_and_never_taken_for_an_older_one(
+    tmp_path: Path, spare: int
+) -> None:
+    """The file of the evidence may grow by `spare` bytes only; a line is longer."""
+    script = """
+import resource, signal, sys
+from datetime import datetime, UTC
+from pathlib import Path
+from refnet.errors import RefnetError
+from refnet.recovery.model.artifact import Evidence, Level, Outcome
+from refnet.recovery.stores.local import LocalStore
+store, spare = LocalStore(Path(sys.argv[1])), int(sys.argv[2])
+(entry,) = store.entries()
+evidence = store.path(entry).with_name(entry.name + ".evidence.jsonl")
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+most = evidence.stat().st_size + spare
+resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+failed = Evidence(datetime.now(UTC), Level.PROVEN, Outcome.FAILED, 1.0, reasons=("other rows came back",) * 9)
+try:
+    store.record(entry, failed)
+except RefnetError as error:
+    print(error.message)
+"""
+    store = LocalStore(tmp_path)
+    publish(store, b"first")
+    store.record(store.entries()[0], Evidence(NOW, Level.PROVEN, Outcome.PASSED, 1.0))
+    command = [sys.executable, "-c", script, str(tmp_path), str(spare)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+
+    assert ran.stdout.startswith("no space is left")
+    (entry,) = store.entries()
+    assert entry.state == ("could not verify" if spare else "proven")
+    store.record(entry, Evidence(NOW, Level.PROVEN, Outcome.PASSED, 1.0))
+    assert store.entries()[0].proven
 
 
 @pytest.mark.skipif(not ROOT, reason="only root may mount a read-only disk")

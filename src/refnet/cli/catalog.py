@@ -21,8 +21,10 @@ def list_artifacts(
     as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
 ) -> None:
     """List every artifact, oldest first: its age, its size, how far it is proven."""
+    from dataclasses import asdict
+
     from refnet import wiring
-    from refnet.cli import sources
+    from refnet.cli import sources, words
     from refnet.recovery.model.catalog import Catalog
 
     store = wiring.store(current_settings())
@@ -35,9 +37,7 @@ def list_artifacts(
             {
                 "backup_dir": str(store.root),
                 "artifacts": [_values(entry, store, moment) for entry in entries],
-                "unlisted": [
-                    {"source": u.source, "name": u.name, "size": u.size, "why": u.why} for u in unlisted
-                ],
+                "unlisted": [asdict(one) for one in unlisted],
             }
         )
         return
@@ -46,7 +46,8 @@ def list_artifacts(
     else:
         print(f"There is no artifact in {store.root}. `refnet backup` makes one.")
     for one in unlisted:
-        print(f"not listed: {store.folder(one.source) / one.name} {one.why} (`refnet adopt` gives it one)")
+        what = "unreadable" if one.unreadable else "not listed"
+        print(f"{what}: {store.folder(one.source) / one.name} {words.plain(one.why)} ({one.advice})")
 
 
 def _print_table(entries: list[Entry], moment: datetime) -> None:

@@ -30,7 +30,7 @@ from refnet.recovery.model.run import BUCKETS, Ended, Kind, Reason, Run
 from refnet.recovery.model.schedule import TaskName
 from refnet.telemetry.facts import Facts
 
-_STATES = (*Level, "damaged")
+_STATES = (*Level, Outcome.UNVERIFIED, "damaged")
 
 
 def exposition(read: Callable[[], Facts], accept: str = "") -> tuple[bytes, str]:

@@ -118,7 +118,10 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Evidence:
-    """One line of `ARTIFACT.evidence.jsonl`: a check, what it reached, when, how long (s), with which server."""
+    """One line of `ARTIFACT.evidence.jsonl`: a check, what it reached, when, how long (s), with which server.
+
+    `revokes`: no pass before this line counts any more, as what stood here, or what it was about, is lost.
+    """
 
     at: datetime
     level: Level
@@ -127,9 +130,13 @@ class Evidence:
     server: str = ""
     reasons: tuple[str, ...] = ()
     drill: bool = False
+    revokes: bool = False
 
     def to_json(self) -> str:
-        return json.dumps({**asdict(self), "at": utc(self.at)}, ensure_ascii=False) + "\n"
+        values = {**asdict(self), "at": utc(self.at)}
+        if not self.revokes:
+            del values["revokes"]
+        return json.dumps(values, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, line: str | bytes) -> Evidence:
@@ -144,6 +151,7 @@ class Evidence:
                 server=str(values.get("server", "")),
                 reasons=_sentences(values.get("reasons", [])),
                 drill=bool(values.get("drill", False)),
+                revokes=bool(values.get("revokes", False)),
             )
         except (KeyError, TypeError, OverflowError) as error:
             raise ValueError(f"not a line of evidence: {error}") from error
@@ -153,12 +161,14 @@ class Evidence:
 class Standing:
     """What all lines of evidence together say.
 
-    `level` is the deepest level that still counts, `damaged` whether a failure still stands, `proven_at` when
-    the level `proven` was last reached, None where it does not count any more.
+    `level` is the deepest level that still counts, `damaged` whether a failure still stands, `unknown` whether
+    passes were revoked and none came after, `proven_at` when the level `proven` was last reached, None where it
+    does not count any more.
     """
 
     level: Level = Level.WRITTEN
     damaged: bool = False
+    unknown: bool = False
     proven_at: datetime | None = None
 
 
@@ -169,18 +179,21 @@ def standing(evidence: Iterable[Evidence]) -> Standing:
     the passes at that level and deeper, for good: only a new pass reaches them again.
     """
     passed = failed = -1
+    unknown = False
     proven_at: datetime | None = None
     for line in evidence:
         rank = line.level.rank
+        if line.revokes:
+            passed, unknown, proven_at = -1, True, None
         if line.outcome is Outcome.PASSED:
-            passed = max(passed, rank)
+            passed, unknown = max(passed, rank), False
             failed = -1 if rank >= failed else failed
             proven_at = line.at if line.level is Level.PROVEN else proven_at
         elif line.outcome is Outcome.FAILED:
             passed = min(passed, rank - 1)
             failed = max(failed, rank)
             proven_at = None
-    return Standing(list(Level)[max(passed, 0)], failed >= 0, proven_at)
+    return Standing(list(Level)[max(passed, 0)], failed >= 0, unknown, proven_at)
 
 
 _REQUIRED = frozenset({"source", "name", "created", "size", "sha256", "seconds"})
@@ -283,8 +296,10 @@ class Entry:
 
     @property
     def state(self) -> str:
-        """The one word that a display shows: `damaged`, or the level."""
-        return "damaged" if self.damaged else self.level.value
+        """What a display shows: `damaged`, `could not verify` where its evidence was lost, or the level."""
+        if self.damaged:
+            return "damaged"
+        return Outcome.UNVERIFIED.value if self.standing.unknown else self.level.value
 
 
 def utc(moment: datetime) -> str:

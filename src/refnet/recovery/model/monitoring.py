@@ -16,7 +16,7 @@ from refnet.recovery.model import words
 from refnet.recovery.model.artifact import Entry, Evidence, Outcome, SourceName
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.run import Ended, History, Kind
-from refnet.recovery.model.store import Leftover
+from refnet.recovery.model.store import Leftover, Unlisted
 
 #: A run may begin late (a randomized delay, a machine that slept) and takes its time.
 GRACE = timedelta(hours=2)
@@ -103,15 +103,18 @@ def watch(
 
 
 def watch_store(
-    catalog: Catalog, leftovers: Sequence[Leftover], unlisted: Sequence[Leftover], free: int | None
+    catalog: Catalog, leftovers: Sequence[Leftover], unlisted: Sequence[Unlisted], free: int | None
 ) -> tuple[Check, ...]:
     """What is to be said of the store as a whole; `free` is its room in bytes, None where it is not known."""
     checks = [_room(catalog, free)]
     if leftovers:
         says = f"{_some([one.name for one in leftovers])}: `refnet prune` cleans them"
         checks.append(Check(None, "leftovers", Status.WARNING, says))
-    if unlisted:
-        says = f"{_some([one.name for one in unlisted])}: not counted; `refnet adopt` takes them in"
+    if unreadable := [one for one in unlisted if one.unreadable]:
+        says = f"{_some([f'{one.name} {one.why}' for one in unreadable])}: `refnet list` says what to do"
+        checks.append(Check(None, "unreadable", Status.WARNING, says))
+    if strangers := [one.name for one in unlisted if not one.unreadable]:
+        says = f"{_some(strangers)}: not counted; `refnet adopt` takes them in"
         checks.append(Check(None, "not listed", Status.OK, says))
     return tuple(checks)
 
@@ -180,9 +183,8 @@ def _proof(newest: Entry) -> Check:
     last = newest.evidence[-1] if newest.evidence else None
     if last and last.outcome is Outcome.UNVERIFIED:
         why = "; ".join(last.reasons) or "no reason was given"
-        return Check(
-            newest.source, "proof", Status.WARNING, f"could not verify more than {newest.state}: {why}"
-        )
+        far = "" if newest.standing.unknown else f" more than {newest.state}"
+        return Check(newest.source, "proof", Status.WARNING, f"could not verify{far}: {why}")
     says = f"the newest is {newest.state} only: `refnet verify` proves it"
     return Check(newest.source, "proof", Status.WARNING, says)
 

@@ -13,12 +13,28 @@ from refnet.recovery.model.source import Held, Made
 
 @dataclass(frozen=True)
 class Leftover:
-    """What a crashed run left: harmless, listed by name, cleaned by prune."""
+    """What a crashed run left: harmless, listed by name, cleaned by prune. `size` in bytes."""
 
     source: SourceName
     name: str
     size: int
     why: str
+
+
+@dataclass(frozen=True)
+class Unlisted:
+    """What looks like an artifact and counts for nothing; it is never deleted.
+
+    `why` continues a sentence that begins with `name`; `advice` says what to do. `unreadable`: it may be one of
+    the catalog's own, which cannot be read now; otherwise it was never in the catalog. `size` in bytes.
+    """
+
+    source: SourceName
+    name: str
+    size: int
+    why: str
+    advice: str
+    unreadable: bool
 
 
 class Draft(Protocol):
@@ -38,15 +54,15 @@ class Store(Protocol):
     """Where artifacts live. Deleting goes in the opposite order of publishing."""
 
     def entries(self, source: SourceName | None = None) -> tuple[Entry, ...]:
-        """Every published artifact (of `source`) with its evidence; an unreadable manifest is a leftover."""
+        """Every published artifact (of `source`) with its evidence."""
         ...
 
     def draft(self, source: SourceName) -> AbstractContextManager[Draft]: ...
 
     def held(self, entry: Entry) -> Held: ...
 
-    def record(self, entry: Entry, evidence: Evidence) -> None:
-        """Append one line of evidence, and flush it to the disk."""
+    def record(self, entry: Entry, *evidence: Evidence) -> None:
+        """Append lines of evidence and flush them to the disk; RefnetError where not all of it was written."""
         ...
 
     def delete(self, entry: Entry) -> None: ...

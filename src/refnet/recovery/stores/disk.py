@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from refnet.errors import Exit, RefnetError
-from refnet.files import NotRegularError
+from refnet.files import NotRegularError, open_file
 from refnet.recovery.model.artifact import HIDDEN_PREFIX
 from refnet.recovery.stores.readback import ReadBack
 
@@ -42,7 +42,7 @@ def explain(error: OSError, path: Path) -> RefnetError:
     if isinstance(error, NotRegularError):
         return RefnetError(
             f"{path} is not a regular file, and is left as it is",
-            "Name a regular file, or one that is not there yet.",
+            "Put the file itself in its place, or name another one.",
         )
     if error.errno in _FULL:
         return RefnetError(
@@ -105,9 +105,36 @@ def digest(reader: IO[bytes]) -> tuple[str, int]:
     return sha.hexdigest(), size
 
 
+def open_regular(path: Path, *, buffering: int = -1) -> IO[bytes]:
+    """A reader of the regular file `path`; NotRegularError where it is a link, a folder, a FIFO or a device."""
+    return os.fdopen(open_file(path), "rb", buffering)
+
+
+def write_all(handle: int, data: bytes) -> None:
+    """Write all of `data`, or raise the OSError that says why only a part of it was written."""
+    while data:
+        data = data[os.write(handle, data) :]
+
+
+def append_lines(path: Path, text: str) -> bool:
+    """Append the lines `text` to `path` durably; whether the file is new. A cut line at its end is closed first.
+
+    OSError where they were not written completely; the file may then end in a cut line.
+    """
+    handle = open_file(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+    try:
+        size = os.fstat(handle).st_size
+        cut = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
+        write_all(handle, (b"\n" if cut else b"") + text.encode())
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    return size == 0
+
+
 def open_cold(path: Path) -> IO[bytes]:
-    """A reader of `path` that asks the disk, not the page cache, where the system lets us."""
-    reader = path.open("rb", buffering=0)
+    """A reader of the regular file `path` that asks the disk, not the page cache, where the system lets us."""
+    reader = open_regular(path, buffering=0)
     if hasattr(os, "posix_fadvise"):
         with suppress(OSError):
             os.posix_fadvise(reader.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

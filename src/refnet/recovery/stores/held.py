@@ -4,29 +4,39 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import os
 import zlib
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from refnet.errors import Exit, RefnetError
+from refnet.files import read_regular
 from refnet.recovery.model.artifact import FILES_SUFFIX, MANIFEST_SUFFIX, Manifest
 from refnet.recovery.model.source import Held
-from refnet.recovery.stores.disk import explained
+from refnet.recovery.stores.disk import explained, open_regular
+
+#: The largest manifest that is read, in bytes.
+MANIFEST_BYTES = 4 << 20
+#: The largest list of files that is read, in bytes as it lies on the disk.
+_LIST_BYTES = 512 << 20
 
 
-def held_in(folder: Path, name: str, manifest: Manifest | None) -> Held:
-    """The artifact `name` in `folder`; its list of files is compared with the manifest when it is read."""
+def held_in(folder: Path, name: str, manifest: Manifest | None, *, links: bool = False) -> Held:
+    """The artifact `name` in `folder`; its list of files is compared with the manifest when it is read.
+
+    `links`: whether the artifact may be a link, as a path that a user names may.
+    """
 
     def open_it() -> BinaryIO:
         with explained(folder / name):
-            return (folder / name).open("rb")
+            return (folder / name).open("rb") if links else cast(BinaryIO, open_regular(folder / name))
 
     def files() -> bytes | None:
         path = folder / f"{name}{FILES_SUFFIX}"
         if manifest is None or manifest.files_sha256 is None:
             return None
         with explained(path):
-            packed = path.read_bytes() if path.exists() else None
+            packed = read_regular(path, _LIST_BYTES) if os.path.lexists(path) else None
         if packed is None:
             raise RefnetError(
                 f"{name} has lost its list of files",
@@ -50,7 +60,7 @@ def held_at(path: Path) -> Held:
             "Give the path of an artifact, or a name that `refnet list` shows.",
             Exit.USAGE,
         )
-    return held_in(path.parent, path.name, manifest_of(path))
+    return held_in(path.parent, path.name, manifest_of(path), links=True)
 
 
 def manifest_of(path: Path) -> Manifest | None:
@@ -58,7 +68,9 @@ def manifest_of(path: Path) -> Manifest | None:
     beside = path.with_name(f"{path.name}{MANIFEST_SUFFIX}")
     try:
         with explained(beside):
-            return Manifest.from_json(beside.read_bytes()) if beside.exists() else None
+            return (
+                Manifest.from_json(read_regular(beside, MANIFEST_BYTES)) if os.path.lexists(beside) else None
+            )
     except ValueError as error:
         raise RefnetError(
             f"{beside} cannot be used: {error}",

@@ -19,7 +19,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from refnet.recovery.model.run import Ended, History, Reason, Run, Totals
-from refnet.recovery.stores.disk import alive, explained, make_folder, sync_folder
+from refnet.recovery.stores.disk import (
+    alive,
+    append_lines,
+    explained,
+    make_folder,
+    sync_folder,
+    write_all,
+)
 
 #: The journal is rewritten when it is larger, in bytes.
 _LARGEST = 256 * 1024
@@ -45,7 +52,7 @@ class Journal:
             handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
             self._held[run.id] = handle
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _write_all(handle, run.to_json().encode())
+            write_all(handle, run.to_json().encode())
 
     def end(self, run: Run) -> None:
         """Append `run`, which has ended."""
@@ -128,18 +135,10 @@ class Journal:
             self._running(run).unlink(missing_ok=True)
 
     def _append(self, runs: Iterable[Run]) -> None:
-        text = "".join(f"{run.to_json()}\n" for run in runs).encode()
-        handle = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
-        try:
-            size = os.fstat(handle).st_size
-            cut = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
-            _write_all(handle, (b"\n" if cut else b"") + text)
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-        if size == 0:
+        text = "".join(f"{run.to_json()}\n" for run in runs)
+        if append_lines(self._file, text):
             sync_folder(self.folder)
-        if size > _LARGEST:
+        if self._file.stat().st_size > _LARGEST:
             self._shorten()
 
     def _shorten(self) -> None:
@@ -163,8 +162,3 @@ class Journal:
             os.fsync(file.fileno())
         fresh.replace(self._file)
         sync_folder(self.folder)
-
-
-def _write_all(handle: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(handle, data) :]

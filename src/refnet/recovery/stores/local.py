@@ -32,7 +32,7 @@ from refnet.recovery.model.artifact import (
     artifact_names,
 )
 from refnet.recovery.model.source import Held, Made
-from refnet.recovery.model.store import Leftover
+from refnet.recovery.model.store import Leftover, Unlisted
 from refnet.recovery.stores import disk, lock
 from refnet.recovery.stores.held import held_in, manifest_of
 from refnet.recovery.stores.shelf import Memory, Shelf, Stamp, beside, taken
@@ -86,8 +86,8 @@ class LocalStore:
         self._known[shelf.folder] = (shelf.stamps, found)
         return found
 
-    def unlisted(self, source: SourceName | None = None) -> tuple[Leftover, ...]:
-        """Artifacts that the catalog does not count; never cleaned, as they may be somebody's only copy."""
+    def unlisted(self, source: SourceName | None = None) -> tuple[Unlisted, ...]:
+        """What the catalog does not count; never cleaned, as it may be somebody's only copy."""
         return tuple(stranger for shelf in self._shelves(source) for stranger in shelf.unlisted())
 
     def held(self, entry: Entry) -> Held:
@@ -113,17 +113,10 @@ class LocalStore:
         with disk.HiddenFile(folder, ".part") as out:
             yield LocalDraft(self, source, out)
 
-    def record(self, entry: Entry, evidence: Evidence) -> None:
+    def record(self, entry: Entry, *evidence: Evidence) -> None:
         path = self.folder(entry.source) / f"{entry.name}{EVIDENCE_SUFFIX}"
         with disk.explained(path):
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
-            try:
-                size = os.fstat(handle).st_size
-                cut = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
-                os.write(handle, (b"\n" if cut else b"") + evidence.to_json().encode())
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+            disk.append_lines(path, "".join(line.to_json() for line in evidence))
         disk.sync_folder(path.parent)
 
     def adopt(self, source: SourceName, name: str, made: Made) -> Manifest:
@@ -224,7 +217,7 @@ class LocalDraft:
             with suppress(FileExistsError):
                 if disk.share(existing, self._folder / name):
                     return True
-            with disk.explained(existing), existing.open("rb") as reader:
+            with disk.explained(existing), disk.open_regular(existing) as reader:
                 shutil.copyfileobj(reader, self._out, disk.CHUNK)
             self._out.settle()
         return self._out.place(name)

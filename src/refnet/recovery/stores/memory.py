@@ -51,8 +51,8 @@ class MemoryStore:
 
         return Held(name, open_it, entry.manifest, lambda: self.files.get(name))
 
-    def record(self, entry: Entry, evidence: Evidence) -> None:
-        self.evidence.setdefault(entry.name, []).append(evidence)
+    def record(self, entry: Entry, *evidence: Evidence) -> None:
+        self.evidence.setdefault(entry.name, []).extend(evidence)
 
     def delete(self, entry: Entry) -> None:
         for part in (self.manifests, self.evidence, self.files, self.contents):

@@ -2,7 +2,8 @@
 
 A hidden manifest is the intent to publish or to delete an artifact: where it stands and no published manifest
 does, the files of that name are half published or half deleted, and ours to clean. An artifact without any
-manifest is somebody's own (the specification's scripts made such ones): never cleaned, adoptable.
+manifest is somebody's own (the specification's scripts made such ones): never cleaned, adoptable. What cannot be
+read, and what is a link or no regular file, may be the only copy of something: it is listed and never cleaned.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar, cast
 
+from refnet.files import read_regular
 from refnet.recovery.model.artifact import (
     EVIDENCE_SUFFIX,
     FILES_SUFFIX,
@@ -30,11 +33,14 @@ from refnet.recovery.model.artifact import (
     SourceName,
     read_name,
 )
-from refnet.recovery.model.store import Leftover
+from refnet.recovery.model.store import Leftover, Unlisted
 from refnet.recovery.stores.disk import alive, explained
+from refnet.recovery.stores.held import MANIFEST_BYTES
 from refnet.recovery.stores.lock import LOCK_NAME
 
 _BESIDE = (FILES_SUFFIX, EVIDENCE_SUFFIX)
+#: The largest evidence that is read, in bytes: ten thousand checks.
+_EVIDENCE_BYTES = 8 << 20
 
 
 def beside(name: str) -> tuple[str, ...]:
@@ -49,10 +55,10 @@ def taken(folder: Path, name: str) -> bool:
 
 @dataclass(frozen=True)
 class _Unreadable:
-    """A file in a manifest's place that is none, and why; `ours`: whether a crashed run can have left it."""
+    """Why a file in a manifest's place is none. `newer`: it is one of a newer RefNet."""
 
     why: str
-    ours: bool
+    newer: bool = False
 
 
 #: Of a file: size, time of change (ns), inode. Equal ones mean that it was not written to meanwhile.
@@ -64,22 +70,23 @@ _Read = TypeVar("_Read")
 
 @dataclass(frozen=True)
 class Shelf:
-    """One folder as it was when it was read: file name → size in bytes.
+    """One folder as it was when it was read: regular file → size in bytes.
 
-    `memory` belongs to whoever reads the folder again and again: files that did not change are read once.
+    `odd`: what is no regular file → what it is. `stamps`: of everything. `memory` belongs to whoever reads the
+    folder again and again: files that did not change are read once.
     """
 
     folder: Path
     source: SourceName | None
     sizes: dict[str, int]
+    odd: dict[str, str] = field(default_factory=dict)
     stamps: dict[str, Stamp] = field(default_factory=dict)
     memory: Memory = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: Path, source: SourceName | None, memory: Memory | None = None) -> Shelf:
-        """The regular files of `folder`; none where there is no such folder. `source` None: of every source."""
-        sizes: dict[str, int] = {}
-        stamps: dict[str, Stamp] = {}
+        """What `folder` holds; nothing where there is no such folder. `source` None: of every source."""
+        shelf = cls(folder, source, {}, memory={} if memory is None else memory)
         with explained(folder):
             try:
                 found = list(os.scandir(folder))
@@ -87,16 +94,20 @@ class Shelf:
                 found = []
             for item in found:
                 try:
-                    about = item.stat(follow_symlinks=False)
+                    shelf._add(item.name, item.stat(follow_symlinks=False))
                 except FileNotFoundError:
                     continue  # removed while we looked
-                if stat.S_ISREG(about.st_mode):
-                    sizes[item.name] = about.st_size
-                    stamps[item.name] = (about.st_size, about.st_mtime_ns, about.st_ino)
-        memory = {} if memory is None else memory
-        for gone in memory.keys() - stamps.keys():
-            del memory[gone]
-        return cls(folder, source, sizes, stamps, memory)
+        for gone in shelf.memory.keys() - shelf.stamps.keys():
+            del shelf.memory[gone]
+        return shelf
+
+    def _add(self, name: str, about: os.stat_result) -> None:
+        self.stamps[name] = (about.st_size, about.st_mtime_ns, about.st_ino)
+        if stat.S_ISREG(about.st_mode):
+            self.sizes[name] = about.st_size
+        else:
+            kinds = {stat.S_IFLNK: "a link", stat.S_IFDIR: "a folder"}
+            self.odd[name] = kinds.get(stat.S_IFMT(about.st_mode), "not a regular file")
 
     def _once(self, name: str, read: Callable[[str], _Read], *others: str) -> _Read:
         """What `read` makes of the file `name` (and of `others`); from memory where none of them changed."""
@@ -124,7 +135,7 @@ class Shelf:
         manifest = self._manifest(f"{name}{MANIFEST_SUFFIX}")
         if not isinstance(manifest, Manifest):
             return None
-        return self._checked(Entry(manifest, self._evidence(name)))
+        return self._checked(Entry(manifest, self._evidence(name, manifest)))
 
     def leftovers(self) -> Iterator[Leftover]:
         """What crashed runs left, in the order in which it may be cleaned."""
@@ -134,29 +145,47 @@ class Shelf:
                     yield self._leftover(name, "half published or half deleted by a run that did not end")
                 yield self._leftover(hidden, "written by a run that did not end")
         for name in self._manifests:
-            artifact = name.removesuffix(MANIFEST_SUFFIX)
-            manifest = self._manifest(name)
-            if isinstance(manifest, _Unreadable):
-                if manifest.ours:
-                    yield self._leftover(name, manifest.why)
-            elif artifact not in self.sizes:
+            gone = name.removesuffix(MANIFEST_SUFFIX) not in self.stamps
+            if gone and isinstance(self._manifest(name), Manifest):
                 yield self._leftover(name, "a manifest whose artifact is not there")
         for suffix in _BESIDE:
             for name in sorted(name for name in self.sizes if name.endswith(suffix)):
                 artifact = name.removesuffix(suffix)
-                if artifact not in self.sizes and f"{artifact}{MANIFEST_SUFFIX}" not in self.sizes:
+                if artifact not in self.stamps and f"{artifact}{MANIFEST_SUFFIX}" not in self.stamps:
                     yield self._leftover(name, "its artifact is not there")
 
-    def unlisted(self) -> Iterator[Leftover]:
-        """Artifacts that no catalog counts: without a manifest, or with one that this RefNet cannot read."""
+    def unlisted(self) -> Iterator[Unlisted]:
+        """What no catalog counts: artifacts without a manifest, and what cannot be read."""
         in_flight = {name for hidden in self.sizes for name in self._intended(hidden)}
-        for name in sorted(self.sizes):
-            if read_name(name) is None or name in in_flight:
-                continue
-            if f"{name}{MANIFEST_SUFFIX}" not in self.sizes:
-                yield self._leftover(name, "has no manifest")
-            elif isinstance(found := self._manifest(f"{name}{MANIFEST_SUFFIX}"), _Unreadable):
-                yield self._leftover(name, f"its manifest: {found.why}")
+        for name in sorted(name for name in self.stamps if read_name(name) and name not in in_flight):
+            manifest = f"{name}{MANIFEST_SUFFIX}"
+            if name in self.odd:
+                advice = f"put the file itself in its place, {name}.json beside it"
+                yield self._unlisted(name, f"is {self.odd[name]}", advice)
+            elif manifest in self.odd:
+                advice = "put the file itself in its place, or move it away and `refnet adopt` the artifact"
+                yield self._unlisted(name, f"has a manifest that is {self.odd[manifest]}", advice)
+            elif manifest not in self.sizes:
+                advice = "`refnet adopt` takes it in"
+                yield self._unlisted(name, "has no manifest", advice, unreadable=self._was_ours(name))
+            else:
+                yield from self._if_unreadable(name, manifest)
+        for manifest in self._manifests:
+            if manifest.removesuffix(MANIFEST_SUFFIX) not in self.stamps:
+                yield from self._if_unreadable(manifest, manifest)
+
+    def _if_unreadable(self, name: str, manifest: str) -> Iterator[Unlisted]:
+        """`name`, which `manifest` is to publish, where that cannot be read."""
+        found = self._manifest(manifest)
+        if isinstance(found, _Unreadable):
+            adopt = "`refnet adopt` moves the manifest aside and makes a new one"
+            advice = "a newer RefNet reads it" if found.newer else adopt
+            advice = "its artifact is not there" if name == manifest else advice
+            yield self._unlisted(name, f"has a manifest that cannot be read: {found.why}", advice)
+
+    def _was_ours(self, name: str) -> bool:
+        """Whether something beside `name` shows that it had a manifest once."""
+        return any(f"{name}{suffix}" in self.stamps for suffix in _BESIDE)
 
     @cached_property
     def _manifests(self) -> list[str]:
@@ -171,31 +200,39 @@ class Shelf:
 
     def _read_manifest(self, name: str) -> Manifest | _Unreadable:
         try:
-            text = (self.folder / name).read_bytes()
+            text = read_regular(self.folder / name, MANIFEST_BYTES)
             manifest = Manifest.from_json(text)
         except OSError as error:
-            return _Unreadable(error.strerror or "cannot be read", ours=False)
+            return _Unreadable(error.strerror or "the system does not say why")
         except ValueError as error:
-            return _Unreadable(str(error), ours=not _is_newer(text))
+            return _Unreadable(str(error), _is_newer(text))
         if manifest.name != name.removesuffix(MANIFEST_SUFFIX):
-            return _Unreadable(f"a manifest of another artifact ({manifest.name})", ours=True)
+            return _Unreadable(f"it is that of another artifact ({manifest.name})")
         if self.source and manifest.source is not self.source:
-            return _Unreadable(f"a manifest of another source ({manifest.source})", ours=True)
+            return _Unreadable(f"it is that of another source ({manifest.source})")
         return manifest
 
-    def _evidence(self, name: str) -> tuple[Evidence, ...]:
-        """The lines that are whole; one that a crash cut short is no evidence."""
+    def _evidence(self, name: str, manifest: Manifest) -> tuple[Evidence, ...]:
+        """Every line; one that cannot be read may have been any verdict, so it revokes what passed before it."""
         file = f"{name}{EVIDENCE_SUFFIX}"
-        return self._once(file, self._read_evidence) if file in self.sizes else ()
+        if file in self.odd:
+            return (_lost(manifest.created, f"the evidence is {self.odd[file]}"),)
+        if file not in self.sizes:
+            return ()
+        return self._once(file, lambda file: self._read_evidence(file, manifest.created))
 
-    def _read_evidence(self, file: str) -> tuple[Evidence, ...]:
-        lines = []
-        with explained(self.folder / file):
-            for line in (self.folder / file).read_bytes().splitlines():
-                try:
-                    lines.append(Evidence.from_json(line))
-                except ValueError:
-                    continue
+    def _read_evidence(self, file: str, since: datetime) -> tuple[Evidence, ...]:
+        try:
+            text = read_regular(self.folder / file, _EVIDENCE_BYTES)
+        except OSError as error:
+            return (_lost(since, f"the evidence cannot be read: {error.strerror}"),)
+        lines: list[Evidence] = []
+        for number, line in enumerate(text.removesuffix(b"\n").split(b"\n") if text else (), 1):
+            try:
+                lines.append(Evidence.from_json(line))
+            except ValueError:
+                at = lines[-1].at if lines else since
+                lines.append(_lost(at, f"line {number} of the evidence cannot be read: a verdict is lost"))
         return tuple(lines)
 
     def _checked(self, entry: Entry) -> Entry:
@@ -211,7 +248,7 @@ class Shelf:
         if not (hidden.startswith(HIDDEN_PREFIX) and hidden.endswith(MANIFEST_SUFFIX)):
             return []
         try:
-            manifest = Manifest.from_json((self.folder / hidden).read_bytes())
+            manifest = Manifest.from_json(read_regular(self.folder / hidden, MANIFEST_BYTES))
         except (OSError, ValueError):
             return []
         published = f"{manifest.name}{MANIFEST_SUFFIX}" in self.sizes
@@ -220,8 +257,18 @@ class Shelf:
         return [name for name in (*beside(manifest.name)[1:], manifest.name) if name in self.sizes]
 
     def _leftover(self, name: str, why: str) -> Leftover:
-        source = self.source or (read_name(name) or (SourceName.DATABASE,))[0]
-        return Leftover(source, name, self.sizes[name], why)
+        return Leftover(self._source_of(name), name, self.sizes[name], why)
+
+    def _unlisted(self, name: str, why: str, advice: str, *, unreadable: bool = True) -> Unlisted:
+        return Unlisted(self._source_of(name), name, self.sizes.get(name, 0), why, advice, unreadable)
+
+    def _source_of(self, name: str) -> SourceName:
+        return self.source or (read_name(name.removesuffix(MANIFEST_SUFFIX)) or (SourceName.DATABASE,))[0]
+
+
+def _lost(at: datetime, why: str) -> Evidence:
+    """A line that stands for what cannot be read."""
+    return Evidence(at, Level.WRITTEN, Outcome.UNVERIFIED, 0.0, reasons=(why,), revokes=True)
 
 
 def _is_newer(text: bytes) -> bool:

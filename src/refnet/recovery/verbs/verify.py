@@ -140,8 +140,7 @@ def keep(store: Store | None, entry: Entry | None, lines: tuple[Evidence, ...]) 
     if store is None or entry is None:
         return ""
     try:
-        for line in lines:
-            store.record(entry, line)
+        store.record(entry, *lines)
     except RefnetError as error:
         return error.message
     return ""

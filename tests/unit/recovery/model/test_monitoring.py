@@ -12,7 +12,7 @@ from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Out
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.monitoring import Check, Limits, Status, watch, watch_store, worst
 from refnet.recovery.model.run import Ended, History, Kind, Run
-from refnet.recovery.model.store import Leftover
+from refnet.recovery.model.store import Leftover, Unlisted
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 DATABASE, CONFIG = SourceName.DATABASE, SourceName.CONFIG
@@ -197,13 +197,23 @@ def test_room_is_measured_by_what_the_next_run_takes(free: int | None, status: S
     assert found.status is status
 
 
-def test_leftovers_are_a_warning_and_foreign_files_are_none() -> None:
+def test_leftovers_and_what_cannot_be_read_are_a_warning_and_foreign_files_are_none() -> None:
     many = [Leftover(DATABASE, f"name {number}", 1, "why") for number in range(5)]
-    found = {one.what: one for one in watch_store(Catalog.of([]), many, many[:1], 10)}
+    foreign = Unlisted(DATABASE, "old", 1, "has no manifest", "adopt it", unreadable=False)
+    linked = Unlisted(DATABASE, "away", 1, "is a link", "bring it back", unreadable=True)
+    found = {one.what: one for one in watch_store(Catalog.of([]), many, [foreign, linked], 10)}
 
     assert found["leftovers"].status is WARNING
     assert found["leftovers"].says.startswith("name 0, name 1, name 2 and 2 more")
     assert found["not listed"].status is OK
+    assert found["unreadable"].status is WARNING
+    assert found["unreadable"].says == "away is a link: `refnet list` says what to do"
+
+
+def test_evidence_that_was_lost_is_a_warning_that_says_so() -> None:
+    lost = replace(line(Level.WRITTEN, Outcome.UNVERIFIED), revokes=True)
+    found = check("proof", entry(0.5, PROVEN, lost))
+    assert (found.status, found.says) == (WARNING, "could not verify: because")
 
 
 def test_the_whole_is_as_bad_as_its_worst_part() -> None:

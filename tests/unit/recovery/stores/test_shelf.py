@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -65,12 +65,15 @@ def test_what_is_no_artifact_is_left_alone(store: LocalStore, folder: Path, name
     assert found(store) == ([NAME], [], [])
 
 
-def test_folders_links_and_the_lock_are_left_alone(store: LocalStore, folder: Path) -> None:
-    (folder / "refnet_20261125_170002.sql.gz").mkdir()
-    (folder / "refnet_20261125_170003.sql.gz").symlink_to(folder / NAME)
+def test_folders_and_links_are_unreadable_and_the_lock_is_neither(store: LocalStore, folder: Path) -> None:
+    odd = ["refnet_20261125_170002.sql.gz", "refnet_20261125_170003.sql.gz"]
+    (folder / odd[0]).mkdir()
+    (folder / odd[1]).symlink_to(folder / NAME)
     with store.lock(SourceName.DATABASE):
-        assert found(store) == ([NAME], [], [])
-    assert found(store) == ([NAME], [], [])
+        assert found(store) == ([NAME], [], odd)
+    assert found(store) == ([NAME], [], odd)
+    assert [one.why for one in store.unlisted()] == ["is a folder", "is a link"]
+    assert all(one.unreadable for one in store.unlisted())
 
 
 def test_a_manifest_whose_artifact_is_gone_is_a_leftover(store: LocalStore, folder: Path) -> None:
@@ -89,13 +92,22 @@ def test_a_manifest_whose_artifact_is_gone_is_a_leftover(store: LocalStore, fold
 )
 def test_a_foreign_manifest_publishes_nothing(store: LocalStore, folder: Path, changes: Any) -> None:
     rewrite(folder, **changes)
-    assert found(store) == ([], [f"{NAME}.json"], [NAME])
+    assert found(store) == ([], [], [NAME])
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "\x00", "{}"])
 def test_a_manifest_that_cannot_be_read_publishes_nothing(store: LocalStore, folder: Path, text: str) -> None:
     (folder / f"{NAME}.json").write_text(text)
-    assert found(store) == ([], [f"{NAME}.json"], [NAME])
+    assert found(store) == ([], [], [NAME])
+    assert store.unlisted()[0].unreadable
+
+
+def test_a_manifest_that_cannot_be_read_is_listed_without_its_artifact_too(
+    store: LocalStore, folder: Path
+) -> None:
+    (folder / NAME).unlink()
+    (folder / f"{NAME}.json").write_text("{")
+    assert found(store) == ([], [], [f"{NAME}.json"])
 
 
 def test_a_manifest_of_a_newer_refnet_is_not_ours_to_clean(store: LocalStore, folder: Path) -> None:
@@ -153,19 +165,60 @@ def test_a_hidden_manifest_claims_no_file_that_is_not_its_own(store: LocalStore,
     assert found(store)[1] == [".refnet-00.json"]
 
 
-def test_a_line_of_evidence_that_was_cut_short_is_none_and_the_next_one_counts(
-    store: LocalStore, folder: Path
-) -> None:
-    entry = store.entries()[0]
-    line = Evidence(NOW, Level.PROVEN, Outcome.PASSED, 1.0)
-    store.record(entry, line)
-    with (folder / f"{NAME}.evidence.jsonl").open("ab") as file:
-        file.write(line.to_json().encode()[:20])
-    assert store.entries()[0].evidence == (line,)
+PROVEN = Evidence(NOW, Level.PROVEN, Outcome.PASSED, 1.0)
 
-    failed = replace(line, outcome=Outcome.FAILED)
-    store.record(entry, failed)
-    assert store.entries()[0].evidence == (line, failed)
+
+@pytest.mark.parametrize("harm", [b'{"at": "2026', b"\x00\x00\x00\n", b"\n", b"[]\n", b"\xff" * 40])
+def test_a_line_of_evidence_that_cannot_be_read_may_have_been_any_verdict(
+    store: LocalStore, folder: Path, harm: bytes
+) -> None:
+    store.record(store.entries()[0], PROVEN)
+    assert store.entries()[0].state == "proven"
+    with (folder / f"{NAME}.evidence.jsonl").open("ab") as file:
+        file.write(harm)
+
+    (entry,) = store.entries()
+    assert (entry.state, entry.proven, entry.damaged) == ("could not verify", False, False)
+    assert entry.evidence[-1].reasons == ("line 2 of the evidence cannot be read: a verdict is lost",)
+    assert Catalog.of([entry]).newest_whole(SourceName.DATABASE) is entry
+
+
+@pytest.mark.parametrize(
+    ("level", "outcome", "state"),
+    [
+        (Level.INTACT, Outcome.PASSED, "intact"),
+        (Level.PROVEN, Outcome.PASSED, "proven"),
+        (Level.PROVEN, Outcome.FAILED, "damaged"),
+        (Level.PROVEN, Outcome.UNVERIFIED, "could not verify"),
+    ],
+)
+def test_after_a_lost_line_only_what_is_checked_again_counts(
+    store: LocalStore, folder: Path, level: Level, outcome: Outcome, state: str
+) -> None:
+    store.record(store.entries()[0], PROVEN)
+    with (folder / f"{NAME}.evidence.jsonl").open("ab") as file:
+        file.write(PROVEN.to_json().encode()[:20])
+    line = Evidence(NOW, level, outcome, 1.0)
+    store.record(store.entries()[0], line)
+
+    (entry,) = store.entries()
+    assert (entry.evidence[0], entry.evidence[2]) == (PROVEN, line)
+    assert entry.state == state
+
+
+def test_evidence_that_is_a_link_or_has_no_end_is_lost(store: LocalStore, folder: Path) -> None:
+    path = folder / f"{NAME}.evidence.jsonl"
+    elsewhere = folder / "elsewhere"
+    elsewhere.write_text(PROVEN.to_json())
+    path.symlink_to(elsewhere)
+    assert store.entries()[0].state == "could not verify"
+    with pytest.raises(RefnetError, match="is not a regular file"):
+        store.record(store.entries()[0], PROVEN)
+
+    path.unlink()
+    path.write_bytes(b"")
+    os.truncate(path, 1 << 40)
+    assert store.entries()[0].state == "could not verify"
 
 
 def test_the_folder_of_another_program_is_read_without_harm(tmp_path: Path) -> None:

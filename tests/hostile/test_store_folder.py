@@ -1,0 +1,99 @@
+"""What is put into the backup folder in place of RefNet's own files: nothing of it is followed, read or deleted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from tests.faults.store import NOW, publish
+
+from refnet.errors import RefnetError
+from refnet.recovery.model.artifact import Evidence, Level, Outcome, SourceName
+from refnet.recovery.model.source import Made
+from refnet.recovery.stores.local import LocalStore
+from refnet.recovery.verbs.prune import prune
+from refnet.settings import Retention
+
+PROVEN = Evidence(NOW, Level.PROVEN, Outcome.PASSED, 1.0)
+
+
+def _linked(path: Path, away: Path) -> None:
+    path.rename(away / path.name)
+    path.symlink_to(away / path.name)
+
+
+def _one_wrong_byte(path: Path, _: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[1] ^= 1
+    path.write_bytes(data)
+
+
+def _a_fifo(path: Path, away: Path) -> None:
+    path.rename(away / path.name)
+    os.mkfifo(path)
+
+
+def _a_folder(path: Path, away: Path) -> None:
+    path.rename(away / path.name)
+    path.mkdir()
+
+
+def _endless(path: Path, away: Path) -> None:
+    path.rename(away / path.name)
+    path.touch()
+    os.truncate(path, 1 << 40)
+
+
+def _everything(folder: Path) -> dict[str, tuple[int, int]]:
+    return {path.name: (path.lstat().st_mode, path.lstat().st_ino) for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("ending", "harm"),
+    [
+        ("", _linked),
+        ("", _a_fifo),
+        ("", _a_folder),
+        (".json", _linked),
+        (".json", _one_wrong_byte),
+        (".json", _a_fifo),
+        (".json", _a_folder),
+        (".json", _endless),
+    ],
+)
+def test_prune_deletes_nothing_that_it_cannot_read(
+    tmp_path: Path, ending: str, harm: Callable[[Path, Path], None]
+) -> None:
+    store, away = LocalStore(tmp_path / "backups"), tmp_path / "away"
+    away.mkdir()
+    name = publish(store, b"the only one", b"[]")
+    store.record(store.entries()[0], PROVEN)
+    folder = store.folder(SourceName.OBSIDIAN)
+    harm(folder / f"{name}{ending}", away)
+    before, elsewhere = _everything(folder), _everything(away)
+
+    assert store.entries() == ()
+    (unlisted,) = store.unlisted()
+    assert (unlisted.name, unlisted.unreadable) == (name, True)
+    later = NOW + timedelta(days=4000)
+    done = prune(store, SourceName.OBSIDIAN, Retention(days=1), now=later, zone=None)
+
+    assert done.changes_nothing
+    assert (_everything(folder), _everything(away)) == (before, elsewhere)
+
+
+def test_an_artifact_that_becomes_a_link_after_it_was_listed_is_not_read(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "backups")
+    name = publish(store, b"ours", b"[]")
+    (entry,) = store.entries()
+    (tmp_path / "secret").write_bytes(b"root")
+    store.path(entry).unlink()
+    store.path(entry).symlink_to(tmp_path / "secret")
+
+    with pytest.raises(RefnetError, match=f"{name} is not a regular file"), store.held(entry).open():
+        pass
+    with pytest.raises(RefnetError, match="is not a regular file"), store.draft(SourceName.OBSIDIAN) as draft:
+        draft.publish(Made(NOW, {"shares_bytes_with": name}, files=b"[]"), NOW, 1.0)
