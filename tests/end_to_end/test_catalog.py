@@ -62,7 +62,7 @@ def test_no_output_claims_more_than_was_shown(refnet: Run) -> None:
     assert "proven" not in unproven.stdout + unproven.stderr
     assert "proven" not in refnet("backup", "obsidian", "--no-prove", "--json").stdout
     assert "proven" not in refnet("list").stdout
-    assert "proven" not in refnet("verify", "--level", "restored").stdout
+    assert "proven" not in refnet("verify", "obsidian", "--level", "restored").stdout
     assert "proven" in refnet("backup", "obsidian").stdout
     assert "proven" in refnet("list").stdout
 
@@ -90,7 +90,7 @@ def test_a_flipped_bit_ends_with_its_code_and_is_named_everywhere(
     assert "DAMAGED" in refnet("verify", name, code=4).stdout
     assert "damaged" in refnet("list").stdout
     assert "damaged" in refnet("monitor", "obsidian", code=2).stdout
-    assert "no whole artifact" in refnet("verify", code=1).stderr
+    assert "no whole artifact" in refnet("verify", code=3).stderr
 
 
 def test_an_artifact_can_be_named_by_its_path_and_a_source_by_its_name(
@@ -154,6 +154,22 @@ def test_a_year_is_simulated_by_the_settings(refnet: Run, name: str) -> None:
     )
     assert len(json.loads(longer.stdout)["obsidian"]) > 30
     assert "not a span" in refnet("prune", "--simulate", "forever", code=2).stderr
+
+
+def test_a_source_without_an_artifact_could_not_be_verified(refnet: Run) -> None:
+    assert "no whole artifact" in refnet("verify", "obsidian", code=3).stderr
+    refnet("backup", "obsidian", "--no-prove")
+    told = refnet("verify", code=3).stdout
+    assert "proven" in told
+    assert "database: could not verify: there is no complete artifact" in told
+    assert json.loads(refnet("verify", "--json", code=3).stdout)["absent"] == ["database"]
+
+
+def test_artifacts_that_are_all_gone_are_critical_at_once(refnet: Run, name: str, tmp_path: Path) -> None:
+    for path in (tmp_path / "backups" / "obsidian").iterdir():
+        path.unlink()
+    told = refnet("monitor", "obsidian", code=2).stdout
+    assert f"no artifact is there any more: the last one was {name}" in told
 
 
 def test_monitor_ends_as_plugins_do(refnet: Run, vault: Path, tmp_path: Path) -> None:

@@ -54,6 +54,8 @@ def backup(
         code = code or ended
     if as_json:
         print_json({"results": results})
+    else:
+        _print_unproven(results)
     raise typer.Exit(code)
 
 
@@ -107,6 +109,20 @@ def _print(made: Backup, path: Path) -> None:
             print(f"{'':9} {line}")
     if made.unrecorded:
         print(f"{'':9} the evidence could not be kept: {made.unrecorded}")
+
+
+def _print_unproven(results: list[dict[str, Any]]) -> None:
+    """Say at the end which artifacts are not proven although that was asked for, and why."""
+    from refnet.cli import words
+    from refnet.recovery.model.artifact import Outcome
+
+    unverified = Outcome.UNVERIFIED.value
+    for one in results:
+        proof = one.get("proof")
+        if proof and proof["outcome"] == unverified:
+            why = "; ".join(f["reason"] for f in proof["findings"] if f["outcome"] == unverified)
+            name = one["manifest"]["name"]
+            print(f"{one['source']:9} {name}: {proof['level']}, NOT proven: {words.plain(why)}")
 
 
 def _values(made: Backup, path: Path) -> dict[str, Any]:

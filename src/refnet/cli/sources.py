@@ -45,12 +45,17 @@ def artifacts(
 ) -> tuple[list[Chosen], tuple[SourceName, ...]]:
     """What `verify` and `drill` work on: an artifact, a source's newest, or (None) every source's newest.
 
-    Beside them, the sources that are configured but have no whole artifact.
+    Beside them, the sources that are configured but have no whole artifact. RefnetError (UNVERIFIED) where there is
+    none at all.
     """
     if meant is not None and meant not in list(SourceName):
         return [_dump_folder(Path(meant).expanduser()) or choose_one(store, meant)], ()
     sources = named(meant)
-    chosen = choose(store, sources)
+    try:
+        chosen = choose(store, sources)
+    except RefnetError as error:
+        code = Exit.UNVERIFIED if error.code is Exit.FAILED else error.code
+        raise RefnetError(error.message, error.hint, code) from error
     found = {one.source for one in chosen}
     return chosen, tuple(name for name in sources if name not in found and name in configured)
 

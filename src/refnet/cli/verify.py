@@ -37,10 +37,11 @@ def verify(
         if not as_json:
             _print(results[-1])
     for name in () if as_json else absent:
-        print(f"{name}: there is no whole artifact to check")
+        print(f"{name}: could not verify: there is no complete artifact")
     if as_json:
-        print_json({"results": [_values(result) for result in results]})
-    raise typer.Exit(worst([result.exit for result in results]))
+        print_json({"results": [_values(result) for result in results], "absent": list(absent)})
+    codes = [result.exit for result in results]
+    raise typer.Exit(worst([*codes, *(Exit.UNVERIFIED for _ in absent)]))
 
 
 def worst(codes: list[Exit]) -> Exit:

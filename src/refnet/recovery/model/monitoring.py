@@ -94,6 +94,8 @@ def watch(
     newest = catalog.newest_whole(source)
     since = _since(catalog, history, now)
     checks = [_presence(source, newest, entries, since, limits, now)]
+    if not entries and (made := history.made(source)):
+        checks = [Check(source, "age", Status.CRITICAL, f"no artifact is there any more: {made}")]
     if newest:
         checks += [_size(newest, entries, limits), _proof(newest)]
     if entries:

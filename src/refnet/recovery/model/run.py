@@ -166,6 +166,14 @@ class History:
         ended = (r for r in reversed(self.runs) if r.kind is kind and r.source is source)
         return next((run for run in ended if run.reason is not Reason.LOCKED), None)
 
+    def made(self, source: SourceName) -> str | None:
+        """What tells that an artifact of `source` was made once; None where nothing does."""
+        done = [r for r in self.runs if r.kind is Kind.BACKUP and r.source is source and r.artifact]
+        if done:
+            return f"the last one was {done[-1].artifact}"
+        count = sum(self.totals.buckets.get(source, ()))
+        return f"{count} had been made before" if count else None
+
     def failing_since(self, kind: Kind, source: SourceName) -> Run | None:
         """The first of the failures since the last run that did not fail, or None where the last did not."""
         first = None

@@ -11,7 +11,7 @@ import pytest
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome, SourceName
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.monitoring import Check, Limits, Status, watch, watch_store, worst
-from refnet.recovery.model.run import Ended, History, Kind, Run
+from refnet.recovery.model.run import Ended, History, Kind, Run, Totals
 from refnet.recovery.model.store import Leftover, Unlisted
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
@@ -101,6 +101,23 @@ def test_age_is_that_of_the_newest_whole_artifact() -> None:
 
 def test_no_artifact_at_all_is_critical() -> None:
     assert check("age").status is CRITICAL
+
+
+def test_no_artifact_is_critical_from_the_first_one_on() -> None:
+    made = replace(run(0.01), artifact="refnet_20261125_114536.sql.gz")
+    assert check("age", runs=(run(0.5, ended=Ended.FAILED),)).status is NEW
+    gone = check("age", runs=(made,))
+    assert gone.status is CRITICAL
+    assert gone.says == "no artifact is there any more: the last one was refnet_20261125_114536.sql.gz"
+
+    totals = Totals().with_runs([made])
+    counted = watch(
+        DATABASE, Catalog.of([]), History((run(0.5, ended=Ended.FAILED),), (), totals), DAILY, NOW
+    )
+    assert (counted[0].status, counted[0].says) == (
+        CRITICAL,
+        "no artifact is there any more: 1 had been made before",
+    )
 
 
 def test_a_source_whose_first_time_has_not_passed_is_new() -> None:
