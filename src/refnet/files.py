@@ -118,7 +118,7 @@ def read_regular(name: str | Path, limit: int, *, at: int | None = None, owner: 
         at: the open folder that `name` is seen from.
         owner: the user id that it must belong to; others must not be able to write to it then.
 
-    OSError where it is a link, no regular file, larger, or somebody else's.
+    OSError where it is larger, or somebody else's; NotRegularError where it is a link or no file.
     """
     with os.fdopen(open_file(name, at=at), "rb") as file:
         found = os.fstat(file.fileno())

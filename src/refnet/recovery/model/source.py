@@ -11,6 +11,11 @@ from typing import Any, BinaryIO, Protocol
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import Level, Manifest, Outcome, SourceName
 
+#: Entries of a list of files, and its bytes when inflated. A reader holds both in memory (about 1 GB at most), so no
+#: backup writes more, and what claims more is damaged.
+MOST_FILES = 1_000_000
+MOST_LIST_BYTES = 512 << 20
+
 #: Called with what is being done, how much of it is done, and how much there is (None: not known), in bytes.
 Progress = Callable[[str, int, int | None], None]
 
@@ -48,6 +53,14 @@ class Held:
     manifest: Manifest | None
     files: Callable[[], bytes | None] = lambda: None
     path: Path | None = None
+
+
+def most_listed(manifest: Manifest | None) -> int:
+    """How many entries the list of files of an artifact may name: as many as its manifest counts, MOST_FILES at most."""
+    details = manifest.details if manifest else {}
+    counts = [details.get(kind) for kind in ("files", "folders", "links")]
+    known = [count for count in counts if type(count) is int and count >= 0]
+    return min(sum(known), MOST_FILES) if len(known) == len(counts) else MOST_FILES
 
 
 @dataclass(frozen=True)

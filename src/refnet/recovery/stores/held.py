@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
+import errno
 import hashlib
-import os
 import zlib
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -12,13 +11,15 @@ from typing import BinaryIO, cast
 from refnet.errors import Exit, RefnetError
 from refnet.files import read_regular
 from refnet.recovery.model.artifact import FILES_SUFFIX, MANIFEST_SUFFIX, Manifest
-from refnet.recovery.model.source import Held
+from refnet.recovery.model.source import MOST_LIST_BYTES, Held, most_listed
 from refnet.recovery.stores.disk import explained, open_regular
 
 #: The largest manifest that is read, in bytes.
 MANIFEST_BYTES = 4 << 20
-#: The largest list of files that is read, in bytes as it lies on the disk.
-_LIST_BYTES = 512 << 20
+#: Of a list of files, in bytes at most: one entry (a path and a target of 4,096 bytes, each escaped as six), and what
+#: stands before the entries beside the places of the gzip members, which are shorter than the members themselves.
+_ENTRY, _HEAD = 50_000, 4096
+_GZIP = 16 + 15
 
 
 def held_in(folder: Path, name: str, manifest: Manifest | None, *, links: bool = False) -> Held:
@@ -35,8 +36,8 @@ def held_in(folder: Path, name: str, manifest: Manifest | None, *, links: bool =
         path = folder / f"{name}{FILES_SUFFIX}"
         if manifest is None or manifest.files_sha256 is None:
             return None
-        with explained(path):
-            packed = read_regular(path, _LIST_BYTES) if os.path.lexists(path) else None
+        most = min(most_listed(manifest) * _ENTRY + manifest.size + _HEAD, MOST_LIST_BYTES)
+        packed = _read(path, most)
         if packed is None:
             raise RefnetError(
                 f"{name} has lost its list of files",
@@ -44,7 +45,7 @@ def held_in(folder: Path, name: str, manifest: Manifest | None, *, links: bool =
                 " and nothing says then what it should hold.",
                 Exit.DAMAGED,
             )
-        return _inflated(packed, manifest.files_sha256, path)
+        return _inflated(packed, manifest.files_sha256, most, path)
 
     return Held(name, open_it, manifest, files, folder / name)
 
@@ -66,11 +67,9 @@ def held_at(path: Path) -> Held:
 def manifest_of(path: Path) -> Manifest | None:
     """The manifest beside the artifact at `path`, or None where it has none."""
     beside = path.with_name(f"{path.name}{MANIFEST_SUFFIX}")
+    text = _read(beside, MANIFEST_BYTES)
     try:
-        with explained(beside):
-            return (
-                Manifest.from_json(read_regular(beside, MANIFEST_BYTES)) if os.path.lexists(beside) else None
-            )
+        return None if text is None else Manifest.from_json(text)
     except ValueError as error:
         raise RefnetError(
             f"{beside} cannot be used: {error}",
@@ -79,12 +78,32 @@ def manifest_of(path: Path) -> Manifest | None:
         ) from error
 
 
-def _inflated(packed: bytes, sha256: str, path: Path) -> bytes:
+def _read(path: Path, limit: int) -> bytes | None:
+    """The file at `path`, of at most `limit` bytes; None where there is none."""
+    with explained(path):
+        try:
+            return read_regular(path, limit)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            if error.errno != errno.EFBIG:
+                raise
+            raise RefnetError(
+                f"{path.name} is damaged: {error.strerror}",
+                "Choose another artifact (`refnet list`).",
+                Exit.DAMAGED,
+            ) from error
+
+
+def _inflated(packed: bytes, sha256: str, most: int, path: Path) -> bytes:
+    """The list of files in `packed`, one gzip member of at most `most` bytes when inflated."""
+    inflater = zlib.decompressobj(_GZIP)
     try:
-        files = gzip.decompress(packed)
-    except (gzip.BadGzipFile, EOFError, zlib.error):
-        files = None
-    if files is None or hashlib.sha256(files).hexdigest() != sha256:
+        files = inflater.decompress(packed, most + 1)
+    except zlib.error:
+        files = b""
+    complete = inflater.eof and not inflater.unused_data and len(files) <= most
+    if not complete or hashlib.sha256(files).hexdigest() != sha256:
         raise RefnetError(
             f"{path.name} is not the list of files that its manifest speaks of",
             "The artifact cannot be compared any more: choose another one (`refnet list`).",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import BinaryIO, Protocol
 
-from refnet.recovery.model.source import Progress, silent
+from refnet.recovery.model.source import MOST_LIST_BYTES, Progress, silent
 from refnet.recovery.sources.files.chain import inflated
 from refnet.recovery.sources.files.listing import FileList, Kind, Listed
 from refnet.recovery.sources.files.members import TarMember, TarReader
@@ -20,9 +20,14 @@ class NoRoomError(ArchiveError):
 
 @dataclass(frozen=True)
 class Limits:
-    """How much an archive may hold: members, and bytes when unpacked (None: no matter)."""
+    """How much an archive may hold.
+
+    `members`: how many, the folders between them that it does not name included; `names`: bytes of all their paths and
+    targets, which are held in memory; `room`: bytes when unpacked (None: any number).
+    """
 
     members: int = 500_000
+    names: int = 128 << 20
     room: int | None = None
 
 
@@ -71,7 +76,7 @@ def read_archive(
         contents = _Contents(sink, limits, expected)
         reader = TarReader(stream)
         for count, member in enumerate(reader, 1):
-            if count > limits.members:
+            if count > limits.members or len(contents.listed) >= limits.members:
                 raise ArchiveError(f"the archive holds more than {limits.members} members")
             contents.take(member, reader)
             if not count & 0xFFF:
@@ -84,13 +89,14 @@ def read_archive(
 
 def limits(expected: FileList | None, room: int | None = None) -> Limits:
     """A file that changed while it was read may stand up to three times in an archive that RefNet made."""
-    return Limits(3 * len(expected.files), room) if expected else Limits(room=room)
+    return Limits(3 * len(expected.files), MOST_LIST_BYTES, room) if expected else Limits(room=room)
 
 
 class _Contents:
     def __init__(self, sink: Sink, limits: Limits, expected: FileList | None) -> None:
         self.listed: dict[str, Listed] = {}
         self.raw_bytes = 0
+        self._names = 0
         self._expected = expected.by_path if expected else None
         self._sink = sink
         self._limits = limits
@@ -110,7 +116,13 @@ class _Contents:
             raise ArchiveError(
                 f"the content of {show(member.path)} is not what the list of files says (SHA-256)"
             )
-        self.listed[member.path] = listed
+        self._list(listed)
+
+    def _list(self, listed: Listed) -> None:
+        self.listed[listed.path] = listed
+        self._names += len(listed.path) + len(listed.target)
+        if self._names > self._limits.names:
+            raise ArchiveError(f"the archive's names are longer than {self._limits.names} bytes in all")
 
     def _hand_on(self, member: TarMember, reader: TarReader) -> Listed:
         """Give `member` to the sink; how it stands in the list."""
@@ -165,7 +177,7 @@ class _Contents:
         self._need_folder(parent(path), member)
         made = TarMember(path, Kind.FOLDER, 0, 0o755, member.mtime_ns, member.uid, member.gid, member.at)
         self._sink.folder(made)
-        self.listed[path] = Listed(*made[:8])
+        self._list(Listed(*made[:8]))
 
     def _shared(self, member: TarMember) -> Listed:
         """The earlier file whose content the hard link `member` has; it becomes a file of its own."""

@@ -1,22 +1,26 @@
 """The list of files of an archive: what went in, its digests, and where in the archive each file lies.
 
-As JSON: one line a file, so that zgrep finds a note. A name that is not UTF-8 stands as `path_base64`.
+As JSON: one line a file, so that zgrep finds a note. A name that is not UTF-8 stands as `path_base64`. Whoever can
+write to the store can forge it, so it is read line by line, each line by one expression: nothing else is a list.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
+import io
 import json
 import os
+import re
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, NamedTuple
+from itertools import pairwise
+from typing import NamedTuple
 
-from refnet.recovery.sources.files.names import ArchiveError, checked, leads_inside, parent, show
+from refnet.recovery.model.source import MOST_FILES
+from refnet.recovery.sources.files.names import MAX_PATH, ArchiveError, checked, leads_inside, parent, show
 
 FORMAT = 1
 
@@ -91,15 +95,16 @@ class FileList:
         return f'{{"format": {FORMAT},\n"members": {members},\n"files": [\n{lines}\n]}}\n'.encode()
 
     @classmethod
-    def from_json(cls, text: bytes) -> FileList:
-        """The list in `text`; ArchiveError where it is none, or names what could lie outside."""
+    def from_json(cls, text: bytes, most: int = MOST_FILES) -> FileList:
+        """The list of at most `most` members in `text`, read line by line: nothing of it is believed before it fits.
+
+        ArchiveError where it is not as `to_json` writes it, or names what could lie outside.
+        """
+        lines = enumerate(io.BytesIO(text), 1)
         try:
-            values = json.loads(text)
-            if values["format"] != FORMAT:
-                raise ArchiveError(f"the list of files has format {values['format']}, not {FORMAT}")
-            members = tuple(Member(int(raw), int(offset)) for raw, offset in values["members"])
-            files = tuple(_listed(item) for item in values["files"])
-        except (KeyError, TypeError, ValueError, AttributeError, binascii.Error) as error:
+            members = _start(lines)
+            files = tuple(_entries(lines, most))
+        except ValueError as error:
             raise ArchiveError(f"the list of files is not one: {error}") from error
         _check(files)
         return cls(files, members)
@@ -125,35 +130,94 @@ def _text(key: str, value: str) -> str:
         return f'"{key}_base64":"{base64.b64encode(raw).decode()}"'
 
 
-def _raw(item: dict[str, Any], key: str) -> bytes:
-    if key in item:
-        text: str = item[key]
-        return text.encode()
-    return base64.b64decode(item[f"{key}_base64"], validate=True)
+_FORMAT = re.compile(rb'\{"format": ?(\d{1,9})[,}]')
+_NUMBER = rb"0|[1-9]\d{0,18}"
+_MEMBERS = re.compile(rb'"members": (\[\]|\[\[0,0\](?:,\[\d{1,19},\d{1,19}\])*\]),\n')
+_MEMBER = re.compile(rb"\[(\d+),(\d+)\]")
+_STRING = rb'"([^"\\\x00-\x1f]*(?:\\[^\x00-\x1f][^"\\\x00-\x1f]*)*)"'
+_ENTRY = re.compile(
+    rb'\{"path(_base64)?":%(string)b,"kind":"(file|folder|link)","size":(%(number)b),"mode":"([0-7]{4})"'
+    rb',"mtime_ns":(-?(?:%(number)b)),"uid":(%(number)b),"gid":(%(number)b),"at":(%(number)b)'
+    rb'(?:,"sha256":"([0-9a-f]{64})"|,"target(_base64)?":%(string)b)?\}(,?)\n'
+    % {b"string": _STRING, b"number": _NUMBER}
+)
+_END = b"]}\n"
+_KINDS = {str(kind).encode(): kind for kind in Kind}
+_MODES = {Kind.FILE: FILE_MODE, Kind.FOLDER: FOLDER_MODE, Kind.LINK: 0o777}
+_Lines = Iterator[tuple[int, bytes]]
 
 
-_KINDS = {str(kind): kind for kind in Kind}
+def _start(lines: _Lines) -> tuple[Member, ...]:
+    """The gzip members that the first three lines of a list name; ValueError where they are other lines."""
+    first, second, third = (next(lines, (0, b""))[1] for _ in range(3))
+    found = _FORMAT.match(first)
+    if found and int(found[1]) != FORMAT:
+        raise ArchiveError(f"the list of files has format {int(found[1])}, not {FORMAT}")
+    members = _MEMBERS.fullmatch(second)
+    if first != b'{"format": %d,\n' % FORMAT or not members or third != b'"files": [\n':
+        raise ValueError("it does not begin as one")
+    made = tuple(Member(int(raw), int(offset)) for raw, offset in _MEMBER.findall(members[1]))
+    if any(one.raw >= other.raw or one.offset >= other.offset for one, other in pairwise(made)):
+        raise ValueError("its gzip members are not in order")
+    return made
 
 
-def _listed(item: dict[str, Any]) -> Listed:
-    raw = _raw(item, "path")
+def _entries(lines: _Lines, most: int) -> Iterator[Listed]:
+    """The entries that the other lines name; ValueError for the first line that is none."""
+    count, more = 0, b","
+    for number, line in lines:
+        if more and (found := _ENTRY.fullmatch(line)):
+            count += 1
+            if count > most:
+                raise ValueError(f"it names more than {most} entries")
+            more = found[13]
+            yield _listed(found)
+        elif more and not count and line == b"\n":
+            more = b""  # it names nothing
+        elif not more and line == _END:
+            break
+        else:
+            raise ValueError(f"line {number} is none of its lines")
+    else:
+        raise ValueError("it is cut short")
+    if next(lines, None):
+        raise ValueError("more follows its end")
+
+
+def _listed(found: re.Match[bytes]) -> Listed:
+    raw, kind = _raw(found[2], found[1]), _KINDS[found[3]]
     path = checked(raw)
     if raw != os.fsencode(path):
         raise ArchiveError(
             f"the list of files names {show(os.fsdecode(raw))}, which is not how RefNet writes a path"
         )
-    kind = _KINDS[item["kind"]]
-    size, mode, at = int(item["size"]), int(item["mode"], 8), int(item["at"])
-    mtime_ns, uid, gid = int(item["mtime_ns"]), int(item["uid"]), int(item["gid"])
-    sha256: str = item["sha256"] if kind is Kind.FILE else ""
-    if not possible(size, mtime_ns, uid, gid) or not 0 <= mode <= 0o7777 or (sha256 and len(sha256) != 64):
+    size, mode, mtime_ns = int(found[4]), int(found[5], 8), int(found[6])
+    uid, gid, at = int(found[7]), int(found[8]), int(found[9])
+    sha256, target = (found[10] or b"").decode(), found[12]
+    fits = (bool(sha256), target is not None) == (kind is Kind.FILE, kind is Kind.LINK) and (
+        sha256 or not size
+    )
+    if not fits or not possible(size, mtime_ns, uid, gid) or at >= _MOST or mode & ~_MODES[kind]:
         raise ValueError(f"the entry of {show(path)}")
-    if kind is not Kind.LINK:
+    if target is None:
         return Listed(path, kind, size, mode, mtime_ns, uid, gid, at, sha256)
-    target = os.fsdecode(_raw(item, "target"))
-    if not leads_inside(path, target):
-        raise ArchiveError(f"{show(path)} is a link that leads outside ({show(target)})")
-    return Listed(path, kind, size, mode, mtime_ns, uid, gid, at, target=target)
+    leads = os.fsdecode(_raw(target, found[11]))
+    if len(leads) >= MAX_PATH:
+        raise ValueError(f"the entry of {show(path)}")
+    if not leads_inside(path, leads):
+        raise ArchiveError(f"{show(path)} is a link that leads outside ({show(leads)})")
+    return Listed(path, kind, size, mode, mtime_ns, uid, gid, at, target=leads)
+
+
+def _raw(text: bytes, in_base64: bytes | None) -> bytes:
+    """The bytes that a JSON string stands for; ValueError where it stands for none."""
+    if in_base64:
+        return base64.b64decode(text, validate=True)
+    if b"\\" in text:
+        string: str = json.loads(b'"%b"' % text)
+        return string.encode()
+    text.decode()
+    return text
 
 
 def possible(size: int, mtime_ns: int, uid: int, gid: int) -> bool:

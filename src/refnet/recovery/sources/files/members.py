@@ -12,10 +12,15 @@ from zlib import adler32
 
 from refnet.recovery.sources.files.headers import BLOCK
 from refnet.recovery.sources.files.listing import FILE_MODE, FOLDER_MODE, Kind, possible
-from refnet.recovery.sources.files.names import ArchiveError, checked, show
+from refnet.recovery.sources.files.names import MAX_PATH, ArchiveError, checked, show
 
 _BLOCKS = 1 << 20
+#: Of the extended headers before one member: bytes, headers, and records of one of them.
 _MAX_EXTENSION = 1 << 20
+_MAX_HEADERS = 16
+_MAX_RECORDS = 1000
+#: Digits of a number in an extended header: those of 64 bits.
+_MAX_DIGITS = 20
 _REFUSED = {
     b"3": "a character device",
     b"4": "a block device",
@@ -64,7 +69,9 @@ class TarReader:
         """The next member, or None at the mark of the end."""
         self._pass_over()
         at, extensions = self.at, dict[str, bytes]()
-        while True:
+        for _ in range(_MAX_HEADERS):
+            if self.at - at > _MAX_EXTENSION:
+                break
             head = self._read(BLOCK)
             if head == bytes(BLOCK):
                 if extensions:
@@ -78,6 +85,7 @@ class TarReader:
                 self._padding = -self._left % BLOCK
                 return member
             extensions |= self._extension(head, kind)
+        raise ArchiveError(f"the headers at byte {at} of the tar are longer than any member needs")
 
     def expect(self, head: bytes, size: int) -> bool:
         """Whether the next member has exactly the header blocks `head`, and so a content of `size` bytes."""
@@ -167,6 +175,8 @@ def _member(head: bytes, kind: bytes, extensions: dict[str, bytes], at: int) -> 
     if not possible(size, mtime_ns, uid, gid):
         raise ArchiveError(f"{show(path)} has a size, a time or an owner that cannot be")
     target = extensions.get("linkpath") or head[157:257].split(b"\0", 1)[0]
+    if len(target) >= MAX_PATH:
+        raise ArchiveError(f"{show(path)} is a link whose target is too long")
     if kind == b"5" or (kind in (b"0", b"\0") and raw.endswith(b"/")):
         return TarMember(path, Kind.FOLDER, 0, mode & FOLDER_MODE, mtime_ns, uid, gid, at)
     if kind == b"2":
@@ -197,33 +207,39 @@ def _same_as(path: str, target: bytes) -> str:
 def _decimal(extensions: dict[str, bytes], key: str, otherwise: int) -> int:
     if key not in extensions:
         return otherwise
-    try:
-        return int(extensions[key])
-    except ValueError:
-        raise ArchiveError(f"a header holds {extensions[key]!r} where the number {key} belongs") from None
+    return _whole(extensions[key], f"the number {key}")
+
+
+def _whole(text: bytes, what: str) -> int:
+    """The decimal number that `text` is, with a sign or without."""
+    if not text.removeprefix(b"-").isdigit() or len(text) > _MAX_DIGITS:
+        raise ArchiveError(f"a header holds {text[:40]!r} where {what} belongs")
+    return int(text)
 
 
 def _seconds(pax: bytes | None, field: bytes) -> int:
     if pax is None:
         return _number(field) * 1_000_000_000
-    whole, _, part = pax.partition(b".")
-    try:
-        nanoseconds = int(part[:9].ljust(9, b"0") or b"0")
-        seconds = int(whole)
-    except ValueError:
-        raise ArchiveError(f"a header holds {pax!r} where a time belongs") from None
-    return seconds * 1_000_000_000 + (-nanoseconds if whole.startswith(b"-") else nanoseconds)
+    whole, point, part = pax.partition(b".")
+    if point and part and not part.isdigit():
+        raise ArchiveError(f"a header holds {pax[:40]!r} where a time belongs")
+    nanoseconds = int(part[:9].ljust(9, b"0"))
+    return _whole(whole, "a time") * 1_000_000_000 + (-nanoseconds if whole.startswith(b"-") else nanoseconds)
 
 
 def _pax(body: bytes) -> dict[str, bytes]:
+    """The records of a pax header, each `LENGTH KEY=VALUE` and a line's end; LENGTH counts all of it."""
     records: dict[str, bytes] = {}
-    while body:
-        length, _, _rest = body.partition(b" ")
-        if not length.isdigit() or not len(length) + 2 < int(length) <= len(body):
-            raise ArchiveError("a pax header is damaged")
-        key, equals, value = body[len(length) + 1 : int(length) - 1].partition(b"=")
-        if not equals or body[int(length) - 1 : int(length)] != b"\n":
+    at = 0
+    for _ in range(_MAX_RECORDS):
+        if at == len(body):
+            return records
+        space = body.find(b" ", at, at + _MAX_DIGITS)
+        length = body[at : max(space, at)]
+        end = at + int(length) if length.isdigit() else 0
+        key, equals, value = body[space + 1 : end - 1].partition(b"=")
+        if not space + 1 < end - 1 < len(body) or not equals or body[end - 1 : end] != b"\n":
             raise ArchiveError("a pax header is damaged")
         records[key.decode("utf-8", "replace")] = value
-        body = body[int(length) :]
-    return records
+        at = end
+    raise ArchiveError(f"a pax header of {_MAX_RECORDS} records or more")

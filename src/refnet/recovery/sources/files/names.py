@@ -12,6 +12,8 @@ from collections.abc import Iterable
 MAX_PATH = 4096
 MAX_PART = 255
 MAX_DEPTH = 256
+#: A longer name is not looked at, whatever it would mean.
+_MAX_RAW = 4 * MAX_PATH
 
 
 class ArchiveError(Exception):
@@ -20,6 +22,8 @@ class ArchiveError(Exception):
 
 def checked(raw: bytes) -> str:
     """The path that the member name `raw` means; ArchiveError where it could lead outside or be no name at all."""
+    if len(raw) > _MAX_RAW:
+        raise ArchiveError(f"{show(os.fsdecode(raw[:MAX_PATH]))} has a name that is too long or too deep")
     parts = raw.split(b"/")
     if raw.startswith(b"/"):
         raise ArchiveError(f"{show(os.fsdecode(raw))} has an absolute name")

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from refnet.recovery.model.artifact import Level, Outcome
-from refnet.recovery.model.source import Finding, Held, Progress, Proof
+from refnet.recovery.model.source import Finding, Held, Progress, Proof, most_listed
 from refnet.recovery.sources.files.contents import NoRoomError, Nowhere, limits, read_archive
 from refnet.recovery.sources.files.listing import FileList, Kind
 from refnet.recovery.sources.files.names import ArchiveError
@@ -22,7 +22,7 @@ _SHOWN = 20
 def list_of(held: Held) -> FileList | None:
     """The list of files of `held`, checked; None where it has none. ArchiveError where it is none."""
     text = held.files()
-    return None if text is None else FileList.from_json(text)
+    return None if text is None else FileList.from_json(text, most_listed(held.manifest))
 
 
 def prove(held: Held, level: Level, scratch: Path, progress: Progress) -> Proof:

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import Level, SourceName
-from refnet.recovery.model.source import Held, Made, Progress, Proof, silent
+from refnet.recovery.model.source import MOST_FILES, MOST_LIST_BYTES, Held, Made, Progress, Proof, silent
 from refnet.recovery.sources.files.dump import Dumped, dump
 from refnet.recovery.sources.files.entries import Wanted, present
 from refnet.recovery.sources.files.listing import Kind
@@ -62,7 +62,7 @@ class FilesSource:
             )
         self._check_not_emptied(dumped, last)
         unchecked = (*settled, *absent, *_first(dumped.notes))
-        return Made(created, self._details(dumped), dumped.files.to_json(), unchecked)
+        return Made(created, self._details(dumped), self._list(dumped), unchecked)
 
     def prove(self, held: Held, level: Level, progress: Progress = silent) -> Proof:
         """Check `held` up to `level`, in a private folder below `scratch`."""
@@ -91,6 +91,17 @@ class FilesSource:
                 f"and {manifest.name} held {before} files",
                 "Is it mounted? If it is meant to be empty, put one file into it.",
             )
+
+    def _list(self, dumped: Dumped) -> bytes:
+        """The list of files; RefnetError where no reader would take it."""
+        files = dumped.files.to_json()
+        if len(dumped.files.files) > MOST_FILES or len(files) > MOST_LIST_BYTES:
+            raise RefnetError(
+                f"{self.name} is not backed up: {show(str(self.folder))} holds more than {MOST_FILES:,} files and "
+                f"folders, or their names are longer than {MOST_LIST_BYTES >> 20} MiB",
+                "Move a part of it elsewhere.",
+            )
+        return files
 
     def _details(self, dumped: Dumped) -> dict[str, object]:
         return {

@@ -40,7 +40,7 @@ def test_what_goes_into_a_header_comes_out_of_it(
 
     assert len(raw) % 512 == 0
     member = TarReader(io.BytesIO(raw)).next()
-    with tarfile.open(fileobj=io.BytesIO(raw + END), errors="surrogateescape") as tar:
+    with tarfile.open(fileobj=io.BytesIO(raw + END), errors="surrogateescape", mode="r:") as tar:
         theirs = tar.next()
     assert member is not None
     assert theirs is not None

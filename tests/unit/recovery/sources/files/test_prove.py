@@ -22,12 +22,16 @@ def held(data: bytes, files: bytes | None) -> Held:
 
 
 def edited(files: bytes, wanted: str, values: dict[str, object]) -> bytes:
-    """The list of files with other values for one path."""
-    listing = json.loads(files)
-    for item in listing["files"]:
-        if item.get("path") == wanted:
-            item.update(values)
-    return json.dumps(listing).encode()
+    """The list of files with other values for one path, written as RefNet writes it: a line a file."""
+    lines = files.decode().splitlines()
+    for number, line in enumerate(lines):
+        if line.startswith(f'{{"path":"{wanted}",'):
+            item = json.loads(line.removesuffix(",")) | values
+            if item["kind"] == "link":
+                del item["sha256"]
+                item["size"] = 0
+            lines[number] = json.dumps(item, separators=(",", ":")) + "," * line.endswith(",")
+    return "".join(f"{line}\n" for line in lines).encode()
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -1,0 +1,254 @@
+"""Small archives, and lists of files, that would take minutes or gigabytes to read: damaged, and soon told so."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from isal import igzip
+from tests.hostile.bounded import bounded
+
+from refnet.recovery.model.artifact import Manifest, SourceName, utc
+from refnet.recovery.sources.files.headers import END, header
+from refnet.recovery.sources.files.listing import FileList, Kind, Listed, Member
+from refnet.recovery.sources.files.names import ArchiveError
+
+SECONDS, MEBIBYTES = 5, 600
+_PROVE = """
+import sys
+from pathlib import Path
+from refnet.errors import RefnetError
+from refnet.recovery.model.artifact import Level
+from refnet.recovery.model.source import silent
+from refnet.recovery.sources.files.prove import prove
+from refnet.recovery.stores.held import held_at
+try:
+    proof = prove(held_at(Path(sys.argv[1])), Level(sys.argv[2]), Path(sys.argv[3]), silent)
+    print(proof.outcome, *proof.reasons)
+except RefnetError as error:
+    print("failed", error.message)
+"""
+
+
+def _blocks(body: bytes, kind: bytes) -> bytes:
+    head = bytearray(header(b"h", Kind.FILE, size=len(body), mode=0o644, mtime=0, uid=0, gid=0))
+    head[156:157] = kind
+    head[148:156] = b" " * 8
+    head[148:156] = b"%06o\0 " % sum(head)
+    return bytes(head) + body + bytes(-len(body) % 512)
+
+
+def _file(name: bytes) -> bytes:
+    return header(name, Kind.FILE, size=0, mode=0o644, mtime=0, uid=0, gid=0)
+
+
+def _short_records() -> Iterator[bytes]:
+    yield _blocks(b"5 a=\n" * 200_000, b"x") + _file(b"a")
+
+
+def _many_headers() -> Iterator[bytes]:
+    yield from (_blocks(b"9 a=bcde\n", b"x") for _ in range(100_000))
+
+
+def _large_headers() -> Iterator[bytes]:
+    yield from (_blocks(bytes(1 << 20), b"L") for _ in range(64))
+
+
+def _long_number() -> Iterator[bytes]:
+    digits = b"9" * 900_000
+    yield _blocks(b"%d mtime=%b\n" % (len(digits) + 14, digits), b"x") + _file(b"a")
+
+
+def _deep_names() -> Iterator[bytes]:
+    """Members that each lie in 127 folders of their own, which no member names."""
+    for number in range(100_000):
+        yield header(
+            b"%d/" % number + b"d/" * 120 + b"f", Kind.FILE, size=0, mode=0o644, mtime=0, uid=0, gid=0
+        )
+
+
+def _long_names() -> Iterator[bytes]:
+    for number in range(40_000):
+        name = b"%d/" % number + (b"n" * 250 + b"/") * 15 + b"f"
+        yield header(name, Kind.FILE, size=0, mode=0o644, mtime=0, uid=0, gid=0)
+
+
+def _name_of_a_megabyte() -> Iterator[bytes]:
+    yield from (_blocks(b"./" * 500_000 + b"a", b"L") + _file(b"a") for _ in range(100))
+
+
+ARCHIVES: dict[str, tuple[Callable[[], Iterator[bytes]], str]] = {
+    "records of five bytes": (_short_records, "a pax header of 1000 records"),
+    "headers without end": (_many_headers, "longer than any member needs"),
+    "large headers": (_large_headers, "longer than any member needs|no name is as long"),
+    "a number of a megabyte": (_long_number, "where a time belongs"),
+    "folders that no member names": (_deep_names, "more than 500000 members"),
+    "names of gigabytes in all": (_long_names, "names are longer than"),
+    "a name of a megabyte": (_name_of_a_megabyte, "too long or too deep"),
+}
+
+
+@pytest.mark.parametrize(("make", "told"), ARCHIVES.values(), ids=ARCHIVES)
+def test_an_archive_that_would_take_long_or_much_is_refused(tmp_path, make, told):
+    path = tmp_path / "vault_20261125.tar.gz"
+    with igzip.open(path, "wb", 1) as archive:
+        for piece in make():
+            archive.write(piece)
+        archive.write(END)
+
+    said = bounded(_PROVE, path, "intact", tmp_path / "scratch", seconds=SECONDS, mebibytes=MEBIBYTES)
+
+    assert said.startswith("failed")
+    assert re.search(told, said)
+
+
+ENTRY = Listed("a.md", Kind.FILE, 1, 0o644, 0, 0, 0, 512, "0" * 64)
+TOP = Listed(".", Kind.FOLDER, 0, 0o755, 0, 0, 0, 0)
+LIST = FileList((TOP, ENTRY), (Member(0, 0),)).to_json()
+
+
+def _stored(folder: Path, pieces: Iterator[bytes], **details: int) -> Path:
+    """An artifact whose list of files is `pieces`, with the manifest that belongs to it."""
+    path, digest = folder / "vault_20261125.tar.gz", hashlib.sha256()
+    path.write_bytes(igzip.compress(END))
+    with igzip.open(folder / f"{path.name}.files.json.gz", "wb", 1) as packed:
+        for piece in pieces:
+            digest.update(piece)
+            packed.write(piece)
+    data = path.read_bytes()
+    manifest = {
+        "source": SourceName.OBSIDIAN, "name": path.name, "created": utc(NOW), "size": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(), "seconds": 0.1, "files_sha256": digest.hexdigest(),
+        "details": details, "unchecked": [], "made_by": "", "partial": False, "format": 1,
+    }  # fmt: skip
+    (folder / f"{path.name}.json").write_text(json.dumps(manifest))
+    return path
+
+
+NOW = Manifest.from_json(
+    b'{"format": 1, "source": "obsidian", "name": "v", "created": "2026-11-25T02:00:00Z", "size": 1,'
+    b' "sha256": "00", "seconds": 0.1}'
+).created
+
+
+def _zeros() -> Iterator[bytes]:
+    yield from (bytes(1 << 20) for _ in range(600))
+
+
+def _nested() -> Iterator[bytes]:
+    yield LIST.split(b'"files"')[0] + b'"files": [\n'
+    yield b"[" * 20_000_000
+
+
+def _empty_lists() -> Iterator[bytes]:
+    yield b'{"format": 1,\n"members": [[0,0]],\n"files": [\n' + b"[],\n" * 25_000_000
+
+
+def _folders() -> Iterator[bytes]:
+    yield b'{"format": 1,\n"members": [[0,0]],\n"files": [\n'
+    line = b'{"path":"%d","kind":"folder","size":0,"mode":"0755","mtime_ns":0,"uid":0,"gid":0,"at":0},\n'
+    for begin in range(0, 1_100_000, 1000):
+        yield b"".join(line % number for number in range(begin, begin + 1000))
+
+
+BOMBS = {"zeros": _zeros, "nested": _nested, "empty lists": _empty_lists, "entries": _folders}
+
+
+@pytest.mark.parametrize("make", BOMBS.values(), ids=BOMBS)
+@pytest.mark.parametrize("honest", [True, False], ids=["counts of the manifest", "a manifest that lies too"])
+def test_a_list_of_files_that_inflates_without_end_is_refused(tmp_path, make, honest):
+    counts = {"files": 1, "folders": 1, "links": 0} if honest else {"files": 10**9, "folders": 0, "links": 0}
+    path = _stored(tmp_path, make(), **counts)
+
+    said = bounded(
+        _PROVE, path, "intact", tmp_path / "scratch",
+        seconds=SECONDS if honest else 30, mebibytes=300 if honest else 2500,
+    )  # fmt: skip
+
+    assert said.startswith("failed")
+    assert re.search(r"list of files|files\.json\.gz is damaged", said)
+
+
+def test_a_fifo_in_the_place_of_a_list_of_files_holds_nobody_up(tmp_path):
+    path = _stored(tmp_path, iter([LIST]))
+    beside = path.with_name(f"{path.name}.files.json.gz")
+    beside.unlink()
+    os.mkfifo(beside)
+    said = bounded(_PROVE, path, "intact", tmp_path / "scratch", seconds=SECONDS, mebibytes=MEBIBYTES)
+    assert "is not a regular file" in said
+
+
+def test_the_list_that_the_others_differ_from_is_read():
+    assert FileList.from_json(LIST) == FileList((TOP, ENTRY), (Member(0, 0),))
+    assert FileList.from_json(FileList(()).to_json()) == FileList(())
+
+
+def _with(old: bytes, new: bytes) -> bytes:
+    assert old in LIST
+    return LIST.replace(old, new, 1)
+
+
+WRONG = {
+    "another format": _with(b'"format": 1', b'"format": 2'),
+    "a format of a thousand digits": _with(b'"format": 1', b'"format": ' + b"1" * 1000),
+    "no members": _with(b'"members": [[0,0]],\n', b""),
+    "members that are not in order": _with(b"[[0,0]]", b"[[0,0],[5,5],[5,6]]"),
+    "members before the beginning": _with(b"[[0,0]]", b"[[0,0],[-1,5]]"),
+    "members that do not begin at the beginning": _with(b"[[0,0]]", b"[[7,7]]"),
+    "a fraction": _with(b'"size":1', b'"size":1.5'),
+    "an exponent": _with(b'"size":1', b'"size":1e99'),
+    "a truth": _with(b'"size":1', b'"size":true'),
+    "a number in quotes": _with(b'"size":1', b'"size":"1"'),
+    "a number of a thousand digits": _with(b'"size":1', b'"size":' + b"1" * 1000),
+    "a size below zero": _with(b'"size":1', b'"size":-1'),
+    "an owner that cannot be": _with(b'"uid":0,"gid":0,"at":512', b'"uid":4294967295,"gid":0,"at":512'),
+    "a place below zero": _with(b'"at":512', b'"at":-512'),
+    "a mode that is no octal number": _with(b'"0644"', b'"0999"'),
+    "set-user-ID": _with(b'"0644"', b'"4755"'),
+    "set-group-ID": _with(b'"0644"', b'"2755"'),
+    "no digest": _with(b',"sha256":"' + b"0" * 64 + b'"', b""),
+    "a digest that is none": _with(b"0" * 64, b"z" * 64),
+    "a short digest": _with(b"0" * 64, b"0" * 63),
+    "an unknown key": _with(b'"at":512', b'"at":512,"more":1'),
+    "a key twice": _with(b'"size":1', b'"size":1,"size":1'),
+    "a folder with a size": _with(b'"size":0', b'"size":1'),
+    "a file with a target": _with(b'"sha256":"' + b"0" * 64 + b'"', b'"target":"x"'),
+    "a link without a target": _with(b'"file"', b'"link"'),
+    "a path that stands twice": _with(b'"path":"."', b'"path":"a.md"').replace(b'"folder"', b'"folder"'),
+    "an absolute path": _with(b'"a.md"', b'"/a.md"'),
+    "a path that leads out": _with(b'"a.md"', b'"../a.md"'),
+    "a path through nothing": _with(b'"a.md"', b'"b/a.md"'),
+    "a path that is empty": _with(b'"a.md"', b'""'),
+    "a path with a zero byte": _with(b'"a.md"', b'"a\\u0000.md"'),
+    "a path of half a character": _with(b'"a.md"', b'"\\ud800"'),
+    "a path that is no UTF-8": _with(b'"a.md"', b'"\xff"'),
+    "a path that is no base64": _with(b'"path":"a.md"', b'"path_base64":"*"'),
+    "a path of a megabyte": _with(b'"a.md"', b'"' + b"a" * (1 << 20) + b'"'),
+    "an escape that is none": _with(b'"a.md"', b'"\\x"'),
+    "no comma": _with(b"},\n{", b"}\n{"),
+    "a comma too many": _with(b'"}\n]', b'"},\n]'),
+    "more after its end": LIST + b"{}",
+    "nothing": b"",
+    "half of it": LIST[: len(LIST) // 2],
+    "all but its end": LIST[:-3],
+    "all on one line": LIST.replace(b"\n", b""),
+    "nested": b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("text", WRONG.values(), ids=WRONG)
+def test_a_list_of_files_that_is_not_as_refnet_writes_it_is_refused(text):
+    with pytest.raises(ArchiveError, match=r".{5,}") as caught:
+        FileList.from_json(text)
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("most", [0, 1])
+def test_a_list_of_more_entries_than_the_manifest_counts_is_refused(most):
+    with pytest.raises(ArchiveError, match=f"more than {most} entries"):
+        FileList.from_json(LIST, most)
