@@ -105,7 +105,8 @@ class Target:
         """The target of a libpq URI, the socket form included; RefnetError (code 2) where it is none."""
         try:
             target = cls(make_conninfo(url))
-        except psycopg.ProgrammingError:
+            target.parts  # noqa: B018  # libpq's answer is read only here
+        except (psycopg.ProgrammingError, UnicodeError):
             target = None  # what libpq says quotes the URI, and with it the password
         if target is None or not _is_well_escaped(url, str(target.parts.get("port", ""))):
             raise RefnetError(

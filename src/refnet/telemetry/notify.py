@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
+from refnet.recovery.model import checked
 from refnet.recovery.model.artifact import SourceName, utc
 from refnet.recovery.model.monitoring import Check, Status
 from refnet.recovery.model.run import Ended, History, Kind, Reason
@@ -153,9 +154,16 @@ def tell(
 
 def _read(path: Path) -> State:
     """What was told; nothing where the file is missing or is none of ours."""
-    with suppress(OSError, ValueError, TypeError, AttributeError):
-        return {key: Problem(**value) for key, value in json.loads(path.read_bytes()).items()}
+    with suppress(OSError, ValueError):
+        return dict(_STATE(checked.document(path.read_bytes())))
     return {}
+
+
+_WORDS = checked.text(100_000, errors="strict")
+_PROBLEM = checked.record({"since": checked.text(64, errors="strict"), "says": _WORDS}, more=True)
+_STATE = checked.mapping(
+    checked.text(100, errors="strict"), lambda value: Problem(**_PROBLEM(value)), most=1000
+)
 
 
 def _write(path: Path, state: State) -> None:

@@ -6,7 +6,6 @@ Names hold local time, manifests UTC. The manifest publishes an artifact; withou
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -15,6 +14,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
+from refnet.recovery.model import checked
 from refnet.recovery.model.identity import Identity
 
 FORMAT = 1
@@ -91,29 +91,8 @@ class Manifest:
     @classmethod
     def from_json(cls, text: str | bytes) -> Manifest:
         """The manifest in `text`; ValueError says what is not one in it. Keys that are not known are left out."""
-        values = _object(text, "a manifest")
-        if values.get("format") != FORMAT:
-            raise ValueError(
-                f"format {values.get('format')} is not the format {FORMAT} that this RefNet reads"
-            )
-        known = {name: value for name, value in values.items() if name in _MANIFEST}
-        for name, kinds in _MANIFEST.items():
-            if (name in known or name in _REQUIRED) and type(known.get(name)) not in kinds:
-                raise ValueError(f"not a manifest: no {name} that can be read")
-        if "/" in known["name"] or "\0" in known["name"] or known["name"] in ("", ".", ".."):
-            raise ValueError("not a manifest: name is not a file name")
-        try:
-            return cls(
-                **known
-                | {
-                    "source": SourceName(known["source"]),
-                    "created": _moment(known["created"]),
-                    "seconds": _finite(known["seconds"]),
-                    "unchecked": _sentences(known.get("unchecked", [])),
-                }
-            )
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"not a manifest: {error}") from error
+        values = _read("a manifest", text, _of_this_format)
+        return cls(**values | {"unchecked": tuple(values.get("unchecked", ()))})
 
 
 @dataclass(frozen=True)
@@ -141,20 +120,8 @@ class Evidence:
     @classmethod
     def from_json(cls, line: str | bytes) -> Evidence:
         """The evidence in `line`; ValueError where it is none (a line cut short by a crash)."""
-        values = _object(line, "a line of evidence")
-        try:
-            return cls(
-                at=_moment(values["at"]),
-                level=Level(values["level"]),
-                outcome=Outcome(values["outcome"]),
-                seconds=_finite(values["seconds"]),
-                server=str(values.get("server", "")),
-                reasons=_sentences(values.get("reasons", [])),
-                drill=bool(values.get("drill", False)),
-                revokes=bool(values.get("revokes", False)),
-            )
-        except (KeyError, TypeError, OverflowError) as error:
-            raise ValueError(f"not a line of evidence: {error}") from error
+        values = _read("a line of evidence", line, _EVIDENCE)
+        return cls(**values | {"reasons": tuple(values.get("reasons", ()))})
 
 
 @dataclass(frozen=True)
@@ -196,55 +163,68 @@ def standing(evidence: Iterable[Evidence]) -> Standing:
     return Standing(list(Level)[max(passed, 0)], failed >= 0, unknown, proven_at)
 
 
-_REQUIRED = frozenset({"source", "name", "created", "size", "sha256", "seconds"})
-#: What the value of each key of a manifest may be.
-_MANIFEST: dict[str, tuple[type, ...]] = {
-    "source": (str,),
-    "name": (str,),
-    "created": (str,),
-    "size": (int,),
-    "sha256": (str,),
-    "seconds": (int, float),
-    "partial": (bool,),
-    "files_sha256": (str, type(None)),
-    "unchecked": (list,),
-    "details": (dict,),
-    "made_by": (str,),
-    "format": (int,),
-}
+def _file_name(value: Any) -> str:
+    name: str = _NAME_TEXT(value)
+    if "/" in name or name in (".", ".."):
+        raise ValueError("no name of a file")
+    return name
 
 
-def _object(text: str | bytes, what: str) -> dict[str, Any]:
-    """The JSON object in `text`; ValueError where there is none."""
+_NAME_TEXT = checked.text(255, shortest=1, errors="strict")
+_WORDS = checked.text(1 << 20, errors="strict")
+_SENTENCES = checked.each(_WORDS, 100_000)
+_DIGEST = checked.text(64, shortest=64, like="[0-9a-f]*")
+
+_MANIFEST = checked.record(
+    {
+        "source": checked.member(SourceName),
+        "name": _file_name,
+        "created": checked.moment,
+        "size": checked.whole(0, (1 << 63) - 1),
+        "sha256": _DIGEST,
+        "seconds": checked.seconds,
+        "partial": checked.flag,
+        "files_sha256": checked.or_none(_DIGEST),
+        "unchecked": _SENTENCES,
+        "details": checked.mapping(_WORDS, checked.free, 1000),
+        "made_by": _WORDS,
+        "format": checked.whole(FORMAT, FORMAT),
+    },
+    may_lack=("partial", "files_sha256", "unchecked", "details", "made_by"),
+    more=True,
+)
+
+
+def _of_this_format(values: dict[str, Any]) -> dict[str, Any]:
+    if type(number := values.get("format")) is int and FORMAT < number < 1_000_000:
+        raise ValueError(f"format {number} is not the format {FORMAT} that this RefNet reads")
+    known: dict[str, Any] = _MANIFEST(values)
+    return known
+
+
+_EVIDENCE = checked.record(
+    {
+        "at": checked.moment,
+        "level": checked.member(Level),
+        "outcome": checked.member(Outcome),
+        "seconds": checked.seconds,
+        "server": _WORDS,
+        "reasons": _SENTENCES,
+        "drill": checked.flag,
+        "revokes": checked.flag,
+    },
+    may_lack=("server", "reasons", "drill", "revokes"),
+    more=True,
+)
+
+
+def _read(what: str, text: str | bytes, check: checked.Check) -> dict[str, Any]:
+    """What the JSON object `text` holds, checked; ValueError says why it is not `what`."""
     try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"not {what}: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"not {what}: no JSON object")  # noqa: TRY004  # what cannot be read is one kind of error
+        values: dict[str, Any] = check(checked.document(text))
+    except ValueError as error:
+        raise ValueError(f"not {what}: {error}") from None
     return values
-
-
-def _moment(text: str) -> datetime:
-    """The aware moment that `text` writes, of years that every calendar of the machine knows."""
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise ValueError("a moment carries no time zone")
-    if not 1900 <= moment.year <= 9000:
-        raise ValueError("a moment lies outside all calendars")
-    return moment
-
-
-def _finite(value: Any) -> float:
-    if not math.isfinite(number := float(value)):
-        raise ValueError("a number of seconds has no end")
-    return number
-
-
-def _sentences(values: Any) -> tuple[str, ...]:
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise ValueError("reasons are no list of sentences")
-    return tuple(values)
 
 
 @dataclass(frozen=True)

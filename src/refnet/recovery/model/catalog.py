@@ -9,6 +9,7 @@ from functools import cached_property
 
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry, SourceName
+from refnet.recovery.model.checked import in_calendars
 from refnet.recovery.model.identity import Identity
 
 
@@ -116,7 +117,7 @@ def parse_time(text: str, zone: tzinfo | None) -> datetime:
     A date alone means the end of that day: what stood when it was over.
     """
     try:
-        moment = datetime.fromisoformat(text)
+        moment = in_calendars(datetime.fromisoformat(text))
     except ValueError as error:
         raise RefnetError(
             f"'{text}' is not a time",

@@ -9,6 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from refnet.errors import Exit, RefnetError
+from refnet.recovery.model import checked
 from refnet.recovery.model.artifact import Entry, SourceName, utc
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.words import plural
@@ -91,13 +92,24 @@ class Journal:
     def from_json(cls, text: str) -> Journal | None:
         """The journal in `text`, or None where a crash left none that can be read."""
         try:
-            values = json.loads(text)
-            names = {SourceName(source): str(name) for source, name in values["names"].items()}
-            done = tuple(Stage(one) for one in values["done"])
-            restored = tuple(SourceName(one) for one in values.get("restored", ()))
-            return cls(datetime.fromisoformat(values["began"]), names, done, restored)
-        except (ValueError, KeyError, TypeError, AttributeError):
+            values = _JOURNAL(checked.document(text))
+        except ValueError:
             return None
+        return cls(values["began"], values["names"], tuple(values["done"]), tuple(values.get("restored", ())))
+
+
+_JOURNAL = checked.record(
+    {
+        "began": checked.moment,
+        "names": checked.mapping(
+            checked.member(SourceName), checked.text(255, like="[^/]+", errors="strict"), 100
+        ),
+        "done": checked.each(checked.member(Stage), 100),
+        "restored": checked.each(checked.member(SourceName), 100),
+    },
+    may_lack=("restored",),
+    more=True,
+)
 
 
 @dataclass(frozen=True)

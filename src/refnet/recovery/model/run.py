@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Any
 
 from refnet.errors import Exit, RefnetError
+from refnet.recovery.model import checked
 from refnet.recovery.model.artifact import SourceName, utc
 
 
@@ -77,25 +78,26 @@ class Run:
     @classmethod
     def from_json(cls, line: str | bytes) -> Run:
         """The run in `line`; ValueError where it is none (a line cut short by a crash)."""
-        try:
-            values = json.loads(line)
-            run = cls(
-                id=str(values["id"]),
-                kind=Kind(values["kind"]),
-                source=SourceName(values["source"]),
-                started=datetime.fromisoformat(values["started"]),
-                ended=Ended(values["ended"]) if values.get("ended") else None,
-                seconds=float(values.get("seconds", 0)),
-                reason=Reason(values["reason"]) if values.get("reason") else None,
-                message=str(values.get("message", "")),
-                hint=str(values.get("hint", "")),
-                artifact=str(values.get("artifact", "")),
-            )
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"not a run: {error}") from error
-        if run.started.tzinfo is None:
-            raise ValueError("not a run: started carries no time zone")
-        return run
+        return cls(**_RUN(checked.document(line)))
+
+
+_WORDS = checked.text(100_000, errors="strict")
+_RUN = checked.record(
+    {
+        "id": checked.text(64, like="[0-9A-Za-z_-]+"),  # it names a file
+        "kind": checked.member(Kind),
+        "source": checked.member(SourceName),
+        "started": checked.moment,
+        "ended": checked.or_none(checked.member(Ended)),
+        "seconds": checked.seconds,
+        "reason": checked.or_none(checked.member(Reason)),
+        "message": _WORDS,
+        "hint": _WORDS,
+        "artifact": _WORDS,
+    },
+    may_lack=("ended", "seconds", "reason", "message", "hint", "artifact"),
+    more=True,
+)
 
 
 @dataclass(frozen=True)
@@ -139,17 +141,43 @@ class Totals:
     @classmethod
     def from_json(cls, line: str | bytes) -> Totals:
         """The totals in `line`; ValueError where it holds none, or of other bounds than ours."""
-        try:
-            values: dict[str, Any] = json.loads(line)["totals"]
-            if tuple(values["bounds"]) != BUCKETS:
-                raise ValueError("totals of other bounds")
-            return cls(
-                {(Kind(k), SourceName(s), Reason(r)): int(count) for k, s, r, count in values["failures"]},
-                {SourceName(s): tuple(map(int, counts)) for s, counts in values["buckets"].items()},
-                {SourceName(s): float(total) for s, total in values["sums"].items()},
-            )
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"no totals: {error}") from error
+        values = _TOTALS(checked.document(line))["totals"]
+        return cls(
+            {tuple(key): count for *key, count in values["failures"]}, values["buckets"], values["sums"]
+        )
+
+
+def _bounds(value: Any) -> Any:
+    if value != list(BUCKETS):
+        raise ValueError("totals of other bounds")
+    return value
+
+
+def _counts(value: Any) -> tuple[int, ...]:
+    counts = checked.each(_COUNT, len(BUCKETS) + 1)(value)
+    if len(counts) != len(BUCKETS) + 1:
+        raise ValueError(f"no list of {len(BUCKETS) + 1}")
+    return tuple(counts)
+
+
+_COUNT = checked.whole(0, 1 << 63)
+_SOURCE = checked.member(SourceName)
+_TOTALS = checked.record(
+    {
+        "totals": checked.record(
+            {
+                "failures": checked.each(
+                    checked.row(checked.member(Kind), _SOURCE, checked.member(Reason), _COUNT), 1000
+                ),
+                "bounds": _bounds,
+                "buckets": checked.mapping(_SOURCE, _counts, 100),
+                "sums": checked.mapping(_SOURCE, checked.seconds, 100),
+            },
+            more=True,
+        )
+    },
+    more=True,
+)
 
 
 @dataclass(frozen=True)

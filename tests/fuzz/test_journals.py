@@ -1,0 +1,96 @@
+"""What RefNet itself writes down: runs, totals, recoveries, what was told."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from hypothesis import given
+from tests.fuzz.harness import fuzzed, outcome
+from tests.fuzz.strategies import documents, lines
+
+from refnet.recovery.model import recovering
+from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.model.run import Ended, Kind, Reason, Run, Totals
+from refnet.recovery.stores.journal import Journal
+from refnet.telemetry import notify
+
+NOW = datetime(2026, 11, 25, 17, 0, 1, 250_000, tzinfo=UTC)
+RUN = Run(
+    "f58e5d885f78",
+    Kind.BACKUP,
+    SourceName.DATABASE,
+    NOW,
+    Ended.FAILED,
+    1.5,
+    Reason.SERVER,
+    "論文",
+    "wait",
+    "a",
+)
+DONE = Run("0123456789ab", Kind.BACKUP, SourceName.CONFIG, NOW, Ended.DONE, 70.5)
+TOTALS = Totals().with_runs([RUN, DONE])
+RECOVERY = recovering.Journal(
+    NOW, {SourceName.DATABASE: "a"}, (recovering.Stage.CONFIG,), (SourceName.CONFIG,)
+).to_json()
+TOLD = {"database backup": asdict(notify.Problem("2026-11-25T17:00:01+00:00", "down\nstart it"))}
+
+
+@fuzzed
+@given(documents(json.loads(RUN.to_json()), RUN.to_json().encode()))
+def test_a_run_is_read_or_refused(line: bytes) -> None:
+    run = outcome(lambda: Run.from_json(line), ValueError)
+    if run:
+        assert run.started.tzinfo
+        assert math.isfinite(run.seconds)
+        assert Run.from_json(run.to_json().encode()).started == run.started
+        Totals.from_json(Totals().with_runs([run]).to_json())
+
+
+@fuzzed
+@given(documents(json.loads(TOTALS.to_json())))
+def test_totals_are_read_or_refused(line: bytes) -> None:
+    totals = outcome(lambda: Totals.from_json(line), ValueError)
+    if totals:
+        more = totals.with_runs([RUN, DONE])
+        assert Totals.from_json(more.to_json()) == more
+
+
+@fuzzed
+@given(
+    whole=lines([TOTALS.to_json(), RUN.to_json(), DONE.to_json()]), begun=documents(json.loads(RUN.to_json()))
+)
+def test_a_journal_of_runs_with_lines_that_are_none_is_read_and_written(
+    whole: bytes, begun: bytes, folder: Path
+) -> None:
+    (folder / "journal.jsonl").write_bytes(whole)
+    (folder / "f58e5d885f79.running").write_bytes(begun)
+    journal = Journal(folder)
+    history = outcome(journal.history)
+    assert history is not None
+    assert len({run.id for run in history.runs}) == len(history.runs)
+
+
+@fuzzed
+@given(documents(json.loads(RECOVERY), RECOVERY.encode()))
+def test_a_journal_of_a_recovery_is_read_or_refused(text: bytes) -> None:
+    journal = outcome(lambda: recovering.Journal.from_json(text.decode(errors="replace")))
+    if journal:
+        assert journal.began.tzinfo
+        assert recovering.Journal.from_json(journal.to_json()) == journal
+
+
+@fuzzed
+@given(text=documents(TOLD))
+def test_what_was_told_is_read_or_forgotten(text: bytes, folder: Path) -> None:
+    path = folder / "notify.json"
+    path.write_bytes(text)
+    state = outcome(lambda: notify._read(path))
+    assert state is not None
+    kept_state, steps = notify.decide(state, {"database backup": None}, NOW, "host")
+    for _, after in steps:
+        notify._write(path, after)
+    notify._write(path, kept_state)

@@ -1,0 +1,52 @@
+"""Manifests and evidence: what a store believes of an artifact."""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import UTC, datetime
+
+from hypothesis import given
+from tests.fuzz.harness import fuzzed, outcome
+from tests.fuzz.strategies import documents
+
+from refnet.recovery.model.artifact import Evidence, Level, Manifest, Outcome, SourceName
+
+NOW = datetime(2026, 11, 25, 17, 0, 1, 250_000, tzinfo=UTC)
+MANIFEST = Manifest(
+    SourceName.DATABASE,
+    "refnet_20261125_170001.sql.gz",
+    NOW,
+    7,
+    "ab" * 32,
+    1.5,
+    files_sha256="cd" * 32,
+    unchecked=("論文",),
+    details={"database": "wiki", "system_identifier": "74", "tables": 8, "rows": 7, "disagrees": {"a": [1]}},
+    made_by="refnet 1",
+).to_json()
+LINE = Evidence(NOW, Level.PROVEN, Outcome.UNVERIFIED, 1.5, "18.6", ("no ICU",), drill=True).to_json()
+
+
+@fuzzed
+@given(documents(json.loads(MANIFEST), MANIFEST.encode()))
+def test_a_manifest_is_read_or_refused(text: bytes) -> None:
+    manifest = outcome(lambda: Manifest.from_json(text), ValueError)
+    if manifest:
+        assert 1900 <= manifest.created.year <= 9000
+        assert manifest.created.tzinfo
+        assert math.isfinite(manifest.seconds)
+        assert "/" not in manifest.name
+        assert manifest.identity is None or manifest.identity.database
+        again = manifest.to_json().encode()
+        assert Manifest.from_json(again) == manifest
+
+
+@fuzzed
+@given(documents(json.loads(LINE), LINE.encode()))
+def test_a_line_of_evidence_is_read_or_refused(text: bytes) -> None:
+    line = outcome(lambda: Evidence.from_json(text), ValueError)
+    if line:
+        assert 1900 <= line.at.year <= 9000
+        assert math.isfinite(line.seconds)
+        assert Evidence.from_json(line.to_json().encode()) == line

@@ -1,0 +1,76 @@
+"""refnet.toml and the environment."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.documents import ROOT
+from tests.fuzz.harness import ECHO, fuzzed, outcome
+from tests.fuzz.strategies import damaged, texts
+
+from refnet import settings
+from refnet.recovery.model.schedule import Schedule
+
+#: The example with every setting in force.
+EXAMPLE = re.sub(
+    r"^# ?(?=[\w.]+ +=|\[)", "", (ROOT / "refnet.toml.example").read_text("utf-8"), flags=re.MULTILINE
+)
+_TOML = (
+    "0", "1", "64", "65", "-1", "9" * 30, "9" * 5000, "0x10", "1_0", "1.5", "nan", "inf", "-inf", "1e400", "true",
+    "2026-11-25", "02:00:00", "2026-11-25T02:00:00Z", "9999-12-31T23:59:59-14:00", "[]", "{}", "[[]]", "[1]",
+    "{days = 7}", "{days = -1}", "{days = 1e9}", "{days = true}", "{weeks = 1}", "{a = {b = {c = 1}}}", '["a", 1]',
+    '["a"]', '[""]', '["\\u0000"]', "[" * 2000, "[" * 900 + "]" * 900, "{a = " * 300, '"""', "'", '"\\ud800"', "*",
+    '"/srv\\u0000"', '"/a/../b"', '"~"', '"~root"', '"~\\u0000/a"', '"redis://[::1"', '"redis://h:99999/0"',
+    '"http://["', '"postgresql://%80"', '"redis+socket:///\\u0000"',
+)  # fmt: skip
+_VALUES = st.one_of(
+    st.sampled_from(_TOML), texts.map(json.dumps), st.integers().map(str), st.floats().map(str)
+)
+_KEYS = st.one_of(
+    st.sampled_from(sorted(settings.keys())),
+    st.sampled_from(
+        ["a.b.c.d.e.f", "jobs.x", "retention.database.days", '""', '"\\u0000"', "postgres", "=", "."]
+    ),
+)
+_LINES = st.lists(st.tuples(_KEYS, _VALUES).map(" = ".join), max_size=5).map("\n".join)
+_VARIABLES = st.dictionaries(
+    st.one_of(
+        st.sampled_from([settings.variable(key) for key in sorted(settings.keys())]),
+        st.sampled_from(["REFNET_HOME", "REFNET_X", "REFNET_", "REFNET_DATABASE_URL_FILE", "XDG_DATA_HOME"]),
+    ),
+    texts.filter(
+        lambda text: re.fullmatch("[^\0\ud800-\udc7f\udd00-\udfff]*", text)
+    ),  # no environment holds others
+    max_size=4,
+)
+
+
+@fuzzed
+@given(text=st.one_of(_LINES.map(str.encode), damaged(EXAMPLE.encode())), environment=_VARIABLES)
+def test_settings_are_read_or_refused(text: bytes, environment: dict[str, str], folder: Path) -> None:
+    (folder / settings.FILE_NAME).write_bytes(text)
+    environment = {"REFNET_HOME": str(folder / "home"), **environment}
+    found = outcome(lambda: settings.load(environment, folder, root=False, cores=4), longest=ECHO)
+    if found:
+        assert 1 <= found.jobs <= 64
+        assert found.recover_seconds >= 1
+        assert found.monitor_min_bytes >= 0
+        for source in ("database", "config", "obsidian"):
+            kept = getattr(found, f"retention_{source}")
+            assert all(0 <= number <= 36_500 for number in vars(kept).values())
+        for key in settings.keys().values():
+            value = getattr(found, key.name)
+            assert not isinstance(value, Path) or value.is_absolute()
+            assert "\0" not in str(value)
+        outcome(lambda: Schedule.of(found), longest=ECHO)
+
+
+@fuzzed
+@given(st.sampled_from(sorted(settings.keys())), texts)
+def test_a_setting_in_a_variable_is_read_or_refused(key: str, text: str) -> None:
+    environment = {"REFNET_HOME": "/nowhere", settings.variable(key): text}
+    outcome(lambda: settings.load(environment, Path("/nowhere"), root=False, cores=4), longest=ECHO)
