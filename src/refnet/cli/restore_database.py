@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +15,7 @@ from refnet.errors import Exit, RefnetError
 if TYPE_CHECKING:
     from refnet.recovery.model.restoring import Plan, Sessions
     from refnet.recovery.model.source import Held
+    from refnet.recovery.verbs.choose import Chosen
     from refnet.recovery.verbs.restore_database import Dump, Restored
     from refnet.recovery.verbs.undo_database import UndoPlan
     from refnet.settings import Settings
@@ -29,6 +31,9 @@ def restore(
     ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Show what would be done, and stop there.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Do not ask.")] = False,
+    damaged_anyway: Annotated[
+        bool, typer.Option("--damaged-anyway", help="Restore an artifact that a check found damaged.")
+    ] = False,
     compare: Annotated[str, typer.Option(help="content or counts.")] = "content",
     create_roles: Annotated[
         bool, typer.Option("--create-roles", help="Create missing roles, without passwords.")
@@ -53,13 +58,21 @@ def restore(
         raise RefnetError(f"'{compare}' is nothing to compare", "Give content or counts.", Exit.USAGE)
     table_mode = restore_table.asked(table, mode)
     settings = current_settings()
-    dump = _dump(settings, artifact, at)
+    dump, chosen = _dump(settings, artifact, at)
     target = wiring.server(settings)
+    refusals = chosen.refusals(anyway=damaged_anyway) if chosen else ()
+    if chosen and chosen.damage and not as_json:
+        print_damage(chosen)
     if table is not None and table_mode:
+        if refusals and not plan:
+            raise refusals[0]
         restore_table.restore(dump, target, table, table_mode, plan_only=plan, force=force, as_json=as_json)
         return
     options = verb.Options(jobs or settings.jobs, compare == "content", create_roles)
     planned = verb.plan(target, dump, options, count=plan or not force)
+    planned = replace(
+        planned, problems=(*refusals, *planned.problems), damage=chosen.damage if chosen else ""
+    )
     if ends_at_plan(planned, _plan_values, _print_plan, plan=plan, as_json=as_json):
         return
     planned.check()
@@ -113,8 +126,13 @@ def undo(
         print(f"{done.database} is back as it was before the restore of {done.back.mark.artifact}{kept}.")
 
 
-def _dump(settings: Settings, artifact: str | None, at: str | None) -> Dump:
-    """What the command line names: an artifact, or a dump that RefNet did not make."""
+def print_damage(chosen: Chosen) -> None:
+    """Say first that a check found the artifact damaged."""
+    print(f"DAMAGED: {chosen.name}: {chosen.damage}")
+
+
+def _dump(settings: Settings, artifact: str | None, at: str | None) -> tuple[Dump, Chosen | None]:
+    """What the command line names: an artifact, or a dump that RefNet did not make, a folder among them."""
     from refnet import wiring
     from refnet.recovery.model.artifact import SourceName
     from refnet.recovery.model.catalog import parse_time
@@ -130,15 +148,15 @@ def _dump(settings: Settings, artifact: str | None, at: str | None) -> Dump:
     path = user_path(artifact or "")
     with explained(path):
         if artifact and path.is_dir():
-            return _foreign(settings, path, None)
+            return _foreign(settings, path, None), None
     if artifact:
         chosen = choose_one(store, artifact, source)
     else:
         chosen = choose(store, [source], parse_time(at, None) if at else None)[0]
     try:
-        return Artifact(chosen.held)
+        return Artifact(chosen.held), chosen
     except Foreign:
-        return _foreign(settings, store.path(chosen.entry) if chosen.entry else path, chosen.held)
+        return _foreign(settings, store.path(chosen.entry) if chosen.entry else path, chosen.held), chosen
 
 
 def _foreign(settings: Settings, path: Path, held: Held | None) -> Dump:
@@ -190,6 +208,7 @@ def _plan_values(plan: Plan) -> dict[str, Any]:
     live = plan.facts.live
     return {
         "artifact": plan.wanted.name,
+        "damage": plan.damage,
         "created": utc(plan.wanted.moment) if plan.wanted.moment else None,
         "database": plan.facts.database,
         "replaces": plan.replaces,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,6 +30,9 @@ _Artifact = Annotated[
 _At = Annotated[str | None, typer.Option(metavar="TIME", help="The newest artifact at or before this time.")]
 _PlanOnly = Annotated[bool, typer.Option("--plan", help="Show what would be done, and stop there.")]
 _Only = Annotated[str | None, typer.Option(metavar="PATH", help="Bring back this one file or folder.")]
+_DamagedAnyway = Annotated[
+    bool, typer.Option("--damaged-anyway", help="Restore an artifact that a check found damaged.")
+]
 _Force = Annotated[bool, typer.Option("--force", help="Do not ask.")]
 _Json = Annotated[bool, typer.Option("--json", help="Report as JSON.")]
 
@@ -40,10 +44,13 @@ def restore_config(
     plan: _PlanOnly = False,
     only: _Only = None,
     force: _Force = False,
+    damaged_anyway: _DamagedAnyway = False,
     as_json: _Json = False,
 ) -> None:
     """Restore the configuration: unpack beside it, compare, exchange the listed entries, keep the old ones."""
-    _restore("config", artifact, at, only, plan=plan, force=force, as_json=as_json)
+    _restore(
+        "config", artifact, at, only, plan=plan, force=force, damaged_anyway=damaged_anyway, as_json=as_json
+    )
 
 
 def restore_obsidian(
@@ -53,10 +60,13 @@ def restore_obsidian(
     plan: _PlanOnly = False,
     only: _Only = None,
     force: _Force = False,
+    damaged_anyway: _DamagedAnyway = False,
     as_json: _Json = False,
 ) -> None:
     """Restore the vault: unpack beside it, compare, exchange the folders, keep the old one."""
-    _restore("obsidian", artifact, at, only, plan=plan, force=force, as_json=as_json)
+    _restore(
+        "obsidian", artifact, at, only, plan=plan, force=force, damaged_anyway=damaged_anyway, as_json=as_json
+    )
 
 
 def undo_config(*, plan: _PlanOnly = False, force: _Force = False, as_json: _Json = False) -> None:
@@ -77,17 +87,24 @@ def _restore(
     *,
     plan: bool,
     force: bool,
+    damaged_anyway: bool,
     as_json: bool,
 ) -> None:
     from refnet import wiring
     from refnet.cli.confirm import confirm
+    from refnet.cli.restore_database import print_damage
     from refnet.recovery.model.artifact import SourceName
     from refnet.recovery.verbs import restore_files as verb
 
     settings, source = current_settings(), SourceName(name)
     place = wiring.place(settings, source)
-    held = _chosen(settings, source, artifact, at).held
+    chosen = _chosen(settings, source, artifact, at)
+    held = chosen.held
+    if chosen.damage and not as_json:
+        print_damage(chosen)
     planned = verb.plan(held, place, only)
+    refusals = chosen.refusals(anyway=damaged_anyway)
+    planned = replace(planned, problems=(*refusals, *planned.problems), damage=chosen.damage)
     if ends_at_plan(planned, _plan_values, _print_plan, plan=plan, as_json=as_json):
         return
     planned.check()
@@ -201,6 +218,7 @@ def _plan_values(plan: Plan) -> dict[str, Any]:
 
     return {
         "artifact": plan.artifact,
+        "damage": plan.damage,
         "created": utc(plan.created) if plan.created else None,
         "folder": _path(plan.place.folder),
         "replaces": plan.replaces and bool(plan.changes),

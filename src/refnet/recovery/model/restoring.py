@@ -104,7 +104,7 @@ class Wanted:
 class Plan:
     """What would be done: `steps` in order; `problems` stop it; `notes` are to be known.
 
-    `create_roles`: the roles that are created first. `tables`: a line each, live beside artifact.
+    `create_roles`: the roles that are created first. `damage`: what a check found wrong with it, else "". `tables`: a line each, live beside artifact.
     """
 
     wanted: Wanted
@@ -114,6 +114,7 @@ class Plan:
     notes: tuple[str, ...]
     create_roles: tuple[str, ...]
     bytes_needed: int
+    damage: str = ""
 
     @property
     def replaces(self) -> bool:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import Entry, SourceName, read_name
+from refnet.recovery.model.artifact import Entry, Outcome, SourceName, read_name
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.source import Held
 from refnet.recovery.model.store import Store
@@ -33,6 +33,26 @@ class Chosen:
     @property
     def name(self) -> str:
         return self.held.name
+
+    @property
+    def damage(self) -> str:
+        """What the last check that failed found, where the artifact counts as damaged; else ""."""
+        if not (self.entry and self.entry.damaged):
+            return ""
+        failed = [line for line in self.entry.evidence if line.outcome is Outcome.FAILED]
+        return "; ".join(failed[-1].reasons if failed else ()) or "a check failed"
+
+    def refusals(self, *, anyway: bool) -> tuple[RefnetError, ...]:
+        """Why it is not restored: that it is damaged, unless it is wanted `anyway`."""
+        if anyway or not self.damage:
+            return ()
+        return (
+            RefnetError(
+                f"{self.name} is damaged: {self.damage}",
+                "Choose another (`refnet list`), or give --damaged-anyway: what it restores is compared all the same.",
+                Exit.DAMAGED,
+            ),
+        )
 
 
 def choose(store: Store, sources: Iterable[SourceName], at: datetime | None = None) -> list[Chosen]:

@@ -48,7 +48,7 @@ class Plan:
 
     `only`: the one file or folder that is restored. `files`: all that the artifact holds; `listed`: whether its list says so, or only a reading of it. `changes`:
     what is added, changed and removed. `whole`: the folder itself is exchanged. `replaces`: something is live
-    there. `problems` stop it; `notes` are to be known.
+    there. `problems` stop it; `notes` are to be known. `damage`: what a check found wrong with the artifact, else "".
     """
 
     artifact: str
@@ -63,6 +63,7 @@ class Plan:
     replaces: bool
     notes: tuple[str, ...] = ()
     problems: tuple[RefnetError, ...] = ()
+    damage: str = ""
 
     def check(self) -> None:
         """RefnetError where something stops the plan."""
