@@ -40,7 +40,7 @@ def backup(settings: Settings, name: SourceName, asked: datetime, *, again: bool
     if name not in sources:
         return {"outcome": "not configured"}
     newest = Catalog.of(store.entries(name)).newest_whole(name)
-    if newest and asked <= newest.created <= _now() and newest.evidence:
+    if newest and asked <= newest.published <= _now() and newest.evidence:
         return {"outcome": "done before", "artifact": newest.name}
     with _watch(settings).run(Kind.BACKUP, name, again=again) as at_work:
         made = backup_verb.backup(

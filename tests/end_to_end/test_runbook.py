@@ -327,7 +327,7 @@ def leftovers(library: Library) -> Result:
         left.unlink()
 
 
-@provokes("lies ahead of the clock")
+@provokes("is dated in the future")
 def clock_jumped(library: Library) -> Result:
     manifest = next((library.refnet.backups / "config").glob("*.tar.gz.json"))
     before = manifest.read_text()

@@ -101,7 +101,7 @@ def _print(made: Backup, path: Path) -> None:
     print(f"{manifest.source:9} {path}  {words.size(manifest.size)} in {took}")
     if shares := manifest.details.get("shares_bytes_with"):
         print(f"{'':9} nothing changed: shares its bytes with {shares}")
-    for sentence in manifest.unchecked:
+    for sentence in (*made.warnings, *manifest.unchecked):
         print(f"{'':9} {sentence}")
     if made.proof:
         print(f"{'':9} {proofs.headline(made.proof)} in {words.seconds(made.seconds['prove'])}")
@@ -137,5 +137,6 @@ def _values(made: Backup, path: Path) -> dict[str, Any]:
         "manifest": json.loads(made.manifest.to_json()),
         "proof": proofs.values(made.proof) if made.proof else None,
         "seconds": {phase: round(taken, 3) for phase, taken in made.seconds.items()},
+        "warnings": list(made.warnings),
         "unrecorded": made.unrecorded or None,
     }

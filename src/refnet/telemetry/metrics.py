@@ -91,7 +91,7 @@ def _newest(facts: Facts) -> Iterator[Metric]:
     yield _by_source(
         "refnet_backup_success_timestamp",
         "When the newest whole artifact was finished, in seconds since 1970.",
-        ((source, entry.created.timestamp() + entry.manifest.seconds) for source, entry in newest),
+        ((source, _finished(entry)) for source, entry in newest),
     )
     yield _by_source(
         "refnet_backup_data_timestamp_seconds",
@@ -288,6 +288,11 @@ def _checks(facts: Facts) -> Iterator[Metric]:
         (((c.source or "all", c.what), _STATUS[c.status]) for c in facts.checks),
         ("source", "check"),
     )
+
+
+def _finished(entry: Entry) -> float:
+    published = entry.manifest.published
+    return published.timestamp() if published else entry.created.timestamp() + entry.manifest.seconds
 
 
 def _latest(moments: Iterable[datetime | None]) -> float | None:

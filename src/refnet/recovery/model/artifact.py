@@ -59,8 +59,9 @@ class Outcome(StrEnum):
 class Manifest:
     """The small JSON beside an artifact, written once.
 
-    `created` is the moment whose state the artifact holds (the snapshot), `size` its length in bytes,
-    `sha256` the hex digest of its bytes, `seconds` how long the making took. `details` belongs to the
+    `created` is the moment whose state the artifact holds (the snapshot), by the clock of what was backed up;
+    `published` when it was written, by this machine's clock (None: an older RefNet, or adopted). `size` is its
+    length in bytes, `sha256` the hex digest of its bytes, `seconds` how long the making took. `details` belongs to the
     source: for `database` server_version, system_identifier, database, tables, rows, raw_bytes; for files
     files, raw_bytes, shares_bytes_with. `files_sha256` is the digest of the list of files, where there is one.
     """
@@ -76,7 +77,13 @@ class Manifest:
     unchecked: tuple[str, ...] = ()
     details: dict[str, Any] = field(default_factory=dict)
     made_by: str = ""
+    published: datetime | None = None
     format: int = FORMAT
+
+    @property
+    def made(self) -> datetime:
+        """What its age is counted from: the later of `created` and `published`, as one of the clocks may be wrong."""
+        return max(self.created, self.published or self.created)
 
     @property
     def identity(self) -> Identity | None:
@@ -86,6 +93,7 @@ class Manifest:
     def to_json(self) -> str:
         values = asdict(self)
         values["created"] = utc(self.created)
+        values["published"] = None if self.published is None else utc(self.published)
         return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
@@ -188,9 +196,10 @@ _MANIFEST = checked.record(
         "unchecked": _SENTENCES,
         "details": checked.mapping(_WORDS, checked.free, 1000),
         "made_by": _WORDS,
+        "published": checked.or_none(checked.moment),
         "format": checked.whole(FORMAT, FORMAT),
     },
-    may_lack=("partial", "files_sha256", "unchecked", "details", "made_by"),
+    may_lack=("partial", "files_sha256", "unchecked", "details", "made_by", "published"),
     more=True,
 )
 
@@ -245,6 +254,16 @@ class Entry:
     @property
     def created(self) -> datetime:
         return self.manifest.created
+
+    @property
+    def made(self) -> datetime:
+        """What its age is counted from."""
+        return self.manifest.made
+
+    @property
+    def published(self) -> datetime:
+        """When it was written, by this machine's clock as far as that is known."""
+        return self.manifest.published or self.manifest.created
 
     @cached_property
     def identity(self) -> Identity | None:

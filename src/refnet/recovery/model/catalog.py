@@ -21,7 +21,7 @@ class Catalog:
 
     @classmethod
     def of(cls, entries: Iterable[Entry]) -> Catalog:
-        return cls(tuple(sorted(entries, key=lambda e: (e.created, e.name))))
+        return cls(tuple(sorted(entries, key=lambda e: (e.made, e.created, e.name))))
 
     def of_source(self, source: SourceName) -> tuple[Entry, ...]:
         return self._by_source[source]
@@ -71,19 +71,23 @@ class Catalog:
         return next((entry for entry in self.entries if entry.name == name), None)
 
     def newest_whole(self, source: SourceName, at: datetime | None = None) -> Entry | None:
-        """The newest artifact of `source` at or before `at` that is neither partial nor damaged."""
+        """The last made artifact of `source` that is neither partial nor damaged; with `at`, of those whose snapshot
+        is at or before it, the one with the latest snapshot.
+        """
         whole = [
             entry
             for entry in self.of_source(source)
             if not entry.manifest.partial and not entry.damaged and (at is None or entry.created <= at)
         ]
+        if at is not None:
+            whole.sort(key=lambda entry: entry.created)
         return whole[-1] if whole else None
 
     def oldest_whole(self, sources: Iterable[SourceName]) -> Entry | None:
-        """The oldest artifact of any of `sources` that is neither partial nor damaged."""
+        """The artifact of any of `sources` with the oldest snapshot that is neither partial nor damaged."""
         wanted = set(sources)
-        whole = (e for e in self.entries if not e.manifest.partial and not e.damaged)
-        return next((entry for entry in whole if entry.source in wanted), None)
+        whole = (e for e in self.entries if not e.manifest.partial and not e.damaged and e.source in wanted)
+        return min(whole, key=lambda entry: entry.created, default=None)
 
     def set_at(self, at: datetime | None = None) -> Mapping[SourceName, Entry]:
         """Each source's newest whole artifact at or before `at`: the set of that moment."""

@@ -13,7 +13,7 @@ from enum import StrEnum
 from statistics import median
 
 from refnet.recovery.model import words
-from refnet.recovery.model.artifact import Entry, Evidence, Outcome, SourceName
+from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome, SourceName
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.run import Ended, History, Kind
 from refnet.recovery.model.store import Leftover, Unlisted
@@ -97,7 +97,7 @@ def watch(
     if not entries and (made := history.made(source)):
         checks = [Check(source, "age", Status.CRITICAL, f"no artifact is there any more: {made}")]
     if newest:
-        checks += [_size(newest, entries, limits), _proof(newest)]
+        checks += [_size(newest, entries, limits), _proof(newest), *_warnings(newest)]
     if entries:
         checks += [_damage(source, newest, entries), _drill(source, entries, history, since, limits, now)]
     checks += _last_run(source, newest, history)
@@ -124,7 +124,7 @@ def watch_store(
 def _since(catalog: Catalog, history: History, now: datetime) -> datetime:
     """Since when RefNet has been at work here."""
     oldest = catalog.entries[:1]  # a catalog's are in order
-    times = [entry.created for entry in oldest] + [run.started for run in history.runs]
+    times = [entry.made for entry in oldest] + [run.started for run in history.runs]
     return min(times, default=now)
 
 
@@ -145,11 +145,11 @@ def _presence(
         if now > since >= now - limits.age:
             return Check(source, "age", Status.NEW, "no artifact yet; its first time has not passed")
         return Check(source, "age", Status.CRITICAL, "no artifact: `refnet backup` makes one")
-    age = now - newest.created
+    age = now - newest.made
     says = f"{newest.name} is {words.age(age)} old"
     if age < -GRACE:
         return Check(
-            source, "age", Status.WARNING, f"{newest.name} lies ahead of the clock: is the clock right?"
+            source, "age", Status.WARNING, f"{newest.name} is dated in the future: is the clock right?"
         )
     if age > limits.age:
         missed = Status.CRITICAL if age > limits.age + limits.interval else Status.WARNING
@@ -166,7 +166,7 @@ def _size(newest: Entry, entries: Sequence[Entry], limits: Limits) -> Check:
     before = [
         entry.manifest.size
         for entry in entries
-        if not entry.manifest.partial and not entry.damaged and entry.created < newest.created
+        if not entry.manifest.partial and not entry.damaged and entry.made < newest.made
     ][-HISTORY[1] :]
     if len(before) < HISTORY[0]:
         return Check(
@@ -191,12 +191,19 @@ def _proof(newest: Entry) -> Check:
     return Check(newest.source, "proof", Status.WARNING, says)
 
 
+def _warnings(newest: Entry) -> list[Check]:
+    """What was noticed when the newest was made."""
+    lines = [e for e in newest.evidence if e.level is Level.WRITTEN and e.outcome is Outcome.PASSED]
+    told = "; ".join(says for line in lines for says in line.reasons)
+    return [Check(newest.source, "made", Status.WARNING, told)] if told else []
+
+
 def _damage(source: SourceName, newest: Entry | None, entries: Sequence[Entry]) -> Check:
     """A damaged artifact newer than every whole one is critical: the last run did not protect anything."""
     damaged = [entry for entry in entries if entry.damaged]
     if not damaged:
         return Check(source, "damage", Status.OK, "none is damaged")
-    latest = newest is None or damaged[-1].created > newest.created
+    latest = newest is None or damaged[-1].made > newest.made
     names = _some([entry.name for entry in damaged])
     return Check(source, "damage", Status.CRITICAL if latest else Status.WARNING, f"damaged: {names}")
 
@@ -229,7 +236,7 @@ def _drill(
 def _last_run(source: SourceName, newest: Entry | None, history: History) -> list[Check]:
     """The last backup, where it failed and nothing has been made since."""
     run = history.last(Kind.BACKUP, source)
-    if run is None or run.ended is not Ended.FAILED or (newest and newest.created > run.started):
+    if run is None or run.ended is not Ended.FAILED or (newest and newest.published > run.started):
         return []
     return [Check(source, "last run", Status.WARNING, f"failed: {run.message}")]
 

@@ -1,7 +1,7 @@
 """Which artifacts are kept, and why: decided purely, before anything is deleted.
 
-An artifact's age is its manifest's time. Counts (daily, weekly …) choose the best artifact of each period that
-has one, newest periods first, as restic does. Whatever the settings say, the last proven whole artifact of a
+An artifact's age is counted from the later of its snapshot and its publication. Counts (daily, weekly …) choose the
+best artifact of each period that has one, newest periods first, as restic does. Whatever the settings say, the last proven whole artifact of a
 source is kept, and the newest whole one. Each database counts by itself: another one's artifacts stand for none of its.
 """
 
@@ -61,7 +61,7 @@ def decide(
     """A decision for each of `entries`, the artifacts of one source, oldest first.
 
     Args:
-        now: aware; an artifact that lies ahead of it (a clock that jumped) is kept until its time has passed.
+        now: aware; an artifact dated after it (a clock that jumped) is kept until that time has passed.
         zone: whose days, weeks, months and years are counted; None: the machine's.
     """
     ordered = Catalog.of(entries).entries
@@ -82,15 +82,15 @@ def _whole(entry: Entry) -> bool:
 
 
 def _by_age(entry: Entry, retention: Retention, now: datetime) -> list[str]:
-    if entry.created > now:
-        return ["lies ahead of the clock"]
-    return [f"younger than {_days(retention.days)}"] if now - entry.created <= _period(retention) else []
+    if entry.made > now:
+        return ["dated in the future"]
+    return [f"younger than {_days(retention.days)}"] if now - entry.made <= _period(retention) else []
 
 
 def _last_ones(ordered: tuple[Entry, ...], now: datetime) -> list[tuple[str, str]]:
     """What is kept however old it is; with a clock that jumped, also the last one that does not lie ahead."""
     found: list[tuple[str, str]] = []
-    for candidates in (ordered, tuple(entry for entry in ordered if entry.created <= now)):
+    for candidates in (ordered, tuple(entry for entry in ordered if entry.made <= now)):
         proven = [entry for entry in candidates if entry.proven and _whole(entry)]
         whole = [entry for entry in candidates if _whole(entry)]
         found += [(entry.name, "the last proven one") for entry in proven[-1:]]
@@ -110,21 +110,21 @@ def _counted(
         ("monthly", retention.monthly, "%Y-%m"),
         ("yearly", retention.yearly, "%Y"),
     )
-    candidates = [entry for entry in ordered if _whole(entry) and entry.created <= now]
+    candidates = [entry for entry in ordered if _whole(entry) and entry.made <= now]
     found = []
     for word, count, pattern in periods:
         best: dict[str, Entry] = {}
         for entry in candidates:
-            period = entry.created.astimezone(zone).strftime(pattern)
+            period = entry.made.astimezone(zone).strftime(pattern)
             if period not in best or entry.proven or not best[period].proven:
                 best[period] = entry
-        newest = sorted(best.items(), key=lambda item: item[1].created, reverse=True)[:count]
+        newest = sorted(best.items(), key=lambda item: item[1].made, reverse=True)[:count]
         found += [(entry.name, f"{word}: {period}") for period, entry in newest]
     return found
 
 
 def _why_not(entry: Entry, retention: Retention, now: datetime) -> str:
-    age = f"{_days((now - entry.created).days)} old, kept for {_days(retention.days)}"
+    age = f"{_days((now - entry.made).days)} old, kept for {_days(retention.days)}"
     if entry.damaged:
         return f"damaged, {age}"
     return f"only some tables, {age}" if entry.manifest.partial else age

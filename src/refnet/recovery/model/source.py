@@ -29,7 +29,8 @@ class Made:
     """What a source says of the artifact that it has just written.
 
     `created`: the moment whose state it holds (aware). `files`: the list of files as JSON, not yet
-    compressed, or None. `unchecked`: what could not be protected or verified, a sentence each.
+    compressed, or None. `unchecked`: what could not be protected or verified, a sentence each. `warnings`: what
+    else a person should know of how it was made. `published`: when it is published, by this machine's clock.
     """
 
     created: datetime
@@ -37,6 +38,8 @@ class Made:
     files: bytes | None = None
     unchecked: tuple[str, ...] = ()
     partial: bool = False
+    warnings: tuple[str, ...] = ()
+    published: datetime | None = None
 
 
 @dataclass(frozen=True)

@@ -107,6 +107,7 @@ class MemoryDraft:
             source=self._source,
             name=name,
             created=made.created,
+            published=made.published,
             size=len(data),
             sha256=hashlib.sha256(data).hexdigest(),
             seconds=seconds,

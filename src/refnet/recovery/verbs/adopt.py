@@ -74,7 +74,14 @@ def _told(held: Held) -> Made | None:
     if manifest is None:
         return None
     details = {key: value for key, value in manifest.details.items() if key != "shares_bytes_with"}
-    return Made(manifest.created, details, held.files(), manifest.unchecked, manifest.partial)
+    return Made(
+        manifest.created,
+        details,
+        held.files(),
+        manifest.unchecked,
+        manifest.partial,
+        published=manifest.published,
+    )
 
 
 def _publish(store: LocalStore, source: SourceName, path: Path, made: Made, wall: datetime) -> Manifest:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
+from functools import partial
 
 from refnet.errors import Exit
-from refnet.recovery.model.artifact import Entry, Level, Manifest, Outcome
+from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
 from refnet.recovery.model.source import AgainError, Progress, Proof, Source, silent
 from refnet.recovery.model.store import Store
 from refnet.recovery.verbs.verify import attempt, evidence_of, keep
@@ -15,11 +16,15 @@ from refnet.recovery.verbs.verify import attempt, evidence_of, keep
 
 @dataclass(frozen=True)
 class Backup:
-    """What a backup made: the manifest, its proof (None: not asked for), seconds by phase."""
+    """What a backup made: the manifest, its proof (None: not asked for), seconds by phase.
+
+    `warnings`: what a person should know of how it was made. `unrecorded`: why its evidence could not be kept.
+    """
 
     manifest: Manifest
     proof: Proof | None
     seconds: dict[str, float]
+    warnings: tuple[str, ...] = ()
     unrecorded: str = ""
 
     @property
@@ -42,33 +47,50 @@ def backup(
     """Make one artifact of `source` in `store`, and prove it.
 
     Args:
-        now: the time for the evidence.
+        now: the time for the manifest and the evidence.
         zone: whose local time names the artifact; None: the machine's.
         prove: whether the artifact is restored and compared before this returns.
         clock: seconds, for how long things take.
     """
+    publish = partial(_publish, source, store, now, zone, clock, progress)
     with store.lock(source.name):
         try:
-            manifest, seconds = _publish(source, store, zone, clock, progress)
+            made = publish()
         except AgainError:
-            manifest, seconds = _publish(source, store, zone, clock, progress)
-        published = clock()
+            made = publish()
+        if made.warnings:
+            made = _kept(store, made, (_written(made, now()),))
         if not prove:
-            return Backup(manifest, None, seconds)
-        entry = Entry(manifest)
-        proof = attempt(source, store.held(entry), Level.PROVEN, progress)
-        seconds["prove"] = clock() - published
-        lines = evidence_of(proof, now(), seconds["prove"])
-        return Backup(manifest, proof, seconds, keep(store, entry, lines))
+            return made
+        published = clock()
+        proof = attempt(source, store.held(Entry(made.manifest)), Level.PROVEN, progress)
+        made.seconds["prove"] = clock() - published
+        made = replace(made, proof=proof)
+        return _kept(store, made, evidence_of(proof, now(), made.seconds["prove"]))
 
 
 def _publish(
-    source: Source, store: Store, zone: tzinfo | None, clock: Callable[[], float], progress: Progress
-) -> tuple[Manifest, dict[str, float]]:
-    """One try: dump into a draft and publish it; seconds by phase."""
+    source: Source,
+    store: Store,
+    now: Callable[[], datetime],
+    zone: tzinfo | None,
+    clock: Callable[[], float],
+    progress: Progress,
+) -> Backup:
+    """One try: dump into a draft and publish it."""
     started = clock()
     with store.draft(source.name) as draft:
-        made = source.dump(draft.out, progress)
+        made = replace(source.dump(draft.out, progress), published=now())
         dumped = clock()
         manifest = draft.publish(made, made.created.astimezone(zone), dumped - started)
-    return manifest, {"dump": dumped - started, "publish": clock() - dumped}
+    return Backup(manifest, None, {"dump": dumped - started, "publish": clock() - dumped}, made.warnings)
+
+
+def _written(made: Backup, at: datetime) -> Evidence:
+    """The line that keeps the warnings of a backup."""
+    return Evidence(at, Level.WRITTEN, Outcome.PASSED, made.seconds["dump"], reasons=made.warnings)
+
+
+def _kept(store: Store, made: Backup, lines: tuple[Evidence, ...]) -> Backup:
+    """`made` with `lines` kept as evidence of its artifact."""
+    return replace(made, unrecorded=keep(store, Entry(made.manifest), lines) or made.unrecorded)

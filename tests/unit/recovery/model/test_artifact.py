@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -47,6 +48,20 @@ def test_what_is_written_is_read() -> None:
     assert Evidence.from_json(LINE.to_json()) == LINE
 
 
+def test_a_manifest_that_does_not_say_when_it_was_published_is_as_old_as_its_snapshot() -> None:
+    values = json.loads(MANIFEST.to_json())
+    del values["published"]
+    read = Manifest.from_json(json.dumps(values))
+    assert (read, read.made) == (MANIFEST, NOW)
+
+
+@pytest.mark.parametrize(("hours", "made"), [(-9, NOW), (9, NOW + timedelta(hours=9))])
+def test_age_counts_from_the_later_of_snapshot_and_publication(hours: int, made: datetime) -> None:
+    published = replace(MANIFEST, published=NOW + timedelta(hours=hours))
+    assert Manifest.from_json(published.to_json()) == published
+    assert Entry(published).made == made
+
+
 def test_keys_of_a_later_refnet_of_the_same_format_are_left_out() -> None:
     values = json.loads(MANIFEST.to_json()) | {"colour": "red"}
     assert Manifest.from_json(json.dumps(values)) == MANIFEST
@@ -72,6 +87,8 @@ def test_keys_of_a_later_refnet_of_the_same_format_are_left_out() -> None:
         ("unchecked", [1]),
         ("details", []),
         ("partial", 0),
+        ("published", 5),
+        ("published", "2026-11-25T17:00:01"),
     ],
 )
 def test_a_manifest_with_a_value_that_is_none_is_no_manifest(key: str, value: Any) -> None:

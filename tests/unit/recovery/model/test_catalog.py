@@ -54,6 +54,18 @@ def test_the_newest_whole_one_is_at_or_before_the_moment(at: float | None, name:
     assert (found.name if found else None) == name
 
 
+def test_the_newest_is_the_last_made_and_a_moment_is_that_of_the_snapshot() -> None:
+    """The second artifact was made last, by a server whose clock is ten days behind."""
+    first = entry(0, published=NOON)
+    behind = entry(-240, published=NOON + timedelta(hours=24))
+    catalog = Catalog.of([behind, first])
+
+    assert catalog.newest_whole(SourceName.DATABASE) == behind
+    assert catalog.newest_whole(SourceName.DATABASE, NOON + timedelta(hours=1)) == first
+    assert catalog.newest_whole(SourceName.DATABASE, NOON - timedelta(hours=1)) == behind
+    assert catalog.oldest_whole([SourceName.DATABASE]) == behind
+
+
 def test_a_set_holds_what_there_was_of_each_source() -> None:
     assert {source: one.name for source, one in CATALOG.set_at().items()} == {
         SourceName.DATABASE: "database 0",

@@ -93,6 +93,15 @@ def test_the_newest_may_be_as_old_as_its_schedule_and_a_grace_allow(days: float,
     assert check("age", entry(days, PROVEN)).status is status
 
 
+def test_age_counts_from_the_publication_where_the_servers_clock_is_behind() -> None:
+    assert check("age", entry(2200, PROVEN, published=NOW - timedelta(hours=1))).status is OK
+
+
+def test_what_was_noticed_when_the_newest_was_made_is_a_warning() -> None:
+    found = check("made", entry(0.5, line(Level.WRITTEN, Outcome.PASSED), PROVEN))
+    assert (found.status, found.says) == (WARNING, "because")
+
+
 def test_age_is_that_of_the_newest_whole_artifact() -> None:
     assert check("age", entry(3, PROVEN), entry(0.2, PROVEN, FAILED)).status is CRITICAL
     assert check("age", entry(3, PROVEN), entry(0.2, PROVEN, partial=True)).status is CRITICAL

@@ -116,7 +116,7 @@ def test_what_a_clock_put_ahead_is_kept_and_does_not_stand_for_the_last_proven_o
 
     assert kept(decisions) == [20, -900]
     assert reasons(decisions, 20) == ("the last proven one", "the newest whole one")
-    assert "lies ahead of the clock" in reasons(decisions, -900)
+    assert "dated in the future" in reasons(decisions, -900)
 
 
 def of_database(days: float, database: str, system: str | None = "1") -> Entry:
@@ -141,6 +141,16 @@ def test_the_days_of_one_database_are_not_served_by_another() -> None:
     decisions = decide(both, Retention(days=0, daily=3), NOW, UTC_ZONE)
 
     assert [one.entry.name.split("_")[0] for one in decisions if one.keep].count("shop") == 3
+
+
+def test_an_artifact_that_the_servers_clock_dates_years_back_is_as_old_as_its_publication() -> None:
+    """Made tonight, on a server that says 2020; retention is by the later of both."""
+    tonight = entry(2200)
+    tonight = replace(tonight, manifest=replace(tonight.manifest, published=NOW))
+    decisions = decide([entry(30), entry(20), tonight], WEEK, NOW, None)
+
+    assert [decision.entry.name for decision in decisions if decision.keep] == [tonight.name]
+    assert decisions[-1].reasons == ("younger than 7 days", "the last proven one", "the newest whole one")
 
 
 def test_nothing_is_decided_about_nothing() -> None:

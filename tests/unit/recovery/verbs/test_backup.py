@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from tests.unit.recovery.verbs.conftest import NOW
 
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Level, Outcome, SourceName
@@ -37,6 +39,22 @@ def test_a_backup_is_published_then_proven_and_the_evidence_is_kept(
     assert (entry.evidence[-1].level, entry.evidence[-1].server) == (Level.PROVEN, "scratch 1")
     assert made.exit is Exit.DONE
     assert list(made.seconds) == ["dump", "publish", "prove"]
+
+
+def test_the_manifest_says_when_it_was_published_and_the_evidence_what_was_noticed(
+    make: Make, store: Store, lines: Any
+) -> None:
+    class Behind(lines):
+        def dump(self, out: Any, progress: Any = silent) -> Any:
+            return replace(super().dump(out, progress), warnings=("the server's clock is behind",))
+
+    made = make(Behind(created=NOW - timedelta(days=2200)))
+
+    (entry,) = store.entries()
+    assert (entry.manifest.published, entry.made) == (NOW, NOW)
+    assert made.warnings == entry.evidence[0].reasons == ("the server's clock is behind",)
+    assert [line.level for line in entry.evidence] == [Level.WRITTEN, Level.PROVEN]
+    assert entry.proven
 
 
 def test_the_name_holds_the_local_time_of_the_snapshot(make: Make, lines: Any) -> None:

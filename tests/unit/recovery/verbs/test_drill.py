@@ -34,7 +34,7 @@ def test_a_drill_proves_measures_and_leaves_evidence_of_a_drill(
     (one,) = report(found, {"host": "lab"})["sources"]
     assert one["seconds"] == {"read the file": 1.0, "load": 1.0, "compare": 0.5}
     assert one["recovery_seconds"] == 2.5
-    assert one["age_seconds"] == 0
+    assert one["age_seconds"] == 60
 
 
 @pytest.mark.parametrize(

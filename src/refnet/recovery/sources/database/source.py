@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,7 +12,7 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import Level, SourceName
 from refnet.recovery.model.source import Held, Made, Progress, Proof, silent
-from refnet.recovery.sources.database import prove_foreign
+from refnet.recovery.sources.database import clock, prove_foreign
 from refnet.recovery.sources.database.dump import dump
 from refnet.recovery.sources.database.prove import Prover, rows_of
 from refnet.recovery.sources.database.sqlgz import Foreign, Index, Reader, programs_major
@@ -38,13 +38,17 @@ class DatabaseSource:
     jobs: int
     tables: tuple[str, ...] = ()
     required: tuple[str, ...] | None = None
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     @property
     def name(self) -> SourceName:
         return SourceName.DATABASE
 
     def dump(self, out: BinaryIO, progress: Progress = silent) -> Made:
-        return _made(dump(self.target(), self.binaries, out, self.jobs, self.tables, progress))
+        target = self.target()
+        warnings = clock.warnings(target, self.now)
+        made = _made(dump(target, self.binaries, out, self.jobs, self.tables, progress))
+        return replace(made, warnings=warnings)
 
     def describe(self, held: Held) -> Made | None:
         """What the manifest of `held` says, from its own index; None where RefNet did not make it."""

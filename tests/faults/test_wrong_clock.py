@@ -1,0 +1,28 @@
+"""A server whose clock disagrees with this machine's: the backup says so, and its age is not the server's."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime, timedelta
+
+from tests.faults.conftest import Live
+
+from refnet.recovery.sources.database.source import DatabaseSource
+
+
+def _dumped(live: Live, off: timedelta) -> tuple[str, ...]:
+    """The warnings of a dump on a machine whose clock is `off` from the server's."""
+    source = DatabaseSource(
+        target=lambda: live.target,
+        binaries=lambda *_, **__: live.cluster.binaries,
+        scratch=live.cluster.data,
+        jobs=1,
+        now=lambda: datetime.now(UTC) + off,
+    )
+    return source.dump(io.BytesIO()).warnings
+
+
+def test_a_backup_says_where_the_servers_clock_disagrees_with_this_machines(live: Live) -> None:
+    assert _dumped(live, timedelta(0)) == ()
+    assert "2 h behind this machine's" in _dumped(live, timedelta(hours=2, seconds=5))[0]
+    assert "2159 d ahead of this machine's" in _dumped(live, -timedelta(days=2159, minutes=1))[0]
