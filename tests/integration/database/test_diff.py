@@ -16,6 +16,22 @@ from refnet.recovery.model.source import Held
 from refnet.recovery.verbs import diff
 from refnet.recovery.verbs.diff import Changed
 
+#: A materialized view with rows; partitions, those of a hash on an enum too; a table without columns; an unlogged one.
+_KINDS = '''
+CREATE MATERIALIZED VIEW titles AS SELECT id, left(title, 20) AS title FROM papers;
+CREATE TABLE years (year int) PARTITION BY LIST (year);
+CREATE TABLE years_2019 PARTITION OF years FOR VALUES IN (2019);
+INSERT INTO years VALUES (2019);
+CREATE TYPE mood AS ENUM ('well', 'ill');
+CREATE TABLE moods (m mood) PARTITION BY HASH (m);
+CREATE TABLE moods_0 PARTITION OF moods FOR VALUES WITH (MODULUS 1, REMAINDER 0);
+INSERT INTO moods VALUES ('well'), ('ill');
+CREATE TABLE none ();
+CREATE UNLOGGED TABLE unlogged (id int, twice int GENERATED ALWAYS AS (id * 2) STORED);
+INSERT INTO unlogged VALUES (1);
+CREATE SEQUENCE "odd ""name""";
+'''
+
 
 def held(target: Target, binaries: Binaries) -> Held:
     content = artifact_of(target, binaries)
@@ -55,6 +71,27 @@ def test_an_artifact_differs_from_what_is_live_by_the_tables_that_were_written(
 
     assert (found.added, found.removed) == (("public.notes",), ("public.citations",))
     assert {one.name for one in found.changed} == {"public.papers", "public.jobs", "1 sequences"}
+
+
+def test_nothing_differs_right_after_a_backup_whatever_kinds_of_tables_there_are(
+    library: Target, wheel: Binaries
+) -> None:
+    with library.connect() as session:
+        session.execute(_KINDS)
+    found = diff.live_tables(held(library, wheel), library, wheel, 2)
+    assert (found.added, found.changed, found.removed) == ((), (), ())
+
+
+def test_a_column_and_a_partition_that_are_new_are_found(library: Target, wheel: Binaries) -> None:
+    with library.connect() as session:
+        session.execute(_KINDS)
+    before = held(library, wheel)
+    with library.connect() as session:
+        session.execute("ALTER TABLE jobs ADD more int")
+        session.execute("CREATE TABLE years_2020 PARTITION OF years FOR VALUES IN (2020)")
+    found = diff.live_tables(before, library, wheel, 2)
+    assert (found.added, found.removed) == (("public.years_2020",), ())
+    assert found.changed == (Changed("public.jobs", "it has columns that were not recorded: more"),)
 
 
 def test_a_dump_of_others_cannot_be_compared(library: Target, wheel: Binaries) -> None:

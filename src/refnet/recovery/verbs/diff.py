@@ -10,8 +10,7 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import Outcome, SourceName
 from refnet.recovery.model.source import Held, Progress, silent
-from refnet.recovery.sources.database.compare import compare
-from refnet.recovery.sources.database.sizes import sizes
+from refnet.recovery.sources.database.compare import NOT_RECORDED, NOT_THERE, compare
 from refnet.recovery.sources.database.sqlgz import Foreign, Index, Reader, Table
 from refnet.recovery.sources.files.changes import changes, same
 from refnet.recovery.sources.files.listing import FileList, Kind, Listed
@@ -72,21 +71,17 @@ def live_tables(
     before: Held, target: Target, binaries: Binaries, jobs: int, progress: Progress = silent
 ) -> Difference:
     """How the live database differs from an artifact of it, table by table, by content."""
-    index = _index(before)
-    recorded = {table.qualified for table in index.tables}
-    changed, removed, notes = [], [], []
-    for finding in compare(target, index, binaries, jobs, progress):
+    added, changed, removed, notes = [], [], [], []
+    for finding in compare(target, _index(before), binaries, jobs, progress):
         name = finding.what.removeprefix("table ")
         if finding.outcome is Outcome.UNVERIFIED:
             notes.append(f"could not verify: {finding.what}: {finding.reason}")
-        elif finding.outcome is Outcome.FAILED and finding.reason == "it is not there":
+        elif finding.outcome is Outcome.FAILED and finding.reason == NOT_THERE:
             removed.append(name)
+        elif finding.outcome is Outcome.FAILED and finding.reason == NOT_RECORDED:
+            added.append(name)
         elif finding.outcome is Outcome.FAILED:
             changed.append(Changed(name, finding.reason))
-    roots = {table.qualified for table in index.tables if table.root}
-    added = [] if index.partial else [one.name for one in sizes(target)[1] if one.name not in recorded]
-    if roots:
-        notes.append("partitions of a table that is compared as a whole are listed as added")
     return Difference(
         SourceName.DATABASE, before.name, LIVE, tuple(added), tuple(changed), tuple(removed), tuple(notes)
     )

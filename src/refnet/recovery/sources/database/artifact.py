@@ -51,8 +51,10 @@ class Artifact:
             raise damaged(self.name, "its bytes do not match its manifest")
 
     def state(self, live: Callable[[], dict[str, Any] | None]) -> dict[str, Any]:  # noqa: ARG002  # an artifact brings its own
-        """The database-level state that the restored database gets."""
-        return self.index.database
+        """The database-level state that the restored database gets. Its comment is sent as UTF-8."""
+        comment = self.index.database["comment"]
+        sent = comment and comment.encode("utf-8", "replace").decode()
+        return {**self.index.database, "comment": sent}
 
     def load(self, target: Target, binaries: Binaries, jobs: int, progress: Progress) -> tuple[str, ...]:
         load(self.reader, target, binaries, jobs, progress)

@@ -1,4 +1,7 @@
-"""A psql child that copies tables out of one snapshot: C reads the rows, Python gets them in large pieces."""
+"""A psql child that copies tables out of one snapshot: C reads the rows, Python gets them in large pieces.
+
+It reads in a transaction that changes nothing, and runs no command of its own that a statement could bring along.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +82,7 @@ class Copier:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             bufsize=0,
-            env=target.environment(settings, encoding=encoding),
+            env=target.environment({**settings, "default_transaction_read_only": "on"}, encoding=encoding),
         )
         assert self._psql.stdin is not None  # noqa: S101  # for the type checker
         assert self._psql.stdout is not None  # noqa: S101
@@ -87,7 +90,11 @@ class Copier:
         if hasattr(fcntl, "F_SETPIPE_SZ"):
             with contextlib.suppress(OSError):
                 fcntl.fcntl(self._stdout, fcntl.F_SETPIPE_SZ, _PIPE)
-        self._marker = f"\\.{secrets.token_hex(16)}\n".encode()
+        end = secrets.token_hex(16)
+        self._marker = f"\\.{end}\n".encode()
+        self._mark = f"SELECT E'\\\\.{end}';\n".encode()
+        # The key is known to nobody, so no text that follows can give psql a command.
+        self._say(f"\\restrict {secrets.token_hex(24)}\n".encode())
         begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;\n"
         self._say((begin + (f"SET TRANSACTION SNAPSHOT '{snapshot}';\n" if snapshot else "")).encode())
 
@@ -96,7 +103,7 @@ class Copier:
 
         No line of COPY text begins with `\.` and a secret, so that line marks the end.
         """
-        self._say(lock + copy + b";\n\\echo '\\\\" + self._marker[1:-1] + b"'\n")
+        self._say(lock + copy + b";\n" + self._mark)
         held = b""
         while True:
             chunk = os.read(self._stdout.fileno(), CHUNK)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import psycopg
 from psycopg import errors, sql
 
-from refnet.errors import RefnetError
+from refnet.errors import Exit, RefnetError
 from refnet.postgres.session import server_version
 from refnet.recovery.sources.database import failure
+from refnet.recovery.sources.database.index_values import PRIVILEGES
 from refnet.recovery.sources.database.maintenance import Session, Statement
 
 State = Mapping[str, Any]
@@ -28,6 +30,11 @@ _LISTS = frozenset(
         "unix_socket_directories",
     }
 )
+#: An element of such a list with what stands behind it: each is found in one pass, whatever the value is.
+_QUOTED = re.compile(r'"((?:[^"]|"")*)"(?: *, *| *$)')
+_BARE = re.compile(r'([^",]+)(?:, *|$)')
+#: Each word of a statement that an artifact chooses.
+_PRIVILEGES = {one: sql.SQL(one) for one in sorted(PRIVILEGES)}
 _POWERS = ("superuser", "inherit", "createrole", "createdb", "login", "replication", "bypassrls")
 
 
@@ -50,6 +57,8 @@ def create_database(admin: Session, name: str, state: State) -> None:
         admin.execute(sql.SQL(" ").join(parts))
     except psycopg.Error as error:
         raise _not_created(error, state) from error
+    except UnicodeEncodeError as error:
+        raise _no_utf8("the new database's owner, tablespace or locale") from error
 
 
 def close_to_others(admin: Session, name: str, state: State) -> None:
@@ -102,6 +111,8 @@ def create_roles(admin: Session, roles: Iterable[Mapping[str, Any]], wanted: Ite
                     admin.execute(statement)
     except psycopg.Error as error:
         raise failure.of_server(error, "creating roles") from error
+    except UnicodeEncodeError as error:
+        raise _no_utf8("a role's name or setting") from error
 
 
 def _locale(state: State, major: int) -> Iterator[Statement]:
@@ -146,6 +157,13 @@ def _not_created(error: psycopg.Error, state: State) -> RefnetError:
     return failure.of_server(error, "creating the new database")
 
 
+def _no_utf8(what: str) -> RefnetError:
+    return RefnetError(
+        f"{what} holds characters that are no UTF-8, so RefNet cannot create it",
+        "Create it with psql in the encoding of the old server, then run it again.",
+    )
+
+
 def _each(admin: Session, changes: Iterable[tuple[str, Iterable[Statement]]]) -> Iterator[str]:
     """Make each change in a transaction of its own; a sentence for each that the server refuses."""
     for what, statements in changes:
@@ -155,6 +173,12 @@ def _each(admin: Session, changes: Iterable[tuple[str, Iterable[Statement]]]) ->
                     admin.execute(statement)
         except psycopg.Error as error:
             yield f"could not be restored: {what} ({error.diag.message_primary})"
+        except UnicodeEncodeError:
+            yield f"could not be restored: {_shown(what)} (it holds characters that are no UTF-8)"
+
+
+def _shown(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
 
 
 def _settings(name: str, state: State) -> Iterator[tuple[str, tuple[Statement, ...]]]:
@@ -178,20 +202,15 @@ def _assignment(setting: str) -> sql.Composed:
 
 
 def _elements(value: str) -> list[str]:
-    """The elements of a stored list: `"$user", public` and the like."""
-    found, text = [], value.strip()
-    while text:
-        if text.startswith('"'):
-            end = 1
-            while text[end : end + 2] == '""' or text[end : end + 1] != '"':
-                end += 2 if text[end : end + 2] == '""' else 1
-            found.append(text[1:end].replace('""', '"'))
-            text = text[end + 1 :].lstrip()
-        else:
-            bare, comma, rest = text.partition(",")
-            found.append(bare.strip())
-            text = comma + rest
-        text = text.removeprefix(",").lstrip()
+    """The elements of a stored list: `"$user", public` and the like. What is no such list is one element."""
+    found, at = [], 0
+    while at < len(value):
+        one = _QUOTED.match(value, at) or _BARE.match(value, at)
+        if one is None:
+            return [value]
+        quoted = one[0].startswith('"')
+        found.append(one[1].replace('""', '"') if quoted else one[1].strip())
+        at = one.end()
     return found or [""]
 
 
@@ -222,13 +241,23 @@ def _default(owner: str) -> list[dict[str, Any]]:
 
 def _grant(database: sql.Identifier, one: Mapping[str, Any]) -> tuple[Statement, ...]:
     grant = sql.SQL("GRANT {} ON DATABASE {} TO {}").format(
-        sql.SQL(one["privilege"]),
+        _privilege(one["privilege"]),
         database,
         sql.Identifier(one["grantee"]) if one["grantee"] else sql.SQL("PUBLIC"),
     )
     grant += sql.SQL(" WITH GRANT OPTION" if one["grantable"] else "")
     as_grantor = sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(one["grantor"]))
     return as_grantor, grant, sql.SQL("RESET ROLE")
+
+
+def _privilege(name: str) -> sql.SQL:
+    if name not in _PRIVILEGES:
+        raise RefnetError(
+            "the artifact grants a privilege that no database has",
+            "Take another artifact (`refnet list`); restore nothing from this one.",
+            Exit.DAMAGED,
+        )
+    return _PRIVILEGES[name]
 
 
 def _own_role(admin: Session) -> str:

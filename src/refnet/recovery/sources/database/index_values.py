@@ -81,8 +81,9 @@ SERVER_ENCODINGS = frozenset(
 )
 #: What can be granted on a database.
 PRIVILEGES = frozenset({"CONNECT", "CREATE", "TEMPORARY"})
-#: A sequence's qualified name as pg_dump quotes it.
+#: A name as pg_dump quotes it, and a sequence's qualified one.
 _IDENT = r'(?:[a-z_][a-z0-9_]*|"(?:[^"]|"")+")'
+_QUALIFIED = re.compile(rf"({_IDENT})\.({_IDENT})")
 
 _name = text(1024, shortest=1)  # a server may be built for names longer than 63 bytes
 _words = text(1 << 20)
@@ -92,6 +93,14 @@ _int32 = whole(-1, (1 << 31) - 1)
 _maybe_digest = text(32, like="|[0-9a-f]{32}")
 _encoding = one_of(SERVER_ENCODINGS)
 _setting = text(1 << 20, like=r"[^\s=\"]{1,1024}=.*")
+
+
+def schema_and_name(qualified: str) -> tuple[str, str]:
+    """Schema and name of a sequence in an index."""
+    found = _QUALIFIED.fullmatch(qualified)
+    parts = found.groups() if found else ("", qualified)
+    schema, name = (part[1:-1].replace('""', '"') if part.startswith('"') else part for part in parts)
+    return schema, name
 
 
 def _foreign_keys(value: Any) -> dict[str, int]:
@@ -236,7 +245,7 @@ def table(value: Any) -> dict[str, Any]:
 #: The other parts of an index that are lists of any length: what each entry must be, and what no two of them share.
 ENTRIES: dict[str, tuple[Check, Callable[[Any], Any]]] = {
     "sequences": (
-        row(text(4096, like=rf"{_IDENT}\.{_IDENT}"), whole(-_SIZE - 1, _SIZE), flag),
+        row(text(4096, like=_QUALIFIED.pattern), whole(-_SIZE - 1, _SIZE), flag),
         itemgetter(0),
     ),
     "large_objects": (row(_oid, _size, text(32, shortest=32, like="[0-9a-f]*")), itemgetter(0)),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from refnet.recovery.sources.database import create
@@ -16,6 +18,10 @@ from refnet.recovery.sources.database import create
         ("", [""]),
         ('"odd, name", "with ""quotes""", plain', ["odd, name", 'with "quotes"', "plain"]),
         ('a,b , "c"', ["a", "b", "c"]),
+        ('"without an end', ['"without an end']),
+        ('"', ['"']),
+        ('a, "b" c', ['a, "b" c']),
+        ('"a""', ['"a""']),
     ],
 )
 def test_a_stored_list_is_taken_apart_into_its_names(stored: str, elements: list[str]) -> None:
@@ -35,3 +41,20 @@ def test_a_stored_setting_is_quoted_as_one_value_unless_it_is_a_list_of_names(
     stored: str, statement: str
 ) -> None:
     assert create._assignment(stored).as_string(None) == statement
+
+
+@pytest.mark.parametrize(
+    "value", ['"' * 100_001, "a," * 100_000, " " * 100_000 + '"', '"" ' * 50_000, '"a",' * 50_000]
+)
+def test_a_stored_list_is_taken_apart_in_one_pass(value: str) -> None:
+    began = time.monotonic()
+    create._elements(value)
+    assert time.monotonic() - began < 2
+
+
+def test_a_power_of_a_role_is_a_word_of_a_closed_list() -> None:
+    role = {**dict.fromkeys(create._POWERS, False), "name": "a; b", "connection_limit": 5}
+    assert create._role(role).as_string(None) == (
+        'CREATE ROLE "a; b" NOSUPERUSER NOINHERIT NOCREATEROLE NOCREATEDB NOLOGIN NOREPLICATION NOBYPASSRLS'
+        " CONNECTION LIMIT 5"
+    )
