@@ -39,7 +39,8 @@ def restore(
         bool, typer.Option("--create-roles", help="Create missing roles, without passwords.")
     ] = False,
     table: Annotated[
-        str | None, typer.Option(metavar="T", help="Only the rows of this table, in place; needs --mode.")
+        list[str] | None,
+        typer.Option(metavar="T", help="Only the rows of this table, in place (repeatable); needs --mode."),
     ] = None,
     mode: Annotated[
         str | None, typer.Option(help="With --table: add missing rows, or replace all: missing or replace.")
@@ -63,7 +64,7 @@ def restore(
     refusals = chosen.refusals(anyway=damaged_anyway) if chosen else ()
     if chosen and chosen.damage and not as_json:
         print_damage(chosen)
-    if table is not None and table_mode:
+    if table and table_mode:
         if refusals and not plan:
             raise refusals[0]
         restore_table.restore(dump, target, table, table_mode, plan_only=plan, force=force, as_json=as_json)

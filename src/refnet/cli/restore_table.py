@@ -8,6 +8,8 @@ from refnet.cli.process import clock, print_json, progress
 from refnet.errors import Exit, RefnetError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from refnet.postgres.session import Target
     from refnet.recovery.model.restoring_table import Mode, TablePlan
     from refnet.recovery.verbs.restore_database import Dump
@@ -16,51 +18,54 @@ if TYPE_CHECKING:
 def restore(
     dump: Dump,
     target: Target,
-    table: str,
+    tables: Sequence[str],
     mode: Mode,
     *,
     plan_only: bool,
     force: bool,
     as_json: bool,
 ) -> None:
-    """Show what the restore of one table would do, ask where live rows would be changed, and do it."""
+    """Show what the restore of some tables would do, ask where live rows would be changed, and do it."""
     from refnet.cli.confirm import confirm
     from refnet.recovery.sources.database.artifact import Artifact
     from refnet.recovery.verbs.restore_table import staged
 
     if not isinstance(dump, Artifact):
         raise RefnetError(
-            f"{dump.name} is not RefNet's, so no single table can be taken out of it",
+            f"{dump.name} is not RefNet's, so no table can be taken out of it",
             "Restore it whole, under another name, and copy the rows.",
         )
     with (
-        progress(table) as shown,
-        staged(target, dump.reader, table, mode, clock=clock, progress=shown) as work,
+        progress(", ".join(tables)) as shown,
+        staged(target, dump.reader, tables, mode, clock=clock, progress=shown) as work,
     ):
-        plan, began, seconds = work.plan, clock(), {"plan": work.seconds}
+        plans, began, seconds = work.plans, clock(), {"plan": work.seconds}
         if not as_json:
-            _print_plan(plan)
-        if not plan_only and not plan.nothing:
-            if plan.replaces:
-                confirm(f"Change or delete rows of {plan.table} in {plan.database}?", force=force)
+            for plan in plans:
+                _print_plan(plan)
+        if not plan_only and not all(plan.nothing for plan in plans):
+            if changed := [plan.table for plan in plans if plan.replaces]:
+                confirm(f"Change or delete rows of {', '.join(changed)} in {target.name}?", force=force)
                 began = clock()
             work.apply()
             seconds["apply"] = clock() - began
     if as_json:
-        print_json(_values(plan, seconds))
+        print_json(_values(plans, seconds))
     elif "apply" in seconds:
         from refnet.cli import words
 
-        print(f"{plan.table} is restored from {plan.artifact} in {words.seconds(sum(seconds.values()))}")
+        done = ", ".join(plan.table for plan in plans)
+        verb = "is" if len(plans) == 1 else "are"
+        print(f"{done} {verb} restored from {dump.name} in {words.seconds(sum(seconds.values()))}")
 
 
-def asked(table: str | None, mode: str | None) -> Mode | None:
-    """The mode of a restore of one table, None where none is meant; RefnetError where only half of it is given."""
+def asked(tables: Sequence[str] | None, mode: str | None) -> Mode | None:
+    """The mode of a restore of some tables, None where none is meant; RefnetError where only half of it is given."""
     from refnet.recovery.model.restoring_table import Mode
 
-    if table is None and mode is not None:
-        raise RefnetError("--mode is for one table", "Name it with --table.", Exit.USAGE)
-    if table is None:
+    if not tables and mode is not None:
+        raise RefnetError("--mode is for some tables", "Name each with --table.", Exit.USAGE)
+    if not tables:
         return None
     try:
         return Mode(mode or "")
@@ -86,19 +91,29 @@ def _print_plan(plan: TablePlan) -> None:
         print("  nothing to do")
 
 
-def _values(plan: TablePlan, seconds: dict[str, float]) -> dict[str, Any]:
+def _values(plans: tuple[TablePlan, ...], seconds: dict[str, float]) -> dict[str, Any]:
+    """The sums, and each table; `table` is the name where there is but one."""
     from refnet.recovery.model.artifact import utc
 
+    first, tables = plans[0], [_table(plan) for plan in plans]
     return {
-        "database": plan.database,
+        "database": first.database,
+        "table": first.table if len(plans) == 1 else None,
+        "artifact": first.artifact,
+        "created": utc(first.created),
+        "mode": first.mode,
+        **{key: sum(table[key] for table in tables) for key in ("add", "change", "delete", "alike")},
+        "tables": tables,
+        "done": "apply" in seconds,
+        "seconds": {phase: round(taken, 3) for phase, taken in seconds.items()},
+    }
+
+
+def _table(plan: TablePlan) -> dict[str, Any]:
+    return {
         "table": plan.table,
-        "artifact": plan.artifact,
-        "created": utc(plan.created),
-        "mode": plan.mode,
         "add": plan.add,
         "change": plan.change,
         "delete": plan.delete,
         "alike": plan.difference.alike,
-        "done": "apply" in seconds,
-        "seconds": {phase: round(taken, 3) for phase, taken in seconds.items()},
     }

@@ -246,3 +246,26 @@ def test_one_table_is_planned_asked_for_and_restored_by_the_command(
     done = report(environment, *one, "--mode", "replace", "--force")
     assert (done["add"], done["change"], done["delete"], done["alike"]) == (0, 3, 0, 17)
     assert everything(library) == [library.name]
+
+
+def test_several_tables_are_planned_and_restored_by_the_command(
+    library: Target, environment: dict[str, str], artifact: str
+) -> None:
+    with library.connect() as session:
+        session.execute("DELETE FROM jobs; DELETE FROM citations; DELETE FROM papers WHERE id <= 3")
+    several = ("restore", "database", artifact, "--table", "jobs", "--table", "papers", "--mode", "missing")
+    shown = refnet(environment, *several, "--plan").stdout.splitlines()
+    assert [line.split()[1] for line in shown if line.startswith("Restore")] == [
+        "public.papers",
+        "public.jobs",
+    ]
+    done = report(environment, *several)
+    assert [(one["table"], one["add"]) for one in done["tables"]] == [
+        ("public.papers", 3),
+        ("public.jobs", 20),
+    ]
+    assert (done["add"], done["done"]) == (23, True)
+    with library.connect() as session:
+        assert session.execute("SELECT count(*) FROM jobs JOIN papers ON papers.id = paper").fetchall() == [
+            (20,)
+        ]

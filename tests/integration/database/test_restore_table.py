@@ -43,9 +43,14 @@ def reader(target: Target, binaries: Binaries, tables: tuple[str, ...] = ()) -> 
 
 
 def restore(target: Target, source: Reader, table: str, mode: str) -> TablePlan:
-    with staged(target, source, table, Mode(mode), clock=time.perf_counter) as work:
+    (plan,) = restore_all(target, source, [table], mode)
+    return plan
+
+
+def restore_all(target: Target, source: Reader, tables: list[str], mode: str) -> tuple[TablePlan, ...]:
+    with staged(target, source, tables, Mode(mode), clock=time.perf_counter) as work:
         work.apply()
-        return work.plan
+        return work.plans
 
 
 def answer(target: Target, question: str) -> list[tuple[Any, ...]]:
@@ -64,12 +69,12 @@ def backup(shelf: Target, wheel: Binaries) -> Reader:
 
 
 @contextmanager
-def ordinary(shelf: Target, server: Cluster):
+def ordinary(shelf: Target, server: Cluster, tables: tuple[str, ...] = ("papers", "citations")):
     """The shelf as its owner without any other right sees it."""
     with server.target().connect() as admin:
         admin.execute("CREATE ROLE plain LOGIN")
         with shelf.connect() as session:
-            for table in ("papers", "citations"):
+            for table in tables:
                 session.execute(f"ALTER TABLE {table} OWNER TO plain")
             session.execute(f"GRANT TEMPORARY, CREATE ON DATABASE {shelf.name} TO plain")
         try:
@@ -196,7 +201,7 @@ def test_a_table_that_changes_after_the_plan_is_left_alone(
 ) -> None:
     with shelf.connect() as session:
         session.execute("UPDATE papers SET year = 1")
-        with staged(shelf, backup, "papers", Mode.REPLACE, clock=time.perf_counter) as work:
+        with staged(shelf, backup, ["papers"], Mode.REPLACE, clock=time.perf_counter) as work:
             session.execute(change)
             with pytest.raises(RefnetError, match="changed while the plan was looked at"):
                 work.apply()
@@ -355,3 +360,97 @@ def test_keys_of_a_type_with_an_equality_of_its_own_are_compared_by_it(
     plan = restore(target, source, "journals", "replace")
     assert (plan.add, plan.change, plan.delete) == (0, 1, 0)
     assert restore(target, source, "issues", "missing").add == 2
+
+
+def test_several_tables_come_back_together_those_that_others_refer_to_first(
+    shelf: Target, backup: Reader
+) -> None:
+    with shelf.connect() as session:
+        session.execute("DELETE FROM citations; DELETE FROM papers WHERE id <= 10")
+    plans = restore_all(shelf, backup, ["citations", "papers", "public.papers"], "missing")
+    assert [(plan.table, plan.add) for plan in plans] == [("public.papers", 10), ("public.citations", 100)]
+    assert answer(shelf, "SELECT count(*) FROM papers JOIN citations ON citing = id") == [(100,)]
+
+
+def test_several_tables_come_back_by_a_role_that_cannot_hold_foreign_keys_back(
+    shelf: Target, backup: Reader, busy_server: Cluster
+) -> None:
+    with shelf.connect() as session:
+        session.execute("ALTER TABLE citations DROP CONSTRAINT citations_citing_fkey")
+        session.execute("ALTER TABLE citations ADD FOREIGN KEY (citing) REFERENCES papers")
+        session.execute("INSERT INTO papers (title) VALUES ('new'); INSERT INTO citations VALUES (101, 101)")
+        session.execute(
+            "DELETE FROM citations WHERE citing = 7 OR cited = 7; DELETE FROM papers WHERE id = 7"
+        )
+    with ordinary(shelf, busy_server) as plain:
+        plans = restore_all(plain, backup, ["citations", "papers"], "replace")
+    assert [(plan.table, plan.add, plan.delete) for plan in plans] == [
+        ("public.papers", 1, 1),
+        ("public.citations", 2, 1),
+    ]
+    assert answer(shelf, "SELECT count(*) FROM papers JOIN citations ON citing = id") == [(100,)]
+
+
+CYCLE = """
+CREATE TABLE teams (id int PRIMARY KEY, head int);
+CREATE TABLE people (id int PRIMARY KEY, team int REFERENCES teams, boss int REFERENCES people);
+INSERT INTO teams VALUES (1, 1), (2, 2); INSERT INTO people VALUES (1, 1, 2), (2, 2, 1);
+ALTER TABLE teams ADD CONSTRAINT headed FOREIGN KEY (head) REFERENCES people {};
+"""
+
+
+@pytest.mark.parametrize("deferrable", ["", "DEFERRABLE"])
+def test_tables_that_refer_to_each_other_come_back_together(
+    make_database: Callable[..., Target], busy_server: Cluster, wheel: Binaries, deferrable: str
+) -> None:
+    target = make_database(CYCLE.format(deferrable))
+    source = reader(target, wheel)
+
+    def lose() -> None:
+        with target.connect() as session:
+            session.execute("UPDATE teams SET head = NULL; DELETE FROM people; DELETE FROM teams")
+
+    lose()
+    assert {plan.add for plan in restore_all(target, source, ["teams", "people"], "missing")} == {2}
+    assert answer(target, "SELECT count(*) FROM teams t JOIN people p ON p.id = t.head") == [(2,)]
+    lose()
+    with ordinary(target, busy_server, ("teams", "people")) as plain:
+        if deferrable:
+            restore_all(plain, source, ["people", "teams"], "missing")
+        else:
+            with pytest.raises(RefnetError, match=r"public\.\w+, public\.\w+ refer to each other"):
+                restore_all(plain, source, ["people", "teams"], "missing")
+    assert answer(target, "SELECT count(*) FROM people") == [(2 if deferrable else 0,)]
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        (["papers", "nowhere"], "holds no table 'nowhere'"),
+        (["papers", 'odd "one\n'], "no primary key"),
+        (["papers", "citations"], "refer to rows that would not be there"),
+    ],
+)
+def test_one_table_that_cannot_be_restored_leaves_all_of_them_as_they_are(
+    shelf: Target, backup: Reader, tables: list[str], message: str
+) -> None:
+    with shelf.connect() as session:
+        session.execute('ALTER TABLE "odd ""one\n" DROP CONSTRAINT "odd ""one\n_pkey"')
+        session.execute("CREATE TABLE readers (paper bigint REFERENCES papers)")
+        session.execute("DELETE FROM citations; DELETE FROM papers WHERE id <= 10")
+        session.execute("INSERT INTO papers (title) VALUES ('new'); INSERT INTO readers VALUES (101)")
+    with pytest.raises(RefnetError, match=message):
+        restore_all(shelf, backup, tables, "replace")
+    assert answer(shelf, "SELECT count(*) FROM papers") == [(91,)]
+    assert answer(shelf, "SELECT count(*) FROM citations") == [(0,)]
+
+
+def test_a_partition_beside_its_table_is_a_matter_of_usage(
+    make_database: Callable[..., Target], wheel: Binaries
+) -> None:
+    target = make_database("""
+        CREATE TABLE log (at int PRIMARY KEY) PARTITION BY RANGE (at);
+        CREATE TABLE log_1 PARTITION OF log FOR VALUES FROM (1) TO (9);""")
+    with pytest.raises(RefnetError, match=r"public\.log and public\.log_1 share rows") as caught:
+        restore_all(target, reader(target, wheel), ["log", "log_1"], "missing")
+    assert caught.value.code is Exit.USAGE

@@ -1,17 +1,20 @@
-"""Restores the rows of one table into the live one, from that table's bytes of an artifact alone."""
+"""Restores the rows of some tables into the live ones, from those tables' bytes of an artifact alone."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from refnet.errors import Exit, RefnetError
 from refnet.postgres.session import READER_SETTINGS, Target
-from refnet.recovery.model.restoring_table import Mode, TablePlan
+from refnet.recovery.model.restoring_table import Difference, Mode, TablePlan
 from refnet.recovery.model.source import Progress, silent
 from refnet.recovery.sources.database import merge, rows, shape
 from refnet.recovery.sources.database.names import Codec
+from refnet.recovery.sources.database.shape import Session, Shape
 from refnet.recovery.sources.database.sqlgz import Reader
 
 #: Rows are compared by their text, so every session makes it the same way; a read-only default is no obstacle.
@@ -27,9 +30,12 @@ _SETTINGS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Staged:
-    """The artifact's rows beside the live table, in one session. `seconds`: what the staging and the plan took."""
+    """The artifact's rows beside the live tables, in one session.
 
-    plan: TablePlan
+    `plans`: one a table, in the order in which they are written. `seconds`: what the staging and the plans took.
+    """
+
+    plans: tuple[TablePlan, ...]
     seconds: float
     apply: Callable[[], None]
 
@@ -38,32 +44,64 @@ class Staged:
 def staged(
     target: Target,
     reader: Reader,
-    table: str,
+    tables: Sequence[str],
     mode: Mode,
     *,
     clock: Callable[[], float],
     progress: Progress = silent,
 ) -> Iterator[Staged]:
-    """Read the rows of `table` (`table` or `schema.table`) and say what `apply` would do; it changes all or nothing.
+    """Read the rows of `tables` (`table` or `schema.table`) and say what `apply` would do; it changes all or nothing.
 
-    RefnetError where the table cannot be restored by rows, or not by this role.
+    RefnetError where one of them cannot be restored by rows, or not by this role: before any row is read.
     """
     began = clock()
     with target.connect(_SETTINGS, encoding=reader.index.encoding) as session:
         codec = Codec.of(session, reader.index.encoding)
-        recorded = rows.find(reader, codec, table)
-        live = shape.read(session, codec, recorded.schema, recorded.name)
-        live.check(reader.index.tables[recorded.parts[0]].columns)
-        if not merge.may_hold_back(session):
+        found = _found(session, codec, reader, tables, mode)
+        planned: list[tuple[Shape, Difference]] = []
+        plans: list[TablePlan] = []
+        for recorded, live in found:
+            rows.stage(session, codec, reader, recorded, live, progress)
+            planned.append((live, merge.differ(session, codec, live)))
+            plans.append(
+                TablePlan(
+                    target.name,
+                    recorded.qualified,
+                    reader.name,
+                    datetime.fromisoformat(reader.index.snapshot),
+                    mode,
+                    planned[-1][1],
+                )
+            )
+        yield Staged(tuple(plans), clock() - began, lambda: merge.merge(session, codec, mode, planned))
+
+
+def _found(
+    session: Session, codec: Codec, reader: Reader, tables: Sequence[str], mode: Mode
+) -> list[tuple[rows.Recorded, Shape]]:
+    """Each table, recorded and live, those that others refer to first; RefnetError where one cannot be restored."""
+    recorded = list(dict.fromkeys(rows.find(reader, codec, table) for table in tables))
+    _check_apart(recorded)
+    held_back = merge.may_hold_back(session)
+    by_shape: dict[Shape, rows.Recorded] = {}
+    for number, one in enumerate(recorded):
+        live = shape.read(session, codec, one.schema, one.name, number)
+        live.check(reader.index.tables[one.parts[0]].columns)
+        if not held_back:
             live.check_without_powers(deletes=mode is Mode.REPLACE)
-        rows.stage(session, codec, reader, recorded, live, progress)
-        difference = merge.differ(session, codec, live)
-        plan = TablePlan(
-            target.name,
-            recorded.qualified,
-            reader.name,
-            datetime.fromisoformat(reader.index.snapshot),
-            mode,
-            difference,
-        )
-        yield Staged(plan, clock() - began, lambda: merge.merge(session, codec, live, mode, difference))
+        by_shape[live] = one
+    ordered, cycle = merge.in_order(list(by_shape))
+    if cycle and not held_back:
+        raise merge.cyclic(cycle)
+    return [(by_shape[live], live) for live in ordered]
+
+
+def _check_apart(recorded: Sequence[rows.Recorded]) -> None:
+    """RefnetError where one table is a partition of another: its rows would be written twice."""
+    for one, other in itertools.combinations(recorded, 2):
+        if set(one.parts) & set(other.parts):
+            raise RefnetError(
+                f"{one.qualified} and {other.qualified} share rows: one is a partition of the other",
+                "Name one of the two.",
+                Exit.USAGE,
+            )

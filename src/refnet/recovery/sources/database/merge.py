@@ -1,8 +1,9 @@
-"""Staged rows merged into the live table: one transaction, under a lock, counted again, every foreign key checked."""
+"""Staged rows merged into the live tables: one transaction, under locks, counted again, every foreign key checked."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import graphlib
+from collections.abc import Collection, Iterator, Sequence
 
 from psycopg import errors
 
@@ -10,7 +11,6 @@ from refnet.errors import RefnetError
 from refnet.recovery.model.restoring_table import Difference, Mode
 from refnet.recovery.model.words import plural
 from refnet.recovery.sources.database.names import Codec
-from refnet.recovery.sources.database.rows import STAGE
 from refnet.recovery.sources.database.shape import DeferrableKey, ForeignKey, Session, Shape
 
 _LOCK_TIMEOUT = "10s"
@@ -23,7 +23,7 @@ def differ(session: Session, codec: Codec, shape: Shape) -> Difference:
     unlike = b"NOT (%b OR %b OR %b)" % (lacking, extra, alike)
     counts = b", ".join(b"count(*) FILTER (WHERE %b)" % one for one in (lacking, unlike, extra, alike))
     row = session.execute(
-        b"SELECT %b FROM %b s FULL JOIN %b t ON %b" % (counts, STAGE, shape.only, _same_key(shape))
+        b"SELECT %b FROM %b s FULL JOIN %b t ON %b" % (counts, shape.stage, shape.only, _same_key(shape))
     ).fetchone()
     assert row is not None  # noqa: S101  # an aggregate has a row
     return Difference(*row)
@@ -39,58 +39,107 @@ def may_hold_back(session: Session) -> bool:
     return True
 
 
-def merge(session: Session, codec: Codec, shape: Shape, mode: Mode, planned: Difference) -> None:
-    """Make the live table what `mode` says, or nothing of it.
+def in_order(shapes: Sequence[Shape]) -> tuple[tuple[Shape, ...], tuple[str, ...]]:
+    """`shapes`, each behind those that it refers to, and the tables of a cycle that leaves no such order.
 
-    RefnetError where it changed since it was `planned`, where a foreign key or another key would break, or
-    where it cannot be locked.
+    Keys that can be deferred to the end of the transaction give way first.
     """
+    for keys in ((True, False), (False,)):
+        graph = {number: _referred(shapes, shape, keys) for number, shape in enumerate(shapes)}
+        try:
+            return tuple(shapes[number] for number in graphlib.TopologicalSorter(graph).static_order()), ()
+        except graphlib.CycleError as error:
+            cycle = tuple(dict.fromkeys(shapes[number].shown for number in error.args[1]))
+    return tuple(shapes), cycle
+
+
+def _referred(shapes: Sequence[Shape], shape: Shape, deferrable: Collection[bool]) -> set[int]:
+    """The places of those `shapes` that `shape` refers to by other keys than one of its own table."""
+    keys = {key.id for key in shape.foreign if key.out and not key.into and key.deferrable in deferrable}
+    return {n for n, one in enumerate(shapes) for key in one.foreign if key.into and key.id in keys}
+
+
+def merge(session: Session, codec: Codec, mode: Mode, planned: Sequence[tuple[Shape, Difference]]) -> None:
+    """Make the live tables what `mode` says, or nothing of them.
+
+    RefnetError where one changed since it was `planned`, where a foreign key or another key would break, or
+    where one cannot be locked.
+    """
+    shapes, cycle = in_order([shape for shape, _ in planned])
+    names = ", ".join(shape.shown for shape in shapes)
     try:
         with session.transaction():
-            _lock(session, shape)
-            if differ(session, codec, shape) != planned:
-                raise RefnetError(
-                    f"{shape.shown} was changed while the plan was looked at",
-                    "Run it again to see the new plan; nothing was changed.",
-                )
+            _lock(session, shapes)
+            for shape, difference in planned:
+                if differ(session, codec, shape) != difference:
+                    raise RefnetError(
+                        f"{shape.shown} was changed while the plan was looked at",
+                        "Run it again to see the new plan; nothing was changed.",
+                    )
             held_back = may_hold_back(session)
+            if cycle and not held_back:
+                raise cyclic(cycle)
+            session.execute("SET CONSTRAINTS ALL DEFERRED")
             if held_back:
                 session.execute("SET LOCAL session_replication_role = replica")
-            _write(session, codec, shape, mode)
+            _write(session, codec, shapes, mode)
             if held_back:
-                for key in shape.foreign:
-                    _check(session, shape, key)
-                for unique in shape.deferrable:
-                    _check_unique(session, shape, unique)
-            _raise_sequences(session, shape)
+                _check_keys(session, shapes)
+            for shape in shapes:
+                _raise_sequences(session, shape)
+            session.execute("SET CONSTRAINTS ALL IMMEDIATE")
     except errors.LockNotAvailable as error:
         raise RefnetError(
-            f"{shape.shown} could not be locked within {_LOCK_TIMEOUT}: other sessions write to it",
+            f"{names} could not be locked within {_LOCK_TIMEOUT}: other sessions write there",
             "Run it again when they are done; nothing was changed.",
         ) from error
     except errors.IntegrityError as error:
-        raise _would_break(shape, error.diag.message_primary or str(error)) from error
+        raise _would_break(names, error.diag.message_primary or str(error)) from error
 
 
-def _lock(session: Session, shape: Shape) -> None:
-    """No writer in the table or in what its foreign keys join it to, until all is written and checked."""
-    session.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
-    session.execute(b"LOCK TABLE %b IN SHARE ROW EXCLUSIVE MODE" % shape.only)
-    for table in sorted({table for key in shape.foreign for table in (key.referring, key.other)}):
-        session.execute(b"LOCK TABLE %b IN SHARE MODE" % table)
-
-
-def _write(session: Session, codec: Codec, shape: Shape, mode: Mode) -> None:
-    names = b", ".join(codec.quoted(column) for column in shape.columns)
-    values = b", ".join(b"s." + codec.quoted(column) for column in shape.columns)
-    key = _same_key(shape)
-    if mode is Mode.REPLACE:
-        kept = b"SELECT FROM %b s WHERE %b AND %b" % (STAGE, key, _alike(codec, shape))
-        session.execute(b"DELETE FROM %b t WHERE NOT EXISTS (%b)" % (shape.only, kept))
-    session.execute(
-        b"INSERT INTO %b (%b) OVERRIDING SYSTEM VALUE SELECT %b FROM %b s WHERE NOT EXISTS (SELECT FROM %b t WHERE %b)"
-        % (shape.name, names, values, STAGE, shape.only, key)
+def cyclic(tables: Sequence[str]) -> RefnetError:
+    """That no order restores `tables` where foreign keys are checked at each statement."""
+    return RefnetError(
+        f"{', '.join(tables)} refer to each other, and this role cannot hold their foreign keys back",
+        "Restore them as a superuser (or GRANT SET ON PARAMETER session_replication_role); nothing was changed.",
     )
+
+
+def _lock(session: Session, shapes: Sequence[Shape]) -> None:
+    """No writer in the tables or in what their foreign keys join them to, until all is written and checked."""
+    session.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
+    written = {shape.only for shape in shapes}
+    joined = {table for shape in shapes for key in shape.foreign for table in (key.referring, key.other)}
+    for table in sorted(written | joined):
+        mode = b"SHARE ROW EXCLUSIVE" if table in written else b"SHARE"
+        session.execute(b"LOCK TABLE %b IN %b MODE" % (table, mode))
+
+
+def _write(session: Session, codec: Codec, shapes: Sequence[Shape], mode: Mode) -> None:
+    """Delete from the last of `shapes` on, insert from the first on: what refers to a row goes before it."""
+    for shape in reversed(shapes) if mode is Mode.REPLACE else ():
+        kept = b"SELECT FROM %b s WHERE %b AND %b" % (shape.stage, _same_key(shape), _alike(codec, shape))
+        session.execute(b"DELETE FROM %b t WHERE NOT EXISTS (%b)" % (shape.only, kept))
+    for shape in shapes:
+        names = b", ".join(codec.quoted(column) for column in shape.columns)
+        values = b", ".join(b"s." + codec.quoted(column) for column in shape.columns)
+        there = b"SELECT FROM %b t WHERE %b" % (shape.only, _same_key(shape))
+        session.execute(
+            b"INSERT INTO %b (%b) OVERRIDING SYSTEM VALUE SELECT %b FROM %b s WHERE NOT EXISTS (%b)"
+            % (shape.name, names, values, shape.stage, there)
+        )
+
+
+def _check_keys(session: Session, shapes: Sequence[Shape]) -> None:
+    """Check what the triggers that were held back would have checked, each key once."""
+    seen: set[tuple[str, bytes, bytes]] = set()
+    for shape in shapes:
+        for key in shape.foreign:
+            if key.id not in seen:
+                _check(session, shape, key)
+            seen.add(key.id)
+        for unique in shape.deferrable:
+            _check_unique(session, shape, unique)
 
 
 def _check(session: Session, shape: Shape, key: ForeignKey) -> None:
@@ -108,7 +157,7 @@ def _check(session: Session, shape: Shape, key: ForeignKey) -> None:
         what = (
             "refer to rows that would not be there" if key.into else "would refer to rows that are not there"
         )
-        raise _would_break(shape, f"{row[0]} rows {what} ({key.name})")
+        raise _would_break(shape.shown, f"{row[0]} rows {what} ({key.name})")
 
 
 def _check_unique(session: Session, shape: Shape, key: DeferrableKey) -> None:
@@ -120,7 +169,7 @@ def _check_unique(session: Session, shape: Shape, key: DeferrableKey) -> None:
         % (shape.only, filled, columns)
     ).fetchone()
     if row and row[0]:
-        raise _would_break(shape, f"{plural(row[0], 'value')} of the key {key.name} would stand twice")
+        raise _would_break(shape.shown, f"{plural(row[0], 'value')} of the key {key.name} would stand twice")
 
 
 def _raise_sequences(session: Session, shape: Shape) -> None:
@@ -151,8 +200,8 @@ def _alike(codec: Codec, shape: Shape) -> bytes:
     return b"ROW(%b)::text = ROW(%b)::text" % (b", ".join(text(b"s.")), b", ".join(text(b"t.")))
 
 
-def _would_break(shape: Shape, why: str) -> RefnetError:
+def _would_break(tables: str, why: str) -> RefnetError:
     return RefnetError(
-        f"{shape.shown} cannot be restored alone: {why}",
+        f"{tables} cannot be restored alone: {why}",
         "Restore the tables that it refers to as well, or the whole database; nothing was changed.",
     )

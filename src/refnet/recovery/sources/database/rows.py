@@ -17,8 +17,6 @@ from refnet.recovery.sources.database.names import COPY, IDENT, Codec
 from refnet.recovery.sources.database.shape import Session, Shape, refused
 from refnet.recovery.sources.database.sqlgz import CHUNK, Index, Kind, Member, Reader, Table, damaged
 
-STAGE = b"pg_temp.refnet_stage"
-
 #: (schema, name) of a table → its parts.
 _Parts = dict[tuple[str, str], tuple[int, ...]]
 
@@ -104,7 +102,7 @@ def _partitioned(reader: Reader, codec: Codec, whole: _Parts) -> _Parts:
 def stage(
     session: Session, codec: Codec, reader: Reader, recorded: Recorded, shape: Shape, progress: Progress
 ) -> int:
-    """Load the rows into STAGE, a table with the live columns' types; how many there are.
+    """Load the rows into `shape.stage`, a table with the live columns' types; how many there are.
 
     RefnetError where they do not fit, or are not what was recorded once they have taken these types.
     """
@@ -113,7 +111,7 @@ def stage(
     names = _columns(codec, shape.columns)
     try:
         session.execute(
-            b"CREATE TEMPORARY TABLE refnet_stage AS SELECT %b FROM %b WITH NO DATA" % (names, shape.only)
+            b"CREATE TABLE %b AS SELECT %b FROM %b WITH NO DATA" % (shape.stage, names, shape.only)
         )
         total, done = sum(table.raw for table in tables), 0
         for number, table in zip(recorded.parts, tables, strict=True):
@@ -121,25 +119,25 @@ def stage(
             for member in _members(index, number):
                 with (
                     session.cursor() as cursor,
-                    cursor.copy(b"COPY %b (%b) FROM STDIN" % (STAGE, columns)) as copy,
+                    cursor.copy(b"COPY %b (%b) FROM STDIN" % (shape.stage, columns)) as copy,
                 ):
                     for piece in _rows(reader, codec, table, member):
                         copy.write(piece)
                         done += len(piece)
                         progress("reading rows", done, total)
         key = b", ".join(column for column, _ in shape.key)
-        session.execute(b"CREATE INDEX ON %b (%b)" % (STAGE, key))
-        session.execute(b"ANALYZE " + STAGE)
+        session.execute(b"CREATE INDEX ON %b (%b)" % (shape.stage, key))
+        session.execute(b"ANALYZE " + shape.stage)
     except psycopg.Error as error:
         raise failure.of_server(error, f"reading the rows of {recorded.qualified}") from error
-    return _check(session, codec, recorded, tables)
+    return _check(session, codec, recorded, shape, tables)
 
 
-def _check(session: Session, codec: Codec, recorded: Recorded, tables: list[Table]) -> int:
+def _check(session: Session, codec: Codec, recorded: Recorded, shape: Shape, tables: list[Table]) -> int:
     """The staged rows have the recorded content: the live types lost nothing of it."""
     digest = Digest()
     columns = _columns(codec, tables[0].columns)
-    statement = b"COPY (SELECT %b FROM %b) TO STDOUT" % (columns, STAGE)
+    statement = b"COPY (SELECT %b FROM %b) TO STDOUT" % (columns, shape.stage)
     with session.cursor() as cursor, cursor.copy(statement) as copy:
         for data, ends in whole_lines(_gathered(copy)):
             digest.feed(data, ends=ends)

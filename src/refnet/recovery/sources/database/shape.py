@@ -44,7 +44,7 @@ SELECT c.conname::text, c.conrelid IN (SELECT oid FROM family), c.confrelid IN (
              JOIN pg_operator o ON o.oid = k.n JOIN pg_namespace n ON n.oid = o.oprnamespace ORDER BY k.i),
        ARRAY(SELECT o.oprname::text FROM unnest(c.conpfeqop) WITH ORDINALITY k(n, i)
              JOIN pg_operator o ON o.oid = k.n ORDER BY k.i),
-       c.confdeltype::text NOT IN ('a', 'r'), c.convalidated
+       c.confdeltype::text NOT IN ('a', 'r'), c.convalidated, c.condeferrable
 FROM pg_constraint c JOIN pg_class f ON f.oid = c.conrelid JOIN pg_namespace fn ON fn.oid = f.relnamespace
 JOIN pg_class p ON p.oid = c.confrelid JOIN pg_namespace pn ON pn.oid = p.relnamespace
 WHERE c.contype = 'f' AND c.conparentid = 0
@@ -94,6 +94,12 @@ class ForeignKey:
     operators: tuple[bytes, ...]
     cascades: bool
     valid: bool
+    deferrable: bool
+
+    @property
+    def id(self) -> tuple[str, bytes, bytes]:
+        """What names it: from either end it is the same key."""
+        return self.name, self.referring, self.other
 
 
 @dataclass(frozen=True)
@@ -118,12 +124,13 @@ class Sequence:
 class Shape:
     """The live table. Names are quoted, as bytes for SQL; `only` has ONLY before it unless it is partitioned.
 
-    `key`: (column, operator of equality). `triggers`: (name, when it fires, as pg_trigger says).
+    `stage`: the temporary table for the artifact's rows. `key`: (column, operator of equality). `triggers`: (name, when it fires, as pg_trigger says).
     """
 
     shown: str
     name: bytes
     only: bytes
+    stage: bytes
     columns: tuple[str, ...]
     key: tuple[tuple[bytes, bytes], ...]
     foreign: tuple[ForeignKey, ...]
@@ -169,8 +176,8 @@ def _needs_powers(table: str, why: str) -> RefnetError:
     )
 
 
-def read(session: Session, codec: Codec, schema: str, name: str) -> Shape:
-    """The shape of the live table; RefnetError where there is none of that name."""
+def read(session: Session, codec: Codec, schema: str, name: str, number: int = 0) -> Shape:
+    """The shape of the live table, the `number`th that is read; RefnetError where there is none of that name."""
     found = session.execute(_TABLE, (schema, name)).fetchone()
     if found is None:
         raise RefnetError(
@@ -188,6 +195,7 @@ def read(session: Session, codec: Codec, schema: str, name: str) -> Shape:
         shown=f"{schema}.{name}",
         name=quoted(schema, name),
         only=_only(codec, schema, name, kind),
+        stage=b"pg_temp.refnet_stage_%d" % number,
         columns=tuple(row[0] for row in rows(_COLUMNS)),
         key=tuple((quoted(column), _operator(codec, space, op)) for column, space, op in rows(_KEY)),
         foreign=tuple(_foreign_key(codec, row) for row in rows(_FOREIGN, {"oid": oid})),
@@ -202,7 +210,7 @@ def read(session: Session, codec: Codec, schema: str, name: str) -> Shape:
 
 
 def _foreign_key(codec: Codec, row: list[Any]) -> ForeignKey:
-    name, out, into, *tables, columns, others, spaces, operators, cascades, valid = row
+    name, out, into, *tables, columns, others, spaces, operators, cascades, valid, deferrable = row
     return ForeignKey(
         name=name,
         out=out,
@@ -214,6 +222,7 @@ def _foreign_key(codec: Codec, row: list[Any]) -> ForeignKey:
         operators=tuple(_operator(codec, s, o) for s, o in zip(spaces, operators, strict=True)),
         cascades=cascades,
         valid=valid,
+        deferrable=deferrable,
     )
 
 
