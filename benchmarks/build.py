@@ -16,7 +16,7 @@ from refnet.network.prose import Prose
 from refnet.network.sample import Shape, make
 from refnet.postgres import binaries
 from refnet.postgres.cluster import Cluster
-from refnet.postgres.scratch import scratch
+from refnet.postgres.scratch import throwaway
 from refnet.postgres.session import Target
 
 #: PostgreSQL's defaults, durable as a real server is; but for memory and WAL as one sets them up for such a
@@ -61,7 +61,7 @@ def shape(scale: float, *, skew: bool) -> Shape:
 def server(folder: Path, major: int | None) -> Iterator[Cluster]:
     """A throwaway server with the settings SERVER; `major` None: the wheel's or the newest."""
     programs = binaries.find(major, None, server=True)
-    with scratch(programs, base=folder / "server", superuser="refnet", settings=SERVER) as cluster:
+    with throwaway(programs, base=folder / "server", settings=SERVER) as cluster:
         yield cluster
 
 

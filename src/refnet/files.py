@@ -94,6 +94,27 @@ def _let_us_in(name: str, folder: int) -> None:
                 os.chmod(f"/proc/self/fd/{handle}", 0o700)  # noqa: PTH101  # fchmod refuses such a handle
 
 
+def hand_over(folder: Path, owner: int, uid: int, gid: int) -> None:
+    """Give the tree `folder` of the user `owner` to another one, by handles; OSError where something is not as it was.
+
+    A file that has a second name stays: it could be any file of this disk.
+    """
+    for _, folders, files, handle in os.fwalk(folder, topdown=False, follow_symlinks=False):
+        for name in (*folders, *files):
+            with opened(name, OPEN_FILE, handle) as entry:
+                _give(entry, name, owner, uid, gid)
+    with opened(folder, OPEN_FOLDER) as top:
+        _give(top, str(folder), owner, uid, gid)
+
+
+def _give(handle: int, name: str, owner: int, uid: int, gid: int) -> None:
+    found = os.fstat(handle)
+    twice = stat.S_ISREG(found.st_mode) and found.st_nlink > 1
+    if found.st_uid != owner or twice or not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
+        raise PermissionError(errno.EPERM, "another user has put it there", name)
+    os.fchown(handle, uid, gid)
+
+
 def open_file(name: str | Path, flags: int = os.O_RDONLY, *, at: int | None = None) -> int:
     """A handle of the regular file `name`, seen from the open folder `at` where that is given.
 

@@ -13,7 +13,7 @@ from tests.faults.conftest import fill
 
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
-from refnet.postgres.scratch import scratch
+from refnet.postgres.scratch import throwaway
 from refnet.postgres.session import Target
 
 #: Little text that takes a lot of room: 8 MB of rows, 33 MB with its indexes.
@@ -103,7 +103,7 @@ def full(wheel: Binaries, mounted: Callable[..., Path], short_folder: Path) -> I
     """A server whose whole data folder, its WAL included, lies on a small disk."""
     disk = mounted(Path(tempfile.mkdtemp(dir=short_folder)), "size=170m,mode=0755")
     settings = {"max_wal_size": "32MB", "min_wal_size": "32MB", "shared_buffers": "16MB"}
-    with scratch(wheel, base=disk / "servers", superuser="refnet", settings=settings) as cluster:
+    with throwaway(wheel, base=disk / "servers", settings=settings) as cluster:
         yield cluster
 
 

@@ -18,7 +18,7 @@ from tests.faults.conftest import Live
 
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
-from refnet.postgres.scratch import scratch
+from refnet.postgres.scratch import throwaway
 
 pytestmark = pytest.mark.usefixtures("unchanged", "no_copy_left")
 
@@ -198,8 +198,8 @@ def test_a_role_that_does_not_own_the_database(refnet: Command, live: Live, arti
 
 
 def test_a_prepared_transaction(refnet: Command, wheel: Binaries, artifact: Path, short_folder: Path) -> None:
-    with scratch(
-        wheel, base=short_folder / "prepared", superuser="refnet", settings={"max_prepared_transactions": "2"}
+    with throwaway(
+        wheel, base=short_folder / "prepared", settings={"max_prepared_transactions": "2"}
     ) as cluster:
         there = replace(refnet, url=url_of(cluster.target("postgres_live")))
         there("restore", "database").succeeds()
@@ -220,7 +220,7 @@ def test_no_room_on_the_server(refnet: Command, wheel: Binaries, artifact: Path,
         pytest.skip("this user may not mount a small disk")
     try:
         settings = {"max_wal_size": "32MB", "min_wal_size": "32MB"}
-        with scratch(wheel, base=folder, superuser="refnet", settings=settings) as cluster:
+        with throwaway(wheel, base=folder, settings=settings) as cluster:
             there = replace(refnet, url=url_of(cluster.target("tight")))
             there("restore", "database").succeeds()
             (folder / "filler").write_bytes(bytes(_free(folder) - (2 << 20)))

@@ -41,11 +41,11 @@ class Account:
         """Arguments of subprocess that make a child run as this user, with none of root's groups."""
         return {"user": self.uid, "group": self.gid, "extra_groups": []} if self.other else {}
 
-    def own(self, folder: Path) -> None:
-        """Make `folder`, which is ours, this user's and private."""
-        folder.chmod(0o700)
+    def own(self, path: Path, mode: int = 0o700) -> None:
+        """Make `path`, which is ours, this user's and private."""
+        path.chmod(mode)
         if self.other:
-            os.chown(folder, self.uid, self.gid)
+            os.chown(path, self.uid, self.gid)
 
     def signal(self, pid: int, number: int) -> bool:
         """Send a signal as this user, so that it reaches none but its own processes; False where it does not."""

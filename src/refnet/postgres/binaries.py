@@ -58,6 +58,14 @@ class Binaries:
         return path
 
     @property
+    def parts(self) -> tuple[Path, ...]:
+        """The folders that the programs need: theirs, and those beside it that an installation has."""
+        prefix = self.folder.parent
+        beside = [prefix / name for name in ("lib", "lib64", "share")]
+        wheel = [prefix.parent.parent / f"{_WHEEL}.libs"] if prefix.parent.name == _WHEEL else []
+        return (self.folder, *(folder for folder in [*beside, *wheel] if folder.is_dir()))
+
+    @property
     def has_server(self) -> bool:
         return all((self.folder / name).is_file() for name in SERVER)
 

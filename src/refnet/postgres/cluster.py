@@ -5,10 +5,11 @@ from __future__ import annotations
 import fcntl
 import os
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from psycopg.conninfo import make_conninfo
 
@@ -16,7 +17,9 @@ from refnet.errors import RefnetError
 from refnet.postgres.account import environment
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.postmaster import PORT, START_SECONDS, Postmaster, is_held, until
+from refnet.postgres.scram import verifier
 from refnet.postgres.session import Target, own_parameters
+from refnet.postgres.walls import Enclosure, Walls
 
 _MAX_LOG_BYTES = 16 << 20
 _APPEND = os.O_CREAT | os.O_APPEND | os.O_WRONLY
@@ -45,62 +48,103 @@ def sorted_by_code_point(major: int) -> Locale:
 class Cluster(Postmaster):
     """A cluster on this machine, and the programs that run it.
 
-    `superuser`: the role that made it. `isolated`: its server was started without network. `note`: what
-    could not be had as asked, or "".
+    superuser: the role that made it. password: of every role that may log in; "": whoever reaches the socket
+    may. note: what is not as it was asked for, or "". enclosure: the walls that its programs run behind; None: they
+    run as this process's children do.
     """
 
     binaries: Binaries
     superuser: str = "refnet"
-    isolated: bool = False
+    password: str = field(default="", repr=False)
     note: str = ""
+    enclosure: Enclosure | None = None
 
-    def target(self, database: str = "postgres") -> Target:
-        """A database of this cluster. Every parameter is given, so inherited PG* variables say nothing."""
+    @property
+    def walls(self) -> Walls:
+        """The walls that stand around the server."""
+        return self.enclosure.walls if self.enclosure else Walls()
+
+    def target(self, database: str = "postgres", user: str = "") -> Target:
+        """A database of this cluster, as `user` or its superuser.
+
+        Every parameter is given, so inherited PG* variables say nothing. The socket's other end shows that it is our
+        server by its user, or by knowing the password.
+        """
+        shown = {"password": self.password, "require_auth": "scram-sha-256"}
         parameters = own_parameters(
-            host=str(self.socket_in_use()),
+            host=str(self.socket if self.enclosure else self.socket_in_use()),
             port=PORT,
-            user=self.superuser,
+            user=user or self.superuser,
             dbname=database,
-            requirepeer=self.account.name,
+            **(shown if self.password else {"requirepeer": self.account.name}),
         )
         return Target(make_conninfo(**parameters), own=True)
 
     def create(self, locale: Locale, *, sync: bool = True) -> None:
         """Run initdb in `data`, which may not exist yet; InitdbError says what it did not like."""
-        self.data.mkdir()
+        self.data.mkdir(exist_ok=True)
         self.account.own(self.data)
         command = [str(self.binaries.tool("initdb")), f"--pgdata={self.data}", f"--username={self.superuser}"]
-        command += ["--auth-local=trust", "--auth-host=reject", *_initdb_locale(locale, self.binaries.major)]
+        command += ["--auth-host=reject", *_initdb_locale(locale, self.binaries.major)]
         command += [] if sync else ["--no-sync"]
-        with self._kept_alive() as alive:
-            done = subprocess.run(
-                command,
-                cwd="/",
-                env=environment(),
+        with self._kept_alive() as alive, self._authentication() as options:
+            process = self._behind_walls.start(
+                [*command, *options],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
-                text=True,
-                errors="replace",
                 pass_fds=(alive,),
-                check=False,
-                **self.account.become,
             )
-        if done.returncode != 0:
-            raise InitdbError(last_error(done.stderr))
+            with process:
+                try:
+                    _, said = process.communicate()
+                finally:
+                    if process.poll() is None:
+                        process.kill()
+        if process.returncode != 0:
+            raise InitdbError(last_error(said))
 
-    def start(self, settings: Mapping[str, str] | None = None, launcher: Sequence[str] = ()) -> None:
+    @contextmanager
+    def _authentication(self) -> Iterator[tuple[str, ...]]:
+        """What initdb is told of how roles log in. The file for it holds no secret, only what checks one."""
+        if not self.password:
+            yield ("--auth-local=trust",)
+            return
+        file = self.socket / "verifier"
+        file.write_text(f"{verifier(self.password)}\n", encoding="ascii")
+        self.account.own(file, 0o600)
+        try:
+            yield ("--auth-local=scram-sha-256", f"--pwfile={file}")
+        finally:
+            file.unlink()
+
+    @property
+    def _behind_walls(self) -> Enclosure:
+        return self.enclosure or Enclosure(Walls(), self.account)
+
+    def start(self, settings: Mapping[str, str] | None = None) -> None:
         """Start the server, unless it runs, and wait until it accepts sessions; RefnetError where it does not.
 
-        `settings` win over postgresql.conf. `launcher`: a command that takes on the server's user by
-        itself and runs the rest of its arguments (without network).
+        `settings` win over postgresql.conf.
         """
         begin = 0
         if not self._comes_up(self.is_running) and not self.is_running():
             self._check_major()
             self.forget_the_dead()
             begin = self._log_begin()
-            self._launch([*launcher, *self._command(settings or {})], become=not launcher)
+            self._launch(self._command(settings or {}))
+        self.wait(begin)
+
+    def start_behind_walls(self, settings: Mapping[str, str]) -> subprocess.Popen[str]:
+        """Start the server of a fresh cluster; the process that stands for all that run behind its walls.
+
+        It ends with the thread that calls this. `wait` for the server.
+        """
+        with self._streams() as streams:
+            return self._behind_walls.start(self._command(settings), **streams)
+
+    def wait(self, begin: int = 0) -> None:
+        """Wait until the server accepts sessions; RefnetError says why it does not. `begin`: of its log, in bytes."""
         if not self._comes_up(lambda: is_held(self.alive)):
             raise self._down(last_error(self.log.read_bytes()[begin:].decode(errors="replace")))
 
@@ -147,21 +191,24 @@ class Cluster(Postmaster):
             return 0
         return size
 
-    def _launch(self, command: list[str], *, become: bool) -> None:
+    def _launch(self, command: list[str]) -> None:
         # The shell puts the server in the background and ends: no zombie, no group of our terminal.
-        with self._kept_alive() as alive, os.fdopen(os.open(self.log, _APPEND, 0o600), "ab") as log:
+        with self._streams() as streams:
             subprocess.run(
                 ["/bin/sh", "-c", '"$@" &', "sh", *command],
                 cwd="/",
                 env=environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=(alive,),
                 start_new_session=True,
                 check=True,
-                **(self.account.become if become else {}),
+                **streams,
+                **self.account.become,
             )
+
+    @contextmanager
+    def _streams(self) -> Iterator[dict[str, Any]]:
+        """What a server inherits, as subprocess takes it: its log, and the lock `alive`."""
+        with self._kept_alive() as alive, os.fdopen(os.open(self.log, _APPEND, 0o600), "ab") as log:
+            yield {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, "pass_fds": (alive,)}
 
     @contextmanager
     def _kept_alive(self) -> Iterator[int]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import subprocess
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from refnet.errors import RefnetError
+from refnet.files import remove_tree
 from refnet.postgres.account import Account, account, environment, ground, writing
 from refnet.postgres.binaries import copied, find
 from refnet.postgres.cluster import Cluster, data_major, last_error, sorted_by_code_point
@@ -86,7 +87,8 @@ def remove(home: Path) -> None:
     server = _postmaster(place)
     server.stop()
     for folder in {place, home / "postgres", server.socket}:
-        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            remove_tree(folder, {os.geteuid(), server.account.uid})
 
 
 def _place(home: Path) -> Path:
@@ -102,7 +104,7 @@ def _postmaster(place: Path) -> Postmaster:
 def _create(cluster: Cluster) -> None:
     """Make the cluster and the database refnet under another name: it is there whole, or not at all."""
     draft = replace(cluster, data=cluster.data.with_name("data.new"))
-    shutil.rmtree(draft.data, ignore_errors=True)
+    remove_tree(draft.data, {os.geteuid(), cluster.account.uid})
     draft.create(sorted_by_code_point(cluster.binaries.major))
     command = [str(cluster.binaries.tool("postgres")), "--single", "-D", str(draft.data), "template1"]
     done = subprocess.run(

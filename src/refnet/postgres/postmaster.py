@@ -123,7 +123,7 @@ class Postmaster:
 def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
     """Hold the kernel's lock on `path`; yields False where another process has it and `wait` is False."""
     try:
-        handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+        handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise RefnetError(
             f"cannot open {path}: {error.strerror}",
@@ -143,7 +143,7 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
 def is_held(path: Path) -> bool:
     """Whether a process holds the lock on `path`. Asked by a shared lock: those who ask do not see each other."""
     try:
-        handle = os.open(path, os.O_RDONLY)
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except (FileNotFoundError, NotADirectoryError):
         return False
     try:

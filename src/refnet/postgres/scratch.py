@@ -1,33 +1,38 @@
 """Throwaway servers: a proof loads into one, and nothing of it is kept.
 
-A run that is killed leaves its folder and perhaps its server; the next scratch() in the same base folder
-ends and removes both. The folder's lock, held by the kernel, tells a leftover from a run that still goes on.
+A run that is killed leaves its folder; the next one in the same base folder removes it. The folder's lock, held by
+the kernel, tells a leftover from a run that still goes on.
 """
 
 from __future__ import annotations
 
-import shutil
+import os
+import secrets
 import signal
-import subprocess
+import stat
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from refnet.errors import RefnetError
+from refnet.files import check_own, hand_over, remove_tree
+from refnet.postgres import ending
 from refnet.postgres.account import STATE, Account, account, make_enterable, writing
 from refnet.postgres.binaries import Binaries, copied
 from refnet.postgres.cluster import Cluster, InitdbError, Locale
-from refnet.postgres.postmaster import MAX_SOCKET_FOLDER, Postmaster, locked
+from refnet.postgres.nobodys import nobodys_account
+from refnet.postgres.postmaster import MAX_SOCKET_FOLDER, locked
+from refnet.postgres.private import private_folder
+from refnet.postgres.scram import new_password
+from refnet.postgres.walls import Enclosure, Rooms, enclosure
 
 PREFIX = "scratch-"
 _OWNER = "owner"
-_LAUNCHER = "unshare"
 
 #: Nothing here survives, so nothing is made durable. Measured: a fifth faster to load.
 SETTINGS: Mapping[str, str] = {
@@ -50,61 +55,110 @@ def scratch(
     *,
     base: Path,
     locale: Locale | None = None,
-    superuser: str = "refnet_scratch",
     settings: Mapping[str, str] | None = None,
 ) -> Iterator[Cluster]:
-    """A throwaway server in a folder of its own below `base`, gone with all its data at the end.
+    """A server behind walls in a folder of its own below `base`, gone with all that it ran and all its data at the end.
 
-    As root, where the server's user cannot enter `base`: below /var/lib/refnet-scratch. `locale`: of the
-    templates; one that the system lacks is replaced by the nearest, which `Cluster.note` says. `settings` win over SETTINGS. The server is without network where the kernel lets us
-    (`Cluster.isolated`). SIGTERM and SIGHUP end the block as an exception does.
+    `Cluster.walls` says which walls stand. Its superuser has a name and a password of this run alone. As root the
+    server runs as a user that is nobody's, and below /var/lib/refnet-scratch where that user cannot enter `base`.
+    `locale`: of the templates; one that the system lacks is replaced by the nearest, which `Cluster.note` says.
+    `settings` win over SETTINGS. SIGTERM and SIGHUP end the block as an exception does.
+
+    The block ends in the thread that began it: the server does not outlive that thread.
     """
     with _signals_raise(), ExitStack() as stack:
         with writing(base):
-            cluster = _prepared(binaries, base, superuser, stack)
+            user = stack.enter_context(nobodys_account()) if os.geteuid() == 0 else account()
+            rooms, socket = _prepared(binaries, base, user, stack)
+            around = enclosure(rooms, user)
+            name = f"refnet_{secrets.token_hex(6)}"
+            cluster = Cluster(
+                rooms.folder / "data", socket, user, rooms.programs, name, new_password(), enclosure=around
+            )
             cluster = _created(cluster, locale or Locale())
-        launcher = isolation(cluster.account)
+        major = rooms.programs.major
+        silent = {"event_triggers": "off"} if major >= 17 else {}
+        process = cluster.start_behind_walls({**SETTINGS, **silent, **(settings or {})})
+        stack.callback(ending.end, process, around, rooms.folder)
+        cluster.wait()
+        yield cluster
+
+
+@contextmanager
+def throwaway(
+    binaries: Binaries,
+    *,
+    base: Path,
+    superuser: str = "refnet",
+    settings: Mapping[str, str] | None = None,
+) -> Iterator[Cluster]:
+    """A server like a live one, without walls: for tests and measurements, never for what somebody else wrote."""
+    with _signals_raise(), ExitStack() as stack:
+        user = account()
+        with writing(base):
+            rooms, socket = _prepared(binaries, base, user, stack)
+            cluster = Cluster(rooms.folder / "data", socket, user, rooms.programs, superuser)
+            cluster.create(Locale(), sync=False)
         stack.callback(cluster.stop, signal.SIGQUIT)
-        cluster.start({**SETTINGS, **(settings or {})}, launcher)
+        cluster.start({**SETTINGS, **(settings or {})})
         stack.callback(cluster.stop, signal.SIGQUIT, cluster.pid())
-        yield replace(cluster, isolated=bool(launcher))
+        yield cluster
 
 
-def _prepared(binaries: Binaries, base: Path, superuser: str, stack: ExitStack) -> Cluster:
-    """A cluster without data yet, in a fresh folder that `stack` removes; leftovers are removed first."""
-    user = account()
+def _prepared(binaries: Binaries, base: Path, user: Account, stack: ExitStack) -> tuple[Rooms, Path]:
+    """A fresh folder that `stack` removes, and the socket's folder; leftovers are removed first."""
     place = _place(base, user)
     with locked(place / ".lock"):
-        _remove_leftovers(place, user)
+        _remove_leftovers(place)
         folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
+        stack.callback(_remove, folder)
         stack.enter_context(locked(folder / _OWNER))
-    stack.callback(shutil.rmtree, folder, ignore_errors=True)
     folder.chmod(0o711)
+    (folder / "data").mkdir()
+    user.own(folder / "data")
     programs = binaries if user.can_enter(binaries.folder) else copied(binaries, place)
-    return Cluster(folder / "data", _socket_folder(folder, user, stack), user, programs, superuser)
+    socket = _socket_folder(folder, user, stack)
+    return Rooms(folder, (folder / "data", socket), programs), socket
 
 
 def _place(base: Path, user: Account) -> Path:
     """`base`, made if need be; /var/lib/refnet-scratch where the server's user cannot enter it."""
-    make_enterable(base)
-    if user.can_enter(base):
-        return base
-    make_enterable(STATE / "refnet-scratch")
-    return STATE / "refnet-scratch"
+    for place in (base, STATE / "refnet-scratch"):
+        make_enterable(place)
+        check_own(place, "the folder of scratch servers", "set REFNET_HOME to another folder")
+        if user.can_enter(place):
+            return place
+    raise RefnetError(
+        f"the user {user.name}, who runs scratch servers, cannot enter {place}",
+        f"Give others the right to pass (chmod o+x) on {place} and the folders above it.",
+    )
 
 
 def _created(cluster: Cluster, locale: Locale) -> Cluster:
-    """The cluster with templates in `locale`, else in the nearest that is to be had, and a note that says so."""
-    refusals = []
+    """The cluster with templates in `locale`, else in the nearest that there is, and a note that says so."""
+    refusals: list[InitdbError] = []
     for candidate in (locale, *_nearest(locale)):
         try:
-            cluster.create(candidate, sync=False)
+            _create(cluster, candidate)
         except InitdbError as error:
             refusals.append(error)
-            shutil.rmtree(cluster.data)
+            remove_tree(cluster.data, {cluster.account.uid, account().uid})
         else:
             return replace(cluster, note=_note(locale, candidate, refusals[0].said) if refusals else "")
     raise refusals[0]
+
+
+def _create(cluster: Cluster, locale: Locale) -> None:
+    """Run initdb, which asks the system for its user's name: where that is not behind walls, as one that has a name."""
+    if cluster.walls.files or not cluster.account.other:
+        cluster.create(locale, sync=False)
+        return
+    named = account()
+    for folder in (cluster.data, cluster.socket):
+        named.own(folder)
+    replace(cluster, account=named, enclosure=Enclosure(cluster.walls, named)).create(locale, sync=False)
+    for folder in (cluster.data, cluster.socket):
+        hand_over(folder, named.uid, cluster.account.uid, cluster.account.gid)
 
 
 def _nearest(locale: Locale) -> list[Locale]:
@@ -120,47 +174,33 @@ def _note(asked: Locale, got: Locale, said: str) -> str:
 
 
 def _socket_folder(folder: Path, user: Account, stack: ExitStack) -> Path:
-    """`folder`/socket; where that is too long for a socket's address, a short one that it is a link to."""
+    """`folder`/socket; where that is too long for a socket's address, one in a short private folder."""
     path = folder / "socket"
-    if len(bytes(path)) <= MAX_SOCKET_FOLDER:
-        path.mkdir()
-    else:
-        short = Path(tempfile.mkdtemp(prefix="refnet-"))
-        stack.callback(shutil.rmtree, short, ignore_errors=True)
-        path.symlink_to(short)
-        path = short
+    if len(bytes(path)) > MAX_SOCKET_FOLDER:
+        short = stack.enter_context(private_folder())
+        short.chmod(0o711)
+        path = short / "socket"
+    path.mkdir()
     user.own(path)
     return path
 
 
-def _remove_leftovers(place: Path, user: Account) -> None:
-    """Remove what killed runs left. What lies in their data folders is not to be believed: a dump was run there."""
+def _remove_leftovers(place: Path) -> None:
+    """Remove what killed runs left. Nothing in it is believed, and no link is followed: a dump was run there."""
     for folder in place.glob(f"{PREFIX}*"):
-        with locked(folder / _OWNER, wait=False) as ours:
-            if ours:
-                socket = (folder / "socket").resolve()
-                with suppress(RefnetError):  # a server without its folder ends by itself within a minute
-                    Postmaster(folder / "data", socket, user).stop(signal.SIGQUIT)
-                for each in (socket, folder):
-                    shutil.rmtree(each, ignore_errors=True)
+        with suppress(OSError, RefnetError):
+            found = folder.lstat()
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+                continue
+            with locked(folder / _OWNER, wait=False) as ours:
+                if ours:
+                    ending.end_leftover(folder)
+                    remove_tree(folder)
 
 
-@lru_cache
-def isolation(user: Account) -> tuple[str, ...]:
-    """The command that runs the rest of its arguments as `user` and without network; () where none can.
-
-    Sockets in the file system work across network namespaces.
-    """
-    program = shutil.which(_LAUNCHER)
-    if program is None:
-        return ()
-    as_user = ["--setgid", str(user.gid), "--setuid", str(user.uid)]
-    command = [program, "--net", *(as_user if user.other else ["--user", "--map-current-user"]), "--"]
-    try:
-        subprocess.run([*command, "/bin/sh", "-c", ":"], cwd="/", capture_output=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return ()
-    return tuple(command)
+def _remove(folder: Path) -> None:
+    with suppress(OSError):  # the next run tries again
+        remove_tree(folder)
 
 
 @contextmanager

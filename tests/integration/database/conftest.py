@@ -12,7 +12,7 @@ from tests.integration.database.library import LIBRARY
 
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
-from refnet.postgres.scratch import scratch
+from refnet.postgres.scratch import throwaway
 from refnet.postgres.session import Target
 
 
@@ -20,7 +20,7 @@ from refnet.postgres.session import Target
 def busy_server(wheel: Binaries, short_folder: Path) -> Iterator[Cluster]:
     """A server with prepared transactions and logical replication, superuser `refnet`."""
     settings = {"max_prepared_transactions": "5", "wal_level": "logical", "max_wal_senders": "4"}
-    with scratch(wheel, base=short_folder / "busy", superuser="refnet", settings=settings) as cluster:
+    with throwaway(wheel, base=short_folder / "busy", settings=settings) as cluster:
         yield cluster
 
 

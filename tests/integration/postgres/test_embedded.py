@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.users import Ordinary, run
 
 from refnet.errors import RefnetError
 from refnet.postgres import embedded
@@ -16,8 +17,6 @@ from refnet.postgres.binaries import Binaries, find, installed
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.connecting import ConnectError
 from refnet.postgres.postmaster import until
-
-from .conftest import Ordinary, run
 
 START = """
 import sys

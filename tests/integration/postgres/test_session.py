@@ -13,7 +13,7 @@ from psycopg.pq import Conninfo
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.connecting import ConnectError
-from refnet.postgres.scratch import scratch
+from refnet.postgres.scratch import throwaway
 from refnet.postgres.session import READER_SETTINGS, Target, server_version
 
 
@@ -21,7 +21,7 @@ from refnet.postgres.session import READER_SETTINGS, Target, server_version
 def guarded(wheel: Binaries, short_folder: Path) -> Iterator[Cluster]:
     """A server that asks one user for a password, keeps another out, and has few connections."""
     few = {"max_connections": "5", "superuser_reserved_connections": "3"}
-    with scratch(wheel, base=short_folder / "guarded", superuser="refnet", settings=few) as cluster:
+    with throwaway(wheel, base=short_folder / "guarded", settings=few) as cluster:
         rules = "local all secretive scram-sha-256\nlocal all outcast reject\nlocal all all trust\n"
         (cluster.data / "pg_hba.conf").write_text(rules)
         with cluster.target().connect() as admin:

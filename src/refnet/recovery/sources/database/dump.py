@@ -18,6 +18,7 @@ from typing import BinaryIO
 
 from refnet.errors import RefnetError
 from refnet.postgres.binaries import Binaries
+from refnet.postgres.private import private_folder
 from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import utc
 from refnet.recovery.model.source import Progress
@@ -25,7 +26,6 @@ from refnet.recovery.sources.database import snapshot, state
 from refnet.recovery.sources.database.copier import LOCK_NOT_AVAILABLE, Copier, PsqlError
 from refnet.recovery.sources.database.digest import Digest, whole_lines
 from refnet.recovery.sources.database.members import Cutter, Packed, Section, TableKey
-from refnet.recovery.sources.database.private import private_folder
 from refnet.recovery.sources.database.snapshot import Held, Relation
 from refnet.recovery.sources.database.sqlgz import (
     FIRST_LINE,

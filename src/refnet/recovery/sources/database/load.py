@@ -20,11 +20,11 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from refnet.postgres.binaries import Binaries
+from refnet.postgres.private import private_folder
 from refnet.postgres.session import Target, reader_settings, server_version
 from refnet.recovery.model.source import Progress, silent
 from refnet.recovery.sources.database import failure, toc
 from refnet.recovery.sources.database.names import COPY
-from refnet.recovery.sources.database.private import private_folder
 from refnet.recovery.sources.database.program import Programs, restricted
 from refnet.recovery.sources.database.sqlgz import Kind, Member, Reader, Table, damaged
 from refnet.recovery.sources.database.stock import for_server, knows_restrict, refuses_lz4, without_lz4

@@ -18,6 +18,7 @@ from psycopg import sql
 from refnet.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
+from refnet.postgres.private import private_folder
 from refnet.postgres.scratch import scratch
 from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import Level, Outcome
@@ -25,7 +26,6 @@ from refnet.recovery.model.source import Finding, Progress, Proof
 from refnet.recovery.sources.database import create, failure, intact, toc
 from refnet.recovery.sources.database.compare import compare
 from refnet.recovery.sources.database.load import load
-from refnet.recovery.sources.database.private import private_folder
 from refnet.recovery.sources.database.sqlgz import Index, Kind, Reader
 from refnet.recovery.sources.database.stock import knows_restrict, refuses_lz4, schema_text, without_lz4
 
@@ -298,5 +298,7 @@ def _schema_of(binaries: Binaries, target: Target) -> bytes:
 
 
 def scratch_base(home: Path) -> Path:
-    """Where scratch servers live: below RefNet's own folder."""
-    return home / "scratch" if os.access(home, os.W_OK) or not home.exists() else Path(tempfile.gettempdir())
+    """Where scratch servers live: below RefNet's own folder, else in one of this user's own for temporary files."""
+    if os.access(home, os.W_OK) or not home.exists():
+        return home / "scratch"
+    return Path(tempfile.gettempdir()) / f"refnet-scratch-{os.geteuid()}"

@@ -1,19 +1,21 @@
-"""Private folders for what PostgreSQL's programs pass to each other: gone at the end, or with the next run.
+"""Private folders in the system's folder for temporary files: gone at the end, or with the next run.
 
-A schema can hold a foreign server's password, so what a killed run left is not left lying about. The folder's
-lock, held by the kernel, tells a leftover from a run that still goes on.
+What lies in them can be secret, so what a killed run left is not left lying about. The folder's lock, held by the
+kernel, tells a leftover from a run that still goes on.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from refnet.errors import RefnetError
+from refnet.files import remove_tree
 from refnet.postgres.postmaster import locked
 
 _PREFIX = "refnet-private-"
@@ -24,7 +26,7 @@ _YOUNG = 60.0
 
 @contextmanager
 def private_folder() -> Iterator[Path]:
-    """A folder for this user alone in the system's folder for temporary files."""
+    """A folder for this user alone."""
     base = Path(tempfile.gettempdir())
     _remove_leftovers(base)
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
@@ -32,16 +34,17 @@ def private_folder() -> Iterator[Path]:
         with locked(folder / _LOCK):
             yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            remove_tree(folder)
 
 
 def _remove_leftovers(base: Path) -> None:
     for folder in base.glob(f"{_PREFIX}*"):
-        with suppress(OSError):
+        with suppress(OSError, RefnetError):
             found = folder.lstat()
             young = time.time() - found.st_mtime < _YOUNG
-            if folder.is_symlink() or found.st_uid != os.geteuid() or young:
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or young:
                 continue
             with locked(folder / _LOCK, wait=False) as ours:
                 if ours:
-                    shutil.rmtree(folder, ignore_errors=True)
+                    remove_tree(folder)

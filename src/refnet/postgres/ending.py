@@ -1,0 +1,91 @@
+"""Ends what runs in a scratch server: the server, and every program that code in it has started."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+
+from refnet.postgres.account import Account
+from refnet.postgres.nobodys import FIRST, LAST, has_processes, unused
+from refnet.postgres.postmaster import is_held, until
+from refnet.postgres.walls import Enclosure
+
+_SECONDS = 20.0
+
+
+def end(process: subprocess.Popen[str], around: Enclosure, folder: Path) -> None:
+    """End all that runs in `around`; `process` stands for it, `folder` is the scratch server's.
+
+    The first process of a PID namespace ends last, and all others with it. No pid that the server wrote down is
+    read: it is one of its own namespace, and code in the server can change it.
+    """
+    if around.walls.processes:
+        for first in _children(process.pid):
+            _kill(first)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_SECONDS)
+    else:
+        _end_strays(around.account if around.account.other else None, folder)
+    process.kill()
+    process.wait()
+    until(lambda: not is_held(folder / "alive"), _SECONDS)
+
+
+def end_leftover(folder: Path) -> None:
+    """End what a killed run left running in `folder`."""
+    try:
+        uid = (folder / "data").lstat().st_uid
+    except OSError:
+        return
+    if os.geteuid() == 0 and FIRST <= uid <= LAST:
+        with unused(uid) as free:
+            if free:
+                _end_strays(Account(f"#{uid}", uid, uid, other=True), folder)
+    else:
+        _end_strays(None, folder)
+
+
+def _end_strays(user: Account | None, folder: Path) -> None:
+    """Kill every process of `user`, who is nobody else; None: those of this user that work in `folder`."""
+    if user:
+        kill = ["/bin/sh", "-c", "kill -s KILL -- -1"]  # the kernel spares the one who asks
+
+        def gone() -> bool:
+            subprocess.run(kill, cwd="/", capture_output=True, check=False, **user.become)
+            return not has_processes(user.uid)
+    else:
+
+        def gone() -> bool:
+            found = _working_in(folder)
+            for pid in found:
+                _kill(pid)
+            return not found
+
+    until(gone, _SECONDS)
+
+
+def _working_in(folder: Path) -> list[int]:
+    """The processes whose current folder lies in `folder`, as that of a server and of what it starts does."""
+    found = []
+    for entry in Path("/proc").iterdir() if Path("/proc").is_dir() else ():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with suppress(OSError):
+                if (entry / "cwd").readlink().is_relative_to(folder):
+                    found.append(int(entry.name))
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    """The children of a process of ours that has one thread."""
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def _kill(pid: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGKILL)
