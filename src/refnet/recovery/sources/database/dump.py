@@ -36,7 +36,7 @@ from refnet.recovery.sources.database.sqlgz import (
     Writer,
     compress,
 )
-from refnet.recovery.sources.database.stock import TIMEOUT_17, Stock, knows_restrict
+from refnet.recovery.sources.database.stock import TIMEOUT_17, Stock
 
 #: Tables smaller than this (bytes, TOAST included) are left to pg_dump.
 LARGE = 1 << 20
@@ -161,8 +161,7 @@ class _Run:
     # The thread that writes.
 
     def _begin(self) -> bytes:
-        known = knows_restrict(self._binaries.tool("pg_restore"))
-        restrict = b"\\restrict %b\n" % self._key.encode() if known else b""
+        restrict = b"\\restrict %b\n" % self._key.encode()
         self._unrestrict = restrict.replace(b"restrict", b"unrestrict")
         return FIRST_LINE + _HEADER + restrict + self._stock.text("pre-data") + _READERS
 

@@ -29,7 +29,7 @@ from refnet.recovery.sources.database import failure
 from refnet.recovery.sources.database.load import LOADER_SETTINGS
 from refnet.recovery.sources.database.program import Programs, restricted
 from refnet.recovery.sources.database.sqlgz import INFLATE_ERROR
-from refnet.recovery.sources.database.stock import for_server, knows_restrict
+from refnet.recovery.sources.database.stock import for_server
 
 _PIECE = 1 << 20
 _HEAD = 1 << 16  # bytes at the beginning and the end of a plain dump that say what it is
@@ -145,8 +145,7 @@ class ForeignDump:
         command = [str(binaries.tool("psql")), "--no-password", "-X", "-q", "-o", "/dev/null"]
         text = self._text(server, progress)
         text = _without_lines(text, _REFRESH) if alone else text
-        known = knows_restrict(binaries.tool("pg_restore"))
-        programs.run([*command, "-v", "ON_ERROR_STOP=1"], doing, restricted(text) if known else text)
+        programs.run([*command, "-v", "ON_ERROR_STOP=1"], doing, restricted(text))
         return ()
 
     def _restore(

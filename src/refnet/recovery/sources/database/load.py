@@ -27,7 +27,7 @@ from refnet.recovery.sources.database import failure, toc
 from refnet.recovery.sources.database.names import COPY
 from refnet.recovery.sources.database.program import Programs, restricted
 from refnet.recovery.sources.database.sqlgz import Kind, Member, Reader, Table, damaged
-from refnet.recovery.sources.database.stock import for_server, knows_restrict, refuses_lz4, without_lz4
+from refnet.recovery.sources.database.stock import for_server, refuses_lz4, without_lz4
 from refnet.recovery.sources.database.tasks import Stopped, Task, run_all
 
 #: What every loading session sets. A database that is read-only by default can still be filled. A lost commit
@@ -228,8 +228,7 @@ class _Loader(AbstractContextManager["_Loader"]):
     def _load_data(self) -> None:
         """pg_dump's own data section through psql, which may run no command from it."""
         text = self._data_text()
-        known = knows_restrict(self._binaries.tool("pg_restore"))
-        self._programs.run(self._psql(), "loading the data", restricted(text) if known else text)
+        self._programs.run(self._psql(), "loading the data", restricted(text))
 
     def _data_text(self) -> Iterator[bytes]:
         for member in self._index.members_of(Kind.DATA):

@@ -27,7 +27,7 @@ from refnet.recovery.sources.database import create, failure, intact, toc
 from refnet.recovery.sources.database.compare import compare
 from refnet.recovery.sources.database.load import load
 from refnet.recovery.sources.database.sqlgz import Index, Kind, Reader
-from refnet.recovery.sources.database.stock import knows_restrict, refuses_lz4, schema_text, without_lz4
+from refnet.recovery.sources.database.stock import refuses_lz4, schema_text, without_lz4
 
 _DATABASE = "proof"
 _STOCK = "stock"
@@ -291,8 +291,13 @@ def _stock_restore(binaries: Binaries, target: Target, archive: Path, unread: se
 
 
 def _schema_of(binaries: Binaries, target: Target) -> bytes:
-    restrict = ["--restrict-key=refnet"] if knows_restrict(binaries.tool("pg_dump")) else []
-    command = [str(binaries.tool("pg_dump")), "--schema-only", "--no-tablespaces", *restrict, target.name]
+    command = [
+        str(binaries.tool("pg_dump")),
+        "--schema-only",
+        "--no-tablespaces",
+        "--restrict-key=refnet",
+        target.name,
+    ]
     ran = subprocess.run(command, env=target.environment(), capture_output=True, check=True)
     return ran.stdout
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import re
 import subprocess
@@ -25,17 +24,6 @@ from refnet.recovery.sources.database.sqlgz import CHUNK
 LOCK_WAIT = "2s"
 #: What programs of 17 and newer write at the head of every text, and servers before 17 refuse.
 TIMEOUT_17 = b"SET transaction_timeout = 0;\n"
-
-
-@functools.cache
-def knows_restrict(tool: Path) -> bool:
-    r"""Whether this pg_dump or pg_restore writes `\restrict` (since the minor releases of August 2025)."""
-    said = subprocess.run([tool, "--help"], capture_output=True, check=False)
-    return b"--restrict-key" in said.stdout
-
-
-def _restrict(tool: Path, key: str) -> list[str]:
-    return [f"--restrict-key={key}"] if knows_restrict(tool) else []
 
 
 class Stock:
@@ -92,10 +80,9 @@ class Stock:
         """The data section without the rows of `excluded`, as pieces of text."""
         codec = self._held.codec
         patterns = [b"--exclude-table-data=" + codec.quoted(r.schema, r.name) for r in excluded]
-        restrict = _restrict(self._binaries.tool("pg_dump"), self._key)
         with tempfile.TemporaryFile() as errors:
             dump = subprocess.Popen(
-                [*self._arguments(), "--section=data", *restrict, *patterns],
+                [*self._arguments(), "--section=data", f"--restrict-key={self._key}", *patterns],
                 env=self._environment(),
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -165,7 +152,7 @@ def schema_text(binaries: Binaries, archive: Path, section: str, key: str) -> by
     r"""The SQL of one section of a schema archive, without its `\restrict` pair (of the key `key`)."""
     tool = binaries.tool("pg_restore")
     ran = subprocess.run(
-        [tool, f"--section={section}", *_restrict(tool, key), "--file=-", archive],
+        [tool, f"--section={section}", f"--restrict-key={key}", "--file=-", archive],
         capture_output=True,
         check=False,
     )
