@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from refnet import settings as settings_module
 from refnet.errors import RefnetError
+from refnet.recovery.model.words import plain
 
 if TYPE_CHECKING:
     from refnet.recovery.model.source import Progress
@@ -67,14 +68,14 @@ def progress(title: str) -> Iterator[Progress]:
 
 def note(sentence: str) -> None:
     """Tell what went wrong beside the work, which is done all the same."""
-    print(f"refnet: note: {sentence}", file=sys.stderr)
+    print(f"refnet: note: {plain(sentence)}", file=sys.stderr)
 
 
 def print_json(values: object) -> None:
-    """Print a report as JSON."""
+    """Print a report as JSON. A name whose bytes are no UTF-8 has escapes in their place."""
     import json
 
-    print(json.dumps(values, ensure_ascii=False, indent=2))
+    print(json.dumps(values, ensure_ascii=False, indent=2).encode("utf-8", "backslashreplace").decode())
 
 
 def ends_at_plan(
@@ -94,5 +95,5 @@ def ends_at_plan(
 
 
 def complain(error: RefnetError) -> None:
-    """Tell a failure in its two lines."""
-    print(f"refnet: {error.message}\n        {error.hint}", file=sys.stderr)
+    """Tell a failure in its two lines. What it quotes steers no terminal."""
+    print(f"refnet: {plain(error.message)}\n        {plain(error.hint)}", file=sys.stderr)
