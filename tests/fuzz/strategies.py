@@ -66,6 +66,9 @@ _values = st.one_of(
 )
 texts = st.one_of(st.sampled_from(TEXTS), st.text(st.characters(exclude_categories=()), max_size=30))
 
+#: Values in a document beyond which it is changed no more: changes of changes would fill the memory.
+_MOST = 2000
+
 #: A container, and the key or index of what is changed in it.
 _Place = tuple[Any, Any]
 
@@ -131,7 +134,7 @@ def _retype(place: _Place, value: Any, _other: Any) -> None:
 
 def _many(place: _Place, value: Any, _other: Any) -> None:
     inside, at = place
-    inside[at] = [value if isinstance(value, int) else inside[at]] * 300
+    inside[at] = [value if isinstance(value, int) else None] * 300
 
 
 def _swap(place: _Place, _value: Any, other: Any) -> None:
@@ -147,7 +150,7 @@ def mutated(draw: st.DrawFn, document: Any) -> str:
     document = [copy.deepcopy(document)]
     for _ in range(draw(st.integers(0, 3))):
         places = list(_places(document))
-        if not places:
+        if not 0 < len(places) < _MOST:
             break
         place = draw(st.sampled_from(places))
         inside, at = draw(st.sampled_from(places))

@@ -12,7 +12,7 @@ from hypothesis import given
 from tests.fuzz.harness import fuzzed, outcome
 from tests.fuzz.strategies import documents, lines
 
-from refnet.recovery.model import recovering
+from refnet.recovery.model import previous, recovering
 from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.run import Ended, Kind, Reason, Run, Totals
 from refnet.recovery.stores.journal import Journal
@@ -36,6 +36,8 @@ TOTALS = Totals().with_runs([RUN, DONE])
 RECOVERY = recovering.Journal(
     NOW, {SourceName.DATABASE: "a"}, (recovering.Stage.CONFIG,), (SourceName.CONFIG,)
 ).to_json()
+MARK = previous.Mark("refnet", previous.Why.RESTORED, NOW, "a", "7:9:7,8", "論文", 10)
+RECORD = previous.Record("74", "refnet_before_20261125_170001", 16384, "refnet", 16385, MARK)
 TOLD = {"database backup": asdict(notify.Problem("2026-11-25T17:00:01+00:00", "down\nstart it"))}
 
 
@@ -94,3 +96,20 @@ def test_what_was_told_is_read_or_forgotten(text: bytes, folder: Path) -> None:
     for _, after in steps:
         notify._write(path, after)
     notify._write(path, kept_state)
+
+
+@fuzzed
+@given(documents(json.loads(RECORD.to_json()), RECORD.to_json().encode()))
+def test_the_record_of_a_previous_version_is_read_or_refused(text: bytes) -> None:
+    record = outcome(lambda: previous.Record.from_json(text), ValueError)
+    if record:
+        assert previous.Record.from_json(record.to_json().encode()) == record
+        assert record.doubt(record.system, record.oid, record.owner) == ""
+
+
+@fuzzed
+@given(documents(json.loads(MARK.to_json()), MARK.to_json().encode()))
+def test_the_mark_of_a_database_is_read_or_refused(text: bytes) -> None:
+    mark = outcome(lambda: previous.Mark.from_json(text), ValueError)
+    if mark:
+        assert previous.Mark.from_json(mark.to_json().encode()) == mark

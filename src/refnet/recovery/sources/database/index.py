@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from refnet.recovery.model.checked import Check, inside
 from refnet.recovery.sources.database import index_values
-from refnet.recovery.sources.database.checked import Check, inside
 from refnet.recovery.sources.database.index_values import Kind
 from refnet.recovery.sources.database.json_pieces import JsonPieces
 

@@ -10,7 +10,7 @@ from enum import StrEnum
 from operator import itemgetter
 from typing import Any
 
-from refnet.recovery.sources.database.checked import (
+from refnet.recovery.model.checked import (
     Check,
     each,
     flag,

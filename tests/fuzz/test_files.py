@@ -1,0 +1,155 @@
+"""The list of files and the archive that it belongs to: headers, pax records, gzip members."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import tarfile
+from hashlib import sha256
+
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.fuzz.harness import fuzzed, outcome
+from tests.fuzz.strategies import damaged, documents, texts
+
+from refnet.recovery.sources.files.contents import Limits, Nowhere, read_archive
+from refnet.recovery.sources.files.headers import END, header
+from refnet.recovery.sources.files.listing import FileList, Kind, Listed, Member
+from refnet.recovery.sources.files.members import TarReader
+from refnet.recovery.sources.files.names import ArchiveError, checked, leads_inside, show
+
+_TIME = 1_764_090_001_250_000_000
+_SUM = sha256(b"note").hexdigest()
+FILES = FileList(
+    (
+        Listed(".", Kind.FOLDER, 0, 0o755, _TIME, 1000, 1000, 0),
+        Listed("論文", Kind.FOLDER, 0, 0o755, _TIME, 1000, 1000, 512),
+        Listed("論文/a.md", Kind.FILE, 4, 0o644, _TIME, 1000, 1000, 1024, _SUM),
+        Listed("b\udcff.md", Kind.FILE, 4, 0o644, _TIME, 1000, 1000, 2048, _SUM),
+        Listed("link", Kind.LINK, 0, 0o777, _TIME, 1000, 1000, 3072, target="論文/a.md"),
+    ),
+    (Member(0, 0), Member(1024, 200)),
+)
+TEXT = FILES.to_json()
+
+
+@fuzzed
+@given(documents(json.loads(TEXT), TEXT))
+def test_a_list_of_files_is_read_or_refused(text: bytes) -> None:
+    files = outcome(lambda: FileList.from_json(text), ArchiveError)
+    if files:
+        assert FileList.from_json(files.to_json()) == files
+        for listed in files.files:
+            assert checked(os.fsencode(listed.path)) == listed.path
+            assert listed.kind is not Kind.LINK or leads_inside(listed.path, listed.target)
+            files.start_of(listed.at)
+
+
+def _tar() -> bytes:
+    whole = b""
+    for listed in FILES.files[1:]:
+        raw, target = os.fsencode(listed.path), os.fsencode(listed.target)
+        whole += header(
+            raw, listed.kind, size=listed.size, mode=listed.mode, mtime=7, uid=1, gid=1, target=target
+        )
+        whole += b"note".ljust(512, b"\0") if listed.kind is Kind.FILE else b""
+    return whole + END
+
+
+def _tar_of_another() -> bytes:
+    """With pax headers, long names and a hard link, as Python's tarfile writes them."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for name in ("論文" * 60, "b.md"):
+            info = tarfile.TarInfo(name)
+            info.size, info.mtime = 4, 1_764_090_001.25
+            tar.addfile(info, io.BytesIO(b"note"))
+        info = tarfile.TarInfo("hard")
+        info.type, info.linkname = tarfile.LNKTYPE, "b.md"
+        tar.addfile(info)
+    return out.getvalue()
+
+
+TAR, OTHER = _tar(), _tar_of_another()
+
+
+@fuzzed
+@given(st.one_of(damaged(TAR), damaged(OTHER)))
+def test_an_archive_is_read_or_refused(data: bytes) -> None:
+    archive = io.BytesIO(gzip.compress(_with_sums(data), 1))
+    files = outcome(
+        lambda: read_archive(archive, Nowhere(), limits=Limits(members=1000, room=1 << 30)), ArchiveError
+    )
+    if files:
+        assert FileList.from_json(files.to_json()) == files
+
+
+@fuzzed
+@given(damaged(gzip.compress(TAR, 1) + gzip.compress(b"", 1)))
+def test_an_archive_whose_packed_bytes_changed_is_read_or_refused(data: bytes) -> None:
+    outcome(lambda: read_archive(io.BytesIO(data), Nowhere(), limits=Limits(members=1000)), ArchiveError)
+
+
+_RECORD = st.tuples(
+    st.one_of(
+        st.sampled_from(
+            ["path", "linkpath", "size", "mtime", "uid", "gid", "GNU.sparse.map", "comment", "atime"]
+        ),
+        texts,
+    ),
+    texts,
+)
+
+
+@fuzzed
+@given(st.lists(_RECORD, max_size=4), st.sampled_from("xgLK0125S"), damaged(b""))
+def test_pax_records_are_read_or_refused(records: list[tuple[str, str]], kind: str, more: bytes) -> None:
+    body = b"".join(_record(key, value) for key, value in records) + more
+    head = header(b"a", Kind.FILE, size=len(body), mode=0o644, mtime=7, uid=1, gid=1)
+    data = head[:156] + kind.encode() + head[157:] + body + bytes(-len(body) % 512) + TAR
+    members = outcome(lambda: list(TarReader(io.BytesIO(_with_sums(data)))), ArchiveError)
+    for member in members or ():
+        assert member.size >= 0
+        assert checked(os.fsencode(member.path)) == member.path
+
+
+def _record(key: str, value: str) -> bytes:
+    text = b" %s=%s\n" % (key.encode("utf-8", "surrogatepass"), value.encode("utf-8", "surrogatepass"))
+    length = len(text) + 1
+    while len(str(length)) + len(text) != length:
+        length += 1
+    return b"%d%s" % (length, text)
+
+
+def _with_sums(data: bytes) -> bytes:
+    """With the sum of each block that may be a header made right."""
+    blocks = []
+    for at in range(0, len(data), 512):
+        block = data[at : at + 512]
+        if len(block) == 512 and block[257:262] == b"ustar":
+            total = sum(block[:148]) + 8 * 32 + sum(block[156:])
+            block = block[:148] + b"%06o\0 " % total + block[156:]
+        blocks.append(block)
+    return b"".join(blocks)
+
+
+@fuzzed
+@given(st.one_of(st.binary(max_size=40), texts.map(lambda text: text.encode("utf-8", "surrogatepass"))))
+def test_a_name_is_one_inside_or_refused(raw: bytes) -> None:
+    path = outcome(lambda: checked(raw), ArchiveError)
+    if path is not None:
+        parts = path.split("/")
+        assert path == "." or not {"", ".", ".."} & set(parts)
+        assert not path.startswith("/")
+        assert show(path).isprintable()
+
+
+@fuzzed
+@given(texts, texts)
+def test_a_link_leads_inside_or_is_refused(path: str, target: str) -> None:
+    if leads_inside(path, target):
+        assert not target.startswith("/")
+        place = os.path.normpath(f"/base/{'x/' * path.count('/')}{target}")
+        assert place == "/base" or place.startswith("/base/")

@@ -1,0 +1,84 @@
+"""A backup folder whose manifest, evidence and list of files are what they should not be."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.fuzz.harness import fuzzed, outcome
+from tests.fuzz.strategies import damaged, documents, lines
+from tests.fuzz.test_files import TEXT
+from tests.fuzz.test_manifest import LINE, MANIFEST
+
+from refnet.recovery.model.artifact import (
+    EVIDENCE_SUFFIX,
+    FILES_SUFFIX,
+    MANIFEST_SUFFIX,
+    Entry,
+    Level,
+    Manifest,
+)
+from refnet.recovery.model.retention import decide
+from refnet.recovery.sources.files.listing import FileList
+from refnet.recovery.sources.files.names import ArchiveError
+from refnet.recovery.stores.held import held_at
+from refnet.recovery.stores.local import LocalStore
+from refnet.settings import Retention
+
+NAME = "refnet_20261125_170001.sql.gz"
+DATA = b"SELECT 1"
+VALUES = json.loads(MANIFEST) | {"size": len(DATA)}
+PACKED = gzip.compress(TEXT, 1, mtime=0)
+
+
+@fuzzed
+@given(
+    manifest=documents(VALUES),
+    hidden=st.one_of(st.just(b""), documents(VALUES)),
+    evidence=st.one_of(st.just(b""), lines([LINE, LINE])),
+)
+def test_a_folder_is_listed_whatever_its_manifests_and_evidence_say(
+    manifest: bytes, hidden: bytes, evidence: bytes, folder: Path
+) -> None:
+    (folder / NAME).write_bytes(DATA)
+    (folder / f"{NAME}{MANIFEST_SUFFIX}").write_bytes(manifest)
+    (folder / f"{NAME}{EVIDENCE_SUFFIX}").write_bytes(evidence)
+    (folder / f".refnet-0123456789abcdef{MANIFEST_SUFFIX}").write_bytes(hidden)
+    store = LocalStore(folder, flat=True)
+    entries = outcome(store.entries)
+    assert entries is not None
+    for entry in entries:
+        assert entry.name == NAME
+        assert entry.level in Level
+    looks: tuple[Callable[[], object], ...] = (store.leftovers, store.unlisted, store.contents)
+    for look in looks:
+        assert outcome(look) is not None
+
+
+@fuzzed
+@given(manifest=documents(VALUES), packed=st.one_of(st.just(PACKED), damaged(PACKED)))
+def test_an_artifact_at_a_path_is_read_or_refused(manifest: bytes, packed: bytes, folder: Path) -> None:
+    (folder / NAME).write_bytes(DATA)
+    (folder / f"{NAME}{MANIFEST_SUFFIX}").write_bytes(manifest)
+    (folder / f"{NAME}{FILES_SUFFIX}").write_bytes(packed)
+    held = outcome(lambda: held_at(folder / NAME))
+    if held:
+        text = outcome(held.files)
+        if text is not None:
+            outcome(lambda: FileList.from_json(text), ArchiveError)
+
+
+@fuzzed
+@given(st.lists(documents(VALUES), min_size=1, max_size=3))
+def test_what_a_manifest_says_leaves_retention_a_decision(texts: list[bytes]) -> None:
+    found = [outcome(lambda text=text: Manifest.from_json(text), ValueError) for text in texts]  # type: ignore[misc]
+    entries = [Entry(manifest) for manifest in found if manifest]
+    now = datetime(2026, 11, 25, 18, tzinfo=UTC)
+    decided = outcome(lambda: decide(entries, Retention(1, 1, 1, 1, 1), now, None))
+    assert decided is not None
+    assert len(decided) == len(entries)
