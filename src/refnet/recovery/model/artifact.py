@@ -183,18 +183,37 @@ _WORDS = checked.text(1 << 20, errors="strict")
 _SENTENCES = checked.each(_WORDS, 100_000)
 _DIGEST = checked.text(64, shortest=64, like="[0-9a-f]*")
 
+_COUNT = checked.whole(0, (1 << 63) - 1)
+#: What RefNet itself reads of `details`; whatever else is there is shown.
+_KNOWN_DETAILS: dict[str, checked.Check] = {
+    **dict.fromkeys(("files", "folders", "links", "tables", "rows", "raw_bytes"), _COUNT),
+    **dict.fromkeys(
+        ("database", "server_version", "system_identifier", "folder", "state"), checked.or_none(_WORDS)
+    ),
+    "settled": checked.flag,
+    "shares_bytes_with": checked.or_none(_file_name),
+}
+
+
+def _details(value: Any) -> dict[str, Any]:
+    details: dict[str, Any] = checked.mapping(_WORDS, checked.free, 1000)(value)
+    for name in details.keys() & _KNOWN_DETAILS.keys():
+        checked.inside(name, _KNOWN_DETAILS[name], details[name])
+    return details
+
+
 _MANIFEST = checked.record(
     {
         "source": checked.member(SourceName),
         "name": _file_name,
         "created": checked.moment,
-        "size": checked.whole(0, (1 << 63) - 1),
+        "size": _COUNT,
         "sha256": _DIGEST,
         "seconds": checked.seconds,
         "partial": checked.flag,
         "files_sha256": checked.or_none(_DIGEST),
         "unchecked": _SENTENCES,
-        "details": checked.mapping(_WORDS, checked.free, 1000),
+        "details": _details,
         "made_by": _WORDS,
         "published": checked.or_none(checked.moment),
         "format": checked.whole(FORMAT, FORMAT),
