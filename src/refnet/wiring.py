@@ -22,9 +22,11 @@ from refnet.recovery.model.run import Kind, Reason
 from refnet.recovery.model.schedule import Schedule, TaskName
 from refnet.recovery.model.source import Held, Made, Source
 from refnet.recovery.sources.files import entries
+from refnet.recovery.sources.files.describe import describe as describe_files
 from refnet.recovery.sources.files.place import Place, discard, place_of
 from refnet.recovery.sources.files.source import FilesSource
 from refnet.recovery.stores import disk, lock
+from refnet.recovery.stores.held import listed_beside
 from refnet.recovery.stores.journal import Journal
 from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.stores.previous import PreviousVersions
@@ -320,9 +322,14 @@ def prover(settings: Settings, name: SourceName) -> Source:
     return _files(settings, name, None, settings.jobs, store(settings))
 
 
-def describe(settings: Settings, name: SourceName, held: Held) -> Made | None:
-    """What an artifact without a manifest says of itself; None where it says nothing."""
-    return _database(settings, 1, ()).describe(held) if name is SourceName.DATABASE else None
+def describe(settings: Settings, name: SourceName, held: Held, created: datetime) -> Made | None:
+    """What an artifact without a manifest says of itself; None where it says nothing.
+
+    `created`: when it was made, as far as that is known, for files, which do not say it.
+    """
+    if name is SourceName.DATABASE:
+        return _database(settings, 1, ()).describe(held)
+    return describe_files(listed_beside(held.path), created) if held.path else None
 
 
 def tables(settings: Settings, name: SourceName, held: Held) -> tuple[dict[str, Any], ...]:

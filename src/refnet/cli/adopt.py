@@ -1,9 +1,10 @@
-"""`refnet adopt`: take artifacts that other programs made into the catalog."""
+"""`refnet adopt`: take artifacts without a manifest into the catalog."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,42 +12,94 @@ from refnet.cli.process import clock, complain, current_settings, now, print_jso
 from refnet.errors import Exit, RefnetError
 from refnet.settings import user_path
 
+if TYPE_CHECKING:
+    from refnet.recovery.verbs.adopt import Adoption
+    from refnet.recovery.verbs.verify import Verified
+    from refnet.settings import Settings
+
 
 def adopt(
-    files: Annotated[list[Path], typer.Argument(help="Artifacts without a manifest.")],
+    files: Annotated[list[Path], typer.Argument(help="Artifacts without a manifest that can be read.")],
+    *,
+    plan: Annotated[bool, typer.Option("--plan", help="Show what would be done, and do nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
 ) -> None:
-    """Give artifacts that older scripts made a manifest, so that list, monitor and prune see them."""
-    from refnet import wiring
-    from refnet.cli import proofs
-    from refnet.recovery.model.schedule import Schedule
-    from refnet.recovery.verbs.adopt import adopt as run
-
+    """Make a manifest for artifacts that have none, so that list, monitor and prune see them."""
     settings = current_settings()
-    store, zone = wiring.store(settings), Schedule.of(settings).zone
     results: list[dict[str, Any]] = []
     code = Exit.DONE
     for file in files:
         try:
-            done = run(
-                store,
-                user_path(file),
-                lambda source, held: wiring.describe(settings, source, held),
-                lambda source: wiring.prover(settings, source),
-                now=now,
-                zone=zone,
-                clock=clock,
-            )
+            values, ended = _one(settings, user_path(file), plan=plan, quiet=as_json)
         except RefnetError as error:
             complain(error)
             code = code or error.code
-            continue
-        code = code or (Exit.DAMAGED if done.exit is Exit.DAMAGED else Exit.DONE)
-        results.append({"source": done.chosen.source, "name": done.chosen.name, **proofs.values(done.proof)})
-        if not as_json:
-            print(f"{done.chosen.source:9} {done.chosen.name}: {proofs.headline(done.proof)}")
-            for line in proofs.details(done.proof):
-                print(f"{'':9} {line}")
+        else:
+            results.append(values)
+            code = code or ended
     if as_json:
-        print_json({"results": results})
+        print_json({"plan": plan, "results": results})
     raise typer.Exit(code)
+
+
+def _one(settings: Settings, file: Path, *, plan: bool, quiet: bool) -> tuple[dict[str, Any], Exit]:
+    """Adopt one file; what --json says of it, and the code to end with."""
+    from refnet import wiring
+    from refnet.cli import proofs
+    from refnet.recovery.model.schedule import Schedule
+    from refnet.recovery.verbs import adopt as verb
+
+    store, zone = wiring.store(settings), Schedule.of(settings).zone
+    planned = verb.plan(store, file, partial(wiring.describe, settings), zone=zone)
+    if plan:
+        if not quiet:
+            _print_plan(planned)
+        return _plan_values(planned), Exit.DONE
+    done = verb.adopt(store, planned, partial(wiring.prover, settings), now=now, clock=clock)
+    if not quiet:
+        _print(done)
+    values = {"source": done.chosen.source, "name": done.chosen.name, **proofs.values(done.proof)}
+    return values, Exit.DAMAGED if done.exit is Exit.DAMAGED else Exit.DONE
+
+
+def _print(done: Verified) -> None:
+    from refnet.cli import proofs
+
+    print(f"{done.chosen.source:9} {done.chosen.name}: {proofs.headline(done.proof)}")
+    for line in proofs.details(done.proof):
+        print(f"{'':9} {line}")
+
+
+def _print_plan(planned: Adoption) -> None:
+    from refnet.cli import words
+
+    facts = [
+        f"{name.replace('_', ' ')} {value}"
+        for name, value in planned.made.details.items()
+        if isinstance(value, (str, int))
+    ]
+    print(f"Adopt {planned.path} as an artifact of {planned.source}:")
+    if planned.broken:
+        print(
+            f"  its manifest is moved aside ({planned.path.name}.json.damaged): {words.plain(planned.broken)}"
+        )
+    if not planned.inside:
+        print("  it is copied into the backup folder")
+    print(f"  a manifest is made from {planned.told_by}: of {words.local(planned.made.created)}")
+    for fact in facts:
+        print(f"    {words.plain(fact)}")
+    print("  then it is checked as far as intact")
+
+
+def _plan_values(planned: Adoption) -> dict[str, Any]:
+    from refnet.recovery.model.artifact import utc
+
+    return {
+        "source": planned.source,
+        "name": planned.path.name,
+        "created": utc(planned.made.created),
+        "told_by": planned.told_by,
+        "details": planned.made.details,
+        "copied_in": not planned.inside,
+        "moved_aside": planned.broken or None,
+    }

@@ -26,7 +26,8 @@ class Unlisted:
     """What looks like an artifact and counts for nothing; it is never deleted.
 
     `why` continues a sentence that begins with `name`; `advice` says what to do. `unreadable`: it may be one of
-    the catalog's own, which cannot be read now; otherwise it was never in the catalog. `size` in bytes.
+    the catalog's own, which cannot be read now; otherwise it was never in the catalog. `adoptable`: whether a new
+    manifest can be made for it. `size` in bytes.
     """
 
     source: SourceName
@@ -35,6 +36,7 @@ class Unlisted:
     why: str
     advice: str
     unreadable: bool
+    adoptable: bool = False
 
 
 class Draft(Protocol):

@@ -73,9 +73,18 @@ def manifest_of(path: Path) -> Manifest | None:
     except ValueError as error:
         raise RefnetError(
             f"{beside} cannot be used: {error}",
-            f"Move it away to have {path.name} judged by its own index.",
+            f"`refnet adopt {path}` makes a new one from what {path.name} says of itself.",
             Exit.DAMAGED,
         ) from error
+
+
+def listed_beside(path: Path) -> bytes | None:
+    """The list of files beside the artifact at `path`, inflated and not checked; None where there is none to read."""
+    try:
+        packed = read_regular(path.with_name(f"{path.name}{FILES_SUFFIX}"), MOST_LIST_BYTES)
+    except OSError:
+        return None
+    return _one_member(packed, MOST_LIST_BYTES)
 
 
 def _read(path: Path, limit: int) -> bytes | None:
@@ -96,17 +105,22 @@ def _read(path: Path, limit: int) -> bytes | None:
 
 
 def _inflated(packed: bytes, sha256: str, most: int, path: Path) -> bytes:
-    """The list of files in `packed`, one gzip member of at most `most` bytes when inflated."""
-    inflater = zlib.decompressobj(_GZIP)
-    try:
-        files = inflater.decompress(packed, most + 1)
-    except zlib.error:
-        files = b""
-    complete = inflater.eof and not inflater.unused_data and len(files) <= most
-    if not complete or hashlib.sha256(files).hexdigest() != sha256:
+    """The list of files in `packed`, whose digest is `sha256`."""
+    files = _one_member(packed, most)
+    if files is None or hashlib.sha256(files).hexdigest() != sha256:
         raise RefnetError(
             f"{path.name} is not the list of files that its manifest speaks of",
             "The artifact cannot be compared any more: choose another one (`refnet list`).",
             Exit.DAMAGED,
         )
     return files
+
+
+def _one_member(packed: bytes, most: int) -> bytes | None:
+    """What `packed` inflates to, where it is one complete gzip member of at most `most` bytes when inflated."""
+    inflater = zlib.decompressobj(_GZIP)
+    try:
+        files = inflater.decompress(packed, most + 1)
+    except zlib.error:
+        return None
+    return files if inflater.eof and not inflater.unused_data and len(files) <= most else None

@@ -120,16 +120,14 @@ class LocalStore:
         disk.sync_folder(path.parent)
 
     def adopt(self, source: SourceName, name: str, made: Made) -> Manifest:
-        """Publish the file `name`, which lies in the folder of `source` and has no manifest.
+        """Publish the file `name`, which lies in the folder of `source` and has no manifest that can be read.
 
-        Its manifest is no intent (see shelf.py) while it is written: a crash leaves the file as it was.
+        A manifest that cannot be read is moved aside. The new one is no intent (see shelf.py) while it is written: a
+        crash leaves the file as it was. RefnetError where the catalog lists it, or where it cannot be adopted.
         """
+        self.check_adoptable(source, name)
         folder = self.folder(source)
-        if any(os.path.lexists(folder / one) for one in beside(name)):
-            raise RefnetError(
-                f"{name} has a manifest, or parts of an artifact beside it",
-                "`refnet list` shows it; if its manifest is damaged, `refnet prune` removes that first.",
-            )
+        self._set_aside(folder / f"{name}{MANIFEST_SUFFIX}")
         with disk.explained(folder / name), disk.open_cold(folder / name) as reader:
             sha256, size = disk.digest(reader)
             os.fchmod(reader.fileno(), 0o600)
@@ -139,6 +137,27 @@ class LocalStore:
             file.settle()
             disk.place_beside(file, f"{name}{MANIFEST_SUFFIX}")
         return manifest
+
+    def check_adoptable(self, source: SourceName, name: str) -> None:
+        """RefnetError where the file `name` in the folder of `source` cannot be adopted; it says why."""
+        path = self.folder(source) / name
+        found = next((one for one in self.unlisted(source) if one.name == name), None)
+        if found is None:
+            raise RefnetError(f"{path} has a manifest already", "`refnet list` shows it.")
+        if not found.adoptable:
+            raise RefnetError(f"{path} {found.why}", f"It stays as it is: {found.advice}.")
+
+    def first_check(self, source: SourceName, name: str) -> datetime | None:
+        """When the artifact `name` was first checked, by its evidence alone, which may stand there without a manifest."""
+        return self._shelf(self.folder(source), source).first_check(name)
+
+    def _set_aside(self, path: Path) -> None:
+        """Give the file `path` a name that nothing reads, if it is there."""
+        names = (f"{path.name}.damaged{f'-{number}' if number > 1 else ''}" for number in range(1, 100))
+        if os.path.lexists(path) and not any(disk.place(path, path.with_name(name)) for name in names):
+            raise RefnetError(
+                f"{path} cannot be moved aside", f"Remove what is called {path.name}.damaged there."
+            )
 
     def delete(self, entry: Entry) -> None:
         folder = self.folder(entry.source)

@@ -13,7 +13,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar, cast
@@ -167,7 +167,8 @@ class Shelf:
                 yield self._unlisted(name, f"has a manifest that is {self.odd[manifest]}", advice)
             elif manifest not in self.sizes:
                 advice = "`refnet adopt` takes it in"
-                yield self._unlisted(name, "has no manifest", advice, unreadable=self._was_ours(name))
+                ours = self._was_ours(name)
+                yield self._unlisted(name, "has no manifest", advice, unreadable=ours, adoptable=True)
             else:
                 yield from self._if_unreadable(name, manifest)
         for manifest in self._manifests:
@@ -180,8 +181,17 @@ class Shelf:
         if isinstance(found, _Unreadable):
             adopt = "`refnet adopt` moves the manifest aside and makes a new one"
             advice = "a newer RefNet reads it" if found.newer else adopt
-            advice = "its artifact is not there" if name == manifest else advice
-            yield self._unlisted(name, f"has a manifest that cannot be read: {found.why}", advice)
+            why = f"has a manifest that cannot be read: {found.why}"
+            if name == manifest:
+                yield self._unlisted(name, f"cannot be read: {found.why}", "its artifact is not there")
+            else:
+                yield self._unlisted(name, why, advice, adoptable=not found.newer)
+
+    def first_check(self, name: str) -> datetime | None:
+        """When the artifact `name` was first checked, by what evidence stands beside it."""
+        file = f"{name}{EVIDENCE_SUFFIX}"
+        lines = self._read_evidence(file, datetime.max.replace(tzinfo=UTC)) if file in self.sizes else ()
+        return next((line.at for line in lines if not line.revokes), None)
 
     def _was_ours(self, name: str) -> bool:
         """Whether something beside `name` shows that it had a manifest once."""
@@ -259,8 +269,11 @@ class Shelf:
     def _leftover(self, name: str, why: str) -> Leftover:
         return Leftover(self._source_of(name), name, self.sizes[name], why)
 
-    def _unlisted(self, name: str, why: str, advice: str, *, unreadable: bool = True) -> Unlisted:
-        return Unlisted(self._source_of(name), name, self.sizes.get(name, 0), why, advice, unreadable)
+    def _unlisted(
+        self, name: str, why: str, advice: str, *, unreadable: bool = True, adoptable: bool = False
+    ) -> Unlisted:
+        source, size = self._source_of(name), self.sizes.get(name, 0)
+        return Unlisted(source, name, size, why, advice, unreadable, adoptable)
 
     def _source_of(self, name: str) -> SourceName:
         return self.source or (read_name(name.removesuffix(MANIFEST_SUFFIX)) or (SourceName.DATABASE,))[0]

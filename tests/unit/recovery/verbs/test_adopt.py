@@ -14,10 +14,10 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import Level, SourceName
+from refnet.recovery.model.artifact import Evidence, Level, Outcome, SourceName
 from refnet.recovery.model.source import Made
 from refnet.recovery.stores.local import LocalStore
-from refnet.recovery.verbs.adopt import adopt
+from refnet.recovery.verbs.adopt import adopt, plan
 from refnet.recovery.verbs.backup import backup
 from refnet.recovery.verbs.verify import Verified
 
@@ -43,15 +43,9 @@ def old(store: LocalStore, lines: Any) -> Path:
 @pytest.fixture
 def take(store: LocalStore, lines: Any, now: Any, clock: Any) -> Callable[..., Verified]:
     def run(path: Path, says: Made | None = None, **changes: Any) -> Verified:
-        return adopt(
-            store,
-            path,
-            lambda *_: says,
-            lambda _: lines(**{"reaches": Level.INTACT} | changes),
-            now=now,
-            zone=TOKYO,
-            clock=clock,
-        )
+        planned = plan(store, path, lambda *_: says, zone=TOKYO)
+        prover = lines(**{"reaches": Level.INTACT} | changes)
+        return adopt(store, planned, lambda _: prover, now=now, clock=clock)
 
     return run
 
@@ -139,6 +133,61 @@ def test_what_has_a_manifest_is_refused_and_stays_as_it_is(take: Any, store: Loc
     with pytest.raises(RefnetError, match="has a manifest"):
         take(old)
     assert store.entries() == before
+
+
+def test_a_manifest_that_cannot_be_read_is_moved_aside_and_made_again(
+    take: Any, store: LocalStore, lines: Any, now: Any, clock: Any
+) -> None:
+    made = backup(lines(), store, now=now, zone=UTC, prove=True, clock=clock).manifest
+    path = store.path(store.entries()[0])
+    broken = path.with_name(f"{path.name}.json")
+    broken.write_bytes(b"X" + broken.read_bytes()[1:])
+    assert [(one.name, one.adoptable) for one in store.unlisted()] == [(path.name, True)]
+
+    assert take(path, says=Made(made.created, made.details)).exit is Exit.DONE
+
+    (entry,) = store.entries()
+    assert (entry.manifest.sha256, entry.created) == (made.sha256, made.created)
+    assert entry.manifest.details == made.details
+    assert entry.state == "intact", "what passed was about the manifest that is lost"
+    assert path.with_name(f"{path.name}.json.damaged").read_bytes().startswith(b"X")
+    assert (store.unlisted(), store.leftovers()) == ((), ())
+
+
+def test_a_failure_is_remembered_although_the_manifest_is_lost(
+    take: Any, store: LocalStore, lines: Any, now: Any, clock: Any
+) -> None:
+    backup(lines(), store, now=now, zone=UTC, prove=True, clock=clock)
+    (entry,) = store.entries()
+    store.record(entry, Evidence(now(), Level.PROVEN, Outcome.FAILED, 1.0))
+    store.path(entry).with_name(f"{entry.name}.json").unlink()
+    take(store.path(entry), says=Made(entry.created, {}))
+
+    assert store.entries()[0].state == "damaged"
+
+
+def test_a_manifest_of_a_newer_refnet_is_left_to_it(take: Any, store: LocalStore, old: Path) -> None:
+    take(old)
+    manifest = old.with_name(f"{OLD}.json")
+    manifest.write_text(manifest.read_text().replace('"format": 1', '"format": 2'))
+    before = manifest.read_bytes()
+    with pytest.raises(RefnetError, match="format 2") as refused:
+        take(old)
+    assert "a newer RefNet" in refused.value.hint
+    assert manifest.read_bytes() == before
+
+
+def test_a_day_in_a_name_is_sharpened_by_the_first_check(
+    store: LocalStore, lines: Any, now: Any, clock: Any
+) -> None:
+    backup(lines(name=SourceName.CONFIG), store, now=now, zone=TOKYO, prove=True, clock=clock)
+    (entry,) = store.entries()
+    store.path(entry).with_name(f"{entry.name}.json").unlink()
+
+    planned = plan(store, store.path(entry), lambda *_: None, zone=TOKYO)
+
+    assert entry.name == "config_20261126.tar.gz"
+    assert planned.made.created == entry.evidence[0].at
 
 
 def test_a_run_that_died_while_adopting_leaves_the_file_nobodys_leftover(

@@ -83,6 +83,16 @@ class FileList:
     def count(self, kind: Kind) -> int:
         return sum(listed.kind is kind for listed in self.files)
 
+    @property
+    def totals(self) -> dict[str, object]:
+        """What a manifest says of it."""
+        return {
+            "files": self.count(Kind.FILE),
+            "folders": self.count(Kind.FOLDER),
+            "links": self.count(Kind.LINK),
+            "raw_bytes": self.raw_bytes,
+        }
+
     def start_of(self, at: int) -> Member:
         """The gzip member in which the tar offset `at` lies."""
         if not self.members:

@@ -105,10 +105,7 @@ class FilesSource:
 
     def _details(self, dumped: Dumped) -> dict[str, object]:
         return {
-            "files": dumped.files.count(Kind.FILE),
-            "folders": dumped.files.count(Kind.FOLDER),
-            "links": dumped.files.count(Kind.LINK),
-            "raw_bytes": dumped.files.raw_bytes,
+            **dumped.files.totals,
             "folder": show(str(self.folder), 4096),
             "state": dumped.state.hexdigest(),
             "settled": dumped.state.settled,
