@@ -169,7 +169,7 @@ class _Run:
         if len(text) > LONGEST_SCHEMA:
             raise RefnetError(
                 f"the {kind} of this database is {len(text):,} bytes, more than the {LONGEST_SCHEMA:,} that RefNet reads",
-                "Drop tables that are not needed, or back up some tables at a time (database.tables).",
+                "Drop tables that are not needed, or back up some tables at a time (`refnet backup database --table`).",
             )
         self._writer.add(*compress([text]), kind)
 

@@ -16,9 +16,9 @@ SECONDS = 300.0
 
 #: By oid, which is the order in which they were made: what a view reads comes before it.
 _EMPTY = """
-SELECT format('%%I.%%I', n.nspname, c.relname), concat(n.nspname, '.', c.relname) FROM pg_class c
+SELECT format('%I.%I', n.nspname, c.relname), concat(n.nspname, '.', c.relname) FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind = 'm' AND NOT c.relispopulated AND concat(n.nspname, '.', c.relname) = ANY (%s) ORDER BY c.oid
+WHERE c.relkind = 'm' AND NOT c.relispopulated ORDER BY c.oid
 """
 
 
@@ -30,8 +30,9 @@ def refresh(target: Target, index: Index) -> tuple[str, ...]:
         settings = {**loader_settings(server_version(session)), "statement_timeout": f"{SECONDS * 1000:.0f}"}
     notes = []
     with target.connect(settings, encoding="UTF8") as session:
-        names = [name for _, name in index.foreign_views]
-        for quoted, name in session.execute(_EMPTY, (names,)).fetchall():
+        recorded = {name for _, name in index.foreign_views}
+        empty = session.execute(_EMPTY).fetchall()
+        for quoted, name in ((quoted, name) for quoted, name in empty if name in recorded):
             try:
                 session.execute(f"REFRESH MATERIALIZED VIEW {quoted}".encode())
             except psycopg.Error as error:

@@ -24,7 +24,7 @@ from refnet.postgres.private import private_folder
 from refnet.postgres.session import Target, reader_settings, server_version
 from refnet.recovery.model.source import Progress, silent
 from refnet.recovery.sources.database import failure, toc
-from refnet.recovery.sources.database.names import COPY
+from refnet.recovery.sources.database.names import COPY, LONGEST_COPY, Codec
 from refnet.recovery.sources.database.program import Programs, restricted
 from refnet.recovery.sources.database.sqlgz import Kind, Member, Reader, Table, damaged
 from refnet.recovery.sources.database.stock import for_server, refuses_lz4, without_lz4
@@ -199,11 +199,15 @@ class _Loader(AbstractContextManager["_Loader"]):
         text = b""
         while not (match := COPY.match(text)):
             piece = next(pieces, b"")
-            if not piece:
+            if not piece or len(text) > LONGEST_COPY:
                 raise damaged(self._reader.name, f"the member at byte {member.offset} holds no COPY")
             text += piece
+        session = self._session()
+        if not Codec.of(session, self._index.encoding).names(match, table.schema, table.name):
+            what = f"the member at byte {member.offset} holds other rows than those of {table.qualified}"
+            raise damaged(self._reader.name, what)
         try:
-            with self._session().cursor() as cursor, cursor.copy(match[0].rstrip(b";\n")) as copy:
+            with session.cursor() as cursor, cursor.copy(match[0].rstrip(b";\n")) as copy:
                 for rows in self._rows(member, text[match.end() :], pieces):
                     copy.write(rows)
                     self._advance(len(rows))

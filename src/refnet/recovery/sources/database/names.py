@@ -14,6 +14,8 @@ COPY = re.compile(
     rb"COPY (?P<schema>" + IDENT + rb")\.(?P<name>" + IDENT + rb") "
     rb"(?:\((?P<columns>(?:" + IDENT + rb")(?:, (?:" + IDENT + rb"))*)?\))? ?FROM stdin;\n"
 )
+#: Bytes within which such a statement ends: 1600 columns with names of any bytes, and more.
+LONGEST_COPY = 1 << 20
 _ONE = re.compile(IDENT)
 
 
@@ -42,6 +44,10 @@ class Codec:
         """The name that an identifier of SQL text stands for."""
         plain = ident[1:-1].replace(b'""', b'"') if ident.startswith(b'"') else ident
         return self.decode(plain)
+
+    def names(self, copy: re.Match[bytes], schema: str, name: str) -> bool:
+        """Whether the statement `copy` fills the table of that name."""
+        return (self.unquoted(copy["schema"]), self.unquoted(copy["name"])) == (schema, name)
 
     def columns(self, listed: bytes | None) -> tuple[str, ...]:
         """The names in a column list."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -17,10 +17,12 @@ from refnet.recovery.sources.database.names import COPY, IDENT, Codec
 from refnet.recovery.sources.database.shape import Session, Shape, refused
 from refnet.recovery.sources.database.sqlgz import CHUNK, Index, Kind, Member, Reader, Table, damaged
 
-#: (schema, name) of a table → its parts.
-_Parts = dict[tuple[str, str], tuple[int, ...]]
+#: Schema and name of a table.
+_Name = tuple[str, str]
 
 _END = b"\\.\n"
+#: Bytes of a member within which its rows begin: pg_dump's data section is cut after 8 MB of other statements.
+_LONGEST_BEFORE = 32 << 20
 _ATTACH = re.compile(
     rb"^ALTER TABLE ONLY ("
     + IDENT
@@ -51,20 +53,20 @@ class Recorded:
 
 def find(reader: Reader, codec: Codec, wanted: str) -> Recorded:
     """The table that `wanted` names (`table` or `schema.table`); RefnetError (USAGE) where none or several do."""
-    whole: _Parts = {
-        (table.schema, table.name): (number,) for number, table in enumerate(reader.index.tables)
-    }
-    found = _named(whole, wanted)
+    whole = {(table.schema, table.name): number for number, table in enumerate(reader.index.tables)}
+    found = [Recorded(*name, (number,)) for name, number in whole.items() if _is_named(name, wanted)]
+    names = {*whole}
     if not found:
-        partitioned = _partitioned(reader, codec, whole)
-        found = _named(partitioned, wanted)
-        whole |= partitioned
+        children = _children(reader, codec)
+        names |= children.keys()
+        tops = [name for name in children if _is_named(name, wanted)]
+        found = [Recorded(*top, tuple(_leaves(top, children, whole))) for top in tops]
     if len(found) > 1:
         found = [one for one in found if one.schema == "public"] or found
     if len(found) != 1:
         what = "holds no table" if not found else "holds in more than one schema a table"
         near = get_close_matches(
-            wanted, {name for schema, table in whole for name in (table, f"{schema}.{table}")}, 1
+            wanted, {name for schema, table in names for name in (table, f"{schema}.{table}")}, 1
         )
         meant = f"Did you mean {near[0]}? " if near and not found else ""
         raise RefnetError(
@@ -75,28 +77,29 @@ def find(reader: Reader, codec: Codec, wanted: str) -> Recorded:
     return found[0]
 
 
-def _named(tables: _Parts, wanted: str) -> list[Recorded]:
-    return [
-        Recorded(schema, name, parts)
-        for (schema, name), parts in tables.items()
-        if wanted in {name, f"{schema}.{name}"}
-    ]
+def _is_named(name: _Name, wanted: str) -> bool:
+    return wanted in {name[1], ".".join(name)}
 
 
-def _partitioned(reader: Reader, codec: Codec, whole: _Parts) -> _Parts:
-    """Every partitioned table, with all the leaves below it."""
-    text = b"".join(p for member in reader.index.members_of(Kind.PRE) for p in reader.raw(member))
-    children: dict[tuple[str, str], list[tuple[str, str]]] = {}
-    for found in _ATTACH.finditer(text):
+def _children(reader: Reader, codec: Codec) -> dict[_Name, list[_Name]]:
+    """Every partitioned table → what is attached to it."""
+    children: dict[_Name, list[_Name]] = {}
+    for found in _ATTACH.finditer(reader.text(Kind.PRE)):
         schema, name, child_schema, child = (codec.unquoted(one) for one in found.groups())
         children.setdefault((schema, name), []).append((child_schema, child))
+    return children
 
-    def leaves(table: tuple[str, str]) -> Iterator[int]:
-        yield from whole.get(table, ())
-        for child in children.get(table, ()):
-            yield from leaves(child)
 
-    return {parent: tuple(leaves(parent)) for parent in children}
+def _leaves(top: _Name, children: Mapping[_Name, list[_Name]], whole: Mapping[_Name, int]) -> Iterator[int]:
+    """The recorded tables at and below `top`. A forged schema may attach a table to itself: each comes once."""
+    seen, todo = {top}, [top]
+    while todo:
+        table = todo.pop()
+        if table in whole:
+            yield whole[table]
+        below = [child for child in children.get(table, ()) if child not in seen]
+        seen.update(below)
+        todo += reversed(below)
 
 
 def stage(
@@ -108,6 +111,8 @@ def stage(
     """
     index = reader.index
     tables = [index.tables[number] for number in recorded.parts]
+    for table in tables:
+        shape.check(table.columns)
     names = _columns(codec, shape.columns)
     try:
         session.execute(
@@ -171,7 +176,7 @@ def _rows(reader: Reader, codec: Codec, table: Table, member: Member) -> Iterato
     pieces, text = reader.raw(member), b""
     while (start := _start(codec, table, text)) is None:
         piece = next(pieces, b"")
-        if not piece:
+        if not piece or len(text) > _LONGEST_BEFORE:
             raise damaged(
                 reader.name, f"the member at byte {member.offset} holds no COPY of {table.qualified}"
             )
@@ -189,7 +194,7 @@ def _rows(reader: Reader, codec: Codec, table: Table, member: Member) -> Iterato
 def _start(codec: Codec, table: Table, text: bytes) -> int | None:
     """Where the rows of `table` begin in `text`."""
     for found in _COPY_LINE.finditer(text):
-        if (codec.unquoted(found["schema"]), codec.unquoted(found["name"])) == (table.schema, table.name):
+        if codec.names(found, table.schema, table.name):
             return found.end()
     return None
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from refnet.recovery.sources.database.sqlgz import Table
 
-_LINE = re.compile(r"(\d+); (\d+) (\d+) (.*)")
+_LINE = re.compile(r"([0-9]{1,10}); ([0-9]{1,10}) ([0-9]{1,10}) (.*)")
 _RELATION, _CONSTRAINT = 1259, 2606  # the oids of pg_class and pg_constraint
 
 

@@ -52,3 +52,14 @@ def test_a_foreign_key_to_a_table_that_is_not_in_blocks_waits_for_the_rest() -> 
     shares = toc.share(toc.parse(LISTING), [small_papers, CITATIONS])
     assert shares.foreign == []
     assert [item.dump_id for item in shares.rest] == [2431, 2441, 2440, 2442, 2444, 2450]
+
+
+def test_a_line_that_pg_restore_does_not_write_is_no_entry() -> None:
+    lines = [
+        "1; 2 3",
+        f"{'9' * 5000}; 0 0 TABLE a b c",
+        "١; 0 0 TABLE a b c",
+        "-1; 0 0 TABLE a b c",
+        "1;2 3 TABLE",
+    ]
+    assert toc.parse("\n".join(lines)) == ()
