@@ -39,6 +39,11 @@ def opened(name: str | Path, flags: int, at: int | None = None) -> Iterator[int]
         os.close(handle)
 
 
+def names_in(folder: int) -> list[str]:
+    """The names of the entries of the open `folder`, sorted."""
+    return sorted(os.listdir(folder))
+
+
 def remove_tree(folder: Path | str, owners: Collection[int] | None = None, *, at: int | None = None) -> None:
     """Remove `folder` and everything in it. Follow no link, and leave other file systems alone.
 
@@ -54,14 +59,19 @@ def remove_tree(folder: Path | str, owners: Collection[int] | None = None, *, at
             found = os.fstat(handle)
             if found.st_uid not in ((os.geteuid(),) if owners is None else owners):
                 raise PermissionError(errno.EPERM, "it belongs to another user", str(folder))
-            while _empty(handle, handle, found.st_dev, 0):
-                pass
+            empty_tree(handle)
         os.rmdir(folder, dir_fd=at)
     except FileNotFoundError:
         return
     except OSError as error:
         error.filename = str(folder)
         raise
+
+
+def empty_tree(folder: int) -> None:
+    """Remove everything in the open `folder`, as `remove_tree` does."""
+    while _empty(folder, folder, os.fstat(folder).st_dev, 0):
+        pass
 
 
 def _empty(folder: int, top: int, device: int, depth: int) -> bool:

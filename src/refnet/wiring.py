@@ -282,22 +282,23 @@ def _folders_put_aside(settings: Settings, name: SourceName) -> tuple[PutAside, 
     if name is SourceName.DATABASE or (name is SourceName.CONFIG and not settings.config_dir):
         return ()
     return tuple(
-        PutAside(name, f"folder {work.path}", journal.at, partial(discard, work))
-        for work, journal in place(settings, name).kept()
+        PutAside(name, f"folder {work.path}", work.journal.at, partial(discard, work))
+        for work in place(settings, name).kept()
     )
 
 
 def place(settings: Settings, name: SourceName) -> Place:
     """Where `name`, config or obsidian, is live; RefnetError where the settings do not say."""
     if name is SourceName.OBSIDIAN:
-        return place_of(name, settings.vault_dir, None)
+        return place_of(name, settings.vault_dir, None, settings.home / "swaps")
     if settings.config_dir is None:
         raise RefnetError(
             "the source config is not configured",
             "Set REFNET_CONFIG_DIR; see refnet.toml.example.",
             Exit.USAGE,
         )
-    return place_of(name, settings.config_dir, entries.names(entries.wanted(settings.config_entries)))
+    listed = entries.names(entries.wanted(settings.config_entries))
+    return place_of(name, settings.config_dir, listed, settings.home / "swaps")
 
 
 @contextmanager
@@ -351,6 +352,7 @@ def _files(
         folder=folder,
         wanted=entries.wanted(settings.config_entries) if name is SourceName.CONFIG else None,
         scratch=settings.home / "scratch",
+        swaps=settings.home / "swaps",
         jobs=jobs,
         last=partial(_last, into, name),
     )

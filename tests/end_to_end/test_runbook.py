@@ -281,6 +281,18 @@ def textfile_folder_of_another(library: Library) -> Result:
     return unprivileged(lambda: as_told(lambda: textfile.write(folder / "refnet.prom", b"")))
 
 
+@provokes("is no journal of a restore")
+def forged_journal(library: Library) -> Result:
+    swaps = library.refnet.home / "swaps"
+    swaps.mkdir(mode=0o700, exist_ok=True)
+    forged = swaps / "obsidian-20261125_020000-0123abcd.swapping"
+    forged.write_text("{}")
+    try:
+        return library.refnet("restore", "obsidian", "--force")
+    finally:
+        forged.unlink()
+
+
 @provokes("is not read")
 def settings_open_to_others(library: Library) -> Result:
     open_folder = library.folder / "ref-net"

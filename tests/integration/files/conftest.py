@@ -36,15 +36,21 @@ class World:
         return LocalStore(self.root / "backups")
 
     @property
+    def swaps(self) -> Path:
+        """Where the journals of restores lie."""
+        return self.root / "home" / "swaps"
+
+    @property
     def wanted(self) -> tuple[entries.Wanted, ...] | None:
         return entries.wanted(ENTRIES) if self.source is SourceName.CONFIG else None
 
     @property
     def place(self) -> Place:
-        return place_of(self.source, self.folder, entries.names(self.wanted) if self.wanted else None)
+        names = entries.names(self.wanted) if self.wanted else None
+        return place_of(self.source, self.folder, names, self.swaps)
 
     def backup(self) -> Held:
-        source = FilesSource(self.source, self.folder, self.wanted, self.root / "scratch")
+        source = FilesSource(self.source, self.folder, self.wanted, self.root / "scratch", self.swaps)
         made = backup(source, self.store, now=now, zone=UTC, prove=False, clock=time.perf_counter)
         return self.store.held(Entry(made.manifest))
 

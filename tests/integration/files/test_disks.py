@@ -17,6 +17,7 @@ from refnet import wiring
 from refnet.errors import RefnetError
 from refnet.recovery.model.source import Held
 from refnet.recovery.sources.files import exchange, rename
+from refnet.recovery.sources.files.place import discard
 from refnet.recovery.verbs import prune, restore_files
 from refnet.settings import Retention, Settings
 
@@ -73,8 +74,8 @@ def test_a_kept_folder_with_something_mounted_in_it_is_never_emptied(vault, moun
     disk = mounted(done.kept.kept / "vault" / "papers" / "deep", "size=1m")
     (disk / "precious.md").write_text("x")
 
-    with pytest.raises(OSError, match="something is mounted"):
-        exchange.discard(done.kept.path)
+    with pytest.raises(RefnetError, match="something is mounted"):
+        discard(done.kept)
     assert (disk / "precious.md").exists()
 
 
@@ -100,15 +101,17 @@ def fill(folder: Path) -> None:
             pass
 
 
-@pytest.mark.parametrize("stage", ["_unpack", "_compare", "write"])
+@pytest.mark.parametrize("stage", ["_unpack", "carry_out"])
 def test_a_full_disk_at_any_stage_leaves_what_is_live_as_it_was(vault, mounted, monkeypatch, stage):
     held = vault.backup()
     disk = mounted(vault.root / "disk", "size=3m,mode=755")
     on_disk = World(vault.source, disk / "vault", vault.root)
+    if stage == "carry_out":
+        disk = mounted(vault.swaps, "size=1m,mode=700")
     shutil.copytree(vault.folder, on_disk.folder, symlinks=True)
     spoil(on_disk)
     before = contents(on_disk.folder)
-    module: Any = exchange if stage == "write" else restore_files
+    module: Any = exchange if stage == "carry_out" else restore_files
     real: Callable[..., object] = getattr(module, stage)
 
     def fill_first(*arguments: object) -> object:
@@ -123,6 +126,24 @@ def test_a_full_disk_at_any_stage_leaves_what_is_live_as_it_was(vault, mounted, 
     assert "Free some space" in caught.value.hint
     assert contents(on_disk.folder) == before
     assert on_disk.leftovers() == []
+
+
+def test_a_disk_that_is_full_once_all_is_unpacked_keeps_no_restore_from_its_end(vault, mounted, monkeypatch):
+    held = vault.backup()
+    disk = mounted(vault.root / "disk", "size=3m,mode=755")
+    on_disk = World(vault.source, disk / "vault", vault.root)
+    shutil.copytree(vault.folder, on_disk.folder, symlinks=True)
+    spoil(on_disk)
+    real = restore_files._compare
+
+    def fill_first(*arguments: Any) -> None:
+        fill(disk)
+        real(*arguments)
+
+    monkeypatch.setattr(restore_files, "_compare", fill_first)
+    on_disk.restore(held)
+
+    assert contents(on_disk.folder) == contents(vault.folder)
 
 
 def test_where_the_file_system_cannot_exchange_two_renames_do(world, monkeypatch):
@@ -148,7 +169,10 @@ def test_a_vault_beside_which_its_owner_may_not_write_has_its_entries_exchanged(
     held = vault.backup()
     artifact, files = (vault.store.root / "obsidian" / held.name).read_bytes(), held.files()
     held = Held(held.name, lambda: io.BytesIO(artifact), held.manifest, lambda: files)
-    theirs = World(vault.source, short_folder / "theirs" / "vault", vault.root)
+    root = short_folder / "theirs own"
+    root.mkdir()
+    os.chown(root, 65534, 65534)
+    theirs = World(vault.source, short_folder / "theirs" / "vault", root)
     theirs.folder.mkdir(parents=True)
     (theirs.folder / "old.md").write_text("old")
     os.chown(theirs.folder, 65534, 65534)

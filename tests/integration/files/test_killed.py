@@ -13,7 +13,8 @@ from tests.integration.files.conftest import World, contents, spoil
 
 from refnet.errors import RefnetError
 from refnet.recovery.model.source import Held
-from refnet.recovery.sources.files.place import settle
+from refnet.recovery.sources.files.place import discard, settle
+from refnet.recovery.sources.files.swaps import State
 
 #: What changes something on the disk, or calls the C library's renameat2.
 _STEPS = {
@@ -48,9 +49,13 @@ def killed_at(step: int, function: Callable[[], object], events: Collection[str]
 
 
 def kill_in_exchange(world: World, held: Held) -> None:
-    """A restore that is killed after its journal was written and one entry was exchanged."""
-    assert killed_at(3, lambda: world.restore(held), {"os.rename", "ctypes.dlsym"})
-    assert any(work.journal for work in world.place.unfinished())
+    """A restore that is killed after its journal was written."""
+    for step in range(1, 9):
+        assert killed_at(step, lambda: world.restore(held), {"os.rename", "ctypes.dlsym"})
+        if any(work.swap.state is State.SWAPPING for work in world.place.unfinished()):
+            return
+        settle(world.place)
+    pytest.fail("no swap was begun")
 
 
 def every_step(world: World, function: Callable[[], object]) -> Iterator[int]:
@@ -61,6 +66,7 @@ def every_step(world: World, function: Callable[[], object]) -> Iterator[int]:
     while True:
         step += 1
         shutil.rmtree(world.folder.parent)
+        shutil.rmtree(world.swaps, ignore_errors=True)
         shutil.copytree(saved, world.folder.parent, symlinks=True)
         if not killed_at(step, function):
             break
@@ -148,21 +154,35 @@ def test_a_settling_that_is_killed_too_is_settled_by_the_one_after(roomy, rename
         assert contents(roomy.folder) != old
         roomy.undo()
         assert contents(roomy.folder) == old, within
-        shutil.rmtree(roomy.place.kept()[-1][0].path)
+        discard(roomy.place.kept()[-1])
         if done:
             break
     assert within > 3
 
 
-def test_a_backup_after_a_killed_restore_finishes_it_first_and_says_so(world):
-    held = world.backup()
-    spoil(world)
-    kill_in_exchange(world, held)
+def test_a_backup_after_a_killed_restore_says_so_and_changes_nothing(vault):
+    held = vault.backup()
+    spoil(vault)
+    kill_in_exchange(vault, held)
+    before = contents(vault.folder)
 
-    again = world.backup()
+    again = vault.backup()
 
-    assert any("finished a restore of" in sentence for sentence in again.manifest.unchecked)
-    assert not world.place.unfinished()
+    assert any("was cut off" in sentence for sentence in again.manifest.unchecked)
+    assert vault.place.unfinished()
+    assert contents(vault.folder) == before
+
+
+def test_a_backup_that_misses_what_a_killed_restore_has_not_brought_back_yet_says_why(config):
+    held = config.backup()
+    spoil(config)
+    kill_in_exchange(config, held)
+
+    with pytest.raises(RefnetError, match=r"compose\.yaml is missing") as caught:
+        config.backup()
+
+    assert "was cut off" in caught.value.hint
+    assert config.place.unfinished()
 
 
 def test_a_plan_after_a_killed_restore_says_so_and_changes_nothing(config):

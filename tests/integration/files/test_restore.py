@@ -360,7 +360,7 @@ def test_a_disk_that_gives_back_other_bytes_is_found_before_anything_is_exchange
     real = restore_files._compare
 
     def rot_first(decided: restore_files.Plan, work: Work) -> None:
-        (work.fresh / "vault" / "run.sh").write_text("rotten")
+        (work.path / "fresh" / "vault" / "run.sh").write_text("rotten")
         real(decided, work)
 
     monkeypatch.setattr(restore_files, "_compare", rot_first)

@@ -10,27 +10,29 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
+from pathlib import Path
 
 from refnet.errors import Exit, RefnetError
+from refnet.files import OPEN_FOLDER, names_in, opened
 from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.source import Held, Progress, silent
 from refnet.recovery.sources.files import exchange, rename
 from refnet.recovery.sources.files.changes import Changes, changes
 from refnet.recovery.sources.files.contents import NoRoomError, Nowhere, read_archive
-from refnet.recovery.sources.files.exchange import Journal, Unit, Why, Work
+from refnet.recovery.sources.files.exchange import Work
 from refnet.recovery.sources.files.extract import extract
 from refnet.recovery.sources.files.listing import FileList
 from refnet.recovery.sources.files.names import ArchiveError, show, some
 from refnet.recovery.sources.files.place import Place, settle, told
 from refnet.recovery.sources.files.prove import list_of
 from refnet.recovery.sources.files.selection import Selection, select
+from refnet.recovery.sources.files.swaps import Unit, Why
 from refnet.recovery.sources.files.tree import differences, read_tree
 from refnet.recovery.sources.files.unpack import FreshFolder, NamesMergeError, Owner, recorded
-from refnet.recovery.sources.files.walk import OPEN_FOLDER
 
 #: Of a file system, kept free beside what a restore needs, in bytes.
 _SPARE = 1 << 20
@@ -96,6 +98,10 @@ def plan(held: Held, place: Place, only: str | None = None) -> Plan:
         whole = only is None and place.whole
         live = selection.live(whole=whole)
     notes = [*selection.notes, *map(_waiting, place.unfinished())]
+    strangers = place.strangers()
+    notes += [
+        f"{path} is of a restore that {place.swaps} does not know; it is left alone" for path in strangers
+    ]
     if not listed:
         notes.append("could not verify: the archive has no list of files that says what it should hold")
     if live.other:
@@ -112,7 +118,7 @@ def plan(held: Held, place: Place, only: str | None = None) -> Plan:
         whole,
         any(one.path != "." for one in live.files.files) or bool(live.other),
         tuple(notes),
-        tuple(_problems(place, selection)),
+        (*map(_unfinished_before, filter(_has_journal, strangers)), *_problems(place, selection)),
     )
 
 
@@ -138,35 +144,38 @@ def restore(
         if not decided.changes:
             return Restored(decided, None, settled)
         (place.home if decided.whole else place.folder).mkdir(parents=True, exist_ok=True)
-        with exchange.begin(place.home, place.source, place.folder.name, now().astimezone()) as work:
-            seconds = _carry_out(held, decided, work, now, clock, progress)
-    return Restored(decided, work if work.path.exists() else None, settled, seconds)
+        with exchange.begin(place.site(), decided.artifact, now(), Why.RESTORED) as work:
+            kept, seconds = _carry_out(held, decided, work, clock, progress)
+    return Restored(decided, kept, settled, seconds)
 
 
 def _carry_out(
     held: Held,
     decided: Plan,
     work: Work,
-    now: Callable[[], datetime],
     clock: Callable[[], float],
     progress: Progress,
-) -> dict[str, float]:
-    """Unpack, compare, exchange; seconds by phase. Before the exchange, whatever fails leaves no trace."""
+) -> tuple[Work | None, dict[str, float]]:
+    """Unpack, compare, exchange; what keeps the previous version, where there was one, and seconds by phase.
+
+    Before the exchange, whatever fails leaves no trace.
+    """
     started = clock()
     with archive_told(held):
         _unpack(held, decided, work, progress)
         unpacked = clock()
         with ThreadPoolExecutor(1) as beside:
-            synced = beside.submit(rename.sync_all, work.path)
+            synced = beside.submit(rename.sync_all, work.handle)
             _compare(decided, work)
             synced.result()
     compared = clock()
-    journal = _journal(decided, work, now())
-    exchange.write(work.path, journal)
-    exchange.finish(work, journal)
-    if not any(work.kept.iterdir()):
-        exchange.discard(work.path)
-    return {"unpack": unpacked - started, "compare": compared - unpacked, "exchange": clock() - compared}
+    done = exchange.carry_out(work, _base(decided), _units(decided, work))
+    with done.folder("kept") as kept:
+        anything = bool(names_in(kept))
+    if not anything:
+        exchange.discard(done)
+    seconds = {"unpack": unpacked - started, "compare": compared - unpacked, "exchange": clock() - compared}
+    return (done if anything else None), seconds
 
 
 @contextmanager
@@ -201,7 +210,20 @@ def files_of(held: Held) -> tuple[FileList, bool]:
 
 def _waiting(work: Work) -> str:
     what = f"a restore of {work.journal.artifact}" if work.journal else "a restore"
-    return f"{what} was cut off ({show(work.path.name)}): the next restore, undo or backup settles it first"
+    return f"{what} was cut off ({show(work.path.name)}): the next restore or undo settles it first"
+
+
+def _has_journal(stranger: Path) -> bool:
+    """Whether an earlier RefNet, which kept its journal in the work folder, was cut off in its swap."""
+    return os.path.lexists(stranger / "exchange.json")
+
+
+def _unfinished_before(stranger: Path) -> RefnetError:
+    return RefnetError(
+        f"{stranger / 'exchange.json'} tells of a restore by an earlier RefNet that was cut off, or was put there",
+        "Nothing is done by it. What is missing of the live folder lies in the folders fresh and kept beside that "
+        "file: move it back, move the work folder away, then run this again.",
+    )
 
 
 def _problems(place: Place, selection: Selection) -> Iterator[RefnetError]:
@@ -254,13 +276,15 @@ def _unpack(held: Held, decided: Plan, work: Work, progress: Progress) -> None:
 @contextmanager
 def _into(decided: Plan, work: Work) -> Iterator[int]:
     """The open folder that is filled: `fresh`, or the new folder in it that becomes the live one."""
-    folder = work.fresh / decided.place.folder.name if decided.whole else work.fresh
-    folder.mkdir(mode=0o700, exist_ok=True)
-    root = os.open(folder, OPEN_FOLDER)
-    try:
-        yield root
-    finally:
-        os.close(root)
+    with work.folder("fresh") as fresh:
+        if not decided.whole:
+            yield fresh
+            return
+        name = decided.place.folder.name
+        with suppress(FileExistsError):
+            os.mkdir(name, 0o700, dir_fd=fresh)
+        with opened(name, OPEN_FOLDER, fresh) as root:
+            yield root
 
 
 def _owner(decided: Plan) -> Owner | None:
@@ -282,18 +306,14 @@ def _compare(decided: Plan, work: Work) -> None:
         raise ArchiveError(f"what was unpacked is not what it holds: {'; '.join(found)}")
 
 
-def _journal(decided: Plan, work: Work, at: datetime) -> Journal:
-    selection, place = decided.selection, decided.place
-    names = (place.folder.name,) if decided.whole else selection.names
-    folder = place.home if decided.whole else selection.folder
-    return Journal(
-        place.source,
-        decided.artifact,
-        at,
-        Why.RESTORED,
-        str(folder.relative_to(place.home)),
-        (
-            *(Unit(name, (work.fresh / name).lstat().st_ino) for name in names),
-            *(Unit(name, None) for name in selection.gone),
-        ),
-    )
+def _base(decided: Plan) -> tuple[str, ...]:
+    """The names that lead from the folder that holds the work folder to that of the live entries."""
+    folder = decided.place.home if decided.whole else decided.selection.folder
+    return folder.relative_to(decided.place.home).parts
+
+
+def _units(decided: Plan, work: Work) -> tuple[Unit, ...]:
+    names = (decided.place.folder.name,) if decided.whole else decided.selection.names
+    with work.folder("fresh") as fresh:
+        comes = tuple(Unit(name, rename.inode((fresh, name))) for name in names)
+    return (*comes, *(Unit(name, None) for name in decided.selection.gone))

@@ -10,13 +10,15 @@ from datetime import datetime
 from pathlib import Path
 
 from refnet.errors import RefnetError
+from refnet.files import OPEN_FOLDER, opened, user_name
 from refnet.recovery.sources.files import exchange
 from refnet.recovery.sources.files.changes import Changes, changes
-from refnet.recovery.sources.files.exchange import Journal, Unit, Why, Work
+from refnet.recovery.sources.files.exchange import Work
 from refnet.recovery.sources.files.listing import FileList
 from refnet.recovery.sources.files.place import Place, settle, told
+from refnet.recovery.sources.files.rename import Entry, inode, is_there
+from refnet.recovery.sources.files.swaps import Journal, Unit, Why
 from refnet.recovery.sources.files.tree import read_tree
-from refnet.recovery.sources.files.walk import OPEN_FOLDER
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,11 @@ class UndoPlan:
 
     place: Place
     back: Work
-    journal: Journal
     changes: Changes
+
+    @property
+    def journal(self) -> Journal:
+        return self.back.journal
 
 
 @dataclass(frozen=True)
@@ -41,16 +46,19 @@ class Undone:
 def plan(place: Place) -> UndoPlan:
     """What an undo of the last restore into `place` would do; RefnetError where nothing is kept of it."""
     kept = place.kept()
+    _refuse_strangers(place, kept[-1] if kept else None)
     if not kept:
         raise RefnetError(
             f"nothing is kept of {place.source} in {place.folder.parent}, so there is nothing to undo",
             "A restore keeps what was live for 7 days; `refnet list` shows the artifacts.",
         )
-    back, journal = kept[-1]
-    with told(back.path):
-        live = _tree(back.base(journal), {unit.name for unit in journal.units})
-        found = changes(live, _tree(back.kept, None))
-        return UndoPlan(place, back, journal, _seen_from(place.folder, back.base(journal), found))
+    with told(kept[-1].path), exchange.reopened(kept[-1].swap, claim=False) as back:
+        base = Path(back.journal.home, *back.journal.base)
+        with opened(base, OPEN_FOLDER) as handle:
+            live = _tree(handle, {unit.name for unit in back.journal.units})
+        with back.folder("kept") as handle:
+            found = changes(live, _tree(handle, None))
+        return UndoPlan(place, kept[-1], _seen_from(place.folder, base, found))
 
 
 def undo(
@@ -60,17 +68,30 @@ def undo(
     with lock(), told(place.folder):
         settled = settle(place)
         decided = plan(place)
-        back, old = decided.back, decided.journal
-        units = tuple(Unit(unit.name, _inode(back.kept / unit.name)) for unit in old.units)
-        journal = Journal(place.source, old.artifact, now(), Why.UNDONE, old.base, units, took=back.path.name)
-        with exchange.begin(back.path.parent, place.source, back.of, now().astimezone()) as work:
-            exchange.write(work.path, journal)
-            exchange.finish(work, journal)
-        return Undone(decided, work, settled)
+        old = decided.journal
+        with exchange.reopened(decided.back.swap, claim=False) as back, back.folder("kept") as kept:
+            units = tuple(Unit(unit.name, _inode((kept, unit.name))) for unit in old.units)
+        site = place.site(beside=old.beside)
+        with exchange.begin(site, old.artifact, now(), Why.UNDONE) as work:
+            done = exchange.carry_out(work, old.base, units, took=decided.back.swap.name)
+        return Undone(decided, done, settled)
 
 
-def _inode(path: Path) -> int | None:
-    return path.lstat().st_ino if os.path.lexists(path) else None
+def _refuse_strangers(place: Place, last: Work | None) -> None:
+    """RefnetError where a restore that this REFNET_HOME does not know is the last one."""
+    newest = next(reversed(place.strangers()), None)
+    if newest is None or (last and newest.name < last.journal.work):
+        return
+    owner = user_name(newest.lstat().st_uid)
+    raise RefnetError(
+        f"{newest} was left by a later restore, of {owner}, that {place.swaps} does not know",
+        f"Undo it as {owner}, with the REFNET_HOME of that restore. If it is of no use (an earlier RefNet's, or "
+        "somebody put it there), move it away.",
+    )
+
+
+def _inode(entry: Entry) -> int | None:
+    return inode(entry) if is_there(entry) else None
 
 
 def _seen_from(folder: Path, base: Path, found: Changes) -> Changes:
@@ -82,11 +103,7 @@ def _seen_from(folder: Path, base: Path, found: Changes) -> Changes:
     return Changes(seen(found.added), seen(found.changed), seen(found.removed))
 
 
-def _tree(folder: Path, only: set[str] | None) -> FileList:
-    """What stands in `folder`, without the folder itself; of `only` these entries where it is given."""
-    root = os.open(folder, OPEN_FOLDER)
-    try:
-        found = read_tree(root, only).files.files
-        return FileList(tuple(one for one in found if one.path != "."))
-    finally:
-        os.close(root)
+def _tree(root: int, only: set[str] | None) -> FileList:
+    """What stands in the open folder `root`, without the folder itself; of `only` these entries where it is given."""
+    found = read_tree(root, only).files.files
+    return FileList(tuple(one for one in found if one.path != "."))

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import BinaryIO, NamedTuple
 
+from refnet.files import OPEN_FILE
 from refnet.recovery.model.source import Progress
 from refnet.recovery.sources.files.chain import MEMBER_BYTES, ChainWriter
 from refnet.recovery.sources.files.headers import END, header, padding
 from refnet.recovery.sources.files.listing import FILE_MODE, FOLDER_MODE, FileList, Kind, Listed
 from refnet.recovery.sources.files.names import leads_inside, show
 from refnet.recovery.sources.files.state import TreeState
-from refnet.recovery.sources.files.walk import OPEN_FILE, Found, walk
+from refnet.recovery.sources.files.walk import Found, walk
 
 #: How often a file that changes while it is read is read before its last reading is kept, and reported.
 _TRIES = 3

@@ -1,278 +1,346 @@
-"""Puts what was unpacked in the place of what is live, one rename each, so that a kill at any step is mended.
+"""Swaps what was unpacked with what is live, one rename each, so that a kill at any step is mended.
 
-A work folder stands beside what is exchanged, on the same file system, hidden and private:
+A work folder stands beside what is swapped, on the same file system, hidden and private:
 
-    .refnet-obsidian-20261125_020000/
+    .refnet-obsidian-20261125_020000-4be19d02/
         fresh/            what is to become live, each entry under its own name
         kept/             what was live
-        of                the name of the folder that is restored
-        exchange.json     the journal: from here on the exchange is finished by whoever finds it
-        kept.json         the same, renamed: finished; `kept/` waits for an undo, and to be removed in time
+        token             what the journal says of it, so that no other folder is taken for this one
 
-Without a journal nothing live was touched, and the folder is a leftover. A journal says which inode each fresh
-entry has, so that it can be told from the old one that the exchange leaves in its place.
+The journal lies in REFNET_HOME (swaps.py). Before it says `swapping` nothing live was touched, and the folder is a
+leftover; from then on the swap is finished by the next restore or undo. It says which inode each fresh entry has, so
+that it can be told from the old one that the swap leaves in its place. All goes by handles of the folders, opened from
+the one above without following a link: a name that somebody exchanges meanwhile leads nowhere else.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
-import json
+import hashlib
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+import secrets
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
-from enum import StrEnum
 from pathlib import Path
 
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import HIDDEN_PREFIX, SourceName, utc
-from refnet.recovery.sources.files import rename
-from refnet.recovery.sources.files.names import checked
-from refnet.recovery.sources.files.unpack import remove_tree
+from refnet.files import OPEN_FOLDER, empty_tree, names_in, open_file, opened, read_regular, user_name
+from refnet.recovery.model.artifact import HIDDEN_PREFIX, SourceName
+from refnet.recovery.sources.files import rename, swaps
+from refnet.recovery.sources.files.rename import Entry
+from refnet.recovery.sources.files.swaps import Journal, State, Swap, Unit, Why
 
-JOURNAL = "exchange.json"
-FINISHED = "kept.json"
+_TOKEN = "token"  # noqa: S105  # the name of a file
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 
 
-class Why(StrEnum):
-    """What put the kept entries aside."""
-
-    RESTORED = "restored"
-    UNDONE = "undone"
+class GoneError(RefnetError):
+    """The work folder of a swap is not where it was."""
 
 
 @dataclass(frozen=True)
-class Unit:
-    """One entry: its name, and the inode of the fresh one; None where the live one goes and nothing comes."""
+class Site:
+    """Where a swap works: for the folder `live` of `source`, `beside` it or in it; its journals lie in `swaps`."""
 
-    name: str
-    fresh: int | None
-
-
-@dataclass(frozen=True)
-class Journal:
-    """What an exchange does. `base`: the folder of the live entries, seen from the work folder's parent.
-
-    `artifact`: what was restored. `took`: the work folder whose `kept` becomes our `fresh` (an undo). `back`:
-    whether the exchange is being taken back, after a rename that failed.
-    """
-
+    swaps: Path
     source: SourceName
-    artifact: str
-    at: datetime
-    why: Why
-    base: str
-    units: tuple[Unit, ...]
-    took: str = ""
-    back: bool = False
+    live: Path
+    beside: bool
 
-    def to_json(self) -> bytes:
-        return json.dumps({**asdict(self), "at": utc(self.at)}, indent=1).encode()
-
-    @classmethod
-    def from_json(cls, text: bytes) -> Journal:
-        """The journal in `text`; ValueError where it is none."""
-        try:
-            values = json.loads(text)
-            values["source"], values["why"] = SourceName(values["source"]), Why(values["why"])
-            values["at"] = datetime.fromisoformat(values["at"])
-            values["units"] = tuple(Unit(**unit) for unit in values["units"])
-            return cls(**values)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"no journal: {error}") from error
+    @property
+    def mark(self) -> str:
+        """What the names of this folder's work folders end with."""
+        return hashlib.sha256(os.fsencode(self.live)).hexdigest()[:8]
 
 
 @dataclass(frozen=True)
 class Work:
-    """A work folder and the journal in it, if it has one. `of`: the name of the folder that is restored."""
+    """A swap and where it works; `handle` is that of its open work folder, while it is open."""
 
-    path: Path
-    of: str
-    journal: Journal | None = None
-    finished: bool = False
+    swap: Swap
+    handle: int = -1
 
     @property
-    def fresh(self) -> Path:
-        return self.path / "fresh"
+    def journal(self) -> Journal:
+        return self.swap.journal
+
+    @property
+    def path(self) -> Path:
+        """The work folder, for messages."""
+        return self.journal.home / self.journal.work
 
     @property
     def kept(self) -> Path:
+        """Where the kept entries are, for messages."""
         return self.path / "kept"
 
-    def base(self, journal: Journal) -> Path:
-        """The folder of the live entries."""
-        return self.path.parent / checked(os.fsencode(journal.base))
+    @contextmanager
+    def folder(self, name: str) -> Iterator[int]:
+        """The open folder `fresh` or `kept` of the open work folder."""
+        with opened(name, OPEN_FOLDER, self.handle) as handle:
+            yield handle
 
 
 @contextmanager
-def begin(home: Path, source: SourceName, of: str, local: datetime) -> Iterator[Work]:
-    """A new work folder in `home`, for the folder named `of`, claimed meanwhile; gone where it comes to no journal.
+def begin(site: Site, artifact: str, at: datetime, why: Why) -> Iterator[Work]:
+    """A new work folder, claimed meanwhile; gone again where it comes to no swap. OSError where it cannot be made."""
+    journal = Journal(
+        site.source, artifact, at, why, str(site.live), site.beside, "", secrets.token_hex(16), os.geteuid()
+    )
+    with opened(journal.home, OPEN_FOLDER) as home:
+        stem = f"{HIDDEN_PREFIX}{site.source}-{at.astimezone():%Y%m%d_%H%M%S}-{site.mark}"
+        journal = replace(journal, work=_new_folder(home, stem))
+        with opened(journal.work, OPEN_FOLDER, home) as handle:
+            if os.fstat(handle).st_uid != os.geteuid() or names_in(handle):
+                raise FileExistsError(
+                    errno.EEXIST, "somebody put another folder there", str(journal.home / journal.work)
+                )
+            try:
+                work = Work(swaps.write(site.swaps, journal, State.BEGUN), handle)
+                with _claim(work):
+                    _furnish(work)
+                    yield work
+            except BaseException:
+                _withdraw(site, journal, home)
+                raise
 
-    OSError where it cannot be made.
-    """
-    path = _new_folder(home, f"{HIDDEN_PREFIX}{source}-{local:%Y%m%d_%H%M%S}")
-    with claimed(path):
-        (path / "of").write_bytes(os.fsencode(of))
-        (path / ".gitignore").write_text("*\n")
-        (path / "fresh").mkdir(mode=0o700)
-        (path / "kept").mkdir(mode=0o700)
-        try:
-            yield Work(path, of)
-        except BaseException:
-            if path.exists() and not read(path).journal:
-                discard(path)
-            raise
+
+def _withdraw(site: Site, journal: Journal, home: int) -> None:
+    """Remove the new work folder, unless its swap is written down by now."""
+    left = swaps.find(site.swaps, journal.name)
+    if left is None:
+        with suppress(OSError):
+            os.rmdir(journal.work, dir_fd=home)
+    elif left.state is State.BEGUN:
+        remove(left, claim=False)
 
 
-def _new_folder(home: Path, stem: str) -> Path:
+def _new_folder(home: int, stem: str) -> str:
     for number in range(1, 1000):
-        path = home / (f"{stem}_{number}" if number > 1 else stem)
+        name = f"{stem}_{number}" if number > 1 else stem
         with suppress(FileExistsError):
-            path.mkdir(mode=0o700)
-            return path
-    raise FileExistsError(errno.EEXIST, f"every name like {stem} is taken", str(home))
+            os.mkdir(name, 0o700, dir_fd=home)
+            return name
+    raise FileExistsError(errno.EEXIST, f"every name like {stem} is taken")
+
+
+def _furnish(work: Work) -> None:
+    for name, text in ((_TOKEN, work.journal.token), (".gitignore", "*\n")):
+        handle = open_file(name, _NEW, at=work.handle)
+        try:
+            os.write(handle, text.encode())
+        finally:
+            os.close(handle)
+    for name in ("fresh", "kept"):
+        os.mkdir(name, 0o700, dir_fd=work.handle)
 
 
 @contextmanager
-def claimed(path: Path) -> Iterator[None]:
-    """Hold the work folder at `path`; RefnetError with Exit.LOCKED where a living process does."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+def _claim(work: Work) -> Iterator[None]:
+    """Hold the open work folder; RefnetError with Exit.LOCKED where a living process does."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
+        fcntl.flock(work.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise RefnetError(
-            f"another restore is at work in {path}",
+            f"another restore is at work in {work.path}",
             "Wait until it has ended, then run this again.",
             Exit.LOCKED,
         ) from None
-    finally:
-        os.close(descriptor)
+    yield
 
 
-def works(homes: Iterable[Path], source: SourceName, of: str) -> Iterator[Work]:
-    """Every work folder of the folder named `of` in `homes`, oldest first. OSError for a journal that is none."""
-    prefix = f"{HIDDEN_PREFIX}{source}-"
-    for home in homes:
-        with suppress(
-            FileNotFoundError, NotADirectoryError, PermissionError
-        ):  # where we may not look is not ours
-            for path in sorted(path for path in home.iterdir() if path.name.startswith(prefix)):
-                with suppress(PermissionError):  # another user's
-                    if (work := read(path)).of in {of, ""}:
-                        yield work
+@contextmanager
+def reopened(swap: Swap, *, claim: bool = True) -> Iterator[Work]:
+    """The work folder of `swap`, once it is certain that it is the one that RefNet made; claimed, unless only read.
 
-
-def read(path: Path) -> Work:
-    """The work folder at `path`."""
-    of = os.fsdecode((path / "of").read_bytes()) if (path / "of").exists() else ""
-    for name, finished in ((FINISHED, True), (JOURNAL, False)):
-        try:
-            text = (path / name).read_bytes()
-        except FileNotFoundError:
-            continue
-        try:
-            return Work(path, of, Journal.from_json(text), finished)
-        except ValueError as error:
-            raise OSError(errno.EIO, f"its journal cannot be read ({error})", str(path / name)) from error
-    return Work(path, of)
-
-
-def finish(work: Work, journal: Journal) -> Work:
-    """Go on with an exchange that has its journal, from wherever it stands; what was live is in `kept` then.
-
-    OSError where a rename fails: then what was exchanged is taken back first.
+    GoneError where it is gone; RefnetError where something else stands in its place.
     """
-    if journal.back:
-        _take_back(work, journal)
-        return work
+    journal = swap.journal
+    with ExitStack() as stack:
+        try:
+            home = stack.enter_context(opened(journal.home, OPEN_FOLDER))
+            handle = stack.enter_context(opened(journal.work, OPEN_FOLDER, home))
+        except FileNotFoundError:
+            raise GoneError(
+                f"{journal.home / journal.work}, where the restore of {journal.artifact} kept its files, is gone",
+                f"Is its disk mounted? If it is gone for good, remove {swap.path}, then run it again.",
+            ) from None
+        except OSError as error:
+            if error.errno in {errno.ENOTDIR, errno.ELOOP}:
+                raise _not_ours(swap, "it is no folder") from None
+            raise
+        work = Work(swap, handle)
+        _check(work)
+        if claim:
+            stack.enter_context(_claim(work))
+        yield work
+
+
+def _check(work: Work) -> None:
+    journal, found = work.journal, os.fstat(work.handle)
+    if found.st_uid != journal.owner:
+        raise _not_ours(work.swap, f"it belongs to {user_name(found.st_uid)}")
     try:
-        for unit in journal.units:
-            _place(work, journal, unit)
-    except OSError:
-        journal = replace(journal, back=True)
-        write(work.path, journal)
-        _take_back(work, journal)
-        raise
-    _sync(work, journal)
-    if journal.took and (took := work.path.parent / journal.took).exists():
-        discard(took)  # before we are finished: emptied, it must not be taken for something to go back to
-    (work.path / JOURNAL).rename(work.path / FINISHED)
-    rename.sync_folder(work.path)
-    return replace(work, journal=journal, finished=True)
+        token = read_regular(_TOKEN, len(journal.token), at=work.handle)
+    except FileNotFoundError:
+        token = b""
+    except OSError as error:
+        raise _not_ours(work.swap, str(error.strerror)) from error
+    bare = work.swap.state is State.BEGUN and set(names_in(work.handle)) <= {_TOKEN}
+    if token != journal.token.encode() and not bare:
+        raise _not_ours(work.swap, "its token is another")
 
 
-def discard(path: Path) -> None:
-    """Remove a work folder; its journal first, so that nobody takes what a kill leaves for whole."""
-    for name in (FINISHED, JOURNAL):
-        (path / name).unlink(missing_ok=True)
-    rename.sync_folder(path)
-    remove_tree(path)
+def _not_ours(swap: Swap, why: str) -> RefnetError:
+    journal = swap.journal
+    return RefnetError(
+        f"{journal.home / journal.work} is not the folder that the restore of {journal.artifact} made: {why}",
+        f"Look at it and move it away. If nothing of that restore is needed any more, remove {swap.path} too.",
+    )
 
 
-def _place(work: Work, journal: Journal, unit: Unit) -> None:
-    fresh, kept, live = _three(work, journal, unit)
-    if journal.took and not os.path.lexists(fresh) and not os.path.lexists(kept):
-        taken = _taken(work, journal, unit)
-        if os.path.lexists(taken):
-            rename.move(taken, fresh)
-    if os.path.lexists(fresh):
-        if fresh.lstat().st_ino == unit.fresh:
-            _exchange(fresh, live, kept)
-        if os.path.lexists(fresh):
-            rename.move(fresh, kept)
-    elif unit.fresh is None and os.path.lexists(live) and not os.path.lexists(kept):
-        rename.move(live, kept)
+def carry_out(work: Work, base: tuple[str, ...], units: tuple[Unit, ...], took: str = "") -> Work:
+    """Write down what is swapped, and do it; what was live is in `kept` then.
+
+    OSError where a rename fails: then what was swapped is taken back first.
+    """
+    journal = replace(work.journal, base=base, units=units, took=took)
+    made = swaps.write(work.swap.folder, journal, State.SWAPPING)
+    swaps.forget(made, State.BEGUN)
+    return finish(Work(made, work.handle))
 
 
-def _exchange(fresh: Path, live: Path, kept: Path) -> None:
+def finish(work: Work) -> Work:
+    """Go on with a swap that is written down, from wherever it stands; see `carry_out`."""
+    with _Open.of(work) as at:
+        if work.journal.back:
+            at.take_back()
+            discard(work)
+            return work
+        try:
+            at.place()
+        except OSError:
+            work = Work(
+                swaps.write(work.swap.folder, replace(work.journal, back=True), State.SWAPPING), work.handle
+            )
+            at.take_back()
+            discard(work)
+            raise
+    if work.journal.took and (took := swaps.find(work.swap.folder, work.journal.took)):
+        remove(took)  # before we are finished: emptied, it must not be taken for something to go back to
+    kept = swaps.turn(work.swap, State.KEPT)
+    swaps.forget(kept, State.BEGUN)
+    return replace(work, swap=kept)
+
+
+def remove(swap: Swap, *, claim: bool = True) -> None:
+    """Remove what `swap` left. Its journal says first that nothing of it is needed, and goes last."""
+    try:
+        with reopened(swap, claim=claim) as work:
+            discard(work)
+    except GoneError:
+        swaps.forget(swap)
+
+
+def discard(work: Work) -> None:
+    """Remove the open work folder and its journal; see `remove`."""
+    if mounts := rename.mounts_below(work.path):
+        raise OSError(errno.EBUSY, "something is mounted in a folder that is to be removed", str(mounts[0]))
+    begun = work.swap if work.swap.state is State.BEGUN else swaps.turn(work.swap, State.BEGUN)
+    for name in ("fresh", "kept"):
+        with suppress(FileNotFoundError):
+            with work.folder(name) as handle:
+                empty_tree(handle)
+            os.rmdir(name, dir_fd=work.handle)
+    for name in set(names_in(work.handle)) - {_TOKEN}:
+        os.unlink(name, dir_fd=work.handle)
+    with suppress(FileNotFoundError):
+        os.unlink(_TOKEN, dir_fd=work.handle)
+    with opened(work.journal.home, OPEN_FOLDER) as home:
+        os.rmdir(work.journal.work, dir_fd=home)
+    swaps.forget(begun)
+
+
+@dataclass(frozen=True)
+class _Open:
+    """A swap with the folders that it renames in, as handles. `taken`: where an undo takes the fresh entries from."""
+
+    journal: Journal
+    fresh: int
+    kept: int
+    live: int
+    home: int
+    taken: int | None
+
+    @classmethod
+    @contextmanager
+    def of(cls, work: Work) -> Iterator[_Open]:
+        journal = work.journal
+        with ExitStack() as stack:
+            home = stack.enter_context(opened(journal.home, OPEN_FOLDER))
+            live = home
+            for name in journal.base:
+                live = stack.enter_context(opened(name, OPEN_FOLDER, live))
+            fresh, kept = (stack.enter_context(work.folder(name)) for name in ("fresh", "kept"))
+            taken = None
+            if took := swaps.find(work.swap.folder, journal.took) if journal.took else None:
+                with suppress(GoneError, FileNotFoundError):  # its removal was cut off
+                    taken = stack.enter_context(stack.enter_context(reopened(took)).folder("kept"))
+            yield cls(journal, fresh, kept, live, home, taken)
+
+    def place(self) -> None:
+        for unit in self.journal.units:
+            try:
+                self._place(unit)
+            except OSError as error:
+                error.filename = str(Path(self.journal.home, *self.journal.base, unit.name))
+                raise
+        self._sync()
+
+    def _place(self, unit: Unit) -> None:
+        fresh, kept, live = self._three(unit)
+        if self.taken is not None and not rename.is_there(fresh) and not rename.is_there(kept):
+            taken = (self.taken, unit.name)
+            if rename.is_there(taken):
+                rename.move(taken, fresh)
+        if rename.is_there(fresh):
+            if rename.inode(fresh) == unit.fresh:
+                _exchange(fresh, live, kept)
+            if rename.is_there(fresh):
+                rename.move(fresh, kept)
+        elif unit.fresh is None and rename.is_there(live) and not rename.is_there(kept):
+            rename.move(live, kept)
+
+    def take_back(self) -> None:
+        for unit in reversed(self.journal.units):
+            fresh, kept, live = self._three(unit)
+            if rename.is_there(fresh) and rename.inode(fresh) != unit.fresh:
+                rename.move(fresh, kept)  # swapped, and not yet put aside
+            if rename.is_there(kept):
+                _exchange(kept, live, fresh)
+                if rename.is_there(kept):
+                    rename.move(kept, fresh)
+            elif rename.is_there(live) and rename.inode(live) == unit.fresh:
+                rename.move(live, fresh)
+            if self.taken is not None and rename.is_there(fresh):
+                rename.move(fresh, (self.taken, unit.name))
+        self._sync()
+
+    def _three(self, unit: Unit) -> tuple[Entry, Entry, Entry]:
+        return (self.fresh, unit.name), (self.kept, unit.name), (self.live, unit.name)
+
+    def _sync(self) -> None:
+        for handle in (self.live, self.fresh, self.kept, self.home):
+            os.fsync(handle)
+
+
+def _exchange(fresh: Entry, live: Entry, kept: Entry) -> None:
     """Put `fresh` in the place of `live`, which is in its place or in `kept` afterwards."""
-    if os.path.lexists(live):
+    if rename.is_there(live):
         if rename.exchange(fresh, live):
             return
         rename.move(live, kept)
     rename.move(fresh, live)
-
-
-def _take_back(work: Work, journal: Journal) -> None:
-    for unit in reversed(journal.units):
-        fresh, kept, live = _three(work, journal, unit)
-        if os.path.lexists(fresh) and fresh.lstat().st_ino != unit.fresh:
-            rename.move(fresh, kept)  # exchanged, and not yet put aside
-        if os.path.lexists(kept):
-            _exchange(kept, live, fresh)
-            if os.path.lexists(kept):
-                rename.move(kept, fresh)
-        elif os.path.lexists(live) and live.lstat().st_ino == unit.fresh:
-            rename.move(live, fresh)
-        if journal.took and os.path.lexists(fresh):
-            rename.move(fresh, _taken(work, journal, unit))
-    _sync(work, journal)
-    discard(work.path)
-
-
-def _three(work: Work, journal: Journal, unit: Unit) -> tuple[Path, Path, Path]:
-    return work.fresh / unit.name, work.kept / unit.name, work.base(journal) / unit.name
-
-
-def _taken(work: Work, journal: Journal, unit: Unit) -> Path:
-    return work.path.parent / journal.took / "kept" / unit.name
-
-
-def _sync(work: Work, journal: Journal) -> None:
-    for folder in (work.base(journal), work.fresh, work.kept, work.path.parent):
-        rename.sync_folder(folder)
-
-
-def write(folder: Path, journal: Journal) -> None:
-    """Write the journal into the work folder, whole or not at all; from then on `finish` must run."""
-    part = folder / f"{JOURNAL}.part"
-    with part.open("wb") as file:
-        file.write(journal.to_json())
-        file.flush()
-        os.fsync(file.fileno())
-    part.rename(folder / JOURNAL)
-    rename.sync_folder(folder)
-    rename.sync_folder(folder.parent)

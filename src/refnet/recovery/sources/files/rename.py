@@ -13,55 +13,58 @@ _MOUNTS = Path("/proc/self/mountinfo")
 _CANNOT = {errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP}
 
 
-def exchange(one: Path, other: Path) -> bool:
+#: An entry: the handle of the folder that holds it, and its name there.
+Entry = tuple[int, str]
+
+
+def exchange(one: Entry, other: Entry) -> bool:
     """Exchange two entries of one file system in a single step; False where it cannot do that. OSError else."""
     return _renameat2(one, other, _EXCHANGE)
 
 
-def move(old: Path, new: Path) -> None:
+def move(old: Entry, new: Entry) -> None:
     """Rename without ever overwriting: FileExistsError where `new` is taken."""
     if _renameat2(old, new, _NO_REPLACE):
         return
-    if os.path.lexists(new):
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(new))
-    old.rename(new)
+    if is_there(new):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), new[1])
+    os.rename(old[1], new[1], src_dir_fd=old[0], dst_dir_fd=new[0])
 
 
-def _renameat2(old: Path, new: Path, flag: int) -> bool:
+def is_there(entry: Entry) -> bool:
+    """Whether `entry` exists; a link is not followed."""
+    try:
+        inode(entry)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def inode(entry: Entry) -> int:
+    """The inode of `entry`; a link is not followed."""
+    return os.stat(entry[1], dir_fd=entry[0], follow_symlinks=False).st_ino
+
+
+def _renameat2(old: Entry, new: Entry, flag: int) -> bool:
     call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if call is None:
         return False
-    here = -100  # AT_FDCWD
-    if call(here, os.fsencode(old), here, os.fsencode(new), ctypes.c_uint(flag)) == 0:
+    if call(old[0], os.fsencode(old[1]), new[0], os.fsencode(new[1]), ctypes.c_uint(flag)) == 0:
         return True
     number = ctypes.get_errno()
     if number in _CANNOT:
         return False
-    raise OSError(number, os.strerror(number), str(old), None, str(new))
+    raise OSError(number, os.strerror(number), old[1], None, new[1])
 
 
-def sync_all(folder: Path) -> None:
-    """Write everything of the file system of `folder` to the disk."""
+def sync_all(folder: int) -> None:
+    """Write everything of the file system of the open `folder` to the disk."""
     syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
     if syncfs is None:
         os.sync()
-        return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        if syncfs(descriptor):
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), str(folder))
-    finally:
-        os.close(descriptor)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in `folder` last."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    elif syncfs(folder):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 def is_mount_point(path: Path) -> bool:

@@ -9,12 +9,12 @@ from functools import cached_property
 from pathlib import Path
 
 from refnet.errors import Exit, RefnetError
+from refnet.files import OPEN_FOLDER
 from refnet.recovery.model.artifact import HIDDEN_PREFIX
 from refnet.recovery.sources.files.listing import FileList, Kind, Listed, top_entries
 from refnet.recovery.sources.files.names import MAX_PATH, ArchiveError, checked, parent, show, some
 from refnet.recovery.sources.files.place import Place
 from refnet.recovery.sources.files.tree import Tree, read_tree
-from refnet.recovery.sources.files.walk import OPEN_FOLDER
 
 
 @dataclass(frozen=True)

@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 from refnet.errors import RefnetError
+from refnet.files import OPEN_FOLDER
 from refnet.recovery.model.artifact import Level, SourceName
 from refnet.recovery.model.source import MOST_FILES, MOST_LIST_BYTES, Held, Made, Progress, Proof, silent
 from refnet.recovery.sources.files.dump import Dumped, dump
 from refnet.recovery.sources.files.entries import Wanted, present
 from refnet.recovery.sources.files.listing import Kind
 from refnet.recovery.sources.files.names import show, some
-from refnet.recovery.sources.files.place import place_of, settle
+from refnet.recovery.sources.files.place import interrupted
 from refnet.recovery.sources.files.prove import prove
 from refnet.recovery.sources.files.state import state_of
-from refnet.recovery.sources.files.walk import OPEN_FOLDER
 
 _NOTES = 20
 
@@ -31,13 +31,15 @@ class FilesSource:
     """A folder: all of it (`wanted` None: the vault), or the listed entries of it; a proof needs none (None).
 
     `last` finds the newest whole artifact, if any: a folder that is empty now and was not then is an error, and
-    where nothing changed since, its bytes are shared. `scratch` is where proofs unpack, in private folders.
+    where nothing changed since, its bytes are shared. `scratch` is where proofs unpack, in private folders; `swaps`
+    holds the journals of restores, for a backup of a folder in which one was cut off.
     """
 
     name: SourceName
     folder: Path | None
     wanted: tuple[Wanted, ...] | None
     scratch: Path
+    swaps: Path | None = None
     jobs: int = 1
     last: Callable[[], Held | None] = lambda: None
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -47,12 +49,12 @@ class FilesSource:
 
         RefnetError where the folder or a required entry is missing, or a file cannot be read.
         """
-        settled = settle(place_of(self.name, self.folder, None)) if self.folder else ()
+        cut_off = interrupted(self.swaps, self.name, self.folder) if self.swaps and self.folder else ()
         last = self.last()
         created = self.now()
         with self._opened() as root:
-            only, absent = (None, ()) if self.wanted is None else present(self.wanted, root)
-            if last and (shared := _unchanged(last, root, only, created)):
+            only, absent = (None, ()) if self.wanted is None else self._present(root, cut_off)
+            if last and not cut_off and (shared := _unchanged(last, root, only, created)):
                 return shared
             dumped = dump(root, only, out, self.jobs, progress)
         if dumped.unreadable:
@@ -61,7 +63,7 @@ class FilesSource:
                 "Make them readable for this user (or run as their owner), then run the backup again.",
             )
         self._check_not_emptied(dumped, last)
-        unchecked = (*settled, *absent, *_first(dumped.notes))
+        unchecked = (*cut_off, *absent, *_first(dumped.notes))
         return Made(created, self._details(dumped), self._list(dumped), unchecked)
 
     def prove(self, held: Held, level: Level, progress: Progress = silent) -> Proof:
@@ -81,6 +83,15 @@ class FilesSource:
             yield root
         finally:
             os.close(root)
+
+    def _present(self, root: int, cut_off: tuple[str, ...]) -> tuple[frozenset[str], tuple[str, ...]]:
+        """Which listed entries are there; what is missing can be in the work folder of a restore that was cut off."""
+        try:
+            return present(self.wanted or (), root)
+        except RefnetError as error:
+            if not cut_off:
+                raise
+            raise RefnetError(error.message, f"{cut_off[0]}.", error.code) from error
 
     def _check_not_emptied(self, dumped: Dumped, last: Held | None) -> None:
         manifest = last.manifest if last else None

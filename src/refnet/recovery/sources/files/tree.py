@@ -8,9 +8,10 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 
+from refnet.files import OPEN_FILE
 from refnet.recovery.sources.files.listing import FileList, Kind, Listed
 from refnet.recovery.sources.files.names import show
-from refnet.recovery.sources.files.walk import OPEN_FILE, Found, walk
+from refnet.recovery.sources.files.walk import Found, walk
 
 _BLOCK = 1 << 20
 

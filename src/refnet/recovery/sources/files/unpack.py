@@ -5,21 +5,19 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import shutil
-import tempfile
+import secrets
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from refnet.files import OPEN_FILE, OPEN_FOLDER, empty_tree, names_in, opened
 from refnet.recovery.model.artifact import HIDDEN_PREFIX
 from refnet.recovery.model.source import Progress, silent
 from refnet.recovery.sources.files.contents import limits, read_archive
 from refnet.recovery.sources.files.listing import FileList
 from refnet.recovery.sources.files.members import TarMember
 from refnet.recovery.sources.files.names import ArchiveError, parent, show
-from refnet.recovery.sources.files.rename import mounts_below
-from refnet.recovery.sources.files.walk import OPEN_FILE, OPEN_FOLDER
 
 #: The owner (uid, gid) that a member is given; None: that of the process.
 Owner = Callable[[TarMember], tuple[int, int]]
@@ -70,43 +68,36 @@ def _free(root: int) -> int:
 def scratch_folder(below: Path) -> Iterator[int]:
     """A descriptor of a new, empty, private folder below `below`; it is gone afterwards.
 
-    What a proof left that was killed is removed first: its folder is locked by nobody any more.
+    What a proof left that was killed is removed first: its folder is this user's, and locked by nobody any more.
     """
     below.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for left in below.glob(f"{_SCRATCH}*"):
-        _remove_leftover(left)
-    folder = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=below))
-    root = os.open(folder, OPEN_FOLDER)
+    with opened(below, OPEN_FOLDER & ~os.O_NOFOLLOW) as place:
+        for name in names_in(place):
+            if name.startswith(_SCRATCH):
+                _remove_leftover(name, place)
+        name = f"{_SCRATCH}{secrets.token_hex(8)}"
+        os.mkdir(name, 0o700, dir_fd=place)
+        with opened(name, OPEN_FOLDER, place) as root:
+            fcntl.flock(root, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            try:
+                yield root
+            finally:
+                empty_tree(root)
+                os.rmdir(name, dir_fd=place)
+
+
+def _remove_leftover(name: str, place: int) -> None:
     try:
-        fcntl.flock(root, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        yield root
-    finally:
-        os.close(root)
-        remove_tree(folder)
-
-
-def _remove_leftover(folder: Path) -> None:
-    with suppress(FileNotFoundError, BlockingIOError):  # another proof removed it, or is at work in it
-        root = os.open(folder, OPEN_FOLDER)
-        try:
-            fcntl.flock(root, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            remove_tree(folder)
-        finally:
-            os.close(root)
-
-
-def remove_tree(folder: Path) -> None:
-    """Remove `folder` with all that it holds, folders without write permission too; follow no link.
-
-    OSError where something is mounted below it: that is not ours to empty.
-    """
-    if mounts := mounts_below(folder):
-        raise OSError(errno.EBUSY, "something is mounted in a folder that is to be removed", str(mounts[0]))
-    for parent_path, names, _files in os.walk(folder):
-        for name in names:
-            if not (path := Path(parent_path, name)).is_symlink():
-                path.chmod(0o700)
-    shutil.rmtree(folder)
+        with opened(name, OPEN_FOLDER, place) as root:
+            if os.fstat(root).st_uid == os.geteuid():
+                fcntl.flock(root, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                empty_tree(root)
+                os.rmdir(name, dir_fd=place)
+    except (FileNotFoundError, BlockingIOError):
+        return  # another proof removed it, or is at work in it
+    except OSError as error:
+        if error.errno not in {errno.ELOOP, errno.ENOTDIR}:  # a link or a file is none of ours
+            raise
 
 
 class FreshFolder:

@@ -6,12 +6,9 @@ import os
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
+from refnet.files import OPEN_FOLDER
 from refnet.recovery.model.artifact import HIDDEN_PREFIX
 from refnet.recovery.sources.files.listing import Kind
-
-OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-#: O_NONBLOCK: what became a FIFO since it was listed must not hold us up.
-OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 class Found(NamedTuple):
