@@ -7,13 +7,14 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from isal import igzip
 from tests.hostile.bounded import bounded
 
-from refnet.recovery.model.artifact import Manifest, SourceName, utc
+from refnet.recovery.model.artifact import SourceName, utc
 from refnet.recovery.sources.files.headers import END, header
 from refnet.recovery.sources.files.listing import FileList, Kind, Listed, Member
 from refnet.recovery.sources.files.names import ArchiveError
@@ -130,10 +131,7 @@ def _stored(folder: Path, pieces: Iterator[bytes], **details: int) -> Path:
     return path
 
 
-NOW = Manifest.from_json(
-    b'{"format": 1, "source": "obsidian", "name": "v", "created": "2026-11-25T02:00:00Z", "size": 1,'
-    b' "sha256": "00", "seconds": 0.1}'
-).created
+NOW = datetime(2026, 11, 25, 2, tzinfo=UTC)
 
 
 def _zeros() -> Iterator[bytes]:
