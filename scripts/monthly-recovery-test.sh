@@ -1,5 +1,7 @@
 #!/bin/sh
 # Prove the newest artifact of every source, with a clock and a report.
+# Usage: monthly-recovery-test.sh
 set -eu
 . "$(dirname "$0")/_refnet"
+nothing "$@"
 exec refnet drill

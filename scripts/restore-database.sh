@@ -1,5 +1,6 @@
 #!/bin/sh
-# Restore the database from FILE: beside what is live, compared, then exchanged (--force does not ask).
+# Restore the database from FILE: beside what is live, compared, then exchanged.
+# Usage: restore-database.sh FILE [--force]    --force: do not ask before something live is replaced
 set -eu
 . "$(dirname "$0")/_refnet"
 [ $# -gt 0 ] || { echo "usage: $0 FILE [--force]" >&2; exit 2; }

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Restore obsidian from FILE; what is live is kept, and asked for before it is replaced (--force does not ask).
+# Restore obsidian from FILE; what is live is kept.
+# Usage: restore-obsidian.sh FILE [--force]    --force: do not ask before something live is replaced
 set -eu
 . "$(dirname "$0")/_refnet"
 [ $# -gt 0 ] || { echo "usage: $0 FILE [--force]" >&2; exit 2; }

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from time import perf_counter
 
 from refnet import wiring
+from refnet.compose import COMPOSE_FILES, compose_file
 from refnet.errors import RefnetError
 from refnet.postgres import embedded
 from refnet.postgres.connecting import ConnectError
@@ -23,12 +21,13 @@ from refnet.recovery.model.services import Services
 from refnet.recovery.model.source import Finding, silent
 from refnet.recovery.services.compose import Compose
 from refnet.recovery.services.local import LocalServices
-from refnet.recovery.sources.database.artifact import Artifact
 from refnet.recovery.verbs import restore_database, restore_files
 from refnet.recovery.verbs.recover import Machine
-from refnet.settings import FILE_NAME, Settings, load
+from refnet.recovery.verbs.restore_database import Dump
+from refnet.restored import Setup
+from refnet.settings import Settings
 
-_COMPOSE_FILES = ("compose.yaml", "docker-compose.yml")
+_NO_LIST = "another program made the archive, so nothing says what it should hold"
 _HEALTH_SECONDS = 10
 _ANY_TABLE = """
 SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -36,24 +35,9 @@ WHERE c.relkind IN ('r', 'p') AND n.nspname <> 'information_schema' AND n.nspnam
 """
 
 
-def settings_for(
-    environment: Mapping[str, str], folder: Path, entries: Mapping[SourceName, Entry]
-) -> Settings:
-    """The settings in force, those of the configuration's own refnet.toml where no other is; on an empty machine
-    the configuration goes back to the folder that it was backed up from.
-    """
-    made = partial(load, environment, root=os.geteuid() == 0, cores=len(os.sched_getaffinity(0)))
-    settings = made(folder)
-    entry = entries.get(SourceName.CONFIG)
-    config = settings.config_dir or (Path(str(entry.manifest.details.get("folder", "/"))) if entry else None)
-    if config and settings.file is None and (config / FILE_NAME).is_file():
-        settings = made(config)
-    return settings if settings.config_dir or not config else replace(settings, config_dir=config)
-
-
-def machine(settings: Settings) -> Machine:
-    """What a recovery with `settings` acts on."""
-    live = _Live(settings)
+def machine(setup: Setup) -> Machine:
+    """What a recovery that runs with `setup` acts on."""
+    settings, live = setup.settings, _Live(setup)
     health = settings.recover_health_url
     return Machine(
         restore=live.restore,
@@ -66,6 +50,10 @@ def machine(settings: Settings) -> Machine:
             Stage.BACKGROUND: settings.recover_background,
             Stage.EDGE: settings.recover_edge,
         },
+        restored={
+            stage: tuple(one.line for one in setup.commands if one.stage is stage and one.restored)
+            for stage in Stage
+        },
         seconds=settings.recover_seconds,
         health=partial(_ask, health) if health else None,
     )
@@ -75,12 +63,17 @@ def machine(settings: Settings) -> Machine:
 class _Live:
     """The live database, vault and configuration."""
 
-    settings: Settings
+    setup: Setup
+
+    @property
+    def settings(self) -> Settings:
+        return self.setup.settings
 
     def restore(self, source: SourceName, entry: Entry) -> str:
         held = wiring.store(self.settings).held(entry)
         if source is SourceName.DATABASE:
-            return self._restore_database(Artifact(held))
+            return self._restore_database(wiring.dump(self.settings, held))
+        self.setup.folder(source)
         done = restore_files.restore(
             held,
             restore_files.plan(held, wiring.place(self.settings, source)),
@@ -90,7 +83,7 @@ class _Live:
         )
         return f"{done.plan.place.folder} holds what {entry.name} holds"
 
-    def _restore_database(self, artifact: Artifact) -> str:
+    def _restore_database(self, artifact: Dump) -> str:
         with wiring.restore_lock(self.settings, SourceName.DATABASE):
             done = restore_database.restore(
                 wiring.server(self.settings),
@@ -106,16 +99,18 @@ class _Live:
     def compare(self, source: SourceName, entry: Entry) -> tuple[Finding, ...]:
         held = wiring.store(self.settings).held(entry)
         if source is SourceName.DATABASE:
-            return self._compare_database(Artifact(held))
-        found = restore_files.plan(held, wiring.place(self.settings, source)).changes
+            return self._compare_database(wiring.dump(self.settings, held))
+        planned = restore_files.plan(held, wiring.place(self.settings, source))
+        found, what = planned.changes, f"files of {source}"
         counts = f"{len(found.added)} missing, {len(found.changed)} changed, {len(found.removed)} more"
+        findings = (Finding(what, Outcome.FAILED if found else Outcome.PASSED, counts if found else ""),)
         return (
-            Finding(
-                f"files of {source}", Outcome.FAILED if found else Outcome.PASSED, counts if found else ""
-            ),
+            findings
+            if planned.listed
+            else (*findings, Finding(f"list of {what}", Outcome.UNVERIFIED, _NO_LIST))
         )
 
-    def _compare_database(self, artifact: Artifact) -> tuple[Finding, ...]:
+    def _compare_database(self, artifact: Dump) -> tuple[Finding, ...]:
         target = wiring.server(self.settings)
         try:
             with target.connect() as session:
@@ -127,7 +122,7 @@ class _Live:
     def replaced(self, source: SourceName) -> str:
         if source is SourceName.DATABASE:
             return self._database_replaced()
-        if source is SourceName.CONFIG and self.settings.config_dir is None:
+        if self.setup.folder(source) is None:
             return ""
         folder = wiring.place(self.settings, source).folder
         return str(folder) if folder.is_dir() and any(folder.iterdir()) else ""
@@ -151,13 +146,13 @@ def _services(settings: Settings) -> Services:
     if settings.recover_services == "local":
         return LocalServices(settings.home / "services", partial(wiring.server, settings))
     folder = settings.config_dir
-    found = [folder / name for name in _COMPOSE_FILES if (folder / name).is_file()] if folder else []
+    found = compose_file(folder) if folder else None
     if not found:
         raise RefnetError(
             f"recover.services is compose, and {folder or 'config_dir'} holds no Compose file",
-            f"Put it there ({' or '.join(_COMPOSE_FILES)}).",
+            f"Put it there ({' or '.join(COMPOSE_FILES)}).",
         )
-    return Compose(found[0])
+    return Compose(found)
 
 
 def _ask(url: str) -> Finding:

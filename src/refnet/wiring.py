@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from refnet.postgres.session import Target
     from refnet.recovery.model.source import Proof
     from refnet.recovery.sources.database.source import DatabaseSource
+    from refnet.recovery.verbs.restore_database import Dump
     from refnet.telemetry.facts import Facts
     from refnet.telemetry.watch import AtWork, Watch
 
@@ -321,6 +322,24 @@ def prover(settings: Settings, name: SourceName) -> Source:
     if name is SourceName.DATABASE:
         return _database(settings, settings.jobs, ())
     return _files(settings, name, None, settings.jobs, store(settings))
+
+
+def dump(settings: Settings, held: Held) -> Dump:
+    """The artifact `held` as something to restore, whoever made it."""
+    from refnet.recovery.sources.database.artifact import Artifact
+    from refnet.recovery.sources.database.sqlgz import Foreign
+
+    try:
+        return Artifact(held)
+    except Foreign:
+        return foreign_dump(settings, held.path or Path(held.name), held)
+
+
+def foreign_dump(settings: Settings, path: Path, held: Held | None) -> Dump:
+    """The dump at `path` that RefNet did not make; `held` None: it is a folder."""
+    from refnet.recovery.sources.database.foreign import ForeignDump
+
+    return ForeignDump(path, held, partial(binaries_for, settings, None))
 
 
 def describe(settings: Settings, name: SourceName, held: Held, created: datetime) -> Made | None:

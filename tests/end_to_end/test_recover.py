@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
@@ -11,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+_RUN = ("--yes-run-restored-commands",)
 
 
 class Machine:
@@ -55,6 +58,7 @@ def lost(short_folder: Path) -> Iterator[Machine]:
         shutil.rmtree(machine.folder / name)
     yield machine
     machine.refnet("postgres", "stop")
+    shutil.rmtree(machine.folder)
 
 
 def test_recover_brings_back_everything_from_the_backup_folder_alone_and_compares_all_three(
@@ -110,7 +114,7 @@ def test_a_broken_docker_is_named_with_its_stage_and_what_is_back_is_not_brought
     plan = machine.refnet("recover", "--plan")
     assert "note: database is not brought back: there is no artifact" in plan.stdout
     assert json.loads(machine.refnet("recover", "--plan", "--json").stdout)["absent"]["obsidian"]
-    stopped = machine.refnet("recover")
+    stopped = machine.refnet("recover", *_RUN)
     assert stopped.returncode == 1
     assert stopped.stderr.startswith(
         "refnet: the recovery stopped at the stage config: docker compose up failed: Cannot"
@@ -119,7 +123,7 @@ def test_a_broken_docker_is_named_with_its_stage_and_what_is_back_is_not_brought
     assert "REFNET_RECOVER_SERVICES=none" in stopped.stderr
 
     toml.write_text(f"# edited by hand\n{toml.read_text()}")
-    assert machine.refnet("recover").returncode == 1
+    assert machine.refnet("recover", *_RUN).returncode == 1
     done = machine.refnet("recover", REFNET_RECOVER_SERVICES="none")
     assert done.returncode == 4, done.stderr
     assert "ago, with a run that was interrupted" in done.stdout
@@ -127,8 +131,63 @@ def test_a_broken_docker_is_named_with_its_stage_and_what_is_back_is_not_brought
     assert toml.read_text().startswith("# edited by hand")
     assert not list((machine.folder / "home").glob("*.json"))
 
-    assert machine.refnet("recover", "--force").returncode == 1
+    assert machine.refnet("recover", "--force", *_RUN).returncode == 1
     shutil.rmtree(toml.parent)
     again = machine.refnet("recover", REFNET_RECOVER_SERVICES="none")
     assert again.returncode == 0, again.stderr
     assert not toml.read_text().startswith("# edited by hand")
+
+
+def test_artifacts_that_the_specification_s_commands_made_and_adopt_took_come_back_like_any_other(
+    lost: Machine,
+) -> None:
+    """pg_dump and tar as the specification calls them, in a backup folder that knows nothing else."""
+    folder, backups = lost.folder, lost.folder / "backups"
+    assert lost.refnet("recover").returncode == 0
+    shutil.rmtree(backups)
+    (folder / "config" / "docker-compose.yml").write_text("services: {}\n")
+    status = json.loads(lost.refnet("postgres", "status", "--json").stdout)
+    dump = [f"{status['programs']}/pg_dump", "-h", status["socket"], "-U", "refnet", "refnet"]
+    (folder / "made").mkdir()
+    plain = subprocess.run(dump, check=True, capture_output=True).stdout
+    (folder / "made" / "refnet_20261101_020000.sql.gz").write_bytes(gzip.compress(plain))
+    for name, below, entries in (
+        ("config_20261101.tar.gz", "config", ("docker-compose.yml", ".env")),
+        ("vault_20261101.tar.gz", "vault", (".",)),
+    ):
+        command = ["tar", "-czf", str(folder / "made" / name), "-C", str(folder / below), *entries]
+        subprocess.run(command, check=True)
+    adopted = lost.refnet("adopt", *map(str, sorted((folder / "made").iterdir())))
+    assert adopted.returncode == 0, adopted.stdout + adopted.stderr
+    lost.refnet("postgres", "stop")
+    for name in ("home", "config", "vault"):
+        shutil.rmtree(folder / name)
+
+    assert "nothing says into which folder" in lost.refnet("recover").stderr
+    ran = lost.refnet("recover", "--json", **lost.lived_in)
+    assert ran.returncode == 0, ran.stderr
+    outcomes = {one["what"]: one["outcome"] for one in json.loads(ran.stdout)["findings"]}
+    assert outcomes == {
+        "content": "could not verify",
+        "files of config": "passed",
+        "list of files of config": "could not verify",
+        "files of obsidian": "passed",
+        "list of files of obsidian": "could not verify",
+    }
+    assert (folder / "vault" / "note.md").read_text() == "# A note\n"
+    assert (folder / "config" / ".env").read_text() == "PASSWORD=made-up\n"
+    socket = json.loads(lost.refnet("postgres", "status", "--json").stdout)["socket"]
+    count = [
+        f"{status['programs']}/psql",
+        "-h",
+        socket,
+        "-U",
+        "refnet",
+        "-Atc",
+        "SELECT count(*) FROM papers",
+    ]
+    assert subprocess.run(count, check=True, capture_output=True, text=True).stdout == "50\n"
+    staged = lost.refnet("recover", "--only", "database", "--force", **lost.lived_in)
+    assert staged.returncode == 0, staged.stderr
+    checked = lost.refnet("recover", "--only", "check", **lost.lived_in)
+    assert "nothing says what it should hold" in checked.stdout

@@ -266,7 +266,23 @@ def foreign_key(library: Library) -> Result:
 @provokes("docker is not on PATH")
 def no_docker(library: Library) -> Result:
     compose = {"REFNET_RECOVER_SERVICES": "compose", "REFNET_RECOVER_BACKGROUND": "crawler"}
-    return library.refnet("recover", "--from", "background", PATH="/nowhere", **compose)
+    run = "--yes-run-restored-commands"
+    return library.refnet("recover", "--from", "background", run, PATH="/nowhere", **compose)
+
+
+@provokes("commands that came out of the backup")
+def commands_in_the_backup(library: Library) -> Result:
+    compose = {"REFNET_RECOVER_SERVICES": "compose", "REFNET_RECOVER_STORAGE": "postgres,redis"}
+    return library.refnet("recover", "--only", "config", "--force", **compose)
+
+
+@provokes("into which folder")
+def no_folder_for_the_configuration(library: Library) -> Result:
+    backups, archive = library.folder / "adopted", library.folder / "config_20231203.tar.gz"
+    subprocess.run(["tar", "-czf", archive, "-C", library.folder / "config", ".env"], check=True)
+    elsewhere = {"REFNET_BACKUP_DIR": str(backups), "REFNET_CONFIG_DIR": ""}
+    library.refnet("adopt", archive, **elsewhere).succeeds()
+    return library.refnet("recover", **elsewhere)
 
 
 @provokes("is not there")

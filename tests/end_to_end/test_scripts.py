@@ -96,6 +96,35 @@ def test_every_script_runs_and_brings_back_what_it_names(script: Run, short_fold
     assert "RTO" in script("staged-recovery.sh", "--force").stdout
 
 
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_help_prints_help_and_does_nothing_else(name: str, tmp_path: Path) -> None:
+    """No refnet is on PATH or in a clone here, so whatever did more would fail."""
+    shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
+    for words in (["--help"], ["-h"], ["FILE", "--help"]):
+        ran = subprocess.run(
+            [str(tmp_path / "scripts" / name), *words],
+            env={"PATH": "/usr/bin:/bin"},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (ran.returncode, ran.stderr) == (0, "")
+        assert f"Usage: {name}" in ran.stdout
+        assert "set -eu" not in ran.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["scripts"]
+
+
+def test_what_a_script_does_not_take_is_refused(script: Run) -> None:
+    for name in ("backup-config.sh", "backup-database.sh", "monitor-backup.sh", "monthly-recovery-test.sh"):
+        assert "'--frobnicate' is not taken" in script(name, "--frobnicate", code=2).stderr
+
+
+def test_the_recovery_scripts_say_that_commands_of_the_backup_run_unasked(script: Run) -> None:
+    for name in ("disaster-recovery.sh", "staged-recovery.sh"):
+        assert "--yes-run-restored-commands" in script(name, "--plan").stderr
+
+
 def test_the_scripts_are_those_of_the_specification_and_short() -> None:
     scripts = {path.name: path for path in (ROOT / "scripts").glob("*.sh")}
     assert set(scripts) == NAMES

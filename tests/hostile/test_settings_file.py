@@ -179,6 +179,7 @@ def test_what_is_no_file_or_is_endless_ends_at_once(here: Path) -> None:
         "jobs = " + "[" * 30_000,
         "a = " + "{a=" * 20_000,
         ".".join(["a"] * 20_000) + " = 1",
+        "\n".join(f"x{n}." + ".".join(["a"] * 90) + " = 1" for n in range(300)),
         "jobs = " + "9" * 60_000,
         "jobs = inf",
         "jobs = 2.5",

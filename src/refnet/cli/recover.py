@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import getpass
 import os
+import sys
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from refnet.cli.process import clock, ends_at_plan, now, print_json
+from refnet.cli.process import clock, ends_at_plan, now, print_json, warn
 from refnet.errors import Exit, RefnetError
 
 if TYPE_CHECKING:
@@ -18,8 +22,9 @@ if TYPE_CHECKING:
 
     from refnet.recovery.model.artifact import Entry, SourceName
     from refnet.recovery.model.catalog import Catalog
-    from refnet.recovery.model.recovering import Journal, Plan
+    from refnet.recovery.model.recovering import Journal, Plan, Stage
     from refnet.recovery.verbs.recover import Recovered, Remembering, Told
+    from refnet.restored import Setup
     from refnet.settings import Settings
 
 
@@ -29,19 +34,33 @@ def recover(
     first: Annotated[str | None, typer.Option("--from", metavar="STAGE", help="From this stage on.")] = None,
     only: Annotated[str | None, typer.Option(metavar="STAGE", help="This stage alone.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Show what would be done, and stop there.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Do not ask.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Do not ask before something live is replaced.")
+    ] = False,
+    run_restored: Annotated[
+        bool,
+        typer.Option(
+            "--yes-run-restored-commands", help="Do not ask before commands out of the backup are run."
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
 ) -> None:
     """Bring back configuration, database and vault from the backup folder, and compare all three."""
+    from refnet.cli import recover_plan
     from refnet.cli.confirm import confirm
+    from refnet.recovery.model.artifact import SourceName
 
     planned = _planned(at, first, only)
-    if ends_at_plan(planned, _plan_values, _print_plan, plan=plan, as_json=as_json):
+    shown = partial(recover_plan.values, planned), partial(recover_plan.show, planned)
+    will_be = _setup(planned.entries, trusting=run_restored, planned=SourceName.CONFIG in planned.replacing)
+    if ends_at_plan(will_be, *shown, plan=plan, as_json=as_json):
         return
+    _need_folder(planned, will_be)
     asked = _replaced(planned)
     if asked:
         confirm(f"Replace what is live: {', '.join(asked)}?", force=force)
-    done = _run(planned, asked, only=only is not None, force=force, quiet=as_json)
+    ask = _Ask(asked, force, run_restored)
+    done = _run(planned, ask, only=only is not None, quiet=as_json)
     print_json(_values(done, planned)) if as_json else _print_end(done, planned)
     raise typer.Exit(done.exit)
 
@@ -88,7 +107,7 @@ def _gone(left: Journal, entries: Mapping[SourceName, Entry]) -> list[SourceName
     from refnet import machine
     from refnet.postgres.connecting import ConnectError
 
-    acts_on, gone = machine.machine(_settings(entries)), []
+    acts_on, gone = machine.machine(_setup(entries)), []
     for source in left.back:
         with suppress(ConnectError):
             if not acts_on.live(source):
@@ -96,23 +115,83 @@ def _gone(left: Journal, entries: Mapping[SourceName, Entry]) -> list[SourceName
     return gone
 
 
-def _run(planned: Plan, asked: Sequence[str], *, only: bool, force: bool, quiet: bool) -> Recovered:
+def _need_folder(planned: Plan, will_be: Setup) -> None:
+    """See that something says where the configuration goes: ask, or raise where nobody can be asked."""
+    from refnet.recovery.model.artifact import SourceName
+    from refnet.settings import user_path
+
+    if SourceName.CONFIG not in planned.replacing or will_be.folder(SourceName.CONFIG):
+        return
+    name = planned.entries[SourceName.CONFIG].name
+    answer = ""
+    if sys.stdin.isatty() and sys.stderr.isatty():
+        print(f"Into which folder is {name} to be restored? ", end="", file=sys.stderr, flush=True)
+        answer = sys.stdin.readline().strip()
+    if not answer:
+        raise RefnetError(
+            f"nothing says into which folder {name} is to be restored",
+            "Name it: REFNET_CONFIG_DIR=FOLDER refnet recover.",
+            Exit.USAGE,
+        )
+    os.environ["REFNET_CONFIG_DIR"] = str(user_path(answer).absolute())
+
+
+@dataclass(frozen=True)
+class _Ask:
+    """What is asked of the user.
+
+    asked: what was permitted to be replaced already. force: do not ask for more. run_restored: do not ask before
+    commands out of a backup are run.
+    """
+
+    asked: Sequence[str]
+    force: bool
+    run_restored: bool
+
+    def replace(self, live: str) -> None:
+        from refnet.cli.confirm import confirm
+
+        if live not in self.asked:
+            confirm(f"Replace what is live: {live}?", force=self.force)
+
+    def run(self, commands: Mapping[Stage, tuple[str, ...]]) -> None:
+        from refnet.recovery.sources.files.names import show, some
+
+        if self.run_restored:
+            return
+        lines = [line for each in commands.values() for line in each]
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise RefnetError(
+                f"commands that came out of the backup would be run: {some(lines, 3)}",
+                "Look at them with `refnet recover --plan`, then give --yes-run-restored-commands; "
+                "REFNET_RECOVER_SERVICES=none runs none.",
+                Exit.CONFIRM,
+            )
+        print(f"Out of the backup, to be run as {getpass.getuser()}:", file=sys.stderr)
+        for stage, each in commands.items():
+            for line in each:
+                print(f"  {stage:10} {show(line, 1000)}", file=sys.stderr)
+        print("Run these commands? [y/N] ", end="", file=sys.stderr, flush=True)
+        if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+            raise RefnetError(
+                "not confirmed: no command out of the backup was run",
+                "REFNET_RECOVER_SERVICES=none recovers the data without them.",
+                Exit.CONFIRM,
+            )
+
+
+def _run(planned: Plan, ask: _Ask, *, only: bool, quiet: bool) -> Recovered:
     from refnet import machine
-    from refnet.cli.confirm import confirm
     from refnet.recovery.verbs import recover as verb
 
-    def permit(live: str) -> None:
-        if live not in asked:
-            confirm(f"Replace what is live: {live}?", force=force)
-
     done = verb.recover(
-        lambda: machine.machine(_settings(planned.entries)),
+        lambda: machine.machine(_setup(planned.entries, trusting=ask.run_restored)),
         planned,
         now=now,
         clock=clock,
         pause=_pause,
         tell=(lambda _: None) if quiet else _print_stage,
-        permit=permit,
+        permit=verb.Permit(ask.replace, ask.run),
         memory=None if only else _memory(planned),
     )
     if not only:
@@ -121,10 +200,16 @@ def _run(planned: Plan, asked: Sequence[str], *, only: bool, force: bool, quiet:
     return done
 
 
-def _settings(entries: Mapping[SourceName, Entry]) -> Settings:
-    from refnet import machine
+def _setup(entries: Mapping[SourceName, Entry], *, trusting: bool = False, planned: bool = False) -> Setup:
+    from refnet import restored
 
-    return machine.settings_for(os.environ, Path.cwd(), entries)
+    found = restored.setup(os.environ, Path.cwd(), entries, trusting=trusting, planned=planned)
+    warn((*found.settings.warnings, *found.notes))
+    return found
+
+
+def _settings(entries: Mapping[SourceName, Entry]) -> Settings:
+    return _setup(entries).settings
 
 
 def _journals(entries: Mapping[SourceName, Entry]) -> list[Path]:
@@ -148,7 +233,7 @@ def _replaced(planned: Plan) -> list[str]:
     from refnet import machine
     from refnet.postgres.connecting import ConnectError
 
-    acts_on, live = machine.machine(_settings(planned.entries)), []
+    acts_on, live = machine.machine(_setup(planned.entries)), []
     for source in planned.replacing:
         with suppress(ConnectError):
             live.append(acts_on.live(source))
@@ -159,35 +244,6 @@ def _pause() -> None:
     import threading
 
     threading.Event().wait(0.5)
-
-
-def _print_plan(plan: Plan) -> None:
-    from refnet.cli import words
-    from refnet.recovery.model.recovering import SAYS
-
-    print("Go on with the recovery that was interrupted:" if plan.resumed else "Recover:")
-    for number, stage in enumerate(plan.stages, 1):
-        print(f"  {number}. {stage:10} {SAYS[stage]}")
-    print("From the set:")
-    words.print_columns(
-        [
-            (f"  {s}", e.name, words.local(e.created), f"{words.age(now() - e.created)} old", e.state)
-            for s, e in plan.entries.items()
-        ]
-    )
-    for source in plan.standing:
-        print(f"note: {source} was brought back before, and stays as it is now")
-    for source, one in plan.absent.items():
-        print(f"note: {source} is not brought back: {one.why}")
-
-
-def _plan_values(plan: Plan) -> dict[str, Any]:
-    return {
-        "set": {source: entry.name for source, entry in plan.entries.items()},
-        "absent": {source: one.why for source, one in plan.absent.items()},
-        "standing": list(plan.standing),
-        "stages": list(plan.stages),
-    }
 
 
 def _print_stage(told: Told) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,7 +13,6 @@ from refnet.errors import Exit, RefnetError
 
 if TYPE_CHECKING:
     from refnet.recovery.model.restoring import Plan, Sessions
-    from refnet.recovery.model.source import Held
     from refnet.recovery.verbs.choose import Chosen
     from refnet.recovery.verbs.restore_database import Dump, Restored
     from refnet.recovery.verbs.undo_database import UndoPlan
@@ -137,8 +135,6 @@ def _dump(settings: Settings, artifact: str | None, at: str | None) -> tuple[Dum
     from refnet import wiring
     from refnet.recovery.model.artifact import SourceName
     from refnet.recovery.model.catalog import parse_time
-    from refnet.recovery.sources.database.artifact import Artifact
-    from refnet.recovery.sources.database.sqlgz import Foreign
     from refnet.recovery.stores.disk import explained
     from refnet.recovery.verbs.choose import choose, choose_one
     from refnet.settings import user_path
@@ -149,22 +145,12 @@ def _dump(settings: Settings, artifact: str | None, at: str | None) -> tuple[Dum
     path = user_path(artifact or "")
     with explained(path):
         if artifact and path.is_dir():
-            return _foreign(settings, path, None), None
+            return wiring.foreign_dump(settings, path, None), None
     if artifact:
         chosen = choose_one(store, artifact, source)
     else:
         chosen = choose(store, [source], parse_time(at, None) if at else None)[0]
-    try:
-        return Artifact(chosen.held), chosen
-    except Foreign:
-        return _foreign(settings, store.path(chosen.entry) if chosen.entry else path, chosen.held), chosen
-
-
-def _foreign(settings: Settings, path: Path, held: Held | None) -> Dump:
-    from refnet import wiring
-    from refnet.recovery.sources.database.foreign import ForeignDump
-
-    return ForeignDump(path, held, partial(wiring.binaries_for, settings, None))
+    return wiring.dump(settings, chosen.held), chosen
 
 
 def _print_plan(plan: Plan) -> None:

@@ -3,12 +3,24 @@
 `table` declares every setting; `reading` finds the file, reads it and puts all sources together.
 """
 
-from refnet.settings.reading import CONFIG, FILE_NAME, Given, load, parse, read_file, secret_file_variable
+from refnet.settings.reading import (
+    BY_COMPOSE_FILE,
+    CONFIG,
+    FILE_NAME,
+    LARGEST,
+    Given,
+    load,
+    parse,
+    read_file,
+    secret_file_variable,
+)
 from refnet.settings.table import Retention, Settings, keys, user_path, variable
 
 __all__ = [
+    "BY_COMPOSE_FILE",
     "CONFIG",
     "FILE_NAME",
+    "LARGEST",
     "Given",
     "Retention",
     "Settings",

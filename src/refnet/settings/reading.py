@@ -6,12 +6,22 @@ import os
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 from refnet import trust
+from refnet.compose import compose_file
 from refnet.errors import Exit, RefnetError
-from refnet.settings.table import Settings, absolute_folder, is_secret, keys, user_path, variable
+from refnet.settings.table import (
+    DEFAULT_ENTRIES,
+    Settings,
+    absolute_folder,
+    is_secret,
+    keys,
+    user_path,
+    variable,
+)
 
 FILE_NAME = "refnet.toml"
 
@@ -21,9 +31,13 @@ SYSTEM_FILE = Path("/etc/refnet") / FILE_NAME
 CONFIG = "REFNET_CONFIG"
 #: Read by the program itself, not settings of the system.
 _OTHER_VARIABLES = frozenset({CONFIG, "REFNET_BROKER_PASSWORD"})
-_LARGEST = 64 * 1024
+#: How large a settings file, or one with a secret, may be, in bytes.
+LARGEST = 64 * 1024
 _DEEPEST = 4
+_DOTS = 100
 _FROM_ENVIRONMENT = "the environment"
+#: How the origin of a config_dir begins that nobody set.
+BY_COMPOSE_FILE = "the Compose file "
 
 
 @dataclass(frozen=True)
@@ -73,6 +87,10 @@ def load(
         "vault_dir": home_dir / "vault",
         "jobs": max(1, min(cores, 8)),
     }
+    origins = {key: origin for key, (_, origin) in said.items()}
+    if "config_dir" not in values:
+        defaults, origins["config_dir"] = _by_compose_file(folder)
+        fallback |= defaults
     for f in keys().values():
         if f.name not in values:
             default = f.default if f.default is not MISSING else None
@@ -80,15 +98,32 @@ def load(
     return Settings(
         **values,
         file=file.path if file else None,
-        origins={key: origin for key, (_, origin) in said.items()},
+        origins={key: origin for key, origin in origins.items() if origin},
         warnings=(*unread, *(file.warnings if file else ()), *warnings),
     )
+
+
+def _by_compose_file(folder: Path) -> tuple[dict[str, Any], str]:
+    """The defaults of the configuration in `folder`, and where they come from: ("", nothing) without a Compose file.
+
+    A folder that somebody else could have made is no default: root would back up, and recover, what they chose.
+    """
+    found = compose_file(folder)
+    if found is None:
+        return {}, ""
+    try:
+        trust.check(found)
+    except (RefnetError, OSError) as error:
+        why = error.message if isinstance(error, RefnetError) else error.strerror
+        return {}, f"the default: {found} is not believed ({why})"
+    entries = tuple(f"{name}?" if name == ".env" else name for name in DEFAULT_ENTRIES)
+    return {"config_dir": folder, "config_entries": entries}, f"{BY_COMPOSE_FILE}{found}"
 
 
 def read_file(path: Path) -> Given | None:
     """The settings file at `path`, or None where there is none; RefnetError where it is not to be believed."""
     try:
-        found = trust.read(path, _LARGEST)
+        found = trust.read(path, LARGEST)
     except (FileNotFoundError, NotADirectoryError):
         if not path.is_symlink():
             return None
@@ -111,6 +146,8 @@ def read_file(path: Path) -> Given | None:
 def parse(content: bytes, name: str) -> dict[str, Any]:
     """The table in `content`; RefnetError that calls it `name` where it is not TOML."""
     try:
+        if max(map(bytes.count, content.splitlines() or [b""], repeat(b"."))) > _DOTS:
+            raise ValueError("a line holds too many dots")  # noqa: TRY301  # tomllib takes minutes for such a key
         return tomllib.loads(content.decode())
     except ValueError as error:  # not UTF-8, not TOML, a number that is too long
         why = str(error)
@@ -190,7 +227,7 @@ def _secret_files(
 
 def _secret(path: Path, name: str) -> tuple[str, int]:
     try:
-        read = trust.read(path, _LARGEST)
+        read = trust.read(path, LARGEST)
         return read.content.decode().strip(), read.mode
     except RefnetError as error:
         why, hint = error.message, error.hint

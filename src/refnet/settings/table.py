@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from refnet.compose import COMPOSE_FILES
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _DIGITS = re.compile(r"[0-9]{1,18}")
 
@@ -67,6 +69,9 @@ def _url(value: Any) -> str:
     if not text.startswith(("postgresql://", "postgres://")):
         raise ValueError("must be a URI that begins with postgresql://")
     return text
+
+
+DEFAULT_ENTRIES = ("|".join(COMPOSE_FILES), ".env", "refnet.toml?", "monitoring/?", "scripts/?", "docs/?")
 
 
 @dataclass(frozen=True)
@@ -175,7 +180,8 @@ class Settings:
     backup_dir: Path = _key(absolute_folder, default=Path("/"), says="where artifacts live")
     vault_dir: Path = _key(absolute_folder, default=Path("/"), says="the Obsidian vault")
     config_dir: Path | None = _key(
-        absolute_folder, says="the folder of the configuration; none: not protected"
+        absolute_folder,
+        says="the folder of the configuration; none: the current one, if it holds a Compose file",
     )
     jobs: int = _key(_count, default=1, says="parallel workers")
     postgres_bin_dir: Path | None = _key(
@@ -186,14 +192,7 @@ class Settings:
     )
     config_entries: tuple[str, ...] = _key(
         _names,
-        default=(
-            "docker-compose.yml|compose.yaml",
-            ".env",
-            "refnet.toml?",
-            "monitoring/?",
-            "scripts/?",
-            "docs/?",
-        ),
+        default=DEFAULT_ENTRIES,
         name="config.entries",
         says="what is protected of config_dir: a|b either, / a folder, ? optional",
     )

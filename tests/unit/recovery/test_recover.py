@@ -14,7 +14,7 @@ from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Out
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.recovering import Journal, Plan, Stage, decide, stage
 from refnet.recovery.model.source import Finding
-from refnet.recovery.verbs.recover import Machine, Recovered, Remembering, read_journal, recover
+from refnet.recovery.verbs.recover import Machine, Permit, Recovered, Remembering, read_journal, recover
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
@@ -29,6 +29,8 @@ class World:
     differs: str = ""
     broken: str = ""
     live: str = ""
+    restored: Mapping[Stage, tuple[str, ...]] = field(default_factory=dict)
+    refused: bool = False
 
     def machine(self, started: Mapping[Stage, tuple[str, ...]], *, services: bool = True) -> Machine:
         self.asked.append("settings")
@@ -39,6 +41,7 @@ class World:
             services=(lambda: self) if services else None,
             started=started,
             seconds=5,
+            restored=self.restored,
         )
 
     def restore(self, source: SourceName, entry: Entry) -> str:
@@ -52,6 +55,11 @@ class World:
 
     def permit(self, live: str) -> None:
         self.asked.append(f"may {live} be replaced?")
+
+    def permit_commands(self, commands: Mapping[Stage, tuple[str, ...]]) -> None:
+        self.asked.append(f"may {', '.join(line for lines in commands.values() for line in lines)} run?")
+        if self.refused:
+            raise RefnetError("not confirmed", "Nothing was run.", Exit.CONFIRM)
 
     def start(self, names: Sequence[str]) -> None:
         if self.broken in names:
@@ -93,7 +101,7 @@ def run(
         clock=iter(range(1000)).__next__,
         pause=lambda: None,
         tell=lambda _: None,
-        permit=world.permit,
+        permit=Permit(world.permit, world.permit_commands),
         memory=Remembering(lambda: home / "recovery.json", plan.journal(NOW)) if home else None,
     )
 
@@ -261,3 +269,37 @@ def test_a_journal_that_a_crash_has_cut_is_as_good_as_none(tmp_path: Path) -> No
     (tmp_path / "recovery.json").write_text('{"began": "2026')
     assert read_journal(tmp_path / "recovery.json", NOW) is None
     assert read_journal(tmp_path / "nothing.json", NOW) is None
+
+
+OUT_OF_THE_BACKUP = {Stage.VAULT: ("api --serve",), Stage.EDGE: ("nginx",)}
+
+
+def test_commands_out_of_a_backup_are_asked_for_once_when_the_configuration_is_back() -> None:
+    world = World(restored=OUT_OF_THE_BACKUP)
+    run(world)
+    at = world.asked.index("may api --serve, nginx run?")
+    assert world.asked[at - 2 : at + 2] == [
+        "restore config.gz",
+        "settings",
+        "may api --serve, nginx run?",
+        "start postgres redis",
+    ]
+    assert sum(asked.endswith("run?") for asked in world.asked) == 1
+
+
+def test_nothing_is_started_where_the_commands_out_of_a_backup_are_not_permitted(tmp_path: Path) -> None:
+    world = World(restored=OUT_OF_THE_BACKUP, refused=True)
+    with pytest.raises(RefnetError, match="the recovery stopped at the stage config: not confirmed") as error:
+        run(world, home=tmp_path)
+    assert error.value.code is Exit.CONFIRM
+    assert not any(asked.startswith("start") for asked in world.asked)
+    assert left_in(tmp_path).restored == (SourceName.CONFIG,)
+
+
+@pytest.mark.parametrize(
+    ("only", "asks"), [(Stage.VAULT, True), (Stage.DATABASE, False), (Stage.CHECK, False)]
+)
+def test_a_stage_alone_asks_for_its_own_commands_before_it_begins(only: Stage, asks: bool) -> None:
+    world = World(restored=OUT_OF_THE_BACKUP)
+    run(world, decide(CATALOG, None, only=only))
+    assert (world.asked[1:2] == ["may api --serve run?"]) is asks

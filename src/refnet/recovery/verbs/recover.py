@@ -27,8 +27,9 @@ class Machine:
 
     `restore` brings a source back and says what stands; `compare` holds what is live against an artifact; `live`
     says what of a source would be replaced, or "". `services` makes what starts services, once one is to be started;
-    None: the settings list none. `started` are the names by stage; `seconds` bounds each wait. `health` asks the
-    application itself; None: nothing to ask.
+    None: the settings list none. `started` are the names by stage; `restored` the command lines by stage that came out
+    of a backup. `seconds` bounds each wait. `health` asks the application itself, until it is well or the time is
+    over; None: nothing to ask.
     """
 
     restore: Callable[[SourceName, Entry], str]
@@ -37,7 +38,20 @@ class Machine:
     services: Callable[[], Services] | None
     started: Mapping[Stage, tuple[str, ...]]
     seconds: float
+    restored: Mapping[Stage, tuple[str, ...]] = field(default_factory=dict)
     health: Callable[[], Finding] | None = None
+
+
+@dataclass(frozen=True)
+class Permit:
+    """What a recovery asks before it goes on; each raises where the answer is no.
+
+    replace: called with what is live and about to be replaced. run: called with the command lines by stage that came
+    out of a backup and are about to be run.
+    """
+
+    replace: Callable[[str], None]
+    run: Callable[[Mapping[Stage, tuple[str, ...]]], None]
 
 
 @dataclass(frozen=True)
@@ -77,7 +91,7 @@ def recover(
     clock: Callable[[], float],
     pause: Callable[[], None],
     tell: Callable[[Told], None],
-    permit: Callable[[str], None],
+    permit: Permit,
     memory: Remembering | None = None,
 ) -> Recovered:
     """Run the stages of `plan`. One that fails raises and is named; what was done before it is remembered and stands.
@@ -86,7 +100,7 @@ def recover(
         machine: what to act on; called again when the configuration is back, as the settings come with it.
         now: the time, for the age of the data; `clock`: seconds; `pause` passes the time between two looks.
         tell: called with what each stage has done.
-        permit: called with what is live and about to be replaced; raises where that is not wanted.
+        permit: asked before something live is replaced, and before commands out of a backup are run.
         memory: what keeps the journal; None: nothing is to be gone on with.
     """
     began = clock()
@@ -109,17 +123,21 @@ class _Run:
         memory: Remembering | None,
         clock: Callable[[], float],
         pause: Callable[[], None],
-        permit: Callable[[str], None],
+        permit: Permit,
     ) -> None:
         self._made, self._machine = machine, machine()
         self._plan, self._memory = plan, memory
         self._clock, self._pause, self._permit = clock, pause, permit
+        self._asked = False
 
     def stage(self, stage: Stage) -> Told:
         """Do `stage` and remember it; RefnetError that names it where it fails."""
         began = self._clock()
         with self._named(stage):
+            if stage is not Stage.CONFIG:
+                self._ask_to_run()
             says = self._restore(stage)
+            self._ask_to_run()
             findings = self._check() if stage is Stage.CHECK else ()
             says += _verdicts(findings) if stage is Stage.CHECK else self._start(stage)
         if self._memory:
@@ -150,13 +168,24 @@ class _Run:
         if source in self._plan.standing:
             return [f"{entry.name} was brought back before; {source} stays as it is now"]
         if live := self._machine.live(source):
-            self._permit(live)
+            self._permit.replace(live)
         says = self._machine.restore(source, entry)
         if self._memory:
             self._memory.restored(source)
         if source is SourceName.CONFIG:
             self._machine = self._made()
         return [says]
+
+    def _ask_to_run(self) -> None:
+        """Ask, once, whether the commands of all stages may run that came out of a backup."""
+        commands = {
+            stage: lines
+            for stage, lines in self._machine.restored.items()
+            if stage in self._plan.stages and lines
+        }
+        if commands and not self._asked:
+            self._permit.run(commands)
+            self._asked = True
 
     def _start(self, stage: Stage) -> list[str]:
         """Start what the settings list for `stage` and wait until it is up; what to say of it."""

@@ -1,0 +1,23 @@
+"""What a command acts on, for its output: the database, its server, and the settings file that says so."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from refnet.settings import Settings
+
+
+def database(settings: Settings) -> str:
+    """The database that is protected, and its server; connects to nothing."""
+    from refnet.postgres import embedded
+    from refnet.postgres.session import Target
+
+    if settings.database_url:
+        return Target.from_url(settings.database_url).display
+    return f"{embedded.DATABASE} on RefNet's own server ({settings.home / 'postgres'})"
+
+
+def settings_file(settings: Settings) -> str:
+    """The settings file that was read."""
+    return str(settings.file) if settings.file else "no settings file"

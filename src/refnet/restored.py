@@ -1,0 +1,225 @@
+"""The settings that a recovery runs with, where it puts things, and what of that came out of a backup.
+
+What a backup says is not what its owner says: whoever could write a backup could write it. So programs that it names
+run only when they were shown and permitted, and folders that it names are held to stricter rules than the user's.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from refnet import wiring
+from refnet.compose import compose_file
+from refnet.errors import Exit, RefnetError
+from refnet.recovery.model.artifact import Entry, SourceName
+from refnet.recovery.model.recovering import Stage
+from refnet.recovery.services.local import POSTGRES
+from refnet.recovery.sources.files.glance import content_of
+from refnet.recovery.sources.files.names import ArchiveError, show
+from refnet.settings import BY_COMPOSE_FILE, FILE_NAME, LARGEST, Given, Settings, keys, load, parse, read_file
+
+#: Folders of the system, which nothing is restored over; of a backup's word, nothing below them either.
+_SYSTEM = [
+    "/bin",
+    "/boot",
+    "/etc",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/proc",
+    "/run/systemd",
+    "/sbin",
+    "/sys",
+    "/usr",
+]
+_TOPS = ["/", *["/dev", "/home", "/media", "/mnt", "/opt", "/root", "/run", "/srv", "/tmp", "/var"], *_SYSTEM]  # noqa: S108  # refused
+_BIN_DIR = "postgres.bin_dir"
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command that a recovery runs.
+
+    stage: the stage that runs it. line: the command line. restored: whether it came out of a backup.
+    """
+
+    stage: Stage
+    line: str
+    restored: bool
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a recovery runs with.
+
+    settings: those in force, with the folder of the configuration. origin: what says that folder ("": nothing
+    does). own: whether the settings file is the configuration's own, which a restore writes. notes: a sentence each.
+    """
+
+    settings: Settings
+    origin: str
+    own: bool
+    notes: tuple[str, ...] = ()
+
+    @property
+    def commands(self) -> tuple[Command, ...]:
+        """The commands of all stages, in order."""
+        return tuple(command for stage in _KEYS for command in self._of(stage))
+
+    def folder(self, source: SourceName) -> Path | None:
+        """Where `source`, config or obsidian, goes; None: nothing says. RefnetError where nothing may go there."""
+        if source is SourceName.OBSIDIAN:
+            said_by_backup = self.own and self._from_file("vault_dir")
+            return _checked(source, self.settings.vault_dir, said_by_backup)
+        folder = self.settings.config_dir
+        return folder and _checked(source, folder, self.origin == _BY_MANIFEST)
+
+    def _of(self, stage: Stage) -> list[Command]:
+        key = _KEYS[stage]
+        names = getattr(self.settings, keys()[key].name)
+        if self.settings.recover_services == "compose":
+            folder = self.settings.config_dir
+            file = folder and (compose_file(folder) or folder / "compose.yaml")
+            line = shlex.join(["docker", "compose", "--file", str(file), "up", "--detach", *names])
+            return (
+                [Command(stage, line, True)] if names else []
+            )  # the Compose file itself came out of the backup
+        if self.settings.recover_services == "local":
+            restored = self.own and self._from_file(key)
+            return [Command(stage, name, restored) for name in names if name != POSTGRES]
+        return []
+
+    def _from_file(self, key: str) -> bool:
+        return self.settings.origins.get(key) == str(self.settings.file)
+
+
+#: What says where the configuration goes, where nobody set it.
+_BY_MANIFEST = "the folder that it was backed up from"
+_KEYS = {
+    Stage.CONFIG: "recover.storage",
+    Stage.VAULT: "recover.application",
+    Stage.BACKGROUND: "recover.background",
+    Stage.EDGE: "recover.edge",
+}
+
+
+def setup(
+    environment: Mapping[str, str],
+    folder: Path,
+    entries: Mapping[SourceName, Entry],
+    *,
+    trusting: bool = False,
+    planned: bool = False,
+) -> Setup:
+    """The settings in force, those of the configuration's own refnet.toml where no other is.
+
+    On an empty machine the configuration goes back to the folder that it was backed up from.
+
+    Args:
+        entries: the set that is recovered.
+        trusting: use the folder of programs that a backup's settings name.
+        planned: as if the configuration of the set were back already.
+    """
+    made = partial(load, environment, root=os.geteuid() == 0, cores=len(os.sched_getaffinity(0)))
+    settings = made(folder)
+    entry = entries.get(SourceName.CONFIG)
+    target, origin = _config_dir(settings, entry)
+    notes: tuple[str, ...] = ()
+    own = target / FILE_NAME if target else None
+    if own and settings.file in {None, own}:
+        given, notes = _own_file(settings, own, entry, planned=planned)
+        try:
+            settings = made(folder, given=given) if given else settings
+        except RefnetError as error:
+            if not planned:  # its own stage tells
+                raise
+            notes = (*notes, f"the settings in the backup cannot be used: {show(error.message)}")
+    if target:
+        settings = replace(settings, config_dir=target)
+    is_own = settings.file is not None and _came_back(settings, settings.file, target, entry)
+    if is_own and not trusting and settings.origins.get(_BIN_DIR) == str(settings.file):
+        notes = (*notes, f"{_BIN_DIR} of {settings.file} is not used: a backup may have said it")
+        settings = replace(settings, postgres_bin_dir=None)
+    return Setup(settings, origin, is_own, notes)
+
+
+def _config_dir(settings: Settings, entry: Entry | None) -> tuple[Path | None, str]:
+    """The folder of the configuration, and what says so: the settings, else the set, else where we are."""
+    said = settings.origins.get("config_dir", "")
+    if settings.config_dir and not said.startswith(BY_COMPOSE_FILE):
+        return settings.config_dir, said
+    if recorded := _recorded(entry):
+        return recorded, _BY_MANIFEST
+    return settings.config_dir, said
+
+
+def _recorded(entry: Entry | None) -> Path | None:
+    """The folder that `entry` was backed up from, where its manifest says one."""
+    folder = entry.manifest.details.get("folder") if entry else None
+    says_one = isinstance(folder, str) and folder.startswith("/") and folder.isprintable()
+    return Path(folder) if says_one and isinstance(folder, str) else None
+
+
+def _own_file(
+    settings: Settings, own: Path, entry: Entry | None, *, planned: bool
+) -> tuple[Given | None, tuple[str, ...]]:
+    """The configuration's own settings file, and what to say of it: as it stands, else as the set holds it;
+    `planned`: the other way round.
+    """
+    if planned and entry:
+        try:
+            if found := _in_archive(settings, own, entry):
+                return found, ()
+        except (ArchiveError, RefnetError) as error:
+            return None, (f"the settings in {entry.name} cannot be used: {show(str(error))}",)
+    try:
+        return read_file(own), ()
+    except RefnetError as error:  # restored by root as what it was before: a user's file
+        try:
+            found = _in_archive(settings, own, entry) if entry else None
+        except ArchiveError:
+            raise error from None
+        if not found:
+            raise
+        return found, ()
+
+
+def _in_archive(settings: Settings, own: Path, entry: Entry) -> Given | None:
+    content = content_of(wiring.store(settings).held(entry), FILE_NAME, LARGEST)
+    return None if content is None else Given(own, parse(content, f"{FILE_NAME} in {entry.name}"))
+
+
+def _came_back(settings: Settings, file: Path, target: Path | None, entry: Entry | None) -> bool:
+    """Whether a restore may have written `file`: it lies where one writes, or says just what the backup says."""
+    if file.parent.resolve() in {folder.resolve() for folder in (target, _recorded(entry)) if folder}:
+        return True
+    try:
+        found = _in_archive(settings, file, entry) if entry else None
+    except (ArchiveError, RefnetError):
+        return False
+    return found is not None and found == replace(read_file(file) or found, warnings=())
+
+
+def _checked(source: SourceName, folder: Path, said_by_backup: bool) -> Path:
+    """`folder`, unless nothing may be restored there."""
+    places = (Path(os.path.normpath(folder)), folder.resolve())
+    refused = any(str(place) in _TOPS or place == Path.home() for place in places)
+    if refused or (said_by_backup and any(map(_is_programs, places))):
+        variable = "REFNET_CONFIG_DIR" if source is SourceName.CONFIG else "REFNET_VAULT_DIR"
+        raise RefnetError(
+            f"{source} is not restored to {show(str(folder))}: that folder is the system's, or holds more than it",
+            f"Name a folder of its own: {variable}=FOLDER.",
+            Exit.USAGE,
+        )
+    return folder
+
+
+def _is_programs(place: Path) -> bool:
+    """Whether programs take what lies in `place` for commands: a folder of the system, or a hidden one of a user."""
+    hidden = str(place).replace("/.local/share/", "/")
+    return "/." in hidden or any(place.is_relative_to(top) for top in _SYSTEM)
