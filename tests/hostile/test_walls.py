@@ -202,6 +202,10 @@ def test_a_role_comes_in_with_the_password_of_this_run_alone(wheel: Binaries, fo
         ]
         come_in = {"env": {"PGPASSWORD": "guessed"}, "capture_output": True, "text": True}
         assert "password authentication failed" in subprocess.run(command, check=False, **come_in).stderr  # type: ignore[call-overload]
+        within = (
+            f"{wheel.tool('psql')} -XAtc 'SELECT 1' -h {cluster.socket} -U {cluster.superuser} -w postgres"
+        )
+        assert "no password supplied" in _said(cluster, within)[-1]
         assert cluster.password not in repr(cluster)
         with cluster.target().connect() as session:
             (stored,) = session.execute(

@@ -7,7 +7,7 @@ stand. What is left of post-data (small tables' keys, triggers, materialized vie
 
 from __future__ import annotations
 
-import tempfile
+import re
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,17 +17,21 @@ from pathlib import Path
 from typing import Any, Self
 
 import psycopg
-from psycopg.conninfo import make_conninfo
 
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.private import private_folder
 from refnet.postgres.session import Target, reader_settings, server_version
 from refnet.recovery.model.source import Progress, silent
 from refnet.recovery.sources.database import failure, toc
+from refnet.recovery.sources.database.archive import Archive
+from refnet.recovery.sources.database.digest import whole_lines
+from refnet.recovery.sources.database.guarded import GuardedSchema
+from refnet.recovery.sources.database.logins import Logins
+from refnet.recovery.sources.database.members import Lines
 from refnet.recovery.sources.database.names import COPY, LONGEST_COPY, Codec
 from refnet.recovery.sources.database.program import Programs, restricted
 from refnet.recovery.sources.database.sqlgz import Kind, Member, Reader, Table, damaged
-from refnet.recovery.sources.database.stock import for_server, refuses_lz4, without_lz4
+from refnet.recovery.sources.database.stock import refuses_lz4
 from refnet.recovery.sources.database.tasks import Stopped, Task, run_all
 
 #: What every loading session sets. A database that is read-only by default can still be filled. A lost commit
@@ -51,6 +55,10 @@ _MOST = 0.7
 _ROW = 200
 
 _END = b"\\.\n"
+_OWNERS = """
+SELECT n.nspname::text, c.relname::text, c.relowner::int8 FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p')
+"""
 
 
 def loader_settings(major: int) -> dict[str, str]:
@@ -65,17 +73,18 @@ def load(
     jobs: int,
     progress: Progress = silent,
     *,
-    tablespaces: bool = True,
+    logins: Logins | None = None,
 ) -> dict[str, float]:
     """Load the artifact of `reader` into the empty database `target`; seconds by phase.
 
-    Materialized views over foreign tables stay empty, as filling them asks other servers (`foreign_views.py`).
+    `logins`: of the scratch server that `target` is on. Nothing then goes into a tablespace, and each table's rows come
+    in by a session of its owner. Without them everything is done by the login of `target`. Materialized views over foreign tables stay empty, as filling them asks other servers (`foreign_views.py`).
 
     Raises RefnetError with the server's first error line; what was loaded by then stays in the database.
     """
     with (
         private_folder() as folder,
-        _Loader(reader, target, binaries, jobs, progress, folder, tablespaces=tablespaces) as loader,
+        _Loader(reader, target, binaries, jobs, progress, folder, logins) as loader,
     ):
         return loader.load()
 
@@ -91,8 +100,7 @@ class _Loader(AbstractContextManager["_Loader"]):
         jobs: int,
         progress: Progress,
         folder: Path,
-        *,
-        tablespaces: bool,
+        logins: Logins | None,
     ) -> None:
         self._reader = reader
         self._index = reader.index
@@ -100,24 +108,30 @@ class _Loader(AbstractContextManager["_Loader"]):
         self._binaries = binaries
         self._jobs = jobs
         self._progress = progress
-        self._folder = folder
-        self._archive = folder / "schema.dump"
+        self._logins = logins
         self._unread = frozenset(oid for oid, _ in reader.index.foreign_views)
-        self._options = [] if tablespaces else ["--no-tablespaces"]
         self._done = 0
         self._total = sum(m.raw for m in self._index.members if m.kind in {Kind.BLOCK, Kind.DATA})
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._own = threading.local()
         self._sessions: list[psycopg.Connection[tuple[Any, ...]]] = []
-        with target.connect() as control:
-            self._server = server_version(control)
-            self._without_lz4 = refuses_lz4(control, reader.text(Kind.PRE))
-        self._settings = {**loader_settings(self._server), **_build_settings(jobs, self._index.tables)}
-        self._programs = Programs(target.environment(self._settings, encoding=self._index.encoding))
+        with target.connect(encoding=self._index.encoding) as control:
+            server = server_version(control)
+            self._codec = Codec.of(control, self._index.encoding)
+            without_lz4 = refuses_lz4(control, reader.text(Kind.PRE))
+        self._settings = {**loader_settings(server), **_build_settings(jobs, self._index.tables)}
+        self._programs = self._programs_of(target)
+        self._builder = self._programs_of(logins.as_builder(target.name)) if logins else self._programs
+        path = folder / "schema.dump"
+        self._archive = Archive(path, binaries, target.name, server, without_lz4, tablespaces=not logins)
+        self._owners: dict[tuple[str, str], str] = {}
+
+    def _programs_of(self, target: Target) -> Programs:
+        return Programs(target.environment(self._settings, encoding=self._index.encoding))
 
     def __enter__(self) -> Self:
-        self._archive.write_bytes(self._index.archive)
+        self._archive.path.write_bytes(self._index.archive)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -125,17 +139,31 @@ class _Loader(AbstractContextManager["_Loader"]):
             session.close()
 
     def load(self) -> dict[str, float]:
+        if self._logins is None:
+            return self._load(None)
+        with GuardedSchema(self._archive, self._logins, self._programs, self._builder) as guarded:
+            return self._load(guarded)
+
+    def _load(self, guarded: GuardedSchema | None) -> dict[str, float]:
         began = time.monotonic()
         self._progress("schema", 0, None)
-        self._create_schema()
-        items = [i for i in toc.parse(self._contents()) if not (i.is_refresh and i.oid in self._unread)]
+        if guarded:
+            guarded.create()
+            self._owners = self._owners_of_tables()
+        else:
+            self._archive.create(self._programs)
+        entries = self._archive.entries(self._programs, "post-data")
+        items = [i for i in entries if not (i.is_refresh and i.oid in self._unread)]
         shares = toc.share(items, self._index.tables)
         schema_done = time.monotonic()
         run_all(self._tasks(shares), self._jobs, self._stop)
         data_done = time.monotonic()
         self._progress("the rest of the schema", self._total, self._total)
-        if shares.rest:
-            self._restore_items("building keys and indexes", shares.rest, [f"--jobs={self._jobs}"])
+        if guarded:
+            guarded.finish(shares.rest, self._jobs)
+        elif shares.rest:
+            doing = "building keys and indexes"
+            self._archive.restore(self._programs, doing, shares.rest, jobs=self._jobs)
         ended = time.monotonic()
         return {
             "schema": schema_done - began,
@@ -143,19 +171,14 @@ class _Loader(AbstractContextManager["_Loader"]):
             "rest": ended - data_done,
         }
 
-    def _create_schema(self) -> None:
-        doing, options = "creating the schema", ["--section=pre-data"]
-        if self._without_lz4:
-            self._restore_as_text(doing, options)
-        else:
-            self._restore(doing, options)
-
-    def _contents(self) -> str:
-        listing = self._programs.run(
-            [*self._tool("pg_restore"), "-l", "--section=post-data", str(self._archive)],
-            "reading the schema's table of contents",
-        )
-        return listing.decode("utf-8", "surrogateescape")
+    def _owners_of_tables(self) -> dict[tuple[str, str], str]:
+        """Who owns each table of the copy, the extensions' included."""
+        assert self._logins is not None  # noqa: S101  # for the type checker
+        names = self._logins.names()
+        with self._target.connect(encoding=self._index.encoding) as session:
+            rows = session.execute(_OWNERS).fetchall()
+        decode = self._codec.decode
+        return {(decode(schema), decode(name)): names[owner] for schema, name, owner in rows}
 
     def _tasks(self, shares: toc.Shares) -> Iterator[Task]:
         """What can run beside each other; a table's own work is as urgent as all of it is long."""
@@ -202,19 +225,10 @@ class _Loader(AbstractContextManager["_Loader"]):
             if not piece or len(text) > LONGEST_COPY:
                 raise damaged(self._reader.name, f"the member at byte {member.offset} holds no COPY")
             text += piece
-        session = self._session()
-        if not Codec.of(session, self._index.encoding).names(match, table.schema, table.name):
+        if not self._codec.names(match, table.schema, table.name):
             what = f"the member at byte {member.offset} holds other rows than those of {table.qualified}"
             raise damaged(self._reader.name, what)
-        try:
-            with session.cursor() as cursor, cursor.copy(match[0].rstrip(b";\n")) as copy:
-                for rows in self._rows(member, text[match.end() :], pieces):
-                    copy.write(rows)
-                    self._advance(len(rows))
-        except psycopg.Error as error:
-            if self._stopped.is_set():
-                raise Stopped from error
-            raise failure.of_server(error, f"loading {table.qualified}") from error
+        self._copy(match, self._counted(self._rows(member, text[match.end() :], pieces)))
 
     def _rows(self, member: Member, first: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
         """The rows without the line that ends them."""
@@ -232,50 +246,60 @@ class _Loader(AbstractContextManager["_Loader"]):
     def _load_data(self) -> None:
         """pg_dump's own data section through psql, which may run no command from it."""
         text = self._data_text()
-        self._programs.run(self._psql(), "loading the data", restricted(text))
+        self._programs.run(self._archive.psql(), "loading the data", restricted(text))
 
     def _data_text(self) -> Iterator[bytes]:
+        """That section; in a scratch server without the rows, which come in by sessions of their owners meanwhile."""
         for member in self._index.members_of(Kind.DATA):
-            for piece in self._reader.raw(member):
-                yield piece
-                self._advance(len(piece))
+            pieces = self._counted(self._reader.raw(member))
+            yield from self._without_rows(member, pieces) if self._logins else pieces
 
-    def _restore_items(self, doing: str, items: Sequence[toc.Item], options: Sequence[str] = ()) -> None:
-        """Run exactly `items` of the archive. Without --section: it would drop entries that have none of their own."""
-        with tempfile.NamedTemporaryFile("w", dir=self._folder, errors="surrogateescape") as listing:
-            listing.writelines(f"{item.line}\n" for item in items)
-            listing.flush()
-            self._restore(doing, [*options, "-L", listing.name])
+    def _counted(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        for piece in pieces:
+            yield piece
+            self._advance(len(piece))
 
-    def _restore(self, doing: str, options: Sequence[str]) -> None:
-        if self._server < 17 <= self._binaries.major:
-            self._restore_as_text(doing, options)
-            return
-        database = make_conninfo(dbname=self._target.name)
-        command = [*self._tool("pg_restore"), "--exit-on-error", *self._options, "-d", database]
-        self._programs.run([*command, *options, str(self._archive)], doing)
+    def _without_rows(self, member: Member, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        lines = Lines(whole_lines(pieces))
+        try:
+            for statement in lines.statements():
+                if copy := COPY.fullmatch(statement):
+                    self._copy(copy, (rows for rows, _ in lines.rows()))
+                else:
+                    yield statement
+        except ValueError as error:
+            raise damaged(
+                self._reader.name, f"the member at byte {member.offset} ends within a row"
+            ) from error
 
-    def _restore_as_text(self, doing: str, options: Sequence[str]) -> None:
-        """Through psql, without what this older server refuses; by one session, as text has but one order."""
-        chosen = [option for option in options if not option.startswith("--jobs")]
-        command = [str(self._binaries.tool("pg_restore")), "--file=-", *self._options, *chosen]
-        text = self._programs.run([*command, str(self._archive)], doing)
-        text = for_server(self._server, text)
-        self._programs.run(self._psql(), doing, [without_lz4(text) if self._without_lz4 else text])
+    def _copy(self, statement: re.Match[bytes], rows: Iterator[bytes]) -> None:
+        """Run one COPY in a session of its table's owner."""
+        table = (self._codec.unquoted(statement["schema"]), self._codec.unquoted(statement["name"]))
+        try:
+            with self._session(table).cursor() as cursor, cursor.copy(statement[0].rstrip(b";\n")) as copy:
+                for piece in rows:
+                    copy.write(piece)
+        except psycopg.Error as error:
+            if self._stopped.is_set():
+                raise Stopped from error
+            raise failure.of_server(error, f"loading {'.'.join(table)}") from error
 
-    def _psql(self) -> tuple[str, ...]:
-        return (*self._tool("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-o", "/dev/null")
+    def _restore_items(self, doing: str, items: Sequence[toc.Item]) -> None:
+        self._archive.restore(self._builder, doing, items)
 
-    def _tool(self, name: str) -> tuple[str, ...]:
-        return (str(self._binaries.tool(name)), "--no-password")
-
-    def _session(self) -> psycopg.Connection[tuple[Any, ...]]:
-        """This thread's session, opened when it is first needed."""
-        if not hasattr(self._own, "session"):
-            session = self._target.connect(self._settings, encoding=self._index.encoding)
+    def _session(self, table: tuple[str, str]) -> psycopg.Connection[tuple[Any, ...]]:
+        """This thread's session, opened when it is first needed; in a scratch server one of the table's owner."""
+        target, owner = self._target, ""
+        if self._logins:
+            owner = self._owners.get(table, self._logins.builder)
+            target = self._logins.as_owner(target.name, owner)
+        if getattr(self._own, "owner", None) != owner:
+            if hasattr(self._own, "owner"):
+                self._own.session.close()
+            session = target.connect(self._settings, encoding=self._index.encoding)
             with self._lock:
                 self._sessions.append(session)
-            self._own.session = session
+            self._own.session, self._own.owner = session, owner
         return self._own.session  # type: ignore[no-any-return]
 
     def _advance(self, count: int) -> None:
@@ -285,7 +309,8 @@ class _Loader(AbstractContextManager["_Loader"]):
 
     def _stop(self) -> None:
         self._stopped.set()
-        self._programs.stop()
+        for programs in {self._programs, self._builder}:
+            programs.stop()
         with self._lock:
             sessions = list(self._sessions)
         for session in sessions:

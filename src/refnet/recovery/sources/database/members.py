@@ -110,7 +110,7 @@ class Section:
 
     def read(self, chunks: Iterable[bytes]) -> None:
         """Take the whole stream."""
-        lines = _Lines(whole_lines(chunks))
+        lines = Lines(whole_lines(chunks))
         text_since_member = 0
         for statement in lines.statements():
             if statement in self._left_out:
@@ -137,7 +137,7 @@ class Section:
             self.sequences.append((name, int(found["value"]), found["called"] == b"true"))
 
 
-class _Lines:
+class Lines:
     """A cursor over lines that can be taken as statements or as rows."""
 
     def __init__(self, pieces: Iterable[tuple[bytes, bool]]) -> None:

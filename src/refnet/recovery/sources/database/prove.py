@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 import tempfile
 import time
@@ -20,17 +21,25 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.private import private_folder
 from refnet.postgres.scratch import scratch
-from refnet.postgres.session import Target
+from refnet.postgres.session import Target, server_version
 from refnet.recovery.model.artifact import Level, Outcome
 from refnet.recovery.model.source import Finding, Progress, Proof
-from refnet.recovery.sources.database import create, failure, intact, toc
+from refnet.recovery.sources.database import create, intact
+from refnet.recovery.sources.database.archive import Archive
 from refnet.recovery.sources.database.compare import compare
+from refnet.recovery.sources.database.guarded import GuardedSchema
 from refnet.recovery.sources.database.load import load
+from refnet.recovery.sources.database.logins import Logins, create_logins
+from refnet.recovery.sources.database.program import Programs
 from refnet.recovery.sources.database.sqlgz import Index, Kind, Reader
-from refnet.recovery.sources.database.stock import refuses_lz4, schema_text, without_lz4
+from refnet.recovery.sources.database.stock import refuses_lz4, schema_text
 
 _DATABASE = "proof"
 _STOCK = "stock"
+#: What a server says to a role that lacks a power.
+_POWERLESS = re.compile(
+    r"permission denied|must be (?:a )?(?:superuser|owner|member)|[Oo]nly superusers|only roles with"
+)
 
 
 @dataclass
@@ -120,26 +129,28 @@ class Prover:
             with course.phase("start a scratch server"):
                 cluster = stack.enter_context(scratch(self._binaries, base=self._base))
                 self._server = f"PostgreSQL {self._binaries.version} ({self._binaries.origin})"
-                target = self._prepared(cluster)
-            if target is None:
+                logins = self._prepared(cluster)
+            if logins is None:
                 return
+            target = cluster.target(_DATABASE)
             with course.phase("load"):
-                if not self._load(target):
+                if not self._load(target, logins):
                     return
             course.level = Level.RESTORED
             if level is not Level.PROVEN:
                 return
             with course.phase("compare"):
-                course.add(*compare(target, self._reader.index, self._binaries, self._jobs, self._progress))
+                reader = logins.as_reader(_DATABASE)
+                course.add(*compare(reader, self._reader.index, self._binaries, self._jobs, self._progress))
             with course.phase("compare the schema"):
-                course.add(*self._schema(cluster, target))
+                course.add(*self._schema(logins, target))
             with course.phase("check the structure"):
                 course.add(self._structure(target))
             if not course.failed:
                 course.level = Level.PROVEN
 
-    def _prepared(self, cluster: Cluster) -> Target | None:
-        """The empty database for the copy, or None where this server lacks what the artifact needs."""
+    def _prepared(self, cluster: Cluster) -> Logins | None:
+        """The empty database for the copy and its roles, or None where this server lacks what the artifact needs."""
         index = self._reader.index
         with cluster.target().connect() as admin:
             lacking = _lacking_extensions(admin, index)
@@ -147,13 +158,13 @@ class Prover:
                 why = f"this server lacks the extensions {', '.join(lacking)}"
                 self._course.add(Finding("restore into an empty server", Outcome.UNVERIFIED, why))
                 return None
-            create_roles(admin, index)
+            logins = create_logins(admin, cluster, index)
             note = _create(admin, _DATABASE, index)
             if note:
                 self._course.add(Finding("locale", Outcome.UNVERIFIED, note))
-        return cluster.target(_DATABASE)
+        return logins
 
-    def _load(self, target: Target) -> bool:
+    def _load(self, target: Target, logins: Logins) -> bool:
         try:
             load(
                 self._reader,
@@ -161,11 +172,13 @@ class Prover:
                 self._binaries,
                 self._jobs,
                 self._progress,
-                tablespaces=False,
+                logins=logins,
             )
         except RefnetError as error:
             # A disk that is full, or a server that went down for it, says nothing of the artifact.
-            blamed = self._same_major and not error.passing
+            # A superuser of the source has no power here.
+            powerless = _POWERLESS.search(error.message)
+            blamed = self._same_major and not error.passing and not powerless
             outcome = Outcome.FAILED if error.code is Exit.DAMAGED or blamed else Outcome.UNVERIFIED
             self._course.add(Finding("restore into an empty server", outcome, error.message))
             return False
@@ -179,7 +192,7 @@ class Prover:
     def _same_major(self) -> bool:
         return self._binaries.major == int(self._reader.index.server["version_num"]) // 10_000
 
-    def _schema(self, cluster: Cluster, target: Target) -> Iterator[Finding]:
+    def _schema(self, logins: Logins, target: Target) -> Iterator[Finding]:
         """The members' plain text is the archive's, and the copy's schema is what a stock restore of it gives."""
         reader, index = self._reader, self._reader.index
         with private_folder() as folder:
@@ -187,10 +200,10 @@ class Prover:
             archive.write_bytes(index.archive)
             if self._same_major:
                 yield _plain_text(self._binaries, reader, archive)
-            with cluster.target().connect() as admin:
+            with logins.as_superuser("postgres").connect() as admin:
                 _create(admin, _STOCK, index)
-            stock = cluster.target(_STOCK)
-            _stock_restore(self._binaries, stock, archive, {oid for oid, _ in index.foreign_views})
+            stock = logins.as_superuser(_STOCK)
+            _stock_restore(self._binaries, logins, archive, {oid for oid, _ in index.foreign_views})
             same = _schema_of(self._binaries, stock) == _schema_of(self._binaries, target)
         outcome = Outcome.PASSED if same else Outcome.FAILED if self._same_major else Outcome.UNVERIFIED
         why = "" if same else "it differs from what pg_restore makes of the same archive"
@@ -204,6 +217,9 @@ class Prover:
         except RefnetError:
             return Finding(what, Outcome.UNVERIFIED, "there is no pg_amcheck")
         with target.connect() as connection:
+            connection.execute(
+                "UPDATE pg_catalog.pg_event_trigger SET evtenabled = 'D'"
+            )  # before 17 they fire
             known = connection.execute(
                 "SELECT FROM pg_available_extensions WHERE name = 'amcheck'"
             ).fetchone()
@@ -222,18 +238,6 @@ class Prover:
 def _lacking_extensions(admin: psycopg.Connection[tuple[Any, ...]], index: Index) -> list[str]:
     available = {row[0] for row in admin.execute("SELECT name::text FROM pg_available_extensions").fetchall()}
     return [one["name"] for one in index.extensions if one["name"] not in available]
-
-
-def create_roles(admin: psycopg.Connection[tuple[Any, ...]], index: Index) -> None:
-    """The roles of the artifact, unable to log in: owners and grantees of what is restored."""
-    there = {row[0] for row in admin.execute("SELECT rolname::text FROM pg_roles").fetchall()}
-    mentioned = [role["name"] for role in index.roles]
-    mentioned += [one["role"] for role in index.roles for one in role["member_of"]]
-    powers = {role["name"]: role["superuser"] for role in index.roles}
-    for name in dict.fromkeys(mentioned):
-        if name not in there:
-            power = sql.SQL("SUPERUSER" if powers.get(name) else "NOSUPERUSER")
-            admin.execute(sql.SQL("CREATE ROLE {} NOLOGIN {}").format(sql.Identifier(name), power))
 
 
 def _create(admin: psycopg.Connection[tuple[Any, ...]], name: str, index: Index) -> str:
@@ -264,30 +268,25 @@ def _without_versions(text: bytes) -> bytes:
     return b"\n".join(line for line in text.split(b"\n") if not line.startswith(b"-- Dumped "))
 
 
-def _stock_restore(binaries: Binaries, target: Target, archive: Path, unread: set[int]) -> None:
-    """The schema by pg_restore alone; its errors (a view over something that is not there) show as differences.
+def _stock_restore(binaries: Binaries, logins: Logins, path: Path, unread: set[int]) -> None:
+    """The schema by pg_restore alone, without rows; an error (of a view, perhaps) shows as a difference.
 
     `unread`: the materialized views that stay as they are, by oid.
     """
-    tool = str(binaries.tool("pg_restore"))
-    listed = subprocess.run([tool, "-l", str(archive)], capture_output=True, check=True)
-    items = toc.parse(listed.stdout.decode("utf-8", "surrogateescape"))
-    listing = archive.with_suffix(".list")
-    kept = [f"{item.line}\n" for item in items if not (item.is_refresh and item.oid in unread)]
-    listing.write_text("".join(kept), encoding="utf-8", errors="surrogateescape")
-    command = [tool, "--no-tablespaces", "-L", str(listing)]
+    target = logins.as_superuser(_STOCK)
     with target.connect() as session:
-        text = subprocess.run([*command, "--file=-", str(archive)], capture_output=True, check=True).stdout
-        without = refuses_lz4(session, text)
-    if without:
-        psql = [str(binaries.tool("psql")), "-X", "-q", "-o", os.devnull]
-        text = without_lz4(text)
-        subprocess.run(psql, env=target.environment(), input=text, capture_output=True, check=False)
-        return
-    command += [f"--dbname={target.name}", str(archive)]
-    ran = subprocess.run(command, env=target.environment(), capture_output=True, check=False)
-    if failure.passes(ran.stderr.decode(errors="replace")):
-        raise failure.of_program("pg_restore", ran.stderr, "the stock restore of the schema")
+        server = server_version(session)
+        text = schema_text(binaries, path, "pre-data", "refnet")
+        archive = Archive(path, binaries, _STOCK, server, refuses_lz4(session, text), tablespaces=False)
+    programs, builder = Programs(target.environment()), Programs(logins.as_builder(_STOCK).environment())
+    with GuardedSchema(archive, logins, programs, builder) as guarded:
+        try:
+            guarded.create()
+            entries = archive.entries(programs, "post-data")
+            guarded.finish([item for item in entries if not (item.is_refresh and item.oid in unread)], 1)
+        except RefnetError as error:
+            if error.passing:
+                raise
 
 
 def _schema_of(binaries: Binaries, target: Target) -> bytes:
