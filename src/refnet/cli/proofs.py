@@ -25,14 +25,19 @@ def _counted(proof: Proof) -> str:
 
 
 def details(proof: Proof) -> list[str]:
-    """A line for each thing that did not pass, failures first."""
+    """A line for each thing that did not pass, failures first; then the walls that the scratch server lacked."""
     marks = {Outcome.FAILED: "failed", Outcome.UNVERIFIED: "could not verify"}
     findings = sorted(
         (finding for finding in proof.findings if finding.outcome in marks),
         key=lambda finding: finding.outcome is not Outcome.FAILED,
     )
     told = (f"{marks[f.outcome]}: {f.what}" + (f": {f.reason}" if f.reason else "") for f in findings)
-    return [words.plain(line) for line in told]
+    missing = (
+        [f"without walls: {', '.join(proof.missing_walls)} (install bubblewrap)"]
+        if proof.missing_walls
+        else []
+    )
+    return [words.plain(line) for line in [*told, *missing]]
 
 
 def values(proof: Proof) -> dict[str, Any]:
@@ -41,6 +46,7 @@ def values(proof: Proof) -> dict[str, Any]:
         "outcome": proof.outcome.value,
         "level": proof.level.value if proof.level else None,
         "server": proof.server,
+        "missing_walls": list(proof.missing_walls),
         "seconds": {phase: round(taken, 3) for phase, taken in proof.seconds.items()},
         "findings": [
             {"what": f.what, "outcome": f.outcome.value, "reason": f.reason} for f in proof.findings

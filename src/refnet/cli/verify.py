@@ -19,6 +19,12 @@ def verify(
         str | None, typer.Argument(help="A listed name or a path; a source; none: each source's newest.")
     ] = None,
     level: Annotated[str, typer.Option(help="intact, restored or proven.")] = "proven",
+    trust: Annotated[
+        bool,
+        typer.Option(
+            "--trust", help="Load a dump that RefNet did not make where a wall around it is missing."
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
 ) -> None:
     """Check an artifact: its bytes, its structure, a restore into a scratch place, its content."""
@@ -32,7 +38,7 @@ def verify(
     chosen, absent = sources.artifacts(wiring.store(settings), artifact, wiring.sources(settings))
     for one in chosen:
         with progress(one.name) as shown:
-            prover = wiring.prover(settings, one.source)
+            prover = wiring.prover(settings, one.source, trust=trust)
             results.append(run(one, prover, wanted, now=now, clock=clock, progress=shown))
         if not as_json:
             _print(results[-1])

@@ -108,6 +108,7 @@ class Evidence:
     """One line of `ARTIFACT.evidence.jsonl`: a check, what it reached, when, how long (s), with which server.
 
     `revokes`: no pass before this line counts any more, as what stood here, or what it was about, is lost.
+    `missing_walls`: which of the walls around the scratch server this machine could not build.
     """
 
     at: datetime
@@ -118,18 +119,21 @@ class Evidence:
     reasons: tuple[str, ...] = ()
     drill: bool = False
     revokes: bool = False
+    missing_walls: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         values = {**asdict(self), "at": utc(self.at)}
-        if not self.revokes:
-            del values["revokes"]
+        for rare in ("revokes", "missing_walls"):
+            if not values[rare]:
+                del values[rare]
         return json.dumps(values, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, line: str | bytes) -> Evidence:
         """The evidence in `line`; ValueError where it is none (a line cut short by a crash)."""
         values = _read("a line of evidence", line, _EVIDENCE)
-        return cls(**values | {"reasons": tuple(values.get("reasons", ()))})
+        sentences = {name: tuple(values.get(name, ())) for name in ("reasons", "missing_walls")}
+        return cls(**values | sentences)
 
 
 @dataclass(frozen=True)
@@ -240,8 +244,9 @@ _EVIDENCE = checked.record(
         "reasons": _SENTENCES,
         "drill": checked.flag,
         "revokes": checked.flag,
+        "missing_walls": _SENTENCES,
     },
-    may_lack=("server", "reasons", "drill", "revokes"),
+    may_lack=("server", "reasons", "drill", "revokes", "missing_walls"),
     more=True,
 )
 

@@ -80,7 +80,8 @@ class Proof:
     """What a check found: the level that it reached with everything passing, and each finding.
 
     `level` None: not even `written`. `rows`: for display, a dict a table or a kind of file.
-    `seconds`: phase → seconds, in order.
+    `seconds`: phase → seconds, in order. `missing_walls`: which walls around the scratch server this machine could
+    not build.
     """
 
     wanted: Level
@@ -89,6 +90,7 @@ class Proof:
     server: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
     rows: tuple[dict[str, Any], ...] = ()
+    missing_walls: tuple[str, ...] = ()
 
     @property
     def outcome(self) -> Outcome:

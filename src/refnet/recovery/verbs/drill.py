@@ -106,6 +106,7 @@ def _result(result: Verified, started: datetime) -> dict[str, Any]:
         "artifact": result.chosen.name,
         **_made(result.chosen.held.manifest, started),
         "server": proof.server,
+        "missing_walls": list(proof.missing_walls),
         "recovery_seconds": round(sum(proof.seconds.values()), 3),
         "seconds": {phase: round(taken, 3) for phase, taken in proof.seconds.items()},
         "findings": [

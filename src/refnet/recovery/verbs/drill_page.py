@@ -176,6 +176,8 @@ def _facts(one: Mapping[str, Any], zone: tzinfo | None) -> str:
         facts.append(("SHA-256", f"<code>{escape(one['sha256'])}</code>"))
     if one.get("server"):
         facts.append(("restored with", escape(one["server"])))
+    if one.get("missing_walls"):
+        facts.append(("walls that this machine lacks", escape(", ".join(one["missing_walls"]))))
     facts += [
         (name.replace("_", " "), _cell(name, value))
         for name, value in one.get("details", {}).items()

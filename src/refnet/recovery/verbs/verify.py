@@ -120,7 +120,9 @@ def evidence_of(proof: Proof, at: datetime, seconds: float, *, drill: bool = Fal
 
     def line(level: Level, outcome: Outcome) -> Evidence:
         reasons = proof.reasons if outcome is proof.outcome else ()
-        return Evidence(at, level, outcome, seconds, proof.server, reasons, drill)
+        return Evidence(
+            at, level, outcome, seconds, proof.server, reasons, drill, missing_walls=proof.missing_walls
+        )
 
     reached = (line(proof.level, Outcome.PASSED),) if proof.level else ()
     if proof.outcome is Outcome.PASSED:

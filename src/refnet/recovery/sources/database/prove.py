@@ -44,11 +44,12 @@ _POWERLESS = re.compile(
 
 @dataclass
 class Course:
-    """What a proof has found so far, how far that reaches, and how long each phase took."""
+    """What a proof has found so far, how far that reaches, how long each phase took, and which walls it lacked."""
 
     findings: list[Finding] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     level: Level | None = None
+    missing_walls: tuple[str, ...] = ()
 
     def add(self, *findings: Finding) -> None:
         self.findings += findings
@@ -102,7 +103,8 @@ class Prover:
 
     def _proof(self, level: Level) -> Proof:
         course, rows = self._course, rows_of(self._reader.index)
-        return Proof(level, course.level, tuple(course.findings), self._server, course.seconds, rows)
+        found = tuple(course.findings)
+        return Proof(level, course.level, found, self._server, course.seconds, rows, course.missing_walls)
 
     @contextlib.contextmanager
     def _scratch_failures(self) -> Iterator[None]:
@@ -128,6 +130,7 @@ class Prover:
         with contextlib.ExitStack() as stack:
             with course.phase("start a scratch server"):
                 cluster = stack.enter_context(scratch(self._binaries, base=self._base))
+                course.missing_walls = cluster.walls.missing
                 self._server = f"PostgreSQL {self._binaries.version} ({self._binaries.origin})"
                 logins = self._prepared(cluster)
             if logins is None:

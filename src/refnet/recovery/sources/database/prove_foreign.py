@@ -47,12 +47,15 @@ def prove(
     jobs: int,
     level: Level,
     progress: Progress,
+    *,
+    trust: bool = False,
 ) -> Proof:
     """Check the dump `held` up to `level`; `restored` is as far as it gets.
 
     Args:
         binaries: the programs of a major or newer (None: any), with a server where `server` is true.
         base: the folder for scratch servers.
+        trust: load it even where this machine cannot build all walls around the scratch server.
     """
     path = held.path or Path(held.name)
     try:
@@ -60,7 +63,7 @@ def prove(
     except RefnetError as error:
         return Proof(level, None, (Finding(_READ, _outcome(error), error.message),))
     programs = binaries(dump.proof_major, server=level.rank > Level.INTACT.rank)
-    return _Prover(dump, programs, base, jobs, progress).prove(level)
+    return _Prover(dump, programs, base, jobs, progress, trust=trust).prove(level)
 
 
 def _outcome(error: RefnetError, *, other_major: bool = False) -> Outcome:
@@ -75,10 +78,10 @@ class _Prover:
     """One proof of one dump, in a scratch server of the programs `binaries`."""
 
     def __init__(
-        self, dump: ForeignDump, binaries: Binaries, base: Path, jobs: int, progress: Progress
+        self, dump: ForeignDump, binaries: Binaries, base: Path, jobs: int, progress: Progress, *, trust: bool
     ) -> None:
         self._dump, self._binaries, self._base = dump, binaries, base
-        self._jobs, self._progress = jobs, progress
+        self._jobs, self._progress, self._trust = jobs, progress, trust
         self._course = Course()
         self._server = ""
         self._rows: tuple[dict[str, Any], ...] = ()
@@ -90,7 +93,8 @@ class _Prover:
         if level is Level.PROVEN and course.level is Level.RESTORED:
             course.add(_beyond(self._rows))
         found = tuple(course.findings)
-        return Proof(level, course.level, found, self._server, course.seconds, self._rows)
+        rows, missing = self._rows, course.missing_walls
+        return Proof(level, course.level, found, self._server, course.seconds, rows, missing)
 
     def _is_whole(self, level: Level) -> bool:
         """Read it to its end; an archive is read by its load, where one follows."""
@@ -111,6 +115,10 @@ class _Prover:
         course = self._course
         self._server = f"PostgreSQL {self._binaries.version} ({self._binaries.origin})"
         with scratch(self._binaries, base=self._base) as cluster:
+            course.missing_walls = cluster.walls.missing
+            if course.missing_walls and not self._trust:
+                course.add(Finding(_LOAD, Outcome.UNVERIFIED, _untrusted(course.missing_walls)))
+                return
             try:
                 with course.phase("load"):
                     target = self._load(cluster)
@@ -139,7 +147,7 @@ class _Prover:
                 if role is None:
                     raise
                 with cluster.target().connect() as admin:
-                    # Of any power: it may own what a superuser alone may own, and nobody logs in here.
+                    # Of any power: it may own what a superuser alone may own, and it has no password to log in with.
                     create_it = sql.SQL("CREATE ROLE {} NOLOGIN SUPERUSER").format(sql.Identifier(role[1]))
                     admin.execute(create_it)
                     admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
@@ -149,6 +157,13 @@ class _Prover:
             f"{self._dump.name} names more than {_MOST_ROLES} roles",
             "Create them on a server and restore it there.",
         )
+
+
+def _untrusted(missing: tuple[str, ...]) -> str:
+    return (
+        "RefNet did not make this dump, loading it runs its code, and this machine builds no wall around: "
+        f"{', '.join(missing)}. Install bubblewrap, or verify it with --trust"
+    )
 
 
 def _counted(target: Target) -> Iterator[dict[str, Any]]:

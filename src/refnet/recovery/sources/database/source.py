@@ -29,7 +29,8 @@ class DatabaseSource:
     `target` is called when a backup needs the server, so that a proof does not. `binaries`: the programs for
     a server's major, with a server among them where `server` is true. `scratch`: the folder for scratch
     servers. `tables`: `table` or `schema.table`; empty: everything. `required`: tables without which an
-    artifact is not intact; None: the network's, where the artifact carries its migrations.
+    artifact is not intact; None: the network's, where the artifact carries its migrations. `trust`: a proof loads
+    dumps that RefNet did not make even where it cannot build all walls around the scratch server.
     """
 
     target: Callable[[], Target]
@@ -39,6 +40,7 @@ class DatabaseSource:
     tables: tuple[str, ...] = ()
     required: tuple[str, ...] | None = None
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    trust: bool = False
 
     @property
     def name(self) -> SourceName:
@@ -68,7 +70,9 @@ class DatabaseSource:
         try:
             reader = Reader(held.name, held.open)
         except Foreign:
-            return prove_foreign.prove(held, self.binaries, self.scratch, self.jobs, level, progress)
+            return prove_foreign.prove(
+                held, self.binaries, self.scratch, self.jobs, level, progress, trust=self.trust
+            )
         major = programs_major(reader.index, int(reader.index.server["version_num"]) // 10_000)
         binaries = self.binaries(major, server=level.rank > Level.INTACT.rank)
         required = _required(reader.index) if self.required is None else self.required
