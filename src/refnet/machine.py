@@ -14,7 +14,7 @@ from refnet.compose import COMPOSE_FILES, compose_file
 from refnet.errors import RefnetError
 from refnet.postgres import embedded
 from refnet.postgres.connecting import ConnectError
-from refnet.postgres.session import server_version
+from refnet.postgres.session import READER_SETTINGS, server_version
 from refnet.recovery.model.artifact import Entry, Outcome, SourceName
 from refnet.recovery.model.recovering import Stage
 from refnet.recovery.model.services import Services
@@ -133,7 +133,7 @@ class _Live:
             return ""
         target = wiring.server(self.settings)
         try:
-            with target.connect() as session:
+            with target.connect(READER_SETTINGS) as session:
                 tables = session.execute(_ANY_TABLE).fetchone()
         except ConnectError as error:
             if error.no_such_database:

@@ -36,6 +36,12 @@ def restore(
     create_roles: Annotated[
         bool, typer.Option("--create-roles", help="Create missing roles, without passwords.")
     ] = False,
+    role_powers: Annotated[
+        bool,
+        typer.Option(
+            "--role-powers", help="With --create-roles: also superusers and other roles with powers."
+        ),
+    ] = False,
     table: Annotated[
         list[str] | None,
         typer.Option(metavar="T", help="Only the rows of this table, in place (repeatable); needs --mode."),
@@ -67,7 +73,7 @@ def restore(
             raise refusals[0]
         restore_table.restore(dump, target, table, table_mode, plan_only=plan, force=force, as_json=as_json)
         return
-    options = verb.Options(jobs or settings.jobs, compare == "content", create_roles)
+    options = verb.Options(jobs or settings.jobs, compare == "content", create_roles, role_powers)
     planned = verb.plan(target, dump, options, count=plan or not force)
     planned = replace(
         planned, problems=(*refusals, *planned.problems), damage=chosen.damage if chosen else ""
@@ -164,6 +170,11 @@ def _print_plan(plan: Plan) -> None:
         print(f"Live now: {words.size(plan.facts.live.size)}, {_told(plan.facts.live.sessions)}")
     if tables := plan.tables():
         words.print_columns([("table", "rows", "live", "written since"), *map(_row, tables)], right=(1, 2, 3))
+    if user := plan.runs_as_superuser:
+        print(
+            f"note: {user} is a superuser: code in the dump (constraints, domains, functions in indexes) has its rights"
+            " while it loads. A login that is none avoids that: see docs/runbook.md, Restore without a superuser"
+        )
     for note in plan.notes:
         print(f"note: {note}")
     for problem in plan.problems:
@@ -203,6 +214,8 @@ def _plan_values(plan: Plan) -> dict[str, Any]:
         "problems": [{"message": one.message, "hint": one.hint} for one in plan.problems],
         "notes": list(plan.notes),
         "create_roles": list(plan.create_roles),
+        "role_powers": {role: list(found) for role, found in plan.role_powers.items()},
+        "runs_as_superuser": bool(plan.runs_as_superuser),
         "bytes_needed": plan.bytes_needed,
         "bytes_free": plan.facts.free,
         "live_bytes": live.size if live else None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -12,6 +12,7 @@ from refnet.errors import Exit, RefnetError
 #: Bytes in the server for each byte of COPY text, with indexes, where nothing better is known.
 _GROWTH = 2.0
 _LONGEST_NAME = 63  # bytes of a PostgreSQL identifier
+_SHOWN = 10
 KEEP_DAYS = 7
 
 
@@ -59,8 +60,8 @@ class Live:
 class Facts:
     """What the server said.
 
-    `version`: 180006. `owners`: roles that we may give a database to. `extensions`: those that can be
-    installed → versions. `free`: bytes where the server keeps its data, None where it cannot be known.
+    `version`: 180006. `owners`: roles whose rights we have and whom we may give objects to. `extensions`: those that
+    can be installed → versions; `restricted`: those of them that only a superuser installs. `free`: bytes where the server keeps its data, None where it cannot be known.
     """
 
     database: str
@@ -75,6 +76,7 @@ class Facts:
     tablespaces: frozenset[str]
     free: int | None
     live: Live | None
+    restricted: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,8 @@ class Wanted:
 
     `version`: that of the server that it comes from, 180006; None: not known. `bytes`: of COPY text.
     `tables`: `schema.table` → rows. `owner` None: that of the live database, or whoever restores.
+    `owners`: whom its schema gives objects to; `superuser`: what in it only a superuser restores; `powers` and
+    `member_of`: role → what it could do beyond its own objects, and the roles that it is in.
     `snapshot` and `system`: PostgreSQL's text of the moment and the cluster that knows it, where recorded.
     """
 
@@ -98,6 +102,10 @@ class Wanted:
     snapshot: str | None = None
     system: str | None = None
     partial: bool = False
+    owners: tuple[str, ...] = ()
+    superuser: tuple[str, ...] = ()
+    powers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    member_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -120,6 +128,16 @@ class Plan:
     def replaces(self) -> bool:
         """Whether something live would be replaced."""
         return self.facts.live is not None
+
+    @property
+    def role_powers(self) -> dict[str, tuple[str, ...]]:
+        """Each role that is created → its powers."""
+        return {role: _powers(self.wanted, self.facts, role) for role in self.create_roles}
+
+    @property
+    def runs_as_superuser(self) -> str:
+        """Whose superuser rights the code in the dump has while it loads, "" where they are none."""
+        return self.facts.user if self.facts.superuser else ""
 
     def check(self) -> None:
         """RefnetError where something stops the plan: the first problem, and how many more there are."""
@@ -144,8 +162,12 @@ class Plan:
         ]
 
 
-def decide(wanted: Wanted, facts: Facts, *, create_roles: bool) -> Plan:
-    """The plan to restore `wanted` on a server of which `facts` hold."""
+def decide(wanted: Wanted, facts: Facts, *, create_roles: bool, role_powers: bool = False) -> Plan:
+    """The plan to restore `wanted` on a server of which `facts` hold.
+
+    Args:
+        create_roles: missing roles are created; `role_powers`: those with powers too.
+    """
     missing = tuple(role for role in wanted.roles if role not in facts.roles)
     need = bytes_needed(wanted, facts)
     created = missing if create_roles else ()
@@ -153,7 +175,11 @@ def decide(wanted: Wanted, facts: Facts, *, create_roles: bool) -> Plan:
         wanted,
         facts,
         tuple(_steps(wanted, facts, created)),
-        tuple(_problems(wanted, facts, missing, need, create_roles=create_roles)),
+        (
+            *_problems(wanted, facts, missing, need, create_roles=create_roles),
+            *_powerful(wanted, facts, () if role_powers else created),
+            *_without_superuser(wanted, facts),
+        ),
         tuple(_notes(wanted, facts, need)),
         created,
         need,
@@ -179,7 +205,11 @@ def major(version: int) -> int:
 
 def _steps(wanted: Wanted, facts: Facts, created: tuple[str, ...]) -> Iterator[str]:
     if created:
-        yield f"create the roles {', '.join(created)}, without passwords"
+        told = (
+            f"{role} ({', '.join(found)})" if (found := _powers(wanted, facts, role)) else role
+            for role in created
+        )
+        yield f"create the roles {', '.join(told)}, without passwords"
     yield f"make a new database beside {facts.database} and load {wanted.name} into it"
     yield "gather the planner's statistics (ANALYZE)"
     yield (
@@ -254,6 +284,41 @@ def _missing(
         )
 
 
+def _powers(wanted: Wanted, facts: Facts, role: str) -> tuple[str, ...]:
+    """What `role`, once created, could do on the server beyond its own objects."""
+    there = (one for one in wanted.member_of.get(role, ()) if one in facts.roles)
+    return (*wanted.powers.get(role, ()), *(f"member of {one}" for one in there))
+
+
+def _powerful(wanted: Wanted, facts: Facts, created: tuple[str, ...]) -> Iterator[RefnetError]:
+    """That powers of roles come out of a file, which may be forged."""
+    for role in created:
+        if found := _powers(wanted, facts, role):
+            yield RefnetError(
+                f"the role {role} would be created with powers that {wanted.name} asks for: {', '.join(found)}",
+                "Create it yourself (CREATE ROLE), or use `refnet restore database --create-roles --role-powers`.",
+            )
+
+
+def _without_superuser(wanted: Wanted, facts: Facts) -> Iterator[RefnetError]:
+    """What a restoring login that is no superuser cannot do."""
+    if facts.superuser:
+        return
+    extensions = [f"extension {name}" for name, _ in wanted.extensions if name in facts.restricted]
+    if needed := [*wanted.superuser, *extensions]:
+        yield RefnetError(
+            f"{facts.user} is no superuser, and these need one: {some(needed)}",
+            "Restore as a superuser, whose rights the code in the dump then has while it loads.",
+        )
+    owners = [one for one in wanted.owners if one in facts.roles and one not in facts.owners]
+    if owners:
+        inherit = " WITH INHERIT TRUE, SET TRUE" if major(facts.version) >= 16 else ""
+        yield RefnetError(
+            f"the role {facts.user} may not give objects to their owners {', '.join(owners)}",
+            f"GRANT {', '.join(owners)} TO {facts.user}{inherit}; or restore as a superuser.",
+        )
+
+
 def hindrances(facts: Facts) -> Iterator[RefnetError]:
     """What keeps the live database from being renamed."""
     live = facts.live
@@ -298,6 +363,12 @@ def _notes(wanted: Wanted, facts: Facts, need: int) -> Iterator[str]:
     gone = [name for name in facts.live.tables if wanted.tables and name not in wanted.tables]
     if gone:
         yield f"only in the live database, and in the kept one afterwards: {', '.join(sorted(gone))}"
+
+
+def some(names: Sequence[str]) -> str:
+    """The first of `names`, and how many more there are."""
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _size(count: float) -> str:

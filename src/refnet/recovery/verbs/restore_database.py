@@ -20,7 +20,7 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.previous import Mark, Record, Why
-from refnet.recovery.model.restoring import Plan, Wanted, dated_name, decide, major
+from refnet.recovery.model.restoring import Facts, Plan, Wanted, dated_name, decide, major
 from refnet.recovery.model.source import Finding, Progress, silent
 from refnet.recovery.sources.database import compare, create, kept, since
 from refnet.recovery.sources.database.analyze import analyze
@@ -58,11 +58,16 @@ class Dump(Protocol):
 
 @dataclass(frozen=True)
 class Options:
-    """How to restore. `content`: compare digests, else row counts alone."""
+    """How to restore.
+
+    `content`: compare digests, else row counts alone. `create_roles`: create missing roles; `role_powers`: those too
+    that the artifact gives powers.
+    """
 
     jobs: int
     content: bool = True
     create_roles: bool = False
+    role_powers: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,7 @@ def plan(target: Target, dump: Dump, options: Options, *, count: bool) -> Plan:
         same = wanted.system is not None and wanted.system == since.system_identifier(admin)
         snapshot = wanted.snapshot if same else None
         rows = since.rows(target, snapshot, since.BUDGET if count else 0) if there else {}
-        return decide(wanted, facts(admin, target, rows), create_roles=options.create_roles)
+        return _decided(wanted, facts(admin, target, rows), options)
 
 
 def restore(
@@ -112,6 +117,10 @@ def restore(
         return run.go(binaries)
 
 
+def _decided(wanted: Wanted, found: Facts, options: Options) -> Plan:
+    return decide(wanted, found, create_roles=options.create_roles, role_powers=options.role_powers)
+
+
 class _Run:
     def __init__(
         self,
@@ -133,11 +142,7 @@ class _Run:
     def go(self, binaries: Callable[[int], Binaries]) -> Restored:
         with self._phase("check"):
             self._drop_leftovers()
-            plan = decide(
-                self._dump.wanted(),
-                facts(self._admin, self._target, {}),
-                create_roles=self._options.create_roles,
-            )
+            plan = _decided(self._dump.wanted(), facts(self._admin, self._target, {}), self._options)
             plan.check()
             self._dump.check()
             tools = binaries(self._dump.tools_major(major(plan.facts.version)))

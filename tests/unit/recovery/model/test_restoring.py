@@ -149,3 +149,59 @@ def test_a_dated_name_fits_an_identifier_and_is_whole_text(name: str, length: in
     assert made.endswith("_before_20261125_020304")
     assert len(made.encode()) == length
     assert name.startswith(made.removesuffix("_before_20261125_020304"))
+
+
+BOSS: dict[str, Any] = {"roles": ("boss",), "powers": {"boss": ("SUPERUSER",)}}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "told"),
+    [
+        (BOSS, "SUPERUSER"),
+        ({"roles": ("boss",), "member_of": {"boss": ("refnet", "gone")}}, "member of refnet"),
+    ],
+)
+def test_a_role_with_powers_is_shown_and_created_only_where_that_is_asked_for(
+    wanted: dict[str, Any], told: str
+) -> None:
+    refused = plan(wanted, create_roles=True)
+    assert f"boss ({told})" in refused.steps[0]
+    assert [f"asks for: {told}" in problem.message for problem in refused.problems] == [True]
+    asked = decide(replace(WANTED, **wanted), FACTS, create_roles=True, role_powers=True)
+    assert (asked.problems, asked.role_powers) == ((), {"boss": (told,)})
+
+
+def test_a_role_that_is_in_roles_of_the_same_file_alone_has_no_powers_by_that() -> None:
+    assert plan({"roles": ("a", "b"), "member_of": {"a": ("b",)}}, create_roles=True).problems == ()
+
+
+def test_only_the_restore_of_a_superuser_runs_code_with_a_superusers_rights() -> None:
+    assert plan().runs_as_superuser == "refnet"
+    assert plan(facts={"superuser": False}).runs_as_superuser == ""
+
+
+@pytest.mark.parametrize(
+    ("wanted", "facts", "message", "hint"),
+    [
+        ({"superuser": ("event trigger x",)}, {}, "need one: event trigger x", "Restore as a superuser"),
+        (
+            {"extensions": (("pg_trgm", "1.6"),)},
+            {"restricted": frozenset({"pg_trgm"})},
+            "need one: extension pg_trgm",
+            "Restore as a superuser",
+        ),
+        (
+            {"owners": ("app", "refnet"), "roles": ("app", "refnet")},
+            {"roles": frozenset({"app", "refnet"})},
+            "may not give objects to their owners app",
+            "GRANT app TO refnet WITH INHERIT TRUE, SET TRUE",
+        ),
+    ],
+)
+def test_what_a_login_without_a_superusers_rights_cannot_restore_is_a_problem_of_it_alone(
+    wanted: dict[str, Any], facts: dict[str, Any], message: str, hint: str
+) -> None:
+    (problem,) = plan(wanted, {**facts, "superuser": False}).problems
+    assert message in problem.message
+    assert hint in problem.hint
+    assert plan(wanted, facts).problems == ()

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any
 
 from refnet.postgres.binaries import Binaries
-from refnet.postgres.session import Target
+from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.recovery.model.restoring import Wanted
 from refnet.recovery.model.source import Finding, Held, Progress
 from refnet.recovery.sources.database import facts, foreign_views
 from refnet.recovery.sources.database.compare import compare
 from refnet.recovery.sources.database.load import load
+from refnet.recovery.sources.database.needs import Needs, needs
 from refnet.recovery.sources.database.sqlgz import FOOTER_LENGTH, Kind, Reader, damaged, programs_major
 from refnet.recovery.sources.database.stock import refuses_lz4
 
@@ -32,7 +34,11 @@ class Artifact:
         self.index = self.reader.index
 
     def wanted(self) -> Wanted:
-        return facts.wanted(self.name, self.index)
+        return facts.wanted(self.name, self.index, self._needs)
+
+    @cached_property
+    def _needs(self) -> Needs:
+        return needs(*(self.reader.text(kind).decode("utf-8", "replace") for kind in (Kind.PRE, Kind.POST)))
 
     @property
     def roles(self) -> tuple[dict[str, Any], ...]:
@@ -62,7 +68,7 @@ class Artifact:
         return (*self._notes(target), *foreign_views.refresh(target, self.index))
 
     def _notes(self, target: Target) -> Iterator[str]:
-        with target.connect() as session:
+        with target.connect(READER_SETTINGS) as session:
             if refuses_lz4(session, self.reader.text(Kind.PRE)):
                 yield "this server was built without lz4: what lz4 should compress, its default compresses"
 

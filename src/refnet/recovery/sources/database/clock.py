@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from refnet.postgres.session import Target
+from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.recovery.model import words
 
 #: Clocks that nobody sets by hand agree better than this.
@@ -14,7 +14,7 @@ TOLERANCE = timedelta(minutes=1)
 
 def warnings(target: Target, now: Callable[[], datetime]) -> tuple[str, ...]:
     """A sentence where the clock of the server of `target` disagrees with `now`."""
-    with target.connect() as session:
+    with target.connect(READER_SETTINGS) as session:
         before = now()
         row = session.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()
         after = now()

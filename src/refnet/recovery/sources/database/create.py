@@ -35,6 +35,8 @@ _QUOTED = re.compile(r'"((?:[^"]|"")*)"(?: *, *| *$)')
 _BARE = re.compile(r'([^",]+)(?:, *|$)')
 #: Each word of a statement that an artifact chooses.
 _PRIVILEGES = {one: sql.SQL(one) for one in sorted(PRIVILEGES)}
+#: What lets a role act as others, see all rows, or read everything that is written.
+_RISKY = ("superuser", "createrole", "replication", "bypassrls")
 _POWERS = ("superuser", "inherit", "createrole", "createdb", "login", "replication", "bypassrls")
 
 
@@ -93,6 +95,11 @@ def finish(admin: Session, name: str, state: State) -> tuple[str, ...]:
         *_each(admin, [("its limit of connections", (limit,))] if state["connection_limit"] != -1 else []),
         *_each(admin, _privileges(name, state, _own_role(admin))),
     )
+
+
+def powers(role: Mapping[str, Any]) -> tuple[str, ...]:
+    """What `role` could do beyond its own objects by itself."""
+    return tuple(power.upper() for power in _RISKY if role[power])
 
 
 def create_roles(admin: Session, roles: Iterable[Mapping[str, Any]], wanted: Iterable[str]) -> None:

@@ -11,14 +11,21 @@ from typing import Any
 from refnet.postgres.session import READER_SETTINGS, Target, server_version
 from refnet.recovery.model.restoring import Facts, Live, Rows, Sessions, Wanted
 from refnet.recovery.sources.database import state
+from refnet.recovery.sources.database.create import powers
 from refnet.recovery.sources.database.maintenance import Session
+from refnet.recovery.sources.database.needs import Needs
 from refnet.recovery.sources.database.sqlgz import Index
 
 _USER = """
 SELECT current_setting('server_version_num')::int, current_user::text, rolsuper, rolcreatedb, pg_is_in_recovery()
 FROM pg_roles WHERE rolname = current_user
 """
-_OWNERS = "SELECT rolname::text FROM pg_roles WHERE pg_has_role(oid, 'MEMBER')"
+#: Whose rights we have, and whom we can give objects to. Before 16 every member can do the second.
+_OWNERS = "SELECT rolname::text FROM pg_roles WHERE pg_has_role(oid, 'USAGE') AND pg_has_role(oid, %s)"
+#: The extensions of which no version can be installed but by a superuser.
+_RESTRICTED = """
+SELECT name::text FROM pg_available_extension_versions GROUP BY name HAVING bool_and(superuser AND NOT trusted)
+"""
 _EXTENSIONS = "SELECT name::text, array_agg(version::text) FROM pg_available_extension_versions GROUP BY name"
 _LIVE = """
 SELECT CASE WHEN has_database_privilege(oid, 'CONNECT') THEN pg_database_size(oid) ELSE 0 END,
@@ -53,9 +60,10 @@ def facts(admin: Session, target: Target, rows: Mapping[str, Rows]) -> Facts:
         superuser=superuser,
         createdb=createdb,
         standby=standby,
-        owners=frozenset(_column(admin, _OWNERS)),
+        owners=frozenset(_column(admin, _OWNERS, "SET" if version >= 160_000 else "MEMBER")),
         roles=frozenset(_column(admin, "SELECT rolname::text FROM pg_roles")),
         extensions={name: frozenset(versions) for name, versions in admin.execute(_EXTENSIONS).fetchall()},
+        restricted=frozenset(_column(admin, _RESTRICTED)),
         tablespaces=frozenset(_column(admin, "SELECT spcname::text FROM pg_tablespace")),
         free=free_bytes(admin, target),
         live=_live(admin, target.name, rows),
@@ -104,8 +112,9 @@ def free_bytes(admin: Session, target: Target) -> int | None:
     return about.f_bavail * about.f_frsize
 
 
-def wanted(name: str, index: Index) -> Wanted:
-    """What the artifact `name` with that index asks for."""
+def wanted(name: str, index: Index, asks: Needs) -> Wanted:
+    """What the artifact `name` with that index asks for. `asks`: what its schema asks of the role."""
+    roles = tuple(dict.fromkeys(role["name"] for role in index.roles))
     return Wanted(
         name=name,
         version=int(index.server["version_num"]),
@@ -113,7 +122,11 @@ def wanted(name: str, index: Index) -> Wanted:
         owner=index.database["owner"],
         bytes=sum(table.raw for table in index.tables),
         tables={table.qualified: table.rows for table in index.tables},
-        roles=tuple(dict.fromkeys(role["name"] for role in index.roles)),
+        roles=roles,
+        owners=tuple(role for role in asks.owners if role in roles),
+        superuser=asks.superuser,
+        powers={role["name"]: powers(role) for role in index.roles},
+        member_of={role["name"]: tuple(one["role"] for one in role["member_of"]) for role in index.roles},
         extensions=tuple((one["name"], one["version"]) for one in index.extensions),
         tablespaces=tuple(index.tablespaces),
         snapshot=index.server.get("snapshot"),

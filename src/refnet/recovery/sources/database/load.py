@@ -20,9 +20,9 @@ import psycopg
 
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.private import private_folder
-from refnet.postgres.session import Target, reader_settings, server_version
+from refnet.postgres.session import READER_SETTINGS, Target, reader_settings, server_version
 from refnet.recovery.model.source import Progress, silent
-from refnet.recovery.sources.database import failure, toc
+from refnet.recovery.sources.database import as_member, failure, toc
 from refnet.recovery.sources.database.archive import Archive
 from refnet.recovery.sources.database.digest import whole_lines
 from refnet.recovery.sources.database.guarded import GuardedSchema
@@ -116,7 +116,7 @@ class _Loader(AbstractContextManager["_Loader"]):
         self._stopped = threading.Event()
         self._own = threading.local()
         self._sessions: list[psycopg.Connection[tuple[Any, ...]]] = []
-        with target.connect(encoding=self._index.encoding) as control:
+        with target.connect(READER_SETTINGS, encoding=self._index.encoding) as control:
             server = server_version(control)
             self._codec = Codec.of(control, self._index.encoding)
             without_lz4 = refuses_lz4(control, reader.text(Kind.PRE))
@@ -140,18 +140,19 @@ class _Loader(AbstractContextManager["_Loader"]):
 
     def load(self) -> dict[str, float]:
         if self._logins is None:
-            return self._load(None)
+            own = as_member.OwnSchema(
+                self._archive, self._programs, self._target, self._settings, self._index.roles
+            )
+            return self._load(own)
         with GuardedSchema(self._archive, self._logins, self._programs, self._builder) as guarded:
             return self._load(guarded)
 
-    def _load(self, guarded: GuardedSchema | None) -> dict[str, float]:
+    def _load(self, schema: GuardedSchema | as_member.OwnSchema) -> dict[str, float]:
         began = time.monotonic()
         self._progress("schema", 0, None)
-        if guarded:
-            guarded.create()
+        schema.create()
+        if self._logins:
             self._owners = self._owners_of_tables()
-        else:
-            self._archive.create(self._programs)
         entries = self._archive.entries(self._programs, "post-data")
         items = [i for i in entries if not (i.is_refresh and i.oid in self._unread)]
         shares = toc.share(items, self._index.tables)
@@ -159,11 +160,7 @@ class _Loader(AbstractContextManager["_Loader"]):
         run_all(self._tasks(shares), self._jobs, self._stop)
         data_done = time.monotonic()
         self._progress("the rest of the schema", self._total, self._total)
-        if guarded:
-            guarded.finish(shares.rest, self._jobs)
-        elif shares.rest:
-            doing = "building keys and indexes"
-            self._archive.restore(self._programs, doing, shares.rest, jobs=self._jobs)
+        schema.finish(shares.rest, self._jobs)
         ended = time.monotonic()
         return {
             "schema": schema_done - began,

@@ -1,0 +1,198 @@
+"""A login that is no superuser, a member of the owners, restores a database of several owners as it was."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+from tests import oracle
+from tests.integration.database.library import (
+    PREVIOUS,
+    artifact_of,
+    everything,
+    held,
+    now,
+    restore,
+)
+
+from refnet.errors import RefnetError
+from refnet.postgres.binaries import installed
+from refnet.postgres.cluster import Cluster
+from refnet.postgres.scratch import throwaway
+from refnet.postgres.session import Target, server_version
+from refnet.recovery.sources.database.facts import live_state
+from refnet.recovery.verbs import restore_database, undo_database
+from refnet.recovery.verbs.restore_database import Options
+
+SERVERS = {each.major: each for each in installed(None) if each.has_server}
+
+SHOP = """
+REVOKE ALL ON SCHEMA public FROM PUBLIC; GRANT USAGE ON SCHEMA public TO PUBLIC;
+CREATE EXTENSION pg_trgm;
+CREATE SCHEMA stock AUTHORIZATION shop_app;
+CREATE SCHEMA audit AUTHORIZATION shop_clerk;
+GRANT USAGE, CREATE ON SCHEMA stock TO shop_clerk;
+CREATE DOMAIN stock.sku AS text CHECK (VALUE ~ '^[A-Z]+[0-9]+$');
+CREATE FUNCTION stock.norm(text) RETURNS text IMMUTABLE LANGUAGE sql AS 'SELECT lower($1)';
+CREATE TABLE stock.items (sku stock.sku PRIMARY KEY, name text CHECK (stock.norm(name) <> ''));
+CREATE INDEX ON stock.items (stock.norm(name));
+CREATE INDEX ON stock.items USING gin (name gin_trgm_ops);
+CREATE TABLE stock.orders (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, item stock.sku REFERENCES stock.items);
+CREATE STATISTICS stock.both ON sku, name FROM stock.items;
+CREATE TABLE public.settings (key text PRIMARY KEY, value text);
+CREATE TABLE audit.log (at timestamptz DEFAULT now(), what text);
+CREATE MATERIALIZED VIEW stock.counted AS SELECT count(*) FROM stock.items;
+INSERT INTO stock.items SELECT 'A' || i, 'item ' || i FROM generate_series(1, 20000) i;
+INSERT INTO stock.orders (item) SELECT 'A' || i FROM generate_series(1, 50) i;
+INSERT INTO audit.log (what) VALUES ('made'); INSERT INTO public.settings VALUES ('a', 'b');
+SELECT lo_from_bytea(4242, 'large');
+ALTER LARGE OBJECT 4242 OWNER TO shop_clerk;
+ALTER DOMAIN stock.sku OWNER TO shop_app; ALTER FUNCTION stock.norm OWNER TO shop_app;
+ALTER TABLE stock.items OWNER TO shop_app; ALTER TABLE stock.orders OWNER TO shop_clerk;
+ALTER STATISTICS stock.both OWNER TO shop_app; ALTER MATERIALIZED VIEW stock.counted OWNER TO shop_app;
+ALTER TABLE public.settings OWNER TO shop_clerk; ALTER TABLE audit.log OWNER TO shop_clerk;
+CREATE PUBLICATION news FOR TABLE stock.items; ALTER PUBLICATION news OWNER TO shop_app;
+REFRESH MATERIALIZED VIEW stock.counted;
+ALTER DEFAULT PRIVILEGES FOR ROLE shop_app IN SCHEMA stock GRANT SELECT ON TABLES TO shop_clerk;
+GRANT SELECT ON stock.items TO shop_clerk; GRANT ALL ON SCHEMA public TO shop_clerk;
+COMMENT ON TABLE stock.items IS 'what is sold'; COMMENT ON SCHEMA stock IS 'the stock';
+"""
+
+
+@dataclass(frozen=True)
+class Shop:
+    """The shop as its superuser and as the restoring login reach it."""
+
+    cluster: Cluster
+    admin: Target
+    keeper: Target
+
+    def run(self, statement: str) -> None:
+        with self.admin.connect() as session:
+            session.execute(statement.encode())
+
+
+@pytest.fixture(scope="module", params=sorted(SERVERS))
+def cluster(request: pytest.FixtureRequest, short_folder: Path) -> Iterator[Cluster]:
+    with throwaway(SERVERS[request.param], base=short_folder / f"member{request.param}") as found:
+        with found.target().connect() as admin:
+            admin.execute("CREATE ROLE shop_app; CREATE ROLE shop_clerk; CREATE ROLE keeper LOGIN CREATEDB")
+            inherit = " WITH INHERIT TRUE, SET TRUE" if server_version(admin) >= 16 else ""
+            admin.execute(f"GRANT shop_app, shop_clerk TO keeper{inherit}".encode())
+        yield found
+
+
+@pytest.fixture
+def shop(cluster: Cluster) -> Iterator[Shop]:
+    target = cluster.target(f"shop_{uuid.uuid4().hex[:8]}")
+    name = sql.Identifier(target.name)
+    with cluster.target().connect() as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0 OWNER shop_app").format(name))
+    with target.connect({"client_min_messages": "error"}) as session:
+        session.execute(SHOP)
+    yield Shop(cluster, target, Target(make_conninfo(target.conninfo, user="keeper"), own=True))
+    with cluster.target().connect() as admin:
+        for one in everything(target):
+            admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(one)))
+
+
+def test_a_database_of_several_owners_comes_back_as_it_was(shop: Shop) -> None:
+    binaries = shop.cluster.binaries
+    dump = held(artifact_of(shop.admin, binaries))
+    before = oracle.portrait(shop.admin.conninfo, binaries.folder)
+    shop.run("DELETE FROM stock.orders; DROP TABLE audit.log")
+    plan = restore_database.plan(shop.keeper, dump, Options(2), count=True)
+    assert (plan.problems, plan.runs_as_superuser) == ((), "")
+    done = restore(shop.keeper, dump, binaries)
+    assert [note for note in done.notes if "the room on the server" not in note] == []
+    after = oracle.portrait(shop.admin.conninfo, binaries.folder)
+    assert oracle.differences(before.inside, after.inside) == []
+    assert live_state(shop.admin) == dump.index.database
+    undo_database.undo(shop.keeper, PREVIOUS, now=now)
+    with shop.admin.connect() as session:
+        assert session.execute("SELECT count(*) FROM stock.orders").fetchone() == (0,)
+
+
+def test_the_code_of_the_dump_never_has_a_superusers_rights(shop: Shop) -> None:
+    shop.run("""
+        CREATE FUNCTION audit.spy(text) RETURNS bool LANGUAGE plpgsql AS $$
+        DECLARE super bool := (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user);
+        BEGIN IF super THEN RAISE 'run by a superuser'; END IF; RETURN true; END $$;
+        ALTER FUNCTION audit.spy OWNER TO shop_clerk;
+        SET ROLE shop_clerk; ALTER TABLE audit.log ADD CHECK (audit.spy(what))""")
+    binaries = shop.cluster.binaries
+    dump = held(artifact_of(shop.admin, binaries))
+    with pytest.raises(RefnetError, match="run by a superuser"):
+        restore(shop.admin, dump, binaries)
+    assert restore(shop.keeper, dump, binaries).kept
+
+
+@pytest.mark.parametrize(
+    ("statement", "needed"),
+    [
+        (("CREATE FUNCTION public.h() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';"
+          "CREATE EVENT TRIGGER guard ON ddl_command_end EXECUTE FUNCTION public.h()"), "event trigger guard"),
+        ("CREATE PUBLICATION whole FOR ALL TABLES", "publication of everything whole"),
+        ("CREATE PUBLICATION part FOR TABLES IN SCHEMA stock", "publication of a schema"),
+        ("CREATE FUNCTION public.pid() RETURNS int LANGUAGE internal AS 'pg_backend_pid'", r"function in internal pid\(\)"),
+        ("CREATE FUNCTION public.l() RETURNS int LEAKPROOF LANGUAGE sql AS 'SELECT 1'", r"leakproof function l\(\)"),
+        ("CREATE FOREIGN DATA WRAPPER far", "foreign data wrapper far"),
+        (("GRANT SELECT ON stock.items TO shop_clerk WITH GRANT OPTION; SET ROLE shop_clerk;"
+          "GRANT SELECT ON stock.items TO keeper; RESET ROLE"), "privileges that others granted on TABLE items"),
+    ],
+)  # fmt: skip
+def test_what_needs_a_superuser_is_named_before_anything_is_made(
+    shop: Shop, statement: str, needed: str
+) -> None:
+    with shop.admin.connect({"client_min_messages": "error"}) as session:
+        session.execute(statement.encode())
+    dump = held(artifact_of(shop.admin, shop.cluster.binaries))
+    with pytest.raises(RefnetError, match=f"keeper is no superuser, and these need one: {needed}"):
+        restore(shop.keeper, dump, shop.cluster.binaries)
+    assert everything(shop.admin) == [shop.admin.name]
+    assert restore_database.plan(shop.admin, dump, Options(2), count=False).problems == ()
+
+
+def test_an_owner_that_the_login_is_no_member_of_is_named_with_the_grant(shop: Shop) -> None:
+    dump = held(artifact_of(shop.admin, shop.cluster.binaries))
+    with shop.cluster.target().connect() as admin:
+        member = "GRANT shop_clerk TO keeper" + (
+            " WITH INHERIT TRUE, SET TRUE" if server_version(admin) >= 16 else ""
+        )
+        admin.execute("REVOKE shop_clerk FROM keeper")
+        try:
+            with pytest.raises(
+                RefnetError, match="may not give objects to their owners shop_clerk"
+            ) as caught:
+                restore(shop.keeper, dump, shop.cluster.binaries)
+        finally:
+            admin.execute(member.encode())
+    assert member in caught.value.hint
+    assert everything(shop.admin) == [shop.admin.name]
+
+
+def test_the_copy_is_closed_to_the_owner_too_while_it_loads(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dump = held(artifact_of(shop.admin, shop.cluster.binaries))
+    load, refused = type(dump).load, []
+
+    def looked_at(self: object, target: Target, *others: object) -> tuple[str, ...]:
+        with shop.admin.database(target.name).connect() as session:
+            session.execute("SET ROLE shop_app")
+            refused.append(
+                session.execute("SELECT has_database_privilege(current_database(), 'CONNECT')").fetchone()
+            )
+        return load(self, target, *others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(dump), "load", looked_at)
+    restore(shop.keeper, dump, shop.cluster.binaries)
+    assert refused == [(False,)]
+    with psycopg.connect(shop.keeper.conninfo) as session:
+        assert session.execute("SELECT count(*) FROM stock.items").fetchone() == (20000,)
