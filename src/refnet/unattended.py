@@ -44,7 +44,13 @@ def backup(settings: Settings, name: SourceName, asked: datetime, *, again: bool
         return {"outcome": "done before", "artifact": newest.name}
     with _watch(settings).run(Kind.BACKUP, name, again=again) as at_work:
         made = backup_verb.backup(
-            sources[name], store, now=_now, zone=None, prove=True, clock=time.perf_counter
+            sources[name],
+            store,
+            now=_now,
+            zone=None,
+            prove=True,
+            clock=time.perf_counter,
+            shrinking=wiring.shrinking(settings),
         )
         wiring.tell_proof(at_work, made.manifest.name, made.proof)
     if made.exit is not Exit.DONE:
@@ -53,6 +59,8 @@ def backup(settings: Settings, name: SourceName, asked: datetime, *, again: bool
             f"See `refnet show {made.manifest.name}`; look after this machine's disk and memory.",
             made.exit,
         )
+    if made.manifest.shrunk:
+        _log.warning("%s shrank: %s", made.manifest.name, "; ".join(made.manifest.shrunk))
     level = made.proof.level if made.proof and made.proof.level else Level.WRITTEN
     return {"outcome": "done", "artifact": made.manifest.name, "level": level.value}
 

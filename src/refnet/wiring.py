@@ -21,6 +21,7 @@ from refnet.recovery.model.monitoring import Limits
 from refnet.recovery.model.retention import PutAside
 from refnet.recovery.model.run import Kind, Reason
 from refnet.recovery.model.schedule import Schedule, TaskName
+from refnet.recovery.model.shrinking import Shrinking
 from refnet.recovery.model.source import Held, Made, Source
 from refnet.recovery.sources.files import entries
 from refnet.recovery.sources.files.describe import describe as describe_files
@@ -250,6 +251,13 @@ def sources(
         if folder:
             found[name] = partial(_files, settings, name, folder, jobs, into)
     return Sources(found)
+
+
+def shrinking(settings: Settings) -> Shrinking:
+    """When a source counts as shrunk."""
+    return Shrinking(
+        settings.shrunk_tables, settings.shrunk_rows, settings.shrunk_bytes, settings.shrunk_files
+    )
 
 
 def retention(settings: Settings, name: SourceName) -> Retention:

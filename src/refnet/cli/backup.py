@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,7 @@ from refnet.settings import user_path
 
 if TYPE_CHECKING:
     from refnet.recovery.model.artifact import SourceName
+    from refnet.recovery.model.shrinking import Shrinking
     from refnet.recovery.model.source import Source
     from refnet.recovery.stores.local import LocalStore
     from refnet.recovery.verbs.backup import Backup
@@ -48,14 +50,15 @@ def backup(
     elsewhere = to is not None or bool(table)  # then nothing is protected by it, and nobody expects it
     watch = None if elsewhere else wiring.watch(settings, now=now, clock=clock, note=note)
     results, code = [], Exit.DONE
+    one = partial(_one, store=store, watch=watch, shrinking=wiring.shrinking(settings))
     for name in names:
-        result, ended = _one(name, configured.get(name), store, watch, prove=not no_prove, quiet=as_json)
+        result, ended = one(name, configured.get(name), prove=not no_prove, quiet=as_json)
         results.append(result)
         code = code or ended
     if as_json:
         print_json({"results": results})
     else:
-        _print_unproven(results)
+        _print_at_the_end(results)
     raise typer.Exit(code)
 
 
@@ -64,6 +67,7 @@ def _one(
     source: Source | None,
     store: LocalStore,
     watch: Watch | None,
+    shrinking: Shrinking,
     *,
     prove: bool,
     quiet: bool,
@@ -81,7 +85,16 @@ def _one(
     try:
         with watch.run(Kind.BACKUP, name) if watch else nullcontext() as at_work:
             with progress(name) as shown:
-                made = run(source, store, now=now, zone=None, prove=prove, clock=clock, progress=shown)
+                made = run(
+                    source,
+                    store,
+                    now=now,
+                    zone=None,
+                    prove=prove,
+                    clock=clock,
+                    shrinking=shrinking,
+                    progress=shown,
+                )
             if at_work:
                 wiring.tell_proof(at_work, made.manifest.name, made.proof)
     except RefnetError as error:
@@ -111,13 +124,17 @@ def _print(made: Backup, path: Path) -> None:
         print(f"{'':9} the evidence could not be kept: {made.unrecorded}")
 
 
-def _print_unproven(results: list[dict[str, Any]]) -> None:
-    """Say at the end which artifacts are not proven although that was asked for, and why."""
+def _print_at_the_end(results: list[dict[str, Any]]) -> None:
+    """Say at the end which artifacts shrank, and which are not proven although that was asked for, and why."""
     from refnet.cli import words
     from refnet.recovery.model.artifact import Outcome
 
     unverified = Outcome.UNVERIFIED.value
     for one in results:
+        if (manifest := one.get("manifest", {})).get("shrunk"):
+            print(
+                f"{one['source']:9} {words.shrunk(manifest)}: `refnet accept {manifest['name']}` if that is meant"
+            )
         proof = one.get("proof")
         if proof and proof["outcome"] == unverified:
             why = "; ".join(f["reason"] for f in proof["findings"] if f["outcome"] == unverified)

@@ -78,6 +78,10 @@ def notes(entry: Entry) -> list[str]:
     found = []
     if entry.damaged:
         found += [line.reasons[0] for line in entry.evidence[-1:] if line.reasons]
+    if entry.manifest.shrunk:
+        found.append(
+            f"{'SHRUNK' if entry.shrunk else 'shrank, accepted'}: {'; '.join(entry.manifest.shrunk)}"
+        )
     if entry.manifest.partial:
         found.append("only some tables")
     if shares := entry.manifest.details.get("shares_bytes_with"):
@@ -101,6 +105,7 @@ def _values(entry: Entry, store: LocalStore, moment: datetime) -> dict[str, Any]
         "size": entry.manifest.size,
         "state": entry.state,
         "partial": entry.manifest.partial,
+        "shrunk": entry.shrunk,
         "notes": notes(entry),
     }
 

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from refnet.cli import (
+    accept,
     adopt,
     backup,
     catalog,
@@ -136,6 +137,7 @@ app.command("demo")(demo.demo)
 app.command("prune")(prune.prune)
 app.command("monitor")(monitor.monitor)
 app.command("adopt")(adopt.adopt)
+app.command("accept")(accept.accept)
 app.command("metrics")(metrics.metrics)
 app.command("recover")(recover.recover)
 app.command("notify")(notify.notify)

@@ -57,6 +57,10 @@ def values(proof: Proof) -> dict[str, Any]:
 
 def evidence(line: Evidence) -> str:
     """A line of evidence in words."""
+    if line.accepts:
+        return "accepted"
+    if line.revokes:
+        return "what passed before counts no more"
     if line.outcome is Outcome.PASSED:
         return line.level.value
     before = list(Level)[line.level.rank - 1].value if line.level.rank else "nothing"

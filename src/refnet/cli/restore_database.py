@@ -66,8 +66,8 @@ def restore(
     dump, chosen = _dump(settings, artifact, at)
     target = wiring.server(settings)
     refusals = chosen.refusals(anyway=damaged_anyway) if chosen else ()
-    if chosen and chosen.damage and not as_json:
-        print_damage(chosen)
+    if chosen and not as_json:
+        print_doubts(chosen)
     if table and table_mode:
         if refusals and not plan:
             raise refusals[0]
@@ -131,9 +131,16 @@ def undo(
         print(f"{done.database} is back as it was before the restore of {done.back.mark.artifact}{kept}.")
 
 
-def print_damage(chosen: Chosen) -> None:
-    """Say first that a check found the artifact damaged."""
-    print(f"DAMAGED: {chosen.name}: {chosen.damage}")
+def print_doubts(chosen: Chosen) -> None:
+    """Say first that a check found the artifact damaged, or that it shrank."""
+    from dataclasses import asdict
+
+    from refnet.cli import words
+
+    if chosen.damage:
+        print(f"DAMAGED: {chosen.name}: {chosen.damage}")
+    if chosen.entry and chosen.entry.shrunk:
+        print(f"{words.shrunk(asdict(chosen.entry.manifest))}: `refnet list` shows the one before")
 
 
 def _dump(settings: Settings, artifact: str | None, at: str | None) -> tuple[Dump, Chosen | None]:

@@ -92,7 +92,7 @@ def _restore(
 ) -> None:
     from refnet import wiring
     from refnet.cli.confirm import confirm
-    from refnet.cli.restore_database import print_damage
+    from refnet.cli.restore_database import print_doubts
     from refnet.recovery.model.artifact import SourceName
     from refnet.recovery.verbs import restore_files as verb
 
@@ -100,8 +100,8 @@ def _restore(
     place = wiring.place(settings, source)
     chosen = _chosen(settings, source, artifact, at)
     held = chosen.held
-    if chosen.damage and not as_json:
-        print_damage(chosen)
+    if not as_json:
+        print_doubts(chosen)
     planned = verb.plan(held, place, only)
     refusals = chosen.refusals(anyway=damaged_anyway)
     planned = replace(planned, problems=(*refusals, *planned.problems), damage=chosen.damage)

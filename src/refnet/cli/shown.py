@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from refnet.cli import proofs, words
@@ -26,6 +27,7 @@ def print_artifact(
             f"{words.size(manifest.size)} ({manifest.size:,} bytes), made in {words.seconds(manifest.seconds)}",
         ),
         ("SHA-256", manifest.sha256),
+        *([("shrunk", words.shrunk(asdict(manifest)))] if manifest.shrunk else []),
         ("made by", manifest.made_by),
         *(
             (name.replace("_", " "), _fact(name, value))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from refnet.recovery.model.words import age, plain, plural, seconds, size
 
@@ -27,6 +27,11 @@ def databases(entries: Sequence[Entry]) -> dict[str, str]:
     of = {entry.name: entry.identity for entry in entries if entry.source is SourceName.DATABASE}
     found = labels(of.values())
     return {name: found[identity] for name, identity in of.items()} if len(found) > 1 else {}
+
+
+def shrunk(manifest: Mapping[str, Any]) -> str:
+    """What shrank in the artifact with that manifest."""
+    return f"SHRUNK against {manifest['shrunk_from']}: {plain('; '.join(manifest['shrunk']))}"
 
 
 def print_columns(rows: Sequence[Sequence[str]], right: tuple[int, ...] = ()) -> None:

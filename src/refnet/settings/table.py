@@ -110,6 +110,12 @@ def _bytes(value: Any) -> int:
     return int(value)
 
 
+def _percent(value: Any) -> int:
+    if not _is_whole(value) or int(value) > 100:
+        raise ValueError("must be a number from 0 to 100")
+    return int(value)
+
+
 def _seconds(value: Any) -> int:
     if not _is_whole(value) or int(value) < 1:
         raise ValueError("must be a number of seconds, 1 or more")
@@ -237,6 +243,21 @@ class Settings:
         default=Retention(days=30),
         name="retention.obsidian",
         says="how long its artifacts are kept",
+    )
+    shrunk_tables: int = _key(
+        _percent,
+        default=90,
+        name="shrunk.tables",
+        says="percent of the tables of the last artifact that must be left, else it counts as shrunk; 0: none",
+    )
+    shrunk_rows: int = _key(
+        _percent, default=50, name="shrunk.rows", says="the same of the rows of a database"
+    )
+    shrunk_bytes: int = _key(
+        _percent, default=50, name="shrunk.bytes", says="the same of the bytes of rows or files"
+    )
+    shrunk_files: int = _key(
+        _percent, default=50, name="shrunk.files", says="the same of the files of config and obsidian"
     )
     monitor_min_bytes: int = _key(
         _bytes,

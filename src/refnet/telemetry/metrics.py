@@ -119,6 +119,12 @@ def _newest(facts: Facts) -> Iterator[Metric]:
         ((source, entry.level.rank) for source, entry in newest),
     )
 
+    yield _by_source(
+        "refnet_backup_shrunk",
+        "1 where the newest whole artifact holds much less than the one before, and nobody accepted that.",
+        ((source, entry.shrunk) for source, entry in newest),
+    )
+
 
 def _proofs(facts: Facts) -> Iterator[Metric]:
     """What was proven and drilled, and when."""

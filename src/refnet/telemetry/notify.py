@@ -32,6 +32,7 @@ _TOPICS = {
     "last run": "backup",
     "size": "size",
     "proof": "proof",
+    "shrunk": "shrunk",
     "damage": "damage",
     "drill": "drill",
     "free space": "free space",

@@ -37,6 +37,7 @@ FIRED_BY = {
     "RefnetBackupHangs": "a backup that hangs",
     "RefnetArtifactDamaged": "what is wrong at once",
     "RefnetBackupSmall": "what is wrong at once",
+    "RefnetBackupShrunk": "what is wrong at once",
     "RefnetDrillFails": "what is wrong at once",
     "RefnetDrillOverdue": "what is wrong at once",
     "RefnetSpaceLow": "what is wrong at once",

@@ -64,6 +64,7 @@ class Manifest:
     length in bytes, `sha256` the hex digest of its bytes, `seconds` how long the making took. `details` belongs to the
     source: for `database` server_version, system_identifier, database, tables, rows, raw_bytes; for files
     files, raw_bytes, shares_bytes_with. `files_sha256` is the digest of the list of files, where there is one.
+    `shrunk` says what is much less than in the artifact `shrunk_from`, the last one before it.
     """
 
     source: SourceName
@@ -78,6 +79,8 @@ class Manifest:
     details: dict[str, Any] = field(default_factory=dict)
     made_by: str = ""
     published: datetime | None = None
+    shrunk: tuple[str, ...] = ()
+    shrunk_from: str = ""
     format: int = FORMAT
 
     @property
@@ -100,7 +103,8 @@ class Manifest:
     def from_json(cls, text: str | bytes) -> Manifest:
         """The manifest in `text`; ValueError says what is not one in it. Keys that are not known are left out."""
         values = _read("a manifest", text, _of_this_format)
-        return cls(**values | {"unchecked": tuple(values.get("unchecked", ()))})
+        lists = {name: tuple(values.get(name, ())) for name in ("unchecked", "shrunk")}
+        return cls(**values | lists)
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,7 @@ class Evidence:
 
     `revokes`: no pass before this line counts any more, as what stood here, or what it was about, is lost.
     `missing_walls`: which of the walls around the scratch server this machine could not build.
+    `accepts`: no check, but a person's word that what shrank was meant to.
     """
 
     at: datetime
@@ -120,10 +125,11 @@ class Evidence:
     drill: bool = False
     revokes: bool = False
     missing_walls: tuple[str, ...] = ()
+    accepts: bool = False
 
     def to_json(self) -> str:
         values = {**asdict(self), "at": utc(self.at)}
-        for rare in ("revokes", "missing_walls"):
+        for rare in ("revokes", "missing_walls", "accepts"):
             if not values[rare]:
                 del values[rare]
         return json.dumps(values, ensure_ascii=False) + "\n"
@@ -220,9 +226,20 @@ _MANIFEST = checked.record(
         "details": _details,
         "made_by": _WORDS,
         "published": checked.or_none(checked.moment),
+        "shrunk": _SENTENCES,
+        "shrunk_from": _WORDS,
         "format": checked.whole(FORMAT, FORMAT),
     },
-    may_lack=("partial", "files_sha256", "unchecked", "details", "made_by", "published"),
+    may_lack=(
+        "partial",
+        "files_sha256",
+        "unchecked",
+        "details",
+        "made_by",
+        "published",
+        "shrunk",
+        "shrunk_from",
+    ),
     more=True,
 )
 
@@ -245,8 +262,9 @@ _EVIDENCE = checked.record(
         "drill": checked.flag,
         "revokes": checked.flag,
         "missing_walls": _SENTENCES,
+        "accepts": checked.flag,
     },
-    may_lack=("server", "reasons", "drill", "revokes", "missing_walls"),
+    may_lack=("server", "reasons", "drill", "revokes", "missing_walls", "accepts"),
     more=True,
 )
 
@@ -316,6 +334,11 @@ class Entry:
     def proven_at(self) -> datetime | None:
         """When the artifact was last proven (UTC); None where it is not proven any more."""
         return self.standing.proven_at
+
+    @cached_property
+    def shrunk(self) -> bool:
+        """Whether it holds much less than the one before it, and nobody has accepted that."""
+        return bool(self.manifest.shrunk) and not any(line.accepts for line in self.evidence)
 
     @property
     def state(self) -> str:

@@ -98,6 +98,7 @@ def watch(
         checks = [Check(source, "age", Status.CRITICAL, f"no artifact is there any more: {made}")]
     if newest:
         checks += [_size(newest, entries, limits), _proof(newest), *_warnings(newest)]
+        checks += _shrunk(newest, entries)
     if entries:
         checks += [_damage(source, newest, entries), _drill(source, entries, history, since, limits, now)]
     checks += _last_run(source, newest, history)
@@ -182,13 +183,29 @@ def _size(newest: Entry, entries: Sequence[Entry], limits: Limits) -> Check:
 def _proof(newest: Entry) -> Check:
     if newest.proven:
         return Check(newest.source, "proof", Status.OK, "the newest is proven")
-    last = newest.evidence[-1] if newest.evidence else None
+    last = next((line for line in reversed(newest.evidence) if not line.accepts), None)
     if last and last.outcome is Outcome.UNVERIFIED:
         why = "; ".join(last.reasons) or "no reason was given"
         far = "" if newest.standing.unknown else f" more than {newest.state}"
         return Check(newest.source, "proof", Status.WARNING, f"could not verify{far}: {why}")
     says = f"the newest is {newest.state} only: `refnet verify` proves it"
     return Check(newest.source, "proof", Status.WARNING, says)
+
+
+def _shrunk(newest: Entry, entries: Sequence[Entry]) -> list[Check]:
+    """Whether the newest holds much less than the one before; nothing where no artifact of the source ever shrank."""
+    what = "; ".join(newest.manifest.shrunk)
+    if newest.shrunk:
+        says = (
+            f"{newest.name} holds much less than {newest.manifest.shrunk_from}: {what};"
+            f" `refnet accept {newest.name}` if that is meant"
+        )
+        return [Check(newest.source, "shrunk", Status.CRITICAL, says)]
+    if what:
+        return [Check(newest.source, "shrunk", Status.OK, f"accepted: {what}")]
+    if any(entry.shrunk for entry in entries):
+        return [Check(newest.source, "shrunk", Status.OK, "an older one shrank, the newest did not")]
+    return []
 
 
 def _warnings(newest: Entry) -> list[Check]:

@@ -67,7 +67,8 @@ def decide(
     ordered = Catalog.of(entries).entries
     reasons: dict[str, list[str]] = {entry.name: _by_age(entry, retention, now) for entry in ordered}
     for own in Catalog(ordered).by_identity().values():
-        for name, reason in (*_last_ones(own, now), *_counted(own, retention, now, zone)):
+        rules = (*_last_ones(own, now), *_before_shrinking(own), *_counted(own, retention, now, zone))
+        for name, reason in rules:
             reasons[name].append(reason)
     return tuple(
         Decision(entry, True, tuple(reasons[entry.name]))
@@ -98,6 +99,21 @@ def _last_ones(ordered: tuple[Entry, ...], now: datetime) -> list[tuple[str, str
         if not whole:
             found += [(entry.name, "there is no whole one") for entry in candidates[-1:]]
     return list(dict.fromkeys(found))
+
+
+def _before_shrinking(ordered: tuple[Entry, ...]) -> list[tuple[str, str]]:
+    """For each artifact that shrank and was not accepted, the last proven one before it, or the last whole one."""
+    found: dict[str, str] = {}
+    proven: Entry | None = None
+    whole: Entry | None = None
+    for entry in ordered:
+        if entry.shrunk:
+            if last := proven or whole:
+                found.setdefault(last.name, f"the last one before {entry.name} shrank")
+        elif _whole(entry):
+            whole = entry
+            proven = entry if entry.proven else proven
+    return list(found.items())
 
 
 def _counted(

@@ -31,6 +31,7 @@ class Made:
     `created`: the moment whose state it holds (aware). `files`: the list of files as JSON, not yet
     compressed, or None. `unchecked`: what could not be protected or verified, a sentence each. `warnings`: what
     else a person should know of how it was made. `published`: when it is published, by this machine's clock.
+    `shrunk`: what is much less than in the artifact `shrunk_from`.
     """
 
     created: datetime
@@ -40,6 +41,8 @@ class Made:
     partial: bool = False
     warnings: tuple[str, ...] = ()
     published: datetime | None = None
+    shrunk: tuple[str, ...] = ()
+    shrunk_from: str = ""
 
 
 @dataclass(frozen=True)

@@ -108,6 +108,8 @@ class MemoryDraft:
             name=name,
             created=made.created,
             published=made.published,
+            shrunk=made.shrunk,
+            shrunk_from=made.shrunk_from,
             size=len(data),
             sha256=hashlib.sha256(data).hexdigest(),
             seconds=seconds,

@@ -149,6 +149,8 @@ def _told(held: Held) -> Made | None:
         manifest.unchecked,
         manifest.partial,
         published=manifest.published,
+        shrunk=manifest.shrunk,
+        shrunk_from=manifest.shrunk_from,
     )
 
 

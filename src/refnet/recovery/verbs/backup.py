@@ -9,9 +9,12 @@ from functools import partial
 
 from refnet.errors import Exit
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
+from refnet.recovery.model.shrinking import Shrinking, marked
 from refnet.recovery.model.source import AgainError, Progress, Proof, Source, silent
 from refnet.recovery.model.store import Store
 from refnet.recovery.verbs.verify import attempt, evidence_of, keep
+
+_SHRINKING = Shrinking()
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ def backup(
     zone: tzinfo | None,
     prove: bool,
     clock: Callable[[], float],
+    shrinking: Shrinking = _SHRINKING,
     progress: Progress = silent,
 ) -> Backup:
     """Make one artifact of `source` in `store`, and prove it.
@@ -51,8 +55,9 @@ def backup(
         zone: whose local time names the artifact; None: the machine's.
         prove: whether the artifact is restored and compared before this returns.
         clock: seconds, for how long things take.
+        shrinking: when it counts as shrunk against the last one.
     """
-    publish = partial(_publish, source, store, now, zone, clock, progress)
+    publish = partial(_publish, source, store, _Ways(now, zone, clock, shrinking), progress)
     with store.lock(source.name):
         try:
             made = publish()
@@ -69,20 +74,25 @@ def backup(
         return _kept(store, made, evidence_of(proof, now(), made.seconds["prove"]))
 
 
-def _publish(
-    source: Source,
-    store: Store,
-    now: Callable[[], datetime],
-    zone: tzinfo | None,
-    clock: Callable[[], float],
-    progress: Progress,
-) -> Backup:
+@dataclass(frozen=True)
+class _Ways:
+    """How a backup is made; see `backup`."""
+
+    now: Callable[[], datetime]
+    zone: tzinfo | None
+    clock: Callable[[], float]
+    shrinking: Shrinking
+
+
+def _publish(source: Source, store: Store, ways: _Ways, progress: Progress) -> Backup:
     """One try: dump into a draft and publish it."""
+    clock = ways.clock
     started = clock()
     with store.draft(source.name) as draft:
-        made = replace(source.dump(draft.out, progress), published=now())
+        made = replace(source.dump(draft.out, progress), published=ways.now())
+        made = marked(made, source.name, store.entries(source.name), ways.shrinking)
         dumped = clock()
-        manifest = draft.publish(made, made.created.astimezone(zone), dumped - started)
+        manifest = draft.publish(made, made.created.astimezone(ways.zone), dumped - started)
     return Backup(manifest, None, {"dump": dumped - started, "publish": clock() - dumped}, made.warnings)
 
 

@@ -236,6 +236,16 @@ def test_leftovers_and_what_cannot_be_read_are_a_warning_and_foreign_files_are_n
     assert found["unreadable"].says == "away is a link: `refnet list` says what to do"
 
 
+def test_a_newest_one_that_shrank_is_critical_until_it_is_accepted_or_has_grown_again() -> None:
+    shrank = {"shrunk": ("8 tables → 0", "9 rows → 0"), "shrunk_from": "the one before"}
+    accepted = replace(line(Level.WRITTEN, Outcome.UNVERIFIED), accepts=True)
+    found = check("shrunk", entry(1.5, PROVEN), entry(0.5, PROVEN, **shrank))
+    assert found.status is CRITICAL
+    assert "much less than the one before: 8 tables → 0; 9 rows → 0; `refnet accept " in found.says
+    assert check("shrunk", entry(1.5, PROVEN), entry(0.5, PROVEN, accepted, **shrank)).status is OK
+    assert check("shrunk", entry(1.5, PROVEN, **shrank), entry(0.5, PROVEN)).status is OK
+
+
 def test_evidence_that_was_lost_is_a_warning_that_says_so() -> None:
     lost = replace(line(Level.WRITTEN, Outcome.UNVERIFIED), revokes=True)
     found = check("proof", entry(0.5, PROVEN, lost))

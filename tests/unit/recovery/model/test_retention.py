@@ -153,6 +153,25 @@ def test_an_artifact_that_the_servers_clock_dates_years_back_is_as_old_as_its_pu
     assert decisions[-1].reasons == ("younger than 7 days", "the last proven one", "the newest whole one")
 
 
+def shrunk(days: float, evidence: Sequence[Evidence] = PROVEN) -> Entry:
+    made = entry(days, evidence)
+    return replace(
+        made, manifest=replace(made.manifest, shrunk=("8 tables → 0",), shrunk_from="the one before")
+    )
+
+
+def test_the_last_proven_one_before_a_shrunk_one_is_kept_until_that_is_accepted() -> None:
+    accepted = (*PROVEN, Evidence(NOW, Level.WRITTEN, Outcome.UNVERIFIED, 0.0, accepts=True))
+    before = [entry(50), entry(40), entry(35, [])]
+    decisions = decide([*before, *(shrunk(days) for days in (30, 20, 5, 1))], WEEK, NOW, None)
+
+    assert kept(decisions) == [40, 5, 1]
+    assert reasons(decisions, 40) == (f"the last one before {decisions[3].entry.name} shrank",)
+    assert kept(decide([*before, shrunk(5), shrunk(1, accepted)], WEEK, NOW, None)) == [40, 5, 1]
+    assert kept(decide([*before, shrunk(5, accepted), shrunk(1, accepted)], WEEK, NOW, None)) == [5, 1]
+    assert kept(decide([entry(35, []), shrunk(5), shrunk(1)], WEEK, NOW, None)) == [35, 5, 1]
+
+
 def test_nothing_is_decided_about_nothing() -> None:
     assert decide([], WEEK, NOW, None) == ()
 

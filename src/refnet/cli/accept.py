@@ -1,0 +1,51 @@
+"""`refnet accept`: say that a source was meant to shrink."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from refnet.cli.process import current_settings, ends_at_plan, now, print_json
+
+if TYPE_CHECKING:
+    from refnet.recovery.model.artifact import Entry
+
+
+def accept(
+    artifact: Annotated[str, typer.Argument(help="A name that `refnet list` shows.")],
+    *,
+    plan: Annotated[bool, typer.Option("--plan", help="Show what would be done, and do nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
+) -> None:
+    """Accept an artifact that shrank: later ones are compared with it, and the one before it is kept no longer."""
+    from refnet import wiring
+    from refnet.recovery.verbs import accept as verb
+    from refnet.recovery.verbs.choose import choose_one
+
+    store = wiring.store(current_settings())
+    entry = verb.plan(choose_one(store, artifact))
+    if ends_at_plan(entry, _values, _print, plan=plan, as_json=as_json):
+        return
+    verb.accept(store, entry, now())
+    if as_json:
+        print_json({**_values(entry), "accepted": True})
+    else:
+        print(f"accepted: {entry.name}")
+
+
+def _print(entry: Entry) -> None:
+    shrank = "; ".join(entry.manifest.shrunk)
+    print(f"Accept {entry.name}: {shrank}, against {entry.manifest.shrunk_from}:")
+    print(f"  1. later artifacts are compared with {entry.name}")
+    print("  2. `refnet prune` no longer keeps the last proven one before it for its sake")
+
+
+def _values(entry: Entry) -> dict[str, Any]:
+    return {
+        "name": entry.name,
+        "source": entry.source,
+        "shrunk": list(entry.manifest.shrunk),
+        "shrunk_from": entry.manifest.shrunk_from,
+        "accepted": False,
+    }
