@@ -5,57 +5,18 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
-from typing import Any
 
 import pytest
-from psycopg.conninfo import make_conninfo
 from tests.integration.database.library import artifact_of
+from tests.integration.database.shelf import SHELF, answer, ordinary, reader, restore
 
 from refnet.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.recovery.model.restoring_table import Difference, Mode, TablePlan
-from refnet.recovery.model.source import silent
-from refnet.recovery.sources.database import dump as dumping
+from refnet.recovery.model.restoring_table import Difference, Mode
 from refnet.recovery.sources.database.sqlgz import Reader
 from refnet.recovery.verbs.restore_table import staged
-
-SHELF = """
-CREATE TABLE papers (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, title text NOT NULL UNIQUE, year int,
-                     decade int GENERATED ALWAYS AS (year / 10) STORED, extra json);
-CREATE TABLE citations (citing bigint REFERENCES papers ON DELETE CASCADE, cited bigint REFERENCES papers,
-                        PRIMARY KEY (citing, cited));
-CREATE TABLE "odd ""one
-" (a int PRIMARY KEY, b text);
-INSERT INTO papers (title, year, extra) SELECT 'paper ' || i, 1950 + i % 70, '{"a": 1}' FROM generate_series(1, 100) i;
-INSERT INTO citations SELECT i, i % 100 + 1 FROM generate_series(1, 100) i;
-INSERT INTO "odd ""one
-" VALUES (1, E'\\\\.\\n'), (2, 'COPY public.papers (id) FROM stdin;');
-"""
-
-
-def reader(target: Target, binaries: Binaries, tables: tuple[str, ...] = ()) -> Reader:
-    out = io.BytesIO()
-    dumping.dump(target, lambda _: binaries, out, 2, tables, silent)
-    return Reader("refnet_20261125_020000.sql.gz", lambda: io.BytesIO(out.getvalue()))
-
-
-def restore(target: Target, source: Reader, table: str, mode: str) -> TablePlan:
-    (plan,) = restore_all(target, source, [table], mode)
-    return plan
-
-
-def restore_all(target: Target, source: Reader, tables: list[str], mode: str) -> tuple[TablePlan, ...]:
-    with staged(target, source, tables, Mode(mode), clock=time.perf_counter) as work:
-        work.apply()
-        return work.plans
-
-
-def answer(target: Target, question: str) -> list[tuple[Any, ...]]:
-    with target.connect() as session:
-        return session.execute(question).fetchall()
 
 
 @pytest.fixture
@@ -66,23 +27,6 @@ def shelf(make_database: Callable[..., Target]) -> Target:
 @pytest.fixture
 def backup(shelf: Target, wheel: Binaries) -> Reader:
     return reader(shelf, wheel)
-
-
-@contextmanager
-def ordinary(shelf: Target, server: Cluster, tables: tuple[str, ...] = ("papers", "citations")):
-    """The shelf as its owner without any other right sees it."""
-    with server.target().connect() as admin:
-        admin.execute("CREATE ROLE plain LOGIN")
-        with shelf.connect() as session:
-            for table in tables:
-                session.execute(f"ALTER TABLE {table} OWNER TO plain")
-            session.execute(f"GRANT TEMPORARY, CREATE ON DATABASE {shelf.name} TO plain")
-        try:
-            yield Target(make_conninfo(shelf.conninfo, user="plain"), own=True)
-        finally:
-            with shelf.connect() as session:
-                session.execute("REASSIGN OWNED BY plain TO refnet; DROP OWNED BY plain")
-            admin.execute("DROP ROLE plain")
 
 
 def test_missing_adds_what_is_lost_and_leaves_what_was_changed_or_added_since(
@@ -360,97 +304,3 @@ def test_keys_of_a_type_with_an_equality_of_its_own_are_compared_by_it(
     plan = restore(target, source, "journals", "replace")
     assert (plan.add, plan.change, plan.delete) == (0, 1, 0)
     assert restore(target, source, "issues", "missing").add == 2
-
-
-def test_several_tables_come_back_together_those_that_others_refer_to_first(
-    shelf: Target, backup: Reader
-) -> None:
-    with shelf.connect() as session:
-        session.execute("DELETE FROM citations; DELETE FROM papers WHERE id <= 10")
-    plans = restore_all(shelf, backup, ["citations", "papers", "public.papers"], "missing")
-    assert [(plan.table, plan.add) for plan in plans] == [("public.papers", 10), ("public.citations", 100)]
-    assert answer(shelf, "SELECT count(*) FROM papers JOIN citations ON citing = id") == [(100,)]
-
-
-def test_several_tables_come_back_by_a_role_that_cannot_hold_foreign_keys_back(
-    shelf: Target, backup: Reader, busy_server: Cluster
-) -> None:
-    with shelf.connect() as session:
-        session.execute("ALTER TABLE citations DROP CONSTRAINT citations_citing_fkey")
-        session.execute("ALTER TABLE citations ADD FOREIGN KEY (citing) REFERENCES papers")
-        session.execute("INSERT INTO papers (title) VALUES ('new'); INSERT INTO citations VALUES (101, 101)")
-        session.execute(
-            "DELETE FROM citations WHERE citing = 7 OR cited = 7; DELETE FROM papers WHERE id = 7"
-        )
-    with ordinary(shelf, busy_server) as plain:
-        plans = restore_all(plain, backup, ["citations", "papers"], "replace")
-    assert [(plan.table, plan.add, plan.delete) for plan in plans] == [
-        ("public.papers", 1, 1),
-        ("public.citations", 2, 1),
-    ]
-    assert answer(shelf, "SELECT count(*) FROM papers JOIN citations ON citing = id") == [(100,)]
-
-
-CYCLE = """
-CREATE TABLE teams (id int PRIMARY KEY, head int);
-CREATE TABLE people (id int PRIMARY KEY, team int REFERENCES teams, boss int REFERENCES people);
-INSERT INTO teams VALUES (1, 1), (2, 2); INSERT INTO people VALUES (1, 1, 2), (2, 2, 1);
-ALTER TABLE teams ADD CONSTRAINT headed FOREIGN KEY (head) REFERENCES people {};
-"""
-
-
-@pytest.mark.parametrize("deferrable", ["", "DEFERRABLE"])
-def test_tables_that_refer_to_each_other_come_back_together(
-    make_database: Callable[..., Target], busy_server: Cluster, wheel: Binaries, deferrable: str
-) -> None:
-    target = make_database(CYCLE.format(deferrable))
-    source = reader(target, wheel)
-
-    def lose() -> None:
-        with target.connect() as session:
-            session.execute("UPDATE teams SET head = NULL; DELETE FROM people; DELETE FROM teams")
-
-    lose()
-    assert {plan.add for plan in restore_all(target, source, ["teams", "people"], "missing")} == {2}
-    assert answer(target, "SELECT count(*) FROM teams t JOIN people p ON p.id = t.head") == [(2,)]
-    lose()
-    with ordinary(target, busy_server, ("teams", "people")) as plain:
-        if deferrable:
-            restore_all(plain, source, ["people", "teams"], "missing")
-        else:
-            with pytest.raises(RefnetError, match=r"public\.\w+, public\.\w+ refer to each other"):
-                restore_all(plain, source, ["people", "teams"], "missing")
-    assert answer(target, "SELECT count(*) FROM people") == [(2 if deferrable else 0,)]
-
-
-@pytest.mark.parametrize(
-    ("tables", "message"),
-    [
-        (["papers", "nowhere"], "holds no table 'nowhere'"),
-        (["papers", 'odd "one\n'], "no primary key"),
-        (["papers", "citations"], "refer to rows that would not be there"),
-    ],
-)
-def test_one_table_that_cannot_be_restored_leaves_all_of_them_as_they_are(
-    shelf: Target, backup: Reader, tables: list[str], message: str
-) -> None:
-    with shelf.connect() as session:
-        session.execute('ALTER TABLE "odd ""one\n" DROP CONSTRAINT "odd ""one\n_pkey"')
-        session.execute("CREATE TABLE readers (paper bigint REFERENCES papers)")
-        session.execute("DELETE FROM citations; DELETE FROM papers WHERE id <= 10")
-        session.execute("INSERT INTO papers (title) VALUES ('new'); INSERT INTO readers VALUES (101)")
-    with pytest.raises(RefnetError, match=message):
-        restore_all(shelf, backup, tables, "replace")
-    assert answer(shelf, "SELECT count(*) FROM papers") == [(91,)]
-    assert answer(shelf, "SELECT count(*) FROM citations") == [(0,)]
-
-
-def test_a_partition_beside_its_table_is_a_matter_of_usage(
-    make_database: Callable[..., Target], wheel: Binaries
-) -> None:
-    target = make_database("""
-        CREATE TABLE log (at int PRIMARY KEY) PARTITION BY RANGE (at);
-        CREATE TABLE log_1 PARTITION OF log FOR VALUES FROM (1) TO (9);""")
-    with pytest.raises(RefnetError, match=r"public\.log and public\.log_1 share rows") as caught:
-        restore_all(target, reader(target, wheel), ["log", "log_1"], "missing")
-    assert caught.value.code is Exit.USAGE
