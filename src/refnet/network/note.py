@@ -93,7 +93,7 @@ def render(paper: Paper, places: Mapping[int, Place], before: str | None = None)
 def id_in(text: str) -> int | None:
     """The id of the paper whose note `text` is, or None."""
     found = _FRONTMATTER.match(text)
-    match = re.search(rf"^{ID_KEY}: *(\d+) *$", found["yaml"], re.MULTILINE) if found else None
+    match = re.search(rf"^{ID_KEY}: *([0-9]{{1,19}}) *$", found["yaml"], re.MULTILINE) if found else None
     return int(match[1]) if match else None
 
 
@@ -156,7 +156,7 @@ def _merged(matter: str, own: dict[str, Any]) -> str:
     try:
         root = yaml.compose(matter, Loader=yaml.CSafeLoader)
         values = yaml.load(matter, Loader=yaml.CSafeLoader)  # a safe one
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date or a number that is none
         raise NotOursError(f"its frontmatter is no YAML: {str(error).splitlines()[0]}") from error
     if root is None:
         return _dump(own) + matter

@@ -1,0 +1,69 @@
+"""Notes that their readers have changed, and the file of citations that an import reads."""
+
+from __future__ import annotations
+
+import io
+
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.fuzz.harness import ECHO, fuzzed, outcome
+from tests.fuzz.strategies import damaged, texts
+
+from refnet.network.cora import pairs
+from refnet.network.note import BEGIN, END, NotOursError, Paper, id_in, name_of, render
+
+PAPER = Paper(7, "Attention: is [[all]]", ("Ada Lovelace",), 2020, ids={"doi": "10.1/x"}, references=(8,))
+NOTE = (
+    render(PAPER, {}).replace("\n---\n", "\nmine: 2026-11-25 # a remark\ntags: [paper, read]\n---\n", 1)
+    + "my words\n"
+)
+_YAML = (
+    "[" * 1000, "{a: " * 400, "2026-99-99", "9" * 5000, "0x" + "f" * 5000, "1e400", ".nan", "!!python/object:os.system a",
+    "&a [*a]", "*a", "<<: 1", "? [a]", "!!binary x", "!!timestamp x", "!!int x", "!!set {a}", "12:30:45", "1:" + "5:" * 3000,
+    "\0", "|", ">", "'", '"\\ud800"', "%YAML 9.9", "---", "...", "\t", "null", "~", "{}", "[]", "1_000", "0o17", "\u2028",
+)  # fmt: skip
+_LINES = st.lists(
+    st.tuples(
+        st.sampled_from(["tags", "aliases", "title", "refnet_id", "mine", "<<", "'", "? a", "[a]", "{a: 1}", "- a", ""]),
+        st.sampled_from([": ", ":", "", "\n- "]),
+        st.one_of(st.sampled_from(_YAML), texts),
+    ).map("".join),
+    max_size=3,
+).map("\n".join)  # fmt: skip
+_NOTES: st.SearchStrategy[str] = st.one_of(
+    damaged(NOTE.encode()).map(lambda data: data.decode(errors="replace")),
+    _LINES.map(lambda lines: f"---\n{lines}\n---\n"),
+    _LINES.map(lambda lines: f"---\n{lines}\n---\n{BEGIN}\n{lines}\n{END}\n"),
+    texts,
+).map(lambda note: note.encode(errors="replace").decode())  # as a file of UTF-8 holds it
+
+
+@fuzzed
+@given(_NOTES)
+def test_a_note_is_renewed_or_left_alone(before: str) -> None:
+    outcome(lambda: id_in(before))
+    note = outcome(lambda: render(PAPER, {}, before), NotOursError, longest=ECHO)
+    if note is not None:
+        assert id_in(note) == PAPER.id
+        again = outcome(lambda: render(PAPER, {}, note), NotOursError)
+        assert again is not None
+        assert outcome(lambda: render(PAPER, {}, again), NotOursError) == again
+
+
+@fuzzed
+@given(texts, st.lists(texts, max_size=2), texts)
+def test_a_paper_has_a_note_whatever_its_words_are(title: str, authors: list[str], abstract: str) -> None:
+    paper = Paper(
+        7, title, tuple(authors), abstract=abstract, venue=title, summary=abstract, ids={"doi": title}
+    )
+    name = outcome(lambda: name_of(paper))
+    assert name
+    assert len(f"{name}.md".encode()) <= 255
+    assert "/" not in name
+
+
+@fuzzed
+@given(st.one_of(damaged(b"35\t1033\n35\t103482\n1033\t35\n" * 20), st.binary(max_size=6000)))
+def test_a_file_of_citations_is_read_or_refused(data: bytes) -> None:
+    for cited, citing in outcome(lambda: list(pairs(io.BytesIO(data), "cora.cites"))) or ():
+        assert cited != citing
