@@ -16,7 +16,7 @@ from urllib.parse import quote, urlencode
 
 from refnet.postgres.session import Target
 
-SECONDS = 120.0
+SECONDS = 600.0
 _POLL = 0.002
 
 

@@ -38,7 +38,7 @@ from refnet import settings
 from refnet.cli.main import app
 
 RUN = [path for path in DOCUMENTS if path not in TRANSLATED and blocks(path, "console")]
-_TIME_LIMIT = 120
+_TIME_LIMIT = 600
 #: Before the output of each command.
 _MARK = "\x01"
 

@@ -56,7 +56,7 @@ def script(short_folder: Path) -> Iterator[Run]:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=900,
             check=False,
         )
         assert ran.returncode == code, f"{command}\n{ran.stdout}{ran.stderr}"

@@ -155,7 +155,7 @@ def test_two_runs_that_write_into_one_folder_at_once_never_take_each_others_name
         run.stdin.write("go\n")
         run.stdin.flush()
     for run in runs:
-        told, failed = run.communicate(timeout=60)
+        told, failed = run.communicate(timeout=300)
         assert run.returncode == 0, failed
         names += told.split()
 
@@ -204,7 +204,7 @@ def test_a_run_that_is_told_to_end_takes_its_half_written_file_with_it(
         assert run.stdout.readline() == "half\n"
         assert len(visible(LocalStore(tmp_path))) == 1
         run.send_signal(ending)
-        _, told = run.communicate(timeout=20)
+        _, told = run.communicate(timeout=120)
 
     assert run.returncode == Exit.FAILED
     assert told.startswith("refnet: interrupted")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -77,8 +77,7 @@ def _facts(now: Status, settings: Settings) -> dict[str, Any]:
 
 def _shortest(psql: Path) -> str:
     """`psql` where the shell would find one, else its path."""
-    found = any((Path(folder) / "psql").is_file() for folder in os.get_exec_path())
-    return "psql" if found else str(psql)
+    return "psql" if shutil.which("psql") else str(psql)
 
 
 def _show(now: Status, settings: Settings) -> None:

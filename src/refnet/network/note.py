@@ -156,7 +156,11 @@ def _merged(matter: str, own: dict[str, Any]) -> str:
     try:
         root = yaml.compose(matter, Loader=yaml.CSafeLoader)
         values = yaml.load(matter, Loader=yaml.CSafeLoader)  # a safe one
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date or a number that is none
+    except (
+        yaml.YAMLError,
+        ValueError,
+        RecursionError,
+    ) as error:  # ValueError: a date or a number that is none
         raise NotOursError(f"its frontmatter is no YAML: {str(error).splitlines()[0]}") from error
     if root is None:
         return _dump(own) + matter

@@ -208,7 +208,7 @@ def test_an_interrupted_restore_kept_other_runs_waiting_cleans_up_and_says_so(
         assert refused.returncode == 5
         assert f"another run of RefNet is at work on database (process {interrupted.pid})" in refused.stderr
     interrupted.send_signal(signal.SIGTERM)
-    _, said = interrupted.communicate(timeout=30)
+    _, said = interrupted.communicate(timeout=120)
     assert "interrupted" in said
     assert interrupted.returncode == 1
     assert everything(library) == [library.name]

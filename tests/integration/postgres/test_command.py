@@ -36,6 +36,12 @@ def test_stop_says_whether_there_was_anything_to_stop(home: Path) -> None:
     assert (again.returncode, again.stdout) == (0, "PostgreSQL was not running.\n")
 
 
+def test_a_folder_on_path_that_may_not_be_entered_is_passed_over(home: Path, folder: Path) -> None:
+    (folder / "closed").mkdir(mode=0)
+    done = _refnet(home, "start", PATH=f"{folder / 'closed'}:{os.environ['PATH']}")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_status_makes_nothing(folder: Path) -> None:
     done = _refnet(folder / "none", "status")
     assert done.returncode == 0

@@ -68,7 +68,7 @@ def test_it_is_gone_after_an_error_as_well(wheel: Binaries, folder: Path) -> Non
 def test_it_is_gone_when_the_run_is_told_to_end(folder: Path, ending: signal.Signals) -> None:
     process, pid, _ = _held(folder)
     process.send_signal(ending)
-    process.communicate(timeout=30)
+    process.communicate(timeout=120)
     assert process.returncode != 0
     assert not _runs(pid)
     assert _left(folder) == []

@@ -33,7 +33,7 @@ from refnet.scheduling import beat
 _QUICK = "from refnet import tasks; tasks.Retried.default_retry_delay = 0.3; from refnet.cli.main import run; run()"
 
 
-def until(condition: Callable[[], Any], seconds: float = 40) -> Any:
+def until(condition: Callable[[], Any], seconds: float = 200) -> Any:
     """What `condition` gives as soon as that is true."""
     end = time.monotonic() + seconds
     while not (found := condition()):
@@ -53,7 +53,7 @@ class Process:
     def said(self) -> str:
         return self.log.read_text(errors="replace")
 
-    def wait_for(self, words: str, times: int = 1, seconds: float = 40) -> None:
+    def wait_for(self, words: str, times: int = 1, seconds: float = 200) -> None:
         try:
             until(lambda: self.said.count(words) >= times or self.popen.poll() is not None, seconds)
         finally:
@@ -69,7 +69,7 @@ class Process:
         if self.popen.poll() is None:
             self.popen.terminate()
             try:
-                self.popen.wait(30)
+                self.popen.wait(120)
             except subprocess.TimeoutExpired:
                 self.kill_all()
         return self.popen.returncode
@@ -86,7 +86,7 @@ class Sent:
     def state(self) -> str:
         return self.client.backend.get_task_meta(self.id)["status"]
 
-    def get(self, seconds: float = 60) -> dict[str, Any]:
+    def get(self, seconds: float = 300) -> dict[str, Any]:
         """What the task gave, or the error that it raised, as soon as it has ended."""
         until(lambda: self.state in {"SUCCESS", "FAILURE"}, seconds)
         result = self.client.backend.get_task_meta(self.id)["result"]
@@ -110,7 +110,7 @@ class Place:
             cwd=self.home,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
             check=False,
         )
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -102,7 +102,10 @@ class Manifest:
     @classmethod
     def from_json(cls, text: str | bytes) -> Manifest:
         """The manifest in `text`; ValueError says what is not one in it. Keys that are not known are left out."""
-        values = _read("a manifest", text, _of_this_format)
+        values = _said("a manifest", checked.document, text)
+        if type(number := values.get("format")) is int and FORMAT < number < 1_000_000:
+            raise ValueError(f"format {number} is not the format {FORMAT} that this RefNet reads")
+        values = _said("a manifest", _MANIFEST, values)
         lists = {name: tuple(values.get(name, ())) for name in ("unchecked", "shrunk")}
         return cls(**values | lists)
 
@@ -137,7 +140,8 @@ class Evidence:
     @classmethod
     def from_json(cls, line: str | bytes) -> Evidence:
         """The evidence in `line`; ValueError where it is none (a line cut short by a crash)."""
-        values = _read("a line of evidence", line, _EVIDENCE)
+        values = _said("a line of evidence", checked.document, line)
+        values = _said("a line of evidence", _EVIDENCE, values)
         sentences = {name: tuple(values.get(name, ())) for name in ("reasons", "missing_walls")}
         return cls(**values | sentences)
 
@@ -244,13 +248,6 @@ _MANIFEST = checked.record(
 )
 
 
-def _of_this_format(values: dict[str, Any]) -> dict[str, Any]:
-    if type(number := values.get("format")) is int and FORMAT < number < 1_000_000:
-        raise ValueError(f"format {number} is not the format {FORMAT} that this RefNet reads")
-    known: dict[str, Any] = _MANIFEST(values)
-    return known
-
-
 _EVIDENCE = checked.record(
     {
         "at": checked.moment,
@@ -269,13 +266,12 @@ _EVIDENCE = checked.record(
 )
 
 
-def _read(what: str, text: str | bytes, check: checked.Check) -> dict[str, Any]:
-    """What the JSON object `text` holds, checked; ValueError says why it is not `what`."""
+def _said(what: str, check: Callable[[Any], dict[str, Any]], value: Any) -> dict[str, Any]:
+    """`value` checked; ValueError says why it is not `what`."""
     try:
-        values: dict[str, Any] = check(checked.document(text))
+        return check(value)
     except ValueError as error:
         raise ValueError(f"not {what}: {error}") from None
-    return values
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from zlib import adler32
 
 from refnet.recovery.sources.files.headers import BLOCK
 from refnet.recovery.sources.files.listing import FILE_MODE, FOLDER_MODE, Kind, possible
-from refnet.recovery.sources.files.names import MAX_PATH, ArchiveError, checked, show
+from refnet.recovery.sources.files.names import MAX_PATH, ArchiveError, checked, show, some
 
 _BLOCKS = 1 << 20
 #: Of the extended headers before one member: bytes, headers, and records of one of them.
@@ -125,14 +125,14 @@ class TarReader:
 
     def _extension(self, head: bytes, kind: bytes) -> dict[str, bytes]:
         size = _number(head[124:136])
-        if size > _MAX_EXTENSION:
+        if not 0 <= size <= _MAX_EXTENSION:
             raise ArchiveError(f"a header of {size} bytes: no name is as long")
         body = self._read(size + -size % BLOCK)[:size]
         if kind in (b"L", b"K"):
             return {"path" if kind == b"L" else "linkpath": body.rstrip(b"\0")}
         records = _pax(body)
         if kind == b"g" and records.keys() - {"comment"}:
-            raise ArchiveError(f"a global header sets {', '.join(sorted(records))} for all members")
+            raise ArchiveError(f"a global header sets {some(sorted(records))} for all members")
         return {} if kind == b"g" else records
 
     def _check_end(self) -> None:

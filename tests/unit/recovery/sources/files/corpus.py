@@ -127,6 +127,10 @@ HOSTILE: dict[str, tuple[Archive, str]] = {
         lambda: raw_header(lambda head: (set_bytes(156, b"x")(head), set_bytes(124, b"77777777777\0")(head))),
         "no name is as long",
     ),
+    "pax header of a size below zero": (
+        lambda: raw_header(lambda head: (set_bytes(156, b"x")(head), set_bytes(124, b"\xff" * 12)(head))),
+        "no name is as long",
+    ),
     "damaged pax header": (lambda: raw_header(set_bytes(156, b"x")), "a pax header is damaged"),
     "global header with names": (
         lambda: archive(member("a", b"x", pax_headers={"path": "../evil"}), pax=True), r"\.\./evil",
