@@ -125,13 +125,13 @@ def _give(handle: int, name: str, owner: int, uid: int, gid: int) -> None:
     os.fchown(handle, uid, gid)
 
 
-def open_file(name: str | Path, flags: int = os.O_RDONLY, *, at: int | None = None) -> int:
+def open_file(name: str | Path, flags: int = os.O_RDONLY, *, at: int | None = None, mode: int = 0o600) -> int:
     """A handle of the regular file `name`, seen from the open folder `at` where that is given.
 
-    A new file (O_CREAT in `flags`) is for this user alone. NotRegularError where it is a link or something else.
+    A new file (O_CREAT in `flags`) gets `mode`. NotRegularError where it is a link or something else.
     """
     try:
-        handle = os.open(name, flags | _SAFELY, 0o600, dir_fd=at)
+        handle = os.open(name, flags | _SAFELY, mode, dir_fd=at)
     except OSError as error:
         if error.errno in {errno.ELOOP, errno.EISDIR, errno.ENXIO}:
             raise NotRegularError(name) from error
@@ -194,25 +194,34 @@ def _status(path: Path) -> os.stat_result | None:
         return None
 
 
-def check_own(folder: Path, what: str, advice: str) -> None:
-    """RefnetError where `folder` is there and belongs to another user, or where every user can write in it.
+def check_own(folder: Path, what: str, advice: str, owners: Collection[int] | None = None) -> None:
+    """RefnetError (USAGE) where `folder` is there and belongs to another user.
 
     Args:
         what: what the folder is, for the message.
         advice: what to do instead of running as its owner.
+        owners: the user ids that it may belong to; None: this user's.
     """
     try:
-        found = folder.stat()
+        uid = folder.stat().st_uid
     except OSError:
         return  # whoever uses it says why it cannot be used
-    if found.st_uid != os.geteuid():
-        owner = user_name(found.st_uid)
+    if uid not in ((os.geteuid(),) if owners is None else owners):
+        owner = user_name(uid)
         raise RefnetError(
-            f"{what} {folder} belongs to {owner}, and this is {user_name(os.geteuid())}",
+            f"this user may not use {what} {folder}: it belongs to {owner}, and this is {user_name(os.geteuid())}",
             f"Run it as that user (sudo -u {owner} refnet …), or {advice}.",
             Exit.USAGE,
         )
-    if found.st_mode & 0o002 and not found.st_mode & stat.S_ISVTX:
+
+
+def check_closed(folder: Path, what: str, advice: str) -> None:
+    """RefnetError (USAGE) where `folder` is there and every user can write in it; see `check_own`."""
+    try:
+        mode = folder.stat().st_mode
+    except OSError:
+        return
+    if mode & stat.S_IWOTH:
         raise RefnetError(
             f"every user can write in {what} {folder}",
             f"Take that right away (chmod o-w {folder}), or {advice}.",

@@ -43,7 +43,7 @@ def current_settings() -> Settings:
     )
     for sentence in settings.warnings:
         _log.warning(sentence)
-    return settings
+    return wiring.own_home(settings)
 
 
 def configuration() -> dict[str, Any]:

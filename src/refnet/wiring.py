@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refnet.errors import Exit, RefnetError
+from refnet.files import check_closed, check_own
 from refnet.recovery.model.artifact import Outcome, SourceName
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.monitoring import Limits
@@ -46,6 +47,17 @@ if TYPE_CHECKING:
     from refnet.recovery.verbs.restore_database import Dump
     from refnet.telemetry.facts import Facts
     from refnet.telemetry.watch import AtWork, Watch
+
+
+def own_home(settings: Settings) -> Settings:
+    """`settings`, once it is certain that REFNET_HOME is this user's; RefnetError where another user could act in it.
+
+    What root leaves in the folder of a user, that user can neither read nor undo.
+    """
+    advice = "set REFNET_HOME to a folder of your own"
+    check_own(settings.home, "REFNET_HOME", advice)
+    check_closed(settings.home, "REFNET_HOME", advice)
+    return settings
 
 
 def store(settings: Settings) -> LocalStore:

@@ -23,11 +23,13 @@ import pytest
 from tests.command import Command, Result, url_of
 from tests.documents import ROOT, blocks, essence, text
 
+from refnet import wiring
 from refnet.errors import RefnetError
 from refnet.postgres import binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 from refnet.recovery.sources.database import snapshot
+from refnet.settings import Settings
 from refnet.telemetry import textfile
 
 PAGES = [ROOT / "docs" / "runbook.md", ROOT / "docs" / "runbook.ja.md"]
@@ -290,7 +292,7 @@ def textfile_folder_missing(library: Library) -> Result:
     return library.refnet("metrics", "--textfile", "/nowhere/refnet.prom")
 
 
-@provokes("this user may not use")
+@provokes("Give the folder to this user")
 def textfile_folder_of_another(library: Library) -> Result:
     folder = library.folder / "private"
     folder.mkdir(mode=0o500)
@@ -307,6 +309,13 @@ def forged_journal(library: Library) -> Result:
         return library.refnet("restore", "obsidian", "--force")
     finally:
         forged.unlink()
+
+
+@provokes("it belongs to")
+def home_of_another(library: Library) -> Result:
+    home = library.folder / "of-root"
+    home.mkdir(mode=0o755)
+    return unprivileged(lambda: as_told(lambda: wiring.own_home(Settings(home=home))))
 
 
 @provokes("is not read")

@@ -124,7 +124,7 @@ def show_settings() -> None:
     """Print every setting in force and where it comes from; secrets are hidden."""
     from refnet.cli.settings import show
 
-    show(current_settings())
+    show(current_settings(own=False))
 
 
 app.command("backup")(backup.backup)

@@ -27,12 +27,19 @@ _QUIET = 1.0
 _warned: set[str] = set()
 
 
-def current_settings() -> settings_module.Settings:
-    """The settings of this process; what is wrong with their files is told on stderr."""
+def current_settings(*, own: bool = True) -> settings_module.Settings:
+    """The settings of this process; what is wrong with their files is told on stderr.
+
+    own: refuse a REFNET_HOME of another user, as whatever works in it must.
+    """
     settings = settings_module.load(
         os.environ, Path.cwd(), root=os.geteuid() == 0, cores=len(os.sched_getaffinity(0))
     )
     warn(settings.warnings)
+    if own:
+        from refnet import wiring
+
+        wiring.own_home(settings)
     return settings
 
 

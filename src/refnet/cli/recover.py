@@ -201,9 +201,10 @@ def _run(planned: Plan, ask: _Ask, *, only: bool, quiet: bool) -> Recovered:
 
 
 def _setup(entries: Mapping[SourceName, Entry], *, trusting: bool = False, planned: bool = False) -> Setup:
-    from refnet import restored
+    from refnet import restored, wiring
 
     found = restored.setup(os.environ, Path.cwd(), entries, trusting=trusting, planned=planned)
+    wiring.own_home(found.settings)
     warn((*found.settings.warnings, *found.notes))
     return found
 

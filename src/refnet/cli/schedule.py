@@ -43,7 +43,7 @@ def install(
     from refnet.scheduling.systemctl import Systemd
     from refnet.scheduling.units import files, scheduled
 
-    settings, systemd = current_settings(), Systemd(user)
+    settings, systemd = current_settings(own=False), Systemd(user)
     if user and run_as:
         raise RefnetError("--as is for the system's units", "Leave out --as or --user.", Exit.USAGE)
     runs_as = None if user else services.ordinary_user(settings, run_as, os.environ)
@@ -81,7 +81,7 @@ def remove(
 @app.command("show")
 def show(*, as_json: _Json = False) -> None:
     """Print the next runs of whichever scheduler is in force; warn where there is none, or two."""
-    found = _status(current_settings())
+    found = _status(current_settings(own=False))
     if as_json:
         print_json(_values(found))
         return

@@ -131,6 +131,8 @@ def read_file(path: Path) -> Given | None:
             f"{path} is a link to nothing", "Remove it, or mend where it leads.", Exit.USAGE
         ) from None
     except RefnetError as error:
+        if not os.path.lexists(path):
+            return None  # a folder of another user's without the file says nothing
         raise RefnetError(f"{path} is not read: {error.message}", error.hint, Exit.USAGE) from None
     except OSError as error:
         raise RefnetError(

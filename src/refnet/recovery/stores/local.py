@@ -21,6 +21,7 @@ from typing import BinaryIO, cast
 from isal import igzip
 
 from refnet.errors import Exit, RefnetError
+from refnet.files import check_own
 from refnet.recovery.model.artifact import (
     EVIDENCE_SUFFIX,
     FILES_SUFFIX,
@@ -100,20 +101,37 @@ class LocalStore:
             return about.f_bavail * about.f_frsize
         return None
 
+    def check_own(self, source: SourceName) -> None:
+        """RefnetError where the folder that artifacts of `source` are written to belongs to another user.
+
+        A folder of root's may hold that of a user. Where `--to` names a folder it is the user who decides.
+        """
+        if self.flat:
+            return
+        folder, advice = self.folder(source), "set REFNET_BACKUP_DIR to a folder of your own"
+        check_own(self.root, "the backup folder", advice, {os.geteuid(), 0})
+        check_own(folder, "the backup folder", advice)
+        with disk.explained(folder):
+            if not folder.exists():
+                check_own(self.root, "the backup folder", advice)
+
     def lock(self, source: SourceName) -> AbstractContextManager[None]:
         if self.flat:
             return nullcontext()
+        self.check_own(source)
         disk.make_folder(self.folder(source))
         return lock.locked(self.folder(source), source)
 
     @contextmanager
     def draft(self, source: SourceName) -> Iterator[LocalDraft]:
         folder = self.folder(source)
+        self.check_own(source)
         disk.make_folder(folder)
         with disk.HiddenFile(folder, ".part") as out:
             yield LocalDraft(self, source, out)
 
     def record(self, entry: Entry, *evidence: Evidence) -> None:
+        self.check_own(entry.source)
         path = self.folder(entry.source) / f"{entry.name}{EVIDENCE_SUFFIX}"
         with disk.explained(path):
             disk.append_lines(path, "".join(line.to_json() for line in evidence))

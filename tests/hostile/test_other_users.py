@@ -1,0 +1,164 @@
+"""A home or a backup folder of another user is refused by name, root's by a user and a user's by root."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.command import Command
+from tests.faults.store import publish
+
+from refnet.errors import Exit, RefnetError
+from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.stores.local import LocalStore
+
+NOBODY = 65534
+only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+
+
+@pytest.fixture
+def refnet(tmp_path: Path) -> Command:
+    vault = tmp_path / "vault"
+    vault.mkdir()
+    (vault / "a.md").write_text("a")
+    (tmp_path / "home").mkdir(mode=0o700)
+    environment = {"REFNET_VAULT_DIR": str(vault)}
+    return Command(
+        tmp_path / "home", tmp_path / "backups", "postgresql://nobody@localhost/nothing", environment
+    )
+
+
+@pytest.fixture
+def open_place(short_folder: Path) -> Path:
+    """A folder that every user can pass through."""
+    folder = short_folder / "other users"
+    folder.mkdir(exist_ok=True)
+    folder.chmod(0o755)
+    return folder
+
+
+@only_root
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("backup", "obsidian"), ("restore", "obsidian", "--force"), ("undo", "obsidian", "--force"), ("prune",),
+        ("verify",), ("drill",), ("list",), ("recover", "--force"), ("postgres", "start"), ("network", "vault"),
+        ("metrics",), ("adopt", "x"), ("notify",), ("diff", "obsidian"), ("demo",), ("broker", "start"), ("worker",),
+        ("beat",),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_home_of_another_user_is_refused_and_left_as_it_is(refnet, arguments):
+    os.chown(refnet.home, NOBODY, NOBODY)
+    refnet(*arguments).fails(
+        Exit.USAGE, f"REFNET_HOME {refnet.home}", "nobody", "sudo -u nobody refnet", "set REFNET_HOME"
+    )
+    assert list(refnet.home.iterdir()) == []
+    assert not refnet.backups.exists()
+
+
+@only_root
+def test_a_monitor_of_another_users_home_knows_nothing(refnet):
+    os.chown(refnet.home, NOBODY, NOBODY)
+    refnet("monitor").fails(3, f"REFNET_HOME {refnet.home}")
+
+
+@only_root
+def test_the_settings_of_another_users_home_can_still_be_looked_at(refnet):
+    os.chown(refnet.home, NOBODY, NOBODY)
+    refnet("settings").succeeds()
+
+
+@pytest.mark.parametrize("arguments", [("backup", "obsidian"), ("list",)], ids=" ".join)
+def test_a_home_that_every_user_can_write_in_is_refused(refnet, arguments):
+    refnet.home.chmod(0o777)
+    refnet(*arguments).fails(Exit.USAGE, f"every user can write in REFNET_HOME {refnet.home}", "chmod o-w")
+
+
+@only_root
+def test_a_home_of_roots_is_refused_to_a_user(open_place, as_nobody):
+    from refnet import wiring
+    from refnet.settings import Settings
+
+    home = open_place / "home of root"
+    home.mkdir(mode=0o755)
+    assert "belongs to root, and this is nobody" in as_nobody(lambda: wiring.own_home(Settings(home=home)))
+
+
+@only_root
+@pytest.mark.parametrize("which", ["the store", "one source of it"])
+def test_root_writes_nothing_into_the_backup_folder_of_a_user(refnet, which):
+    folder = refnet.backups if which == "the store" else refnet.backups / "obsidian"
+    folder.mkdir(parents=True)
+    os.chown(folder, NOBODY, NOBODY)
+
+    for arguments in (("backup", "obsidian"), ("prune", "obsidian")):
+        ran = refnet(*arguments)
+        if arguments[0] == "backup":
+            ran.fails(
+                Exit.USAGE,
+                f"the backup folder {folder}",
+                "nobody",
+                "sudo -u nobody refnet",
+                "REFNET_BACKUP_DIR",
+            )
+    assert [path for path in refnet.backups.rglob("*") if path.is_file()] == []
+
+
+@only_root
+def test_root_verifies_and_restores_from_the_backup_folder_of_a_user_and_writes_nothing_there(refnet):
+    refnet("backup", "obsidian").succeeds()
+    for path in (refnet.backups, *refnet.backups.rglob("*")):
+        os.chown(path, NOBODY, NOBODY)
+    before = {path: path.lstat().st_mtime_ns for path in refnet.backups.rglob("*")}
+    note = refnet.home.parent / "vault" / "a.md"
+    note.unlink()
+
+    assert "belongs to nobody" in refnet("verify").out
+    refnet("restore", "obsidian", "--force").succeeds()
+
+    assert note.read_text() == "a"
+    assert {path: path.lstat().st_mtime_ns for path in refnet.backups.rglob("*")} == before
+
+
+@only_root
+def test_a_user_writes_nothing_into_a_backup_folder_of_roots(open_place, as_nobody):
+    store = open_place / "store of root"
+    store.mkdir()
+    store.chmod(0o777)
+    assert f"{store}: it belongs to root" in as_nobody(lambda: publish(LocalStore(store), b"x"))
+    assert list(store.iterdir()) == []
+
+
+@only_root
+def test_a_user_may_have_a_folder_in_a_store_of_roots_and_a_store_on_a_disk_of_roots(open_place, as_nobody):
+    disk = open_place / "disk of root"
+    for folder in (disk / SourceName.OBSIDIAN, disk / "store"):
+        folder.mkdir(parents=True)
+        os.chown(folder, NOBODY, NOBODY)
+    for store in (disk, disk / "store"):
+        assert as_nobody(lambda store=store: publish(LocalStore(store), b"x")) == "no error"
+
+
+@only_root
+def test_root_restores_the_vault_of_a_user_and_its_files_stay_that_users(refnet):
+    vault = refnet.home.parent / "vault"
+    for path in (vault, vault / "a.md"):
+        os.chown(path, NOBODY, NOBODY)
+    refnet("backup", "obsidian").succeeds()
+    (vault / "a.md").unlink()
+
+    refnet("restore", "obsidian", "--force").succeeds()
+
+    assert {path.stat().st_uid for path in (vault, vault / "a.md")} == {NOBODY}
+
+
+def test_what_is_refused_is_a_matter_of_the_owner_alone(tmp_path: Path) -> None:
+    made: Callable[[], object] = lambda: publish(LocalStore(tmp_path / "backups"), b"x")  # noqa: E731
+    made()
+    (tmp_path / "backups").chmod(0o755)
+    made()
+    with pytest.raises(RefnetError):
+        publish(LocalStore(Path("/proc")), b"x")
