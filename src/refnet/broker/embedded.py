@@ -21,6 +21,7 @@ import redis
 
 from refnet.broker import address
 from refnet.errors import RefnetError
+from refnet.files import open_file
 
 START_SECONDS = 20.0
 STOP_SECONDS = 20.0
@@ -203,7 +204,7 @@ def _until(condition: Callable[[], bool], seconds: float) -> bool:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Wait for, and hold, the lock of the kernel on `path`."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    handle = open_file(path, os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

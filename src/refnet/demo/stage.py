@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
-import shutil
+import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from refnet.demo.running import Runner, shielded
 from refnet.errors import Exit, RefnetError
+from refnet.files import check_own, remove_tree
 from refnet.postgres import binaries, embedded
 from refnet.postgres.account import writing
 from refnet.postgres.postmaster import locked
@@ -177,11 +179,21 @@ def _usable(folder: Path) -> Path:
             "the demo's folder has a name that cannot be printed", "Name another with --folder.", Exit.USAGE
         )
     folder.mkdir(parents=True, exist_ok=True)
-    if any(folder.iterdir()) and not (folder / MARK).exists():
+    check_own(folder, "the demo's folder", "name another one with --folder")
+    if any(folder.iterdir()) and not _is_marked(folder):
         raise RefnetError(
             f"{folder} is there already, and no demo made it", "Name another with --folder.", Exit.USAGE
         )
     return folder
+
+
+def _is_marked(folder: Path) -> bool:
+    """Whether this user's demo made `folder`: its mark is a file of this user's."""
+    try:
+        found = (folder / MARK).lstat()
+    except FileNotFoundError:
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
 
 
 def _clear(folder: Path, home: Path) -> None:
@@ -191,6 +203,6 @@ def _clear(folder: Path, home: Path) -> None:
             embedded.remove(home)
     for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
+            remove_tree(path)
         elif path.name != MARK:
             path.unlink()

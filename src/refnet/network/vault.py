@@ -173,10 +173,10 @@ def _replace(path: Path, text: str) -> None:
     """Write the note whole or not at all, with the mode that it has."""
     part = path.with_name(f"{_TEMPORARY}{secrets.token_hex(8)}.part")
     try:
-        with part.open("w", encoding="utf-8", newline="") as file:
+        with part.open("x", encoding="utf-8", newline="") as file:
             file.write(text)
-        if path.exists():
-            part.chmod(path.stat().st_mode & 0o777)
+            if os.path.lexists(path):
+                os.fchmod(file.fileno(), path.lstat().st_mode & 0o777)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

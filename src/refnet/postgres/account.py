@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from refnet.errors import RefnetError
+from refnet.files import OPEN_FOLDER, opened
 
 #: In a folder whose contents had to go elsewhere: where they are.
 ELSEWHERE = "elsewhere"
@@ -132,7 +133,9 @@ def make_enterable(folder: Path) -> None:
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     for each in reversed(missing):
         each.mkdir(exist_ok=True)
-        each.chmod(0o711 if os.geteuid() == 0 else 0o700)
+        with opened(each, OPEN_FOLDER) as handle:
+            if os.fstat(handle).st_uid == os.geteuid():
+                os.fchmod(handle, 0o711 if os.geteuid() == 0 else 0o700)
 
 
 @contextmanager

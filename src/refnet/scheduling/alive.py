@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from refnet.errors import RefnetError
+from refnet.files import open_file
 
 
 @contextmanager
@@ -40,7 +41,7 @@ def _opened(path: Path, flags: int) -> Iterator[int]:
     try:
         if flags & os.O_CREAT:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle = os.open(path, flags, 0o600)
+        handle = open_file(path, flags)
     except OSError as error:
         raise RefnetError(
             f"cannot open {path}: {error.strerror}",

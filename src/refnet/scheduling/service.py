@@ -13,6 +13,7 @@ from pathlib import Path
 from psycopg.conninfo import conninfo_to_dict
 
 from refnet.errors import Exit, RefnetError
+from refnet.files import OPEN_FOLDER, names_in, opened
 from refnet.scheduling.units import Service
 from refnet.settings import Settings, keys, variable
 
@@ -60,9 +61,7 @@ def prepare(service: Service) -> None:
     user = pwd.getpwnam(service.user) if service.user else None
     for folder in service.writable:
         if not folder.exists():
-            folder.mkdir(mode=0o700, parents=True)
-            if user:
-                os.chown(folder, user.pw_uid, user.pw_gid)
+            _make(folder, user)
     if user is None or user.pw_uid == 0:
         return
     for folder in service.writable:
@@ -77,6 +76,20 @@ def prepare(service: Service) -> None:
             f"the user {user.pw_name} cannot run {program}",
             "Install RefNet where that user can enter, or run the units as another (--as).",
         )
+
+
+def _make(folder: Path, user: pwd.struct_passwd | None) -> None:
+    """Make `folder` and give it to `user`, unless somebody puts another one in its place meanwhile."""
+    try:
+        folder.mkdir(mode=0o700, parents=True)
+        with opened(folder, OPEN_FOLDER) as handle:
+            if user and os.fstat(handle).st_uid == os.geteuid() and not names_in(handle):
+                os.fchown(handle, user.pw_uid, user.pw_gid)
+    except OSError as error:
+        raise RefnetError(
+            f"{folder} cannot be made: {error.strerror}",
+            "Make it yourself, owned by the user that the units run as.",
+        ) from error
 
 
 def _can(user: pwd.struct_passwd, test: str, path: Path) -> bool:

@@ -6,6 +6,7 @@ logrotate may move it at any time; one that has grown is put aside by RefNet its
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -20,6 +21,7 @@ from typing import Any, TextIO
 import structlog
 
 from refnet.errors import RefnetError
+from refnet.files import open_file
 from refnet.settings import Settings
 from refnet.telemetry.redact import redactor, secrets_of
 
@@ -27,6 +29,7 @@ LEVELS = ("debug", "info", "warning", "error")
 #: A file that is larger is put aside as `.1`, in bytes.
 _LARGEST = 10 * 1024 * 1024
 
+_APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 #: Takes a line's level and its values.
 Sink = Callable[[str, dict[str, Any]], None]
 
@@ -41,13 +44,15 @@ class LogFile:
         line = json.dumps(values, ensure_ascii=False, default=str).encode() + b"\n"
         try:
             self._put_aside()
-            handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o640)
-            try:
-                os.write(handle, line)
-            finally:
-                os.close(handle)
+            self._append(line)
         except OSError as error:
             sys.stderr.write(f"refnet: note: {self.path} cannot be written: {error.strerror}\n")
+
+    def _append(self, line: bytes) -> None:
+        with os.fdopen(open_file(self.path, _APPEND, mode=0o640), "ab", buffering=0) as file:
+            if os.fstat(file.fileno()).st_nlink > 1:
+                raise OSError(errno.EMLINK, "it is another file's second name")
+            file.write(line)
 
     def _put_aside(self) -> None:
         """Under a lock, and only if it is still the large one: two processes must not put aside two files.
@@ -56,15 +61,12 @@ class LogFile:
         then it is logrotate's to do.
         """
         with suppress(FileNotFoundError, PermissionError):
-            if self.path.stat().st_size < _LARGEST:
+            if self.path.lstat().st_size < _LARGEST:
                 return
-            handle = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX)
-                if os.path.samestat(os.fstat(handle), self.path.stat()):
+            with os.fdopen(open_file(self.path), "rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                if os.path.samestat(os.fstat(file.fileno()), self.path.lstat()):
                     self.path.replace(self.path.with_name(f"{self.path.name}.1"))
-            finally:
-                os.close(handle)
 
 
 def to_stream(stream: TextIO, least: str) -> Sink:

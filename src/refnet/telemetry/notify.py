@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
+from refnet.files import open_file, read_regular, replace_file
 from refnet.recovery.model import checked
 from refnet.recovery.model.artifact import SourceName, utc
 from refnet.recovery.model.monitoring import Check, Status
@@ -26,6 +27,8 @@ from refnet.recovery.stores.disk import explained, make_folder
 
 #: How long sending may take in all, in seconds; then the backup goes on without it.
 DEADLINE = 30.0
+#: Bytes of the file that says what was told, at most.
+_LARGEST = 4 << 20
 #: What a person is told of a check, by one word for what belongs together; the others are no news.
 _TOPICS = {
     "age": "backup",
@@ -136,7 +139,7 @@ def tell(
     make_folder(folder)
     path = folder / "notify.json"
     with explained(path):
-        lock = os.open(folder / "notify.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        lock = open_file(folder / "notify.lock", os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         state, steps = decide(_read(path), look(), now(), host)
@@ -156,7 +159,7 @@ def tell(
 def _read(path: Path) -> State:
     """What was told; nothing where the file is missing or is none of ours."""
     with suppress(OSError, ValueError):
-        return dict(_STATE(checked.document(path.read_bytes())))
+        return dict(_STATE(checked.document(read_regular(path, _LARGEST))))
     return {}
 
 
@@ -168,14 +171,9 @@ _STATE = checked.mapping(
 
 
 def _write(path: Path, state: State) -> None:
-    fresh = path.with_suffix(".new")
+    values = {key: asdict(problem) for key, problem in state.items()}
     with explained(path):
-        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump({key: asdict(problem) for key, problem in state.items()}, file, indent=2)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
+        replace_file(path, json.dumps(values, indent=2).encode())
 
 
 def send_by_apprise(urls: Sequence[str], message: Message) -> list[str]:

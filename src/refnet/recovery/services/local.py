@@ -14,8 +14,10 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from refnet.errors import RefnetError
+from refnet.files import open_file
 
 #: How long a process must last to count as started, in seconds.
 _GRACE = 0.5
@@ -48,7 +50,8 @@ class LocalServices:
 
     def _start(self, name: str) -> None:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with self._lock(name).open("ab") as lock, (self.folder / f"{_key(name)}.log").open("ab") as log:
+        log_path = self.folder / f"{_key(name)}.log"
+        with _opened(self._lock(name)) as lock, _opened(log_path) as log:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             nothing = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
             given = [(os.POSIX_SPAWN_DUP2, log.fileno(), to) for to in (1, 2)]
@@ -64,11 +67,11 @@ class LocalServices:
                     "It is a command line of recover.* in the settings: mend it there.",
                 ) from None
         if _ends_within(pid, _GRACE):
-            raise RefnetError(f"the service '{name}' ended at once", f"See {log.name} for what it said.")
+            raise RefnetError(f"the service '{name}' ended at once", f"See {log_path} for what it said.")
 
     def _runs(self, name: str) -> bool:
         try:
-            with self._lock(name).open("rb") as lock:
+            with _opened(self._lock(name), os.O_RDONLY) as lock:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except FileNotFoundError:
             return False
@@ -78,6 +81,18 @@ class LocalServices:
 
     def _lock(self, name: str) -> Path:
         return self.folder / f"{_key(name)}.lock"
+
+
+def _opened(path: Path, flags: int = os.O_WRONLY | os.O_CREAT | os.O_APPEND) -> BinaryIO:
+    """The file at `path`, which others might have put something else in the place of."""
+    try:
+        return os.fdopen(open_file(path, flags), "ab" if flags & os.O_APPEND else "rb")
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise RefnetError(
+            f"{path} cannot be opened: {error.strerror}", "Move it away, then run it again."
+        ) from error
 
 
 def _key(name: str) -> str:

@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
+from refnet.files import replace_file
 from refnet.recovery.model.run import Ended, History, Reason, Run, Totals
 from refnet.recovery.stores.disk import (
     alive,
@@ -155,10 +156,4 @@ class Journal:
         gone = {run.id for run in runs} - {run.id for run in kept}
         totals = totals.with_runs(run for run in runs if run.id in gone)
         lines = [totals.to_json(), *(run.to_json() for run in kept)]
-        fresh = self._file.with_suffix(".new")
-        with fresh.open("wb") as file:
-            file.write("".join(f"{line}\n" for line in lines).encode())
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(self._file)
-        sync_folder(self.folder)
+        replace_file(self._file, "".join(f"{line}\n" for line in lines).encode())

@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from refnet.errors import Exit, RefnetError
-from refnet.postgres.account import make_enterable
+from refnet.files import replace_file
+from refnet.postgres.account import make_enterable, writing
 from refnet.recovery.model.artifact import Entry, Outcome, SourceName
 from refnet.recovery.model.recovering import RESTORES, Journal, Plan, Stage
 from refnet.recovery.model.services import Services, wait_for
@@ -248,6 +249,5 @@ class Remembering:
 def write_journal(path: Path, journal: Journal) -> None:
     """Keep `journal`, whole or not at all."""
     make_enterable(path.parent)  # the home of an embedded server, whose user must be able to pass through
-    draft = path.with_name(f".{path.name}.part")
-    draft.write_text(journal.to_json(), encoding="utf-8")
-    draft.replace(path)
+    with writing(path.parent):
+        replace_file(path, journal.to_json().encode())

@@ -1,0 +1,133 @@
+"""Links, FIFOs and marks that somebody puts where RefNet writes: nothing is followed, and nothing holds it up."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from contextlib import nullcontext
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from refnet.demo.stage import MARK, stage
+from refnet.errors import RefnetError
+from refnet.recovery.model.recovering import Journal
+from refnet.recovery.services.local import LocalServices
+from refnet.recovery.verbs.recover import write_journal
+from refnet.scheduling.service import prepare
+from refnet.scheduling.units import Service
+from refnet.telemetry.logging import LogFile
+from refnet.telemetry.notify import Message, tell
+
+NOW = datetime(2026, 11, 25, tzinfo=UTC)
+
+
+@pytest.fixture
+def victim(tmp_path: Path) -> Path:
+    path = tmp_path / "victim"
+    path.write_text("precious")
+    return path
+
+
+def plant(path: Path, kind: str, victim: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    if kind == "link":
+        path.symlink_to(victim)
+    elif kind == "hard link":
+        path.hardlink_to(victim)
+    else:
+        os.mkfifo(path)
+
+
+@pytest.mark.parametrize("kind", ["link", "hard link", "fifo"])
+def test_a_log_is_written_to_no_file_but_its_own_and_never_waits(tmp_path, victim, kind, capsys):
+    plant(tmp_path / "logs" / "refnet-backup.log", kind, victim)
+
+    LogFile(tmp_path / "logs" / "refnet-backup.log")("info", {"event": "done"})
+
+    assert "refnet-backup.log cannot be written" in capsys.readouterr().err
+    assert victim.read_text() == "precious"
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo"])
+def test_the_journal_of_a_recovery_is_written_through_no_link(tmp_path, victim, kind):
+    plant(tmp_path / "home" / ".recovery.json.part", kind, victim)
+    write_journal(tmp_path / "home" / "recovery.json", Journal(NOW, {}, (), ()))
+    assert (tmp_path / "home" / "recovery.json").is_file()
+    assert victim.read_text() == "precious"
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo"])
+@pytest.mark.parametrize("name", ["notify.json", "notify.new"])
+def test_what_was_told_is_kept_through_no_link(tmp_path, victim, kind, name):
+    plant(tmp_path / "home" / name, kind, victim)
+
+    def send(_: Message) -> list[str]:
+        return []
+
+    refused = (
+        pytest.raises(RefnetError, match="not a regular file") if name == "notify.json" else nullcontext()
+    )
+    with refused:
+        tell(tmp_path / "home", lambda: {"all store": "it fails"}, send, now=lambda: NOW, host="here")
+    assert victim.read_text() == "precious"
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo"])
+def test_a_services_log_is_written_through_no_link(tmp_path, victim, kind):
+    services = LocalServices(tmp_path / "services", lambda: None, {})
+    plant(services._lock("sleep 60").with_suffix(".log"), kind, victim)
+    with pytest.raises(RefnetError, match="cannot be opened"):
+        services.start(["sleep 60"])
+    assert victim.read_text() == "precious"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives folders away")
+@pytest.mark.parametrize("kind", ["link", "folder"])
+def test_a_folder_that_is_exchanged_while_a_schedule_is_installed_is_not_given_away(
+    tmp_path, monkeypatch, kind
+):
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "file").write_text("precious")
+    make = Path.mkdir
+
+    def exchanged(path: Path, *arguments: object, **options: object) -> None:
+        make(path, *arguments, **options)  # type: ignore[arg-type]
+        if path.name == "home":
+            path.rmdir()
+            path.symlink_to(precious) if kind == "link" else precious.rename(path)
+
+    service = Service(
+        program=("/bin/true",), folder=tmp_path, user="nobody", writable=(tmp_path / "home",), logs=None, beside=(),
+        seen=(), environment={}, own_server=False, vault_to_come=None,
+    )  # fmt: skip
+    monkeypatch.setattr(Path, "mkdir", exchanged)
+    with pytest.raises(RefnetError, match="home"):
+        prepare(service)
+    left = precious if kind == "link" else tmp_path / "home"
+    assert left.stat().st_uid == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+@pytest.mark.parametrize(
+    "planted", ["a mark of another user", "a mark that is a link", "a folder of another user"]
+)
+def test_a_demo_clears_no_folder_that_no_demo_of_this_user_made(tmp_path, victim, planted):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "precious").write_text("precious")
+    if planted == "a mark that is a link":
+        (folder / MARK).symlink_to(victim)
+    else:
+        (folder / MARK).write_text("")
+        os.chown(folder / MARK if "mark" in planted else folder, pwd.getpwnam("nobody").pw_uid, -1)
+
+    with (
+        pytest.raises(RefnetError, match=r"no demo made it|belongs to nobody"),
+        stage(folder, {}, lambda *_: None),
+    ):
+        pytest.fail("the demo began")
+
+    assert (folder / "precious").read_text() == "precious"
