@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from tests.fuzz.harness import fuzzed, outcome
 from tests.fuzz.strategies import damaged, documents, texts
 
+from refnet.recovery.model.source import Held
 from refnet.recovery.sources.files.contents import Limits, Nowhere, read_archive
+from refnet.recovery.sources.files.glance import content_of
 from refnet.recovery.sources.files.headers import END, header
 from refnet.recovery.sources.files.listing import FileList, Kind, Listed, Member
 from refnet.recovery.sources.files.members import TarReader
@@ -78,12 +80,16 @@ TAR, OTHER = _tar(), _tar_of_another()
 @fuzzed
 @given(st.one_of(damaged(TAR), damaged(OTHER)))
 def test_an_archive_is_read_or_refused(data: bytes) -> None:
-    archive = io.BytesIO(gzip.compress(_with_sums(data), 1))
+    packed = gzip.compress(_with_sums(data), 1)
+    archive = io.BytesIO(packed)
     files = outcome(
         lambda: read_archive(archive, Nowhere(), limits=Limits(members=1000, room=1 << 30)), ArchiveError
     )
     if files:
         assert FileList.from_json(files.to_json()) == files
+    held = Held("vault.tar.gz", lambda: io.BytesIO(packed), None)
+    found = outcome(lambda: content_of(held, "b.md", 100), ArchiveError)
+    assert len(found or b"") <= 100
 
 
 @fuzzed

@@ -1,4 +1,4 @@
-"""What RefNet itself writes down: runs, totals, recoveries, what was told."""
+"""What RefNet itself writes down: runs, totals, swaps, recoveries, what was told, previous versions."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tests.fuzz.strategies import documents, lines
 from refnet.recovery.model import previous, recovering
 from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.run import Ended, Kind, Reason, Run, Totals
+from refnet.recovery.sources.files import swaps
 from refnet.recovery.stores.journal import Journal
 from refnet.telemetry import notify
 
@@ -36,6 +37,19 @@ TOTALS = Totals().with_runs([RUN, DONE])
 RECOVERY = recovering.Journal(
     NOW, {SourceName.DATABASE: "a"}, (recovering.Stage.CONFIG,), (SourceName.CONFIG,)
 ).to_json()
+SWAP = swaps.Journal(
+    SourceName.OBSIDIAN,
+    "vault_20261125.tar.gz",
+    NOW,
+    swaps.Why.UNDONE,
+    "/srv/vault",
+    beside=True,
+    work=".refnet-work",
+    token="0" * 32,
+    owner=1000,
+    base=("vault",),
+    units=(swaps.Unit("a.md", 7), swaps.Unit("b\udcff.md", None)),
+)
 MARK = previous.Mark("refnet", previous.Why.RESTORED, NOW, "a", "7:9:7,8", "論文", 10)
 RECORD = previous.Record("74", "refnet_before_20261125_170001", 16384, "refnet", 16385, MARK)
 TOLD = {"database backup": asdict(notify.Problem("2026-11-25T17:00:01+00:00", "down\nstart it"))}
@@ -113,3 +127,14 @@ def test_the_mark_of_a_database_is_read_or_refused(text: bytes) -> None:
     mark = outcome(lambda: previous.Mark.from_json(text), ValueError)
     if mark:
         assert previous.Mark.from_json(mark.to_json().encode()) == mark
+
+
+@fuzzed
+@given(documents(json.loads(SWAP.to_json()), SWAP.to_json()))
+def test_the_journal_of_a_swap_is_read_or_refused(text: bytes) -> None:
+    swap = outcome(lambda: swaps.Journal.from_json(text, SWAP.name), ValueError)
+    if swap:
+        assert swaps.Journal.from_json(swap.to_json(), swap.name) == swap
+        for name in (swap.work, *swap.base, *(unit.name for unit in swap.units)):
+            assert len(Path(name).parts) == 1
+            assert name != ".."
