@@ -72,7 +72,7 @@ class _Live:
     def restore(self, source: SourceName, entry: Entry) -> str:
         held = wiring.store(self.settings).held(entry)
         if source is SourceName.DATABASE:
-            return self._restore_database(wiring.dump(self.settings, held))
+            return self._restore_database(wiring.dump(held))
         self.setup.folder(source)
         done = restore_files.restore(
             held,
@@ -99,7 +99,7 @@ class _Live:
     def compare(self, source: SourceName, entry: Entry) -> tuple[Finding, ...]:
         held = wiring.store(self.settings).held(entry)
         if source is SourceName.DATABASE:
-            return self._compare_database(wiring.dump(self.settings, held))
+            return self._compare_database(wiring.dump(held))
         planned = restore_files.plan(held, wiring.place(self.settings, source))
         found, what = planned.changes, f"files of {source}"
         counts = f"{len(found.added)} missing, {len(found.changed)} changed, {len(found.removed)} more"

@@ -348,7 +348,7 @@ def prover(settings: Settings, name: SourceName, *, trust: bool = False) -> Sour
     return _files(settings, name, None, settings.jobs, store(settings))
 
 
-def dump(settings: Settings, held: Held) -> Dump:
+def dump(held: Held) -> Dump:
     """The artifact `held` as something to restore, whoever made it."""
     from refnet.recovery.sources.database.artifact import Artifact
     from refnet.recovery.sources.database.sqlgz import Foreign
@@ -356,14 +356,14 @@ def dump(settings: Settings, held: Held) -> Dump:
     try:
         return Artifact(held)
     except Foreign:
-        return foreign_dump(settings, held.path or Path(held.name), held)
+        return foreign_dump(held.path or Path(held.name), held)
 
 
-def foreign_dump(settings: Settings, path: Path, held: Held | None) -> Dump:
+def foreign_dump(path: Path, held: Held | None) -> Dump:
     """The dump at `path` that RefNet did not make; `held` None: it is a folder."""
     from refnet.recovery.sources.database.foreign import ForeignDump
 
-    return ForeignDump(path, held, partial(binaries_for, settings, None))
+    return ForeignDump(path, held)
 
 
 def describe(settings: Settings, name: SourceName, held: Held, created: datetime) -> Made | None:

@@ -158,12 +158,12 @@ def _dump(settings: Settings, artifact: str | None, at: str | None) -> tuple[Dum
     path = user_path(artifact or "")
     with explained(path):
         if artifact and path.is_dir():
-            return wiring.foreign_dump(settings, path, None), None
+            return wiring.foreign_dump(path, None), None
     if artifact:
         chosen = choose_one(store, artifact, source)
     else:
         chosen = choose(store, [source], parse_time(at, None) if at else None)[0]
-    return wiring.dump(settings, chosen.held), chosen
+    return wiring.dump(chosen.held), chosen
 
 
 def _print_plan(plan: Plan) -> None:

@@ -19,7 +19,7 @@ GENTLE = "-- just some SQL\nCREATE TABLE papers (id int);\nINSERT INTO papers VA
 
 
 def foreign(path: Path, binaries: Binaries) -> ForeignDump:
-    return ForeignDump(path, None if path.is_dir() else held_at(path), lambda: binaries)
+    return ForeignDump(path, None if path.is_dir() else held_at(path))
 
 
 def pg_dump(target: Target, binaries: Binaries, path: Path, *options: str) -> Path:

@@ -6,10 +6,10 @@ and take no command from it. Nothing says what it should hold, so what it holds 
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
 import re
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
@@ -20,12 +20,21 @@ from isal import igzip
 from psycopg.conninfo import make_conninfo
 
 from refnet.errors import Exit, RefnetError
+from refnet.postgres.account import Account
+from refnet.postgres.account import environment as bare
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import READER_SETTINGS, READER_SETTINGS_17, Target, server_version
 from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.restoring import Wanted
 from refnet.recovery.model.source import Finding, Held, Progress
-from refnet.recovery.sources.database import failure
+from refnet.recovery.sources.database.dump_contents import Contents
+from refnet.recovery.sources.database.dump_files import (
+    Place,
+    file_contents,
+    file_place,
+    folder_contents,
+    folder_place,
+)
 from refnet.recovery.sources.database.load import LOADER_SETTINGS
 from refnet.recovery.sources.database.program import Programs, restricted
 from refnet.recovery.sources.database.sqlgz import INFLATE_ERROR
@@ -38,6 +47,7 @@ _PACKED = {b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ": "xz", b"BZh": "bzip2", b"\x
 
 _FROM = re.compile(rb"Dumped from database version:? (\d+)(?:\.(\d+))?")
 _BY = re.compile(rb"Dumped by pg_dump version:? (\d+)")
+_VERSION = re.compile(r"([0-9]{1,4})(?:\.([0-9]{1,4}))?")
 _BEGINS = b"-- PostgreSQL database dump\n"
 _ENDS = b"-- PostgreSQL database dump complete"
 _CLUSTER = b"-- PostgreSQL database cluster dump\n"
@@ -46,10 +56,11 @@ _RESTRICT = re.compile(rb"^\\restrict (\w+)\n", re.MULTILINE)
 _ENCODING = re.compile(rb"^SET client_encoding = '(\w+)';", re.MULTILINE)
 
 
-#: What in a dump leads to other servers, and what would then ask them.
-_FOREIGN_TABLE = re.compile(rb"^CREATE FOREIGN TABLE |^\d+; \d+ \d+ FOREIGN TABLE ", re.MULTILINE)
+#: What in a dump leads to other servers, and what would then ask them: as SQL, and as an archive's kinds of entries.
+_FOREIGN_TABLE = re.compile(rb"^CREATE FOREIGN TABLE ", re.MULTILINE)
+_FOREIGN_ENTRY = "FOREIGN TABLE"
 _REFRESH = b"REFRESH MATERIALIZED VIEW "
-_REFRESH_ITEM = re.compile(rb"\d+; \d+ \d+ MATERIALIZED VIEW DATA ")
+_REFRESH_ENTRY = "MATERIALIZED VIEW DATA"
 
 
 class NotTakenError(RefnetError):
@@ -67,21 +78,23 @@ class Format(StrEnum):
 
 
 class ForeignDump:
-    """The dump at a path: of a file, what can be read of it; of a folder, None. `programs` read archives."""
+    """The dump at a path: of a file, what can be read of it; of a folder, None."""
 
-    def __init__(self, path: Path, held: Held | None, programs: Callable[[], Binaries]) -> None:
+    def __init__(self, path: Path, held: Held | None) -> None:
         """RefnetError where it is no dump that can be restored."""
         self.name, self._path, self._held = path.name, path, held
         self.format = self._format(held) if held else Format.DIRECTORY
-        self._head = self._listing(programs()) if self._is_archive else self._first()
-        self._asks_others = self._is_archive and bool(_FOREIGN_TABLE.search(self._head))
+        self._contents = self._archive_contents() if self._is_archive else None
+        self._head = b"" if self._contents else self._first()
+        entries = self._contents.entries if self._contents else ()
+        self._asks_others = any(entry.kind == _FOREIGN_ENTRY for entry in entries)
 
     @property
     def roles(self) -> tuple[dict[str, Any], ...]:
         return ()
 
     def wanted(self) -> Wanted:
-        found = _FROM.search(self._head)
+        found = self._made_by[0]
         version = int(found[1]) * 10_000 + int(found[2] or 0) if found else None
         return Wanted(self.name, version, None, None, 0)
 
@@ -91,8 +104,14 @@ class ForeignDump:
     @property
     def proof_major(self) -> int | None:
         """The oldest major whose server and programs should take it; None where it does not say."""
-        said = [int(found[1]) for found in (_FROM.search(self._head), _BY.search(self._head)) if found]
-        return max(said, default=None)
+        return max((int(found[1]) for found in self._made_by if found), default=None)
+
+    @property
+    def _made_by(self) -> tuple[re.Match[Any] | None, re.Match[Any] | None]:
+        """What says the version of the server, and of pg_dump."""
+        if self._contents is None:
+            return _FROM.search(self._head), _BY.search(self._head)
+        return _VERSION.match(self._contents.server), _VERSION.match(self._contents.program)
 
     def check(self) -> None:
         """Read a plain dump to its end; RefnetError where it is cut short, damaged, or not of one database."""
@@ -127,21 +146,31 @@ class ForeignDump:
         }
 
     def load(
-        self, target: Target, binaries: Binaries, jobs: int, progress: Progress, *, alone: bool = False
+        self,
+        target: Target,
+        binaries: Binaries,
+        jobs: int,
+        progress: Progress,
+        *,
+        alone: bool = False,
+        account: Account | None = None,
     ) -> tuple[str, ...]:
         """Fill the empty database `target`.
 
-        `alone`: refresh no materialized view of a dump that holds foreign tables, which would ask other servers.
+        `account`: the user that pg_restore runs as. `alone`: refresh no materialized view of a dump that holds foreign tables, which would ask other servers.
         A plain dump is `check`ed before. RefnetError with the server's first error line.
         """
         alone = alone and self._asks_others
         with target.connect() as session:
             server = server_version(session)
-        programs = Programs(target.environment(_settings(server)))
+        environment = target.environment(_settings(server))
         doing = f"loading {self.name}"
         if self._is_archive:
-            self._restore(programs, target, binaries, jobs, alone=alone)
+            if account and account.other:
+                environment = {**bare(), **{k: v for k, v in environment.items() if k.startswith("PG")}}
+            self._restore(Programs(environment, account), target, binaries, jobs, account, alone=alone)
             return ()
+        programs = Programs(environment)
         command = [str(binaries.tool("psql")), "--no-password", "-X", "-q", "-o", "/dev/null"]
         text = self._text(server, progress)
         text = _without_lines(text, _REFRESH) if alone else text
@@ -149,26 +178,58 @@ class ForeignDump:
         return ()
 
     def _restore(
-        self, programs: Programs, target: Target, binaries: Binaries, jobs: int, *, alone: bool
+        self,
+        programs: Programs,
+        target: Target,
+        binaries: Binaries,
+        jobs: int,
+        account: Account | None,
+        *,
+        alone: bool,
     ) -> None:
         command = [str(binaries.tool("pg_restore")), "--no-password", "--exit-on-error"]
         command += [] if self.format is Format.TAR else [f"--jobs={jobs}"]
         command += ["-d", make_conninfo(dbname=target.name)]
-        with tempfile.NamedTemporaryFile() as listing:
+        with self._place(account) as place, tempfile.TemporaryFile() as listing:
+            handles = [*place.handles]
             if alone:
-                lines = self._head.splitlines(keepends=True)
-                listing.writelines(line for line in lines if not _REFRESH_ITEM.match(line))
+                listing.writelines(self._without_refresh())
                 listing.flush()
-                command += ["-L", listing.name]
-            programs.run([*command, str(self._path)], f"loading {self.name}")
+                os.fchmod(listing.fileno(), 0o444)  # numbers alone, for `account` to read
+                command += ["-L", f"/dev/fd/{listing.fileno()}"]
+                handles.append(listing.fileno())
+            programs.run([*command, str(place.path)], f"loading {self.name}", handles=handles)
 
-    def read_whole(self, binaries: Binaries) -> None:
-        """Read an archive to its end; RefnetError where its own programs cannot."""
+    def read_whole(self, binaries: Binaries, account: Account | None = None) -> None:
+        """Read an archive to its end, as `account`; RefnetError where its own programs cannot."""
         if self._is_archive:
             tool = str(binaries.tool("pg_restore"))
-            Programs(dict(os.environ)).run(
-                [tool, "--file=/dev/null", str(self._path)], f"reading {self.name}"
-            )
+            with self._place(account) as place:
+                command = [tool, "--file=/dev/null", str(place.path)]
+                Programs(bare(), account).run(command, f"reading {self.name}", handles=place.handles)
+
+    @contextlib.contextmanager
+    def _place(self, account: Account | None) -> Iterator[Place]:
+        """The archive for a program that runs as `account`."""
+        other = account if account and account.other else None
+        if self._held is None:
+            with folder_place(self._path, other) as place:
+                yield place
+            return
+        with self._held.open() as file, file_place(file, other) as place:
+            yield place
+
+    def _archive_contents(self) -> Contents:
+        if self._held is None:
+            return folder_contents(self._path)
+        with self._held.open() as file:
+            return file_contents(self.name, file, tar=self.format is Format.TAR)
+
+    def _without_refresh(self) -> Iterator[bytes]:
+        """The entries as pg_restore -L takes them, without those that fill materialized views."""
+        for entry in self._contents.entries if self._contents else ():
+            if entry.kind != _REFRESH_ENTRY:
+                yield b"%d;\n" % entry.number
 
     def compare(self, *_: Any, **_options: Any) -> tuple[Finding, ...]:
         """One finding: that nothing can be found."""
@@ -211,15 +272,6 @@ class ForeignDump:
         return RefnetError(
             f"{self.name} is damaged or cut short: {why}", "Take another copy of it.", Exit.DAMAGED
         )
-
-    def _listing(self, binaries: Binaries) -> bytes:
-        if self.format is Format.DIRECTORY and not (self._path / "toc.dat").is_file():
-            raise self._no_dump("is a folder without a dump in it")
-        command = [str(binaries.tool("pg_restore")), "-l", str(self._path)]
-        ran = subprocess.run(command, capture_output=True, check=False)
-        if ran.returncode:
-            raise failure.of_program("pg_restore", ran.stderr, f"reading {self.name}")
-        return ran.stdout
 
     def _first(self) -> bytes:
         head = b""

@@ -7,9 +7,10 @@ import secrets
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import IO
 
+from refnet.postgres.account import Account
 from refnet.recovery.sources.database import failure
 from refnet.recovery.sources.database.tasks import Stopped
 
@@ -17,22 +18,32 @@ _SAID = 1 << 20  # bytes of stderr that are kept
 
 
 class Programs:
-    """The children of one load. `stop` ends those that run and lets no other begin."""
+    """The children of one load, run as `account` (None: as this process).
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    `stop` ends those that run and lets no other begin.
+    """
+
+    def __init__(self, environment: Mapping[str, str], account: Account | None = None) -> None:
+        self._become = account.become if account else {}
         # The C locale for the programs' own words; the server's are in the server's language.
         self._environment = {**environment, "LC_ALL": "C"}
         self._running: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
         self._stopped = False
 
-    def run(self, command: Sequence[str], doing: str, feed: Iterable[bytes] | None = None) -> bytes:
-        """Run `command` and give its stdout; RefnetError with its first error line where it fails.
+    def run(
+        self,
+        command: Sequence[str],
+        doing: str,
+        feed: Iterable[bytes] | None = None,
+        handles: Collection[int] = (),
+    ) -> bytes:
+        """Run `command`, which inherits `handles`, and give its stdout; RefnetError with its first error line.
 
         Raises Stopped where it was ended by `stop`.
         """
         with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
-            child = self._start(command, stdout, stderr, fed=feed is not None)
+            child = self._start(command, stdout, stderr, handles, fed=feed is not None)
             try:
                 if feed is not None:
                     _feed(child, feed)
@@ -54,7 +65,13 @@ class Programs:
                 child.kill()
 
     def _start(
-        self, command: Sequence[str], stdout: IO[bytes], stderr: IO[bytes], *, fed: bool
+        self,
+        command: Sequence[str],
+        stdout: IO[bytes],
+        stderr: IO[bytes],
+        handles: Collection[int],
+        *,
+        fed: bool,
     ) -> subprocess.Popen[bytes]:
         with self._lock:
             if self._stopped:
@@ -66,6 +83,8 @@ class Programs:
                 stderr=stderr,
                 env=self._environment,
                 bufsize=0,
+                pass_fds=tuple(handles),
+                **self._become,
             )
             self._running.add(child)
             return child

@@ -5,16 +5,21 @@ That is as far as it goes. Nothing was recorded of what the dump should hold, so
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from psycopg import sql
 
 from refnet.errors import Exit, RefnetError
-from refnet.postgres.binaries import Binaries
+from refnet.postgres.account import Account
+from refnet.postgres.binaries import Binaries, copied
 from refnet.postgres.cluster import Cluster
+from refnet.postgres.nobodys import nobodys_account
+from refnet.postgres.private import private_folder
 from refnet.postgres.scratch import scratch
 from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.recovery.model.artifact import Level, Outcome
@@ -59,7 +64,7 @@ def prove(
     """
     path = held.path or Path(held.name)
     try:
-        dump = ForeignDump(path, None if path.is_dir() else held, lambda: binaries(None))
+        dump = ForeignDump(path, None if path.is_dir() else held)
     except RefnetError as error:
         return Proof(level, None, (Finding(_READ, _outcome(error), error.message),))
     programs = binaries(dump.proof_major, server=level.rank > Level.INTACT.rank)
@@ -103,7 +108,8 @@ class _Prover:
             with course.phase("read the whole file"):
                 self._dump.check()
                 if level is Level.INTACT:
-                    self._dump.read_whole(self._binaries)
+                    with _nobody(self._binaries) as (programs, user):
+                        self._dump.read_whole(programs, user)
         except RefnetError as error:
             course.add(Finding(_READ, _outcome(error), error.message))
             return False
@@ -141,7 +147,9 @@ class _Prover:
                 name = sql.Identifier(target.name)
                 admin.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(name))
             try:
-                self._dump.load(target, self._binaries, self._jobs, self._progress, alone=True)
+                self._dump.load(
+                    target, cluster.binaries, self._jobs, self._progress, alone=True, account=cluster.account
+                )
             except RefnetError as error:
                 role = _ROLE.search(error.message)
                 if role is None:
@@ -164,6 +172,17 @@ def _untrusted(missing: tuple[str, ...]) -> str:
         "RefNet did not make this dump, loading it runs its code, and this machine builds no wall around: "
         f"{', '.join(missing)}. Install bubblewrap, or verify it with --trust"
     )
+
+
+@contextmanager
+def _nobody(binaries: Binaries) -> Iterator[tuple[Binaries, Account | None]]:
+    """As whom a program reads a hostile file: for root a user that is nobody's, with programs that it can enter."""
+    if os.geteuid() != 0:
+        yield binaries, None
+        return
+    with nobodys_account() as user, private_folder() as folder:
+        folder.chmod(0o711)
+        yield (binaries if user.can_enter(binaries.folder) else copied(binaries, folder)), user
 
 
 def _counted(target: Target) -> Iterator[dict[str, Any]]:
