@@ -50,6 +50,13 @@ _KINDS = {
         CREATE FUNCTION mallory.gen(a int) RETURNS int LANGUAGE plpgsql IMMUTABLE
             AS $$ BEGIN PERFORM mallory.trap('generated'); RETURN a; END $$;
         CREATE TABLE mallory.t (a int, b int GENERATED ALWAYS AS (a + mallory.gen(1)) STORED)""",
+    "a generated column of a foreign table": """
+        CREATE FUNCTION mallory.gen(a int) RETURNS int LANGUAGE plpgsql IMMUTABLE
+            AS $$ BEGIN PERFORM mallory.trap('generated'); RETURN a; END $$;
+        CREATE FOREIGN DATA WRAPPER w;
+        CREATE SERVER s FOREIGN DATA WRAPPER w;
+        CREATE FOREIGN TABLE mallory.f (a int, b int GENERATED ALWAYS AS (a + mallory.gen(1)) STORED) SERVER s;
+        CREATE TABLE mallory.t (a int)""",
     "a column's default": "CREATE TABLE mallory.t (a int, b boolean DEFAULT mallory.trap_of_rows('default'))",
     "the key of partitions": """
         CREATE FUNCTION mallory.key(a int) RETURNS int LANGUAGE plpgsql IMMUTABLE

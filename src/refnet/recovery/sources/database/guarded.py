@@ -66,17 +66,18 @@ class GuardedSchema(AbstractContextManager["GuardedSchema"]):
     def create(self) -> None:
         """Restore what comes before the rows; the privileges wait."""
         self._before = self._archive.entries(self._superuser, "pre-data")
-        for run in phases.before_rows(self._before, self._with_first_values()):
+        for run in phases.before_rows(self._before, self._running_code()):
             self._restore("creating the schema", run, 1)
         self._open()
 
-    def _with_first_values(self) -> set[int]:
-        """The aggregates whose first value is read while they are created, by the input function of its type."""
-        aggregates = [item for item in self._before if item.what.startswith(phases.AGGREGATE)]
-        if not aggregates or b"INITCOND" not in self._archive.text(self._superuser, aggregates):
-            return set()
-        texts = ((item.dump_id, self._archive.text(self._superuser, [item])) for item in aggregates)
-        return {dump_id for dump_id, text in texts if b"INITCOND" in text}
+    def _running_code(self) -> set[int]:
+        """The dump ids of those entries of phases.SOMETIMES that can run code of their owner."""
+        found = set()
+        for kind, words in phases.SOMETIMES.items():
+            items = [item for item in self._before if item.what.startswith(kind)]
+            if items and words in self._archive.text(self._superuser, items):
+                found |= {i.dump_id for i in items if words in self._archive.text(self._superuser, [i])}
+        return found
 
     def finish(self, items: Sequence[Item], jobs: int) -> None:
         """Restore `items` of post-data, and the privileges."""

@@ -32,15 +32,17 @@ class Run:
     parallel: bool = False
 
 
-#: What can run code of an owner while it is created. `TABLE ` covers TABLE ATTACH too.
-_BUILT = ("TABLE ", "FOREIGN TABLE ")
+#: What can run code of an owner while it is created. It covers TABLE ATTACH too.
+_BUILT = "TABLE "
+#: What can do so where its SQL holds these words. Others of its kind may need the superuser: an aggregate whose state
+#: is internal, a foreign table that reads a file.
+SOMETIMES = {"AGGREGATE ": b"INITCOND", "FOREIGN TABLE ": b"GENERATED"}
 #: What either can create: it stays with what comes before it, so that fewer programs are started.
 _EITHER = ("SEQUENCE ", "VIEW ", "MATERIALIZED VIEW ", "DEFAULT ")
 _KEPT = ("FOREIGN DATA WRAPPER ", "PUBLICATION ", "SUBSCRIPTION ")
 _GRANTS = ("ACL ", "DEFAULT ACL ")
 _SAID = ("COMMENT ", "SECURITY LABEL ")
 _EVENT_TRIGGER = re.compile(r"(?:COMMENT - |SECURITY LABEL - )?EVENT TRIGGER ")
-AGGREGATE = "AGGREGATE "
 
 
 def before_rows(items: Iterable[Item], built: Collection[int]) -> tuple[Run, ...]:
@@ -61,7 +63,10 @@ def before_rows(items: Iterable[Item], built: Collection[int]) -> tuple[Run, ...
             runs[-1][1].append(item)
         else:
             runs.append((who or Who.SUPERUSER, [item]))
-    runs.append((Who.SUPERUSER, said))
+    if runs and runs[-1][0] is Who.SUPERUSER:
+        runs[-1][1].extend(said)
+    else:
+        runs.append((Who.SUPERUSER, said))
     return tuple(Run(who, tuple(some)) for who, some in runs if some)
 
 

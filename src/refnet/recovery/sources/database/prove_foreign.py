@@ -32,6 +32,8 @@ from refnet.recovery.sources.database.prove import Course
 _LOAD = "restore into an empty server"
 _READ = "the whole file"
 _ROLE = re.compile(r'role "(.*)" does not exist')
+#: Event triggers, foreign data wrappers and the like belong to superusers alone; such a role has no login.
+_NEEDS_SUPERUSER = re.compile(r"permission denied to change owner of")
 _MOST_ROLES = 100
 #: What a server says of what this machine lacks, rather than of the dump.
 _LACKED = re.compile(
@@ -140,6 +142,8 @@ class _Prover:
     def _load(self, cluster: Cluster) -> Target:
         """The database that it was loaded into, begun anew for each role that turns out to be missing."""
         state = self._dump.state(lambda: None)
+        roles: list[sql.Identifier] = []
+        raised = 0  # so many of them are superusers
         for number in range(_MOST_ROLES):
             target = cluster.target(f"proof_{number}")
             with cluster.target().connect() as admin:
@@ -152,12 +156,18 @@ class _Prover:
                 )
             except RefnetError as error:
                 role = _ROLE.search(error.message)
-                if role is None:
+                if role:
+                    roles.append(sql.Identifier(role[1]))
+                    change = sql.SQL("CREATE ROLE {} NOLOGIN").format(roles[-1])
+                elif _NEEDS_SUPERUSER.search(error.message) and raised < len(roles):
+                    change = sql.SQL("; ").join(
+                        sql.SQL("ALTER ROLE {} SUPERUSER").format(one) for one in roles
+                    )
+                    raised = len(roles)
+                else:
                     raise
                 with cluster.target().connect() as admin:
-                    # Of any power: it may own what a superuser alone may own, and it has no password to log in with.
-                    create_it = sql.SQL("CREATE ROLE {} NOLOGIN SUPERUSER").format(sql.Identifier(role[1]))
-                    admin.execute(create_it)
+                    admin.execute(change)
                     admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
             else:
                 return target

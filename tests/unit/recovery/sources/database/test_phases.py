@@ -41,8 +41,8 @@ def test_what_can_run_an_owners_code_is_the_builders_and_the_rest_the_superusers
         (Who.SUPERUSER, [1, 2]),
         (Who.KEEPER, [4]),
         (Who.SUPERUSER, [5, 6]),
-        (Who.BUILDER, [7, 8, 9, 10, 11]),
-        (Who.SUPERUSER, [3, 13]),
+        (Who.BUILDER, [7, 8, 9, 10]),
+        (Who.SUPERUSER, [11, 3, 13]),
     ]
 
 
