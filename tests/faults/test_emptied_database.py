@@ -30,6 +30,8 @@ def test_an_emptied_database_is_told_everywhere_and_what_it_held_is_kept_until_i
     assert 'refnet_backup_shrunk{source="database"} 1.0' in refnet("metrics").out
     assert refnet("restore", "database", "--plan").out.startswith(f"SHRUNK against {full}: ")
 
+    assert f"proven, SHRUNK against {full}" in refnet("recover", "--plan").out
+
     no_time = {"REFNET_RETENTION_DATABASE": "days=0"}
     refnet("backup", "database").succeeds()
     refnet("prune", "database", **no_time).succeeds()

@@ -24,7 +24,13 @@ def show(plan: Plan, setup: Setup) -> None:
     print("From the set:")
     words.print_columns(
         [
-            (f"  {s}", e.name, words.local(e.created), f"{words.age(now() - e.created)} old", e.state)
+            (
+                f"  {s}",
+                e.name,
+                words.local(e.created),
+                f"{words.age(now() - e.created)} old",
+                f"{e.state}, SHRUNK against {e.manifest.shrunk_from}" if e.shrunk else e.state,
+            )
             for s, e in plan.entries.items()
         ]
     )

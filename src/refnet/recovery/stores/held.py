@@ -73,7 +73,7 @@ def manifest_of(path: Path) -> Manifest | None:
     except ValueError as error:
         raise RefnetError(
             f"{beside} cannot be used: {error}",
-            f"`refnet adopt {path}` makes a new one from what {path.name} says of itself.",
+            f"Use the RefNet that wrote it, or make a new one from what the artifact says: `refnet adopt {path}`.",
             Exit.DAMAGED,
         ) from error
 
