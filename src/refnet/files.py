@@ -157,7 +157,9 @@ def read_regular(name: str | Path, limit: int, *, at: int | None = None, owner: 
             raise PermissionError(errno.EPERM, "another user owns it, or can write to it", str(name))
         if found.st_size > limit:
             raise OSError(errno.EFBIG, f"it is larger than {limit} bytes", str(name))
-        data = file.read(limit + 1)
+        data = file.read(found.st_size + 1)  # as much memory is taken as is asked for
+        if len(data) > found.st_size:  # it grows
+            data += file.read(limit + 1 - len(data))
     if len(data) > limit:
         raise OSError(errno.EFBIG, f"it is larger than {limit} bytes", str(name))
     return data

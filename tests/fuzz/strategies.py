@@ -124,7 +124,7 @@ def _retype(place: _Place, value: Any, _other: Any) -> None:
         lambda: [one],
         lambda: {"0": one},
         lambda: bool(one),
-        lambda: len(one) if hasattr(one, "__len__") else float(one or 0),
+        lambda: len(one) if hasattr(one, "__len__") else 0.5,
         lambda: list(one) if isinstance(one, (dict, str)) else one,
         lambda: f"{one} ",
         lambda: str(one).swapcase(),
