@@ -9,18 +9,20 @@ from datetime import UTC, datetime
 from functools import partial
 from time import perf_counter
 
-from refnet import wiring
+from refnet import origins, wiring
 from refnet.compose import COMPOSE_FILES, compose_file
 from refnet.errors import RefnetError
 from refnet.postgres import embedded
 from refnet.postgres.connecting import ConnectError
-from refnet.postgres.session import READER_SETTINGS, server_version
+from refnet.postgres.session import server_version
 from refnet.recovery.model.artifact import Entry, Outcome, SourceName
+from refnet.recovery.model.origin import told
 from refnet.recovery.model.recovering import Stage
 from refnet.recovery.model.services import Services
 from refnet.recovery.model.source import Finding, silent
 from refnet.recovery.services.compose import Compose
 from refnet.recovery.services.local import LocalServices
+from refnet.recovery.sources.database.facts import holds_tables
 from refnet.recovery.verbs import restore_database, restore_files
 from refnet.recovery.verbs.recover import Machine
 from refnet.recovery.verbs.restore_database import Dump
@@ -29,15 +31,11 @@ from refnet.settings import Settings
 
 _NO_LIST = "another program made the archive, so nothing says what it should hold"
 _HEALTH_SECONDS = 10
-_ANY_TABLE = """
-SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p') AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' LIMIT 1
-"""
 
 
-def machine(setup: Setup) -> Machine:
-    """What a recovery that runs with `setup` acts on."""
-    settings, live = setup.settings, _Live(setup)
+def machine(setup: Setup, *, from_database: str | None = None) -> Machine:
+    """What a recovery that runs with `setup` acts on. `from_database`: the database that the user has named."""
+    settings, live = setup.settings, _Live(setup, from_database)
     health = settings.recover_health_url
     return Machine(
         restore=live.restore,
@@ -64,6 +62,7 @@ class _Live:
     """The live database, vault and configuration."""
 
     setup: Setup
+    from_database: str | None = None
 
     @property
     def settings(self) -> Settings:
@@ -89,12 +88,20 @@ class _Live:
                 wiring.server(self.settings),
                 artifact,
                 partial(wiring.binaries_for, self.settings),
-                restore_database.Options(self.settings.jobs, create_roles=True),
+                restore_database.Options(
+                    self.settings.jobs,
+                    create_roles=True,
+                    permission=origins.permission(self.settings, self.from_database),
+                ),
                 previous=wiring.previous(self.settings),
                 now=_now,
                 clock=perf_counter,
             )
-        return f"the database {done.database} holds what {done.artifact} holds"
+        of = told(done.origin, done.place)
+        forgotten = origins.remember(self.settings, done)
+        return f"the database {done.place} holds what {done.artifact} (of {of}) holds" + (
+            f"; {forgotten}" if forgotten else ""
+        )
 
     def compare(self, source: SourceName, entry: Entry) -> tuple[Finding, ...]:
         held = wiring.store(self.settings).held(entry)
@@ -133,13 +140,11 @@ class _Live:
             return ""
         target = wiring.server(self.settings)
         try:
-            with target.connect(READER_SETTINGS) as session:
-                tables = session.execute(_ANY_TABLE).fetchone()
+            return f"the database {target.display}" if holds_tables(target) else ""
         except ConnectError as error:
             if error.no_such_database:
                 return ""
             raise
-        return f"the database {target.name}" if tables else ""
 
 
 def _services(settings: Settings) -> Services:

@@ -18,6 +18,7 @@ from refnet.errors import Exit, RefnetError
 from refnet.files import check_closed, check_own
 from refnet.recovery.model.artifact import Outcome, SourceName
 from refnet.recovery.model.catalog import Catalog
+from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.monitoring import Limits
 from refnet.recovery.model.retention import PutAside
 from refnet.recovery.model.run import Kind, Reason
@@ -31,6 +32,7 @@ from refnet.recovery.sources.files.source import FilesSource
 from refnet.recovery.stores import disk, lock
 from refnet.recovery.stores.held import listed_beside
 from refnet.recovery.stores.journal import Journal
+from refnet.recovery.stores.lineage import Lineage
 from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.stores.previous import PreviousVersions
 from refnet.recovery.verbs.choose import Chosen
@@ -98,6 +100,7 @@ def facts(settings: Settings, now: Callable[[], datetime]) -> Callable[[], Facts
             configured,
             schedule,
             allowed,
+            identity(settings),
         )
 
     return read
@@ -179,7 +182,14 @@ def notify(settings: Settings, now: Callable[[], datetime]) -> list[str]:
 
     def look() -> dict[str, str | None]:
         runs = journal(settings)
-        checks = monitor(store(settings), runs.history, limits(settings), sources(settings).keys(), now())
+        checks = monitor(
+            store(settings),
+            runs.history,
+            limits(settings),
+            sources(settings).keys(),
+            now(),
+            target=identity(settings),
+        )
         return findings(checks, runs.history())
 
     def send(message: Message) -> list[str]:
@@ -203,6 +213,27 @@ def server(settings: Settings) -> Target:
     if settings.database_url:
         return Target.from_url(settings.database_url)
     return embedded.start(settings.home, settings.postgres_bin_dir).target(embedded.DATABASE)
+
+
+def identity(settings: Settings) -> Identity | None:
+    """The database that the settings mean, with its server where that answers; None where they name none.
+
+    An embedded server is asked where it runs, and never started for this.
+    """
+    from refnet.postgres import embedded
+    from refnet.recovery.sources.database.identity import identity_of
+
+    if not settings.database_url:
+        there = embedded.status(settings.home)
+        if there.pid is None:
+            return None if there.major is None else Identity(embedded.DATABASE)
+    found = identity_of(server(settings))
+    return replace(found, before=frozenset(lineage(settings).before(found)))
+
+
+def lineage(settings: Settings) -> Lineage:
+    """Which databases go on with one of another server."""
+    return Lineage(settings.home / "lineage")
 
 
 def broker(settings: Settings) -> str:

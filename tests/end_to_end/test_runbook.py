@@ -75,10 +75,10 @@ def library(server: Cluster, short_folder: Path) -> Iterator[Library]:
     for name in (".env", "compose.yaml"):
         (folder / "config" / name).write_text("\n")
     with server.target().connect() as admin:
-        admin.execute("CREATE DATABASE runbook TEMPLATE template0")
+        admin.execute("CREATE DATABASE library TEMPLATE template0")
         admin.execute(f"CREATE ROLE {_ROLE} LOGIN PASSWORD 'right'")
         admin.execute(f"CREATE ROLE {_READER}")
-    target = server.target("runbook")
+    target = server.target("library")
     environment = {"REFNET_CONFIG_DIR": str(folder / "config"), "REFNET_VAULT_DIR": str(folder / "vault")}
     refnet = Command(folder / "home", folder / "backups", url_of(target), environment)
     library = Library(refnet, target, folder, server.data / "pg_hba.conf")
@@ -88,7 +88,7 @@ def library(server: Cluster, short_folder: Path) -> Iterator[Library]:
     refnet("backup", "--no-prove").succeeds()
     yield library
     with server.target().connect() as admin:
-        admin.execute("DROP DATABASE runbook WITH (FORCE)")
+        admin.execute("DROP DATABASE library WITH (FORCE)")
         admin.execute(f"DROP ROLE {_ROLE}, {_READER}")
 
 
@@ -197,6 +197,27 @@ def vault_emptied(library: Library) -> Result:
             return library.refnet("backup", "obsidian")
         finally:
             vault.rmdir()
+
+
+@provokes("and the target is shop")
+def other_database(library: Library) -> Result:
+    artifact = min(library.database.glob("refnet_*.sql.gz")).name
+    return library.refnet("restore", "database", artifact, "--force", REFNET_DATABASE_URL=shop(library))
+
+
+@provokes("of the database shop")
+def no_artifact_of_that_database(library: Library) -> Result:
+    return library.refnet("restore", "database", "--force", REFNET_DATABASE_URL=shop(library))
+
+
+@provokes("names no database")
+def url_without_a_database(library: Library) -> Result:
+    return library.refnet("backup", "database", REFNET_DATABASE_URL="postgresql://refnet@localhost:5432")
+
+
+def shop(library: Library) -> str:
+    """The URL of a database that is not there, on that server."""
+    return url_of(library.target.database("shop"))
 
 
 @provokes("something live would be replaced")

@@ -50,7 +50,8 @@ def _chosen(settings: Settings, meant: str) -> Chosen:
 
     store = wiring.store(settings)
     if meant in list(SourceName):
-        return choose(store, [SourceName(meant)])[0]
+        target = wiring.identity(settings) if meant == SourceName.DATABASE else None
+        return choose(store, [SourceName(meant)], target=target)[0]
     return choose_one(store, meant)
 
 

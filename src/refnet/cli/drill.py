@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -27,7 +28,8 @@ def drill(
     from refnet.recovery.verbs import drill as verb
 
     settings = current_settings()
-    chosen, absent = sources.artifacts(wiring.store(settings), source, wiring.sources(settings))
+    target = partial(wiring.identity, settings)
+    chosen, absent = sources.artifacts(wiring.store(settings), source, wiring.sources(settings), target)
     with progress("drill") as shown:
         found = verb.drill(
             chosen,

@@ -6,7 +6,7 @@ import getpass
 import os
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from refnet.recovery.model.artifact import Entry, SourceName
     from refnet.recovery.model.catalog import Catalog
+    from refnet.recovery.model.identity import Identity
     from refnet.recovery.model.recovering import Journal, Plan, Stage
     from refnet.recovery.verbs.recover import Recovered, Remembering, Told
     from refnet.restored import Setup
@@ -43,6 +44,12 @@ def recover(
             "--yes-run-restored-commands", help="Do not ask before commands out of the backup are run."
         ),
     ] = False,
+    from_database: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Bring back this database, though it is another one than the target."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
 ) -> None:
     """Bring back configuration, database and vault from the backup folder, and compare all three."""
@@ -50,7 +57,7 @@ def recover(
     from refnet.cli.confirm import confirm
     from refnet.recovery.model.artifact import SourceName
 
-    planned = _planned(at, first, only)
+    planned = _planned(at, first, only, from_database)
     shown = partial(recover_plan.values, planned), partial(recover_plan.show, planned)
     will_be = _setup(planned.entries, trusting=run_restored, planned=SourceName.CONFIG in planned.replacing)
     if ends_at_plan(will_be, *shown, plan=plan, as_json=as_json):
@@ -65,19 +72,22 @@ def recover(
     raise typer.Exit(done.exit)
 
 
-def _planned(at: str | None, first: str | None, only: str | None) -> Plan:
+def _planned(at: str | None, first: str | None, only: str | None, from_database: str | None) -> Plan:
     from refnet import wiring
     from refnet.recovery.model import recovering
     from refnet.recovery.model.catalog import Catalog, parse_time
+    from refnet.recovery.model.identity import Identity
     from refnet.recovery.verbs.recover import read_journal
 
     if first and only:
         raise RefnetError("--from and --only exclude each other", "Leave one of the two out.", Exit.USAGE)
     settings = _settings({})
-    catalog = Catalog.of(wiring.store(settings).entries())
+    moment = parse_time(at, None) if at else None
+    everything = Catalog.of(wiring.store(settings).entries())
+    target = Identity(from_database) if from_database else _meant(settings, everything, moment)
+    catalog = everything.choices(target, moment)
     journals = (read_journal(path, now()) for path in _journals(catalog.set_at()))
     left = next((journal for journal in journals if journal), None)
-    moment = parse_time(at, None) if at else None
     planned = recovering.decide(
         catalog,
         left and left.without(_gone(left, catalog.set_at())),
@@ -85,9 +95,42 @@ def _planned(at: str | None, first: str | None, only: str | None) -> Plan:
         first=recovering.stage(first) if first else None,
         only=recovering.stage(only) if only else None,
     )
+    if others := _others(planned, everything, target):
+        raise others
     if not planned.entries:
-        raise _nothing(settings.backup_dir, catalog, moment)
-    return planned
+        raise _nothing(settings.backup_dir, everything, moment)
+    return replace(planned, from_database=from_database)
+
+
+def _meant(settings: Settings, everything: Catalog, moment: datetime | None) -> Identity | None:
+    """The database that is meant: by the settings in force, else by those in the backup.
+
+    Those give its name alone: no server is asked on a backup's word.
+    """
+    from refnet import restored, wiring
+    from refnet.postgres.session import Target
+    from refnet.recovery.model.artifact import SourceName
+    from refnet.recovery.model.identity import Identity
+
+    config = everything.newest_whole(SourceName.CONFIG, moment)
+    if settings.database_url is None and config:
+        with suppress(RefnetError):  # what came back may hold a mistake, which its own stage tells
+            found = restored.setup(os.environ, Path.cwd(), {SourceName.CONFIG: config}, planned=True)
+            if url := found.settings.database_url:
+                return Identity(Target.from_url(url).name)
+    return wiring.identity(settings)
+
+
+def _others(planned: Plan, everything: Catalog, target: Identity | None) -> RefnetError | None:
+    """The error where the database would not come back, though the folder holds those of another name."""
+    from refnet.recovery.model.artifact import SourceName
+    from refnet.recovery.model.recovering import Stage
+    from refnet.recovery.verbs.choose import of_others
+
+    others = everything.others(target)
+    if target is None or not others or SourceName.DATABASE in planned.entries:
+        return None
+    return of_others(target, others) if Stage.DATABASE in planned.stages else None
 
 
 def _nothing(folder: Path, catalog: Catalog, moment: datetime | None) -> RefnetError:
@@ -185,7 +228,9 @@ def _run(planned: Plan, ask: _Ask, *, only: bool, quiet: bool) -> Recovered:
     from refnet.recovery.verbs import recover as verb
 
     done = verb.recover(
-        lambda: machine.machine(_setup(planned.entries, trusting=ask.run_restored)),
+        lambda: machine.machine(
+            _setup(planned.entries, trusting=ask.run_restored), from_database=planned.from_database
+        ),
         planned,
         now=now,
         clock=clock,

@@ -27,6 +27,7 @@ def show(plan: Plan, setup: Setup) -> None:
             (
                 f"  {s}",
                 e.name,
+                e.identity.database if e.identity else "",
                 words.local(e.created),
                 f"{words.age(now() - e.created)} old",
                 f"{e.state}, SHRUNK against {e.manifest.shrunk_from}" if e.shrunk else e.state,
@@ -49,6 +50,7 @@ def values(plan: Plan, setup: Setup) -> dict[str, Any]:
     """The plan as --json prints it."""
     return {
         "set": {source: entry.name for source, entry in plan.entries.items()},
+        "from_database": next((e.identity.database for e in plan.entries.values() if e.identity), None),
         "absent": {source: one.why for source, one in plan.absent.items()},
         "standing": list(plan.standing),
         "stages": list(plan.stages),

@@ -49,11 +49,17 @@ def restore(
     mode: Annotated[
         str | None, typer.Option(help="With --table: add missing rows, or replace all: missing or replace.")
     ] = None,
+    from_database: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Restore from this database, though it is another one than the target."
+        ),
+    ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, max=64, help="Parallel workers.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
 ) -> None:
     """Restore the database: load beside the live one, compare, exchange, keep the old one."""
-    from refnet import wiring
+    from refnet import origins, wiring
     from refnet.cli import restore_table
     from refnet.cli.confirm import confirm
     from refnet.recovery.model.artifact import SourceName
@@ -63,17 +69,33 @@ def restore(
         raise RefnetError(f"'{compare}' is nothing to compare", "Give content or counts.", Exit.USAGE)
     table_mode = restore_table.asked(table, mode)
     settings = current_settings()
-    dump, chosen = _dump(settings, artifact, at)
+    dump, chosen = _dump(settings, artifact, at, from_database)
     target = wiring.server(settings)
+    permission = origins.permission(settings, from_database)
     refusals = chosen.refusals(anyway=damaged_anyway) if chosen else ()
     if chosen and not as_json:
         print_doubts(chosen)
     if table and table_mode:
         if refusals and not plan:
             raise refusals[0]
-        restore_table.restore(dump, target, table, table_mode, plan_only=plan, force=force, as_json=as_json)
+        restore_table.restore(
+            dump,
+            target,
+            table,
+            table_mode,
+            permission=permission,
+            plan_only=plan,
+            force=force,
+            as_json=as_json,
+        )
         return
-    options = verb.Options(jobs or settings.jobs, compare == "content", create_roles, role_powers)
+    options = verb.Options(
+        jobs or settings.jobs,
+        compare == "content",
+        create_roles,
+        role_powers,
+        permission=permission,
+    )
     planned = verb.plan(target, dump, options, count=plan or not force)
     planned = replace(
         planned, problems=(*refusals, *planned.problems), damage=chosen.damage if chosen else ""
@@ -82,7 +104,7 @@ def restore(
         return
     planned.check()
     if planned.replaces:
-        confirm(f"Replace the live database {target.name}?", force=force)
+        confirm(f"Replace the live database {target.display}?", force=force)
     with progress("restore") as shown, wiring.restore_lock(settings, SourceName.DATABASE):
         done = verb.restore(
             target,
@@ -94,6 +116,8 @@ def restore(
             clock=clock,
             progress=shown,
         )
+    if forgotten := origins.remember(settings, done):
+        done = replace(done, notes=(*done.notes, forgotten))
     print_json(_values(done)) if as_json else _print(done)
 
 
@@ -121,14 +145,14 @@ def undo(
         return
     planned.check()
     if planned.replaces:
-        confirm(f"Replace the live database {target.name}?", force=force)
+        confirm(f"Replace the live database {target.display}?", force=force)
     with wiring.restore_lock(settings, SourceName.DATABASE):
         done = verb.undo(target, records, previous, now=now)
     if as_json:
         print_json({**_undo_values(planned), "kept": done.kept})
     else:
         kept = f"; what was live is kept as {done.kept}" if done.kept else ""
-        print(f"{done.database} is back as it was before the restore of {done.back.mark.artifact}{kept}.")
+        print(f"{target.display} is back as it was before the restore of {done.back.mark.artifact}{kept}.")
 
 
 def print_doubts(chosen: Chosen) -> None:
@@ -143,11 +167,14 @@ def print_doubts(chosen: Chosen) -> None:
         print(f"{words.shrunk(asdict(chosen.entry.manifest))}: `refnet list` shows the one before")
 
 
-def _dump(settings: Settings, artifact: str | None, at: str | None) -> tuple[Dump, Chosen | None]:
-    """What the command line names: an artifact, or a dump that RefNet did not make, a folder among them."""
+def _dump(
+    settings: Settings, artifact: str | None, at: str | None, from_database: str | None
+) -> tuple[Dump, Chosen | None]:
+    """What the command line names: an artifact, or a dump that RefNet did not make; else the newest of the database."""
     from refnet import wiring
     from refnet.recovery.model.artifact import SourceName
     from refnet.recovery.model.catalog import parse_time
+    from refnet.recovery.model.identity import Identity
     from refnet.recovery.stores.disk import explained
     from refnet.recovery.verbs.choose import choose, choose_one
     from refnet.settings import user_path
@@ -162,15 +189,20 @@ def _dump(settings: Settings, artifact: str | None, at: str | None) -> tuple[Dum
     if artifact:
         chosen = choose_one(store, artifact, source)
     else:
-        chosen = choose(store, [source], parse_time(at, None) if at else None)[0]
+        target = wiring.identity(settings)
+        if from_database:
+            target = Identity(from_database, target.system if target else None)
+        chosen = choose(store, [source], parse_time(at, None) if at else None, target=target)[0]
     return wiring.dump(chosen.held), chosen
 
 
 def _print_plan(plan: Plan) -> None:
     from refnet.cli import words
+    from refnet.recovery.model.origin import told
 
     moment = f" of {words.local(plan.wanted.moment)}" if plan.wanted.moment else ""
-    print(f"Restore {plan.wanted.name}{moment} as the database {plan.facts.database}:")
+    of = told(plan.wanted.origin, plan.facts.place)
+    print(f"Restore {plan.wanted.name}{moment} (of {of}) as {plan.facts.place}:")
     for number, step in enumerate(plan.steps, 1):
         print(f"  {number}. {step}")
     if plan.facts.live:
@@ -216,6 +248,10 @@ def _plan_values(plan: Plan) -> dict[str, Any]:
         "damage": plan.damage,
         "created": utc(plan.wanted.moment) if plan.wanted.moment else None,
         "database": plan.facts.database,
+        "server": plan.facts.server,
+        "system_identifier": plan.facts.system,
+        "from_database": plan.wanted.database,
+        "from_system_identifier": plan.wanted.system,
         "replaces": plan.replaces,
         "steps": list(plan.steps),
         "problems": [{"message": one.message, "hint": one.hint} for one in plan.problems],
@@ -237,11 +273,13 @@ def _plan_values(plan: Plan) -> dict[str, Any]:
 def _print(done: Restored) -> None:
     from refnet.cli import words
     from refnet.recovery.model.artifact import Outcome
+    from refnet.recovery.model.origin import told
 
     passed = sum(finding.outcome is Outcome.PASSED for finding in done.findings)
     took = ", ".join(f"{phase} {words.seconds(taken)}" for phase, taken in done.seconds.items())
     print(
-        f"{done.database} is restored from {done.artifact} in {words.seconds(sum(done.seconds.values()))} ({took})"
+        f"{done.place} is restored from {done.artifact} (of {told(done.origin, done.place)})"
+        f" in {words.seconds(sum(done.seconds.values()))} ({took})"
     )
     if done.findings:
         print(f"  {passed} of {len(done.findings)} comparisons are equal")
@@ -254,6 +292,9 @@ def _print(done: Restored) -> None:
 def _values(done: Restored) -> dict[str, Any]:
     return {
         "database": done.database,
+        "server": done.place.server,
+        "from_database": done.origin.database if done.origin else None,
+        "from_system_identifier": done.origin.system if done.origin else None,
         "artifact": done.artifact,
         "kept": done.kept,
         "seconds": {phase: round(taken, 3) for phase, taken in done.seconds.items()},
@@ -270,7 +311,7 @@ def _print_undo_plan(plan: UndoPlan) -> None:
         print(f"UNRECORDED: {doubt}")
     size = words.size(plan.back.size)
     print(
-        f"Bring back {plan.back.name} ({size}, put aside {words.local(plan.back.at)}) as {plan.facts.database}."
+        f"Bring back {plan.back.name} ({size}, put aside {words.local(plan.back.at)}) as {plan.facts.place}."
     )
     for name, rows in plan.written.items():
         print(f"  written since in {name}: {words.plural(rows.newer or 0, 'row')}")
@@ -287,6 +328,7 @@ def _undo_values(plan: UndoPlan) -> dict[str, Any]:
 
     return {
         "database": plan.facts.database,
+        "server": plan.facts.server,
         "back": plan.back.name,
         "put_aside": utc(plan.back.at),
         "recorded": not plan.doubts,

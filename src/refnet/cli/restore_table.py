@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from refnet.postgres.session import Target
+    from refnet.recovery.model.origin import Permission
     from refnet.recovery.model.restoring_table import Mode, TablePlan
     from refnet.recovery.verbs.restore_database import Dump
 
@@ -21,6 +22,7 @@ def restore(
     tables: Sequence[str],
     mode: Mode,
     *,
+    permission: Permission,
     plan_only: bool,
     force: bool,
     as_json: bool,
@@ -37,7 +39,7 @@ def restore(
         )
     with (
         progress(", ".join(tables)) as shown,
-        staged(target, dump.reader, tables, mode, clock=clock, progress=shown) as work,
+        staged(target, dump.reader, tables, mode, permission=permission, clock=clock, progress=shown) as work,
     ):
         plans, began, seconds = work.plans, clock(), {"plan": work.seconds}
         if not as_json:
@@ -45,7 +47,7 @@ def restore(
                 _print_plan(plan)
         if not plan_only and not all(plan.nothing for plan in plans):
             if changed := [plan.table for plan in plans if plan.replaces]:
-                confirm(f"Change or delete rows of {', '.join(changed)} in {target.name}?", force=force)
+                confirm(f"Change or delete rows of {', '.join(changed)} in {target.display}?", force=force)
                 began = clock()
             work.apply()
             seconds["apply"] = clock() - began
@@ -53,10 +55,13 @@ def restore(
         print_json(_values(plans, seconds))
     elif "apply" in seconds:
         from refnet.cli import words
+        from refnet.recovery.model.origin import told
 
+        of = told(plans[0].origin, plans[0].place)
         done = ", ".join(plan.table for plan in plans)
         verb = "is" if len(plans) == 1 else "are"
-        print(f"{done} {verb} restored from {dump.name} in {words.seconds(sum(seconds.values()))}")
+        taken = words.seconds(sum(seconds.values()))
+        print(f"{done} of {target.display} {verb} restored from {dump.name} (of {of}) in {taken}")
 
 
 def asked(tables: Sequence[str] | None, mode: str | None) -> Mode | None:
@@ -79,9 +84,11 @@ def asked(tables: Sequence[str] | None, mode: str | None) -> Mode | None:
 
 def _print_plan(plan: TablePlan) -> None:
     from refnet.cli import words
+    from refnet.recovery.model.origin import told
 
     print(
-        f"Restore {plan.table} of {plan.database} from {plan.artifact} of {words.local(plan.created)}, mode {plan.mode}:"
+        f"Restore {plan.table} of {plan.place} from {plan.artifact} of {words.local(plan.created)}"
+        f" (of {told(plan.origin, plan.place)}), mode {plan.mode}:"
     )
     print(
         f"  {words.plural(plan.add, 'row')} to add, {plan.change:,} to change, {plan.delete:,} to delete,"
@@ -97,7 +104,10 @@ def _values(plans: tuple[TablePlan, ...], seconds: dict[str, float]) -> dict[str
 
     first, tables = plans[0], [_table(plan) for plan in plans]
     return {
-        "database": first.database,
+        "database": first.place.identity.database,
+        "server": first.place.server,
+        "from_database": first.origin.database,
+        "from_system_identifier": first.origin.system,
         "table": first.table if len(plans) == 1 else None,
         "artifact": first.artifact,
         "created": utc(first.created),

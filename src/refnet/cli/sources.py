@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.source import Held
 from refnet.recovery.model.store import Store
 from refnet.recovery.verbs.choose import Chosen, choose, choose_one
@@ -41,18 +42,21 @@ def not_configured(source: SourceName) -> RefnetError:
 
 
 def artifacts(
-    store: Store, meant: str | None, configured: Collection[SourceName]
+    store: Store,
+    meant: str | None,
+    configured: Collection[SourceName],
+    target: Callable[[], Identity | None],
 ) -> tuple[list[Chosen], tuple[SourceName, ...]]:
     """What `verify` and `drill` work on: an artifact, a source's newest, or (None) every source's newest.
 
     Beside them, the sources that are configured but have no whole artifact. RefnetError (UNVERIFIED) where there is
-    none at all.
+    none at all. `target`: says which database is meant.
     """
     if meant is not None and meant not in list(SourceName):
         return [_dump_folder(Path(meant).expanduser()) or choose_one(store, meant)], ()
     sources = named(meant)
     try:
-        chosen = choose(store, sources)
+        chosen = choose(store, sources, target=target() if SourceName.DATABASE in sources else None)
     except RefnetError as error:
         code = Exit.UNVERIFIED if error.code is Exit.FAILED else error.code
         raise RefnetError(error.message, error.hint, code) from error

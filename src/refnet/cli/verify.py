@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -35,7 +36,8 @@ def verify(
     settings = current_settings()
     wanted = _level(level)
     results = []
-    chosen, absent = sources.artifacts(wiring.store(settings), artifact, wiring.sources(settings))
+    target = partial(wiring.identity, settings)
+    chosen, absent = sources.artifacts(wiring.store(settings), artifact, wiring.sources(settings), target)
     for one in chosen:
         with progress(one.name) as shown:
             prover = wiring.prover(settings, one.source, trust=trust)

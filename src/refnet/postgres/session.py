@@ -115,6 +115,12 @@ class Target:
                 "in a password, write %40 for @, %2F for /, %3A for : and %25 for %.",
                 Exit.USAGE,
             )
+        if not target._in_force("dbname"):  # its own class
+            raise RefnetError(
+                f"REFNET_DATABASE_URL names no database on the server at {target.place}",
+                "Write postgresql://USER@HOST:PORT/DATABASE (or …@/DATABASE?host=/FOLDER).",
+                Exit.USAGE,
+            )
         return target
 
     @property

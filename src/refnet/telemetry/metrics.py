@@ -87,7 +87,7 @@ def _by_source(name: str, says: str, values: Iterable[tuple[SourceName, float | 
 
 def _newest(facts: Facts) -> Iterator[Metric]:
     """What stands of each source: its newest whole artifact."""
-    newest = facts.catalog.set_at().items()
+    newest = facts.own.set_at().items()
     yield _by_source(
         "refnet_backup_success_timestamp",
         "When the newest whole artifact was finished, in seconds since 1970.",
@@ -129,7 +129,7 @@ def _newest(facts: Facts) -> Iterator[Metric]:
 def _proofs(facts: Facts) -> Iterator[Metric]:
     """What was proven and drilled, and when."""
     of_source = {source: facts.catalog.of_source(source) for source in SourceName}
-    proven = {source: [e for e in entries if e.proven] for source, entries in of_source.items()}
+    proven = {source: [e for e in facts.own.of_source(source) if e.proven] for source in SourceName}
     drilled = {source: last_drill(facts, source) for source in SourceName}
     yield _by_source(
         "refnet_proven_timestamp_seconds",
@@ -169,7 +169,7 @@ def last_drill(facts: Facts, source: SourceName) -> tuple[datetime, float] | Non
     The evidence goes with its artifact when that is pruned; the journal remembers the drill.
     """
     lines = [
-        (e.at, e.seconds) for entry in facts.catalog.of_source(source) for e in entry.evidence if _drilled(e)
+        (e.at, e.seconds) for entry in facts.own.of_source(source) for e in entry.evidence if _drilled(e)
     ]
     runs = [
         (datetime.fromtimestamp(run.started.timestamp() + run.seconds, run.started.tzinfo), run.seconds)

@@ -17,6 +17,7 @@ from psycopg import sql
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
+from refnet.recovery.model.origin import Permission
 from refnet.recovery.model.previous import Why
 from refnet.recovery.model.source import Held, silent
 from refnet.recovery.sources.database import dump as dumping
@@ -59,6 +60,8 @@ def now() -> datetime:
 
 
 def restore(target: Target, dump: restore_database.Dump, binaries: Binaries, **options: Any) -> Restored:
+    """Restore `dump` as `target`, from whichever database it is."""
+    options.setdefault("permission", Permission(dump.wanted().database))
     return restore_database.restore(
         target,
         dump,

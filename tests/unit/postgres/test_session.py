@@ -35,7 +35,6 @@ def test_a_url_that_cannot_be_read_shows_no_part_of_its_password(url: str) -> No
         ("postgresql://u@%2Frun%2Fpostgresql/db", "db on /run/postgresql:5432"),
         ("postgresql://u:p@h1:1,h2:2/db", "db on h1,h2:1,2"),
         ("postgresql://u:p@[::1]/db", "db on ::1:5432"),
-        ("postgresql://u@h", "u on h:5432"),
     ],
 )
 @pytest.mark.usefixtures("no_postgres_variables")
@@ -44,6 +43,17 @@ def test_a_target_is_shown_without_its_secret(url: str, display: str) -> None:
     assert target.display == display
     assert "p@h" not in repr(target)
     assert "password" not in repr(target)
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://u:sEcret@h", "postgresql://u:sEcret@h/", "postgresql:///?host=/run"]
+)
+@pytest.mark.usefixtures("no_postgres_variables")
+def test_a_url_without_a_database_is_refused_and_not_taken_for_the_users_own(url: str) -> None:
+    with pytest.raises(RefnetError, match="names no database") as refused:
+        Target.from_url(url)
+    assert refused.value.code == Exit.USAGE
+    assert "sEcret" not in refused.value.message + refused.value.hint
 
 
 def test_a_servers_own_parameters_leave_no_variable_to_be_read() -> None:

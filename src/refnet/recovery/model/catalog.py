@@ -59,13 +59,11 @@ class Catalog:
         artifact says whose it is, all of them; never those of another name. `target` None, where the settings name
         no database: those of the only name there is; RefnetError where there are several.
         """
-        files = [e for e in self.entries if e.source is not SourceName.DATABASE]
-        there = [
-            e
-            for e in self.of_source(SourceName.DATABASE)
-            if not e.manifest.partial and not e.damaged and (at is None or e.created <= at)
-        ]
-        return Catalog.of([*files, *_chosen(there, target)])
+        there = self.of_source(SourceName.DATABASE)
+        kept = set(_meant(there, target, at))
+        return Catalog(
+            tuple(e for e in self.entries if e.source is not SourceName.DATABASE or e.name in kept)
+        )
 
     def named(self, name: str) -> Entry | None:
         return next((entry for entry in self.entries if entry.name == name), None)
@@ -100,19 +98,23 @@ def _other(entry: Entry, target: Identity) -> bool:
     return entry.source is SourceName.DATABASE and not target.matches(entry.identity)
 
 
-def _chosen(there: list[Entry], target: Identity | None) -> list[Entry]:
-    names = tuple(dict.fromkeys(entry.identity.database for entry in there if entry.identity))
-    if not names:
-        return there
+def _meant(there: tuple[Entry, ...], target: Identity | None, at: datetime | None) -> list[str]:
+    """The names of those of `there` that Catalog.choices leaves; what is damaged or partial decides nothing."""
+    whole = [e for e in there if not e.manifest.partial and not e.damaged and (at is None or e.created <= at)]
+    names = tuple(dict.fromkeys(entry.identity.database for entry in whole if entry.identity))
     if target is None and len(names) > 1:
         raise RefnetError(
             f"the backup folder holds several databases: {', '.join(sorted(names))}",
-            "Set REFNET_DATABASE_URL to the one that is meant, or name an artifact that `refnet list` shows.",
+            "Set REFNET_DATABASE_URL to the one that is meant, name an artifact that `refnet list` shows, or, to restore or"
+            " recover, give --from-database NAME.",
             Exit.USAGE,
         )
+    if not names:
+        return [e.name for e in there if e.identity is None or target is None or target.matches(e.identity)]
     wanted = target or Identity(names[0])
-    own = [entry for entry in there if wanted.matches(entry.identity)]
-    return own or [entry for entry in there if Identity(wanted.database).matches(entry.identity)]
+    if not any(wanted.matches(entry.identity) for entry in whole):
+        wanted = Identity(wanted.database)
+    return [entry.name for entry in there if wanted.matches(entry.identity)]
 
 
 def parse_time(text: str, zone: tzinfo | None) -> datetime:

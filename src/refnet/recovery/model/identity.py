@@ -7,7 +7,7 @@ other.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 #: Longer than any name that PostgreSQL takes, in characters.
@@ -16,10 +16,14 @@ _LONGEST = 256
 
 @dataclass(frozen=True)
 class Identity:
-    """A database. `system`: PostgreSQL's identifier of its cluster; None: not known, then the name alone decides."""
+    """A database. `system`: PostgreSQL's identifier of its cluster; None: not known, then the name alone decides.
+
+    `before`: the clusters that it was restored from, under the same name: it goes on with their artifacts.
+    """
 
     database: str
     system: str | None = None
+    before: frozenset[str] = field(default=frozenset(), compare=False)
 
     @classmethod
     def read(cls, details: Mapping[str, Any]) -> Identity | None:
@@ -31,10 +35,10 @@ class Identity:
         return cls(database, system if known else None)
 
     def matches(self, other: Identity | None) -> bool:
-        """Whether both are the same database, as far as both are known."""
+        """Whether `other` is the same database, or one that it goes on with, as far as both are known."""
         if other is None or self.database != other.database:
             return False
-        return self.system == other.system or self.system is None or other.system is None
+        return self.system is None or other.system in {None, self.system, *self.before}
 
     def __str__(self) -> str:
         return self.database if self.system is None else f"{self.database} (server {self.system})"

@@ -15,6 +15,7 @@ from statistics import median
 from refnet.recovery.model import words
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome, SourceName
 from refnet.recovery.model.catalog import Catalog
+from refnet.recovery.model.identity import Identity, labels
 from refnet.recovery.model.run import Ended, History, Kind
 from refnet.recovery.model.store import Leftover, Unlisted
 
@@ -120,6 +121,16 @@ def watch_store(
         says = f"{_some(strangers)}: not counted; `refnet adopt` takes them in"
         checks.append(Check(None, "not listed", Status.OK, says))
     return tuple(checks)
+
+
+def watch_others(catalog: Catalog, target: Identity | None) -> tuple[Check, ...]:
+    """What is to be said of databases other than `target` in the store: they are there, and judged by their own monitor."""
+    found = catalog.by_identity()
+    named = labels(found)
+    says = [f"{named[one]}: {words.plural(len(found[one]), 'artifact')}" for one in catalog.others(target)]
+    if not says:
+        return ()
+    return (Check(SourceName.DATABASE, "others", Status.OK, f"{'; '.join(says)}; not counted for {target}"),)
 
 
 def _since(catalog: Catalog, history: History, now: datetime) -> datetime:

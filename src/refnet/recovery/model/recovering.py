@@ -141,6 +141,7 @@ class Plan:
 
     `entries`: the set. `absent`: why it lacks a source. `left`: what an interrupted recovery of this set has left.
     `standing`: what of the set is back already, and is left as it is now. `resumed`: it goes on with `left`.
+    `from_database`: the database that the user has named as the one to bring back.
     """
 
     entries: Mapping[SourceName, Entry]
@@ -149,6 +150,7 @@ class Plan:
     left: Journal | None
     standing: tuple[SourceName, ...] = ()
     resumed: bool = False
+    from_database: str | None = None
 
     @property
     def replacing(self) -> tuple[SourceName, ...]:

@@ -8,6 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from refnet.errors import Exit, RefnetError
+from refnet.recovery.model import origin
+from refnet.recovery.model.identity import Identity
 
 #: Bytes in the server for each byte of COPY text, with indexes, where nothing better is known.
 _GROWTH = 2.0
@@ -41,7 +43,8 @@ class Rows:
 class Live:
     """The database that stands under the target's name.
 
-    `size` in bytes. `owned`: whether we may rename it. `oid`: 0 where it is not known. `prepared`, `slots`, `subscriptions` (enabled ones):
+    `size` in bytes. `owned`: whether we may rename it. `oid`: 0 where it is not known. `occupied`: whether it holds any
+    table. `prepared`, `slots`, `subscriptions` (enabled ones):
     what holds it beyond sessions. `tables`: `schema.table` → its rows.
     """
 
@@ -52,6 +55,7 @@ class Live:
     prepared: tuple[str, ...] = ()
     slots: tuple[str, ...] = ()
     subscriptions: tuple[str, ...] = ()
+    occupied: bool = True
     tables: Mapping[str, Rows] = field(default_factory=dict)
     oid: int = 0
 
@@ -61,7 +65,9 @@ class Facts:
     """What the server said.
 
     `version`: 180006. `owners`: roles whose rights we have and whom we may give objects to. `extensions`: those that
-    can be installed → versions; `restricted`: those of them that only a superuser installs. `free`: bytes where the server keeps its data, None where it cannot be known.
+    can be installed → versions; `restricted`: those of them that only a superuser installs. `free`: bytes where the
+    server keeps its data, None where it cannot be known. `server`: where it answers, for people. `system`: its
+    cluster's identifier, None where that is not shown to us.
     """
 
     database: str
@@ -77,6 +83,14 @@ class Facts:
     free: int | None
     live: Live | None
     restricted: frozenset[str] = frozenset()
+    server: str = ""
+    system: str | None = None
+
+    @property
+    def place(self) -> origin.Place:
+        """The database that is restored to."""
+        occupied = self.live is not None and self.live.occupied
+        return origin.Place(Identity(self.database, self.system), self.server, occupied)
 
 
 @dataclass(frozen=True)
@@ -88,6 +102,7 @@ class Wanted:
     `owners`: whom its schema gives objects to; `superuser`: what in it only a superuser restores; `powers` and
     `member_of`: role → what it could do beyond its own objects, and the roles that it is in.
     `snapshot` and `system`: PostgreSQL's text of the moment and the cluster that knows it, where recorded.
+    `database`: whose it is; None: nobody recorded that.
     """
 
     name: str
@@ -106,6 +121,12 @@ class Wanted:
     superuser: tuple[str, ...] = ()
     powers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     member_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    database: str | None = None
+
+    @property
+    def origin(self) -> Identity | None:
+        """Whose data it is."""
+        return Identity(self.database, self.system) if self.database else None
 
 
 @dataclass(frozen=True)
@@ -162,12 +183,21 @@ class Plan:
         ]
 
 
-def decide(wanted: Wanted, facts: Facts, *, create_roles: bool, role_powers: bool = False) -> Plan:
+def decide(
+    wanted: Wanted,
+    facts: Facts,
+    *,
+    create_roles: bool,
+    role_powers: bool = False,
+    permission: origin.Permission = origin.OWN,
+) -> Plan:
     """The plan to restore `wanted` on a server of which `facts` hold.
 
     Args:
         create_roles: missing roles are created; `role_powers`: those with powers too.
+        permission: from which databases `wanted` may be, beside the target's own.
     """
+    foreign = origin.refusal(wanted.name, wanted.origin, facts.place, permission)
     missing = tuple(role for role in wanted.roles if role not in facts.roles)
     need = bytes_needed(wanted, facts)
     created = missing if create_roles else ()
@@ -176,6 +206,7 @@ def decide(wanted: Wanted, facts: Facts, *, create_roles: bool, role_powers: boo
         facts,
         tuple(_steps(wanted, facts, created)),
         (
+            *([foreign] if foreign else []),
             *_problems(wanted, facts, missing, need, create_roles=create_roles),
             *_powerful(wanted, facts, () if role_powers else created),
             *_without_superuser(wanted, facts),
@@ -348,6 +379,8 @@ def hindrances(facts: Facts) -> Iterator[RefnetError]:
 
 
 def _notes(wanted: Wanted, facts: Facts, need: int) -> Iterator[str]:
+    if comes_from := origin.note(wanted.origin, facts.place):
+        yield comes_from
     if facts.free is None:
         yield f"could not verify: the room on the server (about {_size(need)} are needed beside the live database)"
     if wanted.version is None:

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from refnet.recovery.model.identity import Identity
+from refnet.recovery.model.origin import Place
+
 
 class Mode(StrEnum):
     """`missing`: only rows whose key the live table lacks. `replace`: the table becomes what was backed up."""
@@ -26,11 +29,14 @@ class Difference:
 
 @dataclass(frozen=True)
 class TablePlan:
-    """What would be done to `table` (`schema.table`) of `database`, from `artifact` of the moment `created`."""
+    """What would be done to `table` (`schema.table`) at `place`, from `artifact` of the moment `created`, which holds the
+    database `origin`.
+    """
 
-    database: str
+    place: Place
     table: str
     artifact: str
+    origin: Identity
     created: datetime
     mode: Mode
     difference: Difference

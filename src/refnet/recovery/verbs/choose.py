@@ -10,6 +10,7 @@ from pathlib import Path
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry, Outcome, SourceName, read_name
 from refnet.recovery.model.catalog import Catalog
+from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.source import Held
 from refnet.recovery.model.store import Store
 from refnet.recovery.stores.disk import explained
@@ -55,14 +56,34 @@ class Chosen:
         )
 
 
-def choose(store: Store, sources: Iterable[SourceName], at: datetime | None = None) -> list[Chosen]:
-    """The newest whole artifact (at or before `at`) of each of `sources`; RefnetError where there is none at all."""
-    catalog, sources = Catalog.of(store.entries()), tuple(sources)
+def choose(
+    store: Store,
+    sources: Iterable[SourceName],
+    at: datetime | None = None,
+    *,
+    target: Identity | None = None,
+) -> list[Chosen]:
+    """The newest whole artifact (at or before `at`) of each of `sources`; RefnetError where there is none at all.
+
+    `target`: the database that is meant, see Catalog.choices.
+    """
+    everything, sources = Catalog.of(store.entries()), tuple(sources)
+    catalog = everything.choices(target, at) if SourceName.DATABASE in sources else everything
     newest = [catalog.newest_whole(source, at) for source in sources]
     found = [Chosen(entry.source, store.held(entry), entry, store) for entry in newest if entry]
     if not found:
-        raise nothing(catalog, sources, at)
+        others = everything.others(target) if sources == (SourceName.DATABASE,) else ()
+        raise of_others(target, others) if target and others else nothing(catalog, sources, at)
     return found
+
+
+def of_others(target: Identity, others: Iterable[Identity | None]) -> RefnetError:
+    """The error where the store holds artifacts of `others` and none of the database `target`."""
+    names = dict.fromkeys(one.database if one else "one that nobody recorded" for one in others)
+    return RefnetError(
+        f"there is no whole artifact of the database {target.database}; the store holds others: {', '.join(names)}",
+        "Set REFNET_DATABASE_URL to the database that is meant; to restore another one there, give --from-database NAME.",
+    )
 
 
 def nothing(catalog: Catalog, sources: Iterable[SourceName], at: datetime | None) -> RefnetError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -19,6 +19,8 @@ from refnet.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import Outcome
+from refnet.recovery.model.identity import Identity
+from refnet.recovery.model.origin import OWN, Permission, Place
 from refnet.recovery.model.previous import Mark, Record, Why
 from refnet.recovery.model.restoring import Facts, Plan, Wanted, dated_name, decide, major
 from refnet.recovery.model.source import Finding, Progress, silent
@@ -61,25 +63,31 @@ class Options:
     """How to restore.
 
     `content`: compare digests, else row counts alone. `create_roles`: create missing roles; `role_powers`: those too
-    that the artifact gives powers.
+    that the artifact gives powers. `permission`: from which databases it may be, beside the
+    target's own.
     """
 
     jobs: int
     content: bool = True
     create_roles: bool = False
     role_powers: bool = False
+    permission: Permission = OWN
 
 
 @dataclass(frozen=True)
 class Restored:
-    """What a restore did. `kept`: the old database, where there was one. `seconds` by phase, in order."""
+    """What a restore did. `kept`: the old database, where there was one. `seconds` by phase, in order. `place`: the database
+    and its server. `origin`: whose data it holds now; None: nobody recorded that.
+    """
 
     database: str
     artifact: str
     kept: str | None
     findings: tuple[Finding, ...]
     notes: tuple[str, ...]
-    seconds: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float]
+    place: Place
+    origin: Identity | None
 
 
 def plan(target: Target, dump: Dump, options: Options, *, count: bool) -> Plan:
@@ -118,7 +126,13 @@ def restore(
 
 
 def _decided(wanted: Wanted, found: Facts, options: Options) -> Plan:
-    return decide(wanted, found, create_roles=options.create_roles, role_powers=options.role_powers)
+    return decide(
+        wanted,
+        found,
+        create_roles=options.create_roles,
+        role_powers=options.role_powers,
+        permission=options.permission,
+    )
 
 
 class _Run:
@@ -163,6 +177,8 @@ class _Run:
             findings,
             (*plan.notes, *self._notes, *unsure),
             self._seconds,
+            plan.facts.place,
+            plan.wanted.origin,
         )
 
     def _fill(self, name: str, state: dict[str, Any], tools: Binaries) -> tuple[Finding, ...]:

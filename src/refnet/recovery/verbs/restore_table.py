@@ -10,9 +10,11 @@ from datetime import datetime
 
 from refnet.errors import Exit, RefnetError
 from refnet.postgres.session import READER_SETTINGS, Target
+from refnet.recovery.model.identity import Identity
+from refnet.recovery.model.origin import OWN, Permission, Place, refusal
 from refnet.recovery.model.restoring_table import Difference, Mode, TablePlan
 from refnet.recovery.model.source import Progress, silent
-from refnet.recovery.sources.database import merge, rows, shape
+from refnet.recovery.sources.database import merge, rows, shape, since
 from refnet.recovery.sources.database.names import Codec
 from refnet.recovery.sources.database.shape import Session, Shape
 from refnet.recovery.sources.database.sqlgz import Reader
@@ -47,15 +49,18 @@ def staged(
     tables: Sequence[str],
     mode: Mode,
     *,
+    permission: Permission = OWN,
     clock: Callable[[], float],
     progress: Progress = silent,
 ) -> Iterator[Staged]:
     """Read the rows of `tables` (`table` or `schema.table`) and say what `apply` would do; it changes all or nothing.
 
-    RefnetError where one of them cannot be restored by rows, or not by this role: before any row is read.
+    RefnetError where one of them cannot be restored by rows, or not by this role, or where the rows are of another
+    database than `target` and not permitted: before any row is read.
     """
     began = clock()
     with target.connect(_SETTINGS, encoding=reader.index.encoding) as session:
+        place, comes_from = _checked(session, target, reader, permission)
         codec = Codec.of(session, reader.index.encoding)
         found = _found(session, codec, reader, tables, mode)
         planned: list[tuple[Shape, Difference]] = []
@@ -65,9 +70,10 @@ def staged(
             planned.append((live, merge.differ(session, codec, live)))
             plans.append(
                 TablePlan(
-                    target.name,
+                    place,
                     recorded.qualified,
                     reader.name,
+                    comes_from,
                     datetime.fromisoformat(reader.index.snapshot),
                     mode,
                     planned[-1][1],
@@ -105,3 +111,14 @@ def _check_apart(recorded: Sequence[rows.Recorded]) -> None:
                 "Name one of the two.",
                 Exit.USAGE,
             )
+
+
+def _checked(
+    session: Session, target: Target, reader: Reader, permission: Permission
+) -> tuple[Place, Identity]:
+    """Where the rows go and whose they are; RefnetError where the one may not get those of the other."""
+    place = Place(Identity(target.name, since.system_identifier(session)), target.place, occupied=True)
+    comes_from = Identity(reader.index.database["name"], reader.index.server["system_identifier"])
+    if refused := refusal(reader.name, comes_from, place, permission):
+        raise refused
+    return place, comes_from

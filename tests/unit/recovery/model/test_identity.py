@@ -62,6 +62,16 @@ def test_where_a_server_is_not_known_the_name_alone_decides() -> None:
     assert not SHOP.matches(None)
 
 
+def test_a_database_goes_on_with_what_it_was_restored_from() -> None:
+    moved = Identity("shop", "2", frozenset({"1"}))
+
+    assert moved.matches(SHOP)
+    assert not SHOP.matches(moved)
+    assert not moved.matches(Identity("shop", "3"))
+    assert not moved.matches(WIKI)
+    assert moved == Identity("shop", "2")
+
+
 def test_the_newest_is_that_of_the_database_that_is_meant() -> None:
     catalog = Catalog.of([entry(0, SHOP), entry(1, WIKI), entry(2, Identity("shop", "2")), entry(3, None)])
 

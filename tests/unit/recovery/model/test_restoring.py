@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from refnet.errors import Exit, RefnetError
+from refnet.recovery.model.origin import Permission
 from refnet.recovery.model.restoring import (
     Facts,
     Live,
@@ -35,6 +36,8 @@ FACTS = Facts(
     tablespaces=frozenset({"pg_default"}),
     free=100 * GB,
     live=LIVE,
+    server="localhost:5432",
+    system="1",
 )
 WANTED = Wanted(
     name="refnet_20261125_020000.sql.gz",
@@ -45,6 +48,8 @@ WANTED = Wanted(
     tables={"public.papers": 100},
     roles=("refnet",),
     extensions=(("pg_trgm", "1.6"),),
+    database="refnet",
+    system="1",
 )
 
 
@@ -205,3 +210,36 @@ def test_what_a_login_without_a_superusers_rights_cannot_restore_is_a_problem_of
     assert message in problem.message
     assert hint in problem.hint
     assert plan(wanted, facts).problems == ()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "facts", "named", "words"),
+    [
+        ({}, {}, None, None),
+        ({"database": "wiki"}, {}, None, "the database wiki of the same server"),
+        ({"database": "wiki"}, {"live": None}, None, "the database wiki"),
+        ({"database": "wiki"}, {}, "wiki", None),
+        ({"database": "wiki"}, {}, "shop", "the database wiki, not shop"),
+        ({"system": "2"}, {}, None, "another server .system identifier 2."),
+        ({"system": "2"}, {}, "refnet", None),
+        ({"system": "2"}, {"live": None}, None, None),
+        ({"system": "2"}, {"live": replace(LIVE, occupied=False)}, None, None),
+        ({"system": None}, {}, None, None),
+        ({"system": "2"}, {"system": None}, None, None),
+        ({"database": None}, {}, None, None),
+    ],
+)
+def test_what_was_backed_up_of_one_database_replaces_another_only_by_name(
+    wanted: dict[str, Any], facts: dict[str, Any], named: str | None, words: str | None
+) -> None:
+    decided = decide(
+        replace(WANTED, **wanted), replace(FACTS, **facts), create_roles=False, permission=Permission(named)
+    )
+    if words is None:
+        decided.check()
+    else:
+        with pytest.raises(RefnetError, match=words) as refused:
+            decided.check()
+        assert refused.value.code is Exit.USAGE
+    if wanted and named is None and words is None:
+        assert decided.notes

@@ -8,9 +8,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
+from refnet.postgres.connecting import ConnectError
 from refnet.postgres.session import READER_SETTINGS, Target, server_version
 from refnet.recovery.model.restoring import Facts, Live, Rows, Sessions, Wanted
-from refnet.recovery.sources.database import state
+from refnet.recovery.sources.database import since, state
 from refnet.recovery.sources.database.create import powers
 from refnet.recovery.sources.database.maintenance import Session
 from refnet.recovery.sources.database.needs import Needs
@@ -42,6 +45,10 @@ WHERE a.datname = %s AND a.backend_type IN ('client backend', 'walsender') AND a
   AND me.rolname = current_user
 GROUP BY 1, 2 ORDER BY 3 DESC
 """
+_ANY_TABLE = """
+SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' LIMIT 1
+"""
 _PREPARED = "SELECT gid FROM pg_prepared_xacts WHERE database = %s ORDER BY prepared"
 _SLOTS = "SELECT slot_name::text FROM pg_replication_slots WHERE database = %s ORDER BY 1"
 _SUBSCRIPTIONS = """
@@ -66,11 +73,14 @@ def facts(admin: Session, target: Target, rows: Mapping[str, Rows]) -> Facts:
         restricted=frozenset(_column(admin, _RESTRICTED)),
         tablespaces=frozenset(_column(admin, "SELECT spcname::text FROM pg_tablespace")),
         free=free_bytes(admin, target),
-        live=_live(admin, target.name, rows),
+        live=_live(admin, target, rows),
+        server=target.place,
+        system=since.system_identifier(admin),
     )
 
 
-def _live(admin: Session, name: str, rows: Mapping[str, Rows]) -> Live | None:
+def _live(admin: Session, target: Target, rows: Mapping[str, Rows]) -> Live | None:
+    name = target.name
     found = admin.execute(_LIVE, (name,)).fetchone()
     if found is None:
         return None
@@ -84,6 +94,7 @@ def _live(admin: Session, name: str, rows: Mapping[str, Rows]) -> Live | None:
         prepared=_column(admin, _PREPARED, name),
         slots=_column(admin, _SLOTS, name),
         subscriptions=_column(admin, _SUBSCRIPTIONS, name),
+        occupied=_occupied(target),
         tables=rows,
     )
 
@@ -91,6 +102,20 @@ def _live(admin: Session, name: str, rows: Mapping[str, Rows]) -> Live | None:
 def sessions(admin: Session, name: str) -> tuple[Sessions, ...]:
     """Who is connected to the database `name`, most sessions first."""
     return tuple(Sessions(*row) for row in admin.execute(_SESSIONS, (name,)).fetchall())
+
+
+def _occupied(target: Target) -> bool:
+    """Whether the database holds any table; one that lets us in no more counts as full."""
+    try:
+        return holds_tables(target)
+    except (ConnectError, psycopg.Error):
+        return True
+
+
+def holds_tables(target: Target) -> bool:
+    """Whether the database `target` holds any table; ConnectError where there is no session."""
+    with target.connect() as session:
+        return session.execute(_ANY_TABLE).fetchone() is not None
 
 
 def free_bytes(admin: Session, target: Target) -> int | None:
@@ -132,6 +157,7 @@ def wanted(name: str, index: Index, asks: Needs) -> Wanted:
         snapshot=index.server.get("snapshot"),
         system=index.server["system_identifier"],
         partial=index.partial,
+        database=index.database["name"],
     )
 
 
