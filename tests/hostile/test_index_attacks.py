@@ -181,3 +181,26 @@ def test_no_command_takes_a_forged_index_for_more_than_damage(
     with small_database.connect() as session:
         rows = session.execute("SELECT datname FROM pg_database WHERE datname = 'owned'").fetchall()
     assert rows == []
+
+
+def test_names_that_are_no_text_or_steer_a_terminal_are_shown_without_harm(refnet: Command) -> None:
+    refnet("backup", "database", "--no-prove").succeeds()
+
+    def lie(index: dict[str, Any]) -> None:
+        for number, table in enumerate(index["tables"]):
+            table["name"] = f"\x1b]0;owned\x07\x1b[2J\udcff\n{number}"
+        index["roles"][0]["name"] = "\udcff"
+        index["unchecked"] = ["\x1b[2Jsaid\udcff"]
+        index["extensions"] = [{"name": "\udcff\x1b[2J", "version": "1", "schema": "s"}]
+
+    forge.forge(refnet.artifact(), lie)
+    name = refnet.artifact().name
+    commands = (
+        ["list"], ["show", name], ["diff", "database", name], ["restore", "database", name, "--plan"],
+        ["restore", "database", name, "--table", "papers", "--mode", "missing", "--plan"],
+        ["verify", name, "--level", "intact"], ["verify", name], ["list", "--json"],
+    )  # fmt: skip
+    for arguments in commands:
+        ended = refnet(*arguments)
+        assert "Traceback" not in ended.out + ended.err, ended.err[-900:]
+        assert "\x1b" not in ended.out + ended.err, arguments

@@ -297,7 +297,7 @@ def _print_stage(told: Told) -> None:
 
     print(f"{told.stage:10} {words.seconds(told.seconds)}", flush=True)
     for sentence in told.says:
-        print(f"  {sentence}", flush=True)
+        print(f"  {words.plain(sentence)}", flush=True)
 
 
 def _print_end(done: Recovered, planned: Plan) -> None:

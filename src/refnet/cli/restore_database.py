@@ -204,7 +204,7 @@ def _print_plan(plan: Plan) -> None:
     of = told(plan.wanted.origin, plan.facts.place)
     print(f"Restore {plan.wanted.name}{moment} (of {of}) as {plan.facts.place}:")
     for number, step in enumerate(plan.steps, 1):
-        print(f"  {number}. {step}")
+        print(f"  {number}. {words.plain(step)}")
     if plan.facts.live:
         print(f"Live now: {words.size(plan.facts.live.size)}, {_told(plan.facts.live.sessions)}")
     if tables := plan.tables():
@@ -215,9 +215,9 @@ def _print_plan(plan: Plan) -> None:
             " while it loads. A login that is none avoids that: see docs/runbook.md, Restore without a superuser"
         )
     for note in plan.notes:
-        print(f"note: {note}")
+        print(f"note: {words.plain(note)}")
     for problem in plan.problems:
-        print(f"problem: {problem.message}\n         {problem.hint}")
+        print(f"problem: {words.plain(problem.message)}\n         {words.plain(problem.hint)}")
 
 
 def _told(sessions: tuple[Sessions, ...]) -> str:
@@ -284,7 +284,7 @@ def _print(done: Restored) -> None:
     if done.findings:
         print(f"  {passed} of {len(done.findings)} comparisons are equal")
     for note in done.notes:
-        print(f"  {note}")
+        print(f"  {words.plain(note)}")
     if done.kept:
         print(f"  the old one is kept as {done.kept}: `refnet undo database` brings it back")
 
@@ -314,13 +314,13 @@ def _print_undo_plan(plan: UndoPlan) -> None:
         f"Bring back {plan.back.name} ({size}, put aside {words.local(plan.back.at)}) as {plan.facts.place}."
     )
     for name, rows in plan.written.items():
-        print(f"  written since in {name}: {words.plural(rows.newer or 0, 'row')}")
+        print(f"  written since in {words.plain(name)}: {words.plural(rows.newer or 0, 'row')}")
     if plan.replaces and not plan.written:
         print("  nothing was written since")
     for note in plan.notes:
-        print(f"note: {note}")
+        print(f"note: {words.plain(note)}")
     for problem in plan.problems:
-        print(f"problem: {problem.message}\n         {problem.hint}")
+        print(f"problem: {words.plain(problem.message)}\n         {words.plain(problem.hint)}")
 
 
 def _undo_values(plan: UndoPlan) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def restore(
         from refnet.recovery.model.origin import told
 
         of = told(plans[0].origin, plans[0].place)
-        done = ", ".join(plan.table for plan in plans)
+        done = ", ".join(words.plain(plan.table) for plan in plans)
         verb = "is" if len(plans) == 1 else "are"
         taken = words.seconds(sum(seconds.values()))
         print(f"{done} of {target.display} {verb} restored from {dump.name} (of {of}) in {taken}")
@@ -87,7 +87,7 @@ def _print_plan(plan: TablePlan) -> None:
     from refnet.recovery.model.origin import told
 
     print(
-        f"Restore {plan.table} of {plan.place} from {plan.artifact} of {words.local(plan.created)}"
+        f"Restore {words.plain(plan.table)} of {plan.place} from {plan.artifact} of {words.local(plan.created)}"
         f" (of {told(plan.origin, plan.place)}), mode {plan.mode}:"
     )
     print(

@@ -16,6 +16,7 @@ from typing import Any
 
 from refnet.recovery.model import checked
 from refnet.recovery.model.identity import Identity
+from refnet.recovery.model.words import utf8
 
 FORMAT = 1
 
@@ -97,7 +98,7 @@ class Manifest:
         values = asdict(self)
         values["created"] = utc(self.created)
         values["published"] = None if self.published is None else utc(self.published)
-        return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+        return utf8(json.dumps(values, indent=2, ensure_ascii=False)) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Manifest:
@@ -135,7 +136,7 @@ class Evidence:
         for rare in ("revokes", "missing_walls", "accepts"):
             if not values[rare]:
                 del values[rare]
-        return json.dumps(values, ensure_ascii=False) + "\n"
+        return utf8(json.dumps(values, ensure_ascii=False)) + "\n"
 
     @classmethod
     def from_json(cls, line: str | bytes) -> Evidence:

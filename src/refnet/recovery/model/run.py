@@ -17,6 +17,7 @@ from typing import Any
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model import checked
 from refnet.recovery.model.artifact import SourceName, utc
+from refnet.recovery.model.words import utf8
 
 
 class Kind(StrEnum):
@@ -73,7 +74,7 @@ class Run:
     def to_json(self) -> str:
         values = asdict(self) | {"started": utc(self.started)}
         values |= {"message": self.message[:_LONGEST], "hint": self.hint[:_LONGEST]}
-        return json.dumps(values, ensure_ascii=False)
+        return utf8(json.dumps(values, ensure_ascii=False))
 
     @classmethod
     def from_json(cls, line: str | bytes) -> Run:

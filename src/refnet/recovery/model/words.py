@@ -51,3 +51,8 @@ def plural(count: int, word: str) -> str:
 def plain(text: str) -> str:
     """`text` on one line and safe for any terminal: what cannot be printed is escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def utf8(text: str) -> str:
+    """`text` as a file of ours can hold it: half a character, of a name in no encoding, becomes a question mark."""
+    return text.encode("utf-8", "replace").decode()

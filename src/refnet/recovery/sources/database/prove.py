@@ -117,6 +117,9 @@ class Prover:
             said = getattr(error, "stderr", b"") or str(error).encode()
             first = said.decode(errors="replace").strip().split("\n")[0]
             self._course.add(Finding("the scratch server", Outcome.UNVERIFIED, first))
+        except UnicodeEncodeError:
+            why = "the name of a role or a setting holds characters that are no UTF-8"
+            self._course.add(Finding("restore into an empty server", Outcome.UNVERIFIED, why))
 
     def _can_be_loaded(self) -> bool:
         if not self._reader.index.partial:

@@ -22,8 +22,10 @@ _RELATIONS = """
 SELECT n.nspname::text, c.relname::text, c.relkind::text,
        CASE WHEN c.relkind = 'r' THEN pg_relation_size(c.oid) / current_setting('block_size')::int8 ELSE 0 END,
        c.oid::int8, coalesce(pg_partition_root(c.oid), c.oid)::int8,
-       EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
-               AND d.objsubid = 0 AND d.deptype = 'e'),
+       EXISTS (SELECT FROM pg_depend e WHERE e.classid = 'pg_class'::regclass AND e.objsubid = 0 AND e.deptype = 'e'
+               AND (e.objid = c.oid OR e.objid IN (
+                   SELECT d.refobjid FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
+                   AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i') AND c.relkind = 'S'))),
        ARRAY(SELECT attname::text FROM pg_attribute a WHERE a.attrelid = c.oid AND attnum > 0
              AND NOT attisdropped AND attgenerated = '' ORDER BY attnum)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -36,7 +38,7 @@ WHERE c.relkind IN ('r', 'p', 'S') AND c.relpersistence <> 't'
 class Relation:
     """A table or a sequence. `pages`: of an ordinary table. `root`: the oid of the top of its partitions, or its own.
 
-    `owned`: it belongs to an extension. `columns`: those that are not generated.
+    `owned`: it, or the table that the sequence is of, belongs to an extension. `columns`: those that are not generated.
     """
 
     schema: str
