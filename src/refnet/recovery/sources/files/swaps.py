@@ -23,6 +23,7 @@ from typing import Any
 
 from refnet.errors import RefnetError
 from refnet.files import OPEN_FOLDER, names_in, opened, read_regular, replace_file, user_name
+from refnet.postgres.account import make_enterable
 from refnet.recovery.model.artifact import SourceName, utc
 from refnet.recovery.sources.files.names import MAX_PART, MAX_PATH, show
 
@@ -147,9 +148,8 @@ def find(folder: Path, name: str) -> Swap | None:
 
 def write(folder: Path, journal: Journal, state: State) -> Swap:
     """Write `journal` down, complete or not at all. OSError where that fails."""
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    for path in reversed(missing):
-        path.mkdir(mode=0o700, exist_ok=True)
+    make_enterable(folder.parent)  # the home of an embedded server, whose user must be able to pass through
+    folder.mkdir(mode=0o700, exist_ok=True)
     swap = Swap(folder, journal.name, state, journal)
     text = journal.to_json()
     if len(text) > _LARGEST:
