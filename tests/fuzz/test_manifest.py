@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import math
 from datetime import UTC, datetime
@@ -10,6 +12,7 @@ from hypothesis import given
 from tests.fuzz.harness import fuzzed, outcome
 from tests.fuzz.strategies import documents
 
+from refnet.cli.shown import print_artifact
 from refnet.recovery.model.artifact import Evidence, Level, Manifest, Outcome, SourceName
 
 NOW = datetime(2026, 11, 25, 17, 0, 1, 250_000, tzinfo=UTC)
@@ -40,6 +43,9 @@ def test_a_manifest_is_read_or_refused(text: bytes) -> None:
         assert manifest.identity is None or manifest.identity.database
         again = manifest.to_json().encode()
         assert Manifest.from_json(again) == manifest
+        shown = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+        with contextlib.redirect_stdout(shown):
+            outcome(lambda: print_artifact(manifest, (), (), "proven"))
 
 
 @fuzzed
