@@ -39,6 +39,7 @@ def install(
     """Write and start systemd timers for every backup, prune, drill and monitor. Run again, it mends what differs."""
     from refnet.recovery.model.artifact import SourceName
     from refnet.scheduling import install as verb
+    from refnet.scheduling import privileged
     from refnet.scheduling import service as services
     from refnet.scheduling.systemctl import Systemd
     from refnet.scheduling.units import files, scheduled
@@ -54,6 +55,8 @@ def install(
     if plan:
         _print_plan(made, as_json=as_json)
         return
+    if runs_as == "root":
+        privileged.check(service, settings)
     _refuse_a_second(settings)
     if not user:
         _require_root()

@@ -15,7 +15,15 @@ from psycopg.conninfo import conninfo_to_dict
 from refnet.errors import Exit, RefnetError
 from refnet.files import OPEN_FOLDER, names_in, opened
 from refnet.scheduling.units import Service
-from refnet.settings import Settings, keys, variable
+from refnet.settings import (
+    BY_COMPOSE_FILE,
+    CONFIG,
+    Settings,
+    keys,
+    secret_file_variable,
+    user_path,
+    variable,
+)
 
 
 def service(settings: Settings, *, user: str | None, vault: bool) -> Service:
@@ -30,7 +38,7 @@ def service(settings: Settings, *, user: str | None, vault: bool) -> Service:
         folder=settings.file.parent if settings.file else settings.home,
         user=user,
         writable=tuple(dict.fromkeys((settings.home, settings.backup_dir))),
-        logs=settings.log_folder,
+        logs=settings.log_folder if "log.folder" in settings.origins or user == "root" else None,
         beside=tuple(dict.fromkeys(folder.parent for folder in protected if folder)),
         seen=(*(folder for folder in protected if folder), *_socket_folders(settings)),
         environment=_environment(settings),
@@ -119,7 +127,13 @@ def _owner(folder: Path) -> str | None:
 def _environment(settings: Settings) -> dict[str, str]:
     """What the units must be told: REFNET_HOME, and what stands in this process's environment alone."""
     told = {"REFNET_HOME": str(settings.home)}
+    if settings.file and os.environ.get(CONFIG):
+        told[CONFIG] = str(settings.file)
+    if settings.origins.get("config_dir", "").startswith(BY_COMPOSE_FILE):
+        told[variable("config_dir")] = str(settings.config_dir)
     for key, field in keys().items():
+        if os.environ.get(secret_file_variable(key)) and field.metadata["secret"]:
+            told[secret_file_variable(key)] = str(user_path(os.environ[secret_file_variable(key)]).absolute())
         if settings.origins.get(key) != "the environment" or key == "home":
             continue
         if field.metadata["secret"]:

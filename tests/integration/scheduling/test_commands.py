@@ -169,3 +169,22 @@ def test_a_user_that_does_not_exist_is_an_error(home: Home):
     done = home.schedule("install", "--plan", "--as", "nobody-of-that-name")
     assert done.returncode == Exit.USAGE
     assert "no user 'nobody-of-that-name'" in done.stderr
+
+
+def test_units_are_told_of_a_compose_file_a_named_settings_file_and_files_with_secrets(home: Home) -> None:
+    """What the folder or the shell of the install says alone, a timer would not know."""
+    (home.folder / "compose.yaml").write_text("services: {}\n")
+    named, secret = home.folder / "named.toml", home.folder / "url"
+    named.write_text("jobs = 1\n")
+    secret.write_text("postgresql://me:hunter2@localhost/x\n")
+    secret.chmod(0o600)
+    done = home.schedule("install", "--user", REFNET_CONFIG=str(named), REFNET_DATABASE_URL_FILE=str(secret))
+    assert done.returncode == 0, done.stderr
+    unit = (home.units / "refnet-backup-config.service").read_text()
+    for told in (
+        f"REFNET_CONFIG_DIR={home.folder}",
+        f"REFNET_CONFIG={named}",
+        f"REFNET_DATABASE_URL_FILE={secret}",
+    ):
+        assert f"Environment={told}\n" in unit
+    assert "hunter2" not in unit

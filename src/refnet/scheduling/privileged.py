@@ -1,0 +1,82 @@
+"""What units that run as root would run: all of it must be root's, or its owner becomes root."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from refnet import trust
+from refnet.errors import Exit, RefnetError
+from refnet.scheduling.units import Service
+from refnet.settings import Settings
+
+_ROOT = frozenset({0})
+
+
+def check(service: Service, settings: Settings) -> None:
+    """RefnetError that names the first path of program, environment and settings that not root alone can write."""
+    own = Path(__file__).parents[1]
+    files = [
+        Path(service.program[0]),
+        Path(sys.executable),
+        service.folder,
+        settings.file,
+        *_programs(settings),
+    ]
+    trees = dict.fromkeys([own, *_environment()])
+    for path in filter(None, files):
+        _check(path)
+    for tree in trees:
+        check_tree(tree)
+
+
+def check_tree(folder: Path) -> None:
+    """RefnetError where somebody but root can write `folder`, a folder above it, or anything in it."""
+    _check(folder)
+    for path in _below(folder):
+        try:
+            status = path.lstat()
+        except FileNotFoundError:
+            continue
+        if stat.S_ISLNK(status.st_mode):
+            _check(path)
+        elif wrong := trust.fault(path, status, _ROOT):
+            raise _refused(wrong)
+
+
+def _check(path: Path) -> None:
+    """See that `path` is root's, with all above it; what is not there is nobody's."""
+    try:
+        trust.check(path, _ROOT)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except RefnetError as wrong:
+        raise _refused(wrong) from None
+
+
+def _refused(wrong: RefnetError) -> RefnetError:
+    return RefnetError(
+        f"units that run as root are not installed: {wrong.message}",
+        "Install RefNet where only root can write (and give its settings to root), or run the units as another: --as USER.",
+        Exit.USAGE,
+    )
+
+
+def _environment() -> Iterator[Path]:
+    """The folders that this Python takes its modules from."""
+    for folder in (sys.prefix, *sys.path):
+        if folder and Path(folder).is_dir() and Path(folder) not in {Path("/"), Path("/usr"), Path.cwd()}:
+            yield Path(folder)
+
+
+def _programs(settings: Settings) -> Iterable[Path]:
+    folder = settings.postgres_bin_dir
+    return (folder, *folder.iterdir()) if folder and folder.is_dir() else ()
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    for at, folders, files in os.walk(folder):
+        yield from (Path(at, name) for name in (*folders, *files))
