@@ -109,6 +109,7 @@ class Command:
             "REFNET_BACKUP_DIR": str(self.backups),
             "REFNET_DATABASE_URL": self.url,
             "REFNET_JOBS": "2",
+            "REFNET_LOG_FOLDER": "none",
             "COLUMNS": "200",
         }
         return {**inherited, **own, **self.environment, **more}

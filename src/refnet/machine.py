@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from time import perf_counter
+from time import perf_counter, sleep
 
 from refnet import origins, wiring
 from refnet.compose import COMPOSE_FILES, compose_file
@@ -30,7 +31,8 @@ from refnet.restored import Setup
 from refnet.settings import Settings
 
 _NO_LIST = "another program made the archive, so nothing says what it should hold"
-_HEALTH_SECONDS = 10
+#: How long one question may take, and the pause between two, in seconds.
+_HEALTH_SECONDS, _HEALTH_PAUSE = 10, 0.5
 
 
 def machine(setup: Setup, *, from_database: str | None = None) -> Machine:
@@ -53,7 +55,7 @@ def machine(setup: Setup, *, from_database: str | None = None) -> Machine:
             for stage in Stage
         },
         seconds=settings.recover_seconds,
-        health=partial(_ask, health) if health else None,
+        health=partial(_healthy, health, settings.recover_seconds) if health else None,
     )
 
 
@@ -160,15 +162,25 @@ def _services(settings: Settings) -> Services:
     return Compose(found)
 
 
-def _ask(url: str) -> Finding:
-    what = f"health of {url}"
+def _healthy(url: str, seconds: float) -> Finding:
+    """Ask `url` until it answers 200, for `seconds` at most."""
+    what, until = f"health of {url}", perf_counter() + seconds
     if not url.startswith(("http://", "https://")):
         return Finding(what, Outcome.FAILED, "it is no http address")
+    while why := _ask(url, max(0.1, min(_HEALTH_SECONDS, until - perf_counter()))):
+        if perf_counter() >= until:
+            return Finding(what, Outcome.FAILED, f"{why} (asked for {seconds:.0f} s)")
+        sleep(min(_HEALTH_PAUSE, max(0.0, until - perf_counter())))
+    return Finding(what, Outcome.PASSED)
+
+
+def _ask(url: str, seconds: float) -> str:
+    """Why `url` is not well; "" where it is."""
     try:
-        with urllib.request.urlopen(url, timeout=_HEALTH_SECONDS):  # noqa: S310  # only http, checked above
-            return Finding(what, Outcome.PASSED)
-    except (urllib.error.URLError, OSError) as error:
-        return Finding(what, Outcome.FAILED, str(getattr(error, "reason", error)))
+        with urllib.request.urlopen(url, timeout=seconds):  # noqa: S310  # only http, checked before
+            return ""
+    except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
+        return str(getattr(error, "reason", error)) or type(error).__name__
 
 
 def _now() -> datetime:

@@ -107,6 +107,28 @@ def test_root_and_users_have_homes_of_their_own(tmp_path: Path, monkeypatch: pyt
     assert load({}, tmp_path, root=False, cores=64).jobs == 8
 
 
+def test_logs_go_to_var_log_for_root_and_below_home_for_others(tmp_path: Path) -> None:
+    assert load({}, tmp_path, root=True, cores=1).log_folder == Path("/var/log")
+    assert loaded(tmp_path).log_folder == tmp_path / "home" / "logs"
+    assert loaded(tmp_path, REFNET_LOG_FOLDER="none").log_folder is None
+
+
+@pytest.mark.parametrize("name", ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"])
+def test_a_folder_with_a_compose_file_is_the_configuration_s(tmp_path: Path, name: str) -> None:
+    assert loaded(tmp_path).config_dir is None
+    (tmp_path / name).write_text("services: {}\n")
+    settings = loaded(tmp_path)
+    assert settings.config_dir == tmp_path
+    assert settings.origins["config_dir"] == f"the Compose file {tmp_path / name}"
+    assert name in settings.config_entries[0]
+    assert ".env?" in settings.config_entries
+    assert ".env" in loaded(tmp_path, REFNET_CONFIG_DIR=str(tmp_path)).config_entries
+    (tmp_path / name).chmod(0o666)
+    settings = loaded(tmp_path)
+    assert settings.config_dir is None
+    assert "can be written by others" in settings.origins["config_dir"]
+
+
 def test_the_example_file_shows_every_key(tmp_path: Path) -> None:
     import tomllib
 

@@ -102,7 +102,7 @@ class Cluster(Postmaster):
                     if process.poll() is None:
                         process.kill()
         if process.returncode != 0:
-            raise InitdbError(last_error(said))
+            raise InitdbError(last_error(said) if said.strip() else f"it ended with {process.returncode}")
 
     @contextmanager
     def _authentication(self) -> Iterator[tuple[str, ...]]:
@@ -227,7 +227,7 @@ class InitdbError(RefnetError):
     def __init__(self, said: str) -> None:
         super().__init__(
             f"PostgreSQL's initdb failed: {said}",
-            "Mend that, or name other programs as postgres.bin_dir.",
+            "Correct that, or name other programs as postgres.bin_dir.",
         )
         self.said = said
 
@@ -253,6 +253,9 @@ def data_major(data: Path) -> int | None:
 def last_error(text: str) -> str:
     """The line of a program's output that says what was wrong, without its prefix."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [
+        line for line in lines if not line.startswith("initdb: removing ")
+    ] or lines  # what it does after a failure
     for mark in ("FATAL:", "PANIC:", "error:", "ERROR:"):
         for line in reversed(lines):
             if mark in line:

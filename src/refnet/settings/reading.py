@@ -27,6 +27,8 @@ FILE_NAME = "refnet.toml"
 
 #: Where the settings of the machine are, after all other places.
 SYSTEM_FILE = Path("/etc/refnet") / FILE_NAME
+#: The folder of the logs in REFNET_HOME, where nothing else is said.
+LOGS = "logs"
 #: Names the settings file, before all places; `--config` sets it.
 CONFIG = "REFNET_CONFIG"
 #: Read by the program itself, not settings of the system.
@@ -86,6 +88,7 @@ def load(
         "backup_dir": _default_backup_dir(home_dir, root),
         "vault_dir": home_dir / "vault",
         "jobs": max(1, min(cores, 8)),
+        "log_folder": Path("/var/log") if root else home_dir / LOGS,
     }
     origins = {key: origin for key, (_, origin) in said.items()}
     if "config_dir" not in values:

@@ -50,6 +50,10 @@ def _count(value: Any) -> int:
     return number
 
 
+def _log_folder(value: Any) -> Path | None:
+    return None if value == "none" else absolute_folder(value)
+
+
 def _is_whole(value: Any) -> bool:
     """Whether `value`, from TOML or as a text, is a number of at most 18 digits."""
     if isinstance(value, str):
@@ -298,9 +302,9 @@ class Settings:
         _ping_url, name="notify.drill_ping", secret=True, says="pinged by drills; {source} is filled in"
     )
     log_folder: Path | None = _key(
-        absolute_folder,
+        _log_folder,
         name="log.folder",
-        says="where refnet-backup.log and refnet-restore.log go; none: nowhere",
+        says="where refnet-backup.log and refnet-restore.log go: for root /var/log, else logs in home; none: nowhere",
     )
     log_level: str | None = _key(
         _level,

@@ -22,7 +22,8 @@ import structlog
 
 from refnet.errors import RefnetError
 from refnet.files import open_file
-from refnet.settings import Settings
+from refnet.postgres.account import make_enterable
+from refnet.settings import LOGS, Settings
 from refnet.telemetry.redact import redactor, secrets_of
 
 LEVELS = ("debug", "info", "warning", "error")
@@ -109,12 +110,15 @@ def logger(sinks: list[Sink], redact: Callable[[str], str]) -> Any:
 
 
 def open_log(settings: Settings, name: str, *, service: bool = False) -> Any:
-    """The log of this process: `refnet-NAME.log` in log.folder where that is set, and stderr from log.level on.
+    """The log of this process: `refnet-NAME.log` in log.folder, and stderr from log.level on.
 
     `service`: nobody reads what it prints otherwise, so stderr gets `info` where log.level is not set.
     """
     sinks: list[Sink] = []
     if settings.log_folder:
+        if settings.log_folder == settings.home / LOGS:
+            with suppress(OSError):  # the line that cannot be written tells
+                make_enterable(settings.log_folder)
         sinks.append(LogFile(settings.log_folder / f"refnet-{name}.log"))
     if level := settings.log_level or ("info" if service else None):
         sinks.append(to_stream(sys.stderr, level))

@@ -8,14 +8,21 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from refnet.errors import RefnetError
+from refnet.machine import machine
+from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.services import wait_for
 from refnet.recovery.services.compose import Compose
 from refnet.recovery.services.local import LocalServices
+from refnet.restored import Setup
+from refnet.settings import Settings
 
 SERVICE = f"{sys.executable} -c 'import os, sys, time; print(os.getpid(), flush=True); time.sleep(60)'"
 
@@ -124,3 +131,83 @@ def test_docker_that_is_not_there_is_an_error(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(RefnetError, match="docker is not on PATH"):
         Compose(Path("compose.yaml")).start(["postgres"])
+
+
+OLD = """#!/bin/sh
+# docker-compose as its first version was: no ps --format.
+echo "$@" >> {calls}
+case "$*" in
+    *--format*) echo "List containers." >&2; exit 1 ;;
+    *"ps -q postgres") echo 1234abcd ;;
+esac
+"""
+INSPECT = """#!/bin/sh
+case "$*" in
+    compose*) echo "docker: 'compose' is not a docker command." >&2; exit 1 ;;
+    inspect*) if [ -f {healthy} ]; then h=healthy; else h=starting; : > {healthy}; fi
+        echo '{{"Status": "running", "Health": {{"Status": "'$h'"}}}}' ;;
+esac
+"""
+
+
+def test_docker_compose_is_used_where_docker_has_no_plugin(calls: Path) -> None:
+    """A second kind of docker-compose, Compose 2 without docker, takes the plugin's own words."""
+    programs = calls.parent / "bin"
+    (programs / "docker").rename(programs / "docker-compose")
+    stand_in = (programs / "docker-compose").read_text()
+    stand_in = stand_in.replace("sys.argv[1:3]", "['compose', sys.argv[1]]").replace(
+        "sys.argv[4]", "sys.argv[3]"
+    )
+    (programs / "docker-compose").write_text(stand_in)
+    services = Compose(Path("/srv/refnet/compose.yaml"))
+    services.start(["postgres", "redis"])
+    wait_for(services, ["postgres", "redis"], 10, clock=time.monotonic, pause=lambda: None)
+    assert json.loads(calls.read_text().splitlines()[0])[:3] == ["--file", "/srv/refnet/compose.yaml", "up"]
+    with pytest.raises(RefnetError, match="docker-compose up failed: no such service: broken"):
+        services.start(["broken"])
+
+
+def test_the_first_docker_compose_is_asked_by_its_containers(calls: Path) -> None:
+    programs, healthy = calls.parent / "bin", calls.parent / "healthy"
+    (programs / "docker-compose").write_text(OLD.format(calls=calls))
+    (programs / "docker-compose").chmod(0o755)
+    (programs / "docker").write_text(INSPECT.format(healthy=healthy))
+    services = Compose(Path("/srv/refnet/docker-compose.yml"))
+    services.start(["postgres"])
+    assert services.waiting(["postgres", "redis"]) == ("postgres", "redis")
+    assert services.waiting(["postgres", "redis"]) == ("redis",)
+
+
+class _Late(BaseHTTPRequestHandler):
+    """An application that answers 503 twice before it is well."""
+
+    asked = 0
+
+    def do_GET(self) -> None:
+        type(self).asked += 1
+        self.send_response(200 if self.asked > 2 else 503)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_the_health_url_is_asked_until_it_is_well_or_the_time_is_over() -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Late) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/health"
+        asked = machine(
+            Setup(replace(Settings(), recover_health_url=url, recover_seconds=20), "", own=False)
+        ).health
+        assert asked
+        assert asked().outcome is Outcome.PASSED
+        server.shutdown()
+    closed = machine(
+        Setup(replace(Settings(), recover_health_url=url, recover_seconds=1), "", own=False)
+    ).health
+    assert closed
+    began = time.monotonic()
+    found = closed()
+    assert found.outcome is Outcome.FAILED
+    assert "refused" in found.reason
+    assert 1 <= time.monotonic() - began < 10

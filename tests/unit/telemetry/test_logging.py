@@ -138,3 +138,11 @@ def test_a_log_that_cannot_be_written_fails_nothing(
 ) -> None:
     log_module.LogFile(tmp_path / "missing" / "a.log")("info", {"event": "x"})
     assert "cannot be written" in capsys.readouterr().err
+
+
+def test_the_log_of_an_ordinary_user_lies_in_a_private_folder_of_home(tmp_path: Path) -> None:
+    own = settings.load({"REFNET_HOME": str(tmp_path / "home")}, tmp_path, root=False, cores=1)
+    log_module.open_log(own, "backup").info("done")
+    file = tmp_path / "home" / "logs" / "refnet-backup.log"
+    assert json.loads(file.read_text())["event"] == "done"
+    assert not file.parent.stat().st_mode & 0o066

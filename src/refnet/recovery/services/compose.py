@@ -1,4 +1,4 @@
-"""Services of a Docker Compose project, by `docker compose` as a list of arguments."""
+"""Services of a Compose project, by `docker compose` or `docker-compose` as a list of arguments."""
 
 from __future__ import annotations
 
@@ -9,59 +9,125 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from refnet.errors import RefnetError
 
 #: What docker answers where `compose` is none of its commands.
 _NO_PLUGIN = re.compile(r"unknown (?:shorthand )?flag|is not a docker command")
+_PLUGIN, _ALONE = ("docker", "compose"), ("docker-compose",)
+
+
+class _RanError(Exception):
+    """A program that is not there (`code` None) or that failed, with the lines that it said."""
+
+    def __init__(self, command: Sequence[str], code: int | None, said: list[str]) -> None:
+        super().__init__(command, code, said)
+        self.command, self.code, self.said = command, code, said
+
+    @property
+    def lacks_plugin(self) -> bool:
+        return self.code is None or bool(self.said and _NO_PLUGIN.search(self.said[0]))
 
 
 @dataclass(frozen=True)
 class Compose:
-    """The project of `file`, by the program `docker` on PATH."""
+    """The project of `file`, by the program `docker` with its Compose plugin, or else `docker-compose`."""
 
     file: Path
 
     def start(self, names: Sequence[str]) -> None:
-        self._run("up", "--detach", "--no-recreate", *names)
+        self._told("up", "--detach", "--no-recreate", *names)
 
     def waiting(self, names: Sequence[str]) -> tuple[str, ...]:
         """A service is up when it runs and, where it has a health check, is healthy."""
-        told = self._run("ps", "--all", "--format", "json", *names)
-        up = {one["Service"] for one in _objects(told) if _is_up(one)}
+        try:
+            program, told = self._run("ps", "--all", "--format", "json", *names)
+        except _RanError as error:
+            if error.command[0] != _ALONE[0]:
+                raise self._failure(error) from None
+            return self._waiting_old(names)  # its first version knows no --format
+        up = {one["Service"] for one in _objects(told, program) if _is_up(one)}
         return tuple(name for name in names if name not in up)
 
-    def _run(self, *arguments: str) -> str:
-        command = ["docker", "compose", "--file", str(self.file), *arguments]
-        try:
-            ran = subprocess.run(command, capture_output=True, text=True, check=False)
-        except FileNotFoundError:
-            raise RefnetError(
-                "docker is not on PATH",
-                "Install Docker with its Compose plugin.",
-            ) from None
-        if ran.returncode:
-            raise self._failure(ran.stderr.strip().splitlines(), arguments)
-        return ran.stdout
+    def _waiting_old(self, names: Sequence[str]) -> tuple[str, ...]:
+        return tuple(name for name in names if not self._is_up_old(name))
 
-    def _failure(self, said: list[str], arguments: tuple[str, ...]) -> RefnetError:
-        if said and _NO_PLUGIN.search(said[0]):
+    def _is_up_old(self, name: str) -> bool:
+        containers = self._told("ps", "-q", name).split()
+        try:
+            states = [
+                json.loads(_ran(["docker", "inspect", "--format", "{{json .State}}", one]))
+                for one in containers
+            ]
+        except _RanError as error:
+            raise self._failure(error) from None
+        healths = [str(state.get("Health", {}).get("Status", "")) for state in states]
+        return bool(states) and all(
+            _is_up({"State": str(state.get("Status")), "Health": health})
+            for state, health in zip(states, healths, strict=True)
+        )
+
+    def _told(self, *arguments: str) -> str:
+        try:
+            return self._run(*arguments)[1]
+        except _RanError as error:
+            raise self._failure(error) from None
+
+    def _run(self, *arguments: str) -> tuple[str, str]:
+        """The program that is there, and what it printed; _RanError of the plugin where there is neither."""
+        project = ["--file", str(self.file), *arguments]
+        try:
+            return _PLUGIN[0], _ran([*_PLUGIN, *project])
+        except _RanError as error:
+            if not error.lacks_plugin:
+                raise
+            lacking = error
+        try:
+            return _ALONE[0], _ran([*_ALONE, *project])
+        except _RanError as error:
+            raise (lacking if error.code is None else error) from None
+
+    def _failure(self, error: _RanError) -> RefnetError:
+        if error.code is None:
+            return RefnetError(
+                f"{error.command[0]} is not on PATH", "Install Docker with its Compose plugin."
+            )
+        if error.command[0] == _PLUGIN[0] and error.lacks_plugin:
             return RefnetError(
                 "docker has no Compose plugin",
                 "Install it (Debian: docker-compose, Ubuntu: docker-compose-v2, Docker's own: docker-compose-plugin).",
             )
+        words = [word for word in error.command if word not in {"--file", str(self.file)}]
+        program = " ".join(words[: 3 if words[0] == _PLUGIN[0] else 2])
         return RefnetError(
-            f"docker compose {arguments[0]} failed: {said[-1] if said else 'it said nothing'}",
-            f"Run it by hand: `{shlex.join(['docker', 'compose', '--file', str(self.file), *arguments])}`.",
+            f"{program} failed: {error.said[-1] if error.said else 'it said nothing'}",
+            f"Run it by hand: `{shlex.join(error.command)}`.",
         )
 
 
-def _objects(text: str) -> list[dict[str, str]]:
+def _ran(command: Sequence[str]) -> str:
+    try:
+        ran = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    except FileNotFoundError:
+        raise _RanError(command, None, []) from None
+    if ran.returncode:
+        raise _RanError(command, ran.returncode, ran.stderr.strip().splitlines())
+    return ran.stdout
+
+
+def _objects(text: str, program: str) -> list[dict[str, Any]]:
     """Compose prints a JSON array, or since 2.21 an object a line."""
-    if text.lstrip().startswith("["):
-        return list(json.loads(text))
-    return [json.loads(line) for line in text.splitlines() if line.strip()]
+    try:
+        if text.lstrip().startswith("["):
+            return list(json.loads(text))
+        return [json.loads(line) for line in text.splitlines() if line.strip()]
+    except ValueError:
+        raise RefnetError(
+            f"what {program} says of its services is not JSON",
+            "Run it by hand: `docker compose ps --format json`.",
+        ) from None
 
 
-def _is_up(one: dict[str, str]) -> bool:
+def _is_up(one: dict[str, Any]) -> bool:
     return one.get("State") == "running" and one.get("Health", "") in {"", "healthy"}
