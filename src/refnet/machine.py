@@ -24,6 +24,7 @@ from refnet.recovery.model.source import Finding, silent
 from refnet.recovery.services.compose import Compose
 from refnet.recovery.services.local import LocalServices
 from refnet.recovery.sources.database.facts import holds_tables
+from refnet.recovery.sources.database.opening import opened
 from refnet.recovery.verbs import restore_database, restore_files
 from refnet.recovery.verbs.recover import Machine
 from refnet.recovery.verbs.restore_database import Dump
@@ -73,7 +74,7 @@ class _Live:
     def restore(self, source: SourceName, entry: Entry) -> str:
         held = wiring.store(self.settings).held(entry)
         if source is SourceName.DATABASE:
-            return self._restore_database(wiring.dump(held))
+            return self._restore_database(opened(held))
         self.setup.folder(source)
         done = restore_files.restore(
             held,
@@ -108,7 +109,7 @@ class _Live:
     def compare(self, source: SourceName, entry: Entry) -> tuple[Finding, ...]:
         held = wiring.store(self.settings).held(entry)
         if source is SourceName.DATABASE:
-            return self._compare_database(wiring.dump(held))
+            return self._compare_database(opened(held))
         planned = restore_files.plan(held, wiring.place(self.settings, source))
         found, what = planned.changes, f"files of {source}"
         counts = f"{len(found.added)} missing, {len(found.changed)} changed, {len(found.removed)} more"

@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from refnet.postgres.session import Target
     from refnet.recovery.model.source import Proof
     from refnet.recovery.sources.database.source import DatabaseSource
-    from refnet.recovery.verbs.restore_database import Dump
     from refnet.telemetry.facts import Facts
     from refnet.telemetry.watch import AtWork, Watch
 
@@ -206,7 +205,7 @@ def notify(settings: Settings, now: Callable[[], datetime]) -> list[str]:
 
 
 def server(settings: Settings) -> Target:
-    """The database that is protected: that of REFNET_DATABASE_URL, else the embedded one, which is started."""
+    """The protected database: that of REFNET_DATABASE_URL, else the embedded one, made and started if need be."""
     from refnet.postgres import embedded
     from refnet.postgres.session import Target
 
@@ -234,6 +233,15 @@ def identity(settings: Settings) -> Identity | None:
 def lineage(settings: Settings) -> Lineage:
     """Which databases go on with one of another server."""
     return Lineage(settings.home / "lineage")
+
+
+def existing_server(settings: Settings) -> Target:
+    """As `server`, for what reads: NoServerError rather than making an embedded server."""
+    from refnet.postgres import embedded
+
+    if not settings.database_url and embedded.status(settings.home).major is None:
+        raise embedded.NoServerError
+    return server(settings)
 
 
 def broker(settings: Settings) -> str:
@@ -379,29 +387,8 @@ def prover(settings: Settings, name: SourceName, *, trust: bool = False) -> Sour
     return _files(settings, name, None, settings.jobs, store(settings))
 
 
-def dump(held: Held) -> Dump:
-    """The artifact `held` as something to restore, whoever made it."""
-    from refnet.recovery.sources.database.artifact import Artifact
-    from refnet.recovery.sources.database.sqlgz import Foreign
-
-    try:
-        return Artifact(held)
-    except Foreign:
-        return foreign_dump(held.path or Path(held.name), held)
-
-
-def foreign_dump(path: Path, held: Held | None) -> Dump:
-    """The dump at `path` that RefNet did not make; `held` None: it is a folder."""
-    from refnet.recovery.sources.database.foreign import ForeignDump
-
-    return ForeignDump(path, held)
-
-
 def describe(settings: Settings, name: SourceName, held: Held, created: datetime) -> Made | None:
-    """What an artifact without a manifest says of itself; None where it says nothing.
-
-    `created`: when it was made, as far as that is known, for files, which do not say it.
-    """
+    """What an artifact without a manifest says of itself, made at `created` as far as is known; None: nothing."""
     if name is SourceName.DATABASE:
         return _database(settings, 1, ()).describe(held)
     return describe_files(listed_beside(held.path), created) if held.path else None
@@ -442,7 +429,7 @@ def _database(settings: Settings, jobs: int, tables: tuple[str, ...]) -> Databas
     from refnet.recovery.sources.database.source import DatabaseSource
 
     return DatabaseSource(
-        target=lambda: server(settings),
+        target=lambda: existing_server(settings),
         binaries=partial(binaries_for, settings),
         scratch=settings.home / "scratch",
         jobs=jobs,

@@ -126,6 +126,11 @@ def wrong_password(library: Library) -> Result:
         library.sql("SELECT pg_reload_conf()")
 
 
+@provokes("no database is configured")
+def no_database(library: Library) -> Result:
+    return library.refnet("backup", "database", REFNET_DATABASE_URL="")
+
+
 @provokes("no PostgreSQL server answers")
 def server_down(library: Library) -> Result:
     return library.refnet("backup", "database", REFNET_DATABASE_URL="postgresql://refnet@127.0.0.1:1/refnet")

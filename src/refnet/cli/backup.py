@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from refnet.recovery.model.source import Source
     from refnet.recovery.stores.local import LocalStore
     from refnet.recovery.verbs.backup import Backup
+    from refnet.settings import Settings
     from refnet.telemetry.watch import Watch
 
 
@@ -50,7 +51,7 @@ def backup(
     elsewhere = to is not None or bool(table)  # then nothing is protected by it, and nobody expects it
     watch = None if elsewhere else wiring.watch(settings, now=now, clock=clock, note=note)
     results, code = [], Exit.DONE
-    one = partial(_one, store=store, watch=watch, shrinking=wiring.shrinking(settings))
+    one = partial(_one, store=store, watch=watch, shrinking=wiring.shrinking(settings), settings=settings)
     for name in names:
         result, ended = one(name, configured.get(name), prove=not no_prove, quiet=as_json)
         results.append(result)
@@ -69,12 +70,14 @@ def _one(
     watch: Watch | None,
     shrinking: Shrinking,
     *,
+    settings: Settings,
     prove: bool,
     quiet: bool,
 ) -> tuple[dict[str, Any], Exit]:
     """Back up one source; what --json says of it, and the code to end with. A failure is told, never raised."""
     from refnet import wiring
-    from refnet.cli import sources
+    from refnet.cli import acting, sources
+    from refnet.recovery.model.artifact import SourceName
     from refnet.recovery.model.run import Kind
     from refnet.recovery.verbs.backup import backup as run
 
@@ -97,16 +100,18 @@ def _one(
                 )
             if at_work:
                 wiring.tell_proof(at_work, made.manifest.name, made.proof)
-    except RefnetError as error:
+    except RefnetError as failure:
+        error = acting.explained(failure, settings)
         complain(error)
         return {"source": name, "outcome": "failed", "error": error.message, "hint": error.hint}, error.code
     path = store.folder(made.manifest.source) / made.manifest.name
+    told = acting.values(settings) if name is SourceName.DATABASE else {}
     if not quiet:
-        _print(made, path)
-    return _values(made, path), made.exit
+        _print(made, path, acting.line(settings) if told else "")
+    return _values(made, path) | told, made.exit
 
 
-def _print(made: Backup, path: Path) -> None:
+def _print(made: Backup, path: Path, acts_on: str) -> None:
     from refnet.cli import proofs, words
 
     manifest = made.manifest
@@ -122,6 +127,8 @@ def _print(made: Backup, path: Path) -> None:
             print(f"{'':9} {line}")
     if made.unrecorded:
         print(f"{'':9} the evidence could not be kept: {made.unrecorded}")
+    if acts_on:
+        print(f"{'':9} {acts_on}")
 
 
 def _print_at_the_end(results: list[dict[str, Any]]) -> None:

@@ -19,11 +19,11 @@ def _group() -> None:
 @app.command("sizes")
 def show_sizes(as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False) -> None:
     """Show how much room the database and each table take."""
-    from refnet import wiring
-    from refnet.cli import words
+    from refnet.cli import acting, words
     from refnet.recovery.sources.database.sizes import sizes
 
-    target = wiring.server(current_settings())
+    settings = current_settings()
+    target = acting.server(settings)
     whole, tables = sizes(target)
     if as_json:
         listed = [
@@ -36,8 +36,9 @@ def show_sizes(as_json: Annotated[bool, typer.Option("--json", help="Report as J
             }
             for one in tables
         ]
-        print_json({"database": target.name, "bytes": whole, "tables": listed})
+        print_json({"database": target.name, "bytes": whole, "tables": listed, **acting.values(settings)})
         return
+    print(acting.line(settings))
     print(f"{target.name}  {words.size(whole)}")
     rows = [
         (one.name, words.size(one.total), words.size(one.data), words.size(one.indexes), f"{one.rows:,}")

@@ -24,12 +24,18 @@ def diff(
     as_json: Annotated[bool, typer.Option("--json", help="Report as JSON, all of it.")] = False,
 ) -> None:
     """Show which notes, configuration files or tables differ between A and B. Exit 4 where some do."""
+    from refnet.cli import acting
+    from refnet.recovery.model.artifact import SourceName
     from refnet.recovery.verbs import diff as verb
 
-    settings = current_settings()
+    settings, told = current_settings(), dict[str, Any]()
     old = _chosen(settings, before)
     if after == verb.LIVE:
         found = _live(settings, old)
+        if old.source is SourceName.DATABASE:
+            told = acting.values(settings)
+            if not as_json:
+                print(acting.line(settings))
     else:
         new = _chosen(settings, after)
         if new.source is not old.source:
@@ -39,7 +45,7 @@ def diff(
                 Exit.USAGE,
             )
         found = verb.artifacts(old.source, old.held, new.held)
-    print_json(_values(found)) if as_json else _print(found)
+    print_json(_values(found) | told) if as_json else _print(found)
     raise typer.Exit(Exit.DONE if found.equal else Exit.DAMAGED)
 
 
@@ -57,13 +63,14 @@ def _chosen(settings: Settings, meant: str) -> Chosen:
 
 def _live(settings: Settings, old: Chosen) -> Difference:
     from refnet import wiring
+    from refnet.cli import acting
     from refnet.postgres.session import server_version
     from refnet.recovery.model.artifact import SourceName
     from refnet.recovery.verbs import diff as verb
 
     if old.source is not SourceName.DATABASE:
         return verb.live_files(old.held, wiring.place(settings, old.source))
-    target = wiring.server(settings)
+    target = acting.server(settings)
     with target.connect() as session:
         major = server_version(session)
     with progress("diff") as shown:

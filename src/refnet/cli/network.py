@@ -63,9 +63,11 @@ def vault(
     as_json: _Json = False,
 ) -> None:
     """Write the network into the Obsidian vault: one note a paper; what its reader wrote stays."""
+    from refnet.cli import acting
     from refnet.network.vault import write_vault
 
-    settings, target = current_settings(), _target()
+    settings = current_settings()
+    target = acting.server(settings)
     with progress("vault") as shown:
         done = write_vault(target, settings.vault_dir, shown, plan=plan)
     would = "would be " if plan else ""
@@ -107,4 +109,11 @@ def _target() -> Target:
 
 
 def _report(values: dict[str, Any], said: str, as_json: bool) -> None:
-    print_json(values) if as_json else print(said)
+    from refnet.cli import acting
+
+    settings = current_settings()
+    if as_json:
+        print_json(values | acting.values(settings))
+        return
+    print(acting.line(settings))
+    print(said)

@@ -60,7 +60,7 @@ def restore(
 ) -> None:
     """Restore the database: load beside the live one, compare, exchange, keep the old one."""
     from refnet import origins, wiring
-    from refnet.cli import restore_table
+    from refnet.cli import acting, restore_table
     from refnet.cli.confirm import confirm
     from refnet.recovery.model.artifact import SourceName
     from refnet.recovery.verbs import restore_database as verb
@@ -70,7 +70,10 @@ def restore(
     table_mode = restore_table.asked(table, mode)
     settings = current_settings()
     dump, chosen = _dump(settings, artifact, at, from_database)
-    target = wiring.server(settings)
+    reach = acting.server if table else wiring.server
+    target, told = reach(settings), acting.values(settings)
+    if not as_json:
+        print(acting.line(settings))
     permission = origins.permission(settings, from_database)
     refusals = chosen.refusals(anyway=damaged_anyway) if chosen else ()
     if chosen and not as_json:
@@ -87,6 +90,7 @@ def restore(
             plan_only=plan,
             force=force,
             as_json=as_json,
+            about=told,
         )
         return
     options = verb.Options(
@@ -100,7 +104,7 @@ def restore(
     planned = replace(
         planned, problems=(*refusals, *planned.problems), damage=chosen.damage if chosen else ""
     )
-    if ends_at_plan(planned, _plan_values, _print_plan, plan=plan, as_json=as_json):
+    if ends_at_plan(planned, lambda p: _plan_values(p) | told, _print_plan, plan=plan, as_json=as_json):
         return
     planned.check()
     if planned.replaces:
@@ -118,7 +122,7 @@ def restore(
         )
     if forgotten := origins.remember(settings, done):
         done = replace(done, notes=(*done.notes, forgotten))
-    print_json(_values(done)) if as_json else _print(done)
+    print_json(_values(done) | told) if as_json else _print(done)
 
 
 def undo(
@@ -133,15 +137,18 @@ def undo(
 ) -> None:
     """Undo the last restore of the database: the previous version and the live one exchange their names again."""
     from refnet import wiring
+    from refnet.cli import acting
     from refnet.cli.confirm import confirm
     from refnet.recovery.model.artifact import SourceName
     from refnet.recovery.verbs import undo_database as verb
 
     settings = current_settings()
-    target = wiring.server(settings)
+    target, told = acting.server(settings), acting.values(settings)
+    if not as_json:
+        print(acting.line(settings))
     records = wiring.previous(settings)
     planned = verb.plan(target, records, previous)
-    if ends_at_plan(planned, _undo_values, _print_undo_plan, plan=plan, as_json=as_json):
+    if ends_at_plan(planned, lambda p: _undo_values(p) | told, _print_undo_plan, plan=plan, as_json=as_json):
         return
     planned.check()
     if planned.replaces:
@@ -149,7 +156,7 @@ def undo(
     with wiring.restore_lock(settings, SourceName.DATABASE):
         done = verb.undo(target, records, previous, now=now)
     if as_json:
-        print_json({**_undo_values(planned), "kept": done.kept})
+        print_json({**_undo_values(planned), "kept": done.kept, **told})
     else:
         kept = f"; what was live is kept as {done.kept}" if done.kept else ""
         print(f"{target.display} is back as it was before the restore of {done.back.mark.artifact}{kept}.")
@@ -175,6 +182,8 @@ def _dump(
     from refnet.recovery.model.artifact import SourceName
     from refnet.recovery.model.catalog import parse_time
     from refnet.recovery.model.identity import Identity
+    from refnet.recovery.sources.database.foreign import ForeignDump
+    from refnet.recovery.sources.database.opening import opened
     from refnet.recovery.stores.disk import explained
     from refnet.recovery.verbs.choose import choose, choose_one
     from refnet.settings import user_path
@@ -185,7 +194,7 @@ def _dump(
     path = user_path(artifact or "")
     with explained(path):
         if artifact and path.is_dir():
-            return wiring.foreign_dump(path, None), None
+            return ForeignDump(path, None), None
     if artifact:
         chosen = choose_one(store, artifact, source)
     else:
@@ -193,7 +202,7 @@ def _dump(
         if from_database:
             target = Identity(from_database, target.system if target else None)
         chosen = choose(store, [source], parse_time(at, None) if at else None, target=target)[0]
-    return wiring.dump(chosen.held), chosen
+    return opened(chosen.held), chosen
 
 
 def _print_plan(plan: Plan) -> None:

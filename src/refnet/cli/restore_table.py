@@ -8,7 +8,7 @@ from refnet.cli.process import clock, print_json, progress
 from refnet.errors import Exit, RefnetError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from refnet.postgres.session import Target
     from refnet.recovery.model.origin import Permission
@@ -26,8 +26,12 @@ def restore(
     plan_only: bool,
     force: bool,
     as_json: bool,
+    about: Mapping[str, Any],
 ) -> None:
-    """Show what the restore of some tables would do, ask where live rows would be changed, and do it."""
+    """Show what the restore of some tables would do, ask where live rows would be changed, and do it.
+
+    about: what --json says beside it of what is acted on.
+    """
     from refnet.cli.confirm import confirm
     from refnet.recovery.sources.database.artifact import Artifact
     from refnet.recovery.verbs.restore_table import staged
@@ -52,7 +56,7 @@ def restore(
             work.apply()
             seconds["apply"] = clock() - began
     if as_json:
-        print_json(_values(plans, seconds))
+        print_json({**_values(plans, seconds), **about})
     elif "apply" in seconds:
         from refnet.cli import words
         from refnet.recovery.model.origin import told

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from refnet.errors import RefnetError
+from refnet.errors import Exit, RefnetError
 from refnet.files import remove_tree
 from refnet.postgres.account import Account, account, environment, ground, writing
 from refnet.postgres.binaries import copied, find
@@ -25,6 +25,19 @@ from refnet.postgres.postmaster import MAX_SOCKET_FOLDER, Postmaster, locked
 DATABASE = "refnet"
 SUPERUSER = "refnet"
 _LOCK = ".lock"
+
+
+class NoServerError(RefnetError):
+    """No database is configured, and the embedded cluster was never made."""
+
+    def __init__(self, hint: str = "") -> None:
+        super().__init__(
+            "no database is configured, and RefNet has no server of its own here",
+            hint
+            or "Set REFNET_DATABASE_URL=postgresql://USER@HOST/DATABASE (or database_url in refnet.toml); "
+            "`refnet network sample` makes a server of RefNet's own.",
+            Exit.USAGE,
+        )
 
 
 @dataclass(frozen=True)

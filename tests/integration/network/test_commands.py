@@ -34,23 +34,28 @@ def refnet(
 def test_migrate_says_what_it_did_and_then_that_nothing_was_to_do(database: Target, tmp_path: Path) -> None:
     first = refnet(database, tmp_path, "network", "migrate")
     assert (first.returncode, first.stderr) == (0, "")
-    assert first.stdout == f"{database.name}: schema 0001 (before: none)\n"
+    assert first.stdout.splitlines()[1:] == [f"{database.name}: schema 0001 (before: none)"]
     second = refnet(database, tmp_path, "network", "migrate", "--json")
-    assert json.loads(second.stdout) == {"database": database.name, "before": "0001", "after": "0001"}
+    told = json.loads(second.stdout)
+    assert told.pop("acts_on")["database"] == database.name
+    assert told == {"database": database.name, "before": "0001", "after": "0001"}
 
 
 def test_import_cora_migrates_and_counts(database: Target, tmp_path: Path) -> None:
     (tmp_path / "graph.cites").write_text("1\t2\n1\t3\n")
     done = refnet(database, tmp_path, "import", "cora", "graph.cites", "--json")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {
+    told = json.loads(done.stdout)
+    assert told.pop("acts_on")["database"] == database.name
+    assert told == {
         "database": database.name,
         "citations": 2,
         "new_papers": 3,
         "new_citations": 2,
     }
     again = refnet(database, tmp_path, "import", "cora", "graph.cites")
-    assert again.stdout == f"{database.name}: 2 lines read, 0 papers and 0 citations were new\n"
+    said = [f"{database.name}: 2 lines read, 0 papers and 0 citations were new"]
+    assert again.stdout.splitlines()[1:] == said
 
 
 def test_a_missing_file_is_a_usage_error_before_anything_is_made(database: Target, tmp_path: Path) -> None:
