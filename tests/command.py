@@ -90,9 +90,10 @@ class Command:
         return [one["name"] for one in listed.json["artifacts"]]
 
     def files(self) -> list[str]:
-        """Every file in the backup folder but the locks."""
+        """Every file in the backup folder but the locks and the store's marker."""
+        own = {".refnet-lock", ".refnet-store.json"}
         found = (path for path in self.backups.rglob("*") if path.is_file())
-        return sorted(str(path.relative_to(self.backups)) for path in found if path.name != ".refnet-lock")
+        return sorted(str(path.relative_to(self.backups)) for path in found if path.name not in own)
 
     def artifact(self) -> Path:
         """The newest artifact of the database."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from refnet import wiring
 from refnet.errors import RefnetError
 from refnet.recovery.model.origin import Permission
+from refnet.recovery.stores.lineage import Lineage
 from refnet.recovery.verbs.restore_database import Restored
 from refnet.settings import Settings
 
@@ -18,7 +19,7 @@ def permission(settings: Settings, from_database: str | None) -> Permission:
 def remember(settings: Settings, done: Restored) -> str:
     """Remember where the database was restored from; why that was not possible, or ""."""
     try:
-        wiring.lineage(settings).add(done.place.identity, done.origin)
+        Lineage.at(settings.home).add(done.place.identity, done.origin)
     except RefnetError as error:
         return f"where it was restored from could not be remembered: {error.message}"
     return ""

@@ -31,6 +31,7 @@ from refnet.recovery.sources.files.place import Place, discard, place_of
 from refnet.recovery.sources.files.source import FilesSource
 from refnet.recovery.stores import disk, lock
 from refnet.recovery.stores.held import listed_beside
+from refnet.recovery.stores.identified import Remembered
 from refnet.recovery.stores.journal import Journal
 from refnet.recovery.stores.lineage import Lineage
 from refnet.recovery.stores.local import LocalStore
@@ -63,7 +64,7 @@ def own_home(settings: Settings) -> Settings:
 
 def store(settings: Settings) -> LocalStore:
     """Where artifacts live."""
-    return LocalStore(settings.backup_dir)
+    return LocalStore(settings.backup_dir, remembered=Remembered(settings.home / "stores"))
 
 
 def journal(settings: Settings) -> Journal:
@@ -100,6 +101,7 @@ def facts(settings: Settings, now: Callable[[], datetime]) -> Callable[[], Facts
             schedule,
             allowed,
             identity(settings),
+            shelves.trouble(),
         )
 
     return read
@@ -227,12 +229,7 @@ def identity(settings: Settings) -> Identity | None:
         if there.pid is None:
             return None if there.major is None else Identity(embedded.DATABASE)
     found = identity_of(server(settings))
-    return replace(found, before=frozenset(lineage(settings).before(found)))
-
-
-def lineage(settings: Settings) -> Lineage:
-    """Which databases go on with one of another server."""
-    return Lineage(settings.home / "lineage")
+    return replace(found, before=frozenset(Lineage.at(settings.home).before(found)))
 
 
 def existing_server(settings: Settings) -> Target:

@@ -136,6 +136,12 @@ def server_down(library: Library) -> Result:
     return library.refnet("backup", "database", REFNET_DATABASE_URL="postgresql://refnet@127.0.0.1:1/refnet")
 
 
+@provokes("is the disk mounted")
+def disk_not_mounted(library: Library) -> Result:
+    with library.away(library.refnet.backups):
+        return library.refnet("backup", "database")
+
+
 @provokes("client tools of PostgreSQL")
 def no_pg_dump_of_that_major(_library: Library) -> Result:
     return as_told(lambda: binaries.find(99, None))

@@ -43,6 +43,8 @@ def list_artifacts(
         return
     if entries:
         _print_table(entries, moment)
+    elif wrong := store.trouble():
+        print(f"{wrong.message}\n{wrong.hint}")
     else:
         print(f"There is no artifact in {store.root}. `refnet backup` makes one.")
     for one in unlisted:

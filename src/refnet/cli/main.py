@@ -30,6 +30,7 @@ from refnet.cli import (
     recover,
     restore,
     schedule,
+    store,
     verify,
     worker,
 )
@@ -54,6 +55,7 @@ app.add_typer(postgres.app, name="postgres")
 app.add_typer(database.app, name="database")
 app.add_typer(schedule.app, name="schedule")
 app.add_typer(worker.broker, name="broker")
+app.add_typer(store.store, name="store")
 app.add_typer(restore.restore, name="restore")
 app.add_typer(restore.undo, name="undo")
 

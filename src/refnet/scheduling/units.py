@@ -161,6 +161,7 @@ def _service(task: TaskName, service: Service, interval: timedelta) -> str:
     return f"""[Unit]
 Description=RefNet: {unit.does}
 After=network-online.target postgresql.service docker.service
+RequiresMountsFor={" ".join(_quoted(str(folder)) for folder in service.writable)}
 {_tries(unit, interval)}{_condition(task, service)}
 [Service]
 Type=oneshot

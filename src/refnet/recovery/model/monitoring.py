@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from statistics import median
 
+from refnet.errors import RefnetError
 from refnet.recovery.model import words
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome, SourceName
 from refnet.recovery.model.catalog import Catalog
@@ -121,6 +122,11 @@ def watch_store(
         says = f"{_some(strangers)}: not counted; `refnet adopt` takes them in"
         checks.append(Check(None, "not listed", Status.OK, says))
     return tuple(checks)
+
+
+def another_store(trouble: RefnetError) -> Check:
+    """What is to be said where the backup folder is not the store that was here; nothing else is known then."""
+    return Check(None, "the store", Status.CRITICAL, f"{trouble.message} {trouble.hint}")
 
 
 def watch_others(catalog: Catalog, target: Identity | None) -> tuple[Check, ...]:

@@ -29,6 +29,11 @@ class Lineage:
 
     folder: Path
 
+    @classmethod
+    def at(cls, home: Path) -> Lineage:
+        """That of a REFNET_HOME."""
+        return cls(home / "lineage")
+
     def before(self, identity: Identity) -> tuple[str, ...]:
         """The clusters whose database of the same name `identity` goes on with; none where nothing can be read."""
         try:

@@ -34,8 +34,9 @@ from refnet.recovery.model.artifact import (
 )
 from refnet.recovery.model.source import Held, Made
 from refnet.recovery.model.store import Leftover, Unlisted
-from refnet.recovery.stores import disk, lock
+from refnet.recovery.stores import disk, identified, lock
 from refnet.recovery.stores.held import held_in, manifest_of
+from refnet.recovery.stores.identified import Remembered
 from refnet.recovery.stores.shelf import Memory, Shelf, Stamp, beside, taken
 
 #: The entries and the leftovers of a folder.
@@ -49,11 +50,13 @@ class LocalStore:
         root: the backup folder; it and the folders of the sources are made when something is written.
         flat: everything lies in `root` itself (`--to DIR`). Such a folder is the user's: it gets no lock, and
             needs none, as nothing is pruned there and no name is ever taken twice.
+        remembered: what says whether `root` is the store that it was; None: nobody looks.
     """
 
-    def __init__(self, root: Path, *, flat: bool = False) -> None:
+    def __init__(self, root: Path, *, flat: bool = False, remembered: Remembered | None = None) -> None:
         self.root = root
         self.flat = flat
+        self._remembered = remembered
         self._memory: dict[Path, Memory] = {}
         self._known: dict[Path, tuple[dict[str, Stamp], Contents]] = {}
 
@@ -115,10 +118,28 @@ class LocalStore:
             if not folder.exists():
                 check_own(self.root, "the backup folder", advice)
 
+    def trouble(self) -> RefnetError | None:
+        """Why this is not the store that was here, or may not be; None where it is."""
+        return identified.trouble(self.root, self._remembered) if self._remembered else None
+
+    def accept(self) -> str:
+        """Make the store, as it is now, the one that is meant; its id."""
+        return identified.accept(self.root, self._remembered) if self._remembered else ""
+
+    def remember(self) -> None:
+        """Keep in mind that this store holds artifacts."""
+        if self._remembered and (own := identified.mark(self.root)):
+            self._remembered.remember(self.root, own)
+
     def lock(self, source: SourceName) -> AbstractContextManager[None]:
+        """The lock of `source`; RefnetError before anything is written where this is not the store that was here."""
         if self.flat:
             return nullcontext()
+        if wrong := self.trouble():
+            raise wrong
         self.check_own(source)
+        if self._remembered:
+            identified.mark(self.root)
         disk.make_folder(self.folder(source))
         return lock.locked(self.folder(source), source)
 
@@ -144,6 +165,7 @@ class LocalStore:
         crash leaves the file as it was. RefnetError where the catalog lists it, or where it cannot be adopted.
         """
         self.check_adoptable(source, name)
+        self.remember()
         folder = self.folder(source)
         self._set_aside(folder / f"{name}{MANIFEST_SUFFIX}")
         with disk.explained(folder / name), disk.open_cold(folder / name) as reader:
@@ -217,6 +239,7 @@ class LocalDraft:
         return cast(BinaryIO, self._out)
 
     def publish(self, made: Made, local: datetime, seconds: float) -> Manifest:
+        self._store.remember()
         shared = self._shared(made)
         sha256, size = (shared.sha256, shared.size) if shared else self._out.settle()
         for name in artifact_names(self._source, local, partial=made.partial):

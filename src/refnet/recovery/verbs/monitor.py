@@ -9,7 +9,15 @@ from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.identity import Identity
-from refnet.recovery.model.monitoring import Check, Limits, Status, watch, watch_others, watch_store
+from refnet.recovery.model.monitoring import (
+    Check,
+    Limits,
+    Status,
+    another_store,
+    watch,
+    watch_others,
+    watch_store,
+)
 from refnet.recovery.model.run import History
 from refnet.recovery.stores.local import LocalStore
 
@@ -25,10 +33,13 @@ def monitor(
 ) -> tuple[Check, ...]:
     """Check every source that is configured or of which there are artifacts, then the store.
 
-    A store or a journal that cannot be read is `unknown`, never ok. `target`: the database that the settings mean; those
+    A store or a journal that cannot be read is `unknown`, never ok; a folder that is not the store that was there is
+    critical. `target`: the database that the settings mean; those
     of others in the store are counted and judged by their own monitors.
     """
     try:
+        if wrong := store.trouble():
+            return (another_store(wrong),)
         history = journal()
         everything = Catalog.of(store.entries())
         catalog = everything.about(target)
