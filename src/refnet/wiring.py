@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -423,6 +423,7 @@ def _last(store: LocalStore, name: SourceName) -> Held | None:
 
 
 def _database(settings: Settings, jobs: int, tables: tuple[str, ...]) -> DatabaseSource:
+    from refnet.recovery.sources.database.required import Required
     from refnet.recovery.sources.database.source import DatabaseSource
 
     return DatabaseSource(
@@ -431,5 +432,14 @@ def _database(settings: Settings, jobs: int, tables: tuple[str, ...]) -> Databas
         scratch=settings.home / "scratch",
         jobs=jobs,
         tables=tables,
-        required=settings.required_tables,
+        required=Required(settings.required_tables, _database_name(settings)),
     )
+
+
+def _database_name(settings: Settings) -> str | None:
+    """The name of the database that the settings mean, asking nobody; None where they name none."""
+    from refnet.postgres.session import Target
+
+    with suppress(RefnetError):  # what is wrong with the URL is told by what uses it
+        return Target.from_url(settings.database_url).name if settings.database_url else None
+    return None

@@ -9,16 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.source import Finding, Progress, silent
+from refnet.recovery.sources.database.required import Required
 from refnet.recovery.sources.database.sqlgz import FOOTER_LENGTH, Index, Member, Reader
 
 _READ = 1 << 20
 
 
-def check(
-    reader: Reader, jobs: int, required: tuple[str, ...], progress: Progress = silent
-) -> tuple[Finding, ...]:
+def check(reader: Reader, jobs: int, required: Required, progress: Progress = silent) -> tuple[Finding, ...]:
     """Every member inflates to its length, they follow one another without a gap, the SHA-256 of all of it is
-    the footer's, and the tables that `required` names (`table` or `schema.table`) are there.
+    the footer's, and the tables that `required` asks for are there.
     """
     return (
         _members(reader, jobs, progress),
@@ -62,12 +61,9 @@ def _digest(reader: Reader) -> Finding:
     return Finding("digest in the footer", Outcome.PASSED if same else Outcome.FAILED, reason)
 
 
-def _tables(index: Index, required: tuple[str, ...]) -> Iterator[Finding]:
-    there = {table.name for table in index.tables} | {table.qualified for table in index.tables}
-    for name in required:
-        found = name in there
-        reason = "" if found else "the artifact does not hold it"
-        yield Finding(f"required table {name}", Outcome.PASSED if found else Outcome.FAILED, reason)
+def _tables(index: Index, required: Required) -> Iterator[Finding]:
+    there = {(table.schema, table.name): table.columns for table in index.tables}
+    yield from required.check(there, index.database["name"])
     held = {member.table for member in index.members}
     for number, table in enumerate(index.tables):
         rows = sum(member.rows for member in index.members if member.table == number) if number in held else 0

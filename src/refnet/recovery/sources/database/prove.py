@@ -31,6 +31,7 @@ from refnet.recovery.sources.database.guarded import GuardedSchema
 from refnet.recovery.sources.database.load import load
 from refnet.recovery.sources.database.logins import Logins, create_logins
 from refnet.recovery.sources.database.program import Programs
+from refnet.recovery.sources.database.required import Required
 from refnet.recovery.sources.database.sqlgz import Index, Kind, Reader
 from refnet.recovery.sources.database.stock import refuses_lz4, schema_text
 
@@ -81,7 +82,7 @@ class Prover:
         binaries: Binaries,
         base: Path,
         jobs: int,
-        required: tuple[str, ...],
+        required: Required,
         progress: Progress,
     ) -> None:
         """`binaries`: with a server, of the artifact's major or newer. `base`: where the scratch server lives."""

@@ -28,6 +28,7 @@ from refnet.recovery.model.words import plural
 from refnet.recovery.sources.database import create
 from refnet.recovery.sources.database.foreign import ForeignDump, NotTakenError
 from refnet.recovery.sources.database.prove import Course
+from refnet.recovery.sources.database.required import NOTHING, Required, Tables
 
 _LOAD = "restore into an empty server"
 _READ = "the whole file"
@@ -45,6 +46,12 @@ SELECT n.nspname::text, c.relname::text, pg_table_size(c.oid) FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind = 'r' AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' ORDER BY 1, 2
 """
+_ALL_TABLES = """
+SELECT n.nspname::text, c.relname::text,
+       ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+"""
 
 
 def prove(
@@ -55,6 +62,7 @@ def prove(
     level: Level,
     progress: Progress,
     *,
+    required: Required = NOTHING,
     trust: bool = False,
 ) -> Proof:
     """Check the dump `held` up to `level`; `restored` is as far as it gets.
@@ -62,6 +70,7 @@ def prove(
     Args:
         binaries: the programs of a major or newer (None: any), with a server where `server` is true.
         base: the folder for scratch servers.
+        required: what it must hold, once it is loaded.
         trust: load it even where this machine cannot build all walls around the scratch server.
     """
     path = held.path or Path(held.name)
@@ -70,7 +79,7 @@ def prove(
     except RefnetError as error:
         return Proof(level, None, (Finding(_READ, _outcome(error), error.message),))
     programs = binaries(dump.proof_major, server=level.rank > Level.INTACT.rank)
-    return _Prover(dump, programs, base, jobs, progress, trust=trust).prove(level)
+    return _Prover(dump, programs, base, jobs, progress, required=required, trust=trust).prove(level)
 
 
 def _outcome(error: RefnetError, *, other_major: bool = False) -> Outcome:
@@ -85,10 +94,19 @@ class _Prover:
     """One proof of one dump, in a scratch server of the programs `binaries`."""
 
     def __init__(
-        self, dump: ForeignDump, binaries: Binaries, base: Path, jobs: int, progress: Progress, *, trust: bool
+        self,
+        dump: ForeignDump,
+        binaries: Binaries,
+        base: Path,
+        jobs: int,
+        progress: Progress,
+        *,
+        required: Required,
+        trust: bool,
     ) -> None:
         self._dump, self._binaries, self._base = dump, binaries, base
         self._jobs, self._progress, self._trust = jobs, progress, trust
+        self._required = required
         self._course = Course()
         self._server = ""
         self._rows: tuple[dict[str, Any], ...] = ()
@@ -137,7 +155,11 @@ class _Prover:
             course.add(Finding(_LOAD, Outcome.PASSED))
             course.level = Level.RESTORED
             with course.phase("count"):
+                missing = [one for one in self._required.check(_columns(target), None) if one.reason]
                 self._rows = tuple(_counted(target))
+            course.add(*missing)
+            if missing:
+                course.level = None
 
     def _load(self, cluster: Cluster) -> Target:
         """The database that it was loaded into, begun anew for each role that turns out to be missing."""
@@ -193,6 +215,12 @@ def _nobody(binaries: Binaries) -> Iterator[tuple[Binaries, Account | None]]:
     with nobodys_account() as user, private_folder() as folder:
         folder.chmod(0o711)
         yield (binaries if user.can_enter(binaries.folder) else copied(binaries, folder)), user
+
+
+def _columns(target: Target) -> Tables:
+    with target.connect(READER_SETTINGS, encoding="UTF8") as session:
+        found = session.execute(_ALL_TABLES).fetchall()
+        return {(schema, name): columns for schema, name, columns in found}
 
 
 def _counted(target: Target) -> Iterator[dict[str, Any]]:

