@@ -72,6 +72,7 @@ def test_recover_brings_back_everything_from_the_backup_folder_alone_and_compare
         "config", "database", "vault", "background", "edge", "check"
     ]  # fmt: skip
     assert told["seconds"] > 0
+    assert told["acts_on"]["settings"] == str(lost.folder / "config" / "refnet.toml")
     assert sorted(told["ages"]) == ["config", "database", "obsidian"]
     assert (lost.folder / "vault" / "note.md").read_text() == "# A note\n"
     assert (lost.folder / "config" / ".env").read_text() == "PASSWORD=made-up\n"

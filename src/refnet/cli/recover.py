@@ -53,7 +53,7 @@ def recover(
     as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
 ) -> None:
     """Bring back configuration, database and vault from the backup folder, and compare all three."""
-    from refnet.cli import recover_plan
+    from refnet.cli import acting, recover_plan
     from refnet.cli.confirm import confirm
     from refnet.recovery.model.artifact import SourceName
 
@@ -68,7 +68,10 @@ def recover(
         confirm(f"Replace what is live: {', '.join(asked)}?", force=force)
     ask = _Ask(asked, force, run_restored)
     done = _run(planned, ask, only=only is not None, quiet=as_json)
-    print_json(_values(done, planned)) if as_json else _print_end(done, planned)
+    if as_json:
+        print_json(_values(done, planned) | acting.values(_settings(planned.entries)))
+    else:
+        _print_end(done, planned)
     raise typer.Exit(done.exit)
 
 

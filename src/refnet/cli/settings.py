@@ -23,3 +23,4 @@ def show(settings: Settings) -> None:
         shown = "not set" if value is None else ", ".join(value) if isinstance(value, tuple) else str(value)
         table.add_row(key, shown, settings.origins.get(key, "the default"), variable(key))
     Console(width=None if sys.stdout.isatty() else _WIDE).print(table)
+    print(f"settings file: {settings.file or 'none'}")
