@@ -26,6 +26,7 @@ from refnet.recovery.model.artifact import (
 from refnet.recovery.model.retention import decide
 from refnet.recovery.sources.files.listing import FileList
 from refnet.recovery.sources.files.names import ArchiveError
+from refnet.recovery.stores import identified
 from refnet.recovery.stores.held import held_at
 from refnet.recovery.stores.local import LocalStore
 from refnet.settings import Retention
@@ -33,6 +34,10 @@ from refnet.settings import Retention
 NAME = "refnet_20261125_170001.sql.gz"
 DATA = b"SELECT 1"
 VALUES = json.loads(MANIFEST) | {"size": len(DATA)}
+MARKER = {"format": 1, "id": "0123456789abcdef" * 2}
+FSTAB = (
+    b"# remark\nUUID=1 / ext4 defaults 0 1\n/dev/sdb /srv/my\\040disk ext4 defaults 0 2\nproc /proc proc\n"
+)
 PACKED = gzip.compress(TEXT, 1, mtime=0)
 
 
@@ -82,3 +87,26 @@ def test_what_a_manifest_says_leaves_retention_a_decision(texts: list[bytes]) ->
     decided = outcome(lambda: decide(entries, Retention(1, 1, 1, 1, 1), now, None))
     assert decided is not None
     assert len(decided) == len(entries)
+
+
+@fuzzed
+@given(
+    marker=st.one_of(documents(MARKER), st.none()),
+    known=st.one_of(documents(MARKER), st.none()),
+    table=st.one_of(damaged(FSTAB), st.just(FSTAB)),
+)
+def test_a_store_is_the_one_that_it_was_or_trouble(
+    marker: bytes | None, known: bytes | None, table: bytes, folder: Path
+) -> None:
+    root, home, fstab = folder / "backups", folder / "home", folder / "fstab"
+    root.mkdir(exist_ok=True)
+    home.mkdir(exist_ok=True)
+    fstab.write_bytes(table)
+    remembered = identified.Remembered(home)
+    for path, text in ((root / identified.MARKER, marker), (remembered._file(root), known)):
+        path.unlink(missing_ok=True)
+        if text is not None:
+            path.write_bytes(text)
+    trouble = outcome(lambda: identified.trouble(root, remembered, fstab))
+    if trouble:
+        assert str(root) in trouble.message

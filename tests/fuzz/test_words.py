@@ -72,6 +72,7 @@ def test_a_time_of_a_schedule_is_read_or_refused(text: str) -> None:
 @example("../../etc/passwd")
 @example("a\0b")
 @example("")
+@example("a/" * 300)
 def test_a_time_zone_is_known_or_refused(name: str) -> None:
     zone = outcome(lambda: zone_named(name), longest=ECHO)
     assert zone is None or zone.key == name
@@ -86,6 +87,7 @@ def test_a_span_is_read_or_refused(text: str) -> None:
 
 @fuzzed
 @given(_PHRASES)
+@example("localhost:" + "9" * 5000)
 def test_an_address_is_read_or_refused(text: str) -> None:
     address = outcome(lambda: parse_address(text), longest=ECHO)
     assert address is None or (address[0] and 0 <= address[1] <= 65535)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import signal
 import socket
 import time
@@ -23,6 +24,8 @@ PORT = "5432"  # names the socket; nothing listens on it
 SOCKET_NAME = f".s.PGSQL.{PORT}"
 #: sun_path holds 104 bytes on macOS, 108 on Linux, the final NUL included.
 MAX_SOCKET_FOLDER = 103 - len(f"/{SOCKET_NAME}")
+#: Linux's largest is 4194304.
+_PID = re.compile(r"[1-9][0-9]{0,6}")
 START_SECONDS = 60.0
 LAUNCH_SECONDS = 10.0
 STOP_SECONDS = 60.0
@@ -61,7 +64,7 @@ class Postmaster:
     def pid(self) -> int | None:
         """The postmaster's process id as it wrote it; only true while the server runs."""
         lines = self._pid_file()
-        return int(lines[0]) if lines and lines[0].strip().isdigit() else None
+        return int(lines[0]) if lines and _PID.fullmatch(lines[0].strip()) else None
 
     def socket_in_use(self) -> Path:
         """The folder of the socket that the running server wrote down, else the one it would take."""

@@ -20,7 +20,9 @@ def parse_address(text: str) -> tuple[str, int]:
     """The host and the port of `HOST:PORT`, an IPv6 host in brackets; RefnetError where it is no such thing."""
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
-    if not (colon and host and port.isdecimal() and int(port) <= 65535) or (":" in host and "[" not in text):
+    if not (colon and host and port.isdecimal() and len(port) <= 5 and int(port) <= 65535) or (
+        ":" in host and "[" not in text
+    ):
         raise RefnetError(
             f"'{text}' is no address to serve on",
             "Give HOST:PORT, as 127.0.0.1:9817 or [::1]:9817.",

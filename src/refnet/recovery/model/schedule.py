@@ -18,6 +18,8 @@ from refnet.settings import Settings
 WEEKDAYS = ("sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday")
 ZONE_KEY = "schedule.timezone"
 _HINT = "Write `hourly :45`, `daily 02:00`, `sunday 03:00` or `monthly 1 05:00` (day 1 to 28)."
+#: No name of the tz database has more parts, or longer ones.
+_ZONE = re.compile(r"[\w+-]{1,64}(?:/[\w+-]{1,64}){0,3}", re.ASCII)
 _TIME = re.compile(r"(?P<word>[a-z]+)(?: +(?P<day>\d{1,2}))? +(?:(?P<hour>\d{1,2}))?:(?P<minute>\d\d)")
 
 
@@ -154,6 +156,8 @@ def _read(found: re.Match[str]) -> When | None:
 def zone_named(name: str) -> ZoneInfo:
     """The time zone `name`; RefnetError that names the key where there is none such."""
     try:
+        if not _ZONE.fullmatch(name):
+            raise ValueError(name)  # noqa: TRY301  # ZoneInfo would look for it in folders, however deep
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise RefnetError(

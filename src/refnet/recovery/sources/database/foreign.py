@@ -45,8 +45,8 @@ _HEAD = 1 << 16  # bytes at the beginning and the end of a plain dump that say w
 _LINE = 32  # bytes of a line that say what it does
 _PACKED = {b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ": "xz", b"BZh": "bzip2", b"\x04\x22\x4d\x18": "lz4"}
 
-_FROM = re.compile(rb"Dumped from database version:? (\d+)(?:\.(\d+))?")
-_BY = re.compile(rb"Dumped by pg_dump version:? (\d+)")
+_FROM = re.compile(rb"Dumped from database version:? (\d{1,4})(?!\d)(?:\.(\d{1,4})(?!\d))?")
+_BY = re.compile(rb"Dumped by pg_dump version:? (\d{1,4})(?!\d)")
 _VERSION = re.compile(r"([0-9]{1,4})(?:\.([0-9]{1,4}))?")
 _BEGINS = b"-- PostgreSQL database dump\n"
 _ENDS = b"-- PostgreSQL database dump complete"

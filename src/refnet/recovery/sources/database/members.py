@@ -86,7 +86,7 @@ class Cutter:
 _QUOTED = re.compile(rb"--[^\n]*|'[^']*'|\"[^\"]*\"")
 _OPEN = re.compile(rb"['\"]")
 _SETVAL = re.compile(
-    rb"SELECT pg_catalog\.setval\('(?P<name>(?:[^']|'')+)', (?P<value>-?\d+), (?P<called>true|false)\);\n"
+    rb"SELECT pg_catalog\.setval\('(?P<name>(?:[^']|'')+)', (?P<value>-?\d{1,19}), (?P<called>true|false)\);\n"
 )
 _LOWRITE = b"SELECT pg_catalog.lowrite("
 
