@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import partial
 from time import perf_counter, sleep
 
-from refnet import origins, wiring
+from refnet import origins, servers, wiring
 from refnet.compose import COMPOSE_FILES, compose_file
 from refnet.errors import RefnetError
 from refnet.postgres import embedded
@@ -88,9 +88,9 @@ class _Live:
     def _restore_database(self, artifact: Dump) -> str:
         with wiring.restore_lock(self.settings, SourceName.DATABASE):
             done = restore_database.restore(
-                wiring.server(self.settings),
+                servers.server(self.settings),
                 artifact,
-                partial(wiring.binaries_for, self.settings),
+                partial(servers.binaries_for, self.settings),
                 restore_database.Options(
                     self.settings.jobs,
                     create_roles=True,
@@ -121,10 +121,10 @@ class _Live:
         )
 
     def _compare_database(self, artifact: Dump) -> tuple[Finding, ...]:
-        target = wiring.server(self.settings)
+        target = servers.server(self.settings)
         try:
             with target.connect() as session:
-                binaries = wiring.binaries_for(self.settings, server_version(session))
+                binaries = servers.binaries_for(self.settings, server_version(session))
         except ConnectError as error:
             return (Finding(f"database {target.name}", Outcome.FAILED, error.message),)
         return artifact.compare(target, binaries, self.settings.jobs, silent, content=True)
@@ -141,7 +141,7 @@ class _Live:
         """The live database, where it holds any table; an embedded server is not made to find out."""
         if not self.settings.database_url and embedded.status(self.settings.home).major is None:
             return ""
-        target = wiring.server(self.settings)
+        target = servers.server(self.settings)
         try:
             return f"the database {target.display}" if holds_tables(target) else ""
         except ConnectError as error:
@@ -152,7 +152,7 @@ class _Live:
 
 def _services(settings: Settings) -> Services:
     if settings.recover_services == "local":
-        return LocalServices(settings.home / "services", partial(wiring.server, settings))
+        return LocalServices(settings.home / "services", partial(servers.server, settings))
     folder = settings.config_dir
     found = compose_file(folder) if folder else None
     if not found:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from refnet import wiring
+from refnet import servers
 from refnet.errors import RefnetError
 from refnet.recovery.model.origin import Permission
 from refnet.recovery.stores.lineage import Lineage
@@ -12,7 +12,7 @@ from refnet.settings import Settings
 
 def permission(settings: Settings, from_database: str | None) -> Permission:
     """From which databases a restore may come: the one that is named, and those that the target goes on with."""
-    here = wiring.identity(settings)
+    here = servers.identity(settings)
     return Permission(from_database, here.before if here else frozenset())
 
 

@@ -16,8 +16,8 @@ from typing import Any
 from celery import Celery, Task
 from celery.signals import before_task_publish, worker_init
 
+from refnet import servers, unattended, wiring
 from refnet import settings as settings_module
-from refnet import unattended, wiring
 from refnet.broker import embedded, transport
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import SourceName, utc
@@ -101,7 +101,7 @@ def __getattr__(name: str) -> Any:
 @worker_init.connect
 def _start_broker(**_: Any) -> None:
     """Start the embedded broker where there is no other. Asking for the configuration alone starts nothing."""
-    wiring.broker(current_settings())
+    servers.broker(current_settings())
 
 
 @before_task_publish.connect

@@ -13,7 +13,7 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any
 
-from refnet import wiring
+from refnet import servers, wiring
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry, Level, Outcome, SourceName
 from refnet.recovery.model.catalog import Catalog
@@ -39,7 +39,7 @@ def backup(settings: Settings, name: SourceName, asked: datetime, *, again: bool
     store, sources = wiring.store(settings), wiring.sources(settings)
     if name not in sources:
         return {"outcome": "not configured"}
-    target = wiring.identity(settings) if name is SourceName.DATABASE else None
+    target = servers.identity(settings) if name is SourceName.DATABASE else None
     newest = Catalog.of(store.entries(name)).about(target).newest_whole(name)
     if newest and asked <= newest.published <= _now() and newest.evidence:
         return {"outcome": "done before", "artifact": newest.name}
@@ -68,7 +68,7 @@ def backup(settings: Settings, name: SourceName, asked: datetime, *, again: bool
 
 def drill(settings: Settings, asked: datetime, *, again: bool = False) -> dict[str, Any]:
     """Prove the newest artifact of each source with a clock, and write the report. `again`: as for a backup."""
-    chosen = choose(wiring.store(settings), SourceName, target=wiring.identity(settings))
+    chosen = choose(wiring.store(settings), SourceName, target=servers.identity(settings))
     if all(one.entry and _drilled(one.entry, asked) for one in chosen):
         return {"outcome": "done before"}
     absent = tuple(name for name in wiring.sources(settings) if name not in {one.source for one in chosen})
@@ -120,7 +120,7 @@ def monitor(settings: Settings) -> dict[str, Any]:
         wiring.limits(settings),
         wiring.sources(settings).keys(),
         _now(),
-        target=wiring.identity(settings),
+        target=servers.identity(settings),
     )
     if settings.notify_urls:
         for sentence in wiring.notify(settings, _now):

@@ -14,11 +14,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from refnet import servers
 from refnet.errors import Exit, RefnetError
 from refnet.files import check_closed, check_own
 from refnet.recovery.model.artifact import Outcome, SourceName
 from refnet.recovery.model.catalog import Catalog
-from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.monitoring import Limits
 from refnet.recovery.model.retention import PutAside
 from refnet.recovery.model.run import Kind, Reason
@@ -33,7 +33,6 @@ from refnet.recovery.stores import disk, lock
 from refnet.recovery.stores.held import listed_beside
 from refnet.recovery.stores.identified import Remembered
 from refnet.recovery.stores.journal import Journal
-from refnet.recovery.stores.lineage import Lineage
 from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.stores.previous import PreviousVersions
 from refnet.recovery.verbs.choose import Chosen
@@ -43,8 +42,6 @@ from refnet.recovery.verbs.verify import Verified
 from refnet.settings import Retention, Settings
 
 if TYPE_CHECKING:
-    from refnet.postgres.binaries import Binaries
-    from refnet.postgres.session import Target
     from refnet.recovery.model.source import Proof
     from refnet.recovery.sources.database.source import DatabaseSource
     from refnet.telemetry.facts import Facts
@@ -100,7 +97,7 @@ def facts(settings: Settings, now: Callable[[], datetime]) -> Callable[[], Facts
             configured,
             schedule,
             allowed,
-            identity(settings),
+            servers.identity(settings),
             shelves.trouble(),
         )
 
@@ -189,7 +186,7 @@ def notify(settings: Settings, now: Callable[[], datetime]) -> list[str]:
             limits(settings),
             sources(settings).keys(),
             now(),
-            target=identity(settings),
+            target=servers.identity(settings),
         )
         return findings(checks, runs.history())
 
@@ -204,55 +201,6 @@ def notify(settings: Settings, now: Callable[[], datetime]) -> list[str]:
             return [f"nobody was told: {error.message}"]
 
     return within(DEADLINE, "the notification", act)
-
-
-def server(settings: Settings) -> Target:
-    """The protected database: that of REFNET_DATABASE_URL, else the embedded one, made and started if need be."""
-    from refnet.postgres import embedded
-    from refnet.postgres.session import Target
-
-    if settings.database_url:
-        return Target.from_url(settings.database_url)
-    return embedded.start(settings.home, settings.postgres_bin_dir).target(embedded.DATABASE)
-
-
-def identity(settings: Settings) -> Identity | None:
-    """The database that the settings mean, with its server where that answers; None where they name none.
-
-    An embedded server is asked where it runs, and never started for this.
-    """
-    from refnet.postgres import embedded
-    from refnet.recovery.sources.database.identity import identity_of
-
-    if not settings.database_url:
-        there = embedded.status(settings.home)
-        if there.pid is None:
-            return None if there.major is None else Identity(embedded.DATABASE)
-    found = identity_of(server(settings))
-    return replace(found, before=frozenset(Lineage.at(settings.home).before(found)))
-
-
-def existing_server(settings: Settings) -> Target:
-    """As `server`, for what reads: NoServerError rather than making an embedded server."""
-    from refnet.postgres import embedded
-
-    if not settings.database_url and embedded.status(settings.home).major is None:
-        raise embedded.NoServerError
-    return server(settings)
-
-
-def broker(settings: Settings) -> str:
-    """The URL of the broker: that of REFNET_BROKER_URL, else the embedded one, which is started."""
-    from refnet.broker import embedded as own  # a backup needs no broker, nor the packages of one
-
-    return settings.broker_url or own.start(settings.home)
-
-
-def binaries_for(settings: Settings, major: int | None, *, server: bool = False) -> Binaries:
-    """PostgreSQL's programs for a server of `major`; see binaries.find."""
-    from refnet.postgres import binaries
-
-    return binaries.find(major, settings.postgres_bin_dir, server=server)
 
 
 class Sources(Mapping[SourceName, Source]):
@@ -328,7 +276,7 @@ def _databases_put_aside(settings: Settings, source: SourceName) -> list[PutAsid
         return []
     if not settings.database_url and embedded.status(settings.home).pid is None:
         return []
-    return previous_databases(server(settings), previous(settings).read().records)
+    return previous_databases(servers.server(settings), previous(settings).read().records)
 
 
 def previous(settings: Settings) -> PreviousVersions:
@@ -427,8 +375,8 @@ def _database(settings: Settings, jobs: int, tables: tuple[str, ...]) -> Databas
     from refnet.recovery.sources.database.source import DatabaseSource
 
     return DatabaseSource(
-        target=lambda: existing_server(settings),
-        binaries=partial(binaries_for, settings),
+        target=lambda: servers.existing_server(settings),
+        binaries=partial(servers.binaries_for, settings),
         scratch=settings.home / "scratch",
         jobs=jobs,
         tables=tables,

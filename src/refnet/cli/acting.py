@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 def server(settings: Settings) -> Target:
     """The database that is protected, on a server that is there; RefnetError with what to set where there is none."""
-    from refnet import wiring
+    from refnet import servers
 
     try:
-        return wiring.existing_server(settings)
+        return servers.existing_server(settings)
     except RefnetError as error:
         raise explained(error, settings) from None
 

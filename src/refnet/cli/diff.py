@@ -50,19 +50,19 @@ def diff(
 
 
 def _chosen(settings: Settings, meant: str) -> Chosen:
-    from refnet import wiring
+    from refnet import servers, wiring
     from refnet.recovery.model.artifact import SourceName
     from refnet.recovery.verbs.choose import choose, choose_one
 
     store = wiring.store(settings)
     if meant in list(SourceName):
-        target = wiring.identity(settings) if meant == SourceName.DATABASE else None
+        target = servers.identity(settings) if meant == SourceName.DATABASE else None
         return choose(store, [SourceName(meant)], target=target)[0]
     return choose_one(store, meant)
 
 
 def _live(settings: Settings, old: Chosen) -> Difference:
-    from refnet import wiring
+    from refnet import servers, wiring
     from refnet.cli import acting
     from refnet.postgres.session import server_version
     from refnet.recovery.model.artifact import SourceName
@@ -74,7 +74,7 @@ def _live(settings: Settings, old: Chosen) -> Difference:
     with target.connect() as session:
         major = server_version(session)
     with progress("diff") as shown:
-        return verb.live_tables(old.held, target, wiring.binaries_for(settings, major), settings.jobs, shown)
+        return verb.live_tables(old.held, target, servers.binaries_for(settings, major), settings.jobs, shown)
 
 
 def _print(found: Difference) -> None:

@@ -23,12 +23,12 @@ def drill(
     """Restore the newest artifacts into scratch places, compare, measure, and write a report."""
     from importlib.metadata import version
 
-    from refnet import wiring
+    from refnet import servers, wiring
     from refnet.cli import sources
     from refnet.recovery.verbs import drill as verb
 
     settings = current_settings()
-    target = partial(wiring.identity, settings)
+    target = partial(servers.identity, settings)
     chosen, absent = sources.artifacts(wiring.store(settings), source, wiring.sources(settings), target)
     with progress("drill") as shown:
         found = verb.drill(

@@ -25,7 +25,7 @@ def monitor(
 
 
 def _monitor(source: str | None, *, as_json: bool) -> int:
-    from refnet import wiring
+    from refnet import servers, wiring
     from refnet.cli import sources, words
     from refnet.recovery.model.artifact import SourceName
     from refnet.recovery.model.monitoring import worst
@@ -40,7 +40,7 @@ def _monitor(source: str | None, *, as_json: bool) -> int:
             wiring.limits(settings),
             wiring.sources(settings).keys() & set(names) if source is None else names,
             now(),
-            target=wiring.identity(settings) if SourceName.DATABASE in names else None,
+            target=servers.identity(settings) if SourceName.DATABASE in names else None,
         )
         if check.source is None or check.source in names
     ]

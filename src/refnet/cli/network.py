@@ -103,9 +103,9 @@ def cora(
 
 
 def _target() -> Target:
-    from refnet import wiring
+    from refnet import servers
 
-    return wiring.server(current_settings())
+    return servers.server(current_settings())
 
 
 def _report(values: dict[str, Any], said: str, as_json: bool) -> None:

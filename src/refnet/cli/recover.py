@@ -110,7 +110,7 @@ def _meant(settings: Settings, everything: Catalog, moment: datetime | None) -> 
 
     Those give its name alone: no server is asked on a backup's word.
     """
-    from refnet import restored, wiring
+    from refnet import restored, servers
     from refnet.postgres.session import Target
     from refnet.recovery.model.artifact import SourceName
     from refnet.recovery.model.identity import Identity
@@ -121,7 +121,7 @@ def _meant(settings: Settings, everything: Catalog, moment: datetime | None) -> 
             found = restored.setup(os.environ, Path.cwd(), {SourceName.CONFIG: config}, planned=True)
             if url := found.settings.database_url:
                 return Identity(Target.from_url(url).name)
-    return wiring.identity(settings)
+    return servers.identity(settings)
 
 
 def _others(planned: Plan, everything: Catalog, target: Identity | None) -> RefnetError | None:

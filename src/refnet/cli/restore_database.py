@@ -59,7 +59,7 @@ def restore(
     as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
 ) -> None:
     """Restore the database: load beside the live one, compare, exchange, keep the old one."""
-    from refnet import origins, wiring
+    from refnet import origins, servers, wiring
     from refnet.cli import acting, restore_table
     from refnet.cli.confirm import confirm
     from refnet.recovery.model.artifact import SourceName
@@ -70,7 +70,7 @@ def restore(
     table_mode = restore_table.asked(table, mode)
     settings = current_settings()
     dump, chosen = _dump(settings, artifact, at, from_database)
-    reach = acting.server if table else wiring.server
+    reach = acting.server if table else servers.server
     target, told = reach(settings), acting.values(settings)
     if not as_json:
         print(acting.line(settings))
@@ -113,7 +113,7 @@ def restore(
         done = verb.restore(
             target,
             dump,
-            partial(wiring.binaries_for, settings),
+            partial(servers.binaries_for, settings),
             options,
             previous=wiring.previous(settings),
             now=now,
@@ -178,7 +178,7 @@ def _dump(
     settings: Settings, artifact: str | None, at: str | None, from_database: str | None
 ) -> tuple[Dump, Chosen | None]:
     """What the command line names: an artifact, or a dump that RefNet did not make; else the newest of the database."""
-    from refnet import wiring
+    from refnet import servers, wiring
     from refnet.recovery.model.artifact import SourceName
     from refnet.recovery.model.catalog import parse_time
     from refnet.recovery.model.identity import Identity
@@ -198,7 +198,7 @@ def _dump(
     if artifact:
         chosen = choose_one(store, artifact, source)
     else:
-        target = wiring.identity(settings)
+        target = servers.identity(settings)
         if from_database:
             target = Identity(from_database, target.system if target else None)
         chosen = choose(store, [source], parse_time(at, None) if at else None, target=target)[0]

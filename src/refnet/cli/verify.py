@@ -29,14 +29,14 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
 ) -> None:
     """Check an artifact: its bytes, its structure, a restore into a scratch place, its content."""
-    from refnet import wiring
+    from refnet import servers, wiring
     from refnet.cli import sources
     from refnet.recovery.verbs.verify import verify as run
 
     settings = current_settings()
     wanted = _level(level)
     results = []
-    target = partial(wiring.identity, settings)
+    target = partial(servers.identity, settings)
     chosen, absent = sources.artifacts(wiring.store(settings), artifact, wiring.sources(settings), target)
     for one in chosen:
         with progress(one.name) as shown:

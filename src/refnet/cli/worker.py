@@ -105,11 +105,11 @@ def _show(settings: Settings, *, as_json: bool) -> None:
 def _celery(settings: Settings) -> Any:
     """Celery's app, its broker known to answer."""
     _require_celery()
-    from refnet import wiring
+    from refnet import servers
     from refnet.broker import address
     from refnet.tasks import app
 
-    address.check(wiring.broker(settings))
+    address.check(servers.broker(settings))
     return app
 
 
