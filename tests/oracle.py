@@ -63,7 +63,7 @@ SELECT relnamespace::regnamespace::text, relname, relispopulated FROM pg_class W
 _INVALID = "SELECT indexrelid::regclass::text FROM pg_index WHERE NOT (indisvalid AND indisready) ORDER BY 1"
 _DATABASE = """
 SELECT pg_get_userbyid(datdba), pg_encoding_to_char(encoding), datcollate, datctype, datconnlimit, datistemplate,
-       datallowconn, ARRAY(SELECT x::text FROM unnest(datacl) x ORDER BY 1), shobj_description(oid, 'pg_database'),
+       datallowconn, ARRAY(SELECT x::text FROM unnest(coalesce(datacl, acldefault('d', datdba))) x ORDER BY 1), shobj_description(oid, 'pg_database'),
        (to_jsonb(d) ->> 'datlocprovider'), coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale')
 FROM pg_database d WHERE datname = current_database()
 """

@@ -187,7 +187,7 @@ def test_a_foreign_manifest_is_never_believed(refnet: Command, made: Path, how: 
     if how == "another artifact's":
         assert refnet("verify", made).code == 4
     else:
-        refnet("verify", made).fails(4, manifest.name, "judged by its own index")
+        refnet("verify", made).fails(4, manifest.name, "make a new one from what the artifact says")
 
 
 def test_an_artifact_without_a_manifest_is_judged_by_its_own_index(
