@@ -112,7 +112,9 @@ def test_an_artifact_of_a_newer_major(refnet: Command, artifact: Path, system_se
     if system_server.binaries.major >= 18:
         pytest.skip("the system's PostgreSQL is not older")
     older = replace(refnet, url=url_of(system_server.target("elsewhere")))
-    older("restore", "database", artifact, "--force").fails(1, f"server is {system_server.binaries.major}")
+    older("restore", "database", artifact, "--force", "--from-database", "live").fails(
+        1, f"server is {system_server.binaries.major}"
+    )
     assert "elsewhere" not in _databases(system_server)
 
 
@@ -136,7 +138,7 @@ def test_a_missing_extension(refnet: Command, server: Cluster, system_server: Cl
     replace(refnet, url=url_of(system_server.target("extended")))(
         "backup", "database", "--no-prove"
     ).succeeds()
-    refnet("restore", "database", "--force").fails(1, name, "extension")
+    refnet("restore", "database", "--force", "--from-database", "extended").fails(1, name, "extension")
 
 
 def _only_there(one: Cluster, other: Cluster) -> str:
@@ -170,7 +172,7 @@ def test_a_missing_locale(refnet: Command, server: Cluster, system_server: Clust
     replace(refnet, url=url_of(system_server.target("localized")))(
         "backup", "database", "--no-prove"
     ).succeeds()
-    refnet("restore", "database", "--force").fails(1, "locale de")
+    refnet("restore", "database", "--force", "--from-database", "localized").fails(1, "locale de")
 
 
 @contextmanager
@@ -202,14 +204,16 @@ def test_a_prepared_transaction(refnet: Command, wheel: Binaries, artifact: Path
         wheel, base=short_folder / "prepared", settings={"max_prepared_transactions": "2"}
     ) as cluster:
         there = replace(refnet, url=url_of(cluster.target("postgres_live")))
-        there("restore", "database").succeeds()
+        there("restore", "database", "--from-database", "live").succeeds()
         with cluster.target("postgres_live").connect() as session:
             session.execute("BEGIN; DELETE FROM summaries; PREPARE TRANSACTION 'half done'")
-        there("restore", "database", "--force").fails(1, "half done", "ROLLBACK PREPARED")
+        there("restore", "database", "--force", "--from-database", "live").fails(
+            1, "half done", "ROLLBACK PREPARED"
+        )
         with cluster.target("postgres_live").connect() as session:
             session.execute("ROLLBACK PREPARED 'half done'")
             assert session.execute("SELECT count(*) FROM summaries").fetchone() == (100,)
-        there("restore", "database", "--force").succeeds()
+        there("restore", "database", "--force", "--from-database", "live").succeeds()
 
 
 def test_no_room_on_the_server(refnet: Command, wheel: Binaries, artifact: Path, short_folder: Path) -> None:
@@ -222,9 +226,9 @@ def test_no_room_on_the_server(refnet: Command, wheel: Binaries, artifact: Path,
         settings = {"max_wal_size": "32MB", "min_wal_size": "32MB"}
         with throwaway(wheel, base=folder, settings=settings) as cluster:
             there = replace(refnet, url=url_of(cluster.target("tight")))
-            there("restore", "database").succeeds()
+            there("restore", "database", "--from-database", "live").succeeds()
             (folder / "filler").write_bytes(bytes(_free(folder) - (2 << 20)))
-            there("restore", "database", "--force").fails(1, "free")
+            there("restore", "database", "--force", "--from-database", "live").fails(1, "free")
             assert _databases(cluster) >= {"tight"}
             with psycopg.connect(cluster.target("tight").conninfo) as session:
                 assert session.execute("SELECT count(*) FROM papers").fetchone() == (20000,)

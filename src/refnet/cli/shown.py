@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from refnet.cli import proofs, words
-from refnet.recovery.model.artifact import Evidence, Manifest, utc
+from refnet.recovery.model.artifact import Evidence, Manifest, SourceName, utc
 
 #: How many of the largest tables are shown.
 _LARGEST = 10
@@ -29,6 +29,7 @@ def print_artifact(
         ("SHA-256", manifest.sha256),
         *([("shrunk", words.shrunk(asdict(manifest)))] if manifest.shrunk else []),
         ("made by", manifest.made_by),
+        *([("database", "not known: nobody recorded it")] if _of_nobody(manifest) else []),
         *(
             (name.replace("_", " "), _fact(name, value))
             for name, value in manifest.details.items()
@@ -47,6 +48,10 @@ def print_artifact(
         )
         for reason in line.reasons:
             print(f"    {words.plain(reason)}")
+
+
+def _of_nobody(manifest: Manifest) -> bool:
+    return manifest.source is SourceName.DATABASE and manifest.identity is None
 
 
 def _is_fact(value: Any) -> bool:

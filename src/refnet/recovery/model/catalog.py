@@ -34,8 +34,11 @@ class Catalog:
         return {source: tuple(entries) for source, entries in found.items()}
 
     def about(self, target: Identity | None) -> Catalog:
-        """What it holds of the database `target` (None: of any), beside all files."""
-        if target is None:
+        """What it holds of the database `target` (None: of any), beside all files.
+
+        Where no artifact says whose it is, all of them count for `target`.
+        """
+        if target is None or not any(entry.identity for entry in self.entries):
             return self
         return Catalog(tuple(entry for entry in self.entries if not _other(entry, target)))
 
@@ -48,9 +51,9 @@ class Catalog:
 
     def others(self, target: Identity | None) -> tuple[Identity | None, ...]:
         """The databases other than `target` that it holds artifacts of; None among them: one that is not known."""
-        if target is None:
+        if self.about(target) is self:
             return ()
-        return tuple(dict.fromkeys(e.identity for e in self.entries if _other(e, target)))
+        return tuple(dict.fromkeys(e.identity for e in self.entries if target and _other(e, target)))
 
     def choices(self, target: Identity | None, at: datetime | None = None) -> Catalog:
         """What "the newest" is chosen from for the database `target`, beside all files, at or before `at`.

@@ -116,3 +116,6 @@ def test_a_catalog_about_one_database_holds_its_artifacts_and_all_files() -> Non
     assert [one.name for one in catalog.about(SHOP).entries] == ["database 0", "config 3", "obsidian 4"]
     assert catalog.others(SHOP) == (WIKI, None)
     assert catalog.about(None) is catalog
+    nobodys = Catalog.of([entry(2, None), *files])
+    assert nobodys.about(SHOP) is nobodys
+    assert nobodys.others(SHOP) == ()
