@@ -72,12 +72,12 @@ def restore(
     dump, chosen = _dump(settings, artifact, at, from_database)
     reach = acting.server if table else servers.server
     target, told = reach(settings), acting.values(settings)
-    if not as_json:
-        print(acting.line(settings))
     permission = origins.permission(settings, from_database)
     refusals = chosen.refusals(anyway=damaged_anyway) if chosen else ()
     if chosen and not as_json:
-        print_doubts(chosen)
+        print_doubts(chosen)  # first: nothing else matters as much to who restores it
+    if not as_json:
+        print(acting.line(settings))
     if table and table_mode:
         if refusals and not plan:
             raise refusals[0]
