@@ -112,7 +112,7 @@ def dump_directory(*options: str) -> Callable[[Bench], Result]:
 
 def backup(*options: str) -> Callable[[Bench], Result]:
     def way(bench: Bench) -> Result:
-        shutil.rmtree(bench.backups, ignore_errors=True)
+        shutil.rmtree(bench.backups / "database", ignore_errors=True)
         run = bench.refnet("backup", "database", *options)
         return Result(run, bench.artifact.stat().st_size)
 
@@ -141,7 +141,8 @@ def pg_restore(bench: Bench) -> Result:
 def restore(bench: Bench) -> Result:
     """Over an existing, empty database, so that the swap is part of it."""
     bench.fresh()
-    run = bench.refnet("restore", "database", str(bench.artifact), "--force", "--json", database=COPY)
+    arguments = ("restore", "database", str(bench.artifact), "--from-database", SOURCE)
+    run = bench.refnet(*arguments, "--force", "--json", database=COPY)
     if bench.sample:
         bench.same_content()
     return Result(run, load=json.loads(run.stdout)["seconds"]["load"])
@@ -151,8 +152,8 @@ def restore_table(bench: Bench) -> Result:
     """Into the database that was just restored, whose rows of that table are gone."""
     with bench.cluster.target(COPY).connect() as connection:
         connection.execute(f"DELETE FROM {SMALL_TABLE}")
-    arguments = ("restore", "database", str(bench.artifact), "--table", SMALL_TABLE, "--mode", "missing")
-    run = bench.refnet(*arguments, "--force", database=COPY)
+    arguments = ("restore", "database", str(bench.artifact), "--from-database", SOURCE)
+    run = bench.refnet(*arguments, "--table", SMALL_TABLE, "--mode", "missing", "--force", database=COPY)
     if bench.sample:
         bench.same_content()
     return Result(run)

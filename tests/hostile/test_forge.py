@@ -9,12 +9,13 @@ from tests.hostile import forge
 
 from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.sources.database import intact
+from refnet.recovery.sources.database.required import NOTHING
 from refnet.recovery.sources.database.sqlgz import Reader
 
 
 def _passes(artifact: bytes) -> bool:
     reader = Reader("refnet_20261125_020000.sql.gz", lambda: io.BytesIO(artifact))
-    return all(finding.outcome is Outcome.PASSED for finding in intact.check(reader, 1, ()))
+    return all(finding.outcome is Outcome.PASSED for finding in intact.check(reader, 1, NOTHING))
 
 
 def test_an_artifact_forged_without_a_change_is_intact(genuine: bytes) -> None:
