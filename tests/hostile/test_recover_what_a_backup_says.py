@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from refnet.postgres import embedded
+
 
 class Machine:
     """A machine that has nothing but a backup folder, and a marker that a command of the backup would write."""
@@ -59,6 +61,7 @@ def machine(short_folder: Path, request: pytest.FixtureRequest) -> Iterator[Mach
     folder = short_folder / f"hostile-{abs(hash(request.node.name)) % 10_000}"
     (folder / "here").mkdir(parents=True)
     yield Machine(folder)
+    embedded.remove(folder / "home")
     shutil.rmtree(folder)
 
 
