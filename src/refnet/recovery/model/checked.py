@@ -21,14 +21,19 @@ _DEEPEST = 8
 _LARGEST = 1 << 64
 
 
-def document(text: str | bytes, longest: int = 4 << 20) -> dict[str, Any]:
-    """The object that the JSON `text` of at most `longest` characters or bytes holds; ValueError where it is none."""
+def parsed(text: str | bytes, longest: int = 4 << 20) -> Any:
+    """What the JSON `text` of at most `longest` characters or bytes holds; ValueError where it is none."""
     if len(text) > longest:
         raise ValueError(f"longer than {longest}")
     try:
-        values = json.loads(text, parse_constant=_no_number)
+        return json.loads(text, parse_constant=_no_number)
     except (ValueError, RecursionError):
         raise ValueError("no JSON") from None
+
+
+def document(text: str | bytes, longest: int = 4 << 20) -> dict[str, Any]:
+    """The object that the JSON `text` of at most `longest` characters or bytes holds; ValueError where it is none."""
+    values = parsed(text, longest)
     if type(values) is not dict:
         raise ValueError("no JSON object")
     return values

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from refnet.errors import RefnetError
+from refnet.recovery.model import checked
 
 #: What docker answers where `compose` is none of its commands.
 _NO_PLUGIN = re.compile(r"unknown (?:shorthand )?flag|is not a docker command")
@@ -47,7 +47,11 @@ class Compose:
             if error.command[0] != _ALONE[0]:
                 raise self._failure(error) from None
             return self._waiting_old(names)  # its first version knows no --format
-        up = {one["Service"] for one in _objects(told, program) if _is_up(one)}
+        try:
+            services = _services(told)
+        except ValueError:
+            raise _no_json(program) from None
+        up = {one["Service"] for one in services if _is_up(one.get("State", ""), one.get("Health"))}
         return tuple(name for name in names if name not in up)
 
     def _waiting_old(self, names: Sequence[str]) -> tuple[str, ...]:
@@ -56,16 +60,14 @@ class Compose:
     def _is_up_old(self, name: str) -> bool:
         containers = self._told("ps", "-q", name).split()
         try:
-            states = [
-                json.loads(_ran(["docker", "inspect", "--format", "{{json .State}}", one]))
-                for one in containers
-            ]
+            told = [_ran(["docker", "inspect", "--format", "{{json .State}}", one]) for one in containers]
+            states = [_STATE(checked.document(text)) for text in told]
         except _RanError as error:
             raise self._failure(error) from None
-        healths = [str(state.get("Health", {}).get("Status", "")) for state in states]
+        except ValueError:
+            raise _no_json("docker inspect") from None
         return bool(states) and all(
-            _is_up({"State": str(state.get("Status")), "Health": health})
-            for state, health in zip(states, healths, strict=True)
+            _is_up(state["Status"], (state.get("Health") or {}).get("Status")) for state in states
         )
 
     def _told(self, *arguments: str) -> str:
@@ -109,25 +111,44 @@ class Compose:
 def _ran(command: Sequence[str]) -> str:
     try:
         ran = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):  # the latter: a folder on PATH may not be entered
         raise _RanError(command, None, []) from None
     if ran.returncode:
         raise _RanError(command, ran.returncode, ran.stderr.strip().splitlines())
     return ran.stdout
 
 
-def _objects(text: str, program: str) -> list[dict[str, Any]]:
-    """Compose prints a JSON array, or since 2.21 an object a line."""
-    try:
-        if text.lstrip().startswith("["):
-            return list(json.loads(text))
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
-    except ValueError:
-        raise RefnetError(
-            f"what {program} says of its services is not JSON",
-            "Run it by hand: `docker compose ps --format json`.",
-        ) from None
+def _services(text: str) -> list[dict[str, Any]]:
+    """What Compose prints of each service: in a JSON array, or since 2.21 an object a line; ValueError else."""
+    if text.lstrip().startswith("["):
+        found = checked.parsed(text)
+    else:
+        found = [checked.parsed(line) for line in text.splitlines() if line.strip()]
+    services: list[dict[str, Any]] = _SERVICES(found)
+    return services
 
 
-def _is_up(one: dict[str, Any]) -> bool:
-    return one.get("State") == "running" and one.get("Health", "") in {"", "healthy"}
+def _no_json(program: str) -> RefnetError:
+    return RefnetError(
+        f"what {program} says of its services is not JSON",
+        "Run it by hand: `docker compose ps --format json`.",
+    )
+
+
+_WORD = checked.text(1000)
+_SERVICE = checked.record(
+    {"Service": _WORD, "State": _WORD, "Health": checked.or_none(_WORD)},
+    may_lack=("State", "Health"),
+    more=True,
+)
+_SERVICES = checked.each(_SERVICE, 10_000)
+#: What docker says of a container.
+_STATE = checked.record(
+    {"Status": _WORD, "Health": checked.or_none(checked.record({"Status": _WORD}, more=True))},
+    may_lack=("Health",),
+    more=True,
+)
+
+
+def _is_up(state: str, health: str | None) -> bool:
+    return state == "running" and (health or "") in {"", "healthy"}
