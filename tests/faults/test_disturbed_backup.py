@@ -197,16 +197,27 @@ def test_a_session_that_the_server_ends_ends_the_backup(
 
 @pytest.mark.parametrize("program", ["pg_dump", "psql"])
 def test_a_child_that_is_killed_ends_the_backup(refnet: Command, live: Live, program: str) -> None:
-    # Enough that a child lives much longer than it takes to see it, however busy the machine is.
+    # Enough that a child lives much longer than it takes to see it.
     live.run("CREATE TABLE large AS SELECT repeat(md5(i::text), 20) FROM generate_series(1, 80000) i")
     run = refnet.start("backup", "database", "--no-prove")
-    run.until(lambda: _children(run, program))
+    run.until(lambda: any(_stopped(pid) for pid in _children(run, program)))
     for pid in _children(run, program):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     run.end().fails(1, program)
     assert refnet.files() == []
     live.run("DROP TABLE large")
+
+
+def _stopped(pid: int) -> bool:
+    """Whether the process stands still in the middle of its work: one that had just ended would not be missed."""
+    with suppress(OSError):  # it has ended
+        os.kill(pid, signal.SIGSTOP)
+        state = ""
+        while state not in {"T", "Z", "X"}:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return state == "T"
+    return False
 
 
 def _children(run: Run, program: str) -> list[int]:

@@ -137,9 +137,13 @@ def test_a_real_systemd_runs_a_proven_backup_as_an_ordinary_user(systemd: Booted
     assert installed.returncode == 0, installed.stderr
     assert "started refnet-backup.timer" in installed.stdout
     assert "nothing to do" in systemd.run(REFNET, "schedule", "install", "--as", "daemon", **told).stdout
+    as_daemon = ("runuser", "-u", "daemon", "--", REFNET)
+    for command in (("network", "sample", "--papers", "20"), ("postgres", "stop")):
+        made = systemd.run(*as_daemon, *command, **told)
+        assert made.returncode == 0, made.stderr
 
     ran = systemd.run("systemctl", "start", "refnet-backup.service")
-    assert ran.returncode == 0, ran.stderr
+    assert ran.returncode == 0, systemd.run("journalctl", "--no-pager", "-u", "refnet-backup.service").stdout
     (entry,) = LocalStore(backups).entries(SourceName.DATABASE)
     assert entry.proven
     assert (backups / "database" / entry.name).owner() == "daemon"
@@ -147,7 +151,7 @@ def test_a_real_systemd_runs_a_proven_backup_as_an_ordinary_user(systemd: Booted
         "systemctl", "show", "refnet-backup.service", "-p", "ProtectSystem,NoNewPrivileges,PrivateTmp"
     )
     assert set(shown.stdout.split()) == {"ProtectSystem=strict", "NoNewPrivileges=yes", "PrivateTmp=yes"}
-    running = systemd.run(REFNET, "postgres", "status", "--json", **told)
+    running = systemd.run(*as_daemon, "postgres", "status", "--json", **told)
     assert json.loads(running.stdout)["running"]  # the embedded server outlives the run that started it
     (home / "vault").mkdir()
     (home / "vault" / "note.md").write_text("as short as can be\n")
