@@ -20,20 +20,20 @@ class Exit(IntEnum):
 class RefnetError(Exception):
     """A failure that is told to the user: what is wrong, what to do, and the code to end with.
 
-    Neither line may hold a secret: no password, no URL with one. `passing`: it can pass by itself (a server
+    Neither line may hold a secret: no password, no URL with one. `transient`: it can pass by itself (a server
     that is down, a lock, a full disk), so the same run may go well a little later.
     """
 
-    def __init__(self, message: str, hint: str, code: Exit = Exit.FAILED, passing: bool = False) -> None:
-        super().__init__(message, hint, int(code), passing)
+    def __init__(self, message: str, hint: str, code: Exit = Exit.FAILED, transient: bool = False) -> None:
+        super().__init__(message, hint, int(code), transient)
         self.message = message
         self.hint = hint
         self.code = Exit(code)
-        self.passing = passing
+        self.transient = transient
 
     def __str__(self) -> str:
         return self.message
 
     def __reduce__(self) -> tuple[type[RefnetError], tuple[str, str, int, bool]]:
         """Between processes every kind travels as the plain one."""
-        return RefnetError, (self.message, self.hint, int(self.code), self.passing)
+        return RefnetError, (self.message, self.hint, int(self.code), self.transient)

@@ -18,13 +18,13 @@ from refnet.postgres.connecting import ConnectError
 from refnet.postgres.session import server_version
 from refnet.recovery.model.artifact import Entry, Outcome, SourceName
 from refnet.recovery.model.origin import told
-from refnet.recovery.model.recovering import Stage
+from refnet.recovery.model.recovery_plan import Stage
 from refnet.recovery.model.services import Services
 from refnet.recovery.model.source import Finding, silent
 from refnet.recovery.services.compose import Compose
 from refnet.recovery.services.local import LocalServices
-from refnet.recovery.sources.database.facts import holds_tables
-from refnet.recovery.sources.database.opening import opened
+from refnet.recovery.sources.database.artifact.opening import opened
+from refnet.recovery.sources.database.restore.server_facts import holds_tables
 from refnet.recovery.verbs import restore_database, restore_files
 from refnet.recovery.verbs.recover import Machine
 from refnet.recovery.verbs.restore_database import Dump

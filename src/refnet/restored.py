@@ -17,10 +17,10 @@ from refnet import wiring
 from refnet.compose import compose_file
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry, SourceName
-from refnet.recovery.model.recovering import Stage
+from refnet.recovery.model.recovery_plan import Stage
 from refnet.recovery.services.local import POSTGRES
 from refnet.recovery.sources.files.glance import content_of
-from refnet.recovery.sources.files.names import ArchiveError, show
+from refnet.recovery.sources.files.member_names import ArchiveError, show
 from refnet.settings import BY_COMPOSE_FILE, FILE_NAME, LARGEST, Given, Settings, keys, load, parse, read_file
 
 #: Folders of the system, which nothing is restored over; of a backup's word, nothing below them either.

@@ -30,7 +30,7 @@ def identity(settings: Settings) -> Identity | None:
     An embedded server is asked where it runs, and never started for this.
     """
     from refnet.postgres import embedded
-    from refnet.recovery.sources.database.identity import identity_of
+    from refnet.recovery.sources.database.database_identity import identity_of
 
     if not settings.database_url:
         there = embedded.status(settings.home)

@@ -40,7 +40,7 @@ def backup(settings: Settings, name: SourceName, asked: datetime, *, again: bool
     if name not in sources:
         return {"outcome": "not configured"}
     target = servers.identity(settings) if name is SourceName.DATABASE else None
-    newest = Catalog.of(store.entries(name)).about(target).newest_whole(name)
+    newest = Catalog.of(store.entries(name)).about(target).newest_complete(name)
     if newest and asked <= newest.published <= _now() and newest.evidence:
         return {"outcome": "done before", "artifact": newest.name}
     with _watch(settings).run(Kind.BACKUP, name, again=again) as at_work:
@@ -100,7 +100,7 @@ def prune(settings: Settings) -> dict[str, Any]:
                 wiring.retention(settings, name),
                 now=_now(),
                 zone=Schedule.of(settings).zone,
-                put_aside=wiring.put_aside(settings),
+                previous_versions=wiring.previous_versions(settings),
             )
         except RefnetError as error:
             errors.append(error)

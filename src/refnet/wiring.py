@@ -20,21 +20,21 @@ from refnet.files import check_closed, check_own
 from refnet.recovery.model.artifact import Outcome, SourceName
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.monitoring import Limits
-from refnet.recovery.model.retention import PutAside
+from refnet.recovery.model.retention import PreviousVersion
 from refnet.recovery.model.run import Kind, Reason
 from refnet.recovery.model.schedule import Schedule, TaskName
 from refnet.recovery.model.shrinking import Shrinking
-from refnet.recovery.model.source import Held, Made, Source
+from refnet.recovery.model.source import Made, OpenArtifact, Source
 from refnet.recovery.sources.files import entries
 from refnet.recovery.sources.files.describe import describe as describe_files
-from refnet.recovery.sources.files.place import Place, discard, place_of
-from refnet.recovery.sources.files.source import FilesSource
+from refnet.recovery.sources.files.files_source import FilesSource
+from refnet.recovery.sources.files.target import FolderTarget, discard, place_of
 from refnet.recovery.stores import disk, lock
-from refnet.recovery.stores.held import listed_beside
 from refnet.recovery.stores.identified import Remembered
-from refnet.recovery.stores.journal import Journal
 from refnet.recovery.stores.local import LocalStore
-from refnet.recovery.stores.previous import PreviousVersions
+from refnet.recovery.stores.open_artifacts import listed_beside
+from refnet.recovery.stores.previous_records import PreviousVersions
+from refnet.recovery.stores.run_journal import Journal
 from refnet.recovery.verbs.choose import Chosen
 from refnet.recovery.verbs.monitor import monitor
 from refnet.recovery.verbs.prune import Listing
@@ -43,7 +43,7 @@ from refnet.settings import Retention, Settings
 
 if TYPE_CHECKING:
     from refnet.recovery.model.source import Proof
-    from refnet.recovery.sources.database.source import DatabaseSource
+    from refnet.recovery.sources.database.database_source import DatabaseSource
     from refnet.telemetry.facts import Facts
     from refnet.telemetry.watch import AtWork, Watch
 
@@ -262,15 +262,15 @@ def retention(settings: Settings, name: SourceName) -> Retention:
     return kept
 
 
-def put_aside(settings: Settings) -> tuple[Listing, ...]:
+def previous_versions(settings: Settings) -> tuple[Listing, ...]:
     """What lists the databases and folders that restores put aside, for prune to remove when their time is over."""
-    return (partial(_databases_put_aside, settings), partial(_folders_put_aside, settings))
+    return (partial(_previous_databases, settings), partial(_previous_folders, settings))
 
 
-def _databases_put_aside(settings: Settings, source: SourceName) -> list[PutAside]:
+def _previous_databases(settings: Settings, source: SourceName) -> list[PreviousVersion]:
     """The databases that restores keep. An embedded server is asked where it runs, and never started for this."""
     from refnet.postgres import embedded
-    from refnet.recovery.sources.database.kept import previous_databases
+    from refnet.recovery.sources.database.restore.previous_databases import previous_databases
 
     if source is not SourceName.DATABASE:
         return []
@@ -284,16 +284,16 @@ def previous(settings: Settings) -> PreviousVersions:
     return PreviousVersions(settings.home / "previous")
 
 
-def _folders_put_aside(settings: Settings, name: SourceName) -> tuple[PutAside, ...]:
+def _previous_folders(settings: Settings, name: SourceName) -> tuple[PreviousVersion, ...]:
     if name is SourceName.DATABASE or (name is SourceName.CONFIG and not settings.config_dir):
         return ()
     return tuple(
-        PutAside(name, f"folder {work.path}", work.journal.at, partial(discard, work))
+        PreviousVersion(name, f"folder {work.path}", work.journal.at, partial(discard, work))
         for work in place(settings, name).kept()
     )
 
 
-def place(settings: Settings, name: SourceName) -> Place:
+def place(settings: Settings, name: SourceName) -> FolderTarget:
     """Where `name`, config or obsidian, is live; RefnetError where the settings do not say."""
     if name is SourceName.OBSIDIAN:
         return place_of(name, settings.vault_dir, None, settings.home / "swaps")
@@ -332,14 +332,14 @@ def prover(settings: Settings, name: SourceName, *, trust: bool = False) -> Sour
     return _files(settings, name, None, settings.jobs, store(settings))
 
 
-def describe(settings: Settings, name: SourceName, held: Held, created: datetime) -> Made | None:
+def describe(settings: Settings, name: SourceName, held: OpenArtifact, created: datetime) -> Made | None:
     """What an artifact without a manifest says of itself, made at `created` as far as is known; None: nothing."""
     if name is SourceName.DATABASE:
         return _database(settings, 1, ()).describe(held)
     return describe_files(listed_beside(held.path), created) if held.path else None
 
 
-def tables(settings: Settings, name: SourceName, held: Held) -> tuple[dict[str, Any], ...]:
+def tables(settings: Settings, name: SourceName, held: OpenArtifact) -> tuple[dict[str, Any], ...]:
     """The tables in an artifact of the database, by its own index; none in another."""
     return _database(settings, 1, ()).tables_in(held) if name is SourceName.DATABASE else ()
 
@@ -364,15 +364,15 @@ def _files(
     )
 
 
-def _last(store: LocalStore, name: SourceName) -> Held | None:
+def _last(store: LocalStore, name: SourceName) -> OpenArtifact | None:
     """The newest whole artifact of `name`, if there is one."""
-    entry = Catalog.of(store.entries(name)).newest_whole(name)
+    entry = Catalog.of(store.entries(name)).newest_complete(name)
     return store.held(entry) if entry else None
 
 
 def _database(settings: Settings, jobs: int, tables: tuple[str, ...]) -> DatabaseSource:
-    from refnet.recovery.sources.database.required import Required
-    from refnet.recovery.sources.database.source import DatabaseSource
+    from refnet.recovery.sources.database.artifact.required_tables import Required
+    from refnet.recovery.sources.database.database_source import DatabaseSource
 
     return DatabaseSource(
         target=lambda: servers.existing_server(settings),

@@ -113,7 +113,7 @@ def test_a_partial_artifact_is_named_so_and_is_never_the_newest(store: Store) ->
     partial = publish(store, partial=True, created=NOW + timedelta(hours=1))
 
     assert partial.name == "refnet_20261126_020001_tables.sql.gz.partial"
-    newest = Catalog.of(store.entries()).newest_whole(SourceName.DATABASE)
+    newest = Catalog.of(store.entries()).newest_complete(SourceName.DATABASE)
     assert newest is not None
     assert newest.name == whole.name
 
@@ -147,7 +147,7 @@ def test_evidence_is_kept_in_order_and_decides_the_state(store: Store) -> None:
 
     assert entry_of(store, name).evidence == (proven, failed)
     assert entry_of(store, name).state == "damaged"
-    assert Catalog.of(store.entries()).newest_whole(SourceName.DATABASE) is None
+    assert Catalog.of(store.entries()).newest_complete(SourceName.DATABASE) is None
 
 
 def test_a_deleted_artifact_is_gone_with_everything_beside_it(store: Store) -> None:
@@ -177,7 +177,7 @@ def test_the_newest_is_told_by_the_manifests_time_whatever_the_clock_did_to_name
     late = publish(store, created=NOW, local=LOCAL - timedelta(days=400))
     publish(store, created=NOW - timedelta(days=1), local=LOCAL)
 
-    newest = Catalog.of(store.entries()).newest_whole(SourceName.DATABASE)
+    newest = Catalog.of(store.entries()).newest_complete(SourceName.DATABASE)
     assert newest is not None
     assert newest.name == late.name
 

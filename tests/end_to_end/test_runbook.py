@@ -28,7 +28,7 @@ from refnet.errors import RefnetError
 from refnet.postgres import binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.recovery.sources.database import snapshot
+from refnet.recovery.sources.database.dump import snapshot
 from refnet.settings import Settings
 from refnet.telemetry import textfile
 

@@ -15,7 +15,7 @@ from tests import oracle
 from tests.command import Command, Result
 from tests.faults.conftest import Live
 
-from refnet.recovery.sources.database.snapshot import hold
+from refnet.recovery.sources.database.dump.snapshot import hold
 
 _ROWS = 4000
 _TABLES = f"""

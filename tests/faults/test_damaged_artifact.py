@@ -17,10 +17,10 @@ from tests.faults.conftest import Live
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.recovery.model.artifact import Level, Outcome
-from refnet.recovery.model.source import Held, Proof, silent
-from refnet.recovery.sources.database.dump import dump
-from refnet.recovery.sources.database.source import DatabaseSource
-from refnet.recovery.sources.database.sqlgz import FOOTER_LENGTH, Kind, Reader
+from refnet.recovery.model.source import OpenArtifact, Proof, silent
+from refnet.recovery.sources.database.artifact.sqlgz import FOOTER_LENGTH, Kind, Reader
+from refnet.recovery.sources.database.database_source import DatabaseSource
+from refnet.recovery.sources.database.dump.parallel_dump import dump
 from refnet.recovery.verbs.verify import attempt
 
 _TINY = """
@@ -41,7 +41,7 @@ def tiny(server: Cluster) -> bytes:
         session.execute(_TINY)
     out = io.BytesIO()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("refnet.recovery.sources.database.members.BLOCK", 100_000)
+        patch.setattr("refnet.recovery.sources.database.dump.parallel_dump.copy_members.BLOCK", 100_000)
         dump(server.target("tiny"), lambda _major: server.binaries, out, 2, (), silent)
     with server.target().connect() as admin:
         admin.execute("DROP DATABASE tiny")
@@ -61,7 +61,9 @@ def judge(wheel: Binaries, short_folder: Path) -> DatabaseSource:
 
 
 def _judged(judge: DatabaseSource, data: bytes) -> Proof:
-    return attempt(judge, Held("refnet_20261125_020000.sql.gz", lambda: io.BytesIO(data), None), Level.INTACT)
+    return attempt(
+        judge, OpenArtifact("refnet_20261125_020000.sql.gz", lambda: io.BytesIO(data), None), Level.INTACT
+    )
 
 
 def test_the_whole_artifact_is_intact(judge: DatabaseSource, tiny: bytes) -> None:

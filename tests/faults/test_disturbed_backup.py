@@ -18,7 +18,7 @@ from tests.command import Command, Run
 from tests.faults.conftest import Live
 
 from refnet.errors import RefnetError
-from refnet.recovery.sources.database import snapshot
+from refnet.recovery.sources.database.dump import snapshot
 
 pytestmark = pytest.mark.usefixtures("unchanged")
 

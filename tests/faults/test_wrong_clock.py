@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from tests.faults.conftest import Live
 
-from refnet.recovery.sources.database.source import DatabaseSource
+from refnet.recovery.sources.database.database_source import DatabaseSource
 
 
 def _dumped(live: Live, off: timedelta) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 from refnet.errors import RefnetError
-from refnet.recovery.model.words import plain
+from refnet.recovery.model.formatting import plain
 
 #: What one example may take: seconds of CPU (a busy machine costs none), and bytes beyond what the process has.
 SECONDS = 2.0

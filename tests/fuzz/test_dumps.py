@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from tests.fuzz.harness import fuzzed, outcome
 from tests.fuzz.strategies import damaged
 
-from refnet.recovery.model.source import Held
-from refnet.recovery.sources.database import toc
-from refnet.recovery.sources.database.foreign import ForeignDump, Format
+from refnet.recovery.model.source import OpenArtifact
+from refnet.recovery.sources.database.artifact import schema_toc
+from refnet.recovery.sources.database.artifact.foreign_dump import ForeignDump, Format
 
 PLAIN = b"""--
 -- PostgreSQL database dump
@@ -96,7 +96,7 @@ TOC = """;
 @example(PLAIN.replace(b"15.14", b"9" * 5000))
 @example(PLAIN.replace(b"17.6", b"9" * 5000))
 def test_a_dump_is_known_or_refused(data: bytes) -> None:
-    held = Held("dump.sql", lambda: io.BytesIO(data), None)
+    held = OpenArtifact("dump.sql", lambda: io.BytesIO(data), None)
     dump = outcome(lambda: ForeignDump(Path("/nowhere/dump.sql"), held))
     if dump:
         assert dump.format in Format
@@ -111,7 +111,7 @@ def test_a_dump_is_known_or_refused(data: bytes) -> None:
 
 def test_the_archives_that_are_changed_are_read_as_they_are() -> None:
     for data in (CUSTOM, TAR):
-        held = Held("dump", lambda data=data: io.BytesIO(data), None)  # type: ignore[misc]
+        held = OpenArtifact("dump", lambda data=data: io.BytesIO(data), None)  # type: ignore[misc]
         assert ForeignDump(Path("/nowhere/dump"), held).proof_major == 16
 
 
@@ -135,7 +135,7 @@ def test_a_folder_is_a_dump_or_refused(contents: bytes, large: bytes | None, nam
 @fuzzed
 @given(damaged(TOC.encode()))
 def test_a_table_of_contents_is_read(text: bytes) -> None:
-    items = outcome(lambda: toc.parse(text.decode(errors="replace")))
+    items = outcome(lambda: schema_toc.parse(text.decode(errors="replace")))
     for item in items or ():
         assert item.line in text.decode(errors="replace")
-        toc.share([item], ())
+        schema_toc.share([item], ())

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from tests.fuzz.harness import fuzzed, outcome
 from tests.fuzz.strategies import damaged, documents, texts
 
-from refnet.recovery.model.source import Held
+from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.sources.files.contents import Limits, Nowhere, read_archive
 from refnet.recovery.sources.files.glance import content_of
-from refnet.recovery.sources.files.headers import END, header
 from refnet.recovery.sources.files.listing import FileList, Kind, Listed, Member
-from refnet.recovery.sources.files.members import TarReader
-from refnet.recovery.sources.files.names import ArchiveError, checked, leads_inside, show
+from refnet.recovery.sources.files.member_names import ArchiveError, checked, leads_inside, show
+from refnet.recovery.sources.files.tar_headers import END, header
+from refnet.recovery.sources.files.tar_members import TarReader
 
 _TIME = 1_764_090_001_250_000_000
 _SUM = sha256(b"note").hexdigest()
@@ -87,7 +87,7 @@ def test_an_archive_is_read_or_refused(data: bytes) -> None:
     )
     if files:
         assert FileList.from_json(files.to_json()) == files
-    held = Held("vault.tar.gz", lambda: io.BytesIO(packed), None)
+    held = OpenArtifact("vault.tar.gz", lambda: io.BytesIO(packed), None)
     found = outcome(lambda: content_of(held, "b.md", 100), ArchiveError)
     assert len(found or b"") <= 100
 

@@ -11,11 +11,11 @@ from tests.fuzz.harness import fuzzed, outcome
 from tests.fuzz.strategies import damaged, mutated
 from tests.hostile import forge
 
-from refnet.recovery.sources.database.sqlgz import (
+from refnet.recovery.sources.database.artifact.sqlgz import (
     FIRST_LINE,
-    Foreign,
     Index,
     Kind,
+    NotAnArtifact,
     Reader,
     Table,
     Writer,
@@ -90,7 +90,7 @@ INDEX = forge.index_of(ARTIFACT)
 
 
 def _read(artifact: bytes) -> Reader | None:
-    return outcome(lambda: Reader(NAME, lambda: io.BytesIO(artifact)), Foreign)
+    return outcome(lambda: Reader(NAME, lambda: io.BytesIO(artifact)), NotAnArtifact)
 
 
 def test_the_artifact_that_is_changed_is_read_as_it_is() -> None:

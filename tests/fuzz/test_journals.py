@@ -12,11 +12,11 @@ from hypothesis import given
 from tests.fuzz.harness import fuzzed, outcome
 from tests.fuzz.strategies import documents, lines
 
-from refnet.recovery.model import previous, recovering
+from refnet.recovery.model import previous, recovery_plan
 from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.run import Ended, Kind, Reason, Run, Totals
-from refnet.recovery.sources.files import swaps
-from refnet.recovery.stores.journal import Journal
+from refnet.recovery.sources.files import swap_journal
+from refnet.recovery.stores.run_journal import Journal
 from refnet.telemetry import notify
 
 NOW = datetime(2026, 11, 25, 17, 0, 1, 250_000, tzinfo=UTC)
@@ -34,21 +34,21 @@ RUN = Run(
 )
 DONE = Run("0123456789ab", Kind.BACKUP, SourceName.CONFIG, NOW, Ended.DONE, 70.5)
 TOTALS = Totals().with_runs([RUN, DONE])
-RECOVERY = recovering.Journal(
-    NOW, {SourceName.DATABASE: "a"}, (recovering.Stage.CONFIG,), (SourceName.CONFIG,)
+RECOVERY = recovery_plan.Journal(
+    NOW, {SourceName.DATABASE: "a"}, (recovery_plan.Stage.CONFIG,), (SourceName.CONFIG,)
 ).to_json()
-SWAP = swaps.Journal(
+SWAP = swap_journal.Journal(
     SourceName.OBSIDIAN,
     "vault_20261125.tar.gz",
     NOW,
-    swaps.Why.UNDONE,
+    swap_journal.Why.UNDONE,
     "/srv/vault",
     beside=True,
     work=".refnet-work",
     token="0" * 32,
     owner=1000,
     base=("vault",),
-    units=(swaps.Unit("a.md", 7), swaps.Unit("b\udcff.md", None)),
+    units=(swap_journal.Unit("a.md", 7), swap_journal.Unit("b\udcff.md", None)),
 )
 MARK = previous.Mark("refnet", previous.Why.RESTORED, NOW, "a", "7:9:7,8", "論文", 10)
 RECORD = previous.Record("74", "refnet_before_20261125_170001", 16384, "refnet", 16385, MARK)
@@ -93,10 +93,10 @@ def test_a_journal_of_runs_with_lines_that_are_none_is_read_and_written(
 @fuzzed
 @given(documents(json.loads(RECOVERY), RECOVERY.encode()))
 def test_a_journal_of_a_recovery_is_read_or_refused(text: bytes) -> None:
-    journal = outcome(lambda: recovering.Journal.from_json(text.decode(errors="replace")))
+    journal = outcome(lambda: recovery_plan.Journal.from_json(text.decode(errors="replace")))
     if journal:
         assert journal.began.tzinfo
-        assert recovering.Journal.from_json(journal.to_json()) == journal
+        assert recovery_plan.Journal.from_json(journal.to_json()) == journal
 
 
 @fuzzed
@@ -132,9 +132,9 @@ def test_the_mark_of_a_database_is_read_or_refused(text: bytes) -> None:
 @fuzzed
 @given(documents(json.loads(SWAP.to_json()), SWAP.to_json()))
 def test_the_journal_of_a_swap_is_read_or_refused(text: bytes) -> None:
-    swap = outcome(lambda: swaps.Journal.from_json(text, SWAP.name), ValueError)
+    swap = outcome(lambda: swap_journal.Journal.from_json(text, SWAP.name), ValueError)
     if swap:
-        assert swaps.Journal.from_json(swap.to_json(), swap.name) == swap
+        assert swap_journal.Journal.from_json(swap.to_json(), swap.name) == swap
         for name in (swap.work, *swap.base, *(unit.name for unit in swap.units)):
             assert len(Path(name).parts) == 1
             assert name != ".."

@@ -25,10 +25,10 @@ from refnet.recovery.model.artifact import (
 )
 from refnet.recovery.model.retention import decide
 from refnet.recovery.sources.files.listing import FileList
-from refnet.recovery.sources.files.names import ArchiveError
+from refnet.recovery.sources.files.member_names import ArchiveError
 from refnet.recovery.stores import identified
-from refnet.recovery.stores.held import held_at
 from refnet.recovery.stores.local import LocalStore
+from refnet.recovery.stores.open_artifacts import held_at
 from refnet.settings import Retention
 
 NAME = "refnet_20261125_170001.sql.gz"

@@ -12,7 +12,7 @@ from tests.fuzz.strategies import texts
 
 from refnet.cli.prune import _span
 from refnet.postgres.session import Target
-from refnet.recovery.model import recovering
+from refnet.recovery.model import recovery_plan
 from refnet.recovery.model.artifact import SourceName, artifact_names, read_name, utc
 from refnet.recovery.model.catalog import parse_time
 from refnet.recovery.model.schedule import When, parse, zone_named
@@ -96,7 +96,7 @@ def test_an_address_is_read_or_refused(text: str) -> None:
 @fuzzed
 @given(_PHRASES)
 def test_a_stage_is_read_or_refused(text: str) -> None:
-    outcome(lambda: recovering.stage(text), longest=ECHO)
+    outcome(lambda: recovery_plan.stage(text), longest=ECHO)
 
 
 @fuzzed

@@ -12,7 +12,7 @@ from psycopg import sql
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 from refnet.recovery.model.source import silent
-from refnet.recovery.sources.database.dump import dump
+from refnet.recovery.sources.database.dump.parallel_dump import dump
 
 #: Tables of every kind of member, a sequence, a materialized view, a large object.
 _SMALL = """

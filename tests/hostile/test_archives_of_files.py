@@ -15,9 +15,9 @@ from isal import igzip
 from tests.hostile.bounded import bounded
 
 from refnet.recovery.model.artifact import SourceName, utc
-from refnet.recovery.sources.files.headers import END, header
 from refnet.recovery.sources.files.listing import FileList, Kind, Listed, Member
-from refnet.recovery.sources.files.names import ArchiveError
+from refnet.recovery.sources.files.member_names import ArchiveError
+from refnet.recovery.sources.files.tar_headers import END, header
 
 SECONDS, MEBIBYTES = 5, 600
 _PROVE = """

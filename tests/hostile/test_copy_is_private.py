@@ -22,8 +22,8 @@ from tests.integration.database.library import (
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.recovery.sources.database.facts import live_state
-from refnet.recovery.sources.database.maintenance import maintenance
+from refnet.recovery.sources.database.admin_session import maintenance
+from refnet.recovery.sources.database.restore.server_facts import live_state
 from refnet.recovery.verbs import undo_database
 
 

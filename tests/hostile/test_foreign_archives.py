@@ -17,8 +17,8 @@ from refnet.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries, installed
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.recovery.sources.database import dump_contents, dump_files
-from refnet.recovery.sources.database.foreign import ForeignDump
+from refnet.recovery.sources.database.artifact import dump_contents, dump_files
+from refnet.recovery.sources.database.artifact.foreign_dump import ForeignDump
 
 _SECRET = "the secret of somebody else"
 

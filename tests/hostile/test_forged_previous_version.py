@@ -24,9 +24,9 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 from refnet.recovery.model.previous import Mark, Why
-from refnet.recovery.sources.database import kept
-from refnet.recovery.sources.database.maintenance import maintenance
-from refnet.recovery.stores.previous import PreviousVersions
+from refnet.recovery.sources.database.admin_session import maintenance
+from refnet.recovery.sources.database.restore import previous_databases
+from refnet.recovery.stores.previous_records import PreviousVersions
 from refnet.recovery.verbs import undo_database
 
 
@@ -49,14 +49,14 @@ def forge(target: Target, name: str, comment: str) -> str:
     """A database of an attacker, with one paper and this comment; its name."""
     with maintenance(target) as admin:
         admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        admin.execute(kept.comment_on(name, comment))
+        admin.execute(previous_databases.comment_on(name, comment))
     with target.database(name).connect() as session:
         session.execute("CREATE TABLE papers (title text); INSERT INTO papers VALUES ('forged')")
     return name
 
 
 def mark(target: Target) -> str:
-    return kept.comment_of(Mark(target.name, Why.RESTORED, now() + timedelta(hours=1)))
+    return previous_databases.comment_of(Mark(target.name, Why.RESTORED, now() + timedelta(hours=1)))
 
 
 def test_a_newer_database_with_refnets_comment_is_not_what_an_undo_brings_back(
@@ -144,7 +144,7 @@ def test_a_comment_that_cannot_be_read_stops_nothing(library: Target, previous: 
 def test_a_name_that_is_given_to_another_database_during_the_exchange_is_noticed(
     library: Target, previous: str
 ) -> None:
-    from refnet.recovery.sources.database.swap import Rename, exchange
+    from refnet.recovery.sources.database.restore.swap_databases import Rename, exchange
 
     with maintenance(library) as admin, pytest.raises(RefnetError, match="is another database than"):
         exchange(admin, library, [Rename(library.name, f"{library.name}_aside", 1)])

@@ -17,10 +17,10 @@ from refnet.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.recovery.sources.database import rows
-from refnet.recovery.sources.database.load import load
-from refnet.recovery.sources.database.names import Codec
-from refnet.recovery.sources.database.sqlgz import Reader
+from refnet.recovery.sources.database.artifact.sqlgz import Reader
+from refnet.recovery.sources.database.restore.load import load
+from refnet.recovery.sources.database.rows import staged_rows
+from refnet.recovery.sources.database.sql_names import Codec
 
 _NAME = "refnet_20261125_020000.sql.gz"
 
@@ -76,8 +76,8 @@ def test_tables_that_are_attached_to_themselves_are_gone_through_once(genuine: b
     reader = _reader(forge.with_member(genuine, 0, (ring + own).encode()))
     began = time.monotonic()
     with pytest.raises(RefnetError, match="holds no table"):
-        rows.find(reader, Codec(), "nothing")
-    assert rows.find(reader, Codec(), "t1").parts == ()
+        staged_rows.find(reader, Codec(), "nothing")
+    assert staged_rows.find(reader, Codec(), "t1").parts == ()
     assert time.monotonic() - began < 30
 
 

@@ -15,8 +15,8 @@ import pytest
 from tests.hostile import forge
 
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.sources.database.index import Index
-from refnet.recovery.sources.database.sqlgz import Kind, Reader
+from refnet.recovery.sources.database.artifact.index import Index
+from refnet.recovery.sources.database.artifact.sqlgz import Kind, Reader
 
 _NAME = "refnet_20261125_020000.sql.gz"
 

@@ -18,10 +18,11 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.source import Finding
-from refnet.recovery.sources.database import create, standing
-from refnet.recovery.sources.database.compare import NOT_RECORDED, NOT_THERE, compare
-from refnet.recovery.sources.database.copier import Copier, PsqlError
-from refnet.recovery.sources.database.sqlgz import Index, Reader
+from refnet.recovery.sources.database.artifact.sqlgz import Index, Reader
+from refnet.recovery.sources.database.dump.psql_copy import Copier, PsqlError
+from refnet.recovery.sources.database.restore import create_database
+from refnet.recovery.sources.database.rows import live_catalog
+from refnet.recovery.sources.database.rows.compare import NOT_RECORDED, NOT_THERE, compare
 
 
 def _index(artifact: bytes) -> Index:
@@ -83,7 +84,7 @@ def test_a_session_that_compares_changes_nothing(small_database: Target, wheel: 
     ):
         b"".join(copier.copy(b"CREATE TABLE owned ()"))
     with (
-        standing.reading(small_database) as (session, _, _),
+        live_catalog.reading(small_database) as (session, _, _),
         pytest.raises(psycopg.errors.ReadOnlySqlTransaction),
     ):
         session.execute("CREATE TABLE owned ()")
@@ -118,7 +119,7 @@ def test_a_privilege_of_an_index_is_no_statement(small_database: Target) -> None
         "acl": [{"grantor": "refnet", "grantee": "", "privilege": lie, "grantable": False}],
     }
     with small_database.connect() as admin, pytest.raises(RefnetError, match="no database has"):
-        create.finish(admin, small_database.name, state)
+        create_database.finish(admin, small_database.name, state)
     assert "owned" not in _tables(small_database)
 
 

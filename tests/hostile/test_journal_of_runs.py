@@ -10,7 +10,7 @@ import pytest
 
 from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.run import Kind, Run
-from refnet.recovery.stores.journal import Journal
+from refnet.recovery.stores.run_journal import Journal
 
 NOW = datetime(2026, 11, 25, 17, 0, 1, tzinfo=UTC)
 

@@ -15,9 +15,9 @@ from refnet.postgres.cluster import Cluster
 from refnet.postgres.scratch import throwaway
 from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import Level, Outcome
-from refnet.recovery.model.source import Held, Proof, silent
-from refnet.recovery.sources.database.dump import dump
-from refnet.recovery.sources.database.source import DatabaseSource
+from refnet.recovery.model.source import OpenArtifact, Proof, silent
+from refnet.recovery.sources.database.database_source import DatabaseSource
+from refnet.recovery.sources.database.dump.parallel_dump import dump
 
 #: Fails the proof where it runs as a superuser, or with a superuser's login.
 _TRAP = """
@@ -144,7 +144,7 @@ def proven(victim: Cluster, short_home: Path) -> Callable[[Target], Proof]:
     def prove(target: Target) -> Proof:
         out = io.BytesIO()
         dump(target, lambda _major: victim.binaries, out, 2, (), silent)
-        held = Held("attack.sql.gz", lambda: io.BytesIO(out.getvalue()), None)
+        held = OpenArtifact("attack.sql.gz", lambda: io.BytesIO(out.getvalue()), None)
         source = DatabaseSource(lambda: target, lambda *_, **__: victim.binaries, short_home, 2)
         return source.prove(held, Level.PROVEN)
 

@@ -12,7 +12,7 @@ import pytest
 
 from refnet.demo.stage import MARK, stage
 from refnet.errors import RefnetError
-from refnet.recovery.model.recovering import Journal
+from refnet.recovery.model.recovery_plan import Journal
 from refnet.recovery.services.local import LocalServices
 from refnet.recovery.verbs.recover import write_journal
 from refnet.scheduling.service import prepare

@@ -12,7 +12,7 @@ from refnet.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.recovery.sources.database.artifact import Artifact
+from refnet.recovery.sources.database.artifact.own_artifact import Artifact
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.recovery.model.artifact import SourceName
-from refnet.recovery.model.restoring_table import Mode
-from refnet.recovery.sources.database import clock
+from refnet.recovery.model.table_plan import Mode
+from refnet.recovery.sources.database.dump import server_clock
 from refnet.recovery.verbs import restore_database, undo_database
 from refnet.recovery.verbs.restore_database import Options
 from refnet.recovery.verbs.restore_table import staged
@@ -67,7 +67,7 @@ def test_a_backup_a_restore_and_an_undo_run_none_of_them(
     library: Target, wheel: Binaries, tmp_path: Path
 ) -> None:
     dump = held(artifact_of(library, wheel))
-    clock.warnings(library, lambda: datetime.now(UTC))
+    server_clock.warnings(library, lambda: datetime.now(UTC))
     environment = {"REFNET_HOME": str(tmp_path), "REFNET_DATABASE_URL": url_of(library)}
     setup = Setup(load(environment, tmp_path, root=False, cores=2), "", own=False)
     assert machine(setup).live(SourceName.DATABASE)

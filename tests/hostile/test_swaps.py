@@ -14,9 +14,9 @@ from tests.integration.files.conftest import World, contents, spoil, vault
 from tests.integration.files.test_killed import kill_in_exchange
 
 from refnet.errors import RefnetError
-from refnet.recovery.sources.files import exchange
-from refnet.recovery.sources.files.place import settle
-from refnet.recovery.sources.files.swaps import Journal, State
+from refnet.recovery.sources.files import swapping
+from refnet.recovery.sources.files.swap_journal import Journal, State
+from refnet.recovery.sources.files.target import settle
 
 assert vault  # the fixture
 
@@ -174,7 +174,7 @@ def test_an_undo_takes_no_folder_that_was_planted_after_the_restore(vault, docum
 
     assert contents(vault.folder) == before
     with pytest.raises(RefnetError, match="is not the folder that the restore"):
-        exchange.remove(kept.swap)
+        swapping.remove(kept.swap)
     assert (kept.path / "kept" / "vault" / "precious").exists()
 
 
@@ -183,7 +183,7 @@ def test_a_folder_on_the_way_that_became_a_link_leads_nowhere(vault, tmp_path):
     (vault.folder / "papers" / "note 3.md").write_text("spoilt")
     (tmp_path / "victim").mkdir()
     (tmp_path / "victim" / "note 3.md").write_text("precious")
-    real = exchange.carry_out
+    real = swapping.carry_out
 
     def plant_first(*arguments: Any) -> Any:
         (vault.folder / "papers").rename(vault.folder / "moved away")
@@ -191,7 +191,7 @@ def test_a_folder_on_the_way_that_became_a_link_leads_nowhere(vault, tmp_path):
         return real(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exchange, "carry_out", plant_first)
+        patch.setattr(swapping, "carry_out", plant_first)
         with pytest.raises(RefnetError):
             vault.restore(held, "papers/note 3.md")
     with pytest.raises(RefnetError):

@@ -9,24 +9,24 @@ from pathlib import Path
 import pytest
 from tests import oracle
 
-from refnet.cli.proofs import details, values
+from refnet.cli.render_proof import details, values
 from refnet.postgres import walls
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import Evidence, Level, Outcome
-from refnet.recovery.model.source import Held, Proof
-from refnet.recovery.sources.database.source import DatabaseSource
+from refnet.recovery.model.source import OpenArtifact, Proof
+from refnet.recovery.sources.database.database_source import DatabaseSource
 from refnet.recovery.verbs.verify import evidence_of
 
 
 @pytest.fixture
-def foreign(database: Target, wheel: Binaries, tmp_path: Path) -> Held:
+def foreign(database: Target, wheel: Binaries, tmp_path: Path) -> OpenArtifact:
     """A dump by pg_dump."""
     with database.connect() as session:
         session.execute("CREATE TABLE t (a int); INSERT INTO t VALUES (1)")
     path = tmp_path / "foreign.sql"
     path.write_bytes(oracle.run(wheel.tool("pg_dump"), conninfo=database.conninfo))
-    return Held(path.name, lambda: path.open("rb"), None, path=path)
+    return OpenArtifact(path.name, lambda: path.open("rb"), None, path=path)
 
 
 @pytest.fixture
@@ -38,12 +38,14 @@ def no_walls(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def _proof(held: Held, wheel: Binaries, home: Path, *, trust: bool = False) -> Proof:
+def _proof(held: OpenArtifact, wheel: Binaries, home: Path, *, trust: bool = False) -> Proof:
     source = DatabaseSource(lambda: Target(""), lambda *_, **__: wheel, home, 2, trust=trust)
     return source.prove(held, Level.RESTORED)
 
 
-def test_it_is_loaded_where_every_wall_stands(foreign: Held, wheel: Binaries, short_home: Path) -> None:
+def test_it_is_loaded_where_every_wall_stands(
+    foreign: OpenArtifact, wheel: Binaries, short_home: Path
+) -> None:
     proof = _proof(foreign, wheel, short_home)
     assert proof.missing_walls == ()
     assert proof.level is Level.RESTORED
@@ -51,7 +53,7 @@ def test_it_is_loaded_where_every_wall_stands(foreign: Held, wheel: Binaries, sh
 
 @pytest.mark.usefixtures("no_walls")
 def test_without_walls_it_is_not_loaded_and_each_is_named(
-    foreign: Held, wheel: Binaries, short_home: Path
+    foreign: OpenArtifact, wheel: Binaries, short_home: Path
 ) -> None:
     proof = _proof(foreign, wheel, short_home)
     assert proof.outcome is Outcome.UNVERIFIED
@@ -62,7 +64,7 @@ def test_without_walls_it_is_not_loaded_and_each_is_named(
 
 @pytest.mark.usefixtures("no_walls")
 def test_with_trust_it_is_loaded_and_the_evidence_names_the_missing_walls(
-    foreign: Held, wheel: Binaries, short_home: Path
+    foreign: OpenArtifact, wheel: Binaries, short_home: Path
 ) -> None:
     proof = _proof(foreign, wheel, short_home, trust=True)
     assert proof.level is Level.RESTORED

@@ -18,10 +18,10 @@ from refnet.errors import RefnetError
 from refnet.postgres import walls
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
-from refnet.postgres.nobodys import FIRST, LAST
+from refnet.postgres.free_uid import FIRST, LAST
 from refnet.postgres.postmaster import until
-from refnet.postgres.private import private_folder
 from refnet.postgres.scratch import scratch
+from refnet.postgres.tempdirs import private_folder
 
 #: Programs that are hidden, and the walls that then cannot be built.
 WAYS = {

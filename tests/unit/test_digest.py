@@ -8,7 +8,7 @@ import random
 import pytest
 from xxhash import xxh3_64_intdigest
 
-from refnet.recovery.sources.database.digest import LONG_LINE, Digest, whole_lines
+from refnet.recovery.sources.database.rows.digest import LONG_LINE, Digest, whole_lines
 
 
 def digest_of(text: bytes, cuts: list[int]) -> Digest:

@@ -12,16 +12,16 @@ import pytest
 
 from refnet.errors import Exit, RefnetError
 from refnet.postgres.connecting import explain
-from refnet.recovery.sources.database.failure import of_program
+from refnet.recovery.sources.database.server_errors import of_program
 from refnet.recovery.stores.disk import explained
 from refnet.recovery.stores.lock import locked
 
 
 def test_a_failure_reads_as_its_message_and_survives_the_way_to_another_process():
-    error = RefnetError("what is wrong", "what to do", Exit.LOCKED, passing=True)
+    error = RefnetError("what is wrong", "what to do", Exit.LOCKED, transient=True)
     again = pickle.loads(pickle.dumps(error))  # noqa: S301
     assert str(again) == "what is wrong"
-    assert (again.message, again.hint, again.code, again.passing) == (
+    assert (again.message, again.hint, again.code, again.transient) == (
         "what is wrong",
         "what to do",
         Exit.LOCKED,
@@ -32,11 +32,11 @@ def test_a_failure_reads_as_its_message_and_survives_the_way_to_another_process(
 def test_every_kind_of_failure_survives_the_way_to_another_process():
     error = explain(psycopg.OperationalError("nothing"), place="here", database="d", user="u", own=False)
     again = pickle.loads(pickle.dumps(error))  # noqa: S301
-    assert (again.message, again.passing) == (error.message, True)
+    assert (again.message, again.transient) == (error.message, True)
 
 
 @pytest.mark.parametrize(
-    ("said", "passing"),
+    ("said", "transient"),
     [
         ("connection refused", True),
         ("FATAL:  the database system is starting up", True),
@@ -46,33 +46,33 @@ def test_every_kind_of_failure_survives_the_way_to_another_process():
         ("fe_sendauth: no password supplied", False),
     ],
 )
-def test_a_server_that_is_down_can_pass_and_a_wrong_password_cannot(said, passing):
+def test_a_server_that_is_down_can_pass_and_a_wrong_password_cannot(said, transient):
     found = explain(psycopg.OperationalError(said), place="here", database="d", user="u", own=False)
-    assert found.passing is passing
+    assert found.transient is transient
 
 
 @pytest.mark.parametrize(
-    ("number", "passing"), [(errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EACCES, False)]
+    ("number", "transient"), [(errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EACCES, False)]
 )
-def test_a_full_disk_can_pass_and_a_forbidden_one_cannot(tmp_path: Path, number, passing):
+def test_a_full_disk_can_pass_and_a_forbidden_one_cannot(tmp_path: Path, number, transient):
     with pytest.raises(RefnetError) as caught, explained(tmp_path / "x"):
         raise OSError(number, os.strerror(number))
-    assert caught.value.passing is passing
+    assert caught.value.transient is transient
 
 
 def test_a_lock_can_pass(tmp_path):
     with locked(tmp_path, "database"), pytest.raises(RefnetError) as caught, locked(tmp_path, "database"):
         pass
-    assert (caught.value.code, caught.value.passing) == (Exit.LOCKED, True)
+    assert (caught.value.code, caught.value.transient) == (Exit.LOCKED, True)
 
 
 @pytest.mark.parametrize(
-    ("said", "passing"),
+    ("said", "transient"),
     [
         (b"ERROR:  No space left on device", True),
         (b'ERROR:  could not extend file "base/5/1": wrote only 4096 of 8192 bytes at block 7', True),
         (b'ERROR:  role "x" does not exist', False),
     ],
 )
-def test_what_the_server_says_decides_whether_it_can_pass(said, passing):
-    assert of_program("psql", said, "loading").passing is passing
+def test_what_the_server_says_decides_whether_it_can_pass(said, transient):
+    assert of_program("psql", said, "loading").transient is transient

@@ -6,8 +6,8 @@ import gzip
 
 import pytest
 
-from refnet.recovery.sources.database.members import Packed, Section
-from refnet.recovery.sources.database.names import Codec
+from refnet.recovery.sources.database.dump.copy_members import Packed, Section
+from refnet.recovery.sources.database.sql_names import Codec
 
 KEY = b"k3y"
 DATA = b"""\

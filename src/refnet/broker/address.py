@@ -40,13 +40,13 @@ def check(url: str) -> None:
         raise _refused(place, str(error)) from None
     except redis.BusyLoadingError:
         raise RefnetError(
-            f"the broker at {place} is still loading its data", "Try again in a moment.", passing=True
+            f"the broker at {place} is still loading its data", "Try again in a moment.", transient=True
         ) from None
     except (redis.ConnectionError, redis.TimeoutError) as error:
         raise RefnetError(
             f"no broker answers at {place}: {_reason(error)}",
             "Start Redis or Valkey there, or mend REFNET_BROKER_URL; without that setting RefNet starts its own.",
-            passing=True,
+            transient=True,
         ) from None
     except (redis.RedisError, ValueError) as error:
         raise RefnetError(

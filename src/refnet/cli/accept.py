@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from refnet.cli.process import current_settings, ends_at_plan, now, print_json
+from refnet.cli.context import current_settings, ends_at_plan, now, print_json
 
 if TYPE_CHECKING:
     from refnet.recovery.model.artifact import Entry

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from refnet.cli.process import clock, complain, current_settings, now, print_json
+from refnet.cli.context import clock, complain, current_settings, now, print_json
 from refnet.errors import Exit, RefnetError
 from refnet.settings import user_path
 
@@ -45,7 +45,7 @@ def adopt(
 def _one(settings: Settings, file: Path, *, plan: bool, quiet: bool) -> tuple[dict[str, Any], Exit]:
     """Adopt one file; what --json says of it, and the code to end with."""
     from refnet import wiring
-    from refnet.cli import proofs
+    from refnet.cli import render_proof
     from refnet.recovery.model.schedule import Schedule
     from refnet.recovery.verbs import adopt as verb
 
@@ -58,20 +58,20 @@ def _one(settings: Settings, file: Path, *, plan: bool, quiet: bool) -> tuple[di
     done = verb.adopt(store, planned, partial(wiring.prover, settings), now=now, clock=clock)
     if not quiet:
         _print(done)
-    values = {"source": done.chosen.source, "name": done.chosen.name, **proofs.values(done.proof)}
+    values = {"source": done.chosen.source, "name": done.chosen.name, **render_proof.values(done.proof)}
     return values, Exit.DAMAGED if done.exit is Exit.DAMAGED else Exit.DONE
 
 
 def _print(done: Verified) -> None:
-    from refnet.cli import proofs
+    from refnet.cli import render_proof
 
-    print(f"{done.chosen.source:9} {done.chosen.name}: {proofs.headline(done.proof)}")
-    for line in proofs.details(done.proof):
+    print(f"{done.chosen.source:9} {done.chosen.name}: {render_proof.headline(done.proof)}")
+    for line in render_proof.details(done.proof):
         print(f"{'':9} {line}")
 
 
 def _print_plan(planned: Adoption) -> None:
-    from refnet.cli import words
+    from refnet.cli import formatting
 
     facts = [
         f"{name.replace('_', ' ')} {value}"
@@ -81,13 +81,13 @@ def _print_plan(planned: Adoption) -> None:
     print(f"Adopt {planned.path} as an artifact of {planned.source}:")
     if planned.broken:
         print(
-            f"  its manifest is moved aside ({planned.path.name}.json.damaged): {words.plain(planned.broken)}"
+            f"  its manifest is moved aside ({planned.path.name}.json.damaged): {formatting.plain(planned.broken)}"
         )
     if not planned.inside:
         print("  it is copied into the backup folder")
-    print(f"  a manifest is made from {planned.told_by}: of {words.local(planned.made.created)}")
+    print(f"  a manifest is made from {planned.told_by}: of {formatting.local(planned.made.created)}")
     for fact in facts:
-        print(f"    {words.plain(fact)}")
+        print(f"    {formatting.plain(fact)}")
     print("  then it is checked as far as intact")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from refnet.cli.process import clock, complain, current_settings, note, now, print_json, progress
+from refnet.cli.context import clock, complain, current_settings, note, now, print_json, progress
 from refnet.errors import Exit, RefnetError
 from refnet.settings import user_path
 
@@ -112,18 +112,18 @@ def _one(
 
 
 def _print(made: Backup, path: Path, acts_on: str) -> None:
-    from refnet.cli import proofs, words
+    from refnet.cli import formatting, render_proof
 
     manifest = made.manifest
-    took = words.seconds(made.seconds["dump"] + made.seconds["publish"])
-    print(f"{manifest.source:9} {path}  {words.size(manifest.size)} in {took}")
+    took = formatting.seconds(made.seconds["dump"] + made.seconds["publish"])
+    print(f"{manifest.source:9} {path}  {formatting.size(manifest.size)} in {took}")
     if shares := manifest.details.get("shares_bytes_with"):
         print(f"{'':9} nothing changed: shares its bytes with {shares}")
     for sentence in (*made.warnings, *manifest.unchecked):
         print(f"{'':9} {sentence}")
     if made.proof:
-        print(f"{'':9} {proofs.headline(made.proof)} in {words.seconds(made.seconds['prove'])}")
-        for line in proofs.details(made.proof):
+        print(f"{'':9} {render_proof.headline(made.proof)} in {formatting.seconds(made.seconds['prove'])}")
+        for line in render_proof.details(made.proof):
             print(f"{'':9} {line}")
     if made.unrecorded:
         print(f"{'':9} the evidence could not be kept: {made.unrecorded}")
@@ -133,33 +133,33 @@ def _print(made: Backup, path: Path, acts_on: str) -> None:
 
 def _print_at_the_end(results: list[dict[str, Any]]) -> None:
     """Say at the end which artifacts shrank, and which are not proven although that was asked for, and why."""
-    from refnet.cli import words
+    from refnet.cli import formatting
     from refnet.recovery.model.artifact import Outcome
 
     unverified = Outcome.UNVERIFIED.value
     for one in results:
         if (manifest := one.get("manifest", {})).get("shrunk"):
             print(
-                f"{one['source']:9} {words.shrunk(manifest)}: `refnet accept {manifest['name']}` if that is meant"
+                f"{one['source']:9} {formatting.shrunk(manifest)}: `refnet accept {manifest['name']}` if that is meant"
             )
         proof = one.get("proof")
         if proof and proof["outcome"] == unverified:
             why = "; ".join(f["reason"] for f in proof["findings"] if f["outcome"] == unverified)
             name = one["manifest"]["name"]
-            print(f"{one['source']:9} {name}: {proof['level']}, NOT proven: {words.plain(why)}")
+            print(f"{one['source']:9} {name}: {proof['level']}, NOT proven: {formatting.plain(why)}")
 
 
 def _values(made: Backup, path: Path) -> dict[str, Any]:
     import json
 
-    from refnet.cli import proofs
+    from refnet.cli import render_proof
 
     return {
         "source": made.manifest.source,
         "outcome": "damaged" if made.exit is Exit.DAMAGED else "done",
         "path": str(path),
         "manifest": json.loads(made.manifest.to_json()),
-        "proof": proofs.values(made.proof) if made.proof else None,
+        "proof": render_proof.values(made.proof) if made.proof else None,
         "seconds": {phase: round(taken, 3) for phase, taken in made.seconds.items()},
         "warnings": list(made.warnings),
         "unrecorded": made.unrecorded or None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from refnet.cli.process import current_settings, now, print_json
+from refnet.cli.context import current_settings, now, print_json
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -24,7 +24,7 @@ def list_artifacts(
     from dataclasses import asdict
 
     from refnet import wiring
-    from refnet.cli import sources, words
+    from refnet.cli import formatting, sources
     from refnet.recovery.model.catalog import Catalog
 
     store = wiring.store(current_settings())
@@ -49,30 +49,30 @@ def list_artifacts(
         print(f"There is no artifact in {store.root}. `refnet backup` makes one.")
     for one in unlisted:
         what = "unreadable" if one.unreadable else "not listed"
-        print(f"{what}: {store.folder(one.source) / one.name} {words.plain(one.why)} ({one.advice})")
+        print(f"{what}: {store.folder(one.source) / one.name} {formatting.plain(one.why)} ({one.advice})")
 
 
 def _print_table(entries: list[Entry], moment: datetime) -> None:
-    from refnet.cli import words
+    from refnet.cli import formatting
 
     rows: list[tuple[str, ...]] = [("name", "source", "created", "age", "size", "state", "notes")]
     rows += [
         (
             entry.name,
             entry.source.value,
-            words.local(entry.created),
-            words.age(moment - entry.made),
-            words.size(entry.manifest.size),
+            formatting.local(entry.created),
+            formatting.age(moment - entry.made),
+            formatting.size(entry.manifest.size),
             entry.state,
             "; ".join(notes(entry)),
         )
         for entry in entries
     ]
-    of = words.databases(entries)
+    of = formatting.databases(entries)
     if of:
         column = ["database", *(of.get(entry.name, "") for entry in entries)]
         rows = [(*row[:2], database, *row[2:]) for row, database in zip(rows, column, strict=True)]
-    words.print_columns(rows, right=(4, 5) if of else (3, 4))
+    formatting.print_columns(rows, right=(4, 5) if of else (3, 4))
 
 
 def notes(entry: Entry) -> list[str]:
@@ -120,7 +120,7 @@ def show(
     import json
 
     from refnet import wiring
-    from refnet.cli.shown import print_artifact
+    from refnet.cli.render_artifact import print_artifact
     from refnet.errors import RefnetError
     from refnet.recovery.verbs.choose import choose_one
 

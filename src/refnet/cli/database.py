@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from refnet.cli.process import current_settings, print_json
+from refnet.cli.context import current_settings, print_json
 
 app = typer.Typer(help="Look at the database.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -19,8 +19,8 @@ def _group() -> None:
 @app.command("sizes")
 def show_sizes(as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False) -> None:
     """Show how much room the database and each table take."""
-    from refnet.cli import acting, words
-    from refnet.recovery.sources.database.sizes import sizes
+    from refnet.cli import acting, formatting
+    from refnet.recovery.sources.database.rows.sizes import sizes
 
     settings = current_settings()
     target = acting.server(settings)
@@ -39,10 +39,18 @@ def show_sizes(as_json: Annotated[bool, typer.Option("--json", help="Report as J
         print_json({"database": target.name, "bytes": whole, "tables": listed, **acting.values(settings)})
         return
     print(acting.line(settings))
-    print(f"{target.name}  {words.size(whole)}")
+    print(f"{target.name}  {formatting.size(whole)}")
     rows = [
-        (one.name, words.size(one.total), words.size(one.data), words.size(one.indexes), f"{one.rows:,}")
+        (
+            one.name,
+            formatting.size(one.total),
+            formatting.size(one.data),
+            formatting.size(one.indexes),
+            f"{one.rows:,}",
+        )
         for one in tables
     ]
     if rows:
-        words.print_columns([("table", "size", "data", "indexes", "rows, about"), *rows], right=(1, 2, 3, 4))
+        formatting.print_columns(
+            [("table", "size", "data", "indexes", "rows, about"), *rows], right=(1, 2, 3, 4)
+        )

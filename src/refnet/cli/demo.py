@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from refnet.cli.process import current_settings, now
+from refnet.cli.context import current_settings, now
 from refnet.settings import user_path
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def _say(line: str, title: bool) -> None:
 
 
 def _end(told: Told, page: Path) -> None:
-    from refnet.cli.words import print_columns, seconds
+    from refnet.cli.formatting import print_columns, seconds
 
     print("\nTimes")
     rows = [

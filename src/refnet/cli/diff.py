@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from refnet.cli.process import current_settings, print_json, progress
+from refnet.cli.context import current_settings, print_json, progress
 from refnet.errors import Exit, RefnetError
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def _live(settings: Settings, old: Chosen) -> Difference:
 
 
 def _print(found: Difference) -> None:
-    from refnet.recovery.sources.files.names import MAX_PATH, show
+    from refnet.recovery.sources.files.member_names import MAX_PATH, show
 
     lines = [
         *(f"+ {show(name, MAX_PATH)}" for name in found.added),
@@ -99,7 +99,7 @@ def _print(found: Difference) -> None:
 
 
 def _values(found: Difference) -> dict[str, Any]:
-    from refnet.recovery.sources.files.names import spelled
+    from refnet.recovery.sources.files.member_names import spelled
 
     return {
         "source": found.source,

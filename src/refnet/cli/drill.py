@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from refnet.cli.process import clock, current_settings, note, now, print_json, progress
+from refnet.cli.context import clock, current_settings, note, now, print_json, progress
 
 if TYPE_CHECKING:
     from refnet.recovery.verbs.drill import Drill
@@ -51,15 +51,15 @@ def drill(
 
 
 def _print(found: Drill) -> None:
-    from refnet.cli import proofs, words
+    from refnet.cli import formatting, render_proof
 
     for result in found.results:
-        recovery = words.seconds(sum(result.proof.seconds.values()))
-        print(f"{result.chosen.source:9} {result.chosen.name}: {proofs.headline(result.proof)}")
-        for line in proofs.details(result.proof):
+        recovery = formatting.seconds(sum(result.proof.seconds.values()))
+        print(f"{result.chosen.source:9} {result.chosen.name}: {render_proof.headline(result.proof)}")
+        for line in render_proof.details(result.proof):
             print(f"{'':9} {line}")
         if result.chosen.entry:
-            old = words.age(found.started - result.chosen.entry.created)
+            old = formatting.age(found.started - result.chosen.entry.created)
             print(f"{'':9} measured recovery {recovery}, age of the data {old}")
     for name in found.absent:
         print(f"{name:9} could not verify: there is no whole artifact of this source")

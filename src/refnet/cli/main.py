@@ -34,7 +34,7 @@ from refnet.cli import (
     verify,
     worker,
 )
-from refnet.cli.process import complain, current_settings
+from refnet.cli.context import complain, current_settings
 from refnet.errors import Exit, RefnetError
 from refnet.settings import CONFIG, user_path
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from refnet.cli.process import current_settings, note, now
+from refnet.cli.context import current_settings, note, now
 from refnet.errors import Exit, RefnetError
 from refnet.settings import user_path
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from refnet.cli.process import complain, current_settings, note, now, print_json
+from refnet.cli.context import complain, current_settings, note, now, print_json
 from refnet.errors import RefnetError
 
 _UNKNOWN = 3
@@ -26,7 +26,7 @@ def monitor(
 
 def _monitor(source: str | None, *, as_json: bool) -> int:
     from refnet import servers, wiring
-    from refnet.cli import sources, words
+    from refnet.cli import formatting, sources
     from refnet.recovery.model.artifact import SourceName
     from refnet.recovery.model.monitoring import worst
     from refnet.recovery.verbs.monitor import monitor as run
@@ -53,6 +53,6 @@ def _monitor(source: str | None, *, as_json: bool) -> int:
         print_json({"status": status, "checks": values})
     else:
         rows = [(c.status.upper(), c.source or "store", c.what, c.says) for c in checks]
-        words.print_columns([("status", "source", "check", ""), *rows])
+        formatting.print_columns([("status", "source", "check", ""), *rows])
         print(f"in all: {status.upper()}")
     return status.exit

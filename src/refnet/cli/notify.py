@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 
-from refnet.cli.process import current_settings, note
+from refnet.cli.context import current_settings, note
 from refnet.errors import Exit, RefnetError
 
 

@@ -52,7 +52,7 @@ def status(
 
 
 def _settings() -> Settings:
-    from refnet.cli.process import current_settings
+    from refnet.cli.context import current_settings
 
     return current_settings()
 

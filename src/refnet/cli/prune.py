@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from refnet.cli.process import complain, current_settings, now, print_json
+from refnet.cli.context import complain, current_settings, now, print_json
 from refnet.errors import Exit, RefnetError
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def _one(settings: Settings, name: SourceName, moment: datetime, *, plan: bool) 
         wiring.retention(settings, name),
         now=moment,
         zone=Schedule.of(settings).zone,
-        put_aside=wiring.put_aside(settings),
+        previous_versions=wiring.previous_versions(settings),
     )
 
 
@@ -82,10 +82,10 @@ def _span(text: str) -> timedelta:
 
 
 def _print(plans: list[Plan], moment: datetime, *, plan: bool) -> None:
-    from refnet.cli import words
+    from refnet.cli import formatting
 
     verb = "would delete" if plan else "deleted"
-    of = words.databases([decision.entry for one in plans for decision in one.decisions])
+    of = formatting.databases([decision.entry for one in plans for decision in one.decisions])
     rows = [
         row
         for one in plans
@@ -97,19 +97,19 @@ def _print(plans: list[Plan], moment: datetime, *, plan: bool) -> None:
             ),
             *((verb, leftover.name, f"leftover: {leftover.why}") for leftover in one.leftovers),
             *(
-                (verb, aside.what, f"put aside by a restore {words.age(moment - aside.since)} ago")
-                for aside in one.put_aside
+                (verb, aside.what, f"put aside by a restore {formatting.age(moment - aside.since)} ago")
+                for aside in one.previous_versions
             ),
             *(("stays", aside.what, aside.held_back) for aside in one.held_back),
         )
     ]
     if rows:
-        words.print_columns(rows)
-    count = sum(len(one.deleted) + len(one.leftovers) + len(one.put_aside) for one in plans)
+        formatting.print_columns(rows)
+    count = sum(len(one.deleted) + len(one.leftovers) + len(one.previous_versions) for one in plans)
     stays = sum(decision.keep for one in plans for decision in one.decisions)
-    freed = words.size(sum(one.bytes_freed for one in plans))
+    freed = formatting.size(sum(one.bytes_freed for one in plans))
     print(
-        f"{verb} {count} ({freed} at most), {'would keep' if plan else 'kept'} {words.plural(stays, 'artifact')}"
+        f"{verb} {count} ({freed} at most), {'would keep' if plan else 'kept'} {formatting.plural(stays, 'artifact')}"
     )
 
 
@@ -130,7 +130,9 @@ def _values(one: Plan) -> dict[str, Any]:
         "source": one.source,
         "artifacts": [_decision(decision) for decision in one.decisions],
         "leftovers": [{"name": left.name, "size": left.size, "why": left.why} for left in one.leftovers],
-        "put_aside": [{"what": aside.what, "since": utc(aside.since)} for aside in one.put_aside],
+        "previous_versions": [
+            {"what": aside.what, "since": utc(aside.since)} for aside in one.previous_versions
+        ],
         "held_back": [
             {"what": aside.what, "since": utc(aside.since), "why": aside.held_back} for aside in one.held_back
         ],
@@ -154,7 +156,7 @@ def _decision(decision: Decision) -> dict[str, Any]:
 
 def _simulate(settings: Settings, names: tuple[SourceName, ...], span: timedelta, *, as_json: bool) -> None:
     from refnet import wiring
-    from refnet.cli import words
+    from refnet.cli import formatting
     from refnet.recovery.model import retention
     from refnet.recovery.model.schedule import Schedule, TaskName
 
@@ -175,7 +177,7 @@ def _simulate(settings: Settings, names: tuple[SourceName, ...], span: timedelta
         return
     for name, kept in results.items():
         size = sum(decision.entry.manifest.size for decision in kept)
-        about = f", about {words.size(size)} at the size of the newest one" if size else ""
-        print(f"{name}: {words.plural(len(kept), 'artifact')} after {span.days} days{about}")
-        of = words.databases([decision.entry for decision in kept])
-        words.print_columns([(f"  {_named(d, of)}", "; ".join(d.reasons)) for d in kept])
+        about = f", about {formatting.size(size)} at the size of the newest one" if size else ""
+        print(f"{name}: {formatting.plural(len(kept), 'artifact')} after {span.days} days{about}")
+        of = formatting.databases([decision.entry for decision in kept])
+        formatting.print_columns([(f"  {_named(d, of)}", "; ".join(d.reasons)) for d in kept])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from refnet.cli.process import clock, ends_at_plan, now, print_json, warn
+from refnet.cli.context import clock, ends_at_plan, now, print_json, warn
 from refnet.errors import Exit, RefnetError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from refnet.recovery.model.artifact import Entry, SourceName
     from refnet.recovery.model.catalog import Catalog
     from refnet.recovery.model.identity import Identity
-    from refnet.recovery.model.recovering import Journal, Plan, Stage
+    from refnet.recovery.model.recovery_plan import Journal, Plan, Stage
     from refnet.recovery.verbs.recover import Recovered, Remembering, Told
     from refnet.restored import Setup
     from refnet.settings import Settings
@@ -77,7 +77,7 @@ def recover(
 
 def _planned(at: str | None, first: str | None, only: str | None, from_database: str | None) -> Plan:
     from refnet import wiring
-    from refnet.recovery.model import recovering
+    from refnet.recovery.model import recovery_plan
     from refnet.recovery.model.catalog import Catalog, parse_time
     from refnet.recovery.model.identity import Identity
     from refnet.recovery.verbs.recover import read_journal
@@ -91,12 +91,12 @@ def _planned(at: str | None, first: str | None, only: str | None, from_database:
     catalog = everything.choices(target, moment)
     journals = (read_journal(path, now()) for path in _journals(catalog.set_at()))
     left = next((journal for journal in journals if journal), None)
-    planned = recovering.decide(
+    planned = recovery_plan.decide(
         catalog,
         left and left.without(_gone(left, catalog.set_at())),
         moment=moment,
-        first=recovering.stage(first) if first else None,
-        only=recovering.stage(only) if only else None,
+        first=recovery_plan.stage(first) if first else None,
+        only=recovery_plan.stage(only) if only else None,
     )
     if others := _others(planned, everything, target):
         raise others
@@ -115,7 +115,7 @@ def _meant(settings: Settings, everything: Catalog, moment: datetime | None) -> 
     from refnet.recovery.model.artifact import SourceName
     from refnet.recovery.model.identity import Identity
 
-    config = everything.newest_whole(SourceName.CONFIG, moment)
+    config = everything.newest_complete(SourceName.CONFIG, moment)
     if settings.database_url is None and config:
         with suppress(RefnetError):  # what came back may hold a mistake, which its own stage tells
             found = restored.setup(os.environ, Path.cwd(), {SourceName.CONFIG: config}, planned=True)
@@ -127,7 +127,7 @@ def _meant(settings: Settings, everything: Catalog, moment: datetime | None) -> 
 def _others(planned: Plan, everything: Catalog, target: Identity | None) -> RefnetError | None:
     """The error where the database would not come back, though the folder holds those of another name."""
     from refnet.recovery.model.artifact import SourceName
-    from refnet.recovery.model.recovering import Stage
+    from refnet.recovery.model.recovery_plan import Stage
     from refnet.recovery.verbs.choose import of_others
 
     others = everything.others(target)
@@ -201,7 +201,7 @@ class _Ask:
             confirm(f"Replace what is live: {live}?", force=self.force)
 
     def run(self, commands: Mapping[Stage, tuple[str, ...]]) -> None:
-        from refnet.recovery.sources.files.names import show, some
+        from refnet.recovery.sources.files.member_names import show, some
 
         if self.run_restored:
             return
@@ -296,21 +296,21 @@ def _pause() -> None:
 
 
 def _print_stage(told: Told) -> None:
-    from refnet.cli import words
+    from refnet.cli import formatting
 
-    print(f"{told.stage:10} {words.seconds(told.seconds)}", flush=True)
+    print(f"{told.stage:10} {formatting.seconds(told.seconds)}", flush=True)
     for sentence in told.says:
-        print(f"  {words.plain(sentence)}", flush=True)
+        print(f"  {formatting.plain(sentence)}", flush=True)
 
 
 def _print_end(done: Recovered, planned: Plan) -> None:
-    from refnet.cli import words
+    from refnet.cli import formatting
 
-    print(f"recovery took {words.seconds(done.seconds)} (RTO)")
+    print(f"recovery took {formatting.seconds(done.seconds)} (RTO)")
     if planned.left:
-        print(f"  it began {words.age(now() - planned.left.began)} ago, with a run that was interrupted")
+        print(f"  it began {formatting.age(now() - planned.left.began)} ago, with a run that was interrupted")
     for source, age in done.ages.items():
-        print(f"  {source}: the data are {words.age(age)} old (RPO)")
+        print(f"  {source}: the data are {formatting.age(age)} old (RPO)")
 
 
 def _values(done: Recovered, planned: Plan) -> dict[str, Any]:

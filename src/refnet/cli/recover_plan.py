@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from refnet.cli import acting, words
-from refnet.cli.process import now
+from refnet.cli import acting, formatting
+from refnet.cli.context import now
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import SourceName
-from refnet.recovery.model.recovering import SAYS
-from refnet.recovery.sources.files.names import show as readable
+from refnet.recovery.model.recovery_plan import SAYS
+from refnet.recovery.sources.files.member_names import show as readable
 
 if TYPE_CHECKING:
-    from refnet.recovery.model.recovering import Plan
+    from refnet.recovery.model.recovery_plan import Plan
     from refnet.restored import Command, Setup
 
 
@@ -22,24 +22,24 @@ def show(plan: Plan, setup: Setup) -> None:
     for number, stage in enumerate(plan.stages, 1):
         print(f"  {number}. {stage:10} {SAYS[stage]}")
     print("From the set:")
-    words.print_columns(
+    formatting.print_columns(
         [
             (
                 f"  {s}",
                 e.name,
                 e.identity.database if e.identity else "",
-                words.local(e.created),
-                f"{words.age(now() - e.created)} old",
+                formatting.local(e.created),
+                f"{formatting.age(now() - e.created)} old",
                 f"{e.state}, SHRUNK against {e.manifest.shrunk_from}" if e.shrunk else e.state,
             )
             for s, e in plan.entries.items()
         ]
     )
     print("To:")
-    words.print_columns([(f"  {source}", where) for source, where in _places(plan, setup).items()])
+    formatting.print_columns([(f"  {source}", where) for source, where in _places(plan, setup).items()])
     if commands := _commands(plan, setup):
         print("Commands that it runs:")
-        words.print_columns([(f"  {one.stage}", _line(one)) for one in commands])
+        formatting.print_columns([(f"  {one.stage}", _line(one)) for one in commands])
     for source in plan.standing:
         print(f"note: {source} was brought back before, and stays as it is now")
     for source, one in plan.absent.items():

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from refnet.cli.process import clock, current_settings, ends_at_plan, now, print_json, progress
+from refnet.cli.context import clock, current_settings, ends_at_plan, now, print_json, progress
 from refnet.errors import Exit, RefnetError
 
 if TYPE_CHECKING:
-    from refnet.recovery.model.restoring import Plan, Sessions
+    from refnet.recovery.model.restore_plan import Plan, Sessions
     from refnet.recovery.verbs.choose import Chosen
     from refnet.recovery.verbs.restore_database import Dump, Restored
     from refnet.recovery.verbs.undo_database import UndoPlan
@@ -166,12 +166,12 @@ def print_doubts(chosen: Chosen) -> None:
     """Say first that a check found the artifact damaged, or that it shrank."""
     from dataclasses import asdict
 
-    from refnet.cli import words
+    from refnet.cli import formatting
 
     if chosen.damage:
         print(f"DAMAGED: {chosen.name}: {chosen.damage}")
     if chosen.entry and chosen.entry.shrunk:
-        print(f"{words.shrunk(asdict(chosen.entry.manifest))}: `refnet list` shows the one before")
+        print(f"{formatting.shrunk(asdict(chosen.entry.manifest))}: `refnet list` shows the one before")
 
 
 def _dump(
@@ -182,8 +182,8 @@ def _dump(
     from refnet.recovery.model.artifact import SourceName
     from refnet.recovery.model.catalog import parse_time
     from refnet.recovery.model.identity import Identity
-    from refnet.recovery.sources.database.foreign import ForeignDump
-    from refnet.recovery.sources.database.opening import opened
+    from refnet.recovery.sources.database.artifact.foreign_dump import ForeignDump
+    from refnet.recovery.sources.database.artifact.opening import opened
     from refnet.recovery.stores.disk import explained
     from refnet.recovery.verbs.choose import choose, choose_one
     from refnet.settings import user_path
@@ -206,27 +206,29 @@ def _dump(
 
 
 def _print_plan(plan: Plan) -> None:
-    from refnet.cli import words
+    from refnet.cli import formatting
     from refnet.recovery.model.origin import told
 
-    moment = f" of {words.local(plan.wanted.moment)}" if plan.wanted.moment else ""
+    moment = f" of {formatting.local(plan.wanted.moment)}" if plan.wanted.moment else ""
     of = told(plan.wanted.origin, plan.facts.place)
     print(f"Restore {plan.wanted.name}{moment} (of {of}) as {plan.facts.place}:")
     for number, step in enumerate(plan.steps, 1):
-        print(f"  {number}. {words.plain(step)}")
+        print(f"  {number}. {formatting.plain(step)}")
     if plan.facts.live:
-        print(f"Live now: {words.size(plan.facts.live.size)}, {_told(plan.facts.live.sessions)}")
+        print(f"Live now: {formatting.size(plan.facts.live.size)}, {_told(plan.facts.live.sessions)}")
     if tables := plan.tables():
-        words.print_columns([("table", "rows", "live", "written since"), *map(_row, tables)], right=(1, 2, 3))
+        formatting.print_columns(
+            [("table", "rows", "live", "written since"), *map(_row, tables)], right=(1, 2, 3)
+        )
     if user := plan.runs_as_superuser:
         print(
             f"note: {user} is a superuser: code in the dump (constraints, domains, functions in indexes) has its rights"
             " while it loads. A login that is none avoids that: see docs/runbook.md, Restore without a superuser"
         )
     for note in plan.notes:
-        print(f"note: {words.plain(note)}")
+        print(f"note: {formatting.plain(note)}")
     for problem in plan.problems:
-        print(f"problem: {words.plain(problem.message)}\n         {words.plain(problem.hint)}")
+        print(f"problem: {formatting.plain(problem.message)}\n         {formatting.plain(problem.hint)}")
 
 
 def _told(sessions: tuple[Sessions, ...]) -> str:
@@ -280,20 +282,20 @@ def _plan_values(plan: Plan) -> dict[str, Any]:
 
 
 def _print(done: Restored) -> None:
-    from refnet.cli import words
+    from refnet.cli import formatting
     from refnet.recovery.model.artifact import Outcome
     from refnet.recovery.model.origin import told
 
     passed = sum(finding.outcome is Outcome.PASSED for finding in done.findings)
-    took = ", ".join(f"{phase} {words.seconds(taken)}" for phase, taken in done.seconds.items())
+    took = ", ".join(f"{phase} {formatting.seconds(taken)}" for phase, taken in done.seconds.items())
     print(
         f"{done.place} is restored from {done.artifact} (of {told(done.origin, done.place)})"
-        f" in {words.seconds(sum(done.seconds.values()))} ({took})"
+        f" in {formatting.seconds(sum(done.seconds.values()))} ({took})"
     )
     if done.findings:
         print(f"  {passed} of {len(done.findings)} comparisons are equal")
     for note in done.notes:
-        print(f"  {words.plain(note)}")
+        print(f"  {formatting.plain(note)}")
     if done.kept:
         print(f"  the old one is kept as {done.kept}: `refnet undo database` brings it back")
 
@@ -314,22 +316,22 @@ def _values(done: Restored) -> dict[str, Any]:
 
 
 def _print_undo_plan(plan: UndoPlan) -> None:
-    from refnet.cli import words
+    from refnet.cli import formatting
 
     for doubt in plan.doubts:
         print(f"UNRECORDED: {doubt}")
-    size = words.size(plan.back.size)
+    size = formatting.size(plan.back.size)
     print(
-        f"Bring back {plan.back.name} ({size}, put aside {words.local(plan.back.at)}) as {plan.facts.place}."
+        f"Bring back {plan.back.name} ({size}, put aside {formatting.local(plan.back.at)}) as {plan.facts.place}."
     )
     for name, rows in plan.written.items():
-        print(f"  written since in {words.plain(name)}: {words.plural(rows.newer or 0, 'row')}")
+        print(f"  written since in {formatting.plain(name)}: {formatting.plural(rows.newer or 0, 'row')}")
     if plan.replaces and not plan.written:
         print("  nothing was written since")
     for note in plan.notes:
-        print(f"note: {words.plain(note)}")
+        print(f"note: {formatting.plain(note)}")
     for problem in plan.problems:
-        print(f"problem: {words.plain(problem.message)}\n         {words.plain(problem.hint)}")
+        print(f"problem: {formatting.plain(problem.message)}\n         {formatting.plain(problem.hint)}")
 
 
 def _undo_values(plan: UndoPlan) -> dict[str, Any]:
@@ -339,7 +341,7 @@ def _undo_values(plan: UndoPlan) -> dict[str, Any]:
         "database": plan.facts.database,
         "server": plan.facts.server,
         "back": plan.back.name,
-        "put_aside": utc(plan.back.at),
+        "previous_versions": utc(plan.back.at),
         "recorded": not plan.doubts,
         "doubts": list(plan.doubts),
         "notes": list(plan.notes),

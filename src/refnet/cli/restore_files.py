@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from refnet.cli.process import clock, current_settings, ends_at_plan, now, print_json, progress
+from refnet.cli.context import clock, current_settings, ends_at_plan, now, print_json, progress
 from refnet.errors import Exit, RefnetError
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def _chosen(settings: Settings, source: SourceName, artifact: str | None, at: st
 
 def _path(path: Path) -> str:
     """`path` as a terminal can show it."""
-    from refnet.recovery.sources.files.names import show
+    from refnet.recovery.sources.files.member_names import show
 
     return show(str(path), 4096)
 
@@ -148,9 +148,9 @@ def _meant(plan: Plan) -> str:
 
 
 def _print_plan(plan: Plan) -> None:
-    from refnet.cli import words
+    from refnet.cli import formatting
 
-    moment = f" of {words.local(plan.created)}" if plan.created else ""
+    moment = f" of {formatting.local(plan.created)}" if plan.created else ""
     print(f"Restore {plan.artifact}{moment} into {_meant(plan)}:")
     if not plan.changes:
         print("  what is live is equal to it: there is nothing to do")
@@ -164,7 +164,7 @@ def _print_plan(plan: Plan) -> None:
 
 
 def _exchanged(plan: Plan) -> str:
-    from refnet.recovery.sources.files.names import some
+    from refnet.recovery.sources.files.member_names import some
 
     if plan.whole:
         return "the folder itself, in one step"
@@ -172,7 +172,7 @@ def _exchanged(plan: Plan) -> str:
 
 
 def _print_changes(changes: Changes, prefix: str = "") -> None:
-    from refnet.recovery.sources.files.names import MAX_PATH, show
+    from refnet.recovery.sources.files.member_names import MAX_PATH, show
 
     for word, paths in (("added", changes.added), ("changed", changes.changed), ("removed", changes.removed)):
         if paths:
@@ -184,7 +184,7 @@ def _print_changes(changes: Changes, prefix: str = "") -> None:
 
 
 def _print(done: Restored) -> None:
-    from refnet.cli import words
+    from refnet.cli import formatting
 
     for note in done.notes:
         print(note)
@@ -192,11 +192,13 @@ def _print(done: Restored) -> None:
     if not plan.changes:
         print(f"{_meant(plan)} is what {plan.artifact} holds: nothing was done.")
         return
-    took = ", ".join(f"{phase} {words.seconds(taken)}" for phase, taken in done.seconds.items())
+    took = ", ".join(f"{phase} {formatting.seconds(taken)}" for phase, taken in done.seconds.items())
     compared = (
         "compared file by file" if plan.listed else "compared with the archive; could not verify: the archive"
     )
-    print(f"{_meant(plan)} is restored from {plan.artifact} in {words.seconds(sum(done.seconds.values()))}")
+    print(
+        f"{_meant(plan)} is restored from {plan.artifact} in {formatting.seconds(sum(done.seconds.values()))}"
+    )
     print(f"  {took}; {compared}")
     if done.kept:
         print(f"  what was live is kept in {_path(done.kept.kept)} for 7 days:")
@@ -205,7 +207,7 @@ def _print(done: Restored) -> None:
 
 
 def _change_values(changes: Changes, prefix: str = "") -> dict[str, Any]:
-    from refnet.recovery.sources.files.names import spelled
+    from refnet.recovery.sources.files.member_names import spelled
 
     values: dict[str, Any] = {}
     for word, paths in (("added", changes.added), ("changed", changes.changed), ("removed", changes.removed)):
@@ -259,9 +261,9 @@ def _undo(name: str, *, plan: bool, force: bool, as_json: bool) -> None:
 
 
 def _print_undo_plan(plan: UndoPlan) -> None:
-    from refnet.cli import words
+    from refnet.cli import formatting
 
-    aside = words.local(plan.journal.at)
+    aside = formatting.local(plan.journal.at)
     print(
         f"Bring back into {_path(plan.place.folder)} what was put aside {aside} for {plan.journal.artifact}:"
     )
@@ -284,6 +286,6 @@ def _undo_values(plan: UndoPlan) -> dict[str, Any]:
     return {
         "folder": _path(plan.place.folder),
         "artifact": plan.journal.artifact,
-        "put_aside": utc(plan.journal.at),
+        "previous_versions": utc(plan.journal.at),
         **_change_values(plan.changes),
     }

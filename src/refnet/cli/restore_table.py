@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from refnet.cli.process import clock, print_json, progress
+from refnet.cli.context import clock, print_json, progress
 from refnet.errors import Exit, RefnetError
 
 if TYPE_CHECKING:
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from refnet.postgres.session import Target
     from refnet.recovery.model.origin import Permission
-    from refnet.recovery.model.restoring_table import Mode, TablePlan
+    from refnet.recovery.model.table_plan import Mode, TablePlan
     from refnet.recovery.verbs.restore_database import Dump
 
 
@@ -33,7 +33,7 @@ def restore(
     about: what --json says beside it of what is acted on.
     """
     from refnet.cli.confirm import confirm
-    from refnet.recovery.sources.database.artifact import Artifact
+    from refnet.recovery.sources.database.artifact.own_artifact import Artifact
     from refnet.recovery.verbs.restore_table import staged
 
     if not isinstance(dump, Artifact):
@@ -58,19 +58,19 @@ def restore(
     if as_json:
         print_json({**_values(plans, seconds), **about})
     elif "apply" in seconds:
-        from refnet.cli import words
+        from refnet.cli import formatting
         from refnet.recovery.model.origin import told
 
         of = told(plans[0].origin, plans[0].place)
-        done = ", ".join(words.plain(plan.table) for plan in plans)
+        done = ", ".join(formatting.plain(plan.table) for plan in plans)
         verb = "is" if len(plans) == 1 else "are"
-        taken = words.seconds(sum(seconds.values()))
+        taken = formatting.seconds(sum(seconds.values()))
         print(f"{done} of {target.display} {verb} restored from {dump.name} (of {of}) in {taken}")
 
 
 def asked(tables: Sequence[str] | None, mode: str | None) -> Mode | None:
     """The mode of a restore of some tables, None where none is meant; RefnetError where only half of it is given."""
-    from refnet.recovery.model.restoring_table import Mode
+    from refnet.recovery.model.table_plan import Mode
 
     if not tables and mode is not None:
         raise RefnetError("--mode is for some tables", "Name each with --table.", Exit.USAGE)
@@ -87,15 +87,15 @@ def asked(tables: Sequence[str] | None, mode: str | None) -> Mode | None:
 
 
 def _print_plan(plan: TablePlan) -> None:
-    from refnet.cli import words
+    from refnet.cli import formatting
     from refnet.recovery.model.origin import told
 
     print(
-        f"Restore {words.plain(plan.table)} of {plan.place} from {plan.artifact} of {words.local(plan.created)}"
+        f"Restore {formatting.plain(plan.table)} of {plan.place} from {plan.artifact} of {formatting.local(plan.created)}"
         f" (of {told(plan.origin, plan.place)}), mode {plan.mode}:"
     )
     print(
-        f"  {words.plural(plan.add, 'row')} to add, {plan.change:,} to change, {plan.delete:,} to delete,"
+        f"  {formatting.plural(plan.add, 'row')} to add, {plan.change:,} to change, {plan.delete:,} to delete,"
         f" {plan.difference.alike:,} alike"
     )
     if plan.nothing:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from refnet.cli.process import current_settings, note, now, print_json
+from refnet.cli.context import current_settings, note, now, print_json
 from refnet.errors import Exit, RefnetError
 
 if TYPE_CHECKING:
@@ -88,13 +88,13 @@ def show(*, as_json: _Json = False) -> None:
     if as_json:
         print_json(_values(found))
         return
-    from refnet.cli import words
+    from refnet.cli import formatting
 
     rows = [
-        (one.task, one.when, words.local(one.due), one.by or "nobody")
+        (one.task, one.when, formatting.local(one.due), one.by or "nobody")
         for one in sorted(found.tasks, key=lambda each: each.due)
     ]
-    words.print_columns([("task", "when", "next", "by"), *rows])
+    formatting.print_columns([("task", "when", "next", "by"), *rows])
     for sentence in found.warnings:
         print(f"warning: {sentence}")
 

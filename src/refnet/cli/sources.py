@@ -8,7 +8,7 @@ from pathlib import Path
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.identity import Identity
-from refnet.recovery.model.source import Held
+from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.model.store import Store
 from refnet.recovery.verbs.choose import Chosen, choose, choose_one
 
@@ -68,5 +68,5 @@ def _dump_folder(path: Path) -> Chosen | None:
     """The dump in pg_dump's directory format at `path`, where there is one."""
     if not (path / "toc.dat").is_file():
         return None
-    held = Held(path.name, lambda: (path / "toc.dat").open("rb"), None, path=path)
+    held = OpenArtifact(path.name, lambda: (path / "toc.dat").open("rb"), None, path=path)
     return Chosen(SourceName.DATABASE, held)

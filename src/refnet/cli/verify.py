@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from refnet.cli.process import clock, current_settings, now, print_json, progress
+from refnet.cli.context import clock, current_settings, now, print_json, progress
 from refnet.errors import Exit, RefnetError
 
 if TYPE_CHECKING:
@@ -69,22 +69,24 @@ def _level(text: str) -> Level:
 
 
 def _print(result: Verified) -> None:
-    from refnet.cli import proofs, words
+    from refnet.cli import formatting, render_proof
 
-    print(f"{result.chosen.name}: {proofs.headline(result.proof)} in {words.seconds(result.seconds)}")
-    for line in proofs.details(result.proof):
+    print(
+        f"{result.chosen.name}: {render_proof.headline(result.proof)} in {formatting.seconds(result.seconds)}"
+    )
+    for line in render_proof.details(result.proof):
         print(f"  {line}")
     if result.unrecorded:
         print(f"  the evidence could not be kept: {result.unrecorded}")
 
 
 def _values(result: Verified) -> dict[str, Any]:
-    from refnet.cli import proofs
+    from refnet.cli import render_proof
 
     return {
         "source": result.chosen.source,
         "name": result.chosen.name,
         "seconds_in_all": round(result.seconds, 3),
         "unrecorded": result.unrecorded or None,
-        **proofs.values(result.proof),
+        **render_proof.values(result.proof),
     }

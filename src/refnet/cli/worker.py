@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from refnet.cli.process import current_settings, note
+from refnet.cli.context import current_settings, note
 from refnet.errors import Exit, RefnetError
 
 if TYPE_CHECKING:

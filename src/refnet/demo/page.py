@@ -12,11 +12,11 @@ from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import quote
 
+from refnet.demo.independent_check import Witness
 from refnet.demo.stage import Chapter, Step
 from refnet.demo.story import Loss, Told
-from refnet.demo.witness import Witness
 from refnet.recovery.model.artifact import SourceName
-from refnet.recovery.model.words import plural
+from refnet.recovery.model.formatting import plural
 from refnet.recovery.page import bars, document, figures, moment, number, seconds, size, table
 
 NAME = "story.html"

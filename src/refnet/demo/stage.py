@@ -17,7 +17,7 @@ from refnet.files import check_own, remove_tree
 from refnet.postgres import binaries, embedded
 from refnet.postgres.account import writing
 from refnet.postgres.postmaster import locked
-from refnet.recovery.model import words
+from refnet.recovery.model import formatting
 
 MARK = ".made-by-refnet-demo"
 #: Shows a line to the user; True: as a title.
@@ -103,7 +103,7 @@ class Stage:
         ran = self._runner.run(command, at, environment)
         for line in ran.said.splitlines() if not quiet or ran.code else ():
             self._tell(f"     {line}", False)
-        self._tell(f"     ({words.seconds(ran.seconds)})", False)
+        self._tell(f"     ({formatting.seconds(ran.seconds)})", False)
         if ran.code:
             raise RefnetError(
                 f"the demo failed: `{typed}` ended with {ran.code}",

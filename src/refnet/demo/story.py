@@ -10,11 +10,11 @@ from datetime import datetime
 from pathlib import Path
 
 from refnet import wiring
-from refnet.demo import configuration, witness
+from refnet.demo import configuration, independent_check
+from refnet.demo.independent_check import Witness
 from refnet.demo.stage import Chapter, Stage
-from refnet.demo.witness import Witness
 from refnet.errors import RefnetError
-from refnet.recovery.model import words
+from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Entry, SourceName
 from refnet.recovery.model.catalog import Catalog
 from refnet.settings import load
@@ -98,7 +98,7 @@ def _written_down(stage: Stage) -> Witness:
         "psql counts every row and sums up every table, sha256sum reads every file. None of RefNet's own code "
         "takes part.",
     )
-    (stage.folder / "witness.sql").write_text(witness.SQL, encoding="utf-8")
+    (stage.folder / "witness.sql").write_text(independent_check.SQL, encoding="utf-8")
     seen = _look(stage, "before.txt")
     stage.found(f"{_counted(seen)}, in before.txt")
     return seen
@@ -133,7 +133,7 @@ def _note(stage: Stage, before: Witness) -> Loss:
     stage.stock(["rm", "--", lost])
     back = stage.refnet("restore", "obsidian", "--only", lost.removeprefix("vault/"))
     said = stage.stock(["sha256sum", "--", lost]).said
-    _same(before.files[lost], witness.read_files(said).get(lost), lost)
+    _same(before.files[lost], independent_check.read_files(said).get(lost), lost)
     stage.found("the same bytes as before")
     return Loss("A note", "1 note", "no note", back.typed, back.seconds)
 
@@ -153,8 +153,8 @@ def _rows(stage: Stage, before: Witness) -> Loss:
     rows, lost = before.tables[_TABLE][0], int(gone[1])
     return Loss(
         f"Rows of {_TABLE}",
-        words.plural(rows, "row"),
-        words.plural(rows - lost, "row"),
+        formatting.plural(rows, "row"),
+        formatting.plural(rows - lost, "row"),
         back.typed,
         back.seconds,
     )
@@ -185,7 +185,7 @@ def _recovery(stage: Stage, before: Witness) -> Loss:
     )
     home, backups = str(stage.home), str(stage.folder / "backups")
     back = stage.refnet("recover", REFNET_HOME=home, REFNET_BACKUP_DIR=backups)
-    whole = f"{words.plural(before.rows, 'row')}, {words.plural(len(before.files), 'file')}"
+    whole = f"{formatting.plural(before.rows, 'row')}, {formatting.plural(len(before.files), 'file')}"
     return Loss("Everything but the backups", whole, "nothing", "refnet recover", back.seconds)
 
 
@@ -207,20 +207,22 @@ def _compared(stage: Stage, before: Witness) -> Witness:
 
 def _look(stage: Stage, name: str) -> Witness:
     """Write down what stands, into the file `name`."""
-    rows = stage.stock(witness.COUNT_ROWS, f"{shlex.join(witness.COUNT_ROWS)} > {name}", quiet=True).said
+    rows = stage.stock(
+        independent_check.COUNT_ROWS, f"{shlex.join(independent_check.COUNT_ROWS)} > {name}", quiet=True
+    ).said
     sums = stage.stock(
-        witness.SUM_FILES, f"{shlex.join(witness.SUM_FILES)} | sort >> {name}", quiet=True
+        independent_check.SUM_FILES, f"{shlex.join(independent_check.SUM_FILES)} | sort >> {name}", quiet=True
     ).said
     text = rows + "".join(sorted(sums.splitlines(keepends=True)))
     (stage.folder / name).write_text(text, encoding="utf-8")
-    seen = Witness(witness.read_tables(rows), witness.read_files(sums))
+    seen = Witness(independent_check.read_tables(rows), independent_check.read_files(sums))
     if not seen.rows or not seen.below("vault") or not seen.below("config"):
         raise RefnetError("the demo failed: there is nothing to count", f"See {stage.folder / name}.")
     return seen
 
 
 def _tables(stage: Stage) -> Mapping[str, tuple[int, str]]:
-    return witness.read_tables(stage.stock(witness.COUNT_ROWS, quiet=True).said)
+    return independent_check.read_tables(stage.stock(independent_check.COUNT_ROWS, quiet=True).said)
 
 
 def _same(before: object, after: object, what: str) -> None:
@@ -233,7 +235,7 @@ def _same(before: object, after: object, what: str) -> None:
 
 def _counted(seen: Witness) -> str:
     return (
-        f"{words.plural(seen.rows, 'row')} in {words.plural(len(seen.tables), 'table')}, "
-        f"{words.plural(len(seen.below('vault')), 'note')}, "
-        f"{words.plural(len(seen.below('config')), 'file')} of the configuration"
+        f"{formatting.plural(seen.rows, 'row')} in {formatting.plural(len(seen.tables), 'table')}, "
+        f"{formatting.plural(len(seen.below('vault')), 'note')}, "
+        f"{formatting.plural(len(seen.below('config')), 'file')} of the configuration"
     )

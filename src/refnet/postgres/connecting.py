@@ -19,8 +19,8 @@ NO_SUCH_DATABASE = "3D000"
 class ConnectError(RefnetError):
     """No session was to be had. `sqlstate`: the server's reason; None where no server answered or it is not known."""
 
-    def __init__(self, message: str, hint: str, sqlstate: str | None = None, passing: bool = False) -> None:
-        super().__init__(message, hint, passing=passing)
+    def __init__(self, message: str, hint: str, sqlstate: str | None = None, transient: bool = False) -> None:
+        super().__init__(message, hint, transient=transient)
         self.sqlstate = sqlstate
 
     @property
@@ -34,7 +34,7 @@ class _Reason:
     sqlstate: str | None
     message: str
     hint: str
-    passing: bool = False
+    transient: bool = False
 
 
 _REASONS = (
@@ -67,14 +67,14 @@ _REASONS = (
         "53300",
         "the server at {place} has no connection left: {said}",
         "Close some sessions, or raise max_connections on the server; then run this again.",
-        passing=True,
+        transient=True,
     ),
     _Reason(
         r"starting up|shutting down|recovery mode|not yet accepting|consistent recovery",
         "57P03",
         "the server at {place} is not ready: {said}",
         "Wait until it has started, then run this again.",
-        passing=True,
+        transient=True,
     ),
     _Reason(
         r"not currently accepting connections",
@@ -105,7 +105,7 @@ _REASONS = (
         None,
         "no machine is known by the name in {place}: {said}",
         "Mend the host in REFNET_DATABASE_URL, or see whether the name service works.",
-        passing=True,
+        transient=True,
     ),
     _Reason(
         r"SSL|certificate",
@@ -124,7 +124,7 @@ _REASONS = (
         None,
         "no PostgreSQL server answers at {place}: {said}",
         "Start the server, or mend host and port in REFNET_DATABASE_URL.",
-        passing=True,
+        transient=True,
     ),
 )
 _OWN_HINT = "It is a server that RefNet itself started; if it has gone, run this again."
@@ -136,7 +136,7 @@ def explain(error: psycopg.Error, *, place: str, database: str, user: str, own: 
     reason = next(reason for reason in _REASONS if re.search(reason.words, text))
     message = reason.message.format(place=place, database=database, user=user, said=_said(text))
     hint = _OWN_HINT if own and reason.sqlstate is None else reason.hint
-    return ConnectError(message, hint, reason.sqlstate, reason.passing)
+    return ConnectError(message, hint, reason.sqlstate, reason.transient)
 
 
 def _said(text: str) -> str:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from refnet.postgres.account import Account
-from refnet.postgres.nobodys import FIRST, LAST, has_processes, unused
+from refnet.postgres.free_uid import FIRST, LAST, has_processes, unused
 from refnet.postgres.postmaster import is_held, until
 from refnet.postgres.walls import Enclosure
 

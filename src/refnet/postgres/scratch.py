@@ -25,10 +25,10 @@ from refnet.postgres import ending
 from refnet.postgres.account import STATE, Account, account, make_enterable, writing
 from refnet.postgres.binaries import Binaries, copied
 from refnet.postgres.cluster import Cluster, InitdbError, Locale
-from refnet.postgres.nobodys import nobodys_account
+from refnet.postgres.free_uid import nobodys_account
 from refnet.postgres.postmaster import MAX_SOCKET_FOLDER, locked
-from refnet.postgres.private import private_folder
 from refnet.postgres.scram import new_password
+from refnet.postgres.tempdirs import private_folder
 from refnet.postgres.walls import Enclosure, Rooms, enclosure
 
 PREFIX = "scratch-"

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, tzinfo
 from html import escape
 from pathlib import Path
 
-from refnet.recovery.model import words
+from refnet.recovery.model import formatting
 
 #: An outcome → the word that a page shows, and its CSS class.
 MARKS = {
@@ -93,12 +93,12 @@ def moment(when: datetime, zone: tzinfo | None) -> str:
 
 
 def seconds(count: float | None) -> str:
-    return _NOTHING if count is None else words.seconds(count)
+    return _NOTHING if count is None else formatting.seconds(count)
 
 
 def age(count: float | None) -> str:
-    return _NOTHING if count is None else words.age(timedelta(seconds=count))
+    return _NOTHING if count is None else formatting.age(timedelta(seconds=count))
 
 
 def size(count: float | None) -> str:
-    return _NOTHING if count is None else words.size(count)
+    return _NOTHING if count is None else formatting.size(count)

@@ -11,10 +11,10 @@ def beat_folder(home: Path) -> Path:
 
 
 def beat_lock(home: Path) -> Path:
-    """Held while a beat runs."""
+    """OpenArtifact while a beat runs."""
     return beat_folder(home) / "lock"
 
 
 def worker_lock(home: Path) -> Path:
-    """Held, shared, by every worker."""
+    """OpenArtifact, shared, by every worker."""
     return beat_folder(home) / "worker.lock"

@@ -12,7 +12,7 @@ from typing import Any
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.run import Ended, Kind, Reason, Run, reason_of
-from refnet.recovery.stores.journal import Journal
+from refnet.recovery.stores.run_journal import Journal
 from refnet.telemetry.notify import within
 from refnet.telemetry.ping import TIMEOUT, ping
 
@@ -68,7 +68,7 @@ class Watch:
             hint = error.hint if isinstance(error, RefnetError) else ""
             said = str(error) or type(error).__name__
             at_work.failed(reason_of(error), said, hint)
-            retried = again and isinstance(error, RefnetError) and error.passing
+            retried = again and isinstance(error, RefnetError) and error.transient
             raise
         finally:
             self._end(at_work.run, self.clock() - began, log, retried=retried)

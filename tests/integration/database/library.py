@@ -19,12 +19,12 @@ from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 from refnet.recovery.model.origin import Permission
 from refnet.recovery.model.previous import Why
-from refnet.recovery.model.source import Held, silent
-from refnet.recovery.sources.database import dump as dumping
-from refnet.recovery.sources.database import kept
-from refnet.recovery.sources.database.artifact import Artifact
-from refnet.recovery.sources.database.maintenance import maintenance
-from refnet.recovery.stores.previous import PreviousVersions
+from refnet.recovery.model.source import OpenArtifact, silent
+from refnet.recovery.sources.database.admin_session import maintenance
+from refnet.recovery.sources.database.artifact.own_artifact import Artifact
+from refnet.recovery.sources.database.dump import parallel_dump as dumping
+from refnet.recovery.sources.database.restore import previous_databases
+from refnet.recovery.stores.previous_records import PreviousVersions
 from refnet.recovery.verbs import restore_database
 from refnet.recovery.verbs.restore_database import Options, Restored
 
@@ -52,7 +52,7 @@ def artifact_of(target: Target, binaries: Binaries, name: str = "refnet_20261125
 
 def held(content: bytes, name: str = "refnet_20261125_020000.sql.gz") -> Artifact:
     """That artifact, to be restored."""
-    return Artifact(Held(name, lambda: io.BytesIO(content), None))
+    return Artifact(OpenArtifact(name, lambda: io.BytesIO(content), None))
 
 
 def now() -> datetime:
@@ -80,13 +80,18 @@ def papers(target: Target) -> int:
 
 def of_database(target: Target, *whys: Why) -> list[str]:
     with maintenance(target) as admin:
-        return [one.name for one in kept.of_database(kept.marked(admin), target.name, *whys)]
+        return [
+            one.name
+            for one in previous_databases.of_database(previous_databases.marked(admin), target.name, *whys)
+        ]
 
 
-def marked(target: Target, name: str) -> kept.Kept:
+def marked(target: Target, name: str) -> previous_databases.PreviousDatabase:
     """The database `name`, as RefNet lists it on the server of `target`."""
     with maintenance(target) as admin:
-        return next(one for one in kept.marked(admin, PREVIOUS.read().records) if one.name == name)
+        return next(
+            one for one in previous_databases.marked(admin, PREVIOUS.read().records) if one.name == name
+        )
 
 
 def everything(target: Target) -> list[str]:

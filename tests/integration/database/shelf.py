@@ -13,10 +13,10 @@ from psycopg.conninfo import make_conninfo
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.recovery.model.restoring_table import Mode, TablePlan
 from refnet.recovery.model.source import silent
-from refnet.recovery.sources.database import dump as dumping
-from refnet.recovery.sources.database.sqlgz import Reader
+from refnet.recovery.model.table_plan import Mode, TablePlan
+from refnet.recovery.sources.database.artifact.sqlgz import Reader
+from refnet.recovery.sources.database.dump import parallel_dump as dumping
 from refnet.recovery.verbs.restore_table import staged
 
 SHELF = """

@@ -15,13 +15,13 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import Level, Outcome
-from refnet.recovery.model.source import Held, Proof, silent
-from refnet.recovery.sources.database.compare import compare
-from refnet.recovery.sources.database.dump import dump
-from refnet.recovery.sources.database.foreign_views import refresh
-from refnet.recovery.sources.database.load import load
-from refnet.recovery.sources.database.source import DatabaseSource
-from refnet.recovery.sources.database.sqlgz import Reader
+from refnet.recovery.model.source import OpenArtifact, Proof, silent
+from refnet.recovery.sources.database.artifact.sqlgz import Reader
+from refnet.recovery.sources.database.database_source import DatabaseSource
+from refnet.recovery.sources.database.dump.parallel_dump import dump
+from refnet.recovery.sources.database.restore.foreign_views import refresh
+from refnet.recovery.sources.database.restore.load import load
+from refnet.recovery.sources.database.rows.compare import compare
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,9 @@ def _artifact(everything: Everything, binaries: Binaries) -> bytes:
 
 def _proof(data: bytes, binaries: Binaries, base: Path) -> Proof:
     source = DatabaseSource(lambda: pytest.fail("no live server"), lambda _major, **_: binaries, base, jobs=2)
-    return source.prove(Held("refnet_20261125_020000.sql.gz", lambda: io.BytesIO(data), None), Level.PROVEN)
+    return source.prove(
+        OpenArtifact("refnet_20261125_020000.sql.gz", lambda: io.BytesIO(data), None), Level.PROVEN
+    )
 
 
 def test_the_content_of_an_older_server_is_proven_by_a_newer_one(

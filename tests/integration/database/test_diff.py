@@ -12,7 +12,7 @@ from refnet.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import SourceName
-from refnet.recovery.model.source import Held
+from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.verbs import diff
 from refnet.recovery.verbs.diff import Changed
 
@@ -33,9 +33,9 @@ CREATE SEQUENCE "odd ""name""";
 '''
 
 
-def held(target: Target, binaries: Binaries) -> Held:
+def held(target: Target, binaries: Binaries) -> OpenArtifact:
     content = artifact_of(target, binaries)
-    return Held("refnet_20261125_020000.sql.gz", lambda: io.BytesIO(content), None)
+    return OpenArtifact("refnet_20261125_020000.sql.gz", lambda: io.BytesIO(content), None)
 
 
 def write(target: Target) -> None:
@@ -95,7 +95,7 @@ def test_a_column_and_a_partition_that_are_new_are_found(library: Target, wheel:
 
 
 def test_a_dump_of_others_cannot_be_compared(library: Target, wheel: Binaries) -> None:
-    other = Held("other.sql.gz", lambda: io.BytesIO(gzip.compress(b"SELECT 1;\n" * 100)), None)
+    other = OpenArtifact("other.sql.gz", lambda: io.BytesIO(gzip.compress(b"SELECT 1;\n" * 100)), None)
 
     with pytest.raises(RefnetError, match=r"RefNet did not make other\.sql\.gz"):
         diff.artifacts(SourceName.DATABASE, held(library, wheel), other)

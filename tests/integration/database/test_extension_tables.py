@@ -13,7 +13,7 @@ from tests.everything import Everything, drop
 
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.recovery.sources.database.snapshot import hold
+from refnet.recovery.sources.database.dump.snapshot import hold
 
 _CONTROL = "default_version = '1.0'\nrelocatable = false\nschema = ours\n"
 _SCRIPT = """

@@ -12,8 +12,8 @@ from tests.integration.database.library import everything, papers, restore
 from refnet.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
-from refnet.recovery.sources.database.foreign import ForeignDump
-from refnet.recovery.stores.held import held_at
+from refnet.recovery.sources.database.artifact.foreign_dump import ForeignDump
+from refnet.recovery.stores.open_artifacts import held_at
 
 GENTLE = "-- just some SQL\nCREATE TABLE papers (id int);\nINSERT INTO papers VALUES (1), (2);\n"
 
@@ -166,7 +166,7 @@ def test_the_line_that_ends_a_restriction_is_found_wherever_the_text_is_cut(
 ) -> None:
     path = pg_dump(library, wheel, tmp_path / "plain.sql")
     for piece in (997, 4096):
-        monkeypatch.setattr("refnet.recovery.sources.database.foreign._PIECE", piece)
+        monkeypatch.setattr("refnet.recovery.sources.database.artifact.foreign_dump._PIECE", piece)
         text = b"".join(foreign(path, wheel)._text(18, lambda *_: None))
         assert b"restrict" not in text
         assert text.rstrip().endswith(b"-- PostgreSQL database dump complete\n--")

@@ -15,9 +15,9 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 from refnet.recovery.model.source import silent
-from refnet.recovery.sources.database import dump as dumping
-from refnet.recovery.sources.database.load import load
-from refnet.recovery.sources.database.sqlgz import Reader
+from refnet.recovery.sources.database.artifact.sqlgz import Reader
+from refnet.recovery.sources.database.dump import parallel_dump as dumping
+from refnet.recovery.sources.database.restore.load import load
 
 SCHEMA = """
 CREATE TABLE papers (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, title text NOT NULL UNIQUE, year int,

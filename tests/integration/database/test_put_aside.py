@@ -17,10 +17,10 @@ from refnet.errors import RefnetError
 from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.previous import Mark, Record, Why
-from refnet.recovery.sources.database import since
-from refnet.recovery.sources.database.kept import comment_of, comment_on
+from refnet.recovery.sources.database.restore.previous_databases import comment_of, comment_on
+from refnet.recovery.sources.database.rows import row_counts
 from refnet.recovery.stores.local import LocalStore
-from refnet.recovery.stores.previous import PreviousVersions
+from refnet.recovery.stores.previous_records import PreviousVersions
 from refnet.recovery.verbs import prune
 from refnet.recovery.verbs.restore_database import oid_of
 from refnet.settings import Settings, load
@@ -42,7 +42,7 @@ def previous_version(target: Target, of: str, records: PreviousVersions | None) 
         session.execute(comment_on(name, comment_of(mark)))
         if records:
             owner = session.info.user
-            system = since.system_identifier(session)
+            system = row_counts.system_identifier(session)
             records.add(
                 Record(system, name, oid_of(session, name), owner, oid_of(session, target.name), mark)
             )
@@ -71,7 +71,7 @@ def test_a_kept_database_is_removed_when_its_time_is_over_and_only_those_of_this
     mine = previous_version(database, database.name, wiring.previous(settings))
     other = previous_version(database, "somebody_elses", wiring.previous(settings))
     dropped += [mine, other]
-    listing, *_ = wiring.put_aside(settings)
+    listing, *_ = wiring.previous_versions(settings)
     (aside,) = listing(SourceName.DATABASE)
     assert (aside.what, aside.held_back) == (f"database {mine}", "")
     assert not aside.due(NOW + timedelta(days=6))
@@ -85,7 +85,7 @@ def test_a_database_that_only_carries_the_comment_is_unknown_and_stays(
 ) -> None:
     forged = previous_version(database, database.name, None)
     dropped.append(forged)
-    listing, *_ = wiring.put_aside(settings_for(database, tmp_path))
+    listing, *_ = wiring.previous_versions(settings_for(database, tmp_path))
     (aside,) = listing(SourceName.DATABASE)
     assert aside.held_back.startswith("unknown: ")
     with pytest.raises(RefnetError, match="is not dropped"):
@@ -99,10 +99,10 @@ def test_a_kept_database_that_an_application_uses_stays_and_the_application_is_n
     settings = settings_for(database, tmp_path)
     mine = previous_version(database, database.name, wiring.previous(settings))
     dropped.append(mine)
-    (before,) = wiring.put_aside(settings)[0](SourceName.DATABASE)
+    (before,) = wiring.previous_versions(settings)[0](SourceName.DATABASE)
     conninfo = make_conninfo(database.database(mine).conninfo, application_name="gunicorn")
     with psycopg.connect(conninfo, autocommit=True) as application:
-        (aside,) = wiring.put_aside(settings)[0](SourceName.DATABASE)
+        (aside,) = wiring.previous_versions(settings)[0](SourceName.DATABASE)
         assert aside.held_back == f"in use: 1 session of {application.info.user} (gunicorn)"
         with pytest.raises(RefnetError, match="in use: 1 session of"):
             before.remove()
@@ -121,15 +121,15 @@ def test_prune_says_what_stays_and_why_and_goes_on(
         settings.retention_database,
         now=NOW + timedelta(days=30),
         zone=None,
-        put_aside=wiring.put_aside(settings),
+        previous_versions=wiring.previous_versions(settings),
     )
     assert [one.what for one in plan.held_back] == [f"database {dropped[0]}"]
-    assert (plan.put_aside, plan.unknown) == ((), ())
+    assert (plan.previous_versions, plan.unknown) == ((), ())
     assert dropped[0] in names_of(database)
 
 
 def test_an_embedded_server_that_does_not_run_is_not_started_to_list_what_it_keeps(tmp_path: Path) -> None:
     settings = load({"REFNET_HOME": str(tmp_path / "home")}, tmp_path, root=False, cores=2)
-    listing, *_ = wiring.put_aside(settings)
+    listing, *_ = wiring.previous_versions(settings)
     assert list(listing(SourceName.DATABASE)) == []
     assert not (tmp_path / "home").exists()

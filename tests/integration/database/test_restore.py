@@ -29,9 +29,9 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 from refnet.recovery.model.previous import Why
-from refnet.recovery.sources.database import kept, swap
-from refnet.recovery.sources.database.facts import live_state
-from refnet.recovery.sources.database.maintenance import maintenance
+from refnet.recovery.sources.database.admin_session import maintenance
+from refnet.recovery.sources.database.restore import previous_databases, swap_databases
+from refnet.recovery.sources.database.restore.server_facts import live_state
 from refnet.recovery.verbs import restore_database, undo_database
 from refnet.recovery.verbs.restore_database import Options
 
@@ -102,7 +102,7 @@ def test_the_plan_says_what_was_written_since_the_backup(library: Target, wheel:
 def test_a_pool_that_reconnects_does_not_keep_the_restore_out(
     library: Target, wheel: Binaries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(swap, "_TRIES", 1)
+    monkeypatch.setattr(swap_databases, "_TRIES", 1)
     dump = held(artifact_of(library, wheel))
     with library.connect() as session:
         session.execute("DELETE FROM jobs")
@@ -237,18 +237,20 @@ def test_dropping_a_kept_database_spares_the_slot_of_its_subscription(
     done = restore(library, dump, wheel)
     assert done.kept is not None
     with maintenance(library) as admin:
-        kept.drop(admin, library, marked(library, done.kept))
+        previous_databases.drop(admin, library, marked(library, done.kept))
         assert done.kept not in everything(library)
         slots = admin.execute("SELECT slot_name FROM pg_replication_slots").fetchall()
         assert slots == [("news_slot",)]
-        kept._drop_subscriptions(admin, library, library.name)
+        previous_databases._drop_subscriptions(admin, library, library.name)
         admin.execute("SELECT pg_drop_replication_slot('news_slot')")
 
 
 def test_a_database_without_a_mark_is_never_dropped(library: Target) -> None:
-    forged = kept.Kept(library.name, 1, "refnet", kept.Mark(library.name, Why.COPY, now()))
+    forged = previous_databases.PreviousDatabase(
+        library.name, 1, "refnet", previous_databases.Mark(library.name, Why.COPY, now())
+    )
     with maintenance(library) as admin, pytest.raises(RefnetError, match="no mark of RefNet"):
-        kept.drop(admin, library, forged)
+        previous_databases.drop(admin, library, forged)
     assert papers(library) == 5000
 
 
@@ -284,7 +286,7 @@ def test_the_systems_own_postgresql_restores_and_undoes(
     for name in (done.kept, undone.kept):
         with maintenance(system_database) as admin:
             if name in everything(system_database):
-                kept.drop(admin, system_database, marked(system_database, name or ""))
+                previous_databases.drop(admin, system_database, marked(system_database, name or ""))
 
 
 def test_a_copy_that_was_never_marked_is_recognised_by_letting_nobody_in(
@@ -309,12 +311,14 @@ def test_a_restore_of_a_kept_database_makes_none_that_looks_kept(
     restore(library, held(artifact_of(old, wheel)), wheel)
     assert live_state(library)["comment"] is None
     with maintenance(library) as admin:
-        assert library.name not in {one.name for one in kept.marked(admin)}
-        mark = kept.Mark(library.name, Why.RESTORED, now())
-        admin.execute(kept.comment_on(library.name, kept.comment_of(mark)))
-        assert library.name not in {one.name for one in kept.marked(admin)}
+        assert library.name not in {one.name for one in previous_databases.marked(admin)}
+        mark = previous_databases.Mark(library.name, Why.RESTORED, now())
+        admin.execute(previous_databases.comment_on(library.name, previous_databases.comment_of(mark)))
+        assert library.name not in {one.name for one in previous_databases.marked(admin)}
         with pytest.raises(RefnetError, match="no mark of RefNet"):
-            kept.drop(admin, library, kept.Kept(library.name, 1, "refnet", mark))
+            previous_databases.drop(
+                admin, library, previous_databases.PreviousDatabase(library.name, 1, "refnet", mark)
+            )
 
 
 def test_a_live_database_that_lets_nobody_in_can_still_be_replaced(library: Target, wheel: Binaries) -> None:

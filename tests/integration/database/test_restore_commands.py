@@ -18,7 +18,7 @@ from tests.integration.database.library import artifact_of, everything, of_datab
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
 from refnet.recovery.model.previous import Why
-from refnet.recovery.sources.database.maintenance import maintenance
+from refnet.recovery.sources.database.admin_session import maintenance
 
 #: An index that takes as long as the database's own setting says: at once when it is made, long in a restore.
 SLOW = """

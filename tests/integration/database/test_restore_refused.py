@@ -25,10 +25,10 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 from refnet.recovery.model.previous import Why
-from refnet.recovery.model.source import Held
-from refnet.recovery.sources.database.artifact import Artifact
-from refnet.recovery.sources.database.maintenance import alone, maintenance
-from refnet.recovery.sources.database.sqlgz import Index, Writer
+from refnet.recovery.model.source import OpenArtifact
+from refnet.recovery.sources.database.admin_session import alone, maintenance
+from refnet.recovery.sources.database.artifact.own_artifact import Artifact
+from refnet.recovery.sources.database.artifact.sqlgz import Index, Writer
 
 
 def test_a_failed_load_leaves_the_live_database_and_no_copy(
@@ -62,7 +62,7 @@ def test_a_copy_that_cannot_be_dropped_is_named_and_dropped_by_the_next_restore(
     with pytest.raises(RefnetError, match='relation "papers" already exists') as refused:
         restore(
             library,
-            Obstructed(Held("refnet_20261125_020000.sql.gz", lambda: io.BytesIO(content), None)),
+            Obstructed(OpenArtifact("refnet_20261125_020000.sql.gz", lambda: io.BytesIO(content), None)),
             wheel,
         )
     (copy,) = of_database(library, Why.COPY)

@@ -14,8 +14,8 @@ from refnet.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.recovery.model.restoring_table import Difference, Mode
-from refnet.recovery.sources.database.sqlgz import Reader
+from refnet.recovery.model.table_plan import Difference, Mode
+from refnet.recovery.sources.database.artifact.sqlgz import Reader
 from refnet.recovery.verbs.restore_table import staged
 
 

@@ -26,7 +26,7 @@ from refnet.postgres.binaries import installed
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.scratch import throwaway
 from refnet.postgres.session import Target, server_version
-from refnet.recovery.sources.database.facts import live_state
+from refnet.recovery.sources.database.restore.server_facts import live_state
 from refnet.recovery.verbs import restore_database, undo_database
 from refnet.recovery.verbs.restore_database import Options
 

@@ -13,13 +13,13 @@ from tests.everything import Everything, drop
 
 from refnet.postgres.session import READER_SETTINGS
 from refnet.recovery.model.artifact import Level, Outcome
-from refnet.recovery.model.source import Held, silent
-from refnet.recovery.sources.database.compare import compare
-from refnet.recovery.sources.database.dump import dump
-from refnet.recovery.sources.database.foreign_views import refresh
-from refnet.recovery.sources.database.load import load
-from refnet.recovery.sources.database.source import DatabaseSource
-from refnet.recovery.sources.database.sqlgz import Index, Kind, Reader
+from refnet.recovery.model.source import OpenArtifact, silent
+from refnet.recovery.sources.database.artifact.sqlgz import Index, Kind, Reader
+from refnet.recovery.sources.database.database_source import DatabaseSource
+from refnet.recovery.sources.database.dump.parallel_dump import dump
+from refnet.recovery.sources.database.restore.foreign_views import refresh
+from refnet.recovery.sources.database.restore.load import load
+from refnet.recovery.sources.database.rows.compare import compare
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ def _backed(everything: Everything, folder: Path) -> Backed:
     path = folder / "refnet_20261125_020000.sql.gz"
     # Small pieces, so that every table of a megabyte is cut into ranges, and a range into blocks.
     with path.open("wb") as out, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("refnet.recovery.sources.database.dump.RANGE", 300_000)
-        patch.setattr("refnet.recovery.sources.database.members.BLOCK", 50_000)
+        patch.setattr("refnet.recovery.sources.database.dump.parallel_dump.RANGE", 300_000)
+        patch.setattr("refnet.recovery.sources.database.dump.parallel_dump.copy_members.BLOCK", 50_000)
         dump(everything.target, lambda _major: everything.cluster.binaries, out, 2, (), silent)
     return Backed(everything, path)
 
@@ -82,7 +82,7 @@ def test_a_parallel_load_gives_what_a_stock_dump_gives(each: Backed, monkeypatch
     load(each.reader, copy, everything.cluster.binaries, 2)
     assert refresh(copy, each.index) == ()
     found = everything.portrait(copy)
-    monkeypatch.setattr("refnet.recovery.sources.database.compare._SHARE", 100_000)
+    monkeypatch.setattr("refnet.recovery.sources.database.rows.staged_rows.compare._SHARE", 100_000)
     compared = compare(copy, each.index, everything.cluster.binaries, 2)
     drop(everything.cluster, copy.name)
     assert oracle.differences(everything.reference.inside, found.inside) == []
@@ -97,7 +97,7 @@ def test_every_kind_of_object_is_proven(each: Backed, short_folder: Path) -> Non
         scratch=short_folder / "scratch",
         jobs=2,
     )
-    proof = source.prove(Held(each.path.name, lambda: each.path.open("rb"), None), Level.PROVEN)
+    proof = source.prove(OpenArtifact(each.path.name, lambda: each.path.open("rb"), None), Level.PROVEN)
     assert proof.reasons == (
         "materialized view ext.from_file: it reads foreign tables, and a proof asks no other server",
     )

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from refnet.recovery.model.artifact import Entry, SourceName
-from refnet.recovery.model.source import Held
+from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.sources.files import entries
-from refnet.recovery.sources.files.place import Place, place_of
-from refnet.recovery.sources.files.source import FilesSource
+from refnet.recovery.sources.files.files_source import FilesSource
+from refnet.recovery.sources.files.target import FolderTarget, place_of
 from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.verbs import restore_files, undo_files
 from refnet.recovery.verbs.backup import backup
@@ -45,19 +45,19 @@ class World:
         return entries.wanted(ENTRIES) if self.source is SourceName.CONFIG else None
 
     @property
-    def place(self) -> Place:
+    def place(self) -> FolderTarget:
         names = entries.names(self.wanted) if self.wanted else None
         return place_of(self.source, self.folder, names, self.swaps)
 
-    def backup(self) -> Held:
+    def backup(self) -> OpenArtifact:
         source = FilesSource(self.source, self.folder, self.wanted, self.root / "scratch", self.swaps)
         made = backup(source, self.store, now=now, zone=UTC, prove=False, clock=time.perf_counter)
         return self.store.held(Entry(made.manifest))
 
-    def plan(self, held: Held, only: str | None = None) -> restore_files.Plan:
+    def plan(self, held: OpenArtifact, only: str | None = None) -> restore_files.Plan:
         return restore_files.plan(held, self.place, only)
 
-    def restore(self, held: Held, only: str | None = None) -> restore_files.Restored:
+    def restore(self, held: OpenArtifact, only: str | None = None) -> restore_files.Restored:
         planned = self.plan(held, only)
         return restore_files.restore(held, planned, lock=nullcontext, now=now, clock=time.perf_counter)
 

@@ -6,7 +6,7 @@ import subprocess
 
 from tests.integration.files.conftest import World, spoil
 
-from refnet.recovery.stores.held import held_at
+from refnet.recovery.stores.open_artifacts import held_at
 from refnet.recovery.verbs import diff
 from refnet.recovery.verbs.diff import Changed
 

@@ -15,9 +15,9 @@ from tests.integration.files.conftest import World, contents, now, spoil
 
 from refnet import wiring
 from refnet.errors import RefnetError
-from refnet.recovery.model.source import Held
-from refnet.recovery.sources.files import exchange, rename
-from refnet.recovery.sources.files.place import discard
+from refnet.recovery.model.source import OpenArtifact
+from refnet.recovery.sources.files import rename, swapping
+from refnet.recovery.sources.files.target import discard
 from refnet.recovery.verbs import prune, restore_files
 from refnet.settings import Retention, Settings
 
@@ -111,7 +111,7 @@ def test_a_full_disk_at_any_stage_leaves_what_is_live_as_it_was(vault, mounted, 
     shutil.copytree(vault.folder, on_disk.folder, symlinks=True)
     spoil(on_disk)
     before = contents(on_disk.folder)
-    module: Any = exchange if stage == "carry_out" else restore_files
+    module: Any = swapping if stage == "carry_out" else restore_files
     real: Callable[..., object] = getattr(module, stage)
 
     def fill_first(*arguments: object) -> object:
@@ -168,7 +168,7 @@ def test_a_vault_beside_which_its_owner_may_not_write_has_its_entries_exchanged(
         pytest.skip("needs a folder of somebody else's")
     held = vault.backup()
     artifact, files = (vault.store.root / "obsidian" / held.name).read_bytes(), held.files()
-    held = Held(held.name, lambda: io.BytesIO(artifact), held.manifest, lambda: files)
+    held = OpenArtifact(held.name, lambda: io.BytesIO(artifact), held.manifest, lambda: files)
     root = short_folder / "theirs own"
     root.mkdir()
     os.chown(root, 65534, 65534)
@@ -192,9 +192,9 @@ def test_prune_removes_what_a_restore_kept_when_its_time_is_over(vault):
     def pruned(after: timedelta) -> list[str]:
         done = prune.prune(
             vault.store, vault.source, Retention(days=30), now=now() + after, zone=None,
-            put_aside=wiring.put_aside(settings),
+            previous_versions=wiring.previous_versions(settings),
         )  # fmt: skip
-        return [aside.what for aside in done.put_aside]
+        return [aside.what for aside in done.previous_versions]
 
     assert pruned(timedelta(days=6)) == []
     assert len(vault.leftovers()) == 1

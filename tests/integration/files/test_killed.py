@@ -12,9 +12,9 @@ import pytest
 from tests.integration.files.conftest import World, contents, spoil
 
 from refnet.errors import RefnetError
-from refnet.recovery.model.source import Held
-from refnet.recovery.sources.files.place import discard, settle
-from refnet.recovery.sources.files.swaps import State
+from refnet.recovery.model.source import OpenArtifact
+from refnet.recovery.sources.files.swap_journal import State
+from refnet.recovery.sources.files.target import discard, settle
 
 #: What changes something on the disk, or calls the C library's renameat2.
 _STEPS = {
@@ -48,7 +48,7 @@ def killed_at(step: int, function: Callable[[], object], events: Collection[str]
     return os.WIFSIGNALED(status)
 
 
-def kill_in_exchange(world: World, held: Held) -> None:
+def kill_in_exchange(world: World, held: OpenArtifact) -> None:
     """A restore that is killed after its journal was written."""
     for step in range(1, 9):
         assert killed_at(step, lambda: world.restore(held), {"os.rename", "ctypes.dlsym"})

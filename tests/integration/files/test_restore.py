@@ -15,9 +15,9 @@ from tests.integration.files.conftest import World, contents, spoil
 from tests.unit.recovery.sources.files.corpus import HARMLESS, HOSTILE
 
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.source import Held
-from refnet.recovery.sources.files.exchange import Work
-from refnet.recovery.stores.held import held_at
+from refnet.recovery.model.source import OpenArtifact
+from refnet.recovery.sources.files.swapping import Work
+from refnet.recovery.stores.open_artifacts import held_at
 from refnet.recovery.verbs import restore_files
 
 
@@ -275,7 +275,7 @@ def test_only_reads_a_small_part_of_the_archive(vault):
             opened.append(Counted(archive.read()))
         return opened[-1]
 
-    vault.restore(Held(held.name, open_counted, held.manifest, held.files), "papers/note 3.md")
+    vault.restore(OpenArtifact(held.name, open_counted, held.manifest, held.files), "papers/note 3.md")
 
     assert (vault.folder / "papers" / "note 3.md").exists()
     assert sum(one.count for one in opened) < 3_000_000 < held.manifest.size
@@ -297,7 +297,7 @@ class Counted(io.BytesIO):
         return count
 
 
-def plain(world: World, path: Path, *, prefix: str = "") -> Held:
+def plain(world: World, path: Path, *, prefix: str = "") -> OpenArtifact:
     subprocess.run(["tar", "-czf", path, "-C", world.folder, prefix or "."], check=True)
     return held_at(path)
 

@@ -25,8 +25,8 @@ from refnet.broker import address, embedded
 from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.run import Kind, Run
-from refnet.recovery.stores.journal import Journal
 from refnet.recovery.stores.local import LocalStore
+from refnet.recovery.stores.run_journal import Journal
 from refnet.scheduling import beat
 
 #: `refnet` as it is, but a failed task is tried again at once.

@@ -69,22 +69,22 @@ def test_a_failure_pings_and_is_told_once_and_its_end_once_without_a_secret(
     assert notes == []
 
 
-@pytest.mark.parametrize("passing", [True, False])
+@pytest.mark.parametrize("transient", [True, False])
 def test_a_failure_that_can_pass_and_is_tried_again_soon_is_not_told(
-    home: World, service: Service, passing: bool
+    home: World, service: Service, transient: bool
 ) -> None:
     watch = _watch(_settings(home.home, service), home, [])
     with pytest.raises(RefnetError), watch.run(Kind.BACKUP, SourceName.DATABASE, again=True):
-        raise RefnetError("down", "wait", passing=passing)
-    assert ("/backup-database/fail?x=1" in service.asked) is not passing
+        raise RefnetError("down", "wait", transient=transient)
+    assert ("/backup-database/fail?x=1" in service.asked) is not transient
     (chosen,) = choose(home.store, [SourceName.DATABASE])
 
     def fail() -> Verified:
-        raise RefnetError("full", "make room", passing=passing)
+        raise RefnetError("full", "make room", transient=transient)
 
     with pytest.raises(RefnetError):
         wiring.watched_drill(watch, again=True)(chosen, fail)
-    assert ("/drill-database/fail" in service.asked) is not passing
+    assert ("/drill-database/fail" in service.asked) is not transient
 
 
 @pytest.mark.parametrize("status", [500, 404])

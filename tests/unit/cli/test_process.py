@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from refnet.cli.process import complain, note, print_json
+from refnet.cli.context import complain, note, print_json
 from refnet.errors import RefnetError
 
 

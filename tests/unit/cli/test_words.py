@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from refnet.cli import words
+from refnet.cli import formatting
 from refnet.recovery.model.artifact import Entry, Manifest, SourceName
 
 
@@ -22,7 +22,7 @@ from refnet.recovery.model.artifact import Entry, Manifest, SourceName
     ],
 )
 def test_sizes_are_in_binary_units(count: int, said: str) -> None:
-    assert words.size(count) == said
+    assert formatting.size(count) == said
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_sizes_are_in_binary_units(count: int, said: str) -> None:
     ],
 )
 def test_durations_have_the_precision_that_they_deserve(count: float, said: str) -> None:
-    assert words.seconds(count) == said
+    assert formatting.seconds(count) == said
 
 
 @pytest.mark.parametrize(
@@ -52,16 +52,16 @@ def test_durations_have_the_precision_that_they_deserve(count: float, said: str)
     ],
 )
 def test_ages_say_the_largest_units_and_what_lies_ahead(span: dict[str, float], said: str) -> None:
-    assert words.age(timedelta(**span)) == said
+    assert formatting.age(timedelta(**span)) == said
 
 
 def test_columns_line_up_whatever_the_width_of_the_letters(capsys: pytest.CaptureFixture[str]) -> None:
-    words.print_columns([("name", "size"), ("論文", "1 B"), ("a", "10 B")], right=(1,))
+    formatting.print_columns([("name", "size"), ("論文", "1 B"), ("a", "10 B")], right=(1,))
     assert capsys.readouterr().out == "name  size\n論文   1 B\na     10 B\n"
 
 
 def test_a_name_cannot_write_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    words.print_columns([("two\nlines", "\x1b[31mred", "\udcff")])
+    formatting.print_columns([("two\nlines", "\x1b[31mred", "\udcff")])
     assert capsys.readouterr().out == "two\\nlines  \\x1b[31mred  \\udcff\n"
 
 
@@ -74,6 +74,6 @@ def test_artifacts_of_one_database_need_no_name_of_it_and_those_of_several_do() 
     moved = of("b", database="shop", system_identifier="2")
     wiki, dump = of("c", database="wiki", system_identifier="1"), of("d")
 
-    assert words.databases([shop, shop]) == {}
-    assert words.databases([shop, wiki, dump]) == {"a": "shop", "c": "wiki", "d": "unknown"}
-    assert words.databases([shop, moved]) == {"a": "shop (server 1)", "b": "shop (server 2)"}
+    assert formatting.databases([shop, shop]) == {}
+    assert formatting.databases([shop, wiki, dump]) == {"a": "shop", "c": "wiki", "d": "unknown"}
+    assert formatting.databases([shop, moved]) == {"a": "shop (server 1)", "b": "shop (server 2)"}

@@ -12,7 +12,7 @@ import pytest
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome, SourceName
 from refnet.recovery.model.catalog import Catalog
-from refnet.recovery.model.recovering import Journal, Plan, Stage, decide, stage
+from refnet.recovery.model.recovery_plan import Journal, Plan, Stage, decide, stage
 from refnet.recovery.model.source import Finding
 from refnet.recovery.verbs.recover import Machine, Permit, Recovered, Remembering, read_journal, recover
 
@@ -63,7 +63,7 @@ class World:
 
     def start(self, names: Sequence[str]) -> None:
         if self.broken in names:
-            raise RefnetError(f"{self.broken} is broken", "Look into its own log.", passing=True)
+            raise RefnetError(f"{self.broken} is broken", "Look into its own log.", transient=True)
         self.asked.append(f"start {' '.join(names)}")
 
     def waiting(self, names: Sequence[str]) -> tuple[str, ...]:
@@ -158,7 +158,7 @@ def test_a_stage_that_fails_is_named_with_what_to_do(tmp_path: Path) -> None:
         "Look into its own log. Without services: REFNET_RECOVER_SERVICES=none."
         " Then run `refnet recover` again: it goes on after what stands."
     )
-    assert raised.value.passing
+    assert raised.value.transient
 
 
 def test_a_recovery_that_was_stopped_goes_on_with_the_stages_that_are_left(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.run import Ended, Kind, Reason, Run
 from refnet.recovery.model.schedule import Schedule
 from refnet.recovery.model.source import Made
-from refnet.recovery.stores.journal import Journal
 from refnet.recovery.stores.local import LocalStore
+from refnet.recovery.stores.run_journal import Journal
 from refnet.telemetry.facts import Facts
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)

@@ -11,7 +11,7 @@ from tests.unit.telemetry.conftest import World
 
 from refnet.recovery.model.artifact import HIDDEN_PREFIX, Level, SourceName
 from refnet.recovery.model.run import Kind, Reason
-from refnet.recovery.stores import shelf
+from refnet.recovery.stores import scan
 from refnet.telemetry.metrics import exposition
 
 _DAY = timedelta(days=1)
@@ -172,12 +172,12 @@ def test_of_many_artifacts_only_what_changed_is_read_again(
 def _read_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files below `folder` that are read from now on."""
     names: list[str] = []
-    read_regular = shelf.read_regular
+    read_regular = scan.read_regular
 
     def reading(path: Path, most: int) -> bytes:
         if path.is_relative_to(folder):
             names.append(path.name)
         return read_regular(path, most)
 
-    monkeypatch.setattr(shelf, "read_regular", reading)
+    monkeypatch.setattr(scan, "read_regular", reading)
     return names

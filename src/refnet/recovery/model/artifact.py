@@ -15,8 +15,8 @@ from functools import cached_property
 from typing import Any
 
 from refnet.recovery.model import checked
+from refnet.recovery.model.formatting import utf8
 from refnet.recovery.model.identity import Identity
-from refnet.recovery.model.words import utf8
 
 FORMAT = 1
 

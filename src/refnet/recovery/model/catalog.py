@@ -71,7 +71,7 @@ class Catalog:
     def named(self, name: str) -> Entry | None:
         return next((entry for entry in self.entries if entry.name == name), None)
 
-    def newest_whole(self, source: SourceName, at: datetime | None = None) -> Entry | None:
+    def newest_complete(self, source: SourceName, at: datetime | None = None) -> Entry | None:
         """The last made artifact of `source` that is neither partial nor damaged; with `at`, of those whose snapshot
         is at or before it, the one with the latest snapshot.
         """
@@ -92,7 +92,7 @@ class Catalog:
 
     def set_at(self, at: datetime | None = None) -> Mapping[SourceName, Entry]:
         """Each source's newest whole artifact at or before `at`: the set of that moment."""
-        found = {source: self.newest_whole(source, at) for source in SourceName}
+        found = {source: self.newest_complete(source, at) for source in SourceName}
         return {source: entry for source, entry in found.items() if entry}
 
 

@@ -13,7 +13,7 @@ from enum import StrEnum
 from statistics import median
 
 from refnet.errors import RefnetError
-from refnet.recovery.model import words
+from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome, SourceName
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.identity import Identity, labels
@@ -93,7 +93,7 @@ def watch(
         now: aware.
     """
     entries = catalog.of_source(source)
-    newest = catalog.newest_whole(source)
+    newest = catalog.newest_complete(source)
     since = _since(catalog, history, now)
     checks = [_presence(source, newest, entries, since, limits, now)]
     if not entries and (made := history.made(source)):
@@ -133,7 +133,9 @@ def watch_others(catalog: Catalog, target: Identity | None) -> tuple[Check, ...]
     """What is to be said of databases other than `target` in the store: they are there, and judged by their own monitor."""
     found = catalog.by_identity()
     named = labels(found)
-    says = [f"{named[one]}: {words.plural(len(found[one]), 'artifact')}" for one in catalog.others(target)]
+    says = [
+        f"{named[one]}: {formatting.plural(len(found[one]), 'artifact')}" for one in catalog.others(target)
+    ]
     if not says:
         return ()
     return (Check(SourceName.DATABASE, "others", Status.OK, f"{'; '.join(says)}; not counted for {target}"),)
@@ -164,14 +166,14 @@ def _presence(
             return Check(source, "age", Status.NEW, "no artifact yet; its first time has not passed")
         return Check(source, "age", Status.CRITICAL, "no artifact: `refnet backup` makes one")
     age = now - newest.made
-    says = f"{newest.name} is {words.age(age)} old"
+    says = f"{newest.name} is {formatting.age(age)} old"
     if age < -GRACE:
         return Check(
             source, "age", Status.WARNING, f"{newest.name} is dated in the future: is the clock right?"
         )
     if age > limits.age:
         missed = Status.CRITICAL if age > limits.age + limits.interval else Status.WARNING
-        return Check(source, "age", missed, f"{says}, one is due every {words.age(limits.interval)}")
+        return Check(source, "age", missed, f"{says}, one is due every {formatting.age(limits.interval)}")
     return Check(source, "age", Status.OK, says)
 
 
@@ -179,7 +181,9 @@ def _size(newest: Entry, entries: Sequence[Entry], limits: Limits) -> Check:
     """Whether the newest is abnormally small: below the floor, or far below its own history."""
     size = newest.manifest.size
     if size < limits.min_bytes:
-        says = f"{words.size(size)}, less than the {words.size(limits.min_bytes)} of monitor.min_bytes"
+        says = (
+            f"{formatting.size(size)}, less than the {formatting.size(limits.min_bytes)} of monitor.min_bytes"
+        )
         return Check(newest.source, "size", Status.WARNING, says)
     before = [
         entry.manifest.size
@@ -188,13 +192,15 @@ def _size(newest: Entry, entries: Sequence[Entry], limits: Limits) -> Check:
     ][-HISTORY[1] :]
     if len(before) < HISTORY[0]:
         return Check(
-            newest.source, "size", Status.NEW, f"{words.size(size)}; too few before it to compare with"
+            newest.source, "size", Status.NEW, f"{formatting.size(size)}; too few before it to compare with"
         )
     usual = median(before)
     if size < usual * SHRUNK:
-        says = f"{words.size(size)}, where the {len(before)} before it had about {words.size(usual)}"
+        says = (
+            f"{formatting.size(size)}, where the {len(before)} before it had about {formatting.size(usual)}"
+        )
         return Check(newest.source, "size", Status.WARNING, says)
-    return Check(newest.source, "size", Status.OK, words.size(size))
+    return Check(newest.source, "size", Status.OK, formatting.size(size))
 
 
 def _proof(newest: Entry) -> Check:
@@ -257,10 +263,13 @@ def _drill(
     if run:
         times.append(run.started)
     if times and now - max(times) <= limits.drill_age:
-        return Check(source, "drill", Status.OK, f"the last one was {words.age(now - max(times))} ago")
+        return Check(source, "drill", Status.OK, f"the last one was {formatting.age(now - max(times))} ago")
     if times:
         return Check(
-            source, "drill", Status.WARNING, f"overdue: the last one was {words.age(now - max(times))} ago"
+            source,
+            "drill",
+            Status.WARNING,
+            f"overdue: the last one was {formatting.age(now - max(times))} ago",
         )
     if now - since <= limits.drill_age:
         return Check(source, "drill", Status.NEW, "none yet; its first time has not passed")
@@ -279,9 +288,9 @@ def _room(catalog: Catalog, free: int | None) -> Check:
     """Whether the next run of every source fits, at the size of the newest artifacts."""
     if free is None:
         return Check(None, "free space", Status.UNKNOWN, "cannot be known here")
-    newest = [catalog.newest_whole(source) for source in SourceName]
+    newest = [catalog.newest_complete(source) for source in SourceName]
     needed = sum(entry.manifest.size for entry in newest if entry)
-    says = f"{words.size(free)} free, the next run takes about {words.size(needed)}"
+    says = f"{formatting.size(free)} free, the next run takes about {formatting.size(needed)}"
     if free < needed:
         return Check(None, "free space", Status.CRITICAL, f"{says}: `refnet prune --plan` shows what may go")
     return Check(None, "free space", Status.WARNING if free < 3 * needed else Status.OK, says)

@@ -39,7 +39,7 @@ class Decision:
 
 
 @dataclass(frozen=True)
-class PutAside:
+class PreviousVersion:
     """What a restore put aside, a database or a folder. `remove` deletes it for good.
 
     `held_back`: why it is not removed although its time is over, "" where nothing is in the way.

@@ -17,7 +17,7 @@ from typing import Any
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model import checked
 from refnet.recovery.model.artifact import SourceName, utc
-from refnet.recovery.model.words import utf8
+from refnet.recovery.model.formatting import utf8
 
 
 class Kind(StrEnum):

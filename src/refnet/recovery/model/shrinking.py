@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from refnet.recovery.model import words
+from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Entry, SourceName
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.identity import Identity
@@ -73,5 +73,5 @@ def losses(before: Mapping[str, Any], after: Mapping[str, Any], limits: Shrinkin
 
 def _told(measure: str, old: int, new: int) -> str:
     if measure == "bytes":
-        return f"{words.size(old)} of content → {words.size(new)}"
-    return f"{words.plural(old, measure.removesuffix('s'))} → {new:,}"
+        return f"{formatting.size(old)} of content → {formatting.size(new)}"
+    return f"{formatting.plural(old, measure.removesuffix('s'))} → {new:,}"

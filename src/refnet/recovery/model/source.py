@@ -46,7 +46,7 @@ class Made:
 
 
 @dataclass(frozen=True)
-class Held:
+class OpenArtifact:
     """An artifact that can be read, in a store or at any path.
 
     `open` gives a new seekable reader each time; `files` reads the list of files (JSON, inflated), where
@@ -108,7 +108,7 @@ class Proof:
         return tuple(f"{f.what}: {f.reason}" for f in self.findings if f.outcome is not Outcome.PASSED)
 
 
-class AgainError(RefnetError):
+class TransientError(RefnetError):
     """A dump that could not be had just now; one more try, from the beginning, may find it otherwise."""
 
 
@@ -122,6 +122,6 @@ class Source(Protocol):
         """Write one artifact to `out` (append only) and say what it holds."""
         ...
 
-    def prove(self, held: Held, level: Level, progress: Progress = silent) -> Proof:
+    def prove(self, held: OpenArtifact, level: Level, progress: Progress = silent) -> Proof:
         """Check `held` up to `level`, beyond `written`, which the store checks; touch nothing live."""
         ...

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import BinaryIO, Protocol
 
 from refnet.recovery.model.artifact import Entry, Evidence, Manifest, SourceName
-from refnet.recovery.model.source import Held, Made
+from refnet.recovery.model.source import Made, OpenArtifact
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Store(Protocol):
 
     def draft(self, source: SourceName) -> AbstractContextManager[Draft]: ...
 
-    def held(self, entry: Entry) -> Held: ...
+    def held(self, entry: Entry) -> OpenArtifact: ...
 
     def record(self, entry: Entry, *evidence: Evidence) -> None:
         """Append lines of evidence and flush them to the disk; RefnetError where not all of it was written."""

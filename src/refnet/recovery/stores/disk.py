@@ -48,7 +48,7 @@ def explain(error: OSError, path: Path) -> RefnetError:
         return RefnetError(
             f"no space is left in {path.parent} for {path.name}",
             "Free some, then run it again; `refnet prune --plan` shows what may go. Nothing half-written was kept.",
-            passing=True,
+            transient=True,
         )
     if error.errno == errno.EROFS:
         return RefnetError(

@@ -32,12 +32,12 @@ from refnet.recovery.model.artifact import (
     SourceName,
     artifact_names,
 )
-from refnet.recovery.model.source import Held, Made
+from refnet.recovery.model.source import Made, OpenArtifact
 from refnet.recovery.model.store import Leftover, Unlisted
 from refnet.recovery.stores import disk, identified, lock
-from refnet.recovery.stores.held import held_in, manifest_of
 from refnet.recovery.stores.identified import Remembered
-from refnet.recovery.stores.shelf import Memory, Shelf, Stamp, beside, taken
+from refnet.recovery.stores.open_artifacts import held_in, manifest_of
+from refnet.recovery.stores.scan import Memory, Shelf, Stamp, beside, taken
 
 #: The entries and the leftovers of a folder.
 Contents = tuple[tuple[Entry, ...], tuple[Leftover, ...]]
@@ -94,7 +94,7 @@ class LocalStore:
         """What the catalog does not count; never cleaned, as it may be somebody's only copy."""
         return tuple(stranger for shelf in self._shelves(source) for stranger in shelf.unlisted())
 
-    def held(self, entry: Entry) -> Held:
+    def held(self, entry: Entry) -> OpenArtifact:
         return held_in(self.folder(entry.source), entry.name, entry.manifest)
 
     def free_bytes(self) -> int | None:

@@ -49,5 +49,5 @@ def _refusal(error: OSError, handle: int, what: str, path: Path) -> RefnetError:
         f"another run of RefNet is at work on {what} (process {holder or 'not known'})",
         "Wait until it has ended, then run this again; a run that was killed holds no lock.",
         Exit.LOCKED,
-        passing=True,
+        transient=True,
     )

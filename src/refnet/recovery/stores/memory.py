@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Manifest, SourceName, artifact_names
-from refnet.recovery.model.source import Held, Made
+from refnet.recovery.model.source import Made, OpenArtifact
 from refnet.recovery.model.store import Leftover
 
 
@@ -41,7 +41,7 @@ class MemoryStore:
     def draft(self, source: SourceName) -> Iterator[MemoryDraft]:
         yield MemoryDraft(self, source)
 
-    def held(self, entry: Entry) -> Held:
+    def held(self, entry: Entry) -> OpenArtifact:
         name = entry.name
 
         def open_it() -> BinaryIO:
@@ -49,7 +49,7 @@ class MemoryStore:
                 raise RefnetError(f"{name} is not there", "See `refnet list`.")
             return io.BytesIO(self.contents[name])
 
-        return Held(name, open_it, entry.manifest, lambda: self.files.get(name))
+        return OpenArtifact(name, open_it, entry.manifest, lambda: self.files.get(name))
 
     def record(self, entry: Entry, *evidence: Evidence) -> None:
         self.evidence.setdefault(entry.name, []).extend(evidence)

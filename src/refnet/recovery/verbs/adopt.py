@@ -18,16 +18,16 @@ from zoneinfo import ZoneInfo
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Evidence, Level, Manifest, Outcome, SourceName, read_name
 from refnet.recovery.model.catalog import Catalog
-from refnet.recovery.model.source import Held, Made, Source
+from refnet.recovery.model.source import Made, OpenArtifact, Source
 from refnet.recovery.stores import disk
-from refnet.recovery.stores.held import held_at, held_in
 from refnet.recovery.stores.local import LocalStore
+from refnet.recovery.stores.open_artifacts import held_at, held_in
 from refnet.recovery.verbs.choose import Chosen
 from refnet.recovery.verbs.verify import Verified, keep, verify
 
 _LOST = ("adopted with a new manifest: what passed before was checked against the one that is lost",)
 #: What an artifact of a source, made at a moment, says of itself; None where it says nothing.
-Describe = Callable[[SourceName, Held, datetime], Made | None]
+Describe = Callable[[SourceName, OpenArtifact, datetime], Made | None]
 _FOREIGN = "made by another program: only its name says when, and nothing says what it should hold"
 
 
@@ -111,7 +111,7 @@ def adopt(
         return verify(chosen, prover(source), Level.INTACT, now=now, clock=clock)
 
 
-def _held(path: Path) -> tuple[Held, str]:
+def _held(path: Path) -> tuple[OpenArtifact, str]:
     """The artifact at `path` with its manifest, if that can be read, and why it cannot."""
     try:
         return held_at(path), ""
@@ -129,14 +129,16 @@ def _sharper(created: datetime, checked: datetime | None) -> datetime:
     return created
 
 
-def _of_itself(held: Held, describe: Describe, source: SourceName, created: datetime) -> tuple[Made, str]:
+def _of_itself(
+    held: OpenArtifact, describe: Describe, source: SourceName, created: datetime
+) -> tuple[Made, str]:
     """What the artifact `held` says of itself, and by what."""
     if described := describe(source, held, created):
         return described, "its own index" if described.files is None else "its list of files"
     return Made(created, {"adopted_from": str(held.path)}, unchecked=(_FOREIGN,)), "its name"
 
 
-def _told(held: Held) -> Made | None:
+def _told(held: OpenArtifact) -> Made | None:
     """What a manifest beside a file elsewhere says, which then comes in with it."""
     manifest = held.manifest
     if manifest is None or manifest.name != held.name:

@@ -10,7 +10,7 @@ from functools import partial
 from refnet.errors import Exit
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
 from refnet.recovery.model.shrinking import Shrinking, marked
-from refnet.recovery.model.source import AgainError, Progress, Proof, Source, silent
+from refnet.recovery.model.source import Progress, Proof, Source, TransientError, silent
 from refnet.recovery.model.store import Store
 from refnet.recovery.verbs.verify import attempt, evidence_of, keep
 
@@ -61,7 +61,7 @@ def backup(
     with store.lock(source.name):
         try:
             made = publish()
-        except AgainError:
+        except TransientError:
             made = publish()
         if made.warnings:
             made = _kept(store, made, (_written(made, now()),))

@@ -11,11 +11,11 @@ from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry, Outcome, SourceName, read_name
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.identity import Identity
-from refnet.recovery.model.source import Held
+from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.model.store import Store
 from refnet.recovery.stores.disk import explained
-from refnet.recovery.stores.held import held_at
 from refnet.recovery.stores.local import LocalStore
+from refnet.recovery.stores.open_artifacts import held_at
 from refnet.settings import user_path
 
 
@@ -27,7 +27,7 @@ class Chosen:
     """
 
     source: SourceName
-    held: Held
+    held: OpenArtifact
     entry: Entry | None = None
     store: Store | None = None
 
@@ -69,7 +69,7 @@ def choose(
     """
     everything, sources = Catalog.of(store.entries()), tuple(sources)
     catalog = everything.choices(target, at) if SourceName.DATABASE in sources else everything
-    newest = [catalog.newest_whole(source, at) for source in sources]
+    newest = [catalog.newest_complete(source, at) for source in sources]
     found = [Chosen(entry.source, store.held(entry), entry, store) for entry in newest if entry]
     if not found:
         others = everything.others(target) if sources == (SourceName.DATABASE,) else ()

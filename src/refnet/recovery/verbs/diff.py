@@ -9,13 +9,13 @@ from refnet.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import Outcome, SourceName
-from refnet.recovery.model.source import Held, Progress, silent
-from refnet.recovery.sources.database.compare import NOT_RECORDED, NOT_THERE, compare
-from refnet.recovery.sources.database.sqlgz import Foreign, Index, Reader, Table
+from refnet.recovery.model.source import OpenArtifact, Progress, silent
+from refnet.recovery.sources.database.artifact.sqlgz import Index, NotAnArtifact, Reader, Table
+from refnet.recovery.sources.database.rows.compare import NOT_RECORDED, NOT_THERE, compare
 from refnet.recovery.sources.files.changes import changes, same
 from refnet.recovery.sources.files.listing import FileList, Kind, Listed
-from refnet.recovery.sources.files.place import Place
 from refnet.recovery.sources.files.selection import select
+from refnet.recovery.sources.files.target import FolderTarget
 from refnet.recovery.verbs.restore_files import archive_told, files_of
 
 LIVE = "live"
@@ -46,7 +46,7 @@ class Difference:
         return not (self.added or self.changed or self.removed)
 
 
-def artifacts(source: SourceName, before: Held, after: Held) -> Difference:
+def artifacts(source: SourceName, before: OpenArtifact, after: OpenArtifact) -> Difference:
     """How two artifacts of one source differ. RefnetError where one cannot be read."""
     if source is SourceName.DATABASE:
         return _tables(before, after)
@@ -57,7 +57,7 @@ def artifacts(source: SourceName, before: Held, after: Held) -> Difference:
     return _files(source, before.name, after.name, old, new)
 
 
-def live_files(before: Held, place: Place) -> Difference:
+def live_files(before: OpenArtifact, place: FolderTarget) -> Difference:
     """How what is live in `place` differs from an artifact of it: what a restore would take back."""
     with archive_told(before):
         files, _ = files_of(before)
@@ -68,7 +68,7 @@ def live_files(before: Held, place: Place) -> Difference:
 
 
 def live_tables(
-    before: Held, target: Target, binaries: Binaries, jobs: int, progress: Progress = silent
+    before: OpenArtifact, target: Target, binaries: Binaries, jobs: int, progress: Progress = silent
 ) -> Difference:
     """How the live database differs from an artifact of it, table by table, by content."""
     added, changed, removed, notes = [], [], [], []
@@ -107,7 +107,7 @@ def _why(old: Listed, new: Listed) -> str:
     )
 
 
-def _tables(before: Held, after: Held) -> Difference:
+def _tables(before: OpenArtifact, after: OpenArtifact) -> Difference:
     old, new = _index(before), _index(after)
     tables, now = _by_name(old), _by_name(new)
     changed = [
@@ -130,10 +130,10 @@ def _tables(before: Held, after: Held) -> Difference:
     )
 
 
-def _index(held: Held) -> Index:
+def _index(held: OpenArtifact) -> Index:
     try:
         return Reader(held.name, held.open).index
-    except Foreign:
+    except NotAnArtifact:
         raise RefnetError(
             f"RefNet did not make {held.name}, so its tables cannot be compared",
             "`refnet restore database` restores it; a backup afterwards can be compared.",

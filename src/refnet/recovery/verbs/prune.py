@@ -9,28 +9,28 @@ from zoneinfo import ZoneInfo
 
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import SourceName
-from refnet.recovery.model.retention import Decision, PutAside, decide
+from refnet.recovery.model.retention import Decision, PreviousVersion, decide
 from refnet.recovery.model.store import Leftover, Store
 from refnet.settings import Retention
 
 #: Lists what restores of a source put aside; RefnetError where it cannot be known (a server that is down).
-Listing = Callable[[SourceName], Iterable[PutAside]]
+Listing = Callable[[SourceName], Iterable[PreviousVersion]]
 
 
 @dataclass(frozen=True)
 class Plan:
     """What a prune does to one source.
 
-    `put_aside`: only what is due; `held_back`: what is due and stays, each with its reason; `unknown`: why some of it
+    `previous_versions`: only what is due; `held_back`: what is due and stays, each with its reason; `unknown`: why some of it
     cannot be known, or could not be removed.
     """
 
     source: SourceName
     decisions: tuple[Decision, ...]
     leftovers: tuple[Leftover, ...]
-    put_aside: tuple[PutAside, ...]
+    previous_versions: tuple[PreviousVersion, ...]
     unknown: tuple[RefnetError, ...] = ()
-    held_back: tuple[PutAside, ...] = ()
+    held_back: tuple[PreviousVersion, ...] = ()
 
     @property
     def deleted(self) -> tuple[Decision, ...]:
@@ -44,7 +44,7 @@ class Plan:
 
     @property
     def changes_nothing(self) -> bool:
-        return not (self.deleted or self.leftovers or self.put_aside)
+        return not (self.deleted or self.leftovers or self.previous_versions)
 
 
 def plan(
@@ -54,17 +54,17 @@ def plan(
     *,
     now: datetime,
     zone: ZoneInfo | None,
-    put_aside: Iterable[Listing] = (),
+    previous_versions: Iterable[Listing] = (),
 ) -> Plan:
     """What a prune of `source` would do now; nothing is changed.
 
     Args:
         now: aware. `zone`: whose days and weeks are counted; None: the machine's.
-        put_aside: each lists what restores put aside.
+        previous_versions: each lists what restores put aside.
     """
-    due: list[PutAside] = []
+    due: list[PreviousVersion] = []
     unknown: list[RefnetError] = []
-    for listed in put_aside:
+    for listed in previous_versions:
         try:
             due += [aside for aside in listed(source) if aside.due(now)]
         except RefnetError as error:
@@ -86,23 +86,23 @@ def prune(
     *,
     now: datetime,
     zone: ZoneInfo | None,
-    put_aside: Iterable[Listing] = (),
+    previous_versions: Iterable[Listing] = (),
 ) -> Plan:
     """Do what `plan` says, decided again under the source's lock; what was done."""
-    found = plan(store, source, retention, now=now, zone=zone, put_aside=put_aside)
+    found = plan(store, source, retention, now=now, zone=zone, previous_versions=previous_versions)
     if found.changes_nothing:
         return found
     with store.lock(source):
-        found = plan(store, source, retention, now=now, zone=zone, put_aside=put_aside)
+        found = plan(store, source, retention, now=now, zone=zone, previous_versions=previous_versions)
         for decision in found.deleted:
             store.delete(decision.entry)
         for leftover in found.leftovers:
             store.clean(leftover)
-        refused = tuple(error for aside in found.put_aside if (error := _refused(aside)))
+        refused = tuple(error for aside in found.previous_versions if (error := _refused(aside)))
     return replace(found, unknown=(*found.unknown, *refused))
 
 
-def _refused(aside: PutAside) -> RefnetError | None:
+def _refused(aside: PreviousVersion) -> RefnetError | None:
     """Remove `aside`; why it could not be: somebody may have begun to use it since the plan."""
     try:
         aside.remove()

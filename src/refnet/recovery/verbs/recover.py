@@ -12,7 +12,7 @@ from refnet.errors import Exit, RefnetError
 from refnet.files import replace_file
 from refnet.postgres.account import make_enterable, writing
 from refnet.recovery.model.artifact import Entry, Outcome, SourceName
-from refnet.recovery.model.recovering import RESTORES, Journal, Plan, Stage
+from refnet.recovery.model.recovery_plan import RESTORES, Journal, Plan, Stage
 from refnet.recovery.model.services import Services, wait_for
 from refnet.recovery.model.source import Finding
 
@@ -155,7 +155,7 @@ class _Run:
                 f"the recovery stopped at the stage {stage}: {error.message}",
                 f"{error.hint} {again}",
                 error.code,
-                error.passing,
+                error.transient,
             ) from error
 
     def _restore(self, stage: Stage) -> list[str]:
@@ -198,7 +198,9 @@ class _Run:
             services.start(names)
             wait_for(services, names, self._machine.seconds, clock=self._clock, pause=self._pause)
         except RefnetError as error:
-            raise RefnetError(error.message, f"{error.hint} {_WITHOUT}", error.code, error.passing) from error
+            raise RefnetError(
+                error.message, f"{error.hint} {_WITHOUT}", error.code, error.transient
+            ) from error
         return [f"up: {', '.join(names)}"]
 
     def _check(self) -> tuple[Finding, ...]:

@@ -22,14 +22,15 @@ from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.origin import OWN, Permission, Place
 from refnet.recovery.model.previous import Mark, Record, Why
-from refnet.recovery.model.restoring import Facts, Plan, Wanted, dated_name, decide, major
+from refnet.recovery.model.restore_plan import Facts, Plan, Wanted, dated_name, decide, major
 from refnet.recovery.model.source import Finding, Progress, silent
-from refnet.recovery.sources.database import compare, create, kept, since
-from refnet.recovery.sources.database.analyze import analyze
-from refnet.recovery.sources.database.facts import facts, live_state
-from refnet.recovery.sources.database.maintenance import Session, Statement, alone, maintenance
-from refnet.recovery.sources.database.swap import Rename, exchange
-from refnet.recovery.stores.previous import PreviousVersions
+from refnet.recovery.sources.database.admin_session import Session, Statement, alone, maintenance
+from refnet.recovery.sources.database.restore import create_database, previous_databases
+from refnet.recovery.sources.database.restore.analyze import analyze
+from refnet.recovery.sources.database.restore.server_facts import facts, live_state
+from refnet.recovery.sources.database.restore.swap_databases import Rename, exchange
+from refnet.recovery.sources.database.rows import compare, row_counts
+from refnet.recovery.stores.previous_records import PreviousVersions
 
 
 class Dump(Protocol):
@@ -98,9 +99,9 @@ def plan(target: Target, dump: Dump, options: Options, *, count: bool) -> Plan:
     wanted = dump.wanted()
     with maintenance(target) as admin:
         there = facts(admin, target, {}).live is not None
-        same = wanted.system is not None and wanted.system == since.system_identifier(admin)
+        same = wanted.system is not None and wanted.system == row_counts.system_identifier(admin)
         snapshot = wanted.snapshot if same else None
-        rows = since.rows(target, snapshot, since.BUDGET if count else 0) if there else {}
+        rows = row_counts.rows(target, snapshot, row_counts.BUDGET if count else 0) if there else {}
         return _decided(wanted, facts(admin, target, rows), options)
 
 
@@ -161,7 +162,7 @@ class _Run:
             self._dump.check()
             tools = binaries(self._dump.tools_major(major(plan.facts.version)))
         state = self._dump.state(lambda: live_state(self._target) if plan.replaces else None)
-        create.create_roles(self._admin, self._dump.roles, plan.create_roles)
+        create_database.create_roles(self._admin, self._dump.roles, plan.create_roles)
         name = self._name("copy")
         with self._dropped_on_failure(name):
             findings = self._fill(name, state, tools)
@@ -185,11 +186,11 @@ class _Run:
         """Make the copy, load it and compare it; RefnetError where it differs."""
         copy, jobs = self._target.database(name), self._options.jobs
         with self._phase("create"):
-            create.create_database(self._admin, name, state)
-            create.close_to_others(self._admin, name, state)
+            create_database.create_database(self._admin, name, state)
+            create_database.close_to_others(self._admin, name, state)
             mark = Mark(self._target.name, Why.COPY, self._now(), artifact=self._dump.name)
-            kept.open_copy(self._admin, name, mark)
-            self._notes += create.apply_settings(self._admin, name, state)
+            previous_databases.open_copy(self._admin, name, mark)
+            self._notes += create_database.apply_settings(self._admin, name, state)
         with self._phase("load"):
             self._notes += self._dump.load(copy, tools, jobs, self._progress)
         # Beside each other: ANALYZE is one session that computes, and leaves a core to the comparison.
@@ -200,21 +201,21 @@ class _Run:
         if wrong := compare.failed(findings):
             raise wrong
         # Nobody gets in between the privileges, which let everybody in again, and the exchange.
-        self._admin.execute(kept.let_in(name, allow=False))
-        self._notes += create.finish(self._admin, name, state)
+        self._admin.execute(previous_databases.let_in(name, allow=False))
+        self._notes += create_database.finish(self._admin, name, state)
         return findings
 
     def _swap(self, name: str, state: dict[str, Any], *, replaces: bool) -> str | None:
         """Exchange the copy for the live database; the name of the old one, where there was one."""
         live, copy = self._target.name, oid_of(self._admin, name)
         also: list[Statement] = [
-            kept.comment_on(live, kept.own_comment(state["comment"])),
-            kept.let_in(live, allow=True),
+            previous_databases.comment_on(live, previous_databases.own_comment(state["comment"])),
+            previous_databases.let_in(live, allow=True),
         ]
         if not replaces:
             exchange(self._admin, self._target, [Rename(name, live, copy)], also)
             return None
-        old = put_aside(self._admin, live, self._name("before"), copy, self._mark())
+        old = previous_versions(self._admin, live, self._name("before"), copy, self._mark())
         self._previous.add(old)
         renames = [Rename(live, old.name, old.oid), Rename(name, live, copy)]
         exchange(self._admin, self._target, renames, [*closed(old), *also])
@@ -225,8 +226,10 @@ class _Run:
         return Mark(self._target.name, Why.RESTORED, self._now(), artifact=self._dump.name)
 
     def _drop_leftovers(self) -> None:
-        for left in kept.of_database(kept.marked(self._admin), self._target.name, Why.COPY):
-            kept.drop(self._admin, self._target, left)
+        for left in previous_databases.of_database(
+            previous_databases.marked(self._admin), self._target.name, Why.COPY
+        ):
+            previous_databases.drop(self._admin, self._target, left)
             self._notes.append(f"{left.name}, the copy of a run that was killed, is dropped")
 
     def _name(self, word: str) -> str:
@@ -238,12 +241,12 @@ class _Run:
             yield
         except BaseException as error:
             try:
-                for copy in (one for one in kept.marked(self._admin) if one.name == name):
-                    kept.drop(self._admin, self._target, copy)
+                for copy in (one for one in previous_databases.marked(self._admin) if one.name == name):
+                    previous_databases.drop(self._admin, self._target, copy)
             except (RefnetError, psycopg.Error):  # the server is gone as well, or its disk is full
                 if isinstance(error, RefnetError):
                     more = f"{error.hint} The copy {name} is still there: the next restore drops it."
-                    raise RefnetError(error.message, more, error.code, passing=error.passing) from error
+                    raise RefnetError(error.message, more, error.code, transient=error.transient) from error
             raise
 
     @contextlib.contextmanager
@@ -268,7 +271,7 @@ def oid_of(admin: Session, name: str) -> int:
     return int(row[0])
 
 
-def put_aside(admin: Session, live: str, name: str, successor: int, mark: Mark) -> Record:
+def previous_versions(admin: Session, live: str, name: str, successor: int, mark: Mark) -> Record:
     """The record of the database `live` as a previous version under `name`; `successor`: the oid that takes its place."""
     row = admin.execute(
         "SELECT oid::int8, pg_get_userbyid(datdba)::text, pg_current_snapshot()::text,"
@@ -278,17 +281,17 @@ def put_aside(admin: Session, live: str, name: str, successor: int, mark: Mark) 
     if row is None:
         raise RefnetError(f"the database {live} is gone", "Somebody dropped or renamed it: see who.")
     oid, owner, snapshot, comment, limit = row
-    own = replace(mark, snapshot=snapshot, comment=kept.own_comment(comment), limit=limit)
-    return Record(since.system_identifier(admin), name, oid, owner, successor, own)
+    own = replace(mark, snapshot=snapshot, comment=previous_databases.own_comment(comment), limit=limit)
+    return Record(row_counts.system_identifier(admin), name, oid, owner, successor, own)
 
 
 def closed(record: Record) -> list[Statement]:
     """What is done to a previous version in the exchange: it says what it is, and lets in superusers alone."""
-    mark = kept.comment_on(record.name, kept.comment_of(record.mark))
-    return [mark, kept.limit_of(record.name, 0)]
+    mark = previous_databases.comment_on(record.name, previous_databases.comment_of(record.mark))
+    return [mark, previous_databases.limit_of(record.name, 0)]
 
 
 def forget_gone(admin: Session, previous: PreviousVersions, database: str) -> None:
     """Remove the records of previous versions of `database` that are not there any more."""
-    for record in kept.gone(admin, previous.read().records, database):
+    for record in previous_databases.gone(admin, previous.read().records, database):
         previous.forget(record)

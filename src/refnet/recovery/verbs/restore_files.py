@@ -19,18 +19,18 @@ from pathlib import Path
 from refnet.errors import Exit, RefnetError
 from refnet.files import OPEN_FOLDER, names_in, opened
 from refnet.recovery.model.artifact import SourceName
-from refnet.recovery.model.source import Held, Progress, silent
-from refnet.recovery.sources.files import exchange, rename
+from refnet.recovery.model.source import OpenArtifact, Progress, silent
+from refnet.recovery.sources.files import rename, swapping
 from refnet.recovery.sources.files.changes import Changes, changes
 from refnet.recovery.sources.files.contents import NoRoomError, Nowhere, read_archive
-from refnet.recovery.sources.files.exchange import Work
 from refnet.recovery.sources.files.extract import extract
+from refnet.recovery.sources.files.files_proof import list_of
 from refnet.recovery.sources.files.listing import FileList
-from refnet.recovery.sources.files.names import ArchiveError, show, some
-from refnet.recovery.sources.files.place import Place, settle, told
-from refnet.recovery.sources.files.prove import list_of
+from refnet.recovery.sources.files.member_names import ArchiveError, show, some
 from refnet.recovery.sources.files.selection import Selection, select
-from refnet.recovery.sources.files.swaps import Unit, Why
+from refnet.recovery.sources.files.swap_journal import Unit, Why
+from refnet.recovery.sources.files.swapping import Work
+from refnet.recovery.sources.files.target import FolderTarget, settle, told
 from refnet.recovery.sources.files.tree import differences, read_tree
 from refnet.recovery.sources.files.unpack import FreshFolder, NamesMergeError, Owner, recorded
 
@@ -55,7 +55,7 @@ class Plan:
 
     artifact: str
     created: datetime | None
-    place: Place
+    place: FolderTarget
     only: str | None
     files: FileList
     listed: bool
@@ -87,7 +87,7 @@ class Restored:
         return HINTS[self.plan.place.source]
 
 
-def plan(held: Held, place: Place, only: str | None = None) -> Plan:
+def plan(held: OpenArtifact, place: FolderTarget, only: str | None = None) -> Plan:
     """What a restore of `held` into `place` would do; reads, and changes nothing.
 
     only: the path of one file or folder of the artifact.
@@ -123,7 +123,7 @@ def plan(held: Held, place: Place, only: str | None = None) -> Plan:
 
 
 def restore(
-    held: Held,
+    held: OpenArtifact,
     planned: Plan,
     *,
     lock: Callable[[], AbstractContextManager[None]],
@@ -144,13 +144,13 @@ def restore(
         if not decided.changes:
             return Restored(decided, None, settled)
         (place.home if decided.whole else place.folder).mkdir(parents=True, exist_ok=True)
-        with exchange.begin(place.site(), decided.artifact, now(), Why.RESTORED) as work:
+        with swapping.begin(place.site(), decided.artifact, now(), Why.RESTORED) as work:
             kept, seconds = _carry_out(held, decided, work, clock, progress)
     return Restored(decided, kept, settled, seconds)
 
 
 def _carry_out(
-    held: Held,
+    held: OpenArtifact,
     decided: Plan,
     work: Work,
     clock: Callable[[], float],
@@ -169,17 +169,17 @@ def _carry_out(
             _compare(decided, work)
             synced.result()
     compared = clock()
-    done = exchange.carry_out(work, _base(decided), _units(decided, work))
+    done = swapping.carry_out(work, _base(decided), _units(decided, work))
     with done.folder("kept") as kept:
         anything = bool(names_in(kept))
     if not anything:
-        exchange.discard(done)
+        swapping.discard(done)
     seconds = {"unpack": unpacked - started, "compare": compared - unpacked, "exchange": clock() - compared}
     return (done if anything else None), seconds
 
 
 @contextmanager
-def archive_told(held: Held) -> Iterator[None]:
+def archive_told(held: OpenArtifact) -> Iterator[None]:
     """Tell what is wrong with an archive, or with where it goes, as a RefnetError; it is damaged, or does not fit."""
     try:
         yield
@@ -200,7 +200,7 @@ def archive_told(held: Held) -> Iterator[None]:
         ) from error
 
 
-def files_of(held: Held) -> tuple[FileList, bool]:
+def files_of(held: OpenArtifact) -> tuple[FileList, bool]:
     """What `held` holds, and whether its list says so; without one the archive is read."""
     if found := list_of(held):
         return found, True
@@ -226,7 +226,7 @@ def _unfinished_before(stranger: Path) -> RefnetError:
     )
 
 
-def _problems(place: Place, selection: Selection) -> Iterator[RefnetError]:
+def _problems(place: FolderTarget, selection: Selection) -> Iterator[RefnetError]:
     nearest = next(path for path in (place.home, *place.home.parents) if path.exists())
     if not os.access(nearest, os.W_OK | os.X_OK):
         yield RefnetError(
@@ -255,7 +255,7 @@ def _problems(place: Place, selection: Selection) -> Iterator[RefnetError]:
             )
 
 
-def _unpack(held: Held, decided: Plan, work: Work, progress: Progress) -> None:
+def _unpack(held: OpenArtifact, decided: Plan, work: Work, progress: Progress) -> None:
     """Fill the work folder's `fresh`."""
     selection, place = decided.selection, decided.place
     owner = _owner(decided)

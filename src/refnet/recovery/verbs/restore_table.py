@@ -12,12 +12,12 @@ from refnet.errors import Exit, RefnetError
 from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.origin import OWN, Permission, Place, refusal
-from refnet.recovery.model.restoring_table import Difference, Mode, TablePlan
 from refnet.recovery.model.source import Progress, silent
-from refnet.recovery.sources.database import merge, rows, shape, since
-from refnet.recovery.sources.database.names import Codec
-from refnet.recovery.sources.database.shape import Session, Shape
-from refnet.recovery.sources.database.sqlgz import Reader
+from refnet.recovery.model.table_plan import Difference, Mode, TablePlan
+from refnet.recovery.sources.database.artifact.sqlgz import Reader
+from refnet.recovery.sources.database.rows import merge, row_counts, staged_rows, table_layout
+from refnet.recovery.sources.database.rows.table_layout import Session, Shape
+from refnet.recovery.sources.database.sql_names import Codec
 
 #: Rows are compared by their text, so every session makes it the same way; a read-only default is no obstacle.
 _SETTINGS: Mapping[str, str] = {
@@ -66,7 +66,7 @@ def staged(
         planned: list[tuple[Shape, Difference]] = []
         plans: list[TablePlan] = []
         for recorded, live in found:
-            rows.stage(session, codec, reader, recorded, live, progress)
+            staged_rows.stage(session, codec, reader, recorded, live, progress)
             planned.append((live, merge.differ(session, codec, live)))
             plans.append(
                 TablePlan(
@@ -84,14 +84,14 @@ def staged(
 
 def _found(
     session: Session, codec: Codec, reader: Reader, tables: Sequence[str], mode: Mode
-) -> list[tuple[rows.Recorded, Shape]]:
+) -> list[tuple[staged_rows.Recorded, Shape]]:
     """Each table, recorded and live, those that others refer to first; RefnetError where one cannot be restored."""
-    recorded = list(dict.fromkeys(rows.find(reader, codec, table) for table in tables))
+    recorded = list(dict.fromkeys(staged_rows.find(reader, codec, table) for table in tables))
     _check_apart(recorded)
     held_back = merge.may_hold_back(session)
-    by_shape: dict[Shape, rows.Recorded] = {}
+    by_shape: dict[Shape, staged_rows.Recorded] = {}
     for number, one in enumerate(recorded):
-        live = shape.read(session, codec, one.schema, one.name, number)
+        live = table_layout.read(session, codec, one.schema, one.name, number)
         live.check(reader.index.tables[one.parts[0]].columns)
         if not held_back:
             live.check_without_powers(deletes=mode is Mode.REPLACE)
@@ -102,7 +102,7 @@ def _found(
     return [(by_shape[live], live) for live in ordered]
 
 
-def _check_apart(recorded: Sequence[rows.Recorded]) -> None:
+def _check_apart(recorded: Sequence[staged_rows.Recorded]) -> None:
     """RefnetError where one table is a partition of another: its rows would be written twice."""
     for one, other in itertools.combinations(recorded, 2):
         if set(one.parts) & set(other.parts):
@@ -117,7 +117,7 @@ def _checked(
     session: Session, target: Target, reader: Reader, permission: Permission
 ) -> tuple[Place, Identity]:
     """Where the rows go and whose they are; RefnetError where the one may not get those of the other."""
-    place = Place(Identity(target.name, since.system_identifier(session)), target.place, occupied=True)
+    place = Place(Identity(target.name, row_counts.system_identifier(session)), target.place, occupied=True)
     comes_from = Identity(reader.index.database["name"], reader.index.server["system_identifier"])
     if refused := refusal(reader.name, comes_from, place, permission):
         raise refused

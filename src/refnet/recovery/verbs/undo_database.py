@@ -9,14 +9,15 @@ from datetime import datetime
 from refnet.errors import RefnetError
 from refnet.postgres.session import Target
 from refnet.recovery.model.previous import Mark, Why
-from refnet.recovery.model.restoring import Facts, Rows, dated_name, hindrances
-from refnet.recovery.sources.database import kept, since
-from refnet.recovery.sources.database.facts import facts
-from refnet.recovery.sources.database.kept import Kept
-from refnet.recovery.sources.database.maintenance import Session, Statement, alone, maintenance
-from refnet.recovery.sources.database.swap import Rename, exchange
-from refnet.recovery.stores.previous import Known, PreviousVersions
-from refnet.recovery.verbs.restore_database import closed, forget_gone, free_name, put_aside
+from refnet.recovery.model.restore_plan import Facts, Rows, dated_name, hindrances
+from refnet.recovery.sources.database.admin_session import Session, Statement, alone, maintenance
+from refnet.recovery.sources.database.restore import previous_databases
+from refnet.recovery.sources.database.restore.previous_databases import PreviousDatabase
+from refnet.recovery.sources.database.restore.server_facts import facts
+from refnet.recovery.sources.database.restore.swap_databases import Rename, exchange
+from refnet.recovery.sources.database.rows import row_counts
+from refnet.recovery.stores.previous_records import Known, PreviousVersions
+from refnet.recovery.verbs.restore_database import closed, forget_gone, free_name, previous_versions
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class UndoPlan:
     since the exchange. `notes` are to be known.
     """
 
-    back: Kept
+    back: PreviousDatabase
     doubts: tuple[str, ...]
     facts: Facts
     problems: tuple[RefnetError, ...]
@@ -51,7 +52,7 @@ class Undone:
     """What an undo did. `kept`: the database that was live, where there was one."""
 
     database: str
-    back: Kept
+    back: PreviousDatabase
     kept: str | None
 
 
@@ -75,8 +76,8 @@ def undo(
         decided.check()
         back, live = decided.back, target.name
         also: list[Statement] = [
-            kept.comment_on(live, back.mark.comment),
-            kept.limit_of(live, back.mark.limit),
+            previous_databases.comment_on(live, back.mark.comment),
+            previous_databases.limit_of(live, back.mark.limit),
         ]
         comes = Rename(back.name, live, back.oid)
         if not decided.replaces:
@@ -84,7 +85,7 @@ def undo(
             forget_gone(admin, previous, live)
             return Undone(live, back, None)
         mark = Mark(live, Why.UNDONE, now(), artifact=back.mark.artifact)
-        aside = put_aside(
+        aside = previous_versions(
             admin, live, free_name(admin, dated_name(live, "undone", now().astimezone())), back.oid, mark
         )
         previous.add(aside)
@@ -97,10 +98,12 @@ def _plan(
     admin: Session, target: Target, previous: PreviousVersions, name: str | None, *, count: bool
 ) -> UndoPlan:
     known = previous.read()
-    candidates = kept.of_database(kept.marked(admin, known.records), target.name, Why.RESTORED, Why.UNDONE)
+    candidates = previous_databases.of_database(
+        previous_databases.marked(admin, known.records), target.name, Why.RESTORED, Why.UNDONE
+    )
     back = _named(candidates, target, name) if name else _last(candidates, known, target)
     found = facts(admin, target, {})
-    rows = since.rows(target, back.mark.snapshot or None) if count and found.live else {}
+    rows = row_counts.rows(target, back.mark.snapshot or None) if count and found.live else {}
     written = {table: one for table, one in rows.items() if one.newer}
     doubts = tuple(_doubts(back, found))
     problems = list(hindrances(found))
@@ -112,7 +115,7 @@ def _plan(
     )
 
 
-def _named(candidates: tuple[Kept, ...], target: Target, name: str) -> Kept:
+def _named(candidates: tuple[PreviousDatabase, ...], target: Target, name: str) -> PreviousDatabase:
     for one in candidates:
         if one.name == name:
             return one
@@ -122,7 +125,7 @@ def _named(candidates: tuple[Kept, ...], target: Target, name: str) -> Kept:
     )
 
 
-def _last(candidates: tuple[Kept, ...], known: Known, target: Target) -> Kept:
+def _last(candidates: tuple[PreviousDatabase, ...], known: Known, target: Target) -> PreviousDatabase:
     """The last recorded previous version; RefnetError where there is none."""
     recorded = [one for one in candidates if not one.doubt]
     if recorded:
@@ -141,7 +144,7 @@ def _last(candidates: tuple[Kept, ...], known: Known, target: Target) -> Kept:
     )
 
 
-def _doubts(back: Kept, found: Facts) -> Iterator[str]:
+def _doubts(back: PreviousDatabase, found: Facts) -> Iterator[str]:
     if back.doubt:
         yield f"{back.name} is unknown: {back.doubt}; it belongs to {back.owner}"
     if back.record and found.live and found.live.oid != back.record.live:
@@ -151,7 +154,7 @@ def _doubts(back: Kept, found: Facts) -> Iterator[str]:
         )
 
 
-def _doubtful(back: Kept, doubts: tuple[str, ...], target: Target) -> RefnetError:
+def _doubtful(back: PreviousDatabase, doubts: tuple[str, ...], target: Target) -> RefnetError:
     return RefnetError(
         doubts[0], f"If {back.name} is to become {target.name}: `refnet undo database {back.name}`."
     )

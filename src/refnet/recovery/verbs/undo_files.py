@@ -11,13 +11,13 @@ from pathlib import Path
 
 from refnet.errors import RefnetError
 from refnet.files import OPEN_FOLDER, opened, user_name
-from refnet.recovery.sources.files import exchange
+from refnet.recovery.sources.files import swapping
 from refnet.recovery.sources.files.changes import Changes, changes
-from refnet.recovery.sources.files.exchange import Work
 from refnet.recovery.sources.files.listing import FileList
-from refnet.recovery.sources.files.place import Place, settle, told
 from refnet.recovery.sources.files.rename import Entry, inode, is_there
-from refnet.recovery.sources.files.swaps import Journal, Unit, Why
+from refnet.recovery.sources.files.swap_journal import Journal, Unit, Why
+from refnet.recovery.sources.files.swapping import Work
+from refnet.recovery.sources.files.target import FolderTarget, settle, told
 from refnet.recovery.sources.files.tree import read_tree
 
 
@@ -25,7 +25,7 @@ from refnet.recovery.sources.files.tree import read_tree
 class UndoPlan:
     """What an undo would do. `changes`: what it adds, changes and removes among what is live."""
 
-    place: Place
+    place: FolderTarget
     back: Work
     changes: Changes
 
@@ -43,7 +43,7 @@ class Undone:
     notes: tuple[str, ...]
 
 
-def plan(place: Place) -> UndoPlan:
+def plan(place: FolderTarget) -> UndoPlan:
     """What an undo of the last restore into `place` would do; RefnetError where nothing is kept of it."""
     kept = place.kept()
     _refuse_strangers(place, kept[-1] if kept else None)
@@ -52,7 +52,7 @@ def plan(place: Place) -> UndoPlan:
             f"nothing is kept of {place.source} in {place.folder.parent}, so there is nothing to undo",
             "A restore keeps what was live for 7 days; `refnet list` shows the artifacts.",
         )
-    with told(kept[-1].path), exchange.reopened(kept[-1].swap, claim=False) as back:
+    with told(kept[-1].path), swapping.reopened(kept[-1].swap, claim=False) as back:
         base = Path(back.journal.home, *back.journal.base)
         with opened(base, OPEN_FOLDER) as handle:
             live = _tree(handle, {unit.name for unit in back.journal.units})
@@ -62,22 +62,22 @@ def plan(place: Place) -> UndoPlan:
 
 
 def undo(
-    place: Place, *, lock: Callable[[], AbstractContextManager[None]], now: Callable[[], datetime]
+    place: FolderTarget, *, lock: Callable[[], AbstractContextManager[None]], now: Callable[[], datetime]
 ) -> Undone:
     """Bring back what the last restore put aside; what is live is kept in its turn, so that an undo can be undone."""
     with lock(), told(place.folder):
         settled = settle(place)
         decided = plan(place)
         old = decided.journal
-        with exchange.reopened(decided.back.swap, claim=False) as back, back.folder("kept") as kept:
+        with swapping.reopened(decided.back.swap, claim=False) as back, back.folder("kept") as kept:
             units = tuple(Unit(unit.name, _inode((kept, unit.name))) for unit in old.units)
         site = place.site(beside=old.beside)
-        with exchange.begin(site, old.artifact, now(), Why.UNDONE) as work:
-            done = exchange.carry_out(work, old.base, units, took=decided.back.swap.name)
+        with swapping.begin(site, old.artifact, now(), Why.UNDONE) as work:
+            done = swapping.carry_out(work, old.base, units, took=decided.back.swap.name)
         return Undone(decided, done, settled)
 
 
-def _refuse_strangers(place: Place, last: Work | None) -> None:
+def _refuse_strangers(place: FolderTarget, last: Work | None) -> None:
     """RefnetError where a restore that this REFNET_HOME does not know is the last one."""
     newest = next(reversed(place.strangers()), None)
     if newest is None or (last and newest.name < last.journal.work):

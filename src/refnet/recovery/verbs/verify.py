@@ -9,7 +9,7 @@ from datetime import datetime
 
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome
-from refnet.recovery.model.source import Finding, Held, Progress, Proof, Source, silent
+from refnet.recovery.model.source import Finding, OpenArtifact, Progress, Proof, Source, silent
 from refnet.recovery.model.store import Store
 from refnet.recovery.verbs.choose import Chosen
 
@@ -63,7 +63,7 @@ def verify(
     return Verified(chosen, proof, at, seconds, keep(chosen.store, chosen.entry, lines))
 
 
-def check_written(held: Held, progress: Progress = silent) -> tuple[Finding, ...]:
+def check_written(held: OpenArtifact, progress: Progress = silent) -> tuple[Finding, ...]:
     """The store's level: the bytes have the size and the digest of the manifest, the list of files its own.
 
     Nothing is found where there is no manifest: then the artifact's own index judges it.
@@ -81,7 +81,7 @@ def check_written(held: Held, progress: Progress = silent) -> tuple[Finding, ...
     return tuple(findings)
 
 
-def _compare_bytes(held: Held, size: int, sha256: str, progress: Progress) -> Finding:
+def _compare_bytes(held: OpenArtifact, size: int, sha256: str, progress: Progress) -> Finding:
     what = "bytes of the file"
     sha, count = hashlib.sha256(), 0
     try:
@@ -99,7 +99,7 @@ def _compare_bytes(held: Held, size: int, sha256: str, progress: Progress) -> Fi
     return Finding(what, Outcome.PASSED)
 
 
-def attempt(source: Source, held: Held, level: Level, progress: Progress = silent) -> Proof:
+def attempt(source: Source, held: OpenArtifact, level: Level, progress: Progress = silent) -> Proof:
     """The source's proof of `held`, whose bytes are known to be right.
 
     A proof that could not be had (no scratch server, no room) is `could not verify`, never a failure; damage

@@ -50,7 +50,7 @@ def test_entries_are_oldest_first_whatever_order_they_came_in() -> None:
     [(None, "database 0"), (0, "database 0"), (-0.1, "database -24"), (-24, "database -24"), (-25, None)],
 )
 def test_the_newest_whole_one_is_at_or_before_the_moment(at: float | None, name: str | None) -> None:
-    found = CATALOG.newest_whole(SourceName.DATABASE, None if at is None else NOON + timedelta(hours=at))
+    found = CATALOG.newest_complete(SourceName.DATABASE, None if at is None else NOON + timedelta(hours=at))
     assert (found.name if found else None) == name
 
 
@@ -60,9 +60,9 @@ def test_the_newest_is_the_last_made_and_a_moment_is_that_of_the_snapshot() -> N
     behind = entry(-240, published=NOON + timedelta(hours=24))
     catalog = Catalog.of([behind, first])
 
-    assert catalog.newest_whole(SourceName.DATABASE) == behind
-    assert catalog.newest_whole(SourceName.DATABASE, NOON + timedelta(hours=1)) == first
-    assert catalog.newest_whole(SourceName.DATABASE, NOON - timedelta(hours=1)) == behind
+    assert catalog.newest_complete(SourceName.DATABASE) == behind
+    assert catalog.newest_complete(SourceName.DATABASE, NOON + timedelta(hours=1)) == first
+    assert catalog.newest_complete(SourceName.DATABASE, NOON - timedelta(hours=1)) == behind
     assert catalog.oldest_whole([SourceName.DATABASE]) == behind
 
 

@@ -25,7 +25,7 @@ def entry(hours: float, identity: Identity | None, source: SourceName = SourceNa
 
 
 def newest(catalog: Catalog, target: Identity | None, at: datetime | None = None) -> str | None:
-    found = catalog.choices(target, at).newest_whole(SourceName.DATABASE, at)
+    found = catalog.choices(target, at).newest_complete(SourceName.DATABASE, at)
     return found.name if found else None
 
 

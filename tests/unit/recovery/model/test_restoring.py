@@ -10,7 +10,7 @@ import pytest
 
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.origin import Permission
-from refnet.recovery.model.restoring import (
+from refnet.recovery.model.restore_plan import (
     Facts,
     Live,
     Plan,

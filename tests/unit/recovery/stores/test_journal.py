@@ -14,7 +14,7 @@ import pytest
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.run import Ended, Kind, Reason, Run
-from refnet.recovery.stores.journal import Journal
+from refnet.recovery.stores.run_journal import Journal
 
 _AT = datetime(2026, 11, 25, 2, tzinfo=UTC)
 

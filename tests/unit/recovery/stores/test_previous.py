@@ -12,7 +12,7 @@ import pytest
 
 from refnet.errors import RefnetError
 from refnet.recovery.model.previous import Mark, Record, Why
-from refnet.recovery.stores.previous import PreviousVersions
+from refnet.recovery.stores.previous_records import PreviousVersions
 
 MARK = Mark(
     "shop", Why.RESTORED, datetime(2026, 11, 25, 2, tzinfo=UTC), "refnet.sql.gz", "10:20:11,14", "it's", 7

@@ -122,7 +122,7 @@ def test_an_artifact_of_another_size_is_damaged_and_never_the_newest(store: Loca
     (entry,) = store.entries()
     assert entry.damaged
     assert entry.evidence[-1].reasons == ("the file has 6 bytes, its manifest says 9",)
-    assert Catalog.of(store.entries()).newest_whole(SourceName.DATABASE) is None
+    assert Catalog.of(store.entries()).newest_complete(SourceName.DATABASE) is None
 
 
 def test_what_stands_beside_nothing_is_a_leftover(store: LocalStore, folder: Path) -> None:
@@ -180,7 +180,7 @@ def test_a_line_of_evidence_that_cannot_be_read_may_have_been_any_verdict(
     (entry,) = store.entries()
     assert (entry.state, entry.proven, entry.damaged) == ("could not verify", False, False)
     assert entry.evidence[-1].reasons == ("line 2 of the evidence cannot be read: a verdict is lost",)
-    assert Catalog.of([entry]).newest_whole(SourceName.DATABASE) is entry
+    assert Catalog.of([entry]).newest_complete(SourceName.DATABASE) is entry
 
 
 @pytest.mark.parametrize(

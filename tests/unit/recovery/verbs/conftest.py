@@ -15,7 +15,7 @@ import pytest
 
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import Level, Outcome, SourceName
-from refnet.recovery.model.source import Finding, Held, Made, Progress, Proof, silent
+from refnet.recovery.model.source import Finding, Made, OpenArtifact, Progress, Proof, silent
 from refnet.recovery.model.store import Store
 from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.stores.memory import MemoryStore
@@ -43,7 +43,7 @@ class Lines:
         progress("dump", len(data), len(data))
         return Made(self.created, {"rows": len(self.lines), "content": hashlib.sha256(data).hexdigest()})
 
-    def prove(self, held: Held, level: Level, progress: Progress = silent) -> Proof:
+    def prove(self, held: OpenArtifact, level: Level, progress: Progress = silent) -> Proof:
         if self.refuses:
             raise self.refuses
         try:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome, SourceName
-from refnet.recovery.model.retention import PutAside
+from refnet.recovery.model.retention import PreviousVersion
 from refnet.recovery.model.source import Made
 from refnet.recovery.model.store import Leftover, Store
 from refnet.recovery.stores.memory import MemoryStore
@@ -117,25 +117,27 @@ def test_leftovers_go_and_those_of_another_source_stay() -> None:
 def test_what_a_restore_kept_goes_after_a_week_and_no_sooner(store: Store) -> None:
     removed: list[str] = []
 
-    def put_aside(source: SourceName) -> list[PutAside]:
+    def previous_versions(source: SourceName) -> list[PreviousVersion]:
         return [
-            PutAside(source, what, START - timedelta(days=days), lambda what=what: removed.append(what))
+            PreviousVersion(
+                source, what, START - timedelta(days=days), lambda what=what: removed.append(what)
+            )
             for what, days in (("the old database", 8), ("the database of yesterday", 1))
         ]
 
-    done = prune(store, DATABASE, WEEK, now=START, zone=None, put_aside=[put_aside])
+    done = prune(store, DATABASE, WEEK, now=START, zone=None, previous_versions=[previous_versions])
 
     assert removed == ["the old database"]
-    assert [aside.what for aside in done.put_aside] == ["the old database"]
+    assert [aside.what for aside in done.previous_versions] == ["the old database"]
 
 
 def test_what_cannot_be_asked_stops_nothing_else_and_is_told(store: Store) -> None:
-    def down(source: SourceName) -> list[PutAside]:
+    def down(source: SourceName) -> list[PreviousVersion]:
         raise RefnetError("the server is down", "Start it.")
 
     make(store, START - timedelta(days=30))
     make(store, START)
-    done = prune(store, DATABASE, WEEK, now=START, zone=None, put_aside=[down])
+    done = prune(store, DATABASE, WEEK, now=START, zone=None, previous_versions=[down])
 
     assert [error.message for error in done.unknown] == ["the server is down"]
     assert len(store.entries()) == 1

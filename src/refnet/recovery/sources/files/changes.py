@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from refnet.recovery.sources.files.listing import FileList, Kind, Listed
-from refnet.recovery.sources.files.names import parent
+from refnet.recovery.sources.files.member_names import parent
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from hashlib import sha256
 from typing import BinaryIO, Protocol
 
 from refnet.recovery.model.source import MOST_LIST_BYTES, Progress, silent
-from refnet.recovery.sources.files.chain import inflated
+from refnet.recovery.sources.files.gzip_members import inflated
 from refnet.recovery.sources.files.listing import FileList, Kind, Listed
-from refnet.recovery.sources.files.members import TarMember, TarReader
-from refnet.recovery.sources.files.names import ArchiveError, leads_inside, parent, show, some
+from refnet.recovery.sources.files.member_names import ArchiveError, leads_inside, parent, show, some
+from refnet.recovery.sources.files.tar_members import TarMember, TarReader
 
 
 class NoRoomError(ArchiveError):

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from refnet.recovery.model.source import Made
 from refnet.recovery.sources.files.listing import FileList
-from refnet.recovery.sources.files.names import ArchiveError
+from refnet.recovery.sources.files.member_names import ArchiveError
 
 
 def describe(listed: bytes | None, created: datetime) -> Made | None:

@@ -12,12 +12,12 @@ from contextlib import ExitStack
 from typing import BinaryIO
 
 from refnet.recovery.model.source import Progress, silent
-from refnet.recovery.sources.files.chain import archive_errors, inflated, inflated_from
 from refnet.recovery.sources.files.contents import Sink
-from refnet.recovery.sources.files.headers import header
+from refnet.recovery.sources.files.gzip_members import archive_errors, inflated, inflated_from
 from refnet.recovery.sources.files.listing import FileList, Kind, Listed, Member
-from refnet.recovery.sources.files.members import TarMember, TarReader
-from refnet.recovery.sources.files.names import ArchiveError, show
+from refnet.recovery.sources.files.member_names import ArchiveError, show
+from refnet.recovery.sources.files.tar_headers import header
+from refnet.recovery.sources.files.tar_members import TarMember, TarReader
 
 _SMALL = 1 << 20
 _SECOND = 1_000_000_000

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from refnet.recovery.model.source import Held
-from refnet.recovery.sources.files.chain import inflated_from
+from refnet.recovery.model.source import OpenArtifact
+from refnet.recovery.sources.files.gzip_members import inflated_from
 from refnet.recovery.sources.files.listing import Kind
-from refnet.recovery.sources.files.members import TarReader
-from refnet.recovery.sources.files.names import ArchiveError
+from refnet.recovery.sources.files.member_names import ArchiveError
+from refnet.recovery.sources.files.tar_members import TarReader
 
 #: How far an archive is read for it, in bytes and in members.
 _FAR, _MANY = 1 << 30, 500_000
 
 
-def content_of(held: Held, path: str, limit: int) -> bytes | None:
+def content_of(held: OpenArtifact, path: str, limit: int) -> bytes | None:
     """The content of the file `path` in `held`, the last of that name; None where it holds none.
 
     ArchiveError where the archive is damaged or not allowed, where it is too large to be looked through, and where

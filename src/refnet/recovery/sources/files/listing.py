@@ -20,7 +20,14 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from refnet.recovery.model.source import MOST_FILES
-from refnet.recovery.sources.files.names import MAX_PATH, ArchiveError, checked, leads_inside, parent, show
+from refnet.recovery.sources.files.member_names import (
+    MAX_PATH,
+    ArchiveError,
+    checked,
+    leads_inside,
+    parent,
+    show,
+)
 
 FORMAT = 1
 

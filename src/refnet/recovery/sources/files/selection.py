@@ -12,8 +12,8 @@ from refnet.errors import Exit, RefnetError
 from refnet.files import OPEN_FOLDER
 from refnet.recovery.model.artifact import HIDDEN_PREFIX
 from refnet.recovery.sources.files.listing import FileList, Kind, Listed, top_entries
-from refnet.recovery.sources.files.names import MAX_PATH, ArchiveError, checked, parent, show, some
-from refnet.recovery.sources.files.place import Place
+from refnet.recovery.sources.files.member_names import MAX_PATH, ArchiveError, checked, parent, show, some
+from refnet.recovery.sources.files.target import FolderTarget
 from refnet.recovery.sources.files.tree import Tree, read_tree
 
 
@@ -49,7 +49,7 @@ class Selection:
             os.close(root)
 
 
-def select(files: FileList, place: Place, only: str | None) -> Selection:
+def select(files: FileList, place: FolderTarget, only: str | None) -> Selection:
     """What of `files` is restored into `place`: everything that may be, or the file or folder `only`.
 
     RefnetError where `only` is not there, or may not be exchanged.
@@ -76,12 +76,12 @@ def select(files: FileList, place: Place, only: str | None) -> Selection:
     return Selection(wanted, place.folder, "", names, gone, notes)
 
 
-def _may(path: str, place: Place) -> bool:
+def _may(path: str, place: FolderTarget) -> bool:
     top = path.partition("/")[0]
     return not top.startswith(HIDDEN_PREFIX) and (place.names is None or top in place.names)
 
 
-def _left_out(files: FileList, place: Place) -> tuple[str, ...]:
+def _left_out(files: FileList, place: FolderTarget) -> tuple[str, ...]:
     left = [name for name in top_entries(files.files) if not _may(name, place)]
     if not left:
         return ()
@@ -96,7 +96,7 @@ def _entries(folder: Path) -> list[str]:
         return []
 
 
-def _path(only: str, place: Place) -> str:
+def _path(only: str, place: FolderTarget) -> str:
     """The path of the artifact that the user means by `only`, which may also be that of the live file."""
     inside = only.removeprefix(f"{place.folder}/")
     try:
@@ -116,7 +116,7 @@ def _path(only: str, place: Place) -> str:
     return path
 
 
-def _one(files: FileList, place: Place, path: str) -> Selection:
+def _one(files: FileList, place: FolderTarget, path: str) -> Selection:
     found = files.by_path.get(path) or _as_shown(files, path)
     if found is None:
         near = get_close_matches(path, files.by_path, 1) if len(files.files) <= 100_000 else []
@@ -153,7 +153,7 @@ def _ancestors(files: FileList, path: str) -> list[Listed]:
     return above[::-1]
 
 
-def _standing(place: Place, path: str) -> tuple[str, str]:
+def _standing(place: FolderTarget, path: str) -> tuple[str, str]:
     """The deepest live folder on the way to `path` (`""`: the place's own), and the entry of it that comes."""
     base = ""
     *folders, last = path.split("/")

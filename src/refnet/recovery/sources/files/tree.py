@@ -10,7 +10,7 @@ from hashlib import sha256
 
 from refnet.files import OPEN_FILE
 from refnet.recovery.sources.files.listing import FileList, Kind, Listed
-from refnet.recovery.sources.files.names import show
+from refnet.recovery.sources.files.member_names import show
 from refnet.recovery.sources.files.walk import Found, walk
 
 _BLOCK = 1 << 20

@@ -16,8 +16,8 @@ from refnet.recovery.model.artifact import HIDDEN_PREFIX
 from refnet.recovery.model.source import Progress, silent
 from refnet.recovery.sources.files.contents import limits, read_archive
 from refnet.recovery.sources.files.listing import FileList
-from refnet.recovery.sources.files.members import TarMember
-from refnet.recovery.sources.files.names import ArchiveError, parent, show
+from refnet.recovery.sources.files.member_names import ArchiveError, parent, show
+from refnet.recovery.sources.files.tar_members import TarMember
 
 #: The owner (uid, gid) that a member is given; None: that of the process.
 Owner = Callable[[TarMember], tuple[int, int]]

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from refnet.recovery.sources.database import create
+from refnet.recovery.sources.database.restore import create_database
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ from refnet.recovery.sources.database import create
     ],
 )
 def test_a_stored_list_is_taken_apart_into_its_names(stored: str, elements: list[str]) -> None:
-    assert create._elements(stored) == elements
+    assert create_database._elements(stored) == elements
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_a_stored_list_is_taken_apart_into_its_names(stored: str, elements: list
 def test_a_stored_setting_is_quoted_as_one_value_unless_it_is_a_list_of_names(
     stored: str, statement: str
 ) -> None:
-    assert create._assignment(stored).as_string(None) == statement
+    assert create_database._assignment(stored).as_string(None) == statement
 
 
 @pytest.mark.parametrize(
@@ -48,13 +48,13 @@ def test_a_stored_setting_is_quoted_as_one_value_unless_it_is_a_list_of_names(
 )
 def test_a_stored_list_is_taken_apart_in_one_pass(value: str) -> None:
     began = time.monotonic()
-    create._elements(value)
+    create_database._elements(value)
     assert time.monotonic() - began < 2
 
 
 def test_a_power_of_a_role_is_a_word_of_a_closed_list() -> None:
-    role = {**dict.fromkeys(create._POWERS, False), "name": "a; b", "connection_limit": 5}
-    assert create._role(role).as_string(None) == (
+    role = {**dict.fromkeys(create_database._POWERS, False), "name": "a; b", "connection_limit": 5}
+    assert create_database._role(role).as_string(None) == (
         'CREATE ROLE "a; b" NOSUPERUSER NOINHERIT NOCREATEROLE NOCREATEDB NOLOGIN NOREPLICATION NOBYPASSRLS'
         " CONNECTION LIMIT 5"
     )

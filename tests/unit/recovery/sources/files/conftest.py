@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from refnet.recovery.model.artifact import Manifest, SourceName
-from refnet.recovery.model.source import Held, Made
+from refnet.recovery.model.source import Made, OpenArtifact
 from refnet.recovery.sources.files.entries import Wanted
-from refnet.recovery.sources.files.source import FilesSource
+from refnet.recovery.sources.files.files_source import FilesSource
 
 NOW = datetime(2026, 11, 25, 1, 0, tzinfo=UTC)
 
@@ -42,8 +42,10 @@ class Artifact:
     manifest: Manifest
 
     @property
-    def held(self) -> Held:
-        return Held(self.manifest.name, lambda: io.BytesIO(self.data), self.manifest, lambda: self.made.files)
+    def held(self) -> OpenArtifact:
+        return OpenArtifact(
+            self.manifest.name, lambda: io.BytesIO(self.data), self.manifest, lambda: self.made.files
+        )
 
 
 Dump = Callable[..., Artifact]
@@ -73,7 +75,7 @@ def vault(tmp_path: Path) -> Path:
 @pytest.fixture
 def source(tmp_path: Path) -> Callable[..., FilesSource]:
     def build(
-        folder: Path, *, wanted: tuple[Wanted, ...] | None = None, last: Held | None = None
+        folder: Path, *, wanted: tuple[Wanted, ...] | None = None, last: OpenArtifact | None = None
     ) -> FilesSource:
         name = SourceName.OBSIDIAN if wanted is None else SourceName.CONFIG
         return FilesSource(

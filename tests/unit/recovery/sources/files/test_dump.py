@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from refnet.errors import RefnetError
-from refnet.recovery.sources.files import dump as dump_module
+from refnet.recovery.sources.files import archive_writer as dump_module
 from refnet.recovery.sources.files.entries import wanted
 from refnet.recovery.sources.files.listing import FileList, Kind
 

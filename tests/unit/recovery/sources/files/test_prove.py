@@ -12,13 +12,13 @@ import pytest
 from tests.unit.recovery.sources.files.corpus import HARMLESS, HOSTILE
 
 from refnet.recovery.model.artifact import Level, Outcome
-from refnet.recovery.model.source import Held
+from refnet.recovery.model.source import OpenArtifact
 
 LEVELS = [Level.INTACT, Level.RESTORED, Level.PROVEN]
 
 
-def held(data: bytes, files: bytes | None) -> Held:
-    return Held("vault_20261125.tar.gz", lambda: io.BytesIO(data), None, lambda: files)
+def held(data: bytes, files: bytes | None) -> OpenArtifact:
+    return OpenArtifact("vault_20261125.tar.gz", lambda: io.BytesIO(data), None, lambda: files)
 
 
 def edited(files: bytes, wanted: str, values: dict[str, object]) -> bytes:

@@ -14,7 +14,7 @@ import pytest
 from tests.unit.recovery.sources.files.corpus import HARMLESS, HOSTILE, archive, folder, member
 
 from refnet.recovery.sources.files.contents import Limits, NoRoomError, Nowhere, limits, read_archive
-from refnet.recovery.sources.files.names import ArchiveError
+from refnet.recovery.sources.files.member_names import ArchiveError
 from refnet.recovery.sources.files.unpack import NamesMergeError, recorded, scratch_folder, unpack
 
 

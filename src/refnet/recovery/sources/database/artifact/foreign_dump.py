@@ -1,0 +1,363 @@
+"""A dump that RefNet did not make: plain SQL (also gzipped), or pg_dump's custom, directory and tar formats.
+
+A dump is code: it runs in a new database, by programs that stop at the first error, read no file of the user's
+and take no command from it. Nothing says what it should hold, so what it holds cannot be verified.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from isal import igzip
+from psycopg.conninfo import make_conninfo
+
+from refnet.errors import Exit, RefnetError
+from refnet.postgres.account import Account
+from refnet.postgres.account import environment as bare
+from refnet.postgres.binaries import Binaries
+from refnet.postgres.session import READER_SETTINGS, READER_SETTINGS_17, Target, server_version
+from refnet.recovery.model.artifact import Outcome
+from refnet.recovery.model.restore_plan import Wanted
+from refnet.recovery.model.source import Finding, OpenArtifact, Progress
+from refnet.recovery.sources.database.artifact.dump_contents import Contents
+from refnet.recovery.sources.database.artifact.dump_files import (
+    Place,
+    file_contents,
+    file_place,
+    folder_contents,
+    folder_place,
+)
+from refnet.recovery.sources.database.artifact.sqlgz import INFLATE_ERROR
+from refnet.recovery.sources.database.dump.pgdump import for_server
+from refnet.recovery.sources.database.restore.load import LOADER_SETTINGS
+from refnet.recovery.sources.database.subprocesses import Programs, restricted
+
+_PIECE = 1 << 20
+_HEAD = 1 << 16  # bytes at the beginning and the end of a plain dump that say what it is
+_LINE = 32  # bytes of a line that say what it does
+_PACKED = {b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ": "xz", b"BZh": "bzip2", b"\x04\x22\x4d\x18": "lz4"}
+
+_FROM = re.compile(rb"Dumped from database version:? (\d{1,4})(?!\d)(?:\.(\d{1,4})(?!\d))?")
+_BY = re.compile(rb"Dumped by pg_dump version:? (\d{1,4})(?!\d)")
+_VERSION = re.compile(r"([0-9]{1,4})(?:\.([0-9]{1,4}))?")
+_BEGINS = b"-- PostgreSQL database dump\n"
+_ENDS = b"-- PostgreSQL database dump complete"
+_CLUSTER = b"-- PostgreSQL database cluster dump\n"
+_CREATES = re.compile(rb"^(?:CREATE DATABASE |\\connect )", re.MULTILINE)
+_RESTRICT = re.compile(rb"^\\restrict (\w+)\n", re.MULTILINE)
+_ENCODING = re.compile(rb"^SET client_encoding = '(\w+)';", re.MULTILINE)
+
+
+#: What in a dump leads to other servers, and what would then ask them: as SQL, and as an archive's kinds of entries.
+_FOREIGN_TABLE = re.compile(rb"^CREATE FOREIGN TABLE ", re.MULTILINE)
+_FOREIGN_ENTRY = "FOREIGN TABLE"
+_REFRESH = b"REFRESH MATERIALIZED VIEW "
+_REFRESH_ENTRY = "MATERIALIZED VIEW DATA"
+
+
+class NotTakenError(RefnetError):
+    """A dump of a kind that is not loaded, however whole it is."""
+
+
+class Format(StrEnum):
+    """How a dump is written."""
+
+    PLAIN = "plain"
+    GZIP = "plain, gzipped"
+    CUSTOM = "custom"
+    DIRECTORY = "directory"
+    TAR = "tar"
+
+
+class ForeignDump:
+    """The dump at a path: of a file, what can be read of it; of a folder, None."""
+
+    def __init__(self, path: Path, held: OpenArtifact | None) -> None:
+        """RefnetError where it is no dump that can be restored."""
+        self.name, self._path, self._held = path.name, path, held
+        self.format = self._format(held) if held else Format.DIRECTORY
+        self._contents = self._archive_contents() if self._is_archive else None
+        self._head = b"" if self._contents else self._first()
+        entries = self._contents.entries if self._contents else ()
+        self._asks_others = any(entry.kind == _FOREIGN_ENTRY for entry in entries)
+
+    @property
+    def roles(self) -> tuple[dict[str, Any], ...]:
+        return ()
+
+    def wanted(self) -> Wanted:
+        found = self._made_by[0]
+        version = int(found[1]) * 10_000 + int(found[2] or 0) if found else None
+        return Wanted(self.name, version, None, None, 0)
+
+    def tools_major(self, server: int) -> int:
+        return server
+
+    @property
+    def proof_major(self) -> int | None:
+        """The oldest major whose server and programs should take it; None where it does not say."""
+        return max((int(found[1]) for found in self._made_by if found), default=None)
+
+    @property
+    def _made_by(self) -> tuple[re.Match[Any] | None, re.Match[Any] | None]:
+        """What says the version of the server, and of pg_dump."""
+        if self._contents is None:
+            return _FROM.search(self._head), _BY.search(self._head)
+        return _VERSION.match(self._contents.server), _VERSION.match(self._contents.program)
+
+    def check(self) -> None:
+        """Read a plain dump to its end; RefnetError where it is cut short, damaged, or not of one database."""
+        if self._is_archive:
+            return
+        if _CLUSTER in self._head or _CREATES.search(self._head):
+            raise NotTakenError(
+                f"{self.name} creates databases itself (made with -C or by pg_dumpall)",
+                "RefNet restores into a new database of its own: dump it without -C, or run it with psql.",
+            )
+        tail = b""
+        for piece in self._pieces():
+            self._asks_others |= bool(_FOREIGN_TABLE.search(tail[-_LINE:] + piece))
+            tail = (tail + piece)[-_HEAD:]
+        if _BEGINS in self._head and _ENDS not in tail:
+            raise self._cut("it lacks the line that ends a dump")
+
+    def state(self, live: Callable[[], dict[str, Any] | None]) -> dict[str, Any]:
+        """That of the live database; where there is none, the server's defaults in the dump's encoding."""
+        encoding = _ENCODING.search(self._head)
+        return live() or {
+            "owner": None,
+            "encoding": encoding[1].decode() if encoding else "UTF8",
+            "provider": None,
+            "collate": None,
+            "ctype": None,
+            "locale": None,
+            "connection_limit": -1,
+            "comment": None,
+            "acl": None,
+            "settings": [],
+        }
+
+    def load(
+        self,
+        target: Target,
+        binaries: Binaries,
+        jobs: int,
+        progress: Progress,
+        *,
+        alone: bool = False,
+        account: Account | None = None,
+    ) -> tuple[str, ...]:
+        """Fill the empty database `target`.
+
+        `account`: the user that pg_restore runs as. `alone`: refresh no materialized view of a dump that holds foreign tables, which would ask other servers.
+        A plain dump is `check`ed before. RefnetError with the server's first error line.
+        """
+        alone = alone and self._asks_others
+        with target.connect() as session:
+            server = server_version(session)
+        environment = target.environment(_settings(server))
+        doing = f"loading {self.name}"
+        if self._is_archive:
+            if account and account.other:
+                environment = {**bare(), **{k: v for k, v in environment.items() if k.startswith("PG")}}
+            self._restore(Programs(environment, account), target, binaries, jobs, account, alone=alone)
+            return ()
+        programs = Programs(environment)
+        command = [str(binaries.tool("psql")), "--no-password", "-X", "-q", "-o", "/dev/null"]
+        text = self._text(server, progress)
+        text = _without_lines(text, _REFRESH) if alone else text
+        programs.run([*command, "-v", "ON_ERROR_STOP=1"], doing, restricted(text))
+        return ()
+
+    def _restore(
+        self,
+        programs: Programs,
+        target: Target,
+        binaries: Binaries,
+        jobs: int,
+        account: Account | None,
+        *,
+        alone: bool,
+    ) -> None:
+        command = [str(binaries.tool("pg_restore")), "--no-password", "--exit-on-error"]
+        command += [] if self.format is Format.TAR else [f"--jobs={jobs}"]
+        command += ["-d", make_conninfo(dbname=target.name)]
+        with self._place(account) as place, tempfile.TemporaryFile() as listing:
+            handles = [*place.handles]
+            if alone:
+                listing.writelines(self._without_refresh())
+                listing.flush()
+                os.fchmod(listing.fileno(), 0o444)  # numbers alone, for `account` to read
+                command += ["-L", f"/dev/fd/{listing.fileno()}"]
+                handles.append(listing.fileno())
+            programs.run([*command, str(place.path)], f"loading {self.name}", handles=handles)
+
+    def read_whole(self, binaries: Binaries, account: Account | None = None) -> None:
+        """Read an archive to its end, as `account`; RefnetError where its own programs cannot."""
+        if self._is_archive:
+            tool = str(binaries.tool("pg_restore"))
+            with self._place(account) as place:
+                command = [tool, "--file=/dev/null", str(place.path)]
+                Programs(bare(), account).run(command, f"reading {self.name}", handles=place.handles)
+
+    @contextlib.contextmanager
+    def _place(self, account: Account | None) -> Iterator[Place]:
+        """The archive for a program that runs as `account`."""
+        other = account if account and account.other else None
+        if self._held is None:
+            with folder_place(self._path, other) as place:
+                yield place
+            return
+        with self._held.open() as file, file_place(file, other) as place:
+            yield place
+
+    def _archive_contents(self) -> Contents:
+        if self._held is None:
+            return folder_contents(self._path)
+        with self._held.open() as file:
+            return file_contents(self.name, file, tar=self.format is Format.TAR)
+
+    def _without_refresh(self) -> Iterator[bytes]:
+        """The entries as pg_restore -L takes them, without those that fill materialized views."""
+        for entry in self._contents.entries if self._contents else ():
+            if entry.kind != _REFRESH_ENTRY:
+                yield b"%d;\n" % entry.number
+
+    def compare(self, *_: Any, **_options: Any) -> tuple[Finding, ...]:
+        """One finding: that nothing can be found."""
+        why = "RefNet did not make this dump, so nothing says what it should hold"
+        return (Finding("content", Outcome.UNVERIFIED, why),)
+
+    @property
+    def _is_archive(self) -> bool:
+        return self.format in {Format.CUSTOM, Format.DIRECTORY, Format.TAR}
+
+    def _format(self, held: OpenArtifact) -> Format:
+        with held.open() as file:
+            head = file.read(_HEAD)
+        if head.startswith(b"\x1f\x8b"):
+            self.format = Format.GZIP
+            inner = self._first()
+            if inner.startswith(b"PGDMP"):
+                raise self._no_dump("holds a dump in the custom format within gzip", NotTakenError)
+            if not _is_text(inner):
+                raise self._no_dump("is no dump: it holds no SQL within gzip")
+            return Format.GZIP
+        if head.startswith(b"PGDMP"):
+            return Format.CUSTOM
+        if head[257:262] == b"ustar":
+            return Format.TAR
+        for magic, name in _PACKED.items():
+            if head.startswith(magic):
+                raise self._no_dump(f"is compressed with {name}", NotTakenError)
+        if not _is_text(head):
+            raise self._no_dump("is no dump: neither SQL nor an archive of pg_dump")
+        return Format.PLAIN
+
+    def _no_dump(self, what: str, kind: type[RefnetError] = RefnetError) -> RefnetError:
+        return kind(
+            f"{self.name} {what}",
+            "Give an artifact of RefNet, SQL (plain or gzipped), or pg_dump's custom, directory or tar format.",
+        )
+
+    def _cut(self, why: str) -> RefnetError:
+        return RefnetError(
+            f"{self.name} is damaged or cut short: {why}", "Take another copy of it.", Exit.DAMAGED
+        )
+
+    def _first(self) -> bytes:
+        head = b""
+        for piece in self._pieces():
+            head += piece
+            if len(head) >= _HEAD:
+                break
+        return head[:_HEAD]
+
+    def _pieces(self) -> Iterator[bytes]:
+        """The SQL text; RefnetError (DAMAGED) where gzip finds it changed or cut short."""
+        if self._held is None:
+            return
+        with self._held.open() as file:
+            packed = self.format is Format.GZIP
+            text = cast("BinaryIO", igzip.open(file)) if packed else file  # type: ignore[no-untyped-call]
+            try:
+                while piece := text.read(_PIECE):
+                    yield piece
+            except (EOFError, gzip.BadGzipFile, INFLATE_ERROR) as error:
+                raise self._cut(str(error)) from error
+
+    def _text(self, server: int, progress: Progress) -> Iterator[bytes]:
+        """The SQL without its own restriction (ours stands around it), and without what an older server refuses."""
+        pieces = self._pieces()
+        head = b""
+        for piece in pieces:
+            head += piece
+            if len(head) >= _HEAD:
+                break
+        own = _RESTRICT.search(head)
+        if own:
+            head = head[: own.start()] + head[own.end() :]
+        head = for_server(server, head)
+        done = 0
+        for piece in _without(_chained(head, pieces), b"\\unrestrict " + own[1] if own else None):
+            yield piece
+            done += len(piece)
+            progress("data", done, None)
+
+
+def _chained(head: bytes, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    yield head
+    yield from pieces
+
+
+def _without(pieces: Iterable[bytes], line: bytes | None) -> Iterator[bytes]:
+    """`pieces` without the line `line`, wherever they are cut."""
+    if line is None:
+        yield from pieces
+        return
+    whole, held = b"\n" + line + b"\n", b""
+    for piece in pieces:
+        text = (held + piece).replace(whole, b"\n")
+        held = text[-len(whole) :]
+        yield text[: -len(whole)]
+    yield held
+
+
+def _without_lines(pieces: Iterable[bytes], beginning: bytes) -> Iterator[bytes]:
+    """`pieces` without the lines that begin so."""
+    held = b""
+    for piece in pieces:
+        whole, newline, held = (held + piece).rpartition(b"\n")
+        lines = (whole + newline).splitlines(keepends=True)
+        yield b"".join(line for line in lines if not line.startswith(beginning))
+    yield b"" if held.startswith(beginning) else held
+
+
+def _is_text(head: bytes) -> bool:
+    return head.lstrip()[:1] >= b" " and b"\0" not in head
+
+
+def _settings(server: int) -> dict[str, str]:
+    """No limits of time and nothing read-only; what its text means is the dump's own business."""
+    limits = {
+        name: value
+        for name, value in {**READER_SETTINGS, **(READER_SETTINGS_17 if server >= 17 else {})}.items()
+        if name.endswith("_timeout")
+    }
+    return {**limits, **{name: LOADER_SETTINGS[name] for name in _LOADING}}
+
+
+_LOADING = (
+    "default_transaction_read_only",
+    "synchronous_commit",
+    "maintenance_work_mem",
+    "client_min_messages",
+)

@@ -1,0 +1,85 @@
+"""The table of contents of a schema archive, as `pg_restore -l` prints it, and who runs which entry."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from refnet.recovery.sources.database.artifact.sqlgz import Table
+
+_LINE = re.compile(r"([0-9]{1,10}); ([0-9]{1,10}) ([0-9]{1,10}) (.*)")
+_RELATION, _CONSTRAINT = 1259, 2606  # the oids of pg_class and pg_constraint
+
+
+@dataclass(frozen=True)
+class Item:
+    """One entry: `line` as pg_restore printed it; `catalog` and `oid` name the object in the source."""
+
+    line: str
+    dump_id: int
+    catalog: int
+    oid: int
+    what: str
+
+    @property
+    def is_index(self) -> bool:
+        return self.catalog == _RELATION and self.what.startswith("INDEX ")
+
+    @property
+    def is_key(self) -> bool:
+        return self.catalog == _CONSTRAINT and self.what.startswith("CONSTRAINT ")
+
+    @property
+    def is_foreign_key(self) -> bool:
+        return self.catalog == _CONSTRAINT and self.what.startswith("FK CONSTRAINT ")
+
+    @property
+    def is_refresh(self) -> bool:
+        return self.what.startswith("MATERIALIZED VIEW DATA ")
+
+
+def parse(text: str) -> tuple[Item, ...]:
+    """The entries of `pg_restore -l`, in its order; its comments begin with `;`."""
+    matches = (_LINE.fullmatch(line) for line in text.split("\n"))
+    return tuple(Item(m[0], int(m[1]), int(m[2]), int(m[3]), m[4]) for m in matches if m)
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Who runs which entry of post-data.
+
+    `keys` and `indexes`: oid of a table → its entries. `foreign`: (oid of the table, oid of the table that it
+    refers to, entry). `rest`: everything else, in order.
+    """
+
+    keys: dict[int, list[Item]]
+    indexes: dict[int, list[Item]]
+    foreign: list[tuple[int, int, Item]]
+    rest: list[Item]
+
+
+def share(items: Sequence[Item], tables: Iterable[Table]) -> Shares:
+    """The entries that tables copied in blocks can have run for them early, and the rest.
+
+    A foreign key is early only where both its tables are copied in blocks: the others' rows and keys come later.
+    """
+    blocks = {table.oid: table for table in tables if table.blocks}
+    owner = {oid: table.oid for table in blocks.values() for oid in table.keys}
+    refers = {
+        int(oid): (table.oid, referred)
+        for table in blocks.values()
+        for oid, referred in table.foreign_keys.items()
+        if referred in blocks
+    }
+    shares = Shares({}, {}, [], [])
+    for item in items:
+        if item.is_index and item.oid in owner:
+            shares.indexes.setdefault(owner[item.oid], []).append(item)
+        elif item.is_key and item.oid in owner:
+            shares.keys.setdefault(owner[item.oid], []).append(item)
+        elif item.is_foreign_key and item.oid in refers:
+            shares.foreign.append((*refers[item.oid], item))
+        else:
+            shares.rest.append(item)
+    return shares

@@ -1,0 +1,37 @@
+"""Which database a target is, asked of its server."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+from refnet.postgres.connecting import ConnectError
+from refnet.postgres.session import Target
+from refnet.recovery.model.identity import Identity
+from refnet.recovery.sources.database.admin_session import maintenance
+from refnet.recovery.sources.database.rows.row_counts import system_identifier
+
+#: How long a server may take to answer, in seconds: nobody waits for one that is down.
+_SECONDS = 3
+
+
+def identity_of(target: Target) -> Identity:
+    """The identity of the database `target`, which need not exist; without a system where the server does not say it."""
+    asked = replace(target, conninfo=make_conninfo(target.conninfo, connect_timeout=_SECONDS))
+    try:
+        return Identity(target.name, _system(asked))
+    except (ConnectError, psycopg.Error):
+        return Identity(target.name)
+
+
+def _system(target: Target) -> str | None:
+    try:
+        with target.connect() as session:
+            return system_identifier(session)
+    except ConnectError as error:
+        if not error.no_such_database:
+            raise
+    with maintenance(target) as session:
+        return system_identifier(session)

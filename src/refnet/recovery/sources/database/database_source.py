@@ -1,0 +1,100 @@
+"""The database as a source: what a backup writes and how a proof checks it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from refnet.postgres.binaries import Binaries
+from refnet.postgres.session import Target
+from refnet.recovery.model.artifact import Level, SourceName
+from refnet.recovery.model.source import Made, OpenArtifact, Progress, Proof, silent
+from refnet.recovery.sources.database.artifact.required_tables import NOTHING, Required
+from refnet.recovery.sources.database.artifact.sqlgz import Index, NotAnArtifact, Reader, programs_major
+from refnet.recovery.sources.database.dump import server_clock
+from refnet.recovery.sources.database.dump.parallel_dump import dump
+from refnet.recovery.sources.database.restore import foreign_proof
+from refnet.recovery.sources.database.restore.proof import Prover, rows_of
+
+
+@dataclass(frozen=True)
+class DatabaseSource:
+    """The database of `target`.
+
+    `target` is called when a backup needs the server, so that a proof does not. `binaries`: the programs for
+    a server's major, with a server among them where `server` is true. `scratch`: the folder for scratch
+    servers. `tables`: `table` or `schema.table`; empty: everything. `required`: tables without which an
+    artifact is not intact. `trust`: a proof loads dumps that RefNet did not make even where it cannot build all walls
+    around the scratch server.
+    """
+
+    target: Callable[[], Target]
+    binaries: Callable[..., Binaries]
+    scratch: Path
+    jobs: int
+    tables: tuple[str, ...] = ()
+    required: Required = Required()
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    trust: bool = False
+
+    @property
+    def name(self) -> SourceName:
+        return SourceName.DATABASE
+
+    def dump(self, out: BinaryIO, progress: Progress = silent) -> Made:
+        target = self.target()
+        warnings = server_clock.warnings(target, self.now)
+        made = _made(dump(target, self.binaries, out, self.jobs, self.tables, progress))
+        return replace(made, warnings=warnings)
+
+    def describe(self, held: OpenArtifact) -> Made | None:
+        """What the manifest of `held` says, from its own index; None where RefNet did not make it."""
+        try:
+            return _made(Reader(held.name, held.open).index)
+        except NotAnArtifact:
+            return None
+
+    def tables_in(self, held: OpenArtifact) -> tuple[dict[str, Any], ...]:
+        """The tables in `held`, as `Proof.rows` has them; none where RefNet did not make it."""
+        try:
+            return rows_of(Reader(held.name, held.open).index)
+        except NotAnArtifact:
+            return ()
+
+    def prove(self, held: OpenArtifact, level: Level, progress: Progress = silent) -> Proof:
+        try:
+            reader = Reader(held.name, held.open)
+        except NotAnArtifact:
+            return foreign_proof.prove(
+                held,
+                self.binaries,
+                self.scratch,
+                self.jobs,
+                level,
+                progress,
+                required=self.required,
+                trust=self.trust,
+            )
+        major = programs_major(reader.index, int(reader.index.server["version_num"]) // 10_000)
+        binaries = self.binaries(major, server=level.rank > Level.INTACT.rank)
+        required = NOTHING if reader.index.partial else self.required
+        return Prover(reader, binaries, self.scratch, self.jobs, required, progress).prove(level)
+
+
+def _made(index: Index) -> Made:
+    return Made(
+        created=datetime.fromisoformat(index.snapshot),
+        details={
+            "database": index.database["name"],
+            "server_version": index.server["version"],
+            "system_identifier": index.server["system_identifier"],
+            "tables": len(index.tables),
+            "rows": sum(table.rows for table in index.tables),
+            "raw_bytes": sum(member.raw for member in index.members),
+        },
+        unchecked=index.unchecked,
+        partial=index.partial,
+    )

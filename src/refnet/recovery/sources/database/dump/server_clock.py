@@ -1,0 +1,33 @@
+"""Whether the server's clock and this machine's agree: the server's dates the snapshot, this machine's the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from refnet.postgres.session import READER_SETTINGS, Target
+from refnet.recovery.model import formatting
+
+#: Clocks that nobody sets by hand agree better than this.
+TOLERANCE = timedelta(minutes=1)
+
+
+def warnings(target: Target, now: Callable[[], datetime]) -> tuple[str, ...]:
+    """A sentence where the clock of the server of `target` disagrees with `now`."""
+    with target.connect(READER_SETTINGS) as session:
+        before = now()
+        row = session.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()
+        after = now()
+    server = row[0] if row else before.timestamp()
+    return disagreement(server, before.timestamp(), after.timestamp())
+
+
+def disagreement(server: float, before: float, after: float) -> tuple[str, ...]:
+    """A sentence where `server` lies outside of `before` to `after` by more than TOLERANCE; all in s since 1970."""
+    off = server - min(max(server, before), after)
+    if abs(off) <= TOLERANCE.total_seconds():
+        return ()
+    side = "ahead of" if off > 0 else "behind"
+    return (
+        f"the server's clock is {formatting.age(timedelta(seconds=abs(off)))} {side} this machine's: set both by the same time server",
+    )

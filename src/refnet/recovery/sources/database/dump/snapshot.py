@@ -1,0 +1,308 @@
+"""One moment of a database, held: every table locked first, then the snapshot taken and exported.
+
+A snapshot taken before the locks can see a table that TRUNCATE or a rewriting ALTER emptied meanwhile as
+empty, without an error. LOCK as the first statement of the transaction takes no snapshot, so the order here
+is: list, lock, snapshot, list again under it, and begin anew where the two lists differ. What was rewritten
+before it was locked needs no new beginning: the snapshot is younger.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+from refnet.errors import Exit, RefnetError
+from refnet.postgres.session import READER_SETTINGS, Target, reader_settings
+from refnet.recovery.sources.database import server_errors
+from refnet.recovery.sources.database.sql_names import Codec
+
+_TRIES = 10
+_LOCKS_AT_ONCE = 500
+#: How long another session may keep a table to itself before that is an error, in seconds.
+LOCK_SECONDS = 60
+
+#: Every table whose rows pg_dump writes: of an extension's own tables, those that it declares as configuration.
+_TABLES = """
+SELECT c.oid::int8, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text,
+       c.relkind = 'r' AND coalesce(am.amname = 'heap', false) AND NOT owned,
+       CASE WHEN c.relkind = 'r' THEN pg_table_size(c.oid) ELSE 0 END,
+       CASE WHEN c.relkind = 'r' THEN pg_relation_size(c.oid) / current_setting('block_size')::int8 ELSE 0 END
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_am am ON am.oid = c.relam
+CROSS JOIN LATERAL (
+    SELECT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
+                   AND d.objsubid = 0 AND d.deptype = 'e') AS owned) o
+WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
+  AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+  AND (NOT owned OR EXISTS (SELECT FROM pg_extension WHERE c.oid = ANY (extconfig)))
+ORDER BY n.nspname, c.relname
+"""
+
+#: What is below a table partitioned by a hash on an enum: COPY of such a leaf into another database fails.
+_BELOW_ENUM_HASH = """
+WITH RECURSIVE below AS (
+    SELECT p.partrelid AS oid FROM pg_partitioned_table p
+    WHERE p.partstrat = 'h' AND EXISTS (
+        SELECT FROM pg_opclass o JOIN pg_am a ON a.oid = o.opcmethod
+        WHERE o.opcname = 'enum_ops' AND a.amname = 'hash' AND o.oid = ANY (p.partclass))
+    UNION SELECT i.inhrelid FROM pg_inherits i JOIN below b ON i.inhparent = b.oid)
+SELECT oid::int8 FROM below
+"""
+
+_COLUMNS = """
+SELECT attrelid::int8, attname::text FROM pg_attribute
+WHERE attrelid = ANY (%s::oid[]) AND attnum > 0 AND NOT attisdropped AND attgenerated = '' ORDER BY attrelid, attnum
+"""
+_KEYS = """
+SELECT indrelid::int8, coalesce(k.oid, i.indexrelid)::int8 FROM pg_index i
+LEFT JOIN pg_constraint k ON k.conindid = i.indexrelid AND k.contype IN ('p', 'u', 'x') AND k.conrelid = i.indrelid
+WHERE indrelid = ANY (%s::oid[])
+"""
+_FOREIGN_KEYS = """
+SELECT conrelid::int8, oid::int8, confrelid::int8 FROM pg_constraint
+WHERE contype = 'f' AND conparentid = 0 AND conrelid = ANY (%s::oid[])
+"""
+
+_KEPT = """
+SELECT l.relation::regclass::text, l.pid, left(regexp_replace(a.query, '\\s+', ' ', 'g'), 100)
+FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
+WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND l.relation >= 16384
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+ORDER BY l.granted DESC LIMIT 1
+"""
+
+#: What the list of tables was true of is no longer so, or somebody waited for us as we waited for them.
+_CHANGED_MEANWHILE = (
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.InvalidSchemaName,
+    psycopg.errors.WrongObjectType,
+    psycopg.errors.DeadlockDetected,
+)
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A table as it stands at the snapshot: sizes in bytes (TOAST included) and pages (main fork)."""
+
+    oid: int
+    schema: str
+    name: str
+    kind: str
+    persistence: str
+    plain_heap: bool
+    size: int
+    pages: int
+
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        return (self.oid, self.schema, self.name, self.kind)
+
+
+@dataclass(frozen=True)
+class OpenSnapshot:
+    """A snapshot that lasts as long as the control connection does."""
+
+    control: psycopg.Connection[tuple[Any, ...]]
+    target: Target
+    id: str
+    moment: Any
+    major: int
+    encoding: str
+    codec: Codec
+    relations: tuple[Relation, ...]
+
+    @property
+    def reader_settings(self) -> Mapping[str, str]:
+        return reader_settings(self.major)
+
+    def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        """The rows of a catalog query in the snapshot, every text decoded."""
+        decode = self.codec.decode
+        found = self.control.execute(query, values or None).fetchall()
+        return [tuple(decode(v) if isinstance(v, bytes) else v for v in row) for row in found]
+
+    def whole_heaps(self, at_least: int) -> tuple[Relation, ...]:
+        """The tables that can be copied in ranges of ctid, of `at_least` bytes."""
+        below_enum = {row[0] for row in self.rows(_BELOW_ENUM_HASH)}
+        with_columns = {row[0] for row in self.rows(_COLUMNS, [r.oid for r in self.relations])}
+        return tuple(
+            r
+            for r in self.relations
+            if r.plain_heap and r.persistence == "p" and r.size >= at_least
+            if r.oid not in below_enum and r.oid in with_columns
+        )
+
+    def columns(self, relations: tuple[Relation, ...]) -> dict[int, tuple[str, ...]]:
+        """Each relation's columns that are not generated, in order."""
+        found: dict[int, list[str]] = {}
+        for oid, name in self.rows(_COLUMNS, [r.oid for r in relations]):
+            found.setdefault(oid, []).append(name)
+        return {oid: tuple(names) for oid, names in found.items()}
+
+    def keys(
+        self, relations: tuple[Relation, ...]
+    ) -> tuple[dict[int, tuple[int, ...]], dict[int, dict[str, int]]]:
+        """Each relation's indexes and key constraints, and its foreign keys, by oid."""
+        oids = [r.oid for r in relations]
+        keys: dict[int, tuple[int, ...]] = {}
+        for table, key in self.rows(_KEYS, oids):
+            keys[table] = (*keys.get(table, ()), key)
+        foreign: dict[int, dict[str, int]] = {}
+        for table, key, referred in self.rows(_FOREIGN_KEYS, oids):
+            foreign.setdefault(table, {})[str(key)] = referred
+        return keys, foreign
+
+    def check_alive(self) -> None:
+        """RefnetError where the control session, and with it the snapshot and the locks, is gone."""
+        try:
+            self.control.execute("SELECT 1")
+        except psycopg.Error as error:
+            raise RefnetError(
+                "The session that held the snapshot was ended by the server",
+                "Nothing was published. See the server's log for who ended it, then run the backup again.",
+                transient=True,
+            ) from error
+
+
+@contextlib.contextmanager
+def hold(target: Target) -> Iterator[OpenSnapshot]:
+    """Hold one moment of the database `target`: locks first, then the snapshot."""
+    settings = {**READER_SETTINGS, "lock_timeout": f"{LOCK_SECONDS * 1000:.0f}"}
+    with _explained(), target.connect(settings, autocommit=True) as control:
+        major = control.info.server_version // 10000
+        if major < 14:
+            raise RefnetError(
+                f"The server is PostgreSQL {major}; RefNet backs up 14 and newer", "Upgrade the server first."
+            )
+        encoding = _encoding(control)
+        control.execute("SELECT set_config('client_encoding', %s, false)", (encoding,))
+        codec = Codec.of(control, encoding)
+        for _ in range(_TRIES):
+            try:
+                held = _try(control, target, major, encoding, codec)
+            except psycopg.errors.LockNotAvailable as error:
+                control.rollback()
+                raise _kept_away(control, codec) from error
+            if held:
+                yield held
+                return
+        raise RefnetError(
+            f"Tables were created, dropped or rewritten during each of {_TRIES} attempts to take a snapshot",
+            "Run the backup again when fewer schema changes are made.",
+            transient=True,
+        )
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Tell what the server refuses to the session that holds the snapshot, its end above all, as a RefnetError."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise server_errors.of_server(error, "reading the database") from error
+
+
+def _encoding(control: psycopg.Connection[tuple[Any, ...]]) -> str:
+    row = control.execute("SELECT current_setting('server_encoding')").fetchone()
+    assert row is not None  # noqa: S101  # for the type checker
+    value = row[0]
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _try(
+    control: psycopg.Connection[tuple[Any, ...]], target: Target, major: int, encoding: str, codec: Codec
+) -> OpenSnapshot | None:
+    before = _relations(control, codec)
+    control.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    try:
+        for at in range(0, len(before), _LOCKS_AT_ONCE):
+            some = before[at : at + _LOCKS_AT_ONCE]
+            names = b", ".join(b"ONLY " + codec.quoted(r.schema, r.name) for r in some)
+            control.execute(b"LOCK TABLE " + names + b" IN ACCESS SHARE MODE")
+    except _CHANGED_MEANWHILE:
+        control.execute("ROLLBACK")
+        return None
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise RefnetError(
+            f"This user may not read every table: {error.diag.message_primary}",
+            "Back up as the owner or as a member of pg_read_all_data.",
+        ) from error
+    except psycopg.errors.OutOfMemory as error:
+        raise RefnetError(
+            f"The server cannot lock {len(before)} tables at once",
+            "Raise max_locks_per_transaction and restart it.",
+        ) from error
+    snapshot, moment = control.execute("SELECT pg_export_snapshot(), statement_timestamp()").fetchone() or (
+        "",
+        None,
+    )
+    after = _relations(control, codec)
+    if [r.identity for r in before] != [r.identity for r in after]:
+        control.execute("ROLLBACK")
+        return None
+    return OpenSnapshot(control, target, codec.decode(snapshot), moment, major, encoding, codec, tuple(after))
+
+
+def _kept_away(control: psycopg.Connection[tuple[Any, ...]], codec: Codec) -> RefnetError:
+    """Who keeps a table to itself, or waits to and thereby holds up everybody behind it."""
+    found = control.execute(_KEPT).fetchone()
+    table, pid, query = (
+        codec.decode(v) if isinstance(v, bytes) else v for v in found or ("A table", None, "")
+    )
+    who = (
+        f"process {pid} wants it for itself ({query})"
+        if pid
+        else "a prepared transaction or a session has it"
+    )
+    return RefnetError(
+        f"{table} could not be locked within {LOCK_SECONDS} s: {who}",
+        "Let that end, or end it (pg_terminate_backend, ROLLBACK PREPARED), and run the backup again.",
+    )
+
+
+def _relations(control: psycopg.Connection[tuple[Any, ...]], codec: Codec) -> list[Relation]:
+    rows = control.execute(_TABLES).fetchall()
+    return [
+        Relation(*(codec.decode(value) if isinstance(value, bytes) else value for value in row))  # type: ignore[arg-type]
+        for row in rows
+    ]
+
+
+def parents(held: OpenSnapshot) -> dict[int, int]:
+    """oid of each partition → oid of its parent."""
+    query = (
+        "SELECT i.inhrelid::int8, i.inhparent::int8 FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
+    )
+    return dict(held.rows(f"{query} WHERE c.relispartition"))
+
+
+def chosen(
+    relations: tuple[Relation, ...], wanted: tuple[str, ...], children: dict[int, int]
+) -> tuple[Relation, ...]:
+    """The relations that `wanted` names (`table` or `schema.table`), with what is below a partitioned one.
+
+    `children`: oid of a child → oid of its parent. RefnetError (USAGE) names what is not there or ambiguous.
+    """
+    picked: dict[int, Relation] = {}
+    for name in wanted:
+        found = [r for r in relations if name in (r.name, f"{r.schema}.{r.name}")]
+        if len(found) > 1:
+            public = [r for r in found if r.schema == "public"]
+            found = public if len(public) == 1 else found
+        if len(found) != 1:
+            what = "is not there" if not found else "is in more than one schema"
+            raise RefnetError(
+                f"The table '{name}' {what}",
+                "`refnet database sizes` lists the tables; name it schema.table.",
+                Exit.USAGE,
+            )
+        picked[found[0].oid] = found[0]
+    grown = True
+    while grown:
+        below = {r.oid: r for r in relations if r.oid not in picked and children.get(r.oid) in picked}
+        grown = bool(below)
+        picked |= below
+    return tuple(r for r in relations if r.oid in picked)

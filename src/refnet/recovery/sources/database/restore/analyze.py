@@ -1,0 +1,69 @@
+"""The planner's statistics of a database that was just filled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from refnet.postgres.session import Target
+from refnet.recovery.sources.database import server_errors
+from refnet.recovery.sources.database.admin_session import Session
+from refnet.recovery.sources.database.restore.foreign_views import SECONDS
+from refnet.recovery.sources.database.restore.load import loader_settings
+
+_ASKING = """
+SELECT EXISTS (SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE c.relkind = 'f')
+"""
+#: What ANALYZE without a name would take, and whether it asks other servers for it: below are foreign tables.
+_ANALYZED = """
+WITH RECURSIVE asking AS (
+    SELECT i.inhparent AS oid FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE c.relkind = 'f'
+    UNION SELECT i.inhparent FROM pg_inherits i JOIN asking a ON a.oid = i.inhrelid)
+SELECT n.nspname::text, c.relname::text, c.oid IN (SELECT oid FROM asking)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p', 'm') AND c.relpersistence <> 't' AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+ORDER BY 1, 2
+"""
+
+
+def analyze(target: Target) -> tuple[str, ...]:
+    """Statistics of everything, partitioned parents included: autovacuum never gathers those.
+
+    A table whose own types or functions or whose foreign server make that fail (a sentence each) is no reason to
+    go without the rest.
+    """
+    try:
+        with target.connect(loader_settings(0), encoding="UTF8") as session:
+            # Names are read only where they are needed: those of a database without an encoding may be no text.
+            if session.execute(_ASKING).fetchone() == (False,) and _analyze_all(session):
+                return ()
+            return tuple(_analyze_each(session, session.execute(_ANALYZED).fetchall()))
+    except psycopg.Error as error:
+        raise server_errors.of_server(error, "gathering statistics") from error
+
+
+def _analyze_all(session: Session) -> bool:
+    """Whether it went through; where not, the server does not say at which table."""
+    try:
+        session.execute(sql.SQL("ANALYZE"))
+    except psycopg.OperationalError:
+        raise
+    except psycopg.Error:
+        return False
+    return True
+
+
+def _analyze_each(session: Session, tables: Iterable[tuple[Any, ...]]) -> Iterator[str]:
+    for schema, name, asks in tables:
+        limit = SECONDS * 1000 if asks else 0
+        session.execute(sql.SQL("SET statement_timeout = {}").format(sql.Literal(int(limit))))
+        try:
+            session.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(schema, name)))
+        except psycopg.Error as error:
+            of_this_server = isinstance(error, psycopg.OperationalError) and not asks
+            if session.closed or of_this_server:
+                raise
+            yield f"the statistics of {schema}.{name} could not be gathered: {error.diag.message_primary}"

@@ -1,0 +1,294 @@
+"""Makes a database, and roles, as an artifact recorded them: what no dump of a database holds by itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import psycopg
+from psycopg import errors, sql
+
+from refnet.errors import Exit, RefnetError
+from refnet.postgres.session import server_version
+from refnet.recovery.sources.database import server_errors
+from refnet.recovery.sources.database.admin_session import Session, Statement
+from refnet.recovery.sources.database.artifact.index_values import PRIVILEGES
+
+State = Mapping[str, Any]
+
+_REVOKE = sql.SQL("REVOKE ALL ON DATABASE {} FROM {}")
+
+#: Settings whose value is a list of names, kept quoted by the server: each element is a literal of its own.
+_LISTS = frozenset(
+    {
+        "local_preload_libraries",
+        "search_path",
+        "session_preload_libraries",
+        "shared_preload_libraries",
+        "temp_tablespaces",
+        "unix_socket_directories",
+    }
+)
+#: An element of such a list with what stands behind it: each is found in one pass, whatever the value is.
+_QUOTED = re.compile(r'"((?:[^"]|"")*)"(?: *, *| *$)')
+_BARE = re.compile(r'([^",]+)(?:, *|$)')
+#: Each word of a statement that an artifact chooses.
+_PRIVILEGES = {one: sql.SQL(one) for one in sorted(PRIVILEGES)}
+#: What lets a role act as others, see all rows, or read everything that is written.
+_RISKY = ("superuser", "createrole", "replication", "bypassrls")
+_POWERS = ("superuser", "inherit", "createrole", "createdb", "login", "replication", "bypassrls")
+
+
+def create_database(admin: Session, name: str, state: State) -> None:
+    """Make the empty database `name` from template0 with the encoding, locale, owner and tablespace of `state`.
+
+    It lets nobody in yet. RefnetError where the server lacks the locale or refuses.
+    """
+    parts: list[Statement] = [
+        sql.SQL("CREATE DATABASE {} TEMPLATE template0 ALLOW_CONNECTIONS false ENCODING {}").format(
+            sql.Identifier(name), sql.Literal(state["encoding"])
+        ),
+        *_locale(state, server_version(admin)),
+    ]
+    if state["owner"]:
+        parts.append(sql.SQL("OWNER {}").format(sql.Identifier(state["owner"])))
+    if state.get("tablespace") not in {None, "pg_default"}:
+        parts.append(sql.SQL("TABLESPACE {}").format(sql.Identifier(state["tablespace"])))
+    try:
+        admin.execute(sql.SQL(" ").join(parts))
+    except psycopg.Error as error:
+        raise _not_created(error, state) from error
+    except UnicodeEncodeError as error:
+        raise _no_utf8("the new database's owner, tablespace or locale") from error
+
+
+def close_to_others(admin: Session, name: str, state: State) -> None:
+    """Let nobody but this role and superusers connect to `name`; `finish` gives the database its own privileges."""
+    database = sql.Identifier(name)
+    try:
+        with admin.transaction():
+            for grantee in (sql.SQL("PUBLIC"), sql.Identifier(state["owner"] or _own_role(admin))):
+                admin.execute(_REVOKE.format(database, grantee))
+            admin.execute(sql.SQL("GRANT ALL ON DATABASE {} TO CURRENT_USER").format(database))
+    except psycopg.Error as error:
+        raise server_errors.of_server(error, "closing the new database to others") from error
+
+
+def apply_settings(admin: Session, name: str, state: State) -> tuple[str, ...]:
+    """Give the database its settings, those of roles in it included; what could not be set, a sentence each.
+
+    Before the load, as functions in its indexes may need them.
+    """
+    return tuple(_each(admin, _settings(name, state)))
+
+
+def finish(admin: Session, name: str, state: State) -> tuple[str, ...]:
+    """Give the database its privileges and its limit of connections; what could not be set, a sentence each.
+
+    After the load, which they might keep out; they take the place of those of `close_to_others`.
+    """
+    limit = sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(
+        sql.Identifier(name), sql.Literal(state["connection_limit"])
+    )
+    return (
+        *_each(admin, [("its limit of connections", (limit,))] if state["connection_limit"] != -1 else []),
+        *_each(admin, _privileges(name, state, _own_role(admin))),
+    )
+
+
+def powers(role: Mapping[str, Any]) -> tuple[str, ...]:
+    """What `role` could do beyond its own objects by itself."""
+    return tuple(power.upper() for power in _RISKY if role[power])
+
+
+def create_roles(admin: Session, roles: Iterable[Mapping[str, Any]], wanted: Iterable[str]) -> None:
+    """Create those of `roles` that are `wanted`, with the powers that they had and without passwords.
+
+    Without one, a role that could log in cannot do so by password until somebody sets it.
+    """
+    chosen = [role for role in roles if role["name"] in set(wanted)]
+    try:
+        with admin.transaction():
+            for role in chosen:
+                admin.execute(_role(role))
+            there = {name for (name,) in admin.execute("SELECT rolname::text FROM pg_roles").fetchall()}
+            for role in chosen:
+                for statement in (*_memberships(role, there), *_role_settings(role)):
+                    admin.execute(statement)
+    except psycopg.Error as error:
+        raise server_errors.of_server(error, "creating roles") from error
+    except UnicodeEncodeError as error:
+        raise _no_utf8("a role's name or setting") from error
+
+
+def _locale(state: State, major: int) -> Iterator[Statement]:
+    provider, locale = state["provider"], state["locale"]
+    if provider is None:
+        return
+    if state["collate"]:
+        yield sql.SQL("LC_COLLATE {} LC_CTYPE {}").format(
+            sql.Literal(state["collate"]), sql.Literal(state["ctype"])
+        )
+    if provider == "c":
+        if major >= 15:
+            yield sql.SQL("LOCALE_PROVIDER libc")
+        return
+    if major < (17 if provider == "b" else 15):
+        kind = "built-in" if provider == "b" else "ICU"
+        raise RefnetError(
+            f"the database has the {kind} locale {locale}, which PostgreSQL {major} does not know",
+            f"Restore it on PostgreSQL {17 if provider == 'b' else 15} or newer.",
+        )
+    name = sql.SQL(
+        "LOCALE_PROVIDER builtin BUILTIN_LOCALE {}"
+        if provider == "b"
+        else "LOCALE_PROVIDER icu ICU_LOCALE {}"
+    )
+    yield name.format(sql.Literal(locale))
+    if state.get("icu_rules"):
+        yield sql.SQL("ICU_RULES {}").format(sql.Literal(state["icu_rules"]))
+
+
+def _not_created(error: psycopg.Error, state: State) -> RefnetError:
+    said = error.diag.message_primary or ""
+    asked = state["locale"] or state["collate"]
+    lacks_locale = isinstance(
+        error, errors.WrongObjectType | errors.InvalidParameterValue | errors.FeatureNotSupported
+    )
+    if lacks_locale or "locale" in said or "ICU" in said:
+        return RefnetError(
+            f"the server cannot make a database with the locale {asked}: {said}",
+            f"Install the locale {asked} on the server's machine (or a PostgreSQL built with it), then run it again.",
+        )
+    return server_errors.of_server(error, "creating the new database")
+
+
+def _no_utf8(what: str) -> RefnetError:
+    return RefnetError(
+        f"{what} holds characters that are no UTF-8, so RefNet cannot create it",
+        "Create it with psql in the encoding of the old server, then run it again.",
+    )
+
+
+def _each(admin: Session, changes: Iterable[tuple[str, Iterable[Statement]]]) -> Iterator[str]:
+    """Make each change in a transaction of its own; a sentence for each that the server refuses."""
+    for what, statements in changes:
+        try:
+            with admin.transaction():
+                for statement in statements:
+                    admin.execute(statement)
+        except psycopg.Error as error:
+            yield f"could not be restored: {what} ({error.diag.message_primary})"
+        except UnicodeEncodeError:
+            yield f"could not be restored: {_shown(what)} (it holds characters that are no UTF-8)"
+
+
+def _shown(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
+
+
+def _settings(name: str, state: State) -> Iterator[tuple[str, tuple[Statement, ...]]]:
+    database = sql.Identifier(name)
+    for one in state["settings"]:
+        role, setting = one["role"], one["setting"]
+        if role is None:
+            whose, head = "", sql.SQL("ALTER DATABASE {} SET ").format(database)
+        else:
+            whose = f" of the role {role}"
+            head = sql.SQL("ALTER ROLE {} IN DATABASE {} SET ").format(sql.Identifier(role), database)
+        yield f"the setting {setting}{whose}", (head + _assignment(setting),)
+
+
+def _assignment(setting: str) -> sql.Composed:
+    """`name TO value` for a stored `name=value`."""
+    name, _, value = setting.partition("=")
+    values = _elements(value) if name.lower() in _LISTS else [value]
+    listed = sql.SQL(", ").join([sql.Literal(one) for one in values])
+    return sql.SQL("{} TO {}").format(sql.Identifier(name), listed)
+
+
+def _elements(value: str) -> list[str]:
+    """The elements of a stored list: `"$user", public` and the like. What is no such list is one element."""
+    found, at = [], 0
+    while at < len(value):
+        one = _QUOTED.match(value, at) or _BARE.match(value, at)
+        if one is None:
+            return [value]
+        quoted = one[0].startswith('"')
+        found.append(one[1].replace('""', '"') if quoted else one[1].strip())
+        at = one.end()
+    return found or [""]
+
+
+def _privileges(name: str, state: State, login: str) -> Iterator[tuple[str, tuple[Statement, ...]]]:
+    """The owner's own first, in one step with what the load had: whatever else fails, the owner gets in."""
+    database, owner = sql.Identifier(name), state["owner"] or login
+    listed = sorted(
+        _default(owner) if state["acl"] is None else state["acl"], key=lambda one: one["grantor"] != owner
+    )
+    own = [one for one in listed if one["grantor"] == one["grantee"] == owner]
+    everybody = [sql.SQL("PUBLIC"), *map(sql.Identifier, dict.fromkeys((owner, login)))]
+    revoked = [_REVOKE.format(database, grantee) for grantee in everybody]
+    granted = [statement for one in own for statement in _grant(database, one)]
+    yield "its owner's privileges", (*revoked, *granted)
+    for one in listed:
+        if one not in own:
+            yield f"{one['privilege']} for {one['grantee'] or 'PUBLIC'}", _grant(database, one)
+
+
+def _default(owner: str) -> list[dict[str, Any]]:
+    """What PostgreSQL gives where nobody said anything."""
+    rights = [(owner, one) for one in ("CREATE", "CONNECT", "TEMPORARY")] + [
+        ("", "CONNECT"),
+        ("", "TEMPORARY"),
+    ]
+    return [{"grantor": owner, "grantee": who, "privilege": one, "grantable": False} for who, one in rights]
+
+
+def _grant(database: sql.Identifier, one: Mapping[str, Any]) -> tuple[Statement, ...]:
+    grant = sql.SQL("GRANT {} ON DATABASE {} TO {}").format(
+        _privilege(one["privilege"]),
+        database,
+        sql.Identifier(one["grantee"]) if one["grantee"] else sql.SQL("PUBLIC"),
+    )
+    grant += sql.SQL(" WITH GRANT OPTION" if one["grantable"] else "")
+    as_grantor = sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(one["grantor"]))
+    return as_grantor, grant, sql.SQL("RESET ROLE")
+
+
+def _privilege(name: str) -> sql.SQL:
+    if name not in _PRIVILEGES:
+        raise RefnetError(
+            "the artifact grants a privilege that no database has",
+            "Take another artifact (`refnet list`); restore nothing from this one.",
+            Exit.DAMAGED,
+        )
+    return _PRIVILEGES[name]
+
+
+def _own_role(admin: Session) -> str:
+    row = admin.execute("SELECT current_user::text").fetchone()
+    assert row is not None  # noqa: S101  # for the type checker
+    return str(row[0])
+
+
+def _role(role: Mapping[str, Any]) -> sql.Composed:
+    powers = " ".join(power.upper() if role[power] else f"NO{power.upper()}" for power in _POWERS)
+    return sql.SQL("CREATE ROLE {} {} CONNECTION LIMIT {}").format(
+        sql.Identifier(role["name"]), sql.SQL(powers), sql.Literal(role["connection_limit"])
+    )
+
+
+def _memberships(role: Mapping[str, Any], there: set[str]) -> Iterator[sql.Composed]:
+    for one in role["member_of"]:
+        if one["role"] in there:
+            grant = sql.SQL("GRANT {} TO {}").format(
+                sql.Identifier(one["role"]), sql.Identifier(role["name"])
+            )
+            yield grant + sql.SQL(" WITH ADMIN OPTION" if one["admin"] else "")
+
+
+def _role_settings(role: Mapping[str, Any]) -> Iterator[sql.Composed]:
+    for setting in role["settings"]:
+        yield sql.SQL("ALTER ROLE {} SET ").format(sql.Identifier(role["name"])) + _assignment(setting)

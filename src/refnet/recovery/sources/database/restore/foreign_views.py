@@ -1,0 +1,44 @@
+"""Materialized views over foreign tables: filled last, each by itself, as far as their servers answer.
+
+A server that is down is no reason to be without the database: such a view stays empty, and is told.
+"""
+
+from __future__ import annotations
+
+import psycopg
+
+from refnet.postgres.session import Target, server_version
+from refnet.recovery.sources.database.artifact.sqlgz import Index
+from refnet.recovery.sources.database.restore.load import loader_settings
+
+#: How long one view may take, in seconds: a server may take the question and never answer.
+SECONDS = 300.0
+
+#: By oid, which is the order in which they were made: what a view reads comes before it.
+_EMPTY = """
+SELECT format('%I.%I', n.nspname, c.relname), concat(n.nspname, '.', c.relname) FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'm' AND NOT c.relispopulated ORDER BY c.oid
+"""
+
+
+def refresh(target: Target, index: Index) -> tuple[str, ...]:
+    """Fill those of `index` in the database `target`; a sentence for each that stays empty."""
+    if not index.foreign_views:
+        return ()
+    with target.connect(encoding="UTF8") as session:
+        settings = {**loader_settings(server_version(session)), "statement_timeout": f"{SECONDS * 1000:.0f}"}
+    notes = []
+    with target.connect(settings, encoding="UTF8") as session:
+        recorded = {name for _, name in index.foreign_views}
+        empty = session.execute(_EMPTY).fetchall()
+        for quoted, name in ((quoted, name) for quoted, name in empty if name in recorded):
+            try:
+                session.execute(f"REFRESH MATERIALIZED VIEW {quoted}".encode())
+            except psycopg.Error as error:
+                said = (error.diag.message_primary or str(error)).strip().split("\n")[0]
+                notes.append(
+                    f"{name} is empty, as it reads foreign tables ({said}):"
+                    f" REFRESH MATERIALIZED VIEW {quoted} when their server answers"
+                )
+    return tuple(notes)

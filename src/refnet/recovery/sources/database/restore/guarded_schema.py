@@ -1,0 +1,104 @@
+"""A schema restored in a scratch server so that no code of a table's owner runs as superuser: see schema_phases.py."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Self
+
+from refnet.postgres.session import Target
+from refnet.recovery.sources.database.artifact.schema_toc import Item
+from refnet.recovery.sources.database.restore import schema_phases
+from refnet.recovery.sources.database.restore.schema_archive import Archive
+from refnet.recovery.sources.database.restore.schema_phases import Run, Who
+from refnet.recovery.sources.database.restore.scratch_logins import Logins
+from refnet.recovery.sources.database.subprocesses import Programs
+
+#: As it was before everything was opened. Temporary: gone with the session.
+_REMEMBER = """
+CREATE TEMPORARY TABLE schemas AS SELECT oid, nspacl FROM pg_catalog.pg_namespace WHERE false;
+CREATE TEMPORARY TABLE relations AS SELECT oid, relowner FROM pg_catalog.pg_class WHERE false;
+"""
+#: An object's new owner must be allowed to create in its schema, and who alters a table must own it: schemas are
+#: opened to all, and what extensions own is the builder's, until the rows and indexes are there.
+_OPEN = """
+INSERT INTO pg_temp.schemas SELECT oid, nspacl FROM pg_catalog.pg_namespace n
+WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' AND NOT EXISTS (SELECT FROM pg_temp.schemas s WHERE s.oid = n.oid);
+UPDATE pg_catalog.pg_namespace n
+SET nspacl = coalesce(s.nspacl, pg_catalog.acldefault('n', nspowner)) || pg_catalog.makeaclitem(0, nspowner, 'USAGE', false)
+    || pg_catalog.makeaclitem(0, nspowner, 'CREATE', false)
+FROM pg_temp.schemas s WHERE s.oid = n.oid AND n.nspacl IS NOT DISTINCT FROM s.nspacl;
+INSERT INTO pg_temp.relations SELECT c.oid, relowner FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_depend d ON d.objid = c.oid AND d.classid = 'pg_catalog.pg_class'::regclass AND d.deptype = 'e'
+WHERE relkind IN ('r', 'p', 'm', 'f', 'v', 'S') AND NOT EXISTS (SELECT FROM pg_temp.relations r WHERE r.oid = c.oid);
+UPDATE pg_catalog.pg_class c SET relowner = b.oid FROM pg_temp.relations r, pg_catalog.pg_roles b
+WHERE r.oid = c.oid AND b.rolname = '{builder}' AND c.relowner <> b.oid;
+"""
+_CLOSE = """
+UPDATE pg_catalog.pg_namespace n SET nspacl = s.nspacl FROM pg_temp.schemas s WHERE s.oid = n.oid;
+UPDATE pg_catalog.pg_class c SET relowner = r.relowner FROM pg_temp.relations r WHERE r.oid = c.oid;
+"""
+
+
+class GuardedSchema(AbstractContextManager["GuardedSchema"]):
+    """The schema of `archive`, restored by the superuser's and the builder's programs."""
+
+    def __init__(self, archive: Archive, logins: Logins, superuser: Programs, builder: Programs) -> None:
+        self._archive, self._logins = archive, logins
+        self._superuser, self._builder = superuser, builder
+        self._before: tuple[Item, ...] = ()
+
+    def __enter__(self) -> Self:
+        self._session = self._target.connect()
+        self._session.execute(_REMEMBER)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._session.close()
+
+    @property
+    def _target(self) -> Target:
+        return self._logins.as_superuser(self._archive.name)
+
+    def create(self) -> None:
+        """Restore what comes before the rows; the privileges wait."""
+        self._before = self._archive.entries(self._superuser, "pre-data")
+        for run in schema_phases.before_rows(self._before, self._running_code()):
+            self._restore("creating the schema", run, 1)
+        self._open()
+
+    def _running_code(self) -> set[int]:
+        """The dump ids of those entries of schema_phases.SOMETIMES that can run code of their owner."""
+        found = set()
+        for kind, words in schema_phases.SOMETIMES.items():
+            items = [item for item in self._before if item.what.startswith(kind)]
+            if items and words in self._archive.text(self._superuser, items):
+                found |= {i.dump_id for i in items if words in self._archive.text(self._superuser, [i])}
+        return found
+
+    def finish(self, items: Sequence[Item], jobs: int) -> None:
+        """Restore `items` of post-data, and the privileges."""
+        runs = schema_phases.after_rows(self._before, items)
+        for run in runs:
+            if run.who is not Who.BUILDER or run.items[0].is_refresh:
+                self._session.execute(_CLOSE)
+            self._restore("building keys and indexes", run, jobs)
+        self._session.execute(_CLOSE)
+
+    def _restore(self, doing: str, run: Run, jobs: int) -> None:
+        if run.who is Who.BUILDER and not run.items[0].is_refresh:
+            self._open()
+        programs = self._builder if run.who is Who.BUILDER else self._superuser
+        self._archive.restore(
+            programs,
+            doing,
+            run.items,
+            jobs=jobs if run.parallel else 1,
+            owners=run.who is not Who.KEEPER,
+        )
+
+    def _open(self) -> None:
+        self._session.execute(_OPEN.format(builder=self._logins.builder).encode())

@@ -1,0 +1,331 @@
+"""Loads an artifact into an empty database, in parallel and without waiting between phases.
+
+A table that was copied in blocks gets its rows from several sessions at once; as soon as its last block is in,
+its keys and indexes are built while other tables are still being filled; foreign keys follow when both ends
+stand. What is left of post-data (small tables' keys, triggers, materialized views …) is pg_restore's own.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+import psycopg
+
+from refnet.postgres.binaries import Binaries
+from refnet.postgres.session import READER_SETTINGS, Target, reader_settings, server_version
+from refnet.postgres.tempdirs import private_folder
+from refnet.recovery.model.source import Progress, silent
+from refnet.recovery.sources.database import server_errors
+from refnet.recovery.sources.database.artifact import schema_toc
+from refnet.recovery.sources.database.artifact.sqlgz import Kind, Member, Reader, Table, damaged
+from refnet.recovery.sources.database.dump.copy_members import Lines
+from refnet.recovery.sources.database.dump.pgdump import refuses_lz4
+from refnet.recovery.sources.database.restore import as_member
+from refnet.recovery.sources.database.restore.guarded_schema import GuardedSchema
+from refnet.recovery.sources.database.restore.schema_archive import Archive
+from refnet.recovery.sources.database.restore.scratch_logins import Logins
+from refnet.recovery.sources.database.restore.task_graph import Stopped, Task, run_all
+from refnet.recovery.sources.database.rows.digest import whole_lines
+from refnet.recovery.sources.database.sql_names import COPY, LONGEST_COPY, Codec
+from refnet.recovery.sources.database.subprocesses import Programs, restricted
+
+#: What every loading session sets. A database that is read-only by default can still be filled. A lost commit
+#: loses nothing: the copy is not live until a later commit has reached the disk. More memory made index builds slower.
+LOADER_SETTINGS: Mapping[str, str] = {
+    "default_transaction_read_only": "off",
+    "default_transaction_isolation": "read committed",
+    "array_nulls": "on",
+    "transform_null_equals": "off",
+    "synchronous_commit": "off",
+    "maintenance_work_mem": "64MB",
+    "check_function_bodies": "off",
+    "xmloption": "content",
+    "client_min_messages": "warning",
+}
+
+_FEW_JOBS = 2
+#: A table with more than this share of the work is left alone at the end, its index with a core to spare.
+_MOST = 0.7
+#: About what loading and indexing one more row costs, as bytes of COPY text.
+_ROW = 200
+
+_END = b"\\.\n"
+_OWNERS = """
+SELECT n.nspname::text, c.relname::text, c.relowner::int8 FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p')
+"""
+
+
+def loader_settings(major: int) -> dict[str, str]:
+    """The settings of every loading session on a server of `major`: the readers' and the loaders' own."""
+    return {**reader_settings(major), **LOADER_SETTINGS}
+
+
+def load(
+    reader: Reader,
+    target: Target,
+    binaries: Binaries,
+    jobs: int,
+    progress: Progress = silent,
+    *,
+    logins: Logins | None = None,
+) -> dict[str, float]:
+    """Load the artifact of `reader` into the empty database `target`; seconds by phase.
+
+    `logins`: of the scratch server that `target` is on. Nothing then goes into a tablespace, and each table's rows come
+    in by a session of its owner. Without them everything is done by the login of `target`. Materialized views over foreign tables stay empty, as filling them asks other servers (`foreign_views.py`).
+
+    Raises RefnetError with the server's first error line; what was loaded by then stays in the database.
+    """
+    with (
+        private_folder() as folder,
+        _Loader(reader, target, binaries, jobs, progress, folder, logins) as loader,
+    ):
+        return loader.load()
+
+
+class _Loader(AbstractContextManager["_Loader"]):
+    """One load: its sessions, and its children, gone when it ends; `folder` is private."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        target: Target,
+        binaries: Binaries,
+        jobs: int,
+        progress: Progress,
+        folder: Path,
+        logins: Logins | None,
+    ) -> None:
+        self._reader = reader
+        self._index = reader.index
+        self._target = target
+        self._binaries = binaries
+        self._jobs = jobs
+        self._progress = progress
+        self._logins = logins
+        self._unread = frozenset(oid for oid, _ in reader.index.foreign_views)
+        self._done = 0
+        self._total = sum(m.raw for m in self._index.members if m.kind in {Kind.BLOCK, Kind.DATA})
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._own = threading.local()
+        self._sessions: list[psycopg.Connection[tuple[Any, ...]]] = []
+        with target.connect(READER_SETTINGS, encoding=self._index.encoding) as control:
+            server = server_version(control)
+            self._codec = Codec.of(control, self._index.encoding)
+            without_lz4 = refuses_lz4(control, reader.text(Kind.PRE))
+        self._settings = {**loader_settings(server), **_build_settings(jobs, self._index.tables)}
+        self._programs = self._programs_of(target)
+        self._builder = self._programs_of(logins.as_builder(target.name)) if logins else self._programs
+        path = folder / "schema.dump"
+        self._archive = Archive(path, binaries, target.name, server, without_lz4, tablespaces=not logins)
+        self._owners: dict[tuple[str, str], str] = {}
+
+    def _programs_of(self, target: Target) -> Programs:
+        return Programs(target.environment(self._settings, encoding=self._index.encoding))
+
+    def __enter__(self) -> Self:
+        self._archive.path.write_bytes(self._index.archive)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for session in self._sessions:
+            session.close()
+
+    def load(self) -> dict[str, float]:
+        if self._logins is None:
+            own = as_member.OwnSchema(
+                self._archive, self._programs, self._target, self._settings, self._index.roles
+            )
+            return self._load(own)
+        with GuardedSchema(self._archive, self._logins, self._programs, self._builder) as guarded:
+            return self._load(guarded)
+
+    def _load(self, schema: GuardedSchema | as_member.OwnSchema) -> dict[str, float]:
+        began = time.monotonic()
+        self._progress("schema", 0, None)
+        schema.create()
+        if self._logins:
+            self._owners = self._owners_of_tables()
+        entries = self._archive.entries(self._programs, "post-data")
+        items = [i for i in entries if not (i.is_refresh and i.oid in self._unread)]
+        shares = schema_toc.share(items, self._index.tables)
+        schema_done = time.monotonic()
+        run_all(self._tasks(shares), self._jobs, self._stop)
+        data_done = time.monotonic()
+        self._progress("the rest of the schema", self._total, self._total)
+        schema.finish(shares.rest, self._jobs)
+        ended = time.monotonic()
+        return {
+            "schema": schema_done - began,
+            "data": data_done - schema_done,
+            "rest": ended - data_done,
+        }
+
+    def _owners_of_tables(self) -> dict[tuple[str, str], str]:
+        """Who owns each table of the copy, the extensions' included."""
+        assert self._logins is not None  # noqa: S101  # for the type checker
+        names = self._logins.names()
+        with self._target.connect(encoding=self._index.encoding) as session:
+            rows = session.execute(_OWNERS).fetchall()
+        decode = self._codec.decode
+        return {(decode(schema), decode(name)): names[owner] for schema, name, owner in rows}
+
+    def _tasks(self, shares: schema_toc.Shares) -> Iterator[Task]:
+        """What can run beside each other; a table's own work is as urgent as all of it is long."""
+        if self._index.members_of(Kind.DATA):
+            yield Task(sum(m.raw for m in self._index.members_of(Kind.DATA)), self._load_data)
+        standing: dict[int, tuple[Task, ...]] = {}
+        weights = {table.oid: _weight(table) for table in self._index.tables}
+        for number, table in enumerate(self._index.tables):
+            if table.blocks:
+                blocks = self._blocks(number, table)
+                built = self._builds(table, blocks, shares)
+                yield from blocks
+                yield from built
+                standing[table.oid] = (*blocks, *built)
+        for own, other, item in shares.foreign:
+            yield Task(
+                weights[own],
+                partial(self._restore_items, "adding foreign keys", [item]),
+                after=tuple({*standing[own], *standing[other]}),
+                alone=frozenset({own, other}),
+            )
+
+    def _blocks(self, number: int, table: Table) -> tuple[Task, ...]:
+        return tuple(
+            Task(_weight(table), partial(self._load_block, table, member))
+            for member in self._index.blocks_of(number)
+        )
+
+    def _builds(self, table: Table, blocks: tuple[Task, ...], shares: schema_toc.Shares) -> tuple[Task, ...]:
+        """A key locks its table against everything, an index only against keys."""
+        run = partial(partial, self._restore_items, f"building an index of {table.qualified}")
+        one = frozenset({table.oid})
+        weight = _weight(table)
+        keys = (Task(weight + 1, run([i]), blocks, alone=one) for i in shares.keys.get(table.oid, ()))
+        indexes = (Task(weight, run([i]), blocks, beside=one) for i in shares.indexes.get(table.oid, ()))
+        return (*keys, *indexes)
+
+    def _load_block(self, table: Table, member: Member) -> None:
+        """One member's rows through one COPY of this thread's session."""
+        pieces = self._reader.raw(member)
+        text = b""
+        while not (match := COPY.match(text)):
+            piece = next(pieces, b"")
+            if not piece or len(text) > LONGEST_COPY:
+                raise damaged(self._reader.name, f"the member at byte {member.offset} holds no COPY")
+            text += piece
+        if not self._codec.names(match, table.schema, table.name):
+            what = f"the member at byte {member.offset} holds other rows than those of {table.qualified}"
+            raise damaged(self._reader.name, what)
+        self._copy(match, self._counted(self._rows(member, text[match.end() :], pieces)))
+
+    def _rows(self, member: Member, first: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """The rows without the line that ends them."""
+        held = first
+        for piece in pieces:
+            if self._stopped.is_set():
+                raise Stopped
+            whole = held + piece
+            held = whole[-len(_END) :]
+            yield whole[: -len(_END)]
+        if not held.endswith(_END):
+            raise damaged(self._reader.name, f"the member at byte {member.offset} ends within a row")
+        yield held[: -len(_END)]
+
+    def _load_data(self) -> None:
+        """pg_dump's own data section through psql, which may run no command from it."""
+        text = self._data_text()
+        self._programs.run(self._archive.psql(), "loading the data", restricted(text))
+
+    def _data_text(self) -> Iterator[bytes]:
+        """That section; in a scratch server without the rows, which come in by sessions of their owners meanwhile."""
+        for member in self._index.members_of(Kind.DATA):
+            pieces = self._counted(self._reader.raw(member))
+            yield from self._without_rows(member, pieces) if self._logins else pieces
+
+    def _counted(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        for piece in pieces:
+            yield piece
+            self._advance(len(piece))
+
+    def _without_rows(self, member: Member, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        lines = Lines(whole_lines(pieces))
+        try:
+            for statement in lines.statements():
+                if copy := COPY.fullmatch(statement):
+                    self._copy(copy, (rows for rows, _ in lines.rows()))
+                else:
+                    yield statement
+        except ValueError as error:
+            raise damaged(
+                self._reader.name, f"the member at byte {member.offset} ends within a row"
+            ) from error
+
+    def _copy(self, statement: re.Match[bytes], rows: Iterator[bytes]) -> None:
+        """Run one COPY in a session of its table's owner."""
+        table = (self._codec.unquoted(statement["schema"]), self._codec.unquoted(statement["name"]))
+        try:
+            with self._session(table).cursor() as cursor, cursor.copy(statement[0].rstrip(b";\n")) as copy:
+                for piece in rows:
+                    copy.write(piece)
+        except psycopg.Error as error:
+            if self._stopped.is_set():
+                raise Stopped from error
+            raise server_errors.of_server(error, f"loading {'.'.join(table)}") from error
+
+    def _restore_items(self, doing: str, items: Sequence[schema_toc.Item]) -> None:
+        self._archive.restore(self._builder, doing, items)
+
+    def _session(self, table: tuple[str, str]) -> psycopg.Connection[tuple[Any, ...]]:
+        """This thread's session, opened when it is first needed; in a scratch server one of the table's owner."""
+        target, owner = self._target, ""
+        if self._logins:
+            owner = self._owners.get(table, self._logins.builder)
+            target = self._logins.as_owner(target.name, owner)
+        if getattr(self._own, "owner", None) != owner:
+            if hasattr(self._own, "owner"):
+                self._own.session.close()
+            session = target.connect(self._settings, encoding=self._index.encoding)
+            with self._lock:
+                self._sessions.append(session)
+            self._own.session, self._own.owner = session, owner
+        return self._own.session  # type: ignore[no-any-return]
+
+    def _advance(self, count: int) -> None:
+        with self._lock:
+            self._done += count
+            self._progress("data", self._done, self._total)
+
+    def _stop(self) -> None:
+        self._stopped.set()
+        for programs in {self._programs, self._builder}:
+            programs.stop()
+        with self._lock:
+            sessions = list(self._sessions)
+        for session in sessions:
+            with suppress(psycopg.Error):
+                session.cancel()
+
+
+def _weight(table: Table) -> int:
+    return table.raw + _ROW * table.rows
+
+
+def _build_settings(jobs: int, tables: Sequence[Table]) -> dict[str, str]:
+    """With few jobs every core has an index to build: what else a build starts only moves the same bytes twice."""
+    if jobs > _FEW_JOBS:
+        return {}
+    weights = [_weight(table) for table in tables] or [0]
+    workers = 1 if max(weights) > _MOST * sum(weights) else 0
+    reads_ahead = dict.fromkeys(("effective_io_concurrency", "maintenance_io_concurrency"), "0")
+    return {"max_parallel_maintenance_workers": str(workers), **reads_ahead}

@@ -1,0 +1,189 @@
+"""What a restore must know of the server before it begins, and what an artifact asks of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from refnet.postgres.connecting import ConnectError
+from refnet.postgres.session import READER_SETTINGS, Target, server_version
+from refnet.recovery.model.restore_plan import Facts, Live, Rows, Sessions, Wanted
+from refnet.recovery.sources.database.admin_session import Session
+from refnet.recovery.sources.database.artifact.sqlgz import Index
+from refnet.recovery.sources.database.dump import metadata
+from refnet.recovery.sources.database.restore.create_database import powers
+from refnet.recovery.sources.database.restore.superuser_needs import Needs
+from refnet.recovery.sources.database.rows import row_counts
+
+_USER = """
+SELECT current_setting('server_version_num')::int, current_user::text, rolsuper, rolcreatedb, pg_is_in_recovery()
+FROM pg_roles WHERE rolname = current_user
+"""
+#: Whose rights we have, and whom we can give objects to. Before 16 every member can do the second.
+_OWNERS = "SELECT rolname::text FROM pg_roles WHERE pg_has_role(oid, 'USAGE') AND pg_has_role(oid, %s)"
+#: The extensions of which no version can be installed but by a superuser.
+_RESTRICTED = """
+SELECT name::text FROM pg_available_extension_versions GROUP BY name HAVING bool_and(superuser AND NOT trusted)
+"""
+_EXTENSIONS = "SELECT name::text, array_agg(version::text) FROM pg_available_extension_versions GROUP BY name"
+_LIVE = """
+SELECT CASE WHEN has_database_privilege(oid, 'CONNECT') THEN pg_database_size(oid) ELSE 0 END,
+       pg_get_userbyid(datdba)::text, pg_has_role(datdba, 'USAGE'), oid::int8
+FROM pg_database WHERE datname = %s
+"""
+#: A superuser's session is ended by superusers alone, another's by members of its role or of pg_signal_backend.
+_SESSIONS = """
+SELECT coalesce(a.application_name, ''), coalesce(a.usename::text, ''), count(*)::int,
+       bool_and(me.rolsuper OR (NOT coalesce(r.rolsuper, true)
+                AND (pg_has_role(r.oid, 'USAGE') OR pg_has_role('pg_signal_backend', 'USAGE'))))
+FROM pg_stat_activity a LEFT JOIN pg_roles r ON r.oid = a.usesysid, pg_roles me
+WHERE a.datname = %s AND a.backend_type IN ('client backend', 'walsender') AND a.pid <> pg_backend_pid()
+  AND me.rolname = current_user
+GROUP BY 1, 2 ORDER BY 3 DESC
+"""
+_ANY_TABLE = """
+SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' LIMIT 1
+"""
+_PREPARED = "SELECT gid FROM pg_prepared_xacts WHERE database = %s ORDER BY prepared"
+_SLOTS = "SELECT slot_name::text FROM pg_replication_slots WHERE database = %s ORDER BY 1"
+_SUBSCRIPTIONS = """
+SELECT subname::text FROM pg_subscription
+WHERE subenabled AND subdbid = (SELECT oid FROM pg_database WHERE datname = %s) ORDER BY 1
+"""
+
+
+def facts(admin: Session, target: Target, rows: Mapping[str, Rows]) -> Facts:
+    """What the server of `target` says. `rows`: those of the live database's tables, where they were counted."""
+    version, user, superuser, createdb, standby = _one(admin, _USER)
+    return Facts(
+        database=target.name,
+        version=version,
+        user=user,
+        superuser=superuser,
+        createdb=createdb,
+        standby=standby,
+        owners=frozenset(_column(admin, _OWNERS, "SET" if version >= 160_000 else "MEMBER")),
+        roles=frozenset(_column(admin, "SELECT rolname::text FROM pg_roles")),
+        extensions={name: frozenset(versions) for name, versions in admin.execute(_EXTENSIONS).fetchall()},
+        restricted=frozenset(_column(admin, _RESTRICTED)),
+        tablespaces=frozenset(_column(admin, "SELECT spcname::text FROM pg_tablespace")),
+        free=free_bytes(admin, target),
+        live=_live(admin, target, rows),
+        server=target.place,
+        system=row_counts.system_identifier(admin),
+    )
+
+
+def _live(admin: Session, target: Target, rows: Mapping[str, Rows]) -> Live | None:
+    name = target.name
+    found = admin.execute(_LIVE, (name,)).fetchone()
+    if found is None:
+        return None
+    size, owner, owned, oid = found
+    return Live(
+        size=size,
+        owner=owner,
+        owned=owned,
+        oid=oid,
+        sessions=sessions(admin, name),
+        prepared=_column(admin, _PREPARED, name),
+        slots=_column(admin, _SLOTS, name),
+        subscriptions=_column(admin, _SUBSCRIPTIONS, name),
+        occupied=_occupied(target),
+        tables=rows,
+    )
+
+
+def sessions(admin: Session, name: str) -> tuple[Sessions, ...]:
+    """Who is connected to the database `name`, most sessions first."""
+    return tuple(Sessions(*row) for row in admin.execute(_SESSIONS, (name,)).fetchall())
+
+
+def _occupied(target: Target) -> bool:
+    """Whether the database holds any table; one that lets us in no more counts as full."""
+    try:
+        return holds_tables(target)
+    except (ConnectError, psycopg.Error):
+        return True
+
+
+def holds_tables(target: Target) -> bool:
+    """Whether the database `target` holds any table; ConnectError where there is no session."""
+    with target.connect() as session:
+        return session.execute(_ANY_TABLE).fetchone() is not None
+
+
+def free_bytes(admin: Session, target: Target) -> int | None:
+    """The room where the server keeps its data; None where that is not on this machine or is not shown to us."""
+    host = str(admin.info.host or "")
+    if not (target.own or host.startswith("/") or host in {"localhost", "127.0.0.1", "::1"}):
+        return None
+    row = admin.execute("SELECT setting FROM pg_settings WHERE name = 'data_directory'").fetchone()
+    if not row or not row[0]:
+        return None
+    try:
+        # A published container's folder is another machine's: it is not there, or no cluster of ours to enter.
+        folder = Path(row[0])
+        if not (target.own or (folder / "PG_VERSION").exists()):
+            return None
+        about = os.statvfs(folder)
+    except OSError:
+        return None
+    return about.f_bavail * about.f_frsize
+
+
+def wanted(name: str, index: Index, asks: Needs) -> Wanted:
+    """What the artifact `name` with that index asks for. `asks`: what its schema asks of the role."""
+    roles = tuple(dict.fromkeys(role["name"] for role in index.roles))
+    return Wanted(
+        name=name,
+        version=int(index.server["version_num"]),
+        moment=datetime.fromisoformat(index.snapshot),
+        owner=index.database["owner"],
+        bytes=sum(table.raw for table in index.tables),
+        tables={table.qualified: table.rows for table in index.tables},
+        roles=roles,
+        owners=tuple(role for role in asks.owners if role in roles),
+        superuser=asks.superuser,
+        powers={role["name"]: powers(role) for role in index.roles},
+        member_of={role["name"]: tuple(one["role"] for one in role["member_of"]) for role in index.roles},
+        extensions=tuple((one["name"], one["version"]) for one in index.extensions),
+        tablespaces=tuple(index.tablespaces),
+        snapshot=index.server.get("snapshot"),
+        system=index.server["system_identifier"],
+        partial=index.partial,
+        database=index.database["name"],
+    )
+
+
+class _Open:
+    """A database whose catalogs are asked as they are now."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.major = server_version(session)
+
+    def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        return self._session.execute(query, values or None).fetchall()
+
+
+def live_state(target: Target) -> dict[str, Any]:
+    """The database-level state of the live database."""
+    with target.connect(READER_SETTINGS, encoding="UTF8") as session:
+        return metadata.database(_Open(session))
+
+
+def _one(admin: Session, query: str) -> tuple[Any, ...]:
+    row = admin.execute(query).fetchone()
+    assert row is not None  # noqa: S101  # for the type checker
+    return row
+
+
+def _column(admin: Session, query: str, *values: str) -> tuple[str, ...]:
+    return tuple(str(row[0]) for row in admin.execute(query, values or None).fetchall())

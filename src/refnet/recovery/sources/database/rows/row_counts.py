@@ -1,0 +1,99 @@
+"""The rows of a live database, and which of them were written after a snapshot: what a restore would undo."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import Any
+
+import psycopg
+from psycopg import errors
+
+from refnet.postgres.connecting import ConnectError
+from refnet.postgres.session import READER_SETTINGS, Target
+from refnet.recovery.model.restore_plan import Rows
+from refnet.recovery.sources.database.sql_names import Codec
+
+#: Seconds for the counting of all tables; those that are left then are estimated.
+BUDGET = 10.0
+
+_TABLES = """
+SELECT n.nspname::text, c.relname::text, greatest(c.reltuples, 0)::int8
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
+                  AND d.objsubid = 0 AND d.deptype = 'e')
+ORDER BY n.nspname, c.relname
+"""
+#: The snapshot's first unassigned transaction lies behind us on this server, and not so far that ids came round.
+_COMPARABLE = """
+SELECT pg_snapshot_xmax(%(snapshot)s::pg_snapshot)::text::numeric <= now.next
+       AND now.next - pg_snapshot_xmax(%(snapshot)s::pg_snapshot)::text::numeric < 2000000000
+FROM (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::numeric AS next) now
+"""
+#: Rows that the snapshot does not see: written by a transaction that began after it or was still open in it.
+_NEWER = """
+count(*) FILTER (WHERE age(t.xmin) <= age((mod(pg_snapshot_xmax(%(s)s::pg_snapshot)::text::numeric, 4294967296))::text::xid)
+                 OR t.xmin::text = ANY (ARRAY(SELECT mod(x::text::numeric, 4294967296)::text
+                                              FROM pg_snapshot_xip(%(s)s::pg_snapshot) x)))
+"""
+
+
+def rows(target: Target, snapshot: str | None, budget: float = BUDGET) -> dict[str, Rows]:
+    """`schema.table` → its rows in the database `target`; estimates for what cannot be counted in `budget` s.
+
+    `snapshot`: PostgreSQL's text of one that was taken on the same server (`10:20:10,14`), or None.
+    """
+    found: dict[str, Rows] = {}
+    # A live database that is broken, or lets nobody in, is a reason to restore it and none to fail here.
+    with (
+        contextlib.suppress(ConnectError, psycopg.OperationalError),
+        target.connect(READER_SETTINGS) as session,
+    ):
+        codec = Codec.of(session, session.info.encoding)
+        comparable = snapshot is not None and _comparable(session, snapshot)
+        counter = _counter(snapshot if comparable else None)
+        until = time.monotonic() + budget
+        for schema, name, estimate in session.execute(_TABLES).fetchall():
+            quoted = codec.quoted(codec.decode(schema), codec.decode(name))
+            counted = _count(session, b"SELECT " + counter + b" FROM ONLY " + quoted + b" t", until)
+            key = f"{codec.decode(schema)}.{codec.decode(name)}"
+            found[key] = counted or Rows(estimate, exact=False)
+    return found
+
+
+def system_identifier(session: psycopg.Connection[Any]) -> str | None:
+    """Which cluster it is, or None where this user may not see it."""
+    try:
+        row = session.execute("SELECT system_identifier::text FROM pg_control_system()").fetchone()
+    except errors.InsufficientPrivilege:
+        return None
+    return str(row[0]) if row else None
+
+
+def _comparable(session: psycopg.Connection[Any], snapshot: str) -> bool:
+    row = session.execute(_COMPARABLE, {"snapshot": snapshot}).fetchone()
+    return bool(row and row[0])
+
+
+def _counter(snapshot: str | None) -> bytes:
+    if snapshot is None:
+        return b"count(*), NULL::int8"
+    digits = "".join(c for c in snapshot if c.isdigit() or c in ":,")
+    return b"count(*), " + (_NEWER % {"s": f"'{digits}'"}).encode()
+
+
+def _count(session: psycopg.Connection[Any], query: bytes, until: float) -> Rows | None:
+    left = int((until - time.monotonic()) * 1000)
+    if left <= 0:
+        return None
+    try:
+        session.execute(f"SET statement_timeout = {left}")
+        row = session.execute(query).fetchone()
+    except errors.QueryCanceled:
+        return None
+    except psycopg.OperationalError:
+        raise
+    except psycopg.Error:
+        return None
+    return Rows(row[0], exact=True, newer=row[1]) if row else None

@@ -1,0 +1,240 @@
+"""A live table as the restore of its rows meets it: columns, key, what refers to it, what would fire."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+from refnet.errors import Exit, RefnetError
+from refnet.recovery.sources.database.sql_names import Codec
+
+Session = psycopg.Connection[tuple[Any, ...]]
+
+_TABLE = """
+SELECT c.oid::int8, c.relkind::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %s AND c.relname = %s AND c.relkind IN ('r', 'p')
+"""
+_COLUMNS = """
+SELECT attname::text FROM pg_attribute
+WHERE attrelid = %s::oid AND attnum > 0 AND NOT attisdropped AND attgenerated = '' ORDER BY attnum
+"""
+#: The key's columns and their operators of equality, which need not be the one of the type's first guess.
+_KEY = """
+SELECT a.attname::text, on_.nspname::text, o.oprname::text
+FROM pg_index i CROSS JOIN unnest(i.indkey::int2[], i.indclass::oid[]) WITH ORDINALITY k(attnum, class, place)
+JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+JOIN pg_opclass c ON c.oid = k.class JOIN pg_am am ON am.oid = c.opcmethod AND am.amname = 'btree'
+JOIN pg_amop s ON s.amopfamily = c.opcfamily AND s.amopstrategy = 3
+              AND s.amoplefttype = c.opcintype AND s.amoprighttype = c.opcintype
+JOIN pg_operator o ON o.oid = s.amopopr JOIN pg_namespace on_ ON on_.oid = o.oprnamespace
+WHERE i.indrelid = %s::oid AND i.indisprimary AND k.place <= i.indnkeyatts ORDER BY k.place
+"""
+#: Foreign keys from and to the table or what it is a partition of.
+_FOREIGN = """
+WITH family AS (SELECT %(oid)s::oid AS oid UNION SELECT relid FROM pg_partition_ancestors(%(oid)s::oid))
+SELECT c.conname::text, c.conrelid IN (SELECT oid FROM family), c.confrelid IN (SELECT oid FROM family),
+       fn.nspname::text, f.relname::text, f.relkind::text, pn.nspname::text, p.relname::text, p.relkind::text,
+       ARRAY(SELECT a.attname::text FROM unnest(c.conkey) WITH ORDINALITY k(n, i)
+             JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.n ORDER BY k.i),
+       ARRAY(SELECT a.attname::text FROM unnest(c.confkey) WITH ORDINALITY k(n, i)
+             JOIN pg_attribute a ON a.attrelid = c.confrelid AND a.attnum = k.n ORDER BY k.i),
+       ARRAY(SELECT n.nspname::text FROM unnest(c.conpfeqop) WITH ORDINALITY k(n, i)
+             JOIN pg_operator o ON o.oid = k.n JOIN pg_namespace n ON n.oid = o.oprnamespace ORDER BY k.i),
+       ARRAY(SELECT o.oprname::text FROM unnest(c.conpfeqop) WITH ORDINALITY k(n, i)
+             JOIN pg_operator o ON o.oid = k.n ORDER BY k.i),
+       c.confdeltype::text NOT IN ('a', 'r'), c.convalidated, c.condeferrable
+FROM pg_constraint c JOIN pg_class f ON f.oid = c.conrelid JOIN pg_namespace fn ON fn.oid = f.relnamespace
+JOIN pg_class p ON p.oid = c.confrelid JOIN pg_namespace pn ON pn.oid = p.relnamespace
+WHERE c.contype = 'f' AND c.conparentid = 0
+  AND (c.conrelid IN (SELECT oid FROM family) OR c.confrelid IN (SELECT oid FROM family))
+ORDER BY c.oid
+"""
+_TRIGGERS = """
+SELECT t.tgname::text, t.tgenabled::text FROM pg_trigger t
+WHERE NOT t.tgisinternal AND t.tgenabled <> 'D'
+  AND t.tgrelid IN (SELECT %(oid)s::oid UNION SELECT relid FROM pg_partition_tree(%(oid)s::oid)) ORDER BY 1
+"""
+_RULES = (
+    "SELECT rulename::text FROM pg_rewrite WHERE ev_class = %s::oid AND ev_type <> '1' AND ev_enabled <> 'D'"
+)
+#: Keys and exclusions that PostgreSQL checks by a trigger, which session_replication_role holds back as well.
+_DEFERRABLE = """
+SELECT c.conname::text, c.contype::text,
+       ARRAY(SELECT a.attname::text FROM unnest(c.conkey) WITH ORDINALITY k(n, i)
+             JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.n ORDER BY k.i)
+FROM pg_constraint c
+WHERE c.conrelid = %s::oid AND c.contype IN ('p', 'u', 'x') AND c.condeferrable ORDER BY 1
+"""
+_SEQUENCES = """
+SELECT n.nspname::text, s.relname::text, a.attname::text, q.seqincrement > 0
+FROM pg_depend d JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S' JOIN pg_namespace n ON n.oid = s.relnamespace
+JOIN pg_sequence q ON q.seqrelid = s.oid JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = %s::oid
+  AND d.deptype IN ('a', 'i') ORDER BY 1, 2
+"""
+
+
+@dataclass(frozen=True)
+class ForeignKey:
+    """A foreign key: columns of the referring table, those of the other, the operators between (other = referring).
+
+    `out`: it leads from our table; `into`: it leads to it. `cascades`: a deletion in the other changes rows.
+    `referring` and `other`: quoted, with ONLY where that is no partitioned table.
+    """
+
+    name: str
+    out: bool
+    into: bool
+    referring: bytes
+    other: bytes
+    columns: tuple[bytes, ...]
+    other_columns: tuple[bytes, ...]
+    operators: tuple[bytes, ...]
+    cascades: bool
+    valid: bool
+    deferrable: bool
+
+    @property
+    def id(self) -> tuple[str, bytes, bytes]:
+        """What names it: from either end it is the same key."""
+        return self.name, self.referring, self.other
+
+
+@dataclass(frozen=True)
+class DeferrableKey:
+    """A key, or an exclusion, that may be checked at the end of a transaction; its columns, quoted."""
+
+    name: str
+    excludes: bool
+    columns: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """A sequence that belongs to a column of the table."""
+
+    name: bytes
+    column: bytes
+    ascending: bool
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The live table. Names are quoted, as bytes for SQL; `only` has ONLY before it unless it is partitioned.
+
+    `stage`: the temporary table for the artifact's rows. `key`: (column, operator of equality). `triggers`: (name, when it fires, as pg_trigger says).
+    """
+
+    shown: str
+    name: bytes
+    only: bytes
+    stage: bytes
+    columns: tuple[str, ...]
+    key: tuple[tuple[bytes, bytes], ...]
+    foreign: tuple[ForeignKey, ...]
+    deferrable: tuple[DeferrableKey, ...]
+    triggers: tuple[tuple[str, str], ...]
+    rules: tuple[str, ...]
+    sequences: tuple[Sequence, ...]
+
+    def check(self, recorded: tuple[str, ...]) -> None:
+        """RefnetError where its rows cannot be restored one by one: no key, other columns, rules in the way."""
+        if not self.key:
+            raise refused(self.shown, "has no primary key, so no row can be told from another")
+        if set(recorded) != set(self.columns):
+            unlike = sorted(set(recorded) ^ set(self.columns))
+            raise refused(self.shown, f"has other columns than the artifact: {', '.join(unlike)}")
+        if excluding := [one.name for one in self.deferrable if one.excludes]:
+            raise refused(self.shown, f"has exclusions that cannot be checked here: {', '.join(excluding)}")
+        if self.rules:
+            raise refused(self.shown, f"has rules that would change what is written: {', '.join(self.rules)}")
+        if always := [name for name, fires in self.triggers if fires in {"A", "R"}]:
+            raise refused(self.shown, f"has triggers that fire always: {', '.join(always)}")
+
+    def check_without_powers(self, *, deletes: bool) -> None:
+        """RefnetError where writing rows would have effects that only session_replication_role holds back."""
+        if self.triggers:
+            names = ", ".join(name for name, _ in self.triggers)
+            raise _needs_powers(self.shown, f"the triggers {names} would fire")
+        if deletes and (cascading := [key.name for key in self.foreign if key.into and key.cascades]):
+            raise _needs_powers(self.shown, f"deleting rows would cascade by {', '.join(cascading)}")
+
+
+def refused(table: str, why: str) -> RefnetError:
+    return RefnetError(
+        f"{table} {why}",
+        "Restore the whole database instead; nothing was changed.",
+    )
+
+
+def _needs_powers(table: str, why: str) -> RefnetError:
+    return RefnetError(
+        f"{table} cannot be restored by this role: {why}",
+        "Restore it as a superuser (or GRANT SET ON PARAMETER session_replication_role); nothing was changed.",
+    )
+
+
+def read(session: Session, codec: Codec, schema: str, name: str, number: int = 0) -> Shape:
+    """The shape of the live table, the `number`th that is read; RefnetError where there is none of that name."""
+    found = session.execute(_TABLE, (schema, name)).fetchone()
+    if found is None:
+        raise RefnetError(
+            f"the live database has no table {schema}.{name}",
+            "Create it as it was, or restore the whole database.",
+            Exit.USAGE,
+        )
+    oid, kind = found[0], codec.decode(found[1])
+
+    def rows(query: str, values: Any = (oid,)) -> list[list[Any]]:
+        return [[_decoded(codec, v) for v in row] for row in session.execute(query, values).fetchall()]
+
+    quoted = codec.quoted
+    return Shape(
+        shown=f"{schema}.{name}",
+        name=quoted(schema, name),
+        only=_only(codec, schema, name, kind),
+        stage=b"pg_temp.refnet_stage_%d" % number,
+        columns=tuple(row[0] for row in rows(_COLUMNS)),
+        key=tuple((quoted(column), _operator(codec, space, op)) for column, space, op in rows(_KEY)),
+        foreign=tuple(_foreign_key(codec, row) for row in rows(_FOREIGN, {"oid": oid})),
+        deferrable=tuple(
+            DeferrableKey(name, kind == "x", tuple(quoted(column) for column in columns))
+            for name, kind, columns in rows(_DEFERRABLE)
+        ),
+        triggers=tuple((name, fires) for name, fires in rows(_TRIGGERS, {"oid": oid})),
+        rules=tuple(row[0] for row in rows(_RULES)),
+        sequences=tuple(Sequence(quoted(s, n), quoted(c), up) for s, n, c, up in rows(_SEQUENCES)),
+    )
+
+
+def _foreign_key(codec: Codec, row: list[Any]) -> ForeignKey:
+    name, out, into, *tables, columns, others, spaces, operators, cascades, valid, deferrable = row
+    return ForeignKey(
+        name=name,
+        out=out,
+        into=into,
+        referring=_only(codec, *tables[:3]),
+        other=_only(codec, *tables[3:]),
+        columns=tuple(codec.quoted(one) for one in columns),
+        other_columns=tuple(codec.quoted(one) for one in others),
+        operators=tuple(_operator(codec, s, o) for s, o in zip(spaces, operators, strict=True)),
+        cascades=cascades,
+        valid=valid,
+        deferrable=deferrable,
+    )
+
+
+def _only(codec: Codec, schema: str, name: str, kind: str) -> bytes:
+    return (b"" if kind == "p" else b"ONLY ") + codec.quoted(schema, name)
+
+
+def _operator(codec: Codec, schema: str, name: str) -> bytes:
+    return b"OPERATOR(" + codec.quoted(schema) + b"." + codec.encode(name) + b")"
+
+
+def _decoded(codec: Codec, value: Any) -> Any:
+    if isinstance(value, bytes):
+        return codec.decode(value)
+    return [_decoded(codec, one) for one in value] if isinstance(value, list) else value

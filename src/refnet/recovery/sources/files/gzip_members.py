@@ -1,0 +1,104 @@
+"""A chain of gzip members (RFC 1952): written in parallel, read from any member on; to stock tools one stream."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from types import TracebackType
+from typing import BinaryIO, Self, cast
+
+from isal import igzip, igzip_threaded, isal_zlib
+
+from refnet.recovery.sources.files.listing import Member
+from refnet.recovery.sources.files.member_names import ArchiveError
+
+#: Raw bytes of a member: large enough to compress well, small enough that one note is read at once.
+MEMBER_BYTES = 1 << 20
+_LEVEL = 2
+_GZIP = 16 + 15
+
+
+class ChainWriter:
+    """Cuts what is written into members, deflates them in `jobs` threads, writes them in order to `out`."""
+
+    def __init__(self, out: BinaryIO, jobs: int) -> None:
+        self.members: list[Member] = []
+        self.raw = 0
+        self._out = out
+        self._offset = 0
+        self._buffer = bytearray()
+        self._most = jobs + 2
+        self._pool = ThreadPoolExecutor(jobs, "deflate")
+        self._waiting: deque[tuple[int, Future[bytes]]] = deque()
+
+    def write(self, *pieces: bytes) -> None:
+        """Append `pieces`; a member is only cut after the last of them."""
+        for piece in pieces:
+            self._buffer += piece
+            self.raw += len(piece)
+        if len(self._buffer) >= MEMBER_BYTES:
+            self._cut()
+
+    def _cut(self) -> None:
+        begin = self.raw - len(self._buffer)
+        self._waiting.append((begin, self._pool.submit(_deflate, self._buffer)))
+        self._buffer = bytearray()
+        while len(self._waiting) > self._most:
+            self._take()
+
+    def _take(self) -> None:
+        begin, future = self._waiting.popleft()
+        deflated = future.result()
+        self.members.append(Member(begin, self._offset))
+        self._out.write(deflated)
+        self._offset += len(deflated)
+
+    def finish(self) -> None:
+        """Write what is left; afterwards `members` is whole."""
+        if self._buffer:
+            self._cut()
+        while self._waiting:
+            self._take()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+
+def _deflate(raw: bytearray) -> bytes:
+    deflater = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, _GZIP)
+    return deflater.compress(raw) + deflater.flush()
+
+
+@contextmanager
+def inflated(archive: BinaryIO, offset: int = 0) -> Iterator[BinaryIO]:
+    """The raw bytes of an archive from the member at `offset` on, inflated ahead in a thread."""
+    archive.seek(offset)
+    with archive_errors(), igzip_threaded.open(archive, "rb") as stream:  # type: ignore[no-untyped-call]
+        yield stream
+
+
+@contextmanager
+def inflated_from(archive: BinaryIO, offset: int) -> Iterator[BinaryIO]:
+    """The raw bytes from the member at `offset` on, inflated as they are read."""
+    archive.seek(offset)
+    with archive_errors(), igzip.IGzipFile(fileobj=archive, mode="rb") as stream:  # type: ignore[no-untyped-call]
+        yield cast("BinaryIO", stream)
+
+
+@contextmanager
+def archive_errors() -> Iterator[None]:
+    try:
+        yield
+    except igzip.BadGzipFile as error:
+        raise ArchiveError(f"the archive is no gzip file, or damaged: {error}") from error
+    except EOFError as error:
+        raise ArchiveError("the archive is cut short") from error
+    except isal_zlib.error as error:  # type: ignore[misc]  # its stub says that this is no class
+        raise ArchiveError(f"the archive is damaged: {error}") from error

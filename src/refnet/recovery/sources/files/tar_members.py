@@ -1,0 +1,245 @@
+"""Reads a tar archive strictly: files, folders and links by name; everything else is refused by name.
+
+It reads what RefNet writes and what GNU tar, bsdtar and Python write (ustar, pax, GNU long names).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
+from zlib import adler32
+
+from refnet.recovery.sources.files.listing import FILE_MODE, FOLDER_MODE, Kind, possible
+from refnet.recovery.sources.files.member_names import MAX_PATH, ArchiveError, checked, show, some
+from refnet.recovery.sources.files.tar_headers import BLOCK
+
+_BLOCKS = 1 << 20
+#: Of the extended headers before one member: bytes, headers, and records of one of them.
+_MAX_EXTENSION = 1 << 20
+_MAX_HEADERS = 16
+_MAX_RECORDS = 1000
+#: Digits of a number in an extended header: those of 64 bits.
+_MAX_DIGITS = 20
+_REFUSED = {
+    b"3": "a character device",
+    b"4": "a block device",
+    b"6": "a FIFO",
+    b"S": "a sparse file",
+    b"D": "a member of an incremental archive",
+    b"M": "a part of a file that began in another volume",
+    b"N": "a member of an old GNU archive",
+    b"V": "a volume's label",
+}
+
+
+class TarMember(NamedTuple):
+    """One member. `same_as`: for a hard link, the path of the earlier member whose content it shares."""
+
+    path: str
+    kind: Kind
+    size: int
+    mode: int
+    mtime_ns: int
+    uid: int
+    gid: int
+    at: int
+    target: str = ""
+    same_as: str = ""
+
+
+class TarReader:
+    """The members of the tar in `stream`, which is read once, from `at` on.
+
+    ArchiveError names what is wrong. After each member its content can be read, by `content`, or is passed over.
+    """
+
+    def __init__(self, stream: BinaryIO, at: int = 0) -> None:
+        self.at = at
+        self._stream = stream
+        self._left = 0
+        self._padding = 0
+
+    def __iter__(self) -> Iterator[TarMember]:
+        while (member := self.next()) is not None:
+            yield member
+        self._check_end()
+
+    def next(self) -> TarMember | None:
+        """The next member, or None at the mark of the end."""
+        self._pass_over()
+        at, extensions = self.at, dict[str, bytes]()
+        for _ in range(_MAX_HEADERS):
+            if self.at - at > _MAX_EXTENSION:
+                break
+            head = self._read(BLOCK)
+            if head == bytes(BLOCK):
+                if extensions:
+                    raise ArchiveError("the archive ends in the middle of a member")
+                return None
+            _check_sum(head, at)
+            kind = head[156:157]
+            if kind not in (b"x", b"g", b"L", b"K"):
+                member = _member(head, kind, extensions, at)
+                self._left = 0 if member.same_as else member.size
+                self._padding = -self._left % BLOCK
+                return member
+            extensions |= self._extension(head, kind)
+        raise ArchiveError(f"the headers at byte {at} of the tar are longer than any member needs")
+
+    def expect(self, head: bytes, size: int) -> bool:
+        """Whether the next member has exactly the header blocks `head`, and so a content of `size` bytes."""
+        self._pass_over()
+        if self._read(len(head)) != head:
+            return False
+        self._left, self._padding = size, -size % BLOCK
+        return True
+
+    def content(self) -> Iterator[bytes]:
+        """The content of the member that `next` gave, in blocks of at most a megabyte."""
+        while self._left:
+            block = self._read(min(self._left, _BLOCKS))
+            self._left -= len(block)
+            yield block
+
+    def skip_to(self, at: int) -> None:
+        """Go on to the member whose header lies at `at`, which must not lie behind."""
+        self._pass_over()
+        while self.at < at:
+            self._read(min(at - self.at, _BLOCKS))
+
+    def _pass_over(self) -> None:
+        if self._left:
+            for _block in self.content():
+                pass
+        if self._padding:
+            self._read(self._padding)
+            self._padding = 0
+
+    def _read(self, size: int) -> bytes:
+        data = self._stream.read(size)
+        if len(data) != size:
+            raise ArchiveError("the archive is cut short")
+        self.at += size
+        return data
+
+    def _extension(self, head: bytes, kind: bytes) -> dict[str, bytes]:
+        size = _number(head[124:136])
+        if not 0 <= size <= _MAX_EXTENSION:
+            raise ArchiveError(f"a header of {size} bytes: no name is as long")
+        body = self._read(size + -size % BLOCK)[:size]
+        if kind in (b"L", b"K"):
+            return {"path" if kind == b"L" else "linkpath": body.rstrip(b"\0")}
+        records = _pax(body)
+        if kind == b"g" and records.keys() - {"comment"}:
+            raise ArchiveError(f"a global header sets {some(sorted(records))} for all members")
+        return {} if kind == b"g" else records
+
+    def _check_end(self) -> None:
+        """Only zeros follow the mark of the end; reading them all checks the last gzip member's sum too."""
+        while block := self._stream.read(_BLOCKS):
+            if block.count(0) != len(block):
+                raise ArchiveError("the archive carries more bytes after its end")
+
+
+def _check_sum(head: bytes, at: int) -> None:
+    wanted = _number(head[148:156])
+    total = (
+        (adler32(head[:148]) & 0xFFFF) + (adler32(head[156:256]) & 0xFFFF) + (adler32(head[256:]) & 0xFFFF)
+    )
+    if total - 3 + 8 * 32 != wanted:
+        raise ArchiveError(f"the header at byte {at} of the tar is damaged, or this is no tar archive")
+
+
+def _number(field: bytes) -> int:
+    if field[0] in (0x80, 0xFF):  # GNU: too large for octal digits, or below zero
+        return int.from_bytes(field[1:], "big", signed=field[0] == 0xFF)
+    try:
+        return int(field.rstrip(b"\0 ") or b"0", 8)
+    except ValueError:
+        raise ArchiveError(f"a header holds {field!r} where a number belongs") from None
+
+
+def _member(head: bytes, kind: bytes, extensions: dict[str, bytes], at: int) -> TarMember:
+    raw = extensions.get("path") or _name(head)
+    size = _decimal(extensions, "size", _number(head[124:136]))
+    path = checked(raw)
+    if sparse := [key for key in extensions if key.startswith("GNU.sparse")]:
+        raise ArchiveError(f"{show(path)} is a sparse file ({sparse[0]}), which RefNet does not unpack")
+    if kind in _REFUSED:
+        raise ArchiveError(f"{show(path)} is {_REFUSED[kind]}")
+    mode = _number(head[100:108])
+    uid = _decimal(extensions, "uid", _number(head[108:116]))
+    gid = _decimal(extensions, "gid", _number(head[116:124]))
+    mtime_ns = _seconds(extensions.get("mtime"), head[136:148])
+    if not possible(size, mtime_ns, uid, gid):
+        raise ArchiveError(f"{show(path)} has a size, a time or an owner that cannot be")
+    target = extensions.get("linkpath") or head[157:257].split(b"\0", 1)[0]
+    if len(target) >= MAX_PATH:
+        raise ArchiveError(f"{show(path)} is a link whose target is too long")
+    if kind == b"5" or (kind in (b"0", b"\0") and raw.endswith(b"/")):
+        return TarMember(path, Kind.FOLDER, 0, mode & FOLDER_MODE, mtime_ns, uid, gid, at)
+    if kind == b"2":
+        return TarMember(path, Kind.LINK, 0, 0o777, mtime_ns, uid, gid, at, target=os.fsdecode(target))
+    if kind == b"1":
+        return TarMember(
+            path, Kind.FILE, 0, mode & FILE_MODE, mtime_ns, uid, gid, at, same_as=_same_as(path, target)
+        )
+    if kind in (b"0", b"\0", b"7"):
+        return TarMember(path, Kind.FILE, size, mode & FILE_MODE, mtime_ns, uid, gid, at)
+    raise ArchiveError(f"{show(path)} is of a kind that tar archives of files do not have ({kind!r})")
+
+
+def _name(head: bytes) -> bytes:
+    name = head[:100].split(b"\0", 1)[0]
+    if head[257:263] == b"ustar\0" and head[345]:
+        return head[345:500].split(b"\0", 1)[0] + b"/" + name
+    return name
+
+
+def _same_as(path: str, target: bytes) -> str:
+    try:
+        return checked(target)
+    except ArchiveError as error:
+        raise ArchiveError(f"{show(path)} is a hard link: {error}") from None
+
+
+def _decimal(extensions: dict[str, bytes], key: str, otherwise: int) -> int:
+    if key not in extensions:
+        return otherwise
+    return _whole(extensions[key], f"the number {key}")
+
+
+def _whole(text: bytes, what: str) -> int:
+    """The decimal number that `text` is, with a sign or without."""
+    if not text.removeprefix(b"-").isdigit() or len(text) > _MAX_DIGITS:
+        raise ArchiveError(f"a header holds {text[:40]!r} where {what} belongs")
+    return int(text)
+
+
+def _seconds(pax: bytes | None, field: bytes) -> int:
+    if pax is None:
+        return _number(field) * 1_000_000_000
+    whole, point, part = pax.partition(b".")
+    if point and part and not part.isdigit():
+        raise ArchiveError(f"a header holds {pax[:40]!r} where a time belongs")
+    nanoseconds = int(part[:9].ljust(9, b"0"))
+    return _whole(whole, "a time") * 1_000_000_000 + (-nanoseconds if whole.startswith(b"-") else nanoseconds)
+
+
+def _pax(body: bytes) -> dict[str, bytes]:
+    """The records of a pax header, each `LENGTH KEY=VALUE` and a line's end; LENGTH counts all of it."""
+    records: dict[str, bytes] = {}
+    at = 0
+    for _ in range(_MAX_RECORDS):
+        if at == len(body):
+            return records
+        space = body.find(b" ", at, at + _MAX_DIGITS)
+        length = body[at : max(space, at)]
+        end = at + int(length) if length.isdigit() else 0
+        key, equals, value = body[space + 1 : end - 1].partition(b"=")
+        if not space + 1 < end - 1 < len(body) or not equals or body[end - 1 : end] != b"\n":
+            raise ArchiveError("a pax header is damaged")
+        records[key.decode("utf-8", "replace")] = value
+        at = end
+    raise ArchiveError(f"a pax header of {_MAX_RECORDS} records or more")

@@ -1,0 +1,126 @@
+"""Artifacts that can be read: those of a folder's catalog, and any file at any path."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import zlib
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from refnet.errors import Exit, RefnetError
+from refnet.files import read_regular
+from refnet.recovery.model.artifact import FILES_SUFFIX, MANIFEST_SUFFIX, Manifest
+from refnet.recovery.model.source import MOST_LIST_BYTES, OpenArtifact, most_listed
+from refnet.recovery.stores.disk import explained, open_regular
+
+#: The largest manifest that is read, in bytes.
+MANIFEST_BYTES = 4 << 20
+#: Of a list of files, in bytes at most: one entry (a path and a target of 4,096 bytes, each escaped as six), and what
+#: stands before the entries beside the places of the gzip members, which are shorter than the members themselves.
+_ENTRY, _HEAD = 50_000, 4096
+_GZIP = 16 + 15
+
+
+def held_in(folder: Path, name: str, manifest: Manifest | None, *, links: bool = False) -> OpenArtifact:
+    """The artifact `name` in `folder`; its list of files is compared with the manifest when it is read.
+
+    `links`: whether the artifact may be a link, as a path that a user names may.
+    """
+
+    def open_it() -> BinaryIO:
+        with explained(folder / name):
+            return (folder / name).open("rb") if links else cast(BinaryIO, open_regular(folder / name))
+
+    def files() -> bytes | None:
+        path = folder / f"{name}{FILES_SUFFIX}"
+        if manifest is None or manifest.files_sha256 is None:
+            return None
+        most = min(most_listed(manifest) * _ENTRY + manifest.size + _HEAD, MOST_LIST_BYTES)
+        packed = _read(path, most)
+        if packed is None:
+            raise RefnetError(
+                f"{name} has lost its list of files",
+                f"Take another artifact (`refnet list`). Copied elsewhere, {name} alone can still be restored,"
+                " and nothing says then what it should hold.",
+                Exit.DAMAGED,
+            )
+        return _inflated(packed, manifest.files_sha256, most, path)
+
+    return OpenArtifact(name, open_it, manifest, files, folder / name)
+
+
+def held_at(path: Path) -> OpenArtifact:
+    """The artifact at `path`, with its manifest where `PATH.json` stands beside it.
+
+    RefnetError where there is no such file, or where what stands beside it is no manifest.
+    """
+    if not path.is_file():
+        raise RefnetError(
+            f"there is no file {path}",
+            "Give the path of an artifact, or a name that `refnet list` shows.",
+            Exit.USAGE,
+        )
+    return held_in(path.parent, path.name, manifest_of(path), links=True)
+
+
+def manifest_of(path: Path) -> Manifest | None:
+    """The manifest beside the artifact at `path`, or None where it has none."""
+    beside = path.with_name(f"{path.name}{MANIFEST_SUFFIX}")
+    text = _read(beside, MANIFEST_BYTES)
+    try:
+        return None if text is None else Manifest.from_json(text)
+    except ValueError as error:
+        raise RefnetError(
+            f"{beside} cannot be used: {error}",
+            f"Use the RefNet that wrote it, or make a new one from what the artifact says: `refnet adopt {path}`.",
+            Exit.DAMAGED,
+        ) from error
+
+
+def listed_beside(path: Path) -> bytes | None:
+    """The list of files beside the artifact at `path`, inflated and not checked; None where there is none to read."""
+    try:
+        packed = read_regular(path.with_name(f"{path.name}{FILES_SUFFIX}"), MOST_LIST_BYTES)
+    except OSError:
+        return None
+    return _one_member(packed, MOST_LIST_BYTES)
+
+
+def _read(path: Path, limit: int) -> bytes | None:
+    """The file at `path`, of at most `limit` bytes; None where there is none."""
+    with explained(path):
+        try:
+            return read_regular(path, limit)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            if error.errno != errno.EFBIG:
+                raise
+            raise RefnetError(
+                f"{path.name} is damaged: {error.strerror}",
+                "Choose another artifact (`refnet list`).",
+                Exit.DAMAGED,
+            ) from error
+
+
+def _inflated(packed: bytes, sha256: str, most: int, path: Path) -> bytes:
+    """The list of files in `packed`, whose digest is `sha256`."""
+    files = _one_member(packed, most)
+    if files is None or hashlib.sha256(files).hexdigest() != sha256:
+        raise RefnetError(
+            f"{path.name} is not the list of files that its manifest speaks of",
+            "The artifact cannot be compared any more: choose another one (`refnet list`).",
+            Exit.DAMAGED,
+        )
+    return files
+
+
+def _one_member(packed: bytes, most: int) -> bytes | None:
+    """What `packed` inflates to, where it is one complete gzip member of at most `most` bytes when inflated."""
+    inflater = zlib.decompressobj(_GZIP)
+    try:
+        files = inflater.decompress(packed, most + 1)
+    except zlib.error:
+        return None
+    return files if inflater.eof and not inflater.unused_data and len(files) <= most else None
