@@ -27,10 +27,10 @@ def end(process: subprocess.Popen[str], around: Enclosure, folder: Path) -> None
             _kill(first)
         with suppress(subprocess.TimeoutExpired):
             process.wait(_SECONDS)
-    else:
-        _end_strays(around.account if around.account.other else None, folder)
     process.kill()
-    process.wait()
+    process.wait()  # a process that has ended and that nobody waits for would count as one that runs
+    if not around.walls.processes:
+        _end_strays(around.account if around.account.other else None, folder)
     until(lambda: not is_held(folder / "alive"), _SECONDS)
 
 
