@@ -26,8 +26,8 @@ from pathlib import Path
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import Level
 from refnet.recovery.model.source import silent
-from refnet.recovery.sources.files.prove import prove
-from refnet.recovery.stores.held import held_at
+from refnet.recovery.sources.files.files_proof import prove
+from refnet.recovery.stores.open_artifacts import held_at
 try:
     proof = prove(held_at(Path(sys.argv[1])), Level(sys.argv[2]), Path(sys.argv[3]), silent)
     print(proof.outcome, *proof.reasons)

@@ -190,7 +190,7 @@ def test_an_index_that_inflates_without_end_is_damage_in_bounded_time_and_memory
     path.write_bytes(forge.with_packed(genuine, _packed(head, unit)))
     code = (
         "import resource, sys; from pathlib import Path; from refnet.errors import RefnetError;"
-        "from refnet.recovery.sources.database.sqlgz import Reader;\n"
+        "from refnet.recovery.sources.database.artifact.sqlgz import Reader;\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "try: Reader('x', lambda: Path(sys.argv[1]).open('rb'))\n"
         "except RefnetError as error: print(int(error.code), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"

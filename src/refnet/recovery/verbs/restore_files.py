@@ -1,7 +1,7 @@
 """Restores config or the vault: unpacked beside what is live, compared, then exchanged; the old one is kept.
 
 Nothing live is touched before everything that is to become live was read back and compared. The exchange is
-journalled (sources/files/exchange.py): a run that is killed in it is finished by the next one.
+journalled (sources/files/swapping.py): a run that is killed in it is finished by the next one.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.run import Kind, Run
-from refnet.recovery.stores.journal import Journal
+from refnet.recovery.stores.run_journal import Journal
 Journal(Path(sys.argv[1])).begin(Run("lost1", Kind.BACKUP, SourceName.DATABASE, datetime.now(UTC)))
 os.kill(os.getpid(), 9)
 """
