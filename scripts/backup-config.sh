@@ -1,5 +1,5 @@
 #!/bin/sh
-# Back up config, prove the artifact, then delete what its time is over for.
+# Back up config, prove the artifact, then prune.
 # Usage: backup-config.sh
 set -eu
 . "$(dirname "$0")/_refnet"

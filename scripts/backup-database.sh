@@ -1,5 +1,5 @@
 #!/bin/sh
-# Back up the database, prove the artifact, then delete what its time is over for.
+# Back up the database, prove the artifact, then prune.
 # Usage: backup-database.sh [DIR]    with DIR: write it there, outside the catalog
 set -eu
 . "$(dirname "$0")/_refnet"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Prove the newest artifact of every source, with a clock and a report.
+# Prove the newest artifact of every source, with timing and a report.
 # Usage: monthly-recovery-test.sh
 set -eu
 . "$(dirname "$0")/_refnet"

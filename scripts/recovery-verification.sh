@@ -1,5 +1,5 @@
 #!/bin/sh
-# Compare what is live with what was backed up; change nothing.
+# Compare everything live with the backup; change nothing.
 # Usage: recovery-verification.sh
 set -eu
 . "$(dirname "$0")/_refnet"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Restore config from FILE; what is live is kept.
+# Restore config from FILE; the previous version is kept.
 # Usage: restore-config.sh FILE [--force]    --force: do not ask before something live is replaced
 set -eu
 . "$(dirname "$0")/_refnet"

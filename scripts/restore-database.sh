@@ -1,5 +1,5 @@
 #!/bin/sh
-# Restore the database from FILE: beside what is live, compared, then exchanged.
+# Restore the database from FILE: load a copy, compare it, swap it in.
 # Usage: restore-database.sh FILE [--force]    --force: do not ask before something live is replaced
 set -eu
 . "$(dirname "$0")/_refnet"
