@@ -170,7 +170,7 @@ def assert_exists(line: str) -> None:
             if word.isupper():  # SOURCE: any of them
                 return
             assert word.split("|")[0] in named, f"refnet {line}: {word}"
-            command = named[word.split("|")[0]]
+            command = command.resolve_command(None, [word.split("|")[0]])[1]
 
 
 def flat(table: dict[str, object], prefix: str = "") -> set[str]:

@@ -1,4 +1,4 @@
-"""The command `refnet`: its commands by name, imported only when they run, and the one place of exit codes."""
+"""The command `refnet`: its commands by name, each imported only when it runs, and the one place of exit codes."""
 
 from __future__ import annotations
 
@@ -7,84 +7,125 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
-from refnet.cli import (
-    accept,
-    adopt,
-    backup,
-    catalog,
-    database,
-    demo,
-    diff,
-    drill,
-    metrics,
-    monitor,
-    network,
-    notify,
-    postgres,
-    prune,
-    recover,
-    restore,
-    schedule,
-    store,
-    verify,
-    worker,
-)
 from refnet.cli.context import complain, current_settings
 from refnet.errors import Exit, RefnetError
 from refnet.settings import CONFIG, user_path
 
+#: Name of a command → its module in refnet.cli, its function or group there, its line in `refnet --help`.
+_COMMANDS = {
+    "backup": ("backup", "backup", "Back up the sources and prove each backup by restoring it."),
+    "list": ("catalog", "list_artifacts", "List the artifacts with age, size and state."),
+    "show": ("catalog", "show", "Show one artifact: its origin, content and evidence."),
+    "verify": ("verify", "verify", "Check artifacts by a trial restore."),
+    "drill": ("drill", "drill", "Prove the newest artifacts, time it, and write a report."),
+    "monitor": ("monitor", "monitor", "Report whether every source is protected."),
+    "diff": ("diff", "diff", "Show what differs between an artifact and what is live."),
+    "restore": ("restore", "restore", "Restore a source and keep the previous version."),
+    "undo": ("restore", "undo", "Undo the last restore of a source."),
+    "recover": ("recover", "recover", "Restore configuration, database and vault after a loss."),
+    "prune": ("prune", "prune", "Delete the artifacts that retention no longer keeps."),
+    "adopt": ("adopt", "adopt", "Write manifests for artifacts that have none."),
+    "accept": ("accept", "accept", "Accept an artifact that shrank."),
+    "store": ("store", "store", "Manage the backup folder."),
+    "settings": ("settings", "settings", "Print every setting and its origin."),
+    "schedule": ("schedule", "app", "Install systemd timers and show the next runs."),
+    "worker": ("worker", "worker", "Run scheduled tasks as a Celery worker."),
+    "beat": ("worker", "beat", "Send scheduled tasks as Celery's beat."),
+    "broker": ("worker", "broker", "Manage the embedded Celery broker."),
+    "metrics": ("metrics", "metrics", "Print or serve metrics for Prometheus."),
+    "notify": ("notify", "notify", "Send a test message to every service of notify.urls."),
+    "postgres": ("postgres", "app", "Manage the embedded PostgreSQL."),
+    "database": ("database", "app", "Inspect the database."),
+    "network": ("network", "network", "Create and fill the citation network's tables."),
+    "import": ("network", "imports", "Import a citation graph from a file."),
+    "demo": ("demo", "demo", "Lose everything in a sandbox and restore it from backups."),
+}
+#: The log that each command's start and end are written to; backups and drills write their own.
+_LOGS = {"restore": "restore", "undo": "restore", "recover": "restore", "verify": "backup", "prune": "backup"}
+#: Typer's exit code for a KeyboardInterrupt.
+_INTERRUPTED = 130
+
+
+class _Commands(TyperGroup):
+    """The commands of `_COMMANDS`: names and help lines at first; the one that is called replaces its entry."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        for name, (_, _, line) in _COMMANDS.items():
+            self.add_command(TyperCommand(name, short_help=line))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0] in _COMMANDS:
+            self.add_command(_imported(args[0]))
+        return super().resolve_command(ctx, args)
+
+
+def _imported(name: str) -> Any:
+    module, attribute, _ = _COMMANDS[name]
+    found = getattr(import_module(f"refnet.cli.{module}"), attribute)
+    parent = typer.Typer(add_completion=False, rich_markup_mode=None)
+    parent.callback()(lambda: None)  # with a callback Typer makes a group, even of one command
+    if isinstance(found, typer.Typer):
+        parent.add_typer(found, name=name)
+    else:
+        parent.command(name)(found)
+    group: Any = typer.main.get_command(parent)
+    return group.commands[name]
+
+
 app = typer.Typer(
     name="refnet",
-    help="A citation network in PostgreSQL, and backups that prove themselves by being restored.",
+    cls=_Commands,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-#: What Typer makes of a KeyboardInterrupt.
-_INTERRUPTED = 130
 
-app.add_typer(network.network, name="network")
-app.add_typer(network.imports, name="import")
-app.add_typer(postgres.app, name="postgres")
-app.add_typer(database.app, name="database")
-app.add_typer(schedule.app, name="schedule")
-app.add_typer(worker.broker, name="broker")
-app.add_typer(store.store, name="store")
-app.add_typer(restore.restore, name="restore")
-app.add_typer(restore.undo, name="undo")
+
+@app.callback()
+def _root(
+    *,
+    config: Annotated[  # taken by _without_config, before the log is opened
+        Path | None,
+        typer.Option(
+            "--config",
+            metavar="FILE",
+            help="The settings file; default: refnet.toml here, in REFNET_HOME, or in /etc/refnet.",
+        ),
+    ] = None,
+) -> None:
+    """A citation network in PostgreSQL, and backups that prove themselves by being restored."""
 
 
 def run() -> None:
-    """Run the command line; end with a documented exit code, never with a traceback for what a user can cause."""
+    """Run the command line; end with a documented exit code, never with a traceback for a user's error."""
     for ending in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ending, signal.default_int_handler)  # half-written files are cleaned up as on Ctrl-C
-    os.umask(os.umask(0o077) | 0o022)  # what others could write in, no later run would believe
+        signal.signal(ending, signal.default_int_handler)  # remove half-written files as on Ctrl-C
+    os.umask(os.umask(0o077) | 0o022)  # later runs refuse files that others can write
     try:
         with _logged(_without_config(sys.argv[1:])):
             app(standalone_mode=True)
     except RefnetError as error:
         complain(error)
         sys.exit(error.code)
-    except (SystemExit, KeyboardInterrupt) as ended:  # the latter outside of what Typer watches
+    except (SystemExit, KeyboardInterrupt) as ended:  # the latter outside of Typer's own handling
         if isinstance(ended, SystemExit) and ended.code != _INTERRUPTED:
             raise
         complain(RefnetError("interrupted", "Nothing half-done is live; run it again."))
         sys.exit(Exit.FAILED)
 
 
-#: Which log a command's beginning and end are written to; backups and drills write their own.
-_LOGS = {"restore": "restore", "undo": "restore", "recover": "restore", "verify": "backup", "prune": "backup"}
-
-
 @contextmanager
 def _logged(arguments: list[str]) -> Iterator[None]:
-    """Write what changes or checks something into the log, where the settings ask for one."""
+    """Log the start and end of a command of `_LOGS`, if the settings ask for a log."""
     name = _LOGS.get(next(iter(arguments), ""))
     settings = current_settings() if name and "--help" not in arguments else None
     if name is None or settings is None or not (settings.log_folder or settings.log_level):
@@ -97,51 +138,10 @@ def _logged(arguments: list[str]) -> Iterator[None]:
 
 
 def _without_config(arguments: list[str]) -> list[str]:
-    """`arguments` from the command on; a `--config FILE` before it is put where every part of this process reads it."""
+    """Return `arguments` from the command on; put a `--config FILE` before it into the environment."""
     while arguments and arguments[0].startswith("--config"):
         option, equals, value = arguments.pop(0).partition("=")
         if option != "--config" or not (equals or arguments):
-            break  # Typer says what is wrong
+            break  # Typer reports the error
         os.environ[CONFIG] = str(user_path(value if equals else arguments.pop(0)).absolute())
     return arguments
-
-
-@app.callback()
-def _root(
-    *,
-    config: Annotated[  # taken by _without_config, before the log is opened
-        Path | None,
-        typer.Option(
-            "--config",
-            metavar="FILE",
-            help="The settings file; none: refnet.toml here, in REFNET_HOME, or in /etc/refnet.",
-        ),
-    ] = None,
-) -> None:
-    """A citation network in PostgreSQL, and backups that prove themselves by being restored."""
-
-
-@app.command("settings")
-def show_settings() -> None:
-    """Print every setting in force and where it comes from; secrets are hidden."""
-    from refnet.cli.settings import show
-
-    show(current_settings(own=False))
-
-
-app.command("backup")(backup.backup)
-app.command("list")(catalog.list_artifacts)
-app.command("show")(catalog.show)
-app.command("verify")(verify.verify)
-app.command("drill")(drill.drill)
-app.command("diff")(diff.diff)
-app.command("demo")(demo.demo)
-app.command("prune")(prune.prune)
-app.command("monitor")(monitor.monitor)
-app.command("adopt")(adopt.adopt)
-app.command("accept")(accept.accept)
-app.command("metrics")(metrics.metrics)
-app.command("recover")(recover.recover)
-app.command("notify")(notify.notify)
-app.command("worker")(worker.worker)
-app.command("beat")(worker.beat)
