@@ -80,7 +80,7 @@ def test_demo_tells_the_whole_story_and_leaves_nothing_running(told: tuple[Path,
         "no difference: ",
         "(RTO)",
         "(RPO)",
-        f"Everything lies in {place}",
+        f"Everything is in {place}",
     ):
         assert sentence in out
     assert running_in(place) == []

@@ -1,6 +1,6 @@
-"""The URL of the PostgreSQL that a Compose file runs, as a guess for a hint; never its password.
+"""Guess the URL of the PostgreSQL that a Compose file runs, without its password, for a hint.
 
-The file is read by its events, bounded, and aliases are shared rather than copied: it may be hostile.
+The file may be hostile: its YAML events are bounded, and aliases are shared rather than copied.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from urllib.parse import quote
 from refnet import trust
 from refnet.errors import RefnetError
 
+#: Limits of a file: bytes, depth, events.
 _LARGEST, _DEEPEST, _MOST = 1 << 20, 32, 50_000
 _IMAGE = re.compile(r"(?:^|/)(?:postgres|postgresql|postgis|pgvector|timescaledb)(?:-ha)?(?:[:@]|$)")
 _VARIABLE = re.compile(r"\$\{(\w+)(?::?-([^}]*))?\}|\$(\w+)")
@@ -24,19 +25,17 @@ _PORT = "5432"
 
 @dataclass(frozen=True)
 class Guess:
-    """The PostgreSQL of a Compose file.
-
-    service: its name. url: how it is reached from this machine. published: whether the file says so, or its port is
-    not open to this machine.
-    """
+    """The PostgreSQL of a Compose file."""
 
     service: str
+    #: Its URL from this machine.
     url: str
+    #: The file publishes its port to this machine.
     published: bool
 
 
 def guess(file: Path) -> Guess | None:
-    """The first service of `file` that is a PostgreSQL; None where there is none, or the file cannot be read."""
+    """Return the first PostgreSQL service of `file`; None if there is none or the file cannot be read."""
     try:
         table = _table(trust.read(file, _LARGEST).content)
         variables = _variables(file.with_name(".env"))
@@ -50,10 +49,10 @@ def guess(file: Path) -> Guess | None:
 
 
 def _guess(name: str, service: Mapping[str, Any], variables: Mapping[str, str]) -> Guess:
-    said = _environment(service.get("environment"))
-    said = {key: _filled(value, variables) for key, value in said.items()}
-    user = said.get("POSTGRES_USER") or variables.get("POSTGRES_USER") or "postgres"
-    database = said.get("POSTGRES_DB") or variables.get("POSTGRES_DB") or user
+    values = _environment(service.get("environment"))
+    values = {key: _filled(value, variables) for key, value in values.items()}
+    user = values.get("POSTGRES_USER") or variables.get("POSTGRES_USER") or "postgres"
+    database = values.get("POSTGRES_DB") or variables.get("POSTGRES_DB") or user
     host, port = _published(service.get("ports"), variables)
     return Guess(
         name,
@@ -67,16 +66,16 @@ def _is_postgres(name: str, service: Mapping[str, Any]) -> bool:
     return name == "postgres" or (isinstance(image, str) and bool(_IMAGE.search(image)))
 
 
-def _environment(said: Any) -> dict[str, str]:
-    """A service's `environment`, which is a map or a list of NAME=value."""
-    if isinstance(said, list):
-        said = dict(str(one).partition("=")[::2] for one in said if isinstance(one, str))
-    pairs = said.items() if isinstance(said, dict) else ()
+def _environment(values: Any) -> dict[str, str]:
+    """Return a service's `environment`, given as a map or a list of NAME=value."""
+    if isinstance(values, list):
+        values = dict(str(one).partition("=")[::2] for one in values if isinstance(one, str))
+    pairs = values.items() if isinstance(values, dict) else ()
     return {key: value for key, value in pairs if isinstance(value, str)}
 
 
 def _published(ports: Any, variables: Mapping[str, str]) -> tuple[str, str]:
-    """The host and the port at which PostgreSQL's own port is published; no port: it is not."""
+    """Return the host and port that publish PostgreSQL's port; an empty port if none does."""
     for one in ports if isinstance(ports, list) else ():
         if isinstance(one, dict):
             host, port, inner = (str(one.get(key, "")) for key in ("host_ip", "published", "target"))
@@ -88,19 +87,19 @@ def _published(ports: Any, variables: Mapping[str, str]) -> tuple[str, str]:
 
 
 def _short(text: str) -> tuple[str, str, str]:
-    """`[HOST:]PORT:INNER[/tcp]` in its parts."""
+    """Split `[HOST:]PORT:INNER[/tcp]`."""
     rest, _, inner = text.partition("/")[0].rpartition(":")
     host, _, port = rest.rpartition(":")
     return host, port, inner
 
 
 def _filled(text: str, variables: Mapping[str, str]) -> str:
-    """`text` with Compose's variables filled in from `.env`."""
+    """Return `text` with Compose's variables replaced by their values in `.env`."""
     return _VARIABLE.sub(lambda found: variables.get(found[1] or found[3]) or found[2] or "", text)
 
 
 def _variables(file: Path) -> dict[str, str]:
-    """The variables of an `.env` file; none where there is no such file."""
+    """Return the variables of an `.env` file; none if there is no such file."""
     try:
         text = trust.read(file, _LARGEST).content.decode()
     except FileNotFoundError:
@@ -110,7 +109,7 @@ def _variables(file: Path) -> dict[str, str]:
 
 
 def _table(content: bytes) -> Any:
-    """What a YAML file holds, every scalar as text; ValueError where it is none, too deep or too much."""
+    """Return a YAML document, every scalar as text; ValueError if it is invalid, too deep or too large."""
     try:
         import yaml
     except ImportError:
@@ -118,11 +117,11 @@ def _table(content: bytes) -> Any:
     try:
         return _Builder(yaml).build(content.decode())
     except (yaml.YAMLError, RecursionError) as error:
-        raise ValueError("it is no YAML that can be used") from error
+        raise ValueError("it is not valid YAML") from error
 
 
 class _Builder:
-    """Makes a document of YAML's events; a merge (`<<`) is left as it is."""
+    """Builds a document from YAML events; merges (`<<`) are not applied."""
 
     def __init__(self, yaml: Any) -> None:
         self._yaml = yaml
@@ -130,32 +129,32 @@ class _Builder:
 
     def build(self, text: str) -> Any:
         events = self._yaml.parse(text, Loader=self._yaml.SafeLoader)
-        holders: list[tuple[Any, list[Any]]] = [(None, [])]
+        open_nodes: list[tuple[Any, list[Any]]] = [(None, [])]
         for count, event in enumerate(events):
-            if count > _MOST or len(holders) > _DEEPEST:
-                raise ValueError("it is too much")
+            if count > _MOST or len(open_nodes) > _DEEPEST:
+                raise ValueError("it is too large")
             kind = type(event).__name__
             if kind in {"MappingStartEvent", "SequenceStartEvent"}:
-                holders.append((event, []))
+                open_nodes.append((event, []))
             elif kind in {"MappingEndEvent", "SequenceEndEvent"}:
-                begun, items = holders.pop()
-                holders[-1][1].append(self._kept(begun, _made(begun, items)))
+                start, items = open_nodes.pop()
+                open_nodes[-1][1].append(self._anchored(start, _made(start, items)))
             elif kind == "ScalarEvent":
-                holders[-1][1].append(self._kept(event, event.value))
+                open_nodes[-1][1].append(self._anchored(event, event.value))
             elif kind == "AliasEvent":
-                holders[-1][1].append(self._known.get(event.anchor))
+                open_nodes[-1][1].append(self._known.get(event.anchor))
             elif kind == "DocumentEndEvent":
                 break
-        return holders[0][1][0] if holders[0][1] else None
+        return open_nodes[0][1][0] if open_nodes[0][1] else None
 
-    def _kept(self, event: Any, value: Any) -> Any:
+    def _anchored(self, event: Any, value: Any) -> Any:
         if event.anchor:
             self._known[event.anchor] = value
         return value
 
 
-def _made(begun: Any, items: list[Any]) -> Any:
-    if type(begun).__name__ == "SequenceStartEvent":
+def _made(start: Any, items: list[Any]) -> Any:
+    if type(start).__name__ == "SequenceStartEvent":
         return items
     pairs = zip(items[::2], items[1::2], strict=False)
     return {key: value for key, value in pairs if isinstance(key, str)}

@@ -1,7 +1,8 @@
-"""What a command asks of its process: the settings, the time, whether somebody watches."""
+"""The process behind a command: its settings, its clock, its terminal."""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -19,32 +20,30 @@ if TYPE_CHECKING:
     from refnet.recovery.model.source import Progress
 
 _Plan = TypeVar("_Plan")
-#: What takes no longer than this shows no progress, in seconds.
+#: Progress appears after this many seconds.
 _QUIET = 1.0
-
-
-#: What was told already: a command may ask for the settings more than once.
+#: The warnings printed so far: a command may load the settings more than once.
 _warned: set[str] = set()
 
 
 def current_settings(*, own: bool = True) -> settings_module.Settings:
-    """The settings of this process; what is wrong with their files is told on stderr.
+    """Load the settings of this process; print what is wrong with their files on stderr.
 
-    own: refuse a REFNET_HOME of another user, as whatever works in it must.
+    own: refuse a REFNET_HOME of another user, as every command that works in it must.
     """
     settings = settings_module.load(
         os.environ, Path.cwd(), root=os.geteuid() == 0, cores=len(os.sched_getaffinity(0))
     )
     warn(settings.warnings)
     if own:
-        from refnet import wiring
+        from refnet import wiring  # `refnet --help` loads without it
 
         wiring.own_home(settings)
     return settings
 
 
 def warn(sentences: Iterable[str]) -> None:
-    """Tell each of `sentences` on stderr, once in a run."""
+    """Print each of `sentences` on stderr, once per run."""
     for sentence in sentences:
         if sentence not in _warned:
             _warned.add(sentence)
@@ -52,7 +51,7 @@ def warn(sentences: Iterable[str]) -> None:
 
 
 def now() -> datetime:
-    """The time, in UTC."""
+    """Return the time, in UTC."""
     return datetime.now(UTC)
 
 
@@ -61,27 +60,23 @@ clock = time.perf_counter
 
 @contextmanager
 def progress(title: str) -> Iterator[Progress]:
-    """Progress on the terminal, with rate and estimate, of what takes over a second; nothing elsewhere."""
-    from refnet.recovery.model.source import silent
-
+    """Show progress, rate and estimate on the terminal, if there is one and the block takes over a second."""
     if not sys.stderr.isatty():
-        yield silent
+        yield lambda _step, _done, _total: None
         return
-    from refnet.cli.progress import Display
+    from refnet.cli.progress import Display  # rich.progress takes long to load
 
     with Display(title, _QUIET) as display:
         yield display
 
 
 def note(sentence: str) -> None:
-    """Tell what went wrong beside the work, which is done all the same."""
+    """Print a failure beside the work that does not make the command fail."""
     print(f"refnet: note: {plain(sentence)}", file=sys.stderr)
 
 
 def print_json(values: object) -> None:
-    """Print a report as JSON. A name whose bytes are no UTF-8 has escapes in their place."""
-    import json
-
+    """Print a report as JSON; escape the bytes of names that are not UTF-8."""
     print(json.dumps(values, ensure_ascii=False, indent=2).encode("utf-8", "backslashreplace").decode())
 
 
@@ -93,7 +88,7 @@ def ends_at_plan(
     plan: bool,
     as_json: bool,
 ) -> bool:
-    """Show a plan as it was asked for; whether that is all that was asked for (`--plan`)."""
+    """Print a plan as JSON (with --plan alone) or text; return whether the command ends there (--plan)."""
     if plan and as_json:
         print_json(values(planned))
     elif not as_json:
@@ -102,5 +97,5 @@ def ends_at_plan(
 
 
 def complain(error: RefnetError) -> None:
-    """Tell a failure in its two lines. What it quotes steers no terminal."""
+    """Print a failure in its two lines, with control characters escaped."""
     print(f"refnet: {plain(error.message)}\n        {plain(error.hint)}", file=sys.stderr)

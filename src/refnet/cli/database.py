@@ -6,49 +6,44 @@ from typing import Annotated
 
 import typer
 
+from refnet.cli import acting, formatting
 from refnet.cli.context import current_settings, print_json
+from refnet.recovery.sources.database.rows.sizes import sizes
 
-app = typer.Typer(help="Look at the database.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Inspect the database.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.callback()
 def _group() -> None:
-    """Hold the commands together, however few there are."""
+    """Make a group of the one command."""
 
 
 @app.command("sizes")
-def show_sizes(as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False) -> None:
-    """Show how much room the database and each table take."""
-    from refnet.cli import acting, formatting
-    from refnet.recovery.sources.database.rows.sizes import sizes
-
+def show_sizes(
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON report.")] = False,
+) -> None:
+    """Print the size of the database and of each table."""
     settings = current_settings()
     target = acting.server(settings)
-    whole, tables = sizes(target)
+    total, tables = sizes(target)
     if as_json:
         listed = [
             {
-                "name": one.name,
-                "bytes": one.total,
-                "data_bytes": one.data,
-                "index_bytes": one.indexes,
-                "rows_about": one.rows,
+                "name": table.name,
+                "bytes": table.total,
+                "data_bytes": table.data,
+                "index_bytes": table.indexes,
+                "rows_about": table.rows,
             }
-            for one in tables
+            for table in tables
         ]
-        print_json({"database": target.name, "bytes": whole, "tables": listed, **acting.values(settings)})
+        print_json({"database": target.name, "bytes": total, "tables": listed, **acting.values(settings)})
         return
     print(acting.line(settings))
-    print(f"{target.name}  {formatting.size(whole)}")
+    print(f"{target.name}  {formatting.size(total)}")
     rows = [
-        (
-            one.name,
-            formatting.size(one.total),
-            formatting.size(one.data),
-            formatting.size(one.indexes),
-            f"{one.rows:,}",
-        )
-        for one in tables
+        (table.name, *map(formatting.size, (table.total, table.data, table.indexes)), f"{table.rows:,}")
+        for table in tables
     ]
     if rows:
         formatting.print_columns(

@@ -1,33 +1,33 @@
-"""`refnet demo`: the whole story before one's eyes, by the commands that a user types, on a server of its own."""
+"""`refnet demo`: the complete story, by the commands that a user types, on a server of its own."""
 
 from __future__ import annotations
 
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from refnet.cli.context import current_settings, now
+from refnet.cli.formatting import print_columns, seconds
+from refnet.demo.page import write
+from refnet.demo.stage import stage
+from refnet.demo.story import Told, tell
+from refnet.postgres.account import writing
 from refnet.settings import user_path
-
-if TYPE_CHECKING:
-    from refnet.demo.story import Told
 
 
 def demo(
     folder: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where; none: `demo` in REFNET_HOME.")
+        Path | None,
+        typer.Option(metavar="DIR", help="The demo's folder; default: `demo` in REFNET_HOME."),
     ] = None,
-    papers: Annotated[int, typer.Option(min=10, max=1_000_000, help="How many papers to make up.")] = 3_000,
+    papers: Annotated[
+        int, typer.Option(min=10, max=1_000_000, help="The number of papers to make up.")
+    ] = 3_000,
 ) -> None:
-    """Make up a network, a vault and a configuration; back them up, lose them, bring them back; write a page."""
-    from refnet.demo.page import write
-    from refnet.demo.stage import stage
-    from refnet.demo.story import tell
-    from refnet.postgres.account import writing
-
+    """Make up a network, a vault and a configuration; back them up, lose and restore them, and write a page."""
     place = user_path(folder or current_settings().home / "demo").absolute()
     with stage(place, os.environ, _say) as made, writing(place):
         told = tell(made, papers, now)
@@ -41,8 +41,6 @@ def _say(line: str, title: bool) -> None:
 
 
 def _end(told: Told, page: Path) -> None:
-    from refnet.cli.formatting import print_columns, seconds
-
     print("\nTimes")
     rows = [
         (f"   {number}. {chapter.title}", seconds(chapter.seconds))
@@ -52,5 +50,5 @@ def _end(told: Told, page: Path) -> None:
     print(
         f"\nRecovery took {seconds(told.recovery)} (RTO); the backup was {seconds(told.age)} old at the loss (RPO)."
     )
-    print(f"Everything lies in {told.folder}; nothing runs.")
-    print(f"The whole story, to read: {page}")
+    print(f"Everything is in {told.folder}; no process is left running.")
+    print(f"The complete story as a page: {page}")

@@ -1,19 +1,19 @@
-"""`refnet metrics`: print them, write them for node_exporter, or serve them to Prometheus."""
+"""`refnet metrics`: print the metrics, write them for node_exporter, or serve them to Prometheus."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from refnet import wiring
 from refnet.cli.context import current_settings, note, now
 from refnet.errors import Exit, RefnetError
 from refnet.settings import user_path
-
-if TYPE_CHECKING:
-    from refnet.telemetry.serve import Answer
+from refnet.telemetry import textfile as textfiles
+from refnet.telemetry.serve import Answer, Server, parse_address
 
 
 def metrics(
@@ -21,14 +21,12 @@ def metrics(
         Path | None, typer.Option(metavar="FILE", help="Write them to FILE (*.prom) for node_exporter.")
     ] = None,
     serve: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="Answer /metrics and /health until stopped.")
+        str | None, typer.Option(metavar="HOST:PORT", help="Serve /metrics and /health until stopped.")
     ] = None,
 ) -> None:
     """Print the metrics of all backups in Prometheus's text format."""
     if textfile and serve:
-        raise RefnetError(
-            "--textfile and --serve exclude each other", "Leave one of the two out.", Exit.USAGE
-        )
+        raise RefnetError("--textfile and --serve exclude each other", "Leave out one of them.", Exit.USAGE)
     answer = _answer()
     if serve:
         _serve(serve, answer)
@@ -39,9 +37,7 @@ def metrics(
 
 
 def _answer() -> Answer:
-    """The metrics as they are whenever it is called; RefnetError where the extra is not installed."""
-    from refnet import wiring
-
+    """Return what computes the metrics at each call; RefnetError where the extra is not installed."""
     try:
         from refnet.telemetry.metrics import exposition
     except ModuleNotFoundError as error:
@@ -49,23 +45,19 @@ def _answer() -> Answer:
             raise
         raise RefnetError(
             "metrics need prometheus-client, which is not installed",
-            "pip install 'refnet[metrics]'",
+            "Install it: pip install 'refnet[metrics]'",
         ) from None
     read = wiring.facts(current_settings(), now)
     return lambda accept: exposition(read, accept)
 
 
 def _write(path: Path, answer: Answer) -> None:
-    from refnet.telemetry import textfile
-
     if path.suffix != ".prom":
-        note(f"node_exporter reads *.prom alone, and {path.name} is not one")
-    textfile.write(user_path(path).absolute(), answer("")[0])
+        note(f"node_exporter ignores {path.name}: it reads only *.prom")
+    textfiles.write(user_path(path).absolute(), answer("")[0])
 
 
 def _serve(address: str, answer: Answer) -> None:
-    from refnet.telemetry.serve import Server, parse_address
-
     def health(_accept: str) -> tuple[bytes, str]:
         answer("")
         return b'{"status": "ok"}\n', "application/json"

@@ -1,4 +1,7 @@
-"""`refnet network migrate|sample|vault`, `refnet import cora`."""
+"""`refnet network migrate|sample|vault`, `refnet import cora`.
+
+Alembic and PyYAML come with the extra `network`; what needs them is imported by the commands that use it.
+"""
 
 from __future__ import annotations
 
@@ -8,62 +11,60 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from refnet import servers
+from refnet.cli import acting
 from refnet.cli.context import current_settings, print_json, progress
+from refnet.cli.formatting import size
 from refnet.errors import Exit, RefnetError
+from refnet.network.cora import import_cora
+from refnet.network.sample import Shape, make
+from refnet.postgres.session import Target
 
 if TYPE_CHECKING:
-    from refnet.postgres.session import Target
+    from refnet.network.migrate import Migrated
 
-network = typer.Typer(no_args_is_help=True, help="The citation network's tables: make them, fill them.")
-imports = typer.Typer(no_args_is_help=True, help="Load a citation graph from a file.")
+network = typer.Typer(no_args_is_help=True, help="Create and fill the citation network's tables.")
+imports = typer.Typer(no_args_is_help=True, help="Import a citation graph from a file.")
 
-_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print a JSON report.")]
 
 
 @network.command()
 def migrate(as_json: _Json = False) -> None:
-    """Bring the database to this RefNet's schema; nothing where it is there already."""
-    from refnet.network.migrate import migrate as run
-
-    target = _target()
-    migrated = run(target)
+    """Migrate the database to this RefNet's schema; do nothing if it is up to date."""
+    target, migrated = _migrated()
     if migrated.before == migrated.after:
-        said = f"{target.name}: schema {migrated.after}, nothing to do"
+        text = f"{target.name}: schema {migrated.after}, nothing to do"
     else:
-        said = f"{target.name}: schema {migrated.after} (before: {migrated.before or 'none'})"
-    _report({"database": target.name, **asdict(migrated)}, said, as_json)
+        text = f"{target.name}: schema {migrated.after} (before: {migrated.before or 'none'})"
+    _report({"database": target.name, **asdict(migrated)}, text, as_json)
 
 
 @network.command()
 def sample(
-    papers: Annotated[int, typer.Option(min=1, max=100_000_000, help="How many papers.")] = 10_000,
-    seed: Annotated[int, typer.Option(help="The same seed and number make the same rows.")] = 1,
+    papers: Annotated[int, typer.Option(min=1, max=100_000_000, help="The number of papers.")] = 10_000,
+    seed: Annotated[int, typer.Option(help="The same seed and number of papers make the same rows.")] = 1,
     as_json: _Json = False,
 ) -> None:
     """Fill an empty database with a made-up network, marked as made up."""
-    from refnet.network.migrate import migrate as run
-    from refnet.network.sample import Shape, make
-
-    target = _target()
-    run(target)
+    target, _ = _migrated()
     with progress("sample") as shown:
         made = make(target, Shape(papers, seed), shown)
     rows = "\n".join(f"  {table:<14}{count:>12,} rows" for table, count in made.rows.items())
-    size = sum(made.sizes.values()) / 1e6
     _report(
         {"database": target.name, "made_up": True, "seed": seed, **asdict(made)},
-        f"{target.name}: a made-up network of seed {seed}, {size:,.1f} MB; its papers have the provenance `sample`\n{rows}",
+        f"{target.name}: a made-up network of seed {seed}, {size(sum(made.sizes.values()))};"
+        f" its papers have the provenance `sample`\n{rows}",
         as_json,
     )
 
 
 @network.command()
 def vault(
-    plan: Annotated[bool, typer.Option("--plan", help="Show what would be done, and write nothing.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Print what would be done and write nothing.")] = False,
     as_json: _Json = False,
 ) -> None:
-    """Write the network into the Obsidian vault: one note a paper; what its reader wrote stays."""
-    from refnet.cli import acting
+    """Write the network into the Obsidian vault, one note a paper; what its reader wrote stays."""
     from refnet.network.vault import write_vault
 
     settings = current_settings()
@@ -72,26 +73,23 @@ def vault(
         done = write_vault(target, settings.vault_dir, shown, plan=plan)
     would = "would be " if plan else ""
     counts = f"{done.new:,} notes {would}new, {done.changed:,} {would}changed, {done.unchanged:,} unchanged"
-    said = [
+    lines = [
         f"{settings.vault_dir}: {counts}",
-        *(f"  left alone: {skipped}" for skipped in done.skipped),
+        *(f"  skipped: {skipped}" for skipped in done.skipped),
         *(f"  its paper is not in the database: {gone}" for gone in done.gone),
     ]
-    _report({"vault": str(settings.vault_dir), "plan": plan, **asdict(done)}, "\n".join(said), as_json)
+    _report({"vault": str(settings.vault_dir), "plan": plan, **asdict(done)}, "\n".join(lines), as_json)
 
 
 @imports.command()
 def cora(
-    file: Annotated[Path, typer.Argument(help="Lines of: cited, tab, citing.")], as_json: _Json = False
+    file: Annotated[Path, typer.Argument(help="The file; each line is cited, tab, citing.")],
+    as_json: _Json = False,
 ) -> None:
-    """Load citations in the format of cora.cites; what is there already is left as it is."""
-    from refnet.network.cora import import_cora
-    from refnet.network.migrate import migrate as run
-
+    """Import citations in the format of cora.cites; existing rows stay unchanged."""
     if not file.is_file():
         raise RefnetError(f"{file} is not a file", "Name a file in the format of cora.cites.", Exit.USAGE)
-    target = _target()
-    run(target)
+    target, _ = _migrated()
     with progress("import") as shown:
         done = import_cora(target, file, shown)
     _report(
@@ -102,18 +100,18 @@ def cora(
     )
 
 
-def _target() -> Target:
-    from refnet import servers
+def _migrated() -> tuple[Target, Migrated]:
+    """Return the database, migrated to this RefNet's schema, and what that changed."""
+    from refnet.network.migrate import migrate as run
 
-    return servers.server(current_settings())
+    target = servers.server(current_settings())
+    return target, run(target)
 
 
-def _report(values: dict[str, Any], said: str, as_json: bool) -> None:
-    from refnet.cli import acting
-
+def _report(values: dict[str, Any], text: str, as_json: bool) -> None:
     settings = current_settings()
     if as_json:
         print_json(values | acting.values(settings))
         return
     print(acting.line(settings))
-    print(said)
+    print(text)

@@ -1,4 +1,4 @@
-"""`refnet notify`: a test message, so that the first real one gets through."""
+"""`refnet notify`: a test message to every configured service."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ import platform
 
 from refnet.cli.context import current_settings, note
 from refnet.errors import Exit, RefnetError
+from refnet.telemetry.notify import DEADLINE, Message, send_by_apprise, within
 
 
 def notify() -> None:
     """Send a test message to every service of notify.urls."""
-    from refnet.telemetry.notify import DEADLINE, Message, send_by_apprise, within
-
     urls = current_settings().notify_urls
     if not urls:
         raise RefnetError(
-            "notify.urls is not set", "Set it to Apprise's URLs; see refnet.toml.example.", Exit.USAGE
+            "notify.urls is not set", "Set it to Apprise URLs; see refnet.toml.example.", Exit.USAGE
         )
-    message = Message(f"RefNet on {platform.node()}: a test", "Messages get through.")
+    message = Message(f"RefNet on {platform.node()}: test", "Messages arrive.")
 
     def send() -> list[str]:
         try:
@@ -25,9 +24,9 @@ def notify() -> None:
         except ConnectionError as error:
             return [str(error)]
 
-    said = within(DEADLINE, "the notification", send)
-    for sentence in said:
+    failures = within(DEADLINE, "the notification", send)
+    for sentence in failures:
         note(sentence)
-    if said:
-        raise RefnetError("not every service took the test message", "Mend notify.urls, then try again.")
+    if failures:
+        raise RefnetError("not every service accepted the test message", "Fix notify.urls, then try again.")
     print(f"sent to {len(urls)} of {len(urls)}")

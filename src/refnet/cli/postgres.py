@@ -2,65 +2,50 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import shutil
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from refnet.postgres.embedded import Status
-    from refnet.settings import Settings
+from refnet.cli.context import current_settings, print_json
+from refnet.postgres import binaries, embedded
+from refnet.settings import Settings
 
-app = typer.Typer(help="The embedded PostgreSQL, for those who have no server.", no_args_is_help=True)
+app = typer.Typer(help="Manage the embedded PostgreSQL.", no_args_is_help=True)
 
 
 @app.command("start")
 def start() -> None:
-    """Start the embedded server; make it first where there is none."""
-    from refnet.postgres import embedded
-
-    settings = _settings()
+    """Start the embedded server; create it first if there is none."""
+    settings = current_settings()
     embedded.start(settings.home, settings.postgres_bin_dir)
-    _show(embedded.status(settings.home), settings)
+    _show(settings)
 
 
 @app.command("stop")
 def stop() -> None:
     """Stop the embedded server; its data stays."""
-    from refnet.postgres import embedded
-
-    stopped = embedded.stop(_settings().home)
+    stopped = embedded.stop(current_settings().home)
     print("PostgreSQL is stopped; its data stays." if stopped else "PostgreSQL was not running.")
 
 
 @app.command("status")
 def status(
-    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON report.")] = False,
 ) -> None:
-    """Show whether the embedded server runs, where its data lies, and how to connect."""
-    from refnet.postgres import embedded
-
-    settings = _settings()
-    now = embedded.status(settings.home)
+    """Show whether the embedded server runs, where its data is, and how to connect."""
+    settings = current_settings()
     if as_json:
-        print(json.dumps(_facts(now, settings), indent=2))
+        print_json(_facts(settings))
     else:
-        _show(now, settings)
+        _show(settings)
 
 
-def _settings() -> Settings:
-    from refnet.cli.context import current_settings
-
-    return current_settings()
-
-
-def _facts(now: Status, settings: Settings) -> dict[str, Any]:
-    from refnet.postgres import binaries, embedded
-
+def _facts(settings: Settings) -> dict[str, Any]:
+    now = embedded.status(settings.home)
     programs = binaries.find(now.major, settings.postgres_bin_dir, server=True)
+    psql = "psql" if shutil.which("psql") else str(programs.tool("psql"))
     connect = f"host={now.socket} user={embedded.SUPERUSER} dbname={embedded.DATABASE}"
     return {
         "running": now.running,
@@ -70,27 +55,20 @@ def _facts(now: Status, settings: Settings) -> dict[str, Any]:
         "folder": str(now.place),
         "socket": str(now.socket) if now.socket else None,
         "programs": str(programs.folder),
-        "connect": shlex.join([_shortest(programs.tool("psql")), connect]) if now.running else None,
+        "connect": shlex.join([psql, connect]) if now.running else None,
         "in_use": settings.database_url is None,
     }
 
 
-def _shortest(psql: Path) -> str:
-    """`psql` where the shell would find one, else its path."""
-    return "psql" if shutil.which("psql") else str(psql)
-
-
-def _show(now: Status, settings: Settings) -> None:
-    facts = _facts(now, settings)
-    if now.major is None:
+def _show(settings: Settings) -> None:
+    facts = _facts(settings)
+    state = f"PostgreSQL {facts['version']}, " + (
+        f"running (pid {facts['pid']})" if facts["running"] else "stopped"
+    )
+    if facts["major"] is None:
         state = f"not made yet; `refnet postgres start` makes it (PostgreSQL {facts['version']})"
-    else:
-        state = f"PostgreSQL {facts['version']}, " + (
-            f"running (pid {now.pid})" if now.running else "stopped"
-        )
-    rows = {"state": state, "folder": facts["folder"], "socket": facts["socket"], "connect": facts["connect"]}
-    for name, value in rows.items():
-        if value:
+    for name, value in {"state": state, **facts}.items():
+        if value and name in {"state", "folder", "socket", "connect"}:
             print(f"{name:<9}{value}")
     if not facts["in_use"]:
         print("note     REFNET_DATABASE_URL is set: backups and restores use that server, not this one.")

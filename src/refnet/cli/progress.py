@@ -1,4 +1,4 @@
-"""A line that shows what is being done, how fast, and how long it will take."""
+"""A progress line: the step, its rate and the time that is left."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rich.progress import (
 
 
 class Display:
-    """Callable as the sources' Progress (step, bytes done, bytes in all), from any thread; appears after `quiet` seconds."""
+    """Callable as a Progress (step, bytes done, bytes in total) from any thread; appears after `quiet` seconds."""
 
     def __init__(self, title: str, quiet: float) -> None:
         self._progress = Progress(
@@ -39,7 +39,7 @@ class Display:
         self._started = False
         self._shown: TaskID | None = None
         self._tasks: dict[str, TaskID] = {}
-        self._lock = threading.Lock()  # sources report from as many threads as they have workers
+        self._lock = threading.Lock()  # sources report from each worker thread
 
     def __enter__(self) -> Self:
         return self

@@ -1,28 +1,36 @@
-"""`refnet schedule install|show|remove`: RefNet by systemd's timers, and which scheduler is in force."""
+"""`refnet schedule install|show|remove`: systemd timers, and which scheduler is active."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
+from refnet import wiring
+from refnet.cli import formatting
 from refnet.cli.context import current_settings, note, now, print_json
 from refnet.errors import Exit, RefnetError
+from refnet.recovery.model.artifact import SourceName, utc
+from refnet.recovery.model.schedule import Schedule
+from refnet.scheduling import install as verb
+from refnet.scheduling import places, privileged
+from refnet.scheduling import service as services
+from refnet.scheduling.alive import is_held
+from refnet.scheduling.install import Done, Plan, Step
+from refnet.scheduling.status import status, timers_of
+from refnet.scheduling.systemctl import Systemd
+from refnet.scheduling.units import Found, files, scheduled
+from refnet.settings import Settings
 
-if TYPE_CHECKING:
-    from refnet.recovery.model.artifact import SourceName
-    from refnet.recovery.model.schedule import Schedule
-    from refnet.scheduling.install import Done, Plan, Step
-    from refnet.scheduling.status import Status
-    from refnet.settings import Settings
+app = typer.Typer(help="Install systemd timers and show the next runs.", no_args_is_help=True)
 
-app = typer.Typer(help="What runs by itself, and when.", no_args_is_help=True)
-
-_User = Annotated[bool, typer.Option("--user", help="Units of your own manager, not the system's.")]
-_Plan = Annotated[bool, typer.Option("--plan", help="Show what would be done, and do nothing.")]
-_Force = Annotated[bool, typer.Option("--force", help="Also files that were edited by hand.")]
-_Json = Annotated[bool, typer.Option("--json", help="Report as JSON.")]
+_User = Annotated[bool, typer.Option("--user", help="Use your own systemd manager, not the system's.")]
+_Plan = Annotated[bool, typer.Option("--plan", help="Print what would be done and do nothing.")]
+_Force = Annotated[
+    bool, typer.Option("--force", help="Replace or remove units that were edited by hand too.")
+]
+_Json = Annotated[bool, typer.Option("--json", help="Print a JSON report.")]
 
 
 @app.command("install")
@@ -30,50 +38,43 @@ def install(
     *,
     user: _User = False,
     run_as: Annotated[
-        str | None, typer.Option("--as", metavar="USER", help="Whom the system's units run as.")
+        str | None, typer.Option("--as", metavar="USER", help="The user that the system's units run as.")
     ] = None,
     plan: _Plan = False,
     force: _Force = False,
     as_json: _Json = False,
 ) -> None:
-    """Write and start systemd timers for every backup, prune, drill and monitor. Run again, it mends what differs."""
-    from refnet.recovery.model.artifact import SourceName
-    from refnet.scheduling import install as verb
-    from refnet.scheduling import privileged
-    from refnet.scheduling import service as services
-    from refnet.scheduling.systemctl import Systemd
-    from refnet.scheduling.units import files, scheduled
-
+    """Write and start systemd timers for every backup, prune, drill and monitor; repair those that differ."""
     settings, systemd = current_settings(own=False), Systemd(user)
     if user and run_as:
         raise RefnetError("--as is for the system's units", "Leave out --as or --user.", Exit.USAGE)
     runs_as = None if user else services.ordinary_user(settings, run_as, os.environ)
-    configured = _configured(settings)
+    configured = frozenset(wiring.sources(settings))
     service = services.service(settings, user=runs_as, vault=SourceName.OBSIDIAN in configured)
     tasks = scheduled(configured)
-    made = verb.plan(systemd, files(_schedule(settings), tasks, service), tasks)
+    made = verb.plan(systemd, files(Schedule.of(settings), tasks, service), tasks)
     if plan:
         _print_plan(made, as_json=as_json)
         return
     if runs_as == "root":
         privileged.check(service, settings)
     _refuse_a_second(settings)
-    if not user:
-        _require_root()
+    if not user and os.geteuid() != 0:
+        raise RefnetError(
+            "only root can write the system's units",
+            "Run it with sudo, or give --user for units of your own.",
+        )
     services.prepare(service)
     _print_done(verb.act(made, force=force), made, as_json=as_json)
     if runs_as == "root":
-        note("the units run as root; an ordinary user that owns the backups does as well: --as USER")
+        note("the units run as root; an ordinary user that owns the backups is enough: --as USER")
 
 
 @app.command("remove")
 def remove(
     *, user: _User = False, plan: _Plan = False, force: _Force = False, as_json: _Json = False
 ) -> None:
-    """Stop the timers and take their units away. Artifacts stay."""
-    from refnet.scheduling import install as verb
-    from refnet.scheduling.systemctl import Systemd
-
+    """Stop the timers and remove their units; artifacts stay."""
     made = verb.plan(Systemd(user), (), ())
     if plan:
         _print_plan(made, as_json=as_json)
@@ -83,15 +84,20 @@ def remove(
 
 @app.command("show")
 def show(*, as_json: _Json = False) -> None:
-    """Print the next runs of whichever scheduler is in force; warn where there is none, or two."""
-    found = _status(current_settings(own=False))
+    """Print the next runs of the active scheduler; warn if there is none, or two."""
+    settings = current_settings(own=False)
+    schedule = Schedule.of(settings)
+    managers = [timers_of(Systemd(user), settings.home, schedule) for user in (False, True)]
+    found = status(schedule, frozenset(wiring.sources(settings)), settings.home, managers, now())
     if as_json:
-        print_json(_values(found))
+        tasks = [
+            {"task": one.task, "when": one.when, "next": utc(one.due), "by": one.by or None}
+            for one in found.tasks
+        ]
+        print_json({"in_force": found.in_force, "tasks": tasks, "warnings": found.warnings})
         return
-    from refnet.cli import formatting
-
     rows = [
-        (one.task, one.when, formatting.local(one.due), one.by or "nobody")
+        (one.task, one.when, formatting.local(one.due), one.by or "none")
         for one in sorted(found.tasks, key=lambda each: each.due)
     ]
     formatting.print_columns([("task", "when", "next", "by"), *rows])
@@ -99,67 +105,32 @@ def show(*, as_json: _Json = False) -> None:
         print(f"warning: {sentence}")
 
 
-def _status(settings: Settings) -> Status:
-    from refnet.scheduling.status import status, timers_of
-    from refnet.scheduling.systemctl import Systemd
-
-    schedule = _schedule(settings)
-    managers = [timers_of(Systemd(user), settings.home, schedule) for user in (False, True)]
-    return status(schedule, _configured(settings), settings.home, managers, now())
-
-
 def _refuse_a_second(settings: Settings) -> None:
-    from refnet.scheduling import places
-    from refnet.scheduling.alive import is_held
-
     if is_held(places.beat_lock(settings.home)):
         raise RefnetError(
             f"Celery's beat runs for {settings.home}: with timers too, everything would run twice",
-            "Stop `refnet beat` first, or leave it at that.",
+            "Stop `refnet beat` first, or keep it and install no timers.",
             Exit.LOCKED,
         )
 
 
-def _require_root() -> None:
-    if os.geteuid() != 0:
-        raise RefnetError(
-            "only root can write the system's units",
-            "Run it with sudo, or give --user for units of your own.",
-        )
-
-
-def _schedule(settings: Settings) -> Schedule:
-    from refnet.recovery.model.schedule import Schedule
-
-    return Schedule.of(settings)
-
-
-def _configured(settings: Settings) -> frozenset[SourceName]:
-    from refnet import wiring
-
-    return frozenset(wiring.sources(settings))
-
-
 def _print_plan(plan: Plan, *, as_json: bool) -> None:
-    from refnet.scheduling.units import Found
-
+    steps = [step for step in plan.steps if step.wanted or step.changes]
     if as_json:
-        steps = [
+        values = [
             {
                 "path": str(step.path),
                 "found": step.found,
                 "change": _change(step),
                 "text": step.wanted and step.wanted.text,
             }
-            for step in plan.steps
-            if step.wanted or step.changes
+            for step in steps
         ]
-        print_json({"plan": True, "files": steps, "timers": plan.timers})
+        print_json({"plan": True, "files": values, "timers": plan.timers})
         return
-    for step in plan.steps:
-        if step.wanted or step.changes:
-            print(f"{_change(step):7} {step.path} ({step.found})")
-    for step in plan.steps:
+    for step in steps:
+        print(f"{_change(step):7} {step.path} ({step.found})")
+    for step in steps:
         if step.wanted and step.found is not Found.SAME:
             print(f"\n# {step.path}\n{step.wanted.text}", end="")
 
@@ -180,27 +151,13 @@ def _print_done(done: Done, plan: Plan, *, as_json: bool) -> None:
             print(f"{'wrote' if step.wanted else 'removed':7} {step.path}")
     for name in done.enabled:
         print(f"started {name}")
-    if not done.changed and not done.enabled and not (done.unreachable and plan.timers):
-        print(
-            "nothing to do: everything is in place" if plan.timers else "nothing to do: there are no timers"
-        )
+    command = plan.systemd.command
     if done.unreachable and plan.timers:
         print(
-            f"{plan.systemd.command} could not be reached ({done.unreachable}). Where systemd runs:\n"
-            f"  {plan.systemd.command} daemon-reload && {plan.systemd.command} enable --now {' '.join(plan.timers)}"
+            f"cannot reach {command} ({done.unreachable}). Where systemd runs:\n"
+            f"  {command} daemon-reload && {command} enable --now {' '.join(plan.timers)}"
         )
+    elif not done.changed and not done.enabled:
+        print("nothing to do: " + ("everything is in place" if plan.timers else "there are no timers"))
     if plan.systemd.user and plan.timers:
-        note("your own timers wait only while you are logged in, unless root runs: loginctl enable-linger")
-
-
-def _values(found: Status) -> dict[str, Any]:
-    from refnet.recovery.model.artifact import utc
-
-    return {
-        "in_force": found.in_force,
-        "tasks": [
-            {"task": one.task, "when": one.when, "next": utc(one.due), "by": one.by or None}
-            for one in found.tasks
-        ],
-        "warnings": found.warnings,
-    }
+        note("your timers run only while you are logged in, unless root runs: loginctl enable-linger")

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from refnet.cli.context import current_settings
-from refnet.settings import keys, variable
+from refnet.settings import Settings, keys, variable
 
 #: Columns of output that goes to no terminal, so that no value is wrapped.
 _WIDE = 1000
@@ -16,7 +16,11 @@ _WIDE = 1000
 
 def settings() -> None:
     """Print every setting in force and where it comes from; secrets are hidden."""
-    found = current_settings(own=False)
+    show(current_settings(own=False))
+
+
+def show(found: Settings) -> None:
+    """Print a table: key, value, origin, variable."""
     table = Table("setting", "value", "from", "variable", box=None, pad_edge=False)
     for key, field in keys().items():
         value = getattr(found, field.name)

@@ -1,25 +1,24 @@
-"""`refnet store`: which folder is the store."""
+"""`refnet store accept`."""
 
 from __future__ import annotations
 
 import typer
 
+from refnet import wiring
+from refnet.cli import formatting
 from refnet.cli.context import current_settings
 
-store = typer.Typer(help="The backup folder.", no_args_is_help=True, rich_markup_mode=None)
+store = typer.Typer(help="Manage the backup folder.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @store.callback()
 def _root() -> None:
-    """Hold the commands together, however few there are."""
+    """Make a group of the one command."""
 
 
 @store.command()
 def accept() -> None:
-    """Take the backup folder, as it is now, for the store that is meant: after a new disk, or a move on purpose."""
-    from refnet import wiring
-    from refnet.cli import formatting
-
+    """Accept the backup folder, as it is now, as the store: after a new disk or a deliberate move."""
     settings = current_settings()
     folder = wiring.store(settings)
     made = folder.accept()

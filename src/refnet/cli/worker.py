@@ -1,63 +1,56 @@
-"""`refnet worker`, `refnet beat`, `refnet broker start|stop|status`: RefNet under Celery."""
+"""`refnet worker`, `refnet beat`, `refnet broker start|stop|status`: RefNet under Celery.
+
+What needs the extra `celery` is imported after `_require_celery` has found it.
+"""
 
 from __future__ import annotations
 
-import json
 import os
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from refnet.cli.context import current_settings, note
+from refnet import servers
+from refnet.cli.context import current_settings, note, print_json
 from refnet.errors import Exit, RefnetError
+from refnet.recovery.model.schedule import Schedule
+from refnet.scheduling import alive, places
+from refnet.scheduling.status import timers_of
+from refnet.scheduling.systemctl import Systemd
+from refnet.settings import Settings
 
-if TYPE_CHECKING:
-    from refnet.settings import Settings
-
-broker = typer.Typer(help="The embedded broker, for those who have no Redis.", no_args_is_help=True)
+broker = typer.Typer(help="Manage the embedded broker, for machines without Redis.", no_args_is_help=True)
 
 
 def worker() -> None:
-    """Run the tasks that beat sends, until it is stopped; what is at work then is finished first."""
+    """Run the tasks that beat sends, until stopped; running tasks are finished first."""
     settings = current_settings()
     app = _celery(settings)
-    from refnet.scheduling import alive, places
-
     with alive.held(places.worker_lock(settings.home), shared=True):
         name = f"--hostname=refnet-{os.getpid()}@%h"  # any number of them on one machine
         app.worker_main(["worker", name, "--loglevel=INFO", "--without-gossip", "--without-mingle"])
 
 
 def beat() -> None:
-    """Send each task when the schedule says so, until it is stopped. One beat, and any number of workers."""
+    """Send each task at its scheduled time, until stopped; there is one beat and any number of workers."""
     settings = current_settings()
     app = _celery(settings)
-    from refnet.scheduling import alive, places
-
     with alive.held(places.beat_lock(settings.home)) as alone:
         if not alone:
             raise RefnetError(
                 f"another beat of {settings.home} runs already",
-                "Two would send every task twice: stop one, or leave it at that.",
+                "Two would send every task twice: stop one.",
                 Exit.LOCKED,
             )
-        _warn_of_timers(settings)
+        for user in (False, True):
+            if timers_of(Systemd(user), settings.home, Schedule.of(settings)).waiting:
+                note("systemd timers are active too, so everything runs twice: `refnet schedule remove`")
         app.Beat(loglevel="INFO", schedule=str(places.beat_folder(settings.home) / "schedule")).run()
-
-
-def _warn_of_timers(settings: Settings) -> None:
-    from refnet.recovery.model.schedule import Schedule
-    from refnet.scheduling.status import timers_of
-    from refnet.scheduling.systemctl import Systemd
-
-    for user in (False, True):
-        if timers_of(Systemd(user), settings.home, Schedule.of(settings)).waiting:
-            note("systemd's timers are in force too, so everything runs twice: `refnet schedule remove`")
 
 
 @broker.command("start")
 def start() -> None:
-    """Start the embedded broker; nothing happens where it runs."""
+    """Start the embedded broker, unless it runs."""
     _require_celery()
     from refnet.broker import embedded
 
@@ -67,19 +60,19 @@ def start() -> None:
 
 @broker.command("stop")
 def stop() -> None:
-    """Stop the embedded broker; tasks that wait in it stay."""
+    """Stop the embedded broker; its queued tasks stay."""
     _require_celery()
     from refnet.broker import embedded
 
     stopped = embedded.stop(current_settings().home)
-    print("The broker is stopped; what waits in it stays." if stopped else "The broker was not running.")
+    print("The broker is stopped; its queued tasks stay." if stopped else "The broker was not running.")
 
 
 @broker.command("status")
 def status(
-    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON report.")] = False,
 ) -> None:
-    """Show whether the embedded broker runs, where it lies, and how many tasks wait in it."""
+    """Show whether the embedded broker runs, where its files are, and how many tasks are queued."""
     _require_celery()
     _show(current_settings(), as_json=as_json)
 
@@ -88,24 +81,29 @@ def _show(settings: Settings, *, as_json: bool) -> None:
     from refnet.broker import embedded
 
     now = embedded.status(settings.home)
+    facts = {
+        "running": now.running,
+        "pid": now.pid,
+        "version": now.version or None,
+        "folder": str(now.folder),
+        "socket": str(now.socket),
+        "waiting": now.waiting,
+        "in_use": settings.broker_url is None,
+    }
     if as_json:
-        facts = {"running": now.running, "pid": now.pid, "version": now.version or None}
-        facts |= {"folder": str(now.folder), "socket": str(now.socket), "waiting": now.waiting}
-        facts |= {"in_use": settings.broker_url is None}
-        print(json.dumps(facts, indent=2))
+        print_json(facts)
         return
     state = f"Valkey {now.version}, running (pid {now.pid})" if now.running else "stopped"
-    rows = {"state": state, "folder": now.folder, "socket": now.socket, "waiting": f"{now.waiting} tasks"}
-    for name, value in rows.items():
-        print(f"{name:<9}{value}")
-    if settings.broker_url:
+    for name, value in {"state": state, **facts, "waiting": f"{now.waiting} tasks"}.items():
+        if name in {"state", "folder", "socket", "waiting"}:
+            print(f"{name:<9}{value}")
+    if not facts["in_use"]:
         print("note     REFNET_BROKER_URL is set: Celery uses that broker, not this one.")
 
 
 def _celery(settings: Settings) -> Any:
-    """Celery's app, its broker known to answer."""
+    """Return Celery's app, after its broker has answered."""
     _require_celery()
-    from refnet import servers
     from refnet.broker import address
     from refnet.tasks import app
 
@@ -119,6 +117,6 @@ def _require_celery() -> None:
         import redis  # noqa: F401
     except ModuleNotFoundError as error:
         raise RefnetError(
-            f"Celery's part of RefNet is not installed ({error.name or error} is missing)",
+            f"the extra `celery` is not installed ({error.name or error} is missing)",
             "Run: pip install 'refnet[celery]'. Without it, `refnet schedule install` uses systemd.",
         ) from None

@@ -1,4 +1,4 @@
-"""The schedule as Celery's beat runs it."""
+"""The schedule for Celery's beat."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from refnet.recovery.model.schedule import ZONE_KEY, Schedule, TaskName
 
 _LOG = logging.getLogger(__name__)
 
-#: Beat's names, Celery's names and the priorities (9 goes first). The first three are the specification's.
+#: Task → beat's name, Celery's name, priority (9 goes first). The first three names are the specification's.
 ENTRIES = {
     TaskName.DATABASE: ("daily-database-backup", "refnet.tasks.backup_database", 9),
     TaskName.CONFIG: ("weekly-config-backup", "refnet.tasks.backup_config", 8),
@@ -29,7 +29,7 @@ ENTRIES = {
 
 
 def beat_schedule(schedule: Schedule) -> dict[str, dict[str, Any]]:
-    """`schedule` as Celery's beat_schedule."""
+    """Return `schedule` as Celery's beat_schedule."""
     return {
         entry: {
             "task": task,
@@ -41,35 +41,33 @@ def beat_schedule(schedule: Schedule) -> dict[str, dict[str, Any]]:
 
 
 def zone_name(schedule: Schedule) -> str:
-    """The time zone by name: that of the settings, else the machine's."""
+    """Return the name of the settings' time zone, else of the machine's."""
     if schedule.zone:
         return schedule.zone.key
     try:
         return str(tzlocal.get_localzone_name())
     except (LookupError, ValueError):
         raise RefnetError(
-            "the machine's time zone has no name that beat could use",
-            f"Set {ZONE_KEY} to one of the tz database, such as Asia/Tokyo.",
+            "the machine's time zone has no name in the tz database",
+            f"Set {ZONE_KEY}, for example to Asia/Tokyo.",
             Exit.USAGE,
         ) from None
 
 
 class Entry(ScheduleEntry):
     def is_due(self) -> Any:
-        """As Celery's, but a last run that a wrong clock put into the future holds nothing up."""
+        """As Celery's, but a last run that is dated in the future delays nothing."""
         return self.schedule.is_due(min(self.last_run_at, self.default_now()))
 
 
 class Scheduler(PersistentScheduler):
-    """Celery's scheduler, which forgets nothing: not for a clock that jumps back, not for a broker that is gone."""
+    """Celery's scheduler; it loses no task when the clock jumps back or the broker is away."""
 
     Entry = Entry
     _last_tick = 0.0
 
     def __init__(self, app: Any, **options: Any) -> None:
-        app.conf.result_backend = (
-            "disabled"  # beat waits for no result; asking for one can fail, and lose a task
-        )
+        app.conf.result_backend = "disabled"  # beat needs no result; to ask for one can fail and lose a task
         Path(options["schedule_filename"]).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         super().__init__(app, **options)
         self._start_broker()
@@ -77,12 +75,12 @@ class Scheduler(PersistentScheduler):
     def tick(self, *args: Any, **options: Any) -> Any:
         now = time.time()
         if now < self._last_tick:
-            self._heap = None  # its times were made with the clock as it was
+            self._heap = None  # its times were computed with the old clock
         self._last_tick = now
         return super().tick(*args, **options)
 
     def reserve(self, entry: Any) -> Any:
-        """As Celery's, but a task counts as sent when it is: who ends beat while it waits for the broker loses nothing."""
+        """As Celery's, but a task counts as sent only after sending: beat may stop while it waits for the broker."""
         self._start_broker()
         return next(entry)
 
@@ -92,7 +90,7 @@ class Scheduler(PersistentScheduler):
         self.sync()
 
     def _start_broker(self) -> None:
-        """Start the embedded broker again where it has ended."""
+        """Restart the embedded broker if it has stopped."""
         if home := self.app.conf.get("refnet_embedded_home"):
             try:
                 embedded.start(Path(home))

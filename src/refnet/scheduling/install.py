@@ -1,14 +1,13 @@
-"""Put the units of a schedule in place, or take them away: planned first, then done."""
+"""Install or remove the units of a schedule: planned first, then done."""
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from refnet.errors import Exit, RefnetError
+from refnet.files import replace_file
 from refnet.recovery.model.schedule import TaskName
 from refnet.scheduling.systemctl import Systemd
 from refnet.scheduling.units import File, Found, file_names, judge, timer
@@ -16,10 +15,11 @@ from refnet.scheduling.units import File, Found, file_names, judge, timer
 
 @dataclass(frozen=True)
 class Step:
-    """One file: what lies there, and what it becomes (None: nothing, it is removed)."""
+    """One file of a plan."""
 
     path: Path
     found: Found
+    #: The file after the step; None: it is removed.
     wanted: File | None
 
     @property
@@ -29,10 +29,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """What an install does; `timers` are those that are to run afterwards."""
+    """The steps of an installation or a removal."""
 
     systemd: Systemd
     steps: tuple[Step, ...]
+    #: The timers that are active afterwards.
     timers: tuple[str, ...]
 
     @property
@@ -40,7 +41,7 @@ class Plan:
         return tuple(step.path for step in self.steps if step.found is Found.EDITED and step.changes)
 
     @property
-    def gone(self) -> tuple[str, ...]:
+    def removed(self) -> tuple[str, ...]:
         """The timers that are removed."""
         return tuple(
             s.path.name for s in self.steps if s.changes and not s.wanted and s.path.suffix == ".timer"
@@ -49,18 +50,16 @@ class Plan:
 
 @dataclass(frozen=True)
 class Done:
-    """What an install did. `unreachable`: why the timers could not be enabled, or None where they are."""
+    """The changes that a plan made."""
 
     changed: tuple[Path, ...]
     enabled: tuple[str, ...]
+    #: Why the timers could not be enabled; None if they are.
     unreachable: str | None
 
 
 def plan(systemd: Systemd, files: Iterable[File], tasks: Iterable[TaskName]) -> Plan:
-    """What it takes that `files`, the units of `tasks`, are in place, and none of the other tasks.
-
-    To remove everything, give nothing.
-    """
+    """Plan to install `files`, the units of `tasks`, and to remove those of all other tasks."""
     wanted = {file.name: file for file in files}
     steps = []
     for name in (name for task in TaskName for name in file_names(task)):
@@ -70,18 +69,19 @@ def plan(systemd: Systemd, files: Iterable[File], tasks: Iterable[TaskName]) -> 
 
 
 def act(plan: Plan, *, force: bool) -> Done:
-    """Do what `plan` says. RefnetError, before anything is done, where a file was edited and `force` is not given."""
+    """Carry out `plan`. RefnetError, before any change, if a file was edited and `force` is not given."""
+    systemd = plan.systemd
     if plan.edited and not force:
         others = f" and {len(plan.edited) - 1} more" if len(plan.edited) > 1 else ""
         raise RefnetError(
             f"{plan.edited[0]}{others} was edited by hand, and nothing was changed",
-            f"Put your changes into a drop-in (`{plan.systemd.command} edit UNIT`), which stays, and give --force.",
+            f"Move your changes to a drop-in (`{systemd.command} edit UNIT`), which stays, and give --force.",
             Exit.CONFIRM,
         )
-    unreachable = plan.systemd.unreachable()
-    running = [name for name in plan.gone if plan.systemd.is_enabled(name) or plan.systemd.is_active(name)]
+    unreachable = systemd.unreachable()
+    running = [name for name in plan.removed if systemd.is_enabled(name) or systemd.is_active(name)]
     if running and not unreachable:
-        plan.systemd.disable(running)
+        systemd.disable(running)
     changed = []
     for step in plan.steps:
         if step.changes:
@@ -90,13 +90,11 @@ def act(plan: Plan, *, force: bool) -> Done:
     if unreachable:
         return Done(tuple(changed), (), unreachable)
     if changed:
-        plan.systemd.reload()
-    sleeping = [
-        name for name in plan.timers if not (plan.systemd.is_enabled(name) and plan.systemd.is_active(name))
-    ]
-    if sleeping:
-        plan.systemd.enable(sleeping)
-    return Done(tuple(changed), tuple(sleeping), None)
+        systemd.reload()
+    inactive = [name for name in plan.timers if not systemd.is_waiting(name)]
+    if inactive:
+        systemd.enable(inactive)
+    return Done(tuple(changed), tuple(inactive), None)
 
 
 def _read(path: Path) -> str | None:
@@ -109,16 +107,11 @@ def _read(path: Path) -> str | None:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write under a temporary name, then rename: systemd never reads half a unit."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-        with open(handle, "w", encoding="utf-8") as file:  # noqa: PTH123  # a handle, not a path
-            file.write(text)
-            os.fchmod(file.fileno(), 0o644)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).rename(path)
+        if path.is_symlink():  # a unit that is masked or lives elsewhere
+            path.unlink()
+        replace_file(path, text.encode(), 0o644)
     except OSError as error:
         raise _denied(path, error) from error
 

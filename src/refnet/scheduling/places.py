@@ -1,4 +1,4 @@
-"""Where beat and the workers of a REFNET_HOME keep their things."""
+"""The paths in which beat and the workers of a REFNET_HOME keep their state."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from pathlib import Path
 
 
 def beat_folder(home: Path) -> Path:
-    """Where beat keeps when it sent what."""
+    """Return the folder of beat's record of what it sent when."""
     return home / "beat"
 
 
 def beat_lock(home: Path) -> Path:
-    """OpenArtifact while a beat runs."""
+    """Return the file that a running beat locks."""
     return beat_folder(home) / "lock"
 
 
 def worker_lock(home: Path) -> Path:
-    """OpenArtifact, shared, by every worker."""
+    """Return the file that every running worker locks, shared."""
     return beat_folder(home) / "worker.lock"

@@ -1,4 +1,4 @@
-"""What units that run as root would run: all of it must be root's, or its owner becomes root."""
+"""Everything that units of root run must belong to root, or its owner becomes root."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ROOT = frozenset({0})
 
 
 def check(service: Service, settings: Settings) -> None:
-    """RefnetError that names the first path of program, environment and settings that not root alone can write."""
+    """RefnetError with the first path of program, environment and settings that another user can write."""
     own = Path(__file__).parents[1]
     files = [
         Path(service.program[0]),
@@ -34,7 +34,7 @@ def check(service: Service, settings: Settings) -> None:
 
 
 def check_tree(folder: Path) -> None:
-    """RefnetError where somebody but root can write `folder`, a folder above it, or anything in it."""
+    """RefnetError if another user than root can write `folder`, a folder above it, or anything in it."""
     _check(folder)
     for path in _below(folder):
         try:
@@ -48,7 +48,7 @@ def check_tree(folder: Path) -> None:
 
 
 def _check(path: Path) -> None:
-    """See that `path` is root's, with all above it; what is not there is nobody's."""
+    """RefnetError if `path` or a folder above it is not root's; a missing path is fine."""
     try:
         trust.check(path, _ROOT)
     except (FileNotFoundError, NotADirectoryError):
@@ -66,7 +66,7 @@ def _refused(wrong: RefnetError) -> RefnetError:
 
 
 def _environment() -> Iterator[Path]:
-    """The folders that this Python takes its modules from."""
+    """Return the folders that this Python imports from."""
     for folder in (sys.prefix, *sys.path):
         if folder and Path(folder).is_dir() and Path(folder) not in {Path("/"), Path("/usr"), Path.cwd()}:
             yield Path(folder)

@@ -1,4 +1,4 @@
-"""What the services of an install run as and with, from the settings; and whether that user can do it."""
+"""The service of an installation, from the settings, and a check that its user can do the work."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from refnet.settings import (
 
 
 def service(settings: Settings, *, user: str | None, vault: bool) -> Service:
-    """The service of `settings` for the system user `user`, or (None) for this user's own manager.
+    """Return the service of `settings` for the system user `user`, or (None) for this user's own manager.
 
-    `vault`: whether there is one to protect. RefnetError where the settings stand only in this process's environment and are secret: a unit is no place for
-    them.
+    vault: there is a vault to protect. RefnetError if a secret setting is set only in this process's environment,
+    as a unit file is no place for it.
     """
     protected = (settings.config_dir, settings.vault_dir)
     return Service(
@@ -48,7 +48,7 @@ def service(settings: Settings, *, user: str | None, vault: bool) -> Service:
 
 
 def ordinary_user(settings: Settings, asked: str | None, environment: Mapping[str, str]) -> str:
-    """Whom system units run as: who was asked for, who used sudo, else who owns the artifacts (or REFNET_HOME)."""
+    """Return the user of system units: `asked`, else who used sudo, else the owner of the artifacts or REFNET_HOME."""
     if asked is None:
         asked = environment.get("SUDO_USER") or _owner(settings.backup_dir) or _owner(settings.home) or "root"
     try:
@@ -62,9 +62,9 @@ def ordinary_user(settings: Settings, asked: str | None, environment: Mapping[st
 
 
 def prepare(service: Service) -> None:
-    """Make the folders that are missing, and see that the user of `service` can do its work; else RefnetError.
+    """Create the missing folders; RefnetError if the user of `service` cannot do its work.
 
-    systemd refuses a unit whose writable folders are not there.
+    systemd refuses a unit whose writable folders do not exist.
     """
     user = pwd.getpwnam(service.user) if service.user else None
     for folder in service.writable:
@@ -87,7 +87,7 @@ def prepare(service: Service) -> None:
 
 
 def _make(folder: Path, user: pwd.struct_passwd | None) -> None:
-    """Make `folder` and give it to `user`, unless somebody puts another one in its place meanwhile."""
+    """Create `folder` and give it to `user`, unless another folder replaces it meanwhile."""
     try:
         folder.mkdir(mode=0o700, parents=True)
         with opened(folder, OPEN_FOLDER) as handle:
@@ -95,8 +95,8 @@ def _make(folder: Path, user: pwd.struct_passwd | None) -> None:
                 os.fchown(handle, user.pw_uid, user.pw_gid)
     except OSError as error:
         raise RefnetError(
-            f"{folder} cannot be made: {error.strerror}",
-            "Make it yourself, owned by the user that the units run as.",
+            f"cannot create {folder}: {error.strerror}",
+            "Create it yourself, owned by the user that the units run as.",
         ) from error
 
 
@@ -110,14 +110,14 @@ def _can(user: pwd.struct_passwd, test: str, path: Path) -> bool:
 
 
 def _program() -> tuple[str, ...]:
-    """The command `refnet` of this installation."""
+    """Return the command `refnet` of this installation."""
     own = Path(sys.executable).parent / "refnet"
     found = str(own) if os.access(own, os.X_OK) else shutil.which("refnet")
     return (found,) if found else (sys.executable, "-m", "refnet")
 
 
 def _owner(folder: Path) -> str | None:
-    """Who owns `folder`; None where it is not there, or nobody knows its owner."""
+    """Return the owner of `folder`; None if it does not exist or its owner has no name."""
     try:
         return pwd.getpwuid(folder.stat().st_uid).pw_name
     except (OSError, KeyError):
@@ -125,29 +125,30 @@ def _owner(folder: Path) -> str | None:
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    """What the units must be told: REFNET_HOME, and what stands in this process's environment alone."""
-    told = {"REFNET_HOME": str(settings.home)}
+    """Return REFNET_HOME and the settings that are set only in this process's environment."""
+    values = {"REFNET_HOME": str(settings.home)}
     if settings.file and os.environ.get(CONFIG):
-        told[CONFIG] = str(settings.file)
+        values[CONFIG] = str(settings.file)
     if settings.origins.get("config_dir", "").startswith(BY_COMPOSE_FILE):
-        told[variable("config_dir")] = str(settings.config_dir)
+        values[variable("config_dir")] = str(settings.config_dir)
     for key, field in keys().items():
-        if os.environ.get(secret_file_variable(key)) and field.metadata["secret"]:
-            told[secret_file_variable(key)] = str(user_path(os.environ[secret_file_variable(key)]).absolute())
+        file = secret_file_variable(key)
+        if os.environ.get(file) and field.metadata["secret"]:
+            values[file] = str(user_path(os.environ[file]).absolute())
         if settings.origins.get(key) != "the environment" or key == "home":
             continue
         if field.metadata["secret"]:
             raise RefnetError(
-                f"{variable(key)} is set in this environment alone, which a timer does not see",
+                f"{variable(key)} is set only in this environment, which a timer does not see",
                 f"Put {key} into {settings.file or settings.home / 'refnet.toml'} (chmod 600); a unit is no place "
                 "for a secret.",
                 Exit.USAGE,
             )
-        told[variable(key)] = os.environ[variable(key)]
-    return told
+        values[variable(key)] = os.environ[variable(key)]
+    return values
 
 
 def _socket_folders(settings: Settings) -> list[Path]:
-    """Where the server's socket lies, if it is one."""
+    """Return the folders of the server's Unix sockets."""
     hosts = str(conninfo_to_dict(settings.database_url or "").get("host") or "").split(",")
     return [Path(host) for host in hosts if host.startswith("/")]

@@ -1,4 +1,4 @@
-"""systemctl, and what it says. Where no systemd runs (a container), that is an answer and no error."""
+"""systemctl and its answers. Where no systemd runs (a container), that is an answer and no error."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from refnet.errors import RefnetError
 
 @dataclass(frozen=True)
 class Systemd:
-    """A service manager: the system's, or that of this user."""
+    """A systemd manager: the system's, or this user's."""
 
     user: bool
 
     @property
     def folder(self) -> Path:
-        """Where units that somebody installs lie."""
+        """The folder of installed units."""
         if not self.user:
             return Path("/etc/systemd/system")
         config = os.environ.get("XDG_CONFIG_HOME", "")
@@ -28,50 +28,55 @@ class Systemd:
 
     @property
     def command(self) -> str:
-        """How to call it, in words."""
+        """The command that reaches this manager."""
         return "systemctl --user" if self.user else "systemctl"
 
     def unreachable(self) -> str | None:
-        """Why the manager cannot be reached, or None where it can."""
+        """Return why the manager cannot be reached; None if it can."""
         done = self._run("show", "--property=Version")
         if done is None:
             return "systemctl is not installed"
-        return None if done.returncode == 0 else _said(done)
+        return None if done.returncode == 0 else _first_line(done)
 
     def reload(self) -> None:
         """Make the manager read its units again."""
         self._must("daemon-reload")
 
     def is_enabled(self, unit: str) -> bool:
-        """Whether `unit` starts by itself. Needs no manager that runs."""
-        done = self._run("is-enabled", unit)
-        return done is not None and done.stdout.strip() == "enabled"
+        """Return whether `unit` starts with the machine. Works without a running manager."""
+        return self._says("is-enabled", unit) == "enabled"
 
     def is_active(self, unit: str) -> bool:
-        """Whether `unit` runs; a timer that does waits for its time."""
-        done = self._run("is-active", unit)
-        return done is not None and done.stdout.strip() == "active"
+        """Return whether `unit` runs; an active timer waits for its next time."""
+        return self._says("is-active", unit) == "active"
+
+    def is_waiting(self, timer: str) -> bool:
+        """Return whether `timer` is enabled and active."""
+        return self.is_enabled(timer) and self.is_active(timer)
 
     def enable(self, units: Iterable[str]) -> None:
-        """Make `units` start by themselves, from now on."""
+        """Start `units`, now and with the machine."""
         self._must("enable", "--now", *units)
 
     def disable(self, units: Iterable[str]) -> None:
-        """End `units`, and have them start by themselves no more."""
+        """Stop `units`, now and for good."""
         self._must("disable", "--now", *units)
 
     def next_run(self, timer: str) -> datetime | None:
-        """When `timer` elapses next (UTC), its random delay included; None where it is not known."""
-        done = self._run("show", "--timestamp=unix", "--property=NextElapseUSecRealtime", "--value", timer)
-        text = done.stdout.strip() if done else ""
+        """Return when `timer` elapses next (UTC), its random delay included; None if unknown."""
+        text = self._says("show", "--timestamp=unix", "--property=NextElapseUSecRealtime", "--value", timer)
         return datetime.fromtimestamp(int(text[1:]), UTC) if text.startswith("@") else None
+
+    def _says(self, *arguments: str) -> str:
+        done = self._run(*arguments)
+        return done.stdout.strip() if done else ""
 
     def _must(self, *arguments: str) -> None:
         done = self._run(*arguments)
         if done is None or done.returncode != 0:
             raise RefnetError(
-                f"`{self.command} {' '.join(arguments)}` failed: {_said(done) if done else 'it is not installed'}",
-                "Mend what it says, then run this again; nothing is done twice.",
+                f"`{self.command} {' '.join(arguments)}` failed: {_first_line(done) if done else 'not installed'}",
+                "Fix the cause, then run this again; nothing is done twice.",
             )
 
     def _run(self, *arguments: str) -> subprocess.CompletedProcess[str] | None:
@@ -86,10 +91,10 @@ class Systemd:
         except subprocess.TimeoutExpired:
             raise RefnetError(
                 f"`{self.command} {' '.join(arguments)}` did not answer within a minute",
-                f"See what it waits for: {self.command} list-jobs.",
+                f"List its pending jobs: {self.command} list-jobs.",
             ) from None
 
 
-def _said(done: subprocess.CompletedProcess[str]) -> str:
+def _first_line(done: subprocess.CompletedProcess[str]) -> str:
     lines = done.stderr.strip().splitlines() or done.stdout.strip().splitlines()
     return lines[0].strip() if lines else f"exit code {done.returncode}"

@@ -1,7 +1,7 @@
-"""systemd's units: what `refnet schedule install` writes, as text, and what it may replace. Touches nothing.
+"""The systemd units that `refnet schedule install` writes, as text, and which existing files it may replace.
 
-Every file begins with a line that holds the digest of the rest. While it fits, the file is as RefNet wrote it and
-may be replaced; otherwise somebody edited it, and it is theirs.
+The first line of each file holds the SHA-256 of the rest. While it matches, the file is as RefNet wrote it and may
+be replaced; otherwise somebody edited it, and only --force replaces it.
 """
 
 from __future__ import annotations
@@ -12,38 +12,43 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
+from string import Template
 
 from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.schedule import Schedule, TaskName
 
 _MARK = "# Written by `refnet schedule install`. An edited file is left alone; SHA-256 of the rest: "
-#: How long a run's tries count together, at most: four that each take their hours.
+#: The longest time in which the tries of one run are counted: four tries of several hours.
 _TRIES_WITHIN = timedelta(hours=12)
-_TEMPORARY = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108  # where PrivateTmp= would hide things from us
+_TEMPORARY = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108  # PrivateTmp= would hide paths below them
 
 
 @dataclass(frozen=True)
 class _Unit:
-    """`good`: exit codes beside 0 that are no failure of the unit."""
+    """The parts of a task's units that no setting changes."""
 
     name: str
     does: str
     command: tuple[str, ...]
+    #: Random delay of the timer, in seconds.
     delay: int = 600
-    again: bool = False
+    #: Restart after a failure that may be transient.
+    retried: bool = False
+    #: Exit codes beside 0 that are no failure of the unit.
     good: tuple[int, ...] = ()
-    tidies: bool = False
+    #: Removes previous versions, so it writes beside the protected folders.
+    prunes: bool = False
 
 
 _UNITS = {
-    TaskName.DATABASE: _Unit("refnet-backup", "back up the database", ("backup", "database"), again=True),
+    TaskName.DATABASE: _Unit("refnet-backup", "back up the database", ("backup", "database"), retried=True),
     TaskName.CONFIG: _Unit(
-        "refnet-backup-config", "back up the configuration", ("backup", "config"), again=True
+        "refnet-backup-config", "back up the configuration", ("backup", "config"), retried=True
     ),
     TaskName.OBSIDIAN: _Unit(
-        "refnet-backup-obsidian", "back up the vault", ("backup", "obsidian"), again=True
+        "refnet-backup-obsidian", "back up the vault", ("backup", "obsidian"), retried=True
     ),
-    TaskName.PRUNE: _Unit("refnet-prune", "delete what is no longer kept", ("prune",), tidies=True),
+    TaskName.PRUNE: _Unit("refnet-prune", "delete what is no longer kept", ("prune",), prunes=True),
     TaskName.DRILL: _Unit("refnet-drill", "restore the newest artifacts and compare", ("drill",), good=(3,)),
     TaskName.MONITOR: _Unit(
         "refnet-monitor", "see whether everything is protected", ("monitor",), 60, good=(1,)
@@ -53,37 +58,39 @@ _UNITS = {
 
 @dataclass(frozen=True)
 class Service:
-    """What the services are to run as and with.
-
-    `user` None: units of a user's own manager. `writable`: the folders that every run writes in; `logs`: where the
-    log goes, if it can; `beside`: where restores put things aside, which prune removes; `seen`: what else a run must
-    see (a server's socket, the folders that it protects). `environment`: nothing secret. `own_server`: a run may
-    start the embedded PostgreSQL, which is to outlive it. `vault_to_come`: where the vault will be, if there is none
-    yet: until then its backup is passed over.
-    """
+    """What the services run as and with."""
 
     program: tuple[str, ...]
+    #: The working directory.
     folder: Path
+    #: The system user; None for units of a user's own manager.
     user: str | None
+    #: The folders that every run writes in.
     writable: tuple[Path, ...]
+    #: The folder of the log; a run succeeds without it.
     logs: Path | None
+    #: The folders in which restores keep previous versions, which prune removes.
     beside: tuple[Path, ...]
+    #: Other paths that a run must see: the server's socket, the protected folders.
     seen: tuple[Path, ...]
+    #: Environment variables; none is secret.
     environment: Mapping[str, str]
+    #: A run may start the embedded PostgreSQL, which must outlive it.
     own_server: bool
+    #: The path of a vault that does not exist yet: its backup is skipped until it does.
     vault_to_come: Path | None = None
 
 
 @dataclass(frozen=True)
 class File:
-    """A unit file: its name and its whole text, the line with the digest included."""
+    """A unit file: its name and its complete text, the line with the digest included."""
 
     name: str
     text: str
 
 
 class Found(StrEnum):
-    """What is where a unit file goes."""
+    """What is at the path of a unit file."""
 
     NOTHING = "nothing"
     SAME = "the same"
@@ -92,39 +99,42 @@ class Found(StrEnum):
 
 
 def timer(task: TaskName) -> str:
-    """The name of a task's timer."""
+    """Return the name of a task's timer."""
     return f"{_UNITS[task].name}.timer"
 
 
 def file_names(task: TaskName) -> tuple[str, str]:
-    """The names of a task's service and timer."""
+    """Return the names of a task's service and timer."""
     return f"{_UNITS[task].name}.service", timer(task)
 
 
 def scheduled(configured: Collection[SourceName]) -> tuple[TaskName, ...]:
-    """The tasks that get a timer: all, but for the configuration where none is configured."""
+    """Return the tasks that get a timer: all, but config only if a configuration is protected."""
     return tuple(task for task in TaskName if task is not TaskName.CONFIG or SourceName.CONFIG in configured)
 
 
 def files(schedule: Schedule, tasks: Collection[TaskName], service: Service) -> tuple[File, ...]:
-    """The service and the timer of each of `tasks`."""
+    """Return the service and the timer of each of `tasks`."""
     return tuple(
         file
         for task in tasks
         for file in (
-            _signed(file_names(task)[0], _service(task, service, schedule.times[task].interval)),
+            _service_file(task, service, schedule.times[task].interval),
             timer_file(task, schedule),
         )
     )
 
 
 def timer_file(task: TaskName, schedule: Schedule) -> File:
-    """The timer of `task`."""
-    return _signed(timer(task), _timer(task, schedule))
+    """Return the timer of `task`."""
+    unit, when = _UNITS[task], schedule.times[task]
+    return _file(
+        timer(task), does=unit.does, when=when, calendar=when.on_calendar(schedule.zone), delay=unit.delay
+    )
 
 
 def judge(text: str | None, wanted: File | None) -> Found:
-    """What `text`, which lies where `wanted` would go (None: nowhere), is."""
+    """Compare `text`, found at the path of `wanted` (None: no file is there), with it."""
     if text is None:
         return Found.NOTHING
     if wanted and text == wanted.text:
@@ -133,7 +143,10 @@ def judge(text: str | None, wanted: File | None) -> Found:
     return Found.OLDER if first == _first_line(rest) else Found.EDITED
 
 
-def _signed(name: str, text: str) -> File:
+def _file(name: str, **values: object) -> File:
+    """Fill in the template of the unit's kind and sign it."""
+    template = Path(__file__).with_name(f"{name.rpartition('.')[2]}.template").read_text(encoding="utf-8")
+    text = Template(template).substitute(values)
     return File(name, f"{_first_line(text)}\n{text}")
 
 
@@ -141,59 +154,36 @@ def _first_line(rest: str) -> str:
     return _MARK + hashlib.sha256(rest.encode()).hexdigest()
 
 
-def _timer(task: TaskName, schedule: Schedule) -> str:
-    unit, when = _UNITS[task], schedule.times[task]
-    return f"""[Unit]
-Description=RefNet: {unit.does}, {when}
-
-[Timer]
-OnCalendar={when.on_calendar(schedule.zone)}
-Persistent=true
-RandomizedDelaySec={unit.delay}
-
-[Install]
-WantedBy=timers.target
-"""
-
-
-def _service(task: TaskName, service: Service, interval: timedelta) -> str:
+def _service_file(task: TaskName, service: Service, interval: timedelta) -> File:
+    """Return the service of `task`. It may do only what a run needs; a proof needs user namespaces."""
     unit = _UNITS[task]
-    return f"""[Unit]
-Description=RefNet: {unit.does}
-After=network-online.target postgresql.service docker.service
-RequiresMountsFor={" ".join(_quoted(str(folder)) for folder in service.writable)}
-{_tries(unit, interval)}{_condition(task, service)}
-[Service]
-Type=oneshot
-ExecStart={" ".join(map(_word, (*service.program, *unit.command)))}
-{_lines(*_identity(service), *_exits(unit, service))}
-{_lines(*_hardening(service, _written(unit, service)))}
-"""
+    paths = (*service.writable, *service.seen, service.folder)
+    hidden = any(path.is_relative_to(folder) for path in paths for folder in _TEMPORARY)
+    limited = service.user not in {None, "root"}
+    return _file(
+        file_names(task)[0],
+        does=unit.does,
+        mounts=" ".join(_quoted(str(folder)) for folder in service.writable),
+        unit_options="".join(f"\n{line}" for line in _unit_options(task, service, interval)),
+        command=" ".join(map(_word, (*service.program, *unit.command))),
+        service_options="\n".join(_service_options(unit, service)),
+        written=" ".join(map(_quoted, _written(unit, service))),
+        private_tmp="no" if hidden else "yes",
+        capabilities="\nCapabilityBoundingSet=\nAmbientCapabilities=" if limited else "",
+    )
 
 
-def _tries(unit: _Unit, interval: timedelta) -> str:
-    """Three more tries, in a unit that gets them; forgotten before the next run is due, which has its own."""
-    seconds = min(_TRIES_WITHIN, interval / 2).total_seconds()
-    return f"StartLimitIntervalSec={seconds:.0f}\nStartLimitBurst=4\n" if unit.again else ""
-
-
-def _condition(task: TaskName, service: Service) -> str:
-    if task is not TaskName.OBSIDIAN or service.vault_to_come is None:
-        return ""
-    return f"ConditionPathIsDirectory={_path(service.vault_to_come)}\n"
-
-
-def _exits(unit: _Unit, service: Service) -> list[str]:
-    lines = [f"SuccessExitStatus={' '.join(map(str, unit.good))}"] if unit.good else []
-    if unit.again:  # but not after an exit code of what no second try mends: settings, damage, a question
-        lines += ["Restart=on-failure", "RestartSec=300", "RestartPreventExitStatus=2 3 4 6"]
-        # systemd counts every start as a try, also one by hand that went well: too many, and tonight's is refused
-        manager = "+systemctl" if service.user else "systemctl --user"
-        lines += [f"ExecStartPost=-{manager} reset-failed %n"]
+def _unit_options(task: TaskName, service: Service, interval: timedelta) -> list[str]:
+    lines = []
+    if _UNITS[task].retried:  # four tries, forgotten before the next run is due
+        seconds = min(_TRIES_WITHIN, interval / 2).total_seconds()
+        lines += [f"StartLimitIntervalSec={seconds:.0f}", "StartLimitBurst=4"]
+    if task is TaskName.OBSIDIAN and service.vault_to_come:
+        lines += [f"ConditionPathIsDirectory={_path(service.vault_to_come)}"]
     return lines
 
 
-def _identity(service: Service) -> list[str]:
+def _service_options(unit: _Unit, service: Service) -> list[str]:
     lines = [f"User={service.user}"] if service.user else []
     lines += [f"WorkingDirectory={_path(service.folder)}"]
     lines += [
@@ -202,62 +192,37 @@ def _identity(service: Service) -> list[str]:
     lines += ["UMask=0077", "Nice=10"]
     if service.own_server:
         lines += ["KillMode=process"]
+    if unit.good:
+        lines += [f"SuccessExitStatus={' '.join(map(str, unit.good))}"]
+    if unit.retried:  # but not after an exit code that a retry cannot change: settings, damage, a question
+        lines += ["Restart=on-failure", "RestartSec=300", "RestartPreventExitStatus=2 3 4 6"]
+        # systemd counts every start as a try, also a successful one by hand: after four it refuses tonight's
+        manager = "+systemctl" if service.user else "systemctl --user"
+        lines += [f"ExecStartPost=-{manager} reset-failed %n"]
     return lines
 
 
 def _written(unit: _Unit, service: Service) -> tuple[str, ...]:
-    """The folders that a run of `unit` may write in; with a `-`: if it is there."""
-    optional = (service.logs, *(service.beside if unit.tidies else ()))
+    """Return the folders that a run of `unit` may write in; a `-` makes a missing one no error."""
+    optional = (service.logs, *(service.beside if unit.prunes else ()))
     return (
         *map(str, service.writable),
         *(f"-{folder}" for folder in optional if folder and folder != Path("/")),
     )
 
 
-def _hardening(service: Service, written: tuple[str, ...]) -> list[str]:
-    """What a run does not need it cannot do. User namespaces stay: a proof shuts its server off the network by one."""
-    paths = (*service.writable, *service.seen, service.folder)
-    hidden = any(path.is_relative_to(folder) for path in paths for folder in _TEMPORARY)
-    lines = [
-        "NoNewPrivileges=yes",
-        "ProtectSystem=strict",
-        "ProtectHome=read-only",
-        f"ReadWritePaths={' '.join(map(_quoted, written))}",
-        f"PrivateTmp={'no' if hidden else 'yes'}",
-        "PrivateDevices=yes",
-        "ProtectClock=yes",
-        "ProtectControlGroups=yes",
-        "ProtectHostname=yes",
-        "ProtectKernelLogs=yes",
-        "ProtectKernelModules=yes",
-        "ProtectKernelTunables=yes",
-        "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK",
-        "RestrictRealtime=yes",
-        "RestrictSUIDSGID=yes",
-        "LockPersonality=yes",
-        "SystemCallArchitectures=native",
-    ]
-    if service.user not in {None, "root"}:
-        lines += ["CapabilityBoundingSet=", "AmbientCapabilities="]
-    return lines
-
-
-def _lines(*lines: str) -> str:
-    return "\n".join(lines)
-
-
 def _word(text: str) -> str:
-    """One word of a command line: as any word, but there `$` stands for variables."""
+    """Quote one word of a command line, in which `$` stands for variables."""
     return _quoted(text).replace("$", "$$")
 
 
 def _quoted(text: str) -> str:
-    """One word of a unit file, whatever it holds; `%` stands for specifiers there."""
+    """Quote one word of a unit file, in which `%` stands for specifiers."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     plain = text and not any(c.isspace() or c in "\"\\';" for c in text)
     return escaped if plain else f'"{escaped}"'
 
 
 def _path(path: Path) -> str:
-    """A path where a unit file takes the rest of the line as it is."""
+    """Escape a path where a unit file takes the rest of the line as it is."""
     return str(path).replace("%", "%%")

@@ -168,7 +168,7 @@ def test_a_real_systemd_runs_a_proven_backup_as_an_ordinary_user(systemd: Booted
     assert timedelta(0) <= datetime.fromisoformat(due["next"]) - scheduled <= timedelta(minutes=10)
 
     later = told | {"REFNET_SCHEDULE_DATABASE": "daily 22:00"}
-    assert "other than the settings say" in systemd.run(REFNET, "schedule", "show", **later).stdout
+    assert "these differ from the settings" in systemd.run(REFNET, "schedule", "show", **later).stdout
     assert systemd.run(REFNET, "schedule", "install", "--as", "daemon", **later).returncode == 0
     seen = json.loads(systemd.run(REFNET, "schedule", "show", "--json", **later).stdout)
     due = next(task for task in seen["tasks"] if task["task"] == "database")
@@ -178,4 +178,4 @@ def test_a_real_systemd_runs_a_proven_backup_as_an_ordinary_user(systemd: Booted
     removed = systemd.run(REFNET, "schedule", "remove", **told)
     assert removed.returncode == 0, removed.stderr
     assert "refnet" not in systemd.run("systemctl", "list-timers", "--all").stdout
-    assert "nothing runs by itself" in systemd.run(REFNET, "schedule", "show", **told).stdout
+    assert "no scheduler is active" in systemd.run(REFNET, "schedule", "show", **told).stdout
