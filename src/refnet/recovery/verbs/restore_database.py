@@ -24,6 +24,7 @@ from refnet.recovery.model.origin import OWN, Permission, Place
 from refnet.recovery.model.previous import Mark, Record, Why
 from refnet.recovery.model.restore_plan import Facts, Plan, Wanted, dated_name, decide, major
 from refnet.recovery.model.source import Finding, Progress, silent
+from refnet.recovery.model.timing import Phases
 from refnet.recovery.sources.database.admin_session import Session, Statement, alone, maintenance
 from refnet.recovery.sources.database.restore import create_database, previous_databases
 from refnet.recovery.sources.database.restore.analyze import analyze
@@ -150,12 +151,12 @@ class _Run:
     ) -> None:
         self._admin, self._target, self._dump, self._options = admin, target, dump, options
         self._previous = previous
-        self._now, self._clock, self._progress = now, clock, progress
-        self._seconds: dict[str, float] = {}
+        self._now, self._progress = now, progress
+        self._phases = Phases(clock)
         self._notes: list[str] = []
 
     def go(self, binaries: Callable[[int], Binaries]) -> Restored:
-        with self._phase("check"):
+        with self._phases.phase("check"):
             self._drop_leftovers()
             plan = _decided(self._dump.wanted(), facts(self._admin, self._target, {}), self._options)
             plan.check()
@@ -166,7 +167,7 @@ class _Run:
         name = self._name("copy")
         with self._dropped_on_failure(name):
             findings = self._fill(name, state, tools)
-            with self._phase("swap"):
+            with self._phases.phase("swap"):
                 old = self._swap(name, state, replaces=plan.replaces)
         unsure = [
             f"could not verify: {f.what}: {f.reason}" for f in findings if f.outcome is Outcome.UNVERIFIED
@@ -177,7 +178,7 @@ class _Run:
             old,
             findings,
             (*plan.notes, *self._notes, *unsure),
-            self._seconds,
+            self._phases.seconds,
             plan.facts.place,
             plan.wanted.origin,
         )
@@ -185,16 +186,16 @@ class _Run:
     def _fill(self, name: str, state: dict[str, Any], tools: Binaries) -> tuple[Finding, ...]:
         """Make the copy, load it and compare it; RefnetError where it differs."""
         copy, jobs = self._target.database(name), self._options.jobs
-        with self._phase("create"):
+        with self._phases.phase("create"):
             create_database.create_database(self._admin, name, state)
             create_database.close_to_others(self._admin, name, state)
             mark = Mark(self._target.name, Why.COPY, self._now(), artifact=self._dump.name)
             previous_databases.open_copy(self._admin, name, mark)
             self._notes += create_database.apply_settings(self._admin, name, state)
-        with self._phase("load"):
+        with self._phases.phase("load"):
             self._notes += self._dump.load(copy, tools, jobs, self._progress)
         # Beside each other: ANALYZE is one session that computes, and leaves a core to the comparison.
-        with self._phase("compare"), ThreadPoolExecutor(1) as beside:
+        with self._phases.phase("compare"), ThreadPoolExecutor(1) as beside:
             analyzed = beside.submit(analyze, copy)
             findings = self._dump.compare(copy, tools, jobs, self._progress, content=self._options.content)
             self._notes += analyzed.result()
@@ -248,12 +249,6 @@ class _Run:
                     more = f"{error.hint} The copy {name} is still there: the next restore drops it."
                     raise RefnetError(error.message, more, error.code, transient=error.transient) from error
             raise
-
-    @contextlib.contextmanager
-    def _phase(self, name: str) -> Iterator[None]:
-        began = self._clock()
-        yield
-        self._seconds[name] = self._clock() - began
 
 
 def free_name(admin: Session, name: str) -> str:

@@ -18,6 +18,7 @@ from refnet.recovery.sources.database.dump import server_clock
 from refnet.recovery.sources.database.dump.parallel_dump import dump
 from refnet.recovery.sources.database.restore import foreign_proof
 from refnet.recovery.sources.database.restore.proof import Prover, rows_of
+from refnet.recovery.sources.database.restore.proof_run import ProofOptions
 
 
 @dataclass(frozen=True)
@@ -68,20 +69,14 @@ class DatabaseSource:
         try:
             reader = Reader(held.name, held.open)
         except NotAnArtifact:
-            return foreign_proof.prove(
-                held,
-                self.binaries,
-                self.scratch,
-                self.jobs,
-                level,
-                progress,
-                required=self.required,
-                trust=self.trust,
-            )
+            return foreign_proof.prove(held, self.binaries, level, self._options(progress, self.required))
         major = programs_major(reader.index, int(reader.index.server["version_num"]) // 10_000)
         binaries = self.binaries(major, server=level.rank > Level.INTACT.rank)
         required = NOTHING if reader.index.partial else self.required
-        return Prover(reader, binaries, self.scratch, self.jobs, required, progress).prove(level)
+        return Prover(reader, binaries, self._options(progress, required)).prove(level)
+
+    def _options(self, progress: Progress, required: Required) -> ProofOptions:
+        return ProofOptions(self.scratch, self.jobs, progress, required, self.trust)
 
 
 def _made(index: Index) -> Made:

@@ -1,8 +1,13 @@
-"""What PostgreSQL and its programs said of a failure, made into the two lines that a user reads."""
+"""Errors of PostgreSQL and its programs, made into the two lines that a user reads.
+
+pg_restore prints no SQLSTATE, so a cause is found by the server's English words; a session's SQLSTATE counts as well.
+"""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from enum import Enum, auto
 
 import psycopg
 
@@ -11,70 +16,146 @@ from refnet.errors import RefnetError
 _SERVER_ERROR = re.compile(rb"(?:ERROR|FATAL|PANIC):\s+(.*)")
 _PROGRAM = re.compile(rb"^(?:psql|pg_restore)(?::<stdin>:\d+)?: (?:error: )?")
 
-#: Where the last room on a disk is less than a page, a write ends short and no error is named.
-_NO_SPACE = r"No space left on device|wrote only \d+ of \d+ bytes"
 
-#: What the server's first line says → what to do. `{0}` is what the pattern found.
-_HINTS = (
-    (r'role "(.*)" does not exist', "Create the role {0} on the server, or restore with --create-roles."),
-    (r'extension "(.*)" is not available', "Install the extension {0} on the server, then run it again."),
-    (r'could not open extension control file ".*/(.*)\.control"', "Install the extension {0} on the server."),
-    (r'could not access file "(.*)"', "Install the library {0} on the server, then run it again."),
-    (
-        r"backslash commands are restricted",
-        "The dump gives commands to psql itself, which RefNet lets no dump do; look into it before you run it.",
+class Cause(Enum):
+    """Why the server refused."""
+
+    #: It ends by itself: the disk is full, the server restarts.
+    TRANSIENT = auto()
+    MISSING_ROLE = auto()
+    #: The object's kind belongs to superusers alone.
+    OWNER = auto()
+    PRIVILEGE = auto()
+    #: The server or its programs lack something or are too old.
+    UNSUPPORTED = auto()
+    OTHER = auto()
+
+
+class ServerError(RefnetError):
+    """An error of the server or of its programs. `subject`: the role, extension … that it names, or ""."""
+
+    def __init__(self, message: str, hint: str, cause: Cause = Cause.OTHER, subject: str = "") -> None:
+        super().__init__(message, hint, transient=cause is Cause.TRANSIENT)
+        self.cause = cause
+        self.subject = subject
+
+
+@dataclass(frozen=True)
+class _Known:
+    #: Found in the server's first line; its group is the subject.
+    words: str
+    cause: Cause
+    #: `{0}` is the subject.
+    hint: str
+
+
+_SEE_LOG = "Look into the server's log for the whole message."
+_PRIVILEGE_HINT = "Connect as a superuser or as the owner of what the dump holds."
+
+#: The first that matches counts.
+_KNOWN = (
+    # A write ends short, and no error is named, where less than a page is free.
+    _Known(
+        r"No space left on device|wrote only \d+ of \d+ bytes",
+        Cause.TRANSIENT,
+        "Free space where the server keeps its data, then run it again.",
     ),
-    (
-        r"unsupported version .* in file header",
-        "A newer pg_dump made it: install PostgreSQL's newer programs.",
-    ),
-    (
-        r"unrecognized configuration parameter",
-        "A newer pg_dump made it: dump it with the server's own version.",
-    ),
-    (_NO_SPACE, "Free space where the server keeps its data, then run it again."),
-    (r'tablespace "(.*)" does not exist', "Create the tablespace {0} on the server, then run it again."),
-    (r'collation "(.*)" for encoding', "The server lacks the locale {0}: install it, then run it again."),
-    (r"permission denied", "Connect as a superuser or as the owner of what the dump holds."),
-    (r"must be (?:owner|superuser)", "Connect as a superuser or as the owner of what the dump holds."),
-    (
+    _Known(
         r"remaining connection slots|too many (?:clients|connections)",
+        Cause.TRANSIENT,
         "Close connections, or give fewer --jobs.",
     ),
-    (
+    _Known(
         r"terminating connection|the database system is|server closed the connection",
+        Cause.TRANSIENT,
         "Look into the server's log; run it again when the server is up.",
     ),
+    _Known(
+        r'role "(.*)" does not exist',
+        Cause.MISSING_ROLE,
+        "Create the role {0} on the server, or restore with --create-roles.",
+    ),
+    _Known(
+        r'extension "(.*)" is not available',
+        Cause.UNSUPPORTED,
+        "Install the extension {0} on the server, then run it again.",
+    ),
+    _Known(
+        r'could not open extension control file ".*/(.*)\.control"',
+        Cause.UNSUPPORTED,
+        "Install the extension {0} on the server.",
+    ),
+    _Known(
+        r'could not access file "(.*)"',
+        Cause.UNSUPPORTED,
+        "Install the library {0} on the server, then run it again.",
+    ),
+    _Known(
+        r"backslash commands are restricted",
+        Cause.UNSUPPORTED,
+        "The dump contains psql commands, which RefNet does not run; check it before you run it with psql.",
+    ),
+    _Known(
+        r"unsupported version .* in file header",
+        Cause.UNSUPPORTED,
+        "A newer pg_dump made it: install PostgreSQL's newer programs.",
+    ),
+    _Known(
+        r"unrecognized configuration parameter",
+        Cause.OTHER,
+        "A newer pg_dump made it: dump it with the server's own version.",
+    ),
+    _Known(
+        r'tablespace "(.*)" does not exist',
+        Cause.OTHER,
+        "Create the tablespace {0} on the server, then run it again.",
+    ),
+    _Known(
+        r'collation "(.*)" for encoding',
+        Cause.UNSUPPORTED,
+        "Install the locale {0} on the server, then run it again.",
+    ),
+    _Known(r"compression method|for encoding|ICU|not supported by this build", Cause.UNSUPPORTED, _SEE_LOG),
+    _Known(r"permission denied to change owner of", Cause.OWNER, _PRIVILEGE_HINT),
+    _Known(
+        r"permission denied|must be (?:a )?(?:superuser|owner|member)|[Oo]nly superusers|only roles with",
+        Cause.PRIVILEGE,
+        _PRIVILEGE_HINT,
+    ),
 )
-#: What the server says of a state that ends by itself.
-_PASSING = re.compile(
-    _NO_SPACE + r"|remaining connection slots|too many (?:clients|connections)"
-    r"|terminating connection|the database system is|server closed the connection"
-)
-_NOTHING_SHOWN = "Look into the server's log for the whole message."
+#: Disk full, too many connections, and the ends of a server.
+_TRANSIENT_STATES = frozenset({"53100", "53300", "57P01", "57P02", "57P03"})
 
 
-def is_transient(said: str) -> bool:
-    """Whether the server's words tell of a state that ends by itself."""
-    return bool(_PASSING.search(said))
+def is_transient(said: str, sqlstate: str | None = None) -> bool:
+    """Whether the server's words or its SQLSTATE tell of a state that ends by itself."""
+    return sqlstate in _TRANSIENT_STATES or _find(said)[0].cause is Cause.TRANSIENT
 
 
-def of_program(name: str, stderr: bytes, doing: str) -> RefnetError:
-    """The error of a program that ended with a failure, by the first error line of its stderr."""
+def of_program(name: str, stderr: bytes, doing: str) -> ServerError:
+    """The error of a program that failed, by the first error line of its stderr."""
     lines = [line for line in stderr.split(b"\n") if line.strip()]
     server = next((m[1] for m in map(_SERVER_ERROR.search, lines) if m), None)
-    said = server or (_PROGRAM.sub(b"", lines[0]) if lines else b"ended without a word")
+    said = server or (_PROGRAM.sub(b"", lines[0]) if lines else b"ended without a message")
     return _error(doing, said.decode("utf-8", "replace"), name)
 
 
-def of_server(error: psycopg.Error, doing: str) -> RefnetError:
+def of_server(error: psycopg.Error, doing: str) -> ServerError:
     """The error of a statement that the server refused, or of a session that broke."""
     said = error.diag.message_primary or str(error).strip().split("\n")[0] or type(error).__name__
-    return _error(doing, said, "the server")
+    return _error(doing, said, "the server", error.sqlstate)
 
 
-def _error(doing: str, said: str, speaker: str) -> RefnetError:
-    for pattern, hint in _HINTS:
-        if match := re.search(pattern, said):
-            return RefnetError(f"{doing}: {said}", hint.format(*match.groups()), transient=is_transient(said))
-    return RefnetError(f"{doing}: {speaker} said: {said}", _NOTHING_SHOWN)
+def _find(said: str) -> tuple[_Known, str]:
+    """What is known of the server's words, and the subject in them."""
+    for known in _KNOWN:
+        if match := re.search(known.words, said):
+            return known, match[1] if match.re.groups else ""
+    return _Known("", Cause.OTHER, _SEE_LOG), ""
+
+
+def _error(doing: str, said: str, speaker: str, sqlstate: str | None = None) -> ServerError:
+    known, subject = _find(said)
+    cause = Cause.TRANSIENT if sqlstate in _TRANSIENT_STATES else known.cause
+    message = f"{doing}: {speaker} said: {said}" if known.hint is _SEE_LOG else f"{doing}: {said}"
+    return ServerError(message, known.hint.format(subject), cause, subject)

@@ -12,7 +12,7 @@ from typing import IO
 
 from refnet.postgres.account import Account
 from refnet.recovery.sources.database import server_errors
-from refnet.recovery.sources.database.restore.task_graph import Stopped
+from refnet.recovery.sources.database.task_graph import Stopped
 
 _SAID = 1 << 20  # bytes of stderr that are kept
 

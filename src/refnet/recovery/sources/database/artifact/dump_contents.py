@@ -35,6 +35,10 @@ class Contents:
     entries: tuple[Entry, ...]
 
 
+class UnsupportedVersionError(ValueError):
+    """An archive of a version that RefNet does not read."""
+
+
 def read(file: IO[bytes], *, custom: bool) -> Contents:
     """The contents of the archive that begins here, in custom format or another's; ValueError says what is wrong."""
     return _Reader(file, _CUSTOM if custom else _TAR).contents()
@@ -50,7 +54,9 @@ class _Reader:
         self._version = (self._byte(), self._byte())
         self._byte()
         if not _OLDEST <= self._version <= _NEWEST:
-            raise ValueError(f"unsupported version ({self._version[0]}.{self._version[1]}) in file header")
+            raise UnsupportedVersionError(
+                f"unsupported version ({self._version[0]}.{self._version[1]}) in file header"
+            )
         self._width, self._offset = self._byte(), self._byte()
         if not 1 <= self._width <= 8 or not 1 <= self._offset <= 8:
             raise ValueError("its numbers have an odd size")

@@ -75,6 +75,10 @@ def file_place(file: BinaryIO, account: Account | None) -> Iterator[Place]:
         yield Place(folder / "dump")
 
 
+class NotTakenError(RefnetError):
+    """A dump of a kind that RefNet does not load, even where it is complete."""
+
+
 def file_contents(name: str, file: BinaryIO, *, tar: bool) -> Contents:
     """The table of contents of a dump in custom or tar format; RefnetError where it cannot be read."""
     try:
@@ -82,14 +86,11 @@ def file_contents(name: str, file: BinaryIO, *, tar: bool) -> Contents:
             dump_contents.in_tar(file)
         return dump_contents.read(file, custom=not tar)
     except ValueError as error:
-        raise refused(name, str(error)) from error
-
-
-def refused(name: str, why: str) -> RefnetError:
-    return RefnetError(
-        f"reading {name}: {why}",
-        "Take another copy of it. A newer pg_dump's archive needs a newer RefNet.",
-    )
+        kind = NotTakenError if isinstance(error, dump_contents.UnsupportedVersionError) else RefnetError
+        raise kind(
+            f"reading {name}: {error}",
+            "Take another copy of it. A newer pg_dump's archive needs a newer RefNet.",
+        ) from error
 
 
 #: A folder that a user names may be a link; what is in it may not.

@@ -29,6 +29,7 @@ from refnet.recovery.model.restore_plan import Wanted
 from refnet.recovery.model.source import Finding, OpenArtifact, Progress
 from refnet.recovery.sources.database.artifact.dump_contents import Contents
 from refnet.recovery.sources.database.artifact.dump_files import (
+    NotTakenError,
     Place,
     file_contents,
     file_place,
@@ -61,10 +62,6 @@ _FOREIGN_TABLE = re.compile(rb"^CREATE FOREIGN TABLE ", re.MULTILINE)
 _FOREIGN_ENTRY = "FOREIGN TABLE"
 _REFRESH = b"REFRESH MATERIALIZED VIEW "
 _REFRESH_ENTRY = "MATERIALIZED VIEW DATA"
-
-
-class NotTakenError(RefnetError):
-    """A dump of a kind that is not loaded, however whole it is."""
 
 
 class Format(StrEnum):

@@ -2,14 +2,13 @@
 
 A table that was copied in blocks gets its rows from several sessions at once; as soon as its last block is in,
 its keys and indexes are built while other tables are still being filled; foreign keys follow when both ends
-stand. What is left of post-data (small tables' keys, triggers, materialized views …) is pg_restore's own.
+are complete. pg_restore does the rest of post-data (small tables' keys, triggers, materialized views …).
 """
 
 from __future__ import annotations
 
 import re
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import partial
@@ -31,10 +30,10 @@ from refnet.recovery.sources.database.restore import as_member
 from refnet.recovery.sources.database.restore.guarded_schema import GuardedSchema
 from refnet.recovery.sources.database.restore.schema_archive import Archive
 from refnet.recovery.sources.database.restore.scratch_logins import Logins
-from refnet.recovery.sources.database.restore.task_graph import Stopped, Task, run_all
 from refnet.recovery.sources.database.rows.digest import whole_lines
 from refnet.recovery.sources.database.sql_names import COPY, LONGEST_COPY, Codec
 from refnet.recovery.sources.database.subprocesses import Programs, restricted
+from refnet.recovery.sources.database.task_graph import Stopped, Task, run_all
 
 #: What every loading session sets. A database that is read-only by default can still be filled. A lost commit
 #: loses nothing: the copy is not live until a later commit has reached the disk. More memory made index builds slower.
@@ -51,7 +50,7 @@ LOADER_SETTINGS: Mapping[str, str] = {
 }
 
 _FEW_JOBS = 2
-#: A table with more than this share of the work is left alone at the end, its index with a core to spare.
+#: The last index of a table with more than this share of the work is built while the other core is idle.
 _MOST = 0.7
 #: About what loading and indexing one more row costs, as bytes of COPY text.
 _ROW = 200
@@ -64,7 +63,7 @@ JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r'
 
 
 def loader_settings(major: int) -> dict[str, str]:
-    """The settings of every loading session on a server of `major`: the readers' and the loaders' own."""
+    """Return the settings of every loading session on a server of `major`, the readers' settings included."""
     return {**reader_settings(major), **LOADER_SETTINGS}
 
 
@@ -76,11 +75,12 @@ def load(
     progress: Progress = silent,
     *,
     logins: Logins | None = None,
-) -> dict[str, float]:
-    """Load the artifact of `reader` into the empty database `target`; seconds by phase.
+) -> None:
+    """Load the artifact of `reader` into the empty database `target`.
 
-    `logins`: of the scratch server that `target` is on. Nothing then goes into a tablespace, and each table's rows come
-    in by a session of its owner. Without them everything is done by the login of `target`. Materialized views over foreign tables stay empty, as filling them asks other servers (`foreign_views.py`).
+    `logins`: of the scratch server that `target` is on. Nothing then goes into a tablespace, and each table's rows are
+    loaded by a session of its owner. Without them the login of `target` does everything. Materialized views over
+    foreign tables stay empty, as filling them queries other servers (`foreign_views.py`).
 
     Raises RefnetError with the server's first error line; what was loaded by then stays in the database.
     """
@@ -88,11 +88,11 @@ def load(
         private_folder() as folder,
         _Loader(reader, target, binaries, jobs, progress, folder, logins) as loader,
     ):
-        return loader.load()
+        loader.load()
 
 
 class _Loader(AbstractContextManager["_Loader"]):
-    """One load: its sessions, and its children, gone when it ends; `folder` is private."""
+    """One load, with its sessions and child processes; `folder` is private."""
 
     def __init__(
         self,
@@ -140,50 +140,40 @@ class _Loader(AbstractContextManager["_Loader"]):
         for session in self._sessions:
             session.close()
 
-    def load(self) -> dict[str, float]:
+    def load(self) -> None:
         if self._logins is None:
-            own = as_member.OwnSchema(
-                self._archive, self._programs, self._target, self._settings, self._index.roles
+            roles = self._index.roles
+            self._load(
+                as_member.OwnSchema(self._archive, self._programs, self._target, self._settings, roles)
             )
-            return self._load(own)
+            return
         with GuardedSchema(self._archive, self._logins, self._programs, self._builder) as guarded:
-            return self._load(guarded)
+            self._load(guarded)
 
-    def _load(self, schema: GuardedSchema | as_member.OwnSchema) -> dict[str, float]:
-        began = time.monotonic()
+    def _load(self, schema: GuardedSchema | as_member.OwnSchema) -> None:
         self._progress("schema", 0, None)
         schema.create()
         if self._logins:
-            self._owners = self._owners_of_tables()
+            self._owners = self._owners_of_tables(self._logins.names())
         entries = self._archive.entries(self._programs, "post-data")
         items = [i for i in entries if not (i.is_refresh and i.oid in self._unread)]
         shares = schema_toc.share(items, self._index.tables)
-        schema_done = time.monotonic()
         run_all(self._tasks(shares), self._jobs, self._stop)
-        data_done = time.monotonic()
         self._progress("the rest of the schema", self._total, self._total)
         schema.finish(shares.rest, self._jobs)
-        ended = time.monotonic()
-        return {
-            "schema": schema_done - began,
-            "data": data_done - schema_done,
-            "rest": ended - data_done,
-        }
 
-    def _owners_of_tables(self) -> dict[tuple[str, str], str]:
-        """Who owns each table of the copy, the extensions' included."""
-        assert self._logins is not None  # noqa: S101  # for the type checker
-        names = self._logins.names()
+    def _owners_of_tables(self, names: Mapping[int, str]) -> dict[tuple[str, str], str]:
+        """Return the owner of each table of the copy, extensions' tables included. `names`: of roles, by oid."""
         with self._target.connect(encoding=self._index.encoding) as session:
             rows = session.execute(_OWNERS).fetchall()
         decode = self._codec.decode
         return {(decode(schema), decode(name)): names[owner] for schema, name, owner in rows}
 
     def _tasks(self, shares: schema_toc.Shares) -> Iterator[Task]:
-        """What can run beside each other; a table's own work is as urgent as all of it is long."""
+        """Yield what can run in parallel; the weight of a table's tasks is that of its complete work."""
         if self._index.members_of(Kind.DATA):
             yield Task(sum(m.raw for m in self._index.members_of(Kind.DATA)), self._load_data)
-        standing: dict[int, tuple[Task, ...]] = {}
+        by_table: dict[int, tuple[Task, ...]] = {}
         weights = {table.oid: _weight(table) for table in self._index.tables}
         for number, table in enumerate(self._index.tables):
             if table.blocks:
@@ -191,12 +181,12 @@ class _Loader(AbstractContextManager["_Loader"]):
                 built = self._builds(table, blocks, shares)
                 yield from blocks
                 yield from built
-                standing[table.oid] = (*blocks, *built)
+                by_table[table.oid] = (*blocks, *built)
         for own, other, item in shares.foreign:
             yield Task(
                 weights[own],
                 partial(self._restore_items, "adding foreign keys", [item]),
-                after=tuple({*standing[own], *standing[other]}),
+                after=tuple({*by_table[own], *by_table[other]}),
                 alone=frozenset({own, other}),
             )
 
@@ -216,39 +206,38 @@ class _Loader(AbstractContextManager["_Loader"]):
         return (*keys, *indexes)
 
     def _load_block(self, table: Table, member: Member) -> None:
-        """One member's rows through one COPY of this thread's session."""
+        """Load one member's rows by one COPY in this thread's session."""
         pieces = self._reader.raw(member)
         text = b""
         while not (match := COPY.match(text)):
             piece = next(pieces, b"")
             if not piece or len(text) > LONGEST_COPY:
-                raise damaged(self._reader.name, f"the member at byte {member.offset} holds no COPY")
+                raise damaged(self._reader.name, f"the member at byte {member.offset} contains no COPY")
             text += piece
         if not self._codec.names(match, table.schema, table.name):
-            what = f"the member at byte {member.offset} holds other rows than those of {table.qualified}"
+            what = f"the member at byte {member.offset} contains rows of another table than {table.qualified}"
             raise damaged(self._reader.name, what)
         self._copy(match, self._counted(self._rows(member, text[match.end() :], pieces)))
 
     def _rows(self, member: Member, first: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
-        """The rows without the line that ends them."""
-        held = first
+        """Yield the rows without the line that ends them."""
+        pending = first
         for piece in pieces:
             if self._stopped.is_set():
                 raise Stopped
-            whole = held + piece
-            held = whole[-len(_END) :]
-            yield whole[: -len(_END)]
-        if not held.endswith(_END):
+            text = pending + piece
+            pending = text[-len(_END) :]
+            yield text[: -len(_END)]
+        if not pending.endswith(_END):
             raise damaged(self._reader.name, f"the member at byte {member.offset} ends within a row")
-        yield held[: -len(_END)]
+        yield pending[: -len(_END)]
 
     def _load_data(self) -> None:
-        """pg_dump's own data section through psql, which may run no command from it."""
-        text = self._data_text()
-        self._programs.run(self._archive.psql(), "loading the data", restricted(text))
+        """Run pg_dump's own data section by psql, which runs no psql command from it."""
+        self._programs.run(self._archive.psql(), "loading the data", restricted(self._data_text()))
 
     def _data_text(self) -> Iterator[bytes]:
-        """That section; in a scratch server without the rows, which come in by sessions of their owners meanwhile."""
+        """Yield that section; in a scratch server without the rows, which sessions of their owners load meanwhile."""
         for member in self._index.members_of(Kind.DATA):
             pieces = self._counted(self._reader.raw(member))
             yield from self._without_rows(member, pieces) if self._logins else pieces
@@ -287,7 +276,7 @@ class _Loader(AbstractContextManager["_Loader"]):
         self._archive.restore(self._builder, doing, items)
 
     def _session(self, table: tuple[str, str]) -> psycopg.Connection[tuple[Any, ...]]:
-        """This thread's session, opened when it is first needed; in a scratch server one of the table's owner."""
+        """Return this thread's session, opened at its first use; in a scratch server one of the table's owner."""
         target, owner = self._target, ""
         if self._logins:
             owner = self._owners.get(table, self._logins.builder)
@@ -322,7 +311,7 @@ def _weight(table: Table) -> int:
 
 
 def _build_settings(jobs: int, tables: Sequence[Table]) -> dict[str, str]:
-    """With few jobs every core has an index to build: what else a build starts only moves the same bytes twice."""
+    """Turn off parallel workers and reading ahead where jobs are few: each core already builds an index."""
     if jobs > _FEW_JOBS:
         return {}
     weights = [_weight(table) for table in tables] or [0]

@@ -1,15 +1,10 @@
-"""The proof: an artifact loaded as a restore loads it, into a server that nothing else uses, then compared."""
+"""Proves an artifact: loads it as a restore does, into a server that nothing else uses, and compares."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import re
 import subprocess
-import tempfile
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,94 +18,53 @@ from refnet.postgres.scratch import scratch
 from refnet.postgres.session import Target, server_version
 from refnet.postgres.tempdirs import private_folder
 from refnet.recovery.model.artifact import Level, Outcome
-from refnet.recovery.model.source import Finding, Progress, Proof
+from refnet.recovery.model.source import Finding, Proof
 from refnet.recovery.sources.database.artifact import intact
-from refnet.recovery.sources.database.artifact.required_tables import Required
 from refnet.recovery.sources.database.artifact.sqlgz import Index, Kind, Reader
 from refnet.recovery.sources.database.dump.pgdump import refuses_lz4, schema_text
 from refnet.recovery.sources.database.restore import create_database
 from refnet.recovery.sources.database.restore.guarded_schema import GuardedSchema
 from refnet.recovery.sources.database.restore.load import load
+from refnet.recovery.sources.database.restore.proof_run import LOADED, ProofOptions, ProofRun
 from refnet.recovery.sources.database.restore.schema_archive import Archive
 from refnet.recovery.sources.database.restore.scratch_logins import Logins, create_logins
 from refnet.recovery.sources.database.rows.compare import compare
+from refnet.recovery.sources.database.server_errors import Cause, ServerError
 from refnet.recovery.sources.database.subprocesses import Programs
 
 _DATABASE = "proof"
-_STOCK = "stock"
-#: What a server says to a role that lacks a power.
-_POWERLESS = re.compile(
-    r"permission denied|must be (?:a )?(?:superuser|owner|member)|[Oo]nly superusers|only roles with"
-)
+_REFERENCE = "reference"
 
-
-@dataclass
-class Course:
-    """What a proof has found so far, how far that reaches, how long each phase took, and which walls it lacked."""
-
-    findings: list[Finding] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
-    level: Level | None = None
-    missing_walls: tuple[str, ...] = ()
-
-    def add(self, *findings: Finding) -> None:
-        self.findings += findings
-
-    @property
-    def failed(self) -> bool:
-        return any(finding.outcome is Outcome.FAILED for finding in self.findings)
-
-    @contextlib.contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            self.seconds[name] = time.monotonic() - began
+Session = psycopg.Connection[tuple[Any, ...]]
 
 
 def rows_of(index: Index) -> tuple[dict[str, Any], ...]:
-    """The tables of an artifact for display."""
+    """Return the tables of an artifact for display."""
     return tuple({"name": table.qualified, "rows": table.rows, "bytes": table.raw} for table in index.tables)
 
 
 class Prover:
     """Checks one artifact up to a level; connects to no server but the one that it creates."""
 
-    def __init__(
-        self,
-        reader: Reader,
-        binaries: Binaries,
-        base: Path,
-        jobs: int,
-        required: Required,
-        progress: Progress,
-    ) -> None:
-        """`binaries`: with a server, of the artifact's major or newer. `base`: where the scratch server lives."""
-        self._reader, self._binaries, self._base = reader, binaries, base
-        self._jobs, self._required, self._progress = jobs, required, progress
-        self._course = Course()
-        self._server = ""
+    def __init__(self, reader: Reader, binaries: Binaries, options: ProofOptions) -> None:
+        """`binaries`: with a server, of the artifact's major or newer."""
+        self._reader, self._binaries, self._options = reader, binaries, options
+        self._run = ProofRun(rows=rows_of(reader.index))
 
     def prove(self, level: Level) -> Proof:
-        course = self._course
-        with course.phase("read every member"):
-            course.add(*intact.check(self._reader, self._jobs, self._required, self._progress))
-        if not course.failed:
-            course.level = Level.INTACT
-            if level.rank > Level.INTACT.rank and self._can_be_loaded():
+        run, options = self._run, self._options
+        with run.phases.phase("read every member"):
+            run.add(*intact.check(self._reader, options.jobs, options.required, options.progress))
+        if not run.failed:
+            run.level = Level.INTACT
+            if level.rank > Level.INTACT.rank and self._is_complete():
                 with self._scratch_failures():
                     self._in_scratch(level)
-        return self._proof(level)
-
-    def _proof(self, level: Level) -> Proof:
-        course, rows = self._course, rows_of(self._reader.index)
-        found = tuple(course.findings)
-        return Proof(level, course.level, found, self._server, course.seconds, rows, course.missing_walls)
+        return run.result(level)
 
     @contextlib.contextmanager
     def _scratch_failures(self) -> Iterator[None]:
-        """A scratch server that gives out, its disk full perhaps, ends the proof and says nothing of the artifact."""
+        """End the proof where the scratch server fails (its disk is full): that says nothing of the artifact."""
         try:
             yield
         except (RefnetError, psycopg.Error, subprocess.CalledProcessError) as error:
@@ -118,90 +72,84 @@ class Prover:
                 raise
             said = getattr(error, "stderr", b"") or str(error).encode()
             first = said.decode(errors="replace").strip().split("\n")[0]
-            self._course.add(Finding("the scratch server", Outcome.UNVERIFIED, first))
+            self._run.add(Finding("the scratch server", Outcome.UNVERIFIED, first))
         except UnicodeEncodeError:
-            why = "the name of a role or a setting holds characters that are no UTF-8"
-            self._course.add(Finding("restore into an empty server", Outcome.UNVERIFIED, why))
+            why = "the name of a role or a setting is not valid UTF-8"
+            self._run.add(Finding(LOADED, Outcome.UNVERIFIED, why))
 
-    def _can_be_loaded(self) -> bool:
-        if not self._reader.index.partial:
-            return True
-        why = "it holds some tables only, without what they refer to"
-        self._course.add(Finding("restore into an empty server", Outcome.UNVERIFIED, why))
-        return False
+    def _is_complete(self) -> bool:
+        if self._reader.index.partial:
+            why = "the artifact is partial: tables that it refers to are not in it"
+            self._run.add(Finding(LOADED, Outcome.UNVERIFIED, why))
+        return not self._reader.index.partial
 
     def _in_scratch(self, level: Level) -> None:
-        course = self._course
+        run, options, phase = self._run, self._options, self._run.phases.phase
         with contextlib.ExitStack() as stack:
-            with course.phase("start a scratch server"):
-                cluster = stack.enter_context(scratch(self._binaries, base=self._base))
-                course.missing_walls = cluster.walls.missing
-                self._server = f"PostgreSQL {self._binaries.version} ({self._binaries.origin})"
-                logins = self._prepared(cluster)
+            with phase("start a scratch server"):
+                cluster = stack.enter_context(scratch(self._binaries, base=options.base))
+                run.missing_walls = cluster.walls.missing
+                run.server = f"PostgreSQL {self._binaries.version} ({self._binaries.origin})"
+                logins = self._prepare(cluster)
             if logins is None:
                 return
             target = cluster.target(_DATABASE)
-            with course.phase("load"):
+            with phase("load"):
                 if not self._load(target, logins):
                     return
-            course.level = Level.RESTORED
+            run.level = Level.RESTORED
             if level is not Level.PROVEN:
                 return
-            with course.phase("compare"):
+            with phase("compare"):
                 reader = logins.as_reader(_DATABASE)
-                course.add(*compare(reader, self._reader.index, self._binaries, self._jobs, self._progress))
-            with course.phase("compare the schema"):
-                course.add(*self._schema(logins, target))
-            with course.phase("check the structure"):
-                course.add(self._structure(target))
-            if not course.failed:
-                course.level = Level.PROVEN
+                run.add(*compare(reader, self._reader.index, self._binaries, options.jobs, options.progress))
+            with phase("compare the schema"):
+                run.add(*self._schema(logins, target))
+            with phase("check the structure"):
+                run.add(self._structure(target))
+            if not run.failed:
+                run.level = Level.PROVEN
 
-    def _prepared(self, cluster: Cluster) -> Logins | None:
-        """The empty database for the copy and its roles, or None where this server lacks what the artifact needs."""
+    def _prepare(self, cluster: Cluster) -> Logins | None:
+        """Create the empty database and its roles; None where this server lacks what the artifact needs."""
         index = self._reader.index
         with cluster.target().connect() as admin:
-            lacking = _lacking_extensions(admin, index)
-            if lacking:
-                why = f"this server lacks the extensions {', '.join(lacking)}"
-                self._course.add(Finding("restore into an empty server", Outcome.UNVERIFIED, why))
+            if missing := _missing_extensions(admin, index):
+                why = f"this server has no extensions {', '.join(missing)}"
+                self._run.add(Finding(LOADED, Outcome.UNVERIFIED, why))
                 return None
             logins = create_logins(admin, cluster, index)
-            note = _create(admin, _DATABASE, index)
-            if note:
-                self._course.add(Finding("locale", Outcome.UNVERIFIED, note))
+            if note := _create(admin, _DATABASE, index):
+                self._run.add(Finding("locale", Outcome.UNVERIFIED, note))
         return logins
 
     def _load(self, target: Target, logins: Logins) -> bool:
+        options = self._options
         try:
-            load(
-                self._reader,
-                target,
-                self._binaries,
-                self._jobs,
-                self._progress,
-                logins=logins,
-            )
+            load(self._reader, target, self._binaries, options.jobs, options.progress, logins=logins)
         except RefnetError as error:
-            # A disk that is full, or a server that went down for it, says nothing of the artifact.
-            # A superuser of the source has no power here.
-            powerless = _POWERLESS.search(error.message)
-            blamed = self._same_major and not error.transient and not powerless
-            outcome = Outcome.FAILED if error.code is Exit.DAMAGED or blamed else Outcome.UNVERIFIED
-            self._course.add(Finding("restore into an empty server", outcome, error.message))
+            outcome = Outcome.FAILED if self._is_artifacts_fault(error) else Outcome.UNVERIFIED
+            self._run.add(Finding(LOADED, outcome, error.message))
             return False
-        self._course.add(Finding("restore into an empty server", Outcome.PASSED))
-        why = "it reads foreign tables, and a proof asks no other server"
+        self._run.add(Finding(LOADED, Outcome.PASSED))
+        why = "it reads foreign tables, and a proof connects to no other server"
         for _, name in self._reader.index.foreign_views:
-            self._course.add(Finding(f"materialized view {name}", Outcome.UNVERIFIED, why))
+            self._run.add(Finding(f"materialized view {name}", Outcome.UNVERIFIED, why))
         return True
+
+    def _is_artifacts_fault(self, error: RefnetError) -> bool:
+        """Return False where the scratch server is to blame: a full disk, or a superuser's right that the load lacks."""
+        if error.code is Exit.DAMAGED:
+            return True
+        no_right = isinstance(error, ServerError) and error.cause in {Cause.PRIVILEGE, Cause.OWNER}
+        return self._same_major and not error.transient and not no_right
 
     @property
     def _same_major(self) -> bool:
         return self._binaries.major == int(self._reader.index.server["version_num"]) // 10_000
 
     def _schema(self, logins: Logins, target: Target) -> Iterator[Finding]:
-        """The members' plain text is the archive's, and the copy's schema is what a stock restore of it gives."""
+        """Compare the schema: the members' plain text with the archive's, the copy's with pg_restore's."""
         reader, index = self._reader, self._reader.index
         with private_folder() as folder:
             archive = folder / "schema.dump"
@@ -209,66 +157,66 @@ class Prover:
             if self._same_major:
                 yield _plain_text(self._binaries, reader, archive)
             with logins.as_superuser("postgres").connect() as admin:
-                _create(admin, _STOCK, index)
-            stock = logins.as_superuser(_STOCK)
-            _stock_restore(self._binaries, logins, archive, {oid for oid, _ in index.foreign_views})
-            same = _schema_of(self._binaries, stock) == _schema_of(self._binaries, target)
+                _create(admin, _REFERENCE, index)
+            unread = {oid for oid, _ in index.foreign_views}
+            _reference_restore(self._binaries, logins, archive, unread)
+            reference = _schema_of(self._binaries, logins.as_superuser(_REFERENCE))
+            same = reference == _schema_of(self._binaries, target)
         outcome = Outcome.PASSED if same else Outcome.FAILED if self._same_major else Outcome.UNVERIFIED
         why = "" if same else "it differs from what pg_restore makes of the same archive"
         yield Finding("schema", outcome, why)
 
     def _structure(self, target: Target) -> Finding:
-        """amcheck of every heap and B-tree."""
+        """Run amcheck on every heap and B-tree."""
         what = "structure of tables and indexes (amcheck)"
         try:
             tool = self._binaries.tool("pg_amcheck")
         except RefnetError:
-            return Finding(what, Outcome.UNVERIFIED, "there is no pg_amcheck")
+            return Finding(what, Outcome.UNVERIFIED, "pg_amcheck is not installed")
         with target.connect() as connection:
-            connection.execute(
-                "UPDATE pg_catalog.pg_event_trigger SET evtenabled = 'D'"
-            )  # before 17 they fire
+            # Before 17 event triggers fire for a superuser as well.
+            connection.execute("UPDATE pg_catalog.pg_event_trigger SET evtenabled = 'D'")
             known = connection.execute(
                 "SELECT FROM pg_available_extensions WHERE name = 'amcheck'"
             ).fetchone()
             if known is None:
-                return Finding(what, Outcome.UNVERIFIED, "the server has no amcheck")
+                return Finding(what, Outcome.UNVERIFIED, "the server has no extension amcheck")
             connection.execute("CREATE SCHEMA refnet_amcheck")
             connection.execute("CREATE EXTENSION amcheck SCHEMA refnet_amcheck")
-        command = [str(tool), f"--jobs={self._jobs}", "--no-password", f"--database={target.name}"]
+        command = [str(tool), f"--jobs={self._options.jobs}", "--no-password", f"--database={target.name}"]
         ran = subprocess.run(command, env=target.environment(), capture_output=True, check=False)
         outcome = {0: Outcome.PASSED, 2: Outcome.FAILED}.get(ran.returncode, Outcome.UNVERIFIED)
         said = (ran.stdout or ran.stderr).decode(errors="replace").strip().splitlines()
-        why = said[0] if said else "pg_amcheck ended without a word"
+        why = said[0] if said else "pg_amcheck failed without a message"
         return Finding(what, outcome, "" if outcome is Outcome.PASSED else why)
 
 
-def _lacking_extensions(admin: psycopg.Connection[tuple[Any, ...]], index: Index) -> list[str]:
+def _missing_extensions(admin: Session, index: Index) -> list[str]:
     available = {row[0] for row in admin.execute("SELECT name::text FROM pg_available_extensions").fetchall()}
     return [one["name"] for one in index.extensions if one["name"] not in available]
 
 
-def _create(admin: psycopg.Connection[tuple[Any, ...]], name: str, index: Index) -> str:
-    """An empty database with the artifact's encoding and locale; what could not be had of them, or ''."""
+def _create(admin: Session, name: str, index: Index) -> str:
+    """Create an empty database with the artifact's encoding and locale; return why its locale is another, or ""."""
     state = {**index.database, "owner": None, "tablespace": None}
     note = ""
     try:
         create_database.create_database(admin, name, state)
     except RefnetError as error:
-        note = f"C stands in: {error.message}"
+        note = f"the locale C is used instead: {error.message}"
         create_database.create_database(admin, name, {**state, "provider": "c", "collate": "C", "ctype": "C"})
     admin.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(sql.Identifier(name)))
     return note
 
 
 def _plain_text(binaries: Binaries, reader: Reader, archive: Path) -> Finding:
-    """The members of schema text hold what pg_restore makes of the kept archive, so `zcat | psql` restores it too."""
+    """Compare the members of schema text with what pg_restore makes of the archive: `zcat | psql` restores it too."""
     what = "schema text of the file"
     key = reader.index.restrict_key
     for kind, section in ((Kind.PRE, "pre-data"), (Kind.POST, "post-data")):
         text = reader.text(kind)
         if _without_versions(schema_text(binaries, archive, section, key)) not in _without_versions(text):
-            return Finding(what, Outcome.FAILED, f"its {section} is not what the kept archive gives")
+            return Finding(what, Outcome.FAILED, f"its {section} differs from what the archive gives")
     return Finding(what, Outcome.PASSED)
 
 
@@ -276,17 +224,17 @@ def _without_versions(text: bytes) -> bytes:
     return b"\n".join(line for line in text.split(b"\n") if not line.startswith(b"-- Dumped "))
 
 
-def _stock_restore(binaries: Binaries, logins: Logins, path: Path, unread: set[int]) -> None:
-    """The schema by pg_restore alone, without rows; an error (of a view, perhaps) shows as a difference.
+def _reference_restore(binaries: Binaries, logins: Logins, path: Path, unread: set[int]) -> None:
+    """Restore the schema by pg_restore alone, without rows; an error (of a view, perhaps) shows as a difference.
 
-    `unread`: the materialized views that stay as they are, by oid.
+    `unread`: materialized views that stay empty, by oid.
     """
-    target = logins.as_superuser(_STOCK)
+    target = logins.as_superuser(_REFERENCE)
     with target.connect() as session:
         server = server_version(session)
         text = schema_text(binaries, path, "pre-data", "refnet")
-        archive = Archive(path, binaries, _STOCK, server, refuses_lz4(session, text), tablespaces=False)
-    programs, builder = Programs(target.environment()), Programs(logins.as_builder(_STOCK).environment())
+        archive = Archive(path, binaries, _REFERENCE, server, refuses_lz4(session, text), tablespaces=False)
+    programs, builder = Programs(target.environment()), Programs(logins.as_builder(_REFERENCE).environment())
     with GuardedSchema(archive, logins, programs, builder) as guarded:
         try:
             guarded.create()
@@ -307,10 +255,3 @@ def _schema_of(binaries: Binaries, target: Target) -> bytes:
     ]
     ran = subprocess.run(command, env=target.environment(), capture_output=True, check=True)
     return ran.stdout
-
-
-def scratch_base(home: Path) -> Path:
-    """Where scratch servers live: below RefNet's own folder, else in one of this user's own for temporary files."""
-    if os.access(home, os.W_OK) or not home.exists():
-        return home / "scratch"
-    return Path(tempfile.gettempdir()) / f"refnet-scratch-{os.geteuid()}"

@@ -1,0 +1,65 @@
+"""What both kinds of proof share: their options, and the state from which their result is made."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from refnet.recovery.model.artifact import Level, Outcome
+from refnet.recovery.model.source import Finding, Progress, Proof
+from refnet.recovery.model.timing import Phases
+from refnet.recovery.sources.database.artifact.required_tables import Required
+
+#: The finding that says whether the artifact loads.
+LOADED = "restore into an empty server"
+
+
+@dataclass(frozen=True)
+class ProofOptions:
+    """How to prove an artifact."""
+
+    #: The folder for scratch servers.
+    base: Path
+    #: Workers that read, load and compare.
+    jobs: int
+    progress: Progress
+    #: Tables without which an artifact is not intact.
+    required: Required
+    #: Load foreign dumps even where this machine cannot build every isolation layer.
+    trust: bool = False
+
+
+@dataclass
+class ProofRun:
+    """One proof, as far as it has come."""
+
+    findings: list[Finding] = field(default_factory=list)
+    #: Reached so far; None: not even `intact`.
+    level: Level | None = None
+    #: Version and origin of the scratch server's programs.
+    server: str = ""
+    #: For display, a dict per table.
+    rows: tuple[dict[str, Any], ...] = ()
+    #: Isolation layers around the scratch server that this machine cannot build.
+    missing_walls: tuple[str, ...] = ()
+    phases: Phases = field(default_factory=lambda: Phases(time.monotonic))
+
+    def add(self, *findings: Finding) -> None:
+        self.findings += findings
+
+    @property
+    def failed(self) -> bool:
+        return any(finding.outcome is Outcome.FAILED for finding in self.findings)
+
+    def result(self, wanted: Level) -> Proof:
+        return Proof(
+            wanted,
+            self.level,
+            tuple(self.findings),
+            self.server,
+            self.phases.seconds,
+            self.rows,
+            self.missing_walls,
+        )
