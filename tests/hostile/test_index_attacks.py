@@ -22,7 +22,7 @@ from refnet.recovery.sources.database.artifact.sqlgz import Index, Reader
 from refnet.recovery.sources.database.dump.psql_copy import Copier, PsqlError
 from refnet.recovery.sources.database.restore import create_database
 from refnet.recovery.sources.database.rows import live_catalog
-from refnet.recovery.sources.database.rows.compare import NOT_RECORDED, NOT_THERE, compare
+from refnet.recovery.sources.database.rows.compare import compare
 
 
 def _index(artifact: bytes) -> Index:
@@ -129,14 +129,14 @@ def test_a_table_or_column_on_one_side_alone_is_found(
     index = _index(genuine)
     papers, notes = sorted(index.tables, key=lambda table: -table.raw)
     lies = {
-        "a table too many": ((papers, notes, dataclasses.replace(notes, name="gone")), {"public.gone": NOT_THERE}),
+        "a table too many": ((papers, notes, dataclasses.replace(notes, name="gone")), {"public.gone": "it does not exist"}),
         "one of the system's": ((papers, notes, dataclasses.replace(notes, schema="pg_catalog", name="pg_authid")),
-                                {"pg_catalog.pg_authid": NOT_THERE}),
-        "a table too few": ((papers,), {"public.notes": NOT_RECORDED}),
+                                {"pg_catalog.pg_authid": "it does not exist"}),
+        "a table too few": ((papers,), {"public.notes": "it was not recorded"}),
         "a column too many": ((papers, dataclasses.replace(notes, columns=(*notes.columns, "more"))),
-                              {"public.notes": "it lacks the columns more"}),
+                              {"public.notes": "columns are missing: more"}),
         "a column too few": ((papers, dataclasses.replace(notes, columns=("id", "note"))),
-                             {"public.notes": "it has columns that were not recorded: paper"}),
+                             {"public.notes": "columns were not recorded: paper"}),
     }  # fmt: skip
     for what, (tables, expected) in lies.items():
         found = _failures(compare(small_database, dataclasses.replace(index, tables=tables), wheel, 1))

@@ -65,7 +65,7 @@ def test_what_an_extension_declares_travels_and_what_cannot_be_proven_is_named(
     made = refnet("backup", "database")
     made.succeeds()
     assert "could not verify" in made.out
-    assert "NOT proven: this server lacks the extensions ours" in made.out
+    assert "NOT proven: extensions that are not available on this server: ours" in made.out
     assert "proven (" not in made.out
     assert refnet("verify").code == 3
     reference = Everything(server, extended).reference

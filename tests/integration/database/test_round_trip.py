@@ -82,7 +82,7 @@ def test_a_parallel_load_gives_what_a_stock_dump_gives(each: Backed, monkeypatch
     load(each.reader, copy, everything.cluster.binaries, 2)
     assert refresh(copy, each.index) == ()
     found = everything.portrait(copy)
-    monkeypatch.setattr("refnet.recovery.sources.database.rows.staged_rows.compare._SHARE", 100_000)
+    monkeypatch.setattr("refnet.recovery.sources.database.rows.compare._SHARE", 100_000)
     compared = compare(copy, each.index, everything.cluster.binaries, 2)
     drop(everything.cluster, copy.name)
     assert oracle.differences(everything.reference.inside, found.inside) == []
@@ -99,7 +99,7 @@ def test_every_kind_of_object_is_proven(each: Backed, short_folder: Path) -> Non
     )
     proof = source.prove(OpenArtifact(each.path.name, lambda: each.path.open("rb"), None), Level.PROVEN)
     assert proof.reasons == (
-        "materialized view ext.from_file: it reads foreign tables, and a proof asks no other server",
+        "materialized view ext.from_file: it reads foreign tables, and a proof connects to no other server",
     )
     assert (proof.outcome, proof.level) == (Outcome.PASSED, Level.PROVEN)
 

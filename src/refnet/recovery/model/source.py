@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -69,13 +70,24 @@ def most_listed(manifest: Manifest | None) -> int:
     return min(sum(known), MOST_FILES) if len(known) == len(counts) else MOST_FILES
 
 
+class Deviation(StrEnum):
+    """How what was found differs from what was recorded."""
+
+    MISSING = "missing"
+    CHANGED = "changed"
+    EXTRA = "extra"
+
+
 @dataclass(frozen=True)
 class Finding:
-    """One thing that a check looked at, what came of it, and why where it did not pass."""
+    """The outcome of one check."""
 
     what: str
     outcome: Outcome
+    #: Why it did not pass.
     reason: str = ""
+    #: None unless a comparison failed.
+    deviation: Deviation | None = None
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from refnet.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import Outcome, SourceName
-from refnet.recovery.model.source import OpenArtifact, Progress, silent
+from refnet.recovery.model.source import Deviation, OpenArtifact, Progress, silent
 from refnet.recovery.sources.database.artifact.sqlgz import Index, NotAnArtifact, Reader, Table
-from refnet.recovery.sources.database.rows.compare import NOT_RECORDED, NOT_THERE, compare
+from refnet.recovery.sources.database.rows.compare import compare
 from refnet.recovery.sources.files.changes import changes, same
 from refnet.recovery.sources.files.listing import FileList, Kind, Listed
 from refnet.recovery.sources.files.selection import select
@@ -76,9 +76,9 @@ def live_tables(
         name = finding.what.removeprefix("table ")
         if finding.outcome is Outcome.UNVERIFIED:
             notes.append(f"could not verify: {finding.what}: {finding.reason}")
-        elif finding.outcome is Outcome.FAILED and finding.reason == NOT_THERE:
+        elif finding.deviation is Deviation.MISSING:
             removed.append(name)
-        elif finding.outcome is Outcome.FAILED and finding.reason == NOT_RECORDED:
+        elif finding.deviation is Deviation.EXTRA:
             added.append(name)
         elif finding.outcome is Outcome.FAILED:
             changed.append(Changed(name, finding.reason))

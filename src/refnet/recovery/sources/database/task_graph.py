@@ -1,38 +1,39 @@
-"""Tasks without waiting between phases: each runs as soon as what it needs is done, the largest first."""
+"""Tasks that run as soon as what they need is done, the largest first; the first failure stops all of them."""
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
 
 @dataclass(eq=False)
 class Task:
-    """One piece of work.
+    """One piece of work."""
 
-    `weight` orders those that are ready (the largest first). `after`: what must be done before. `beside`: the
-    tables (oids) that it shares with others, `alone`: those that it locks against every other task.
-    """
-
+    #: Of the ready tasks the one with the largest weight runs first; of equals, the first.
     weight: int
     run: Callable[[], None]
+    #: Tasks that must be done before.
     after: tuple[Task, ...] = ()
+    #: Tables (oids) that it shares with other tasks.
     beside: frozenset[int] = frozenset()
+    #: Tables that it locks against every other task.
     alone: frozenset[int] = frozenset()
 
 
-class Stopped(Exception):  # noqa: N818  # not an error: another task failed, and this one gives way
-    """Raised within a task that was told to stop."""
+class Stopped(Exception):  # noqa: N818  # not an error: another task failed
+    """Raised in a task that was stopped."""
 
 
 def run_all(tasks: Iterable[Task], workers: int, stop: Callable[[], None]) -> None:
     """Run every task in `workers` threads.
 
-    After the first failure (or an interrupt) no task begins, `stop` is called once to end those that run,
-    and the failure is raised when all have ended.
+    After the first failure (or an interrupt) no task begins. `stop` is called once and must end those that run;
+    the failure is raised when all have ended.
     """
     board = _Board(tasks, stop)
     threads = [threading.Thread(target=board.work, daemon=True) for _ in range(workers)]
@@ -52,13 +53,14 @@ def run_all(tasks: Iterable[Task], workers: int, stop: Callable[[], None]) -> No
 
 @dataclass
 class _Board:
-    """What is left to do, shared by the threads."""
+    """The tasks that are left, shared by the threads."""
 
     tasks: Iterable[Task]
     stop: Callable[[], None]
     failure: BaseException | None = None
     left: int = 0
     ready: list[tuple[int, int, Task]] = field(default_factory=list)
+    order: Iterator[int] = field(default_factory=itertools.count)
     waits_for: Counter[Task] = field(default_factory=Counter)
     followers: dict[Task, list[Task]] = field(default_factory=dict)
     beside: Counter[int] = field(default_factory=Counter)
@@ -75,7 +77,7 @@ class _Board:
                 self._push(task)
 
     def _push(self, task: Task) -> None:
-        heappush(self.ready, (-task.weight, id(task), task))
+        heappush(self.ready, (-task.weight, next(self.order), task))
 
     def work(self) -> None:
         while task := self._take():
@@ -107,16 +109,16 @@ class _Board:
             return None
 
     def _first_free(self) -> Task | None:
-        """The first ready task whose tables are free; the others keep their place."""
-        passed, found = [], None
+        """Return the first ready task whose tables are free; the others keep their order."""
+        blocked, found = [], None
         while self.ready and not found:
             item = heappop(self.ready)
             task = item[2]
             if (task.beside | task.alone) & self.alone or any(self.beside[table] for table in task.alone):
-                passed.append(item)
+                blocked.append(item)
             else:
                 found = task
-        for item in passed:
+        for item in blocked:
             heappush(self.ready, item)
         return found
 

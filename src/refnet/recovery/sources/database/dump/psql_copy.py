@@ -21,6 +21,7 @@ from typing import Self
 from refnet.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
+from refnet.recovery.sources.database import server_errors
 from refnet.recovery.sources.database.artifact.sqlgz import CHUNK
 
 _PIPE = 1 << 20
@@ -41,7 +42,9 @@ class PsqlError(RefnetError):
             else next((line for line in text.splitlines() if line.strip()), "psql ended early")
         )
         super().__init__(
-            f"The server refused to hand out rows: {said}", "See the server's log; then run it again."
+            f"The server refused to hand out rows: {said}",
+            "See the server's log; then run it again.",
+            transient=server_errors.is_transient(said, self.sqlstate),
         )
 
 

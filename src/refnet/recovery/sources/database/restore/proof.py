@@ -115,7 +115,7 @@ class Prover:
         index = self._reader.index
         with cluster.target().connect() as admin:
             if missing := _missing_extensions(admin, index):
-                why = f"this server has no extensions {', '.join(missing)}"
+                why = f"extensions that are not available on this server: {', '.join(missing)}"
                 self._run.add(Finding(LOADED, Outcome.UNVERIFIED, why))
                 return None
             logins = create_logins(admin, cluster, index)

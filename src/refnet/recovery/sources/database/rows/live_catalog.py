@@ -1,4 +1,4 @@
-"""What a database holds by its own catalog: every name that a comparison puts into a statement comes from here."""
+"""The tables and sequences of a database by its own catalog, the source of every name in a comparison's statements."""
 
 from __future__ import annotations
 
@@ -36,28 +36,30 @@ WHERE c.relkind IN ('r', 'p', 'S') AND c.relpersistence <> 't'
 
 @dataclass(frozen=True)
 class Relation:
-    """A table or a sequence. `pages`: of an ordinary table. `root`: the oid of the top of its partitions, or its own.
-
-    `owned`: it, or the table that the sequence is of, belongs to an extension. `columns`: those that are not generated.
-    """
+    """A table or a sequence."""
 
     schema: str
     name: str
+    #: pg_class.relkind: r, p or S.
     kind: str
+    #: Of an ordinary table, else 0.
     pages: int
     oid: int
+    #: The oid of the top of its partitions, or its own.
     root: int
+    #: It, or the table that the sequence belongs to, is part of an extension.
     owned: bool
+    #: Without generated columns.
     columns: tuple[str, ...]
 
     @property
     def qualified(self) -> str:
-        """`schema.name`, for people."""
+        """`schema.name`, for display."""
         return f"{self.schema}.{self.name}"
 
 
 @dataclass(frozen=True)
-class Standing:
+class Relations:
     """The tables and sequences of a database outside of the system's schemas, by schema and name."""
 
     tables: Mapping[Name, Relation]
@@ -66,7 +68,7 @@ class Standing:
 
 @contextmanager
 def reading(target: Target) -> Iterator[tuple[Session, str, Codec]]:
-    """A session that reads the database `target` in its own encoding, with that encoding's name and its codec."""
+    """Open a session that reads `target` in the database's own encoding; yield it, the encoding's name and codec."""
     with target.connect(SETTINGS) as session:
         row = session.execute("SELECT current_setting('server_encoding')").fetchone()
         assert row is not None  # noqa: S101  # for the type checker
@@ -75,8 +77,8 @@ def reading(target: Target) -> Iterator[tuple[Session, str, Codec]]:
         yield session, encoding, Codec.of(session, encoding)
 
 
-def read(session: Session, codec: Codec) -> Standing:
-    """What stands in the database of `session`."""
+def read(session: Session, codec: Codec) -> Relations:
+    """Read the relations of the session's database."""
     tables: dict[Name, Relation] = {}
     sequences: dict[Name, Relation] = {}
     for schema, name, kind, pages, oid, root, owned, columns in session.execute(_RELATIONS).fetchall():
@@ -86,4 +88,4 @@ def read(session: Session, codec: Codec) -> Standing:
         )
         into = sequences if one.kind == "S" else tables
         into[one.schema, one.name] = one
-    return Standing(tables, sequences)
+    return Relations(tables, sequences)
