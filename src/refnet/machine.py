@@ -72,7 +72,7 @@ class _Live:
         return self.setup.settings
 
     def restore(self, source: SourceName, entry: Entry) -> str:
-        held = wiring.store(self.settings).held(entry)
+        held = wiring.store(self.settings).artifact(entry)
         if source is SourceName.DATABASE:
             return self._restore_database(opened(held))
         self.setup.folder(source)
@@ -83,7 +83,7 @@ class _Live:
             now=_now,
             clock=perf_counter,
         )
-        return f"{done.plan.place.folder} holds what {entry.name} holds"
+        return f"{done.plan.target.folder} holds what {entry.name} holds"
 
     def _restore_database(self, artifact: Dump) -> str:
         with wiring.restore_lock(self.settings, SourceName.DATABASE):
@@ -107,7 +107,7 @@ class _Live:
         )
 
     def compare(self, source: SourceName, entry: Entry) -> tuple[Finding, ...]:
-        held = wiring.store(self.settings).held(entry)
+        held = wiring.store(self.settings).artifact(entry)
         if source is SourceName.DATABASE:
             return self._compare_database(opened(held))
         planned = restore_files.plan(held, wiring.place(self.settings, source))

@@ -190,7 +190,7 @@ def _own_file(
 
 
 def _in_archive(settings: Settings, own: Path, entry: Entry) -> Given | None:
-    content = content_of(wiring.store(settings).held(entry), FILE_NAME, LARGEST)
+    content = content_of(wiring.store(settings).artifact(entry), FILE_NAME, LARGEST)
     return None if content is None else Given(own, parse(content, f"{FILE_NAME} in {entry.name}"))
 
 

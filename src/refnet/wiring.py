@@ -28,7 +28,7 @@ from refnet.recovery.model.source import Made, OpenArtifact, Source
 from refnet.recovery.sources.files import entries
 from refnet.recovery.sources.files.describe import describe as describe_files
 from refnet.recovery.sources.files.files_source import FilesSource
-from refnet.recovery.sources.files.target import FolderTarget, discard, place_of
+from refnet.recovery.sources.files.target import FolderTarget, discard, target_of
 from refnet.recovery.stores import disk, lock
 from refnet.recovery.stores.identified import Remembered
 from refnet.recovery.stores.local import LocalStore
@@ -289,22 +289,22 @@ def _previous_folders(settings: Settings, name: SourceName) -> tuple[PreviousVer
         return ()
     return tuple(
         PreviousVersion(name, f"folder {work.path}", work.journal.at, partial(discard, work))
-        for work in place(settings, name).kept()
+        for work in place(settings, name).previous_versions()
     )
 
 
 def place(settings: Settings, name: SourceName) -> FolderTarget:
     """Where `name`, config or obsidian, is live; RefnetError where the settings do not say."""
     if name is SourceName.OBSIDIAN:
-        return place_of(name, settings.vault_dir, None, settings.home / "swaps")
+        return target_of(name, settings.vault_dir, None, settings.home / "swaps")
     if settings.config_dir is None:
         raise RefnetError(
             "the source config is not configured",
             "Set REFNET_CONFIG_DIR; see refnet.toml.example.",
             Exit.USAGE,
         )
-    listed = entries.names(entries.wanted(settings.config_entries))
-    return place_of(name, settings.config_dir, listed, settings.home / "swaps")
+    listed = entries.names(entries.parse_entries(settings.config_entries))
+    return target_of(name, settings.config_dir, listed, settings.home / "swaps")
 
 
 @contextmanager
@@ -356,7 +356,7 @@ def _files(
     return FilesSource(
         name=name,
         folder=folder,
-        wanted=entries.wanted(settings.config_entries) if name is SourceName.CONFIG else None,
+        entries=entries.parse_entries(settings.config_entries) if name is SourceName.CONFIG else None,
         scratch=settings.home / "scratch",
         swaps=settings.home / "swaps",
         jobs=jobs,
@@ -367,7 +367,7 @@ def _files(
 def _last(store: LocalStore, name: SourceName) -> OpenArtifact | None:
     """The newest whole artifact of `name`, if there is one."""
     entry = Catalog.of(store.entries(name)).newest_complete(name)
-    return store.held(entry) if entry else None
+    return store.artifact(entry) if entry else None
 
 
 def _database(settings: Settings, jobs: int, tables: tuple[str, ...]) -> DatabaseSource:

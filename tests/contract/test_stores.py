@@ -75,7 +75,7 @@ def test_what_is_published_is_listed_with_its_digest_and_read_back_as_written(
     assert (manifest.created, manifest.seconds, manifest.details) == (NOW, 1.5, {"rows": 7})
     assert manifest.unchecked == ("a note changed while it was read",)
     assert entry.state == "written"
-    with store.held(entry).open() as reader:
+    with store.artifact(entry).open() as reader:
         assert reader.read() == data
         reader.seek(256)
         assert reader.read(3) == b"\x00\x01\x02"
@@ -86,12 +86,12 @@ def test_the_list_of_files_comes_back_as_it_was_given(store: Store) -> None:
     manifest = publish(store, SourceName.OBSIDIAN, b"tar", files=files)
 
     assert manifest.files_sha256 == hashlib.sha256(files).hexdigest()
-    assert store.held(entry_of(store, manifest.name)).files() == files
+    assert store.artifact(entry_of(store, manifest.name)).files() == files
 
 
 def test_an_artifact_without_a_list_of_files_says_so(store: Store) -> None:
     manifest = publish(store)
-    assert store.held(entry_of(store, manifest.name)).files() is None
+    assert store.artifact(entry_of(store, manifest.name)).files() is None
 
 
 def test_a_name_that_is_taken_is_never_overwritten(store: Store) -> None:
@@ -104,7 +104,7 @@ def test_a_name_that_is_taken_is_never_overwritten(store: Store) -> None:
         "config_20261126_020001_3.tar.gz",
     ]
     for number, name in enumerate(names):
-        with store.held(entry_of(store, name)).open() as reader:
+        with store.artifact(entry_of(store, name)).open() as reader:
             assert reader.read() == bytes([65 + number])
 
 
@@ -169,7 +169,7 @@ def test_a_second_artifact_may_share_the_bytes_of_the_first(store: Store) -> Non
 
     assert (second.sha256, second.size) == (first.sha256, first.size)
     store.delete(entry_of(store, first.name))
-    with store.held(entry_of(store, second.name)).open() as reader:
+    with store.artifact(entry_of(store, second.name)).open() as reader:
         assert reader.read() == b"the same vault"
 
 

@@ -331,7 +331,7 @@ def textfile_folder_of_another(library: Library) -> Result:
     return unprivileged(lambda: as_told(lambda: textfile.write(folder / "refnet.prom", b"")))
 
 
-@provokes("is no journal of a restore")
+@provokes("is not a valid journal of a restore")
 def forged_journal(library: Library) -> Result:
     swaps = library.refnet.home / "swaps"
     swaps.mkdir(mode=0o700, exist_ok=True)

@@ -131,7 +131,7 @@ def test_a_read_only_disk_is_told_and_still_read(tmp_path: Path) -> None:
             pass
         (entry,) = store.entries()
         assert entry.name == name
-        with store.held(entry).open() as reader:
+        with store.artifact(entry).open() as reader:
             assert reader.read() == b"first"
 
 

@@ -76,7 +76,7 @@ def test_a_kill_at_any_step_leaves_each_artifact_whole_or_gone(tmp_path: Path, w
         contents = []
         for entry in store.entries():
             assert not entry.damaged
-            held = store.held(entry)
+            held = store.artifact(entry)
             with held.open() as reader:
                 contents.append((reader.read(), held.files()))
         first, second = (b"first", b"[1]"), (b"second", b"[2]")
@@ -163,7 +163,7 @@ def test_two_runs_that_write_into_one_folder_at_once_never_take_each_others_name
     assert len(set(names)) == len(names) == 40
     assert {entry.name for entry in store.entries()} == set(names)
     for entry in store.entries():
-        held = store.held(entry)
+        held = store.artifact(entry)
         with held.open() as reader:
             assert reader.read() == held.files() == entry.manifest.details["data"].encode()
 

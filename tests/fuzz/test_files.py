@@ -15,7 +15,7 @@ from tests.fuzz.harness import fuzzed, outcome
 from tests.fuzz.strategies import damaged, documents, texts
 
 from refnet.recovery.model.source import OpenArtifact
-from refnet.recovery.sources.files.contents import Limits, Nowhere, read_archive
+from refnet.recovery.sources.files.contents import Limits, NullSink, read_archive
 from refnet.recovery.sources.files.glance import content_of
 from refnet.recovery.sources.files.listing import FileList, Kind, Listed, Member
 from refnet.recovery.sources.files.member_names import ArchiveError, checked, leads_inside, show
@@ -52,10 +52,7 @@ def test_a_list_of_files_is_read_or_refused(text: bytes) -> None:
 def _tar() -> bytes:
     whole = b""
     for listed in FILES.files[1:]:
-        raw, target = os.fsencode(listed.path), os.fsencode(listed.target)
-        whole += header(
-            raw, listed.kind, size=listed.size, mode=listed.mode, mtime=7, uid=1, gid=1, target=target
-        )
+        whole += header(listed)
         whole += b"note".ljust(512, b"\0") if listed.kind is Kind.FILE else b""
     return whole + END
 
@@ -83,7 +80,7 @@ def test_an_archive_is_read_or_refused(data: bytes) -> None:
     packed = gzip.compress(_with_sums(data), 1)
     archive = io.BytesIO(packed)
     files = outcome(
-        lambda: read_archive(archive, Nowhere(), limits=Limits(members=1000, room=1 << 30)), ArchiveError
+        lambda: read_archive(archive, NullSink(), limits=Limits(members=1000, space=1 << 30)), ArchiveError
     )
     if files:
         assert FileList.from_json(files.to_json()) == files
@@ -95,7 +92,7 @@ def test_an_archive_is_read_or_refused(data: bytes) -> None:
 @fuzzed
 @given(damaged(gzip.compress(TAR, 1) + gzip.compress(b"", 1)))
 def test_an_archive_whose_packed_bytes_changed_is_read_or_refused(data: bytes) -> None:
-    outcome(lambda: read_archive(io.BytesIO(data), Nowhere(), limits=Limits(members=1000)), ArchiveError)
+    outcome(lambda: read_archive(io.BytesIO(data), NullSink(), limits=Limits(members=1000)), ArchiveError)
 
 
 _RECORD = st.tuples(
@@ -113,7 +110,7 @@ _RECORD = st.tuples(
 @given(st.lists(_RECORD, max_size=4), st.sampled_from("xgLK0125S"), damaged(b""))
 def test_pax_records_are_read_or_refused(records: list[tuple[str, str]], kind: str, more: bytes) -> None:
     body = b"".join(_record(key, value) for key, value in records) + more
-    head = header(b"a", Kind.FILE, size=len(body), mode=0o644, mtime=7, uid=1, gid=1)
+    head = header(Listed("a", Kind.FILE, len(body), 0o644, 7_000_000_000, 1, 1, 0))
     data = head[:156] + kind.encode() + head[157:] + body + bytes(-len(body) % 512) + TAR
     members = outcome(lambda: list(TarReader(io.BytesIO(_with_sums(data)))), ArchiveError)
     for member in members or ():

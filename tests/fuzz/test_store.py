@@ -28,7 +28,7 @@ from refnet.recovery.sources.files.listing import FileList
 from refnet.recovery.sources.files.member_names import ArchiveError
 from refnet.recovery.stores import identified
 from refnet.recovery.stores.local import LocalStore
-from refnet.recovery.stores.open_artifacts import held_at
+from refnet.recovery.stores.open_artifacts import artifact_at
 from refnet.settings import Retention
 
 NAME = "refnet_20261125_170001.sql.gz"
@@ -71,7 +71,7 @@ def test_an_artifact_at_a_path_is_read_or_refused(manifest: bytes, packed: bytes
     (folder / NAME).write_bytes(DATA)
     (folder / f"{NAME}{MANIFEST_SUFFIX}").write_bytes(manifest)
     (folder / f"{NAME}{FILES_SUFFIX}").write_bytes(packed)
-    held = outcome(lambda: held_at(folder / NAME))
+    held = outcome(lambda: artifact_at(folder / NAME))
     if held:
         text = outcome(held.files)
         if text is not None:

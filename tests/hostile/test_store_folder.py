@@ -93,7 +93,7 @@ def test_an_artifact_that_becomes_a_link_after_it_was_listed_is_not_read(tmp_pat
     store.path(entry).unlink()
     store.path(entry).symlink_to(tmp_path / "secret")
 
-    with pytest.raises(RefnetError, match=f"{name} is not a regular file"), store.held(entry).open():
+    with pytest.raises(RefnetError, match=f"{name} is not a regular file"), store.artifact(entry).open():
         pass
     with pytest.raises(RefnetError, match="is not a regular file"), store.draft(SourceName.OBSIDIAN) as draft:
         draft.publish(Made(NOW, {"shares_bytes_with": name}, files=b"[]"), NOW, 1.0)

@@ -16,7 +16,7 @@ from tests.integration.files.test_killed import kill_in_exchange
 from refnet.errors import RefnetError
 from refnet.recovery.sources.files import swapping
 from refnet.recovery.sources.files.swap_journal import Journal, State
-from refnet.recovery.sources.files.target import settle
+from refnet.recovery.sources.files.target import finish_interrupted
 
 assert vault  # the fixture
 
@@ -101,8 +101,8 @@ def test_an_undo_does_not_offer_an_older_restore_when_another_user_made_a_later_
     (vault.folder / "since.md").write_text("since")
     other = World(vault.source, vault.folder, vault.root / "of another user")
     other.restore(held)
-    newer = other.place.kept()[-1].path
-    older = vault.place.kept()[-1].path
+    newer = other.place.previous_versions()[-1].path
+    older = vault.place.previous_versions()[-1].path
     if newer.name < older.name:  # within one second
         pytest.skip("both have the same time")
     before = contents(vault.folder)
@@ -126,7 +126,7 @@ def killed(vault: World) -> World:
 def refused(world: World, *words: str) -> None:
     """A restore and an undo stop with `words`; a backup does not."""
     before = contents(world.folder)
-    for act in (lambda: settle(world.place), world.undo):
+    for act in (lambda: finish_interrupted(world.place), world.undo):
         with pytest.raises(RefnetError) as caught:
             act()
         for word in words:
@@ -162,7 +162,7 @@ def test_a_work_folder_of_another_user_is_not_taken_whatever_it_holds(killed):
 def test_an_undo_takes_no_folder_that_was_planted_after_the_restore(vault, documents):
     held = vault.backup()
     spoil(vault)
-    kept = vault.restore(held).kept
+    kept = vault.restore(held).previous
     kept.path.rename(kept.path.with_name("moved away"))
     (kept.path / "kept").mkdir(parents=True)
     documents.rename(kept.path / "kept" / "vault")
@@ -195,7 +195,7 @@ def test_a_folder_on_the_way_that_became_a_link_leads_nowhere(vault, tmp_path):
         with pytest.raises(RefnetError):
             vault.restore(held, "papers/note 3.md")
     with pytest.raises(RefnetError):
-        settle(vault.place)
+        finish_interrupted(vault.place)
     assert (tmp_path / "victim" / "note 3.md").read_text() == "precious"
     assert [path.name for path in (tmp_path / "victim").iterdir()] == ["note 3.md"]
 
@@ -313,10 +313,10 @@ def test_what_is_left_without_its_work_folder_is_told_and_forgotten_once_that_is
     work = killed.place.unfinished()[0]
     shutil.rmtree(work.path)
     with pytest.raises(RefnetError, match=f"{work.path.name}.* is gone") as caught:
-        settle(killed.place)
+        finish_interrupted(killed.place)
     assert str(work.swap.path) in caught.value.hint
     work.swap.path.unlink()
-    settle(killed.place)
+    finish_interrupted(killed.place)
 
 
 def test_a_journal_comes_back_as_it_was_written(killed):

@@ -144,7 +144,7 @@ def _path(path: Path) -> str:
 
 def _meant(plan: Plan) -> str:
     """What is restored: the folder, or the one file of it."""
-    return _path(plan.place.folder / (plan.only or ""))
+    return _path(plan.target.folder / (plan.only or ""))
 
 
 def _print_plan(plan: Plan) -> None:
@@ -166,9 +166,9 @@ def _print_plan(plan: Plan) -> None:
 def _exchanged(plan: Plan) -> str:
     from refnet.recovery.sources.files.member_names import some
 
-    if plan.whole:
+    if plan.entire:
         return "the folder itself, in one step"
-    return some(sorted({*plan.selection.names, *plan.selection.gone}), _SHOWN)
+    return some(sorted({*plan.selection.names, *plan.selection.removed}), _SHOWN)
 
 
 def _print_changes(changes: Changes, prefix: str = "") -> None:
@@ -200,9 +200,9 @@ def _print(done: Restored) -> None:
         f"{_meant(plan)} is restored from {plan.artifact} in {formatting.seconds(sum(done.seconds.values()))}"
     )
     print(f"  {took}; {compared}")
-    if done.kept:
-        print(f"  what was live is kept in {_path(done.kept.kept)} for 7 days:")
-        print(f"  `refnet undo {plan.place.source}` brings it back")
+    if done.previous:
+        print(f"  what was live is kept in {_path(done.previous.previous_folder)} for 7 days:")
+        print(f"  `refnet undo {plan.target.source}` brings it back")
     print(f"  {done.hint}")
 
 
@@ -222,7 +222,7 @@ def _plan_values(plan: Plan) -> dict[str, Any]:
         "artifact": plan.artifact,
         "damage": plan.damage,
         "created": utc(plan.created) if plan.created else None,
-        "folder": _path(plan.place.folder),
+        "folder": _path(plan.target.folder),
         "replaces": plan.replaces and bool(plan.changes),
         **_change_values(plan.changes, plan.selection.prefix),
         "notes": list(plan.notes),
@@ -235,7 +235,7 @@ def _values(done: Restored) -> dict[str, Any]:
         **_plan_values(done.plan),
         "done": bool(done.plan.changes),
         "settled": list(done.notes),
-        "kept": _path(done.kept.kept) if done.kept else None,
+        "kept": _path(done.previous.previous_folder) if done.previous else None,
         "seconds": {phase: round(taken, 3) for phase, taken in done.seconds.items()},
         "hint": done.hint,
     }
@@ -255,7 +255,13 @@ def _undo(name: str, *, plan: bool, force: bool, as_json: bool) -> None:
     confirm(f"Replace what is live in {_path(place.folder)}?", force=force)
     done = verb.undo(place, lock=partial(wiring.restore_lock, settings, source), now=now)
     if as_json:
-        print_json({**_undo_values(planned), "settled": list(done.notes), "kept": _path(done.kept.kept)})
+        print_json(
+            {
+                **_undo_values(planned),
+                "settled": list(done.notes),
+                "kept": _path(done.previous.previous_folder),
+            }
+        )
     else:
         _print_undone(done)
 
@@ -265,7 +271,7 @@ def _print_undo_plan(plan: UndoPlan) -> None:
 
     aside = formatting.local(plan.journal.at)
     print(
-        f"Bring back into {_path(plan.place.folder)} what was put aside {aside} for {plan.journal.artifact}:"
+        f"Bring back into {_path(plan.target.folder)} what was put aside {aside} for {plan.journal.artifact}:"
     )
     _print_changes(plan.changes)
     if not plan.changes:
@@ -276,7 +282,7 @@ def _print_undone(done: Undone) -> None:
     for note in done.notes:
         print(note)
     print(
-        f"{_path(done.plan.place.folder)} is back as it was before; what was live is kept in {_path(done.kept.kept)}"
+        f"{_path(done.plan.target.folder)} is back as it was before; what was live is kept in {_path(done.previous.previous_folder)}"
     )
 
 
@@ -284,7 +290,7 @@ def _undo_values(plan: UndoPlan) -> dict[str, Any]:
     from refnet.recovery.model.artifact import utc
 
     return {
-        "folder": _path(plan.place.folder),
+        "folder": _path(plan.target.folder),
         "artifact": plan.journal.artifact,
         "previous_versions": utc(plan.journal.at),
         **_change_values(plan.changes),

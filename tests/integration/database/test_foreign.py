@@ -13,13 +13,13 @@ from refnet.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
 from refnet.recovery.sources.database.artifact.foreign_dump import ForeignDump
-from refnet.recovery.stores.open_artifacts import held_at
+from refnet.recovery.stores.open_artifacts import artifact_at
 
 GENTLE = "-- just some SQL\nCREATE TABLE papers (id int);\nINSERT INTO papers VALUES (1), (2);\n"
 
 
 def foreign(path: Path, binaries: Binaries) -> ForeignDump:
-    return ForeignDump(path, None if path.is_dir() else held_at(path))
+    return ForeignDump(path, None if path.is_dir() else artifact_at(path))
 
 
 def pg_dump(target: Target, binaries: Binaries, path: Path, *options: str) -> Path:

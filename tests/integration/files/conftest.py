@@ -15,7 +15,7 @@ from refnet.recovery.model.artifact import Entry, SourceName
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.sources.files import entries
 from refnet.recovery.sources.files.files_source import FilesSource
-from refnet.recovery.sources.files.target import FolderTarget, place_of
+from refnet.recovery.sources.files.target import FolderTarget, target_of
 from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.verbs import restore_files, undo_files
 from refnet.recovery.verbs.backup import backup
@@ -41,18 +41,18 @@ class World:
         return self.root / "home" / "swaps"
 
     @property
-    def wanted(self) -> tuple[entries.Wanted, ...] | None:
-        return entries.wanted(ENTRIES) if self.source is SourceName.CONFIG else None
+    def wanted(self) -> tuple[entries.ConfigEntry, ...] | None:
+        return entries.parse_entries(ENTRIES) if self.source is SourceName.CONFIG else None
 
     @property
     def place(self) -> FolderTarget:
         names = entries.names(self.wanted) if self.wanted else None
-        return place_of(self.source, self.folder, names, self.swaps)
+        return target_of(self.source, self.folder, names, self.swaps)
 
     def backup(self) -> OpenArtifact:
         source = FilesSource(self.source, self.folder, self.wanted, self.root / "scratch", self.swaps)
         made = backup(source, self.store, now=now, zone=UTC, prove=False, clock=time.perf_counter)
-        return self.store.held(Entry(made.manifest))
+        return self.store.artifact(Entry(made.manifest))
 
     def plan(self, held: OpenArtifact, only: str | None = None) -> restore_files.Plan:
         return restore_files.plan(held, self.place, only)

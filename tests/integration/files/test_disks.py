@@ -33,7 +33,7 @@ def test_a_vault_that_is_a_mount_point_has_its_entries_exchanged(vault, mounted)
 
     done = vault.restore(held)
     assert contents(vault.folder) == before
-    assert done.kept.path.parent == vault.folder
+    assert done.previous.path.parent == vault.folder
 
     vault.undo()
     assert contents(vault.folder) == spoilt
@@ -71,11 +71,11 @@ def test_a_kept_folder_with_something_mounted_in_it_is_never_emptied(vault, moun
     held = vault.backup()
     spoil(vault)
     done = vault.restore(held)
-    disk = mounted(done.kept.kept / "vault" / "papers" / "deep", "size=1m")
+    disk = mounted(done.previous.previous_folder / "vault" / "papers" / "deep", "size=1m")
     (disk / "precious.md").write_text("x")
 
     with pytest.raises(RefnetError, match="something is mounted"):
-        discard(done.kept)
+        discard(done.previous)
     assert (disk / "precious.md").exists()
 
 
@@ -119,7 +119,7 @@ def test_a_full_disk_at_any_stage_leaves_what_is_live_as_it_was(vault, mounted, 
         return real(*arguments)
 
     monkeypatch.setattr(module, stage, fill_first)
-    with pytest.raises(RefnetError, match=r"No space left on device|does not fit any more") as caught:
+    with pytest.raises(RefnetError, match=r"No space left on device|does not fit") as caught:
         on_disk.restore(held)
 
     (disk / "filler").unlink()

@@ -14,7 +14,7 @@ from tests.integration.files.conftest import World, contents, spoil
 from refnet.errors import RefnetError
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.sources.files.swap_journal import State
-from refnet.recovery.sources.files.target import discard, settle
+from refnet.recovery.sources.files.target import discard, finish_interrupted
 
 #: What changes something on the disk, or calls the C library's renameat2.
 _STEPS = {
@@ -54,7 +54,7 @@ def kill_in_exchange(world: World, held: OpenArtifact) -> None:
         assert killed_at(step, lambda: world.restore(held), {"os.rename", "ctypes.dlsym"})
         if any(work.swap.state is State.SWAPPING for work in world.place.unfinished()):
             return
-        settle(world.place)
+        finish_interrupted(world.place)
     pytest.fail("no swap was begun")
 
 
@@ -99,7 +99,7 @@ def test_a_restore_that_is_killed_anywhere_is_settled_by_the_next_run(roomy, ren
 
     for step in every_step(roomy, lambda: roomy.restore(held)):
         at_kill = roomy.folder.exists() and contents(roomy.folder)
-        sentences = settle(roomy.place)
+        sentences = finish_interrupted(roomy.place)
         now = contents(roomy.folder)
         if roomy.leftovers():  # finished: then the old is kept, and an undo brings it back
             new = new or now
@@ -127,7 +127,7 @@ def test_an_undo_that_is_killed_anywhere_is_settled_by_the_next_run(world, renam
     while True:
         step += 1
         done = not killed_at(step, world.undo)
-        settle(world.place)
+        finish_interrupted(world.place)
         now = contents(world.folder)
         assert now in (old, new), step
         assert len(world.leftovers()) == 1, step
@@ -148,13 +148,13 @@ def test_a_settling_that_is_killed_too_is_settled_by_the_one_after(roomy, rename
     while True:
         within += 1
         kill_in_exchange(roomy, held)
-        done = not killed_at(within, lambda: settle(roomy.place))
-        settle(roomy.place)
+        done = not killed_at(within, lambda: finish_interrupted(roomy.place))
+        finish_interrupted(roomy.place)
         assert not roomy.place.unfinished()
         assert contents(roomy.folder) != old
         roomy.undo()
         assert contents(roomy.folder) == old, within
-        discard(roomy.place.kept()[-1])
+        discard(roomy.place.previous_versions()[-1])
         if done:
             break
     assert within > 3
@@ -168,7 +168,7 @@ def test_a_backup_after_a_killed_restore_says_so_and_changes_nothing(vault):
 
     again = vault.backup()
 
-    assert any("was cut off" in sentence for sentence in again.manifest.unchecked)
+    assert any("was interrupted" in sentence for sentence in again.manifest.unchecked)
     assert vault.place.unfinished()
     assert contents(vault.folder) == before
 
@@ -181,7 +181,7 @@ def test_a_backup_that_misses_what_a_killed_restore_has_not_brought_back_yet_say
     with pytest.raises(RefnetError, match=r"compose\.yaml is missing") as caught:
         config.backup()
 
-    assert "was cut off" in caught.value.hint
+    assert "was interrupted" in caught.value.hint
     assert config.place.unfinished()
 
 
@@ -193,7 +193,7 @@ def test_a_plan_after_a_killed_restore_says_so_and_changes_nothing(config):
 
     plan = config.plan(held)
 
-    assert any("a restore of config_" in note and "was cut off" in note for note in plan.notes)
+    assert any("a restore of config_" in note and "was interrupted" in note for note in plan.notes)
     assert contents(config.folder) == before
 
 

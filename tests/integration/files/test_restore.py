@@ -17,7 +17,7 @@ from tests.unit.recovery.sources.files.corpus import HARMLESS, HOSTILE
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.sources.files.swapping import Work
-from refnet.recovery.stores.open_artifacts import held_at
+from refnet.recovery.stores.open_artifacts import artifact_at
 from refnet.recovery.verbs import restore_files
 
 
@@ -31,9 +31,9 @@ def test_what_was_backed_up_is_live_again_and_what_was_live_is_kept(world):
 
     unlisted = {"src/main.py": b"print(1)\n"} if world.source == "config" else {}
     assert contents(world.folder) == before | unlisted
-    kept = done.kept.kept / (world.folder.name if done.plan.whole else "")
+    kept = done.previous.previous_folder / (world.folder.name if done.plan.entire else "")
     assert contents(kept).items() <= spoilt.items()
-    assert stat.S_IMODE(done.kept.path.stat().st_mode) == 0o700
+    assert stat.S_IMODE(done.previous.path.stat().st_mode) == 0o700
 
 
 def test_an_undo_brings_back_what_was_live_and_a_second_one_the_restore(world):
@@ -46,7 +46,7 @@ def test_an_undo_brings_back_what_was_live_and_a_second_one_the_restore(world):
     first = world.undo()
     assert contents(world.folder) == spoilt
     assert len(world.leftovers()) == 1
-    assert first.kept.kept.is_dir()
+    assert first.previous.previous_folder.is_dir()
 
     world.undo()
     assert contents(world.folder) == restored
@@ -62,11 +62,11 @@ def test_an_undo_says_what_was_written_since_and_keeps_it(vault):
     done = vault.undo()
 
     assert "since.md" in done.plan.changes.removed
-    assert (done.kept.kept / "vault" / "since.md").read_text() == "written after the restore"
+    assert (done.previous.previous_folder / "vault" / "since.md").read_text() == "written after the restore"
 
 
 def test_there_is_nothing_to_undo_before_a_restore(world):
-    with pytest.raises(RefnetError, match="nothing is kept of"):
+    with pytest.raises(RefnetError, match="has no previous version"):
         world.undo()
 
 
@@ -117,7 +117,7 @@ def test_nothing_is_done_where_nothing_differs(world):
 
     done = world.restore(held)
 
-    assert done.kept is None
+    assert done.previous is None
     assert world.folder.stat().st_ino == inode
     assert world.leftovers() == []
 
@@ -134,7 +134,7 @@ def test_a_missing_folder_is_simply_made_with_nothing_kept(world):
     unprotected = {name for name in before if name.startswith((".git", "src"))}
     assert contents(world.folder) == {k: v for k, v in before.items() if k not in unprotected}
     assert not done.plan.replaces
-    assert done.kept is None
+    assert done.previous is None
     assert world.leftovers() == []
 
 
@@ -152,7 +152,7 @@ def test_nothing_that_is_not_listed_is_touched_in_a_clone(config):
     assert {name: (s.st_ino, s.st_ctime_ns) for name, s in after.items()} == {
         name: (s.st_ino, s.st_ctime_ns) for name, s in before.items()
     }
-    assert "not in the artifact, left as they are: scripts" in done.plan.notes
+    assert "not in the artifact, left unchanged: scripts" in done.plan.notes
 
 
 def test_git_does_not_see_what_a_restore_keeps_in_a_clone(config):
@@ -184,7 +184,7 @@ def test_what_an_artifact_holds_beside_the_listed_entries_is_left_out_by_name(co
     (config.folder / ".env").write_text("SECRET=2\n")
     (config.folder / ".git" / "HEAD").write_text("mine")
 
-    done = config.restore(held_at(tmp_path / "config_20261125.tar.gz"))
+    done = config.restore(artifact_at(tmp_path / "config_20261125.tar.gz"))
 
     assert (config.folder / ".env").read_text() == "SECRET=1\n"
     assert (config.folder / ".git" / "HEAD").read_text() == "mine"
@@ -200,7 +200,7 @@ def test_one_note_comes_back_alone(vault):
     done = vault.restore(held, "papers/note 3.md")
 
     assert contents(vault.folder) == before | {"papers/note 3.md": b"# Note 3\n" * 30}
-    assert (done.kept.kept / "note 3.md").read_text() == "spoilt"
+    assert (done.previous.previous_folder / "note 3.md").read_text() == "spoilt"
     vault.undo()
     assert contents(vault.folder) == before
 
@@ -212,7 +212,7 @@ def test_one_note_comes_back_with_the_folders_that_are_missing_on_the_way(vault)
     done = vault.restore(held, "papers/deep/two\nlines 📚.md")
 
     assert contents(vault.folder / "papers") == {"deep": None, "deep/two\nlines 📚.md": b"deep"}
-    assert done.kept is None
+    assert done.previous is None
 
 
 def test_a_folder_comes_back_alone(vault):
@@ -242,7 +242,7 @@ def test_one_entry_of_the_configuration_comes_back_alone(config):
         ("papers/note 33.md", "papers/note 33.md is not in the artifact"),
         ("../note.md", "leads out of its folder"),
         ("/etc/passwd", "has an absolute name"),
-        (".", r"\. is nothing that may be exchanged"),
+        (".", r"\. may not be replaced"),
     ],
 )
 def test_an_only_that_is_not_there_is_a_usage_error(vault, only, told):
@@ -258,7 +258,7 @@ def test_an_only_is_not_put_through_a_link(vault, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (vault.folder / "papers").symlink_to(tmp_path / "elsewhere")
 
-    with pytest.raises(RefnetError, match="papers is no folder of its own"):
+    with pytest.raises(RefnetError, match="papers is a link or not a folder"):
         vault.restore(held, "papers/note 3.md")
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
@@ -299,7 +299,7 @@ class Counted(io.BytesIO):
 
 def plain(world: World, path: Path, *, prefix: str = "") -> OpenArtifact:
     subprocess.run(["tar", "-czf", path, "-C", world.folder, prefix or "."], check=True)
-    return held_at(path)
+    return artifact_at(path)
 
 
 def test_a_plain_tar_is_restored_too_and_what_could_not_be_verified_is_said(vault, tmp_path):
@@ -319,7 +319,7 @@ def test_a_hostile_archive_leaves_the_live_vault_as_it_was(vault, tmp_path, make
     before = contents(tmp_path)
 
     with pytest.raises(RefnetError, match=told) as caught:
-        vault.restore(held_at(tmp_path / "evil.tar.gz"))
+        vault.restore(artifact_at(tmp_path / "evil.tar.gz"))
 
     assert caught.value.code is Exit.DAMAGED
     assert contents(tmp_path) == before
@@ -329,7 +329,7 @@ def test_a_hostile_archive_leaves_the_live_vault_as_it_was(vault, tmp_path, make
 def test_a_harmless_archive_becomes_the_live_vault(vault, tmp_path, make, wanted):
     (tmp_path / "plain.tar.gz").write_bytes(make())
 
-    vault.restore(held_at(tmp_path / "plain.tar.gz"))
+    vault.restore(artifact_at(tmp_path / "plain.tar.gz"))
 
     assert contents(vault.folder) == wanted
 
@@ -365,7 +365,7 @@ def test_a_disk_that_gives_back_other_bytes_is_found_before_anything_is_exchange
 
     monkeypatch.setattr(restore_files, "_compare", rot_first)
     with pytest.raises(
-        RefnetError, match=r"what was unpacked is not what it holds: run\.sh has other content"
+        RefnetError, match=r"the unpacked files differ from the archive: run\.sh has changed content"
     ):
         vault.restore(held)
 
@@ -392,5 +392,5 @@ def test_two_vaults_side_by_side_do_not_take_each_others_kept_folders(vault):
     spoil(vault)
     vault.restore(held)
 
-    with pytest.raises(RefnetError, match="nothing is kept of"):
+    with pytest.raises(RefnetError, match="has no previous version"):
         other.undo()

@@ -3,7 +3,7 @@
 Publishing: the artifact is settled under a hidden name; a hidden manifest records the intent; then the artifact,
 its list of files and its manifest are placed, in this order, the folder synced after each. Deleting hides the
 manifest first and removes the rest after it. So at every moment an artifact is in the catalog whole or not at
-all, and what a crash leaves names itself (see shelf.py).
+all, and what a crash leaves names itself (see scan.py).
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from refnet.recovery.model.source import Made, OpenArtifact
 from refnet.recovery.model.store import Leftover, Unlisted
 from refnet.recovery.stores import disk, identified, lock
 from refnet.recovery.stores.identified import Remembered
-from refnet.recovery.stores.open_artifacts import held_in, manifest_of
-from refnet.recovery.stores.scan import Memory, Shelf, Stamp, beside, taken
+from refnet.recovery.stores.open_artifacts import artifact_in, manifest_of
+from refnet.recovery.stores.scan import FolderScan, Memory, Stamp, beside, taken
 
 #: The entries and the leftovers of a folder.
 Contents = tuple[tuple[Entry, ...], tuple[Leftover, ...]]
@@ -69,33 +69,33 @@ class LocalStore:
         return self.folder(entry.source) / entry.name
 
     def entries(self, source: SourceName | None = None) -> tuple[Entry, ...]:
-        return tuple(entry for shelf in self._shelves(source) for entry in shelf.entries())
+        return tuple(entry for scan in self._scans(source) for entry in scan.entries())
 
     def leftovers(self, source: SourceName | None = None) -> tuple[Leftover, ...]:
-        return tuple(leftover for shelf in self._shelves(source) for leftover in shelf.leftovers())
+        return tuple(leftover for scan in self._scans(source) for leftover in scan.leftovers())
 
     def contents(self) -> Contents:
         """`entries` and `leftovers` of one reading; a store that is asked again reads only what changed."""
-        found = [self._contents(shelf) for shelf in self._shelves(None)]
+        found = [self._contents(scan) for scan in self._scans(None)]
         return (
             tuple(entry for entries, _ in found for entry in entries),
             tuple(leftover for _, leftovers in found for leftover in leftovers),
         )
 
-    def _contents(self, shelf: Shelf) -> Contents:
-        known = self._known.get(shelf.folder)
-        if known and known[0] == shelf.stamps and shelf.quiet:
+    def _contents(self, scan: FolderScan) -> Contents:
+        known = self._known.get(scan.folder)
+        if known and known[0] == scan.stamps and scan.quiet:
             return known[1]
-        found = (tuple(shelf.entries()), tuple(shelf.leftovers()))
-        self._known[shelf.folder] = (shelf.stamps, found)
+        found = (tuple(scan.entries()), tuple(scan.leftovers()))
+        self._known[scan.folder] = (scan.stamps, found)
         return found
 
     def unlisted(self, source: SourceName | None = None) -> tuple[Unlisted, ...]:
         """What the catalog does not count; never cleaned, as it may be somebody's only copy."""
-        return tuple(stranger for shelf in self._shelves(source) for stranger in shelf.unlisted())
+        return tuple(stranger for scan in self._scans(source) for stranger in scan.unlisted())
 
-    def held(self, entry: Entry) -> OpenArtifact:
-        return held_in(self.folder(entry.source), entry.name, entry.manifest)
+    def artifact(self, entry: Entry) -> OpenArtifact:
+        return artifact_in(self.folder(entry.source), entry.name, entry.manifest)
 
     def free_bytes(self) -> int | None:
         nearest = next(folder for folder in (self.root, *self.root.parents) if folder.exists())
@@ -161,7 +161,7 @@ class LocalStore:
     def adopt(self, source: SourceName, name: str, made: Made) -> Manifest:
         """Publish the file `name`, which lies in the folder of `source` and has no manifest that can be read.
 
-        A manifest that cannot be read is moved aside. The new one is no intent (see shelf.py) while it is written: a
+        A manifest that cannot be read is moved aside. The new one is no intent (see scan.py) while it is written: a
         crash leaves the file as it was. RefnetError where the catalog lists it, or where it cannot be adopted.
         """
         self.check_adoptable(source, name)
@@ -189,7 +189,7 @@ class LocalStore:
 
     def first_check(self, source: SourceName, name: str) -> datetime | None:
         """When the artifact `name` was first checked, by its evidence alone, which may stand there without a manifest."""
-        return self._shelf(self.folder(source), source).first_check(name)
+        return self._scan(self.folder(source), source).first_check(name)
 
     def _set_aside(self, path: Path) -> None:
         """Give the file `path` a name that nothing reads, if it is there."""
@@ -214,15 +214,15 @@ class LocalStore:
         disk.remove(self.folder(leftover.source) / leftover.name)
         disk.sync_folder(self.folder(leftover.source))
 
-    def _shelves(self, source: SourceName | None) -> Iterator[Shelf]:
+    def _scans(self, source: SourceName | None) -> Iterator[FolderScan]:
         if self.flat:
-            yield self._shelf(self.root, None)
+            yield self._scan(self.root, None)
         else:
             sources = (source,) if source else tuple(SourceName)
-            yield from (self._shelf(self.folder(one), one) for one in sources)
+            yield from (self._scan(self.folder(one), one) for one in sources)
 
-    def _shelf(self, folder: Path, source: SourceName | None) -> Shelf:
-        return Shelf.read(folder, source, self._memory.setdefault(folder, {}))
+    def _scan(self, folder: Path, source: SourceName | None) -> FolderScan:
+        return FolderScan.read(folder, source, self._memory.setdefault(folder, {}))
 
 
 class LocalDraft:

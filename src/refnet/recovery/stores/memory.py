@@ -41,7 +41,7 @@ class MemoryStore:
     def draft(self, source: SourceName) -> Iterator[MemoryDraft]:
         yield MemoryDraft(self, source)
 
-    def held(self, entry: Entry) -> OpenArtifact:
+    def artifact(self, entry: Entry) -> OpenArtifact:
         name = entry.name
 
         def open_it() -> BinaryIO:

@@ -22,7 +22,7 @@ _ENTRY, _HEAD = 50_000, 4096
 _GZIP = 16 + 15
 
 
-def held_in(folder: Path, name: str, manifest: Manifest | None, *, links: bool = False) -> OpenArtifact:
+def artifact_in(folder: Path, name: str, manifest: Manifest | None, *, links: bool = False) -> OpenArtifact:
     """The artifact `name` in `folder`; its list of files is compared with the manifest when it is read.
 
     `links`: whether the artifact may be a link, as a path that a user names may.
@@ -50,7 +50,7 @@ def held_in(folder: Path, name: str, manifest: Manifest | None, *, links: bool =
     return OpenArtifact(name, open_it, manifest, files, folder / name)
 
 
-def held_at(path: Path) -> OpenArtifact:
+def artifact_at(path: Path) -> OpenArtifact:
     """The artifact at `path`, with its manifest where `PATH.json` stands beside it.
 
     RefnetError where there is no such file, or where what stands beside it is no manifest.
@@ -61,7 +61,7 @@ def held_at(path: Path) -> OpenArtifact:
             "Give the path of an artifact, or a name that `refnet list` shows.",
             Exit.USAGE,
         )
-    return held_in(path.parent, path.name, manifest_of(path), links=True)
+    return artifact_in(path.parent, path.name, manifest_of(path), links=True)
 
 
 def manifest_of(path: Path) -> Manifest | None:

@@ -69,7 +69,7 @@ _Read = TypeVar("_Read")
 
 
 @dataclass(frozen=True)
-class Shelf:
+class FolderScan:
     """One folder as it was when it was read: regular file → size in bytes.
 
     `odd`: what is no regular file → what it is. `stamps`: of everything. `memory` belongs to whoever reads the
@@ -84,9 +84,9 @@ class Shelf:
     memory: Memory = field(default_factory=dict)
 
     @classmethod
-    def read(cls, folder: Path, source: SourceName | None, memory: Memory | None = None) -> Shelf:
+    def read(cls, folder: Path, source: SourceName | None, memory: Memory | None = None) -> FolderScan:
         """What `folder` holds; nothing where there is no such folder. `source` None: of every source."""
-        shelf = cls(folder, source, {}, memory={} if memory is None else memory)
+        scan = cls(folder, source, {}, memory={} if memory is None else memory)
         with explained(folder):
             try:
                 found = list(os.scandir(folder))
@@ -94,12 +94,12 @@ class Shelf:
                 found = []
             for item in found:
                 try:
-                    shelf._add(item.name, item.stat(follow_symlinks=False))
+                    scan._add(item.name, item.stat(follow_symlinks=False))
                 except FileNotFoundError:
                     continue  # removed while we looked
-        for gone in shelf.memory.keys() - shelf.stamps.keys():
-            del shelf.memory[gone]
-        return shelf
+        for gone in scan.memory.keys() - scan.stamps.keys():
+            del scan.memory[gone]
+        return scan
 
     def _add(self, name: str, about: os.stat_result) -> None:
         self.stamps[name] = (about.st_size, about.st_mtime_ns, about.st_ino)

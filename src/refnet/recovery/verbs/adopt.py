@@ -21,7 +21,7 @@ from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.source import Made, OpenArtifact, Source
 from refnet.recovery.stores import disk
 from refnet.recovery.stores.local import LocalStore
-from refnet.recovery.stores.open_artifacts import held_at, held_in
+from refnet.recovery.stores.open_artifacts import artifact_at, artifact_in
 from refnet.recovery.verbs.choose import Chosen
 from refnet.recovery.verbs.verify import Verified, keep, verify
 
@@ -107,18 +107,18 @@ def adopt(
                 entry,
                 (Evidence(now(), Level.WRITTEN, Outcome.UNVERIFIED, 0.0, reasons=_LOST, revokes=True),),
             )
-        chosen = Chosen(source, store.held(entry) if entry else held_at(planned.path), entry, store)
+        chosen = Chosen(source, store.artifact(entry) if entry else artifact_at(planned.path), entry, store)
         return verify(chosen, prover(source), Level.INTACT, now=now, clock=clock)
 
 
 def _held(path: Path) -> tuple[OpenArtifact, str]:
     """The artifact at `path` with its manifest, if that can be read, and why it cannot."""
     try:
-        return held_at(path), ""
+        return artifact_at(path), ""
     except RefnetError as error:
         if error.code is not Exit.DAMAGED:
             raise
-        return held_in(path.parent, path.name, None), error.message
+        return artifact_in(path.parent, path.name, None), error.message
 
 
 def _sharper(created: datetime, checked: datetime | None) -> datetime:

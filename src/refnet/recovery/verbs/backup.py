@@ -68,7 +68,7 @@ def backup(
         if not prove:
             return made
         published = clock()
-        proof = attempt(source, store.held(Entry(made.manifest)), Level.PROVEN, progress)
+        proof = attempt(source, store.artifact(Entry(made.manifest)), Level.PROVEN, progress)
         made.seconds["prove"] = clock() - published
         made = replace(made, proof=proof)
         return _kept(store, made, evidence_of(proof, now(), made.seconds["prove"]))

@@ -15,7 +15,7 @@ from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.model.store import Store
 from refnet.recovery.stores.disk import explained
 from refnet.recovery.stores.local import LocalStore
-from refnet.recovery.stores.open_artifacts import held_at
+from refnet.recovery.stores.open_artifacts import artifact_at
 from refnet.settings import user_path
 
 
@@ -70,7 +70,7 @@ def choose(
     everything, sources = Catalog.of(store.entries()), tuple(sources)
     catalog = everything.choices(target, at) if SourceName.DATABASE in sources else everything
     newest = [catalog.newest_complete(source, at) for source in sources]
-    found = [Chosen(entry.source, store.held(entry), entry, store) for entry in newest if entry]
+    found = [Chosen(entry.source, store.artifact(entry), entry, store) for entry in newest if entry]
     if not found:
         others = everything.others(target) if sources == (SourceName.DATABASE,) else ()
         raise of_others(target, others) if target and others else nothing(catalog, sources, at)
@@ -119,7 +119,7 @@ def choose_one(store: Store, artifact: str, source: SourceName | None = None) ->
 
 def _named(store: Store, artifact: str, source: SourceName | None) -> Chosen:
     if "/" not in artifact and (entry := Catalog.of(store.entries()).named(artifact)):
-        return Chosen(entry.source, store.held(entry), entry, store)
+        return Chosen(entry.source, store.artifact(entry), entry, store)
     path = user_path(artifact)
     with explained(path):
         if path.is_file():
@@ -140,8 +140,8 @@ def _at_path(store: Store, path: Path, source: SourceName | None) -> Chosen:
         home = store
     entry = Catalog.of(home.entries()).named(path.name)
     if entry:
-        return Chosen(entry.source, home.held(entry), entry, home)
-    held = held_at(path)
+        return Chosen(entry.source, home.artifact(entry), entry, home)
+    held = artifact_at(path)
     if held.manifest:
         return Chosen(held.manifest.source, held)
     said = read_name(path.name)

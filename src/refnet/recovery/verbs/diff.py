@@ -16,7 +16,7 @@ from refnet.recovery.sources.files.changes import changes, same
 from refnet.recovery.sources.files.listing import FileList, Kind, Listed
 from refnet.recovery.sources.files.selection import select
 from refnet.recovery.sources.files.target import FolderTarget
-from refnet.recovery.verbs.restore_files import archive_told, files_of
+from refnet.recovery.verbs.restore_files import explain_archive_errors, files_of
 
 LIVE = "live"
 
@@ -50,19 +50,19 @@ def artifacts(source: SourceName, before: OpenArtifact, after: OpenArtifact) -> 
     """How two artifacts of one source differ. RefnetError where one cannot be read."""
     if source is SourceName.DATABASE:
         return _tables(before, after)
-    with archive_told(before):
+    with explain_archive_errors(before):
         old, _ = files_of(before)
-    with archive_told(after):
+    with explain_archive_errors(after):
         new, _ = files_of(after)
     return _files(source, before.name, after.name, old, new)
 
 
 def live_files(before: OpenArtifact, place: FolderTarget) -> Difference:
     """How what is live in `place` differs from an artifact of it: what a restore would take back."""
-    with archive_told(before):
+    with explain_archive_errors(before):
         files, _ = files_of(before)
         selection = select(files, place, None)
-        live = selection.live(whole=place.whole)
+        live = selection.live(entire=place.entire)
     notes = [*selection.notes, *(f"live, and not compared: {name}" for name in live.other)]
     return _files(place.source, before.name, LIVE, selection.files, live.files, tuple(notes))
 

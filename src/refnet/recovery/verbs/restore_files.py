@@ -1,7 +1,7 @@
-"""Restores config or the vault: unpacked beside what is live, compared, then exchanged; the old one is kept.
+"""Restore config or the vault: unpack beside what is live, compare, then swap; keep the previous version.
 
-Nothing live is touched before everything that is to become live was read back and compared. The exchange is
-journalled (sources/files/swapping.py): a run that is killed in it is finished by the next one.
+Nothing live is touched before everything that is to become live was read back and compared. The swap is journaled
+(sources/files/swapping.py): the next run finishes one that is killed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.source import OpenArtifact, Progress, silent
 from refnet.recovery.sources.files import rename, swapping
 from refnet.recovery.sources.files.changes import Changes, changes
-from refnet.recovery.sources.files.contents import NoRoomError, Nowhere, read_archive
+from refnet.recovery.sources.files.contents import NoSpaceError, NullSink, read_archive
 from refnet.recovery.sources.files.extract import extract
 from refnet.recovery.sources.files.files_proof import list_of
 from refnet.recovery.sources.files.listing import FileList
@@ -30,100 +30,105 @@ from refnet.recovery.sources.files.member_names import ArchiveError, show, some
 from refnet.recovery.sources.files.selection import Selection, select
 from refnet.recovery.sources.files.swap_journal import Unit, Why
 from refnet.recovery.sources.files.swapping import Work
-from refnet.recovery.sources.files.target import FolderTarget, settle, told
+from refnet.recovery.sources.files.target import FolderTarget, explain_os_errors, finish_interrupted
 from refnet.recovery.sources.files.tree import differences, read_tree
 from refnet.recovery.sources.files.unpack import FreshFolder, NamesMergeError, Owner, recorded
 
-#: Of a file system, kept free beside what a restore needs, in bytes.
+#: Bytes that stay free on the file system of a restore.
 _SPARE = 1 << 20
 _BLOCK = 4096
 
 HINTS = {
     SourceName.CONFIG: "Restart the services that read it: docker compose down && docker compose up -d",
-    SourceName.OBSIDIAN: "Open the vault anew in Obsidian, so that it reads what is there now.",
+    SourceName.OBSIDIAN: "Reopen the vault in Obsidian, so that it reads the restored files.",
 }
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a restore would do.
-
-    `only`: the one file or folder that is restored. `files`: all that the artifact holds; `listed`: whether its list says so, or only a reading of it. `changes`:
-    what is added, changed and removed. `whole`: the folder itself is exchanged. `replaces`: something is live
-    there. `problems` stop it; `notes` are to be known. `damage`: what a check found wrong with the artifact, else "".
-    """
+    """The plan of a restore."""
 
     artifact: str
     created: datetime | None
-    place: FolderTarget
+    target: FolderTarget
+    #: The one file or folder that is restored; None: everything.
     only: str | None
+    #: The list of all files of the artifact.
     files: FileList
+    #: True if `files` is the artifact's own list, False if the archive was read for it.
     listed: bool
     selection: Selection
+    #: The changes to what is live.
     changes: Changes
-    whole: bool
+    #: True if the folder itself is swapped.
+    entire: bool
+    #: True if something live is replaced.
     replaces: bool
     notes: tuple[str, ...] = ()
+    #: What prevents the restore.
     problems: tuple[RefnetError, ...] = ()
+    #: What a check found wrong with the artifact, or "".
     damage: str = ""
 
     def check(self) -> None:
-        """RefnetError where something stops the plan."""
+        """RefnetError if something prevents the restore."""
         if self.problems:
             raise self.problems[0]
 
 
 @dataclass(frozen=True)
 class Restored:
-    """What a restore did. `kept`: the work folder that holds what was live, where something was."""
+    """The result of a restore."""
 
     plan: Plan
-    kept: Work | None
+    #: The work folder with the previous version, if there was one.
+    previous: Work | None
     notes: tuple[str, ...]
+    #: By phase.
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
     def hint(self) -> str:
-        return HINTS[self.plan.place.source]
+        return HINTS[self.plan.target.source]
 
 
-def plan(held: OpenArtifact, place: FolderTarget, only: str | None = None) -> Plan:
-    """What a restore of `held` into `place` would do; reads, and changes nothing.
+def plan(artifact: OpenArtifact, target: FolderTarget, only: str | None = None) -> Plan:
+    """Plan a restore of `artifact` into `target`; change nothing.
 
     only: the path of one file or folder of the artifact.
     """
-    with archive_told(held), told(place.folder):
-        files, listed = files_of(held)
-        selection = select(files, place, only)
-        whole = only is None and place.whole
-        live = selection.live(whole=whole)
-    notes = [*selection.notes, *map(_waiting, place.unfinished())]
-    strangers = place.strangers()
+    with explain_archive_errors(artifact), explain_os_errors(target.folder):
+        files, listed = files_of(artifact)
+        selection = select(files, target, only)
+        entire = only is None and target.entire
+        live = selection.live(entire=entire)
+    notes = [*selection.notes, *map(_pending, target.unfinished())]
+    unknown = target.unknown_folders()
     notes += [
-        f"{path} is of a restore that {place.swaps} does not know; it is left alone" for path in strangers
+        f"{path} is of a restore that {target.swaps} does not know; it is left alone" for path in unknown
     ]
     if not listed:
-        notes.append("could not verify: the archive has no list of files that says what it should hold")
+        notes.append("could not verify: the archive has no list of files to be compared with")
     if live.other:
         notes.append(f"live, and neither compared nor restored: {some(live.other)}")
     return Plan(
-        held.name,
-        held.manifest.created if held.manifest else None,
-        place,
-        only,
-        files,
-        listed,
-        selection,
-        changes(live.files, selection.files),
-        whole,
-        any(one.path != "." for one in live.files.files) or bool(live.other),
-        tuple(notes),
-        (*map(_unfinished_before, filter(_has_journal, strangers)), *_problems(place, selection)),
+        artifact=artifact.name,
+        created=artifact.manifest.created if artifact.manifest else None,
+        target=target,
+        only=only,
+        files=files,
+        listed=listed,
+        selection=selection,
+        changes=changes(live.files, selection.files),
+        entire=entire,
+        replaces=any(one.path != "." for one in live.files.files) or bool(live.other),
+        notes=tuple(notes),
+        problems=(*_old_journals(unknown), *_problems(target, selection)),
     )
 
 
 def restore(
-    held: OpenArtifact,
+    artifact: OpenArtifact,
     planned: Plan,
     *,
     lock: Callable[[], AbstractContextManager[None]],
@@ -131,38 +136,34 @@ def restore(
     clock: Callable[[], float],
     progress: Progress = silent,
 ) -> Restored:
-    """Do what `planned` says of `held`; where nothing differs, nothing.
+    """Perform the plan; do nothing if nothing differs.
 
-    What an earlier restore left that was cut off is settled first, and then it is planned again. RefnetError where
-    something is wrong: then what is live is as it was.
+    Interrupted restores are finished first; then it is planned again. RefnetError if something is wrong: what is
+    live is unchanged then.
     """
-    place = planned.place
-    with lock(), told(place.folder):
-        settled = settle(place)
-        decided = plan(held, place, planned.only) if settled else planned
+    target = planned.target
+    with lock(), explain_os_errors(target.folder):
+        finished = finish_interrupted(target)
+        decided = plan(artifact, target, planned.only) if finished else planned
         decided.check()
         if not decided.changes:
-            return Restored(decided, None, settled)
-        (place.home if decided.whole else place.folder).mkdir(parents=True, exist_ok=True)
-        with swapping.begin(place.site(), decided.artifact, now(), Why.RESTORED) as work:
-            kept, seconds = _carry_out(held, decided, work, clock, progress)
-    return Restored(decided, kept, settled, seconds)
+            return Restored(decided, None, finished)
+        (target.home if decided.entire else target.folder).mkdir(parents=True, exist_ok=True)
+        with swapping.begin(target.site(), decided.artifact, now(), Why.RESTORED) as work:
+            previous, seconds = _carry_out(artifact, decided, work, clock, progress)
+    return Restored(decided, previous, finished, seconds)
 
 
 def _carry_out(
-    held: OpenArtifact,
-    decided: Plan,
-    work: Work,
-    clock: Callable[[], float],
-    progress: Progress,
+    artifact: OpenArtifact, decided: Plan, work: Work, clock: Callable[[], float], progress: Progress
 ) -> tuple[Work | None, dict[str, float]]:
-    """Unpack, compare, exchange; what keeps the previous version, where there was one, and seconds by phase.
+    """Unpack, compare, swap; return the work folder with the previous version, if any, and seconds by phase.
 
-    Before the exchange, whatever fails leaves no trace.
+    A failure before the swap leaves no trace.
     """
     started = clock()
-    with archive_told(held):
-        _unpack(held, decided, work, progress)
+    with explain_archive_errors(artifact):
+        _unpack(artifact, decided, work, progress)
         unpacked = clock()
         with ThreadPoolExecutor(1) as beside:
             synced = beside.submit(rename.sync_all, work.handle)
@@ -170,117 +171,116 @@ def _carry_out(
             synced.result()
     compared = clock()
     done = swapping.carry_out(work, _base(decided), _units(decided, work))
-    with done.folder("kept") as kept:
-        anything = bool(names_in(kept))
-    if not anything:
+    with done.folder("kept") as previous:
+        replaced = bool(names_in(previous))
+    if not replaced:
         swapping.discard(done)
     seconds = {"unpack": unpacked - started, "compare": compared - unpacked, "exchange": clock() - compared}
-    return (done if anything else None), seconds
+    return (done if replaced else None), seconds
 
 
 @contextmanager
-def archive_told(held: OpenArtifact) -> Iterator[None]:
-    """Tell what is wrong with an archive, or with where it goes, as a RefnetError; it is damaged, or does not fit."""
+def explain_archive_errors(artifact: OpenArtifact) -> Iterator[None]:
+    """Raise a RefnetError for an archive that is damaged, or does not fit on the file system."""
     try:
         yield
-    except NoRoomError as error:
-        raise RefnetError(
-            f"{held.name} is not restored: {error}", "Free some space there; what is live was not touched."
-        ) from error
-    except NamesMergeError as error:
-        raise RefnetError(
-            f"{held.name} is not restored: {error}",
-            "Restore to a folder on a file system that keeps such names apart; what is live was not touched.",
-        ) from error
     except ArchiveError as error:
-        raise RefnetError(
-            f"{held.name} is not restored: {error}",
-            "Nothing live was touched. Choose another artifact (`refnet list`).",
-            Exit.DAMAGED,
-        ) from error
+        hint, code = "Nothing live was touched. Choose another artifact (`refnet list`).", Exit.DAMAGED
+        if isinstance(error, NoSpaceError):
+            hint, code = "Free some space there; what is live was not touched.", Exit.FAILED
+        elif isinstance(error, NamesMergeError):
+            hint, code = (
+                "Restore to a file system that keeps such names apart; what is live was not touched.",
+                Exit.FAILED,
+            )
+        raise RefnetError(f"{artifact.name} is not restored: {error}", hint, code) from error
 
 
-def files_of(held: OpenArtifact) -> tuple[FileList, bool]:
-    """What `held` holds, and whether its list says so; without one the archive is read."""
-    if found := list_of(held):
+def files_of(artifact: OpenArtifact) -> tuple[FileList, bool]:
+    """Return the list of files of `artifact`, and True if it is its own; without one the archive is read."""
+    if found := list_of(artifact):
         return found, True
-    with held.open() as archive:
-        return read_archive(archive, Nowhere()), False
+    with artifact.open() as archive:
+        return read_archive(archive, NullSink()), False
 
 
-def _waiting(work: Work) -> str:
-    what = f"a restore of {work.journal.artifact}" if work.journal else "a restore"
-    return f"{what} was cut off ({show(work.path.name)}): the next restore or undo settles it first"
-
-
-def _has_journal(stranger: Path) -> bool:
-    """Whether an earlier RefNet, which kept its journal in the work folder, was cut off in its swap."""
-    return os.path.lexists(stranger / "exchange.json")
-
-
-def _unfinished_before(stranger: Path) -> RefnetError:
-    return RefnetError(
-        f"{stranger / 'exchange.json'} tells of a restore by an earlier RefNet that was cut off, or was put there",
-        "Nothing is done by it. What is missing of the live folder lies in the folders fresh and kept beside that "
-        "file: move it back, move the work folder away, then run this again.",
+def _pending(work: Work) -> str:
+    return (
+        f"a restore of {work.journal.artifact} was interrupted ({show(work.path.name)}): "
+        "the next restore or undo finishes it first"
     )
 
 
-def _problems(place: FolderTarget, selection: Selection) -> Iterator[RefnetError]:
-    nearest = next(path for path in (place.home, *place.home.parents) if path.exists())
+def _old_journals(unknown: list[Path]) -> Iterator[RefnetError]:
+    """Yield an error for each interrupted swap of an earlier version, which kept its journal in the work folder."""
+    for path in unknown:
+        if os.path.lexists(journal := path / "exchange.json"):
+            yield RefnetError(
+                f"{journal} is of an interrupted restore by an earlier RefNet, or was put there",
+                "It is not used. What is missing in the live folder is in the folders fresh and kept beside that "
+                "file: move it back, move the work folder away, then run this again.",
+            )
+
+
+def _problems(target: FolderTarget, selection: Selection) -> Iterator[RefnetError]:
+    nearest = _nearest(target.home)
     if not os.access(nearest, os.W_OK | os.X_OK):
         yield RefnetError(
             f"this user may not write in {show(str(nearest))}", "Run it as the user that owns the folder."
         )
-    need = sum(-(-one.size // _BLOCK) * _BLOCK + _BLOCK for one in selection.wanted) + _SPARE
+    need = sum(-(-one.size // _BLOCK) * _BLOCK + _BLOCK for one in selection.members) + _SPARE
     system = os.statvfs(nearest)
     if (free := system.f_bavail * system.f_frsize) < need:
         yield RefnetError(
             f"the copy needs about {need >> 20} MiB in {show(str(nearest))}, and {free >> 20} MiB are free",
-            "Free some there; the live files stay until the copy is compared.",
+            "Free some space there; the live files stay until the copy is compared.",
         )
     if selection.folder.exists() and selection.folder.stat().st_dev != nearest.stat().st_dev:
         yield RefnetError(
-            f"{show(str(selection.folder))} lies on another file system than {show(str(nearest))}",
+            f"{show(str(selection.folder))} is on another file system than {show(str(nearest))}",
             "Unpack the file elsewhere with tar, and copy it there.",
         )
-    exchanged = [selection.folder / name for name in (*selection.names, *selection.gone)] or [place.folder]
-    for path in exchanged:
-        for mount in [path] * (rename.is_mount_point(path) and path != place.folder) + rename.mounts_below(
-            path
-        ):
+    swapped = [selection.folder / name for name in (*selection.names, *selection.removed)] or [target.folder]
+    for path in swapped:
+        itself = [path] if path != target.folder and rename.is_mount_point(path) else []
+        for mount in itself + rename.mounts_below(path):
             yield RefnetError(
-                f"something is mounted at {show(str(mount))}, so it cannot be exchanged",
+                f"something is mounted at {show(str(mount))}, so it cannot be swapped",
                 "Unmount it for the restore, or restore the other entries with --only.",
             )
 
 
-def _unpack(held: OpenArtifact, decided: Plan, work: Work, progress: Progress) -> None:
-    """Fill the work folder's `fresh`."""
-    selection, place = decided.selection, decided.place
-    owner = _owner(decided)
-    with _into(decided, work) as root, held.open() as archive:
-        fresh = FreshFolder(root, owner)
+def _nearest(folder: Path) -> Path:
+    """Return `folder`, or the nearest of its parents that exists."""
+    return next(path for path in (folder, *folder.parents) if path.exists())
+
+
+def _unpack(artifact: OpenArtifact, decided: Plan, work: Work, progress: Progress) -> None:
+    """Fill the folder `fresh` of the work folder."""
+    selection, target = decided.selection, decided.target
+    members = tuple(zip((one.path for one in selection.files.files), selection.members, strict=True))
+    with _fresh(decided, work) as root, artifact.open() as archive:
+        fresh = FreshFolder(root, _owner(decided))
         try:
-            extract(archive, decided.files, selection.wanted, selection.prefix, fresh, progress)
+            extract(archive, decided.files, members, fresh, progress)
             fresh.finish()
         finally:
             fresh.close()
-        if decided.whole and "." not in decided.files.by_path:
-            live = place.folder.stat() if place.folder.exists() else None
+        if decided.entire and "." not in decided.files.by_path:
+            live = target.folder.stat() if target.folder.exists() else None
             os.fchmod(root, stat.S_IMODE(live.st_mode) if live else 0o755)
             if live and os.geteuid() == 0:
                 os.fchown(root, live.st_uid, live.st_gid)
 
 
 @contextmanager
-def _into(decided: Plan, work: Work) -> Iterator[int]:
-    """The open folder that is filled: `fresh`, or the new folder in it that becomes the live one."""
+def _fresh(decided: Plan, work: Work) -> Iterator[int]:
+    """Open the folder to fill: `fresh`, or the new live folder in it."""
     with work.folder("fresh") as fresh:
-        if not decided.whole:
+        if not decided.entire:
             yield fresh
             return
-        name = decided.place.folder.name
+        name = decided.target.folder.name
         with suppress(FileExistsError):
             os.mkdir(name, 0o700, dir_fd=fresh)
         with opened(name, OPEN_FOLDER, fresh) as root:
@@ -288,32 +288,31 @@ def _into(decided: Plan, work: Work) -> Iterator[int]:
 
 
 def _owner(decided: Plan) -> Owner | None:
-    """Whom the files are given to, where we may: the recorded owner; of an archive of nobody's, the folder's."""
+    """Return the owner of the files, for root: the recorded one; for a foreign archive, that of the live folder."""
     if os.geteuid():
         return None
     if decided.listed:
         return recorded
-    nearest = next(path for path in (decided.place.folder, *decided.place.folder.parents) if path.exists())
-    status = nearest.stat()
+    status = _nearest(decided.target.folder).stat()
     return lambda _member: (status.st_uid, status.st_gid)
 
 
 def _compare(decided: Plan, work: Work) -> None:
-    """Read back what was unpacked; ArchiveError where it is not what the artifact holds."""
-    with _into(decided, work) as root:
+    """Read back what was unpacked. ArchiveError if it is not what the artifact contains."""
+    with _fresh(decided, work) as root:
         found = list(islice(differences(decided.selection.files, read_tree(root)), 5))
     if found:
-        raise ArchiveError(f"what was unpacked is not what it holds: {'; '.join(found)}")
+        raise ArchiveError(f"the unpacked files differ from the archive: {'; '.join(found)}")
 
 
 def _base(decided: Plan) -> tuple[str, ...]:
-    """The names that lead from the folder that holds the work folder to that of the live entries."""
-    folder = decided.place.home if decided.whole else decided.selection.folder
-    return folder.relative_to(decided.place.home).parts
+    """Return the names from the parent of the work folder to the folder of the live entries."""
+    folder = decided.target.home if decided.entire else decided.selection.folder
+    return folder.relative_to(decided.target.home).parts
 
 
 def _units(decided: Plan, work: Work) -> tuple[Unit, ...]:
-    names = (decided.place.folder.name,) if decided.whole else decided.selection.names
+    names = (decided.target.folder.name,) if decided.entire else decided.selection.names
     with work.folder("fresh") as fresh:
-        comes = tuple(Unit(name, rename.inode((fresh, name))) for name in names)
-    return (*comes, *(Unit(name, None) for name in decided.selection.gone))
+        new = tuple(Unit(name, rename.inode((fresh, name))) for name in names)
+    return (*new, *(Unit(name, None) for name in decided.selection.removed))

@@ -29,7 +29,7 @@ def local(tmp_path: Path, lines: Any, now: Any, clock: Any) -> LocalStore:
 
 def chosen(store: Store) -> Chosen:
     (entry,) = store.entries()
-    return Chosen(entry.source, store.held(entry), entry, store)
+    return Chosen(entry.source, store.artifact(entry), entry, store)
 
 
 @pytest.mark.parametrize("level", [Level.INTACT, Level.RESTORED, Level.PROVEN])

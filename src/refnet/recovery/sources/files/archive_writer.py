@@ -1,4 +1,4 @@
-"""Writes the archive of a folder: each file read once, its digest that of exactly the bytes that went in."""
+"""Write the archive of a folder: read each file once, and digest exactly the bytes that go in."""
 
 from __future__ import annotations
 
@@ -7,193 +7,155 @@ import stat
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
-from refnet.files import OPEN_FILE
+from refnet.files import OPEN_FILE, opened
 from refnet.recovery.model.source import Progress
-from refnet.recovery.sources.files.fingerprint import TreeState
-from refnet.recovery.sources.files.gzip_members import MEMBER_BYTES, ChainWriter
+from refnet.recovery.sources.files.fingerprint import Fingerprint
+from refnet.recovery.sources.files.gzip_members import MEMBER_BYTES, MemberWriter
 from refnet.recovery.sources.files.listing import FILE_MODE, FOLDER_MODE, FileList, Kind, Listed
 from refnet.recovery.sources.files.member_names import leads_inside, show
 from refnet.recovery.sources.files.tar_headers import END, header, padding
 from refnet.recovery.sources.files.walk import Found, walk
 
-#: How often a file that changes while it is read is read before its last reading is kept, and reported.
+#: How often a file is read that changes while it is read; the last copy stays, with a note.
 _TRIES = 3
 _SET_ID = stat.S_ISUID | stat.S_ISGID
 
 
 @dataclass
 class Dumped:
-    """What `dump` wrote and met.
-
-    `unreadable`: what it could not read, and why; then the archive is worth nothing. `notes`: a sentence for each
-    entry that is not in the archive, or not as it should be.
-    """
+    """The result of `dump`."""
 
     files: FileList
-    state: TreeState
+    fingerprint: Fingerprint
+    #: What could not be read, and why; if there is any, the archive is useless.
     unreadable: list[str] = field(default_factory=list)
+    #: A sentence for each entry that is not in the archive, or not as it should be.
     notes: list[str] = field(default_factory=list)
 
 
-class _Read(NamedTuple):
-    status: os.stat_result
-    size: int
-    digest: str
-    at: int
-    steady: bool
-
-
 def dump(root: int, only: Collection[str] | None, out: BinaryIO, jobs: int, progress: Progress) -> Dumped:
-    """Write the tar.gz of the open folder `root` to `out`; of `only` these entries where it is given.
+    """Write the tar.gz of the open folder `root` to `out`; only its entries `only` if that is given.
 
     `root` itself becomes the member `.` unless `only` is given.
     """
-    with ChainWriter(out, jobs) as chain:
-        writer = _Writer(chain, progress)
+    with MemberWriter(out, jobs) as tar:
+        writer = _Writer(tar, progress)
         if only is None:
             writer.add_folder(".", os.fstat(root))
         for found in walk(root, only):
             writer.add(found)
-        chain.write(END)
-        chain.finish()
+        tar.write(END)
+        tar.finish()
     return Dumped(
-        FileList(tuple(writer.files), tuple(chain.members)), writer.state, writer.unreadable, writer.notes
+        FileList(tuple(writer.files), tuple(tar.members)), writer.fingerprint, writer.unreadable, writer.notes
     )
 
 
 class _Writer:
-    def __init__(self, chain: ChainWriter, progress: Progress) -> None:
+    def __init__(self, tar: MemberWriter, progress: Progress) -> None:
         self.files: list[Listed] = []
-        self.state = TreeState()
+        self.fingerprint = Fingerprint()
         self.unreadable: list[str] = []
         self.notes: list[str] = []
-        self._chain = chain
+        self._tar = tar
         self._progress = progress
-        self._told = 0
+        self._reported = 0
 
     def add(self, found: Found) -> None:
-        """Write one entry; what cannot be read is noted by name."""
+        """Write one entry; note what cannot be read."""
         try:
             if found.error:
                 raise found.error
             if found.kind is Kind.FILE:
-                self._add_file(found)
+                with opened(found.name, OPEN_FILE, found.folder) as descriptor:
+                    self._add_file(found.path, descriptor)
             elif found.kind is Kind.FOLDER:
                 self.add_folder(found.path, os.stat(found.name, dir_fd=found.folder, follow_symlinks=False))
             elif found.kind is Kind.LINK:
                 self._add_link(found)
             else:
-                self.notes.append(f"{show(found.path)} is no file, folder or link: it is not in the archive")
+                self.notes.append(f"{show(found.path)} is not a file, folder or link: not in the archive")
         except FileNotFoundError:
             self.notes.append(f"{show(found.path)} vanished while the folder was read")
         except OSError as error:
             self.unreadable.append(f"{show(found.path)} ({error.strerror})")
-        if self._chain.raw - self._told >= 8 * MEMBER_BYTES:
-            self._told = self._chain.raw
-            self._progress("reading", self._told, None)
+        if self._tar.raw - self._reported >= 8 * MEMBER_BYTES:
+            self._reported = self._tar.raw
+            self._progress("reading", self._reported, None)
 
     def add_folder(self, path: str, status: os.stat_result) -> None:
-        raw, mode, at = os.fsencode(path), status.st_mode & FOLDER_MODE, self._chain.raw
-        self._chain.write(_header(raw, Kind.FOLDER, status, 0, mode))
-        self._list(path, Kind.FOLDER, status, 0, mode, at)
-        self.state.add(raw, status)
+        listed = Listed.of(path, Kind.FOLDER, status, self._tar.raw)
+        self._list(listed._replace(mode=listed.mode & FOLDER_MODE))
+        self.fingerprint.add(os.fsencode(path), status)
 
     def _add_link(self, found: Found) -> None:
         status = os.stat(found.name, dir_fd=found.folder, follow_symlinks=False)
-        target, raw, at = (
-            os.readlink(found.name, dir_fd=found.folder),
-            os.fsencode(found.path),
-            self._chain.raw,
-        )
-        self.state.add(raw, status)
+        target = os.readlink(found.name, dir_fd=found.folder)
+        self.fingerprint.add(os.fsencode(found.path), status)
         if not leads_inside(found.path, target):
             self.notes.append(
                 f"{show(found.path)} is a link that leads outside ({show(target)}): "
-                "neither it nor what it leads to is in the archive"
+                "neither it nor its target is in the archive"
             )
             return
-        self._chain.write(_header(raw, Kind.LINK, status, 0, 0o777, os.fsencode(target)))
-        self._list(found.path, Kind.LINK, status, 0, 0o777, at, target=target)
+        listed = Listed.of(found.path, Kind.LINK, status, self._tar.raw, target)
+        self._list(listed._replace(mode=0o777))
 
-    def _add_file(self, found: Found) -> None:
-        raw = os.fsencode(found.path)
-        descriptor = os.open(found.name, OPEN_FILE, dir_fd=found.folder)
-        try:
-            read = self._copy(raw, descriptor)
-        finally:
-            os.close(descriptor)
-        status = read.status
-        if not read.steady:
+    def _list(self, listed: Listed) -> None:
+        self._tar.write(header(listed))
+        self.files.append(listed)
+
+    def _add_file(self, path: str, descriptor: int) -> None:
+        """Write header and content; again, under the same name, if the file changed meanwhile: the last copy counts."""
+        for _ in range(_TRIES):
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise FileNotFoundError
+            listed = Listed.of(path, Kind.FILE, status, self._tar.raw)
+            listed = listed._replace(mode=listed.mode & FILE_MODE)
+            if status.st_size <= MEMBER_BYTES:
+                listed = self._copy_small(listed, descriptor)
+                size = listed.size
+            else:
+                listed, size = self._copy_large(listed, descriptor)
+            if steady := size == status.st_size and _same(status, os.fstat(descriptor)):
+                break
+            os.lseek(descriptor, 0, os.SEEK_SET)
+        else:
             self.notes.append(
-                f"{show(found.path)} changed each of the {_TRIES} times that it was read: "
-                "the archive may hold a mixture of its versions"
+                f"{show(path)} changed each of the {_TRIES} times that it was read: "
+                "the archive may contain a mixture of its versions"
             )
         if status.st_mode & _SET_ID:
-            self.notes.append(
-                f"{show(found.path)} carries a set-user-ID or set-group-ID bit, which is not kept"
-            )
-        self._list(found.path, Kind.FILE, status, read.size, status.st_mode & FILE_MODE, read.at, read.digest)
-        self.state.add(raw, status, steady=read.steady)
+            self.notes.append(f"{show(path)} has a set-user-ID or set-group-ID bit, which is not kept")
+        self.files.append(listed)
+        self.fingerprint.add(os.fsencode(path), status, steady=steady)
 
-    def _list(
-        self,
-        path: str,
-        kind: Kind,
-        status: os.stat_result,
-        size: int,
-        mode: int,
-        at: int,
-        digest: str = "",
-        target: str = "",
-    ) -> None:
-        self.files.append(
-            Listed(
-                path, kind, size, mode, status.st_mtime_ns, status.st_uid, status.st_gid, at, digest, target
-            )
-        )
+    def _copy_small(self, listed: Listed, descriptor: int) -> Listed:
+        """Write a file that fits in memory; return it with its digest and the size that was read."""
+        data = os.read(descriptor, listed.size + 1)
+        listed = listed._replace(size=len(data), sha256=sha256(data).hexdigest())
+        self._tar.write(header(listed), data, padding(listed.size))
+        return listed
 
-    def _copy(self, raw: bytes, descriptor: int) -> _Read:
-        """Write header and content; again, under the same name, when the file changed meanwhile: the last counts."""
-        for left in range(_TRIES - 1, -1, -1):
-            before = os.fstat(descriptor)
-            if not stat.S_ISREG(before.st_mode):
-                raise FileNotFoundError
-            if before.st_size <= MEMBER_BYTES:
-                data = os.read(descriptor, before.st_size + 1)
-                steady = len(data) == before.st_size and _same(before, os.fstat(descriptor))
-                if steady or not left:
-                    return self._write_whole(raw, before, data, steady=steady)
-            else:
-                read = self._write_stream(raw, before, descriptor)
-                if read.steady or not left:
-                    return read
-            os.lseek(descriptor, 0, os.SEEK_SET)
-        raise AssertionError("unreachable")
+    def _copy_large(self, listed: Listed, descriptor: int) -> tuple[Listed, int]:
+        """Write a file block by block: as many bytes as its header says, zeros if it became shorter.
 
-    def _write_whole(self, raw: bytes, status: os.stat_result, data: bytes, *, steady: bool) -> _Read:
-        at, size = self._chain.raw, len(data)
-        head = _header(raw, Kind.FILE, status, size, status.st_mode & FILE_MODE)
-        self._chain.write(head, data, padding(size))
-        return _Read(status, size, sha256(data).hexdigest(), at, steady)
-
-    def _write_stream(self, raw: bytes, status: os.stat_result, descriptor: int) -> _Read:
-        """A large file, block by block: as many bytes as its header says, zeros where it became shorter."""
-        at, size = self._chain.raw, status.st_size
-        digest = sha256()
-        self._chain.write(_header(raw, Kind.FILE, status, size, status.st_mode & FILE_MODE))
-        left, short = size, False
+        Return it with its digest, and the bytes that were read.
+        """
+        digest, left, read = sha256(), listed.size, 0
+        self._tar.write(header(listed))
         while left:
             data = os.read(descriptor, min(left, MEMBER_BYTES))
-            if not data:
-                short, data = True, bytes(min(left, MEMBER_BYTES))
+            read += len(data)
+            data = data or bytes(min(left, MEMBER_BYTES))
             digest.update(data)
-            self._chain.write(data)
+            self._tar.write(data)
             left -= len(data)
-        self._chain.write(padding(size))
-        steady = not short and _same(status, os.fstat(descriptor))
-        return _Read(status, size, digest.hexdigest(), at, steady)
+        self._tar.write(padding(listed.size))
+        return listed._replace(sha256=digest.hexdigest()), read
 
 
 def _same(before: os.stat_result, after: os.stat_result) -> bool:
@@ -201,19 +163,4 @@ def _same(before: os.stat_result, after: os.stat_result) -> bool:
         before.st_ctime_ns == after.st_ctime_ns
         and before.st_mtime_ns == after.st_mtime_ns
         and before.st_size == after.st_size
-    )
-
-
-def _header(
-    raw: bytes, kind: Kind, status: os.stat_result, size: int, mode: int, target: bytes = b""
-) -> bytes:
-    return header(
-        raw,
-        kind,
-        size=size,
-        mode=mode,
-        mtime=status.st_mtime_ns // 1_000_000_000,
-        uid=status.st_uid,
-        gid=status.st_gid,
-        target=target,
     )

@@ -1,4 +1,4 @@
-"""How two lists of files differ: what a restore would do, and what a diff shows."""
+"""The differences between two lists of files: for the plan of a restore or an undo, and for `refnet diff`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from refnet.recovery.sources.files.member_names import parent
 
 @dataclass(frozen=True)
 class Changes:
-    """The paths that stand on one side only, or differ. A folder that comes or goes stands for itself only where
-    it is empty.
-    """
+    """The paths that differ. A folder that is added or removed is named only if it is empty."""
 
     added: tuple[str, ...]
     changed: tuple[str, ...]
@@ -23,7 +21,7 @@ class Changes:
 
 
 def changes(before: FileList, after: FileList) -> Changes:
-    """What `after` adds to `before`, changes in it and takes from it."""
+    """Return the changes that lead from `before` to `after`."""
     old, new = before.by_path, after.by_path
     return Changes(
         tuple(path for path in _leaves(after) if path not in old),
@@ -33,13 +31,13 @@ def changes(before: FileList, after: FileList) -> Changes:
 
 
 def same(one: Listed, other: Listed) -> bool:
-    """Whether content, kind and mode are equal (a link has no mode of its own)."""
+    """Return True if content, kind and mode are equal (a link has no mode of its own)."""
     if (one.kind, one.sha256, one.target) != (other.kind, other.sha256, other.target):
         return False
     return one.mode == other.mode or one.kind is Kind.LINK
 
 
 def _leaves(files: FileList) -> list[str]:
-    """Files, links, and folders that hold nothing."""
+    """Return the paths of files, links and empty folders."""
     parents = {parent(listed.path) for listed in files.files}
     return [listed.path for listed in files.files if listed.path not in parents]

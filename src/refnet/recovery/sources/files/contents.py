@@ -1,7 +1,8 @@
-"""Goes through a whole archive once, checks every member, and hands it to a sink: nowhere, or a fresh folder."""
+"""Read a complete archive once, check every member, and pass it to a sink."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
@@ -14,25 +15,24 @@ from refnet.recovery.sources.files.member_names import ArchiveError, leads_insid
 from refnet.recovery.sources.files.tar_members import TarMember, TarReader
 
 
-class NoRoomError(ArchiveError):
-    """An archive that is, or says that it is, larger than what is free."""
+class NoSpaceError(ArchiveError):
+    """An archive is, or claims to be, larger than the free space."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How much an archive may hold.
+    """The largest archive that is read."""
 
-    `members`: how many, the folders between them that it does not name included; `names`: bytes of all their paths and
-    targets, which are held in memory; `room`: bytes when unpacked (None: any number).
-    """
-
+    #: Members, with the folders that the archive does not name itself.
     members: int = 500_000
+    #: Bytes of all paths and link targets, which stay in memory.
     names: int = 128 << 20
-    room: int | None = None
+    #: Bytes when unpacked; None: no limit.
+    space: int | None = None
 
 
 class Sink(Protocol):
-    """Where members go. A folder comes before what lies in it; a file may come again and then replaces itself."""
+    """The receiver of members. A folder comes before its entries; a file may come again and replaces the first."""
 
     def folder(self, member: TarMember) -> None: ...
 
@@ -41,19 +41,18 @@ class Sink(Protocol):
     def link(self, member: TarMember) -> None: ...
 
 
-class Nowhere:
-    """The sink of a reading that only looks."""
+class NullSink:
+    """The sink for a check: it keeps nothing."""
 
     def folder(self, member: TarMember) -> None:
-        """Look."""
+        """Do nothing."""
 
     def file(self, member: TarMember, content: Iterable[bytes]) -> None:  # noqa: ARG002
         """Read the content to its end."""
-        for _block in content:
-            pass
+        deque(content, maxlen=0)
 
     def link(self, member: TarMember) -> None:
-        """Look."""
+        """Do nothing."""
 
 
 UNKNOWN = Limits()
@@ -67,29 +66,29 @@ def read_archive(
     limits: Limits = UNKNOWN,
     progress: Progress = silent,
 ) -> FileList:
-    """Every member of `archive`, checked and handed to `sink`.
+    """Check every member of `archive` and pass it to `sink`; return the list of files.
 
-    With `expected` each must be what that list says, content included, and none may be missing; its times, which
-    are finer, are used. ArchiveError names the first member that is damaged, differs or is not allowed.
+    With `expected` each must equal that list, content included, and none may be missing; the times of the list, which
+    are finer, are used. ArchiveError names the first member that is damaged, changed or not allowed.
     """
     with inflated(archive) as stream:
         contents = _Contents(sink, limits, expected)
         reader = TarReader(stream)
         for count, member in enumerate(reader, 1):
             if count > limits.members or len(contents.listed) >= limits.members:
-                raise ArchiveError(f"the archive holds more than {limits.members} members")
+                raise ArchiveError(f"the archive has more than {limits.members} members")
             contents.take(member, reader)
             if not count & 0xFFF:
                 progress("reading", contents.raw_bytes, expected.raw_bytes if expected else None)
     if expected and len(contents.listed) < len(expected.files):
         missing = [path for path in expected.by_path if path not in contents.listed]
-        raise ArchiveError(f"the archive lacks {some(missing)}")
+        raise ArchiveError(f"not in the archive: {some(missing)}")
     return FileList(tuple(contents.listed.values()))
 
 
-def limits(expected: FileList | None, room: int | None = None) -> Limits:
-    """A file that changed while it was read may stand up to three times in an archive that RefNet made."""
-    return Limits(3 * len(expected.files), MOST_LIST_BYTES, room) if expected else Limits(room=room)
+def limits(expected: FileList | None, space: int | None = None) -> Limits:
+    """Return the limits for an archive: a file that changed while it was read is in it up to three times."""
+    return Limits(3 * len(expected.files), MOST_LIST_BYTES, space) if expected else Limits(space=space)
 
 
 class _Contents:
@@ -108,10 +107,10 @@ class _Contents:
         before = self.listed.get(member.path)
         if before and (before.kind is not member.kind or member.kind is Kind.LINK):
             raise ArchiveError(
-                f"{show(member.path)} stands twice in the archive, as a {before.kind} and a {member.kind}"
+                f"{show(member.path)} is in the archive twice, as a {before.kind} and as a {member.kind}"
             )
         self._need_folder(parent(member.path), member)
-        listed = self._hand_on(member, reader)
+        listed = self._pass_on(member, reader)
         if expected and expected.at == member.at and expected.sha256 != listed.sha256:
             raise ArchiveError(
                 f"the content of {show(member.path)} is not what the list of files says (SHA-256)"
@@ -122,10 +121,10 @@ class _Contents:
         self.listed[listed.path] = listed
         self._names += len(listed.path) + len(listed.target)
         if self._names > self._limits.names:
-            raise ArchiveError(f"the archive's names are longer than {self._limits.names} bytes in all")
+            raise ArchiveError(f"the archive's names are longer than {self._limits.names} bytes in total")
 
-    def _hand_on(self, member: TarMember, reader: TarReader) -> Listed:
-        """Give `member` to the sink; how it stands in the list."""
+    def _pass_on(self, member: TarMember, reader: TarReader) -> Listed:
+        """Pass `member` to the sink; return its entry for the list."""
         listed = Listed(*member[:8], target=member.target)
         if member.kind is Kind.FOLDER:
             self._sink.folder(member)
@@ -137,60 +136,60 @@ class _Contents:
             self._sink.link(member)
         elif member.same_as:
             first = self._shared(member)
-            self._make_room(member.path, first.size)
+            self._reserve(member.path, first.size)
             self._sink.file(member, ())
             return listed._replace(size=first.size, sha256=first.sha256, at=first.at)
         else:
-            self._make_room(member.path, member.size)
+            self._reserve(member.path, member.size)
             content = _Hashed(reader.content())
             self._sink.file(member, content)
             return listed._replace(sha256=content.digest.hexdigest())
         return listed
 
-    def _make_room(self, path: str, size: int) -> None:
+    def _reserve(self, path: str, size: int) -> None:
         self.raw_bytes += size
-        room = self._limits.room
-        if room is not None and self.raw_bytes > room:
-            raise NoRoomError(f"{show(path)} does not fit any more: {room} bytes were free")
+        space = self._limits.space
+        if space is not None and self.raw_bytes > space:
+            raise NoSpaceError(f"{show(path)} does not fit: {space} bytes were free at the start")
 
     def _expect(self, member: TarMember) -> Listed | None:
-        """The list's entry of `member`; an earlier copy of a file that changed while it was read may differ."""
+        """Return the list's entry for `member`; an earlier copy of a file that changed meanwhile may differ."""
         if self._expected is None:
             return None
         listed = self._expected.get(member.path)
         if listed is None:
             raise ArchiveError(f"{show(member.path)} is in the archive and not in the list of files")
         if member.at != listed.at and not (member.at < listed.at and member.kind is Kind.FILE is listed.kind):
-            raise ArchiveError(f"{show(member.path)} does not lie where the list of files says")
+            raise ArchiveError(f"{show(member.path)} is not at the offset that the list of files gives")
         same = (member.kind, member.mode, member.target) == (listed.kind, listed.mode, listed.target)
         if member.at == listed.at and not (same and member.size == listed.size and not member.same_as):
             raise ArchiveError(f"{show(member.path)} is not what the list of files says (kind, size, mode)")
         return listed
 
     def _need_folder(self, path: str, member: TarMember) -> None:
-        """Every folder on the way is one, or is made: tar archives need not name them."""
+        """Check that every parent is a folder; create those that the archive does not name."""
         listed = self.listed.get(path)
         if (listed and listed.kind is Kind.FOLDER) or path in (".", member.path):
             return
         if listed:
-            raise ArchiveError(f"{show(member.path)} lies below {show(path)}, which is no folder")
+            raise ArchiveError(f"{show(member.path)} is below {show(path)}, which is not a folder")
         self._need_folder(parent(path), member)
         made = TarMember(path, Kind.FOLDER, 0, 0o755, member.mtime_ns, member.uid, member.gid, member.at)
         self._sink.folder(made)
         self._list(Listed(*made[:8]))
 
     def _shared(self, member: TarMember) -> Listed:
-        """The earlier file whose content the hard link `member` has; it becomes a file of its own."""
+        """Return the earlier file whose content the hard link `member` shares; the link becomes a separate file."""
         first = self.listed.get(member.same_as)
         if not first or first.kind is not Kind.FILE or first.path == member.path:
             raise ArchiveError(
-                f"{show(member.path)} is a hard link to {show(member.same_as)}, which is no file before it"
+                f"{show(member.path)} is a hard link to {show(member.same_as)}, which is not an earlier file"
             )
         return first
 
 
 class _Hashed:
-    """The blocks of a content, digested as they pass."""
+    """The blocks of a content, digested as they are read."""
 
     def __init__(self, blocks: Iterator[bytes]) -> None:
         self.digest = sha256()

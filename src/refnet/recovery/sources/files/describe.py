@@ -1,4 +1,4 @@
-"""What the list of files beside an archive says of it, where its manifest is lost."""
+"""Describe an archive by the list of files beside it, where its manifest is lost."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from refnet.recovery.sources.files.member_names import ArchiveError
 
 
 def describe(listed: bytes | None, created: datetime) -> Made | None:
-    """What the manifest of an archive made at `created` says; None where `listed` is no list of files."""
+    """Return the manifest's values for an archive made at `created`; None if `listed` is not a list of files."""
     if listed is None:
         return None
     try:

@@ -1,17 +1,15 @@
-"""Reads the members of an archive that a list of files names: only the gzip members that hold them.
+"""Read some members of an archive: inflate only the gzip members that contain them.
 
-The list is the archive's own, or a reading of it: what is wanted is found by it, and by nothing in the archive.
-Whoever unpacks compares what was unpacked with the list.
+Members are found by the list of files alone; whoever unpacks compares the result with that list.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import BinaryIO
 
-from refnet.recovery.model.source import Progress, silent
+from refnet.recovery.model.source import Progress
 from refnet.recovery.sources.files.contents import Sink
 from refnet.recovery.sources.files.gzip_members import archive_errors, inflated, inflated_from
 from refnet.recovery.sources.files.listing import FileList, Kind, Listed, Member
@@ -20,32 +18,26 @@ from refnet.recovery.sources.files.tar_headers import header
 from refnet.recovery.sources.files.tar_members import TarMember, TarReader
 
 _SMALL = 1 << 20
-_SECOND = 1_000_000_000
 
 
 def extract(
-    archive: BinaryIO,
-    files: FileList,
-    wanted: Iterable[Listed],
-    prefix: str,
-    sink: Sink,
-    progress: Progress = silent,
+    archive: BinaryIO, files: FileList, members: Sequence[tuple[str, Listed]], sink: Sink, progress: Progress
 ) -> None:
-    """Hand the `wanted` members of `archive` to `sink`, folders before what lies in them, without `prefix`.
+    """Pass `members` of `archive`, each with its new path, to `sink`, folders before their entries.
 
-    `files` says where each lies. ArchiveError names the first that does not lie there.
+    `files` has the offset of each. ArchiveError names the first member that is not there.
     """
-    done, total = 0, sum(listed.size for listed in wanted)
+    done, total = 0, sum(listed.size for _, listed in members)
     with ExitStack() as stack, archive_errors():
-        place = _Place(archive, files, stack, ahead=total > files.raw_bytes // 2)
-        for count, listed in enumerate(wanted):
-            member = TarMember(listed.path.removeprefix(prefix), *listed[1:8], target=listed.target)
+        source = _RandomAccess(archive, files, stack, ahead=total > files.raw_bytes // 2)
+        for count, (path, listed) in enumerate(members):
+            member = TarMember(path, *listed[1:8], target=listed.target)
             if listed.kind is Kind.FOLDER:
                 sink.folder(member)
             elif listed.kind is Kind.LINK:
                 sink.link(member)
             else:
-                reader = place.reader(listed.at)
+                reader = source.reader(listed.at)
                 _check(reader, listed, exact=bool(files.members))
                 sink.file(member, tuple(reader.content()) if listed.size <= _SMALL else reader.content())
                 done += listed.size
@@ -54,32 +46,20 @@ def extract(
 
 
 def _check(reader: TarReader, listed: Listed, *, exact: bool) -> None:
-    """Whether the member of `listed` comes next; in RefNet's own archives its header is known to the last bit."""
+    """Check that the member of `listed` comes next; in RefNet's own archives its exact header is known."""
     if exact:
-        fits = reader.expect(_head(listed), listed.size)
+        fits = reader.expect(header(listed), listed.size)
     else:
         member = reader.next()
         fits = member is not None and member.kind is Kind.FILE and member.size == listed.size
     if not fits:
-        raise ArchiveError(f"{show(listed.path)} does not lie where the list of files says")
+        raise ArchiveError(f"{show(listed.path)} is not at the offset that the list of files gives")
 
 
-def _head(listed: Listed) -> bytes:
-    return header(
-        os.fsencode(listed.path),
-        listed.kind,
-        size=listed.size,
-        mode=listed.mode,
-        mtime=listed.mtime_ns // _SECOND,
-        uid=listed.uid,
-        gid=listed.gid,
-    )
+class _RandomAccess:
+    """Readers of an archive at any offset: read on, or restart at a gzip member, whatever is less work.
 
-
-class _Place:
-    """The raw bytes of an archive wherever a member begins: read on, or inflated anew, whatever is less.
-
-    ahead: inflate ahead in a thread, for who reads most of it.
+    ahead: inflate ahead in a thread; for reading most of the archive.
     """
 
     def __init__(self, archive: BinaryIO, files: FileList, stack: ExitStack, *, ahead: bool) -> None:
@@ -90,7 +70,7 @@ class _Place:
         self._reader: TarReader | None = None
 
     def reader(self, at: int) -> TarReader:
-        """A reader of the tar at its offset `at`."""
+        """Return a reader of the tar at its offset `at`."""
         reader = self._reader
         if reader is None or reader.at > at or (not self._ahead and self._files.start_of(at).raw > reader.at):
             start = Member(0, 0) if self._ahead else self._files.start_of(at)

@@ -1,4 +1,4 @@
-"""The sources `config` and `obsidian` behind the seam that every source has."""
+"""The sources `config` and `obsidian`: backups and proofs of folders."""
 
 from __future__ import annotations
 
@@ -24,45 +24,49 @@ from refnet.recovery.model.source import (
     silent,
 )
 from refnet.recovery.sources.files.archive_writer import Dumped, dump
-from refnet.recovery.sources.files.entries import Wanted, present
+from refnet.recovery.sources.files.entries import ConfigEntry, present
 from refnet.recovery.sources.files.files_proof import prove
-from refnet.recovery.sources.files.fingerprint import state_of
+from refnet.recovery.sources.files.fingerprint import fingerprint_of
 from refnet.recovery.sources.files.listing import Kind
 from refnet.recovery.sources.files.member_names import show, some
-from refnet.recovery.sources.files.target import interrupted
+from refnet.recovery.sources.files.target import interrupted_restores
 
 _NOTES = 20
 
 
 @dataclass(frozen=True)
 class FilesSource:
-    """A folder: all of it (`wanted` None: the vault), or the listed entries of it; a proof needs none (None).
-
-    `last` finds the newest whole artifact, if any: a folder that is empty now and was not then is an error, and
-    where nothing changed since, its bytes are shared. `scratch` is where proofs unpack, in private folders; `swaps`
-    holds the journals of restores, for a backup of a folder in which one was cut off.
-    """
+    """A folder, or some of its entries, as a source."""
 
     name: SourceName
+    #: None for proofs, which do not need it.
     folder: Path | None
-    wanted: tuple[Wanted, ...] | None
+    #: The entries of the folder to back up; None: all of it.
+    entries: tuple[ConfigEntry, ...] | None
+    #: Where proofs unpack, in private folders.
     scratch: Path
+    #: The journals of restores: a backup reports an interrupted one.
     swaps: Path | None = None
+    #: Threads that compress.
     jobs: int = 1
+    #: Returns the newest complete artifact: if nothing changed since, its bytes are shared; if the folder had files
+    #: then and is empty now, the backup fails.
     last: Callable[[], OpenArtifact | None] = lambda: None
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def dump(self, out: BinaryIO, progress: Progress = silent) -> Made:
-        """Write the archive; nothing where its bytes are those of `last`, which the details then name.
+        """Write the archive; write nothing if it equals `last`, which the details then name.
 
-        RefnetError where the folder or a required entry is missing, or a file cannot be read.
+        RefnetError if the folder or a required entry is missing, or a file cannot be read.
         """
-        cut_off = interrupted(self.swaps, self.name, self.folder) if self.swaps and self.folder else ()
+        interrupted = (
+            interrupted_restores(self.swaps, self.name, self.folder) if self.swaps and self.folder else ()
+        )
         last = self.last()
         created = self.now()
         with self._opened() as root:
-            only, absent = (None, ()) if self.wanted is None else self._present(root, cut_off)
-            if last and not cut_off and (shared := _unchanged(last, root, only, created)):
+            only, absent = (None, ()) if self.entries is None else self._present(root, interrupted)
+            if last and not interrupted and (shared := _unchanged(last, root, only, created)):
                 return shared
             dumped = dump(root, only, out, self.jobs, progress)
         if dumped.unreadable:
@@ -71,12 +75,12 @@ class FilesSource:
                 "Make them readable for this user (or run as their owner), then run the backup again.",
             )
         self._check_not_emptied(dumped, last)
-        unchecked = (*cut_off, *absent, *_first(dumped.notes))
+        unchecked = (*interrupted, *absent, *_first(dumped.notes))
         return Made(created, self._details(dumped), self._list(dumped), unchecked)
 
-    def prove(self, held: OpenArtifact, level: Level, progress: Progress = silent) -> Proof:
-        """Check `held` up to `level`, in a private folder below `scratch`."""
-        return prove(held, level, self.scratch, progress)
+    def prove(self, artifact: OpenArtifact, level: Level, progress: Progress = silent) -> Proof:
+        """Check `artifact` up to `level`, in a private folder in `scratch`."""
+        return prove(artifact, level, self.scratch, progress)
 
     @contextmanager
     def _opened(self) -> Iterator[int]:
@@ -85,21 +89,21 @@ class FilesSource:
         except OSError as error:
             raise RefnetError(
                 f"the folder of {self.name} cannot be read: {show(str(self.folder))} ({error.strerror})",
-                f"Put it back, mount it, or set {_VARIABLES[self.name]} to where it is.",
+                f"Put it back, mount it, or set {_VARIABLES[self.name]} to its path.",
             ) from None
         try:
             yield root
         finally:
             os.close(root)
 
-    def _present(self, root: int, cut_off: tuple[str, ...]) -> tuple[frozenset[str], tuple[str, ...]]:
-        """Which listed entries are there; what is missing can be in the work folder of a restore that was cut off."""
+    def _present(self, root: int, interrupted: tuple[str, ...]) -> tuple[frozenset[str], tuple[str, ...]]:
+        """Return the existing entries; a missing one can be in the work folder of an interrupted restore."""
         try:
-            return present(self.wanted or (), root)
+            return present(self.entries or (), root)
         except RefnetError as error:
-            if not cut_off:
+            if not interrupted:
                 raise
-            raise RefnetError(error.message, f"{cut_off[0]}.", error.code) from error
+            raise RefnetError(error.message, f"{interrupted[0]}.", error.code) from error
 
     def _check_not_emptied(self, dumped: Dumped, last: OpenArtifact | None) -> None:
         manifest = last.manifest if last else None
@@ -107,16 +111,16 @@ class FilesSource:
         if manifest and before and not dumped.files.count(Kind.FILE):
             raise RefnetError(
                 f"{self.name} is not backed up: {show(str(self.folder))} is empty, "
-                f"and {manifest.name} held {before} files",
-                "Is it mounted? If it is meant to be empty, put one file into it.",
+                f"and {manifest.name} has {before} files",
+                "Is it mounted? If it should be empty, put one file into it.",
             )
 
     def _list(self, dumped: Dumped) -> bytes:
-        """The list of files; RefnetError where no reader would take it."""
+        """Return the list of files; RefnetError if it is too large to be read again."""
         files = dumped.files.to_json()
         if len(dumped.files.files) > MOST_FILES or len(files) > MOST_LIST_BYTES:
             raise RefnetError(
-                f"{self.name} is not backed up: {show(str(self.folder))} holds more than {MOST_FILES:,} files and "
+                f"{self.name} is not backed up: {show(str(self.folder))} has more than {MOST_FILES:,} files and "
                 f"folders, or their names are longer than {MOST_LIST_BYTES >> 20} MiB",
                 "Move a part of it elsewhere.",
             )
@@ -126,8 +130,8 @@ class FilesSource:
         return {
             **dumped.files.totals,
             "folder": show(str(self.folder), 4096),
-            "state": dumped.state.hexdigest(),
-            "settled": dumped.state.settled,
+            "state": dumped.fingerprint.hexdigest(),
+            "settled": dumped.fingerprint.settled,
         }
 
 
@@ -135,12 +139,12 @@ _VARIABLES = {SourceName.CONFIG: "REFNET_CONFIG_DIR", SourceName.OBSIDIAN: "REFN
 
 
 def _unchanged(last: OpenArtifact, root: int, only: Collection[str] | None, created: datetime) -> Made | None:
-    """What to say of the open folder `root` where it is still exactly what `last` holds, whose bytes are right."""
+    """Return the result if the open folder `root` still equals `last`, and the bytes of `last` are intact."""
     manifest = last.manifest
     if not manifest or not manifest.details.get("settled"):
         return None
-    state = state_of(root, only)
-    if not state or state.hexdigest() != manifest.details.get("state"):
+    fingerprint = fingerprint_of(root, only)
+    if not fingerprint or fingerprint.hexdigest() != manifest.details.get("state"):
         return None
     digest = sha256()
     with last.open() as archive:

@@ -1,4 +1,4 @@
-"""Whether a folder is still what the last artifact holds, told from the file system's own records."""
+"""A fingerprint of a folder, from the file system's own records: equal ones mean that nothing changed."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from xxhash import xxh3_128
 
 from refnet.recovery.sources.files.walk import walk
 
-#: A change within the clock tick of the last one leaves no trace; ticks are 10 ms at most, on some file
-#: systems whole seconds (FAT: two).
+#: A second change within one clock tick leaves no trace. Ticks are 10 ms at most, on some file systems whole
+#: seconds (FAT: two).
 _TICK_NS = 50_000_000
 _COARSE_TICK_NS = 2_000_000_000
 
 
-class TreeState:
+class Fingerprint:
     """A digest over every entry's path, inode, size, mode, owner, mtime and ctime.
 
-    ctime cannot be set by a program, so an edit that keeps size and mtime shows too. `settled` is False where
-    an entry was so young when it was read that a later edit could carry the same times: then nothing is shared.
+    No program can set ctime, so an edit that keeps size and mtime shows too. `settled` is False where an entry was
+    so young when it was read that a later edit could have the same times: then the fingerprint proves nothing.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class TreeState:
         self._digest = xxh3_128()
 
     def add(self, raw: bytes, status: os.stat_result, *, steady: bool = True) -> None:
-        """Take in the entry whose path is `raw`, right after it was read."""
+        """Add the entry with the path `raw`, right after it was read."""
         self._digest.update(
             b"%b\0%d %d %d %d %d %d %d;"
             % (
@@ -50,19 +50,18 @@ class TreeState:
         return self._digest.hexdigest()
 
 
-def state_of(root: int, only: Collection[str] | None) -> TreeState | None:
-    """The state of the open folder `root` as `dump` would find it; None where an entry cannot be read."""
-    state = TreeState()
+def fingerprint_of(root: int, only: Collection[str] | None) -> Fingerprint | None:
+    """Return the fingerprint that `dump` of the open folder `root` would make; None if an entry cannot be read."""
+    fingerprint = Fingerprint()
     if only is None:
-        state.add(b".", os.fstat(root))
+        fingerprint.add(b".", os.fstat(root))
     for found in walk(root, only):
         if found.error:
             return None
         if found.kind is not None:
             try:
-                state.add(
-                    os.fsencode(found.path), os.stat(found.name, dir_fd=found.folder, follow_symlinks=False)
-                )
+                status = os.stat(found.name, dir_fd=found.folder, follow_symlinks=False)
             except OSError:
                 return None
-    return state
+            fingerprint.add(os.fsencode(found.path), status)
+    return fingerprint

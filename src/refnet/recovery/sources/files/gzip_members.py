@@ -1,4 +1,4 @@
-"""A chain of gzip members (RFC 1952): written in parallel, read from any member on; to stock tools one stream."""
+"""Gzip members in sequence (RFC 1952): written in parallel, read from any member on; gunzip reads them as one."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from isal import igzip, igzip_threaded, isal_zlib
 from refnet.recovery.sources.files.listing import Member
 from refnet.recovery.sources.files.member_names import ArchiveError
 
-#: Raw bytes of a member: large enough to compress well, small enough that one note is read at once.
+#: Raw bytes of a member: large enough to compress well, small enough to read a single note fast.
 MEMBER_BYTES = 1 << 20
 _LEVEL = 2
 _GZIP = 16 + 15
 
 
-class ChainWriter:
-    """Cuts what is written into members, deflates them in `jobs` threads, writes them in order to `out`."""
+class MemberWriter:
+    """Cut the written bytes into members, deflate them in `jobs` threads, write them in order to `out`."""
 
     def __init__(self, out: BinaryIO, jobs: int) -> None:
         self.members: list[Member] = []
@@ -34,7 +34,7 @@ class ChainWriter:
         self._waiting: deque[tuple[int, Future[bytes]]] = deque()
 
     def write(self, *pieces: bytes) -> None:
-        """Append `pieces`; a member is only cut after the last of them."""
+        """Append `pieces`, all in the same member."""
         for piece in pieces:
             self._buffer += piece
             self.raw += len(piece)
@@ -56,7 +56,7 @@ class ChainWriter:
         self._offset += len(deflated)
 
     def finish(self) -> None:
-        """Write what is left; afterwards `members` is whole."""
+        """Write the remaining bytes; afterwards `members` is complete."""
         if self._buffer:
             self._cut()
         while self._waiting:
@@ -78,7 +78,7 @@ def _deflate(raw: bytearray) -> bytes:
 
 @contextmanager
 def inflated(archive: BinaryIO, offset: int = 0) -> Iterator[BinaryIO]:
-    """The raw bytes of an archive from the member at `offset` on, inflated ahead in a thread."""
+    """Open the raw bytes of an archive from the member at `offset` on, inflated ahead in a thread."""
     archive.seek(offset)
     with archive_errors(), igzip_threaded.open(archive, "rb") as stream:  # type: ignore[no-untyped-call]
         yield stream
@@ -86,7 +86,7 @@ def inflated(archive: BinaryIO, offset: int = 0) -> Iterator[BinaryIO]:
 
 @contextmanager
 def inflated_from(archive: BinaryIO, offset: int) -> Iterator[BinaryIO]:
-    """The raw bytes from the member at `offset` on, inflated as they are read."""
+    """Open the raw bytes from the member at `offset` on, inflated as they are read."""
     archive.seek(offset)
     with archive_errors(), igzip.IGzipFile(fileobj=archive, mode="rb") as stream:  # type: ignore[no-untyped-call]
         yield cast("BinaryIO", stream)
@@ -94,10 +94,11 @@ def inflated_from(archive: BinaryIO, offset: int) -> Iterator[BinaryIO]:
 
 @contextmanager
 def archive_errors() -> Iterator[None]:
+    """Raise ArchiveError for what gzip finds damaged."""
     try:
         yield
     except igzip.BadGzipFile as error:
-        raise ArchiveError(f"the archive is no gzip file, or damaged: {error}") from error
+        raise ArchiveError(f"the archive is not a gzip file, or damaged: {error}") from error
     except EOFError as error:
         raise ArchiveError("the archive is cut short") from error
     except isal_zlib.error as error:  # type: ignore[misc]  # its stub says that this is no class

@@ -1,7 +1,7 @@
-"""The list of files of an archive: what went in, its digests, and where in the archive each file lies.
+"""The list of files of an archive: its members, their digests and their offsets.
 
-As JSON: one line a file, so that zgrep finds a note. A name that is not UTF-8 stands as `path_base64`. Whoever can
-write to the store can forge it, so it is read line by line, each line by one expression: nothing else is a list.
+As JSON with one line per file, so that zgrep finds a note. A name that is not UTF-8 is written as `path_base64`.
+Anybody who can write to the store can forge the list, so it is parsed line by line, each line by one expression.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import io
 import json
 import os
 import re
+import stat
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,15 +32,16 @@ from refnet.recovery.sources.files.member_names import (
 
 FORMAT = 1
 
-_MOST, _NOBODY = 1 << 63, (1 << 32) - 1
-#: The bits of a mode that are kept: a file's set-user-ID and set-group-ID bits would be a way to power for
-#: whoever can forge an archive; on a folder set-group-ID only hands down the group.
+#: Limits of a 64-bit number, and of a user id (the last one means "no user").
+_MOST, _NO_USER = 1 << 63, (1 << 32) - 1
+#: The permission bits that are stored. A forged archive could gain privileges by a file's set-user-ID and
+#: set-group-ID bits; on a folder, set-group-ID only passes the group on.
 FILE_MODE = 0o777
 FOLDER_MODE = 0o3777
 
 
 class Kind(StrEnum):
-    """What a member is. Nothing else is written, and nothing else is unpacked."""
+    """The kinds of members that are written and unpacked; there are no others."""
 
     FILE = "file"
     FOLDER = "folder"
@@ -47,36 +49,48 @@ class Kind(StrEnum):
 
 
 class Listed(NamedTuple):
-    """One member: `size` in bytes, `mode` the permission bits, `at` the offset of its header in the tar.
-
-    `sha256` (hex) is the digest of exactly the bytes that went into the archive; only files have one.
-    `target` is where a link leads.
-    """
+    """One member of an archive, or one entry of a live folder."""
 
     path: str
     kind: Kind
+    #: Of the content, in bytes; 0 for folders and links.
     size: int
+    #: The permission bits.
     mode: int
     mtime_ns: int
     uid: int
     gid: int
+    #: The offset of its header in the tar; -1 for a live entry.
     at: int
+    #: The digest (hex) of exactly the bytes that went into the archive; "" for folders and links.
     sha256: str = ""
+    #: The target of a link.
     target: str = ""
+
+    @classmethod
+    def of(cls, path: str, kind: Kind, status: os.stat_result, at: int = -1, target: str = "") -> Listed:
+        """Return the entry for a file system's record, without a digest."""
+        size, mode = status.st_size if kind is Kind.FILE else 0, stat.S_IMODE(status.st_mode)
+        mtime_ns, uid, gid = status.st_mtime_ns, status.st_uid, status.st_gid
+        return cls(path, kind, size, mode, mtime_ns, uid, gid, at, target=target)
 
 
 class Member(NamedTuple):
-    """A gzip member of the archive: where it begins in the tar (`raw`) and in the archive (`offset`)."""
+    """A gzip member of the archive."""
 
+    #: Its start in the tar, in bytes.
     raw: int
+    #: Its start in the archive, in bytes.
     offset: int
 
 
 @dataclass(frozen=True)
 class FileList:
-    """Every member in the order of the archive; `members` is empty where the archive is one gzip stream."""
+    """The list of files of an archive, or of a live folder."""
 
+    #: Every tar member, in the order of the archive.
     files: tuple[Listed, ...]
+    #: The gzip members; empty if the archive is a single one.
     members: tuple[Member, ...] = ()
 
     @cached_property
@@ -92,7 +106,7 @@ class FileList:
 
     @property
     def totals(self) -> dict[str, object]:
-        """What a manifest says of it."""
+        """Return the counts for the manifest."""
         return {
             "files": self.count(Kind.FILE),
             "folders": self.count(Kind.FOLDER),
@@ -101,7 +115,7 @@ class FileList:
         }
 
     def start_of(self, at: int) -> Member:
-        """The gzip member in which the tar offset `at` lies."""
+        """Return the gzip member that contains the tar offset `at`."""
         if not self.members:
             return Member(0, 0)
         return self.members[max(0, bisect_right(self.members, at, key=lambda member: member.raw) - 1)]
@@ -113,16 +127,16 @@ class FileList:
 
     @classmethod
     def from_json(cls, text: bytes, most: int = MOST_FILES) -> FileList:
-        """The list of at most `most` members in `text`, read line by line: nothing of it is believed before it fits.
+        """Parse a list of at most `most` members; trust nothing in it before it is checked.
 
-        ArchiveError where it is not as `to_json` writes it, or names what could lie outside.
+        ArchiveError if it is not as `to_json` writes it, or names a path outside.
         """
         lines = enumerate(io.BytesIO(text), 1)
         try:
             members = _start(lines)
             files = tuple(_entries(lines, most))
         except ValueError as error:
-            raise ArchiveError(f"the list of files is not one: {error}") from error
+            raise ArchiveError(f"the list of files is not valid: {error}") from error
         _check(files)
         return cls(files, members)
 
@@ -165,14 +179,14 @@ _Lines = Iterator[tuple[int, bytes]]
 
 
 def _start(lines: _Lines) -> tuple[Member, ...]:
-    """The gzip members that the first three lines of a list name; ValueError where they are other lines."""
+    """Parse the first three lines: return the gzip members. ValueError if they are not valid."""
     first, second, third = (next(lines, (0, b""))[1] for _ in range(3))
     found = _FORMAT.match(first)
     if found and int(found[1]) != FORMAT:
         raise ArchiveError(f"the list of files has format {int(found[1])}, not {FORMAT}")
     members = _MEMBERS.fullmatch(second)
     if first != b'{"format": %d,\n' % FORMAT or not members or third != b'"files": [\n':
-        raise ValueError("it does not begin as one")
+        raise ValueError("its first lines are not valid")
     made = tuple(Member(int(raw), int(offset)) for raw, offset in _MEMBER.findall(members[1]))
     if any(one.raw >= other.raw or one.offset >= other.offset for one, other in pairwise(made)):
         raise ValueError("its gzip members are not in order")
@@ -180,34 +194,32 @@ def _start(lines: _Lines) -> tuple[Member, ...]:
 
 
 def _entries(lines: _Lines, most: int) -> Iterator[Listed]:
-    """The entries that the other lines name; ValueError for the first line that is none."""
+    """Parse the other lines. ValueError for the first one that is not valid."""
     count, more = 0, b","
     for number, line in lines:
         if more and (found := _ENTRY.fullmatch(line)):
             count += 1
             if count > most:
-                raise ValueError(f"it names more than {most} entries")
+                raise ValueError(f"more than {most} entries")
             more = found[13]
             yield _listed(found)
         elif more and not count and line == b"\n":
-            more = b""  # it names nothing
+            more = b""  # an empty list
         elif not more and line == _END:
             break
         else:
-            raise ValueError(f"line {number} is none of its lines")
+            raise ValueError(f"line {number}")
     else:
         raise ValueError("it is cut short")
     if next(lines, None):
-        raise ValueError("more follows its end")
+        raise ValueError("there is data after its end")
 
 
 def _listed(found: re.Match[bytes]) -> Listed:
     raw, kind = _raw(found[2], found[1]), _KINDS[found[3]]
     path = checked(raw)
     if raw != os.fsencode(path):
-        raise ArchiveError(
-            f"the list of files names {show(os.fsdecode(raw))}, which is not how RefNet writes a path"
-        )
+        raise ArchiveError(f"the path {show(os.fsdecode(raw))} in the list of files is not normalized")
     size, mode, mtime_ns = int(found[4]), int(found[5], 8), int(found[6])
     uid, gid, at = int(found[7]), int(found[8]), int(found[9])
     sha256, target = (found[10] or b"").decode(), found[12]
@@ -218,16 +230,16 @@ def _listed(found: re.Match[bytes]) -> Listed:
         raise ValueError(f"the entry of {show(path)}")
     if target is None:
         return Listed(path, kind, size, mode, mtime_ns, uid, gid, at, sha256)
-    leads = os.fsdecode(_raw(target, found[11]))
-    if len(leads) >= MAX_PATH:
+    link = os.fsdecode(_raw(target, found[11]))
+    if len(link) >= MAX_PATH:
         raise ValueError(f"the entry of {show(path)}")
-    if not leads_inside(path, leads):
-        raise ArchiveError(f"{show(path)} is a link that leads outside ({show(leads)})")
-    return Listed(path, kind, size, mode, mtime_ns, uid, gid, at, target=leads)
+    if not leads_inside(path, link):
+        raise ArchiveError(f"{show(path)} is a link that leads outside ({show(link)})")
+    return Listed(path, kind, size, mode, mtime_ns, uid, gid, at, target=link)
 
 
 def _raw(text: bytes, in_base64: bytes | None) -> bytes:
-    """The bytes that a JSON string stands for; ValueError where it stands for none."""
+    """Decode the inner text of a JSON string. ValueError if it is not valid."""
     if in_base64:
         return base64.b64decode(text, validate=True)
     if b"\\" in text:
@@ -238,21 +250,21 @@ def _raw(text: bytes, in_base64: bytes | None) -> bytes:
 
 
 def possible(size: int, mtime_ns: int, uid: int, gid: int) -> bool:
-    """Whether a file system can hold these at all."""
-    return 0 <= size < _MOST and -_MOST < mtime_ns < _MOST and 0 <= uid < _NOBODY and 0 <= gid < _NOBODY
+    """Return False for values that no file system can store."""
+    return 0 <= size < _MOST and -_MOST < mtime_ns < _MOST and 0 <= uid < _NO_USER and 0 <= gid < _NO_USER
 
 
 def _check(files: tuple[Listed, ...]) -> None:
-    """Every parent is a folder of the list, and no path stands twice."""
+    """Check that every parent is a folder of the list, and that no path is listed twice."""
     kinds: dict[str, Kind] = {".": Kind.FOLDER}
     for listed in files:
         if listed.path in kinds and listed.path != ".":
-            raise ArchiveError(f"{show(listed.path)} stands twice in the list of files")
+            raise ArchiveError(f"{show(listed.path)} is listed twice in the list of files")
         if kinds.get(parent(listed.path)) is not Kind.FOLDER:
-            raise ArchiveError(f"{show(listed.path)} lies in no folder of the list of files")
+            raise ArchiveError(f"{show(listed.path)} has no parent folder in the list of files")
         kinds[listed.path] = listed.kind
 
 
 def top_entries(files: tuple[Listed, ...]) -> Iterator[str]:
-    """The names of the entries at the top, in order."""
+    """Return the names of the top entries, in order."""
     return (listed.path for listed in files if "/" not in listed.path and listed.path != ".")

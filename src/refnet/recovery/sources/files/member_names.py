@@ -1,7 +1,7 @@
-"""What a member of an archive may be called, where a link may lead, and how a message shows a name.
+"""Check the names of members and the targets of links; escape names for messages.
 
-A path here is what `os.fsdecode` makes of its bytes: relative, `/` between its parts, no `.` and no `..`.
-The folder itself is `.`.
+A path here is relative, decoded by `os.fsdecode`, with `/` between its parts and neither `.` nor `..`. The folder
+itself is `.`.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from collections.abc import Iterable
 MAX_PATH = 4096
 MAX_PART = 255
 MAX_DEPTH = 256
-#: A longer name is not looked at, whatever it would mean.
+#: Longer names are refused unread.
 _MAX_RAW = 4 * MAX_PATH
 
 
 class ArchiveError(Exception):
-    """An archive, or its list of files, that is damaged or hostile; the message names the member and says why."""
+    """An archive, or its list of files, is damaged or hostile; the message names the member and the reason."""
 
 
 def checked(raw: bytes) -> str:
-    """The path that the member name `raw` means; ArchiveError where it could lead outside or be no name at all."""
+    """Return the path for the member name `raw`. ArchiveError if it is not a name, or could lead outside."""
     if len(raw) > _MAX_RAW:
         raise ArchiveError(f"{show(os.fsdecode(raw[:MAX_PATH]))} has a name that is too long or too deep")
     parts = raw.split(b"/")
@@ -30,7 +30,7 @@ def checked(raw: bytes) -> str:
     if b".." in parts:
         raise ArchiveError(f"{show(os.fsdecode(raw))} leads out of its folder ('..')")
     if b"\0" in raw or not raw:
-        raise ArchiveError(f"{show(os.fsdecode(raw))!r} is no name")
+        raise ArchiveError(f"{show(os.fsdecode(raw))!r} is not a name")
     if len(raw) > MAX_PART and (
         len(raw) > MAX_PATH or len(parts) > MAX_DEPTH or max(map(len, parts)) > MAX_PART
     ):
@@ -41,10 +41,10 @@ def checked(raw: bytes) -> str:
 
 
 def leads_inside(path: str, target: str) -> bool:
-    """Whether the link `path` to `target` stays in its folder, whatever the other links of the folder are.
+    """Return True if the link `path` to `target` stays in the archive's folder, whatever its other links are.
 
-    `..` may only stand at the front, and not more often than the link is deep: its parents are real folders,
-    so that these steps are true steps up, and every step after them goes down or meets a link that is as bound.
+    `..` is allowed only at the front, and not more often than the link is deep: the link's parents are real folders,
+    so these steps go up; every later step goes down, or to a link with the same restriction.
     """
     if not target or target.startswith("/") or "\0" in target:
         return False
@@ -56,14 +56,14 @@ def leads_inside(path: str, target: str) -> bool:
 
 
 def show(path: str, limit: int = 120) -> str:
-    """`path` fit for one line of a message: control characters and bytes that are no UTF-8 escaped."""
+    """Return `path` for one line of a message: control characters and bytes that are not UTF-8 are escaped."""
     text = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
 def spelled(path: str) -> str:
-    """`path` as it is, for JSON, which escapes by itself; `show` of it where its bytes are no UTF-8."""
+    """Return `path` unchanged for JSON, which escapes by itself; escaped if its bytes are not UTF-8."""
     try:
         path.encode()
     except UnicodeEncodeError:
@@ -72,12 +72,12 @@ def spelled(path: str) -> str:
 
 
 def some(paths: Iterable[str], limit: int = 5) -> str:
-    """The first few of `paths` for a message, and how many more there are."""
+    """Return the first few of `paths` for a message, and the count of the others."""
     shown = [show(path) for path in paths]
     more = f" and {len(shown) - limit} more" if len(shown) > limit else ""
     return ", ".join(shown[:limit]) + more
 
 
 def parent(path: str) -> str:
-    """The folder that holds `path`; the folder of a top entry is `.`."""
+    """Return the folder of `path`; that of a top entry is `.`."""
     return path.rpartition("/")[0] or "."

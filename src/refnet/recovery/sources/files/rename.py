@@ -1,4 +1,4 @@
-"""Renames that exchange two entries at once, and what keeps an entry from being renamed."""
+"""Atomic swaps and renames of entries, and the mount points that prevent them."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ import errno
 import os
 from pathlib import Path
 
-_NO_REPLACE, _EXCHANGE = 1, 2
+_RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2
 _MOUNTS = Path("/proc/self/mountinfo")
-#: What a kernel or a file system answers that has no such rename.
-_CANNOT = {errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP}
+#: Errors of a kernel or a file system without such a rename.
+_UNSUPPORTED = {errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP}
 
 
-#: An entry: the handle of the folder that holds it, and its name there.
+#: An entry: the handle of its open folder, and its name there.
 Entry = tuple[int, str]
 
 
-def exchange(one: Entry, other: Entry) -> bool:
-    """Exchange two entries of one file system in a single step; False where it cannot do that. OSError else."""
-    return _renameat2(one, other, _EXCHANGE)
+def swap(one: Entry, other: Entry) -> bool:
+    """Swap two entries of one file system atomically; return False if that is not supported."""
+    return _renameat2(one, other, _RENAME_EXCHANGE)
 
 
 def move(old: Entry, new: Entry) -> None:
-    """Rename without ever overwriting: FileExistsError where `new` is taken."""
-    if _renameat2(old, new, _NO_REPLACE):
+    """Rename without overwriting. FileExistsError if `new` exists."""
+    if _renameat2(old, new, _RENAME_NOREPLACE):
         return
-    if is_there(new):
+    if exists(new):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), new[1])
     os.rename(old[1], new[1], src_dir_fd=old[0], dst_dir_fd=new[0])
 
 
-def is_there(entry: Entry) -> bool:
-    """Whether `entry` exists; a link is not followed."""
+def exists(entry: Entry) -> bool:
+    """Return True if `entry` exists; do not follow a link."""
     try:
         inode(entry)
     except FileNotFoundError:
@@ -41,7 +41,7 @@ def is_there(entry: Entry) -> bool:
 
 
 def inode(entry: Entry) -> int:
-    """The inode of `entry`; a link is not followed."""
+    """Return the inode of `entry`; do not follow a link."""
     return os.stat(entry[1], dir_fd=entry[0], follow_symlinks=False).st_ino
 
 
@@ -52,13 +52,13 @@ def _renameat2(old: Entry, new: Entry, flag: int) -> bool:
     if call(old[0], os.fsencode(old[1]), new[0], os.fsencode(new[1]), ctypes.c_uint(flag)) == 0:
         return True
     number = ctypes.get_errno()
-    if number in _CANNOT:
+    if number in _UNSUPPORTED:
         return False
     raise OSError(number, os.strerror(number), old[1], None, new[1])
 
 
 def sync_all(folder: int) -> None:
-    """Write everything of the file system of the open `folder` to the disk."""
+    """Flush the file system of the open `folder` to the disk."""
     syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
     if syncfs is None:
         os.sync()
@@ -68,7 +68,7 @@ def sync_all(folder: int) -> None:
 
 
 def is_mount_point(path: Path) -> bool:
-    """Whether something is mounted at `path`, a file or folder; such an entry cannot be renamed."""
+    """Return True if something is mounted at `path`, a file or folder: then it cannot be renamed."""
     try:
         if path.lstat().st_dev != path.parent.stat().st_dev:
             return True
@@ -78,7 +78,7 @@ def is_mount_point(path: Path) -> bool:
 
 
 def mounts_below(folder: Path) -> list[Path]:
-    """Where something is mounted in `folder`, at any depth."""
+    """Return the mount points in `folder`, at any depth."""
     start = _real(folder) + b"/"
     return [Path(os.fsdecode(mount)) for mount in _mounts() if mount.startswith(start)]
 
@@ -88,7 +88,7 @@ def _real(path: Path) -> bytes:
 
 
 def _mounts() -> list[bytes]:
-    """Every mount point that this process sees; none where the system does not say."""
+    """Return every mount point that this process sees; none if the system does not list them."""
     try:
         lines = _MOUNTS.read_bytes().splitlines()
     except OSError:
@@ -97,7 +97,7 @@ def _mounts() -> list[bytes]:
 
 
 def _unescaped(raw: bytes) -> bytes:
-    """A path of mountinfo, where space, tab, newline and backslash stand as octal numbers."""
+    """Decode a path of mountinfo: space, tab, newline and backslash are octal escapes."""
     for octal in (b"040", b"011", b"012", b"134"):
         raw = raw.replace(b"\\" + octal, bytes([int(octal, 8)]))
     return raw

@@ -1,16 +1,16 @@
-"""Swaps what was unpacked with what is live, one rename each, so that a kill at any step is mended.
+"""Swap unpacked entries with live ones, one rename each; a kill at any step can be recovered.
 
-A work folder stands beside what is swapped, on the same file system, hidden and private:
+A work folder is beside the swapped entries, on the same file system, hidden and private:
 
     .refnet-obsidian-20261125_020000-4be19d02/
-        fresh/            what is to become live, each entry under its own name
-        kept/             what was live
-        token             what the journal says of it, so that no other folder is taken for this one
+        fresh/            the entries that become live, under their own names
+        kept/             the previous entries
+        token             the token of the journal, so that no other folder is taken for this one
 
-The journal lies in REFNET_HOME (swap_journal.py). Before it says `swapping` nothing live was touched, and the folder is a
-leftover; from then on the swap is finished by the next restore or undo. It says which inode each fresh entry has, so
-that it can be told from the old one that the swap leaves in its place. All goes by handles of the folders, opened from
-the one above without following a link: a name that somebody exchanges meanwhile leads nowhere else.
+The journal is in REFNET_HOME (swap_journal.py). Until its state is `swapping`, nothing live was touched and the folder
+is a leftover; from then on, the next restore or undo finishes the swap. The journal has the inode of each fresh entry,
+which tells it from the live one that the swap puts in its place. All renames use handles of folders, opened one by one
+without following links, so a name that somebody replaces meanwhile leads nowhere else.
 """
 
 from __future__ import annotations
@@ -38,29 +38,32 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 
 
 class GoneError(RefnetError):
-    """The work folder of a swap is not where it was."""
+    """The work folder of a swap is gone."""
 
 
 @dataclass(frozen=True)
 class Site:
-    """Where a swap works: for the folder `live` of `source`, `beside` it or in it; its journals lie in `swaps`."""
+    """The location of a swap."""
 
+    #: The folder of the journals.
     swaps: Path
     source: SourceName
     live: Path
+    #: True if the work folder is beside `live`, False if it is in it.
     beside: bool
 
     @property
     def mark(self) -> str:
-        """What the names of this folder's work folders end with."""
+        """The ending of the names of this folder's work folders."""
         return hashlib.sha256(os.fsencode(self.live)).hexdigest()[:8]
 
 
 @dataclass(frozen=True)
 class Work:
-    """A swap and where it works; `handle` is that of its open work folder, while it is open."""
+    """A swap and its work folder."""
 
     swap: Swap
+    #: The handle of the work folder, while it is open.
     handle: int = -1
 
     @property
@@ -73,20 +76,20 @@ class Work:
         return self.journal.home / self.journal.work
 
     @property
-    def kept(self) -> Path:
-        """Where the kept entries are, for messages."""
+    def previous_folder(self) -> Path:
+        """The folder of the previous entries, for messages."""
         return self.path / "kept"
 
     @contextmanager
     def folder(self, name: str) -> Iterator[int]:
-        """The open folder `fresh` or `kept` of the open work folder."""
+        """Open the folder `fresh` or `kept` of the open work folder."""
         with opened(name, OPEN_FOLDER, self.handle) as handle:
             yield handle
 
 
 @contextmanager
 def begin(site: Site, artifact: str, at: datetime, why: Why) -> Iterator[Work]:
-    """A new work folder, claimed meanwhile; gone again where it comes to no swap. OSError where it cannot be made."""
+    """Create and lock a work folder; remove it again if no swap is journaled. OSError if that fails."""
     journal = Journal(
         site.source, artifact, at, why, str(site.live), site.beside, "", secrets.token_hex(16), os.geteuid()
     )
@@ -96,12 +99,12 @@ def begin(site: Site, artifact: str, at: datetime, why: Why) -> Iterator[Work]:
         with opened(journal.work, OPEN_FOLDER, home) as handle:
             if os.fstat(handle).st_uid != os.geteuid() or names_in(handle):
                 raise FileExistsError(
-                    errno.EEXIST, "somebody put another folder there", str(journal.home / journal.work)
+                    errno.EEXIST, "another folder was put there", str(journal.home / journal.work)
                 )
             try:
                 work = Work(swap_journal.write(site.swaps, journal, State.BEGUN), handle)
-                with _claim(work):
-                    _furnish(work)
+                with _locked(work):
+                    _fill(work)
                     yield work
             except BaseException:
                 _withdraw(site, journal, home)
@@ -109,13 +112,13 @@ def begin(site: Site, artifact: str, at: datetime, why: Why) -> Iterator[Work]:
 
 
 def _withdraw(site: Site, journal: Journal, home: int) -> None:
-    """Remove the new work folder, unless its swap is written down by now."""
+    """Remove the new work folder, unless its swap is journaled by now."""
     left = swap_journal.find(site.swaps, journal.name)
     if left is None:
         with suppress(OSError):
             os.rmdir(journal.work, dir_fd=home)
     elif left.state is State.BEGUN:
-        remove(left, claim=False)
+        remove(left, lock=False)
 
 
 def _new_folder(home: int, stem: str) -> str:
@@ -127,7 +130,7 @@ def _new_folder(home: int, stem: str) -> str:
     raise FileExistsError(errno.EEXIST, f"every name like {stem} is taken")
 
 
-def _furnish(work: Work) -> None:
+def _fill(work: Work) -> None:
     for name, text in ((_TOKEN, work.journal.token), (".gitignore", "*\n")):
         handle = open_file(name, _NEW, at=work.handle)
         try:
@@ -139,24 +142,24 @@ def _furnish(work: Work) -> None:
 
 
 @contextmanager
-def _claim(work: Work) -> Iterator[None]:
-    """Hold the open work folder; RefnetError with Exit.LOCKED where a living process does."""
+def _locked(work: Work) -> Iterator[None]:
+    """Lock the open work folder. RefnetError with Exit.LOCKED if another process has locked it."""
     try:
         fcntl.flock(work.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise RefnetError(
-            f"another restore is at work in {work.path}",
-            "Wait until it has ended, then run this again.",
+            f"another restore is running in {work.path}",
+            "Wait until it has ended, then run it again.",
             Exit.LOCKED,
         ) from None
     yield
 
 
 @contextmanager
-def reopened(swap: Swap, *, claim: bool = True) -> Iterator[Work]:
-    """The work folder of `swap`, once it is certain that it is the one that RefNet made; claimed, unless only read.
+def reopened(swap: Swap, *, lock: bool = True) -> Iterator[Work]:
+    """Open the work folder of `swap`, check that RefNet made it, and lock it, unless it is only read.
 
-    GoneError where it is gone; RefnetError where something else stands in its place.
+    GoneError if it is gone; RefnetError if something else is in its place.
     """
     journal = swap.journal
     with ExitStack() as stack:
@@ -165,17 +168,17 @@ def reopened(swap: Swap, *, claim: bool = True) -> Iterator[Work]:
             handle = stack.enter_context(opened(journal.work, OPEN_FOLDER, home))
         except FileNotFoundError:
             raise GoneError(
-                f"{journal.home / journal.work}, where the restore of {journal.artifact} kept its files, is gone",
+                f"{journal.home / journal.work}, the work folder of the restore of {journal.artifact}, is gone",
                 f"Is its disk mounted? If it is gone for good, remove {swap.path}, then run it again.",
             ) from None
         except OSError as error:
             if error.errno in {errno.ENOTDIR, errno.ELOOP}:
-                raise _not_ours(swap, "it is no folder") from None
+                raise _not_ours(swap, "it is not a folder") from None
             raise
         work = Work(swap, handle)
         _check(work)
-        if claim:
-            stack.enter_context(_claim(work))
+        if lock:
+            stack.enter_context(_locked(work))
         yield work
 
 
@@ -191,21 +194,21 @@ def _check(work: Work) -> None:
         raise _not_ours(work.swap, str(error.strerror)) from error
     bare = work.swap.state is State.BEGUN and set(names_in(work.handle)) <= {_TOKEN}
     if token != journal.token.encode() and not bare:
-        raise _not_ours(work.swap, "its token is another")
+        raise _not_ours(work.swap, "its token is different")
 
 
 def _not_ours(swap: Swap, why: str) -> RefnetError:
     journal = swap.journal
     return RefnetError(
         f"{journal.home / journal.work} is not the folder that the restore of {journal.artifact} made: {why}",
-        f"Look at it and move it away. If nothing of that restore is needed any more, remove {swap.path} too.",
+        f"Check it and move it away. If nothing of that restore is needed any more, remove {swap.path} too.",
     )
 
 
 def carry_out(work: Work, base: tuple[str, ...], units: tuple[Unit, ...], took: str = "") -> Work:
-    """Write down what is swapped, and do it; what was live is in `kept` then.
+    """Journal the swap and perform it; the previous entries are in `kept` then.
 
-    OSError where a rename fails: then what was swapped is taken back first.
+    OSError if a rename fails, after the swapped entries were rolled back.
     """
     journal = replace(work.journal, base=base, units=units, took=took)
     made = swap_journal.write(work.swap.folder, journal, State.SWAPPING)
@@ -214,33 +217,33 @@ def carry_out(work: Work, base: tuple[str, ...], units: tuple[Unit, ...], took: 
 
 
 def finish(work: Work) -> Work:
-    """Go on with a swap that is written down, from wherever it stands; see `carry_out`."""
+    """Continue a journaled swap from any step; see `carry_out`."""
     with _Open.of(work) as at:
         if work.journal.back:
-            at.take_back()
+            at.roll_back()
             discard(work)
             return work
         try:
-            at.place()
+            at.swap()
         except OSError:
             work = Work(
                 swap_journal.write(work.swap.folder, replace(work.journal, back=True), State.SWAPPING),
                 work.handle,
             )
-            at.take_back()
+            at.roll_back()
             discard(work)
             raise
     if work.journal.took and (took := swap_journal.find(work.swap.folder, work.journal.took)):
-        remove(took)  # before we are finished: emptied, it must not be taken for something to go back to
-    kept = swap_journal.turn(work.swap, State.KEPT)
-    swap_journal.forget(kept, State.BEGUN)
-    return replace(work, swap=kept)
+        remove(took)  # before the state changes: it is empty, and an undo must not choose it
+    done = swap_journal.set_state(work.swap, State.DONE)
+    swap_journal.forget(done, State.BEGUN)
+    return replace(work, swap=done)
 
 
-def remove(swap: Swap, *, claim: bool = True) -> None:
-    """Remove what `swap` left. Its journal says first that nothing of it is needed, and goes last."""
+def remove(swap: Swap, *, lock: bool = True) -> None:
+    """Remove the work folder and the journal of `swap`: first set its state to `begun`, last remove the journal."""
     try:
-        with reopened(swap, claim=claim) as work:
+        with reopened(swap, lock=lock) as work:
             discard(work)
     except GoneError:
         swap_journal.forget(swap)
@@ -249,8 +252,8 @@ def remove(swap: Swap, *, claim: bool = True) -> None:
 def discard(work: Work) -> None:
     """Remove the open work folder and its journal; see `remove`."""
     if mounts := rename.mounts_below(work.path):
-        raise OSError(errno.EBUSY, "something is mounted in a folder that is to be removed", str(mounts[0]))
-    begun = work.swap if work.swap.state is State.BEGUN else swap_journal.turn(work.swap, State.BEGUN)
+        raise OSError(errno.EBUSY, "something is mounted in a folder to be removed", str(mounts[0]))
+    begun = work.swap if work.swap.state is State.BEGUN else swap_journal.set_state(work.swap, State.BEGUN)
     for name in ("fresh", "kept"):
         with suppress(FileNotFoundError):
             with work.folder(name) as handle:
@@ -267,13 +270,14 @@ def discard(work: Work) -> None:
 
 @dataclass(frozen=True)
 class _Open:
-    """A swap with the folders that it renames in, as handles. `taken`: where an undo takes the fresh entries from."""
+    """A swap with the handles of its folders."""
 
     journal: Journal
     fresh: int
     kept: int
     live: int
     home: int
+    #: For an undo: the folder from which its fresh entries come.
     taken: int | None
 
     @classmethod
@@ -288,45 +292,45 @@ class _Open:
             fresh, kept = (stack.enter_context(work.folder(name)) for name in ("fresh", "kept"))
             taken = None
             if took := swap_journal.find(work.swap.folder, journal.took) if journal.took else None:
-                with suppress(GoneError, FileNotFoundError):  # its removal was cut off
+                with suppress(GoneError, FileNotFoundError):  # its removal was interrupted
                     taken = stack.enter_context(stack.enter_context(reopened(took)).folder("kept"))
             yield cls(journal, fresh, kept, live, home, taken)
 
-    def place(self) -> None:
+    def swap(self) -> None:
         for unit in self.journal.units:
             try:
-                self._place(unit)
+                self._swap(unit)
             except OSError as error:
                 error.filename = str(Path(self.journal.home, *self.journal.base, unit.name))
                 raise
         self._sync()
 
-    def _place(self, unit: Unit) -> None:
+    def _swap(self, unit: Unit) -> None:
         fresh, kept, live = self._three(unit)
-        if self.taken is not None and not rename.is_there(fresh) and not rename.is_there(kept):
+        if self.taken is not None and not rename.exists(fresh) and not rename.exists(kept):
             taken = (self.taken, unit.name)
-            if rename.is_there(taken):
+            if rename.exists(taken):
                 rename.move(taken, fresh)
-        if rename.is_there(fresh):
+        if rename.exists(fresh):
             if rename.inode(fresh) == unit.fresh:
-                _exchange(fresh, live, kept)
-            if rename.is_there(fresh):
+                _swap_in(fresh, live, kept)
+            if rename.exists(fresh):
                 rename.move(fresh, kept)
-        elif unit.fresh is None and rename.is_there(live) and not rename.is_there(kept):
+        elif unit.fresh is None and rename.exists(live) and not rename.exists(kept):
             rename.move(live, kept)
 
-    def take_back(self) -> None:
+    def roll_back(self) -> None:
         for unit in reversed(self.journal.units):
             fresh, kept, live = self._three(unit)
-            if rename.is_there(fresh) and rename.inode(fresh) != unit.fresh:
-                rename.move(fresh, kept)  # swapped, and not yet put aside
-            if rename.is_there(kept):
-                _exchange(kept, live, fresh)
-                if rename.is_there(kept):
+            if rename.exists(fresh) and rename.inode(fresh) != unit.fresh:
+                rename.move(fresh, kept)  # swapped, but not yet moved to kept
+            if rename.exists(kept):
+                _swap_in(kept, live, fresh)
+                if rename.exists(kept):
                     rename.move(kept, fresh)
-            elif rename.is_there(live) and rename.inode(live) == unit.fresh:
+            elif rename.exists(live) and rename.inode(live) == unit.fresh:
                 rename.move(live, fresh)
-            if self.taken is not None and rename.is_there(fresh):
+            if self.taken is not None and rename.exists(fresh):
                 rename.move(fresh, (self.taken, unit.name))
         self._sync()
 
@@ -338,10 +342,10 @@ class _Open:
             os.fsync(handle)
 
 
-def _exchange(fresh: Entry, live: Entry, kept: Entry) -> None:
-    """Put `fresh` in the place of `live`, which is in its place or in `kept` afterwards."""
-    if rename.is_there(live):
-        if rename.exchange(fresh, live):
+def _swap_in(fresh: Entry, live: Entry, kept: Entry) -> None:
+    """Make `fresh` the live entry; the one that was live is under the name of `fresh` or `kept` afterwards."""
+    if rename.exists(live):
+        if rename.swap(fresh, live):
             return
         rename.move(live, kept)
     rename.move(fresh, live)

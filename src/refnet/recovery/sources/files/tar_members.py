@@ -1,6 +1,6 @@
-"""Reads a tar archive strictly: files, folders and links by name; everything else is refused by name.
+"""Read a tar archive strictly: files, folders and links; refuse everything else by name.
 
-It reads what RefNet writes and what GNU tar, bsdtar and Python write (ustar, pax, GNU long names).
+The archives of RefNet, GNU tar, bsdtar and Python can be read (ustar, pax, GNU long names).
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from refnet.recovery.sources.files.member_names import MAX_PATH, ArchiveError, c
 from refnet.recovery.sources.files.tar_headers import BLOCK
 
 _BLOCKS = 1 << 20
-#: Of the extended headers before one member: bytes, headers, and records of one of them.
+#: Limits of the extended headers before one member: bytes, headers, and records in one of them.
 _MAX_EXTENSION = 1 << 20
 _MAX_HEADERS = 16
 _MAX_RECORDS = 1000
-#: Digits of a number in an extended header: those of 64 bits.
+#: Digits of a number in an extended header: 64 bits.
 _MAX_DIGITS = 20
 _REFUSED = {
     b"3": "a character device",
@@ -27,14 +27,14 @@ _REFUSED = {
     b"6": "a FIFO",
     b"S": "a sparse file",
     b"D": "a member of an incremental archive",
-    b"M": "a part of a file that began in another volume",
+    b"M": "a part of a file from another volume",
     b"N": "a member of an old GNU archive",
     b"V": "a volume's label",
 }
 
 
 class TarMember(NamedTuple):
-    """One member. `same_as`: for a hard link, the path of the earlier member whose content it shares."""
+    """One member; the first eight fields are those of `Listed`."""
 
     path: str
     kind: Kind
@@ -44,14 +44,16 @@ class TarMember(NamedTuple):
     uid: int
     gid: int
     at: int
+    #: The target of a symbolic link.
     target: str = ""
+    #: For a hard link, the path of the earlier member whose content it shares.
     same_as: str = ""
 
 
 class TarReader:
     """The members of the tar in `stream`, which is read once, from `at` on.
 
-    ArchiveError names what is wrong. After each member its content can be read, by `content`, or is passed over.
+    After each member its content can be read, by `content`; otherwise it is skipped. ArchiveError for damage.
     """
 
     def __init__(self, stream: BinaryIO, at: int = 0) -> None:
@@ -66,8 +68,8 @@ class TarReader:
         self._check_end()
 
     def next(self) -> TarMember | None:
-        """The next member, or None at the mark of the end."""
-        self._pass_over()
+        """Return the next member, or None at the end mark."""
+        self._skip_content()
         at, extensions = self.at, dict[str, bytes]()
         for _ in range(_MAX_HEADERS):
             if self.at - at > _MAX_EXTENSION:
@@ -75,7 +77,7 @@ class TarReader:
             head = self._read(BLOCK)
             if head == bytes(BLOCK):
                 if extensions:
-                    raise ArchiveError("the archive ends in the middle of a member")
+                    raise ArchiveError("the archive ends inside a member")
                 return None
             _check_sum(head, at)
             kind = head[156:157]
@@ -85,30 +87,30 @@ class TarReader:
                 self._padding = -self._left % BLOCK
                 return member
             extensions |= self._extension(head, kind)
-        raise ArchiveError(f"the headers at byte {at} of the tar are longer than any member needs")
+        raise ArchiveError(f"the headers at byte {at} of the tar are too long")
 
     def expect(self, head: bytes, size: int) -> bool:
-        """Whether the next member has exactly the header blocks `head`, and so a content of `size` bytes."""
-        self._pass_over()
+        """Return True if the next member has exactly the header blocks `head`, and so a content of `size` bytes."""
+        self._skip_content()
         if self._read(len(head)) != head:
             return False
         self._left, self._padding = size, -size % BLOCK
         return True
 
     def content(self) -> Iterator[bytes]:
-        """The content of the member that `next` gave, in blocks of at most a megabyte."""
+        """Yield the content of the last member, in blocks of at most 1 MiB."""
         while self._left:
             block = self._read(min(self._left, _BLOCKS))
             self._left -= len(block)
             yield block
 
     def skip_to(self, at: int) -> None:
-        """Go on to the member whose header lies at `at`, which must not lie behind."""
-        self._pass_over()
+        """Skip to the member whose header is at `at`, which must not be behind."""
+        self._skip_content()
         while self.at < at:
             self._read(min(at - self.at, _BLOCKS))
 
-    def _pass_over(self) -> None:
+    def _skip_content(self) -> None:
         if self._left:
             for _block in self.content():
                 pass
@@ -126,7 +128,7 @@ class TarReader:
     def _extension(self, head: bytes, kind: bytes) -> dict[str, bytes]:
         size = _number(head[124:136])
         if not 0 <= size <= _MAX_EXTENSION:
-            raise ArchiveError(f"a header of {size} bytes: no name is as long")
+            raise ArchiveError(f"a header of {size} bytes is too long")
         body = self._read(size + -size % BLOCK)[:size]
         if kind in (b"L", b"K"):
             return {"path" if kind == b"L" else "linkpath": body.rstrip(b"\0")}
@@ -136,19 +138,19 @@ class TarReader:
         return {} if kind == b"g" else records
 
     def _check_end(self) -> None:
-        """Only zeros follow the mark of the end; reading them all checks the last gzip member's sum too."""
+        """Check that only zeros follow; reading them all also checks the checksum of the last gzip member."""
         while block := self._stream.read(_BLOCKS):
             if block.count(0) != len(block):
-                raise ArchiveError("the archive carries more bytes after its end")
+                raise ArchiveError("there is data after the end of the archive")
 
 
 def _check_sum(head: bytes, at: int) -> None:
-    wanted = _number(head[148:156])
+    expected = _number(head[148:156])
     total = (
         (adler32(head[:148]) & 0xFFFF) + (adler32(head[156:256]) & 0xFFFF) + (adler32(head[256:]) & 0xFFFF)
     )
-    if total - 3 + 8 * 32 != wanted:
-        raise ArchiveError(f"the header at byte {at} of the tar is damaged, or this is no tar archive")
+    if total - 3 + 8 * 32 != expected:
+        raise ArchiveError(f"the header at byte {at} is damaged, or this is not a tar archive")
 
 
 def _number(field: bytes) -> int:
@@ -157,7 +159,7 @@ def _number(field: bytes) -> int:
     try:
         return int(field.rstrip(b"\0 ") or b"0", 8)
     except ValueError:
-        raise ArchiveError(f"a header holds {field!r} where a number belongs") from None
+        raise ArchiveError(f"a header has {field!r} in place of a number") from None
 
 
 def _member(head: bytes, kind: bytes, extensions: dict[str, bytes], at: int) -> TarMember:
@@ -165,7 +167,7 @@ def _member(head: bytes, kind: bytes, extensions: dict[str, bytes], at: int) -> 
     size = _decimal(extensions, "size", _number(head[124:136]))
     path = checked(raw)
     if sparse := [key for key in extensions if key.startswith("GNU.sparse")]:
-        raise ArchiveError(f"{show(path)} is a sparse file ({sparse[0]}), which RefNet does not unpack")
+        raise ArchiveError(f"{show(path)} is a sparse file ({sparse[0]}), which is not supported")
     if kind in _REFUSED:
         raise ArchiveError(f"{show(path)} is {_REFUSED[kind]}")
     mode = _number(head[100:108])
@@ -173,10 +175,10 @@ def _member(head: bytes, kind: bytes, extensions: dict[str, bytes], at: int) -> 
     gid = _decimal(extensions, "gid", _number(head[116:124]))
     mtime_ns = _seconds(extensions.get("mtime"), head[136:148])
     if not possible(size, mtime_ns, uid, gid):
-        raise ArchiveError(f"{show(path)} has a size, a time or an owner that cannot be")
+        raise ArchiveError(f"{show(path)} has an impossible size, time or owner")
     target = extensions.get("linkpath") or head[157:257].split(b"\0", 1)[0]
     if len(target) >= MAX_PATH:
-        raise ArchiveError(f"{show(path)} is a link whose target is too long")
+        raise ArchiveError(f"{show(path)} is a link with a target that is too long")
     if kind == b"5" or (kind in (b"0", b"\0") and raw.endswith(b"/")):
         return TarMember(path, Kind.FOLDER, 0, mode & FOLDER_MODE, mtime_ns, uid, gid, at)
     if kind == b"2":
@@ -187,7 +189,7 @@ def _member(head: bytes, kind: bytes, extensions: dict[str, bytes], at: int) -> 
         )
     if kind in (b"0", b"\0", b"7"):
         return TarMember(path, Kind.FILE, size, mode & FILE_MODE, mtime_ns, uid, gid, at)
-    raise ArchiveError(f"{show(path)} is of a kind that tar archives of files do not have ({kind!r})")
+    raise ArchiveError(f"{show(path)} has the unknown type {kind!r}")
 
 
 def _name(head: bytes) -> bytes:
@@ -207,13 +209,13 @@ def _same_as(path: str, target: bytes) -> str:
 def _decimal(extensions: dict[str, bytes], key: str, otherwise: int) -> int:
     if key not in extensions:
         return otherwise
-    return _whole(extensions[key], f"the number {key}")
+    return _integer(extensions[key], f"{key}")
 
 
-def _whole(text: bytes, what: str) -> int:
-    """The decimal number that `text` is, with a sign or without."""
+def _integer(text: bytes, what: str) -> int:
+    """Parse a decimal number, which may have a sign."""
     if not text.removeprefix(b"-").isdigit() or len(text) > _MAX_DIGITS:
-        raise ArchiveError(f"a header holds {text[:40]!r} where {what} belongs")
+        raise ArchiveError(f"a header has {text[:40]!r} in place of {what}")
     return int(text)
 
 
@@ -222,13 +224,15 @@ def _seconds(pax: bytes | None, field: bytes) -> int:
         return _number(field) * 1_000_000_000
     whole, point, part = pax.partition(b".")
     if point and part and not part.isdigit():
-        raise ArchiveError(f"a header holds {pax[:40]!r} where a time belongs")
+        raise ArchiveError(f"a header has {pax[:40]!r} in place of a time")
     nanoseconds = int(part[:9].ljust(9, b"0"))
-    return _whole(whole, "a time") * 1_000_000_000 + (-nanoseconds if whole.startswith(b"-") else nanoseconds)
+    return _integer(whole, "a time") * 1_000_000_000 + (
+        -nanoseconds if whole.startswith(b"-") else nanoseconds
+    )
 
 
 def _pax(body: bytes) -> dict[str, bytes]:
-    """The records of a pax header, each `LENGTH KEY=VALUE` and a line's end; LENGTH counts all of it."""
+    """Parse a pax header: records `LENGTH KEY=VALUE` with a newline; LENGTH counts all of it."""
     records: dict[str, bytes] = {}
     at = 0
     for _ in range(_MAX_RECORDS):
@@ -242,4 +246,4 @@ def _pax(body: bytes) -> dict[str, bytes]:
             raise ArchiveError("a pax header is damaged")
         records[key.decode("utf-8", "replace")] = value
         at = end
-    raise ArchiveError(f"a pax header of {_MAX_RECORDS} records or more")
+    raise ArchiveError(f"a pax header has {_MAX_RECORDS} records or more")

@@ -1,4 +1,4 @@
-"""Where a source is live, and what restores left there: work folders to be finished, kept ones to go back to."""
+"""The live folder of a source, and what restores left there: interrupted work folders and previous versions."""
 
 from __future__ import annotations
 
@@ -15,99 +15,101 @@ from refnet.files import read_regular
 from refnet.recovery.model.artifact import HIDDEN_PREFIX, SourceName
 from refnet.recovery.sources.files import rename, swap_journal, swapping
 from refnet.recovery.sources.files.member_names import MAX_PART, show, some
-from refnet.recovery.sources.files.swap_journal import Journal, State, Swap
+from refnet.recovery.sources.files.swap_journal import State, Swap
 from refnet.recovery.sources.files.swapping import Site, Work
 
-#: The name of a work folder after its source: the time, the mark of its place (an earlier RefNet's has none), a number.
+#: The name of a work folder after its source: time, mark of the live folder (none in earlier versions), number.
 _WORK = re.compile(r"\d{8}_\d{6}(?:-([0-9a-f]{8}))?(?:_\d{1,3})?")
 
 
 @dataclass(frozen=True)
 class FolderTarget:
-    """The folder of a source, links on the way to it resolved.
-
-    `names`: the entries that may be exchanged; None: all. `whole`: the folder itself is exchanged, by work done
-    in its parent; else its entries are, by work done within it. `swaps`: where the journals of that work lie.
-    """
+    """The live folder of a source."""
 
     source: SourceName
+    #: Its path, with all links resolved.
     folder: Path
+    #: The entries that may be swapped; None: all.
     names: frozenset[str] | None
-    whole: bool
+    #: True if the folder itself is swapped, by a work folder beside it; False if its entries are, by one in it.
+    entire: bool
+    #: The folder of the journals.
     swaps: Path
 
     @property
     def home(self) -> Path:
-        """Where new work is done."""
-        return self.folder.parent if self.whole else self.folder
+        """The parent of new work folders."""
+        return self.folder.parent if self.entire else self.folder
 
     def site(self, *, beside: bool | None = None) -> Site:
-        """Where a swap works; `beside`: as an earlier one did."""
-        return Site(self.swaps, self.source, self.folder, self.whole if beside is None else beside)
+        """Return the location of a new swap; `beside`: as that of an earlier one."""
+        return Site(self.swaps, self.source, self.folder, self.entire if beside is None else beside)
 
-    def kept(self) -> list[Work]:
-        """What finished restores keep, oldest first."""
-        return [Work(swap) for swap in self._swaps() if swap.state is State.KEPT]
+    def previous_versions(self) -> list[Work]:
+        """Return the finished swaps, which keep previous versions, oldest first."""
+        return [Work(swap) for swap in self._swaps() if swap.state is State.DONE]
 
     def unfinished(self) -> list[Work]:
-        """What restores left that were cut off."""
-        return [Work(swap) for swap in self._swaps() if swap.state is not State.KEPT]
+        """Return the interrupted swaps."""
+        return [Work(swap) for swap in self._swaps() if swap.state is not State.DONE]
 
-    def strangers(self) -> list[Path]:
-        """Work folders of this place that no journal knows, oldest first: another user's, or an earlier RefNet's."""
-        known = {work.path for work in (*self.kept(), *self.unfinished())}
-        with told(self.folder):
-            found = [path for home in (self.folder.parent, self.folder) for path in self._like_ours(home)]
+    def unknown_folders(self) -> list[Path]:
+        """Return work folders without a journal, oldest first: another user's, or an earlier version's."""
+        known = {work.path for work in (*self.previous_versions(), *self.unfinished())}
+        with explain_os_errors(self.folder):
+            found = [path for home in (self.folder.parent, self.folder) for path in self._work_folders(home)]
         return sorted((path for path in found if path not in known), key=lambda path: path.name)
 
-    def _like_ours(self, home: Path) -> Iterator[Path]:
-        """The entries of `home` that are named like a work folder of this place, or like one of an earlier RefNet."""
+    def _work_folders(self, home: Path) -> Iterator[Path]:
+        """Yield the entries of `home` that are named like a work folder of this target."""
         prefix, mark = f"{HIDDEN_PREFIX}{self.source}-", self.site().mark
         with suppress(FileNotFoundError, NotADirectoryError):
             for path in home.iterdir():
                 name = path.name
                 made = _WORK.fullmatch(name.removeprefix(prefix)) if name.startswith(prefix) else None
-                if made and (made[1] == mark or (not made[1] and _of(path) in {self.folder.name, ""})):
+                if made and (
+                    made[1] == mark or (not made[1] and _folder_name(path) in {self.folder.name, ""})
+                ):
                     yield path
 
     def _swaps(self) -> list[Swap]:
-        with told(self.swaps):
+        with explain_os_errors(self.swaps):
             return swap_journal.swaps(self.swaps, self.source, self.folder)
 
 
-def place_of(source: SourceName, folder: Path, names: frozenset[str] | None, swaps: Path) -> FolderTarget:
-    """The place of `source`, whose folder need not be there."""
+def target_of(source: SourceName, folder: Path, names: frozenset[str] | None, swaps: Path) -> FolderTarget:
+    """Return the target of `source`; `folder` need not exist."""
     folder = folder.resolve()
     nearest = next(path for path in (*folder.parents, folder) if path.exists())
-    whole = names is None and not rename.is_mount_point(folder) and os.access(nearest, os.W_OK | os.X_OK)
-    return FolderTarget(source, folder, names, whole, swaps)
+    entire = names is None and not rename.is_mount_point(folder) and os.access(nearest, os.W_OK | os.X_OK)
+    return FolderTarget(source, folder, names, entire, swaps)
 
 
-def settle(place: FolderTarget) -> tuple[str, ...]:
-    """Finish what restores left that were cut off, or remove it; a sentence for each."""
+def finish_interrupted(target: FolderTarget) -> tuple[str, ...]:
+    """Finish or remove what interrupted restores left; return a sentence for each."""
     sentences = []
-    for work in sorted(place.unfinished(), key=lambda work: work.swap.state is State.BEGUN):
-        if swap_journal.find(place.swaps, work.swap.name) is None:
-            continue  # it went with the one before
-        with told(work.path):
-            sentences.append(_settle(work.swap))
-    for path in place.strangers():
-        with suppress(OSError):  # a run was killed right after it had made it: nothing is in it
+    for work in sorted(target.unfinished(), key=lambda work: work.swap.state is State.BEGUN):
+        if swap_journal.find(target.swaps, work.swap.name) is None:
+            continue  # it was removed with the one before
+        with explain_os_errors(work.path):
+            sentences.append(_finish(work.swap))
+    for path in target.unknown_folders():
+        with suppress(OSError):  # empty if a run was killed right after it created it
             if path.lstat().st_uid == os.geteuid():
                 path.rmdir()
     return tuple(sentences)
 
 
-def interrupted(swaps_folder: Path, source: SourceName, folder: Path) -> tuple[str, ...]:
-    """A sentence for each restore of `folder` that was cut off while it swapped; for a backup, which changes nothing."""
+def interrupted_restores(swaps_folder: Path, source: SourceName, folder: Path) -> tuple[str, ...]:
+    """Return a sentence for each restore of `folder` that was interrupted in its swap, for a backup."""
     try:
         found = swap_journal.swaps(swaps_folder, source, folder.resolve())
     except RefnetError as error:
-        return (f"whether a restore was cut off cannot be told: {error.message}",)
+        return (f"could not check for an interrupted restore: {error.message}",)
     except OSError as error:
-        return (f"whether a restore was cut off cannot be told: {swaps_folder}: {error.strerror}",)
+        return (f"could not check for an interrupted restore: {swaps_folder}: {error.strerror}",)
     return tuple(
-        f"a restore of {show(swap.journal.artifact)} was cut off: a part of what was backed up may be older or newer "
+        f"a restore of {show(swap.journal.artifact)} was interrupted: parts of this backup may be older or newer "
         f"than the rest, until a restore or `refnet undo {source}` finishes it"
         for swap in found
         if swap.state is State.SWAPPING
@@ -115,29 +117,25 @@ def interrupted(swaps_folder: Path, source: SourceName, folder: Path) -> tuple[s
 
 
 def discard(work: Work) -> None:
-    """Remove what a finished restore keeps."""
-    with told(work.path):
+    """Remove the previous version that a finished restore keeps."""
+    with explain_os_errors(work.path):
         swapping.remove(work.swap)
 
 
-def _settle(swap: Swap) -> str:
+def _finish(swap: Swap) -> str:
     journal = swap.journal
     if swap.state is State.BEGUN:
         swapping.remove(swap)
-        return f"removed what a restore had unpacked that was cut off ({journal.work}); nothing live had been touched"
+        return f"removed the files of an interrupted restore ({journal.work}); nothing live had been touched"
     with swapping.reopened(swap) as work:
         swapping.finish(work)
     if journal.back:
-        return f"took back a restore of {journal.artifact} that had failed and was cut off"
-    return f"finished a restore of {journal.artifact} that was cut off while it exchanged {_names(journal)}"
+        return f"rolled back a failed restore of {journal.artifact}"
+    return f"finished an interrupted restore of {journal.artifact}: swapped {some(unit.name for unit in journal.units)}"
 
 
-def _names(journal: Journal) -> str:
-    return some(unit.name for unit in journal.units)
-
-
-def _of(path: Path) -> str:
-    """Of a work folder of an earlier RefNet: the name of the folder that it is for; "" where that cannot be read."""
+def _folder_name(path: Path) -> str:
+    """Return the name of the live folder from a work folder of an earlier version; "" if it cannot be read."""
     try:
         return os.fsdecode(read_regular(path / "of", MAX_PART))
     except OSError:
@@ -145,25 +143,25 @@ def _of(path: Path) -> str:
 
 
 @contextmanager
-def told(path: Path) -> Iterator[None]:
-    """Tell what the operating system refuses as a RefnetError."""
+def explain_os_errors(path: Path) -> Iterator[None]:
+    """Raise a RefnetError for an OSError at `path`, or at the path that the error names."""
     try:
         yield
     except OSError as error:
         named = show(os.fsdecode(error.filename or path))
         raise RefnetError(
             f"{named}: {error.strerror or error}",
-            _HINTS.get(error.errno or 0, "Mend that, then run it again."),
+            _HINTS.get(error.errno or 0, "Fix it, then run it again."),
         ) from error
 
 
 _OWNER = "Run it as the user that owns the folder, or give the folder to this user."
-_ROOM = "Free some space there, then run it again; what is live was not touched."
+_SPACE = "Free some space there, then run it again; what is live was not touched."
 _HINTS = {
     errno.EACCES: _OWNER,
     errno.EPERM: _OWNER,
-    errno.ENOSPC: _ROOM,
-    errno.EDQUOT: _ROOM,
+    errno.ENOSPC: _SPACE,
+    errno.EDQUOT: _SPACE,
     errno.EROFS: "Mount it writable.",
     errno.ENOENT: "Is the disk mounted? Is the path right?",
     errno.EBUSY: "Something is mounted or in use there: unmount it, then run it again.",

@@ -1,14 +1,13 @@
-"""What a folder holds now, as a list of files: to compare what was unpacked, and to plan against what is live."""
+"""List a live folder's entries: to verify what was unpacked, and to plan against what is live."""
 
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 
-from refnet.files import OPEN_FILE
+from refnet.files import OPEN_FILE, opened
 from refnet.recovery.sources.files.listing import FileList, Kind, Listed
 from refnet.recovery.sources.files.member_names import show
 from refnet.recovery.sources.files.walk import Found, walk
@@ -18,15 +17,17 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class Tree:
-    """`files`: what could be read. `other`: what no archive holds (FIFOs, sockets, devices), and what is unreadable."""
+    """The entries of a live folder."""
 
+    #: What could be read.
     files: FileList
+    #: What no archive can hold (FIFOs, sockets, devices), and what could not be read.
     other: tuple[str, ...]
 
 
 def read_tree(root: int, only: Collection[str] | None = None) -> Tree:
-    """Every entry of the open folder `root`, files digested; of `only` these entries where it is given."""
-    listed: list[Listed] = [] if only is not None else [_entry(".", Kind.FOLDER, os.fstat(root))]
+    """Read every entry of the open folder `root`, with file digests; only its entries `only` if that is given."""
+    listed: list[Listed] = [] if only is not None else [Listed.of(".", Kind.FOLDER, os.fstat(root))]
     other: list[str] = []
     for found in walk(root, only):
         try:
@@ -47,41 +48,26 @@ def _read(found: Found, kind: Kind) -> Listed:
     if kind is not Kind.FILE:
         status = os.stat(found.name, dir_fd=found.folder, follow_symlinks=False)
         target = os.readlink(found.name, dir_fd=found.folder) if kind is Kind.LINK else ""
-        return _entry(found.path, kind, status, target=target)
-    descriptor = os.open(found.name, OPEN_FILE, dir_fd=found.folder)
-    try:
-        status = os.fstat(descriptor)
-        data = os.read(descriptor, min(status.st_size + 1, _BLOCK))
-        digest, size = sha256(data), len(data)
-        while len(data) == _BLOCK:
-            data = os.read(descriptor, _BLOCK)
+        return Listed.of(found.path, kind, status, target=target)
+    with opened(found.name, OPEN_FILE, found.folder) as descriptor:
+        status, digest, size = os.fstat(descriptor), sha256(), 0
+        while data := os.read(descriptor, min(status.st_size + 1, _BLOCK)):
             digest.update(data)
             size += len(data)
-        return _entry(found.path, kind, status, size=size, digest=digest.hexdigest())
-    finally:
-        os.close(descriptor)
+    return Listed.of(found.path, kind, status)._replace(size=size, sha256=digest.hexdigest())
 
 
-def _entry(
-    path: str, kind: Kind, status: os.stat_result, *, size: int = 0, digest: str = "", target: str = ""
-) -> Listed:
-    mode = stat.S_IMODE(status.st_mode)
-    return Listed(
-        path, kind, size, mode, status.st_mtime_ns, status.st_uid, status.st_gid, -1, digest, target
-    )
-
-
-def differences(wanted: FileList, found: Tree) -> Iterator[str]:
-    """A sentence for each way in which `found` is not what `wanted` lists: SHA-256, mode and kind of everything."""
-    for listed in wanted.files:
-        now = found.files.by_path.get(listed.path)
-        if now is None:
+def differences(expected: FileList, tree: Tree) -> Iterator[str]:
+    """Yield a sentence for each entry of `tree` that is not as in `expected`: SHA-256, mode and kind of everything."""
+    for listed in expected.files:
+        found = tree.files.by_path.get(listed.path)
+        if found is None:
             yield f"{show(listed.path)} is missing"
-        elif now.kind is not listed.kind:
-            yield f"{show(listed.path)} is a {now.kind}, not a {listed.kind}"
-        elif (now.sha256, now.target) != (listed.sha256, listed.target):
-            yield f"{show(listed.path)} has other content"
-        elif now.mode != listed.mode and listed.kind is not Kind.LINK:
-            yield f"{show(listed.path)} has the mode {now.mode:04o}, not {listed.mode:04o}"
-    more = [path for path in found.files.by_path if path not in wanted.by_path and path != "."]
-    yield from (f"{show(path)} is not in the list" for path in (*more, *found.other))
+        elif found.kind is not listed.kind:
+            yield f"{show(listed.path)} is a {found.kind}, not a {listed.kind}"
+        elif (found.sha256, found.target) != (listed.sha256, listed.target):
+            yield f"{show(listed.path)} has changed content"
+        elif found.mode != listed.mode and listed.kind is not Kind.LINK:
+            yield f"{show(listed.path)} has the mode {found.mode:04o}, not {listed.mode:04o}"
+    extra = [path for path in tree.files.by_path if path not in expected.by_path and path != "."]
+    yield from (f"{show(path)} is not in the list" for path in (*extra, *tree.other))

@@ -1,4 +1,4 @@
-"""The fresh folder into which an archive is unpacked, by folder descriptors that follow no link."""
+"""Unpack an archive into an empty folder, by folder descriptors that follow no link."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from refnet.recovery.sources.files.listing import FileList
 from refnet.recovery.sources.files.member_names import ArchiveError, parent, show
 from refnet.recovery.sources.files.tar_members import TarMember
 
-#: The owner (uid, gid) that a member is given; None: that of the process.
+#: Returns the owner (uid, gid) for a member.
 Owner = Callable[[TarMember], tuple[int, int]]
 
 _SCRATCH = f"{HIDDEN_PREFIX}files-"
@@ -27,12 +27,12 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def recorded(member: TarMember) -> tuple[int, int]:
-    """The owner that the archive records."""
+    """Return the owner that the archive records."""
     return member.uid, member.gid
 
 
 class NamesMergeError(ArchiveError):
-    """Two members whose names are one on the file system that they are unpacked to."""
+    """Two members have the same name on the file system that they are unpacked to."""
 
 
 def unpack(
@@ -43,10 +43,13 @@ def unpack(
     owner: Owner | None = None,
     progress: Progress = silent,
 ) -> FileList:
-    """Unpack `archive` into the empty open folder `root`; what it holds.
+    """Unpack `archive` into the empty open folder `root`; return the list of files.
 
-    ArchiveError names the first member that is damaged, not allowed or not what `expected` says; OSError where the
-    disk is full. Either leaves `root` half filled, for the caller to remove.
+    Args:
+        owner: returns the owner for each member; None: that of the process.
+
+    ArchiveError names the first member that is damaged, not allowed or not as `expected`; OSError if the disk is
+    full. Both leave `root` half filled, for the caller to remove.
     """
     fresh = FreshFolder(root, owner)
     try:
@@ -66,45 +69,45 @@ def _free(root: int) -> int:
 
 @contextmanager
 def scratch_folder(below: Path) -> Iterator[int]:
-    """A descriptor of a new, empty, private folder below `below`; it is gone afterwards.
+    """Create a private folder in `below`, open it, and remove it afterwards.
 
-    What a proof left that was killed is removed first: its folder is this user's, and locked by nobody any more.
+    Leftovers of killed proofs are removed first: folders of this user that no process locks.
     """
     below.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with opened(below, OPEN_FOLDER & ~os.O_NOFOLLOW) as place:
-        for name in names_in(place):
+    with opened(below, OPEN_FOLDER & ~os.O_NOFOLLOW) as parent_folder:
+        for name in names_in(parent_folder):
             if name.startswith(_SCRATCH):
-                _remove_leftover(name, place)
+                _remove_leftover(name, parent_folder)
         name = f"{_SCRATCH}{secrets.token_hex(8)}"
-        os.mkdir(name, 0o700, dir_fd=place)
-        with opened(name, OPEN_FOLDER, place) as root:
+        os.mkdir(name, 0o700, dir_fd=parent_folder)
+        with opened(name, OPEN_FOLDER, parent_folder) as root:
             fcntl.flock(root, fcntl.LOCK_SH | fcntl.LOCK_NB)
             try:
                 yield root
             finally:
                 empty_tree(root)
-                os.rmdir(name, dir_fd=place)
+                os.rmdir(name, dir_fd=parent_folder)
 
 
-def _remove_leftover(name: str, place: int) -> None:
+def _remove_leftover(name: str, parent_folder: int) -> None:
     try:
-        with opened(name, OPEN_FOLDER, place) as root:
+        with opened(name, OPEN_FOLDER, parent_folder) as root:
             if os.fstat(root).st_uid == os.geteuid():
                 fcntl.flock(root, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 empty_tree(root)
-                os.rmdir(name, dir_fd=place)
+                os.rmdir(name, dir_fd=parent_folder)
     except (FileNotFoundError, BlockingIOError):
-        return  # another proof removed it, or is at work in it
+        return  # another proof removed it, or uses it
     except OSError as error:
-        if error.errno not in {errno.ELOOP, errno.ENOTDIR}:  # a link or a file is none of ours
+        if error.errno not in {errno.ELOOP, errno.ENOTDIR}:  # a link or a file is not ours
             raise
 
 
 class FreshFolder:
-    """A sink that makes every member in the empty folder `root` (a descriptor); `finish` makes it whole.
+    """A sink that creates every member in the empty folder `root` (a descriptor); `finish` completes it.
 
-    Links are made last, so that nothing is ever written through one, and folders get their modes last, so that
-    a folder without write permission can be filled. A name that the file system takes for another is refused.
+    Links are created last, so that nothing is written through one; folders get their modes last, so that a folder
+    without write permission can be filled. Two names that are the same on this file system are refused.
     """
 
     def __init__(self, root: int, owner: Owner | None) -> None:
@@ -135,7 +138,7 @@ class FreshFolder:
         try:
             for block in self._copied(member.same_as) if member.same_as else content:
                 _write(descriptor, block)
-            self._dress(descriptor, member)
+            self._set_attributes(descriptor, member)
         finally:
             os.close(descriptor)
         self._files.add(member.path)
@@ -144,7 +147,7 @@ class FreshFolder:
         self._links.append(member)
 
     def finish(self) -> None:
-        """Make the links, then give the folders, the deepest first, their owners, modes and times."""
+        """Create the links, then set owners, modes and times of the folders, the deepest first."""
         for member in self._links:
             folder, name = self._folder(parent(member.path)), _name(member.path)
             try:
@@ -156,22 +159,22 @@ class FreshFolder:
             os.utime(name, ns=(member.mtime_ns, member.mtime_ns), dir_fd=folder, follow_symlinks=False)
         for path in sorted(self._folders, key=lambda path: (-path.count("/"), path == ".", path)):
             member = self._folders[path]
-            self._dress(self._folder(path), member)
+            self._set_attributes(self._folder(path), member)
         self.close()
 
     def close(self) -> None:
-        """Close every folder but the root."""
+        """Close every folder except the root."""
         while self._open:
             os.close(self._open.pop()[1])
 
-    def _dress(self, descriptor: int, member: TarMember) -> None:
+    def _set_attributes(self, descriptor: int, member: TarMember) -> None:
         if self._owner:
             os.fchown(descriptor, *self._owner(member))
         os.fchmod(descriptor, member.mode)
         os.utime(descriptor, ns=(member.mtime_ns, member.mtime_ns))
 
     def _folder(self, path: str) -> int:
-        """A descriptor of the folder `path`; those on the way to the last one stay open."""
+        """Return a descriptor of the folder `path`; the last one and its parents stay open."""
         if self._open and self._open[-1][0] == path:
             return self._open[-1][1]
         while self._open and not path.startswith(f"{self._open[-1][0]}/"):
@@ -209,6 +212,6 @@ def _write(descriptor: int, block: bytes) -> None:
 
 def _merge(path: str) -> NamesMergeError:
     return NamesMergeError(
-        f"{show(path)} falls together with another member on this file system "
-        "(their names differ only in case or in Unicode form)"
+        f"{show(path)} has the same name as another member on this file system "
+        "(the names differ only in case or Unicode form)"
     )

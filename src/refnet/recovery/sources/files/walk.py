@@ -1,4 +1,4 @@
-"""Walks a folder by folder descriptors, so that nothing on the way is followed that is a link."""
+"""Walk a folder by folder descriptors, so that no link on the way is followed."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from refnet.recovery.sources.files.listing import Kind
 
 
 class Found(NamedTuple):
-    """An entry: its path from the walk's root, its name in the open folder `folder` (a descriptor).
+    """An entry of the walked folder."""
 
-    `kind` is None for what no archive holds: FIFOs, sockets, devices. `error` stands for a folder that could
-    not be read.
-    """
-
+    #: Its path from the walk's root.
     path: str
+    #: Its name in the open folder `folder` (a descriptor).
     name: str
     folder: int
+    #: None for what an archive cannot hold: FIFOs, sockets, devices.
     kind: Kind | None
+    #: Why a folder could not be read.
     error: OSError | None = None
 
 
@@ -32,9 +32,9 @@ class _Level(NamedTuple):
 
 
 def walk(root: int, only: Collection[str] | None = None) -> Iterator[Found]:
-    """Everything below the open folder `root` (which stays open), a folder before what it holds, by name.
+    """Yield everything below the open folder `root` (which stays open), a folder before its entries, by name.
 
-    At the top, RefNet's own hidden entries are passed over, and all that `only` does not name where it is given.
+    At the top, skip RefNet's own hidden entries, and every entry that is not in `only` where that is given.
     """
     top = [
         entry

@@ -14,7 +14,7 @@ import pytest
 
 from refnet.recovery.model.artifact import Manifest, SourceName
 from refnet.recovery.model.source import Made, OpenArtifact
-from refnet.recovery.sources.files.entries import Wanted
+from refnet.recovery.sources.files.entries import ConfigEntry
 from refnet.recovery.sources.files.files_source import FilesSource
 
 NOW = datetime(2026, 11, 25, 1, 0, tzinfo=UTC)
@@ -75,11 +75,11 @@ def vault(tmp_path: Path) -> Path:
 @pytest.fixture
 def source(tmp_path: Path) -> Callable[..., FilesSource]:
     def build(
-        folder: Path, *, wanted: tuple[Wanted, ...] | None = None, last: OpenArtifact | None = None
+        folder: Path, *, entries: tuple[ConfigEntry, ...] | None = None, last: OpenArtifact | None = None
     ) -> FilesSource:
-        name = SourceName.OBSIDIAN if wanted is None else SourceName.CONFIG
+        name = SourceName.OBSIDIAN if entries is None else SourceName.CONFIG
         return FilesSource(
-            name, folder, wanted, tmp_path / "scratch", jobs=2, last=lambda: last, now=lambda: NOW
+            name, folder, entries, tmp_path / "scratch", jobs=2, last=lambda: last, now=lambda: NOW
         )
 
     return build
@@ -90,10 +90,10 @@ def dumped(source: Callable[..., FilesSource]) -> Dump:
     """Dumps a folder; `last` is the artifact before it."""
 
     def dump(
-        folder: Path, *, last: Artifact | None = None, wanted: tuple[Wanted, ...] | None = None
+        folder: Path, *, last: Artifact | None = None, entries: tuple[ConfigEntry, ...] | None = None
     ) -> Artifact:
         out = io.BytesIO()
-        made = source(folder, wanted=wanted, last=last.held if last else None).dump(out)
+        made = source(folder, entries=entries, last=last.held if last else None).dump(out)
         data = out.getvalue()
         name = f"vault_{NOW:%Y%m%d}.tar.gz"
         files = sha256(made.files).hexdigest() if made.files else None

@@ -14,7 +14,7 @@ import pytest
 
 from refnet.errors import RefnetError
 from refnet.recovery.sources.files import archive_writer as dump_module
-from refnet.recovery.sources.files.entries import wanted
+from refnet.recovery.sources.files.entries import parse_entries
 from refnet.recovery.sources.files.listing import FileList, Kind
 
 
@@ -108,7 +108,7 @@ def test_a_link_that_leads_outside_and_a_fifo_are_named_and_left_out(vault, dump
     told = "\n".join(artifact.made.unchecked)
     assert "attachments is a link that leads outside (/srv/attachments)" in told
     assert "papers/up.md" in told
-    assert "pipe is no file, folder or link" in told
+    assert "pipe is not a file, folder or link" in told
 
 
 def test_a_set_user_id_bit_is_not_kept_and_said(vault, dumped):
@@ -117,7 +117,7 @@ def test_a_set_user_id_bit_is_not_kept_and_said(vault, dumped):
     artifact = dumped(vault)
 
     assert FileList.from_json(artifact.made.files).by_path["script.sh"].mode == 0o755
-    assert any("script.sh carries a set-user-ID" in sentence for sentence in artifact.made.unchecked)
+    assert any("script.sh has a set-user-ID" in sentence for sentence in artifact.made.unchecked)
 
 
 @pytest.mark.parametrize("name", ["script.sh", "large.bin"])
@@ -189,7 +189,7 @@ def test_a_vault_that_lost_all_its_notes_is_an_error_and_a_new_empty_one_is_not(
     empty = tmp_path / "empty"
     empty.mkdir()
 
-    with pytest.raises(RefnetError, match=r"is empty, and vault_20261125\.tar\.gz held"):
+    with pytest.raises(RefnetError, match=r"is empty, and vault_20261125\.tar\.gz has"):
         dumped(empty, last=before)
     assert dumped(empty).made.details["files"] == 0
 
@@ -218,12 +218,12 @@ def test_config_takes_the_listed_entries_alone(tmp_path, dumped):
     (folder / "notes.txt").write_text("mine")
 
     artifact = dumped(
-        folder, wanted=wanted(["docker-compose.yml|compose.yaml", ".env", "docs/?", "scripts/?"])
+        folder, entries=parse_entries(["docker-compose.yml|compose.yaml", ".env", "docs/?", "scripts/?"])
     )
 
     files = FileList.from_json(artifact.made.files)
     assert list(files.by_path) == [".env", "compose.yaml", "docs", "docs/a.md"]
-    assert artifact.made.unchecked == ("scripts/ is not there (optional)",)
+    assert artifact.made.unchecked == ("scripts/ does not exist (optional)",)
 
 
 @pytest.mark.parametrize(
@@ -245,10 +245,10 @@ def test_a_required_entry_that_is_missing_or_no_file_fails_by_name(tmp_path, dum
     (folder / "folder").mkdir()
 
     with pytest.raises(RefnetError, match=told):
-        dumped(folder, wanted=wanted([entry]))
+        dumped(folder, entries=parse_entries([entry]))
 
 
 @pytest.mark.parametrize("entry", ["../x", "a/b", "/etc", ".", "..", "", "|a"])
 def test_an_entry_that_is_no_name_is_a_usage_error(entry):
-    with pytest.raises(RefnetError, match="no entry of the configuration's folder"):
-        wanted([entry])
+    with pytest.raises(RefnetError, match="not an entry of the configuration's folder"):
+        parse_entries([entry])

@@ -9,7 +9,7 @@ import tarfile
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from refnet.recovery.sources.files.listing import Kind
+from refnet.recovery.sources.files.listing import Kind, Listed
 from refnet.recovery.sources.files.tar_headers import END, header
 from refnet.recovery.sources.files.tar_members import TarReader
 
@@ -36,7 +36,8 @@ def test_what_goes_into_a_header_comes_out_of_it(
 ) -> None:
     size = size if kind is Kind.FILE else 0
     target = target if kind is Kind.LINK else b""
-    raw = header(name, kind, size=size, mode=mode, mtime=mtime, uid=uid, gid=gid, target=target)
+    path, mtime_ns = os.fsdecode(name), mtime * 1_000_000_000
+    raw = header(Listed(path, kind, size, mode, mtime_ns, uid, gid, 0, target=os.fsdecode(target)))
 
     assert len(raw) % 512 == 0
     member = TarReader(io.BytesIO(raw)).next()

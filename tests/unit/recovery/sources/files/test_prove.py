@@ -83,18 +83,18 @@ def test_an_archive_that_is_cut_between_two_gzip_members_is_not_intact(vault, du
         ({"sha256": "0" * 64}, "the content of script.sh is not what the list of files says"),
         ({"size": 3}, "script.sh is not what the list of files says"),
         ({"mode": "0777"}, "script.sh is not what the list of files says"),
-        ({"at": 512}, "script.sh does not lie where the list of files says"),
+        ({"at": 512}, "script.sh is not at the offset that the list of files gives"),
         ({"path": "other.sh"}, "script.sh is in the archive and not in the list of files"),
-        ({"kind": "device"}, "the list of files is not one"),
+        ({"kind": "device"}, "the list of files is not valid"),
         ({"path": "/etc/passwd"}, "/etc/passwd has an absolute name"),
         ({"path": "../x"}, "../x leads out of its folder"),
         ({"path": "a/../../x"}, "a/../../x leads out of its folder"),
-        ({"path": "./x"}, "./x, which is not how RefNet writes a path"),
-        ({"path": "nowhere/x"}, "nowhere/x lies in no folder of the list"),
-        ({"path": "empty.md"}, "empty.md stands twice"),
-        ({"path": 3}, "the list of files is not one"),
-        ({"uid": -1}, "the list of files is not one"),
-        ({"mtime_ns": 1 << 80}, "the list of files is not one"),
+        ({"path": "./x"}, "the path ./x in the list of files is not normalized"),
+        ({"path": "nowhere/x"}, "nowhere/x has no parent folder in the list"),
+        ({"path": "empty.md"}, "empty.md is listed twice"),
+        ({"path": 3}, "the list of files is not valid"),
+        ({"uid": -1}, "the list of files is not valid"),
+        ({"mtime_ns": 1 << 80}, "the list of files is not valid"),
         ({"kind": "link", "target": "/etc"}, "script.sh is a link that leads outside (/etc)"),
     ],
 )
@@ -125,7 +125,7 @@ def test_a_list_of_more_files_than_the_archive_holds_is_refused(vault, dumped, s
 
     proof = source(vault).prove(held(artifact.data, files), Level.INTACT)
 
-    assert "the archive lacks zz.md" in proof.reasons[0]
+    assert "not in the archive: zz.md" in proof.reasons[0]
 
 
 def test_a_plain_tar_is_restored_as_a_proof_but_its_content_could_not_be_verified(vault, source, tmp_path):
@@ -157,7 +157,7 @@ def test_a_proof_without_room_could_not_be_had_and_is_no_failure(vault, dumped, 
     proof = replace(source(vault), scratch=small_disk).prove(artifact.held, Level.PROVEN)
 
     assert proof.outcome is Outcome.UNVERIFIED
-    assert "large.bin does not fit any more" in proof.reasons[0]
+    assert "large.bin does not fit" in proof.reasons[0]
     assert list(small_disk.iterdir()) == []
 
 
@@ -171,5 +171,5 @@ def test_a_scratch_place_that_takes_two_names_for_one_is_no_failure(source, tmp_
     )
 
     assert proof.outcome is Outcome.UNVERIFIED
-    assert "note.md falls together with another member" in proof.reasons[0]
+    assert "note.md has the same name as another member" in proof.reasons[0]
     assert list(merging_disk.iterdir()) == []

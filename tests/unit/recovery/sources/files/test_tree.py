@@ -32,15 +32,15 @@ def lead_elsewhere(vault: Path) -> None:
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
-    "a byte": (lambda v: (v / "script.sh").write_text("#!/bin/xx\n"), "script.sh has other content"),
+    "a byte": (lambda v: (v / "script.sh").write_text("#!/bin/xx\n"), "script.sh has changed content"),
     "a byte beyond a megabyte": (
         lambda v: os.truncate(v / "large.bin", 3 << 20),
-        "large.bin has other content",
+        "large.bin has changed content",
     ),
     "a mode": (lambda v: (v / "script.sh").chmod(0o777), "script.sh has the mode 0777, not 0750"),
     "a folder's mode": (lambda v: (v / "empty").chmod(0o700), "empty has the mode 0700, not 0755"),
     "a kind": (swap_kind, "empty.md is a folder, not a file"),
-    "a link": (lead_elsewhere, "papers/link.md has other content"),
+    "a link": (lead_elsewhere, "papers/link.md has changed content"),
     "a loss": (lambda v: (v / "empty").rmdir(), "empty is missing"),
     "an addition": (lambda v: (v / "more.md").touch(), "more.md is not in the list"),
     "a FIFO": (lambda v: os.mkfifo(v / "pipe"), "pipe is not in the list"),

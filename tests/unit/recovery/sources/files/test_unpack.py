@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from tests.unit.recovery.sources.files.corpus import HARMLESS, HOSTILE, archive, folder, member
 
-from refnet.recovery.sources.files.contents import Limits, NoRoomError, Nowhere, limits, read_archive
+from refnet.recovery.sources.files.contents import Limits, NoSpaceError, NullSink, limits, read_archive
 from refnet.recovery.sources.files.member_names import ArchiveError
 from refnet.recovery.sources.files.unpack import NamesMergeError, recorded, scratch_folder, unpack
 
@@ -51,7 +51,7 @@ def test_a_hostile_archive_is_refused_by_name_and_nothing_is_written_outside(tmp
 @pytest.mark.parametrize(("make", "told"), HOSTILE.values(), ids=HOSTILE)
 def test_a_hostile_archive_is_refused_by_a_mere_reading_too(make, told):
     with pytest.raises(ArchiveError, match=told):
-        read_archive(io.BytesIO(make()), Nowhere())
+        read_archive(io.BytesIO(make()), NullSink())
 
 
 @pytest.mark.parametrize(("make", "wanted"), HARMLESS.values(), ids=HARMLESS)
@@ -66,7 +66,7 @@ def test_a_harmless_archive_comes_back_whole(tmp_path, make, wanted):
 def test_an_archive_that_does_not_fit_is_refused_before_it_fills_the_disk(small_disk):
     big = archive(member("small", bytes(1 << 20)), member("zeros", bytes(3 << 20)))
 
-    with fresh(small_disk / "fresh") as root, pytest.raises(NoRoomError, match="zeros does not fit any more"):
+    with fresh(small_disk / "fresh") as root, pytest.raises(NoSpaceError, match="zeros does not fit"):
         unpack(io.BytesIO(big), root, None)
     assert contents(small_disk / "fresh").keys() == {"small"}
 
@@ -75,7 +75,7 @@ def test_an_archive_of_too_many_members_is_refused_at_the_first_one_too_many():
     swarm = archive(*(member(f"{number}.md") for number in range(102)))
 
     with pytest.raises(ArchiveError, match="more than 100 members"):
-        read_archive(io.BytesIO(swarm), Nowhere(), limits=Limits(members=100))
+        read_archive(io.BytesIO(swarm), NullSink(), limits=Limits(members=100))
     assert limits(None).members < 1_000_000
 
 
@@ -85,7 +85,7 @@ def test_a_name_that_the_file_system_takes_for_another_is_refused_by_name(tmp_pa
 
     with fresh(tmp_path / "fresh") as root:
         (tmp_path / "fresh" / "note.md").touch()  # as if Note.md had been unpacked, and were the same name
-        with pytest.raises(NamesMergeError, match=r"note\.md falls together with another member"):
+        with pytest.raises(NamesMergeError, match=r"note\.md has the same name as another member"):
             unpack(io.BytesIO(data), root, None)
 
 
