@@ -6,6 +6,7 @@ import errno
 import os
 import pwd
 import secrets
+import shutil
 import stat
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -22,11 +23,55 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DEEPEST = 64
 
 
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_DENIED = {errno.EACCES, errno.EPERM}
+_AWAY = {
+    *(errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP),
+    *(errno.ESTALE, errno.ENODEV, errno.ENXIO),
+}
+
+
 class NotRegularError(OSError):
     """A link, a device, a FIFO or a folder where a regular file belongs."""
 
     def __init__(self, name: str | Path) -> None:
         super().__init__(errno.EINVAL, "it is not a regular file", str(name))
+
+
+def explain(error: OSError, path: Path) -> RefnetError:
+    """Return the two lines for a failure of the operating system at `path`."""
+    if isinstance(error, NotRegularError):
+        return RefnetError(
+            f"{path} is not a regular file, and is left as it is",
+            "Put the file itself in its place, or name another one.",
+        )
+    if error.errno in _FULL:
+        where = path if path.is_dir() else f"{path.parent} for {path.name}"
+        return RefnetError(
+            f"no space is left in {where}",
+            "Free some, then run it again; `refnet prune --plan` shows what may go. Nothing half-written was kept.",
+            transient=True,
+        )
+    if error.errno == errno.EROFS:
+        return RefnetError(f"{path.parent} is read-only", "Mount it writable, or choose another folder.")
+    if error.errno in _DENIED:
+        return RefnetError(
+            f"this user may not use {path}",
+            "Give the folder to this user (chown), or run as the user that owns it.",
+        )
+    if error.errno in _AWAY:
+        return RefnetError(f"{path} is not there", "Is the disk mounted? Is the path right?")
+    why = error.args[0][0][2] if isinstance(error, shutil.Error) else error.strerror or error
+    return RefnetError(f"{path}: {why}", "Look at the system's log: the disk may be full, or failing.")
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Raise what the operating system refuses at `path` as a RefnetError."""
+    try:
+        yield
+    except OSError as error:
+        raise explain(error, path) from error
 
 
 @contextmanager
@@ -37,6 +82,25 @@ def opened(name: str | Path, flags: int, at: int | None = None) -> Iterator[int]
         yield handle
     finally:
         os.close(handle)
+
+
+def make_folder(folder: Path) -> None:
+    """Make `folder` and what is missing above it, for this user alone."""
+    with explained(folder):
+        for missing in reversed([folder, *folder.parents]):
+            if not missing.exists():
+                missing.mkdir(mode=0o700, exist_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush the names in `folder` to the disk, so that none that was made or removed comes back after a crash."""
+    with explained(folder):
+        _flush_names(folder)
+
+
+def _flush_names(folder: Path) -> None:
+    with opened(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) as handle:
+        os.fsync(handle)
 
 
 def names_in(folder: int) -> list[str]:
@@ -185,8 +249,7 @@ def replace_file(path: Path, data: bytes, mode: int = 0o600) -> None:
         except BaseException:
             hidden.unlink(missing_ok=True)
             raise
-    with opened(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) as folder:
-        os.fsync(folder)
+    _flush_names(path.parent)
 
 
 def _status(path: Path) -> os.stat_result | None:

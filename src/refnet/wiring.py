@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from refnet import servers
 from refnet.errors import Exit, RefnetError
-from refnet.files import check_closed, check_own
+from refnet.files import check_closed, check_own, make_folder
 from refnet.recovery.model.artifact import Outcome, SourceName
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.monitoring import Limits
@@ -29,7 +29,7 @@ from refnet.recovery.sources.files import entries
 from refnet.recovery.sources.files.describe import describe as describe_files
 from refnet.recovery.sources.files.files_source import FilesSource
 from refnet.recovery.sources.files.target import FolderTarget, discard, target_of
-from refnet.recovery.stores import disk, lock
+from refnet.recovery.stores import lock
 from refnet.recovery.stores.identified import Remembered
 from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.stores.open_artifacts import listed_beside
@@ -317,7 +317,7 @@ def restore_lock(settings: Settings, name: SourceName) -> Iterator[None]:
             if error.code is Exit.LOCKED:
                 raise
             own = settings.home / "locks" / name
-            disk.make_folder(own)
+            make_folder(own)
             held.enter_context(lock.locked(own, name))
         yield
 

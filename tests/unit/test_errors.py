@@ -11,9 +11,9 @@ import psycopg
 import pytest
 
 from refnet.errors import Exit, RefnetError
+from refnet.files import explained
 from refnet.postgres.connecting import explain
 from refnet.recovery.sources.database.server_errors import of_program
-from refnet.recovery.stores.disk import explained
 from refnet.recovery.stores.lock import locked
 
 

@@ -6,14 +6,12 @@ its log before it answers, so that a queued task survives a crash. It runs on un
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +19,8 @@ import redis
 
 from refnet.broker import address
 from refnet.errors import RefnetError
-from refnet.files import open_file
+from refnet.files import explained
+from refnet.locks import locked
 
 START_SECONDS = 20.0
 STOP_SECONDS = 20.0
@@ -51,7 +50,7 @@ def start(home: Path) -> str:
     """The URL of the embedded broker, started if it does not run. Any number of processes may call this at once."""
     if not _answers(home):
         folder = _make_private(home / "broker")
-        with _locked(folder / ".lock"):
+        with locked(folder / ".lock"):
             if not _answers(home):
                 _launch(home)
     return url(home)
@@ -168,14 +167,9 @@ def _socket(home: Path) -> Path:
 
 def _make_private(folder: Path) -> Path:
     """`folder`, made for this user alone; RefnetError where it is somebody else's."""
-    try:
+    with explained(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.lstat()
-    except OSError as error:
-        raise RefnetError(
-            f"cannot write in {error.filename or folder}: {error.strerror}",
-            "Make it writable for this user, or set REFNET_HOME to another folder.",
-        ) from error
     if found.st_uid != os.geteuid() or found.st_mode & 0o077:
         raise RefnetError(
             f"{folder} is not a private folder of this user",
@@ -199,14 +193,3 @@ def _until(condition: Callable[[], bool], seconds: float) -> bool:
             return False
         time.sleep(0.02)
     return True
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Wait for, and hold, the lock of the kernel on `path`."""
-    handle = open_file(path, os.O_RDWR | os.O_CREAT)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

@@ -14,7 +14,7 @@ from refnet.cli.formatting import print_columns, seconds
 from refnet.demo.page import write
 from refnet.demo.stage import stage
 from refnet.demo.story import Told, tell
-from refnet.postgres.account import writing
+from refnet.files import explained
 from refnet.settings import user_path
 
 
@@ -29,9 +29,9 @@ def demo(
 ) -> None:
     """Make up a network, a vault and a configuration; back them up, lose and restore them, and write a page."""
     place = user_path(folder or current_settings().home / "demo").absolute()
-    with stage(place, os.environ, _say) as made, writing(place):
+    with stage(place, os.environ, _say) as made, explained(place):
         told = tell(made, papers, now)
-    with writing(place):
+    with explained(place):
         _end(told, write(told, now()))
 
 

@@ -179,12 +179,12 @@ def _dump(
 ) -> tuple[Dump, Chosen | None]:
     """What the command line names: an artifact, or a dump that RefNet did not make; else the newest of the database."""
     from refnet import servers, wiring
+    from refnet.files import explained
     from refnet.recovery.model.artifact import SourceName
     from refnet.recovery.model.catalog import parse_time
     from refnet.recovery.model.identity import Identity
     from refnet.recovery.sources.database.artifact.foreign_dump import ForeignDump
     from refnet.recovery.sources.database.artifact.opening import opened
-    from refnet.recovery.stores.disk import explained
     from refnet.recovery.verbs.choose import choose, choose_one
     from refnet.settings import user_path
 

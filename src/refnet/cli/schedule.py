@@ -11,12 +11,12 @@ from refnet import wiring
 from refnet.cli import formatting
 from refnet.cli.context import current_settings, note, now, print_json
 from refnet.errors import Exit, RefnetError
+from refnet.locks import is_locked
 from refnet.recovery.model.artifact import SourceName, utc
 from refnet.recovery.model.schedule import Schedule
 from refnet.scheduling import install as verb
 from refnet.scheduling import places, privileged
 from refnet.scheduling import service as services
-from refnet.scheduling.alive import is_held
 from refnet.scheduling.install import Done, Plan, Step
 from refnet.scheduling.status import status, timers_of
 from refnet.scheduling.systemctl import Systemd
@@ -106,7 +106,7 @@ def show(*, as_json: _Json = False) -> None:
 
 
 def _refuse_a_second(settings: Settings) -> None:
-    if is_held(places.beat_lock(settings.home)):
+    if is_locked(places.beat_lock(settings.home)):
         raise RefnetError(
             f"Celery's beat runs for {settings.home}: with timers too, everything would run twice",
             "Stop `refnet beat` first, or keep it and install no timers.",

@@ -6,15 +6,18 @@ What needs the extra `celery` is imported after `_require_celery` has found it.
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from refnet import servers
+from refnet import locks, servers
 from refnet.cli.context import current_settings, note, print_json
 from refnet.errors import Exit, RefnetError
+from refnet.files import make_folder
 from refnet.recovery.model.schedule import Schedule
-from refnet.scheduling import alive, places
+from refnet.scheduling import places
 from refnet.scheduling.status import timers_of
 from refnet.scheduling.systemctl import Systemd
 from refnet.settings import Settings
@@ -26,7 +29,7 @@ def worker() -> None:
     """Run the tasks that beat sends, until stopped; running tasks are finished first."""
     settings = current_settings()
     app = _celery(settings)
-    with alive.held(places.worker_lock(settings.home), shared=True):
+    with _locked(places.worker_lock(settings.home), shared=True):
         name = f"--hostname=refnet-{os.getpid()}@%h"  # any number of them on one machine
         app.worker_main(["worker", name, "--loglevel=INFO", "--without-gossip", "--without-mingle"])
 
@@ -35,7 +38,7 @@ def beat() -> None:
     """Send each task at its scheduled time, until stopped; there is one beat and any number of workers."""
     settings = current_settings()
     app = _celery(settings)
-    with alive.held(places.beat_lock(settings.home)) as alone:
+    with _locked(places.beat_lock(settings.home)) as alone:
         if not alone:
             raise RefnetError(
                 f"another beat of {settings.home} runs already",
@@ -46,6 +49,12 @@ def beat() -> None:
             if timers_of(Systemd(user), settings.home, Schedule.of(settings)).waiting:
                 note("systemd timers are active too, so everything runs twice: `refnet schedule remove`")
         app.Beat(loglevel="INFO", schedule=str(places.beat_folder(settings.home) / "schedule")).run()
+
+
+def _locked(path: Path, *, shared: bool = False) -> AbstractContextManager[bool]:
+    """Lock `path` while the block runs, though `refnet schedule show` may probe it just now."""
+    make_folder(path.parent)
+    return locks.locked(path, shared=shared, seconds=locks.PROBE_SECONDS)
 
 
 @broker.command("start")

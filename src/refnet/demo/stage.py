@@ -13,10 +13,9 @@ from pathlib import Path
 
 from refnet.demo.running import Runner, shielded
 from refnet.errors import Exit, RefnetError
-from refnet.files import check_own, remove_tree
+from refnet.files import check_own, explained, remove_tree
+from refnet.locks import locked
 from refnet.postgres import binaries, embedded
-from refnet.postgres.account import writing
-from refnet.postgres.postmaster import locked
 from refnet.recovery.model import formatting
 
 MARK = ".made-by-refnet-demo"
@@ -157,14 +156,14 @@ def stage(folder: Path, inherited: Mapping[str, str], tell: Tell) -> Iterator[St
 
     RefnetError where the folder holds anything that no demo made, or where another demo runs in it.
     """
-    with writing(folder):
+    with explained(folder):
         made = Stage(_usable(folder), inherited, tell)
-    with locked(folder / MARK, wait=False) as ours, made.watching():
+    with locked(folder / MARK, seconds=0.0) as ours, made.watching():
         if not ours:
             raise RefnetError(
                 f"another demo runs in {folder}", "Wait for its end, or name another --folder.", Exit.LOCKED
             )
-        with writing(folder):
+        with explained(folder):
             _clear(folder, made.home)
         try:
             yield made

@@ -9,17 +9,14 @@ from __future__ import annotations
 import hashlib
 import os
 import pwd
-import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from refnet.errors import RefnetError
-from refnet.files import OPEN_FOLDER, opened
+from refnet.files import OPEN_FOLDER, explained, opened, replace_file
 
 #: In a folder whose contents had to go elsewhere: where they are.
 ELSEWHERE = "elsewhere"
@@ -107,7 +104,7 @@ def ground(folder: Path, user: Account) -> Path:
     `folder`, so that a later change of some parent's permissions does not lose what is there.
     """
     note = folder / ELSEWHERE
-    with writing(folder):
+    with explained(folder):
         if note.is_file():
             return Path(note.read_text(encoding="utf-8").strip())
         make_enterable(folder)
@@ -122,9 +119,7 @@ def ground(folder: Path, user: Account) -> Path:
         stand_in = STATE / f"refnet-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]}"
         make_enterable(stand_in)
         (stand_in / "stands-in-for").write_text(f"{folder}\n", encoding="utf-8")
-        draft = folder / f".{ELSEWHERE}-{os.getpid()}"
-        draft.write_text(f"{stand_in}\n", encoding="utf-8")
-        draft.rename(note)
+        replace_file(note, f"{stand_in}\n".encode(), 0o644)
         return stand_in
 
 
@@ -136,18 +131,3 @@ def make_enterable(folder: Path) -> None:
         with opened(each, OPEN_FOLDER) as handle:
             if os.fstat(handle).st_uid == os.geteuid():
                 os.fchmod(handle, 0o711 if os.geteuid() == 0 else 0o700)
-
-
-@contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Tell a failure to write in `folder` (full, read-only, somebody else's) in two lines."""
-    try:
-        yield
-    except shutil.Error as error:  # of copytree: a list of (from, to, why)
-        raise RefnetError(f"cannot write in {folder}: {error.args[0][0][2]}", _WRITABLE) from error
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise RefnetError(f"cannot write in {error.filename or folder}: {why}", _WRITABLE) from error
-
-
-_WRITABLE = "Make room, or make it writable for this user, or set REFNET_HOME to another folder."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
@@ -14,9 +13,10 @@ from typing import Any
 from psycopg.conninfo import make_conninfo
 
 from refnet.errors import RefnetError
+from refnet.locks import is_locked, take
 from refnet.postgres.account import environment
 from refnet.postgres.binaries import Binaries
-from refnet.postgres.postmaster import PORT, START_SECONDS, Postmaster, is_held, until
+from refnet.postgres.postmaster import PORT, START_SECONDS, Postmaster, until
 from refnet.postgres.scram import verifier
 from refnet.postgres.session import Target, own_parameters
 from refnet.postgres.walls import Enclosure, Walls
@@ -145,7 +145,7 @@ class Cluster(Postmaster):
 
     def wait(self, begin: int = 0) -> None:
         """Wait until the server accepts sessions; RefnetError says why it does not. `begin`: of its log, in bytes."""
-        if not self._comes_up(lambda: is_held(self.alive)):
+        if not self._comes_up(lambda: is_locked(self.alive)):
             raise self._down(last_error(self.log.read_bytes()[begin:].decode(errors="replace")))
 
     def _comes_up(self, lives: Callable[[], bool]) -> bool:
@@ -154,7 +154,7 @@ class Cluster(Postmaster):
         return self.is_ready()
 
     def _down(self, said: str) -> RefnetError:
-        if is_held(self.alive):
+        if is_locked(self.alive):
             return RefnetError(
                 f"PostgreSQL is still starting after {START_SECONDS:.0f} s: {said}",
                 f"After a crash this can take long. Try again later; it is told in {self.log}.",
@@ -215,7 +215,7 @@ class Cluster(Postmaster):
         """The lock `alive`, held by whoever inherits it: the server, or an initdb that outlives a killed run."""
         handle = os.open(self.alive, _APPEND, 0o600)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            take(handle, seconds=None)
             yield handle
         finally:
             os.close(handle)

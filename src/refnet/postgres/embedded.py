@@ -16,11 +16,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from refnet.errors import Exit, RefnetError
-from refnet.files import remove_tree
-from refnet.postgres.account import Account, account, environment, ground, writing
+from refnet.files import explained, remove_tree
+from refnet.locks import locked
+from refnet.postgres.account import Account, account, environment, ground
 from refnet.postgres.binaries import copied, find
 from refnet.postgres.cluster import Cluster, data_major, last_error, sorted_by_code_point
-from refnet.postgres.postmaster import MAX_SOCKET_FOLDER, Postmaster, locked
+from refnet.postgres.postmaster import MAX_SOCKET_FOLDER, Postmaster
 
 DATABASE = "refnet"
 SUPERUSER = "refnet"
@@ -66,11 +67,11 @@ def start(home: Path, configured: Path | None) -> Cluster:
     user = account(place / "data")
     binaries = find(data_major(place / "data"), configured, server=True)
     if not user.can_enter(binaries.folder):
-        with writing(place):
+        with explained(place):
             binaries = copied(binaries, place)
     cluster = Cluster(place / "data", _socket_folder(place, user), user, binaries, SUPERUSER)
     if not cluster.is_ready():
-        with locked(place / _LOCK), writing(place):
+        with locked(place / _LOCK), explained(place):
             if data_major(cluster.data) is None:
                 _create(cluster)
             _make_private(cluster.socket, user)

@@ -8,9 +8,10 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
+from refnet.locks import is_locked
 from refnet.postgres.account import Account
 from refnet.postgres.free_uid import FIRST, LAST, has_processes, unused
-from refnet.postgres.postmaster import is_held, until
+from refnet.postgres.postmaster import until
 from refnet.postgres.walls import Enclosure
 
 _SECONDS = 20.0
@@ -31,7 +32,7 @@ def end(process: subprocess.Popen[str], around: Enclosure, folder: Path) -> None
     process.wait()  # a process that has ended and that nobody waits for would count as one that runs
     if not around.walls.processes:
         _end_strays(around.account if around.account.other else None, folder)
-    until(lambda: not is_held(folder / "alive"), _SECONDS)
+    until(lambda: not is_locked(folder / "alive"), _SECONDS)
 
 
 def end_leftover(folder: Path) -> None:

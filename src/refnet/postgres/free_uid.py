@@ -7,7 +7,6 @@ another proof takes an id that is in use.
 
 from __future__ import annotations
 
-import fcntl
 import grp
 import os
 import pwd
@@ -17,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from refnet.errors import RefnetError
+from refnet.locks import take
 from refnet.postgres.account import Account
 
 FIRST, LAST = 61184, 65519
@@ -51,17 +51,14 @@ def unused(uid: int) -> Iterator[bool]:
     path = _folder() / str(uid)
     flags = os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
     handle = os.open(path, flags, 0o600)
+    ours = False
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        held = os.fstat(handle).st_nlink > 0  # its holder may have removed it meanwhile
-    except BlockingIOError:
-        held = False
-    try:
-        if held:
+        ours = take(handle) and os.fstat(handle).st_nlink > 0  # its holder may have removed it meanwhile
+        if ours:
             os.write(handle, b"refnet\n")
-        yield held
+        yield ours
     finally:
-        if held:
+        if ours:
             path.unlink(missing_ok=True)
         os.close(handle)
 

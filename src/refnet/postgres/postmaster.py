@@ -6,18 +6,17 @@ processes lives. A pid alone lies after a kill or a reboot, when another process
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from refnet.errors import RefnetError
+from refnet.locks import is_locked
 from refnet.postgres.account import Account
 
 PORT = "5432"  # names the socket; nothing listens on it
@@ -54,7 +53,7 @@ class Postmaster:
 
     def is_running(self) -> bool:
         """Whether a server lives here, started by us or by hand; it may still be starting or stopping."""
-        return (is_held(self.alive) and self.pid() is not None) or self._answers()
+        return (is_locked(self.alive) and self.pid() is not None) or self._answers()
 
     def is_ready(self) -> bool:
         """Whether the server accepts sessions."""
@@ -77,7 +76,7 @@ class Postmaster:
         `pid`: known from the start; else what the server wrote down, which code that it ran can have changed.
         """
         # A server that has just been launched has not written its pid yet; an initdb never writes one.
-        until(lambda: self.pid() is not None or not is_held(self.alive), LAUNCH_SECONDS)
+        until(lambda: self.pid() is not None or not is_locked(self.alive), LAUNCH_SECONDS)
         pid = pid or self.pid()
         if pid is None or not self.is_running():
             return False
@@ -120,43 +119,6 @@ class Postmaster:
             except OSError:
                 return False
             return True
-
-
-@contextmanager
-def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
-    """Hold the kernel's lock on `path`; yields False where another process has it and `wait` is False."""
-    try:
-        handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise RefnetError(
-            f"cannot open {path}: {error.strerror}",
-            "Run this as the user who made that folder, or set REFNET_HOME to another one.",
-        ) from error
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-    finally:
-        os.close(handle)
-
-
-def is_held(path: Path) -> bool:
-    """Whether a process holds the lock on `path`. Asked by a shared lock: those who ask do not see each other."""
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    else:
-        return False
-    finally:
-        os.close(handle)
 
 
 def until(condition: Callable[[], bool], seconds: float) -> bool:

@@ -20,13 +20,14 @@ from types import FrameType
 from typing import Any
 
 from refnet.errors import RefnetError
-from refnet.files import check_own, hand_over, remove_tree
+from refnet.files import check_own, explained, hand_over, remove_tree
+from refnet.locks import locked
 from refnet.postgres import ending
-from refnet.postgres.account import STATE, Account, account, make_enterable, writing
+from refnet.postgres.account import STATE, Account, account, make_enterable
 from refnet.postgres.binaries import Binaries, copied
 from refnet.postgres.cluster import Cluster, InitdbError, Locale
 from refnet.postgres.free_uid import nobodys_account
-from refnet.postgres.postmaster import MAX_SOCKET_FOLDER, locked
+from refnet.postgres.postmaster import MAX_SOCKET_FOLDER
 from refnet.postgres.scram import new_password
 from refnet.postgres.tempdirs import private_folder
 from refnet.postgres.walls import Enclosure, Rooms, enclosure
@@ -67,7 +68,7 @@ def scratch(
     The block ends in the thread that began it: the server does not outlive that thread.
     """
     with _signals_raise(), ExitStack() as stack:
-        with writing(base):
+        with explained(base):
             user = stack.enter_context(nobodys_account()) if os.geteuid() == 0 else account()
             rooms, socket = _prepared(binaries, base, user, stack)
             around = enclosure(rooms, user)
@@ -95,7 +96,7 @@ def throwaway(
     """A server like a live one, without walls: for tests and measurements, never for what somebody else wrote."""
     with _signals_raise(), ExitStack() as stack:
         user = account()
-        with writing(base):
+        with explained(base):
             rooms, socket = _prepared(binaries, base, user, stack)
             cluster = Cluster(rooms.folder / "data", socket, user, rooms.programs, superuser)
             cluster.create(Locale(), sync=False)
@@ -192,7 +193,7 @@ def _remove_leftovers(place: Path) -> None:
             found = folder.lstat()
             if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
                 continue
-            with locked(folder / _OWNER, wait=False) as ours:
+            with locked(folder / _OWNER, seconds=0.0) as ours:
                 if ours:
                     ending.end_leftover(folder)
                     remove_tree(folder)

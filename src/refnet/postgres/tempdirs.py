@@ -16,7 +16,7 @@ from pathlib import Path
 
 from refnet.errors import RefnetError
 from refnet.files import remove_tree
-from refnet.postgres.postmaster import locked
+from refnet.locks import locked
 
 _PREFIX = "refnet-private-"
 _LOCK = ".lock"
@@ -45,6 +45,6 @@ def _remove_leftovers(base: Path) -> None:
             young = time.time() - found.st_mtime < _YOUNG
             if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or young:
                 continue
-            with locked(folder / _LOCK, wait=False) as ours:
+            with locked(folder / _LOCK, seconds=0.0) as ours:
                 if ours:
                     remove_tree(folder)

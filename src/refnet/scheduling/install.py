@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from refnet.errors import Exit, RefnetError
-from refnet.files import replace_file
+from refnet.files import explained, replace_file
 from refnet.recovery.model.schedule import TaskName
 from refnet.scheduling.systemctl import Systemd
 from refnet.scheduling.units import File, Found, file_names, judge, timer
@@ -98,33 +98,21 @@ def act(plan: Plan, *, force: bool) -> Done:
 
 
 def _read(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise _denied(path, error) from error
+    with explained(path):
+        try:
+            return path.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return None
 
 
 def _write(path: Path, text: str) -> None:
-    try:
+    with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_symlink():  # a unit that is masked or lives elsewhere
             path.unlink()
         replace_file(path, text.encode(), 0o644)
-    except OSError as error:
-        raise _denied(path, error) from error
 
 
 def _remove(path: Path) -> None:
-    try:
+    with explained(path):
         path.unlink()
-    except OSError as error:
-        raise _denied(path, error) from error
-
-
-def _denied(path: Path, error: OSError) -> RefnetError:
-    return RefnetError(
-        f"{path}: {error.strerror}",
-        "Run this as root (sudo), or give --user for units of your own.",
-    )

@@ -13,7 +13,7 @@ from pathlib import Path
 from psycopg.conninfo import conninfo_to_dict
 
 from refnet.errors import Exit, RefnetError
-from refnet.files import OPEN_FOLDER, names_in, opened
+from refnet.files import OPEN_FOLDER, explained, names_in, opened
 from refnet.scheduling.units import Service
 from refnet.settings import (
     BY_COMPOSE_FILE,
@@ -88,16 +88,11 @@ def prepare(service: Service) -> None:
 
 def _make(folder: Path, user: pwd.struct_passwd | None) -> None:
     """Create `folder` and give it to `user`, unless another folder replaces it meanwhile."""
-    try:
+    with explained(folder):
         folder.mkdir(mode=0o700, parents=True)
         with opened(folder, OPEN_FOLDER) as handle:
             if user and os.fstat(handle).st_uid == os.geteuid() and not names_in(handle):
                 os.fchown(handle, user.pw_uid, user.pw_gid)
-    except OSError as error:
-        raise RefnetError(
-            f"cannot create {folder}: {error.strerror}",
-            "Create it yourself, owned by the user that the units run as.",
-        ) from error
 
 
 def _can(user: pwd.struct_passwd, test: str, path: Path) -> bool:

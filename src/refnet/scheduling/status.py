@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from refnet.locks import is_locked
 from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.schedule import Schedule, TaskName
 from refnet.scheduling import places
-from refnet.scheduling.alive import is_held
 from refnet.scheduling.systemctl import Systemd
 from refnet.scheduling.units import file_names, scheduled, timer, timer_file
 
@@ -80,7 +80,7 @@ def status(
 ) -> Status:
     """Combine the timers of `managers` and the processes of Celery into a report."""
     present = [timers for timers in managers if timers.installed]
-    beat = is_held(places.beat_lock(home))
+    beat = is_locked(places.beat_lock(home))
     active = [timers for timers in present if timers.waiting]
     labels = [timers.label for timers in active] + [_BEAT] * beat
     tasks = tuple(
@@ -88,7 +88,7 @@ def status(
         for task in (TaskName if beat else scheduled(configured))
     )
     warnings = _how_many(labels, present)
-    if beat and not is_held(places.worker_lock(home)):
+    if beat and not is_locked(places.worker_lock(home), shared=True):
         warnings.append(f"{_BEAT} runs without a worker: its tasks stay queued")
     warnings += [sentence for timers in present for sentence in _of_manager(timers, configured)]
     return Status(tuple(labels), tasks, tuple(warnings))

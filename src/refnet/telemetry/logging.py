@@ -7,7 +7,6 @@ logrotate may move it at any time; one that has grown is put aside by RefNet its
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import sys
@@ -22,6 +21,7 @@ import structlog
 
 from refnet.errors import RefnetError
 from refnet.files import open_file
+from refnet.locks import take
 from refnet.postgres.account import make_enterable
 from refnet.settings import LOGS, Settings
 from refnet.telemetry.redact import redactor, secrets_of
@@ -65,7 +65,7 @@ class LogFile:
             if self.path.lstat().st_size < _LARGEST:
                 return
             with os.fdopen(open_file(self.path), "rb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
+                take(file.fileno(), seconds=None)
                 if os.path.samestat(os.fstat(file.fileno()), self.path.lstat()):
                     self.path.replace(self.path.with_name(f"{self.path.name}.1"))
 

@@ -7,10 +7,8 @@ longer than `DEADLINE`.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
-import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -18,12 +16,12 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
-from refnet.files import open_file, read_regular, replace_file
+from refnet.files import explained, make_folder, read_regular, replace_file
+from refnet.locks import locked
 from refnet.recovery.model import checked
 from refnet.recovery.model.artifact import SourceName, utc
 from refnet.recovery.model.monitoring import Check, Status
 from refnet.recovery.model.run import Ended, History, Kind, Reason
-from refnet.recovery.stores.disk import explained, make_folder
 
 #: How long sending may take in all, in seconds; then the backup goes on without it.
 DEADLINE = 30.0
@@ -138,10 +136,7 @@ def tell(
     """
     make_folder(folder)
     path = folder / "notify.json"
-    with explained(path):
-        lock = open_file(folder / "notify.lock", os.O_RDWR | os.O_CREAT)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(folder / "notify.lock"):
         state, steps = decide(_read(path), look(), now(), host)
         said: list[str] = []
         try:
@@ -152,8 +147,6 @@ def tell(
             said.append(str(error))
         _write(path, state)
         return said
-    finally:
-        os.close(lock)
 
 
 def _read(path: Path) -> State:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from refnet.files import replace_file
-from refnet.recovery.stores.disk import explained
+from refnet.files import explained, replace_file
 
 
 def write(path: Path, text: bytes) -> None:

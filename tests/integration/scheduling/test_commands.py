@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from refnet.errors import Exit
+from refnet.locks import locked
 from refnet.scheduling import places
-from refnet.scheduling.alive import held
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,9 @@ def test_a_secret_of_the_environment_is_not_put_into_a_unit(home: Home):
 
 
 def test_timers_beside_a_beat_are_refused_and_two_schedulers_are_told(home: Home):
-    with held(places.beat_lock(home.folder / "home")):
+    lock = places.beat_lock(home.folder / "home")
+    lock.parent.mkdir(parents=True)
+    with locked(lock):
         done = home.schedule("install", "--user")
         assert done.returncode == Exit.LOCKED
         assert len(done.stderr.splitlines()) == 2

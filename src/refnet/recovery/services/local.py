@@ -6,7 +6,6 @@ kernel's word, and a number that another process got meanwhile fools nobody.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import select
@@ -17,7 +16,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from refnet.errors import RefnetError
-from refnet.files import open_file
+from refnet.files import explained, open_file
+from refnet.locks import PROBE_SECONDS, is_locked, take
 
 #: How long a process must last to count as started, in seconds.
 _GRACE = 0.5
@@ -52,7 +52,8 @@ class LocalServices:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         log_path = self.folder / f"{_key(name)}.log"
         with _opened(self._lock(name)) as lock, _opened(log_path) as log:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not take(lock.fileno(), seconds=PROBE_SECONDS):
+                return  # another recovery has just started it
             nothing = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
             given = [(os.POSIX_SPAWN_DUP2, log.fileno(), to) for to in (1, 2)]
             held = (os.POSIX_SPAWN_DUP2, lock.fileno(), _LOCK_FD)
@@ -70,29 +71,16 @@ class LocalServices:
             raise RefnetError(f"the service '{name}' ended at once", f"See {log_path} for what it said.")
 
     def _runs(self, name: str) -> bool:
-        try:
-            with _opened(self._lock(name), os.O_RDONLY) as lock:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return False
-        except BlockingIOError:
-            return True
-        return False
+        return is_locked(self._lock(name))
 
     def _lock(self, name: str) -> Path:
         return self.folder / f"{_key(name)}.lock"
 
 
-def _opened(path: Path, flags: int = os.O_WRONLY | os.O_CREAT | os.O_APPEND) -> BinaryIO:
-    """The file at `path`, which others might have put something else in the place of."""
-    try:
-        return os.fdopen(open_file(path, flags), "ab" if flags & os.O_APPEND else "rb")
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise RefnetError(
-            f"{path} cannot be opened: {error.strerror}", "Move it away, then run it again."
-        ) from error
+def _opened(path: Path) -> BinaryIO:
+    """Open the file at `path` to append to it."""
+    with explained(path):
+        return os.fdopen(open_file(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab")
 
 
 def _key(name: str) -> str:

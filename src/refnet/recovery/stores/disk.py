@@ -8,7 +8,6 @@ that what a killed one left behind can be told from what is being written now.
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import io
 import os
@@ -20,77 +19,16 @@ from types import TracebackType
 from typing import IO, Self
 
 from refnet.errors import Exit, RefnetError
-from refnet.files import NotRegularError, open_file
+from refnet.files import explain, explained, open_file, sync_folder
+from refnet.locks import PROBE_SECONDS, take
 from refnet.recovery.model.artifact import HIDDEN_PREFIX
 from refnet.recovery.stores.readback import ReadBack
 
 #: Read and written at once, in bytes.
 CHUNK = 1 << 20
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_DENIED = {errno.EACCES, errno.EPERM}
-_AWAY = {
-    *(errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP),
-    *(errno.ESTALE, errno.ENODEV, errno.ENXIO),
-}
 #: What a file system answers that has no hard links.
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
-
-
-def explain(error: OSError, path: Path) -> RefnetError:
-    """The two lines for a failure of the operating system at `path`."""
-    if isinstance(error, NotRegularError):
-        return RefnetError(
-            f"{path} is not a regular file, and is left as it is",
-            "Put the file itself in its place, or name another one.",
-        )
-    if error.errno in _FULL:
-        return RefnetError(
-            f"no space is left in {path.parent} for {path.name}",
-            "Free some, then run it again; `refnet prune --plan` shows what may go. Nothing half-written was kept.",
-            transient=True,
-        )
-    if error.errno == errno.EROFS:
-        return RefnetError(
-            f"{path.parent} is read-only", "Mount it writable, or choose another folder (REFNET_BACKUP_DIR)."
-        )
-    if error.errno in _DENIED:
-        return RefnetError(
-            f"this user may not use {path}",
-            "Give the folder to this user (chown), or run as the user that owns it.",
-        )
-    if error.errno in _AWAY:
-        return RefnetError(f"{path} is not there", "Is the disk mounted? Is the path right?")
-    return RefnetError(
-        f"{path}: {error.strerror or error}", "The disk may be failing: look at the system's log."
-    )
-
-
-@contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Tell what the operating system refuses at `path` as a RefnetError."""
-    try:
-        yield
-    except OSError as error:
-        raise explain(error, path) from error
-
-
-def make_folder(folder: Path) -> None:
-    """Make `folder` and what is missing above it, for this user alone."""
-    with explained(folder):
-        for missing in reversed([folder, *folder.parents]):
-            if not missing.exists():
-                missing.mkdir(mode=0o700, exist_ok=True)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make names placed in `folder`, or removed from it, last."""
-    with explained(folder):
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def digest(reader: IO[bytes]) -> tuple[str, int]:
@@ -150,11 +88,9 @@ def alive(path: Path) -> bool:
     except OSError:
         return False
     try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return not take(handle, shared=True)
     except OSError:
         return True
-    else:
-        return False
     finally:
         os.close(handle)
 
@@ -176,7 +112,7 @@ class HiddenFile(io.RawIOBase):
         with explained(self.path):
             self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
             with suppress(OSError):  # a file system without locks: a leftover there always looks alive
-                fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                take(self._handle, seconds=PROBE_SECONDS)
         self._read_back = ReadBack(self._handle)
 
     def __enter__(self) -> Self:
@@ -307,7 +243,7 @@ def hidden(path: Path) -> Iterator[Path]:
         handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
     try:
         with suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            take(handle, seconds=PROBE_SECONDS)
         with explained(path):
             path.rename(away)
         yield away

@@ -18,9 +18,17 @@ from pathlib import Path
 from typing import Any
 
 from refnet.errors import RefnetError
-from refnet.files import NotRegularError, read_regular, replace_file
+from refnet.files import (
+    NotRegularError,
+    explain,
+    explained,
+    make_folder,
+    read_regular,
+    replace_file,
+    sync_folder,
+)
 from refnet.recovery.model.artifact import HIDDEN_PREFIX
-from refnet.recovery.stores.disk import HiddenFile, explain, explained, make_folder, sync_folder
+from refnet.recovery.stores.disk import HiddenFile
 
 MARKER = f"{HIDDEN_PREFIX}store.json"
 FSTAB, MOUNTED = Path("/etc/fstab"), Path("/proc/self/mountinfo")

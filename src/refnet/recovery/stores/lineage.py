@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from refnet.files import read_regular, replace_file
+from refnet.files import explained, make_folder, read_regular, replace_file
 from refnet.recovery.model.identity import Identity
-from refnet.recovery.stores.disk import explained, make_folder
 
 _FORMAT = 1
 _LARGEST = 16 << 10  # bytes

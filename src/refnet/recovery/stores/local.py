@@ -21,7 +21,7 @@ from typing import BinaryIO, cast
 from isal import igzip
 
 from refnet.errors import Exit, RefnetError
-from refnet.files import check_own
+from refnet.files import check_own, explained, make_folder, sync_folder
 from refnet.recovery.model.artifact import (
     EVIDENCE_SUFFIX,
     FILES_SUFFIX,
@@ -114,7 +114,7 @@ class LocalStore:
         folder, advice = self.folder(source), "set REFNET_BACKUP_DIR to a folder of your own"
         check_own(self.root, "the backup folder", advice, {os.geteuid(), 0})
         check_own(folder, "the backup folder", advice)
-        with disk.explained(folder):
+        with explained(folder):
             if not folder.exists():
                 check_own(self.root, "the backup folder", advice)
 
@@ -140,23 +140,23 @@ class LocalStore:
         self.check_own(source)
         if self._remembered:
             identified.mark(self.root)
-        disk.make_folder(self.folder(source))
+        make_folder(self.folder(source))
         return lock.locked(self.folder(source), source)
 
     @contextmanager
     def draft(self, source: SourceName) -> Iterator[LocalDraft]:
         folder = self.folder(source)
         self.check_own(source)
-        disk.make_folder(folder)
+        make_folder(folder)
         with disk.HiddenFile(folder, ".part") as out:
             yield LocalDraft(self, source, out)
 
     def record(self, entry: Entry, *evidence: Evidence) -> None:
         self.check_own(entry.source)
         path = self.folder(entry.source) / f"{entry.name}{EVIDENCE_SUFFIX}"
-        with disk.explained(path):
+        with explained(path):
             disk.append_lines(path, "".join(line.to_json() for line in evidence))
-        disk.sync_folder(path.parent)
+        sync_folder(path.parent)
 
     def adopt(self, source: SourceName, name: str, made: Made) -> Manifest:
         """Publish the file `name`, which lies in the folder of `source` and has no manifest that can be read.
@@ -168,7 +168,7 @@ class LocalStore:
         self.remember()
         folder = self.folder(source)
         self._set_aside(folder / f"{name}{MANIFEST_SUFFIX}")
-        with disk.explained(folder / name), disk.open_cold(folder / name) as reader:
+        with explained(folder / name), disk.open_cold(folder / name) as reader:
             sha256, size = disk.digest(reader)
             os.fchmod(reader.fileno(), 0o600)
         manifest = _manifest(source, name, made, sha256, size, 0.0)
@@ -203,16 +203,16 @@ class LocalStore:
         folder = self.folder(entry.source)
         manifest, *others = beside(entry.name)
         with disk.hidden(folder / manifest) as away:
-            disk.sync_folder(folder)
+            sync_folder(folder)
             for name in (*others, entry.name):
                 disk.remove(folder / name)
-            disk.sync_folder(folder)
+            sync_folder(folder)
             disk.remove(away)
-        disk.sync_folder(folder)
+        sync_folder(folder)
 
     def clean(self, leftover: Leftover) -> None:
         disk.remove(self.folder(leftover.source) / leftover.name)
-        disk.sync_folder(self.folder(leftover.source))
+        sync_folder(self.folder(leftover.source))
 
     def _scans(self, source: SourceName | None) -> Iterator[FolderScan]:
         if self.flat:
@@ -262,7 +262,7 @@ class LocalDraft:
             try:
                 if not self._place_artifact(manifest.name, shared):
                     return False
-                disk.sync_folder(self._folder)
+                sync_folder(self._folder)
                 if listed:
                     disk.place_beside(listed, f"{manifest.name}{FILES_SUFFIX}")
                 disk.place_beside(intent, f"{manifest.name}{MANIFEST_SUFFIX}")
@@ -277,7 +277,7 @@ class LocalDraft:
             with suppress(FileExistsError):
                 if disk.share(existing, self._folder / name):
                     return True
-            with disk.explained(existing), disk.open_regular(existing) as reader:
+            with explained(existing), disk.open_regular(existing) as reader:
                 shutil.copyfileobj(reader, self._out, disk.CHUNK)
             self._out.settle()
         return self._out.place(name)
@@ -302,7 +302,7 @@ class LocalDraft:
         if not name:
             return None
         manifest = manifest_of(self._folder / name)
-        with disk.explained(self._folder / name), disk.open_cold(self._folder / name) as reader:
+        with explained(self._folder / name), disk.open_cold(self._folder / name) as reader:
             found = disk.digest(reader)
         if manifest is None or found != (manifest.sha256, manifest.size):
             raise RefnetError(

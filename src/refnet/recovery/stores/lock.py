@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from refnet.errors import Exit, RefnetError
+from refnet.files import explained
+from refnet.locks import take
 from refnet.recovery.model.artifact import HIDDEN_PREFIX
-from refnet.recovery.stores.disk import explained
 
 LOCK_NAME = f"{HIDDEN_PREFIX}lock"
 
@@ -26,10 +25,7 @@ def locked(folder: Path, what: str) -> Iterator[None]:
     with explained(path):
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise _refusal(error, handle, what, path) from error
+        _take(handle, what, path)
         with explained(path):
             os.ftruncate(handle, 0)
             os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
@@ -38,14 +34,17 @@ def locked(folder: Path, what: str) -> Iterator[None]:
         os.close(handle)
 
 
-def _refusal(error: OSError, handle: int, what: str, path: Path) -> RefnetError:
-    if error.errno not in {errno.EWOULDBLOCK, errno.EACCES}:
-        return RefnetError(
+def _take(handle: int, what: str, path: Path) -> None:
+    try:
+        if take(handle):
+            return
+    except OSError as error:
+        raise RefnetError(
             f"{path.parent} cannot be locked: {error.strerror}",
             "Choose a folder on a file system that has locks (REFNET_BACKUP_DIR).",
-        )
+        ) from error
     holder = os.pread(handle, 32, 0).decode("ascii", "replace").strip()
-    return RefnetError(
+    raise RefnetError(
         f"another run of RefNet is at work on {what} (process {holder or 'not known'})",
         "Wait until it has ended, then run this again; a run that was killed holds no lock.",
         Exit.LOCKED,

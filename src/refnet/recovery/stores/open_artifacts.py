@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from refnet.errors import Exit, RefnetError
-from refnet.files import read_regular
+from refnet.files import explained, read_regular
 from refnet.recovery.model.artifact import FILES_SUFFIX, MANIFEST_SUFFIX, Manifest
 from refnet.recovery.model.source import MOST_LIST_BYTES, OpenArtifact, most_listed
-from refnet.recovery.stores.disk import explained, open_regular
+from refnet.recovery.stores.disk import open_regular
 
 #: The largest manifest that is read, in bytes.
 MANIFEST_BYTES = 4 << 20

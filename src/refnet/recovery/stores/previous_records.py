@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from refnet.errors import RefnetError
+from refnet.files import explained, make_folder
 from refnet.recovery.model.artifact import HIDDEN_PREFIX
 from refnet.recovery.model.previous import LONGEST, Record
 from refnet.recovery.stores import disk
@@ -35,7 +36,7 @@ class PreviousVersions:
 
     def read(self) -> Known:
         """Every record; RefnetError where the folder cannot be read, or belongs to somebody else."""
-        with disk.explained(self.folder):
+        with explained(self.folder):
             if not self._there():
                 return Known()
             paths = sorted(self.folder.iterdir())
@@ -53,8 +54,8 @@ class PreviousVersions:
 
     def add(self, record: Record) -> None:
         """Write `record` down; it lasts when this returns."""
-        disk.make_folder(self.folder)
-        with disk.explained(self.folder):
+        make_folder(self.folder)
+        with explained(self.folder):
             self._there()
         path = self._path(record)
         with disk.HiddenFile(self.folder, ".part") as file:

@@ -11,23 +11,16 @@ head, so that counts never go back.
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from refnet.files import replace_file
+from refnet.files import explained, make_folder, replace_file, sync_folder
+from refnet.locks import locked, take
 from refnet.recovery.model.run import Ended, History, Reason, Run, Totals
-from refnet.recovery.stores.disk import (
-    alive,
-    append_lines,
-    explained,
-    make_folder,
-    sync_folder,
-    write_all,
-)
+from refnet.recovery.stores.disk import alive, append_lines, write_all
 
 #: The journal is rewritten when it is larger, in bytes.
 _LARGEST = 256 * 1024
@@ -52,7 +45,7 @@ class Journal:
             self._write_down_lost()
             handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
             self._held[run.id] = handle
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            take(handle, seconds=None)
             write_all(handle, run.to_json().encode())
 
     def end(self, run: Run) -> None:
@@ -79,15 +72,8 @@ class Journal:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Alone among all writers; they hold it for milliseconds, so waiting is short."""
-        path = self.folder / "lock"
-        with explained(path):
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-        try:
-            with explained(path):
-                fcntl.flock(handle, fcntl.LOCK_EX)
+        with locked(self.folder / "lock"):
             yield
-        finally:
-            os.close(handle)
 
     def _read(self) -> tuple[Totals, list[Run]]:
         """The totals at the head, and the runs after it. A line that is neither is skipped."""

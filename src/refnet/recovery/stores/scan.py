@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeVar, cast
 
-from refnet.files import read_regular
+from refnet.files import explained, read_regular
 from refnet.recovery.model.artifact import (
     EVIDENCE_SUFFIX,
     FILES_SUFFIX,
@@ -34,7 +34,7 @@ from refnet.recovery.model.artifact import (
     read_name,
 )
 from refnet.recovery.model.store import Leftover, Unlisted
-from refnet.recovery.stores.disk import alive, explained
+from refnet.recovery.stores.disk import alive
 from refnet.recovery.stores.lock import LOCK_NAME
 from refnet.recovery.stores.open_artifacts import MANIFEST_BYTES
 

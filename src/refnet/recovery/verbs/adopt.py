@@ -16,6 +16,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from refnet.errors import Exit, RefnetError
+from refnet.files import explained
 from refnet.recovery.model.artifact import Evidence, Level, Manifest, Outcome, SourceName, read_name
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.source import Made, OpenArtifact, Source
@@ -64,7 +65,7 @@ def plan(
     RefnetError where the name says nothing, or where the file has a manifest already.
     """
     said = read_name(path.name)
-    with disk.explained(path):
+    with explained(path):
         fits = not path.is_symlink() and path.is_file()
     if said is None or not fits:
         raise RefnetError(
@@ -160,6 +161,6 @@ def _publish(store: LocalStore, planned: Adoption) -> Manifest:
     source, path = planned.source, planned.path
     if planned.inside:
         return store.adopt(source, path.name, planned.made)
-    with store.draft(source) as draft, disk.explained(path), disk.open_regular(path) as reader:
+    with store.draft(source) as draft, explained(path), disk.open_regular(path) as reader:
         shutil.copyfileobj(reader, draft.out, disk.CHUNK)
         return draft.publish(planned.made, planned.wall, 0.0)

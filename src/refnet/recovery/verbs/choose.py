@@ -8,12 +8,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from refnet.errors import Exit, RefnetError
+from refnet.files import explained
 from refnet.recovery.model.artifact import Entry, Outcome, SourceName, read_name
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.model.store import Store
-from refnet.recovery.stores.disk import explained
 from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.stores.open_artifacts import artifact_at
 from refnet.settings import user_path

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from refnet.errors import Exit
+from refnet.files import make_folder
 from refnet.recovery.model.artifact import Level, Manifest, Outcome, SourceName, utc
 from refnet.recovery.model.source import Progress, Source, silent
 from refnet.recovery.stores import disk
@@ -137,7 +138,7 @@ def write_report(
     values: dict[str, Any], folder: Path, local: datetime, zone: tzinfo | None
 ) -> tuple[Path, Path]:
     """Write the JSON and the page into `folder`, for this user alone; their paths."""
-    disk.make_folder(folder)
+    make_folder(folder)
     stem = f"drill_{local:%Y%m%d_%H%M%S}"
     text = json.dumps(values, ensure_ascii=False, indent=2, default=str) + "\n"
     return (

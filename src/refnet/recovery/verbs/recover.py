@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from refnet.errors import Exit, RefnetError
-from refnet.files import replace_file
-from refnet.postgres.account import make_enterable, writing
+from refnet.files import explained, replace_file
+from refnet.postgres.account import make_enterable
 from refnet.recovery.model.artifact import Entry, Outcome, SourceName
 from refnet.recovery.model.recovery_plan import RESTORES, Journal, Plan, Stage
 from refnet.recovery.model.services import Services, wait_for
@@ -251,5 +251,5 @@ class Remembering:
 def write_journal(path: Path, journal: Journal) -> None:
     """Keep `journal`, whole or not at all."""
     make_enterable(path.parent)  # the home of an embedded server, whose user must be able to pass through
-    with writing(path.parent):
+    with explained(path.parent):
         replace_file(path, journal.to_json().encode())

@@ -16,7 +16,6 @@ without following links, so a name that somebody replaces meanwhile leads nowher
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import os
 import secrets
@@ -28,6 +27,7 @@ from pathlib import Path
 
 from refnet.errors import Exit, RefnetError
 from refnet.files import OPEN_FOLDER, empty_tree, names_in, open_file, opened, read_regular, user_name
+from refnet.locks import take
 from refnet.recovery.model.artifact import HIDDEN_PREFIX, SourceName
 from refnet.recovery.sources.files import rename, swap_journal
 from refnet.recovery.sources.files.rename import Entry
@@ -144,14 +144,12 @@ def _fill(work: Work) -> None:
 @contextmanager
 def _locked(work: Work) -> Iterator[None]:
     """Lock the open work folder. RefnetError with Exit.LOCKED if another process has locked it."""
-    try:
-        fcntl.flock(work.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not take(work.handle):
         raise RefnetError(
             f"another restore is running in {work.path}",
             "Wait until it has ended, then run it again.",
             Exit.LOCKED,
-        ) from None
+        )
     yield
 
 

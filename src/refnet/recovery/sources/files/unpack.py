@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from refnet.files import OPEN_FILE, OPEN_FOLDER, empty_tree, names_in, opened
+from refnet.locks import take
 from refnet.recovery.model.artifact import HIDDEN_PREFIX
 from refnet.recovery.model.source import Progress, silent
 from refnet.recovery.sources.files.contents import limits, read_archive
@@ -81,7 +81,7 @@ def scratch_folder(below: Path) -> Iterator[int]:
         name = f"{_SCRATCH}{secrets.token_hex(8)}"
         os.mkdir(name, 0o700, dir_fd=parent_folder)
         with opened(name, OPEN_FOLDER, parent_folder) as root:
-            fcntl.flock(root, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            take(root, shared=True, seconds=None)
             try:
                 yield root
             finally:
@@ -92,12 +92,11 @@ def scratch_folder(below: Path) -> Iterator[int]:
 def _remove_leftover(name: str, parent_folder: int) -> None:
     try:
         with opened(name, OPEN_FOLDER, parent_folder) as root:
-            if os.fstat(root).st_uid == os.geteuid():
-                fcntl.flock(root, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(root).st_uid == os.geteuid() and take(root):
                 empty_tree(root)
                 os.rmdir(name, dir_fd=parent_folder)
-    except (FileNotFoundError, BlockingIOError):
-        return  # another proof removed it, or uses it
+    except FileNotFoundError:
+        return  # another proof removed it
     except OSError as error:
         if error.errno not in {errno.ELOOP, errno.ENOTDIR}:  # a link or a file is not ours
             raise
