@@ -21,6 +21,7 @@ from refnet.broker import address
 from refnet.errors import RefnetError
 from refnet.files import explained
 from refnet.locks import locked
+from refnet.processes import run
 
 START_SECONDS = 20.0
 STOP_SECONDS = 20.0
@@ -95,13 +96,13 @@ def _launch(home: Path) -> None:
     _make_private(socket.parent)
     log = folder / _LOG
     begin = log.stat().st_size if log.exists() else 0
-    told = subprocess.run(
+    told = run(
         [str(_program()), "-"],
+        START_SECONDS,
         input=_configuration(folder, socket).encode(),
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        check=False,
     )
     if told.returncode == 0 and _until(lambda: _answers(home), START_SECONDS):
         return

@@ -10,13 +10,13 @@ import hashlib
 import os
 import pwd
 import signal
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from refnet.errors import RefnetError
 from refnet.files import OPEN_FOLDER, explained, opened, replace_file
+from refnet.processes import run
 
 #: In a folder whose contents had to go elsewhere: where they are.
 ELSEWHERE = "elsewhere"
@@ -48,18 +48,14 @@ class Account:
     def signal(self, pid: int, number: int) -> bool:
         """Send a signal as this user, so that it reaches none but its own processes; False where it does not."""
         command = ["/bin/sh", "-c", 'kill -s "$1" "$2"', "sh", signal.Signals(number).name[3:], str(pid)]
-        return (
-            subprocess.run(command, cwd="/", capture_output=True, check=False, **self.become).returncode == 0
-        )
+        return run(command, cwd="/", capture_output=True, **self.become).returncode == 0
 
     def can_enter(self, folder: Path) -> bool:
         """Whether this user can enter `folder`. Asked of the kernel, which knows of ACLs as well."""
         if not self.other:
             return os.access(folder, os.X_OK)
         command = ["/bin/sh", "-c", 'cd -- "$1"', "sh", str(folder)]
-        return (
-            subprocess.run(command, cwd="/", capture_output=True, check=False, **self.become).returncode == 0
-        )
+        return run(command, cwd="/", capture_output=True, **self.become).returncode == 0
 
 
 def account(data: Path | None = None) -> Account:

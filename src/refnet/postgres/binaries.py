@@ -10,13 +10,13 @@ import importlib.util
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 from refnet.errors import Exit, RefnetError
+from refnet.processes import run
 
 #: Where Debian, SUSE, Red Hat, Alpine, Gentoo, Homebrew and the macOS installers put a major's programs.
 SYSTEM_FOLDERS = (
@@ -94,7 +94,7 @@ _RESTRICTS = {
 def _knows_restrict(program: Path, _mtime: int) -> bool:
     """Whether this program knows the restricted mode, which distributions have brought to older versions too."""
     option, word = _RESTRICTS[program.name]
-    return word in subprocess.run([program, option], capture_output=True, check=False).stdout
+    return word in run([program, option], capture_output=True).stdout
 
 
 def find(major: int | None, configured: Path | None, *, server: bool = False) -> Binaries:
@@ -164,10 +164,10 @@ def version_of(program: Path) -> str | None:
 @lru_cache
 def _said_version(program: Path, _mtime: int) -> str | None:
     try:
-        said = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=20, check=True)
-    except (OSError, subprocess.SubprocessError):
+        said = run([program, "--version"], capture_output=True, text=True)
+    except (OSError, RefnetError):
         return None
-    match = re.search(r"\(PostgreSQL\) (\d+(?:\.\d+)*)", said.stdout)
+    match = re.search(r"\(PostgreSQL\) (\d+(?:\.\d+)*)", said.stdout if said.returncode == 0 else "")
     return match[1] if match else None
 
 

@@ -20,8 +20,10 @@ from refnet.postgres.postmaster import PORT, START_SECONDS, Postmaster, until
 from refnet.postgres.scram import verifier
 from refnet.postgres.session import Target, own_parameters
 from refnet.postgres.walls import Enclosure, Walls
+from refnet.processes import run
 
 _MAX_LOG_BYTES = 16 << 20
+_INITDB_SECONDS = 300.0
 _APPEND = os.O_CREAT | os.O_APPEND | os.O_WRONLY
 
 
@@ -97,7 +99,9 @@ class Cluster(Postmaster):
             )
             with process:
                 try:
-                    _, said = process.communicate()
+                    _, said = process.communicate(timeout=_INITDB_SECONDS)
+                except subprocess.TimeoutExpired:
+                    raise InitdbError(f"it did not end within {_INITDB_SECONDS:.0f} s") from None
                 finally:
                     if process.poll() is None:
                         process.kill()
@@ -194,12 +198,11 @@ class Cluster(Postmaster):
     def _launch(self, command: list[str]) -> None:
         # The shell puts the server in the background and ends: no zombie, no group of our terminal.
         with self._streams() as streams:
-            subprocess.run(
+            run(
                 ["/bin/sh", "-c", '"$@" &', "sh", *command],
                 cwd="/",
                 env=environment(),
                 start_new_session=True,
-                check=True,
                 **streams,
                 **self.account.become,
             )

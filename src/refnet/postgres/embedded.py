@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -22,10 +21,12 @@ from refnet.postgres.account import Account, account, environment, ground
 from refnet.postgres.binaries import copied, find
 from refnet.postgres.cluster import Cluster, data_major, last_error, sorted_by_code_point
 from refnet.postgres.postmaster import MAX_SOCKET_FOLDER, Postmaster
+from refnet.processes import run
 
 DATABASE = "refnet"
 SUPERUSER = "refnet"
 _LOCK = ".lock"
+_CREATE_SECONDS = 300.0
 
 
 class NoServerError(RefnetError):
@@ -121,14 +122,14 @@ def _create(cluster: Cluster) -> None:
     remove_tree(draft.data, {os.geteuid(), cluster.account.uid})
     draft.create(sorted_by_code_point(cluster.binaries.major))
     command = [str(cluster.binaries.tool("postgres")), "--single", "-D", str(draft.data), "template1"]
-    done = subprocess.run(
+    done = run(
         command,
+        _CREATE_SECONDS,
         input=f"CREATE DATABASE {DATABASE}\n",
         cwd="/",
         env=environment(),
         capture_output=True,
         text=True,
-        check=False,
         **cluster.account.become,
     )
     if done.returncode != 0 or "ERROR" in done.stderr:

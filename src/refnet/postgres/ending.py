@@ -13,6 +13,7 @@ from refnet.postgres.account import Account
 from refnet.postgres.free_uid import FIRST, LAST, has_processes, unused
 from refnet.postgres.postmaster import until
 from refnet.postgres.walls import Enclosure
+from refnet.processes import run
 
 _SECONDS = 20.0
 
@@ -55,7 +56,7 @@ def _end_strays(user: Account | None, folder: Path) -> None:
         kill = ["/bin/sh", "-c", "kill -s KILL -- -1"]  # the kernel spares the one who asks
 
         def gone() -> bool:
-            subprocess.run(kill, cwd="/", capture_output=True, check=False, **user.become)
+            run(kill, cwd="/", capture_output=True, **user.become)
             return not has_processes(user.uid)
     else:
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from refnet.errors import Exit, RefnetError
 from refnet.files import OPEN_FOLDER, explained, names_in, opened
+from refnet.processes import run
 from refnet.scheduling.units import Service
 from refnet.settings import (
     BY_COMPOSE_FILE,
@@ -98,10 +98,7 @@ def _make(folder: Path, user: pwd.struct_passwd | None) -> None:
 def _can(user: pwd.struct_passwd, test: str, path: Path) -> bool:
     command = ["/bin/sh", "-c", f'{test} "$1"', "sh", str(path)]
     groups = os.getgrouplist(user.pw_name, user.pw_gid)
-    done = subprocess.run(
-        command, user=user.pw_uid, group=user.pw_gid, extra_groups=groups, cwd="/", check=False
-    )
-    return done.returncode == 0
+    return run(command, user=user.pw_uid, group=user.pw_gid, extra_groups=groups, cwd="/").returncode == 0
 
 
 def _program() -> tuple[str, ...]:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from refnet.errors import RefnetError
+from refnet.processes import run
 from refnet.recovery.model import checked
 
 #: What docker answers where `compose` is none of its commands.
 _NO_PLUGIN = re.compile(r"unknown (?:shorthand )?flag|is not a docker command")
+#: `up` may have to fetch images.
+_UP_SECONDS = 3600.0
 _PLUGIN, _ALONE = ("docker", "compose"), ("docker-compose",)
 
 
@@ -110,12 +112,12 @@ class Compose:
 
 def _ran(command: Sequence[str]) -> str:
     try:
-        ran = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        ran = run(command, _UP_SECONDS, capture_output=True, text=True, errors="replace")
     except (FileNotFoundError, PermissionError):  # the latter: a folder on PATH may not be entered
         raise _RanError(command, None, []) from None
     if ran.returncode:
         raise _RanError(command, ran.returncode, ran.stderr.strip().splitlines())
-    return ran.stdout
+    return str(ran.stdout)
 
 
 def _services(text: str) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ import psycopg
 
 from refnet.errors import RefnetError
 from refnet.postgres.binaries import Binaries
+from refnet.processes import run
 from refnet.recovery.model.source import TransientError
 from refnet.recovery.sources.database.artifact.sqlgz import CHUNK
 from refnet.recovery.sources.database.dump.snapshot import OpenSnapshot, Relation
@@ -22,6 +23,8 @@ from refnet.recovery.sources.database.server_errors import is_transient
 
 #: How long pg_dump may wait for a lock. Something queued behind our own would make it wait for ever.
 LOCK_WAIT = "2s"
+#: Longer than a schema takes that has a hundred thousand tables.
+SCHEMA_SECONDS = 3600.0
 #: What programs of 17 and newer write at the head of every text, and servers before 17 refuse.
 TIMEOUT_17 = b"SET transaction_timeout = 0;\n"
 
@@ -62,9 +65,8 @@ class Stock:
     def dump_schema(self) -> None:
         """Write the schema's archive (custom format) to `archive`."""
         sections = ["--format=custom", "--section=pre-data", "--section=post-data", f"--file={self.archive}"]
-        ran = subprocess.run(
-            [*self._arguments(), *sections], env=self._environment(), stderr=subprocess.PIPE, check=False
-        )
+        command = [*self._arguments(), *sections]
+        ran = run(command, SCHEMA_SECONDS, env=self._environment(), stderr=subprocess.PIPE)
         if ran.returncode:
             raise self._failure(ran.stderr)
 
@@ -76,9 +78,9 @@ class Stock:
     def entries(self) -> str:
         """The archive's table of contents, as `pg_restore -l` prints it."""
         tool = self._binaries.tool("pg_restore")
-        return subprocess.run([tool, "-l", self.archive], capture_output=True, check=True).stdout.decode(
-            errors="replace"
-        )
+        listed = run([tool, "-l", self.archive], SCHEMA_SECONDS, capture_output=True)
+        listed.check_returncode()
+        return str(listed.stdout, errors="replace")
 
     @contextlib.contextmanager
     def data(self, excluded: Sequence[Relation]) -> Iterator[Iterator[bytes]]:
@@ -156,18 +158,16 @@ def without_lz4(text: bytes) -> bytes:
 def schema_text(binaries: Binaries, archive: Path, section: str, key: str) -> bytes:
     r"""The SQL of one section of a schema archive, without its `\restrict` pair (of the key `key`)."""
     tool = binaries.tool("pg_restore")
-    ran = subprocess.run(
-        [tool, f"--section={section}", f"--restrict-key={key}", "--file=-", archive],
-        capture_output=True,
-        check=False,
-    )
+    command: list[str | Path] = [tool, f"--section={section}", f"--restrict-key={key}", "--file=-", archive]
+    ran = run(command, SCHEMA_SECONDS, capture_output=True)
     if ran.returncode:
         raise RefnetError(
             f"pg_restore cannot read the schema's archive: {ran.stderr.decode(errors='replace').strip()}",
             f"Is there room in {tempfile.gettempdir()}? Else install the client programs of the server's major version.",
         )
+    text = bytes(ran.stdout)
     pair = (b"\\restrict " + key.encode() + b"\n", b"\\unrestrict " + key.encode() + b"\n")
-    return ran.stdout.replace(pair[0], b"", 1)[::-1].replace(pair[1][::-1], b"", 1)[::-1]
+    return text.replace(pair[0], b"", 1)[::-1].replace(pair[1][::-1], b"", 1)[::-1]
 
 
 def _pieces(fd: int) -> Iterator[bytes]:

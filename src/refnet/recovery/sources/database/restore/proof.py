@@ -34,6 +34,8 @@ from refnet.recovery.sources.database.subprocesses import Programs
 
 _DATABASE = "proof"
 _REFERENCE = "reference"
+#: Every index of a large database is read.
+_AMCHECK_SECONDS = 24 * 3600.0
 
 Session = psycopg.Connection[tuple[Any, ...]]
 
