@@ -32,7 +32,7 @@ RETRY_SECONDS, RETRIES = 300, 3
 WAITS = 24 * 3600 // RETRY_SECONDS
 #: Seconds after which the messages of a worker that is gone are handed out again. One that lives keeps its own.
 LOST_AFTER = 60
-#: PreviousDatabase up for as long as it takes: what is due must not get lost because the broker is away.
+#: Retried for as long as it takes: what is due must not get lost because the broker is away.
 PATIENT = {"max_retries": None, "interval_start": 0.2, "interval_step": 0.5, "interval_max": 5}
 
 

@@ -22,7 +22,7 @@ from tests.integration.database.library import (
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.recovery.sources.database.admin_session import maintenance
+from refnet.recovery.sources.database.admin_session import admin_session
 from refnet.recovery.sources.database.restore.server_facts import live_state
 from refnet.recovery.verbs import undo_database
 
@@ -53,7 +53,7 @@ def trying(target: Target, role: str, pattern: str) -> Iterator[dict[str, int]]:
     over, counts = threading.Event(), {"tried": 0, "got in": 0}
 
     def loop() -> None:
-        with maintenance(target) as admin:
+        with admin_session(target) as admin:
             while not over.is_set():
                 names = admin.execute(
                     "SELECT datname::text FROM pg_database WHERE datname LIKE %s", (pattern,)
@@ -98,7 +98,7 @@ def test_a_previous_version_lets_in_superusers_alone_and_its_limit_comes_back_wi
     with library.connect() as session:
         session.execute(f"ALTER DATABASE {library.name} CONNECTION LIMIT 9")
     done = restore(library, held(artifact_of(library, wheel)), wheel)
-    previous = library.database(done.kept or "")
+    previous = library.database(done.previous or "")
     with pytest.raises(psycopg.OperationalError, match="too many connections"):
         psycopg.connect(make_conninfo(previous.conninfo, user=reader))
     with previous.connect() as session:

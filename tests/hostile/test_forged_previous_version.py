@@ -24,7 +24,7 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 from refnet.recovery.model.previous import Mark, Why
-from refnet.recovery.sources.database.admin_session import maintenance
+from refnet.recovery.sources.database.admin_session import admin_session
 from refnet.recovery.sources.database.restore import previous_databases
 from refnet.recovery.stores.previous_records import PreviousVersions
 from refnet.recovery.verbs import undo_database
@@ -42,12 +42,12 @@ def previous(library: Target, wheel: Binaries) -> str:
     dump = held(artifact_of(library, wheel))
     with library.connect() as session:
         session.execute("DELETE FROM jobs; DELETE FROM citations; DELETE FROM papers WHERE id > 10")
-    return restore(library, dump, wheel).kept or ""
+    return restore(library, dump, wheel).previous or ""
 
 
 def forge(target: Target, name: str, comment: str) -> str:
     """A database of an attacker, with one paper and this comment; its name."""
-    with maintenance(target) as admin:
+    with admin_session(target) as admin:
         admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         admin.execute(previous_databases.comment_on(name, comment))
     with target.database(name).connect() as session:
@@ -74,7 +74,7 @@ def test_a_newer_database_with_refnets_comment_is_not_what_an_undo_brings_back(
 def test_a_database_that_took_the_name_of_the_previous_version_is_refused(
     library: Target, previous: str
 ) -> None:
-    with maintenance(library) as admin:
+    with admin_session(library) as admin:
         admin.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(previous)))
     forge(library, previous, mark(library))
     with pytest.raises(RefnetError, match="another database than the recorded one"):
@@ -101,18 +101,18 @@ def test_a_previous_version_that_changed_its_owner_is_refused(
 def test_an_undo_that_would_replace_another_database_than_the_restored_one_is_refused(
     library: Target, previous: str
 ) -> None:
-    with maintenance(library) as admin:
+    with admin_session(library) as admin:
         admin.execute(
             sql.SQL("ALTER DATABASE {} RENAME TO {}").format(
                 sql.Identifier(library.name), sql.Identifier(f"{library.name}_mine")
             )
         )
     forge(library, library.name, "")
-    with pytest.raises(RefnetError, match="is not the database that took the place of"):
+    with pytest.raises(RefnetError, match="is not the database that replaced"):
         undo_database.undo(library, PREVIOUS, now=now)
     plan = undo_database.plan(library, PREVIOUS, previous)
     assert plan.problems == ()
-    assert "is not the database that took the place of" in plan.doubts[0]
+    assert "is not the database that replaced" in plan.doubts[0]
 
 
 def test_without_its_records_an_undo_needs_the_name_and_says_that_it_is_unrecorded(
@@ -122,12 +122,12 @@ def test_without_its_records_an_undo_needs_the_name_and_says_that_it_is_unrecord
     with pytest.raises(RefnetError, match="is unknown: its comment is RefNet's, and no record") as caught:
         undo_database.undo(library, lost, now=now)
     assert f"refnet undo database {previous} --plan" in caught.value.hint
-    with pytest.raises(RefnetError, match="is no previous version of"):
+    with pytest.raises(RefnetError, match="is not a previous version of"):
         undo_database.undo(library, lost, "postgres", now=now)
     assert "is unknown" in undo_database.plan(library, lost, previous).doubts[0]
     undone = undo_database.undo(library, lost, previous, now=now)
     assert papers(library) == 10
-    assert undo_database.plan(library, lost).back.name == undone.kept
+    assert undo_database.plan(library, lost).back.name == undone.previous
 
 
 @pytest.mark.parametrize(
@@ -144,8 +144,8 @@ def test_a_comment_that_cannot_be_read_stops_nothing(library: Target, previous: 
 def test_a_name_that_is_given_to_another_database_during_the_exchange_is_noticed(
     library: Target, previous: str
 ) -> None:
-    from refnet.recovery.sources.database.restore.swap_databases import Rename, exchange
+    from refnet.recovery.sources.database.restore.swap_databases import Rename, swap
 
-    with maintenance(library) as admin, pytest.raises(RefnetError, match="is another database than"):
-        exchange(admin, library, [Rename(library.name, f"{library.name}_aside", 1)])
+    with admin_session(library) as admin, pytest.raises(RefnetError, match="is another database than"):
+        swap(admin, library, [Rename(library.name, f"{library.name}_aside", 1)])
     assert papers(library) == 5000

@@ -79,4 +79,4 @@ def test_a_backup_a_restore_and_an_undo_run_none_of_them(
     assert not ran(library)
     undo_database.undo(library, PREVIOUS, now=now)
     assert not ran(library)
-    assert done.kept
+    assert done.previous

@@ -156,9 +156,9 @@ def undo(
     with wiring.restore_lock(settings, SourceName.DATABASE):
         done = verb.undo(target, records, previous, now=now)
     if as_json:
-        print_json({**_undo_values(planned), "kept": done.kept, **told})
+        print_json({**_undo_values(planned), "kept": done.previous, **told})
     else:
-        kept = f"; what was live is kept as {done.kept}" if done.kept else ""
+        kept = f"; what was live is kept as {done.previous}" if done.previous else ""
         print(f"{target.display} is back as it was before the restore of {done.back.mark.artifact}{kept}.")
 
 
@@ -296,8 +296,8 @@ def _print(done: Restored) -> None:
         print(f"  {passed} of {len(done.findings)} comparisons are equal")
     for note in done.notes:
         print(f"  {formatting.plain(note)}")
-    if done.kept:
-        print(f"  the old one is kept as {done.kept}: `refnet undo database` brings it back")
+    if done.previous:
+        print(f"  the old one is kept as {done.previous}: `refnet undo database` brings it back")
 
 
 def _values(done: Restored) -> dict[str, Any]:
@@ -307,7 +307,7 @@ def _values(done: Restored) -> dict[str, Any]:
         "from_database": done.origin.database if done.origin else None,
         "from_system_identifier": done.origin.system if done.origin else None,
         "artifact": done.artifact,
-        "kept": done.kept,
+        "kept": done.previous,
         "seconds": {phase: round(taken, 3) for phase, taken in done.seconds.items()},
         "seconds_in_all": round(sum(done.seconds.values()), 3),
         "findings": [{"what": f.what, "outcome": f.outcome, "reason": f.reason} for f in done.findings],

@@ -20,7 +20,7 @@ from refnet.postgres.session import Target
 from refnet.recovery.model.origin import Permission
 from refnet.recovery.model.previous import Why
 from refnet.recovery.model.source import OpenArtifact, silent
-from refnet.recovery.sources.database.admin_session import maintenance
+from refnet.recovery.sources.database.admin_session import admin_session
 from refnet.recovery.sources.database.artifact.own_artifact import Artifact
 from refnet.recovery.sources.database.dump import parallel_dump as dumping
 from refnet.recovery.sources.database.restore import previous_databases
@@ -79,7 +79,7 @@ def papers(target: Target) -> int:
 
 
 def of_database(target: Target, *whys: Why) -> list[str]:
-    with maintenance(target) as admin:
+    with admin_session(target) as admin:
         return [
             one.name
             for one in previous_databases.of_database(previous_databases.marked(admin), target.name, *whys)
@@ -88,14 +88,14 @@ def of_database(target: Target, *whys: Why) -> list[str]:
 
 def marked(target: Target, name: str) -> previous_databases.PreviousDatabase:
     """The database `name`, as RefNet lists it on the server of `target`."""
-    with maintenance(target) as admin:
+    with admin_session(target) as admin:
         return next(
             one for one in previous_databases.marked(admin, PREVIOUS.read().records) if one.name == name
         )
 
 
 def everything(target: Target) -> list[str]:
-    with maintenance(target) as admin:
+    with admin_session(target) as admin:
         rows = admin.execute("SELECT datname FROM pg_database WHERE datname LIKE %s", (f"{target.name}%",))
         return [name for (name,) in rows.fetchall()]
 

@@ -55,7 +55,7 @@ def test_the_specifications_gzipped_dump_is_restored_into_a_missing_database(
     new = library.database(f"{library.name}_new")
     done = restore(new, foreign(gzipped(plain, tmp_path / "refnet_20231201_020000.sql.gz"), wheel), wheel)
     assert papers(new) == 5000
-    assert done.kept is None
+    assert done.previous is None
 
 
 def test_sql_of_unknown_origin_is_restored_and_said_to_be_of_unknown_origin(

@@ -29,7 +29,7 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 from refnet.recovery.model.previous import Why
-from refnet.recovery.sources.database.admin_session import maintenance
+from refnet.recovery.sources.database.admin_session import admin_session
 from refnet.recovery.sources.database.restore import previous_databases, swap_databases
 from refnet.recovery.sources.database.restore.server_facts import live_state
 from refnet.recovery.verbs import restore_database, undo_database
@@ -42,10 +42,10 @@ def test_a_restore_brings_back_the_rows_and_keeps_the_old_database(library: Targ
         session.execute("DELETE FROM jobs; DELETE FROM citations; DELETE FROM papers WHERE id > 10")
     done = restore(library, dump, wheel)
     assert papers(library) == 5000
-    assert done.kept is not None
-    assert papers(library.database(done.kept)) == 10
+    assert done.previous is not None
+    assert papers(library.database(done.previous)) == 10
     assert list(done.seconds) == ["check", "create", "load", "compare", "swap"]
-    assert of_database(library, Why.RESTORED) == [done.kept]
+    assert of_database(library, Why.RESTORED) == [done.previous]
     assert of_database(library, Why.COPY) == []
 
 
@@ -64,8 +64,8 @@ def test_an_undo_brings_the_old_database_back_and_can_be_undone(library: Target,
     undone = undo_database.undo(library, PREVIOUS, now=now)
     assert papers(library) == 5001
     assert live_state(library)["comment"] == "changed since"
-    assert undone.kept is not None
-    assert papers(library.database(undone.kept)) == 5003
+    assert undone.previous is not None
+    assert papers(library.database(undone.previous)) == 5003
     undo_database.undo(library, PREVIOUS, now=now)
     assert papers(library) == 5003
     assert live_state(library)["comment"] == "the library of the lab"
@@ -78,11 +78,11 @@ def test_an_undo_without_anything_kept_says_so(library: Target) -> None:
 
 def test_a_missing_database_is_created(library: Target, wheel: Binaries) -> None:
     dump = held(artifact_of(library, wheel))
-    with maintenance(library) as admin:
+    with admin_session(library) as admin:
         admin.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(library.name)))
     plan = restore_database.plan(library, dump, Options(2), count=True)
     assert not plan.replaces
-    assert restore(library, dump, wheel).kept is None
+    assert restore(library, dump, wheel).previous is None
     assert papers(library) == 5000
 
 
@@ -208,7 +208,7 @@ def test_an_owner_without_superpowers_can_restore_its_own_database(
         dump = held(artifact_of(keeper, wheel))
         with keeper.connect():
             done = restore(keeper, dump, wheel)
-        assert done.kept is not None
+        assert done.previous is not None
         for name in everything(target):
             admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
@@ -235,10 +235,10 @@ def test_dropping_a_kept_database_spares_the_slot_of_its_subscription(
             restore(library, dump, wheel)
         session.execute("ALTER SUBSCRIPTION news DISABLE")
     done = restore(library, dump, wheel)
-    assert done.kept is not None
-    with maintenance(library) as admin:
-        previous_databases.drop(admin, library, marked(library, done.kept))
-        assert done.kept not in everything(library)
+    assert done.previous is not None
+    with admin_session(library) as admin:
+        previous_databases.drop(admin, library, marked(library, done.previous))
+        assert done.previous not in everything(library)
         slots = admin.execute("SELECT slot_name FROM pg_replication_slots").fetchall()
         assert slots == [("news_slot",)]
         previous_databases._drop_subscriptions(admin, library, library.name)
@@ -249,7 +249,7 @@ def test_a_database_without_a_mark_is_never_dropped(library: Target) -> None:
     forged = previous_databases.PreviousDatabase(
         library.name, 1, "refnet", previous_databases.Mark(library.name, Why.COPY, now())
     )
-    with maintenance(library) as admin, pytest.raises(RefnetError, match="no mark of RefNet"):
+    with admin_session(library) as admin, pytest.raises(RefnetError, match="no mark of RefNet"):
         previous_databases.drop(admin, library, forged)
     assert papers(library) == 5000
 
@@ -283,8 +283,8 @@ def test_the_systems_own_postgresql_restores_and_undoes(
     undone = undo_database.undo(system_database, PREVIOUS, now=now)
     with system_database.connect() as session:
         assert session.execute("SELECT count(*) FROM jobs").fetchall() == [(0,)]
-    for name in (done.kept, undone.kept):
-        with maintenance(system_database) as admin:
+    for name in (done.previous, undone.previous):
+        with admin_session(system_database) as admin:
             if name in everything(system_database):
                 previous_databases.drop(admin, system_database, marked(system_database, name or ""))
 
@@ -294,7 +294,7 @@ def test_a_copy_that_was_never_marked_is_recognised_by_letting_nobody_in(
 ) -> None:
     dump = held(artifact_of(library, wheel))
     unborn, taken = f"{library.name}_copy_20261125_020000", f"{library.name}_copy_20261125_020001"
-    with maintenance(library) as admin:
+    with admin_session(library) as admin:
         for name, options in ((unborn, "ALLOW_CONNECTIONS false"), (taken, "")):
             admin.execute(sql.SQL("CREATE DATABASE {} {}").format(sql.Identifier(name), sql.SQL(options)))
     restore(library, dump, wheel)
@@ -307,10 +307,10 @@ def test_a_restore_of_a_kept_database_makes_none_that_looks_kept(
 ) -> None:
     """Or a prune would drop the live one when its days are over."""
     done = restore(library, held(artifact_of(library, wheel)), wheel)
-    old = library.database(done.kept or "")
+    old = library.database(done.previous or "")
     restore(library, held(artifact_of(old, wheel)), wheel)
     assert live_state(library)["comment"] is None
-    with maintenance(library) as admin:
+    with admin_session(library) as admin:
         assert library.name not in {one.name for one in previous_databases.marked(admin)}
         mark = previous_databases.Mark(library.name, Why.RESTORED, now())
         admin.execute(previous_databases.comment_on(library.name, previous_databases.comment_of(mark)))
@@ -323,7 +323,7 @@ def test_a_restore_of_a_kept_database_makes_none_that_looks_kept(
 
 def test_a_live_database_that_lets_nobody_in_can_still_be_replaced(library: Target, wheel: Binaries) -> None:
     dump = held(artifact_of(library, wheel))
-    with maintenance(library) as admin:
+    with admin_session(library) as admin:
         admin.execute(
             sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(sql.Identifier(library.name))
         )

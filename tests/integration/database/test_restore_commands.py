@@ -18,7 +18,7 @@ from tests.integration.database.library import artifact_of, everything, of_datab
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
 from refnet.recovery.model.previous import Why
-from refnet.recovery.sources.database.admin_session import maintenance
+from refnet.recovery.sources.database.admin_session import admin_session
 
 #: An index that takes as long as the database's own setting says: at once when it is made, long in a restore.
 SLOW = """
@@ -33,15 +33,15 @@ from psycopg import sql
 from refnet.cli.main import run
 from refnet.recovery.verbs import restore_database as verb
 
-exchange, when = verb.exchange, os.environ["DIES"]
+swap, when = verb.swap, os.environ["DIES"]
 
 def dying(admin, target, renames, also=()):
     if when == "before":
         os.kill(os.getpid(), signal.SIGKILL)
-    exchange(admin, target, renames, [*also, sql.SQL("SELECT pg_sleep(2)")] if when == "within" else also)
+    swap(admin, target, renames, [*also, sql.SQL("SELECT pg_sleep(2)")] if when == "within" else also)
     os.kill(os.getpid(), signal.SIGKILL)
 
-verb.exchange = dying
+verb.swap = dying
 run()
 """
 
@@ -217,7 +217,7 @@ def test_an_interrupted_restore_kept_other_runs_waiting_cleans_up_and_says_so(
 def await_query(target: Target, database: str, query: str) -> None:
     """Wait until a session runs `query` in a database; both are LIKE patterns."""
     until = time.monotonic() + 30
-    with maintenance(target) as admin:
+    with admin_session(target) as admin:
         while time.monotonic() < until:
             found = admin.execute(
                 "SELECT FROM pg_stat_activity WHERE datname LIKE %s AND query LIKE %s AND state = 'active'"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -25,10 +26,11 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 from refnet.recovery.model.previous import Why
-from refnet.recovery.model.source import OpenArtifact
-from refnet.recovery.sources.database.admin_session import alone, maintenance
+from refnet.recovery.model.source import Finding, OpenArtifact
+from refnet.recovery.sources.database.admin_session import admin_session, restore_lock
 from refnet.recovery.sources.database.artifact.own_artifact import Artifact
 from refnet.recovery.sources.database.artifact.sqlgz import Index, Writer
+from refnet.recovery.verbs import restore_database
 
 
 def test_a_failed_load_leaves_the_live_database_and_no_copy(
@@ -66,7 +68,7 @@ def test_a_copy_that_cannot_be_dropped_is_named_and_dropped_by_the_next_restore(
             wheel,
         )
     (copy,) = of_database(library, Why.COPY)
-    assert f"The copy {copy} is still there" in refused.value.hint
+    assert f"The copy {copy} still exists" in refused.value.hint
     assert papers(library) == 5000
     with library.database(copy).connect() as session:
         session.execute("ROLLBACK PREPARED 'stuck'")
@@ -96,9 +98,37 @@ def test_a_copy_that_differs_is_not_promoted(library: Target, wheel: Binaries, c
         return dataclasses.replace(index, tables=(dataclasses.replace(first, **wrong), *others))
 
     dump = held(rewritten(artifact_of(library, wheel), lie))
-    with pytest.raises(RefnetError, match="not what was backed up") as caught:
+    with pytest.raises(RefnetError, match="differs from the backup") as caught:
         restore(library, dump, wheel, content=content)
     assert caught.value.code is Exit.DAMAGED
+    assert everything(library) == [library.name]
+
+
+def test_a_comparison_that_fails_does_not_wait_for_the_statistics(
+    library: Target, wheel: Binaries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    analyzing, ended = threading.Event(), []
+
+    def long(target: Target) -> tuple[str, ...]:
+        with target.connect() as session:
+            analyzing.set()
+            try:
+                session.execute("SELECT pg_sleep(60)")
+            except psycopg.Error as error:
+                ended.append(type(error))
+        return ()
+
+    class Fails(Artifact):
+        def compare(self, *_: Any, **_options: Any) -> tuple[Finding, ...]:
+            assert analyzing.wait(60)
+            raise KeyboardInterrupt
+
+    content = artifact_of(library, wheel)
+    dump = Fails(OpenArtifact("refnet_20261125_020000.sql.gz", lambda: io.BytesIO(content), None))
+    monkeypatch.setattr(restore_database, "analyze", long)
+    with pytest.raises(KeyboardInterrupt):
+        restore(library, dump, wheel)
+    assert ended == [psycopg.errors.AdminShutdown]
     assert everything(library) == [library.name]
 
 
@@ -163,7 +193,7 @@ def test_a_prepared_transaction_is_named_before_anything_is_made(library: Target
 
 def test_two_restores_of_one_database_never_run_at_once(library: Target, wheel: Binaries) -> None:
     dump = held(artifact_of(library, wheel))
-    with maintenance(library) as other, alone(other, library.name):
+    with admin_session(library) as other, restore_lock(other, library.name):
         with pytest.raises(RefnetError, match="another run") as caught:
             restore(library, dump, wheel)
         assert caught.value.code is Exit.LOCKED

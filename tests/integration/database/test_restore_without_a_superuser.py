@@ -130,7 +130,7 @@ def test_the_code_of_the_dump_never_has_a_superusers_rights(shop: Shop) -> None:
     dump = held(artifact_of(shop.admin, binaries))
     with pytest.raises(RefnetError, match="run by a superuser"):
         restore(shop.admin, dump, binaries)
-    assert restore(shop.keeper, dump, binaries).kept
+    assert restore(shop.keeper, dump, binaries).previous
 
 
 @pytest.mark.parametrize(

@@ -48,13 +48,11 @@ def test_what_is_there_already_stays_and_only_the_rest_is_added(migrated: Target
     file.write_text("a\tb\r\na\tb\nb\tc\\d")
     assert import_cora(migrated, file) == Imported(3, 3, 2)
     with migrated.connect() as connection:
-        connection.execute("UPDATE papers SET title = 'PreviousDatabase'")
+        connection.execute("UPDATE papers SET title = 'Kept'")
     file.write_text("a\tb\na\tnew\n")
     assert import_cora(migrated, file) == Imported(2, 1, 1)
     with migrated.connect() as connection:
-        assert connection.execute(
-            "SELECT count(*) FROM papers WHERE title = 'PreviousDatabase'"
-        ).fetchone() == (3,)
+        assert connection.execute("SELECT count(*) FROM papers WHERE title = 'Kept'").fetchone() == (3,)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
-"""Restores a database: beside the live one, compared, then exchanged; the old one is kept for an undo.
+"""Restores a database: into a copy beside the live one, which is compared and then swapped in.
 
-Nothing live is touched before the last step, which is one transaction. A run that fails drops its copy; a run
-that is killed leaves it marked, and the next one drops it.
+Nothing live is touched before the swap, which is one transaction; the old database stays as the previous version. A
+run that fails drops its copy; a run that is killed leaves it marked, and the next one drops it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -25,17 +25,17 @@ from refnet.recovery.model.previous import Mark, Record, Why
 from refnet.recovery.model.restore_plan import Facts, Plan, Wanted, dated_name, decide, major
 from refnet.recovery.model.source import Finding, Progress, silent
 from refnet.recovery.model.timing import Phases
-from refnet.recovery.sources.database.admin_session import Session, Statement, alone, maintenance
+from refnet.recovery.sources.database.admin_session import Session, Statement, admin_session, restore_lock
 from refnet.recovery.sources.database.restore import create_database, previous_databases
 from refnet.recovery.sources.database.restore.analyze import analyze
 from refnet.recovery.sources.database.restore.server_facts import facts, live_state
-from refnet.recovery.sources.database.restore.swap_databases import Rename, exchange
+from refnet.recovery.sources.database.restore.swap_databases import Rename, swap, terminate
 from refnet.recovery.sources.database.rows import compare, row_counts
 from refnet.recovery.stores.previous_records import PreviousVersions
 
 
 class Dump(Protocol):
-    """What is restored: RefNet's artifact, or a dump that it did not make."""
+    """An artifact, or a foreign dump."""
 
     @property
     def name(self) -> str: ...
@@ -52,7 +52,7 @@ class Dump(Protocol):
     def state(self, live: Callable[[], dict[str, Any] | None]) -> dict[str, Any]: ...
 
     def load(self, target: Target, binaries: Binaries, jobs: int, progress: Progress) -> tuple[str, ...]:
-        """Fill the empty database `target`; what is left to do in it, a sentence each."""
+        """Fill the empty database `target`; return what is left to do in it, a sentence each."""
         ...
 
     def compare(
@@ -62,47 +62,48 @@ class Dump(Protocol):
 
 @dataclass(frozen=True)
 class Options:
-    """How to restore.
-
-    `content`: compare digests, else row counts alone. `create_roles`: create missing roles; `role_powers`: those too
-    that the artifact gives powers. `permission`: from which databases it may be, beside the
-    target's own.
-    """
+    """How to restore."""
 
     jobs: int
+    #: Compare digests, else row counts alone.
     content: bool = True
+    #: Create missing roles.
     create_roles: bool = False
+    #: Create those as well that the artifact gives powers.
     role_powers: bool = False
+    #: The databases, beside the target's own, whose data may be restored.
     permission: Permission = OWN
 
 
 @dataclass(frozen=True)
 class Restored:
-    """What a restore did. `kept`: the old database, where there was one. `seconds` by phase, in order. `place`: the database
-    and its server. `origin`: whose data it holds now; None: nobody recorded that.
-    """
+    """The result of a restore."""
 
     database: str
     artifact: str
-    kept: str | None
+    #: The name of the database that was replaced, if there was one.
+    previous: str | None
     findings: tuple[Finding, ...]
     notes: tuple[str, ...]
+    #: By phase, in order.
     seconds: dict[str, float]
+    #: The database and its server.
     place: Place
+    #: The database that the data comes from; None: not recorded.
     origin: Identity | None
 
 
 def plan(target: Target, dump: Dump, options: Options, *, count: bool) -> Plan:
-    """What a restore of `dump` would do; reads, and changes nothing.
+    """Return what a restore of `dump` would do; change nothing.
 
-    `count`: count the live database's rows, and those of them that were written after the dump.
+    `count`: count the live database's rows, and those that were written after the dump.
     """
     wanted = dump.wanted()
-    with maintenance(target) as admin:
-        there = facts(admin, target, {}).live is not None
+    with admin_session(target) as admin:
+        exists = facts(admin, target, {}).live is not None
         same = wanted.system is not None and wanted.system == row_counts.system_identifier(admin)
         snapshot = wanted.snapshot if same else None
-        rows = row_counts.rows(target, snapshot, row_counts.BUDGET if count else 0) if there else {}
+        rows = row_counts.rows(target, snapshot, row_counts.BUDGET if count else 0) if exists else {}
         return _decided(wanted, facts(admin, target, rows), options)
 
 
@@ -117,13 +118,13 @@ def restore(
     clock: Callable[[], float],
     progress: Progress = silent,
 ) -> Restored:
-    """Restore `dump` as the database of `target`, which need not exist; what it replaces is recorded in `previous`.
+    """Restore `dump` as the database of `target`, which need not exist; record the previous version in `previous`.
 
-    RefnetError where the plan has problems, the dump is damaged, the load fails or the copy differs: then
-    the live database is as it was, and the copy is gone.
+    RefnetError where the plan has problems, the dump is damaged, the load fails or the copy differs: then the live
+    database is unchanged, and the copy is dropped.
     """
-    with maintenance(target) as admin, alone(admin, target.name):
-        run = _Run(admin, target, dump, options, previous, now, clock, progress)
+    with admin_session(target) as admin, restore_lock(admin, target.name):
+        run = _Run(admin, target, dump, options, previous, now, Phases(clock), progress)
         return run.go(binaries)
 
 
@@ -137,104 +138,115 @@ def _decided(wanted: Wanted, found: Facts, options: Options) -> Plan:
     )
 
 
+@dataclass
 class _Run:
-    def __init__(
-        self,
-        admin: Session,
-        target: Target,
-        dump: Dump,
-        options: Options,
-        previous: PreviousVersions,
-        now: Callable[[], datetime],
-        clock: Callable[[], float],
-        progress: Progress,
-    ) -> None:
-        self._admin, self._target, self._dump, self._options = admin, target, dump, options
-        self._previous = previous
-        self._now, self._progress = now, progress
-        self._phases = Phases(clock)
-        self._notes: list[str] = []
+    """One restore."""
+
+    admin: Session
+    target: Target
+    dump: Dump
+    options: Options
+    previous: PreviousVersions
+    now: Callable[[], datetime]
+    phases: Phases
+    progress: Progress
+    notes: list[str] = field(default_factory=list)
 
     def go(self, binaries: Callable[[int], Binaries]) -> Restored:
-        with self._phases.phase("check"):
+        with self.phases.phase("check"):
             self._drop_leftovers()
-            plan = _decided(self._dump.wanted(), facts(self._admin, self._target, {}), self._options)
+            plan = _decided(self.dump.wanted(), facts(self.admin, self.target, {}), self.options)
             plan.check()
-            self._dump.check()
-            tools = binaries(self._dump.tools_major(major(plan.facts.version)))
-        state = self._dump.state(lambda: live_state(self._target) if plan.replaces else None)
-        create_database.create_roles(self._admin, self._dump.roles, plan.create_roles)
+            self.dump.check()
+            tools = binaries(self.dump.tools_major(major(plan.facts.version)))
+        state = self.dump.state(lambda: live_state(self.target) if plan.replaces else None)
+        create_database.create_roles(self.admin, self.dump.roles, plan.create_roles)
         name = self._name("copy")
         with self._dropped_on_failure(name):
             findings = self._fill(name, state, tools)
-            with self._phases.phase("swap"):
+            with self.phases.phase("swap"):
                 old = self._swap(name, state, replaces=plan.replaces)
         unsure = [
             f"could not verify: {f.what}: {f.reason}" for f in findings if f.outcome is Outcome.UNVERIFIED
         ]
         return Restored(
-            self._target.name,
-            self._dump.name,
+            self.target.name,
+            self.dump.name,
             old,
             findings,
-            (*plan.notes, *self._notes, *unsure),
-            self._phases.seconds,
+            (*plan.notes, *self.notes, *unsure),
+            self.phases.seconds,
             plan.facts.place,
             plan.wanted.origin,
         )
 
     def _fill(self, name: str, state: dict[str, Any], tools: Binaries) -> tuple[Finding, ...]:
-        """Make the copy, load it and compare it; RefnetError where it differs."""
-        copy, jobs = self._target.database(name), self._options.jobs
-        with self._phases.phase("create"):
-            create_database.create_database(self._admin, name, state)
-            create_database.close_to_others(self._admin, name, state)
-            mark = Mark(self._target.name, Why.COPY, self._now(), artifact=self._dump.name)
-            previous_databases.open_copy(self._admin, name, mark)
-            self._notes += create_database.apply_settings(self._admin, name, state)
-        with self._phases.phase("load"):
-            self._notes += self._dump.load(copy, tools, jobs, self._progress)
-        # Beside each other: ANALYZE is one session that computes, and leaves a core to the comparison.
-        with self._phases.phase("compare"), ThreadPoolExecutor(1) as beside:
-            analyzed = beside.submit(analyze, copy)
-            findings = self._dump.compare(copy, tools, jobs, self._progress, content=self._options.content)
-            self._notes += analyzed.result()
+        """Create the copy, load it and compare it; RefnetError where it differs."""
+        copy, jobs = self.target.database(name), self.options.jobs
+        with self.phases.phase("create"):
+            create_database.create_database(self.admin, name, state)
+            create_database.close_to_others(self.admin, name, state)
+            mark = Mark(self.target.name, Why.COPY, self.now(), artifact=self.dump.name)
+            previous_databases.open_copy(self.admin, name, mark)
+            self.notes += create_database.apply_settings(self.admin, name, state)
+        with self.phases.phase("load"):
+            self.notes += self.dump.load(copy, tools, jobs, self.progress)
+        # In parallel: ANALYZE is one session, and leaves a core to the comparison.
+        content = self.options.content
+        with (
+            self.phases.phase("compare"),
+            ThreadPoolExecutor(1) as parallel,
+            self._disconnected_on_failure(name),
+        ):
+            analyzed = parallel.submit(analyze, copy)
+            findings = self.dump.compare(copy, tools, jobs, self.progress, content=content)
+            self.notes += analyzed.result()
         if wrong := compare.failed(findings):
             raise wrong
-        # Nobody gets in between the privileges, which let everybody in again, and the exchange.
-        self._admin.execute(previous_databases.let_in(name, allow=False))
-        self._notes += create_database.finish(self._admin, name, state)
+        # Nobody connects between the privileges, which allow it again, and the swap.
+        self.admin.execute(previous_databases.allow_connections(name, allow=False))
+        self.notes += create_database.finish(self.admin, name, state)
         return findings
 
     def _swap(self, name: str, state: dict[str, Any], *, replaces: bool) -> str | None:
-        """Exchange the copy for the live database; the name of the old one, where there was one."""
-        live, copy = self._target.name, oid_of(self._admin, name)
+        """Swap the copy in; return the name of the previous version, if there is one."""
+        live, copy = self.target.name, oid_of(self.admin, name)
         also: list[Statement] = [
             previous_databases.comment_on(live, previous_databases.own_comment(state["comment"])),
-            previous_databases.let_in(live, allow=True),
+            previous_databases.allow_connections(live, allow=True),
         ]
         if not replaces:
-            exchange(self._admin, self._target, [Rename(name, live, copy)], also)
+            swap(self.admin, self.target, [Rename(name, live, copy)], also)
             return None
-        old = previous_versions(self._admin, live, self._name("before"), copy, self._mark())
-        self._previous.add(old)
+        old = record_of(self.admin, live, self._name("before"), copy, self._mark())
+        self.previous.add(old)
         renames = [Rename(live, old.name, old.oid), Rename(name, live, copy)]
-        exchange(self._admin, self._target, renames, [*closed(old), *also])
-        forget_gone(self._admin, self._previous, live)
+        swap(self.admin, self.target, renames, [*closed(old), *also])
+        forget_gone(self.admin, self.previous, live)
         return old.name
 
     def _mark(self) -> Mark:
-        return Mark(self._target.name, Why.RESTORED, self._now(), artifact=self._dump.name)
+        return Mark(self.target.name, Why.RESTORED, self.now(), artifact=self.dump.name)
 
     def _drop_leftovers(self) -> None:
         for left in previous_databases.of_database(
-            previous_databases.marked(self._admin), self._target.name, Why.COPY
+            previous_databases.marked(self.admin), self.target.name, Why.COPY
         ):
-            previous_databases.drop(self._admin, self._target, left)
-            self._notes.append(f"{left.name}, the copy of a run that was killed, is dropped")
+            previous_databases.drop(self.admin, self.target, left)
+            self.notes.append(f"{left.name}, the copy of a killed run, was dropped")
 
     def _name(self, word: str) -> str:
-        return free_name(self._admin, dated_name(self._target.name, word, self._now().astimezone()))
+        return free_name(self.admin, dated_name(self.target.name, word, self.now().astimezone()))
+
+    @contextlib.contextmanager
+    def _disconnected_on_failure(self, name: str) -> Iterator[None]:
+        """Terminate the sessions in the copy where the block fails, so that nobody waits for them."""
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(psycopg.Error):
+                terminate(self.admin, [name])
+            raise
 
     @contextlib.contextmanager
     def _dropped_on_failure(self, name: str) -> Iterator[None]:
@@ -242,51 +254,51 @@ class _Run:
             yield
         except BaseException as error:
             try:
-                for copy in (one for one in previous_databases.marked(self._admin) if one.name == name):
-                    previous_databases.drop(self._admin, self._target, copy)
+                for copy in (one for one in previous_databases.marked(self.admin) if one.name == name):
+                    previous_databases.drop(self.admin, self.target, copy)
             except (RefnetError, psycopg.Error):  # the server is gone as well, or its disk is full
                 if isinstance(error, RefnetError):
-                    more = f"{error.hint} The copy {name} is still there: the next restore drops it."
+                    more = f"{error.hint} The copy {name} still exists: the next restore drops it."
                     raise RefnetError(error.message, more, error.code, transient=error.transient) from error
             raise
 
 
 def free_name(admin: Session, name: str) -> str:
-    """`name`, or with a number behind it where a database has it already."""
-    there = {row[0] for row in admin.execute("SELECT datname::text FROM pg_database").fetchall()}
+    """Return `name`, with a number appended where a database has it already."""
+    taken = {row[0] for row in admin.execute("SELECT datname::text FROM pg_database").fetchall()}
     numbered = (f"{name[:60]}_{number}" for number in range(2, 100))
-    return next(one for one in (name, *numbered) if one not in there)
+    return next(one for one in (name, *numbered) if one not in taken)
 
 
 def oid_of(admin: Session, name: str) -> int:
-    """The oid of the database `name`; RefnetError where it is gone."""
+    """Return the oid of the database `name`; RefnetError where it no longer exists."""
     row = admin.execute("SELECT oid::int8 FROM pg_database WHERE datname = %s", (name,)).fetchone()
     if row is None:
-        raise RefnetError(f"the database {name} is gone", "Somebody dropped or renamed it: see who.")
+        raise RefnetError(f"the database {name} is gone", "Find out who dropped or renamed it.")
     return int(row[0])
 
 
-def previous_versions(admin: Session, live: str, name: str, successor: int, mark: Mark) -> Record:
-    """The record of the database `live` as a previous version under `name`; `successor`: the oid that takes its place."""
+def record_of(admin: Session, live: str, name: str, successor: int, mark: Mark) -> Record:
+    """Return the record of the database `live` as a previous version named `name`; `successor`: the new one's oid."""
     row = admin.execute(
         "SELECT oid::int8, pg_get_userbyid(datdba)::text, pg_current_snapshot()::text,"
         " shobj_description(oid, 'pg_database'), datconnlimit FROM pg_database WHERE datname = %s",
         (live,),
     ).fetchone()
     if row is None:
-        raise RefnetError(f"the database {live} is gone", "Somebody dropped or renamed it: see who.")
+        raise RefnetError(f"the database {live} is gone", "Find out who dropped or renamed it.")
     oid, owner, snapshot, comment, limit = row
     own = replace(mark, snapshot=snapshot, comment=previous_databases.own_comment(comment), limit=limit)
     return Record(row_counts.system_identifier(admin), name, oid, owner, successor, own)
 
 
 def closed(record: Record) -> list[Statement]:
-    """What is done to a previous version in the exchange: it says what it is, and lets in superusers alone."""
+    """Return the statements that mark a previous version and close it to all but superusers."""
     mark = previous_databases.comment_on(record.name, previous_databases.comment_of(record.mark))
     return [mark, previous_databases.limit_of(record.name, 0)]
 
 
 def forget_gone(admin: Session, previous: PreviousVersions, database: str) -> None:
-    """Remove the records of previous versions of `database` that are not there any more."""
+    """Remove the records of previous versions of `database` that no longer exist."""
     for record in previous_databases.gone(admin, previous.read().records, database):
         previous.forget(record)

@@ -1,4 +1,4 @@
-"""Undoes the last restore of a database: the previous version and the live one exchange their names again."""
+"""Undoes the last restore of a database: swaps the previous version in again."""
 
 from __future__ import annotations
 
@@ -10,68 +10,70 @@ from refnet.errors import RefnetError
 from refnet.postgres.session import Target
 from refnet.recovery.model.previous import Mark, Why
 from refnet.recovery.model.restore_plan import Facts, Rows, dated_name, hindrances
-from refnet.recovery.sources.database.admin_session import Session, Statement, alone, maintenance
+from refnet.recovery.sources.database.admin_session import Session, Statement, admin_session, restore_lock
 from refnet.recovery.sources.database.restore import previous_databases
 from refnet.recovery.sources.database.restore.previous_databases import PreviousDatabase
 from refnet.recovery.sources.database.restore.server_facts import facts
-from refnet.recovery.sources.database.restore.swap_databases import Rename, exchange
+from refnet.recovery.sources.database.restore.swap_databases import Rename, swap
 from refnet.recovery.sources.database.rows import row_counts
 from refnet.recovery.stores.previous_records import Known, PreviousVersions
-from refnet.recovery.verbs.restore_database import closed, forget_gone, free_name, previous_versions
+from refnet.recovery.verbs.restore_database import closed, forget_gone, free_name, record_of
 
 
 @dataclass(frozen=True)
 class UndoPlan:
-    """What an undo would do.
+    """What an undo would do."""
 
-    `back`: the previous version that comes back. `doubts`: why it may not be what it seems; only one that was asked
-    for by name has any. `written`: `schema.table` of the live one → its rows, of these the newer ones were written
-    since the exchange. `notes` are to be known.
-    """
-
+    #: The previous version that becomes live.
     back: PreviousDatabase
+    #: Why it may not be what its mark says; only one that was named on the command line has any.
     doubts: tuple[str, ...]
     facts: Facts
+    #: What stops the undo.
     problems: tuple[RefnetError, ...]
+    #: `schema.table` of the live database → its rows; the newer ones were written since the swap.
     written: Mapping[str, Rows]
+    #: Shown with the plan.
     notes: tuple[str, ...] = ()
 
     @property
     def replaces(self) -> bool:
-        """Whether something live would be replaced."""
+        """Return True where a live database would be replaced."""
         return self.facts.live is not None
 
     def check(self) -> None:
-        """RefnetError where something stops the plan."""
+        """Raise the first problem."""
         if self.problems:
             raise self.problems[0]
 
 
 @dataclass(frozen=True)
 class Undone:
-    """What an undo did. `kept`: the database that was live, where there was one."""
+    """The result of an undo."""
 
     database: str
+    #: The previous version that is live now.
     back: PreviousDatabase
-    kept: str | None
+    #: The new name of the database that was live before, if there was one.
+    previous: str | None
 
 
 def plan(target: Target, previous: PreviousVersions, name: str | None = None) -> UndoPlan:
-    """What an undo of the database of `target` would do; RefnetError where nothing is kept of it.
+    """Return what an undo of the database of `target` would do; RefnetError where it has no previous version.
 
     Args:
-        previous: what restores and undos recorded.
-        name: this previous version, recorded or not; None: the last one that is recorded.
+        previous: the records of restores and undos.
+        name: this previous version, recorded or not; None: the last recorded one.
     """
-    with maintenance(target) as admin:
+    with admin_session(target) as admin:
         return _plan(admin, target, previous, name, count=True)
 
 
 def undo(
     target: Target, previous: PreviousVersions, name: str | None = None, *, now: Callable[[], datetime]
 ) -> Undone:
-    """Bring the previous version back under the live name; the live one is kept in its turn."""
-    with maintenance(target) as admin, alone(admin, target.name):
+    """Swap the previous version in; the live database becomes a previous version."""
+    with admin_session(target) as admin, restore_lock(admin, target.name):
         decided = _plan(admin, target, previous, name, count=False)
         decided.check()
         back, live = decided.back, target.name
@@ -81,17 +83,17 @@ def undo(
         ]
         comes = Rename(back.name, live, back.oid)
         if not decided.replaces:
-            exchange(admin, target, [comes], also)
+            swap(admin, target, [comes], also)
             forget_gone(admin, previous, live)
             return Undone(live, back, None)
         mark = Mark(live, Why.UNDONE, now(), artifact=back.mark.artifact)
-        aside = previous_versions(
+        replaced = record_of(
             admin, live, free_name(admin, dated_name(live, "undone", now().astimezone())), back.oid, mark
         )
-        previous.add(aside)
-        exchange(admin, target, [Rename(live, aside.name, aside.oid), comes], [*closed(aside), *also])
+        previous.add(replaced)
+        swap(admin, target, [Rename(live, replaced.name, replaced.oid), comes], [*closed(replaced), *also])
         forget_gone(admin, previous, live)
-        return Undone(live, back, aside.name)
+        return Undone(live, back, replaced.name)
 
 
 def _plan(
@@ -120,8 +122,8 @@ def _named(candidates: tuple[PreviousDatabase, ...], target: Target, name: str) 
         if one.name == name:
             return one
     raise RefnetError(
-        f"{name} is no previous version of {target.name}: nothing records it, and its comment is not RefNet's",
-        "`refnet undo database --plan` names them; any other database you rename yourself.",
+        f"{name} is not a previous version of {target.name}: it has no record, and its comment is not RefNet's",
+        "`refnet undo database --plan` names them; rename any other database yourself.",
     )
 
 
@@ -137,7 +139,7 @@ def _last(candidates: tuple[PreviousDatabase, ...], known: Known, target: Target
             f"See `refnet undo database {last.name} --plan`; to bring it back, leave out --plan.",
         )
     raise RefnetError(
-        f"no previous version of {target.name} is there, so there is nothing to undo",
+        f"{target.name} has no previous version, so there is nothing to undo",
         known.unreadable[0]
         if known.unreadable
         else "A restore keeps the old one for 7 days; `refnet list` shows the artifacts.",
@@ -149,7 +151,7 @@ def _doubts(back: PreviousDatabase, found: Facts) -> Iterator[str]:
         yield f"{back.name} is unknown: {back.doubt}; it belongs to {back.owner}"
     if back.record and found.live and found.live.oid != back.record.live:
         yield (
-            f"{found.database} is not the database that took the place of {back.name}"
+            f"{found.database} is not the database that replaced {back.name}"
             f" (oid {found.live.oid}, recorded {back.record.live}); it belongs to {found.live.owner}"
         )
 

@@ -1,4 +1,4 @@
-"""The session from which databases are made, renamed and dropped: in none of them, one restore at a time."""
+"""The session that creates, renames and drops databases, and the lock that allows one restore at a time."""
 
 from __future__ import annotations
 
@@ -17,47 +17,47 @@ from refnet.postgres.session import READER_SETTINGS, Target
 Session = psycopg.Connection[tuple[Any, ...]]
 Statement = sql.SQL | sql.Composed
 
-#: It waits for hours beside a load, and makes no transaction that could be lost.
+#: It is idle for hours during a load, so it has no timeouts; none of its transactions may be lost.
 _SETTINGS: Mapping[str, str] = {
     **READER_SETTINGS,
     "default_transaction_read_only": "off",
     "synchronous_commit": "on",
     "client_min_messages": "warning",
 }
-#: Where every server lets administrators in.
-_PLACES = ("postgres", "template1")
-_PASSED_OVER = {"3D000", "42501", "55000"}  # not there, not allowed there, no connections allowed
+#: Every server has these.
+_DATABASES = ("postgres", "template1")
+_TRY_NEXT = {"3D000", "42501", "55000"}  # no such database, no privilege, no connections allowed
 
 
 @contextlib.contextmanager
-def maintenance(target: Target) -> Iterator[Session]:
-    """A session beside the database of `target`; ConnectError where the server lets us into neither place."""
+def admin_session(target: Target) -> Iterator[Session]:
+    """Open a session in another database than that of `target`; ConnectError where the server allows none."""
     session = _connect(target)
     with session:
         yield session
 
 
 def _connect(target: Target) -> Session:
-    places = [place for place in _PLACES if place != target.name]
-    for place in places[:-1]:
+    names = [name for name in _DATABASES if name != target.name]
+    for name in names[:-1]:
         try:
-            return target.database(place).connect(_SETTINGS, encoding="UTF8")
+            return target.database(name).connect(_SETTINGS, encoding="UTF8")
         except ConnectError as error:
-            if error.sqlstate not in _PASSED_OVER:
+            if error.sqlstate not in _TRY_NEXT:
                 raise
-    return target.database(places[-1]).connect(_SETTINGS, encoding="UTF8")
+    return target.database(names[-1]).connect(_SETTINGS, encoding="UTF8")
 
 
 @contextlib.contextmanager
-def alone(admin: Session, database: str) -> Iterator[None]:
-    """Hold the one lock of restores of `database` on this server; RefnetError (LOCKED) where another run does.
+def restore_lock(admin: Session, database: str) -> Iterator[None]:
+    """Lock restores of `database` on this server; RefnetError (LOCKED) where another run has locked them.
 
-    The server holds it for the session, so that a killed run blocks nobody.
+    The lock ends with the session, so a killed run blocks nobody.
     """
     if not _locked(admin, database):
         raise RefnetError(
             f"another run restores {database} on this server",
-            "Wait for it to end; a killed one holds no lock.",
+            "Wait for it to end; a killed run leaves no lock.",
             Exit.LOCKED,
         )
     try:

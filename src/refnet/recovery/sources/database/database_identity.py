@@ -10,7 +10,7 @@ from psycopg.conninfo import make_conninfo
 from refnet.postgres.connecting import ConnectError
 from refnet.postgres.session import Target
 from refnet.recovery.model.identity import Identity
-from refnet.recovery.sources.database.admin_session import maintenance
+from refnet.recovery.sources.database.admin_session import admin_session
 from refnet.recovery.sources.database.rows.row_counts import system_identifier
 
 #: How long a server may take to answer, in seconds: nobody waits for one that is down.
@@ -33,5 +33,5 @@ def _system(target: Target) -> str | None:
     except ConnectError as error:
         if not error.no_such_database:
             raise
-    with maintenance(target) as session:
+    with admin_session(target) as session:
         return system_identifier(session)

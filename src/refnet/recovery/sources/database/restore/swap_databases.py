@@ -1,6 +1,6 @@
-"""Databases that change names in one transaction, while whoever connects to them is put out again and again.
+"""Swaps databases in one transaction, while another session keeps terminating the sessions in them.
 
-Ending the sessions first and renaming then loses against a pool that reconnects; here both happen at once.
+Terminating first and renaming then fails against a pool that reconnects, so both happen at the same time.
 """
 
 from __future__ import annotations
@@ -16,23 +16,24 @@ from psycopg import errors, sql
 from refnet.errors import RefnetError
 from refnet.postgres.session import Target
 from refnet.recovery.sources.database import server_errors
-from refnet.recovery.sources.database.admin_session import Session, Statement, maintenance
+from refnet.recovery.sources.database.admin_session import Session, Statement, admin_session
 
 _TRIES = 5
-_PAUSE = 0.01  # seconds between two rounds of ending sessions
+_PAUSE = 0.01  # seconds between two rounds of terminating sessions
 
-_END_SESSIONS = """
+_TERMINATE = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-WHERE datname = ANY (%s) AND pid <> pg_backend_pid() AND backend_type IN ('client backend', 'walsender')
+WHERE datname = ANY (%s) AND pid <> pg_backend_pid() AND backend_type IN ('client backend', 'walsterminator')
 """
 
 
 @dataclass(frozen=True)
 class Rename:
-    """The database that is renamed: `oid` says which one is meant, as a name may have been given to another."""
+    """A rename of one database."""
 
     old: str
     new: str
+    #: Of the intended database: another one may have its name by now.
     oid: int
 
     @property
@@ -42,17 +43,14 @@ class Rename:
         )
 
 
-def exchange(
-    admin: Session, target: Target, renames: Sequence[Rename], also: Sequence[Statement] = ()
-) -> None:
-    """Do `renames`, in this order, and run `also`, all in one transaction; nothing where it fails.
+def swap(admin: Session, target: Target, renames: Sequence[Rename], also: Sequence[Statement] = ()) -> None:
+    """Do `renames`, in this order, and run `also`, all in one transaction; change nothing where it fails.
 
-    Nobody gets into any of the databases until the names are exchanged: the server holds connections back
-    while a rename is not yet committed, and those that were faster are ended. RefnetError where a name belongs to
-    another database than the one that is meant.
+    Nobody connects to the databases before that: the server delays connections until a rename is committed, and
+    earlier sessions are terminated. RefnetError where a name belongs to another database than the intended one.
     """
     names = [rename.old for rename in renames]
-    with _nobody_in(target, names):
+    with _disconnected(target, names):
         for attempt in range(_TRIES):
             try:
                 with admin.transaction():
@@ -63,36 +61,41 @@ def exchange(
                         admin.execute(statement)
             except errors.ObjectInUse as error:
                 if attempt == _TRIES - 1:
-                    raise _held(admin, names) from error
+                    raise _in_use(admin, names) from error
             except psycopg.Error as error:
-                raise server_errors.of_server(error, "exchanging the databases") from error
+                raise server_errors.of_server(error, "swapping the databases") from error
             else:
                 return
 
 
+def terminate(admin: Session, names: list[str]) -> None:
+    """Terminate the other sessions in the databases `names`."""
+    admin.execute(_TERMINATE, (names,))
+
+
 def _check(admin: Session, renames: Sequence[Rename]) -> None:
-    """Hold each renamed database, which nobody else can rename now, against its oid."""
+    """Compare the oid of each renamed database, which nobody else can rename now."""
     found: dict[str, int] = dict(admin.execute("SELECT datname::text, oid::int8 FROM pg_database").fetchall())
     for rename in renames:
         if found.get(rename.new) != rename.oid:
             raise RefnetError(
-                f"{rename.old} is another database than the one that was looked at a moment ago",
-                "Somebody renames databases on this server: see who, then run it again; nothing was changed.",
+                f"{rename.old} is another database than a moment ago",
+                "Somebody renames databases on this server: find out who, then run it again; nothing was changed.",
             )
 
 
 @contextlib.contextmanager
-def _nobody_in(target: Target, names: list[str]) -> Iterator[None]:
-    """Keep ending the sessions in `names` from a session of its own until the block ends."""
+def _disconnected(target: Target, names: list[str]) -> Iterator[None]:
+    """Keep terminating the sessions in `names`, from a session of its own, until the block ends."""
     over = threading.Event()
 
-    def keep_ending() -> None:
+    def keep_terminating() -> None:
         with contextlib.suppress(psycopg.Error):
             while not over.wait(_PAUSE):
-                ender.execute(_END_SESSIONS, (names,))
+                terminate(terminator, names)
 
-    with maintenance(target) as ender:
-        thread = threading.Thread(target=keep_ending, daemon=True)
+    with admin_session(target) as terminator:
+        thread = threading.Thread(target=keep_terminating, daemon=True)
         thread.start()
         try:
             yield
@@ -101,7 +104,7 @@ def _nobody_in(target: Target, names: list[str]) -> Iterator[None]:
             thread.join()
 
 
-def _held(admin: Session, names: list[str]) -> RefnetError:
+def _in_use(admin: Session, names: list[str]) -> RefnetError:
     rows = admin.execute(
         "SELECT coalesce(application_name, ''), usename::text FROM pg_stat_activity WHERE datname = ANY (%s)",
         (names,),
@@ -109,9 +112,9 @@ def _held(admin: Session, names: list[str]) -> RefnetError:
     prepared = admin.execute(
         "SELECT gid FROM pg_prepared_xacts WHERE database = ANY (%s)", (names,)
     ).fetchall()
-    held = [f"the prepared transaction {gid}" for (gid,) in prepared]
-    held += [f"a session of {user} ({application or 'unnamed'})" for application, user in rows]
+    users = [f"the prepared transaction {gid}" for (gid,) in prepared]
+    users += [f"a session of {user} ({application or 'unnamed'})" for application, user in rows]
     return RefnetError(
-        f"{names[0]} could not be renamed, it is held by {', '.join(held) or 'a session that came and went'}",
-        "End what holds it and run it again; nothing was changed.",
+        f"{names[0]} cannot be renamed, it is in use by {', '.join(users) or 'a session that has ended since'}",
+        "End what uses it and run it again; nothing was changed.",
     )
