@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import IntEnum
 
 
@@ -15,6 +16,15 @@ class Exit(IntEnum):
     DAMAGED = 4
     LOCKED = 5
     CONFIRM = 6
+
+
+_WORST_FIRST = (Exit.DAMAGED, Exit.FAILED, Exit.USAGE, Exit.LOCKED, Exit.CONFIRM, Exit.UNVERIFIED)
+
+
+def worst(codes: Iterable[Exit]) -> Exit:
+    """Return the exit code of several results: the worst of `codes`, DONE where there is none."""
+    found = set(codes)
+    return next((code for code in _WORST_FIRST if code in found), Exit.DONE)
 
 
 class RefnetError(Exception):

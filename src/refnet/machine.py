@@ -11,6 +11,8 @@ from functools import partial
 from time import perf_counter, sleep
 
 from refnet import origins, servers, wiring
+from refnet.actions.context import Context
+from refnet.actions.recover import Machine
 from refnet.compose import COMPOSE_FILES, compose_file
 from refnet.errors import RefnetError
 from refnet.postgres import embedded
@@ -26,7 +28,6 @@ from refnet.recovery.services.local import LocalServices
 from refnet.recovery.sources.database.artifact.opening import opened
 from refnet.recovery.sources.database.restore.server_facts import holds_tables
 from refnet.recovery.verbs import restore_database, restore_files
-from refnet.recovery.verbs.recover import Machine
 from refnet.recovery.verbs.restore_database import Dump
 from refnet.restored import Setup
 from refnet.settings import Settings
@@ -79,14 +80,14 @@ class _Live:
         done = restore_files.restore(
             held,
             restore_files.plan(held, wiring.place(self.settings, source)),
-            lock=partial(wiring.restore_lock, self.settings, source),
+            lock=partial(Context(self.settings).restore_lock, source),
             now=_now,
             clock=perf_counter,
         )
         return f"{done.plan.target.folder} holds what {entry.name} holds"
 
     def _restore_database(self, artifact: Dump) -> str:
-        with wiring.restore_lock(self.settings, SourceName.DATABASE):
+        with Context(self.settings).restore_lock(SourceName.DATABASE):
             done = restore_database.restore(
                 servers.server(self.settings),
                 artifact,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from refnet.compose import compose_file
 from refnet.recovery.model.identity import Identity
 from refnet.recovery.stores.lineage import Lineage
 from refnet.settings import Settings
@@ -41,12 +43,27 @@ def identity(settings: Settings) -> Identity | None:
 
 
 def existing_server(settings: Settings) -> Target:
-    """As `server`, for what reads: NoServerError rather than making an embedded server."""
+    """Return the same as `server`, but raise NoServerError rather than make an embedded server."""
     from refnet.postgres import embedded
 
     if not settings.database_url and embedded.status(settings.home).major is None:
-        raise embedded.NoServerError
+        raise embedded.NoServerError(_by_compose(settings))
     return server(settings)
+
+
+def _by_compose(settings: Settings) -> str:
+    """Return the hint to use the PostgreSQL that the Compose file beside runs, or ""."""
+    from refnet.compose_guess import guess
+
+    file = compose_file(settings.config_dir or Path.cwd())
+    found = guess(file) if file else None
+    if found is None:
+        return ""
+    hint = (
+        f"{file} runs one as {found.service}: set REFNET_DATABASE_URL={found.url} (the password: ~/.pgpass)."
+    )
+    port = f' It publishes no port: add ports: ["127.0.0.1:5432:5432"] to {found.service}.'
+    return hint if found.published else hint + port
 
 
 def broker(settings: Settings) -> str:

@@ -1,26 +1,31 @@
-"""What runs by itself under Celery: one line a task; the verbs do the work, and errors are raised.
+"""The tasks of Celery: each calls an action and raises its errors.
 
-A message carries the moment of its asking and asks for an artifact no older than that. So one that comes twice,
-or late and in numbers after an outage, makes one backup.
+A message carries the time at which it was asked for, and asks for an artifact no older than that. So a message that
+arrives twice, or late after an outage, makes one backup.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
-from datetime import UTC, datetime
-from pathlib import Path
+from datetime import datetime
 from typing import Any
 
 from celery import Celery, Task
 from celery.signals import before_task_publish, worker_init
 
-from refnet import servers, unattended, wiring
-from refnet import settings as settings_module
+from refnet import servers
+from refnet.actions.backup import Options, backup, made_since
+from refnet.actions.choose import select
+from refnet.actions.context import Context, read_settings
+from refnet.actions.drill import drill, drilled_since
+from refnet.actions.monitor import monitor as run_monitor
+from refnet.actions.prune import prune as run_prune
 from refnet.broker import embedded, transport
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import SourceName, utc
+from refnet.recovery.model.artifact import Level, SourceName, utc
+from refnet.recovery.model.clock import utc_now
+from refnet.recovery.model.monitoring import Status, worst
 from refnet.recovery.model.schedule import Schedule, TaskName
 from refnet.scheduling import beat, places
 from refnet.settings import Settings
@@ -37,13 +42,8 @@ PATIENT = {"max_retries": None, "interval_start": 0.2, "interval_step": 0.5, "in
 
 
 def current_settings() -> Settings:
-    """The settings of this process."""
-    settings = settings_module.load(
-        os.environ, Path.cwd(), root=os.geteuid() == 0, cores=len(os.sched_getaffinity(0))
-    )
-    for sentence in settings.warnings:
-        _log.warning(sentence)
-    return wiring.own_home(settings)
+    """Return the settings of this process."""
+    return read_settings(_log.warning)
 
 
 def configuration() -> dict[str, Any]:
@@ -107,7 +107,7 @@ def _start_broker(**_: Any) -> None:
 @before_task_publish.connect
 def _say_when_it_was_asked(headers: dict[str, Any], **_: Any) -> None:
     """A message carries the moment of its asking; a retry keeps that of the first."""
-    headers.setdefault("asked", utc(_now()))
+    headers.setdefault("asked", utc(utc_now()))
 
 
 class Retried(Task):
@@ -139,7 +139,7 @@ class Retried(Task):
     def asked(self) -> datetime:
         """When this run was asked for first."""
         asked = self.request.get("asked")
-        return datetime.fromisoformat(asked) if asked else _now()
+        return datetime.fromisoformat(asked) if asked else utc_now()
 
     @property
     def again(self) -> bool:
@@ -157,33 +157,76 @@ def _task(name: TaskName) -> Callable[[Callable[..., Any]], Any]:
 
 @_task(TaskName.DATABASE)
 def backup_database(self: Retried) -> dict[str, Any]:
-    return unattended.backup(current_settings(), SourceName.DATABASE, self.asked, again=self.again)
+    return _backup(self, SourceName.DATABASE)
 
 
 @_task(TaskName.CONFIG)
 def backup_config(self: Retried) -> dict[str, Any]:
-    return unattended.backup(current_settings(), SourceName.CONFIG, self.asked, again=self.again)
+    return _backup(self, SourceName.CONFIG)
 
 
 @_task(TaskName.OBSIDIAN)
 def backup_obsidian(self: Retried) -> dict[str, Any]:
-    return unattended.backup(current_settings(), SourceName.OBSIDIAN, self.asked, again=self.again)
+    return _backup(self, SourceName.OBSIDIAN)
 
 
 @_task(TaskName.DRILL)
 def recovery_drill(self: Retried) -> dict[str, Any]:
-    return unattended.drill(current_settings(), self.asked, again=self.again)
+    context = _context()
+    selected = select(context, None)
+    if drilled_since(context, selected, self.asked):
+        return {"outcome": "done before"}
+    found, report = drill(context, selected, again=self.again)
+    if found.exit is Exit.DAMAGED:
+        raise RefnetError(
+            "the drill failed: an artifact is damaged", f"The report is {report.page}.", found.exit
+        )
+    return {"outcome": found.outcome.value, "report": str(report.page)}
 
 
 @_task(TaskName.PRUNE)
 def prune(_self: Retried) -> dict[str, Any]:
-    return unattended.prune(current_settings())
+    """Prune every source; an error of one does not keep the others from it."""
+    plans, errors = run_prune(_context(), tuple(SourceName))
+    if errors:
+        raise errors[0]
+    return {"outcome": "done", "deleted": [one.entry.name for plan in plans for one in plan.deleted]}
 
 
 @_task(TaskName.MONITOR)
 def monitor(_self: Retried) -> dict[str, Any]:
-    return unattended.monitor(current_settings())
+    checks = run_monitor(_context())
+    status = worst(checks)
+    if status in {Status.CRITICAL, Status.UNKNOWN}:
+        bad = next(check for check in checks if check.status is status)
+        raise RefnetError(
+            f"{status.upper()}: {bad.source or 'the store'}: {bad.says}",
+            "`refnet monitor` shows every check.",
+        )
+    says = [f"{c.source or 'store'}: {c.says}" for c in checks if c.status is Status.WARNING]
+    return {"outcome": status.value, "warnings": says}
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
+def _context() -> Context:
+    return Context(current_settings(), note=_log.warning, service=True)
+
+
+def _backup(task: Retried, name: SourceName) -> dict[str, Any]:
+    """Back up `name`, unless the catalog has an artifact from after the task was asked for."""
+    context = _context()
+    if before := made_since(context, name, task.asked):
+        return {"outcome": "done before", "artifact": before.name}
+    made = backup(context, name, Options(again=task.again))
+    if made is None:
+        return {"outcome": "not configured"}
+    artifact = made.manifest.name
+    if made.exit is not Exit.DONE:
+        raise RefnetError(
+            f"{artifact} is damaged: what was restored from it is not what was backed up",
+            f"See `refnet show {artifact}`; look after this machine's disk and memory.",
+            made.exit,
+        )
+    if made.manifest.shrunk:
+        _log.warning("%s shrank: %s", artifact, "; ".join(made.manifest.shrunk))
+    level = made.proof.level if made.proof and made.proof.level else Level.WRITTEN
+    return {"outcome": "done", "artifact": artifact, "level": level.value}

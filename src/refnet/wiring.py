@@ -5,9 +5,8 @@ What speaks to PostgreSQL is imported where it is needed: the driver takes longe
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -16,12 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from refnet import servers
 from refnet.errors import Exit, RefnetError
-from refnet.files import check_closed, check_own, make_folder
-from refnet.recovery.model.artifact import Outcome, SourceName
+from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.monitoring import Limits
-from refnet.recovery.model.retention import PreviousVersion
-from refnet.recovery.model.run import Kind, Reason
+from refnet.recovery.model.retention import Listing, PreviousVersion
 from refnet.recovery.model.schedule import Schedule, TaskName
 from refnet.recovery.model.shrinking import Shrinking
 from refnet.recovery.model.source import Made, OpenArtifact, Source
@@ -29,34 +26,16 @@ from refnet.recovery.sources.files import entries
 from refnet.recovery.sources.files.describe import describe as describe_files
 from refnet.recovery.sources.files.files_source import FilesSource
 from refnet.recovery.sources.files.target import FolderTarget, discard, target_of
-from refnet.recovery.stores import lock
 from refnet.recovery.stores.identified import Remembered
 from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.stores.open_artifacts import listed_beside
 from refnet.recovery.stores.previous_records import PreviousVersions
 from refnet.recovery.stores.run_journal import Journal
-from refnet.recovery.verbs.choose import Chosen
-from refnet.recovery.verbs.monitor import monitor
-from refnet.recovery.verbs.prune import Listing
-from refnet.recovery.verbs.verify import Verified
 from refnet.settings import Retention, Settings
 
 if TYPE_CHECKING:
-    from refnet.recovery.model.source import Proof
     from refnet.recovery.sources.database.database_source import DatabaseSource
     from refnet.telemetry.facts import Facts
-    from refnet.telemetry.watch import AtWork, Watch
-
-
-def own_home(settings: Settings) -> Settings:
-    """`settings`, once it is certain that REFNET_HOME is this user's; RefnetError where another user could act in it.
-
-    What root leaves in the folder of a user, that user can neither read nor undo.
-    """
-    advice = "set REFNET_HOME to a folder of your own"
-    check_own(settings.home, "REFNET_HOME", advice)
-    check_closed(settings.home, "REFNET_HOME", advice)
-    return settings
 
 
 def store(settings: Settings) -> LocalStore:
@@ -102,105 +81,6 @@ def facts(settings: Settings, now: Callable[[], datetime]) -> Callable[[], Facts
         )
 
     return read
-
-
-def watch(
-    settings: Settings,
-    *,
-    now: Callable[[], datetime],
-    clock: Callable[[], float],
-    note: Callable[[str], None],
-    service: bool = False,
-) -> Watch:
-    """What surrounds each backup and drill: journal, log, pings, messages.
-
-    Args:
-        note: told, a sentence each, what could not be written down or sent; it fails nothing.
-        service: whether this is a service, which logs to stderr.
-    """
-    from refnet.telemetry.logging import open_log
-    from refnet.telemetry.redact import redactor, secrets_of
-    from refnet.telemetry.watch import Watch
-
-    pings = {Kind.BACKUP: settings.notify_backup_ping, Kind.DRILL: settings.notify_drill_ping}
-    return Watch(
-        journal(settings),
-        open_log(settings, "backup", service=service),
-        {kind: url for kind, url in pings.items() if url},
-        partial(notify, settings, now) if settings.notify_urls else None,
-        redactor(secrets_of(settings)),
-        note,
-        now,
-        clock,
-    )
-
-
-def tell_proof(at_work: AtWork, artifact: str, proof: Proof | None) -> None:
-    """Say to the watch of a backup or a drill what came of it; `proof` None: it was not asked for."""
-    if proof is None or proof.outcome is Outcome.PASSED:
-        at_work.done(artifact)
-        return
-    says = f"{artifact}: " + ("; ".join(proof.reasons) or "no reason was given")
-    if proof.outcome is Outcome.FAILED:
-        at_work.failed(Reason.DAMAGED, says, f"See `refnet show {artifact}`; look after this machine's disk.")
-    elif at_work.run.kind is Kind.DRILL:
-        at_work.unverified(f"could not verify {says}")
-    else:  # the artifact was made, and says itself how far it is proven
-        at_work.done(artifact)
-
-
-def watched_drill(
-    watch: Watch, *, again: bool = False
-) -> Callable[[Chosen, Callable[[], Verified]], Verified]:
-    """What surrounds each proof of a drill; that of a file outside the catalog is nobody's schedule.
-
-    `again`: see Watch.run.
-    """
-
-    def around(one: Chosen, act: Callable[[], Verified]) -> Verified:
-        if one.entry is None:
-            return act()
-        with watch.run(Kind.DRILL, one.source, again=again) as at_work:
-            result = act()
-            tell_proof(at_work, one.name, result.proof)
-        return result
-
-    return around
-
-
-def notify(settings: Settings, now: Callable[[], datetime]) -> list[str]:
-    """Tell what starts to fail and what is well again; a sentence for each thing that went wrong in telling.
-
-    It takes DEADLINE at most, whatever a service does.
-    """
-    from refnet.telemetry.notify import DEADLINE, Message, findings, send_by_apprise, tell, within
-    from refnet.telemetry.redact import redactor, secrets_of
-
-    redact = redactor(secrets_of(settings))
-
-    def look() -> dict[str, str | None]:
-        runs = journal(settings)
-        checks = monitor(
-            store(settings),
-            runs.history,
-            limits(settings),
-            sources(settings).keys(),
-            now(),
-            target=servers.identity(settings),
-        )
-        return findings(checks, runs.history())
-
-    def send(message: Message) -> list[str]:
-        safe = Message(redact(message.title), redact(message.body))
-        return send_by_apprise(settings.notify_urls, safe)
-
-    def act() -> list[str]:
-        try:
-            return tell(settings.home, look, send, now=now, host=platform.node())
-        except RefnetError as error:
-            return [f"nobody was told: {error.message}"]
-
-    return within(DEADLINE, "the notification", act)
 
 
 class Sources(Mapping[SourceName, Source]):
@@ -305,21 +185,6 @@ def place(settings: Settings, name: SourceName) -> FolderTarget:
         )
     listed = entries.names(entries.parse_entries(settings.config_entries))
     return target_of(name, settings.config_dir, listed, settings.home / "swaps")
-
-
-@contextmanager
-def restore_lock(settings: Settings, name: SourceName) -> Iterator[None]:
-    """The lock of a restore of `name`: that of its backups; one in REFNET_HOME where the store is read-only."""
-    with ExitStack() as held:
-        try:
-            held.enter_context(store(settings).lock(name))
-        except RefnetError as error:
-            if error.code is Exit.LOCKED:
-                raise
-            own = settings.home / "locks" / name
-            make_folder(own)
-            held.enter_context(lock.locked(own, name))
-        yield
 
 
 def prover(settings: Settings, name: SourceName, *, trust: bool = False) -> Source:

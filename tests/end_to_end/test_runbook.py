@@ -23,7 +23,7 @@ import pytest
 from tests.command import Command, Result, url_of
 from tests.documents import ROOT, blocks, essence, text
 
-from refnet import wiring
+from refnet.actions.context import own_home
 from refnet.errors import RefnetError
 from refnet.postgres import binaries
 from refnet.postgres.cluster import Cluster
@@ -349,7 +349,7 @@ def home_of_another(library: Library) -> Result:
         pytest.skip("only root can act as another user")
     home = library.folder / "of-root"
     home.mkdir(mode=0o755)
-    return unprivileged(lambda: as_told(lambda: wiring.own_home(Settings(home=home))))
+    return unprivileged(lambda: as_told(lambda: own_home(Settings(home=home))))
 
 
 @provokes("is not read")

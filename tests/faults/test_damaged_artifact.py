@@ -14,6 +14,7 @@ from tests import oracle
 from tests.command import Command
 from tests.faults.conftest import Live
 
+from refnet.actions.verify import attempt
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.recovery.model.artifact import Level, Outcome
@@ -21,7 +22,6 @@ from refnet.recovery.model.source import OpenArtifact, Proof, silent
 from refnet.recovery.sources.database.artifact.sqlgz import FOOTER_LENGTH, Kind, Reader
 from refnet.recovery.sources.database.database_source import DatabaseSource
 from refnet.recovery.sources.database.dump.parallel_dump import dump
-from refnet.recovery.verbs.verify import attempt
 
 _TINY = """
 CREATE TABLE big (v text) WITH (fillfactor = 10);

@@ -79,12 +79,12 @@ def test_a_home_that_every_user_can_write_in_is_refused(refnet, arguments):
 
 @only_root
 def test_a_home_of_roots_is_refused_to_a_user(open_place, as_nobody):
-    from refnet import wiring
+    from refnet.actions.context import own_home
     from refnet.settings import Settings
 
     home = open_place / "home of root"
     home.mkdir(mode=0o755)
-    assert "belongs to root, and this is nobody" in as_nobody(lambda: wiring.own_home(Settings(home=home)))
+    assert "belongs to root, and this is nobody" in as_nobody(lambda: own_home(Settings(home=home)))
 
 
 @only_root

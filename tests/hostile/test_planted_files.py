@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from refnet.actions.recover import write_journal
 from refnet.demo.stage import MARK, stage
 from refnet.errors import RefnetError
 from refnet.recovery.model.recovery_plan import Journal
 from refnet.recovery.services.local import LocalServices
-from refnet.recovery.verbs.recover import write_journal
 from refnet.scheduling.service import prepare
 from refnet.scheduling.units import Service
 from refnet.telemetry.logging import LogFile

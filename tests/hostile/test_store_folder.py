@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from tests.faults.store import NOW, publish
 
+from refnet.actions.prune import carry_out as prune
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import Evidence, Level, Outcome, SourceName
 from refnet.recovery.model.source import Made
 from refnet.recovery.stores.local import LocalStore
-from refnet.recovery.verbs.prune import prune
 from refnet.settings import Retention
 
 PROVEN = Evidence(NOW, Level.PROVEN, Outcome.PASSED, 1.0)

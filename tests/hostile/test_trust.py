@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tests import oracle
 
+from refnet.actions.verify import evidence_of
 from refnet.cli.render_proof import details, values
 from refnet.postgres import walls
 from refnet.postgres.binaries import Binaries
@@ -16,7 +17,6 @@ from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import Evidence, Level, Outcome
 from refnet.recovery.model.source import OpenArtifact, Proof
 from refnet.recovery.sources.database.database_source import DatabaseSource
-from refnet.recovery.verbs.verify import evidence_of
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from refnet.cli.context import current_settings, ends_at_plan, now, print_json
+from refnet.cli.context import context, ends_at_plan, print_json
 
 if TYPE_CHECKING:
     from refnet.recovery.model.artifact import Entry
@@ -19,15 +19,13 @@ def accept(
     as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
 ) -> None:
     """Accept an artifact that shrank: later ones are compared with it, and the one before it is kept no longer."""
-    from refnet import wiring
-    from refnet.recovery.verbs import accept as verb
-    from refnet.recovery.verbs.choose import choose_one
+    from refnet.actions import accept as action
 
-    store = wiring.store(current_settings())
-    entry = verb.plan(choose_one(store, artifact))
+    here = context()
+    entry = action.plan(here, artifact)
     if ends_at_plan(entry, _values, _print, plan=plan, as_json=as_json):
         return
-    verb.accept(store, entry, now())
+    action.accept(here, entry)
     if as_json:
         print_json({**_values(entry), "accepted": True})
     else:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from refnet.cli.context import clock, complain, current_settings, now, print_json
-from refnet.errors import Exit, RefnetError
+from refnet.cli.context import complain, context, print_json
+from refnet.errors import Exit, RefnetError, worst
 from refnet.settings import user_path
 
 if TYPE_CHECKING:
-    from refnet.recovery.verbs.adopt import Adoption
-    from refnet.recovery.verbs.verify import Verified
-    from refnet.settings import Settings
+    from refnet.actions.adopt import Adoption
+    from refnet.actions.context import Context
+    from refnet.actions.verify import Verified
 
 
 def adopt(
@@ -25,37 +24,32 @@ def adopt(
     as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
 ) -> None:
     """Make a manifest for artifacts that have none, so that list, monitor and prune see them."""
-    settings = current_settings()
-    results: list[dict[str, Any]] = []
-    code = Exit.DONE
+    here, results, codes = context(), list[dict[str, Any]](), [Exit.DONE]
     for file in files:
         try:
-            values, ended = _one(settings, user_path(file), plan=plan, quiet=as_json)
+            values, code = _one(here, user_path(file), plan=plan, quiet=as_json)
         except RefnetError as error:
             complain(error)
-            code = code or error.code
+            codes.append(error.code)
         else:
             results.append(values)
-            code = code or ended
+            codes.append(code)
     if as_json:
         print_json({"plan": plan, "results": results})
-    raise typer.Exit(code)
+    raise typer.Exit(worst(codes))
 
 
-def _one(settings: Settings, file: Path, *, plan: bool, quiet: bool) -> tuple[dict[str, Any], Exit]:
-    """Adopt one file; what --json says of it, and the code to end with."""
-    from refnet import wiring
+def _one(context: Context, file: Path, *, plan: bool, quiet: bool) -> tuple[dict[str, Any], Exit]:
+    """Adopt one file; return its JSON and its exit code."""
+    from refnet.actions import adopt
     from refnet.cli import render_proof
-    from refnet.recovery.model.schedule import Schedule
-    from refnet.recovery.verbs import adopt as verb
 
-    store, zone = wiring.store(settings), Schedule.of(settings).zone
-    planned = verb.plan(store, file, partial(wiring.describe, settings), zone=zone)
+    planned = adopt.plan(context, file)
     if plan:
         if not quiet:
             _print_plan(planned)
         return _plan_values(planned), Exit.DONE
-    done = verb.adopt(store, planned, partial(wiring.prover, settings), now=now, clock=clock)
+    done = adopt.adopt(context, planned)
     if not quiet:
         _print(done)
     values = {"source": done.chosen.source, "name": done.chosen.name, **render_proof.values(done.proof)}
@@ -88,7 +82,7 @@ def _print_plan(planned: Adoption) -> None:
     print(f"  a manifest is made from {planned.told_by}: of {formatting.local(planned.made.created)}")
     for fact in facts:
         print(f"    {formatting.plain(fact)}")
-    print("  then it is checked as far as intact")
+    print("  then it is checked up to intact")
 
 
 def _plan_values(planned: Adoption) -> dict[str, Any]:

@@ -1,15 +1,15 @@
-"""`refnet list` and `refnet show`: what the catalog holds."""
+"""`refnet list` and `refnet show`: the artifacts of the catalog."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from refnet.cli.context import current_settings, now, print_json
+from refnet.cli.context import context, print_json
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from refnet.recovery.model.artifact import Entry
@@ -23,36 +23,34 @@ def list_artifacts(
     """List every artifact, oldest first: its age, its size, how far it is proven."""
     from dataclasses import asdict
 
-    from refnet import wiring
-    from refnet.cli import formatting, sources
-    from refnet.recovery.model.catalog import Catalog
+    from refnet.actions.catalog import listing
+    from refnet.actions.choose import sources_named
+    from refnet.cli import formatting
 
-    store = wiring.store(current_settings())
-    names = sources.named(source)
-    entries = [entry for entry in Catalog.of(store.entries()).entries if entry.source in names]
-    unlisted = [one for one in store.unlisted() if one.source in names]
-    moment = now()
+    here = context()
+    found, now = listing(here, sources_named(source)), here.clock.now()
+    store = found.store
     if as_json:
         print_json(
             {
                 "backup_dir": str(store.root),
-                "artifacts": [_values(entry, store, moment) for entry in entries],
-                "unlisted": [asdict(one) for one in unlisted],
+                "artifacts": [_values(entry, store, now) for entry in found.entries],
+                "unlisted": [asdict(one) for one in found.unlisted],
             }
         )
         return
-    if entries:
-        _print_table(entries, moment)
+    if found.entries:
+        _print_table(found.entries, now)
     elif wrong := store.trouble():
         print(f"{wrong.message}\n{wrong.hint}")
     else:
         print(f"There is no artifact in {store.root}. `refnet backup` makes one.")
-    for one in unlisted:
+    for one in found.unlisted:
         what = "unreadable" if one.unreadable else "not listed"
         print(f"{what}: {store.folder(one.source) / one.name} {formatting.plain(one.why)} ({one.advice})")
 
 
-def _print_table(entries: list[Entry], moment: datetime) -> None:
+def _print_table(entries: Sequence[Entry], moment: datetime) -> None:
     from refnet.cli import formatting
 
     rows: list[tuple[str, ...]] = [("name", "source", "created", "age", "size", "state", "notes")]
@@ -76,7 +74,7 @@ def _print_table(entries: list[Entry], moment: datetime) -> None:
 
 
 def notes(entry: Entry) -> list[str]:
-    """What a reader of the list should know of `entry` beside its state."""
+    """Return the notes of the list on `entry`, beside its state."""
     found = []
     if entry.damaged:
         found += [line.reasons[0] for line in entry.evidence[-1:] if line.reasons]
@@ -119,30 +117,20 @@ def show(
     """Show what one artifact is: how it was made, what is in it, what every check found."""
     import json
 
-    from refnet import wiring
+    from refnet.actions.catalog import show as run
     from refnet.cli.render_artifact import print_artifact
-    from refnet.errors import RefnetError
-    from refnet.recovery.verbs.choose import choose_one
 
-    settings = current_settings()
-    chosen = choose_one(wiring.store(settings), artifact)
-    manifest = chosen.held.manifest
-    if manifest is None:
-        raise RefnetError(
-            f"{Path(artifact).name} has no manifest to show",
-            "`refnet verify` judges it by its own index; `refnet adopt` gives it a manifest.",
-        )
-    tables = wiring.tables(settings, chosen.source, chosen.held)
-    evidence = chosen.entry.evidence if chosen.entry else ()
-    state = chosen.entry.state if chosen.entry else "not in the catalog"
+    shown = run(context(), artifact)
+    entry = shown.chosen.entry
+    evidence, state = (entry.evidence, entry.state) if entry else ((), "not in the catalog")
     if as_json:
         print_json(
             {
-                "manifest": json.loads(manifest.to_json()),
+                "manifest": json.loads(shown.manifest.to_json()),
                 "state": state,
-                "tables": tables,
+                "tables": shown.tables,
                 "evidence": [json.loads(line.to_json()) for line in evidence],
             }
         )
         return
-    print_artifact(manifest, tables, evidence, state)
+    print_artifact(shown.manifest, shown.tables, evidence, state)

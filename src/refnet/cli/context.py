@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from refnet import settings as settings_module
 from refnet.errors import RefnetError
 from refnet.recovery.model.formatting import plain
 
 if TYPE_CHECKING:
+    from refnet.actions.context import Context
     from refnet.recovery.model.source import Progress
+    from refnet.settings import Settings
 
 _Plan = TypeVar("_Plan")
 #: Progress appears after this many seconds.
@@ -26,20 +26,28 @@ _QUIET = 1.0
 _warned: set[str] = set()
 
 
-def current_settings(*, own: bool = True) -> settings_module.Settings:
+def current_settings(*, own: bool = True) -> Settings:
     """Load the settings of this process; print what is wrong with their files on stderr.
 
     own: refuse a REFNET_HOME of another user, as every command that works in it must.
     """
-    settings = settings_module.load(
-        os.environ, Path.cwd(), root=os.geteuid() == 0, cores=len(os.sched_getaffinity(0))
-    )
-    warn(settings.warnings)
-    if own:
-        from refnet import wiring  # `refnet --help` loads without it
+    from refnet.actions.context import read_settings  # `refnet --help` loads without it
 
-        wiring.own_home(settings)
-    return settings
+    return read_settings(lambda sentence: warn((sentence,)), own=own)
+
+
+def context() -> Context:
+    """Return what the actions of this process work with."""
+    from refnet.actions.context import Context
+
+    return Context(current_settings(), note=note)
+
+
+@contextmanager
+def with_progress(context: Context, title: str) -> Iterator[Context]:
+    """Show the progress of an action."""
+    with progress(title) as shown:
+        yield replace(context, progress=shown)
 
 
 def warn(sentences: Iterable[str]) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from refnet import servers
 from refnet.cli import acting, formatting
 from refnet.cli.context import current_settings, print_json
 from refnet.recovery.sources.database.rows.sizes import sizes
@@ -24,7 +25,7 @@ def show_sizes(
 ) -> None:
     """Print the size of the database and of each table."""
     settings = current_settings()
-    target = acting.server(settings)
+    target = servers.existing_server(settings)
     total, tables = sizes(target)
     if as_json:
         listed = [

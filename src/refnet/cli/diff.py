@@ -1,4 +1,4 @@
-"""`refnet diff`: what differs between two artifacts, or an artifact and what is live."""
+"""`refnet diff`: compare two artifacts, or an artifact and what is live."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from refnet.cli.context import current_settings, print_json, progress
-from refnet.errors import Exit, RefnetError
+from refnet.cli.context import context, print_json, with_progress
+from refnet.errors import Exit
 
 if TYPE_CHECKING:
-    from refnet.recovery.verbs.choose import Chosen
-    from refnet.recovery.verbs.diff import Difference
-    from refnet.settings import Settings
+    from refnet.actions.diff import Difference
 
 #: How many of each kind are shown.
 _SHOWN = 50
@@ -24,57 +22,21 @@ def diff(
     as_json: Annotated[bool, typer.Option("--json", help="Report as JSON, all of it.")] = False,
 ) -> None:
     """Show which notes, configuration files or tables differ between A and B. Exit 4 where some do."""
+    from refnet.actions.diff import LIVE
+    from refnet.actions.diff import diff as run
     from refnet.cli import acting
     from refnet.recovery.model.artifact import SourceName
-    from refnet.recovery.verbs import diff as verb
 
-    settings, told = current_settings(), dict[str, Any]()
-    old = _chosen(settings, before)
-    if after == verb.LIVE:
-        found = _live(settings, old)
-        if old.source is SourceName.DATABASE:
-            told = acting.values(settings)
-            if not as_json:
-                print(acting.line(settings))
+    with with_progress(context(), "diff") as here:
+        found = run(here, before, after)
+    live_database = after == LIVE and found.source is SourceName.DATABASE
+    if as_json:
+        print_json(_values(found) | (acting.values(here.settings) if live_database else {}))
     else:
-        new = _chosen(settings, after)
-        if new.source is not old.source:
-            raise RefnetError(
-                f"{old.name} is of {old.source}, {new.name} of {new.source}",
-                "Compare two artifacts of one source.",
-                Exit.USAGE,
-            )
-        found = verb.artifacts(old.source, old.held, new.held)
-    print_json(_values(found) | told) if as_json else _print(found)
+        if live_database:
+            print(acting.line(here.settings))
+        _print(found)
     raise typer.Exit(Exit.DONE if found.equal else Exit.DAMAGED)
-
-
-def _chosen(settings: Settings, meant: str) -> Chosen:
-    from refnet import servers, wiring
-    from refnet.recovery.model.artifact import SourceName
-    from refnet.recovery.verbs.choose import choose, choose_one
-
-    store = wiring.store(settings)
-    if meant in list(SourceName):
-        target = servers.identity(settings) if meant == SourceName.DATABASE else None
-        return choose(store, [SourceName(meant)], target=target)[0]
-    return choose_one(store, meant)
-
-
-def _live(settings: Settings, old: Chosen) -> Difference:
-    from refnet import servers, wiring
-    from refnet.cli import acting
-    from refnet.postgres.session import server_version
-    from refnet.recovery.model.artifact import SourceName
-    from refnet.recovery.verbs import diff as verb
-
-    if old.source is not SourceName.DATABASE:
-        return verb.live_files(old.held, wiring.place(settings, old.source))
-    target = acting.server(settings)
-    with target.connect() as session:
-        major = server_version(session)
-    with progress("diff") as shown:
-        return verb.live_tables(old.held, target, servers.binaries_for(settings, major), settings.jobs, shown)
 
 
 def _print(found: Difference) -> None:

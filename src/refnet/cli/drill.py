@@ -1,17 +1,15 @@
-"""`refnet drill`: prove the newest artifact of each source with a clock, and write a report."""
+"""`refnet drill`: a timed proof of the newest artifact of each source, and a report."""
 
 from __future__ import annotations
 
-import platform
-from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from refnet.cli.context import clock, current_settings, note, now, print_json, progress
+from refnet.cli.context import context, print_json, with_progress
 
 if TYPE_CHECKING:
-    from refnet.recovery.verbs.drill import Drill
+    from refnet.actions.drill import Drill
 
 
 def drill(
@@ -21,32 +19,16 @@ def drill(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Restore the newest artifacts into scratch places, compare, measure, and write a report."""
-    from importlib.metadata import version
+    from refnet.actions.choose import select
+    from refnet.actions.drill import drill as run
 
-    from refnet import servers, wiring
-    from refnet.cli import sources
-    from refnet.recovery.verbs import drill as verb
-
-    settings = current_settings()
-    target = partial(servers.identity, settings)
-    chosen, absent = sources.artifacts(wiring.store(settings), source, wiring.sources(settings), target)
-    with progress("drill") as shown:
-        found = verb.drill(
-            chosen,
-            absent,
-            lambda name: wiring.prover(settings, name),
-            now=now,
-            clock=clock,
-            progress=shown,
-            around=wiring.watched_drill(wiring.watch(settings, now=now, clock=clock, note=note)),
-        )
-    values = verb.report(found, {"host": platform.node(), "made_by": f"refnet {version('refnet')}"})
-    written = verb.write_report(values, settings.home / "reports", now().astimezone(), None)
+    with with_progress(context(), "drill") as here:
+        found, report = run(here, select(here, source))
     if as_json:
-        print_json(values | {"report": str(written[1])})
+        print_json(report.values | {"report": str(report.page)})
     else:
         _print(found)
-        print(f"report: {written[1]}")
+        print(f"report: {report.page}")
     raise typer.Exit(found.exit)
 
 

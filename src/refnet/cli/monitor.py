@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from refnet.cli.context import complain, current_settings, note, now, print_json
+from refnet.cli.context import complain, context, print_json
 from refnet.errors import RefnetError
 
 _UNKNOWN = 3
@@ -25,28 +25,12 @@ def monitor(
 
 
 def _monitor(source: str | None, *, as_json: bool) -> int:
-    from refnet import servers, wiring
-    from refnet.cli import formatting, sources
-    from refnet.recovery.model.artifact import SourceName
+    from refnet.actions.choose import sources_named
+    from refnet.actions.monitor import monitor as run
+    from refnet.cli import formatting
     from refnet.recovery.model.monitoring import worst
-    from refnet.recovery.verbs.monitor import monitor as run
 
-    settings, names = current_settings(), sources.named(source)
-    checks = [
-        check
-        for check in run(
-            wiring.store(settings),
-            wiring.journal(settings).history,
-            wiring.limits(settings),
-            wiring.sources(settings).keys() & set(names) if source is None else names,
-            now(),
-            target=servers.identity(settings) if SourceName.DATABASE in names else None,
-        )
-        if check.source is None or check.source in names
-    ]
-    if settings.notify_urls and source is None:
-        for sentence in wiring.notify(settings, now):
-            note(sentence)
+    checks = run(context(), sources_named(source)[0] if source is not None else None)
     status = worst(checks)
     if as_json:
         values = [{"source": c.source, "check": c.what, "status": c.status, "says": c.says} for c in checks]

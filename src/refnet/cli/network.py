@@ -68,7 +68,7 @@ def vault(
     from refnet.network.vault import write_vault
 
     settings = current_settings()
-    target = acting.server(settings)
+    target = servers.existing_server(settings)
     with progress("vault") as shown:
         done = write_vault(target, settings.vault_dir, shown, plan=plan)
     would = "would be " if plan else ""

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from refnet.cli.context import complain, current_settings, now, print_json
-from refnet.errors import Exit, RefnetError
+from refnet.cli.context import complain, context, print_json
+from refnet.errors import Exit, RefnetError, worst
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from refnet.actions.context import Context
+    from refnet.actions.prune import Plan
     from refnet.recovery.model.artifact import SourceName
     from refnet.recovery.model.retention import Decision
-    from refnet.recovery.verbs.prune import Plan
-    from refnet.settings import Settings
 
 
 def prune(
@@ -29,44 +29,22 @@ def prune(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
 ) -> None:
-    """Delete artifacts that are no longer kept, leftovers of crashed runs, and what restores put aside."""
-    from refnet.cli import sources
+    """Delete artifacts that are no longer kept, leftovers of crashed runs, and old previous versions."""
+    from refnet.actions.choose import sources_named
+    from refnet.actions.prune import prune as run
 
-    settings, names = current_settings(), sources.named(source)
+    here, names = context(), sources_named(source)
     if simulate is not None:
-        _simulate(settings, names, _span(simulate), as_json=as_json)
+        _simulate(here, names, _span(simulate), as_json=as_json)
         return
-    moment, code, plans = now(), Exit.DONE, []
-    for name in names:
-        try:
-            plans.append(_one(settings, name, moment, plan=plan))
-        except RefnetError as error:
-            complain(error)
-            code = code or error.code
-    for unknown in (error for one in plans for error in one.unknown):
-        complain(unknown)
-        code = code or unknown.code
+    plans, errors = run(here, names, plan=plan)
+    for error in errors:
+        complain(error)
     if as_json:
         print_json({"plan": plan, "sources": [_values(one) for one in plans]})
     else:
-        _print(plans, moment, plan=plan)
-    raise typer.Exit(code)
-
-
-def _one(settings: Settings, name: SourceName, moment: datetime, *, plan: bool) -> Plan:
-    from refnet import wiring
-    from refnet.recovery.model.schedule import Schedule
-    from refnet.recovery.verbs import prune as verb
-
-    act = verb.plan if plan else verb.prune
-    return act(
-        wiring.store(settings),
-        name,
-        wiring.retention(settings, name),
-        now=moment,
-        zone=Schedule.of(settings).zone,
-        previous_versions=wiring.previous_versions(settings),
-    )
+        _print(plans, here.clock.now(), plan=plan)
+    raise typer.Exit(worst(error.code for error in errors))
 
 
 def _span(text: str) -> timedelta:
@@ -91,7 +69,7 @@ def _print(plans: list[Plan], moment: datetime, *, plan: bool) -> None:
         for one in plans
         for row in (
             *(
-                (_word(decision, verb), _named(decision, of), "; ".join(decision.reasons))
+                ("keep" if decision.keep else verb, _named(decision, of), "; ".join(decision.reasons))
                 for decision in one.decisions
                 if plan or not decision.keep
             ),
@@ -117,10 +95,6 @@ def _named(decision: Decision, of: dict[str, str]) -> str:
     """The artifact of `decision`, with its database where there are several."""
     name = decision.entry.name
     return f"{name} ({of[name]})" if name in of else name
-
-
-def _word(decision: Decision, verb: str) -> str:
-    return "keep" if decision.keep else verb
 
 
 def _values(one: Plan) -> dict[str, Any]:
@@ -154,24 +128,11 @@ def _decision(decision: Decision) -> dict[str, Any]:
     }
 
 
-def _simulate(settings: Settings, names: tuple[SourceName, ...], span: timedelta, *, as_json: bool) -> None:
-    from refnet import wiring
+def _simulate(context: Context, names: tuple[SourceName, ...], span: timedelta, *, as_json: bool) -> None:
+    from refnet.actions.prune import simulate
     from refnet.cli import formatting
-    from refnet.recovery.model import retention
-    from refnet.recovery.model.schedule import Schedule, TaskName
 
-    moment, schedule = now(), Schedule.of(settings)
-    store, results = wiring.store(settings), {}
-    for name in names:
-        results[name] = retention.simulate(
-            name,
-            store.entries(name),
-            wiring.retention(settings, name),
-            schedule.times[TaskName(name)],
-            moment,
-            span,
-            schedule.zone,
-        )
+    results = {name: simulate(context, name, span) for name in names}
     if as_json:
         print_json({name: [_decision(decision) for decision in kept] for name, kept in results.items()})
         return

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
+    from refnet.actions.recover import Recovered, Remembering, Told
     from refnet.recovery.model.artifact import Entry, SourceName
     from refnet.recovery.model.catalog import Catalog
     from refnet.recovery.model.identity import Identity
     from refnet.recovery.model.recovery_plan import Journal, Plan, Stage
-    from refnet.recovery.verbs.recover import Recovered, Remembering, Told
     from refnet.restored import Setup
     from refnet.settings import Settings
 
@@ -77,10 +77,10 @@ def recover(
 
 def _planned(at: str | None, first: str | None, only: str | None, from_database: str | None) -> Plan:
     from refnet import wiring
+    from refnet.actions.recover import read_journal
     from refnet.recovery.model import recovery_plan
     from refnet.recovery.model.catalog import Catalog, parse_time
     from refnet.recovery.model.identity import Identity
-    from refnet.recovery.verbs.recover import read_journal
 
     if first and only:
         raise RefnetError("--from and --only exclude each other", "Leave one of the two out.", Exit.USAGE)
@@ -126,9 +126,9 @@ def _meant(settings: Settings, everything: Catalog, moment: datetime | None) -> 
 
 def _others(planned: Plan, everything: Catalog, target: Identity | None) -> RefnetError | None:
     """The error where the database would not come back, though the folder holds those of another name."""
+    from refnet.actions.choose import of_others
     from refnet.recovery.model.artifact import SourceName
     from refnet.recovery.model.recovery_plan import Stage
-    from refnet.recovery.verbs.choose import of_others
 
     others = everything.others(target)
     if target is None or not others or SourceName.DATABASE in planned.entries:
@@ -137,8 +137,8 @@ def _others(planned: Plan, everything: Catalog, target: Identity | None) -> Refn
 
 
 def _nothing(folder: Path, catalog: Catalog, moment: datetime | None) -> RefnetError:
+    from refnet.actions.choose import nothing
     from refnet.recovery.model.artifact import SourceName
-    from refnet.recovery.verbs.choose import nothing
 
     if moment and catalog.oldest_whole(SourceName):
         return nothing(catalog, SourceName, moment)
@@ -228,7 +228,7 @@ class _Ask:
 
 def _run(planned: Plan, ask: _Ask, *, only: bool, quiet: bool) -> Recovered:
     from refnet import machine
-    from refnet.recovery.verbs import recover as verb
+    from refnet.actions import recover as verb
 
     done = verb.recover(
         lambda: machine.machine(
@@ -249,10 +249,11 @@ def _run(planned: Plan, ask: _Ask, *, only: bool, quiet: bool) -> Recovered:
 
 
 def _setup(entries: Mapping[SourceName, Entry], *, trusting: bool = False, planned: bool = False) -> Setup:
-    from refnet import restored, wiring
+    from refnet import restored
+    from refnet.actions.context import own_home
 
     found = restored.setup(os.environ, Path.cwd(), entries, trusting=trusting, planned=planned)
-    wiring.own_home(found.settings)
+    own_home(found.settings)
     warn((*found.settings.warnings, *found.notes))
     return found
 
@@ -272,7 +273,7 @@ def _journals(entries: Mapping[SourceName, Entry]) -> list[Path]:
 
 
 def _memory(planned: Plan) -> Remembering:
-    from refnet.recovery.verbs.recover import Remembering
+    from refnet.actions.recover import Remembering
 
     return Remembering(lambda: _journals(planned.entries)[0], planned.journal(now()))
 

@@ -12,8 +12,8 @@ from refnet.cli.context import clock, current_settings, ends_at_plan, now, print
 from refnet.errors import Exit, RefnetError
 
 if TYPE_CHECKING:
+    from refnet.actions.choose import Chosen
     from refnet.recovery.model.restore_plan import Plan, Sessions
-    from refnet.recovery.verbs.choose import Chosen
     from refnet.recovery.verbs.restore_database import Dump, Restored
     from refnet.recovery.verbs.undo_database import UndoPlan
     from refnet.settings import Settings
@@ -60,6 +60,7 @@ def restore(
 ) -> None:
     """Restore the database: load beside the live one, compare, exchange, keep the old one."""
     from refnet import origins, servers, wiring
+    from refnet.actions.context import Context
     from refnet.cli import acting, restore_table
     from refnet.cli.confirm import confirm
     from refnet.recovery.model.artifact import SourceName
@@ -70,7 +71,7 @@ def restore(
     table_mode = restore_table.asked(table, mode)
     settings = current_settings()
     dump, chosen = _dump(settings, artifact, at, from_database)
-    reach = acting.server if table else servers.server
+    reach = servers.existing_server if table else servers.server
     target, told = reach(settings), acting.values(settings)
     permission = origins.permission(settings, from_database)
     refusals = chosen.refusals(anyway=damaged_anyway) if chosen else ()
@@ -109,7 +110,7 @@ def restore(
     planned.check()
     if planned.replaces:
         confirm(f"Replace the live database {target.display}?", force=force)
-    with progress("restore") as shown, wiring.restore_lock(settings, SourceName.DATABASE):
+    with progress("restore") as shown, Context(settings).restore_lock(SourceName.DATABASE):
         done = verb.restore(
             target,
             dump,
@@ -136,14 +137,15 @@ def undo(
     as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
 ) -> None:
     """Undo the last restore of the database: the previous version and the live one exchange their names again."""
-    from refnet import wiring
+    from refnet import servers, wiring
+    from refnet.actions.context import Context
     from refnet.cli import acting
     from refnet.cli.confirm import confirm
     from refnet.recovery.model.artifact import SourceName
     from refnet.recovery.verbs import undo_database as verb
 
     settings = current_settings()
-    target, told = acting.server(settings), acting.values(settings)
+    target, told = servers.existing_server(settings), acting.values(settings)
     if not as_json:
         print(acting.line(settings))
     records = wiring.previous(settings)
@@ -153,7 +155,7 @@ def undo(
     planned.check()
     if planned.replaces:
         confirm(f"Replace the live database {target.display}?", force=force)
-    with wiring.restore_lock(settings, SourceName.DATABASE):
+    with Context(settings).restore_lock(SourceName.DATABASE):
         done = verb.undo(target, records, previous, now=now)
     if as_json:
         print_json({**_undo_values(planned), "kept": done.previous, **told})
@@ -179,13 +181,13 @@ def _dump(
 ) -> tuple[Dump, Chosen | None]:
     """What the command line names: an artifact, or a dump that RefNet did not make; else the newest of the database."""
     from refnet import servers, wiring
+    from refnet.actions.choose import choose, choose_one
     from refnet.files import explained
     from refnet.recovery.model.artifact import SourceName
     from refnet.recovery.model.catalog import parse_time
     from refnet.recovery.model.identity import Identity
     from refnet.recovery.sources.database.artifact.foreign_dump import ForeignDump
     from refnet.recovery.sources.database.artifact.opening import opened
-    from refnet.recovery.verbs.choose import choose, choose_one
     from refnet.settings import user_path
 
     if artifact and at:
@@ -202,7 +204,7 @@ def _dump(
         if from_database:
             target = Identity(from_database, target.system if target else None)
         chosen = choose(store, [source], parse_time(at, None) if at else None, target=target)[0]
-    return opened(chosen.held), chosen
+    return opened(chosen.artifact), chosen
 
 
 def _print_plan(plan: Plan) -> None:

@@ -14,9 +14,9 @@ from refnet.errors import Exit, RefnetError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from refnet.actions.choose import Chosen
     from refnet.recovery.model.artifact import SourceName
     from refnet.recovery.sources.files.changes import Changes
-    from refnet.recovery.verbs.choose import Chosen
     from refnet.recovery.verbs.restore_files import Plan, Restored
     from refnet.recovery.verbs.undo_files import Undone, UndoPlan
     from refnet.settings import Settings
@@ -91,6 +91,7 @@ def _restore(
     as_json: bool,
 ) -> None:
     from refnet import wiring
+    from refnet.actions.context import Context
     from refnet.cli.confirm import confirm
     from refnet.cli.restore_database import print_doubts
     from refnet.recovery.model.artifact import SourceName
@@ -99,7 +100,7 @@ def _restore(
     settings, source = current_settings(), SourceName(name)
     place = wiring.place(settings, source)
     chosen = _chosen(settings, source, artifact, at)
-    held = chosen.held
+    held = chosen.artifact
     if not as_json:
         print_doubts(chosen)
     planned = verb.plan(held, place, only)
@@ -114,7 +115,7 @@ def _restore(
         done = verb.restore(
             held,
             planned,
-            lock=partial(wiring.restore_lock, settings, source),
+            lock=partial(Context(settings).restore_lock, source),
             now=now,
             clock=clock,
             progress=shown,
@@ -124,8 +125,8 @@ def _restore(
 
 def _chosen(settings: Settings, source: SourceName, artifact: str | None, at: str | None) -> Chosen:
     from refnet import wiring
+    from refnet.actions.choose import choose, choose_one
     from refnet.recovery.model.catalog import parse_time
-    from refnet.recovery.verbs.choose import choose, choose_one
 
     if artifact and at:
         raise RefnetError("ARTIFACT and --at exclude each other", "Leave one of the two out.", Exit.USAGE)
@@ -243,6 +244,7 @@ def _values(done: Restored) -> dict[str, Any]:
 
 def _undo(name: str, *, plan: bool, force: bool, as_json: bool) -> None:
     from refnet import wiring
+    from refnet.actions.context import Context
     from refnet.cli.confirm import confirm
     from refnet.recovery.model.artifact import SourceName
     from refnet.recovery.verbs import undo_files as verb
@@ -253,7 +255,7 @@ def _undo(name: str, *, plan: bool, force: bool, as_json: bool) -> None:
     if ends_at_plan(planned, _undo_values, _print_undo_plan, plan=plan, as_json=as_json):
         return
     confirm(f"Replace what is live in {_path(place.folder)}?", force=force)
-    done = verb.undo(place, lock=partial(wiring.restore_lock, settings, source), now=now)
+    done = verb.undo(place, lock=partial(Context(settings).restore_lock, source), now=now)
     if as_json:
         print_json(
             {

@@ -1,18 +1,17 @@
-"""`refnet verify`: how far does an artifact hold?"""
+"""`refnet verify`: check how far an artifact is proven."""
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from refnet.cli.context import clock, current_settings, now, print_json, progress
-from refnet.errors import Exit, RefnetError
+from refnet.cli.context import context, print_json, with_progress
+from refnet.errors import Exit, RefnetError, worst
 
 if TYPE_CHECKING:
+    from refnet.actions.verify import Verified
     from refnet.recovery.model.artifact import Level
-    from refnet.recovery.verbs.verify import Verified
 
 
 def verify(
@@ -22,40 +21,27 @@ def verify(
     level: Annotated[str, typer.Option(help="intact, restored or proven.")] = "proven",
     trust: Annotated[
         bool,
-        typer.Option(
-            "--trust", help="Load a dump that RefNet did not make where a wall around it is missing."
-        ),
+        typer.Option("--trust", help="Load a foreign dump even where an isolation layer is missing."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
 ) -> None:
     """Check an artifact: its bytes, its structure, a restore into a scratch place, its content."""
-    from refnet import servers, wiring
-    from refnet.cli import sources
-    from refnet.recovery.verbs.verify import verify as run
+    from refnet.actions.choose import select
+    from refnet.actions.verify import verify as run
 
-    settings = current_settings()
-    wanted = _level(level)
-    results = []
-    target = partial(servers.identity, settings)
-    chosen, absent = sources.artifacts(wiring.store(settings), artifact, wiring.sources(settings), target)
-    for one in chosen:
-        with progress(one.name) as shown:
-            prover = wiring.prover(settings, one.source, trust=trust)
-            results.append(run(one, prover, wanted, now=now, clock=clock, progress=shown))
+    here, wanted, results = context(), _level(level), []
+    selected = select(here, artifact)
+    for one in selected.chosen:
+        with with_progress(here, one.name) as shown:
+            results.append(run(shown, one, wanted, trust=trust))
         if not as_json:
             _print(results[-1])
-    for name in () if as_json else absent:
-        print(f"{name}: could not verify: there is no complete artifact")
     if as_json:
-        print_json({"results": [_values(result) for result in results], "absent": list(absent)})
-    codes = [result.exit for result in results]
-    raise typer.Exit(worst([*codes, *(Exit.UNVERIFIED for _ in absent)]))
-
-
-def worst(codes: list[Exit]) -> Exit:
-    """Damage before what could not be verified before all well."""
-    order = [Exit.DAMAGED, Exit.UNVERIFIED]
-    return next((code for code in order if code in codes), Exit.DONE)
+        print_json({"results": list(map(_values, results)), "absent": list(selected.absent)})
+    else:
+        for name in selected.absent:
+            print(f"{name}: could not verify: there is no complete artifact")
+    raise typer.Exit(worst([*(one.exit for one in results), *(Exit.UNVERIFIED for _ in selected.absent)]))
 
 
 def _level(text: str) -> Level:
@@ -77,7 +63,7 @@ def _print(result: Verified) -> None:
     for line in render_proof.details(result.proof):
         print(f"  {line}")
     if result.unrecorded:
-        print(f"  the evidence could not be kept: {result.unrecorded}")
+        print(f"  the evidence could not be recorded: {result.unrecorded}")
 
 
 def _values(result: Verified) -> dict[str, Any]:

@@ -8,13 +8,13 @@ import io
 import pytest
 from tests.integration.database.library import artifact_of
 
+from refnet.actions import diff
+from refnet.actions.diff import Changed
 from refnet.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.source import OpenArtifact
-from refnet.recovery.verbs import diff
-from refnet.recovery.verbs.diff import Changed
 
 #: A materialized view with rows; partitions, those of a hash on an enum too; a table without columns; an unlogged one.
 _KINDS = '''

@@ -13,6 +13,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from refnet import wiring
+from refnet.actions import prune
 from refnet.errors import RefnetError
 from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import SourceName
@@ -21,7 +22,6 @@ from refnet.recovery.sources.database.restore.previous_databases import comment_
 from refnet.recovery.sources.database.rows import row_counts
 from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.stores.previous_records import PreviousVersions
-from refnet.recovery.verbs import prune
 from refnet.recovery.verbs.restore_database import oid_of
 from refnet.settings import Settings, load
 
@@ -115,7 +115,7 @@ def test_prune_says_what_stays_and_why_and_goes_on(
 ) -> None:
     dropped.append(previous_version(database, database.name, None))
     settings = settings_for(database, tmp_path)
-    plan = prune.prune(
+    plan = prune.carry_out(
         LocalStore(tmp_path / "backups"),
         SourceName.DATABASE,
         settings.retention_database,

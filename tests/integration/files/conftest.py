@@ -11,14 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from refnet.actions.backup import make as backup
 from refnet.recovery.model.artifact import Entry, SourceName
+from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.sources.files import entries
 from refnet.recovery.sources.files.files_source import FilesSource
 from refnet.recovery.sources.files.target import FolderTarget, target_of
 from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.verbs import restore_files, undo_files
-from refnet.recovery.verbs.backup import backup
 
 ENTRIES = ("compose.yaml", ".env", "docs/?", "scripts/?")
 
@@ -51,7 +52,7 @@ class World:
 
     def backup(self) -> OpenArtifact:
         source = FilesSource(self.source, self.folder, self.wanted, self.root / "scratch", self.swaps)
-        made = backup(source, self.store, now=now, zone=UTC, prove=False, clock=time.perf_counter)
+        made = backup(source, self.store, Clock(now, zone=UTC), prove=False)
         return self.store.artifact(Entry(made.manifest))
 
     def plan(self, held: OpenArtifact, only: str | None = None) -> restore_files.Plan:

@@ -6,9 +6,9 @@ import subprocess
 
 from tests.integration.files.conftest import World, spoil
 
+from refnet.actions import diff
+from refnet.actions.diff import Changed
 from refnet.recovery.stores.open_artifacts import artifact_at
-from refnet.recovery.verbs import diff
-from refnet.recovery.verbs.diff import Changed
 
 
 def test_two_artifacts_differ_by_the_notes_that_came_changed_and_went(vault: World) -> None:

@@ -14,11 +14,12 @@ import pytest
 from tests.integration.files.conftest import World, contents, now, spoil
 
 from refnet import wiring
+from refnet.actions import prune
 from refnet.errors import RefnetError
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.sources.files import rename, swapping
 from refnet.recovery.sources.files.target import discard
-from refnet.recovery.verbs import prune, restore_files
+from refnet.recovery.verbs import restore_files
 from refnet.settings import Retention, Settings
 
 
@@ -190,7 +191,7 @@ def test_prune_removes_what_a_restore_kept_when_its_time_is_over(vault):
     vault.restore(held)
 
     def pruned(after: timedelta) -> list[str]:
-        done = prune.prune(
+        done = prune.carry_out(
             vault.store, vault.source, Retention(days=30), now=now() + after, zone=None,
             previous_versions=wiring.previous_versions(settings),
         )  # fmt: skip

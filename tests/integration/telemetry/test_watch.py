@@ -11,13 +11,19 @@ import pytest
 from tests.integration.listening import Service
 from tests.unit.telemetry.conftest import World
 
-from refnet import settings, wiring
+from refnet import settings
+from refnet.actions import monitor
+from refnet.actions.choose import Selected, choose
+from refnet.actions.context import Context
+from refnet.actions.drill import prove
+from refnet.actions.watching import open_watch
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.run import Ended, Kind, Reason
-from refnet.recovery.verbs.choose import choose
-from refnet.recovery.verbs.verify import Verified
+from refnet.recovery.model.source import Source
 from refnet.telemetry import notify, ping
+from refnet.telemetry.watch import Watch
 
 
 def _settings(home: Path, service: Service, patience: int = 20) -> settings.Settings:
@@ -32,8 +38,8 @@ def _settings(home: Path, service: Service, patience: int = 20) -> settings.Sett
     return settings.load(given, home, root=True, cores=1)
 
 
-def _watch(given: settings.Settings, world: World, notes: list[str]) -> wiring.Watch:
-    return wiring.watch(given, now=lambda: world.now, clock=time.perf_counter, note=notes.append)
+def _watch(given: settings.Settings, world: World, notes: list[str]) -> Watch:
+    return open_watch(Context(given, Clock(lambda: world.now), note=notes.append))
 
 
 def test_a_run_pings_its_start_and_its_success_and_says_nothing_else(home: World, service: Service) -> None:
@@ -77,13 +83,12 @@ def test_a_failure_that_can_pass_and_is_tried_again_soon_is_not_told(
     with pytest.raises(RefnetError), watch.run(Kind.BACKUP, SourceName.DATABASE, again=True):
         raise RefnetError("down", "wait", transient=transient)
     assert ("/backup-database/fail?x=1" in service.asked) is not transient
-    (chosen,) = choose(home.store, [SourceName.DATABASE])
 
-    def fail() -> Verified:
+    def fail(_name: SourceName) -> Source:
         raise RefnetError("full", "make room", transient=transient)
 
     with pytest.raises(RefnetError):
-        wiring.watched_drill(watch, again=True)(chosen, fail)
+        prove(Selected(choose(home.store, [SourceName.DATABASE])), fail, Clock(), watch=watch, again=True)
     assert ("/drill-database/fail" in service.asked) is not transient
 
 
@@ -126,7 +131,9 @@ def test_whoever_tells_waits_no_longer_than_the_deadline_for_a_service_that_neve
     home.run(failed=Reason.SERVER)
     given = _settings(home.home, service)
     begin = time.monotonic()
-    assert wiring.notify(given, lambda: home.now) == ["the notification did not answer within 0.5 s"]
+    assert monitor.notify(Context(given, Clock(lambda: home.now))) == [
+        "the notification did not answer within 0.5 s"
+    ]
     assert time.monotonic() - begin < 10
 
 

@@ -55,6 +55,10 @@ class PreviousVersion:
         return now - self.since > PUT_ASIDE_FOR
 
 
+#: Lists the previous versions of a source; RefnetError where that is not possible (a server that is down).
+Listing = Callable[[SourceName], Iterable[PreviousVersion]]
+
+
 def decide(
     entries: Iterable[Entry], retention: Retention, now: datetime, zone: ZoneInfo | None
 ) -> tuple[Decision, ...]:

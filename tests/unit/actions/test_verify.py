@@ -9,21 +9,23 @@ from typing import Any
 
 import pytest
 
+from refnet.actions.backup import make as backup
+from refnet.actions.choose import Chosen
+from refnet.actions.verify import check as verify
+from refnet.actions.verify import evidence_of
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry, Level, Outcome, SourceName
+from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.source import Finding, Made, Proof
 from refnet.recovery.model.store import Store
 from refnet.recovery.stores.local import LocalStore
-from refnet.recovery.verbs.backup import backup
-from refnet.recovery.verbs.choose import Chosen
-from refnet.recovery.verbs.verify import evidence_of, verify
 
 
 @pytest.fixture
 def local(tmp_path: Path, lines: Any, now: Any, clock: Any) -> LocalStore:
     """A local store with one artifact that was never checked."""
     store = LocalStore(tmp_path / "backups")
-    backup(lines(), store, now=now, zone=None, prove=False, clock=clock)
+    backup(lines(), store, Clock(now, clock, zone=None), prove=False)
     return store
 
 
@@ -36,7 +38,7 @@ def chosen(store: Store) -> Chosen:
 def test_a_whole_artifact_reaches_the_level_that_is_asked_for(
     local: LocalStore, lines: Any, now: Any, clock: Any, level: Level
 ) -> None:
-    result = verify(chosen(local), lines(), level, now=now, clock=clock)
+    result = verify(chosen(local), lines(), level, Clock(now, clock))
 
     assert result.exit is Exit.DONE
     assert result.proof.findings[0].what == "bytes of the file"
@@ -61,7 +63,7 @@ def test_bytes_that_changed_are_damage_before_the_source_is_asked(
     entry = chosen(local)
     harm(local.path(local.entries()[0]))
 
-    result = verify(entry, lines(refuses=AssertionError("asked")), Level.PROVEN, now=now, clock=clock)
+    result = verify(entry, lines(refuses=AssertionError("asked")), Level.PROVEN, Clock(now, clock))
 
     assert result.exit is Exit.DAMAGED
     assert result.proof.level is None
@@ -76,8 +78,8 @@ def test_a_file_that_the_disk_gives_no_more_is_damaged(
             raise OSError(5, "Input/output error")
 
     entry = chosen(local)
-    entry = replace(entry, held=replace(entry.held, open=Failing))
-    result = verify(entry, lines(), Level.INTACT, now=now, clock=clock)
+    entry = replace(entry, artifact=replace(entry.artifact, open=Failing))
+    result = verify(entry, lines(), Level.INTACT, Clock(now, clock))
 
     assert result.exit is Exit.DAMAGED
     assert result.proof.reasons == ("bytes of the file: cannot be read: Input/output error",)
@@ -89,9 +91,9 @@ def test_a_damaged_artifact_that_proves_whole_again_is_no_longer_damaged(
     path = local.path(local.entries()[0])
     whole = path.read_bytes()
     flip(path)
-    verify(chosen(local), lines(), Level.PROVEN, now=now, clock=clock)
+    verify(chosen(local), lines(), Level.PROVEN, Clock(now, clock))
     path.write_bytes(whole)
-    verify(chosen(local), lines(), Level.PROVEN, now=now, clock=clock)
+    verify(chosen(local), lines(), Level.PROVEN, Clock(now, clock))
 
     assert local.entries()[0].proven
 
@@ -105,11 +107,11 @@ def test_a_list_of_files_that_is_not_the_manifests_is_damage(
         def dump(self, *args: Any) -> Made:
             return replace(super().dump(*args), files=b"[]")
 
-    backup(Listed(), store, now=now, zone=None, prove=False, clock=clock)
+    backup(Listed(), store, Clock(now, clock, zone=None), prove=False)
     entry = store.entries()[0]
     flip(store.folder(entry.source) / f"{entry.name}.files.json.gz")
 
-    result = verify(chosen(store), lines(), Level.INTACT, now=now, clock=clock)
+    result = verify(chosen(store), lines(), Level.INTACT, Clock(now, clock))
 
     assert result.exit is Exit.DAMAGED
     assert any("list of files" in reason for reason in result.proof.reasons)
@@ -118,7 +120,7 @@ def test_a_list_of_files_that_is_not_the_manifests_is_damage(
 def test_what_could_not_be_verified_ends_with_its_own_code_and_keeps_what_was_reached(
     local: LocalStore, lines: Any, now: Any, clock: Any
 ) -> None:
-    result = verify(chosen(local), lines(reaches=Level.INTACT), Level.PROVEN, now=now, clock=clock)
+    result = verify(chosen(local), lines(reaches=Level.INTACT), Level.PROVEN, Clock(now, clock))
 
     assert result.exit is Exit.UNVERIFIED
     assert local.entries()[0].state == "intact"
@@ -131,14 +133,14 @@ def test_a_proof_that_breaks_off_is_damage_only_where_the_artifact_is_to_blame(
     local: LocalStore, lines: Any, now: Any, clock: Any, code: Exit, ends: Exit
 ) -> None:
     source = lines(refuses=RefnetError("it broke off", "Mend it.", code))
-    assert verify(chosen(local), source, Level.PROVEN, now=now, clock=clock).exit is ends
+    assert verify(chosen(local), source, Level.PROVEN, Clock(now, clock)).exit is ends
 
 
 def test_a_file_without_a_manifest_is_judged_by_the_source_alone(
     local: LocalStore, lines: Any, now: Any, clock: Any
 ) -> None:
-    held = replace(chosen(local).held, manifest=None)
-    result = verify(Chosen(SourceName.DATABASE, held), lines(), Level.INTACT, now=now, clock=clock)
+    held = replace(chosen(local).artifact, manifest=None)
+    result = verify(Chosen(SourceName.DATABASE, held), lines(), Level.INTACT, Clock(now, clock))
 
     assert result.exit is Exit.DONE
     assert local.entries()[0].evidence == ()

@@ -10,18 +10,19 @@ from typing import Any
 
 import pytest
 
+from refnet.actions.backup import make as backup
+from refnet.actions.choose import Selected, choose
+from refnet.actions.drill import Drill, prove, report, write_report
+from refnet.actions.drill_page import page
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Level, Outcome, SourceName
+from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.store import Store
-from refnet.recovery.verbs.backup import backup
-from refnet.recovery.verbs.choose import choose
-from refnet.recovery.verbs.drill import Drill, drill, report, write_report
-from refnet.recovery.verbs.drill_page import page
 
 
 def run(store: Store, source: Any, now: Any, clock: Any, absent: tuple[SourceName, ...] = ()) -> Drill:
-    backup(source, store, now=now, zone=None, prove=False, clock=clock)
-    return drill(choose(store, [source.name]), absent, lambda _: source, now=now, clock=clock)
+    backup(source, store, Clock(now, clock, zone=None), prove=False)
+    return prove(Selected(choose(store, [source.name]), absent), lambda _: source, Clock(now, clock))
 
 
 def test_a_drill_proves_measures_and_leaves_evidence_of_a_drill(
@@ -119,9 +120,13 @@ def test_the_report_is_for_its_user_alone_and_none_is_overwritten(
     local = datetime(2026, 11, 26, 2, 0, tzinfo=UTC)
     first = write_report(values, tmp_path / "reports", local, UTC)
     second = write_report(values, tmp_path / "reports", local, UTC)
+    paths = {first.json, first.page, second.json, second.page}
 
-    assert [path.name for path in first] == ["drill_20261126_020000.json", "drill_20261126_020000.html"]
-    assert len({*first, *second}) == 4
-    assert {path.stat().st_mode & 0o777 for path in (*first, *second)} == {0o600}
+    assert [path.name for path in (first.json, first.page)] == [
+        "drill_20261126_020000.json",
+        "drill_20261126_020000.html",
+    ]
+    assert len(paths) == 4
+    assert {path.stat().st_mode & 0o777 for path in paths} == {0o600}
     assert (tmp_path / "reports").stat().st_mode & 0o777 == 0o700
-    assert json.loads(first[0].read_text())["outcome"] == "passed"
+    assert json.loads(first.json.read_text())["outcome"] == "passed"

@@ -1,13 +1,16 @@
-"""diff: which notes, configuration files or tables differ between two artifacts, or an artifact and what is live."""
+"""diff: compare notes, configuration files or tables of two artifacts, or of an artifact and what is live."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from refnet.errors import RefnetError
+from refnet import servers, wiring
+from refnet.actions.choose import Chosen, choose_one, newest_of
+from refnet.actions.context import Context
+from refnet.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
-from refnet.postgres.session import Target
+from refnet.postgres.session import Target, server_version
 from refnet.recovery.model.artifact import Outcome, SourceName
 from refnet.recovery.model.source import Deviation, OpenArtifact, Progress, silent
 from refnet.recovery.sources.database.artifact.sqlgz import Index, NotAnArtifact, Reader, Table
@@ -23,7 +26,7 @@ LIVE = "live"
 
 @dataclass(frozen=True)
 class Changed:
-    """Something that stands on both sides and differs, and in what."""
+    """A file or table that is on both sides and differs, and why."""
 
     name: str
     why: str
@@ -31,7 +34,7 @@ class Changed:
 
 @dataclass(frozen=True)
 class Difference:
-    """How `after` differs from `before`: files or tables that it adds, changes, lacks. `notes` are to be known."""
+    """The files or tables of `after` that are extra, changed and missing against `before`."""
 
     source: SourceName
     before: str
@@ -46,8 +49,38 @@ class Difference:
         return not (self.added or self.changed or self.removed)
 
 
+def diff(context: Context, before: str, after: str) -> Difference:
+    """Compare two artifacts of one source, or an artifact with what is LIVE.
+
+    Args:
+        before: a name in the catalog, a path, or a source for its newest artifact; `after` likewise.
+    """
+    old, settings = _chosen(context, before), context.settings
+    if after != LIVE:
+        new = _chosen(context, after)
+        if new.source is not old.source:
+            raise RefnetError(
+                f"{old.name} is of {old.source}, {new.name} of {new.source}",
+                "Compare two artifacts of one source.",
+                Exit.USAGE,
+            )
+        return artifacts(old.source, old.artifact, new.artifact)
+    if old.source is not SourceName.DATABASE:
+        return live_files(old.artifact, wiring.place(settings, old.source))
+    target = servers.existing_server(settings)
+    with target.connect() as session:
+        binaries = servers.binaries_for(settings, server_version(session))
+    return live_tables(old.artifact, target, binaries, settings.jobs, context.progress)
+
+
+def _chosen(context: Context, meant: str) -> Chosen:
+    if meant in list(SourceName):
+        return newest_of(context, (SourceName(meant),))[0]
+    return choose_one(context.store, meant)
+
+
 def artifacts(source: SourceName, before: OpenArtifact, after: OpenArtifact) -> Difference:
-    """How two artifacts of one source differ. RefnetError where one cannot be read."""
+    """Compare two artifacts of one source. RefnetError where one cannot be read."""
     if source is SourceName.DATABASE:
         return _tables(before, after)
     with explain_archive_errors(before):
@@ -58,7 +91,7 @@ def artifacts(source: SourceName, before: OpenArtifact, after: OpenArtifact) -> 
 
 
 def live_files(before: OpenArtifact, place: FolderTarget) -> Difference:
-    """How what is live in `place` differs from an artifact of it: what a restore would take back."""
+    """Compare an artifact with the live files in `place`."""
     with explain_archive_errors(before):
         files, _ = files_of(before)
         selection = select(files, place, None)
@@ -70,7 +103,7 @@ def live_files(before: OpenArtifact, place: FolderTarget) -> Difference:
 def live_tables(
     before: OpenArtifact, target: Target, binaries: Binaries, jobs: int, progress: Progress = silent
 ) -> Difference:
-    """How the live database differs from an artifact of it, table by table, by content."""
+    """Compare an artifact with the live database, table by table, by content."""
     added, changed, removed, notes = [], [], [], []
     for finding in compare(target, _index(before), binaries, jobs, progress):
         name = finding.what.removeprefix("table ")
@@ -123,19 +156,19 @@ def _tables(before: OpenArtifact, after: OpenArtifact) -> Difference:
         (*changed, *_others(old, new)),
         tuple(name for name in tables if name not in now),
         tuple(
-            f"{held.name} holds some tables only"
-            for held, index in ((before, old), (after, new))
+            f"{artifact.name} holds some tables only"
+            for artifact, index in ((before, old), (after, new))
             if index.partial
         ),
     )
 
 
-def _index(held: OpenArtifact) -> Index:
+def _index(artifact: OpenArtifact) -> Index:
     try:
-        return Reader(held.name, held.open).index
+        return Reader(artifact.name, artifact.open).index
     except NotAnArtifact:
         raise RefnetError(
-            f"RefNet did not make {held.name}, so its tables cannot be compared",
+            f"RefNet did not make {artifact.name}, so its tables cannot be compared",
             "`refnet restore database` restores it; a backup afterwards can be compared.",
         ) from None
 

@@ -13,13 +13,15 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from refnet.actions.adopt import carry_out as adopt
+from refnet.actions.adopt import planned as plan
+from refnet.actions.backup import make as backup
+from refnet.actions.verify import Verified
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Evidence, Level, Outcome, SourceName
+from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.source import Made
 from refnet.recovery.stores.local import LocalStore
-from refnet.recovery.verbs.adopt import adopt, plan
-from refnet.recovery.verbs.backup import backup
-from refnet.recovery.verbs.verify import Verified
 
 OLD = "refnet_20231201_020000.sql.gz"
 TOKYO = ZoneInfo("Asia/Tokyo")
@@ -45,7 +47,7 @@ def take(store: LocalStore, lines: Any, now: Any, clock: Any) -> Callable[..., V
     def run(path: Path, says: Made | None = None, **changes: Any) -> Verified:
         planned = plan(store, path, lambda *_: says, zone=TOKYO)
         prover = lines(**{"reaches": Level.INTACT} | changes)
-        return adopt(store, planned, lambda _: prover, now=now, clock=clock)
+        return adopt(store, planned, lambda _: prover, Clock(now, clock))
 
     return run
 
@@ -87,7 +89,7 @@ def test_an_artifact_from_elsewhere_brings_its_manifest(
     take: Any, store: LocalStore, tmp_path: Path, lines: Any, now: Any, clock: Any
 ) -> None:
     away = LocalStore(tmp_path / "away", flat=True)
-    made = backup(lines(), away, now=now, zone=UTC, prove=False, clock=clock).manifest
+    made = backup(lines(), away, Clock(now, clock, zone=UTC), prove=False).manifest
     take(tmp_path / "away" / made.name)
 
     assert store.entries()[0].manifest == replace(made, seconds=0.0)
@@ -138,7 +140,7 @@ def test_what_has_a_manifest_is_refused_and_stays_as_it_is(take: Any, store: Loc
 def test_a_manifest_that_cannot_be_read_is_moved_aside_and_made_again(
     take: Any, store: LocalStore, lines: Any, now: Any, clock: Any
 ) -> None:
-    made = backup(lines(), store, now=now, zone=UTC, prove=True, clock=clock).manifest
+    made = backup(lines(), store, Clock(now, clock, zone=UTC), prove=True).manifest
     path = store.path(store.entries()[0])
     broken = path.with_name(f"{path.name}.json")
     broken.write_bytes(b"X" + broken.read_bytes()[1:])
@@ -157,7 +159,7 @@ def test_a_manifest_that_cannot_be_read_is_moved_aside_and_made_again(
 def test_a_failure_is_remembered_although_the_manifest_is_lost(
     take: Any, store: LocalStore, lines: Any, now: Any, clock: Any
 ) -> None:
-    backup(lines(), store, now=now, zone=UTC, prove=True, clock=clock)
+    backup(lines(), store, Clock(now, clock, zone=UTC), prove=True)
     (entry,) = store.entries()
     store.record(entry, Evidence(now(), Level.PROVEN, Outcome.FAILED, 1.0))
     store.path(entry).with_name(f"{entry.name}.json").unlink()
@@ -180,7 +182,7 @@ def test_a_manifest_of_a_newer_refnet_is_left_to_it(take: Any, store: LocalStore
 def test_a_day_in_a_name_is_sharpened_by_the_first_check(
     store: LocalStore, lines: Any, now: Any, clock: Any
 ) -> None:
-    backup(lines(name=SourceName.CONFIG), store, now=now, zone=TOKYO, prove=True, clock=clock)
+    backup(lines(name=SourceName.CONFIG), store, Clock(now, clock, zone=TOKYO), prove=True)
     (entry,) = store.entries()
     store.path(entry).with_name(f"{entry.name}.json").unlink()
 

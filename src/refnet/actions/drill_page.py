@@ -35,7 +35,7 @@ _UNFOLDED = 30
 
 
 def page(report: Mapping[str, Any], zone: tzinfo | None = None) -> str:
-    """The page for `report` (verbs.drill.report), its times shown in `zone` (None: the machine's)."""
+    """The page for `report` (drill.report), its times shown in `zone` (None: the machine's)."""
     when = _moment(report["started"], zone)
     header = f"""<p class="soft">Restore drill</p>
 <h1>{mark(report["outcome"])}</h1>
@@ -184,7 +184,7 @@ def _facts(one: Mapping[str, Any], zone: tzinfo | None) -> str:
         if value is not None
     ]
     if one.get("unrecorded"):
-        facts.append(("evidence could not be kept", escape(one["unrecorded"])))
+        facts.append(("evidence could not be recorded", escape(one["unrecorded"])))
     items = "".join(f"<dt>{escape(name)}</dt><dd>{value}</dd>" for name, value in facts)
     return f'<h3>The artifact</h3>\n<dl class="facts">{items}</dl>'
 

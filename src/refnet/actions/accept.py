@@ -1,19 +1,18 @@
-"""accept: say that what shrank was meant, so that the artifact is what later ones are compared with."""
+"""accept: record that a source was meant to shrink, so that later artifacts are compared with this one."""
 
 from __future__ import annotations
 
-from datetime import datetime
-
+from refnet.actions.choose import choose_one
+from refnet.actions.context import Context
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome
-from refnet.recovery.model.store import Store
-from refnet.recovery.verbs.choose import Chosen
 
 
-def plan(chosen: Chosen) -> Entry:
-    """The entry that would be accepted; RefnetError where there is nothing to accept."""
+def plan(context: Context, name: str) -> Entry:
+    """Return the entry that would be accepted; RefnetError where there is nothing to accept."""
+    chosen = choose_one(context.store, name)
     entry = chosen.entry
-    if entry is None or chosen.store is None:
+    if entry is None:
         raise RefnetError(
             f"{chosen.name} is not in the catalog", "Give a name that `refnet list` shows.", Exit.USAGE
         )
@@ -23,9 +22,10 @@ def plan(chosen: Chosen) -> Entry:
     return entry
 
 
-def accept(store: Store, entry: Entry, now: datetime) -> None:
-    """Record that what shrank in `entry` was meant."""
+def accept(context: Context, entry: Entry) -> None:
+    """Record that `entry` was meant to shrink."""
     reasons = (f"accepted: {'; '.join(entry.manifest.shrunk)}",)
+    now = context.clock.now()
     line = Evidence(now, Level.WRITTEN, Outcome.UNVERIFIED, 0.0, reasons=reasons, accepts=True)
-    with store.lock(entry.source):
-        store.record(entry, line)
+    with context.store.lock(entry.source):
+        context.store.record(entry, line)

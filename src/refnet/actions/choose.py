@@ -1,4 +1,4 @@
-"""What ARTIFACT on a command line means: a listed name, any path, or none for the newest of each source."""
+"""The sources and artifacts that a command names: a listed name, any path, or none for the newest of each source."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from refnet import servers, wiring
+from refnet.actions.context import Context
 from refnet.errors import Exit, RefnetError
 from refnet.files import explained
 from refnet.recovery.model.artifact import Entry, Outcome, SourceName, read_name
@@ -21,30 +23,28 @@ from refnet.settings import user_path
 
 @dataclass(frozen=True)
 class Chosen:
-    """An artifact that a command works on.
-
-    `entry` and `store` are None for a file without a manifest of its own name: no evidence is kept of it.
-    """
+    """An artifact that a command works on."""
 
     source: SourceName
-    held: OpenArtifact
+    artifact: OpenArtifact
+    #: Its place in a catalog; None, as `store`, for a file without a manifest, of which no evidence is recorded.
     entry: Entry | None = None
     store: Store | None = None
 
     @property
     def name(self) -> str:
-        return self.held.name
+        return self.artifact.name
 
     @property
     def damage(self) -> str:
-        """What the last check that failed found, where the artifact counts as damaged; else ""."""
+        """Why the artifact counts as damaged, by the last check that failed; else ""."""
         if not (self.entry and self.entry.damaged):
             return ""
         failed = [line for line in self.entry.evidence if line.outcome is Outcome.FAILED]
         return "; ".join(failed[-1].reasons if failed else ()) or "a check failed"
 
     def refusals(self, *, anyway: bool) -> tuple[RefnetError, ...]:
-        """Why it is not restored: that it is damaged, unless it is wanted `anyway`."""
+        """Return why it is not restored: it is damaged, and `anyway` is false."""
         if anyway or not self.damage:
             return ()
         return (
@@ -56,6 +56,77 @@ class Chosen:
         )
 
 
+@dataclass(frozen=True)
+class Selected:
+    """The artifacts that a check works on."""
+
+    chosen: list[Chosen]
+    #: The sources that are configured and have no complete artifact.
+    absent: tuple[SourceName, ...] = ()
+
+
+def sources_named(text: str | None) -> tuple[SourceName, ...]:
+    """Return the source `text`, or all of them for None; RefnetError where it is none."""
+    if text is None:
+        return tuple(SourceName)
+    try:
+        return (SourceName(text),)
+    except ValueError:
+        raise RefnetError(
+            f"'{text}' is not a source", f"The sources are: {', '.join(SourceName)}.", Exit.USAGE
+        ) from None
+
+
+def not_configured(source: SourceName) -> RefnetError:
+    """Return the error for a command that needs `source` where the settings leave it out."""
+    variable = {SourceName.CONFIG: "REFNET_CONFIG_DIR", SourceName.OBSIDIAN: "REFNET_VAULT_DIR"}
+    return RefnetError(
+        f"the source {source} is not configured",
+        f"Set {variable.get(source, 'REFNET_DATABASE_URL')}; see refnet.toml.example.",
+        Exit.USAGE,
+    )
+
+
+def check_configured(context: Context, source: SourceName) -> None:
+    """RefnetError unless the settings configure `source`."""
+    if source not in wiring.sources(context.settings):
+        raise not_configured(source)
+
+
+def select(context: Context, meant: str | None) -> Selected:
+    """Return the artifact `meant`, the newest of the source `meant`, or (None) the newest of every source.
+
+    RefnetError (UNVERIFIED) where there is none at all.
+    """
+    if meant is not None and meant not in list(SourceName):
+        return Selected([choose_one(context.store, meant)])
+    names = sources_named(meant)
+    try:
+        chosen = newest_of(context, names)
+    except RefnetError as error:
+        code = Exit.UNVERIFIED if error.code is Exit.FAILED else error.code
+        raise RefnetError(error.message, error.hint, code) from error
+    found = {one.source for one in chosen}
+    configured = wiring.sources(context.settings)
+    return Selected(chosen, tuple(name for name in names if name not in found and name in configured))
+
+
+def newest_of(
+    context: Context,
+    names: tuple[SourceName, ...],
+    at: datetime | None = None,
+    from_database: str | None = None,
+) -> list[Chosen]:
+    """Return the newest complete artifact (at or before `at`) of each of `names`.
+
+    from_database: of this database; None: of the one that the settings name.
+    """
+    target = servers.identity(context.settings) if SourceName.DATABASE in names else None
+    if from_database:
+        target = Identity(from_database, target.system if target else None)
+    return choose(context.store, names, at, target=target)
+
+
 def choose(
     store: Store,
     sources: Iterable[SourceName],
@@ -63,9 +134,9 @@ def choose(
     *,
     target: Identity | None = None,
 ) -> list[Chosen]:
-    """The newest whole artifact (at or before `at`) of each of `sources`; RefnetError where there is none at all.
+    """Return the newest complete artifact (at or before `at`) of each of `sources`; RefnetError where there is none.
 
-    `target`: the database that is meant, see Catalog.choices.
+    target: the database, see Catalog.choices.
     """
     everything, sources = Catalog.of(store.entries()), tuple(sources)
     catalog = everything.choices(target, at) if SourceName.DATABASE in sources else everything
@@ -78,7 +149,7 @@ def choose(
 
 
 def of_others(target: Identity, others: Iterable[Identity | None]) -> RefnetError:
-    """The error where the store holds artifacts of `others` and none of the database `target`."""
+    """Return the error for a store that has artifacts of `others` and none of the database `target`."""
     names = dict.fromkeys(one.database if one else "one that nobody recorded" for one in others)
     return RefnetError(
         f"there is no whole artifact of the database {target.database}; the store holds others: {', '.join(names)}",
@@ -87,7 +158,7 @@ def of_others(target: Identity, others: Iterable[Identity | None]) -> RefnetErro
 
 
 def nothing(catalog: Catalog, sources: Iterable[SourceName], at: datetime | None) -> RefnetError:
-    """The error where none of `sources` has a whole artifact (at or before `at`); it names the oldest that there is."""
+    """Return the error for `sources` without a complete artifact (at or before `at`); it names the oldest."""
     oldest = catalog.oldest_whole(sources)
     if at is None or oldest is None:
         return RefnetError(
@@ -102,10 +173,9 @@ def nothing(catalog: Catalog, sources: Iterable[SourceName], at: datetime | None
 
 
 def choose_one(store: Store, artifact: str, source: SourceName | None = None) -> Chosen:
-    """The artifact that `artifact` names: a name of the catalog first, else a path.
+    """Return the artifact with the name `artifact` in the catalog, else at that path.
 
-    Args:
-        source: what is wanted, and what a file is taken for whose name and manifest do not tell; None: any.
+    source: the required source, and that of a file whose name and manifest do not say; None: any.
     """
     chosen = _named(store, artifact, source)
     if source and chosen.source is not source:
@@ -124,12 +194,20 @@ def _named(store: Store, artifact: str, source: SourceName | None) -> Chosen:
     with explained(path):
         if path.is_file():
             return _at_path(store, path, source)
+        if (path / "toc.dat").is_file() or (path.is_dir() and source is SourceName.DATABASE):
+            return _dump_folder(path)
         there = path.exists()
     raise RefnetError(
         f"'{artifact}' is no file" if there else f"there is no artifact '{artifact}'",
         "Give a name that `refnet list` shows, or the path of a file.",
         Exit.USAGE,
     )
+
+
+def _dump_folder(path: Path) -> Chosen:
+    """Return the dump in pg_dump's directory format at `path`."""
+    artifact = OpenArtifact(path.name, lambda: (path / "toc.dat").open("rb"), None, path=path)
+    return Chosen(SourceName.DATABASE, artifact)
 
 
 def _at_path(store: Store, path: Path, source: SourceName | None) -> Chosen:
@@ -141,13 +219,13 @@ def _at_path(store: Store, path: Path, source: SourceName | None) -> Chosen:
     entry = Catalog.of(home.entries()).named(path.name)
     if entry:
         return Chosen(entry.source, home.artifact(entry), entry, home)
-    held = artifact_at(path)
-    if held.manifest:
-        return Chosen(held.manifest.source, held)
+    artifact = artifact_at(path)
+    if artifact.manifest:
+        return Chosen(artifact.manifest.source, artifact)
     said = read_name(path.name)
-    return Chosen(said[0] if said else source or _by_ending(path.name), held)
+    return Chosen(said[0] if said else source or _by_ending(path.name), artifact)
 
 
 def _by_ending(name: str) -> SourceName:
-    """What a file of a foreign name is: a tar archive is taken for a vault, everything else for a dump."""
+    """Return the source of a file with a foreign name: a tar archive is a vault, everything else a dump."""
     return SourceName.OBSIDIAN if name.endswith((".tar.gz", ".tgz")) else SourceName.DATABASE

@@ -13,12 +13,13 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from refnet.actions.backup import make as backup
+from refnet.actions.choose import choose, choose_one
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.catalog import parse_time
+from refnet.recovery.model.clock import Clock
 from refnet.recovery.stores.local import LocalStore
-from refnet.recovery.verbs.backup import backup
-from refnet.recovery.verbs.choose import choose, choose_one
 
 NAME = "refnet_20261125_170001.sql.gz"
 TOKYO = ZoneInfo("Asia/Tokyo")
@@ -27,7 +28,7 @@ TOKYO = ZoneInfo("Asia/Tokyo")
 @pytest.fixture
 def local(tmp_path: Path, lines: Any, now: Any, clock: Any) -> LocalStore:
     store = LocalStore(tmp_path / "backups")
-    backup(lines(), store, now=now, zone=UTC, prove=False, clock=clock)
+    backup(lines(), store, Clock(now, clock, zone=UTC), prove=False)
     return store
 
 
@@ -69,7 +70,7 @@ def test_a_renamed_artifact_still_has_its_manifest(local: LocalStore, tmp_path: 
     chosen = choose_one(local, str(tmp_path / "safe"))
 
     assert chosen.entry is None
-    assert chosen.held.manifest == local.entries()[0].manifest
+    assert chosen.artifact.manifest == local.entries()[0].manifest
 
 
 @pytest.mark.parametrize(
@@ -88,7 +89,7 @@ def test_a_file_without_a_manifest_is_taken_for_what_its_name_says(
     (tmp_path / name).write_bytes(b"")
     chosen = choose_one(local, str(tmp_path / name))
 
-    assert (chosen.source, chosen.entry, chosen.held.manifest) == (source, None, None)
+    assert (chosen.source, chosen.entry, chosen.artifact.manifest) == (source, None, None)
 
 
 def test_a_command_may_know_better_what_a_foreign_file_is(local: LocalStore, tmp_path: Path) -> None:
@@ -154,7 +155,7 @@ def test_a_time_before_the_first_artifact_gets_the_time_that_finds_it(
     store = LocalStore(tmp_path / "backups")
     made = datetime(2026, 11, 25, 17, 0, 1, 400_000, tzinfo=UTC)
     for created in (made, made + timedelta(days=1)):
-        backup(lines(created=created), store, now=now, zone=UTC, prove=False, clock=clock)
+        backup(lines(created=created), store, Clock(now, clock, zone=UTC), prove=False)
 
     with pytest.raises(RefnetError, match="at or before 2026-11-26 02:00 JST") as refused:
         choose(store, [SourceName.DATABASE], datetime(2026, 11, 26, 2, 0, tzinfo=TOKYO))

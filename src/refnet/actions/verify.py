@@ -1,17 +1,19 @@
-"""verify: how far does an artifact hold? The store's own check first, then the source's; evidence is kept."""
+"""verify: check an artifact, first by the store, then by its source, and record the evidence."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from refnet import wiring
+from refnet.actions.choose import Chosen
+from refnet.actions.context import Context
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome
+from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.source import Finding, OpenArtifact, Progress, Proof, Source, silent
 from refnet.recovery.model.store import Store
-from refnet.recovery.verbs.choose import Chosen
 
 EXITS = {Outcome.PASSED: Exit.DONE, Outcome.UNVERIFIED: Exit.UNVERIFIED, Outcome.FAILED: Exit.DAMAGED}
 _CHUNK = 1 << 20
@@ -19,12 +21,13 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class Verified:
-    """What came of a check of one artifact; `unrecorded` says why its evidence could not be kept."""
+    """The check of one artifact."""
 
     chosen: Chosen
     proof: Proof
     at: datetime
     seconds: float
+    #: Why its evidence could not be recorded, or "".
     unrecorded: str = ""
 
     @property
@@ -32,60 +35,65 @@ class Verified:
         return EXITS[self.proof.outcome]
 
 
-def verify(
+def verify(context: Context, chosen: Chosen, level: Level, *, trust: bool = False) -> Verified:
+    """Check `chosen` up to `level` and record the result as evidence.
+
+    trust: load a foreign dump even where this machine cannot build every isolation layer.
+    """
+    prover = wiring.prover(context.settings, chosen.source, trust=trust)
+    return check(chosen, prover, level, context.clock, progress=context.progress)
+
+
+def check(
     chosen: Chosen,
     source: Source,
     level: Level,
+    clock: Clock,
     *,
-    now: Callable[[], datetime],
-    clock: Callable[[], float],
     drill: bool = False,
     progress: Progress = silent,
 ) -> Verified:
-    """Check `chosen` up to `level` and keep what was found as evidence.
+    """Check `chosen` by `source`, which has the same name as its own, up to `level`, and record the result.
 
-    Args:
-        source: of the same name as the artifact's.
-        now: the time for the evidence; `clock`: seconds, for how long things take.
-        drill: whether this is a drill, which monitor counts.
+    drill: this is a drill, which the monitor counts.
     """
-    started = clock()
-    written = check_written(chosen.held, progress)
-    read = clock() - started
+    started = clock.monotonic()
+    written = check_written(chosen.artifact, progress)
+    read = clock.monotonic() - started
     if Outcome.FAILED in {finding.outcome for finding in written}:
         proof = Proof(level, None, written)
     else:
-        proof = attempt(source, chosen.held, level, progress)
+        proof = attempt(source, chosen.artifact, level, progress)
         proof = replace(proof, findings=(*written, *proof.findings))
     proof = replace(proof, seconds={"read the file": read} | proof.seconds)
-    at, seconds = now(), clock() - started
+    at, seconds = clock.now(), clock.monotonic() - started
     lines = evidence_of(proof, at, seconds, drill=drill)
     return Verified(chosen, proof, at, seconds, keep(chosen.store, chosen.entry, lines))
 
 
-def check_written(held: OpenArtifact, progress: Progress = silent) -> tuple[Finding, ...]:
-    """The store's level: the bytes have the size and the digest of the manifest, the list of files its own.
+def check_written(artifact: OpenArtifact, progress: Progress = silent) -> tuple[Finding, ...]:
+    """Compare the bytes with the size and the digests in the manifest.
 
-    Nothing is found where there is no manifest: then the artifact's own index judges it.
+    Without a manifest this finds nothing: the artifact's own index is checked next.
     """
-    manifest = held.manifest
+    manifest = artifact.manifest
     if manifest is None:
         return ()
-    findings = [_compare_bytes(held, manifest.size, manifest.sha256, progress)]
+    findings = [_compare_bytes(artifact, manifest.size, manifest.sha256, progress)]
     if manifest.files_sha256 is not None:
         try:
-            held.files()
+            artifact.files()
             findings.append(Finding("list of files", Outcome.PASSED))
         except RefnetError as error:
             findings.append(Finding("list of files", Outcome.FAILED, error.message))
     return tuple(findings)
 
 
-def _compare_bytes(held: OpenArtifact, size: int, sha256: str, progress: Progress) -> Finding:
+def _compare_bytes(artifact: OpenArtifact, size: int, sha256: str, progress: Progress) -> Finding:
     what = "bytes of the file"
     sha, count = hashlib.sha256(), 0
     try:
-        with held.open() as reader:
+        with artifact.open() as reader:
             while block := reader.read(_CHUNK):
                 sha.update(block)
                 count += len(block)
@@ -99,24 +107,24 @@ def _compare_bytes(held: OpenArtifact, size: int, sha256: str, progress: Progres
     return Finding(what, Outcome.PASSED)
 
 
-def attempt(source: Source, held: OpenArtifact, level: Level, progress: Progress = silent) -> Proof:
-    """The source's proof of `held`, whose bytes are known to be right.
+def attempt(source: Source, artifact: OpenArtifact, level: Level, progress: Progress = silent) -> Proof:
+    """Prove `artifact`, whose bytes are known to be right.
 
-    A proof that could not be had (no scratch server, no room) is `could not verify`, never a failure; damage
-    that the source meets in the artifact is a failure.
+    A proof that cannot run (no scratch server, no free space) is `could not verify`; damage in the artifact is a
+    failure.
     """
     try:
-        proof = source.prove(held, level, progress)
+        proof = source.prove(artifact, level, progress)
     except RefnetError as error:
         outcome = Outcome.FAILED if error.code is Exit.DAMAGED else Outcome.UNVERIFIED
         proof = Proof(level, None, (Finding("the proof itself", outcome, f"{error.message}. {error.hint}"),))
-    if proof.level is None and held.manifest is not None:
+    if proof.level is None and artifact.manifest is not None:
         proof = replace(proof, level=Level.WRITTEN)
     return proof
 
 
 def evidence_of(proof: Proof, at: datetime, seconds: float, *, drill: bool = False) -> tuple[Evidence, ...]:
-    """The lines that `proof` leaves: what it reached, then what failed or could not be verified beyond that."""
+    """Return the lines of evidence: the level that was reached, then what failed or could not be verified beyond."""
 
     def line(level: Level, outcome: Outcome) -> Evidence:
         reasons = proof.reasons if outcome is proof.outcome else ()
@@ -131,14 +139,14 @@ def evidence_of(proof: Proof, at: datetime, seconds: float, *, drill: bool = Fal
 
 
 def _beyond(proof: Proof) -> Level:
-    """The level at which `proof` stopped."""
+    """Return the level at which `proof` stopped."""
     levels = list(Level)
     rank = 0 if proof.level is None else proof.level.rank + 1
     return levels[min(rank, len(levels) - 1)] if proof.outcome is Outcome.FAILED else proof.wanted
 
 
 def keep(store: Store | None, entry: Entry | None, lines: tuple[Evidence, ...]) -> str:
-    """Append `lines` to the evidence of `entry`; why that was not possible (a read-only disk), or ''."""
+    """Append `lines` to the evidence of `entry`; return why that was not possible (a read-only disk), or ""."""
     if store is None or entry is None:
         return ""
     try:

@@ -8,13 +8,15 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from tests.unit.recovery.verbs.conftest import NOW
+from tests.unit.actions.conftest import NOW
 
+from refnet.actions.backup import Backup
+from refnet.actions.backup import make as backup
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Level, Outcome, SourceName
+from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.source import silent
 from refnet.recovery.model.store import Store
-from refnet.recovery.verbs.backup import Backup, backup
 
 Make = Callable[..., Backup]
 
@@ -23,7 +25,7 @@ Make = Callable[..., Backup]
 def make(store: Store, now: Any, clock: Any) -> Make:
     def run(source: Any, prove: bool = True) -> Backup:
         zone = timezone(timedelta(hours=9))
-        return backup(source, store, now=now, zone=zone, prove=prove, clock=clock, progress=silent)
+        return backup(source, store, Clock(now, clock, zone=zone), prove=prove, progress=silent)
 
     return run
 

@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from refnet.actions.prune import carry_out as prune
+from refnet.actions.prune import planned as plan
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome, SourceName
 from refnet.recovery.model.retention import PreviousVersion
 from refnet.recovery.model.source import Made
 from refnet.recovery.model.store import Leftover, Store
 from refnet.recovery.stores.memory import MemoryStore
-from refnet.recovery.verbs.prune import plan, prune
 from refnet.settings import Retention
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

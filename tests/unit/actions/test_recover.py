@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from refnet.actions.recover import Machine, Permit, Recovered, Remembering, read_journal, recover
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome, SourceName
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.recovery_plan import Journal, Plan, Stage, decide, stage
 from refnet.recovery.model.source import Finding
-from refnet.recovery.verbs.recover import Machine, Permit, Recovered, Remembering, read_journal, recover
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 

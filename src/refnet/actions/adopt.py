@@ -1,0 +1,167 @@
+"""adopt: make a manifest for an artifact that has none, so that list, monitor and prune see it.
+
+It is made from the artifact: the index of a database, the list of files beside an archive. Where there is neither,
+another program made it: its name says what it is and when it was made. The times of the file do not count, as a copy
+changes them.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from refnet import wiring
+from refnet.actions.choose import Chosen
+from refnet.actions.context import Context
+from refnet.actions.verify import Verified, check, keep
+from refnet.errors import Exit, RefnetError
+from refnet.files import explained
+from refnet.recovery.model.artifact import Evidence, Level, Manifest, Outcome, SourceName, read_name
+from refnet.recovery.model.catalog import Catalog
+from refnet.recovery.model.clock import Clock
+from refnet.recovery.model.schedule import Schedule
+from refnet.recovery.model.source import Made, OpenArtifact, Source
+from refnet.recovery.stores import disk
+from refnet.recovery.stores.local import LocalStore
+from refnet.recovery.stores.open_artifacts import artifact_at, artifact_in
+
+_LOST = ("adopted with a new manifest: what passed before was checked against the one that is lost",)
+#: What an artifact of a source, made at a moment, says of itself; None where it says nothing.
+Describe = Callable[[SourceName, OpenArtifact, datetime], Made | None]
+_FOREIGN = "made by another program: only its name says when, and nothing says what it should hold"
+
+
+@dataclass(frozen=True)
+class Adoption:
+    """What adopting the file at `path` does."""
+
+    path: Path
+    source: SourceName
+    #: The local time of the name.
+    wall: datetime
+    #: The content of the new manifest.
+    made: Made
+    #: Where that content comes from.
+    told_by: str
+    #: Whether the file lies in its place in the store already; else it is copied in.
+    inside: bool
+    #: Why the manifest that lies there cannot be read; it is moved aside. Else "".
+    broken: str
+
+
+def plan(context: Context, path: Path) -> Adoption:
+    """Return what adopting the file at `path` would do; nothing is changed.
+
+    RefnetError where the name says nothing, or where the file has a manifest already.
+    """
+    settings = context.settings
+    return planned(context.store, path, partial(wiring.describe, settings), zone=Schedule.of(settings).zone)
+
+
+def adopt(context: Context, adoption: Adoption) -> Verified:
+    """Take the planned file into the catalog and check it up to `intact`; a file elsewhere is copied in."""
+    return carry_out(context.store, adoption, partial(wiring.prover, context.settings), context.clock)
+
+
+def planned(store: LocalStore, path: Path, describe: Describe, *, zone: ZoneInfo | None) -> Adoption:
+    """Do as `plan`, with `zone` for the local times in names; None: the machine's."""
+    said = read_name(path.name)
+    with explained(path):
+        fits = not path.is_symlink() and path.is_file()
+    if said is None or not fits:
+        raise RefnetError(
+            f"{path} is not an artifact to adopt",
+            "Its name must be like refnet_YYYYMMDD_HHMMSS.sql.gz, config_YYYYMMDD.tar.gz or vault_YYYYMMDD.tar.gz.",
+            Exit.USAGE,
+        )
+    source, wall = said
+    inside = path.resolve().parent == store.folder(source).resolve()
+    if inside:
+        store.check_adoptable(source, path.name)
+    artifact, broken = _opened(path)
+    created = wall.replace(tzinfo=zone) if zone else wall.astimezone()
+    if inside:
+        created = _sharper(created, store.first_check(source, path.name))
+    stated = None if inside else _stated(artifact)
+    made, told_by = (
+        (stated, "the manifest beside it") if stated else _of_itself(artifact, describe, source, created)
+    )
+    return Adoption(path, source, wall, made, told_by, inside, broken)
+
+
+def carry_out(
+    store: LocalStore, adoption: Adoption, prover: Callable[[SourceName], Source], clock: Clock
+) -> Verified:
+    """Do as `adopt`.
+
+    Checks that passed before the manifest was lost no longer count; those that failed still do.
+    """
+    source = adoption.source
+    with store.lock(source):
+        manifest = _publish(store, adoption)
+        entry = Catalog.of(store.entries(source)).named(manifest.name)
+        if entry and entry.evidence:
+            now = clock.now()
+            line = Evidence(now, Level.WRITTEN, Outcome.UNVERIFIED, 0.0, reasons=_LOST, revokes=True)
+            keep(store, entry, (line,))
+        chosen = Chosen(source, store.artifact(entry) if entry else artifact_at(adoption.path), entry, store)
+        return check(chosen, prover(source), Level.INTACT, clock)
+
+
+def _opened(path: Path) -> tuple[OpenArtifact, str]:
+    """Return the artifact at `path`, and why its manifest cannot be read or ""."""
+    try:
+        return artifact_at(path), ""
+    except RefnetError as error:
+        if error.code is not Exit.DAMAGED:
+            raise
+        return artifact_in(path.parent, path.name, None), error.message
+
+
+def _sharper(created: datetime, checked: datetime | None) -> datetime:
+    """Return when an artifact was made: `created` by its name, or the first check of that day if the name has no time."""
+    midnight = (created.hour, created.minute, created.second) == (0, 0, 0)
+    if checked and midnight and created <= checked < created + timedelta(days=1):
+        return checked
+    return created
+
+
+def _of_itself(
+    artifact: OpenArtifact, describe: Describe, source: SourceName, created: datetime
+) -> tuple[Made, str]:
+    """Return what the artifact says of itself, and what says it."""
+    if described := describe(source, artifact, created):
+        return described, "its own index" if described.files is None else "its list of files"
+    return Made(created, {"adopted_from": str(artifact.path)}, unchecked=(_FOREIGN,)), "its name"
+
+
+def _stated(artifact: OpenArtifact) -> Made | None:
+    """Return the content of a manifest beside a file elsewhere, which comes in with it."""
+    manifest = artifact.manifest
+    if manifest is None or manifest.name != artifact.name:
+        return None
+    details = {key: value for key, value in manifest.details.items() if key != "shares_bytes_with"}
+    return Made(
+        manifest.created,
+        details,
+        artifact.files(),
+        manifest.unchecked,
+        manifest.partial,
+        published=manifest.published,
+        shrunk=manifest.shrunk,
+        shrunk_from=manifest.shrunk_from,
+    )
+
+
+def _publish(store: LocalStore, adoption: Adoption) -> Manifest:
+    source, path = adoption.source, adoption.path
+    if adoption.inside:
+        return store.adopt(source, path.name, adoption.made)
+    with store.draft(source) as draft, explained(path), disk.open_regular(path) as reader:
+        shutil.copyfileobj(reader, draft.out, disk.CHUNK)
+        return draft.publish(adoption.made, adoption.wall, 0.0)

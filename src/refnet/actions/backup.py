@@ -1,0 +1,146 @@
+"""backup: lock, dump, publish, prove, in one straight line."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+from refnet import servers, wiring
+from refnet.actions.context import Context
+from refnet.actions.verify import attempt, evidence_of, keep
+from refnet.errors import Exit
+from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome, SourceName
+from refnet.recovery.model.catalog import Catalog
+from refnet.recovery.model.clock import Clock
+from refnet.recovery.model.run import Kind
+from refnet.recovery.model.shrinking import Shrinking, marked
+from refnet.recovery.model.source import Progress, Proof, Source, TransientError, silent
+from refnet.recovery.model.store import Store
+from refnet.recovery.stores.local import LocalStore
+
+_SHRINKING = Shrinking()
+
+
+@dataclass(frozen=True)
+class Options:
+    #: Restore the artifact into a scratch place and compare before the backup ends.
+    prove: bool = True
+    #: Parallel workers; None: as many as the settings say.
+    jobs: int | None = None
+    #: Only these tables of the database; empty: everything.
+    tables: tuple[str, ...] = ()
+    #: Write there, outside the catalog; None: into the store.
+    folder: Path | None = None
+    #: A transient failure is retried soon, so no message goes out yet.
+    again: bool = False
+
+
+@dataclass(frozen=True)
+class Backup:
+    manifest: Manifest
+    #: None: the proof was left out.
+    proof: Proof | None
+    #: Seconds by phase.
+    seconds: dict[str, float]
+    #: A sentence each about how it was made.
+    warnings: tuple[str, ...] = ()
+    #: Why its evidence could not be recorded, or "".
+    unrecorded: str = ""
+    path: Path = Path()
+
+    @property
+    def exit(self) -> Exit:
+        """DAMAGED where the proof failed; a proof that could not run is no failure of the backup."""
+        failed = self.proof is not None and self.proof.outcome is Outcome.FAILED
+        return Exit.DAMAGED if failed else Exit.DONE
+
+
+def backup(context: Context, name: SourceName, options: Options | None = None) -> Backup | None:
+    """Make an artifact of the source `name` and prove it; None where the settings do not configure that source."""
+    options, settings = options or Options(), context.settings
+    store = LocalStore(options.folder, flat=True) if options.folder else context.store
+    source = wiring.sources(settings, jobs=options.jobs, tables=options.tables, into=store).get(name)
+    if source is None:
+        return None
+    watched = options.folder is None and not options.tables  # else it protects nothing that is monitored
+    if watched:
+        from refnet.actions.watching import open_watch, report_proof
+
+        run = open_watch(context).run(Kind.BACKUP, name, again=options.again)
+    with run if watched else nullcontext() as at_work:
+        made = make(
+            source,
+            store,
+            context.clock,
+            prove=options.prove,
+            shrinking=wiring.shrinking(settings),
+            progress=context.progress,
+        )
+        if at_work:
+            report_proof(at_work, made.manifest.name, made.proof)
+    return replace(made, path=store.folder(name) / made.manifest.name)
+
+
+def made_since(context: Context, name: SourceName, asked: datetime) -> Entry | None:
+    """Return the newest complete artifact of `name` if it was published and checked since `asked`."""
+    target = servers.identity(context.settings) if name is SourceName.DATABASE else None
+    newest = Catalog.of(context.store.entries(name)).about(target).newest_complete(name)
+    fits = newest and asked <= newest.published <= context.clock.now() and newest.evidence
+    return newest if fits else None
+
+
+def make(
+    source: Source,
+    store: Store,
+    clock: Clock,
+    *,
+    prove: bool,
+    shrinking: Shrinking = _SHRINKING,
+    progress: Progress = silent,
+) -> Backup:
+    """Make one artifact of `source` in `store`, and prove it.
+
+    Args:
+        prove: whether the artifact is restored and compared before this returns.
+        shrinking: when it counts as shrunk against the last one.
+    """
+    publish = partial(_publish, source, store, clock, shrinking, progress)
+    with store.lock(source.name):
+        try:
+            made = publish()
+        except TransientError:
+            made = publish()
+        if made.warnings:
+            made = _recorded(store, made, (_written(made, clock.now()),))
+        if not prove:
+            return made
+        published = clock.monotonic()
+        proof = attempt(source, store.artifact(Entry(made.manifest)), Level.PROVEN, progress)
+        made.seconds["prove"] = clock.monotonic() - published
+        made = replace(made, proof=proof)
+        return _recorded(store, made, evidence_of(proof, clock.now(), made.seconds["prove"]))
+
+
+def _publish(source: Source, store: Store, clock: Clock, shrinking: Shrinking, progress: Progress) -> Backup:
+    """Dump into a draft and publish it, once."""
+    started = clock.monotonic()
+    with store.draft(source.name) as draft:
+        made = replace(source.dump(draft.out, progress), published=clock.now())
+        made = marked(made, source.name, store.entries(source.name), shrinking)
+        dumped = clock.monotonic()
+        manifest = draft.publish(made, made.created.astimezone(clock.zone), dumped - started)
+    seconds = {"dump": dumped - started, "publish": clock.monotonic() - dumped}
+    return Backup(manifest, None, seconds, made.warnings)
+
+
+def _written(made: Backup, at: datetime) -> Evidence:
+    """Return the line of evidence that holds the warnings of a backup."""
+    return Evidence(at, Level.WRITTEN, Outcome.PASSED, made.seconds["dump"], reasons=made.warnings)
+
+
+def _recorded(store: Store, made: Backup, lines: tuple[Evidence, ...]) -> Backup:
+    """Record `lines` as evidence of the artifact."""
+    return replace(made, unrecorded=keep(store, Entry(made.manifest), lines) or made.unrecorded)

@@ -1,0 +1,79 @@
+"""What every action works with: the settings, the clock, the progress, and a place for notes."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from refnet import settings as settings_module
+from refnet import wiring
+from refnet.errors import Exit, RefnetError
+from refnet.files import check_closed, check_own, make_folder
+from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.model.clock import Clock
+from refnet.recovery.model.source import Progress, silent
+from refnet.recovery.stores import lock
+from refnet.recovery.stores.local import LocalStore
+from refnet.settings import Settings
+
+
+@dataclass(frozen=True)
+class Context:
+    settings: Settings
+    clock: Clock = Clock()
+    #: Called with each step, its bytes done, and its bytes in all.
+    progress: Progress = silent
+    #: Called with a sentence for what went wrong beside the work, which goes on.
+    note: Callable[[str], None] = logging.getLogger("refnet").warning
+    #: Whether this is a service, which logs to stderr.
+    service: bool = False
+
+    @property
+    def store(self) -> LocalStore:
+        return wiring.store(self.settings)
+
+    @contextmanager
+    def restore_lock(self, name: SourceName) -> Iterator[None]:
+        """Lock `name` for a restore: with the lock of its backups, or in REFNET_HOME if the store is read-only."""
+        with ExitStack() as locked:
+            try:
+                locked.enter_context(self.store.lock(name))
+            except RefnetError as error:
+                if error.code is Exit.LOCKED:
+                    raise
+                own = self.settings.home / "locks" / name
+                make_folder(own)
+                locked.enter_context(lock.locked(own, name))
+            yield
+
+
+def read_settings(
+    warn: Callable[[str], None], environment: Mapping[str, str] = os.environ, *, own: bool = True
+) -> Settings:
+    """Return the settings of this process; RefnetError where they are wrong.
+
+    Args:
+        warn: called with each warning about the settings files.
+        own: refuse a REFNET_HOME of another user.
+    """
+    settings = settings_module.load(
+        environment, Path.cwd(), root=os.geteuid() == 0, cores=len(os.sched_getaffinity(0))
+    )
+    for sentence in settings.warnings:
+        warn(sentence)
+    return own_home(settings) if own else settings
+
+
+def own_home(settings: Settings) -> Settings:
+    """Return `settings`; RefnetError unless REFNET_HOME belongs to this user and no other user can write in it.
+
+    What root writes into the folder of a user, that user can neither read nor undo.
+    """
+    advice = "set REFNET_HOME to a folder of your own"
+    check_own(settings.home, "REFNET_HOME", advice)
+    check_closed(settings.home, "REFNET_HOME", advice)
+    return settings

@@ -1,0 +1,192 @@
+"""drill: a timed proof of the newest artifact of each source, and a report.
+
+Nothing live is touched: a source proves in scratch places of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from refnet import wiring
+from refnet.actions.choose import Chosen, Selected
+from refnet.actions.context import Context
+from refnet.actions.drill_page import page
+from refnet.actions.verify import Verified, check
+from refnet.actions.watching import open_watch, report_proof
+from refnet.errors import Exit, worst
+from refnet.files import make_folder
+from refnet.recovery.model.artifact import Level, Manifest, Outcome, SourceName, utc
+from refnet.recovery.model.clock import Clock
+from refnet.recovery.model.run import Kind
+from refnet.recovery.model.source import Progress, Source, silent
+from refnet.recovery.stores import disk
+from refnet.telemetry.watch import Watch
+
+_OUTCOMES = {Exit.DONE: Outcome.PASSED, Exit.UNVERIFIED: Outcome.UNVERIFIED, Exit.DAMAGED: Outcome.FAILED}
+
+
+@dataclass(frozen=True)
+class Drill:
+    started: datetime
+    seconds: float
+    #: One for each artifact.
+    results: tuple[Verified, ...]
+    #: The sources without an artifact to prove.
+    absent: tuple[SourceName, ...] = ()
+
+    @property
+    def exit(self) -> Exit:
+        """The worst of the results; UNVERIFIED where there was nothing to prove."""
+        nothing = self.absent or not self.results
+        return worst([*(result.exit for result in self.results), *([Exit.UNVERIFIED] if nothing else [])])
+
+    @property
+    def outcome(self) -> Outcome:
+        return _OUTCOMES[self.exit]
+
+
+@dataclass(frozen=True)
+class Report:
+    #: What the JSON file holds.
+    values: dict[str, Any]
+    json: Path
+    page: Path
+
+
+def drill(context: Context, selected: Selected, *, again: bool = False) -> tuple[Drill, Report]:
+    """Prove the `selected` artifacts and write the report.
+
+    again: a transient failure is retried soon, so no message goes out yet.
+    """
+    found = prove(
+        selected,
+        partial(wiring.prover, context.settings),
+        context.clock,
+        watch=open_watch(context),
+        again=again,
+        progress=context.progress,
+    )
+    values = report(found, {"host": platform.node(), "made_by": f"refnet {version('refnet')}"})
+    clock = context.clock
+    return found, write_report(values, context.settings.home / "reports", clock.local(), clock.zone)
+
+
+def drilled_since(context: Context, selected: Selected, asked: datetime) -> bool:
+    """Whether every `selected` artifact had a drill since `asked`."""
+    now = context.clock.now()
+    return all(
+        one.entry and any(line.drill and asked <= line.at <= now for line in one.entry.evidence)
+        for one in selected.chosen
+    )
+
+
+def prove(
+    selected: Selected,
+    prover: Callable[[SourceName], Source],
+    clock: Clock,
+    *,
+    watch: Watch | None = None,
+    again: bool = False,
+    progress: Progress = silent,
+) -> Drill:
+    """Prove each artifact and record that as a drill. `watch` sees the runs of those in the catalog."""
+    started, start = clock.now(), clock.monotonic()
+
+    def one(chosen: Chosen) -> Verified:
+        watched = watch and chosen.entry
+        run = watch.run(Kind.DRILL, chosen.source, again=again) if watch and watched else nullcontext()
+        with run as at_work:
+            source = prover(chosen.source)
+            result = check(chosen, source, Level.PROVEN, clock, drill=True, progress=progress)
+            if at_work:
+                report_proof(at_work, chosen.name, result.proof)
+        return result
+
+    results = tuple(map(one, selected.chosen))
+    return Drill(started, clock.monotonic() - start, results, selected.absent)
+
+
+def report(found: Drill, facts: Mapping[str, str]) -> dict[str, Any]:
+    """Return the drill as plain values, for the JSON file and the page.
+
+    Times are UTC, durations seconds, sizes bytes. `facts`: where it ran (host, RefNet's version).
+    """
+    return {
+        "format": 1,
+        "started": utc(found.started),
+        "seconds": round(found.seconds, 3),
+        "outcome": found.outcome.value,
+        **facts,
+        "sources": [_result(result, found.started) for result in found.results]
+        + [
+            {
+                "source": source.value,
+                "outcome": Outcome.UNVERIFIED.value,
+                "findings": [
+                    {
+                        "what": "the artifact",
+                        "outcome": Outcome.UNVERIFIED.value,
+                        "reason": "there is no whole artifact of this source",
+                    }
+                ],
+            }
+            for source in found.absent
+        ],
+    }
+
+
+def _result(result: Verified, started: datetime) -> dict[str, Any]:
+    proof = result.proof
+    return {
+        "source": result.chosen.source.value,
+        "outcome": proof.outcome.value,
+        "level": proof.level.value if proof.level else None,
+        "artifact": result.chosen.name,
+        **_made(result.chosen.artifact.manifest, started),
+        "server": proof.server,
+        "missing_walls": list(proof.missing_walls),
+        "recovery_seconds": round(sum(proof.seconds.values()), 3),
+        "seconds": {phase: round(taken, 3) for phase, taken in proof.seconds.items()},
+        "findings": [
+            {"what": f.what, "outcome": f.outcome.value, "reason": f.reason} for f in proof.findings
+        ],
+        "rows": list(proof.rows),
+        "unrecorded": result.unrecorded or None,
+    }
+
+
+def _made(manifest: Manifest | None, started: datetime) -> dict[str, Any]:
+    """Return the facts of the manifest; nothing where there is none."""
+    if manifest is None:
+        return {}
+    return {
+        "created": utc(manifest.created),
+        "age_seconds": round((started - manifest.created).total_seconds()),
+        "size": manifest.size,
+        "sha256": manifest.sha256,
+        "unchecked": list(manifest.unchecked),
+        "details": {
+            name: value for name, value in manifest.details.items() if not isinstance(value, (dict, list))
+        },
+    }
+
+
+def write_report(values: dict[str, Any], folder: Path, local: datetime, zone: tzinfo | None) -> Report:
+    """Write the JSON and the page into `folder`, readable by this user alone."""
+    make_folder(folder)
+    stem = f"drill_{local:%Y%m%d_%H%M%S}"
+    text = json.dumps(values, ensure_ascii=False, indent=2, default=str) + "\n"
+    return Report(
+        values,
+        disk.write_new(folder, stem, ".json", text.encode()),
+        disk.write_new(folder, stem, ".html", page(values, zone).encode()),
+    )

@@ -1,0 +1,45 @@
+"""The journal, log, pings and messages around backups and drills, and what they are told of a proof."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from refnet import wiring
+from refnet.actions.context import Context
+from refnet.actions.monitor import notify
+from refnet.recovery.model.artifact import Outcome
+from refnet.recovery.model.run import Kind, Reason
+from refnet.recovery.model.source import Proof
+from refnet.telemetry.logging import open_log
+from refnet.telemetry.redact import redactor, secrets_of
+from refnet.telemetry.watch import AtWork, Watch
+
+
+def open_watch(context: Context) -> Watch:
+    """Return what surrounds each backup and drill."""
+    settings, clock = context.settings, context.clock
+    pings = {Kind.BACKUP: settings.notify_backup_ping, Kind.DRILL: settings.notify_drill_ping}
+    return Watch(
+        wiring.journal(settings),
+        open_log(settings, "backup", service=context.service),
+        {kind: url for kind, url in pings.items() if url},
+        partial(notify, context) if settings.notify_urls else None,
+        redactor(secrets_of(settings)),
+        context.note,
+        clock.now,
+        clock.monotonic,
+    )
+
+
+def report_proof(at_work: AtWork, artifact: str, proof: Proof | None) -> None:
+    """Report the proof of a backup or a drill; None: the proof was left out."""
+    if proof is None or proof.outcome is Outcome.PASSED:
+        at_work.done(artifact)
+        return
+    says = f"{artifact}: " + ("; ".join(proof.reasons) or "no reason was given")
+    if proof.outcome is Outcome.FAILED:
+        at_work.failed(Reason.DAMAGED, says, f"See `refnet show {artifact}`; look after this machine's disk.")
+    elif at_work.run.kind is Kind.DRILL:
+        at_work.unverified(f"could not verify {says}")
+    else:  # the artifact was made, and its evidence says how far it is proven
+        at_work.done(artifact)
