@@ -11,7 +11,7 @@ import os
 import pwd
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -154,14 +154,6 @@ class Target:
             given = os.environ.get(_variables()[keyword])
         return str(given or "")
 
-    @property
-    def dbname_argument(self) -> str:
-        """The database as an argument of psql or pg_restore (-d); the rest of the login is in `environment`.
-
-        A plain name that holds `=` or begins with postgresql:// would be read as a connection string.
-        """
-        return make_conninfo(dbname=self.name)
-
     def database(self, name: str) -> Target:
         """Another database on the same server, with the same login."""
         return replace(self, conninfo=make_conninfo(self.conninfo, dbname=name))
@@ -186,7 +178,7 @@ class Target:
         if encoding:
             extra["client_encoding"] = encoding
         try:
-            with _libpqs_environment(inherited=not self.own):
+            with _hidden_variables() if self.own else nullcontext():
                 connection = psycopg.connect(make_conninfo(self.conninfo, **extra), autocommit=True)
         except psycopg.OperationalError as error:
             raise explain(error, place=self.place, database=self.name, user=self.user, own=self.own) from None
@@ -241,10 +233,14 @@ def _variables() -> dict[str, str]:
 
 
 @contextmanager
-def _libpqs_environment(*, inherited: bool) -> Iterator[None]:
-    """The environment while libpq reads it: with or without the variables that no parameter overrides."""
+def _hidden_variables() -> Iterator[None]:
+    """Hide from libpq the variables that no parameter overrides, while it connects to a server of ours.
+
+    The lock keeps two such threads apart. No session with the user's server begins meanwhile: a proof runs after its
+    backup.
+    """
     with _environment_lock:
-        hidden = {} if inherited else {k: os.environ.pop(k) for k in _STUBBORN_VARIABLES if k in os.environ}
+        hidden = {k: os.environ.pop(k) for k in _STUBBORN_VARIABLES if k in os.environ}
         try:
             yield
         finally:

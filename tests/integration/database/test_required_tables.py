@@ -45,7 +45,7 @@ def test_a_dump_that_refnet_did_not_make_must_hold_them_too(
     refnet: Command, library: Target, wheel: Binaries, tmp_path: Path, form: str
 ) -> None:
     path = tmp_path / "by others.dump"
-    command = [wheel.tool("pg_dump"), f"-F{form}", "-f", path, "-d", library.dbname_argument]
+    command = [wheel.tool("pg_dump"), f"-F{form}", "-f", path]
     subprocess.run(command, env=library.environment(), check=True)
 
     found = refnet("verify", path)

@@ -145,8 +145,6 @@ def test_a_database_is_reached_whatever_its_name(server: Cluster, name: str) -> 
         command = [
             server.binaries.tool("psql"),
             "-XAt",
-            "-d",
-            target.dbname_argument,
             "-c",
             "SELECT current_database()",
         ]

@@ -17,11 +17,12 @@ from refnet.postgres.cluster import Cluster
 from refnet.postgres.scratch import scratch
 from refnet.postgres.session import Target, server_version
 from refnet.postgres.tempdirs import private_folder
+from refnet.processes import run
 from refnet.recovery.model.artifact import Level, Outcome
 from refnet.recovery.model.source import Finding, Proof
 from refnet.recovery.sources.database.artifact import intact
 from refnet.recovery.sources.database.artifact.sqlgz import Index, Kind, Reader
-from refnet.recovery.sources.database.dump.pgdump import refuses_lz4, schema_text
+from refnet.recovery.sources.database.dump.pgdump import SCHEMA_SECONDS, refuses_lz4, schema_text
 from refnet.recovery.sources.database.restore import create_database
 from refnet.recovery.sources.database.restore.guarded_schema import GuardedSchema
 from refnet.recovery.sources.database.restore.load import load
@@ -186,7 +187,7 @@ class Prover:
             connection.execute("CREATE SCHEMA refnet_amcheck")
             connection.execute("CREATE EXTENSION amcheck SCHEMA refnet_amcheck")
         command = [str(tool), f"--jobs={self._options.jobs}", "--no-password", f"--database={target.name}"]
-        ran = subprocess.run(command, env=target.environment(), capture_output=True, check=False)
+        ran = run(command, _AMCHECK_SECONDS, env=target.environment(), capture_output=True)
         outcome = {0: Outcome.PASSED, 2: Outcome.FAILED}.get(ran.returncode, Outcome.UNVERIFIED)
         said = (ran.stdout or ran.stderr).decode(errors="replace").strip().splitlines()
         why = said[0] if said else "pg_amcheck failed without a message"
@@ -255,5 +256,6 @@ def _schema_of(binaries: Binaries, target: Target) -> bytes:
         "--restrict-key=refnet",
         target.name,
     ]
-    ran = subprocess.run(command, env=target.environment(), capture_output=True, check=True)
-    return ran.stdout
+    ran = run(command, SCHEMA_SECONDS, env=target.environment(), capture_output=True)
+    ran.check_returncode()
+    return bytes(ran.stdout)
