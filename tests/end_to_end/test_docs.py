@@ -65,6 +65,7 @@ def sandbox(short_folder: Path, request: pytest.FixtureRequest) -> Iterator[dict
         "LANG": "C.UTF-8",
         "REFNET_HOME": str(folder / "home"),
         "REFNET_BACKUP_DIR": str(folder / "backups"),
+        "REFNET_LOG_FOLDER": "none",
         "REFNET_CONFIG_DIR": str(folder / "config"),
     }
     yield environment

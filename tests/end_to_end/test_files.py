@@ -34,6 +34,7 @@ def refnet(tmp_path: Path, vault: Path) -> Run:
         "PATH": os.environ["PATH"],
         "REFNET_HOME": str(tmp_path / "home"),
         "REFNET_BACKUP_DIR": str(tmp_path / "backups"),
+        "REFNET_LOG_FOLDER": "none",
         "REFNET_VAULT_DIR": str(vault),
         "REFNET_CONFIG_DIR": str(config),
     }

@@ -21,7 +21,11 @@ class Machine:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.settings = {"REFNET_HOME": str(folder / "home"), "REFNET_BACKUP_DIR": str(folder / "backups")}
+        self.settings = {
+            "REFNET_HOME": str(folder / "home"),
+            "REFNET_BACKUP_DIR": str(folder / "backups"),
+            "REFNET_LOG_FOLDER": "none",
+        }
         self.lived_in = {
             "REFNET_CONFIG_DIR": str(folder / "config"),
             "REFNET_VAULT_DIR": str(folder / "vault"),

@@ -56,7 +56,8 @@ class Stage:
         self.chapters: list[Chapter] = []
         self._runner = Runner()
         self._tell = tell
-        self._environment = {k: v for k, v in inherited.items() if not k.startswith(("REFNET_", "PG"))}
+        own = {k: v for k, v in inherited.items() if not k.startswith(("REFNET_", "PG"))}
+        self._environment = own | {"REFNET_LOG_FOLDER": "none"}  # root's is /var/log
 
     def watching(self) -> AbstractContextManager[None]:
         """Take interrupts within the block; see Runner."""

@@ -79,7 +79,9 @@ def scratch(
             cluster = _created(cluster, locale or Locale())
         major = rooms.programs.major
         silent = {"event_triggers": "off"} if major >= 17 else {}
-        process = cluster.start_behind_walls({**SETTINGS, **silent, **(settings or {})})
+        # Elsewhere a server that is killed leaves them in /dev/shm.
+        segments = {} if around.walls.files else {"dynamic_shared_memory_type": "mmap"}
+        process = cluster.start_behind_walls({**SETTINGS, **silent, **segments, **(settings or {})})
         stack.callback(ending.end, process, around, rooms.folder)
         cluster.wait()
         yield cluster

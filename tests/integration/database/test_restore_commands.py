@@ -53,7 +53,7 @@ def environment(library: Target, tmp_path: Path) -> dict[str, str]:
     url = f"postgresql://{parts['user']}@/{library.name}?host={parts['host']}&port={parts['port']}"
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "REFNET_"))}
     home = {"REFNET_HOME": str(tmp_path / "home"), "REFNET_BACKUP_DIR": str(tmp_path / "backups")}
-    return {**clean, **home, "REFNET_DATABASE_URL": url}
+    return {**clean, **home, "REFNET_DATABASE_URL": url, "REFNET_LOG_FOLDER": "none"}
 
 
 def refnet(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:

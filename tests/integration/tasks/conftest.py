@@ -197,6 +197,7 @@ def place(database: Target) -> Iterator[Place]:
         "REFNET_HOME": str(home),
         "REFNET_BACKUP_DIR": str(home / "backups"),
         "REFNET_DATABASE_URL": uri,
+        "REFNET_LOG_FOLDER": "none",
         "PYTHONUNBUFFERED": "1",
         "PYTHONWARNINGS": "ignore",
     }

@@ -21,6 +21,7 @@ def environment(home: Path, **variables: str) -> dict[str, str]:
     return inherited | {
         "REFNET_HOME": str(home),
         "REFNET_BACKUP_DIR": str(home / "backups"),
+        "REFNET_LOG_FOLDER": "none",
         **variables,
     }
 
