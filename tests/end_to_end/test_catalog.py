@@ -170,7 +170,7 @@ def test_artifacts_that_are_all_gone_are_critical_at_once(refnet: Run, name: str
     for path in (tmp_path / "backups" / "obsidian").iterdir():
         path.unlink()
     told = refnet("monitor", "obsidian", code=2).stdout
-    assert f"no artifact is there any more: the last one was {name}" in told
+    assert f"every artifact is gone: the last one was {name}" in told
 
 
 def test_monitor_ends_as_plugins_do(refnet: Run, vault: Path, tmp_path: Path) -> None:

@@ -383,12 +383,12 @@ def second_beat(library: Library) -> Result:
             library.refnet("broker", "stop")
 
 
-@provokes("did not take the message")
+@provokes("did not accept the message")
 def message_not_taken(library: Library) -> Result:
     return library.refnet("notify", REFNET_NOTIFY_URLS="json://127.0.0.1:1")
 
 
-@provokes("prune` cleans them")
+@provokes("prune` removes them")
 def leftovers(library: Library) -> Result:
     left = library.database / ".refnet-0123456789abcdef.part"
     left.touch()

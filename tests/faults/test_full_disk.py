@@ -92,7 +92,7 @@ def test_a_disk_that_is_full_during_a_proof_is_no_damage(
     assert (made.code, made.err) == (0, "")
     assert "could not verify" in made.out
     assert ": intact, NOT proven: " in made.out.splitlines()[-1]
-    assert "could not verify more than intact" in refnet("monitor", "database").out
+    assert "could not verify beyond intact" in refnet("monitor", "database").out
     (listed,) = refnet("list", "--json").json["artifacts"]
     assert listed["state"] == "intact"
     assert list(home.rglob("scratch-*")) == []

@@ -18,7 +18,7 @@ from refnet.recovery.services.local import LocalServices
 from refnet.scheduling.service import prepare
 from refnet.scheduling.units import Service
 from refnet.telemetry.logging import LogFile
-from refnet.telemetry.notify import Message, tell
+from refnet.telemetry.notify import Message, report
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
 
@@ -70,7 +70,7 @@ def test_what_was_told_is_kept_through_no_link(tmp_path, victim, kind, name):
         pytest.raises(RefnetError, match="not a regular file") if name == "notify.json" else nullcontext()
     )
     with refused:
-        tell(tmp_path / "home", lambda: {"all store": "it fails"}, send, now=lambda: NOW, host="here")
+        report(tmp_path / "home", lambda: {"all store": "it fails"}, send, now=lambda: NOW, host="here")
     assert victim.read_text() == "precious"
 
 

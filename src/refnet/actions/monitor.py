@@ -57,7 +57,7 @@ def notify(context: Context) -> list[str]:
 
     It takes DEADLINE at most, whatever a service does.
     """
-    from refnet.telemetry.notify import DEADLINE, Message, findings, send_by_apprise, tell, within
+    from refnet.telemetry.notify import DEADLINE, Message, findings, report, send_by_apprise, within
     from refnet.telemetry.redact import redactor, secrets_of
 
     settings = context.settings
@@ -72,7 +72,7 @@ def notify(context: Context) -> list[str]:
 
     def act() -> list[str]:
         try:
-            return tell(settings.home, look, send, now=context.clock.now, host=platform.node())
+            return report(settings.home, look, send, now=context.clock.now, host=platform.node())
         except RefnetError as error:
             return [f"no message was sent: {error.message}"]
 

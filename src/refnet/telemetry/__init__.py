@@ -1,1 +1,1 @@
-"""What RefNet tells of itself: metrics, messages, logs. A backup needs none of it, and none of it fails a backup."""
+"""Metrics, messages and logs. A backup needs none of them, and none of them fails a backup."""

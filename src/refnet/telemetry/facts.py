@@ -1,4 +1,4 @@
-"""What is known of the backups at one moment: the ground of metrics and messages."""
+"""The state of the backups at one moment, from which metrics and messages are made."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from refnet.recovery.model.store import Leftover
 
 @dataclass(frozen=True)
 class Facts:
-    """What the catalog, the journal and the settings say, as it was at `now`.
-
-    `free_bytes`: room in the backup folder, None where it cannot be known. `configured`: the sources that the
-    settings protect. `target`: the database that they mean, as far as it is known. `trouble`: why the store is not the one that was there.
-    """
+    """The catalog, the journal and the settings at `now`."""
 
     now: datetime
     catalog: Catalog
     leftovers: tuple[Leftover, ...]
+    #: Free space in the backup folder, in bytes; None if unknown.
     free_bytes: int | None
     history: History
+    #: The sources that the settings protect.
     configured: frozenset[SourceName]
     schedule: Schedule
     limits: Mapping[SourceName, Limits]
+    #: The configured database, if it is known.
     target: Identity | None = None
+    #: Why the backup folder is not the store of earlier runs.
     trouble: RefnetError | None = None
 
     @cached_property
@@ -43,7 +43,7 @@ class Facts:
 
     @cached_property
     def checks(self) -> tuple[Check, ...]:
-        """What the monitor says of it."""
+        """The monitor's checks."""
         if self.trouble:
             return (another_store(self.trouble),)
         names = [name for name in SourceName if name in self.configured or self.catalog.of_source(name)]

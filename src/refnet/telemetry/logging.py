@@ -1,7 +1,7 @@
-"""The log: structlog, a run id in every line, for people on a terminal and JSON elsewhere; secrets never.
+"""The log: structlog with a run id in every line, text on a terminal and JSON elsewhere, without secrets.
 
-Files are opened, appended to with one write, and closed for each line, so that several processes share one and
-logrotate may move it at any time; one that has grown is put aside by RefNet itself.
+For each line the file is opened, appended to with one write, and closed: several processes share it, and logrotate
+may move it at any time. RefNet itself rotates a file that has grown.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ from refnet.settings import LOGS, Settings
 from refnet.telemetry.redact import redactor, secrets_of
 
 LEVELS = ("debug", "info", "warning", "error")
-#: A file that is larger is put aside as `.1`, in bytes.
+#: A larger file is rotated to `.1`, in bytes.
 _LARGEST = 10 * 1024 * 1024
 
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-#: Takes a line's level and its values.
+#: Called with a line's level and values.
 Sink = Callable[[str, dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
 class LogFile:
-    """`path`, a JSON line an event. A line that cannot be written is lost: a full /var/log fails no backup."""
+    """Writes a JSON line per event to `path`; a full disk loses lines and fails no backup."""
 
     path: Path
 
     def __call__(self, _level: str, values: dict[str, Any]) -> None:
         line = json.dumps(values, ensure_ascii=False, default=str).encode() + b"\n"
         try:
-            self._put_aside()
+            self._rotate()
             self._append(line)
         except OSError as error:
             sys.stderr.write(f"refnet: note: {self.path} cannot be written: {error.strerror}\n")
@@ -52,14 +52,13 @@ class LogFile:
     def _append(self, line: bytes) -> None:
         with os.fdopen(open_file(self.path, _APPEND, mode=0o640), "ab", buffering=0) as file:
             if os.fstat(file.fileno()).st_nlink > 1:
-                raise OSError(errno.EMLINK, "it is another file's second name")
+                raise OSError(errno.EMLINK, "it is a hard link")
             file.write(line)
 
-    def _put_aside(self) -> None:
-        """Under a lock, and only if it is still the large one: two processes must not put aside two files.
+    def _rotate(self) -> None:
+        """Rename a large file, under a lock and only if it is still at `path`: two processes must not rotate twice.
 
-        Another may just have done it. In a folder like /var/log the file may be this user's and the folder not:
-        then it is logrotate's to do.
+        In a folder like /var/log the file may be this user's and the folder not: then logrotate does it.
         """
         with suppress(FileNotFoundError, PermissionError):
             if self.path.lstat().st_size < _LARGEST:
@@ -71,7 +70,7 @@ class LogFile:
 
 
 def to_stream(stream: TextIO, least: str) -> Sink:
-    """Lines to `stream` from the level `least` on: words in colour on a terminal, JSON elsewhere."""
+    """Return a sink that writes lines of at least level `least`: coloured text on a terminal, JSON elsewhere."""
     render = structlog.dev.ConsoleRenderer(colors=True) if stream.isatty() else None
 
     def write(level: str, values: dict[str, Any]) -> None:
@@ -88,7 +87,7 @@ def to_stream(stream: TextIO, least: str) -> Sink:
 
 
 def logger(sinks: list[Sink], redact: Callable[[str], str]) -> Any:
-    """A structlog logger that gives every line to every sink, redacted; its context holds the run id."""
+    """Return a structlog logger that passes each redacted line to every sink; its context holds the run id."""
 
     def deliver(_logger: Any, level: str, values: MutableMapping[str, Any]) -> dict[str, Any]:
         safe = _safe(dict(values), redact)
@@ -110,14 +109,14 @@ def logger(sinks: list[Sink], redact: Callable[[str], str]) -> Any:
 
 
 def open_log(settings: Settings, name: str, *, service: bool = False) -> Any:
-    """The log of this process: `refnet-NAME.log` in log.folder, and stderr from log.level on.
+    """Return the log of this process: `refnet-NAME.log` in log.folder, and stderr from log.level on.
 
-    `service`: nobody reads what it prints otherwise, so stderr gets `info` where log.level is not set.
+    service: the process prints no reports, so stderr gets `info` if log.level is not set.
     """
     sinks: list[Sink] = []
     if settings.log_folder:
         if settings.log_folder == settings.home / LOGS:
-            with suppress(OSError):  # the line that cannot be written tells
+            with suppress(OSError):  # the first line that cannot be written reports it
                 make_enterable(settings.log_folder)
         sinks.append(LogFile(settings.log_folder / f"refnet-{name}.log"))
     if level := settings.log_level or ("info" if service else None):
@@ -137,7 +136,7 @@ def _safe(value: Any, redact: Callable[[str], str]) -> Any:
 
 @contextmanager
 def logged(log: Any, command: str, arguments: list[str]) -> Iterator[None]:
-    """Write down that `command` began and how it ended, under one run id."""
+    """Log the start and end of `command` under one run id."""
     with structlog.contextvars.bound_contextvars(run=uuid.uuid4().hex[:12]):
         log.info("began", command=command, arguments=arguments)
         try:

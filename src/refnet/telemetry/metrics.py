@@ -2,8 +2,7 @@
 
 Nothing is counted in memory, so the numbers are right after a restart and whichever process made the backup.
 Times are Unix timestamps in seconds: an age would go stale in a textfile; `time() - …` in a rule does not.
-prometheus-client writes them (an import of 0.1 s that only `refnet metrics` pays): it knows the escaping and
-both text formats.
+prometheus-client does the escaping and both text formats.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ _STATES = (*Level, Outcome.UNVERIFIED, "damaged")
 
 
 def exposition(read: Callable[[], Facts], accept: str = "") -> tuple[bytes, str]:
-    """All metrics of the facts that `read` gives, and the content type, as `accept` (an HTTP header) asks for."""
+    """Return all metrics of the facts that `read` returns, and their content type; `accept` is an HTTP header."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(read))
     encoder, content_type = choose_encoder(accept) if accept else (generate_latest, "text/plain")
@@ -53,13 +52,13 @@ class _Collector(Collector):
 
 
 def families(facts: Facts) -> Iterator[Metric]:
-    """Every metric of `facts`."""
+    """Yield every metric of `facts`."""
     yield InfoMetricFamily(
         "refnet_build", "The RefNet that wrote these metrics.", {"version": version("refnet")}
     )
     yield _gauge(
         "refnet_metrics_timestamp_seconds",
-        "When these metrics were computed; a textfile that nobody writes any more shows by it.",
+        "When these metrics were computed; it shows a textfile that is no longer written.",
         [((), facts.now.timestamp())],
         (),
     )
@@ -72,62 +71,61 @@ def families(facts: Facts) -> Iterator[Metric]:
 
 
 def _gauge(
-    name: str, says: str, values: Iterable[tuple[tuple[str, ...], float | None]], labels: tuple[str, ...]
+    name: str, text: str, values: Iterable[tuple[tuple[str, ...], float | None]], labels: tuple[str, ...]
 ) -> Metric:
-    family = GaugeMetricFamily(name, says, labels=labels)
+    family = GaugeMetricFamily(name, text, labels=labels)
     for label_values, value in values:
         if value is not None:
             family.add_metric(label_values, value)
     return family
 
 
-def _by_source(name: str, says: str, values: Iterable[tuple[SourceName, float | None]]) -> Metric:
-    return _gauge(name, says, (((source,), value) for source, value in values), ("source",))
+def _by_source(name: str, text: str, values: Iterable[tuple[SourceName, float | None]]) -> Metric:
+    return _gauge(name, text, (((source,), value) for source, value in values), ("source",))
 
 
 def _newest(facts: Facts) -> Iterator[Metric]:
-    """What stands of each source: its newest whole artifact."""
+    """Metrics of each source's newest complete artifact."""
     newest = facts.own.set_at().items()
     yield _by_source(
         "refnet_backup_success_timestamp",
-        "When the newest whole artifact was finished, in seconds since 1970.",
+        "When the newest complete artifact was finished, in seconds since 1970.",
         ((source, _finished(entry)) for source, entry in newest),
     )
     yield _by_source(
         "refnet_backup_data_timestamp_seconds",
-        "The moment whose state the newest whole artifact holds.",
+        "The moment whose state the newest complete artifact contains.",
         ((source, entry.created.timestamp()) for source, entry in newest),
     )
     yield _by_source(
         "refnet_backup_data_age_seconds",
-        "What a loss would cost now (RPO): the age of that state when these metrics were written.",
+        "What a loss would cost now (RPO): the age of that state when these metrics were computed.",
         ((source, (facts.now - entry.created).total_seconds()) for source, entry in newest),
     )
     yield _by_source(
         "refnet_backup_size_bytes",
-        "Size of the newest whole artifact.",
+        "Size of the newest complete artifact.",
         ((source, entry.manifest.size) for source, entry in newest),
     )
     yield _by_source(
         "refnet_backup_last_duration_seconds",
-        "How long the making of the newest whole artifact took, its proof not included.",
+        "Time taken to make the newest complete artifact, without its proof.",
         ((source, entry.manifest.seconds) for source, entry in newest),
     )
     yield _by_source(
         "refnet_backup_evidence_level",
-        "How far the newest whole artifact is proven: 0 written, 1 intact, 2 restored, 3 proven.",
+        "How far the newest complete artifact is proven: 0 written, 1 intact, 2 restored, 3 proven.",
         ((source, entry.level.rank) for source, entry in newest),
     )
-
     yield _by_source(
         "refnet_backup_shrunk",
-        "1 where the newest whole artifact holds much less than the one before, and nobody accepted that.",
+        "1 if the newest complete artifact contains much less than the previous one and was not accepted.",
         ((source, entry.shrunk) for source, entry in newest),
     )
 
 
 def _proofs(facts: Facts) -> Iterator[Metric]:
-    """What was proven and drilled, and when."""
+    """Metrics of proofs and drills."""
     of_source = {source: facts.catalog.of_source(source) for source in SourceName}
     proven = {source: [e for e in facts.own.of_source(source) if e.proven] for source in SourceName}
     drilled = {source: last_drill(facts, source) for source in SourceName}
@@ -138,7 +136,7 @@ def _proofs(facts: Facts) -> Iterator[Metric]:
     )
     yield _by_source(
         "refnet_proven_data_timestamp_seconds",
-        "The moment whose state the newest proven artifact holds.",
+        "The moment whose state the newest proven artifact contains.",
         ((s, _latest(entry.created for entry in entries)) for s, entries in proven.items()),
     )
     yield _by_source(
@@ -148,12 +146,12 @@ def _proofs(facts: Facts) -> Iterator[Metric]:
     )
     yield _by_source(
         "refnet_drill_duration_seconds",
-        "How long the last passed drill took: the measured recovery time (RTO).",
+        "Duration of the last passed drill: the measured recovery time (RTO).",
         ((s, found and found[1]) for s, found in drilled.items()),
     )
     yield _gauge(
         "refnet_artifacts",
-        "Artifacts by what is known of them.",
+        "Artifacts by state.",
         (
             ((source, state), count[state])
             for source, count in ((s, Counter(e.state for e in entries)) for s, entries in of_source.items())
@@ -164,9 +162,9 @@ def _proofs(facts: Facts) -> Iterator[Metric]:
 
 
 def last_drill(facts: Facts, source: SourceName) -> tuple[datetime, float] | None:
-    """When the last drill that passed ended, and how long it took (s).
+    """Return the end of the last passed drill and its duration (s).
 
-    The evidence goes with its artifact when that is pruned; the journal remembers the drill.
+    Evidence is deleted with its artifact; the journal keeps the drill.
     """
     lines = [
         (e.at, e.seconds) for entry in facts.own.of_source(source) for e in entry.evidence if _drilled(e)
@@ -184,10 +182,10 @@ def _drilled(line: Evidence) -> bool:
 
 
 def _runs(facts: Facts) -> Iterator[Metric]:
-    """What the journal tells: durations, failures, what is at work."""
+    """Metrics of the journal: durations, failures, runs at work."""
     history = facts.history
     durations = HistogramMetricFamily(
-        "refnet_backup_duration_seconds", "How long backups took, their proofs included.", labels=["source"]
+        "refnet_backup_duration_seconds", "Duration of backups, their proofs included.", labels=["source"]
     )
     for source in SourceName:
         counts = history.totals.buckets.get(source, (0,) * (len(BUCKETS) + 1))
@@ -195,7 +193,7 @@ def _runs(facts: Facts) -> Iterator[Metric]:
     yield durations
     failures = CounterMetricFamily(
         "refnet_failures",
-        "Runs that failed, by what was run, the source and the reason.",
+        "Failed runs by kind, source and reason.",
         labels=["run", "source", "reason"],
     )
     for kind, source, reason in ((k, s, r) for k in Kind for s in SourceName for r in Reason):
@@ -204,13 +202,13 @@ def _runs(facts: Facts) -> Iterator[Metric]:
     pairs = [(kind, source) for kind in Kind for source in SourceName]
     yield _gauge(
         "refnet_last_run_failed",
-        "1 where the last run failed, 0 where it did not.",
+        "1 if the last run failed, else 0.",
         ((pair, _failed(history.last(*pair))) for pair in pairs),
         ("run", "source"),
     )
     yield _gauge(
         "refnet_failing_since_timestamp_seconds",
-        "When the first of the failures began that no success has followed.",
+        "When the first failure since the last success began.",
         ((pair, _started(history.failing_since(*pair))) for pair in pairs),
         ("run", "source"),
     )
@@ -228,69 +226,64 @@ def _cumulative(counts: tuple[int, ...]) -> list[tuple[str, float]]:
 
 
 def _bytes(facts: Facts) -> Iterator[Metric]:
-    """What the backups take, what crashed runs left, and how much room there is."""
+    """Metrics of disk space: artifacts, leftovers of crashed runs, free space."""
     yield _by_source(
         "refnet_kept_bytes",
-        "What all artifacts of the source take; bytes that two of them share count once.",
+        "Size of all artifacts of the source; bytes that two of them share count once.",
         ((source, kept_bytes(facts.catalog.of_source(source))) for source in SourceName),
     )
     yield _by_source(
         "refnet_leftover_bytes",
-        "What runs that did not end left behind; `refnet prune` cleans it.",
+        "Size of the leftovers of crashed runs; `refnet prune` removes them.",
         ((s, sum(each.size for each in facts.leftovers if each.source is s)) for s in SourceName),
     )
-    yield _gauge(
-        "refnet_free_bytes",
-        "Room for new artifacts in the backup folder.",
-        [((), facts.free_bytes)],
-        (),
-    )
+    yield _gauge("refnet_free_bytes", "Free space in the backup folder.", [((), facts.free_bytes)], ())
 
 
 def kept_bytes(entries: Iterable[Entry]) -> int:
-    """The bytes of `entries` on the disk; artifacts of the same bytes share them."""
+    """Return the size of `entries` on the disk; artifacts of equal content share their bytes."""
     return sum({entry.manifest.sha256: entry.manifest.size for entry in entries}.values())
 
 
 def _due(facts: Facts) -> Iterator[Metric]:
-    """What the schedule expects."""
+    """Metrics of the schedule."""
     configured = sorted(facts.configured)
     yield _by_source(
         "refnet_source_configured",
-        "1 where the settings protect the source.",
+        "1 if the settings protect the source, else 0.",
         ((source, source in facts.configured) for source in SourceName),
     )
     yield _by_source(
         "refnet_backup_next_due_timestamp_seconds",
-        "When the schedule makes the next backup.",
+        "When the next backup is due.",
         ((s, facts.schedule.next_due(TaskName(s), facts.now).timestamp()) for s in configured),
     )
     yield _by_source(
         "refnet_backup_interval_seconds",
-        "The longest time from one backup to the next that the schedule allows.",
+        "The longest time between two backups by the schedule.",
         ((s, facts.limits[s].interval.total_seconds()) for s in configured),
     )
     yield _by_source(
         "refnet_backup_age_limit_seconds",
-        "How old the newest artifact may be before the monitor says that a run was missed.",
+        "The age of the newest artifact above which the monitor reports a missed run.",
         ((s, facts.limits[s].age.total_seconds()) for s in configured),
     )
     yield _by_source(
         "refnet_drill_age_limit_seconds",
-        "How long ago the last drill may be before the monitor says that one was missed.",
+        "The age of the last drill above which the monitor reports a missed one.",
         ((s, facts.limits[s].drill_age.total_seconds()) for s in configured),
     )
 
 
-#: What the monitor's words are as numbers.
+#: The monitor's statuses as numbers.
 _STATUS = {Status.OK: 0, Status.NEW: 0, Status.WARNING: 1, Status.CRITICAL: 2, Status.UNKNOWN: 3}
 
 
 def _checks(facts: Facts) -> Iterator[Metric]:
-    """What the monitor says, by its own rules."""
+    """The monitor's checks."""
     yield _gauge(
         "refnet_check_status",
-        "What `refnet monitor` says: 0 ok or new, 1 warning, 2 critical, 3 unknown; source `all`: the store.",
+        "Status by `refnet monitor`: 0 ok or new, 1 warning, 2 critical, 3 unknown; source `all`: the store.",
         (((c.source or "all", c.what), _STATUS[c.status]) for c in facts.checks),
         ("source", "check"),
     )

@@ -1,8 +1,7 @@
-"""Messages: one when something starts to fail, one when it is well again, silence between.
+"""Messages: one when something starts to fail, one when it has recovered, none between.
 
-`decide` is pure. What was told is kept in `REFNET_HOME/notify.json`, and only after a service took the message:
-one that did not get out is sent again the next time. Nothing here fails a backup, and nothing holds one up for
-longer than `DEADLINE`.
+`decide` is pure. `REFNET_HOME/notify.json` records each reported problem after a service accepted the message; a
+message that was not accepted is sent again by the next run. Sending fails no backup, and delays it by `DEADLINE` at most.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ from refnet.recovery.model.artifact import SourceName, utc
 from refnet.recovery.model.monitoring import Check, Status
 from refnet.recovery.model.run import Ended, History, Kind, Reason
 
-#: How long sending may take in all, in seconds; then the backup goes on without it.
+#: Timeout of sending, in seconds; after it the backup continues.
 DEADLINE = 30.0
-#: Bytes of the file that says what was told, at most.
+#: Maximum size of notify.json, in bytes.
 _LARGEST = 4 << 20
-#: What a person is told of a check, by one word for what belongs together; the others are no news.
+#: Check → the topic that it belongs to; other checks are not reported.
 _TOPICS = {
     "age": "backup",
     "last run": "backup",
@@ -44,13 +43,13 @@ _WRONG = {Status.WARNING, Status.CRITICAL}
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that fails, since when a person knows of it, and what was said of it."""
+    """A reported problem: when it was reported first, and the text of the report."""
 
     since: str
     says: str
 
 
-#: `SOURCE topic` → the problem that was told.
+#: `SOURCE topic` → the reported problem.
 State = dict[str, Problem]
 
 
@@ -61,9 +60,9 @@ class Message:
 
 
 def findings(checks: Sequence[Check], history: History) -> dict[str, str | None]:
-    """What was looked at → what is wrong with it (None: nothing), by `SOURCE topic`.
+    """Return, by `SOURCE topic`, what is wrong with each thing that was checked (None: nothing).
 
-    The journal's last failure says more than a check does: its hint comes with it.
+    The hint of the journal's last failure is added to what the check says.
     """
     found: dict[str, str | None] = {}
     for check in checks:
@@ -90,13 +89,15 @@ def _add_runs(found: dict[str, str | None], source: SourceName, history: History
 def decide(
     previous: Mapping[str, Problem], found: Mapping[str, str | None], now: datetime, host: str
 ) -> tuple[State, list[tuple[Message, State]]]:
-    """What is told without a word; then the messages that a person is to get, at most one of each kind, each with
-    what is told after it.
+    """Return the state before any message, and the messages to send, each with the state after it.
+
+    There is at most one message about failures and one about recoveries.
 
     Args:
-        previous: what was told before.
-        found: see `findings`. Where the store could not be read, nothing else is known to be well.
-        now: aware; `host`: which machine speaks.
+        previous: the problems that were reported before.
+        found: see `findings`. If the store could not be read, no recovery is known.
+        now: aware.
+        host: the machine that reports.
     """
     wrong = {key: says for key, says in found.items() if says}
     blind = "all store" in wrong
@@ -105,16 +106,17 @@ def decide(
     forgotten = {key for key in previous if not blind and key not in found and key != "all store"}
     if "all store" in previous and not blind:
         ended["all store"] = previous["all store"]
-    kept = {key: problem for key, problem in previous.items() if key not in forgotten}
-    steps: list[tuple[Message, State]] = []
+    state = {key: problem for key, problem in previous.items() if key not in forgotten}
+    before, steps = state, list[tuple[Message, State]]()
     if begun:
-        says = "\n\n".join(f"{key}: {problem.says}" for key, problem in begun.items())
-        steps.append((Message(_title(host, list(begun), "fails"), says), kept | begun))
+        text = "\n\n".join(f"{key}: {problem.says}" for key, problem in begun.items())
+        state = state | begun
+        steps.append((Message(_title(host, list(begun), "fails"), text), state))
     if ended:
-        says = "\n".join(f"{k}: well again. It had failed since {p.since}." for k, p in ended.items())
-        told = {key: problem for key, problem in (kept | begun).items() if key not in ended}
-        steps.append((Message(_title(host, list(ended), "is well again"), says), told))
-    return kept, steps
+        text = "\n".join(f"{key}: recovered (failing since {ended[key].since})" for key in ended)
+        state = {key: problem for key, problem in state.items() if key not in ended}
+        steps.append((Message(_title(host, list(ended), "recovered"), text), state))
+    return before, steps
 
 
 def _title(host: str, keys: list[str], what: str) -> str:
@@ -122,7 +124,7 @@ def _title(host: str, keys: list[str], what: str) -> str:
     return f"RefNet on {host}: {keys[0]} {what}{more}"
 
 
-def tell(
+def report(
     folder: Path,
     look: Callable[[], dict[str, str | None]],
     send: Callable[[Message], Sequence[str]],
@@ -130,27 +132,27 @@ def tell(
     now: Callable[[], datetime],
     host: str,
 ) -> list[str]:
-    """Look, decide, send, and keep what was told; one process at a time. What went wrong, a sentence each.
+    """Look, decide, send and record what was sent, one process at a time; return a sentence for each failure.
 
-    `send` gives what went wrong; a message counts as sent unless it raises ConnectionError.
+    A message counts as sent unless `send` raises ConnectionError.
     """
     make_folder(folder)
     path = folder / "notify.json"
     with locked(folder / "notify.lock"):
         state, steps = decide(_read(path), look(), now(), host)
-        said: list[str] = []
+        failures: list[str] = []
         try:
             for message, after in steps:
-                said += send(message)
+                failures += send(message)
                 state = after
         except ConnectionError as error:
-            said.append(str(error))
+            failures.append(str(error))
         _write(path, state)
-        return said
+        return failures
 
 
 def _read(path: Path) -> State:
-    """What was told; nothing where the file is missing or is none of ours."""
+    """Return the reported problems; none if the file is missing or malformed."""
     with suppress(OSError, ValueError):
         return dict(_STATE(checked.document(read_regular(path, _LARGEST))))
     return {}
@@ -170,9 +172,9 @@ def _write(path: Path, state: State) -> None:
 
 
 def send_by_apprise(urls: Sequence[str], message: Message) -> list[str]:
-    """Send `message` to every service of `urls`; a sentence for each that did not take it, without its URL.
+    """Send `message` to every service of `urls`; return a sentence without URL for each that did not accept it.
 
-    ConnectionError where none took it.
+    ConnectionError if none accepted it.
     """
     try:
         import apprise
@@ -180,22 +182,22 @@ def send_by_apprise(urls: Sequence[str], message: Message) -> list[str]:
         raise ConnectionError(
             "notify.urls is set, but Apprise is not installed: pip install 'refnet[notify]'"
         ) from None
-    logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)  # it would tell URLs to whoever reads stderr
+    logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)  # its log lines contain URLs
     asset = apprise.AppriseAsset(app_id="RefNet", app_desc="RefNet", storage_mode="memory", async_mode=False)
-    said = []
+    failures = []
     for number, url in enumerate(urls, 1):
         service = apprise.Apprise(asset=asset)
         if not service.add(url):
-            said.append(f"entry {number} of notify.urls is no URL that Apprise knows")
+            failures.append(f"Apprise does not support the URL in entry {number} of notify.urls")
         elif not service.notify(title=message.title, body=message.body):
-            said.append(f"the service of entry {number} of notify.urls did not take the message")
-    if len(said) == len(urls):
-        raise ConnectionError("; ".join(said))
-    return said
+            failures.append(f"the service of entry {number} of notify.urls did not accept the message")
+    if len(failures) == len(urls):
+        raise ConnectionError("; ".join(failures))
+    return failures
 
 
 def within(seconds: float, what: str, act: Callable[[], list[str]]) -> list[str]:
-    """What `act` gives; a sentence where it takes longer than `seconds`, and then it is left to itself."""
+    """Return what `act` returns; after `seconds` return a sentence instead and let it run on."""
     result: list[list[str]] = []
     thread = threading.Thread(target=lambda: result.append(act()), daemon=True)
     thread.start()

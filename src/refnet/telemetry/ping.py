@@ -1,6 +1,6 @@
-"""Dead-man's-switch pings, as healthchecks.io takes them: URL/start, URL, URL/fail.
+"""Dead-man's-switch pings in the protocol of healthchecks.io: URL/start, URL, URL/fail.
 
-A service that hears nothing in time raises the alarm: so a machine that is off is noticed too.
+The service raises an alarm if no ping arrives in time, so it notices a machine that is off too.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from urllib.parse import urlsplit, urlunsplit
 
 from refnet.recovery.model.artifact import SourceName
 
-#: How long a service may take, in seconds.
+#: Timeout of a ping, in seconds.
 TIMEOUT = 5.0
 
 
 def url_of(url: str, source: SourceName, event: str) -> str:
-    """The URL to ask: `{source}` filled in, `event` (start, fail, or '' for success) at the end of its path."""
+    """Return `url` with `{source}` replaced and `event` (start, fail, or '' for success) appended to its path."""
     parts = urlsplit(url.replace("{source}", source))
     path = f"{parts.path.rstrip('/')}/{event}" if event else parts.path
     return urlunsplit(parts._replace(path=path))
 
 
 def ping(url: str, source: SourceName, event: str) -> list[str]:
-    """Ask the service; a sentence where it does not answer, without its URL."""
+    """Send a ping; return the failure as a sentence without the URL, or nothing."""
     try:
         with urllib.request.urlopen(url_of(url, source, event), timeout=TIMEOUT):  # noqa: S310  # a setting
             return []
@@ -34,6 +34,4 @@ def ping(url: str, source: SourceName, event: str) -> list[str]:
         reason = getattr(error, "reason", error)
         if isinstance(reason, TimeoutError):
             return [f"the ping service did not answer within {TIMEOUT:g} s"]
-        return [
-            f"the ping service is not reached: {getattr(reason, 'strerror', None) or type(error).__name__}"
-        ]
+        return [f"cannot reach the ping service: {getattr(reason, 'strerror', None) or type(error).__name__}"]

@@ -1,4 +1,4 @@
-"""The last line of defence: no secret in a message or a log, whatever an error says."""
+"""Removes secrets from messages and logs, whatever an error says."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _IN_URL = re.compile(r"(\w+://[^\s:/@]*):[^\s/@]+@")
 _NAMED = re.compile(
     r"(?i)\b(password|passwd|pgpassword|secret|token|api_?key)(\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|[^\s,;&]+)"
 )
-#: A shorter text than this occurs by chance; only its place gives it away.
+#: Shorter secrets are not searched for: the same text occurs by chance.
 _SHORTEST = 4
-#: A part of a notification URL that is as long as this is a key, not a word.
+#: A part of a notification URL of at least this length is a key, not a word.
 _KEY = 16
 
 
 def redactor(secrets: Iterable[str]) -> Callable[[str], str]:
-    """What makes a text safe to show: `secrets`, passwords in URLs and whatever is called one are hidden."""
+    """Return a function that hides `secrets`, passwords in URLs and values named like a password in a text."""
     known = sorted({secret for secret in secrets if len(secret) >= _SHORTEST}, key=len, reverse=True)
     exact = re.compile("|".join(map(re.escape, known))) if known else None
 
@@ -34,7 +34,7 @@ def redactor(secrets: Iterable[str]) -> Callable[[str], str]:
 
 
 def secrets_of(settings: Settings) -> set[str]:
-    """Every secret of the settings: the values, the passwords and the keys in them."""
+    """Return every secret of the settings: the values, and the passwords and keys in them."""
     found: set[str] = set()
     for each in fields(settings):
         value = getattr(settings, each.name)

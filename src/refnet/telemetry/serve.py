@@ -1,4 +1,4 @@
-"""`/metrics` and `/health` over HTTP, for Prometheus and for whoever asks whether this is alive."""
+"""`/metrics` and `/health` over HTTP, for Prometheus and for health checks."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from refnet.errors import Exit, RefnetError
 
-#: Called with the Accept header: the body and its content type. RefnetError where there is nothing to tell.
+#: Called with the Accept header; returns the body and its content type, or raises RefnetError.
 Answer = Callable[[str], tuple[bytes, str]]
 
 _TEXT = "text/plain; charset=utf-8"
 
 
 def parse_address(text: str) -> tuple[str, int]:
-    """The host and the port of `HOST:PORT`, an IPv6 host in brackets; RefnetError where it is no such thing."""
+    """Split `HOST:PORT`, an IPv6 host in brackets; RefnetError if it is invalid."""
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
     if not (colon and host and port.isdecimal() and len(port) <= 5 and int(port) <= 65535) or (
         ":" in host and "[" not in text
     ):
         raise RefnetError(
-            f"'{text}' is no address to serve on",
-            "Give HOST:PORT, as 127.0.0.1:9817 or [::1]:9817.",
+            f"'{text}' is not a valid address to serve on",
+            "Give HOST:PORT, such as 127.0.0.1:9817 or [::1]:9817.",
             Exit.USAGE,
         )
     return host, int(port)
 
 
 class Server(ThreadingHTTPServer):
-    """A server of `answers` (path → Answer) on `address`; one answer at a time, as they share what they read."""
+    """Serves `answers` (path → Answer) on `address`, one at a time, as they share the store's lock."""
 
     daemon_threads = True
 
@@ -60,13 +60,13 @@ class _Handler(BaseHTTPRequestHandler):
     server: Server
     server_version = "refnet"
     sys_version = ""
-    #: A client that says nothing is let go, in seconds.
+    #: Timeout of an idle client, in seconds.
     timeout = 10
 
     def do_GET(self) -> None:
         answer = self.server.answers.get(self.path.partition("?")[0])
         if answer is None:
-            self._send(HTTPStatus.NOT_FOUND, b"there are /metrics and /health\n", _TEXT)
+            self._send(HTTPStatus.NOT_FOUND, b"the paths are /metrics and /health\n", _TEXT)
             return
         try:
             with self.server.one_at_a_time:
@@ -76,7 +76,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._send(HTTPStatus.OK, body, kind)
 
-    do_HEAD = do_GET  # noqa: N815  # http.server calls it so
+    do_HEAD = do_GET  # noqa: N815  # the name is http.server's
 
     def _send(self, status: HTTPStatus, body: bytes, kind: str) -> None:
         self.send_response(status)
@@ -87,4 +87,4 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the name is http.server's
-        """A scrape every few seconds is no news."""
+        """Log nothing: a scrape comes every few seconds."""

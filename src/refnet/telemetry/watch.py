@@ -1,4 +1,4 @@
-"""A run that is watched: journal, log, pings and messages around a backup or a drill. None of them fails it."""
+"""Journal, log, pings and messages around a backup or a drill. None of them fails it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from refnet.telemetry.ping import TIMEOUT, ping
 
 @dataclass
 class AtWork:
-    """The run that goes on; whoever does the work says here what came of it, unless it raises."""
+    """A run at work; the caller records its outcome here, unless it raises."""
 
     run: Run
 
@@ -35,27 +35,24 @@ class AtWork:
 
 @dataclass(frozen=True)
 class Watch:
-    """What surrounds a run.
-
-    Args:
-        pings: the dead-man's-switch URL of each kind that has one.
-        notify: tells what starts to fail and what is well again; a sentence for each thing that went wrong.
-        redact: makes a text safe to keep.
-        note: told, a sentence each, what could not be written down or sent.
-    """
+    """The surroundings of a run."""
 
     journal: Journal
     log: Any
+    #: The dead-man's-switch URL of each kind that has one.
     pings: dict[Kind, str]
+    #: Sends messages about failures and recoveries; returns a sentence for each failure to send.
     notify: Callable[[], list[str]] | None
+    #: Removes secrets from a text.
     redact: Callable[[str], str]
+    #: Called with a sentence for each record or message that failed.
     note: Callable[[str], None]
     now: Callable[[], datetime]
     clock: Callable[[], float] = field(repr=False)
 
     @contextmanager
     def run(self, kind: Kind, source: SourceName, *, again: bool = False) -> Iterator[AtWork]:
-        """Watch one run. `again`: a failure that can pass by itself is tried again soon; nobody is told of it yet."""
+        """Watch one run. `again`: a transient failure is retried soon, so no message reports it yet."""
         at_work = AtWork(Run(uuid.uuid4().hex[:12], kind, source, self.now()))
         log = self.log.bind(run=at_work.run.id, what=kind.value, source=source.value)
         self._try(self.journal.begin, at_work.run, log)
@@ -66,8 +63,7 @@ class Watch:
             yield at_work
         except BaseException as error:
             hint = error.hint if isinstance(error, RefnetError) else ""
-            said = str(error) or type(error).__name__
-            at_work.failed(reason_of(error), said, hint)
+            at_work.failed(reason_of(error), str(error) or type(error).__name__, hint)
             retried = again and isinstance(error, RefnetError) and error.transient
             raise
         finally:
@@ -82,30 +78,24 @@ class Watch:
             hint=self.redact(run.hint),
         )
         self._try(self.journal.end, run, log)
-        told = {
-            "seconds": run.seconds,
-            "artifact": run.artifact,
-            "reason": run.reason,
-            "message": run.message,
-        }
+        values = {name: getattr(run, name) for name in ("seconds", "artifact", "reason", "message")}
         level = log.error if run.ended is Ended.FAILED else log.info
-        level(run.ended, **{name: value for name, value in told.items() if value})
+        level(run.ended, **{name: value for name, value in values.items() if value})
         if retried or run.reason in {Reason.LOCKED, Reason.INTERRUPTED}:
-            return  # another run is at work on it, or somebody ended it, or it is tried again
+            return  # another run does the work, somebody stopped this one, or it is retried
         self._ping(run, "" if run.ended is Ended.DONE else "fail", log)
         if self.notify:
             self._note(log, self.notify())
 
     def _ping(self, run: Run, event: str, log: Any) -> None:
         if url := self.pings.get(run.kind):
-            said = within(TIMEOUT + 1, "the ping service", lambda: ping(url, run.source, event))
-            self._note(log, said)
+            self._note(log, within(TIMEOUT + 1, "the ping service", lambda: ping(url, run.source, event)))
 
     def _try(self, write: Callable[[Run], None], run: Run, log: Any) -> None:
         try:
             write(run)
         except RefnetError as error:
-            self._note(log, [f"the run cannot be written down: {error.message}"])
+            self._note(log, [f"cannot record the run: {error.message}"])
 
     def _note(self, log: Any, sentences: list[str]) -> None:
         for sentence in map(self.redact, sentences):

@@ -99,7 +99,7 @@ def test_a_worker_killed_in_the_middle_of_a_backup_is_made_up_for_by_the_next(pl
         assert result.get()["outcome"] == "done"
     assert len(place.artifacts()) == 1
     assert place.last_run().ended is Ended.DONE
-    assert service.titles == ["database backup fails", "database backup is well again"]
+    assert service.titles == ["database backup fails", "database backup recovered"]
 
 
 def test_a_backup_that_takes_long_is_not_handed_out_a_second_time(place: Place):

@@ -67,7 +67,7 @@ def test_a_failure_pings_and_is_told_once_and_its_end_once_without_a_secret(
         home.now += (home.now - home.now).resolution
     with _watch(given, home, notes).run(Kind.BACKUP, SourceName.DATABASE):
         home.artifact(ago=-(home.now - home.now).resolution)
-    assert service.titles == ["database backup fails", "database backup is well again"]
+    assert service.titles == ["database backup fails", "database backup recovered"]
     assert "start it" in next(json.loads(body)["message"] for body in service.bodies if body)
     assert not any("hunter2" in body for body in service.bodies)
     assert service.asked.count("/backup-database/fail?x=1") == 3
@@ -142,4 +142,4 @@ def test_a_home_that_cannot_be_written_fails_nothing_and_is_told(tmp_path: Path,
     notes: list[str] = []
     with _watch(_settings(tmp_path, service), World(tmp_path), notes).run(Kind.BACKUP, SourceName.CONFIG):
         pass
-    assert any("cannot be written down" in note for note in notes)
+    assert any("cannot record the run" in note for note in notes)

@@ -1,4 +1,4 @@
-"""One message when something starts to fail, one when it is well again, silence between."""
+"""One message when something starts to fail, one when it has recovered, none between."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.unit.telemetry.conftest import World
 from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.monitoring import Check, Status
 from refnet.recovery.model.run import Kind, Reason
-from refnet.telemetry.notify import Message, Problem, decide, findings, tell, within
+from refnet.telemetry.notify import Message, Problem, decide, findings, report, within
 
 _AT = datetime(2026, 11, 1, tzinfo=UTC)
 
@@ -38,19 +38,19 @@ def test_thirty_days_with_a_failing_third_day_and_a_damaged_artifact_are_four_me
             world.run(kind=Kind.DRILL)
         if (day, clock) == (12, 9) and broken:
             world.damage(broken)
-        _tell(world, told)
+        _report(world, told)
     said = [(at, message.title.partition(": ")[2]) for at, message in told]
     assert said == [
         ("11-03 02", "database backup fails"),
-        ("11-04 02", "database backup is well again"),
+        ("11-04 02", "database backup recovered"),
         ("11-13 09", "database damage fails"),
-        ("11-19 02", "database damage is well again"),
+        ("11-19 02", "database damage recovered"),
     ]
     assert "what is wrong" in told[0][1].body
     assert "refnet_20261111" in told[2][1].body
 
 
-def _tell(world: World, told: list[tuple[str, Message]]) -> None:
+def _report(world: World, told: list[tuple[str, Message]]) -> None:
     def send(message: Message) -> list[str]:
         told.append((f"{world.now:%m-%d %H}", message))
         return []
@@ -59,7 +59,7 @@ def _tell(world: World, told: list[tuple[str, Message]]) -> None:
         facts = world.facts()
         return findings(facts.checks, facts.history)
 
-    assert tell(world.home, look, send, now=lambda: world.now, host="lab") == []
+    assert report(world.home, look, send, now=lambda: world.now, host="lab") == []
 
 
 _BAD = Check(SourceName.DATABASE, "age", Status.CRITICAL, "too old")
@@ -74,13 +74,13 @@ def _decide(previous: dict[str, Problem], *checks: Check) -> tuple[list[str], di
     return [message.title for message, _ in steps], steps[-1][1] if steps else state
 
 
-def test_a_store_that_cannot_be_read_does_not_make_anything_well_again() -> None:
+def test_a_store_that_cannot_be_read_does_not_make_anything_recover() -> None:
     _, state = _decide({}, _BAD)
     titles, state = _decide(state, _BLIND)
     assert titles == ["RefNet on lab: all store fails"]
     assert set(state) == {"database backup", "all store"}
     titles, state = _decide(state, _GOOD)
-    assert titles == ["RefNet on lab: database backup is well again (and 1 more)"]
+    assert titles == ["RefNet on lab: database backup recovered (and 1 more)"]
     assert state == {}
 
 
@@ -123,9 +123,9 @@ def test_a_message_that_no_service_took_is_sent_again_the_next_time(tmp_path: Pa
     def look() -> dict[str, str | None]:
         return {"database backup": "failed"}
 
-    assert tell(tmp_path, look, refuse, now=lambda: _AT, host="lab") == ["nobody took it"]
+    assert report(tmp_path, look, refuse, now=lambda: _AT, host="lab") == ["nobody took it"]
     for _ in range(2):
-        assert tell(tmp_path, look, take, now=lambda: _AT, host="lab") == []
+        assert report(tmp_path, look, take, now=lambda: _AT, host="lab") == []
     assert sent == ["RefNet on lab: database backup fails"]
 
 
@@ -137,26 +137,26 @@ def test_a_message_that_got_out_is_not_sent_again_because_the_next_one_did_not(t
         return []
 
     def take_one(message: Message) -> list[str]:
-        if "well again" in message.title:
+        if "recovered" in message.title:
             raise ConnectionError("too many messages")
         return take(message)
 
     def look(database: str | None, config: str | None) -> dict[str, str | None]:
         return {"database backup": database, "config backup": config}
 
-    tell(tmp_path, lambda: look("failed", None), take, now=lambda: _AT, host="lab")
+    report(tmp_path, lambda: look("failed", None), take, now=lambda: _AT, host="lab")
     for send in (take_one, take_one, take):
-        tell(tmp_path, lambda: look(None, "failed"), send, now=lambda: _AT, host="lab")
+        report(tmp_path, lambda: look(None, "failed"), send, now=lambda: _AT, host="lab")
     assert sent == [
         "RefNet on lab: database backup fails",
         "RefNet on lab: config backup fails",
-        "RefNet on lab: database backup is well again",
+        "RefNet on lab: database backup recovered",
     ]
 
 
 def test_what_was_told_survives_a_file_that_a_crash_cut_short(tmp_path: Path) -> None:
     (tmp_path / "notify.json").write_text('{"database ba')
-    assert tell(tmp_path, lambda: {"database backup": None}, lambda _m: [], now=lambda: _AT, host="x") == []
+    assert report(tmp_path, lambda: {"database backup": None}, lambda _m: [], now=lambda: _AT, host="x") == []
 
 
 def test_whoever_does_not_answer_in_time_is_left_to_itself() -> None:

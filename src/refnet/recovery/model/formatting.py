@@ -1,4 +1,4 @@
-"""Sizes, times and ages as people read them."""
+"""Sizes, durations and ages for people."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import timedelta
 
 
 def size(count: float) -> str:
-    """Bytes in binary units: 1536 → 1.5 KiB."""
+    """Format bytes in binary units: 1536 → 1.5 KiB."""
     if abs(count) < 1024:
         return f"{count:.0f} B"
     for unit in ("KiB", "MiB", "GiB"):
@@ -17,7 +17,7 @@ def size(count: float) -> str:
 
 
 def seconds(count: float) -> str:
-    """How long something took: 0.04 → 0.04 s, 75 → 1 min 15 s."""
+    """Format a duration in seconds: 0.04 → 0.04 s, 75 → 1 min 15 s."""
     if count < 0.005:
         return "under 0.01 s"
     if count < 1:
@@ -30,7 +30,7 @@ def seconds(count: float) -> str:
 
 
 def age(span: timedelta) -> str:
-    """How old something is, in its two largest units at most; what lies ahead says so."""
+    """Format an age in its two largest units at most; a negative one is `ahead`."""
     if span < timedelta(0):
         return f"{age(-span)} ahead"
     minutes = int(span.total_seconds()) // 60
@@ -44,15 +44,15 @@ def age(span: timedelta) -> str:
 
 
 def plural(count: int, word: str) -> str:
-    """1 table, 2 tables; 1,234 rows."""
+    """Format a count with its noun: 1 table, 2 tables; 1,234 rows."""
     return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
 
 
 def plain(text: str) -> str:
-    """`text` on one line and safe for any terminal: what cannot be printed is escaped."""
+    """Escape every character of `text` that cannot be printed, line ends too."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def utf8(text: str) -> str:
-    """`text` as a file of ours can hold it: half a character, of a name in no encoding, becomes a question mark."""
+    """Replace lone surrogates, from names in no encoding, by question marks, so that `text` can be written as UTF-8."""
     return text.encode("utf-8", "replace").decode()

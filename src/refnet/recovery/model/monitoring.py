@@ -1,7 +1,7 @@
-"""Is everything protected? Judged purely from the catalog, the journal of runs and the schedule.
+"""Checks whether every source is protected, from the catalog, the journal of runs and the schedule alone.
 
-What is new is `new`, not an alarm: a source that is not due yet, a size without a history, a drill whose first
-time has not come.
+A status that is only new is `new`, no alarm: a source whose first run is not due yet, a size without a history, a
+drill that is not due yet.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from statistics import median
 
 from refnet.errors import RefnetError
 from refnet.recovery.model import formatting
-from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome, SourceName
+from refnet.recovery.model.artifact import Entry, Level, Outcome, SourceName
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.identity import Identity, labels
 from refnet.recovery.model.run import Ended, History, Kind
 from refnet.recovery.model.store import Leftover, Unlisted
 
-#: A run may begin late (a randomized delay, a machine that slept) and takes its time.
+#: Tolerance for a late start (a random delay, a machine that slept) and the duration of a run.
 GRACE = timedelta(hours=2)
-#: The same for a drill, which is in no hurry.
+#: The same for a drill, which is less urgent.
 DRILL_GRACE = timedelta(days=2)
-#: An artifact is small when it is below this part of what its last ones were, in the middle.
+#: An artifact below this fraction of the median of the last ones is small.
 SHRUNK = 0.5
-#: How many artifacts make a history of sizes: at least, at most.
+#: The number of artifacts that make a history of sizes: at least, at most.
 HISTORY = (3, 7)
 
 
 class Status(StrEnum):
-    """What a check found, from best to worst as `monitor` ends with it."""
+    """The result of a check, from best to worst."""
 
     OK = "ok"
     NEW = "new"
@@ -45,14 +45,15 @@ class Status(StrEnum):
 
     @property
     def exit(self) -> int:
-        """The exit code, as monitoring plugins have it: 0 ok, 1 warning, 2 critical, 3 unknown."""
+        """The exit code of a monitoring plugin: 0 ok, 1 warning, 2 critical, 3 unknown."""
         return {Status.WARNING: 1, Status.CRITICAL: 2, Status.UNKNOWN: 3}.get(self, 0)
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at. `source` None: it concerns all of them."""
+    """One check and its result."""
 
+    #: None: the check concerns all sources.
     source: SourceName | None
     what: str
     status: Status
@@ -61,7 +62,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Limits:
-    """What is allowed of a source: the time between two backups and between two drills, the floor in bytes."""
+    """The intervals of a source's schedule, and the smallest expected artifact."""
 
     interval: timedelta
     drill_interval: timedelta
@@ -69,7 +70,7 @@ class Limits:
 
     @property
     def age(self) -> timedelta:
-        """How old the newest artifact may be before a run has been missed."""
+        """The age of the newest artifact above which a run was missed."""
         return self.interval + GRACE
 
     @property
@@ -77,60 +78,76 @@ class Limits:
         return self.drill_interval + DRILL_GRACE
 
 
+@dataclass(frozen=True)
+class _Source:
+    """Everything that the checks of one source read."""
+
+    name: SourceName
+    #: All artifacts, oldest first.
+    entries: Sequence[Entry]
+    #: The newest complete artifact.
+    newest: Entry | None
+    history: History
+    limits: Limits
+    #: When RefNet first ran here, by the artifacts and runs of all sources.
+    since: datetime
+    now: datetime
+
+    def check(self, what: str, status: Status, says: str) -> Check:
+        return Check(self.name, what, status, says)
+
+
 def worst(checks: Iterable[Check]) -> Status:
-    """The status of the whole; of nothing that was checked it is unknown."""
+    """Return the worst status of `checks`; unknown if there are none."""
     return max((check.status for check in checks), key=lambda status: status.rank, default=Status.UNKNOWN)
 
 
 def watch(
-    source: SourceName, catalog: Catalog, history: History, limits: Limits, now: datetime
+    name: SourceName, catalog: Catalog, history: History, limits: Limits, now: datetime
 ) -> tuple[Check, ...]:
-    """What is to be said of `source`.
+    """Check the source `name`.
 
     Args:
-        catalog: of all sources; how long RefNet has been at work here is told by all of them together.
+        catalog: the artifacts of all sources.
         history: the journal of runs.
         now: aware.
     """
-    entries = catalog.of_source(source)
-    newest = catalog.newest_complete(source)
-    since = _since(catalog, history, now)
-    checks = [_presence(source, newest, entries, since, limits, now)]
-    if not entries and (made := history.made(source)):
-        checks = [Check(source, "age", Status.CRITICAL, f"no artifact is there any more: {made}")]
+    times = [entry.made for entry in catalog.entries[:1]] + [run.started for run in history.runs]
+    entries, newest = catalog.of_source(name), catalog.newest_complete(name)
+    source = _Source(name, entries, newest, history, limits, min(times, default=now), now)
+    checks = [_age(source)]
     if newest:
-        checks += [_size(newest, entries, limits), _proof(newest), *_warnings(newest)]
-        checks += _shrunk(newest, entries)
+        checks += [_size(source, newest), _proof(source, newest), *_warnings(source, newest)]
+        checks += _shrunk(source, newest)
     if entries:
-        checks += [_damage(source, newest, entries), _drill(source, entries, history, since, limits, now)]
-    checks += _last_run(source, newest, history)
-    return tuple(checks)
+        checks += [_damage(source), _drill(source)]
+    return (*checks, *_last_run(source))
 
 
 def watch_store(
     catalog: Catalog, leftovers: Sequence[Leftover], unlisted: Sequence[Unlisted], free: int | None
 ) -> tuple[Check, ...]:
-    """What is to be said of the store as a whole; `free` is its room in bytes, None where it is not known."""
-    checks = [_room(catalog, free)]
+    """Check the store; `free` is its free space in bytes, None if unknown."""
+    checks = [_free_space(catalog, free)]
     if leftovers:
-        says = f"{_some([one.name for one in leftovers])}: `refnet prune` cleans them"
+        says = f"{_some([one.name for one in leftovers])}: `refnet prune` removes them"
         checks.append(Check(None, "leftovers", Status.WARNING, says))
     if unreadable := [one for one in unlisted if one.unreadable]:
         says = f"{_some([f'{one.name} {one.why}' for one in unreadable])}: `refnet list` says what to do"
         checks.append(Check(None, "unreadable", Status.WARNING, says))
-    if strangers := [one.name for one in unlisted if not one.unreadable]:
-        says = f"{_some(strangers)}: not counted; `refnet adopt` takes them in"
+    if others := [one.name for one in unlisted if not one.unreadable]:
+        says = f"{_some(others)}: not counted; `refnet adopt` adds them"
         checks.append(Check(None, "not listed", Status.OK, says))
     return tuple(checks)
 
 
 def another_store(trouble: RefnetError) -> Check:
-    """What is to be said where the backup folder is not the store that was here; nothing else is known then."""
+    """Return the only check of a backup folder that is not the store of earlier runs."""
     return Check(None, "the store", Status.CRITICAL, f"{trouble.message} {trouble.hint}")
 
 
 def watch_others(catalog: Catalog, target: Identity | None) -> tuple[Check, ...]:
-    """What is to be said of databases other than `target` in the store: they are there, and judged by their own monitor."""
+    """Report databases other than `target` in the store, which their own monitors check."""
     found = catalog.by_identity()
     named = labels(found)
     says = [
@@ -141,158 +158,141 @@ def watch_others(catalog: Catalog, target: Identity | None) -> tuple[Check, ...]
     return (Check(SourceName.DATABASE, "others", Status.OK, f"{'; '.join(says)}; not counted for {target}"),)
 
 
-def _since(catalog: Catalog, history: History, now: datetime) -> datetime:
-    """Since when RefNet has been at work here."""
-    oldest = catalog.entries[:1]  # a catalog's are in order
-    times = [entry.made for entry in oldest] + [run.started for run in history.runs]
-    return min(times, default=now)
-
-
-def _presence(
-    source: SourceName,
-    newest: Entry | None,
-    entries: Sequence[Entry],
-    since: datetime,
-    limits: Limits,
-    now: datetime,
-) -> Check:
-    """Whether there is a whole artifact, and whether it is young enough."""
+def _age(source: _Source) -> Check:
+    """Check that there is a complete artifact, and its age."""
+    newest, limits = source.newest, source.limits
     if newest is None:
-        if entries:
-            return Check(
-                source, "age", Status.CRITICAL, "no whole artifact: all are damaged or hold some tables"
-            )
-        if now > since >= now - limits.age:
-            return Check(source, "age", Status.NEW, "no artifact yet; its first time has not passed")
-        return Check(source, "age", Status.CRITICAL, "no artifact: `refnet backup` makes one")
-    age = now - newest.made
-    says = f"{newest.name} is {formatting.age(age)} old"
+        return _absence(source)
+    age = source.now - newest.made
     if age < -GRACE:
-        return Check(
-            source, "age", Status.WARNING, f"{newest.name} is dated in the future: is the clock right?"
+        return source.check(
+            "age", Status.WARNING, f"{newest.name} is dated in the future: is the clock right?"
         )
+    says = f"{newest.name} is {formatting.age(age)} old"
     if age > limits.age:
         missed = Status.CRITICAL if age > limits.age + limits.interval else Status.WARNING
-        return Check(source, "age", missed, f"{says}, one is due every {formatting.age(limits.interval)}")
-    return Check(source, "age", Status.OK, says)
+        return source.check("age", missed, f"{says}, one is due every {formatting.age(limits.interval)}")
+    return source.check("age", Status.OK, says)
 
 
-def _size(newest: Entry, entries: Sequence[Entry], limits: Limits) -> Check:
-    """Whether the newest is abnormally small: below the floor, or far below its own history."""
-    size = newest.manifest.size
-    if size < limits.min_bytes:
-        says = (
-            f"{formatting.size(size)}, less than the {formatting.size(limits.min_bytes)} of monitor.min_bytes"
+def _absence(source: _Source) -> Check:
+    """Judge that there is no complete artifact."""
+    if source.entries:
+        says = "no complete artifact: all are damaged or contain only some tables"
+    elif made := source.history.made(source.name):
+        says = f"every artifact is gone: {made}"
+    elif source.now > source.since >= source.now - source.limits.age:
+        return source.check("age", Status.NEW, "no artifact yet; the first run is not due yet")
+    else:
+        says = "no artifact: `refnet backup` makes one"
+    return source.check("age", Status.CRITICAL, says)
+
+
+def _size(source: _Source, newest: Entry) -> Check:
+    """Check the newest against the configured minimum and its own history."""
+    size, least = newest.manifest.size, source.limits.min_bytes
+    says = formatting.size(size)
+    if size < least:
+        return source.check(
+            "size", Status.WARNING, f"{says}, below monitor.min_bytes ({formatting.size(least)})"
         )
-        return Check(newest.source, "size", Status.WARNING, says)
     before = [
         entry.manifest.size
-        for entry in entries
+        for entry in source.entries
         if not entry.manifest.partial and not entry.damaged and entry.made < newest.made
     ][-HISTORY[1] :]
     if len(before) < HISTORY[0]:
-        return Check(
-            newest.source, "size", Status.NEW, f"{formatting.size(size)}; too few before it to compare with"
-        )
+        return source.check("size", Status.NEW, f"{says}; too few earlier ones to compare with")
     usual = median(before)
     if size < usual * SHRUNK:
-        says = (
-            f"{formatting.size(size)}, where the {len(before)} before it had about {formatting.size(usual)}"
-        )
-        return Check(newest.source, "size", Status.WARNING, says)
-    return Check(newest.source, "size", Status.OK, formatting.size(size))
+        says = f"{says}; the last {len(before)} before it had about {formatting.size(usual)}"
+        return source.check("size", Status.WARNING, says)
+    return source.check("size", Status.OK, says)
 
 
-def _proof(newest: Entry) -> Check:
+def _proof(source: _Source, newest: Entry) -> Check:
     if newest.proven:
-        return Check(newest.source, "proof", Status.OK, "the newest is proven")
+        return source.check("proof", Status.OK, "the newest is proven")
     last = next((line for line in reversed(newest.evidence) if not line.accepts), None)
     if last and last.outcome is Outcome.UNVERIFIED:
-        why = "; ".join(last.reasons) or "no reason was given"
-        far = "" if newest.standing.unknown else f" more than {newest.state}"
-        return Check(newest.source, "proof", Status.WARNING, f"could not verify{far}: {why}")
-    says = f"the newest is {newest.state} only: `refnet verify` proves it"
-    return Check(newest.source, "proof", Status.WARNING, says)
+        why = "; ".join(last.reasons) or "no reason was recorded"
+        beyond = "" if newest.standing.unknown else f" beyond {newest.state}"
+        return source.check("proof", Status.WARNING, f"could not verify{beyond}: {why}")
+    return source.check(
+        "proof", Status.WARNING, f"the newest is {newest.state} only: `refnet verify` proves it"
+    )
 
 
-def _shrunk(newest: Entry, entries: Sequence[Entry]) -> list[Check]:
-    """Whether the newest holds much less than the one before; nothing where no artifact of the source ever shrank."""
+def _shrunk(source: _Source, newest: Entry) -> list[Check]:
+    """Check whether the newest contains much less than the one before; nothing if no artifact ever shrank."""
     what = "; ".join(newest.manifest.shrunk)
     if newest.shrunk:
         says = (
-            f"{newest.name} holds much less than {newest.manifest.shrunk_from}: {what};"
-            f" `refnet accept {newest.name}` if that is meant"
+            f"{newest.name} contains much less than {newest.manifest.shrunk_from}: {what};"
+            f" `refnet accept {newest.name}` if that is intended"
         )
-        return [Check(newest.source, "shrunk", Status.CRITICAL, says)]
+        return [source.check("shrunk", Status.CRITICAL, says)]
     if what:
-        return [Check(newest.source, "shrunk", Status.OK, f"accepted: {what}")]
-    if any(entry.shrunk for entry in entries):
-        return [Check(newest.source, "shrunk", Status.OK, "an older one shrank, the newest did not")]
+        return [source.check("shrunk", Status.OK, f"accepted: {what}")]
+    if any(entry.shrunk for entry in source.entries):
+        return [source.check("shrunk", Status.OK, "an older one shrank, the newest did not")]
     return []
 
 
-def _warnings(newest: Entry) -> list[Check]:
-    """What was noticed when the newest was made."""
+def _warnings(source: _Source, newest: Entry) -> list[Check]:
+    """Repeat the warnings of the backup that made the newest."""
     lines = [e for e in newest.evidence if e.level is Level.WRITTEN and e.outcome is Outcome.PASSED]
-    told = "; ".join(says for line in lines for says in line.reasons)
-    return [Check(newest.source, "made", Status.WARNING, told)] if told else []
+    reasons = "; ".join(reason for line in lines for reason in line.reasons)
+    return [source.check("made", Status.WARNING, reasons)] if reasons else []
 
 
-def _damage(source: SourceName, newest: Entry | None, entries: Sequence[Entry]) -> Check:
-    """A damaged artifact newer than every whole one is critical: the last run did not protect anything."""
-    damaged = [entry for entry in entries if entry.damaged]
+def _damage(source: _Source) -> Check:
+    """Check for damage; it is critical if no complete artifact is newer, as the last run protected nothing."""
+    damaged = [entry for entry in source.entries if entry.damaged]
     if not damaged:
-        return Check(source, "damage", Status.OK, "none is damaged")
-    latest = newest is None or damaged[-1].made > newest.made
+        return source.check("damage", Status.OK, "none is damaged")
+    latest = source.newest is None or damaged[-1].made > source.newest.made
     names = _some([entry.name for entry in damaged])
-    return Check(source, "damage", Status.CRITICAL if latest else Status.WARNING, f"damaged: {names}")
+    return source.check("damage", Status.CRITICAL if latest else Status.WARNING, f"damaged: {names}")
 
 
-def _drill(
-    source: SourceName,
-    entries: Sequence[Entry],
-    history: History,
-    since: datetime,
-    limits: Limits,
-    now: datetime,
-) -> Check:
-    """Whether the last drill is too long ago. Evidence goes with its artifact; the journal remembers longer."""
-    drills: list[Evidence] = [line for entry in entries for line in entry.evidence if line.drill]
-    times = [line.at for line in drills]
-    run = history.last(Kind.DRILL, source)
-    if run:
+def _drill(source: _Source) -> Check:
+    """Check the age of the last drill. Evidence is deleted with its artifact; the journal keeps drills longer."""
+    times = [line.at for entry in source.entries for line in entry.evidence if line.drill]
+    if run := source.history.last(Kind.DRILL, source.name):
         times.append(run.started)
-    if times and now - max(times) <= limits.drill_age:
-        return Check(source, "drill", Status.OK, f"the last one was {formatting.age(now - max(times))} ago")
     if times:
-        return Check(
-            source,
-            "drill",
-            Status.WARNING,
-            f"overdue: the last one was {formatting.age(now - max(times))} ago",
-        )
-    if now - since <= limits.drill_age:
-        return Check(source, "drill", Status.NEW, "none yet; its first time has not passed")
-    return Check(source, "drill", Status.WARNING, "overdue: there never was one; `refnet drill` is one")
+        age = source.now - max(times)
+        says = f"the last one was {formatting.age(age)} ago"
+        if age <= source.limits.drill_age:
+            return source.check("drill", Status.OK, says)
+        return source.check("drill", Status.WARNING, f"overdue: {says}")
+    if source.now - source.since <= source.limits.drill_age:
+        return source.check("drill", Status.NEW, "none yet; the first one is not due yet")
+    return source.check("drill", Status.WARNING, "overdue: none has run; `refnet drill` runs one")
 
 
-def _last_run(source: SourceName, newest: Entry | None, history: History) -> list[Check]:
-    """The last backup, where it failed and nothing has been made since."""
-    run = history.last(Kind.BACKUP, source)
-    if run is None or run.ended is not Ended.FAILED or (newest and newest.published > run.started):
+def _last_run(source: _Source) -> list[Check]:
+    """Report the last backup, if it failed and nothing has been made since."""
+    run = source.history.last(Kind.BACKUP, source.name)
+    if run is None or run.ended is not Ended.FAILED:
         return []
-    return [Check(source, "last run", Status.WARNING, f"failed: {run.message}")]
+    if source.newest and source.newest.published > run.started:
+        return []
+    return [source.check("last run", Status.WARNING, f"failed: {run.message}")]
 
 
-def _room(catalog: Catalog, free: int | None) -> Check:
-    """Whether the next run of every source fits, at the size of the newest artifacts."""
+def _free_space(catalog: Catalog, free: int | None) -> Check:
+    """Check that the next run of every source fits, at the size of the newest artifacts."""
     if free is None:
-        return Check(None, "free space", Status.UNKNOWN, "cannot be known here")
+        return Check(None, "free space", Status.UNKNOWN, "cannot be determined")
     newest = [catalog.newest_complete(source) for source in SourceName]
     needed = sum(entry.manifest.size for entry in newest if entry)
     says = f"{formatting.size(free)} free, the next run takes about {formatting.size(needed)}"
     if free < needed:
-        return Check(None, "free space", Status.CRITICAL, f"{says}: `refnet prune --plan` shows what may go")
+        return Check(
+            None, "free space", Status.CRITICAL, f"{says}: `refnet prune --plan` shows what can be deleted"
+        )
     return Check(None, "free space", Status.WARNING if free < 3 * needed else Status.OK, says)
 
 

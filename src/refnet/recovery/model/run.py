@@ -1,17 +1,18 @@
-"""A run: one backup or drill of one source, that began and ended, or was lost with its process.
+"""A run: one backup or drill of one source, which ended or was lost with its process.
 
-A failed backup leaves no artifact, so the catalog cannot tell of it; the journal of runs does. Here is what a
-run is, and what a journal adds up to.
+A failed backup leaves no artifact, so the journal of runs records it, not the catalog.
 """
 
 from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from itertools import takewhile
 from typing import Any
 
 from refnet.errors import Exit, RefnetError
@@ -21,14 +22,14 @@ from refnet.recovery.model.formatting import utf8
 
 
 class Kind(StrEnum):
-    """What is done to a source by itself, and noticed where it does not happen."""
+    """A scheduled operation that the monitor expects."""
 
     BACKUP = "backup"
     DRILL = "drill"
 
 
 class Reason(StrEnum):
-    """Why a run failed, in few enough words to be a label."""
+    """The reason of a failed run; a label of metrics."""
 
     NO_SPACE = "no_space"
     NOT_ALLOWED = "not_allowed"
@@ -43,7 +44,7 @@ class Reason(StrEnum):
 
 
 class Ended(StrEnum):
-    """How a run ended. One that was lost with its process failed; `could not verify` is neither."""
+    """The outcome of a run. A run lost with its process failed; `could not verify` is neither success nor failure."""
 
     DONE = "done"
     FAILED = "failed"
@@ -52,19 +53,21 @@ class Ended(StrEnum):
 
 #: Upper bounds of the histogram of durations, in seconds.
 BUCKETS = (1, 5, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600)
-#: A message is cut to this many characters; a journal is for reasons, not for logs.
+#: Messages are cut to this many characters.
 _LONGEST = 500
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run. `ended` None: it is still at work. `seconds`: how long it took, its proof included."""
+    """One line of the journal."""
 
     id: str
     kind: Kind
     source: SourceName
     started: datetime
+    #: None: the run is at work.
     ended: Ended | None = None
+    #: Its duration, the proof included.
     seconds: float = 0.0
     reason: Reason | None = None
     message: str = ""
@@ -78,7 +81,7 @@ class Run:
 
     @classmethod
     def from_json(cls, line: str | bytes) -> Run:
-        """The run in `line`; ValueError where it is none (a line cut short by a crash)."""
+        """Read a run; ValueError if `line` is malformed (cut short by a crash)."""
         return cls(**_RUN(checked.document(line)))
 
 
@@ -103,18 +106,16 @@ _RUN = checked.record(
 
 @dataclass(frozen=True)
 class Totals:
-    """What all runs add up to, those included that the journal no longer holds one by one.
-
-    `failures`: (kind, source, reason) → count. `durations`: source → seconds of backups that were done, as
-    counts a bucket (the last one: above all bounds) and their sum.
-    """
+    """Totals of all runs, including those that the journal no longer lists."""
 
     failures: dict[tuple[Kind, SourceName, Reason], int] = field(default_factory=dict)
+    #: Counts of successful backups by duration: one per bound of BUCKETS, and one above all of them.
     buckets: dict[SourceName, tuple[int, ...]] = field(default_factory=dict)
+    #: Seconds of all successful backups.
     sums: dict[SourceName, float] = field(default_factory=dict)
 
     def with_runs(self, runs: Iterable[Run]) -> Totals:
-        """These totals and `runs` added to them."""
+        """Return these totals with `runs` added."""
         failures, buckets, sums = dict(self.failures), dict(self.buckets), dict(self.sums)
         for run in runs:
             if run.ended is Ended.FAILED:
@@ -141,7 +142,7 @@ class Totals:
 
     @classmethod
     def from_json(cls, line: str | bytes) -> Totals:
-        """The totals in `line`; ValueError where it holds none, or of other bounds than ours."""
+        """Read totals; ValueError if `line` is malformed or has other bounds."""
         values = _TOTALS(checked.document(line))["totals"]
         return cls(
             {tuple(key): count for *key, count in values["failures"]}, values["buckets"], values["sums"]
@@ -157,7 +158,7 @@ def _bounds(value: Any) -> Any:
 def _counts(value: Any) -> tuple[int, ...]:
     counts = checked.each(_COUNT, len(BUCKETS) + 1)(value)
     if len(counts) != len(BUCKETS) + 1:
-        raise ValueError(f"no list of {len(BUCKETS) + 1}")
+        raise ValueError(f"not {len(BUCKETS) + 1} counts")
     return tuple(counts)
 
 
@@ -183,35 +184,33 @@ _TOTALS = checked.record(
 
 @dataclass(frozen=True)
 class History:
-    """What a journal tells: the last runs of each kind and source in the order in which they ended, those at
-    work, and the totals of all."""
+    """The content of a journal."""
 
+    #: The last runs of each kind and source, in the order in which they ended.
     runs: tuple[Run, ...] = ()
     at_work: tuple[Run, ...] = ()
     totals: Totals = field(default_factory=Totals)
 
     def last(self, kind: Kind, source: SourceName) -> Run | None:
-        """The last run that ended; one that only met another run's lock says nothing."""
-        ended = (r for r in reversed(self.runs) if r.kind is kind and r.source is source)
-        return next((run for run in ended if run.reason is not Reason.LOCKED), None)
+        """Return the last run that ended, other than by another run's lock."""
+        return next(self._latest(kind, source), None)
 
     def made(self, source: SourceName) -> str | None:
-        """What tells that an artifact of `source` was made once; None where nothing does."""
+        """Return a sentence about earlier artifacts of `source`; None if there were none."""
         done = [r for r in self.runs if r.kind is Kind.BACKUP and r.source is source and r.artifact]
         if done:
             return f"the last one was {done[-1].artifact}"
         count = sum(self.totals.buckets.get(source, ()))
-        return f"{count} had been made before" if count else None
+        return f"{count} {'was' if count == 1 else 'were'} made earlier" if count else None
 
     def failing_since(self, kind: Kind, source: SourceName) -> Run | None:
-        """The first of the failures since the last run that did not fail, or None where the last did not."""
-        first = None
-        for run in reversed(self.runs):
-            if run.kind is kind and run.source is source and run.reason is not Reason.LOCKED:
-                if run.ended is not Ended.FAILED:
-                    break
-                first = run
-        return first
+        """Return the first failure since the last success; None if the last run did not fail."""
+        failures = takewhile(lambda run: run.ended is Ended.FAILED, self._latest(kind, source))
+        return next(iter(deque(failures, maxlen=1)), None)
+
+    def _latest(self, kind: Kind, source: SourceName) -> Iterator[Run]:
+        of_source = (run for run in reversed(self.runs) if run.kind is kind and run.source is source)
+        return (run for run in of_source if run.reason is not Reason.LOCKED)
 
 
 _BY_CODE = {
@@ -230,12 +229,12 @@ _BY_NUMBER = {
     errno.ENOTDIR: Reason.NOT_THERE,
     errno.ESTALE: Reason.NOT_THERE,
 }
-#: Whose errors are the server's; by name, as nothing pure may import them.
+#: Modules whose errors are the server's; by name, as the pure model may not import them.
 _SERVER = ("psycopg", "refnet.postgres")
 
 
 def reason_of(error: BaseException) -> Reason:
-    """Why a run failed that raised `error`: by its code, else by what the system or the server had said."""
+    """Return the reason of `error`: by its exit code, else by the first system or server error in its causes."""
     if isinstance(error, KeyboardInterrupt):
         return Reason.INTERRUPTED
     if isinstance(error, RefnetError) and error.code in _BY_CODE:

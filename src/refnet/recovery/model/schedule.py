@@ -1,6 +1,6 @@
-"""When what runs by itself is due: one definition for Celery, systemd, the monitor and the metrics.
+"""The schedule of all tasks, for Celery, systemd, the monitor and the metrics.
 
-A time is written as `hourly :45`, `daily 02:00`, `sunday 03:00` or `monthly 1 05:00`, in one time zone for all.
+A time is written as `hourly :45`, `daily 02:00`, `sunday 03:00` or `monthly 1 05:00`; all are in one time zone.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from refnet.settings import Settings
 WEEKDAYS = ("sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday")
 ZONE_KEY = "schedule.timezone"
 _HINT = "Write `hourly :45`, `daily 02:00`, `sunday 03:00` or `monthly 1 05:00` (day 1 to 28)."
-#: No name of the tz database has more parts, or longer ones.
+#: Names of the tz database have at most four parts.
 _ZONE = re.compile(r"[\w+-]{1,64}(?:/[\w+-]{1,64}){0,3}", re.ASCII)
 _TIME = re.compile(r"(?P<word>[a-z]+)(?: +(?P<day>\d{1,2}))? +(?:(?P<hour>\d{1,2}))?:(?P<minute>\d\d)")
 
 
 class TaskName(StrEnum):
-    """What runs by itself; the settings call its time `schedule.NAME`."""
+    """A scheduled task; the setting `schedule.NAME` is its time."""
 
     OBSIDIAN = "obsidian"
     DATABASE = "database"
@@ -40,14 +40,14 @@ class TaskName(StrEnum):
 
 @dataclass(frozen=True)
 class When:
-    """Minutes and hours of the clock on the wall. `hour` None: every hour.
-
-    `weekday` counts from Sunday = 0, as crontab does; `day` is that of the month, 1 to 28.
-    """
+    """A recurring local time."""
 
     minute: int
+    #: None: every hour.
     hour: int | None = None
+    #: Sunday = 0, as in crontab.
     weekday: int | None = None
+    #: Day of the month, 1 to 28.
     day: int | None = None
 
     def __str__(self) -> str:
@@ -60,7 +60,7 @@ class When:
 
     @property
     def interval(self) -> timedelta:
-        """The longest time from one run to the next, clock changes aside."""
+        """The longest time between two runs, clock changes aside."""
         if self.hour is None:
             return timedelta(hours=1)
         if self.weekday is not None:
@@ -68,7 +68,7 @@ class When:
         return timedelta(days=1 if self.day is None else 31)
 
     def crontab(self) -> dict[str, int]:
-        """The fields of a crontab line that are not `*`, as Celery's `crontab` names them."""
+        """Return the fields of a crontab line that are not `*`, by the names of Celery's `crontab`."""
         fields = {
             "minute": self.minute,
             "hour": self.hour,
@@ -78,7 +78,7 @@ class When:
         return {name: value for name, value in fields.items() if value is not None}
 
     def on_calendar(self, zone: ZoneInfo | None) -> str:
-        """What systemd's OnCalendar= reads; `zone` None: the machine's."""
+        """Return the value of systemd's OnCalendar=; `zone` None: the machine's."""
         weekday = "" if self.weekday is None else f"{WEEKDAYS[self.weekday][:3].capitalize()} "
         day = "*" if self.day is None else f"{self.day:02}"
         hour = "*" if self.hour is None else f"{self.hour:02}"
@@ -86,9 +86,9 @@ class When:
         return f"{weekday}*-*-{day} {hour}:{self.minute:02}:00{where}"
 
     def next_due(self, now: datetime, zone: ZoneInfo | None) -> datetime:
-        """The first run after `now` (aware), in UTC; `zone` None: the machine's.
+        """Return the first run after `now` (aware), in UTC; `zone` None: the machine's.
 
-        A time that a clock change leaves out is due as much later as the clock jumps.
+        A time that a clock change skips is due as much later as the clock jumps.
         """
         local = now.astimezone(zone)
         if self.hour is None:
@@ -108,14 +108,15 @@ class When:
 
 @dataclass(frozen=True)
 class Schedule:
-    """When each task runs; `zone` None: the machine's time zone."""
+    """The times of all tasks."""
 
     times: Mapping[TaskName, When]
+    #: None: the machine's time zone.
     zone: ZoneInfo | None = None
 
     @classmethod
     def of(cls, settings: Settings) -> Schedule:
-        """The schedule of `settings`; RefnetError that names the key which cannot be read."""
+        """Return the schedule of `settings`; RefnetError names an invalid key."""
         texts = {name: str(getattr(settings, f"schedule_{name}")) for name in TaskName}
         zone = settings.schedule_timezone
         return cls(
@@ -123,20 +124,20 @@ class Schedule:
         )
 
     def next_due(self, task: TaskName, now: datetime) -> datetime:
-        """The first run of `task` after `now` (aware), in UTC."""
+        """Return the first run of `task` after `now` (aware), in UTC."""
         return self.times[task].next_due(now, self.zone)
 
     def interval(self, task: TaskName) -> timedelta:
-        """The longest time from one run of `task` to the next."""
+        """Return the longest time between two runs of `task`."""
         return self.times[task].interval
 
 
 def parse(text: str, key: str) -> When:
-    """The time that `text` writes; RefnetError that names `key` where it cannot be read."""
+    """Parse a time of the schedule; RefnetError names `key` if it is invalid."""
     found = _TIME.fullmatch(text.strip().lower())
     when = _read(found) if found else None
     if when is None:
-        raise RefnetError(f"{key} is no time of a schedule: '{text}'", _HINT, Exit.USAGE)
+        raise RefnetError(f"{key} is not a valid time: '{text}'", _HINT, Exit.USAGE)
     return when
 
 
@@ -154,14 +155,14 @@ def _read(found: re.Match[str]) -> When | None:
 
 
 def zone_named(name: str) -> ZoneInfo:
-    """The time zone `name`; RefnetError that names the key where there is none such."""
+    """Return the time zone `name`; RefnetError names the key if it is unknown."""
     try:
         if not _ZONE.fullmatch(name):
-            raise ValueError(name)  # noqa: TRY301  # ZoneInfo would look for it in folders, however deep
+            raise ValueError(name)  # noqa: TRY301  # ZoneInfo would search folders of any depth
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise RefnetError(
-            f"{ZONE_KEY} is no time zone that this machine knows: '{name}'",
-            "Write a name of the tz database such as Asia/Tokyo, or leave it out for the machine's own.",
+            f"{ZONE_KEY} is not a known time zone: '{name}'",
+            "Use a name of the tz database such as Asia/Tokyo, or remove the key to use the machine's zone.",
             Exit.USAGE,
         ) from None

@@ -117,7 +117,7 @@ def test_no_artifact_is_critical_from_the_first_one_on() -> None:
     assert check("age", runs=(run(0.5, ended=Ended.FAILED),)).status is NEW
     gone = check("age", runs=(made,))
     assert gone.status is CRITICAL
-    assert gone.says == "no artifact is there any more: the last one was refnet_20261125_114536.sql.gz"
+    assert gone.says == "every artifact is gone: the last one was refnet_20261125_114536.sql.gz"
 
     totals = Totals().with_runs([made])
     counted = watch(
@@ -125,7 +125,7 @@ def test_no_artifact_is_critical_from_the_first_one_on() -> None:
     )
     assert (counted[0].status, counted[0].says) == (
         CRITICAL,
-        "no artifact is there any more: 1 had been made before",
+        "every artifact is gone: 1 was made earlier",
     )
 
 
@@ -173,7 +173,7 @@ def test_the_floor_is_what_the_setting_says() -> None:
         (
             (line(Level.INTACT, Outcome.PASSED), line(Level.PROVEN, Outcome.UNVERIFIED)),
             WARNING,
-            "could not verify more than intact: because",
+            "could not verify beyond intact: because",
         ),
     ],
 )
