@@ -1,1 +1,1 @@
-"""Measures RefNet beside the other ways to back up and restore the same database, in one run."""
+"""Measure RefNet against other ways to back up and restore the same database, in one run."""

@@ -17,33 +17,35 @@ from benchmarks.bars import Measured
 from benchmarks.measure import FailedError
 from benchmarks.ways import Bench, Result
 
-#: On a disk even where /tmp is in memory.
+#: On a disk even if /tmp is in memory.
 _FOLDER = Path("/var/tmp")  # noqa: S108
-#: Run once, in the sampled round: checks rather than contests.
+#: Run once, in the sampled round: a check, not a comparison.
 _ONCE = {ways.STOCK_RESTORE}
-#: The source, a copy, the old one that a restore keeps, a proof's, dumps and WAL.
-_ROOM = 7
+#: The source, a copy, the previous version, a proof's copy, dumps and WAL.
+_COPIES = 7
 
 
 def main() -> int:
-    """Parse, measure, print; 1 where a bar was missed."""
+    """Parse, measure, print; return 1 if a bar was missed."""
     parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__)
     parser.add_argument("--scale", type=float, default=1, help="N times 1.3 GB (default 1)")
     parser.add_argument("--skew", action="store_true", help="one table has 90 %% of the bytes")
     parser.add_argument("--files", action="store_true", help="a vault of 50,000 notes instead")
     parser.add_argument("--catalog", action="store_true", help="thousands of artifacts, listed, instead")
     parser.add_argument("--runs", type=int, default=3, help="timed runs of each way (default 3)")
-    parser.add_argument("--write", action="store_true", help=f"keep the results in {report.RESULTS.name}")
+    parser.add_argument("--write", action="store_true", help=f"write the results to {report.RESULTS.name}")
     parser.add_argument("--postgres", type=int, metavar="MAJOR", help="the server's major version")
-    parser.add_argument("--folder", type=Path, default=_FOLDER, help=f"where to work (default {_FOLDER})")
+    parser.add_argument(
+        "--folder", type=Path, default=_FOLDER, help=f"folder for temporary data (default {_FOLDER})"
+    )
     options = parser.parse_args()
     if options.files:
         return files.run(options)
     if options.catalog:
         return catalog.run(options)
-    need = int(options.scale * 1.4e9 * _ROOM)
+    need = int(options.scale * 1.4e9 * _COPIES)
     if shutil.disk_usage(options.folder).free < need:
-        print(f"bench: {options.folder} has not the {need / 1e9:.0f} GB that this needs", file=sys.stderr)
+        print(f"bench: {options.folder} has less than {need / 1e9:.0f} GB of free space", file=sys.stderr)
         return 1
     with tempfile.TemporaryDirectory(prefix="refnet-bench-", dir=options.folder) as folder:
         Path(folder).chmod(0o711)
@@ -70,7 +72,7 @@ def _bench(options: argparse.Namespace, folder: Path) -> int:
 
 
 def _measure(bench: Bench, runs: int, *, skew: bool) -> dict[str, Measured]:
-    """One sampled round, which also warms up, then `runs` timed ones; the ways take turns."""
+    """Run one sampled round, which also warms up, then `runs` timed ones; the ways take turns."""
     table: dict[str, Measured] = {}
     for number in range(runs + 1):
         for name, way in ways.WAYS.items():

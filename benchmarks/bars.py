@@ -1,4 +1,4 @@
-"""What RefNet promises, as ratios of measurements of one run, and whether it was reached."""
+"""RefNet's promises as ratios of measurements of one run, each passed or missed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MEMORY_BYTES = 250_000_000
 
 @dataclass(frozen=True)
 class Measured:
-    """All that is known of one way. `why_not`: why it was not measured, or ""."""
+    """The measurements of one way. `why_not`: the reason why there are none, or ""."""
 
     timed: tuple[Result, ...] = ()
     sampled: Result | None = None
@@ -22,7 +22,7 @@ class Measured:
 
     @property
     def runs(self) -> tuple[Result, ...]:
-        """The timed runs; the sampled one where there is no other."""
+        """The timed runs, or else the sampled one."""
         return self.timed or ((self.sampled,) if self.sampled else ())
 
     @property
@@ -32,7 +32,7 @@ class Measured:
 
     @property
     def load(self) -> float:
-        """The median of the load phases; 0 where the way tells none."""
+        """The median of the load phases; 0 if the way reports none."""
         return median(result.load or 0.0 for result in self.runs)
 
     @property
@@ -49,7 +49,7 @@ Table = Mapping[str, Measured]
 
 @dataclass(frozen=True)
 class Bar:
-    """`value` of a run's table is to be at least `floor`, or at most `ceiling`; `needs`: the ways it is made of."""
+    """`value` of a table must be at least `floor` or at most `ceiling`; `needs`: the ways that it is computed from."""
 
     what: str
     needs: tuple[str, ...]
@@ -59,7 +59,7 @@ class Bar:
     unit: str = "×"
 
     def judged(self, table: Table) -> tuple[str, str, str]:
-        """What is promised, what was measured, and pass or miss; as text."""
+        """Return the promise, the measurement, and pass or miss, as text."""
         limit = f"at least {self.floor:g}" if self.ceiling == float("inf") else f"at most {self.ceiling:g}"
         missing = [way for way in self.needs if way not in table or table[way].why_not]
         if missing:
@@ -86,7 +86,7 @@ def _peak(table: Table) -> float:
 
 
 def bars(*, skew: bool) -> tuple[Bar, ...]:
-    """Those that hold for every database, and those for a skewed one."""
+    """Return the promises for every database, or those for a skewed one."""
     backup, proven, restore = ways.BACKUP, ways.BACKUP_PROVEN, ways.RESTORE
     plain, directory = ways.PLAIN_DUMP, ways.DIRECTORY
     memory = Bar(

@@ -1,4 +1,4 @@
-"""The server that everything is measured on, and the database that is backed up."""
+"""The server for all measurements, and the database that is backed up."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from refnet.postgres.cluster import Cluster
 from refnet.postgres.scratch import throwaway
 from refnet.postgres.session import Target
 
-#: PostgreSQL's defaults, durable as a real server is; but for memory and WAL as one sets them up for such a
-#: database, so that no run pays for the checkpoints that another one caused.
+#: PostgreSQL's defaults, durable like a real server. Memory and WAL are set for a database of this size, so that no run
+#: pays for the checkpoints of another one.
 SERVER = {
     "fsync": "on",
     "full_page_writes": "on",
@@ -36,7 +36,7 @@ SERVER = {
 
 SEED = 1
 _MB = 1 << 20
-#: Rows as long as a full text: what a row costs in memory shows in nothing else.
+#: Rows as long as a full text: only these show the memory that a row needs.
 LONG_ROWS = (16 * _MB, 8 * _MB, 4 * _MB, 2 * _MB, _MB)
 
 
@@ -51,7 +51,7 @@ class Built:
 
 
 def shape(scale: float, *, skew: bool) -> Shape:
-    """About 1.3 GB on disk for a scale of 1; `skew`: papers holds more than 90 % of the text."""
+    """Return the shape of 1.3 GB on disk for a scale of 1; `skew`: papers contains more than 90 % of the text."""
     if skew:
         return Shape(int(550_000 * scale), SEED, references=0.2)
     return Shape(int(380_000 * scale), SEED, references=4.7, abstract=1300)
@@ -59,14 +59,14 @@ def shape(scale: float, *, skew: bool) -> Shape:
 
 @contextmanager
 def server(folder: Path, major: int | None) -> Iterator[Cluster]:
-    """A throwaway server with the settings SERVER; `major` None: the wheel's or the newest."""
+    """Run a throwaway server with the settings SERVER; `major` None: the wheel's or the newest."""
     programs = binaries.find(major, None, server=True)
     with throwaway(programs, base=folder / "server", settings=SERVER) as cluster:
         yield cluster
 
 
 def build(cluster: Cluster, name: str, wanted: Shape) -> Built:
-    """Make the database `name` from `wanted` and the long rows, vacuumed and analyzed."""
+    """Create the database `name` with `wanted` and the long rows, vacuumed and analyzed."""
     fresh(cluster, name)
     target = cluster.target(name)
     migrate(target)
@@ -93,7 +93,7 @@ def _add_long_rows(target: Target) -> int:
 
 
 def fresh(cluster: Cluster, name: str) -> None:
-    """Make an empty database; one of that name is dropped."""
+    """Create an empty database; drop an existing one of that name first."""
     drop(cluster, name)
     with cluster.target().connect() as admin:
         admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
@@ -104,29 +104,29 @@ def drop(cluster: Cluster, name: str) -> None:
         admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
-def drop_all_but(cluster: Cluster, kept: str) -> None:
-    """Drop what restores left: their targets, and the old databases that they keep."""
+def drop_all_but(cluster: Cluster, remaining: str) -> None:
+    """Drop the targets of restores and their previous versions."""
     with cluster.target().connect() as admin:
         names = admin.execute("SELECT datname FROM pg_database WHERE NOT datistemplate").fetchall()
     for (name,) in names:
-        if name not in (kept, "postgres"):
+        if name not in (remaining, "postgres"):
             drop(cluster, name)
 
 
 def settle(cluster: Cluster) -> None:
-    """Write out what the last run left, so that the next one does not pay for it."""
+    """Flush the changes of the last run, so that the next one does not pay for it."""
     with cluster.target().connect() as admin:
         admin.execute("CHECKPOINT")
 
 
 def url(target: Target) -> str:
-    """`target` as REFNET_DATABASE_URL takes it."""
+    """Return `target` as a value for REFNET_DATABASE_URL."""
     parts = target.parts
     return f"postgresql://{parts['user']}@/{parts['dbname']}?host={quote(parts['host'])}&port={parts['port']}"
 
 
 def content(target: Target) -> str:
-    """A digest over every row of every table, by the server's own means and not by RefNet's."""
+    """Return a digest over every row of every table, computed by the server, not by RefNet."""
     digest = hashlib.sha256()
     with target.connect({"timezone": "UTC", "extra_float_digits": "3"}) as connection:
         names = connection.execute(

@@ -1,4 +1,4 @@
-"""`./dev bench --catalog`: what a catalog of years costs whoever asks for it."""
+"""`./dev bench --catalog`: the time to read the catalog of several years."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _PROGRAM = str(Path(sys.executable).with_name("refnet"))
 
 @dataclass(frozen=True)
 class Bench:
-    """A home whose catalog holds `count` artifacts of the database, one an hour, the newest an hour old."""
+    """A home with a catalog of `count` database artifacts, one per hour, the newest an hour old."""
 
     home: Path
     count: int
@@ -57,7 +57,7 @@ class Bench:
             self.add(self.newest - timedelta(hours=number))
 
     def add(self, created: datetime) -> None:
-        """An artifact that is nothing but its size, said to be proven."""
+        """Add an artifact of null bytes, with evidence that it is proven."""
         name = f"refnet_{created:%Y%m%d_%H%M%S}.sql.gz"
         path = self.home / "backups" / "database" / name
         manifest = Manifest(SourceName.DATABASE, name, created, _SIZE, "0" * 64, 1.0, details={})
@@ -68,9 +68,9 @@ class Bench:
 
 
 def _command(*arguments: str) -> Callable[[Bench], Result]:
-    """A command, whatever it thinks of the catalog: `monitor` ends with 1 or 2 where it finds fault."""
-    told = ["sh", "-c", '"$@" || [ $? -le 2 ]', "sh", _PROGRAM, *arguments]
-    return lambda bench: Result(pipeline([told], bench.environment, bench.home))
+    """Return the way that runs a command; `monitor` may end with 1 or 2."""
+    command = ["sh", "-c", '"$@" || [ $? -le 2 ]', "sh", _PROGRAM, *arguments]
+    return lambda bench: Result(pipeline([command], bench.environment, bench.home))
 
 
 def _metrics(bench: Bench) -> Result:
@@ -92,7 +92,7 @@ def _get(url: str) -> str:
 
 @contextmanager
 def _serving(bench: Bench) -> Iterator[str]:
-    """`refnet metrics --serve` on a free port: its URL."""
+    """Run `refnet metrics --serve` on a free port; yield its URL."""
     command = [_PROGRAM, "metrics", "--serve", "127.0.0.1:0"]
     with subprocess.Popen(command, env=bench.environment, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -104,7 +104,7 @@ def _serving(bench: Bench) -> Iterator[str]:
             process.terminate()
 
 
-#: Each with the number of artifacts that it is asked about.
+#: Each with the number of artifacts in its catalog.
 WAYS: dict[str, tuple[int, Callable[[Bench], Result]]] = {
     LIST: (FEW, _command("list")),
     PRUNE: (FEW, _command("prune", "--plan")),
@@ -114,7 +114,7 @@ WAYS: dict[str, tuple[int, Callable[[Bench], Result]]] = {
 
 
 def bars() -> tuple[Bar, ...]:
-    """What is promised of a large catalog."""
+    """Return the promises for a large catalog."""
 
     def at_most(way: str, seconds: float) -> Bar:
         return Bar(way, (way,), lambda table: table[way].seconds, ceiling=seconds, unit="s")
@@ -123,7 +123,7 @@ def bars() -> tuple[Bar, ...]:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measure and print; 1 where a bar was missed."""
+    """Measure and print; return 1 if a bar was missed."""
     begun, load = datetime.now().astimezone(), os.getloadavg()[0]
     table: dict[str, Measured] = {way: Measured() for way in WAYS}
     for number in range(options.runs):
@@ -139,7 +139,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _round(folder: Path) -> Iterator[tuple[str, Result | Measured]]:
-    """Every way once, on catalogs of its own."""
+    """Run every way once, on new catalogs."""
     newest = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
     benches = {count: Bench(folder / str(count), count, newest) for count in (FEW, MANY)}
     for bench in benches.values():
@@ -160,9 +160,9 @@ def _facts(options: argparse.Namespace, begun: datetime, load: float) -> Iterato
         f"- {begun:%Y-%m-%d}; {os.cpu_count()} cores ({report.processor()}), {platform.system()}"
         f" {platform.release()}, Python {platform.python_version()}; warm cache"
     )
-    yield f"- wall time: the median of {options.runs} runs, each on a fresh catalog; an artifact an hour, each proven"
+    yield f"- wall time: the median of {options.runs} runs, each on a new catalog; one artifact per hour, each proven"
     after = os.getloadavg()[0]
-    busy = " **Others were at work: the figures mean little.**" if load > 0.5 else ""
+    busy = " **Other processes were running: the figures are unreliable.**" if load > 0.5 else ""
     yield f"- load average {load:.2f} before, {after:.2f} after.{busy}"
 
 

@@ -1,4 +1,4 @@
-"""`./dev bench --files`: a vault of 50,000 notes; RefNet beside tar, in one run."""
+"""`./dev bench --files`: a vault of 50,000 notes; RefNet against tar, in one run."""
 
 from __future__ import annotations
 
@@ -38,8 +38,9 @@ ONE = "refnet restore obsidian --only NOTE"
 
 @dataclass(frozen=True)
 class Bench:
-    """A folder with a vault, and a number that no other round has: whatever is made is new, and nothing deleted
-    before the end (ext4 looks for a long time for an inode after many were freed).
+    """A folder with a vault, and the unique number of a round.
+
+    Each round writes new files and deletes none: ext4 searches long for an inode after many were freed.
     """
 
     folder: Path
@@ -172,7 +173,7 @@ WAYS: dict[str, Callable[[Bench], Result]] = {
 
 
 def bars() -> tuple[Bar, ...]:
-    """What is promised of files."""
+    """Return the promises for files."""
 
     def ratio(one: str, other: str) -> Callable[[Table], float]:
         return lambda table: table[one].seconds / table[other].seconds
@@ -193,7 +194,7 @@ def bars() -> tuple[Bar, ...]:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measure and print; 1 where a bar was missed."""
+    """Measure and print; return 1 if a bar was missed."""
     begun, load = datetime.now().astimezone(), os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="refnet-bench-", dir=options.folder) as name:
         bench = Bench(Path(name))
@@ -230,11 +231,11 @@ def _facts(options: argparse.Namespace, begun: datetime, load: float, written: i
     )
     yield f"- the vault: {NOTES:,} made-up notes of {written / 1e6:,.0f} MB; before a restore {_CHANGED} change, {_LOST} are lost"
     yield (
-        f"- time: the median of {options.runs} timed runs, interleaved; memory: of a further run, as above, read"
+        f"- time: the median of {options.runs} timed runs, interleaved; memory: of a further run, as below, sampled"
         f" every {measure.SAMPLE_SECONDS * 1000:.0f} ms"
     )
     after = os.getloadavg()[0]
-    busy = " **Others were at work: the figures mean little.**" if load > 0.5 else ""
+    busy = " **Other processes were running: the figures are unreliable.**" if load > 0.5 else ""
     yield f"- load average {load:.2f} before, {after:.2f} after.{busy}"
 
 

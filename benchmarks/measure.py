@@ -1,8 +1,8 @@
-"""Runs commands, and says how long they took and how much memory their processes had together.
+"""Run commands; measure their time and the memory of their processes.
 
-Memory is the sum of the proportional set sizes (PSS: a shared page counts once) of the whole process tree,
-read from /proc every 20 ms; the processes of PostgreSQL's server are left out, they belong to every way alike.
-Reading it slows a run a little, so a run is either timed or sampled.
+Memory is the sum of the proportional set sizes (PSS: a shared page counts once) of the process tree, read from /proc
+every 20 ms. The processes of PostgreSQL's server are left out: every way has the same. Sampling slows a run a little,
+so a run is either timed or sampled.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SAMPLE_SECONDS = 0.02
-#: The server, and what starts it without network.
+#: The server, and the program that starts it without network.
 _NOT_OURS = frozenset({"postgres", "unshare"})
 
 
 class FailedError(Exception):
-    """A command that did not end with 0; the text is its code and its first line."""
+    """A command that did not end with 0; the text is its exit code and the first line of its error."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """`seconds`: wall time. `peak`: bytes, None where it was not sampled. `stdout`: of the last command."""
+    """`seconds`: wall time. `peak`: bytes, None if it was not sampled. `stdout`: of the last command."""
 
     seconds: float
     peak: int | None
@@ -41,9 +41,9 @@ def pipeline(
     into: Path | None = None,
     sample: bool = False,
 ) -> Run:
-    """Run `commands`, each one's output into the next one's input; the last one's goes `into` a file, or is kept.
+    """Run `commands` as a pipeline; the last one writes `into` a file, or its output is returned.
 
-    Raises FailedError where any of them does not end with 0: a pipe hides that of all but the last.
+    Raises FailedError if any of them does not end with 0: a pipe hides the exit codes of all but the last.
     """
     last = into or folder / "stdout"
     with last.open("wb") as out, (folder / "stderr").open("w+") as errors:
@@ -69,19 +69,19 @@ def pipeline(
         errors.seek(0)
         said = errors.read().strip().splitlines()
     if any(codes):
-        raise FailedError(_told(max(codes, key=abs), said))
+        raise FailedError(_failure(max(codes, key=abs), said))
     return Run(seconds, peak[0] if sample else None, "" if into else last.read_text())
 
 
-def _told(code: int, said: Sequence[str]) -> str:
-    """A tool's exit code and its first line, without its name and its rank."""
-    first = said[0] if said else "no word"
+def _failure(code: int, said: Sequence[str]) -> str:
+    """Return the exit code and the first line of the error, without the tool's name and the severity."""
+    first = said[0] if said else "no message"
     return f"exit {code}: {first.split(': error: ')[-1]}"
 
 
 @contextmanager
 def _sampled(roots: Sequence[int], wanted: bool) -> Iterator[list[int]]:
-    """A list of one number: the greatest sum so far, in bytes."""
+    """Yield a list with one number: the largest sum so far, in bytes."""
     peak = [0]
     if not wanted:
         yield peak
@@ -102,7 +102,7 @@ def _sampled(roots: Sequence[int], wanted: bool) -> Iterator[list[int]]:
 
 
 def _tree(roots: Sequence[int]) -> Iterator[int]:
-    """The processes below `roots` and they themselves; those of a server and below it left out."""
+    """Yield the processes in the trees of `roots`, without those of a server."""
     waiting = list(roots)
     while waiting:
         pid = waiting.pop()

@@ -1,4 +1,4 @@
-"""A run's results as Markdown, and RESULTS.md, which keeps the newest run of each kind."""
+"""Results as Markdown; RESULTS.md contains the newest run of each kind."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from benchmarks.ways import JOBS, OTHERS
 RESULTS = Path(__file__).with_name("RESULTS.md")
 _HEAD = """# Measurements
 
-Made by `./dev bench --write` (with `--scale 4`, with `--skew`); each section is the newest run of its kind.
-Only ratios within a section mean anything: every way was run in turn, on the same server, in the same run.
+Made by `./dev bench --write` (with `--scale 4`, with `--skew`, …). Each section is the newest run of its kind. Compare only
+within a section: its ways ran in turn, on the same server.
 """
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Where and on what a run was made. `loads`: the load average before and after it."""
+    """The circumstances of a run. `loads`: the load average before and after it."""
 
     title: str
     version: str
@@ -43,7 +43,7 @@ def section(setting: Setting, table: Table, bars: Sequence[Bar]) -> str:
 
 
 def keep(text: str, title: str) -> None:
-    """Put the section `text` into RESULTS.md, in the place of an older one of its title."""
+    """Put the section `text` into RESULTS.md, in place of an older one with its title."""
     old = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else ""
     sections = {
         part.splitlines()[0]: part.rstrip()
@@ -60,25 +60,25 @@ def _facts(setting: Setting) -> Iterator[str]:
     built = setting.built
     yield (
         f"- {setting.begun:%Y-%m-%d}; {os.cpu_count()} cores ({processor()}), {platform.system()} {platform.release()},"
-        f" Python {platform.python_version()}, PostgreSQL {setting.version}; {JOBS} jobs wherever a tool takes a number"
+        f" Python {platform.python_version()}, PostgreSQL {setting.version}; {JOBS} jobs for every tool that accepts a number"
     )
     yield (
         f"- the database: {built.disk / 1e9:.2f} GB on disk, {built.text / 1e6:,.0f} MB of COPY text,"
         f" {built.rows:,} rows, {built.largest:.0%} of the text in one table"
     )
     yield f"- the server: PostgreSQL's defaults, and {', '.join(f'{k}={v}' for k, v in SERVER.items())}"
-    timed = "in brackets the least and the most" if setting.runs else "none, so the sampled one's"
+    timed = "in brackets the minimum and the maximum" if setting.runs else "none, so the sampled run's"
     yield (
-        f"- time: the median of {setting.runs} timed runs, interleaved; {timed}; memory: of a further run, the peak"
-        f" of the summed PSS of all the way's own processes, not the server's, read every"
+        f"- time: the median of {setting.runs} timed runs, interleaved; {timed}; memory: the peak"
+        f" PSS of all processes of the way in a further run, without the server's, sampled every"
         f" {measure.SAMPLE_SECONDS * 1000:.0f} ms"
     )
-    busy = " **Others were at work: the figures mean little.**" if setting.loads[0] > 0.5 else ""
+    busy = " **Other processes were running: the figures are unreliable.**" if setting.loads[0] > 0.5 else ""
     yield f"- load average {setting.loads[0]:.2f} before, {setting.loads[1]:.2f} after.{busy}"
 
 
 def processor() -> str:
-    """The processor's model, where the system says it."""
+    """Return the model of the processor if the system reports it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -89,7 +89,7 @@ def processor() -> str:
 
 
 def bars_table(table: Table, bars: Sequence[Bar]) -> str:
-    """What is promised beside what was measured."""
+    """Return the table of promises and measurements."""
     rows = [(bar.what, *bar.judged(table)) for bar in bars]
     return markdown(("what", "bar", "measured", ""), rows)
 
@@ -99,7 +99,7 @@ def _ways(table: Table) -> str:
     rows += [
         (
             tool,
-            "not installed" if shutil.which(tool) is None else "not measured: whole clusters only",
+            "not installed" if shutil.which(tool) is None else "not measured: entire clusters only",
             "",
             "",
             "",

@@ -1,4 +1,4 @@
-"""The ways that are measured, each a function from a bench to what one run of it gave."""
+"""The ways that are measured: functions from a bench to the result of one run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SMALL_TABLE = "jobs"
 
 @dataclass(frozen=True)
 class Result:
-    """One run. `size`: bytes of what it made. `load`: seconds of the load phase alone, where a way tells it."""
+    """One run. `size`: bytes of its output. `load`: seconds of the load phase alone, if the way reports it."""
 
     run: Run
     size: int | None = None
@@ -32,7 +32,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Bench:
-    """A server with the database SOURCE, and a folder for what is made of it."""
+    """A server with the database SOURCE, and a folder for dumps and artifacts."""
 
     cluster: Cluster
     folder: Path
@@ -82,7 +82,7 @@ class Bench:
         return pipeline([[command, *arguments]], environment, self.folder, sample=self.sample)
 
     def fresh(self) -> None:
-        """An empty database COPY, and nothing else beside SOURCE."""
+        """Leave SOURCE and a new empty database COPY."""
         build.drop_all_but(self.cluster, SOURCE)
         build.fresh(self.cluster, COPY)
 
@@ -139,7 +139,7 @@ def pg_restore(bench: Bench) -> Result:
 
 
 def restore(bench: Bench) -> Result:
-    """Over an existing, empty database, so that the swap is part of it."""
+    """Restore over an existing, empty database, so that the swap is included."""
     bench.fresh()
     arguments = ("restore", "database", str(bench.artifact), "--from-database", SOURCE)
     run = bench.refnet(*arguments, "--force", "--json", database=COPY)
@@ -149,7 +149,7 @@ def restore(bench: Bench) -> Result:
 
 
 def restore_table(bench: Bench) -> Result:
-    """Into the database that was just restored, whose rows of that table are gone."""
+    """Restore one table of the restored database after its rows were deleted."""
     with bench.cluster.target(COPY).connect() as connection:
         connection.execute(f"DELETE FROM {SMALL_TABLE}")
     arguments = ("restore", "database", str(bench.artifact), "--from-database", SOURCE)
@@ -191,7 +191,7 @@ STOCK_RESTORE = "zcat ARTIFACT | psql -v ON_ERROR_STOP=1"
 HELP = "refnet --help"
 LIST = "refnet list (empty catalog)"
 
-#: In the order of a round: what is restored was made before.
+#: In the order of a round: dumps before their restores.
 WAYS: dict[str, Callable[[Bench], Result]] = {
     FLOOR: dump_to_nowhere,
     PLAIN_DUMP: dump_gzip,
@@ -209,5 +209,5 @@ WAYS: dict[str, Callable[[Bench], Result]] = {
     HELP: shows_help,
     LIST: lists_nothing,
 }
-#: Not installed here, or not to be compared: physical backups of a whole cluster, from which no table is read.
+#: Not installed, or not comparable: physical backups of an entire cluster, from which no table can be read.
 OTHERS = ("pgbackrest", "barman", "wal-g", "pg_probackup")
