@@ -160,7 +160,7 @@ def table_kept(library: Library) -> Result:
     try:
         with psycopg.connect(library.target.conninfo) as holder:
             holder.execute("ALTER TABLE papers ADD COLUMN more text")
-            return as_told(snapshot.hold(library.target).__enter__)
+            return as_told(snapshot.open_snapshot(library.target).__enter__)
     finally:
         snapshot.LOCK_SECONDS = before
 

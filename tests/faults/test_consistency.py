@@ -15,7 +15,7 @@ from tests import oracle
 from tests.command import Command, Result
 from tests.faults.conftest import Live
 
-from refnet.recovery.sources.database.dump.snapshot import hold
+from refnet.recovery.sources.database.dump.snapshot import open_snapshot
 
 _ROWS = 4000
 _TABLES = f"""
@@ -166,5 +166,5 @@ def test_a_table_that_is_emptied_and_filled_again_is_never_seen_empty(
     table = "truncated" if step is _truncate else "rewritten"
     with _all(Disturbance(live, step)):
         for _ in range(40):
-            with hold(live.target) as held:
-                assert held.rows(f"SELECT count(*) FROM public.{table}") == [(_ROWS,)]
+            with open_snapshot(live.target) as snapshot:
+                assert snapshot.rows(f"SELECT count(*) FROM public.{table}") == [(_ROWS,)]

@@ -41,7 +41,7 @@ def tiny(server: Cluster) -> bytes:
         session.execute(_TINY)
     out = io.BytesIO()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("refnet.recovery.sources.database.dump.parallel_dump.copy_members.BLOCK", 100_000)
+        patch.setattr("refnet.recovery.sources.database.dump.copy_members.BLOCK", 100_000)
         dump(server.target("tiny"), lambda _major: server.binaries, out, 2, (), silent)
     with server.target().connect() as admin:
         admin.execute("DROP DATABASE tiny")

@@ -177,7 +177,7 @@ def test_a_table_that_is_locked_for_good_is_an_error_and_no_hang(
         holder.execute("LOCK TABLE summaries IN ACCESS EXCLUSIVE MODE")
         with (
             pytest.raises(RefnetError, match=f"summaries could not be locked.*{holder.info.backend_pid}"),
-            snapshot.hold(live.target),
+            snapshot.open_snapshot(live.target),
         ):
             pytest.fail("another session has the table to itself")
 

@@ -19,7 +19,7 @@ from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.source import Finding
 from refnet.recovery.sources.database.artifact.sqlgz import Index, Reader
-from refnet.recovery.sources.database.dump.psql_copy import Copier, PsqlError
+from refnet.recovery.sources.database.dump.psql_copy import PsqlCopy, PsqlError
 from refnet.recovery.sources.database.restore import create_database
 from refnet.recovery.sources.database.rows import live_catalog
 from refnet.recovery.sources.database.rows.compare import compare
@@ -69,20 +69,20 @@ def test_a_column_of_an_index_is_no_command_of_psql(
 def test_psql_runs_no_command_that_a_statement_brings_along(
     small_database: Target, wheel: Binaries, sign: Path
 ) -> None:
-    with Copier(wheel, small_database, READER_SETTINGS, encoding="UTF8") as copier:
-        assert b"".join(copier.copy(b"COPY (SELECT 'a', 'b') TO STDOUT")) == b"a\tb\n"
+    with PsqlCopy(wheel, small_database, READER_SETTINGS, encoding="UTF8") as psql:
+        assert b"".join(psql.copy(b"COPY (SELECT 'a', 'b') TO STDOUT")) == b"a\tb\n"
         with pytest.raises(PsqlError, match="backslash commands are restricted"):
-            b"".join(copier.copy(f"SELECT 1;\n\\! touch {sign}\n".encode()))
+            b"".join(psql.copy(f"SELECT 1;\n\\! touch {sign}\n".encode()))
     assert not sign.exists()
 
 
 def test_a_session_that_compares_changes_nothing(small_database: Target, wheel: Binaries) -> None:
     before = _tables(small_database)
     with (
-        Copier(wheel, small_database, READER_SETTINGS, encoding="UTF8") as copier,
+        PsqlCopy(wheel, small_database, READER_SETTINGS, encoding="UTF8") as psql,
         pytest.raises(PsqlError, match="read-only"),
     ):
-        b"".join(copier.copy(b"CREATE TABLE owned ()"))
+        b"".join(psql.copy(b"CREATE TABLE owned ()"))
     with (
         live_catalog.reading(small_database) as (session, _, _),
         pytest.raises(psycopg.errors.ReadOnlySqlTransaction),

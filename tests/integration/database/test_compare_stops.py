@@ -12,7 +12,7 @@ from tests.integration.database.shelf import reader
 
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
-from refnet.recovery.sources.database.dump.psql_copy import Copier, PsqlError
+from refnet.recovery.sources.database.dump.psql_copy import PsqlCopy, PsqlError
 from refnet.recovery.sources.database.rows import compare
 
 _BAIL_OUT = 20  # seconds until a worker that nobody stops goes on
@@ -39,7 +39,7 @@ def test_a_failure_stops_the_other_worker_and_no_further_table_is_read(
     started: list[bytes] = []
     both = threading.Event()
 
-    class FirstFails(Copier):
+    class FirstFails(PsqlCopy):
         """Once two tables are read, the first one fails; the other is read until it is stopped."""
 
         def __init__(self, *args: Any, **options: Any) -> None:
@@ -62,7 +62,7 @@ def test_a_failure_stops_the_other_worker_and_no_further_table_is_read(
     with library.connect() as session:
         session.execute("CREATE TABLE smallest (id int)")
     index = reader(library, wheel).index
-    monkeypatch.setattr(compare, "Copier", FirstFails)
+    monkeypatch.setattr(compare, "PsqlCopy", FirstFails)
     with pytest.raises(raised):
         compare.compare(library, index, wheel, 2)
     assert len(started) == 2 < len(index.tables)

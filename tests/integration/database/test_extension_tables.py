@@ -13,7 +13,7 @@ from tests.everything import Everything, drop
 
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.recovery.sources.database.dump.snapshot import hold
+from refnet.recovery.sources.database.dump.snapshot import open_snapshot
 
 _CONTROL = "default_version = '1.0'\nrelocatable = false\nschema = ours\n"
 _SCRIPT = """
@@ -78,11 +78,11 @@ def test_what_an_extension_declares_travels_and_what_cannot_be_proven_is_named(
 
 
 def test_what_an_extension_declares_is_locked_before_the_snapshot(extended: Target) -> None:
-    with hold(extended) as held:
-        locked = held.rows(
+    with open_snapshot(extended) as snapshot:
+        locked = snapshot.rows(
             "SELECT relation::regclass::text FROM pg_locks WHERE pid = pg_backend_pid() AND relation >= 16384"
             " AND mode = 'AccessShareLock'"
         )
         assert ("ours.configured",) in locked
         assert ("ours.own",) not in locked
-        assert held.whole_heaps(0) == tuple(r for r in held.relations if r.schema == "public")
+        assert snapshot.heaps(0) == tuple(r for r in snapshot.relations if r.schema == "public")

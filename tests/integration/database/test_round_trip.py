@@ -53,7 +53,7 @@ def _backed(everything: Everything, folder: Path) -> Backed:
     # Small pieces, so that every table of a megabyte is cut into ranges, and a range into blocks.
     with path.open("wb") as out, pytest.MonkeyPatch.context() as patch:
         patch.setattr("refnet.recovery.sources.database.dump.parallel_dump.RANGE", 300_000)
-        patch.setattr("refnet.recovery.sources.database.dump.parallel_dump.copy_members.BLOCK", 50_000)
+        patch.setattr("refnet.recovery.sources.database.dump.copy_members.BLOCK", 50_000)
         dump(everything.target, lambda _major: everything.cluster.binaries, out, 2, (), silent)
     return Backed(everything, path)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +50,10 @@ class Codec:
         """Whether the statement `copy` fills the table of that name."""
         return (self.unquoted(copy["schema"]), self.unquoted(copy["name"])) == (schema, name)
 
+    def listed(self, names: Iterable[str]) -> bytes:
+        """Return a column list of `names`, each quoted."""
+        return b", ".join(self.quoted(name) for name in names)
+
     def columns(self, listed: bytes | None) -> tuple[str, ...]:
-        """The names in a column list."""
+        """Return the names in a column list."""
         return tuple(self.unquoted(one) for one in _ONE.findall(listed or b""))

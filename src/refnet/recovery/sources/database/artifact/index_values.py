@@ -170,11 +170,12 @@ _TABLE = record(
     },
     may_lack=("blocks", "root", "rows", "raw", "digest", "oid", "keys", "foreign_keys"),
 )
-_POWERS = ("superuser", "inherit", "createrole", "createdb", "login", "replication", "bypassrls")
+#: The attributes of a role, as the index names them.
+POWERS = ("superuser", "inherit", "createrole", "createdb", "login", "replication", "bypassrls")
 _ROLE = record(
     {
         "name": _name,
-        **dict.fromkeys(_POWERS, flag),
+        **dict.fromkeys(POWERS, flag),
         "connection_limit": _int32,
         "settings": each(_setting, _MOST),
         "member_of": each(record({"role": _name, "admin": flag}), _MOST),

@@ -1,6 +1,6 @@
-"""What stands around a database and no dump of it holds: its own settings, its roles, its extensions.
+"""The facts about a database that pg_dump does not write: its own settings, its roles, its extensions.
 
-Also what the snapshot does not cover by itself: the content of large objects, read through it.
+Also the sizes and digests of its large objects.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import psycopg
 from xxhash import xxh3_128
 
+from refnet.recovery.sources.database.artifact.index_values import POWERS
 from refnet.recovery.sources.database.dump.snapshot import OpenSnapshot
 
 _LO_PIECE = 4 << 20
@@ -61,8 +62,8 @@ WHERE extname <> 'plpgsql' ORDER BY 1
 """
 
 
-class Asked(Protocol):
-    """A database that answers queries of its catalogs, whether or not its snapshot is held."""
+class Catalog(Protocol):
+    """A database that answers catalog queries, in an open snapshot or not."""
 
     @property
     def major(self) -> int: ...
@@ -70,7 +71,7 @@ class Asked(Protocol):
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]: ...
 
 
-#: What reads foreign tables, through views, materialized views and partitioned tables above them.
+#: The materialized views that read foreign tables, also through views, materialized views and partitioned tables.
 _FOREIGN_VIEWS = """
 WITH RECURSIVE above(below, oid) AS (
     SELECT d.refobjid, r.ev_class FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid
@@ -85,18 +86,24 @@ WHERE c.relkind = 'm' AND c.relispopulated ORDER BY 2, 3
 """
 
 
-def database(held: Asked) -> dict[str, Any]:
-    """The database itself: owner, encoding, locale, tablespace, limit, comment, privileges, settings."""
-    provider = "datlocprovider::text" if held.major >= 15 else "'c'"
+def database(catalog: Catalog) -> dict[str, Any]:
+    """Return the state of the database itself: owner, encoding, locale, tablespace, limit, comment, privileges, settings."""
+    provider = "datlocprovider::text" if catalog.major >= 15 else "'c'"
     locale = (
-        "datlocale::text" if held.major >= 17 else "daticulocale::text" if held.major >= 15 else "NULL::text"
+        "datlocale::text"
+        if catalog.major >= 17
+        else "daticulocale::text"
+        if catalog.major >= 15
+        else "NULL::text"
     )
-    rules = "daticurules::text" if held.major >= 16 else "NULL::text"
+    rules = "daticurules::text" if catalog.major >= 16 else "NULL::text"
     query = _DATABASE.format(provider=provider, locale=locale, rules=rules)
-    name, owner, encoding, collate, ctype, tablespace, limit, comment, default_acl, *icu = held.rows(query)[0]
+    name, owner, encoding, collate, ctype, tablespace, limit, comment, default_acl, *icu = catalog.rows(
+        query
+    )[0]
     acl = [
         dict(zip(("grantor", "grantee", "privilege", "grantable"), row, strict=True))
-        for row in held.rows(_ACL)
+        for row in catalog.rows(_ACL)
     ]
     return {
         "name": name,
@@ -111,74 +118,67 @@ def database(held: Asked) -> dict[str, Any]:
         "connection_limit": limit,
         "comment": comment,
         "acl": None if default_acl else acl,
-        "settings": [{"role": role, "setting": setting} for role, setting in held.rows(_SETTINGS)],
+        "settings": [{"role": role, "setting": setting} for role, setting in catalog.rows(_SETTINGS)],
     }
 
 
-def roles(held: OpenSnapshot, *, bootstrap: bool) -> tuple[dict[str, Any], ...]:
-    """The roles without which the database cannot be restored, no passwords.
+def roles(snapshot: OpenSnapshot, *, bootstrap: bool) -> tuple[dict[str, Any], ...]:
+    """Return the roles that the database depends on, without passwords.
 
-    `bootstrap`: whether the cluster's first superuser is one of them; the server records no dependency on it.
+    `bootstrap`: include the cluster's first superuser; the server records no dependency on it.
     """
-    fields = (
-        "superuser",
-        "inherit",
-        "createrole",
-        "createdb",
-        "login",
-        "replication",
-        "bypassrls",
-        "connection_limit",
-    )
-    rows = held.rows(_ROLES, bootstrap)
+    fields = (*POWERS, "connection_limit")
+    rows = snapshot.rows(_ROLES, bootstrap)
     member_of: dict[int, list[dict[str, Any]]] = {}
-    for member, role, admin in held.rows(_MEMBERSHIPS, [row[0] for row in rows]):
+    for member, role, admin in snapshot.rows(_MEMBERSHIPS, [row[0] for row in rows]):
         member_of.setdefault(member, []).append({"role": role, "admin": admin})
     return tuple(
         {
             "name": name,
             **dict(zip(fields, values[:-1], strict=True)),
-            "settings": [held.codec.decode(setting) for setting in values[-1]],
+            "settings": [snapshot.codec.decode(setting) for setting in values[-1]],
             "member_of": member_of.get(oid, []),
         }
         for oid, name, *values in rows
     )
 
 
-def bootstrap_superuser(held: OpenSnapshot) -> str:
-    """The name of the cluster's first superuser."""
-    return str(held.rows("SELECT rolname::text FROM pg_roles WHERE oid = 10")[0][0])
+def bootstrap_superuser(snapshot: OpenSnapshot) -> str:
+    """Return the name of the cluster's first superuser."""
+    return str(snapshot.rows("SELECT rolname::text FROM pg_roles WHERE oid = 10")[0][0])
 
 
-def tablespaces(held: OpenSnapshot) -> tuple[str, ...]:
-    return tuple(row[0] for row in held.rows(_TABLESPACES))
+def tablespaces(snapshot: OpenSnapshot) -> tuple[str, ...]:
+    return tuple(row[0] for row in snapshot.rows(_TABLESPACES))
 
 
-def foreign_views(held: OpenSnapshot) -> tuple[tuple[int, str], ...]:
-    """The materialized views whose REFRESH reads foreign tables: oid, name."""
-    return tuple((oid, f"{schema}.{name}") for oid, schema, name in held.rows(_FOREIGN_VIEWS))
+def foreign_views(snapshot: OpenSnapshot) -> tuple[tuple[int, str], ...]:
+    """Return the materialized views whose REFRESH reads foreign tables: oid, name."""
+    return tuple((oid, f"{schema}.{name}") for oid, schema, name in snapshot.rows(_FOREIGN_VIEWS))
 
 
-def extensions(held: OpenSnapshot) -> tuple[dict[str, Any], ...]:
-    return tuple({"name": n, "version": v, "schema": s} for n, v, s in held.rows(_EXTENSIONS))
+def extensions(snapshot: OpenSnapshot) -> tuple[dict[str, Any], ...]:
+    return tuple({"name": n, "version": v, "schema": s} for n, v, s in snapshot.rows(_EXTENSIONS))
 
 
-def server(held: OpenSnapshot) -> dict[str, Any]:
-    """Which server it was: version_num, version, system_identifier (None where this user may not see it).
+def server(snapshot: OpenSnapshot) -> dict[str, Any]:
+    """Return version_num, version, system_identifier (None if this user may not see it) and snapshot of the server.
 
-    `snapshot`: PostgreSQL's text of the snapshot, from which what was written since can be counted there.
+    Rows that are written later on the same server can be counted by the snapshot's text.
     """
-    number, text, snapshot = held.rows(
+    number, text, moment = snapshot.rows(
         "SELECT current_setting('server_version_num')::int, current_setting('server_version'),"
         " pg_current_snapshot()::text"
     )[0]
-    may = held.rows("SELECT has_function_privilege('pg_control_system()', 'EXECUTE')")[0][0]
-    identifier = held.rows("SELECT system_identifier::text FROM pg_control_system()")[0][0] if may else None
-    return {"version_num": number, "version": text, "system_identifier": identifier, "snapshot": snapshot}
+    may = snapshot.rows("SELECT has_function_privilege('pg_control_system()', 'EXECUTE')")[0][0]
+    identifier = (
+        snapshot.rows("SELECT system_identifier::text FROM pg_control_system()")[0][0] if may else None
+    )
+    return {"version_num": number, "version": text, "system_identifier": identifier, "snapshot": moment}
 
 
 def large_objects(connection: psycopg.Connection[tuple[Any, ...]]) -> tuple[tuple[int, int, str], ...]:
-    """Each large object that `connection` sees: oid, bytes, digest (XXH3, 128 bits) of its content."""
+    """Return each large object that `connection` sees: oid, bytes, digest (XXH3, 128 bits) of its content."""
     rows = connection.execute("SELECT oid::int8 FROM pg_largeobject_metadata ORDER BY oid").fetchall()
     return tuple(_large_object(connection, oid) for (oid,) in rows)
 
@@ -195,7 +195,7 @@ def _large_object(connection: psycopg.Connection[tuple[Any, ...]], oid: int) -> 
         size += len(row[0])
 
 
-def unchecked(held: OpenSnapshot) -> tuple[str, ...]:
-    """What the database refers to and no artifact of it holds, a sentence each."""
-    foreign = held.rows("SELECT count(*) FROM pg_foreign_table")[0][0]
+def unchecked(snapshot: OpenSnapshot) -> tuple[str, ...]:
+    """Return a sentence for each thing that the database refers to and an artifact does not contain."""
+    foreign = snapshot.rows("SELECT count(*) FROM pg_foreign_table")[0][0]
     return (f"the rows of {foreign} foreign tables live on other servers",) if foreign else ()

@@ -1,20 +1,17 @@
-"""One artifact of a database: workers copy the large tables in ranges, pg_dump the rest, one thread writes.
+"""Write one artifact of a database: workers copy the large tables in ranges, pg_dump the rest, one thread writes.
 
-The order in the file is: schema, rows in whatever order they come, the rest of the data, indexes and
-constraints, index, footer. Whoever needs the order of a dump gets it: nothing refers to rows before they exist.
+The order in the file is: schema, rows in the order in which they come, indexes and constraints, index, footer.
+So nothing in the file refers to rows that come later.
 """
 
 from __future__ import annotations
 
 import contextlib
 import queue
-import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from refnet.errors import RefnetError
 from refnet.postgres.binaries import Binaries
@@ -31,19 +28,21 @@ from refnet.recovery.sources.database.artifact.sqlgz import (
     Writer,
     compress,
 )
-from refnet.recovery.sources.database.dump import metadata, snapshot
+from refnet.recovery.sources.database.dump import metadata
 from refnet.recovery.sources.database.dump.copy_members import Cutter, Packed, Section, TableKey
-from refnet.recovery.sources.database.dump.pgdump import TIMEOUT_17, Stock
-from refnet.recovery.sources.database.dump.psql_copy import LOCK_NOT_AVAILABLE, Copier, PsqlError
-from refnet.recovery.sources.database.dump.snapshot import OpenSnapshot, Relation
-from refnet.recovery.sources.database.rows.digest import Digest, whole_lines
+from refnet.recovery.sources.database.dump.pgdump import TIMEOUT_17, PgDump, pieces
+from refnet.recovery.sources.database.dump.psql_copy import LOCK_NOT_AVAILABLE, PsqlCopy, PsqlError
+from refnet.recovery.sources.database.dump.snapshot import OpenSnapshot, Relation, open_snapshot
+from refnet.recovery.sources.database.rows.digest import Digest, gathered, whole_lines
+from refnet.recovery.sources.database.rows.page_ranges import page_ranges
+from refnet.recovery.sources.database.task_graph import Stopped
 
-#: Tables smaller than this (bytes, TOAST included) are left to pg_dump.
+#: pg_dump copies the tables that are smaller than this (bytes, TOAST included).
 LARGE = 1 << 20
-#: About how much of a table one worker takes at a time (bytes on disk).
+#: About how much of a table one worker copies at a time (bytes on disk).
 RANGE = 32 << 20
 _WAITING_MEMBERS = 8
-_POLL = 0.2  # seconds after which a waiting producer looks whether the run was given up
+_POLL = 0.2  # seconds after which a waiting producer checks for a stop
 
 _HEADER = b"""\
 -- Restore it with RefNet, or with stock tools into an empty database: zcat FILE | psql -v ON_ERROR_STOP=1
@@ -58,27 +57,16 @@ SET lc_monetary = 'C';
 
 @dataclass(frozen=True)
 class Range:
-    """Part of a table: rows whose ctid lies in pages [first, end); `end` None: to the end, wherever that is."""
+    """A part of a table: the rows that meet `where`, a condition on ctid."""
 
     relation: Relation
-    columns: tuple[str, ...]
-    first: int
-    end: int | None
-    size: int
-
-    def select(self, held: OpenSnapshot) -> bytes:
-        columns = b", ".join(held.codec.quoted(column) for column in self.columns)
-        upper = b"" if self.end is None else f" AND ctid < '({self.end},0)'".encode()
-        only = held.codec.quoted(self.relation.schema, self.relation.name)
-        return b"SELECT %b FROM ONLY %b WHERE ctid >= '(%d,0)'%b" % (columns, only, self.first, upper)
+    where: bytes
 
 
-def ranges(relation: Relation, columns: tuple[str, ...]) -> list[Range]:
-    """`relation` cut into ranges of about RANGE bytes, by pages; the last one is open-ended."""
+def ranges(relation: Relation) -> list[Range]:
+    """Cut `relation` by pages into ranges of about RANGE bytes."""
     count = max(1, min(relation.pages, round(relation.size / RANGE)))
-    cuts = [relation.pages * number // count for number in range(count)]
-    ends = [*cuts[1:], None]
-    return [Range(relation, columns, a, b, relation.size // count) for a, b in zip(cuts, ends, strict=True)]
+    return [Range(relation, where) for where in page_ranges(relation.pages, count)]
 
 
 def dump(
@@ -94,76 +82,78 @@ def dump(
     Args:
         target: the database.
         binaries: the client programs for a server's major version.
-        out: where the artifact goes, append only.
+        out: receives the artifact; append only.
         jobs: how many workers copy the large tables.
         tables: `table` or `schema.table`; empty: everything.
-        progress: told the bytes of text that have passed.
+        progress: receives the bytes of text written so far.
     """
-    with snapshot.hold(target) as held, private_folder() as folder:
-        index = _Run(held, binaries(held.major), folder, out, jobs, tables, progress).go()
-        held.check_alive()
+    with open_snapshot(target) as snapshot, private_folder() as folder:
+        pgdump = PgDump(binaries(snapshot.major), snapshot, folder, snapshot.chosen(tables))
+        index = _Run(pgdump, Writer(out), jobs, progress).go()
+        snapshot.check_alive()
         return index
+
+
+class _Child(Protocol):
+    def kill(self) -> None: ...
 
 
 class _Run:
     """The threads of one dump and what they share."""
 
-    def __init__(
-        self,
-        held: OpenSnapshot,
-        binaries: Binaries,
-        folder: Path,
-        out: BinaryIO,
-        jobs: int,
-        tables: tuple[str, ...],
-        progress: Progress,
-    ) -> None:
-        self._held, self._binaries, self._jobs, self._progress = held, binaries, jobs, progress
-        self._only = snapshot.chosen(held.relations, tables, snapshot.parents(held)) if tables else ()
-        heaps = held.whole_heaps(LARGE)
-        self._large = tuple(r for r in heaps if r in self._only) if tables else heaps
-        self._key = secrets.token_hex(24)
-        self._stock = Stock(binaries, held, folder, self._key, self._only)
-        self._section = Section(
-            self._put, held.codec, self._key.encode(), [TIMEOUT_17] if held.major < 17 else []
-        )
-        self._writer = Writer(out)
-        self._tables = _Tables(held, self._large)
-        self._packed: queue.Queue[Packed | BaseException | None] = queue.Queue(_WAITING_MEMBERS)
+    def __init__(self, pgdump: PgDump, writer: Writer, jobs: int, progress: Progress) -> None:
+        self._pgdump, self._writer, self._jobs, self._progress = pgdump, writer, jobs, progress
+        self._snapshot = snapshot = pgdump.snapshot
+        self._large = tuple(r for r in snapshot.heaps(LARGE) if not pgdump.only or r in pgdump.only)
+        self._tables = _Tables(snapshot, self._large)
+        left_out = [TIMEOUT_17] if snapshot.major < 17 else []
+        self._section = Section(self._put, snapshot.codec, pgdump.restrict_key.encode(), left_out)
+        self._todo: queue.SimpleQueue[Range] = queue.SimpleQueue()
+        #: Ranges of tables that another session waits to change.
+        self._blocked: list[Range] = []
+        #: What the producers made; None: one of them has ended.
+        self._made: queue.Queue[Packed | None] = queue.Queue(_WAITING_MEMBERS)
+        self._done = 0
+        self._producers: list[threading.Thread] = []
+        self._children: set[_Child] = set()
         self._stop = threading.Event()
-        self._copiers: set[Copier] = set()
+        self._failure: BaseException | None = None
 
     def go(self) -> Index:
-        todo: queue.SimpleQueue[Range] = queue.SimpleQueue()
         for relation in sorted(self._large, key=lambda r: -r.size):
-            for one in ranges(relation, self._tables.columns[relation.oid]):
-                todo.put(one)
-        producers = [threading.Thread(target=self._guarded, args=(lambda: self._copy_all(todo),))]
-        producers[0].start()
+            for part in ranges(relation):
+                self._todo.put(part)
         try:
-            self._stock.dump_schema()
+            for _ in range(min(self._jobs, self._todo.qsize())):
+                self._start(self._copy_ranges)
+            self._pgdump.dump_schema()
             self._add_text(Kind.PRE, self._begin())
-            producers.append(threading.Thread(target=self._guarded, args=(self._rest,)))
-            producers[1].start()
-            post = self._stock.text("post-data") + self._unrestrict
-            self._write(len(producers))
+            self._start(self._copy_rest)
+            post = self._pgdump.text("post-data") + self._restrict(b"\\unrestrict")
+            self._write()
             self._add_text(Kind.POST, post)
             index = self._index()
         finally:
-            self._stop.set()
-            for copier in list(self._copiers):
-                copier.kill()
-            for producer in producers:
+            self._halt()
+            for producer in self._producers:
                 producer.join()
         self._writer.finish(index)
         return index
 
+    def _halt(self) -> None:
+        """End the children; whoever still wants to hand over a member gets Stopped."""
+        self._stop.set()
+        for child in list(self._children):
+            child.kill()
+
     # The thread that writes.
 
     def _begin(self) -> bytes:
-        restrict = b"\\restrict %b\n" % self._key.encode()
-        self._unrestrict = restrict.replace(b"restrict", b"unrestrict")
-        return FIRST_LINE + _HEADER + restrict + self._stock.text("pre-data") + _READERS
+        pre = self._pgdump.text("pre-data")
+        return FIRST_LINE + _HEADER + self._restrict(b"\\restrict") + pre + _READERS
+
+    def _restrict(self, command: bytes) -> bytes:
+        return b"%b %b\n" % (command, self._pgdump.restrict_key.encode())
 
     def _add_text(self, kind: Kind, text: bytes) -> None:
         if len(text) > LONGEST_SCHEMA:
@@ -173,140 +163,154 @@ class _Run:
             )
         self._writer.add(*compress([text]), kind)
 
-    def _write(self, producers: int) -> None:
-        done = 0
-        while producers:
-            item = self._packed.get()
-            if item is None:
-                producers -= 1
-            elif isinstance(item, BaseException):
-                raise item
+    def _write(self) -> None:
+        """Write what the producers make until all have ended, then copy the blocked ranges; raise the first failure."""
+        running = len(self._producers)
+        while running:
+            packed = self._made.get()
+            if self._failure:
+                raise self._failure
+            if packed:
+                self._add(packed)
             else:
-                number = self._tables.count(item)
-                digest = item.digest.hex if number is not None else ""
-                self._writer.add(
-                    item.data, item.raw, item.kind, table=number, rows=item.digest.rows, digest=digest
-                )
-                done += item.raw
-                self._progress("copying rows", done, None)
+                running -= 1
+        for part in self._blocked:
+            with self._snapshot.control.cursor() as cursor, cursor.copy(self._statement(part)) as rows:
+                self._cut(part, gathered(rows), self._add)
+
+    def _add(self, packed: Packed) -> None:
+        number, digest = self._tables.count(packed), packed.digest
+        self._writer.add(
+            packed.data,
+            packed.raw,
+            packed.kind,
+            table=number,
+            rows=digest.rows,
+            digest=digest.hex if number is not None else "",
+        )
+        self._done += packed.raw
+        self._progress("copying rows", self._done, None)
 
     def _index(self) -> Index:
-        held, section = self._held, self._section
-        bootstrap = f" {metadata.bootstrap_superuser(held)}\n" in self._stock.entries()
+        snapshot, section, pgdump = self._snapshot, self._section, self._pgdump
+        bootstrap = f" {metadata.bootstrap_superuser(snapshot)}\n" in pgdump.entries()
         return Index(
-            database=metadata.database(held),
-            server={**metadata.server(held), "pg_dump": self._binaries.version},
-            snapshot=utc(held.moment),
-            encoding=held.encoding,
-            restrict_key=self._key,
-            archive=self._stock.archive.read_bytes(),
+            database=metadata.database(snapshot),
+            server={**metadata.server(snapshot), "pg_dump": pgdump.binaries.version},
+            snapshot=utc(snapshot.moment),
+            encoding=snapshot.encoding,
+            restrict_key=pgdump.restrict_key,
+            archive=pgdump.archive.read_bytes(),
             members=tuple(self._writer.members),
             tables=self._tables.finished(section.columns),
             sequences=tuple(section.sequences),
-            large_objects=() if self._only else metadata.large_objects(held.control),
-            roles=metadata.roles(held, bootstrap=bootstrap),
-            tablespaces=metadata.tablespaces(held),
-            extensions=metadata.extensions(held),
-            foreign_views=metadata.foreign_views(held),
-            partial=bool(self._only),
-            unchecked=(*metadata.unchecked(held), *self._newer_programs()),
+            large_objects=() if pgdump.only else metadata.large_objects(snapshot.control),
+            roles=metadata.roles(snapshot, bootstrap=bootstrap),
+            tablespaces=metadata.tablespaces(snapshot),
+            extensions=metadata.extensions(snapshot),
+            foreign_views=metadata.foreign_views(snapshot),
+            partial=bool(pgdump.only),
+            unchecked=(*metadata.unchecked(snapshot), *self._newer_programs()),
         )
 
     def _newer_programs(self) -> Iterator[str]:
-        if self._binaries.major != self._held.major:
+        binaries, major = self._pgdump.binaries, self._snapshot.major
+        if binaries.major != major:
             yield (
-                f"pg_dump {self._binaries.version} made it of a server {self._held.major}, for want of its own programs:"
-                " that server may refuse some of its settings"
+                f"dumped by pg_dump {binaries.version}, because pg_dump {major} is not installed:"
+                f" a server {major} may refuse some of its settings"
             )
 
     # The threads that make members.
 
-    def _guarded(self, make: Callable[[], None]) -> None:
-        """Run `make`; hand whatever stops it to the thread that writes, which raises it."""
-        ended: BaseException | None = None
+    def _start(self, make: Callable[[], None]) -> None:
+        self._producers.append(threading.Thread(target=self._produce, args=(make,)))
+        self._producers[-1].start()
+
+    def _produce(self, make: Callable[[], None]) -> None:
+        """Run `make`; if it fails, stop the other producers at once and the thread that writes."""
         try:
             make()
+            self._put(None)
         except BaseException as error:  # noqa: BLE001  # raised again by the thread that writes
-            ended = error
-        with contextlib.suppress(_GivenUpError):
-            self._put(ended)
+            self._failure = self._failure or error
+            self._halt()
+            with contextlib.suppress(queue.Full):
+                self._made.put_nowait(None)  # wakes it
 
-    def _put(self, item: Packed | BaseException | None) -> None:
+    def _put(self, packed: Packed | None) -> None:
         while not self._stop.is_set():
             try:
-                return self._packed.put(item, timeout=_POLL)
+                return self._made.put(packed, timeout=_POLL)
             except queue.Full:
                 continue
-        raise _GivenUpError
+        raise Stopped
 
-    def _rest(self) -> None:
-        with self._stock.data(self._large) as pieces:
-            self._section.read(pieces)
+    @contextlib.contextmanager
+    def _running(self, child: _Child) -> Iterator[None]:
+        """Register `child` as one to kill when the run stops."""
+        self._children.add(child)
+        try:
+            if self._stop.is_set():
+                raise Stopped
+            yield
+        finally:
+            self._children.discard(child)
 
-    def _copy_all(self, todo: queue.SimpleQueue[Range]) -> None:
-        blocked: list[Range] = []
-        with ThreadPoolExecutor(self._jobs) as pool:
-            for worker in [
-                pool.submit(self._work, todo, blocked) for _ in range(min(self._jobs, todo.qsize()))
-            ]:
-                worker.result()
-        for one in blocked:
-            with self._held.control.cursor() as cursor, cursor.copy(self._statement(one)) as rows:
-                self._cut(one, (bytes(row) for row in rows))
+    def _copy_rest(self) -> None:
+        with self._pgdump.data(self._large) as child, self._running(child):
+            self._section.read(pieces(child))
 
-    def _work(self, todo: queue.SimpleQueue[Range], blocked: list[Range]) -> None:
-        """Copy ranges until none is left. One that another session waits to change is left to the control session."""
-        while not todo.empty():
-            with self._copier() as copier:
+    def _copy_ranges(self) -> None:
+        """Copy ranges until none is left, but for those of tables that another session waits to change."""
+        while not self._todo.empty():
+            with self._psql() as psql, self._running(psql):
                 try:
                     while True:
-                        one = todo.get_nowait()
-                        name = self._held.codec.quoted(one.relation.schema, one.relation.name)
-                        lock = b"LOCK TABLE ONLY %b IN ACCESS SHARE MODE NOWAIT;\n" % name
-                        self._cut(one, copier.copy(self._statement(one), lock=lock))
+                        part = self._todo.get_nowait()
+                        lock = b"LOCK TABLE ONLY %b IN ACCESS SHARE MODE NOWAIT;\n" % self._name(part)
+                        self._cut(part, psql.copy(self._statement(part), lock=lock), self._put)
                 except queue.Empty:
                     return
                 except PsqlError as error:
                     if error.sqlstate != LOCK_NOT_AVAILABLE:
                         raise
-                    blocked.append(one)
+                    self._blocked.append(part)
 
-    @contextlib.contextmanager
-    def _copier(self) -> Iterator[Copier]:
-        held = self._held
-        with Copier(
-            self._binaries, held.target, held.reader_settings, encoding=held.encoding, snapshot=held.id
-        ) as copier:
-            self._copiers.add(copier)
-            try:
-                yield copier
-            finally:
-                self._copiers.discard(copier)
-
-    def _statement(self, one: Range) -> bytes:
-        return b"COPY (%b) TO STDOUT" % one.select(self._held)
-
-    def _cut(self, one: Range, chunks: Iterable[bytes]) -> None:
-        quoted = self._held.codec.quoted
-        columns = b", ".join(quoted(column) for column in one.columns)
-        head = b"COPY %b (%b) FROM stdin;\n" % (quoted(one.relation.schema, one.relation.name), columns)
-        Cutter(Kind.BLOCK, self._put).rows(
-            (one.relation.schema, one.relation.name), head, whole_lines(chunks), even_none=False
+    def _psql(self) -> PsqlCopy:
+        snapshot = self._snapshot
+        return PsqlCopy(
+            self._pgdump.binaries,
+            snapshot.target,
+            snapshot.reader_settings,
+            encoding=snapshot.encoding,
+            snapshot=snapshot.id,
         )
 
+    def _name(self, part: Range) -> bytes:
+        return self._snapshot.codec.quoted(part.relation.schema, part.relation.name)
 
-class _GivenUpError(Exception):
-    """The thread that writes has stopped, so nobody takes what is made."""
+    def _columns(self, part: Range) -> bytes:
+        return self._snapshot.codec.listed(self._tables.columns[part.relation.oid])
+
+    def _statement(self, part: Range) -> bytes:
+        parts = (self._columns(part), self._name(part), part.where)
+        return b"COPY (SELECT %b FROM ONLY %b WHERE %b) TO STDOUT" % parts
+
+    def _cut(self, part: Range, chunks: Iterable[bytes], emit: Callable[[Packed], None]) -> None:
+        head = b"COPY %b (%b) FROM stdin;\n" % (self._name(part), self._columns(part))
+        key = (part.relation.schema, part.relation.name)
+        Cutter(Kind.BLOCK, emit).rows(key, head, whole_lines(chunks), even_none=False)
 
 
 class _Tables:
     """The tables of an artifact in the order in which their members come, and their digests."""
 
-    def __init__(self, held: OpenSnapshot, large: tuple[Relation, ...]) -> None:
-        self.columns = held.columns(large)
-        self._keys, self._foreign_keys = held.keys(large)
+    def __init__(self, snapshot: OpenSnapshot, large: tuple[Relation, ...]) -> None:
+        self.columns = snapshot.columns(large)
+        self._keys, self._foreign_keys = snapshot.keys(large)
         self._of_blocks = {(r.schema, r.name): r for r in large}
-        self._by_name = {(r.schema, r.name): r for r in held.relations}
+        self._by_name = {(r.schema, r.name): r for r in snapshot.relations}
         self._digests: dict[TableKey, Digest] = {key: Digest() for key in self._of_blocks}
         self._numbers = {key: number for number, key in enumerate(self._digests)}
 

@@ -1,9 +1,9 @@
-"""One moment of a database, held: every table locked first, then the snapshot taken and exported.
+"""A consistent snapshot of a database: lock every table first, then take and export the snapshot.
 
 A snapshot taken before the locks can see a table that TRUNCATE or a rewriting ALTER emptied meanwhile as
-empty, without an error. LOCK as the first statement of the transaction takes no snapshot, so the order here
-is: list, lock, snapshot, list again under it, and begin anew where the two lists differ. What was rewritten
-before it was locked needs no new beginning: the snapshot is younger.
+empty, without an error. LOCK as the first statement of a transaction takes no snapshot, so the order is: list,
+lock, snapshot, list again under it, and retry if the two lists differ. A table that was rewritten before it was
+locked needs no retry: the snapshot is younger.
 """
 
 from __future__ import annotations
@@ -18,30 +18,28 @@ import psycopg
 from refnet.errors import Exit, RefnetError
 from refnet.postgres.session import READER_SETTINGS, Target, reader_settings
 from refnet.recovery.sources.database import server_errors
+from refnet.recovery.sources.database.catalog_queries import OF_EXTENSION, user_relations
 from refnet.recovery.sources.database.sql_names import Codec
 
 _TRIES = 10
 _LOCKS_AT_ONCE = 500
-#: How long another session may keep a table to itself before that is an error, in seconds.
+#: Timeout of a lock, in seconds.
 LOCK_SECONDS = 60
 
-#: Every table whose rows pg_dump writes: of an extension's own tables, those that it declares as configuration.
-_TABLES = """
-SELECT c.oid::int8, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text,
-       c.relkind = 'r' AND coalesce(am.amname = 'heap', false) AND NOT owned,
-       CASE WHEN c.relkind = 'r' THEN pg_table_size(c.oid) ELSE 0 END,
-       CASE WHEN c.relkind = 'r' THEN pg_relation_size(c.oid) / current_setting('block_size')::int8 ELSE 0 END
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_am am ON am.oid = c.relam
-CROSS JOIN LATERAL (
-    SELECT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
-                   AND d.objsubid = 0 AND d.deptype = 'e') AS owned) o
-WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
-  AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
-  AND (NOT owned OR EXISTS (SELECT FROM pg_extension WHERE c.oid = ANY (extconfig)))
-ORDER BY n.nspname, c.relname
-"""
+#: Every table whose rows pg_dump writes. Of an extension's tables these are its configuration tables.
+_TABLES = user_relations(
+    f"""
+    c.oid::int8, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text,
+    c.relkind = 'r' AND NOT {OF_EXTENSION} AND EXISTS (SELECT FROM pg_am am WHERE am.oid = c.relam AND amname = 'heap'),
+    CASE WHEN c.relkind = 'r' THEN pg_table_size(c.oid) ELSE 0 END,
+    CASE WHEN c.relkind = 'r' THEN pg_relation_size(c.oid) / current_setting('block_size')::int8 ELSE 0 END""",
+    "rp",
+    f"""AND c.relpersistence <> 't'
+    AND (NOT {OF_EXTENSION} OR EXISTS (SELECT FROM pg_extension WHERE c.oid = ANY (extconfig)))
+    ORDER BY n.nspname, c.relname""",
+)
 
-#: What is below a table partitioned by a hash on an enum: COPY of such a leaf into another database fails.
+#: Everything below a table partitioned by a hash on an enum: COPY of such a leaf into another database fails.
 _BELOW_ENUM_HASH = """
 WITH RECURSIVE below AS (
     SELECT p.partrelid AS oid FROM pg_partitioned_table p
@@ -52,6 +50,10 @@ WITH RECURSIVE below AS (
 SELECT oid::int8 FROM below
 """
 
+#: Each partition and its parent.
+_PARENTS = """
+SELECT i.inhrelid::int8, i.inhparent::int8 FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE c.relispartition
+"""
 _COLUMNS = """
 SELECT attrelid::int8, attname::text FROM pg_attribute
 WHERE attrelid = ANY (%s::oid[]) AND attnum > 0 AND NOT attisdropped AND attgenerated = '' ORDER BY attrelid, attnum
@@ -66,7 +68,8 @@ SELECT conrelid::int8, oid::int8, confrelid::int8 FROM pg_constraint
 WHERE contype = 'f' AND conparentid = 0 AND conrelid = ANY (%s::oid[])
 """
 
-_KEPT = """
+#: An exclusive lock on a table, and the session that holds it or waits for it.
+_EXCLUSIVE_LOCK = """
 SELECT l.relation::regclass::text, l.pid, left(regexp_replace(a.query, '\\s+', ' ', 'g'), 100)
 FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
 WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND l.relation >= 16384
@@ -74,7 +77,7 @@ WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND l.relation 
 ORDER BY l.granted DESC LIMIT 1
 """
 
-#: What the list of tables was true of is no longer so, or somebody waited for us as we waited for them.
+#: The listed tables changed before they were locked, or another session and this one waited for each other.
 _CHANGED_MEANWHILE = (
     psycopg.errors.UndefinedTable,
     psycopg.errors.InvalidSchemaName,
@@ -85,15 +88,19 @@ _CHANGED_MEANWHILE = (
 
 @dataclass(frozen=True)
 class Relation:
-    """A table as it stands at the snapshot: sizes in bytes (TOAST included) and pages (main fork)."""
+    """A table at the snapshot."""
 
     oid: int
     schema: str
     name: str
+    #: As in pg_class: relkind and relpersistence.
     kind: str
     persistence: str
+    #: An ordinary heap that belongs to no extension.
     plain_heap: bool
+    #: Bytes, TOAST included.
     size: int
+    #: Of the main fork.
     pages: int
 
     @property
@@ -103,12 +110,15 @@ class Relation:
 
 @dataclass(frozen=True)
 class OpenSnapshot:
-    """A snapshot that lasts as long as the control connection does."""
+    """An exported snapshot, valid as long as the control connection lives."""
 
     control: psycopg.Connection[tuple[Any, ...]]
     target: Target
+    #: The name by which other sessions import it.
     id: str
+    #: When it was taken, by the server's clock.
     moment: Any
+    #: The server's major version.
     major: int
     encoding: str
     codec: Codec
@@ -119,13 +129,13 @@ class OpenSnapshot:
         return reader_settings(self.major)
 
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
-        """The rows of a catalog query in the snapshot, every text decoded."""
+        """Return the rows of a catalog query in the snapshot, every text decoded."""
         decode = self.codec.decode
         found = self.control.execute(query, values or None).fetchall()
         return [tuple(decode(v) if isinstance(v, bytes) else v for v in row) for row in found]
 
-    def whole_heaps(self, at_least: int) -> tuple[Relation, ...]:
-        """The tables that can be copied in ranges of ctid, of `at_least` bytes."""
+    def heaps(self, at_least: int) -> tuple[Relation, ...]:
+        """Return the tables of `at_least` bytes that can be copied in ranges of ctid."""
         below_enum = {row[0] for row in self.rows(_BELOW_ENUM_HASH)}
         with_columns = {row[0] for row in self.rows(_COLUMNS, [r.oid for r in self.relations])}
         return tuple(
@@ -136,7 +146,7 @@ class OpenSnapshot:
         )
 
     def columns(self, relations: tuple[Relation, ...]) -> dict[int, tuple[str, ...]]:
-        """Each relation's columns that are not generated, in order."""
+        """Return each relation's columns that are not generated, in order."""
         found: dict[int, list[str]] = {}
         for oid, name in self.rows(_COLUMNS, [r.oid for r in relations]):
             found.setdefault(oid, []).append(name)
@@ -145,7 +155,7 @@ class OpenSnapshot:
     def keys(
         self, relations: tuple[Relation, ...]
     ) -> tuple[dict[int, tuple[int, ...]], dict[int, dict[str, int]]]:
-        """Each relation's indexes and key constraints, and its foreign keys, by oid."""
+        """Return each relation's indexes and key constraints, and its foreign keys, by oid."""
         oids = [r.oid for r in relations]
         keys: dict[int, tuple[int, ...]] = {}
         for table, key in self.rows(_KEYS, oids):
@@ -155,21 +165,47 @@ class OpenSnapshot:
             foreign.setdefault(table, {})[str(key)] = referred
         return keys, foreign
 
+    def chosen(self, names: tuple[str, ...]) -> tuple[Relation, ...]:
+        """Return the tables that `names` (`table` or `schema.table`) mean, partitions included.
+
+        RefnetError (USAGE) if a name means no table or several.
+        """
+        picked = {relation.oid: relation for relation in map(self._named, names)}
+        parents = dict(self.rows(_PARENTS)) if names else {}
+        while below := {
+            r.oid: r for r in self.relations if r.oid not in picked and parents.get(r.oid) in picked
+        }:
+            picked |= below
+        return tuple(r for r in self.relations if r.oid in picked)
+
+    def _named(self, name: str) -> Relation:
+        found = [r for r in self.relations if name in (r.name, f"{r.schema}.{r.name}")]
+        if len(found) > 1:
+            found = [r for r in found if r.schema == "public"] or found
+        if len(found) != 1:
+            what = "is not there" if not found else "is in more than one schema"
+            raise RefnetError(
+                f"The table '{name}' {what}",
+                "`refnet database sizes` lists the tables; name it schema.table.",
+                Exit.USAGE,
+            )
+        return found[0]
+
     def check_alive(self) -> None:
-        """RefnetError where the control session, and with it the snapshot and the locks, is gone."""
+        """Raise RefnetError if the control session, and with it the snapshot and the locks, is gone."""
         try:
             self.control.execute("SELECT 1")
         except psycopg.Error as error:
             raise RefnetError(
-                "The session that held the snapshot was ended by the server",
-                "Nothing was published. See the server's log for who ended it, then run the backup again.",
+                "the server ended the session of the snapshot",
+                "Nothing was published. The server's log says why; then run the backup again.",
                 transient=True,
             ) from error
 
 
 @contextlib.contextmanager
-def hold(target: Target) -> Iterator[OpenSnapshot]:
-    """Hold one moment of the database `target`: locks first, then the snapshot."""
+def open_snapshot(target: Target) -> Iterator[OpenSnapshot]:
+    """Lock every table of the database `target`, then take a snapshot; both last until the end of the block."""
     settings = {**READER_SETTINGS, "lock_timeout": f"{LOCK_SECONDS * 1000:.0f}"}
     with _explained(), target.connect(settings, autocommit=True) as control:
         major = control.info.server_version // 10000
@@ -182,12 +218,13 @@ def hold(target: Target) -> Iterator[OpenSnapshot]:
         codec = Codec.of(control, encoding)
         for _ in range(_TRIES):
             try:
-                held = _try(control, target, major, encoding, codec)
+                taken = _try(control, codec)
             except psycopg.errors.LockNotAvailable as error:
                 control.rollback()
-                raise _kept_away(control, codec) from error
-            if held:
-                yield held
+                raise _lock_timeout(control, codec) from error
+            if taken:
+                snapshot, moment, relations = taken
+                yield OpenSnapshot(control, target, snapshot, moment, major, encoding, codec, relations)
                 return
         raise RefnetError(
             f"Tables were created, dropped or rewritten during each of {_TRIES} attempts to take a snapshot",
@@ -198,7 +235,7 @@ def hold(target: Target) -> Iterator[OpenSnapshot]:
 
 @contextlib.contextmanager
 def _explained() -> Iterator[None]:
-    """Tell what the server refuses to the session that holds the snapshot, its end above all, as a RefnetError."""
+    """Raise what the server says to the control session as a RefnetError."""
     try:
         yield
     except psycopg.Error as error:
@@ -213,8 +250,9 @@ def _encoding(control: psycopg.Connection[tuple[Any, ...]]) -> str:
 
 
 def _try(
-    control: psycopg.Connection[tuple[Any, ...]], target: Target, major: int, encoding: str, codec: Codec
-) -> OpenSnapshot | None:
+    control: psycopg.Connection[tuple[Any, ...]], codec: Codec
+) -> tuple[str, Any, tuple[Relation, ...]] | None:
+    """Return the name of the snapshot, its moment and its tables; None if tables changed meanwhile."""
     before = _relations(control, codec)
     control.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     try:
@@ -235,74 +273,32 @@ def _try(
             f"The server cannot lock {len(before)} tables at once",
             "Raise max_locks_per_transaction and restart it.",
         ) from error
-    snapshot, moment = control.execute("SELECT pg_export_snapshot(), statement_timestamp()").fetchone() or (
-        "",
-        None,
-    )
+    row = control.execute("SELECT pg_export_snapshot(), statement_timestamp()").fetchone()
+    assert row is not None  # noqa: S101  # for the type checker
     after = _relations(control, codec)
     if [r.identity for r in before] != [r.identity for r in after]:
         control.execute("ROLLBACK")
         return None
-    return OpenSnapshot(control, target, codec.decode(snapshot), moment, major, encoding, codec, tuple(after))
+    return codec.decode(row[0]), row[1], after
 
 
-def _kept_away(control: psycopg.Connection[tuple[Any, ...]], codec: Codec) -> RefnetError:
-    """Who keeps a table to itself, or waits to and thereby holds up everybody behind it."""
-    found = control.execute(_KEPT).fetchone()
+def _lock_timeout(control: psycopg.Connection[tuple[Any, ...]], codec: Codec) -> RefnetError:
+    """Return the error that names a session with an exclusive lock, or one that waits for it and blocks others."""
+    found = control.execute(_EXCLUSIVE_LOCK).fetchone()
     table, pid, query = (
         codec.decode(v) if isinstance(v, bytes) else v for v in found or ("A table", None, "")
     )
-    who = (
-        f"process {pid} wants it for itself ({query})"
-        if pid
-        else "a prepared transaction or a session has it"
-    )
+    who = f"process {pid} has or waits for an exclusive lock ({query})"
     return RefnetError(
-        f"{table} could not be locked within {LOCK_SECONDS} s: {who}",
-        "Let that end, or end it (pg_terminate_backend, ROLLBACK PREPARED), and run the backup again.",
+        f"{table} could not be locked within {LOCK_SECONDS} s: "
+        + (who if pid else "another session or a prepared transaction has locked it"),
+        "Wait for it to end, or end it (pg_terminate_backend, ROLLBACK PREPARED), and run the backup again.",
     )
 
 
-def _relations(control: psycopg.Connection[tuple[Any, ...]], codec: Codec) -> list[Relation]:
+def _relations(control: psycopg.Connection[tuple[Any, ...]], codec: Codec) -> tuple[Relation, ...]:
     rows = control.execute(_TABLES).fetchall()
-    return [
+    return tuple(
         Relation(*(codec.decode(value) if isinstance(value, bytes) else value for value in row))  # type: ignore[arg-type]
         for row in rows
-    ]
-
-
-def parents(held: OpenSnapshot) -> dict[int, int]:
-    """oid of each partition → oid of its parent."""
-    query = (
-        "SELECT i.inhrelid::int8, i.inhparent::int8 FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
     )
-    return dict(held.rows(f"{query} WHERE c.relispartition"))
-
-
-def chosen(
-    relations: tuple[Relation, ...], wanted: tuple[str, ...], children: dict[int, int]
-) -> tuple[Relation, ...]:
-    """The relations that `wanted` names (`table` or `schema.table`), with what is below a partitioned one.
-
-    `children`: oid of a child → oid of its parent. RefnetError (USAGE) names what is not there or ambiguous.
-    """
-    picked: dict[int, Relation] = {}
-    for name in wanted:
-        found = [r for r in relations if name in (r.name, f"{r.schema}.{r.name}")]
-        if len(found) > 1:
-            public = [r for r in found if r.schema == "public"]
-            found = public if len(public) == 1 else found
-        if len(found) != 1:
-            what = "is not there" if not found else "is in more than one schema"
-            raise RefnetError(
-                f"The table '{name}' {what}",
-                "`refnet database sizes` lists the tables; name it schema.table.",
-                Exit.USAGE,
-            )
-        picked[found[0].oid] = found[0]
-    grown = True
-    while grown:
-        below = {r.oid: r for r in relations if r.oid not in picked and children.get(r.oid) in picked}
-        grown = bool(below)
-        picked |= below
-    return tuple(r for r in relations if r.oid in picked)

@@ -11,6 +11,7 @@ from psycopg import sql
 from refnet.postgres.session import Target
 from refnet.recovery.sources.database import server_errors
 from refnet.recovery.sources.database.admin_session import Session
+from refnet.recovery.sources.database.catalog_queries import user_relations
 from refnet.recovery.sources.database.restore.foreign_views import SECONDS
 from refnet.recovery.sources.database.restore.load import loader_settings
 
@@ -18,15 +19,16 @@ _ASKING = """
 SELECT EXISTS (SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE c.relkind = 'f')
 """
 #: What ANALYZE without a name would take, and whether it asks other servers for it: below are foreign tables.
-_ANALYZED = """
-WITH RECURSIVE asking AS (
-    SELECT i.inhparent AS oid FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE c.relkind = 'f'
-    UNION SELECT i.inhparent FROM pg_inherits i JOIN asking a ON a.oid = i.inhrelid)
-SELECT n.nspname::text, c.relname::text, c.oid IN (SELECT oid FROM asking)
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p', 'm') AND c.relpersistence <> 't' AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
-ORDER BY 1, 2
-"""
+_ANALYZED = user_relations(
+    """
+    n.nspname::text, c.relname::text, c.oid IN (
+        WITH RECURSIVE asking AS (
+            SELECT i.inhparent AS oid FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE c.relkind = 'f'
+            UNION SELECT i.inhparent FROM pg_inherits i JOIN asking a ON a.oid = i.inhrelid)
+        SELECT oid FROM asking)""",
+    "rpm",
+    "AND c.relpersistence <> 't' ORDER BY 1, 2",
+)
 
 
 def analyze(target: Target) -> tuple[str, ...]:

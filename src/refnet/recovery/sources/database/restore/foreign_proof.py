@@ -27,23 +27,19 @@ from refnet.recovery.model.source import Finding, OpenArtifact, Proof
 from refnet.recovery.sources.database.artifact.dump_files import NotTakenError
 from refnet.recovery.sources.database.artifact.foreign_dump import ForeignDump
 from refnet.recovery.sources.database.artifact.required_tables import Tables
+from refnet.recovery.sources.database.catalog_queries import user_relations
 from refnet.recovery.sources.database.restore import create_database
 from refnet.recovery.sources.database.restore.proof_run import LOADED, ProofOptions, ProofRun
 from refnet.recovery.sources.database.server_errors import Cause, ServerError
 
 _READ = "the complete file"
 _MOST_ROLES = 100
-_TABLES = """
-SELECT n.nspname::text, c.relname::text, pg_table_size(c.oid) FROM pg_class c
-JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind = 'r' AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' ORDER BY 1, 2
-"""
-_ALL_TABLES = """
-SELECT n.nspname::text, c.relname::text,
-       ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p') AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
-"""
+_TABLES = user_relations("n.nspname::text, c.relname::text, pg_table_size(c.oid)", "r", "ORDER BY 1, 2")
+_ALL_TABLES = user_relations(
+    """n.nspname::text, c.relname::text,
+    ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)""",
+    "rp",
+)
 
 
 def prove(

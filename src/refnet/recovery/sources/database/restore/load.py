@@ -30,8 +30,9 @@ from refnet.recovery.sources.database.restore import as_member
 from refnet.recovery.sources.database.restore.guarded_schema import GuardedSchema
 from refnet.recovery.sources.database.restore.schema_archive import Archive
 from refnet.recovery.sources.database.restore.scratch_logins import Logins
+from refnet.recovery.sources.database.rows.copy_body import copy_body
 from refnet.recovery.sources.database.rows.digest import whole_lines
-from refnet.recovery.sources.database.sql_names import COPY, LONGEST_COPY, Codec
+from refnet.recovery.sources.database.sql_names import COPY, Codec
 from refnet.recovery.sources.database.subprocesses import Programs, restricted
 from refnet.recovery.sources.database.task_graph import Stopped, Task, run_all
 
@@ -55,7 +56,6 @@ _MOST = 0.7
 #: About what loading and indexing one more row costs, as bytes of COPY text.
 _ROW = 200
 
-_END = b"\\.\n"
 _OWNERS = """
 SELECT n.nspname::text, c.relname::text, c.relowner::int8 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p')
@@ -207,30 +207,8 @@ class _Loader(AbstractContextManager["_Loader"]):
 
     def _load_block(self, table: Table, member: Member) -> None:
         """Load one member's rows by one COPY in this thread's session."""
-        pieces = self._reader.raw(member)
-        text = b""
-        while not (match := COPY.match(text)):
-            piece = next(pieces, b"")
-            if not piece or len(text) > LONGEST_COPY:
-                raise damaged(self._reader.name, f"the member at byte {member.offset} contains no COPY")
-            text += piece
-        if not self._codec.names(match, table.schema, table.name):
-            what = f"the member at byte {member.offset} contains rows of another table than {table.qualified}"
-            raise damaged(self._reader.name, what)
-        self._copy(match, self._counted(self._rows(member, text[match.end() :], pieces)))
-
-    def _rows(self, member: Member, first: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
-        """Yield the rows without the line that ends them."""
-        pending = first
-        for piece in pieces:
-            if self._stopped.is_set():
-                raise Stopped
-            text = pending + piece
-            pending = text[-len(_END) :]
-            yield text[: -len(_END)]
-        if not pending.endswith(_END):
-            raise damaged(self._reader.name, f"the member at byte {member.offset} ends within a row")
-        yield pending[: -len(_END)]
+        statement, rows = copy_body(self._reader, member, self._codec, table)
+        self._copy(statement, self._counted(rows))
 
     def _load_data(self) -> None:
         """Run pg_dump's own data section by psql, which runs no psql command from it."""
@@ -244,6 +222,8 @@ class _Loader(AbstractContextManager["_Loader"]):
 
     def _counted(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         for piece in pieces:
+            if self._stopped.is_set():
+                raise Stopped
             yield piece
             self._advance(len(piece))
 

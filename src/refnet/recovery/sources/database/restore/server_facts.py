@@ -15,6 +15,7 @@ from refnet.postgres.session import READER_SETTINGS, Target, server_version
 from refnet.recovery.model.restore_plan import Facts, Live, Rows, Sessions, Wanted
 from refnet.recovery.sources.database.admin_session import Session
 from refnet.recovery.sources.database.artifact.sqlgz import Index
+from refnet.recovery.sources.database.catalog_queries import user_relations
 from refnet.recovery.sources.database.dump import metadata
 from refnet.recovery.sources.database.restore.create_database import powers
 from refnet.recovery.sources.database.restore.superuser_needs import Needs
@@ -46,10 +47,7 @@ WHERE a.datname = %s AND a.backend_type IN ('client backend', 'walsender') AND a
   AND me.rolname = current_user
 GROUP BY 1, 2 ORDER BY 3 DESC
 """
-_ANY_TABLE = """
-SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p') AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' LIMIT 1
-"""
+_ANY_TABLE = user_relations("1", "rp", "LIMIT 1")
 _PREPARED = "SELECT gid FROM pg_prepared_xacts WHERE database = %s ORDER BY prepared"
 _SLOTS = "SELECT slot_name::text FROM pg_replication_slots WHERE database = %s ORDER BY 1"
 _SUBSCRIPTIONS = """

@@ -21,10 +21,11 @@ from refnet.recovery.model.source import Deviation, Finding, Progress, silent
 from refnet.recovery.sources.database.artifact.index_values import schema_and_name
 from refnet.recovery.sources.database.artifact.sqlgz import Index, Table
 from refnet.recovery.sources.database.dump import metadata
-from refnet.recovery.sources.database.dump.psql_copy import Copier, PsqlError
+from refnet.recovery.sources.database.dump.psql_copy import PsqlCopy, PsqlError
 from refnet.recovery.sources.database.rows import live_catalog
 from refnet.recovery.sources.database.rows.digest import Digest, whole_lines
 from refnet.recovery.sources.database.rows.live_catalog import Relation, Relations, Session
+from refnet.recovery.sources.database.rows.page_ranges import page_ranges
 from refnet.recovery.sources.database.sql_names import Codec
 from refnet.recovery.sources.database.task_graph import Stopped, Task, run_all
 
@@ -90,7 +91,7 @@ class _Comparison:
     done: int = 0
     stopped: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
-    copiers: dict[threading.Thread, Copier] = field(default_factory=dict)
+    sessions: dict[threading.Thread, PsqlCopy] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.digests = [Digest() for _ in self.index.tables]
@@ -113,15 +114,15 @@ class _Comparison:
         try:
             run_all(tasks, jobs, self._stop)
         finally:
-            for copier in self.copiers.values():
-                copier.close()
+            for psql in self.sessions.values():
+                psql.close()
         return [findings.get(n) or self._finding(n, table) for n, table in enumerate(self.index.tables)]
 
     def _statements(self, table: Table, relation: Relation) -> Iterator[bytes]:
         """Yield the COPY statements that read the table, each a range of its pages."""
         quoted = self.codec.quoted
         # The recorded order of the catalog's own columns: `_other_columns` found none that is not one of them.
-        columns = b", ".join(quoted(column) for column in table.columns if column in relation.columns)
+        columns = self.codec.listed(column for column in table.columns if column in relation.columns)
         what = columns if self.content else b"pg_catalog.count(*)"
         name = quoted(relation.schema, relation.name)
         rows = b"ONLY " + name if relation.kind == "r" else name + self._without_leaves(relation)
@@ -130,10 +131,8 @@ class _Comparison:
         if count == 1:
             yield b"COPY (%b) TO STDOUT" % select
             return
-        cuts = [relation.pages * part // count for part in range(count)]
-        for first, end in zip(cuts, [*cuts[1:], None], strict=True):
-            upper = b"" if end is None else b" AND ctid < '(%d,0)'" % end
-            yield b"COPY (%b WHERE ctid >= '(%d,0)'%b) TO STDOUT" % (select, first, upper)
+        for where in page_ranges(relation.pages, count):
+            yield b"COPY (%b WHERE %b) TO STDOUT" % (select, where)
 
     def _without_leaves(self, top: Relation) -> bytes:
         """Return the condition that leaves out the leaves of a partitioned table that are recorded on their own."""
@@ -145,9 +144,9 @@ class _Comparison:
 
     def _read(self, number: int, statement: bytes) -> None:
         """Add the rows of one statement to the digest of the table `number`."""
-        digest, copier = Digest(), self._copier()
+        digest, psql = Digest(), self._psql()
         try:
-            pieces = copier.copy(statement)
+            pieces = psql.copy(statement)
             if self.content:
                 for data, ends in whole_lines(pieces):
                     digest.feed(data, ends=ends)
@@ -160,31 +159,31 @@ class _Comparison:
                 raise
             with self.lock:
                 self.failed[number] = error.message
-                del self.copiers[threading.current_thread()]
-            copier.close()
+                del self.sessions[threading.current_thread()]
+            psql.close()
             return
         with self.lock:
             self.digests[number].add(digest)
             self.done += digest.raw
             self.progress("comparing rows", self.done, self._total)
 
-    def _copier(self) -> Copier:
+    def _psql(self) -> PsqlCopy:
         """Return this thread's psql, started at its first use and after an error."""
         with self.lock:
             if self.stopped:
                 raise Stopped
             thread = threading.current_thread()
-            if thread not in self.copiers:
-                self.copiers[thread] = Copier(
+            if thread not in self.sessions:
+                self.sessions[thread] = PsqlCopy(
                     self.binaries, self.target, self.settings, encoding=self.index.encoding
                 )
-            return self.copiers[thread]
+            return self.sessions[thread]
 
     def _stop(self) -> None:
         with self.lock:
             self.stopped = True
-            for copier in self.copiers.values():
-                copier.kill()
+            for psql in self.sessions.values():
+                psql.kill()
 
     def _finding(self, number: int, table: Table) -> Finding:
         found = self.digests[number]

@@ -14,6 +14,7 @@ MODULUS = 1 << 128
 
 #: A line longer than this (bytes) is hashed and passed on in parts, so that no row bounds the memory.
 LONG_LINE = 1 << 20
+_PIECE = 1 << 18
 
 
 class Digest:
@@ -53,6 +54,19 @@ class Digest:
     def hex(self) -> str:
         """32 hexadecimal digits."""
         return f"{self.total % MODULUS:032x}"
+
+
+def gathered(copy: Iterable[bytes | bytearray | memoryview]) -> Iterator[bytes]:
+    """Yield the rows of psycopg's COPY, many in one piece: a row alone costs as much as a piece."""
+    parts: list[bytes | bytearray | memoryview] = []
+    size = 0
+    for row in copy:
+        parts.append(row)
+        size += len(row)
+        if size >= _PIECE:
+            yield b"".join(parts)
+            parts, size = [], 0
+    yield b"".join(parts)
 
 
 def whole_lines(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:

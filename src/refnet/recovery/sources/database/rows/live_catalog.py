@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 
 from refnet.postgres.session import READER_SETTINGS, Target
+from refnet.recovery.sources.database.catalog_queries import user_relations
 from refnet.recovery.sources.database.sql_names import Codec
 
 Session = psycopg.Connection[tuple[Any, ...]]
@@ -18,8 +19,9 @@ Name = tuple[str, str]
 #: A comparison only reads, whatever a statement says.
 SETTINGS: Mapping[str, str] = {**READER_SETTINGS, "default_transaction_read_only": "on"}
 
-_RELATIONS = """
-SELECT n.nspname::text, c.relname::text, c.relkind::text,
+_RELATIONS = user_relations(
+    """
+    n.nspname::text, c.relname::text, c.relkind::text,
        CASE WHEN c.relkind = 'r' THEN pg_relation_size(c.oid) / current_setting('block_size')::int8 ELSE 0 END,
        c.oid::int8, coalesce(pg_partition_root(c.oid), c.oid)::int8,
        EXISTS (SELECT FROM pg_depend e WHERE e.classid = 'pg_class'::regclass AND e.objsubid = 0 AND e.deptype = 'e'
@@ -27,11 +29,10 @@ SELECT n.nspname::text, c.relname::text, c.relkind::text,
                    SELECT d.refobjid FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
                    AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i') AND c.relkind = 'S'))),
        ARRAY(SELECT attname::text FROM pg_attribute a WHERE a.attrelid = c.oid AND attnum > 0
-             AND NOT attisdropped AND attgenerated = '' ORDER BY attnum)
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p', 'S') AND c.relpersistence <> 't'
-  AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
-"""
+             AND NOT attisdropped AND attgenerated = '' ORDER BY attnum)""",
+    "rpS",
+    "AND c.relpersistence <> 't'",
+)
 
 
 @dataclass(frozen=True)

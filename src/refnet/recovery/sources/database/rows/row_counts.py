@@ -12,19 +12,17 @@ from psycopg import errors
 from refnet.postgres.connecting import ConnectError
 from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.recovery.model.restore_plan import Rows
+from refnet.recovery.sources.database.catalog_queries import OF_EXTENSION, user_relations
 from refnet.recovery.sources.database.sql_names import Codec
 
 #: Seconds for the counting of all tables; those that are left then are estimated.
 BUDGET = 10.0
 
-_TABLES = """
-SELECT n.nspname::text, c.relname::text, greatest(c.reltuples, 0)::int8
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
-  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
-                  AND d.objsubid = 0 AND d.deptype = 'e')
-ORDER BY n.nspname, c.relname
-"""
+_TABLES = user_relations(
+    "n.nspname::text, c.relname::text, greatest(c.reltuples, 0)::int8",
+    "r",
+    f"AND c.relpersistence <> 't' AND NOT {OF_EXTENSION} ORDER BY n.nspname, c.relname",
+)
 #: The snapshot's first unassigned transaction lies behind us on this server, and not so far that ids came round.
 _COMPARABLE = """
 SELECT pg_snapshot_xmax(%(snapshot)s::pg_snapshot)::text::numeric <= now.next

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from refnet.postgres.session import READER_SETTINGS, Target
+from refnet.recovery.sources.database.catalog_queries import user_relations
 
-_SIZES = """
-SELECT n.nspname::text, c.relname::text, pg_table_size(c.oid), pg_indexes_size(c.oid), greatest(c.reltuples, 0)::int8
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'm') AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
-ORDER BY pg_total_relation_size(c.oid) DESC, 1, 2
-"""
+_SIZES = user_relations(
+    "n.nspname::text, c.relname::text, pg_table_size(c.oid), pg_indexes_size(c.oid), greatest(c.reltuples, 0)::int8",
+    "rm",
+    "ORDER BY pg_total_relation_size(c.oid) DESC, 1, 2",
+)
 
 
 @dataclass(frozen=True)

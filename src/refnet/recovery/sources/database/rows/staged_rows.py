@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -12,17 +12,15 @@ import psycopg
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.source import Progress
 from refnet.recovery.sources.database import server_errors
-from refnet.recovery.sources.database.artifact.sqlgz import CHUNK, Index, Kind, Member, Reader, Table, damaged
-from refnet.recovery.sources.database.rows.digest import MODULUS, Digest, whole_lines
+from refnet.recovery.sources.database.artifact.sqlgz import Kind, Reader, Table
+from refnet.recovery.sources.database.rows.copy_body import copy_body
+from refnet.recovery.sources.database.rows.digest import MODULUS, Digest, gathered, whole_lines
 from refnet.recovery.sources.database.rows.table_layout import Session, Shape, refused
-from refnet.recovery.sources.database.sql_names import COPY, IDENT, Codec
+from refnet.recovery.sources.database.sql_names import IDENT, Codec
 
 #: Schema and name of a table.
 _Name = tuple[str, str]
 
-_END = b"\\.\n"
-#: Bytes of a member within which its rows begin: pg_dump's data section is cut after 8 MB of other statements.
-_LONGEST_BEFORE = 32 << 20
 _ATTACH = re.compile(
     rb"^ALTER TABLE ONLY ("
     + IDENT
@@ -35,7 +33,6 @@ _ATTACH = re.compile(
     + rb") ",
     re.MULTILINE,
 )
-_COPY_LINE = re.compile(rb"^" + COPY.pattern, re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -113,20 +110,20 @@ def stage(
     tables = [index.tables[number] for number in recorded.parts]
     for table in tables:
         shape.check(table.columns)
-    names = _columns(codec, shape.columns)
+    names = codec.listed(shape.columns)
     try:
         session.execute(
             b"CREATE TABLE %b AS SELECT %b FROM %b WITH NO DATA" % (shape.stage, names, shape.only)
         )
         total, done = sum(table.raw for table in tables), 0
         for number, table in zip(recorded.parts, tables, strict=True):
-            columns = _columns(codec, table.columns)
-            for member in _members(index, number):
+            columns = codec.listed(table.columns)
+            for member in (one for one in index.members if one.table == number):
                 with (
                     session.cursor() as cursor,
                     cursor.copy(b"COPY %b (%b) FROM STDIN" % (shape.stage, columns)) as copy,
                 ):
-                    for piece in _rows(reader, codec, table, member):
+                    for piece in copy_body(reader, member, codec, table)[1]:
                         copy.write(piece)
                         done += len(piece)
                         progress("reading rows", done, total)
@@ -141,10 +138,10 @@ def stage(
 def _check(session: Session, codec: Codec, recorded: Recorded, shape: Shape, tables: list[Table]) -> int:
     """The staged rows have the recorded content: the live types lost nothing of it."""
     digest = Digest()
-    columns = _columns(codec, tables[0].columns)
+    columns = codec.listed(tables[0].columns)
     statement = b"COPY (SELECT %b FROM %b) TO STDOUT" % (columns, shape.stage)
     with session.cursor() as cursor, cursor.copy(statement) as copy:
-        for data, ends in whole_lines(_gathered(copy)):
+        for data, ends in whole_lines(gathered(copy)):
             digest.feed(data, ends=ends)
     # A leaf whose columns stand in another order has a digest of that order: then the count alone is compared.
     same_order = len({table.columns for table in tables}) == 1
@@ -152,52 +149,3 @@ def _check(session: Session, codec: Codec, recorded: Recorded, shape: Shape, tab
     if digest.rows != sum(table.rows for table in tables) or (same_order and digest.hex != f"{total:032x}"):
         raise refused(recorded.qualified, "has other types than the artifact, which would change its values")
     return digest.rows
-
-
-def _gathered(copy: Iterable[bytes | bytearray | memoryview]) -> Iterator[bytes]:
-    """The rows of a COPY, many in one piece: each comes alone, and costs as much as a piece."""
-    parts: list[bytes | bytearray | memoryview] = []
-    size = 0
-    for row in copy:
-        parts.append(row)
-        size += len(row)
-        if size >= CHUNK:
-            yield b"".join(parts)
-            parts, size = [], 0
-    yield b"".join(parts)
-
-
-def _members(index: Index, number: int) -> Iterable[Member]:
-    return (member for member in index.members if member.table == number)
-
-
-def _rows(reader: Reader, codec: Codec, table: Table, member: Member) -> Iterator[bytes]:
-    """The rows of one member, without what stands before and behind them."""
-    pieces, text = reader.raw(member), b""
-    while (start := _start(codec, table, text)) is None:
-        piece = next(pieces, b"")
-        if not piece or len(text) > _LONGEST_BEFORE:
-            raise damaged(
-                reader.name, f"the member at byte {member.offset} holds no COPY of {table.qualified}"
-            )
-        text += piece
-    held = text[start:]
-    for piece in pieces:
-        whole = held + piece
-        held = whole[-len(_END) :]
-        yield whole[: -len(_END)]
-    if not held.endswith(_END):
-        raise damaged(reader.name, f"the member at byte {member.offset} ends within a row")
-    yield held[: -len(_END)]
-
-
-def _start(codec: Codec, table: Table, text: bytes) -> int | None:
-    """Where the rows of `table` begin in `text`."""
-    for found in _COPY_LINE.finditer(text):
-        if codec.names(found, table.schema, table.name):
-            return found.end()
-    return None
-
-
-def _columns(codec: Codec, names: tuple[str, ...]) -> bytes:
-    return b", ".join(codec.quoted(name) for name in names)

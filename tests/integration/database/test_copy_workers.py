@@ -1,0 +1,60 @@
+"""The workers that copy large tables: when one fails, none begins another table."""
+
+from __future__ import annotations
+
+import io
+import re
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from refnet.errors import RefnetError
+from refnet.postgres.binaries import Binaries
+from refnet.postgres.session import Target
+from refnet.recovery.model.source import silent
+from refnet.recovery.sources.database.dump import parallel_dump
+from refnet.recovery.sources.database.dump.psql_copy import PsqlCopy
+
+#: The largest comes first in the queue.
+_TABLES = "".join(
+    f"CREATE TABLE t{n} AS SELECT md5(i::text) FROM generate_series(1, {9000 - 1000 * n}) i;"
+    for n in range(6)
+)
+_INSTEAD = {
+    "t0": b"COPY (SELECT 1 / 0) TO STDOUT",
+    "t1": b"COPY (SELECT pg_catalog.pg_sleep(20)) TO STDOUT",
+}
+
+
+@pytest.fixture
+def database(make_database: Callable[..., Target], monkeypatch: pytest.MonkeyPatch) -> Target:
+    monkeypatch.setattr(parallel_dump, "LARGE", 8192)
+    return make_database(_TABLES)
+
+
+@pytest.fixture
+def began(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The tables whose copy began. t0 is copied by one worker while the other runs a long copy of t1."""
+    names: list[str] = []
+    copy = PsqlCopy.copy
+    both = threading.Barrier(2)
+
+    def watched(psql: PsqlCopy, statement: bytes, *, lock: bytes = b"") -> Iterator[bytes]:
+        found = re.search(rb"t[0-9]", statement)
+        name = found[0].decode() if found else ""
+        names.append(name)
+        if name in _INSTEAD:
+            both.wait(60)
+        return copy(psql, _INSTEAD.get(name, statement), lock=lock)
+
+    monkeypatch.setattr(PsqlCopy, "copy", watched)
+    return names
+
+
+def test_a_table_that_cannot_be_copied_stops_the_other_workers(
+    database: Target, wheel: Binaries, began: list[str]
+) -> None:
+    with pytest.raises(RefnetError, match="division by zero"):
+        parallel_dump.dump(database, lambda _: wheel, io.BytesIO(), 2, (), silent)
+    assert sorted(began) == ["t0", "t1"]
