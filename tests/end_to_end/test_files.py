@@ -136,7 +136,7 @@ def test_a_note_and_then_a_vault_that_were_lost_come_back(refnet, vault):
 
     said = refnet("restore", "obsidian", "--force").stdout
     assert "compared file by file" in said
-    assert "Open the vault anew in Obsidian" in said
+    assert "Reopen the vault in Obsidian" in said
     assert (vault / "papers" / "note 1.md").read_text().startswith("# Note 1")
 
     refnet("undo", "obsidian", code=6)

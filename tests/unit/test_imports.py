@@ -38,6 +38,7 @@ _HEAVY = [
     "celery",
     "apprise",
     "prometheus_client",
+    "jinja2",
 ]
 
 
@@ -51,6 +52,27 @@ run()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "backup" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_backup_imports_nothing_that_only_other_commands_need(tmp_path):
+    (tmp_path / "clone").mkdir()
+    (tmp_path / "clone" / ".env").touch()
+    code = """
+import atexit, sys
+from refnet.cli.main import run
+atexit.register(lambda: print([n for n in ("sqlalchemy", "celery", "prometheus_client", "jinja2") if n in sys.modules]))
+sys.argv = ["refnet", "backup", "config"]
+run()
+"""
+    folders = {"REFNET_HOME": "home", "REFNET_BACKUP_DIR": "backups", "REFNET_CONFIG_DIR": "clone"}
+    environment = {key: str(tmp_path / name) for key, name in folders.items()} | {
+        "REFNET_CONFIG_ENTRIES": ".env"
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert "proven" in done.stdout
     assert done.stdout.splitlines()[-1] == "[]"
 
 
