@@ -39,7 +39,7 @@ def _ids(runs: tuple[Run, ...]) -> list[tuple[Who, list[int]]]:
 def test_what_can_run_an_owners_code_is_the_builders_and_the_rest_the_superusers() -> None:
     assert _ids(before_rows(BEFORE, {7})) == [
         (Who.SUPERUSER, [1, 2]),
-        (Who.KEEPER, [4]),
+        (Who.OWNER, [4]),
         (Who.SUPERUSER, [5, 6]),
         (Who.BUILDER, [7, 8, 9, 10]),
         (Who.SUPERUSER, [11, 3, 13]),
@@ -49,10 +49,10 @@ def test_what_can_run_an_owners_code_is_the_builders_and_the_rest_the_superusers
 def test_privileges_come_after_the_rows_then_views_are_filled_and_event_triggers_come_last() -> None:
     assert _ids(after_rows(BEFORE, AFTER)) == [
         (Who.BUILDER, [20, 22, 23]),
-        (Who.KEEPER, [24]),
+        (Who.OWNER, [24]),
         (Who.SUPERUSER, [21, 12, 14, 28]),
         (Who.BUILDER, [27]),
-        (Who.KEEPER, [25, 26]),
+        (Who.OWNER, [25, 26]),
     ]
 
 

@@ -1,4 +1,4 @@
-"""The planner's statistics of a database that was just filled."""
+"""Gathers the planner's statistics of a restored database."""
 
 from __future__ import annotations
 
@@ -32,14 +32,13 @@ _ANALYZED = user_relations(
 
 
 def analyze(target: Target) -> tuple[str, ...]:
-    """Statistics of everything, partitioned parents included: autovacuum never gathers those.
+    """Analyze every table, partitioned parents included, which autovacuum never analyzes.
 
-    A table whose own types or functions or whose foreign server make that fail (a sentence each) is no reason to
-    go without the rest.
+    Return a sentence for each table that failed, by its own types, functions or foreign server.
     """
     try:
         with target.connect(loader_settings(0), encoding="UTF8") as session:
-            # Names are read only where they are needed: those of a database without an encoding may be no text.
+            # Names are read only where needed: in a database without an encoding they may not be text.
             if session.execute(_ASKING).fetchone() == (False,) and _analyze_all(session):
                 return ()
             return tuple(_analyze_each(session, session.execute(_ANALYZED).fetchall()))
@@ -48,7 +47,7 @@ def analyze(target: Target) -> tuple[str, ...]:
 
 
 def _analyze_all(session: Session) -> bool:
-    """Whether it went through; where not, the server does not say at which table."""
+    """Return False where it failed; the server does not say at which table."""
     try:
         session.execute(sql.SQL("ANALYZE"))
     except psycopg.OperationalError:

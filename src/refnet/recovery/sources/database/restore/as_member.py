@@ -1,7 +1,7 @@
-"""A load by a login that is no superuser: a member of the owners, to whom it gives what it creates.
+"""Restores a schema by a login that need not be a superuser: a member of the owners, who get what it creates.
 
-ALTER … OWNER TO asks that the new owner may create in the schema (of a publication: in the database), and the
-privileges that say so come later in a dump. So they are lent for the time of the load.
+ALTER … OWNER TO requires that the new owner may create in the schema (for a publication: in the database). A dump
+grants that later, so it is granted temporarily for the load.
 """
 
 from __future__ import annotations
@@ -16,33 +16,33 @@ from psycopg import sql
 
 from refnet.postgres.session import Target
 from refnet.recovery.sources.database import server_errors
+from refnet.recovery.sources.database.admin_session import Session
 from refnet.recovery.sources.database.artifact.schema_toc import Item
 from refnet.recovery.sources.database.restore.schema_archive import Archive
 from refnet.recovery.sources.database.subprocesses import Programs
 
-Session = psycopg.Connection[tuple[Any, ...]]
-
-#: Roles whose rights this login has, and who are not the superusers that need nothing.
+#: Roles whose rights this login has; none where it is a superuser.
 _OWNERS = """
 SELECT r.rolname::text FROM pg_roles me, pg_roles r
 WHERE me.rolname = current_user AND NOT me.rolsuper AND NOT r.rolsuper
   AND r.rolname = ANY (%s) AND pg_has_role(r.oid, 'USAGE') ORDER BY 1
 """
-_LACKS_SCHEMA = """
+_CANNOT_CREATE_IN_SCHEMA = """
 SELECT n.nspname::text, r.rolname::text FROM pg_namespace n, pg_roles r
 WHERE r.rolname = ANY (%s) AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
   AND pg_has_role(n.nspowner, 'USAGE') AND NOT has_schema_privilege(r.oid, n.oid, 'CREATE') ORDER BY 1, 2
 """
-_LACKS_DATABASE = """
+_CANNOT_CREATE_IN_DATABASE = """
 SELECT current_database()::text, rolname::text FROM pg_roles
 WHERE rolname = ANY (%s) AND NOT has_database_privilege(oid, current_database(), 'CREATE') ORDER BY 2
 """
 
 
 @dataclass(frozen=True)
-class Loan:
-    """CREATE on `kind` (SCHEMA or DATABASE) `name`, lent to `role`."""
+class TemporaryGrant:
+    """CREATE on a schema or on the database, granted to `role` for the load."""
 
+    #: SCHEMA or DATABASE.
     kind: sql.SQL
     name: str
     role: str
@@ -52,7 +52,7 @@ class Loan:
 
 
 class OwnSchema:
-    """The schema of `archive`, restored by the login of `target`, which may be a superuser or a member of the owners."""
+    """Restores the schema of `archive` by the login of `target`: a superuser or a member of the owners."""
 
     def __init__(
         self,
@@ -62,11 +62,11 @@ class OwnSchema:
         settings: Mapping[str, str],
         roles: Iterable[Mapping[str, Any]],
     ) -> None:
-        """`settings`: of a loading session. `roles`: that the schema gives objects or privileges to."""
+        """`settings`: of a loading session. `roles`: that get objects or privileges in the schema."""
         self._archive, self._programs, self._target, self._settings = archive, programs, target, settings
         self._roles = [role["name"] for role in roles]
         self._before: tuple[Item, ...] = ()
-        self._loans: tuple[Loan, ...] = ()
+        self._grants: tuple[TemporaryGrant, ...] = ()
 
     def create(self) -> None:
         """Restore what comes before the rows."""
@@ -79,16 +79,16 @@ class OwnSchema:
         rest = [item for item in self._before if item not in schemas]
         self._restore("creating the schema", schemas)
         with self._session("preparing the schemas for their owners") as session:
-            self._loans = _lend(session, owners)
+            self._grants = _grant_create(session, owners)
         self._restore("creating the schema", rest)
 
     def finish(self, items: Sequence[Item], jobs: int) -> None:
-        """Restore `items` of post-data, and take back what was lent, but for what the schema's privileges say."""
+        """Restore `items` of post-data, revoke the temporary privileges and set the schemas' own again."""
         self._restore("building keys and indexes", items, jobs)
-        if self._loans:
-            with self._session("taking back what the owners were lent") as session:
-                for loan in self._loans:
-                    session.execute(loan.statement(sql.SQL("REVOKE CREATE ON {} {} FROM {}")))
+        if self._grants:
+            with self._session("revoking the temporary privileges of the owners") as session:
+                for one in self._grants:
+                    session.execute(one.statement(sql.SQL("REVOKE CREATE ON {} {} FROM {}")))
             granted = [item for item in self._before if item.what.startswith("ACL - SCHEMA ")]
             self._restore("setting the privileges on schemas", granted)
 
@@ -97,7 +97,7 @@ class OwnSchema:
             self._archive.restore(self._programs, doing, items, jobs=jobs)
 
     def _owners(self) -> tuple[str, ...]:
-        """The roles to whom this login may have to lend something; none where it is a superuser."""
+        """Return the roles that may need a temporary privilege; none where this login is a superuser."""
         with self._session("reading roles") as session:
             return tuple(name for (name,) in session.execute(_OWNERS, (self._roles,)).fetchall())
 
@@ -110,14 +110,14 @@ class OwnSchema:
             raise server_errors.of_server(error, doing) from error
 
 
-def _lend(session: Session, owners: Sequence[str]) -> tuple[Loan, ...]:
-    """Let `owners` create in every schema and in the database; what they could not before."""
-    lacks_schema = session.execute(_LACKS_SCHEMA, (list(owners),)).fetchall()
-    lacks_database = session.execute(_LACKS_DATABASE, (list(owners),)).fetchall()
-    loans = (
-        *(Loan(sql.SQL("SCHEMA"), name, role) for name, role in lacks_schema),
-        *(Loan(sql.SQL("DATABASE"), name, role) for name, role in lacks_database),
+def _grant_create(session: Session, owners: Sequence[str]) -> tuple[TemporaryGrant, ...]:
+    """Let `owners` create in every schema and in the database; return what they could not do before."""
+    in_schema = session.execute(_CANNOT_CREATE_IN_SCHEMA, (list(owners),)).fetchall()
+    in_database = session.execute(_CANNOT_CREATE_IN_DATABASE, (list(owners),)).fetchall()
+    grants = (
+        *(TemporaryGrant(sql.SQL("SCHEMA"), name, role) for name, role in in_schema),
+        *(TemporaryGrant(sql.SQL("DATABASE"), name, role) for name, role in in_database),
     )
-    for loan in loans:
-        session.execute(loan.statement(sql.SQL("GRANT CREATE ON {} {} TO {}")))
-    return loans
+    for one in grants:
+        session.execute(one.statement(sql.SQL("GRANT CREATE ON {} {} TO {}")))
+    return grants

@@ -1,4 +1,4 @@
-"""Makes a database, and roles, as an artifact recorded them: what no dump of a database holds by itself."""
+"""Creates a database and roles as an artifact recorded them; a dump of one database contains neither."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ _LISTS = frozenset(
         "unix_socket_directories",
     }
 )
-#: An element of such a list with what stands behind it: each is found in one pass, whatever the value is.
+#: An element of such a list and its separator; both match in linear time.
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"(?: *, *| *$)')
 _BARE = re.compile(r'([^",]+)(?:, *|$)')
-#: Each word of a statement that an artifact chooses.
+#: The keywords of a statement that an artifact may choose.
 _PRIVILEGES = {one: sql.SQL(one) for one in sorted(PRIVILEGES)}
-#: What lets a role act as others, see all rows, or read everything that is written.
+#: Attributes with which a role acts as others, reads all rows, or reads all changes.
 _RISKY = ("superuser", "createrole", "replication", "bypassrls")
 _POWERS = ("superuser", "inherit", "createrole", "createdb", "login", "replication", "bypassrls")
 
 
 def create_database(admin: Session, name: str, state: State) -> None:
-    """Make the empty database `name` from template0 with the encoding, locale, owner and tablespace of `state`.
+    """Create the empty database `name` from template0 with the encoding, locale, owner and tablespace of `state`.
 
-    It lets nobody in yet. RefnetError where the server lacks the locale or refuses.
+    It allows no connections yet. RefnetError where the server has no such locale or refuses.
     """
     parts: list[Statement] = [
         sql.SQL("CREATE DATABASE {} TEMPLATE template0 ALLOW_CONNECTIONS false ENCODING {}").format(
@@ -64,7 +64,7 @@ def create_database(admin: Session, name: str, state: State) -> None:
 
 
 def close_to_others(admin: Session, name: str, state: State) -> None:
-    """Let nobody but this role and superusers connect to `name`; `finish` gives the database its own privileges."""
+    """Allow only this role and superusers to connect to `name`, until `finish` sets the database's own privileges."""
     database = sql.Identifier(name)
     try:
         with admin.transaction():
@@ -76,50 +76,50 @@ def close_to_others(admin: Session, name: str, state: State) -> None:
 
 
 def apply_settings(admin: Session, name: str, state: State) -> tuple[str, ...]:
-    """Give the database its settings, those of roles in it included; what could not be set, a sentence each.
+    """Apply the database's settings, also those per role; return what could not be set, a sentence each.
 
-    Before the load, as functions in its indexes may need them.
+    Call it before the load, as functions in indexes may need them.
     """
     return tuple(_each(admin, _settings(name, state)))
 
 
 def finish(admin: Session, name: str, state: State) -> tuple[str, ...]:
-    """Give the database its privileges and its limit of connections; what could not be set, a sentence each.
+    """Set the database's privileges and connection limit; return what could not be set, a sentence each.
 
-    After the load, which they might keep out; they take the place of those of `close_to_others`.
+    Call it after the load, which they might exclude; they replace those of `close_to_others`.
     """
     limit = sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(
         sql.Identifier(name), sql.Literal(state["connection_limit"])
     )
     return (
-        *_each(admin, [("its limit of connections", (limit,))] if state["connection_limit"] != -1 else []),
+        *_each(admin, [("the connection limit", (limit,))] if state["connection_limit"] != -1 else []),
         *_each(admin, _privileges(name, state, _own_role(admin))),
     )
 
 
 def powers(role: Mapping[str, Any]) -> tuple[str, ...]:
-    """What `role` could do beyond its own objects by itself."""
+    """Return the attributes with which `role` acts beyond its own objects."""
     return tuple(power.upper() for power in _RISKY if role[power])
 
 
 def create_roles(admin: Session, roles: Iterable[Mapping[str, Any]], wanted: Iterable[str]) -> None:
-    """Create those of `roles` that are `wanted`, with the powers that they had and without passwords.
+    """Create the `wanted` ones of `roles`, with their attributes and without passwords.
 
-    Without one, a role that could log in cannot do so by password until somebody sets it.
+    Such a role cannot log in by password until somebody sets one.
     """
     chosen = [role for role in roles if role["name"] in set(wanted)]
     try:
         with admin.transaction():
             for role in chosen:
                 admin.execute(_role(role))
-            there = {name for (name,) in admin.execute("SELECT rolname::text FROM pg_roles").fetchall()}
+            existing = {name for (name,) in admin.execute("SELECT rolname::text FROM pg_roles").fetchall()}
             for role in chosen:
-                for statement in (*_memberships(role, there), *_role_settings(role)):
+                for statement in (*_memberships(role, existing), *_role_settings(role)):
                     admin.execute(statement)
     except psycopg.Error as error:
         raise server_errors.of_server(error, "creating roles") from error
     except UnicodeEncodeError as error:
-        raise _no_utf8("a role's name or setting") from error
+        raise _no_utf8("a name or a setting of a role") from error
 
 
 def _locale(state: State, major: int) -> Iterator[Statement]:
@@ -137,7 +137,7 @@ def _locale(state: State, major: int) -> Iterator[Statement]:
     if major < (17 if provider == "b" else 15):
         kind = "built-in" if provider == "b" else "ICU"
         raise RefnetError(
-            f"the database has the {kind} locale {locale}, which PostgreSQL {major} does not know",
+            f"the database has the {kind} locale {locale}, which PostgreSQL {major} does not support",
             f"Restore it on PostgreSQL {17 if provider == 'b' else 15} or newer.",
         )
     name = sql.SQL(
@@ -152,27 +152,26 @@ def _locale(state: State, major: int) -> Iterator[Statement]:
 
 def _not_created(error: psycopg.Error, state: State) -> RefnetError:
     said = error.diag.message_primary or ""
-    asked = state["locale"] or state["collate"]
-    lacks_locale = isinstance(
-        error, errors.WrongObjectType | errors.InvalidParameterValue | errors.FeatureNotSupported
-    )
-    if lacks_locale or "locale" in said or "ICU" in said:
-        return RefnetError(
-            f"the server cannot make a database with the locale {asked}: {said}",
-            f"Install the locale {asked} on the server's machine (or a PostgreSQL built with it), then run it again.",
+    locale = state["locale"] or state["collate"]
+    unsupported = errors.WrongObjectType | errors.InvalidParameterValue | errors.FeatureNotSupported
+    if isinstance(error, unsupported) or "locale" in said or "ICU" in said:
+        return server_errors.ServerError(
+            f"the server cannot create a database with the locale {locale}: {said}",
+            f"Install the locale {locale} on the server's machine (or a PostgreSQL built with it), then run it again.",
+            server_errors.Cause.UNSUPPORTED,
         )
     return server_errors.of_server(error, "creating the new database")
 
 
 def _no_utf8(what: str) -> RefnetError:
     return RefnetError(
-        f"{what} holds characters that are no UTF-8, so RefNet cannot create it",
+        f"{what} is not valid UTF-8, so RefNet cannot create it",
         "Create it with psql in the encoding of the old server, then run it again.",
     )
 
 
 def _each(admin: Session, changes: Iterable[tuple[str, Iterable[Statement]]]) -> Iterator[str]:
-    """Make each change in a transaction of its own; a sentence for each that the server refuses."""
+    """Make each change in a transaction of its own; yield a sentence for each that the server refuses."""
     for what, statements in changes:
         try:
             with admin.transaction():
@@ -181,11 +180,7 @@ def _each(admin: Session, changes: Iterable[tuple[str, Iterable[Statement]]]) ->
         except psycopg.Error as error:
             yield f"could not be restored: {what} ({error.diag.message_primary})"
         except UnicodeEncodeError:
-            yield f"could not be restored: {_shown(what)} (it holds characters that are no UTF-8)"
-
-
-def _shown(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()
+            yield f"could not be restored: {what.encode('utf-8', 'replace').decode()} (it is not valid UTF-8)"
 
 
 def _settings(name: str, state: State) -> Iterator[tuple[str, tuple[Statement, ...]]]:
@@ -201,7 +196,7 @@ def _settings(name: str, state: State) -> Iterator[tuple[str, tuple[Statement, .
 
 
 def _assignment(setting: str) -> sql.Composed:
-    """`name TO value` for a stored `name=value`."""
+    """Return `name TO value` for a stored `name=value`."""
     name, _, value = setting.partition("=")
     values = _elements(value) if name.lower() in _LISTS else [value]
     listed = sql.SQL(", ").join([sql.Literal(one) for one in values])
@@ -209,7 +204,7 @@ def _assignment(setting: str) -> sql.Composed:
 
 
 def _elements(value: str) -> list[str]:
-    """The elements of a stored list: `"$user", public` and the like. What is no such list is one element."""
+    """Return the elements of a stored list such as `"$user", public`; any other value is one element."""
     found, at = [], 0
     while at < len(value):
         one = _QUOTED.match(value, at) or _BARE.match(value, at)
@@ -222,7 +217,7 @@ def _elements(value: str) -> list[str]:
 
 
 def _privileges(name: str, state: State, login: str) -> Iterator[tuple[str, tuple[Statement, ...]]]:
-    """The owner's own first, in one step with what the load had: whatever else fails, the owner gets in."""
+    """Yield the owner's privileges first, with the end of the load's: the owner can connect whatever else fails."""
     database, owner = sql.Identifier(name), state["owner"] or login
     listed = sorted(
         _default(owner) if state["acl"] is None else state["acl"], key=lambda one: one["grantor"] != owner
@@ -238,7 +233,7 @@ def _privileges(name: str, state: State, login: str) -> Iterator[tuple[str, tupl
 
 
 def _default(owner: str) -> list[dict[str, Any]]:
-    """What PostgreSQL gives where nobody said anything."""
+    """Return PostgreSQL's default privileges."""
     rights = [(owner, one) for one in ("CREATE", "CONNECT", "TEMPORARY")] + [
         ("", "CONNECT"),
         ("", "TEMPORARY"),
@@ -261,7 +256,7 @@ def _privilege(name: str) -> sql.SQL:
     if name not in _PRIVILEGES:
         raise RefnetError(
             "the artifact grants a privilege that no database has",
-            "Take another artifact (`refnet list`); restore nothing from this one.",
+            "Use another artifact (`refnet list`); restore nothing from this one.",
             Exit.DAMAGED,
         )
     return _PRIVILEGES[name]
@@ -280,9 +275,9 @@ def _role(role: Mapping[str, Any]) -> sql.Composed:
     )
 
 
-def _memberships(role: Mapping[str, Any], there: set[str]) -> Iterator[sql.Composed]:
+def _memberships(role: Mapping[str, Any], existing: set[str]) -> Iterator[sql.Composed]:
     for one in role["member_of"]:
-        if one["role"] in there:
+        if one["role"] in existing:
             grant = sql.SQL("GRANT {} TO {}").format(
                 sql.Identifier(one["role"]), sql.Identifier(role["name"])
             )

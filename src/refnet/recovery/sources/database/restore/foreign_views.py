@@ -1,6 +1,6 @@
-"""Materialized views over foreign tables: filled last, each by itself, as far as their servers answer.
+"""Fills materialized views over foreign tables: last, one by one, as far as their servers answer.
 
-A server that is down is no reason to be without the database: such a view stays empty, and is told.
+A restore must not fail because such a server is down: the view stays empty, and the restore reports it.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from refnet.postgres.session import Target, server_version
 from refnet.recovery.sources.database.artifact.sqlgz import Index
 from refnet.recovery.sources.database.restore.load import loader_settings
 
-#: How long one view may take, in seconds: a server may take the question and never answer.
+#: Seconds for one view: a server may accept the query and never answer.
 SECONDS = 300.0
 
-#: By oid, which is the order in which they were made: what a view reads comes before it.
+#: By oid, the order of their creation: a view comes after those that it reads.
 _EMPTY = """
 SELECT format('%I.%I', n.nspname, c.relname), concat(n.nspname, '.', c.relname) FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -23,7 +23,7 @@ WHERE c.relkind = 'm' AND NOT c.relispopulated ORDER BY c.oid
 
 
 def refresh(target: Target, index: Index) -> tuple[str, ...]:
-    """Fill those of `index` in the database `target`; a sentence for each that stays empty."""
+    """Fill those of `index` in the database `target`; return a sentence for each that stays empty."""
     if not index.foreign_views:
         return ()
     with target.connect(encoding="UTF8") as session:

@@ -1,4 +1,4 @@
-"""A schema restored in a scratch server so that no code of a table's owner runs as superuser: see schema_phases.py."""
+"""Restores a schema in a scratch server without running code of a table's owner as superuser (schema_phases.py)."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from refnet.recovery.sources.database.restore.schema_phases import Run, Who
 from refnet.recovery.sources.database.restore.scratch_logins import Logins
 from refnet.recovery.sources.database.subprocesses import Programs
 
-#: As it was before everything was opened. Temporary: gone with the session.
+#: The state before everything was opened, in tables that end with the session.
 _REMEMBER = """
 CREATE TEMPORARY TABLE schemas AS SELECT oid, nspacl FROM pg_catalog.pg_namespace WHERE false;
 CREATE TEMPORARY TABLE relations AS SELECT oid, relowner FROM pg_catalog.pg_class WHERE false;
 """
-#: An object's new owner must be allowed to create in its schema, and who alters a table must own it: schemas are
-#: opened to all, and what extensions own is the builder's, until the rows and indexes are there.
+#: An object's new owner must be allowed to create in its schema, and only its owner alters a table. So schemas are open
+#: to all, and the builder owns the extensions' relations, until rows and indexes are loaded.
 _OPEN = """
 INSERT INTO pg_temp.schemas SELECT oid, nspacl FROM pg_catalog.pg_namespace n
 WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' AND NOT EXISTS (SELECT FROM pg_temp.schemas s WHERE s.oid = n.oid);
@@ -42,7 +42,7 @@ UPDATE pg_catalog.pg_class c SET relowner = r.relowner FROM pg_temp.relations r 
 
 
 class GuardedSchema(AbstractContextManager["GuardedSchema"]):
-    """The schema of `archive`, restored by the superuser's and the builder's programs."""
+    """Restores the schema of `archive` by the superuser's and the builder's programs."""
 
     def __init__(self, archive: Archive, logins: Logins, superuser: Programs, builder: Programs) -> None:
         self._archive, self._logins = archive, logins
@@ -64,14 +64,14 @@ class GuardedSchema(AbstractContextManager["GuardedSchema"]):
         return self._logins.as_superuser(self._archive.name)
 
     def create(self) -> None:
-        """Restore what comes before the rows; the privileges wait."""
+        """Restore what comes before the rows, without the privileges."""
         self._before = self._archive.entries(self._superuser, "pre-data")
         for run in schema_phases.before_rows(self._before, self._running_code()):
             self._restore("creating the schema", run, 1)
         self._open()
 
     def _running_code(self) -> set[int]:
-        """The dump ids of those entries of schema_phases.SOMETIMES that can run code of their owner."""
+        """Return the dump ids of the entries of schema_phases.SOMETIMES that can run code of their owner."""
         found = set()
         for kind, words in schema_phases.SOMETIMES.items():
             items = [item for item in self._before if item.what.startswith(kind)]
@@ -97,7 +97,7 @@ class GuardedSchema(AbstractContextManager["GuardedSchema"]):
             doing,
             run.items,
             jobs=jobs if run.parallel else 1,
-            owners=run.who is not Who.KEEPER,
+            owners=run.who is not Who.OWNER,
         )
 
     def _open(self) -> None:

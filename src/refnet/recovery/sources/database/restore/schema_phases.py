@@ -1,8 +1,8 @@
-"""Who restores which entry of a schema in a scratch server, and in which order.
+"""Decides the login and the order in which the entries of a schema are restored in a scratch server.
 
-PostgreSQL evaluates expressions of the schema while it creates it: constants in generated columns, partition keys and
-checks, the bounds of partitions and the first values of aggregates. So whatever can run code of a table's owner is
-restored by a login that is no superuser, the builder, which owns things by membership; the rest by the superuser.
+PostgreSQL evaluates expressions of a schema while it creates it: constants in generated columns, partition keys and
+checks, bounds of partitions and first values of aggregates. So the builder, a login without superuser rights that is a
+member of every owner, restores whatever can run code of a table's owner, and the superuser restores the rest.
 """
 
 from __future__ import annotations
@@ -16,47 +16,49 @@ from refnet.recovery.sources.database.artifact.schema_toc import Item
 
 
 class Who(Enum):
-    """Who restores entries. KEEPER: the superuser, who also stays their owner, as nobody else can be."""
+    """The login that restores entries."""
 
     SUPERUSER = "superuser"
-    KEEPER = "keeper"
+    #: The superuser, who stays their owner, as nobody else may own them.
+    OWNER = "owner"
     BUILDER = "builder"
 
 
 @dataclass(frozen=True)
 class Run:
-    """Entries that one pg_restore takes, in their order; `parallel`: they may run beside each other."""
+    """Entries that one pg_restore restores, in their order."""
 
     who: Who
     items: tuple[Item, ...]
+    #: pg_restore may use several jobs.
     parallel: bool = False
 
 
-#: What can run code of an owner while it is created. It covers TABLE ATTACH too.
+#: Can run code of an owner while it is created. This covers TABLE ATTACH too.
 _BUILT = "TABLE "
-#: What can do so where its SQL holds these words. Others of its kind may need the superuser: an aggregate whose state
-#: is internal, a foreign table that reads a file.
+#: Can do so if its SQL contains these words. Others of these kinds may need the superuser: an aggregate with an internal
+#: state, a foreign table that reads a file.
 SOMETIMES = {"AGGREGATE ": b"INITCOND", "FOREIGN TABLE ": b"GENERATED"}
-#: What either can create: it stays with what comes before it, so that fewer programs are started.
+#: Either login can create these: they stay with the entry before them, so that fewer programs are started.
 _EITHER = ("SEQUENCE ", "VIEW ", "MATERIALIZED VIEW ", "DEFAULT ")
-_KEPT = ("FOREIGN DATA WRAPPER ", "PUBLICATION ", "SUBSCRIPTION ")
+_SUPERUSERS = ("FOREIGN DATA WRAPPER ", "PUBLICATION ", "SUBSCRIPTION ")
 _GRANTS = ("ACL ", "DEFAULT ACL ")
-_SAID = ("COMMENT ", "SECURITY LABEL ")
+_COMMENTS = ("COMMENT ", "SECURITY LABEL ")
 _EVENT_TRIGGER = re.compile(r"(?:COMMENT - |SECURITY LABEL - )?EVENT TRIGGER ")
 
 
 def before_rows(items: Iterable[Item], built: Collection[int]) -> tuple[Run, ...]:
-    """How pre-data is restored, but for the privileges, which come last.
+    """Return how pre-data is restored, without the privileges, which come last.
 
     `built`: the dump ids of further entries for the builder.
     """
     runs: list[tuple[Who, list[Item]]] = []
-    said = []
+    comments = []
     for item in items:
         if item.what.startswith(_GRANTS):
             continue
-        if item.what.startswith(_SAID):
-            said.append(item)
+        if item.what.startswith(_COMMENTS):
+            comments.append(item)
             continue
         who = _creator(item, built)
         if runs and who in {None, runs[-1][0]}:
@@ -64,37 +66,37 @@ def before_rows(items: Iterable[Item], built: Collection[int]) -> tuple[Run, ...
         else:
             runs.append((who or Who.SUPERUSER, [item]))
     if runs and runs[-1][0] is Who.SUPERUSER:
-        runs[-1][1].extend(said)
+        runs[-1][1].extend(comments)
     else:
-        runs.append((Who.SUPERUSER, said))
+        runs.append((Who.SUPERUSER, comments))
     return tuple(Run(who, tuple(some)) for who, some in runs if some)
 
 
 def _creator(item: Item, built: Collection[int]) -> Who | None:
     if item.what.startswith(_BUILT) or item.dump_id in built:
         return Who.BUILDER
-    if item.what.startswith(_KEPT):
-        return Who.KEEPER
+    if item.what.startswith(_SUPERUSERS):
+        return Who.OWNER
     return None if item.what.startswith(_EITHER) else Who.SUPERUSER
 
 
 def after_rows(before: Sequence[Item], after: Sequence[Item]) -> tuple[Run, ...]:
-    """How the rest is restored: `after` of post-data, and the privileges in `before`, which is pre-data.
+    """Return how the rest is restored: `after` of post-data, and the privileges in `before`, which is pre-data.
 
     The privileges come before materialized views, which their owners fill. Event triggers come last, so that none fires.
     """
     events = [item for item in after if _EVENT_TRIGGER.match(item.what)]
     after = [item for item in after if item not in events]
     grants = [item for item in (*before, *after) if item.what.startswith(_GRANTS)]
-    said = [item for item in after if item.what.startswith(_SAID)]
-    kept = [item for item in after if item.what.startswith(_KEPT)]
+    comments = [item for item in after if item.what.startswith(_COMMENTS)]
+    superusers = [item for item in after if item.what.startswith(_SUPERUSERS)]
     fills = [item for item in after if item.is_refresh]
-    others = {*grants, *said, *kept, *fills}
+    others = {*grants, *comments, *superusers, *fills}
     runs = (
         Run(Who.BUILDER, tuple(item for item in after if item not in others), parallel=True),
-        Run(Who.KEEPER, tuple(kept)),
-        Run(Who.SUPERUSER, (*said, *grants)),
+        Run(Who.OWNER, tuple(superusers)),
+        Run(Who.SUPERUSER, (*comments, *grants)),
         Run(Who.BUILDER, tuple(fills), parallel=True),
-        Run(Who.KEEPER, tuple(events)),
+        Run(Who.OWNER, tuple(events)),
     )
     return tuple(run for run in runs if run.items)

@@ -1,6 +1,6 @@
-"""The roles of a scratch server: none but its superuser has any power, and each logs in by itself.
+"""The roles of a scratch server: only its superuser has superuser rights, and each role logs in by itself.
 
-SET ROLE and SET SESSION AUTHORIZATION can be reset by the code that they should contain; a login cannot.
+Code can reset SET ROLE and SET SESSION AUTHORIZATION; it cannot leave its login.
 """
 
 from __future__ import annotations
@@ -17,20 +17,18 @@ from refnet.postgres.session import Target
 from refnet.recovery.sources.database.admin_session import Session
 from refnet.recovery.sources.database.artifact.sqlgz import Index
 
-#: Code of one owner may look at the rows of another and be in schemas of all, as the superuser of a restore may.
+#: Code of one owner may read rows of another and use all schemas, as it may in a restore by a superuser.
 _EVERYWHERE = sql.SQL("pg_read_all_data, pg_write_all_data")
 
 
 @dataclass(frozen=True)
 class Logins:
-    """As whom a proof talks to its scratch server `cluster`.
-
-    builder: the role that creates what can run code of an owner; a member of every role of the artifact. reader: the
-    role that compares; it reads everything and writes nothing.
-    """
+    """The logins of a proof on its scratch server."""
 
     cluster: Cluster
+    #: Creates what can run code of an owner; a member of every role of the artifact.
     builder: str
+    #: Compares: reads everything and writes nothing.
     reader: str
 
     def as_superuser(self, database: str) -> Target:
@@ -43,11 +41,11 @@ class Logins:
         return self.cluster.target(database, self.reader)
 
     def as_owner(self, database: str, role: str) -> Target:
-        """As the owner of a table; what only the superuser owns is the builder's while the rows are loaded."""
+        """Log in as the owner of a table; the builder owns the superuser's tables while rows are loaded."""
         return self.cluster.target(database, self.builder if role == self.cluster.superuser else role)
 
     def names(self) -> dict[int, str]:
-        """Every role by its oid. Read where names are UTF-8, whatever the encoding of the database."""
+        """Return every role by its oid, read where names are UTF-8, whatever the encoding of the database."""
         with self.cluster.target().connect(encoding="UTF8") as session:
             return dict(
                 session.execute("SELECT oid::int8, rolname::text FROM pg_catalog.pg_roles").fetchall()
@@ -55,13 +53,13 @@ class Logins:
 
 
 def create_logins(admin: Session, cluster: Cluster, index: Index) -> Logins:
-    """Create the roles of the artifact, and the builder and the reader, in the scratch server `cluster`."""
+    """Create the artifact's roles, the builder and the reader in the scratch server `cluster`."""
     tail = secrets.token_hex(6)
     found = Logins(cluster, f"refnet_builder_{tail}", f"refnet_reader_{tail}")
     may = sql.SQL("LOGIN {} PASSWORD {}").format
     password = sql.Literal(verifier(cluster.password))
-    there = {row[0] for row in admin.execute("SELECT rolname::text FROM pg_catalog.pg_roles").fetchall()}
-    roles = [sql.Identifier(name) for name in dict.fromkeys(_mentioned(index)) if name not in there]
+    existing = {row[0] for row in admin.execute("SELECT rolname::text FROM pg_catalog.pg_roles").fetchall()}
+    roles = [sql.Identifier(name) for name in dict.fromkeys(_mentioned(index)) if name not in existing]
     builder, reader = sql.Identifier(found.builder), sql.Identifier(found.reader)
     with admin.transaction():
         for role in roles:
@@ -79,7 +77,7 @@ def create_logins(admin: Session, cluster: Cluster, index: Index) -> Logins:
 
 
 def _mentioned(index: Index) -> Iterator[str]:
-    """The owners and grantees of what is restored."""
+    """Yield the owners and grantees of what is restored."""
     for role in index.roles:
         yield role["name"]
         for one in role["member_of"]:

@@ -1,4 +1,4 @@
-"""What a restore must know of the server before it begins, and what an artifact asks of it."""
+"""Reads what a restore must know of the server before it begins, and what an artifact requires of it."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _USER = """
 SELECT current_setting('server_version_num')::int, current_user::text, rolsuper, rolcreatedb, pg_is_in_recovery()
 FROM pg_roles WHERE rolname = current_user
 """
-#: Whose rights we have, and whom we can give objects to. Before 16 every member can do the second.
+#: Roles whose rights the login has and that it can give objects to. Before 16 every member can do the second.
 _OWNERS = "SELECT rolname::text FROM pg_roles WHERE pg_has_role(oid, 'USAGE') AND pg_has_role(oid, %s)"
-#: The extensions of which no version can be installed but by a superuser.
+#: Extensions that only a superuser can install, in every version.
 _RESTRICTED = """
 SELECT name::text FROM pg_available_extension_versions GROUP BY name HAVING bool_and(superuser AND NOT trusted)
 """
@@ -37,7 +37,7 @@ SELECT CASE WHEN has_database_privilege(oid, 'CONNECT') THEN pg_database_size(oi
        pg_get_userbyid(datdba)::text, pg_has_role(datdba, 'USAGE'), oid::int8
 FROM pg_database WHERE datname = %s
 """
-#: A superuser's session is ended by superusers alone, another's by members of its role or of pg_signal_backend.
+#: Only superusers terminate a superuser's session, members of its role or of pg_signal_backend any other.
 _SESSIONS = """
 SELECT coalesce(a.application_name, ''), coalesce(a.usename::text, ''), count(*)::int,
        bool_and(me.rolsuper OR (NOT coalesce(r.rolsuper, true)
@@ -57,7 +57,7 @@ WHERE subenabled AND subdbid = (SELECT oid FROM pg_database WHERE datname = %s) 
 
 
 def facts(admin: Session, target: Target, rows: Mapping[str, Rows]) -> Facts:
-    """What the server of `target` says. `rows`: those of the live database's tables, where they were counted."""
+    """Read the facts from the server of `target`. `rows`: of the live database's tables, where they were counted."""
     version, user, superuser, createdb, standby = _one(admin, _USER)
     return Facts(
         database=target.name,
@@ -99,12 +99,12 @@ def _live(admin: Session, target: Target, rows: Mapping[str, Rows]) -> Live | No
 
 
 def sessions(admin: Session, name: str) -> tuple[Sessions, ...]:
-    """Who is connected to the database `name`, most sessions first."""
+    """Return the sessions in the database `name`, most first."""
     return tuple(Sessions(*row) for row in admin.execute(_SESSIONS, (name,)).fetchall())
 
 
 def _occupied(target: Target) -> bool:
-    """Whether the database holds any table; one that lets us in no more counts as full."""
+    """Return True where the database contains a table, or where no session with it is possible."""
     try:
         return holds_tables(target)
     except (ConnectError, psycopg.Error):
@@ -112,13 +112,13 @@ def _occupied(target: Target) -> bool:
 
 
 def holds_tables(target: Target) -> bool:
-    """Whether the database `target` holds any table; ConnectError where there is no session."""
+    """Return True where the database `target` contains a table; ConnectError where no session is possible."""
     with target.connect() as session:
         return session.execute(_ANY_TABLE).fetchone() is not None
 
 
 def free_bytes(admin: Session, target: Target) -> int | None:
-    """The room where the server keeps its data; None where that is not on this machine or is not shown to us."""
+    """Return the free bytes where the server keeps its data; None on another machine or without the right to see it."""
     host = str(admin.info.host or "")
     if not (target.own or host.startswith("/") or host in {"localhost", "127.0.0.1", "::1"}):
         return None
@@ -126,18 +126,18 @@ def free_bytes(admin: Session, target: Target) -> int | None:
     if not row or not row[0]:
         return None
     try:
-        # A published container's folder is another machine's: it is not there, or no cluster of ours to enter.
+        # The data folder of a container does not exist here, or is not a cluster that this user can enter.
         folder = Path(row[0])
         if not (target.own or (folder / "PG_VERSION").exists()):
             return None
-        about = os.statvfs(folder)
+        disk = os.statvfs(folder)
     except OSError:
         return None
-    return about.f_bavail * about.f_frsize
+    return disk.f_bavail * disk.f_frsize
 
 
-def wanted(name: str, index: Index, asks: Needs) -> Wanted:
-    """What the artifact `name` with that index asks for. `asks`: what its schema asks of the role."""
+def wanted(name: str, index: Index, needs: Needs) -> Wanted:
+    """Return what the artifact `name` with that index requires. `needs`: what its schema requires of the role."""
     roles = tuple(dict.fromkeys(role["name"] for role in index.roles))
     return Wanted(
         name=name,
@@ -147,8 +147,8 @@ def wanted(name: str, index: Index, asks: Needs) -> Wanted:
         bytes=sum(table.raw for table in index.tables),
         tables={table.qualified: table.rows for table in index.tables},
         roles=roles,
-        owners=tuple(role for role in asks.owners if role in roles),
-        superuser=asks.superuser,
+        owners=tuple(role for role in needs.owners if role in roles),
+        superuser=needs.superuser,
         powers={role["name"]: powers(role) for role in index.roles},
         member_of={role["name"]: tuple(one["role"] for one in role["member_of"]) for role in index.roles},
         extensions=tuple((one["name"], one["version"]) for one in index.extensions),
@@ -161,7 +161,7 @@ def wanted(name: str, index: Index, asks: Needs) -> Wanted:
 
 
 class _Open:
-    """A database whose catalogs are asked as they are now."""
+    """A database whose catalogs are read in their present state."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -172,7 +172,7 @@ class _Open:
 
 
 def live_state(target: Target) -> dict[str, Any]:
-    """The database-level state of the live database."""
+    """Return the database-level state of the live database."""
     with target.connect(READER_SETTINGS, encoding="UTF8") as session:
         return metadata.database(_Open(session))
 

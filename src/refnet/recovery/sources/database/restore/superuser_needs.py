@@ -1,7 +1,7 @@
-"""What of a schema only a superuser can restore, and whom its objects belong to, read from its SQL before a load.
+"""Reads from the SQL of a schema what only a superuser can restore, and who owns its objects.
 
-pg_restore writes a line before each entry: its name, type, schema and owner. What is read here decides nothing but
-what the plan says; the server judges the load itself.
+pg_restore writes a line before each entry: its name, type, schema and owner. The result is for the plan alone; the
+server decides about the load.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 _HEADER = re.compile(r"^-- Name: ([^\n]*)$", re.MULTILINE)
 _TABLESPACE = "; Tablespace: "
-#: Entries of these types are a superuser's whatever they say.
+#: Only a superuser restores entries of these types.
 _SUPERUSERS = {
     "ACCESS METHOD": "access method",
     "EVENT TRIGGER": "event trigger",
@@ -27,15 +27,15 @@ _SUPERUSERS = {
     "TEXT SEARCH PARSER": "text search parser",
     "TEXT SEARCH TEMPLATE": "text search template",
 }
-#: Others are so where their statement says it: type → (what it says, what to call it).
+#: Or of these, where their statement matches: type → (pattern, name in the plan).
 _BY_STATEMENT = {
     "ACL": (re.compile(r"^SET SESSION AUTHORIZATION ", re.MULTILINE), "privileges that others granted on"),
     "CAST": (re.compile(r" WITHOUT FUNCTION"), "cast without a function"),
     "PUBLICATION": (re.compile(r" FOR ALL (?:TABLES|SEQUENCES)"), "publication of everything"),
 }
 _FUNCTIONS = frozenset({"AGGREGATE", "FUNCTION", "PROCEDURE"})
-#: What a function says of itself before its body.
-_TRUST = re.compile(
+#: Matched before a function's body.
+_UNTRUSTED = re.compile(
     r"^    LANGUAGE (?:(?P<language>c|internal|plperlu|plpython3u|pltclu)\b|[^\n]*\bLEAKPROOF\b)",
     re.MULTILINE,
 )
@@ -44,17 +44,16 @@ _BODY = re.compile(r"^    (?:AS |BEGIN ATOMIC|RETURN )", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Needs:
-    """What a schema asks of the role that restores it.
+    """What a schema requires of the role that restores it."""
 
-    `owners`: whom it gives objects to. `superuser`: what only a superuser restores, by kind and name.
-    """
-
+    #: Roles that own its objects.
     owners: tuple[str, ...] = ()
+    #: What only a superuser restores, by kind and name.
     superuser: tuple[str, ...] = ()
 
 
 def needs(*sections: str) -> Needs:
-    """What the SQL of the `sections` of a schema asks for."""
+    """Return what the SQL of the `sections` of a schema requires."""
     owners: dict[str, None] = {}
     superuser: dict[str, None] = {}
     for text in sections:
@@ -67,7 +66,7 @@ def needs(*sections: str) -> Needs:
 
 
 def _entries(text: str) -> Iterator[tuple[str, str, str, str]]:
-    """Each entry of the SQL `text`: type, name, owner, statement."""
+    """Yield each entry of the SQL `text`: type, name, owner, statement."""
     found = list(_HEADER.finditer(text))
     for one, after in itertools.zip_longest(found, found[1:]):
         head, _, owner = one[1].rpartition("; Owner: ")
@@ -81,10 +80,10 @@ def _entries(text: str) -> Iterator[tuple[str, str, str, str]]:
 
 
 def _superusers(kind: str, statement: str) -> str:
-    """What to call the entry where only a superuser restores it, else ""."""
+    """Return the kind of an entry that only a superuser restores, else ""."""
     if kind in _FUNCTIONS:
         body = _BODY.search(statement)
-        said = _TRUST.search(statement, 0, body.start() if body else len(statement))
+        said = _UNTRUSTED.search(statement, 0, body.start() if body else len(statement))
         if said is None:
             return ""
         return f"function in {said['language']}" if said["language"] else "leakproof function"

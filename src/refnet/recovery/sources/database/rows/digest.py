@@ -1,7 +1,7 @@
 """The content digest of a table: its rows, and the sum modulo 2^128 of a 64-bit hash of each COPY line.
 
-Independent of the rows' order, and cheap enough to compute while the bytes pass. It notices lost, changed,
-swapped and doubled rows; it is no seal against an attacker (the artifact's SHA-256 is for damage).
+Independent of the rows' order, and cheap enough to compute while the bytes stream. It detects lost, changed, swapped
+and duplicated rows; it does not protect against an attacker.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _PIECE = 1 << 18
 
 
 class Digest:
-    """Rows, their digest and their bytes, fed by whole lines or by the parts of one long line."""
+    """The count, the digest and the bytes of rows, fed as complete lines or as parts of one long line."""
 
     __slots__ = ("_long", "raw", "rows", "total")
 
@@ -29,7 +29,7 @@ class Digest:
         self._long: xxh3_64 | None = None
 
     def feed(self, data: bytes, *, ends: bool) -> None:
-        """Take what `whole_lines` yields."""
+        """Add what `whole_lines` yields."""
         self.raw += len(data)
         if ends and self._long is None:
             lines = data.split(b"\n")
@@ -45,7 +45,7 @@ class Digest:
             self._long = None
 
     def add(self, other: Digest) -> None:
-        """Count another digest's rows as well."""
+        """Add another digest's rows."""
         self.rows += other.rows
         self.total += other.total
         self.raw += other.raw
@@ -70,10 +70,10 @@ def gathered(copy: Iterable[bytes | bytearray | memoryview]) -> Iterator[bytes]:
 
 
 def whole_lines(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
-    r"""The same bytes, cut at line ends: (whole lines, True), or (part of a long line, False).
+    r"""Cut `chunks` at line ends: yield (complete lines, True) or (part of a long line, False).
 
-    The part that ends a long line comes alone, as (part with its newline, True). Bytes after the last
-    newline are kept until it comes; COPY text has none at its end.
+    The part that ends a long line comes alone, as (part with its newline, True). ValueError where the last line has
+    no newline; COPY text always has one.
     """
     carry, within_long = b"", False
     for chunk in chunks:

@@ -1,4 +1,4 @@
-"""The rows of a live database, and which of them were written after a snapshot: what a restore would undo."""
+"""Counts the rows of a live database, and those written after a snapshot, which a restore would undo."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from refnet.recovery.model.restore_plan import Rows
 from refnet.recovery.sources.database.catalog_queries import OF_EXTENSION, user_relations
 from refnet.recovery.sources.database.sql_names import Codec
 
-#: Seconds for the counting of all tables; those that are left then are estimated.
+#: Seconds for counting all tables; the rest is estimated.
 BUDGET = 10.0
 
 _TABLES = user_relations(
@@ -23,13 +23,13 @@ _TABLES = user_relations(
     "r",
     f"AND c.relpersistence <> 't' AND NOT {OF_EXTENSION} ORDER BY n.nspname, c.relname",
 )
-#: The snapshot's first unassigned transaction lies behind us on this server, and not so far that ids came round.
+#: The snapshot's first unassigned transaction id is in this server's past, and not yet wrapped around.
 _COMPARABLE = """
 SELECT pg_snapshot_xmax(%(snapshot)s::pg_snapshot)::text::numeric <= now.next
        AND now.next - pg_snapshot_xmax(%(snapshot)s::pg_snapshot)::text::numeric < 2000000000
 FROM (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::numeric AS next) now
 """
-#: Rows that the snapshot does not see: written by a transaction that began after it or was still open in it.
+#: Rows that the snapshot does not see, of transactions that began after it or were still open in it.
 _NEWER = """
 count(*) FILTER (WHERE age(t.xmin) <= age((mod(pg_snapshot_xmax(%(s)s::pg_snapshot)::text::numeric, 4294967296))::text::xid)
                  OR t.xmin::text = ANY (ARRAY(SELECT mod(x::text::numeric, 4294967296)::text
@@ -38,12 +38,12 @@ count(*) FILTER (WHERE age(t.xmin) <= age((mod(pg_snapshot_xmax(%(s)s::pg_snapsh
 
 
 def rows(target: Target, snapshot: str | None, budget: float = BUDGET) -> dict[str, Rows]:
-    """`schema.table` → its rows in the database `target`; estimates for what cannot be counted in `budget` s.
+    """Return `schema.table` → its rows in the database `target`, estimated where `budget` seconds do not suffice.
 
     `snapshot`: PostgreSQL's text of one that was taken on the same server (`10:20:10,14`), or None.
     """
     found: dict[str, Rows] = {}
-    # A live database that is broken, or lets nobody in, is a reason to restore it and none to fail here.
+    # A live database that is broken or accepts no session must not stop its own restore.
     with (
         contextlib.suppress(ConnectError, psycopg.OperationalError),
         target.connect(READER_SETTINGS) as session,
@@ -61,7 +61,7 @@ def rows(target: Target, snapshot: str | None, budget: float = BUDGET) -> dict[s
 
 
 def system_identifier(session: psycopg.Connection[Any]) -> str | None:
-    """Which cluster it is, or None where this user may not see it."""
+    """Return the cluster's identifier, or None where this user may not read it."""
     try:
         row = session.execute("SELECT system_identifier::text FROM pg_control_system()").fetchone()
     except errors.InsufficientPrivilege:

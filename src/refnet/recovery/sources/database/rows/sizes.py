@@ -1,4 +1,4 @@
-"""How much room a database and each of its tables take."""
+"""Reads the size of a database and of each of its tables."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ _SIZES = user_relations(
 
 @dataclass(frozen=True)
 class TableSize:
-    """A table or materialized view: bytes of its rows (TOAST included) and of its indexes, about how many rows."""
+    """The size of a table or materialized view."""
 
     name: str
+    #: Bytes of its rows, TOAST included.
     data: int
+    #: Bytes of its indexes.
     indexes: int
+    #: Estimated.
     rows: int
 
     @property
@@ -29,9 +32,9 @@ class TableSize:
 
 
 def sizes(target: Target) -> tuple[int, tuple[TableSize, ...]]:
-    """Bytes of the whole database, and its tables, the largest first."""
+    """Return the bytes of the database, and its tables, the largest first."""
     with target.connect(READER_SETTINGS, encoding="UTF8") as session:
-        whole = session.execute("SELECT pg_database_size(current_database())").fetchone()
+        size = session.execute("SELECT pg_database_size(current_database())").fetchone()
         rows = session.execute(_SIZES).fetchall()
     tables = tuple(TableSize(f"{schema}.{name}", *counts) for schema, name, *counts in rows)
-    return (whole[0] if whole else 0), tables
+    return (size[0] if size else 0), tables
