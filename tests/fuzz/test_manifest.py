@@ -12,7 +12,7 @@ from hypothesis import given
 from tests.fuzz.harness import fuzzed, outcome
 from tests.fuzz.strategies import documents
 
-from refnet.cli.render_artifact import print_artifact
+from refnet.cli.render import print_artifact
 from refnet.recovery.model.artifact import Evidence, Level, Manifest, Outcome, SourceName
 
 NOW = datetime(2026, 11, 25, 17, 0, 1, 250_000, tzinfo=UTC)

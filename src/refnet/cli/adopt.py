@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from refnet.cli import render
 from refnet.cli.context import complain, context, print_json
 from refnet.errors import Exit, RefnetError, worst
+from refnet.recovery.model import formatting
 from refnet.settings import user_path
 
 if TYPE_CHECKING:
@@ -42,7 +44,6 @@ def adopt(
 def _one(context: Context, file: Path, *, plan: bool, quiet: bool) -> tuple[dict[str, Any], Exit]:
     """Adopt one file; return its JSON and its exit code."""
     from refnet.actions import adopt
-    from refnet.cli import render_proof
 
     planned = adopt.plan(context, file)
     if plan:
@@ -52,20 +53,18 @@ def _one(context: Context, file: Path, *, plan: bool, quiet: bool) -> tuple[dict
     done = adopt.adopt(context, planned)
     if not quiet:
         _print(done)
-    values = {"source": done.chosen.source, "name": done.chosen.name, **render_proof.values(done.proof)}
+    values = {"source": done.chosen.source, "name": done.chosen.name, **render.proof_values(done.proof)}
     return values, Exit.DAMAGED if done.exit is Exit.DAMAGED else Exit.DONE
 
 
 def _print(done: Verified) -> None:
-    from refnet.cli import render_proof
 
-    print(f"{done.chosen.source:9} {done.chosen.name}: {render_proof.headline(done.proof)}")
-    for line in render_proof.details(done.proof):
+    print(f"{done.chosen.source:9} {done.chosen.name}: {render.headline(done.proof)}")
+    for line in render.details(done.proof):
         print(f"{'':9} {line}")
 
 
 def _print_plan(planned: Adoption) -> None:
-    from refnet.cli import formatting
 
     facts = [
         f"{name.replace('_', ' ')} {value}"
@@ -79,7 +78,7 @@ def _print_plan(planned: Adoption) -> None:
         )
     if not planned.inside:
         print("  it is copied into the backup folder")
-    print(f"  a manifest is made from {planned.told_by}: of {formatting.local(planned.made.created)}")
+    print(f"  a manifest is made from {planned.told_by}: of {render.local(planned.made.created)}")
     for fact in facts:
         print(f"    {formatting.plain(fact)}")
     print("  then it is checked up to intact")

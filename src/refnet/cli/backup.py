@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from refnet.cli import render
 from refnet.cli.context import complain, context, print_json, with_progress
 from refnet.errors import Exit, RefnetError, worst
+from refnet.recovery.model import formatting
 from refnet.settings import user_path
 
 if TYPE_CHECKING:
@@ -73,7 +75,6 @@ def _one(context: Context, name: SourceName, options: Options, *, quiet: bool) -
 
 
 def _print(made: Backup, acts_on: str) -> None:
-    from refnet.cli import formatting, render_proof
 
     manifest = made.manifest
     took = formatting.seconds(made.seconds["dump"] + made.seconds["publish"])
@@ -83,8 +84,8 @@ def _print(made: Backup, acts_on: str) -> None:
     for sentence in (*made.warnings, *manifest.unchecked):
         print(f"{'':9} {sentence}")
     if made.proof:
-        print(f"{'':9} {render_proof.headline(made.proof)} in {formatting.seconds(made.seconds['prove'])}")
-        for line in render_proof.details(made.proof):
+        print(f"{'':9} {render.headline(made.proof)} in {formatting.seconds(made.seconds['prove'])}")
+        for line in render.details(made.proof):
             print(f"{'':9} {line}")
     if made.unrecorded:
         print(f"{'':9} the evidence could not be recorded: {made.unrecorded}")
@@ -94,14 +95,13 @@ def _print(made: Backup, acts_on: str) -> None:
 
 def _print_at_the_end(results: list[dict[str, Any]]) -> None:
     """Print at the end which artifacts shrank, and which could not be proven and why."""
-    from refnet.cli import formatting
     from refnet.recovery.model.artifact import Outcome
 
     unverified = Outcome.UNVERIFIED.value
     for one in results:
         if (manifest := one.get("manifest", {})).get("shrunk"):
             print(
-                f"{one['source']:9} {formatting.shrunk(manifest)}: `refnet accept {manifest['name']}` if that is meant"
+                f"{one['source']:9} {render.shrunk(manifest)}: `refnet accept {manifest['name']}` if that is meant"
             )
         proof = one.get("proof")
         if proof and proof["outcome"] == unverified:
@@ -113,14 +113,12 @@ def _print_at_the_end(results: list[dict[str, Any]]) -> None:
 def _values(made: Backup) -> dict[str, Any]:
     import json
 
-    from refnet.cli import render_proof
-
     return {
         "source": made.manifest.source,
         "outcome": "damaged" if made.exit is Exit.DAMAGED else "done",
         "path": str(made.path),
         "manifest": json.loads(made.manifest.to_json()),
-        "proof": render_proof.values(made.proof) if made.proof else None,
+        "proof": render.proof_values(made.proof) if made.proof else None,
         "seconds": {phase: round(taken, 3) for phase, taken in made.seconds.items()},
         "warnings": list(made.warnings),
         "unrecorded": made.unrecorded or None,

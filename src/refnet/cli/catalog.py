@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from refnet.cli import render
 from refnet.cli.context import context, print_json
+from refnet.recovery.model import formatting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +27,6 @@ def list_artifacts(
 
     from refnet.actions.catalog import listing
     from refnet.actions.choose import sources_named
-    from refnet.cli import formatting
 
     here = context()
     found, now = listing(here, sources_named(source)), here.clock.now()
@@ -51,14 +52,13 @@ def list_artifacts(
 
 
 def _print_table(entries: Sequence[Entry], moment: datetime) -> None:
-    from refnet.cli import formatting
 
     rows: list[tuple[str, ...]] = [("name", "source", "created", "age", "size", "state", "notes")]
     rows += [
         (
             entry.name,
             entry.source.value,
-            formatting.local(entry.created),
+            render.local(entry.created),
             formatting.age(moment - entry.made),
             formatting.size(entry.manifest.size),
             entry.state,
@@ -66,11 +66,11 @@ def _print_table(entries: Sequence[Entry], moment: datetime) -> None:
         )
         for entry in entries
     ]
-    of = formatting.databases(entries)
+    of = render.databases(entries)
     if of:
         column = ["database", *(of.get(entry.name, "") for entry in entries)]
         rows = [(*row[:2], database, *row[2:]) for row, database in zip(rows, column, strict=True)]
-    formatting.print_columns(rows, right=(4, 5) if of else (3, 4))
+    render.print_columns(rows, right=(4, 5) if of else (3, 4))
 
 
 def notes(entry: Entry) -> list[str]:
@@ -118,7 +118,7 @@ def show(
     import json
 
     from refnet.actions.catalog import show as run
-    from refnet.cli.render_artifact import print_artifact
+    from refnet.cli.render import print_artifact
 
     shown = run(context(), artifact)
     entry = shown.chosen.entry

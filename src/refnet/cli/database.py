@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from refnet import servers
-from refnet.cli import acting, formatting
+from refnet.cli import acting, render
 from refnet.cli.context import current_settings, print_json
+from refnet.recovery.model import formatting
 from refnet.recovery.sources.database.rows.sizes import sizes
 
 app = typer.Typer(help="Inspect the database.", no_args_is_help=True, rich_markup_mode=None)
@@ -47,6 +48,4 @@ def show_sizes(
         for table in tables
     ]
     if rows:
-        formatting.print_columns(
-            [("table", "size", "data", "indexes", "rows, about"), *rows], right=(1, 2, 3, 4)
-        )
+        render.print_columns([("table", "size", "data", "indexes", "rows, about"), *rows], right=(1, 2, 3, 4))

@@ -10,11 +10,12 @@ from typing import Annotated
 import typer
 
 from refnet.cli.context import current_settings, now
-from refnet.cli.formatting import print_columns, seconds
+from refnet.cli.render import print_columns
 from refnet.demo.page import write
 from refnet.demo.stage import stage
 from refnet.demo.story import Told, tell
 from refnet.files import explained
+from refnet.recovery.model.formatting import seconds
 from refnet.settings import user_path
 
 

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from refnet.cli import render
 from refnet.cli.context import context, print_json, with_progress
+from refnet.recovery.model import formatting
 
 if TYPE_CHECKING:
     from refnet.actions.drill import Drill
@@ -33,12 +35,11 @@ def drill(
 
 
 def _print(found: Drill) -> None:
-    from refnet.cli import formatting, render_proof
 
     for result in found.results:
         recovery = formatting.seconds(sum(result.proof.seconds.values()))
-        print(f"{result.chosen.source:9} {result.chosen.name}: {render_proof.headline(result.proof)}")
-        for line in render_proof.details(result.proof):
+        print(f"{result.chosen.source:9} {result.chosen.name}: {render.headline(result.proof)}")
+        for line in render.details(result.proof):
             print(f"{'':9} {line}")
         if result.chosen.entry:
             old = formatting.age(found.started - result.chosen.entry.created)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from refnet.cli import render
 from refnet.cli.context import complain, context, print_json
 from refnet.errors import RefnetError
 
@@ -27,7 +28,6 @@ def monitor(
 def _monitor(source: str | None, *, as_json: bool) -> int:
     from refnet.actions.choose import sources_named
     from refnet.actions.monitor import monitor as run
-    from refnet.cli import formatting
     from refnet.recovery.model.monitoring import worst
 
     checks = run(context(), sources_named(source)[0] if source is not None else None)
@@ -37,6 +37,6 @@ def _monitor(source: str | None, *, as_json: bool) -> int:
         print_json({"status": status, "checks": values})
     else:
         rows = [(c.status.upper(), c.source or "store", c.what, c.says) for c in checks]
-        formatting.print_columns([("status", "source", "check", ""), *rows])
+        render.print_columns([("status", "source", "check", ""), *rows])
         print(f"in all: {status.upper()}")
     return status.exit

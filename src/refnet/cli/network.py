@@ -14,11 +14,11 @@ import typer
 from refnet import servers
 from refnet.cli import acting
 from refnet.cli.context import current_settings, print_json, progress
-from refnet.cli.formatting import size
 from refnet.errors import Exit, RefnetError
 from refnet.network.cora import import_cora
 from refnet.network.sample import Shape, make
 from refnet.postgres.session import Target
+from refnet.recovery.model.formatting import size
 
 if TYPE_CHECKING:
     from refnet.network.migrate import Migrated

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from refnet.cli import render
 from refnet.cli.context import complain, context, print_json
 from refnet.errors import Exit, RefnetError, worst
+from refnet.recovery.model import formatting
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -60,10 +62,9 @@ def _span(text: str) -> timedelta:
 
 
 def _print(plans: list[Plan], moment: datetime, *, plan: bool) -> None:
-    from refnet.cli import formatting
 
     verb = "would delete" if plan else "deleted"
-    of = formatting.databases([decision.entry for one in plans for decision in one.decisions])
+    of = render.databases([decision.entry for one in plans for decision in one.decisions])
     rows = [
         row
         for one in plans
@@ -82,7 +83,7 @@ def _print(plans: list[Plan], moment: datetime, *, plan: bool) -> None:
         )
     ]
     if rows:
-        formatting.print_columns(rows)
+        render.print_columns(rows)
     count = sum(len(one.deleted) + len(one.leftovers) + len(one.previous_versions) for one in plans)
     stays = sum(decision.keep for one in plans for decision in one.decisions)
     freed = formatting.size(sum(one.bytes_freed for one in plans))
@@ -130,7 +131,6 @@ def _decision(decision: Decision) -> dict[str, Any]:
 
 def _simulate(context: Context, names: tuple[SourceName, ...], span: timedelta, *, as_json: bool) -> None:
     from refnet.actions.prune import simulate
-    from refnet.cli import formatting
 
     results = {name: simulate(context, name, span) for name in names}
     if as_json:
@@ -140,5 +140,5 @@ def _simulate(context: Context, names: tuple[SourceName, ...], span: timedelta, 
         size = sum(decision.entry.manifest.size for decision in kept)
         about = f", about {formatting.size(size)} at the size of the newest one" if size else ""
         print(f"{name}: {formatting.plural(len(kept), 'artifact')} after {span.days} days{about}")
-        of = formatting.databases([decision.entry for decision in kept])
-        formatting.print_columns([(f"  {_named(d, of)}", "; ".join(d.reasons)) for d in kept])
+        of = render.databases([decision.entry for decision in kept])
+        render.print_columns([(f"  {_named(d, of)}", "; ".join(d.reasons)) for d in kept])

@@ -15,6 +15,7 @@ import typer
 
 from refnet.cli.context import clock, ends_at_plan, now, print_json, warn
 from refnet.errors import Exit, RefnetError
+from refnet.recovery.model import formatting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -297,7 +298,6 @@ def _pause() -> None:
 
 
 def _print_stage(told: Told) -> None:
-    from refnet.cli import formatting
 
     print(f"{told.stage:10} {formatting.seconds(told.seconds)}", flush=True)
     for sentence in told.says:
@@ -305,7 +305,6 @@ def _print_stage(told: Told) -> None:
 
 
 def _print_end(done: Recovered, planned: Plan) -> None:
-    from refnet.cli import formatting
 
     print(f"recovery took {formatting.seconds(done.seconds)} (RTO)")
     if planned.left:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from refnet.cli import acting, formatting
+from refnet.cli import acting, render
 from refnet.cli.context import now
 from refnet.errors import RefnetError
+from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.recovery_plan import SAYS
 from refnet.recovery.sources.files.member_names import show as readable
@@ -22,13 +23,13 @@ def show(plan: Plan, setup: Setup) -> None:
     for number, stage in enumerate(plan.stages, 1):
         print(f"  {number}. {stage:10} {SAYS[stage]}")
     print("From the set:")
-    formatting.print_columns(
+    render.print_columns(
         [
             (
                 f"  {s}",
                 e.name,
                 e.identity.database if e.identity else "",
-                formatting.local(e.created),
+                render.local(e.created),
                 f"{formatting.age(now() - e.created)} old",
                 f"{e.state}, SHRUNK against {e.manifest.shrunk_from}" if e.shrunk else e.state,
             )
@@ -36,10 +37,10 @@ def show(plan: Plan, setup: Setup) -> None:
         ]
     )
     print("To:")
-    formatting.print_columns([(f"  {source}", where) for source, where in _places(plan, setup).items()])
+    render.print_columns([(f"  {source}", where) for source, where in _places(plan, setup).items()])
     if commands := _commands(plan, setup):
         print("Commands that it runs:")
-        formatting.print_columns([(f"  {one.stage}", _line(one)) for one in commands])
+        render.print_columns([(f"  {one.stage}", _line(one)) for one in commands])
     for source in plan.standing:
         print(f"note: {source} was brought back before, and stays as it is now")
     for source, one in plan.absent.items():

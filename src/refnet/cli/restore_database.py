@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from refnet.cli import render
 from refnet.cli.context import clock, current_settings, ends_at_plan, now, print_json, progress
 from refnet.errors import Exit, RefnetError
+from refnet.recovery.model import formatting
 
 if TYPE_CHECKING:
     from refnet.actions.choose import Chosen
@@ -168,12 +170,10 @@ def print_doubts(chosen: Chosen) -> None:
     """Say first that a check found the artifact damaged, or that it shrank."""
     from dataclasses import asdict
 
-    from refnet.cli import formatting
-
     if chosen.damage:
         print(f"DAMAGED: {chosen.name}: {chosen.damage}")
     if chosen.entry and chosen.entry.shrunk:
-        print(f"{formatting.shrunk(asdict(chosen.entry.manifest))}: `refnet list` shows the one before")
+        print(f"{render.shrunk(asdict(chosen.entry.manifest))}: `refnet list` shows the one before")
 
 
 def _dump(
@@ -208,10 +208,9 @@ def _dump(
 
 
 def _print_plan(plan: Plan) -> None:
-    from refnet.cli import formatting
     from refnet.recovery.model.origin import told
 
-    moment = f" of {formatting.local(plan.wanted.moment)}" if plan.wanted.moment else ""
+    moment = f" of {render.local(plan.wanted.moment)}" if plan.wanted.moment else ""
     of = told(plan.wanted.origin, plan.facts.place)
     print(f"Restore {plan.wanted.name}{moment} (of {of}) as {plan.facts.place}:")
     for number, step in enumerate(plan.steps, 1):
@@ -219,7 +218,7 @@ def _print_plan(plan: Plan) -> None:
     if plan.facts.live:
         print(f"Live now: {formatting.size(plan.facts.live.size)}, {_told(plan.facts.live.sessions)}")
     if tables := plan.tables():
-        formatting.print_columns(
+        render.print_columns(
             [("table", "rows", "live", "written since"), *map(_row, tables)], right=(1, 2, 3)
         )
     if user := plan.runs_as_superuser:
@@ -284,7 +283,6 @@ def _plan_values(plan: Plan) -> dict[str, Any]:
 
 
 def _print(done: Restored) -> None:
-    from refnet.cli import formatting
     from refnet.recovery.model.artifact import Outcome
     from refnet.recovery.model.origin import told
 
@@ -318,13 +316,12 @@ def _values(done: Restored) -> dict[str, Any]:
 
 
 def _print_undo_plan(plan: UndoPlan) -> None:
-    from refnet.cli import formatting
 
     for doubt in plan.doubts:
         print(f"UNRECORDED: {doubt}")
     size = formatting.size(plan.back.size)
     print(
-        f"Bring back {plan.back.name} ({size}, put aside {formatting.local(plan.back.at)}) as {plan.facts.place}."
+        f"Bring back {plan.back.name} ({size}, put aside {render.local(plan.back.at)}) as {plan.facts.place}."
     )
     for name, rows in plan.written.items():
         print(f"  written since in {formatting.plain(name)}: {formatting.plural(rows.newer or 0, 'row')}")

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from refnet.cli import render
 from refnet.cli.context import clock, current_settings, ends_at_plan, now, print_json, progress
 from refnet.errors import Exit, RefnetError
+from refnet.recovery.model import formatting
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -149,9 +151,8 @@ def _meant(plan: Plan) -> str:
 
 
 def _print_plan(plan: Plan) -> None:
-    from refnet.cli import formatting
 
-    moment = f" of {formatting.local(plan.created)}" if plan.created else ""
+    moment = f" of {render.local(plan.created)}" if plan.created else ""
     print(f"Restore {plan.artifact}{moment} into {_meant(plan)}:")
     if not plan.changes:
         print("  what is live is equal to it: there is nothing to do")
@@ -185,7 +186,6 @@ def _print_changes(changes: Changes, prefix: str = "") -> None:
 
 
 def _print(done: Restored) -> None:
-    from refnet.cli import formatting
 
     for note in done.notes:
         print(note)
@@ -269,9 +269,8 @@ def _undo(name: str, *, plan: bool, force: bool, as_json: bool) -> None:
 
 
 def _print_undo_plan(plan: UndoPlan) -> None:
-    from refnet.cli import formatting
 
-    aside = formatting.local(plan.journal.at)
+    aside = render.local(plan.journal.at)
     print(
         f"Bring back into {_path(plan.target.folder)} what was put aside {aside} for {plan.journal.artifact}:"
     )

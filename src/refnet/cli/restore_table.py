@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from refnet.cli import render
 from refnet.cli.context import clock, print_json, progress
 from refnet.errors import Exit, RefnetError
+from refnet.recovery.model import formatting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -58,7 +60,6 @@ def restore(
     if as_json:
         print_json({**_values(plans, seconds), **about})
     elif "apply" in seconds:
-        from refnet.cli import formatting
         from refnet.recovery.model.origin import told
 
         of = told(plans[0].origin, plans[0].place)
@@ -87,11 +88,10 @@ def asked(tables: Sequence[str] | None, mode: str | None) -> Mode | None:
 
 
 def _print_plan(plan: TablePlan) -> None:
-    from refnet.cli import formatting
     from refnet.recovery.model.origin import told
 
     print(
-        f"Restore {formatting.plain(plan.table)} of {plan.place} from {plan.artifact} of {formatting.local(plan.created)}"
+        f"Restore {formatting.plain(plan.table)} of {plan.place} from {plan.artifact} of {render.local(plan.created)}"
         f" (of {told(plan.origin, plan.place)}), mode {plan.mode}:"
     )
     print(

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from refnet import wiring
-from refnet.cli import formatting
+from refnet.cli import render
 from refnet.cli.context import current_settings, note, now, print_json
 from refnet.errors import Exit, RefnetError
 from refnet.locks import is_locked
@@ -97,10 +97,10 @@ def show(*, as_json: _Json = False) -> None:
         print_json({"in_force": found.in_force, "tasks": tasks, "warnings": found.warnings})
         return
     rows = [
-        (one.task, one.when, formatting.local(one.due), one.by or "none")
+        (one.task, one.when, render.local(one.due), one.by or "none")
         for one in sorted(found.tasks, key=lambda each: each.due)
     ]
-    formatting.print_columns([("task", "when", "next", "by"), *rows])
+    render.print_columns([("task", "when", "next", "by"), *rows])
     for sentence in found.warnings:
         print(f"warning: {sentence}")
 

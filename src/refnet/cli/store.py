@@ -5,8 +5,8 @@ from __future__ import annotations
 import typer
 
 from refnet import wiring
-from refnet.cli import formatting
 from refnet.cli.context import current_settings
+from refnet.recovery.model import formatting
 
 store = typer.Typer(help="Manage the backup folder.", no_args_is_help=True, rich_markup_mode=None)
 

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from refnet.cli import render
 from refnet.cli.context import context, print_json, with_progress
 from refnet.errors import Exit, RefnetError, worst
+from refnet.recovery.model import formatting
 
 if TYPE_CHECKING:
     from refnet.actions.verify import Verified
@@ -55,24 +57,20 @@ def _level(text: str) -> Level:
 
 
 def _print(result: Verified) -> None:
-    from refnet.cli import formatting, render_proof
 
-    print(
-        f"{result.chosen.name}: {render_proof.headline(result.proof)} in {formatting.seconds(result.seconds)}"
-    )
-    for line in render_proof.details(result.proof):
+    print(f"{result.chosen.name}: {render.headline(result.proof)} in {formatting.seconds(result.seconds)}")
+    for line in render.details(result.proof):
         print(f"  {line}")
     if result.unrecorded:
         print(f"  the evidence could not be recorded: {result.unrecorded}")
 
 
 def _values(result: Verified) -> dict[str, Any]:
-    from refnet.cli import render_proof
 
     return {
         "source": result.chosen.source,
         "name": result.chosen.name,
         "seconds_in_all": round(result.seconds, 3),
         "unrecorded": result.unrecorded or None,
-        **render_proof.values(result.proof),
+        **render.proof_values(result.proof),
     }

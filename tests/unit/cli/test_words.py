@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from refnet.cli import formatting
+from refnet.cli import render
+from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Entry, Manifest, SourceName
 
 
@@ -56,12 +57,12 @@ def test_ages_say_the_largest_units_and_what_lies_ahead(span: dict[str, float], 
 
 
 def test_columns_line_up_whatever_the_width_of_the_letters(capsys: pytest.CaptureFixture[str]) -> None:
-    formatting.print_columns([("name", "size"), ("論文", "1 B"), ("a", "10 B")], right=(1,))
+    render.print_columns([("name", "size"), ("論文", "1 B"), ("a", "10 B")], right=(1,))
     assert capsys.readouterr().out == "name  size\n論文   1 B\na     10 B\n"
 
 
 def test_a_name_cannot_write_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    formatting.print_columns([("two\nlines", "\x1b[31mred", "\udcff")])
+    render.print_columns([("two\nlines", "\x1b[31mred", "\udcff")])
     assert capsys.readouterr().out == "two\\nlines  \\x1b[31mred  \\udcff\n"
 
 
@@ -74,6 +75,6 @@ def test_artifacts_of_one_database_need_no_name_of_it_and_those_of_several_do() 
     moved = of("b", database="shop", system_identifier="2")
     wiki, dump = of("c", database="wiki", system_identifier="1"), of("d")
 
-    assert formatting.databases([shop, shop]) == {}
-    assert formatting.databases([shop, wiki, dump]) == {"a": "shop", "c": "wiki", "d": "unknown"}
-    assert formatting.databases([shop, moved]) == {"a": "shop (server 1)", "b": "shop (server 2)"}
+    assert render.databases([shop, shop]) == {}
+    assert render.databases([shop, wiki, dump]) == {"a": "shop", "c": "wiki", "d": "unknown"}
+    assert render.databases([shop, moved]) == {"a": "shop (server 1)", "b": "shop (server 2)"}

@@ -1,0 +1,144 @@
+"""Tables, artifacts and proofs as text for a terminal. `proven` appears only for a proof that passed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from rich.cells import cell_len
+
+from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome, SourceName, utc
+from refnet.recovery.model.formatting import plain, plural, seconds, size
+from refnet.recovery.model.identity import labels
+from refnet.recovery.model.source import Proof
+
+#: The number of largest tables that an artifact's page lists.
+_LARGEST = 10
+_MARKS = {Outcome.FAILED: "failed", Outcome.UNVERIFIED: "could not verify"}
+
+
+def local(moment: datetime) -> str:
+    """Format a moment in the machine's local time."""
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def print_columns(rows: Sequence[Sequence[str]], right: tuple[int, ...] = ()) -> None:
+    """Print `rows` in aligned columns, those whose numbers are in `right` to the right."""
+    rows = [[plain(cell) for cell in row] for row in rows]
+    widths = [max(cell_len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        cells = []
+        for column, text in enumerate(row):
+            gap = " " * (widths[column] - cell_len(text))
+            cells.append(gap + text if column in right else text + gap)
+        print("  ".join(cells).rstrip())
+
+
+def databases(entries: Sequence[Entry]) -> dict[str, str]:
+    """Return the database of each artifact, by the artifact's name; nothing if all are of the same."""
+    of = {entry.name: entry.identity for entry in entries if entry.source is SourceName.DATABASE}
+    found = labels(of.values())
+    return {name: found[identity] for name, identity in of.items()} if len(found) > 1 else {}
+
+
+def shrunk(manifest: Mapping[str, Any]) -> str:
+    """Describe what shrank in an artifact, from its manifest."""
+    return f"SHRUNK against {manifest['shrunk_from']}: {plain('; '.join(manifest['shrunk']))}"
+
+
+def headline(proof: Proof) -> str:
+    """Return the outcome of a proof in one line."""
+    beyond = f" beyond {proof.level.value}" if proof.level else ""
+    if proof.outcome is Outcome.FAILED:
+        return f"DAMAGED{beyond}"
+    if proof.outcome is Outcome.UNVERIFIED:
+        return f"could not verify{beyond or ' anything'}"
+    rows = [row["rows"] for row in proof.rows if isinstance(row.get("rows"), int)]
+    counts = f" ({plural(len(rows), 'table')}, {plural(sum(rows), 'row')})" if rows else ""
+    return (proof.level.value if proof.level else "nothing") + counts
+
+
+def details(proof: Proof) -> list[str]:
+    """Return a line for each finding that did not pass, failures first, and one for missing isolation layers."""
+    findings = [f for outcome in _MARKS for f in proof.findings if f.outcome is outcome]
+    lines = [f"{_MARKS[f.outcome]}: {f.what}" + (f": {f.reason}" if f.reason else "") for f in findings]
+    if proof.missing_walls:
+        lines.append(f"without isolation layers: {', '.join(proof.missing_walls)} (install bubblewrap)")
+    return [plain(line) for line in lines]
+
+
+def proof_values(proof: Proof) -> dict[str, Any]:
+    """Return a proof for --json; `level` is the level that it reached, `seconds` are by phase."""
+    return {
+        "outcome": proof.outcome.value,
+        "level": proof.level.value if proof.level else None,
+        "server": proof.server,
+        "missing_walls": list(proof.missing_walls),
+        "seconds": {phase: round(taken, 3) for phase, taken in proof.seconds.items()},
+        "findings": [
+            {"what": f.what, "outcome": f.outcome.value, "reason": f.reason} for f in proof.findings
+        ],
+        "rows": list(proof.rows),
+    }
+
+
+def print_artifact(
+    manifest: Manifest, tables: Sequence[dict[str, Any]], evidence: tuple[Evidence, ...], state: str
+) -> None:
+    """Print the facts of `manifest`, the largest of `tables` (name, rows, bytes), and each line of evidence."""
+    unknown = manifest.source is SourceName.DATABASE and manifest.identity is None
+    facts = [
+        ("name", manifest.name),
+        ("source", manifest.source.value + (" (only some tables)" if manifest.partial else "")),
+        ("state", state),
+        ("created", f"{local(manifest.created)} ({utc(manifest.created)})"),
+        ("size", f"{size(manifest.size)} ({manifest.size:,} bytes), made in {seconds(manifest.seconds)}"),
+        ("SHA-256", manifest.sha256),
+        *([("shrunk", shrunk(asdict(manifest)))] if manifest.shrunk else []),
+        ("made by", manifest.made_by),
+        *([("database", "unknown: not recorded")] if unknown else []),
+        *(
+            (name.replace("_", " "), _fact(name, value))
+            for name, value in manifest.details.items()
+            if value is not None and not isinstance(value, (dict, list))
+        ),
+        *(("not checked", sentence) for sentence in manifest.unchecked),
+    ]
+    print_columns(facts)
+    _print_tables(tables)
+    print("\nevidence" if evidence else "\nno check since it was written")
+    for line in evidence:
+        server, drill = f" with {line.server}" if line.server else "", " (drill)" if line.drill else ""
+        print(f"  {local(line.at)}  {_evidence(line)} in {seconds(line.seconds)}{server}{drill}")
+        for reason in line.reasons:
+            print(f"    {plain(reason)}")
+
+
+def _fact(name: str, value: Any) -> str:
+    if not isinstance(value, int) or isinstance(value, bool):
+        return str(value)
+    return f"{size(value)} ({value:,} bytes)" if name.endswith("bytes") else f"{value:,}"
+
+
+def _print_tables(tables: Sequence[dict[str, Any]]) -> None:
+    if not tables:
+        return
+    largest = sorted(tables, key=lambda table: table["bytes"], reverse=True)[:_LARGEST]
+    rows = [(str(table["name"]), f"{table['rows']:,}", size(table["bytes"])) for table in largest]
+    print()
+    print_columns([("table", "rows", "as text"), *rows], right=(1, 2))
+    if len(tables) > _LARGEST:
+        print(f"and {plural(len(tables) - _LARGEST, 'smaller table')}")
+
+
+def _evidence(line: Evidence) -> str:
+    if line.accepts:
+        return "accepted"
+    if line.revokes:
+        return "earlier passes revoked"
+    if line.outcome is Outcome.PASSED:
+        return line.level.value
+    before = list(Level)[line.level.rank - 1].value if line.level.rank else "nothing"
+    return f"{line.outcome.value} beyond {before}"
