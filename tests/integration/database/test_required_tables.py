@@ -24,7 +24,7 @@ def refnet(library: Target, short_home: Path, tmp_path: Path) -> Command:
 def test_an_artifact_of_the_database_lacks_a_required_table(refnet: Command, library: Target) -> None:
     made = refnet("backup", "database")
     assert made.code == 4
-    assert "required table shelves: the artifact does not hold it" in made.out
+    assert "required table shelves: missing from the artifact" in made.out
 
     with library.connect() as session:
         session.execute("CREATE TABLE shelves (id int)")
@@ -50,7 +50,7 @@ def test_a_dump_that_refnet_did_not_make_must_hold_them_too(
 
     found = refnet("verify", path)
     assert found.code == 4
-    assert "required table shelves: the artifact does not hold it" in found.out
+    assert "required table shelves: missing from the artifact" in found.out
     assert refnet("verify", path, REFNET_DATABASE_REQUIRED_TABLES="papers,citations").code == 3
 
 
@@ -64,4 +64,4 @@ def test_refnets_own_schema_without_its_migrations_must_be_complete(refnet: Comm
 
     made = own("backup", "database")
     assert made.code == 4
-    assert "required table jobs: the artifact does not hold it" in made.out
+    assert "required table jobs: missing from the artifact" in made.out

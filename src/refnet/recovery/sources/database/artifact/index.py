@@ -1,7 +1,7 @@
-"""The index of a database artifact: what is in it, as SQL comments, and its strict reading.
+"""The index of a database artifact: its contents, as SQL comments, and its strict parser.
 
-The index may be a forgery: nothing of it is taken over that has not exactly the type, the range and the words that
-a backup writes. What it says of the database is compared with the database's own catalog, never believed.
+The index may be forged: the parser accepts only the types, ranges and words that a backup writes. Its facts about
+the database are compared with the database's own catalog, never trusted.
 """
 
 from __future__ import annotations
@@ -19,49 +19,50 @@ from refnet.recovery.sources.database.artifact.json_pieces import JsonPieces
 
 _PREFIX = b"-- refnet-index "
 _WIDTH = 8000
-#: Bytes of an entry of a list, and of any value but the archive: 1600 long names escaped, and more.
+#: Limit of a list's entry, and of any value but the archive, in characters: enough for 1600 long names.
 _LONGEST = 4 << 20
-#: Bytes of the archive in base64: the definitions of about a million tables.
+#: Limit of the archive in base64: the definitions of about a million tables.
 _LONGEST_ARCHIVE = 512 << 20
 
 
 @dataclass(frozen=True)
 class Member:
-    """A gzip member: `offset` and `length` in the file, `raw` its inflated length, all in bytes.
+    """A gzip member. Lengths are in bytes."""
 
-    `table` is the place of its table in Index.tables. `rows` and `digest` (content digest, hex) are those of
-    this member alone.
-    """
-
+    #: Offset and length in the file.
     offset: int
     length: int
+    #: Inflated length.
     raw: int
     kind: Kind
+    #: The position of its table in Index.tables.
     table: int | None = None
+    #: Of this member alone; the content digest is hex.
     rows: int = 0
     digest: str = ""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table with its rows and the content digest (hex, 32 digits) over `columns`, in that order.
-
-    `blocks`: copied by RefNet in blocks, else it stands in pg_dump's data section. `root`: read through a
-    partitioned table rather than ONLY. `raw`: bytes of its COPY text. `oid` and `keys` (its indexes and its
-    primary, unique and exclusion constraints) are the source's, as the table of contents names them.
-    `foreign_keys`: oid of each → oid of the table that it refers to.
-    """
+    """A table whose rows the artifact contains. Oids are the source's, as in the archive's table of contents."""
 
     schema: str
     name: str
+    #: In the order of the digest.
     columns: tuple[str, ...]
+    #: Copied by RefNet in blocks; else its rows are in pg_dump's data section.
     blocks: bool = False
+    #: Read through a partitioned table rather than ONLY.
     root: bool = False
     rows: int = 0
+    #: Bytes of its COPY text.
     raw: int = 0
+    #: Content digest, 32 hex digits.
     digest: str = ""
     oid: int = 0
+    #: Its indexes, and its primary, unique and exclusion constraints.
     keys: tuple[int, ...] = ()
+    #: Oid of each → oid of the table that it refers to.
     foreign_keys: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -72,52 +73,52 @@ class Table:
 
 @dataclass(frozen=True)
 class Index:
-    """Everything that a restore, a proof and a person want to know without reading the data.
+    """Everything that a restore or a proof needs to know before it reads the data."""
 
-    `database`: encoding, locale, owner, settings, privileges, comment, as `state.py` reads them. `roles`,
-    `tablespaces`, `extensions`: what the database needs. `sequences`: [its quoted name, last_value, is_called].
-    `large_objects`: [oid, bytes, digest]. `archive`: pg_dump's custom format of the schema alone.
-    `foreign_views`: [oid, name] of the materialized views whose REFRESH reads foreign tables.
-    """
-
+    #: Encoding, locale, owner, settings, privileges, comment, as `metadata.database` returns them.
     database: dict[str, Any]
+    #: As `metadata.server` returns it, and the version of pg_dump.
     server: dict[str, Any]
+    #: The moment of the snapshot, ISO 8601.
     snapshot: str
     encoding: str
+    #: The key of the `\\restrict` pair in the schema's text.
     restrict_key: str
+    #: The schema in pg_dump's custom format.
     archive: bytes
     members: tuple[Member, ...] = ()
     tables: tuple[Table, ...] = ()
+    #: Quoted name, last_value, is_called.
     sequences: tuple[tuple[str, int, bool], ...] = ()
+    #: Oid, bytes, digest.
     large_objects: tuple[tuple[int, int, str], ...] = ()
+    #: Dependencies of the database.
     roles: tuple[dict[str, Any], ...] = ()
     tablespaces: tuple[str, ...] = ()
     extensions: tuple[dict[str, Any], ...] = ()
+    #: Oid and name of the materialized views whose REFRESH reads foreign tables.
     foreign_views: tuple[tuple[int, str], ...] = ()
+    #: Only some tables were backed up.
     partial: bool = False
+    #: A sentence for each thing that the artifact does not contain.
     unchecked: tuple[str, ...] = ()
 
     def to_text(self) -> bytes:
-        """The index as SQL comments, ASCII."""
+        """Return the index as SQL comments, ASCII."""
         values = {**asdict(self), "archive": base64.b64encode(self.archive).decode()}
         text = json.dumps(values, ensure_ascii=True, separators=(",", ":")).encode("ascii")
         lines = (text[at : at + _WIDTH] for at in range(0, len(text), _WIDTH))
         return b"".join(_PREFIX + line + b"\n" for line in lines)
 
     @classmethod
-    def from_text(cls, text: bytes) -> Index:
-        """The index in those comments; ValueError says what is wrong with it."""
-        return cls.from_pieces([text])
-
-    @classmethod
     def from_pieces(cls, pieces: Iterable[bytes]) -> Index:
-        """The index in those comments, which come in pieces; ValueError says what is wrong with it."""
+        """Return the index in such comments, which come in pieces; ValueError says what is wrong with it."""
         index = cls(**_values(JsonPieces(_unwrapped(pieces))))
         _agree(index)
         return index
 
     def blocks_of(self, number: int) -> tuple[Member, ...]:
-        """The members that hold the blocks of table `number`."""
+        """Return the blocks of table `number`."""
         return tuple(m for m in self.members if m.kind is Kind.BLOCK and m.table == number)
 
     def members_of(self, kind: Kind) -> tuple[Member, ...]:
@@ -125,27 +126,27 @@ class Index:
 
 
 def programs_major(index: Index, server: int) -> int:
-    """The major of the programs that a server of `server` and the kept schema, by its own pg_dump, both need."""
+    """Return the major of the programs that a server of major `server` and the archive of the schema both need."""
     return max(server, int(str(index.server["pg_dump"]).split(".")[0]))
 
 
-#: The parts of an index that are lists of any length: what each entry becomes, and what no two of them share.
+#: The parts of an index that are lists of any length: the parser of an entry, and the key that identifies it.
 _LISTS: dict[str, tuple[Check, Callable[[Any], Any]]] = {
     "members": (lambda value: Member(**index_values.member(value)), lambda member: member.offset),
     "tables": (lambda value: Table(**index_values.table(value)), lambda table: (table.schema, table.name)),
     **index_values.ENTRIES,
 }
-#: What artifacts of older versions lack.
-_YOUNGER = frozenset({"foreign_views"})
+#: Artifacts of older versions do not have them.
+_OPTIONAL = frozenset({"foreign_views"})
 
 
 def _unwrapped(pieces: Iterable[bytes]) -> Iterator[str]:
-    """The JSON in the comments, in pieces."""
+    """Yield the JSON in the comments, in pieces."""
     rest = b""
     for piece in pieces:
         *lines, rest = (rest + piece).split(b"\n")
         if len(rest) > _WIDTH + len(_PREFIX) or not all(line.startswith(_PREFIX) for line in lines):
-            raise ValueError("a line that is no part of it")
+            raise ValueError("a line does not belong to it")
         yield b"".join(line[len(_PREFIX) :] for line in lines).decode("ascii")
     if rest:
         raise ValueError("its last line has no end")
@@ -160,28 +161,28 @@ def _values(text: JsonPieces) -> dict[str, Any]:
             longest = _LONGEST_ARCHIVE if key == "archive" else _LONGEST
             values[key] = inside(key, index_values.ONES[key], text.value(longest))
         else:
-            raise ValueError("a key that is not known")
+            raise ValueError("an unknown key")
     text.end()
     known = _LISTS.keys() | index_values.ONES.keys()
-    if missing := sorted(known - _YOUNGER - values.keys()):
-        raise ValueError(f"no {missing[0]}")
+    if missing := sorted(known - _OPTIONAL - values.keys()):
+        raise ValueError(f"{missing[0]} is missing")
     return values
 
 
 def _entries(key: str, values: Iterable[Any]) -> Iterator[Any]:
-    """The entries of a list. As no two are alike, a small file cannot hold so many that they fill the memory."""
+    """Yield the entries of a list. Each must differ: else a small file could contain enough to fill the memory."""
     check, identity = _LISTS[key]
     seen: set[Any] = set()
     for value in values:
         entry = inside(key, check, value)
         if identity(entry) in seen:
-            raise ValueError(f"{key}: one comes twice")
+            raise ValueError(f"{key}: an entry repeats")
         seen.add(identity(entry))
         yield entry
 
 
 def _agree(index: Index) -> None:
-    """ValueError where the parts of the index contradict each other."""
+    """Raise ValueError if the parts of the index contradict each other."""
     if index.encoding != index.database["encoding"]:
         raise ValueError("two encodings")
     at = 0
@@ -193,11 +194,11 @@ def _agree(index: Index) -> None:
 
 
 def _check_table_of(member: Member, tables: tuple[Table, ...]) -> None:
-    """Rows in blocks belong to a table that is copied so; the schema's text belongs to none."""
+    """Raise ValueError unless a block belongs to a table in blocks, and text of the schema to none."""
     if member.table is None:
         fits = member.kind is not Kind.BLOCK and member.rows == 0
     else:
         fits = member.table < len(tables) and member.kind in {Kind.BLOCK, Kind.DATA}
         fits = fits and (member.kind is Kind.DATA or tables[member.table].blocks)
     if not fits:
-        raise ValueError(f"members: the one at byte {member.offset} belongs to no such table")
+        raise ValueError(f"members: the one at byte {member.offset} has the wrong table")

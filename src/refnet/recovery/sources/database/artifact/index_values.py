@@ -1,4 +1,4 @@
-"""What each value in the index of a database artifact may be: what a backup writes, and nothing else."""
+"""The types of the values in the index of a database artifact: exactly those that a backup writes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from refnet.recovery.model.checked import (
     whole,
 )
 
-_MOST_COLUMNS = 1600  # of a table, in PostgreSQL
+_MOST_COLUMNS = 1600  # PostgreSQL's limit
 _MOST = 100_000  # entries of a list within a value
 _SIZE = (1 << 63) - 1
 #: deflate makes at most 1032 bytes of one (zlib's documentation).
@@ -30,7 +30,7 @@ _EXPANSION = 1032
 
 
 class Kind(StrEnum):
-    """What a member holds."""
+    """The content of a member."""
 
     PRE = "pre-data"
     BLOCK = "block"  # one complete COPY … FROM stdin of a table that RefNet copied itself
@@ -38,48 +38,18 @@ class Kind(StrEnum):
     POST = "post-data"
 
 
-#: What a database can be encoded in. An encoding of clients alone (SJIS, GBK …) has quotes and backslashes within
-#: its characters, so that a name in it could end a quoted text.
+#: PostgreSQL's server encodings. A client-only encoding (SJIS, GBK …) has quotes and backslashes within its
+#: characters, so that a name in it could end a quoted text.
 SERVER_ENCODINGS = frozenset(
-    [
-        "SQL_ASCII",
-        "EUC_JP",
-        "EUC_CN",
-        "EUC_KR",
-        "EUC_TW",
-        "EUC_JIS_2004",
-        "UTF8",
-        "MULE_INTERNAL",
-        "LATIN1",
-        "LATIN2",
-        "LATIN3",
-        "LATIN4",
-        "LATIN5",
-        "LATIN6",
-        "LATIN7",
-        "LATIN8",
-        "LATIN9",
-        "LATIN10",
-        "WIN866",
-        "WIN874",
-        "WIN1250",
-        "WIN1251",
-        "WIN1252",
-        "WIN1253",
-        "WIN1254",
-        "WIN1255",
-        "WIN1256",
-        "WIN1257",
-        "WIN1258",
-        "KOI8R",
-        "KOI8U",
-        "ISO_8859_5",
-        "ISO_8859_6",
-        "ISO_8859_7",
-        "ISO_8859_8",
-    ]
+    {
+        *("SQL_ASCII", "UTF8", "MULE_INTERNAL", "KOI8R", "KOI8U"),
+        *("EUC_JP", "EUC_CN", "EUC_KR", "EUC_TW", "EUC_JIS_2004"),
+        *(f"LATIN{number}" for number in range(1, 11)),
+        *(f"WIN{number}" for number in (866, 874, *range(1250, 1259))),
+        *(f"ISO_8859_{number}" for number in range(5, 9)),
+    }
 )
-#: What can be granted on a database.
+#: The privileges on a database.
 PRIVILEGES = frozenset({"CONNECT", "CREATE", "TEMPORARY"})
 #: A name as pg_dump quotes it, and a sequence's qualified one.
 _IDENT = r'(?:[a-z_][a-z0-9_]*|"(?:[^"]|"")+")'
@@ -96,7 +66,7 @@ _setting = text(1 << 20, like=r"[^\s=\"]{1,1024}=.*")
 
 
 def schema_and_name(qualified: str) -> tuple[str, str]:
-    """Schema and name of a sequence in an index."""
+    """Return schema and name of a sequence in an index."""
     found = _QUALIFIED.fullmatch(qualified)
     parts = found.groups() if found else ("", qualified)
     schema, name = (part[1:-1].replace('""', '"') if part.startswith('"') else part for part in parts)
@@ -105,7 +75,7 @@ def schema_and_name(qualified: str) -> tuple[str, str]:
 
 def _foreign_keys(value: Any) -> dict[str, int]:
     if type(value) is not dict or len(value) > _MOST:
-        raise ValueError("no object")
+        raise ValueError("not an object")
     number = text(10, like="[0-9]+")
     return {number(key): _oid(oid) for key, oid in value.items()}
 
@@ -114,31 +84,31 @@ _SNAPSHOT = re.compile(r"([0-9]{1,19}):([0-9]{1,19}):([0-9]{1,19}(?:,[0-9]{1,19}
 
 
 def _snapshot(value: Any) -> str:
-    """PostgreSQL's text of a snapshot, xmin:xmax:xip,…, as its own input takes it."""
+    """Check PostgreSQL's text of a snapshot, xmin:xmax:xip,…, as PostgreSQL's own input function does."""
     found = _SNAPSHOT.fullmatch(_words(value))
     if not found:
-        raise ValueError("no snapshot")
+        raise ValueError("not a snapshot")
     low, high = int(found[1]), int(found[2])
     running = [int(one) for one in (found[3] or "").split(",") if one]
     if not 0 < low <= high <= _SIZE or running != sorted(running):
-        raise ValueError("no snapshot")
+        raise ValueError("not a snapshot")
     if running and not low <= running[0] <= running[-1] < high:
-        raise ValueError("no snapshot")
+        raise ValueError("not a snapshot")
     return str(value)
 
 
 def _moment(value: Any) -> str:
-    """A moment with a time zone, as its text."""
+    """Check a moment with a time zone; return its text."""
     moment(value)
     return str(value)
 
 
 def _archive(value: Any) -> bytes:
     if type(value) is not str:
-        raise ValueError("no text")
+        raise ValueError("not text")
     archive = base64.b64decode(value, validate=True)
     if not archive.startswith(b"PGDMP"):
-        raise ValueError("it is not in pg_dump's custom format")
+        raise ValueError("not pg_dump's custom format")
     return archive
 
 
@@ -224,24 +194,24 @@ _SERVER = record(
 
 
 def member(value: Any) -> dict[str, Any]:
-    """The fields of a Member."""
+    """Return the fields of a Member."""
     found: dict[str, Any] = _MEMBER(value)
     if found["raw"] > _EXPANSION * found["length"]:
-        raise ValueError("more bytes than gzip can hold in its length")
+        raise ValueError("more bytes than gzip can pack into its length")
     if found.get("rows", 0) > found["raw"]:
         raise ValueError("more rows than bytes")
     return {**found, "kind": Kind(found["kind"])}
 
 
 def table(value: Any) -> dict[str, Any]:
-    """The fields of a Table."""
+    """Return the fields of a Table."""
     found: dict[str, Any] = _TABLE(value)
     if len(set(found["columns"])) < len(found["columns"]):
-        raise ValueError("a column comes twice")
+        raise ValueError("a column repeats")
     return {**found, "columns": tuple(found["columns"]), "keys": tuple(found.get("keys", ()))}
 
 
-#: The other parts of an index that are lists of any length: what each entry must be, and what no two of them share.
+#: The other parts of an index that are lists of any length: the check of an entry, and the key that identifies it.
 ENTRIES: dict[str, tuple[Check, Callable[[Any], Any]]] = {
     "sequences": (
         row(text(4096, like=_QUALIFIED.pattern), whole(-_SIZE - 1, _SIZE), flag),
@@ -254,7 +224,7 @@ ENTRIES: dict[str, tuple[Check, Callable[[Any], Any]]] = {
     "foreign_views": (row(_oid, text(2049, shortest=1)), itemgetter(0)),
     "unchecked": (_words, str),
 }
-#: Its parts that are one value each.
+#: The parts that are one value each.
 ONES: dict[str, Check] = {
     "database": _DATABASE,
     "server": _SERVER,

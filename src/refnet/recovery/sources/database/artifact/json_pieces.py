@@ -1,7 +1,7 @@
-"""JSON that arrives in pieces, taken apart one value at a time, so that a large text is never in memory at once.
+"""Parse JSON that arrives in pieces, one value at a time, so that a large text is never in memory at once.
 
-A parser of whole texts makes up to 24 bytes of `[],`, so a small file could fill the memory; here each value is
-short, and is checked and made small before the next one is read.
+A parser of complete texts makes up to 24 bytes of each byte of `[],[],`: a small file could fill the memory. Here
+each value is short, and the caller checks and converts it before the next one is read.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _LONGEST_KEY = 100
 
 
 class JsonPieces:
-    """A cursor over the JSON in `pieces`. Every method raises ValueError where the text is not what it expects."""
+    """A cursor over the JSON in `pieces`. Every method raises ValueError if the text is not as expected."""
 
     def __init__(self, pieces: Iterable[str]) -> None:
         self._pieces = iter(pieces)
@@ -25,25 +25,25 @@ class JsonPieces:
         self._at = 0
 
     def value(self, longest: int) -> Any:
-        """The next value; no more than about `longest` characters are read for it."""
+        """Return the next value; ValueError if it is longer than about `longest` characters."""
         self._skip_blanks()
         while True:
             try:
                 value, end = _DECODER.raw_decode(self._text, self._at)
             except RecursionError:
-                raise ValueError("it is nested too deep") from None
+                raise ValueError("it is nested too deeply") from None
             except ValueError:
-                # Perhaps it goes on in the next piece.
+                # It may continue in the next piece.
                 if len(self._text) - self._at > longest or not self._more():
-                    raise ValueError("it is no JSON, or a value is too long") from None
+                    raise ValueError("it is not JSON, or a value is too long") from None
                 continue
             if end == len(self._text) and self._more():
-                continue  # a number may go on
+                continue  # a number may continue
             self._at = end
             return value
 
     def items(self, longest: int) -> Iterator[Any]:
-        """The elements of the list that comes next."""
+        """Yield the elements of the list that comes next."""
         self._expect("[")
         if self._taken("]"):
             return
@@ -54,7 +54,7 @@ class JsonPieces:
             self._expect(",")
 
     def keys(self) -> Iterator[str]:
-        """The keys of the object that comes next; the caller takes each one's value. None comes twice."""
+        """Yield the keys of the object that comes next; the caller reads each one's value. ValueError if one repeats."""
         self._expect("{")
         seen: set[str] = set()
         if self._taken("}"):
@@ -62,7 +62,7 @@ class JsonPieces:
         while True:
             key = self.value(_LONGEST_KEY)
             if type(key) is not str or key in seen:
-                raise ValueError("a key is no text or comes twice")
+                raise ValueError("a key is not text or repeats")
             seen.add(key)
             self._expect(":")
             yield key
@@ -71,19 +71,19 @@ class JsonPieces:
             self._expect(",")
 
     def end(self) -> None:
-        """Nothing but blanks follows."""
+        """Raise ValueError if anything but blanks follows."""
         self._skip_blanks()
         if self._at < len(self._text):
             raise ValueError("something follows its end")
 
     def _more(self) -> bool:
-        """Read as much again as is held, so that a long value is not begun anew for every piece."""
-        held = self._text[self._at :]
-        parts, size = [held], 0
+        """Double the pending text, so that the attempts to parse a long value cost no more than its length."""
+        pending = self._text[self._at :]
+        parts, size = [pending], 0
         for piece in self._pieces:
             parts.append(piece)
             size += len(piece)
-            if size > len(held):
+            if size > len(pending):
                 break
         self._text, self._at = "".join(parts), 0
         return size > 0
@@ -104,4 +104,4 @@ class JsonPieces:
 
     def _expect(self, character: str) -> None:
         if not self._taken(character):
-            raise ValueError(f"no {character} where one belongs")
+            raise ValueError(f"{character} is missing")

@@ -1,4 +1,4 @@
-"""An artifact of the database as something to restore, whoever made it."""
+"""Open an artifact of a database for a restore, whoever made it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from refnet.recovery.sources.database.artifact.own_artifact import Artifact
 from refnet.recovery.sources.database.artifact.sqlgz import NotAnArtifact
 
 
-def opened(held: OpenArtifact) -> Artifact | ForeignDump:
-    """RefNet's own artifact, or a dump that RefNet did not make."""
+def opened(artifact: OpenArtifact) -> Artifact | ForeignDump:
+    """Return RefNet's own artifact, or a foreign dump."""
     try:
-        return Artifact(held)
+        return Artifact(artifact)
     except NotAnArtifact:
-        return ForeignDump(held.path or Path(held.name), held)
+        return ForeignDump(artifact.path or Path(artifact.name), artifact)

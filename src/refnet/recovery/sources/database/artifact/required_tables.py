@@ -9,7 +9,7 @@ from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.source import Finding
 
 MIGRATIONS = "refnet_migrations"
-#: The tables of RefNet's own schema, each with columns that hardly another schema's table of that name has.
+#: The tables of RefNet's own schema, each with columns that identify it.
 NETWORK: Mapping[str, frozenset[str]] = {
     "papers": frozenset({"title_key", "provenance", "details_fetched_at"}),
     "citations": frozenset({"citing_id", "cited_id", "is_influential", "provenance"}),
@@ -22,20 +22,18 @@ Tables = Mapping[tuple[str, str], Collection[str]]
 
 @dataclass(frozen=True)
 class Required:
-    """Which tables must be there.
+    """The required tables of a database."""
 
-    `names`: `table` or `schema.table`, by the settings; None: those of RefNet's own schema, where it is recognised.
-    `database`: the one that the settings mean; None: any. Artifacts of others need not hold its tables.
-    """
-
+    #: `table` or `schema.table`, from the settings; None: the tables of RefNet's own schema, if it is recognized.
     names: tuple[str, ...] | None = None
+    #: The database of the settings, or None; artifacts of other databases need not contain its tables.
     database: str | None = None
 
     def check(self, tables: Tables, database: str | None) -> Iterator[Finding]:
-        """A finding for each table that `tables`, of the database of that name, must hold; None: it is not known."""
-        there = {name for _, name in tables} | {f"{schema}.{name}" for schema, name in tables}
+        """Yield a finding for each required table. `tables` are those of the database of that name (None: unknown)."""
+        found = {name for _, name in tables} | {f"{schema}.{name}" for schema, name in tables}
         for name in self._of(tables, database):
-            reason = "" if name in there else "the artifact does not hold it"
+            reason = "" if name in found else "missing from the artifact"
             outcome = Outcome.FAILED if reason else Outcome.PASSED
             yield Finding(f"required table {name}", outcome, reason)
 
@@ -51,7 +49,7 @@ NOTHING = Required(())
 
 
 def _is_network(tables: Tables) -> bool:
-    """Whether it is RefNet's own schema: by its migrations, or by any of its tables where those are lost."""
+    """Return True for RefNet's own schema, by its table of migrations or by any of its tables."""
     return any(
         name == MIGRATIONS or (name in NETWORK and NETWORK[name] <= set(columns))
         for (_, name), columns in tables.items()

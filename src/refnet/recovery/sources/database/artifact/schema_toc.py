@@ -1,4 +1,4 @@
-"""The table of contents of a schema archive, as `pg_restore -l` prints it, and who runs which entry."""
+"""The table of contents of a schema archive, as `pg_restore -l` prints it, and which task restores which entry."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ _RELATION, _CONSTRAINT = 1259, 2606  # the oids of pg_class and pg_constraint
 
 @dataclass(frozen=True)
 class Item:
-    """One entry: `line` as pg_restore printed it; `catalog` and `oid` name the object in the source."""
+    """One entry."""
 
+    #: As pg_restore printed it.
     line: str
     dump_id: int
+    #: The oids of the object's catalog and of the object, in the source.
     catalog: int
     oid: int
+    #: Kind, schema, name and owner.
     what: str
 
     @property
@@ -40,29 +43,28 @@ class Item:
 
 
 def parse(text: str) -> tuple[Item, ...]:
-    """The entries of `pg_restore -l`, in its order; its comments begin with `;`."""
+    """Return the entries of `pg_restore -l`, in its order; its comments begin with `;`."""
     matches = (_LINE.fullmatch(line) for line in text.split("\n"))
     return tuple(Item(m[0], int(m[1]), int(m[2]), int(m[3]), m[4]) for m in matches if m)
 
 
 @dataclass(frozen=True)
 class Shares:
-    """Who runs which entry of post-data.
+    """The entries of post-data by the task that restores them."""
 
-    `keys` and `indexes`: oid of a table → its entries. `foreign`: (oid of the table, oid of the table that it
-    refers to, entry). `rest`: everything else, in order.
-    """
-
+    #: Oid of a table → its entries.
     keys: dict[int, list[Item]]
     indexes: dict[int, list[Item]]
+    #: Oid of the table, oid of the table that it refers to, entry.
     foreign: list[tuple[int, int, Item]]
+    #: Everything else, in order.
     rest: list[Item]
 
 
 def share(items: Sequence[Item], tables: Iterable[Table]) -> Shares:
-    """The entries that tables copied in blocks can have run for them early, and the rest.
+    """Separate the entries that can be restored as soon as their tables, copied in blocks, are loaded.
 
-    A foreign key is early only where both its tables are copied in blocks: the others' rows and keys come later.
+    A foreign key needs both tables: it comes early only if both are copied in blocks.
     """
     blocks = {table.oid: table for table in tables if table.blocks}
     owner = {oid: table.oid for table in blocks.values() for oid in table.keys}

@@ -1,8 +1,8 @@
-"""The artifact of a database: one plain .sql.gz that is a chain of gzip members (RFC 1952).
+"""The artifact of a database: a plain .sql.gz of several gzip members (RFC 1952).
 
-`zcat FILE | psql` reads it like any dump. The last SQL member is followed by the index, JSON in `--` comments,
-and by the footer, an empty member of fixed length whose FEXTRA field (RFC 1952, 2.3.1.1) says where the index
-is and what the SHA-256 of everything before the footer is. Readers that do not know them skip both.
+`zcat FILE | psql` reads it like any dump. After the SQL members come the index, JSON in `--` comments, and the
+footer, an empty member of fixed length. The footer's FEXTRA field (RFC 1952, 2.3.1.1) contains the offset of the
+index and the SHA-256 of everything before the footer. Other readers skip both.
 """
 
 from __future__ import annotations
@@ -37,18 +37,19 @@ __all__ = [
     "programs_major",
 ]
 
-#: The first line of every artifact: a file that begins so and has no footer was cut short.
+#: The first line of every artifact. A file with it and without a footer was cut short.
 FIRST_LINE = b"-- RefNet database artifact, format 1\n"
-#: Of ISA-L's levels 0 to 3. Measured on text: 2 costs no more than 1 and is 3 % smaller; 3 costs 15 % more.
+#: Of ISA-L's levels 0 to 3. Measured on text: 2 takes as long as 1 and is 3 % smaller; 3 takes 15 % longer.
 LEVEL = 2
 CHUNK = 1 << 18
+_PIECE = 1 << 20
 
 INFLATE_ERROR: type[Exception] = cast("type[Exception]", isal_zlib.error)
 
-#: Bytes of the schema's text that are read at once, of one section: a table takes about a kilobyte of it.
+#: Limit of one section of the schema's text, in bytes; a table takes about a kilobyte.
 LONGEST_SCHEMA = 256 << 20
-#: Bytes of an index of an empty database, with much to spare, and how much each byte of it may inflate to. An index
-#: of tables that differ by their numbers alone is packed about 25 times, one that is made to fill a disk 1000 times.
+#: Limits of the inflated index: bytes that are always allowed, and bytes for each packed byte. An index of tables
+#: that differ only by their numbers compresses about 25 times, one that is made to fill a disk 1000 times.
 _INDEX_FLOOR = 16 << 20
 _INDEX_EXPANSION = 40
 
@@ -60,12 +61,12 @@ FOOTER_LENGTH = len(_HEAD) + _EXTRA.size + len(_TAIL)
 
 
 def longest_index(packed: int) -> int:
-    """The bytes that an index of `packed` bytes may inflate to. What is to be read is bounded by what is there."""
+    """Return the bytes that an index of `packed` bytes may inflate to."""
     return _INDEX_FLOOR + _INDEX_EXPANSION * packed
 
 
 def compress(pieces: Iterable[bytes]) -> tuple[bytes, int]:
-    """One gzip member of `pieces`, and how many bytes they were."""
+    """Return one gzip member of `pieces`, and their length in bytes."""
     deflater = isal_zlib.compressobj(LEVEL, isal_zlib.DEFLATED, 31)
     parts, raw = [], 0
     for piece in pieces:
@@ -79,7 +80,7 @@ class Writer:
     """Appends members to a file, then the index and the footer."""
 
     def __init__(self, out: BinaryIO) -> None:
-        """`out` may have `digest_so_far`, the SHA-256 of what it was given; it is not computed again then."""
+        """`out` may have `digest_so_far`, the SHA-256 of everything written to it, which then is not computed twice."""
         self._out = out
         self._sha256 = hashlib.sha256()
         self._digest_of_out: Callable[[], bytes] | None = getattr(out, "digest_so_far", None)
@@ -101,13 +102,13 @@ class Writer:
         self._append(packed)
 
     def finish(self, index: Index) -> None:
-        """Append `index` (which holds this writer's members) and the footer."""
+        """Append `index`, which contains this writer's members, and the footer."""
         at = self._offset
         packed, raw = compress([index.to_text()])
         if raw > longest_index(len(packed)):
             raise RefnetError(
                 f"the index of this artifact would be {raw:,} bytes, more than RefNet reads",
-                "Back up fewer tables at once (`refnet backup database --table`), or drop what is not needed.",
+                "Back up fewer tables at once (`refnet backup database --table`), or drop those that are not needed.",
             )
         self._append(packed)
         sha256 = self._digest_of_out() if self._digest_of_out else self._sha256.digest()
@@ -121,15 +122,15 @@ class Writer:
         self._offset += len(packed)
 
 
-class NotAnArtifact(Exception):  # noqa: N818  # not an error: a dump that RefNet did not make
-    """The file has no footer and does not begin as RefNet's artifacts do."""
+class NotAnArtifact(Exception):  # noqa: N818  # not an error: perhaps a foreign dump
+    """The file has neither RefNet's footer nor its first line."""
 
 
 class Reader:
-    """An artifact that can be read in part and by several threads: `open` gives each a file of its own."""
+    """Reads parts of an artifact, in several threads: `open` returns a new file each time."""
 
     def __init__(self, name: str, opener: Callable[[], BinaryIO]) -> None:
-        """Read footer and index. NotAnArtifact: not RefNet's; RefnetError (DAMAGED): RefNet's, but broken."""
+        """Read footer and index. NotAnArtifact: a foreign file; RefnetError (DAMAGED): RefNet's, but damaged."""
         self.name = name
         self.open = opener
         with opener() as file:
@@ -151,12 +152,12 @@ class Reader:
             name, length, version, offset, index_length, sha256 = _EXTRA.unpack(
                 footer[len(_HEAD) : -len(_TAIL)]
             )
-            whole = offset + index_length + FOOTER_LENGTH == size
-            if name == _EXTRA_ID and length == _EXTRA.size - 4 and version == 1 and whole:
+            complete = offset + index_length + FOOTER_LENGTH == size
+            if name == _EXTRA_ID and length == _EXTRA.size - 4 and version == 1 and complete:
                 return offset, index_length, sha256
         file.seek(0)
         if self._begins_as_ours(file):
-            raise damaged(self.name, "its footer is missing or wrong, so it was cut short or changed")
+            raise damaged(self.name, "its footer is missing or wrong: the file was cut short or changed")
         raise NotAnArtifact(self.name)
 
     @staticmethod
@@ -168,17 +169,27 @@ class Reader:
         return bool(first == FIRST_LINE)
 
     def text(self, kind: Kind) -> bytes:
-        """All that the members of `kind`, one of the schema's two, hold; RefnetError (DAMAGED) where it is too long."""
+        """Return the text of a section of the schema; RefnetError (DAMAGED) if it is longer than LONGEST_SCHEMA."""
         members = self.index.members_of(kind)
         if sum(member.raw for member in members) > LONGEST_SCHEMA:
             raise damaged(self.name, f"its {kind} is longer than {LONGEST_SCHEMA:,} bytes")
         return b"".join(piece for member in members for piece in self.raw(member))
 
-    def raw(self, member: Member) -> Iterator[bytes]:
-        """The inflated bytes of `member`, in pieces; RefnetError (DAMAGED) where they do not inflate to `raw`.
+    def digests(self) -> tuple[bytes, bytes]:
+        """Return the SHA-256 of everything before the footer, and of the complete file."""
+        with self.open() as file:
+            left = file.seek(0, 2) - FOOTER_LENGTH
+            file.seek(0)
+            sha256 = hashlib.sha256()
+            while left and (piece := file.read(min(_PIECE, left))):
+                sha256.update(piece)
+                left -= len(piece)
+            before_footer = sha256.digest()
+            sha256.update(file.read())
+            return before_footer, sha256.digest()
 
-        No more than that many are handed out.
-        """
+    def raw(self, member: Member) -> Iterator[bytes]:
+        """Yield the inflated bytes of `member`, `member.raw` at most; RefnetError (DAMAGED) if they are more or fewer."""
         with self.open() as own:
             own.seek(member.offset)
             length = 0
@@ -193,21 +204,21 @@ class Reader:
             if length != member.raw:
                 raise damaged(
                     self.name,
-                    f"the member at byte {member.offset} holds {length} bytes where {member.raw} were written",
+                    f"the member at byte {member.offset} contains {length} bytes, {member.raw} were written",
                 )
 
 
 def _inflate(file: BinaryIO, length: int, longest: int) -> Iterator[bytes]:
-    """The one gzip member in the next `length` bytes of `file`.
+    """Yield the content of the gzip member in the next `length` bytes of `file`.
 
-    EOFError where it ends early or late, or would be longer than `longest` bytes.
+    EOFError if it ends early or late, or is longer than `longest` bytes.
     """
     inflater = isal_zlib.decompressobj(31)
     left, allowed = length, longest
     while left:
         packed = file.read(min(CHUNK, left))
         if not packed:
-            raise EOFError("the file ends within it")
+            raise EOFError("the file ends before it")
         left -= len(packed)
         while packed or inflater.unconsumed_tail:
             piece = inflater.decompress(packed, 4 * CHUNK)
@@ -224,7 +235,7 @@ def _inflate(file: BinaryIO, length: int, longest: int) -> Iterator[bytes]:
 
 
 def damaged(name: str, what: str) -> RefnetError:
-    """The error of an artifact whose bytes are not those that were written."""
+    """Return the error of an artifact whose bytes changed since they were written."""
     return RefnetError(
         f"{name} is damaged: {what}",
         "Take another artifact (`refnet list`); restore nothing from this one.",

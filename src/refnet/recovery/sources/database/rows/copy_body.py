@@ -19,7 +19,7 @@ def copy_body(
 ) -> tuple[re.Match[bytes], Iterator[bytes]]:
     """Return the COPY statement of `table` in `member`, and its rows in pieces, without the line that ends them.
 
-    A block begins with that statement. RefnetError (DAMAGED) if the member does not hold it or ends within the rows.
+    A block begins with that statement. RefnetError (DAMAGED) if the member does not contain it or ends within the rows.
     """
     pieces, text = reader.raw(member), b""
     longest = LONGEST_COPY if member.kind is Kind.BLOCK else _LONGEST_BEFORE
@@ -27,7 +27,7 @@ def copy_body(
         piece = next(pieces, b"")
         if not piece or len(text) > longest:
             raise damaged(
-                reader.name, f"the member at byte {member.offset} holds no COPY of {table.qualified}"
+                reader.name, f"the member at byte {member.offset} contains no COPY of {table.qualified}"
             )
         text += piece
     return statement, _rows(reader, member, text[statement.end() :], pieces)
