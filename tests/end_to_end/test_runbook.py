@@ -112,7 +112,7 @@ def as_told(act: Callable[[], object]) -> Result:
     return Result(raised.value.code, "", f"refnet: {raised.value.message}\n        {raised.value.hint}\n")
 
 
-@provokes("refuses the password")
+@provokes("rejects the password")
 def wrong_password(library: Library) -> Result:
     hba, before = library.hba, library.hba.read_text()
     hba.write_text(f"local all {_ROLE} scram-sha-256\n{before}")

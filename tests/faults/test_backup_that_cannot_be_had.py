@@ -54,14 +54,14 @@ def guarded(server: Cluster) -> Iterator[str]:
 def test_a_wrong_password(refnet: Command, live: Live, guarded: str) -> None:
     wrong = replace(refnet, url=url_of(live.target, user=guarded, password=SECRET))
     result = wrong("backup", "database")
-    result.fails(1, "refuses the password", guarded)
+    result.fails(1, "rejects the password", guarded)
     assert SECRET not in result.out + result.err
     _nothing_came_of_it(refnet)
 
 
 def test_a_missing_password(refnet: Command, live: Live, guarded: str) -> None:
     without = replace(refnet, url=url_of(live.target, user=guarded))
-    without("backup", "database", PGPASSFILE="/nowhere").fails(1, "asks for a password", guarded)
+    without("backup", "database", PGPASSFILE="/nowhere").fails(1, "requires a password", guarded)
     _nothing_came_of_it(refnet)
 
 

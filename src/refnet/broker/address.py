@@ -1,4 +1,4 @@
-"""Whether a broker answers, told without its password."""
+"""Checks whether a broker answers. No message contains its password."""
 
 from __future__ import annotations
 
@@ -8,50 +8,50 @@ import redis
 
 from refnet.errors import RefnetError
 
-#: How long a broker may take to answer, in seconds.
-PATIENCE = 5.0
+#: The longest time that a broker may take to answer, in seconds.
+TIMEOUT_SECONDS = 5.0
 
 
-def shown(url: str) -> str:
-    """Where a broker is, in words that hold no password."""
+def display(url: str) -> str:
+    """Return the address of a broker for messages, without its password."""
     parts = urlsplit(url)
     return parts.path if _is_socket(url) else f"{parts.hostname or 'localhost'}:{parts.port or 6379}"
 
 
 def client(url: str) -> redis.Redis:
-    """A connection to the broker at `url` (redis://, rediss:// or redis+socket://), made when it is used."""
+    """Return a connection to the broker at `url` (redis://, rediss:// or redis+socket://), opened at its first use."""
     if _is_socket(url):
         parts = urlsplit(url)
         number = parse_qs(parts.query).get("virtual_host", ["0"])[0]
         user = f"{parts.netloc.rsplit('@', 1)[0]}@" if "@" in parts.netloc else ""
         url = f"unix://{user}{parts.path}?db={number}"
     return redis.Redis.from_url(
-        url, socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE, retry=None, protocol=2
+        url, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS, retry=None, protocol=2
     )
 
 
 def check(url: str) -> None:
-    """RefnetError where no broker answers at `url`, or not to us."""
-    place = shown(url)
+    """Raise RefnetError unless the broker at `url` answers us."""
+    where = display(url)
     try:
         with client(url) as connection:
             connection.ping()
     except redis.AuthenticationError as error:
-        raise _refused(place, str(error)) from None
+        raise _refused(where, str(error)) from None
     except redis.BusyLoadingError:
         raise RefnetError(
-            f"the broker at {place} is still loading its data", "Try again in a moment.", transient=True
+            f"the broker at {where} is still loading its data", "Retry in a moment.", transient=True
         ) from None
     except (redis.ConnectionError, redis.TimeoutError) as error:
         raise RefnetError(
-            f"no broker answers at {place}: {_reason(error)}",
-            "Start Redis or Valkey there, or mend REFNET_BROKER_URL; without that setting RefNet starts its own.",
+            f"no broker answers at {where}: {_reason(error)}",
+            "Start Redis or Valkey there, or fix REFNET_BROKER_URL; without that setting RefNet starts its own.",
             transient=True,
         ) from None
     except (redis.RedisError, ValueError) as error:
         raise RefnetError(
-            f"the broker at {place} cannot be used: {error}",
-            "Mend REFNET_BROKER_URL (redis://USER:PASSWORD@HOST:PORT/NUMBER), or that user's rights.",
+            f"the broker at {where} cannot be used: {error}",
+            "Fix REFNET_BROKER_URL (redis://USER:PASSWORD@HOST:PORT/NUMBER), or that user's permissions.",
         ) from None
 
 
@@ -59,14 +59,14 @@ def _is_socket(url: str) -> bool:
     return url.startswith("redis+socket://")
 
 
-def _refused(place: str, said: str) -> RefnetError:
+def _refused(where: str, said: str) -> RefnetError:
     if "NOAUTH" in said or "required" in said.lower():
         return RefnetError(
-            f"the broker at {place} asks for a password, and none is given",
+            f"the broker at {where} requires a password, and none is given",
             "Put it into REFNET_BROKER_URL (redis://:PASSWORD@HOST:PORT/0), for instance in refnet.toml.",
         )
     return RefnetError(
-        f"the broker at {place} refuses the password", "Mend the password in REFNET_BROKER_URL."
+        f"the broker at {where} rejects the password", "Fix the password in REFNET_BROKER_URL."
     )
 
 

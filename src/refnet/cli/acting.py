@@ -35,7 +35,7 @@ def values(settings: Settings) -> dict[str, Any]:
 
     if settings.database_url:
         target = Target.from_url(settings.database_url)
-        where = {"database": target.name, "server": target.place}
+        where = {"database": target.name, "server": target.address}
     else:
         where = {"database": embedded.DATABASE, "server": str(settings.home / "postgres")}
     return {"acts_on": where | {"settings": str(settings.file) if settings.file else None}}

@@ -52,7 +52,7 @@ def _facts(settings: Settings) -> dict[str, Any]:
         "version": programs.version,
         "major": now.major,
         "pid": now.pid,
-        "folder": str(now.place),
+        "folder": str(now.folder),
         "socket": str(now.socket) if now.socket else None,
         "programs": str(programs.folder),
         "connect": shlex.join([psql, connect]) if now.running else None,

@@ -76,7 +76,7 @@ def tell(stage: Stage, papers: int, now: Callable[[], datetime]) -> Told:
     after = _compared(stage, before)
     return Told(
         stage.folder, tuple(stage.chapters), papers, before, after, (*losses, recovered), entries, lost_at,
-        recovered.seconds, stage.status().place,
+        recovered.seconds, stage.status().folder,
     )  # fmt: skip
 
 
@@ -166,7 +166,7 @@ def _everything(stage: Stage, now: Callable[[], datetime]) -> datetime:
         "The server's data, the vault, the configuration, RefNet's home. What is left is the backup folder "
         "(and what psql and sha256sum wrote down).",
     )
-    place = stage.status().place
+    place = stage.status().folder
     stage.refnet("postgres", "stop")
     beside = [] if place.is_relative_to(stage.home) else [str(place)]
     lost_at = now()

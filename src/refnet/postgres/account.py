@@ -1,7 +1,7 @@
 """The system user that our servers run as, and folders that it can enter.
 
-PostgreSQL refuses to run as root. As root our servers run as `postgres` where the machine has that user,
-else as `nobody`; no permission outside our own folders is changed for it.
+PostgreSQL refuses to run as root. As root our servers run as `postgres` if the machine has that user, else as `nobody`;
+no permission outside our own folders is changed.
 """
 
 from __future__ import annotations
@@ -18,40 +18,41 @@ from refnet.errors import RefnetError
 from refnet.files import OPEN_FOLDER, explained, opened, replace_file
 from refnet.processes import run
 
-#: In a folder whose contents had to go elsewhere: where they are.
+#: The file, in a folder with a substitute, that names the substitute.
 ELSEWHERE = "elsewhere"
-#: Holds the stand-ins of folders that the server's user cannot enter.
+#: Contains the substitutes of folders that the server's user cannot enter.
 STATE = Path("/var/lib")
 _KEPT_VARIABLES = ("PATH", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 
 
 @dataclass(frozen=True)
 class Account:
-    """A system user; `other`: it is not the user of this process, which is root."""
+    """A system user."""
 
     name: str
     uid: int
     gid: int
+    #: It is not the user of this process, which is root.
     other: bool
 
     @property
     def become(self) -> dict[str, Any]:
-        """Arguments of subprocess that make a child run as this user, with none of root's groups."""
+        """The arguments of subprocess that make a child run as this user, without root's groups."""
         return {"user": self.uid, "group": self.gid, "extra_groups": []} if self.other else {}
 
     def own(self, path: Path, mode: int = 0o700) -> None:
-        """Make `path`, which is ours, this user's and private."""
+        """Give `path`, which is ours, to this user, with `mode`."""
         path.chmod(mode)
         if self.other:
             os.chown(path, self.uid, self.gid)
 
     def signal(self, pid: int, number: int) -> bool:
-        """Send a signal as this user, so that it reaches none but its own processes; False where it does not."""
+        """Send a signal as this user, so that it reaches only its own processes; return whether it did."""
         command = ["/bin/sh", "-c", 'kill -s "$1" "$2"', "sh", signal.Signals(number).name[3:], str(pid)]
         return run(command, cwd="/", capture_output=True, **self.become).returncode == 0
 
     def can_enter(self, folder: Path) -> bool:
-        """Whether this user can enter `folder`. Asked of the kernel, which knows of ACLs as well."""
+        """Return whether this user can enter `folder`; the kernel knows, ACLs included."""
         if not self.other:
             return os.access(folder, os.X_OK)
         command = ["/bin/sh", "-c", 'cd -- "$1"', "sh", str(folder)]
@@ -59,7 +60,7 @@ class Account:
 
 
 def account(data: Path | None = None) -> Account:
-    """The user that a server started by this process runs as: for root, the owner of `data` where it exists."""
+    """Return the user that our servers run as: for root, the owner of `data` if it exists."""
     if os.geteuid() != 0:
         return _known(os.geteuid(), other=False)
     if data and data.exists() and data.stat().st_uid != 0:
@@ -82,22 +83,22 @@ def _known(uid: int, *, other: bool) -> Account:
         entry = pwd.getpwuid(uid)
     except KeyError:
         raise RefnetError(
-            f"the user id {uid} has no entry in the system's list of users, which PostgreSQL needs",
-            "Add one to /etc/passwd, or set REFNET_DATABASE_URL to a server that runs already.",
+            f"the user id {uid} has no entry in the system's list of users, and PostgreSQL needs one",
+            "Add one to /etc/passwd, or set REFNET_DATABASE_URL to a running server.",
         ) from None
     return Account(entry.pw_name, uid, entry.pw_gid, other)
 
 
 def environment() -> dict[str, str]:
-    """The environment of a server: nothing of ours. Code that a restore brings along can read it."""
+    """Return the environment of a server, without ours: code that a dump brings along can read it."""
     return {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ} | {"LC_ALL": "C"}
 
 
-def ground(folder: Path, user: Account) -> Path:
-    """`folder`, made if need be; or the folder that stands in for it where `user` cannot enter it.
+def cluster_folder(folder: Path, user: Account) -> Path:
+    """Return `folder`, created if it is missing, or its substitute if `user` cannot enter it.
 
-    The stand-in is /var/lib/refnet-HASH, HASH from the path of `folder`. The choice is written down in
-    `folder`, so that a later change of some parent's permissions does not lose what is there.
+    The substitute is /var/lib/refnet-HASH, HASH from the path of `folder`. It is recorded in `folder`, so that a later
+    change of a parent's permissions does not lose the data.
     """
     note = folder / ELSEWHERE
     with explained(folder):
@@ -108,19 +109,18 @@ def ground(folder: Path, user: Account) -> Path:
             return folder
         if any(not each.name.startswith(".") for each in folder.iterdir()):
             raise RefnetError(
-                f"the user {user.name}, who runs the server, can no longer enter {folder}",
-                "Give that user the right to pass (chmod o+x) on each folder above it, or set REFNET_HOME "
-                "to another folder.",
+                f"the user {user.name}, which runs the server, can no longer enter {folder}",
+                "Let that user pass (chmod o+x) through the folders above it, or set REFNET_HOME to another folder.",
             )
-        stand_in = STATE / f"refnet-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]}"
-        make_enterable(stand_in)
-        (stand_in / "stands-in-for").write_text(f"{folder}\n", encoding="utf-8")
-        replace_file(note, f"{stand_in}\n".encode(), 0o644)
-        return stand_in
+        substitute = STATE / f"refnet-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]}"
+        make_enterable(substitute)
+        (substitute / "stands-in-for").write_text(f"{folder}\n", encoding="utf-8")
+        replace_file(note, f"{substitute}\n".encode(), 0o644)
+        return substitute
 
 
 def make_enterable(folder: Path) -> None:
-    """Make what is missing of `folder`: others may pass through, and see nothing."""
+    """Create what is missing of `folder`: others may pass through it, and not list it."""
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     for each in reversed(missing):
         each.mkdir(exist_ok=True)

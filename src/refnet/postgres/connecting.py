@@ -1,7 +1,7 @@
-"""Why there is no session: what the server or libpq said, as two lines that a user can act on.
+"""Why a session cannot be opened: the error of the server or of libpq, as two lines that a user can act on.
 
-psycopg hands on the text of a refusal and not its SQLSTATE, so the text is read here, once, by the
-server's English words. A server that speaks another language gets the general answer with its own words.
+psycopg passes on the text of a refusal and not its SQLSTATE, so the English text is matched here. The error of a server
+with messages in another language gets the general lines.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ NO_SUCH_DATABASE = "3D000"
 
 
 class ConnectError(RefnetError):
-    """No session was to be had. `sqlstate`: the server's reason; None where no server answered or it is not known."""
+    """A session could not be opened. `sqlstate`: the server's reason; None if no server answered or it is unknown."""
 
     def __init__(self, message: str, hint: str, sqlstate: str | None = None, transient: bool = False) -> None:
         super().__init__(message, hint, transient=transient)
@@ -41,106 +41,106 @@ _REASONS = (
     _Reason(
         r"no password supplied",
         None,
-        "the server at {place} asks for a password of {user}, and none is given",
+        "the server at {address} requires a password for {user}, and none is given",
         "Put it into REFNET_DATABASE_URL, or into ~/.pgpass.",
     ),
     _Reason(
         r"password authentication failed",
         "28P01",
-        "the server at {place} refuses the password of {user}",
-        "Mend the password in REFNET_DATABASE_URL or in ~/.pgpass.",
+        "the server at {address} rejects the password of {user}",
+        "Fix the password in REFNET_DATABASE_URL or in ~/.pgpass.",
     ),
     _Reason(
         r"pg_hba\.conf|role .* does not exist|not permitted to log in|authentication failed",
         "28000",
-        "the server at {place} does not let {user} in from here: {said}",
+        "the server at {address} does not accept {user} from here: {said}",
         "Create that role, or allow it in the server's pg_hba.conf.",
     ),
     _Reason(
         r"database .* does not exist",
         NO_SUCH_DATABASE,
-        "the server at {place} has no database {database}",
+        "the server at {address} has no database {database}",
         "Create it, or restore a backup into it.",
     ),
     _Reason(
         r"too many|remaining connection slots",
         "53300",
-        "the server at {place} has no connection left: {said}",
-        "Close some sessions, or raise max_connections on the server; then run this again.",
+        "the server at {address} has no free connection: {said}",
+        "Close some sessions or raise max_connections on the server, and retry.",
         transient=True,
     ),
     _Reason(
         r"starting up|shutting down|recovery mode|not yet accepting|consistent recovery",
         "57P03",
-        "the server at {place} is not ready: {said}",
-        "Wait until it has started, then run this again.",
+        "the server at {address} is not ready: {said}",
+        "Wait until it has started, and retry.",
         transient=True,
     ),
     _Reason(
         r"not currently accepting connections",
         "55000",
-        "the database {database} at {place} does not allow connections",
-        "ALTER DATABASE … ALLOW_CONNECTIONS true, if that was not meant so.",
+        "the database {database} at {address} does not allow connections",
+        "ALTER DATABASE … ALLOW_CONNECTIONS true, unless that is intended.",
     ),
     _Reason(
         r"permission denied for database",
         "42501",
-        "the server at {place} does not let {user} into the database {database}",
+        "the server at {address} does not let {user} connect to the database {database}",
         "GRANT CONNECT on that database to the role.",
     ),
     _Reason(
         r"configuration parameter|invalid value for parameter",
         "22023",
-        "the server at {place} refuses the session: {said}",
-        "Mend the parameters in REFNET_DATABASE_URL or PGOPTIONS.",
+        "the server at {address} rejects the session: {said}",
+        "Fix the parameters in REFNET_DATABASE_URL or PGOPTIONS.",
     ),
     _Reason(
         r"FATAL|ERROR",
         "XX000",
-        "the server at {place} refuses the session: {said}",
-        "Mend REFNET_DATABASE_URL, or see the server's log.",
+        "the server at {address} rejects the session: {said}",
+        "Fix REFNET_DATABASE_URL, or see the server's log.",
     ),
     _Reason(
         r"failed to resolve|could not translate host name",
         None,
-        "no machine is known by the name in {place}: {said}",
-        "Mend the host in REFNET_DATABASE_URL, or see whether the name service works.",
+        "the host name in {address} cannot be resolved: {said}",
+        "Fix the host in REFNET_DATABASE_URL, or check the name service.",
         transient=True,
     ),
     _Reason(
         r"SSL|certificate",
         None,
-        "no encrypted connection to {place}: {said}",
-        "Mend sslmode and its files in REFNET_DATABASE_URL, or turn on SSL on the server.",
+        "no encrypted connection to {address}: {said}",
+        "Fix sslmode and its files in REFNET_DATABASE_URL, or enable SSL on the server.",
     ),
     _Reason(
         r"invalid |requirepeer",
         None,
-        "no session with {place}: {said}",
-        "Mend that parameter in REFNET_DATABASE_URL or the PG* variables.",
+        "cannot connect to {address}: {said}",
+        "Fix that parameter in REFNET_DATABASE_URL or the PG* variables.",
     ),
     _Reason(
         r"",
         None,
-        "no PostgreSQL server answers at {place}: {said}",
-        "Start the server, or mend host and port in REFNET_DATABASE_URL.",
+        "no PostgreSQL server answers at {address}: {said}",
+        "Start the server, or fix host and port in REFNET_DATABASE_URL.",
         transient=True,
     ),
 )
-_OWN_HINT = "It is a server that RefNet itself started; if it has gone, run this again."
+_OWN_HINT = "RefNet itself started that server; if it has ended, retry."
 
 
-def explain(error: psycopg.Error, *, place: str, database: str, user: str, own: bool) -> ConnectError:
-    """`error` of a failed connect as a ConnectError; neither line holds a secret."""
+def explain(error: psycopg.Error, *, address: str, database: str, user: str, own: bool) -> ConnectError:
+    """Return `error` of a failed connect as a ConnectError; neither line contains a secret."""
     text = str(error)
     reason = next(reason for reason in _REASONS if re.search(reason.words, text))
-    message = reason.message.format(place=place, database=database, user=user, said=_said(text))
+    message = reason.message.format(address=address, database=database, user=user, said=_said(text))
     hint = _OWN_HINT if own and reason.sqlstate is None else reason.hint
     return ConnectError(message, hint, reason.sqlstate, reason.transient)
 
 
 def _said(text: str) -> str:
-    """The line that says why, without the address and the prefixes that libpq and psycopg put before it."""
+    """Return the line with the reason, without the address and the prefixes of libpq and psycopg."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     line = next(
         (line for line in reversed(lines) if "FATAL" in line), lines[0] if lines else "no reason given"

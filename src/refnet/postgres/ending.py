@@ -1,4 +1,4 @@
-"""Ends what runs in a scratch server: the server, and every program that code in it has started."""
+"""Ends all processes of a scratch server: the server, and every program that code in it has started."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from refnet.locks import is_locked
 from refnet.postgres.account import Account
-from refnet.postgres.free_uid import FIRST, LAST, has_processes, unused
+from refnet.postgres.free_uid import FIRST, LAST, has_processes, locked_uid
 from refnet.postgres.postmaster import until
 from refnet.postgres.walls import Enclosure
 from refnet.processes import run
@@ -18,32 +18,36 @@ from refnet.processes import run
 _SECONDS = 20.0
 
 
-def end(process: subprocess.Popen[str], around: Enclosure, folder: Path) -> None:
-    """End all that runs in `around`; `process` stands for it, `folder` is the scratch server's.
+def end(process: subprocess.Popen[str], enclosure: Enclosure, folder: Path) -> None:
+    """End all processes of a scratch server.
 
-    The first process of a PID namespace ends last, and all others with it. No pid that the server wrote down is
-    read: it is one of its own namespace, and code in the server can change it.
+    The kernel ends all processes of a PID namespace with its first one. No pid that the server wrote down is read: it
+    is one of its own namespace, and code in the server can change it.
+
+    Args:
+        process: leads the server's processes.
+        folder: the folder of the scratch server.
     """
-    if around.walls.processes:
+    if enclosure.walls.processes:
         for first in _children(process.pid):
             _kill(first)
         with suppress(subprocess.TimeoutExpired):
             process.wait(_SECONDS)
     process.kill()
-    process.wait()  # a process that has ended and that nobody waits for would count as one that runs
-    if not around.walls.processes:
-        _end_strays(around.account if around.account.other else None, folder)
+    process.wait()  # a zombie would count as a running process
+    if not enclosure.walls.processes:
+        _end_strays(enclosure.account if enclosure.account.other else None, folder)
     until(lambda: not is_locked(folder / "alive"), _SECONDS)
 
 
 def end_leftover(folder: Path) -> None:
-    """End what a killed run left running in `folder`."""
+    """End the processes that a killed run left in `folder`."""
     try:
         uid = (folder / "data").lstat().st_uid
     except OSError:
         return
     if os.geteuid() == 0 and FIRST <= uid <= LAST:
-        with unused(uid) as free:
+        with locked_uid(uid) as free:
             if free:
                 _end_strays(Account(f"#{uid}", uid, uid, other=True), folder)
     else:
@@ -51,9 +55,9 @@ def end_leftover(folder: Path) -> None:
 
 
 def _end_strays(user: Account | None, folder: Path) -> None:
-    """Kill every process of `user`, who is nobody else; None: those of this user that work in `folder`."""
+    """Kill every process of `user`, a free user id; None: those of this user that run in `folder`."""
     if user:
-        kill = ["/bin/sh", "-c", "kill -s KILL -- -1"]  # the kernel spares the one who asks
+        kill = ["/bin/sh", "-c", "kill -s KILL -- -1"]  # the kernel spares the sender
 
         def gone() -> bool:
             run(kill, cwd="/", capture_output=True, **user.become)
@@ -61,7 +65,7 @@ def _end_strays(user: Account | None, folder: Path) -> None:
     else:
 
         def gone() -> bool:
-            found = _working_in(folder)
+            found = _running_in(folder)
             for pid in found:
                 _kill(pid)
             return not found
@@ -69,8 +73,8 @@ def _end_strays(user: Account | None, folder: Path) -> None:
     until(gone, _SECONDS)
 
 
-def _working_in(folder: Path) -> list[int]:
-    """The processes whose current folder lies in `folder`, as that of a server and of what it starts does."""
+def _running_in(folder: Path) -> list[int]:
+    """Return the processes whose working directory is in `folder`, like that of a server and of its children."""
     found = []
     for entry in Path("/proc").iterdir() if Path("/proc").is_dir() else ():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
@@ -81,7 +85,7 @@ def _working_in(folder: Path) -> list[int]:
 
 
 def _children(pid: int) -> list[int]:
-    """The children of a process of ours that has one thread."""
+    """Return the children of a process that has one thread."""
     try:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:

@@ -1,6 +1,6 @@
-"""A user id that is nobody's, for a scratch server that root starts: it owns nothing on this machine.
+"""A free user id for a scratch server that root starts: it owns nothing on this machine.
 
-It comes from 61184 to 65519, which systemd and the distributions set apart for services whose user exists only
+It is from 61184 to 65519, the range that systemd and the distributions reserve for services whose user exists only
 while they run (DynamicUser=). The lock is systemd's own, a file in /run/systemd/dynamic-uid, so that neither it nor
 another proof takes an id that is in use.
 """
@@ -26,11 +26,11 @@ _TRIES = 200
 
 
 @contextmanager
-def nobodys_account() -> Iterator[Account]:
-    """An account of a free user id, held for as long as the block runs. Only root can take one on."""
+def free_account() -> Iterator[Account]:
+    """Yield an account with a free user id, locked while the block runs. Only root can use it."""
     for _ in range(_TRIES):
         uid = FIRST + secrets.randbelow(LAST - FIRST + 1)
-        with unused(uid) as ours:
+        with locked_uid(uid) as ours:
             if ours and not _known(uid) and not has_processes(uid):
                 yield Account(f"#{uid}", uid, uid, other=True)
                 return
@@ -45,15 +45,15 @@ def _folder() -> Path:
 
 
 @contextmanager
-def unused(uid: int) -> Iterator[bool]:
-    """Hold the lock of a user id, and remove it afterwards; yields False where another process holds it."""
+def locked_uid(uid: int) -> Iterator[bool]:
+    """Lock a user id while the block runs; yield False if another process has it locked."""
     _folder().mkdir(parents=True, exist_ok=True)
     path = _folder() / str(uid)
     flags = os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
     handle = os.open(path, flags, 0o600)
     ours = False
     try:
-        ours = take(handle) and os.fstat(handle).st_nlink > 0  # its holder may have removed it meanwhile
+        ours = take(handle) and os.fstat(handle).st_nlink > 0  # its owner may have removed it meanwhile
         if ours:
             os.write(handle, b"refnet\n")
         yield ours
@@ -74,7 +74,7 @@ def _known(uid: int) -> bool:
 
 
 def has_processes(uid: int) -> bool:
-    """Whether a process of this user runs."""
+    """Return whether this user has processes."""
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with suppress(OSError):

@@ -1,7 +1,7 @@
 """A data folder, and whether a server runs in it.
 
-That is told by a lock which the kernel holds: the postmaster inherits it and keeps it as long as one of its
-processes lives. A pid alone lies after a kill or a reboot, when another process has it.
+A kernel lock tells: the postmaster inherits it, and it lasts as long as one of its processes lives. A pid alone does
+not tell: after a kill or a reboot another process can have it.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ _POLL_SECONDS = 0.005
 
 @dataclass(frozen=True)
 class Postmaster:
-    """A server's data folder and the folder of its socket, both of `account` alone.
+    """A server's data folder and the folder of its socket, which `account` alone can enter.
 
-    Beside `data` lie the server's log `server.log` and the lock `alive`.
+    The log `server.log` and the lock `alive` are beside `data`.
     """
 
     data: Path
@@ -52,37 +52,39 @@ class Postmaster:
         return self.data.parent / "alive"
 
     def is_running(self) -> bool:
-        """Whether a server lives here, started by us or by hand; it may still be starting or stopping."""
+        """Return whether a server runs here, started by us or by hand; it may still be starting or stopping."""
         return (is_locked(self.alive) and self.pid() is not None) or self._answers()
 
     def is_ready(self) -> bool:
-        """Whether the server accepts sessions."""
+        """Return whether the server accepts sessions."""
         lines = self._pid_file()
         return len(lines) > 7 and lines[7].strip() == "ready" and self._answers()
 
     def pid(self) -> int | None:
-        """The postmaster's process id as it wrote it; only true while the server runs."""
+        """Return the postmaster's process id from its pid file; valid only while the server runs."""
         lines = self._pid_file()
         return int(lines[0]) if lines and _PID.fullmatch(lines[0].strip()) else None
 
     def socket_in_use(self) -> Path:
-        """The folder of the socket that the running server wrote down, else the one it would take."""
+        """Return the folder of the running server's socket, else of the one that it would create."""
         lines = self._pid_file()
         return Path(lines[4].strip()) if len(lines) > 4 and lines[4].strip() else self.socket
 
     def stop(self, how: signal.Signals = signal.SIGINT, pid: int | None = None) -> bool:
-        """Stop the server and wait for its end; False where none ran. SIGINT: fast; SIGQUIT: immediate.
+        """Stop the server and wait for its end; False if none ran.
 
-        `pid`: known from the start; else what the server wrote down, which code that it ran can have changed.
+        Args:
+            how: SIGINT for a fast shutdown, SIGQUIT for an immediate one.
+            pid: the postmaster, known since its start; None: from the pid file, which code in the server can change.
         """
-        # A server that has just been launched has not written its pid yet; an initdb never writes one.
+        # A server that has just been started has not written its pid yet; an initdb never writes one.
         until(lambda: self.pid() is not None or not is_locked(self.alive), LAUNCH_SECONDS)
         pid = pid or self.pid()
         if pid is None or not self.is_running():
             return False
         if not self.account.signal(pid, how) and self.is_running():
             raise RefnetError(
-                f"the server in {self.data} cannot be stopped: its process {pid} is not of the user {self.account.name}",
+                f"the server in {self.data} cannot be stopped: its process {pid} does not belong to the user {self.account.name}",
                 "Stop it as the user who started it, or as root.",
             )
         if not until(lambda: not self.is_running(), STOP_SECONDS):
@@ -92,18 +94,18 @@ class Postmaster:
             )
         return True
 
-    def forget_the_dead(self) -> None:
-        """Remove what a killed server left; called only where no server runs.
+    def remove_stale_files(self) -> None:
+        """Remove the files of a killed server; call it only if no server runs.
 
-        PostgreSQL itself would refuse to start where an unrelated process has the old pid, as happens
-        after a reboot and in containers. A new file for the lock: a stray child may still hold the old one.
+        PostgreSQL itself would refuse to start if an unrelated process has the old pid, as happens after a reboot and
+        in containers. The lock gets a new file: a stray child may still have the old one locked.
         """
         left = (self.socket / SOCKET_NAME, self.socket / f"{SOCKET_NAME}.lock", self.alive)
         for path in (self.data / "postmaster.pid", *left):
             path.unlink(missing_ok=True)
 
     def _pid_file(self) -> list[str]:
-        # Root reads here what another user may have put there: no link, no pipe, no more than a page.
+        # Root reads what another user may have put there: no link, no pipe, no more than a page.
         try:
             handle = os.open(self.data / "postmaster.pid", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError:
@@ -122,7 +124,7 @@ class Postmaster:
 
 
 def until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Wait for `condition`; False where it has not come true within `seconds`."""
+    """Wait until `condition` is true; return False if it is not within `seconds`."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:

@@ -1,4 +1,4 @@
-"""Passwords of one run: random, kept in memory alone; the server gets what checks them, not what they are."""
+"""Passwords of one run: random and only in memory; the server gets a verifier."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import secrets
 
 
 def new_password() -> str:
-    """A password that nobody can guess."""
+    """Return a random password."""
     return secrets.token_urlsafe(32)
 
 
 def verifier(password: str) -> str:
-    """What a server stores for `password` (SCRAM-SHA-256, RFC 5803); it is no secret that lets anybody in.
+    """Return the verifier of `password` that a server stores (SCRAM-SHA-256, RFC 5803); it does not let anybody log in.
 
-    One iteration is enough: they make guessing slower, and a random password is not guessed.
+    One iteration is enough: more of them slow guessing down, and a random password cannot be guessed.
     """
     salt = secrets.token_bytes(16)
     salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, 1)

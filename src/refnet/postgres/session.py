@@ -1,7 +1,6 @@
-"""A database on a server: sessions with it, and the environment of PostgreSQL's own tools that talk to it.
+"""A database on a server: sessions with it, and the environment for PostgreSQL's own programs.
 
-A password is in `Target.conninfo` and in the environment of a child, and nowhere else: never in argv,
-a log or an error.
+A password is only in `Target.conninfo` and in the environment of a child: never in argv, a log or an error.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from psycopg.pq import Conninfo
 from refnet.errors import Exit, RefnetError
 from refnet.postgres.connecting import explain
 
-#: What every reader sets, so that the same rows always make the same text (also for pg_dump, by PGOPTIONS).
+#: The settings of every reader: the same rows always give the same text (also for pg_dump, by PGOPTIONS).
 READER_SETTINGS: Mapping[str, str] = {
     "datestyle": "ISO",
     "intervalstyle": "postgres",
@@ -41,33 +40,33 @@ READER_SETTINGS: Mapping[str, str] = {
     "idle_in_transaction_session_timeout": "0",
     "idle_session_timeout": "0",
 }
-#: Known since PostgreSQL 17; an older server would refuse the session.
+#: New in PostgreSQL 17; an older server would refuse the session.
 READER_SETTINGS_17: Mapping[str, str] = {"transaction_timeout": "0"}
 
-#: How long a server may take to answer, where the user says nothing of it.
+#: libpq's connect_timeout, unless the user sets it.
 CONNECT_SECONDS = 30
 
-#: Read by libpq whatever else is given.
+#: libpq reads them whatever parameters are given.
 _STUBBORN_VARIABLES = ("PGSERVICE", "PGSERVICEFILE", "PGCLIENTENCODING", "PGTZ", "PGDATESTYLE", "PGGEQO")
 _environment_lock = threading.Lock()
 
-# What psycopg lets pass (a rollback on a session that an interrupt broke) is no line on the user's terminal.
+# psycopg logs errors that it ignores (a rollback on a session that an interrupt broke): keep them off the terminal.
 logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
 
 def reader_settings(major: int) -> Mapping[str, str]:
-    """What a reader on a server of `major` sets."""
+    """Return the settings of a reader on a server of `major`."""
     return {**READER_SETTINGS, **(READER_SETTINGS_17 if major >= 17 else {})}
 
 
 def options(settings: Mapping[str, str]) -> str:
-    """`settings` as libpq's `options` (PGOPTIONS): `-c name=value`, spaces and backslashes escaped."""
+    """Return `settings` as libpq's `options` (PGOPTIONS): `-c name=value`, spaces and backslashes escaped."""
     escaped = ((name, value.replace("\\", "\\\\").replace(" ", "\\ ")) for name, value in settings.items())
     return " ".join(f"-c {name}={value}" for name, value in escaped)
 
 
 def own_parameters(**wanted: str) -> dict[str, str]:
-    """Every parameter that a PG* variable could set, as wanted or as libpq's own default: for servers that are ours."""
+    """Return every parameter that a PG* variable could set: as given, else libpq's default. For our own servers."""
     compiled = {
         option.keyword.decode(): (option.compiled or b"").decode()
         for option in Conninfo.get_defaults()
@@ -92,22 +91,21 @@ def own_parameters(**wanted: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Target:
-    """A database on a server, by libpq's connection string.
+    """A database on a server."""
 
-    `own`: a server that RefNet itself started; inherited PG* variables are then ignored.
-    """
-
+    #: libpq's connection string.
     conninfo: str = field(repr=False)
+    #: A server that RefNet itself started: inherited PG* variables are ignored.
     own: bool = False
 
     @classmethod
     def from_url(cls, url: str) -> Target:
-        """The target of a libpq URI, the socket form included; RefnetError (code 2) where it is none."""
+        """Return the target of a libpq URI, the socket form included; RefnetError (USAGE) if it is not one."""
         try:
             target = cls(make_conninfo(url))
-            target.parts  # noqa: B018  # libpq's answer is read only here
+            target.parts  # noqa: B018  # libpq reads it only here
         except (psycopg.ProgrammingError, UnicodeError):
-            target = None  # what libpq says quotes the URI, and with it the password
+            target = None  # libpq's error quotes the URI, with the password
         if target is None or not _is_well_escaped(url, str(target.parts.get("port", ""))):
             raise RefnetError(
                 "REFNET_DATABASE_URL is not a URI that PostgreSQL understands",
@@ -117,7 +115,7 @@ class Target:
             )
         if not target._in_force("dbname"):  # its own class
             raise RefnetError(
-                f"REFNET_DATABASE_URL names no database on the server at {target.place}",
+                f"REFNET_DATABASE_URL names no database on the server at {target.address}",
                 "Write postgresql://USER@HOST:PORT/DATABASE (or …@/DATABASE?host=/FOLDER).",
                 Exit.USAGE,
             )
@@ -134,19 +132,19 @@ class Target:
 
     @property
     def user(self) -> str:
-        """The role of the login; the operating system's user where none is named."""
+        """The login role; the operating system's user if none is given."""
         return self._in_force("user") or _system_user()
 
     @property
-    def place(self) -> str:
-        """`host:port`, or the folder of the socket; for people."""
+    def address(self) -> str:
+        """`host:port`, or the folder of the socket; for messages."""
         host = self._in_force("hostaddr") or self._in_force("host") or "the local socket"
         return host if self.own else f"{host}:{self._in_force('port') or '5432'}"
 
     @property
     def display(self) -> str:
-        """`refnet on host:port`, for people; without any secret."""
-        return f"{self.name} on {self.place}"
+        """`refnet on host:port`, for messages; without any secret."""
+        return f"{self.name} on {self.address}"
 
     def _in_force(self, keyword: str) -> str:
         given = self.parts.get(keyword)
@@ -165,11 +163,11 @@ class Target:
         autocommit: bool = True,
         encoding: str | None = None,
     ) -> psycopg.Connection[tuple[Any, ...]]:
-        """A new session with `settings` in force from its start.
+        """Open a session with `settings` from its start.
 
-        ConnectError where there is none to be had: server down, wrong password, no such database …
-        A limit for idle sessions never ends it: it may wait for other work of the same run.
-        Settings that lift statement_timeout lift transaction_timeout too, where the server knows it.
+        ConnectError if that fails: server down, wrong password, no such database …
+        idle_session_timeout is off: a session may wait for other work of the same run.
+        Settings with statement_timeout turn transaction_timeout off too, if the server knows it.
         """
         extra: dict[str, Any] = {"fallback_application_name": "refnet"}
         if not self._in_force("connect_timeout"):
@@ -181,7 +179,9 @@ class Target:
             with _hidden_variables() if self.own else nullcontext():
                 connection = psycopg.connect(make_conninfo(self.conninfo, **extra), autocommit=True)
         except psycopg.OperationalError as error:
-            raise explain(error, place=self.place, database=self.name, user=self.user, own=self.own) from None
+            raise explain(
+                error, address=self.address, database=self.name, user=self.user, own=self.own
+            ) from None
         if settings and "statement_timeout" in settings and server_version(connection) >= 17:
             for name, value in READER_SETTINGS_17.items():
                 connection.execute("SELECT pg_catalog.set_config(%s, %s, false)", (name, value))
@@ -191,7 +191,7 @@ class Target:
     def environment(
         self, settings: Mapping[str, str] | None = None, *, encoding: str | None = None
     ) -> dict[str, str]:
-        """The environment for a child (psql, pg_dump, pg_restore) that is to talk to this database, in English."""
+        """Return the environment for psql, pg_dump or pg_restore to use this database; messages are in English."""
         inherited = {k: v for k, v in os.environ.items() if not (self.own and k.startswith("PG"))}
         names = _variables()
         given = {names[k]: str(v) for k, v in self.parts.items() if k in names and not (self.own and v == "")}
@@ -206,14 +206,14 @@ class Target:
 
 
 def server_version(connection: psycopg.Connection[Any]) -> int:
-    """The server's major version."""
+    """Return the server's major version."""
     return connection.info.server_version // 10_000
 
 
 def _is_well_escaped(url: str, port: str) -> bool:
-    """Whether no `/` or `@` of a password has been taken for the end of the login.
+    """Return False if libpq took a `/` or `@` of the password for the end of the login.
 
-    libpq would then show a part of the password as host, port or database.
+    It would then show a part of the password as host, port or database.
     """
     head = url.split("://", 1)[-1].split("?", 1)[0]
     login = head[: head.rfind("@") + 1][:-1]
@@ -228,16 +228,15 @@ def _system_user() -> str:
 
 
 def _variables() -> dict[str, str]:
-    """Keyword → environment variable, as libpq reads them."""
+    """Return keyword → environment variable, as libpq reads them."""
     return {o.keyword.decode(): o.envvar.decode() for o in Conninfo.get_defaults() if o.envvar}
 
 
 @contextmanager
 def _hidden_variables() -> Iterator[None]:
-    """Hide from libpq the variables that no parameter overrides, while it connects to a server of ours.
+    """Hide the variables that no parameter overrides from libpq, while it connects to our own server.
 
-    The lock keeps two such threads apart. No session with the user's server begins meanwhile: a proof runs after its
-    backup.
+    One thread at a time. Sessions with the user's server do not begin meanwhile: a proof runs after its backup.
     """
     with _environment_lock:
         hidden = {k: os.environ.pop(k) for k in _STUBBORN_VARIABLES if k in os.environ}

@@ -1,7 +1,6 @@
-"""Private folders in the system's folder for temporary files: gone at the end, or with the next run.
+"""Private temporary folders: removed at the end, or by the next run if a run is killed.
 
-What lies in them can be secret, so what a killed run left is not left lying about. The folder's lock, held by the
-kernel, tells a leftover from a run that still goes on.
+They can contain secrets. The folder's lock tells the leftover of a killed run from the folder of a living one.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ from refnet.locks import locked
 
 _PREFIX = "refnet-private-"
 _LOCK = ".lock"
-#: Between its making and its locking a folder looks like a leftover; none takes this long, in seconds.
+#: A folder looks like a leftover until it is locked, which takes much less than this, in seconds.
 _YOUNG = 60.0
 
 
 @contextmanager
 def private_folder() -> Iterator[Path]:
-    """A folder for this user alone."""
+    """Create a folder that this user alone can enter."""
     base = Path(tempfile.gettempdir())
     _remove_leftovers(base)
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))

@@ -1,8 +1,8 @@
-"""The walls around a scratch server: what code that a restore brings along can reach, and what it cannot.
+"""The isolation layers of a scratch server: what code that a dump brings along can reach.
 
 The server and initdb run in namespaces of their own: they see /usr, the programs and their own folders, no other
-process, no network. Bubblewrap builds that where there is one, else util-linux's unshare and mount. The first way
-that works on this machine is taken; `Walls` says which walls it has.
+process, no network. Bubblewrap builds that if it is installed, else util-linux's unshare and mount. The first way
+that works on this machine is taken; `Walls` names its layers.
 """
 
 from __future__ import annotations
@@ -35,51 +35,58 @@ _TRIAL_SECONDS = 20
 
 @dataclass(frozen=True)
 class Walls:
-    """Which walls stand around a server.
+    """The isolation layers that a server has."""
 
-    files: it sees the system's programs and its own folders, nothing else. processes: it sees no process but its
-    own, and none of its own outlives it. network: it reaches none. ipc: it shares no memory or semaphores with
-    others. user: its user owns nothing else, or owns nothing that it could reach.
-    """
-
+    #: It sees the system's programs and its own folders, nothing else.
     files: bool = False
+    #: It sees no processes but its own, and none of its own outlives it.
     processes: bool = False
+    #: It has no network.
     network: bool = False
+    #: It shares no memory or semaphores with others.
     ipc: bool = False
+    #: Its user owns nothing else, or nothing that it could reach.
     user: bool = False
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """The names of those that do not stand."""
+        """The names of the missing layers."""
         return tuple(field.name for field in fields(self) if not getattr(self, field.name))
 
 
 @dataclass(frozen=True)
-class Rooms:
-    """The folders of a scratch server: `folder` holds all of it; it may write in `writable` (absolute paths).
+class ServerFolders:
+    """The folders of a scratch server (absolute paths)."""
 
-    `programs` are what it runs.
-    """
-
+    #: It contains all that the server leaves behind.
     folder: Path
-    writable: tuple[Path, ...]
+    #: The folder of the socket; not in `folder` if that path is too long.
+    socket: Path
     programs: Binaries
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def writable(self) -> tuple[Path, ...]:
+        """The folders that the server may write to."""
+        return (self.data, self.socket)
 
 
 @dataclass(frozen=True)
 class Enclosure:
-    """One way to run programs as `account` behind `walls`: `prefix` before their command line.
-
-    `drops`: the prefix begins as this process's own user and takes on `account` by itself.
-    """
+    """A way to run programs as `account`, isolated by `walls`."""
 
     walls: Walls
     account: Account
+    #: Precedes their command line.
     prefix: tuple[str, ...] = ()
+    #: The prefix begins as this process's user, and switches to `account` itself.
     drops: bool = False
 
     def start(self, command: Sequence[str], **streams: object) -> subprocess.Popen[str]:
-        """Start `command` behind the walls; `streams` as subprocess.Popen takes them."""
+        """Start `command` isolated; `streams` as subprocess.Popen takes them."""
         process: subprocess.Popen[str] = subprocess.Popen(
             [*self.prefix, *command],
             cwd="/",
@@ -93,22 +100,22 @@ class Enclosure:
         return process
 
 
-def enclosure(rooms: Rooms, account: Account) -> Enclosure:
-    """The way with the most walls that works on this machine."""
-    for one in _ways(rooms, account):
-        if not one.prefix or _works(one, rooms.programs):
+def enclosure(folders: ServerFolders, account: Account) -> Enclosure:
+    """Return the way with the most layers that works on this machine."""
+    for one in _ways(folders, account):
+        if not one.prefix or _works(one, folders.programs):
             return one
     raise AssertionError("the last way has no prefix")
 
 
-def _ways(rooms: Rooms, account: Account) -> Iterator[Enclosure]:
+def _ways(folders: ServerFolders, account: Account) -> Iterator[Enclosure]:
     every = Walls(files=True, processes=True, network=True, ipc=True, user=True)
     apart = Walls(processes=True, network=True, ipc=True, user=account.other)
-    passwd = rooms.folder / "passwd"
+    passwd = folders.folder / "passwd"
     passwd.write_text(f"refnet:x:{account.uid}:{account.gid}::/:/bin/false\n", encoding="ascii")
     passwd.chmod(0o644)
     if program := shutil.which("bwrap"):
-        yield Enclosure(every, account, (program, *_bubblewrap(rooms, passwd)))
+        yield Enclosure(every, account, (program, *_bubblewrap(folders, passwd)))
     unshare, setpriv = shutil.which("unshare"), shutil.which("setpriv")
     if unshare and setpriv:
         begin = (
@@ -121,7 +128,7 @@ def _ways(rooms: Rooms, account: Account) -> Iterator[Enclosure]:
             "--ipc",
             "--net",
         )
-        script = _script(rooms, passwd, _drop(account, setpriv, unshare))
+        script = _script(folders, passwd, _drop(account, setpriv, unshare))
         hidden = (*begin, "--uts", "--mount", *(() if account.other else ("--user", "--map-root-user")))
         yield Enclosure(every, account, (*hidden, "/bin/sh", "-c", script, "sh"), drops=True)
         plain = (
@@ -135,7 +142,7 @@ def _ways(rooms: Rooms, account: Account) -> Iterator[Enclosure]:
 
 
 def _works(one: Enclosure, programs: Binaries) -> bool:
-    """Whether the server's program runs there."""
+    """Return whether the server's program runs there."""
     try:
         trial = one.start(
             [str(programs.tool("postgres")), "--version"],
@@ -156,15 +163,15 @@ def _works(one: Enclosure, programs: Binaries) -> bool:
     return trial.returncode == 0 and programs.version in said
 
 
-def _bubblewrap(rooms: Rooms, passwd: Path) -> Iterator[str]:
+def _bubblewrap(folders: ServerFolders, passwd: Path) -> Iterator[str]:
     yield from ("--unshare-all", "--die-with-parent", "--new-session")
     yield from ("--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp")  # noqa: S108  # a fresh one, inside
     for name, target in _links():
         yield from ("--symlink", target, f"/{name}")
-    for path in _readable(rooms.programs):
+    for path in _readable(folders.programs):
         yield from ("--ro-bind", str(path), str(path))
     yield from ("--ro-bind", str(passwd), "/etc/passwd")
-    for path in rooms.writable:
+    for path in folders.writable:
         yield from ("--bind", str(path), str(path))
     yield from ("--remount-ro", "/", "--chdir", "/", "--")
 
@@ -176,28 +183,29 @@ def _links() -> Iterator[tuple[str, str]]:
 
 
 def _readable(programs: Binaries) -> Iterator[Path]:
-    """What the server may read: the system's programs, those that it runs, a few files."""
-    folders = [Path("/usr"), *(Path("/") / name for name in _SYSTEM)]
-    yield from (folder for folder in folders if folder.is_dir() and not folder.is_symlink())
+    """Yield what the server may read: the system's programs, those that it runs, a few files."""
+    system = [Path("/usr"), *(Path("/") / name for name in _SYSTEM)]
+    yield from (folder for folder in system if folder.is_dir() and not folder.is_symlink())
     yield from (path for path in map(Path, _READ) if path.exists() and not path.is_symlink())
     if not programs.folder.resolve().is_relative_to("/usr"):
         yield from programs.parts
 
 
 def _drop(account: Account, setpriv: str, unshare: str) -> tuple[str, ...]:
-    """The command that takes on `account` for the rest of its arguments."""
+    """Return the command that runs the rest of its arguments as `account`."""
     if not account.other:
         return (unshare, "--user", f"--map-user={account.uid}", f"--map-group={account.gid}")
     ids = (f"--reuid={account.uid}", f"--regid={account.gid}", "--clear-groups", "--no-new-privs")
     return (setpriv, *ids, "--bounding-set=-all", "--inh-caps=-all")
 
 
-def _script(rooms: Rooms, passwd: Path, drop: Sequence[str]) -> str:
-    """For the shell that is root in new namespaces: build a root folder, move into it, run the rest as the user.
+def _script(folders: ServerFolders, passwd: Path, drop: Sequence[str]) -> str:
+    """Return the script of the shell that is root in new namespaces.
 
-    The shell stays, as the first process: with it end all the others.
+    It builds a root folder, moves into it and runs its arguments as the user. The shell remains as the first process:
+    all others end with it.
     """
-    root = rooms.folder / "root"
+    root = folders.folder / "root"
     root.mkdir(exist_ok=True)
     quoted = shlex.quote
 
@@ -221,9 +229,9 @@ def _script(rooms: Rooms, passwd: Path, drop: Sequence[str]) -> str:
         "mount -t tmpfs -o mode=1777,nosuid,nodev refnet dev/shm",
         *(f"ln -s {quoted(target)} {name}" for name, target in _links()),
         *(f": > dev/{name}; mount --bind /dev/{name} dev/{name}" for name in _DEVICES),
-        *(line for path in _readable(rooms.programs) for line in bind(path, str(path))),
+        *(line for path in _readable(folders.programs) for line in bind(path, str(path))),
         *bind(passwd, "/etc/passwd"),
-        *(line for path in rooms.writable for line in bind(path, str(path), writable=True)),
+        *(line for path in folders.writable for line in bind(path, str(path), writable=True)),
         "mount -t proc -o nosuid,nodev,noexec proc proc",
         "pivot_root . old",
         "cd /",

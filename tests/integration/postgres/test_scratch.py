@@ -10,7 +10,7 @@ from tests.users import Ordinary, run
 
 from refnet.errors import RefnetError
 from refnet.postgres.binaries import Binaries
-from refnet.postgres.cluster import Cluster, Locale
+from refnet.postgres.cluster import Cluster
 from refnet.postgres.postmaster import until
 from refnet.postgres.scratch import scratch
 from refnet.postgres.session import Target
@@ -163,21 +163,6 @@ def test_a_full_disk_is_told_in_two_lines_and_leaves_nothing(wheel: Binaries, fo
 def _free_bytes(folder: Path) -> int:
     free = os.statvfs(folder)
     return free.f_bavail * free.f_frsize
-
-
-def test_templates_have_the_encoding_and_locale_that_were_asked_for(wheel: Binaries, folder: Path) -> None:
-    locale = Locale("LATIN1", "C", "C")
-    with scratch(wheel, base=folder, locale=locale) as cluster, cluster.target().connect() as session:
-        assert session.execute("SHOW server_encoding").fetchone() == ("LATIN1",)
-        assert cluster.note == ""
-
-
-def test_a_locale_that_the_system_lacks_is_replaced_and_told(wheel: Binaries, folder: Path) -> None:
-    locale = Locale("UTF8", "tlh_KX.UTF-8", "tlh_KX.UTF-8")
-    with scratch(wheel, base=folder, locale=locale) as cluster, cluster.target().connect() as session:
-        assert session.execute("SELECT upper('é')").fetchone() == ("É",)
-    assert "tlh_KX.UTF-8 is not to be had here" in cluster.note
-    assert "C.UTF-8 stands in" in cluster.note
 
 
 def test_an_ordinary_user_has_scratch_servers_too(wheel: Binaries, folder: Path, ordinary: Ordinary) -> None:

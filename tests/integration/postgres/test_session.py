@@ -45,10 +45,10 @@ def test_the_right_password_opens_a_session(guarded: Cluster) -> None:
 @pytest.mark.parametrize(
     ("user", "password", "database", "sqlstate", "says"),
     [
-        ("secretive", "wrOng", "postgres", "28P01", "refuses the password of secretive"),
-        ("secretive", "", "postgres", None, "asks for a password of secretive"),
-        ("outcast", "", "postgres", "28000", "does not let outcast in"),
-        ("nobody_at_all", "", "postgres", "28000", "does not let nobody_at_all in"),
+        ("secretive", "wrOng", "postgres", "28P01", "rejects the password of secretive"),
+        ("secretive", "", "postgres", None, "requires a password for secretive"),
+        ("outcast", "", "postgres", "28000", "does not accept outcast"),
+        ("nobody_at_all", "", "postgres", "28000", "does not accept nobody_at_all"),
         ("ordinary", "", "absent", "3D000", "has no database absent"),
         ("ordinary", "", "template0", "55000", "does not allow connections"),
     ],

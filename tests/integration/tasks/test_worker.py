@@ -172,7 +172,7 @@ def test_a_broker_that_is_not_there_is_told_in_two_lines(place: Place):
 
 
 @pytest.mark.parametrize(
-    ("password", "words"), [("", "asks for a password"), (":wrong-one@", "refuses the password")]
+    ("password", "words"), [("", "requires a password"), (":wrong-one@", "rejects the password")]
 )
 def test_a_broker_that_wants_a_password_is_told_in_two_lines(place: Place, password, words):
     socket = embedded.start(place.home).removeprefix("redis+socket://")

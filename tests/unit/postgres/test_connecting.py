@@ -14,21 +14,21 @@ _ADDRESS = 'connection failed: connection to server at "127.0.0.1", port 5432 fa
         (
             'FATAL:  password authentication failed for user "u"',
             "28P01",
-            "the server at h:1 refuses the password of u",
+            "the server at h:1 rejects the password of u",
         ),
         (
             'FATAL:  no pg_hba.conf entry for host "10.0.0.1", user "u", database "d", no encryption',
             "28000",
-            "does not let u in",
+            "does not accept u",
         ),
-        ('FATAL:  role "u" does not exist', "28000", "does not let u in"),
+        ('FATAL:  role "u" does not exist', "28000", "does not accept u"),
         ('FATAL:  database "d" does not exist', "3D000", "the server at h:1 has no database d"),
-        ("FATAL:  sorry, too many clients already", "53300", "no connection left"),
-        ('FATAL:  too many connections for role "u"', "53300", "no connection left"),
+        ("FATAL:  sorry, too many clients already", "53300", "no free connection"),
+        ('FATAL:  too many connections for role "u"', "53300", "no free connection"),
         (
             "FATAL:  remaining connection slots are reserved for roles with the SUPERUSER attribute",
             "53300",
-            "no connection left",
+            "no free connection",
         ),
         ("FATAL:  the database system is starting up", "57P03", "is not ready"),
         ("FATAL:  the database system is shutting down", "57P03", "is not ready"),
@@ -37,20 +37,22 @@ _ADDRESS = 'connection failed: connection to server at "127.0.0.1", port 5432 fa
             "55000",
             "does not allow connections",
         ),
-        ('FATAL:  permission denied for database "d"', "42501", "does not let u into the database d"),
-        ('FATAL:  unrecognized configuration parameter "foo"', "22023", "refuses the session"),
+        ('FATAL:  permission denied for database "d"', "42501", "does not let u connect to the database d"),
+        ('FATAL:  unrecognized configuration parameter "foo"', "22023", "rejects the session"),
         ('FATAL:  データベース"d"は存在しません', "XX000", 'データベース"d"は存在しません'),
         (
             "Connection refused\n\tIs the server running on that host?",
             None,
             "no PostgreSQL server answers at h:1",
         ),
-        ("fe_sendauth: no password supplied", None, "asks for a password of u"),
+        ("fe_sendauth: no password supplied", None, "requires a password for u"),
         ("server does not support SSL, but SSL was required", None, "no encrypted connection"),
     ],
 )
 def test_every_refusal_is_told_by_its_reason(text: str, sqlstate: str | None, says: str) -> None:
-    error = explain(psycopg.OperationalError(_ADDRESS + text), place="h:1", database="d", user="u", own=False)
+    error = explain(
+        psycopg.OperationalError(_ADDRESS + text), address="h:1", database="d", user="u", own=False
+    )
     assert error.sqlstate == sqlstate
     assert says in error.message
     assert "\n" not in error.message + error.hint
@@ -65,5 +67,5 @@ def test_both_attempts_of_libpq_are_told_as_one_reason() -> None:
             'connection to server at "127.0.0.1", port 5432 failed: FATAL:  no pg_hba.conf entry for host "h", no encryption'
         )
     )
-    error = explain(psycopg.OperationalError(text), place="h:1", database="d", user="u", own=False)
+    error = explain(psycopg.OperationalError(text), address="h:1", database="d", user="u", own=False)
     assert error.message.endswith('from here: no pg_hba.conf entry for host "h", no encryption')

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from refnet.errors import RefnetError
 from refnet.postgres.account import account
 from refnet.postgres.binaries import Binaries
-from refnet.postgres.cluster import Cluster, InitdbError, Locale
+from refnet.postgres.cluster import Cluster
 
 _REMOVING = 'initdb: removing data directory "/x"'
 
@@ -22,7 +23,7 @@ _REMOVING = 'initdb: removing data directory "/x"'
             "no space",
         ),
         ("initdb: error while loading shared libraries: libicu.so: cannot open", "libicu.so"),
-        ("", "it ended with 3"),
+        ("", "exit code 3"),
     ],
 )
 def test_an_initdb_that_fails_is_told_with_its_cause(short_home: Path, said: str, cause: str) -> None:
@@ -36,6 +37,6 @@ def test_an_initdb_that_fails_is_told_with_its_cause(short_home: Path, said: str
         short_home / "data", short_home / "socket", user, Binaries(programs, 17, "17.0", "system"), "me"
     )
     user.own(short_home)
-    with pytest.raises(InitdbError, match=cause) as error:
-        cluster.create(Locale())
+    with pytest.raises(RefnetError, match=cause) as error:
+        cluster.create()
     assert "removing" not in error.value.message

@@ -117,7 +117,7 @@ def _checked(
     session: Session, target: Target, reader: Reader, permission: Permission
 ) -> tuple[Place, Identity]:
     """Where the rows go and whose they are; RefnetError where the one may not get those of the other."""
-    place = Place(Identity(target.name, row_counts.system_identifier(session)), target.place, occupied=True)
+    place = Place(Identity(target.name, row_counts.system_identifier(session)), target.address, occupied=True)
     comes_from = Identity(reader.index.database["name"], reader.index.server["system_identifier"])
     if refused := refusal(reader.name, comes_from, place, permission):
         raise refused

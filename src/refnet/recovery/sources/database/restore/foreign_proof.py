@@ -17,7 +17,7 @@ from refnet.errors import Exit, RefnetError
 from refnet.postgres.account import Account
 from refnet.postgres.binaries import Binaries, copied
 from refnet.postgres.cluster import Cluster
-from refnet.postgres.free_uid import nobodys_account
+from refnet.postgres.free_uid import free_account
 from refnet.postgres.scratch import scratch
 from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.postgres.tempdirs import private_folder
@@ -171,7 +171,7 @@ def _unprivileged(binaries: Binaries) -> Iterator[tuple[Binaries, Account | None
     if os.geteuid() != 0:
         yield binaries, None
         return
-    with nobodys_account() as user, private_folder() as folder:
+    with free_account() as user, private_folder() as folder:
         folder.chmod(0o711)
         yield (binaries if user.can_enter(binaries.folder) else copied(binaries, folder)), user
 

@@ -73,7 +73,7 @@ def facts(admin: Session, target: Target, rows: Mapping[str, Rows]) -> Facts:
         tablespaces=frozenset(_column(admin, "SELECT spcname::text FROM pg_tablespace")),
         free=free_bytes(admin, target),
         live=_live(admin, target, rows),
-        server=target.place,
+        server=target.address,
         system=row_counts.system_identifier(admin),
     )
 
