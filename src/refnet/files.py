@@ -241,15 +241,20 @@ def replace_file(path: Path, data: bytes, mode: int = 0o600) -> None:
     with opened(hidden, _NEW_FILE) as handle:
         try:
             os.fchmod(handle, mode)
-            left = memoryview(data)
-            while left:
-                left = left[os.write(handle, left) :]
+            write_all(handle, data)
             os.fsync(handle)
             hidden.replace(path)
         except BaseException:
             hidden.unlink(missing_ok=True)
             raise
     _flush_names(path.parent)
+
+
+def write_all(handle: int, data: bytes | bytearray | memoryview) -> None:
+    """Write all of `data`. OSError with the reason if only a part of it could be written."""
+    left = memoryview(data).cast("B")
+    while left:
+        left = left[os.write(handle, left) :]
 
 
 def _status(path: Path) -> os.stat_result | None:

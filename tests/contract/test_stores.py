@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.memory_store import MemoryStore
 
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome, SourceName
@@ -17,7 +18,6 @@ from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.source import Made
 from refnet.recovery.model.store import Store
 from refnet.recovery.stores.local import LocalStore
-from refnet.recovery.stores.memory import MemoryStore
 
 NOW = datetime(2026, 11, 25, 17, 0, 1, 250_000, tzinfo=UTC)
 LOCAL = datetime(2026, 11, 26, 2, 0, 1)  # noqa: DTZ001  # a name's local time

@@ -126,5 +126,5 @@ def test_a_first_backup_onto_a_disk_of_fstab_that_is_not_mounted_is_refused(
     if "bwrap:" in ran.stderr:
         pytest.skip(f"this user may not make namespaces: {ran.stderr}")
     assert ran.returncode == 1
-    assert f"{onto.backups} lies on {tmp_path}/disk" in ran.stderr
+    assert f"{onto.backups} is on {tmp_path}/disk" in ran.stderr
     assert not (tmp_path / "disk").exists()

@@ -206,7 +206,7 @@ def test_an_interrupted_restore_kept_other_runs_waiting_cleans_up_and_says_so(
     for other in (("restore", "database", str(path), "--force"), ("backup", "database", "--no-prove")):
         refused = refnet(environment, *other)
         assert refused.returncode == 5
-        assert f"another run of RefNet is at work on database (process {interrupted.pid})" in refused.stderr
+        assert f"database is locked by another run of RefNet (process {interrupted.pid})" in refused.stderr
     interrupted.send_signal(signal.SIGTERM)
     _, said = interrupted.communicate(timeout=120)
     assert "interrupted" in said

@@ -93,7 +93,7 @@ def test_a_worker_killed_in_the_middle_of_a_backup_is_made_up_for_by_the_next(pl
     seen = place.refnet("monitor", **told)
     assert (seen.returncode, "last run" in seen.stdout) == (1, True)
     assert service.titles == ["database backup fails"]
-    assert "the process that ran it is gone" in service.bodies[0]
+    assert "its process ended before the run did" in service.bodies[0]
     assert place.let_pass(tasks.LOST_AFTER + 1) == 1
     with place.worker(**told):
         assert result.get()["outcome"] == "done"

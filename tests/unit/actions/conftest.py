@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pytest
+from tests.memory_store import MemoryStore
 
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import Level, Outcome, SourceName
 from refnet.recovery.model.source import Finding, Made, OpenArtifact, Progress, Proof, silent
 from refnet.recovery.model.store import Store
 from refnet.recovery.stores.local import LocalStore
-from refnet.recovery.stores.memory import MemoryStore
 
 NOW = datetime(2026, 11, 25, 17, 0, 1, tzinfo=UTC)
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.memory_store import MemoryStore
 
 from refnet.actions.prune import carry_out as prune
 from refnet.actions.prune import planned as plan
@@ -16,7 +17,6 @@ from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome, Sour
 from refnet.recovery.model.retention import PreviousVersion
 from refnet.recovery.model.source import Made
 from refnet.recovery.model.store import Leftover, Store
-from refnet.recovery.stores.memory import MemoryStore
 from refnet.settings import Retention
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

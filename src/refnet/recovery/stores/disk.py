@@ -1,8 +1,7 @@
-"""Files that are whole or not there: hidden while they are written, read back, placed, never overwriting.
+"""Atomic files: written under a hidden name, read back, then renamed; never overwriting.
 
-The order that makes a crash at any step harmless: hidden name → flush → fsync → read back and compare →
-place under the final name → fsync of the folder. A living writer holds a kernel lock on its hidden file, so
-that what a killed one left behind can be told from what is being written now.
+The order makes a crash at any step harmless: hidden name → flush → fsync → read back and compare → rename to the final
+name → fsync of the folder. A writer locks its hidden file, which tells it from the leftover of a killed one.
 """
 
 from __future__ import annotations
@@ -19,20 +18,20 @@ from types import TracebackType
 from typing import IO, Self
 
 from refnet.errors import Exit, RefnetError
-from refnet.files import explain, explained, open_file, sync_folder
+from refnet.files import explain, explained, open_file, sync_folder, write_all
 from refnet.locks import PROBE_SECONDS, take
 from refnet.recovery.model.artifact import HIDDEN_PREFIX
 from refnet.recovery.stores.readback import ReadBack
 
-#: Read and written at once, in bytes.
+#: Bytes that are read or written at once.
 CHUNK = 1 << 20
 
-#: What a file system answers that has no hard links.
+#: Errors of a file system without hard links.
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
 
 
 def digest(reader: IO[bytes]) -> tuple[str, int]:
-    """The SHA-256 of everything in `reader`, in hex, and its length in bytes."""
+    """Return the SHA-256 (hex) and the length in bytes of everything in `reader`."""
     sha = hashlib.sha256()
     size = 0
     buffer = bytearray(CHUNK)
@@ -44,20 +43,14 @@ def digest(reader: IO[bytes]) -> tuple[str, int]:
 
 
 def open_regular(path: Path, *, buffering: int = -1) -> IO[bytes]:
-    """A reader of the regular file `path`; NotRegularError where it is a link, a folder, a FIFO or a device."""
+    """Open the regular file `path` for reading. NotRegularError for a link, a folder, a FIFO or a device."""
     return os.fdopen(open_file(path), "rb", buffering)
 
 
-def write_all(handle: int, data: bytes) -> None:
-    """Write all of `data`, or raise the OSError that says why only a part of it was written."""
-    while data:
-        data = data[os.write(handle, data) :]
-
-
 def append_lines(path: Path, text: str) -> bool:
-    """Append the lines `text` to `path` durably; whether the file is new. A cut line at its end is closed first.
+    """Append the lines `text` to `path` durably; return True if the file is new. First end a line that was cut short.
 
-    OSError where they were not written completely; the file may then end in a cut line.
+    OSError if they were not written completely; the file may then end in a cut line.
     """
     handle = open_file(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
     try:
@@ -71,7 +64,7 @@ def append_lines(path: Path, text: str) -> bool:
 
 
 def open_cold(path: Path) -> IO[bytes]:
-    """A reader of the regular file `path` that asks the disk, not the page cache, where the system lets us."""
+    """Open the regular file `path` to read it from the disk, not from the page cache, if the system supports that."""
     reader = open_regular(path, buffering=0)
     if hasattr(os, "posix_fadvise"):
         with suppress(OSError):
@@ -79,12 +72,12 @@ def open_cold(path: Path) -> IO[bytes]:
     return reader
 
 
-def alive(path: Path) -> bool:
-    """Whether a living process is still at work on the hidden file `path`."""
+def in_use(path: Path) -> bool:
+    """Return True if a process is still writing the hidden file `path`."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        handle = open_file(path)
     except FileNotFoundError:
-        return True  # it was placed or removed while we looked
+        return True  # it was renamed or removed meanwhile
     except OSError:
         return False
     try:
@@ -96,10 +89,9 @@ def alive(path: Path) -> bool:
 
 
 class HiddenFile(io.RawIOBase):
-    """A new file under a hidden name, digested while it is written; gone on exit unless it was placed.
+    """A new file under a hidden name, digested while it is written; removed on exit unless it was renamed.
 
-    Append only. Writes are gathered to `CHUNK` bytes. Errors of the operating system are RefnetErrors here,
-    so that whoever writes need not know that this is a disk.
+    Append only, buffered to `CHUNK` bytes. Errors of the operating system are RefnetErrors.
     """
 
     def __init__(self, folder: Path, ending: str) -> None:
@@ -107,11 +99,11 @@ class HiddenFile(io.RawIOBase):
         self.path = folder / f"{HIDDEN_PREFIX}{secrets.token_hex(8)}{ending}"
         self._sha = hashlib.sha256()
         self._size = 0
-        self._gathered = bytearray()
-        self._placed = False
+        self._buffer = bytearray()
+        self._renamed = False
         with explained(self.path):
             self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-            with suppress(OSError):  # a file system without locks: a leftover there always looks alive
+            with suppress(OSError):  # a file system without locks: a leftover there always looks in use
                 take(self._handle, seconds=PROBE_SECONDS)
         self._read_back = ReadBack(self._handle)
 
@@ -121,11 +113,11 @@ class HiddenFile(io.RawIOBase):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._placed:
+        if not self._renamed:
             remove(self.path)
         self._read_back.close()
         os.close(self._handle)
-        self._gathered.clear()
+        self._buffer.clear()
         self.close()
 
     def writable(self) -> bool:
@@ -135,83 +127,81 @@ class HiddenFile(io.RawIOBase):
         return self._size
 
     def write(self, data: bytes | bytearray | memoryview, /) -> int:  # type: ignore[override]
-        """Append all of `data`; the number of its bytes."""
+        """Append all of `data`; return its size in bytes."""
         count = len(data) if not isinstance(data, memoryview) else data.nbytes
         self._size += count
-        if not self._gathered and count >= CHUNK:
+        if not self._buffer and count >= CHUNK:
             self._append(data)
         else:
-            self._gathered += data
-            if len(self._gathered) >= CHUNK:
+            self._buffer += data
+            if len(self._buffer) >= CHUNK:
                 self.flush()
         return count
 
     def flush(self) -> None:
-        if self._gathered:
-            gathered, self._gathered = self._gathered, bytearray()
-            self._append(gathered)
+        if self._buffer:
+            buffer, self._buffer = self._buffer, bytearray()
+            self._append(buffer)
 
     def _append(self, data: bytes | bytearray | memoryview) -> None:
         self._sha.update(data)
-        view = memoryview(data).cast("B")
         with explained(self.path):
-            while view:
-                view = view[os.write(self._handle, view) :]
-        self._read_back.written(self._size - len(self._gathered))
+            write_all(self._handle, data)
+        self._read_back.written(self._size - len(self._buffer))
 
     def digest_so_far(self) -> bytes:
-        """The SHA-256 of everything written until now, for who would otherwise compute it a second time."""
+        """Return the SHA-256 of everything written until now, so that no caller computes it again."""
         self.flush()
         return self._sha.digest()
 
-    def settle(self) -> tuple[str, int]:
-        """Flush, fsync, read back and compare: the digest (SHA-256, hex) and the size of what the disk holds.
+    def sync(self) -> tuple[str, int]:
+        """Flush, fsync, read back and compare; return the digest (SHA-256, hex) and the size on the disk.
 
-        RefnetError (damaged) where the disk gives back other bytes than were written.
+        RefnetError (DAMAGED) if the disk returns other bytes than were written.
         """
         self.flush()
         with explained(self.path):
             read, size = self._read_back.end()
         if (read, size) != (self._sha.hexdigest(), self._size):
             raise RefnetError(
-                f"{self.path.parent} gives back other bytes than were written to it",
-                "The disk or its memory is failing: check both, and choose another folder. Nothing was kept.",
+                f"{self.path.parent} returns other bytes than were written to it",
+                "The disk or the memory is failing: check both, and choose another folder. Nothing was kept.",
                 Exit.DAMAGED,
             )
         return read, size
 
-    def place(self, name: str) -> bool:
-        """Give the file its final `name` in the same folder; False where that name is taken."""
-        self._placed = place(self.path, self.path.with_name(name))
-        return self._placed
+    def rename(self, name: str) -> bool:
+        """Rename the file to its final `name`; return False if that name is taken."""
+        self._renamed = rename(self.path, self.path.with_name(name))
+        return self._renamed
 
 
-def place_beside(file: HiddenFile, name: str) -> None:
-    """Give `file` a name that only RefNet takes, and make it last; RefnetError where somebody took it."""
-    if not file.place(name):
+def publish(file: HiddenFile, name: str) -> None:
+    """Rename `file` to `name` durably. RefnetError if another program took that name."""
+    if not file.rename(name):
         raise RefnetError(
             f"{name} appeared in {file.path.parent} while it was being published",
-            "Keep other programs out of that folder, then run this again.",
+            "Keep other programs out of that folder, then run it again.",
         )
     sync_folder(file.path.parent)
 
 
-def place(hidden: Path, final: Path) -> bool:
-    """Rename `hidden` to `final` without ever overwriting; False where that name is taken."""
+def rename(hidden: Path, final: Path) -> bool:
+    """Rename `hidden` to `final` without overwriting; return False if that name is taken."""
     try:
-        if share(hidden, final):
+        if hard_link(hidden, final):
             remove(hidden)
         else:
-            _place_without_links(hidden, final)
+            _rename_without_links(hidden, final)
     except FileExistsError:
         return False
     return True
 
 
-def share(existing: Path, final: Path) -> bool:
-    """Make `final` a second name of `existing`'s bytes; False where the file system has no hard links.
+def hard_link(existing: Path, final: Path) -> bool:
+    """Make `final` a hard link to `existing`; return False if the file system has none.
 
-    FileExistsError where `final` is taken.
+    FileExistsError if `final` is taken.
     """
     try:
         os.link(existing, final, follow_symlinks=False)
@@ -224,8 +214,8 @@ def share(existing: Path, final: Path) -> bool:
     return True
 
 
-def _place_without_links(hidden: Path, final: Path) -> None:
-    """Reserve the name as our own, then rename over the reservation; FileExistsError where it is taken."""
+def _rename_without_links(hidden: Path, final: Path) -> None:
+    """Reserve the name by an empty file, then rename over it. FileExistsError if the name is taken."""
     try:
         os.close(os.open(final, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         hidden.replace(final)
@@ -236,8 +226,8 @@ def _place_without_links(hidden: Path, final: Path) -> None:
 
 
 @contextmanager
-def hidden(path: Path) -> Iterator[Path]:
-    """Rename `path` to a hidden name in its folder, which ends as `path` does, and hold its lock meanwhile."""
+def hide(path: Path) -> Iterator[Path]:
+    """Rename `path` to a hidden name with the same ending, and lock it meanwhile."""
     away = path.with_name(f"{HIDDEN_PREFIX}{secrets.token_hex(8)}{path.suffix}")
     with explained(path):
         handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
@@ -252,19 +242,19 @@ def hidden(path: Path) -> Iterator[Path]:
 
 
 def remove(path: Path) -> None:
-    """Remove the file `path`, if it is there."""
+    """Remove the file `path`, if it exists."""
     with explained(path):
         path.unlink(missing_ok=True)
 
 
 def write_new(folder: Path, stem: str, ending: str, data: bytes) -> Path:
-    """Write `data` to `stem` + `ending` in `folder`, or to the next free `stem_2` …; its path."""
+    """Write `data` to `stem` + `ending` in `folder`, or to the next free `stem_2` …; return its path."""
     with HiddenFile(folder, ".part") as file:
         file.write(data)
-        file.settle()
+        file.sync()
         for number in range(1, 1000):
             name = f"{stem}{f'_{number}' if number > 1 else ''}{ending}"
-            if file.place(name):
+            if file.rename(name):
                 sync_folder(folder)
                 return folder / name
     raise RefnetError(f"every name like {stem}{ending} is taken in {folder}", "Run it again in a second.")

@@ -1,7 +1,7 @@
-"""Is a backup folder the store that it was? A disk that is not mounted leaves an empty folder in its place.
+"""Check that a backup folder is the expected store: a disk that is not mounted leaves an empty folder.
 
-A store says who it is in a marker file. REFNET_HOME remembers the id of every store that an artifact was published in.
-Where the two disagree, or the marker of a remembered store is missing, nothing is written until somebody has looked.
+A store has an id in a marker file. REFNET_HOME has the id of every store in which an artifact was published. If the two
+differ, or the marker is missing, nothing is written until `refnet store accept`.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ FSTAB, MOUNTED = Path("/etc/fstab"), Path("/proc/self/mountinfo")
 _FORMAT = 1
 _ID = re.compile(r"[0-9a-f]{32}")
 _LARGEST, _LARGEST_TABLE = 16 << 10, 4 << 20  # bytes
-_ACCEPT = "If it is meant to be another one from now on, run `refnet store accept`."
+_ACCEPT = "To use it as a new store from now on, run `refnet store accept`."
 
 
 @dataclass(frozen=True)
 class Remembered:
-    """What REFNET_HOME knows of stores, in `folder`: a file each, named by the digest of its path."""
+    """The ids of stores in REFNET_HOME, in `folder`: a file each, named by the digest of its path."""
 
     folder: Path
 
     def id_of(self, root: Path) -> str | None:
-        """The id of the store that was at `root`; None where no artifact was ever published there from here."""
-        return _read(self._file(root), "what REFNET_HOME remembers of a store")
+        """Return the id of the store that was at `root`; None if no artifact was published there."""
+        return _read(self._file(root), "the record of a store")
 
     def remember(self, root: Path, store: str) -> None:
-        """From now on `store` is the id of the one at `root`."""
-        with suppress(RefnetError):  # what cannot be read is replaced
+        """Record `store` as the id of the store at `root`."""
+        with suppress(RefnetError):  # an invalid record is replaced
             if self.id_of(root) == store:
                 return
         path = self._file(root)
@@ -63,12 +63,12 @@ class Remembered:
 
 
 def id_in(root: Path) -> str | None:
-    """The id that the store at `root` gives itself; None where it has no marker."""
+    """Return the id in the marker of the store at `root`; None if it has no marker."""
     return _read(root / MARKER, "the marker of a store")
 
 
 def mark(root: Path) -> str | None:
-    """The id of the store at `root`, made where it has none yet; None where this user may write in its folders alone."""
+    """Return the id of the store at `root`, with a new marker if needed; None if this user may not write the marker."""
     if known := id_in(root):
         return known
     made = secrets.token_hex(16)
@@ -77,14 +77,14 @@ def mark(root: Path) -> str | None:
         return None
     with HiddenFile(root, ".part") as file:
         file.write(_written(made))
-        file.settle()
-        placed = file.place(MARKER)
+        file.sync()
+        renamed = file.rename(MARKER)
     sync_folder(root)
-    return made if placed else mark(root)
+    return made if renamed else mark(root)
 
 
 def accept(root: Path, remembered: Remembered) -> str:
-    """Make the folder `root`, as it is now, the store that is meant; its id."""
+    """Make the folder `root` the expected store; return its id."""
     try:
         store = mark(root)
     except RefnetError:
@@ -103,7 +103,7 @@ def accept(root: Path, remembered: Remembered) -> str:
 
 
 def trouble(root: Path, remembered: Remembered, fstab: Path = FSTAB) -> RefnetError | None:
-    """Why the folder `root` is not, or may not be, the store that is meant; None where it is, or may become it."""
+    """Return the reason why `root` may not be the expected store; None if it is, or is a new one."""
     there, known = id_in(root), remembered.id_of(root)
     if there is not None and known in (None, there):
         return None
@@ -113,13 +113,13 @@ def trouble(root: Path, remembered: Remembered, fstab: Path = FSTAB) -> RefnetEr
     if (mount := unmounted(root, fstab)) is None:
         return None
     return RefnetError(
-        f"{root} lies on {mount}, which {fstab} names and which is not mounted",
+        f"{root} is on {mount}, which is in {fstab} and not mounted",
         f"Mount it (mount {mount}), or choose another folder (REFNET_BACKUP_DIR). {_ACCEPT}",
     )
 
 
 def unmounted(root: Path, fstab: Path = FSTAB) -> Path | None:
-    """The mount point of `fstab` that `root` would lie on and that is not mounted; None also where nobody can say."""
+    """Return the mount point of `fstab` for `root` if it is not mounted; None if it is mounted or cannot be known."""
     mounted, named = _above(root, MOUNTED, 4), _above(root, fstab, 1)
     if not named or not MOUNTED.exists() or (mounted and mounted.is_relative_to(named)):
         return None
@@ -127,13 +127,13 @@ def unmounted(root: Path, fstab: Path = FSTAB) -> Path | None:
 
 
 def _above(root: Path, table: Path, column: int) -> Path | None:
-    """The deepest mount point that `table` names at or above `root`."""
+    """Return the deepest mount point in `table` at or above `root`."""
     there = [point for point in _mount_points(table, column) if _resolved(root).is_relative_to(point)]
     return max(there, key=lambda point: len(point.parts), default=None)
 
 
 def _mount_points(table: Path, column: int) -> Iterator[Path]:
-    """The folders that `table` names in a column, but for the root; none where it cannot be read."""
+    """Yield the folders in a column of `table`, except the root; none if it cannot be read."""
     try:
         text = read_regular(table, _LARGEST_TABLE).decode(errors="surrogateescape")
     except OSError:
@@ -151,7 +151,7 @@ def _resolved(path: Path) -> Path:
 
 
 def _read(path: Path, what: str) -> str | None:
-    """The id in such a file, or None where there is no file; RefnetError where it cannot be read as one."""
+    """Return the id in a marker or record; None if the file does not exist. RefnetError if it is not valid."""
     try:
         values: Any = json.loads(read_regular(path, _LARGEST))
     except FileNotFoundError:
@@ -163,7 +163,7 @@ def _read(path: Path, what: str) -> str | None:
     found = values.get("id") if isinstance(values, dict) else None
     if isinstance(found, str) and _ID.fullmatch(found):
         return found
-    raise RefnetError(f"{path} is not {what}", f"Look at what wrote it there. {_ACCEPT}")
+    raise RefnetError(f"{path} is not {what}", f"Check which program wrote it. {_ACCEPT}")
 
 
 def _written(store: str, **more: str) -> bytes:

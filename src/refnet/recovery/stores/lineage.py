@@ -1,7 +1,7 @@
-"""Which databases go on with one of another server: REFNET_HOME remembers each that was restored from there.
+"""The records of databases that continue one of another server, in REFNET_HOME.
 
-After a disk died the database is on a new cluster, and its older artifacts are of the old one. Without this memory they
-would look like those of a stranger.
+After a disk failed, the database is on a new cluster, and its older artifacts are of the old one. Without these records
+they would belong to an unknown database.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from refnet.recovery.model.identity import Identity
 
 _FORMAT = 1
 _LARGEST = 16 << 10  # bytes
-#: How many servers a database remembers, the newest last.
+#: Earlier servers of a database, the newest last.
 _MOST = 20
 
 
 @dataclass(frozen=True)
 class Lineage:
-    """The memory in `folder`, a file for each database."""
+    """The records in `folder`, a file per database."""
 
     folder: Path
 
     @classmethod
     def at(cls, home: Path) -> Lineage:
-        """That of a REFNET_HOME."""
+        """Return the records of a REFNET_HOME."""
         return cls(home / "lineage")
 
     def before(self, identity: Identity) -> tuple[str, ...]:
-        """The clusters whose database of the same name `identity` goes on with; none where nothing can be read."""
+        """Return the clusters whose database of the same name `identity` continues; none if there is no valid record."""
         try:
             values: Any = json.loads(read_regular(self._file(identity), _LARGEST, owner=os.geteuid()))
         except (OSError, ValueError, RecursionError):
@@ -47,7 +47,7 @@ class Lineage:
         return tuple(found)
 
     def add(self, identity: Identity, origin: Identity | None) -> None:
-        """Remember that `identity` was restored from `origin`, where that is the same name on another server."""
+        """Record that `identity` was restored from `origin`, if that has the same name on another server."""
         if origin is None or origin.database != identity.database:
             return
         if None in (origin.system, identity.system) or origin.system == identity.system:

@@ -1,9 +1,9 @@
-"""The store on this machine: `database/`, `config/` and `obsidian/` under one folder.
+"""The store on this machine: `database/`, `config/` and `obsidian/` in one folder.
 
-Publishing: the artifact is settled under a hidden name; a hidden manifest records the intent; then the artifact,
-its list of files and its manifest are placed, in this order, the folder synced after each. Deleting hides the
-manifest first and removes the rest after it. So at every moment an artifact is in the catalog whole or not at
-all, and what a crash leaves names itself (see scan.py).
+Publishing: write the artifact under a hidden name; record the intent in a hidden manifest; then rename the artifact, its
+list of files and its manifest, in this order, and sync the folder after each. Deleting: hide the manifest, then remove
+the other files. So the catalog always has an artifact completely or not at all, and a crash leaves only files that can
+be recognized (see scan.py).
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ class LocalStore:
     """Artifacts in folders of this machine (0700), each file for this user alone (0600).
 
     Args:
-        root: the backup folder; it and the folders of the sources are made when something is written.
-        flat: everything lies in `root` itself (`--to DIR`). Such a folder is the user's: it gets no lock, and
-            needs none, as nothing is pruned there and no name is ever taken twice.
-        remembered: what says whether `root` is the store that it was; None: nobody looks.
+        root: the backup folder; it and the folders of the sources are created when something is written.
+        flat: everything is in `root` itself (`--to DIR`). Such a folder is the user's and needs no lock: nothing is
+            pruned there, and no name is overwritten.
+        remembered: the ids of known stores; None: `root` is not checked.
     """
 
     def __init__(self, root: Path, *, flat: bool = False, remembered: Remembered | None = None) -> None:
@@ -61,11 +61,11 @@ class LocalStore:
         self._known: dict[Path, tuple[dict[str, Stamp], Contents]] = {}
 
     def folder(self, source: SourceName) -> Path:
-        """Where the artifacts of `source` lie."""
+        """Return the folder of the artifacts of `source`."""
         return self.root if self.flat else self.root / source
 
     def path(self, entry: Entry) -> Path:
-        """The file of `entry`."""
+        """Return the file of `entry`."""
         return self.folder(entry.source) / entry.name
 
     def entries(self, source: SourceName | None = None) -> tuple[Entry, ...]:
@@ -75,7 +75,7 @@ class LocalStore:
         return tuple(leftover for scan in self._scans(source) for leftover in scan.leftovers())
 
     def contents(self) -> Contents:
-        """`entries` and `leftovers` of one reading; a store that is asked again reads only what changed."""
+        """Return `entries` and `leftovers` of one scan; the next call reads only what changed."""
         found = [self._contents(scan) for scan in self._scans(None)]
         return (
             tuple(entry for entries, _ in found for entry in entries),
@@ -91,8 +91,8 @@ class LocalStore:
         return found
 
     def unlisted(self, source: SourceName | None = None) -> tuple[Unlisted, ...]:
-        """What the catalog does not count; never cleaned, as it may be somebody's only copy."""
-        return tuple(stranger for scan in self._scans(source) for stranger in scan.unlisted())
+        """Return the files that the catalog ignores; they are never cleaned, as one may be the only copy."""
+        return tuple(unlisted for scan in self._scans(source) for unlisted in scan.unlisted())
 
     def artifact(self, entry: Entry) -> OpenArtifact:
         return artifact_in(self.folder(entry.source), entry.name, entry.manifest)
@@ -105,9 +105,9 @@ class LocalStore:
         return None
 
     def check_own(self, source: SourceName) -> None:
-        """RefnetError where the folder that artifacts of `source` are written to belongs to another user.
+        """RefnetError if the folder for artifacts of `source` belongs to another user.
 
-        A folder of root's may hold that of a user. Where `--to` names a folder it is the user who decides.
+        It may be in a folder of root. A folder from `--to` is not checked.
         """
         if self.flat:
             return
@@ -119,24 +119,24 @@ class LocalStore:
                 check_own(self.root, "the backup folder", advice)
 
     def trouble(self) -> RefnetError | None:
-        """Why this is not the store that was here, or may not be; None where it is."""
+        """Return the reason why this may not be the expected store; None if it is."""
         return identified.trouble(self.root, self._remembered) if self._remembered else None
 
     def accept(self) -> str:
-        """Make the store, as it is now, the one that is meant; its id."""
+        """Make this the expected store; return its id."""
         return identified.accept(self.root, self._remembered) if self._remembered else ""
 
     def remember(self) -> None:
-        """Keep in mind that this store holds artifacts."""
+        """Record the id of this store, before an artifact is published."""
         if self._remembered and (own := identified.mark(self.root)):
             self._remembered.remember(self.root, own)
 
     def lock(self, source: SourceName) -> AbstractContextManager[None]:
-        """The lock of `source`; RefnetError before anything is written where this is not the store that was here."""
+        """Lock `source`. RefnetError, before anything is written, if this is not the expected store."""
         if self.flat:
             return nullcontext()
-        if wrong := self.trouble():
-            raise wrong
+        if error := self.trouble():
+            raise error
         self.check_own(source)
         if self._remembered:
             identified.mark(self.root)
@@ -159,55 +159,53 @@ class LocalStore:
         sync_folder(path.parent)
 
     def adopt(self, source: SourceName, name: str, made: Made) -> Manifest:
-        """Publish the file `name`, which lies in the folder of `source` and has no manifest that can be read.
+        """Publish the file `name` in the folder of `source`, which has no valid manifest.
 
-        A manifest that cannot be read is moved aside. The new one is no intent (see scan.py) while it is written: a
-        crash leaves the file as it was. RefnetError where the catalog lists it, or where it cannot be adopted.
+        An unreadable manifest is renamed. A crash leaves the file unchanged: the new manifest's hidden name is not one
+        of an intent (see scan.py). RefnetError if the catalog has the file already, or it cannot be adopted.
         """
         self.check_adoptable(source, name)
         self.remember()
         folder = self.folder(source)
-        self._set_aside(folder / f"{name}{MANIFEST_SUFFIX}")
+        self._rename_damaged(folder / f"{name}{MANIFEST_SUFFIX}")
         with explained(folder / name), disk.open_cold(folder / name) as reader:
             sha256, size = disk.digest(reader)
             os.fchmod(reader.fileno(), 0o600)
         manifest = _manifest(source, name, made, sha256, size, 0.0)
         with disk.HiddenFile(folder, ".part") as file:
             file.write(manifest.to_json().encode())
-            file.settle()
-            disk.place_beside(file, f"{name}{MANIFEST_SUFFIX}")
+            file.sync()
+            disk.publish(file, f"{name}{MANIFEST_SUFFIX}")
         return manifest
 
     def check_adoptable(self, source: SourceName, name: str) -> None:
-        """RefnetError where the file `name` in the folder of `source` cannot be adopted; it says why."""
+        """RefnetError if the file `name` in the folder of `source` cannot be adopted."""
         path = self.folder(source) / name
         found = next((one for one in self.unlisted(source) if one.name == name), None)
         if found is None:
             raise RefnetError(f"{path} has a manifest already", "`refnet list` shows it.")
         if not found.adoptable:
-            raise RefnetError(f"{path} {found.why}", f"It stays as it is: {found.advice}.")
+            raise RefnetError(f"{path} {found.why}", f"It is left unchanged: {found.advice}.")
 
     def first_check(self, source: SourceName, name: str) -> datetime | None:
-        """When the artifact `name` was first checked, by its evidence alone, which may stand there without a manifest."""
+        """Return the time of the first check of the artifact `name`, from its evidence alone."""
         return self._scan(self.folder(source), source).first_check(name)
 
-    def _set_aside(self, path: Path) -> None:
-        """Give the file `path` a name that nothing reads, if it is there."""
+    def _rename_damaged(self, path: Path) -> None:
+        """Rename the file `path`, if it exists, to a name that is never read."""
         names = (f"{path.name}.damaged{f'-{number}' if number > 1 else ''}" for number in range(1, 100))
-        if os.path.lexists(path) and not any(disk.place(path, path.with_name(name)) for name in names):
-            raise RefnetError(
-                f"{path} cannot be moved aside", f"Remove what is called {path.name}.damaged there."
-            )
+        if os.path.lexists(path) and not any(disk.rename(path, path.with_name(name)) for name in names):
+            raise RefnetError(f"{path} cannot be renamed", f"Remove the files {path.name}.damaged* there.")
 
     def delete(self, entry: Entry) -> None:
         folder = self.folder(entry.source)
         manifest, *others = beside(entry.name)
-        with disk.hidden(folder / manifest) as away:
+        with disk.hide(folder / manifest) as hidden:
             sync_folder(folder)
             for name in (*others, entry.name):
                 disk.remove(folder / name)
             sync_folder(folder)
-            disk.remove(away)
+            disk.remove(hidden)
         sync_folder(folder)
 
     def clean(self, leftover: Leftover) -> None:
@@ -226,7 +224,7 @@ class LocalStore:
 
 
 class LocalDraft:
-    """An artifact that is being written in a LocalStore."""
+    """A new artifact in a LocalStore."""
 
     def __init__(self, store: LocalStore, source: SourceName, out: disk.HiddenFile) -> None:
         self._store = store
@@ -241,62 +239,62 @@ class LocalDraft:
     def publish(self, made: Made, local: datetime, seconds: float) -> Manifest:
         self._store.remember()
         shared = self._shared(made)
-        sha256, size = (shared.sha256, shared.size) if shared else self._out.settle()
+        sha256, size = (shared.sha256, shared.size) if shared else self._out.sync()
         for name in artifact_names(self._source, local, partial=made.partial):
             if taken(self._folder, name):
                 continue
             manifest = _manifest(self._source, name, made, sha256, size, seconds)
-            if self._place(manifest, shared, made.files):
+            if self._publish(manifest, shared, made.files):
                 return manifest
         raise RefnetError(
             f"every name for an artifact of {local:%Y-%m-%d %H:%M:%S} is taken in {self._folder}",
             "Run it again in a second.",
         )
 
-    def _place(self, manifest: Manifest, shared: Manifest | None, files: bytes | None) -> bool:
-        """Place all that is published; False where the artifact's name was taken meanwhile."""
+    def _publish(self, manifest: Manifest, shared: Manifest | None, files: bytes | None) -> bool:
+        """Publish artifact, list of files and manifest; return False if the name was taken meanwhile."""
         with ExitStack() as hidden:
-            intent = self._settled(hidden, MANIFEST_SUFFIX, manifest.to_json().encode())
+            intent = self._written(hidden, MANIFEST_SUFFIX, manifest.to_json().encode())
             packed = None if files is None else igzip.compress(files, 1, mtime=0)
-            listed = None if packed is None else self._settled(hidden, ".part", packed)
+            listed = None if packed is None else self._written(hidden, ".part", packed)
             try:
-                if not self._place_artifact(manifest.name, shared):
+                if not self._publish_artifact(manifest.name, shared):
                     return False
                 sync_folder(self._folder)
                 if listed:
-                    disk.place_beside(listed, f"{manifest.name}{FILES_SUFFIX}")
-                disk.place_beside(intent, f"{manifest.name}{MANIFEST_SUFFIX}")
+                    disk.publish(listed, f"{manifest.name}{FILES_SUFFIX}")
+                disk.publish(intent, f"{manifest.name}{MANIFEST_SUFFIX}")
             except BaseException:
                 self._withdraw(manifest.name)
                 raise
         return True
 
-    def _place_artifact(self, name: str, shared: Manifest | None) -> bool:
+    def _publish_artifact(self, name: str, shared: Manifest | None) -> bool:
         if shared:
             existing = self._folder / shared.name
             with suppress(FileExistsError):
-                if disk.share(existing, self._folder / name):
+                if disk.hard_link(existing, self._folder / name):
                     return True
             with explained(existing), disk.open_regular(existing) as reader:
                 shutil.copyfileobj(reader, self._out, disk.CHUNK)
-            self._out.settle()
-        return self._out.place(name)
+            self._out.sync()
+        return self._out.rename(name)
 
-    def _settled(self, hidden: ExitStack, ending: str, data: bytes) -> disk.HiddenFile:
+    def _written(self, hidden: ExitStack, ending: str, data: bytes) -> disk.HiddenFile:
         file = hidden.enter_context(disk.HiddenFile(self._folder, ending))
         file.write(data)
-        file.settle()
+        file.sync()
         return file
 
     def _withdraw(self, name: str) -> None:
-        """Take back what was placed before a step failed; the manifest first, as in every deletion."""
+        """Remove what was published before a step failed; the manifest first, as in every deletion."""
         for one in (*beside(name), name):
             disk.remove(self._folder / one)
 
     def _shared(self, made: Made) -> Manifest | None:
-        """The manifest of the artifact whose bytes the new one shares, once its bytes are found right.
+        """Return the manifest of the artifact whose bytes the new one shares, after checking these bytes.
 
-        RefnetError where they are not: the artifact that was to be shared is damaged.
+        RefnetError if that artifact is damaged.
         """
         name = made.details.get("shares_bytes_with")
         if not name:
@@ -306,8 +304,8 @@ class LocalDraft:
             found = disk.digest(reader)
         if manifest is None or found != (manifest.sha256, manifest.size):
             raise RefnetError(
-                f"{name}, whose bytes the new artifact was to share, is damaged",
-                f"Run `refnet verify {name}` to mark it; then run this again.",
+                f"{name} is damaged, so the new artifact cannot share its bytes",
+                f"Run `refnet verify {name}` to mark it as damaged, then run this again.",
                 Exit.DAMAGED,
             )
         return manifest

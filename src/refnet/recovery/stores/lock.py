@@ -1,4 +1,4 @@
-"""The one lock of a source, held by the kernel: it ends with its process, so a killed run blocks nobody."""
+"""The lock of a source, by flock: it ends with its process, so a killed run leaves no lock."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ LOCK_NAME = f"{HIDDEN_PREFIX}lock"
 
 @contextmanager
 def locked(folder: Path, what: str) -> Iterator[None]:
-    """Hold the lock of `folder`; RefnetError with Exit.LOCKED where another run holds it.
+    """Lock `folder`. RefnetError with Exit.LOCKED if another run has locked it.
 
-    The file stays behind: removing it would let two runs lock two files of one name. It holds the process id.
+    The file stays: if it were removed, two runs could lock two files of one name. It contains the process id.
     """
     path = folder / LOCK_NAME
     with explained(path):
@@ -41,12 +41,12 @@ def _take(handle: int, what: str, path: Path) -> None:
     except OSError as error:
         raise RefnetError(
             f"{path.parent} cannot be locked: {error.strerror}",
-            "Choose a folder on a file system that has locks (REFNET_BACKUP_DIR).",
+            "Choose a folder on a file system with locks (REFNET_BACKUP_DIR).",
         ) from error
     holder = os.pread(handle, 32, 0).decode("ascii", "replace").strip()
     raise RefnetError(
-        f"another run of RefNet is at work on {what} (process {holder or 'not known'})",
-        "Wait until it has ended, then run this again; a run that was killed holds no lock.",
+        f"{what} is locked by another run of RefNet (process {holder or 'unknown'})",
+        "Wait until it ends, then run it again. A killed run leaves no lock.",
         Exit.LOCKED,
         transient=True,
     )

@@ -1,4 +1,4 @@
-"""Artifacts that can be read: those of a folder's catalog, and any file at any path."""
+"""Open artifacts: from the catalog of a folder, or at any path."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from refnet.recovery.stores.disk import open_regular
 
 #: The largest manifest that is read, in bytes.
 MANIFEST_BYTES = 4 << 20
-#: Of a list of files, in bytes at most: one entry (a path and a target of 4,096 bytes, each escaped as six), and what
-#: stands before the entries beside the places of the gzip members, which are shorter than the members themselves.
+#: Limits of a list of files, in bytes: one entry (a path and a target of 4,096 bytes, each byte escaped as six), and
+#: the head without the offsets of the gzip members, which are shorter than the members themselves.
 _ENTRY, _HEAD = 50_000, 4096
 _GZIP = 16 + 15
 
 
 def artifact_in(folder: Path, name: str, manifest: Manifest | None, *, links: bool = False) -> OpenArtifact:
-    """The artifact `name` in `folder`; its list of files is compared with the manifest when it is read.
+    """Return the artifact `name` in `folder`; its list of files is compared with the manifest when it is read.
 
-    `links`: whether the artifact may be a link, as a path that a user names may.
+    `links`: the artifact may be a link, for a path from the user.
     """
 
     def open_it() -> BinaryIO:
@@ -41,8 +41,8 @@ def artifact_in(folder: Path, name: str, manifest: Manifest | None, *, links: bo
         if packed is None:
             raise RefnetError(
                 f"{name} has lost its list of files",
-                f"Take another artifact (`refnet list`). Copied elsewhere, {name} alone can still be restored,"
-                " and nothing says then what it should hold.",
+                f"Choose another artifact (`refnet list`). A copy of {name} alone can still be restored, but not "
+                "compared with its list.",
                 Exit.DAMAGED,
             )
         return _inflated(packed, manifest.files_sha256, most, path)
@@ -51,21 +51,21 @@ def artifact_in(folder: Path, name: str, manifest: Manifest | None, *, links: bo
 
 
 def artifact_at(path: Path) -> OpenArtifact:
-    """The artifact at `path`, with its manifest where `PATH.json` stands beside it.
+    """Return the artifact at `path`, with its manifest if `PATH.json` exists.
 
-    RefnetError where there is no such file, or where what stands beside it is no manifest.
+    RefnetError if the file does not exist, or its manifest is not valid.
     """
     if not path.is_file():
         raise RefnetError(
-            f"there is no file {path}",
-            "Give the path of an artifact, or a name that `refnet list` shows.",
+            f"{path} does not exist",
+            "Give the path of an artifact, or a name from `refnet list`.",
             Exit.USAGE,
         )
     return artifact_in(path.parent, path.name, manifest_of(path), links=True)
 
 
 def manifest_of(path: Path) -> Manifest | None:
-    """The manifest beside the artifact at `path`, or None where it has none."""
+    """Return the manifest beside the artifact at `path`, or None if it has none."""
     beside = path.with_name(f"{path.name}{MANIFEST_SUFFIX}")
     text = _read(beside, MANIFEST_BYTES)
     try:
@@ -73,13 +73,13 @@ def manifest_of(path: Path) -> Manifest | None:
     except ValueError as error:
         raise RefnetError(
             f"{beside} cannot be used: {error}",
-            f"Use the RefNet that wrote it, or make a new one from what the artifact says: `refnet adopt {path}`.",
+            f"Use the RefNet that wrote it, or recreate it from the artifact: `refnet adopt {path}`.",
             Exit.DAMAGED,
         ) from error
 
 
 def listed_beside(path: Path) -> bytes | None:
-    """The list of files beside the artifact at `path`, inflated and not checked; None where there is none to read."""
+    """Return the list of files beside the artifact at `path`, inflated and not checked; None if it cannot be read."""
     try:
         packed = read_regular(path.with_name(f"{path.name}{FILES_SUFFIX}"), MOST_LIST_BYTES)
     except OSError:
@@ -88,7 +88,7 @@ def listed_beside(path: Path) -> bytes | None:
 
 
 def _read(path: Path, limit: int) -> bytes | None:
-    """The file at `path`, of at most `limit` bytes; None where there is none."""
+    """Read the file at `path`, of at most `limit` bytes; return None if it does not exist."""
     with explained(path):
         try:
             return read_regular(path, limit)
@@ -105,19 +105,19 @@ def _read(path: Path, limit: int) -> bytes | None:
 
 
 def _inflated(packed: bytes, sha256: str, most: int, path: Path) -> bytes:
-    """The list of files in `packed`, whose digest is `sha256`."""
+    """Inflate the list of files `packed`. RefnetError if its digest is not `sha256`."""
     files = _one_member(packed, most)
     if files is None or hashlib.sha256(files).hexdigest() != sha256:
         raise RefnetError(
-            f"{path.name} is not the list of files that its manifest speaks of",
-            "The artifact cannot be compared any more: choose another one (`refnet list`).",
+            f"{path.name} does not match the manifest",
+            "The artifact cannot be verified any more: choose another one (`refnet list`).",
             Exit.DAMAGED,
         )
     return files
 
 
 def _one_member(packed: bytes, most: int) -> bytes | None:
-    """What `packed` inflates to, where it is one complete gzip member of at most `most` bytes when inflated."""
+    """Inflate one complete gzip member of at most `most` bytes; return None if `packed` is anything else."""
     inflater = zlib.decompressobj(_GZIP)
     try:
         files = inflater.decompress(packed, most + 1)

@@ -1,4 +1,4 @@
-"""The records of previous versions in REFNET_HOME: one small file each, private, complete or not there."""
+"""The records of previous versions in REFNET_HOME: one small private file each, written atomically."""
 
 from __future__ import annotations
 
@@ -9,35 +9,36 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from refnet.errors import RefnetError
-from refnet.files import explained, make_folder
+from refnet.files import explained, make_folder, replace_file
 from refnet.recovery.model.artifact import HIDDEN_PREFIX
 from refnet.recovery.model.previous import LONGEST, Record
 from refnet.recovery.stores import disk
 
 _ENDING = ".json"
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
-#: More previous versions than any retention leaves.
+#: More than any retention keeps.
 _MOST = 10_000
 
 
 @dataclass(frozen=True)
 class Known:
-    """What was read: the records, and a sentence for each file that is none."""
+    """The result of a reading."""
 
     records: tuple[Record, ...] = ()
+    #: A sentence for each file that is not a valid record.
     unreadable: tuple[str, ...] = ()
 
 
 class PreviousVersions:
-    """The records below `folder`, which is made when the first is written."""
+    """The records in `folder`, which is created with the first one."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def read(self) -> Known:
-        """Every record; RefnetError where the folder cannot be read, or belongs to somebody else."""
+        """Read every record. RefnetError if the folder cannot be read, or another user can write in it."""
         with explained(self.folder):
-            if not self._there():
+            if not self._exists():
                 return Known()
             paths = sorted(self.folder.iterdir())
         found: list[Record] = []
@@ -53,35 +54,31 @@ class PreviousVersions:
         return Known(tuple(found), tuple(unreadable))
 
     def add(self, record: Record) -> None:
-        """Write `record` down; it lasts when this returns."""
+        """Write `record` durably."""
         make_folder(self.folder)
-        with explained(self.folder):
-            self._there()
         path = self._path(record)
-        with disk.HiddenFile(self.folder, ".part") as file:
-            file.write(record.to_json().encode())
-            file.settle()
-            disk.remove(path)
-            disk.place_beside(file, path.name)
+        with explained(path):
+            self._exists()
+            replace_file(path, record.to_json().encode())
 
     def forget(self, record: Record) -> None:
-        """Remove `record`, if it is there."""
+        """Remove `record`, if it exists."""
         disk.remove(self._path(record))
 
     def _path(self, record: Record) -> Path:
         key = f"{record.system}\0{record.oid}\0{record.name}"
         return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}{_ENDING}"
 
-    def _there(self) -> bool:
-        """Whether the folder is there; RefnetError where others can write to it."""
+    def _exists(self) -> bool:
+        """Return True if the folder exists. RefnetError if others can write in it."""
         try:
             status = self.folder.lstat()
         except FileNotFoundError:
             return False
         if not stat.S_ISDIR(status.st_mode) or not _is_ours(status):
             raise RefnetError(
-                f"{self.folder} is no folder that this user alone can write",
-                "Make it so (chown, chmod 700): `refnet undo` and `refnet prune` believe what it records.",
+                f"{self.folder} is not a folder that only this user can write",
+                "Change its owner and mode (chown, chmod 700): `refnet undo` and `refnet prune` rely on its records.",
             )
         return True
 
@@ -91,7 +88,7 @@ def _read(path: Path) -> bytes:
     with os.fdopen(handle, "rb") as file:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode) or not _is_ours(status):
-            raise ValueError("others can write to it, or it is no file")
+            raise ValueError("others can write to it, or it is not a file")
         return file.read(LONGEST + 1)
 
 

@@ -1,4 +1,4 @@
-"""Reads a file back from the disk while it is still being written, so that its end waits for little."""
+"""Read a file back from the disk while it is being written, so that little is left at its end."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
 _CHUNK = 1 << 20
-#: Bytes that must have been written since the last look.
+#: Bytes that are read back at once, at least.
 STEP = 32 << 20
 
 
 class ReadBack:
-    """What the disk gives back of the append-only file `handle`: made durable, then read past the page cache.
+    """The digest of the append-only file `handle` as the disk returns it: flushed, then read past the page cache.
 
-    Large files are followed by a thread of this object's own. OSErrors of that thread come out of `end`.
+    A thread follows large files; `end` raises its OSErrors.
     """
 
     def __init__(self, handle: int) -> None:
@@ -26,20 +26,20 @@ class ReadBack:
         self._last: Future[None] | None = None
 
     def written(self, size: int) -> None:
-        """The file is `size` bytes long by now."""
-        size -= size % _CHUNK  # the page cache gives up whole pages alone
+        """Report that the file has `size` bytes now."""
+        size -= size % _CHUNK  # only complete pages can be dropped from the page cache
         if size - self._read >= STEP and (self._last is None or self._last.done()):
             self._last = self._pool.submit(self._follow, size)
 
     def end(self) -> tuple[str, int]:
-        """Follow to the file's end: the digest (SHA-256, hex) and the size of all that the disk gives back."""
+        """Read to the end; return the digest (SHA-256, hex) and the size in bytes of what the disk returns."""
         if self._last:
             self._last.result()
         self._follow(None)
         return self._sha.hexdigest(), self._read
 
     def close(self) -> None:
-        """Wait for the thread, which uses the handle."""
+        """Wait until the thread has stopped using the handle."""
         self._pool.shutdown(cancel_futures=True)
 
     def _follow(self, end: int | None) -> None:

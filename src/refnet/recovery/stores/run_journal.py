@@ -1,12 +1,12 @@
-"""The journal of runs: `REFNET_HOME/runs/journal.jsonl`, a line a run that ended, and a file a run at work.
+"""The journal of runs: `REFNET_HOME/runs/journal.jsonl`, a line per ended run, and a file per active run.
 
-It lies in REFNET_HOME and not in the backup folder, because a backup folder that is full, read-only or not
-mounted is just what it has to tell of. A run at work holds a kernel lock on `ID.running`: where the file stands
-and nobody holds its lock, the run was lost with its process, and whoever comes next writes that down.
+It is in REFNET_HOME, not in the backup folder, because it must report a backup folder that is full, read-only or not
+mounted. An active run locks `ID.running`; if that file exists and is not locked, the run's process was lost, and the
+next run records that.
 
-Appending: under the folder's lock, one write, fsync; a line that a crash cut short is skipped by the reader and
-closed by the next writer. When the journal has grown, the oldest runs are added to the line of totals at its
-head, so that counts never go back.
+A line is appended under the folder's lock, with one write and fsync. The reader skips a line that a crash cut short;
+the next writer ends it. When the journal has grown, the oldest runs are added to the line of totals at its head, so
+that counters never decrease.
 """
 
 from __future__ import annotations
@@ -17,66 +17,66 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from refnet.files import explained, make_folder, replace_file, sync_folder
+from refnet.files import explained, make_folder, replace_file, sync_folder, write_all
 from refnet.locks import locked, take
 from refnet.recovery.model.run import Ended, History, Reason, Run, Totals
-from refnet.recovery.stores.disk import alive, append_lines, write_all
+from refnet.recovery.stores.disk import append_lines, in_use
 
-#: The journal is rewritten when it is larger, in bytes.
+#: A larger journal is rewritten, in bytes.
 _LARGEST = 256 * 1024
-#: Runs of each kind and source that then stay one by one.
+#: Runs of each kind and source that stay when it is rewritten.
 _KEPT = 100
 _RUNNING = ".running"
 
 
 class Journal:
-    """The runs of one REFNET_HOME, in `folder`. Every method raises RefnetError for what the disk refuses."""
+    """The runs of one REFNET_HOME, in `folder`. Every method raises RefnetError for errors of the disk."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._file = folder / "journal.jsonl"
-        self._held: dict[str, int] = {}
+        self._open: dict[str, int] = {}
 
     def begin(self, run: Run) -> None:
-        """Write down that `run` is at work; it stays so until `end`, or until this process is gone."""
+        """Record `run` as active, until `end`, or until this process is gone."""
         make_folder(self.folder)
         path = self._running(run)
         with self._locked(), explained(path):
-            self._write_down_lost()
+            self._record_lost()
             handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-            self._held[run.id] = handle
+            self._open[run.id] = handle
             take(handle, seconds=None)
             write_all(handle, run.to_json().encode())
 
     def end(self, run: Run) -> None:
-        """Append `run`, which has ended."""
+        """Append the ended `run`."""
         make_folder(self.folder)
         with self._locked(), explained(self._file):
             self._append([run])
             self._running(run).unlink(missing_ok=True)
-        if (handle := self._held.pop(run.id, None)) is not None:
+        if (handle := self._open.pop(run.id, None)) is not None:
             os.close(handle)
 
     def history(self) -> History:
-        """What the journal tells; empty where there is none. Changes nothing."""
-        at_work, lost = self._started()
+        """Read the journal; change nothing."""
+        active, lost = self._started()
         totals, runs = self._read()
         known = {run.id for run in runs}
         lost = [run for run in lost if run.id not in known]
-        at_work = [run for run in at_work if run.id not in known]
-        return History((*runs, *lost), tuple(at_work), totals.with_runs([*runs, *lost]))
+        active = [run for run in active if run.id not in known]
+        return History((*runs, *lost), tuple(active), totals.with_runs([*runs, *lost]))
 
     def _running(self, run: Run) -> Path:
         return self.folder / f"{run.id}{_RUNNING}"
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Alone among all writers; they hold it for milliseconds, so waiting is short."""
+        """Lock the folder against other writers, which need it for milliseconds."""
         with locked(self.folder / "lock"):
             yield
 
     def _read(self) -> tuple[Totals, list[Run]]:
-        """The totals at the head, and the runs after it. A line that is neither is skipped."""
+        """Return the totals at the head, and the runs after it; skip other lines."""
         with explained(self._file):
             try:
                 lines = self._file.read_bytes().splitlines()
@@ -94,27 +94,27 @@ class Journal:
         return totals, list(runs.values())
 
     def _started(self) -> tuple[list[Run], list[Run]]:
-        """The runs at work, and those that were lost with their process, oldest first."""
-        at_work, lost = [], []
+        """Return the active runs, and those whose process was lost, oldest first."""
+        active, lost = [], []
         for path in self.folder.glob(f"*{_RUNNING}"):
             with suppress(ValueError, FileNotFoundError):
-                living = alive(path)
+                running = in_use(path)
                 run = Run.from_json(path.read_bytes())
-                if living:
-                    at_work.append(run)
+                if running:
+                    active.append(run)
                 else:
                     lost.append(
                         replace(
                             run,
                             ended=Ended.FAILED,
                             reason=Reason.LOST,
-                            message="the process that ran it is gone, and it had not ended",
-                            hint="Was it killed, or the machine switched off? The next run works all the same.",
+                            message="its process ended before the run did",
+                            hint="Was it killed, or the machine switched off? The next run is not affected.",
                         )
                     )
-        return sorted(at_work, key=lambda r: r.started), sorted(lost, key=lambda r: r.started)
+        return sorted(active, key=lambda r: r.started), sorted(lost, key=lambda r: r.started)
 
-    def _write_down_lost(self) -> None:
+    def _record_lost(self) -> None:
         _, lost = self._started()
         if lost:
             self._append(lost)
@@ -129,7 +129,7 @@ class Journal:
             self._shorten()
 
     def _shorten(self) -> None:
-        """Add the oldest runs to the totals; a new file takes the old one's place in one step."""
+        """Add the oldest runs to the totals, and replace the file atomically."""
         totals, runs = self._read()
         count: dict[tuple[str, str], int] = {}
         kept: list[Run] = []
@@ -137,8 +137,7 @@ class Journal:
             key = (run.kind, run.source)
             count[key] = count.get(key, 0) + 1
             if count[key] <= _KEPT:
-                kept.append(run)
-        kept.reverse()
+                kept.insert(0, run)
         gone = {run.id for run in runs} - {run.id for run in kept}
         totals = totals.with_runs(run for run in runs if run.id in gone)
         lines = [totals.to_json(), *(run.to_json() for run in kept)]

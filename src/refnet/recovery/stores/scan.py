@@ -1,9 +1,9 @@
-"""What one folder of a local store holds: entries, leftovers of crashed runs, and files that are not listed.
+"""Scan one folder of a local store: entries, leftovers of crashed runs, and files that are not in the catalog.
 
-A hidden manifest is the intent to publish or to delete an artifact: where it stands and no published manifest
-does, the files of that name are half published or half deleted, and ours to clean. An artifact without any
-manifest is somebody's own (the specification's scripts made such ones): never cleaned, adoptable. What cannot be
-read, and what is a link or no regular file, may be the only copy of something: it is listed and never cleaned.
+A hidden manifest is the intent to publish or to delete an artifact: without a published manifest, the files of that name
+are partly published or partly deleted, and are cleaned. An artifact without any manifest belongs to somebody else (such
+as the specification's scripts): it is never cleaned, and can be adopted. Unreadable files, links and special files may
+be the only copy of something: they are listed and never cleaned.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from refnet.recovery.model.artifact import (
     read_name,
 )
 from refnet.recovery.model.store import Leftover, Unlisted
-from refnet.recovery.stores.disk import alive
+from refnet.recovery.stores.disk import in_use
 from refnet.recovery.stores.lock import LOCK_NAME
 from refnet.recovery.stores.open_artifacts import MANIFEST_BYTES
 
@@ -44,48 +44,50 @@ _EVIDENCE_BYTES = 8 << 20
 
 
 def beside(name: str) -> tuple[str, ...]:
-    """The names of the files that belong to the artifact `name`, its manifest first."""
+    """Return the names of the other files of the artifact `name`, its manifest first."""
     return (f"{name}{MANIFEST_SUFFIX}", *(f"{name}{suffix}" for suffix in _BESIDE))
 
 
 def taken(folder: Path, name: str) -> bool:
-    """Whether `name`, or a name that would stand beside it, is in use in `folder`."""
+    """Return True if `name`, or the name of another file of that artifact, is used in `folder`."""
     return any(os.path.lexists(folder / one) for one in (name, *beside(name)))
 
 
 @dataclass(frozen=True)
 class _Unreadable:
-    """Why a file in a manifest's place is none. `newer`: it is one of a newer RefNet."""
+    """A manifest that cannot be read."""
 
     why: str
+    #: True if a newer RefNet wrote it.
     newer: bool = False
 
 
-#: Of a file: size, time of change (ns), inode. Equal ones mean that it was not written to meanwhile.
+#: Size, mtime (ns) and inode of a file; if they are equal, it was not written meanwhile.
 Stamp = tuple[int, int, int]
-#: What was read of a file, by its name, with the stamps of all that it was read from (None: not there).
+#: By file name: the parsed value, with the stamps of all files that it was read from (None: missing).
 Memory = dict[str, tuple[tuple[Stamp | None, ...], object]]
 _Read = TypeVar("_Read")
 
 
 @dataclass(frozen=True)
 class FolderScan:
-    """One folder as it was when it was read: regular file → size in bytes.
-
-    `odd`: what is no regular file → what it is. `stamps`: of everything. `memory` belongs to whoever reads the
-    folder again and again: files that did not change are read once.
-    """
+    """The state of one folder."""
 
     folder: Path
+    #: None: the folder has artifacts of every source.
     source: SourceName | None
+    #: Regular file → size in bytes.
     sizes: dict[str, int]
-    odd: dict[str, str] = field(default_factory=dict)
+    #: Any other entry → its kind.
+    special: dict[str, str] = field(default_factory=dict)
+    #: Of every entry.
     stamps: dict[str, Stamp] = field(default_factory=dict)
+    #: A cache for several scans, so that unchanged files are read once.
     memory: Memory = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: Path, source: SourceName | None, memory: Memory | None = None) -> FolderScan:
-        """What `folder` holds; nothing where there is no such folder. `source` None: of every source."""
+        """Scan `folder`, which need not exist. `source` None: of every source."""
         scan = cls(folder, source, {}, memory={} if memory is None else memory)
         with explained(folder):
             try:
@@ -96,7 +98,7 @@ class FolderScan:
                 try:
                     scan._add(item.name, item.stat(follow_symlinks=False))
                 except FileNotFoundError:
-                    continue  # removed while we looked
+                    continue  # removed meanwhile
         for gone in scan.memory.keys() - scan.stamps.keys():
             del scan.memory[gone]
         return scan
@@ -107,10 +109,10 @@ class FolderScan:
             self.sizes[name] = about.st_size
         else:
             kinds = {stat.S_IFLNK: "a link", stat.S_IFDIR: "a folder"}
-            self.odd[name] = kinds.get(stat.S_IFMT(about.st_mode), "not a regular file")
+            self.special[name] = kinds.get(stat.S_IFMT(about.st_mode), "not a regular file")
 
     def _once(self, name: str, read: Callable[[str], _Read], *others: str) -> _Read:
-        """What `read` makes of the file `name` (and of `others`); from memory where none of them changed."""
+        """Return `read(name)`; the cached value if neither `name` nor `others` changed."""
         stamps = (self.stamps.get(name), *map(self.stamps.get, others))
         known = self.memory.get(name)
         if known and known[0] == stamps:
@@ -121,11 +123,11 @@ class FolderScan:
 
     @property
     def quiet(self) -> bool:
-        """Whether nobody writes here, and nobody was killed doing so: then what it holds is in its stamps alone."""
+        """True if no hidden file of a running or killed writer is here: then equal stamps mean equal content."""
         return not any(name.startswith(HIDDEN_PREFIX) and name != LOCK_NAME for name in self.sizes)
 
     def entries(self) -> Iterator[Entry]:
-        """Every published artifact. One whose file has another size than its manifest says is damaged."""
+        """Yield every published artifact; one with another size than in its manifest is marked as damaged."""
         for name in self._manifests:
             artifact = name.removesuffix(MANIFEST_SUFFIX)
             if artifact in self.sizes and (entry := self._once(artifact, self._entry, *beside(artifact))):
@@ -138,37 +140,37 @@ class FolderScan:
         return self._checked(Entry(manifest, self._evidence(name, manifest)))
 
     def leftovers(self) -> Iterator[Leftover]:
-        """What crashed runs left, in the order in which it may be cleaned."""
+        """Yield the leftovers of crashed runs, in the order in which they can be cleaned."""
         for hidden in sorted(name for name in self.sizes if name.startswith(HIDDEN_PREFIX)):
-            if hidden != LOCK_NAME and not alive(self.folder / hidden):
+            if hidden != LOCK_NAME and not in_use(self.folder / hidden):
                 for name in self._intended(hidden):
-                    yield self._leftover(name, "half published or half deleted by a run that did not end")
+                    yield self._leftover(name, "partly published or partly deleted by a run that did not end")
                 yield self._leftover(hidden, "written by a run that did not end")
         for name in self._manifests:
             gone = name.removesuffix(MANIFEST_SUFFIX) not in self.stamps
             if gone and isinstance(self._manifest(name), Manifest):
-                yield self._leftover(name, "a manifest whose artifact is not there")
+                yield self._leftover(name, "a manifest without its artifact")
         for suffix in _BESIDE:
             for name in sorted(name for name in self.sizes if name.endswith(suffix)):
                 artifact = name.removesuffix(suffix)
                 if artifact not in self.stamps and f"{artifact}{MANIFEST_SUFFIX}" not in self.stamps:
-                    yield self._leftover(name, "its artifact is not there")
+                    yield self._leftover(name, "without its artifact")
 
     def unlisted(self) -> Iterator[Unlisted]:
-        """What no catalog counts: artifacts without a manifest, and what cannot be read."""
+        """Yield the files that the catalog ignores: artifacts without a manifest, and unreadable ones."""
         in_flight = {name for hidden in self.sizes for name in self._intended(hidden)}
         for name in sorted(name for name in self.stamps if read_name(name) and name not in in_flight):
             manifest = f"{name}{MANIFEST_SUFFIX}"
-            if name in self.odd:
-                advice = f"put the file itself in its place, {name}.json beside it"
-                yield self._unlisted(name, f"is {self.odd[name]}", advice)
-            elif manifest in self.odd:
-                advice = "put the file itself in its place, or move it away and `refnet adopt` the artifact"
-                yield self._unlisted(name, f"has a manifest that is {self.odd[manifest]}", advice)
+            if name in self.special:
+                advice = f"replace it by the file itself, with {name}.json"
+                yield self._unlisted(name, f"is {self.special[name]}", advice)
+            elif manifest in self.special:
+                advice = "replace it by the file itself, or move it away and `refnet adopt` the artifact"
+                yield self._unlisted(name, f"has a manifest that is {self.special[manifest]}", advice)
             elif manifest not in self.sizes:
-                advice = "`refnet adopt` takes it in"
-                ours = self._was_ours(name)
-                yield self._unlisted(name, "has no manifest", advice, unreadable=ours, adoptable=True)
+                advice = "`refnet adopt` adds it"
+                lost = self._had_manifest(name)
+                yield self._unlisted(name, "has no manifest", advice, unreadable=lost, adoptable=True)
             else:
                 yield from self._if_unreadable(name, manifest)
         for manifest in self._manifests:
@@ -176,25 +178,25 @@ class FolderScan:
                 yield from self._if_unreadable(manifest, manifest)
 
     def _if_unreadable(self, name: str, manifest: str) -> Iterator[Unlisted]:
-        """`name`, which `manifest` is to publish, where that cannot be read."""
+        """Yield `name` if its `manifest` cannot be read."""
         found = self._manifest(manifest)
         if isinstance(found, _Unreadable):
-            adopt = "`refnet adopt` moves the manifest aside and makes a new one"
-            advice = "a newer RefNet reads it" if found.newer else adopt
+            adopt = "`refnet adopt` renames the manifest and makes a new one"
+            advice = "a newer RefNet can read it" if found.newer else adopt
             why = f"has a manifest that cannot be read: {found.why}"
             if name == manifest:
-                yield self._unlisted(name, f"cannot be read: {found.why}", "its artifact is not there")
+                yield self._unlisted(name, f"cannot be read: {found.why}", "its artifact is missing")
             else:
                 yield self._unlisted(name, why, advice, adoptable=not found.newer)
 
     def first_check(self, name: str) -> datetime | None:
-        """When the artifact `name` was first checked, by what evidence stands beside it."""
+        """Return the time of the first check of the artifact `name`, from its evidence."""
         file = f"{name}{EVIDENCE_SUFFIX}"
         lines = self._read_evidence(file, datetime.max.replace(tzinfo=UTC)) if file in self.sizes else ()
         return next((line.at for line in lines if not line.revokes), None)
 
-    def _was_ours(self, name: str) -> bool:
-        """Whether something beside `name` shows that it had a manifest once."""
+    def _had_manifest(self, name: str) -> bool:
+        """Return True if other files of `name` show that it had a manifest."""
         return any(f"{name}{suffix}" in self.stamps for suffix in _BESIDE)
 
     @cached_property
@@ -213,20 +215,20 @@ class FolderScan:
             text = read_regular(self.folder / name, MANIFEST_BYTES)
             manifest = Manifest.from_json(text)
         except OSError as error:
-            return _Unreadable(error.strerror or "the system does not say why")
+            return _Unreadable(error.strerror or "unknown error")
         except ValueError as error:
             return _Unreadable(str(error), _is_newer(text))
         if manifest.name != name.removesuffix(MANIFEST_SUFFIX):
-            return _Unreadable(f"it is that of another artifact ({manifest.name})")
+            return _Unreadable(f"it is of another artifact ({manifest.name})")
         if self.source and manifest.source is not self.source:
-            return _Unreadable(f"it is that of another source ({manifest.source})")
+            return _Unreadable(f"it is of another source ({manifest.source})")
         return manifest
 
     def _evidence(self, name: str, manifest: Manifest) -> tuple[Evidence, ...]:
-        """Every line; one that cannot be read may have been any verdict, so it revokes what passed before it."""
+        """Return every line; an unreadable one may have been any verdict, so it revokes earlier passes."""
         file = f"{name}{EVIDENCE_SUFFIX}"
-        if file in self.odd:
-            return (_lost(manifest.created, f"the evidence is {self.odd[file]}"),)
+        if file in self.special:
+            return (_lost(manifest.created, f"the evidence is {self.special[file]}"),)
         if file not in self.sizes:
             return ()
         return self._once(file, lambda file: self._read_evidence(file, manifest.created))
@@ -254,7 +256,7 @@ class FolderScan:
         return replace(entry, evidence=(*entry.evidence, seen))
 
     def _intended(self, hidden: str) -> list[str]:
-        """The unpublished files that the hidden manifest `hidden` speaks of."""
+        """Return the unpublished files of the hidden manifest `hidden`."""
         if not (hidden.startswith(HIDDEN_PREFIX) and hidden.endswith(MANIFEST_SUFFIX)):
             return []
         try:
@@ -280,12 +282,12 @@ class FolderScan:
 
 
 def _lost(at: datetime, why: str) -> Evidence:
-    """A line that stands for what cannot be read."""
+    """Return the line of evidence for unreadable evidence."""
     return Evidence(at, Level.WRITTEN, Outcome.UNVERIFIED, 0.0, reasons=(why,), revokes=True)
 
 
 def _is_newer(text: bytes) -> bool:
-    """Whether `text` is a manifest of a RefNet newer than this one, which is no leftover."""
+    """Return True if `text` is a manifest of a newer RefNet."""
     try:
         return bool(json.loads(text)["format"] > FORMAT)
     except (ValueError, KeyError, TypeError, RecursionError):

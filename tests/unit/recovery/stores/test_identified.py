@@ -117,7 +117,7 @@ def test_what_a_home_remembers_and_cannot_be_read_stops_a_backup_until_it_is_acc
     (file,) = remembered.folder.iterdir()
     file.write_text("{")
 
-    with pytest.raises(RefnetError, match="REFNET_HOME remembers"):
+    with pytest.raises(RefnetError, match="is not the record of a store"):
         trouble(root, remembered, NO_TABLE)
     accept(root, remembered)
     assert why(root, remembered) is None
@@ -146,7 +146,7 @@ def test_a_folder_on_a_disk_of_fstab_that_is_not_mounted_is_no_store(
         assert unmounted(folder, fstab) == disk
         found = trouble(folder, remembered, fstab)
         assert found
-        assert f"{folder} lies on {disk}" in found.message
+        assert f"{folder} is on {disk}" in found.message
     for folder in (tmp_path / "backups", Path("/proc/self"), Path("/dev/shm/x"), tmp_path / "my disk 2"):
         assert unmounted(folder, fstab) is None
     mark(disk)

@@ -96,10 +96,10 @@ def test_a_folder_that_others_can_write_is_refused(tmp_path: Path) -> None:
     previous.add(RECORD)
     previous.folder.chmod(0o777)
     for act in (previous.read, lambda: previous.add(RECORD)):
-        with pytest.raises(RefnetError, match="this user alone can write"):
+        with pytest.raises(RefnetError, match="only this user can write"):
             act()
     previous.folder.chmod(0o700)
     previous.folder.rename(tmp_path / "moved")
     previous.folder.symlink_to(tmp_path / "moved")
-    with pytest.raises(RefnetError, match="this user alone can write"):
+    with pytest.raises(RefnetError, match="only this user can write"):
         previous.read()

@@ -33,7 +33,7 @@ def written(file: HiddenFile, *, wait: bool) -> None:
 def test_what_is_read_back_in_parts_is_the_whole_file(tmp_path: Path, wait: bool) -> None:
     with HiddenFile(tmp_path, ".part") as file:
         written(file, wait=wait)
-        assert file.settle() == (hashlib.sha256(DATA).hexdigest(), len(DATA))
+        assert file.sync() == (hashlib.sha256(DATA).hexdigest(), len(DATA))
 
 
 def test_most_of_a_large_file_is_read_back_before_its_end(tmp_path: Path) -> None:
@@ -54,8 +54,8 @@ def test_a_bit_that_flips_in_a_part_read_back_early_is_found(
     monkeypatch.setattr(os, "pread", flipping)
     with HiddenFile(tmp_path, ".part") as file:
         written(file, wait=True)
-        with pytest.raises(RefnetError, match="gives back other bytes") as refused:
-            file.settle()
+        with pytest.raises(RefnetError, match="returns other bytes") as refused:
+            file.sync()
     assert refused.value.code is Exit.DAMAGED
     assert list(tmp_path.iterdir()) == []
 
@@ -73,4 +73,4 @@ def test_a_disk_that_fails_meanwhile_fails_the_file(tmp_path: Path, monkeypatch:
     with HiddenFile(tmp_path, ".part") as file:
         written(file, wait=True)
         with pytest.raises(RefnetError, match="Input/output error"):
-            file.settle()
+            file.sync()

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from refnet.files import OPEN_FILE, OPEN_FOLDER, empty_tree, names_in, opened
+from refnet.files import OPEN_FILE, OPEN_FOLDER, empty_tree, names_in, opened, write_all
 from refnet.locks import take
 from refnet.recovery.model.artifact import HIDDEN_PREFIX
 from refnet.recovery.model.source import Progress, silent
@@ -136,7 +136,7 @@ class FreshFolder:
             raise _merge(member.path) from None
         try:
             for block in self._copied(member.same_as) if member.same_as else content:
-                _write(descriptor, block)
+                write_all(descriptor, block)
             self._set_attributes(descriptor, member)
         finally:
             os.close(descriptor)
@@ -201,12 +201,6 @@ class FreshFolder:
 
 def _name(path: str) -> str:
     return path.rpartition("/")[2]
-
-
-def _write(descriptor: int, block: bytes) -> None:
-    written = os.write(descriptor, block)
-    while written < len(block):
-        written += os.write(descriptor, memoryview(block)[written:])
 
 
 def _merge(path: str) -> NamesMergeError:

@@ -1,4 +1,4 @@
-"""A store in memory, which keeps every promise of the seam but that of lasting: for tests and for trying out."""
+"""A store in memory; nothing persists."""
 
 from __future__ import annotations
 
@@ -16,13 +16,9 @@ from refnet.recovery.model.store import Leftover
 
 
 class MemoryStore:
-    """Artifacts as bytes by name; as many threads as there are may read it, one at a time may write a source.
+    """Artifacts as bytes by name. A test puts leftovers into `left`, and damage into `contents`."""
 
-    `room`: how many bytes fit, or None. What a test wants found is put into `left` and `contents`.
-    """
-
-    def __init__(self, room: int | None = None) -> None:
-        self.room = room
+    def __init__(self) -> None:
         self.contents: dict[str, bytes] = {}
         self.files: dict[str, bytes] = {}
         self.manifests: dict[str, Manifest] = {}
@@ -69,8 +65,8 @@ class MemoryStore:
     def lock(self, source: SourceName) -> Iterator[None]:
         if source in self._locked:
             raise RefnetError(
-                f"another run of RefNet is at work on {source} (this process)",
-                "Wait until it has ended, then run this again.",
+                f"another run of RefNet is running for {source} (this process)",
+                "Wait until it has ended, then run it again.",
                 Exit.LOCKED,
             )
         self._locked.add(source)
@@ -80,7 +76,7 @@ class MemoryStore:
             self._locked.discard(source)
 
     def free_bytes(self) -> int | None:
-        return None if self.room is None else self.room - sum(map(len, self.contents.values()))
+        return None
 
 
 class MemoryDraft:
@@ -96,9 +92,6 @@ class MemoryDraft:
         shared = made.details.get("shares_bytes_with")
         self.out.seek(0)
         data = store.contents[shared] if shared else self.out.read()
-        free = store.free_bytes()
-        if free is not None and len(data) > free:
-            raise RefnetError("no space is left in memory", "Delete something, then run it again.")
         names = artifact_names(self._source, local, partial=made.partial)
         name = next((name for name in names if name not in store.contents), None)
         if name is None:
