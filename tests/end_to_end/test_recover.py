@@ -195,4 +195,4 @@ def test_artifacts_that_the_specification_s_commands_made_and_adopt_took_come_ba
     staged = lost.refnet("recover", "--only", "database", "--force", **lost.lived_in)
     assert staged.returncode == 0, staged.stderr
     checked = lost.refnet("recover", "--only", "check", **lost.lived_in)
-    assert "nothing says what it should hold" in checked.stdout
+    assert "no list of files to compare with" in checked.stdout

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from refnet.actions.recover import write_journal
+from refnet.actions.recovery_stages import write_journal
 from refnet.demo.stage import MARK, stage
 from refnet.errors import RefnetError
 from refnet.recovery.model.recovery_plan import Journal

@@ -12,7 +12,8 @@ from psycopg import sql
 from tests.command import url_of
 from tests.integration.database.library import PREVIOUS, artifact_of, held, library_on, now, restore
 
-from refnet.machine import machine
+from refnet.actions.live import Live
+from refnet.actions.recovery_settings import Setup
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import READER_SETTINGS, Target
@@ -22,7 +23,6 @@ from refnet.recovery.sources.database.dump import server_clock
 from refnet.recovery.verbs import restore_database, undo_database
 from refnet.recovery.verbs.restore_database import Options
 from refnet.recovery.verbs.restore_table import staged
-from refnet.restored import Setup
 from refnet.settings import load
 
 #: What stands in `evil` counts who uses it. The functions cannot be told apart from the catalog's by their call.
@@ -70,7 +70,7 @@ def test_a_backup_a_restore_and_an_undo_run_none_of_them(
     server_clock.warnings(library, lambda: datetime.now(UTC))
     environment = {"REFNET_HOME": str(tmp_path), "REFNET_DATABASE_URL": url_of(library)}
     setup = Setup(load(environment, tmp_path, root=False, cores=2), "", own=False)
-    assert machine(setup).live(SourceName.DATABASE)
+    assert Live(setup).replaced(SourceName.DATABASE)
     restore_database.plan(library, dump, Options(2), count=True)
     with staged(library, dump.reader, ["papers", "jobs"], Mode.REPLACE, clock=time.perf_counter) as work:
         work.apply()

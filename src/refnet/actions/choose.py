@@ -12,7 +12,7 @@ from refnet.actions.context import Context
 from refnet.errors import Exit, RefnetError
 from refnet.files import explained
 from refnet.recovery.model.artifact import Entry, Outcome, SourceName, read_name
-from refnet.recovery.model.catalog import Catalog
+from refnet.recovery.model.catalog import Catalog, parse_time
 from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.model.store import Store
@@ -125,6 +125,23 @@ def newest_of(
     if from_database:
         target = Identity(from_database, target.system if target else None)
     return choose(context.store, names, at, target=target)
+
+
+def choose_to_restore(
+    context: Context,
+    source: SourceName,
+    artifact: str | None,
+    at: str | None,
+    from_database: str | None = None,
+) -> Chosen:
+    """Return the artifact `artifact` (a name or a path) of `source`; else the newest one (at or before `at`)."""
+    if artifact and at:
+        raise RefnetError("ARTIFACT and --at exclude each other", "Leave one of the two out.", Exit.USAGE)
+    if source is not SourceName.DATABASE:
+        wiring.place(context.settings, source)  # raises where the source is not configured
+    if artifact:
+        return choose_one(context.store, artifact, source)
+    return newest_of(context, (source,), parse_time(at, None) if at else None, from_database)[0]
 
 
 def choose(

@@ -8,15 +8,12 @@ from refnet.errors import Exit, RefnetError
 
 
 def confirm(question: str, *, force: bool) -> None:
-    """Ask on the terminal; RefnetError (CONFIRM) where the answer is no, or where nobody can be asked.
-
-    force: do not ask.
-    """
+    """Ask on the terminal unless `force`; RefnetError (CONFIRM) if the answer is no or stdin is not a terminal."""
     if force:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise RefnetError(
-            "something live would be replaced, and nobody is there to be asked",
+            "something live would be replaced, and stdin is not a terminal",
             "Look at it with --plan, then give --force.",
             Exit.CONFIRM,
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from refnet.cli import acting, render
-from refnet.cli.context import now
 from refnet.errors import RefnetError
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import SourceName
@@ -13,11 +12,13 @@ from refnet.recovery.model.recovery_plan import SAYS
 from refnet.recovery.sources.files.member_names import show as readable
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
+    from refnet.actions.recovery_settings import Command, Setup
     from refnet.recovery.model.recovery_plan import Plan
-    from refnet.restored import Command, Setup
 
 
-def show(plan: Plan, setup: Setup) -> None:
+def show(plan: Plan, setup: Setup, *, now: datetime) -> None:
     """Print the plan as text."""
     print("Go on with the recovery that was interrupted:" if plan.resumed else "Recover:")
     for number, stage in enumerate(plan.stages, 1):
@@ -30,7 +31,7 @@ def show(plan: Plan, setup: Setup) -> None:
                 e.name,
                 e.identity.database if e.identity else "",
                 render.local(e.created),
-                f"{formatting.age(now() - e.created)} old",
+                f"{formatting.age(now - e.created)} old",
                 f"{e.state}, SHRUNK against {e.manifest.shrunk_from}" if e.shrunk else e.state,
             )
             for s, e in plan.entries.items()

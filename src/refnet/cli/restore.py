@@ -5,21 +5,26 @@ from __future__ import annotations
 import typer
 
 from refnet.cli import restore_database, restore_files
+from refnet.recovery.model.artifact import SourceName
 
 restore = typer.Typer(
-    help="Bring a source back; the old one is kept.", no_args_is_help=True, rich_markup_mode=None
+    help="Restore a source and keep the previous version.", no_args_is_help=True, rich_markup_mode=None
 )
 undo = typer.Typer(help="Undo the last restore of a source.", no_args_is_help=True, rich_markup_mode=None)
 
 restore.command("database")(restore_database.restore)
-restore.command("config")(restore_files.restore_config)
-restore.command("obsidian")(restore_files.restore_obsidian)
 undo.command("database")(restore_database.undo)
-undo.command("config")(restore_files.undo_config)
-undo.command("obsidian")(restore_files.undo_obsidian)
+for _source, _name in ((SourceName.CONFIG, "configuration"), (SourceName.OBSIDIAN, "vault")):
+    restore.command(
+        _source,
+        help=f"Restore the {_name}: unpack beside what is live, compare, swap, keep the previous version.",
+    )(restore_files.restore(_source))
+    undo.command(
+        _source, help=f"Undo the last restore of the {_name}: swap the previous version and what is live."
+    )(restore_files.undo(_source))
 
 
 @restore.callback()
 @undo.callback()
 def _group() -> None:
-    """Hold the commands together, however few there are."""
+    """Make a group of the commands."""

@@ -3,37 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from refnet.cli import render
-from refnet.cli.context import clock, current_settings, ends_at_plan, now, print_json, progress
+from refnet.cli import acting, options, render, report
+from refnet.cli.confirm import confirm
+from refnet.cli.context import context, ends_at_plan, print_json, with_progress
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model import formatting
+from refnet.recovery.model.artifact import Outcome, SourceName, utc
+from refnet.recovery.model.origin import told
 
 if TYPE_CHECKING:
-    from refnet.actions.choose import Chosen
     from refnet.recovery.model.restore_plan import Plan, Sessions
-    from refnet.recovery.verbs.restore_database import Dump, Restored
+    from refnet.recovery.verbs.restore_database import Restored
     from refnet.recovery.verbs.undo_database import UndoPlan
-    from refnet.settings import Settings
 
 
 def restore(
-    artifact: Annotated[
-        str | None, typer.Argument(help="A listed name or any path; none: the newest whole artifact.")
-    ] = None,
+    artifact: options.RestoreFrom = None,
     *,
-    at: Annotated[
-        str | None, typer.Option(metavar="TIME", help="The newest artifact at or before this time.")
-    ] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Show what would be done, and stop there.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Do not ask.")] = False,
-    damaged_anyway: Annotated[
-        bool, typer.Option("--damaged-anyway", help="Restore an artifact that a check found damaged.")
-    ] = False,
+    at: options.At = None,
+    plan: options.Plan = False,
+    force: options.Force = False,
+    damaged_anyway: options.DamagedAnyway = False,
     compare: Annotated[str, typer.Option(help="content or counts.")] = "content",
     create_roles: Annotated[
         bool, typer.Option("--create-roles", help="Create missing roles, without passwords.")
@@ -51,164 +45,79 @@ def restore(
     mode: Annotated[
         str | None, typer.Option(help="With --table: add missing rows, or replace all: missing or replace.")
     ] = None,
-    from_database: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="Restore from this database, though it is another one than the target."
-        ),
-    ] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, max=64, help="Parallel workers.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
+    from_database: options.FromDatabase = None,
+    jobs: options.Jobs = None,
+    as_json: options.Json = False,
 ) -> None:
-    """Restore the database: load beside the live one, compare, exchange, keep the old one."""
-    from refnet import origins, servers, wiring
-    from refnet.actions.context import Context
-    from refnet.cli import acting, restore_table
-    from refnet.cli.confirm import confirm
-    from refnet.recovery.model.artifact import SourceName
-    from refnet.recovery.verbs import restore_database as verb
+    """Restore the database: load beside the live one, compare, swap, keep the previous version."""
+    from refnet.actions.choose import choose_to_restore
+    from refnet.actions.database_restore import restore_of
+    from refnet.cli import restore_table
+    from refnet.recovery.verbs.restore_database import Options
 
     if compare not in ("content", "counts"):
-        raise RefnetError(f"'{compare}' is nothing to compare", "Give content or counts.", Exit.USAGE)
-    table_mode = restore_table.asked(table, mode)
-    settings = current_settings()
-    dump, chosen = _dump(settings, artifact, at, from_database)
-    reach = servers.existing_server if table else servers.server
-    target, told = reach(settings), acting.values(settings)
-    permission = origins.permission(settings, from_database)
-    refusals = chosen.refusals(anyway=damaged_anyway) if chosen else ()
-    if chosen and not as_json:
-        print_doubts(chosen)  # first: nothing else matters as much to who restores it
+        raise RefnetError(
+            f"--compare must be content or counts, not '{compare}'", "Give one of the two.", Exit.USAGE
+        )
+    table_mode, here = restore_table.asked(table, mode), context()
+    settings = here.settings
+    chosen = choose_to_restore(here, SourceName.DATABASE, artifact, at, from_database)
+    how = Options(jobs or settings.jobs, compare == "content", create_roles, role_powers)
+    work = restore_of(here, chosen, how, from_database=from_database, in_place=bool(table))
     if not as_json:
+        report.print_doubts(chosen)  # first: nothing else matters as much
         print(acting.line(settings))
     if table and table_mode:
-        if refusals and not plan:
-            raise refusals[0]
-        restore_table.restore(
-            dump,
-            target,
-            table,
-            table_mode,
-            permission=permission,
-            plan_only=plan,
-            force=force,
-            as_json=as_json,
-            about=told,
-        )
+        for refusal in () if plan else chosen.refusals(anyway=damaged_anyway):
+            raise refusal
+        restore_table.restore(work, table, table_mode, plan_only=plan, force=force, as_json=as_json)
         return
-    options = verb.Options(
-        jobs or settings.jobs,
-        compare == "content",
-        create_roles,
-        role_powers,
-        permission=permission,
-    )
-    planned = verb.plan(target, dump, options, count=plan or not force)
-    planned = replace(
-        planned, problems=(*refusals, *planned.problems), damage=chosen.damage if chosen else ""
-    )
-    if ends_at_plan(planned, lambda p: _plan_values(p) | told, _print_plan, plan=plan, as_json=as_json):
+    planned = work.plan(count=plan or not force, damaged_anyway=damaged_anyway)
+    about = acting.values(settings)
+    if ends_at_plan(planned, lambda p: _plan_values(p) | about, _print_plan, plan=plan, as_json=as_json):
         return
     planned.check()
     if planned.replaces:
-        confirm(f"Replace the live database {target.display}?", force=force)
-    with progress("restore") as shown, Context(settings).restore_lock(SourceName.DATABASE):
-        done = verb.restore(
-            target,
-            dump,
-            partial(servers.binaries_for, settings),
-            options,
-            previous=wiring.previous(settings),
-            now=now,
-            clock=clock,
-            progress=shown,
-        )
-    if forgotten := origins.remember(settings, done):
-        done = replace(done, notes=(*done.notes, forgotten))
-    print_json(_values(done) | told) if as_json else _print(done)
+        confirm(f"Replace the live database {work.target.display}?", force=force)
+    with with_progress(here, "restore") as shown:
+        done = replace(work, context=shown).run()
+    print_json(_values(done) | about) if as_json else _print(done)
 
 
 def undo(
     previous: Annotated[
         str | None,
-        typer.Argument(metavar="NAME", help="This previous version, recorded or not; none: the last one."),
+        typer.Argument(metavar="NAME", help="This previous version, recorded or not; default: the last one."),
     ] = None,
     *,
-    plan: Annotated[bool, typer.Option("--plan", help="Show what would be done, and stop there.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Do not ask.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
+    plan: options.Plan = False,
+    force: options.Force = False,
+    as_json: options.Json = False,
 ) -> None:
-    """Undo the last restore of the database: the previous version and the live one exchange their names again."""
-    from refnet import servers, wiring
-    from refnet.actions.context import Context
-    from refnet.cli import acting
-    from refnet.cli.confirm import confirm
-    from refnet.recovery.model.artifact import SourceName
-    from refnet.recovery.verbs import undo_database as verb
+    """Undo the last restore of the database: swap the previous version and the live database."""
+    from refnet.actions import database_restore as action
 
-    settings = current_settings()
-    target, told = servers.existing_server(settings), acting.values(settings)
+    here = context()
+    about = acting.values(here.settings)
+    planned = action.plan_undo(here, previous)
     if not as_json:
-        print(acting.line(settings))
-    records = wiring.previous(settings)
-    planned = verb.plan(target, records, previous)
-    if ends_at_plan(planned, lambda p: _undo_values(p) | told, _print_undo_plan, plan=plan, as_json=as_json):
+        print(acting.line(here.settings))
+    if ends_at_plan(planned, lambda p: _undo_values(p) | about, _print_undo_plan, plan=plan, as_json=as_json):
         return
     planned.check()
     if planned.replaces:
-        confirm(f"Replace the live database {target.display}?", force=force)
-    with Context(settings).restore_lock(SourceName.DATABASE):
-        done = verb.undo(target, records, previous, now=now)
+        confirm(f"Replace the live database {planned.facts.place}?", force=force)
+    done = action.undo(here, previous)
     if as_json:
-        print_json({**_undo_values(planned), "kept": done.previous, **told})
+        print_json({**_undo_values(planned), "kept": done.previous, **about})
     else:
         kept = f"; what was live is kept as {done.previous}" if done.previous else ""
-        print(f"{target.display} is back as it was before the restore of {done.back.mark.artifact}{kept}.")
-
-
-def print_doubts(chosen: Chosen) -> None:
-    """Say first that a check found the artifact damaged, or that it shrank."""
-    from dataclasses import asdict
-
-    if chosen.damage:
-        print(f"DAMAGED: {chosen.name}: {chosen.damage}")
-    if chosen.entry and chosen.entry.shrunk:
-        print(f"{render.shrunk(asdict(chosen.entry.manifest))}: `refnet list` shows the one before")
-
-
-def _dump(
-    settings: Settings, artifact: str | None, at: str | None, from_database: str | None
-) -> tuple[Dump, Chosen | None]:
-    """What the command line names: an artifact, or a dump that RefNet did not make; else the newest of the database."""
-    from refnet import servers, wiring
-    from refnet.actions.choose import choose, choose_one
-    from refnet.files import explained
-    from refnet.recovery.model.artifact import SourceName
-    from refnet.recovery.model.catalog import parse_time
-    from refnet.recovery.model.identity import Identity
-    from refnet.recovery.sources.database.artifact.foreign_dump import ForeignDump
-    from refnet.recovery.sources.database.artifact.opening import opened
-    from refnet.settings import user_path
-
-    if artifact and at:
-        raise RefnetError("ARTIFACT and --at exclude each other", "Leave one of the two out.", Exit.USAGE)
-    store, source = wiring.store(settings), SourceName.DATABASE
-    path = user_path(artifact or "")
-    with explained(path):
-        if artifact and path.is_dir():
-            return ForeignDump(path, None), None
-    if artifact:
-        chosen = choose_one(store, artifact, source)
-    else:
-        target = servers.identity(settings)
-        if from_database:
-            target = Identity(from_database, target.system if target else None)
-        chosen = choose(store, [source], parse_time(at, None) if at else None, target=target)[0]
-    return opened(chosen.artifact), chosen
+        print(
+            f"{planned.facts.place} is back as it was before the restore of {done.back.mark.artifact}{kept}."
+        )
 
 
 def _print_plan(plan: Plan) -> None:
-    from refnet.recovery.model.origin import told
 
     moment = f" of {render.local(plan.wanted.moment)}" if plan.wanted.moment else ""
     of = told(plan.wanted.origin, plan.facts.place)
@@ -216,7 +125,7 @@ def _print_plan(plan: Plan) -> None:
     for number, step in enumerate(plan.steps, 1):
         print(f"  {number}. {formatting.plain(step)}")
     if plan.facts.live:
-        print(f"Live now: {formatting.size(plan.facts.live.size)}, {_told(plan.facts.live.sessions)}")
+        print(f"Live now: {formatting.size(plan.facts.live.size)}, {_sessions(plan.facts.live.sessions)}")
     if tables := plan.tables():
         render.print_columns(
             [("table", "rows", "live", "written since"), *map(_row, tables)], right=(1, 2, 3)
@@ -226,33 +135,24 @@ def _print_plan(plan: Plan) -> None:
             f"note: {user} is a superuser: code in the dump (constraints, domains, functions in indexes) has its rights"
             " while it loads. A login that is none avoids that: see docs/runbook.md, Restore without a superuser"
         )
-    for note in plan.notes:
-        print(f"note: {formatting.plain(note)}")
-    for problem in plan.problems:
-        print(f"problem: {formatting.plain(problem.message)}\n         {formatting.plain(problem.hint)}")
+    report.print_notes(plan.notes, plan.problems)
 
 
-def _told(sessions: tuple[Sessions, ...]) -> str:
+def _sessions(sessions: tuple[Sessions, ...]) -> str:
     if not sessions:
         return "no sessions"
     return ", ".join(f"{one.count} of {one.user} ({one.application or 'unnamed'})" for one in sessions)
 
 
 def _row(table: dict[str, Any]) -> tuple[str, str, str, str]:
-    def number(value: int | None) -> str:
-        return "-" if value is None else f"{value:,}"
-
-    about = "" if table["live_rows_exact"] or table["live_rows"] is None else "~"
-    return (
-        table["name"],
-        number(table["rows"]),
-        about + number(table["live_rows"]),
-        number(table["written_since"]),
+    rows, live, since = (
+        "-" if table[key] is None else f"{table[key]:,}" for key in ("rows", "live_rows", "written_since")
     )
+    about = "" if table["live_rows_exact"] or table["live_rows"] is None else "~"
+    return table["name"], rows, about + live, since
 
 
 def _plan_values(plan: Plan) -> dict[str, Any]:
-    from refnet.recovery.model.artifact import utc
 
     live = plan.facts.live
     return {
@@ -266,7 +166,7 @@ def _plan_values(plan: Plan) -> dict[str, Any]:
         "from_system_identifier": plan.wanted.system,
         "replaces": plan.replaces,
         "steps": list(plan.steps),
-        "problems": [{"message": one.message, "hint": one.hint} for one in plan.problems],
+        "problems": report.problem_values(plan.problems),
         "notes": list(plan.notes),
         "create_roles": list(plan.create_roles),
         "role_powers": {role: list(found) for role, found in plan.role_powers.items()},
@@ -283,21 +183,18 @@ def _plan_values(plan: Plan) -> dict[str, Any]:
 
 
 def _print(done: Restored) -> None:
-    from refnet.recovery.model.artifact import Outcome
-    from refnet.recovery.model.origin import told
 
     passed = sum(finding.outcome is Outcome.PASSED for finding in done.findings)
-    took = ", ".join(f"{phase} {formatting.seconds(taken)}" for phase, taken in done.seconds.items())
     print(
         f"{done.place} is restored from {done.artifact} (of {told(done.origin, done.place)})"
-        f" in {formatting.seconds(sum(done.seconds.values()))} ({took})"
+        f" in {formatting.seconds(sum(done.seconds.values()))} ({report.phases(done.seconds)})"
     )
     if done.findings:
         print(f"  {passed} of {len(done.findings)} comparisons are equal")
     for note in done.notes:
         print(f"  {formatting.plain(note)}")
     if done.previous:
-        print(f"  the old one is kept as {done.previous}: `refnet undo database` brings it back")
+        print(f"  the previous version is {done.previous}: `refnet undo database` brings it back")
 
 
 def _values(done: Restored) -> dict[str, Any]:
@@ -308,9 +205,9 @@ def _values(done: Restored) -> dict[str, Any]:
         "from_system_identifier": done.origin.system if done.origin else None,
         "artifact": done.artifact,
         "kept": done.previous,
-        "seconds": {phase: round(taken, 3) for phase, taken in done.seconds.items()},
+        "seconds": report.rounded(done.seconds),
         "seconds_in_all": round(sum(done.seconds.values()), 3),
-        "findings": [{"what": f.what, "outcome": f.outcome, "reason": f.reason} for f in done.findings],
+        "findings": report.finding_values(done.findings),
         "notes": list(done.notes),
     }
 
@@ -321,20 +218,16 @@ def _print_undo_plan(plan: UndoPlan) -> None:
         print(f"UNRECORDED: {doubt}")
     size = formatting.size(plan.back.size)
     print(
-        f"Bring back {plan.back.name} ({size}, put aside {render.local(plan.back.at)}) as {plan.facts.place}."
+        f"Bring back {plan.back.name} ({size}, replaced {render.local(plan.back.at)}) as {plan.facts.place}."
     )
     for name, rows in plan.written.items():
         print(f"  written since in {formatting.plain(name)}: {formatting.plural(rows.newer or 0, 'row')}")
     if plan.replaces and not plan.written:
         print("  nothing was written since")
-    for note in plan.notes:
-        print(f"note: {formatting.plain(note)}")
-    for problem in plan.problems:
-        print(f"problem: {formatting.plain(problem.message)}\n         {formatting.plain(problem.hint)}")
+    report.print_notes(plan.notes, plan.problems)
 
 
 def _undo_values(plan: UndoPlan) -> dict[str, Any]:
-    from refnet.recovery.model.artifact import utc
 
     return {
         "database": plan.facts.database,
@@ -347,5 +240,5 @@ def _undo_values(plan: UndoPlan) -> dict[str, Any]:
         "artifact": plan.back.mark.artifact,
         "replaces": plan.replaces,
         "written_since": {name: rows.newer for name, rows in plan.written.items()},
-        "problems": [{"message": one.message, "hint": one.hint} for one in plan.problems],
+        "problems": report.problem_values(plan.problems),
     }

@@ -2,52 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from refnet.cli import render
-from refnet.cli.context import clock, print_json, progress
+from refnet.cli import acting, render, report
+from refnet.cli.confirm import confirm
+from refnet.cli.context import print_json, with_progress
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model import formatting
+from refnet.recovery.model.artifact import utc
+from refnet.recovery.model.origin import told
+from refnet.recovery.model.table_plan import Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from refnet.postgres.session import Target
-    from refnet.recovery.model.origin import Permission
-    from refnet.recovery.model.table_plan import Mode, TablePlan
-    from refnet.recovery.verbs.restore_database import Dump
+    from refnet.actions.database_restore import DatabaseRestore
+    from refnet.recovery.model.table_plan import TablePlan
 
 
 def restore(
-    dump: Dump,
-    target: Target,
-    tables: Sequence[str],
-    mode: Mode,
-    *,
-    permission: Permission,
-    plan_only: bool,
-    force: bool,
-    as_json: bool,
-    about: Mapping[str, Any],
+    work: DatabaseRestore, tables: Sequence[str], mode: Mode, *, plan_only: bool, force: bool, as_json: bool
 ) -> None:
-    """Show what the restore of some tables would do, ask where live rows would be changed, and do it.
-
-    about: what --json says beside it of what is acted on.
-    """
-    from refnet.cli.confirm import confirm
-    from refnet.recovery.sources.database.artifact.own_artifact import Artifact
-    from refnet.recovery.verbs.restore_table import staged
-
-    if not isinstance(dump, Artifact):
-        raise RefnetError(
-            f"{dump.name} is not RefNet's, so no table can be taken out of it",
-            "Restore it whole, under another name, and copy the rows.",
-        )
+    """Print what the restore of some tables would do, ask before live rows are changed, and do it."""
+    clock, target = work.context.clock.monotonic, work.target
     with (
-        progress(", ".join(tables)) as shown,
-        staged(target, dump.reader, tables, mode, permission=permission, clock=clock, progress=shown) as work,
+        with_progress(work.context, ", ".join(tables)) as shown,
+        replace(work, context=shown).tables(tables, mode) as staged,
     ):
-        plans, began, seconds = work.plans, clock(), {"plan": work.seconds}
+        plans, began, seconds = staged.plans, clock(), {"plan": staged.seconds}
         if not as_json:
             for plan in plans:
                 _print_plan(plan)
@@ -55,24 +38,20 @@ def restore(
             if changed := [plan.table for plan in plans if plan.replaces]:
                 confirm(f"Change or delete rows of {', '.join(changed)} in {target.display}?", force=force)
                 began = clock()
-            work.apply()
+            staged.apply()
             seconds["apply"] = clock() - began
     if as_json:
-        print_json({**_values(plans, seconds), **about})
+        print_json({**_values(plans, seconds), **acting.values(work.context.settings)})
     elif "apply" in seconds:
-        from refnet.recovery.model.origin import told
-
         of = told(plans[0].origin, plans[0].place)
         done = ", ".join(formatting.plain(plan.table) for plan in plans)
         verb = "is" if len(plans) == 1 else "are"
         taken = formatting.seconds(sum(seconds.values()))
-        print(f"{done} of {target.display} {verb} restored from {dump.name} (of {of}) in {taken}")
+        print(f"{done} of {target.display} {verb} restored from {work.dump.name} (of {of}) in {taken}")
 
 
 def asked(tables: Sequence[str] | None, mode: str | None) -> Mode | None:
-    """The mode of a restore of some tables, None where none is meant; RefnetError where only half of it is given."""
-    from refnet.recovery.model.table_plan import Mode
-
+    """Return the mode of a restore of some tables, None without tables; RefnetError where only one of both is given."""
     if not tables and mode is not None:
         raise RefnetError("--mode is for some tables", "Name each with --table.", Exit.USAGE)
     if not tables:
@@ -81,15 +60,13 @@ def asked(tables: Sequence[str] | None, mode: str | None) -> Mode | None:
         return Mode(mode or "")
     except ValueError:
         raise RefnetError(
-            f"'{mode}' is no --mode" if mode else "--table needs a --mode",
+            f"--mode must be missing or replace, not '{mode}'" if mode else "--table needs a --mode",
             "missing: add rows whose key is not there. replace: make the table what was backed up.",
             Exit.USAGE,
         ) from None
 
 
 def _print_plan(plan: TablePlan) -> None:
-    from refnet.recovery.model.origin import told
-
     print(
         f"Restore {formatting.plain(plan.table)} of {plan.place} from {plan.artifact} of {render.local(plan.created)}"
         f" (of {told(plan.origin, plan.place)}), mode {plan.mode}:"
@@ -104,8 +81,6 @@ def _print_plan(plan: TablePlan) -> None:
 
 def _values(plans: tuple[TablePlan, ...], seconds: dict[str, float]) -> dict[str, Any]:
     """The sums, and each table; `table` is the name where there is but one."""
-    from refnet.recovery.model.artifact import utc
-
     first, tables = plans[0], [_table(plan) for plan in plans]
     return {
         "database": first.place.identity.database,
@@ -119,7 +94,7 @@ def _values(plans: tuple[TablePlan, ...], seconds: dict[str, float]) -> dict[str
         **{key: sum(table[key] for table in tables) for key in ("add", "change", "delete", "alike")},
         "tables": tables,
         "done": "apply" in seconds,
-        "seconds": {phase: round(taken, 3) for phase, taken in seconds.items()},
+        "seconds": report.rounded(seconds),
     }
 
 

@@ -153,7 +153,7 @@ def test_a_run_that_is_killed_while_it_loads_blocks_nobody_and_the_next_one_just
     assert len(of_database(library, Why.COPY)) == 1
     assert papers(library) == 5000
     done = report(environment, "restore", "database", str(fine), "--force")
-    assert any("of a run that was killed" in note for note in done["notes"])
+    assert any("of a killed run" in note for note in done["notes"])
     assert set(everything(library)) == {library.name, done["kept"]}
 
 
@@ -236,7 +236,7 @@ def test_one_table_is_planned_asked_for_and_restored_by_the_command(
     with library.connect() as session:
         session.execute("UPDATE jobs SET state = 'lost' WHERE id <= 3; DELETE FROM jobs WHERE id > 18")
     one = ("restore", "database", artifact, "--table", "jobs")
-    for half, says in (((), "needs a --mode"), (("--mode", "all"), "'all' is no --mode")):
+    for half, says in (((), "needs a --mode"), (("--mode", "all"), "not 'all'")):
         refused = refnet(environment, *one, *half)
         assert (refused.returncode, says in refused.stderr) == (2, True)
     assert refnet(environment, "restore", "database", artifact, "--mode", "replace").returncode == 2

@@ -15,13 +15,13 @@ from threading import Thread
 
 import pytest
 
+from refnet.actions.live import Live
+from refnet.actions.recovery_settings import Setup
 from refnet.errors import RefnetError
-from refnet.machine import machine
 from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.services import wait_for
 from refnet.recovery.services.compose import Compose
 from refnet.recovery.services.local import LocalServices
-from refnet.restored import Setup
 from refnet.settings import Settings
 
 SERVICE = f"{sys.executable} -c 'import os, sys, time; print(os.getpid(), flush=True); time.sleep(60)'"
@@ -196,15 +196,13 @@ def test_the_health_url_is_asked_until_it_is_well_or_the_time_is_over() -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), _Late) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/health"
-        asked = machine(
+        asked = Live(
             Setup(replace(Settings(), recover_health_url=url, recover_seconds=20), "", own=False)
         ).health
         assert asked
         assert asked().outcome is Outcome.PASSED
         server.shutdown()
-    closed = machine(
-        Setup(replace(Settings(), recover_health_url=url, recover_seconds=1), "", own=False)
-    ).health
+    closed = Live(Setup(replace(Settings(), recover_health_url=url, recover_seconds=1), "", own=False)).health
     assert closed
     began = time.monotonic()
     found = closed()

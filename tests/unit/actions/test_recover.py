@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from refnet.actions.recover import Machine, Permit, Recovered, Remembering, read_journal, recover
+from refnet.actions.recovery_stages import Memory, Recovered, read_journal, run_stages
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome, SourceName
 from refnet.recovery.model.catalog import Catalog
+from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.recovery_plan import Journal, Plan, Stage, decide, stage
+from refnet.recovery.model.services import wait_for
 from refnet.recovery.model.source import Finding
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -21,7 +23,7 @@ NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
 @dataclass
 class World:
-    """A machine that writes down what is asked of it."""
+    """A machine that writes down what is asked of it, and permits what it is not told to refuse."""
 
     asked: list[str] = field(default_factory=list)
     slow: int = 2
@@ -32,39 +34,50 @@ class World:
     restored: Mapping[Stage, tuple[str, ...]] = field(default_factory=dict)
     refused: bool = False
 
-    def machine(self, started: Mapping[Stage, tuple[str, ...]], *, services: bool = True) -> Machine:
-        self.asked.append("settings")
-        return Machine(
-            restore=self.restore,
-            compare=lambda source, _: (Finding(source, self.outcome(source), "it differs"),),
-            live=lambda source: self.live if source is SourceName.DATABASE else "",
-            services=(lambda: self) if services else None,
-            started=started,
-            seconds=5,
-            restored=self.restored,
-        )
+    started: Mapping[Stage, tuple[str, ...]] = field(default_factory=dict)
 
-    def restore(self, source: SourceName, entry: Entry) -> str:
+    def anew(self, started: Mapping[Stage, tuple[str, ...]]) -> World:
+        self.asked.append("settings")
+        self.started = started
+        return self
+
+    def compare(self, source: SourceName, _entry: Entry) -> tuple[Finding, ...]:
+        return (Finding(source, self.outcome(source), "it differs"),)
+
+    def replaced(self, source: SourceName) -> str:
+        return self.live if source is SourceName.DATABASE else ""
+
+    def commands(self) -> Mapping[Stage, tuple[str, ...]]:
+        return self.restored
+
+    def health(self) -> None:
+        """Nothing is asked."""
+
+    def restore(self, source: SourceName, entry: Entry) -> list[str]:
         if source == self.fails:
             raise RefnetError("the disk is full", "Free space.")
         self.asked.append(f"restore {entry.name}")
-        return f"{source} stands"
+        return [f"{source} stands"]
 
     def outcome(self, source: SourceName) -> Outcome:
         return Outcome.FAILED if source == self.differs else Outcome.PASSED
 
-    def permit(self, live: str) -> None:
+    def replace(self, live: str) -> None:
         self.asked.append(f"may {live} be replaced?")
 
-    def permit_commands(self, commands: Mapping[Stage, tuple[str, ...]]) -> None:
+    def run(self, commands: Mapping[Stage, tuple[str, ...]]) -> None:
         self.asked.append(f"may {', '.join(line for lines in commands.values() for line in lines)} run?")
         if self.refused:
             raise RefnetError("not confirmed", "Nothing was run.", Exit.CONFIRM)
 
-    def start(self, names: Sequence[str]) -> None:
+    def start(self, stage: Stage) -> tuple[str, ...]:
+        names = self.started.get(stage, ())
         if self.broken in names:
             raise RefnetError(f"{self.broken} is broken", "Look into its own log.", transient=True)
-        self.asked.append(f"start {' '.join(names)}")
+        if names:
+            self.asked.append(f"start {' '.join(names)}")
+        wait_for(self, names, 5, clock=iter(range(1000)).__next__, pause=lambda: None)
+        return names
 
     def waiting(self, names: Sequence[str]) -> tuple[str, ...]:
         self.slow -= 1
@@ -94,15 +107,13 @@ LISTED = {
 def run(
     world: World, plan: Plan = EVERYTHING, *, services: bool = True, home: Path | None = None
 ) -> Recovered:
-    return recover(
-        lambda: world.machine(LISTED, services=services),
+    return run_stages(
+        lambda: world.anew(LISTED if services else {}),
         plan,
-        now=lambda: NOW,
-        clock=iter(range(1000)).__next__,
-        pause=lambda: None,
-        tell=lambda _: None,
-        permit=Permit(world.permit, world.permit_commands),
-        memory=Remembering(lambda: home / "recovery.json", plan.journal(NOW)) if home else None,
+        world,
+        Clock(lambda: NOW, iter(range(1000)).__next__),
+        report=lambda _: None,
+        memory=Memory(lambda: home / "recovery.json", plan.journal(NOW)) if home else None,
     )
 
 
@@ -252,7 +263,7 @@ def test_what_is_not_in_the_set_of_a_time_is_no_loss() -> None:
 
 def test_an_interrupted_recovery_of_another_day_is_not_gone_on_with(tmp_path: Path) -> None:
     path = tmp_path / "recovery.json"
-    Remembering(lambda: path, Journal(NOW, {SourceName.DATABASE: "old.sql.gz"})).done(Stage.DATABASE)
+    Memory(lambda: path, Journal(NOW, {SourceName.DATABASE: "old.sql.gz"})).done(Stage.DATABASE)
     assert read_journal(path, NOW + timedelta(hours=23))
     assert read_journal(path, NOW + timedelta(hours=25)) is None
 

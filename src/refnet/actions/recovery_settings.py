@@ -43,26 +43,23 @@ _BIN_DIR = "postgres.bin_dir"
 
 @dataclass(frozen=True)
 class Command:
-    """A command that a recovery runs.
-
-    stage: the stage that runs it. line: the command line. restored: whether it came out of a backup.
-    """
+    """A command that a recovery runs."""
 
     stage: Stage
     line: str
+    #: Whether it came out of a backup.
     restored: bool
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What a recovery runs with.
+    """What a recovery runs with."""
 
-    settings: those in force, with the folder of the configuration. origin: what says that folder ("": nothing
-    does). own: whether the settings file is the configuration's own, which a restore writes. notes: a sentence each.
-    """
-
+    #: The settings in force, with the folder of the configuration.
     settings: Settings
+    #: What names that folder, or "".
     origin: str
+    #: Whether the settings file is the configuration's own, which a restore writes.
     own: bool
     notes: tuple[str, ...] = ()
 
@@ -79,9 +76,13 @@ class Setup:
         folder = self.settings.config_dir
         return folder and _checked(source, folder, self.origin == _BY_MANIFEST)
 
+    def services(self, stage: Stage) -> tuple[str, ...]:
+        """Return the services that `stage` starts."""
+        names: tuple[str, ...] = getattr(self.settings, keys()[_KEYS[stage]].name) if stage in _KEYS else ()
+        return names
+
     def _of(self, stage: Stage) -> list[Command]:
-        key = _KEYS[stage]
-        names = getattr(self.settings, keys()[key].name)
+        names = self.services(stage)
         if self.settings.recover_services == "compose":
             folder = self.settings.config_dir
             file = folder and (compose_file(folder) or folder / "compose.yaml")
@@ -90,7 +91,7 @@ class Setup:
                 [Command(stage, line, True)] if names else []
             )  # the Compose file itself came out of the backup
         if self.settings.recover_services == "local":
-            restored = self.own and self._from_file(key)
+            restored = self.own and self._from_file(_KEYS[stage])
             return [Command(stage, name, restored) for name in names if name != POSTGRES]
         return []
 

@@ -1,0 +1,152 @@
+"""restore and undo of the database, and its comparison with an artifact."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+
+from refnet import servers, wiring
+from refnet.actions.choose import Chosen
+from refnet.actions.context import Context
+from refnet.errors import RefnetError
+from refnet.postgres import embedded
+from refnet.postgres.connecting import ConnectError
+from refnet.postgres.session import Target, server_version
+from refnet.recovery.model.artifact import Outcome, SourceName
+from refnet.recovery.model.origin import Permission
+from refnet.recovery.model.restore_plan import Plan
+from refnet.recovery.model.source import Finding
+from refnet.recovery.model.table_plan import Mode
+from refnet.recovery.sources.database.artifact.foreign_dump import ForeignDump
+from refnet.recovery.sources.database.artifact.opening import opened
+from refnet.recovery.sources.database.artifact.own_artifact import Artifact
+from refnet.recovery.sources.database.restore.server_facts import holds_tables
+from refnet.recovery.stores.lineage import Lineage
+from refnet.recovery.verbs import restore_database, undo_database
+from refnet.recovery.verbs.restore_database import Dump, Options, Restored
+from refnet.recovery.verbs.restore_table import Staged, staged
+from refnet.recovery.verbs.undo_database import Undone, UndoPlan
+
+
+@dataclass(frozen=True)
+class DatabaseRestore:
+    """The restore of an artifact, or of a foreign dump, as the live database."""
+
+    context: Context
+    chosen: Chosen
+    dump: Dump
+    target: Target
+    options: Options
+
+    def plan(self, *, count: bool, damaged_anyway: bool) -> Plan:
+        """Return what `run` would do. `count`: count the live rows, and those written after the dump."""
+        planned = restore_database.plan(self.target, self.dump, self.options, count=count)
+        refusals = self.chosen.refusals(anyway=damaged_anyway)
+        return replace(planned, problems=(*refusals, *planned.problems), damage=self.chosen.damage)
+
+    def run(self) -> Restored:
+        settings, clock = self.context.settings, self.context.clock
+        with self.context.restore_lock(SourceName.DATABASE):
+            done = restore_database.restore(
+                self.target,
+                self.dump,
+                partial(servers.binaries_for, settings),
+                self.options,
+                previous=wiring.previous(settings),
+                now=clock.now,
+                clock=clock.monotonic,
+                progress=self.context.progress,
+            )
+        try:
+            Lineage.at(settings.home).add(done.place.identity, done.origin)
+        except RefnetError as error:
+            self.context.note(f"the origin of the restored database was not recorded: {error.message}")
+        return done
+
+    @contextmanager
+    def tables(self, names: Sequence[str], mode: Mode) -> Iterator[Staged]:
+        """Read the rows of the tables `names`, and plan their restore in place."""
+        if not isinstance(self.dump, Artifact):
+            raise RefnetError(
+                f"{self.dump.name} is not RefNet's, so no table can be taken out of it",
+                "Restore it whole, under another name, and copy the rows.",
+            )
+        with staged(
+            self.target,
+            self.dump.reader,
+            names,
+            mode,
+            permission=self.options.permission,
+            clock=self.context.clock.monotonic,
+            progress=self.context.progress,
+        ) as work:
+            yield work
+
+
+def restore_of(
+    context: Context,
+    chosen: Chosen,
+    options: Options | None = None,
+    *,
+    from_database: str | None = None,
+    in_place: bool = False,
+) -> DatabaseRestore:
+    """Return the restore of `chosen` into the database that the settings name.
+
+    Args:
+        from_database: the database, beside the target's own, whose data may be restored.
+        in_place: the database must exist already.
+    """
+    settings = context.settings
+    target = servers.existing_server(settings) if in_place else servers.server(settings)
+    here = servers.identity(settings)
+    permission = Permission(from_database, here.before if here else frozenset())
+    options = replace(options or Options(settings.jobs), permission=permission)
+    return DatabaseRestore(context, chosen, _dump(chosen), target, options)
+
+
+def _dump(chosen: Chosen) -> Dump:
+    path = chosen.artifact.path
+    return ForeignDump(path, None) if path and path.is_dir() else opened(chosen.artifact)
+
+
+def plan_undo(context: Context, name: str | None = None) -> UndoPlan:
+    """Return what `undo` would do. `name`: this previous version; None: the last recorded one."""
+    settings = context.settings
+    return undo_database.plan(servers.existing_server(settings), wiring.previous(settings), name)
+
+
+def undo(context: Context, name: str | None = None) -> Undone:
+    """Swap the previous version and the live database."""
+    settings = context.settings
+    target, records = servers.existing_server(settings), wiring.previous(settings)
+    with context.restore_lock(SourceName.DATABASE):
+        return undo_database.undo(target, records, name, now=context.clock.now)
+
+
+def compare(context: Context, chosen: Chosen) -> tuple[Finding, ...]:
+    """Compare the live database with an artifact, by content."""
+    settings, dump = context.settings, _dump(chosen)
+    target = servers.server(settings)
+    try:
+        with target.connect() as session:
+            binaries = servers.binaries_for(settings, server_version(session))
+    except ConnectError as error:
+        return (Finding(f"database {target.name}", Outcome.FAILED, error.message),)
+    return dump.compare(target, binaries, settings.jobs, context.progress, content=True)
+
+
+def replaced(context: Context) -> str:
+    """Return the live database if it has any table, else "". An embedded server is not made for this."""
+    settings = context.settings
+    if not settings.database_url and embedded.status(settings.home).major is None:
+        return ""
+    target = servers.server(settings)
+    try:
+        return f"the database {target.display}" if holds_tables(target) else ""
+    except ConnectError as error:
+        if error.no_such_database:
+            return ""
+        raise

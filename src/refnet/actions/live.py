@@ -1,0 +1,131 @@
+"""The live database, folders and services that a recovery acts on."""
+
+from __future__ import annotations
+
+import http.client
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from refnet import servers
+from refnet.actions import database_restore, files_restore
+from refnet.actions.choose import Chosen
+from refnet.actions.context import Context
+from refnet.actions.recovery_settings import Setup
+from refnet.compose import COMPOSE_FILES, compose_file
+from refnet.errors import RefnetError
+from refnet.recovery.model.artifact import Entry, Outcome, SourceName
+from refnet.recovery.model.clock import Clock
+from refnet.recovery.model.origin import told
+from refnet.recovery.model.recovery_plan import Stage
+from refnet.recovery.model.services import Services, wait_for
+from refnet.recovery.model.source import Finding
+from refnet.recovery.services.compose import Compose
+from refnet.recovery.services.local import LocalServices
+from refnet.recovery.verbs.restore_database import Options
+
+#: The time limit of one health request, and the pause between two looks, in seconds.
+_HEALTH_SECONDS, _PAUSE = 10, 0.5
+
+
+@dataclass(frozen=True)
+class Live:
+    """What the settings of a recovery name on this machine; made again when the configuration is back."""
+
+    setup: Setup
+    clock: Clock = Clock()
+    #: The database whose data may be restored, though it is not the target.
+    from_database: str | None = None
+
+    @property
+    def context(self) -> Context:
+        return Context(self.setup.settings, self.clock)
+
+    def replaced(self, source: SourceName) -> str:
+        """Return what a restore of `source` would replace, or ""."""
+        if source is SourceName.DATABASE:
+            return database_restore.replaced(self.context)
+        return files_restore.replaced(self.context, source) if self.setup.folder(source) else ""
+
+    def restore(self, source: SourceName, entry: Entry) -> list[str]:
+        """Restore `source` from `entry`; return what was done, a sentence each."""
+        chosen, notes = self._chosen(entry), list[str]()
+        if source is not SourceName.DATABASE:
+            self.setup.folder(source)  # raises where nothing may go there
+            planned = files_restore.plan(self.context, chosen)
+            done = files_restore.restore(self.context, chosen, planned)
+            return [f"{done.plan.target.folder} is restored from {entry.name}"]
+        context = Context(self.setup.settings, self.clock, note=notes.append)
+        how = Options(context.settings.jobs, create_roles=True)
+        work = database_restore.restore_of(context, chosen, how, from_database=self.from_database)
+        back = work.run()
+        of = told(back.origin, back.place)
+        return [f"the database {back.place} is restored from {back.artifact} (of {of})", *notes]
+
+    def compare(self, source: SourceName, entry: Entry) -> tuple[Finding, ...]:
+        """Compare what is live with `entry`."""
+        compare = database_restore.compare if source is SourceName.DATABASE else files_restore.compare
+        return compare(self.context, self._chosen(entry))
+
+    def _chosen(self, entry: Entry) -> Chosen:
+        store = self.context.store
+        return Chosen(entry.source, store.artifact(entry), entry, store)
+
+    def commands(self) -> dict[Stage, tuple[str, ...]]:
+        """Return the command lines by stage that came out of a backup."""
+        restored = [one for one in self.setup.commands if one.restored]
+        return {
+            stage: tuple(one.line for one in restored if one.stage is stage)
+            for stage in Stage
+            if any(one.stage is stage for one in restored)
+        }
+
+    def start(self, stage: Stage) -> Sequence[str]:
+        """Start the services of `stage` and wait until they are up; return their names."""
+        settings, names = self.setup.settings, self.setup.services(stage)
+        if names and settings.recover_services:
+            services = self._services()
+            services.start(names)
+            pause = partial(self.clock.sleep, _PAUSE)
+            wait_for(services, names, settings.recover_seconds, clock=self.clock.monotonic, pause=pause)
+            return names
+        return ()
+
+    def _services(self) -> Services:
+        settings = self.setup.settings
+        if settings.recover_services == "local":
+            return LocalServices(settings.home / "services", partial(servers.server, settings))
+        folder = settings.config_dir
+        found = compose_file(folder) if folder else None
+        if not found:
+            raise RefnetError(
+                f"recover.services is compose, and {folder or 'config_dir'} holds no Compose file",
+                f"Put it there ({' or '.join(COMPOSE_FILES)}).",
+            )
+        return Compose(found)
+
+    def health(self) -> Finding | None:
+        """Ask the health URL until it answers 200 or the time is over; None where the settings have none."""
+        url, seconds = self.setup.settings.recover_health_url, self.setup.settings.recover_seconds
+        if not url:
+            return None
+        clock, what = self.clock, f"health of {url}"
+        until = clock.monotonic() + seconds
+        if not url.startswith(("http://", "https://")):
+            return Finding(what, Outcome.FAILED, "it is not an http address")
+        while why := _ask(url, max(0.1, min(_HEALTH_SECONDS, until - clock.monotonic()))):
+            if clock.monotonic() >= until:
+                return Finding(what, Outcome.FAILED, f"{why} (asked for {seconds:.0f} s)")
+            clock.sleep(min(_PAUSE, max(0.0, until - clock.monotonic())))
+        return Finding(what, Outcome.PASSED)
+
+
+def _ask(url: str, seconds: float) -> str:
+    """Return why `url` does not answer, or ""."""
+    try:
+        with urllib.request.urlopen(url, timeout=seconds):  # noqa: S310  # only http, checked before
+            return ""
+    except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
+        return str(getattr(error, "reason", error)) or type(error).__name__

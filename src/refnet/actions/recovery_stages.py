@@ -1,0 +1,214 @@
+"""The stages of a recovery: each waits for its services and reports what it has done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Protocol
+
+from refnet.actions.live import Live
+from refnet.errors import Exit, RefnetError
+from refnet.files import explained, replace_file
+from refnet.postgres.account import make_enterable
+from refnet.recovery.model.artifact import Outcome, SourceName
+from refnet.recovery.model.clock import Clock
+from refnet.recovery.model.recovery_plan import RESTORES, Journal, Plan, Stage
+from refnet.recovery.model.source import Finding
+
+#: An interrupted recovery is continued until this long after it began.
+GOES_ON_FOR = timedelta(days=1)
+_WITHOUT = "Without services: REFNET_RECOVER_SERVICES=none."
+
+
+class Permit(Protocol):
+    """Asks before a recovery goes on. Both raise RefnetError where the answer is no."""
+
+    def replace(self, live: str) -> None:
+        """Ask whether `live` may be replaced."""
+        ...
+
+    def run(self, commands: Mapping[Stage, tuple[str, ...]]) -> None:
+        """Ask whether command lines that came out of a backup may run."""
+        ...
+
+
+@dataclass(frozen=True)
+class StageDone:
+    stage: Stage
+    #: What was done, a sentence each.
+    says: tuple[str, ...]
+    seconds: float
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True)
+class Recovered:
+    stages: tuple[StageDone, ...]
+    #: The measured recovery time (RTO).
+    seconds: float
+    #: The age of the data of each source at the end (RPO).
+    ages: Mapping[SourceName, timedelta] = field(default_factory=dict)
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        return tuple(finding for stage in self.stages for finding in stage.findings)
+
+    @property
+    def exit(self) -> Exit:
+        """DAMAGED where something live differs from the backup."""
+        differs = any(finding.outcome is Outcome.FAILED for finding in self.findings)
+        return Exit.DAMAGED if differs else Exit.DONE
+
+
+def run_stages(
+    live: Callable[[], Live],
+    plan: Plan,
+    permit: Permit,
+    clock: Clock,
+    *,
+    report: Callable[[StageDone], None],
+    memory: Memory | None = None,
+) -> Recovered:
+    """Run the stages of `plan`. A failure names its stage; what was done before stays, and is in the journal.
+
+    Args:
+        live: returns what to act on; called again when the configuration is back, as the settings come with it.
+        report: called after each stage.
+        memory: keeps the journal; None: the recovery cannot be continued.
+    """
+    began, done = clock.monotonic(), list[StageDone]()
+    run = _Run(live, live(), plan, permit, clock, memory)
+    for stage in plan.stages:
+        done.append(run.stage(stage))
+        report(done[-1])
+    ages = {source: clock.now() - entry.created for source, entry in plan.entries.items()}
+    return Recovered(tuple(done), clock.monotonic() - began, ages)
+
+
+@dataclass
+class _Run:
+    """A recovery at work: each stage acts on what the stages before it have brought back."""
+
+    make_live: Callable[[], Live]
+    live: Live
+    plan: Plan
+    permit: Permit
+    clock: Clock
+    memory: Memory | None
+    asked: bool = False
+
+    def stage(self, stage: Stage) -> StageDone:
+        """Run `stage` and record it; RefnetError that names it where it fails."""
+        began = self.clock.monotonic()
+        with self._named(stage):
+            if stage is not Stage.CONFIG:
+                self._ask_to_run()
+            says = self._restore(stage)
+            self._ask_to_run()
+            findings = self._check() if stage is Stage.CHECK else ()
+            says += _verdicts(findings) if stage is Stage.CHECK else self._start(stage)
+        if self.memory:
+            self.memory.done(stage)
+        return StageDone(stage, tuple(says), self.clock.monotonic() - began, findings)
+
+    @contextmanager
+    def _named(self, stage: Stage) -> Iterator[None]:
+        again = f"Then run {'`refnet recover` again: it goes on after what stands' if self.memory else 'it again'}."
+        try:
+            yield
+        except RefnetError as error:
+            raise RefnetError(
+                f"the recovery stopped at the stage {stage}: {error.message}",
+                f"{error.hint} {again}",
+                error.code,
+                error.transient,
+            ) from error
+
+    def _restore(self, stage: Stage) -> list[str]:
+        """Restore the source that belongs to `stage`; return what was done."""
+        source = RESTORES.get(stage)
+        if source is None:
+            return []
+        entry = self.plan.entries.get(source)
+        if entry is None:
+            return [f"{source} is not brought back: {self.plan.absent[source].why}"]
+        if source in self.plan.standing:
+            return [f"{entry.name} was brought back before; {source} stays as it is now"]
+        if replaced := self.live.replaced(source):
+            self.permit.replace(replaced)
+        says = self.live.restore(source, entry)
+        if self.memory:
+            self.memory.restored(source)
+        if source is SourceName.CONFIG:
+            self.live = self.make_live()
+        return says
+
+    def _ask_to_run(self) -> None:
+        """Ask, once, whether the commands of all stages that came out of a backup may run."""
+        commands = {
+            stage: lines for stage, lines in self.live.commands().items() if stage in self.plan.stages
+        }
+        if commands and not self.asked:
+            self.permit.run(commands)
+            self.asked = True
+
+    def _start(self, stage: Stage) -> list[str]:
+        """Start the services of `stage`; return what was done."""
+        try:
+            names = self.live.start(stage)
+        except RefnetError as error:
+            raise RefnetError(
+                error.message, f"{error.hint} {_WITHOUT}", error.code, error.transient
+            ) from error
+        if names:
+            return [f"up: {', '.join(names)}"]
+        return [] if stage is Stage.DATABASE else ["no services are listed for it"]
+
+    def _check(self) -> tuple[Finding, ...]:
+        plan = self.plan
+        found = [one for source, entry in plan.entries.items() for one in self.live.compare(source, entry)]
+        found += [Finding(source, Outcome.FAILED, one.why) for source, one in plan.absent.items() if one.lost]
+        health = self.live.health()
+        return (*found, health) if health else tuple(found)
+
+
+def _verdicts(findings: tuple[Finding, ...]) -> list[str]:
+    passed = sum(finding.outcome is Outcome.PASSED for finding in findings)
+    others = [f"{f.what}: {f.outcome.value}: {f.reason}" for f in findings if f.outcome is not Outcome.PASSED]
+    return [f"{passed} of {len(findings)} comparisons are equal", *others]
+
+
+def read_journal(path: Path, now: datetime) -> Journal | None:
+    """Return the journal of an interrupted recovery, or None. After a day it belongs to another loss: its set is old."""
+    journal = Journal.from_json(path.read_text(encoding="utf-8")) if path.exists() else None
+    return journal if journal and now - journal.began < GOES_ON_FOR else None
+
+
+class Memory:
+    """Writes the journal of a recovery as its stages are done.
+
+    path: called each time, as the configuration that comes back may name another REFNET_HOME.
+    """
+
+    def __init__(self, path: Callable[[], Path], journal: Journal) -> None:
+        self._path, self._journal = path, journal
+
+    def done(self, stage: Stage) -> None:
+        self._write(self._journal.with_done(stage))
+
+    def restored(self, source: SourceName) -> None:
+        self._write(self._journal.with_restored(source))
+
+    def _write(self, journal: Journal) -> None:
+        self._journal = journal
+        write_journal(self._path(), journal)
+
+
+def write_journal(path: Path, journal: Journal) -> None:
+    """Write `journal` in one step."""
+    make_enterable(path.parent)  # the home of an embedded server, whose user must be able to pass through
+    with explained(path.parent):
+        replace_file(path, journal.to_json().encode())

@@ -1,0 +1,24 @@
+"""The options and arguments that several commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print a JSON report.")]
+Plan = Annotated[bool, typer.Option("--plan", help="Print what would be done and stop.")]
+Force = Annotated[bool, typer.Option("--force", help="Do not ask before something live is replaced.")]
+Source = Annotated[str | None, typer.Argument(help="database, config or obsidian; default: all.")]
+Jobs = Annotated[int | None, typer.Option(min=1, max=64, help="Parallel workers.")]
+RestoreFrom = Annotated[
+    str | None, typer.Argument(help="A listed name or any path; default: the newest complete artifact.")
+]
+At = Annotated[str | None, typer.Option(metavar="TIME", help="The newest artifact at or before this time.")]
+DamagedAnyway = Annotated[
+    bool, typer.Option("--damaged-anyway", help="Restore an artifact that a check found damaged.")
+]
+FromDatabase = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Restore the data of this database, although it is not the target's."),
+]
