@@ -8,13 +8,13 @@ import random
 import pytest
 from xxhash import xxh3_64_intdigest
 
-from refnet.recovery.sources.database.rows.digest import LONG_LINE, Digest, whole_lines
+from refnet.recovery.sources.database.rows.digest import LONG_LINE, Digest, complete_lines
 
 
 def digest_of(text: bytes, cuts: list[int]) -> Digest:
     digest = Digest()
     edges = [0, *sorted(cuts), len(text)]
-    for data, ends in whole_lines(text[a:b] for a, b in itertools.pairwise(edges) if a < b):
+    for data, ends in complete_lines(text[a:b] for a, b in itertools.pairwise(edges) if a < b):
         digest.feed(data, ends=ends)
     return digest
 
@@ -52,4 +52,4 @@ def test_digest_notices(what: str, rows: list[bytes]) -> None:
 
 def test_rows_whose_last_line_has_no_end_are_refused() -> None:
     with pytest.raises(ValueError, match="no end"):
-        list(whole_lines([b"1\n2"]))
+        list(complete_lines([b"1\n2"]))

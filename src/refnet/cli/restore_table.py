@@ -73,7 +73,7 @@ def _print_plan(plan: TablePlan) -> None:
     )
     print(
         f"  {formatting.plural(plan.add, 'row')} to add, {plan.change:,} to change, {plan.delete:,} to delete,"
-        f" {plan.difference.alike:,} alike"
+        f" {plan.difference.same:,} the same"
     )
     if plan.nothing:
         print("  nothing to do")
@@ -104,5 +104,5 @@ def _table(plan: TablePlan) -> dict[str, Any]:
         "add": plan.add,
         "change": plan.change,
         "delete": plan.delete,
-        "alike": plan.difference.alike,
+        "alike": plan.difference.same,
     }

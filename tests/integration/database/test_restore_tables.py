@@ -88,9 +88,9 @@ def test_tables_that_refer_to_each_other_come_back_together(
 @pytest.mark.parametrize(
     ("tables", "message"),
     [
-        (["papers", "nowhere"], "holds no table 'nowhere'"),
+        (["papers", "nowhere"], "contains no table 'nowhere'"),
         (["papers", 'odd "one\n'], "no primary key"),
-        (["papers", "citations"], "refer to rows that would not be there"),
+        (["papers", "citations"], "refer to rows that would not exist"),
     ],
 )
 def test_one_table_that_cannot_be_restored_leaves_all_of_them_as_they_are(

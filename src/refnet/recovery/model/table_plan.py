@@ -19,12 +19,14 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True)
 class Difference:
-    """Rows of the artifact beside the live ones, by primary key: only in the artifact, unlike, only live, alike."""
+    """Counts of the artifact's and the live rows, compared by primary key."""
 
-    lacking: int
-    unlike: int
+    #: Only in the artifact.
+    missing: int
+    changed: int
+    #: Only live.
     extra: int
-    alike: int
+    same: int
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,11 @@ class TablePlan:
 
     @property
     def add(self) -> int:
-        return self.difference.lacking
+        return self.difference.missing
 
     @property
     def change(self) -> int:
-        return self.difference.unlike if self.mode is Mode.REPLACE else 0
+        return self.difference.changed if self.mode is Mode.REPLACE else 0
 
     @property
     def delete(self) -> int:

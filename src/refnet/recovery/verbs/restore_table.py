@@ -1,4 +1,4 @@
-"""Restores the rows of some tables into the live ones, from those tables' bytes of an artifact alone."""
+"""Restores the rows of some tables into the live ones; reads only those tables' bytes of an artifact."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.origin import OWN, Permission, Place, refusal
 from refnet.recovery.model.source import Progress, silent
 from refnet.recovery.model.table_plan import Difference, Mode, TablePlan
+from refnet.recovery.sources.database.admin_session import Session
 from refnet.recovery.sources.database.artifact.sqlgz import Reader
 from refnet.recovery.sources.database.rows import merge, row_counts, staged_rows, table_layout
-from refnet.recovery.sources.database.rows.table_layout import Session, Shape
+from refnet.recovery.sources.database.rows.table_layout import TableLayout
 from refnet.recovery.sources.database.sql_names import Codec
 
-#: Rows are compared by their text, so every session makes it the same way; a read-only default is no obstacle.
+#: Rows are compared by their text, so every session formats values in the same way. It writes despite a read-only default.
 _SETTINGS: Mapping[str, str] = {
     **READER_SETTINGS,
     "default_transaction_read_only": "off",
@@ -32,13 +33,13 @@ _SETTINGS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Staged:
-    """The artifact's rows beside the live tables, in one session.
+    """The artifact's rows beside the live tables, in one session."""
 
-    `plans`: one a table, in the order in which they are written. `seconds`: what the staging and the plans took.
-    """
-
+    #: One per table, in the order in which they are written.
     plans: tuple[TablePlan, ...]
+    #: For staging and plans.
     seconds: float
+    #: Merges the rows into the live tables.
     apply: Callable[[], None]
 
 
@@ -53,17 +54,17 @@ def staged(
     clock: Callable[[], float],
     progress: Progress = silent,
 ) -> Iterator[Staged]:
-    """Read the rows of `tables` (`table` or `schema.table`) and say what `apply` would do; it changes all or nothing.
+    """Read the rows of `tables` (`table` or `schema.table`) and plan what `apply` does, which changes all or nothing.
 
-    RefnetError where one of them cannot be restored by rows, or not by this role, or where the rows are of another
-    database than `target` and not permitted: before any row is read.
+    RefnetError, before any row is read, where the rows of one cannot be restored, or not by this role, or where they
+    are of another database than `target` and not permitted.
     """
     began = clock()
     with target.connect(_SETTINGS, encoding=reader.index.encoding) as session:
-        place, comes_from = _checked(session, target, reader, permission)
+        place, origin = _checked(session, target, reader, permission)
         codec = Codec.of(session, reader.index.encoding)
         found = _found(session, codec, reader, tables, mode)
-        planned: list[tuple[Shape, Difference]] = []
+        planned: list[tuple[TableLayout, Difference]] = []
         plans: list[TablePlan] = []
         for recorded, live in found:
             staged_rows.stage(session, codec, reader, recorded, live, progress)
@@ -73,7 +74,7 @@ def staged(
                     place,
                     recorded.qualified,
                     reader.name,
-                    comes_from,
+                    origin,
                     datetime.fromisoformat(reader.index.snapshot),
                     mode,
                     planned[-1][1],
@@ -84,26 +85,26 @@ def staged(
 
 def _found(
     session: Session, codec: Codec, reader: Reader, tables: Sequence[str], mode: Mode
-) -> list[tuple[staged_rows.Recorded, Shape]]:
-    """Each table, recorded and live, those that others refer to first; RefnetError where one cannot be restored."""
+) -> list[tuple[staged_rows.Recorded, TableLayout]]:
+    """Return each table, recorded and live, those that others refer to first; RefnetError where it cannot be restored."""
     recorded = list(dict.fromkeys(staged_rows.find(reader, codec, table) for table in tables))
     _check_apart(recorded)
-    held_back = merge.may_hold_back(session)
-    by_shape: dict[Shape, staged_rows.Recorded] = {}
+    can_disable = merge.can_disable_triggers(session)
+    by_layout: dict[TableLayout, staged_rows.Recorded] = {}
     for number, one in enumerate(recorded):
         live = table_layout.read(session, codec, one.schema, one.name, number)
         live.check(reader.index.tables[one.parts[0]].columns)
-        if not held_back:
-            live.check_without_powers(deletes=mode is Mode.REPLACE)
-        by_shape[live] = one
-    ordered, cycle = merge.in_order(list(by_shape))
-    if cycle and not held_back:
+        if not can_disable:
+            live.check_side_effects(deletes=mode is Mode.REPLACE)
+        by_layout[live] = one
+    ordered, cycle = merge.in_order(list(by_layout))
+    if cycle and not can_disable:
         raise merge.cyclic(cycle)
-    return [(by_shape[live], live) for live in ordered]
+    return [(by_layout[live], live) for live in ordered]
 
 
 def _check_apart(recorded: Sequence[staged_rows.Recorded]) -> None:
-    """RefnetError where one table is a partition of another: its rows would be written twice."""
+    """Raise RefnetError where one table is a partition of another: its rows would be written twice."""
     for one, other in itertools.combinations(recorded, 2):
         if set(one.parts) & set(other.parts):
             raise RefnetError(
@@ -116,9 +117,9 @@ def _check_apart(recorded: Sequence[staged_rows.Recorded]) -> None:
 def _checked(
     session: Session, target: Target, reader: Reader, permission: Permission
 ) -> tuple[Place, Identity]:
-    """Where the rows go and whose they are; RefnetError where the one may not get those of the other."""
+    """Return the target and the origin of the rows; RefnetError where the target may not get them."""
     place = Place(Identity(target.name, row_counts.system_identifier(session)), target.address, occupied=True)
-    comes_from = Identity(reader.index.database["name"], reader.index.server["system_identifier"])
-    if refused := refusal(reader.name, comes_from, place, permission):
+    origin = Identity(reader.index.database["name"], reader.index.server["system_identifier"])
+    if refused := refusal(reader.name, origin, place, permission):
         raise refused
-    return place, comes_from
+    return place, origin

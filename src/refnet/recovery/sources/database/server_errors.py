@@ -49,7 +49,7 @@ class _Known:
     hint: str
 
 
-_SEE_LOG = "Look into the server's log for the whole message."
+_SEE_LOG = "Look into the server's log for the complete message."
 _PRIVILEGE_HINT = "Connect as a superuser or as the owner of what the dump holds."
 
 #: The first that matches counts.

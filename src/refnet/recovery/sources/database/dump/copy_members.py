@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from isal import isal_zlib
 
 from refnet.recovery.sources.database.artifact.sqlgz import LEVEL, Kind
-from refnet.recovery.sources.database.rows.digest import Digest, whole_lines
+from refnet.recovery.sources.database.rows.digest import Digest, complete_lines
 from refnet.recovery.sources.database.sql_names import COPY, Codec
 
 #: Bytes of text after which a member ends at the next line end.
@@ -55,7 +55,7 @@ class Cutter:
     def rows(
         self, table: TableKey, head: bytes, pieces: Iterable[tuple[bytes, bool]], *, even_none: bool = True
     ) -> None:
-        """One table's rows, as `whole_lines` yields them, each member beginning with the COPY statement `head`.
+        """One table's rows, as `complete_lines` yields them, each member beginning with the COPY statement `head`.
 
         `even_none`: write the statement for a table without rows too.
         """
@@ -110,7 +110,7 @@ class Section:
 
     def read(self, chunks: Iterable[bytes]) -> None:
         """Take the whole stream."""
-        lines = Lines(whole_lines(chunks))
+        lines = Lines(complete_lines(chunks))
         text_since_member = 0
         for statement in lines.statements():
             if statement in self._left_out:

@@ -33,7 +33,7 @@ from refnet.recovery.sources.database.dump.copy_members import Cutter, Packed, S
 from refnet.recovery.sources.database.dump.pgdump import TIMEOUT_17, PgDump, pieces
 from refnet.recovery.sources.database.dump.psql_copy import LOCK_NOT_AVAILABLE, PsqlCopy, PsqlError
 from refnet.recovery.sources.database.dump.snapshot import OpenSnapshot, Relation, open_snapshot
-from refnet.recovery.sources.database.rows.digest import Digest, gathered, whole_lines
+from refnet.recovery.sources.database.rows.digest import Digest, complete_lines, gathered
 from refnet.recovery.sources.database.rows.page_ranges import page_ranges
 from refnet.recovery.sources.database.task_graph import Stopped
 
@@ -300,7 +300,7 @@ class _Run:
     def _cut(self, part: Range, chunks: Iterable[bytes], emit: Callable[[Packed], None]) -> None:
         head = b"COPY %b (%b) FROM stdin;\n" % (self._name(part), self._columns(part))
         key = (part.relation.schema, part.relation.name)
-        Cutter(Kind.BLOCK, emit).rows(key, head, whole_lines(chunks), even_none=False)
+        Cutter(Kind.BLOCK, emit).rows(key, head, complete_lines(chunks), even_none=False)
 
 
 class _Tables:

@@ -31,7 +31,7 @@ from refnet.recovery.sources.database.restore.guarded_schema import GuardedSchem
 from refnet.recovery.sources.database.restore.schema_archive import Archive
 from refnet.recovery.sources.database.restore.scratch_logins import Logins
 from refnet.recovery.sources.database.rows.copy_body import copy_body
-from refnet.recovery.sources.database.rows.digest import whole_lines
+from refnet.recovery.sources.database.rows.digest import complete_lines
 from refnet.recovery.sources.database.sql_names import COPY, Codec
 from refnet.recovery.sources.database.subprocesses import Programs, restricted
 from refnet.recovery.sources.database.task_graph import Stopped, Task, run_all
@@ -228,7 +228,7 @@ class _Loader(AbstractContextManager["_Loader"]):
             self._advance(len(piece))
 
     def _without_rows(self, member: Member, pieces: Iterator[bytes]) -> Iterator[bytes]:
-        lines = Lines(whole_lines(pieces))
+        lines = Lines(complete_lines(pieces))
         try:
             for statement in lines.statements():
                 if copy := COPY.fullmatch(statement):

@@ -23,7 +23,7 @@ from refnet.recovery.sources.database.artifact.sqlgz import Index, Table
 from refnet.recovery.sources.database.dump import metadata
 from refnet.recovery.sources.database.dump.psql_copy import PsqlCopy, PsqlError
 from refnet.recovery.sources.database.rows import live_catalog
-from refnet.recovery.sources.database.rows.digest import Digest, whole_lines
+from refnet.recovery.sources.database.rows.digest import Digest, complete_lines
 from refnet.recovery.sources.database.rows.live_catalog import Relation, Relations, Session
 from refnet.recovery.sources.database.rows.page_ranges import page_ranges
 from refnet.recovery.sources.database.sql_names import Codec
@@ -148,7 +148,7 @@ class _Comparison:
         try:
             pieces = psql.copy(statement)
             if self.content:
-                for data, ends in whole_lines(pieces):
+                for data, ends in complete_lines(pieces):
                     digest.feed(data, ends=ends)
             else:
                 digest.rows = int(b"".join(pieces))

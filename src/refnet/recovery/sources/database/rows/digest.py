@@ -29,7 +29,7 @@ class Digest:
         self._long: xxh3_64 | None = None
 
     def feed(self, data: bytes, *, ends: bool) -> None:
-        """Add what `whole_lines` yields."""
+        """Add what `complete_lines` yields."""
         self.raw += len(data)
         if ends and self._long is None:
             lines = data.split(b"\n")
@@ -69,7 +69,7 @@ def gathered(copy: Iterable[bytes | bytearray | memoryview]) -> Iterator[bytes]:
     yield b"".join(parts)
 
 
-def whole_lines(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
+def complete_lines(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
     r"""Cut `chunks` at line ends: yield (complete lines, True) or (part of a long line, False).
 
     The part that ends a long line comes alone, as (part with its newline, True). ValueError where the last line has

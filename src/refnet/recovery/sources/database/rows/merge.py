@@ -1,4 +1,4 @@
-"""Staged rows merged into the live tables: one transaction, under locks, counted again, every foreign key checked."""
+"""Merges staged rows into the live tables: in one transaction, under locks, counted again, foreign keys checked."""
 
 from __future__ import annotations
 
@@ -10,27 +10,28 @@ from psycopg import errors
 from refnet.errors import RefnetError
 from refnet.recovery.model.formatting import plural
 from refnet.recovery.model.table_plan import Difference, Mode
-from refnet.recovery.sources.database.rows.table_layout import DeferrableKey, ForeignKey, Session, Shape
+from refnet.recovery.sources.database.admin_session import Session
+from refnet.recovery.sources.database.rows.table_layout import DeferrableKey, ForeignKey, TableLayout
 from refnet.recovery.sources.database.sql_names import Codec
 
 _LOCK_TIMEOUT = "10s"
 
 
-def differ(session: Session, codec: Codec, shape: Shape) -> Difference:
-    """The staged rows beside the live ones."""
-    column = shape.key[0][0]
-    lacking, extra, alike = b"t.%b IS NULL" % column, b"s.%b IS NULL" % column, _alike(codec, shape)
-    unlike = b"NOT (%b OR %b OR %b)" % (lacking, extra, alike)
-    counts = b", ".join(b"count(*) FILTER (WHERE %b)" % one for one in (lacking, unlike, extra, alike))
+def differ(session: Session, codec: Codec, layout: TableLayout) -> Difference:
+    """Compare the staged rows with the live ones."""
+    column = layout.key[0][0]
+    missing, extra, same = b"t.%b IS NULL" % column, b"s.%b IS NULL" % column, _same_row(codec, layout)
+    changed = b"NOT (%b OR %b OR %b)" % (missing, extra, same)
+    counts = b", ".join(b"count(*) FILTER (WHERE %b)" % one for one in (missing, changed, extra, same))
     row = session.execute(
-        b"SELECT %b FROM %b s FULL JOIN %b t ON %b" % (counts, shape.stage, shape.only, _same_key(shape))
+        b"SELECT %b FROM %b s FULL JOIN %b t ON %b" % (counts, layout.stage, layout.only, _same_key(layout))
     ).fetchone()
     assert row is not None  # noqa: S101  # an aggregate has a row
     return Difference(*row)
 
 
-def may_hold_back(session: Session) -> bool:
-    """Whether this role may keep triggers and cascades from firing (session_replication_role)."""
+def can_disable_triggers(session: Session) -> bool:
+    """Return True where this role may disable triggers and cascades (session_replication_role)."""
     try:
         with session.transaction():
             session.execute("SET LOCAL session_replication_role = replica")
@@ -39,111 +40,117 @@ def may_hold_back(session: Session) -> bool:
     return True
 
 
-def in_order(shapes: Sequence[Shape]) -> tuple[tuple[Shape, ...], tuple[str, ...]]:
-    """`shapes`, each behind those that it refers to, and the tables of a cycle that leaves no such order.
+def in_order(layouts: Sequence[TableLayout]) -> tuple[tuple[TableLayout, ...], tuple[str, ...]]:
+    """Order `layouts`, each after those that it refers to; return them and the tables of a cycle, if there is one.
 
-    Keys that can be deferred to the end of the transaction give way first.
+    Where deferrable keys prevent an order, they are ignored.
     """
     for keys in ((True, False), (False,)):
-        graph = {number: _referred(shapes, shape, keys) for number, shape in enumerate(shapes)}
+        graph = {number: _referred(layouts, layout, keys) for number, layout in enumerate(layouts)}
         try:
-            return tuple(shapes[number] for number in graphlib.TopologicalSorter(graph).static_order()), ()
+            return tuple(layouts[number] for number in graphlib.TopologicalSorter(graph).static_order()), ()
         except graphlib.CycleError as error:
-            cycle = tuple(dict.fromkeys(shapes[number].shown for number in error.args[1]))
-    return tuple(shapes), cycle
+            cycle = tuple(dict.fromkeys(layouts[number].qualified for number in error.args[1]))
+    return tuple(layouts), cycle
 
 
-def _referred(shapes: Sequence[Shape], shape: Shape, deferrable: Collection[bool]) -> set[int]:
-    """The places of those `shapes` that `shape` refers to by other keys than one of its own table."""
-    keys = {key.id for key in shape.foreign if key.out and not key.into and key.deferrable in deferrable}
-    return {n for n, one in enumerate(shapes) for key in one.foreign if key.into and key.id in keys}
+def _referred(layouts: Sequence[TableLayout], layout: TableLayout, deferrable: Collection[bool]) -> set[int]:
+    """Return the numbers of the `layouts` that `layout` refers to by keys to other tables."""
+    keys = {key.id for key in layout.foreign if key.out and not key.into and key.deferrable in deferrable}
+    return {n for n, one in enumerate(layouts) for key in one.foreign if key.into and key.id in keys}
 
 
-def merge(session: Session, codec: Codec, mode: Mode, planned: Sequence[tuple[Shape, Difference]]) -> None:
-    """Make the live tables what `mode` says, or nothing of them.
+def merge(
+    session: Session, codec: Codec, mode: Mode, planned: Sequence[tuple[TableLayout, Difference]]
+) -> None:
+    """Change the live tables as `mode` says, or none of them.
 
-    RefnetError where one changed since it was `planned`, where a foreign key or another key would break, or
-    where one cannot be locked.
+    RefnetError where a table changed since it was `planned`, where a foreign key or another key would break, or where
+    a table cannot be locked.
     """
-    shapes, cycle = in_order([shape for shape, _ in planned])
-    names = ", ".join(shape.shown for shape in shapes)
+    layouts, cycle = in_order([layout for layout, _ in planned])
+    names = ", ".join(layout.qualified for layout in layouts)
     try:
         with session.transaction():
-            _lock(session, shapes)
-            for shape, difference in planned:
-                if differ(session, codec, shape) != difference:
+            _lock(session, layouts)
+            for layout, difference in planned:
+                if differ(session, codec, layout) != difference:
                     raise RefnetError(
-                        f"{shape.shown} was changed while the plan was looked at",
+                        f"{layout.qualified} changed after the plan was made",
                         "Run it again to see the new plan; nothing was changed.",
                     )
-            held_back = may_hold_back(session)
-            if cycle and not held_back:
+            triggers_off = can_disable_triggers(session)
+            if cycle and not triggers_off:
                 raise cyclic(cycle)
             session.execute("SET CONSTRAINTS ALL DEFERRED")
-            if held_back:
+            if triggers_off:
                 session.execute("SET LOCAL session_replication_role = replica")
-            _write(session, codec, shapes, mode)
-            if held_back:
-                _check_keys(session, shapes)
-            for shape in shapes:
-                _raise_sequences(session, shape)
+            _write(session, codec, layouts, mode)
+            if triggers_off:
+                _check_keys(session, layouts)
+            for layout in layouts:
+                _raise_sequences(session, layout)
             session.execute("SET CONSTRAINTS ALL IMMEDIATE")
     except errors.LockNotAvailable as error:
         raise RefnetError(
-            f"{names} could not be locked within {_LOCK_TIMEOUT}: other sessions write there",
-            "Run it again when they are done; nothing was changed.",
+            f"{names} could not be locked within {_LOCK_TIMEOUT}: other sessions write to it",
+            "Run it again when they have ended; nothing was changed.",
         ) from error
     except errors.IntegrityError as error:
         raise _would_break(names, error.diag.message_primary or str(error)) from error
 
 
 def cyclic(tables: Sequence[str]) -> RefnetError:
-    """That no order restores `tables` where foreign keys are checked at each statement."""
+    """Return the error of `tables` that have no order where foreign keys are checked at each statement."""
     return RefnetError(
-        f"{', '.join(tables)} refer to each other, and this role cannot hold their foreign keys back",
+        f"{', '.join(tables)} refer to each other, and this role cannot defer their foreign keys",
         "Restore them as a superuser (or GRANT SET ON PARAMETER session_replication_role); nothing was changed.",
     )
 
 
-def _lock(session: Session, shapes: Sequence[Shape]) -> None:
-    """No writer in the tables or in what their foreign keys join them to, until all is written and checked."""
+def _lock(session: Session, layouts: Sequence[TableLayout]) -> None:
+    """Lock the tables, and those that foreign keys connect with them, against writers."""
     session.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
-    written = {shape.only for shape in shapes}
-    joined = {table for shape in shapes for key in shape.foreign for table in (key.referring, key.other)}
+    written = {layout.only for layout in layouts}
+    joined = {table for layout in layouts for key in layout.foreign for table in (key.referring, key.other)}
     for table in sorted(written | joined):
         mode = b"SHARE ROW EXCLUSIVE" if table in written else b"SHARE"
         session.execute(b"LOCK TABLE %b IN %b MODE" % (table, mode))
 
 
-def _write(session: Session, codec: Codec, shapes: Sequence[Shape], mode: Mode) -> None:
-    """Delete from the last of `shapes` on, insert from the first on: what refers to a row goes before it."""
-    for shape in reversed(shapes) if mode is Mode.REPLACE else ():
-        kept = b"SELECT FROM %b s WHERE %b AND %b" % (shape.stage, _same_key(shape), _alike(codec, shape))
-        session.execute(b"DELETE FROM %b t WHERE NOT EXISTS (%b)" % (shape.only, kept))
-    for shape in shapes:
-        names = b", ".join(codec.quoted(column) for column in shape.columns)
-        values = b", ".join(b"s." + codec.quoted(column) for column in shape.columns)
-        there = b"SELECT FROM %b t WHERE %b" % (shape.only, _same_key(shape))
+def _write(session: Session, codec: Codec, layouts: Sequence[TableLayout], mode: Mode) -> None:
+    """Delete from the last of `layouts` on, insert from the first on, so that no row refers to a missing one."""
+    for layout in reversed(layouts) if mode is Mode.REPLACE else ():
+        same = b"SELECT FROM %b s WHERE %b AND %b" % (
+            layout.stage,
+            _same_key(layout),
+            _same_row(codec, layout),
+        )
+        session.execute(b"DELETE FROM %b t WHERE NOT EXISTS (%b)" % (layout.only, same))
+    for layout in layouts:
+        names = b", ".join(codec.quoted(column) for column in layout.columns)
+        values = b", ".join(b"s." + codec.quoted(column) for column in layout.columns)
+        existing = b"SELECT FROM %b t WHERE %b" % (layout.only, _same_key(layout))
         session.execute(
             b"INSERT INTO %b (%b) OVERRIDING SYSTEM VALUE SELECT %b FROM %b s WHERE NOT EXISTS (%b)"
-            % (shape.name, names, values, shape.stage, there)
+            % (layout.name, names, values, layout.stage, existing)
         )
 
 
-def _check_keys(session: Session, shapes: Sequence[Shape]) -> None:
-    """Check what the triggers that were held back would have checked, each key once."""
+def _check_keys(session: Session, layouts: Sequence[TableLayout]) -> None:
+    """Check what the disabled triggers would have checked, each key once."""
     seen: set[tuple[str, bytes, bytes]] = set()
-    for shape in shapes:
-        for key in shape.foreign:
+    for layout in layouts:
+        for key in layout.foreign:
             if key.id not in seen:
-                _check(session, shape, key)
+                _check(session, layout, key)
             seen.add(key.id)
-        for unique in shape.deferrable:
-            _check_unique(session, shape, unique)
+        for unique in layout.deferrable:
+            _check_unique(session, layout, unique)
 
 
-def _check(session: Session, shape: Shape, key: ForeignKey) -> None:
-    """Every referring row finds the row that it refers to; what was never checked in the database is not here."""
+def _check(session: Session, layout: TableLayout, key: ForeignKey) -> None:
+    """Check that every referring row has the row that it refers to; a key that is NOT VALID is not checked."""
     if not key.valid:
         return
     pairs = zip(key.columns, key.other_columns, key.operators, strict=True)
@@ -154,32 +161,32 @@ def _check(session: Session, shape: Shape, key: ForeignKey) -> None:
         % (key.referring, filled, key.other, same)
     ).fetchone()
     if row and row[0]:
-        what = (
-            "refer to rows that would not be there" if key.into else "would refer to rows that are not there"
-        )
-        raise _would_break(shape.shown, f"{row[0]} rows {what} ({key.name})")
+        what = "refer to rows that would not exist" if key.into else "would refer to rows that do not exist"
+        raise _would_break(layout.qualified, f"{row[0]} rows {what} ({key.name})")
 
 
-def _check_unique(session: Session, shape: Shape, key: DeferrableKey) -> None:
-    """No two rows share a key that PostgreSQL would have checked by the triggers that were held back."""
+def _check_unique(session: Session, layout: TableLayout, key: DeferrableKey) -> None:
+    """Check a deferrable key, as PostgreSQL does by the disabled triggers."""
     columns = b", ".join(key.columns)
     filled = b" AND ".join(b"%b IS NOT NULL" % column for column in key.columns)
     row = session.execute(
         b"SELECT count(*) FROM (SELECT FROM %b WHERE %b GROUP BY %b HAVING count(*) > 1) d"
-        % (shape.only, filled, columns)
+        % (layout.only, filled, columns)
     ).fetchone()
     if row and row[0]:
-        raise _would_break(shape.shown, f"{plural(row[0], 'value')} of the key {key.name} would stand twice")
+        raise _would_break(
+            layout.qualified, f"{plural(row[0], 'value')} of the key {key.name} would be duplicated"
+        )
 
 
-def _raise_sequences(session: Session, shape: Shape) -> None:
-    """Each sequence of the table at least at its column's largest value (at most at the smallest, if it descends)."""
-    for one in shape.sequences:
-        end, beyond = (b"max", b">") if one.ascending else (b"min", b"<")
+def _raise_sequences(session: Session, layout: TableLayout) -> None:
+    """Move each sequence of the table to its column's largest value (smallest, if it descends), never back."""
+    for one in layout.sequences:
+        end, past = (b"max", b">") if one.ascending else (b"min", b"<")
         session.execute(
             b"SELECT pg_catalog.setval(%b::regclass, m.value) FROM %b q, (SELECT %b(%b) AS value FROM %b) m"
             b" WHERE m.value %b q.last_value OR (m.value = q.last_value AND NOT q.is_called)"
-            % (_literal(one.name), one.name, end, one.column, shape.only, beyond)
+            % (_literal(one.name), one.name, end, one.column, layout.only, past)
         )
 
 
@@ -187,15 +194,15 @@ def _literal(name: bytes) -> bytes:
     return b"'" + name.replace(b"'", b"''") + b"'"
 
 
-def _same_key(shape: Shape) -> bytes:
-    return b" AND ".join(b"t.%b %b s.%b" % (column, operator, column) for column, operator in shape.key)
+def _same_key(layout: TableLayout) -> bytes:
+    return b" AND ".join(b"t.%b %b s.%b" % (column, operator, column) for column, operator in layout.key)
 
 
-def _alike(codec: Codec, shape: Shape) -> bytes:
-    """Whether two rows have the same text: every type has one, not every type has an equality."""
+def _same_row(codec: Codec, layout: TableLayout) -> bytes:
+    """Return the condition that two rows have the same text: every type has a text, not every type an equality."""
 
     def text(alias: bytes) -> Iterator[bytes]:
-        return (alias + codec.quoted(column) for column in shape.columns)
+        return (alias + codec.quoted(column) for column in layout.columns)
 
     return b"ROW(%b)::text = ROW(%b)::text" % (b", ".join(text(b"s.")), b", ".join(text(b"t.")))
 
@@ -203,5 +210,5 @@ def _alike(codec: Codec, shape: Shape) -> bytes:
 def _would_break(tables: str, why: str) -> RefnetError:
     return RefnetError(
         f"{tables} cannot be restored alone: {why}",
-        "Restore the tables that it refers to as well, or the whole database; nothing was changed.",
+        "Restore the tables that it refers to as well, or the complete database; nothing was changed.",
     )

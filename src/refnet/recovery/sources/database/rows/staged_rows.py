@@ -1,4 +1,4 @@
-"""Rows of one table out of an artifact, staged in a session's temporary table; only that table's bytes are read."""
+"""Stages the rows of one table of an artifact in a temporary table; reads only that table's bytes."""
 
 from __future__ import annotations
 
@@ -12,35 +12,27 @@ import psycopg
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.source import Progress
 from refnet.recovery.sources.database import server_errors
+from refnet.recovery.sources.database.admin_session import Session
 from refnet.recovery.sources.database.artifact.sqlgz import Kind, Reader, Table
 from refnet.recovery.sources.database.rows.copy_body import copy_body
-from refnet.recovery.sources.database.rows.digest import MODULUS, Digest, gathered, whole_lines
-from refnet.recovery.sources.database.rows.table_layout import Session, Shape, refused
+from refnet.recovery.sources.database.rows.digest import MODULUS, Digest, complete_lines, gathered
+from refnet.recovery.sources.database.rows.table_layout import TableLayout, refused
 from refnet.recovery.sources.database.sql_names import IDENT, Codec
 
 #: Schema and name of a table.
 _Name = tuple[str, str]
 
-_ATTACH = re.compile(
-    rb"^ALTER TABLE ONLY ("
-    + IDENT
-    + rb")\.("
-    + IDENT
-    + rb") ATTACH PARTITION ("
-    + IDENT
-    + rb")\.("
-    + IDENT
-    + rb") ",
-    re.MULTILINE,
-)
+_TABLE = rb"(%b)\.(%b)" % (IDENT, IDENT)
+_ATTACH = re.compile(rb"^ALTER TABLE ONLY %b ATTACH PARTITION %b " % (_TABLE, _TABLE), re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """A table of an artifact: its name and its parts, each a place in Index.tables; several where it is partitioned."""
+    """A table of an artifact."""
 
     schema: str
     name: str
+    #: Numbers in Index.tables; several where the table is partitioned.
     parts: tuple[int, ...]
 
     @property
@@ -49,19 +41,19 @@ class Recorded:
 
 
 def find(reader: Reader, codec: Codec, wanted: str) -> Recorded:
-    """The table that `wanted` names (`table` or `schema.table`); RefnetError (USAGE) where none or several do."""
-    whole = {(table.schema, table.name): number for number, table in enumerate(reader.index.tables)}
-    found = [Recorded(*name, (number,)) for name, number in whole.items() if _is_named(name, wanted)]
-    names = {*whole}
+    """Return the table that `wanted` names (`table` or `schema.table`); RefnetError (USAGE) where it is not exactly one."""
+    tables = {(table.schema, table.name): number for number, table in enumerate(reader.index.tables)}
+    found = [Recorded(*name, (number,)) for name, number in tables.items() if _is_named(name, wanted)]
+    names = {*tables}
     if not found:
         children = _children(reader, codec)
         names |= children.keys()
         tops = [name for name in children if _is_named(name, wanted)]
-        found = [Recorded(*top, tuple(_leaves(top, children, whole))) for top in tops]
+        found = [Recorded(*top, tuple(_leaves(top, children, tables))) for top in tops]
     if len(found) > 1:
         found = [one for one in found if one.schema == "public"] or found
     if len(found) != 1:
-        what = "holds no table" if not found else "holds in more than one schema a table"
+        what = "contains no table" if not found else "contains, in several schemas, a table"
         near = get_close_matches(
             wanted, {name for schema, table in names for name in (table, f"{schema}.{table}")}, 1
         )
@@ -79,7 +71,7 @@ def _is_named(name: _Name, wanted: str) -> bool:
 
 
 def _children(reader: Reader, codec: Codec) -> dict[_Name, list[_Name]]:
-    """Every partitioned table → what is attached to it."""
+    """Return every partitioned table → the tables attached to it."""
     children: dict[_Name, list[_Name]] = {}
     for found in _ATTACH.finditer(reader.text(Kind.PRE)):
         schema, name, child_schema, child = (codec.unquoted(one) for one in found.groups())
@@ -87,33 +79,38 @@ def _children(reader: Reader, codec: Codec) -> dict[_Name, list[_Name]]:
     return children
 
 
-def _leaves(top: _Name, children: Mapping[_Name, list[_Name]], whole: Mapping[_Name, int]) -> Iterator[int]:
-    """The recorded tables at and below `top`. A forged schema may attach a table to itself: each comes once."""
+def _leaves(top: _Name, children: Mapping[_Name, list[_Name]], tables: Mapping[_Name, int]) -> Iterator[int]:
+    """Yield the recorded tables at and below `top`, each once: a forged schema may attach a table to itself."""
     seen, todo = {top}, [top]
     while todo:
         table = todo.pop()
-        if table in whole:
-            yield whole[table]
+        if table in tables:
+            yield tables[table]
         below = [child for child in children.get(table, ()) if child not in seen]
         seen.update(below)
         todo += reversed(below)
 
 
 def stage(
-    session: Session, codec: Codec, reader: Reader, recorded: Recorded, shape: Shape, progress: Progress
+    session: Session,
+    codec: Codec,
+    reader: Reader,
+    recorded: Recorded,
+    layout: TableLayout,
+    progress: Progress,
 ) -> int:
-    """Load the rows into `shape.stage`, a table with the live columns' types; how many there are.
+    """Load the rows into `layout.stage`, a table with the live columns' types; return their count.
 
-    RefnetError where they do not fit, or are not what was recorded once they have taken these types.
+    RefnetError where these types do not accept the rows, or change them.
     """
     index = reader.index
     tables = [index.tables[number] for number in recorded.parts]
     for table in tables:
-        shape.check(table.columns)
-    names = codec.listed(shape.columns)
+        layout.check(table.columns)
+    names = codec.listed(layout.columns)
     try:
         session.execute(
-            b"CREATE TABLE %b AS SELECT %b FROM %b WITH NO DATA" % (shape.stage, names, shape.only)
+            b"CREATE TABLE %b AS SELECT %b FROM %b WITH NO DATA" % (layout.stage, names, layout.only)
         )
         total, done = sum(table.raw for table in tables), 0
         for number, table in zip(recorded.parts, tables, strict=True):
@@ -121,29 +118,31 @@ def stage(
             for member in (one for one in index.members if one.table == number):
                 with (
                     session.cursor() as cursor,
-                    cursor.copy(b"COPY %b (%b) FROM STDIN" % (shape.stage, columns)) as copy,
+                    cursor.copy(b"COPY %b (%b) FROM STDIN" % (layout.stage, columns)) as copy,
                 ):
                     for piece in copy_body(reader, member, codec, table)[1]:
                         copy.write(piece)
                         done += len(piece)
                         progress("reading rows", done, total)
-        key = b", ".join(column for column, _ in shape.key)
-        session.execute(b"CREATE INDEX ON %b (%b)" % (shape.stage, key))
-        session.execute(b"ANALYZE " + shape.stage)
+        key = b", ".join(column for column, _ in layout.key)
+        session.execute(b"CREATE INDEX ON %b (%b)" % (layout.stage, key))
+        session.execute(b"ANALYZE " + layout.stage)
     except psycopg.Error as error:
         raise server_errors.of_server(error, f"reading the rows of {recorded.qualified}") from error
-    return _check(session, codec, recorded, shape, tables)
+    return _check(session, codec, recorded, layout, tables)
 
 
-def _check(session: Session, codec: Codec, recorded: Recorded, shape: Shape, tables: list[Table]) -> int:
-    """The staged rows have the recorded content: the live types lost nothing of it."""
+def _check(
+    session: Session, codec: Codec, recorded: Recorded, layout: TableLayout, tables: list[Table]
+) -> int:
+    """Compare the staged rows with the recorded content, which the live types may have changed."""
     digest = Digest()
     columns = codec.listed(tables[0].columns)
-    statement = b"COPY (SELECT %b FROM %b) TO STDOUT" % (columns, shape.stage)
+    statement = b"COPY (SELECT %b FROM %b) TO STDOUT" % (columns, layout.stage)
     with session.cursor() as cursor, cursor.copy(statement) as copy:
-        for data, ends in whole_lines(gathered(copy)):
+        for data, ends in complete_lines(gathered(copy)):
             digest.feed(data, ends=ends)
-    # A leaf whose columns stand in another order has a digest of that order: then the count alone is compared.
+    # The digest of a leaf with another order of columns is of that order: then only the count is compared.
     same_order = len({table.columns for table in tables}) == 1
     total = sum(int(table.digest, 16) for table in tables) % MODULUS
     if digest.rows != sum(table.rows for table in tables) or (same_order and digest.hex != f"{total:032x}"):

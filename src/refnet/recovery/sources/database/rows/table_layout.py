@@ -1,16 +1,13 @@
-"""A live table as the restore of its rows meets it: columns, key, what refers to it, what would fire."""
+"""Reads the layout of a live table, as far as a restore of its rows needs it: columns, keys, triggers, sequences."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-import psycopg
-
 from refnet.errors import Exit, RefnetError
+from refnet.recovery.sources.database.admin_session import Session
 from refnet.recovery.sources.database.sql_names import Codec
-
-Session = psycopg.Connection[tuple[Any, ...]]
 
 _TABLE = """
 SELECT c.oid::int8, c.relkind::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -20,7 +17,7 @@ _COLUMNS = """
 SELECT attname::text FROM pg_attribute
 WHERE attrelid = %s::oid AND attnum > 0 AND NOT attisdropped AND attgenerated = '' ORDER BY attnum
 """
-#: The key's columns and their operators of equality, which need not be the one of the type's first guess.
+#: The key's columns and their equality operators, which need not be the type's default.
 _KEY = """
 SELECT a.attname::text, on_.nspname::text, o.oprname::text
 FROM pg_index i CROSS JOIN unnest(i.indkey::int2[], i.indclass::oid[]) WITH ORDINALITY k(attnum, class, place)
@@ -31,7 +28,7 @@ JOIN pg_amop s ON s.amopfamily = c.opcfamily AND s.amopstrategy = 3
 JOIN pg_operator o ON o.oid = s.amopopr JOIN pg_namespace on_ ON on_.oid = o.oprnamespace
 WHERE i.indrelid = %s::oid AND i.indisprimary AND k.place <= i.indnkeyatts ORDER BY k.place
 """
-#: Foreign keys from and to the table or what it is a partition of.
+#: Foreign keys from and to the table or a table that it is a partition of.
 _FOREIGN = """
 WITH family AS (SELECT %(oid)s::oid AS oid UNION SELECT relid FROM pg_partition_ancestors(%(oid)s::oid))
 SELECT c.conname::text, c.conrelid IN (SELECT oid FROM family), c.confrelid IN (SELECT oid FROM family),
@@ -59,7 +56,7 @@ WHERE NOT t.tgisinternal AND t.tgenabled <> 'D'
 _RULES = (
     "SELECT rulename::text FROM pg_rewrite WHERE ev_class = %s::oid AND ev_type <> '1' AND ev_enabled <> 'D'"
 )
-#: Keys and exclusions that PostgreSQL checks by a trigger, which session_replication_role holds back as well.
+#: Keys and exclusions that PostgreSQL checks by a trigger, which session_replication_role disables as well.
 _DEFERRABLE = """
 SELECT c.conname::text, c.contype::text,
        ARRAY(SELECT a.attname::text FROM unnest(c.conkey) WITH ORDINALITY k(n, i)
@@ -78,42 +75,47 @@ WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass A
 
 @dataclass(frozen=True)
 class ForeignKey:
-    """A foreign key: columns of the referring table, those of the other, the operators between (other = referring).
-
-    `out`: it leads from our table; `into`: it leads to it. `cascades`: a deletion in the other changes rows.
-    `referring` and `other`: quoted, with ONLY where that is no partitioned table.
-    """
+    """A foreign key from or to the table. Names are quoted."""
 
     name: str
+    #: It refers from the table to another one, or to the table itself.
     out: bool
+    #: It refers to the table.
     into: bool
+    #: The referring table, with ONLY unless it is partitioned.
     referring: bytes
+    #: The table that it refers to, in the same way.
     other: bytes
+    #: Of the referring table.
     columns: tuple[bytes, ...]
     other_columns: tuple[bytes, ...]
+    #: Equality operators: other column, operator, referring column.
     operators: tuple[bytes, ...]
+    #: A deletion in the other table changes referring rows.
     cascades: bool
     valid: bool
     deferrable: bool
 
     @property
     def id(self) -> tuple[str, bytes, bytes]:
-        """What names it: from either end it is the same key."""
+        """Return what identifies it, the same for both of its tables."""
         return self.name, self.referring, self.other
 
 
 @dataclass(frozen=True)
 class DeferrableKey:
-    """A key, or an exclusion, that may be checked at the end of a transaction; its columns, quoted."""
+    """A key or an exclusion constraint that may be checked at the end of a transaction."""
 
     name: str
+    #: It is an exclusion constraint.
     excludes: bool
+    #: Quoted.
     columns: tuple[bytes, ...]
 
 
 @dataclass(frozen=True)
 class Sequence:
-    """A sequence that belongs to a column of the table."""
+    """A sequence of a column of the table. Names are quoted."""
 
     name: bytes
     column: bytes
@@ -121,68 +123,77 @@ class Sequence:
 
 
 @dataclass(frozen=True)
-class Shape:
-    """The live table. Names are quoted, as bytes for SQL; `only` has ONLY before it unless it is partitioned.
+class TableLayout:
+    """A live table. Names in bytes are quoted, for SQL."""
 
-    `stage`: the temporary table for the artifact's rows. `key`: (column, operator of equality). `triggers`: (name, when it fires, as pg_trigger says).
-    """
-
-    shown: str
+    #: `schema.name`, for display.
+    qualified: str
     name: bytes
+    #: `name`, with ONLY unless the table is partitioned.
     only: bytes
+    #: The temporary table for the artifact's rows.
     stage: bytes
+    #: Without generated columns.
     columns: tuple[str, ...]
+    #: The primary key: column, equality operator.
     key: tuple[tuple[bytes, bytes], ...]
     foreign: tuple[ForeignKey, ...]
     deferrable: tuple[DeferrableKey, ...]
+    #: Name, pg_trigger.tgenabled.
     triggers: tuple[tuple[str, str], ...]
     rules: tuple[str, ...]
     sequences: tuple[Sequence, ...]
 
     def check(self, recorded: tuple[str, ...]) -> None:
-        """RefnetError where its rows cannot be restored one by one: no key, other columns, rules in the way."""
+        """Raise RefnetError where single rows cannot be restored: no key, other columns, rules, triggers that always fire."""
         if not self.key:
-            raise refused(self.shown, "has no primary key, so no row can be told from another")
+            raise refused(self.qualified, "has no primary key, so its rows cannot be matched")
         if set(recorded) != set(self.columns):
-            unlike = sorted(set(recorded) ^ set(self.columns))
-            raise refused(self.shown, f"has other columns than the artifact: {', '.join(unlike)}")
+            differing = sorted(set(recorded) ^ set(self.columns))
+            raise refused(self.qualified, f"has other columns than the artifact: {', '.join(differing)}")
         if excluding := [one.name for one in self.deferrable if one.excludes]:
-            raise refused(self.shown, f"has exclusions that cannot be checked here: {', '.join(excluding)}")
+            raise refused(
+                self.qualified,
+                f"has deferrable exclusion constraints, which RefNet cannot check: {', '.join(excluding)}",
+            )
         if self.rules:
-            raise refused(self.shown, f"has rules that would change what is written: {', '.join(self.rules)}")
+            raise refused(
+                self.qualified, f"has rules that would change what is written: {', '.join(self.rules)}"
+            )
         if always := [name for name, fires in self.triggers if fires in {"A", "R"}]:
-            raise refused(self.shown, f"has triggers that fire always: {', '.join(always)}")
+            raise refused(self.qualified, f"has triggers that always fire: {', '.join(always)}")
 
-    def check_without_powers(self, *, deletes: bool) -> None:
-        """RefnetError where writing rows would have effects that only session_replication_role holds back."""
+    def check_side_effects(self, *, deletes: bool) -> None:
+        """Raise RefnetError where writing rows has effects that only session_replication_role prevents."""
         if self.triggers:
             names = ", ".join(name for name, _ in self.triggers)
-            raise _needs_powers(self.shown, f"the triggers {names} would fire")
+            raise _needs_superuser(self.qualified, f"the triggers {names} would fire")
         if deletes and (cascading := [key.name for key in self.foreign if key.into and key.cascades]):
-            raise _needs_powers(self.shown, f"deleting rows would cascade by {', '.join(cascading)}")
+            raise _needs_superuser(self.qualified, f"deleting rows would cascade by {', '.join(cascading)}")
 
 
 def refused(table: str, why: str) -> RefnetError:
+    """Return the error of a table whose rows cannot be restored."""
     return RefnetError(
         f"{table} {why}",
-        "Restore the whole database instead; nothing was changed.",
+        "Restore the complete database instead; nothing was changed.",
     )
 
 
-def _needs_powers(table: str, why: str) -> RefnetError:
+def _needs_superuser(table: str, why: str) -> RefnetError:
     return RefnetError(
         f"{table} cannot be restored by this role: {why}",
         "Restore it as a superuser (or GRANT SET ON PARAMETER session_replication_role); nothing was changed.",
     )
 
 
-def read(session: Session, codec: Codec, schema: str, name: str, number: int = 0) -> Shape:
-    """The shape of the live table, the `number`th that is read; RefnetError where there is none of that name."""
+def read(session: Session, codec: Codec, schema: str, name: str, number: int = 0) -> TableLayout:
+    """Read the layout of a live table; RefnetError where it does not exist. `number`: of its staging table."""
     found = session.execute(_TABLE, (schema, name)).fetchone()
     if found is None:
         raise RefnetError(
             f"the live database has no table {schema}.{name}",
-            "Create it as it was, or restore the whole database.",
+            "Create it as it was, or restore the complete database.",
             Exit.USAGE,
         )
     oid, kind = found[0], codec.decode(found[1])
@@ -191,8 +202,8 @@ def read(session: Session, codec: Codec, schema: str, name: str, number: int = 0
         return [[_decoded(codec, v) for v in row] for row in session.execute(query, values).fetchall()]
 
     quoted = codec.quoted
-    return Shape(
-        shown=f"{schema}.{name}",
+    return TableLayout(
+        qualified=f"{schema}.{name}",
         name=quoted(schema, name),
         only=_only(codec, schema, name, kind),
         stage=b"pg_temp.refnet_stage_%d" % number,
