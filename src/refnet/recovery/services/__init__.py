@@ -1,1 +1,1 @@
-"""What a recovery starts and waits for: processes of this machine, or the services of a Compose project."""
+"""The services that a recovery starts and waits for: local processes, or services of a Compose project."""

@@ -1,7 +1,7 @@
-"""Services that are processes of this machine: each is a command line that the settings list.
+"""Services that are processes of this machine: command lines from the settings.
 
-A process holds a lock of its own as long as it lives, handed to it when it starts; so whether it runs is the
-kernel's word, and a number that another process got meanwhile fools nobody.
+Each process inherits a lock for as long as it lives. So the kernel knows whether it runs, and a reused process id
+misleads nobody.
 """
 
 from __future__ import annotations
@@ -29,12 +29,11 @@ POSTGRES = "postgres"
 
 @dataclass(frozen=True)
 class LocalServices:
-    """Command lines as services, with their locks and logs in `folder`.
+    """Command lines as services."""
 
-    `postgres` starts the database server, or finds it running, and returns when it answers.
-    """
-
+    #: Their locks and logs.
     folder: Path
+    #: Starts the database server, if it does not run, and returns when it accepts connections.
     postgres: Callable[[], object]
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
 
@@ -54,21 +53,25 @@ class LocalServices:
         with _opened(self._lock(name)) as lock, _opened(log_path) as log:
             if not take(lock.fileno(), seconds=PROBE_SECONDS):
                 return  # another recovery has just started it
-            nothing = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
-            given = [(os.POSIX_SPAWN_DUP2, log.fileno(), to) for to in (1, 2)]
-            held = (os.POSIX_SPAWN_DUP2, lock.fileno(), _LOCK_FD)
+            stdin = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
+            output = [(os.POSIX_SPAWN_DUP2, log.fileno(), to) for to in (1, 2)]
+            kept_lock = (os.POSIX_SPAWN_DUP2, lock.fileno(), _LOCK_FD)
             command = shlex.split(name)
             try:
                 pid = os.posix_spawnp(
-                    command[0], command, self.environment, file_actions=[nothing, *given, held], setsid=True
+                    command[0],
+                    command,
+                    self.environment,
+                    file_actions=[stdin, *output, kept_lock],
+                    setsid=True,
                 )
             except OSError as error:
                 raise RefnetError(
                     f"the service '{name}' cannot be started: {error.strerror}",
-                    "It is a command line of recover.* in the settings: mend it there.",
+                    "It is a command line of recover.* in the settings: fix it there.",
                 ) from None
         if _ends_within(pid, _GRACE):
-            raise RefnetError(f"the service '{name}' ended at once", f"See {log_path} for what it said.")
+            raise RefnetError(f"the service '{name}' ended at once", f"See its log: {log_path}")
 
     def _runs(self, name: str) -> bool:
         return is_locked(self._lock(name))
@@ -84,7 +87,7 @@ def _opened(path: Path) -> BinaryIO:
 
 
 def _key(name: str) -> str:
-    """A file name for a command line: its program and a digest of the whole."""
+    """Return a file name for a command line: its program and a digest."""
     program = Path(shlex.split(name)[0]).name
     return f"{program}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
