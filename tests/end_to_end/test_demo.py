@@ -198,4 +198,4 @@ def test_demo_never_clears_a_folder_that_no_demo_made(short_folder: Path) -> Non
     _, err = demo.communicate(timeout=_SECONDS)
     assert demo.returncode == 2
     assert (precious / "thesis.md").read_text() == "years of work"
-    assert "no demo made it" in err
+    assert "is not a demo's" in err

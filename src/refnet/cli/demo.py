@@ -1,4 +1,4 @@
-"""`refnet demo`: the complete story, by the commands that a user types, on a server of its own."""
+"""`refnet demo`: the complete story, by the commands that a user types, on a separate server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from refnet.cli.context import current_settings, now
 from refnet.cli.render import print_columns
 from refnet.demo.page import write
 from refnet.demo.stage import stage
-from refnet.demo.story import Told, tell
+from refnet.demo.story import Story, play
 from refnet.files import explained
 from refnet.recovery.model.formatting import seconds
 from refnet.settings import user_path
@@ -31,9 +31,9 @@ def demo(
     """Make up a network, a vault and a configuration; back them up, lose and restore them, and write a page."""
     place = user_path(folder or current_settings().home / "demo").absolute()
     with stage(place, os.environ, _say) as made, explained(place):
-        told = tell(made, papers, now)
+        story = play(made, papers, now)
     with explained(place):
-        _end(told, write(told, now()))
+        _end(story, write(story, now()))
 
 
 def _say(line: str, title: bool) -> None:
@@ -41,15 +41,15 @@ def _say(line: str, title: bool) -> None:
     sys.stdout.flush()
 
 
-def _end(told: Told, page: Path) -> None:
+def _end(story: Story, page: Path) -> None:
     print("\nTimes")
     rows = [
         (f"   {number}. {chapter.title}", seconds(chapter.seconds))
-        for number, chapter in enumerate(told.chapters, 1)
+        for number, chapter in enumerate(story.chapters, 1)
     ]
-    print_columns([*rows, ("   in all", seconds(told.seconds))], right=(1,))
+    print_columns([*rows, ("   in all", seconds(story.seconds))], right=(1,))
     print(
-        f"\nRecovery took {seconds(told.recovery)} (RTO); the backup was {seconds(told.age)} old at the loss (RPO)."
+        f"\nRecovery took {seconds(story.recovery)} (RTO); the backup was {seconds(story.age)} old at the loss (RPO)."
     )
-    print(f"Everything is in {told.folder}; no process is left running.")
+    print(f"Everything is in {story.folder}; no process is left running.")
     print(f"The complete story as a page: {page}")

@@ -1,1 +1,1 @@
-"""The demo: the whole story on made-up data, in a folder of its own, told by the commands that a user types."""
+"""The demo: the complete story on made-up data, in a separate folder, by the commands that a user types."""

@@ -1,4 +1,4 @@
-"""A small made-up configuration, as a lab would have one. Its refnet.toml is the one that the demo's commands read."""
+"""A small made-up configuration of a lab. The demo's commands read its refnet.toml."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ _MODES = {".env": 0o600, "scripts/nightly.sh": 0o755}
 
 
 def write(folder: Path) -> Path:
-    """Write the configuration of the demo in `folder` into its `config`, which is returned."""
+    """Write the demo's configuration into `config` in `folder`; return its path."""
     config = folder / "config"
     quoted = {name: _toml(folder / name) for name in ("home", "backups", "vault", "config")}
     files = {
@@ -76,4 +76,4 @@ def write(folder: Path) -> Path:
 
 
 def _toml(path: Path) -> str:
-    return json.dumps(str(path), ensure_ascii=False)  # a JSON string is one of TOML's
+    return json.dumps(str(path), ensure_ascii=False)  # a JSON string is a TOML string too

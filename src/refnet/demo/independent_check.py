@@ -1,4 +1,4 @@
-"""What stands, as psql and sha256sum see it: none of the code that makes and restores backups takes part."""
+"""The content of the demo's database and folders as psql and sha256sum see it, without RefNet's own code."""
 
 from __future__ import annotations
 
@@ -6,22 +6,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-#: For every table its name, its rows, and one MD5 over all of them in a fixed order.
-SQL = r"""-- What stands in the database: psql -XAt -f witness.sql
+#: For every table: name, number of rows, and an MD5 over all of them in a fixed order.
+SQL = r"""-- The content of the database: psql -XAt -f check.sql
 SELECT format('SELECT %L, count(*), md5(string_agg(md5(t::text), %L ORDER BY md5(t::text))) FROM %I.%I t',
               tablename, '', schemaname, tablename)
 FROM pg_tables WHERE schemaname = 'public' ORDER BY tablename
 \gexec
 """
-COUNT_ROWS = ("psql", "-XAt", "-v", "ON_ERROR_STOP=1", "-f", "witness.sql")
+COUNT_ROWS = ("psql", "-XAt", "-v", "ON_ERROR_STOP=1", "-f", "check.sql")
 SUM_FILES = ("find", "config", "vault", "-type", "f", "-exec", "sha256sum", "{}", "+")
 
 
 @dataclass(frozen=True)
-class Witness:
-    """`tables`: name → (rows, digest of the content); `files`: path → SHA-256."""
+class Contents:
+    """The content of the database, the vault and the configuration."""
 
+    #: Name → number of rows, digest of the content.
     tables: Mapping[str, tuple[int, str]]
+    #: Path → SHA-256.
     files: Mapping[str, str]
 
     @property
@@ -29,11 +31,11 @@ class Witness:
         return sum(rows for rows, _ in self.tables.values())
 
     def below(self, folder: str) -> dict[str, str]:
-        """The files of one folder."""
+        """Return the files of one folder."""
         return {path: digest for path, digest in self.files.items() if PurePosixPath(path).parts[0] == folder}
 
-    def differences(self, other: Witness) -> list[str]:
-        """The tables and files that are not the same in both, by name."""
+    def differences(self, other: Contents) -> list[str]:
+        """Return the names of the tables and files that differ."""
         pairs: tuple[tuple[Mapping[str, object], Mapping[str, object]], ...] = (
             (self.tables, other.tables),
             (self.files, other.files),
@@ -47,11 +49,11 @@ class Witness:
 
 
 def read_tables(said: str) -> dict[str, tuple[int, str]]:
-    """What COUNT_ROWS printed."""
+    """Parse the output of COUNT_ROWS."""
     rows = (line.rsplit("|", 2) for line in said.splitlines())
     return {name: (int(count), digest) for name, count, digest in rows}
 
 
 def read_files(said: str) -> dict[str, str]:
-    """What SUM_FILES printed."""
+    """Parse the output of SUM_FILES."""
     return {path: digest for digest, path in (line.split("  ", 1) for line in said.splitlines())}

@@ -1,4 +1,4 @@
-"""The demo's story as a page: what was lost, how it came back, and what to try next."""
+"""The demo's story as a page: the losses, their recovery, and what to try next."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from datetime import datetime, tzinfo
 from importlib.metadata import version
 from pathlib import Path
 
-from refnet.demo.story import Told
+from refnet.demo.story import Story
 from refnet.recovery.model.formatting import plural
 from refnet.recovery.page import render
 
 NAME = "story.html"
 
 
-def write(told: Told, now: datetime, zone: tzinfo | None = None) -> Path:
+def write(story: Story, now: datetime, zone: tzinfo | None = None) -> Path:
     """Write the page into the demo's folder; return its path. Times are in `zone` (None: the machine's)."""
-    path = told.folder / NAME
-    path.write_text(page(told, now, zone), encoding="utf-8")
+    path = story.folder / NAME
+    path.write_text(page(story, now, zone), encoding="utf-8")
     return path
 
 
-def page(told: Told, now: datetime, zone: tzinfo | None = None) -> str:
+def page(story: Story, now: datetime, zone: tzinfo | None = None) -> str:
     """Return the page, written at `now`."""
     where = f"{platform.node()}, RefNet {version('refnet')}"
-    inside = told.cluster.is_relative_to(told.folder)
+    inside = story.cluster.is_relative_to(story.folder)
     return render(
         "story.html.j2",
         zone,
-        told=told,
+        story=story,
         now=now,
         where=where,
-        papers=plural(told.papers, "made-up paper"),
-        phases={f"{n}. {chapter.title}": chapter.seconds for n, chapter in enumerate(told.chapters, 1)},
+        papers=plural(story.papers, "made-up paper"),
+        phases={f"{n}. {chapter.title}": chapter.seconds for n, chapter in enumerate(story.chapters, 1)},
         # the cluster's folder, if it could not be in RefNet's home
-        elsewhere=None if inside else str(told.cluster),
+        elsewhere=None if inside else str(story.cluster),
         bin_folder=Path(sys.executable).parent,
         quoted=lambda *words: shlex.join(map(str, words)),
     )

@@ -1,8 +1,7 @@
-"""Runs the demo's commands one after the other; an interrupt ends the one that runs, and then the demo.
+"""Runs the demo's commands one after the other; an interrupt ends the running one, and then the demo.
 
-Each command has a process group of its own, so that Ctrl-C reaches the demo alone: the demo ends the command
-by one SIGTERM and waits until it has cleaned up after itself. An interrupt never cuts the demo's own cleaning
-short.
+Each command has its own process group, so that Ctrl-C reaches only the demo: the demo ends the command by one
+SIGTERM and waits for its cleanup. An interrupt never stops the demo's own cleanup.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ from time import perf_counter
 from types import FrameType
 
 _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-#: How long a command may take to end itself after an interrupt.
+#: Time for a command to end after an interrupt; then it is killed.
 _CLEAN_SECONDS = 60.0
 _LOOK_SECONDS = 1.0
 
 
 @contextmanager
 def shielded() -> Iterator[None]:
-    """Keep interrupts from the block and from the programs that it runs; what comes meanwhile is taken after it."""
+    """Delay interrupts of the block, and of the programs that it runs, until its end."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDINGS)
     try:
         yield
@@ -34,7 +33,7 @@ def shielded() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Ran:
-    """How a command ended: its code, what it printed, how long it took (s)."""
+    """A command that has ended: exit code, output, duration (s)."""
 
     code: int
     said: str
@@ -51,7 +50,7 @@ class Runner:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Take Ctrl-C, SIGTERM and SIGHUP within the block; KeyboardInterrupt at its end where one came."""
+        """Handle Ctrl-C, SIGTERM and SIGHUP within the block; raise KeyboardInterrupt at its end if one came."""
         before = {number: signal.signal(number, self._interrupt) for number in _ENDINGS}
         try:
             yield
@@ -62,7 +61,7 @@ class Runner:
             raise KeyboardInterrupt
 
     def run(self, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Ran:
-        """Run `command` in `folder` to its end. KeyboardInterrupt where an interrupt came before or meanwhile."""
+        """Run `command` in `folder` to its end. KeyboardInterrupt if an interrupt came before or meanwhile."""
         self._stop_if_interrupted()
         began = perf_counter()
         child = self._child = _started(command, folder, environment)
@@ -77,7 +76,7 @@ class Runner:
 
     @staticmethod
     def clean(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Ran:
-        """Run what cleans up: no interrupt, before or meanwhile, keeps it from its work."""
+        """Run a cleanup, even after or during an interrupt."""
         began = perf_counter()
         child = _started(command, folder, environment)
         said = child.communicate()[0]

@@ -1,4 +1,4 @@
-"""The demo's folder: its commands are run and shown there, and nothing of it runs on at the end."""
+"""The demo's folder, in which its commands run and are shown; no process is left running at the end."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from refnet.postgres import binaries, embedded
 from refnet.recovery.model import formatting
 
 MARK = ".made-by-refnet-demo"
-#: Shows a line to the user; True: as a title.
-Tell = Callable[[str, bool], None]
+#: Prints a line; True: as a title.
+Print = Callable[[str, bool], None]
 _REFNET = (sys.executable, "-m", "refnet")
 
 
 @dataclass(frozen=True)
 class Step:
-    """A command as it is typed, what it printed, how long it took (s)."""
+    """A command as it is typed, its output and its duration (s)."""
 
     typed: str
     said: str
@@ -35,10 +35,12 @@ class Step:
 
 @dataclass
 class Chapter:
-    """A part of the story; `says` tells in a sentence or two what happens, `found` what came of it."""
+    """A part of the story."""
 
     title: str
+    #: An introduction of one or two sentences.
     says: str
+    #: The result.
     found: str = ""
     steps: list[Step] = field(default_factory=list)
 
@@ -48,37 +50,37 @@ class Chapter:
 
 
 class Stage:
-    """Where the story takes place. `inherited` is the user's environment."""
+    """The place of the story. `inherited` is the user's environment."""
 
-    def __init__(self, folder: Path, inherited: Mapping[str, str], tell: Tell) -> None:
+    def __init__(self, folder: Path, inherited: Mapping[str, str], print_line: Print) -> None:
         self.folder = folder
         self.config, self.home = folder / "config", folder / "home"
         self.chapters: list[Chapter] = []
         self._runner = Runner()
-        self._tell = tell
+        self._print = print_line
         own = {k: v for k, v in inherited.items() if not k.startswith(("REFNET_", "PG"))}
         self._environment = own | {"REFNET_LOG_FOLDER": "none"}  # root's is /var/log
 
     def watching(self) -> AbstractContextManager[None]:
-        """Take interrupts within the block; see Runner."""
+        """Handle interrupts within the block; see Runner."""
         return self._runner.watching()
 
     def chapter(self, title: str, says: str) -> None:
         self.chapters.append(Chapter(title, says))
-        self._tell("", False)
-        self._tell(f"{len(self.chapters)}. {title}", True)
-        self._tell(f"   {says}", False)
+        self._print("", False)
+        self._print(f"{len(self.chapters)}. {title}", True)
+        self._print(f"   {says}", False)
 
     def refnet(self, *arguments: str, **settings: str) -> Step:
-        """Run a command of refnet's: in the folder of the configuration, or with `settings` alone, beside it."""
+        """Run a refnet command: in the configuration's folder, or beside it with `settings` alone."""
         typed = shlex.join(["refnet", *arguments])
         if settings:
             typed = " ".join([*(f"{name}={shlex.quote(value)}" for name, value in settings.items()), typed])
         at = self.folder if settings else self.config
         return self._step(typed, [*_REFNET, *arguments], at, self._environment | settings)
 
-    def stock(self, command: Sequence[str], typed: str = "", *, quiet: bool = False) -> Step:
-        """Run a program that is not RefNet's, in the demo's folder. `quiet`: what it prints goes into a file."""
+    def program(self, command: Sequence[str], typed: str = "", *, quiet: bool = False) -> Step:
+        """Run a program other than refnet in the demo's folder. `quiet`: do not show its output."""
         environment, typed = self._environment, typed or shlex.join(command)
         if command[0] == "psql":
             environment = environment | connection(self._socket())
@@ -86,9 +88,9 @@ class Stage:
         return self._step(typed, command, self.folder, environment, quiet=quiet)
 
     def found(self, sentence: str) -> None:
-        """Tell what the commands of the chapter have shown."""
+        """Print the result of the chapter."""
         self.chapters[-1].found = sentence
-        self._tell(f"   → {sentence}", False)
+        self._print(f"   → {sentence}", False)
 
     def _step(
         self,
@@ -99,15 +101,15 @@ class Stage:
         *,
         quiet: bool = False,
     ) -> Step:
-        self._tell(f"   $ {typed}", False)
+        self._print(f"   $ {typed}", False)
         ran = self._runner.run(command, at, environment)
         for line in ran.said.splitlines() if not quiet or ran.code else ():
-            self._tell(f"     {line}", False)
-        self._tell(f"     ({formatting.seconds(ran.seconds)})", False)
+            self._print(f"     {line}", False)
+        self._print(f"     ({formatting.seconds(ran.seconds)})", False)
         if ran.code:
             raise RefnetError(
                 f"the demo failed: `{typed}` ended with {ran.code}",
-                f"What it said stands above; everything is left as it is in {self.folder}.",
+                f"Its output is above; everything is left as it is in {self.folder}.",
             )
         step = Step(typed, ran.said, ran.seconds)
         self.chapters[-1].steps.append(replace(step, said="") if quiet else step)
@@ -115,12 +117,12 @@ class Stage:
 
     @staticmethod
     def _psql() -> Path:
-        """The psql beside the programs that run the demo's server."""
+        """Return the psql beside the programs of the demo's server."""
         with shielded():
             return binaries.find(None, None, server=True).tool("psql")
 
     def status(self) -> embedded.Status:
-        """How the demo's server stands."""
+        """Return the status of the demo's server."""
         with shielded():
             return embedded.status(self.home)
 
@@ -129,12 +131,12 @@ class Stage:
         if socket is None:  # psql would look for another server
             raise RefnetError(
                 "the demo failed: its server does not run",
-                f"See the server's log below {self.home / 'postgres'}.",
+                f"See the server's log in {self.home / 'postgres'}.",
             )
         return socket
 
     def stop(self) -> None:
-        """Stop the demo's server, whatever interrupts."""
+        """Stop the demo's server, even after an interrupt."""
         if not self.home.exists():
             return
         settings = {"REFNET_HOME": str(self.home)}
@@ -147,22 +149,22 @@ class Stage:
 
 
 def connection(socket: Path) -> dict[str, str]:
-    """How psql reaches the demo's server."""
+    """Return the environment with which psql reaches the demo's server."""
     return {"PGHOST": str(socket), "PGUSER": embedded.SUPERUSER, "PGDATABASE": embedded.DATABASE}
 
 
 @contextmanager
-def stage(folder: Path, inherited: Mapping[str, str], tell: Tell) -> Iterator[Stage]:
-    """A fresh stage in `folder`; its server is stopped at the end, however that comes.
+def stage(folder: Path, inherited: Mapping[str, str], print_line: Print) -> Iterator[Stage]:
+    """Make a fresh stage in `folder` and stop its server at the end of the block, also after an error.
 
-    RefnetError where the folder holds anything that no demo made, or where another demo runs in it.
+    RefnetError if the folder contains files of anything but a demo, or if another demo runs in it.
     """
     with explained(folder):
-        made = Stage(_usable(folder), inherited, tell)
+        made = Stage(_usable(folder), inherited, print_line)
     with locked(folder / MARK, seconds=0.0) as ours, made.watching():
         if not ours:
             raise RefnetError(
-                f"another demo runs in {folder}", "Wait for its end, or name another --folder.", Exit.LOCKED
+                f"another demo runs in {folder}", "Wait for it, or name another --folder.", Exit.LOCKED
             )
         with explained(folder):
             _clear(folder, made.home)
@@ -173,7 +175,7 @@ def stage(folder: Path, inherited: Mapping[str, str], tell: Tell) -> Iterator[St
 
 
 def _usable(folder: Path) -> Path:
-    """`folder`, which is there now and holds nothing but what a demo made."""
+    """Create `folder` if it is missing; RefnetError unless it is empty or a demo's."""
     if not str(folder).isprintable():  # it is written into refnet.toml, and shown
         raise RefnetError(
             "the demo's folder has a name that cannot be printed", "Name another with --folder.", Exit.USAGE
@@ -182,13 +184,13 @@ def _usable(folder: Path) -> Path:
     check_own(folder, "the demo's folder", "name another one with --folder")
     if any(folder.iterdir()) and not _is_marked(folder):
         raise RefnetError(
-            f"{folder} is there already, and no demo made it", "Name another with --folder.", Exit.USAGE
+            f"{folder} exists already and is not a demo's", "Name another with --folder.", Exit.USAGE
         )
     return folder
 
 
 def _is_marked(folder: Path) -> bool:
-    """Whether this user's demo made `folder`: its mark is a file of this user's."""
+    """Return whether this user's demo made `folder`: its mark is a file that this user owns."""
     try:
         found = (folder / MARK).lstat()
     except FileNotFoundError:
@@ -197,7 +199,7 @@ def _is_marked(folder: Path) -> bool:
 
 
 def _clear(folder: Path, home: Path) -> None:
-    """Remove what the last demo left in `folder`, its server and its cluster with it."""
+    """Remove the files, the server and the cluster of the last demo in `folder`."""
     if home.exists():
         with shielded():
             embedded.remove(home)

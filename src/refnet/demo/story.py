@@ -1,4 +1,4 @@
-"""The story: a network, its vault and its configuration, backed up, lost in three ways, and brought back."""
+"""The story: a network, its vault and its configuration are backed up, lost in three ways, and restored."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from refnet import wiring
 from refnet.demo import configuration, independent_check
-from refnet.demo.independent_check import Witness
+from refnet.demo.independent_check import Contents
 from refnet.demo.stage import Chapter, Stage
 from refnet.errors import RefnetError
 from refnet.recovery.model import formatting
@@ -19,7 +19,7 @@ from refnet.recovery.model.artifact import Entry, SourceName
 from refnet.recovery.model.catalog import Catalog
 from refnet.settings import load
 
-#: The papers whose citations a slip of the hand deletes.
+#: A DELETE that matches too many rows.
 _SLIP = "DELETE FROM citations WHERE cited_id <= 50"
 _TABLE = "citations"
 _DELETED = re.compile(r"^DELETE (\d+)$", re.MULTILINE)
@@ -27,37 +27,39 @@ _DELETED = re.compile(r"^DELETE (\d+)$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Loss:
-    """Something that was lost, and brought back by the command `typed` within `seconds`."""
+    """A loss, and the command that restored it."""
 
     what: str
     before: str
     after: str
     typed: str
+    #: The duration of the command.
     seconds: float
 
 
 @dataclass(frozen=True)
-class Told:
-    """The whole story, when it is over.
-
-    `before` and `after`: what psql and sha256sum saw. `entries`: the set. `lost_at`: when everything was
-    destroyed (UTC). `recovery`: how long `refnet recover` took (s). `cluster`: where the server's data lies.
-    """
+class Story:
+    """The complete story, when it is over."""
 
     folder: Path
     chapters: tuple[Chapter, ...]
     papers: int
-    before: Witness
-    after: Witness
+    #: The content before the losses and after the recovery, by psql and sha256sum.
+    before: Contents
+    after: Contents
     losses: tuple[Loss, ...]
+    #: The recovery set.
     entries: Mapping[SourceName, Entry]
+    #: When everything was destroyed (UTC).
     lost_at: datetime
+    #: The duration of `refnet recover` (s).
     recovery: float
+    #: The folder of the server's data.
     cluster: Path
 
     @property
     def age(self) -> float:
-        """How old the oldest part of the set was when everything was lost (s): the measured RPO."""
+        """The age of the oldest artifact of the set at the loss (s): the measured RPO."""
         return max((self.lost_at - entry.created).total_seconds() for entry in self.entries.values())
 
     @property
@@ -65,8 +67,8 @@ class Told:
         return sum(chapter.seconds for chapter in self.chapters)
 
 
-def tell(stage: Stage, papers: int, now: Callable[[], datetime]) -> Told:
-    """Tell the story on `stage`. RefnetError at the first thing that is not as it should be."""
+def play(stage: Stage, papers: int, now: Callable[[], datetime]) -> Story:
+    """Run the story on `stage`. RefnetError at the first unexpected result."""
     _network(stage, papers)
     before = _written_down(stage)
     entries = _backup(stage)
@@ -74,7 +76,7 @@ def tell(stage: Stage, papers: int, now: Callable[[], datetime]) -> Told:
     lost_at = _everything(stage, now)
     recovered = _recovery(stage, before)
     after = _compared(stage, before)
-    return Told(
+    return Story(
         stage.folder, tuple(stage.chapters), papers, before, after, (*losses, recovered), entries, lost_at,
         recovered.seconds, stage.status().folder,
     )  # fmt: skip
@@ -83,22 +85,22 @@ def tell(stage: Stage, papers: int, now: Callable[[], datetime]) -> Told:
 def _network(stage: Stage, papers: int) -> None:
     stage.chapter(
         "A citation network, its vault and its configuration",
-        "All of it is made up, and says so: papers and citations in a PostgreSQL of its own, a note a paper in an "
+        "All of it is made up and marked so: papers and citations in a separate PostgreSQL, one note per paper in an "
         "Obsidian vault, and a small configuration.",
     )
     configuration.write(stage.folder)
     stage.refnet("network", "sample", "--papers", str(papers))
     stage.refnet("network", "vault")
-    stage.stock(["find", "config", "-type", "f"])
+    stage.program(["find", "config", "-type", "f"])
 
 
-def _written_down(stage: Stage) -> Witness:
+def _written_down(stage: Stage) -> Contents:
     stage.chapter(
-        "What stands is written down, by other hands",
-        "psql counts every row and sums up every table, sha256sum reads every file. None of RefNet's own code "
-        "takes part.",
+        "psql and sha256sum record the content",
+        "psql counts every row and computes a digest of every table, sha256sum reads every file. None of RefNet's own "
+        "code takes part.",
     )
-    (stage.folder / "witness.sql").write_text(independent_check.SQL, encoding="utf-8")
+    (stage.folder / "check.sql").write_text(independent_check.SQL, encoding="utf-8")
     seen = _look(stage, "before.txt")
     stage.found(f"{_counted(seen)}, in before.txt")
     return seen
@@ -107,8 +109,8 @@ def _written_down(stage: Stage) -> Witness:
 def _backup(stage: Stage) -> Mapping[SourceName, Entry]:
     stage.chapter(
         "A backup that proves itself",
-        "Database first, then configuration and vault. Each artifact is restored into a scratch place and compared "
-        "before it is called proven.",
+        "Database first, then configuration and vault. Each artifact is restored into a scratch server or folder and "
+        "compared before it is called proven.",
     )
     stage.refnet("backup")
     stage.refnet("list")
@@ -118,33 +120,33 @@ def _backup(stage: Stage) -> Mapping[SourceName, Entry]:
     if unproven:
         raise RefnetError(
             f"the demo failed: the backup of {', '.join(unproven)} is not proven",
-            f"The reason stands above; `refnet list` in {stage.config} shows what there is.",
+            f"The reason is above; `refnet list` in {stage.config} shows the artifacts.",
         )
     return entries
 
 
-def _note(stage: Stage, before: Witness) -> Loss:
+def _note(stage: Stage, before: Contents) -> Loss:
     stage.chapter(
-        "A note is lost, and brought back",
-        "One file out of the vault's artifact; nothing else is touched.",
+        "A note is lost and restored",
+        "One file is restored from the vault's artifact; nothing else is touched.",
     )
     notes = sorted(path for path in before.below("vault") if path.startswith("vault/papers/"))
     lost = notes[len(notes) // 2]
-    stage.stock(["rm", "--", lost])
+    stage.program(["rm", "--", lost])
     back = stage.refnet("restore", "obsidian", "--only", lost.removeprefix("vault/"))
-    said = stage.stock(["sha256sum", "--", lost]).said
+    said = stage.program(["sha256sum", "--", lost]).said
     _same(before.files[lost], independent_check.read_files(said).get(lost), lost)
     stage.found("the same bytes as before")
     return Loss("A note", "1 note", "no note", back.typed, back.seconds)
 
 
-def _rows(stage: Stage, before: Witness) -> Loss:
+def _rows(stage: Stage, before: Contents) -> Loss:
     stage.chapter(
-        "Rows of a table are lost, and brought back",
-        "A DELETE that says too much. Only the rows whose key is missing are added; the rest of the table stays "
-        "as it is.",
+        "Rows of a table are lost and restored",
+        "A DELETE matches too many rows. Only the rows whose key is missing are added; the rest of the table stays "
+        "unchanged.",
     )
-    gone = _DELETED.search(stage.stock(["psql", "-X", "-c", _SLIP]).said)
+    gone = _DELETED.search(stage.program(["psql", "-X", "-c", _SLIP]).said)
     if not gone or gone[1] == "0":
         raise RefnetError("the demo failed: no row was deleted", "Ask for more papers: --papers 1000.")
     back = stage.refnet("restore", "database", "--table", _TABLE, "--mode", "missing")
@@ -163,77 +165,79 @@ def _rows(stage: Stage, before: Witness) -> Loss:
 def _everything(stage: Stage, now: Callable[[], datetime]) -> datetime:
     stage.chapter(
         "Everything is destroyed",
-        "The server's data, the vault, the configuration, RefNet's home. What is left is the backup folder "
-        "(and what psql and sha256sum wrote down).",
+        "The server's data, the vault, the configuration, RefNet's home. Only the backup folder is left "
+        "(and what psql and sha256sum recorded).",
     )
     place = stage.status().folder
     stage.refnet("postgres", "stop")
     beside = [] if place.is_relative_to(stage.home) else [str(place)]
     lost_at = now()
-    stage.stock(["rm", "-rf", "--", "config", "vault", "home", *beside])
-    stage.stock(["ls"])
+    stage.program(["rm", "-rf", "--", "config", "vault", "home", *beside])
+    stage.program(["ls"])
     left = [path for path in (stage.config, stage.folder / "vault", stage.home, place) if path.exists()]
     if left:
-        raise RefnetError(f"the demo failed: {left[0]} is still there", "See why it could not be removed.")
+        raise RefnetError(
+            f"the demo failed: {left[0]} is still there", "Find out why it could not be removed."
+        )
     return lost_at
 
 
-def _recovery(stage: Stage, before: Witness) -> Loss:
+def _recovery(stage: Stage, before: Contents) -> Loss:
     stage.chapter(
-        "Everything comes back, from the backup folder alone",
-        "refnet recover is told where the backups are and where to live; all the rest it finds in them.",
+        "Everything is restored from the backup folder alone",
+        "refnet recover gets the backup folder and a new home; it finds everything else in the backups.",
     )
     home, backups = str(stage.home), str(stage.folder / "backups")
     back = stage.refnet("recover", REFNET_HOME=home, REFNET_BACKUP_DIR=backups)
-    whole = f"{formatting.plural(before.rows, 'row')}, {formatting.plural(len(before.files), 'file')}"
-    return Loss("Everything but the backups", whole, "nothing", "refnet recover", back.seconds)
+    everything = f"{formatting.plural(before.rows, 'row')}, {formatting.plural(len(before.files), 'file')}"
+    return Loss("Everything but the backups", everything, "nothing", "refnet recover", back.seconds)
 
 
-def _compared(stage: Stage, before: Witness) -> Witness:
+def _compared(stage: Stage, before: Contents) -> Contents:
     stage.chapter(
-        "Compared, by the same other hands",
-        "psql and sha256sum look again, and diff compares what they wrote down.",
+        "psql and sha256sum compare",
+        "psql and sha256sum record the content again, and diff compares the two records.",
     )
     after = _look(stage, "after.txt")
-    stage.stock(["diff", "before.txt", "after.txt"])
+    stage.program(["diff", "before.txt", "after.txt"])
     if different := before.differences(after):
         raise RefnetError(
-            f"the demo failed: {different[0]} is not what it was",
-            "This is a fault of RefNet: report it, with before.txt and after.txt.",
+            f"the demo failed: {different[0]} has changed",
+            "This is a bug of RefNet: report it with before.txt and after.txt.",
         )
     stage.found(f"no difference: {_counted(after)}")
     return after
 
 
-def _look(stage: Stage, name: str) -> Witness:
-    """Write down what stands, into the file `name`."""
-    rows = stage.stock(
+def _look(stage: Stage, name: str) -> Contents:
+    """Record the content in the file `name`."""
+    rows = stage.program(
         independent_check.COUNT_ROWS, f"{shlex.join(independent_check.COUNT_ROWS)} > {name}", quiet=True
     ).said
-    sums = stage.stock(
+    sums = stage.program(
         independent_check.SUM_FILES, f"{shlex.join(independent_check.SUM_FILES)} | sort >> {name}", quiet=True
     ).said
     text = rows + "".join(sorted(sums.splitlines(keepends=True)))
     (stage.folder / name).write_text(text, encoding="utf-8")
-    seen = Witness(independent_check.read_tables(rows), independent_check.read_files(sums))
+    seen = Contents(independent_check.read_tables(rows), independent_check.read_files(sums))
     if not seen.rows or not seen.below("vault") or not seen.below("config"):
-        raise RefnetError("the demo failed: there is nothing to count", f"See {stage.folder / name}.")
+        raise RefnetError("the demo failed: there is no content to record", f"See {stage.folder / name}.")
     return seen
 
 
 def _tables(stage: Stage) -> Mapping[str, tuple[int, str]]:
-    return independent_check.read_tables(stage.stock(independent_check.COUNT_ROWS, quiet=True).said)
+    return independent_check.read_tables(stage.program(independent_check.COUNT_ROWS, quiet=True).said)
 
 
 def _same(before: object, after: object, what: str) -> None:
     if before != after:
         raise RefnetError(
-            f"the demo failed: {what} is not what it was",
-            "This is a fault of RefNet: report it, with what stands above.",
+            f"the demo failed: {what} has changed",
+            "This is a bug of RefNet: report it with the output above.",
         )
 
 
-def _counted(seen: Witness) -> str:
+def _counted(seen: Contents) -> str:
     return (
         f"{formatting.plural(seen.rows, 'row')} in {formatting.plural(len(seen.tables), 'table')}, "
         f"{formatting.plural(len(seen.below('vault')), 'note')}, "

@@ -1,1 +1,1 @@
-"""What makes RefNet run by itself: Celery's beat, or systemd's timers."""
+"""The scheduled runs of RefNet: Celery's beat, or systemd's timers."""
