@@ -79,7 +79,7 @@ def progress(title: str) -> Iterator[Progress]:
 
 
 def note(sentence: str) -> None:
-    """Print a failure beside the work that does not make the command fail."""
+    """Print a failure that leaves the command's result valid."""
     print(f"refnet: note: {plain(sentence)}", file=sys.stderr)
 
 

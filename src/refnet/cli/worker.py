@@ -52,14 +52,14 @@ def beat() -> None:
 
 
 def _locked(path: Path, *, shared: bool = False) -> AbstractContextManager[bool]:
-    """Lock `path` while the block runs, though `refnet schedule show` may probe it just now."""
+    """Lock `path` while the block runs, even while `refnet schedule show` probes it."""
     make_folder(path.parent)
     return locks.locked(path, shared=shared, seconds=locks.PROBE_SECONDS)
 
 
 @broker.command("start")
 def start() -> None:
-    """Start the embedded broker, unless it runs."""
+    """Start the embedded broker, if it is not running."""
     _require_celery()
     from refnet.broker import embedded
 

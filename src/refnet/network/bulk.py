@@ -1,4 +1,4 @@
-"""Loading many rows at once: what slows a COPY is set aside and put back when the rows are in."""
+"""Bulk loading: indexes and foreign keys are dropped before a COPY and created again after it."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ ORDER BY oid
 
 
 @contextmanager
-def indexes_set_aside(cursor: psycopg.Cursor[Any], tables: Sequence[str]) -> Iterator[None]:
-    """Within a transaction: the foreign keys of `tables`, and indexes that no constraint needs, come back at the end.
+def without_indexes(cursor: psycopg.Cursor[Any], tables: Sequence[str]) -> Iterator[None]:
+    """Drop the foreign keys of `tables`, and indexes that no constraint needs, for the block; inside a transaction.
 
-    A COPY of millions of rows is several times faster so; where it fails, the transaction takes all of it back.
+    A COPY of millions of rows is several times faster this way; if it fails, the transaction rolls everything back.
     """
-    put_back: list[str] = []
+    create: list[str] = []
     for query in (_INDEXES, _FOREIGN_KEYS):
         for drop, add in cursor.execute(query, [list(tables)]).fetchall():
             cursor.execute(drop)
-            put_back.append(add)
+            create.append(add)
     yield
-    for statement in put_back:
+    for statement in create:
         cursor.execute(statement)

@@ -1,4 +1,4 @@
-"""Loads a citation graph in the format of Cora's `cora.cites`: a line a citation, cited, tab, citing."""
+"""Imports a citation graph in the format of Cora's `cora.cites`: one citation per line, cited, tab, citing."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from refnet.errors import RefnetError
-from refnet.network import SESSION, Progress, refusals_told, silent
+from refnet.network import SESSION, server_errors
 from refnet.postgres.session import Target
+from refnet.recovery.model.formatting import plural
+from refnet.recovery.model.source import Progress, silent
 
-#: Far above any id; a file without line ends is not read whole.
+#: Far above any id; it bounds the memory that a file without line ends takes.
 _LINE_LIMIT = 4096
 _PROGRESS_LINES = 10_000
 #: One import at a time: the key of the advisory lock, "cora" in ASCII.
@@ -20,20 +22,24 @@ _LOCK = 0x636F7261
 
 @dataclass(frozen=True)
 class Imported:
-    """What a file held, and what of it was new to the database."""
+    """The counts of an import."""
 
+    #: Lines of the file.
     citations: int
     new_papers: int
     new_citations: int
 
 
 def import_cora(target: Target, file: Path, progress: Progress = silent) -> Imported:
-    """Load `file` into the migrated database of `target`; what is there already stays as it is.
+    """Import `file` into the migrated database of `target`; existing rows stay unchanged.
 
-    All or nothing: RefnetError names the first line that is malformed, and nothing was imported.
+    All or nothing: RefnetError names the first malformed line, and nothing is imported.
     """
     try:
-        with file.open("rb") as lines, refusals_told(target):
+        with (
+            file.open("rb") as lines,
+            server_errors(target, "rejects the rows", "Nothing was imported. Fix the cause and retry."),
+        ):
             size = file.stat().st_size
             return _load(target, pairs(lines, str(file), lambda done: progress("citations", done, size)))
     except OSError as error:
@@ -59,7 +65,7 @@ def _load(target: Target, cites: Iterable[tuple[str, str]]) -> Imported:
 def pairs(
     lines: BinaryIO, name: str, progress: Callable[[int], None] = lambda _done: None
 ) -> Iterator[tuple[str, str]]:
-    """Each line's (cited, citing); RefnetError names the line that is none. `progress`: bytes read so far."""
+    """Yield each line's (cited, citing); RefnetError names a malformed line. `progress` gets the bytes read so far."""
     number = 0
     while line := lines.readline(_LINE_LIMIT):
         number += 1
@@ -70,7 +76,7 @@ def pairs(
         except ValueError as fault:
             raise RefnetError(
                 f"{name}, line {number}: {fault}",
-                "A line is two ids with a tab between them: cited, citing. Nothing was imported.",
+                "A line is two ids separated by a tab: cited, citing. Nothing was imported.",
             ) from None
 
 
@@ -82,7 +88,7 @@ def _pair(line: bytes) -> tuple[str, str]:
     except UnicodeDecodeError:
         raise ValueError("not UTF-8") from None
     if len(fields) != 2:
-        raise ValueError(f"{len(fields)} field{'s' * (len(fields) != 1)} where two are wanted")
+        raise ValueError(f"{plural(len(fields), 'field')} instead of two")
     cited, citing = fields
     if not all(one.isprintable() and " " not in one and 1 <= len(one) <= 250 for one in fields):
         raise ValueError("not an id of 1 to 250 visible characters")

@@ -1,4 +1,4 @@
-"""Brings a database to this RefNet's schema, by Alembic. The only file here that needs the extra `network`."""
+"""Migrates a database to this RefNet's schema, by Alembic, which comes with the extra `network`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ except ModuleNotFoundError as error:
         raise
     raise RefnetError(
         f"the network's schema needs {error.name}, which is not installed",
-        "Install RefNet with its extra `network`: pip install 'refnet[network]'.",
+        "Install the extra `network`: pip install 'refnet[network]'.",
     ) from None
 
 #: Two runs at once wait for each other: the key of the advisory lock, "refnet" in ASCII.
@@ -28,16 +28,16 @@ _LOCK = 0x7265666E6574
 
 @dataclass(frozen=True)
 class Migrated:
-    """The schema's revision before (None: there was none) and after."""
+    """The schema's revision before (None: no schema) and after."""
 
     before: str | None
     after: str
 
 
 def migrate(target: Target) -> Migrated:
-    """Bring the database of `target` to the newest revision, in one transaction; nothing where it is there.
+    """Migrate the database of `target` to the newest revision in one transaction.
 
-    Raises RefnetError where the database refuses, or was migrated by a newer RefNet.
+    RefnetError if the database rejects it, or was migrated by a newer RefNet.
     """
     engine = sqlalchemy.create_engine(
         "postgresql+psycopg://",

@@ -1,7 +1,7 @@
 """A paper as a note of an Obsidian vault: its name, its frontmatter, the block that RefNet owns. Values in, text out.
 
-What RefNet owns of a note is the block between its two comments, and some keys of the frontmatter; every other
-line is its reader's and survives as it stands.
+RefNet owns the block between its two comments and some keys of the frontmatter; every other line is its reader's
+and stays unchanged.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _FRONTMATTER = re.compile(r"\A---[ \t]*\n(?P<yaml>.*?)^---[ \t]*$\n?", re.DOTALL
 
 
 class NotOursError(ValueError):
-    """A note that RefNet must not touch: what stands in it leaves no safe place for RefNet's part."""
+    """A note that RefNet must not touch, as its content has no safe place for RefNet's part."""
 
 
 @dataclass(frozen=True)
 class Paper:
-    """What a note says. `ids`: scheme → value. `references`: ids of the papers that it cites."""
+    """The content of a note."""
 
     id: int
     title: str | None = None
@@ -42,12 +42,14 @@ class Paper:
     summary: str | None = None
     citation_count: int | None = None
     provenance: str = ""
+    #: Scheme → value.
     ids: Mapping[str, str] = field(default_factory=dict)
+    #: Ids of the papers that it cites.
     references: tuple[int, ...] = ()
 
     @property
     def heading(self) -> str:
-        """The title, or what the paper is called where it has none."""
+        """The title, or an id if there is none."""
         if self.title:
             return " ".join(self.title.split())
         scheme, value = min(self.ids.items(), default=("paper", str(self.id)))
@@ -56,32 +58,31 @@ class Paper:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a paper's note lies: its path in the vault without `.md`, and the text that a link to it shows."""
+    """The path of a paper's note in the vault, without `.md`, and the text of links to it."""
 
     path: str
     text: str
 
 
 def name_of(paper: Paper) -> str:
-    """`Author2020 Short title (id)`: readable, at most 255 bytes with `.md`, safe on every system and in a link.
+    """Return `Author2020 Short title (id)`: at most 255 bytes with `.md`, safe on every system and in a link.
 
-    The id makes it the only one of its name, whatever case or Unicode form a file system minds.
+    The id makes it unique even where a file system folds case or Unicode forms.
     """
     family = paper.authors[0].split()[-1] if paper.authors and paper.authors[0].split() else ""
     lead = f"{family}{paper.year or ''}"
     end = f" ({paper.id})"
     begin = _safe(f"{lead} {_shortened(paper.heading)}")
-    room = _MAX_NAME - len(end)
-    begin = begin.encode()[:room].decode(errors="ignore").rstrip(" .")
+    begin = begin.encode()[: _MAX_NAME - len(end)].decode(errors="ignore").rstrip(" .")
     return f"{begin or 'Paper'}{end}"
 
 
 def render(paper: Paper, places: Mapping[int, Place], before: str | None = None) -> str:
-    """The note of `paper`: a new one, or `before` with RefNet's part renewed.
+    """Return the note of `paper`: a new one, or `before` with RefNet's part renewed.
 
     Args:
-        places: where each paper's note lies; references are linked to these.
-        before: the note as it is. NotOursError where it has no safe place for RefNet's part.
+        places: the place of each paper's note, for links to references.
+        before: the existing note. NotOursError if it has no safe place for RefNet's part.
     """
     own, block = _own(paper), _block(paper, places)
     if before is None:
@@ -91,7 +92,7 @@ def render(paper: Paper, places: Mapping[int, Place], before: str | None = None)
 
 
 def id_in(text: str) -> int | None:
-    """The id of the paper whose note `text` is, or None."""
+    """Return the id of the paper whose note `text` is, or None."""
     found = _FRONTMATTER.match(text)
     match = re.search(rf"^{ID_KEY}: *([0-9]{{1,19}}) *$", found["yaml"], re.MULTILINE) if found else None
     return int(match[1]) if match else None
@@ -112,7 +113,7 @@ def _safe(text: str) -> str:
 
 
 def _own(paper: Paper) -> dict[str, Any]:
-    """The keys of the frontmatter that are RefNet's: one type a name, no key without a value."""
+    """Return RefNet's keys of the frontmatter: one type per key, no empty values."""
     values: dict[str, Any] = {
         ID_KEY: paper.id,
         "title": paper.heading,
@@ -129,7 +130,7 @@ def _own(paper: Paper) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
 
 
-#: Every key that RefNet may write; lists of these are joined with what the reader added.
+#: Every key that RefNet may write; the lists below are joined with the reader's entries.
 _OWN_KEYS = frozenset(
     {ID_KEY, "title", "authors", "year", "venue", "doi", "arxiv", "citation_count", "provenance"}
 )
@@ -144,7 +145,7 @@ def _dump(values: Mapping[str, Any]) -> str:
 
 
 def _split(note: str) -> tuple[str, str]:
-    """The YAML of the frontmatter, and what follows it."""
+    """Split `note` into the YAML of its frontmatter and the rest."""
     found = _FRONTMATTER.match(note)
     if not found:
         raise NotOursError("it has no frontmatter")
@@ -152,20 +153,16 @@ def _split(note: str) -> tuple[str, str]:
 
 
 def _merged(matter: str, own: dict[str, Any]) -> str:
-    """The frontmatter with RefNet's keys renewed, all others as they stand, comments and order included."""
+    """Return the frontmatter with RefNet's keys renewed and all others unchanged, comments and order included."""
     try:
         root = yaml.compose(matter, Loader=yaml.CSafeLoader)
         values = yaml.load(matter, Loader=yaml.CSafeLoader)  # a safe one
-    except (
-        yaml.YAMLError,
-        ValueError,
-        RecursionError,
-    ) as error:  # ValueError: a date or a number that is none
-        raise NotOursError(f"its frontmatter is no YAML: {str(error).splitlines()[0]}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: an invalid date or number
+        raise NotOursError(f"its frontmatter is not valid YAML: {str(error).splitlines()[0]}") from error
     if root is None:
         return _dump(own) + matter
     if not isinstance(root, yaml.MappingNode) or root.flow_style:
-        raise NotOursError("its frontmatter is not a list of properties, a line each")
+        raise NotOursError("its frontmatter is not a list of properties, one per line")
     own = {
         key: _joined(value, values.get(key)) if key in _SHARED_LISTS else value for key, value in own.items()
     }
@@ -181,19 +178,19 @@ def _merged(matter: str, own: dict[str, Any]) -> str:
 
 
 def _joined(ours: Sequence[str], theirs: object) -> list[Any]:
-    """Our entries of a list, then those that the reader added; a single text counts as a list of one."""
+    """Return RefNet's entries of a list, then the reader's; a single text counts as a list of one."""
     found = theirs if isinstance(theirs, list) else [theirs] if theirs is not None else []
     return [*ours, *(one for one in found if one not in ours)]
 
 
 def _with_block(rest: str, block: str) -> str:
-    """`rest` with RefNet's block in the place of the one that is there, or before everything else."""
+    """Return `rest` with RefNet's block replaced, or put first if there is none."""
     begins, ends = rest.count(BEGIN), rest.count(END)
     if (begins, ends) == (0, 0):
         return f"\n{block}\n{rest}"
     begin, end = rest.find(BEGIN), rest.find(END)
     if (begins, ends) != (1, 1) or end < begin:
-        raise NotOursError("the comments that begin and end RefNet's block are not one pair any more")
+        raise NotOursError("the comments that begin and end RefNet's block are not one pair")
     return rest[:begin] + block + rest[end + len(END) :]
 
 
@@ -216,13 +213,13 @@ def _block(paper: Paper, places: Mapping[int, Place]) -> str:
 
 
 def _plain(text: str) -> str:
-    """`text` on one line, with nothing in it that Markdown or Obsidian would take for a link, tag or comment."""
+    """Return `text` on one line, with the characters of Markdown's and Obsidian's links, tags and comments escaped."""
     text = re.sub(r"([\\\[\]#<*_`~])", r"\\\1", " ".join(text.split()))
     return text.replace("%%", r"%\%").replace("==", r"=\=")
 
 
 def _prose(text: str) -> str:
-    """Markdown from elsewhere: kept as it is but for what would make a link that leads nowhere, or end our block."""
+    """Return foreign Markdown, with wiki links and comments escaped, which could dangle or end RefNet's block."""
     text = text.replace("[[", r"\[\[").replace("]]", r"\]\]").replace("%%", r"%\%")
     return re.sub(r"^(#+ )", r"##\1", text.strip(), flags=re.MULTILINE)
 

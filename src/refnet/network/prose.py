@@ -1,6 +1,6 @@
-"""Made-up English-like prose: for sample networks, as compressible as real abstracts, and cheap to cut.
+"""Made-up English-like prose for sample networks, as compressible as real abstracts and cheap to generate.
 
-Words follow Zipf's law, phrases and figures come back as they do in abstracts. Nothing here means anything.
+Words follow Zipf's law, and phrases and figures recur as they do in abstracts. The text has no meaning.
 The shares below were fitted to 785 titles and abstracts of Semantic Scholar's: gzip -6 makes 2.87 to 1 of
 those and 2.89 to 1 of sample papers; ISA-L's level 1 is 18 % larger than gzip on those, 16 % on these.
 """
@@ -80,8 +80,8 @@ class Prose:
     """A long text that is cut into titles, sentences and abstracts; the same for the same seed and size.
 
     Args:
-        seed: what it is made from.
-        size: its length, in characters, at least; longer pieces than that are not to be had.
+        seed: seed of the random numbers.
+        size: the minimum length in characters, which limits the pieces too.
     """
 
     def __init__(self, seed: int, size: int = 8_000_000) -> None:
@@ -92,21 +92,21 @@ class Prose:
         self._starts = list(accumulate((len(one) + 1 for one in sentences), initial=0))
 
     def passage(self, at: float, length: int) -> str:
-        """Whole sentences of about `length` characters from the place `at` (0 to 1) on; at least one."""
+        """Return complete sentences of about `length` characters from the position `at` (0 to 1); at least one."""
         first = int(at * (bisect_left(self._starts, len(self.text) - length) or 1))
         begin = self._starts[first]
         last = max(bisect_right(self._starts, begin + length) - 1, first + 1)
         return self.text[begin : self._starts[last] - 1]
 
     def title(self, at: float, length: int) -> str:
-        """The beginning of a sentence, of at most `length` characters, from the place `at` (0 to 1) on."""
+        """Return the beginning of a sentence at the position `at` (0 to 1), of at most `length` characters."""
         begin = self._starts[int(at * (len(self._starts) - 2))]
         end = self.text.find(". ", begin, begin + length)
         cut = end if end >= 0 else self.text.rfind(" ", begin, begin + length)
         return self.text[begin:cut].rstrip(",")
 
     def name(self, at: float) -> str:
-        """A surname, from the rare words, by the place `at` (0 to 1)."""
+        """Return a surname, from the rare words, at the position `at` (0 to 1)."""
         rare = len(self._words) // 4
         return self._words[rare + int(at * (len(self._words) - rare))].capitalize()
 
@@ -141,7 +141,7 @@ class Prose:
         return sentences
 
     def _batch(self, phrases: list[str]) -> list[str]:
-        """Some thousand sentences: the draws are made in bulk, which is what makes them cheap."""
+        """Return some thousand sentences: random draws are cheap in bulk."""
         words = self._zipf(self._words, 64_000)
         recurring = self._zipf(phrases, 64_000)
         dice = [self._random.random() for _ in words]

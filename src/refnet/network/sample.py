@@ -1,7 +1,7 @@
-"""Makes up a sample network of any size, straight into a database by COPY.
+"""Makes up a sample network of any size and loads it into a database by COPY.
 
-Every row says that it is made up: its provenance is `sample`, its venue says so in words. The same seed and
-shape give the same rows, byte for byte, whenever and wherever they are made.
+Every row is marked as made up: its provenance is `sample`, and its venue says so. The same seed and shape give the
+same rows, byte for byte.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from typing import Any
 import psycopg
 
 from refnet.errors import RefnetError
-from refnet.network import SESSION, Progress, refusals_told, silent
-from refnet.network.bulk import indexes_set_aside
+from refnet.network import SESSION, server_errors
+from refnet.network.bulk import without_indexes
 from refnet.network.prose import Prose
 from refnet.postgres.session import Target
+from refnet.recovery.model.source import Progress, silent
 
 _BLOCK = 1 << 20
 _BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -40,25 +41,28 @@ _COLUMNS = {
     "summaries": "id, paper_id, kind, model, content, created_at",
     "jobs": "id, kind, paper_id, state, priority, run_after, created_at, finished_at",
 }
-#: The tables whose ids a sequence gives, and how it goes on after the rows.
+#: The tables whose ids come from a sequence, and the statement that advances it past the rows.
 _NUMBERED = ("papers", "authors", "summaries", "jobs")
-_GO_ON = "SELECT setval(pg_get_serial_sequence('{table}', 'id'), max(id)) FROM {table} HAVING count(*) > 0"
+_ADVANCE = "SELECT setval(pg_get_serial_sequence('{table}', 'id'), max(id)) FROM {table} HAVING count(*) > 0"
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What the network looks like. `abstract`: the mean length of an abstract, in characters."""
+    """The shape of a network."""
 
     papers: int
     seed: int = 1
+    #: Mean number of references per paper.
     references: float = 5.5
+    #: Mean length of an abstract, in characters.
     abstract: int = 1150
+    #: The share of citations with a context.
     context_share: float = 0.35
 
 
 @dataclass(frozen=True)
 class Made:
-    """What was made: the rows and the bytes of COPY text of each table."""
+    """The rows and the bytes of COPY text of each table."""
 
     rows: dict[str, int]
     sizes: dict[str, int]
@@ -67,15 +71,15 @@ class Made:
 def make(target: Target, shape: Shape, progress: Progress = silent) -> Made:
     """Fill the migrated, empty database of `target` with a network of `shape`, in one transaction.
 
-    RefnetError where it holds papers already: made-up papers are never mixed with others.
+    RefnetError if it contains papers already: made-up papers are never mixed with others.
     """
-    with refusals_told(target):
+    with server_errors(target, "rejects the rows", "Nothing was imported. Fix the cause and retry."):
         with target.connect(SESSION, autocommit=False) as connection, connection.cursor() as cursor:
             _refuse_to_mix(cursor, target)
-            with indexes_set_aside(cursor, list(_COLUMNS)):
+            with without_indexes(cursor, list(_COLUMNS)):
                 made = _fill(cursor, shape, progress)
             for table in _NUMBERED:
-                cursor.execute(_GO_ON.format(table=table))
+                cursor.execute(_ADVANCE.format(table=table))
         with target.connect(SESSION) as connection:
             connection.execute(f"VACUUM (ANALYZE) {', '.join(_COLUMNS)}")
     return made
@@ -96,15 +100,15 @@ def _refuse_to_mix(cursor: psycopg.Cursor[Any], target: Target) -> None:
     )
     if cursor.fetchall() != [(0,)]:
         raise RefnetError(
-            f"the database {target.name} already holds papers, authors or jobs",
-            "A sample is made up and goes into an empty database only: make one, and name it.",
+            f"the database {target.name} already contains papers, authors or jobs",
+            "A made-up sample needs an empty database: create one and name it.",
         )
 
 
 def _copy(
     cursor: psycopg.Cursor[Any], table: str, columns: str, rows: Iterable[str], progress: Progress
 ) -> tuple[int, int]:
-    """The rows and the bytes that went into `table`. `rows`: lines of COPY text, in ASCII."""
+    """Copy `rows`, lines of COPY text in ASCII, into `table`; return the number of rows and bytes."""
     written = 0
     with cursor.copy(f"COPY {table} ({columns}) FROM STDIN") as copy:
         for block in _blocks(rows):
@@ -128,7 +132,7 @@ def _blocks(rows: Iterable[str]) -> Iterator[str]:
 
 
 def _moment(number: int) -> str:
-    """When the paper of this number was fetched: one about every three seconds, from a fixed day on."""
+    """Return when the paper of this number was fetched: about one every three seconds, from a fixed day on."""
     return (_BEGIN + timedelta(seconds=number * 3.1372)).isoformat()
 
 
@@ -145,7 +149,7 @@ class _Network:
             self.citation_counts[paper] += 1
 
     def tables(self) -> dict[str, tuple[str, Iterator[str]]]:
-        """Table → its columns and its lines; those that are referred to come first."""
+        """Return each table's columns and lines; referenced tables come first."""
         lines = (
             self._papers(),
             self._external_ids(),
@@ -161,7 +165,7 @@ class _Network:
         return Random(f"{what} {self.shape.seed}")  # noqa: S311  # made up, not secret
 
     def _references(self) -> tuple[array[int], array[int]]:
-        """What each paper cites, one after the other, and where each paper's part ends; the old are cited more."""
+        """Return the papers that each paper cites in turn, and the end of each paper's part; old ones are cited more."""
         random = self._random("references").random
         cited, until = array("L"), array("L", [0])
         for paper in range(1, self.shape.papers + 1):

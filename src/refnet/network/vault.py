@@ -1,7 +1,7 @@
-"""Writes the network into an Obsidian vault: one note a paper, every link to a note that is there.
+"""Writes the network into an Obsidian vault: one note per paper, linked to the notes of its references.
 
-A note that is there is found by the id in its frontmatter, wherever its reader moved it, and is never renamed;
-what its reader wrote survives. A note that would not change is not written.
+An existing note is found by the id in its frontmatter, wherever its reader moved it, and is never renamed; its
+reader's text stays. An unchanged note is not written.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from pathlib import Path
 import psycopg
 
 from refnet.errors import RefnetError
-from refnet.network import SESSION, Progress, silent
+from refnet.network import SESSION, server_errors
 from refnet.network.note import NotOursError, Paper, Place, id_in, name_of, render
 from refnet.postgres.session import Target
+from refnet.recovery.model.source import Progress, silent
 
 FOLDER = "papers"
 _TEMPORARY = ".refnet-"
@@ -46,61 +47,69 @@ FROM papers p ORDER BY p.id
 
 @dataclass
 class Written:
-    """What was done, in notes. `skipped`: those that were left alone, and why. `gone`: notes of papers that the
-    database does not have (any more); they stay.
-    """
+    """Counts of notes."""
 
     new: int = 0
     changed: int = 0
     unchanged: int = 0
+    #: The notes that were not touched, and why.
     skipped: list[str] = field(default_factory=list)
+    #: The notes whose papers are not in the database; they stay.
     gone: list[str] = field(default_factory=list)
 
 
-def write_vault(target: Target, vault: Path, progress: Progress = silent, *, plan: bool = False) -> Written:
-    """Write a note for every paper of `target` into the folder `papers` of `vault`, or renew the one that is there.
+@dataclass
+class _Vault:
+    """A vault that is being written."""
 
-    plan: count what would be done, and write nothing. RefnetError where the database or the vault refuses.
+    folder: Path
+    #: The paths of existing notes in the vault, by paper.
+    notes: dict[int, Path]
+    places: dict[int, Place]
+    done: Written
+    plan: bool
+
+
+def write_vault(target: Target, vault: Path, progress: Progress = silent, *, plan: bool = False) -> Written:
+    """Write or renew the note of every paper of `target`; new ones go into the folder `papers` of `vault`.
+
+    plan: count and write nothing. RefnetError if the database or the vault cannot be used.
     """
     try:
-        return _write_vault(target, vault, progress, plan=plan)
-    except psycopg.errors.UndefinedTable:
-        raise RefnetError(
-            f"the database {target.name} holds no network", "Make its tables: `refnet network migrate`."
-        ) from None
-    except psycopg.Error as error:
-        said = str(error).strip().splitlines() or [type(error).__name__]
-        raise RefnetError(
-            f"the database {target.name} cannot be read: {said[0]}", "Mend that, and run it again."
-        ) from None
+        with server_errors(target, "cannot be read", "Fix the cause and retry."):
+            return _write_vault(target, vault, progress, plan=plan)
     except OSError as error:
         raise RefnetError(
             f"{error.filename or vault}: {error.strerror}",
-            "Mend that, and run it again; every note is whole, the old one or the new one.",
+            "Fix the cause and retry; every note is complete, either the old or the new one.",
         ) from None
 
 
-def _write_vault(target: Target, vault: Path, progress: Progress, *, plan: bool) -> Written:
-    done = Written()
-    there: dict[int, Path] = {}
-    for number, path in _notes(vault):
-        if there.setdefault(number, path) != path:
-            done.skipped.append(f"{path}: paper {number} has another note, {there[number]}")
+def _write_vault(target: Target, folder: Path, progress: Progress, *, plan: bool) -> Written:
+    vault = _Vault(folder, {}, {}, Written(), plan)
+    for number, path in _notes(folder):
+        if vault.notes.setdefault(number, path) != path:
+            vault.done.skipped.append(f"{path}: paper {number} has another note, {vault.notes[number]}")
     with target.connect(SESSION, autocommit=False) as connection:
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        places = _places(connection, there)
-        done.gone = sorted(str(path) for number, path in there.items() if number not in places)
+        try:
+            vault.places = _places(connection, vault.notes)
+        except psycopg.errors.UndefinedTable:
+            raise RefnetError(
+                f"the database {target.name} has no network", "Create its tables: `refnet network migrate`."
+            ) from None
+        vault.done.gone = sorted(str(path) for n, path in vault.notes.items() if n not in vault.places)
         if not plan:
-            (vault / FOLDER).mkdir(parents=True, exist_ok=True)
+            (folder / FOLDER).mkdir(parents=True, exist_ok=True)
         for count, paper in enumerate(_papers(connection), 1):
-            _write(vault, paper, places, there, done, plan=plan)
+            _write(vault, paper)
             if not count & 0xFF:
-                progress("notes", count, len(places))
-    return done
+                progress("notes", count, len(vault.places))
+    return vault.done
 
 
 def _notes(vault: Path) -> Iterator[tuple[int, Path]]:
-    """The id and the path (seen from the vault) of every note of a paper, hidden folders left out."""
+    """Yield the id and the path in the vault of every note of a paper, hidden folders left out."""
     for parent, folders, names in os.walk(vault):
         folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
         for name in sorted(name for name in names if name.endswith(".md") and not name.startswith(".")):
@@ -110,20 +119,20 @@ def _notes(vault: Path) -> Iterator[tuple[int, Path]]:
 
 
 def _head(path: Path) -> str:
-    """Enough of a note to hold its frontmatter."""
+    """Return the beginning of a note, which contains its frontmatter."""
     if path.is_symlink() or not path.is_file():
         return ""
     with path.open(encoding="utf-8", errors="replace", newline="") as note:
         return note.read(1 << 16).replace("\r\n", "\n")
 
 
-def _places(connection: psycopg.Connection, there: dict[int, Path]) -> dict[int, Place]:
+def _places(connection: psycopg.Connection, notes: dict[int, Path]) -> dict[int, Place]:
     places = {}
     with connection.cursor("names") as cursor:
         cursor.itersize = 5000
         for number, title, year, author, ids in cursor.execute(_NAMES):
             paper = Paper(number, title, (author,) if author else (), year, ids=ids or {})
-            path = str(there[number].with_suffix("")) if number in there else f"{FOLDER}/{name_of(paper)}"
+            path = str(notes[number].with_suffix("")) if number in notes else f"{FOLDER}/{name_of(paper)}"
             places[number] = Place(path, paper.heading)
     return places
 
@@ -139,38 +148,36 @@ def _papers(connection: psycopg.Connection) -> Iterator[Paper]:
             )  # fmt: skip
 
 
-def _write(
-    vault: Path, paper: Paper, places: dict[int, Place], there: dict[int, Path], done: Written, *, plan: bool
-) -> None:
-    path = vault / f"{places[paper.id].path}.md"
+def _write(vault: _Vault, paper: Paper) -> None:
+    path, done = vault.folder / f"{vault.places[paper.id].path}.md", vault.done
     before = None
     try:
-        if paper.id in there:
+        if paper.id in vault.notes:
             before = path.read_bytes().decode()
         elif os.path.lexists(path):
-            raise NotOursError(f"it stands in the way of the note of paper {paper.id}")  # noqa: TRY301
-        text = _rendered(paper, places, before)
+            raise NotOursError(f"it has the name of the note of paper {paper.id}")  # noqa: TRY301
+        text = _rendered(paper, vault.places, before)
     except (NotOursError, UnicodeDecodeError) as error:
-        done.skipped.append(f"{path.relative_to(vault)}: {error}")
+        done.skipped.append(f"{path.relative_to(vault.folder)}: {error}")
         return
     if text == before:
         done.unchanged += 1
         return
     done.new += before is None
     done.changed += before is not None
-    if not plan:
+    if not vault.plan:
         _replace(path, text)
 
 
 def _rendered(paper: Paper, places: dict[int, Place], before: str | None) -> str:
-    """The note, with the line ends that it has."""
+    """Render the note with its existing line ends."""
     if before is None or "\r\n" not in before:
         return render(paper, places, before)
     return render(paper, places, before.replace("\r\n", "\n")).replace("\n", "\r\n")
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write the note whole or not at all, with the mode that it has."""
+    """Replace the note atomically and keep its mode."""
     part = path.with_name(f"{_TEMPORARY}{secrets.token_hex(8)}.part")
     try:
         with part.open("x", encoding="utf-8", newline="") as file:

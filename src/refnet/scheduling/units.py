@@ -58,7 +58,7 @@ _UNITS = {
 
 @dataclass(frozen=True)
 class Service:
-    """What the services run as and with."""
+    """The user, folders and environment of the services."""
 
     program: tuple[str, ...]
     #: The working directory.
@@ -90,7 +90,7 @@ class File:
 
 
 class Found(StrEnum):
-    """What is at the path of a unit file."""
+    """The state of the path of a unit file."""
 
     NOTHING = "nothing"
     SAME = "the same"

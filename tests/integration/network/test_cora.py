@@ -58,9 +58,9 @@ def test_what_is_there_already_stays_and_only_the_rest_is_added(migrated: Target
 @pytest.mark.parametrize(
     ("line", "fault"),
     [
-        (b"35", "1 field where two are wanted"),
-        (b"35\t1\t2", "3 fields where two are wanted"),
-        (b"", "1 field where two are wanted"),
+        (b"35", "1 field instead of two"),
+        (b"35\t1\t2", "3 fields instead of two"),
+        (b"", "1 field instead of two"),
         (b"35\t", "not an id"),
         (b"35 \t1", "not an id"),
         (b"3\x005\t1", "not an id"),
@@ -90,7 +90,7 @@ def test_a_role_that_may_not_write_is_told_so(migrated: Target, tmp_path: Path) 
     with migrated.connect() as connection:
         connection.execute("DROP ROLE IF EXISTS cora_reader")
         connection.execute("CREATE ROLE cora_reader LOGIN IN ROLE pg_read_all_data")
-    with pytest.raises(RefnetError, match="does not take the rows: permission denied for table"):
+    with pytest.raises(RefnetError, match="rejects the rows: permission denied for table"):
         import_cora(Target(f"{migrated.conninfo} user=cora_reader", own=True), tmp_path / "cora.cites")
     with migrated.connect() as connection:
         connection.execute("DROP ROLE cora_reader")

@@ -111,7 +111,7 @@ def test_every_row_says_that_it_is_made_up(migrated: Target) -> None:
 def test_a_sample_is_never_mixed_with_other_rows(migrated: Target, row: str, left: tuple[int, int]) -> None:
     with migrated.connect() as connection:
         connection.execute(row)
-    with pytest.raises(RefnetError, match="already holds papers, authors or jobs"):
+    with pytest.raises(RefnetError, match="already contains papers, authors or jobs"):
         make(migrated, Shape(10))
     assert one(migrated, "SELECT (SELECT count(*) FROM papers), (SELECT count(*) FROM jobs)") == [left]
 

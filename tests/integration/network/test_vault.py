@@ -111,7 +111,7 @@ def test_a_file_in_the_way_and_a_broken_note_are_left_alone_by_name(network: Tar
 
     assert (in_the_way.read_text(), broken.read_text()) == before
     assert len(done.skipped) == 2
-    assert any("stands in the way" in one for one in done.skipped)
+    assert any("has the name of the note of" in one for one in done.skipped)
     assert any("not one pair" in one for one in done.skipped)
 
 
@@ -131,7 +131,7 @@ def test_a_plan_counts_and_writes_nothing(network: Target, tmp_path: Path) -> No
 
 
 def test_a_database_without_a_network_says_what_to_do(database: Target, tmp_path: Path) -> None:
-    with pytest.raises(RefnetError, match="holds no network") as caught:
+    with pytest.raises(RefnetError, match="has no network") as caught:
         write_vault(database, tmp_path)
     assert "refnet network migrate" in caught.value.hint
 

@@ -128,7 +128,7 @@ def test_a_block_that_the_reader_removed_comes_back_above_the_rest() -> None:
         ("---\nrefnet_id: 7\n---\n%%/refnet%%", "are not one pair"),
         (f"---\nrefnet_id: 7\n---\n{END}{BEGIN}", "are not one pair"),
         (f"---\nrefnet_id: 7\n---\n{BEGIN}{BEGIN}{END}", "are not one pair"),
-        ("---\nrefnet_id: 7\nbad: [\n---\n", "is no YAML"),
+        ("---\nrefnet_id: 7\nbad: [\n---\n", "is not valid YAML"),
         ("---\n{refnet_id: 7}\n---\n", "is not a list of properties"),
         ("---\nrefnet_id: 7\n", "has no frontmatter"),
     ],

@@ -99,8 +99,8 @@ class When:
             day = local.date() + timedelta(days=ahead)
             if self.weekday not in {None, day.isoweekday() % 7} or self.day not in {None, day.day}:
                 continue
-            wall = datetime.combine(day, at)
-            due = (wall.replace(tzinfo=zone) if zone else wall.astimezone()).astimezone(UTC)
+            naive = datetime.combine(day, at)
+            due = (naive.replace(tzinfo=zone) if zone else naive.astimezone()).astimezone(UTC)
             if due > now:
                 return due
         raise AssertionError(self)
