@@ -282,7 +282,7 @@ def no_createdb(library: Library) -> Result:
     )
 
 
-@provokes("lacks the roles")
+@provokes("roles missing on the server")
 def no_roles(library: Library) -> Result:
     library.sql(f"REVOKE ALL ON papers FROM {_READER}; DROP ROLE {_READER}")
     try:

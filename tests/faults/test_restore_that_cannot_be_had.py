@@ -81,7 +81,7 @@ def test_a_damaged_artifact(refnet: Command, artifact: Path) -> None:
 def test_a_partial_artifact(refnet: Command) -> None:
     refnet("backup", "database", "--table", "papers").succeeds()
     (partial,) = (refnet.backups / "database").glob("*.partial")
-    refnet("restore", "database", partial, "--force").fails(2, "some tables only")
+    refnet("restore", "database", partial, "--force").fails(2, "only some tables")
     refnet("restore", "database", "--force").fails(1, "no whole artifact")
 
 

@@ -16,7 +16,8 @@ from refnet.recovery.model.artifact import Outcome, SourceName, utc
 from refnet.recovery.model.origin import told
 
 if TYPE_CHECKING:
-    from refnet.recovery.model.restore_plan import Plan, Sessions
+    from refnet.recovery.model.restore_facts import Sessions
+    from refnet.recovery.model.restore_plan import Plan
     from refnet.recovery.verbs.restore_database import Restored
     from refnet.recovery.verbs.undo_database import UndoPlan
 

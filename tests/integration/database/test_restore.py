@@ -179,7 +179,7 @@ def test_missing_roles_are_named_and_created_only_when_asked(
         dump = held(artifact_of(target, wheel))
         admin.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(target.name)))
         admin.execute("DROP ROLE curator, staff")
-        with pytest.raises(RefnetError, match="lacks the roles curator, staff") as caught:
+        with pytest.raises(RefnetError, match="roles missing on the server: curator, staff") as caught:
             restore(target, dump, wheel)
         assert "--create-roles" in caught.value.hint
         restore(target, dump, wheel, create_roles=True)

@@ -110,7 +110,7 @@ def test_a_database_of_several_owners_comes_back_as_it_was(shop: Shop) -> None:
     plan = restore_database.plan(shop.keeper, dump, Options(2), count=True)
     assert (plan.problems, plan.runs_as_superuser) == ((), "")
     done = restore(shop.keeper, dump, binaries)
-    assert [note for note in done.notes if "the room on the server" not in note] == []
+    assert [note for note in done.notes if "free space on the server" not in note] == []
     after = oracle.portrait(shop.admin.conninfo, binaries.folder)
     assert oracle.differences(before.inside, after.inside) == []
     assert live_state(shop.admin) == dump.index.database
@@ -153,7 +153,7 @@ def test_what_needs_a_superuser_is_named_before_anything_is_made(
     with shop.admin.connect({"client_min_messages": "error"}) as session:
         session.execute(statement.encode())
     dump = held(artifact_of(shop.admin, shop.cluster.binaries))
-    with pytest.raises(RefnetError, match=f"keeper is no superuser, and these need one: {needed}"):
+    with pytest.raises(RefnetError, match=f"keeper is not a superuser, and these need one: {needed}"):
         restore(shop.keeper, dump, shop.cluster.binaries)
     assert everything(shop.admin) == [shop.admin.name]
     assert restore_database.plan(shop.admin, dump, Options(2), count=False).problems == ()

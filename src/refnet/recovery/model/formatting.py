@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 
@@ -46,6 +47,12 @@ def age(span: timedelta) -> str:
 def plural(count: int, word: str) -> str:
     """Format a count with its noun: 1 table, 2 tables; 1,234 rows."""
     return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
+
+
+def some(names: Sequence[str], most: int = 10) -> str:
+    """List the first `most` of `names`, and count the others."""
+    others = len(names) - most
+    return ", ".join(names[:most]) + (f" and {others} more" if others > 0 else "")
 
 
 def plain(text: str) -> str:

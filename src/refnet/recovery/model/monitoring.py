@@ -130,13 +130,13 @@ def watch_store(
     """Check the store; `free` is its free space in bytes, None if unknown."""
     checks = [_free_space(catalog, free)]
     if leftovers:
-        says = f"{_some([one.name for one in leftovers])}: `refnet prune` removes them"
+        says = f"{formatting.some([one.name for one in leftovers], 3)}: `refnet prune` removes them"
         checks.append(Check(None, "leftovers", Status.WARNING, says))
     if unreadable := [one for one in unlisted if one.unreadable]:
-        says = f"{_some([f'{one.name} {one.why}' for one in unreadable])}: `refnet list` says what to do"
+        says = f"{formatting.some([f'{one.name} {one.why}' for one in unreadable], 3)}: `refnet list` says what to do"
         checks.append(Check(None, "unreadable", Status.WARNING, says))
     if others := [one.name for one in unlisted if not one.unreadable]:
-        says = f"{_some(others)}: not counted; `refnet adopt` adds them"
+        says = f"{formatting.some(others, 3)}: not counted; `refnet adopt` adds them"
         checks.append(Check(None, "not listed", Status.OK, says))
     return tuple(checks)
 
@@ -252,7 +252,7 @@ def _damage(source: _Source) -> Check:
     if not damaged:
         return source.check("damage", Status.OK, "none is damaged")
     latest = source.newest is None or damaged[-1].made > source.newest.made
-    names = _some([entry.name for entry in damaged])
+    names = formatting.some([entry.name for entry in damaged], 3)
     return source.check("damage", Status.CRITICAL if latest else Status.WARNING, f"damaged: {names}")
 
 
@@ -294,8 +294,3 @@ def _free_space(catalog: Catalog, free: int | None) -> Check:
             None, "free space", Status.CRITICAL, f"{says}: `refnet prune --plan` shows what can be deleted"
         )
     return Check(None, "free space", Status.WARNING if free < 3 * needed else Status.OK, says)
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:3])
-    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"

@@ -1,174 +1,64 @@
-"""What a restore of a database would do, decided from facts that were read before: nothing is asked or changed here."""
+"""Decides what a restore of a database would do, from facts that were read before."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.model import origin
-from refnet.recovery.model.identity import Identity
+from refnet.recovery.model import formatting, origin
+from refnet.recovery.model.restore_facts import Facts, Wanted
 
-#: Bytes in the server for each byte of COPY text, with indexes, where nothing better is known.
+#: Bytes in the server for each byte of COPY text, with indexes, unless the live database's size is known.
 _GROWTH = 2.0
 _LONGEST_NAME = 63  # bytes of a PostgreSQL identifier
-_SHOWN = 10
 KEEP_DAYS = 7
 
 
 @dataclass(frozen=True)
-class Sessions:
-    """Sessions of one program and role in the live database. `ours`: whether we may end them."""
-
-    application: str
-    user: str
-    count: int
-    ours: bool
-
-
-@dataclass(frozen=True)
-class Rows:
-    """A live table's rows. `exact`: counted, not the server's estimate. `newer`: of them, those that were
-    written after the artifact's snapshot; None where it cannot be known.
-    """
-
-    rows: int
-    exact: bool
-    newer: int | None = None
-
-
-@dataclass(frozen=True)
-class Live:
-    """The database that stands under the target's name.
-
-    `size` in bytes. `owned`: whether we may rename it. `oid`: 0 where it is not known. `occupied`: whether it holds any
-    table. `prepared`, `slots`, `subscriptions` (enabled ones):
-    what holds it beyond sessions. `tables`: `schema.table` → its rows.
-    """
-
-    size: int
-    owner: str
-    owned: bool
-    sessions: tuple[Sessions, ...] = ()
-    prepared: tuple[str, ...] = ()
-    slots: tuple[str, ...] = ()
-    subscriptions: tuple[str, ...] = ()
-    occupied: bool = True
-    tables: Mapping[str, Rows] = field(default_factory=dict)
-    oid: int = 0
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What the server said.
-
-    `version`: 180006. `owners`: roles whose rights we have and whom we may give objects to. `extensions`: those that
-    can be installed → versions; `restricted`: those of them that only a superuser installs. `free`: bytes where the
-    server keeps its data, None where it cannot be known. `server`: where it answers, for people. `system`: its
-    cluster's identifier, None where that is not shown to us.
-    """
-
-    database: str
-    version: int
-    user: str
-    superuser: bool
-    createdb: bool
-    standby: bool
-    owners: frozenset[str]
-    roles: frozenset[str]
-    extensions: Mapping[str, frozenset[str]]
-    tablespaces: frozenset[str]
-    free: int | None
-    live: Live | None
-    restricted: frozenset[str] = frozenset()
-    server: str = ""
-    system: str | None = None
-
-    @property
-    def place(self) -> origin.Place:
-        """The database that is restored to."""
-        occupied = self.live is not None and self.live.occupied
-        return origin.Place(Identity(self.database, self.system), self.server, occupied)
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What is to be restored.
-
-    `version`: that of the server that it comes from, 180006; None: not known. `bytes`: of COPY text.
-    `tables`: `schema.table` → rows. `owner` None: that of the live database, or whoever restores.
-    `owners`: whom its schema gives objects to; `superuser`: what in it only a superuser restores; `powers` and
-    `member_of`: role → what it could do beyond its own objects, and the roles that it is in.
-    `snapshot` and `system`: PostgreSQL's text of the moment and the cluster that knows it, where recorded.
-    `database`: whose it is; None: nobody recorded that.
-    """
-
-    name: str
-    version: int | None
-    moment: datetime | None
-    owner: str | None
-    bytes: int
-    tables: Mapping[str, int] = field(default_factory=dict)
-    roles: tuple[str, ...] = ()
-    extensions: tuple[tuple[str, str], ...] = ()
-    tablespaces: tuple[str, ...] = ()
-    snapshot: str | None = None
-    system: str | None = None
-    partial: bool = False
-    owners: tuple[str, ...] = ()
-    superuser: tuple[str, ...] = ()
-    powers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    member_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    database: str | None = None
-
-    @property
-    def origin(self) -> Identity | None:
-        """Whose data it is."""
-        return Identity(self.database, self.system) if self.database else None
-
-
-@dataclass(frozen=True)
 class Plan:
-    """What would be done: `steps` in order; `problems` stop it; `notes` are to be known.
-
-    `create_roles`: the roles that are created first. `damage`: what a check found wrong with it, else "". `tables`: a line each, live beside artifact.
-    """
+    """What would be done."""
 
     wanted: Wanted
     facts: Facts
+    #: A sentence each, in order.
     steps: tuple[str, ...]
+    #: Each of them stops the restore.
     problems: tuple[RefnetError, ...]
+    #: For the user, without an effect.
     notes: tuple[str, ...]
+    #: The roles that are created first.
     create_roles: tuple[str, ...]
     bytes_needed: int
+    #: What a check found wrong with the artifact, else "".
     damage: str = ""
 
     @property
     def replaces(self) -> bool:
-        """Whether something live would be replaced."""
+        """True if a live database would be replaced."""
         return self.facts.live is not None
 
     @property
     def role_powers(self) -> dict[str, tuple[str, ...]]:
-        """Each role that is created → its powers."""
+        """Each role that is created → its attributes and memberships."""
         return {role: _powers(self.wanted, self.facts, role) for role in self.create_roles}
 
     @property
     def runs_as_superuser(self) -> str:
-        """Whose superuser rights the code in the dump has while it loads, "" where they are none."""
+        """The superuser whose rights the code in the dump has while it loads; "" if there is none."""
         return self.facts.user if self.facts.superuser else ""
 
     def check(self) -> None:
-        """RefnetError where something stops the plan: the first problem, and how many more there are."""
+        """Raise the first problem, with the number of the others; nothing if there is none."""
         if self.problems:
             first, more = self.problems[0], len(self.problems) - 1
             message = f"{first.message} (and {more} more: see --plan)" if more else first.message
             raise RefnetError(message, first.hint, first.code)
 
     def tables(self) -> list[dict[str, Any]]:
-        """Each table of either side: name, rows in the artifact and live, of these the newer ones."""
+        """Return a row for each table of either side: its name, its rows in the artifact, live, and the newer ones."""
         live = self.facts.live.tables if self.facts.live else {}
         names = [*self.wanted.tables, *(name for name in live if name not in self.wanted.tables)]
         return [
@@ -191,13 +81,13 @@ def decide(
     role_powers: bool = False,
     permission: origin.Permission = origin.OWN,
 ) -> Plan:
-    """The plan to restore `wanted` on a server of which `facts` hold.
+    """Plan the restore of `wanted` on the server with `facts`.
 
     Args:
-        create_roles: missing roles are created; `role_powers`: those with powers too.
-        permission: from which databases `wanted` may be, beside the target's own.
+        create_roles: create missing roles; `role_powers`: also those with attributes or memberships.
+        permission: the databases, beside the target's own, that `wanted` may be of.
     """
-    foreign = origin.refusal(wanted.name, wanted.origin, facts.place, permission)
+    refused = origin.refusal(wanted.name, wanted.origin, facts.place, permission)
     missing = tuple(role for role in wanted.roles if role not in facts.roles)
     need = bytes_needed(wanted, facts)
     created = missing if create_roles else ()
@@ -206,7 +96,7 @@ def decide(
         facts,
         tuple(_steps(wanted, facts, created)),
         (
-            *([foreign] if foreign else []),
+            *([refused] if refused else []),
             *_problems(wanted, facts, missing, need, create_roles=create_roles),
             *_powerful(wanted, facts, () if role_powers else created),
             *_without_superuser(wanted, facts),
@@ -218,16 +108,16 @@ def decide(
 
 
 def bytes_needed(wanted: Wanted, facts: Facts) -> int:
-    """About how much room the copy takes in the server: as the live one does, scaled by what is restored."""
+    """Estimate the space that the copy takes on the server, in bytes."""
     guess = int(wanted.bytes * _GROWTH) + (16 << 20)
     return max(guess, facts.live.size if facts.live and not wanted.bytes else 0)
 
 
 def dated_name(database: str, word: str, local: datetime) -> str:
-    """`DATABASE_WORD_YYYYMMDD_HHMMSS`, within the length of an identifier."""
+    """Return `DATABASE_WORD_YYYYMMDD_HHMMSS`, within the length of an identifier."""
     end = f"_{word}_{local:%Y%m%d_%H%M%S}"
-    room = _LONGEST_NAME - len(end.encode())
-    return database.encode()[:room].decode(errors="ignore") + end
+    longest = _LONGEST_NAME - len(end.encode())
+    return database.encode()[:longest].decode(errors="ignore") + end
 
 
 def major(version: int) -> int:
@@ -236,23 +126,23 @@ def major(version: int) -> int:
 
 def _steps(wanted: Wanted, facts: Facts, created: tuple[str, ...]) -> Iterator[str]:
     if created:
-        told = (
+        named = (
             f"{role} ({', '.join(found)})" if (found := _powers(wanted, facts, role)) else role
             for role in created
         )
-        yield f"create the roles {', '.join(told)}, without passwords"
-    yield f"make a new database beside {facts.database} and load {wanted.name} into it"
-    yield "gather the planner's statistics (ANALYZE)"
+        yield f"create the roles {', '.join(named)}, without passwords"
+    yield f"create a database beside {facts.database} and load {wanted.name} into it"
+    yield "collect planner statistics (ANALYZE)"
     yield (
-        "compare the copy with what was backed up"
+        "compare the copy with the backup"
         if wanted.tables
-        else "no comparison: nothing says what it should hold"
+        else "no comparison: the expected content is unknown"
     )
     if facts.live:
-        yield f"end the sessions in {facts.database}, exchange it for the copy in one transaction"
-        yield f"keep the old one for {KEEP_DAYS} days: `refnet undo database` brings it back"
+        yield f"disconnect the sessions of {facts.database}, swap it with the copy in one transaction"
+        yield f"keep the previous version for {KEEP_DAYS} days: `refnet undo database` restores it"
     else:
-        yield f"give it the name {facts.database}, which no database has now"
+        yield f"rename it to {facts.database}, which no database is called now"
 
 
 def _problems(
@@ -260,8 +150,8 @@ def _problems(
 ) -> Iterator[RefnetError]:
     if wanted.partial:
         yield RefnetError(
-            f"{wanted.name} holds some tables only, so it is not restored whole",
-            "Restore one of them: --table T --mode missing, or --mode replace.",
+            f"{wanted.name} contains only some tables and cannot replace the database",
+            "Restore one table: --table T --mode missing, or --mode replace.",
             Exit.USAGE,
         )
     if facts.standby:
@@ -280,7 +170,7 @@ def _problems(
     yield from _missing(wanted, facts, missing, create_roles=create_roles)
     if facts.free is not None and facts.free < need:
         yield RefnetError(
-            f"the copy needs about {_size(need)} beside the live database, and {_size(facts.free)} are free",
+            f"the copy needs about {formatting.size(need)} beside the live database, and {formatting.size(facts.free)} is free",
             "Free space where the server keeps its data.",
         )
 
@@ -290,22 +180,23 @@ def _missing(
 ) -> Iterator[RefnetError]:
     if missing and not create_roles:
         yield RefnetError(
-            f"the server lacks the roles {', '.join(missing)}",
-            "Create them, or give --create-roles to have them created without passwords.",
+            f"roles missing on the server: {', '.join(missing)}",
+            "Create them, or use --create-roles to create them without passwords.",
         )
     if missing and create_roles and not facts.superuser:
         yield RefnetError(
             f"the role {facts.user} may not create the roles {', '.join(missing)} as they were",
-            "Restore as a superuser, or create them before.",
+            "Restore as a superuser, or create them first.",
         )
-    if lacking := [name for name, _ in wanted.extensions if name not in facts.extensions]:
+    if uninstalled := [name for name, _ in wanted.extensions if name not in facts.extensions]:
         yield RefnetError(
-            f"the server lacks the extensions {', '.join(lacking)}",
-            "Install their packages on the server's machine, then run it again.",
+            f"extensions not available on the server: {', '.join(uninstalled)}",
+            "Install their packages on the server's machine, and retry.",
         )
     if lost := [name for name in wanted.tablespaces if name not in facts.tablespaces]:
         yield RefnetError(
-            f"the server lacks the tablespaces {', '.join(lost)}", "CREATE TABLESPACE with these names first."
+            f"tablespaces missing on the server: {', '.join(lost)}",
+            "CREATE TABLESPACE with these names first.",
         )
     owner = wanted.owner
     if owner and owner in facts.roles and not facts.superuser and owner not in facts.owners:
@@ -316,13 +207,13 @@ def _missing(
 
 
 def _powers(wanted: Wanted, facts: Facts, role: str) -> tuple[str, ...]:
-    """What `role`, once created, could do on the server beyond its own objects."""
+    """Return what `role`, once created, could do on the server beyond its own objects."""
     there = (one for one in wanted.member_of.get(role, ()) if one in facts.roles)
     return (*wanted.powers.get(role, ()), *(f"member of {one}" for one in there))
 
 
 def _powerful(wanted: Wanted, facts: Facts, created: tuple[str, ...]) -> Iterator[RefnetError]:
-    """That powers of roles come out of a file, which may be forged."""
+    """Refuse attributes and memberships of roles that come from the file alone, which may be forged."""
     for role in created:
         if found := _powers(wanted, facts, role):
             yield RefnetError(
@@ -332,13 +223,13 @@ def _powerful(wanted: Wanted, facts: Facts, created: tuple[str, ...]) -> Iterato
 
 
 def _without_superuser(wanted: Wanted, facts: Facts) -> Iterator[RefnetError]:
-    """What a restoring login that is no superuser cannot do."""
+    """Yield what a role that is not a superuser cannot restore."""
     if facts.superuser:
         return
     extensions = [f"extension {name}" for name, _ in wanted.extensions if name in facts.restricted]
     if needed := [*wanted.superuser, *extensions]:
         yield RefnetError(
-            f"{facts.user} is no superuser, and these need one: {some(needed)}",
+            f"{facts.user} is not a superuser, and these need one: {formatting.some(needed)}",
             "Restore as a superuser, whose rights the code in the dump then has while it loads.",
         )
     owners = [one for one in wanted.owners if one in facts.roles and one not in facts.owners]
@@ -351,7 +242,7 @@ def _without_superuser(wanted: Wanted, facts: Facts) -> Iterator[RefnetError]:
 
 
 def hindrances(facts: Facts) -> Iterator[RefnetError]:
-    """What keeps the live database from being renamed."""
+    """Yield what prevents renaming the live database."""
     live = facts.live
     if live is None:
         return
@@ -362,19 +253,19 @@ def hindrances(facts: Facts) -> Iterator[RefnetError]:
         )
     if live.prepared:
         yield RefnetError(
-            f"a prepared transaction holds {facts.database}: {', '.join(live.prepared)}",
-            "COMMIT PREPARED or ROLLBACK PREPARED it, then run it again.",
+            f"a prepared transaction is open in {facts.database}: {', '.join(live.prepared)}",
+            "COMMIT PREPARED or ROLLBACK PREPARED it, and retry.",
         )
     if live.subscriptions:
         yield RefnetError(
             f"the subscription {', '.join(live.subscriptions)} writes into {facts.database}",
-            "ALTER SUBSCRIPTION … DISABLE first; the restored one comes disabled, without a slot.",
+            "ALTER SUBSCRIPTION … DISABLE first; the restored one is disabled and has no slot.",
         )
-    if foreign := [s for s in live.sessions if not s.ours]:
-        told = ", ".join(f"{s.application or 'unnamed'} of {s.user}" for s in foreign)
+    if others := [s for s in live.sessions if not s.ours]:
+        named = ", ".join(f"{s.application or 'unnamed'} of {s.user}" for s in others)
         yield RefnetError(
-            f"the role {facts.user} may not end the sessions in {facts.database}: {told}",
-            f"Close them, or GRANT pg_signal_backend TO {facts.user}; a superuser's only a superuser ends.",
+            f"the role {facts.user} may not terminate the sessions in {facts.database}: {named}",
+            f"Close them, or GRANT pg_signal_backend TO {facts.user}; only a superuser can terminate a superuser's.",
         )
 
 
@@ -382,31 +273,17 @@ def _notes(wanted: Wanted, facts: Facts, need: int) -> Iterator[str]:
     if comes_from := origin.note(wanted.origin, facts.place):
         yield comes_from
     if facts.free is None:
-        yield f"could not verify: the room on the server (about {_size(need)} are needed beside the live database)"
+        yield f"could not verify: free space on the server (about {formatting.size(need)} needed beside the live database)"
     if wanted.version is None:
-        yield "could not verify: which PostgreSQL the dump comes from"
+        yield "could not verify: the PostgreSQL version of the dump"
     for name, version in wanted.extensions:
         known = facts.extensions.get(name, frozenset())
         if known and version and version not in known:
-            yield f"the extension {name} comes in another version than {version}: {', '.join(sorted(known))}"
+            yield f"the extension {name} has another version here than {version}: {', '.join(sorted(known))}"
     if not facts.live:
         return
     for slot in facts.live.slots:
-        yield f"the replication slot {slot} stays with the old database: set up its consumer anew"
+        yield f"the replication slot {slot} stays with the previous version: set up its consumer again"
     gone = [name for name in facts.live.tables if wanted.tables and name not in wanted.tables]
     if gone:
-        yield f"only in the live database, and in the kept one afterwards: {', '.join(sorted(gone))}"
-
-
-def some(names: Sequence[str]) -> str:
-    """The first of `names`, and how many more there are."""
-    more = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
-
-
-def _size(count: float) -> str:
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1024 or unit == "GB":
-            break
-        count /= 1024
-    return f"{count:.0f} {unit}" if count >= 10 or unit == "bytes" else f"{count:.1f} {unit}"
+        yield f"only in the live database, and in the previous version afterwards: {', '.join(sorted(gone))}"

@@ -22,7 +22,8 @@ from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.origin import OWN, Permission, Place
 from refnet.recovery.model.previous import Mark, Record, Why
-from refnet.recovery.model.restore_plan import Facts, Plan, Wanted, dated_name, decide, major
+from refnet.recovery.model.restore_facts import Facts, Wanted
+from refnet.recovery.model.restore_plan import Plan, dated_name, decide, major
 from refnet.recovery.model.source import Finding, Progress, silent
 from refnet.recovery.model.timing import Phases
 from refnet.recovery.sources.database.admin_session import Session, Statement, admin_session, restore_lock

@@ -9,7 +9,8 @@ from datetime import datetime
 from refnet.errors import RefnetError
 from refnet.postgres.session import Target
 from refnet.recovery.model.previous import Mark, Why
-from refnet.recovery.model.restore_plan import Facts, Rows, dated_name, hindrances
+from refnet.recovery.model.restore_facts import Facts, Rows
+from refnet.recovery.model.restore_plan import dated_name, hindrances
 from refnet.recovery.sources.database.admin_session import Session, Statement, admin_session, restore_lock
 from refnet.recovery.sources.database.restore import previous_databases
 from refnet.recovery.sources.database.restore.previous_databases import PreviousDatabase

@@ -10,16 +10,8 @@ import pytest
 
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.origin import Permission
-from refnet.recovery.model.restore_plan import (
-    Facts,
-    Live,
-    Plan,
-    Rows,
-    Sessions,
-    Wanted,
-    dated_name,
-    decide,
-)
+from refnet.recovery.model.restore_facts import Facts, Live, Rows, Sessions, Wanted
+from refnet.recovery.model.restore_plan import Plan, dated_name, decide
 
 GB = 1 << 30
 LIVE = Live(size=GB, owner="refnet", owned=True, tables={"public.papers": Rows(120, exact=True, newer=20)})
@@ -65,7 +57,7 @@ def test_a_plan_without_problems_says_its_steps_in_order_and_that_something_live
     assert decided.replaces
     assert [
         word in step
-        for word, step in zip(("load", "ANALYZE", "compare", "exchange", "keep"), decided.steps, strict=True)
+        for word, step in zip(("load", "ANALYZE", "compare", "swap", "keep"), decided.steps, strict=True)
     ] == [True] * 5
     assert decided.notes == ()
     assert decided.tables() == [
@@ -76,31 +68,31 @@ def test_a_plan_without_problems_says_its_steps_in_order_and_that_something_live
 def test_a_database_that_is_not_there_is_created_and_nothing_live_is_replaced() -> None:
     decided = plan(facts={"live": None})
     assert not decided.replaces
-    assert "which no database has now" in decided.steps[-1]
+    assert "which no database is called now" in decided.steps[-1]
     assert decided.tables()[0]["live_rows"] is None
 
 
 @pytest.mark.parametrize(
     ("wanted", "facts", "message"),
     [
-        ({"partial": True}, {}, "holds some tables only"),
+        ({"partial": True}, {}, "contains only some tables"),
         ({}, {"standby": True}, "is a standby"),
         ({"version": 190000}, {}, "comes from PostgreSQL 19 and the server is 18"),
         ({}, {"superuser": False, "createdb": False}, "may not create databases"),
-        ({"roles": ("a", "refnet", "b")}, {}, "lacks the roles a, b"),
-        ({"extensions": (("vector", "0.8"),)}, {}, "lacks the extensions vector"),
-        ({"tablespaces": ("fast",)}, {}, "lacks the tablespaces fast"),
+        ({"roles": ("a", "refnet", "b")}, {}, "roles missing on the server: a, b"),
+        ({"extensions": (("vector", "0.8"),)}, {}, "extensions not available on the server: vector"),
+        ({"tablespaces": ("fast",)}, {}, "tablespaces missing on the server: fast"),
         (
             {"owner": "other"},
             {"superuser": False, "roles": frozenset({"refnet", "other"})},
             "its owner other",
         ),
-        ({}, {"free": GB}, "needs about 2.0 GB beside the live database, and 1.0 GB are free"),
+        ({}, {"free": GB}, "needs about 2.0 GiB beside the live database, and 1.0 GiB is free"),
         ({}, {"live": replace(LIVE, owned=False, owner="dba")}, "does not own refnet"),
         (
             {},
             {"live": replace(LIVE, prepared=("left open",))},
-            "prepared transaction holds refnet: left open",
+            "prepared transaction is open in refnet: left open",
         ),
         ({}, {"live": replace(LIVE, subscriptions=("news",))}, "subscription news writes into refnet"),
         ({}, {"live": replace(LIVE, sessions=(Sessions("psql", "dba", 1, ours=False),))}, "psql of dba"),
@@ -129,10 +121,10 @@ def test_roles_are_created_only_when_asked_and_only_by_a_superuser() -> None:
 @pytest.mark.parametrize(
     ("wanted", "facts", "note"),
     [
-        ({}, {"free": None}, "could not verify: the room on the server"),
-        ({"version": None}, {}, "could not verify: which PostgreSQL"),
-        ({"extensions": (("pg_trgm", "1.5"),)}, {}, "pg_trgm comes in another version than 1.5: 1.6"),
-        ({}, {"live": replace(LIVE, slots=("cdc",))}, "slot cdc stays with the old database"),
+        ({}, {"free": None}, "could not verify: free space on the server"),
+        ({"version": None}, {}, "could not verify: the PostgreSQL version"),
+        ({"extensions": (("pg_trgm", "1.5"),)}, {}, "pg_trgm has another version here than 1.5: 1.6"),
+        ({}, {"live": replace(LIVE, slots=("cdc",))}, "slot cdc stays with the previous version"),
         (
             {},
             {"live": replace(LIVE, tables={"public.later": Rows(1, exact=True)})},

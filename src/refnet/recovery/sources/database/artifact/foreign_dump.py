@@ -25,7 +25,7 @@ from refnet.postgres.account import environment as bare
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import READER_SETTINGS, READER_SETTINGS_17, Target, server_version
 from refnet.recovery.model.artifact import Outcome
-from refnet.recovery.model.restore_plan import Wanted
+from refnet.recovery.model.restore_facts import Wanted
 from refnet.recovery.model.source import Finding, OpenArtifact, Progress
 from refnet.recovery.sources.database.artifact.dump_contents import Contents
 from refnet.recovery.sources.database.artifact.dump_files import (

@@ -8,7 +8,7 @@ from typing import Any
 
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import READER_SETTINGS, Target
-from refnet.recovery.model.restore_plan import Wanted
+from refnet.recovery.model.restore_facts import Wanted
 from refnet.recovery.model.source import Finding, OpenArtifact, Progress
 from refnet.recovery.sources.database.artifact.sqlgz import Kind, Reader, damaged, programs_major
 from refnet.recovery.sources.database.dump.pgdump import refuses_lz4

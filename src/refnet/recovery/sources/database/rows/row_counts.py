@@ -11,7 +11,7 @@ from psycopg import errors
 
 from refnet.postgres.connecting import ConnectError
 from refnet.postgres.session import READER_SETTINGS, Target
-from refnet.recovery.model.restore_plan import Rows
+from refnet.recovery.model.restore_facts import Rows
 from refnet.recovery.sources.database.catalog_queries import OF_EXTENSION, user_relations
 from refnet.recovery.sources.database.sql_names import Codec
 
