@@ -28,8 +28,21 @@ OTHERS = [
 ]
 
 #: A regular expression over lower-case words → what to write instead. A space stands for any white space.
-FORBIDDEN: dict[str, str] = {}
-FORBIDDEN_IN_DOCUMENTS = {
+FORBIDDEN: dict[str, str] = {
+    "unlike": "changed",
+    "put out": "disconnect, terminate",
+    "of nobody|nobody s": "unknown, unowned",
+    "shelf": "scan",
+    "chain": "gzip members",
+    "stock(?! tools)": "pgdump",
+    "copier": "psql_copy",
+    "witness|oracle": "independent check",
+    "well again": "recovered",
+    "nobody is there": "stdin is not a terminal",
+    "holds? what": "contains",
+    "every promise": "(the promises)",
+}
+FORBIDDEN_IN_DOCUMENTS: dict[str, str] = {
     "held": "open, locked, pending",
     "put aside|kept (?:one|database|folder|copy)s?": "previous version",
     "exchang(?:e|es|ed|ing)": "swap",
@@ -38,17 +51,9 @@ FORBIDDEN_IN_DOCUMENTS = {
     "ahead of the clock|lies? (?:in the future|ahead)": "dated in the future",
     "passing": "transient",
     "lacking": "missing",
-    "unlike": "changed",
     "alike": "same",
     "mend(?:s|ed|ing)?": "fix, repair",
-    "put out": "disconnect, terminate",
-    "of nobody|nobody s": "unknown, unowned",
     "seams?": "interface",
-    "shelf": "scan",
-    "chain": "gzip members",
-    "stock(?! tools)": "pgdump",
-    "copier": "psql_copy",
-    "witness|oracle": "independent check",
     "reckon(?:s|ed|ing)?": "compute",
     "told|tells? (?:a|the) (?:person|user|reader)": "report",
     "(?:is|are|was|were|be) (?:wanted|meant)": "required, intended",
@@ -56,12 +61,8 @@ FORBIDDEN_IN_DOCUMENTS = {
     "for want of": "because … is not installed",
     "(?:could|can|cannot|may|to) (?:not )?be had": "is not available",
     "lies outside": "must be",
-    "well again": "recovered",
-    "nobody is there": "stdin is not a terminal",
     "just now": "(nothing)",
     "anew": "again",
-    "holds? what": "contains",
-    "every promise": "(the promises)",
 }
 #: In documents alone: the module is `walls.py`.
 FORBIDDEN_IN_TEXT = {"walls?": "isolation layer"}
@@ -77,7 +78,18 @@ FORBIDDEN_IN_JAPANESE = {
 #: Names from elsewhere, names of formats, and other senses.
 ALLOWED = ("RENAME_EXCHANGE", "exchange.json", "walls.py", "`Walls`", "as a whole", "on the whole")
 #: Docstrings of these begin with a verb or a noun.
-PACKAGES: tuple[str, ...] = ()
+PACKAGES: tuple[str, ...] = (
+    "refnet/demo",
+    "refnet/network",
+    "refnet/network/migrations",
+    "refnet/network/migrations/versions",
+    "refnet/recovery",
+    "refnet/recovery/services",
+    "refnet/recovery/sources/database/rows",
+    "refnet/recovery/sources/files",
+    "refnet/scheduling",
+    "refnet/telemetry",
+)
 _QUESTION = re.compile(r"(?:What|Whether|How|Where|Who|Whose|Why)\b")
 _BETWEEN = r"""(?:\s|\n\s*\#:?\s*|"\s*f?"|')+"""
 
