@@ -18,11 +18,10 @@ from refnet.errors import RefnetError
 from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.previous import Mark, Record, Why
-from refnet.recovery.sources.database.restore.previous_databases import comment_of, comment_on
+from refnet.recovery.sources.database.restore.previous_databases import comment_of, comment_on, oid_of
 from refnet.recovery.sources.database.rows import row_counts
 from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.stores.previous_records import PreviousVersions
-from refnet.recovery.verbs.restore_database import oid_of
 from refnet.settings import Settings, load
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)

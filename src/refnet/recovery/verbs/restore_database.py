@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -21,7 +21,7 @@ from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.origin import OWN, Permission, Place
-from refnet.recovery.model.previous import Mark, Record, Why
+from refnet.recovery.model.previous import Mark, Why
 from refnet.recovery.model.restore_facts import Facts, Wanted
 from refnet.recovery.model.restore_plan import Plan, dated_name, decide, major
 from refnet.recovery.model.source import Finding, Progress, silent
@@ -211,7 +211,7 @@ class _Run:
 
     def _swap(self, name: str, state: dict[str, Any], *, replaces: bool) -> str | None:
         """Swap the copy in; return the name of the previous version, if there is one."""
-        live, copy = self.target.name, oid_of(self.admin, name)
+        live, copy = self.target.name, previous_databases.oid_of(self.admin, name)
         also: list[Statement] = [
             previous_databases.comment_on(live, previous_databases.own_comment(state["comment"])),
             previous_databases.allow_connections(live, allow=True),
@@ -219,11 +219,12 @@ class _Run:
         if not replaces:
             swap(self.admin, self.target, [Rename(name, live, copy)], also)
             return None
-        old = record_of(self.admin, live, self._name("before"), copy, self._mark())
+        old = previous_databases.record_of(self.admin, live, self._name("before"), copy, self._mark())
         self.previous.add(old)
         renames = [Rename(live, old.name, old.oid), Rename(name, live, copy)]
-        swap(self.admin, self.target, renames, [*closed(old), *also])
-        forget_gone(self.admin, self.previous, live)
+        swap(self.admin, self.target, renames, [*previous_databases.closed(old), *also])
+        for record in previous_databases.gone(self.admin, self.previous.read().records, live):
+            self.previous.forget(record)
         return old.name
 
     def _mark(self) -> Mark:
@@ -237,7 +238,9 @@ class _Run:
             self.notes.append(f"{left.name}, the copy of a killed run, was dropped")
 
     def _name(self, word: str) -> str:
-        return free_name(self.admin, dated_name(self.target.name, word, self.now().astimezone()))
+        return previous_databases.free_name(
+            self.admin, dated_name(self.target.name, word, self.now().astimezone())
+        )
 
     @contextlib.contextmanager
     def _disconnected_on_failure(self, name: str) -> Iterator[None]:
@@ -262,44 +265,3 @@ class _Run:
                     more = f"{error.hint} The copy {name} still exists: the next restore drops it."
                     raise RefnetError(error.message, more, error.code, transient=error.transient) from error
             raise
-
-
-def free_name(admin: Session, name: str) -> str:
-    """Return `name`, with a number appended where a database has it already."""
-    taken = {row[0] for row in admin.execute("SELECT datname::text FROM pg_database").fetchall()}
-    numbered = (f"{name[:60]}_{number}" for number in range(2, 100))
-    return next(one for one in (name, *numbered) if one not in taken)
-
-
-def oid_of(admin: Session, name: str) -> int:
-    """Return the oid of the database `name`; RefnetError where it no longer exists."""
-    row = admin.execute("SELECT oid::int8 FROM pg_database WHERE datname = %s", (name,)).fetchone()
-    if row is None:
-        raise RefnetError(f"the database {name} is gone", "Find out who dropped or renamed it.")
-    return int(row[0])
-
-
-def record_of(admin: Session, live: str, name: str, successor: int, mark: Mark) -> Record:
-    """Return the record of the database `live` as a previous version named `name`; `successor`: the new one's oid."""
-    row = admin.execute(
-        "SELECT oid::int8, pg_get_userbyid(datdba)::text, pg_current_snapshot()::text,"
-        " shobj_description(oid, 'pg_database'), datconnlimit FROM pg_database WHERE datname = %s",
-        (live,),
-    ).fetchone()
-    if row is None:
-        raise RefnetError(f"the database {live} is gone", "Find out who dropped or renamed it.")
-    oid, owner, snapshot, comment, limit = row
-    own = replace(mark, snapshot=snapshot, comment=previous_databases.own_comment(comment), limit=limit)
-    return Record(row_counts.system_identifier(admin), name, oid, owner, successor, own)
-
-
-def closed(record: Record) -> list[Statement]:
-    """Return the statements that mark a previous version and close it to all but superusers."""
-    mark = previous_databases.comment_on(record.name, previous_databases.comment_of(record.mark))
-    return [mark, previous_databases.limit_of(record.name, 0)]
-
-
-def forget_gone(admin: Session, previous: PreviousVersions, database: str) -> None:
-    """Remove the records of previous versions of `database` that no longer exist."""
-    for record in previous_databases.gone(admin, previous.read().records, database):
-        previous.forget(record)

@@ -67,7 +67,7 @@ def staged(
         planned: list[tuple[TableLayout, Difference]] = []
         plans: list[TablePlan] = []
         for recorded, live in found:
-            staged_rows.stage(session, codec, reader, recorded, live, progress)
+            staged_rows.stage(session, reader, recorded, live, progress)
             planned.append((live, merge.differ(session, codec, live)))
             plans.append(
                 TablePlan(

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from refnet.errors import RefnetError
 from refnet.postgres.session import Target
-from refnet.recovery.model.previous import Mark, Why
+from refnet.recovery.model.previous import Mark, Record, Why
 from refnet.recovery.model.restore_facts import Facts, Rows
 from refnet.recovery.model.restore_plan import dated_name, hindrances
 from refnet.recovery.sources.database.admin_session import Session, Statement, admin_session, restore_lock
@@ -18,7 +18,6 @@ from refnet.recovery.sources.database.restore.server_facts import facts
 from refnet.recovery.sources.database.restore.swap_databases import Rename, swap
 from refnet.recovery.sources.database.rows import row_counts
 from refnet.recovery.stores.previous_records import Known, PreviousVersions
-from refnet.recovery.verbs.restore_database import closed, forget_gone, free_name, record_of
 
 
 @dataclass(frozen=True)
@@ -78,23 +77,27 @@ def undo(
         decided = _plan(admin, target, previous, name, count=False)
         decided.check()
         back, live = decided.back, target.name
-        also: list[Statement] = [
+        renames = [Rename(back.name, live, back.oid)]
+        statements: list[Statement] = [
             previous_databases.comment_on(live, back.mark.comment),
             previous_databases.limit_of(live, back.mark.limit),
         ]
-        comes = Rename(back.name, live, back.oid)
-        if not decided.replaces:
-            swap(admin, target, [comes], also)
-            forget_gone(admin, previous, live)
-            return Undone(live, back, None)
-        mark = Mark(live, Why.UNDONE, now(), artifact=back.mark.artifact)
-        replaced = record_of(
-            admin, live, free_name(admin, dated_name(live, "undone", now().astimezone())), back.oid, mark
-        )
-        previous.add(replaced)
-        swap(admin, target, [Rename(live, replaced.name, replaced.oid), comes], [*closed(replaced), *also])
-        forget_gone(admin, previous, live)
-        return Undone(live, back, replaced.name)
+        replaced = _record(admin, back, live, now()) if decided.replaces else None
+        if replaced:
+            previous.add(replaced)
+            renames.insert(0, Rename(live, replaced.name, replaced.oid))
+            statements = [*previous_databases.closed(replaced), *statements]
+        swap(admin, target, renames, statements)
+        for record in previous_databases.gone(admin, previous.read().records, live):
+            previous.forget(record)
+        return Undone(live, back, replaced.name if replaced else None)
+
+
+def _record(admin: Session, back: PreviousDatabase, live: str, now: datetime) -> Record:
+    """Return the record of the live database as a previous version."""
+    name = previous_databases.free_name(admin, dated_name(live, "undone", now.astimezone()))
+    mark = Mark(live, Why.UNDONE, now, artifact=back.mark.artifact)
+    return previous_databases.record_of(admin, live, name, back.oid, mark)
 
 
 def _plan(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -24,7 +24,7 @@ from refnet.recovery.model.previous import Mark, Record, Why
 from refnet.recovery.model.restore_facts import Sessions
 from refnet.recovery.model.retention import PreviousVersion
 from refnet.recovery.sources.database import server_errors
-from refnet.recovery.sources.database.admin_session import Session, admin_session, restore_lock
+from refnet.recovery.sources.database.admin_session import Session, Statement, admin_session, restore_lock
 from refnet.recovery.sources.database.restore.server_facts import sessions
 from refnet.recovery.sources.database.rows import row_counts
 
@@ -181,6 +181,41 @@ def open_copy(admin: Session, name: str, mark: Mark) -> None:
 def allow_connections(name: str, *, allow: bool) -> sql.Composed:
     """Return the statement that allows connections to a database, or forbids them, to superusers as well."""
     return sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}").format(sql.Identifier(name), sql.Literal(allow))
+
+
+def free_name(admin: Session, name: str) -> str:
+    """Return `name`, with a number appended where a database has it already."""
+    taken = {row[0] for row in admin.execute("SELECT datname::text FROM pg_database").fetchall()}
+    numbered = (f"{name[:60]}_{number}" for number in range(2, 100))
+    return next(one for one in (name, *numbered) if one not in taken)
+
+
+def oid_of(admin: Session, name: str) -> int:
+    """Return the oid of the database `name`; RefnetError where it no longer exists."""
+    row = admin.execute("SELECT oid::int8 FROM pg_database WHERE datname = %s", (name,)).fetchone()
+    if row is None:
+        raise RefnetError(f"the database {name} is gone", "Find out who dropped or renamed it.")
+    return int(row[0])
+
+
+def record_of(admin: Session, live: str, name: str, successor: int, mark: Mark) -> Record:
+    """Return the record of the database `live` as a previous version named `name`; `successor`: the new one's oid."""
+    row = admin.execute(
+        "SELECT oid::int8, pg_get_userbyid(datdba)::text, pg_current_snapshot()::text,"
+        " shobj_description(oid, 'pg_database'), datconnlimit FROM pg_database WHERE datname = %s",
+        (live,),
+    ).fetchone()
+    if row is None:
+        raise RefnetError(f"the database {live} is gone", "Find out who dropped or renamed it.")
+    oid, owner, snapshot, comment, limit = row
+    own = replace(mark, snapshot=snapshot, comment=own_comment(comment), limit=limit)
+    return Record(row_counts.system_identifier(admin), name, oid, owner, successor, own)
+
+
+def closed(record: Record) -> list[Statement]:
+    """Return the statements that mark a previous version and close it to all but superusers."""
+    mark = comment_on(record.name, comment_of(record.mark))
+    return [mark, limit_of(record.name, 0)]
 
 
 def gone(admin: Session, records: Sequence[Record], database: str) -> tuple[Record, ...]:

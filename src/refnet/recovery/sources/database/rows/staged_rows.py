@@ -92,18 +92,14 @@ def _leaves(top: _Name, children: Mapping[_Name, list[_Name]], tables: Mapping[_
 
 
 def stage(
-    session: Session,
-    codec: Codec,
-    reader: Reader,
-    recorded: Recorded,
-    layout: TableLayout,
-    progress: Progress,
-) -> int:
-    """Load the rows into `layout.stage`, a table with the live columns' types; return their count.
+    session: Session, reader: Reader, recorded: Recorded, layout: TableLayout, progress: Progress
+) -> None:
+    """Load the rows into `layout.stage`, a table with the live columns' types.
 
     RefnetError where these types do not accept the rows, or change them.
     """
     index = reader.index
+    codec = Codec.of(session, index.encoding)
     tables = [index.tables[number] for number in recorded.parts]
     for table in tables:
         layout.check(table.columns)
@@ -129,12 +125,12 @@ def stage(
         session.execute(b"ANALYZE " + layout.stage)
     except psycopg.Error as error:
         raise server_errors.of_server(error, f"reading the rows of {recorded.qualified}") from error
-    return _check(session, codec, recorded, layout, tables)
+    _check(session, codec, recorded, layout, tables)
 
 
 def _check(
     session: Session, codec: Codec, recorded: Recorded, layout: TableLayout, tables: list[Table]
-) -> int:
+) -> None:
     """Compare the staged rows with the recorded content, which the live types may have changed."""
     digest = Digest()
     columns = codec.listed(tables[0].columns)
@@ -147,4 +143,3 @@ def _check(
     total = sum(int(table.digest, 16) for table in tables) % MODULUS
     if digest.rows != sum(table.rows for table in tables) or (same_order and digest.hex != f"{total:032x}"):
         raise refused(recorded.qualified, "has other types than the artifact, which would change its values")
-    return digest.rows
