@@ -143,7 +143,7 @@ def test_a_folder_that_leads_out_of_itself_is_refused_before_pg_restore_opens_it
 ) -> None:
     folder = dump()
     attack(folder, secret)
-    with pytest.raises(RefnetError, match="is no dump that can be restored") as caught:
+    with pytest.raises(RefnetError, match="cannot be restored: ") as caught:
         ForeignDump(folder, None)
     assert caught.value.code is Exit.DAMAGED
 
@@ -155,8 +155,8 @@ def test_a_linked_file_comes_into_no_database(
     _linked(folder, secret)
     verified = refnet("verify", folder)
     assert verified.code == 4
-    assert "is a link or no regular file" in verified.out
-    restored("restore", "database", folder, "--force").fails(4, "is a link or no regular file")
+    assert "is a link or not a regular file" in verified.out
+    restored("restore", "database", folder, "--force").fails(4, "is a link or not a regular file")
     with server.target().connect() as admin:
         rows = admin.execute("SELECT datname FROM pg_database WHERE datname LIKE 'from_others%'").fetchall()
     assert rows == []
@@ -185,11 +185,11 @@ def test_a_file_that_is_exchanged_after_it_was_looked_at_is_not_read(
     dump_files.folder_contents(folder)
     data = _data(folder)
     content = data.read_bytes()
-    with dump_files.folder_place(folder, None) as place:
+    with dump_files.folder_path(folder, None) as found:
         data.unlink()
         data.symlink_to(secret)
-        assert (place.path / data.name).read_bytes() == content
-    with pytest.raises(RefnetError, match="is a link"), dump_files.folder_place(folder, None):
+        assert (found.path / data.name).read_bytes() == content
+    with pytest.raises(RefnetError, match="is a link"), dump_files.folder_path(folder, None):
         pass
 
 
@@ -197,11 +197,11 @@ def test_a_folder_that_is_exchanged_itself_is_not_read(dump: Callable[..., Path]
     folder = dump()
     name = _data(folder).name
     content = (folder / name).read_bytes()
-    with dump_files.folder_place(folder, None) as place:
+    with dump_files.folder_path(folder, None) as found:
         folder.rename(tmp_path / "away")
         folder.mkdir()
         (folder / name).write_text(_SECRET)
-        assert (place.path / name).read_bytes() == content
+        assert (found.path / name).read_bytes() == content
 
 
 @pytest.mark.parametrize("form", ["d", "c", "t"])

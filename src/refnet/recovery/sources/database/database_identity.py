@@ -1,4 +1,4 @@
-"""Which database a target is, asked of its server."""
+"""Read the identity of a database from its server."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from refnet.recovery.model.identity import Identity
 from refnet.recovery.sources.database.admin_session import admin_session
 from refnet.recovery.sources.database.rows.row_counts import system_identifier
 
-#: How long a server may take to answer, in seconds: nobody waits for one that is down.
+#: Timeout of the connection, in seconds.
 _SECONDS = 3
 
 
 def identity_of(target: Target) -> Identity:
-    """The identity of the database `target`, which need not exist; without a system where the server does not say it."""
+    """Return the identity of the database `target`, which need not exist; its system is None if the server is silent."""
     asked = replace(target, conninfo=make_conninfo(target.conninfo, connect_timeout=_SECONDS))
     try:
         return Identity(target.name, _system(asked))

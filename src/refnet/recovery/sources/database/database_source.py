@@ -1,4 +1,4 @@
-"""The database as a source: what a backup writes and how a proof checks it."""
+"""The database as a source: its backup and its proof."""
 
 from __future__ import annotations
 
@@ -23,22 +23,21 @@ from refnet.recovery.sources.database.restore.proof_run import ProofOptions
 
 @dataclass(frozen=True)
 class DatabaseSource:
-    """The database of `target`.
+    """A database."""
 
-    `target` is called when a backup needs the server, so that a proof does not. `binaries`: the programs for
-    a server's major, with a server among them where `server` is true. `scratch`: the folder for scratch
-    servers. `tables`: `table` or `schema.table`; empty: everything. `required`: tables without which an
-    artifact is not intact. `trust`: a proof loads dumps that RefNet did not make even where it cannot build all walls
-    around the scratch server.
-    """
-
+    #: Called by a backup; a proof needs no server.
     target: Callable[[], Target]
+    #: Return the programs for a server's major, with a server if `server` is true.
     binaries: Callable[..., Binaries]
+    #: The folder of scratch servers.
     scratch: Path
     jobs: int
+    #: `table` or `schema.table`; empty: everything.
     tables: tuple[str, ...] = ()
+    #: An artifact without these tables is not intact.
     required: Required = Required()
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    #: Load foreign dumps even if an isolation layer of the scratch server is not available.
     trust: bool = False
 
     @property
@@ -51,25 +50,25 @@ class DatabaseSource:
         made = _made(dump(target, self.binaries, out, self.jobs, self.tables, progress))
         return replace(made, warnings=warnings)
 
-    def describe(self, held: OpenArtifact) -> Made | None:
-        """What the manifest of `held` says, from its own index; None where RefNet did not make it."""
+    def describe(self, artifact: OpenArtifact) -> Made | None:
+        """Return the facts of the manifest from the artifact's own index; None for a foreign dump."""
         try:
-            return _made(Reader(held.name, held.open).index)
+            return _made(Reader(artifact.name, artifact.open).index)
         except NotAnArtifact:
             return None
 
-    def tables_in(self, held: OpenArtifact) -> tuple[dict[str, Any], ...]:
-        """The tables in `held`, as `Proof.rows` has them; none where RefNet did not make it."""
+    def tables_in(self, artifact: OpenArtifact) -> tuple[dict[str, Any], ...]:
+        """Return the tables of the artifact as `Proof.rows` does; none for a foreign dump."""
         try:
-            return rows_of(Reader(held.name, held.open).index)
+            return rows_of(Reader(artifact.name, artifact.open).index)
         except NotAnArtifact:
             return ()
 
-    def prove(self, held: OpenArtifact, level: Level, progress: Progress = silent) -> Proof:
+    def prove(self, artifact: OpenArtifact, level: Level, progress: Progress = silent) -> Proof:
         try:
-            reader = Reader(held.name, held.open)
+            reader = Reader(artifact.name, artifact.open)
         except NotAnArtifact:
-            return foreign_proof.prove(held, self.binaries, level, self._options(progress, self.required))
+            return foreign_proof.prove(artifact, self.binaries, level, self._options(progress, self.required))
         major = programs_major(reader.index, int(reader.index.server["version_num"]) // 10_000)
         binaries = self.binaries(major, server=level.rank > Level.INTACT.rank)
         required = NOTHING if reader.index.partial else self.required

@@ -32,11 +32,12 @@ class Cause(Enum):
 
 
 class ServerError(RefnetError):
-    """An error of the server or of its programs. `subject`: the role, extension … that it names, or ""."""
+    """An error of the server or of its programs."""
 
     def __init__(self, message: str, hint: str, cause: Cause = Cause.OTHER, subject: str = "") -> None:
         super().__init__(message, hint, transient=cause is Cause.TRANSIENT)
         self.cause = cause
+        #: The role, extension … that it names, or "".
         self.subject = subject
 
 
@@ -128,12 +129,12 @@ _TRANSIENT_STATES = frozenset({"53100", "53300", "57P01", "57P02", "57P03"})
 
 
 def is_transient(said: str, sqlstate: str | None = None) -> bool:
-    """Whether the server's words or its SQLSTATE tell of a state that ends by itself."""
+    """Return True for a state that ends by itself, by the server's words or its SQLSTATE."""
     return sqlstate in _TRANSIENT_STATES or _find(said)[0].cause is Cause.TRANSIENT
 
 
 def of_program(name: str, stderr: bytes, doing: str) -> ServerError:
-    """The error of a program that failed, by the first error line of its stderr."""
+    """Return the error of a program that failed, by the first error line of its stderr."""
     lines = [line for line in stderr.split(b"\n") if line.strip()]
     server = next((m[1] for m in map(_SERVER_ERROR.search, lines) if m), None)
     said = server or (_PROGRAM.sub(b"", lines[0]) if lines else b"ended without a message")
@@ -141,13 +142,13 @@ def of_program(name: str, stderr: bytes, doing: str) -> ServerError:
 
 
 def of_server(error: psycopg.Error, doing: str) -> ServerError:
-    """The error of a statement that the server refused, or of a session that broke."""
+    """Return the error of a statement that the server refused, or of a session that broke."""
     said = error.diag.message_primary or str(error).strip().split("\n")[0] or type(error).__name__
     return _error(doing, said, "the server", error.sqlstate)
 
 
 def _find(said: str) -> tuple[_Known, str]:
-    """What is known of the server's words, and the subject in them."""
+    """Return the known error that the server's words match, and the subject in them."""
     for known in _KNOWN:
         if match := re.search(known.words, said):
             return known, match[1] if match.re.groups else ""

@@ -1,4 +1,4 @@
-"""SQL names as text and as bytes: a database's encoding may be one that Python cannot decode strictly."""
+"""SQL names as text and as bytes, also in encodings that Python cannot decode strictly."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from typing import Any
 import psycopg
 
 IDENT = rb'"(?:[^"]|"")+"|[A-Za-z_\x80-\xff][\w$\x80-\xff]*'
-#: `COPY schema.table (columns) FROM stdin;` as pg_dump writes it; a quoted name can hold anything, newlines too.
+#: `COPY schema.table (columns) FROM stdin;` as pg_dump writes it; a quoted name can contain newlines.
 COPY = re.compile(
     rb"COPY (?P<schema>" + IDENT + rb")\.(?P<name>" + IDENT + rb") "
     rb"(?:\((?P<columns>(?:" + IDENT + rb")(?:, (?:" + IDENT + rb"))*)?\))? ?FROM stdin;\n"
 )
-#: Bytes within which such a statement ends: 1600 columns with names of any bytes, and more.
+#: Limit of such a statement in bytes: more than 1600 columns take.
 LONGEST_COPY = 1 << 20
 _ONE = re.compile(IDENT)
 
 
 @dataclass(frozen=True)
 class Codec:
-    """Between a database's bytes and text; what cannot be decoded survives as surrogates."""
+    """Converts between a database's bytes and text; undecodable bytes become surrogates."""
 
     name: str = "utf-8"
 
     @classmethod
     def of(cls, connection: psycopg.Connection[Any], encoding: str) -> Codec:
-        """The codec of a session whose client_encoding is `encoding`."""
+        """Return the codec of a session whose client_encoding is `encoding`."""
         return cls("utf-8" if encoding == "SQL_ASCII" else connection.info.encoding)
 
     def decode(self, value: bytes | str) -> str:
@@ -38,16 +38,16 @@ class Codec:
         return value.encode(self.name, "surrogateescape")
 
     def quoted(self, *parts: str) -> bytes:
-        """The quoted, qualified name of `parts`, as bytes for SQL."""
+        """Return the quoted, qualified name of `parts`, as bytes for SQL."""
         return self.encode(".".join('"' + part.replace('"', '""') + '"' for part in parts))
 
     def unquoted(self, ident: bytes) -> str:
-        """The name that an identifier of SQL text stands for."""
+        """Return the name of an identifier in SQL text."""
         plain = ident[1:-1].replace(b'""', b'"') if ident.startswith(b'"') else ident
         return self.decode(plain)
 
     def names(self, copy: re.Match[bytes], schema: str, name: str) -> bool:
-        """Whether the statement `copy` fills the table of that name."""
+        """Return True if the statement `copy` fills the table of that name."""
         return (self.unquoted(copy["schema"]), self.unquoted(copy["name"])) == (schema, name)
 
     def listed(self, names: Iterable[str]) -> bytes:

@@ -1,4 +1,4 @@
-"""PostgreSQL's own programs as children: fed, listened to, and ended when another task fails."""
+"""PostgreSQL's programs as child processes, which end when another task fails."""
 
 from __future__ import annotations
 
@@ -14,18 +14,15 @@ from refnet.postgres.account import Account
 from refnet.recovery.sources.database import server_errors
 from refnet.recovery.sources.database.task_graph import Stopped
 
-_SAID = 1 << 20  # bytes of stderr that are kept
+_STDERR = 1 << 20  # bytes of stderr that are read
 
 
 class Programs:
-    """The children of one load, run as `account` (None: as this process).
-
-    `stop` ends those that run and lets no other begin.
-    """
+    """The child processes of one load, run as `account` (None: as this process)."""
 
     def __init__(self, environment: Mapping[str, str], account: Account | None = None) -> None:
         self._become = account.become if account else {}
-        # The C locale for the programs' own words; the server's are in the server's language.
+        # English messages of the programs; the server's are in the server's language.
         self._environment = {**environment, "LC_ALL": "C"}
         self._running: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
@@ -38,9 +35,9 @@ class Programs:
         feed: Iterable[bytes] | None = None,
         handles: Collection[int] = (),
     ) -> bytes:
-        """Run `command`, which inherits `handles`, and give its stdout; RefnetError with its first error line.
+        """Run `command`, which inherits `handles`, and return its stdout.
 
-        Raises Stopped where it was ended by `stop`.
+        RefnetError contains its first error line; Stopped if `stop` ended it.
         """
         with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
             child = self._start(command, stdout, stderr, handles, fed=feed is not None)
@@ -56,9 +53,10 @@ class Programs:
             if self._stopped:
                 raise Stopped
             stderr.seek(0)
-            raise server_errors.of_program(command[0].rpartition("/")[2], stderr.read(_SAID), doing)
+            raise server_errors.of_program(command[0].rpartition("/")[2], stderr.read(_STDERR), doing)
 
     def stop(self) -> None:
+        """End the children that run and let no other start."""
         with self._lock:
             self._stopped = True
             for child in self._running:
@@ -98,7 +96,7 @@ class Programs:
 
 
 def _feed(child: subprocess.Popen[bytes], feed: Iterable[bytes]) -> None:
-    """Write `feed` to the child; a child that ended early says why on its stderr."""
+    """Write `feed` to the child; a child that ends early writes the reason to its stderr."""
     with contextlib.suppress(BrokenPipeError), child.stdin or contextlib.nullcontext() as stdin:
         for piece in feed:
             view = memoryview(piece)
@@ -107,7 +105,7 @@ def _feed(child: subprocess.Popen[bytes], feed: Iterable[bytes]) -> None:
 
 
 def restricted(text: Iterable[bytes]) -> Iterator[bytes]:
-    r"""`text` in a `\restrict` pair with a key that nobody knows, so that psql runs no command from it."""
+    r"""Yield `text` in a `\restrict` pair with a secret key, so that psql runs no command from it."""
     key = secrets.token_hex(24).encode()
     yield b"\\restrict " + key + b"\n"
     yield from text

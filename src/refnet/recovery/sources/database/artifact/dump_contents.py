@@ -1,6 +1,6 @@
-"""The table of contents of pg_dump's archives (custom, tar and directory), read before any program opens them.
+"""Read the table of contents of pg_dump's archives (custom, tar and directory) before any program opens them.
 
-The layout is that of PostgreSQL's pg_backup_archiver.c (ReadHead, ReadToc). Texts that are not needed are passed over.
+The layout is defined by PostgreSQL's pg_backup_archiver.c (ReadHead, ReadToc).
 """
 
 from __future__ import annotations
@@ -10,26 +10,30 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
 
-#: Versions of the layout: of pg_dump 8.0, and of 17 and 18.
+#: Versions of the layout: pg_dump 8.0 writes the oldest, 17 and 18 write the newest.
 _OLDEST, _NEWEST = (1, 10), (1, 16)
-_CUSTOM, _TAR = 1, 3  # a folder's toc.dat says that it is of a tar
+_CUSTOM, _TAR = 1, 3  # the toc.dat of a folder has the format of a tar
 _MOST_ENTRIES = 10_000_000
-_LONGEST = 4096  # bytes of a text that is kept
+_LONGEST = 4096  # bytes of a text that is returned
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry: its number in the dump, its kind (TABLE DATA …) and the file that holds its data, if one does."""
+    """One entry."""
 
+    #: The dump id.
     number: int
+    #: `TABLE DATA` …
     kind: str
+    #: The file with its data, if it has one.
     file: str | None
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What an archive says of itself. `server` and `program`: the versions of the server and of pg_dump."""
+    """The table of contents of an archive."""
 
+    #: Versions of the server and of pg_dump.
     server: str
     program: str
     entries: tuple[Entry, ...]
@@ -40,7 +44,7 @@ class UnsupportedVersionError(ValueError):
 
 
 def read(file: IO[bytes], *, custom: bool) -> Contents:
-    """The contents of the archive that begins here, in custom format or another's; ValueError says what is wrong."""
+    """Read the contents of the archive that begins here, in custom format or in that of a tar; else ValueError."""
     return _Reader(file, _CUSTOM if custom else _TAR).contents()
 
 
@@ -50,7 +54,7 @@ class _Reader:
     def __init__(self, file: IO[bytes], archive: int) -> None:
         self._file = file
         if self._bytes(5) != b"PGDMP":
-            raise ValueError("it does not begin as an archive of pg_dump does")
+            raise ValueError("it is not an archive of pg_dump")
         self._version = (self._byte(), self._byte())
         self._byte()
         if not _OLDEST <= self._version <= _NEWEST:
@@ -59,19 +63,19 @@ class _Reader:
             )
         self._width, self._offset = self._byte(), self._byte()
         if not 1 <= self._width <= 8 or not 1 <= self._offset <= 8:
-            raise ValueError("its numbers have an odd size")
+            raise ValueError("its numbers have an invalid size")
         self._format = self._byte()
         if self._format != archive:
-            raise ValueError("it is of another format than it seems")
+            raise ValueError("its header names another format")
 
     def contents(self) -> Contents:
         if self._version >= (1, 15):
-            self._byte()  # how it is compressed
+            self._byte()  # compression
         else:
             self._number()
         for _ in range(7):
-            self._number()  # when it was made
-        self._pass_text()  # the database
+            self._number()  # time of the dump
+        self._skip_text()  # database
         server, program = self._text() or "", self._text() or ""
         count = self._number()
         if not 0 <= count <= _MOST_ENTRIES:
@@ -81,31 +85,28 @@ class _Reader:
     def _entries(self, count: int) -> Iterator[Entry]:
         for _ in range(count):
             number = self._number()
-            self._number()  # whether it has data
-            self._pass_text()  # the object's catalog
-            self._pass_text()  # and oid
-            self._pass_text()  # its name
+            self._number()  # 1 if it has data
+            self._skip_text()  # the object's catalog
+            self._skip_text()  # its oid
+            self._skip_text()  # its name
             kind = self._text() or ""
             if self._version >= (1, 11):
-                self._number()  # the section
-            for _text in range(self._texts_behind()):
-                self._pass_text()
+                self._number()  # section
+            # create, drop, copy, schema, tablespace; since 1.14 the access method
+            for _text in range(6 if self._version >= (1, 14) else 5):
+                self._skip_text()
             if self._version >= (1, 16):
-                self._number()  # the kind of relation
-            self._pass_text()  # the owner
-            self._pass_text()  # WITH OIDS
-            while self._pass_text():
-                pass  # what it depends on
-            yield Entry(number, kind, self._place())
+                self._number()  # kind of relation
+            self._skip_text()  # owner
+            self._skip_text()  # WITH OIDS
+            while self._skip_text():
+                pass  # dependencies
+            yield Entry(number, kind, self._file_name())
 
-    def _texts_behind(self) -> int:
-        """How many texts follow: create, drop, copy, schema, tablespace; since 1.14 the access method."""
-        return 6 if self._version >= (1, 14) else 5
-
-    def _place(self) -> str | None:
+    def _file_name(self) -> str | None:
         if self._format == _TAR:
             return self._text() or None
-        self._bytes(1 + self._offset)  # where the data begin
+        self._bytes(1 + self._offset)  # offset of the data
         return None
 
     def _number(self) -> int:
@@ -121,8 +122,8 @@ class _Reader:
             raise ValueError("a text is too long")
         return self._bytes(length).decode("utf-8", "surrogateescape")
 
-    def _pass_text(self) -> bool:
-        """Whether there was a text."""
+    def _skip_text(self) -> bool:
+        """Skip a text; return False if it was NULL."""
         left = length = self._number()
         while left > 0:
             left -= len(self._bytes(min(left, 1 << 20)))
@@ -142,42 +143,42 @@ _BLOCK = 512
 
 
 def in_tar(file: IO[bytes]) -> None:
-    """Go to where the table of contents begins in a tar of pg_dump, which is its first member."""
+    """Seek to the table of contents, the first member of a tar of pg_dump."""
     header = file.read(_BLOCK)
     if header[:8] != b"toc.dat\0":
         raise ValueError("it does not begin with a table of contents")
 
 
-#: The names that pg_dump gives to files of a folder, but for their contents' own: `3401.dat.gz`, `blobs_16.toc`.
+#: pg_dump's names of files in a folder: `toc.dat`, `3401.dat.gz`, `blobs_16.toc`.
 _FILE = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")
 _LIST_OF_LARGE_OBJECTS = re.compile(r"blobs(_[0-9]+)?\.toc")
 _LARGE_OBJECT = re.compile(rb"[0-9]{1,10} blob_[0-9]{1,10}\.dat\n")
 
 
 def is_file_name(name: str) -> bool:
-    """Whether pg_dump gives such a name to a file of a folder: one that leads nowhere else."""
+    """Return True for a name that pg_dump gives to a file in a folder. None of them is a path."""
     return _FILE.fullmatch(name) is not None
 
 
-def check_places(contents: Contents) -> None:
-    """ValueError where an entry of a folder's contents has its data anywhere but in a file of that folder."""
+def check_file_names(contents: Contents) -> None:
+    """Raise ValueError if the data of an entry are in a file outside of the folder."""
     for entry in contents.entries:
         if entry.file is None:
             continue
         large = entry.kind in {"BLOBS", "BLOB"}
         if not (_LIST_OF_LARGE_OBJECTS.fullmatch(entry.file) if large else is_file_name(entry.file)):
-            raise ValueError("an entry has its data in no file of this folder")
+            raise ValueError("the data of an entry are outside of this folder")
 
 
 def lists_large_objects(name: str) -> bool:
-    """Whether pg_restore may take the file `name` for a list of large objects, which names files itself."""
+    """Return True if pg_restore may read the file `name` as a list of large objects, which names other files."""
     return ".toc" in name or name.startswith("blobs")
 
 
 def check_large_objects(name: str, file: IO[bytes]) -> None:
-    """ValueError where the list of large objects `name` leads to anything but files of its folder."""
+    """Raise ValueError if the list of large objects `name` names anything but files of its folder."""
     if not _LIST_OF_LARGE_OBJECTS.fullmatch(name):
         raise ValueError("a list of large objects has a name that pg_dump does not give")
     while line := file.readline(200):
         if not _LARGE_OBJECT.fullmatch(line):
-            raise ValueError("a list of large objects leads out of this folder")
+            raise ValueError("a list of large objects names files outside of this folder")

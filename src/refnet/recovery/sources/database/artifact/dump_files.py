@@ -1,7 +1,7 @@
-"""The files of a dump that RefNet did not make, opened once and read by handle.
+"""Open the files of a foreign dump once, and read them by handle.
 
-A path leads wherever its folder's owner wants it to lead at that moment. So each file is opened without following a
-link and looked at by its handle; programs get the handles, or copies of what was read through them.
+The owner of the folder can replace a file at any moment. So each file is opened without following a link and checked
+by its handle; programs get the handles, or copies that were read through them.
 """
 
 from __future__ import annotations
@@ -25,34 +25,35 @@ from refnet.recovery.sources.database.artifact.dump_contents import Contents
 _HANDLES = Path("/proc/self/fd")
 _PIECE = 1 << 20
 _CONTENTS = "toc.dat"
-#: Files of a folder: a table has one, so has a large object.
+#: Limit of files in a folder; each table and each large object has one.
 _MOST_FILES = 1_000_000
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a program finds a dump, and the open handles that it must inherit for it."""
+class DumpPath:
+    """The path of a dump for a program."""
 
     path: Path
+    #: Open handles that the program must inherit.
     handles: tuple[int, ...] = ()
 
 
 def folder_contents(folder: Path) -> Contents:
-    """The table of contents of a dump in directory format, all of whose files were looked at; else RefnetError."""
-    with _told(folder), opened(folder, _LINKED_FOLDER) as handle:
+    """Return the table of contents of a dump in directory format; RefnetError if one of its files is unsafe."""
+    with _explained(folder), opened(folder, _LINKED_FOLDER) as handle:
         return _checked(folder, handle)
 
 
 @contextmanager
-def folder_place(folder: Path, account: Account | None) -> Iterator[Place]:
-    """The folder for a program that runs as `account` (None: as this process), looked at once more.
+def folder_path(folder: Path, account: Account | None) -> Iterator[DumpPath]:
+    """Check the folder again, for a program that runs as `account` (None: as this process).
 
-    The folder itself where nobody else can change what is in it; else a copy, for this account alone.
+    Yield the folder itself if nobody else can change it, else a private copy.
     """
-    with _told(folder), opened(folder, _LINKED_FOLDER) as handle:
+    with _explained(folder), opened(folder, _LINKED_FOLDER) as handle:
         if account is None and _HANDLES.is_dir() and _ours_alone(handle):
             _checked(folder, handle)
-            yield Place(_HANDLES / str(handle), (handle,))
+            yield DumpPath(_HANDLES / str(handle), (handle,))
             return
         with _private(account) as copy:
             for name in _names(folder, handle):
@@ -60,19 +61,19 @@ def folder_place(folder: Path, account: Account | None) -> Iterator[Place]:
                     _copy(file, copy / name, account)
             with opened(copy, OPEN_FOLDER) as copied:
                 _checked(copy, copied)
-            yield Place(copy)
+            yield DumpPath(copy)
 
 
 @contextmanager
-def file_place(file: BinaryIO, account: Account | None) -> Iterator[Place]:
-    """The dump in the open `file` for a program that runs as `account` (None: as this process)."""
+def file_path(file: BinaryIO, account: Account | None) -> Iterator[DumpPath]:
+    """Yield the path of the open `file` for a program that runs as `account` (None: as this process)."""
     if account is None and _HANDLES.is_dir() and (handle := _handle(file)) is not None:
-        yield Place(_HANDLES / str(handle), (handle,))
+        yield DumpPath(_HANDLES / str(handle), (handle,))
         return
     with _private(account) as folder:
         file.seek(0)
         _copy(file, folder / "dump", account)
-        yield Place(folder / "dump")
+        yield DumpPath(folder / "dump")
 
 
 class NotTakenError(RefnetError):
@@ -80,7 +81,7 @@ class NotTakenError(RefnetError):
 
 
 def file_contents(name: str, file: BinaryIO, *, tar: bool) -> Contents:
-    """The table of contents of a dump in custom or tar format; RefnetError where it cannot be read."""
+    """Return the table of contents of a dump in custom or tar format; RefnetError if it cannot be read."""
     try:
         if tar:
             dump_contents.in_tar(file)
@@ -93,43 +94,43 @@ def file_contents(name: str, file: BinaryIO, *, tar: bool) -> Contents:
         ) from error
 
 
-#: A folder that a user names may be a link; what is in it may not.
+#: A folder that a user names may be a link; its files may not.
 _LINKED_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 @contextmanager
-def _told(folder: Path) -> Iterator[None]:
-    """Tell in two lines what is wrong with the folder or with a file in it."""
+def _explained(folder: Path) -> Iterator[None]:
+    """Raise what is wrong with the folder or a file in it as a RefnetError."""
     try:
         yield
     except NotRegularError as error:
-        raise _unsafe(folder, f"{error.filename} is a link or no regular file") from error
+        raise _unsafe(folder, f"{error.filename} is a link or not a regular file") from error
     except ValueError as error:
         raise _unsafe(folder, str(error)) from error
 
 
 def _unsafe(folder: Path, why: str) -> RefnetError:
     return RefnetError(
-        f"{folder.name} is no dump that can be restored: {why}",
-        "pg_restore would read what lies outside of it. Take another copy of the dump, made by pg_dump.",
+        f"{folder.name} cannot be restored: {why}",
+        "pg_restore could read files outside of the folder. Take another copy of the dump.",
         Exit.DAMAGED,
     )
 
 
 def _checked(folder: Path, handle: int) -> Contents:
-    """The contents of the open folder; each name, each file and each place within it was looked at."""
+    """Check every name, file and file name within the open folder; return its table of contents."""
     for name in _names(folder, handle):
         with _file(name, handle) as file:
             if dump_contents.lists_large_objects(name):
                 dump_contents.check_large_objects(name, file)
     with _file(_CONTENTS, handle) as file:
         contents = dump_contents.read(file, custom=False)
-    dump_contents.check_places(contents)
+    dump_contents.check_file_names(contents)
     return contents
 
 
 def _file(name: str, folder: int) -> IO[bytes]:
-    """The regular file `name` of the open folder; ValueError where it is a file of another user's, linked in."""
+    """Open the regular file `name` of the open folder; ValueError if it is a hard link to another user's file."""
     file = os.fdopen(open_file(name, at=folder), "rb")
     found = os.fstat(file.fileno())
     if found.st_nlink > 1 and found.st_uid != os.fstat(folder).st_uid:
@@ -142,18 +143,18 @@ def _names(folder: Path, handle: int) -> list[str]:
     names = os.listdir(handle)
     if _CONTENTS not in names:
         raise RefnetError(
-            f"{folder.name} is a folder without a dump in it",
+            f"{folder.name} is a folder without a dump",
             "Give an artifact of RefNet, SQL (plain or gzipped), or pg_dump's custom, directory or tar format.",
         )
     if len(names) > _MOST_FILES:
-        raise ValueError(f"it holds more than {_MOST_FILES:,} files")
+        raise ValueError(f"it contains more than {_MOST_FILES:,} files")
     if strange := [name for name in names if not dump_contents.is_file_name(name)]:
-        raise ValueError(f"pg_dump names no file {ascii(strange[0])[:80]}")
+        raise ValueError(f"the file name {ascii(strange[0])[:80]} is not one of pg_dump's")
     return names
 
 
 def _ours_alone(handle: int) -> bool:
-    """Whether root and this user alone can put other files into the open folder."""
+    """Return True if only root and this user can change the open folder."""
     found = os.fstat(handle)
     return found.st_uid in {0, os.geteuid()} and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
@@ -166,7 +167,7 @@ def _handle(file: BinaryIO) -> int | None:
 
 @contextmanager
 def _private(account: Account | None) -> Iterator[Path]:
-    """A folder that this process and `account` alone can enter."""
+    """Yield a folder that only this process and `account` can enter."""
     with private_folder() as base:
         folder = base / "dump"
         folder.mkdir(mode=0o700)

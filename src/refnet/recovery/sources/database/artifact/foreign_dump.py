@@ -1,7 +1,7 @@
-"""A dump that RefNet did not make: plain SQL (also gzipped), or pg_dump's custom, directory and tar formats.
+"""Foreign dumps: plain SQL (also gzipped), or pg_dump's custom, directory and tar formats.
 
-A dump is code: it runs in a new database, by programs that stop at the first error, read no file of the user's
-and take no command from it. Nothing says what it should hold, so what it holds cannot be verified.
+A dump is code: it runs in a new database, by programs that stop at the first error, read no other file and run no
+psql command from it. Nothing is recorded of its content, so its content cannot be verified.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from refnet.recovery.model.restore_facts import Wanted
 from refnet.recovery.model.source import Finding, OpenArtifact, Progress
 from refnet.recovery.sources.database.artifact.dump_contents import Contents
 from refnet.recovery.sources.database.artifact.dump_files import (
+    DumpPath,
     NotTakenError,
-    Place,
     file_contents,
-    file_place,
+    file_path,
     folder_contents,
-    folder_place,
+    folder_path,
 )
 from refnet.recovery.sources.database.artifact.sqlgz import INFLATE_ERROR
 from refnet.recovery.sources.database.dump.pgdump import for_server
@@ -42,8 +42,8 @@ from refnet.recovery.sources.database.restore.load import LOADER_SETTINGS
 from refnet.recovery.sources.database.subprocesses import Programs, restricted
 
 _PIECE = 1 << 20
-_HEAD = 1 << 16  # bytes at the beginning and the end of a plain dump that say what it is
-_LINE = 32  # bytes of a line that say what it does
+_HEAD = 1 << 16  # bytes at the beginning and the end of a plain dump that identify it
+_LINE = 32  # bytes of a line that identify a statement
 _PACKED = {b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ": "xz", b"BZh": "bzip2", b"\x04\x22\x4d\x18": "lz4"}
 
 _FROM = re.compile(rb"Dumped from database version:? (\d{1,4})(?!\d)(?:\.(\d{1,4})(?!\d))?")
@@ -55,9 +55,7 @@ _CLUSTER = b"-- PostgreSQL database cluster dump\n"
 _CREATES = re.compile(rb"^(?:CREATE DATABASE |\\connect )", re.MULTILINE)
 _RESTRICT = re.compile(rb"^\\restrict (\w+)\n", re.MULTILINE)
 _ENCODING = re.compile(rb"^SET client_encoding = '(\w+)';", re.MULTILINE)
-
-
-#: What in a dump leads to other servers, and what would then ask them: as SQL, and as an archive's kinds of entries.
+#: Foreign tables, and the refreshes that may read them from other servers: as SQL, and as kinds of an archive's entries.
 _FOREIGN_TABLE = re.compile(rb"^CREATE FOREIGN TABLE ", re.MULTILINE)
 _FOREIGN_ENTRY = "FOREIGN TABLE"
 _REFRESH = b"REFRESH MATERIALIZED VIEW "
@@ -65,7 +63,7 @@ _REFRESH_ENTRY = "MATERIALIZED VIEW DATA"
 
 
 class Format(StrEnum):
-    """How a dump is written."""
+    """The format of a dump."""
 
     PLAIN = "plain"
     GZIP = "plain, gzipped"
@@ -75,16 +73,19 @@ class Format(StrEnum):
 
 
 class ForeignDump:
-    """The dump at a path: of a file, what can be read of it; of a folder, None."""
+    """A foreign dump."""
 
-    def __init__(self, path: Path, held: OpenArtifact | None) -> None:
-        """RefnetError where it is no dump that can be restored."""
-        self.name, self._path, self._held = path.name, path, held
-        self.format = self._format(held) if held else Format.DIRECTORY
+    def __init__(self, path: Path, artifact: OpenArtifact | None) -> None:
+        """Identify the dump at `path`; `artifact` reads a file and is None for a folder.
+
+        RefnetError if the dump cannot be restored.
+        """
+        self.name, self._path, self._artifact = path.name, path, artifact
+        self.format = self._format(artifact) if artifact else Format.DIRECTORY
         self._contents = self._archive_contents() if self._is_archive else None
         self._head = b"" if self._contents else self._first()
         entries = self._contents.entries if self._contents else ()
-        self._asks_others = any(entry.kind == _FOREIGN_ENTRY for entry in entries)
+        self._foreign_tables = any(entry.kind == _FOREIGN_ENTRY for entry in entries)
 
     @property
     def roles(self) -> tuple[dict[str, Any], ...]:
@@ -100,18 +101,18 @@ class ForeignDump:
 
     @property
     def proof_major(self) -> int | None:
-        """The oldest major whose server and programs should take it; None where it does not say."""
+        """Return the oldest major whose server and programs can load it, or None if the dump does not say."""
         return max((int(found[1]) for found in self._made_by if found), default=None)
 
     @property
     def _made_by(self) -> tuple[re.Match[Any] | None, re.Match[Any] | None]:
-        """What says the version of the server, and of pg_dump."""
+        """Return the versions of the server and of pg_dump."""
         if self._contents is None:
             return _FROM.search(self._head), _BY.search(self._head)
         return _VERSION.match(self._contents.server), _VERSION.match(self._contents.program)
 
     def check(self) -> None:
-        """Read a plain dump to its end; RefnetError where it is cut short, damaged, or not of one database."""
+        """Read a plain dump to its end; RefnetError if it is cut short, damaged, or not of one database."""
         if self._is_archive:
             return
         if _CLUSTER in self._head or _CREATES.search(self._head):
@@ -121,13 +122,13 @@ class ForeignDump:
             )
         tail = b""
         for piece in self._pieces():
-            self._asks_others |= bool(_FOREIGN_TABLE.search(tail[-_LINE:] + piece))
+            self._foreign_tables |= bool(_FOREIGN_TABLE.search(tail[-_LINE:] + piece))
             tail = (tail + piece)[-_HEAD:]
         if _BEGINS in self._head and _ENDS not in tail:
-            raise self._cut("it lacks the line that ends a dump")
+            raise self._cut("its last line is missing")
 
     def state(self, live: Callable[[], dict[str, Any] | None]) -> dict[str, Any]:
-        """That of the live database; where there is none, the server's defaults in the dump's encoding."""
+        """Return the state of the live database, or the server's defaults in the dump's encoding."""
         encoding = _ENCODING.search(self._head)
         return live() or {
             "owner": None,
@@ -152,12 +153,12 @@ class ForeignDump:
         alone: bool = False,
         account: Account | None = None,
     ) -> tuple[str, ...]:
-        """Fill the empty database `target`.
+        """Fill the empty database `target`; RefnetError with the server's first error line.
 
-        `account`: the user that pg_restore runs as. `alone`: refresh no materialized view of a dump that holds foreign tables, which would ask other servers.
-        A plain dump is `check`ed before. RefnetError with the server's first error line.
+        `check` comes first. `account`: the user that pg_restore runs as. `alone`: do not refresh materialized views
+        if the dump contains foreign tables, because they may read other servers.
         """
-        alone = alone and self._asks_others
+        alone = alone and self._foreign_tables
         with target.connect() as session:
             server = server_version(session)
         environment = target.environment(_settings(server))
@@ -187,66 +188,66 @@ class ForeignDump:
         command = [str(binaries.tool("pg_restore")), "--no-password", "--exit-on-error"]
         command += [] if self.format is Format.TAR else [f"--jobs={jobs}"]
         command += ["-d", make_conninfo(dbname=target.name)]
-        with self._place(account) as place, tempfile.TemporaryFile() as listing:
-            handles = [*place.handles]
+        with self._path_for(account) as dump, tempfile.TemporaryFile() as listing:
+            handles = [*dump.handles]
             if alone:
                 listing.writelines(self._without_refresh())
                 listing.flush()
-                os.fchmod(listing.fileno(), 0o444)  # numbers alone, for `account` to read
+                os.fchmod(listing.fileno(), 0o444)  # it contains only numbers, and `account` reads it
                 command += ["-L", f"/dev/fd/{listing.fileno()}"]
                 handles.append(listing.fileno())
-            programs.run([*command, str(place.path)], f"loading {self.name}", handles=handles)
+            programs.run([*command, str(dump.path)], f"loading {self.name}", handles=handles)
 
-    def read_whole(self, binaries: Binaries, account: Account | None = None) -> None:
-        """Read an archive to its end, as `account`; RefnetError where its own programs cannot."""
+    def read_to_end(self, binaries: Binaries, account: Account | None = None) -> None:
+        """Read an archive to its end by pg_restore, as `account`; RefnetError if it fails."""
         if self._is_archive:
             tool = str(binaries.tool("pg_restore"))
-            with self._place(account) as place:
-                command = [tool, "--file=/dev/null", str(place.path)]
-                Programs(bare(), account).run(command, f"reading {self.name}", handles=place.handles)
+            with self._path_for(account) as dump:
+                command = [tool, "--file=/dev/null", str(dump.path)]
+                Programs(bare(), account).run(command, f"reading {self.name}", handles=dump.handles)
 
     @contextlib.contextmanager
-    def _place(self, account: Account | None) -> Iterator[Place]:
-        """The archive for a program that runs as `account`."""
+    def _path_for(self, account: Account | None) -> Iterator[DumpPath]:
+        """Yield the path of the archive for a program that runs as `account`."""
         other = account if account and account.other else None
-        if self._held is None:
-            with folder_place(self._path, other) as place:
-                yield place
+        if self._artifact is None:
+            with folder_path(self._path, other) as dump:
+                yield dump
             return
-        with self._held.open() as file, file_place(file, other) as place:
-            yield place
+        with self._artifact.open() as file, file_path(file, other) as dump:
+            yield dump
 
     def _archive_contents(self) -> Contents:
-        if self._held is None:
+        if self._artifact is None:
             return folder_contents(self._path)
-        with self._held.open() as file:
+        with self._artifact.open() as file:
             return file_contents(self.name, file, tar=self.format is Format.TAR)
 
     def _without_refresh(self) -> Iterator[bytes]:
-        """The entries as pg_restore -L takes them, without those that fill materialized views."""
+        """Yield the lines of `pg_restore -L`, without the entries that refresh materialized views."""
         for entry in self._contents.entries if self._contents else ():
             if entry.kind != _REFRESH_ENTRY:
                 yield b"%d;\n" % entry.number
 
     def compare(self, *_: Any, **_options: Any) -> tuple[Finding, ...]:
-        """One finding: that nothing can be found."""
-        why = "RefNet did not make this dump, so nothing says what it should hold"
+        """Return one finding: the content cannot be verified."""
+        why = "a foreign dump records nothing to compare it with"
         return (Finding("content", Outcome.UNVERIFIED, why),)
 
     @property
     def _is_archive(self) -> bool:
         return self.format in {Format.CUSTOM, Format.DIRECTORY, Format.TAR}
 
-    def _format(self, held: OpenArtifact) -> Format:
-        with held.open() as file:
+    def _format(self, artifact: OpenArtifact) -> Format:
+        with artifact.open() as file:
             head = file.read(_HEAD)
         if head.startswith(b"\x1f\x8b"):
             self.format = Format.GZIP
             inner = self._first()
             if inner.startswith(b"PGDMP"):
-                raise self._no_dump("holds a dump in the custom format within gzip", NotTakenError)
+                raise self._refused("is a gzipped dump in the custom format: gunzip it", NotTakenError)
             if not _is_text(inner):
-                raise self._no_dump("is no dump: it holds no SQL within gzip")
+                raise self._refused("is not a dump: it is gzipped, but not SQL")
             return Format.GZIP
         if head.startswith(b"PGDMP"):
             return Format.CUSTOM
@@ -254,12 +255,12 @@ class ForeignDump:
             return Format.TAR
         for magic, name in _PACKED.items():
             if head.startswith(magic):
-                raise self._no_dump(f"is compressed with {name}", NotTakenError)
+                raise self._refused(f"is compressed with {name}", NotTakenError)
         if not _is_text(head):
-            raise self._no_dump("is no dump: neither SQL nor an archive of pg_dump")
+            raise self._refused("is not a dump: neither SQL nor an archive of pg_dump")
         return Format.PLAIN
 
-    def _no_dump(self, what: str, kind: type[RefnetError] = RefnetError) -> RefnetError:
+    def _refused(self, what: str, kind: type[RefnetError] = RefnetError) -> RefnetError:
         return kind(
             f"{self.name} {what}",
             "Give an artifact of RefNet, SQL (plain or gzipped), or pg_dump's custom, directory or tar format.",
@@ -279,10 +280,10 @@ class ForeignDump:
         return head[:_HEAD]
 
     def _pieces(self) -> Iterator[bytes]:
-        """The SQL text; RefnetError (DAMAGED) where gzip finds it changed or cut short."""
-        if self._held is None:
+        """Yield the SQL text; RefnetError (DAMAGED) if gzip finds it changed or cut short."""
+        if self._artifact is None:
             return
-        with self._held.open() as file:
+        with self._artifact.open() as file:
             packed = self.format is Format.GZIP
             text = cast("BinaryIO", igzip.open(file)) if packed else file  # type: ignore[no-untyped-call]
             try:
@@ -292,7 +293,7 @@ class ForeignDump:
                 raise self._cut(str(error)) from error
 
     def _text(self, server: int, progress: Progress) -> Iterator[bytes]:
-        """The SQL without its own restriction (ours stands around it), and without what an older server refuses."""
+        r"""Yield the SQL without its own `\restrict` pair (it gets another), and without settings that the server refuses."""
         pieces = self._pieces()
         head = b""
         for piece in pieces:
@@ -304,38 +305,38 @@ class ForeignDump:
             head = head[: own.start()] + head[own.end() :]
         head = for_server(server, head)
         done = 0
-        for piece in _without(_chained(head, pieces), b"\\unrestrict " + own[1] if own else None):
+        for piece in _without(_begun(head, pieces), b"\\unrestrict " + own[1] if own else None):
             yield piece
             done += len(piece)
             progress("data", done, None)
 
 
-def _chained(head: bytes, pieces: Iterable[bytes]) -> Iterator[bytes]:
+def _begun(head: bytes, pieces: Iterable[bytes]) -> Iterator[bytes]:
     yield head
     yield from pieces
 
 
 def _without(pieces: Iterable[bytes], line: bytes | None) -> Iterator[bytes]:
-    """`pieces` without the line `line`, wherever they are cut."""
+    """Yield `pieces` without the line `line`, even if it is cut in two."""
     if line is None:
         yield from pieces
         return
-    whole, held = b"\n" + line + b"\n", b""
+    full, pending = b"\n" + line + b"\n", b""
     for piece in pieces:
-        text = (held + piece).replace(whole, b"\n")
-        held = text[-len(whole) :]
-        yield text[: -len(whole)]
-    yield held
+        text = (pending + piece).replace(full, b"\n")
+        pending = text[-len(full) :]
+        yield text[: -len(full)]
+    yield pending
 
 
 def _without_lines(pieces: Iterable[bytes], beginning: bytes) -> Iterator[bytes]:
-    """`pieces` without the lines that begin so."""
-    held = b""
+    """Yield `pieces` without the lines that begin so."""
+    pending = b""
     for piece in pieces:
-        whole, newline, held = (held + piece).rpartition(b"\n")
-        lines = (whole + newline).splitlines(keepends=True)
+        complete, newline, pending = (pending + piece).rpartition(b"\n")
+        lines = (complete + newline).splitlines(keepends=True)
         yield b"".join(line for line in lines if not line.startswith(beginning))
-    yield b"" if held.startswith(beginning) else held
+    yield b"" if pending.startswith(beginning) else pending
 
 
 def _is_text(head: bytes) -> bool:
@@ -343,7 +344,7 @@ def _is_text(head: bytes) -> bool:
 
 
 def _settings(server: int) -> dict[str, str]:
-    """No limits of time and nothing read-only; what its text means is the dump's own business."""
+    """Return settings without timeouts and read-only mode; the dump sets those that its text depends on."""
     limits = {
         name: value
         for name, value in {**READER_SETTINGS, **(READER_SETTINGS_17 if server >= 17 else {})}.items()

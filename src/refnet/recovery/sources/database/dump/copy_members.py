@@ -1,4 +1,4 @@
-"""SQL text that passes, made into gzip members: a table's rows are cut into COPY statements of about 8 MB."""
+"""Compress SQL text into gzip members: a table's rows are cut into COPY statements of about 8 MB."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from refnet.recovery.sources.database.artifact.sqlgz import LEVEL, Kind
 from refnet.recovery.sources.database.rows.digest import Digest, complete_lines
 from refnet.recovery.sources.database.sql_names import COPY, Codec
 
-#: Bytes of text after which a member ends at the next line end.
+#: A member ends at the first line end after so many bytes of text.
 BLOCK = 8 << 20
 TableKey = tuple[str, str]
 _END_OF_ROWS = b"\\.\n"
@@ -20,17 +20,19 @@ _END_OF_ROWS = b"\\.\n"
 
 @dataclass(frozen=True)
 class Packed:
-    """A finished gzip member. `table`: the (schema, name) of the table whose rows it holds."""
+    """A finished gzip member."""
 
     kind: Kind
     data: bytes
+    #: Inflated length in bytes.
     raw: int
+    #: Schema and name of the table whose rows it contains.
     table: TableKey | None
     digest: Digest
 
 
 class Cutter:
-    """Compresses what passes and hands out each member when it is full."""
+    """Compresses text and emits each member when it is full."""
 
     def __init__(self, kind: Kind, emit: Callable[[Packed], None]) -> None:
         self._kind = kind
@@ -49,13 +51,13 @@ class Cutter:
         self._raw += len(data)
 
     def text(self, data: bytes) -> None:
-        """SQL between the rows."""
+        """Add SQL between the rows."""
         self._put(data)
 
     def rows(
         self, table: TableKey, head: bytes, pieces: Iterable[tuple[bytes, bool]], *, even_none: bool = True
     ) -> None:
-        """One table's rows, as `complete_lines` yields them, each member beginning with the COPY statement `head`.
+        """Add one table's rows, as `complete_lines` yields them; each member begins with the COPY statement `head`.
 
         `even_none`: write the statement for a table without rows too.
         """
@@ -76,7 +78,7 @@ class Cutter:
             self.flush()
 
     def flush(self) -> None:
-        """End the member, if it holds anything."""
+        """Emit the member, unless it is empty."""
         if self._raw:
             self._parts.append(self._deflater.flush())
             self._emit(Packed(self._kind, b"".join(self._parts), self._raw, self._table, self._digest))
@@ -92,7 +94,7 @@ _LOWRITE = b"SELECT pg_catalog.lowrite("
 
 
 class Section:
-    """pg_dump's data section, cut into members at the tables' boundaries by a reader that knows its quoting."""
+    """Cuts pg_dump's data section into members at the tables' boundaries; it knows pg_dump's quoting."""
 
     def __init__(
         self,
@@ -101,7 +103,7 @@ class Section:
         restrict: bytes,
         left_out: Collection[bytes] = (),
     ) -> None:
-        r"""`restrict`: the key of the `\restrict` pair that is left out, as are the statements `left_out`."""
+        r"""Leave out the `\restrict` pair of the key `restrict`, and the statements `left_out`."""
         self._cutter = Cutter(Kind.DATA, emit)
         self._codec = codec
         self._left_out = {b"\\restrict " + restrict + b"\n", b"\\unrestrict " + restrict + b"\n", *left_out}
@@ -109,7 +111,7 @@ class Section:
         self.sequences: list[tuple[str, int, bool]] = []
 
     def read(self, chunks: Iterable[bytes]) -> None:
-        """Take the whole stream."""
+        """Read the complete stream."""
         lines = Lines(complete_lines(chunks))
         text_since_member = 0
         for statement in lines.statements():
@@ -138,7 +140,7 @@ class Section:
 
 
 class Lines:
-    """A cursor over lines that can be taken as statements or as rows."""
+    """A cursor over lines that can be read as statements or as rows."""
 
     def __init__(self, pieces: Iterable[tuple[bytes, bool]]) -> None:
         self._pieces = iter(pieces)
@@ -152,23 +154,23 @@ class Lines:
         return bool(self._data)
 
     def statements(self) -> Iterable[bytes]:
-        """Lines, joined where a quoted name or text holds a newline."""
-        held = b""
+        """Yield lines, joined if a quoted name or text contains a newline."""
+        pending = b""
         while self._at < len(self._data) or self._more():
             end = self._data.find(b"\n", self._at) + 1 or len(self._data)
-            held += self._data[self._at : end]
+            pending += self._data[self._at : end]
             self._at = end
-            if held.endswith(b"\n") and (
-                held.startswith(_LOWRITE) or not _OPEN.search(_QUOTED.sub(b"", held))
+            if pending.endswith(b"\n") and (
+                pending.startswith(_LOWRITE) or not _OPEN.search(_QUOTED.sub(b"", pending))
             ):
-                yield held
-                held = b""
-        if held:
-            yield held
+                yield pending
+                pending = b""
+        if pending:
+            yield pending
 
     def rows(self) -> Iterable[tuple[bytes, bool]]:
-        r"""The rows up to the line `\.`, which is taken too."""
-        begins = True  # whether `_at` is where a line begins
+        r"""Yield the rows up to the line `\.`, and skip it."""
+        begins = True  # a line begins at `_at`
         while self._at < len(self._data) or self._more():
             if begins and self._data.startswith(_END_OF_ROWS, self._at):
                 self._at += len(_END_OF_ROWS)

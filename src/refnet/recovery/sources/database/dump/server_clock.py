@@ -1,4 +1,4 @@
-"""Whether the server's clock and this machine's agree: the server's dates the snapshot, this machine's the rest."""
+"""Compare the server's clock, which dates the snapshot, with this machine's, which dates everything else."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from datetime import datetime, timedelta
 from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.recovery.model import formatting
 
-#: Clocks that nobody sets by hand agree better than this.
+#: Synchronized clocks differ by less.
 TOLERANCE = timedelta(minutes=1)
 
 
 def warnings(target: Target, now: Callable[[], datetime]) -> tuple[str, ...]:
-    """A sentence where the clock of the server of `target` disagrees with `now`."""
+    """Return a sentence if the clock of the server of `target` disagrees with `now`."""
     with target.connect(READER_SETTINGS) as session:
         before = now()
         row = session.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()
@@ -23,7 +23,7 @@ def warnings(target: Target, now: Callable[[], datetime]) -> tuple[str, ...]:
 
 
 def disagreement(server: float, before: float, after: float) -> tuple[str, ...]:
-    """A sentence where `server` lies outside of `before` to `after` by more than TOLERANCE; all in s since 1970."""
+    """Return a sentence if `server` is more than TOLERANCE before `before` or after `after`; all in s since 1970."""
     off = server - min(max(server, before), after)
     if abs(off) <= TOLERANCE.total_seconds():
         return ()

@@ -90,7 +90,7 @@ class _Prover:
                 self._dump.check()
                 if level is Level.INTACT:
                     with _unprivileged(self._binaries) as (programs, user):
-                        self._dump.read_whole(programs, user)
+                        self._dump.read_to_end(programs, user)
         except RefnetError as error:
             self._run.add(Finding(_READ, _outcome(error), error.message))
             return False
