@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
 from refnet import wiring
 from refnet.actions.choose import Chosen
@@ -26,14 +25,8 @@ def plan(context: Context, chosen: Chosen, only: str | None = None, *, damaged_a
 
 def restore(context: Context, chosen: Chosen, planned: Plan) -> Restored:
     """Do what `planned` says."""
-    return restore_files.restore(
-        chosen.artifact,
-        planned,
-        lock=partial(context.restore_lock, chosen.source),
-        now=context.clock.now,
-        clock=context.clock.monotonic,
-        progress=context.progress,
-    )
+    with context.restore_lock(chosen.source):
+        return restore_files.restore(chosen.artifact, planned, context.clock, context.progress)
 
 
 def plan_undo(context: Context, source: SourceName) -> UndoPlan:
@@ -44,7 +37,8 @@ def plan_undo(context: Context, source: SourceName) -> UndoPlan:
 def undo(context: Context, source: SourceName) -> Undone:
     """Swap the previous version and what is live."""
     target = wiring.place(context.settings, source)
-    return undo_files.undo(target, lock=partial(context.restore_lock, source), now=context.clock.now)
+    with context.restore_lock(source):
+        return undo_files.undo(target, context.clock.now())
 
 
 def compare(context: Context, chosen: Chosen) -> tuple[Finding, ...]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -60,10 +58,10 @@ class World:
 
     def restore(self, held: OpenArtifact, only: str | None = None) -> restore_files.Restored:
         planned = self.plan(held, only)
-        return restore_files.restore(held, planned, lock=nullcontext, now=now, clock=time.perf_counter)
+        return restore_files.restore(held, planned, Clock())
 
     def undo(self) -> undo_files.Undone:
-        return undo_files.undo(self.place, lock=nullcontext, now=now)
+        return undo_files.undo(self.place, now())
 
     def leftovers(self) -> list[str]:
         """The names of RefNet's own entries beside and in the folder."""

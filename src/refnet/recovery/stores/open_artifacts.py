@@ -109,7 +109,7 @@ def _inflated(packed: bytes, sha256: str, most: int, path: Path) -> bytes:
     files = _one_member(packed, most)
     if files is None or hashlib.sha256(files).hexdigest() != sha256:
         raise RefnetError(
-            f"{path.name} does not match the manifest",
+            f"{path.name} is damaged: it does not match the manifest",
             "The artifact cannot be verified any more: choose another one (`refnet list`).",
             Exit.DAMAGED,
         )

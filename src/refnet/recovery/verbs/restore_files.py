@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
@@ -19,6 +19,7 @@ from pathlib import Path
 from refnet.errors import Exit, RefnetError
 from refnet.files import OPEN_FOLDER, names_in, opened
 from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.source import OpenArtifact, Progress, silent
 from refnet.recovery.sources.files import rename, swapping
 from refnet.recovery.sources.files.changes import Changes, changes
@@ -130,52 +131,50 @@ def plan(artifact: OpenArtifact, target: FolderTarget, only: str | None = None) 
 def restore(
     artifact: OpenArtifact,
     planned: Plan,
-    *,
-    lock: Callable[[], AbstractContextManager[None]],
-    now: Callable[[], datetime],
-    clock: Callable[[], float],
+    clock: Clock,
     progress: Progress = silent,
 ) -> Restored:
-    """Perform the plan; do nothing if nothing differs.
+    """Perform the plan, under the lock of the source; do nothing if nothing differs.
 
     Interrupted restores are finished first; then it is planned again. RefnetError if something is wrong: what is
     live is unchanged then.
     """
     target = planned.target
-    with lock(), explain_os_errors(target.folder):
+    with explain_os_errors(target.folder):
         finished = finish_interrupted(target)
         decided = plan(artifact, target, planned.only) if finished else planned
         decided.check()
         if not decided.changes:
             return Restored(decided, None, finished)
         (target.home if decided.entire else target.folder).mkdir(parents=True, exist_ok=True)
-        with swapping.begin(target.site(), decided.artifact, now(), Why.RESTORED) as work:
+        with swapping.begin(target.site(), decided.artifact, clock.now(), Why.RESTORED) as work:
             previous, seconds = _carry_out(artifact, decided, work, clock, progress)
     return Restored(decided, previous, finished, seconds)
 
 
 def _carry_out(
-    artifact: OpenArtifact, decided: Plan, work: Work, clock: Callable[[], float], progress: Progress
+    artifact: OpenArtifact, decided: Plan, work: Work, clock: Clock, progress: Progress
 ) -> tuple[Work | None, dict[str, float]]:
     """Unpack, compare, swap; return the work folder with the previous version, if any, and seconds by phase.
 
     A failure before the swap leaves no trace.
     """
-    started = clock()
+    started = clock.monotonic()
     with explain_archive_errors(artifact):
         _unpack(artifact, decided, work, progress)
-        unpacked = clock()
+        unpacked = clock.monotonic()
         with ThreadPoolExecutor(1) as beside:
             synced = beside.submit(rename.sync_all, work.handle)
             _compare(decided, work)
             synced.result()
-    compared = clock()
+    compared = clock.monotonic()
     done = swapping.carry_out(work, _base(decided), _units(decided, work))
     with done.folder("kept") as previous:
         replaced = bool(names_in(previous))
     if not replaced:
         swapping.discard(done)
-    seconds = {"unpack": unpacked - started, "compare": compared - unpacked, "exchange": clock() - compared}
+    swapped = clock.monotonic() - compared
+    seconds = {"unpack": unpacked - started, "compare": compared - unpacked, "exchange": swapped}
     return (done if replaced else None), seconds
 
 

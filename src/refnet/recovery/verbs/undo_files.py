@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -64,18 +62,16 @@ def plan(target: FolderTarget) -> UndoPlan:
         return UndoPlan(target, last, _seen_from(target.folder, base, found))
 
 
-def undo(
-    target: FolderTarget, *, lock: Callable[[], AbstractContextManager[None]], now: Callable[[], datetime]
-) -> Undone:
-    """Bring back the previous version; keep what is live as the next one, so that an undo can be undone."""
-    with lock(), explain_os_errors(target.folder):
+def undo(target: FolderTarget, now: datetime) -> Undone:
+    """Bring back the previous version, under the lock of the source; keep what is live as the next one, so that an undo can be undone."""
+    with explain_os_errors(target.folder):
         finished = finish_interrupted(target)
         decided = plan(target)
         old = decided.journal
         with swapping.reopened(decided.back.swap, lock=False) as back, back.folder("kept") as kept:
             units = tuple(Unit(unit.name, _inode((kept, unit.name))) for unit in old.units)
         site = target.site(beside=old.beside)
-        with swapping.begin(site, old.artifact, now(), Why.UNDONE) as work:
+        with swapping.begin(site, old.artifact, now, Why.UNDONE) as work:
             done = swapping.carry_out(work, old.base, units, took=decided.back.swap.name)
         return Undone(decided, done, finished)
 

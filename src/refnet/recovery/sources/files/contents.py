@@ -12,7 +12,7 @@ from refnet.recovery.model.source import MOST_LIST_BYTES, Progress, silent
 from refnet.recovery.sources.files.gzip_members import inflated
 from refnet.recovery.sources.files.listing import FileList, Kind, Listed
 from refnet.recovery.sources.files.member_names import ArchiveError, leads_inside, parent, show, some
-from refnet.recovery.sources.files.tar_members import TarMember, TarReader
+from refnet.recovery.sources.files.tar_members import TarReader
 
 
 class NoSpaceError(ArchiveError):
@@ -34,24 +34,24 @@ class Limits:
 class Sink(Protocol):
     """The receiver of members. A folder comes before its entries; a file may come again and replaces the first."""
 
-    def folder(self, member: TarMember) -> None: ...
+    def folder(self, member: Listed) -> None: ...
 
-    def file(self, member: TarMember, content: Iterable[bytes]) -> None: ...
+    def file(self, member: Listed, content: Iterable[bytes]) -> None: ...
 
-    def link(self, member: TarMember) -> None: ...
+    def link(self, member: Listed) -> None: ...
 
 
 class NullSink:
     """The sink for a check: it keeps nothing."""
 
-    def folder(self, member: TarMember) -> None:
+    def folder(self, member: Listed) -> None:
         """Do nothing."""
 
-    def file(self, member: TarMember, content: Iterable[bytes]) -> None:  # noqa: ARG002
+    def file(self, member: Listed, content: Iterable[bytes]) -> None:  # noqa: ARG002
         """Read the content to its end."""
         deque(content, maxlen=0)
 
-    def link(self, member: TarMember) -> None:
+    def link(self, member: Listed) -> None:
         """Do nothing."""
 
 
@@ -100,7 +100,7 @@ class _Contents:
         self._sink = sink
         self._limits = limits
 
-    def take(self, member: TarMember, reader: TarReader) -> None:
+    def take(self, member: Listed, reader: TarReader) -> None:
         expected = self._expect(member)
         if expected:
             member = member._replace(mtime_ns=expected.mtime_ns)
@@ -123,9 +123,8 @@ class _Contents:
         if self._names > self._limits.names:
             raise ArchiveError(f"the archive's names are longer than {self._limits.names} bytes in total")
 
-    def _pass_on(self, member: TarMember, reader: TarReader) -> Listed:
+    def _pass_on(self, member: Listed, reader: TarReader) -> Listed:
         """Pass `member` to the sink; return its entry for the list."""
-        listed = Listed(*member[:8], target=member.target)
         if member.kind is Kind.FOLDER:
             self._sink.folder(member)
         elif member.kind is Kind.LINK:
@@ -138,13 +137,13 @@ class _Contents:
             first = self._shared(member)
             self._reserve(member.path, first.size)
             self._sink.file(member, ())
-            return listed._replace(size=first.size, sha256=first.sha256, at=first.at)
+            return member._replace(size=first.size, sha256=first.sha256, at=first.at, same_as="")
         else:
             self._reserve(member.path, member.size)
             content = _Hashed(reader.content())
             self._sink.file(member, content)
-            return listed._replace(sha256=content.digest.hexdigest())
-        return listed
+            return member._replace(sha256=content.digest.hexdigest())
+        return member
 
     def _reserve(self, path: str, size: int) -> None:
         self.raw_bytes += size
@@ -152,7 +151,7 @@ class _Contents:
         if space is not None and self.raw_bytes > space:
             raise NoSpaceError(f"{show(path)} does not fit: {space} bytes were free at the start")
 
-    def _expect(self, member: TarMember) -> Listed | None:
+    def _expect(self, member: Listed) -> Listed | None:
         """Return the list's entry for `member`; an earlier copy of a file that changed meanwhile may differ."""
         if self._expected is None:
             return None
@@ -166,7 +165,7 @@ class _Contents:
             raise ArchiveError(f"{show(member.path)} is not what the list of files says (kind, size, mode)")
         return listed
 
-    def _need_folder(self, path: str, member: TarMember) -> None:
+    def _need_folder(self, path: str, member: Listed) -> None:
         """Check that every parent is a folder; create those that the archive does not name."""
         listed = self.listed.get(path)
         if (listed and listed.kind is Kind.FOLDER) or path in (".", member.path):
@@ -174,11 +173,11 @@ class _Contents:
         if listed:
             raise ArchiveError(f"{show(member.path)} is below {show(path)}, which is not a folder")
         self._need_folder(parent(path), member)
-        made = TarMember(path, Kind.FOLDER, 0, 0o755, member.mtime_ns, member.uid, member.gid, member.at)
+        made = Listed(path, Kind.FOLDER, 0, 0o755, member.mtime_ns, member.uid, member.gid, member.at)
         self._sink.folder(made)
-        self._list(Listed(*made[:8]))
+        self._list(made)
 
-    def _shared(self, member: TarMember) -> Listed:
+    def _shared(self, member: Listed) -> Listed:
         """Return the earlier file whose content the hard link `member` shares; the link becomes a separate file."""
         first = self.listed.get(member.same_as)
         if not first or first.kind is not Kind.FILE or first.path == member.path:

@@ -15,7 +15,7 @@ from refnet.recovery.sources.files.gzip_members import archive_errors, inflated,
 from refnet.recovery.sources.files.listing import FileList, Kind, Listed, Member
 from refnet.recovery.sources.files.member_names import ArchiveError, show
 from refnet.recovery.sources.files.tar_headers import header
-from refnet.recovery.sources.files.tar_members import TarMember, TarReader
+from refnet.recovery.sources.files.tar_members import TarReader
 
 _SMALL = 1 << 20
 
@@ -31,7 +31,7 @@ def extract(
     with ExitStack() as stack, archive_errors():
         source = _RandomAccess(archive, files, stack, ahead=total > files.raw_bytes // 2)
         for count, (path, listed) in enumerate(members):
-            member = TarMember(path, *listed[1:8], target=listed.target)
+            member = listed._replace(path=path)
             if listed.kind is Kind.FOLDER:
                 sink.folder(member)
             elif listed.kind is Kind.LINK:

@@ -66,6 +66,8 @@ class Listed(NamedTuple):
     sha256: str = ""
     #: The target of a link.
     target: str = ""
+    #: For a hard link in an archive: the path of the earlier member with the content. Never in a list.
+    same_as: str = ""
 
     @classmethod
     def of(cls, path: str, kind: Kind, status: os.stat_result, at: int = -1, target: str = "") -> Listed:
@@ -142,7 +144,7 @@ class FileList:
 
 
 def _line(listed: Listed) -> str:
-    path, kind, size, mode, mtime_ns, uid, gid, at, sha256, target = listed
+    path, kind, size, mode, mtime_ns, uid, gid, at, sha256, target, _ = listed
     more = f',"sha256":"{sha256}"' if sha256 else f",{_text('target', target)}" if target else ""
     return (
         f'{{{_text("path", path)},"kind":"{kind}","size":{size},"mode":"{mode:04o}","mtime_ns":{mtime_ns},'

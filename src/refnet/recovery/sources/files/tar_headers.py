@@ -26,7 +26,7 @@ def header(listed: Listed) -> bytes:
     name, target = os.fsencode(listed.path), os.fsencode(listed.target)
     if listed.kind is Kind.FOLDER:
         name += b"/"
-    _, kind, size, mode, mtime_ns, uid, gid, _, _, _ = listed
+    _, kind, size, mode, mtime_ns, uid, gid, *_ = listed
     mtime = mtime_ns // 1_000_000_000
     fits = 0 <= size <= _MAX_11 and 0 <= mtime <= _MAX_11 and 0 <= uid <= _MAX_7 and 0 <= gid <= _MAX_7
     if fits and len(name) <= 100 and len(target) <= 100:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 from zlib import adler32
 
-from refnet.recovery.sources.files.listing import FILE_MODE, FOLDER_MODE, Kind, possible
+from refnet.recovery.sources.files.listing import FILE_MODE, FOLDER_MODE, Kind, Listed, possible
 from refnet.recovery.sources.files.member_names import MAX_PATH, ArchiveError, checked, show, some
 from refnet.recovery.sources.files.tar_headers import BLOCK
 
@@ -33,23 +33,6 @@ _REFUSED = {
 }
 
 
-class TarMember(NamedTuple):
-    """One member; the first eight fields are those of `Listed`."""
-
-    path: str
-    kind: Kind
-    size: int
-    mode: int
-    mtime_ns: int
-    uid: int
-    gid: int
-    at: int
-    #: The target of a symbolic link.
-    target: str = ""
-    #: For a hard link, the path of the earlier member whose content it shares.
-    same_as: str = ""
-
-
 class TarReader:
     """The members of the tar in `stream`, which is read once, from `at` on.
 
@@ -62,12 +45,12 @@ class TarReader:
         self._left = 0
         self._padding = 0
 
-    def __iter__(self) -> Iterator[TarMember]:
+    def __iter__(self) -> Iterator[Listed]:
         while (member := self.next()) is not None:
             yield member
         self._check_end()
 
-    def next(self) -> TarMember | None:
+    def next(self) -> Listed | None:
         """Return the next member, or None at the end mark."""
         self._skip_content()
         at, extensions = self.at, dict[str, bytes]()
@@ -162,7 +145,7 @@ def _number(field: bytes) -> int:
         raise ArchiveError(f"a header has {field!r} in place of a number") from None
 
 
-def _member(head: bytes, kind: bytes, extensions: dict[str, bytes], at: int) -> TarMember:
+def _member(head: bytes, kind: bytes, extensions: dict[str, bytes], at: int) -> Listed:
     raw = extensions.get("path") or _name(head)
     size = _decimal(extensions, "size", _number(head[124:136]))
     path = checked(raw)
@@ -180,15 +163,15 @@ def _member(head: bytes, kind: bytes, extensions: dict[str, bytes], at: int) -> 
     if len(target) >= MAX_PATH:
         raise ArchiveError(f"{show(path)} is a link with a target that is too long")
     if kind == b"5" or (kind in (b"0", b"\0") and raw.endswith(b"/")):
-        return TarMember(path, Kind.FOLDER, 0, mode & FOLDER_MODE, mtime_ns, uid, gid, at)
+        return Listed(path, Kind.FOLDER, 0, mode & FOLDER_MODE, mtime_ns, uid, gid, at)
     if kind == b"2":
-        return TarMember(path, Kind.LINK, 0, 0o777, mtime_ns, uid, gid, at, target=os.fsdecode(target))
+        return Listed(path, Kind.LINK, 0, 0o777, mtime_ns, uid, gid, at, target=os.fsdecode(target))
     if kind == b"1":
-        return TarMember(
+        return Listed(
             path, Kind.FILE, 0, mode & FILE_MODE, mtime_ns, uid, gid, at, same_as=_same_as(path, target)
         )
     if kind in (b"0", b"\0", b"7"):
-        return TarMember(path, Kind.FILE, size, mode & FILE_MODE, mtime_ns, uid, gid, at)
+        return Listed(path, Kind.FILE, size, mode & FILE_MODE, mtime_ns, uid, gid, at)
     raise ArchiveError(f"{show(path)} has the unknown type {kind!r}")
 
 

@@ -15,18 +15,17 @@ from refnet.locks import take
 from refnet.recovery.model.artifact import HIDDEN_PREFIX
 from refnet.recovery.model.source import Progress, silent
 from refnet.recovery.sources.files.contents import limits, read_archive
-from refnet.recovery.sources.files.listing import FileList
+from refnet.recovery.sources.files.listing import FileList, Listed
 from refnet.recovery.sources.files.member_names import ArchiveError, parent, show
-from refnet.recovery.sources.files.tar_members import TarMember
 
 #: Returns the owner (uid, gid) for a member.
-Owner = Callable[[TarMember], tuple[int, int]]
+Owner = Callable[[Listed], tuple[int, int]]
 
 _SCRATCH = f"{HIDDEN_PREFIX}files-"
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def recorded(member: TarMember) -> tuple[int, int]:
+def recorded(member: Listed) -> tuple[int, int]:
     """Return the owner that the archive records."""
     return member.uid, member.gid
 
@@ -112,12 +111,12 @@ class FreshFolder:
     def __init__(self, root: int, owner: Owner | None) -> None:
         self._root = root
         self._owner = owner
-        self._folders: dict[str, TarMember] = {}
-        self._links: list[TarMember] = []
+        self._folders: dict[str, Listed] = {}
+        self._links: list[Listed] = []
         self._files: set[str] = set()
         self._open: list[tuple[str, int]] = []
 
-    def folder(self, member: TarMember) -> None:
+    def folder(self, member: Listed) -> None:
         if member.path not in self._folders and member.path != ".":
             try:
                 os.mkdir(_name(member.path), 0o700, dir_fd=self._folder(parent(member.path)))
@@ -125,7 +124,7 @@ class FreshFolder:
                 raise _merge(member.path) from None
         self._folders[member.path] = member
 
-    def file(self, member: TarMember, content: Iterable[bytes]) -> None:
+    def file(self, member: Listed, content: Iterable[bytes]) -> None:
         above, _, name = member.path.rpartition("/")
         folder = self._folder(above or ".")
         if member.path in self._files:
@@ -142,7 +141,7 @@ class FreshFolder:
             os.close(descriptor)
         self._files.add(member.path)
 
-    def link(self, member: TarMember) -> None:
+    def link(self, member: Listed) -> None:
         self._links.append(member)
 
     def finish(self) -> None:
@@ -166,7 +165,7 @@ class FreshFolder:
         while self._open:
             os.close(self._open.pop()[1])
 
-    def _set_attributes(self, descriptor: int, member: TarMember) -> None:
+    def _set_attributes(self, descriptor: int, member: Listed) -> None:
         if self._owner:
             os.fchown(descriptor, *self._owner(member))
         os.fchmod(descriptor, member.mode)
