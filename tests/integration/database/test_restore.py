@@ -196,6 +196,15 @@ def test_missing_roles_are_named_and_created_only_when_asked(
         admin.execute("DROP OWNED BY curator; DROP ROLE staff")
 
 
+def test_a_session_of_replication_is_ended_by_the_swap(library: Target, wheel: Binaries) -> None:
+    replicating = psycopg.conninfo.make_conninfo(library.conninfo, replication="database")
+    with psycopg.connect(replicating, autocommit=True, cursor_factory=psycopg.ClientCursor) as session:
+        assert session.execute("IDENTIFY_SYSTEM").fetchone()
+        assert restore(library, held(artifact_of(library, wheel)), wheel).previous
+        with pytest.raises(psycopg.OperationalError):
+            session.execute("IDENTIFY_SYSTEM")
+
+
 def test_an_owner_without_superpowers_can_restore_its_own_database(
     make_database: Callable[..., Target], busy_server: Cluster, wheel: Binaries
 ) -> None:

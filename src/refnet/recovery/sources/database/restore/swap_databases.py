@@ -23,7 +23,7 @@ _PAUSE = 0.01  # seconds between two rounds of terminating sessions
 
 _TERMINATE = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-WHERE datname = ANY (%s) AND pid <> pg_backend_pid() AND backend_type IN ('client backend', 'walsterminator')
+WHERE datname = ANY (%s) AND pid <> pg_backend_pid() AND backend_type IN ('client backend', 'walsender')
 """
 
 
@@ -92,9 +92,9 @@ def _disconnected(target: Target, names: list[str]) -> Iterator[None]:
     def keep_terminating() -> None:
         with contextlib.suppress(psycopg.Error):
             while not over.wait(_PAUSE):
-                terminate(terminator, names)
+                terminate(other, names)
 
-    with admin_session(target) as terminator:
+    with admin_session(target) as other:
         thread = threading.Thread(target=keep_terminating, daemon=True)
         thread.start()
         try:
