@@ -147,7 +147,7 @@ def no_pg_dump_of_that_major(_library: Library) -> Result:
     return as_told(lambda: binaries.find(99, None))
 
 
-@provokes("another run of RefNet is at work")
+@provokes("is locked by another run")
 def locked(library: Library) -> Result:
     with (library.database / ".refnet-lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -199,7 +199,7 @@ def entry_missing(library: Library) -> Result:
         return library.refnet("backup", "config")
 
 
-@provokes("If it is meant to be empty")
+@provokes("If it should be empty")
 def vault_emptied(library: Library) -> Result:
     vault = library.folder / "vault"
     with library.away(vault):
