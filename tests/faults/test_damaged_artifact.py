@@ -19,7 +19,8 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.recovery.model.artifact import Level, Outcome
 from refnet.recovery.model.source import OpenArtifact, Proof, silent
-from refnet.recovery.sources.database.artifact.sqlgz import FOOTER_LENGTH, Kind, Reader
+from refnet.recovery.sources.database.artifact.index_values import Kind
+from refnet.recovery.sources.database.artifact.sqlgz import FOOTER_LENGTH, Reader
 from refnet.recovery.sources.database.database_source import DatabaseSource
 from refnet.recovery.sources.database.dump.parallel_dump import dump
 

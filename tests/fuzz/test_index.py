@@ -11,13 +11,12 @@ from tests.fuzz.harness import fuzzed, outcome
 from tests.fuzz.strategies import damaged, mutated
 from tests.hostile import forge
 
+from refnet.recovery.sources.database.artifact.index import Index, Table
+from refnet.recovery.sources.database.artifact.index_values import Kind
 from refnet.recovery.sources.database.artifact.sqlgz import (
     FIRST_LINE,
-    Index,
-    Kind,
     NotAnArtifact,
     Reader,
-    Table,
     Writer,
     compress,
 )

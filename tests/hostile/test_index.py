@@ -16,7 +16,8 @@ from tests.hostile import forge
 
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.sources.database.artifact.index import Index
-from refnet.recovery.sources.database.artifact.sqlgz import Kind, Reader
+from refnet.recovery.sources.database.artifact.index_values import Kind
+from refnet.recovery.sources.database.artifact.sqlgz import Reader
 
 _NAME = "refnet_20261125_020000.sql.gz"
 

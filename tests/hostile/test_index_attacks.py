@@ -18,7 +18,8 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.source import Finding
-from refnet.recovery.sources.database.artifact.sqlgz import Index, Reader
+from refnet.recovery.sources.database.artifact.index import Index
+from refnet.recovery.sources.database.artifact.sqlgz import Reader
 from refnet.recovery.sources.database.dump.psql_copy import PsqlCopy, PsqlError
 from refnet.recovery.sources.database.restore import create_database
 from refnet.recovery.sources.database.rows import live_catalog

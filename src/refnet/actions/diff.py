@@ -13,7 +13,8 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target, server_version
 from refnet.recovery.model.artifact import Outcome, SourceName
 from refnet.recovery.model.source import Deviation, OpenArtifact, Progress, silent
-from refnet.recovery.sources.database.artifact.sqlgz import Index, NotAnArtifact, Reader, Table
+from refnet.recovery.sources.database.artifact.index import Index, Table
+from refnet.recovery.sources.database.artifact.sqlgz import NotAnArtifact, Reader
 from refnet.recovery.sources.database.rows.compare import compare
 from refnet.recovery.sources.files.changes import changes, same
 from refnet.recovery.sources.files.listing import FileList, Kind, Listed

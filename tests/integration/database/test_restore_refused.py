@@ -28,8 +28,9 @@ from refnet.postgres.session import Target
 from refnet.recovery.model.previous import Why
 from refnet.recovery.model.source import Finding, OpenArtifact
 from refnet.recovery.sources.database.admin_session import admin_session, restore_lock
+from refnet.recovery.sources.database.artifact.index import Index
 from refnet.recovery.sources.database.artifact.own_artifact import Artifact
-from refnet.recovery.sources.database.artifact.sqlgz import Index, Writer
+from refnet.recovery.sources.database.artifact.sqlgz import Writer
 from refnet.recovery.verbs import restore_database
 
 

@@ -14,7 +14,9 @@ from tests.everything import Everything, drop
 from refnet.postgres.session import READER_SETTINGS
 from refnet.recovery.model.artifact import Level, Outcome
 from refnet.recovery.model.source import OpenArtifact, silent
-from refnet.recovery.sources.database.artifact.sqlgz import Index, Kind, Reader
+from refnet.recovery.sources.database.artifact.index import Index
+from refnet.recovery.sources.database.artifact.index_values import Kind
+from refnet.recovery.sources.database.artifact.sqlgz import Reader
 from refnet.recovery.sources.database.database_source import DatabaseSource
 from refnet.recovery.sources.database.dump.parallel_dump import dump
 from refnet.recovery.sources.database.restore.foreign_views import refresh

@@ -12,8 +12,9 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import Level, SourceName
 from refnet.recovery.model.source import Made, OpenArtifact, Progress, Proof, silent
+from refnet.recovery.sources.database.artifact.index import Index
 from refnet.recovery.sources.database.artifact.required_tables import NOTHING, Required
-from refnet.recovery.sources.database.artifact.sqlgz import Index, NotAnArtifact, Reader, programs_major
+from refnet.recovery.sources.database.artifact.sqlgz import NotAnArtifact, Reader
 from refnet.recovery.sources.database.dump import server_clock
 from refnet.recovery.sources.database.dump.parallel_dump import dump
 from refnet.recovery.sources.database.restore import foreign_proof
@@ -69,7 +70,7 @@ class DatabaseSource:
             reader = Reader(artifact.name, artifact.open)
         except NotAnArtifact:
             return foreign_proof.prove(artifact, self.binaries, level, self._options(progress, self.required))
-        major = programs_major(reader.index, int(reader.index.server["version_num"]) // 10_000)
+        major = reader.index.programs_major(int(reader.index.server["version_num"]) // 10_000)
         binaries = self.binaries(major, server=level.rank > Level.INTACT.rank)
         required = NOTHING if reader.index.partial else self.required
         return Prover(reader, binaries, self._options(progress, required)).prove(level)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from refnet.recovery.sources.database.artifact import schema_toc
-from refnet.recovery.sources.database.artifact.sqlgz import Table
+from refnet.recovery.sources.database.artifact.index import Table
 
 LISTING = """;
 ; Archive created at 2026-11-25 10:37:04 UTC

@@ -124,10 +124,9 @@ class Index:
     def members_of(self, kind: Kind) -> tuple[Member, ...]:
         return tuple(member for member in self.members if member.kind is kind)
 
-
-def programs_major(index: Index, server: int) -> int:
-    """Return the major of the programs that a server of major `server` and the archive of the schema both need."""
-    return max(server, int(str(index.server["pg_dump"]).split(".")[0]))
+    def programs_major(self, server: int) -> int:
+        """Return the major of the programs that a server of major `server` and the archive of the schema both need."""
+        return max(server, int(str(self.server["pg_dump"]).split(".")[0]))
 
 
 #: The parts of an index that are lists of any length: the parser of an entry, and the key that identifies it.

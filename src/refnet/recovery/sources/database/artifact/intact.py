@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.source import Finding, Progress, silent
+from refnet.recovery.sources.database.artifact.index import Index, Member
 from refnet.recovery.sources.database.artifact.required_tables import Required
-from refnet.recovery.sources.database.artifact.sqlgz import Index, Member, Reader
+from refnet.recovery.sources.database.artifact.sqlgz import Reader
 
 
 def check(reader: Reader, jobs: int, required: Required, progress: Progress = silent) -> tuple[Finding, ...]:

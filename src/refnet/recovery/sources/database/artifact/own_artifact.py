@@ -10,7 +10,8 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.recovery.model.restore_facts import Wanted
 from refnet.recovery.model.source import Finding, OpenArtifact, Progress
-from refnet.recovery.sources.database.artifact.sqlgz import Kind, Reader, damaged, programs_major
+from refnet.recovery.sources.database.artifact.index_values import Kind
+from refnet.recovery.sources.database.artifact.sqlgz import Reader, damaged
 from refnet.recovery.sources.database.dump.pgdump import refuses_lz4
 from refnet.recovery.sources.database.restore import foreign_views, server_facts
 from refnet.recovery.sources.database.restore.load import load
@@ -41,7 +42,7 @@ class Artifact:
 
     def tools_major(self, server: int) -> int:
         """Return the major of the programs that a server of major `server` and the stored schema both need."""
-        return programs_major(self.index, server)
+        return self.index.programs_major(server)
 
     def check(self) -> None:
         """Raise RefnetError (DAMAGED) if the file's bytes changed since they were written."""

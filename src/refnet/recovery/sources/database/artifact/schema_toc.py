@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from refnet.recovery.sources.database.artifact.sqlgz import Table
+from refnet.recovery.sources.database.artifact.index import Table
 
 _LINE = re.compile(r"([0-9]{1,10}); ([0-9]{1,10}) ([0-9]{1,10}) (.*)")
 _RELATION, _CONSTRAINT = 1259, 2606  # the oids of pg_class and pg_constraint

@@ -15,27 +15,8 @@ from typing import BinaryIO, cast
 from isal import isal_zlib
 
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.sources.database.artifact.index import Index, Member, Table, programs_major
+from refnet.recovery.sources.database.artifact.index import Index, Member
 from refnet.recovery.sources.database.artifact.index_values import Kind
-
-__all__ = [
-    "CHUNK",
-    "FIRST_LINE",
-    "FOOTER_LENGTH",
-    "INFLATE_ERROR",
-    "LEVEL",
-    "LONGEST_SCHEMA",
-    "Index",
-    "Kind",
-    "Member",
-    "NotAnArtifact",
-    "Reader",
-    "Table",
-    "Writer",
-    "compress",
-    "damaged",
-    "programs_major",
-]
 
 #: The first line of every artifact. A file with it and without a footer was cut short.
 FIRST_LINE = b"-- RefNet database artifact, format 1\n"

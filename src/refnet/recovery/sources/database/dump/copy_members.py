@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from isal import isal_zlib
 
-from refnet.recovery.sources.database.artifact.sqlgz import LEVEL, Kind
+from refnet.recovery.sources.database.artifact.index_values import Kind
+from refnet.recovery.sources.database.artifact.sqlgz import LEVEL
 from refnet.recovery.sources.database.rows.digest import Digest, complete_lines
 from refnet.recovery.sources.database.sql_names import COPY, Codec
 

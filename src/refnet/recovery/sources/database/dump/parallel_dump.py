@@ -19,15 +19,9 @@ from refnet.postgres.session import Target
 from refnet.postgres.tempdirs import private_folder
 from refnet.recovery.model.artifact import utc
 from refnet.recovery.model.source import Progress
-from refnet.recovery.sources.database.artifact.sqlgz import (
-    FIRST_LINE,
-    LONGEST_SCHEMA,
-    Index,
-    Kind,
-    Table,
-    Writer,
-    compress,
-)
+from refnet.recovery.sources.database.artifact.index import Index, Table
+from refnet.recovery.sources.database.artifact.index_values import Kind
+from refnet.recovery.sources.database.artifact.sqlgz import FIRST_LINE, LONGEST_SCHEMA, Writer, compress
 from refnet.recovery.sources.database.dump import metadata
 from refnet.recovery.sources.database.dump.copy_members import Cutter, Packed, Section, TableKey
 from refnet.recovery.sources.database.dump.pgdump import TIMEOUT_17, PgDump, pieces

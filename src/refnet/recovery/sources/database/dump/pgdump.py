@@ -109,14 +109,15 @@ class PgDump:
                 "Let that statement finish, or end it with pg_terminate_backend, and run the backup again.",
                 transient=True,
             )
-        lines = [line for line in stderr.decode(errors="replace").splitlines() if line.strip()]
+        said = stderr.decode(errors="replace")
+        lines = [line for line in said.splitlines() if line.strip()]
         first = next(
             (line for line in lines if "error:" in line), lines[0] if lines else "it ended without a message"
         )
         return RefnetError(
             f"pg_dump failed: {first.split('error:', 1)[-1].strip()}",
             "See the server's log; nothing was published.",
-            transient=is_transient(first),
+            transient=is_transient(said),
         )
 
 

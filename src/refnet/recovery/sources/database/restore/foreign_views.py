@@ -8,7 +8,7 @@ from __future__ import annotations
 import psycopg
 
 from refnet.postgres.session import Target, server_version
-from refnet.recovery.sources.database.artifact.sqlgz import Index
+from refnet.recovery.sources.database.artifact.index import Index
 from refnet.recovery.sources.database.restore.load import loader_settings
 
 #: Seconds for one view: a server may accept the query and never answer.

@@ -23,7 +23,9 @@ from refnet.postgres.tempdirs import private_folder
 from refnet.recovery.model.source import Progress, silent
 from refnet.recovery.sources.database import server_errors
 from refnet.recovery.sources.database.artifact import schema_toc
-from refnet.recovery.sources.database.artifact.sqlgz import Kind, Member, Reader, Table, damaged
+from refnet.recovery.sources.database.artifact.index import Member, Table
+from refnet.recovery.sources.database.artifact.index_values import Kind
+from refnet.recovery.sources.database.artifact.sqlgz import Reader, damaged
 from refnet.recovery.sources.database.dump.copy_members import Lines
 from refnet.recovery.sources.database.dump.pgdump import refuses_lz4
 from refnet.recovery.sources.database.restore import as_member

@@ -21,7 +21,9 @@ from refnet.processes import run
 from refnet.recovery.model.artifact import Level, Outcome
 from refnet.recovery.model.source import Finding, Proof
 from refnet.recovery.sources.database.artifact import intact
-from refnet.recovery.sources.database.artifact.sqlgz import Index, Kind, Reader
+from refnet.recovery.sources.database.artifact.index import Index
+from refnet.recovery.sources.database.artifact.index_values import Kind
+from refnet.recovery.sources.database.artifact.sqlgz import Reader
 from refnet.recovery.sources.database.dump.pgdump import SCHEMA_SECONDS, refuses_lz4, schema_text
 from refnet.recovery.sources.database.restore import create_database
 from refnet.recovery.sources.database.restore.guarded_schema import GuardedSchema

@@ -15,7 +15,7 @@ from refnet.postgres.cluster import Cluster
 from refnet.postgres.scram import verifier
 from refnet.postgres.session import Target
 from refnet.recovery.sources.database.admin_session import Session
-from refnet.recovery.sources.database.artifact.sqlgz import Index
+from refnet.recovery.sources.database.artifact.index import Index
 
 #: Code of one owner may read rows of another and use all schemas, as it may in a restore by a superuser.
 _EVERYWHERE = sql.SQL("pg_read_all_data, pg_write_all_data")

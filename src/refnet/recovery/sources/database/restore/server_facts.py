@@ -14,7 +14,7 @@ from refnet.postgres.connecting import ConnectError
 from refnet.postgres.session import READER_SETTINGS, Target, server_version
 from refnet.recovery.model.restore_facts import Facts, Live, Rows, Sessions, Wanted
 from refnet.recovery.sources.database.admin_session import Session
-from refnet.recovery.sources.database.artifact.sqlgz import Index
+from refnet.recovery.sources.database.artifact.index import Index
 from refnet.recovery.sources.database.catalog_queries import user_relations
 from refnet.recovery.sources.database.dump import metadata
 from refnet.recovery.sources.database.restore.create_database import powers

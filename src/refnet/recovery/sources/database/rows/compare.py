@@ -18,8 +18,8 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target, reader_settings, server_version
 from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.source import Deviation, Finding, Progress, silent
+from refnet.recovery.sources.database.artifact.index import Index, Table
 from refnet.recovery.sources.database.artifact.index_values import schema_and_name
-from refnet.recovery.sources.database.artifact.sqlgz import Index, Table
 from refnet.recovery.sources.database.dump import metadata
 from refnet.recovery.sources.database.dump.psql_copy import PsqlCopy, PsqlError
 from refnet.recovery.sources.database.rows import live_catalog

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from refnet.recovery.sources.database.artifact.sqlgz import Kind, Member, Reader, Table, damaged
+from refnet.recovery.sources.database.artifact.index import Member, Table
+from refnet.recovery.sources.database.artifact.index_values import Kind
+from refnet.recovery.sources.database.artifact.sqlgz import Reader, damaged
 from refnet.recovery.sources.database.sql_names import COPY, LONGEST_COPY, Codec
 
 _END = b"\\.\n"

@@ -13,7 +13,9 @@ from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.source import Progress
 from refnet.recovery.sources.database import server_errors
 from refnet.recovery.sources.database.admin_session import Session
-from refnet.recovery.sources.database.artifact.sqlgz import Kind, Reader, Table
+from refnet.recovery.sources.database.artifact.index import Table
+from refnet.recovery.sources.database.artifact.index_values import Kind
+from refnet.recovery.sources.database.artifact.sqlgz import Reader
 from refnet.recovery.sources.database.rows.copy_body import copy_body
 from refnet.recovery.sources.database.rows.digest import MODULUS, Digest, complete_lines, gathered
 from refnet.recovery.sources.database.rows.table_layout import TableLayout, refused
