@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from refnet.cli.context import current_settings, print_json
+from refnet.cli.render import print_columns
 from refnet.postgres import binaries, embedded
 from refnet.settings import Settings
 
@@ -67,8 +68,7 @@ def _show(settings: Settings) -> None:
     )
     if facts["major"] is None:
         state = f"not made yet; `refnet postgres start` makes it (PostgreSQL {facts['version']})"
-    for name, value in {"state": state, **facts}.items():
-        if value and name in {"state", "folder", "socket", "connect"}:
-            print(f"{name:<9}{value}")
+    rows = {"state": state} | {name: facts[name] for name in ("folder", "socket", "connect") if facts[name]}
     if not facts["in_use"]:
-        print("note     REFNET_DATABASE_URL is set: backups and restores use that server, not this one.")
+        rows["note"] = "REFNET_DATABASE_URL is set: backups and restores use that server, not this one."
+    print_columns([*rows.items()])

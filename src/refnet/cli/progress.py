@@ -12,12 +12,24 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
-    TransferSpeedColumn,
 )
+from rich.text import Text
+
+from refnet.recovery.model.formatting import size
+
+
+class _Speed(ProgressColumn):
+    """Bytes per second in binary units; rich's own column uses decimal ones."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{size(speed)}/s" if speed else "", style="progress.data.speed")
 
 
 class Display:
@@ -28,7 +40,7 @@ class Display:
             TextColumn("{task.fields[title]}  {task.description}"),
             BarColumn(bar_width=24),
             DownloadColumn(binary_units=True),
-            TransferSpeedColumn(),
+            _Speed(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=Console(stderr=True),

@@ -14,8 +14,10 @@ import typer
 
 from refnet import locks, servers
 from refnet.cli.context import current_settings, note, print_json
+from refnet.cli.render import print_columns
 from refnet.errors import Exit, RefnetError
 from refnet.files import make_folder
+from refnet.recovery.model.formatting import plural
 from refnet.recovery.model.schedule import Schedule
 from refnet.scheduling import places
 from refnet.scheduling.status import timers_of
@@ -103,11 +105,11 @@ def _show(settings: Settings, *, as_json: bool) -> None:
         print_json(facts)
         return
     state = f"Valkey {now.version}, running (pid {now.pid})" if now.running else "stopped"
-    for name, value in {"state": state, **facts, "waiting": f"{now.waiting} tasks"}.items():
-        if name in {"state", "folder", "socket", "waiting"}:
-            print(f"{name:<9}{value}")
+    rows = {"state": state, "folder": str(now.folder), "socket": str(now.socket)}
+    rows["waiting"] = plural(now.waiting, "task")
     if not facts["in_use"]:
-        print("note     REFNET_BROKER_URL is set: Celery uses that broker, not this one.")
+        rows["note"] = "REFNET_BROKER_URL is set: Celery uses that broker, not this one."
+    print_columns([*rows.items()])
 
 
 def _celery(settings: Settings) -> Any:
