@@ -91,7 +91,7 @@ def test_a_flipped_bit_ends_with_its_code_and_is_named_everywhere(
     assert "DAMAGED" in refnet("verify", name, code=4).stdout
     assert "damaged" in refnet("list").stdout
     assert "damaged" in refnet("monitor", "obsidian", code=2).stdout
-    assert "no whole artifact" in refnet("verify", code=3).stderr
+    assert "no complete artifact" in refnet("verify", code=3).stderr
 
 
 def test_an_artifact_can_be_named_by_its_path_and_a_source_by_its_name(
@@ -118,7 +118,7 @@ def test_a_drill_leaves_a_report_and_ends_with_what_it_could_not_verify(
     refnet: Run, name: str, tmp_path: Path
 ) -> None:
     told = refnet("drill", code=3).stdout
-    assert "database  could not verify: there is no whole artifact" in told
+    assert "database  could not verify: there is no complete artifact" in told
     assert "measured recovery" in told
 
     alone = json.loads(refnet("drill", "obsidian", "--json").stdout)
@@ -158,7 +158,7 @@ def test_a_year_is_simulated_by_the_settings(refnet: Run, name: str) -> None:
 
 
 def test_a_source_without_an_artifact_could_not_be_verified(refnet: Run) -> None:
-    assert "no whole artifact" in refnet("verify", "obsidian", code=3).stderr
+    assert "no complete artifact" in refnet("verify", "obsidian", code=3).stderr
     refnet("backup", "obsidian", "--no-prove")
     told = refnet("verify", code=3).stdout
     assert "proven" in told

@@ -169,7 +169,7 @@ def test_a_time_before_the_first_artifact_names_the_oldest(refnet, vault):
     for command in (("restore", "obsidian"), ("recover",)):
         said = refnet(*command, "--at", "2020-01-01", code=1)
 
-        assert "there is no whole artifact at or before 2020-01-01" in said.stderr
+        assert "there is no complete artifact at or before 2020-01-01" in said.stderr
         assert "The oldest is vault_" in said.stderr
 
 

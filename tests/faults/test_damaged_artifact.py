@@ -160,7 +160,7 @@ def test_a_file_cut_between_members_is_damaged(refnet: Command, made: Path) -> N
     made.write_bytes(made.read_bytes()[:end])
     assert [one["state"] for one in refnet("list", "--json").json["artifacts"]] == ["damaged"]
     assert refnet("verify", made.name).code == 4
-    refnet("verify").fails(3, "no whole artifact")
+    refnet("verify").fails(3, "no complete artifact")
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_a_foreign_manifest_is_never_believed(refnet: Command, made: Path, how: 
         assert refnet("verify", made.name).code == 4
         return
     assert listed.json["artifacts"] == []
-    refnet("verify").fails(3, "no whole artifact")
+    refnet("verify").fails(3, "no complete artifact")
     if how == "another artifact's":
         assert refnet("verify", made).code == 4
     else:
@@ -242,4 +242,4 @@ def test_what_is_no_file_is_a_usage_error(refnet: Command, tmp_path: Path) -> No
     refnet("verify", tmp_path).fails(2)
     refnet("verify", "refnet_20200101_000000.sql.gz").fails(2, "refnet_20200101_000000")
     refnet("verify", "--level", "best").fails(2, "best")
-    refnet("verify").fails(3, "no whole artifact")
+    refnet("verify").fails(3, "no complete artifact")

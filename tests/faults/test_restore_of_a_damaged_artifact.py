@@ -69,7 +69,7 @@ def test_its_plan_says_so_in_the_first_line(refnet: Command, damaged: str) -> No
 
 
 def test_a_recovery_never_chooses_it(refnet: Command, damaged: str) -> None:
-    refnet("recover", "--plan").fails(1, "no whole artifact")
+    refnet("recover", "--plan").fails(1, "no complete artifact")
 
 
 def test_a_damaged_vault_needs_the_same_word(refnet: Command, vault: Path) -> None:

@@ -44,7 +44,7 @@ def artifact(refnet: Command) -> Path:
 
 
 def test_no_artifact_at_all(refnet: Command) -> None:
-    refnet("restore", "database", "--force").fails(1, "no whole artifact")
+    refnet("restore", "database", "--force").fails(1, "no complete artifact")
 
 
 def test_a_time_before_the_first_artifact(refnet: Command, artifact: Path) -> None:
@@ -82,7 +82,7 @@ def test_a_partial_artifact(refnet: Command) -> None:
     refnet("backup", "database", "--table", "papers").succeeds()
     (partial,) = (refnet.backups / "database").glob("*.partial")
     refnet("restore", "database", partial, "--force").fails(2, "only some tables")
-    refnet("restore", "database", "--force").fails(1, "no whole artifact")
+    refnet("restore", "database", "--force").fails(1, "no complete artifact")
 
 
 def test_a_file_that_is_no_dump(refnet: Command, tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_a_database_that_took_the_name_of_the_previous_version_is_refused(
     with admin_session(library) as admin:
         admin.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(previous)))
     forge(library, previous, mark(library))
-    with pytest.raises(RefnetError, match="another database than the recorded one"):
+    with pytest.raises(RefnetError, match="not the recorded database"):
         undo_database.undo(library, PREVIOUS, now=now)
     assert papers(library) == 5000
 
@@ -146,6 +146,6 @@ def test_a_name_that_is_given_to_another_database_during_the_exchange_is_noticed
 ) -> None:
     from refnet.recovery.sources.database.restore.swap_databases import Rename, swap
 
-    with admin_session(library) as admin, pytest.raises(RefnetError, match="is another database than"):
+    with admin_session(library) as admin, pytest.raises(RefnetError, match="is not the recorded database"):
         swap(admin, library, [Rename(library.name, f"{library.name}_aside", 1)])
     assert papers(library) == 5000

@@ -169,22 +169,23 @@ def of_others(target: Identity, others: Iterable[Identity | None]) -> RefnetErro
     """Return the error for a store that has artifacts of `others` and none of the database `target`."""
     names = dict.fromkeys(one.database if one else "one that nobody recorded" for one in others)
     return RefnetError(
-        f"there is no whole artifact of the database {target.database}; the store holds others: {', '.join(names)}",
+        f"there is no complete artifact of the database {target.database}; the store holds others: {', '.join(names)}",
         "Set REFNET_DATABASE_URL to the database that is meant; to restore another one there, give --from-database NAME.",
     )
 
 
 def nothing(catalog: Catalog, sources: Iterable[SourceName], at: datetime | None) -> RefnetError:
     """Return the error for `sources` without a complete artifact (at or before `at`); it names the oldest."""
-    oldest = catalog.oldest_whole(sources)
+    oldest = catalog.oldest_complete(sources)
     if at is None or oldest is None:
         return RefnetError(
-            "there is no whole artifact", "Make one with `refnet backup`; `refnet list` shows what there is."
+            "there is no complete artifact",
+            "Make one with `refnet backup`; `refnet list` shows what there is.",
         )
     # A time of day as people write it has no fractions, and this one must still be at or after the artifact's.
     reached = oldest.created.astimezone(at.tzinfo) + timedelta(microseconds=999_999)
     return RefnetError(
-        f"there is no whole artifact at or before {at:%Y-%m-%d %H:%M %Z}",
+        f"there is no complete artifact at or before {at:%Y-%m-%d %H:%M %Z}",
         f"The oldest is {oldest.name}: give `--at '{reached:%Y-%m-%d %H:%M:%S}'` or a later time.",
     )
 

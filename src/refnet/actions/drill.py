@@ -135,7 +135,7 @@ def report(found: Drill, facts: Mapping[str, str]) -> dict[str, Any]:
                     {
                         "what": "the artifact",
                         "outcome": Outcome.UNVERIFIED.value,
-                        "reason": "there is no whole artifact of this source",
+                        "reason": "there is no complete artifact of this source",
                     }
                 ],
             }

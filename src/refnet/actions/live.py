@@ -18,7 +18,7 @@ from refnet.compose import COMPOSE_FILES, compose_file
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import Entry, Outcome, SourceName
 from refnet.recovery.model.clock import Clock
-from refnet.recovery.model.origin import told
+from refnet.recovery.model.origin import origin_label
 from refnet.recovery.model.recovery_plan import Stage
 from refnet.recovery.model.services import Services, wait_for
 from refnet.recovery.model.source import Finding
@@ -61,7 +61,7 @@ class Live:
         how = Options(context.settings.jobs, create_roles=True)
         work = database_restore.restore_of(context, chosen, how, from_database=self.from_database)
         back = work.run()
-        of = told(back.origin, back.place)
+        of = origin_label(back.origin, back.place)
         return [f"the database {back.place} is restored from {back.artifact} (of {of})", *notes]
 
     def compare(self, source: SourceName, entry: Entry) -> tuple[Finding, ...]:

@@ -109,9 +109,9 @@ def planned(
         source,
         rules.decide(store.entries(source), retention, now, zone),
         store.leftovers(source),
-        tuple(one for one in due if not one.held_back),
+        tuple(one for one in due if not one.blocked),
         tuple(unknown),
-        tuple(one for one in due if one.held_back),
+        tuple(one for one in due if one.blocked),
     )
 
 

@@ -150,9 +150,9 @@ class Recovery:
 
 
 def _nothing(folder: Path, catalog: Catalog, moment: datetime | None) -> RefnetError:
-    if moment and catalog.oldest_whole(SourceName):
+    if moment and catalog.oldest_complete(SourceName):
         return nothing(catalog, SourceName, moment)
     return RefnetError(
-        f"{folder} holds no whole artifact to recover from",
+        f"{folder} contains no complete artifact to recover from",
         "Set REFNET_BACKUP_DIR to the backup folder; `refnet list` shows what it holds.",
     )

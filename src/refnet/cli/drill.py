@@ -45,4 +45,4 @@ def _print(found: Drill) -> None:
             old = formatting.age(found.started - result.chosen.entry.created)
             print(f"{'':9} measured recovery {recovery}, age of the data {old}")
     for name in found.absent:
-        print(f"{name:9} could not verify: there is no whole artifact of this source")
+        print(f"{name:9} could not verify: there is no complete artifact of this source")

@@ -79,7 +79,7 @@ def _print(plans: list[Plan], moment: datetime, *, plan: bool) -> None:
                 (verb, aside.what, f"put aside by a restore {formatting.age(moment - aside.since)} ago")
                 for aside in one.previous_versions
             ),
-            *(("stays", aside.what, aside.held_back) for aside in one.held_back),
+            *(("stays", aside.what, aside.blocked) for aside in one.held_back),
         )
     ]
     if rows:
@@ -109,7 +109,7 @@ def _values(one: Plan) -> dict[str, Any]:
             {"what": aside.what, "since": utc(aside.since)} for aside in one.previous_versions
         ],
         "held_back": [
-            {"what": aside.what, "since": utc(aside.since), "why": aside.held_back} for aside in one.held_back
+            {"what": aside.what, "since": utc(aside.since), "why": aside.blocked} for aside in one.held_back
         ],
         "bytes_freed_at_most": one.bytes_freed,
         "unknown": [error.message for error in one.unknown],

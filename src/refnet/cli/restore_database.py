@@ -13,7 +13,7 @@ from refnet.cli.context import context, ends_at_plan, print_json, with_progress
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Outcome, SourceName, utc
-from refnet.recovery.model.origin import told
+from refnet.recovery.model.origin import origin_label
 
 if TYPE_CHECKING:
     from refnet.recovery.model.restore_facts import Sessions
@@ -121,7 +121,7 @@ def undo(
 def _print_plan(plan: Plan) -> None:
 
     moment = f" of {render.local(plan.wanted.moment)}" if plan.wanted.moment else ""
-    of = told(plan.wanted.origin, plan.facts.place)
+    of = origin_label(plan.wanted.origin, plan.facts.place)
     print(f"Restore {plan.wanted.name}{moment} (of {of}) as {plan.facts.place}:")
     for number, step in enumerate(plan.steps, 1):
         print(f"  {number}. {formatting.plain(step)}")
@@ -187,7 +187,7 @@ def _print(done: Restored) -> None:
 
     passed = sum(finding.outcome is Outcome.PASSED for finding in done.findings)
     print(
-        f"{done.place} is restored from {done.artifact} (of {told(done.origin, done.place)})"
+        f"{done.place} is restored from {done.artifact} (of {origin_label(done.origin, done.place)})"
         f" in {formatting.seconds(sum(done.seconds.values()))} ({report.phases(done.seconds)})"
     )
     if done.findings:

@@ -11,7 +11,7 @@ from refnet.cli.context import print_json, with_progress
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import utc
-from refnet.recovery.model.origin import told
+from refnet.recovery.model.origin import origin_label
 from refnet.recovery.model.table_plan import Mode
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def restore(
     if as_json:
         print_json({**_values(plans, seconds), **acting.values(work.context.settings)})
     elif "apply" in seconds:
-        of = told(plans[0].origin, plans[0].place)
+        of = origin_label(plans[0].origin, plans[0].place)
         done = ", ".join(formatting.plain(plan.table) for plan in plans)
         verb = "is" if len(plans) == 1 else "are"
         taken = formatting.seconds(sum(seconds.values()))
@@ -69,7 +69,7 @@ def asked(tables: Sequence[str] | None, mode: str | None) -> Mode | None:
 def _print_plan(plan: TablePlan) -> None:
     print(
         f"Restore {formatting.plain(plan.table)} of {plan.place} from {plan.artifact} of {render.local(plan.created)}"
-        f" (of {told(plan.origin, plan.place)}), mode {plan.mode}:"
+        f" (of {origin_label(plan.origin, plan.place)}), mode {plan.mode}:"
     )
     print(
         f"  {formatting.plural(plan.add, 'row')} to add, {plan.change:,} to change, {plan.delete:,} to delete,"

@@ -72,7 +72,7 @@ def test_a_kept_database_is_removed_when_its_time_is_over_and_only_those_of_this
     dropped += [mine, other]
     listing, *_ = wiring.previous_versions(settings)
     (aside,) = listing(SourceName.DATABASE)
-    assert (aside.what, aside.held_back) == (f"database {mine}", "")
+    assert (aside.what, aside.blocked) == (f"database {mine}", "")
     assert not aside.due(NOW + timedelta(days=6))
     assert aside.due(NOW + timedelta(days=8))
     aside.remove()
@@ -86,7 +86,7 @@ def test_a_database_that_only_carries_the_comment_is_unknown_and_stays(
     dropped.append(forged)
     listing, *_ = wiring.previous_versions(settings_for(database, tmp_path))
     (aside,) = listing(SourceName.DATABASE)
-    assert aside.held_back.startswith("unknown: ")
+    assert aside.blocked.startswith("unknown: ")
     with pytest.raises(RefnetError, match="is not dropped"):
         aside.remove()
     assert forged in names_of(database)
@@ -102,7 +102,7 @@ def test_a_kept_database_that_an_application_uses_stays_and_the_application_is_n
     conninfo = make_conninfo(database.database(mine).conninfo, application_name="gunicorn")
     with psycopg.connect(conninfo, autocommit=True) as application:
         (aside,) = wiring.previous_versions(settings)[0](SourceName.DATABASE)
-        assert aside.held_back == f"in use: 1 session of {application.info.user} (gunicorn)"
+        assert aside.blocked == f"in use: 1 session of {application.info.user} (gunicorn)"
         with pytest.raises(RefnetError, match="in use: 1 session of"):
             before.remove()
         assert application.execute("SELECT 1").fetchone() == (1,)

@@ -145,7 +145,7 @@ def test_a_manifest_that_is_none_is_told(local: LocalStore, tmp_path: Path) -> N
 
 def test_the_newest_of_each_source_is_chosen_where_none_is_named(local: LocalStore) -> None:
     assert [one.name for one in choose(local, SourceName)] == [NAME]
-    with pytest.raises(RefnetError, match="no whole artifact"):
+    with pytest.raises(RefnetError, match="no complete artifact"):
         choose(local, [SourceName.CONFIG])
 
 
@@ -166,6 +166,6 @@ def test_a_time_before_the_first_artifact_gets_the_time_that_finds_it(
 
 
 def test_a_time_before_anything_of_a_source_without_artifacts_asks_for_a_backup(local: LocalStore) -> None:
-    with pytest.raises(RefnetError, match="no whole artifact") as refused:
+    with pytest.raises(RefnetError, match="no complete artifact") as refused:
         choose(local, [SourceName.CONFIG], datetime(2020, 1, 1, tzinfo=UTC))
     assert "refnet backup" in refused.value.hint

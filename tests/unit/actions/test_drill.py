@@ -79,7 +79,7 @@ def test_the_page_says_what_was_checked_what_was_not_and_why(
     for part in (
         "COULD NOT VERIFY",
         "no scratch place here",
-        "there is no whole artifact of this source",
+        "there is no complete artifact of this source",
         "bytes of the file",
         "Measured recovery time (RTO)",
         "Age of the data (RPO)",

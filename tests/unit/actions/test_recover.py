@@ -73,7 +73,7 @@ class World:
     def start(self, stage: Stage) -> tuple[str, ...]:
         names = self.started.get(stage, ())
         if self.broken in names:
-            raise RefnetError(f"{self.broken} is broken", "Look into its own log.", transient=True)
+            raise RefnetError(f"{self.broken} is broken", "See the log of the service.", transient=True)
         if names:
             self.asked.append(f"start {' '.join(names)}")
         wait_for(self, names, 5, clock=iter(range(1000)).__next__, pause=lambda: None)
@@ -166,7 +166,7 @@ def test_a_stage_that_fails_is_named_with_what_to_do(tmp_path: Path) -> None:
         run(World(broken="api"), home=tmp_path)
     assert raised.value.message == "the recovery stopped at the stage vault: api is broken"
     assert raised.value.hint == (
-        "Look into its own log. Without services: REFNET_RECOVER_SERVICES=none."
+        "See the log of the service. Without services: REFNET_RECOVER_SERVICES=none."
         " Then run `refnet recover` again: it goes on after what stands."
     )
     assert raised.value.transient
@@ -245,7 +245,7 @@ def test_a_source_of_which_nothing_is_left_is_said_and_fails_the_check_where_it_
     plan = decide(Catalog.of([damaged, SET[SourceName.CONFIG]]), None)
     whys = {source: one.why for source, one in plan.absent.items()}
     assert whys == {
-        SourceName.DATABASE: "there is no whole artifact, 1 damaged one",
+        SourceName.DATABASE: "there is no complete artifact, 1 damaged one",
         SourceName.OBSIDIAN: "there is no artifact",
     }
     recovered = run(World(), plan)

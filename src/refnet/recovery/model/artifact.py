@@ -1,6 +1,6 @@
-"""The words of a backup: source, artifact, manifest, evidence, and the names of their files.
+"""Sources, artifacts, manifests, evidence, and the names of their files.
 
-Names hold local time, manifests UTC. The manifest publishes an artifact; without it there is none.
+Names contain local time, manifests UTC. The manifest publishes an artifact; without it there is none.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ HIDDEN_PREFIX = ".refnet-"
 
 
 class SourceName(StrEnum):
-    """What is protected, in the order in which one `refnet backup` takes it."""
+    """A protected source, in the order of `refnet backup`."""
 
     DATABASE = "database"
     CONFIG = "config"
@@ -36,7 +36,7 @@ class SourceName(StrEnum):
 
 
 class Level(StrEnum):
-    """How far an artifact is proven; each level includes those before it."""
+    """The depth to which an artifact is proven; each level includes those before it."""
 
     WRITTEN = "written"
     INTACT = "intact"
@@ -49,7 +49,7 @@ class Level(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What a check found. `could not verify` is never a pass and never a failure."""
+    """The outcome of a check. `could not verify` is neither a pass nor a failure."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -58,40 +58,41 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Manifest:
-    """The small JSON beside an artifact, written once.
-
-    `created` is the moment whose state the artifact holds (the snapshot), by the clock of what was backed up;
-    `published` when it was written, by this machine's clock (None: an older RefNet, or adopted). `size` is its
-    length in bytes, `sha256` the hex digest of its bytes, `seconds` how long the making took. `details` belongs to the
-    source: for `database` server_version, system_identifier, database, tables, rows, raw_bytes; for files
-    files, raw_bytes, shares_bytes_with. `files_sha256` is the digest of the list of files, where there is one.
-    `shrunk` says what is much less than in the artifact `shrunk_from`, the last one before it.
-    """
+    """The small JSON beside an artifact, written once."""
 
     source: SourceName
     name: str
+    #: The time of the snapshot, by the clock of what was backed up.
     created: datetime
+    #: In bytes.
     size: int
+    #: In hex.
     sha256: str
+    #: The duration of the dump.
     seconds: float
     partial: bool = False
+    #: The digest of the list of files, if there is one.
     files_sha256: str | None = None
     unchecked: tuple[str, ...] = ()
+    #: Of the source. `database`: server_version, system_identifier, database, tables, rows, raw_bytes. Files: files,
+    #: raw_bytes, shares_bytes_with.
     details: dict[str, Any] = field(default_factory=dict)
     made_by: str = ""
+    #: The time of publication, by this machine's clock; None: an older RefNet, or adopted.
     published: datetime | None = None
+    #: What is much less than in the artifact `shrunk_from`, the last one before it.
     shrunk: tuple[str, ...] = ()
     shrunk_from: str = ""
     format: int = FORMAT
 
     @property
     def made(self) -> datetime:
-        """What its age is counted from: the later of `created` and `published`, as one of the clocks may be wrong."""
+        """The start of its age: the later of `created` and `published`, as one of the clocks may be wrong."""
         return max(self.created, self.published or self.created)
 
     @property
     def identity(self) -> Identity | None:
-        """Whose data it holds: of a database where that was recorded; files have none."""
+        """The database that it was made of, if recorded; None for files."""
         return Identity.read(self.details) if self.source is SourceName.DATABASE else None
 
     def to_json(self) -> str:
@@ -102,33 +103,34 @@ class Manifest:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Manifest:
-        """The manifest in `text`; ValueError says what is not one in it. Keys that are not known are left out."""
-        values = _said("a manifest", checked.document, text)
+        """Read a manifest; ValueError if it is malformed. Unknown keys are dropped."""
+        values = _checked("a manifest", checked.document, text)
         if type(number := values.get("format")) is int and FORMAT < number < 1_000_000:
-            raise ValueError(f"format {number} is not the format {FORMAT} that this RefNet reads")
-        values = _said("a manifest", _MANIFEST, values)
+            raise ValueError(f"format {number} is not supported; this RefNet reads format {FORMAT}")
+        values = _checked("a manifest", _MANIFEST, values)
         lists = {name: tuple(values.get(name, ())) for name in ("unchecked", "shrunk")}
         return cls(**values | lists)
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """One line of `ARTIFACT.evidence.jsonl`: a check, what it reached, when, how long (s), with which server.
-
-    `revokes`: no pass before this line counts any more, as what stood here, or what it was about, is lost.
-    `missing_walls`: which of the walls around the scratch server this machine could not build.
-    `accepts`: no check, but a person's word that what shrank was meant to.
-    """
+    """One line of `ARTIFACT.evidence.jsonl`: a check and its result."""
 
     at: datetime
+    #: The level that it reached.
     level: Level
     outcome: Outcome
+    #: Its duration.
     seconds: float
+    #: The version of the server that it was done with.
     server: str = ""
     reasons: tuple[str, ...] = ()
     drill: bool = False
+    #: No earlier pass counts any more: earlier lines, or the bytes that they are about, are lost.
     revokes: bool = False
+    #: The isolation layers of the scratch server that this machine could not build.
     missing_walls: tuple[str, ...] = ()
+    #: Not a check: a user confirmed that shrinking was intended.
     accepts: bool = False
 
     def to_json(self) -> str:
@@ -140,25 +142,24 @@ class Evidence:
 
     @classmethod
     def from_json(cls, line: str | bytes) -> Evidence:
-        """The evidence in `line`; ValueError where it is none (a line cut short by a crash)."""
-        values = _said("a line of evidence", checked.document, line)
-        values = _said("a line of evidence", _EVIDENCE, values)
+        """Read a line of evidence; ValueError if it is malformed (cut short by a crash)."""
+        values = _checked("a line of evidence", checked.document, line)
+        values = _checked("a line of evidence", _EVIDENCE, values)
         sentences = {name: tuple(values.get(name, ())) for name in ("reasons", "missing_walls")}
         return cls(**values | sentences)
 
 
 @dataclass(frozen=True)
 class Standing:
-    """What all lines of evidence together say.
+    """The result of all lines of evidence."""
 
-    `level` is the deepest level that still counts, `damaged` whether a failure still stands, `unknown` whether
-    passes were revoked and none came after, `proven_at` when the level `proven` was last reached, None where it
-    does not count any more.
-    """
-
+    #: The deepest level that still counts.
     level: Level = Level.WRITTEN
+    #: A failure still counts.
     damaged: bool = False
+    #: Passes were revoked, and none came after.
     unknown: bool = False
+    #: The time when the level `proven` was last reached; None: it does not count any more.
     proven_at: datetime | None = None
 
 
@@ -166,7 +167,7 @@ def standing(evidence: Iterable[Evidence]) -> Standing:
     """Judge the lines in their order.
 
     A pass at a level is a pass at every shallower one and ends the failures there. A failure at a level revokes
-    the passes at that level and deeper, for good: only a new pass reaches them again.
+    the passes at that level and deeper; only a new pass restores them.
     """
     passed = failed = -1
     unknown = False
@@ -189,7 +190,7 @@ def standing(evidence: Iterable[Evidence]) -> Standing:
 def _file_name(value: Any) -> str:
     name: str = _NAME_TEXT(value)
     if "/" in name or name in (".", ".."):
-        raise ValueError("no name of a file")
+        raise ValueError("not a file name")
     return name
 
 
@@ -198,8 +199,8 @@ _WORDS = checked.text(1 << 20, errors="strict")
 _SENTENCES = checked.each(_WORDS, 100_000)
 _DIGEST = checked.text(64, shortest=64, like="[0-9a-f]*")
 
-_COUNT = checked.whole(0, (1 << 63) - 1)
-#: What RefNet itself reads of `details`; whatever else is there is shown.
+_COUNT = checked.integer(0, (1 << 63) - 1)
+#: The keys of `details` that RefNet reads; others are only displayed.
 _KNOWN_DETAILS: dict[str, checked.Check] = {
     **dict.fromkeys(("files", "folders", "links", "tables", "rows", "raw_bytes"), _COUNT),
     **dict.fromkeys(
@@ -233,9 +234,9 @@ _MANIFEST = checked.record(
         "published": checked.or_none(checked.moment),
         "shrunk": _SENTENCES,
         "shrunk_from": _WORDS,
-        "format": checked.whole(FORMAT, FORMAT),
+        "format": checked.integer(FORMAT, FORMAT),
     },
-    may_lack=(
+    optional=(
         "partial",
         "files_sha256",
         "unchecked",
@@ -262,13 +263,13 @@ _EVIDENCE = checked.record(
         "missing_walls": _SENTENCES,
         "accepts": checked.flag,
     },
-    may_lack=("server", "reasons", "drill", "revokes", "missing_walls", "accepts"),
+    optional=("server", "reasons", "drill", "revokes", "missing_walls", "accepts"),
     more=True,
 )
 
 
-def _said(what: str, check: Callable[[Any], dict[str, Any]], value: Any) -> dict[str, Any]:
-    """`value` checked; ValueError says why it is not `what`."""
+def _checked(what: str, check: Callable[[Any], dict[str, Any]], value: Any) -> dict[str, Any]:
+    """Check `value`; ValueError says why it is not `what`."""
     try:
         return check(value)
     except ValueError as error:
@@ -296,22 +297,22 @@ class Entry:
 
     @property
     def made(self) -> datetime:
-        """What its age is counted from."""
+        """The start of its age."""
         return self.manifest.made
 
     @property
     def published(self) -> datetime:
-        """When it was written, by this machine's clock as far as that is known."""
+        """The time of publication, by this machine's clock if known."""
         return self.manifest.published or self.manifest.created
 
     @cached_property
     def identity(self) -> Identity | None:
-        """Whose data it holds; None: of files, or of a database that nobody recorded."""
+        """The database that it was made of; None: files, or an unknown database."""
         return self.manifest.identity
 
     @cached_property
     def standing(self) -> Standing:
-        """What all its evidence together says."""
+        """The result of all its evidence."""
         return standing(self.evidence)
 
     @property
@@ -320,7 +321,7 @@ class Entry:
 
     @property
     def level(self) -> Level:
-        """The deepest level that still counts; publishing itself is `written`."""
+        """The deepest level that still counts; publishing is `written`."""
         return self.standing.level
 
     @property
@@ -329,29 +330,29 @@ class Entry:
 
     @property
     def proven_at(self) -> datetime | None:
-        """When the artifact was last proven (UTC); None where it is not proven any more."""
+        """The time when it was last proven (UTC); None if it is not proven any more."""
         return self.standing.proven_at
 
     @cached_property
     def shrunk(self) -> bool:
-        """Whether it holds much less than the one before it, and nobody has accepted that."""
+        """It contains much less than the one before it, and that is not accepted."""
         return bool(self.manifest.shrunk) and not any(line.accepts for line in self.evidence)
 
     @property
     def state(self) -> str:
-        """What a display shows: `damaged`, `could not verify` where its evidence was lost, or the level."""
+        """Its state for a display: `damaged`, `could not verify` if its evidence was lost, or the level."""
         if self.damaged:
             return "damaged"
         return Outcome.UNVERIFIED.value if self.standing.unknown else self.level.value
 
 
 def utc(moment: datetime) -> str:
-    """ISO 8601 in UTC, as manifests and evidence carry it."""
+    """Format a time as manifests and evidence do: ISO 8601 in UTC."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def artifact_names(source: SourceName, local: datetime, *, partial: bool = False) -> list[str]:
-    """The names to try for an artifact of the local time `local`, best first; a taken one is never overwritten."""
+    """Return the names to try for an artifact of the local time `local`, best first; none is ever overwritten."""
     day, clock = local.strftime("%Y%m%d"), local.strftime("%H%M%S")
     if source is SourceName.DATABASE:
         stem, end, first = "refnet", ".sql.gz", f"refnet_{day}_{clock}"
@@ -373,7 +374,7 @@ _STEMS = {"refnet": SourceName.DATABASE, "config": SourceName.CONFIG, "vault": S
 
 
 def read_name(name: str) -> tuple[SourceName, datetime] | None:
-    """The source and the naive local time that an artifact's name says, or None where it is no such name."""
+    """Return the source and the naive local time of an artifact's name; None if it is not such a name."""
     match = _NAME.fullmatch(name)
     if not match:
         return None

@@ -1,6 +1,6 @@
-"""Values out of JSON that somebody else may have written: of exactly one type and within bounds, else ValueError.
+"""Checks of values from untrusted JSON: each has one type and bounds, else ValueError.
 
-A check takes a value and gives it back. Its ValueError says what is wrong and repeats nothing of the value.
+A check takes a value and returns it. Its ValueError says what is wrong and does not quote the value.
 """
 
 from __future__ import annotations
@@ -15,138 +15,138 @@ from typing import Any, NoReturn
 
 Check = Callable[[Any], Any]
 
-#: How deep a free value may be nested.
+#: The depth of a free value.
 _DEEPEST = 8
-#: What a free number may be: PostgreSQL's largest counters, and their negatives.
+#: The bound of a free number: PostgreSQL's largest counters, and their negatives.
 _LARGEST = 1 << 64
 
 
 def parsed(text: str | bytes, longest: int = 4 << 20) -> Any:
-    """What the JSON `text` of at most `longest` characters or bytes holds; ValueError where it is none."""
+    """Parse the JSON `text` of at most `longest` characters or bytes; ValueError if it is malformed."""
     if len(text) > longest:
         raise ValueError(f"longer than {longest}")
     try:
         return json.loads(text, parse_constant=_no_number)
     except (ValueError, RecursionError):
-        raise ValueError("no JSON") from None
+        raise ValueError("not JSON") from None
 
 
 def document(text: str | bytes, longest: int = 4 << 20) -> dict[str, Any]:
-    """The object that the JSON `text` of at most `longest` characters or bytes holds; ValueError where it is none."""
+    """Parse the JSON object `text` of at most `longest` characters or bytes; ValueError if it is malformed."""
     values = parsed(text, longest)
     if type(values) is not dict:
-        raise ValueError("no JSON object")
+        raise ValueError("not a JSON object")
     return values
 
 
 def _no_number(_name: str) -> NoReturn:
-    raise ValueError("no number")
+    raise ValueError("not a number")
 
 
 def text(longest: int, *, shortest: int = 0, like: str = "", errors: str = "surrogateescape") -> Check:
-    """A string of so many characters that matches the pattern `like`; it can be encoded, and holds no NUL.
+    """Check for a string of `shortest` to `longest` characters that matches the pattern `like`, without NUL.
 
-    `errors`: "strict" refuses what stands for bytes that are no UTF-8.
+    `errors`: "strict" refuses escapes of bytes that are not UTF-8.
     """
     pattern = re.compile(like, re.DOTALL) if like else None
 
     def check(value: Any) -> str:
         if type(value) is not str:
-            raise ValueError("no text")
+            raise ValueError("not text")
         if not shortest <= len(value) <= longest:
             raise ValueError(f"not between {shortest} and {longest} characters")
         try:
             value.encode("utf-8", errors)
         except UnicodeEncodeError:
-            raise ValueError("half a character") from None
+            raise ValueError("a lone surrogate") from None
         if "\0" in value or (pattern and not pattern.fullmatch(value)):
-            raise ValueError("characters that do not belong there")
+            raise ValueError("characters that are not allowed")
         return value
 
     return check
 
 
-def whole(low: int, high: int) -> Check:
-    """A whole number from `low` to `high`; true and false are none."""
+def integer(low: int, high: int) -> Check:
+    """Check for an integer from `low` to `high`; true and false are not integers."""
 
     def check(value: Any) -> int:
         if type(value) is not int or not low <= value <= high:
-            raise ValueError(f"no whole number from {low} to {high}")
+            raise ValueError(f"not an integer from {low} to {high}")
         return value
 
     return check
 
 
 def flag(value: Any) -> bool:
-    """True or false."""
+    """Check for true or false."""
     if type(value) is not bool:
-        raise ValueError("neither true nor false")
+        raise ValueError("not true or false")
     return value
 
 
 def one_of(allowed: Collection[str]) -> Check:
-    """One of the strings `allowed`."""
+    """Check for one of the strings `allowed`."""
 
     def check(value: Any) -> str:
         if type(value) is not str or value not in allowed:
-            raise ValueError(f"none of {', '.join(sorted(allowed))}")
+            raise ValueError(f"not one of {', '.join(sorted(allowed))}")
         return value
 
     return check
 
 
 def or_none(check: Check) -> Check:
-    """Null, or what `check` passes."""
+    """Check for null, or for what `check` passes."""
     return lambda value: None if value is None else check(value)
 
 
 def member(kind: type[StrEnum]) -> Check:
-    """One of the values of `kind`, as its member."""
+    """Check for a value of `kind`, and return its member."""
     members = {one.value: one for one in kind}
 
     def check(value: Any) -> StrEnum:
         if type(value) is not str or value not in members:
-            raise ValueError(f"none of {', '.join(members)}")
+            raise ValueError(f"not one of {', '.join(members)}")
         return members[value]
 
     return check
 
 
 def seconds(value: Any) -> float:
-    """A number of seconds that has an end, zero or more."""
+    """Check for a finite number of seconds, 0 or more."""
     if type(value) not in (int, float) or not 0 <= value < _LARGEST:
-        raise ValueError("no number of seconds")
+        raise ValueError("not a number of seconds")
     return float(value)
 
 
 def moment(value: Any) -> datetime:
-    """A moment with a time zone, as ISO 8601 writes it."""
+    """Check for an ISO 8601 time with a time zone."""
     if type(value) is not str:
-        raise ValueError("no text")
+        raise ValueError("not text")
     try:
         found = datetime.fromisoformat(value)
     except ValueError:
-        raise ValueError("no moment") from None
+        raise ValueError("not an ISO 8601 time") from None
     if found.tzinfo is None:
-        raise ValueError("a moment without a time zone")
+        raise ValueError("a time without a time zone")
     return in_calendars(found)
 
 
 def in_calendars(found: datetime) -> datetime:
-    """`found`; ValueError where its year is none that the machine reckons with in every time zone."""
+    """Return `found`; ValueError if its year is not computable in every time zone."""
     if not 1900 <= found.year <= 9000:
-        raise ValueError("a moment outside all calendars")
+        raise ValueError("year must be 1900–9000")
     return found
 
 
 def free(value: Any, deepest: int = _DEEPEST) -> Any:
-    """Whatever JSON holds, if it can be written again: not too deep, no endless number, no half a character."""
+    """Check that any JSON value can be written again: not too deep, finite, without lone surrogates."""
     if type(value) is str:
         return _FREE_TEXT(value)
     if type(value) is int and not -_LARGEST < value < _LARGEST:
         raise ValueError("a number that is too large")
     if type(value) is float and not math.isfinite(value):
-        raise ValueError("a number without an end")
+        raise ValueError("a number that is not finite")
     if type(value) in (list, dict) and not deepest:
         raise ValueError("nested too deep")
     if type(value) is list:
@@ -160,63 +160,63 @@ _FREE_TEXT = text(1 << 20, errors="strict")
 
 
 def mapping(key: Check, check: Check, most: int) -> Check:
-    """An object of at most `most` entries whose keys and values pass."""
+    """Check for an object of at most `most` entries whose keys and values pass."""
 
     def checked(value: Any) -> dict[Any, Any]:
         if type(value) is not dict:
-            raise ValueError("no object")
+            raise ValueError("not an object")
         if len(value) > most:
-            raise ValueError(f"more than {most} in the object")
+            raise ValueError(f"more than {most} entries in the object")
         return {key(name): check(one) for name, one in value.items()}
 
     return checked
 
 
 def each(check: Check, most: int) -> Check:
-    """A list of at most `most` values that each pass `check`."""
+    """Check for a list of at most `most` values that pass `check`."""
 
     def checked(value: Any) -> list[Any]:
         if type(value) is not list:
-            raise ValueError("no list")
+            raise ValueError("not a list")
         if len(value) > most:
-            raise ValueError(f"more than {most} in the list")
+            raise ValueError(f"more than {most} values in the list")
         return [check(one) for one in value]
 
     return checked
 
 
 def row(*checks: Check) -> Check:
-    """A list of exactly as many values as there are checks, as a tuple."""
+    """Check for a list with one value for each of `checks`, and return a tuple."""
 
     def checked(value: Any) -> tuple[Any, ...]:
         if type(value) is not list or len(value) != len(checks):
-            raise ValueError(f"no list of {len(checks)}")
+            raise ValueError(f"not a list of {len(checks)} values")
         return tuple(check(one) for check, one in zip(checks, value, strict=True))
 
     return checked
 
 
-def record(checks: Mapping[str, Check], may_lack: Collection[str] = (), *, more: bool = False) -> Check:
-    """An object with exactly these keys, but for those that it `may_lack`, as a dict.
+def record(checks: Mapping[str, Check], optional: Collection[str] = (), *, more: bool = False) -> Check:
+    """Check for an object with the keys of `checks`; those of `optional` may be missing.
 
-    `more`: other keys are left out, as a later RefNet may write them; else they are an error.
+    `more`: other keys, which a later RefNet may write, are dropped; else they are an error.
     """
-    required = checks.keys() - set(may_lack)
+    required = checks.keys() - set(optional)
 
     def checked(value: Any) -> dict[str, Any]:
         if type(value) is not dict:
-            raise ValueError("no object")
+            raise ValueError("not an object")
         if missing := sorted(required - value.keys()):
-            raise ValueError(f"no {missing[0]}")
+            raise ValueError(f"{missing[0]} is missing")
         if not more and value.keys() - checks.keys():
-            raise ValueError("a key that is not known")
+            raise ValueError("an unknown key")
         return {name: inside(name, checks[name], one) for name, one in value.items() if name in checks}
 
     return checked
 
 
 def inside(name: str, check: Check, value: Any) -> Any:
-    """`value` checked; where it does not pass, the error begins with `name`."""
+    """Check `value`; the error begins with `name`."""
     try:
         return check(value)
     except ValueError as error:

@@ -1,7 +1,6 @@
-"""Whose data an artifact of a database holds: the database by name, on the server (cluster) by its identifier.
+"""The identity of a database: its name, and the system identifier of its server (cluster).
 
-Two servers may each have a database `app`, and two databases may share one backup folder: neither stands for the
-other.
+Two servers may each have a database `app`, and two databases may share one backup folder: they are never confused.
 """
 
 from __future__ import annotations
@@ -16,18 +15,17 @@ _LONGEST = 256
 
 @dataclass(frozen=True)
 class Identity:
-    """A database. `system`: PostgreSQL's identifier of its cluster; None: not known, then the name alone decides.
-
-    `before`: the clusters that it was restored from, under the same name: it goes on with their artifacts.
-    """
+    """A database."""
 
     database: str
+    #: PostgreSQL's system identifier of its cluster; None: unknown, and the name alone decides.
     system: str | None = None
+    #: The clusters that it was restored from, under the same name: it continues their artifacts.
     before: frozenset[str] = field(default=frozenset(), compare=False)
 
     @classmethod
     def read(cls, details: Mapping[str, Any]) -> Identity | None:
-        """The identity that the details of a manifest record, or None where they record none."""
+        """Return the identity in the details of a manifest; None if there is none."""
         database, system = details.get("database"), details.get("system_identifier")
         if not isinstance(database, str) or not 0 < len(database) <= _LONGEST:
             return None
@@ -35,7 +33,7 @@ class Identity:
         return cls(database, system if known else None)
 
     def matches(self, other: Identity | None) -> bool:
-        """Whether `other` is the same database, or one that it goes on with, as far as both are known."""
+        """Return whether `other` is the same database, or one that it continues, as far as both are known."""
         if other is None or self.database != other.database:
             return False
         return self.system is None or other.system in {None, self.system, *self.before}
@@ -45,7 +43,7 @@ class Identity:
 
 
 def labels(identities: Iterable[Identity | None]) -> dict[Identity | None, str]:
-    """What a display calls each of `identities`: its name, with the server where the name alone is not enough."""
+    """Return a label for each of `identities`: its name, with the server if the name is ambiguous."""
     found = set(identities)
     names = [one.database for one in found if one]
     return {

@@ -1,4 +1,4 @@
-"""May what was backed up of one database replace another? Decided purely, from both identities."""
+"""Decides from identities alone whether the backup of one database may replace another."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from refnet.recovery.model.identity import Identity
 
 @dataclass(frozen=True)
 class Place:
-    """The database that a restore writes to.
-
-    `server`: host and port, or the folder of the socket, for people. `occupied`: whether it holds any table.
-    """
+    """The database that a restore writes to."""
 
     identity: Identity
+    #: The address of its server, for messages.
     server: str
+    #: It contains a table.
     occupied: bool
 
     def __str__(self) -> str:
@@ -25,22 +24,20 @@ class Place:
 
 @dataclass(frozen=True)
 class Permission:
-    """From which databases a restore may come, beside the target's own.
+    """The databases, beside the target's own, whose artifacts may be restored."""
 
-    `named`: the one that the user has named (--from-database). `before`: identifiers of the clusters whose database of
-    the same name the target goes on with, as it was restored from there.
-    """
-
+    #: The one that the user named (--from-database).
     named: str | None = None
+    #: The system identifiers of the clusters whose database of the same name the target continues.
     before: frozenset[str] = frozenset()
 
 
-#: From the target's own database alone.
+#: The target's own database alone.
 OWN = Permission()
 
 
 def moved(origin: Identity | None, place: Place) -> bool:
-    """Whether what is restored was made on another server than that of `place`, as far as both are known."""
+    """Return whether the artifact was made on another server than that of `place`, as far as both are known."""
     if origin is None or origin.system is None or place.identity.system is None:
         return False
     return origin.system != place.identity.system
@@ -49,55 +46,57 @@ def moved(origin: Identity | None, place: Place) -> bool:
 def refusal(
     artifact: str, origin: Identity | None, place: Place, permission: Permission
 ) -> RefnetError | None:
-    """Why `artifact`, of the database `origin`, does not go to `place`; None where it may.
+    """Return why `artifact`, of the database `origin`, must not be restored to `place`; None if it may.
 
-    `origin` None: nobody recorded it; then the artifact was named by hand, or is of the only kind there is.
+    `origin` None: not recorded; then the user named the artifact, or there are no others.
     """
     named = permission.named
     if origin is None:
         return None
     if named is not None and named != origin.database:
         return RefnetError(
-            f"{artifact} holds the database {origin.database}, not {named}",
-            "Name an artifact of the other one (`refnet list` shows them), or correct --from-database.",
+            f"{artifact} is of the database {origin.database}, not {named}",
+            f"Name an artifact of {named} (`refnet list` shows them), or fix --from-database.",
             Exit.USAGE,
         )
     if named is not None:
         return None
     if origin.database != place.identity.database:
         return RefnetError(
-            f"{artifact} holds the database {origin.database} of {_server(origin, place)}, and the target is {place}",
-            f"To put it there all the same, give --from-database {origin.database}.",
+            f"{artifact} is of the database {origin.database} of {_server(origin, place)}, and the target is {place}",
+            f"To restore it there anyway, use --from-database {origin.database}.",
             Exit.USAGE,
         )
     if moved(origin, place) and place.occupied and origin.system not in permission.before:
         return RefnetError(
-            f"{artifact} holds {origin.database} of {_server(origin, place)}, and {place} holds tables already",
-            f"If the one is to replace the other, give --from-database {origin.database}.",
+            f"{artifact} is of {origin.database} of {_server(origin, place)}, and {place} already contains tables",
+            f"To replace them, use --from-database {origin.database}.",
             Exit.USAGE,
         )
     return None
 
 
 def note(origin: Identity | None, place: Place) -> str | None:
-    """What a plan says of where the artifact comes from, where that is not the database that it goes to."""
+    """Return a plan's note about an artifact of another database or of an unknown one; None if there is none."""
     if origin is None:
-        return "could not verify: whose database it is, nobody recorded that"
+        return "could not verify: the artifact does not record its database"
     if moved(origin, place):
         return f"it was made on {_server(origin, place)}; the target's is {place.identity.system}"
     if origin.system is None or place.identity.system is None:
-        return "could not verify: on which server it was made; only the names of the databases are compared"
+        return (
+            "could not verify: the server that it was made on; only the names of the databases are compared"
+        )
     return None
 
 
-def told(origin: Identity | None, place: Place) -> str:
-    """Whose data it is, as seen from `place`: the database, with its server where that is another one."""
+def origin_label(origin: Identity | None, place: Place) -> str:
+    """Return the database that an artifact is of, with its server if that is not the one of `place`."""
     if origin is None:
-        return "a database that nobody recorded"
+        return "an unknown database"
     return f"{origin.database} of {_server(origin, place)}" if moved(origin, place) else origin.database
 
 
 def _server(origin: Identity, place: Place) -> str:
     if moved(origin, place):
         return f"another server (system identifier {origin.system})"
-    return "the same server" if origin.system and place.identity.system else "a server that is not known"
+    return "the same server" if origin.system and place.identity.system else "an unknown server"

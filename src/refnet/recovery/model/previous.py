@@ -1,7 +1,7 @@
-"""The record of a previous version: the database that a restore or an undo replaced, by what nobody can forge.
+"""The record of a previous version: the database that a restore or an undo replaced.
 
-A comment on a database says whatever its owner writes. The record is kept in REFNET_HOME and names the server, the
-oid and the owner, so that an undo brings back, and prune drops, that database and no other.
+A database's owner can forge its comment. The record is in REFNET_HOME and names the server, the oid and the owner, so
+that undo restores, and prune drops, that database and no other.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from refnet.recovery.model import checked
 from refnet.recovery.model.artifact import utc
 
 FORMAT = 1
-#: Bytes of a record or a mark that are read at most; a database's own comment is in it.
+#: The largest record or mark, in bytes; it contains the database's own comment.
 LONGEST = 1 << 20
 _NAME = 256  # characters; longer than any name that PostgreSQL takes
 _TEXT = 4096  # characters of an artifact's name or of a snapshot
 
 
 class Why(StrEnum):
-    """What a marked database is."""
+    """The state of a marked database."""
 
-    COPY = "copy"  # being loaded; a leftover where no restore runs
+    COPY = "copy"  # being loaded; a leftover if no restore runs
     RESTORED = "restored"  # replaced by a restore
     UNDONE = "undone"  # replaced by an undo
 
 
 _NAMED = checked.text(_NAME, shortest=1, errors="strict")
-#: What each value of a mark may be.
+#: The values of a mark.
 _MARK: dict[str, checked.Check] = {
     "of": _NAMED,
     "why": checked.member(Why),
@@ -38,14 +38,14 @@ _MARK: dict[str, checked.Check] = {
     "artifact": checked.text(_TEXT),
     "snapshot": checked.text(_TEXT, like=r"(?:[0-9]+:[0-9]+:[0-9,]*)?"),
     "comment": checked.or_none(checked.text(LONGEST, errors="strict")),
-    "limit": checked.whole(-1, (1 << 31) - 1),
+    "limit": checked.integer(-1, (1 << 31) - 1),
 }
 #: RefNet 0.1.0 wrote no limit.
 _ABSENT_BEFORE = ("limit",)
-_OID = checked.whole(1, (1 << 32) - 1)
-#: What else a record holds.
+_OID = checked.integer(1, (1 << 32) - 1)
+#: The other values of a record.
 _RECORD: dict[str, checked.Check] = {
-    "format": checked.whole(FORMAT, FORMAT),
+    "format": checked.integer(FORMAT, FORMAT),
     "system": checked.or_none(checked.text(_NAME, shortest=1, like="[0-9]+")),
     "name": _NAMED,
     "oid": _OID,
@@ -56,19 +56,20 @@ _RECORD: dict[str, checked.Check] = {
 
 @dataclass(frozen=True)
 class Mark:
-    """What RefNet says of a database that it made or replaced; also its comment, which its owner can write.
+    """The mark of a database that RefNet created or replaced; it is also the database's comment."""
 
-    `of`: the name that it had, or is to have. `at`: when it was marked. `artifact`: what was restored in its place.
-    `snapshot`: PostgreSQL's text of the moment of the exchange, from which what was written since is counted.
-    `comment` and `limit` (of connections): its own, put back with its name.
-    """
-
+    #: The name that it had, or will have.
     of: str
     why: Why
+    #: The time of the mark.
     at: datetime
+    #: The artifact that was restored in its place.
     artifact: str = ""
+    #: PostgreSQL's text of the snapshot at the swap; rows written later are counted from it.
     snapshot: str = ""
+    #: Its own comment, restored with its name.
     comment: str | None = None
+    #: Its own connection limit, restored with its name.
     limit: int = -1
 
     def to_json(self) -> str:
@@ -76,22 +77,20 @@ class Mark:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Mark:
-        """The mark in `text`; ValueError where there is none."""
+        """Read a mark; ValueError if `text` is malformed."""
         return cls(**checked.record(_MARK, _ABSENT_BEFORE)(checked.document(text, LONGEST)))
 
 
 @dataclass(frozen=True)
 class Record:
-    """A previous version of a database.
+    """A previous version of a database."""
 
-    `system`: the cluster's identifier, None where the role may not see it. `oid`, `owner`: of the database that has
-    `name`. `live`: the oid of the database that took its place.
-    """
-
+    #: The cluster's system identifier; None: not visible to the role.
     system: str | None
     name: str
     oid: int
     owner: str
+    #: The oid of the database that replaced it.
     live: int
     mark: Mark
 
@@ -102,18 +101,18 @@ class Record:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Record:
-        """The record in `text`; ValueError where there is none."""
+        """Read a record; ValueError if `text` is malformed."""
         values = checked.record({**_RECORD, **_MARK}, _ABSENT_BEFORE)(checked.document(text, LONGEST))
         mark = Mark(**{key: values.pop(key) for key in _MARK if key in values})
         del values["format"]
         return cls(**values, mark=mark)
 
     def doubt(self, system: str | None, oid: int, owner: str) -> str:
-        """Why the database that has `name` now, of that `oid` and `owner`, is not the recorded one; "" where it is."""
+        """Return why the database that has `name` now is not the recorded one; "" if it is."""
         if self.system and system and self.system != system:
             return "it was recorded on another server"
         if self.oid != oid:
-            return f"it is another database than the recorded one (oid {oid}, recorded {self.oid})"
+            return f"it is not the recorded database (oid {oid}, recorded {self.oid})"
         if self.owner != owner:
             return f"its owner is {owner}, recorded {self.owner}"
         return ""

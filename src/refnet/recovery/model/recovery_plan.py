@@ -1,4 +1,4 @@
-"""Recovery in stages: their order, which of them run, and what an interrupted one remembers."""
+"""Recovery in stages: their order, those that run, and the journal of an interrupted one."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Stage(StrEnum):
 
 
 SAYS: Mapping[Stage, str] = {
-    Stage.CONFIG: "bring back the configuration, read the settings again, start the storage",
-    Stage.DATABASE: "bring back the database",
-    Stage.VAULT: "bring back the vault, start the application",
+    Stage.CONFIG: "restore the configuration, reload the settings, start the storage",
+    Stage.DATABASE: "restore the database",
+    Stage.VAULT: "restore the vault, start the application",
     Stage.BACKGROUND: "start the background services",
     Stage.EDGE: "start the edge and the monitoring",
-    Stage.CHECK: "compare all of it with what was backed up",
+    Stage.CHECK: "compare everything with the backup",
 }
 RESTORES: Mapping[Stage, SourceName] = {
     Stage.CONFIG: SourceName.CONFIG,
@@ -42,7 +42,7 @@ RESTORES: Mapping[Stage, SourceName] = {
 
 
 def stage(text: str) -> Stage:
-    """The stage that a command line names."""
+    """Parse the stage of a command line."""
     try:
         return Stage(text)
     except ValueError:
@@ -53,13 +53,13 @@ def stage(text: str) -> Stage:
 
 @dataclass(frozen=True)
 class Journal:
-    """What a recovery remembers, so that the next run goes on: the set by file names, what of it is back already
-    (its stage may still wait for a service), and the stages done.
-    """
+    """The progress of a recovery, which the next run continues."""
 
     began: datetime
+    #: The set, by file names.
     names: Mapping[SourceName, str]
     done: tuple[Stage, ...] = ()
+    #: The restored sources; their stages may still wait for a service.
     restored: tuple[SourceName, ...] = ()
 
     def with_done(self, stage: Stage) -> Journal:
@@ -70,12 +70,12 @@ class Journal:
 
     @property
     def back(self) -> tuple[SourceName, ...]:
-        """What has been brought back."""
+        """The restored sources."""
         stages = (RESTORES[stage] for stage in self.done if stage in RESTORES)
         return tuple(dict.fromkeys((*stages, *self.restored)))
 
     def without(self, gone: Collection[SourceName]) -> Journal:
-        """The journal as if the sources `gone` had not been brought back."""
+        """Return the journal as if the sources `gone` had not been restored."""
         done = tuple(stage for stage in self.done if RESTORES.get(stage) not in gone)
         return replace(self, done=done, restored=tuple(one for one in self.restored if one not in gone))
 
@@ -90,7 +90,7 @@ class Journal:
 
     @classmethod
     def from_json(cls, text: str) -> Journal | None:
-        """The journal in `text`, or None where a crash left none that can be read."""
+        """Read a journal; None if it is malformed."""
         try:
             values = _JOURNAL(checked.document(text))
         except ValueError:
@@ -107,59 +107,60 @@ _JOURNAL = checked.record(
         "done": checked.each(checked.member(Stage), 100),
         "restored": checked.each(checked.member(SourceName), 100),
     },
-    may_lack=("restored",),
+    optional=("restored",),
     more=True,
 )
 
 
 @dataclass(frozen=True)
 class Absent:
-    """Why a source is not in the set. `lost`: it was backed up, and nothing whole of it is left."""
+    """The absence of a source from a set."""
 
     why: str
+    #: It was backed up, and no complete artifact is left.
     lost: bool
 
 
 def absent(catalog: Catalog, moment: datetime | None) -> Mapping[SourceName, Absent]:
-    """The sources of which the set of `moment` (None: the newest) holds nothing."""
+    """Return the sources that are absent from the set of `moment` (None: the newest)."""
     when = " of that time" if moment else ""
     found: dict[SourceName, Absent] = {}
     for source in SourceName:
         entries = [e for e in catalog.of_source(source) if moment is None or e.created <= moment]
         damaged = sum(entry.damaged and not entry.manifest.partial for entry in entries)
         if catalog.newest_complete(source, moment) is None:
-            whole = (
-                f"whole artifact{when}, {plural(damaged, 'damaged one')}" if damaged else f"artifact{when}"
+            missing = (
+                f"complete artifact{when}, {plural(damaged, 'damaged one')}" if damaged else f"artifact{when}"
             )
-            found[source] = Absent(f"there is no {whole}", bool(damaged))
+            found[source] = Absent(f"there is no {missing}", bool(damaged))
     return found
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a recovery would do.
+    """What a recovery would do."""
 
-    `entries`: the set. `absent`: why it lacks a source. `left`: what an interrupted recovery of this set has left.
-    `standing`: what of the set is back already, and is left as it is now. `resumed`: it goes on with `left`.
-    `from_database`: the database that the user has named as the one to bring back.
-    """
-
+    #: The set.
     entries: Mapping[SourceName, Entry]
     absent: Mapping[SourceName, Absent]
     stages: tuple[Stage, ...]
+    #: The journal of an interrupted recovery of this set.
     left: Journal | None
+    #: The sources that are restored already, and stay as they are.
     standing: tuple[SourceName, ...] = ()
+    #: It continues `left`.
     resumed: bool = False
+    #: The database that the user named as the one to restore.
     from_database: str | None = None
 
     @property
     def replacing(self) -> tuple[SourceName, ...]:
-        """The sources that it would bring back, in order."""
+        """The sources that it would restore, in order."""
         wanted = (RESTORES[stage] for stage in self.stages if stage in RESTORES)
         return tuple(one for one in wanted if one in self.entries and one not in self.standing)
 
     def journal(self, now: datetime) -> Journal:
-        """What is remembered from its beginning on: stages that it does not run count as done."""
+        """Return the journal at its beginning: stages that it does not run count as done."""
         names = {source: entry.name for source, entry in self.entries.items()}
         done = tuple(stage for stage in Stage if stage not in self.stages)
         return Journal(self.left.began if self.left else now, names, done, self.standing)
@@ -173,15 +174,15 @@ def decide(
     first: Stage | None = None,
     only: Stage | None = None,
 ) -> Plan:
-    """What a recovery does: `only` one stage, or from `first` on, or what an interrupted one has left.
+    """Plan a recovery: of `only` one stage, from `first` on, or of what an interrupted one left to do.
 
     Args:
-        left: the journal of an interrupted recovery. Its set is gone on with, as what has been backed up since may
-            be half a system; unless `moment` means another set, or an artifact of it is gone or damaged.
+        left: the journal of an interrupted recovery. Its set is used, as later backups may be of half a system, unless
+            `moment` selects another set, or an artifact of it is missing or damaged.
         moment: the set of this time; None: the newest.
     """
     entries = catalog.set_at(moment)
-    if left and (set_left := _whole(catalog, left)) and (moment is None or set_left == entries):
+    if left and (set_left := _complete_set(catalog, left)) and (moment is None or set_left == entries):
         entries = set_left
     else:
         left = None
@@ -196,8 +197,8 @@ def decide(
     return Plan(entries, missing, wanted, left, standing, resumed=left is not None)
 
 
-def _whole(catalog: Catalog, left: Journal) -> Mapping[SourceName, Entry] | None:
-    """The set that `left` names, or None where not all of it is there and whole."""
+def _complete_set(catalog: Catalog, left: Journal) -> Mapping[SourceName, Entry] | None:
+    """Return the set that `left` names; None if a part of it is missing or damaged."""
     named = {source: catalog.named(name) for source, name in left.names.items()}
     found = {source: entry for source, entry in named.items() if entry and not entry.damaged}
     return found if len(found) == len(named) else None

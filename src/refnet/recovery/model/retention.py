@@ -1,8 +1,8 @@
-"""Which artifacts are kept, and why: decided purely, before anything is deleted.
+"""Decides which artifacts are kept, and why, before anything is deleted.
 
 An artifact's age is counted from the later of its snapshot and its publication. Counts (daily, weekly …) choose the
-best artifact of each period that has one, newest periods first, as restic does. Whatever the settings say, the last proven whole artifact of a
-source is kept, and the newest whole one. Each database counts by itself: another one's artifacts stand for none of its.
+best artifact of each period that has one, newest periods first, as restic does. Whatever the settings say, the last
+proven complete artifact of a source is kept, and the newest complete one. Each database is counted separately.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.schedule import When
 from refnet.settings import Retention
 
-#: How long what a restore put aside is kept.
-PUT_ASIDE_FOR = timedelta(days=7)
+#: The retention of what a restore replaced.
+KEEP_PREVIOUS = timedelta(days=7)
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What becomes of an artifact, and the reasons for it."""
+    """The decision about an artifact, and its reasons."""
 
     entry: Entry
     keep: bool
@@ -40,33 +40,34 @@ class Decision:
 
 @dataclass(frozen=True)
 class PreviousVersion:
-    """What a restore put aside, a database or a folder. `remove` deletes it for good.
-
-    `held_back`: why it is not removed although its time is over, "" where nothing is in the way.
-    """
+    """A database or a folder that a restore replaced."""
 
     source: SourceName
+    #: A description.
     what: str
+    #: The time of the restore.
     since: datetime
+    #: Deletes it.
     remove: Callable[[], None]
-    held_back: str = ""
+    #: Why it cannot be removed after its time; "" if it can.
+    blocked: str = ""
 
     def due(self, now: datetime) -> bool:
-        return now - self.since > PUT_ASIDE_FOR
+        return now - self.since > KEEP_PREVIOUS
 
 
-#: Lists the previous versions of a source; RefnetError where that is not possible (a server that is down).
+#: Lists the previous versions of a source; RefnetError if that fails (the server is down).
 Listing = Callable[[SourceName], Iterable[PreviousVersion]]
 
 
 def decide(
     entries: Iterable[Entry], retention: Retention, now: datetime, zone: ZoneInfo | None
 ) -> tuple[Decision, ...]:
-    """A decision for each of `entries`, the artifacts of one source, oldest first.
+    """Decide about each of `entries`, the artifacts of one source, oldest first.
 
     Args:
-        now: aware; an artifact dated after it (a clock that jumped) is kept until that time has passed.
-        zone: whose days, weeks, months and years are counted; None: the machine's.
+        now: aware; an artifact dated in the future (a clock that jumped) is kept until then.
+        zone: the time zone of days, weeks, months and years; None: the machine's.
     """
     ordered = Catalog.of(entries).entries
     reasons: dict[str, list[str]] = {entry.name: _by_age(entry, retention, now) for entry in ordered}
@@ -82,7 +83,7 @@ def decide(
     )
 
 
-def _whole(entry: Entry) -> bool:
+def _complete(entry: Entry) -> bool:
     return not entry.manifest.partial and not entry.damaged
 
 
@@ -93,29 +94,29 @@ def _by_age(entry: Entry, retention: Retention, now: datetime) -> list[str]:
 
 
 def _last_ones(ordered: tuple[Entry, ...], now: datetime) -> list[tuple[str, str]]:
-    """What is kept however old it is; with a clock that jumped, also the last one that does not lie ahead."""
+    """Return what is kept at any age; if a clock jumped, also the last one that is not dated in the future."""
     found: list[tuple[str, str]] = []
     for candidates in (ordered, tuple(entry for entry in ordered if entry.made <= now)):
-        proven = [entry for entry in candidates if entry.proven and _whole(entry)]
-        whole = [entry for entry in candidates if _whole(entry)]
+        proven = [entry for entry in candidates if entry.proven and _complete(entry)]
+        complete = [entry for entry in candidates if _complete(entry)]
         found += [(entry.name, "the last proven one") for entry in proven[-1:]]
-        found += [(entry.name, "the newest whole one") for entry in whole[-1:]]
-        if not whole:
-            found += [(entry.name, "there is no whole one") for entry in candidates[-1:]]
+        found += [(entry.name, "the newest complete one") for entry in complete[-1:]]
+        if not complete:
+            found += [(entry.name, "there is no complete one") for entry in candidates[-1:]]
     return list(dict.fromkeys(found))
 
 
 def _before_shrinking(ordered: tuple[Entry, ...]) -> list[tuple[str, str]]:
-    """For each artifact that shrank and was not accepted, the last proven one before it, or the last whole one."""
+    """Return, for each artifact that shrank and was not accepted, the last proven one before it, or the last complete one."""
     found: dict[str, str] = {}
     proven: Entry | None = None
-    whole: Entry | None = None
+    complete: Entry | None = None
     for entry in ordered:
         if entry.shrunk:
-            if last := proven or whole:
+            if last := proven or complete:
                 found.setdefault(last.name, f"the last one before {entry.name} shrank")
-        elif _whole(entry):
-            whole = entry
+        elif _complete(entry):
+            complete = entry
             proven = entry if entry.proven else proven
     return list(found.items())
 
@@ -123,14 +124,14 @@ def _before_shrinking(ordered: tuple[Entry, ...]) -> list[tuple[str, str]]:
 def _counted(
     ordered: tuple[Entry, ...], retention: Retention, now: datetime, zone: ZoneInfo | None
 ) -> list[tuple[str, str]]:
-    """The best artifact of each of the newest periods that have one: proven before unproven, then the newer."""
+    """Return the best artifact of each of the newest periods that have one: proven before unproven, then the newer."""
     periods: tuple[tuple[str, int, str], ...] = (
         ("daily", retention.daily, "%Y-%m-%d"),
         ("weekly", retention.weekly, "%G-W%V"),
         ("monthly", retention.monthly, "%Y-%m"),
         ("yearly", retention.yearly, "%Y"),
     )
-    candidates = [entry for entry in ordered if _whole(entry) and entry.made <= now]
+    candidates = [entry for entry in ordered if _complete(entry) and entry.made <= now]
     found = []
     for word, count, pattern in periods:
         best: dict[str, Entry] = {}
@@ -167,20 +168,20 @@ def simulate(
     span: timedelta,
     zone: ZoneInfo | None,
 ) -> tuple[Decision, ...]:
-    """What would be kept after `span` of runs at `when`, each proven, each followed by a prune.
+    """Return what would be kept after `span` of runs at `when`, each proven and followed by a prune.
 
-    Artifacts to come are as large as the newest of `entries`, and of the same database.
+    Future artifacts have the size and the database of the newest of `entries`.
     """
-    held = Catalog.of(entries).entries
-    like = held[-1].manifest if held else None
-    decisions = decide(held, retention, start, zone)
+    simulated = Catalog.of(entries).entries
+    like = simulated[-1].manifest if simulated else None
+    decisions = decide(simulated, retention, start, zone)
     run = when.next_due(start, zone)
     while run <= start + span:
         kept = tuple(decision.entry for decision in decisions if decision.keep)
-        held = (*kept, _imagined(source, run, zone, like, {entry.name for entry in kept}))
-        decisions = decide(held, retention, run, zone)
+        simulated = (*kept, _imagined(source, run, zone, like, {entry.name for entry in kept}))
+        decisions = decide(simulated, retention, run, zone)
         run = when.next_due(run, zone)
-    return tuple(decision for decision in decide(held, retention, start + span, zone) if decision.keep)
+    return tuple(decision for decision in decide(simulated, retention, start + span, zone) if decision.keep)
 
 
 def _imagined(

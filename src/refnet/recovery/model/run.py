@@ -99,7 +99,7 @@ _RUN = checked.record(
         "hint": _WORDS,
         "artifact": _WORDS,
     },
-    may_lack=("ended", "seconds", "reason", "message", "hint", "artifact"),
+    optional=("ended", "seconds", "reason", "message", "hint", "artifact"),
     more=True,
 )
 
@@ -162,7 +162,7 @@ def _counts(value: Any) -> tuple[int, ...]:
     return tuple(counts)
 
 
-_COUNT = checked.whole(0, 1 << 63)
+_COUNT = checked.integer(0, 1 << 63)
 _SOURCE = checked.member(SourceName)
 _TOTALS = checked.record(
     {

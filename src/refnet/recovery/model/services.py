@@ -1,4 +1,4 @@
-"""The third seam: what a recovery does with the services that the settings list."""
+"""The interface of services, which a recovery starts."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from refnet.errors import RefnetError
 
 
 class Services(Protocol):
-    """Starts services and says which are not up yet. Both calls raise RefnetError for what a user can cause."""
+    """Starts services. Both calls raise RefnetError for what a user can cause."""
 
     def start(self, names: Sequence[str]) -> None:
-        """Start each of `names`; one that runs already is left as it is."""
+        """Start each of `names` that does not run."""
         ...
 
     def waiting(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Those of `names` that are not up yet; empty: all stand."""
+        """Return those of `names` that are not up yet."""
         ...
 
 
@@ -28,15 +28,15 @@ def wait_for(
     clock: Callable[[], float],
     pause: Callable[[], None],
 ) -> None:
-    """Return when all of `names` are up; RefnetError with those that are not after `seconds`.
+    """Wait until all of `names` are up; RefnetError with those that are not after `seconds`.
 
-    `pause` passes the time between two looks.
+    `pause` waits between two checks.
     """
     until = clock() + seconds
     while waiting := services.waiting(names):
         if clock() >= until:
             raise RefnetError(
                 f"{', '.join(waiting)} did not come up within {seconds:.0f} s",
-                "Look into its own log.",
+                "See the log of the service.",
             )
         pause()

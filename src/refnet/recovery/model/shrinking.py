@@ -1,6 +1,6 @@
-"""Whether a source holds much less than its last artifact did, as one that was emptied by mistake does.
+"""Detects a source that contains much less than its last artifact, such as a database that was emptied by mistake.
 
-What is left of an emptied database backs up, restores and compares without a fault, so no proof notices it.
+An emptied database backs up, restores and compares without an error, so no proof detects it.
 """
 
 from __future__ import annotations
@@ -18,34 +18,32 @@ from refnet.recovery.model.source import Made
 
 @dataclass(frozen=True)
 class Shrinking:
-    """How much must be left of the last artifact, in percent of each measure; 0: it does not matter.
-
-    `bytes` are those of the rows as text, or of the files.
-    """
+    """The minimum, in percent of the last artifact; 0: no check."""
 
     tables: int = 90
     rows: int = 50
+    #: Of the rows as text, or of the files.
     bytes: int = 50
     files: int = 50
 
 
-#: A loss that is smaller says nothing, unless nothing at all is left: small libraries come and go by a few rows.
+#: A smaller loss is ignored, unless nothing is left: a few rows of a small database come and go.
 LEAST = {"tables": 1, "rows": 100, "bytes": 1 << 20, "files": 10}
 _DETAILS = {"tables": "tables", "rows": "rows", "bytes": "raw_bytes", "files": "files"}
 
 
 def marked(made: Made, source: SourceName, entries: Iterable[Entry], limits: Shrinking) -> Made:
-    """`made` with what shrank against the last artifact of the same source among `entries`."""
+    """Add to `made` what shrank compared with the last artifact of the same source in `entries`."""
     before = None if made.partial else baseline(source, made.details, entries)
     shrank = losses(before.manifest.details, made.details, limits) if before else ()
     return replace(made, shrunk=shrank, shrunk_from=before.name) if before and shrank else made
 
 
 def baseline(source: SourceName, details: Mapping[str, Any], entries: Iterable[Entry]) -> Entry | None:
-    """The last artifact that is complete, not damaged and not shrunk itself (or was accepted).
+    """Return the last artifact that is complete, not damaged and not shrunk (or accepted).
 
-    Of a database it is one of the same identity, else one of the same name: a server that was lost and made anew
-    has another identifier, and its database may be empty.
+    For a database it is one of the same identity, else of the same name: a server that was created again has another
+    system identifier, and its database may be empty.
     """
     good = [
         entry
@@ -59,7 +57,7 @@ def baseline(source: SourceName, details: Mapping[str, Any], entries: Iterable[E
 
 
 def losses(before: Mapping[str, Any], after: Mapping[str, Any], limits: Shrinking) -> tuple[str, ...]:
-    """What shrank from `before` to `after`, the details of two manifests: `8 tables → 0`."""
+    """Return what shrank from `before` to `after`, the details of two manifests: `8 tables → 0`."""
     found = []
     for measure, key in _DETAILS.items():
         old, new = before.get(key), after.get(key)
@@ -67,11 +65,11 @@ def losses(before: Mapping[str, Any], after: Mapping[str, Any], limits: Shrinkin
             continue
         lost = old - new
         if new * 100 < old * getattr(limits, measure) and (lost >= LEAST[measure] or new == 0):
-            found.append(_told(measure, old, new))
+            found.append(_loss(measure, old, new))
     return tuple(found)
 
 
-def _told(measure: str, old: int, new: int) -> str:
+def _loss(measure: str, old: int, new: int) -> str:
     if measure == "bytes":
         return f"{formatting.size(old)} of content → {formatting.size(new)}"
     return f"{formatting.plural(old, measure.removesuffix('s'))} → {new:,}"

@@ -1,4 +1,4 @@
-"""The first seam: what every source can do. The verbs know a source by this alone."""
+"""The interface of a source."""
 
 from __future__ import annotations
 
@@ -12,58 +12,57 @@ from typing import Any, BinaryIO, Protocol
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import Level, Manifest, Outcome, SourceName
 
-#: Entries of a list of files, and its bytes when inflated. A reader holds both in memory (about 1 GB at most), so no
-#: backup writes more, and what claims more is damaged.
+#: The most entries of a list of files, and its most bytes when inflated. A reader has both in memory (at most about
+#: 1 GB): a backup writes no more, and a longer list is damaged.
 MOST_FILES = 1_000_000
 MOST_LIST_BYTES = 512 << 20
 
-#: Called with what is being done, how much of it is done, and how much there is (None: not known), in bytes.
+#: Called with the current step, the bytes done, and the total bytes (None: unknown).
 Progress = Callable[[str, int, int | None], None]
 
 
 def silent(_step: str, _done: int, _total: int | None) -> None:
-    """Progress that nobody watches."""
+    """Ignore progress."""
 
 
 @dataclass(frozen=True)
 class Made:
-    """What a source says of the artifact that it has just written.
+    """A source's description of the artifact that it has just written."""
 
-    `created`: the moment whose state it holds (aware). `files`: the list of files as JSON, not yet
-    compressed, or None. `unchecked`: what could not be protected or verified, a sentence each. `warnings`: what
-    else a person should know of how it was made. `published`: when it is published, by this machine's clock.
-    `shrunk`: what is much less than in the artifact `shrunk_from`.
-    """
-
+    #: The time of the snapshot, aware.
     created: datetime
     details: dict[str, Any]
+    #: The list of files as JSON, not compressed, if there is one.
     files: bytes | None = None
+    #: What could not be protected or verified, a sentence each.
     unchecked: tuple[str, ...] = ()
     partial: bool = False
+    #: Problems of the dump, a sentence each.
     warnings: tuple[str, ...] = ()
+    #: The time of publication, by this machine's clock.
     published: datetime | None = None
+    #: What is much less than in the artifact `shrunk_from`.
     shrunk: tuple[str, ...] = ()
     shrunk_from: str = ""
 
 
 @dataclass(frozen=True)
 class OpenArtifact:
-    """An artifact that can be read, in a store or at any path.
-
-    `open` gives a new seekable reader each time; `files` reads the list of files (JSON, inflated), where
-    there is one; `manifest` is None for a path that has none. `path`: where it lies, for programs that read
-    files by themselves; None where it lies in no file.
-    """
+    """An artifact that can be read, in a store or at any path."""
 
     name: str
+    #: Returns a new seekable reader.
     open: Callable[[], BinaryIO]
+    #: None: a path without one.
     manifest: Manifest | None
+    #: Reads the list of files (JSON, inflated), if there is one.
     files: Callable[[], bytes | None] = lambda: None
+    #: For programs that read files themselves; None: it is not a file.
     path: Path | None = None
 
 
 def most_listed(manifest: Manifest | None) -> int:
-    """How many entries the list of files of an artifact may name: as many as its manifest counts, MOST_FILES at most."""
+    """Return the most entries of an artifact's list of files: those that its manifest counts, at most MOST_FILES."""
     details = manifest.details if manifest else {}
     counts = [details.get(kind) for kind in ("files", "folders", "links")]
     known = [count for count in counts if type(count) is int and count >= 0]
@@ -71,7 +70,7 @@ def most_listed(manifest: Manifest | None) -> int:
 
 
 class Deviation(StrEnum):
-    """How what was found differs from what was recorded."""
+    """The kind of a difference from the record."""
 
     MISSING = "missing"
     CHANGED = "changed"
@@ -92,19 +91,19 @@ class Finding:
 
 @dataclass(frozen=True)
 class Proof:
-    """What a check found: the level that it reached with everything passing, and each finding.
-
-    `level` None: not even `written`. `rows`: for display, a dict a table or a kind of file.
-    `seconds`: phase → seconds, in order. `missing_walls`: which walls around the scratch server this machine could
-    not build.
-    """
+    """The result of a check."""
 
     wanted: Level
+    #: The level that it reached without a failure; None: not even `written`.
     level: Level | None
     findings: tuple[Finding, ...]
+    #: The version of the server that it was done with.
     server: str = ""
+    #: Phase → seconds, in order.
     seconds: dict[str, float] = field(default_factory=dict)
+    #: For a display: one for each table or kind of file.
     rows: tuple[dict[str, Any], ...] = ()
+    #: The isolation layers of the scratch server that this machine could not build.
     missing_walls: tuple[str, ...] = ()
 
     @property
@@ -121,19 +120,19 @@ class Proof:
 
 
 class TransientError(RefnetError):
-    """A dump that could not be had just now; one more try, from the beginning, may find it otherwise."""
+    """A transient dump failure: retry once, from the beginning."""
 
 
 class Source(Protocol):
-    """What is protected. Both calls raise RefnetError for what a user can cause."""
+    """A protected source. Both calls raise RefnetError for what a user can cause."""
 
     @property
     def name(self) -> SourceName: ...
 
     def dump(self, out: BinaryIO, progress: Progress = silent) -> Made:
-        """Write one artifact to `out` (append only) and say what it holds."""
+        """Write one artifact to `out` (append only) and describe it."""
         ...
 
-    def prove(self, held: OpenArtifact, level: Level, progress: Progress = silent) -> Proof:
-        """Check `held` up to `level`, beyond `written`, which the store checks; touch nothing live."""
+    def prove(self, artifact: OpenArtifact, level: Level, progress: Progress = silent) -> Proof:
+        """Check `artifact` up to `level`; the store has checked `written`. Touch nothing live."""
         ...

@@ -1,4 +1,4 @@
-"""The second seam: what every store can do."""
+"""The interface of a store."""
 
 from __future__ import annotations
 
@@ -13,50 +13,51 @@ from refnet.recovery.model.source import Made, OpenArtifact
 
 @dataclass(frozen=True)
 class Leftover:
-    """What a crashed run left: harmless, listed by name, cleaned by prune. `size` in bytes."""
+    """What a crashed run left: harmless, listed, and removed by prune."""
 
     source: SourceName
     name: str
+    #: In bytes.
     size: int
     why: str
 
 
 @dataclass(frozen=True)
 class Unlisted:
-    """What looks like an artifact and counts for nothing; it is never deleted.
-
-    `why` continues a sentence that begins with `name`; `advice` says what to do. `unreadable`: it may be one of
-    the catalog's own, which cannot be read now; otherwise it was never in the catalog. `adoptable`: whether a new
-    manifest can be made for it. `size` in bytes.
-    """
+    """A file that looks like an artifact and is not in the catalog; it is never deleted."""
 
     source: SourceName
     name: str
+    #: In bytes.
     size: int
+    #: Continues a sentence that begins with `name`.
     why: str
     advice: str
+    #: It may be in the catalog and cannot be read now; otherwise it was never in the catalog.
     unreadable: bool
+    #: `refnet adopt` can write a new manifest for it.
     adoptable: bool = False
 
 
 class Draft(Protocol):
-    """An artifact that is being written, under a hidden name; gone unless it is published."""
+    """An artifact that is being written under a hidden name; it is removed unless it is published."""
 
     @property
     def out(self) -> BinaryIO: ...
 
     def publish(self, made: Made, local: datetime, seconds: float) -> Manifest:
-        """Flush, fsync, read back and compare, rename, fsync the folder; then the list of files and the
-        manifest in the same way. `local` is the time for the name. RefnetError where the bytes read back differ.
+        """Flush, fsync, read back and compare, rename, fsync the folder; then the list of files and the manifest.
+
+        `local` is the time for the name. RefnetError if the bytes read back differ.
         """
         ...
 
 
 class Store(Protocol):
-    """Where artifacts live. Deleting goes in the opposite order of publishing."""
+    """A store of artifacts. Deleting goes in the reverse order of publishing."""
 
     def entries(self, source: SourceName | None = None) -> tuple[Entry, ...]:
-        """Every published artifact (of `source`) with its evidence."""
+        """Return every published artifact (of `source`) with its evidence."""
         ...
 
     def draft(self, source: SourceName) -> AbstractContextManager[Draft]: ...
@@ -64,21 +65,21 @@ class Store(Protocol):
     def artifact(self, entry: Entry) -> OpenArtifact: ...
 
     def record(self, entry: Entry, *evidence: Evidence) -> None:
-        """Append lines of evidence and flush them to the disk; RefnetError where not all of it was written."""
+        """Append lines of evidence and flush them to the disk; RefnetError if that fails."""
         ...
 
     def delete(self, entry: Entry) -> None: ...
 
     def leftovers(self, source: SourceName | None = None) -> tuple[Leftover, ...]:
-        """What crashed runs left (of `source`), in the order in which it is cleaned."""
+        """Return what crashed runs left (of `source`), in the order of its removal."""
         ...
 
     def clean(self, leftover: Leftover) -> None: ...
 
     def lock(self, source: SourceName) -> AbstractContextManager[None]:
-        """The one lock of a source, held by the kernel; RefnetError with Exit.LOCKED where another run holds it."""
+        """Lock a source; RefnetError with Exit.LOCKED if another run has it locked."""
         ...
 
     def free_bytes(self) -> int | None:
-        """Room for new artifacts, or None where it cannot be known."""
+        """Return the free space for new artifacts, in bytes; None if unknown."""
         ...

@@ -142,14 +142,14 @@ def _not_json(program: str) -> RefnetError:
 _WORD = checked.text(1000)
 _SERVICE = checked.record(
     {"Service": _WORD, "State": _WORD, "Health": checked.or_none(_WORD)},
-    may_lack=("State", "Health"),
+    optional=("State", "Health"),
     more=True,
 )
 _SERVICES = checked.each(_SERVICE, 10_000)
 #: The state of a container, from `docker inspect`.
 _STATE = checked.record(
     {"Status": _WORD, "Health": checked.or_none(checked.record({"Status": _WORD}, more=True))},
-    may_lack=("Health",),
+    optional=("Health",),
     more=True,
 )
 

@@ -63,7 +63,7 @@ def test_the_newest_is_the_last_made_and_a_moment_is_that_of_the_snapshot() -> N
     assert catalog.newest_complete(SourceName.DATABASE) == behind
     assert catalog.newest_complete(SourceName.DATABASE, NOON + timedelta(hours=1)) == first
     assert catalog.newest_complete(SourceName.DATABASE, NOON - timedelta(hours=1)) == behind
-    assert catalog.oldest_whole([SourceName.DATABASE]) == behind
+    assert catalog.oldest_complete([SourceName.DATABASE]) == behind
 
 
 def test_a_set_holds_what_there_was_of_each_source() -> None:

@@ -41,7 +41,7 @@ def test_every_artifact_younger_than_the_period_is_kept_and_older_ones_go() -> N
     decisions = decide([entry(days) for days in range(12)], WEEK, NOW, None)
 
     assert kept(decisions) == [7, 6, 5, 4, 3, 2, 1, 0]
-    assert reasons(decisions, 0) == ("younger than 7 days", "the last proven one", "the newest whole one")
+    assert reasons(decisions, 0) == ("younger than 7 days", "the last proven one", "the newest complete one")
     assert reasons(decisions, 9) == ("9 days old, kept for 7 days",)
 
 
@@ -50,7 +50,7 @@ def test_the_last_proven_one_is_kept_however_old_it_is() -> None:
 
     assert kept(decisions) == [700, 10]
     assert reasons(decisions, 700) == ("the last proven one",)
-    assert reasons(decisions, 10) == ("the newest whole one",)
+    assert reasons(decisions, 10) == ("the newest complete one",)
 
 
 def test_a_damaged_one_is_never_the_last_proven_one() -> None:
@@ -115,7 +115,7 @@ def test_what_a_clock_put_ahead_is_kept_and_does_not_stand_for_the_last_proven_o
     decisions = decide([entry(30), entry(20), entry(-900)], WEEK, NOW, None)
 
     assert kept(decisions) == [20, -900]
-    assert reasons(decisions, 20) == ("the last proven one", "the newest whole one")
+    assert reasons(decisions, 20) == ("the last proven one", "the newest complete one")
     assert "dated in the future" in reasons(decisions, -900)
 
 
@@ -150,7 +150,7 @@ def test_an_artifact_that_the_servers_clock_dates_years_back_is_as_old_as_its_pu
     decisions = decide([entry(30), entry(20), tonight], WEEK, NOW, None)
 
     assert [decision.entry.name for decision in decisions if decision.keep] == [tonight.name]
-    assert decisions[-1].reasons == ("younger than 7 days", "the last proven one", "the newest whole one")
+    assert decisions[-1].reasons == ("younger than 7 days", "the last proven one", "the newest complete one")
 
 
 def shrunk(days: float, evidence: Sequence[Evidence] = PROVEN) -> Entry:

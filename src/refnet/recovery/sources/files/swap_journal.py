@@ -121,7 +121,7 @@ def _component(value: object) -> str:
 
 _COMPONENT = checked.text(MAX_PART, shortest=1, like="[^/]+")
 _TEXT = checked.text(MAX_PATH)
-_NUMBER = checked.whole(0, (1 << 64) - 1)
+_NUMBER = checked.integer(0, (1 << 64) - 1)
 _UNIT = checked.record({"name": _component, "fresh": checked.or_none(_NUMBER)})
 _JOURNAL = checked.record(
     {

@@ -13,13 +13,13 @@ from refnet.recovery.model.checked import (
     Check,
     each,
     flag,
+    integer,
     moment,
     one_of,
     or_none,
     record,
     row,
     text,
-    whole,
 )
 
 _MOST_COLUMNS = 1600  # PostgreSQL's limit
@@ -57,9 +57,9 @@ _QUALIFIED = re.compile(rf"({_IDENT})\.({_IDENT})")
 
 _name = text(1024, shortest=1)  # a server may be built for names longer than 63 bytes
 _words = text(1 << 20)
-_oid = whole(0, (1 << 32) - 1)
-_size = whole(0, _SIZE)
-_int32 = whole(-1, (1 << 31) - 1)
+_oid = integer(0, (1 << 32) - 1)
+_size = integer(0, _SIZE)
+_int32 = integer(-1, (1 << 31) - 1)
 _maybe_digest = text(32, like="|[0-9a-f]{32}")
 _encoding = one_of(SERVER_ENCODINGS)
 _setting = text(1 << 20, like=r"[^\s=\"]{1,1024}=.*")
@@ -115,14 +115,14 @@ def _archive(value: Any) -> bytes:
 _MEMBER = record(
     {
         "offset": _size,
-        "length": whole(1, _SIZE),
+        "length": integer(1, _SIZE),
         "raw": _size,
         "kind": one_of(frozenset(kind.value for kind in Kind)),
         "table": or_none(_oid),
         "rows": _size,
         "digest": _maybe_digest,
     },
-    may_lack=("table", "rows", "digest"),
+    optional=("table", "rows", "digest"),
 )
 _TABLE = record(
     {
@@ -138,7 +138,7 @@ _TABLE = record(
         "keys": each(_oid, _MOST),
         "foreign_keys": _foreign_keys,
     },
-    may_lack=("blocks", "root", "rows", "raw", "digest", "oid", "keys", "foreign_keys"),
+    optional=("blocks", "root", "rows", "raw", "digest", "oid", "keys", "foreign_keys"),
 )
 #: The attributes of a role, as the index names them.
 POWERS = ("superuser", "inherit", "createrole", "createdb", "login", "replication", "bypassrls")
@@ -179,17 +179,17 @@ _DATABASE = record(
         ),
         "settings": each(record({"role": or_none(_name), "setting": _setting}), _MOST),
     },
-    may_lack=("icu_rules", "tablespace"),
+    optional=("icu_rules", "tablespace"),
 )
 _SERVER = record(
     {
-        "version_num": whole(90_000, 10_000_000),
+        "version_num": integer(90_000, 10_000_000),
         "version": text(200, like="[ -~]*"),
         "system_identifier": or_none(text(20, shortest=1, like="[0-9]*")),
         "snapshot": or_none(_snapshot),
         "pg_dump": text(20, like=r"[0-9]{1,3}(\.[0-9]{1,5})*"),
     },
-    may_lack=("snapshot",),
+    optional=("snapshot",),
 )
 
 
@@ -214,7 +214,7 @@ def table(value: Any) -> dict[str, Any]:
 #: The other parts of an index that are lists of any length: the check of an entry, and the key that identifies it.
 ENTRIES: dict[str, tuple[Check, Callable[[Any], Any]]] = {
     "sequences": (
-        row(text(4096, like=_QUALIFIED.pattern), whole(-_SIZE - 1, _SIZE), flag),
+        row(text(4096, like=_QUALIFIED.pattern), integer(-_SIZE - 1, _SIZE), flag),
         itemgetter(0),
     ),
     "large_objects": (row(_oid, _size, text(32, shortest=32, like="[0-9a-f]*")), itemgetter(0)),
