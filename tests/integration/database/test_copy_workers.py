@@ -26,6 +26,8 @@ _INSTEAD = {
     "t1": b"COPY (SELECT pg_catalog.pg_sleep(20)) TO STDOUT",
 }
 
+_BLOCKED = b"DO $$BEGIN RAISE lock_not_available; END$$"
+
 
 @pytest.fixture
 def database(make_database: Callable[..., Target], monkeypatch: pytest.MonkeyPatch) -> Target:
@@ -58,3 +60,18 @@ def test_a_table_that_cannot_be_copied_stops_the_other_workers(
     with pytest.raises(RefnetError, match="division by zero"):
         parallel_dump.dump(database, lambda _: wheel, io.BytesIO(), 2, (), silent)
     assert sorted(began) == ["t0", "t1"]
+
+
+def test_a_table_that_another_session_waits_to_change_is_copied_all_the_same(
+    database: Target, wheel: Binaries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = parallel_dump.dump(database, lambda _: wheel, io.BytesIO(), 2, (), silent)
+    copy = PsqlCopy.copy
+
+    def blocked(psql: PsqlCopy, statement: bytes, *, lock: bytes = b"") -> Iterator[bytes]:
+        return copy(psql, _BLOCKED if b'"t0"' in statement else statement, lock=lock)
+
+    monkeypatch.setattr(PsqlCopy, "copy", blocked)
+    index = parallel_dump.dump(database, lambda _: wheel, io.BytesIO(), 2, (), silent)
+    assert index.tables == expected.tables
+    assert all(table.blocks and table.rows for table in index.tables)

@@ -162,32 +162,24 @@ class ForeignDump:
         with target.connect() as session:
             server = server_version(session)
         environment = target.environment(_settings(server))
-        doing = f"loading {self.name}"
         if self._is_archive:
-            if account and account.other:
-                environment = {**bare(), **{k: v for k, v in environment.items() if k.startswith("PG")}}
-            self._restore(Programs(environment, account), target, binaries, jobs, account, alone=alone)
-            return ()
-        programs = Programs(environment)
-        command = [str(binaries.tool("psql")), "--no-password", "-X", "-q", "-o", "/dev/null"]
-        text = self._text(server, progress)
-        text = _without_lines(text, _REFRESH) if alone else text
-        programs.run([*command, "-v", "ON_ERROR_STOP=1"], doing, restricted(text))
+            command = [str(binaries.tool("pg_restore")), "--no-password", "--exit-on-error"]
+            command += [] if self.format is Format.TAR else [f"--jobs={jobs}"]
+            command += ["-d", make_conninfo(dbname=target.name)]
+            self._restore(command, environment, account, alone=alone)
+        else:
+            command = [str(binaries.tool("psql")), "--no-password", "-X", "-q", "-o", "/dev/null"]
+            text = self._text(server, progress)
+            text = restricted(_without_lines(text, _REFRESH) if alone else text)
+            Programs(environment).run([*command, "-v", "ON_ERROR_STOP=1"], f"loading {self.name}", text)
         return ()
 
     def _restore(
-        self,
-        programs: Programs,
-        target: Target,
-        binaries: Binaries,
-        jobs: int,
-        account: Account | None,
-        *,
-        alone: bool,
+        self, command: list[str], environment: dict[str, str], account: Account | None, *, alone: bool
     ) -> None:
-        command = [str(binaries.tool("pg_restore")), "--no-password", "--exit-on-error"]
-        command += [] if self.format is Format.TAR else [f"--jobs={jobs}"]
-        command += ["-d", make_conninfo(dbname=target.name)]
+        if account and account.other:
+            environment = {**bare(), **{k: v for k, v in environment.items() if k.startswith("PG")}}
+        programs = Programs(environment, account)
         with self._path_for(account) as dump, tempfile.TemporaryFile() as listing:
             handles = [*dump.handles]
             if alone:

@@ -135,7 +135,7 @@ class _Run:
         return index
 
     def _halt(self) -> None:
-        """End the children; whoever still wants to hand over a member gets Stopped."""
+        """End the child processes; a producer that puts another member gets Stopped."""
         self._stop.set()
         for child in list(self._children):
             child.kill()
@@ -218,11 +218,12 @@ class _Run:
     # The threads that make members.
 
     def _start(self, make: Callable[[], None]) -> None:
-        self._producers.append(threading.Thread(target=self._produce, args=(make,)))
-        self._producers[-1].start()
+        producer = threading.Thread(target=self._produce, args=(make,))
+        producer.start()
+        self._producers.append(producer)
 
     def _produce(self, make: Callable[[], None]) -> None:
-        """Run `make`; if it fails, stop the other producers at once and the thread that writes."""
+        """Run `make`; if it fails, stop the other producers and the thread that writes at once."""
         try:
             make()
             self._put(None)
@@ -242,7 +243,7 @@ class _Run:
 
     @contextlib.contextmanager
     def _running(self, child: _Child) -> Iterator[None]:
-        """Register `child` as one to kill when the run stops."""
+        """Register `child`, to be killed when the run stops."""
         self._children.add(child)
         try:
             if self._stop.is_set():
@@ -256,7 +257,7 @@ class _Run:
             self._section.read(pieces(child))
 
     def _copy_ranges(self) -> None:
-        """Copy ranges until none is left, but for those of tables that another session waits to change."""
+        """Copy ranges until none is left, except those of tables that another session waits to change."""
         while not self._todo.empty():
             with self._psql() as psql, self._running(psql):
                 try:
@@ -309,14 +310,14 @@ class _Tables:
         self._numbers = {key: number for number, key in enumerate(self._digests)}
 
     def count(self, packed: Packed) -> int | None:
-        """Add a member's rows to its table; the table's number, or None where the member has none."""
+        """Add a member's rows to its table; return the table's number, or None if the member has no rows."""
         if packed.table is None:
             return None
         self._digests.setdefault(packed.table, Digest()).add(packed.digest)
         return self._numbers.setdefault(packed.table, len(self._numbers))
 
     def finished(self, columns: dict[TableKey, tuple[str, ...]]) -> tuple[Table, ...]:
-        """Every table; `columns` are those of the tables that pg_dump copied."""
+        """Return every table; `columns` are those of the tables that pg_dump copied."""
         return tuple(self._finished(key, digest, columns) for key, digest in self._digests.items())
 
     def _finished(self, key: TableKey, digest: Digest, columns: dict[TableKey, tuple[str, ...]]) -> Table:
