@@ -1,4 +1,4 @@
-"""The servers that the settings mean: the database's, the broker's, and the programs for one."""
+"""The servers that the settings name: the database, the broker, and PostgreSQL's programs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def server(settings: Settings) -> Target:
-    """The protected database: that of REFNET_DATABASE_URL, else the embedded one, made and started if need be."""
+    """Return the protected database: that of REFNET_DATABASE_URL, else the embedded one, made and started if needed."""
     from refnet.postgres import embedded
     from refnet.postgres.session import Target
 
@@ -27,9 +27,9 @@ def server(settings: Settings) -> Target:
 
 
 def identity(settings: Settings) -> Identity | None:
-    """The database that the settings mean, with its server where that answers; None where they name none.
+    """Return the database that the settings name, with its server if that answers; None where they name none.
 
-    An embedded server is asked where it runs, and never started for this.
+    An embedded server is asked if it runs, and never started for this.
     """
     from refnet.postgres import embedded
     from refnet.recovery.sources.database.database_identity import identity_of
@@ -67,14 +67,14 @@ def _by_compose(settings: Settings) -> str:
 
 
 def broker(settings: Settings) -> str:
-    """The URL of the broker: that of REFNET_BROKER_URL, else the embedded one, which is started."""
+    """Return the URL of the broker: that of REFNET_BROKER_URL, else the embedded one, which is started."""
     from refnet.broker import embedded as own  # a backup needs no broker, nor the packages of one
 
     return settings.broker_url or own.start(settings.home)
 
 
 def binaries_for(settings: Settings, major: int | None, *, server: bool = False) -> Binaries:
-    """PostgreSQL's programs for a server of `major`; see binaries.find."""
+    """Return PostgreSQL's programs for a server of `major`; see binaries.find."""
     from refnet.postgres import binaries
 
     return binaries.find(major, settings.postgres_bin_dir, server=server)

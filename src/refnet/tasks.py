@@ -31,13 +31,13 @@ from refnet.scheduling import beat, places
 from refnet.settings import Settings
 
 _log = logging.getLogger(__name__)
-#: Seconds from one try to the next, and how often one that failed is tried again.
+#: Seconds between two tries, and how often a failed one is retried.
 RETRY_SECONDS, RETRIES = 300, 3
-#: How often a task asks again for a source that another run is at work on (a day's worth); this counts for itself.
+#: Tries while another run works on the source (one day); they count separately.
 WAITS = 24 * 3600 // RETRY_SECONDS
-#: Seconds after which the messages of a worker that is gone are handed out again. One that lives keeps its own.
+#: Seconds after which the messages of a worker that is gone are delivered again. A live worker keeps its own.
 LOST_AFTER = 60
-#: Retried for as long as it takes: what is due must not get lost because the broker is away.
+#: Retried for ever: a task that is due must not get lost because the broker is away.
 PATIENT = {"max_retries": None, "interval_start": 0.2, "interval_step": 0.5, "interval_max": 5}
 
 
@@ -47,7 +47,7 @@ def current_settings() -> Settings:
 
 
 def configuration() -> dict[str, Any]:
-    """Celery's configuration, from the settings."""
+    """Return Celery's configuration, from the settings."""
     settings = current_settings()
     schedule, url = Schedule.of(settings), settings.broker_url or embedded.url(settings.home)
     return {
@@ -100,18 +100,18 @@ def __getattr__(name: str) -> Any:
 
 @worker_init.connect
 def _start_broker(**_: Any) -> None:
-    """Start the embedded broker where there is no other. Asking for the configuration alone starts nothing."""
+    """Start the embedded broker where there is no other; reading the configuration alone starts nothing."""
     servers.broker(current_settings())
 
 
 @before_task_publish.connect
-def _say_when_it_was_asked(headers: dict[str, Any], **_: Any) -> None:
-    """A message carries the moment of its asking; a retry keeps that of the first."""
+def _add_time(headers: dict[str, Any], **_: Any) -> None:
+    """Add the time at which the task was asked for; a retry keeps the first one."""
     headers.setdefault("asked", utc(utc_now()))
 
 
 class Retried(Task):
-    """A task whose failure is tried again where it can pass by itself, and raised everywhere else."""
+    """A task that is retried after a transient failure; every other failure is raised."""
 
     throws = (RefnetError,)
     max_retries = RETRIES
@@ -130,20 +130,20 @@ class Retried(Task):
             raise self.retry(exc=error, headers=headers, max_retries=RETRIES + waits) from error
 
     def apply_async(self, *args: Any, **options: Any) -> Any:
-        """As Celery's; for who asks by hand the embedded broker is started. Workers and beat wait for theirs."""
+        """Send the task; start the embedded broker first if a user sends it. Workers and beat wait for theirs."""
         if self.request.called_directly and options.get("producer") is None:
             _start_broker()
         return super().apply_async(*args, **options)
 
     @property
     def asked(self) -> datetime:
-        """When this run was asked for first."""
+        """Return when this run was first asked for."""
         asked = self.request.get("asked")
         return datetime.fromisoformat(asked) if asked else utc_now()
 
     @property
     def again(self) -> bool:
-        """Whether a failure of this try is tried again."""
+        """Return whether a failure of this try is retried."""
         return bool(self.request.retries - int(self.request.get("waits") or 0) < RETRIES)
 
 

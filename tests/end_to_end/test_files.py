@@ -239,7 +239,7 @@ def test_an_archive_of_something_else_is_no_configuration(refnet, tmp_path):
 
 
 def test_what_has_nothing_to_do_with_postgresql_does_not_load_its_driver():
-    code = "import sys; from pathlib import Path; from refnet import settings, wiring; wiring.sources(settings.load({}, Path('/'), root=False, cores=1)); print('psycopg' in sys.modules)"
+    code = "import sys; from pathlib import Path; from refnet import settings, wiring; wiring.configured(settings.load({}, Path('/'), root=False, cores=1)); print('psycopg' in sys.modules)"
 
     said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
 

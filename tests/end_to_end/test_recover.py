@@ -94,7 +94,7 @@ def test_recover_without_artifacts_says_where_it_looked(short_folder: Path) -> N
     (machine.folder / "here").mkdir(parents=True)
     ran = machine.refnet("recover")
     assert ran.returncode == 1
-    assert f"{machine.folder / 'backups'} contains no complete artifact to recover from" in ran.stderr
+    assert f"{machine.folder / 'backups'} has no complete artifact to recover from" in ran.stderr
     both = machine.refnet("recover", "--from", "vault", "--only", "check")
     assert (both.returncode, "exclude each other" in both.stderr) == (2, True)
 

@@ -270,7 +270,7 @@ def dump_of_another(library: Library) -> Result:
     return library.refnet("verify", copy)
 
 
-@provokes("contains no complete artifact to recover from")
+@provokes("has no complete artifact to recover from")
 def no_artifacts(library: Library) -> Result:
     return library.refnet("recover", REFNET_BACKUP_DIR=str(library.folder / "nowhere"))
 

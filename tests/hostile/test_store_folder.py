@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.faults.store import NOW, publish
 
-from refnet.actions.prune import carry_out as prune
+from refnet.actions.prune import Rules
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import Evidence, Level, Outcome, SourceName
 from refnet.recovery.model.source import Made
@@ -79,7 +79,7 @@ def test_prune_deletes_nothing_that_it_cannot_read(
     (unlisted,) = store.unlisted()
     assert (unlisted.name, unlisted.unreadable) == (name, True)
     later = NOW + timedelta(days=4000)
-    done = prune(store, SourceName.OBSIDIAN, Retention(days=1), now=later, zone=None)
+    done = Rules(store, Retention(days=1), later).prune(SourceName.OBSIDIAN)
 
     assert done.changes_nothing
     assert (_everything(folder), _everything(away)) == (before, elsewhere)

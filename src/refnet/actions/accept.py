@@ -1,4 +1,4 @@
-"""accept: record that a source was meant to shrink, so that later artifacts are compared with this one."""
+"""accept: record that a shrunk source is intended, so that later artifacts are compared with this one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def plan(context: Context, name: str) -> Entry:
 
 
 def accept(context: Context, entry: Entry) -> None:
-    """Record that `entry` was meant to shrink."""
+    """Record that the shrinkage of `entry` is intended."""
     reasons = (f"accepted: {'; '.join(entry.manifest.shrunk)}",)
     now = context.clock.now()
     line = Evidence(now, Level.WRITTEN, Outcome.UNVERIFIED, 0.0, reasons=reasons, accepts=True)

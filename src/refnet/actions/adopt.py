@@ -11,24 +11,22 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
-from refnet import wiring
 from refnet.actions.choose import Chosen
 from refnet.actions.context import Context
-from refnet.actions.verify import Verified, check, keep
+from refnet.actions.verify import Verified, keep, verify
 from refnet.errors import Exit, RefnetError
 from refnet.files import explained
 from refnet.recovery.model.artifact import Evidence, Level, Manifest, Outcome, SourceName, read_name
 from refnet.recovery.model.catalog import Catalog
-from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.schedule import Schedule
-from refnet.recovery.model.source import Made, OpenArtifact, Source
+from refnet.recovery.model.source import Made, OpenArtifact
+from refnet.recovery.sources.database import database_source
+from refnet.recovery.sources.files.describe import describe as describe_files
 from refnet.recovery.stores import disk
 from refnet.recovery.stores.local import LocalStore
-from refnet.recovery.stores.open_artifacts import artifact_at, artifact_in
+from refnet.recovery.stores.open_artifacts import artifact_at, artifact_in, listed_beside
 
 _LOST = ("adopted with a new manifest: what passed before was checked against the one that is lost",)
 #: What an artifact of a source, made at a moment, says of itself; None where it says nothing.
@@ -38,38 +36,35 @@ _FOREIGN = "made by another program: only its name says when, and nothing says w
 
 @dataclass(frozen=True)
 class Adoption:
-    """What adopting the file at `path` does."""
+    """The plan to adopt the file at `path`."""
 
     path: Path
     source: SourceName
     #: The local time of the name.
-    wall: datetime
+    local: datetime
     #: The content of the new manifest.
     made: Made
     #: Where that content comes from.
-    told_by: str
+    made_from: str
     #: Whether the file lies in its place in the store already; else it is copied in.
     inside: bool
     #: Why the manifest that lies there cannot be read; it is moved aside. Else "".
     broken: str
 
 
-def plan(context: Context, path: Path) -> Adoption:
+def described(source: SourceName, artifact: OpenArtifact, created: datetime) -> Made | None:
+    """Return what an artifact of `source`, made at `created` as far as is known, says of itself; None: nothing."""
+    if source is SourceName.DATABASE:
+        return database_source.describe(artifact)
+    return describe_files(listed_beside(artifact.path), created) if artifact.path else None
+
+
+def plan(context: Context, path: Path, describe: Describe = described) -> Adoption:
     """Return what adopting the file at `path` would do; nothing is changed.
 
     RefnetError where the name says nothing, or where the file has a manifest already.
     """
-    settings = context.settings
-    return planned(context.store, path, partial(wiring.describe, settings), zone=Schedule.of(settings).zone)
-
-
-def adopt(context: Context, adoption: Adoption) -> Verified:
-    """Take the planned file into the catalog and check it up to `intact`; a file elsewhere is copied in."""
-    return carry_out(context.store, adoption, partial(wiring.prover, context.settings), context.clock)
-
-
-def planned(store: LocalStore, path: Path, describe: Describe, *, zone: ZoneInfo | None) -> Adoption:
-    """Do as `plan`, with `zone` for the local times in names; None: the machine's."""
+    store, zone = context.store, Schedule.of(context.settings).zone
     said = read_name(path.name)
     with explained(path):
         fits = not path.is_symlink() and path.is_file()
@@ -79,38 +74,37 @@ def planned(store: LocalStore, path: Path, describe: Describe, *, zone: ZoneInfo
             "Its name must be like refnet_YYYYMMDD_HHMMSS.sql.gz, config_YYYYMMDD.tar.gz or vault_YYYYMMDD.tar.gz.",
             Exit.USAGE,
         )
-    source, wall = said
+    source, local = said
     inside = path.resolve().parent == store.folder(source).resolve()
     if inside:
         store.check_adoptable(source, path.name)
     artifact, broken = _opened(path)
-    created = wall.replace(tzinfo=zone) if zone else wall.astimezone()
+    created = local.replace(tzinfo=zone) if zone else local.astimezone()
     if inside:
         created = _sharper(created, store.first_check(source, path.name))
     stated = None if inside else _stated(artifact)
-    made, told_by = (
+    made, made_from = (
         (stated, "the manifest beside it") if stated else _of_itself(artifact, describe, source, created)
     )
-    return Adoption(path, source, wall, made, told_by, inside, broken)
+    return Adoption(path, source, local, made, made_from, inside, broken)
 
 
-def carry_out(
-    store: LocalStore, adoption: Adoption, prover: Callable[[SourceName], Source], clock: Clock
-) -> Verified:
-    """Do as `adopt`.
+def adopt(context: Context, adoption: Adoption) -> Verified:
+    """Take the planned file into the catalog and check it up to `intact`; a file elsewhere is copied in.
 
     Checks that passed before the manifest was lost no longer count; those that failed still do.
     """
+    store = context.store
     source = adoption.source
     with store.lock(source):
         manifest = _publish(store, adoption)
         entry = Catalog.of(store.entries(source)).named(manifest.name)
         if entry and entry.evidence:
-            now = clock.now()
+            now = context.clock.now()
             line = Evidence(now, Level.WRITTEN, Outcome.UNVERIFIED, 0.0, reasons=_LOST, revokes=True)
             keep(store, entry, (line,))
         chosen = Chosen(source, store.artifact(entry) if entry else artifact_at(adoption.path), entry, store)
-        return check(chosen, prover(source), Level.INTACT, clock)
+        return verify(context, chosen, Level.INTACT)
 
 
 def _opened(path: Path) -> tuple[OpenArtifact, str]:
@@ -164,4 +158,4 @@ def _publish(store: LocalStore, adoption: Adoption) -> Manifest:
         return store.adopt(source, path.name, adoption.made)
     with store.draft(source) as draft, explained(path), disk.open_regular(path) as reader:
         shutil.copyfileobj(reader, draft.out, disk.CHUNK)
-        return draft.publish(adoption.made, adoption.wall, 0.0)
+        return draft.publish(adoption.made, adoption.local, 0.0)

@@ -61,10 +61,10 @@ class Backup:
 def backup(context: Context, name: SourceName, options: Options | None = None) -> Backup | None:
     """Make an artifact of the source `name` and prove it; None where the settings do not configure that source."""
     options, settings = options or Options(), context.settings
-    store = LocalStore(options.folder, flat=True) if options.folder else context.store
-    source = wiring.sources(settings, jobs=options.jobs, tables=options.tables, into=store).get(name)
-    if source is None:
+    if name not in wiring.configured(settings):
         return None
+    store = LocalStore(options.folder, flat=True) if options.folder else context.store
+    source = wiring.source(settings, name, jobs=options.jobs, tables=options.tables, into=store)
     watched = options.folder is None and not options.tables  # else it protects nothing that is monitored
     if watched:
         from refnet.actions.watching import open_watch, report_proof

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from refnet import wiring
 from refnet.actions.choose import Chosen, choose_one
 from refnet.actions.context import Context
 from refnet.errors import RefnetError
@@ -48,4 +47,8 @@ def show(context: Context, name: str) -> Shown:
             f"{chosen.name} has no manifest to show",
             "`refnet verify` judges it by its own index; `refnet adopt` gives it a manifest.",
         )
-    return Shown(chosen, manifest, wiring.tables(context.settings, chosen.source, chosen.artifact))
+    if chosen.source is not SourceName.DATABASE:
+        return Shown(chosen, manifest, ())
+    from refnet.recovery.sources.database.database_source import tables_in  # `list` does without the driver
+
+    return Shown(chosen, manifest, tables_in(chosen.artifact))

@@ -37,7 +37,7 @@ class Chosen:
 
     @property
     def damage(self) -> str:
-        """Why the artifact counts as damaged, by the last check that failed; else ""."""
+        """Return why the artifact counts as damaged, by the last check that failed; else ""."""
         if not (self.entry and self.entry.damaged):
             return ""
         failed = [line for line in self.entry.evidence if line.outcome is Outcome.FAILED]
@@ -77,22 +77,6 @@ def sources_named(text: str | None) -> tuple[SourceName, ...]:
         ) from None
 
 
-def not_configured(source: SourceName) -> RefnetError:
-    """Return the error for a command that needs `source` where the settings leave it out."""
-    variable = {SourceName.CONFIG: "REFNET_CONFIG_DIR", SourceName.OBSIDIAN: "REFNET_VAULT_DIR"}
-    return RefnetError(
-        f"the source {source} is not configured",
-        f"Set {variable.get(source, 'REFNET_DATABASE_URL')}; see refnet.toml.example.",
-        Exit.USAGE,
-    )
-
-
-def check_configured(context: Context, source: SourceName) -> None:
-    """RefnetError unless the settings configure `source`."""
-    if source not in wiring.sources(context.settings):
-        raise not_configured(source)
-
-
 def select(context: Context, meant: str | None) -> Selected:
     """Return the artifact `meant`, the newest of the source `meant`, or (None) the newest of every source.
 
@@ -107,7 +91,7 @@ def select(context: Context, meant: str | None) -> Selected:
         code = Exit.UNVERIFIED if error.code is Exit.FAILED else error.code
         raise RefnetError(error.message, error.hint, code) from error
     found = {one.source for one in chosen}
-    configured = wiring.sources(context.settings)
+    configured = wiring.configured(context.settings)
     return Selected(chosen, tuple(name for name in names if name not in found and name in configured))
 
 
@@ -138,7 +122,7 @@ def choose_to_restore(
     if artifact and at:
         raise RefnetError("ARTIFACT and --at exclude each other", "Leave one of the two out.", Exit.USAGE)
     if source is not SourceName.DATABASE:
-        wiring.place(context.settings, source)  # raises where the source is not configured
+        wiring.target(context.settings, source)  # raises where the source is not configured
     if artifact:
         return choose_one(context.store, artifact, source)
     return newest_of(context, (source,), parse_time(at, None) if at else None, from_database)[0]
@@ -167,10 +151,10 @@ def choose(
 
 def of_others(target: Identity, others: Iterable[Identity | None]) -> RefnetError:
     """Return the error for a store that has artifacts of `others` and none of the database `target`."""
-    names = dict.fromkeys(one.database if one else "one that nobody recorded" for one in others)
+    names = dict.fromkeys(one.database if one else "an unknown one" for one in others)
     return RefnetError(
         f"there is no complete artifact of the database {target.database}; the store holds others: {', '.join(names)}",
-        "Set REFNET_DATABASE_URL to the database that is meant; to restore another one there, give --from-database NAME.",
+        "Set REFNET_DATABASE_URL to the intended database; to restore another one there, give --from-database NAME.",
     )
 
 

@@ -1,4 +1,4 @@
-"""What every action works with: the settings, the clock, the progress, and a place for notes."""
+"""The context of an action: settings, clock, progress, and a place for notes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from refnet.errors import Exit, RefnetError
 from refnet.files import check_closed, check_own, make_folder
 from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.clock import Clock
-from refnet.recovery.model.source import Progress, silent
+from refnet.recovery.model.source import Progress, Source, silent
 from refnet.recovery.stores import lock
 from refnet.recovery.stores.local import LocalStore
 from refnet.settings import Settings
@@ -35,6 +35,10 @@ class Context:
     @property
     def store(self) -> LocalStore:
         return wiring.store(self.settings)
+
+    def prover(self, name: SourceName, *, trust: bool = False) -> Source:
+        """Return what proves artifacts of `name`; see wiring.prover."""
+        return wiring.prover(self.settings, name, trust=trust)
 
     @contextmanager
     def restore_lock(self, name: SourceName) -> Iterator[None]:

@@ -70,8 +70,8 @@ class DatabaseRestore:
         """Read the rows of the tables `names`, and plan their restore in place."""
         if not isinstance(self.dump, Artifact):
             raise RefnetError(
-                f"{self.dump.name} is not RefNet's, so no table can be taken out of it",
-                "Restore it whole, under another name, and copy the rows.",
+                f"{self.dump.name} is a foreign dump, so single tables cannot be restored from it",
+                "Restore all of it under another name, and copy the rows.",
             )
         with staged(
             self.target,

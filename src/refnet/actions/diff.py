@@ -67,7 +67,7 @@ def diff(context: Context, before: str, after: str) -> Difference:
             )
         return artifacts(old.source, old.artifact, new.artifact)
     if old.source is not SourceName.DATABASE:
-        return live_files(old.artifact, wiring.place(settings, old.source))
+        return live_files(old.artifact, wiring.target(settings, old.source))
     target = servers.existing_server(settings)
     with target.connect() as session:
         binaries = servers.binaries_for(settings, server_version(session))
@@ -157,7 +157,7 @@ def _tables(before: OpenArtifact, after: OpenArtifact) -> Difference:
         (*changed, *_others(old, new)),
         tuple(name for name in tables if name not in now),
         tuple(
-            f"{artifact.name} holds some tables only"
+            f"{artifact.name} has only some tables"
             for artifact, index in ((before, old), (after, new))
             if index.partial
         ),
@@ -169,7 +169,7 @@ def _index(artifact: OpenArtifact) -> Index:
         return Reader(artifact.name, artifact.open).index
     except NotAnArtifact:
         raise RefnetError(
-            f"RefNet did not make {artifact.name}, so its tables cannot be compared",
+            f"{artifact.name} is a foreign dump, so its tables cannot be compared",
             "`refnet restore database` restores it; a backup afterwards can be compared.",
         ) from None
 

@@ -7,27 +7,23 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from refnet import wiring
 from refnet.actions.choose import Chosen, Selected
 from refnet.actions.context import Context
 from refnet.actions.drill_page import page
-from refnet.actions.verify import Verified, check
+from refnet.actions.verify import Verified, verify
 from refnet.actions.watching import open_watch, report_proof
 from refnet.errors import Exit, worst
 from refnet.files import make_folder
 from refnet.recovery.model.artifact import Level, Manifest, Outcome, SourceName, utc
-from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.run import Kind
-from refnet.recovery.model.source import Progress, Source, silent
 from refnet.recovery.stores import disk
 from refnet.telemetry.watch import Watch
 
@@ -45,7 +41,7 @@ class Drill:
 
     @property
     def exit(self) -> Exit:
-        """The worst of the results; UNVERIFIED where there was nothing to prove."""
+        """Return the worst of the results; UNVERIFIED where there was nothing to prove."""
         nothing = self.absent or not self.results
         return worst([*(result.exit for result in self.results), *([Exit.UNVERIFIED] if nothing else [])])
 
@@ -67,21 +63,14 @@ def drill(context: Context, selected: Selected, *, again: bool = False) -> tuple
 
     again: a transient failure is retried soon, so no message goes out yet.
     """
-    found = prove(
-        selected,
-        partial(wiring.prover, context.settings),
-        context.clock,
-        watch=open_watch(context),
-        again=again,
-        progress=context.progress,
-    )
+    found = prove(context, selected, watch=open_watch(context), again=again)
     values = report(found, {"host": platform.node(), "made_by": f"refnet {version('refnet')}"})
     clock = context.clock
     return found, write_report(values, context.settings.home / "reports", clock.local(), clock.zone)
 
 
 def drilled_since(context: Context, selected: Selected, asked: datetime) -> bool:
-    """Whether every `selected` artifact had a drill since `asked`."""
+    """Return whether every `selected` artifact had a drill since `asked`."""
     now = context.clock.now()
     return all(
         one.entry and any(line.drill and asked <= line.at <= now for line in one.entry.evidence)
@@ -89,24 +78,15 @@ def drilled_since(context: Context, selected: Selected, asked: datetime) -> bool
     )
 
 
-def prove(
-    selected: Selected,
-    prover: Callable[[SourceName], Source],
-    clock: Clock,
-    *,
-    watch: Watch | None = None,
-    again: bool = False,
-    progress: Progress = silent,
-) -> Drill:
+def prove(context: Context, selected: Selected, *, watch: Watch | None = None, again: bool = False) -> Drill:
     """Prove each artifact and record that as a drill. `watch` sees the runs of those in the catalog."""
+    clock = context.clock
     started, start = clock.now(), clock.monotonic()
 
     def one(chosen: Chosen) -> Verified:
-        watched = watch and chosen.entry
-        run = watch.run(Kind.DRILL, chosen.source, again=again) if watch and watched else nullcontext()
+        run = watch.run(Kind.DRILL, chosen.source, again=again) if watch and chosen.entry else nullcontext()
         with run as at_work:
-            source = prover(chosen.source)
-            result = check(chosen, source, Level.PROVEN, clock, drill=True, progress=progress)
+            result = verify(context, chosen, Level.PROVEN, drill=True)
             if at_work:
                 report_proof(at_work, chosen.name, result.proof)
         return result

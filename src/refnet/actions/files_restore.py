@@ -18,7 +18,7 @@ _NO_LIST = "another program made the archive, so it has no list of files to comp
 
 def plan(context: Context, chosen: Chosen, only: str | None = None, *, damaged_anyway: bool = False) -> Plan:
     """Return what a restore of `chosen` would do. `only`: the path of one file or folder of it."""
-    planned = restore_files.plan(chosen.artifact, wiring.place(context.settings, chosen.source), only)
+    planned = restore_files.plan(chosen.artifact, wiring.target(context.settings, chosen.source), only)
     refusals = chosen.refusals(anyway=damaged_anyway)
     return replace(planned, problems=(*refusals, *planned.problems), damage=chosen.damage)
 
@@ -31,12 +31,12 @@ def restore(context: Context, chosen: Chosen, planned: Plan) -> Restored:
 
 def plan_undo(context: Context, source: SourceName) -> UndoPlan:
     """Return what `undo` would do."""
-    return undo_files.plan(wiring.place(context.settings, source))
+    return undo_files.plan(wiring.target(context.settings, source))
 
 
 def undo(context: Context, source: SourceName) -> Undone:
     """Swap the previous version and what is live."""
-    target = wiring.place(context.settings, source)
+    target = wiring.target(context.settings, source)
     with context.restore_lock(source):
         return undo_files.undo(target, context.clock.now())
 
@@ -54,5 +54,5 @@ def compare(context: Context, chosen: Chosen) -> tuple[Finding, ...]:
 
 def replaced(context: Context, source: SourceName) -> str:
     """Return the live folder of `source` if it has any entry, else ""."""
-    folder = wiring.place(context.settings, source).folder
+    folder = wiring.target(context.settings, source).folder
     return str(folder) if folder.is_dir() and any(folder.iterdir()) else ""

@@ -32,7 +32,7 @@ _HEALTH_SECONDS, _PAUSE = 10, 0.5
 
 @dataclass(frozen=True)
 class Live:
-    """What the settings of a recovery name on this machine; made again when the configuration is back."""
+    """This machine, as the settings of a recovery name it; made again when the configuration is back."""
 
     setup: Setup
     clock: Clock = Clock()
@@ -101,7 +101,7 @@ class Live:
         found = compose_file(folder) if folder else None
         if not found:
             raise RefnetError(
-                f"recover.services is compose, and {folder or 'config_dir'} holds no Compose file",
+                f"recover.services is compose, and {folder or 'config_dir'} has no Compose file",
                 f"Put it there ({' or '.join(COMPOSE_FILES)}).",
             )
         return Compose(found)

@@ -42,7 +42,7 @@ def check_everything(context: Context, source: SourceName | None = None) -> tupl
         of_store = watch_store(catalog, store.leftovers(), store.unlisted(), store.free_bytes())
     except RefnetError as error:
         return (Check(None, "the store", Status.UNKNOWN, f"{error.message}. {error.hint}"),)
-    configured = wiring.sources(settings).keys() if source is None else wanted
+    configured = wiring.configured(settings) if source is None else wanted
     checked = [name for name in wanted if name in configured or catalog.of_source(name)]
     limits, now = wiring.limits(settings), context.clock.now()
     return (

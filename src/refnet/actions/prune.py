@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from refnet import wiring
 from refnet.actions.context import Context
 from refnet.errors import RefnetError
-from refnet.recovery.model import retention as rules
+from refnet.recovery.model import retention
 from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.retention import Decision, Listing, PreviousVersion
 from refnet.recovery.model.schedule import Schedule, TaskName
@@ -20,7 +20,7 @@ from refnet.settings import Retention
 
 @dataclass(frozen=True)
 class Plan:
-    """What a prune does to one source."""
+    """The plan or the result of a prune of one source."""
 
     source: SourceName
     decisions: tuple[Decision, ...]
@@ -38,7 +38,7 @@ class Plan:
 
     @property
     def bytes_freed(self) -> int:
-        """At most: artifacts that share their bytes with a kept one free nothing."""
+        """Return the upper limit: an artifact that shares its bytes with another one frees nothing."""
         artifacts = sum(decision.entry.manifest.size for decision in self.deleted)
         return artifacts + sum(leftover.size for leftover in self.leftovers)
 
@@ -51,30 +51,23 @@ def prune(
     context: Context, names: Iterable[SourceName], *, plan: bool = False
 ) -> tuple[list[Plan], list[RefnetError]]:
     """Prune the sources `names`, or only plan it; an error of one source does not stop the others."""
-    settings, plans, errors = context.settings, [], []
-    act = planned if plan else carry_out
+    settings, plans, errors = context.settings, list[Plan](), list[RefnetError]()
+    zone, listings = Schedule.of(settings).zone, wiring.previous_versions(settings)
     for name in names:
+        rules = Rules(context.store, wiring.retention(settings, name), context.clock.now(), zone, listings)
         try:
-            done = act(
-                context.store,
-                name,
-                wiring.retention(settings, name),
-                now=context.clock.now(),
-                zone=Schedule.of(settings).zone,
-                previous_versions=wiring.previous_versions(settings),
-            )
+            plans.append(rules.plan(name) if plan else rules.prune(name))
         except RefnetError as error:
             errors.append(error)
         else:
-            plans.append(done)
-            errors += done.unknown
+            errors += plans[-1].unknown
     return plans, errors
 
 
 def simulate(context: Context, name: SourceName, span: timedelta) -> tuple[Decision, ...]:
     """Return what would be kept of `name` after `span`, if every backup runs on time."""
     settings, schedule = context.settings, Schedule.of(context.settings)
-    return rules.simulate(
+    return retention.simulate(
         name,
         context.store.entries(name),
         wiring.retention(settings, name),
@@ -85,57 +78,49 @@ def simulate(context: Context, name: SourceName, span: timedelta) -> tuple[Decis
     )
 
 
-def planned(
-    store: Store,
-    source: SourceName,
-    retention: Retention,
-    *,
-    now: datetime,
-    zone: ZoneInfo | None,
-    previous_versions: Iterable[Listing] = (),
-) -> Plan:
-    """Return what a prune of `source` would do at `now` (aware); nothing is changed.
+@dataclass(frozen=True)
+class Rules:
+    """The rules of a prune."""
 
-    zone: its days and weeks are counted; None: the machine's.
-    """
-    due: list[PreviousVersion] = []
-    unknown: list[RefnetError] = []
-    for listed in previous_versions:
-        try:
-            due += [one for one in listed(source) if one.due(now)]
-        except RefnetError as error:
-            unknown.append(error)
-    return Plan(
-        source,
-        rules.decide(store.entries(source), retention, now, zone),
-        store.leftovers(source),
-        tuple(one for one in due if not one.blocked),
-        tuple(unknown),
-        tuple(one for one in due if one.blocked),
-    )
+    store: Store
+    retention: Retention
+    #: Aware.
+    now: datetime
+    #: Its days and weeks are counted; None: those of the machine's zone.
+    zone: ZoneInfo | None = None
+    previous_versions: tuple[Listing, ...] = ()
 
+    def plan(self, source: SourceName) -> Plan:
+        """Return what a prune of `source` would do; change nothing."""
+        due: list[PreviousVersion] = []
+        unknown: list[RefnetError] = []
+        for listed in self.previous_versions:
+            try:
+                due += [one for one in listed(source) if one.due(self.now)]
+            except RefnetError as error:
+                unknown.append(error)
+        return Plan(
+            source,
+            retention.decide(self.store.entries(source), self.retention, self.now, self.zone),
+            self.store.leftovers(source),
+            tuple(one for one in due if not one.blocked),
+            tuple(unknown),
+            tuple(one for one in due if one.blocked),
+        )
 
-def carry_out(
-    store: Store,
-    source: SourceName,
-    retention: Retention,
-    *,
-    now: datetime,
-    zone: ZoneInfo | None,
-    previous_versions: Iterable[Listing] = (),
-) -> Plan:
-    """Do what `planned` says, decided again under the source's lock; return what was done."""
-    found = planned(store, source, retention, now=now, zone=zone, previous_versions=previous_versions)
-    if found.changes_nothing:
-        return found
-    with store.lock(source):
-        found = planned(store, source, retention, now=now, zone=zone, previous_versions=previous_versions)
-        for decision in found.deleted:
-            store.delete(decision.entry)
-        for leftover in found.leftovers:
-            store.clean(leftover)
-        refused = tuple(error for one in found.previous_versions if (error := _refused(one)))
-    return replace(found, unknown=(*found.unknown, *refused))
+    def prune(self, source: SourceName) -> Plan:
+        """Do what `plan` says, decided again under the source's lock; return what was done."""
+        found = self.plan(source)
+        if found.changes_nothing:
+            return found
+        with self.store.lock(source):
+            found = self.plan(source)
+            for decision in found.deleted:
+                self.store.delete(decision.entry)
+            for leftover in found.leftovers:
+                self.store.clean(leftover)
+            refused = tuple(error for one in found.previous_versions if (error := _refused(one)))
+        return replace(found, unknown=(*found.unknown, *refused))
 
 
 def _refused(previous: PreviousVersion) -> RefnetError | None:

@@ -153,6 +153,6 @@ def _nothing(folder: Path, catalog: Catalog, moment: datetime | None) -> RefnetE
     if moment and catalog.oldest_complete(SourceName):
         return nothing(catalog, SourceName, moment)
     return RefnetError(
-        f"{folder} contains no complete artifact to recover from",
-        "Set REFNET_BACKUP_DIR to the backup folder; `refnet list` shows what it holds.",
+        f"{folder} has no complete artifact to recover from",
+        "Set REFNET_BACKUP_DIR to the backup folder; `refnet list` lists its artifacts.",
     )

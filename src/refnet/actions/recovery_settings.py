@@ -1,7 +1,7 @@
-"""The settings that a recovery runs with, where it puts things, and what of that came out of a backup.
+"""The settings of a recovery, its target folders, and which of them came out of a backup.
 
-What a backup says is not what its owner says: whoever could write a backup could write it. So programs that it names
-run only when they were shown and permitted, and folders that it names are held to stricter rules than the user's.
+Whoever can write a backup can write its settings. So programs that a backup names run only after the user has seen and
+permitted them, and folders that it names follow stricter rules than those of the user.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Command:
 
 @dataclass(frozen=True)
 class Setup:
-    """What a recovery runs with."""
+    """The setup of a recovery."""
 
     #: The settings in force, with the folder of the configuration.
     settings: Settings
@@ -65,11 +65,11 @@ class Setup:
 
     @property
     def commands(self) -> tuple[Command, ...]:
-        """The commands of all stages, in order."""
+        """Return the commands of all stages, in order."""
         return tuple(command for stage in _KEYS for command in self._of(stage))
 
     def folder(self, source: SourceName) -> Path | None:
-        """Where `source`, config or obsidian, goes; None: nothing says. RefnetError where nothing may go there."""
+        """Return the target folder of `source`, config or obsidian; None: unknown. RefnetError where nothing may go there."""
         if source is SourceName.OBSIDIAN:
             said_by_backup = self.own and self._from_file("vault_dir")
             return _checked(source, self.settings.vault_dir, said_by_backup)
@@ -117,7 +117,7 @@ def setup(
     trusting: bool = False,
     planned: bool = False,
 ) -> Setup:
-    """The settings in force, those of the configuration's own refnet.toml where no other is.
+    """Return the settings in force, else those of the configuration's own refnet.toml.
 
     On an empty machine the configuration goes back to the folder that it was backed up from.
 
@@ -150,7 +150,7 @@ def setup(
 
 
 def _config_dir(settings: Settings, entry: Entry | None) -> tuple[Path | None, str]:
-    """The folder of the configuration, and what says so: the settings, else the set, else where we are."""
+    """Return the folder of the configuration, and what names it: the settings, else the set, else a Compose file here."""
     said = settings.origins.get("config_dir", "")
     if settings.config_dir and not said.startswith(BY_COMPOSE_FILE):
         return settings.config_dir, said
@@ -160,7 +160,7 @@ def _config_dir(settings: Settings, entry: Entry | None) -> tuple[Path | None, s
 
 
 def _recorded(entry: Entry | None) -> Path | None:
-    """The folder that `entry` was backed up from, where its manifest says one."""
+    """Return the folder that `entry` was backed up from, if its manifest names one."""
     folder = entry.manifest.details.get("folder") if entry else None
     says_one = isinstance(folder, str) and folder.startswith("/") and folder.isprintable()
     return Path(folder) if says_one and isinstance(folder, str) else None
@@ -169,8 +169,9 @@ def _recorded(entry: Entry | None) -> Path | None:
 def _own_file(
     settings: Settings, own: Path, entry: Entry | None, *, planned: bool
 ) -> tuple[Given | None, tuple[str, ...]]:
-    """The configuration's own settings file, and what to say of it: as it stands, else as the set holds it;
-    `planned`: the other way round.
+    """Return the configuration's own settings file, and notes: as it is now, else as it is in the set.
+
+    planned: the other way round.
     """
     if planned and entry:
         try:
@@ -196,7 +197,7 @@ def _in_archive(settings: Settings, own: Path, entry: Entry) -> Given | None:
 
 
 def _came_back(settings: Settings, file: Path, target: Path | None, entry: Entry | None) -> bool:
-    """Whether a restore may have written `file`: it lies where one writes, or says just what the backup says."""
+    """Return whether a restore may have written `file`: it lies in a target folder, or equals the file in the backup."""
     if file.parent.resolve() in {folder.resolve() for folder in (target, _recorded(entry)) if folder}:
         return True
     try:
@@ -207,7 +208,7 @@ def _came_back(settings: Settings, file: Path, target: Path | None, entry: Entry
 
 
 def _checked(source: SourceName, folder: Path, said_by_backup: bool) -> Path:
-    """`folder`, unless nothing may be restored there."""
+    """Return `folder`; RefnetError where nothing may be restored there."""
     places = (Path(os.path.normpath(folder)), folder.resolve())
     refused = any(str(place) in _TOPS or place == Path.home() for place in places)
     if refused or (said_by_backup and any(map(_is_programs, places))):
@@ -221,6 +222,6 @@ def _checked(source: SourceName, folder: Path, said_by_backup: bool) -> Path:
 
 
 def _is_programs(place: Path) -> bool:
-    """Whether programs take what lies in `place` for commands: a folder of the system, or a hidden one of a user."""
+    """Return whether programs run what lies in `place`: a folder of the system, or a hidden one of a user."""
     hidden = str(place).replace("/.local/share/", "/")
     return "/." in hidden or any(place.is_relative_to(top) for top in _SYSTEM)

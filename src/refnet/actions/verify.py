@@ -6,12 +6,10 @@ import hashlib
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from refnet import wiring
 from refnet.actions.choose import Chosen
 from refnet.actions.context import Context
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome
-from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.source import Finding, OpenArtifact, Progress, Proof, Source, silent
 from refnet.recovery.model.store import Store
 
@@ -35,35 +33,23 @@ class Verified:
         return EXITS[self.proof.outcome]
 
 
-def verify(context: Context, chosen: Chosen, level: Level, *, trust: bool = False) -> Verified:
+def verify(
+    context: Context, chosen: Chosen, level: Level, *, trust: bool = False, drill: bool = False
+) -> Verified:
     """Check `chosen` up to `level` and record the result as evidence.
 
-    trust: load a foreign dump even where this machine cannot build every isolation layer.
+    Args:
+        trust: load a foreign dump even where this machine cannot build every isolation layer.
+        drill: this is a drill, which the monitor counts.
     """
-    prover = wiring.prover(context.settings, chosen.source, trust=trust)
-    return check(chosen, prover, level, context.clock, progress=context.progress)
-
-
-def check(
-    chosen: Chosen,
-    source: Source,
-    level: Level,
-    clock: Clock,
-    *,
-    drill: bool = False,
-    progress: Progress = silent,
-) -> Verified:
-    """Check `chosen` by `source`, which has the same name as its own, up to `level`, and record the result.
-
-    drill: this is a drill, which the monitor counts.
-    """
+    clock, progress = context.clock, context.progress
     started = clock.monotonic()
     written = check_written(chosen.artifact, progress)
     read = clock.monotonic() - started
     if Outcome.FAILED in {finding.outcome for finding in written}:
         proof = Proof(level, None, written)
     else:
-        proof = attempt(source, chosen.artifact, level, progress)
+        proof = attempt(context.prover(chosen.source, trust=trust), chosen.artifact, level, progress)
         proof = replace(proof, findings=(*written, *proof.findings))
     proof = replace(proof, seconds={"read the file": read} | proof.seconds)
     at, seconds = clock.now(), clock.monotonic() - started

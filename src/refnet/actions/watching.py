@@ -1,4 +1,4 @@
-"""The journal, log, pings and messages around backups and drills, and what they are told of a proof."""
+"""The journal, log, pings and messages around backups and drills."""
 
 from __future__ import annotations
 

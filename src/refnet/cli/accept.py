@@ -1,25 +1,24 @@
-"""`refnet accept`: say that a source was meant to shrink."""
+"""`refnet accept`: accept a source that shrank."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from refnet.actions import accept as action
+from refnet.cli import options
 from refnet.cli.context import context, ends_at_plan, print_json
-
-if TYPE_CHECKING:
-    from refnet.recovery.model.artifact import Entry
+from refnet.recovery.model.artifact import Entry
 
 
 def accept(
     artifact: Annotated[str, typer.Argument(help="A name that `refnet list` shows.")],
     *,
-    plan: Annotated[bool, typer.Option("--plan", help="Show what would be done, and do nothing.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
+    plan: options.Plan = False,
+    as_json: options.Json = False,
 ) -> None:
     """Accept an artifact that shrank: later ones are compared with it, and the one before it is kept no longer."""
-    from refnet.actions import accept as action
 
     here = context()
     entry = action.plan(here, artifact)

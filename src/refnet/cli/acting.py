@@ -1,4 +1,4 @@
-"""What a command acts on, for its output: the database, its server, and the settings file that says so."""
+"""The database that a command acts on, its server, and the settings file that names it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def database(settings: Settings) -> str:
-    """The database that is protected, and its server; connects to nothing."""
+    """Return the protected database and its server; connect to nothing."""
     from refnet.postgres import embedded
     from refnet.postgres.session import Target
 
@@ -19,17 +19,17 @@ def database(settings: Settings) -> str:
 
 
 def settings_file(settings: Settings) -> str:
-    """The settings file that was read."""
+    """Return the settings file that was read."""
     return str(settings.file) if settings.file else "no settings file"
 
 
 def line(settings: Settings) -> str:
-    """What a command acts on, in one line."""
+    """Return the database and the settings file, in one line."""
     return f"on: {database(settings)}, by {settings_file(settings)}"
 
 
 def values(settings: Settings) -> dict[str, Any]:
-    """What a command acts on, for --json."""
+    """Return the database and the settings file, for --json."""
     from refnet.postgres import embedded
     from refnet.postgres.session import Target
 

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from refnet.cli import render
+from refnet.actions import adopt as action
+from refnet.actions.adopt import Adoption
+from refnet.actions.context import Context
+from refnet.cli import options, render, report
 from refnet.cli.context import complain, context, print_json
 from refnet.errors import Exit, RefnetError, worst
 from refnet.recovery.model import formatting
+from refnet.recovery.model.artifact import utc
 from refnet.settings import user_path
-
-if TYPE_CHECKING:
-    from refnet.actions.adopt import Adoption
-    from refnet.actions.context import Context
-    from refnet.actions.verify import Verified
 
 
 def adopt(
     files: Annotated[list[Path], typer.Argument(help="Artifacts without a manifest that can be read.")],
     *,
-    plan: Annotated[bool, typer.Option("--plan", help="Show what would be done, and do nothing.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
+    plan: options.Plan = False,
+    as_json: options.Json = False,
 ) -> None:
     """Make a manifest for artifacts that have none, so that list, monitor and prune see them."""
     here, results, codes = context(), list[dict[str, Any]](), [Exit.DONE]
@@ -43,29 +42,20 @@ def adopt(
 
 def _one(context: Context, file: Path, *, plan: bool, quiet: bool) -> tuple[dict[str, Any], Exit]:
     """Adopt one file; return its JSON and its exit code."""
-    from refnet.actions import adopt
 
-    planned = adopt.plan(context, file)
+    planned = action.plan(context, file)
     if plan:
         if not quiet:
             _print_plan(planned)
         return _plan_values(planned), Exit.DONE
-    done = adopt.adopt(context, planned)
+    done = action.adopt(context, planned)
     if not quiet:
-        _print(done)
+        report.print_proof(f"{done.chosen.source:9} {done.chosen.name}:", done.proof)
     values = {"source": done.chosen.source, "name": done.chosen.name, **render.proof_values(done.proof)}
     return values, Exit.DAMAGED if done.exit is Exit.DAMAGED else Exit.DONE
 
 
-def _print(done: Verified) -> None:
-
-    print(f"{done.chosen.source:9} {done.chosen.name}: {render.headline(done.proof)}")
-    for line in render.details(done.proof):
-        print(f"{'':9} {line}")
-
-
 def _print_plan(planned: Adoption) -> None:
-
     facts = [
         f"{name.replace('_', ' ')} {value}"
         for name, value in planned.made.details.items()
@@ -78,20 +68,18 @@ def _print_plan(planned: Adoption) -> None:
         )
     if not planned.inside:
         print("  it is copied into the backup folder")
-    print(f"  a manifest is made from {planned.told_by}: of {render.local(planned.made.created)}")
+    print(f"  a manifest is made from {planned.made_from}: of {render.local(planned.made.created)}")
     for fact in facts:
         print(f"    {formatting.plain(fact)}")
     print("  then it is checked up to intact")
 
 
 def _plan_values(planned: Adoption) -> dict[str, Any]:
-    from refnet.recovery.model.artifact import utc
-
     return {
         "source": planned.source,
         "name": planned.path.name,
         "created": utc(planned.made.created),
-        "told_by": planned.told_by,
+        "told_by": planned.made_from,
         "details": planned.made.details,
         "copied_in": not planned.inside,
         "moved_aside": planned.broken or None,

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Annotated, Any
 
 import typer
 
-from refnet.cli import render
+from refnet.actions.catalog import listing
+from refnet.actions.catalog import show as run
+from refnet.actions.choose import sources_named
+from refnet.cli import options, render
 from refnet.cli.context import context, print_json
+from refnet.cli.render import print_artifact
 from refnet.recovery.model import formatting
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from datetime import datetime
-
-    from refnet.recovery.model.artifact import Entry
-    from refnet.recovery.stores.local import LocalStore
+from refnet.recovery.model.artifact import Entry, utc
+from refnet.recovery.stores.local import LocalStore
 
 
 def list_artifacts(
-    source: Annotated[str | None, typer.Argument(help="database, config or obsidian; none: all.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
+    source: options.Source = None,
+    as_json: options.Json = False,
 ) -> None:
     """List every artifact, oldest first: its age, its size, how far it is proven."""
-    from dataclasses import asdict
-
-    from refnet.actions.catalog import listing
-    from refnet.actions.choose import sources_named
 
     here = context()
     found, now = listing(here, sources_named(source)), here.clock.now()
@@ -52,7 +51,6 @@ def list_artifacts(
 
 
 def _print_table(entries: Sequence[Entry], moment: datetime) -> None:
-
     rows: list[tuple[str, ...]] = [("name", "source", "created", "age", "size", "state", "notes")]
     rows += [
         (
@@ -92,8 +90,6 @@ def notes(entry: Entry) -> list[str]:
 
 
 def _values(entry: Entry, store: LocalStore, moment: datetime) -> dict[str, Any]:
-    from refnet.recovery.model.artifact import utc
-
     return {
         "name": entry.name,
         "source": entry.source,
@@ -112,13 +108,9 @@ def _values(entry: Entry, store: LocalStore, moment: datetime) -> dict[str, Any]
 
 def show(
     artifact: Annotated[str, typer.Argument(help="A name that `refnet list` shows, or a path.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
+    as_json: options.Json = False,
 ) -> None:
     """Show what one artifact is: how it was made, what is in it, what every check found."""
-    import json
-
-    from refnet.actions.catalog import show as run
-    from refnet.cli.render import print_artifact
 
     shown = run(context(), artifact)
     entry = shown.chosen.entry

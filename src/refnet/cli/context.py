@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
-from refnet.errors import RefnetError
+from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.formatting import plain
 
 if TYPE_CHECKING:
@@ -107,3 +107,18 @@ def ends_at_plan(
 def complain(error: RefnetError) -> None:
     """Print a failure in its two lines, with control characters escaped."""
     print(f"refnet: {plain(error.message)}\n        {plain(error.hint)}", file=sys.stderr)
+
+
+def confirm(question: str, *, force: bool) -> None:
+    """Ask on the terminal unless `force`; RefnetError (CONFIRM) if the answer is no or stdin is not a terminal."""
+    if force:
+        return
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise RefnetError(
+            "something live would be replaced, and stdin is not a terminal",
+            "Look at it with --plan, then give --force.",
+            Exit.CONFIRM,
+        )
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+        raise RefnetError("not confirmed", "Nothing was changed.", Exit.CONFIRM)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from refnet.actions.diff import LIVE, Difference
+from refnet.actions.diff import diff as run
+from refnet.cli import acting, options
 from refnet.cli.context import context, print_json, with_progress
 from refnet.errors import Exit
-
-if TYPE_CHECKING:
-    from refnet.actions.diff import Difference
+from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.sources.files.member_names import MAX_PATH, show, spelled
 
 #: How many of each kind are shown.
 _SHOWN = 50
@@ -19,13 +21,9 @@ _SHOWN = 50
 def diff(
     before: Annotated[str, typer.Argument(metavar="A", help="A listed name, a path; a source: its newest.")],
     after: Annotated[str, typer.Argument(metavar="B", help="The same; or live.")] = "live",
-    as_json: Annotated[bool, typer.Option("--json", help="Report as JSON, all of it.")] = False,
+    as_json: options.Json = False,
 ) -> None:
     """Show which notes, configuration files or tables differ between A and B. Exit 4 where some do."""
-    from refnet.actions.diff import LIVE
-    from refnet.actions.diff import diff as run
-    from refnet.cli import acting
-    from refnet.recovery.model.artifact import SourceName
 
     with with_progress(context(), "diff") as here:
         found = run(here, before, after)
@@ -40,8 +38,6 @@ def diff(
 
 
 def _print(found: Difference) -> None:
-    from refnet.recovery.sources.files.member_names import MAX_PATH, show
-
     lines = [
         *(f"+ {show(name, MAX_PATH)}" for name in found.added),
         *(f"~ {show(one.name, MAX_PATH)}  ({show(one.why)})" for one in found.changed),
@@ -61,8 +57,6 @@ def _print(found: Difference) -> None:
 
 
 def _values(found: Difference) -> dict[str, Any]:
-    from refnet.recovery.sources.files.member_names import spelled
-
     return {
         "source": found.source,
         "before": found.before,

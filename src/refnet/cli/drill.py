@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from refnet.cli import render
+from refnet.actions.choose import select
+from refnet.actions.drill import Drill
+from refnet.actions.drill import drill as run
+from refnet.cli import options, report
 from refnet.cli.context import context, print_json, with_progress
 from refnet.recovery.model import formatting
-
-if TYPE_CHECKING:
-    from refnet.actions.drill import Drill
 
 
 def drill(
     source: Annotated[
         str | None, typer.Argument(help="A source, a listed name or a path; none: every source's newest.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    as_json: options.Json = False,
 ) -> None:
     """Restore the newest artifacts into scratch places, compare, measure, and write a report."""
-    from refnet.actions.choose import select
-    from refnet.actions.drill import drill as run
 
     with with_progress(context(), "drill") as here:
         found, report = run(here, select(here, source))
@@ -35,12 +33,9 @@ def drill(
 
 
 def _print(found: Drill) -> None:
-
     for result in found.results:
         recovery = formatting.seconds(sum(result.proof.seconds.values()))
-        print(f"{result.chosen.source:9} {result.chosen.name}: {render.headline(result.proof)}")
-        for line in render.details(result.proof):
-            print(f"{'':9} {line}")
+        report.print_proof(f"{result.chosen.source:9} {result.chosen.name}:", result.proof)
         if result.chosen.entry:
             old = formatting.age(found.started - result.chosen.entry.created)
             print(f"{'':9} measured recovery {recovery}, age of the data {old}")

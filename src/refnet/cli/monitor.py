@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
-from refnet.cli import render
+from refnet.actions.choose import sources_named
+from refnet.actions.monitor import monitor as run
+from refnet.cli import options, render
 from refnet.cli.context import complain, context, print_json
 from refnet.errors import RefnetError
+from refnet.recovery.model.monitoring import worst
 
 _UNKNOWN = 3
 
 
 def monitor(
-    source: Annotated[str | None, typer.Argument(help="database, config or obsidian; none: all.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
+    source: options.Source = None,
+    as_json: options.Json = False,
 ) -> None:
     """Say whether every source is protected. Ends with 0 ok, 1 warning, 2 critical, 3 unknown."""
     try:
@@ -26,10 +27,6 @@ def monitor(
 
 
 def _monitor(source: str | None, *, as_json: bool) -> int:
-    from refnet.actions.choose import sources_named
-    from refnet.actions.monitor import monitor as run
-    from refnet.recovery.model.monitoring import worst
-
     checks = run(context(), sources_named(source)[0] if source is not None else None)
     status = worst(checks)
     if as_json:

@@ -3,37 +3,33 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Any
+from datetime import datetime, timedelta
+from typing import Annotated, Any
 
 import typer
 
-from refnet.cli import render
+from refnet.actions.choose import sources_named
+from refnet.actions.context import Context
+from refnet.actions.prune import Plan, simulate
+from refnet.actions.prune import prune as run
+from refnet.cli import options, render
 from refnet.cli.context import complain, context, print_json
 from refnet.errors import Exit, RefnetError, worst
 from refnet.recovery.model import formatting
-
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from refnet.actions.context import Context
-    from refnet.actions.prune import Plan
-    from refnet.recovery.model.artifact import SourceName
-    from refnet.recovery.model.retention import Decision
+from refnet.recovery.model.artifact import SourceName, utc
+from refnet.recovery.model.retention import Decision
 
 
 def prune(
-    source: Annotated[str | None, typer.Argument(help="database, config or obsidian; none: all.")] = None,
+    source: options.Source = None,
     *,
-    plan: Annotated[bool, typer.Option("--plan", help="Show what would be done, and do nothing.")] = False,
+    plan: options.Plan = False,
     simulate: Annotated[
         str | None, typer.Option(metavar="SPAN", help="Show what would be kept after 365d, 52w or 2y.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
+    as_json: options.Json = False,
 ) -> None:
     """Delete artifacts that are no longer kept, leftovers of crashed runs, and old previous versions."""
-    from refnet.actions.choose import sources_named
-    from refnet.actions.prune import prune as run
 
     here, names = context(), sources_named(source)
     if simulate is not None:
@@ -62,7 +58,6 @@ def _span(text: str) -> timedelta:
 
 
 def _print(plans: list[Plan], moment: datetime, *, plan: bool) -> None:
-
     verb = "would delete" if plan else "deleted"
     of = render.databases([decision.entry for one in plans for decision in one.decisions])
     rows = [
@@ -76,10 +71,10 @@ def _print(plans: list[Plan], moment: datetime, *, plan: bool) -> None:
             ),
             *((verb, leftover.name, f"leftover: {leftover.why}") for leftover in one.leftovers),
             *(
-                (verb, aside.what, f"put aside by a restore {formatting.age(moment - aside.since)} ago")
-                for aside in one.previous_versions
+                (verb, previous.what, f"replaced by a restore {formatting.age(moment - previous.since)} ago")
+                for previous in one.previous_versions
             ),
-            *(("stays", aside.what, aside.blocked) for aside in one.held_back),
+            *(("stays", previous.what, previous.blocked) for previous in one.held_back),
         )
     ]
     if rows:
@@ -93,23 +88,22 @@ def _print(plans: list[Plan], moment: datetime, *, plan: bool) -> None:
 
 
 def _named(decision: Decision, of: dict[str, str]) -> str:
-    """The artifact of `decision`, with its database where there are several."""
+    """Return the name of the artifact, with its database if there are several."""
     name = decision.entry.name
     return f"{name} ({of[name]})" if name in of else name
 
 
 def _values(one: Plan) -> dict[str, Any]:
-    from refnet.recovery.model.artifact import utc
-
     return {
         "source": one.source,
         "artifacts": [_decision(decision) for decision in one.decisions],
         "leftovers": [{"name": left.name, "size": left.size, "why": left.why} for left in one.leftovers],
         "previous_versions": [
-            {"what": aside.what, "since": utc(aside.since)} for aside in one.previous_versions
+            {"what": previous.what, "since": utc(previous.since)} for previous in one.previous_versions
         ],
         "held_back": [
-            {"what": aside.what, "since": utc(aside.since), "why": aside.blocked} for aside in one.held_back
+            {"what": previous.what, "since": utc(previous.since), "why": previous.blocked}
+            for previous in one.held_back
         ],
         "bytes_freed_at_most": one.bytes_freed,
         "unknown": [error.message for error in one.unknown],
@@ -117,8 +111,6 @@ def _values(one: Plan) -> dict[str, Any]:
 
 
 def _decision(decision: Decision) -> dict[str, Any]:
-    from refnet.recovery.model.artifact import utc
-
     return {
         "name": decision.entry.name,
         "database": decision.entry.identity.database if decision.entry.identity else None,
@@ -130,8 +122,6 @@ def _decision(decision: Decision) -> dict[str, Any]:
 
 
 def _simulate(context: Context, names: tuple[SourceName, ...], span: timedelta, *, as_json: bool) -> None:
-    from refnet.actions.prune import simulate
-
     results = {name: simulate(context, name, span) for name in names}
     if as_json:
         print_json({name: [_decision(decision) for decision in kept] for name, kept in results.items()})

@@ -17,8 +17,7 @@ from refnet.actions.recover import Recovery, Request
 from refnet.actions.recovery_settings import Setup
 from refnet.actions.recovery_stages import Recovered, StageDone
 from refnet.cli import acting, options, recover_plan, report
-from refnet.cli.confirm import confirm
-from refnet.cli.context import ends_at_plan, print_json, warn
+from refnet.cli.context import confirm, ends_at_plan, print_json, warn
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import SourceName, utc

@@ -1,21 +1,17 @@
-"""What `refnet recover --plan` shows: stages, artifacts, and every folder, database and command."""
+"""The plan of `refnet recover`: stages, artifacts, and every folder, database and command."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import Any
 
+from refnet.actions.recovery_settings import Command, Setup
 from refnet.cli import acting, render
 from refnet.errors import RefnetError
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import SourceName
-from refnet.recovery.model.recovery_plan import SAYS
+from refnet.recovery.model.recovery_plan import SAYS, Plan
 from refnet.recovery.sources.files.member_names import show as readable
-
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from refnet.actions.recovery_settings import Command, Setup
-    from refnet.recovery.model.recovery_plan import Plan
 
 
 def show(plan: Plan, setup: Setup, *, now: datetime) -> None:
@@ -49,7 +45,7 @@ def show(plan: Plan, setup: Setup, *, now: datetime) -> None:
 
 
 def values(plan: Plan, setup: Setup) -> dict[str, Any]:
-    """The plan as --json prints it."""
+    """Return the plan for --json."""
     return {
         "set": {source: entry.name for source, entry in plan.entries.items()},
         "from_database": next((e.identity.database for e in plan.entries.values() if e.identity), None),
@@ -66,7 +62,7 @@ def values(plan: Plan, setup: Setup) -> dict[str, Any]:
 
 
 def _places(plan: Plan, setup: Setup) -> dict[str, str]:
-    """Where each source of the set goes, and which settings say so."""
+    """Return the target of each source of the set, and the settings file."""
     places = {source.value: _place(source, setup) for source in plan.entries}
     return places | {
         "settings": acting.settings_file(setup.settings) + (", out of the backup" if setup.own else "")

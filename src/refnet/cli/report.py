@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from refnet.cli.render import shrunk
+from refnet.actions.choose import Chosen
+from refnet.cli import render
 from refnet.errors import RefnetError
 from refnet.recovery.model.formatting import plain
 from refnet.recovery.model.formatting import seconds as spelled
-from refnet.recovery.model.source import Finding
-
-if TYPE_CHECKING:
-    from refnet.actions.choose import Chosen
+from refnet.recovery.model.source import Finding, Proof
 
 
 def print_doubts(chosen: Chosen) -> None:
@@ -21,7 +19,7 @@ def print_doubts(chosen: Chosen) -> None:
     if chosen.damage:
         print(f"DAMAGED: {chosen.name}: {chosen.damage}")
     if chosen.entry and chosen.entry.shrunk:
-        print(f"{shrunk(asdict(chosen.entry.manifest))}: `refnet list` shows the one before")
+        print(f"{render.shrunk(asdict(chosen.entry.manifest))}: `refnet list` shows the one before")
 
 
 def print_notes(notes: Iterable[str], problems: Iterable[RefnetError]) -> None:
@@ -29,6 +27,15 @@ def print_notes(notes: Iterable[str], problems: Iterable[RefnetError]) -> None:
         print(f"note: {plain(note)}")
     for problem in problems:
         print(f"problem: {plain(problem.message)}\n         {plain(problem.hint)}")
+
+
+def print_proof(title: str, proof: Proof, took: str = "", unrecorded: str = "", indent: int = 10) -> None:
+    """Print the outcome after `title`, then the reasons. `unrecorded`: why the evidence was not recorded."""
+    print(f"{title} {render.headline(proof)}{took}")
+    for line in render.details(proof):
+        print(f"{'':{indent}}{line}")
+    if unrecorded:
+        print(f"{'':{indent}}the evidence could not be recorded: {unrecorded}")
 
 
 def phases(seconds: Mapping[str, float]) -> str:

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from refnet.cli import acting, options, render, report
-from refnet.cli.confirm import confirm
-from refnet.cli.context import context, ends_at_plan, print_json, with_progress
+from refnet.actions import database_restore as action
+from refnet.actions.choose import choose_to_restore
+from refnet.actions.database_restore import restore_of
+from refnet.cli import acting, options, render, report, restore_table
+from refnet.cli.context import confirm, context, ends_at_plan, print_json, with_progress
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Outcome, SourceName, utc
 from refnet.recovery.model.origin import origin_label
-
-if TYPE_CHECKING:
-    from refnet.recovery.model.restore_facts import Sessions
-    from refnet.recovery.model.restore_plan import Plan
-    from refnet.recovery.verbs.restore_database import Restored
-    from refnet.recovery.verbs.undo_database import UndoPlan
+from refnet.recovery.model.restore_facts import Sessions
+from refnet.recovery.model.restore_plan import Plan
+from refnet.recovery.verbs.restore_database import Options, Restored
+from refnet.recovery.verbs.undo_database import UndoPlan
 
 
 def restore(
@@ -51,10 +51,6 @@ def restore(
     as_json: options.Json = False,
 ) -> None:
     """Restore the database: load beside the live one, compare, swap, keep the previous version."""
-    from refnet.actions.choose import choose_to_restore
-    from refnet.actions.database_restore import restore_of
-    from refnet.cli import restore_table
-    from refnet.recovery.verbs.restore_database import Options
 
     if compare not in ("content", "counts"):
         raise RefnetError(
@@ -96,7 +92,6 @@ def undo(
     as_json: options.Json = False,
 ) -> None:
     """Undo the last restore of the database: swap the previous version and the live database."""
-    from refnet.actions import database_restore as action
 
     here = context()
     about = acting.values(here.settings)
@@ -119,7 +114,6 @@ def undo(
 
 
 def _print_plan(plan: Plan) -> None:
-
     moment = f" of {render.local(plan.wanted.moment)}" if plan.wanted.moment else ""
     of = origin_label(plan.wanted.origin, plan.facts.place)
     print(f"Restore {plan.wanted.name}{moment} (of {of}) as {plan.facts.place}:")
@@ -154,7 +148,6 @@ def _row(table: dict[str, Any]) -> tuple[str, str, str, str]:
 
 
 def _plan_values(plan: Plan) -> dict[str, Any]:
-
     live = plan.facts.live
     return {
         "artifact": plan.wanted.name,
@@ -184,7 +177,6 @@ def _plan_values(plan: Plan) -> dict[str, Any]:
 
 
 def _print(done: Restored) -> None:
-
     passed = sum(finding.outcome is Outcome.PASSED for finding in done.findings)
     print(
         f"{done.place} is restored from {done.artifact} (of {origin_label(done.origin, done.place)})"
@@ -214,7 +206,6 @@ def _values(done: Restored) -> dict[str, Any]:
 
 
 def _print_undo_plan(plan: UndoPlan) -> None:
-
     for doubt in plan.doubts:
         print(f"UNRECORDED: {doubt}")
     size = formatting.size(plan.back.size)
@@ -229,7 +220,6 @@ def _print_undo_plan(plan: UndoPlan) -> None:
 
 
 def _undo_values(plan: UndoPlan) -> dict[str, Any]:
-
     return {
         "database": plan.facts.database,
         "server": plan.facts.server,

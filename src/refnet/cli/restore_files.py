@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from refnet.actions import files_restore as action
 from refnet.actions.choose import choose_to_restore
 from refnet.cli import options, render, report
-from refnet.cli.confirm import confirm
-from refnet.cli.context import context, ends_at_plan, print_json, with_progress
+from refnet.cli.context import confirm, context, ends_at_plan, print_json, with_progress
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import SourceName, utc
+from refnet.recovery.sources.files.changes import Changes
 from refnet.recovery.sources.files.member_names import MAX_PATH, show, some, spelled
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from refnet.recovery.sources.files.changes import Changes
-    from refnet.recovery.verbs.restore_files import Plan, Restored
-    from refnet.recovery.verbs.undo_files import Undone, UndoPlan
+from refnet.recovery.verbs.restore_files import Plan, Restored
+from refnet.recovery.verbs.undo_files import Undone, UndoPlan
 
 #: How many paths of each kind are shown.
 _SHOWN = 10

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from refnet.actions.database_restore import DatabaseRestore
 from refnet.cli import acting, render, report
-from refnet.cli.confirm import confirm
-from refnet.cli.context import print_json, with_progress
+from refnet.cli.context import confirm, print_json, with_progress
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import utc
 from refnet.recovery.model.origin import origin_label
-from refnet.recovery.model.table_plan import Mode
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from refnet.actions.database_restore import DatabaseRestore
-    from refnet.recovery.model.table_plan import TablePlan
+from refnet.recovery.model.table_plan import Mode, TablePlan
 
 
 def restore(
@@ -80,7 +75,7 @@ def _print_plan(plan: TablePlan) -> None:
 
 
 def _values(plans: tuple[TablePlan, ...], seconds: dict[str, float]) -> dict[str, Any]:
-    """The sums, and each table; `table` is the name where there is but one."""
+    """Return the sums, and each table; `table` is the name if there is only one."""
     first, tables = plans[0], [_table(plan) for plan in plans]
     return {
         "database": first.place.identity.database,

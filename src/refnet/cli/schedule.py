@@ -49,7 +49,7 @@ def install(
     if user and run_as:
         raise RefnetError("--as is for the system's units", "Leave out --as or --user.", Exit.USAGE)
     runs_as = None if user else services.ordinary_user(settings, run_as, os.environ)
-    configured = frozenset(wiring.sources(settings))
+    configured = wiring.configured(settings)
     service = services.service(settings, user=runs_as, vault=SourceName.OBSIDIAN in configured)
     tasks = scheduled(configured)
     made = verb.plan(systemd, files(Schedule.of(settings), tasks, service), tasks)
@@ -88,7 +88,7 @@ def show(*, as_json: _Json = False) -> None:
     settings = current_settings(own=False)
     schedule = Schedule.of(settings)
     managers = [timers_of(Systemd(user), settings.home, schedule) for user in (False, True)]
-    found = status(schedule, frozenset(wiring.sources(settings)), settings.home, managers, now())
+    found = status(schedule, wiring.configured(settings), settings.home, managers, now())
     if as_json:
         tasks = [
             {"task": one.task, "when": one.when, "next": utc(one.due), "by": one.by or None}

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from refnet.cli import render
+from refnet.actions.choose import select
+from refnet.actions.verify import Verified
+from refnet.actions.verify import verify as run
+from refnet.cli import options, render, report
 from refnet.cli.context import context, print_json, with_progress
 from refnet.errors import Exit, RefnetError, worst
 from refnet.recovery.model import formatting
-
-if TYPE_CHECKING:
-    from refnet.actions.verify import Verified
-    from refnet.recovery.model.artifact import Level
+from refnet.recovery.model.artifact import Level
 
 
 def verify(
@@ -25,11 +25,9 @@ def verify(
         bool,
         typer.Option("--trust", help="Load a foreign dump even where an isolation layer is missing."),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
+    as_json: options.Json = False,
 ) -> None:
     """Check an artifact: its bytes, its structure, a restore into a scratch place, its content."""
-    from refnet.actions.choose import select
-    from refnet.actions.verify import verify as run
 
     here, wanted, results = context(), _level(level), []
     selected = select(here, artifact)
@@ -47,8 +45,6 @@ def verify(
 
 
 def _level(text: str) -> Level:
-    from refnet.recovery.model.artifact import Level
-
     if text not in ("intact", "restored", "proven"):
         raise RefnetError(
             f"'{text}' is not a level to verify", "The levels are: intact, restored, proven.", Exit.USAGE
@@ -57,16 +53,11 @@ def _level(text: str) -> Level:
 
 
 def _print(result: Verified) -> None:
-
-    print(f"{result.chosen.name}: {render.headline(result.proof)} in {formatting.seconds(result.seconds)}")
-    for line in render.details(result.proof):
-        print(f"  {line}")
-    if result.unrecorded:
-        print(f"  the evidence could not be recorded: {result.unrecorded}")
+    took = f" in {formatting.seconds(result.seconds)}"
+    report.print_proof(f"{result.chosen.name}:", result.proof, took, result.unrecorded, indent=2)
 
 
 def _values(result: Verified) -> dict[str, Any]:
-
     return {
         "source": result.chosen.source,
         "name": result.chosen.name,

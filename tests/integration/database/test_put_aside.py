@@ -114,14 +114,12 @@ def test_prune_says_what_stays_and_why_and_goes_on(
 ) -> None:
     dropped.append(previous_version(database, database.name, None))
     settings = settings_for(database, tmp_path)
-    plan = prune.carry_out(
+    plan = prune.Rules(
         LocalStore(tmp_path / "backups"),
-        SourceName.DATABASE,
         settings.retention_database,
-        now=NOW + timedelta(days=30),
-        zone=None,
+        NOW + timedelta(days=30),
         previous_versions=wiring.previous_versions(settings),
-    )
+    ).prune(SourceName.DATABASE)
     assert [one.what for one in plan.held_back] == [f"database {dropped[0]}"]
     assert (plan.previous_versions, plan.unknown) == ((), ())
     assert dropped[0] in names_of(database)

@@ -191,10 +191,9 @@ def test_prune_removes_what_a_restore_kept_when_its_time_is_over(vault):
     vault.restore(held)
 
     def pruned(after: timedelta) -> list[str]:
-        done = prune.carry_out(
-            vault.store, vault.source, Retention(days=30), now=now() + after, zone=None,
-            previous_versions=wiring.previous_versions(settings),
-        )  # fmt: skip
+        listings = wiring.previous_versions(settings)
+        rules = prune.Rules(vault.store, Retention(days=30), now() + after, previous_versions=listings)
+        done = rules.prune(vault.source)
         return [aside.what for aside in done.previous_versions]
 
     assert pruned(timedelta(days=6)) == []

@@ -84,11 +84,13 @@ def test_a_failure_that_can_pass_and_is_tried_again_soon_is_not_told(
         raise RefnetError("down", "wait", transient=transient)
     assert ("/backup-database/fail?x=1" in service.asked) is not transient
 
-    def fail(_name: SourceName) -> Source:
-        raise RefnetError("full", "make room", transient=transient)
+    class Full(Context):
+        def prover(self, name: SourceName, *, trust: bool = False) -> Source:
+            raise RefnetError("full", "make room", transient=transient)
 
+    chosen = Selected(choose(home.store, [SourceName.DATABASE]))
     with pytest.raises(RefnetError):
-        prove(Selected(choose(home.store, [SourceName.DATABASE])), fail, Clock(), watch=watch, again=True)
+        prove(Full(settings.Settings()), chosen, watch=watch, again=True)
     assert ("/drill-database/fail" in service.asked) is not transient
 
 

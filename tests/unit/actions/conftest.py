@@ -9,16 +9,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pytest
 from tests.memory_store import MemoryStore
 
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import Level, Outcome, SourceName
+from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.source import Finding, Made, OpenArtifact, Progress, Proof, silent
 from refnet.recovery.model.store import Store
 from refnet.recovery.stores.local import LocalStore
+from refnet.settings import Settings
 
 NOW = datetime(2026, 11, 25, 17, 0, 1, tzinfo=UTC)
 
@@ -61,6 +63,20 @@ class Lines:
         if reached is not level:
             findings.append(Finding("lines", Outcome.UNVERIFIED, "no scratch place here"))
         return Proof(level, reached, tuple(findings), "scratch 1", {"load": 1.0, "compare": 0.5}, rows)
+
+
+@dataclass(frozen=True)
+class Lab:
+    """What an action works with: this store, and this source for every proof."""
+
+    store: Store
+    proves: Any
+    clock: Clock
+    settings: Settings = field(default_factory=Settings)
+    progress: Progress = silent
+
+    def prover(self, _name: SourceName, *, trust: bool = False) -> Any:
+        return self.proves
 
 
 @pytest.fixture

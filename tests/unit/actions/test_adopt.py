@@ -12,9 +12,9 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from tests.unit.actions.conftest import Lab
 
-from refnet.actions.adopt import carry_out as adopt
-from refnet.actions.adopt import planned as plan
+from refnet.actions.adopt import adopt, plan
 from refnet.actions.backup import make as backup
 from refnet.actions.verify import Verified
 from refnet.errors import Exit, RefnetError
@@ -22,9 +22,11 @@ from refnet.recovery.model.artifact import Evidence, Level, Outcome, SourceName
 from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.source import Made
 from refnet.recovery.stores.local import LocalStore
+from refnet.settings import Settings
 
 OLD = "refnet_20231201_020000.sql.gz"
 TOKYO = ZoneInfo("Asia/Tokyo")
+TOKYO_SETTINGS = Settings(schedule_timezone="Asia/Tokyo")
 
 
 @pytest.fixture
@@ -45,9 +47,9 @@ def old(store: LocalStore, lines: Any) -> Path:
 @pytest.fixture
 def take(store: LocalStore, lines: Any, now: Any, clock: Any) -> Callable[..., Verified]:
     def run(path: Path, says: Made | None = None, **changes: Any) -> Verified:
-        planned = plan(store, path, lambda *_: says, zone=TOKYO)
         prover = lines(**{"reaches": Level.INTACT} | changes)
-        return adopt(store, planned, lambda _: prover, Clock(now, clock))
+        lab = Lab(store, prover, Clock(now, clock), TOKYO_SETTINGS)
+        return adopt(lab, plan(lab, path, lambda *_: says))
 
     return run
 
@@ -186,7 +188,7 @@ def test_a_day_in_a_name_is_sharpened_by_the_first_check(
     (entry,) = store.entries()
     store.path(entry).with_name(f"{entry.name}.json").unlink()
 
-    planned = plan(store, store.path(entry), lambda *_: None, zone=TOKYO)
+    planned = plan(Lab(store, None, Clock(now, clock), TOKYO_SETTINGS), store.path(entry), lambda *_: None)
 
     assert entry.name == "config_20261126.tar.gz"
     assert planned.made.created == entry.evidence[0].at

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.unit.actions.conftest import Lab
 
 from refnet.actions.backup import make as backup
 from refnet.actions.choose import Selected, choose
@@ -22,7 +23,7 @@ from refnet.recovery.model.store import Store
 
 def run(store: Store, source: Any, now: Any, clock: Any, absent: tuple[SourceName, ...] = ()) -> Drill:
     backup(source, store, Clock(now, clock, zone=None), prove=False)
-    return prove(Selected(choose(store, [source.name]), absent), lambda _: source, Clock(now, clock))
+    return prove(Lab(store, source, Clock(now, clock)), Selected(choose(store, [source.name]), absent))
 
 
 def test_a_drill_proves_measures_and_leaves_evidence_of_a_drill(

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.memory_store import MemoryStore
 
-from refnet.actions.prune import carry_out as prune
-from refnet.actions.prune import planned as plan
+from refnet.actions.prune import Rules
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome, SourceName
 from refnet.recovery.model.retention import PreviousVersion
@@ -81,21 +80,21 @@ def test_for_any_history_the_last_proven_artifact_survives_and_a_second_prune_ch
                 e.name for e in mine if timedelta(0) <= now - e.created <= timedelta(days=retention.days)
             }
 
-            prune(store, DATABASE, retention, now=now, zone=None)
+            Rules(store, retention, now).prune(DATABASE)
 
             left = {entry.name for entry in store.entries()}
             assert last_proven(store) == proven
             assert ahead | young | {other.name} <= left
             assert bool(mine) == any(entry.source is DATABASE for entry in store.entries())
-            assert plan(store, DATABASE, retention, now=now, zone=None).changes_nothing
+            assert Rules(store, retention, now).plan(DATABASE).changes_nothing
 
 
 def test_a_plan_is_what_a_prune_does(store: Store) -> None:
     for days in (30, 20, 3):
         judge(store, make(store, START - timedelta(days=days)), Level.PROVEN, Outcome.PASSED)
 
-    planned = plan(store, DATABASE, WEEK, now=START, zone=None)
-    done = prune(store, DATABASE, WEEK, now=START, zone=None)
+    planned = Rules(store, WEEK, START).plan(DATABASE)
+    done = Rules(store, WEEK, START).prune(DATABASE)
 
     assert planned == done
     assert [(START - d.entry.created).days for d in done.deleted] == [30, 20]
@@ -109,7 +108,7 @@ def test_leftovers_go_and_those_of_another_source_stay() -> None:
     other = Leftover(SourceName.CONFIG, ".refnet-2.part", 9, "written by a run that did not end")
     store.left = [mine, other]
 
-    done = prune(store, DATABASE, WEEK, now=START, zone=None)
+    done = Rules(store, WEEK, START).prune(DATABASE)
 
     assert done.leftovers == (mine,)
     assert store.leftovers() == (other,)
@@ -126,7 +125,7 @@ def test_what_a_restore_kept_goes_after_a_week_and_no_sooner(store: Store) -> No
             for what, days in (("the old database", 8), ("the database of yesterday", 1))
         ]
 
-    done = prune(store, DATABASE, WEEK, now=START, zone=None, previous_versions=[previous_versions])
+    done = Rules(store, WEEK, START, None, (previous_versions,)).prune(DATABASE)
 
     assert removed == ["the old database"]
     assert [aside.what for aside in done.previous_versions] == ["the old database"]
@@ -138,7 +137,7 @@ def test_what_cannot_be_asked_stops_nothing_else_and_is_told(store: Store) -> No
 
     make(store, START - timedelta(days=30))
     make(store, START)
-    done = prune(store, DATABASE, WEEK, now=START, zone=None, previous_versions=[down])
+    done = Rules(store, WEEK, START, None, (down,)).prune(DATABASE)
 
     assert [error.message for error in done.unknown] == ["the server is down"]
     assert len(store.entries()) == 1
@@ -148,12 +147,12 @@ def test_a_prune_waits_for_nobody_and_takes_nothing_from_a_running_backup(store:
     make(store, START - timedelta(days=30))
     make(store, START)
     with store.lock(DATABASE), pytest.raises(RefnetError) as refused:
-        prune(store, DATABASE, WEEK, now=START, zone=None)
+        Rules(store, WEEK, START).prune(DATABASE)
 
     assert refused.value.code is Exit.LOCKED
     assert len(store.entries()) == 2
 
 
 def test_nothing_is_locked_where_nothing_is_to_be_done(store: Store, tmp_path: Any) -> None:
-    assert prune(store, DATABASE, WEEK, now=START, zone=None).changes_nothing
+    assert Rules(store, WEEK, START).prune(DATABASE).changes_nothing
     assert list(tmp_path.iterdir()) == []

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.unit.actions.conftest import Lab
 
 from refnet.actions.backup import make as backup
 from refnet.actions.choose import Chosen
-from refnet.actions.verify import check as verify
-from refnet.actions.verify import evidence_of
+from refnet.actions.verify import evidence_of, verify
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry, Level, Outcome, SourceName
 from refnet.recovery.model.clock import Clock
@@ -38,7 +38,7 @@ def chosen(store: Store) -> Chosen:
 def test_a_whole_artifact_reaches_the_level_that_is_asked_for(
     local: LocalStore, lines: Any, now: Any, clock: Any, level: Level
 ) -> None:
-    result = verify(chosen(local), lines(), level, Clock(now, clock))
+    result = verify(Lab(None, lines(), Clock(now, clock)), chosen(local), level)
 
     assert result.exit is Exit.DONE
     assert result.proof.findings[0].what == "bytes of the file"
@@ -63,7 +63,7 @@ def test_bytes_that_changed_are_damage_before_the_source_is_asked(
     entry = chosen(local)
     harm(local.path(local.entries()[0]))
 
-    result = verify(entry, lines(refuses=AssertionError("asked")), Level.PROVEN, Clock(now, clock))
+    result = verify(Lab(None, lines(refuses=AssertionError("asked")), Clock(now, clock)), entry, Level.PROVEN)
 
     assert result.exit is Exit.DAMAGED
     assert result.proof.level is None
@@ -79,7 +79,7 @@ def test_a_file_that_the_disk_gives_no_more_is_damaged(
 
     entry = chosen(local)
     entry = replace(entry, artifact=replace(entry.artifact, open=Failing))
-    result = verify(entry, lines(), Level.INTACT, Clock(now, clock))
+    result = verify(Lab(None, lines(), Clock(now, clock)), entry, Level.INTACT)
 
     assert result.exit is Exit.DAMAGED
     assert result.proof.reasons == ("bytes of the file: cannot be read: Input/output error",)
@@ -91,9 +91,9 @@ def test_a_damaged_artifact_that_proves_whole_again_is_no_longer_damaged(
     path = local.path(local.entries()[0])
     whole = path.read_bytes()
     flip(path)
-    verify(chosen(local), lines(), Level.PROVEN, Clock(now, clock))
+    verify(Lab(None, lines(), Clock(now, clock)), chosen(local), Level.PROVEN)
     path.write_bytes(whole)
-    verify(chosen(local), lines(), Level.PROVEN, Clock(now, clock))
+    verify(Lab(None, lines(), Clock(now, clock)), chosen(local), Level.PROVEN)
 
     assert local.entries()[0].proven
 
@@ -111,7 +111,7 @@ def test_a_list_of_files_that_is_not_the_manifests_is_damage(
     entry = store.entries()[0]
     flip(store.folder(entry.source) / f"{entry.name}.files.json.gz")
 
-    result = verify(chosen(store), lines(), Level.INTACT, Clock(now, clock))
+    result = verify(Lab(None, lines(), Clock(now, clock)), chosen(store), Level.INTACT)
 
     assert result.exit is Exit.DAMAGED
     assert any("list of files" in reason for reason in result.proof.reasons)
@@ -120,7 +120,7 @@ def test_a_list_of_files_that_is_not_the_manifests_is_damage(
 def test_what_could_not_be_verified_ends_with_its_own_code_and_keeps_what_was_reached(
     local: LocalStore, lines: Any, now: Any, clock: Any
 ) -> None:
-    result = verify(chosen(local), lines(reaches=Level.INTACT), Level.PROVEN, Clock(now, clock))
+    result = verify(Lab(None, lines(reaches=Level.INTACT), Clock(now, clock)), chosen(local), Level.PROVEN)
 
     assert result.exit is Exit.UNVERIFIED
     assert local.entries()[0].state == "intact"
@@ -133,14 +133,14 @@ def test_a_proof_that_breaks_off_is_damage_only_where_the_artifact_is_to_blame(
     local: LocalStore, lines: Any, now: Any, clock: Any, code: Exit, ends: Exit
 ) -> None:
     source = lines(refuses=RefnetError("it broke off", "Mend it.", code))
-    assert verify(chosen(local), source, Level.PROVEN, Clock(now, clock)).exit is ends
+    assert verify(Lab(None, source, Clock(now, clock)), chosen(local), Level.PROVEN).exit is ends
 
 
 def test_a_file_without_a_manifest_is_judged_by_the_source_alone(
     local: LocalStore, lines: Any, now: Any, clock: Any
 ) -> None:
     held = replace(chosen(local).artifact, manifest=None)
-    result = verify(Chosen(SourceName.DATABASE, held), lines(), Level.INTACT, Clock(now, clock))
+    result = verify(Lab(None, lines(), Clock(now, clock)), Chosen(SourceName.DATABASE, held), Level.INTACT)
 
     assert result.exit is Exit.DONE
     assert local.entries()[0].evidence == ()

@@ -51,20 +51,6 @@ class DatabaseSource:
         made = _made(dump(target, self.binaries, out, self.jobs, self.tables, progress))
         return replace(made, warnings=warnings)
 
-    def describe(self, artifact: OpenArtifact) -> Made | None:
-        """Return the facts of the manifest from the artifact's own index; None for a foreign dump."""
-        try:
-            return _made(Reader(artifact.name, artifact.open).index)
-        except NotAnArtifact:
-            return None
-
-    def tables_in(self, artifact: OpenArtifact) -> tuple[dict[str, Any], ...]:
-        """Return the tables of the artifact as `Proof.rows` does; none for a foreign dump."""
-        try:
-            return rows_of(Reader(artifact.name, artifact.open).index)
-        except NotAnArtifact:
-            return ()
-
     def prove(self, artifact: OpenArtifact, level: Level, progress: Progress = silent) -> Proof:
         try:
             reader = Reader(artifact.name, artifact.open)
@@ -93,3 +79,19 @@ def _made(index: Index) -> Made:
         unchecked=index.unchecked,
         partial=index.partial,
     )
+
+
+def describe(artifact: OpenArtifact) -> Made | None:
+    """Return the content of a manifest for `artifact`, from its own index; None for a foreign dump."""
+    try:
+        return _made(Reader(artifact.name, artifact.open).index)
+    except NotAnArtifact:
+        return None
+
+
+def tables_in(artifact: OpenArtifact) -> tuple[dict[str, Any], ...]:
+    """Return the tables of `artifact`, as in `Proof.rows`; none for a foreign dump."""
+    try:
+        return rows_of(Reader(artifact.name, artifact.open).index)
+    except NotAnArtifact:
+        return ()
