@@ -48,12 +48,12 @@ class Contents:
         )
 
 
-def read_tables(said: str) -> dict[str, tuple[int, str]]:
+def read_tables(output: str) -> dict[str, tuple[int, str]]:
     """Parse the output of COUNT_ROWS."""
-    rows = (line.rsplit("|", 2) for line in said.splitlines())
+    rows = (line.rsplit("|", 2) for line in output.splitlines())
     return {name: (int(count), digest) for name, count, digest in rows}
 
 
-def read_files(said: str) -> dict[str, str]:
+def read_files(output: str) -> dict[str, str]:
     """Parse the output of SUM_FILES."""
-    return {path: digest for digest, path in (line.split("  ", 1) for line in said.splitlines())}
+    return {path: digest for digest, path in (line.split("  ", 1) for line in output.splitlines())}

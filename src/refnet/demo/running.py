@@ -36,7 +36,7 @@ class Ran:
     """A command that has ended: exit code, output, duration (s)."""
 
     code: int
-    said: str
+    output: str
     seconds: float
 
 
@@ -68,19 +68,19 @@ class Runner:
         try:
             if self.interrupted:  # while it was being started
                 child.terminate()
-            said = self._wait(child)
+            output = self._wait(child)
         finally:
             self._child = None
         self._stop_if_interrupted()
-        return Ran(child.returncode, said, perf_counter() - began)
+        return Ran(child.returncode, output, perf_counter() - began)
 
     @staticmethod
     def clean(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Ran:
         """Run a cleanup, even after or during an interrupt."""
         began = perf_counter()
         child = _started(command, folder, environment)
-        said = child.communicate()[0]
-        return Ran(child.returncode, said, perf_counter() - began)
+        output = child.communicate()[0]
+        return Ran(child.returncode, output, perf_counter() - began)
 
     def _wait(self, child: subprocess.Popen[str]) -> str:
         while True:

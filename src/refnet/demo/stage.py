@@ -29,7 +29,7 @@ class Step:
     """A command as it is typed, its output and its duration (s)."""
 
     typed: str
-    said: str
+    output: str
     seconds: float
 
 
@@ -103,7 +103,7 @@ class Stage:
     ) -> Step:
         self._print(f"   $ {typed}", False)
         ran = self._runner.run(command, at, environment)
-        for line in ran.said.splitlines() if not quiet or ran.code else ():
+        for line in ran.output.splitlines() if not quiet or ran.code else ():
             self._print(f"     {line}", False)
         self._print(f"     ({formatting.seconds(ran.seconds)})", False)
         if ran.code:
@@ -111,8 +111,8 @@ class Stage:
                 f"the demo failed: `{typed}` ended with {ran.code}",
                 f"Its output is above; everything is left as it is in {self.folder}.",
             )
-        step = Step(typed, ran.said, ran.seconds)
-        self.chapters[-1].steps.append(replace(step, said="") if quiet else step)
+        step = Step(typed, ran.output, ran.seconds)
+        self.chapters[-1].steps.append(replace(step, output="") if quiet else step)
         return step
 
     @staticmethod

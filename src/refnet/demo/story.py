@@ -134,8 +134,8 @@ def _note(stage: Stage, before: Contents) -> Loss:
     lost = notes[len(notes) // 2]
     stage.program(["rm", "--", lost])
     back = stage.refnet("restore", "obsidian", "--only", lost.removeprefix("vault/"))
-    said = stage.program(["sha256sum", "--", lost]).said
-    _same(before.files[lost], independent_check.read_files(said).get(lost), lost)
+    output = stage.program(["sha256sum", "--", lost]).output
+    _same(before.files[lost], independent_check.read_files(output).get(lost), lost)
     stage.found("the same bytes as before")
     return Loss("A note", "1 note", "no note", back.typed, back.seconds)
 
@@ -146,7 +146,7 @@ def _rows(stage: Stage, before: Contents) -> Loss:
         "A DELETE matches too many rows. Only the rows whose key is missing are added; the rest of the table stays "
         "unchanged.",
     )
-    gone = _DELETED.search(stage.program(["psql", "-X", "-c", _SLIP]).said)
+    gone = _DELETED.search(stage.program(["psql", "-X", "-c", _SLIP]).output)
     if not gone or gone[1] == "0":
         raise RefnetError("the demo failed: no row was deleted", "Ask for more papers: --papers 1000.")
     back = stage.refnet("restore", "database", "--table", _TABLE, "--mode", "missing")
@@ -213,10 +213,10 @@ def _look(stage: Stage, name: str) -> Contents:
     """Record the content in the file `name`."""
     rows = stage.program(
         independent_check.COUNT_ROWS, f"{shlex.join(independent_check.COUNT_ROWS)} > {name}", quiet=True
-    ).said
+    ).output
     sums = stage.program(
         independent_check.SUM_FILES, f"{shlex.join(independent_check.SUM_FILES)} | sort >> {name}", quiet=True
-    ).said
+    ).output
     text = rows + "".join(sorted(sums.splitlines(keepends=True)))
     (stage.folder / name).write_text(text, encoding="utf-8")
     seen = Contents(independent_check.read_tables(rows), independent_check.read_files(sums))
@@ -226,7 +226,7 @@ def _look(stage: Stage, name: str) -> Contents:
 
 
 def _tables(stage: Stage) -> Mapping[str, tuple[int, str]]:
-    return independent_check.read_tables(stage.program(independent_check.COUNT_ROWS, quiet=True).said)
+    return independent_check.read_tables(stage.program(independent_check.COUNT_ROWS, quiet=True).output)
 
 
 def _same(before: object, after: object, what: str) -> None:
