@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
 from refnet import servers
-from refnet.cli import acting, render
+from refnet.cli import acting, options, render
 from refnet.cli.context import current_settings, print_json
 from refnet.recovery.model import formatting
 from refnet.recovery.sources.database.rows.sizes import sizes
 
-app = typer.Typer(help="Inspect the database.", no_args_is_help=True, rich_markup_mode=None)
-
-
-@app.callback()
-def _group() -> None:
-    """Make a group of the one command."""
+app = typer.Typer(help="Inspect the database.", no_args_is_help=True)
 
 
 @app.command("sizes")
-def show_sizes(
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON report.")] = False,
-) -> None:
+def show_sizes(as_json: options.Json = False) -> None:
     """Print the size of the database and of each table."""
     settings = current_settings()
     target = servers.existing_server(settings)

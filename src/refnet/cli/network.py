@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from refnet import servers
-from refnet.cli import acting
+from refnet.cli import acting, options
 from refnet.cli.context import current_settings, print_json, progress
 from refnet.errors import Exit, RefnetError
 from refnet.network.cora import import_cora
@@ -26,11 +26,9 @@ if TYPE_CHECKING:
 network = typer.Typer(no_args_is_help=True, help="Create and fill the citation network's tables.")
 imports = typer.Typer(no_args_is_help=True, help="Import a citation graph from a file.")
 
-_Json = Annotated[bool, typer.Option("--json", help="Print a JSON report.")]
-
 
 @network.command()
-def migrate(as_json: _Json = False) -> None:
+def migrate(as_json: options.Json = False) -> None:
     """Migrate the database to this RefNet's schema; do nothing if it is up to date."""
     target, migrated = _migrated()
     if migrated.before == migrated.after:
@@ -44,7 +42,7 @@ def migrate(as_json: _Json = False) -> None:
 def sample(
     papers: Annotated[int, typer.Option(min=1, max=100_000_000, help="The number of papers.")] = 10_000,
     seed: Annotated[int, typer.Option(help="The same seed and number of papers make the same rows.")] = 1,
-    as_json: _Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Fill an empty database with a made-up network, marked as made up."""
     target, _ = _migrated()
@@ -61,8 +59,8 @@ def sample(
 
 @network.command()
 def vault(
-    plan: Annotated[bool, typer.Option("--plan", help="Print what would be done and write nothing.")] = False,
-    as_json: _Json = False,
+    plan: options.Plan = False,
+    as_json: options.Json = False,
 ) -> None:
     """Write the network into the Obsidian vault, one note a paper; what its reader wrote stays."""
     from refnet.network.vault import write_vault
@@ -84,7 +82,7 @@ def vault(
 @imports.command()
 def cora(
     file: Annotated[Path, typer.Argument(help="The file; each line is cited, tab, citing.")],
-    as_json: _Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Import citations in the format of cora.cites; existing rows stay unchanged."""
     if not file.is_file():

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shlex
 import shutil
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
+from refnet.cli import options
 from refnet.cli.context import current_settings, print_json
 from refnet.cli.render import print_columns
 from refnet.postgres import binaries, embedded
@@ -32,9 +33,7 @@ def stop() -> None:
 
 
 @app.command("status")
-def status(
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON report.")] = False,
-) -> None:
+def status(as_json: options.Json = False) -> None:
     """Show whether the embedded server runs, where its data is, and how to connect."""
     settings = current_settings()
     if as_json:

@@ -22,9 +22,3 @@ for _source, _name in ((SourceName.CONFIG, "configuration"), (SourceName.OBSIDIA
     undo.command(
         _source, help=f"Undo the last restore of the {_name}: swap the previous version and what is live."
     )(restore_files.undo(_source))
-
-
-@restore.callback()
-@undo.callback()
-def _group() -> None:
-    """Make a group of the commands."""

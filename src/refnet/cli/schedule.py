@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from refnet import wiring
-from refnet.cli import render
+from refnet.cli import options, render
 from refnet.cli.context import current_settings, note, now, print_json
 from refnet.errors import Exit, RefnetError
 from refnet.locks import is_locked
@@ -26,11 +26,9 @@ from refnet.settings import Settings
 app = typer.Typer(help="Install systemd timers and show the next runs.", no_args_is_help=True)
 
 _User = Annotated[bool, typer.Option("--user", help="Use your own systemd manager, not the system's.")]
-_Plan = Annotated[bool, typer.Option("--plan", help="Print what would be done and do nothing.")]
 _Force = Annotated[
     bool, typer.Option("--force", help="Replace or remove units that were edited by hand too.")
 ]
-_Json = Annotated[bool, typer.Option("--json", help="Print a JSON report.")]
 
 
 @app.command("install")
@@ -40,9 +38,9 @@ def install(
     run_as: Annotated[
         str | None, typer.Option("--as", metavar="USER", help="The user that the system's units run as.")
     ] = None,
-    plan: _Plan = False,
+    plan: options.Plan = False,
     force: _Force = False,
-    as_json: _Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Write and start systemd timers for every backup, prune, drill and monitor; repair those that differ."""
     settings, systemd = current_settings(own=False), Systemd(user)
@@ -72,7 +70,7 @@ def install(
 
 @app.command("remove")
 def remove(
-    *, user: _User = False, plan: _Plan = False, force: _Force = False, as_json: _Json = False
+    *, user: _User = False, plan: options.Plan = False, force: _Force = False, as_json: options.Json = False
 ) -> None:
     """Stop the timers and remove their units; artifacts stay."""
     made = verb.plan(Systemd(user), (), ())
@@ -83,7 +81,7 @@ def remove(
 
 
 @app.command("show")
-def show(*, as_json: _Json = False) -> None:
+def show(*, as_json: options.Json = False) -> None:
     """Print the next runs of the active scheduler; warn if there is none, or two."""
     settings = current_settings(own=False)
     schedule = Schedule.of(settings)

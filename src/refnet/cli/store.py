@@ -8,12 +8,7 @@ from refnet import wiring
 from refnet.cli.context import current_settings
 from refnet.recovery.model import formatting
 
-store = typer.Typer(help="Manage the backup folder.", no_args_is_help=True, rich_markup_mode=None)
-
-
-@store.callback()
-def _root() -> None:
-    """Make a group of the one command."""
+store = typer.Typer(help="Manage the backup folder.", no_args_is_help=True)
 
 
 @store.command()

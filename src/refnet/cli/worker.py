@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 from refnet import locks, servers
+from refnet.cli import options
 from refnet.cli.context import current_settings, note, print_json
 from refnet.cli.render import print_columns
 from refnet.errors import Exit, RefnetError
@@ -80,9 +81,7 @@ def stop() -> None:
 
 
 @broker.command("status")
-def status(
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON report.")] = False,
-) -> None:
+def status(as_json: options.Json = False) -> None:
     """Show whether the embedded broker runs, where its files are, and how many tasks are queued."""
     _require_celery()
     _show(current_settings(), as_json=as_json)
