@@ -1,6 +1,6 @@
-"""refnet.toml and REFNET_* made into one frozen Settings; every value knows where it comes from.
+"""The settings, from refnet.toml and REFNET_* variables, with the origin of each value.
 
-`table` declares every setting; `reading` finds the file, reads it and puts all sources together.
+`table` declares every setting; `reading` finds the file, reads it and combines all sources.
 """
 
 from refnet.settings.reading import (

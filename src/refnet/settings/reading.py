@@ -1,4 +1,4 @@
-"""Finds refnet.toml, reads it, and puts file, environment and defaults together."""
+"""Finds and reads refnet.toml, and combines file, environment and defaults."""
 
 from __future__ import annotations
 
@@ -25,46 +25,46 @@ from refnet.settings.table import (
 
 FILE_NAME = "refnet.toml"
 
-#: Where the settings of the machine are, after all other places.
+#: The settings file of the machine, searched last.
 SYSTEM_FILE = Path("/etc/refnet") / FILE_NAME
-#: The folder of the logs in REFNET_HOME, where nothing else is said.
+#: The default folder of the logs, in REFNET_HOME.
 LOGS = "logs"
-#: Names the settings file, before all places; `--config` sets it.
+#: Names the settings file; `--config` sets it.
 CONFIG = "REFNET_CONFIG"
-#: Read by the program itself, not settings of the system.
+#: Other variables that RefNet reads.
 _OTHER_VARIABLES = frozenset({CONFIG, "REFNET_BROKER_PASSWORD"})
-#: How large a settings file, or one with a secret, may be, in bytes.
+#: The largest settings file or file with a secret, in bytes.
 LARGEST = 64 * 1024
 _DEEPEST = 4
 _DOTS = 100
 _FROM_ENVIRONMENT = "the environment"
-#: How the origin of a config_dir begins that nobody set.
+#: The beginning of the origin of a config_dir that is not set.
 BY_COMPOSE_FILE = "the Compose file "
 
 
 @dataclass(frozen=True)
 class Given:
-    """A settings file.
+    """A settings file."""
 
-    path: where it lies, or will lie. table: what it says, as TOML reads it. warnings: a sentence each.
-    """
-
+    #: The file may not exist yet.
     path: Path
+    #: Its TOML.
     table: Mapping[str, Any]
+    #: A sentence each.
     warnings: tuple[str, ...] = ()
 
 
 def load(
     environment: Mapping[str, str], folder: Path, *, root: bool, cores: int, given: Given | None = None
 ) -> Settings:
-    """The settings in force for a process with `environment`, started in `folder`.
+    """Return the settings of a process with `environment`, started in `folder`.
 
     Args:
-        environment: the process's variables; REFNET_* win over the file.
-        folder: the current folder, the first place of refnet.toml; REFNET_HOME and /etc/refnet follow.
-        root: whether the user is root (its home is /var/lib/refnet).
-        cores: the machine's cores, which bound the default of `jobs`.
-        given: the file to take instead of looking for one.
+        environment: the process's variables; REFNET_* override the file.
+        folder: the current folder, searched first for refnet.toml; REFNET_HOME and /etc/refnet follow.
+        root: the user is root (its home is /var/lib/refnet).
+        cores: the machine's cores, the bound of the default of `jobs`.
+        given: the file to use; None: search for one.
     """
     home = environment.get("REFNET_HOME")
     home_dir = (
@@ -107,9 +107,9 @@ def load(
 
 
 def _by_compose_file(folder: Path) -> tuple[dict[str, Any], str]:
-    """The defaults of the configuration in `folder`, and where they come from: ("", nothing) without a Compose file.
+    """Return the defaults of the configuration in `folder`, and their origin; both empty without a Compose file.
 
-    A folder that somebody else could have made is no default: root would back up, and recover, what they chose.
+    A folder that others could have made is not a default: root would back up, and recover, what they chose.
     """
     found = compose_file(folder)
     if found is None:
@@ -118,24 +118,24 @@ def _by_compose_file(folder: Path) -> tuple[dict[str, Any], str]:
         trust.check(found)
     except (RefnetError, OSError) as error:
         why = error.message if isinstance(error, RefnetError) else error.strerror
-        return {}, f"the default: {found} is not believed ({why})"
+        return {}, f"the default: {found} is not trusted ({why})"
     entries = tuple(f"{name}?" if name == ".env" else name for name in DEFAULT_ENTRIES)
     return {"config_dir": folder, "config_entries": entries}, f"{BY_COMPOSE_FILE}{found}"
 
 
 def read_file(path: Path) -> Given | None:
-    """The settings file at `path`, or None where there is none; RefnetError where it is not to be believed."""
+    """Read the settings file at `path`; None if there is none, RefnetError if it is not trusted."""
     try:
         found = trust.read(path, LARGEST)
     except (FileNotFoundError, NotADirectoryError):
         if not path.is_symlink():
             return None
         raise RefnetError(
-            f"{path} is a link to nothing", "Remove it, or mend where it leads.", Exit.USAGE
+            f"{path} is a link to nothing", "Remove it, or fix its target.", Exit.USAGE
         ) from None
     except RefnetError as error:
         if not os.path.lexists(path):
-            return None  # a folder of another user's without the file says nothing
+            return None  # another user's folder without the file
         raise RefnetError(f"{path} is not read: {error.message}", error.hint, Exit.USAGE) from None
     except OSError as error:
         raise RefnetError(
@@ -149,20 +149,20 @@ def read_file(path: Path) -> Given | None:
 
 
 def parse(content: bytes, name: str) -> dict[str, Any]:
-    """The table in `content`; RefnetError that calls it `name` where it is not TOML."""
+    """Parse `content`; RefnetError about `name` if it is not TOML."""
     try:
         if max(map(bytes.count, content.splitlines() or [b""], repeat(b"."))) > _DOTS:
-            raise ValueError("a line holds too many dots")  # noqa: TRY301  # tomllib takes minutes for such a key
+            raise ValueError("a line contains too many dots")  # noqa: TRY301  # tomllib takes minutes for such a key
         return tomllib.loads(content.decode())
     except ValueError as error:  # not UTF-8, not TOML, a number that is too long
         why = str(error)
     except RecursionError:
         why = "it is nested too deeply"
-    raise RefnetError(f"{name} is not TOML: {why}", "Correct that line; see refnet.toml.example.", Exit.USAGE)
+    raise RefnetError(f"{name} is not TOML: {why}", "Fix that line; see refnet.toml.example.", Exit.USAGE)
 
 
 def flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`table` with dotted keys, as far down as no key is one of a setting."""
+    """Return `table` with dotted keys, down to the keys of settings."""
     found: dict[str, Any] = {}
     for key, value in table.items():
         if isinstance(value, dict) and f"{prefix}{key}" not in keys() and prefix.count(".") < _DEEPEST:
@@ -173,29 +173,29 @@ def flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def secret_file_variable(key: str) -> str:
-    """The environment variable that names a file with the value of the secret `key`."""
+    """Return the environment variable that names a file with the secret `key`."""
     return f"{variable(key)}_FILE"
 
 
 def _find(environment: Mapping[str, str], folder: Path, home: Path) -> tuple[Given | None, tuple[str, ...]]:
-    """The settings file, and a sentence for a place that could not be looked at."""
+    """Return the settings file, and a sentence for a folder that could not be searched."""
     if named := environment.get(CONFIG):
         if found := read_file(user_path(named).absolute()):
             return found, ()
         raise RefnetError(
             f"there is no settings file {named}",
-            "Name one that is there (--config, REFNET_CONFIG).",
+            "Name one that exists (--config, REFNET_CONFIG).",
             Exit.USAGE,
         )
     unread: tuple[str, ...] = ()
     if not os.access(folder, os.X_OK):
-        unread = (f"{folder} cannot be entered by this user: no settings are read there",)
-    places = (*(() if unread else (folder / FILE_NAME,)), home / FILE_NAME, SYSTEM_FILE)
-    return next(filter(None, map(read_file, places)), None), unread
+        unread = (f"this user cannot enter {folder}: no settings are read there",)
+    candidates = (*(() if unread else (folder / FILE_NAME,)), home / FILE_NAME, SYSTEM_FILE)
+    return next(filter(None, map(read_file, candidates)), None), unread
 
 
 def _variables(environment: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """What the environment's REFNET_* say, by key."""
+    """Return the values of REFNET_* variables, by key."""
     known = {variable(key): key for key in keys()}
     others = _OTHER_VARIABLES | {secret_file_variable(key) for key in _secret_keys()}
     found: dict[str, tuple[str, str]] = {}
@@ -212,7 +212,7 @@ def _variables(environment: Mapping[str, str]) -> dict[str, tuple[str, str]]:
 def _secret_files(
     environment: Mapping[str, str],
 ) -> tuple[dict[str, tuple[str, str]], tuple[str, ...]]:
-    """What the files say that REFNET_*_FILE name, by key; and a warning for each that others can read."""
+    """Return the contents of files that REFNET_*_FILE name, by key, and a warning for each that others can read."""
     found: dict[str, tuple[str, str]] = {}
     warnings: list[str] = []
     for key in _secret_keys():
@@ -220,9 +220,7 @@ def _secret_files(
         if not (named := environment.get(name)):
             continue
         if environment.get(variable(key)):
-            raise RefnetError(
-                f"{variable(key)} and {name} are both set", "Leave one of the two out.", Exit.USAGE
-            )
+            raise RefnetError(f"{variable(key)} and {name} are both set", "Remove one of them.", Exit.USAGE)
         path = user_path(named).absolute()
         text, mode = _secret(path, name)
         found[key] = (text, f"the file {path}")
@@ -248,7 +246,7 @@ def _secret_keys() -> list[str]:
 
 
 def _readable(path: Path, mode: int) -> str:
-    return f"{path} holds secrets, and its mode ({mode:04o}) lets others read it: chmod 600 {path}"
+    return f"{path} contains secrets, and others can read it (mode {mode:04o}): chmod 600 {path}"
 
 
 def _parsed(key: str, parse: Callable[[Any], Any], value: Any, origin: str) -> Any:
@@ -257,7 +255,7 @@ def _parsed(key: str, parse: Callable[[Any], Any], value: Any, origin: str) -> A
     except ValueError as error:
         raise RefnetError(
             f"{key} (from {origin}) {error}",
-            "refnet.toml.example shows every setting and what it takes.",
+            "refnet.toml.example shows every setting and its values.",
             Exit.USAGE,
         ) from None
 
