@@ -1,13 +1,13 @@
-"""Where a Compose project keeps its file: the names that Compose itself accepts."""
+"""The file of a Compose project, by the names that Compose accepts."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-#: In the order in which Compose looks for them.
+#: In Compose's order of search.
 COMPOSE_FILES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
 
 
 def compose_file(folder: Path) -> Path | None:
-    """The Compose file of `folder`, or None where it has none."""
+    """Return the Compose file of `folder`; None if it has none."""
     return next((folder / name for name in COMPOSE_FILES if (folder / name).is_file()), None)

@@ -1,4 +1,4 @@
-"""What a user sees of a failure: two lines and an exit code."""
+"""Failures as a user sees them: two lines and an exit code."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def worst(codes: Iterable[Exit]) -> Exit:
 
 
 class RefnetError(Exception):
-    """A failure that is told to the user: what is wrong, what to do, and the code to end with.
+    """A failure that is reported to the user: what is wrong, what to do, and the exit code.
 
-    Neither line may hold a secret: no password, no URL with one. `transient`: it can pass by itself (a server
-    that is down, a lock, a full disk), so the same run may go well a little later.
+    Neither line may contain a secret: no password, no URL with one. `transient`: the same run may succeed later (a
+    server that is down, a lock, a full disk).
     """
 
     def __init__(self, message: str, hint: str, code: Exit = Exit.FAILED, transient: bool = False) -> None:
@@ -45,5 +45,5 @@ class RefnetError(Exception):
         return self.message
 
     def __reduce__(self) -> tuple[type[RefnetError], tuple[str, str, int, bool]]:
-        """Between processes every kind travels as the plain one."""
+        """Pickle every subclass as a plain RefnetError."""
         return RefnetError, (self.message, self.hint, int(self.code), self.transient)

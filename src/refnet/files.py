@@ -1,4 +1,4 @@
-"""Files and folders in places where others can plant links: nothing is followed, everything goes by handles."""
+"""Files and folders where other users can plant links: no link is followed, all access is by handles."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from pathlib import Path
 from refnet.errors import Exit, RefnetError
 
 OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-#: O_NONBLOCK: a FIFO in a file's place must not hold us up.
+#: O_NONBLOCK: opening a FIFO must not block.
 _SAFELY = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 OPEN_FILE = os.O_RDONLY | _SAFELY
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-#: Folders that are open at once while a tree is removed; deeper ones are first moved to the top of the tree.
+#: The most folders open at once while a tree is removed; deeper ones are first moved to the top of the tree.
 _DEEPEST = 64
 
 
@@ -32,24 +32,24 @@ _AWAY = {
 
 
 class NotRegularError(OSError):
-    """A link, a device, a FIFO or a folder where a regular file belongs."""
+    """A link, a device, a FIFO or a folder instead of a regular file."""
 
     def __init__(self, name: str | Path) -> None:
         super().__init__(errno.EINVAL, "it is not a regular file", str(name))
 
 
 def explain(error: OSError, path: Path) -> RefnetError:
-    """Return the two lines for a failure of the operating system at `path`."""
+    """Return the RefnetError for an error of the operating system at `path`."""
     if isinstance(error, NotRegularError):
         return RefnetError(
             f"{path} is not a regular file, and is left as it is",
-            "Put the file itself in its place, or name another one.",
+            "Replace it with the file itself, or name another file.",
         )
     if error.errno in _FULL:
         where = path if path.is_dir() else f"{path.parent} for {path.name}"
         return RefnetError(
             f"no space is left in {where}",
-            "Free some, then run it again; `refnet prune --plan` shows what may go. Nothing half-written was kept.",
+            "Free space and retry; `refnet prune --plan` shows what can be deleted. No partial file is left.",
             transient=True,
         )
     if error.errno == errno.EROFS:
@@ -57,17 +57,17 @@ def explain(error: OSError, path: Path) -> RefnetError:
     if error.errno in _DENIED:
         return RefnetError(
             f"this user may not use {path}",
-            "Give the folder to this user (chown), or run as the user that owns it.",
+            "Give the folder to this user (chown), or run as its owner.",
         )
     if error.errno in _AWAY:
-        return RefnetError(f"{path} is not there", "Is the disk mounted? Is the path right?")
+        return RefnetError(f"{path} is not there", "Check the path, and whether its disk is mounted.")
     why = error.args[0][0][2] if isinstance(error, shutil.Error) else error.strerror or error
-    return RefnetError(f"{path}: {why}", "Look at the system's log: the disk may be full, or failing.")
+    return RefnetError(f"{path}: {why}", "See the system log: the disk may be full or failing.")
 
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Raise what the operating system refuses at `path` as a RefnetError."""
+    """Raise OSErrors of the block as RefnetErrors about `path`."""
     try:
         yield
     except OSError as error:
@@ -76,7 +76,7 @@ def explained(path: Path) -> Iterator[None]:
 
 @contextmanager
 def opened(name: str | Path, flags: int, at: int | None = None) -> Iterator[int]:
-    """Open `name`, seen from the open folder `at` where that is given, for as long as the block runs."""
+    """Open `name`, relative to the open folder `at` if given, while the block runs."""
     handle = os.open(name, flags, dir_fd=at)
     try:
         yield handle
@@ -85,7 +85,7 @@ def opened(name: str | Path, flags: int, at: int | None = None) -> Iterator[int]
 
 
 def make_folder(folder: Path) -> None:
-    """Make `folder` and what is missing above it, for this user alone."""
+    """Create `folder` and its missing parents, for this user alone."""
     with explained(folder):
         for missing in reversed([folder, *folder.parents]):
             if not missing.exists():
@@ -93,7 +93,7 @@ def make_folder(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush the names in `folder` to the disk, so that none that was made or removed comes back after a crash."""
+    """Flush the entries of `folder` to the disk: files created or removed there survive a crash as such."""
     with explained(folder):
         _flush_names(folder)
 
@@ -104,19 +104,18 @@ def _flush_names(folder: Path) -> None:
 
 
 def names_in(folder: int) -> list[str]:
-    """The names of the entries of the open `folder`, sorted."""
+    """Return the names in the open `folder`, sorted."""
     return sorted(os.listdir(folder))
 
 
 def remove_tree(folder: Path | str, owners: Collection[int] | None = None, *, at: int | None = None) -> None:
-    """Remove `folder` and everything in it. Follow no link, and leave other file systems alone.
+    """Remove `folder` and its content, if it exists. Follow no link, and leave other file systems alone.
 
     Args:
-        folder: a path, or a name seen from the open folder `at`.
+        folder: a path, or a name in the open folder `at`.
         owners: the user ids that it may belong to; None: this user's.
 
-    OSError where `folder` is no folder of these owners, or where something in it cannot be removed; a folder that
-    is not there is no error.
+    OSError if `folder` is not a folder of these owners, or cannot be removed completely.
     """
     try:
         with opened(folder, OPEN_FOLDER, at) as handle:
@@ -133,13 +132,13 @@ def remove_tree(folder: Path | str, owners: Collection[int] | None = None, *, at
 
 
 def empty_tree(folder: int) -> None:
-    """Remove everything in the open `folder`, as `remove_tree` does."""
+    """Remove the content of the open `folder`, as `remove_tree` does."""
     while _empty(folder, folder, os.fstat(folder).st_dev, 0):
         pass
 
 
 def _empty(folder: int, top: int, device: int, depth: int) -> bool:
-    """Remove what the open folder holds; whether anything was moved to `top` to be removed later."""
+    """Remove the content of the open folder; return whether anything was moved to `top` to be removed later."""
     moved = False
     for name in os.listdir(folder):
         with suppress(FileNotFoundError):
@@ -149,7 +148,7 @@ def _empty(folder: int, top: int, device: int, depth: int) -> bool:
                 continue
             if found.st_dev != device:
                 raise OSError(errno.EBUSY, "another file system is mounted in it")
-            _let_us_in(name, folder)
+            _give_owner_rights(name, folder)
             if depth >= _DEEPEST:
                 os.rename(name, f".removed-{secrets.token_hex(8)}", src_dir_fd=folder, dst_dir_fd=top)
                 moved = True
@@ -160,8 +159,8 @@ def _empty(folder: int, top: int, device: int, depth: int) -> bool:
     return moved
 
 
-def _let_us_in(name: str, folder: int) -> None:
-    """Give the owner every right on the folder `name`; one that is somebody else's stays as it is."""
+def _give_owner_rights(name: str, folder: int) -> None:
+    """Give the owner all permissions on the folder `name`; another user's stays as it is."""
     with opened(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, folder) as handle:
         if os.fstat(handle).st_mode & 0o700 != 0o700:
             with suppress(PermissionError):
@@ -169,9 +168,10 @@ def _let_us_in(name: str, folder: int) -> None:
 
 
 def hand_over(folder: Path, owner: int, uid: int, gid: int) -> None:
-    """Give the tree `folder` of the user `owner` to another one, by handles; OSError where something is not as it was.
+    """Give the tree `folder` of the user `owner` to another user, by handles.
 
-    A file that has a second name stays: it could be any file of this disk.
+    OSError if it contains anything but the owner's files and folders. A file with a second name could be any file of
+    this disk, and is refused too.
     """
     for _, folders, files, handle in os.fwalk(folder, topdown=False, follow_symlinks=False):
         for name in (*folders, *files):
@@ -190,9 +190,9 @@ def _give(handle: int, name: str, owner: int, uid: int, gid: int) -> None:
 
 
 def open_file(name: str | Path, flags: int = os.O_RDONLY, *, at: int | None = None, mode: int = 0o600) -> int:
-    """A handle of the regular file `name`, seen from the open folder `at` where that is given.
+    """Open the regular file `name`, relative to the open folder `at` if given, and return its handle.
 
-    A new file (O_CREAT in `flags`) gets `mode`. NotRegularError where it is a link or something else.
+    A new file (O_CREAT in `flags`) gets `mode`. NotRegularError if it is a link or not a file.
     """
     try:
         handle = os.open(name, flags | _SAFELY, mode, dir_fd=at)
@@ -207,13 +207,13 @@ def open_file(name: str | Path, flags: int = os.O_RDONLY, *, at: int | None = No
 
 
 def read_regular(name: str | Path, limit: int, *, at: int | None = None, owner: int | None = None) -> bytes:
-    """The content of the regular file `name`, of at most `limit` bytes.
+    """Read the regular file `name` of at most `limit` bytes.
 
     Args:
-        at: the open folder that `name` is seen from.
-        owner: the user id that it must belong to; others must not be able to write to it then.
+        at: the open folder that `name` is relative to.
+        owner: the user id that it must belong to; then no other user may be able to write to it.
 
-    OSError where it is larger, or somebody else's; NotRegularError where it is a link or no file.
+    OSError if it is larger or another user's; NotRegularError if it is a link or not a file.
     """
     with os.fdopen(open_file(name, at=at), "rb") as file:
         found = os.fstat(file.fileno())
@@ -221,8 +221,8 @@ def read_regular(name: str | Path, limit: int, *, at: int | None = None, owner: 
             raise PermissionError(errno.EPERM, "another user owns it, or can write to it", str(name))
         if found.st_size > limit:
             raise OSError(errno.EFBIG, f"it is larger than {limit} bytes", str(name))
-        data = file.read(found.st_size + 1)  # as much memory is taken as is asked for
-        if len(data) > found.st_size:  # it grows
+        data = file.read(found.st_size + 1)  # read() allocates the requested size
+        if len(data) > found.st_size:  # it has grown
             data += file.read(limit + 1 - len(data))
     if len(data) > limit:
         raise OSError(errno.EFBIG, f"it is larger than {limit} bytes", str(name))
@@ -230,10 +230,9 @@ def read_regular(name: str | Path, limit: int, *, at: int | None = None, owner: 
 
 
 def replace_file(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Write `data` to a new file beside `path` and rename it to `path`, flushed to the disk.
+    """Write `data` to a new file beside `path`, flush it to the disk and rename it to `path`.
 
-    OSError where it cannot be written. A link, a device or a FIFO at `path` is neither opened nor replaced:
-    NotRegularError.
+    OSError if that fails; NotRegularError if `path` is a link, a device or a FIFO: it is neither opened nor replaced.
     """
     if (found := _status(path)) and not stat.S_ISREG(found.st_mode):
         raise NotRegularError(path)
@@ -265,17 +264,17 @@ def _status(path: Path) -> os.stat_result | None:
 
 
 def check_own(folder: Path, what: str, advice: str, owners: Collection[int] | None = None) -> None:
-    """RefnetError (USAGE) where `folder` is there and belongs to another user.
+    """Raise RefnetError (USAGE) if `folder` exists and belongs to another user.
 
     Args:
-        what: what the folder is, for the message.
-        advice: what to do instead of running as its owner.
+        what: the kind of folder, for the message.
+        advice: the alternative to running as its owner.
         owners: the user ids that it may belong to; None: this user's.
     """
     try:
         uid = folder.stat().st_uid
     except OSError:
-        return  # whoever uses it says why it cannot be used
+        return  # its use fails with the reason
     if uid not in ((os.geteuid(),) if owners is None else owners):
         owner = user_name(uid)
         raise RefnetError(
@@ -286,7 +285,7 @@ def check_own(folder: Path, what: str, advice: str, owners: Collection[int] | No
 
 
 def check_closed(folder: Path, what: str, advice: str) -> None:
-    """RefnetError (USAGE) where `folder` is there and every user can write in it; see `check_own`."""
+    """Raise RefnetError (USAGE) if `folder` exists and every user can write in it; see `check_own`."""
     try:
         mode = folder.stat().st_mode
     except OSError:
@@ -294,13 +293,13 @@ def check_closed(folder: Path, what: str, advice: str) -> None:
     if mode & stat.S_IWOTH:
         raise RefnetError(
             f"every user can write in {what} {folder}",
-            f"Take that right away (chmod o-w {folder}), or {advice}.",
+            f"Remove that permission (chmod o-w {folder}), or {advice}.",
             Exit.USAGE,
         )
 
 
 def user_name(uid: int) -> str:
-    """The name of the user `uid`, or `#UID` where the system knows none (as sudo writes it)."""
+    """Return the name of the user `uid`; `#UID` if it has none (as sudo writes it)."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:

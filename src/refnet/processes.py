@@ -1,9 +1,10 @@
-"""Programs that are run to their end, within a time."""
+"""Runs programs to their end within a time limit, and waits for conditions."""
 
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from refnet.errors import RefnetError
 
 #: For a program that only looks something up or sends a signal.
 QUICK_SECONDS = 30.0
+_POLL_SECONDS = 0.005
 
 
 def run(
@@ -27,3 +29,13 @@ def run(
         raise RefnetError(
             f"{name} did not end within {seconds:.0f} s", "See what it waits for, and retry.", transient=True
         ) from None
+
+
+def until(condition: Callable[[], bool], seconds: float) -> bool:
+    """Wait until `condition` is true; return False if it is not within `seconds`."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True

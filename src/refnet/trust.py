@@ -1,14 +1,13 @@
-"""Files that this process may believe: they and every folder above them belong to root or to its user, and nobody
-else can write them.
+"""Reads files that this process may trust: they and every folder above them belong to root or to its user, and no
+other user can write them.
 
-A path is walked handle by handle, links included, so that nothing can be exchanged between the check and the read.
+A path is walked handle by handle, links included, so that nothing can be replaced between the check and the read.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import pwd
 import stat
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -16,44 +15,43 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from refnet.errors import Exit, RefnetError
+from refnet.files import user_name
 
-#: Links on one path, as the kernel counts them.
+#: The most links on one path, as in the kernel.
 _LINKS = 40
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _OTHERS_READ = stat.S_IRGRP | stat.S_IROTH
 
 
 @dataclass(frozen=True)
-class Believed:
-    """A file that was read.
-
-    content: its bytes. mode: its permission bits.
-    """
+class TrustedFile:
+    """A file that was read."""
 
     content: bytes
+    #: Its permission bits.
     mode: int
 
     @property
     def readable_by_others(self) -> bool:
-        """Whether its mode lets others read it."""
+        """True if its mode lets others read it."""
         return bool(self.mode & _OTHERS_READ)
 
 
-def believed() -> frozenset[int]:
-    """The ids of the users whose files this process believes: root, and its own."""
+def trusted_users() -> frozenset[int]:
+    """Return the ids of the users whose files this process trusts: root, and its own."""
     return frozenset({0, os.geteuid()})
 
 
-def read(path: Path, limit: int, users: Collection[int] | None = None) -> Believed:
-    """The file at `path`; RefnetError (USAGE) that names what somebody else could write.
+def read(path: Path, limit: int, users: Collection[int] | None = None) -> TrustedFile:
+    """Read the file at `path`; RefnetError (USAGE) names what another user could write.
 
     Args:
-        limit: the largest size that is read, in bytes.
-        users: who may own it and the folders above; None: `believed`.
+        limit: the largest size, in bytes.
+        users: the owners that it and the folders above may have; None: `trusted_users`.
 
-    OSError where it is not there or cannot be read.
+    OSError if it does not exist or cannot be read.
     """
-    with _opened(path, believed() if users is None else users) as handle:
+    with _opened(path, trusted_users() if users is None else users) as handle:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             raise RefnetError(f"{shown(path)} is not a file", "Put a regular file there.", Exit.USAGE)
@@ -63,25 +61,25 @@ def read(path: Path, limit: int, users: Collection[int] | None = None) -> Believ
         if len(content) > limit:
             raise RefnetError(
                 f"{shown(path)} is larger than {limit:,} bytes",
-                "Take out what does not belong there.",
+                "Remove what does not belong there.",
                 Exit.USAGE,
             )
-        return Believed(content, stat.S_IMODE(status.st_mode))
+        return TrustedFile(content, stat.S_IMODE(status.st_mode))
 
 
 def check(path: Path, users: Collection[int] | None = None) -> None:
-    """RefnetError (USAGE) where somebody else could write `path` or a folder above it; OSError where it is not there."""
-    with _opened(path, believed() if users is None else users):
+    """Raise RefnetError (USAGE) if another user could write `path` or a folder above it; OSError if it does not exist."""
+    with _opened(path, trusted_users() if users is None else users):
         pass
 
 
 def fault(path: Path, status: os.stat_result, users: Collection[int]) -> RefnetError | None:
-    """What is wrong with the owner or the mode of `path`; None where only `users` can change it."""
+    """Return what is wrong with the owner or the mode of `path`; None if only `users` can change it."""
     if status.st_uid not in users:
         owner = "root" if users == {0} else "root or this user"
         return RefnetError(
-            f"{shown(path)} belongs to {_user(status.st_uid)}, not to {owner}",
-            f"Whoever can write there could run programs as this user: `chown {_user(os.geteuid())} "
+            f"{shown(path)} belongs to {user_name(status.st_uid)}, not to {owner}",
+            f"Its owner could run programs as this user: `chown {user_name(os.geteuid())} "
             f"{shown(path)}` if it is yours.",
             Exit.USAGE,
         )
@@ -90,20 +88,20 @@ def fault(path: Path, status: os.stat_result, users: Collection[int]) -> RefnetE
         return None
     return RefnetError(
         f"{shown(path)} can be written by others (mode {stat.S_IMODE(status.st_mode):04o})",
-        f"Whoever can write there could run programs as this user: `chmod go-w {shown(path)}`.",
+        f"They could run programs as this user: `chmod go-w {shown(path)}`.",
         Exit.USAGE,
     )
 
 
 def shown(path: Path) -> str:
-    """`path` for a message, without characters that a terminal would obey."""
+    """Return `path` for a message, without control characters."""
     text = str(path)
     return text if text.isprintable() else ascii(text)
 
 
 @contextmanager
 def _opened(path: Path, users: Collection[int]) -> Iterator[int]:
-    """A handle of what `path` leads to, each component of it checked."""
+    """Open the target of `path`, and check each component."""
     walk = _Walk(users)
     try:
         yield walk.to(path.absolute())
@@ -112,7 +110,7 @@ def _opened(path: Path, users: Collection[int]) -> Iterator[int]:
 
 
 class _Walk:
-    """The folders from the root on, open; the last handle is where the walk has come to."""
+    """A walk along a path: the folders from the root on, open; the last handle is the current one."""
 
     def __init__(self, users: Collection[int]) -> None:
         self._users = users
@@ -130,7 +128,7 @@ class _Walk:
             os.close(self._at.pop()[1])
 
     def _step(self, name: str) -> tuple[str, ...]:
-        """Go to `name`; what is to be gone instead, where it is a link."""
+        """Go to `name`; return the path to go instead if it is a link."""
         if name == "/":
             self.close()
             self._take(name, os.open(name, os.O_PATH | os.O_DIRECTORY))
@@ -168,10 +166,3 @@ class _Walk:
         path = Path(*(each for each, _ in self._at), name)
         if wrong := fault(path, os.fstat(handle), self._users):
             raise wrong
-
-
-def _user(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"the user {uid}"

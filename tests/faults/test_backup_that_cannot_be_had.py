@@ -15,7 +15,7 @@ from tests.faults.conftest import Live, fill
 
 from refnet.postgres.binaries import installed
 from refnet.postgres.cluster import Cluster
-from refnet.postgres.postmaster import until
+from refnet.processes import until
 
 pytestmark = pytest.mark.usefixtures("unchanged")
 

@@ -82,7 +82,7 @@ def test_a_planted_settings_file_of_another_user_runs_nothing(here: Path, refnet
     ran = plant(here)
     os.chown(here / "refnet.toml", STRANGER, STRANGER)
     for command in (["postgres", "status"], ["postgres", "start"], ["list"], ["backup", "database"]):
-        refused(refnet(*command), str(here / "refnet.toml"), "belongs to the user 4711, not to root")
+        refused(refnet(*command), str(here / "refnet.toml"), "belongs to #4711, not to root")
     assert not ran.exists()
 
 
@@ -90,7 +90,7 @@ def test_a_planted_settings_file_of_another_user_runs_nothing(here: Path, refnet
 def test_root_believes_no_file_in_a_folder_of_an_ordinary_user(here: Path, refnet: Refnet) -> None:
     ran = plant(here)
     os.chown(here, STRANGER, STRANGER)
-    refused(refnet("postgres", "status"), f"{here} belongs to the user 4711")
+    refused(refnet("postgres", "status"), f"{here} belongs to #4711")
     assert not ran.exists()
 
 
@@ -139,7 +139,7 @@ def test_a_link_of_somebody_else_in_a_sticky_folder_is_not_followed(here: Path) 
     link.symlink_to(here / "true.toml")
     assert load({"REFNET_CONFIG": str(link)}, here, root=False, cores=1).jobs == 2
     os.chown(link, STRANGER, STRANGER, follow_symlinks=False)
-    with pytest.raises(RefnetError, match="belongs to the user 4711") as error:
+    with pytest.raises(RefnetError, match="belongs to #4711") as error:
         load({"REFNET_CONFIG": str(link)}, here, root=False, cores=1)
     assert error.value.code is Exit.USAGE
 

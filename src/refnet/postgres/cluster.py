@@ -16,11 +16,11 @@ from refnet.errors import RefnetError
 from refnet.locks import is_locked, take
 from refnet.postgres.account import environment
 from refnet.postgres.binaries import Binaries
-from refnet.postgres.postmaster import PORT, START_SECONDS, Postmaster, until
+from refnet.postgres.postmaster import PORT, START_SECONDS, Postmaster
 from refnet.postgres.scram import verifier
 from refnet.postgres.session import Target, own_parameters
 from refnet.postgres.walls import Enclosure, Walls
-from refnet.processes import run
+from refnet.processes import run, until
 
 #: initdb's options for templates in UTF-8 with the locale C.
 C_LOCALE = ("--encoding=UTF8", "--locale=C")

@@ -11,9 +11,8 @@ from pathlib import Path
 from refnet.locks import is_locked
 from refnet.postgres.account import Account
 from refnet.postgres.free_uid import FIRST, LAST, has_processes, locked_uid
-from refnet.postgres.postmaster import until
 from refnet.postgres.walls import Enclosure
-from refnet.processes import run
+from refnet.processes import run, until
 
 _SECONDS = 20.0
 

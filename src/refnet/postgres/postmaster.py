@@ -10,14 +10,13 @@ import os
 import re
 import signal
 import socket
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from refnet.errors import RefnetError
 from refnet.locks import is_locked
 from refnet.postgres.account import Account
+from refnet.processes import until
 
 PORT = "5432"  # names the socket; nothing listens on it
 SOCKET_NAME = f".s.PGSQL.{PORT}"
@@ -29,7 +28,6 @@ START_SECONDS = 60.0
 LAUNCH_SECONDS = 10.0
 STOP_SECONDS = 60.0
 _ANSWER_SECONDS = 1.0
-_POLL_SECONDS = 0.005
 
 
 @dataclass(frozen=True)
@@ -121,13 +119,3 @@ class Postmaster:
             except OSError:
                 return False
             return True
-
-
-def until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Wait until `condition` is true; return False if it is not within `seconds`."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(_POLL_SECONDS)
-    return True

@@ -16,7 +16,7 @@ from refnet.postgres.account import account
 from refnet.postgres.binaries import Binaries, find, installed
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.connecting import ConnectError
-from refnet.postgres.postmaster import until
+from refnet.processes import until
 
 START = """
 import sys

@@ -11,9 +11,9 @@ from tests.users import Ordinary, run
 from refnet.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
-from refnet.postgres.postmaster import until
 from refnet.postgres.scratch import scratch
 from refnet.postgres.session import Target
+from refnet.processes import until
 
 HOLD = """
 import os, sys, time
