@@ -190,7 +190,7 @@ def test_a_foreign_manifest_is_never_believed(refnet: Command, made: Path, how: 
     if how == "another artifact's":
         assert refnet("verify", made).code == 4
     else:
-        refnet("verify", made).fails(4, manifest.name, "make a new one from what the artifact says")
+        refnet("verify", made).fails(4, manifest.name, "recreate it from the artifact")
 
 
 def test_an_artifact_without_a_manifest_is_judged_by_its_own_index(
