@@ -65,7 +65,7 @@ def test_sql_of_unknown_origin_is_restored_and_said_to_be_of_unknown_origin(
     path.write_text(GENTLE)
     done = restore(library, foreign(path, wheel), wheel)
     assert papers(library) == 2
-    assert "could not verify: which PostgreSQL the dump comes from" in done.notes
+    assert "could not verify: the PostgreSQL version of the dump" in done.notes
 
 
 @pytest.mark.parametrize(
