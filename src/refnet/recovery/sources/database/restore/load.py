@@ -1,8 +1,8 @@
 """Loads an artifact into an empty database, in parallel and without waiting between phases.
 
-A table that was copied in blocks gets its rows from several sessions at once; as soon as its last block is in,
-its keys and indexes are built while other tables are still being filled; foreign keys follow when both ends
-are complete. pg_restore does the rest of post-data (small tables' keys, triggers, materialized views …).
+Several sessions load a table that was copied in blocks. After its last block its keys and indexes are built, while
+other tables are still loading; a foreign key follows when both its tables are complete. pg_restore does the rest of
+post-data (small tables' keys, triggers, materialized views …).
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import psycopg
 
@@ -22,13 +22,14 @@ from refnet.postgres.session import READER_SETTINGS, Target, reader_settings, se
 from refnet.postgres.tempdirs import private_folder
 from refnet.recovery.model.source import Progress, silent
 from refnet.recovery.sources.database import server_errors
+from refnet.recovery.sources.database.admin_session import Session
 from refnet.recovery.sources.database.artifact import schema_toc
 from refnet.recovery.sources.database.artifact.index import Member, Table
 from refnet.recovery.sources.database.artifact.index_values import Kind
 from refnet.recovery.sources.database.artifact.sqlgz import Reader, damaged
 from refnet.recovery.sources.database.dump.copy_members import Lines
 from refnet.recovery.sources.database.dump.pgdump import refuses_lz4
-from refnet.recovery.sources.database.restore import as_member
+from refnet.recovery.sources.database.restore.as_member import OwnSchema
 from refnet.recovery.sources.database.restore.guarded_schema import GuardedSchema
 from refnet.recovery.sources.database.restore.schema_archive import Archive
 from refnet.recovery.sources.database.restore.scratch_logins import Logins
@@ -119,7 +120,7 @@ class _Loader(AbstractContextManager["_Loader"]):
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._own = threading.local()
-        self._sessions: list[psycopg.Connection[tuple[Any, ...]]] = []
+        self._sessions: list[Session] = []
         with target.connect(READER_SETTINGS, encoding=self._index.encoding) as control:
             server = server_version(control)
             self._codec = Codec.of(control, self._index.encoding)
@@ -143,26 +144,23 @@ class _Loader(AbstractContextManager["_Loader"]):
             session.close()
 
     def load(self) -> None:
-        if self._logins is None:
-            roles = self._index.roles
-            self._load(
-                as_member.OwnSchema(self._archive, self._programs, self._target, self._settings, roles)
-            )
-            return
-        with GuardedSchema(self._archive, self._logins, self._programs, self._builder) as guarded:
-            self._load(guarded)
+        with self._schema() as schema:
+            self._progress("schema", 0, None)
+            schema.create()
+            if self._logins:
+                self._owners = self._owners_of_tables(self._logins.names())
+            entries = self._archive.entries(self._programs, "post-data")
+            items = [i for i in entries if not (i.is_refresh and i.oid in self._unread)]
+            shares = schema_toc.share(items, self._index.tables)
+            run_all(self._tasks(shares), self._jobs, self._stop)
+            self._progress("the rest of the schema", self._total, self._total)
+            schema.finish(shares.rest, self._jobs)
 
-    def _load(self, schema: GuardedSchema | as_member.OwnSchema) -> None:
-        self._progress("schema", 0, None)
-        schema.create()
+    def _schema(self) -> AbstractContextManager[GuardedSchema | OwnSchema]:
         if self._logins:
-            self._owners = self._owners_of_tables(self._logins.names())
-        entries = self._archive.entries(self._programs, "post-data")
-        items = [i for i in entries if not (i.is_refresh and i.oid in self._unread)]
-        shares = schema_toc.share(items, self._index.tables)
-        run_all(self._tasks(shares), self._jobs, self._stop)
-        self._progress("the rest of the schema", self._total, self._total)
-        schema.finish(shares.rest, self._jobs)
+            return GuardedSchema(self._archive, self._logins, self._programs, self._builder)
+        roles = self._index.roles
+        return nullcontext(OwnSchema(self._archive, self._programs, self._target, self._settings, roles))
 
     def _owners_of_tables(self, names: Mapping[int, str]) -> dict[tuple[str, str], str]:
         """Return the owner of each table of the copy, extensions' tables included. `names`: of roles, by oid."""
@@ -199,7 +197,7 @@ class _Loader(AbstractContextManager["_Loader"]):
         )
 
     def _builds(self, table: Table, blocks: tuple[Task, ...], shares: schema_toc.Shares) -> tuple[Task, ...]:
-        """A key locks its table against everything, an index only against keys."""
+        """Return the tasks for keys, which lock their table against everything, and for indexes, against keys only."""
         run = partial(partial, self._restore_items, f"building an index of {table.qualified}")
         one = frozenset({table.oid})
         weight = _weight(table)
@@ -257,7 +255,7 @@ class _Loader(AbstractContextManager["_Loader"]):
     def _restore_items(self, doing: str, items: Sequence[schema_toc.Item]) -> None:
         self._archive.restore(self._builder, doing, items)
 
-    def _session(self, table: tuple[str, str]) -> psycopg.Connection[tuple[Any, ...]]:
+    def _session(self, table: tuple[str, str]) -> Session:
         """Return this thread's session, opened at its first use; in a scratch server one of the table's owner."""
         target, owner = self._target, ""
         if self._logins:

@@ -20,6 +20,7 @@ from refnet.postgres.tempdirs import private_folder
 from refnet.processes import run
 from refnet.recovery.model.artifact import Level, Outcome
 from refnet.recovery.model.source import Finding, Proof
+from refnet.recovery.sources.database.admin_session import Session
 from refnet.recovery.sources.database.artifact import intact
 from refnet.recovery.sources.database.artifact.index import Index
 from refnet.recovery.sources.database.artifact.index_values import Kind
@@ -39,8 +40,6 @@ _DATABASE = "proof"
 _REFERENCE = "reference"
 #: Every index of a large database is read.
 _AMCHECK_SECONDS = 24 * 3600.0
-
-Session = psycopg.Connection[tuple[Any, ...]]
 
 
 def rows_of(index: Index) -> tuple[dict[str, Any], ...]:

@@ -18,13 +18,14 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target, reader_settings, server_version
 from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.source import Deviation, Finding, Progress, silent
+from refnet.recovery.sources.database.admin_session import Session
 from refnet.recovery.sources.database.artifact.index import Index, Table
 from refnet.recovery.sources.database.artifact.index_values import schema_and_name
 from refnet.recovery.sources.database.dump import metadata
 from refnet.recovery.sources.database.dump.psql_copy import PsqlCopy, PsqlError
 from refnet.recovery.sources.database.rows import live_catalog
 from refnet.recovery.sources.database.rows.digest import Digest, complete_lines
-from refnet.recovery.sources.database.rows.live_catalog import Relation, Relations, Session
+from refnet.recovery.sources.database.rows.live_catalog import Relation, Relations
 from refnet.recovery.sources.database.rows.page_ranges import page_ranges
 from refnet.recovery.sources.database.sql_names import Codec
 from refnet.recovery.sources.database.task_graph import Stopped, Task, run_all

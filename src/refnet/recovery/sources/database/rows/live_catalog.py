@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
-
-import psycopg
 
 from refnet.postgres.session import READER_SETTINGS, Target
+from refnet.recovery.sources.database.admin_session import Session
 from refnet.recovery.sources.database.catalog_queries import user_relations
 from refnet.recovery.sources.database.sql_names import Codec
 
-Session = psycopg.Connection[tuple[Any, ...]]
 Name = tuple[str, str]
 
 #: A comparison only reads, whatever a statement says.
