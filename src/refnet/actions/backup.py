@@ -14,14 +14,11 @@ from refnet.actions.verify import attempt, evidence_of, keep
 from refnet.errors import Exit
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome, SourceName
 from refnet.recovery.model.catalog import Catalog
-from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.run import Kind
-from refnet.recovery.model.shrinking import Shrinking, marked
-from refnet.recovery.model.source import Progress, Proof, Source, TransientError, silent
+from refnet.recovery.model.shrinking import marked
+from refnet.recovery.model.source import Proof, Source, TransientError
 from refnet.recovery.model.store import Store
 from refnet.recovery.stores.local import LocalStore
-
-_SHRINKING = Shrinking()
 
 
 @dataclass(frozen=True)
@@ -71,14 +68,7 @@ def backup(context: Context, name: SourceName, options: Options | None = None) -
 
         run = open_watch(context).run(Kind.BACKUP, name, again=options.again)
     with run if watched else nullcontext() as at_work:
-        made = make(
-            source,
-            store,
-            context.clock,
-            prove=options.prove,
-            shrinking=wiring.shrinking(settings),
-            progress=context.progress,
-        )
+        made = make(context, source, store, prove=options.prove)
         if at_work:
             report_proof(at_work, made.manifest.name, made.proof)
     return replace(made, path=store.folder(name) / made.manifest.name)
@@ -92,22 +82,10 @@ def made_since(context: Context, name: SourceName, asked: datetime) -> Entry | N
     return newest if fits else None
 
 
-def make(
-    source: Source,
-    store: Store,
-    clock: Clock,
-    *,
-    prove: bool,
-    shrinking: Shrinking = _SHRINKING,
-    progress: Progress = silent,
-) -> Backup:
-    """Make one artifact of `source` in `store`, and prove it.
-
-    Args:
-        prove: whether the artifact is restored and compared before this returns.
-        shrinking: when it counts as shrunk against the last one.
-    """
-    publish = partial(_publish, source, store, clock, shrinking, progress)
+def make(context: Context, source: Source, store: Store, *, prove: bool) -> Backup:
+    """Make one artifact of `source` in `store`, and prove it if `prove`."""
+    clock = context.clock
+    publish = partial(_publish, context, source, store)
     with store.lock(source.name):
         try:
             made = publish()
@@ -118,17 +96,18 @@ def make(
         if not prove:
             return made
         published = clock.monotonic()
-        proof = attempt(source, store.artifact(Entry(made.manifest)), Level.PROVEN, progress)
+        proof = attempt(source, store.artifact(Entry(made.manifest)), Level.PROVEN, context.progress)
         made.seconds["prove"] = clock.monotonic() - published
         made = replace(made, proof=proof)
         return _recorded(store, made, evidence_of(proof, clock.now(), made.seconds["prove"]))
 
 
-def _publish(source: Source, store: Store, clock: Clock, shrinking: Shrinking, progress: Progress) -> Backup:
+def _publish(context: Context, source: Source, store: Store) -> Backup:
     """Dump into a draft and publish it, once."""
+    clock, shrinking = context.clock, wiring.shrinking(context.settings)
     started = clock.monotonic()
     with store.draft(source.name) as draft:
-        made = replace(source.dump(draft.out, progress), published=clock.now())
+        made = replace(source.dump(draft.out, context.progress), published=clock.now())
         made = marked(made, source.name, store.entries(source.name), shrinking)
         dumped = clock.monotonic()
         manifest = draft.publish(made, made.created.astimezone(clock.zone), dumped - started)

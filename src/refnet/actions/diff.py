@@ -88,7 +88,7 @@ def artifacts(source: SourceName, before: OpenArtifact, after: OpenArtifact) -> 
         old, _ = files_of(before)
     with explain_archive_errors(after):
         new, _ = files_of(after)
-    return _files(source, before.name, after.name, old, new)
+    return _files(source, (before.name, after.name), old, new)
 
 
 def live_files(before: OpenArtifact, place: FolderTarget) -> Difference:
@@ -98,7 +98,7 @@ def live_files(before: OpenArtifact, place: FolderTarget) -> Difference:
         selection = select(files, place, None)
         live = selection.live(entire=place.entire)
     notes = [*selection.notes, *(f"live, and not compared: {name}" for name in live.other)]
-    return _files(place.source, before.name, LIVE, selection.files, live.files, tuple(notes))
+    return _files(place.source, (before.name, LIVE), selection.files, live.files, tuple(notes))
 
 
 def live_tables(
@@ -122,11 +122,11 @@ def live_tables(
 
 
 def _files(
-    source: SourceName, before: str, after: str, old: FileList, new: FileList, notes: tuple[str, ...] = ()
+    source: SourceName, names: tuple[str, str], old: FileList, new: FileList, notes: tuple[str, ...] = ()
 ) -> Difference:
     found = changes(old, new)
     changed = (Changed(path, _why(old.by_path[path], new.by_path[path])) for path in found.changed)
-    return Difference(source, before, after, found.added, tuple(changed), found.removed, notes)
+    return Difference(source, *names, found.added, tuple(changed), found.removed, notes)
 
 
 def _why(old: Listed, new: Listed) -> str:

@@ -16,7 +16,7 @@ from refnet.actions.choose import nothing, of_others
 from refnet.actions.context import own_home
 from refnet.actions.live import Live
 from refnet.actions.recovery_settings import Setup
-from refnet.actions.recovery_stages import Memory, Permit, Recovered, StageDone, read_journal, run_stages
+from refnet.actions.recovery_stages import Memory, Operator, Recovered, read_journal, run_stages
 from refnet.errors import Exit, RefnetError
 from refnet.postgres.connecting import ConnectError
 from refnet.postgres.session import Target
@@ -70,12 +70,12 @@ class Recovery:
                 found.append(live.replaced(source))
         return [one for one in found if one]
 
-    def run(self, permit: Permit, report: Callable[[StageDone], None]) -> Recovered:
-        """Run the stages; `report` is called after each. One stage alone cannot be continued."""
+    def run(self, operator: Operator) -> Recovered:
+        """Run the stages. One stage alone cannot be continued."""
         entries, journal = self.plan.entries, self.plan.journal(self.clock.now())
         memory = None if self._request.only else Memory(lambda: self._journals(entries)[0], journal)
         live = partial(self._live, entries)
-        done = run_stages(live, self.plan, permit, self.clock, report=report, memory=memory)
+        done = run_stages(live, self.plan, operator, self.clock, memory)
         for path in self._journals(entries) if memory else ():
             path.unlink(missing_ok=True)
         return done

@@ -23,18 +23,6 @@ GOES_ON_FOR = timedelta(days=1)
 _WITHOUT = "Without services: REFNET_RECOVER_SERVICES=none."
 
 
-class Permit(Protocol):
-    """Asks before a recovery goes on. Both raise RefnetError where the answer is no."""
-
-    def replace(self, live: str) -> None:
-        """Ask whether `live` may be replaced."""
-        ...
-
-    def run(self, commands: Mapping[Stage, tuple[str, ...]]) -> None:
-        """Ask whether command lines that came out of a backup may run."""
-        ...
-
-
 @dataclass(frozen=True)
 class StageDone:
     stage: Stage
@@ -63,27 +51,38 @@ class Recovered:
         return Exit.DAMAGED if differs else Exit.DONE
 
 
+class Operator(Protocol):
+    """The user of a recovery. What is not permitted raises RefnetError."""
+
+    def permit_replace(self, live: str) -> None:
+        """Ask whether `live` may be replaced."""
+        ...
+
+    def permit_run(self, commands: Mapping[Stage, tuple[str, ...]]) -> None:
+        """Ask whether command lines that came out of a backup may run."""
+        ...
+
+    def report(self, done: StageDone) -> None: ...
+
+
 def run_stages(
     live: Callable[[], Live],
     plan: Plan,
-    permit: Permit,
+    operator: Operator,
     clock: Clock,
-    *,
-    report: Callable[[StageDone], None],
     memory: Memory | None = None,
 ) -> Recovered:
     """Run the stages of `plan`. A failure names its stage; what was done before stays, and is in the journal.
 
     Args:
         live: returns what to act on; called again when the configuration is back, as the settings come with it.
-        report: called after each stage.
         memory: keeps the journal; None: the recovery cannot be continued.
     """
     began, done = clock.monotonic(), list[StageDone]()
-    run = _Run(live, live(), plan, permit, clock, memory)
+    run = _Run(live, live(), plan, operator, clock, memory)
     for stage in plan.stages:
         done.append(run.stage(stage))
-        report(done[-1])
+        operator.report(done[-1])
     ages = {source: clock.now() - entry.created for source, entry in plan.entries.items()}
     return Recovered(tuple(done), clock.monotonic() - began, ages)
 
@@ -95,7 +94,7 @@ class _Run:
     make_live: Callable[[], Live]
     live: Live
     plan: Plan
-    permit: Permit
+    operator: Operator
     clock: Clock
     memory: Memory | None
     asked: bool = False
@@ -138,7 +137,7 @@ class _Run:
         if source in self.plan.standing:
             return [f"{entry.name} was brought back before; {source} stays as it is now"]
         if replaced := self.live.replaced(source):
-            self.permit.replace(replaced)
+            self.operator.permit_replace(replaced)
         says = self.live.restore(source, entry)
         if self.memory:
             self.memory.restored(source)
@@ -152,7 +151,7 @@ class _Run:
             stage: lines for stage, lines in self.live.commands().items() if stage in self.plan.stages
         }
         if commands and not self.asked:
-            self.permit.run(commands)
+            self.operator.permit_run(commands)
             self.asked = True
 
     def _start(self, stage: Stage) -> list[str]:

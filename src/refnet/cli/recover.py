@@ -14,14 +14,14 @@ from typing import Annotated, Any
 import typer
 
 from refnet.actions.recover import Recovery, Request
-from refnet.actions.recovery_settings import Setup
+from refnet.actions.recovery_settings import Command, Setup
 from refnet.actions.recovery_stages import Recovered, StageDone
-from refnet.cli import acting, options, recover_plan, report
+from refnet.cli import acting, options, render, report
 from refnet.cli.context import confirm, ends_at_plan, print_json, warn
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import SourceName, utc
-from refnet.recovery.model.recovery_plan import Plan, Stage
+from refnet.recovery.model.recovery_plan import SAYS, Plan, Stage
 from refnet.recovery.sources.files.member_names import show, some
 from refnet.settings import user_path
 
@@ -46,15 +46,14 @@ def recover(
     recovery = Recovery(Request(at, first, only, from_database, run_restored), warn)
     planned, will_be = recovery.plan, recovery.will_be()
     now = recovery.clock.now()
-    shown = partial(recover_plan.values, planned), partial(recover_plan.show, planned, now=now)
+    shown = partial(_plan_values, planned), partial(_print_plan, planned, now=now)
     if ends_at_plan(will_be, *shown, plan=plan, as_json=as_json):
         return
     _need_folder(planned, will_be)
     replaced = recovery.replaced()
     if replaced:
         confirm(f"Replace what is live: {', '.join(replaced)}?", force=force)
-    tell = (lambda _: None) if as_json else _print_stage
-    done = recovery.run(_Permit(replaced, force, run_restored), tell)
+    done = recovery.run(_Operator(replaced, force=force, run_restored=run_restored, quiet=as_json))
     if as_json:
         print_json(_values(done, planned) | acting.values(recovery.settings()))
     else:
@@ -80,19 +79,21 @@ def _need_folder(planned: Plan, will_be: Setup) -> None:
 
 
 @dataclass(frozen=True)
-class _Permit:
+class _Operator:
     #: What may be replaced already.
     replaced: Sequence[str]
     #: Do not ask for more.
     force: bool
     #: Do not ask before commands out of a backup are run.
     run_restored: bool
+    #: Do not report the stages.
+    quiet: bool
 
-    def replace(self, live: str) -> None:
+    def permit_replace(self, live: str) -> None:
         if live not in self.replaced:
             confirm(f"Replace what is live: {live}?", force=self.force)
 
-    def run(self, commands: Mapping[Stage, tuple[str, ...]]) -> None:
+    def permit_run(self, commands: Mapping[Stage, tuple[str, ...]]) -> None:
         if self.run_restored:
             return
         lines = [line for each in commands.values() for line in each]
@@ -115,11 +116,12 @@ class _Permit:
                 Exit.CONFIRM,
             )
 
-
-def _print_stage(done: StageDone) -> None:
-    print(f"{done.stage:10} {formatting.seconds(done.seconds)}", flush=True)
-    for sentence in done.says:
-        print(f"  {formatting.plain(sentence)}", flush=True)
+    def report(self, done: StageDone) -> None:
+        if self.quiet:
+            return
+        print(f"{done.stage:10} {formatting.seconds(done.seconds)}", flush=True)
+        for sentence in done.says:
+            print(f"  {formatting.plain(sentence)}", flush=True)
 
 
 def _print_end(done: Recovered, planned: Plan, now: datetime) -> None:
@@ -140,3 +142,80 @@ def _values(done: Recovered, planned: Plan) -> dict[str, Any]:
         ],
         "findings": report.finding_values(done.findings),
     }
+
+
+def _print_plan(plan: Plan, setup: Setup, *, now: datetime) -> None:
+    """Print the plan as text."""
+    print("Go on with the recovery that was interrupted:" if plan.resumed else "Recover:")
+    for number, stage in enumerate(plan.stages, 1):
+        print(f"  {number}. {stage:10} {SAYS[stage]}")
+    print("From the set:")
+    render.print_columns(
+        [
+            (
+                f"  {s}",
+                e.name,
+                e.identity.database if e.identity else "",
+                render.local(e.created),
+                f"{formatting.age(now - e.created)} old",
+                f"{e.state}, SHRUNK against {e.manifest.shrunk_from}" if e.shrunk else e.state,
+            )
+            for s, e in plan.entries.items()
+        ]
+    )
+    print("To:")
+    render.print_columns([(f"  {source}", where) for source, where in _places(plan, setup).items()])
+    if commands := _commands(plan, setup):
+        print("Commands that it runs:")
+        render.print_columns([(f"  {one.stage}", _line(one)) for one in commands])
+    for source in plan.standing:
+        print(f"note: {source} was brought back before, and stays as it is now")
+    for source, one in plan.absent.items():
+        print(f"note: {source} is not brought back: {one.why}")
+
+
+def _plan_values(plan: Plan, setup: Setup) -> dict[str, Any]:
+    """Return the plan for --json."""
+    return {
+        "set": {source: entry.name for source, entry in plan.entries.items()},
+        "from_database": next((e.identity.database for e in plan.entries.values() if e.identity), None),
+        "absent": {source: one.why for source, one in plan.absent.items()},
+        "standing": list(plan.standing),
+        "stages": list(plan.stages),
+        "to": _places(plan, setup),
+        "commands": [
+            {"stage": one.stage, "command": one.line, "restored": one.restored}
+            for one in _commands(plan, setup)
+        ],
+        "notes": list(setup.notes),
+    }
+
+
+def _places(plan: Plan, setup: Setup) -> dict[str, str]:
+    """Return the target of each source of the set, and the settings file."""
+    places = {source.value: _place(source, setup) for source in plan.entries}
+    return places | {
+        "settings": acting.settings_file(setup.settings) + (", out of the backup" if setup.own else "")
+    }
+
+
+def _place(source: SourceName, setup: Setup) -> str:
+    if source is SourceName.DATABASE:
+        return acting.database(setup.settings)
+    try:
+        folder = setup.folder(source)
+    except RefnetError as error:
+        return f"{show(error.message)}. {error.hint}"
+    if folder is None:
+        return "nowhere yet: nothing says into which folder (REFNET_CONFIG_DIR)"
+    origin = f" ({setup.origin})" if source is SourceName.CONFIG and setup.origin else ""
+    return f"{show(str(folder), 1000)}{origin}"
+
+
+def _commands(plan: Plan, setup: Setup) -> list[Command]:
+    return [one for one in setup.commands if one.stage in plan.stages]
+
+
+def _line(one: Command) -> str:
+    line = show(one.line, 1000)
+    return f"{line} (out of the backup: asked for)" if one.restored else line

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from refnet.actions.backup import make as backup
+from refnet.actions.context import Context
 from refnet.recovery.model.artifact import Entry, SourceName
 from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.source import OpenArtifact
@@ -18,6 +19,7 @@ from refnet.recovery.sources.files.files_source import FilesSource
 from refnet.recovery.sources.files.target import FolderTarget, target_of
 from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.verbs import restore_files, undo_files
+from refnet.settings import Settings
 
 ENTRIES = ("compose.yaml", ".env", "docs/?", "scripts/?")
 
@@ -50,7 +52,7 @@ class World:
 
     def backup(self) -> OpenArtifact:
         source = FilesSource(self.source, self.folder, self.wanted, self.root / "scratch", self.swaps)
-        made = backup(source, self.store, Clock(now, zone=UTC), prove=False)
+        made = backup(Context(Settings(), Clock(now, zone=UTC)), source, self.store, prove=False)
         return self.store.artifact(Entry(made.manifest))
 
     def plan(self, held: OpenArtifact, only: str | None = None) -> restore_files.Plan:

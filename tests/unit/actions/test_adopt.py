@@ -91,7 +91,7 @@ def test_an_artifact_from_elsewhere_brings_its_manifest(
     take: Any, store: LocalStore, tmp_path: Path, lines: Any, now: Any, clock: Any
 ) -> None:
     away = LocalStore(tmp_path / "away", flat=True)
-    made = backup(lines(), away, Clock(now, clock, zone=UTC), prove=False).manifest
+    made = backup(Lab(away, None, Clock(now, clock, zone=UTC)), lines(), away, prove=False).manifest
     take(tmp_path / "away" / made.name)
 
     assert store.entries()[0].manifest == replace(made, seconds=0.0)
@@ -142,7 +142,7 @@ def test_what_has_a_manifest_is_refused_and_stays_as_it_is(take: Any, store: Loc
 def test_a_manifest_that_cannot_be_read_is_moved_aside_and_made_again(
     take: Any, store: LocalStore, lines: Any, now: Any, clock: Any
 ) -> None:
-    made = backup(lines(), store, Clock(now, clock, zone=UTC), prove=True).manifest
+    made = backup(Lab(store, None, Clock(now, clock, zone=UTC)), lines(), store, prove=True).manifest
     path = store.path(store.entries()[0])
     broken = path.with_name(f"{path.name}.json")
     broken.write_bytes(b"X" + broken.read_bytes()[1:])
@@ -161,7 +161,7 @@ def test_a_manifest_that_cannot_be_read_is_moved_aside_and_made_again(
 def test_a_failure_is_remembered_although_the_manifest_is_lost(
     take: Any, store: LocalStore, lines: Any, now: Any, clock: Any
 ) -> None:
-    backup(lines(), store, Clock(now, clock, zone=UTC), prove=True)
+    backup(Lab(store, None, Clock(now, clock, zone=UTC)), lines(), store, prove=True)
     (entry,) = store.entries()
     store.record(entry, Evidence(now(), Level.PROVEN, Outcome.FAILED, 1.0))
     store.path(entry).with_name(f"{entry.name}.json").unlink()
@@ -184,7 +184,7 @@ def test_a_manifest_of_a_newer_refnet_is_left_to_it(take: Any, store: LocalStore
 def test_a_day_in_a_name_is_sharpened_by_the_first_check(
     store: LocalStore, lines: Any, now: Any, clock: Any
 ) -> None:
-    backup(lines(name=SourceName.CONFIG), store, Clock(now, clock, zone=TOKYO), prove=True)
+    backup(Lab(store, None, Clock(now, clock, zone=TOKYO)), lines(name=SourceName.CONFIG), store, prove=True)
     (entry,) = store.entries()
     store.path(entry).with_name(f"{entry.name}.json").unlink()
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from tests.unit.actions.conftest import NOW
+from tests.unit.actions.conftest import NOW, Lab
 
 from refnet.actions.backup import Backup
 from refnet.actions.backup import make as backup
@@ -25,7 +25,7 @@ Make = Callable[..., Backup]
 def make(store: Store, now: Any, clock: Any) -> Make:
     def run(source: Any, prove: bool = True) -> Backup:
         zone = timezone(timedelta(hours=9))
-        return backup(source, store, Clock(now, clock, zone=zone), prove=prove, progress=silent)
+        return backup(Lab(store, source, Clock(now, clock, zone=zone)), source, store, prove=prove)
 
     return run
 

@@ -22,7 +22,7 @@ from refnet.recovery.model.store import Store
 
 
 def run(store: Store, source: Any, now: Any, clock: Any, absent: tuple[SourceName, ...] = ()) -> Drill:
-    backup(source, store, Clock(now, clock, zone=None), prove=False)
+    backup(Lab(store, None, Clock(now, clock, zone=None)), source, store, prove=False)
     return prove(Lab(store, source, Clock(now, clock)), Selected(choose(store, [source.name]), absent))
 
 

@@ -62,13 +62,16 @@ class World:
     def outcome(self, source: SourceName) -> Outcome:
         return Outcome.FAILED if source == self.differs else Outcome.PASSED
 
-    def replace(self, live: str) -> None:
+    def permit_replace(self, live: str) -> None:
         self.asked.append(f"may {live} be replaced?")
 
-    def run(self, commands: Mapping[Stage, tuple[str, ...]]) -> None:
+    def permit_run(self, commands: Mapping[Stage, tuple[str, ...]]) -> None:
         self.asked.append(f"may {', '.join(line for lines in commands.values() for line in lines)} run?")
         if self.refused:
             raise RefnetError("not confirmed", "Nothing was run.", Exit.CONFIRM)
+
+    def report(self, _done: object) -> None:
+        """Nothing is printed."""
 
     def start(self, stage: Stage) -> tuple[str, ...]:
         names = self.started.get(stage, ())
@@ -112,8 +115,7 @@ def run(
         plan,
         world,
         Clock(lambda: NOW, iter(range(1000)).__next__),
-        report=lambda _: None,
-        memory=Memory(lambda: home / "recovery.json", plan.journal(NOW)) if home else None,
+        Memory(lambda: home / "recovery.json", plan.journal(NOW)) if home else None,
     )
 
 

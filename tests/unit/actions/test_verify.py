@@ -25,7 +25,7 @@ from refnet.recovery.stores.local import LocalStore
 def local(tmp_path: Path, lines: Any, now: Any, clock: Any) -> LocalStore:
     """A local store with one artifact that was never checked."""
     store = LocalStore(tmp_path / "backups")
-    backup(lines(), store, Clock(now, clock, zone=None), prove=False)
+    backup(Lab(store, None, Clock(now, clock, zone=None)), lines(), store, prove=False)
     return store
 
 
@@ -107,7 +107,7 @@ def test_a_list_of_files_that_is_not_the_manifests_is_damage(
         def dump(self, *args: Any) -> Made:
             return replace(super().dump(*args), files=b"[]")
 
-    backup(Listed(), store, Clock(now, clock, zone=None), prove=False)
+    backup(Lab(store, None, Clock(now, clock, zone=None)), Listed(), store, prove=False)
     entry = store.entries()[0]
     flip(store.folder(entry.source) / f"{entry.name}.files.json.gz")
 
