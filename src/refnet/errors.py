@@ -22,7 +22,7 @@ _WORST_FIRST = (Exit.DAMAGED, Exit.FAILED, Exit.USAGE, Exit.LOCKED, Exit.CONFIRM
 
 
 def worst(codes: Iterable[Exit]) -> Exit:
-    """Return the exit code of several results: the worst of `codes`, DONE where there is none."""
+    """Return the exit code of several results: the worst of `codes`, DONE if there are none."""
     found = set(codes)
     return next((code for code in _WORST_FIRST if code in found), Exit.DONE)
 

@@ -48,7 +48,7 @@ def explain(error: OSError, path: Path) -> RefnetError:
     if error.errno in _FULL:
         where = path if path.is_dir() else f"{path.parent} for {path.name}"
         return RefnetError(
-            f"no space is left in {where}",
+            f"no space left in {where}",
             "Free space and retry; `refnet prune --plan` shows what can be deleted. No partial file is left.",
             transient=True,
         )

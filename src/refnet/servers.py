@@ -27,7 +27,7 @@ def server(settings: Settings) -> Target:
 
 
 def identity(settings: Settings) -> Identity | None:
-    """Return the database that the settings name, with its server if that answers; None where they name none.
+    """Return the database that the settings name, with its server if that answers; None if they name none.
 
     An embedded server is asked if it runs, and never started for this.
     """

@@ -165,7 +165,7 @@ def table_kept(library: Library) -> Result:
         snapshot.LOCK_SECONDS = before
 
 
-@provokes("no space is left")
+@provokes("no space left")
 def disk_full(library: Library) -> Result:
     command = [
         "bash",

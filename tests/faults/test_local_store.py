@@ -49,7 +49,7 @@ def test_a_full_disk_leaves_the_catalog_as_it_was(tmp_path: Path, filled: int) -
             made = publish(store, data, files)
             assert {entry.name for entry in store.entries()} == {kept, made}
             return
-        with pytest.raises(RefnetError, match="no space is left"):
+        with pytest.raises(RefnetError, match="no space left"):
             publish(store, data, files)
 
         assert [entry.name for entry in store.entries()] == [kept]
@@ -77,7 +77,7 @@ except RefnetError as error:
     ran = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True
     )
-    assert ran.stdout.startswith("no space is left")
+    assert ran.stdout.startswith("no space left")
     assert visible(LocalStore(tmp_path)) == []
 
 
@@ -111,7 +111,7 @@ except RefnetError as error:
     command = [sys.executable, "-c", script, str(tmp_path), str(spare)]
     ran = subprocess.run(command, capture_output=True, text=True, check=True)
 
-    assert ran.stdout.startswith("no space is left")
+    assert ran.stdout.startswith("no space left")
     (entry,) = store.entries()
     assert entry.state == ("could not verify" if spare else "proven")
     store.record(entry, Evidence(NOW, Level.PROVEN, Outcome.PASSED, 1.0))

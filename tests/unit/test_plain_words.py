@@ -79,6 +79,11 @@ FORBIDDEN_IN_JAPANESE = {
 ALLOWED = ("RENAME_EXCHANGE", "exchange.json", "walls.py", "`Walls`", "as a whole", "on the whole")
 #: Docstrings of these begin with a verb or a noun.
 PACKAGES: tuple[str, ...] = (
+    "refnet",
+    "refnet/broker",
+    "refnet/postgres",
+    "refnet/settings",
+    "refnet/recovery/model",
     "refnet/actions",
     "refnet/cli",
     "refnet/demo",

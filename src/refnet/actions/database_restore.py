@@ -60,7 +60,7 @@ class DatabaseRestore:
                 progress=self.context.progress,
             )
         try:
-            Lineage.at(settings.home).add(done.place.identity, done.origin)
+            Lineage.at(settings.home).add(done.destination.identity, done.origin)
         except RefnetError as error:
             self.context.note(f"the origin of the restored database was not recorded: {error.message}")
         return done

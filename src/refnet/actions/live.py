@@ -61,8 +61,8 @@ class Live:
         how = Options(context.settings.jobs, create_roles=True)
         work = database_restore.restore_of(context, chosen, how, from_database=self.from_database)
         back = work.run()
-        of = origin_label(back.origin, back.place)
-        return [f"the database {back.place} is restored from {back.artifact} (of {of})", *notes]
+        of = origin_label(back.origin, back.destination)
+        return [f"the database {back.destination} is restored from {back.artifact} (of {of})", *notes]
 
     def compare(self, source: SourceName, entry: Entry) -> tuple[Finding, ...]:
         """Compare what is live with `entry`."""

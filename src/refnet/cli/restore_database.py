@@ -102,21 +102,21 @@ def undo(
         return
     planned.check()
     if planned.replaces:
-        confirm(f"Replace the live database {planned.facts.place}?", force=force)
+        confirm(f"Replace the live database {planned.facts.destination}?", force=force)
     done = action.undo(here, previous)
     if as_json:
         print_json({**_undo_values(planned), "kept": done.previous, **about})
     else:
         kept = f"; what was live is kept as {done.previous}" if done.previous else ""
         print(
-            f"{planned.facts.place} is back as it was before the restore of {done.back.mark.artifact}{kept}."
+            f"{planned.facts.destination} is back as it was before the restore of {done.back.mark.artifact}{kept}."
         )
 
 
 def _print_plan(plan: Plan) -> None:
     moment = f" of {render.local(plan.wanted.moment)}" if plan.wanted.moment else ""
-    of = origin_label(plan.wanted.origin, plan.facts.place)
-    print(f"Restore {plan.wanted.name}{moment} (of {of}) as {plan.facts.place}:")
+    of = origin_label(plan.wanted.origin, plan.facts.destination)
+    print(f"Restore {plan.wanted.name}{moment} (of {of}) as {plan.facts.destination}:")
     for number, step in enumerate(plan.steps, 1):
         print(f"  {number}. {formatting.plain(step)}")
     if plan.facts.live:
@@ -179,7 +179,7 @@ def _plan_values(plan: Plan) -> dict[str, Any]:
 def _print(done: Restored) -> None:
     passed = sum(finding.outcome is Outcome.PASSED for finding in done.findings)
     print(
-        f"{done.place} is restored from {done.artifact} (of {origin_label(done.origin, done.place)})"
+        f"{done.destination} is restored from {done.artifact} (of {origin_label(done.origin, done.destination)})"
         f" in {formatting.seconds(sum(done.seconds.values()))} ({report.phases(done.seconds)})"
     )
     if done.findings:
@@ -193,7 +193,7 @@ def _print(done: Restored) -> None:
 def _values(done: Restored) -> dict[str, Any]:
     return {
         "database": done.database,
-        "server": done.place.server,
+        "server": done.destination.server,
         "from_database": done.origin.database if done.origin else None,
         "from_system_identifier": done.origin.system if done.origin else None,
         "artifact": done.artifact,
@@ -210,7 +210,7 @@ def _print_undo_plan(plan: UndoPlan) -> None:
         print(f"UNRECORDED: {doubt}")
     size = formatting.size(plan.back.size)
     print(
-        f"Bring back {plan.back.name} ({size}, replaced {render.local(plan.back.at)}) as {plan.facts.place}."
+        f"Bring back {plan.back.name} ({size}, replaced {render.local(plan.back.at)}) as {plan.facts.destination}."
     )
     for name, rows in plan.written.items():
         print(f"  written since in {formatting.plain(name)}: {formatting.plural(rows.newer or 0, 'row')}")

@@ -38,7 +38,7 @@ def restore(
     if as_json:
         print_json({**_values(plans, seconds), **acting.values(work.context.settings)})
     elif "apply" in seconds:
-        of = origin_label(plans[0].origin, plans[0].place)
+        of = origin_label(plans[0].origin, plans[0].destination)
         done = ", ".join(formatting.plain(plan.table) for plan in plans)
         verb = "is" if len(plans) == 1 else "are"
         taken = formatting.seconds(sum(seconds.values()))
@@ -63,8 +63,8 @@ def asked(tables: Sequence[str] | None, mode: str | None) -> Mode | None:
 
 def _print_plan(plan: TablePlan) -> None:
     print(
-        f"Restore {formatting.plain(plan.table)} of {plan.place} from {plan.artifact} of {render.local(plan.created)}"
-        f" (of {origin_label(plan.origin, plan.place)}), mode {plan.mode}:"
+        f"Restore {formatting.plain(plan.table)} of {plan.destination} from {plan.artifact} of {render.local(plan.created)}"
+        f" (of {origin_label(plan.origin, plan.destination)}), mode {plan.mode}:"
     )
     print(
         f"  {formatting.plural(plan.add, 'row')} to add, {plan.change:,} to change, {plan.delete:,} to delete,"
@@ -78,8 +78,8 @@ def _values(plans: tuple[TablePlan, ...], seconds: dict[str, float]) -> dict[str
     """Return the sums, and each table; `table` is the name if there is only one."""
     first, tables = plans[0], [_table(plan) for plan in plans]
     return {
-        "database": first.place.identity.database,
-        "server": first.place.server,
+        "database": first.destination.identity.database,
+        "server": first.destination.server,
         "from_database": first.origin.database,
         "from_system_identifier": first.origin.system,
         "table": first.table if len(plans) == 1 else None,

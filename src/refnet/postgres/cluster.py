@@ -95,7 +95,7 @@ class Cluster(Postmaster):
 
     @contextmanager
     def _authentication(self) -> Iterator[tuple[str, ...]]:
-        """Yield initdb's options for logins. The file that they name holds a verifier, no secret."""
+        """Yield initdb's options for logins. The file that they name contains a verifier, no secret."""
         if not self.password:
             yield ("--auth-local=trust",)
             return

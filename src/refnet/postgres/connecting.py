@@ -1,4 +1,4 @@
-"""Why a session cannot be opened: the error of the server or of libpq, as two lines that a user can act on.
+"""Reasons why a session cannot be opened: the error of the server or of libpq as two lines for the user.
 
 psycopg passes on the text of a refusal and not its SQLSTATE, so the English text is matched here. The error of a server
 with messages in another language gets the general lines.

@@ -20,7 +20,7 @@ from refnet.processes import until
 
 PORT = "5432"  # names the socket; nothing listens on it
 SOCKET_NAME = f".s.PGSQL.{PORT}"
-#: sun_path holds 104 bytes on macOS, 108 on Linux, the final NUL included.
+#: sun_path has 104 bytes on macOS, 108 on Linux, the final NUL included.
 MAX_SOCKET_FOLDER = 103 - len(f"/{SOCKET_NAME}")
 #: Linux's largest is 4194304.
 _PID = re.compile(r"[1-9][0-9]{0,6}")

@@ -19,7 +19,7 @@ from refnet.postgres.binaries import Binaries
 
 #: Links or folders of the root that lead to programs and libraries.
 _SYSTEM = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
-#: What PostgreSQL's programs read outside /usr, where it is there: libraries, Debian's dictionaries, the time zone.
+#: Files outside /usr that PostgreSQL's programs read if they exist: libraries, Debian's dictionaries, the time zone.
 _READ = (
     "/etc/ld.so.cache",
     "/etc/alternatives",

@@ -9,7 +9,7 @@ from refnet.recovery.model.identity import Identity
 
 
 @dataclass(frozen=True)
-class Place:
+class Destination:
     """The database that a restore writes to."""
 
     identity: Identity
@@ -36,17 +36,17 @@ class Permission:
 OWN = Permission()
 
 
-def moved(origin: Identity | None, place: Place) -> bool:
-    """Return whether the artifact was made on another server than that of `place`, as far as both are known."""
-    if origin is None or origin.system is None or place.identity.system is None:
+def moved(origin: Identity | None, destination: Destination) -> bool:
+    """Return whether the artifact was made on another server than that of `destination`, as far as both are known."""
+    if origin is None or origin.system is None or destination.identity.system is None:
         return False
-    return origin.system != place.identity.system
+    return origin.system != destination.identity.system
 
 
 def refusal(
-    artifact: str, origin: Identity | None, place: Place, permission: Permission
+    artifact: str, origin: Identity | None, destination: Destination, permission: Permission
 ) -> RefnetError | None:
-    """Return why `artifact`, of the database `origin`, must not be restored to `place`; None if it may.
+    """Return why `artifact`, of the database `origin`, must not be restored to `destination`; None if it may.
 
     `origin` None: not recorded; then the user named the artifact, or there are no others.
     """
@@ -61,42 +61,46 @@ def refusal(
         )
     if named is not None:
         return None
-    if origin.database != place.identity.database:
+    if origin.database != destination.identity.database:
         return RefnetError(
-            f"{artifact} is of the database {origin.database} of {_server(origin, place)}, and the target is {place}",
+            f"{artifact} is of the database {origin.database} of {_server(origin, destination)}, and the target is {destination}",
             f"To restore it there anyway, use --from-database {origin.database}.",
             Exit.USAGE,
         )
-    if moved(origin, place) and place.occupied and origin.system not in permission.before:
+    if moved(origin, destination) and destination.occupied and origin.system not in permission.before:
         return RefnetError(
-            f"{artifact} is of {origin.database} of {_server(origin, place)}, and {place} already contains tables",
+            f"{artifact} is of {origin.database} of {_server(origin, destination)}, and {destination} already contains tables",
             f"To replace them, use --from-database {origin.database}.",
             Exit.USAGE,
         )
     return None
 
 
-def note(origin: Identity | None, place: Place) -> str | None:
+def note(origin: Identity | None, destination: Destination) -> str | None:
     """Return a plan's note about an artifact of another database or of an unknown one; None if there is none."""
     if origin is None:
         return "could not verify: the artifact does not record its database"
-    if moved(origin, place):
-        return f"it was made on {_server(origin, place)}; the target's is {place.identity.system}"
-    if origin.system is None or place.identity.system is None:
+    if moved(origin, destination):
+        return f"it was made on {_server(origin, destination)}; the target's is {destination.identity.system}"
+    if origin.system is None or destination.identity.system is None:
         return (
             "could not verify: the server that it was made on; only the names of the databases are compared"
         )
     return None
 
 
-def origin_label(origin: Identity | None, place: Place) -> str:
-    """Return the database that an artifact is of, with its server if that is not the one of `place`."""
+def origin_label(origin: Identity | None, destination: Destination) -> str:
+    """Return the database that an artifact is of, with its server if that is not the one of `destination`."""
     if origin is None:
         return "an unknown database"
-    return f"{origin.database} of {_server(origin, place)}" if moved(origin, place) else origin.database
+    return (
+        f"{origin.database} of {_server(origin, destination)}"
+        if moved(origin, destination)
+        else origin.database
+    )
 
 
-def _server(origin: Identity, place: Place) -> str:
-    if moved(origin, place):
+def _server(origin: Identity, destination: Destination) -> str:
+    if moved(origin, destination):
         return f"another server (system identifier {origin.system})"
-    return "the same server" if origin.system and place.identity.system else "an unknown server"
+    return "the same server" if origin.system and destination.identity.system else "an unknown server"

@@ -138,7 +138,7 @@ def absent(catalog: Catalog, moment: datetime | None) -> Mapping[SourceName, Abs
 
 @dataclass(frozen=True)
 class Plan:
-    """What a recovery would do."""
+    """The plan of a recovery."""
 
     #: The set.
     entries: Mapping[SourceName, Entry]

@@ -1,4 +1,4 @@
-"""What a restore of a database is planned from: the state of the server, and what is to be restored."""
+"""The facts that a restore of a database is planned from: the state of the server and the backup."""
 
 from __future__ import annotations
 
@@ -84,15 +84,15 @@ class Facts:
     system: str | None = None
 
     @property
-    def place(self) -> origin.Place:
+    def destination(self) -> origin.Destination:
         """The database that is restored to."""
         occupied = self.live is not None and self.live.occupied
-        return origin.Place(Identity(self.database, self.system), self.server, occupied)
+        return origin.Destination(Identity(self.database, self.system), self.server, occupied)
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is to be restored."""
+    """The backup that is to be restored."""
 
     name: str
     #: That of the server that it was made on, such as 180006; None: unknown.

@@ -19,7 +19,7 @@ KEEP_DAYS = 7
 
 @dataclass(frozen=True)
 class Plan:
-    """What would be done."""
+    """The plan of a restore."""
 
     wanted: Wanted
     facts: Facts
@@ -87,7 +87,7 @@ def decide(
         create_roles: create missing roles; `role_powers`: also those with attributes or memberships.
         permission: the databases, beside the target's own, that `wanted` may be of.
     """
-    refused = origin.refusal(wanted.name, wanted.origin, facts.place, permission)
+    refused = origin.refusal(wanted.name, wanted.origin, facts.destination, permission)
     missing = tuple(role for role in wanted.roles if role not in facts.roles)
     need = bytes_needed(wanted, facts)
     created = missing if create_roles else ()
@@ -270,7 +270,7 @@ def hindrances(facts: Facts) -> Iterator[RefnetError]:
 
 
 def _notes(wanted: Wanted, facts: Facts, need: int) -> Iterator[str]:
-    if comes_from := origin.note(wanted.origin, facts.place):
+    if comes_from := origin.note(wanted.origin, facts.destination):
         yield comes_from
     if facts.free is None:
         yield f"could not verify: free space on the server (about {formatting.size(need)} needed beside the live database)"

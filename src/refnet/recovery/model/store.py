@@ -13,7 +13,7 @@ from refnet.recovery.model.source import Made, OpenArtifact
 
 @dataclass(frozen=True)
 class Leftover:
-    """What a crashed run left: harmless, listed, and removed by prune."""
+    """A file that a crashed run left: harmless, listed, and removed by prune."""
 
     source: SourceName
     name: str

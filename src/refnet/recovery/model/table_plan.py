@@ -1,4 +1,4 @@
-"""What the restore of one table would do, in rows."""
+"""The plan of the restore of one table, in rows."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from datetime import datetime
 from enum import StrEnum
 
 from refnet.recovery.model.identity import Identity
-from refnet.recovery.model.origin import Place
+from refnet.recovery.model.origin import Destination
 
 
 class Mode(StrEnum):
-    """`missing`: only rows whose key the live table lacks. `replace`: the table becomes what was backed up."""
+    """`missing`: add rows with keys that are missing live. `replace`: restore the table as it was."""
 
     MISSING = "missing"
     REPLACE = "replace"
@@ -31,14 +31,15 @@ class Difference:
 
 @dataclass(frozen=True)
 class TablePlan:
-    """What would be done to `table` (`schema.table`) at `place`, from `artifact` of the moment `created`, which holds the
-    database `origin`.
-    """
+    """The changes of one table."""
 
-    place: Place
+    destination: Destination
+    #: `schema.table`.
     table: str
     artifact: str
+    #: The database that the artifact is of.
     origin: Identity
+    #: The time of the artifact's snapshot.
     created: datetime
     mode: Mode
     difference: Difference
@@ -57,10 +58,10 @@ class TablePlan:
 
     @property
     def replaces(self) -> bool:
-        """Whether a live row would be changed or deleted."""
+        """True if a live row would be changed or deleted."""
         return bool(self.change or self.delete)
 
     @property
     def nothing(self) -> bool:
-        """Whether there is nothing to do."""
+        """True if there is nothing to do."""
         return not (self.add or self.change or self.delete)

@@ -20,7 +20,7 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.identity import Identity
-from refnet.recovery.model.origin import OWN, Permission, Place
+from refnet.recovery.model.origin import OWN, Destination, Permission
 from refnet.recovery.model.previous import Mark, Why
 from refnet.recovery.model.restore_facts import Facts, Wanted
 from refnet.recovery.model.restore_plan import Plan, dated_name, decide, major
@@ -89,7 +89,7 @@ class Restored:
     #: By phase, in order.
     seconds: dict[str, float]
     #: The database and its server.
-    place: Place
+    destination: Destination
     #: The database that the data comes from; None: not recorded.
     origin: Identity | None
 
@@ -177,7 +177,7 @@ class _Run:
             findings,
             (*plan.notes, *self.notes, *unsure),
             self.phases.seconds,
-            plan.facts.place,
+            plan.facts.destination,
             plan.wanted.origin,
         )
 

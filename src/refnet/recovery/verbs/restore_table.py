@@ -11,7 +11,7 @@ from datetime import datetime
 from refnet.errors import Exit, RefnetError
 from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.recovery.model.identity import Identity
-from refnet.recovery.model.origin import OWN, Permission, Place, refusal
+from refnet.recovery.model.origin import OWN, Destination, Permission, refusal
 from refnet.recovery.model.source import Progress, silent
 from refnet.recovery.model.table_plan import Difference, Mode, TablePlan
 from refnet.recovery.sources.database.admin_session import Session
@@ -61,7 +61,7 @@ def staged(
     """
     began = clock()
     with target.connect(_SETTINGS, encoding=reader.index.encoding) as session:
-        place, origin = _checked(session, target, reader, permission)
+        destination, origin = _checked(session, target, reader, permission)
         codec = Codec.of(session, reader.index.encoding)
         found = _found(session, codec, reader, tables, mode)
         planned: list[tuple[TableLayout, Difference]] = []
@@ -71,7 +71,7 @@ def staged(
             planned.append((live, merge.differ(session, codec, live)))
             plans.append(
                 TablePlan(
-                    place,
+                    destination,
                     recorded.qualified,
                     reader.name,
                     origin,
@@ -116,10 +116,12 @@ def _check_apart(recorded: Sequence[staged_rows.Recorded]) -> None:
 
 def _checked(
     session: Session, target: Target, reader: Reader, permission: Permission
-) -> tuple[Place, Identity]:
+) -> tuple[Destination, Identity]:
     """Return the target and the origin of the rows; RefnetError where the target may not get them."""
-    place = Place(Identity(target.name, row_counts.system_identifier(session)), target.address, occupied=True)
+    destination = Destination(
+        Identity(target.name, row_counts.system_identifier(session)), target.address, occupied=True
+    )
     origin = Identity(reader.index.database["name"], reader.index.server["system_identifier"])
-    if refused := refusal(reader.name, origin, place, permission):
+    if refused := refusal(reader.name, origin, destination, permission):
         raise refused
-    return place, origin
+    return destination, origin
