@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from refnet.errors import Exit, RefnetError
@@ -56,14 +54,6 @@ def warn(sentences: Iterable[str]) -> None:
         if sentence not in _warned:
             _warned.add(sentence)
             print(f"refnet: warning: {sentence}", file=sys.stderr)
-
-
-def now() -> datetime:
-    """Return the time, in UTC."""
-    return datetime.now(UTC)
-
-
-clock = time.perf_counter
 
 
 @contextmanager

@@ -9,12 +9,13 @@ from typing import Annotated
 
 import typer
 
-from refnet.cli.context import current_settings, now
+from refnet.cli.context import current_settings
 from refnet.cli.render import print_columns
 from refnet.demo.page import write
 from refnet.demo.stage import stage
 from refnet.demo.story import Story, play
 from refnet.files import explained
+from refnet.recovery.model.clock import utc_now
 from refnet.recovery.model.formatting import seconds
 from refnet.settings import user_path
 
@@ -31,9 +32,9 @@ def demo(
     """Make up a network, a vault and a configuration; back them up, lose and restore them, and write a page."""
     place = user_path(folder or current_settings().home / "demo").absolute()
     with stage(place, os.environ, _say) as made, explained(place):
-        story = play(made, papers, now)
+        story = play(made, papers, utc_now)
     with explained(place):
-        _end(story, write(story, now()))
+        _end(story, write(story, utc_now()))
 
 
 def _say(line: str, title: bool) -> None:

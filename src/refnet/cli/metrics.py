@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from refnet import wiring
-from refnet.cli.context import current_settings, note, now
+from refnet.cli.context import current_settings, note
 from refnet.errors import Exit, RefnetError
+from refnet.recovery.model.clock import utc_now
 from refnet.settings import user_path
 from refnet.telemetry import textfile as textfiles
 from refnet.telemetry.serve import Answer, Server, parse_address
@@ -47,7 +48,7 @@ def _answer() -> Answer:
             "metrics need prometheus-client, which is not installed",
             "Install it: pip install 'refnet[metrics]'",
         ) from None
-    read = wiring.facts(current_settings(), now)
+    read = wiring.facts(current_settings(), utc_now)
     return lambda accept: exposition(read, accept)
 
 

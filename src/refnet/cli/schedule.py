@@ -9,10 +9,11 @@ import typer
 
 from refnet import wiring
 from refnet.cli import options, render
-from refnet.cli.context import current_settings, note, now, print_json
+from refnet.cli.context import current_settings, note, print_json
 from refnet.errors import Exit, RefnetError
 from refnet.locks import is_locked
 from refnet.recovery.model.artifact import SourceName, utc
+from refnet.recovery.model.clock import utc_now
 from refnet.recovery.model.schedule import Schedule
 from refnet.scheduling import install as verb
 from refnet.scheduling import places, privileged
@@ -86,7 +87,7 @@ def show(*, as_json: options.Json = False) -> None:
     settings = current_settings(own=False)
     schedule = Schedule.of(settings)
     managers = [timers_of(Systemd(user), settings.home, schedule) for user in (False, True)]
-    found = status(schedule, wiring.configured(settings), settings.home, managers, now())
+    found = status(schedule, wiring.configured(settings), settings.home, managers, utc_now())
     if as_json:
         tasks = [
             {"task": one.task, "when": one.when, "next": utc(one.due), "by": one.by or None}

@@ -87,10 +87,11 @@ def test_without_the_extra_the_command_says_how_to_install_it(
     assert "pip install 'refnet[network]'" in done.stderr
 
 
-def test_the_migrations_are_in_the_wheel(tmp_path: Path) -> None:
+def test_the_migrations_and_the_templates_are_in_the_wheel(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     assert "refnet/network/migrations/env.py" in names
+    assert {f"refnet/scheduling/{kind}.template" for kind in ("service", "timer")} <= names
     assert "refnet/network/migrations/versions/0001_papers_citations_summaries_jobs.py" in names
