@@ -92,10 +92,13 @@ PACKAGES: tuple[str, ...] = (
     "refnet/network/migrations/versions",
     "refnet/recovery",
     "refnet/recovery/services",
+    "refnet/recovery/sources/database",
     "refnet/recovery/sources/database/artifact",
     "refnet/recovery/sources/database/dump",
+    "refnet/recovery/sources/database/restore",
     "refnet/recovery/sources/database/rows",
     "refnet/recovery/sources/files",
+    "refnet/recovery/verbs",
     "refnet/scheduling",
     "refnet/telemetry",
 )

@@ -63,7 +63,7 @@ class Dump(Protocol):
 
 @dataclass(frozen=True)
 class Options:
-    """How to restore."""
+    """Options of a restore."""
 
     jobs: int
     #: Compare digests, else row counts alone.

@@ -22,7 +22,7 @@ from refnet.recovery.stores.previous_records import Known, PreviousVersions
 
 @dataclass(frozen=True)
 class UndoPlan:
-    """What an undo would do."""
+    """The plan of an undo."""
 
     #: The previous version that becomes live.
     back: PreviousDatabase

@@ -18,7 +18,7 @@ _PROGRAM = re.compile(rb"^(?:psql|pg_restore)(?::<stdin>:\d+)?: (?:error: )?")
 
 
 class Cause(Enum):
-    """Why the server refused."""
+    """The cause of a server's error."""
 
     #: It ends by itself: the disk is full, the server restarts.
     TRANSIENT = auto()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from types import TracebackType
 from typing import Self
 
 from refnet.postgres.session import Target
@@ -54,9 +53,7 @@ class GuardedSchema(AbstractContextManager["GuardedSchema"]):
         self._session.execute(_REMEMBER)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._session.close()
 
     @property

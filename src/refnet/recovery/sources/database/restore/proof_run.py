@@ -1,4 +1,4 @@
-"""What both kinds of proof share: their options, and the state from which their result is made."""
+"""The options and the state that the proofs of artifacts and of foreign dumps share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LOADED = "restore into an empty server"
 
 @dataclass(frozen=True)
 class ProofOptions:
-    """How to prove an artifact."""
+    """Options of a proof."""
 
     #: The folder for scratch servers.
     base: Path

@@ -44,7 +44,7 @@ _BODY = re.compile(r"^    (?:AS |BEGIN ATOMIC|RETURN )", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Needs:
-    """What a schema requires of the role that restores it."""
+    """The requirements of a schema on the role that restores it."""
 
     #: Roles that own its objects.
     owners: tuple[str, ...] = ()
