@@ -37,7 +37,7 @@ RETRY_SECONDS, RETRIES = 300, 3
 WAITS = 24 * 3600 // RETRY_SECONDS
 #: Seconds after which the messages of a worker that is gone are delivered again. A live worker keeps its own.
 LOST_AFTER = 60
-#: Retried for ever: a task that is due must not get lost because the broker is away.
+#: Retried forever: a task that is due must not get lost because the broker is away.
 PATIENT = {"max_retries": None, "interval_start": 0.2, "interval_step": 0.5, "interval_max": 5}
 
 

@@ -28,7 +28,8 @@ OTHERS = [
 ]
 
 #: A regular expression over lower-case words → what to write instead. A space stands for any white space.
-FORBIDDEN: dict[str, str] = {
+FORBIDDEN = {
+    "put aside|kept (?:ones?|copy|copies|folders?|databases?(?! =))": "previous version",
     "unlike": "changed",
     "put out": "disconnect, terminate",
     "of nobody|nobody s": "unknown, unowned",
@@ -41,6 +42,10 @@ FORBIDDEN: dict[str, str] = {
     "nobody is there": "stdin is not a terminal",
     "holds? what": "contains",
     "every promise": "(the promises)",
+    "whoever": "anyone who, the caller",
+    "for ever": "forever",
+    "believe[sd]?": "trust",
+    "cr(?:y|ies) wolf": "false alarm",
     "room": "free space",
     "ahead of the clock|lies? (?:in the future|ahead)": "dated in the future",
     "passing": "transient",
@@ -52,12 +57,9 @@ FORBIDDEN: dict[str, str] = {
     "lies outside": "must be",
     "just now": "(nothing)",
     "anew": "again",
-}
-FORBIDDEN_IN_DOCUMENTS: dict[str, str] = {
     "held": "open, locked, pending",
-    "put aside|kept (?:one|database|folder|copy)s?": "previous version",
     "exchang(?:e|es|ed|ing)": "swap",
-    "whole(?! numbers?)": "complete, entire",
+    "whole(?! numbers?| seconds)": "complete, entire",
     "alike": "same",
     "mend(?:s|ed|ing)?": "fix, repair",
     "seams?": "interface",
@@ -75,8 +77,19 @@ FORBIDDEN_IN_JAPANESE = {
     "信用(?:する|され)": "拒否する、読む",
     "壁": "隔離層",
 }
-#: Names from elsewhere, names of formats, and other senses.
-ALLOWED = ("RENAME_EXCHANGE", "exchange.json", "walls.py", "`Walls`", "as a whole", "on the whole")
+#: Names from elsewhere, of formats and of keys in reports, which do not change; and other senses.
+ALLOWED = (
+    "RENAME_EXCHANGE",
+    "exchange.json",
+    '"exchange"',
+    '"alike"',
+    '"told_by"',
+    '"held_back"',
+    "walls.py",
+    "`Walls`",
+    "as a whole",
+    "on the whole",
+)
 #: Docstrings of these begin with a verb or a noun.
 PACKAGES: tuple[str, ...] = (
     "refnet",
@@ -124,11 +137,7 @@ def found(text: str, forbidden: Mapping[str, str]) -> Iterator[str]:
 
 
 def found_in(paths: Iterable[Path], forbidden: Mapping[str, str]) -> list[str]:
-    return [
-        f"{path.relative_to(ROOT)}, {each}"
-        for path in paths
-        for each in found(prose(path) if path.suffix == ".md" else text(path), forbidden)
-    ]
+    return [f"{path.relative_to(ROOT)}, {each}" for path in paths for each in found(text(path), forbidden)]
 
 
 def test_code_uses_the_words_of_the_glossary() -> None:
@@ -136,7 +145,7 @@ def test_code_uses_the_words_of_the_glossary() -> None:
 
 
 def test_documents_use_the_words_of_the_glossary() -> None:
-    assert found_in(DOCUMENTS, {**FORBIDDEN, **FORBIDDEN_IN_DOCUMENTS, **FORBIDDEN_IN_TEXT}) == []
+    assert found_in(DOCUMENTS, {**FORBIDDEN, **FORBIDDEN_IN_TEXT}) == []
 
 
 def test_japanese_documents_use_one_word_for_one_thing() -> None:

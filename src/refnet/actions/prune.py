@@ -30,7 +30,7 @@ class Plan:
     #: Why some previous versions could not be listed or removed.
     unknown: tuple[RefnetError, ...] = ()
     #: The previous versions that are due and stay, each with its reason.
-    held_back: tuple[PreviousVersion, ...] = ()
+    blocked: tuple[PreviousVersion, ...] = ()
 
     @property
     def deleted(self) -> tuple[Decision, ...]:

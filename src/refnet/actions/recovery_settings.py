@@ -1,6 +1,6 @@
 """The settings of a recovery, its target folders, and which of them came out of a backup.
 
-Whoever can write a backup can write its settings. So programs that a backup names run only after the user has seen and
+Anyone who can write a backup can write its settings. So programs that a backup names run only after the user has seen and
 permitted them, and folders that it names follow stricter rules than those of the user.
 """
 

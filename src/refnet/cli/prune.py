@@ -74,7 +74,7 @@ def _print(plans: list[Plan], moment: datetime, *, plan: bool) -> None:
                 (verb, previous.what, f"replaced by a restore {formatting.age(moment - previous.since)} ago")
                 for previous in one.previous_versions
             ),
-            *(("stays", previous.what, previous.blocked) for previous in one.held_back),
+            *(("stays", previous.what, previous.blocked) for previous in one.blocked),
         )
     ]
     if rows:
@@ -103,7 +103,7 @@ def _values(one: Plan) -> dict[str, Any]:
         ],
         "held_back": [
             {"what": previous.what, "since": utc(previous.since), "why": previous.blocked}
-            for previous in one.held_back
+            for previous in one.blocked
         ],
         "bytes_freed_at_most": one.bytes_freed,
         "unknown": [error.message for error in one.unknown],

@@ -120,7 +120,7 @@ def test_prune_says_what_stays_and_why_and_goes_on(
         NOW + timedelta(days=30),
         previous_versions=wiring.previous_versions(settings),
     ).prune(SourceName.DATABASE)
-    assert [one.what for one in plan.held_back] == [f"database {dropped[0]}"]
+    assert [one.what for one in plan.blocked] == [f"database {dropped[0]}"]
     assert (plan.previous_versions, plan.unknown) == ((), ())
     assert dropped[0] in names_of(database)
 

@@ -1,1 +1,1 @@
-"""One verb a file: what the commands do, told by values and the two seams."""
+"""Restores and undos, one per file, given sources, stores and values."""

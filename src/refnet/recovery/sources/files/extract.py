@@ -1,6 +1,6 @@
 """Read some members of an archive: inflate only the gzip members that contain them.
 
-Members are found by the list of files alone; whoever unpacks compares the result with that list.
+Members are found by the list of files alone; the caller compares the result with that list.
 """
 
 from __future__ import annotations

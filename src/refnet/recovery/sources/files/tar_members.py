@@ -205,12 +205,12 @@ def _integer(text: bytes, what: str) -> int:
 def _seconds(pax: bytes | None, field: bytes) -> int:
     if pax is None:
         return _number(field) * 1_000_000_000
-    whole, point, part = pax.partition(b".")
+    digits, point, part = pax.partition(b".")
     if point and part and not part.isdigit():
         raise ArchiveError(f"a header has {pax[:40]!r} in place of a time")
     nanoseconds = int(part[:9].ljust(9, b"0"))
-    return _integer(whole, "a time") * 1_000_000_000 + (
-        -nanoseconds if whole.startswith(b"-") else nanoseconds
+    return _integer(digits, "a time") * 1_000_000_000 + (
+        -nanoseconds if digits.startswith(b"-") else nanoseconds
     )
 
 

@@ -1,4 +1,4 @@
-"""Open an artifact of a database for a restore, whoever made it."""
+"""Open an artifact of a database for a restore, RefNet's own or a foreign dump."""
 
 from __future__ import annotations
 

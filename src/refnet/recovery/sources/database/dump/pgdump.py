@@ -22,7 +22,7 @@ from refnet.recovery.sources.database.artifact.sqlgz import CHUNK
 from refnet.recovery.sources.database.dump.snapshot import OpenSnapshot, Relation
 from refnet.recovery.sources.database.server_errors import is_transient
 
-#: How long pg_dump may wait for a lock. Without a limit it would wait for ever behind a statement that waits for our lock.
+#: How long pg_dump may wait for a lock. Without a limit it would wait forever behind a statement that waits for our lock.
 LOCK_WAIT = "2s"
 #: Longer than a schema with a hundred thousand tables takes.
 SCHEMA_SECONDS = 3600.0
