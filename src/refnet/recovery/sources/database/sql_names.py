@@ -31,6 +31,26 @@ class Codec:
         """Return the codec of a session whose client_encoding is `encoding`."""
         return cls("utf-8" if encoding == "SQL_ASCII" else connection.info.encoding)
 
+    @classmethod
+    def of_server(cls, session: psycopg.Connection[Any]) -> tuple[Codec, str]:
+        """Set the session's client_encoding to the server's encoding; return its codec and the encoding's name."""
+        ((value,),) = session.execute("SELECT current_setting('server_encoding')").fetchall()
+        encoding = value.decode() if isinstance(value, bytes) else str(value)
+        session.execute("SELECT set_config('client_encoding', %s, false)", (encoding,))
+        return cls.of(session, encoding), encoding
+
+    def rows(
+        self, session: psycopg.Connection[tuple[Any, ...]], query: str, values: Any = None
+    ) -> list[tuple[Any, ...]]:
+        """Return the rows of a catalog query, every text decoded, also within arrays."""
+        found = session.execute(query, values).fetchall()
+        return [tuple(self._decoded(value) for value in row) for row in found]
+
+    def _decoded(self, value: Any) -> Any:
+        if isinstance(value, bytes):
+            return self.decode(value)
+        return [self._decoded(one) for one in value] if isinstance(value, list) else value
+
     def decode(self, value: bytes | str) -> str:
         return value if isinstance(value, str) else value.decode(self.name, "surrogateescape")
 

@@ -136,7 +136,7 @@ def roles(snapshot: OpenSnapshot, *, bootstrap: bool) -> tuple[dict[str, Any], .
         {
             "name": name,
             **dict(zip(fields, values[:-1], strict=True)),
-            "settings": [snapshot.codec.decode(setting) for setting in values[-1]],
+            "settings": values[-1],
             "member_of": member_of.get(oid, []),
         }
         for oid, name, *values in rows

@@ -130,9 +130,7 @@ class OpenSnapshot:
 
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """Return the rows of a catalog query in the snapshot, every text decoded."""
-        decode = self.codec.decode
-        found = self.control.execute(query, values or None).fetchall()
-        return [tuple(decode(v) if isinstance(v, bytes) else v for v in row) for row in found]
+        return self.codec.rows(self.control, query, values or None)
 
     def heaps(self, at_least: int) -> tuple[Relation, ...]:
         """Return the tables of `at_least` bytes that can be copied in ranges of ctid."""
@@ -213,9 +211,7 @@ def open_snapshot(target: Target) -> Iterator[OpenSnapshot]:
             raise RefnetError(
                 f"The server is PostgreSQL {major}; RefNet backs up 14 and newer", "Upgrade the server first."
             )
-        encoding = _encoding(control)
-        control.execute("SELECT set_config('client_encoding', %s, false)", (encoding,))
-        codec = Codec.of(control, encoding)
+        codec, encoding = Codec.of_server(control)
         for _ in range(_TRIES):
             try:
                 taken = _try(control, codec)
@@ -242,13 +238,6 @@ def _explained() -> Iterator[None]:
         raise server_errors.of_server(error, "reading the database") from error
 
 
-def _encoding(control: psycopg.Connection[tuple[Any, ...]]) -> str:
-    row = control.execute("SELECT current_setting('server_encoding')").fetchone()
-    assert row is not None  # noqa: S101  # for the type checker
-    value = row[0]
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
 def _try(
     control: psycopg.Connection[tuple[Any, ...]], codec: Codec
 ) -> tuple[str, Any, tuple[Relation, ...]] | None:
@@ -273,21 +262,17 @@ def _try(
             f"The server cannot lock {len(before)} tables at once",
             "Raise max_locks_per_transaction and restart it.",
         ) from error
-    row = control.execute("SELECT pg_export_snapshot(), statement_timestamp()").fetchone()
-    assert row is not None  # noqa: S101  # for the type checker
+    ((snapshot, moment),) = codec.rows(control, "SELECT pg_export_snapshot(), statement_timestamp()")
     after = _relations(control, codec)
     if [r.identity for r in before] != [r.identity for r in after]:
         control.execute("ROLLBACK")
         return None
-    return codec.decode(row[0]), row[1], after
+    return snapshot, moment, after
 
 
 def _lock_timeout(control: psycopg.Connection[tuple[Any, ...]], codec: Codec) -> RefnetError:
     """Return the error that names a session with an exclusive lock, or one that waits for it and blocks others."""
-    found = control.execute(_EXCLUSIVE_LOCK).fetchone()
-    table, pid, query = (
-        codec.decode(v) if isinstance(v, bytes) else v for v in found or ("A table", None, "")
-    )
+    table, pid, query = next(iter(codec.rows(control, _EXCLUSIVE_LOCK)), ("A table", None, ""))
     who = f"process {pid} has or waits for an exclusive lock ({query})"
     return RefnetError(
         f"{table} could not be locked within {LOCK_SECONDS} s: "
@@ -297,8 +282,4 @@ def _lock_timeout(control: psycopg.Connection[tuple[Any, ...]], codec: Codec) ->
 
 
 def _relations(control: psycopg.Connection[tuple[Any, ...]], codec: Codec) -> tuple[Relation, ...]:
-    rows = control.execute(_TABLES).fetchall()
-    return tuple(
-        Relation(*(codec.decode(value) if isinstance(value, bytes) else value for value in row))  # type: ignore[arg-type]
-        for row in rows
-    )
+    return tuple(Relation(*row) for row in codec.rows(control, _TABLES))

@@ -165,9 +165,8 @@ class _Loader(AbstractContextManager["_Loader"]):
     def _owners_of_tables(self, names: Mapping[int, str]) -> dict[tuple[str, str], str]:
         """Return the owner of each table of the copy, extensions' tables included. `names`: of roles, by oid."""
         with self._target.connect(encoding=self._index.encoding) as session:
-            rows = session.execute(_OWNERS).fetchall()
-        decode = self._codec.decode
-        return {(decode(schema), decode(name)): names[owner] for schema, name, owner in rows}
+            rows = self._codec.rows(session, _OWNERS)
+        return {(schema, name): names[owner] for schema, name, owner in rows}
 
     def _tasks(self, shares: schema_toc.Shares) -> Iterator[Task]:
         """Yield what can run in parallel; the weight of a table's tasks is that of its complete work."""

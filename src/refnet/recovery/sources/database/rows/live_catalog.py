@@ -48,7 +48,7 @@ class Relation:
     #: It, or the table that the sequence belongs to, is part of an extension.
     owned: bool
     #: Without generated columns.
-    columns: tuple[str, ...]
+    columns: list[str]
 
     @property
     def qualified(self) -> str:
@@ -68,22 +68,16 @@ class Relations:
 def reading(target: Target) -> Iterator[tuple[Session, str, Codec]]:
     """Open a session that reads `target` in the database's own encoding; yield it, the encoding's name and codec."""
     with target.connect(SETTINGS) as session:
-        row = session.execute("SELECT current_setting('server_encoding')").fetchone()
-        assert row is not None  # noqa: S101  # for the type checker
-        encoding = row[0].decode() if isinstance(row[0], bytes) else str(row[0])
-        session.execute("SELECT set_config('client_encoding', %s, false)", (encoding,))
-        yield session, encoding, Codec.of(session, encoding)
+        codec, encoding = Codec.of_server(session)
+        yield session, encoding, codec
 
 
 def read(session: Session, codec: Codec) -> Relations:
     """Read the relations of the session's database."""
     tables: dict[Name, Relation] = {}
     sequences: dict[Name, Relation] = {}
-    for schema, name, kind, pages, oid, root, owned, columns in session.execute(_RELATIONS).fetchall():
-        names = tuple(codec.decode(column) for column in columns)
-        one = Relation(
-            codec.decode(schema), codec.decode(name), codec.decode(kind), pages, oid, root, owned, names
-        )
+    for row in codec.rows(session, _RELATIONS):
+        one = Relation(*row)
         into = sequences if one.kind == "S" else tables
         into[one.schema, one.name] = one
     return Relations(tables, sequences)

@@ -52,11 +52,10 @@ def rows(target: Target, snapshot: str | None, budget: float = BUDGET) -> dict[s
         comparable = snapshot is not None and _comparable(session, snapshot)
         counter = _counter(snapshot if comparable else None)
         until = time.monotonic() + budget
-        for schema, name, estimate in session.execute(_TABLES).fetchall():
-            quoted = codec.quoted(codec.decode(schema), codec.decode(name))
-            counted = _count(session, b"SELECT " + counter + b" FROM ONLY " + quoted + b" t", until)
-            key = f"{codec.decode(schema)}.{codec.decode(name)}"
-            found[key] = counted or Rows(estimate, exact=False)
+        for schema, name, estimate in codec.rows(session, _TABLES):
+            query = b"SELECT %b FROM ONLY %b t" % (counter, codec.quoted(schema, name))
+            counted = _count(session, query, until)
+            found[f"{schema}.{name}"] = counted or Rows(estimate, exact=False)
     return found
 
 

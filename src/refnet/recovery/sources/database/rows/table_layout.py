@@ -189,17 +189,17 @@ def _needs_superuser(table: str, why: str) -> RefnetError:
 
 def read(session: Session, codec: Codec, schema: str, name: str, number: int = 0) -> TableLayout:
     """Read the layout of a live table; RefnetError where it does not exist. `number`: of its staging table."""
-    found = session.execute(_TABLE, (schema, name)).fetchone()
-    if found is None:
+    found = codec.rows(session, _TABLE, (schema, name))
+    if not found:
         raise RefnetError(
             f"the live database has no table {schema}.{name}",
             "Create it as it was, or restore the complete database.",
             Exit.USAGE,
         )
-    oid, kind = found[0], codec.decode(found[1])
+    ((oid, kind),) = found
 
-    def rows(query: str, values: Any = (oid,)) -> list[list[Any]]:
-        return [[_decoded(codec, v) for v in row] for row in session.execute(query, values).fetchall()]
+    def rows(query: str, values: Any = (oid,)) -> list[tuple[Any, ...]]:
+        return codec.rows(session, query, values)
 
     quoted = codec.quoted
     return TableLayout(
@@ -220,7 +220,7 @@ def read(session: Session, codec: Codec, schema: str, name: str, number: int = 0
     )
 
 
-def _foreign_key(codec: Codec, row: list[Any]) -> ForeignKey:
+def _foreign_key(codec: Codec, row: tuple[Any, ...]) -> ForeignKey:
     name, out, into, *tables, columns, others, spaces, operators, cascades, valid, deferrable = row
     return ForeignKey(
         name=name,
@@ -243,9 +243,3 @@ def _only(codec: Codec, schema: str, name: str, kind: str) -> bytes:
 
 def _operator(codec: Codec, schema: str, name: str) -> bytes:
     return b"OPERATOR(" + codec.quoted(schema) + b"." + codec.encode(name) + b")"
-
-
-def _decoded(codec: Codec, value: Any) -> Any:
-    if isinstance(value, bytes):
-        return codec.decode(value)
-    return [_decoded(codec, one) for one in value] if isinstance(value, list) else value
