@@ -17,7 +17,7 @@ from refnet.telemetry.watch import AtWork, Watch
 
 def open_watch(context: Context) -> Watch:
     """Return what surrounds each backup and drill."""
-    settings, clock = context.settings, context.clock
+    settings = context.settings
     pings = {Kind.BACKUP: settings.notify_backup_ping, Kind.DRILL: settings.notify_drill_ping}
     return Watch(
         wiring.journal(settings),
@@ -26,8 +26,7 @@ def open_watch(context: Context) -> Watch:
         partial(notify, context) if settings.notify_urls else None,
         redactor(secrets_of(settings)),
         context.note,
-        clock.now,
-        clock.monotonic,
+        context.clock,
     )
 
 

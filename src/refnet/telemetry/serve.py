@@ -32,7 +32,7 @@ def parse_address(text: str) -> tuple[str, int]:
 
 
 class Server(ThreadingHTTPServer):
-    """Serves `answers` (path → Answer) on `address`, one at a time, as they share the store's lock."""
+    """Serves `answers` (path → Answer) on `address`, one at a time, as they share cached facts."""
 
     daemon_threads = True
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from dataclasses import dataclass, replace
 from typing import Any
 
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.run import Ended, Kind, Reason, Run, reason_of
 from refnet.recovery.stores.run_journal import Journal
 from refnet.telemetry.notify import within
@@ -47,18 +47,17 @@ class Watch:
     redact: Callable[[str], str]
     #: Called with a sentence for each record or message that failed.
     note: Callable[[str], None]
-    now: Callable[[], datetime]
-    clock: Callable[[], float] = field(repr=False)
+    clock: Clock
 
     @contextmanager
     def run(self, kind: Kind, source: SourceName, *, again: bool = False) -> Iterator[AtWork]:
         """Watch one run. `again`: a transient failure is retried soon, so no message reports it yet."""
-        at_work = AtWork(Run(uuid.uuid4().hex[:12], kind, source, self.now()))
+        at_work = AtWork(Run(uuid.uuid4().hex[:12], kind, source, self.clock.now()))
         log = self.log.bind(run=at_work.run.id, what=kind.value, source=source.value)
         self._try(self.journal.begin, at_work.run, log)
         log.info("began")
         self._ping(at_work.run, "start", log)
-        began, retried = self.clock(), False
+        began, retried = self.clock.monotonic(), False
         try:
             yield at_work
         except BaseException as error:
@@ -67,7 +66,7 @@ class Watch:
             retried = again and isinstance(error, RefnetError) and error.transient
             raise
         finally:
-            self._end(at_work.run, self.clock() - began, log, retried=retried)
+            self._end(at_work.run, self.clock.monotonic() - began, log, retried=retried)
 
     def _end(self, run: Run, seconds: float, log: Any, *, retried: bool) -> None:
         run = replace(
