@@ -91,14 +91,14 @@ def artifacts(source: SourceName, before: OpenArtifact, after: OpenArtifact) -> 
     return _files(source, (before.name, after.name), old, new)
 
 
-def live_files(before: OpenArtifact, place: FolderTarget) -> Difference:
-    """Compare an artifact with the live files in `place`."""
+def live_files(before: OpenArtifact, target: FolderTarget) -> Difference:
+    """Compare an artifact with the live files in `target`."""
     with explain_archive_errors(before):
         files, _ = files_of(before)
-        selection = select(files, place, None)
-        live = selection.live(entire=place.entire)
+        selection = select(files, target, None)
+        live = selection.live(entire=target.entire)
     notes = [*selection.notes, *(f"live, and not compared: {name}" for name in live.other)]
-    return _files(place.source, (before.name, LIVE), selection.files, live.files, tuple(notes))
+    return _files(target.source, (before.name, LIVE), selection.files, live.files, tuple(notes))
 
 
 def live_tables(

@@ -68,8 +68,8 @@ def undo(target: FolderTarget, now: datetime) -> Undone:
         finished = finish_interrupted(target)
         decided = plan(target)
         old = decided.journal
-        with swapping.reopened(decided.back.swap, lock=False) as back, back.folder("kept") as kept:
-            units = tuple(Unit(unit.name, _inode((kept, unit.name))) for unit in old.units)
+        with swapping.reopened(decided.back.swap, lock=False) as back, back.folder("kept") as previous:
+            units = tuple(Unit(unit.name, _inode((previous, unit.name))) for unit in old.units)
         site = target.site(beside=old.beside)
         with swapping.begin(site, old.artifact, now, Why.UNDONE) as work:
             done = swapping.carry_out(work, old.base, units, took=decided.back.swap.name)

@@ -103,9 +103,9 @@ def begin(site: Site, artifact: str, at: datetime, why: Why) -> Iterator[Work]:
                 )
             try:
                 work = Work(swap_journal.write(site.swaps, journal, State.BEGUN), handle)
-                with _locked(work):
-                    _fill(work)
-                    yield work
+                _lock(work)
+                _fill(work)
+                yield work
             except BaseException:
                 _withdraw(site, journal, home)
                 raise
@@ -132,17 +132,13 @@ def _new_folder(home: int, stem: str) -> str:
 
 def _fill(work: Work) -> None:
     for name, text in ((_TOKEN, work.journal.token), (".gitignore", "*\n")):
-        handle = open_file(name, _NEW, at=work.handle)
-        try:
-            os.write(handle, text.encode())
-        finally:
-            os.close(handle)
+        with os.fdopen(open_file(name, _NEW, at=work.handle), "wb") as file:
+            file.write(text.encode())
     for name in ("fresh", "kept"):
         os.mkdir(name, 0o700, dir_fd=work.handle)
 
 
-@contextmanager
-def _locked(work: Work) -> Iterator[None]:
+def _lock(work: Work) -> None:
     """Lock the open work folder. RefnetError with Exit.LOCKED if another process has locked it."""
     if not take(work.handle):
         raise RefnetError(
@@ -150,7 +146,6 @@ def _locked(work: Work) -> Iterator[None]:
             "Wait until it has ended, then run it again.",
             Exit.LOCKED,
         )
-    yield
 
 
 @contextmanager
@@ -176,7 +171,7 @@ def reopened(swap: Swap, *, lock: bool = True) -> Iterator[Work]:
         work = Work(swap, handle)
         _check(work)
         if lock:
-            stack.enter_context(_locked(work))
+            _lock(work)
         yield work
 
 
@@ -272,7 +267,7 @@ class _Open:
 
     journal: Journal
     fresh: int
-    kept: int
+    previous: int
     live: int
     home: int
     #: For an undo: the folder from which its fresh entries come.
@@ -287,12 +282,12 @@ class _Open:
             live = home
             for name in journal.base:
                 live = stack.enter_context(opened(name, OPEN_FOLDER, live))
-            fresh, kept = (stack.enter_context(work.folder(name)) for name in ("fresh", "kept"))
+            fresh, previous = (stack.enter_context(work.folder(name)) for name in ("fresh", "kept"))
             taken = None
             if took := swap_journal.find(work.swap.folder, journal.took) if journal.took else None:
                 with suppress(GoneError, FileNotFoundError):  # its removal was interrupted
                     taken = stack.enter_context(stack.enter_context(reopened(took)).folder("kept"))
-            yield cls(journal, fresh, kept, live, home, taken)
+            yield cls(journal, fresh, previous, live, home, taken)
 
     def swap(self) -> None:
         for unit in self.journal.units:
@@ -304,28 +299,28 @@ class _Open:
         self._sync()
 
     def _swap(self, unit: Unit) -> None:
-        fresh, kept, live = self._three(unit)
-        if self.taken is not None and not rename.exists(fresh) and not rename.exists(kept):
+        fresh, previous, live = self._three(unit)
+        if self.taken is not None and not rename.exists(fresh) and not rename.exists(previous):
             taken = (self.taken, unit.name)
             if rename.exists(taken):
                 rename.move(taken, fresh)
         if rename.exists(fresh):
             if rename.inode(fresh) == unit.fresh:
-                _swap_in(fresh, live, kept)
+                _swap_in(fresh, live, previous)
             if rename.exists(fresh):
-                rename.move(fresh, kept)
-        elif unit.fresh is None and rename.exists(live) and not rename.exists(kept):
-            rename.move(live, kept)
+                rename.move(fresh, previous)
+        elif unit.fresh is None and rename.exists(live) and not rename.exists(previous):
+            rename.move(live, previous)
 
     def roll_back(self) -> None:
         for unit in reversed(self.journal.units):
-            fresh, kept, live = self._three(unit)
+            fresh, previous, live = self._three(unit)
             if rename.exists(fresh) and rename.inode(fresh) != unit.fresh:
-                rename.move(fresh, kept)  # swapped, but not yet moved to kept
-            if rename.exists(kept):
-                _swap_in(kept, live, fresh)
-                if rename.exists(kept):
-                    rename.move(kept, fresh)
+                rename.move(fresh, previous)  # swapped, but not yet moved to previous
+            if rename.exists(previous):
+                _swap_in(previous, live, fresh)
+                if rename.exists(previous):
+                    rename.move(previous, fresh)
             elif rename.exists(live) and rename.inode(live) == unit.fresh:
                 rename.move(live, fresh)
             if self.taken is not None and rename.exists(fresh):
@@ -333,17 +328,17 @@ class _Open:
         self._sync()
 
     def _three(self, unit: Unit) -> tuple[Entry, Entry, Entry]:
-        return (self.fresh, unit.name), (self.kept, unit.name), (self.live, unit.name)
+        return (self.fresh, unit.name), (self.previous, unit.name), (self.live, unit.name)
 
     def _sync(self) -> None:
-        for handle in (self.live, self.fresh, self.kept, self.home):
+        for handle in (self.live, self.fresh, self.previous, self.home):
             os.fsync(handle)
 
 
-def _swap_in(fresh: Entry, live: Entry, kept: Entry) -> None:
-    """Make `fresh` the live entry; the one that was live is under the name of `fresh` or `kept` afterwards."""
+def _swap_in(fresh: Entry, live: Entry, previous: Entry) -> None:
+    """Make `fresh` the live entry; the one that was live is under the name of `fresh` or `previous` afterwards."""
     if rename.exists(live):
         if rename.swap(fresh, live):
             return
-        rename.move(live, kept)
+        rename.move(live, previous)
     rename.move(fresh, live)
