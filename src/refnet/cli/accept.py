@@ -19,7 +19,6 @@ def accept(
     as_json: options.Json = False,
 ) -> None:
     """Accept an artifact that shrank: later ones are compared with it, and the one before it is kept no longer."""
-
     here = context()
     entry = action.plan(here, artifact)
     if ends_at_plan(entry, _values, _print, plan=plan, as_json=as_json):

@@ -10,7 +10,7 @@ import typer
 from refnet.actions import adopt as action
 from refnet.actions.adopt import Adoption
 from refnet.actions.context import Context
-from refnet.cli import options, render, report
+from refnet.cli import options, render
 from refnet.cli.context import complain, context, print_json
 from refnet.errors import Exit, RefnetError, worst
 from refnet.recovery.model import formatting
@@ -42,7 +42,6 @@ def adopt(
 
 def _one(context: Context, file: Path, *, plan: bool, quiet: bool) -> tuple[dict[str, Any], Exit]:
     """Adopt one file; return its JSON and its exit code."""
-
     planned = action.plan(context, file)
     if plan:
         if not quiet:
@@ -50,7 +49,7 @@ def _one(context: Context, file: Path, *, plan: bool, quiet: bool) -> tuple[dict
         return _plan_values(planned), Exit.DONE
     done = action.adopt(context, planned)
     if not quiet:
-        report.print_proof(f"{done.chosen.source:9} {done.chosen.name}:", done.proof)
+        render.print_proof(f"{done.chosen.source:9} {done.chosen.name}:", done.proof)
     values = {"source": done.chosen.source, "name": done.chosen.name, **render.proof_values(done.proof)}
     return values, Exit.DAMAGED if done.exit is Exit.DAMAGED else Exit.DONE
 

@@ -12,7 +12,7 @@ from refnet.actions.backup import Backup, Options
 from refnet.actions.backup import backup as run
 from refnet.actions.choose import sources_named
 from refnet.actions.context import Context
-from refnet.cli import acting, options, render, report
+from refnet.cli import acting, options, render
 from refnet.cli.context import complain, context, print_json, with_progress
 from refnet.errors import Exit, RefnetError, worst
 from refnet.recovery.model import formatting
@@ -33,15 +33,14 @@ def backup(
     as_json: options.Json = False,
 ) -> None:
     """Make an artifact of each source, restore it into a scratch place and compare."""
-
     here, names = context(), sources_named(source or (SourceName.DATABASE if table else None))
     if table and names != (SourceName.DATABASE,):
         raise RefnetError("--table is for the database alone", "Leave one of the two out.", Exit.USAGE)
     folder = user_path(to).absolute() if to else None
-    options = Options(not no_prove, jobs, tuple(table or ()), folder)
+    how = Options(not no_prove, jobs, tuple(table or ()), folder)
     if source is not None and names[0] not in configured(here.settings):
         raise not_configured(names[0])
-    ended = [_one(here, name, options, quiet=as_json) for name in names]
+    ended = [_one(here, name, how, quiet=as_json) for name in names]
     results = [values for values, _ in ended]
     if as_json:
         print_json({"results": results})
@@ -50,12 +49,11 @@ def backup(
     raise typer.Exit(worst(code for _, code in ended))
 
 
-def _one(context: Context, name: SourceName, options: Options, *, quiet: bool) -> tuple[dict[str, Any], Exit]:
+def _one(context: Context, name: SourceName, how: Options, *, quiet: bool) -> tuple[dict[str, Any], Exit]:
     """Back up one source; return its JSON and its exit code. An error is printed, never raised."""
-
     try:
         with with_progress(context, name) as shown:
-            made = run(shown, name, options)
+            made = run(shown, name, how)
     except RefnetError as error:
         complain(error)
         return {"source": name, "outcome": "failed", "error": error.message, "hint": error.hint}, error.code
@@ -79,7 +77,7 @@ def _print(made: Backup, acts_on: str) -> None:
         print(f"{'':9} {sentence}")
     if made.proof:
         took = f" in {formatting.seconds(made.seconds['prove'])}"
-        report.print_proof(" " * 9, made.proof, took, made.unrecorded)
+        render.print_proof(" " * 9, made.proof, took, made.unrecorded)
     elif made.unrecorded:
         print(f"{'':9} the evidence could not be recorded: {made.unrecorded}")
     if acts_on:
@@ -88,7 +86,6 @@ def _print(made: Backup, acts_on: str) -> None:
 
 def _print_at_the_end(results: list[dict[str, Any]]) -> None:
     """Print at the end which artifacts shrank, and which could not be proven and why."""
-
     unverified = Outcome.UNVERIFIED.value
     for one in results:
         if (manifest := one.get("manifest", {})).get("shrunk"):
@@ -109,7 +106,7 @@ def _values(made: Backup) -> dict[str, Any]:
         "path": str(made.path),
         "manifest": json.loads(made.manifest.to_json()),
         "proof": render.proof_values(made.proof) if made.proof else None,
-        "seconds": {phase: round(taken, 3) for phase, taken in made.seconds.items()},
+        "seconds": render.rounded(made.seconds),
         "warnings": list(made.warnings),
         "unrecorded": made.unrecorded or None,
     }

@@ -26,7 +26,6 @@ def list_artifacts(
     as_json: options.Json = False,
 ) -> None:
     """List every artifact, oldest first: its age, its size, how far it is proven."""
-
     here = context()
     found, now = listing(here, sources_named(source)), here.clock.now()
     store = found.store
@@ -111,7 +110,6 @@ def show(
     as_json: options.Json = False,
 ) -> None:
     """Show what one artifact is: how it was made, what is in it, what every check found."""
-
     shown = run(context(), artifact)
     entry = shown.chosen.entry
     evidence, state = (entry.evidence, entry.state) if entry else ((), "not in the catalog")

@@ -24,7 +24,6 @@ def diff(
     as_json: options.Json = False,
 ) -> None:
     """Show which notes, configuration files or tables differ between A and B. Exit 4 where some do."""
-
     with with_progress(context(), "diff") as here:
         found = run(here, before, after)
     live_database = after == LIVE and found.source is SourceName.DATABASE

@@ -9,7 +9,7 @@ import typer
 from refnet.actions.choose import select
 from refnet.actions.drill import Drill
 from refnet.actions.drill import drill as run
-from refnet.cli import options, report
+from refnet.cli import options, render
 from refnet.cli.context import context, print_json, with_progress
 from refnet.recovery.model import formatting
 
@@ -21,7 +21,6 @@ def drill(
     as_json: options.Json = False,
 ) -> None:
     """Restore the newest artifacts into scratch places, compare, measure, and write a report."""
-
     with with_progress(context(), "drill") as here:
         found, report = run(here, select(here, source))
     if as_json:
@@ -35,7 +34,7 @@ def drill(
 def _print(found: Drill) -> None:
     for result in found.results:
         recovery = formatting.seconds(sum(result.proof.seconds.values()))
-        report.print_proof(f"{result.chosen.source:9} {result.chosen.name}:", result.proof)
+        render.print_proof(f"{result.chosen.source:9} {result.chosen.name}:", result.proof)
         if result.chosen.entry:
             old = formatting.age(found.started - result.chosen.entry.created)
             print(f"{'':9} measured recovery {recovery}, age of the data {old}")

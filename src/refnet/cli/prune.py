@@ -30,7 +30,6 @@ def prune(
     as_json: options.Json = False,
 ) -> None:
     """Delete artifacts that are no longer kept, leftovers of crashed runs, and old previous versions."""
-
     here, names = context(), sources_named(source)
     if simulate is not None:
         _simulate(here, names, _span(simulate), as_json=as_json)

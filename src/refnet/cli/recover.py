@@ -16,7 +16,7 @@ import typer
 from refnet.actions.recover import Recovery, Request
 from refnet.actions.recovery_settings import Command, Setup
 from refnet.actions.recovery_stages import Recovered, StageDone
-from refnet.cli import acting, options, render, report
+from refnet.cli import acting, options, render
 from refnet.cli.context import confirm, ends_at_plan, print_json, warn
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model import formatting
@@ -140,7 +140,7 @@ def _values(done: Recovered, planned: Plan) -> dict[str, Any]:
         "stages": [
             {"stage": t.stage, "says": list(t.says), "seconds": round(t.seconds, 3)} for t in done.stages
         ],
-        "findings": report.finding_values(done.findings),
+        "findings": render.finding_values(done.findings),
     }
 
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
 
+from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome, SourceName, utc
 from refnet.recovery.model.formatting import plain, plural, seconds, size
 from refnet.recovery.model.identity import labels
-from refnet.recovery.model.source import Proof
+from refnet.recovery.model.source import Finding, Proof
 
 #: The number of largest tables that an artifact's page lists.
 _LARGEST = 10
 _MARKS = {Outcome.FAILED: "failed", Outcome.UNVERIFIED: "could not verify"}
+
+if TYPE_CHECKING:
+    from refnet.actions.choose import Chosen
 
 
 def local(moment: datetime) -> str:
@@ -76,10 +80,8 @@ def proof_values(proof: Proof) -> dict[str, Any]:
         "level": proof.level.value if proof.level else None,
         "server": proof.server,
         "missing_walls": list(proof.missing_walls),
-        "seconds": {phase: round(taken, 3) for phase, taken in proof.seconds.items()},
-        "findings": [
-            {"what": f.what, "outcome": f.outcome.value, "reason": f.reason} for f in proof.findings
-        ],
+        "seconds": rounded(proof.seconds),
+        "findings": finding_values(proof.findings),
         "rows": list(proof.rows),
     }
 
@@ -142,3 +144,44 @@ def _evidence(line: Evidence) -> str:
         return line.level.value
     before = list(Level)[line.level.rank - 1].value if line.level.rank else "nothing"
     return f"{line.outcome.value} beyond {before}"
+
+
+def print_doubts(chosen: Chosen) -> None:
+    """Print that a check found the artifact damaged, or that it shrank."""
+    if chosen.damage:
+        print(f"DAMAGED: {chosen.name}: {chosen.damage}")
+    if chosen.entry and chosen.entry.shrunk:
+        print(f"{shrunk(asdict(chosen.entry.manifest))}: `refnet list` shows the one before")
+
+
+def print_notes(notes: Iterable[str], problems: Iterable[RefnetError]) -> None:
+    for note in notes:
+        print(f"note: {plain(note)}")
+    for problem in problems:
+        print(f"problem: {plain(problem.message)}\n         {plain(problem.hint)}")
+
+
+def print_proof(title: str, proof: Proof, took: str = "", unrecorded: str = "", indent: int = 10) -> None:
+    """Print the outcome after `title`, then the reasons. `unrecorded`: why the evidence was not recorded."""
+    print(f"{title} {headline(proof)}{took}")
+    for line in details(proof):
+        print(f"{'':{indent}}{line}")
+    if unrecorded:
+        print(f"{'':{indent}}the evidence could not be recorded: {unrecorded}")
+
+
+def phases(taken: Mapping[str, float]) -> str:
+    """Return the time of each phase as text."""
+    return ", ".join(f"{phase} {seconds(each)}" for phase, each in taken.items())
+
+
+def rounded(taken: Mapping[str, float]) -> dict[str, float]:
+    return {phase: round(each, 3) for phase, each in taken.items()}
+
+
+def problem_values(problems: Iterable[RefnetError]) -> list[dict[str, str]]:
+    return [{"message": one.message, "hint": one.hint} for one in problems]
+
+
+def finding_values(findings: Iterable[Finding]) -> list[dict[str, Any]]:
+    return [{"what": one.what, "outcome": one.outcome, "reason": one.reason} for one in findings]

@@ -10,7 +10,7 @@ import typer
 from refnet.actions import database_restore as action
 from refnet.actions.choose import choose_to_restore
 from refnet.actions.database_restore import restore_of
-from refnet.cli import acting, options, render, report, restore_table
+from refnet.cli import acting, options, render, restore_table
 from refnet.cli.context import confirm, context, ends_at_plan, print_json, with_progress
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model import formatting
@@ -51,7 +51,6 @@ def restore(
     as_json: options.Json = False,
 ) -> None:
     """Restore the database: load beside the live one, compare, swap, keep the previous version."""
-
     if compare not in ("content", "counts"):
         raise RefnetError(
             f"--compare must be content or counts, not '{compare}'", "Give one of the two.", Exit.USAGE
@@ -62,7 +61,7 @@ def restore(
     how = Options(jobs or settings.jobs, compare == "content", create_roles, role_powers)
     work = restore_of(here, chosen, how, from_database=from_database, in_place=bool(table))
     if not as_json:
-        report.print_doubts(chosen)  # first: nothing else matters as much
+        render.print_doubts(chosen)  # first: nothing else matters as much
         print(acting.line(settings))
     if table and table_mode:
         for refusal in () if plan else chosen.refusals(anyway=damaged_anyway):
@@ -92,7 +91,6 @@ def undo(
     as_json: options.Json = False,
 ) -> None:
     """Undo the last restore of the database: swap the previous version and the live database."""
-
     here = context()
     about = acting.values(here.settings)
     planned = action.plan_undo(here, previous)
@@ -130,7 +128,7 @@ def _print_plan(plan: Plan) -> None:
             f"note: {user} is a superuser: code in the dump (constraints, domains, functions in indexes) has its rights"
             " while it loads. A login that is none avoids that: see docs/runbook.md, Restore without a superuser"
         )
-    report.print_notes(plan.notes, plan.problems)
+    render.print_notes(plan.notes, plan.problems)
 
 
 def _sessions(sessions: tuple[Sessions, ...]) -> str:
@@ -160,7 +158,7 @@ def _plan_values(plan: Plan) -> dict[str, Any]:
         "from_system_identifier": plan.wanted.system,
         "replaces": plan.replaces,
         "steps": list(plan.steps),
-        "problems": report.problem_values(plan.problems),
+        "problems": render.problem_values(plan.problems),
         "notes": list(plan.notes),
         "create_roles": list(plan.create_roles),
         "role_powers": {role: list(found) for role, found in plan.role_powers.items()},
@@ -180,7 +178,7 @@ def _print(done: Restored) -> None:
     passed = sum(finding.outcome is Outcome.PASSED for finding in done.findings)
     print(
         f"{done.destination} is restored from {done.artifact} (of {origin_label(done.origin, done.destination)})"
-        f" in {formatting.seconds(sum(done.seconds.values()))} ({report.phases(done.seconds)})"
+        f" in {formatting.seconds(sum(done.seconds.values()))} ({render.phases(done.seconds)})"
     )
     if done.findings:
         print(f"  {passed} of {len(done.findings)} comparisons are equal")
@@ -198,9 +196,9 @@ def _values(done: Restored) -> dict[str, Any]:
         "from_system_identifier": done.origin.system if done.origin else None,
         "artifact": done.artifact,
         "kept": done.previous,
-        "seconds": report.rounded(done.seconds),
+        "seconds": render.rounded(done.seconds),
         "seconds_in_all": round(sum(done.seconds.values()), 3),
-        "findings": report.finding_values(done.findings),
+        "findings": render.finding_values(done.findings),
         "notes": list(done.notes),
     }
 
@@ -216,7 +214,7 @@ def _print_undo_plan(plan: UndoPlan) -> None:
         print(f"  written since in {formatting.plain(name)}: {formatting.plural(rows.newer or 0, 'row')}")
     if plan.replaces and not plan.written:
         print("  nothing was written since")
-    report.print_notes(plan.notes, plan.problems)
+    render.print_notes(plan.notes, plan.problems)
 
 
 def _undo_values(plan: UndoPlan) -> dict[str, Any]:
@@ -231,5 +229,5 @@ def _undo_values(plan: UndoPlan) -> dict[str, Any]:
         "artifact": plan.back.mark.artifact,
         "replaces": plan.replaces,
         "written_since": {name: rows.newer for name, rows in plan.written.items()},
-        "problems": report.problem_values(plan.problems),
+        "problems": render.problem_values(plan.problems),
     }

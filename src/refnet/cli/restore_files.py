@@ -10,7 +10,7 @@ import typer
 
 from refnet.actions import files_restore as action
 from refnet.actions.choose import choose_to_restore
-from refnet.cli import options, render, report
+from refnet.cli import options, render
 from refnet.cli.context import confirm, context, ends_at_plan, print_json, with_progress
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import SourceName, utc
@@ -40,7 +40,7 @@ def restore(source: SourceName) -> Callable[..., None]:
         here = context()
         chosen = choose_to_restore(here, source, artifact, at)
         if not as_json:
-            report.print_doubts(chosen)
+            render.print_doubts(chosen)
         planned = action.plan(here, chosen, only, damaged_anyway=damaged_anyway)
         if ends_at_plan(planned, _plan_values, _print_plan, plan=plan, as_json=as_json):
             return
@@ -93,7 +93,7 @@ def _print_plan(plan: Plan) -> None:
     _print_changes(plan.changes, plan.selection.prefix)
     if plan.changes:
         print(f"  what is swapped: {_swapped(plan)}")
-    report.print_notes(plan.notes, plan.problems)
+    render.print_notes(plan.notes, plan.problems)
 
 
 def _swapped(plan: Plan) -> str:
@@ -125,7 +125,7 @@ def _print(done: Restored) -> None:
     print(
         f"{_target(plan)} is restored from {plan.artifact} in {formatting.seconds(sum(done.seconds.values()))}"
     )
-    print(f"  {report.phases(done.seconds)}; {compared}")
+    print(f"  {render.phases(done.seconds)}; {compared}")
     if done.previous:
         print(f"  what was live is kept in {_path(done.previous.previous_folder)} for 7 days:")
         print(f"  `refnet undo {plan.target.source}` brings it back")
@@ -148,7 +148,7 @@ def _plan_values(plan: Plan) -> dict[str, Any]:
         "replaces": plan.replaces and bool(plan.changes),
         **_change_values(plan.changes, plan.selection.prefix),
         "notes": list(plan.notes),
-        "problems": report.problem_values(plan.problems),
+        "problems": render.problem_values(plan.problems),
     }
 
 
@@ -158,7 +158,7 @@ def _values(done: Restored) -> dict[str, Any]:
         "done": bool(done.plan.changes),
         "settled": list(done.notes),
         "kept": _path(done.previous.previous_folder) if done.previous else None,
-        "seconds": report.rounded(done.seconds),
+        "seconds": render.rounded(done.seconds),
         "hint": done.hint,
     }
 

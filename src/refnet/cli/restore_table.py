@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from refnet.actions.database_restore import DatabaseRestore
-from refnet.cli import acting, render, report
+from refnet.cli import acting, render
 from refnet.cli.context import confirm, print_json, with_progress
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model import formatting
@@ -89,7 +89,7 @@ def _values(plans: tuple[TablePlan, ...], seconds: dict[str, float]) -> dict[str
         **{key: sum(table[key] for table in tables) for key in ("add", "change", "delete", "alike")},
         "tables": tables,
         "done": "apply" in seconds,
-        "seconds": report.rounded(seconds),
+        "seconds": render.rounded(seconds),
     }
 
 

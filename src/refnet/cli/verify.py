@@ -9,7 +9,7 @@ import typer
 from refnet.actions.choose import select
 from refnet.actions.verify import Verified
 from refnet.actions.verify import verify as run
-from refnet.cli import options, render, report
+from refnet.cli import options, render
 from refnet.cli.context import context, print_json, with_progress
 from refnet.errors import Exit, RefnetError, worst
 from refnet.recovery.model import formatting
@@ -28,7 +28,6 @@ def verify(
     as_json: options.Json = False,
 ) -> None:
     """Check an artifact: its bytes, its structure, a restore into a scratch place, its content."""
-
     here, wanted, results = context(), _level(level), []
     selected = select(here, artifact)
     for one in selected.chosen:
@@ -54,7 +53,7 @@ def _level(text: str) -> Level:
 
 def _print(result: Verified) -> None:
     took = f" in {formatting.seconds(result.seconds)}"
-    report.print_proof(f"{result.chosen.name}:", result.proof, took, result.unrecorded, indent=2)
+    render.print_proof(f"{result.chosen.name}:", result.proof, took, result.unrecorded, indent=2)
 
 
 def _values(result: Verified) -> dict[str, Any]:
