@@ -60,7 +60,7 @@ def explain(error: OSError, path: Path) -> RefnetError:
             "Give the folder to this user (chown), or run as its owner.",
         )
     if error.errno in _AWAY:
-        return RefnetError(f"{path} is not there", "Check the path, and whether its disk is mounted.")
+        return RefnetError(f"{path} does not exist", "Check the path, and whether its disk is mounted.")
     why = error.args[0][0][2] if isinstance(error, shutil.Error) else error.strerror or error
     return RefnetError(f"{path}: {why}", "See the system log: the disk may be full or failing.")
 

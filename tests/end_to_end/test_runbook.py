@@ -319,7 +319,7 @@ def no_folder_for_the_configuration(library: Library) -> Result:
     return library.refnet("recover", **elsewhere)
 
 
-@provokes("is not there")
+@provokes("refnet.prom does not exist")
 def textfile_folder_missing(library: Library) -> Result:
     return library.refnet("metrics", "--textfile", "/nowhere/refnet.prom")
 

@@ -13,7 +13,7 @@ from refnet.errors import RefnetError
 from refnet.recovery.model import retention
 from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.retention import Decision, Listing, PreviousVersion
-from refnet.recovery.model.schedule import Schedule, TaskName
+from refnet.recovery.model.schedule import Schedule
 from refnet.recovery.model.store import Leftover, Store
 from refnet.settings import Retention
 
@@ -66,15 +66,13 @@ def prune(
 
 def simulate(context: Context, name: SourceName, span: timedelta) -> tuple[Decision, ...]:
     """Return what would be kept of `name` after `span`, if every backup runs on time."""
-    settings, schedule = context.settings, Schedule.of(context.settings)
+    settings, now = context.settings, context.clock.now()
     return retention.simulate(
         name,
         context.store.entries(name),
         wiring.retention(settings, name),
-        schedule.times[TaskName(name)],
-        context.clock.now(),
-        span,
-        schedule.zone,
+        Schedule.of(settings),
+        (now, now + span),
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from refnet.errors import RefnetError
+from refnet.files import explain
 from refnet.network import SESSION, server_errors
 from refnet.postgres.session import Target
 from refnet.recovery.model.formatting import plural
@@ -43,9 +44,7 @@ def import_cora(target: Target, file: Path, progress: Progress = silent) -> Impo
             size = file.stat().st_size
             return _load(target, pairs(lines, str(file), lambda done: progress("citations", done, size)))
     except OSError as error:
-        raise RefnetError(
-            f"{file} cannot be read: {error.strerror}", "Name a file in the format of cora.cites."
-        ) from None
+        raise explain(error, file) from error
 
 
 def _load(target: Target, cites: Iterable[tuple[str, str]]) -> Imported:

@@ -15,6 +15,7 @@ from pathlib import Path
 import psycopg
 
 from refnet.errors import RefnetError
+from refnet.files import explain
 from refnet.network import SESSION, server_errors
 from refnet.network.note import NotOursError, Paper, Place, id_in, name_of, render
 from refnet.postgres.session import Target
@@ -79,10 +80,7 @@ def write_vault(target: Target, vault: Path, progress: Progress = silent, *, pla
         with server_errors(target, "cannot be read", "Fix the cause and retry."):
             return _write_vault(target, vault, progress, plan=plan)
     except OSError as error:
-        raise RefnetError(
-            f"{error.filename or vault}: {error.strerror}",
-            "Fix the cause and retry; every note is complete, either the old or the new one.",
-        ) from None
+        raise explain(error, Path(error.filename or vault)) from error
 
 
 def _write_vault(target: Target, folder: Path, progress: Progress, *, plan: bool) -> Written:

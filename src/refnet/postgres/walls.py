@@ -209,17 +209,6 @@ def _script(folders: ServerFolders, passwd: Path, drop: Sequence[str]) -> str:
     root.mkdir(exist_ok=True)
     quoted = shlex.quote
 
-    def bind(source: Path, target: str, *, writable: bool = False) -> Iterator[str]:
-        inside = quoted(f".{target}")
-        yield (
-            f"mkdir -p {inside}"
-            if source.is_dir()
-            else f"mkdir -p {quoted(str(Path(f'.{target}').parent))}; : > {inside}"
-        )
-        yield f"mount --bind {quoted(str(source))} {inside}"
-        if not writable:
-            yield f"mount -o remount,bind,ro {inside} || mount -o remount,bind,ro,nosuid,nodev {inside}"
-
     lines = [
         "set -e",
         f"mount -t tmpfs -o mode=0755,nosuid,nodev refnet {quoted(str(root))}",
@@ -229,9 +218,9 @@ def _script(folders: ServerFolders, passwd: Path, drop: Sequence[str]) -> str:
         "mount -t tmpfs -o mode=1777,nosuid,nodev refnet dev/shm",
         *(f"ln -s {quoted(target)} {name}" for name, target in _links()),
         *(f": > dev/{name}; mount --bind /dev/{name} dev/{name}" for name in _DEVICES),
-        *(line for path in _readable(folders.programs) for line in bind(path, str(path))),
-        *bind(passwd, "/etc/passwd"),
-        *(line for path in folders.writable for line in bind(path, str(path), writable=True)),
+        *(line for path in _readable(folders.programs) for line in _bind(path, str(path))),
+        *_bind(passwd, "/etc/passwd"),
+        *(line for path in folders.writable for line in _bind(path, str(path), writable=True)),
         "mount -t proc -o nosuid,nodev,noexec proc proc",
         "pivot_root . old",
         "cd /",
@@ -241,3 +230,13 @@ def _script(folders: ServerFolders, passwd: Path, drop: Sequence[str]) -> str:
         f'{shlex.join(drop)} -- "$@" || exit $?',
     ]
     return "\n".join(lines)
+
+
+def _bind(source: Path, target: str, *, writable: bool = False) -> Iterator[str]:
+    """Yield the commands that mount `source` as `target` below the current folder."""
+    inside = shlex.quote(f".{target}")
+    parent = shlex.quote(str(Path(f".{target}").parent))
+    yield f"mkdir -p {inside}" if source.is_dir() else f"mkdir -p {parent}; : > {inside}"
+    yield f"mount --bind {shlex.quote(str(source))} {inside}"
+    if not writable:
+        yield f"mount -o remount,bind,ro {inside} || mount -o remount,bind,ro,nosuid,nodev {inside}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass
+from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -73,37 +73,44 @@ def load(
         else _default_home(environment, root)
     )
     file, unread = (given, ()) if given else _find(environment, folder, home_dir)
-    said = {key: (value, str(file.path)) for key, value in flat(file.table).items()} if file else {}
+    texts = {key: (value, str(file.path)) for key, value in flat(file.table).items()} if file else {}
     secrets, warnings = _secret_files(environment)
-    said |= secrets | _variables(environment)
-    values: dict[str, Any] = {}
-    for key, (value, origin) in said.items():
-        if key not in keys():
-            raise _unknown(key, origin, sorted(keys()))
-        values[keys()[key].name] = _parsed(key, keys()[key].metadata["parse"], value, origin)
+    texts |= secrets | _variables(environment)
+    values = _values(texts)
     if "home" in values and not home:
         home_dir = values["home"]
-    fallback = {
-        "home": home_dir,
-        "backup_dir": _default_backup_dir(home_dir, root),
-        "vault_dir": home_dir / "vault",
-        "jobs": max(1, min(cores, 8)),
-        "log_folder": Path("/var/log") if root else home_dir / LOGS,
-    }
-    origins = {key: origin for key, (_, origin) in said.items()}
+    defaults = _defaults(home_dir, root=root, cores=cores)
+    origins = {key: origin for key, (_, origin) in texts.items()}
     if "config_dir" not in values:
-        defaults, origins["config_dir"] = _by_compose_file(folder)
-        fallback |= defaults
-    for f in keys().values():
-        if f.name not in values:
-            default = f.default if f.default is not MISSING else None
-            values[f.name] = fallback.get(f.name, default)
+        found, origins["config_dir"] = _by_compose_file(folder)
+        defaults |= found
     return Settings(
-        **values,
+        **defaults | values,
         file=file.path if file else None,
         origins={key: origin for key, origin in origins.items() if origin},
         warnings=(*unread, *(file.warnings if file else ()), *warnings),
     )
+
+
+def _values(texts: Mapping[str, tuple[Any, str]]) -> dict[str, Any]:
+    """Parse `texts`, key → (value, origin), and return the values by the names of Settings."""
+    values: dict[str, Any] = {}
+    for key, (value, origin) in texts.items():
+        if key not in keys():
+            raise _unknown(key, origin, sorted(keys()))
+        values[keys()[key].name] = _parsed(key, keys()[key].metadata["parse"], value, origin)
+    return values
+
+
+def _defaults(home: Path, *, root: bool, cores: int) -> dict[str, Any]:
+    """Return the defaults that depend on the machine."""
+    return {
+        "home": home,
+        "backup_dir": _default_backup_dir(home, root),
+        "vault_dir": home / "vault",
+        "jobs": max(1, min(cores, 8)),
+        "log_folder": Path("/var/log") if root else home / LOGS,
+    }
 
 
 def _by_compose_file(folder: Path) -> tuple[dict[str, Any], str]:

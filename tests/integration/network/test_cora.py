@@ -81,7 +81,7 @@ def test_a_malformed_line_is_named_and_nothing_is_imported(
 
 
 def test_a_file_that_cannot_be_read_is_a_clear_error(migrated: Target, tmp_path: Path) -> None:
-    with pytest.raises(RefnetError, match="cannot be read"):
+    with pytest.raises(RefnetError, match="does not exist"):
         import_cora(migrated, tmp_path / "missing")
 
 

@@ -115,7 +115,7 @@ def test_what_is_no_file_is_told(local: LocalStore, tmp_path: Path) -> None:
 
 
 def test_a_name_that_no_file_can_have_is_not_there(local: LocalStore) -> None:
-    with pytest.raises(RefnetError, match="is not there"):
+    with pytest.raises(RefnetError, match="does not exist"):
         choose_one(local, f"/{'x' * 300}")
     with pytest.raises(RefnetError, match="there is no artifact"):
         choose_one(local, "~nobody-of-that-name/x")

@@ -22,7 +22,7 @@ from refnet.recovery.model.artifact import (
     artifact_names,
 )
 from refnet.recovery.model.catalog import Catalog
-from refnet.recovery.model.schedule import When
+from refnet.recovery.model.schedule import Schedule, TaskName
 from refnet.settings import Retention
 
 #: The retention of what a restore replaced.
@@ -163,25 +163,25 @@ def simulate(
     source: SourceName,
     entries: Iterable[Entry],
     retention: Retention,
-    when: When,
-    start: datetime,
-    span: timedelta,
-    zone: ZoneInfo | None,
+    schedule: Schedule,
+    period: tuple[datetime, datetime],
 ) -> tuple[Decision, ...]:
-    """Return what would be kept after `span` of runs at `when`, each proven and followed by a prune.
+    """Return what would be kept at the end of `period` (start, end), if every backup in it runs on time.
 
-    Future artifacts have the size and the database of the newest of `entries`.
+    Each run is proven and followed by a prune. Future artifacts have the size and the database of the newest of
+    `entries`.
     """
+    zone, task, (start, end) = schedule.zone, TaskName(source), period
     simulated = Catalog.of(entries).entries
     like = simulated[-1].manifest if simulated else None
     decisions = decide(simulated, retention, start, zone)
-    run = when.next_due(start, zone)
-    while run <= start + span:
+    run = schedule.next_due(task, start)
+    while run <= end:
         kept = tuple(decision.entry for decision in decisions if decision.keep)
         simulated = (*kept, _imagined(source, run, zone, like, {entry.name for entry in kept}))
         decisions = decide(simulated, retention, run, zone)
-        run = when.next_due(run, zone)
-    return tuple(decision for decision in decide(simulated, retention, start + span, zone) if decision.keep)
+        run = schedule.next_due(task, run)
+    return tuple(decision for decision in decide(simulated, retention, end, zone) if decision.keep)
 
 
 def _imagined(

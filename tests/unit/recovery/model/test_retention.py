@@ -11,7 +11,7 @@ import pytest
 
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome, SourceName
 from refnet.recovery.model.retention import Decision, decide, simulate
-from refnet.recovery.model.schedule import When
+from refnet.recovery.model.schedule import Schedule, TaskName, When
 from refnet.settings import Retention
 
 NOW = datetime(2026, 11, 25, 4, 0, tzinfo=UTC)
@@ -178,9 +178,9 @@ def test_nothing_is_decided_about_nothing() -> None:
 
 def test_a_simulated_year_keeps_what_the_settings_promise() -> None:
     retention = Retention(days=7, weekly=4, monthly=12)
-    decisions = simulate(
-        SourceName.DATABASE, [entry(3)], retention, When(0, 2), NOW, timedelta(days=365), UTC_ZONE
-    )
+    schedule = Schedule({TaskName.DATABASE: When(0, 2)}, UTC_ZONE)
+    year = (NOW, NOW + timedelta(days=365))
+    decisions = simulate(SourceName.DATABASE, [entry(3)], retention, schedule, year)
 
     ages = [(NOW + timedelta(days=365) - decision.entry.created).days for decision in decisions]
     assert ages == sorted(ages, reverse=True)
@@ -191,9 +191,9 @@ def test_a_simulated_year_keeps_what_the_settings_promise() -> None:
 
 def test_a_simulation_never_takes_a_name_twice() -> None:
     today = replace(entry(0).manifest, source=SourceName.CONFIG, name="config_20261125.tar.gz")
-    decisions = simulate(
-        SourceName.CONFIG, [Entry(today)], Retention(days=28), When(0, 5), NOW, timedelta(days=2), UTC_ZONE
-    )
+    schedule = Schedule({TaskName.CONFIG: When(0, 5)}, UTC_ZONE)
+    days = (NOW, NOW + timedelta(days=2))
+    decisions = simulate(SourceName.CONFIG, [Entry(today)], Retention(days=28), schedule, days)
 
     assert [decision.entry.name for decision in decisions] == [
         "config_20261125.tar.gz",
