@@ -1,11 +1,13 @@
-"""The workers that copy large tables: when one fails, none begins another table."""
+"""The workers that copy large tables, and pg_dump beside them: when one fails, none begins another table."""
 
 from __future__ import annotations
 
 import io
 import re
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from typing import IO
 
 import pytest
 
@@ -14,6 +16,7 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
 from refnet.recovery.model.source import silent
 from refnet.recovery.sources.database.dump import parallel_dump
+from refnet.recovery.sources.database.dump.pgdump import PgDump
 from refnet.recovery.sources.database.dump.psql_copy import PsqlCopy
 
 #: The largest comes first in the queue.
@@ -75,3 +78,19 @@ def test_a_table_that_another_session_waits_to_change_is_copied_all_the_same(
     index = parallel_dump.dump(database, lambda _: wheel, io.BytesIO(), 2, (), silent)
     assert index.tables == expected.tables
     assert all(table.blocks and table.rows for table in index.tables)
+
+
+def test_a_pg_dump_that_is_killed_within_the_rows_is_reported(
+    make_database: Callable[..., Target], wheel: Binaries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = PgDump._output
+
+    def killed(pgdump: PgDump, child: subprocess.Popen[bytes], errors: IO[bytes]) -> Iterator[bytes]:
+        pieces = output(pgdump, child, errors)
+        yield next(pieces)
+        child.kill()
+        yield from pieces
+
+    monkeypatch.setattr(PgDump, "_output", killed)
+    with pytest.raises(RefnetError, match="pg_dump failed"):
+        parallel_dump.dump(make_database(_TABLES), lambda _: wheel, io.BytesIO(), 2, (), silent)

@@ -24,7 +24,7 @@ from refnet.recovery.sources.database.artifact.index_values import Kind
 from refnet.recovery.sources.database.artifact.sqlgz import FIRST_LINE, LONGEST_SCHEMA, Writer, compress
 from refnet.recovery.sources.database.dump import metadata
 from refnet.recovery.sources.database.dump.copy_members import Cutter, Packed, Section, TableKey
-from refnet.recovery.sources.database.dump.pgdump import TIMEOUT_17, PgDump, pieces
+from refnet.recovery.sources.database.dump.pgdump import TIMEOUT_17, PgDump
 from refnet.recovery.sources.database.dump.psql_copy import LOCK_NOT_AVAILABLE, PsqlCopy, PsqlError
 from refnet.recovery.sources.database.dump.snapshot import OpenSnapshot, Relation, open_snapshot
 from refnet.recovery.sources.database.rows.digest import Digest, complete_lines, gathered
@@ -253,8 +253,8 @@ class _Run:
             self._children.discard(child)
 
     def _copy_rest(self) -> None:
-        with self._pgdump.data(self._large) as child, self._running(child):
-            self._section.read(pieces(child))
+        with self._pgdump.data(self._large) as (child, output), self._running(child):
+            self._section.read(output)
 
     def _copy_ranges(self) -> None:
         """Copy ranges until none is left, except those of tables that another session waits to change."""

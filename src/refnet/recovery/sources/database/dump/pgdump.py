@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psycopg
 
@@ -81,8 +81,11 @@ class PgDump:
         return str(listed.stdout, errors="replace")
 
     @contextlib.contextmanager
-    def data(self, excluded: Sequence[Relation]) -> Iterator[subprocess.Popen[bytes]]:
-        """Run pg_dump for the data section without the rows of `excluded`, for `pieces`; RefnetError if it fails."""
+    def data(self, excluded: Sequence[Relation]) -> Iterator[tuple[subprocess.Popen[bytes], Iterator[bytes]]]:
+        """Run pg_dump for the data section without the rows of `excluded`; yield the child and its output.
+
+        The output ends with a RefnetError if pg_dump fails.
+        """
         codec = self.snapshot.codec
         patterns = [b"--exclude-table-data=" + codec.quoted(r.schema, r.name) for r in excluded]
         command = [*self._arguments(), "--section=data", f"--restrict-key={self.restrict_key}", *patterns]
@@ -93,12 +96,17 @@ class PgDump:
             ) as child,
         ):
             try:
-                yield child
-                if child.wait():
-                    errors.seek(0)
-                    raise self._failure(errors.read())
+                yield child, self._output(child, errors)
             finally:
                 child.kill()
+
+    def _output(self, child: subprocess.Popen[bytes], errors: IO[bytes]) -> Iterator[bytes]:
+        assert child.stdout is not None  # noqa: S101  # for the type checker
+        while piece := os.read(child.stdout.fileno(), CHUNK):
+            yield piece
+        if child.wait():
+            errors.seek(0)
+            raise self._failure(errors.read())
 
     def _failure(self, stderr: bytes) -> RefnetError:
         waiting = self.snapshot.rows(_WAITING)
@@ -127,13 +135,6 @@ FROM pg_locks l JOIN pg_stat_activity a USING (pid)
 WHERE NOT l.granted AND l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock'
   AND pg_backend_pid() = ANY (pg_blocking_pids(l.pid)) LIMIT 1
 """
-
-
-def pieces(child: subprocess.Popen[bytes]) -> Iterator[bytes]:
-    """Yield the child's output as it comes."""
-    assert child.stdout is not None  # noqa: S101  # for the type checker
-    while piece := os.read(child.stdout.fileno(), CHUNK):
-        yield piece
 
 
 def for_server(major: int, text: bytes) -> bytes:
