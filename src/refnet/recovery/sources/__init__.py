@@ -1,1 +1,1 @@
-"""What is protected: the database, the configuration, the vault."""
+"""The sources: the database, the configuration, the vault."""

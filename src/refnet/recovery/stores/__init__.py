@@ -1,1 +1,1 @@
-"""Where artifacts live."""
+"""Stores of artifacts."""
