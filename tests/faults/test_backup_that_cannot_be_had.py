@@ -152,7 +152,7 @@ def test_a_full_disk_leaves_no_half_written_file(refnet: Command, small_disk: Pa
 
 def test_a_full_disk_for_temporary_files(refnet: Command, small_disk: Path) -> None:
     fill(small_disk, free=4096)  # Python passes over a folder for temporary files that takes nothing at all
-    refnet("backup", "database", "--no-prove", TMPDIR=str(small_disk)).fails(1, f"room in {small_disk}")
+    refnet("backup", "database", "--no-prove", TMPDIR=str(small_disk)).fails(1, f"free space in {small_disk}")
     _nothing_came_of_it(refnet)
 
 
