@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from psycopg import sql
 from tests.memory import in_memory
 from tests.users import Ordinary
@@ -30,6 +31,8 @@ def pytest_configure() -> None:
 
     There these signals are ignored, and children inherit that; of a signal that is caught they inherit nothing.
     """
+    settings.register_profile("tests", deadline=None)  # a busy machine is not a failure
+    settings.load_profile("tests")
     for number in (signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, lambda *_: None)

@@ -9,16 +9,16 @@ from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome
 
 
 def plan(context: Context, name: str) -> Entry:
-    """Return the entry that would be accepted; RefnetError where there is nothing to accept."""
+    """Return the entry that would be accepted; RefnetError if it has not shrunk."""
     chosen = choose_one(context.store, name)
     entry = chosen.entry
     if entry is None:
         raise RefnetError(
-            f"{chosen.name} is not in the catalog", "Give a name that `refnet list` shows.", Exit.USAGE
+            f"{chosen.name} is not in the catalog", "Give a name from `refnet list`.", Exit.USAGE
         )
     if not entry.shrunk:
         known = "is accepted already" if entry.manifest.shrunk else "has not shrunk"
-        raise RefnetError(f"{entry.name} {known}", "Nothing is to be accepted.", Exit.USAGE)
+        raise RefnetError(f"{entry.name} {known}", "There is nothing to accept.", Exit.USAGE)
     return entry
 
 

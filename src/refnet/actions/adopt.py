@@ -28,10 +28,10 @@ from refnet.recovery.stores import disk
 from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.stores.open_artifacts import artifact_at, artifact_in, listed_beside
 
-_LOST = ("adopted with a new manifest: what passed before was checked against the one that is lost",)
-#: What an artifact of a source, made at a moment, says of itself; None where it says nothing.
+_LOST = ("adopted with a new manifest: earlier checks passed against the lost one",)
+#: Returns the manifest's values from an artifact of a source, made at a moment; None if it has none.
 Describe = Callable[[SourceName, OpenArtifact, datetime], Made | None]
-_FOREIGN = "made by another program: only its name says when, and nothing says what it should hold"
+_FOREIGN = "made by another program: its time is from its name, and its content cannot be compared"
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,14 @@ class Adoption:
     made: Made
     #: Where that content comes from.
     made_from: str
-    #: Whether the file lies in its place in the store already; else it is copied in.
+    #: True if the file is in the folder of the store; otherwise it is copied there.
     inside: bool
-    #: Why the manifest that lies there cannot be read; it is moved aside. Else "".
+    #: Why the existing manifest cannot be read, so that it is renamed; "" if there is none.
     broken: str
 
 
 def described(source: SourceName, artifact: OpenArtifact, created: datetime) -> Made | None:
-    """Return what an artifact of `source`, made at `created` as far as is known, says of itself; None: nothing."""
+    """Return the manifest's values from an artifact of `source`, probably made at `created`; None if it has none."""
     if source is SourceName.DATABASE:
         return database_source.describe(artifact)
     return describe_files(listed_beside(artifact.path), created) if artifact.path else None
@@ -62,7 +62,7 @@ def described(source: SourceName, artifact: OpenArtifact, created: datetime) -> 
 def plan(context: Context, path: Path, describe: Describe = described) -> Adoption:
     """Return what adopting the file at `path` would do; nothing is changed.
 
-    RefnetError where the name says nothing, or where the file has a manifest already.
+    RefnetError if the name is not that of an artifact, or the file has a manifest already.
     """
     store, zone = context.store, Schedule.of(context.settings).zone
     said = read_name(path.name)
@@ -128,14 +128,14 @@ def _sharper(created: datetime, checked: datetime | None) -> datetime:
 def _of_itself(
     artifact: OpenArtifact, describe: Describe, source: SourceName, created: datetime
 ) -> tuple[Made, str]:
-    """Return what the artifact says of itself, and what says it."""
+    """Return the manifest's values from the artifact, and where they come from."""
     if described := describe(source, artifact, created):
         return described, "its own index" if described.files is None else "its list of files"
     return Made(created, {"adopted_from": str(artifact.path)}, unchecked=(_FOREIGN,)), "its name"
 
 
 def _stated(artifact: OpenArtifact) -> Made | None:
-    """Return the content of a manifest beside a file elsewhere, which comes in with it."""
+    """Return the values of the manifest beside a file outside the store."""
     manifest = artifact.manifest
     if manifest is None or manifest.name != artifact.name:
         return None
