@@ -76,7 +76,7 @@ def file_path(file: BinaryIO, account: Account | None) -> Iterator[DumpPath]:
         yield DumpPath(folder / "dump")
 
 
-class NotTakenError(RefnetError):
+class UnsupportedDumpError(RefnetError):
     """A dump of a kind that RefNet does not load, even where it is complete."""
 
 
@@ -87,7 +87,9 @@ def file_contents(name: str, file: BinaryIO, *, tar: bool) -> Contents:
             dump_contents.in_tar(file)
         return dump_contents.read(file, custom=not tar)
     except ValueError as error:
-        kind = NotTakenError if isinstance(error, dump_contents.UnsupportedVersionError) else RefnetError
+        kind = (
+            UnsupportedDumpError if isinstance(error, dump_contents.UnsupportedVersionError) else RefnetError
+        )
         raise kind(
             f"reading {name}: {error}",
             "Take another copy of it. A newer pg_dump's archive needs a newer RefNet.",

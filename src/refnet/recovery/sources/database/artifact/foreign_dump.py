@@ -23,14 +23,14 @@ from refnet.errors import Exit, RefnetError
 from refnet.postgres.account import Account
 from refnet.postgres.account import environment as bare
 from refnet.postgres.binaries import Binaries
-from refnet.postgres.session import READER_SETTINGS, READER_SETTINGS_17, Target, server_version
+from refnet.postgres.session import Target, reader_settings, server_version
 from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.restore_facts import Wanted
 from refnet.recovery.model.source import Finding, OpenArtifact, Progress
 from refnet.recovery.sources.database.artifact.dump_contents import Contents
 from refnet.recovery.sources.database.artifact.dump_files import (
     DumpPath,
-    NotTakenError,
+    UnsupportedDumpError,
     file_contents,
     file_path,
     folder_contents,
@@ -116,7 +116,7 @@ class ForeignDump:
         if self._is_archive:
             return
         if _CLUSTER in self._head or _CREATES.search(self._head):
-            raise NotTakenError(
+            raise UnsupportedDumpError(
                 f"{self.name} creates databases itself (made with -C or by pg_dumpall)",
                 "RefNet restores into a new database of its own: dump it without -C, or run it with psql.",
             )
@@ -237,7 +237,7 @@ class ForeignDump:
             self.format = Format.GZIP
             inner = self._first()
             if inner.startswith(b"PGDMP"):
-                raise self._refused("is a gzipped dump in the custom format: gunzip it", NotTakenError)
+                raise self._refused("is a gzipped dump in the custom format: gunzip it", UnsupportedDumpError)
             if not _is_text(inner):
                 raise self._refused("is not a dump: it is gzipped, but not SQL")
             return Format.GZIP
@@ -247,7 +247,7 @@ class ForeignDump:
             return Format.TAR
         for magic, name in _PACKED.items():
             if head.startswith(magic):
-                raise self._refused(f"is compressed with {name}", NotTakenError)
+                raise self._refused(f"is compressed with {name}", UnsupportedDumpError)
         if not _is_text(head):
             raise self._refused("is not a dump: neither SQL nor an archive of pg_dump")
         return Format.PLAIN
@@ -264,12 +264,7 @@ class ForeignDump:
         )
 
     def _first(self) -> bytes:
-        head = b""
-        for piece in self._pieces():
-            head += piece
-            if len(head) >= _HEAD:
-                break
-        return head[:_HEAD]
+        return _head_of(self._pieces())[:_HEAD]
 
     def _pieces(self) -> Iterator[bytes]:
         """Yield the SQL text; RefnetError (DAMAGED) if gzip finds it changed or cut short."""
@@ -287,11 +282,7 @@ class ForeignDump:
     def _text(self, server: int, progress: Progress) -> Iterator[bytes]:
         r"""Yield the SQL without its own `\restrict` pair (it gets another), and without settings that the server refuses."""
         pieces = self._pieces()
-        head = b""
-        for piece in pieces:
-            head += piece
-            if len(head) >= _HEAD:
-                break
+        head = _head_of(pieces)
         own = _RESTRICT.search(head)
         if own:
             head = head[: own.start()] + head[own.end() :]
@@ -301,6 +292,14 @@ class ForeignDump:
             yield piece
             done += len(piece)
             progress("data", done, None)
+
+
+def _head_of(pieces: Iterator[bytes]) -> bytes:
+    """Take at least _HEAD bytes from `pieces`, or all."""
+    head = b""
+    while len(head) < _HEAD and (piece := next(pieces, b"")):
+        head += piece
+    return head
 
 
 def _begun(head: bytes, pieces: Iterable[bytes]) -> Iterator[bytes]:
@@ -337,11 +336,7 @@ def _is_text(head: bytes) -> bool:
 
 def _settings(server: int) -> dict[str, str]:
     """Return settings without timeouts and read-only mode; the dump sets those that its text depends on."""
-    limits = {
-        name: value
-        for name, value in {**READER_SETTINGS, **(READER_SETTINGS_17 if server >= 17 else {})}.items()
-        if name.endswith("_timeout")
-    }
+    limits = {n: value for n, value in reader_settings(server).items() if n.endswith("_timeout")}
     return {**limits, **{name: LOADER_SETTINGS[name] for name in _LOADING}}
 
 

@@ -24,7 +24,7 @@ from refnet.postgres.tempdirs import private_folder
 from refnet.recovery.model.artifact import Level, Outcome
 from refnet.recovery.model.formatting import plural
 from refnet.recovery.model.source import Finding, OpenArtifact, Proof
-from refnet.recovery.sources.database.artifact.dump_files import NotTakenError
+from refnet.recovery.sources.database.artifact.dump_files import UnsupportedDumpError
 from refnet.recovery.sources.database.artifact.foreign_dump import ForeignDump
 from refnet.recovery.sources.database.artifact.required_tables import Tables
 from refnet.recovery.sources.database.catalog_queries import user_relations
@@ -62,7 +62,7 @@ def _outcome(error: RefnetError, *, other_major: bool = False) -> Outcome:
     """Return FAILED where the dump is to blame, UNVERIFIED where this machine or a server of another major is."""
     if error.code is Exit.DAMAGED:
         return Outcome.FAILED
-    unsupported = isinstance(error, NotTakenError) or (
+    unsupported = isinstance(error, UnsupportedDumpError) or (
         isinstance(error, ServerError) and error.cause is Cause.UNSUPPORTED
     )
     return Outcome.UNVERIFIED if unsupported or error.transient or other_major else Outcome.FAILED
