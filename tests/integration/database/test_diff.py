@@ -97,5 +97,5 @@ def test_a_column_and_a_partition_that_are_new_are_found(library: Target, wheel:
 def test_a_dump_of_others_cannot_be_compared(library: Target, wheel: Binaries) -> None:
     other = OpenArtifact("other.sql.gz", lambda: io.BytesIO(gzip.compress(b"SELECT 1;\n" * 100)), None)
 
-    with pytest.raises(RefnetError, match=r"RefNet did not make other\.sql\.gz"):
+    with pytest.raises(RefnetError, match=r"other\.sql\.gz is a foreign dump"):
         diff.artifacts(SourceName.DATABASE, held(library, wheel), other)

@@ -116,10 +116,10 @@ class _Prover:
             run.add(Finding(LOADED, Outcome.PASSED))
             run.level = Level.RESTORED
             with run.phases.phase("count"):
-                missing = [one for one in self._options.required.check(_columns(target), None) if one.reason]
+                required = self._options.required.check(_columns(target), None)
+                run.add(*(one for one in required if one.outcome is Outcome.FAILED))
                 run.rows = tuple(_count(target))
-            run.add(*missing)
-            if missing:
+            if run.failed:
                 run.level = None
 
     def _load(self, cluster: Cluster) -> Target:
