@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from refnet.errors import Exit, RefnetError
+from refnet.errors import Exit, RefnetError, worst
 from refnet.files import explained
 from refnet.postgres.connecting import explain
 from refnet.recovery.sources.database.server_errors import of_program
@@ -76,3 +76,16 @@ def test_a_lock_can_pass(tmp_path):
 )
 def test_what_the_server_says_decides_whether_it_can_pass(said, transient):
     assert of_program("psql", said, "loading").transient is transient
+
+
+@pytest.mark.parametrize(
+    ("codes", "ends"),
+    [
+        ([], Exit.DONE),
+        ([Exit.DONE, Exit.UNVERIFIED], Exit.UNVERIFIED),
+        ([Exit.UNVERIFIED, Exit.LOCKED, Exit.DONE], Exit.LOCKED),
+        ([Exit.FAILED, Exit.UNVERIFIED, Exit.DAMAGED], Exit.DAMAGED),
+    ],
+)
+def test_several_results_end_with_the_worst(codes: list[Exit], ends: Exit) -> None:
+    assert worst(codes) is worst(reversed(codes)) is ends
