@@ -65,6 +65,25 @@ def test_a_table_that_cannot_be_copied_stops_the_other_workers(
     assert sorted(began) == ["t0", "t1"]
 
 
+def test_an_interrupt_stops_the_workers(
+    database: Target, wheel: Binaries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began: list[bytes] = []
+    copy = PsqlCopy.copy
+
+    def watched(psql: PsqlCopy, statement: bytes, *, lock: bytes = b"") -> Iterator[bytes]:
+        began.append(statement)
+        return copy(psql, statement if b'"t0"' in statement else _INSTEAD["t1"], lock=lock)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(PsqlCopy, "copy", watched)
+    with pytest.raises(KeyboardInterrupt):
+        parallel_dump.dump(database, lambda _: wheel, io.BytesIO(), 2, (), interrupt)
+    assert len(began) <= 3
+
+
 def test_a_table_that_another_session_waits_to_change_is_copied_all_the_same(
     database: Target, wheel: Binaries, monkeypatch: pytest.MonkeyPatch
 ) -> None:

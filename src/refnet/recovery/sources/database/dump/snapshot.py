@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 
 from refnet.errors import Exit, RefnetError
-from refnet.postgres.session import READER_SETTINGS, Target, reader_settings
+from refnet.postgres.session import READER_SETTINGS, Target, reader_settings, server_version
 from refnet.recovery.sources.database import server_errors
 from refnet.recovery.sources.database.catalog_queries import OF_EXTENSION, user_relations
 from refnet.recovery.sources.database.sql_names import Codec
@@ -206,7 +206,7 @@ def open_snapshot(target: Target) -> Iterator[OpenSnapshot]:
     """Lock every table of the database `target`, then take a snapshot; both last until the end of the block."""
     settings = {**READER_SETTINGS, "lock_timeout": f"{LOCK_SECONDS * 1000:.0f}"}
     with _explained(), target.connect(settings, autocommit=True) as control:
-        major = control.info.server_version // 10000
+        major = server_version(control)
         if major < 14:
             raise RefnetError(
                 f"The server is PostgreSQL {major}; RefNet backs up 14 and newer", "Upgrade the server first."
