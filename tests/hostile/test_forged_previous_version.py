@@ -146,6 +146,9 @@ def test_a_name_that_is_given_to_another_database_during_the_exchange_is_noticed
 ) -> None:
     from refnet.recovery.sources.database.restore.swap_databases import Rename, swap
 
-    with admin_session(library) as admin, pytest.raises(RefnetError, match="is not the recorded database"):
+    with (
+        admin_session(library) as admin,
+        pytest.raises(RefnetError, match="is another database than a moment ago"),
+    ):
         swap(admin, library, [Rename(library.name, f"{library.name}_aside", 1)])
     assert papers(library) == 5000

@@ -115,7 +115,7 @@ class Prover:
                 run.level = Level.PROVEN
 
     def _prepare(self, cluster: Cluster) -> Logins | None:
-        """Create the empty database and its roles; None where this server lacks what the artifact needs."""
+        """Create the empty database and its roles; None where an extension is not available."""
         index = self._reader.index
         with cluster.target().connect() as admin:
             if missing := _missing_extensions(admin, index):
@@ -142,7 +142,7 @@ class Prover:
         return True
 
     def _is_artifacts_fault(self, error: RefnetError) -> bool:
-        """Return False where the scratch server is to blame: a full disk, or a superuser's right that the load lacks."""
+        """Return False where the scratch server is to blame: a full disk, or a right that only a superuser has."""
         if error.code is Exit.DAMAGED:
             return True
         no_right = isinstance(error, ServerError) and error.cause in {Cause.PRIVILEGE, Cause.OWNER}
