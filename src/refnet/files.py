@@ -278,7 +278,7 @@ def check_own(folder: Path, what: str, advice: str, owners: Collection[int] | No
     if uid not in ((os.geteuid(),) if owners is None else owners):
         owner = user_name(uid)
         raise RefnetError(
-            f"this user may not use {what} {folder}: it belongs to {owner}, and this is {user_name(os.geteuid())}",
+            f"this user may not use {what} {folder}: it belongs to {owner}, and this user is {user_name(os.geteuid())}",
             f"Run it as that user (sudo -u {owner} refnet …), or {advice}.",
             Exit.USAGE,
         )

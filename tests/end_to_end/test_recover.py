@@ -168,7 +168,7 @@ def test_artifacts_that_the_specification_s_commands_made_and_adopt_took_come_ba
     for name in ("home", "config", "vault"):
         shutil.rmtree(folder / name)
 
-    assert "nothing says into which folder" in lost.refnet("recover").stderr
+    assert "target folder of" in lost.refnet("recover").stderr
     ran = lost.refnet("recover", "--json", **lost.lived_in)
     assert ran.returncode == 0, ran.stderr
     outcomes = {one["what"]: one["outcome"] for one in json.loads(ran.stdout)["findings"]}

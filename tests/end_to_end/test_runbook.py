@@ -304,13 +304,13 @@ def no_docker(library: Library) -> Result:
     return library.refnet("recover", "--from", "background", run, PATH="/nowhere", **compose)
 
 
-@provokes("commands that came out of the backup")
+@provokes("commands from the backup")
 def commands_in_the_backup(library: Library) -> Result:
     compose = {"REFNET_RECOVER_SERVICES": "compose", "REFNET_RECOVER_STORAGE": "postgres,redis"}
     return library.refnet("recover", "--only", "config", "--force", **compose)
 
 
-@provokes("into which folder")
+@provokes("target folder of")
 def no_folder_for_the_configuration(library: Library) -> Result:
     backups, archive = library.folder / "adopted", library.folder / "config_20231203.tar.gz"
     subprocess.run(["tar", "-czf", archive, "-C", library.folder / "config", ".env"], check=True)

@@ -84,7 +84,7 @@ def test_a_home_of_roots_is_refused_to_a_user(open_place, as_nobody):
 
     home = open_place / "home of root"
     home.mkdir(mode=0o755)
-    assert "belongs to root, and this is nobody" in as_nobody(lambda: own_home(Settings(home=home)))
+    assert "belongs to root, and this user is nobody" in as_nobody(lambda: own_home(Settings(home=home)))
 
 
 @only_root

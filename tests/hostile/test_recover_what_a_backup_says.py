@@ -188,10 +188,10 @@ def test_where_nothing_says_the_folder_it_is_asked_for(machine: Machine, folder:
     manifest = json.loads(machine.manifest().read_text())
     manifest["details"]["folder"] = folder
     machine.manifest().write_text(json.dumps(manifest))
-    assert "nowhere yet" in machine.refnet("recover", "--plan").stdout
+    assert "unknown: set REFNET_CONFIG_DIR" in machine.refnet("recover", "--plan").stdout
     asked = machine.refnet("recover", "--force")
     assert asked.returncode == 2
-    assert "nothing says into which folder" in asked.stderr
+    assert "target folder of" in asked.stderr
     assert "REFNET_CONFIG_DIR=FOLDER" in asked.stderr
 
 

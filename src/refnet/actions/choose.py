@@ -153,7 +153,7 @@ def of_others(target: Identity, others: Iterable[Identity | None]) -> RefnetErro
     """Return the error for a store that has artifacts of `others` and none of the database `target`."""
     names = dict.fromkeys(one.database if one else "an unknown one" for one in others)
     return RefnetError(
-        f"there is no complete artifact of the database {target.database}; the store holds others: {', '.join(names)}",
+        f"there is no complete artifact of the database {target.database}; the store has artifacts of {', '.join(names)}",
         "Set REFNET_DATABASE_URL to the intended database; to restore another one there, give --from-database NAME.",
     )
 

@@ -74,7 +74,7 @@ class Live:
         return Chosen(entry.source, store.artifact(entry), entry, store)
 
     def commands(self) -> dict[Stage, tuple[str, ...]]:
-        """Return the command lines by stage that came out of a backup."""
+        """Return the command lines by stage from a backup."""
         restored = [one for one in self.setup.commands if one.restored]
         return {
             stage: tuple(one.line for one in restored if one.stage is stage)

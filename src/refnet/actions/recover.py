@@ -39,7 +39,7 @@ class Request:
     only: str | None = None
     #: Restore the data of this database, though it is not the target.
     from_database: str | None = None
-    #: Run commands that came out of the backup.
+    #: Run commands from the backup.
     run_restored: bool = False
 
 

@@ -59,7 +59,7 @@ class Operator(Protocol):
         ...
 
     def permit_run(self, commands: Mapping[Stage, tuple[str, ...]]) -> None:
-        """Ask whether command lines that came out of a backup may run."""
+        """Ask whether command lines from a backup may run."""
         ...
 
     def report(self, done: StageDone) -> None: ...
@@ -115,7 +115,7 @@ class _Run:
 
     @contextmanager
     def _named(self, stage: Stage) -> Iterator[None]:
-        again = f"Then run {'`refnet recover` again: it goes on after what stands' if self.memory else 'it again'}."
+        again = f"Then run {'`refnet recover` again: it continues where it stopped' if self.memory else 'it again'}."
         try:
             yield
         except RefnetError as error:
@@ -146,7 +146,7 @@ class _Run:
         return says
 
     def _ask_to_run(self) -> None:
-        """Ask, once, whether the commands of all stages that came out of a backup may run."""
+        """Ask, once, whether the commands of all stages from a backup may run."""
         commands = {
             stage: lines for stage, lines in self.live.commands().items() if stage in self.plan.stages
         }

@@ -106,7 +106,7 @@ def confirm(question: str, *, force: bool) -> None:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise RefnetError(
             "something live would be replaced, and stdin is not a terminal",
-            "Look at it with --plan, then give --force.",
+            "Check it with --plan, then use --force.",
             Exit.CONFIRM,
         )
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)

@@ -67,12 +67,12 @@ def _need_folder(planned: Plan, will_be: Setup) -> None:
         return
     name, answer = planned.entries[SourceName.CONFIG].name, ""
     if sys.stdin.isatty() and sys.stderr.isatty():
-        print(f"Into which folder is {name} to be restored? ", end="", file=sys.stderr, flush=True)
+        print(f"Target folder of {name}: ", end="", file=sys.stderr, flush=True)
         answer = sys.stdin.readline().strip()
     if not answer:
         raise RefnetError(
-            f"nothing says into which folder {name} is to be restored",
-            "Name it: REFNET_CONFIG_DIR=FOLDER refnet recover.",
+            f"the target folder of {name} is unknown",
+            "Set it: REFNET_CONFIG_DIR=FOLDER refnet recover.",
             Exit.USAGE,
         )
     os.environ["REFNET_CONFIG_DIR"] = str(user_path(answer).absolute())
@@ -99,12 +99,12 @@ class _Operator:
         lines = [line for each in commands.values() for line in each]
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             raise RefnetError(
-                f"commands that came out of the backup would be run: {some(lines, 3)}",
-                "Look at them with `refnet recover --plan`, then give --yes-run-restored-commands; "
+                f"commands from the backup would run: {some(lines, 3)}",
+                "Check them with `refnet recover --plan`, then use --yes-run-restored-commands; "
                 "REFNET_RECOVER_SERVICES=none runs none.",
                 Exit.CONFIRM,
             )
-        print(f"Out of the backup, to be run as {getpass.getuser()}:", file=sys.stderr)
+        print(f"Commands from the backup, to run as {getpass.getuser()}:", file=sys.stderr)
         for stage, each in commands.items():
             for line in each:
                 print(f"  {stage:10} {show(line, 1000)}", file=sys.stderr)
@@ -207,7 +207,7 @@ def _place(source: SourceName, setup: Setup) -> str:
     except RefnetError as error:
         return f"{show(error.message)}. {error.hint}"
     if folder is None:
-        return "nowhere yet: nothing says into which folder (REFNET_CONFIG_DIR)"
+        return "unknown: set REFNET_CONFIG_DIR"
     origin = f" ({setup.origin})" if source is SourceName.CONFIG and setup.origin else ""
     return f"{show(str(folder), 1000)}{origin}"
 

@@ -169,7 +169,7 @@ def test_a_stage_that_fails_is_named_with_what_to_do(tmp_path: Path) -> None:
     assert raised.value.message == "the recovery stopped at the stage vault: api is broken"
     assert raised.value.hint == (
         "See the log of the service. Without services: REFNET_RECOVER_SERVICES=none."
-        " Then run `refnet recover` again: it goes on after what stands."
+        " Then run `refnet recover` again: it continues where it stopped."
     )
     assert raised.value.transient
 
