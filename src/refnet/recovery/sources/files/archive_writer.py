@@ -86,7 +86,7 @@ class _Writer:
             self._progress("reading", self._reported, None)
 
     def add_folder(self, path: str, status: os.stat_result) -> None:
-        listed = Listed.of(path, Kind.FOLDER, status, self._tar.raw)
+        listed = Listed.of(path, Kind.FOLDER, status, at=self._tar.raw)
         self._list(listed._replace(mode=listed.mode & FOLDER_MODE))
         self.fingerprint.add(os.fsencode(path), status)
 
@@ -100,7 +100,7 @@ class _Writer:
                 "neither it nor its target is in the archive"
             )
             return
-        listed = Listed.of(found.path, Kind.LINK, status, self._tar.raw, target)
+        listed = Listed.of(found.path, Kind.LINK, status, at=self._tar.raw, target=target)
         self._list(listed._replace(mode=0o777))
 
     def _list(self, listed: Listed) -> None:
@@ -113,13 +113,11 @@ class _Writer:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise FileNotFoundError
-            listed = Listed.of(path, Kind.FILE, status, self._tar.raw)
-            listed = listed._replace(mode=listed.mode & FILE_MODE)
             if status.st_size <= MEMBER_BYTES:
-                listed = self._copy_small(listed, descriptor)
+                listed = self._copy_small(path, status, descriptor)
                 size = listed.size
             else:
-                listed, size = self._copy_large(listed, descriptor)
+                listed, size = self._copy_large(path, status, descriptor)
             if steady := size == status.st_size and _same(status, os.fstat(descriptor)):
                 break
             os.lseek(descriptor, 0, os.SEEK_SET)
@@ -133,18 +131,24 @@ class _Writer:
         self.files.append(listed)
         self.fingerprint.add(os.fsencode(path), status, steady=steady)
 
-    def _copy_small(self, listed: Listed, descriptor: int) -> Listed:
-        """Write a file that fits in memory; return it with its digest and the size that was read."""
-        data = os.read(descriptor, listed.size + 1)
-        listed = listed._replace(size=len(data), sha256=sha256(data).hexdigest())
+    def _copy_small(self, path: str, status: os.stat_result, descriptor: int) -> Listed:
+        """Write a file that fits in memory, with the size that was read."""
+        data = os.read(descriptor, status.st_size + 1)
+        listed = self._listed(path, status, len(data), sha256(data).hexdigest())
         self._tar.write(header(listed), data, padding(listed.size))
         return listed
 
-    def _copy_large(self, listed: Listed, descriptor: int) -> tuple[Listed, int]:
+    def _listed(self, path: str, status: os.stat_result, size: int, digest: str) -> Listed:
+        mode, mtime_ns = status.st_mode & FILE_MODE, status.st_mtime_ns
+        at = self._tar.raw
+        return Listed(path, Kind.FILE, size, mode, mtime_ns, status.st_uid, status.st_gid, at, digest)
+
+    def _copy_large(self, path: str, status: os.stat_result, descriptor: int) -> tuple[Listed, int]:
         """Write a file block by block: as many bytes as its header says, zeros if it became shorter.
 
-        Return it with its digest, and the bytes that were read.
+        Return its entry, and the number of bytes that were read.
         """
+        listed = self._listed(path, status, status.st_size, "")
         digest, left, read = sha256(), listed.size, 0
         self._tar.write(header(listed))
         while left:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 
-from refnet.files import OPEN_FILE, opened
+from refnet.files import OPEN_FILE
 from refnet.recovery.sources.files.listing import FileList, Kind, Listed
 from refnet.recovery.sources.files.member_names import show
 from refnet.recovery.sources.files.walk import Found, walk
@@ -49,12 +49,17 @@ def _read(found: Found, kind: Kind) -> Listed:
         status = os.stat(found.name, dir_fd=found.folder, follow_symlinks=False)
         target = os.readlink(found.name, dir_fd=found.folder) if kind is Kind.LINK else ""
         return Listed.of(found.path, kind, status, target=target)
-    with opened(found.name, OPEN_FILE, found.folder) as descriptor:
-        status, digest, size = os.fstat(descriptor), sha256(), 0
-        while data := os.read(descriptor, min(status.st_size + 1, _BLOCK)):
+    descriptor = os.open(found.name, OPEN_FILE, dir_fd=found.folder)
+    try:
+        status = os.fstat(descriptor)
+        data = os.read(descriptor, min(status.st_size + 1, _BLOCK))
+        digest = sha256(data)
+        while len(data) == _BLOCK:
+            data = os.read(descriptor, _BLOCK)
             digest.update(data)
-            size += len(data)
-    return Listed.of(found.path, kind, status)._replace(size=size, sha256=digest.hexdigest())
+    finally:
+        os.close(descriptor)
+    return Listed.of(found.path, kind, status, sha256=digest.hexdigest())
 
 
 def differences(expected: FileList, tree: Tree) -> Iterator[str]:
