@@ -64,6 +64,10 @@ FORBIDDEN = {
     "mend(?:s|ed|ing)?": "fix, repair",
     "seams?": "interface",
     "told|tells? (?:a|the) (?:person|user|reader)": "report",
+    "(?<!there.)(?:is|are) no(?! longer)|knows? no": "is not a, does not support",
+    "goes on|go on|gone on": "continue",
+    "lies": "is",
+    "of ours": "our, RefNet's",
     "for want of": "because … is not installed",
 }
 #: In documents alone: the module is `walls.py`.

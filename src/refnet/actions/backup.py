@@ -50,7 +50,7 @@ class Backup:
 
     @property
     def exit(self) -> Exit:
-        """DAMAGED where the proof failed; a proof that could not run is no failure of the backup."""
+        """DAMAGED if the proof failed; a proof that could not run does not fail the backup."""
         failed = self.proof is not None and self.proof.outcome is Outcome.FAILED
         return Exit.DAMAGED if failed else Exit.DONE
 

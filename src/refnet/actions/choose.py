@@ -200,7 +200,7 @@ def _named(store: Store, artifact: str, source: SourceName | None) -> Chosen:
             return _dump_folder(path)
         there = path.exists()
     raise RefnetError(
-        f"'{artifact}' is no file" if there else f"there is no artifact '{artifact}'",
+        f"'{artifact}' is not a file" if there else f"there is no artifact '{artifact}'",
         "Give a name that `refnet list` shows, or the path of a file.",
         Exit.USAGE,
     )

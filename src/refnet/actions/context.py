@@ -27,7 +27,7 @@ class Context:
     clock: Clock = Clock()
     #: Called with each step, its bytes done, and its bytes in all.
     progress: Progress = silent
-    #: Called with a sentence for what went wrong beside the work, which goes on.
+    #: Called with a sentence about a problem that does not stop the run.
     note: Callable[[str], None] = logging.getLogger("refnet").warning
     #: Whether this is a service, which logs to stderr.
     service: bool = False

@@ -197,7 +197,7 @@ def _in_archive(settings: Settings, own: Path, entry: Entry) -> Given | None:
 
 
 def _came_back(settings: Settings, file: Path, target: Path | None, entry: Entry | None) -> bool:
-    """Return whether a restore may have written `file`: it lies in a target folder, or equals the file in the backup."""
+    """Return whether a restore may have written `file`: it is in a target folder, or equals the file in the backup."""
     if file.parent.resolve() in {folder.resolve() for folder in (target, _recorded(entry)) if folder}:
         return True
     try:
@@ -222,6 +222,6 @@ def _checked(source: SourceName, folder: Path, said_by_backup: bool) -> Path:
 
 
 def _is_programs(place: Path) -> bool:
-    """Return whether programs run what lies in `place`: a folder of the system, or a hidden one of a user."""
+    """Return whether programs run the files in `place`: a folder of the system, or a hidden one of a user."""
     hidden = str(place).replace("/.local/share/", "/")
     return "/." in hidden or any(place.is_relative_to(top) for top in _SYSTEM)

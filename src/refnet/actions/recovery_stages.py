@@ -19,7 +19,7 @@ from refnet.recovery.model.recovery_plan import RESTORES, Journal, Plan, Stage
 from refnet.recovery.model.source import Finding
 
 #: An interrupted recovery is continued until this long after it began.
-GOES_ON_FOR = timedelta(days=1)
+CONTINUE_WITHIN = timedelta(days=1)
 _WITHOUT = "Without services: REFNET_RECOVER_SERVICES=none."
 
 
@@ -183,7 +183,7 @@ def _verdicts(findings: tuple[Finding, ...]) -> list[str]:
 def read_journal(path: Path, now: datetime) -> Journal | None:
     """Return the journal of an interrupted recovery, or None. After a day it belongs to another loss: its set is old."""
     journal = Journal.from_json(path.read_text(encoding="utf-8")) if path.exists() else None
-    return journal if journal and now - journal.began < GOES_ON_FOR else None
+    return journal if journal and now - journal.began < CONTINUE_WITHIN else None
 
 
 class Memory:

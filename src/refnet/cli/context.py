@@ -100,7 +100,7 @@ def complain(error: RefnetError) -> None:
 
 
 def confirm(question: str, *, force: bool) -> None:
-    """Ask on the terminal unless `force`; RefnetError (CONFIRM) if the answer is no or stdin is not a terminal."""
+    """Ask on the terminal unless `force`; RefnetError (CONFIRM) without consent or a terminal."""
     if force:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):

@@ -146,7 +146,7 @@ def _values(done: Recovered, planned: Plan) -> dict[str, Any]:
 
 def _print_plan(plan: Plan, setup: Setup, *, now: datetime) -> None:
     """Print the plan as text."""
-    print("Go on with the recovery that was interrupted:" if plan.resumed else "Recover:")
+    print("Continue the interrupted recovery:" if plan.resumed else "Recover:")
     for number, stage in enumerate(plan.stages, 1):
         print(f"  {number}. {stage:10} {SAYS[stage]}")
     print("From the set:")

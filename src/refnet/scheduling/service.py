@@ -30,7 +30,7 @@ def service(settings: Settings, *, user: str | None, vault: bool) -> Service:
     """Return the service of `settings` for the system user `user`, or (None) for this user's own manager.
 
     vault: there is a vault to protect. RefnetError if a secret setting is set only in this process's environment,
-    as a unit file is no place for it.
+    as a unit file must not contain it.
     """
     protected = (settings.config_dir, settings.vault_dir)
     return Service(
@@ -132,8 +132,8 @@ def _environment(settings: Settings) -> dict[str, str]:
         if field.metadata["secret"]:
             raise RefnetError(
                 f"{variable(key)} is set only in this environment, which a timer does not see",
-                f"Put {key} into {settings.file or settings.home / 'refnet.toml'} (chmod 600); a unit is no place "
-                "for a secret.",
+                f"Put {key} into {settings.file or settings.home / 'refnet.toml'} (chmod 600); a unit must "
+                "not contain a secret.",
                 Exit.USAGE,
             )
         values[variable(key)] = os.environ[variable(key)]

@@ -136,7 +136,7 @@ def _of_manager(timers: Timers, configured: Collection[SourceName]) -> list[str]
 
 
 def _home_of(text: str) -> str | None:
-    """Return the REFNET_HOME that a service of ours sets; None if it sets none."""
+    """Return the REFNET_HOME that one of our services sets; None if it sets none."""
     for line in text.splitlines():
         if line.startswith(("Environment=REFNET_HOME=", 'Environment="REFNET_HOME=')):
             return (

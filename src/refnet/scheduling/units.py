@@ -34,7 +34,7 @@ class _Unit:
     delay: int = 600
     #: Restart after a failure that may be transient.
     retried: bool = False
-    #: Exit codes beside 0 that are no failure of the unit.
+    #: Exit codes beside 0 that do not count as a failure of the unit.
     good: tuple[int, ...] = ()
     #: Removes previous versions, so it writes beside the protected folders.
     prunes: bool = False
@@ -94,7 +94,7 @@ class Found(StrEnum):
 
     NOTHING = "nothing"
     SAME = "the same"
-    OLDER = "an older one of ours"
+    OLDER = "an older version of RefNet's"
     EDITED = "edited by hand"
 
 

@@ -109,7 +109,7 @@ def test_an_artifact_of_another_source_is_refused_whatever_says_so(local: LocalS
 def test_what_is_no_file_is_told(local: LocalStore, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     for path in (tmp_path, tmp_path / "fifo", Path("/dev/zero")):
-        with pytest.raises(RefnetError, match=f"'{path}' is no file") as refused:
+        with pytest.raises(RefnetError, match=f"'{path}' is not a file") as refused:
             choose_one(local, str(path))
         assert refused.value.code is Exit.USAGE
 

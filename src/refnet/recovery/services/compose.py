@@ -48,7 +48,7 @@ class Compose:
         except _CommandError as error:
             if error.command[0] != _STANDALONE[0]:
                 raise self._failure(error) from None
-            return self._waiting_old(names)  # its first version knows no --format
+            return self._waiting_old(names)  # its first version does not support --format
         try:
             services = _services(output)
         except ValueError:

@@ -101,5 +101,5 @@ def archive_errors() -> Iterator[None]:
         raise ArchiveError(f"the archive is not a gzip file, or damaged: {error}") from error
     except EOFError as error:
         raise ArchiveError("the archive is cut short") from error
-    except isal_zlib.error as error:  # type: ignore[misc]  # its stub says that this is no class
+    except isal_zlib.error as error:  # type: ignore[misc]  # its stub does not declare a class
         raise ArchiveError(f"the archive is damaged: {error}") from error
