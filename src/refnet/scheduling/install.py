@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,7 +99,7 @@ def act(plan: Plan, *, force: bool) -> Done:
 
 
 def _read(path: Path) -> str | None:
-    with explained(path):
+    with _explained(path):
         try:
             return path.read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
@@ -106,7 +107,7 @@ def _read(path: Path) -> str | None:
 
 
 def _write(path: Path, text: str) -> None:
-    with explained(path):
+    with _explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_symlink():  # a unit that is masked or lives elsewhere
             path.unlink()
@@ -114,5 +115,17 @@ def _write(path: Path, text: str) -> None:
 
 
 def _remove(path: Path) -> None:
-    with explained(path):
+    with _explained(path):
         path.unlink()
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        with explained(path):
+            yield
+    except RefnetError as error:
+        if not isinstance(error.__cause__, PermissionError):
+            raise
+        hint = "Run this as root (sudo), or give --user for units of your own."
+        raise RefnetError(error.message, hint) from error.__cause__
