@@ -13,7 +13,7 @@ import pytest
 from refnet.errors import Exit, RefnetError, worst
 from refnet.files import explained
 from refnet.postgres.connecting import explain
-from refnet.recovery.sources.database.server_errors import of_program
+from refnet.recovery.sources.database.server_errors import Cause, of_program
 from refnet.recovery.stores.lock import locked
 
 
@@ -76,6 +76,12 @@ def test_a_lock_can_pass(tmp_path):
 )
 def test_what_the_server_says_decides_whether_it_can_pass(said, transient):
     assert of_program("psql", said, "loading").transient is transient
+
+
+def test_a_missing_privilege_is_found_whatever_the_table_is_called():
+    said = b'ERROR:  permission denied for table "ICU_STAYS"'
+
+    assert of_program("pg_restore", said, "loading").cause is Cause.PRIVILEGE
 
 
 @pytest.mark.parametrize(

@@ -116,13 +116,14 @@ _KNOWN = (
         Cause.UNSUPPORTED,
         "Install the locale {0} on the server, then run it again.",
     ),
-    _Known(r"compression method|for encoding|ICU|not supported by this build", Cause.UNSUPPORTED, _SEE_LOG),
     _Known(r"permission denied to change owner of", Cause.OWNER, _PRIVILEGE_HINT),
     _Known(
         r"permission denied|must be (?:a )?(?:superuser|owner|member)|[Oo]nly superusers|only roles with",
         Cause.PRIVILEGE,
         _PRIVILEGE_HINT,
     ),
+    # Last: the name of a table that a privilege is missing for may have these letters.
+    _Known(r"compression method|for encoding|ICU|not supported by this build", Cause.UNSUPPORTED, _SEE_LOG),
 )
 #: Disk full, too many connections, and the ends of a server.
 _TRANSIENT_STATES = frozenset({"53100", "53300", "57P01", "57P02", "57P03"})
