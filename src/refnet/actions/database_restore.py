@@ -99,12 +99,12 @@ def restore_of(
         from_database: the database, beside the target's own, whose data may be restored.
         in_place: the database must exist already.
     """
-    settings = context.settings
+    settings, dump = context.settings, _dump(chosen)
     target = servers.existing_server(settings) if in_place else servers.server(settings)
     here = servers.identity(settings)
     permission = Permission(from_database, here.before if here else frozenset())
     options = replace(options or Options(settings.jobs), permission=permission)
-    return DatabaseRestore(context, chosen, _dump(chosen), target, options)
+    return DatabaseRestore(context, chosen, dump, target, options)
 
 
 def _dump(chosen: Chosen) -> Dump:
