@@ -51,15 +51,13 @@ def _read(found: Found, kind: Kind) -> Listed:
         return Listed.of(found.path, kind, status, target=target)
     descriptor = os.open(found.name, OPEN_FILE, dir_fd=found.folder)
     try:
-        status = os.fstat(descriptor)
-        data = os.read(descriptor, min(status.st_size + 1, _BLOCK))
-        digest = sha256(data)
-        while len(data) == _BLOCK:
-            data = os.read(descriptor, _BLOCK)
+        status, digest, size = os.fstat(descriptor), sha256(), 0
+        while data := os.read(descriptor, min(status.st_size + 1, _BLOCK)):
             digest.update(data)
+            size += len(data)
     finally:
         os.close(descriptor)
-    return Listed.of(found.path, kind, status, sha256=digest.hexdigest())
+    return Listed.of(found.path, kind, status, sha256=digest.hexdigest())._replace(size=size)
 
 
 def differences(expected: FileList, tree: Tree) -> Iterator[str]:

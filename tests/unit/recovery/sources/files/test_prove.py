@@ -62,7 +62,9 @@ def test_every_flipped_bit_is_found(vault, dumped, source, level):
         data = bytearray(artifact.data)
         data[at] ^= 0x10
         proof = source(vault).prove(held(bytes(data), artifact.made.files), level)
-        assert proof.outcome is Outcome.FAILED, at
+        if proof.outcome is not Outcome.FAILED:  # a bit that pads the end of a gzip member means nothing
+            assert gzip.decompress(data) == gzip.decompress(artifact.data), at
+            continue
         assert proof.level is None
 
 
