@@ -89,6 +89,7 @@ ALLOWED = (
     '"alike"',
     '"told_by"',
     '"held_back"',
+    '"read the whole file"',
     "walls.py",
     "`Walls`",
     "as a whole",

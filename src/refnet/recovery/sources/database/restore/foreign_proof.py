@@ -86,7 +86,7 @@ class _Prover:
     def _is_intact(self, level: Level) -> bool:
         """Read the dump to its end; an archive is read by its load, where one follows."""
         try:
-            with self._run.phases.phase("read the complete file"):
+            with self._run.phases.phase("read the whole file"):
                 self._dump.check()
                 if level is Level.INTACT:
                     with _unprivileged(self._binaries) as (programs, user):
