@@ -89,7 +89,7 @@ def select(context: Context, meant: str | None) -> Selected:
         chosen = newest_of(context, names)
     except RefnetError as error:
         code = Exit.UNVERIFIED if error.code is Exit.FAILED else error.code
-        raise RefnetError(error.message, error.hint, code) from error
+        raise RefnetError(error.message, error.hint, code, error.transient) from error
     found = {one.source for one in chosen}
     configured = wiring.configured(context.settings)
     return Selected(chosen, tuple(name for name in names if name not in found and name in configured))

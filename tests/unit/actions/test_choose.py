@@ -14,13 +14,16 @@ from zoneinfo import ZoneInfo
 import pytest
 from tests.unit.actions.conftest import Lab
 
+from refnet.actions import choose as choosing
 from refnet.actions.backup import make as backup
-from refnet.actions.choose import choose, choose_one
+from refnet.actions.choose import choose, choose_one, select
+from refnet.actions.context import Context
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.catalog import parse_time
 from refnet.recovery.model.clock import Clock
 from refnet.recovery.stores.local import LocalStore
+from refnet.settings import Settings
 
 NAME = "refnet_20261125_170001.sql.gz"
 TOKYO = ZoneInfo("Asia/Tokyo")
@@ -170,3 +173,15 @@ def test_a_time_before_anything_of_a_source_without_artifacts_asks_for_a_backup(
     with pytest.raises(RefnetError, match="no complete artifact") as refused:
         choose(local, [SourceName.CONFIG], datetime(2020, 1, 1, tzinfo=UTC))
     assert "refnet backup" in refused.value.hint
+
+
+def test_a_selection_that_fails_for_now_can_be_retried(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise RefnetError("no free connection", "Retry.", transient=True)
+
+    monkeypatch.setattr(choosing, "newest_of", fail)
+
+    with pytest.raises(RefnetError) as caught:
+        select(Context(Settings()), None)
+
+    assert (caught.value.code, caught.value.transient) == (Exit.UNVERIFIED, True)
