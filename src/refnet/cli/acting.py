@@ -19,13 +19,13 @@ def database(settings: Settings) -> str:
 
 
 def settings_file(settings: Settings) -> str:
-    """Return the settings file that was read."""
-    return str(settings.file) if settings.file else "no settings file"
+    """Return the settings file that was read, or "none"."""
+    return str(settings.file) if settings.file else "none"
 
 
 def line(settings: Settings) -> str:
     """Return the database and the settings file, in one line."""
-    return f"on: {database(settings)}, by {settings_file(settings)}"
+    return f"on: {database(settings)} (settings file: {settings_file(settings)})"
 
 
 def values(settings: Settings) -> dict[str, Any]:

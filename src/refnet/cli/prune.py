@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Annotated, Any
 
 import typer
@@ -12,7 +12,7 @@ from refnet.actions.choose import sources_named
 from refnet.actions.context import Context
 from refnet.actions.prune import Plan, simulate
 from refnet.actions.prune import prune as run
-from refnet.cli import options, render
+from refnet.cli import acting, options, render
 from refnet.cli.context import complain, context, print_json
 from refnet.errors import Exit, RefnetError, worst
 from refnet.recovery.model import formatting
@@ -40,7 +40,9 @@ def prune(
     if as_json:
         print_json({"plan": plan, "sources": [_values(one) for one in plans]})
     else:
-        _print(plans, here.clock.now(), plan=plan)
+        _print(plans, here, plan=plan)
+        if SourceName.DATABASE in names:
+            print(acting.line(here.settings))
     raise typer.Exit(worst(error.code for error in errors))
 
 
@@ -56,7 +58,8 @@ def _span(text: str) -> timedelta:
     return timedelta(days=days)
 
 
-def _print(plans: list[Plan], moment: datetime, *, plan: bool) -> None:
+def _print(plans: list[Plan], here: Context, *, plan: bool) -> None:
+    moment = here.clock.now()
     verb = "would delete" if plan else "deleted"
     of = render.databases([decision.entry for one in plans for decision in one.decisions])
     rows = [
@@ -81,9 +84,8 @@ def _print(plans: list[Plan], moment: datetime, *, plan: bool) -> None:
     count = sum(len(one.deleted) + len(one.leftovers) + len(one.previous_versions) for one in plans)
     stays = sum(decision.keep for one in plans for decision in one.decisions)
     freed = formatting.size(sum(one.bytes_freed for one in plans))
-    print(
-        f"{verb} {count} ({freed} at most), {'would keep' if plan else 'kept'} {formatting.plural(stays, 'artifact')}"
-    )
+    stay = f"{'would keep' if plan else 'kept'} {formatting.plural(stays, 'artifact')}"
+    print(f"{verb} {count} ({freed} at most), {stay} in {here.settings.backup_dir}")
 
 
 def _named(decision: Decision, of: dict[str, str]) -> str:
