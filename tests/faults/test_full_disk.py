@@ -70,8 +70,9 @@ def test_a_full_tablespace_ends_a_restore_and_nothing_else(
     refnet("backup", "database", "--no-prove").succeeds()
     with server.target().connect() as admin:
         admin.execute("CHECKPOINT")
+    before = _databases(server)
     _restore_fails(server, refnet, server.target("live"))
-    assert _databases(server) == ["live"]
+    assert _databases(server) == before
 
 
 @pytest.mark.parametrize("size", [45, 55, 60, 65, 70, 80])
