@@ -59,10 +59,17 @@ def explain(error: OSError, path: Path) -> RefnetError:
             f"this user may not use {path}",
             "Give the folder to this user (chown), or run as its owner.",
         )
+    if error.errno in {errno.ENOTDIR, errno.EEXIST} and (file := _file_above(path)):
+        return RefnetError(f"{file} is a file, not a folder", "Move it away, or choose another folder.")
     if error.errno in _AWAY:
         return RefnetError(f"{path} does not exist", "Check the path, and whether its disk is mounted.")
     why = error.args[0][0][2] if isinstance(error, shutil.Error) else error.strerror or error
     return RefnetError(f"{path}: {why}", "See the system log: the disk may be full or failing.")
+
+
+def _file_above(path: Path) -> Path | None:
+    """Return `path`, or the folder above it, that is in fact a file; None if none is."""
+    return next((one for one in (path, *path.parents) if one.exists() and not one.is_dir()), None)
 
 
 @contextmanager

@@ -161,7 +161,7 @@ def test_a_folder_of_somebody_else_is_told(short_folder: Path) -> None:
 
 def test_a_file_where_the_folder_should_be_is_told(tmp_path: Path) -> None:
     (tmp_path / "backups").write_text("")
-    with pytest.raises(RefnetError, match="does not exist"):
+    with pytest.raises(RefnetError, match="is a file, not a folder"):
         publish(LocalStore(tmp_path / "backups"), b"x")
 
 

@@ -60,6 +60,14 @@ def test_a_full_disk_can_pass_and_a_forbidden_one_cannot(tmp_path: Path, number,
     assert caught.value.transient is transient
 
 
+def test_a_file_where_a_folder_belongs_is_named(tmp_path: Path):
+    (tmp_path / "file").touch()
+
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(RefnetError, match="file is a file, not a folder"), explained(folder):
+            folder.mkdir(exist_ok=True)
+
+
 def test_a_lock_can_pass(tmp_path):
     with locked(tmp_path, "database"), pytest.raises(RefnetError) as caught, locked(tmp_path, "database"):
         pass

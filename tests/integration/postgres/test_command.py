@@ -60,5 +60,5 @@ def test_a_home_that_cannot_be_written_ends_in_two_lines(folder: Path) -> None:
     done = _refnet(folder / "file" / "home", "start")
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 2
-    assert done.stderr.startswith(f"refnet: {folder}/file/home/postgres does not exist")
+    assert done.stderr.startswith(f"refnet: {folder}/file is a file, not a folder")
     assert not embedded.status(folder / "file" / "home").running

@@ -223,5 +223,5 @@ def test_evidence_that_is_a_link_or_has_no_end_is_lost(store: LocalStore, folder
 
 def test_the_folder_of_another_program_is_read_without_harm(tmp_path: Path) -> None:
     (tmp_path / "database").write_text("a file where a folder should be")
-    with pytest.raises(RefnetError, match="does not exist"):
+    with pytest.raises(RefnetError, match="is a file, not a folder"):
         LocalStore(tmp_path).entries()
