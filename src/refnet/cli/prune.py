@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import timedelta
 from typing import Annotated, Any
 
@@ -42,7 +43,8 @@ def prune(
     else:
         _print(plans, here, plan=plan)
         if SourceName.DATABASE in names:
-            print(acting.line(here.settings))
+            with suppress(RefnetError):  # reported above
+                print(acting.line(here.settings))
     raise typer.Exit(worst(error.code for error in errors))
 
 
