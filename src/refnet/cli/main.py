@@ -18,35 +18,46 @@ from refnet.cli.context import complain, current_settings
 from refnet.errors import Exit, RefnetError
 from refnet.settings import CONFIG, user_path
 
-#: Name of a command → its module in refnet.cli, its function or group there, its line in `refnet --help`.
-_COMMANDS = {
-    "backup": ("backup", "backup", "Back up the sources and prove each backup by restoring it."),
-    "list": ("catalog", "list_artifacts", "List the artifacts with age, size and state."),
-    "show": ("catalog", "show", "Show one artifact: its origin, content and evidence."),
-    "verify": ("verify", "verify", "Check artifacts by a trial restore."),
-    "drill": ("drill", "drill", "Prove the newest artifacts, time it, and write a report."),
-    "monitor": ("monitor", "monitor", "Report whether every source is protected."),
-    "diff": ("diff", "diff", "Show what differs between an artifact and what is live."),
-    "restore": ("restore", "restore", "Restore a source and keep the previous version."),
-    "undo": ("restore", "undo", "Undo the last restore of a source."),
-    "recover": ("recover", "recover", "Restore configuration, database and vault after a loss."),
-    "prune": ("prune", "prune", "Delete the artifacts that retention no longer keeps."),
-    "adopt": ("adopt", "adopt", "Write manifests for artifacts that have none."),
-    "accept": ("accept", "accept", "Accept an artifact that shrank."),
-    "store": ("store", "store", "Manage the backup folder."),
-    "settings": ("settings", "settings", "Print every setting and its origin."),
-    "schedule": ("schedule", "app", "Install systemd timers and show the next runs."),
-    "worker": ("worker", "worker", "Run scheduled tasks as a Celery worker."),
-    "beat": ("worker", "beat", "Send scheduled tasks as Celery's beat."),
-    "broker": ("worker", "broker", "Manage the embedded Celery broker."),
-    "metrics": ("metrics", "metrics", "Print or serve metrics for Prometheus."),
-    "notify": ("notify", "notify", "Send a test message to every service of notify.urls."),
-    "postgres": ("postgres", "app", "Manage the embedded PostgreSQL."),
-    "database": ("database", "app", "Inspect the database."),
-    "network": ("network", "network", "Create and fill the citation network's tables."),
-    "import": ("network", "imports", "Import a citation graph from a file."),
-    "demo": ("demo", "demo", "Lose everything in a sandbox and restore it from backups."),
+#: Group of `refnet --help` → its commands: module in refnet.cli, function or group there, line in the help.
+_GROUPS = {
+    "Back up": {
+        "backup": ("backup", "backup", "Back up the sources and prove each backup by restoring it."),
+        "list": ("catalog", "list_artifacts", "List the artifacts with age, size and state."),
+        "show": ("catalog", "show", "Show one artifact: its origin, content and evidence."),
+        "prune": ("prune", "prune", "Delete the artifacts that retention no longer keeps."),
+        "adopt": ("adopt", "adopt", "Write manifests for artifacts that have none."),
+        "accept": ("accept", "accept", "Accept an artifact that shrank."),
+        "store": ("store", "store", "Manage the backup folder."),
+    },
+    "Restore": {
+        "restore": ("restore", "restore", "Restore a source and keep the previous version."),
+        "undo": ("restore", "undo", "Undo the last restore of a source."),
+        "recover": ("recover", "recover", "Restore configuration, database and vault after a loss."),
+    },
+    "Check": {
+        "verify": ("verify", "verify", "Check artifacts by a trial restore."),
+        "drill": ("drill", "drill", "Prove the newest artifacts, time it, and write a report."),
+        "diff": ("diff", "diff", "Show what differs between an artifact and what is live."),
+        "monitor": ("monitor", "monitor", "Report whether every source is protected."),
+        "settings": ("settings", "settings", "Print every setting and its origin."),
+        "database": ("database", "app", "Inspect the database."),
+    },
+    "Automate": {
+        "schedule": ("schedule", "app", "Install systemd timers and show the next runs."),
+        "worker": ("worker", "worker", "Run scheduled tasks as a Celery worker."),
+        "beat": ("worker", "beat", "Send scheduled tasks as Celery's beat."),
+        "broker": ("worker", "broker", "Manage the embedded Celery broker."),
+        "metrics": ("metrics", "metrics", "Print or serve metrics for Prometheus."),
+        "notify": ("notify", "notify", "Send a test message to every service of notify.urls."),
+    },
+    "Network": {
+        "network": ("network", "network", "Create and fill the citation network's tables."),
+        "import": ("network", "imports", "Import a citation graph from a file."),
+        "postgres": ("postgres", "app", "Manage the embedded PostgreSQL."),
+        "demo": ("demo", "demo", "Lose everything in a sandbox and restore it from backups."),
+    },
 }
+_COMMANDS = {name: command for group in _GROUPS.values() for name, command in group.items()}
 #: The log that each command's start and end are written to; backups and drills write their own.
 _LOGS = {"restore": "restore", "undo": "restore", "recover": "restore", "verify": "backup", "prune": "backup"}
 #: Typer's exit code for a KeyboardInterrupt.
@@ -60,6 +71,12 @@ class _Commands(TyperGroup):
         super().__init__(**attributes)
         for name, (_, _, line) in _COMMANDS.items():
             self.add_command(TyperCommand(name, short_help=line))
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002  # of click
+        width = max(map(len, _COMMANDS))
+        for title, commands in _GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(width), line) for name, (_, _, line) in commands.items()])
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args[0] in _COMMANDS:
@@ -90,9 +107,21 @@ app = typer.Typer(
 )
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"refnet {version('refnet')}")
+        raise typer.Exit
+
+
 @app.callback()
 def _root(
     *,
+    version: Annotated[  # its callback ends the run
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
     config: Annotated[  # taken by _without_config, before the log is opened
         Path | None,
         typer.Option(

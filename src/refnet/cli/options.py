@@ -7,8 +7,10 @@ from typing import Annotated
 import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Print a JSON report.")]
-Plan = Annotated[bool, typer.Option("--plan", help="Print what would be done and stop.")]
-Force = Annotated[bool, typer.Option("--force", help="Do not ask before something live is replaced.")]
+Plan = Annotated[bool, typer.Option("--plan", "--dry-run", help="Print what would be done and stop.")]
+Force = Annotated[
+    bool, typer.Option("--force", "--yes", "-y", help="Do not ask before something live is replaced.")
+]
 Source = Annotated[str | None, typer.Argument(help="database, config or obsidian; default: all.")]
 Jobs = Annotated[int | None, typer.Option(min=1, max=64, help="Parallel workers.")]
 RestoreFrom = Annotated[
