@@ -94,6 +94,24 @@ def test_an_unknown_key_or_a_bad_value_is_an_error_that_names_it(
     assert error.value.code is Exit.USAGE
 
 
+@pytest.mark.parametrize(
+    ("file", "environment", "near"),
+    [
+        ("jbos = 3\n", {}, "Did you mean jobs?"),
+        ("[retention]\ndatabse = 'days=3'\n", {}, "Did you mean retention.database?"),
+        ("", {"REFNET_BACKUP_DIRR": "/x"}, "Did you mean REFNET_BACKUP_DIR?"),
+        ("zzz = 3\n", {}, "refnet.toml.example lists every setting."),
+    ],
+)
+def test_an_unknown_setting_is_answered_with_the_nearest_one(
+    tmp_path: Path, file: str, environment: dict[str, str], near: str
+) -> None:
+    (tmp_path / "refnet.toml").write_text(file)
+    with pytest.raises(RefnetError) as error:
+        loaded(tmp_path, **environment)
+    assert error.value.hint.startswith(near)
+
+
 def test_a_bad_secret_is_not_repeated_in_its_error(tmp_path: Path) -> None:
     with pytest.raises(RefnetError) as error:
         loaded(tmp_path, REFNET_DATABASE_URL="mysql://user:hunter2@host/db")

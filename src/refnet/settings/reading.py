@@ -268,8 +268,14 @@ def _parsed(key: str, parse: Callable[[Any], Any], value: Any, origin: str) -> A
 
 
 def _unknown(key: str, origin: str, known: list[str]) -> RefnetError:
+    from difflib import get_close_matches  # costs time, and only here
+
+    near = get_close_matches(key, known, 1)
+    hint = f"Did you mean {near[0]}? " if near else ""
     return RefnetError(
-        f"{key} (from {origin}) is not a setting", f"The settings are: {', '.join(known)}.", Exit.USAGE
+        f"{key} (from {origin}) is not a setting",
+        f"{hint}refnet.toml.example lists every setting.",
+        Exit.USAGE,
     )
 
 
