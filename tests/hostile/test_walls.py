@@ -41,6 +41,7 @@ def missing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     hidden, missing = WAYS[request.param]
     which = shutil.which
     monkeypatch.setattr(walls.shutil, "which", lambda name: None if name in hidden else which(name))
+    monkeypatch.setenv("PATH", "/usr/local/bin:/usr/bin:/bin")  # an ordinary user's has no sbin
     return missing
 
 

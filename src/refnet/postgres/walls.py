@@ -222,7 +222,7 @@ def _script(folders: ServerFolders, passwd: Path, drop: Sequence[str]) -> str:
         *_bind(passwd, "/etc/passwd"),
         *(line for path in folders.writable for line in _bind(path, str(path), writable=True)),
         "mount -t proc -o nosuid,nodev,noexec proc proc",
-        "pivot_root . old",
+        "(PATH=$PATH:/usr/sbin:/sbin; pivot_root . old)",  # which an ordinary user's PATH may lack
         "cd /",
         "umount -l /old",
         "rmdir /old",
