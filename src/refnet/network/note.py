@@ -159,6 +159,8 @@ def _merged(matter: str, own: dict[str, Any]) -> str:
         values = yaml.load(matter, Loader=yaml.CSafeLoader)  # a safe one
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: an invalid date or number
         raise NotOursError(f"its frontmatter is not valid YAML: {str(error).splitlines()[0]}") from error
+    except (LookupError, AttributeError) as error:  # of PyYAML, for `!!bool maybe`, `!!int ''`, `!!timestamp`
+        raise NotOursError("its frontmatter is not valid YAML: a value does not fit its tag") from error
     if root is None:
         return _dump(own) + matter
     if not isinstance(root, yaml.MappingNode) or root.flow_style:
