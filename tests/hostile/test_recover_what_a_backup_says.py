@@ -160,9 +160,14 @@ def test_programs_that_a_backup_names_for_postgresql_are_not_used(machine: Machi
     assert machine.refnet("backup", "database", "--no-prove").returncode == 0
     machine.backed_up(f'[postgres]\nbin_dir = "{programs}"\n')
     recovered = machine.refnet("recover", "--force")
-    machine.refnet("postgres", "stop")
     assert recovered.returncode == 0, recovered.stderr
     assert "postgres.bin_dir" in recovered.stderr
+    # The file is live now. Permission to run its programs is none to run them before the plan is confirmed.
+    permitted = "--yes-run-restored-commands"
+    planned = machine.refnet("recover", "--plan", permitted)
+    unconfirmed = machine.refnet("recover", permitted)
+    machine.refnet("postgres", "stop")
+    assert (planned.returncode, unconfirmed.returncode) == (0, 6), planned.stderr + unconfirmed.stderr
     assert not machine.ran.exists()
 
 

@@ -51,6 +51,7 @@ class Recovery:
     ) -> None:
         """warn: called with the warnings about the settings, which may repeat."""
         self._request, self._warn, self.clock = request, warn, clock or Clock()
+        self._confirmed = False
         self._before = self._setup({}).settings
         self.plan = self._planned()
 
@@ -71,7 +72,8 @@ class Recovery:
         return [one for one in found if one]
 
     def run(self, operator: Operator) -> Recovered:
-        """Run the stages. One stage alone cannot be continued."""
+        """Run the stages of the plan, which is confirmed. One stage alone cannot be continued."""
+        self._confirmed = True
         entries, journal = self.plan.entries, self.plan.journal(self.clock.now())
         memory = None if self._request.only else Memory(lambda: self._journals(entries)[0], journal)
         live = partial(self._live, entries)
@@ -81,7 +83,7 @@ class Recovery:
         return done
 
     def _setup(self, entries: Mapping[SourceName, Entry], *, planned: bool = False) -> Setup:
-        trusting = self._request.run_restored
+        trusting = self._confirmed and self._request.run_restored
         found = recovery_settings.setup(os.environ, Path.cwd(), entries, trusting=trusting, planned=planned)
         own_home(found.settings)
         self._warn((*found.settings.warnings, *found.notes))
