@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from refnet.errors import Exit, RefnetError
-from refnet.settings import Retention, Settings, keys, load
+from refnet.settings import Retention, Settings, examine, keys, load, problems
 
 ROOT = Path(__file__).parents[2]
 
@@ -73,15 +73,15 @@ def test_settings_are_frozen(tmp_path: Path) -> None:
         ("", {"REFNET_JBOS": "3"}, "REFNET_JBOS"),
         ("jobs = 'many'\n", {}, "jobs"),
         ("jobs = true\n", {}, "jobs"),
-        ("", {"REFNET_JOBS": "0"}, "jobs"),
-        ("", {"REFNET_VAULT_DIR": "relative/path"}, "vault_dir"),
-        ("", {"REFNET_DATABASE_URL": "mysql://x"}, "database_url"),
+        ("", {"REFNET_JOBS": "0"}, "REFNET_JOBS"),
+        ("", {"REFNET_VAULT_DIR": "relative/path"}, "REFNET_VAULT_DIR"),
+        ("", {"REFNET_DATABASE_URL": "mysql://x"}, "REFNET_DATABASE_URL"),
         ("jobs = \n", {}, "refnet.toml"),
-        ("", {"REFNET_RETENTION_DATABASE": "7"}, "retention.database"),
-        ("", {"REFNET_RETENTION_DATABASE": "days=-1"}, "retention.database"),
-        ("", {"REFNET_RETENTION_DATABASE": "hourly=3"}, "retention.database"),
+        ("", {"REFNET_RETENTION_DATABASE": "7"}, "REFNET_RETENTION_DATABASE"),
+        ("", {"REFNET_RETENTION_DATABASE": "days=-1"}, "REFNET_RETENTION_DATABASE"),
+        ("", {"REFNET_RETENTION_DATABASE": "hourly=3"}, "REFNET_RETENTION_DATABASE"),
         ("[retention]\nconfig = {days = true}\n", {}, "retention.config"),
-        ("", {"REFNET_MONITOR_MIN_BYTES": "1 MiB"}, "monitor.min_bytes"),
+        ("", {"REFNET_MONITOR_MIN_BYTES": "1 MiB"}, "REFNET_MONITOR_MIN_BYTES"),
     ],
 )
 def test_an_unknown_key_or_a_bad_value_is_an_error_that_names_it(
@@ -110,6 +110,28 @@ def test_an_unknown_setting_is_answered_with_the_nearest_one(
     with pytest.raises(RefnetError) as error:
         loaded(tmp_path, **environment)
     assert error.value.hint.startswith(near)
+
+
+def test_all_problems_are_listed_and_the_other_settings_are_read(tmp_path: Path) -> None:
+    (tmp_path / "refnet.toml").write_text('jobs = 0\njbos = 1\nvault_dir = "/srv/vault"\n')
+    environment = {"REFNET_HOME": str(tmp_path / "home"), "REFNET_LOG_LEVEL": "loud", "REFNET_X": "1"}
+    found = problems(environment, tmp_path, root=False, cores=4)
+    assert sorted(each.key for each in found) == ["REFNET_X", "jbos", "jobs", "log.level"]
+    examined = examine(environment, tmp_path, root=False, cores=4)
+    assert list(examined.problems) == found
+    assert (examined.settings.jobs, examined.settings.vault_dir) == (4, Path("/srv/vault"))
+    with pytest.raises(RefnetError, match=r"\(and 3 more: refnet settings\)$") as error:
+        loaded(tmp_path, **environment)
+    assert error.value.hint == found[0].hint
+    assert problems({"REFNET_HOME": str(tmp_path / "home")}, tmp_path / "none", root=False, cores=1) == []
+
+
+def test_a_file_that_is_refused_is_a_problem_and_nothing_of_it_is_used(tmp_path: Path) -> None:
+    (tmp_path / "refnet.toml").write_text("jobs = 2\n")
+    (tmp_path / "refnet.toml").chmod(0o666)
+    examined = examine({"REFNET_HOME": str(tmp_path / "home")}, tmp_path, root=False, cores=4)
+    assert ["can be written by others" in each.message for each in examined.problems] == [True]
+    assert (examined.settings.jobs, examined.settings.file) == (4, None)
 
 
 def test_a_bad_secret_is_not_repeated_in_its_error(tmp_path: Path) -> None:

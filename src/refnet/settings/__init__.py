@@ -3,15 +3,19 @@
 `table` declares every setting; `reading` finds the file, reads it and combines all sources.
 """
 
+from refnet.settings.problem import Problem
 from refnet.settings.reading import (
     BY_COMPOSE_FILE,
     CONFIG,
     FILE_NAME,
     LARGEST,
     LOGS,
+    Examined,
     Given,
+    examine,
     load,
     parse,
+    problems,
     read_file,
     secret_file_variable,
 )
@@ -23,12 +27,16 @@ __all__ = [
     "FILE_NAME",
     "LARGEST",
     "LOGS",
+    "Examined",
     "Given",
+    "Problem",
     "Retention",
     "Settings",
+    "examine",
     "keys",
     "load",
     "parse",
+    "problems",
     "read_file",
     "secret_file_variable",
     "user_path",

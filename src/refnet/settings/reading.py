@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 from refnet import trust
 from refnet.compose import compose_file
 from refnet.errors import Exit, RefnetError
+from refnet.settings.problem import Problem, error_of, unknown
 from refnet.settings.table import (
     DEFAULT_ENTRIES,
     Settings,
@@ -54,10 +56,30 @@ class Given:
     warnings: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Examined:
+    """The settings of a process and their problems."""
+
+    #: A setting with a problem has its default.
+    settings: Settings
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True)
+class _Raw:
+    """The value of a setting as it was read."""
+
+    value: Any
+    #: The origin, as `refnet settings` shows it.
+    origin: str
+    #: The setting as a message names it: the variable, or the file and the key.
+    named: str
+
+
 def load(
     environment: Mapping[str, str], folder: Path, *, root: bool, cores: int, given: Given | None = None
 ) -> Settings:
-    """Return the settings of a process with `environment`, started in `folder`.
+    """Return the settings of a process with `environment`, started in `folder`; RefnetError (USAGE) if one is wrong.
 
     Args:
         environment: the process's variables; REFNET_* override the file.
@@ -66,39 +88,76 @@ def load(
         cores: the machine's cores, the bound of the default of `jobs`.
         given: the file to use; None: search for one.
     """
-    home = environment.get("REFNET_HOME")
-    home_dir = (
-        _parsed("REFNET_HOME", absolute_folder, home, _FROM_ENVIRONMENT)
-        if home
-        else _default_home(environment, root)
-    )
-    file, unread = (given, ()) if given else _find(environment, folder, home_dir)
-    texts = {key: (value, str(file.path)) for key, value in flat(file.table).items()} if file else {}
-    secrets, warnings = _secret_files(environment)
-    texts |= secrets | _variables(environment)
-    values = _values(texts)
-    if "home" in values and not home:
-        home_dir = values["home"]
-    defaults = _defaults(home_dir, root=root, cores=cores)
-    origins = {key: origin for key, (_, origin) in texts.items()}
-    if "config_dir" not in values:
+    found = examine(environment, folder, root=root, cores=cores, given=given)
+    if found.problems:
+        raise error_of(found.problems)
+    return found.settings
+
+
+def problems(environment: Mapping[str, str], folder: Path, *, root: bool, cores: int) -> list[Problem]:
+    """Return every problem of the settings that `load` would read."""
+    return list(examine(environment, folder, root=root, cores=cores).problems)
+
+
+def examine(
+    environment: Mapping[str, str], folder: Path, *, root: bool, cores: int, given: Given | None = None
+) -> Examined:
+    """Return the settings as `load` does, and all problems; nothing of a file that is refused is used."""
+    wrong: list[Problem] = []
+    home = _home(environment, root)
+    file = given
+    unread: tuple[str, ...] = ()
+    if not given:
+        try:
+            file, unread = _find(environment, folder, home)
+        except RefnetError as error:
+            wrong.append(Problem.of(error))
+    raw = _from_file(file) if file else {}
+    secrets, warnings = _secret_files(environment, wrong)
+    raw |= secrets | _variables(environment, wrong)
+    values = _values(raw, wrong)
+    if "home" in values and not environment.get("REFNET_HOME"):
+        home = values["home"]
+    defaults = _defaults(home, root=root, cores=cores)
+    origins = {key: each.origin for key, each in raw.items()}
+    if "config_dir" not in raw:
         found, origins["config_dir"] = _by_compose_file(folder)
         defaults |= found
-    return Settings(
+    settings = Settings(
         **defaults | values,
         file=file.path if file else None,
         origins={key: origin for key, origin in origins.items() if origin},
         warnings=(*unread, *(file.warnings if file else ()), *warnings),
     )
+    return Examined(settings, tuple(wrong))
 
 
-def _values(texts: Mapping[str, tuple[Any, str]]) -> dict[str, Any]:
-    """Parse `texts`, key → (value, origin), and return the values by the names of Settings."""
+def _home(environment: Mapping[str, str], root: bool) -> Path:
+    """Return REFNET_HOME, else the default; `_values` reports it if it is wrong."""
+    if named := environment.get("REFNET_HOME"):
+        with suppress(ValueError):
+            return absolute_folder(named)
+    return _default_home(environment, root)
+
+
+def _from_file(file: Given) -> dict[str, _Raw]:
+    return {
+        key: _Raw(value, str(file.path), f"{file.path}: {key}") for key, value in flat(file.table).items()
+    }
+
+
+def _values(raw: Mapping[str, _Raw], wrong: list[Problem]) -> dict[str, Any]:
+    """Convert `raw`, and return the values by the names of Settings; append the problems to `wrong`."""
     values: dict[str, Any] = {}
-    for key, (value, origin) in texts.items():
+    for key, each in raw.items():
         if key not in keys():
-            raise _unknown(key, origin, sorted(keys()))
-        values[keys()[key].name] = _parsed(key, keys()[key].metadata["parse"], value, origin)
+            wrong.append(unknown(key, each.named.removesuffix(key), keys()))
+            continue
+        try:
+            values[keys()[key].name] = keys()[key].metadata["parse"](each.value)
+        except ValueError as error:
+            hint = "refnet.toml.example shows every setting and its values."
+            wrong.append(Problem(f"{each.named}: {error}", hint, key))
     return values
 
 
@@ -201,36 +260,40 @@ def _find(environment: Mapping[str, str], folder: Path, home: Path) -> tuple[Giv
     return next(filter(None, map(read_file, candidates)), None), unread
 
 
-def _variables(environment: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """Return the values of REFNET_* variables, by key."""
+def _variables(environment: Mapping[str, str], wrong: list[Problem]) -> dict[str, _Raw]:
+    """Return the values of REFNET_* variables, by key; append the unknown ones to `wrong`."""
     known = {variable(key): key for key in keys()}
     others = _OTHER_VARIABLES | {secret_file_variable(key) for key in _secret_keys()}
-    found: dict[str, tuple[str, str]] = {}
+    found: dict[str, _Raw] = {}
     for name, value in environment.items():
         if not name.startswith("REFNET_") or name in others:
             continue
         if name not in known:
-            raise _unknown(name, _FROM_ENVIRONMENT, sorted(known))
-        if value:
-            found[known[name]] = (value, _FROM_ENVIRONMENT)
+            wrong.append(unknown(name, "", known))
+        elif value:
+            found[known[name]] = _Raw(value, _FROM_ENVIRONMENT, name)
     return found
 
 
 def _secret_files(
-    environment: Mapping[str, str],
-) -> tuple[dict[str, tuple[str, str]], tuple[str, ...]]:
+    environment: Mapping[str, str], wrong: list[Problem]
+) -> tuple[dict[str, _Raw], tuple[str, ...]]:
     """Return the contents of files that REFNET_*_FILE name, by key, and a warning for each that others can read."""
-    found: dict[str, tuple[str, str]] = {}
+    found: dict[str, _Raw] = {}
     warnings: list[str] = []
     for key in _secret_keys():
         name = secret_file_variable(key)
         if not (named := environment.get(name)):
             continue
-        if environment.get(variable(key)):
-            raise RefnetError(f"{variable(key)} and {name} are both set", "Remove one of them.", Exit.USAGE)
         path = user_path(named).absolute()
-        text, mode = _secret(path, name)
-        found[key] = (text, f"the file {path}")
+        try:
+            if environment.get(variable(key)):
+                raise RefnetError(f"{variable(key)} and {name} are both set", "Remove one of them.")  # noqa: TRY301  # one path for both
+            text, mode = _secret(path, name)
+        except RefnetError as error:
+            wrong.append(Problem(error.message, error.hint, key))
+            continue
+        found[key] = _Raw(text, f"the file {path}", f"{path} (from {name})")
         warnings += [_readable(path, mode)] if mode & 0o044 else []
     return found, tuple(warnings)
 
@@ -254,29 +317,6 @@ def _secret_keys() -> list[str]:
 
 def _readable(path: Path, mode: int) -> str:
     return f"{path} contains secrets, and others can read it (mode {mode:04o}): chmod 600 {path}"
-
-
-def _parsed(key: str, parse: Callable[[Any], Any], value: Any, origin: str) -> Any:
-    try:
-        return parse(value)
-    except ValueError as error:
-        raise RefnetError(
-            f"{key} (from {origin}) {error}",
-            "refnet.toml.example shows every setting and its values.",
-            Exit.USAGE,
-        ) from None
-
-
-def _unknown(key: str, origin: str, known: list[str]) -> RefnetError:
-    from difflib import get_close_matches  # costs time, and only here
-
-    near = get_close_matches(key, known, 1)
-    hint = f"Did you mean {near[0]}? " if near else ""
-    return RefnetError(
-        f"{key} (from {origin}) is not a setting",
-        f"{hint}refnet.toml.example lists every setting.",
-        Exit.USAGE,
-    )
 
 
 def _default_home(environment: Mapping[str, str], root: bool) -> Path:
