@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,13 +41,24 @@ def backup(
     how = Options(not no_prove, jobs, tuple(table or ()), folder)
     if source is not None and names[0] not in configured(here.settings):
         raise not_configured(names[0])
-    ended = [_one(here, name, how, quiet=as_json) for name in names]
+    raise typer.Exit(back_up(here, names, how, as_json=as_json))
+
+
+def back_up(
+    here: Context,
+    names: Iterable[SourceName] = SourceName,
+    how: Options | None = None,
+    *,
+    as_json: bool = False,
+) -> Exit:
+    """Back up the sources `names`, print the results and return the exit code."""
+    ended = [_one(here, name, how or Options(), quiet=as_json) for name in names]
     results = [values for values, _ in ended]
     if as_json:
         print_json({"results": results})
     else:
         _print_at_the_end(results)
-    raise typer.Exit(worst(code for _, code in ended))
+    return worst(code for _, code in ended)
 
 
 def _one(context: Context, name: SourceName, how: Options, *, quiet: bool) -> tuple[dict[str, Any], Exit]:

@@ -20,6 +20,9 @@ from refnet.settings import CONFIG, user_path
 
 #: Group of `refnet --help` → its commands: module in refnet.cli, function or group there, line in the help.
 _GROUPS = {
+    "Start": {
+        "init": ("init", "init", "Write refnet.toml and make the first backup."),
+    },
     "Back up": {
         "backup": ("backup", "backup", "Back up the sources and prove each backup by restoring it."),
         "list": ("catalog", "list_artifacts", "List the artifacts with age, size and state."),

@@ -19,7 +19,7 @@ from refnet.settings.reading import (
     read_file,
     secret_file_variable,
 )
-from refnet.settings.table import Retention, Settings, keys, user_path, variable
+from refnet.settings.table import Retention, Settings, is_secret, keys, user_path, variable
 
 __all__ = [
     "BY_COMPOSE_FILE",
@@ -33,6 +33,7 @@ __all__ = [
     "Retention",
     "Settings",
     "examine",
+    "is_secret",
     "keys",
     "load",
     "parse",
