@@ -188,9 +188,19 @@ def table_missing(library: Library) -> Result:
         library.sql("ALTER TABLE tasks RENAME TO jobs")
 
 
-@provokes("may not read every table")
+@provokes("may not read all of")
 def table_unreadable(library: Library) -> Result:
-    return library.refnet("backup", "database", REFNET_DATABASE_URL=url_of(library.target, user=_ROLE))
+    library.sql(
+        f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {_ROLE}; REVOKE SELECT ON authors FROM {_ROLE};"
+        f"GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO {_ROLE}; REVOKE SELECT ON jobs_id_seq FROM {_ROLE}"
+    )
+    try:
+        return library.refnet("backup", "database", REFNET_DATABASE_URL=url_of(library.target, user=_ROLE))
+    finally:
+        library.sql(
+            f"REVOKE SELECT ON ALL TABLES IN SCHEMA public FROM {_ROLE};"
+            f"REVOKE SELECT ON ALL SEQUENCES IN SCHEMA public FROM {_ROLE}"
+        )
 
 
 @provokes("config is not backed up")

@@ -13,8 +13,9 @@ import psycopg
 
 from refnet.errors import RefnetError
 
-_SERVER_ERROR = re.compile(rb"(?:ERROR|FATAL|PANIC):\s+(.*)")
-_PROGRAM = re.compile(rb"^(?:psql|pg_restore)(?::<stdin>:\d+)?: (?:error: )?")
+#: pg_dump writes the server's words on a line after its own, with the severity in the server's language.
+_SERVER_ERROR = re.compile(rb"(?:Error message from server: \w+|ERROR|FATAL|PANIC):\s+(.*)")
+_PROGRAM = re.compile(rb"^(?:psql|pg_restore|pg_dump)(?::<stdin>:\d+)?: (?:error: )?")
 
 
 class Cause(Enum):
@@ -51,7 +52,7 @@ class _Known:
 
 
 _SEE_LOG = "Look into the server's log for the complete message."
-_PRIVILEGE_HINT = "Connect as a superuser or as the owner of what the dump holds."
+_PRIVILEGE_HINT = "Connect as a superuser, or as a member of the roles that own the objects in the dump."
 
 #: The first that matches counts.
 _KNOWN = (
@@ -116,6 +117,11 @@ _KNOWN = (
         Cause.UNSUPPORTED,
         "Install the locale {0} on the server, then run it again.",
     ),
+    _Known(
+        r'row-level security policy for table "(.*)"',
+        Cause.PRIVILEGE,
+        "Give the role the attribute BYPASSRLS (ALTER ROLE … BYPASSRLS), or back up as the owner of {0}.",
+    ),
     _Known(r"permission denied to change owner of", Cause.OWNER, _PRIVILEGE_HINT),
     _Known(
         r"permission denied|must be (?:a )?(?:superuser|owner|member)|[Oo]nly superusers|only roles with",
@@ -138,7 +144,10 @@ def of_program(name: str, stderr: bytes, doing: str) -> ServerError:
     """Return the error of a program that failed, by the first error line of its stderr."""
     lines = [line for line in stderr.split(b"\n") if line.strip()]
     server = next((m[1] for m in map(_SERVER_ERROR.search, lines) if m), None)
-    said = server or (_PROGRAM.sub(b"", lines[0]) if lines else b"ended without a message")
+    own = next(
+        (line for line in lines if b": error: " in line), lines[0] if lines else b"ended without a message"
+    )
+    said = server or _PROGRAM.sub(b"", own)
     return _error(doing, said.decode("utf-8", "replace"), name)
 
 
@@ -146,6 +155,12 @@ def of_server(error: psycopg.Error, doing: str) -> ServerError:
     """Return the error of a statement that the server refused, or of a session that broke."""
     said = error.diag.message_primary or str(error).strip().split("\n")[0] or type(error).__name__
     return _error(doing, said, "the server", error.sqlstate)
+
+
+def hint(said: str) -> str:
+    """Return what to do about an error of the server, by its words."""
+    known, subject = _find(said)
+    return known.hint.format(subject)
 
 
 def _find(said: str) -> tuple[_Known, str]:

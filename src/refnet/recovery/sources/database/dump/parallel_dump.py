@@ -81,7 +81,7 @@ def dump(
         tables: `table` or `schema.table`; empty: everything.
         progress: receives the bytes of text written so far.
     """
-    with open_snapshot(target) as snapshot, private_folder() as folder:
+    with open_snapshot(target, entire=not tables) as snapshot, private_folder() as folder:
         pgdump = PgDump(binaries(snapshot.major), snapshot, folder, snapshot.chosen(tables))
         index = _Run(pgdump, Writer(out), jobs, progress).go()
         snapshot.check_alive()

@@ -18,9 +18,9 @@ from refnet.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.processes import run
 from refnet.recovery.model.source import TransientError
+from refnet.recovery.sources.database import server_errors
 from refnet.recovery.sources.database.artifact.sqlgz import CHUNK
 from refnet.recovery.sources.database.dump.snapshot import OpenSnapshot, Relation
-from refnet.recovery.sources.database.server_errors import is_transient
 
 #: How long pg_dump may wait for a lock. Without a limit it would wait forever behind a statement that waits for our lock.
 LOCK_WAIT = "2s"
@@ -117,18 +117,12 @@ class PgDump:
                 "Let that statement finish, or end it with pg_terminate_backend, and run the backup again.",
                 transient=True,
             )
-        said = stderr.decode(errors="replace")
-        lines = [line for line in said.splitlines() if line.strip()]
-        first = next(
-            (line for line in lines if "error:" in line), lines[0] if lines else "it ended without a message"
-        )
-        return RefnetError(
-            f"pg_dump failed: {first.split('error:', 1)[-1].strip()}",
-            "See the server's log; nothing was published.",
-            transient=is_transient(said),
-        )
+        table = _TABLE.search(stderr)
+        at = f" on the table {table[1].decode(errors='replace')}" if table else ""
+        return server_errors.of_program("pg_dump", stderr, f"pg_dump failed{at}")
 
 
+_TABLE = re.compile(rb'Dumping the contents of table "(.*)" failed')
 _WAITING = """
 SELECT l.relation::regclass::text, l.pid, left(regexp_replace(a.query, '\\s+', ' ', 'g'), 100)
 FROM pg_locks l JOIN pg_stat_activity a USING (pid)

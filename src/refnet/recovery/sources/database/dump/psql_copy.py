@@ -40,7 +40,7 @@ class PsqlError(RefnetError):
         said = found["text"] if found else lines[0]
         super().__init__(
             f"cannot read rows from the server: {said}",
-            "Look into the server's log, then run it again.",
+            server_errors.hint(said),
             transient=server_errors.is_transient(said, self.sqlstate),
         )
 

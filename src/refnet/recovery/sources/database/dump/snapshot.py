@@ -18,7 +18,8 @@ import psycopg
 from refnet.errors import Exit, RefnetError
 from refnet.postgres.session import READER_SETTINGS, Target, reader_settings, server_version
 from refnet.recovery.sources.database import server_errors
-from refnet.recovery.sources.database.catalog_queries import OF_EXTENSION, user_relations
+from refnet.recovery.sources.database.catalog_queries import DUMPED, OF_EXTENSION, user_relations
+from refnet.recovery.sources.database.dump import read_rights
 from refnet.recovery.sources.database.sql_names import Codec
 
 _TRIES = 10
@@ -26,7 +27,7 @@ _LOCKS_AT_ONCE = 500
 #: Timeout of a lock, in seconds.
 LOCK_SECONDS = 60
 
-#: Every table whose rows pg_dump writes. Of an extension's tables these are its configuration tables.
+#: Every table whose rows pg_dump writes.
 _TABLES = user_relations(
     f"""
     c.oid::int8, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text,
@@ -34,9 +35,7 @@ _TABLES = user_relations(
     CASE WHEN c.relkind = 'r' THEN pg_table_size(c.oid) ELSE 0 END,
     CASE WHEN c.relkind = 'r' THEN pg_relation_size(c.oid) / current_setting('block_size')::int8 ELSE 0 END""",
     "rp",
-    f"""AND c.relpersistence <> 't'
-    AND (NOT {OF_EXTENSION} OR EXISTS (SELECT FROM pg_extension WHERE c.oid = ANY (extconfig)))
-    ORDER BY n.nspname, c.relname""",
+    f"AND {DUMPED} ORDER BY n.nspname, c.relname",
 )
 
 #: Everything below a table partitioned by a hash on an enum: COPY of such a leaf into another database fails.
@@ -202,8 +201,11 @@ class OpenSnapshot:
 
 
 @contextlib.contextmanager
-def open_snapshot(target: Target) -> Iterator[OpenSnapshot]:
-    """Lock every table of the database `target`, then take a snapshot; both last until the end of the block."""
+def open_snapshot(target: Target, *, entire: bool = True) -> Iterator[OpenSnapshot]:
+    """Lock every table of the database `target`, then take a snapshot; both last until the end of the block.
+
+    RefnetError if the role may not read the tables or, with `entire`, anything else that a dump reads.
+    """
     settings = {**READER_SETTINGS, "lock_timeout": f"{LOCK_SECONDS * 1000:.0f}"}
     with _explained(), target.connect(settings, autocommit=True) as control:
         major = server_version(control)
@@ -212,6 +214,7 @@ def open_snapshot(target: Target) -> Iterator[OpenSnapshot]:
                 f"The server is PostgreSQL {major}; RefNet backs up 14 and newer", "Upgrade the server first."
             )
         codec, encoding = Codec.of_server(control)
+        read_rights.check(control, target, codec, entire=entire)
         for _ in range(_TRIES):
             try:
                 taken = _try(control, codec)
@@ -252,11 +255,6 @@ def _try(
     except _CHANGED_MEANWHILE:
         control.execute("ROLLBACK")
         return None
-    except psycopg.errors.InsufficientPrivilege as error:
-        raise RefnetError(
-            f"This user may not read every table: {error.diag.message_primary}",
-            "Back up as the owner or as a member of pg_read_all_data.",
-        ) from error
     except psycopg.errors.OutOfMemory as error:
         raise RefnetError(
             f"The server cannot lock {len(before)} tables at once",
