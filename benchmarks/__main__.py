@@ -16,6 +16,7 @@ from benchmarks import bars, build, catalog, files, report, ways
 from benchmarks.bars import Measured
 from benchmarks.measure import FailedError
 from benchmarks.ways import Bench, Result
+from refnet.signals import interruptible
 
 #: On a disk even if /tmp is in memory.
 _FOLDER = Path("/var/tmp")  # noqa: S108
@@ -25,6 +26,7 @@ _ONCE = {ways.STOCK_RESTORE}
 _COPIES = 7
 
 
+@interruptible()
 def main() -> int:
     """Parse, measure, print; return 1 if a bar was missed."""
     parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__)

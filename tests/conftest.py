@@ -27,15 +27,12 @@ from refnet.postgres.session import Target
 
 
 def pytest_configure() -> None:
-    """A program that a test starts can be told to end, also where the tests run in the background or under nohup.
-
-    There these signals are ignored, and children inherit that; of a signal that is caught they inherit nothing.
-    """
+    """The tests' servers end with the tests, and SIGHUP ends a program that a test starts, even under nohup."""
     settings.register_profile("tests", deadline=None)  # a busy machine is not a failure
     settings.load_profile("tests")
-    for number in (signal.SIGINT, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_IGN:
-            signal.signal(number, lambda *_: None)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: None)  # children inherit what is ignored, but no handler
 
 
 def _origin(name: str) -> list[Binaries]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 from refnet.cli.context import complain, current_settings
 from refnet.errors import Exit, RefnetError
 from refnet.settings import CONFIG, user_path
+from refnet.signals import interruptible
 
 #: Group of `refnet --help` → its commands: module in refnet.cli, function or group there, line in the help.
 _GROUPS = {
@@ -137,10 +137,9 @@ def _root(
     """A citation network in PostgreSQL, and backups that prove themselves by being restored."""
 
 
+@interruptible()
 def run() -> None:
     """Run the command line; end with a documented exit code, never with a traceback for a user's error."""
-    for ending in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ending, signal.default_int_handler)  # remove half-written files as on Ctrl-C
     os.umask(os.umask(0o077) | 0o022)  # later runs refuse files that others can write
     try:
         with _logged(_without_config(sys.argv[1:])):

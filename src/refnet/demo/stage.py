@@ -7,16 +7,17 @@ import shlex
 import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from refnet.demo.running import Runner, shielded
+from refnet.demo import running
 from refnet.errors import Exit, RefnetError
 from refnet.files import check_own, explained, remove_tree
 from refnet.locks import locked
 from refnet.postgres import binaries, embedded
 from refnet.recovery.model import formatting
+from refnet.signals import delayed
 
 MARK = ".made-by-refnet-demo"
 #: Prints a line; True: as a title.
@@ -56,14 +57,9 @@ class Stage:
         self.folder = folder
         self.config, self.home = folder / "config", folder / "home"
         self.chapters: list[Chapter] = []
-        self._runner = Runner()
         self._print = print_line
         own = {k: v for k, v in inherited.items() if not k.startswith(("REFNET_", "PG"))}
         self._environment = own | {"REFNET_LOG_FOLDER": "none"}  # root's is /var/log
-
-    def watching(self) -> AbstractContextManager[None]:
-        """Handle interrupts within the block; see Runner."""
-        return self._runner.watching()
 
     def chapter(self, title: str, says: str) -> None:
         self.chapters.append(Chapter(title, says))
@@ -102,7 +98,7 @@ class Stage:
         quiet: bool = False,
     ) -> Step:
         self._print(f"   $ {typed}", False)
-        ran = self._runner.run(command, at, environment)
+        ran = running.run(command, at, environment)
         for line in ran.output.splitlines() if not quiet or ran.code else ():
             self._print(f"     {line}", False)
         self._print(f"     ({formatting.seconds(ran.seconds)})", False)
@@ -118,13 +114,11 @@ class Stage:
     @staticmethod
     def _psql() -> Path:
         """Return the psql beside the programs of the demo's server."""
-        with shielded():
-            return binaries.find(None, None, server=True).tool("psql")
+        return binaries.find(None, None, server=True).tool("psql")
 
     def status(self) -> embedded.Status:
         """Return the status of the demo's server."""
-        with shielded():
-            return embedded.status(self.home)
+        return embedded.status(self.home)
 
     def _socket(self) -> Path:
         socket = self.status().socket
@@ -140,7 +134,8 @@ class Stage:
         if not self.home.exists():
             return
         settings = {"REFNET_HOME": str(self.home)}
-        ran = self._runner.clean([*_REFNET, "postgres", "stop"], self.folder, self._environment | settings)
+        with delayed():
+            ran = running.run([*_REFNET, "postgres", "stop"], self.folder, self._environment | settings)
         if ran.code or self.status().running:
             raise RefnetError(
                 "the demo's server could not be stopped",
@@ -161,7 +156,7 @@ def stage(folder: Path, inherited: Mapping[str, str], print_line: Print) -> Iter
     """
     with explained(folder):
         made = Stage(_usable(folder), inherited, print_line)
-    with locked(folder / MARK, seconds=0.0) as ours, made.watching():
+    with locked(folder / MARK, seconds=0.0) as ours:
         if not ours:
             raise RefnetError(
                 f"another demo runs in {folder}", "Wait for it, or name another --folder.", Exit.LOCKED
@@ -201,8 +196,7 @@ def _is_marked(folder: Path) -> bool:
 def _clear(folder: Path, home: Path) -> None:
     """Remove the files, the server and the cluster of the last demo in `folder`."""
     if home.exists():
-        with shielded():
-            embedded.remove(home)
+        embedded.remove(home)
     for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():
             remove_tree(path)

@@ -11,13 +11,10 @@ import secrets
 import signal
 import stat
 import tempfile
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 from refnet.errors import RefnetError
 from refnet.files import check_own, explained, hand_over, remove_tree
@@ -58,11 +55,11 @@ def scratch(
 
     `Cluster.walls` names its isolation layers. Its superuser has a random name and password. As root the server runs
     with a free user id, and below /var/lib/refnet-scratch if that user cannot enter `base`. `settings` override
-    SETTINGS. SIGTERM and SIGHUP end the block as an exception does.
+    SETTINGS.
 
     The block must end in the thread that began it: the server does not outlive that thread.
     """
-    with _signals_raise(), ExitStack() as stack:
+    with ExitStack() as stack:
         with explained(base):
             user = stack.enter_context(free_account()) if os.geteuid() == 0 else account()
             folders = _prepared(binaries, base, user, stack)
@@ -88,7 +85,7 @@ def throwaway(
     settings: Mapping[str, str] | None = None,
 ) -> Iterator[Cluster]:
     """Start a server like a live one, without isolation: for tests and measurements, never for untrusted dumps."""
-    with _signals_raise(), ExitStack() as stack:
+    with ExitStack() as stack:
         user = account()
         with explained(base):
             folders = _prepared(binaries, base, user, stack)
@@ -169,24 +166,3 @@ def _remove_leftovers(place: Path) -> None:
 def _remove(folder: Path) -> None:
     with suppress(OSError):  # the next run tries again
         remove_tree(folder)
-
-
-@contextmanager
-def _signals_raise() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP unwind the block if they would kill the process."""
-    replaced: dict[signal.Signals, Any] = {}
-
-    def end(number: int, _frame: FrameType | None) -> None:
-        for each in replaced:
-            signal.signal(each, signal.SIG_IGN)  # a second one would cut the cleaning short
-        raise SystemExit(128 + number)
-
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is signal.SIG_DFL:
-                replaced[number] = signal.signal(number, end)
-    try:
-        yield
-    finally:
-        for number, handler in replaced.items():
-            signal.signal(number, handler)

@@ -20,7 +20,8 @@ import os, sys, time
 from pathlib import Path
 from refnet.postgres.binaries import find
 from refnet.postgres.scratch import scratch
-with scratch(find(None, None, server=True), base=Path(sys.argv[1])) as cluster:
+from refnet.signals import interruptible
+with interruptible(), scratch(find(None, None, server=True), base=Path(sys.argv[1])) as cluster:
     first = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()[0]
     print(first, cluster.data, flush=True)
     time.sleep(600)

@@ -68,7 +68,8 @@ def test_the_highest_priority_goes_first(place: Place):
     assert order == ["backup_database", "backup_config", "backup_obsidian", "recovery_drill"]
 
 
-def test_a_process_killed_in_the_middle_of_a_backup_is_made_up_for(place: Place):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_process_killed_in_the_middle_of_a_backup_is_made_up_for(place: Place, number: signal.Signals):
     embedded.start(place.home)
     with place.worker() as worker:
         with place.table_kept_locked() as waits:
@@ -76,7 +77,7 @@ def test_a_process_killed_in_the_middle_of_a_backup_is_made_up_for(place: Place)
             until(waits)
             for child in children(worker.popen.pid):
                 with suppress(ProcessLookupError):  # it has ended
-                    os.kill(child, signal.SIGKILL)
+                    os.kill(child, number)
             worker.wait_for("retry: Retry in 0.3s")
         assert result.get()["outcome"] == "done"
     assert len(place.artifacts()) == 1

@@ -1,0 +1,62 @@
+"""SIGINT, SIGTERM and SIGHUP end a program by KeyboardInterrupt, so that every block cleans up.
+
+Celery's workers and beat replace these handlers by their own.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+
+@dataclass
+class _State:
+    #: A signal came.
+    ending: bool = False
+    #: A `delayed` block runs.
+    delayed: bool = False
+
+
+_state = _State()
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Raise KeyboardInterrupt at the first SIGINT, SIGTERM or SIGHUP in the block; ignore later ones.
+
+    So no signal interrupts the cleanup. SIGINT counts also where it was ignored, as in a background job of a script;
+    nohup keeps its meaning. Call it in the main thread, once.
+    """
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    _state.ending = False
+    before = {number: signal.signal(number, _end) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def delayed() -> Iterator[None]:
+    """Delay the KeyboardInterrupt of `interruptible` to the end of the block."""
+    before = (_state.ending, _state.delayed)
+    _state.delayed = True
+    try:
+        yield
+    finally:
+        _state.delayed = before[1]
+    if _state.ending and not any(before):
+        raise KeyboardInterrupt
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    if not _state.ending:
+        _state.ending = True
+        if not _state.delayed:
+            raise KeyboardInterrupt
