@@ -43,7 +43,9 @@ _TIME_LIMIT = 600
 _MARK = "\x01"
 
 #: What would run this test within itself, takes minutes, or belongs to another machine; each is run elsewhere.
-ELSEWHERE = re.compile(r"\./dev (?:test|bench|check|lock|demo)|sudo |apt|git clone|systemctl |docker ")
+ELSEWHERE = re.compile(
+    r"\./dev (?:test|bench|check|lock|demo|package)|sudo |apt|git clone|systemctl |docker "
+)
 
 #: What a document takes for granted: a library with a vault, backed up.
 GRANTED = {"runbook.md": ["refnet network sample --papers 60", "refnet network vault", "refnet backup"]}

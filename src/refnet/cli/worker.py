@@ -17,6 +17,7 @@ from refnet.cli import options
 from refnet.cli.context import current_settings, note, print_json
 from refnet.cli.render import print_columns
 from refnet.errors import Exit, RefnetError
+from refnet.extras import needed
 from refnet.files import make_folder
 from refnet.recovery.model.formatting import plural
 from refnet.recovery.model.schedule import Schedule
@@ -122,11 +123,6 @@ def _celery(settings: Settings) -> Any:
 
 
 def _require_celery() -> None:
-    try:
+    with needed("celery"):
         import celery  # noqa: F401
         import redis  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise RefnetError(
-            f"the extra `celery` is not installed ({error.name or error} is missing)",
-            "Run: pip install 'refnet[celery]'. Without it, `refnet schedule install` uses systemd.",
-        ) from None

@@ -5,22 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from refnet.errors import RefnetError
+from refnet.extras import needed
 from refnet.network import SESSION, VERSION_TABLE
 from refnet.postgres.session import Target
 
-try:
+with needed("network"):
     import sqlalchemy
     from alembic import command
     from alembic.config import Config
     from alembic.migration import MigrationContext
     from alembic.script import ScriptDirectory
-except ModuleNotFoundError as error:
-    if error.name not in ("alembic", "sqlalchemy"):
-        raise
-    raise RefnetError(
-        f"the network's schema needs {error.name}, which is not installed",
-        "Install the extra `network`: pip install 'refnet[network]'.",
-    ) from None
 
 #: Two runs at once wait for each other: the key of the advisory lock, "refnet" in ASCII.
 _LOCK = 0x7265666E6574

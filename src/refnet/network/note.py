@@ -12,7 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
+from refnet.extras import needed
+
+with needed("network"):
+    import yaml
 
 BEGIN = "%%refnet: this block is written by RefNet; write above or below it%%"
 END = "%%/refnet%%"

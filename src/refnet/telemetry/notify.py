@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
+from refnet.extras import how_to_install
 from refnet.files import explained, make_folder, read_regular, replace_file
 from refnet.locks import locked
 from refnet.recovery.model import checked
@@ -180,7 +181,7 @@ def send_by_apprise(urls: Sequence[str], message: Message) -> list[str]:
         import apprise
     except ModuleNotFoundError:
         raise ConnectionError(
-            "notify.urls is set, but Apprise is not installed: pip install 'refnet[notify]'"
+            f"notify.urls is set, but Apprise is not installed. {how_to_install('notify')}"
         ) from None
     logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)  # its log lines contain URLs
     asset = apprise.AppriseAsset(app_id="RefNet", app_desc="RefNet", storage_mode="memory", async_mode=False)
