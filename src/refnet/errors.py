@@ -7,7 +7,7 @@ from enum import IntEnum
 
 
 class Exit(IntEnum):
-    """The exit codes of every command but `monitor`, which has its own four."""
+    """The exit codes of every command but `monitor` and `check`, which have their own."""
 
     DONE = 0
     FAILED = 1

@@ -79,9 +79,7 @@ class Draft:
         login = login_of(servers.existing_server(settings))
         servers.binaries_for(settings, login.major).tool("pg_dump")
         servers.binaries_for(settings, login.major, server=True)
-        notes = [
-            f"{login.role} cannot read all of {login.database}, so a backup of it fails or is incomplete"
-        ]
+        notes = [f"{login.role} cannot read all of {login.database}: `refnet check` lists what"]
         incomplete = login.unreadable or login.filtered or login.large_objects
         return replace(draft, login=login, notes=(*self.notes, *(notes if incomplete else ())))
 
@@ -276,6 +274,6 @@ def _empty(folder: Path, option: str) -> RefnetError:
 def _exists(file: Path) -> RefnetError:
     return RefnetError(
         f"there is a settings file already: {file}",
-        "Edit it; or write another one: refnet --config FILE init.",
+        "Edit it and run `refnet check`; or write another one: refnet --config FILE init.",
         Exit.USAGE,
     )

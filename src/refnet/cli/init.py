@@ -78,7 +78,7 @@ def _begin(draft: Draft, *, timers: bool) -> Exit:
             complain(error)
             codes.append(error.code)
     elif not codes[0]:
-        print("next: `refnet schedule install` for automatic backups")
+        print("next: `refnet check`, and `refnet schedule install` for automatic backups")
     if codes[0]:
         note(f"{draft.file} is written; fix the cause and run `refnet backup`")
     return worst(codes)

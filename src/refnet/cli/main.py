@@ -22,6 +22,7 @@ from refnet.signals import interruptible
 _GROUPS = {
     "Start": {
         "init": ("init", "init", "Write refnet.toml and make the first backup."),
+        "check": ("check", "check", "Check all that backup, restore and recovery need."),
     },
     "Back up": {
         "backup": ("backup", "backup", "Back up the sources and prove each backup by restoring it."),

@@ -15,7 +15,10 @@ from refnet.recovery.sources.database.catalog_queries import OF_EXTENSION, user_
 #: Timeout of the connection and of each statement, in seconds.
 SECONDS = 10
 
-_LOGIN = "SELECT current_setting('server_version')::text, current_user::text, current_database()::text"
+_LOGIN = """
+SELECT current_setting('server_version')::text, current_user::text, current_database()::text,
+       pg_database_size(current_database())::int8
+"""
 #: The tables and sequences of a dump: their names, whether they can be read, whether policies hide rows.
 _RELATIONS = user_relations(
     """format('%I.%I', n.nspname, c.relname),
@@ -49,6 +52,8 @@ class Login:
     filtered: tuple[str, ...]
     #: The number of large objects without the right to read them.
     large_objects: int
+    #: The size of the database, in bytes.
+    size: int
 
     @property
     def display(self) -> str:
@@ -62,7 +67,7 @@ def login_of(target: Target) -> Login:
     settings = {**READER_SETTINGS, "statement_timeout": str(SECONDS * 1000)}
     try:
         with asked.connect(settings, encoding="UTF8") as session:
-            version, role, database = _rows(session, _LOGIN)[0]
+            version, role, database, size = _rows(session, _LOGIN)[0]
             relations = _rows(session, _RELATIONS)
             return Login(
                 version=version.split(" ")[0],
@@ -73,6 +78,7 @@ def login_of(target: Target) -> Login:
                 unreadable=tuple(name for name, readable, _ in relations if not readable),
                 filtered=tuple(name for name, _, filtered in relations if filtered),
                 large_objects=_rows(session, _LARGE_OBJECTS)[0][0],
+                size=size,
             )
     except psycopg.Error as error:
         raise server_errors.of_server(error, f"reading the catalog of {target.display}") from None

@@ -1,0 +1,233 @@
+"""check: find everything that would stop a backup, a restore or a recovery, and change nothing.
+
+The checks of the database are in `check_database`.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+from refnet import servers, wiring
+from refnet.actions.check_database import database
+from refnet.actions.check_result import Checked, Line, State, bounded, ok, warning
+from refnet.actions.context import Context, own_home
+from refnet.actions.monitor import check_everything
+from refnet.actions.recovery_settings import Setup
+from refnet.compose import compose_file
+from refnet.files import OPEN_FOLDER, check_closed, names_in
+from refnet.locks import is_locked
+from refnet.recovery.model.artifact import HIDDEN_PREFIX, SourceName
+from refnet.recovery.model.formatting import plural, some
+from refnet.recovery.model.monitoring import Status
+from refnet.recovery.model.schedule import Schedule
+from refnet.recovery.sources.files import entries
+from refnet.recovery.sources.files.listing import Kind
+from refnet.recovery.sources.files.walk import walk
+from refnet.recovery.stores.lock import LOCK_NAME
+from refnet.scheduling.status import status, timers_of
+from refnet.scheduling.systemctl import Systemd
+from refnet.settings import Settings, examine
+
+#: The time limit of the search for unreadable files, in seconds.
+_WALK_SECONDS = 20.0
+_STATES = {
+    Status.OK: State.OK,
+    Status.NEW: State.OK,
+    Status.UNKNOWN: State.WARNING,
+    Status.WARNING: State.WARNING,
+    Status.CRITICAL: State.ERROR,
+}
+
+
+def check() -> Checked:
+    """Check the settings, then everything that they name."""
+    examined = examine(os.environ, Path.cwd(), root=os.geteuid() == 0, cores=len(os.sched_getaffinity(0)))
+    settings = examined.settings
+    if examined.problems:
+        hint = "The other checks need valid settings."
+        wrong = (
+            Line("settings", State.ERROR, one.message, f"{one.hint} {hint}") for one in examined.problems
+        )
+        return Checked(tuple(wrong))
+    checks: dict[str, Callable[[Settings], Iterable[Line]]] = {
+        "settings": _settings,
+        "database": database,
+        "backup folder": _backup_folder,
+        "config": _config,
+        "vault": _vault,
+        "backups": _backups,
+        "schedule": _schedule,
+        "messages": _messages,
+        "recovery": _recovery,
+        "broker": _broker,
+    }
+    lines = (line for what, act in checks.items() for line in bounded(what, lambda act=act: act(settings)))  # type: ignore[misc]
+    return Checked(tuple(lines))
+
+
+def _settings(settings: Settings) -> Iterator[Line]:
+    yield ok("settings", str(settings.file or "no file: the environment and the defaults"))
+    for sentence in settings.warnings:
+        yield warning("settings", sentence, "Fix the permissions.")
+    own_home(settings)
+    for folder in filter(None, (settings.home, settings.log_folder)):
+        if not _writable(folder):
+            yield warning("settings", f"this user cannot write in {folder}", "Give it to this user (chown).")
+
+
+def _backup_folder(settings: Settings) -> Iterator[Line]:
+    store, folder = wiring.store(settings), settings.backup_dir
+    if trouble := store.trouble():
+        raise trouble
+    check_closed(folder, "the backup folder", "choose another (REFNET_BACKUP_DIR)")
+    for source in wiring.configured(settings):
+        store.check_own(source)
+        if not _writable(store.folder(source)):
+            yield Line(
+                "backup folder",
+                State.ERROR,
+                f"this user cannot write in {store.folder(source)}",
+                "Give it to this user (chown), or set REFNET_BACKUP_DIR to another folder.",
+            )
+        if is_locked(store.folder(source) / LOCK_NAME):
+            yield warning("backup folder", f"a run has {source} locked", "Wait until it ends.")
+    protected = [settings.vault_dir] if SourceName.OBSIDIAN in wiring.configured(settings) else []
+    for one in protected:
+        if folder.resolve().is_relative_to(one.resolve()):
+            hint = "Choose a folder outside of it (REFNET_BACKUP_DIR)."
+            yield Line("backup folder", State.ERROR, f"{folder} is inside {one}, which is backed up", hint)
+    yield ok("backup folder", str(folder))
+
+
+def _config(settings: Settings) -> Iterator[Line]:
+    folder = settings.config_dir
+    if folder is None:
+        yield ok("config", "not configured")
+        return
+    listed = entries.parse_entries(settings.config_entries)
+    root = os.open(folder, OPEN_FOLDER & ~os.O_NOFOLLOW)
+    try:
+        there, _ = entries.present(listed, root)
+        yield from _readable("config", root, there)
+        others = [name for name in names_in(root) if name not in there]
+    finally:
+        os.close(root)
+    others = [name for name in others if not name.startswith(HIDDEN_PREFIX)]
+    more = f"; not in config.entries: {some(others, 5)}" if others else ""
+    yield ok("config", f"{folder}: {plural(len(there), 'entry').replace('entrys', 'entries')}{more}")
+    yield from _restorable(settings, SourceName.CONFIG)
+
+
+def _vault(settings: Settings) -> Iterator[Line]:
+    if SourceName.OBSIDIAN not in wiring.configured(settings):
+        yield ok("vault", "not configured")
+        return
+    root = os.open(settings.vault_dir, OPEN_FOLDER & ~os.O_NOFOLLOW)
+    try:
+        if not names_in(root):
+            yield warning("vault", f"{settings.vault_dir} is empty", "Is it mounted?")
+        yield from _readable("vault", root, None)
+    finally:
+        os.close(root)
+    yield ok("vault", str(settings.vault_dir))
+    yield from _restorable(settings, SourceName.OBSIDIAN)
+
+
+def _readable(what: str, root: int, only: frozenset[str] | None) -> Iterator[Line]:
+    """Find what a backup of the open folder `root` cannot read."""
+    end, unreadable = time.monotonic() + _WALK_SECONDS, []
+    for one in walk(root, only):
+        if time.monotonic() > end:
+            yield warning(what, "the search for unreadable files was cut off", "A backup reports them.")
+            break
+        of_file = one.kind is Kind.FILE and not os.access(one.name, os.R_OK, dir_fd=one.folder)
+        if of_file or one.error:
+            unreadable.append(one.path)
+    if unreadable:
+        hint = "Make them readable for this user, or run as their owner."
+        yield Line(what, State.ERROR, f"cannot be read: {some(sorted(unreadable), 3)}", hint)
+
+
+def _restorable(settings: Settings, source: SourceName) -> Iterator[Line]:
+    """Check that a restore can write beside or in the folder of `source`."""
+    target = wiring.target(settings, source)
+    if not _writable(target.home):
+        hint = "A restore must run as its owner or as root."
+        yield warning(source, f"this user cannot restore: {target.home} is not writable", hint)
+    if target.unfinished():
+        hint = f"`refnet undo {source}` or a restore finishes it."
+        yield warning(source, "a restore was interrupted", hint)
+
+
+def _backups(settings: Settings) -> Iterator[Line]:
+    """Report the checks of the monitor."""
+    for one in check_everything(Context(settings)):
+        state = _STATES[one.status]
+        hint = "" if state is State.OK else "`refnet monitor` and `refnet list` show more."
+        yield Line(" ".join(filter(None, (one.source, one.what))), state, one.says, hint)
+
+
+def _schedule(settings: Settings) -> Iterator[Line]:
+    schedule, now = Schedule.of(settings), Context(settings).clock.now()
+    managers = [timers_of(Systemd(user), settings.home, schedule) for user in (False, True)]
+    found = status(schedule, wiring.configured(settings), settings.home, managers, now)
+    zone = schedule.zone.key if schedule.zone else "the machine's"
+    yield ok("schedule", f"{' and '.join(found.in_force) or 'none is active'}; time zone: {zone}")
+    for sentence in found.warnings:
+        yield warning("schedule", sentence, "`refnet schedule show` shows more.")
+
+
+def _messages(settings: Settings) -> Iterator[Line]:
+    if settings.notify_urls and find_spec("apprise") is None:
+        hint = "Install it: pip install 'refnet[notify]'."
+        yield Line("messages", State.ERROR, "notify.urls is set, and apprise is not installed", hint)
+    elif settings.notify_urls or settings.notify_backup_ping:
+        yield ok("messages", "notify.urls or notify.backup_ping is set; `refnet notify` sends a test message")
+    else:
+        hint = "Set notify.urls or notify.backup_ping, or scrape `refnet metrics`."
+        yield warning("messages", "no service gets a message when a backup fails", hint)
+
+
+def _recovery(settings: Settings) -> Iterator[Line]:
+    setup = Setup(settings, settings.origins.get("config_dir", ""), own=False)
+    for source in (SourceName.CONFIG, SourceName.OBSIDIAN):
+        setup.folder(source)
+    folder = settings.config_dir
+    if settings.recover_services == "compose" and not (folder and compose_file(folder)):
+        hint = "Put it there, or set recover.services to local or none."
+        yield Line("recovery", State.ERROR, f"{folder or 'config_dir'} has no Compose file", hint)
+    for command in setup.commands:
+        try:
+            program = shlex.split(command.line)[0]
+        except (ValueError, IndexError):
+            program = command.line
+        alternative = shutil.which("docker-compose") if settings.recover_services == "compose" else None
+        if not (shutil.which(program) or alternative):
+            hint = "Install it, or fix recover.* in the settings."
+            yield Line("recovery", State.ERROR, f"{program} of the stage {command.stage} is not found", hint)
+    yield ok("recovery", f"services: {settings.recover_services or 'none are started'}")
+
+
+def _broker(settings: Settings) -> Iterator[Line]:
+    if not settings.broker_url:
+        return
+    if find_spec("redis") is None:
+        hint = "Install it: pip install 'refnet[celery]'."
+        yield Line("broker", State.ERROR, "broker_url is set, and Celery is not installed", hint)
+        return
+    from refnet.broker import address
+
+    address.check(servers.broker(settings))
+    yield ok("broker", address.display(settings.broker_url))
+
+
+def _writable(folder: Path) -> bool:
+    """Return whether this user can write in `folder`, or create it."""
+    nearest = next(one for one in (folder, *folder.parents) if os.path.lexists(one))
+    return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)

@@ -1,0 +1,95 @@
+"""The lines of `refnet check`, each from a check with a time limit."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from refnet.errors import RefnetError
+from refnet.files import explain
+
+#: The time limit of a check, in seconds.
+SECONDS = 30.0
+
+
+class State(StrEnum):
+    """The result of a check, from best to worst."""
+
+    OK = "ok"
+    WARNING = "warning"
+    ERROR = "error"
+
+    @property
+    def exit(self) -> int:
+        """The exit code, as of `monitor`: 0 ok, 1 warning, 2 error."""
+        return list(State).index(self)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One check and its result."""
+
+    what: str
+    state: State
+    says: str
+    #: What to do; "" if it is ok.
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The result of all checks."""
+
+    lines: tuple[Line, ...]
+
+    @property
+    def state(self) -> State:
+        return max((line.state for line in self.lines), key=lambda state: state.exit)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"state": self.state, "checks": [asdict(line) for line in self.lines]}
+
+
+def ok(what: str, says: str) -> Line:
+    return Line(what, State.OK, says)
+
+
+def warning(what: str, says: str, hint: str) -> Line:
+    return Line(what, State.WARNING, says, hint)
+
+
+def error_line(what: str, error: RefnetError, state: State = State.ERROR) -> Line:
+    return Line(what, state, error.message, error.hint)
+
+
+def bounded(what: str, act: Callable[[], Iterable[Line]], seconds: float = SECONDS) -> tuple[Line, ...]:
+    """Return the lines of `act`; an error, or the time limit, is its last line.
+
+    After `seconds` it runs on in its thread: nothing can end a call to a server or a disk that hangs.
+    """
+    found: list[Line] = []
+    ended: list[bool] = []
+
+    def work() -> None:
+        try:
+            found.extend(line for line in act())
+        except RefnetError as error:
+            found.append(error_line(what, error))
+        except OSError as error:
+            found.append(error_line(what, explain(error, Path(error.filename or what))))
+        ended.append(True)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if ended:
+        return tuple(found)
+    if thread.is_alive():
+        says, hint = f"did not end within {seconds:g} s", "Check whether its server or its disk hangs."
+    else:
+        says, hint = "failed", "Report this error with the traceback above."
+    return (*found, Line(what, State.ERROR, says, hint))

@@ -1,0 +1,24 @@
+"""`refnet check`: is everything there that a backup, a restore and a recovery need?"""
+
+from __future__ import annotations
+
+import typer
+
+from refnet.actions.check import check as run
+from refnet.cli import options, render
+from refnet.cli.context import print_json
+
+
+def check(as_json: options.Json = False) -> None:
+    """Check everything that a backup, a restore and a recovery need. Ends with 0 ok, 1 warning, 2 error."""
+    checked = run()
+    if as_json:
+        print_json(checked.to_json())
+    else:
+        rows = [("status", "check", "")]
+        for line in checked.lines:
+            rows.append((line.state.upper(), line.what, line.says))
+            rows += [("", "", line.hint)] if line.hint else []
+        render.print_columns(rows)
+        print(f"in all: {checked.state.upper()}")
+    raise typer.Exit(checked.state.exit)
