@@ -9,7 +9,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from refnet import servers
@@ -20,10 +19,12 @@ from refnet.recovery.model.monitoring import Limits
 from refnet.recovery.model.retention import Listing, PreviousVersion
 from refnet.recovery.model.schedule import Schedule, TaskName
 from refnet.recovery.model.shrinking import Shrinking
-from refnet.recovery.model.source import OpenArtifact, Source
+from refnet.recovery.model.source import OpenArtifact, Progress, Source
+from refnet.recovery.sources.database.artifact.required_tables import Required
 from refnet.recovery.sources.files import entries
 from refnet.recovery.sources.files.files_source import FilesSource
 from refnet.recovery.sources.files.target import FolderTarget, discard, target_of
+from refnet.recovery.sources.proof_run import ProofOptions
 from refnet.recovery.stores.identified import Remembered
 from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.stores.previous_records import PreviousVersions
@@ -111,36 +112,38 @@ def source(
         into: the store whose last artifact a new one may share its bytes with; None: that of the settings.
     """
     if name is SourceName.DATABASE:
-        return _database(settings, jobs, tables)
+        return _database(settings, jobs or settings.jobs, tables)
     folder = settings.config_dir if name is SourceName.CONFIG else settings.vault_dir
-    return _files(settings, name, folder, jobs, into)
-
-
-def prover(settings: Settings, name: SourceName, *, trust: bool = False) -> Source:
-    """Return a source that proves artifacts of `name`; it needs nothing live and no configuration.
-
-    trust: load foreign dumps even where this machine cannot build every isolation layer.
-    """
-    if name is SourceName.DATABASE:
-        return _database(settings, trust=trust)
-    return _files(settings, name, None)
-
-
-def _files(
-    settings: Settings,
-    name: SourceName,
-    folder: Path | None,
-    jobs: int | None = None,
-    into: LocalStore | None = None,
-) -> FilesSource:
+    if folder is None:
+        raise not_configured(name)
     return FilesSource(
         name=name,
         folder=folder,
         entries=entries.parse_entries(settings.config_entries) if name is SourceName.CONFIG else None,
-        scratch=settings.home / "scratch",
         swaps=settings.home / "swaps",
         jobs=jobs or settings.jobs,
         last=partial(_last, into or store(settings), name),
+    )
+
+
+def proof_options(settings: Settings, progress: Progress, *, trust: bool = False) -> ProofOptions:
+    """Return the options of a proof; it needs nothing live.
+
+    trust: load foreign dumps even where this machine cannot build every isolation layer.
+    """
+    name = None
+    if settings.required_tables and settings.database_url:
+        from refnet.postgres.session import Target
+
+        with suppress(RefnetError):  # a wrong URL fails where it is used
+            name = Target.from_url(settings.database_url).name
+    return ProofOptions(
+        base=settings.home / "scratch",
+        binaries=partial(servers.binaries_for, settings),
+        jobs=settings.jobs,
+        progress=progress,
+        required=Required(settings.required_tables, name),
+        trust=trust,
     )
 
 
@@ -150,24 +153,14 @@ def _last(store: LocalStore, name: SourceName) -> OpenArtifact | None:
     return store.artifact(entry) if entry else None
 
 
-def _database(
-    settings: Settings, jobs: int | None = None, tables: tuple[str, ...] = (), *, trust: bool = False
-) -> DatabaseSource:
-    from refnet.postgres.session import Target
-    from refnet.recovery.sources.database.artifact.required_tables import Required
+def _database(settings: Settings, jobs: int, tables: tuple[str, ...]) -> DatabaseSource:
     from refnet.recovery.sources.database.database_source import DatabaseSource
 
-    name = None
-    with suppress(RefnetError):  # a wrong URL fails where it is used
-        name = Target.from_url(settings.database_url).name if settings.database_url else None
     return DatabaseSource(
         target=partial(servers.existing_server, settings),
         binaries=partial(servers.binaries_for, settings),
-        scratch=settings.home / "scratch",
-        jobs=jobs or settings.jobs,
+        jobs=jobs,
         tables=tables,
-        required=Required(settings.required_tables, name),
-        trust=trust,
     )
 
 

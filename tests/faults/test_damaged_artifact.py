@@ -14,15 +14,16 @@ from tests import oracle
 from tests.command import Command
 from tests.faults.conftest import Live
 
+from refnet.actions.context import Context
 from refnet.actions.verify import attempt
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
-from refnet.recovery.model.artifact import Level, Outcome
+from refnet.recovery.model.artifact import Level, Outcome, SourceName
 from refnet.recovery.model.source import OpenArtifact, Proof, silent
 from refnet.recovery.sources.database.artifact.index_values import Kind
 from refnet.recovery.sources.database.artifact.sqlgz import FOOTER_LENGTH, Reader
-from refnet.recovery.sources.database.database_source import DatabaseSource
 from refnet.recovery.sources.database.dump.parallel_dump import dump
+from refnet.settings import Settings
 
 _TINY = """
 CREATE TABLE big (v text) WITH (fillfactor = 10);
@@ -56,22 +57,20 @@ def _reader(data: bytes) -> Reader:
 
 
 @pytest.fixture(scope="module")
-def judge(wheel: Binaries, short_folder: Path) -> DatabaseSource:
-    folder = short_folder / "judge"
-    return DatabaseSource(lambda: pytest.fail("no live server"), lambda _major, **_: wheel, folder, jobs=1)
+def judge(wheel: Binaries, short_folder: Path) -> Context:
+    return Context(Settings(home=short_folder / "judge", postgres_bin_dir=wheel.folder, jobs=1))
 
 
-def _judged(judge: DatabaseSource, data: bytes) -> Proof:
-    return attempt(
-        judge, OpenArtifact("refnet_20261125_020000.sql.gz", lambda: io.BytesIO(data), None), Level.INTACT
-    )
+def _judged(judge: Context, data: bytes) -> Proof:
+    held = OpenArtifact("refnet_20261125_020000.sql.gz", lambda: io.BytesIO(data), None)
+    return attempt(judge, SourceName.DATABASE, held, Level.INTACT)
 
 
-def test_the_whole_artifact_is_intact(judge: DatabaseSource, tiny: bytes) -> None:
+def test_the_whole_artifact_is_intact(judge: Context, tiny: bytes) -> None:
     assert _judged(judge, tiny).outcome is Outcome.PASSED
 
 
-def test_one_flipped_bit_anywhere_is_damage(judge: DatabaseSource, tiny: bytes) -> None:
+def test_one_flipped_bit_anywhere_is_damage(judge: Context, tiny: bytes) -> None:
     chance = random.Random(20261125)
     reader = _reader(tiny)
     edges = [at for member in reader.index.members for at in range(member.offset, member.offset + 12)]
@@ -82,13 +81,13 @@ def test_one_flipped_bit_anywhere_is_damage(judge: DatabaseSource, tiny: bytes) 
     assert missed == []
 
 
-def _is_damage(judge: DatabaseSource, data: bytes, at: int, bit: int) -> bool:
+def _is_damage(judge: Context, data: bytes, at: int, bit: int) -> bool:
     flipped = bytearray(data)
     flipped[at] ^= 1 << bit
     return _judged(judge, bytes(flipped)).outcome is Outcome.FAILED
 
 
-def test_an_artifact_cut_short_anywhere_is_damage(judge: DatabaseSource, tiny: bytes) -> None:
+def test_an_artifact_cut_short_anywhere_is_damage(judge: Context, tiny: bytes) -> None:
     reader = _reader(tiny)
     ends = [member.offset + member.length for member in reader.index.members]
     ends += [reader.index_offset, len(tiny) - FOOTER_LENGTH, len(tiny)]
@@ -105,11 +104,11 @@ def test_gzip_itself_does_not_notice_a_cut_between_members(tiny: bytes) -> None:
 
 
 @pytest.mark.parametrize("tail", [b"\0", b"\n", b"x" * 100], ids=["NUL", "newline", "text"])
-def test_bytes_after_the_end_are_damage(judge: DatabaseSource, tiny: bytes, tail: bytes) -> None:
+def test_bytes_after_the_end_are_damage(judge: Context, tiny: bytes, tail: bytes) -> None:
     assert _judged(judge, tiny + tail).outcome is Outcome.FAILED
 
 
-def test_members_in_another_order_or_twice_are_damage(judge: DatabaseSource, tiny: bytes) -> None:
+def test_members_in_another_order_or_twice_are_damage(judge: Context, tiny: bytes) -> None:
     blocks = [m for m in _reader(tiny).index.members if m.kind is Kind.BLOCK]
     one, other = blocks[0], blocks[1]
     pieces = [tiny[m.offset : m.offset + m.length] for m in (one, other)]
@@ -120,7 +119,7 @@ def test_members_in_another_order_or_twice_are_damage(judge: DatabaseSource, tin
     assert _judged(judge, doubled).outcome is Outcome.FAILED
 
 
-def test_two_artifacts_in_one_file_are_damage(judge: DatabaseSource, tiny: bytes) -> None:
+def test_two_artifacts_in_one_file_are_damage(judge: Context, tiny: bytes) -> None:
     assert _judged(judge, tiny + tiny).outcome is Outcome.FAILED
 
 

@@ -15,7 +15,6 @@ def _dumped(live: Live, off: timedelta) -> tuple[str, ...]:
     source = DatabaseSource(
         target=lambda: live.target,
         binaries=lambda *_, **__: live.cluster.binaries,
-        scratch=live.cluster.data,
         jobs=1,
         now=lambda: datetime.now(UTC) + off,
     )

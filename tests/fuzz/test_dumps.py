@@ -14,6 +14,7 @@ from tests.fuzz.strategies import damaged
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.sources.database.artifact import schema_toc
 from refnet.recovery.sources.database.artifact.foreign_dump import ForeignDump, Format
+from refnet.recovery.stores.open_artifacts import folder_at
 
 PLAIN = b"""--
 -- PostgreSQL database dump
@@ -97,8 +98,8 @@ TOC = """;
 @example(PLAIN.replace(b"17.6", b"9" * 5000))
 def test_a_dump_is_known_or_refused(data: bytes) -> None:
     held = OpenArtifact("dump.sql", lambda: io.BytesIO(data), None)
-    dump = outcome(lambda: ForeignDump(Path("/nowhere/dump.sql"), held))
-    if dump:
+    dump = ForeignDump(held)
+    if outcome(dump.wanted):
         assert dump.format in Format
         outcome(dump.check)
         version = outcome(dump.wanted)
@@ -112,7 +113,7 @@ def test_a_dump_is_known_or_refused(data: bytes) -> None:
 def test_the_archives_that_are_changed_are_read_as_they_are() -> None:
     for data in (CUSTOM, TAR):
         held = OpenArtifact("dump", lambda data=data: io.BytesIO(data), None)  # type: ignore[misc]
-        assert ForeignDump(Path("/nowhere/dump"), held).proof_major == 16
+        assert ForeignDump(held).proof_major == 16
 
 
 @fuzzed
@@ -127,8 +128,8 @@ def test_a_folder_is_a_dump_or_refused(contents: bytes, large: bytes | None, nam
     (folder / "toc.dat").write_bytes(contents)
     if large is not None:
         (folder / name).write_bytes(large)
-    dump = outcome(lambda: ForeignDump(folder, None))
-    for entry in dump._contents.entries if dump and dump._contents else ():
+    dump = ForeignDump(folder_at(folder))
+    for entry in dump._entries if outcome(dump.wanted) else ():
         assert entry.file is None or "/" not in entry.file
 
 

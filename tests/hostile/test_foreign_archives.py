@@ -19,6 +19,7 @@ from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 from refnet.recovery.sources.database.artifact import dump_contents, dump_files
 from refnet.recovery.sources.database.artifact.foreign_dump import ForeignDump
+from refnet.recovery.stores.open_artifacts import folder_at
 
 _SECRET = "the secret of somebody else"
 
@@ -144,7 +145,7 @@ def test_a_folder_that_leads_out_of_itself_is_refused_before_pg_restore_opens_it
     folder = dump()
     attack(folder, secret)
     with pytest.raises(RefnetError, match="cannot be restored: ") as caught:
-        ForeignDump(folder, None)
+        ForeignDump(folder_at(folder)).wanted()
     assert caught.value.code is Exit.DAMAGED
 
 
@@ -174,7 +175,7 @@ def test_another_users_file_that_is_linked_in_hard_is_refused(
         os.chown(path, 65534, 65534)
     os.chown(secret, 0, 0)
     with pytest.raises(RefnetError, match="another user's file"):
-        ForeignDump(folder, None)
+        ForeignDump(folder_at(folder)).wanted()
 
 
 def test_a_file_that_is_exchanged_after_it_was_looked_at_is_not_read(

@@ -16,8 +16,9 @@ from refnet.postgres.scratch import throwaway
 from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import Level, Outcome
 from refnet.recovery.model.source import OpenArtifact, Proof, silent
-from refnet.recovery.sources.database.database_source import DatabaseSource
+from refnet.recovery.sources.artifact import open_database
 from refnet.recovery.sources.database.dump.parallel_dump import dump
+from refnet.recovery.sources.proof_run import ProofOptions
 
 #: Fails the proof where it runs as a superuser, or with a superuser's login.
 _TRAP = """
@@ -145,8 +146,8 @@ def proven(victim: Cluster, short_home: Path) -> Callable[[Target], Proof]:
         out = io.BytesIO()
         dump(target, lambda _major: victim.binaries, out, 2, (), silent)
         held = OpenArtifact("attack.sql.gz", lambda: io.BytesIO(out.getvalue()), None)
-        source = DatabaseSource(lambda: target, lambda *_, **__: victim.binaries, short_home, 2)
-        return source.prove(held, Level.PROVEN)
+        options = ProofOptions(short_home, lambda *_, **__: victim.binaries, jobs=2)
+        return open_database(held).prove(Level.PROVEN, options)
 
     return prove
 

@@ -12,7 +12,7 @@ from refnet.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.recovery.sources.database.artifact.own_artifact import Artifact
+from refnet.recovery.sources.database.artifact.own_artifact import DatabaseArtifact
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def library(server: Cluster) -> Iterator[Target]:
 
 
 @pytest.fixture
-def asking(server: Cluster, library: Target, wheel: Binaries) -> Iterator[Artifact]:
+def asking(server: Cluster, library: Target, wheel: Binaries) -> Iterator[DatabaseArtifact]:
     """An artifact whose role `boss` is a superuser, and which the server does not know any more."""
     with server.target().connect() as admin:
         admin.execute("CREATE ROLE boss SUPERUSER LOGIN")
@@ -38,7 +38,7 @@ def asking(server: Cluster, library: Target, wheel: Binaries) -> Iterator[Artifa
 
 
 def test_a_superuser_out_of_an_artifact_needs_a_word_of_its_own(
-    server: Cluster, library: Target, wheel: Binaries, asking: Artifact
+    server: Cluster, library: Target, wheel: Binaries, asking: DatabaseArtifact
 ) -> None:
     with server.target().connect() as admin:
         with pytest.raises(

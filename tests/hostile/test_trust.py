@@ -16,7 +16,8 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import Evidence, Level, Outcome
 from refnet.recovery.model.source import OpenArtifact, Proof
-from refnet.recovery.sources.database.database_source import DatabaseSource
+from refnet.recovery.sources.artifact import open_database
+from refnet.recovery.sources.proof_run import ProofOptions
 
 
 @pytest.fixture
@@ -39,8 +40,8 @@ def no_walls(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _proof(held: OpenArtifact, wheel: Binaries, home: Path, *, trust: bool = False) -> Proof:
-    source = DatabaseSource(lambda: Target(""), lambda *_, **__: wheel, home, 2, trust=trust)
-    return source.prove(held, Level.RESTORED)
+    options = ProofOptions(home, lambda *_, **__: wheel, jobs=2, trust=trust)
+    return open_database(held).prove(Level.RESTORED, options)
 
 
 def test_it_is_loaded_where_every_wall_stands(

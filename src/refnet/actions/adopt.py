@@ -8,9 +8,9 @@ changes them.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from refnet.actions.choose import Chosen
@@ -22,15 +22,11 @@ from refnet.recovery.model.artifact import Evidence, Level, Manifest, Outcome, S
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.schedule import Schedule
 from refnet.recovery.model.source import Made, OpenArtifact
-from refnet.recovery.sources.database import database_source
-from refnet.recovery.sources.files.describe import describe as describe_files
 from refnet.recovery.stores import disk
 from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.stores.open_artifacts import artifact_at, artifact_in, listed_beside
 
 _LOST = ("adopted with a new manifest: earlier checks passed against the lost one",)
-#: Returns the manifest's values from an artifact of a source, made at a moment; None if it has none.
-Describe = Callable[[SourceName, OpenArtifact, datetime], Made | None]
 _FOREIGN = "made by another program: its time is from its name, and its content cannot be compared"
 
 
@@ -52,14 +48,7 @@ class Adoption:
     broken: str
 
 
-def described(source: SourceName, artifact: OpenArtifact, created: datetime) -> Made | None:
-    """Return the manifest's values from an artifact of `source`, probably made at `created`; None if it has none."""
-    if source is SourceName.DATABASE:
-        return database_source.describe(artifact)
-    return describe_files(listed_beside(artifact.path), created) if artifact.path else None
-
-
-def plan(context: Context, path: Path, describe: Describe = described) -> Adoption:
+def plan(context: Context, path: Path) -> Adoption:
     """Return what adopting the file at `path` would do; nothing is changed.
 
     RefnetError if the name is not that of an artifact, or the file has a manifest already.
@@ -84,7 +73,7 @@ def plan(context: Context, path: Path, describe: Describe = described) -> Adopti
         created = _sharper(created, store.first_check(source, path.name))
     stated = None if inside else _stated(artifact)
     made, made_from = (
-        (stated, "the manifest beside it") if stated else _of_itself(artifact, describe, source, created)
+        (stated, "the manifest beside it") if stated else _of_itself(context, artifact, source, created)
     )
     return Adoption(path, source, local, made, made_from, inside, broken)
 
@@ -126,10 +115,13 @@ def _sharper(created: datetime, checked: datetime | None) -> datetime:
 
 
 def _of_itself(
-    artifact: OpenArtifact, describe: Describe, source: SourceName, created: datetime
+    context: Context, artifact: OpenArtifact, source: SourceName, created: datetime
 ) -> tuple[Made, str]:
     """Return the manifest's values from the artifact, and where they come from."""
-    if described := describe(source, artifact, created):
+    found = replace(
+        artifact, manifest=None, files=partial(listed_beside, Path(artifact.path or artifact.name))
+    )
+    if described := context.open_artifact(source, found).describe(created):
         return described, "its own index" if described.files is None else "its list of files"
     return Made(created, {"adopted_from": str(artifact.path)}, unchecked=(_FOREIGN,)), "its name"
 

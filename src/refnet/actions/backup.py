@@ -96,7 +96,7 @@ def make(context: Context, source: Source, store: Store, *, prove: bool) -> Back
         if not prove:
             return made
         published = clock.monotonic()
-        proof = attempt(source, store.artifact(Entry(made.manifest)), Level.PROVEN, context.progress)
+        proof = attempt(context, source.name, store.artifact(Entry(made.manifest)), Level.PROVEN)
         made.seconds["prove"] = clock.monotonic() - published
         made = replace(made, proof=proof)
         return _recorded(store, made, evidence_of(proof, clock.now(), made.seconds["prove"]))

@@ -47,8 +47,4 @@ def show(context: Context, name: str) -> Shown:
             f"{chosen.name} has no manifest to show",
             "`refnet verify` judges it by its own index; `refnet adopt` gives it a manifest.",
         )
-    if chosen.source is not SourceName.DATABASE:
-        return Shown(chosen, manifest, ())
-    from refnet.recovery.sources.database.database_source import tables_in  # `list` does without the driver
-
-    return Shown(chosen, manifest, tables_in(chosen.artifact))
+    return Shown(chosen, manifest, context.open_artifact(chosen.source, chosen.artifact).tables())

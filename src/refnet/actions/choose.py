@@ -17,7 +17,7 @@ from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.model.store import Store
 from refnet.recovery.stores.local import LocalStore
-from refnet.recovery.stores.open_artifacts import artifact_at
+from refnet.recovery.stores.open_artifacts import artifact_at, folder_at
 from refnet.settings import user_path
 
 
@@ -197,19 +197,13 @@ def _named(store: Store, artifact: str, source: SourceName | None) -> Chosen:
         if path.is_file():
             return _at_path(store, path, source)
         if (path / "toc.dat").is_file() or (path.is_dir() and source is SourceName.DATABASE):
-            return _dump_folder(path)
+            return Chosen(SourceName.DATABASE, folder_at(path))
         there = path.exists()
     raise RefnetError(
         f"'{artifact}' is not a file" if there else f"there is no artifact '{artifact}'",
         "Give a name that `refnet list` shows, or the path of a file.",
         Exit.USAGE,
     )
-
-
-def _dump_folder(path: Path) -> Chosen:
-    """Return the dump in pg_dump's directory format at `path`."""
-    artifact = OpenArtifact(path.name, lambda: (path / "toc.dat").open("rb"), None, path=path)
-    return Chosen(SourceName.DATABASE, artifact)
 
 
 def _at_path(store: Store, path: Path, source: SourceName | None) -> Chosen:

@@ -15,7 +15,8 @@ from refnet.errors import Exit, RefnetError
 from refnet.files import check_closed, check_own, make_folder
 from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.clock import Clock
-from refnet.recovery.model.source import Progress, Source, silent
+from refnet.recovery.model.source import OpenArtifact, Progress, silent
+from refnet.recovery.sources.artifact import Artifact, open_artifact
 from refnet.recovery.stores import lock
 from refnet.recovery.stores.local import LocalStore
 from refnet.settings import Settings
@@ -36,9 +37,9 @@ class Context:
     def store(self) -> LocalStore:
         return wiring.store(self.settings)
 
-    def prover(self, name: SourceName, *, trust: bool = False) -> Source:
-        """Return what proves artifacts of `name`; see wiring.prover."""
-        return wiring.prover(self.settings, name, trust=trust)
+    def open_artifact(self, source: SourceName, artifact: OpenArtifact) -> Artifact:
+        """Return the content of `artifact`, which is of `source`."""
+        return open_artifact(source, artifact)
 
     @contextmanager
     def restore_lock(self, name: SourceName) -> Iterator[None]:

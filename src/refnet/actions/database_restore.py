@@ -19,9 +19,8 @@ from refnet.recovery.model.origin import Permission
 from refnet.recovery.model.restore_plan import Plan
 from refnet.recovery.model.source import Finding
 from refnet.recovery.model.table_plan import Mode
-from refnet.recovery.sources.database.artifact.foreign_dump import ForeignDump
-from refnet.recovery.sources.database.artifact.opening import opened
-from refnet.recovery.sources.database.artifact.own_artifact import Artifact
+from refnet.recovery.sources.artifact import open_database
+from refnet.recovery.sources.database.artifact.own_artifact import DatabaseArtifact
 from refnet.recovery.sources.database.restore.server_facts import holds_tables
 from refnet.recovery.stores.lineage import Lineage
 from refnet.recovery.verbs import restore_database, undo_database
@@ -68,7 +67,7 @@ class DatabaseRestore:
     @contextmanager
     def tables(self, names: Sequence[str], mode: Mode) -> Iterator[Staged]:
         """Read the rows of the tables `names`, and plan their restore in place."""
-        if not isinstance(self.dump, Artifact):
+        if not isinstance(self.dump, DatabaseArtifact):
             raise RefnetError(
                 f"{self.dump.name} is a foreign dump, so single tables cannot be restored from it",
                 "Restore all of it under another name, and copy the rows.",
@@ -99,17 +98,13 @@ def restore_of(
         from_database: the database, beside the target's own, whose data may be restored.
         in_place: the database must exist already.
     """
-    settings, dump = context.settings, _dump(chosen)
+    settings, dump = context.settings, open_database(chosen.artifact)
+    dump.wanted()  # a file that is not a dump starts no server
     target = servers.existing_server(settings) if in_place else servers.server(settings)
     here = servers.identity(settings)
     permission = Permission(from_database, here.before if here else frozenset())
     options = replace(options or Options(settings.jobs), permission=permission)
     return DatabaseRestore(context, chosen, dump, target, options)
-
-
-def _dump(chosen: Chosen) -> Dump:
-    path = chosen.artifact.path
-    return ForeignDump(path, None) if path and path.is_dir() else opened(chosen.artifact)
 
 
 def plan_undo(context: Context, name: str | None = None) -> UndoPlan:
@@ -128,7 +123,7 @@ def undo(context: Context, name: str | None = None) -> Undone:
 
 def compare(context: Context, chosen: Chosen) -> tuple[Finding, ...]:
     """Compare the live database with an artifact, by content."""
-    settings, dump = context.settings, _dump(chosen)
+    settings, dump = context.settings, open_database(chosen.artifact)
     target = servers.server(settings)
     try:
         with target.connect() as session:

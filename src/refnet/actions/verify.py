@@ -1,4 +1,4 @@
-"""verify: check an artifact, first by the store, then by its source, and record the evidence."""
+"""verify: check an artifact, first by the store, then by its content, and record the evidence."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import hashlib
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from refnet import wiring
 from refnet.actions.choose import Chosen
 from refnet.actions.context import Context
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome
-from refnet.recovery.model.source import Finding, OpenArtifact, Progress, Proof, Source, silent
+from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome, SourceName
+from refnet.recovery.model.source import Finding, OpenArtifact, Progress, Proof, silent
 from refnet.recovery.model.store import Store
 
 EXITS = {Outcome.PASSED: Exit.DONE, Outcome.UNVERIFIED: Exit.UNVERIFIED, Outcome.FAILED: Exit.DAMAGED}
@@ -49,7 +50,7 @@ def verify(
     if Outcome.FAILED in {finding.outcome for finding in written}:
         proof = Proof(level, None, written)
     else:
-        proof = attempt(context.prover(chosen.source, trust=trust), chosen.artifact, level, progress)
+        proof = attempt(context, chosen.source, chosen.artifact, level, trust=trust)
         proof = replace(proof, findings=(*written, *proof.findings))
     proof = replace(proof, seconds={"read the file": read} | proof.seconds)
     at, seconds = clock.now(), clock.monotonic() - started
@@ -93,14 +94,17 @@ def _compare_bytes(artifact: OpenArtifact, size: int, sha256: str, progress: Pro
     return Finding(what, Outcome.PASSED)
 
 
-def attempt(source: Source, artifact: OpenArtifact, level: Level, progress: Progress = silent) -> Proof:
+def attempt(
+    context: Context, source: SourceName, artifact: OpenArtifact, level: Level, *, trust: bool = False
+) -> Proof:
     """Prove `artifact`, whose bytes are known to be right.
 
     A proof that cannot run (no scratch server, no free space) is `could not verify`; damage in the artifact is a
     failure.
     """
     try:
-        proof = source.prove(artifact, level, progress)
+        options = wiring.proof_options(context.settings, context.progress, trust=trust)
+        proof = context.open_artifact(source, artifact).prove(level, options)
     except RefnetError as error:
         outcome = Outcome.FAILED if error.code is Exit.DAMAGED else Outcome.UNVERIFIED
         proof = Proof(level, None, (Finding("the proof itself", outcome, f"{error.message}. {error.hint}"),))

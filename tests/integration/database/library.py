@@ -21,7 +21,7 @@ from refnet.recovery.model.origin import Permission
 from refnet.recovery.model.previous import Why
 from refnet.recovery.model.source import OpenArtifact, silent
 from refnet.recovery.sources.database.admin_session import admin_session
-from refnet.recovery.sources.database.artifact.own_artifact import Artifact
+from refnet.recovery.sources.database.artifact.own_artifact import DatabaseArtifact
 from refnet.recovery.sources.database.dump import parallel_dump as dumping
 from refnet.recovery.sources.database.restore import previous_databases
 from refnet.recovery.stores.previous_records import PreviousVersions
@@ -50,9 +50,9 @@ def artifact_of(target: Target, binaries: Binaries, name: str = "refnet_20261125
     return out.getvalue()
 
 
-def held(content: bytes, name: str = "refnet_20261125_020000.sql.gz") -> Artifact:
+def held(content: bytes, name: str = "refnet_20261125_020000.sql.gz") -> DatabaseArtifact:
     """That artifact, to be restored."""
-    return Artifact(OpenArtifact(name, lambda: io.BytesIO(content), None))
+    return DatabaseArtifact(OpenArtifact(name, lambda: io.BytesIO(content), None))
 
 
 def now() -> datetime:

@@ -16,12 +16,13 @@ from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import Level, Outcome
 from refnet.recovery.model.source import OpenArtifact, Proof, silent
+from refnet.recovery.sources.artifact import open_database
 from refnet.recovery.sources.database.artifact.sqlgz import Reader
-from refnet.recovery.sources.database.database_source import DatabaseSource
 from refnet.recovery.sources.database.dump.parallel_dump import dump
 from refnet.recovery.sources.database.restore.foreign_views import refresh
 from refnet.recovery.sources.database.restore.load import load
 from refnet.recovery.sources.database.rows.compare import compare
+from refnet.recovery.sources.proof_run import ProofOptions
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +40,8 @@ def _artifact(everything: Everything, binaries: Binaries) -> bytes:
 
 
 def _proof(data: bytes, binaries: Binaries, base: Path) -> Proof:
-    source = DatabaseSource(lambda: pytest.fail("no live server"), lambda _major, **_: binaries, base, jobs=2)
-    return source.prove(
-        OpenArtifact("refnet_20261125_020000.sql.gz", lambda: io.BytesIO(data), None), Level.PROVEN
-    )
+    held = OpenArtifact("refnet_20261125_020000.sql.gz", lambda: io.BytesIO(data), None)
+    return open_database(held).prove(Level.PROVEN, ProofOptions(base, lambda *_, **__: binaries, jobs=2))
 
 
 def test_the_content_of_an_older_server_is_proven_by_a_newer_one(

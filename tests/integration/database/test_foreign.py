@@ -13,13 +13,13 @@ from refnet.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
 from refnet.recovery.sources.database.artifact.foreign_dump import ForeignDump
-from refnet.recovery.stores.open_artifacts import artifact_at
+from refnet.recovery.stores.open_artifacts import artifact_at, folder_at
 
 GENTLE = "-- just some SQL\nCREATE TABLE papers (id int);\nINSERT INTO papers VALUES (1), (2);\n"
 
 
 def foreign(path: Path, binaries: Binaries) -> ForeignDump:
-    return ForeignDump(path, None if path.is_dir() else artifact_at(path))
+    return ForeignDump(folder_at(path) if path.is_dir() else artifact_at(path))
 
 
 def pg_dump(target: Target, binaries: Binaries, path: Path, *options: str) -> Path:
@@ -123,7 +123,7 @@ def test_what_cannot_be_restored_is_refused_by_name_and_nothing_live_is_touched(
 
 def test_a_folder_without_a_dump_is_none(wheel: Binaries, tmp_path: Path) -> None:
     with pytest.raises(RefnetError, match=r"is a folder without a dump$"):
-        foreign(tmp_path, wheel)
+        foreign(tmp_path, wheel).wanted()
 
 
 def test_a_dump_made_with_create_is_refused_wherever_it_says_so(

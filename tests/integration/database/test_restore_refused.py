@@ -29,7 +29,7 @@ from refnet.recovery.model.previous import Why
 from refnet.recovery.model.source import Finding, OpenArtifact
 from refnet.recovery.sources.database.admin_session import admin_session, restore_lock
 from refnet.recovery.sources.database.artifact.index import Index
-from refnet.recovery.sources.database.artifact.own_artifact import Artifact
+from refnet.recovery.sources.database.artifact.own_artifact import DatabaseArtifact
 from refnet.recovery.sources.database.artifact.sqlgz import Writer
 from refnet.recovery.verbs import restore_database
 
@@ -52,7 +52,7 @@ def test_a_failed_load_leaves_the_live_database_and_no_copy(
 def test_a_copy_that_cannot_be_dropped_is_named_and_dropped_by_the_next_restore(
     library: Target, wheel: Binaries
 ) -> None:
-    class Obstructed(Artifact):
+    class Obstructed(DatabaseArtifact):
         def load(self, target: Target, *others: Any) -> tuple[str, ...]:
             with target.connect() as session:
                 session.execute("CREATE TABLE papers ()")
@@ -119,7 +119,7 @@ def test_a_comparison_that_fails_does_not_wait_for_the_statistics(
                 ended.append(type(error))
         return ()
 
-    class Fails(Artifact):
+    class Fails(DatabaseArtifact):
         def compare(self, *_: Any, **_options: Any) -> tuple[Finding, ...]:
             assert analyzing.wait(60)
             raise KeyboardInterrupt

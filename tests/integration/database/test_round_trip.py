@@ -14,14 +14,15 @@ from tests.everything import Everything, drop
 from refnet.postgres.session import READER_SETTINGS
 from refnet.recovery.model.artifact import Level, Outcome
 from refnet.recovery.model.source import OpenArtifact, silent
+from refnet.recovery.sources.artifact import open_database
 from refnet.recovery.sources.database.artifact.index import Index
 from refnet.recovery.sources.database.artifact.index_values import Kind
 from refnet.recovery.sources.database.artifact.sqlgz import Reader
-from refnet.recovery.sources.database.database_source import DatabaseSource
 from refnet.recovery.sources.database.dump.parallel_dump import dump
 from refnet.recovery.sources.database.restore.foreign_views import refresh
 from refnet.recovery.sources.database.restore.load import load
 from refnet.recovery.sources.database.rows.compare import compare
+from refnet.recovery.sources.proof_run import ProofOptions
 
 
 @dataclass(frozen=True)
@@ -93,13 +94,9 @@ def test_a_parallel_load_gives_what_a_stock_dump_gives(each: Backed, monkeypatch
 
 def test_every_kind_of_object_is_proven(each: Backed, short_folder: Path) -> None:
     binaries = each.everything.cluster.binaries
-    source = DatabaseSource(
-        target=lambda: pytest.fail("a proof must not ask for the live server"),
-        binaries=lambda _major, **_: binaries,
-        scratch=short_folder / "scratch",
-        jobs=2,
-    )
-    proof = source.prove(OpenArtifact(each.path.name, lambda: each.path.open("rb"), None), Level.PROVEN)
+    held = OpenArtifact(each.path.name, lambda: each.path.open("rb"), None)
+    options = ProofOptions(short_folder / "scratch", lambda *_, **__: binaries, jobs=2)
+    proof = open_database(held).prove(Level.PROVEN, options)
     assert proof.reasons == (
         "materialized view ext.from_file: it reads foreign tables, and a proof connects to no other server",
     )

@@ -51,7 +51,7 @@ class World:
         return target_of(self.source, self.folder, names, self.swaps)
 
     def backup(self) -> OpenArtifact:
-        source = FilesSource(self.source, self.folder, self.wanted, self.root / "scratch", self.swaps)
+        source = FilesSource(self.source, self.folder, self.wanted, self.swaps)
         made = backup(Context(Settings(), Clock(now, zone=UTC)), source, self.store, prove=False)
         return self.store.artifact(Entry(made.manifest))
 

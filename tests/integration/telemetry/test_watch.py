@@ -21,7 +21,6 @@ from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.run import Ended, Kind, Reason
-from refnet.recovery.model.source import Source
 from refnet.telemetry import notify, ping
 from refnet.telemetry.watch import Watch
 
@@ -84,13 +83,12 @@ def test_a_failure_that_can_pass_and_is_tried_again_soon_is_not_told(
         raise RefnetError("down", "wait", transient=transient)
     assert ("/backup-database/fail?x=1" in service.asked) is not transient
 
-    class Full(Context):
-        def prover(self, name: SourceName, *, trust: bool = False) -> Source:
-            raise RefnetError("full", "make room", transient=transient)
+    def full(*_: object) -> None:
+        raise RefnetError("full", "make room", transient=transient)
 
     chosen = Selected(choose(home.store, [SourceName.DATABASE]))
     with pytest.raises(RefnetError):
-        prove(Full(settings.Settings()), chosen, watch=watch, again=True)
+        prove(Context(settings.Settings(), progress=full), chosen, watch=watch, again=True)
     assert ("/drill-database/fail" in service.asked) is not transient
 
 

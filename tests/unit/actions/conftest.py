@@ -19,6 +19,8 @@ from refnet.recovery.model.artifact import Level, Outcome, SourceName
 from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.source import Finding, Made, OpenArtifact, Progress, Proof, silent
 from refnet.recovery.model.store import Store
+from refnet.recovery.sources.artifact import Artifact
+from refnet.recovery.sources.proof_run import ProofOptions
 from refnet.recovery.stores.local import LocalStore
 from refnet.settings import Settings
 
@@ -29,13 +31,14 @@ NOW = datetime(2026, 11, 25, 17, 0, 1, tzinfo=UTC)
 class Lines:
     """A source of `lines`, stored deflated; `name` is the source that it stands for.
 
-    `created`: the moment that it holds. `reaches`: what a proof on this machine can reach. `refuses`: what it
+    `created`: the moment that it holds. `says`: what an artifact says of itself. `reaches`: what a proof on this machine can reach. `refuses`: what it
     raises instead of a proof.
     """
 
     lines: list[str] = field(default_factory=lambda: ["one", "two"])
     name: SourceName = SourceName.DATABASE
     created: datetime = NOW
+    says: Made | None = None
     reaches: Level = Level.PROVEN
     refuses: RefnetError | None = None
 
@@ -67,7 +70,7 @@ class Lines:
 
 @dataclass(frozen=True)
 class Lab:
-    """What an action works with: this store, and this source for every proof."""
+    """What an action works with: this store, and this source for every artifact."""
 
     store: Store
     proves: Any
@@ -75,8 +78,20 @@ class Lab:
     settings: Settings = field(default_factory=Settings)
     progress: Progress = silent
 
-    def prover(self, _name: SourceName, *, trust: bool = False) -> Any:
-        return self.proves
+    def open_artifact(self, _name: SourceName, held: OpenArtifact) -> Artifact:
+        return LinesArtifact(self.proves, held)
+
+
+@dataclass(frozen=True)
+class LinesArtifact(Artifact):
+    source: Lines
+    held: OpenArtifact
+
+    def describe(self, _created: datetime, /) -> Made | None:
+        return self.source.says
+
+    def prove(self, level: Level, options: ProofOptions) -> Proof:
+        return self.source.prove(self.held, level, options.progress)
 
 
 @pytest.fixture

@@ -47,9 +47,9 @@ def old(store: LocalStore, lines: Any) -> Path:
 @pytest.fixture
 def take(store: LocalStore, lines: Any, now: Any, clock: Any) -> Callable[..., Verified]:
     def run(path: Path, says: Made | None = None, **changes: Any) -> Verified:
-        prover = lines(**{"reaches": Level.INTACT} | changes)
+        prover = lines(says=says, **{"reaches": Level.INTACT} | changes)
         lab = Lab(store, prover, Clock(now, clock), TOKYO_SETTINGS)
-        return adopt(lab, plan(lab, path, lambda *_: says))
+        return adopt(lab, plan(lab, path))
 
     return run
 
@@ -142,7 +142,7 @@ def test_what_has_a_manifest_is_refused_and_stays_as_it_is(take: Any, store: Loc
 def test_a_manifest_that_cannot_be_read_is_moved_aside_and_made_again(
     take: Any, store: LocalStore, lines: Any, now: Any, clock: Any
 ) -> None:
-    made = backup(Lab(store, None, Clock(now, clock, zone=UTC)), lines(), store, prove=True).manifest
+    made = backup(Lab(store, lines(), Clock(now, clock, zone=UTC)), lines(), store, prove=True).manifest
     path = store.path(store.entries()[0])
     broken = path.with_name(f"{path.name}.json")
     broken.write_bytes(b"X" + broken.read_bytes()[1:])
@@ -161,7 +161,7 @@ def test_a_manifest_that_cannot_be_read_is_moved_aside_and_made_again(
 def test_a_failure_is_remembered_although_the_manifest_is_lost(
     take: Any, store: LocalStore, lines: Any, now: Any, clock: Any
 ) -> None:
-    backup(Lab(store, None, Clock(now, clock, zone=UTC)), lines(), store, prove=True)
+    backup(Lab(store, lines(), Clock(now, clock, zone=UTC)), lines(), store, prove=True)
     (entry,) = store.entries()
     store.record(entry, Evidence(now(), Level.PROVEN, Outcome.FAILED, 1.0))
     store.path(entry).with_name(f"{entry.name}.json").unlink()
@@ -184,11 +184,13 @@ def test_a_manifest_of_a_newer_refnet_is_left_to_it(take: Any, store: LocalStore
 def test_a_day_in_a_name_is_sharpened_by_the_first_check(
     store: LocalStore, lines: Any, now: Any, clock: Any
 ) -> None:
-    backup(Lab(store, None, Clock(now, clock, zone=TOKYO)), lines(name=SourceName.CONFIG), store, prove=True)
+    backup(
+        Lab(store, lines(), Clock(now, clock, zone=TOKYO)), lines(name=SourceName.CONFIG), store, prove=True
+    )
     (entry,) = store.entries()
     store.path(entry).with_name(f"{entry.name}.json").unlink()
 
-    planned = plan(Lab(store, None, Clock(now, clock), TOKYO_SETTINGS), store.path(entry), lambda *_: None)
+    planned = plan(Lab(store, lines(), Clock(now, clock), TOKYO_SETTINGS), store.path(entry))
 
     assert entry.name == "config_20261126.tar.gz"
     assert planned.made.created == entry.evidence[0].at

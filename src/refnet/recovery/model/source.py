@@ -124,15 +124,11 @@ class TransientError(RefnetError):
 
 
 class Source(Protocol):
-    """A protected source. Both calls raise RefnetError for what a user can cause."""
+    """A protected source."""
 
     @property
     def name(self) -> SourceName: ...
 
     def dump(self, out: BinaryIO, progress: Progress = silent) -> Made:
-        """Write one artifact to `out` (append only) and describe it."""
-        ...
-
-    def prove(self, artifact: OpenArtifact, level: Level, progress: Progress = silent) -> Proof:
-        """Check `artifact` up to `level`; the store has checked `written`. Touch nothing live."""
+        """Write one artifact to `out` (append only) and describe it; RefnetError for what a user can cause."""
         ...

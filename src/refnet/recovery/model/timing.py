@@ -13,6 +13,11 @@ class Phases:
         self.seconds: dict[str, float] = {}
         self._clock = clock
 
+    @property
+    def last(self) -> str:
+        """The phase that ended last."""
+        return next(reversed(self.seconds))
+
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         began = self._clock()

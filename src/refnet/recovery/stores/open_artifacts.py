@@ -64,6 +64,11 @@ def artifact_at(path: Path) -> OpenArtifact:
     return artifact_in(path.parent, path.name, manifest_of(path), links=True)
 
 
+def folder_at(path: Path) -> OpenArtifact:
+    """Return the dump in pg_dump's directory format at `path`."""
+    return OpenArtifact(path.name, lambda: (path / "toc.dat").open("rb"), None, path=path)
+
+
 def manifest_of(path: Path) -> Manifest | None:
     """Return the manifest beside the artifact at `path`, or None if it has none."""
     beside = path.with_name(f"{path.name}{MANIFEST_SUFFIX}")

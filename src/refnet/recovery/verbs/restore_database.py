@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 import psycopg
 
@@ -27,6 +27,8 @@ from refnet.recovery.model.restore_plan import Plan, dated_name, decide, major
 from refnet.recovery.model.source import Finding, Progress, silent
 from refnet.recovery.model.timing import Phases
 from refnet.recovery.sources.database.admin_session import Session, Statement, admin_session, restore_lock
+from refnet.recovery.sources.database.artifact.foreign_dump import ForeignDump
+from refnet.recovery.sources.database.artifact.own_artifact import DatabaseArtifact
 from refnet.recovery.sources.database.restore import create_database, previous_databases
 from refnet.recovery.sources.database.restore.analyze import analyze
 from refnet.recovery.sources.database.restore.server_facts import facts, live_state
@@ -34,31 +36,7 @@ from refnet.recovery.sources.database.restore.swap_databases import Rename, swap
 from refnet.recovery.sources.database.rows import compare, row_counts
 from refnet.recovery.stores.previous_records import PreviousVersions
 
-
-class Dump(Protocol):
-    """An artifact, or a foreign dump."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def roles(self) -> tuple[dict[str, Any], ...]: ...
-
-    def wanted(self) -> Wanted: ...
-
-    def tools_major(self, server: int) -> int: ...
-
-    def check(self) -> None: ...
-
-    def state(self, live: Callable[[], dict[str, Any] | None]) -> dict[str, Any]: ...
-
-    def load(self, target: Target, binaries: Binaries, jobs: int, progress: Progress) -> tuple[str, ...]:
-        """Fill the empty database `target`; return what is left to do in it, a sentence each."""
-        ...
-
-    def compare(
-        self, target: Target, binaries: Binaries, jobs: int, progress: Progress, *, content: bool
-    ) -> tuple[Finding, ...]: ...
+Dump = DatabaseArtifact | ForeignDump
 
 
 @dataclass(frozen=True)

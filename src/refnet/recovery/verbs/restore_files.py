@@ -25,7 +25,7 @@ from refnet.recovery.sources.files import rename, swapping
 from refnet.recovery.sources.files.changes import Changes, changes
 from refnet.recovery.sources.files.contents import NoSpaceError, NullSink, read_archive
 from refnet.recovery.sources.files.extract import extract
-from refnet.recovery.sources.files.files_proof import list_of
+from refnet.recovery.sources.files.files_artifact import list_of
 from refnet.recovery.sources.files.listing import FileList
 from refnet.recovery.sources.files.member_names import ArchiveError, show, some
 from refnet.recovery.sources.files.selection import Selection, select

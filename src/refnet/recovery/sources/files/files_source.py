@@ -1,4 +1,4 @@
-"""The sources `config` and `obsidian`: backups and proofs of folders."""
+"""The sources `config` and `obsidian`: backups of folders."""
 
 from __future__ import annotations
 
@@ -13,19 +13,17 @@ from typing import BinaryIO
 
 from refnet.errors import RefnetError
 from refnet.files import OPEN_FOLDER
-from refnet.recovery.model.artifact import Level, SourceName
+from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.source import (
     MOST_FILES,
     MOST_LIST_BYTES,
     Made,
     OpenArtifact,
     Progress,
-    Proof,
     silent,
 )
 from refnet.recovery.sources.files.archive_writer import Dumped, dump
 from refnet.recovery.sources.files.entries import ConfigEntry, present
-from refnet.recovery.sources.files.files_proof import prove
 from refnet.recovery.sources.files.fingerprint import fingerprint_of
 from refnet.recovery.sources.files.listing import Kind
 from refnet.recovery.sources.files.member_names import show, some
@@ -39,12 +37,9 @@ class FilesSource:
     """A folder, or some of its entries, as a source."""
 
     name: SourceName
-    #: None for proofs, which do not need it.
-    folder: Path | None
+    folder: Path
     #: The entries of the folder to back up; None: all of it.
     entries: tuple[ConfigEntry, ...] | None
-    #: Where proofs unpack, in private folders.
-    scratch: Path
     #: The journals of restores: a backup reports an interrupted one.
     swaps: Path | None = None
     #: Threads that compress.
@@ -59,9 +54,7 @@ class FilesSource:
 
         RefnetError if the folder or a required entry is missing, or a file cannot be read.
         """
-        interrupted = (
-            interrupted_restores(self.swaps, self.name, self.folder) if self.swaps and self.folder else ()
-        )
+        interrupted = interrupted_restores(self.swaps, self.name, self.folder) if self.swaps else ()
         last = self.last()
         created = self.now()
         with self._opened() as root:
@@ -78,14 +71,10 @@ class FilesSource:
         unchecked = (*interrupted, *absent, *_first(dumped.notes))
         return Made(created, self._details(dumped), self._list(dumped), unchecked)
 
-    def prove(self, artifact: OpenArtifact, level: Level, progress: Progress = silent) -> Proof:
-        """Check `artifact` up to `level`, in a private folder in `scratch`."""
-        return prove(artifact, level, self.scratch, progress)
-
     @contextmanager
     def _opened(self) -> Iterator[int]:
         try:
-            root = os.open(self.folder or "", OPEN_FOLDER & ~os.O_NOFOLLOW)
+            root = os.open(self.folder, OPEN_FOLDER & ~os.O_NOFOLLOW)
         except OSError as error:
             raise RefnetError(
                 f"the folder of {self.name} cannot be read: {show(str(self.folder))} ({error.strerror})",

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from refnet.recovery.model.artifact import Manifest, SourceName
-from refnet.recovery.model.source import Made, OpenArtifact
+from refnet.recovery.model.artifact import Level, Manifest, SourceName
+from refnet.recovery.model.source import Made, OpenArtifact, Proof
+from refnet.recovery.sources.artifact import open_artifact
 from refnet.recovery.sources.files.entries import ConfigEntry
 from refnet.recovery.sources.files.files_source import FilesSource
+from refnet.recovery.sources.proof_run import ProofOptions
 
 NOW = datetime(2026, 11, 25, 1, 0, tzinfo=UTC)
 
@@ -78,9 +80,7 @@ def source(tmp_path: Path) -> Callable[..., FilesSource]:
         folder: Path, *, entries: tuple[ConfigEntry, ...] | None = None, last: OpenArtifact | None = None
     ) -> FilesSource:
         name = SourceName.OBSIDIAN if entries is None else SourceName.CONFIG
-        return FilesSource(
-            name, folder, entries, tmp_path / "scratch", jobs=2, last=lambda: last, now=lambda: NOW
-        )
+        return FilesSource(name, folder, entries, jobs=2, last=lambda: last, now=lambda: NOW)
 
     return build
 
@@ -104,6 +104,15 @@ def dumped(source: Callable[..., FilesSource]) -> Dump:
         return Artifact(data, made, manifest)
 
     return dump
+
+
+@pytest.fixture
+def prove(tmp_path: Path) -> Callable[..., Proof]:
+    def run(held: OpenArtifact, level: Level, base: Path = tmp_path / "scratch") -> Proof:
+        options = ProofOptions(base, lambda *_: pytest.fail("asked for programs"), jobs=2)
+        return open_artifact(SourceName.OBSIDIAN, held).prove(level, options)
+
+    return run
 
 
 @pytest.fixture

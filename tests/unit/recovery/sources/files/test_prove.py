@@ -6,7 +6,6 @@ import gzip
 import io
 import json
 import subprocess
-from dataclasses import replace
 
 import pytest
 from tests.unit.recovery.sources.files.corpus import HARMLESS, HOSTILE
@@ -35,19 +34,19 @@ def edited(files: bytes, wanted: str, values: dict[str, object]) -> bytes:
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_a_whole_archive_reaches_the_level_that_is_asked_for(vault, dumped, source, level, tmp_path):
-    proof = source(vault).prove(dumped(vault).held, level)
+def test_a_whole_archive_reaches_the_level_that_is_asked_for(vault, dumped, prove, level, tmp_path):
+    proof = prove(dumped(vault).held, level)
 
     assert (proof.outcome, proof.level) == (Outcome.PASSED, level)
     assert sum(row["count"] for row in proof.rows if row["kind"] == "file") == 15
     assert not (tmp_path / "scratch").exists() or not list((tmp_path / "scratch").iterdir())
 
 
-def test_a_proof_touches_nothing_of_the_live_folder(vault, dumped, source):
+def test_a_proof_touches_nothing_of_the_live_folder(vault, dumped, prove):
     artifact = dumped(vault)
     before = {path: path.lstat() for path in vault.rglob("*")}
 
-    source(vault).prove(artifact.held, Level.PROVEN)
+    prove(artifact.held, Level.PROVEN)
 
     after = {path: path.lstat() for path in vault.rglob("*")}
     assert {path: (s.st_mtime_ns, s.st_ctime_ns) for path, s in after.items()} == {
@@ -56,24 +55,24 @@ def test_a_proof_touches_nothing_of_the_live_folder(vault, dumped, source):
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_every_flipped_bit_is_found(vault, dumped, source, level):
+def test_every_flipped_bit_is_found(vault, dumped, prove, level):
     artifact = dumped(vault)
     for at in range(20, len(artifact.data), len(artifact.data) // 40):
         data = bytearray(artifact.data)
         data[at] ^= 0x10
-        proof = source(vault).prove(held(bytes(data), artifact.made.files), level)
+        proof = prove(held(bytes(data), artifact.made.files), level)
         if proof.outcome is not Outcome.FAILED:  # a bit that pads the end of a gzip member means nothing
             assert gzip.decompress(data) == gzip.decompress(artifact.data), at
             continue
         assert proof.level is None
 
 
-def test_an_archive_that_is_cut_between_two_gzip_members_is_not_intact(vault, dumped, source):
+def test_an_archive_that_is_cut_between_two_gzip_members_is_not_intact(vault, dumped, prove):
     artifact = dumped(vault)
     last = json.loads(artifact.made.files)["members"][-1][1]
     assert gzip.decompress(artifact.data[:last])
 
-    proof = source(vault).prove(held(artifact.data[:last], artifact.made.files), Level.INTACT)
+    proof = prove(held(artifact.data[:last], artifact.made.files), Level.INTACT)
 
     assert (proof.outcome, proof.level) == (Outcome.FAILED, None)
     assert "cut short" in proof.reasons[0]
@@ -100,11 +99,11 @@ def test_an_archive_that_is_cut_between_two_gzip_members_is_not_intact(vault, du
         ({"kind": "link", "target": "/etc"}, "script.sh is a link that leads outside (/etc)"),
     ],
 )
-def test_a_list_that_does_not_fit_or_leads_outside_is_refused_by_name(vault, dumped, source, values, told):
+def test_a_list_that_does_not_fit_or_leads_outside_is_refused_by_name(vault, dumped, prove, values, told):
     artifact = dumped(vault)
     files = edited(artifact.made.files, "script.sh", values)
 
-    proof = source(vault).prove(held(artifact.data, files), Level.PROVEN)
+    proof = prove(held(artifact.data, files), Level.PROVEN)
 
     assert proof.outcome is Outcome.FAILED
     assert told in proof.reasons[0]
@@ -113,64 +112,62 @@ def test_a_list_that_does_not_fit_or_leads_outside_is_refused_by_name(vault, dum
 @pytest.mark.parametrize(
     "files", [b"", b"[]", b"{}", b'{"format": 2}', b"\xff", b'{"format":1,"members":[],"files":[3]}']
 )
-def test_a_list_that_is_none_is_refused(vault, dumped, source, files):
-    proof = source(vault).prove(held(dumped(vault).data, files), Level.INTACT)
+def test_a_list_that_is_none_is_refused(vault, dumped, prove, files):
+    proof = prove(held(dumped(vault).data, files), Level.INTACT)
 
     assert proof.outcome is Outcome.FAILED
     assert "list of files" in proof.reasons[0]
 
 
-def test_a_list_of_more_files_than_the_archive_holds_is_refused(vault, dumped, source):
+def test_a_list_of_more_files_than_the_archive_holds_is_refused(vault, dumped, prove):
     artifact = dumped(vault)
     (vault / "zz.md").write_text("more")
     files = dumped(vault).made.files
 
-    proof = source(vault).prove(held(artifact.data, files), Level.INTACT)
+    proof = prove(held(artifact.data, files), Level.INTACT)
 
     assert "not in the archive: zz.md" in proof.reasons[0]
 
 
-def test_a_plain_tar_is_restored_as_a_proof_but_its_content_could_not_be_verified(vault, source, tmp_path):
+def test_a_plain_tar_is_restored_as_a_proof_but_its_content_could_not_be_verified(vault, prove, tmp_path):
     subprocess.run(["tar", "-czf", tmp_path / "plain.tar.gz", "-C", vault, "."], check=True)
 
-    proof = source(vault).prove(held((tmp_path / "plain.tar.gz").read_bytes(), None), Level.PROVEN)
+    proof = prove(held((tmp_path / "plain.tar.gz").read_bytes(), None), Level.PROVEN)
 
     assert (proof.outcome, proof.level) == (Outcome.UNVERIFIED, Level.RESTORED)
     assert "list of files: the archive has none" in proof.reasons[0]
 
 
 @pytest.mark.parametrize("make", [make for make, _ in HARMLESS.values()], ids=HARMLESS)
-def test_harmless_archives_prove_as_restored(source, make, tmp_path):
-    proof = source(tmp_path).prove(held(make(), None), Level.RESTORED)
+def test_harmless_archives_prove_as_restored(prove, make, tmp_path):
+    proof = prove(held(make(), None), Level.RESTORED)
 
     assert (proof.outcome, proof.level) == (Outcome.PASSED, Level.RESTORED)
 
 
 @pytest.mark.parametrize("name", ["symlink outside", "FIFO", "parent folder"])
-def test_hostile_archives_fail_their_proof(source, name, tmp_path):
+def test_hostile_archives_fail_their_proof(prove, name, tmp_path):
     make, _told = HOSTILE[name]
-    proof = source(tmp_path).prove(held(make(), None), Level.PROVEN)
+    proof = prove(held(make(), None), Level.PROVEN)
 
     assert (proof.outcome, proof.level) == (Outcome.FAILED, None)
 
 
-def test_a_proof_without_room_could_not_be_had_and_is_no_failure(vault, dumped, source, small_disk):
+def test_a_proof_without_room_could_not_be_had_and_is_no_failure(vault, dumped, prove, small_disk):
     artifact = dumped(vault)
-    proof = replace(source(vault), scratch=small_disk).prove(artifact.held, Level.PROVEN)
+    proof = prove(artifact.held, Level.PROVEN, small_disk)
 
     assert proof.outcome is Outcome.UNVERIFIED
     assert "large.bin does not fit" in proof.reasons[0]
     assert list(small_disk.iterdir()) == []
 
 
-def test_a_scratch_place_that_takes_two_names_for_one_is_no_failure(source, tmp_path, merging_disk, dumped):
+def test_a_scratch_place_that_takes_two_names_for_one_is_no_failure(prove, tmp_path, merging_disk, dumped):
     (tmp_path / "v").mkdir()
     (tmp_path / "v" / "Note.md").write_text("1")
     (tmp_path / "v" / "note.md").write_text("2")
 
-    proof = replace(source(tmp_path / "v"), scratch=merging_disk).prove(
-        dumped(tmp_path / "v").held, Level.PROVEN
-    )
+    proof = prove(dumped(tmp_path / "v").held, Level.PROVEN, merging_disk)
 
     assert proof.outcome is Outcome.UNVERIFIED
     assert "note.md has the same name as another member" in proof.reasons[0]

@@ -13,7 +13,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
-from pathlib import Path
+from functools import cached_property
 from typing import Any, BinaryIO, cast
 
 from isal import igzip
@@ -24,10 +24,11 @@ from refnet.postgres.account import Account
 from refnet.postgres.account import environment as bare
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target, reader_settings, server_version
-from refnet.recovery.model.artifact import Outcome
+from refnet.recovery.model.artifact import Level, Outcome
 from refnet.recovery.model.restore_facts import Wanted
-from refnet.recovery.model.source import Finding, OpenArtifact, Progress
-from refnet.recovery.sources.database.artifact.dump_contents import Contents
+from refnet.recovery.model.source import Finding, OpenArtifact, Progress, Proof
+from refnet.recovery.sources.artifact import Artifact
+from refnet.recovery.sources.database.artifact.dump_contents import Contents, Entry
 from refnet.recovery.sources.database.artifact.dump_files import (
     DumpPath,
     UnsupportedDumpError,
@@ -38,8 +39,10 @@ from refnet.recovery.sources.database.artifact.dump_files import (
 )
 from refnet.recovery.sources.database.artifact.sqlgz import INFLATE_ERROR
 from refnet.recovery.sources.database.dump.pgdump import for_server
+from refnet.recovery.sources.database.restore import foreign_proof
 from refnet.recovery.sources.database.restore.load import LOADER_SETTINGS
 from refnet.recovery.sources.database.subprocesses import Programs, restricted
+from refnet.recovery.sources.proof_run import ProofOptions
 
 _PIECE = 1 << 20
 _HEAD = 1 << 16  # bytes at the beginning and the end of a plain dump that identify it
@@ -72,20 +75,16 @@ class Format(StrEnum):
     TAR = "tar"
 
 
-class ForeignDump:
-    """A foreign dump."""
+class ForeignDump(Artifact):
+    """A foreign dump. It is identified when it is first read: RefnetError if it cannot be restored."""
 
-    def __init__(self, path: Path, artifact: OpenArtifact | None) -> None:
-        """Identify the dump at `path`; `artifact` reads a file and is None for a folder.
+    def __init__(self, artifact: OpenArtifact) -> None:
+        self.name, self._artifact = artifact.name, artifact
+        self._folder = artifact.path if artifact.path and artifact.path.is_dir() else None
+        self._foreign_tables = False  # `check` has found some
 
-        RefnetError if the dump cannot be restored.
-        """
-        self.name, self._path, self._artifact = path.name, path, artifact
-        self.format = self._format(artifact) if artifact else Format.DIRECTORY
-        self._contents = self._archive_contents() if self._is_archive else None
-        self._head = b"" if self._contents else self._first()
-        entries = self._contents.entries if self._contents else ()
-        self._foreign_tables = any(entry.kind == _FOREIGN_ENTRY for entry in entries)
+    def prove(self, level: Level, options: ProofOptions) -> Proof:
+        return foreign_proof.prove(self, level, options)
 
     @property
     def roles(self) -> tuple[dict[str, Any], ...]:
@@ -158,7 +157,8 @@ class ForeignDump:
         `check` comes first. `account`: the user that pg_restore runs as. `alone`: do not refresh materialized views
         if the dump contains foreign tables, because they may read other servers.
         """
-        alone = alone and self._foreign_tables
+        foreign = self._foreign_tables or any(entry.kind == _FOREIGN_ENTRY for entry in self._entries)
+        alone = alone and foreign
         with target.connect() as session:
             server = server_version(session)
         environment = target.environment(_settings(server))
@@ -202,22 +202,26 @@ class ForeignDump:
     def _path_for(self, account: Account | None) -> Iterator[DumpPath]:
         """Yield the path of the archive for a program that runs as `account`."""
         other = account if account and account.other else None
-        if self._artifact is None:
-            with folder_path(self._path, other) as dump:
+        if self._folder:
+            with folder_path(self._folder, other) as dump:
                 yield dump
             return
         with self._artifact.open() as file, file_path(file, other) as dump:
             yield dump
 
-    def _archive_contents(self) -> Contents:
-        if self._artifact is None:
-            return folder_contents(self._path)
+    @cached_property
+    def _contents(self) -> Contents | None:
+        """The contents of an archive; None for SQL."""
+        if self._folder:
+            return folder_contents(self._folder)
+        if not self._is_archive:
+            return None
         with self._artifact.open() as file:
             return file_contents(self.name, file, tar=self.format is Format.TAR)
 
     def _without_refresh(self) -> Iterator[bytes]:
         """Yield the lines of `pg_restore -L`, without the entries that refresh materialized views."""
-        for entry in self._contents.entries if self._contents else ():
+        for entry in self._entries:
             if entry.kind != _REFRESH_ENTRY:
                 yield b"%d;\n" % entry.number
 
@@ -230,12 +234,14 @@ class ForeignDump:
     def _is_archive(self) -> bool:
         return self.format in {Format.CUSTOM, Format.DIRECTORY, Format.TAR}
 
-    def _format(self, artifact: OpenArtifact) -> Format:
-        with artifact.open() as file:
+    @cached_property
+    def format(self) -> Format:
+        if self._folder:
+            return Format.DIRECTORY
+        with self._artifact.open() as file:
             head = file.read(_HEAD)
         if head.startswith(b"\x1f\x8b"):
-            self.format = Format.GZIP
-            inner = self._first()
+            inner = _head_of(self._pieces(packed=True))[:_HEAD]
             if inner.startswith(b"PGDMP"):
                 raise self._refused("is a gzipped dump in the custom format: gunzip it", UnsupportedDumpError)
             if not _is_text(inner):
@@ -263,15 +269,19 @@ class ForeignDump:
             f"{self.name} is damaged or cut short: {why}", "Take another copy of it.", Exit.DAMAGED
         )
 
-    def _first(self) -> bytes:
-        return _head_of(self._pieces())[:_HEAD]
+    @property
+    def _entries(self) -> tuple[Entry, ...]:
+        return self._contents.entries if self._contents else ()
 
-    def _pieces(self) -> Iterator[bytes]:
+    @cached_property
+    def _head(self) -> bytes:
+        """The first bytes of the SQL text; nothing for an archive."""
+        return b"" if self._is_archive else _head_of(self._pieces())[:_HEAD]
+
+    def _pieces(self, *, packed: bool | None = None) -> Iterator[bytes]:
         """Yield the SQL text; RefnetError (DAMAGED) if gzip finds it changed or cut short."""
-        if self._artifact is None:
-            return
+        packed = self.format is Format.GZIP if packed is None else packed
         with self._artifact.open() as file:
-            packed = self.format is Format.GZIP
             text = cast("BinaryIO", igzip.open(file)) if packed else file  # type: ignore[no-untyped-call]
             try:
                 while piece := text.read(_PIECE):

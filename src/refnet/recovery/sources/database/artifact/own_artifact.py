@@ -1,25 +1,33 @@
-"""RefNet's own artifact for a restore: its needs, its load, its comparison."""
+"""RefNet's own artifact of a database: its content, its proof, its load, its comparison."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import READER_SETTINGS, Target
+from refnet.recovery.model.artifact import Level
 from refnet.recovery.model.restore_facts import Wanted
-from refnet.recovery.model.source import Finding, OpenArtifact, Progress
+from refnet.recovery.model.source import Finding, Made, OpenArtifact, Progress, Proof
+from refnet.recovery.sources.artifact import Artifact
+from refnet.recovery.sources.database.artifact.index import Index
 from refnet.recovery.sources.database.artifact.index_values import Kind
+from refnet.recovery.sources.database.artifact.required_tables import NOTHING
 from refnet.recovery.sources.database.artifact.sqlgz import Reader, damaged
 from refnet.recovery.sources.database.dump.pgdump import refuses_lz4
 from refnet.recovery.sources.database.restore import foreign_views, server_facts
 from refnet.recovery.sources.database.restore.load import load
+from refnet.recovery.sources.database.restore.proof import Prover, rows_of
 from refnet.recovery.sources.database.restore.superuser_needs import Needs, needs
 from refnet.recovery.sources.database.rows.compare import compare
+from refnet.recovery.sources.proof_run import ProofOptions
 
 
-class Artifact:
+class DatabaseArtifact(Artifact):
     """An artifact of RefNet."""
 
     def __init__(self, artifact: OpenArtifact) -> None:
@@ -28,6 +36,19 @@ class Artifact:
         self._manifest = artifact.manifest
         self.reader = Reader(artifact.name, artifact.open)
         self.index = self.reader.index
+
+    def describe(self, _created: datetime, /) -> Made:
+        return made(self.index)
+
+    def tables(self) -> tuple[dict[str, Any], ...]:
+        return rows_of(self.index)
+
+    def prove(self, level: Level, options: ProofOptions) -> Proof:
+        major = self.index.programs_major(int(self.index.server["version_num"]) // 10_000)
+        binaries = options.binaries(major, server=level.rank > Level.INTACT.rank)
+        if self.index.partial:
+            options = replace(options, required=NOTHING)
+        return Prover(self.reader, binaries, options).prove(level)
 
     def wanted(self) -> Wanted:
         return server_facts.wanted(self.name, self.index, self._needs)
@@ -72,3 +93,20 @@ class Artifact:
         self, target: Target, binaries: Binaries, jobs: int, progress: Progress, *, content: bool
     ) -> tuple[Finding, ...]:
         return compare(target, self.index, binaries, jobs, progress, content=content)
+
+
+def made(index: Index) -> Made:
+    """Return the content of the manifest for an artifact with `index`."""
+    return Made(
+        created=datetime.fromisoformat(index.snapshot),
+        details={
+            "database": index.database["name"],
+            "server_version": index.server["version"],
+            "system_identifier": index.server["system_identifier"],
+            "tables": len(index.tables),
+            "rows": sum(table.rows for table in index.tables),
+            "raw_bytes": sum(member.raw for member in index.members),
+        },
+        unchecked=index.unchecked,
+        partial=index.partial,
+    )

@@ -6,10 +6,9 @@ Nothing recorded what such a dump should hold, so what was loaded is reported an
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
@@ -23,14 +22,16 @@ from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.postgres.tempdirs import private_folder
 from refnet.recovery.model.artifact import Level, Outcome
 from refnet.recovery.model.formatting import plural
-from refnet.recovery.model.source import Finding, OpenArtifact, Proof
+from refnet.recovery.model.source import Finding, Proof
 from refnet.recovery.sources.database.artifact.dump_files import UnsupportedDumpError
-from refnet.recovery.sources.database.artifact.foreign_dump import ForeignDump
 from refnet.recovery.sources.database.artifact.required_tables import Tables
 from refnet.recovery.sources.database.catalog_queries import user_relations
 from refnet.recovery.sources.database.restore import create_database
-from refnet.recovery.sources.database.restore.proof_run import LOADED, ProofOptions, ProofRun
 from refnet.recovery.sources.database.server_errors import Cause, ServerError
+from refnet.recovery.sources.proof_run import LOADED, ProofOptions, ProofRun
+
+if TYPE_CHECKING:
+    from refnet.recovery.sources.database.artifact.foreign_dump import ForeignDump
 
 _READ = "the complete file"
 _MOST_ROLES = 100
@@ -42,19 +43,13 @@ _ALL_TABLES = user_relations(
 )
 
 
-def prove(
-    artifact: OpenArtifact, binaries: Callable[..., Binaries], level: Level, options: ProofOptions
-) -> Proof:
-    """Check the foreign dump `artifact` up to `level`; `restored` is the highest level that it reaches.
-
-    `binaries`: the programs of a major or newer (None: any), with a server where `server` is true.
-    """
-    path = artifact.path or Path(artifact.name)
+def prove(dump: ForeignDump, level: Level, options: ProofOptions) -> Proof:
+    """Check `dump` up to `level`; `restored` is the highest level that it reaches."""
     try:
-        dump = ForeignDump(path, None if path.is_dir() else artifact)
+        major = dump.proof_major
     except RefnetError as error:
         return Proof(level, None, (Finding(_READ, _outcome(error), error.message),))
-    programs = binaries(dump.proof_major, server=level.rank > Level.INTACT.rank)
+    programs = options.binaries(major, server=level.rank > Level.INTACT.rank)
     return _Prover(dump, programs, options).prove(level)
 
 

@@ -29,12 +29,12 @@ from refnet.recovery.sources.database.dump.pgdump import SCHEMA_SECONDS, refuses
 from refnet.recovery.sources.database.restore import create_database
 from refnet.recovery.sources.database.restore.guarded_schema import GuardedSchema
 from refnet.recovery.sources.database.restore.load import load
-from refnet.recovery.sources.database.restore.proof_run import LOADED, ProofOptions, ProofRun
 from refnet.recovery.sources.database.restore.schema_archive import Archive
 from refnet.recovery.sources.database.restore.scratch_logins import Logins, create_logins
 from refnet.recovery.sources.database.rows.compare import compare
 from refnet.recovery.sources.database.server_errors import Cause, ServerError
 from refnet.recovery.sources.database.subprocesses import Programs
+from refnet.recovery.sources.proof_run import LOADED, ProofOptions, ProofRun
 
 _DATABASE = "proof"
 _REFERENCE = "reference"

@@ -1,16 +1,20 @@
-"""The options and the state that the proofs of artifacts and of foreign dumps share."""
+"""The options and the state of a proof."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from refnet.recovery.model.artifact import Level, Outcome
-from refnet.recovery.model.source import Finding, Progress, Proof
+from refnet.recovery.model.source import Finding, Progress, Proof, silent
 from refnet.recovery.model.timing import Phases
 from refnet.recovery.sources.database.artifact.required_tables import Required
+
+if TYPE_CHECKING:
+    from refnet.postgres.binaries import Binaries
 
 #: The finding that says whether the artifact loads.
 LOADED = "restore into an empty server"
@@ -20,13 +24,15 @@ LOADED = "restore into an empty server"
 class ProofOptions:
     """Options of a proof."""
 
-    #: The folder for scratch servers.
+    #: The folder for scratch servers and private folders.
     base: Path
+    #: Return PostgreSQL's programs of a major or newer (None: any), with a server if `server` is true.
+    binaries: Callable[..., Binaries]
     #: Workers that read, load and compare.
     jobs: int
-    progress: Progress
-    #: Tables without which an artifact is not intact.
-    required: Required
+    progress: Progress = silent
+    #: Tables without which an artifact of a database is not intact.
+    required: Required = Required()
     #: Load foreign dumps even where this machine cannot build every isolation layer.
     trust: bool = False
 

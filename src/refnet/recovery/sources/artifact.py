@@ -1,0 +1,57 @@
+"""Open the content of an artifact: of files, of a database, or a foreign dump."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from refnet.recovery.model.artifact import Level, SourceName
+from refnet.recovery.model.source import Made, OpenArtifact, Proof
+from refnet.recovery.sources.proof_run import ProofOptions
+
+if TYPE_CHECKING:
+    from refnet.recovery.sources.database.artifact.foreign_dump import ForeignDump
+    from refnet.recovery.sources.database.artifact.own_artifact import DatabaseArtifact
+
+
+class Artifact(ABC):
+    """The content of an artifact. RefnetError (DAMAGED) where it is RefNet's, and cannot be read."""
+
+    def describe(self, _created: datetime, /) -> Made | None:
+        """Return the values of a lost manifest; None if the content does not record them.
+
+        The argument is when it was probably made, for content that does not record that.
+        """
+        return None
+
+    def tables(self) -> tuple[dict[str, Any], ...]:
+        """Return the recorded tables of a database, as in `Proof.rows`."""
+        return ()
+
+    @abstractmethod
+    def prove(self, level: Level, options: ProofOptions) -> Proof:
+        """Check the content up to `level`; the store has checked `written`. Touch nothing live."""
+
+
+def open_artifact(source: SourceName, artifact: OpenArtifact) -> Artifact:
+    """Return the content of `artifact`, which is of `source`."""
+    if source is SourceName.DATABASE:
+        return open_database(artifact)
+    from refnet.recovery.sources.files.files_artifact import FilesArtifact
+
+    return FilesArtifact(artifact)
+
+
+def open_database(artifact: OpenArtifact) -> DatabaseArtifact | ForeignDump:
+    """Return RefNet's own artifact of a database, or a foreign dump, which is not read yet."""
+    from refnet.recovery.sources.database.artifact.foreign_dump import ForeignDump
+    from refnet.recovery.sources.database.artifact.own_artifact import DatabaseArtifact
+    from refnet.recovery.sources.database.artifact.sqlgz import NotAnArtifact
+
+    if artifact.path and artifact.path.is_dir():
+        return ForeignDump(artifact)
+    try:
+        return DatabaseArtifact(artifact)
+    except NotAnArtifact:
+        return ForeignDump(artifact)

@@ -1,0 +1,97 @@
+"""The content of an archive of files: its list, and its proof, which unpacks it into an empty private folder."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+
+from refnet.recovery.model.artifact import Level, Outcome
+from refnet.recovery.model.source import Finding, Made, OpenArtifact, Progress, Proof, most_listed
+from refnet.recovery.sources.artifact import Artifact
+from refnet.recovery.sources.files.contents import NoSpaceError, NullSink, limits, read_archive
+from refnet.recovery.sources.files.listing import FileList, Kind
+from refnet.recovery.sources.files.member_names import ArchiveError
+from refnet.recovery.sources.files.tree import differences, read_tree
+from refnet.recovery.sources.files.unpack import NamesMergeError, scratch_folder, unpack
+from refnet.recovery.sources.proof_run import ProofOptions, ProofRun
+
+_SHOWN = 20
+
+
+def list_of(artifact: OpenArtifact) -> FileList | None:
+    """Return the checked list of files of `artifact`; None if it has none. ArchiveError if the list is not valid."""
+    text = artifact.files()
+    return None if text is None else FileList.from_json(text, most_listed(artifact.manifest))
+
+
+class FilesArtifact(Artifact):
+    """An archive of `config` or `obsidian`."""
+
+    def __init__(self, artifact: OpenArtifact) -> None:
+        self._artifact = artifact
+
+    def describe(self, created: datetime, /) -> Made | None:
+        try:
+            files = list_of(self._artifact)
+        except ArchiveError:
+            return None
+        return Made(created, files.totals, self._artifact.files()) if files else None
+
+    def prove(self, level: Level, options: ProofOptions) -> Proof:
+        """Check the archive. Without a list of files, `intact` and `restored` can pass, `proven` cannot."""
+        run, place = ProofRun(), f"in {options.base}"
+        try:
+            self._prove(run, level, options.base, options.progress)
+        except (NamesMergeError, NoSpaceError) as error:
+            run.add(Finding(run.phases.last, Outcome.UNVERIFIED, f"{place}: {error}"))
+        except ArchiveError as error:
+            run.add(Finding(run.phases.last, Outcome.FAILED, str(error)))
+        except OSError as error:
+            run.add(Finding(run.phases.last, Outcome.UNVERIFIED, f"{place}: {error.strerror}"))
+        return run.result(level)
+
+    def _prove(self, run: ProofRun, level: Level, scratch: Path, progress: Progress) -> None:
+        with run.phases.phase("list of files"):
+            expected = list_of(self._artifact)
+        if expected is None:
+            why = "the archive has none to be compared with"
+            run.add(Finding("list of files", Outcome.UNVERIFIED, why))
+        if level.rank <= Level.INTACT.rank:
+            with run.phases.phase("every member reads"), self._artifact.open() as archive:
+                files = read_archive(
+                    archive, NullSink(), expected=expected, limits=limits(expected), progress=progress
+                )
+            _passed(run, Level.INTACT, files)
+            return
+        with scratch_folder(scratch) as root:
+            with run.phases.phase("unpacked into an empty folder"), self._artifact.open() as archive:
+                files = unpack(archive, root, expected, progress=progress)
+            _passed(run, Level.RESTORED, files)
+            if level is Level.PROVEN:
+                _compare(run, files, root, has_list=expected is not None)
+
+
+def _compare(run: ProofRun, files: FileList, root: int, *, has_list: bool) -> None:
+    what = "SHA-256, mode and kind of every file"
+    with run.phases.phase(what):
+        found = list(islice(differences(files, read_tree(root)), _SHOWN))
+    if found:
+        run.add(*(Finding(what, Outcome.FAILED, difference) for difference in found))
+    elif has_list:
+        _passed(run, Level.PROVEN, files)
+
+
+def _passed(run: ProofRun, level: Level, files: FileList) -> None:
+    """Record that the last phase passed, and with it `level`."""
+    run.level = level
+    run.add(Finding(run.phases.last, Outcome.PASSED))
+    run.rows = tuple(
+        {
+            "kind": str(kind),
+            "count": files.count(kind),
+            "bytes": sum(f.size for f in files.files if f.kind is kind),
+        }
+        for kind in Kind
+        if files.count(kind)
+    )
