@@ -8,12 +8,15 @@ import typer
 
 from refnet.actions import accept as action
 from refnet.cli import options
+from refnet.cli.completion import artifacts
 from refnet.cli.context import context, ends_at_plan, print_json
 from refnet.recovery.model.artifact import Entry
 
 
 def accept(
-    artifact: Annotated[str, typer.Argument(help="A name that `refnet list` shows.")],
+    artifact: Annotated[
+        str, typer.Argument(help="A name that `refnet list` shows.", autocompletion=artifacts())
+    ],
     *,
     plan: options.Plan = False,
     as_json: options.Json = False,

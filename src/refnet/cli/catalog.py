@@ -14,6 +14,7 @@ from refnet.actions.catalog import listing
 from refnet.actions.catalog import show as run
 from refnet.actions.choose import sources_named
 from refnet.cli import options, render
+from refnet.cli.completion import artifacts
 from refnet.cli.context import context, print_json
 from refnet.cli.render import print_artifact
 from refnet.recovery.model import formatting
@@ -106,7 +107,9 @@ def _values(entry: Entry, store: LocalStore, moment: datetime) -> dict[str, Any]
 
 
 def show(
-    artifact: Annotated[str, typer.Argument(help="A name that `refnet list` shows, or a path.")],
+    artifact: Annotated[
+        str, typer.Argument(help="A name that `refnet list` shows, or a path.", autocompletion=artifacts())
+    ],
     as_json: options.Json = False,
 ) -> None:
     """Show what one artifact is: how it was made, what is in it, what every check found."""

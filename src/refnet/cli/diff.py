@@ -9,6 +9,7 @@ import typer
 from refnet.actions.diff import LIVE, Difference
 from refnet.actions.diff import diff as run
 from refnet.cli import acting, options
+from refnet.cli.completion import artifacts
 from refnet.cli.context import context, print_json, with_progress
 from refnet.errors import Exit
 from refnet.recovery.model.artifact import SourceName
@@ -19,8 +20,18 @@ _SHOWN = 50
 
 
 def diff(
-    before: Annotated[str, typer.Argument(metavar="A", help="A listed name, a path; a source: its newest.")],
-    after: Annotated[str, typer.Argument(metavar="B", help="The same; or live.")] = "live",
+    before: Annotated[
+        str,
+        typer.Argument(
+            metavar="A",
+            help="A listed name, a path; a source: its newest.",
+            autocompletion=artifacts(*SourceName),
+        ),
+    ],
+    after: Annotated[
+        str,
+        typer.Argument(metavar="B", help="The same; or live.", autocompletion=artifacts("live", *SourceName)),
+    ] = "live",
     as_json: options.Json = False,
 ) -> None:
     """Show which notes, configuration files or tables differ between A and B. Exit 4 where some do."""

@@ -10,13 +10,19 @@ from refnet.actions.choose import select
 from refnet.actions.drill import Drill
 from refnet.actions.drill import drill as run
 from refnet.cli import options, render
+from refnet.cli.completion import artifacts
 from refnet.cli.context import context, print_json, with_progress
 from refnet.recovery.model import formatting
+from refnet.recovery.model.artifact import SourceName
 
 
 def drill(
     source: Annotated[
-        str | None, typer.Argument(help="A source, a listed name or a path; none: every source's newest.")
+        str | None,
+        typer.Argument(
+            help="A source, a listed name or a path; none: every source's newest.",
+            autocompletion=artifacts(*SourceName),
+        ),
     ] = None,
     as_json: options.Json = False,
 ) -> None:

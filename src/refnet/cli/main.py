@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.completion import completion_init  # type: ignore[attr-defined]
 from typer.core import TyperCommand, TyperGroup
 
 from refnet.cli.context import complain, current_settings
@@ -23,6 +24,7 @@ _GROUPS = {
     "Start": {
         "init": ("init", "init", "Write refnet.toml and make the first backup."),
         "check": ("check", "check", "Check all that backup, restore and recovery need."),
+        "completion": ("completion", "completion", "Print the completion script of bash, zsh or fish."),
     },
     "Back up": {
         "backup": ("backup", "backup", "Back up the sources and prove each backup by restoring it."),
@@ -101,6 +103,7 @@ def _imported(name: str) -> Any:
     return group.commands[name]
 
 
+completion_init()  # Typer does it only with options that edit the user's files
 app = typer.Typer(
     name="refnet",
     cls=_Commands,

@@ -6,15 +6,24 @@ from typing import Annotated
 
 import typer
 
+from refnet.cli.completion import artifacts, words
+from refnet.recovery.model.artifact import SourceName
+
 Json = Annotated[bool, typer.Option("--json", help="Print a JSON report.")]
 Plan = Annotated[bool, typer.Option("--plan", "--dry-run", help="Print what would be done and stop.")]
 Force = Annotated[
     bool, typer.Option("--force", "--yes", "-y", help="Do not ask before something live is replaced.")
 ]
-Source = Annotated[str | None, typer.Argument(help="database, config or obsidian; default: all.")]
+Source = Annotated[
+    str | None,
+    typer.Argument(help="database, config or obsidian; default: all.", autocompletion=words(*SourceName)),
+]
 Jobs = Annotated[int | None, typer.Option(min=1, max=64, help="Parallel workers.")]
 RestoreFrom = Annotated[
-    str | None, typer.Argument(help="A listed name or any path; default: the newest complete artifact.")
+    str | None,
+    typer.Argument(
+        help="A listed name or any path; default: the newest complete artifact.", autocompletion=artifacts()
+    ),
 ]
 At = Annotated[str | None, typer.Option(metavar="TIME", help="The newest artifact at or before this time.")]
 DamagedAnyway = Annotated[

@@ -17,6 +17,7 @@ from refnet.actions.recover import Recovery, Request
 from refnet.actions.recovery_settings import Command, Setup
 from refnet.actions.recovery_stages import Recovered, StageDone
 from refnet.cli import acting, options, render
+from refnet.cli.completion import words
 from refnet.cli.context import confirm, ends_at_plan, print_json, warn
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model import formatting
@@ -29,8 +30,13 @@ from refnet.settings import user_path
 def recover(
     *,
     at: Annotated[str | None, typer.Option(metavar="TIME", help="The set of this time.")] = None,
-    first: Annotated[str | None, typer.Option("--from", metavar="STAGE", help="From this stage on.")] = None,
-    only: Annotated[str | None, typer.Option(metavar="STAGE", help="This stage alone.")] = None,
+    first: Annotated[
+        str | None,
+        typer.Option("--from", metavar="STAGE", help="From this stage on.", autocompletion=words(*Stage)),
+    ] = None,
+    only: Annotated[
+        str | None, typer.Option(metavar="STAGE", help="This stage alone.", autocompletion=words(*Stage))
+    ] = None,
     plan: options.Plan = False,
     force: options.Force = False,
     run_restored: Annotated[

@@ -11,6 +11,7 @@ from refnet.actions import database_restore as action
 from refnet.actions.choose import choose_to_restore
 from refnet.actions.database_restore import restore_of
 from refnet.cli import acting, options, render, restore_table
+from refnet.cli.completion import words
 from refnet.cli.context import confirm, context, ends_at_plan, print_json, with_progress
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model import formatting
@@ -29,7 +30,9 @@ def restore(
     plan: options.Plan = False,
     force: options.Force = False,
     damaged_anyway: options.DamagedAnyway = False,
-    compare: Annotated[str, typer.Option(help="content or counts.")] = "content",
+    compare: Annotated[
+        str, typer.Option(help="content or counts.", autocompletion=words("content", "counts"))
+    ] = "content",
     create_roles: Annotated[
         bool, typer.Option("--create-roles", help="Create missing roles, without passwords.")
     ] = False,
@@ -44,7 +47,11 @@ def restore(
         typer.Option(metavar="T", help="Only the rows of this table, in place (repeatable); needs --mode."),
     ] = None,
     mode: Annotated[
-        str | None, typer.Option(help="With --table: add missing rows, or replace all: missing or replace.")
+        str | None,
+        typer.Option(
+            help="With --table: add missing rows, or replace all: missing or replace.",
+            autocompletion=words("missing", "replace"),
+        ),
     ] = None,
     from_database: options.FromDatabase = None,
     jobs: options.Jobs = None,

@@ -10,17 +10,27 @@ from refnet.actions.choose import select
 from refnet.actions.verify import Verified
 from refnet.actions.verify import verify as run
 from refnet.cli import options, render
+from refnet.cli.completion import artifacts, words
 from refnet.cli.context import context, print_json, with_progress
 from refnet.errors import Exit, RefnetError, worst
 from refnet.recovery.model import formatting
-from refnet.recovery.model.artifact import Level
+from refnet.recovery.model.artifact import Level, SourceName
 
 
 def verify(
     artifact: Annotated[
-        str | None, typer.Argument(help="A listed name or a path; a source; none: each source's newest.")
+        str | None,
+        typer.Argument(
+            help="A listed name or a path; a source; none: each source's newest.",
+            autocompletion=artifacts(*SourceName),
+        ),
     ] = None,
-    level: Annotated[str, typer.Option(help="intact, restored or proven.")] = "proven",
+    level: Annotated[
+        str,
+        typer.Option(
+            help="intact, restored or proven.", autocompletion=words("intact", "restored", "proven")
+        ),
+    ] = "proven",
     trust: Annotated[
         bool,
         typer.Option("--trust", help="Load a foreign dump even where an isolation layer is missing."),
