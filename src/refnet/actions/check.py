@@ -15,7 +15,7 @@ from pathlib import Path
 
 from refnet import servers, wiring
 from refnet.actions.check_database import database
-from refnet.actions.check_result import Checked, Line, State, bounded, ok, warning
+from refnet.actions.check_result import Checked, Line, State, bounded, ok, warning, writable
 from refnet.actions.context import Context, own_home
 from refnet.actions.monitor import check_everything
 from refnet.actions.recovery_settings import Setup
@@ -58,9 +58,9 @@ def check() -> Checked:
     checks: dict[str, Callable[[Settings], Iterable[Line]]] = {
         "settings": _settings,
         "database": database,
-        "backup folder": _backup_folder,
-        "config": _config,
-        "vault": _vault,
+        "backup folder": backup_folder,
+        "config": config,
+        "vault": vault,
         "backups": _backups,
         "schedule": _schedule,
         "messages": _messages,
@@ -77,18 +77,18 @@ def _settings(settings: Settings) -> Iterator[Line]:
         yield warning("settings", sentence, "Fix the permissions.")
     own_home(settings)
     for folder in filter(None, (settings.home, settings.log_folder)):
-        if not _writable(folder):
+        if not writable(folder):
             yield warning("settings", f"this user cannot write in {folder}", "Give it to this user (chown).")
 
 
-def _backup_folder(settings: Settings) -> Iterator[Line]:
+def backup_folder(settings: Settings) -> Iterator[Line]:
     store, folder = wiring.store(settings), settings.backup_dir
     if trouble := store.trouble():
         raise trouble
     check_closed(folder, "the backup folder", "choose another (REFNET_BACKUP_DIR)")
     for source in wiring.configured(settings):
         store.check_own(source)
-        if not _writable(store.folder(source)):
+        if not writable(store.folder(source)):
             yield Line(
                 "backup folder",
                 State.ERROR,
@@ -97,15 +97,24 @@ def _backup_folder(settings: Settings) -> Iterator[Line]:
             )
         if is_locked(store.folder(source) / LOCK_NAME):
             yield warning("backup folder", f"a run has {source} locked", "Wait until it ends.")
-    protected = [settings.vault_dir] if SourceName.OBSIDIAN in wiring.configured(settings) else []
-    for one in protected:
+    for one in _protected(settings):
         if folder.resolve().is_relative_to(one.resolve()):
-            hint = "Choose a folder outside of it (REFNET_BACKUP_DIR)."
+            hint = "Choose a folder outside of it, best on another disk (REFNET_BACKUP_DIR)."
             yield Line("backup folder", State.ERROR, f"{folder} is inside {one}, which is backed up", hint)
     yield ok("backup folder", str(folder))
 
 
-def _config(settings: Settings) -> Iterator[Line]:
+def _protected(settings: Settings) -> Iterator[Path]:
+    """Yield the folders that are backed up completely."""
+    if SourceName.OBSIDIAN in wiring.configured(settings):
+        yield settings.vault_dir
+    if settings.config_dir:
+        listed = entries.parse_entries(settings.config_entries)
+        names = entries.names(one for one in listed if one.folder)
+        yield from (settings.config_dir / name for name in names)
+
+
+def config(settings: Settings) -> Iterator[Line]:
     folder = settings.config_dir
     if folder is None:
         yield ok("config", "not configured")
@@ -114,6 +123,9 @@ def _config(settings: Settings) -> Iterator[Line]:
     root = os.open(folder, OPEN_FOLDER & ~os.O_NOFOLLOW)
     try:
         there, _ = entries.present(listed, root)
+        if not there:
+            hint = "Is it mounted? Name its files and folders in config.entries."
+            yield Line("config", State.ERROR, f"nothing of config.entries is in {folder}", hint)
         yield from _readable("config", root, there)
         others = [name for name in names_in(root) if name not in there]
     finally:
@@ -124,14 +136,15 @@ def _config(settings: Settings) -> Iterator[Line]:
     yield from _restorable(settings, SourceName.CONFIG)
 
 
-def _vault(settings: Settings) -> Iterator[Line]:
+def vault(settings: Settings) -> Iterator[Line]:
     if SourceName.OBSIDIAN not in wiring.configured(settings):
         yield ok("vault", "not configured")
         return
     root = os.open(settings.vault_dir, OPEN_FOLDER & ~os.O_NOFOLLOW)
     try:
         if not names_in(root):
-            yield warning("vault", f"{settings.vault_dir} is empty", "Is it mounted?")
+            hint = "Is it mounted? If it should be empty, put one file into it."
+            yield Line("vault", State.ERROR, f"{settings.vault_dir} is empty", hint)
         yield from _readable("vault", root, None)
     finally:
         os.close(root)
@@ -157,7 +170,7 @@ def _readable(what: str, root: int, only: frozenset[str] | None) -> Iterator[Lin
 def _restorable(settings: Settings, source: SourceName) -> Iterator[Line]:
     """Check that a restore can write beside or in the folder of `source`."""
     target = wiring.target(settings, source)
-    if not _writable(target.home):
+    if not writable(target.home):
         hint = "A restore must run as its owner or as root."
         yield warning(source, f"this user cannot restore: {target.home} is not writable", hint)
     if target.unfinished():
@@ -225,9 +238,3 @@ def _broker(settings: Settings) -> Iterator[Line]:
 
     address.check(servers.broker(settings))
     yield ok("broker", address.display(settings.broker_url))
-
-
-def _writable(folder: Path) -> bool:
-    """Return whether this user can write in `folder`, or create it."""
-    nearest = next(one for one in (folder, *folder.parents) if os.path.lexists(one))
-    return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
@@ -93,3 +94,9 @@ def bounded(what: str, act: Callable[[], Iterable[Line]], seconds: float = SECON
     else:
         says, hint = "failed", "Report this error with the traceback above."
     return (*found, Line(what, State.ERROR, says, hint))
+
+
+def writable(folder: Path) -> bool:
+    """Return whether this user can write in `folder`, or create it."""
+    nearest = next(one for one in (folder, *folder.parents) if os.path.lexists(one))
+    return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import typer
 
 from refnet.actions.check import check as run
+from refnet.actions.check_result import Line
 from refnet.cli import options, render
 from refnet.cli.context import print_json
 
@@ -15,10 +18,15 @@ def check(as_json: options.Json = False) -> None:
     if as_json:
         print_json(checked.to_json())
     else:
-        rows = [("status", "check", "")]
-        for line in checked.lines:
-            rows.append((line.state.upper(), line.what, line.says))
-            rows += [("", "", line.hint)] if line.hint else []
-        render.print_columns(rows)
+        print_lines(checked.lines)
         print(f"in all: {checked.state.upper()}")
     raise typer.Exit(checked.state.exit)
+
+
+def print_lines(lines: Iterable[Line]) -> None:
+    """Print each check, and what to do below it."""
+    rows = [("status", "check", "")]
+    for line in lines:
+        rows.append((line.state.upper(), line.what, line.says))
+        rows += [("", "", line.hint)] if line.hint else []
+    render.print_columns(rows)
