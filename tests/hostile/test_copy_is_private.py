@@ -15,7 +15,6 @@ from tests.integration.database.library import (
     everything,
     held,
     library_on,
-    now,
     restore,
 )
 
@@ -103,6 +102,6 @@ def test_a_previous_version_lets_in_superusers_alone_and_its_limit_comes_back_wi
         psycopg.connect(make_conninfo(previous.conninfo, user=reader))
     with previous.connect() as session:
         assert session.execute("SELECT count(*) FROM papers").fetchone() == (5000,)
-    undo_database.undo(library, PREVIOUS, now=now)
+    undo_database.undo(library, PREVIOUS)
     assert live_state(library)["connection_limit"] == 9
     psycopg.connect(make_conninfo(library.conninfo, user=reader)).close()

@@ -14,7 +14,6 @@ from tests.integration.database.library import (
     everything,
     held,
     library_on,
-    now,
     papers,
     restore,
 )
@@ -23,6 +22,7 @@ from refnet.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
+from refnet.recovery.model.clock import utc_now
 from refnet.recovery.model.previous import Mark, Why
 from refnet.recovery.sources.database.admin_session import admin_session
 from refnet.recovery.sources.database.restore import previous_databases
@@ -56,7 +56,7 @@ def forge(target: Target, name: str, comment: str) -> str:
 
 
 def mark(target: Target) -> str:
-    return previous_databases.comment_of(Mark(target.name, Why.RESTORED, now() + timedelta(hours=1)))
+    return previous_databases.comment_of(Mark(target.name, Why.RESTORED, utc_now() + timedelta(hours=1)))
 
 
 def test_a_newer_database_with_refnets_comment_is_not_what_an_undo_brings_back(
@@ -66,7 +66,7 @@ def test_a_newer_database_with_refnets_comment_is_not_what_an_undo_brings_back(
     plan = undo_database.plan(library, PREVIOUS)
     assert plan.back.name == previous
     assert any(forged in note and "unknown" in note for note in plan.notes)
-    undo_database.undo(library, PREVIOUS, now=now)
+    undo_database.undo(library, PREVIOUS)
     assert papers(library) == 10
     assert forged in everything(library)
 
@@ -78,7 +78,7 @@ def test_a_database_that_took_the_name_of_the_previous_version_is_refused(
         admin.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(previous)))
     forge(library, previous, mark(library))
     with pytest.raises(RefnetError, match="not the recorded database"):
-        undo_database.undo(library, PREVIOUS, now=now)
+        undo_database.undo(library, PREVIOUS)
     assert papers(library) == 5000
 
 
@@ -91,7 +91,7 @@ def test_a_previous_version_that_changed_its_owner_is_refused(
             change = sql.SQL("ALTER DATABASE {} OWNER TO {}")
             admin.execute(change.format(sql.Identifier(previous), sql.Identifier("mallory")))
             with pytest.raises(RefnetError, match="its owner is mallory, recorded"):
-                undo_database.undo(library, PREVIOUS, now=now)
+                undo_database.undo(library, PREVIOUS)
         finally:
             admin.execute(change.format(sql.Identifier(previous), sql.Identifier("refnet")))
             admin.execute("DROP ROLE mallory")
@@ -109,7 +109,7 @@ def test_an_undo_that_would_replace_another_database_than_the_restored_one_is_re
         )
     forge(library, library.name, "")
     with pytest.raises(RefnetError, match="is not the database that replaced"):
-        undo_database.undo(library, PREVIOUS, now=now)
+        undo_database.undo(library, PREVIOUS)
     plan = undo_database.plan(library, PREVIOUS, previous)
     assert plan.problems == ()
     assert "is not the database that replaced" in plan.doubts[0]
@@ -120,12 +120,12 @@ def test_without_its_records_an_undo_needs_the_name_and_says_that_it_is_unrecord
 ) -> None:
     lost = PreviousVersions(tmp_path / "previous")
     with pytest.raises(RefnetError, match="is unknown: its comment is RefNet's, and no record") as caught:
-        undo_database.undo(library, lost, now=now)
+        undo_database.undo(library, lost)
     assert f"refnet undo database {previous} --plan" in caught.value.hint
     with pytest.raises(RefnetError, match="is not a previous version of"):
-        undo_database.undo(library, lost, "postgres", now=now)
+        undo_database.undo(library, lost, "postgres")
     assert "is unknown" in undo_database.plan(library, lost, previous).doubts[0]
-    undone = undo_database.undo(library, lost, previous, now=now)
+    undone = undo_database.undo(library, lost, previous)
     assert papers(library) == 10
     assert undo_database.plan(library, lost).back.name == undone.previous
 
@@ -137,7 +137,7 @@ def test_without_its_records_an_undo_needs_the_name_and_says_that_it_is_unrecord
 )
 def test_a_comment_that_cannot_be_read_stops_nothing(library: Target, previous: str, text: str) -> None:
     forged = forge(library, f"{library.name}_before_20991231_235959", f"RefNet {text}")
-    assert undo_database.undo(library, PREVIOUS, now=now).back.name == previous
+    assert undo_database.undo(library, PREVIOUS).back.name == previous
     assert forged in everything(library)
 
 

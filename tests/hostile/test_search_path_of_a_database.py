@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 from psycopg import sql
 from tests.command import url_of
-from tests.integration.database.library import PREVIOUS, artifact_of, held, library_on, now, restore
+from tests.integration.database.library import PREVIOUS, artifact_of, held, library_on, restore
 
 from refnet.actions.live import Live
 from refnet.actions.recovery_settings import Setup
@@ -18,7 +17,7 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.recovery.model.artifact import SourceName
-from refnet.recovery.model.table_plan import Mode
+from refnet.recovery.model.table_plan import Mode, TableSelection
 from refnet.recovery.sources.database.dump import server_clock
 from refnet.recovery.verbs import restore_database, undo_database
 from refnet.recovery.verbs.restore_database import Options
@@ -72,11 +71,11 @@ def test_a_backup_a_restore_and_an_undo_run_none_of_them(
     setup = Setup(load(environment, tmp_path, root=False, cores=2), "", own=False)
     assert Live(setup).replaced(SourceName.DATABASE)
     restore_database.plan(library, dump, Options(2), count=True)
-    with staged(library, dump.reader, ["papers", "jobs"], Mode.REPLACE, clock=time.perf_counter) as work:
+    with staged(library, dump.reader, TableSelection(("papers", "jobs"), Mode.REPLACE)) as work:
         work.apply()
     assert not ran(library)
     done = restore(library, dump, wheel)
     assert not ran(library)
-    undo_database.undo(library, PREVIOUS, now=now)
+    undo_database.undo(library, PREVIOUS)
     assert not ran(library)
     assert done.previous

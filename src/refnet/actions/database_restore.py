@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -18,13 +17,13 @@ from refnet.recovery.model.artifact import Outcome, SourceName
 from refnet.recovery.model.origin import Permission
 from refnet.recovery.model.restore_plan import Plan
 from refnet.recovery.model.source import Finding
-from refnet.recovery.model.table_plan import Mode
+from refnet.recovery.model.table_plan import TableSelection
 from refnet.recovery.sources.artifact import open_database
 from refnet.recovery.sources.database.artifact.own_artifact import DatabaseArtifact
 from refnet.recovery.sources.database.restore.server_facts import holds_tables
 from refnet.recovery.stores.lineage import Lineage
 from refnet.recovery.verbs import restore_database, undo_database
-from refnet.recovery.verbs.restore_database import Dump, Options, Restored
+from refnet.recovery.verbs.restore_database import Dump, Options, Resources, Restored
 from refnet.recovery.verbs.restore_table import Staged, staged
 from refnet.recovery.verbs.undo_database import Undone, UndoPlan
 
@@ -46,42 +45,26 @@ class DatabaseRestore:
         return replace(planned, problems=(*refusals, *planned.problems), damage=self.chosen.damage)
 
     def run(self) -> Restored:
-        settings, clock = self.context.settings, self.context.clock
-        with self.context.restore_lock(SourceName.DATABASE):
-            done = restore_database.restore(
-                self.target,
-                self.dump,
-                partial(servers.binaries_for, settings),
-                self.options,
-                previous=wiring.previous(settings),
-                now=clock.now,
-                clock=clock.monotonic,
-                progress=self.context.progress,
-            )
+        context, settings = self.context, self.context.settings
+        binaries, previous = partial(servers.binaries_for, settings), wiring.previous(settings)
+        resources = Resources(binaries, previous, context.clock, context.progress)
+        with context.restore_lock(SourceName.DATABASE):
+            done = restore_database.restore(self.target, self.dump, self.options, resources)
         try:
             Lineage.at(settings.home).add(done.destination.identity, done.origin)
         except RefnetError as error:
-            self.context.note(f"the origin of the restored database was not recorded: {error.message}")
+            context.note(f"the origin of the restored database was not recorded: {error.message}")
         return done
 
-    @contextmanager
-    def tables(self, names: Sequence[str], mode: Mode) -> Iterator[Staged]:
-        """Read the rows of the tables `names`, and plan their restore in place."""
+    def tables(self, selection: TableSelection) -> AbstractContextManager[Staged]:
+        """Read the rows of the selected tables, and plan their restore in place."""
         if not isinstance(self.dump, DatabaseArtifact):
             raise RefnetError(
                 f"{self.dump.name} is a foreign dump, so single tables cannot be restored from it",
                 "Restore all of it under another name, and copy the rows.",
             )
-        with staged(
-            self.target,
-            self.dump.reader,
-            names,
-            mode,
-            permission=self.options.permission,
-            clock=self.context.clock.monotonic,
-            progress=self.context.progress,
-        ) as work:
-            yield work
+        permission, progress = self.options.permission, self.context.progress
+        return staged(self.target, self.dump.reader, selection, permission, progress)
 
 
 def restore_of(
@@ -118,7 +101,7 @@ def undo(context: Context, name: str | None = None) -> Undone:
     settings = context.settings
     target, records = servers.existing_server(settings), wiring.previous(settings)
     with context.restore_lock(SourceName.DATABASE):
-        return undo_database.undo(target, records, name, now=context.clock.now)
+        return undo_database.undo(target, records, name, context.clock)
 
 
 def compare(context: Context, chosen: Chosen) -> tuple[Finding, ...]:

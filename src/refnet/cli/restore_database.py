@@ -62,18 +62,18 @@ def restore(
         raise RefnetError(
             f"--compare must be content or counts, not '{compare}'", "Give one of the two.", Exit.USAGE
         )
-    table_mode, here = restore_table.asked(table, mode), context()
+    selection, here = restore_table.asked(table, mode), context()
     settings = here.settings
     chosen = choose_to_restore(here, SourceName.DATABASE, artifact, at, from_database)
     how = Options(jobs or settings.jobs, compare == "content", create_roles, role_powers)
-    work = restore_of(here, chosen, how, from_database=from_database, in_place=bool(table))
+    work = restore_of(here, chosen, how, from_database=from_database, in_place=bool(selection))
     if not as_json:
         render.print_doubts(chosen)  # first: nothing else matters as much
         print(acting.line(settings))
-    if table and table_mode:
+    if selection:
         for refusal in () if plan else chosen.refusals(anyway=damaged_anyway):
             raise refusal
-        restore_table.restore(work, table, table_mode, plan_only=plan, force=force, as_json=as_json)
+        restore_table.restore(work, selection, plan_only=plan, force=force, as_json=as_json)
         return
     planned = work.plan(count=plan or not force, damaged_anyway=damaged_anyway)
     about = acting.values(settings)

@@ -13,26 +13,27 @@ from refnet.errors import Exit, RefnetError
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import utc
 from refnet.recovery.model.origin import origin_label
-from refnet.recovery.model.table_plan import Mode, TablePlan
+from refnet.recovery.model.table_plan import Mode, TablePlan, TableSelection
 
 
 def restore(
-    work: DatabaseRestore, tables: Sequence[str], mode: Mode, *, plan_only: bool, force: bool, as_json: bool
+    work: DatabaseRestore, selection: TableSelection, *, plan_only: bool, force: bool, as_json: bool
 ) -> None:
     """Print what the restore of some tables would do, ask before live rows are changed, and do it."""
     clock, target = work.context.clock.monotonic, work.target
+    began = clock()
     with (
-        with_progress(work.context, ", ".join(tables)) as shown,
-        replace(work, context=shown).tables(tables, mode) as staged,
+        with_progress(work.context, ", ".join(selection.names)) as shown,
+        replace(work, context=shown).tables(selection) as staged,
     ):
-        plans, began, seconds = staged.plans, clock(), {"plan": staged.seconds}
+        plans, seconds = staged.plans, {"plan": clock() - began}
         if not as_json:
             for plan in plans:
                 _print_plan(plan)
         if not plan_only and not all(plan.nothing for plan in plans):
             if changed := [plan.table for plan in plans if plan.replaces]:
                 confirm(f"Change or delete rows of {', '.join(changed)} in {target.display}?", force=force)
-                began = clock()
+            began = clock()
             staged.apply()
             seconds["apply"] = clock() - began
     if as_json:
@@ -45,14 +46,14 @@ def restore(
         print(f"{done} of {target.display} {verb} restored from {work.dump.name} (of {of}) in {taken}")
 
 
-def asked(tables: Sequence[str] | None, mode: str | None) -> Mode | None:
-    """Return the mode of a restore of some tables, None without tables; RefnetError where only one of both is given."""
+def asked(tables: Sequence[str] | None, mode: str | None) -> TableSelection | None:
+    """Return the tables to restore, None without any; RefnetError where only one of both options is given."""
     if not tables and mode is not None:
         raise RefnetError("--mode is for some tables", "Name each with --table.", Exit.USAGE)
     if not tables:
         return None
     try:
-        return Mode(mode or "")
+        return TableSelection(tuple(tables), Mode(mode or ""))
     except ValueError:
         raise RefnetError(
             f"--mode must be missing or replace, not '{mode}'" if mode else "--table needs a --mode",

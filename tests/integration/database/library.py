@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import io
 import tempfile
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +24,7 @@ from refnet.recovery.sources.database.dump import parallel_dump as dumping
 from refnet.recovery.sources.database.restore import previous_databases
 from refnet.recovery.stores.previous_records import PreviousVersions
 from refnet.recovery.verbs import restore_database
-from refnet.recovery.verbs.restore_database import Options, Restored
+from refnet.recovery.verbs.restore_database import Options, Resources, Restored
 
 #: What the restores of this process record.
 PREVIOUS = PreviousVersions(Path(tempfile.mkdtemp(prefix="refnet-previous-")))
@@ -55,22 +53,11 @@ def held(content: bytes, name: str = "refnet_20261125_020000.sql.gz") -> Databas
     return DatabaseArtifact(OpenArtifact(name, lambda: io.BytesIO(content), None))
 
 
-def now() -> datetime:
-    return datetime.now(UTC)
-
-
 def restore(target: Target, dump: restore_database.Dump, binaries: Binaries, **options: Any) -> Restored:
     """Restore `dump` as `target`, from whichever database it is."""
     options.setdefault("permission", Permission(dump.wanted().database))
-    return restore_database.restore(
-        target,
-        dump,
-        lambda _: binaries,
-        Options(2, **options),
-        previous=PREVIOUS,
-        now=now,
-        clock=time.perf_counter,
-    )
+    resources = Resources(lambda _: binaries, PREVIOUS)
+    return restore_database.restore(target, dump, Options(2, **options), resources)
 
 
 def papers(target: Target) -> int:

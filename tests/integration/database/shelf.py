@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +13,7 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 from refnet.recovery.model.source import silent
-from refnet.recovery.model.table_plan import Mode, TablePlan
+from refnet.recovery.model.table_plan import Mode, TablePlan, TableSelection
 from refnet.recovery.sources.database.artifact.sqlgz import Reader
 from refnet.recovery.sources.database.dump import parallel_dump as dumping
 from refnet.recovery.verbs.restore_table import staged
@@ -45,7 +44,7 @@ def restore(target: Target, source: Reader, table: str, mode: str) -> TablePlan:
 
 
 def restore_all(target: Target, source: Reader, tables: list[str], mode: str) -> tuple[TablePlan, ...]:
-    with staged(target, source, tables, Mode(mode), clock=time.perf_counter) as work:
+    with staged(target, source, TableSelection(tuple(tables), Mode(mode))) as work:
         work.apply()
         return work.plans
 

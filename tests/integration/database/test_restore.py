@@ -17,7 +17,6 @@ from tests.integration.database.library import (
     everything,
     held,
     marked,
-    now,
     of_database,
     papers,
     restore,
@@ -28,6 +27,7 @@ from refnet.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
+from refnet.recovery.model.clock import utc_now
 from refnet.recovery.model.previous import Why
 from refnet.recovery.sources.database.admin_session import admin_session
 from refnet.recovery.sources.database.restore import previous_databases, swap_databases
@@ -61,19 +61,19 @@ def test_an_undo_brings_the_old_database_back_and_can_be_undone(library: Target,
         session.execute("INSERT INTO papers (title) VALUES ('one'), ('two'), ('three')")
     plan = undo_database.plan(library, PREVIOUS)
     assert {name: rows.newer for name, rows in plan.written.items()} == {"public.papers": 3}
-    undone = undo_database.undo(library, PREVIOUS, now=now)
+    undone = undo_database.undo(library, PREVIOUS)
     assert papers(library) == 5001
     assert live_state(library)["comment"] == "changed since"
     assert undone.previous is not None
     assert papers(library.database(undone.previous)) == 5003
-    undo_database.undo(library, PREVIOUS, now=now)
+    undo_database.undo(library, PREVIOUS)
     assert papers(library) == 5003
     assert live_state(library)["comment"] == "the library of the lab"
 
 
 def test_an_undo_without_anything_kept_says_so(library: Target) -> None:
     with pytest.raises(RefnetError, match="nothing to undo"):
-        undo_database.undo(library, PREVIOUS, now=now)
+        undo_database.undo(library, PREVIOUS)
 
 
 def test_a_missing_database_is_created(library: Target, wheel: Binaries) -> None:
@@ -256,7 +256,7 @@ def test_dropping_a_kept_database_spares_the_slot_of_its_subscription(
 
 def test_a_database_without_a_mark_is_never_dropped(library: Target) -> None:
     forged = previous_databases.PreviousDatabase(
-        library.name, 1, "refnet", previous_databases.Mark(library.name, Why.COPY, now())
+        library.name, 1, "refnet", previous_databases.Mark(library.name, Why.COPY, utc_now())
     )
     with admin_session(library) as admin, pytest.raises(RefnetError, match="no mark of RefNet"):
         previous_databases.drop(admin, library, forged)
@@ -289,7 +289,7 @@ def test_the_systems_own_postgresql_restores_and_undoes(
     done = restore(system_database, dump, system_server.binaries)
     with system_database.connect() as session:
         assert session.execute("SELECT count(*) FROM jobs").fetchall() == [(20,)]
-    undone = undo_database.undo(system_database, PREVIOUS, now=now)
+    undone = undo_database.undo(system_database, PREVIOUS)
     with system_database.connect() as session:
         assert session.execute("SELECT count(*) FROM jobs").fetchall() == [(0,)]
     for name in (done.previous, undone.previous):
@@ -321,7 +321,7 @@ def test_a_restore_of_a_kept_database_makes_none_that_looks_kept(
     assert live_state(library)["comment"] is None
     with admin_session(library) as admin:
         assert library.name not in {one.name for one in previous_databases.marked(admin)}
-        mark = previous_databases.Mark(library.name, Why.RESTORED, now())
+        mark = previous_databases.Mark(library.name, Why.RESTORED, utc_now())
         admin.execute(previous_databases.comment_on(library.name, previous_databases.comment_of(mark)))
         assert library.name not in {one.name for one in previous_databases.marked(admin)}
         with pytest.raises(RefnetError, match="no mark of RefNet"):

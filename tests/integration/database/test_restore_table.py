@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import time
 from collections.abc import Callable
 
 import pytest
@@ -14,7 +13,7 @@ from refnet.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.recovery.model.table_plan import Difference, Mode
+from refnet.recovery.model.table_plan import Difference, Mode, TableSelection
 from refnet.recovery.sources.database.artifact.sqlgz import Reader
 from refnet.recovery.verbs.restore_table import staged
 
@@ -145,7 +144,7 @@ def test_a_table_that_changes_after_the_plan_is_left_alone(
 ) -> None:
     with shelf.connect() as session:
         session.execute("UPDATE papers SET year = 1")
-        with staged(shelf, backup, ["papers"], Mode.REPLACE, clock=time.perf_counter) as work:
+        with staged(shelf, backup, TableSelection(("papers",), Mode.REPLACE)) as work:
             session.execute(change)
             with pytest.raises(RefnetError, match="changed after the plan was made"):
                 work.apply()

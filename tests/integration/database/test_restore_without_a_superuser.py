@@ -17,7 +17,6 @@ from tests.integration.database.library import (
     artifact_of,
     everything,
     held,
-    now,
     restore,
 )
 
@@ -114,7 +113,7 @@ def test_a_database_of_several_owners_comes_back_as_it_was(shop: Shop) -> None:
     after = oracle.portrait(shop.admin.conninfo, binaries.folder)
     assert oracle.differences(before.inside, after.inside) == []
     assert live_state(shop.admin) == dump.index.database
-    undo_database.undo(shop.keeper, PREVIOUS, now=now)
+    undo_database.undo(shop.keeper, PREVIOUS)
     with shop.admin.connect() as session:
         assert session.execute("SELECT count(*) FROM stock.orders").fetchone() == (0,)
 

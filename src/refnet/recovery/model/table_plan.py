@@ -18,6 +18,15 @@ class Mode(StrEnum):
 
 
 @dataclass(frozen=True)
+class TableSelection:
+    """Tables to restore in place."""
+
+    #: `table` or `schema.table`.
+    names: tuple[str, ...]
+    mode: Mode
+
+
+@dataclass(frozen=True)
 class Difference:
     """Counts of the artifact's and the live rows, compared by primary key."""
 

@@ -10,7 +10,6 @@ import contextlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 import psycopg
@@ -19,6 +18,7 @@ from refnet.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import Outcome
+from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.origin import OWN, Destination, Permission
 from refnet.recovery.model.previous import Mark, Why
@@ -55,6 +55,18 @@ class Options:
 
 
 @dataclass(frozen=True)
+class Resources:
+    """Resources of a restore."""
+
+    #: Returns the client programs for a server's major version.
+    binaries: Callable[[int], Binaries]
+    #: The records of previous versions.
+    previous: PreviousVersions
+    clock: Clock = Clock()
+    progress: Progress = silent
+
+
+@dataclass(frozen=True)
 class Restored:
     """The result of a restore."""
 
@@ -86,25 +98,14 @@ def plan(target: Target, dump: Dump, options: Options, *, count: bool) -> Plan:
         return _decided(wanted, facts(admin, target, rows), options)
 
 
-def restore(
-    target: Target,
-    dump: Dump,
-    binaries: Callable[[int], Binaries],
-    options: Options,
-    *,
-    previous: PreviousVersions,
-    now: Callable[[], datetime],
-    clock: Callable[[], float],
-    progress: Progress = silent,
-) -> Restored:
-    """Restore `dump` as the database of `target`, which need not exist; record the previous version in `previous`.
+def restore(target: Target, dump: Dump, options: Options, resources: Resources) -> Restored:
+    """Restore `dump` as the database of `target`, which need not exist; record the previous version.
 
     RefnetError where the plan has problems, the dump is damaged, the load fails or the copy differs: then the live
     database is unchanged, and the copy is dropped.
     """
     with admin_session(target) as admin, restore_lock(admin, target.name):
-        run = _Run(admin, target, dump, options, previous, now, Phases(clock), progress)
-        return run.go(binaries)
+        return _Run(admin, target, dump, options, resources, Phases(resources.clock.monotonic)).go()
 
 
 def _decided(wanted: Wanted, found: Facts, options: Options) -> Plan:
@@ -125,19 +126,17 @@ class _Run:
     target: Target
     dump: Dump
     options: Options
-    previous: PreviousVersions
-    now: Callable[[], datetime]
+    resources: Resources
     phases: Phases
-    progress: Progress
     notes: list[str] = field(default_factory=list)
 
-    def go(self, binaries: Callable[[int], Binaries]) -> Restored:
+    def go(self) -> Restored:
         with self.phases.phase("check"):
             self._drop_leftovers()
             plan = _decided(self.dump.wanted(), facts(self.admin, self.target, {}), self.options)
             plan.check()
             self.dump.check()
-            tools = binaries(self.dump.tools_major(major(plan.facts.version)))
+            tools = self.resources.binaries(self.dump.tools_major(major(plan.facts.version)))
         state = self.dump.state(lambda: live_state(self.target) if plan.replaces else None)
         create_database.create_roles(self.admin, self.dump.roles, plan.create_roles)
         name = self._name("copy")
@@ -165,11 +164,10 @@ class _Run:
         with self.phases.phase("create"):
             create_database.create_database(self.admin, name, state)
             create_database.close_to_others(self.admin, name, state)
-            mark = Mark(self.target.name, Why.COPY, self.now(), artifact=self.dump.name)
-            previous_databases.open_copy(self.admin, name, mark)
+            previous_databases.open_copy(self.admin, name, self._mark(Why.COPY))
             self.notes += create_database.apply_settings(self.admin, name, state)
         with self.phases.phase("load"):
-            self.notes += self.dump.load(copy, tools, jobs, self.progress)
+            self.notes += self.dump.load(copy, tools, jobs, self.resources.progress)
         # In parallel: ANALYZE is one session, and leaves a core to the comparison.
         content = self.options.content
         with (
@@ -178,7 +176,7 @@ class _Run:
             self._disconnected_on_failure(name),
         ):
             analyzed = parallel.submit(analyze, copy)
-            findings = self.dump.compare(copy, tools, jobs, self.progress, content=content)
+            findings = self.dump.compare(copy, tools, jobs, self.resources.progress, content=content)
             self.notes += analyzed.result()
         if wrong := compare.failed(findings):
             raise wrong
@@ -197,16 +195,19 @@ class _Run:
         if not replaces:
             swap(self.admin, self.target, [Rename(name, live, copy)], also)
             return None
-        old = previous_databases.record_of(self.admin, live, self._name("before"), copy, self._mark())
-        self.previous.add(old)
+        records = self.resources.previous
+        old = previous_databases.record_of(
+            self.admin, live, self._name("before"), copy, self._mark(Why.RESTORED)
+        )
+        records.add(old)
         renames = [Rename(live, old.name, old.oid), Rename(name, live, copy)]
         swap(self.admin, self.target, renames, [*previous_databases.closed(old), *also])
-        for record in previous_databases.gone(self.admin, self.previous.read().records, live):
-            self.previous.forget(record)
+        for record in previous_databases.gone(self.admin, records.read().records, live):
+            records.forget(record)
         return old.name
 
-    def _mark(self) -> Mark:
-        return Mark(self.target.name, Why.RESTORED, self.now(), artifact=self.dump.name)
+    def _mark(self, why: Why) -> Mark:
+        return Mark(self.target.name, why, self.resources.clock.now(), artifact=self.dump.name)
 
     def _drop_leftovers(self) -> None:
         for left in previous_databases.of_database(
@@ -217,7 +218,7 @@ class _Run:
 
     def _name(self, word: str) -> str:
         return previous_databases.free_name(
-            self.admin, dated_name(self.target.name, word, self.now().astimezone())
+            self.admin, dated_name(self.target.name, word, self.resources.clock.local())
         )
 
     @contextlib.contextmanager

@@ -13,7 +13,7 @@ from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.origin import OWN, Destination, Permission, refusal
 from refnet.recovery.model.source import Progress, silent
-from refnet.recovery.model.table_plan import Difference, Mode, TablePlan
+from refnet.recovery.model.table_plan import Difference, Mode, TablePlan, TableSelection
 from refnet.recovery.sources.database.admin_session import Session
 from refnet.recovery.sources.database.artifact.sqlgz import Reader
 from refnet.recovery.sources.database.rows import merge, row_counts, staged_rows, table_layout
@@ -37,8 +37,6 @@ class Staged:
 
     #: One per table, in the order in which they are written.
     plans: tuple[TablePlan, ...]
-    #: For staging and plans.
-    seconds: float
     #: Merges the rows into the live tables.
     apply: Callable[[], None]
 
@@ -47,23 +45,19 @@ class Staged:
 def staged(
     target: Target,
     reader: Reader,
-    tables: Sequence[str],
-    mode: Mode,
-    *,
+    selection: TableSelection,
     permission: Permission = OWN,
-    clock: Callable[[], float],
     progress: Progress = silent,
 ) -> Iterator[Staged]:
-    """Read the rows of `tables` (`table` or `schema.table`) and plan what `apply` does, which changes all or nothing.
+    """Read the rows of the selected tables and plan what `apply` does, which changes all or nothing.
 
     RefnetError, before any row is read, where the rows of one cannot be restored, or not by this role, or where they
     are of another database than `target` and not permitted.
     """
-    began = clock()
     with target.connect(_SETTINGS, encoding=reader.index.encoding) as session:
         destination, origin = _checked(session, target, reader, permission)
         codec = Codec.of(session, reader.index.encoding)
-        found = _found(session, codec, reader, tables, mode)
+        found = _found(session, codec, reader, selection)
         planned: list[tuple[TableLayout, Difference]] = []
         plans: list[TablePlan] = []
         for recorded, live in found:
@@ -76,18 +70,18 @@ def staged(
                     reader.name,
                     origin,
                     datetime.fromisoformat(reader.index.snapshot),
-                    mode,
+                    selection.mode,
                     planned[-1][1],
                 )
             )
-        yield Staged(tuple(plans), clock() - began, lambda: merge.merge(session, codec, mode, planned))
+        yield Staged(tuple(plans), lambda: merge.merge(session, codec, selection.mode, planned))
 
 
 def _found(
-    session: Session, codec: Codec, reader: Reader, tables: Sequence[str], mode: Mode
+    session: Session, codec: Codec, reader: Reader, selection: TableSelection
 ) -> list[tuple[staged_rows.Recorded, TableLayout]]:
     """Return each table, recorded and live, those that others refer to first; RefnetError where it cannot be restored."""
-    recorded = list(dict.fromkeys(staged_rows.find(reader, codec, table) for table in tables))
+    recorded = list(dict.fromkeys(staged_rows.find(reader, codec, table) for table in selection.names))
     _check_apart(recorded)
     can_disable = merge.can_disable_triggers(session)
     by_layout: dict[TableLayout, staged_rows.Recorded] = {}
@@ -95,7 +89,7 @@ def _found(
         live = table_layout.read(session, codec, one.schema, one.name, number)
         live.check(reader.index.tables[one.parts[0]].columns)
         if not can_disable:
-            live.check_side_effects(deletes=mode is Mode.REPLACE)
+            live.check_side_effects(deletes=selection.mode is Mode.REPLACE)
         by_layout[live] = one
     ordered, cycle = merge.in_order(list(by_layout))
     if cycle and not can_disable:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 
 from refnet.errors import RefnetError
 from refnet.postgres.session import Target
+from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.previous import Mark, Record, Why
 from refnet.recovery.model.restore_facts import Facts, Rows
 from refnet.recovery.model.restore_plan import dated_name, hindrances
@@ -70,7 +70,7 @@ def plan(target: Target, previous: PreviousVersions, name: str | None = None) ->
 
 
 def undo(
-    target: Target, previous: PreviousVersions, name: str | None = None, *, now: Callable[[], datetime]
+    target: Target, previous: PreviousVersions, name: str | None = None, clock: Clock = Clock()
 ) -> Undone:
     """Swap the previous version in; the live database becomes a previous version."""
     with admin_session(target) as admin, restore_lock(admin, target.name):
@@ -82,7 +82,7 @@ def undo(
             previous_databases.comment_on(live, back.mark.comment),
             previous_databases.limit_of(live, back.mark.limit),
         ]
-        replaced = _record(admin, back, live, now()) if decided.replaces else None
+        replaced = _record(admin, back, live, clock) if decided.replaces else None
         if replaced:
             previous.add(replaced)
             renames.insert(0, Rename(live, replaced.name, replaced.oid))
@@ -93,10 +93,10 @@ def undo(
         return Undone(live, back, replaced.name if replaced else None)
 
 
-def _record(admin: Session, back: PreviousDatabase, live: str, now: datetime) -> Record:
+def _record(admin: Session, back: PreviousDatabase, live: str, clock: Clock) -> Record:
     """Return the record of the live database as a previous version."""
-    name = previous_databases.free_name(admin, dated_name(live, "undone", now.astimezone()))
-    mark = Mark(live, Why.UNDONE, now, artifact=back.mark.artifact)
+    name = previous_databases.free_name(admin, dated_name(live, "undone", clock.local()))
+    mark = Mark(live, Why.UNDONE, clock.now(), artifact=back.mark.artifact)
     return previous_databases.record_of(admin, live, name, back.oid, mark)
 
 
