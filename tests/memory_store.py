@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from typing import BinaryIO
 
 from refnet.errors import Exit, RefnetError
@@ -45,7 +46,10 @@ class MemoryStore:
                 raise RefnetError(f"{name} is not there", "See `refnet list`.")
             return io.BytesIO(self.contents[name])
 
-        return OpenArtifact(name, open_it, entry.manifest, lambda: self.files.get(name))
+        return OpenArtifact(
+            entry.source, name, open_it, entry.manifest, lambda: self.files.get(name),
+            entry=entry, record=partial(self.record, entry),
+        )  # fmt: skip
 
     def record(self, entry: Entry, *evidence: Evidence) -> None:
         self.evidence.setdefault(entry.name, []).extend(evidence)

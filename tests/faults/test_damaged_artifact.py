@@ -62,8 +62,8 @@ def judge(wheel: Binaries, short_folder: Path) -> Context:
 
 
 def _judged(judge: Context, data: bytes) -> Proof:
-    held = OpenArtifact("refnet_20261125_020000.sql.gz", lambda: io.BytesIO(data), None)
-    return attempt(judge, SourceName.DATABASE, held, Level.INTACT)
+    held = OpenArtifact(SourceName.DATABASE, "refnet_20261125_020000.sql.gz", lambda: io.BytesIO(data), None)
+    return attempt(judge, held, Level.INTACT)
 
 
 def test_the_whole_artifact_is_intact(judge: Context, tiny: bytes) -> None:

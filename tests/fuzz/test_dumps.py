@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.fuzz.harness import fuzzed, outcome
 from tests.fuzz.strategies import damaged
 
+from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.sources.database.artifact import schema_toc
 from refnet.recovery.sources.database.artifact.foreign_dump import ForeignDump, Format
@@ -97,7 +98,7 @@ TOC = """;
 @example(PLAIN.replace(b"15.14", b"9" * 5000))
 @example(PLAIN.replace(b"17.6", b"9" * 5000))
 def test_a_dump_is_known_or_refused(data: bytes) -> None:
-    held = OpenArtifact("dump.sql", lambda: io.BytesIO(data), None)
+    held = OpenArtifact(SourceName.DATABASE, "dump.sql", lambda: io.BytesIO(data), None)
     dump = ForeignDump(held)
     if outcome(dump.wanted):
         assert dump.format in Format
@@ -112,7 +113,7 @@ def test_a_dump_is_known_or_refused(data: bytes) -> None:
 
 def test_the_archives_that_are_changed_are_read_as_they_are() -> None:
     for data in (CUSTOM, TAR):
-        held = OpenArtifact("dump", lambda data=data: io.BytesIO(data), None)  # type: ignore[misc]
+        held = OpenArtifact(SourceName.DATABASE, "dump", lambda data=data: io.BytesIO(data), None)  # type: ignore[misc]
         assert ForeignDump(held).proof_major == 16
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.fuzz.harness import fuzzed, outcome
 from tests.fuzz.strategies import damaged, documents, texts
 
+from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.sources.files.contents import Limits, NullSink, read_archive
 from refnet.recovery.sources.files.glance import content_of
@@ -84,7 +85,7 @@ def test_an_archive_is_read_or_refused(data: bytes) -> None:
     )
     if files:
         assert FileList.from_json(files.to_json()) == files
-    held = OpenArtifact("vault.tar.gz", lambda: io.BytesIO(packed), None)
+    held = OpenArtifact(SourceName.OBSIDIAN, "vault.tar.gz", lambda: io.BytesIO(packed), None)
     found = outcome(lambda: content_of(held, "b.md", 100), ArchiveError)
     assert len(found or b"") <= 100
 

@@ -22,6 +22,7 @@ from refnet.recovery.model.artifact import (
     Entry,
     Level,
     Manifest,
+    SourceName,
 )
 from refnet.recovery.model.retention import decide
 from refnet.recovery.sources.files.listing import FileList
@@ -71,7 +72,7 @@ def test_an_artifact_at_a_path_is_read_or_refused(manifest: bytes, packed: bytes
     (folder / NAME).write_bytes(DATA)
     (folder / f"{NAME}{MANIFEST_SUFFIX}").write_bytes(manifest)
     (folder / f"{NAME}{FILES_SUFFIX}").write_bytes(packed)
-    held = outcome(lambda: artifact_at(folder / NAME))
+    held = outcome(lambda: artifact_at(folder / NAME, SourceName.OBSIDIAN))
     if held:
         text = outcome(held.files)
         if text is not None:

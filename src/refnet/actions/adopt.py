@@ -13,7 +13,6 @@ from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from refnet.actions.choose import Chosen
 from refnet.actions.context import Context
 from refnet.actions.verify import Verified, keep, verify
 from refnet.errors import Exit, RefnetError
@@ -67,7 +66,7 @@ def plan(context: Context, path: Path) -> Adoption:
     inside = path.resolve().parent == store.folder(source).resolve()
     if inside:
         store.check_adoptable(source, path.name)
-    artifact, broken = _opened(path)
+    artifact, broken = _opened(path, source)
     created = local.replace(tzinfo=zone) if zone else local.astimezone()
     if inside:
         created = _sharper(created, store.first_check(source, path.name))
@@ -91,19 +90,19 @@ def adopt(context: Context, adoption: Adoption) -> Verified:
         if entry and entry.evidence:
             now = context.clock.now()
             line = Evidence(now, Level.WRITTEN, Outcome.UNVERIFIED, 0.0, reasons=_LOST, revokes=True)
-            keep(store, entry, (line,))
-        chosen = Chosen(source, store.artifact(entry) if entry else artifact_at(adoption.path), entry, store)
-        return verify(context, chosen, Level.INTACT)
+            keep(store.artifact(entry), (line,))
+        adopted = store.artifact(entry) if entry else artifact_at(adoption.path, source)
+        return verify(context, adopted, Level.INTACT)
 
 
-def _opened(path: Path) -> tuple[OpenArtifact, str]:
+def _opened(path: Path, source: SourceName) -> tuple[OpenArtifact, str]:
     """Return the artifact at `path`, and why its manifest cannot be read or ""."""
     try:
-        return artifact_at(path), ""
+        return artifact_at(path, source), ""
     except RefnetError as error:
         if error.code is not Exit.DAMAGED:
             raise
-        return artifact_in(path.parent, path.name, None), error.message
+        return artifact_in(source, path.parent, path.name, None), error.message
 
 
 def _sharper(created: datetime, checked: datetime | None) -> datetime:
@@ -119,9 +118,12 @@ def _of_itself(
 ) -> tuple[Made, str]:
     """Return the manifest's values from the artifact, and where they come from."""
     found = replace(
-        artifact, manifest=None, files=partial(listed_beside, Path(artifact.path or artifact.name))
+        artifact,
+        source=source,
+        manifest=None,
+        files=partial(listed_beside, Path(artifact.path or artifact.name)),
     )
-    if described := context.open_artifact(source, found).describe(created):
+    if described := context.open_artifact(found).describe(created):
         return described, "its own index" if described.files is None else "its list of files"
     return Made(created, {"adopted_from": str(artifact.path)}, unchecked=(_FOREIGN,)), "its name"
 

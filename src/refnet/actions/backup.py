@@ -96,7 +96,7 @@ def make(context: Context, source: Source, store: Store, *, prove: bool) -> Back
         if not prove:
             return made
         published = clock.monotonic()
-        proof = attempt(context, source.name, store.artifact(Entry(made.manifest)), Level.PROVEN)
+        proof = attempt(context, store.artifact(Entry(made.manifest)), Level.PROVEN)
         made.seconds["prove"] = clock.monotonic() - published
         made = replace(made, proof=proof)
         return _recorded(store, made, evidence_of(proof, clock.now(), made.seconds["prove"]))
@@ -122,4 +122,4 @@ def _written(made: Backup, at: datetime) -> Evidence:
 
 def _recorded(store: Store, made: Backup, lines: tuple[Evidence, ...]) -> Backup:
     """Record `lines` as evidence of the artifact."""
-    return replace(made, unrecorded=keep(store, Entry(made.manifest), lines) or made.unrecorded)
+    return replace(made, unrecorded=keep(store.artifact(Entry(made.manifest)), lines) or made.unrecorded)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from refnet.actions.choose import Chosen, choose_one
+from refnet.actions.choose import choose_one
 from refnet.actions.context import Context
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import Entry, Manifest, SourceName
 from refnet.recovery.model.catalog import Catalog
+from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.model.store import Unlisted
 from refnet.recovery.stores.local import LocalStore
 
@@ -25,7 +26,7 @@ class Listing:
 
 @dataclass(frozen=True)
 class Shown:
-    chosen: Chosen
+    chosen: OpenArtifact
     manifest: Manifest
     #: A dict a table, of an artifact of the database.
     tables: tuple[dict[str, Any], ...]
@@ -41,10 +42,10 @@ def listing(context: Context, names: tuple[SourceName, ...]) -> Listing:
 def show(context: Context, name: str) -> Shown:
     """Return the artifact `name`, in the catalog or at a path; RefnetError where it has no manifest."""
     chosen = choose_one(context.store, name)
-    manifest = chosen.artifact.manifest
+    manifest = chosen.manifest
     if manifest is None:
         raise RefnetError(
             f"{chosen.name} has no manifest to show",
             "`refnet verify` judges it by its own index; `refnet adopt` gives it a manifest.",
         )
-    return Shown(chosen, manifest, context.open_artifact(chosen.source, chosen.artifact).tables())
+    return Shown(chosen, manifest, context.open_artifact(chosen).tables())

@@ -12,7 +12,6 @@ import psycopg
 from refnet import servers, wiring
 from refnet.actions import database_restore
 from refnet.actions.check_result import Line, State, error_line, ok, warning
-from refnet.actions.choose import Chosen
 from refnet.actions.context import Context
 from refnet.errors import RefnetError
 from refnet.postgres import embedded
@@ -127,8 +126,9 @@ def _restore(settings: Settings) -> Iterator[Line]:
     newest = Catalog.of(store.entries(SourceName.DATABASE)).about(servers.identity(settings))
     entry = newest.newest_complete(SourceName.DATABASE)
     if entry:
-        chosen = Chosen(entry.source, store.artifact(entry), entry, store)
-        plan = database_restore.restore_of(context, chosen).plan(count=False, damaged_anyway=True)
+        plan = database_restore.restore_of(context, store.artifact(entry)).plan(
+            count=False, damaged_anyway=True
+        )
         problems = plan.problems
         says = f"{plan.facts.user} can restore {entry.name} as {plan.facts.database}"
     else:

@@ -11,7 +11,7 @@ from refnet import servers, wiring
 from refnet.actions.context import Context
 from refnet.errors import Exit, RefnetError
 from refnet.files import explained
-from refnet.recovery.model.artifact import Entry, Outcome, SourceName, read_name
+from refnet.recovery.model.artifact import SourceName, read_name
 from refnet.recovery.model.catalog import Catalog, parse_time
 from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.source import OpenArtifact
@@ -22,45 +22,10 @@ from refnet.settings import user_path
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """An artifact that a command works on."""
-
-    source: SourceName
-    artifact: OpenArtifact
-    #: Its place in a catalog; None, as `store`, for a file without a manifest, of which no evidence is recorded.
-    entry: Entry | None = None
-    store: Store | None = None
-
-    @property
-    def name(self) -> str:
-        return self.artifact.name
-
-    @property
-    def damage(self) -> str:
-        """Return why the artifact counts as damaged, by the last check that failed; else ""."""
-        if not (self.entry and self.entry.damaged):
-            return ""
-        failed = [line for line in self.entry.evidence if line.outcome is Outcome.FAILED]
-        return "; ".join(failed[-1].reasons if failed else ()) or "a check failed"
-
-    def refusals(self, *, anyway: bool) -> tuple[RefnetError, ...]:
-        """Return why it is not restored: it is damaged, and `anyway` is false."""
-        if anyway or not self.damage:
-            return ()
-        return (
-            RefnetError(
-                f"{self.name} is damaged: {self.damage}",
-                "Choose another (`refnet list`), or give --damaged-anyway: what it restores is compared all the same.",
-                Exit.DAMAGED,
-            ),
-        )
-
-
-@dataclass(frozen=True)
 class Selected:
     """The artifacts that a check works on."""
 
-    chosen: list[Chosen]
+    chosen: list[OpenArtifact]
     #: The sources that are configured and have no complete artifact.
     absent: tuple[SourceName, ...] = ()
 
@@ -100,7 +65,7 @@ def newest_of(
     names: tuple[SourceName, ...],
     at: datetime | None = None,
     from_database: str | None = None,
-) -> list[Chosen]:
+) -> list[OpenArtifact]:
     """Return the newest complete artifact (at or before `at`) of each of `names`.
 
     from_database: of this database; None: of the one that the settings name.
@@ -117,7 +82,7 @@ def choose_to_restore(
     artifact: str | None,
     at: str | None,
     from_database: str | None = None,
-) -> Chosen:
+) -> OpenArtifact:
     """Return the artifact `artifact` (a name or a path) of `source`; else the newest one (at or before `at`)."""
     if artifact and at:
         raise RefnetError("ARTIFACT and --at exclude each other", "Leave one of the two out.", Exit.USAGE)
@@ -134,7 +99,7 @@ def choose(
     at: datetime | None = None,
     *,
     target: Identity | None = None,
-) -> list[Chosen]:
+) -> list[OpenArtifact]:
     """Return the newest complete artifact (at or before `at`) of each of `sources`; RefnetError where there is none.
 
     target: the database, see Catalog.choices.
@@ -142,7 +107,7 @@ def choose(
     everything, sources = Catalog.of(store.entries()), tuple(sources)
     catalog = everything.choices(target, at) if SourceName.DATABASE in sources else everything
     newest = [catalog.newest_complete(source, at) for source in sources]
-    found = [Chosen(entry.source, store.artifact(entry), entry, store) for entry in newest if entry]
+    found = [store.artifact(entry) for entry in newest if entry]
     if not found:
         others = everything.others(target) if sources == (SourceName.DATABASE,) else ()
         raise of_others(target, others) if target and others else nothing(catalog, sources, at)
@@ -174,7 +139,7 @@ def nothing(catalog: Catalog, sources: Iterable[SourceName], at: datetime | None
     )
 
 
-def choose_one(store: Store, artifact: str, source: SourceName | None = None) -> Chosen:
+def choose_one(store: Store, artifact: str, source: SourceName | None = None) -> OpenArtifact:
     """Return the artifact with the name `artifact` in the catalog, else at that path.
 
     source: the required source, and that of a file whose name and manifest do not say; None: any.
@@ -189,15 +154,15 @@ def choose_one(store: Store, artifact: str, source: SourceName | None = None) ->
     return chosen
 
 
-def _named(store: Store, artifact: str, source: SourceName | None) -> Chosen:
+def _named(store: Store, artifact: str, source: SourceName | None) -> OpenArtifact:
     if "/" not in artifact and (entry := Catalog.of(store.entries()).named(artifact)):
-        return Chosen(entry.source, store.artifact(entry), entry, store)
+        return store.artifact(entry)
     path = user_path(artifact)
     with explained(path):
         if path.is_file():
             return _at_path(store, path, source)
         if (path / "toc.dat").is_file() or (path.is_dir() and source is SourceName.DATABASE):
-            return Chosen(SourceName.DATABASE, folder_at(path))
+            return folder_at(path)
         there = path.exists()
     raise RefnetError(
         f"'{artifact}' is not a file" if there else f"there is no artifact '{artifact}'",
@@ -206,7 +171,7 @@ def _named(store: Store, artifact: str, source: SourceName | None) -> Chosen:
     )
 
 
-def _at_path(store: Store, path: Path, source: SourceName | None) -> Chosen:
+def _at_path(store: Store, path: Path, source: SourceName | None) -> OpenArtifact:
     home: Store = LocalStore(path.parent, flat=True)
     if isinstance(store, LocalStore) and path.resolve().parent in {
         store.folder(one).resolve() for one in SourceName
@@ -214,12 +179,9 @@ def _at_path(store: Store, path: Path, source: SourceName | None) -> Chosen:
         home = store
     entry = Catalog.of(home.entries()).named(path.name)
     if entry:
-        return Chosen(entry.source, home.artifact(entry), entry, home)
-    artifact = artifact_at(path)
-    if artifact.manifest:
-        return Chosen(artifact.manifest.source, artifact)
+        return home.artifact(entry)
     said = read_name(path.name)
-    return Chosen(said[0] if said else source or _by_ending(path.name), artifact)
+    return artifact_at(path, said[0] if said else source or _by_ending(path.name))
 
 
 def _by_ending(name: str) -> SourceName:

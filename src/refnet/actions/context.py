@@ -37,9 +37,9 @@ class Context:
     def store(self) -> LocalStore:
         return wiring.store(self.settings)
 
-    def open_artifact(self, source: SourceName, artifact: OpenArtifact) -> Artifact:
-        """Return the content of `artifact`, which is of `source`."""
-        return open_artifact(source, artifact)
+    def open_artifact(self, artifact: OpenArtifact) -> Artifact:
+        """Return the content of `artifact`."""
+        return open_artifact(artifact)
 
     @contextmanager
     def restore_lock(self, name: SourceName) -> Iterator[None]:

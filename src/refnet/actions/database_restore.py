@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from refnet import servers, wiring
-from refnet.actions.choose import Chosen
 from refnet.actions.context import Context
 from refnet.errors import RefnetError
 from refnet.postgres import embedded
@@ -16,7 +15,7 @@ from refnet.postgres.session import Target, server_version
 from refnet.recovery.model.artifact import Outcome, SourceName
 from refnet.recovery.model.origin import Permission
 from refnet.recovery.model.restore_plan import Plan
-from refnet.recovery.model.source import Finding
+from refnet.recovery.model.source import Finding, OpenArtifact
 from refnet.recovery.model.table_plan import TableSelection
 from refnet.recovery.sources.artifact import open_database
 from refnet.recovery.sources.database.artifact.own_artifact import DatabaseArtifact
@@ -33,7 +32,7 @@ class DatabaseRestore:
     """The restore of an artifact, or of a foreign dump, as the live database."""
 
     context: Context
-    chosen: Chosen
+    chosen: OpenArtifact
     dump: Dump
     target: Target
     options: Options
@@ -69,7 +68,7 @@ class DatabaseRestore:
 
 def restore_of(
     context: Context,
-    chosen: Chosen,
+    chosen: OpenArtifact,
     options: Options | None = None,
     *,
     from_database: str | None = None,
@@ -81,7 +80,7 @@ def restore_of(
         from_database: the database, beside the target's own, whose data may be restored.
         in_place: the database must exist already.
     """
-    settings, dump = context.settings, open_database(chosen.artifact)
+    settings, dump = context.settings, open_database(chosen)
     dump.wanted()  # a file that is not a dump starts no server
     target = servers.existing_server(settings) if in_place else servers.server(settings)
     here = servers.identity(settings)
@@ -104,9 +103,9 @@ def undo(context: Context, name: str | None = None) -> Undone:
         return undo_database.undo(target, records, name, context.clock)
 
 
-def compare(context: Context, chosen: Chosen) -> tuple[Finding, ...]:
+def compare(context: Context, chosen: OpenArtifact) -> tuple[Finding, ...]:
     """Compare the live database with an artifact, by content."""
-    settings, dump = context.settings, open_database(chosen.artifact)
+    settings, dump = context.settings, open_database(chosen)
     target = servers.server(settings)
     try:
         with target.connect() as session:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from refnet import servers, wiring
-from refnet.actions.choose import Chosen, choose_one, newest_of
+from refnet.actions.choose import choose_one, newest_of
 from refnet.actions.context import Context
 from refnet.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
@@ -65,16 +65,16 @@ def diff(context: Context, before: str, after: str) -> Difference:
                 "Compare two artifacts of one source.",
                 Exit.USAGE,
             )
-        return artifacts(old.source, old.artifact, new.artifact)
+        return artifacts(old.source, old, new)
     if old.source is not SourceName.DATABASE:
-        return live_files(old.artifact, wiring.target(settings, old.source))
+        return live_files(old, wiring.target(settings, old.source))
     target = servers.existing_server(settings)
     with target.connect() as session:
         binaries = servers.binaries_for(settings, server_version(session))
-    return live_tables(old.artifact, target, binaries, settings.jobs, context.progress)
+    return live_tables(old, target, binaries, settings.jobs, context.progress)
 
 
-def _chosen(context: Context, meant: str) -> Chosen:
+def _chosen(context: Context, meant: str) -> OpenArtifact:
     if meant in list(SourceName):
         return newest_of(context, (SourceName(meant),))[0]
     return choose_one(context.store, meant)

@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from refnet.actions.choose import Chosen, Selected
+from refnet.actions.choose import Selected
 from refnet.actions.context import Context
 from refnet.actions.drill_page import page
 from refnet.actions.verify import Verified, verify
@@ -24,6 +24,7 @@ from refnet.errors import Exit, worst
 from refnet.files import make_folder
 from refnet.recovery.model.artifact import Level, Manifest, Outcome, SourceName, utc
 from refnet.recovery.model.run import Kind
+from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.stores import disk
 from refnet.telemetry.watch import Watch
 
@@ -83,7 +84,7 @@ def prove(context: Context, selected: Selected, *, watch: Watch | None = None, a
     clock = context.clock
     started, start = clock.now(), clock.monotonic()
 
-    def one(chosen: Chosen) -> Verified:
+    def one(chosen: OpenArtifact) -> Verified:
         run = watch.run(Kind.DRILL, chosen.source, again=again) if watch and chosen.entry else nullcontext()
         with run as at_work:
             result = verify(context, chosen, Level.PROVEN, drill=True)
@@ -131,7 +132,7 @@ def _result(result: Verified, started: datetime) -> dict[str, Any]:
         "outcome": proof.outcome.value,
         "level": proof.level.value if proof.level else None,
         "artifact": result.chosen.name,
-        **_made(result.chosen.artifact.manifest, started),
+        **_made(result.chosen.manifest, started),
         "server": proof.server,
         "missing_walls": list(proof.missing_walls),
         "recovery_seconds": round(sum(proof.seconds.values()), 3),

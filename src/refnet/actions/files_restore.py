@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from refnet import wiring
-from refnet.actions.choose import Chosen
 from refnet.actions.context import Context
 from refnet.recovery.model.artifact import Outcome, SourceName
-from refnet.recovery.model.source import Finding
+from refnet.recovery.model.source import Finding, OpenArtifact
 from refnet.recovery.verbs import restore_files, undo_files
 from refnet.recovery.verbs.restore_files import Plan, Restored
 from refnet.recovery.verbs.undo_files import Undone, UndoPlan
@@ -16,17 +15,19 @@ from refnet.recovery.verbs.undo_files import Undone, UndoPlan
 _NO_LIST = "another program made the archive, so it has no list of files to compare with"
 
 
-def plan(context: Context, chosen: Chosen, only: str | None = None, *, damaged_anyway: bool = False) -> Plan:
+def plan(
+    context: Context, chosen: OpenArtifact, only: str | None = None, *, damaged_anyway: bool = False
+) -> Plan:
     """Return what a restore of `chosen` would do. `only`: the path of one file or folder of it."""
-    planned = restore_files.plan(chosen.artifact, wiring.target(context.settings, chosen.source), only)
+    planned = restore_files.plan(chosen, wiring.target(context.settings, chosen.source), only)
     refusals = chosen.refusals(anyway=damaged_anyway)
     return replace(planned, problems=(*refusals, *planned.problems), damage=chosen.damage)
 
 
-def restore(context: Context, chosen: Chosen, planned: Plan) -> Restored:
+def restore(context: Context, chosen: OpenArtifact, planned: Plan) -> Restored:
     """Do what `planned` says."""
     with context.restore_lock(chosen.source):
-        return restore_files.restore(chosen.artifact, planned, context.clock, context.progress)
+        return restore_files.restore(chosen, planned, context.clock, context.progress)
 
 
 def plan_undo(context: Context, source: SourceName) -> UndoPlan:
@@ -41,7 +42,7 @@ def undo(context: Context, source: SourceName) -> Undone:
         return undo_files.undo(target, context.clock.now())
 
 
-def compare(context: Context, chosen: Chosen) -> tuple[Finding, ...]:
+def compare(context: Context, chosen: OpenArtifact) -> tuple[Finding, ...]:
     """Compare what is live with an artifact, file by file."""
     planned = plan(context, chosen)
     found, what = planned.changes, f"files of {chosen.source}"

@@ -11,7 +11,6 @@ from functools import partial
 
 from refnet import servers
 from refnet.actions import database_restore, files_restore
-from refnet.actions.choose import Chosen
 from refnet.actions.context import Context
 from refnet.actions.recovery_settings import Setup
 from refnet.compose import COMPOSE_FILES, compose_file
@@ -51,7 +50,7 @@ class Live:
 
     def restore(self, source: SourceName, entry: Entry) -> list[str]:
         """Restore `source` from `entry`; return what was done, a sentence each."""
-        chosen, notes = self._chosen(entry), list[str]()
+        chosen, notes = self.context.store.artifact(entry), list[str]()
         if source is not SourceName.DATABASE:
             self.setup.folder(source)  # raises where nothing may go there
             planned = files_restore.plan(self.context, chosen)
@@ -67,11 +66,7 @@ class Live:
     def compare(self, source: SourceName, entry: Entry) -> tuple[Finding, ...]:
         """Compare what is live with `entry`."""
         compare = database_restore.compare if source is SourceName.DATABASE else files_restore.compare
-        return compare(self.context, self._chosen(entry))
-
-    def _chosen(self, entry: Entry) -> Chosen:
-        store = self.context.store
-        return Chosen(entry.source, store.artifact(entry), entry, store)
+        return compare(self.context, self.context.store.artifact(entry))
 
     def commands(self) -> dict[Stage, tuple[str, ...]]:
         """Return the command lines by stage from a backup."""

@@ -7,12 +7,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from refnet import wiring
-from refnet.actions.choose import Chosen
 from refnet.actions.context import Context
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome, SourceName
+from refnet.recovery.model.artifact import Evidence, Level, Outcome
 from refnet.recovery.model.source import Finding, OpenArtifact, Progress, Proof, silent
-from refnet.recovery.model.store import Store
 
 EXITS = {Outcome.PASSED: Exit.DONE, Outcome.UNVERIFIED: Exit.UNVERIFIED, Outcome.FAILED: Exit.DAMAGED}
 _CHUNK = 1 << 20
@@ -22,7 +20,7 @@ _CHUNK = 1 << 20
 class Verified:
     """The check of one artifact."""
 
-    chosen: Chosen
+    chosen: OpenArtifact
     proof: Proof
     at: datetime
     seconds: float
@@ -35,7 +33,7 @@ class Verified:
 
 
 def verify(
-    context: Context, chosen: Chosen, level: Level, *, trust: bool = False, drill: bool = False
+    context: Context, chosen: OpenArtifact, level: Level, *, trust: bool = False, drill: bool = False
 ) -> Verified:
     """Check `chosen` up to `level` and record the result as evidence.
 
@@ -45,17 +43,17 @@ def verify(
     """
     clock, progress = context.clock, context.progress
     started = clock.monotonic()
-    written = check_written(chosen.artifact, progress)
+    written = check_written(chosen, progress)
     read = clock.monotonic() - started
     if Outcome.FAILED in {finding.outcome for finding in written}:
         proof = Proof(level, None, written)
     else:
-        proof = attempt(context, chosen.source, chosen.artifact, level, trust=trust)
+        proof = attempt(context, chosen, level, trust=trust)
         proof = replace(proof, findings=(*written, *proof.findings))
     proof = replace(proof, seconds={"read the file": read} | proof.seconds)
     at, seconds = clock.now(), clock.monotonic() - started
     lines = evidence_of(proof, at, seconds, drill=drill)
-    return Verified(chosen, proof, at, seconds, keep(chosen.store, chosen.entry, lines))
+    return Verified(chosen, proof, at, seconds, keep(chosen, lines))
 
 
 def check_written(artifact: OpenArtifact, progress: Progress = silent) -> tuple[Finding, ...]:
@@ -94,9 +92,7 @@ def _compare_bytes(artifact: OpenArtifact, size: int, sha256: str, progress: Pro
     return Finding(what, Outcome.PASSED)
 
 
-def attempt(
-    context: Context, source: SourceName, artifact: OpenArtifact, level: Level, *, trust: bool = False
-) -> Proof:
+def attempt(context: Context, artifact: OpenArtifact, level: Level, *, trust: bool = False) -> Proof:
     """Prove `artifact`, whose bytes are known to be right.
 
     A proof that cannot run (no scratch server, no free space) is `could not verify`; damage in the artifact is a
@@ -104,7 +100,7 @@ def attempt(
     """
     try:
         options = wiring.proof_options(context.settings, context.progress, trust=trust)
-        proof = context.open_artifact(source, artifact).prove(level, options)
+        proof = context.open_artifact(artifact).prove(level, options)
     except RefnetError as error:
         outcome = Outcome.FAILED if error.code is Exit.DAMAGED else Outcome.UNVERIFIED
         proof = Proof(level, None, (Finding("the proof itself", outcome, f"{error.message}. {error.hint}"),))
@@ -135,12 +131,12 @@ def _beyond(proof: Proof) -> Level:
     return levels[min(rank, len(levels) - 1)] if proof.outcome is Outcome.FAILED else proof.wanted
 
 
-def keep(store: Store | None, entry: Entry | None, lines: tuple[Evidence, ...]) -> str:
-    """Append `lines` to the evidence of `entry`; return why that was not possible (a read-only disk), or ""."""
-    if store is None or entry is None:
+def keep(artifact: OpenArtifact, lines: tuple[Evidence, ...]) -> str:
+    """Append `lines` to the evidence of `artifact`; return why that was not possible (a read-only disk), or ""."""
+    if artifact.record is None:
         return ""
     try:
-        store.record(entry, *lines)
+        artifact.record(*lines)
     except RefnetError as error:
         return error.message
     return ""

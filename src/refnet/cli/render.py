@@ -20,7 +20,7 @@ _LARGEST = 10
 _MARKS = {Outcome.FAILED: "failed", Outcome.UNVERIFIED: "could not verify"}
 
 if TYPE_CHECKING:
-    from refnet.actions.choose import Chosen
+    from refnet.recovery.model.source import OpenArtifact
 
 
 def local(moment: datetime) -> str:
@@ -146,7 +146,7 @@ def _evidence(line: Evidence) -> str:
     return f"{line.outcome.value} beyond {before}"
 
 
-def print_doubts(chosen: Chosen) -> None:
+def print_doubts(chosen: OpenArtifact) -> None:
     """Print that a check found the artifact damaged, or that it shrank."""
     if chosen.damage:
         print(f"DAMAGED: {chosen.name}: {chosen.damage}")

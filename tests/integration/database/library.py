@@ -15,6 +15,7 @@ from psycopg import sql
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
+from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.origin import Permission
 from refnet.recovery.model.previous import Why
 from refnet.recovery.model.source import OpenArtifact, silent
@@ -50,7 +51,7 @@ def artifact_of(target: Target, binaries: Binaries, name: str = "refnet_20261125
 
 def held(content: bytes, name: str = "refnet_20261125_020000.sql.gz") -> DatabaseArtifact:
     """That artifact, to be restored."""
-    return DatabaseArtifact(OpenArtifact(name, lambda: io.BytesIO(content), None))
+    return DatabaseArtifact(OpenArtifact(SourceName.DATABASE, name, lambda: io.BytesIO(content), None))
 
 
 def restore(target: Target, dump: restore_database.Dump, binaries: Binaries, **options: Any) -> Restored:

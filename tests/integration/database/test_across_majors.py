@@ -14,7 +14,7 @@ from tests.integration.database.library import artifact_of, held, restore
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.recovery.model.artifact import Level, Outcome
+from refnet.recovery.model.artifact import Level, Outcome, SourceName
 from refnet.recovery.model.source import OpenArtifact, Proof, silent
 from refnet.recovery.sources.artifact import open_database
 from refnet.recovery.sources.database.artifact.sqlgz import Reader
@@ -40,7 +40,7 @@ def _artifact(everything: Everything, binaries: Binaries) -> bytes:
 
 
 def _proof(data: bytes, binaries: Binaries, base: Path) -> Proof:
-    held = OpenArtifact("refnet_20261125_020000.sql.gz", lambda: io.BytesIO(data), None)
+    held = OpenArtifact(SourceName.DATABASE, "refnet_20261125_020000.sql.gz", lambda: io.BytesIO(data), None)
     return open_database(held).prove(Level.PROVEN, ProofOptions(base, lambda *_, **__: binaries, jobs=2))
 
 

@@ -35,7 +35,9 @@ CREATE SEQUENCE "odd ""name""";
 
 def held(target: Target, binaries: Binaries) -> OpenArtifact:
     content = artifact_of(target, binaries)
-    return OpenArtifact("refnet_20261125_020000.sql.gz", lambda: io.BytesIO(content), None)
+    return OpenArtifact(
+        SourceName.DATABASE, "refnet_20261125_020000.sql.gz", lambda: io.BytesIO(content), None
+    )
 
 
 def write(target: Target) -> None:
@@ -95,7 +97,9 @@ def test_a_column_and_a_partition_that_are_new_are_found(library: Target, wheel:
 
 
 def test_a_dump_of_others_cannot_be_compared(library: Target, wheel: Binaries) -> None:
-    other = OpenArtifact("other.sql.gz", lambda: io.BytesIO(gzip.compress(b"SELECT 1;\n" * 100)), None)
+    other = OpenArtifact(
+        SourceName.DATABASE, "other.sql.gz", lambda: io.BytesIO(gzip.compress(b"SELECT 1;\n" * 100)), None
+    )
 
     with pytest.raises(RefnetError, match=r"other\.sql\.gz is a foreign dump"):
         diff.artifacts(SourceName.DATABASE, held(library, wheel), other)

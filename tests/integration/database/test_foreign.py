@@ -12,6 +12,7 @@ from tests.integration.database.library import everything, papers, restore
 from refnet.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
+from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.sources.database.artifact.foreign_dump import ForeignDump
 from refnet.recovery.stores.open_artifacts import artifact_at, folder_at
 
@@ -19,7 +20,7 @@ GENTLE = "-- just some SQL\nCREATE TABLE papers (id int);\nINSERT INTO papers VA
 
 
 def foreign(path: Path, binaries: Binaries) -> ForeignDump:
-    return ForeignDump(folder_at(path) if path.is_dir() else artifact_at(path))
+    return ForeignDump(folder_at(path) if path.is_dir() else artifact_at(path, SourceName.DATABASE))
 
 
 def pg_dump(target: Target, binaries: Binaries, path: Path, *options: str) -> Path:

@@ -25,6 +25,7 @@ from refnet.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
+from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.previous import Why
 from refnet.recovery.model.source import Finding, OpenArtifact
 from refnet.recovery.sources.database.admin_session import admin_session, restore_lock
@@ -65,7 +66,11 @@ def test_a_copy_that_cannot_be_dropped_is_named_and_dropped_by_the_next_restore(
     with pytest.raises(RefnetError, match='relation "papers" already exists') as refused:
         restore(
             library,
-            Obstructed(OpenArtifact("refnet_20261125_020000.sql.gz", lambda: io.BytesIO(content), None)),
+            Obstructed(
+                OpenArtifact(
+                    SourceName.DATABASE, "refnet_20261125_020000.sql.gz", lambda: io.BytesIO(content), None
+                )
+            ),
             wheel,
         )
     (copy,) = of_database(library, Why.COPY)
@@ -125,7 +130,9 @@ def test_a_comparison_that_fails_does_not_wait_for_the_statistics(
             raise KeyboardInterrupt
 
     content = artifact_of(library, wheel)
-    dump = Fails(OpenArtifact("refnet_20261125_020000.sql.gz", lambda: io.BytesIO(content), None))
+    dump = Fails(
+        OpenArtifact(SourceName.DATABASE, "refnet_20261125_020000.sql.gz", lambda: io.BytesIO(content), None)
+    )
     monkeypatch.setattr(restore_database, "analyze", long)
     with pytest.raises(KeyboardInterrupt):
         restore(library, dump, wheel)

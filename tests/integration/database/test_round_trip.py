@@ -12,7 +12,7 @@ from tests import oracle
 from tests.everything import Everything, drop
 
 from refnet.postgres.session import READER_SETTINGS
-from refnet.recovery.model.artifact import Level, Outcome
+from refnet.recovery.model.artifact import Level, Outcome, SourceName
 from refnet.recovery.model.source import OpenArtifact, silent
 from refnet.recovery.sources.artifact import open_database
 from refnet.recovery.sources.database.artifact.index import Index
@@ -94,7 +94,7 @@ def test_a_parallel_load_gives_what_a_stock_dump_gives(each: Backed, monkeypatch
 
 def test_every_kind_of_object_is_proven(each: Backed, short_folder: Path) -> None:
     binaries = each.everything.cluster.binaries
-    held = OpenArtifact(each.path.name, lambda: each.path.open("rb"), None)
+    held = OpenArtifact(SourceName.DATABASE, each.path.name, lambda: each.path.open("rb"), None)
     options = ProofOptions(short_folder / "scratch", lambda *_, **__: binaries, jobs=2)
     proof = open_database(held).prove(Level.PROVEN, options)
     assert proof.reasons == (

@@ -69,7 +69,7 @@ def test_a_plain_tar_is_compared_too(vault: World) -> None:
     subprocess.run(["tar", "-czf", path, "-C", vault.folder, "."], check=True)
     (vault.folder / "new.md").write_text("new")
 
-    assert diff.artifacts(vault.source, artifact_at(path), vault.backup()).added == ("new.md",)
+    assert diff.artifacts(vault.source, artifact_at(path, vault.source), vault.backup()).added == ("new.md",)
 
 
 def test_a_file_that_became_a_folder_or_a_link_says_so(vault: World) -> None:

@@ -169,7 +169,7 @@ def test_a_vault_beside_which_its_owner_may_not_write_has_its_entries_exchanged(
         pytest.skip("needs a folder of somebody else's")
     held = vault.backup()
     artifact, files = (vault.store.root / "obsidian" / held.name).read_bytes(), held.files()
-    held = OpenArtifact(held.name, lambda: io.BytesIO(artifact), held.manifest, lambda: files)
+    held = OpenArtifact(held.source, held.name, lambda: io.BytesIO(artifact), held.manifest, lambda: files)
     root = short_folder / "theirs own"
     root.mkdir()
     os.chown(root, 65534, 65534)

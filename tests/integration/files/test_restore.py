@@ -184,7 +184,7 @@ def test_what_an_artifact_holds_beside_the_listed_entries_is_left_out_by_name(co
     (config.folder / ".env").write_text("SECRET=2\n")
     (config.folder / ".git" / "HEAD").write_text("mine")
 
-    done = config.restore(artifact_at(tmp_path / "config_20261125.tar.gz"))
+    done = config.restore(artifact_at(tmp_path / "config_20261125.tar.gz", config.source))
 
     assert (config.folder / ".env").read_text() == "SECRET=1\n"
     assert (config.folder / ".git" / "HEAD").read_text() == "mine"
@@ -275,7 +275,9 @@ def test_only_reads_a_small_part_of_the_archive(vault):
             opened.append(Counted(archive.read()))
         return opened[-1]
 
-    vault.restore(OpenArtifact(held.name, open_counted, held.manifest, held.files), "papers/note 3.md")
+    vault.restore(
+        OpenArtifact(held.source, held.name, open_counted, held.manifest, held.files), "papers/note 3.md"
+    )
 
     assert (vault.folder / "papers" / "note 3.md").exists()
     assert sum(one.count for one in opened) < 3_000_000 < held.manifest.size
@@ -299,7 +301,7 @@ class Counted(io.BytesIO):
 
 def plain(world: World, path: Path, *, prefix: str = "") -> OpenArtifact:
     subprocess.run(["tar", "-czf", path, "-C", world.folder, prefix or "."], check=True)
-    return artifact_at(path)
+    return artifact_at(path, world.source)
 
 
 def test_a_plain_tar_is_restored_too_and_what_could_not_be_verified_is_said(vault, tmp_path):
@@ -319,7 +321,7 @@ def test_a_hostile_archive_leaves_the_live_vault_as_it_was(vault, tmp_path, make
     before = contents(tmp_path)
 
     with pytest.raises(RefnetError, match=told) as caught:
-        vault.restore(artifact_at(tmp_path / "evil.tar.gz"))
+        vault.restore(artifact_at(tmp_path / "evil.tar.gz", vault.source))
 
     assert caught.value.code is Exit.DAMAGED
     assert contents(tmp_path) == before
@@ -329,7 +331,7 @@ def test_a_hostile_archive_leaves_the_live_vault_as_it_was(vault, tmp_path, make
 def test_a_harmless_archive_becomes_the_live_vault(vault, tmp_path, make, wanted):
     (tmp_path / "plain.tar.gz").write_bytes(make())
 
-    vault.restore(artifact_at(tmp_path / "plain.tar.gz"))
+    vault.restore(artifact_at(tmp_path / "plain.tar.gz", vault.source))
 
     assert contents(vault.folder) == wanted
 

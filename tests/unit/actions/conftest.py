@@ -78,7 +78,7 @@ class Lab:
     settings: Settings = field(default_factory=Settings)
     progress: Progress = silent
 
-    def open_artifact(self, _name: SourceName, held: OpenArtifact) -> Artifact:
+    def open_artifact(self, held: OpenArtifact) -> Artifact:
         return LinesArtifact(self.proves, held)
 
 

@@ -12,14 +12,15 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from tests.unit.actions.conftest import Lab
+from tests.unit.actions.conftest import NOW, Lab
 
 from refnet.actions import choose as choosing
 from refnet.actions.backup import make as backup
 from refnet.actions.choose import choose, choose_one, select
 from refnet.actions.context import Context
+from refnet.actions.verify import keep
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.model.artifact import Evidence, Level, Outcome, SourceName
 from refnet.recovery.model.catalog import parse_time
 from refnet.recovery.model.clock import Clock
 from refnet.recovery.stores.local import LocalStore
@@ -40,7 +41,7 @@ def test_a_listed_name_is_the_artifact_of_the_catalog(local: LocalStore) -> None
     chosen = choose_one(local, NAME)
 
     assert chosen.entry is not None
-    assert chosen.store is local
+    assert chosen.path == local.path(chosen.entry)
 
 
 def test_the_path_of_a_listed_artifact_is_that_artifact(
@@ -51,7 +52,7 @@ def test_the_path_of_a_listed_artifact_is_that_artifact(
     for path in (f"{tmp_path}/backups/database/{NAME}", f"backups/database/{NAME}", f"link/database/{NAME}"):
         chosen = choose_one(local, path)
         assert chosen.entry is not None
-        assert chosen.store is local
+        assert chosen.path == local.path(chosen.entry)
 
 
 def test_an_artifact_elsewhere_keeps_its_evidence_beside_it(local: LocalStore, tmp_path: Path) -> None:
@@ -63,8 +64,9 @@ def test_an_artifact_elsewhere_keeps_its_evidence_beside_it(local: LocalStore, t
     chosen = choose_one(local, str(away / NAME))
 
     assert chosen.entry is not None
-    assert isinstance(chosen.store, LocalStore)
-    assert chosen.store.root == away
+    assert chosen.path == away / NAME
+    assert keep(chosen, (Evidence(NOW, Level.INTACT, Outcome.PASSED, 1.0),)) == ""
+    assert (away / f"{NAME}.evidence.jsonl").exists()
 
 
 def test_a_renamed_artifact_still_has_its_manifest(local: LocalStore, tmp_path: Path) -> None:
@@ -74,7 +76,7 @@ def test_a_renamed_artifact_still_has_its_manifest(local: LocalStore, tmp_path: 
     chosen = choose_one(local, str(tmp_path / "safe"))
 
     assert chosen.entry is None
-    assert chosen.artifact.manifest == local.entries()[0].manifest
+    assert chosen.manifest == local.entries()[0].manifest
 
 
 @pytest.mark.parametrize(
@@ -93,7 +95,7 @@ def test_a_file_without_a_manifest_is_taken_for_what_its_name_says(
     (tmp_path / name).write_bytes(b"")
     chosen = choose_one(local, str(tmp_path / name))
 
-    assert (chosen.source, chosen.entry, chosen.artifact.manifest) == (source, None, None)
+    assert (chosen.source, chosen.entry, chosen.manifest) == (source, None, None)
 
 
 def test_a_command_may_know_better_what_a_foreign_file_is(local: LocalStore, tmp_path: Path) -> None:

@@ -11,12 +11,11 @@ import pytest
 from tests.unit.actions.conftest import Lab
 
 from refnet.actions.backup import make as backup
-from refnet.actions.choose import Chosen
 from refnet.actions.verify import evidence_of, verify
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import Entry, Level, Outcome, SourceName
+from refnet.recovery.model.artifact import Entry, Level, Outcome
 from refnet.recovery.model.clock import Clock
-from refnet.recovery.model.source import Finding, Made, Proof
+from refnet.recovery.model.source import Finding, Made, OpenArtifact, Proof
 from refnet.recovery.model.store import Store
 from refnet.recovery.stores.local import LocalStore
 
@@ -29,9 +28,9 @@ def local(tmp_path: Path, lines: Any, now: Any, clock: Any) -> LocalStore:
     return store
 
 
-def chosen(store: Store) -> Chosen:
+def chosen(store: Store) -> OpenArtifact:
     (entry,) = store.entries()
-    return Chosen(entry.source, store.artifact(entry), entry, store)
+    return store.artifact(entry)
 
 
 @pytest.mark.parametrize("level", [Level.INTACT, Level.RESTORED, Level.PROVEN])
@@ -78,7 +77,7 @@ def test_a_file_that_the_disk_gives_no_more_is_damaged(
             raise OSError(5, "Input/output error")
 
     entry = chosen(local)
-    entry = replace(entry, artifact=replace(entry.artifact, open=Failing))
+    entry = replace(entry, open=Failing)
     result = verify(Lab(None, lines(), Clock(now, clock)), entry, Level.INTACT)
 
     assert result.exit is Exit.DAMAGED
@@ -139,8 +138,8 @@ def test_a_proof_that_breaks_off_is_damage_only_where_the_artifact_is_to_blame(
 def test_a_file_without_a_manifest_is_judged_by_the_source_alone(
     local: LocalStore, lines: Any, now: Any, clock: Any
 ) -> None:
-    held = replace(chosen(local).artifact, manifest=None)
-    result = verify(Lab(None, lines(), Clock(now, clock)), Chosen(SourceName.DATABASE, held), Level.INTACT)
+    held = replace(chosen(local), manifest=None, entry=None, record=None)
+    result = verify(Lab(None, lines(), Clock(now, clock)), held, Level.INTACT)
 
     assert result.exit is Exit.DONE
     assert local.entries()[0].evidence == ()

@@ -9,8 +9,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from refnet.errors import RefnetError
-from refnet.recovery.model.artifact import Level, Manifest, Outcome, SourceName
+from refnet.errors import Exit, RefnetError
+from refnet.recovery.model.artifact import Entry, Level, Manifest, Outcome, SourceName
 
 #: The most entries of a list of files, and its most bytes when inflated. A reader has both in memory (at most about
 #: 1 GB): a backup writes no more, and a longer list is damaged.
@@ -50,6 +50,7 @@ class Made:
 class OpenArtifact:
     """An artifact that can be read, in a store or at any path."""
 
+    source: SourceName
     name: str
     #: Returns a new seekable reader.
     open: Callable[[], BinaryIO]
@@ -59,6 +60,30 @@ class OpenArtifact:
     files: Callable[[], bytes | None] = lambda: None
     #: For programs that read files themselves; None: it is not a file.
     path: Path | None = None
+    #: Its entry in the catalog of its store; None: a file without one, of which no evidence is recorded.
+    entry: Entry | None = None
+    #: Appends lines of evidence to that entry; RefnetError where that fails.
+    record: Callable[..., None] | None = None
+
+    @property
+    def damage(self) -> str:
+        """Return why the artifact counts as damaged, by the last check that failed; else ""."""
+        if not (self.entry and self.entry.damaged):
+            return ""
+        failed = [line for line in self.entry.evidence if line.outcome is Outcome.FAILED]
+        return "; ".join(failed[-1].reasons if failed else ()) or "a check failed"
+
+    def refusals(self, *, anyway: bool) -> tuple[RefnetError, ...]:
+        """Return why it is not restored: it is damaged, and `anyway` is false."""
+        if anyway or not self.damage:
+            return ()
+        return (
+            RefnetError(
+                f"{self.name} is damaged: {self.damage}",
+                "Choose another (`refnet list`), or give --damaged-anyway: what it restores is compared all the same.",
+                Exit.DAMAGED,
+            ),
+        )
 
 
 def most_listed(manifest: Manifest | None) -> int:

@@ -34,9 +34,9 @@ class Artifact(ABC):
         """Check the content up to `level`; the store has checked `written`. Touch nothing live."""
 
 
-def open_artifact(source: SourceName, artifact: OpenArtifact) -> Artifact:
-    """Return the content of `artifact`, which is of `source`."""
-    if source is SourceName.DATABASE:
+def open_artifact(artifact: OpenArtifact) -> Artifact:
+    """Return the content of `artifact`."""
+    if artifact.source is SourceName.DATABASE:
         return open_database(artifact)
     from refnet.recovery.sources.files.files_artifact import FilesArtifact
 

@@ -13,7 +13,9 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -95,7 +97,8 @@ class LocalStore:
         return tuple(unlisted for scan in self._scans(source) for unlisted in scan.unlisted())
 
     def artifact(self, entry: Entry) -> OpenArtifact:
-        return artifact_in(self.folder(entry.source), entry.name, entry.manifest)
+        found = artifact_in(entry.source, self.folder(entry.source), entry.name, entry.manifest)
+        return replace(found, entry=entry, record=partial(self.record, entry))
 
     def free_bytes(self) -> int | None:
         nearest = next(folder for folder in (self.root, *self.root.parents) if folder.exists())

@@ -10,7 +10,7 @@ from typing import BinaryIO, cast
 
 from refnet.errors import Exit, RefnetError
 from refnet.files import explained, read_regular
-from refnet.recovery.model.artifact import FILES_SUFFIX, MANIFEST_SUFFIX, Manifest
+from refnet.recovery.model.artifact import FILES_SUFFIX, MANIFEST_SUFFIX, Manifest, SourceName
 from refnet.recovery.model.source import MOST_LIST_BYTES, OpenArtifact, most_listed
 from refnet.recovery.stores.disk import open_regular
 
@@ -22,8 +22,10 @@ _ENTRY, _HEAD = 50_000, 4096
 _GZIP = 16 + 15
 
 
-def artifact_in(folder: Path, name: str, manifest: Manifest | None, *, links: bool = False) -> OpenArtifact:
-    """Return the artifact `name` in `folder`; its list of files is compared with the manifest when it is read.
+def artifact_in(
+    source: SourceName, folder: Path, name: str, manifest: Manifest | None, *, links: bool = False
+) -> OpenArtifact:
+    """Return the artifact `name` of `source` in `folder`; its list of files is compared with the manifest when it is read.
 
     `links`: the artifact may be a link, for a path from the user.
     """
@@ -47,11 +49,11 @@ def artifact_in(folder: Path, name: str, manifest: Manifest | None, *, links: bo
             )
         return _inflated(packed, manifest.files_sha256, most, path)
 
-    return OpenArtifact(name, open_it, manifest, files, folder / name)
+    return OpenArtifact(source, name, open_it, manifest, files, folder / name)
 
 
-def artifact_at(path: Path) -> OpenArtifact:
-    """Return the artifact at `path`, with its manifest if `PATH.json` exists.
+def artifact_at(path: Path, source: SourceName) -> OpenArtifact:
+    """Return the artifact at `path`, with its manifest if `PATH.json` exists; without one it is of `source`.
 
     RefnetError if the file does not exist, or its manifest is not valid.
     """
@@ -61,12 +63,15 @@ def artifact_at(path: Path) -> OpenArtifact:
             "Give the path of an artifact, or a name from `refnet list`.",
             Exit.USAGE,
         )
-    return artifact_in(path.parent, path.name, manifest_of(path), links=True)
+    manifest = manifest_of(path)
+    return artifact_in(manifest.source if manifest else source, path.parent, path.name, manifest, links=True)
 
 
 def folder_at(path: Path) -> OpenArtifact:
     """Return the dump in pg_dump's directory format at `path`."""
-    return OpenArtifact(path.name, lambda: (path / "toc.dat").open("rb"), None, path=path)
+    return OpenArtifact(
+        SourceName.DATABASE, path.name, lambda: (path / "toc.dat").open("rb"), None, path=path
+    )
 
 
 def manifest_of(path: Path) -> Manifest | None:

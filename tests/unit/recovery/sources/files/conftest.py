@@ -46,7 +46,11 @@ class Artifact:
     @property
     def held(self) -> OpenArtifact:
         return OpenArtifact(
-            self.manifest.name, lambda: io.BytesIO(self.data), self.manifest, lambda: self.made.files
+            SourceName.OBSIDIAN,
+            self.manifest.name,
+            lambda: io.BytesIO(self.data),
+            self.manifest,
+            lambda: self.made.files,
         )
 
 
@@ -110,7 +114,7 @@ def dumped(source: Callable[..., FilesSource]) -> Dump:
 def prove(tmp_path: Path) -> Callable[..., Proof]:
     def run(held: OpenArtifact, level: Level, base: Path = tmp_path / "scratch") -> Proof:
         options = ProofOptions(base, lambda *_: pytest.fail("asked for programs"), jobs=2)
-        return open_artifact(SourceName.OBSIDIAN, held).prove(level, options)
+        return open_artifact(held).prove(level, options)
 
     return run
 

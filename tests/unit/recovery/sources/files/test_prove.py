@@ -10,14 +10,16 @@ import subprocess
 import pytest
 from tests.unit.recovery.sources.files.corpus import HARMLESS, HOSTILE
 
-from refnet.recovery.model.artifact import Level, Outcome
+from refnet.recovery.model.artifact import Level, Outcome, SourceName
 from refnet.recovery.model.source import OpenArtifact
 
 LEVELS = [Level.INTACT, Level.RESTORED, Level.PROVEN]
 
 
 def held(data: bytes, files: bytes | None) -> OpenArtifact:
-    return OpenArtifact("vault_20261125.tar.gz", lambda: io.BytesIO(data), None, lambda: files)
+    return OpenArtifact(
+        SourceName.OBSIDIAN, "vault_20261125.tar.gz", lambda: io.BytesIO(data), None, lambda: files
+    )
 
 
 def edited(files: bytes, wanted: str, values: dict[str, object]) -> bytes:
