@@ -114,47 +114,12 @@ def _table(content: bytes) -> Any:
         import yaml
     except ImportError:
         raise ValueError("PyYAML is not installed") from None
+    text, depth = content.decode(), 0
     try:
-        return _Builder(yaml).build(content.decode())
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ValueError("it is not valid YAML") from error
-
-
-class _Builder:
-    """Builds a document from YAML events; merges (`<<`) are not applied."""
-
-    def __init__(self, yaml: Any) -> None:
-        self._yaml = yaml
-        self._known: dict[str, Any] = {}
-
-    def build(self, text: str) -> Any:
-        events = self._yaml.parse(text, Loader=self._yaml.SafeLoader)
-        open_nodes: list[tuple[Any, list[Any]]] = [(None, [])]
-        for count, event in enumerate(events):
-            if count > _MOST or len(open_nodes) > _DEEPEST:
+        for count, event in enumerate(yaml.parse(text, Loader=yaml.BaseLoader)):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if count > _MOST or depth > _DEEPEST:
                 raise ValueError("it is too large")
-            kind = type(event).__name__
-            if kind in {"MappingStartEvent", "SequenceStartEvent"}:
-                open_nodes.append((event, []))
-            elif kind in {"MappingEndEvent", "SequenceEndEvent"}:
-                start, items = open_nodes.pop()
-                open_nodes[-1][1].append(self._anchored(start, _made(start, items)))
-            elif kind == "ScalarEvent":
-                open_nodes[-1][1].append(self._anchored(event, event.value))
-            elif kind == "AliasEvent":
-                open_nodes[-1][1].append(self._known.get(event.anchor))
-            elif kind == "DocumentEndEvent":
-                break
-        return open_nodes[0][1][0] if open_nodes[0][1] else None
-
-    def _anchored(self, event: Any, value: Any) -> Any:
-        if event.anchor:
-            self._known[event.anchor] = value
-        return value
-
-
-def _made(start: Any, items: list[Any]) -> Any:
-    if type(start).__name__ == "SequenceStartEvent":
-        return items
-    pairs = zip(items[::2], items[1::2], strict=False)
-    return {key: value for key, value in pairs if isinstance(key, str)}
+        return next(yaml.load_all(text, Loader=yaml.BaseLoader), None)  # it applies no tags and no merges
+    except yaml.YAMLError as error:
+        raise ValueError("it is not valid YAML") from error

@@ -12,9 +12,9 @@ from refnet import wiring
 from refnet.cli.context import current_settings, note
 from refnet.errors import Exit, RefnetError
 from refnet.extras import needed
+from refnet.files import explained, replace_file
 from refnet.recovery.model.clock import utc_now
 from refnet.settings import user_path
-from refnet.telemetry import textfile as textfiles
 from refnet.telemetry.serve import Answer, Server, parse_address
 
 
@@ -49,7 +49,9 @@ def _answer() -> Answer:
 def _write(path: Path, answer: Answer) -> None:
     if path.suffix != ".prom":
         note(f"node_exporter ignores {path.name}: it reads only *.prom")
-    textfiles.write(user_path(path).absolute(), answer("")[0])
+    path = user_path(path).absolute()
+    with explained(path):  # readable for all, whatever the umask: node_exporter runs as another user
+        replace_file(path, answer("")[0], 0o644)
 
 
 def _serve(address: str, answer: Answer) -> None:

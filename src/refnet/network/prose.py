@@ -47,26 +47,7 @@ _COMMON = (
 _ONSETS = "b c d d f g h l l m m n n p p r r s s t t v w br cl cr dr fl gr pl pr qu sp st th tr"
 _VOWELS = "a a a e e e e i i i o o o u u ea io"
 _CODAS = ("", "", "", "", "", "", "l", "m", "n", "n", "r", "r", "s", "t", "x", "nd", "nt", "st", "ct")
-_ENDINGS = (
-    "",
-    "",
-    "al",
-    "ation",
-    "ed",
-    "er",
-    "es",
-    "ic",
-    "ing",
-    "ion",
-    "ism",
-    "ity",
-    "ive",
-    "ly",
-    "ment",
-    "ous",
-    "s",
-    "s",
-)
+_ENDINGS = "al ation ed er es ic ing ion ism ity ive ly ment ous s s"
 
 _VOCABULARY = 20_000
 _PHRASES = 8_000
@@ -111,14 +92,14 @@ class Prose:
         return self._words[rare + int(at * (len(self._words) - rare))].capitalize()
 
     def _vocabulary(self) -> list[str]:
-        onsets, vowels = _ONSETS.split(), _VOWELS.split()
+        onsets, vowels, endings = _ONSETS.split(), _VOWELS.split(), ["", "", *_ENDINGS.split()]
         made: dict[str, None] = dict.fromkeys(_COMMON.split())
         while len(made) < _VOCABULARY:
             syllables = 1 + int(self._random.random() * 2.6)
             stem = "".join(
                 self._pick(onsets) + self._pick(vowels) + self._pick(_CODAS) for _ in range(syllables)
             )
-            made[stem + self._pick(_ENDINGS)] = None
+            made[stem + self._pick(endings)] = None
         return list(made)
 
     def _pick(self, choices: tuple[str, ...] | list[str]) -> str:
