@@ -15,6 +15,7 @@ from refnet import servers
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.catalog import Catalog
+from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.monitoring import Limits
 from refnet.recovery.model.retention import Listing, PreviousVersion
 from refnet.recovery.model.schedule import Schedule, TaskName
@@ -56,27 +57,21 @@ def limits(settings: Settings) -> dict[SourceName, Limits]:
     }
 
 
-def facts(settings: Settings, now: Callable[[], datetime]) -> Callable[[], Facts]:
-    """Return a function that reads the facts of the backups; it reads again only what has changed."""
+def facts(settings: Settings, now: Callable[[], datetime]) -> Callable[[Identity | None], Facts]:
+    """Return a function that reads the facts for a database; it reads again only what has changed."""
     from refnet.telemetry.facts import Facts
 
     artifacts, runs, schedule = store(settings), journal(settings), Schedule.of(settings)
     protected, allowed = configured(settings), limits(settings)
 
-    def read() -> Facts:
-        listed, leftovers = artifacts.contents()
+    def read(target: Identity | None) -> Facts:
+        trouble = artifacts.trouble()
+        entries, leftovers, unlisted = artifacts.contents()
+        free, history = artifacts.free_bytes(), runs.history()
         return Facts(
-            now(),
-            Catalog.of(listed),
-            leftovers,
-            artifacts.free_bytes(),
-            runs.history(),
-            protected,
-            schedule,
-            allowed,
-            servers.identity(settings),
-            artifacts.trouble(),
-        )
+            now(), Catalog.of(entries), leftovers, unlisted, free, history, protected, schedule, allowed,
+            target, trouble,
+        )  # fmt: skip
 
     return read
 

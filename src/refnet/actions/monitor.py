@@ -8,8 +8,8 @@ from refnet import servers, wiring
 from refnet.actions.context import Context
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import SourceName
-from refnet.recovery.model.catalog import Catalog
-from refnet.recovery.model.monitoring import Check, Status, another_store, watch, watch_others, watch_store
+from refnet.recovery.model.monitoring import Check, Status
+from refnet.recovery.model.schedule import Schedule
 
 
 def monitor(context: Context, source: SourceName | None = None) -> tuple[Check, ...]:
@@ -28,28 +28,15 @@ def check_everything(context: Context, source: SourceName | None = None) -> tupl
     """Check the sources that are configured or have artifacts (or `source` alone), then the store.
 
     A store or a journal that cannot be read is `unknown`, never ok; a folder that is not the store that was there is
-    critical. Artifacts of databases other than the configured one are counted; their own monitors judge them.
+    critical.
     """
-    settings, store = context.settings, context.store
-    wanted = tuple(SourceName) if source is None else (source,)
-    target = servers.identity(settings) if SourceName.DATABASE in wanted else None
+    settings = context.settings
+    target = servers.identity(settings) if source in {None, SourceName.DATABASE} else None
+    Schedule.of(settings)  # a wrong setting is an error of the command
     try:
-        if wrong := store.trouble():
-            return (another_store(wrong),)
-        history = wiring.journal(settings).history()
-        everything = Catalog.of(store.entries())
-        catalog = everything.about(target)
-        of_store = watch_store(catalog, store.leftovers(), store.unlisted(), store.free_bytes())
+        return wiring.facts(settings, context.clock.now)(target).checks(source)
     except RefnetError as error:
         return (Check(None, "the store", Status.UNKNOWN, f"{error.message}. {error.hint}"),)
-    configured = wiring.configured(settings) if source is None else wanted
-    checked = [name for name in wanted if name in configured or catalog.of_source(name)]
-    limits, now = wiring.limits(settings), context.clock.now()
-    return (
-        *(check for name in checked for check in watch(name, catalog, history, limits[name], now)),
-        *(watch_others(everything, target) if SourceName.DATABASE in checked else ()),
-        *of_store,
-    )
 
 
 def notify(context: Context) -> list[str]:

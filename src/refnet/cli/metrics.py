@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from refnet import wiring
+from refnet import servers, wiring
 from refnet.cli.context import current_settings, note
 from refnet.errors import Exit, RefnetError
 from refnet.extras import needed
@@ -42,8 +42,9 @@ def _answer() -> Answer:
     """Return what computes the metrics at each call; RefnetError where the extra is not installed."""
     with needed("metrics"):
         from refnet.telemetry.metrics import exposition
-    read = wiring.facts(current_settings(), utc_now)
-    return lambda accept: exposition(read, accept)
+    settings = current_settings()
+    read = wiring.facts(settings, utc_now)
+    return lambda accept: exposition(lambda: read(servers.identity(settings)), accept)
 
 
 def _write(path: Path, answer: Answer) -> None:

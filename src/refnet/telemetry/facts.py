@@ -11,10 +11,10 @@ from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.identity import Identity
-from refnet.recovery.model.monitoring import Check, Limits, another_store, watch, watch_store
+from refnet.recovery.model.monitoring import Check, Limits, another_store, watch, watch_others, watch_store
 from refnet.recovery.model.run import History
 from refnet.recovery.model.schedule import Schedule
-from refnet.recovery.model.store import Leftover
+from refnet.recovery.model.store import Leftover, Unlisted
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Facts:
     now: datetime
     catalog: Catalog
     leftovers: tuple[Leftover, ...]
+    unlisted: tuple[Unlisted, ...]
     #: Free space in the backup folder, in bytes; None if unknown.
     free_bytes: int | None
     history: History
@@ -41,12 +42,18 @@ class Facts:
         """The catalog without the artifacts of other databases."""
         return self.catalog.about(self.target)
 
-    @cached_property
-    def checks(self) -> tuple[Check, ...]:
-        """The monitor's checks."""
+    def checks(self, only: SourceName | None = None) -> tuple[Check, ...]:
+        """Return the monitor's checks of the sources that are configured or have artifacts (or `only`), then the store.
+
+        Artifacts of databases other than the configured one are counted; their own monitors judge them.
+        """
         if self.trouble:
             return (another_store(self.trouble),)
-        names = [name for name in SourceName if name in self.configured or self.catalog.of_source(name)]
+        names = [s for s in SourceName if s is only or (only is None and self._is_protected(s))]
         of_sources = (watch(s, self.own, self.history, self.limits[s], self.now) for s in names)
-        store = watch_store(self.own, self.leftovers, (), self.free_bytes)
-        return (*(check for checks in of_sources for check in checks), *store)
+        others = watch_others(self.catalog, self.target) if SourceName.DATABASE in names else ()
+        store = watch_store(self.own, self.leftovers, self.unlisted, self.free_bytes)
+        return (*(check for checks in of_sources for check in checks), *others, *store)
+
+    def _is_protected(self, source: SourceName) -> bool:
+        return source in self.configured or bool(self.own.of_source(source))

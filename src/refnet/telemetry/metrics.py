@@ -284,7 +284,7 @@ def _checks(facts: Facts) -> Iterator[Metric]:
     yield _gauge(
         "refnet_check_status",
         "Status by `refnet monitor`: 0 ok or new, 1 warning, 2 critical, 3 unknown; source `all`: the store.",
-        (((c.source or "all", c.what), _STATUS[c.status]) for c in facts.checks),
+        (((c.source or "all", c.what), _STATUS[c.status]) for c in facts.checks()),
         ("source", "check"),
     )
 

@@ -77,13 +77,14 @@ class World:
         return run
 
     def facts(self) -> Facts:
-        entries, leftovers = self.store.contents()
+        entries, leftovers, unlisted = self.store.contents()
         environment = {"REFNET_HOME": str(self.home), "REFNET_SCHEDULE_TIMEZONE": "UTC"}
         given = settings.load(environment, self.home, root=True, cores=2)
         return Facts(
             self.now,
             Catalog.of(entries),
             leftovers,
+            unlisted,
             self.store.free_bytes(),
             self.journal.history(),
             self.configured,

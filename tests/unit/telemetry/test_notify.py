@@ -57,7 +57,7 @@ def _report(world: World, told: list[tuple[str, Message]]) -> None:
 
     def look() -> dict[str, str | None]:
         facts = world.facts()
-        return findings(facts.checks, facts.history)
+        return findings(facts.checks(), facts.history)
 
     assert report(world.home, look, send, now=lambda: world.now, host="lab") == []
 

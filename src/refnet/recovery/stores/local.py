@@ -17,6 +17,7 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -41,8 +42,8 @@ from refnet.recovery.stores.identified import Remembered
 from refnet.recovery.stores.open_artifacts import artifact_in, manifest_of
 from refnet.recovery.stores.scan import FolderScan, Memory, Stamp, beside, taken
 
-#: The entries and the leftovers of a folder.
-Contents = tuple[tuple[Entry, ...], tuple[Leftover, ...]]
+#: The entries, the leftovers and the unlisted files of a folder.
+Contents = tuple[tuple[Entry, ...], tuple[Leftover, ...], tuple[Unlisted, ...]]
 
 
 class LocalStore:
@@ -77,18 +78,15 @@ class LocalStore:
         return tuple(leftover for scan in self._scans(source) for leftover in scan.leftovers())
 
     def contents(self) -> Contents:
-        """Return `entries` and `leftovers` of one scan; the next call reads only what changed."""
-        found = [self._contents(scan) for scan in self._scans(None)]
-        return (
-            tuple(entry for entries, _ in found for entry in entries),
-            tuple(leftover for _, leftovers in found for leftover in leftovers),
-        )
+        """Return `entries`, `leftovers` and `unlisted` of one scan; the next call reads only what changed."""
+        entries, leftovers, unlisted = zip(*map(self._contents, self._scans(None)), strict=True)
+        return tuple(chain(*entries)), tuple(chain(*leftovers)), tuple(chain(*unlisted))
 
     def _contents(self, scan: FolderScan) -> Contents:
         known = self._known.get(scan.folder)
         if known and known[0] == scan.stamps and scan.quiet:
             return known[1]
-        found = (tuple(scan.entries()), tuple(scan.leftovers()))
+        found = (tuple(scan.entries()), tuple(scan.leftovers()), tuple(scan.unlisted()))
         self._known[scan.folder] = (scan.stamps, found)
         return found
 
