@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from importlib.metadata import version
+from itertools import product
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
@@ -30,6 +31,37 @@ from refnet.recovery.model.schedule import TaskName
 from refnet.telemetry.facts import Facts
 
 _STATES = (*Level, Outcome.UNVERIFIED, "damaged")
+#: Metric → its help.
+_HELP = {
+    "refnet_build": "The RefNet that wrote these metrics.",
+    "refnet_metrics_timestamp_seconds": "When these metrics were computed; it shows a textfile that is no longer written.",
+    "refnet_backup_success_timestamp": "When the newest complete artifact was finished, in seconds since 1970.",
+    "refnet_backup_data_timestamp_seconds": "The moment whose state the newest complete artifact contains.",
+    "refnet_backup_data_age_seconds": "What a loss would cost now (RPO): the age of that state when these metrics were computed.",
+    "refnet_backup_size_bytes": "Size of the newest complete artifact.",
+    "refnet_backup_last_duration_seconds": "Time taken to make the newest complete artifact, without its proof.",
+    "refnet_backup_evidence_level": "How far the newest complete artifact is proven: 0 written, 1 intact, 2 restored, 3 proven.",
+    "refnet_backup_shrunk": "1 if the newest complete artifact contains much less than the previous one and was not accepted.",
+    "refnet_proven_timestamp_seconds": "When an artifact of the source was last proven.",
+    "refnet_proven_data_timestamp_seconds": "The moment whose state the newest proven artifact contains.",
+    "refnet_drill_success_timestamp_seconds": "When a drill of the source last passed.",
+    "refnet_drill_duration_seconds": "Duration of the last passed drill: the measured recovery time (RTO).",
+    "refnet_artifacts": "Artifacts by state.",
+    "refnet_backup_duration_seconds": "Duration of backups, their proofs included.",
+    "refnet_failures": "Failed runs by kind, source and reason.",
+    "refnet_last_run_failed": "1 if the last run failed, else 0.",
+    "refnet_failing_since_timestamp_seconds": "When the first failure since the last success began.",
+    "refnet_at_work": "Runs at work.",
+    "refnet_kept_bytes": "Size of all artifacts of the source; bytes that two of them share count once.",
+    "refnet_leftover_bytes": "Size of the leftovers of crashed runs; `refnet prune` removes them.",
+    "refnet_free_bytes": "Free space in the backup folder.",
+    "refnet_source_configured": "1 if the settings protect the source, else 0.",
+    "refnet_backup_next_due_timestamp_seconds": "When the next backup is due.",
+    "refnet_backup_interval_seconds": "The longest time between two backups by the schedule.",
+    "refnet_backup_age_limit_seconds": "The age of the newest artifact above which the monitor reports a missed run.",
+    "refnet_drill_age_limit_seconds": "The age of the last drill above which the monitor reports a missed one.",
+    "refnet_check_status": "Status by `refnet monitor`: 0 ok or new, 1 warning, 2 critical, 3 unknown; source `all`: the store.",
+}
 
 
 def exposition(read: Callable[[], Facts], accept: str = "") -> tuple[bytes, str]:
@@ -53,112 +85,73 @@ class _Collector(Collector):
 
 def families(facts: Facts) -> Iterator[Metric]:
     """Yield every metric of `facts`."""
-    yield InfoMetricFamily(
-        "refnet_build", "The RefNet that wrote these metrics.", {"version": version("refnet")}
-    )
-    yield _gauge(
-        "refnet_metrics_timestamp_seconds",
-        "When these metrics were computed; it shows a textfile that is no longer written.",
-        [((), facts.now.timestamp())],
-        (),
-    )
+    yield InfoMetricFamily("refnet_build", _HELP["refnet_build"], {"version": version("refnet")})
+    yield _gauge("refnet_metrics_timestamp_seconds", [((), facts.now.timestamp())])
     yield from _newest(facts)
     yield from _proofs(facts)
     yield from _runs(facts)
     yield from _bytes(facts)
     yield from _due(facts)
-    yield from _checks(facts)
+    statuses = (((c.source or "all", c.what), _STATUS[c.status]) for c in facts.checks())
+    yield _gauge("refnet_check_status", statuses, ("source", "check"))
 
 
 def _gauge(
-    name: str, text: str, values: Iterable[tuple[tuple[str, ...], float | None]], labels: tuple[str, ...]
+    name: str, values: Iterable[tuple[tuple[str, ...], float | None]], labels: tuple[str, ...] = ()
 ) -> Metric:
-    family = GaugeMetricFamily(name, text, labels=labels)
+    family = GaugeMetricFamily(name, _HELP[name], labels=labels)
     for label_values, value in values:
         if value is not None:
             family.add_metric(label_values, value)
     return family
 
 
-def _by_source(name: str, text: str, values: Iterable[tuple[SourceName, float | None]]) -> Metric:
-    return _gauge(name, text, (((source,), value) for source, value in values), ("source",))
+def _by_source(
+    name: str, sources: Iterable[SourceName], value: Callable[[SourceName], float | None]
+) -> Metric:
+    return _gauge(name, (((source,), value(source)) for source in sources), ("source",))
+
+
+def _by_run(name: str, value: Callable[[Kind, SourceName], float | None]) -> Metric:
+    pairs = ((kind, source) for kind in Kind for source in SourceName)
+    return _gauge(name, ((pair, value(*pair)) for pair in pairs), ("run", "source"))
 
 
 def _newest(facts: Facts) -> Iterator[Metric]:
     """Metrics of each source's newest complete artifact."""
-    newest = facts.own.set_at().items()
-    yield _by_source(
-        "refnet_backup_success_timestamp",
-        "When the newest complete artifact was finished, in seconds since 1970.",
-        ((source, _finished(entry)) for source, entry in newest),
-    )
-    yield _by_source(
-        "refnet_backup_data_timestamp_seconds",
-        "The moment whose state the newest complete artifact contains.",
-        ((source, entry.created.timestamp()) for source, entry in newest),
-    )
-    yield _by_source(
-        "refnet_backup_data_age_seconds",
-        "What a loss would cost now (RPO): the age of that state when these metrics were computed.",
-        ((source, (facts.now - entry.created).total_seconds()) for source, entry in newest),
-    )
-    yield _by_source(
-        "refnet_backup_size_bytes",
-        "Size of the newest complete artifact.",
-        ((source, entry.manifest.size) for source, entry in newest),
-    )
-    yield _by_source(
-        "refnet_backup_last_duration_seconds",
-        "Time taken to make the newest complete artifact, without its proof.",
-        ((source, entry.manifest.seconds) for source, entry in newest),
-    )
-    yield _by_source(
-        "refnet_backup_evidence_level",
-        "How far the newest complete artifact is proven: 0 written, 1 intact, 2 restored, 3 proven.",
-        ((source, entry.level.rank) for source, entry in newest),
-    )
-    yield _by_source(
-        "refnet_backup_shrunk",
-        "1 if the newest complete artifact contains much less than the previous one and was not accepted.",
-        ((source, entry.shrunk) for source, entry in newest),
-    )
+    newest = facts.own.set_at()
+    values: dict[str, Callable[[Entry], float]] = {
+        "refnet_backup_success_timestamp": _finished,
+        "refnet_backup_data_timestamp_seconds": lambda entry: entry.created.timestamp(),
+        "refnet_backup_data_age_seconds": lambda entry: (facts.now - entry.created).total_seconds(),
+        "refnet_backup_size_bytes": lambda entry: entry.manifest.size,
+        "refnet_backup_last_duration_seconds": lambda entry: entry.manifest.seconds,
+        "refnet_backup_evidence_level": lambda entry: entry.level.rank,
+        "refnet_backup_shrunk": lambda entry: entry.shrunk,
+    }
+    for name, value in values.items():
+        yield _gauge(name, (((source,), value(entry)) for source, entry in newest.items()), ("source",))
 
 
 def _proofs(facts: Facts) -> Iterator[Metric]:
     """Metrics of proofs and drills."""
-    of_source = {source: facts.catalog.of_source(source) for source in SourceName}
     proven = {source: [e for e in facts.own.of_source(source) if e.proven] for source in SourceName}
     drilled = {source: last_drill(facts, source) for source in SourceName}
+    states = {s: Counter(e.state for e in facts.catalog.of_source(s)) for s in SourceName}
     yield _by_source(
-        "refnet_proven_timestamp_seconds",
-        "When an artifact of the source was last proven.",
-        ((s, _latest(entry.proven_at for entry in entries)) for s, entries in proven.items()),
+        "refnet_proven_timestamp_seconds", proven, lambda s: _latest(e.proven_at for e in proven[s])
     )
     yield _by_source(
-        "refnet_proven_data_timestamp_seconds",
-        "The moment whose state the newest proven artifact contains.",
-        ((s, _latest(entry.created for entry in entries)) for s, entries in proven.items()),
+        "refnet_proven_data_timestamp_seconds", proven, lambda s: _latest(e.created for e in proven[s])
     )
     yield _by_source(
         "refnet_drill_success_timestamp_seconds",
-        "When a drill of the source last passed.",
-        ((s, found and found[0].timestamp()) for s, found in drilled.items()),
+        drilled,
+        lambda s: (found := drilled[s]) and found[0].timestamp(),
     )
-    yield _by_source(
-        "refnet_drill_duration_seconds",
-        "Duration of the last passed drill: the measured recovery time (RTO).",
-        ((s, found and found[1]) for s, found in drilled.items()),
-    )
-    yield _gauge(
-        "refnet_artifacts",
-        "Artifacts by state.",
-        (
-            ((source, state), count[state])
-            for source, count in ((s, Counter(e.state for e in entries)) for s, entries in of_source.items())
-            for state in _STATES
-        ),
-        ("source", "state"),
-    )
+    yield _by_source("refnet_drill_duration_seconds", drilled, lambda s: (found := drilled[s]) and found[1])
+    counts = (((source, state), count[state]) for source, count in states.items() for state in _STATES)
+    yield _gauge("refnet_artifacts", counts, ("source", "state"))
 
 
 def last_drill(facts: Facts, source: SourceName) -> tuple[datetime, float] | None:
@@ -183,40 +176,25 @@ def _drilled(line: Evidence) -> bool:
 
 def _runs(facts: Facts) -> Iterator[Metric]:
     """Metrics of the journal: durations, failures, runs at work."""
-    history = facts.history
-    durations = HistogramMetricFamily(
-        "refnet_backup_duration_seconds", "Duration of backups, their proofs included.", labels=["source"]
-    )
+    history, totals = facts.history, facts.history.totals
+    name = "refnet_backup_duration_seconds"
+    durations = HistogramMetricFamily(name, _HELP[name], labels=["source"])
     for source in SourceName:
-        counts = history.totals.buckets.get(source, (0,) * (len(BUCKETS) + 1))
-        durations.add_metric([source], _cumulative(counts), history.totals.sums.get(source, 0.0))
+        counts = totals.buckets.get(source, (0,) * (len(BUCKETS) + 1))
+        durations.add_metric([source], _cumulative(counts), totals.sums.get(source, 0.0))
     yield durations
     failures = CounterMetricFamily(
-        "refnet_failures",
-        "Failed runs by kind, source and reason.",
-        labels=["run", "source", "reason"],
+        "refnet_failures", _HELP["refnet_failures"], labels=["run", "source", "reason"]
     )
-    for kind, source, reason in ((k, s, r) for k in Kind for s in SourceName for r in Reason):
-        failures.add_metric([kind, source, reason], history.totals.failures.get((kind, source, reason), 0))
+    for key in product(Kind, SourceName, Reason):
+        failures.add_metric(key, totals.failures.get(key, 0))
     yield failures
-    pairs = [(kind, source) for kind in Kind for source in SourceName]
-    yield _gauge(
-        "refnet_last_run_failed",
-        "1 if the last run failed, else 0.",
-        ((pair, _failed(history.last(*pair))) for pair in pairs),
-        ("run", "source"),
+    yield _by_run("refnet_last_run_failed", lambda *run: _failed(history.last(*run)))
+    yield _by_run(
+        "refnet_failing_since_timestamp_seconds", lambda *run: _started(history.failing_since(*run))
     )
-    yield _gauge(
-        "refnet_failing_since_timestamp_seconds",
-        "When the first failure since the last success began.",
-        ((pair, _started(history.failing_since(*pair))) for pair in pairs),
-        ("run", "source"),
-    )
-    yield _gauge(
-        "refnet_at_work",
-        "Runs at work.",
-        ((pair, sum((run.kind, run.source) == pair for run in history.at_work)) for pair in pairs),
-        ("run", "source"),
+    yield _by_run(
+        "refnet_at_work", lambda *run: sum((one.kind, one.source) == run for one in history.at_work)
     )
 
 
@@ -227,17 +205,12 @@ def _cumulative(counts: tuple[int, ...]) -> list[tuple[str, float]]:
 
 def _bytes(facts: Facts) -> Iterator[Metric]:
     """Metrics of disk space: artifacts, leftovers of crashed runs, free space."""
+    catalog, leftovers = facts.catalog, facts.leftovers
+    yield _by_source("refnet_kept_bytes", SourceName, lambda s: kept_bytes(catalog.of_source(s)))
     yield _by_source(
-        "refnet_kept_bytes",
-        "Size of all artifacts of the source; bytes that two of them share count once.",
-        ((source, kept_bytes(facts.catalog.of_source(source))) for source in SourceName),
+        "refnet_leftover_bytes", SourceName, lambda s: sum(one.size for one in leftovers if one.source is s)
     )
-    yield _by_source(
-        "refnet_leftover_bytes",
-        "Size of the leftovers of crashed runs; `refnet prune` removes them.",
-        ((s, sum(each.size for each in facts.leftovers if each.source is s)) for s in SourceName),
-    )
-    yield _gauge("refnet_free_bytes", "Free space in the backup folder.", [((), facts.free_bytes)], ())
+    yield _gauge("refnet_free_bytes", [((), facts.free_bytes)])
 
 
 def kept_bytes(entries: Iterable[Entry]) -> int:
@@ -247,46 +220,22 @@ def kept_bytes(entries: Iterable[Entry]) -> int:
 
 def _due(facts: Facts) -> Iterator[Metric]:
     """Metrics of the schedule."""
-    configured = sorted(facts.configured)
-    yield _by_source(
-        "refnet_source_configured",
-        "1 if the settings protect the source, else 0.",
-        ((source, source in facts.configured) for source in SourceName),
-    )
-    yield _by_source(
-        "refnet_backup_next_due_timestamp_seconds",
-        "When the next backup is due.",
-        ((s, facts.schedule.next_due(TaskName(s), facts.now).timestamp()) for s in configured),
-    )
-    yield _by_source(
-        "refnet_backup_interval_seconds",
-        "The longest time between two backups by the schedule.",
-        ((s, facts.limits[s].interval.total_seconds()) for s in configured),
-    )
-    yield _by_source(
-        "refnet_backup_age_limit_seconds",
-        "The age of the newest artifact above which the monitor reports a missed run.",
-        ((s, facts.limits[s].age.total_seconds()) for s in configured),
-    )
-    yield _by_source(
-        "refnet_drill_age_limit_seconds",
-        "The age of the last drill above which the monitor reports a missed one.",
-        ((s, facts.limits[s].drill_age.total_seconds()) for s in configured),
-    )
+    limits = facts.limits
+    values: dict[str, Callable[[SourceName], float]] = {
+        "refnet_backup_next_due_timestamp_seconds": lambda s: facts.schedule.next_due(
+            TaskName(s), facts.now
+        ).timestamp(),
+        "refnet_backup_interval_seconds": lambda s: limits[s].interval.total_seconds(),
+        "refnet_backup_age_limit_seconds": lambda s: limits[s].age.total_seconds(),
+        "refnet_drill_age_limit_seconds": lambda s: limits[s].drill_age.total_seconds(),
+    }
+    yield _by_source("refnet_source_configured", SourceName, lambda s: s in facts.configured)
+    for name, value in values.items():
+        yield _by_source(name, sorted(facts.configured), value)
 
 
 #: The monitor's statuses as numbers.
 _STATUS = {Status.OK: 0, Status.NEW: 0, Status.WARNING: 1, Status.CRITICAL: 2, Status.UNKNOWN: 3}
-
-
-def _checks(facts: Facts) -> Iterator[Metric]:
-    """The monitor's checks."""
-    yield _gauge(
-        "refnet_check_status",
-        "Status by `refnet monitor`: 0 ok or new, 1 warning, 2 critical, 3 unknown; source `all`: the store.",
-        (((c.source or "all", c.what), _STATUS[c.status]) for c in facts.checks()),
-        ("source", "check"),
-    )
 
 
 def _finished(entry: Entry) -> float:
