@@ -226,6 +226,9 @@ _MANIFEST = checked.record(
         "size": _COUNT,
         "sha256": _DIGEST,
         "seconds": checked.seconds,
+        "format": checked.integer(FORMAT, FORMAT),
+    },
+    {
         "partial": checked.flag,
         "files_sha256": checked.or_none(_DIGEST),
         "unchecked": _SENTENCES,
@@ -234,18 +237,7 @@ _MANIFEST = checked.record(
         "published": checked.or_none(checked.moment),
         "shrunk": _SENTENCES,
         "shrunk_from": _WORDS,
-        "format": checked.integer(FORMAT, FORMAT),
     },
-    optional=(
-        "partial",
-        "files_sha256",
-        "unchecked",
-        "details",
-        "made_by",
-        "published",
-        "shrunk",
-        "shrunk_from",
-    ),
     more=True,
 )
 
@@ -256,6 +248,8 @@ _EVIDENCE = checked.record(
         "level": checked.member(Level),
         "outcome": checked.member(Outcome),
         "seconds": checked.seconds,
+    },
+    {
         "server": _WORDS,
         "reasons": _SENTENCES,
         "drill": checked.flag,
@@ -263,7 +257,6 @@ _EVIDENCE = checked.record(
         "missing_walls": _SENTENCES,
         "accepts": checked.flag,
     },
-    optional=("server", "reasons", "drill", "revokes", "missing_walls", "accepts"),
     more=True,
 )
 
@@ -318,6 +311,11 @@ class Entry:
     @property
     def damaged(self) -> bool:
         return self.standing.damaged
+
+    @property
+    def complete(self) -> bool:
+        """It is neither partial nor damaged."""
+        return not self.manifest.partial and not self.damaged
 
     @property
     def level(self) -> Level:

@@ -76,11 +76,7 @@ class Catalog:
 
         With `at`: the one with the latest snapshot at or before it.
         """
-        complete = [
-            entry
-            for entry in self.of_source(source)
-            if not entry.manifest.partial and not entry.damaged and (at is None or entry.created <= at)
-        ]
+        complete = [e for e in self.of_source(source) if e.complete and (at is None or e.created <= at)]
         if at is not None:
             complete.sort(key=lambda entry: entry.created)
         return complete[-1] if complete else None
@@ -88,9 +84,7 @@ class Catalog:
     def oldest_complete(self, sources: Iterable[SourceName]) -> Entry | None:
         """Return the artifact of `sources` with the oldest snapshot that is neither partial nor damaged."""
         wanted = set(sources)
-        complete = (
-            e for e in self.entries if not e.manifest.partial and not e.damaged and e.source in wanted
-        )
+        complete = (e for e in self.entries if e.complete and e.source in wanted)
         return min(complete, key=lambda entry: entry.created, default=None)
 
     def set_at(self, at: datetime | None = None) -> Mapping[SourceName, Entry]:
@@ -106,9 +100,7 @@ def _other(entry: Entry, target: Identity) -> bool:
 
 def _choices(there: tuple[Entry, ...], target: Identity | None, at: datetime | None) -> list[str]:
     """Return the names of the artifacts that Catalog.choices keeps; damaged and partial ones decide nothing."""
-    complete = [
-        e for e in there if not e.manifest.partial and not e.damaged and (at is None or e.created <= at)
-    ]
+    complete = [e for e in there if e.complete and (at is None or e.created <= at)]
     names = tuple(dict.fromkeys(entry.identity.database for entry in complete if entry.identity))
     if target is None and len(names) > 1:
         raise RefnetError(

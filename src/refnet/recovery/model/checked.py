@@ -196,17 +196,19 @@ def row(*checks: Check) -> Check:
     return checked
 
 
-def record(checks: Mapping[str, Check], optional: Collection[str] = (), *, more: bool = False) -> Check:
-    """Check for an object with the keys of `checks`; those of `optional` may be missing.
+def record(
+    required: Mapping[str, Check], optional: Mapping[str, Check] | None = None, *, more: bool = False
+) -> Check:
+    """Check for an object with the keys of `required`, and maybe those of `optional`.
 
     `more`: other keys, which a later RefNet may write, are dropped; else they are an error.
     """
-    required = checks.keys() - set(optional)
+    checks = {**required, **(optional or {})}
 
     def checked(value: Any) -> dict[str, Any]:
         if type(value) is not dict:
             raise ValueError("not an object")
-        if missing := sorted(required - value.keys()):
+        if missing := sorted(required.keys() - value.keys()):
             raise ValueError(f"{missing[0]} is missing")
         if not more and value.keys() - checks.keys():
             raise ValueError("an unknown key")

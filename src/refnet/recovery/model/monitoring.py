@@ -196,11 +196,7 @@ def _size(source: _Source, newest: Entry) -> Check:
         return source.check(
             "size", Status.WARNING, f"{says}, below monitor.min_bytes ({formatting.size(least)})"
         )
-    before = [
-        entry.manifest.size
-        for entry in source.entries
-        if not entry.manifest.partial and not entry.damaged and entry.made < newest.made
-    ][-HISTORY[1] :]
+    before = [e.manifest.size for e in source.entries if e.complete and e.made < newest.made][-HISTORY[1] :]
     if len(before) < HISTORY[0]:
         return source.check("size", Status.NEW, f"{says}; too few earlier ones to compare with")
     usual = median(before)

@@ -38,10 +38,9 @@ _MARK: dict[str, checked.Check] = {
     "artifact": checked.text(_TEXT),
     "snapshot": checked.text(_TEXT, like=r"(?:[0-9]+:[0-9]+:[0-9,]*)?"),
     "comment": checked.or_none(checked.text(LONGEST, errors="strict")),
-    "limit": checked.integer(-1, (1 << 31) - 1),
 }
-#: RefNet 0.1.0 wrote no limit.
-_ABSENT_BEFORE = ("limit",)
+#: RefNet 0.1.0 wrote none.
+_LIMIT: dict[str, checked.Check] = {"limit": checked.integer(-1, (1 << 31) - 1)}
 _OID = checked.integer(1, (1 << 32) - 1)
 #: The other values of a record.
 _RECORD: dict[str, checked.Check] = {
@@ -78,7 +77,7 @@ class Mark:
     @classmethod
     def from_json(cls, text: str | bytes) -> Mark:
         """Read a mark; ValueError if `text` is malformed."""
-        return cls(**checked.record(_MARK, _ABSENT_BEFORE)(checked.document(text, LONGEST)))
+        return cls(**checked.record(_MARK, _LIMIT)(checked.document(text, LONGEST)))
 
 
 @dataclass(frozen=True)
@@ -102,8 +101,8 @@ class Record:
     @classmethod
     def from_json(cls, text: str | bytes) -> Record:
         """Read a record; ValueError if `text` is malformed."""
-        values = checked.record({**_RECORD, **_MARK}, _ABSENT_BEFORE)(checked.document(text, LONGEST))
-        mark = Mark(**{key: values.pop(key) for key in _MARK if key in values})
+        values = checked.record({**_RECORD, **_MARK}, _LIMIT)(checked.document(text, LONGEST))
+        mark = Mark(**{key: values.pop(key) for key in {**_MARK, **_LIMIT} if key in values})
         del values["format"]
         return cls(**values, mark=mark)
 

@@ -105,9 +105,8 @@ _JOURNAL = checked.record(
             checked.member(SourceName), checked.text(255, like="[^/]+", errors="strict"), 100
         ),
         "done": checked.each(checked.member(Stage), 100),
-        "restored": checked.each(checked.member(SourceName), 100),
     },
-    optional=("restored",),
+    {"restored": checked.each(checked.member(SourceName), 100)},
     more=True,
 )
 

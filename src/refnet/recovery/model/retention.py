@@ -83,10 +83,6 @@ def decide(
     )
 
 
-def _complete(entry: Entry) -> bool:
-    return not entry.manifest.partial and not entry.damaged
-
-
 def _by_age(entry: Entry, retention: Retention, now: datetime) -> list[str]:
     if entry.made > now:
         return ["dated in the future"]
@@ -97,8 +93,8 @@ def _last_ones(ordered: tuple[Entry, ...], now: datetime) -> list[tuple[str, str
     """Return what is kept at any age; if a clock jumped, also the last one that is not dated in the future."""
     found: list[tuple[str, str]] = []
     for candidates in (ordered, tuple(entry for entry in ordered if entry.made <= now)):
-        proven = [entry for entry in candidates if entry.proven and _complete(entry)]
-        complete = [entry for entry in candidates if _complete(entry)]
+        proven = [entry for entry in candidates if entry.proven and entry.complete]
+        complete = [entry for entry in candidates if entry.complete]
         found += [(entry.name, "the last proven one") for entry in proven[-1:]]
         found += [(entry.name, "the newest complete one") for entry in complete[-1:]]
         if not complete:
@@ -115,7 +111,7 @@ def _before_shrinking(ordered: tuple[Entry, ...]) -> list[tuple[str, str]]:
         if entry.shrunk:
             if last := proven or complete:
                 found.setdefault(last.name, f"the last one before {entry.name} shrank")
-        elif _complete(entry):
+        elif entry.complete:
             complete = entry
             proven = entry if entry.proven else proven
     return list(found.items())
@@ -131,7 +127,7 @@ def _counted(
         ("monthly", retention.monthly, "%Y-%m"),
         ("yearly", retention.yearly, "%Y"),
     )
-    candidates = [entry for entry in ordered if _complete(entry) and entry.made <= now]
+    candidates = [entry for entry in ordered if entry.complete and entry.made <= now]
     found = []
     for word, count, pattern in periods:
         best: dict[str, Entry] = {}

@@ -92,6 +92,8 @@ _RUN = checked.record(
         "kind": checked.member(Kind),
         "source": checked.member(SourceName),
         "started": checked.moment,
+    },
+    {
         "ended": checked.or_none(checked.member(Ended)),
         "seconds": checked.seconds,
         "reason": checked.or_none(checked.member(Reason)),
@@ -99,7 +101,6 @@ _RUN = checked.record(
         "hint": _WORDS,
         "artifact": _WORDS,
     },
-    optional=("ended", "seconds", "reason", "message", "hint", "artifact"),
     more=True,
 )
 

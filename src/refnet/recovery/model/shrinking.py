@@ -45,11 +45,7 @@ def baseline(source: SourceName, details: Mapping[str, Any], entries: Iterable[E
     For a database it is one of the same identity, else of the same name: a server that was created again has another
     system identifier, and its database may be empty.
     """
-    good = [
-        entry
-        for entry in Catalog.of(entries).of_source(source)
-        if not (entry.manifest.partial or entry.damaged or entry.shrunk)
-    ]
+    good = [e for e in Catalog.of(entries).of_source(source) if e.complete and not e.shrunk]
     if source is SourceName.DATABASE and (own := Identity.read(details)):
         named = [entry for entry in good if Identity(own.database).matches(entry.identity)]
         good = [entry for entry in named if own.matches(entry.identity)] or named

@@ -140,16 +140,12 @@ def _not_json(program: str) -> RefnetError:
 
 
 _WORD = checked.text(1000)
-_SERVICE = checked.record(
-    {"Service": _WORD, "State": _WORD, "Health": checked.or_none(_WORD)},
-    optional=("State", "Health"),
-    more=True,
-)
+_SERVICE = checked.record({"Service": _WORD}, {"State": _WORD, "Health": checked.or_none(_WORD)}, more=True)
 _SERVICES = checked.each(_SERVICE, 10_000)
 #: The state of a container, from `docker inspect`.
 _STATE = checked.record(
-    {"Status": _WORD, "Health": checked.or_none(checked.record({"Status": _WORD}, more=True))},
-    optional=("Health",),
+    {"Status": _WORD},
+    {"Health": checked.or_none(checked.record({"Status": _WORD}, more=True))},
     more=True,
 )
 

@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from refnet.errors import RefnetError
 from refnet.files import (
@@ -27,13 +26,14 @@ from refnet.files import (
     replace_file,
     sync_folder,
 )
+from refnet.recovery.model import checked
 from refnet.recovery.model.artifact import HIDDEN_PREFIX
 from refnet.recovery.stores.disk import HiddenFile
 
 MARKER = f"{HIDDEN_PREFIX}store.json"
 FSTAB, MOUNTED = Path("/etc/fstab"), Path("/proc/self/mountinfo")
 _FORMAT = 1
-_ID = re.compile(r"[0-9a-f]{32}")
+_RECORD = checked.record({"id": checked.text(32, like="[0-9a-f]{32}")}, more=True)
 _LARGEST, _LARGEST_TABLE = 16 << 10, 4 << 20  # bytes
 _ACCEPT = "To use it as a new store from now on, run `refnet store accept`."
 
@@ -153,17 +153,13 @@ def _resolved(path: Path) -> Path:
 def _read(path: Path, what: str) -> str | None:
     """Return the id in a marker or record; None if the file does not exist. RefnetError if it is not valid."""
     try:
-        values: Any = json.loads(read_regular(path, _LARGEST))
+        return str(_RECORD(checked.document(read_regular(path, _LARGEST)))["id"])
     except FileNotFoundError:
         return None
-    except (NotRegularError, ValueError, RecursionError):
-        values = None
+    except (NotRegularError, ValueError) as error:
+        raise RefnetError(f"{path} is not {what}", f"Check which program wrote it. {_ACCEPT}") from error
     except OSError as error:
         raise explain(error, path) from error
-    found = values.get("id") if isinstance(values, dict) else None
-    if isinstance(found, str) and _ID.fullmatch(found):
-        return found
-    raise RefnetError(f"{path} is not {what}", f"Check which program wrote it. {_ACCEPT}")
 
 
 def _written(store: str, **more: str) -> bytes:

@@ -11,15 +11,19 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from refnet.files import explained, make_folder, read_regular, replace_file
+from refnet.recovery.model import checked
 from refnet.recovery.model.identity import Identity
 
 _FORMAT = 1
 _LARGEST = 16 << 10  # bytes
 #: Earlier servers of a database, the newest last.
 _MOST = 20
+_SYSTEM = checked.text(20, like="[0-9]+")
+_RECORD = checked.record(
+    {"system": checked.or_none(_SYSTEM), "before": checked.each(_SYSTEM, _MOST)}, more=True
+)
 
 
 @dataclass(frozen=True)
@@ -36,15 +40,11 @@ class Lineage:
     def before(self, identity: Identity) -> tuple[str, ...]:
         """Return the clusters whose database of the same name `identity` continues; none if there is no valid record."""
         try:
-            values: Any = json.loads(read_regular(self._file(identity), _LARGEST, owner=os.geteuid()))
-        except (OSError, ValueError, RecursionError):
+            text = read_regular(self._file(identity), _LARGEST, owner=os.geteuid())
+            values = _RECORD(checked.document(text))
+        except (OSError, ValueError):
             return ()
-        if not isinstance(values, dict) or values.get("system") != identity.system:
-            return ()
-        found = values.get("before")
-        if not isinstance(found, list) or not all(isinstance(one, str) and one.isdecimal() for one in found):
-            return ()
-        return tuple(found)
+        return tuple(values["before"]) if values["system"] == identity.system else ()
 
     def add(self, identity: Identity, origin: Identity | None) -> None:
         """Record that `identity` was restored from `origin`, if that has the same name on another server."""

@@ -17,7 +17,6 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from importlib.metadata import version
-from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -79,8 +78,12 @@ class LocalStore:
 
     def contents(self) -> Contents:
         """Return `entries`, `leftovers` and `unlisted` of one scan; the next call reads only what changed."""
-        entries, leftovers, unlisted = zip(*map(self._contents, self._scans(None)), strict=True)
-        return tuple(chain(*entries)), tuple(chain(*leftovers)), tuple(chain(*unlisted))
+        found = [self._contents(scan) for scan in self._scans(None)]
+        return (
+            tuple(entry for entries, _, _ in found for entry in entries),
+            tuple(leftover for _, leftovers, _ in found for leftover in leftovers),
+            tuple(one for _, _, unlisted in found for one in unlisted),
+        )
 
     def _contents(self, scan: FolderScan) -> Contents:
         known = self._known.get(scan.folder)

@@ -118,17 +118,16 @@ _MEMBER = record(
         "length": integer(1, _SIZE),
         "raw": _size,
         "kind": one_of(frozenset(kind.value for kind in Kind)),
-        "table": or_none(_oid),
-        "rows": _size,
-        "digest": _maybe_digest,
     },
-    optional=("table", "rows", "digest"),
+    {"table": or_none(_oid), "rows": _size, "digest": _maybe_digest},
 )
 _TABLE = record(
     {
         "schema": _name,
         "name": _name,
         "columns": each(_name, _MOST_COLUMNS),
+    },
+    {
         "blocks": flag,
         "root": flag,
         "rows": _size,
@@ -138,7 +137,6 @@ _TABLE = record(
         "keys": each(_oid, _MOST),
         "foreign_keys": _foreign_keys,
     },
-    optional=("blocks", "root", "rows", "raw", "digest", "oid", "keys", "foreign_keys"),
 )
 #: The attributes of a role, as the index names them.
 POWERS = ("superuser", "inherit", "createrole", "createdb", "login", "replication", "bypassrls")
@@ -160,8 +158,6 @@ _DATABASE = record(
         "collate": or_none(_words),
         "ctype": or_none(_words),
         "locale": or_none(_words),
-        "icu_rules": or_none(_words),
-        "tablespace": _name,
         "connection_limit": _int32,
         "comment": or_none(_words),
         "acl": or_none(
@@ -179,17 +175,16 @@ _DATABASE = record(
         ),
         "settings": each(record({"role": or_none(_name), "setting": _setting}), _MOST),
     },
-    optional=("icu_rules", "tablespace"),
+    {"icu_rules": or_none(_words), "tablespace": _name},
 )
 _SERVER = record(
     {
         "version_num": integer(90_000, 10_000_000),
         "version": text(200, like="[ -~]*"),
         "system_identifier": or_none(text(20, shortest=1, like="[0-9]*")),
-        "snapshot": or_none(_snapshot),
         "pg_dump": text(20, like=r"[0-9]{1,3}(\.[0-9]{1,5})*"),
     },
-    optional=("snapshot",),
+    {"snapshot": or_none(_snapshot)},
 )
 
 
