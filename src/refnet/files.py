@@ -241,8 +241,9 @@ def replace_file(path: Path, data: bytes, mode: int = 0o600) -> None:
 
     OSError if that fails; NotRegularError if `path` is a link, a device or a FIFO: it is neither opened nor replaced.
     """
-    if (found := _status(path)) and not stat.S_ISREG(found.st_mode):
-        raise NotRegularError(path)
+    with suppress(FileNotFoundError):
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise NotRegularError(path)
     hidden = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     with opened(hidden, _NEW_FILE) as handle:
         try:
@@ -261,13 +262,6 @@ def write_all(handle: int, data: bytes | bytearray | memoryview) -> None:
     left = memoryview(data).cast("B")
     while left:
         left = left[os.write(handle, left) :]
-
-
-def _status(path: Path) -> os.stat_result | None:
-    try:
-        return path.lstat()
-    except FileNotFoundError:
-        return None
 
 
 def check_own(folder: Path, what: str, advice: str, owners: Collection[int] | None = None) -> None:

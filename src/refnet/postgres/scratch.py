@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import secrets
 import signal
-import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -26,7 +25,7 @@ from refnet.postgres.cluster import Cluster
 from refnet.postgres.free_uid import free_account
 from refnet.postgres.postmaster import MAX_SOCKET_FOLDER
 from refnet.postgres.scram import new_password
-from refnet.postgres.tempdirs import private_folder
+from refnet.postgres.tempdirs import private_folder, remove_leftovers
 from refnet.postgres.walls import Enclosure, ServerFolders, enclosure
 
 PREFIX = "scratch-"
@@ -101,7 +100,7 @@ def _prepared(binaries: Binaries, base: Path, user: Account, stack: ExitStack) -
     """Remove leftovers, then create a new folder, which `stack` removes."""
     place = _enterable(base, user)
     with locked(place / ".lock"):
-        _remove_leftovers(place)
+        remove_leftovers(place, PREFIX, _OWNER, end=ending.end_leftover)
         folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
         stack.callback(_remove, folder)
         stack.enter_context(locked(folder / _OWNER))
@@ -148,19 +147,6 @@ def _socket_folder(folder: Path, user: Account, stack: ExitStack) -> Path:
     path.mkdir()
     user.own(path)
     return path
-
-
-def _remove_leftovers(place: Path) -> None:
-    """Remove what killed runs left. A dump ran there: nothing in it is trusted and no link is followed."""
-    for folder in place.glob(f"{PREFIX}*"):
-        with suppress(OSError, RefnetError):
-            found = folder.lstat()
-            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-                continue
-            with locked(folder / _OWNER, seconds=0.0) as ours:
-                if ours:
-                    ending.end_leftover(folder)
-                    remove_tree(folder)
 
 
 def _remove(folder: Path) -> None:

@@ -9,7 +9,7 @@ import os
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -27,7 +27,7 @@ _YOUNG = 60.0
 def private_folder() -> Iterator[Path]:
     """Create a folder that this user alone can enter."""
     base = Path(tempfile.gettempdir())
-    _remove_leftovers(base)
+    remove_leftovers(base, _PREFIX, _LOCK, young=_YOUNG)
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
     try:
         with locked(folder / _LOCK):
@@ -37,13 +37,25 @@ def private_folder() -> Iterator[Path]:
             remove_tree(folder)
 
 
-def _remove_leftovers(base: Path) -> None:
-    for folder in base.glob(f"{_PREFIX}*"):
+def remove_leftovers(
+    base: Path, prefix: str, lock: str, *, young: float = 0.0, end: Callable[[Path], None] | None = None
+) -> None:
+    """Remove the folders of killed runs in `base`; nothing in them is trusted and no link is followed.
+
+    Args:
+        lock: the file in each that a living run has locked.
+        young: leave folders alone that are not as old as this, in seconds.
+        end: called with a folder before it is removed.
+    """
+    for folder in base.glob(f"{prefix}*"):
         with suppress(OSError, RefnetError):
             found = folder.lstat()
-            young = time.time() - found.st_mtime < _YOUNG
-            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or young:
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
                 continue
-            with locked(folder / _LOCK, seconds=0.0) as ours:
+            if young and time.time() - found.st_mtime < young:
+                continue
+            with locked(folder / lock, seconds=0.0) as ours:
                 if ours:
+                    if end:
+                        end(folder)
                     remove_tree(folder)

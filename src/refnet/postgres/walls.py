@@ -118,16 +118,8 @@ def _ways(folders: ServerFolders, account: Account) -> Iterator[Enclosure]:
         yield Enclosure(every, account, (program, *_bubblewrap(folders, passwd)))
     unshare, setpriv = shutil.which("unshare"), shutil.which("setpriv")
     if unshare and setpriv:
-        begin = (
-            setpriv,
-            "--pdeathsig=KILL",
-            unshare,
-            "--fork",
-            "--kill-child=KILL",
-            "--pid",
-            "--ipc",
-            "--net",
-        )
+        namespaces = ("--fork", "--kill-child=KILL", "--pid", "--ipc", "--net")
+        begin = (setpriv, "--pdeathsig=KILL", unshare, *namespaces)
         script = _script(folders, passwd, _drop(account, setpriv, unshare))
         hidden = (*begin, "--uts", "--mount", *(() if account.other else ("--user", "--map-root-user")))
         yield Enclosure(every, account, (*hidden, "/bin/sh", "-c", script, "sh"), drops=True)

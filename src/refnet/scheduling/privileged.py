@@ -36,15 +36,16 @@ def check(service: Service, settings: Settings) -> None:
 def check_tree(folder: Path) -> None:
     """RefnetError if another user than root can write `folder`, a folder above it, or anything in it."""
     _check(folder)
-    for path in _below(folder):
-        try:
-            status = path.lstat()
-        except FileNotFoundError:
-            continue
-        if stat.S_ISLNK(status.st_mode):
-            _check(path)
-        elif wrong := trust.fault(path, status, _ROOT):
-            raise _refused(wrong)
+    for at, folders, files in os.walk(folder):
+        for path in (Path(at, name) for name in (*folders, *files)):
+            try:
+                status = path.lstat()
+            except FileNotFoundError:
+                continue
+            if stat.S_ISLNK(status.st_mode):
+                _check(path)
+            elif wrong := trust.fault(path, status, _ROOT):
+                raise _refused(wrong)
 
 
 def _check(path: Path) -> None:
@@ -75,8 +76,3 @@ def _environment() -> Iterator[Path]:
 def _programs(settings: Settings) -> Iterable[Path]:
     folder = settings.postgres_bin_dir
     return (folder, *folder.iterdir()) if folder and folder.is_dir() else ()
-
-
-def _below(folder: Path) -> Iterator[Path]:
-    for at, folders, files in os.walk(folder):
-        yield from (Path(at, name) for name in (*folders, *files))

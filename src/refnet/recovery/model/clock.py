@@ -1,9 +1,10 @@
-"""The clock of a run: the time, seconds, waiting, and the zone of local times. Tests bring their own."""
+"""The clock of a run: the time, seconds, waiting, the zone of local times, the duration of phases."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 
@@ -15,6 +16,8 @@ def utc_now() -> datetime:
 
 @dataclass(frozen=True)
 class Clock:
+    """The clock of this machine; tests bring their own."""
+
     #: Return the time (aware), for what is recorded.
     now: Callable[[], datetime] = utc_now
     #: Return seconds since some moment, for durations.
@@ -27,3 +30,24 @@ class Clock:
     def local(self) -> datetime:
         """Return the time in `zone`."""
         return self.now().astimezone(self.zone)
+
+
+class Phases:
+    """Seconds by phase, in order; a phase that fails counts as well."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.seconds: dict[str, float] = {}
+        self._clock = clock
+
+    @property
+    def last(self) -> str:
+        """The phase that ended last."""
+        return next(reversed(self.seconds))
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        began = self._clock()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self._clock() - began

@@ -86,7 +86,11 @@ def decide(
 def _by_age(entry: Entry, retention: Retention, now: datetime) -> list[str]:
     if entry.made > now:
         return ["dated in the future"]
-    return [f"younger than {_days(retention.days)}"] if now - entry.made <= _period(retention) else []
+    return (
+        [f"younger than {_days(retention.days)}"]
+        if now - entry.made <= timedelta(days=retention.days)
+        else []
+    )
 
 
 def _last_ones(ordered: tuple[Entry, ...], now: datetime) -> list[tuple[str, str]]:
@@ -145,10 +149,6 @@ def _why_not(entry: Entry, retention: Retention, now: datetime) -> str:
     if entry.damaged:
         return f"damaged, {age}"
     return f"only some tables, {age}" if entry.manifest.partial else age
-
-
-def _period(retention: Retention) -> timedelta:
-    return timedelta(days=retention.days)
 
 
 def _days(count: int) -> str:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refnet.recovery.model.artifact import Level, Outcome
+from refnet.recovery.model.clock import Phases
 from refnet.recovery.model.source import Finding, Progress, Proof, silent
-from refnet.recovery.model.timing import Phases
 from refnet.recovery.sources.database.artifact.required_tables import Required
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Self
 
 from refnet.errors import Exit, RefnetError
@@ -110,9 +109,7 @@ class HiddenFile(io.RawIOBase):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         if not self._renamed:
             remove(self.path)
         self._read_back.close()

@@ -12,8 +12,8 @@ that counters never decrease.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,13 +35,14 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._file = folder / "journal.jsonl"
+        self._lock = folder / "lock"  # against other writers, which need it for milliseconds
         self._open: dict[str, int] = {}
 
     def begin(self, run: Run) -> None:
         """Record `run` as active, until `end`, or until this process is gone."""
         make_folder(self.folder)
         path = self._running(run)
-        with self._locked(), explained(path):
+        with locked(self._lock), explained(path):
             self._record_lost()
             handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
             self._open[run.id] = handle
@@ -51,7 +52,7 @@ class Journal:
     def end(self, run: Run) -> None:
         """Append the ended `run`."""
         make_folder(self.folder)
-        with self._locked(), explained(self._file):
+        with locked(self._lock), explained(self._file):
             self._append([run])
             self._running(run).unlink(missing_ok=True)
         if (handle := self._open.pop(run.id, None)) is not None:
@@ -68,12 +69,6 @@ class Journal:
 
     def _running(self, run: Run) -> Path:
         return self.folder / f"{run.id}{_RUNNING}"
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Lock the folder against other writers, which need it for milliseconds."""
-        with locked(self.folder / "lock"):
-            yield
 
     def _read(self) -> tuple[Totals, list[Run]]:
         """Return the totals at the head, and the runs after it; skip other lines."""

@@ -18,14 +18,13 @@ from refnet.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import Outcome
-from refnet.recovery.model.clock import Clock
+from refnet.recovery.model.clock import Clock, Phases
 from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.origin import OWN, Destination, Permission
 from refnet.recovery.model.previous import Mark, Why
 from refnet.recovery.model.restore_facts import Facts, Wanted
 from refnet.recovery.model.restore_plan import Plan, dated_name, decide, major
 from refnet.recovery.model.source import Finding, Progress, silent
-from refnet.recovery.model.timing import Phases
 from refnet.recovery.sources.database.admin_session import Session, Statement, admin_session, restore_lock
 from refnet.recovery.sources.database.artifact.foreign_dump import ForeignDump
 from refnet.recovery.sources.database.artifact.own_artifact import DatabaseArtifact

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Collection
+from operator import attrgetter
 
 from xxhash import xxh3_128
 
@@ -14,6 +15,7 @@ from refnet.recovery.sources.files.walk import walk
 #: seconds (FAT: two).
 _TICK_NS = 50_000_000
 _COARSE_TICK_NS = 2_000_000_000
+_RECORDED = attrgetter("st_ino", "st_size", "st_mode", "st_uid", "st_gid", "st_mtime_ns", "st_ctime_ns")
 
 
 class Fingerprint:
@@ -29,19 +31,7 @@ class Fingerprint:
 
     def add(self, raw: bytes, status: os.stat_result, *, steady: bool = True) -> None:
         """Add the entry with the path `raw`, right after it was read."""
-        self._digest.update(
-            b"%b\0%d %d %d %d %d %d %d;"
-            % (
-                raw,
-                status.st_ino,
-                status.st_size,
-                status.st_mode,
-                status.st_uid,
-                status.st_gid,
-                status.st_mtime_ns,
-                status.st_ctime_ns,
-            )
-        )
+        self._digest.update(b"%b\0%d %d %d %d %d %d %d;" % (raw, *_RECORDED(status)))
         tick = _TICK_NS if status.st_ctime_ns % 1_000_000_000 else _COARSE_TICK_NS
         if not steady or time.time_ns() - status.st_ctime_ns < tick:
             self.settled = False
