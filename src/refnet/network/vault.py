@@ -61,8 +61,6 @@ class Written:
 
 @dataclass
 class _Vault:
-    """A vault that is being written."""
-
     folder: Path
     #: The paths of existing notes in the vault, by paper.
     notes: dict[int, Path]

@@ -77,11 +77,7 @@ def scratch(
 
 @contextmanager
 def throwaway(
-    binaries: Binaries,
-    *,
-    base: Path,
-    superuser: str = "refnet",
-    settings: Mapping[str, str] | None = None,
+    binaries: Binaries, *, base: Path, superuser: str = "refnet", settings: Mapping[str, str] | None = None
 ) -> Iterator[Cluster]:
     """Start a server like a live one, without isolation: for tests and measurements, never for untrusted dumps."""
     with ExitStack() as stack:

@@ -134,7 +134,6 @@ def _ways(folders: ServerFolders, account: Account) -> Iterator[Enclosure]:
 
 
 def _works(one: Enclosure, programs: Binaries) -> bool:
-    """Return whether the server's program runs there."""
     try:
         trial = one.start(
             [str(programs.tool("postgres")), "--version"],

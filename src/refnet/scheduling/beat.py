@@ -90,7 +90,6 @@ class Scheduler(PersistentScheduler):
         self.sync()
 
     def _start_broker(self) -> None:
-        """Restart the embedded broker if it has stopped."""
         if home := self.app.conf.get("refnet_embedded_home"):
             try:
                 embedded.start(Path(home))

@@ -15,15 +15,7 @@ from refnet.errors import Exit, RefnetError
 from refnet.files import OPEN_FOLDER, explained, names_in, opened
 from refnet.processes import run
 from refnet.scheduling.units import Service
-from refnet.settings import (
-    BY_COMPOSE_FILE,
-    CONFIG,
-    Settings,
-    keys,
-    secret_file_variable,
-    user_path,
-    variable,
-)
+from refnet.settings import BY_COMPOSE_FILE, CONFIG, Settings, keys, secret_file_variable, user_path, variable
 
 
 def service(settings: Settings, *, user: str | None, vault: bool) -> Service:

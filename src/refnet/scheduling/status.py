@@ -95,7 +95,6 @@ def status(
 
 
 def _next(task: TaskName, schedule: Schedule, managers: list[Timers], *, beat: bool, now: datetime) -> Next:
-    """Return the earliest next run."""
     due = schedule.next_due(task, now)
     found = [
         (timers.systemd.next_run(timer(task)) or due, timers.label)

@@ -118,10 +118,7 @@ def files(schedule: Schedule, tasks: Collection[TaskName], service: Service) -> 
     return tuple(
         file
         for task in tasks
-        for file in (
-            _service_file(task, service, schedule.times[task].interval),
-            timer_file(task, schedule),
-        )
+        for file in (_service_file(task, service, schedule.times[task].interval), timer_file(task, schedule))
     )
 
 

@@ -134,7 +134,6 @@ def _newest(facts: Facts) -> Iterator[Metric]:
 
 
 def _proofs(facts: Facts) -> Iterator[Metric]:
-    """Metrics of proofs and drills."""
     proven = {source: [e for e in facts.own.of_source(source) if e.proven] for source in SourceName}
     drilled = {source: last_drill(facts, source) for source in SourceName}
     states = {s: Counter(e.state for e in facts.catalog.of_source(s)) for s in SourceName}
@@ -219,7 +218,6 @@ def kept_bytes(entries: Iterable[Entry]) -> int:
 
 
 def _due(facts: Facts) -> Iterator[Metric]:
-    """Metrics of the schedule."""
     limits = facts.limits
     values: dict[str, Callable[[SourceName], float]] = {
         "refnet_backup_next_due_timestamp_seconds": lambda s: facts.schedule.next_due(

@@ -80,8 +80,6 @@ class Limits:
 
 @dataclass(frozen=True)
 class _Source:
-    """Everything that the checks of one source read."""
-
     name: SourceName
     #: All artifacts, oldest first.
     entries: Sequence[Entry]
@@ -159,7 +157,6 @@ def watch_others(catalog: Catalog, target: Identity | None) -> tuple[Check, ...]
 
 
 def _age(source: _Source) -> Check:
-    """Check that there is a complete artifact, and its age."""
     newest, limits = source.newest, source.limits
     if newest is None:
         return _absence(source)
@@ -176,7 +173,6 @@ def _age(source: _Source) -> Check:
 
 
 def _absence(source: _Source) -> Check:
-    """Judge that there is no complete artifact."""
     if source.entries:
         says = "no complete artifact: all are damaged or contain only some tables"
     elif made := source.history.made(source.name):

@@ -214,11 +214,7 @@ class History:
         return (run for run in of_source if run.reason is not Reason.LOCKED)
 
 
-_BY_CODE = {
-    Exit.USAGE: Reason.SETTINGS,
-    Exit.LOCKED: Reason.LOCKED,
-    Exit.DAMAGED: Reason.DAMAGED,
-}
+_BY_CODE = {Exit.USAGE: Reason.SETTINGS, Exit.LOCKED: Reason.LOCKED, Exit.DAMAGED: Reason.DAMAGED}
 _BY_NUMBER = {
     errno.ENOSPC: Reason.NO_SPACE,
     errno.EDQUOT: Reason.NO_SPACE,

@@ -55,8 +55,6 @@ def taken(folder: Path, name: str) -> bool:
 
 @dataclass(frozen=True)
 class _Unreadable:
-    """A manifest that cannot be read."""
-
     why: str
     #: True if a newer RefNet wrote it.
     newer: bool = False
@@ -287,7 +285,6 @@ def _lost(at: datetime, why: str) -> Evidence:
 
 
 def _is_newer(text: bytes) -> bool:
-    """Return True if `text` is a manifest of a newer RefNet."""
     try:
         return bool(json.loads(text)["format"] > FORMAT)
     except (ValueError, KeyError, TypeError, RecursionError):

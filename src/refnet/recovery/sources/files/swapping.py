@@ -263,8 +263,6 @@ def discard(work: Work) -> None:
 
 @dataclass(frozen=True)
 class _Open:
-    """A swap with the handles of its folders."""
-
     journal: Journal
     fresh: int
     previous: int
