@@ -13,7 +13,7 @@ from refnet.actions.database_restore import restore_of
 from refnet.cli import acting, options, render, restore_table
 from refnet.cli.completion import words
 from refnet.cli.context import confirm, context, ends_at_plan, print_json, with_progress
-from refnet.errors import Exit, RefnetError
+from refnet.errors import Exit, RefnetError, worst
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Outcome, SourceName, utc
 from refnet.recovery.model.origin import origin_label
@@ -78,7 +78,7 @@ def restore(
     planned = work.plan(count=plan or not force, damaged_anyway=damaged_anyway)
     about = acting.values(settings)
     if ends_at_plan(planned, lambda p: _plan_values(p) | about, _print_plan, plan=plan, as_json=as_json):
-        return
+        raise typer.Exit(worst(problem.code for problem in planned.problems))
     planned.check()
     if planned.replaces:
         confirm(f"Replace the live database {work.target.display}?", force=force)
@@ -104,7 +104,7 @@ def undo(
     if not as_json:
         print(acting.line(here.settings))
     if ends_at_plan(planned, lambda p: _undo_values(p) | about, _print_undo_plan, plan=plan, as_json=as_json):
-        return
+        raise typer.Exit(worst(problem.code for problem in planned.problems))
     planned.check()
     if planned.replaces:
         confirm(f"Replace the live database {planned.facts.destination}?", force=force)

@@ -12,6 +12,7 @@ from refnet.actions import files_restore as action
 from refnet.actions.choose import choose_to_restore
 from refnet.cli import options, render
 from refnet.cli.context import confirm, context, ends_at_plan, print_json, with_progress
+from refnet.errors import worst
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import SourceName, utc
 from refnet.recovery.sources.files.changes import Changes
@@ -43,7 +44,7 @@ def restore(source: SourceName) -> Callable[..., None]:
             render.print_doubts(chosen)
         planned = action.plan(here, chosen, only, damaged_anyway=damaged_anyway)
         if ends_at_plan(planned, _plan_values, _print_plan, plan=plan, as_json=as_json):
-            return
+            raise typer.Exit(worst(problem.code for problem in planned.problems))
         planned.check()
         if planned.replaces and planned.changes:
             confirm(f"Replace what is live in {_target(planned)}?", force=force)

@@ -176,6 +176,71 @@ def test_an_owner_that_the_login_is_no_member_of_is_named_with_the_grant(shop: S
     assert everything(shop.admin) == [shop.admin.name]
 
 
+@pytest.fixture
+def other(shop: Shop) -> str:
+    """A role that the login is no member of, by its name in SQL."""
+    name = f'"The other {uuid.uuid4().hex[:8]}"'
+    with shop.cluster.target().connect() as admin:
+        admin.execute(f"CREATE ROLE {name}".encode())
+    return name
+
+
+def run_hint(shop: Shop, error: RefnetError) -> None:
+    """Run the SQL of a hint, which ends where the other ways begin."""
+    with shop.cluster.target().connect() as admin:
+        admin.execute(error.hint.partition("; or ")[0].encode())
+
+
+def test_the_owner_of_a_large_object_is_named_with_the_grant(shop: Shop, other: str) -> None:
+    shop.run(f"ALTER LARGE OBJECT 4242 OWNER TO {other}")
+    dump = held(artifact_of(shop.admin, shop.cluster.binaries))
+    (problem,) = restore_database.plan(shop.keeper, dump, Options(2), count=False).problems
+    assert problem.message == "the role keeper may not give objects to their owners " + other.strip('"')
+    run_hint(shop, problem)
+    assert restore(shop.keeper, dump, shop.cluster.binaries).previous
+    shop.run("ALTER LARGE OBJECT 4242 OWNER TO shop_app")
+
+
+def test_a_missing_owner_is_named_with_both_statements(shop: Shop, other: str) -> None:
+    shop.run(f"ALTER TABLE stock.items OWNER TO {other}")
+    dump = held(artifact_of(shop.admin, shop.cluster.binaries))
+    shop.run(f"ALTER TABLE stock.items OWNER TO shop_app; DROP ROLE {other}")
+    missing, unowned = restore_database.plan(shop.keeper, dump, Options(2), count=False).problems
+    assert missing.message == "roles missing on the server: " + other.strip('"')
+    assert missing.hint == f"CREATE ROLE {other};"
+    for problem in (missing, unowned):
+        run_hint(shop, problem)
+    assert restore_database.plan(shop.keeper, dump, Options(2), count=False).problems == ()
+
+
+def test_a_tablespace_that_is_closed_to_the_login_is_named_with_the_grant(shop: Shop) -> None:
+    with shop.cluster.target().connect() as admin:
+        admin.execute("SET allow_in_place_tablespaces = on")
+        admin.execute("CREATE TABLESPACE fast LOCATION ''")
+        try:
+            shop.run("CREATE INDEX there ON stock.items (name) TABLESPACE fast")
+            dump = held(artifact_of(shop.admin, shop.cluster.binaries))
+            (problem,) = restore_database.plan(shop.keeper, dump, Options(2), count=False).problems
+            assert problem.message == "the role keeper may not create objects in the tablespaces fast"
+            run_hint(shop, problem)
+            restore(shop.keeper, dump, shop.cluster.binaries)
+        finally:
+            for name in everything(shop.admin):
+                with shop.admin.database(name).connect() as session:
+                    session.execute("DROP INDEX IF EXISTS stock.there")
+            admin.execute("DROP TABLESPACE fast")
+
+
+def test_a_database_of_a_superuser_is_given_away_and_not_its_role(shop: Shop) -> None:
+    name = shop.admin.name
+    shop.run(f"ALTER DATABASE {name} OWNER TO refnet; ALTER TABLE public.settings OWNER TO refnet")
+    dump = held(artifact_of(shop.admin, shop.cluster.binaries))
+    live, inside = restore_database.plan(shop.keeper, dump, Options(2), count=False).problems
+    assert live.hint.startswith(f"ALTER DATABASE {name} OWNER TO keeper;")
+    assert inside.message == "keeper is not a superuser, and objects belong to the superuser refnet"
+    assert "GRANT refnet" not in live.hint + inside.hint
+
+
 def test_the_copy_is_closed_to_the_owner_too_while_it_loads(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:

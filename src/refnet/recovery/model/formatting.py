@@ -1,9 +1,21 @@
-"""Sizes, durations and ages for people."""
+"""Sizes, durations, ages and names for people."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import timedelta
+
+_PLAIN_NAME = re.compile("[a-z_][a-z0-9_]*")
+_RESERVED_WORDS = """
+all analyse analyze and any array as asc asymmetric both case cast check collate column constraint create
+current_catalog current_date current_role current_time current_timestamp current_user default deferrable desc distinct
+do else end except false fetch for foreign from grant group having in initially intersect into lateral leading limit
+localtime localtimestamp none not null offset on only or order placing primary public references returning select
+session_user some symmetric system_user table then to trailing true union unique user using variadic when where window
+with
+"""
+_RESERVED = frozenset(_RESERVED_WORDS.split())
 
 
 def size(count: float) -> str:
@@ -63,3 +75,9 @@ def plain(text: str) -> str:
 def utf8(text: str) -> str:
     """Replace lone surrogates, from names in no encoding, by question marks, so that `text` can be written as UTF-8."""
     return text.encode("utf-8", "replace").decode()
+
+
+def sql_name(name: str) -> str:
+    """Quote the name of a role, database or tablespace for SQL, where it needs that."""
+    plain_one = _PLAIN_NAME.fullmatch(name) and name not in _RESERVED
+    return name if plain_one else '"' + name.replace('"', '""') + '"'

@@ -78,6 +78,9 @@ class Facts:
     live: Live | None
     #: Those of `extensions` that only a superuser can install.
     restricted: frozenset[str] = frozenset()
+    superusers: frozenset[str] = frozenset()
+    #: Those of `tablespaces` in which our role may not create objects.
+    closed_tablespaces: frozenset[str] = frozenset()
     #: Its address, for messages.
     server: str = ""
     #: The system identifier of its cluster; None: not visible to our role.

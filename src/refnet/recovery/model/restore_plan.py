@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model import formatting, origin
+from refnet.recovery.model.formatting import sql_name
 from refnet.recovery.model.restore_facts import Facts, Wanted
 
 #: Bytes in the server for each byte of COPY text, with indexes, unless the live database's size is known.
@@ -164,7 +165,7 @@ def _problems(
     if not (facts.superuser or facts.createdb):
         yield RefnetError(
             f"the role {facts.user} may not create databases, and a restore makes a new one",
-            f"ALTER ROLE {facts.user} CREATEDB, or restore as another role (REFNET_DATABASE_URL).",
+            f"ALTER ROLE {sql_name(facts.user)} CREATEDB; or restore as another role (REFNET_DATABASE_URL).",
         )
     yield from hindrances(facts)
     yield from _missing(wanted, facts, missing, create_roles=create_roles)
@@ -178,15 +179,17 @@ def _problems(
 def _missing(
     wanted: Wanted, facts: Facts, missing: tuple[str, ...], *, create_roles: bool
 ) -> Iterator[RefnetError]:
+    create = "; ".join(f"CREATE ROLE {sql_name(role)}" for role in missing)
     if missing and not create_roles:
+        as_they_were = facts.superuser and wanted.powers.keys() >= set(missing)
         yield RefnetError(
             f"roles missing on the server: {', '.join(missing)}",
-            "Create them, or use --create-roles to create them without passwords.",
+            create + ("; or use --create-roles to create them without passwords." if as_they_were else ";"),
         )
     if missing and create_roles and not facts.superuser:
         yield RefnetError(
             f"the role {facts.user} may not create the roles {', '.join(missing)} as they were",
-            "Restore as a superuser, or create them first.",
+            f"{create}; or restore as a superuser.",
         )
     if uninstalled := [name for name, _ in wanted.extensions if name not in facts.extensions]:
         yield RefnetError(
@@ -196,13 +199,8 @@ def _missing(
     if lost := [name for name in wanted.tablespaces if name not in facts.tablespaces]:
         yield RefnetError(
             f"tablespaces missing on the server: {', '.join(lost)}",
-            "CREATE TABLESPACE with these names first.",
-        )
-    owner = wanted.owner
-    if owner and owner in facts.roles and not facts.superuser and owner not in facts.owners:
-        yield RefnetError(
-            f"the role {facts.user} may not give a database to its owner {owner}",
-            f"GRANT {owner} TO {facts.user}, or restore as a superuser.",
+            "; ".join(f"CREATE TABLESPACE {sql_name(name)} LOCATION '/FOLDER'" for name in lost)
+            + "; the folder is on the server's machine, empty, and belongs to the server's user.",
         )
 
 
@@ -232,13 +230,29 @@ def _without_superuser(wanted: Wanted, facts: Facts) -> Iterator[RefnetError]:
             f"{facts.user} is not a superuser, and these need one: {formatting.some(needed)}",
             "Restore as a superuser, whose rights the code in the dump then has while it loads.",
         )
-    owners = [one for one in wanted.owners if one in facts.roles and one not in facts.owners]
-    if owners:
-        inherit = " WITH INHERIT TRUE, SET TRUE" if major(facts.version) >= 16 else ""
+    if closed := [name for name in wanted.tablespaces if name in facts.closed_tablespaces]:
         yield RefnetError(
-            f"the role {facts.user} may not give objects to their owners {', '.join(owners)}",
-            f"GRANT {', '.join(owners)} TO {facts.user}{inherit}; or restore as a superuser.",
+            f"the role {facts.user} may not create objects in the tablespaces {', '.join(closed)}",
+            f"GRANT CREATE ON TABLESPACE {', '.join(map(sql_name, closed))} TO {sql_name(facts.user)};"
+            " or restore as a superuser.",
         )
+    owners = dict.fromkeys((*([wanted.owner] if wanted.owner else []), *wanted.owners))
+    if supers := [one for one in owners if one in facts.superusers]:
+        yield RefnetError(
+            f"{facts.user} is not a superuser, and objects belong to the superuser {', '.join(supers)}",
+            "Restore as a superuser. Or give them to another role (REASSIGN OWNED, ALTER DATABASE … OWNER TO), and back up again.",
+        )
+    if others := [one for one in owners if one not in facts.owners and one not in facts.superusers]:
+        yield RefnetError(
+            f"the role {facts.user} may not give objects to their owners {', '.join(others)}",
+            f"{_membership(others, facts)}; or restore as a superuser.",
+        )
+
+
+def _membership(roles: Sequence[str], facts: Facts) -> str:
+    """Return the SQL that lets our role act as `roles`."""
+    inherit = " WITH INHERIT TRUE, SET TRUE" if major(facts.version) >= 16 else ""
+    return f"GRANT {', '.join(map(sql_name, roles))} TO {sql_name(facts.user)}{inherit}"
 
 
 def hindrances(facts: Facts) -> Iterator[RefnetError]:
@@ -249,7 +263,9 @@ def hindrances(facts: Facts) -> Iterator[RefnetError]:
     if not live.owned:
         yield RefnetError(
             f"the role {facts.user} does not own {facts.database} (its owner is {live.owner}), so it cannot rename it",
-            f"Restore as {live.owner} or as a superuser.",
+            f"ALTER DATABASE {sql_name(facts.database)} OWNER TO {sql_name(facts.user)}; or restore as a superuser."
+            if live.owner in facts.superusers
+            else f"{_membership([live.owner], facts)}; or restore as {live.owner} or as a superuser.",
         )
     if live.prepared:
         yield RefnetError(
@@ -265,7 +281,7 @@ def hindrances(facts: Facts) -> Iterator[RefnetError]:
         named = ", ".join(f"{s.application or 'unnamed'} of {s.user}" for s in others)
         yield RefnetError(
             f"the role {facts.user} may not terminate the sessions in {facts.database}: {named}",
-            f"Close them, or GRANT pg_signal_backend TO {facts.user}; only a superuser can terminate a superuser's.",
+            f"Close them, or GRANT pg_signal_backend TO {sql_name(facts.user)}; only a superuser can terminate a superuser's.",
         )
 
 

@@ -85,7 +85,7 @@ def test_a_database_that_is_not_there_is_created_and_nothing_live_is_replaced() 
         (
             {"owner": "other"},
             {"superuser": False, "roles": frozenset({"refnet", "other"})},
-            "its owner other",
+            "may not give objects to their owners other",
         ),
         ({}, {"free": GB}, "needs about 2.0 GiB beside the live database, and 1.0 GiB is free"),
         ({}, {"live": replace(LIVE, owned=False, owner="dba")}, "does not own refnet"),
@@ -192,6 +192,12 @@ def test_only_the_restore_of_a_superuser_runs_code_with_a_superusers_rights() ->
             {"roles": frozenset({"app", "refnet"})},
             "may not give objects to their owners app",
             "GRANT app TO refnet WITH INHERIT TRUE, SET TRUE",
+        ),
+        (
+            {"owners": ("user", 'The "app"', "refnet")},
+            {"roles": frozenset({"user", 'The "app"', "refnet"})},
+            'may not give objects to their owners user, The "app"',
+            'GRANT "user", "The ""app""" TO refnet WITH INHERIT TRUE, SET TRUE',
         ),
     ],
 )

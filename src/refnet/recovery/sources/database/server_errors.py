@@ -75,7 +75,7 @@ _KNOWN = (
     _Known(
         r'role "(.*)" does not exist',
         Cause.MISSING_ROLE,
-        "Create the role {0} on the server, or restore with --create-roles.",
+        'CREATE ROLE "{0}", then retry; for an artifact of RefNet --create-roles does it.',
     ),
     _Known(
         r'extension "(.*)" is not available',
@@ -121,6 +121,11 @@ _KNOWN = (
         r'row-level security policy for table "(.*)"',
         Cause.PRIVILEGE,
         "Give the role the attribute BYPASSRLS (ALTER ROLE … BYPASSRLS), or back up as the owner of {0}.",
+    ),
+    _Known(
+        r'must be (?:able to SET ROLE|a? ?member of role) "(.*)"',
+        Cause.PRIVILEGE,
+        'GRANT "{0}" to the role that restores, or restore as a superuser.',
     ),
     _Known(r"permission denied to change owner of", Cause.OWNER, _PRIVILEGE_HINT),
     _Known(

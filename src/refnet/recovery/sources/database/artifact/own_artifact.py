@@ -17,7 +17,7 @@ from refnet.recovery.sources.artifact import Artifact
 from refnet.recovery.sources.database.artifact.index import Index
 from refnet.recovery.sources.database.artifact.index_values import Kind
 from refnet.recovery.sources.database.artifact.required_tables import NOTHING
-from refnet.recovery.sources.database.artifact.sqlgz import Reader, damaged
+from refnet.recovery.sources.database.artifact.sqlgz import LONGEST_SCHEMA, Reader, damaged
 from refnet.recovery.sources.database.dump.pgdump import refuses_lz4
 from refnet.recovery.sources.database.restore import foreign_views, server_facts
 from refnet.recovery.sources.database.restore.load import load
@@ -25,6 +25,9 @@ from refnet.recovery.sources.database.restore.proof import Prover, rows_of
 from refnet.recovery.sources.database.restore.superuser_needs import Needs, needs
 from refnet.recovery.sources.database.rows.compare import compare
 from refnet.recovery.sources.proof_run import ProofOptions
+
+#: Heads the contents of the first large object.
+_FIRST_CONTENT = b"; Type: BLOBS; "
 
 
 class DatabaseArtifact(Artifact):
@@ -55,7 +58,19 @@ class DatabaseArtifact(Artifact):
 
     @cached_property
     def _needs(self) -> Needs:
-        return needs(*(self.reader.text(kind).decode("utf-8", "replace") for kind in (Kind.PRE, Kind.POST)))
+        texts = (self.reader.text(Kind.PRE), self.reader.text(Kind.POST), self._large_objects())
+        return needs(*(text.decode("utf-8", "replace") for text in texts))
+
+    def _large_objects(self) -> bytes:
+        """Return the SQL that creates the large objects, which pg_dump 17 and newer write before the rows."""
+        found = bytearray()
+        members = self.index.members_of(Kind.DATA) if self.index.large_objects else ()
+        for piece in (piece for one in members if one.table is None for piece in self.reader.raw(one)):
+            begin = max(0, len(found) - len(_FIRST_CONTENT))
+            found += piece
+            if _FIRST_CONTENT in found[begin:] or len(found) > LONGEST_SCHEMA:
+                break
+        return bytes(found)
 
     @property
     def roles(self) -> tuple[dict[str, Any], ...]:

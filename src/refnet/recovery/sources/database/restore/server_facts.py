@@ -31,6 +31,9 @@ _OWNERS = "SELECT rolname::text FROM pg_roles WHERE pg_has_role(oid, 'USAGE') AN
 _RESTRICTED = """
 SELECT name::text FROM pg_available_extension_versions GROUP BY name HAVING bool_and(superuser AND NOT trusted)
 """
+_CLOSED_TABLESPACES = (
+    "SELECT spcname::text FROM pg_tablespace WHERE NOT has_tablespace_privilege(oid, 'CREATE')"
+)
 _EXTENSIONS = "SELECT name::text, array_agg(version::text) FROM pg_available_extension_versions GROUP BY name"
 _LIVE = """
 SELECT CASE WHEN has_database_privilege(oid, 'CONNECT') THEN pg_database_size(oid) ELSE 0 END,
@@ -71,6 +74,8 @@ def facts(admin: Session, target: Target, rows: Mapping[str, Rows]) -> Facts:
         extensions={name: frozenset(versions) for name, versions in admin.execute(_EXTENSIONS).fetchall()},
         restricted=frozenset(_column(admin, _RESTRICTED)),
         tablespaces=frozenset(_column(admin, "SELECT spcname::text FROM pg_tablespace")),
+        superusers=frozenset(_column(admin, "SELECT rolname::text FROM pg_roles WHERE rolsuper")),
+        closed_tablespaces=frozenset(_column(admin, _CLOSED_TABLESPACES)),
         free=free_bytes(admin, target),
         live=_live(admin, target, rows),
         server=target.address,
