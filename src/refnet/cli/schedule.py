@@ -55,6 +55,7 @@ def install(
     if plan:
         _print_plan(made, as_json=as_json)
         return
+    verb.check_user_manager(systemd)
     if runs_as == "root":
         privileged.check(service, settings)
     _refuse_a_second(settings)

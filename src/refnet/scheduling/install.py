@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from refnet.errors import Exit, RefnetError
-from refnet.files import explained, replace_file
+from refnet.files import explained, replace_file, user_name
 from refnet.recovery.model.schedule import TaskName
 from refnet.scheduling.systemctl import Systemd
 from refnet.scheduling.units import File, Found, file_names, judge, timer
@@ -67,6 +68,17 @@ def plan(systemd: Systemd, files: Iterable[File], tasks: Iterable[TaskName]) -> 
         path = systemd.folder / name
         steps.append(Step(path, judge(_read(path), wanted.get(name)), wanted.get(name)))
     return Plan(systemd, tuple(steps), tuple(timer(task) for task in tasks))
+
+
+def check_user_manager(systemd: Systemd) -> None:
+    """Raise RefnetError if the user's manager cannot be reached because this session has no user bus."""
+    if systemd.user and not systemd.has_user_bus and systemd.unreachable():
+        uid = os.geteuid()
+        raise RefnetError(
+            "this session has no systemd user bus (XDG_RUNTIME_DIR and DBUS_SESSION_BUS_ADDRESS are not set); nothing was changed",
+            f"As root: `loginctl enable-linger {user_name(uid)}`; then export XDG_RUNTIME_DIR=/run/user/{uid} and retry."
+            f" Or install the system's timers: `sudo refnet schedule install --as {user_name(uid)}`.",
+        )
 
 
 def act(plan: Plan, *, force: bool) -> Done:

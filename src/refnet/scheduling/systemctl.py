@@ -31,6 +31,11 @@ class Systemd:
         """The command that reaches this manager."""
         return "systemctl --user" if self.user else "systemctl"
 
+    @property
+    def has_user_bus(self) -> bool:
+        """Return True if the environment names a bus of the user; `su`, `sudo` and cron set none."""
+        return any(os.environ.get(name) for name in ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"))
+
     def unreachable(self) -> str | None:
         """Return why the manager cannot be reached; None if it can."""
         done = self._run("show", "--property=Version")

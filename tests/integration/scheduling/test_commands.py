@@ -81,6 +81,16 @@ def test_units_are_written_and_what_is_left_to_do_is_said(home: Home):
     assert "cannot reach systemctl --user" in shown.stdout
 
 
+def test_without_a_user_bus_nothing_is_installed_and_the_remedy_is_named(home: Home):
+    done = home.schedule("install", "--user", XDG_RUNTIME_DIR="", DBUS_SESSION_BUS_ADDRESS="")
+    assert done.returncode == Exit.FAILED
+    wrong, remedy = done.stderr.splitlines()
+    assert "no systemd user bus" in wrong
+    assert f"export XDG_RUNTIME_DIR=/run/user/{os.geteuid()}" in remedy
+    assert "loginctl enable-linger" in remedy
+    assert list(home.folder.iterdir()) == []
+
+
 def test_a_unit_that_was_edited_by_hand_is_left_alone(home: Home):
     home.schedule("install", "--user")
     edited = home.edit("refnet-backup.timer")
