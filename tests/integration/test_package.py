@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -99,6 +100,24 @@ def test_the_sdist_makes_the_same_wheel(dist: Path, wheel: Path, tmp_path: Path)
     (again,) = (tmp_path / "again").glob("*.whl")
     assert again.name == wheel.name
     assert _files(again) == _files(wheel)
+
+
+def test_a_wheel_from_an_sdist_has_the_manual_page(tmp_path: Path) -> None:
+    """./dev package makes it in `share`, before it builds."""
+    clone = ("pyproject.toml", "README.md", "LICENSE", ".gitignore", "refnet.toml.example")
+    for name in clone:
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "src" / "refnet").mkdir(parents=True)
+    page = tmp_path / "share" / "man" / "man1" / "refnet.1"
+    page.parent.mkdir(parents=True)
+    page.write_text(".TH REFNET 1\n")
+    _build(tmp_path, tmp_path / "sdist", "-t", "sdist")
+    (sdist,) = (tmp_path / "sdist").glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path, filter="data")
+    _build(tmp_path / sdist.name.removesuffix(".tar.gz"), tmp_path / "dist", "-t", "wheel")
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    assert any(name.endswith(".data/data/share/man/man1/refnet.1") for name in _files(wheel))
 
 
 def test_the_installed_command_backs_up_proves_and_restores(

@@ -20,7 +20,7 @@ from refnet.settings import CONFIG, user_path
 from refnet.signals import interruptible
 
 #: Group of `refnet --help` → its commands: module in refnet.cli, function or group there, line in the help.
-_GROUPS = {
+GROUPS = {
     "Start": {
         "init": ("init", "init", "Write refnet.toml and make the first backup."),
         "check": ("check", "check", "Check all that backup, restore and recovery need."),
@@ -63,7 +63,7 @@ _GROUPS = {
         "demo": ("demo", "demo", "Lose everything in a sandbox and restore it from backups."),
     },
 }
-_COMMANDS = {name: command for group in _GROUPS.values() for name, command in group.items()}
+_COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
 #: The log that each command's start and end are written to; backups and drills write their own.
 _LOGS = {"restore": "restore", "undo": "restore", "recover": "restore", "verify": "backup", "prune": "backup"}
 #: Typer's exit code for a KeyboardInterrupt.
@@ -80,7 +80,7 @@ class _Commands(TyperGroup):
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002  # of click
         width = max(map(len, _COMMANDS))
-        for title, commands in _GROUPS.items():
+        for title, commands in GROUPS.items():
             with formatter.section(title):
                 formatter.write_dl([(name.ljust(width), line) for name, (_, _, line) in commands.items()])
 

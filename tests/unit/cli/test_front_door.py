@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from typer.testing import CliRunner
 
-from refnet.cli.main import _GROUPS, app
+from refnet.cli.main import GROUPS, app
 
 
 def _printed(*arguments: str) -> str:
@@ -22,9 +22,9 @@ def test_the_version_is_that_of_the_package():
 
 def test_the_help_has_groups_and_a_full_sentence_of_60_characters_at_most_for_each_command():
     text = _printed("--help")
-    at = [text.index(f"\n{title}:\n") for title in _GROUPS]
+    at = [text.index(f"\n{title}:\n") for title in GROUPS]
     assert at == sorted(at)
-    for commands in _GROUPS.values():
+    for commands in GROUPS.values():
         for name, (_, _, line) in commands.items():
             assert line.endswith(".")
             assert len(line) <= 60
