@@ -1,0 +1,93 @@
+"""Finds the line of each key in a TOML text. tomllib, which keeps no positions, reads one statement after another.
+
+A statement is the fewest lines that are a TOML document by themselves: nothing that is still open at the end of a line
+(a string, an array, an inline table) is one. So a `#`, a quote or a `key =` inside of a string misleads nobody.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from typing import Any
+
+Path = tuple[str, ...]
+#: Give up after so many characters: the lines of one long statement are read again and again.
+_MOST = 1 << 20
+
+
+def lines_of(text: str) -> dict[Path, int]:
+    """Return the path of each key and table in `text` → the line (from 1) where it is first defined.
+
+    Keys inside of arrays are not listed. In a text that is not TOML, the lines of the keys before the fault.
+    """
+    found: dict[Path, int] = {}
+    for path, line in _paths(text):
+        found.setdefault(path, line)
+    return found
+
+
+def first_duplicate(text: str) -> tuple[Path, int, int] | None:
+    """Return the first key that `text` sets twice, and both lines; None if there is none."""
+    seen: dict[Path, int] = {}
+    for path, line, is_value in _defined(text):
+        if is_value and path in seen:
+            return path, seen[path], line
+        if is_value:
+            seen[path] = line
+    return None
+
+
+def _paths(text: str) -> Iterator[tuple[Path, int]]:
+    for path, line, _ in _defined(text):
+        for length in range(1, len(path) + 1):
+            yield path[:length], line
+
+
+def _defined(text: str) -> Iterator[tuple[Path, int, bool]]:
+    """Yield the path and line of each table and value, and whether it is a value."""
+    table: Path = ()
+    in_array = False
+    for line, statement in _statements(text):
+        if statement.lstrip().startswith("["):
+            table, in_array = _header(tomllib.loads(statement))
+            yield table, line, False
+        elif not in_array:
+            yield from ((table + path, line, True) for path in _leaves(tomllib.loads(statement)))
+
+
+def _statements(text: str) -> Iterator[tuple[int, str]]:
+    """Yield each statement with the number of its first line; end at the first that is not TOML."""
+    lines = text.replace("\r\n", "\n").split("\n")
+    first, spent = 0, 0
+    for number, last in enumerate(lines):
+        if first == number and (not last.strip() or last.lstrip().startswith("#")):
+            first += 1
+            continue
+        statement = "\n".join(lines[first : number + 1])
+        spent += len(statement)
+        if spent > _MOST:
+            return
+        try:
+            tomllib.loads(statement)
+        except (ValueError, RecursionError):
+            continue
+        yield first + 1, statement
+        first = number + 1
+
+
+def _header(parsed: dict[str, Any]) -> tuple[Path, bool]:
+    """Return the path of a header, and whether it begins an element of an array."""
+    path: Path = ()
+    value: Any = parsed
+    while isinstance(value, dict) and value:
+        ((key, value),) = value.items()
+        path = (*path, key)
+    return path, isinstance(value, list)
+
+
+def _leaves(parsed: dict[str, Any]) -> Iterator[Path]:
+    for key, value in parsed.items():
+        if isinstance(value, dict) and value:
+            yield from ((key, *path) for path in _leaves(value))
+        else:
+            yield (key,)
