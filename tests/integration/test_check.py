@@ -169,8 +169,10 @@ def test_a_recovery_needs_its_programs_and_its_compose_file(
 ) -> None:
     monkeypatch.setenv("REFNET_RECOVER_SERVICES", "local")
     monkeypatch.setenv("REFNET_RECOVER_APPLICATION", "sh -c true, no-such-program --x, 'open")
+    wrong("settings", State.ERROR, "REFNET_RECOVER_APPLICATION", "quotes")
+    monkeypatch.setenv("REFNET_RECOVER_APPLICATION", "sh -c true, no-such-program --x")
     lines = [line.says for line in found("recovery") if line.state is State.ERROR]
-    assert len(lines) == 2
+    assert len(lines) == 1
     assert "no-such-program" in lines[0]
     monkeypatch.setenv("REFNET_RECOVER_SERVICES", "compose")
     assert any("no Compose file" in line.says for line in found("recovery"))

@@ -19,7 +19,7 @@ from refnet.compose_guess import guess
 from refnet.errors import Exit, RefnetError
 from refnet.files import explained, replace_file
 from refnet.postgres import embedded
-from refnet.recovery.model.schedule import TaskName, parse
+from refnet.recovery.model.schedule import TaskName
 from refnet.settings import (
     CONFIG,
     FILE_NAME,
@@ -27,6 +27,7 @@ from refnet.settings import (
     Settings,
     is_secret,
     load,
+    parse,
     secret_file_variable,
     user_path,
     variable,
@@ -199,15 +200,15 @@ QUESTIONS = (
     Question(
         "--schedule",
         "Back up the database at",
-        lambda draft: draft.settings.schedule_database,
-        lambda _, answer: {TaskName.DATABASE.key: str(parse(answer, TaskName.DATABASE.key))},
+        lambda draft: str(draft.settings.schedule_database),
+        lambda _, answer: {TaskName.DATABASE.key: answer},
         lambda _: (),
     ),
 )
 
 
 def _loaded(environment: Mapping[str, str], draft: Draft | None) -> Settings:
-    given = Given(draft.file, draft.table) if draft else None
+    given = Given(draft.file, parse(draft.text().encode(), "the answers")) if draft else None
     cores = len(os.sched_getaffinity(0))
     return load(environment, Path.cwd(), root=os.geteuid() == 0, cores=cores, given=given)
 

@@ -21,7 +21,7 @@ from refnet.recovery.model.recovery_plan import Stage
 from refnet.recovery.services.local import POSTGRES
 from refnet.recovery.sources.files.glance import content_of
 from refnet.recovery.sources.files.member_names import ArchiveError, show
-from refnet.settings import BY_COMPOSE_FILE, FILE_NAME, LARGEST, Given, Settings, keys, load, parse, read_file
+from refnet.settings import BY_COMPOSE_FILE, FILE_NAME, LARGEST, Given, Settings, keys, load, read_file
 
 #: Folders of the system, which nothing is restored over; of a backup's word, nothing below them either.
 _SYSTEM = [
@@ -193,7 +193,7 @@ def _own_file(
 
 def _in_archive(settings: Settings, own: Path, entry: Entry) -> Given | None:
     content = content_of(wiring.store(settings).artifact(entry), FILE_NAME, LARGEST)
-    return None if content is None else Given(own, parse(content, f"{FILE_NAME} in {entry.name}"))
+    return None if content is None else Given.of(own, content, f"{FILE_NAME} in {entry.name}")
 
 
 def _came_back(settings: Settings, file: Path, target: Path | None, entry: Entry | None) -> bool:

@@ -1,25 +1,25 @@
 """The settings, from refnet.toml and REFNET_* variables, with the origin of each value.
 
-`table` declares every setting; `reading` finds the file, reads it and combines all sources.
+`table` declares every setting and its converter (`converters`, `times`, `periods`); `document` reads a file, `reading`
+combines all sources, and `problem` words what is wrong.
 """
 
+from refnet.settings.converters import user_path
+from refnet.settings.document import LARGEST, Given, parse, read_file
+from refnet.settings.periods import Retention
 from refnet.settings.problem import Problem
 from refnet.settings.reading import (
     BY_COMPOSE_FILE,
     CONFIG,
     FILE_NAME,
-    LARGEST,
     LOGS,
     Examined,
-    Given,
     examine,
     load,
-    parse,
     problems,
-    read_file,
     secret_file_variable,
 )
-from refnet.settings.table import Retention, Settings, is_secret, keys, user_path, variable
+from refnet.settings.table import Settings, is_secret, keys, variable
 
 __all__ = [
     "BY_COMPOSE_FILE",

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from refnet.errors import Exit, RefnetError
+from refnet.settings.converters import InvalidError
+
+#: The most characters of a value or a key in a message.
+_LONGEST = 80
+_EXAMPLE = "refnet.toml.example lists every setting."
 
 
 @dataclass(frozen=True)
@@ -20,9 +27,9 @@ class Problem:
     key: str = ""
 
     @classmethod
-    def of(cls, error: RefnetError) -> Problem:
+    def of(cls, error: RefnetError, key: str = "") -> Problem:
         """Return the problem of a file that was not read."""
-        return cls(error.message, error.hint)
+        return cls(error.message, error.hint, key)
 
 
 def error_of(problems: Sequence[Problem]) -> RefnetError:
@@ -32,10 +39,54 @@ def error_of(problems: Sequence[Problem]) -> RefnetError:
     return RefnetError(f"{first.message}{more}", first.hint, Exit.USAGE)
 
 
-def unknown(key: str, place: str, known: Iterable[str]) -> Problem:
-    """Return the problem of `key` at `place`, which is not one of `known`; its value is not repeated."""
+def invalid(key: str, named: str, value: Any, error: InvalidError) -> Problem:
+    """Return the problem of `key`, which a message calls `named`; `value` None: it is a secret."""
+    shown = "" if value is None or _may_be_secret(value) else f" = {_shown(value)}"
+    near = f"Did you mean {short(error.near)}? " if error.near and shown else ""
+    return Problem(f"{named}{shown}: {error.rule}", f"{near}{error.usage}", key)
+
+
+def unknown(name: str, place: str, known: Iterable[str]) -> Problem:
+    """Return the problem of the setting `name` at `place`, which is not one of `known`; its value is not repeated."""
+    return Problem(f"{place}{short(name)} is not a setting", f"{_near(name, known)}{_EXAMPLE}", name)
+
+
+def unknown_table(name: str, place: str, known: Iterable[str]) -> Problem:
+    """Return the problem of the table `name` at `place`, which is not one of `known`."""
+    near = _near(f"[{name}]", (f"[{each}]" for each in known))
+    return Problem(f"{place}[{short(name)}] is not a table of settings", f"{near}{_EXAMPLE}", name)
+
+
+def not_a_table(name: str, place: str) -> Problem:
+    """Return the problem of the table `name` that has a value."""
+    return Problem(f"{place}{name} must be a table", f"Write [{name}] on a line, and its keys below.", name)
+
+
+def short(text: str) -> str:
+    """Return `text` without its end if it is long."""
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
+def _near(name: str, known: Iterable[str]) -> str:
     from difflib import get_close_matches  # costs time, and only here
 
-    near = get_close_matches(key, sorted(known), 1)
-    hint = f"Did you mean {near[0]}? " if near else ""
-    return Problem(f"{place}{key} is not a setting", f"{hint}refnet.toml.example lists every setting.", key)
+    near = get_close_matches(name[:_LONGEST], sorted(known), 1)
+    return f"Did you mean {near[0]}? " if near else ""
+
+
+def _may_be_secret(value: Any) -> bool:
+    """Return whether `value` may be a URL with a password, put at the wrong key."""
+    return isinstance(value, str) and "://" in value and "@" in value
+
+
+def _shown(value: Any) -> str:
+    """Return `value` as TOML writes it, or in short."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value) if abs(value) < 10**20 else "a number of more than 20 digits"
+    if isinstance(value, list):
+        return "[…]" if value else "[]"
+    if isinstance(value, dict):
+        return "{…}" if value else "{}"
+    return json.dumps(short(value), ensure_ascii=False) if isinstance(value, str) else str(value)

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import os
-import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import repeat
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from refnet import trust
 from refnet.compose import compose_file
 from refnet.errors import Exit, RefnetError
-from refnet.settings.problem import Problem, error_of, unknown
-from refnet.settings.table import (
-    DEFAULT_ENTRIES,
-    Settings,
-    absolute_folder,
-    is_secret,
-    keys,
-    user_path,
-    variable,
-)
+from refnet.settings.converters import InvalidError, absolute_folder, user_path
+from refnet.settings.document import LARGEST, Given, dotted, flat, open_secret, read_file
+from refnet.settings.problem import Problem, error_of, invalid, not_a_table, unknown, unknown_table
+from refnet.settings.table import DEFAULT_ENTRIES, Settings, keys, tables, variable
 
 FILE_NAME = "refnet.toml"
 
@@ -35,25 +28,9 @@ LOGS = "logs"
 CONFIG = "REFNET_CONFIG"
 #: Other variables that RefNet reads.
 _OTHER_VARIABLES = frozenset({CONFIG, "REFNET_BROKER_PASSWORD"})
-#: The largest settings file or file with a secret, in bytes.
-LARGEST = 64 * 1024
-_DEEPEST = 4
-_DOTS = 100
 _FROM_ENVIRONMENT = "the environment"
 #: The beginning of the origin of a config_dir that is not set.
 BY_COMPOSE_FILE = "the Compose file "
-
-
-@dataclass(frozen=True)
-class Given:
-    """A settings file."""
-
-    #: The file may not exist yet.
-    path: Path
-    #: Its TOML.
-    table: Mapping[str, Any]
-    #: A sentence each.
-    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,8 +49,10 @@ class _Raw:
     value: Any
     #: The origin, as `refnet settings` shows it.
     origin: str
-    #: The setting as a message names it: the variable, or the file and the key.
-    named: str
+    #: The key or the variable, for messages.
+    name: str
+    #: Returns the file and the line, for messages.
+    place: Callable[[], str] = str
 
 
 def load(
@@ -112,15 +91,17 @@ def examine(
             file, unread = _find(environment, folder, home)
         except RefnetError as error:
             wrong.append(Problem.of(error))
-    raw = _from_file(file) if file else {}
     secrets, warnings = _secret_files(environment, wrong)
-    raw |= secrets | _variables(environment, wrong)
-    values = _values(raw, wrong)
+    layers = (_from_file(file) if file else {}, secrets, _variables(environment, wrong))
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for raw in layers:
+        values |= _values(raw, wrong)
+        origins |= {key: each.origin for key, each in raw.items()}
     if "home" in values and not environment.get("REFNET_HOME"):
         home = values["home"]
     defaults = _defaults(home, root=root, cores=cores)
-    origins = {key: each.origin for key, each in raw.items()}
-    if "config_dir" not in raw:
+    if "config_dir" not in origins:
         found, origins["config_dir"] = _by_compose_file(folder)
         defaults |= found
     settings = Settings(
@@ -141,8 +122,10 @@ def _home(environment: Mapping[str, str], root: bool) -> Path:
 
 
 def _from_file(file: Given) -> dict[str, _Raw]:
+    """Return every value of a settings file by its name in TOML, unknown ones included."""
     return {
-        key: _Raw(value, str(file.path), f"{file.path}: {key}") for key, value in flat(file.table).items()
+        dotted(path): _Raw(value, str(file.path), dotted(path), partial(file.place, path))
+        for path, value in flat(file.table)
     }
 
 
@@ -150,14 +133,19 @@ def _values(raw: Mapping[str, _Raw], wrong: list[Problem]) -> dict[str, Any]:
     """Convert `raw`, and return the values by the names of Settings; append the problems to `wrong`."""
     values: dict[str, Any] = {}
     for key, each in raw.items():
-        if key not in keys():
-            wrong.append(unknown(key, each.named.removesuffix(key), keys()))
-            continue
-        try:
-            values[keys()[key].name] = keys()[key].metadata["parse"](each.value)
-        except ValueError as error:
-            hint = "refnet.toml.example shows every setting and its values."
-            wrong.append(Problem(f"{each.named}: {error}", hint, key))
+        if key in keys():
+            setting = keys()[key]
+            try:
+                values[setting.name] = setting.metadata["convert"](each.value)
+            except InvalidError as error:
+                shown = None if setting.metadata["secret"] else each.value
+                wrong.append(invalid(key, f"{each.place()}{each.name}", shown, error))
+        elif key in tables():
+            wrong.append(not_a_table(key, each.place()))
+        elif isinstance(each.value, dict):
+            wrong.append(unknown_table(key, each.place(), tables()))
+        else:
+            wrong.append(unknown(key, each.place(), keys()))
     return values
 
 
@@ -187,55 +175,6 @@ def _by_compose_file(folder: Path) -> tuple[dict[str, Any], str]:
         return {}, f"the default: {found} is not trusted ({why})"
     entries = tuple(f"{name}?" if name == ".env" else name for name in DEFAULT_ENTRIES)
     return {"config_dir": folder, "config_entries": entries}, f"{BY_COMPOSE_FILE}{found}"
-
-
-def read_file(path: Path) -> Given | None:
-    """Read the settings file at `path`; None if there is none, RefnetError if it is not trusted."""
-    try:
-        found = trust.read(path, LARGEST)
-    except (FileNotFoundError, NotADirectoryError):
-        if not path.is_symlink():
-            return None
-        raise RefnetError(
-            f"{path} is a link to nothing", "Remove it, or fix its target.", Exit.USAGE
-        ) from None
-    except RefnetError as error:
-        if not os.path.lexists(path):
-            return None  # another user's folder without the file
-        raise RefnetError(f"{path} is not read: {error.message}", error.hint, Exit.USAGE) from None
-    except OSError as error:
-        raise RefnetError(
-            f"{path} cannot be read: {error.strerror}", "Make it readable for this user.", Exit.USAGE
-        ) from None
-    table = parse(found.content, str(path))
-    open_secrets = found.readable_by_others and any(
-        is_secret(key, value) for key, value in flat(table).items()
-    )
-    return Given(path, table, (_readable(path, found.mode),) if open_secrets else ())
-
-
-def parse(content: bytes, name: str) -> dict[str, Any]:
-    """Parse `content`; RefnetError about `name` if it is not TOML."""
-    try:
-        if max(map(bytes.count, content.splitlines() or [b""], repeat(b"."))) > _DOTS:
-            raise ValueError("a line contains too many dots")  # noqa: TRY301  # tomllib takes minutes for such a key
-        return tomllib.loads(content.decode())
-    except ValueError as error:  # not UTF-8, not TOML, a number that is too long
-        why = str(error)
-    except RecursionError:
-        why = "it is nested too deeply"
-    raise RefnetError(f"{name} is not TOML: {why}", "Fix that line; see refnet.toml.example.", Exit.USAGE)
-
-
-def flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return `table` with dotted keys, down to the keys of settings."""
-    found: dict[str, Any] = {}
-    for key, value in table.items():
-        if isinstance(value, dict) and f"{prefix}{key}" not in keys() and prefix.count(".") < _DEEPEST:
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = value
-    return found
 
 
 def secret_file_variable(key: str) -> str:
@@ -291,10 +230,10 @@ def _secret_files(
                 raise RefnetError(f"{variable(key)} and {name} are both set", "Remove one of them.")  # noqa: TRY301  # one path for both
             text, mode = _secret(path, name)
         except RefnetError as error:
-            wrong.append(Problem(error.message, error.hint, key))
+            wrong.append(Problem.of(error, key))
             continue
         found[key] = _Raw(text, f"the file {path}", f"{path} (from {name})")
-        warnings += [_readable(path, mode)] if mode & 0o044 else []
+        warnings += [open_secret(path, mode)] if mode & 0o044 else []
     return found, tuple(warnings)
 
 
@@ -313,10 +252,6 @@ def _secret(path: Path, name: str) -> tuple[str, int]:
 
 def _secret_keys() -> list[str]:
     return [key for key, field in keys().items() if field.metadata["secret"]]
-
-
-def _readable(path: Path, mode: int) -> str:
-    return f"{path} contains secrets, and others can read it (mode {mode:04o}): chmod 600 {path}"
 
 
 def _default_home(environment: Mapping[str, str], root: bool) -> Path:

@@ -14,9 +14,10 @@ import pytest
 from tests.documents import DOCUMENTS, blocks
 
 from refnet.recovery.model.artifact import SourceName
-from refnet.recovery.model.schedule import Schedule, TaskName, parse, zone_named
+from refnet.recovery.model.schedule import Schedule, TaskName
 from refnet.recovery.stores.local import LocalStore
 from refnet.scheduling.units import Service, files
+from refnet.settings.times import parse_when, parse_zone
 
 from .conftest import Booted
 
@@ -40,9 +41,7 @@ def analyze() -> str:
 
 
 def _written(folder: Path, user: str | None) -> list[str]:
-    schedule = Schedule(
-        {task: parse(text, task.key) for task, text in TIMES.items()}, zone_named("Asia/Tokyo")
-    )
+    schedule = Schedule({task: parse_when(text) for task, text in TIMES.items()}, parse_zone("Asia/Tokyo"))
     odd = Path('/srv/a "b" 100% $x')
     service = Service(
         program=("/bin/true", 'an "odd" 100% $word;'),
@@ -90,9 +89,9 @@ def test_systemd_finds_no_fault_with_the_units_in_the_documents(analyze: str, tm
 def test_systemd_reckons_the_next_run_as_we_do(analyze: str):
     now = datetime.now(UTC)
     for text in TIMES.values():
-        when = parse(text, "schedule.drill")
+        when = parse_when(text)
         said = subprocess.run(
-            [analyze, "calendar", when.on_calendar(zone_named("Asia/Tokyo"))],
+            [analyze, "calendar", when.on_calendar(parse_zone("Asia/Tokyo"))],
             env=os.environ | {"TZ": "UTC", "LC_ALL": "C"},
             capture_output=True,
             text=True,
@@ -103,12 +102,12 @@ def test_systemd_reckons_the_next_run_as_we_do(analyze: str):
         found = datetime.strptime(utc.split(":", 1)[1].strip(), "%a %Y-%m-%d %H:%M:%S UTC").replace(
             tzinfo=UTC
         )
-        assert found == when.next_due(now, zone_named("Asia/Tokyo"))
+        assert found == when.next_due(now, parse_zone("Asia/Tokyo"))
 
 
 def test_the_tries_of_a_backup_are_forgotten_before_the_next_is_due():
     def seconds(text: str) -> int:
-        schedule = Schedule({task: parse(text, "") for task in TaskName})
+        schedule = Schedule({task: parse_when(text) for task in TaskName})
         service = Service(("/bin/true",), Path("/"), "daemon", (), None, (), (), {}, own_server=False)
         unit = next(file for file in files(schedule, (TaskName.DATABASE,), service) if "service" in file.name)
         return int(unit.text.partition("StartLimitIntervalSec=")[2].split()[0])
@@ -163,7 +162,7 @@ def test_a_real_systemd_runs_a_proven_backup_as_an_ordinary_user(systemd: Booted
     seen = json.loads(systemd.run(REFNET, "schedule", "show", "--json", **told).stdout)
     assert (seen["in_force"], seen["warnings"]) == (["systemd"], [])
     due = next(task for task in seen["tasks"] if task["task"] == "database")
-    scheduled = parse("daily 02:00", "").next_due(datetime.now(UTC), None)
+    scheduled = parse_when("daily 02:00").next_due(datetime.now(UTC), None)
     assert due["by"] == "systemd"
     assert timedelta(0) <= datetime.fromisoformat(due["next"]) - scheduled <= timedelta(minutes=10)
 
@@ -172,7 +171,7 @@ def test_a_real_systemd_runs_a_proven_backup_as_an_ordinary_user(systemd: Booted
     assert systemd.run(REFNET, "schedule", "install", "--as", "daemon", **later).returncode == 0
     seen = json.loads(systemd.run(REFNET, "schedule", "show", "--json", **later).stdout)
     due = next(task for task in seen["tasks"] if task["task"] == "database")
-    scheduled = parse("daily 22:00", "").next_due(datetime.now(UTC), None)
+    scheduled = parse_when("daily 22:00").next_due(datetime.now(UTC), None)
     assert timedelta(0) <= datetime.fromisoformat(due["next"]) - scheduled <= timedelta(minutes=10)
 
     removed = systemd.run(REFNET, "schedule", "remove", **told)

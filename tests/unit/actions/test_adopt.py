@@ -26,7 +26,7 @@ from refnet.settings import Settings
 
 OLD = "refnet_20231201_020000.sql.gz"
 TOKYO = ZoneInfo("Asia/Tokyo")
-TOKYO_SETTINGS = Settings(schedule_timezone="Asia/Tokyo")
+TOKYO_SETTINGS = Settings(schedule_timezone=ZoneInfo("Asia/Tokyo"))
 
 
 @pytest.fixture

@@ -11,8 +11,9 @@ import pytest
 
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome, SourceName
 from refnet.recovery.model.retention import Decision, decide, simulate
-from refnet.recovery.model.schedule import Schedule, TaskName, When
+from refnet.recovery.model.schedule import Schedule, TaskName
 from refnet.settings import Retention
+from refnet.settings.times import When
 
 NOW = datetime(2026, 11, 25, 4, 0, tzinfo=UTC)
 WEEK = Retention(days=7)

@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.schedule import Schedule, TaskName, When, parse
+from refnet.recovery.model.schedule import Schedule, TaskName
 from refnet.settings import load
+from refnet.settings.converters import InvalidError
+from refnet.settings.times import When, parse_when
 
 TOKYO = ZoneInfo("Asia/Tokyo")
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -55,14 +57,14 @@ def test_the_defaults_are_the_times_of_the_specification(tmp_path):
     ],
 )
 def test_a_time_is_read_and_written_for_systemd(text, when, calendar):
-    assert parse(text, "schedule.drill") == when
+    assert parse_when(text) == when
     assert when.on_calendar(None) == calendar
     assert when.on_calendar(TOKYO) == f"{calendar} Asia/Tokyo"
 
 
 @given(WHENS)
 def test_what_is_written_is_read_back(when):
-    assert parse(str(when), "schedule.drill") == when
+    assert parse_when(str(when)) == when
 
 
 @pytest.mark.parametrize(
@@ -72,17 +74,17 @@ def test_what_is_written_is_read_back(when):
         "monthly 29 05:00", "hourly 02:00", "daily :30", "daily 3 02:00", "sunday 1 03:00", "0 2 * * *", "", "daily 02:00\nx",
     ],
 )  # fmt: skip
-def test_a_time_that_cannot_be_read_names_its_key(text):
-    with pytest.raises(RefnetError, match=r"schedule\.prune") as caught:
-        parse(text, "schedule.prune")
-    assert caught.value.code is Exit.USAGE
+def test_a_time_that_cannot_be_read_is_refused(text):
+    with pytest.raises(InvalidError):
+        parse_when(text)
 
 
 def test_a_schedule_that_cannot_be_read_names_its_key(tmp_path):
-    with pytest.raises(RefnetError, match=r"schedule\.config"):
-        Schedule.of(settings(tmp_path, CONFIG="weekly"))
-    with pytest.raises(RefnetError, match=r"schedule\.timezone.*Mars/Olympus"):
-        Schedule.of(settings(tmp_path, TIMEZONE="Mars/Olympus"))
+    with pytest.raises(RefnetError, match=r"^REFNET_SCHEDULE_CONFIG = ") as caught:
+        settings(tmp_path, CONFIG="weekly")
+    assert caught.value.code is Exit.USAGE
+    with pytest.raises(RefnetError, match=r'^REFNET_SCHEDULE_TIMEZONE = "Mars/Olympus"'):
+        settings(tmp_path, TIMEZONE="Mars/Olympus")
 
 
 @pytest.mark.parametrize(
@@ -101,7 +103,7 @@ def test_a_schedule_that_cannot_be_read_names_its_key(tmp_path):
     ],
 )
 def test_next_due(text, zone, now, due):
-    found = parse(text, "schedule.drill").next_due(datetime.fromisoformat(now), zone)
+    found = parse_when(text).next_due(datetime.fromisoformat(now), zone)
     assert found == datetime.fromisoformat(due)
 
 

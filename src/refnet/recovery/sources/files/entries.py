@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from refnet.errors import Exit, RefnetError
+from refnet.settings.converters import ENTRY_USAGE, is_entry
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,10 @@ def parse_entries(spelled: Iterable[str]) -> tuple[ConfigEntry, ...]:
         names = text.removesuffix("?")
         folder = names.endswith("/")
         entry = ConfigEntry(tuple(names.removesuffix("/").split("|")), not text.endswith("?"), folder)
-        if any(not name or "/" in name or name in (".", "..") for name in entry.names):
+        if not is_entry(text):
             raise RefnetError(
                 f"config.entries: '{text}' is not an entry of the configuration's folder",
-                "Name its files and folders: .env, monitoring/, a|b for either, ? for optional.",
+                ENTRY_USAGE,
                 Exit.USAGE,
             )
         found.append(entry)

@@ -1,0 +1,276 @@
+"""Converters of settings: a value from TOML, or the text of a variable, to the value in force.
+
+Each is pure and raises `InvalidError`, which never repeats the value: it may be a secret.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_DIGITS = re.compile(r"[0-9]{1,18}")
+_AMOUNT = re.compile(r"\s*(-?[0-9]{1,18})(?:\.[0-9]{0,9})?\s*([a-zA-Z%]*)\s*")
+_URL = re.compile(r"[A-Za-z][\w+.-]*://\S")
+_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+#: A host of a database's URI, with its port.
+_HOST = re.compile(r"(?:[^:\[\]]*|\[[^\[\]]*\])(?::(?P<port>[0-9]{0,5}))?")
+#: The most bytes of a path and of each name in it, as of Linux.
+_PATH, _NAME = 4095, 255
+_SIZES = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+_TIMES = {"s": 1, "m": 60, "h": 3600}
+_DATABASE = (
+    "Write postgresql://USER:PASSWORD@HOST:PORT/DATABASE (or …@/DATABASE?host=/FOLDER); "
+    "in a password, write %40 for @, %2F for /, %3A for : and %25 for %."
+)
+
+
+class InvalidError(ValueError):
+    """A value that a setting cannot have."""
+
+    def __init__(self, rule: str, usage: str, near: str = "") -> None:
+        super().__init__(rule)
+        #: What the value must be; it follows a colon.
+        self.rule = rule
+        #: What to write, as a sentence.
+        self.usage = usage
+        #: The nearest valid value, or "".
+        self.near = near
+
+
+def nearest(value: str, choices: Iterable[str], cutoff: float = 0.6) -> str:
+    """Return the one of `choices` that is most like `value`, or ""."""
+    from difflib import get_close_matches  # costs time, and only here
+
+    return next(iter(get_close_matches(value.strip().lower()[:100], list(choices), 1, cutoff)), "")
+
+
+def text(value: Any, usage: str = "Write a text in quotes, or remove the key to use the default.") -> str:
+    """Return `value` without spaces around it."""
+    if not isinstance(value, str):
+        raise InvalidError("must be text", usage)
+    if not value.strip():
+        raise InvalidError("must not be empty", usage)
+    if _CONTROL.search(value):
+        raise InvalidError(
+            "must not contain control characters", "Remove line breaks and other control characters."
+        )
+    return value.strip()
+
+
+def utf8(value: Any, usage: str) -> str:
+    """Return `value` as text for other programs; paths alone may have bytes that are not UTF-8."""
+    found = text(value, usage)
+    try:
+        found.encode()
+    except UnicodeEncodeError:
+        raise InvalidError("must be UTF-8", "Set it in UTF-8.") from None
+    return found
+
+
+def user_path(named: str | Path) -> Path:
+    """Return `named` as a path; `~` is a home, if there is such a user."""
+    return Path(os.path.expanduser(named))  # noqa: PTH111  # Path's own raises if there is none
+
+
+def absolute_folder(value: Any) -> Path:
+    """Return `value` as the path of a folder."""
+    usage = "Write the absolute path of a folder, such as /srv/refnet or ~/refnet."
+    path = user_path(text(value, usage))
+    if not path.is_absolute():
+        raise InvalidError("must be an absolute path", usage)
+    try:
+        encoded = os.fsencode(path)
+    except UnicodeEncodeError:
+        raise InvalidError("must be a path", usage) from None
+    if len(encoded) > _PATH or max(map(len, encoded.split(b"/"))) > _NAME:
+        raise InvalidError(f"must have at most {_PATH:,} bytes, and {_NAME} in each name", usage)
+    return path
+
+
+def log_folder(value: Any) -> Path | None:
+    """Return the folder of the logs; None for `none`."""
+    return None if value == "none" else absolute_folder(value)
+
+
+def integer(
+    least: int, most: int, usage: str, units: Mapping[str, int] | None = None
+) -> Callable[[Any], int]:
+    """Return the converter of integers from `least` to `most`; `units` help to suggest one."""
+
+    def convert(value: Any) -> int:
+        number = int(value) if isinstance(value, str) and _DIGITS.fullmatch(value) else value
+        if isinstance(number, int) and not isinstance(number, bool) and least <= number <= most:
+            return number
+        near = _amount(number, units or {})
+        shown = "" if near is None else str(min(max(near, least), most))
+        raise InvalidError(f"must be an integer from {least} to {most}", usage, shown)
+
+    return convert
+
+
+def _amount(value: Any, units: Mapping[str, int]) -> int | None:
+    """Return the number that `value` seems to mean: `2.0`, `"-1"`, `"1 MiB"`, `"2m"`."""
+    found = _AMOUNT.fullmatch(str(value)) if isinstance(value, (str, float)) else None
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if not found:
+        return None
+    return int(found[1]) * units.get(found[2][:1].lower(), 1)
+
+
+jobs = integer(1, 64, "Write the number of parallel workers.")
+percent = integer(0, 100, "Write the percentage without a sign; 0 turns the check off.")
+size = integer(0, 10**18 - 1, "Write the number of bytes; 0 turns the check off.", _SIZES)
+seconds = integer(1, 86_400, "Write the number of seconds.", _TIMES)
+
+
+def choice(*choices: str) -> Callable[[Any], str]:
+    """Return the converter of one of `choices`."""
+
+    def convert(value: Any) -> str:
+        if isinstance(value, str) and value in choices:
+            return value
+        listed = f"{', '.join(choices[:-1])} or {choices[-1]}"
+        near = nearest(value, choices) if isinstance(value, str) else ""
+        raise InvalidError(f"must be {listed}", f"Write {listed}.", near)
+
+    return convert
+
+
+level = choice("debug", "info", "warning", "error")
+_services = choice("compose", "local", "none")
+
+
+def services(value: Any) -> str | None:
+    """Return how services are started; None for `none`."""
+    found = _services(value)
+    return None if found == "none" else found
+
+
+def names(value: Any) -> tuple[str, ...]:
+    """Return the names of a list, or of a text with commas."""
+    usage = 'Write a list of names, such as ["first", "second"]; [] for none.'
+    items = _items(
+        value, [item for item in value.split(",") if item.strip()] if isinstance(value, str) else value
+    )
+    if items is None:
+        raise InvalidError("must be a list of names", usage)
+    return tuple(utf8(item, usage) for item in items)
+
+
+def _items(value: Any, items: Any) -> list[str] | None:
+    """Return `items`, the parts of `value`, if they are texts that are not empty."""
+    usable = isinstance(items, list) and (items or value == []) and all(map(_is_filled, items))
+    return items if usable else None
+
+
+def _is_filled(item: Any) -> bool:
+    return isinstance(item, str) and bool(item.strip())
+
+
+def commands(value: Any) -> tuple[str, ...]:
+    """Return the services of a stage of a recovery: names or command lines."""
+    found = names(value)
+    for item in found:
+        try:
+            shlex.split(item)
+        except ValueError:
+            raise InvalidError(
+                "must be names of services or command lines", "Close the quotes of the command line."
+            ) from None
+    return found
+
+
+def entries(value: Any) -> tuple[str, ...]:
+    """Return config.entries: `a|b` for alternatives, `/` at the end for a folder, `?` at the end for optional."""
+    found = names(value)
+    if wrong := next((item for item in found if not is_entry(item)), None):
+        raise InvalidError(f"'{wrong[:_NAME]}' is not an entry of the configuration's folder", ENTRY_USAGE)
+    return found
+
+
+ENTRY_USAGE = "Name its files and folders: .env, monitoring/, a|b for either, ? for optional."
+
+
+def is_entry(entry: str) -> bool:
+    """Return whether `entry` names files or folders in the folder of the configuration itself."""
+    parts = entry.removesuffix("?").removesuffix("/").split("|")
+    return all(name and "/" not in name and name not in {".", ".."} for name in parts)
+
+
+def apprise_urls(value: Any) -> tuple[str, ...]:
+    """Return Apprise's URLs: a list, or text with spaces between them."""
+    usage = 'Write a list of Apprise\'s URLs, such as ["mailtos://user:password@example.org"].'
+    items = _items(value, value.split() if isinstance(value, str) else value)
+    if items is None or not all(_URL.match(item.strip()) for item in items):
+        raise InvalidError("must be a list of URLs", usage)
+    return tuple(utf8(item, usage) for item in items)
+
+
+def web_url(value: Any) -> str:
+    """Return a URL of http or https."""
+    usage = "Write a URL such as https://example.org/health."
+    url = utf8(value, usage)
+    if not _is_web(url):
+        near = f"http://{url}" if "://" not in url and _is_web(f"http://{url}") else ""
+        raise InvalidError("must be a URL that begins with https:// or http://", usage, near)
+    return url
+
+
+def ping_url(value: Any) -> str:
+    """Return the URL of a dead-man's switch, in which `{source}` is replaced."""
+    usage = "Write a URL such as https://hc-ping.com/KEY/backup-{source}."
+    url = utf8(value, usage)
+    if not _is_web(url):
+        raise InvalidError("must be a URL that begins with https:// or http://", usage)
+    if set(url.replace("{source}", "")) & {"{", "}"}:
+        raise InvalidError("must not contain other braces than {source}", usage)
+    return url
+
+
+def _is_web(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return (
+            parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0 and " " not in url
+        )
+    except ValueError:
+        return False
+
+
+def broker_url(value: Any) -> str:
+    """Return the URL of Redis or Valkey."""
+    url = utf8(value, "Write redis://HOST:PORT/NUMBER, rediss://… or redis+socket:///PATH.")
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in {"redis", "rediss"} and parts.hostname and parts.port != 0
+        known = known or (parts.scheme == "redis+socket" and parts.path.startswith("/"))
+    except ValueError:
+        known = False
+    if not known:
+        rule = "must be redis://HOST:PORT/NUMBER, rediss://… or redis+socket:///PATH"
+        raise InvalidError(rule, "In a password, write %40 for @, %2F for /, %3A for : and %25 for %.")
+    return url
+
+
+def database_url(value: Any) -> str:
+    """Return the URI of a database, as far as it can be checked without libpq."""
+    url = utf8(value, _DATABASE)
+    scheme, _, rest = url.partition("://")
+    if scheme not in {"postgresql", "postgres"}:
+        raise InvalidError("must be a URI that begins with postgresql://", _DATABASE)
+    hosts = re.split("[/?]", rest, maxsplit=1)[0].rpartition("@")[2].split(",")
+    if _ESCAPE.search(rest) or not all(map(_is_host, hosts)):
+        raise InvalidError("must be a URI that PostgreSQL understands", _DATABASE)
+    return url
+
+
+def _is_host(host: str) -> bool:
+    found = _HOST.fullmatch(host)
+    return bool(found) and 1 <= int((found and found["port"]) or 1) <= 65_535

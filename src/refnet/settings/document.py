@@ -1,0 +1,142 @@
+"""Reads a settings file."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+from refnet import trust
+from refnet.errors import Exit, RefnetError
+from refnet.settings import statements
+from refnet.settings.table import is_secret, tables
+
+#: The largest settings file or file with a secret, in bytes.
+LARGEST = 64 * 1024
+#: The most dots in one line; tomllib takes minutes for a key with thousands.
+_DOTS = 100
+_HINT = "Fix that line; see refnet.toml.example."
+#: A key of TOML that needs no quotes.
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+#: The line in tomllib's messages.
+_AT = re.compile(r"(?P<what>.*) \(at (?:line (?P<line>[0-9]+), column [0-9]+|end of document)\)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Given:
+    """A settings file."""
+
+    #: The file may not exist yet.
+    path: Path
+    #: Its TOML.
+    table: Mapping[str, Any]
+    #: A sentence each.
+    warnings: tuple[str, ...] = ()
+    #: Its text, to find lines in; "" if it is unknown.
+    text: str = field(default="", compare=False, repr=False)
+    #: Its name in messages; "" stands for the path.
+    name: str = field(default="", compare=False)
+
+    @classmethod
+    def of(cls, path: Path, content: bytes, name: str = "") -> Given:
+        """Return the settings file at `path` with `content`; RefnetError about `name` if it is not TOML."""
+        return cls(path, parse(content, name or str(path)), (), content.decode(), name)
+
+    def place(self, path: statements.Path) -> str:
+        """Return the beginning of a message about the key or table `path`: the file, and the line if it is certain."""
+        if not self.text:
+            return ""
+        line = self._lines.get(path)
+        return f"{self.name or self.path}, line {line}: " if line else f"{self.name or self.path}: "
+
+    @cached_property
+    def _lines(self) -> dict[statements.Path, int]:
+        return statements.lines_of(self.text)
+
+
+def read_file(path: Path) -> Given | None:
+    """Read the settings file at `path`; None if there is none, RefnetError if it is not trusted."""
+    try:
+        found = trust.read(path, LARGEST)
+    except (FileNotFoundError, NotADirectoryError):
+        if not path.is_symlink():
+            return None
+        raise RefnetError(
+            f"{path} is a link to nothing", "Remove it, or fix its target.", Exit.USAGE
+        ) from None
+    except RefnetError as error:
+        if not os.path.lexists(path):
+            return None  # another user's folder without the file
+        raise RefnetError(f"{path} is not read: {error.message}", error.hint, Exit.USAGE) from None
+    except OSError as error:
+        raise RefnetError(
+            f"{path} cannot be read: {error.strerror}", "Make it readable for this user.", Exit.USAGE
+        ) from None
+    given = Given.of(path, found.content)
+    secret = any(is_secret(dotted(key), value) for key, value in flat(given.table))
+    warnings = (open_secret(path, found.mode),) if secret and found.readable_by_others else ()
+    return Given(path, given.table, warnings, given.text)
+
+
+def parse(content: bytes, name: str) -> dict[str, Any]:
+    """Parse `content`; RefnetError about `name` and its line if it is not TOML."""
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise RefnetError(f"{name}, line {line}: not UTF-8", "Save the file as UTF-8.", Exit.USAGE) from None
+    if text.startswith("\ufeff"):
+        raise RefnetError(
+            f"{name}, line 1: a byte order mark", "Save the file as UTF-8 without it.", Exit.USAGE
+        )
+    dots = map(bytes.count, content.splitlines(), repeat(b"."))
+    if line := next((number for number, count in enumerate(dots, 1) if count > _DOTS), 0):
+        raise RefnetError(f"{name}, line {line}: more than {_DOTS} dots", _HINT, Exit.USAGE)
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        what, hint = f"{name} is nested too deeply", "refnet.toml.example lists every setting."
+    except ValueError as error:
+        what, hint = _fault(text, name, str(error))
+    raise RefnetError(what, hint, Exit.USAGE)
+
+
+def _fault(text: str, name: str, error: str) -> tuple[str, str]:
+    """Return the two lines about a text that is not TOML, for tomllib's `error`."""
+    found = _AT.fullmatch(error)
+    what, line = (found["what"], int(found["line"] or 0)) if found else (error, 0)
+    if twice := statements.first_duplicate(text):
+        path, first, second = twice
+        return (
+            f"{name}, line {second}: {dotted(path)} is set twice, first in line {first}",
+            "Remove one of the two.",
+        )
+    at = f", line {line}" if line else ""
+    return f"{name}{at}: not TOML: {what}", _HINT if line else "Close what is open; see refnet.toml.example."
+
+
+def flat(table: Mapping[str, Any], above: statements.Path = ()) -> Iterator[tuple[statements.Path, Any]]:
+    """Yield each key of `table` with its value, down to the keys of settings; unknown tables are not searched."""
+    for name, value in table.items():
+        path = (*above, name)
+        if isinstance(value, dict) and dotted(path) in tables():
+            yield from flat(value, path)
+        else:
+            yield path, value
+
+
+def dotted(path: statements.Path) -> str:
+    """Return `path` as TOML writes it: a name with other characters is in quotes, so it is not a setting."""
+    return ".".join(name if _BARE.fullmatch(name) else json.dumps(name, ensure_ascii=False) for name in path)
+
+
+def open_secret(path: Path, mode: int) -> str:
+    """Return the warning about a file with secrets and `mode`."""
+    return f"{path} contains secrets, and others can read it (mode {mode:04o}): chmod 600 {path}"

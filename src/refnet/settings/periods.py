@@ -1,0 +1,75 @@
+"""The retention of a source's artifacts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass, fields
+from typing import Any
+
+from refnet.settings.converters import InvalidError, nearest, utf8
+
+_NUMBER = re.compile(r"-?[0-9]{1,18}")
+#: A number of days without its name, such as `7` or `7d`.
+_DAYS = re.compile(r"([0-9]{1,18}) ?d?(?:ays?)?")
+_MOST = 36_500
+_USAGE = "Write like days=7 daily=14 weekly=4 monthly=12 yearly=3, each from 0 to 36500."
+
+
+@dataclass(frozen=True)
+class Retention:
+    """The retention of a source's artifacts."""
+
+    #: Each artifact is kept for so many days.
+    days: int
+    #: Of the newest days with an artifact, one is kept for each.
+    daily: int = 0
+    weekly: int = 0
+    monthly: int = 0
+    yearly: int = 0
+
+    def __str__(self) -> str:
+        return " ".join(f"{f.name}={getattr(self, f.name)}" for f in fields(self) if getattr(self, f.name))
+
+
+_PERIODS = tuple(f.name for f in fields(Retention))
+
+
+def parse_retention(value: Any) -> Retention:
+    """Return a retention, from a text such as `days=7 weekly=4` or a table; a missing name is 0."""
+    pairs = list(value.items()) if isinstance(value, dict) else _pairs(utf8(value, _USAGE))
+    found = {name: number for name, number in pairs if _is_count(number)}
+    if {name for name, _ in pairs} - {*_PERIODS}:
+        rule = "must name days, daily, weekly, monthly or yearly"
+    elif len(pairs) != len({name for name, _ in pairs}):
+        rule = "must name each period once"
+    elif len(found) != len(pairs):
+        rule = f"each number must be 0-{_MOST}"
+    elif not any(found.values()):
+        rule = "must keep artifacts for at least one period"
+    else:
+        return Retention(**({"days": 0} | found))
+    raise InvalidError(rule, _USAGE, _near(pairs, value))
+
+
+def _is_count(number: Any) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool) and 0 <= number <= _MOST
+
+
+def _pairs(text: str) -> list[tuple[str, Any]]:
+    parts = [part.partition("=") for part in text.replace(",", " ").split()]
+    return [(name, int(number) if _NUMBER.fullmatch(number) else None) for name, _, number in parts]
+
+
+def _near(pairs: Collection[tuple[str, Any]], value: Any) -> str:
+    """Return the valid retention that is most like `pairs`, or ""."""
+    days = _DAYS.fullmatch(str(value).strip())
+    found = {"days": int(days[1])} if days else {nearest(name, _PERIODS): number for name, number in pairs}
+    if (
+        "" in found
+        or len(found) < len(pairs)
+        or not all(isinstance(number, int) for number in found.values())
+    ):
+        return ""
+    least = 0 if any(number > 0 for number in found.values()) else 1
+    return " ".join(f"{name}={min(max(number, least), _MOST)}" for name, number in found.items())

@@ -1,0 +1,164 @@
+"""Times of the schedule, such as `hourly :45`, `daily 02:00`, `sunday 03:00` or `monthly 1 05:00`, and its time zone."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
+from typing import TYPE_CHECKING, Any
+
+from refnet.settings.converters import InvalidError, nearest, utf8
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
+WEEKDAYS = ("sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday")
+_WORDS = ("hourly", "daily", "monthly", *WEEKDAYS)
+_USAGE = "Write `hourly :45`, `daily 02:00`, `sunday 03:00` or `monthly 1 05:00` (day 1 to 28)."
+_ZONE_USAGE = (
+    "Write a name of the tz database such as Asia/Tokyo, or remove the key to use the machine's zone."
+)
+#: Names of the tz database have at most four parts.
+_ZONE = re.compile(r"[\w+-]{1,64}(?:/[\w+-]{1,64}){0,3}", re.ASCII)
+_TIME = re.compile(r"(?P<word>[a-z]+)(?: +(?P<day>[0-9]{1,2}))? +(?P<hour>[0-9]{1,2})?:(?P<minute>[0-9]{2})")
+#: What a mistyped time may look like.
+_LOOSE = re.compile(
+    r"(?P<word>[a-z]*),? *(?:(?P<day>[0-9]{1,3}) +)?(?:(?P<hour>[0-9]{1,3})?(?:[:.](?P<minute>[0-9]{0,3}))?)?"
+)
+
+
+@dataclass(frozen=True)
+class When:
+    """A recurring local time."""
+
+    minute: int
+    #: None: every hour.
+    hour: int | None = None
+    #: Sunday = 0, as in crontab.
+    weekday: int | None = None
+    #: Day of the month, 1 to 28.
+    day: int | None = None
+
+    def __str__(self) -> str:
+        if self.hour is None:
+            return f"hourly :{self.minute:02}"
+        if self.weekday is not None:
+            return f"{WEEKDAYS[self.weekday]} {self.hour:02}:{self.minute:02}"
+        often = "daily" if self.day is None else f"monthly {self.day}"
+        return f"{often} {self.hour:02}:{self.minute:02}"
+
+    @property
+    def interval(self) -> timedelta:
+        """The longest time between two runs, clock changes aside."""
+        if self.hour is None:
+            return timedelta(hours=1)
+        if self.weekday is not None:
+            return timedelta(weeks=1)
+        return timedelta(days=1 if self.day is None else 31)
+
+    def crontab(self) -> dict[str, int]:
+        """Return the fields of a crontab line that are not `*`, by the names of Celery's `crontab`."""
+        fields = {
+            "minute": self.minute,
+            "hour": self.hour,
+            "day_of_week": self.weekday,
+            "day_of_month": self.day,
+        }
+        return {name: value for name, value in fields.items() if value is not None}
+
+    def on_calendar(self, zone: ZoneInfo | None) -> str:
+        """Return the value of systemd's OnCalendar=; `zone` None: the machine's."""
+        weekday = "" if self.weekday is None else f"{WEEKDAYS[self.weekday][:3].capitalize()} "
+        day = "*" if self.day is None else f"{self.day:02}"
+        hour = "*" if self.hour is None else f"{self.hour:02}"
+        where = f" {zone.key}" if zone else ""
+        return f"{weekday}*-*-{day} {hour}:{self.minute:02}:00{where}"
+
+    def next_due(self, now: datetime, zone: ZoneInfo | None) -> datetime:
+        """Return the first run after `now` (aware), in UTC; `zone` None: the machine's.
+
+        A time that a clock change skips is due as much later as the clock jumps.
+        """
+        local = now.astimezone(zone)
+        if self.hour is None:
+            first = local.replace(minute=self.minute, second=0, microsecond=0).astimezone(UTC)
+            return first if first > now else first + timedelta(hours=1)
+        at = time(self.hour, self.minute)
+        for ahead in range(33):
+            day = local.date() + timedelta(days=ahead)
+            if self.weekday not in {None, day.isoweekday() % 7} or self.day not in {None, day.day}:
+                continue
+            naive = datetime.combine(day, at)
+            due = (naive.replace(tzinfo=zone) if zone else naive.astimezone()).astimezone(UTC)
+            if due > now:
+                return due
+        raise AssertionError(self)
+
+
+def parse_when(value: Any) -> When:
+    """Return a time of the schedule."""
+    text = utf8(value, _USAGE).lower()
+    found = _TIME.fullmatch(text)
+    made = _made(found) if found else "must be like daily 02:00"
+    if isinstance(made, When):
+        return made
+    raise InvalidError(made, _USAGE, _near_time(text))
+
+
+def _made(found: re.Match[str]) -> When | str:
+    """Return the time that `found` means, or what is wrong with it."""
+    word, minute = found["word"], int(found["minute"])
+    hour = None if found["hour"] is None else int(found["hour"])
+    day = None if found["day"] is None else int(found["day"])
+    rules = {
+        "must begin with hourly, daily, monthly or a weekday": word in _WORDS,
+        "hour must be 0-23": (hour or 0) <= 23,
+        "minute must be 0-59": minute <= 59,
+        "day must be 1-28": day is None or 1 <= day <= 28,
+        f"{word} must have {'minutes alone' if word == 'hourly' else 'an hour'}": (hour is None)
+        == (word == "hourly"),
+        f"{word} must have {'a' if word == 'monthly' else 'no'} day of the month": (day is None)
+        == (word != "monthly"),
+    }
+    if broken := next((rule for rule, kept in rules.items() if not kept), None):
+        return broken
+    return When(minute, hour, WEEKDAYS.index(word) if word in WEEKDAYS else None, day)
+
+
+def _near_time(text: str) -> str:
+    """Return the valid time that is most like `text`, or ""."""
+    found = _LOOSE.fullmatch(text[:100])
+    if not found or not (found["hour"] or found["minute"]):
+        return ""
+    word = nearest(found["word"], _WORDS, 0.5) if found["word"] else "daily"
+    hour, minute = min(int(found["hour"] or 0), 23), min(int(found["minute"] or 0), 59)
+    day = min(max(int(found["day"] or 1), 1), 28)
+    if not word:
+        return ""
+    if word == "hourly":
+        return str(When(minute))
+    weekday = WEEKDAYS.index(word) if word in WEEKDAYS else None
+    return str(When(minute, hour, weekday, day if word == "monthly" else None))
+
+
+def parse_zone(value: Any) -> ZoneInfo:
+    """Return the time zone of a name."""
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # most runs name none
+
+    name = utf8(value, _ZONE_USAGE)
+    try:
+        if not _ZONE.fullmatch(name):
+            raise ValueError(name)  # noqa: TRY301  # ZoneInfo would search folders of any depth
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise InvalidError("must be a known time zone", _ZONE_USAGE, _near_zone(name)) from None
+
+
+def _near_zone(name: str) -> str:
+    """Return the time zone whose name, or whose city, is most like `name`; "" if there is none."""
+    from zoneinfo import available_timezones
+
+    known = sorted(available_timezones(), key=lambda each: (each.count("/") != 1, each))
+    by_text = {each.rpartition("/")[2].lower(): each for each in reversed(known)}
+    by_text |= {each.lower(): each for each in known}
+    return by_text.get(nearest(name.replace(" ", "_"), by_text, 0.8), "")
