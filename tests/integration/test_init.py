@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -15,7 +17,11 @@ from pathlib import Path
 
 import pytest
 from tests.command import Result, url_of
+from tests.users import Ordinary
 
+from refnet.actions import init
+from refnet.errors import RefnetError
+from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 
 REFNET = str(Path(sys.executable).parent / "refnet")
@@ -163,3 +169,254 @@ def test_options_answer_without_a_terminal(machine: Machine) -> None:
     assert done.code == 0, done.err
     assert "proven" in done.out
     assert machine.file.exists()
+
+
+def test_a_plan_shows_the_file_and_writes_nothing(machine: Machine) -> None:
+    done = machine.run("init", *machine.options, "--plan")
+    assert done.code == 0, done.err
+    assert f'backup_dir = "{machine.backups}"' in done.out
+    assert "PostgreSQL 18" in done.out
+    machine.unchanged()
+
+
+@pytest.mark.parametrize("name", ["refnet.toml", "link"])
+def test_an_existing_settings_file_is_left_alone(machine: Machine, name: str) -> None:
+    machine.file.symlink_to("/nowhere") if name == "link" else machine.file.write_text("jobs = 2\n")
+    before = machine.file.readlink() if name == "link" else machine.file.read_text()
+    done = machine.run("init", *machine.options, "--yes")
+    done.fails(2, "already", str(machine.file), "refnet --config FILE init")
+    assert (machine.file.readlink() if name == "link" else machine.file.read_text()) == before
+    assert not machine.backups.exists()
+
+
+def test_settings_in_the_home_are_not_hidden_by_new_ones_but_for_a_named_file(machine: Machine) -> None:
+    home = machine.folder / "home"
+    home.mkdir()
+    (home / "refnet.toml").write_text("jobs = 2\n")
+    machine.run("init", *machine.options, "--yes").fails(2, "already", str(home / "refnet.toml"))
+    machine.unchanged()
+    named = machine.here / "other.toml"
+    done = machine.run(
+        "init", *machine.options, "--yes", "--config-dir", "none", before=["--config", "other.toml"]
+    )
+    assert done.code == 0, done.err
+    assert named.exists()
+    assert machine.run("backup", "database", before=["--config", "other.toml"]).code == 0
+
+
+def test_without_a_terminal_the_error_names_the_options(machine: Machine) -> None:
+    options = ("--database-url", "--config-dir", "--vault-dir", "--backup-dir", "--schedule", "--yes")
+    machine.run("init").fails(6, "not a terminal", *options)
+    machine.run("init", *machine.options).fails(6, "not a terminal", *options)
+    machine.run("init", "--yes").fails(2, "no database is configured", "database_url")
+    machine.unchanged()
+
+
+#: A wrong option → words of the error.
+WRONG = {
+    "no URL": ({"--database-url": "localhost"}, "postgresql://"),
+    "server down": ({"--database-url": "postgresql://u@localhost:1/d"}, "no PostgreSQL server answers at localhost:1"),
+    "no such database": ({"--database-url": "{url}_none"}, "has no database"),
+    "vault missing": ({"--vault-dir": "{folder}/none"}, "{folder}/none", "does not exist"),
+    "vault empty": ({"--vault-dir": "{folder}/empty"}, "{folder}/empty is empty", "mounted"),
+    "vault is a file": ({"--vault-dir": "{folder}/vault/note.md"}, "note.md"),
+    "config missing": ({"--config-dir": "{folder}/none"}, "{folder}/none", "does not exist"),
+    "config empty": ({"--config-dir": "{folder}/empty"}, "{folder}/empty"),
+    "backups in the vault": ({"--backup-dir": "{folder}/vault/backups"}, "inside", "which is backed up"),
+    "backups are a file": ({"--backup-dir": "{folder}/vault/note.md"}, "note.md"),
+    "no time": ({"--schedule": "at night"}, "at night", "daily 02:00"),
+    "not UTF-8": ({"--vault-dir": "{folder}/\udcff"}, "UTF-8"),
+    "control": ({"--backup-dir": "{folder}/a\nb"}, "control"),
+    "empty": ({"--backup-dir": " "}, "empty"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_option_is_refused_in_two_lines_and_nothing_is_written(machine: Machine, name: str) -> None:
+    (machine.folder / "empty").mkdir()
+    options, *words = WRONG[name]
+    url = machine.url.replace(machine.url.rpartition("/")[2].partition("?")[0], "absent")
+    filled = {
+        k: url if v.startswith("{url}") else v.format(folder=machine.folder) for k, v in options.items()
+    }
+    given = dict(zip(machine.options[::2], machine.options[1::2], strict=True)) | filled
+    done = machine.run("init", *(part for pair in given.items() for part in pair), "--yes")
+    done.fails(2, *(word.format(folder=machine.folder) for word in words))
+    machine.unchanged()
+
+
+def test_a_wrong_answer_is_asked_again(machine: Machine) -> None:
+    database, _, vault, backups, schedule = everything(machine)
+    wrong = [
+        (ASKED[0], "postgresql://u@localhost:1/d"),
+        database,
+        (ASKED[1], str(machine.folder / "none")),
+        (ASKED[1], "none"),
+    ]
+    done = machine.talk(
+        *wrong,
+        (ASKED[2], "nowhere"),
+        vault,
+        (ASKED[3], str(machine.vault / "b")),
+        backups,
+        (ASKED[4], "now"),
+        schedule,
+        (CONFIRM, "y"),
+    )
+    assert done.code == 0, done.out
+    for words in ("no PostgreSQL server answers", "does not exist", "inside", "not a valid time"):
+        assert words in done.out
+
+
+def interrupt(pid: int, _: int) -> None:
+    os.kill(pid, signal.SIGINT)
+
+
+def end_of_file(_: int, main: int) -> None:
+    os.write(main, b"\x04")
+
+
+@pytest.mark.parametrize(
+    ("act", "code", "words"), [(interrupt, 1, "interrupted"), (end_of_file, 6, "Nothing was")]
+)
+@pytest.mark.parametrize("number", range(6))
+def test_an_end_at_any_question_leaves_nothing(
+    machine: Machine, act: Callable[[int, int], None], code: int, words: str, number: int
+) -> None:
+    answers = [*everything(machine), (CONFIRM, "y")]
+    done = machine.talk(*answers[:number], (answers[number][0], act))
+    assert done.code == code, done.out
+    assert words in done.out
+    assert "Traceback" not in done.out
+    machine.unchanged()
+
+
+def test_no_at_the_last_question_leaves_nothing(machine: Machine) -> None:
+    assert machine.talk(*everything(machine), (CONFIRM, "")).code == 6
+    machine.unchanged()
+
+
+def test_an_empty_answer_takes_what_the_folder_says(machine: Machine) -> None:
+    (machine.here / "compose.yaml").write_text(
+        "services:\n  db:\n    image: postgres:18\n    environment:\n      POSTGRES_USER: refnet\n      POSTGRES_DB: papers\n    ports: ['127.0.0.1:5499:5432']\n"
+    )
+    vault, backups = everything(machine)[2:4]
+    done = machine.talk(
+        (ASKED[0], machine.url), (ASKED[1], ""), vault, backups, (ASKED[4], ""), (CONFIRM, "y")
+    )
+    assert done.code == 0, done.out
+    assert "postgresql://refnet@127.0.0.1:5499/papers" in done.out
+    written = tomllib.loads(machine.file.read_text())
+    assert written["config_dir"] == str(machine.here)
+    assert ".env?" in written["config"]["entries"]
+    assert written["schedule"]["database"] == "daily 02:00"
+
+
+def test_every_entry_of_a_folder_without_a_compose_file_is_protected(machine: Machine) -> None:
+    folder = machine.folder / "etc"
+    (folder / "conf.d").mkdir(parents=True)
+    (folder / "conf.d" / "a").write_text("a")
+    (folder / "app.ini").write_text("b")
+    (folder / "link").symlink_to("app.ini")
+    done = machine.run("init", *machine.options, "--config-dir", str(folder), "--yes")
+    assert done.code == 0, done.err
+    assert tomllib.loads(machine.file.read_text())["config"]["entries"] == ["app.ini?", "conf.d/?"]
+    inside = machine.run(
+        "--config",
+        "other.toml",
+        "init",
+        *machine.options[:-1],
+        str(folder / "conf.d" / "b"),
+        "--config-dir",
+        str(folder),
+        "--yes",
+    )
+    inside.fails(2, "inside", str(folder / "conf.d"))
+
+
+def test_a_full_disk_leaves_no_part_of_the_file(machine: Machine, small_disk: Path) -> None:
+    filler = small_disk / "filler"
+    handle = os.open(filler, os.O_WRONLY | os.O_CREAT)
+    with contextlib.suppress(OSError):
+        while os.write(handle, b"x" * 4096):
+            pass
+    os.close(handle)
+    named = small_disk / "refnet.toml"
+    done = machine.run("init", *machine.options, "--yes", before=["--config", str(named)])
+    done.fails(1, "no space left")
+    assert list(small_disk.iterdir()) == [filler]
+    machine.unchanged()
+
+
+def test_a_password_is_stored_only_as_given_and_never_shown(machine: Machine, server: Cluster) -> None:
+    role, password = f"{machine.url.rpartition('/')[2].partition('?')[0]}_p", "s3cr3t-w0rd"
+    hba = server.data / "pg_hba.conf"
+    before = hba.read_text()
+    with server.target().connect() as admin:
+        admin.execute(f"CREATE ROLE {role} SUPERUSER LOGIN PASSWORD '{password}'")
+        hba.write_text(f"local all {role} scram-sha-256\n{before}")
+        admin.execute("SELECT pg_reload_conf()")
+    try:
+        url = machine.url.replace("://refnet@", f"://{role}@")
+        options = ["--vault-dir", str(machine.vault), "--backup-dir", str(machine.backups), "--yes"]
+        machine.run("init", "--database-url", url, *options).fails(2, "requires a password", ".pgpass")
+        wrong = url.replace("@", ":wr0ng@", 1)
+        done = machine.run("init", "--database-url", wrong, *options)
+        done.fails(2, "rejects the password")
+        assert "wr0ng" not in done.out + done.err
+        machine.unchanged()
+        right = url.replace("@", f":{password}@", 1)
+        secret = machine.folder / "secret"
+        secret.write_text(right)
+        secret.chmod(0o600)
+        done = machine.run("init", *options, REFNET_DATABASE_URL_FILE=str(secret))
+        assert done.code == 0, done.err
+        assert password not in machine.file.read_text() + done.out + done.err
+        machine.file.unlink()
+        done = machine.talk(
+            *[(ASKED[0], ""), *everything(machine)[1:], (CONFIRM, "y")], REFNET_DATABASE_URL=right
+        )
+        assert done.code == 0, done.out
+        assert password not in done.out
+        assert tomllib.loads(machine.file.read_text())["database_url"] == right
+        assert stat.S_IMODE(machine.file.stat().st_mode) == 0o600
+    finally:
+        hba.write_text(before)
+        with server.target().connect() as admin:
+            admin.execute("SELECT pg_reload_conf()")
+            admin.execute(f"DROP ROLE {role}")
+
+
+def test_a_user_without_rights_gets_a_clear_error(machine: Machine, ordinary: Ordinary) -> None:
+    for folder in (machine.folder, machine.here):
+        folder.chmod(0o755)
+    machine.vault.chmod(0o700)
+    home = machine.folder / "his"
+    home.mkdir()
+    os.chown(home, ordinary.uid, ordinary.gid)
+    environment = {"REFNET_HOME": str(home / "refnet"), "HOME": str(home)}
+    vault, backups = init.QUESTIONS[2:4]
+
+    def refused(act: Callable[[], object]) -> str:
+        def tries() -> str:
+            try:
+                act()
+            except RefnetError as error:
+                return f"{error.code} {error.message}"
+            return "done"
+
+        return ordinary.does(tries)
+
+    def answer(question: init.Question, text: Path) -> str:
+        return refused(lambda: init.start(environment, home).answered(question, str(text)))
+
+    assert (
+        refused(lambda: init.start(environment, machine.here))
+        == f"2 this user cannot write in {machine.here}"
+    )
+    assert answer(vault, machine.vault) == f"2 this user may not use {machine.vault}"
+    assert answer(backups, machine.here / "b").startswith("2 this user cannot write in")
+    assert answer(backups, home / "b") == "done"
+    assert refused(lambda: init.start(environment, home).write()) == "done"
+    assert (home / "refnet.toml").stat().st_uid == ordinary.uid
+    machine.unchanged()

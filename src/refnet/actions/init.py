@@ -78,7 +78,7 @@ class Draft:
     def overridden(self) -> tuple[str, ...]:
         """Return the variables of the environment that take precedence over the file, with another value."""
         found = ((variable(key), value) for key, value in self.table.items())
-        return tuple(name for name, value in found if self.environment.get(name, "") not in {"", value})
+        return tuple(name for name, value in found if self.environment.get(name, "") not in ("", value))
 
     def answered(self, question: Question, answer: str) -> tuple[Draft, tuple[Line, ...]]:
         """Return the draft with `answer`, and the checks of it; RefnetError (USAGE) for the first error."""
@@ -214,6 +214,8 @@ def _loaded(environment: Mapping[str, str], draft: Draft | None) -> Settings:
 
 
 def _absolute(answer: str) -> Path:
+    if not answer.strip():
+        raise RefnetError("the name of a folder is empty", "Give its path.", Exit.USAGE)
     return Path(os.path.normpath(user_path(answer).absolute()))
 
 
