@@ -15,7 +15,7 @@ from celery import Celery, Task
 from celery.signals import before_task_publish, worker_init
 
 from refnet import servers
-from refnet.actions.backup import Options, backup, made_since
+from refnet.actions.backup import Options, backup
 from refnet.actions.choose import select
 from refnet.actions.context import Context, read_settings
 from refnet.actions.drill import drill, drilled_since
@@ -213,13 +213,12 @@ def _context() -> Context:
 
 def _backup(task: Retried, name: SourceName) -> dict[str, Any]:
     """Back up `name`, unless the catalog has an artifact from after the task was asked for."""
-    context = _context()
-    if before := made_since(context, name, task.asked):
-        return {"outcome": "done before", "artifact": before.name}
-    made = backup(context, name, Options(again=task.again))
+    made = backup(_context(), name, Options(again=task.again, since=task.asked))
     if made is None:
         return {"outcome": "not configured"}
     artifact = made.manifest.name
+    if made.earlier:
+        return {"outcome": "done before", "artifact": artifact}
     if made.exit is not Exit.DONE:
         raise RefnetError(
             f"{artifact} is damaged: what was restored from it is not what was backed up",

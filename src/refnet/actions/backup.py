@@ -33,6 +33,8 @@ class Options:
     folder: Path | None = None
     #: A transient failure is retried soon, so no message goes out yet.
     again: bool = False
+    #: Make none if the newest one was published and checked since then.
+    since: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class Backup:
     #: Why its evidence could not be recorded, or "".
     unrecorded: str = ""
     path: Path = Path()
+    #: It was made since `Options.since`, by another run.
+    earlier: bool = False
 
     @property
     def exit(self) -> Exit:
@@ -61,6 +65,8 @@ def backup(context: Context, name: SourceName, options: Options | None = None) -
     if name not in wiring.configured(settings):
         return None
     store = LocalStore(options.folder, flat=True) if options.folder else context.store
+    if earlier := _earlier(context, name, store, options.since):
+        return earlier
     source = wiring.source(settings, name, jobs=options.jobs, tables=options.tables, into=store)
     watched = options.folder is None and not options.tables  # else it protects nothing that is monitored
     if watched:
@@ -68,32 +74,36 @@ def backup(context: Context, name: SourceName, options: Options | None = None) -
 
         run = open_watch(context).run(Kind.BACKUP, name, again=options.again)
     with run if watched else nullcontext() as at_work:
-        made = make(context, source, store, prove=options.prove)
+        made = make(context, source, store, options)
         if at_work:
             report_proof(at_work, made.manifest.name, made.proof)
     return replace(made, path=store.folder(name) / made.manifest.name)
 
 
-def made_since(context: Context, name: SourceName, asked: datetime) -> Entry | None:
-    """Return the newest complete artifact of `name` if it was published and checked since `asked`."""
+def _earlier(context: Context, name: SourceName, store: Store, since: datetime | None) -> Backup | None:
+    """Return the newest complete artifact of `name` if it was published and checked since `since`."""
+    if since is None:
+        return None
     target = servers.identity(context.settings) if name is SourceName.DATABASE else None
-    newest = Catalog.of(context.store.entries(name)).about(target).newest_complete(name)
-    fits = newest and asked <= newest.published <= context.clock.now() and newest.evidence
-    return newest if fits else None
+    newest = Catalog.of(store.entries(name)).about(target).newest_complete(name)
+    fits = newest and since <= newest.published <= context.clock.now() and newest.evidence
+    return Backup(newest.manifest, None, {}, earlier=True) if newest and fits else None
 
 
-def make(context: Context, source: Source, store: Store, *, prove: bool) -> Backup:
-    """Make one artifact of `source` in `store`, and prove it if `prove`."""
+def make(context: Context, source: Source, store: Store, options: Options) -> Backup:
+    """Make one artifact of `source` in `store`; return the earlier one if another run has made it since."""
     clock = context.clock
     publish = partial(_publish, context, source, store)
     with store.lock(source.name):
+        if earlier := _earlier(context, source.name, store, options.since):
+            return earlier
         try:
             made = publish()
         except TransientError:
             made = publish()
         if made.warnings:
             made = _recorded(store, made, (_written(made, clock.now()),))
-        if not prove:
+        if not options.prove:
             return made
         published = clock.monotonic()
         proof = attempt(context, store.artifact(Entry(made.manifest)), Level.PROVEN)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from refnet.actions.backup import Options
 from refnet.actions.backup import make as backup
 from refnet.actions.context import Context
 from refnet.recovery.model.artifact import Entry, SourceName
@@ -52,7 +53,7 @@ class World:
 
     def backup(self) -> OpenArtifact:
         source = FilesSource(self.source, self.folder, self.wanted, self.swaps)
-        made = backup(Context(Settings(), Clock(now, zone=UTC)), source, self.store, prove=False)
+        made = backup(Context(Settings(), Clock(now, zone=UTC)), source, self.store, Options(prove=False))
         return self.store.artifact(Entry(made.manifest))
 
     def plan(self, held: OpenArtifact, only: str | None = None) -> restore_files.Plan:

@@ -15,6 +15,7 @@ import pytest
 from tests.unit.actions.conftest import Lab
 
 from refnet.actions.adopt import adopt, plan
+from refnet.actions.backup import Options
 from refnet.actions.backup import make as backup
 from refnet.actions.verify import Verified
 from refnet.errors import Exit, RefnetError
@@ -91,7 +92,7 @@ def test_an_artifact_from_elsewhere_brings_its_manifest(
     take: Any, store: LocalStore, tmp_path: Path, lines: Any, now: Any, clock: Any
 ) -> None:
     away = LocalStore(tmp_path / "away", flat=True)
-    made = backup(Lab(away, None, Clock(now, clock, zone=UTC)), lines(), away, prove=False).manifest
+    made = backup(Lab(away, None, Clock(now, clock, zone=UTC)), lines(), away, Options(prove=False)).manifest
     take(tmp_path / "away" / made.name)
 
     assert store.entries()[0].manifest == replace(made, seconds=0.0)
@@ -142,7 +143,7 @@ def test_what_has_a_manifest_is_refused_and_stays_as_it_is(take: Any, store: Loc
 def test_a_manifest_that_cannot_be_read_is_moved_aside_and_made_again(
     take: Any, store: LocalStore, lines: Any, now: Any, clock: Any
 ) -> None:
-    made = backup(Lab(store, lines(), Clock(now, clock, zone=UTC)), lines(), store, prove=True).manifest
+    made = backup(Lab(store, lines(), Clock(now, clock, zone=UTC)), lines(), store, Options()).manifest
     path = store.path(store.entries()[0])
     broken = path.with_name(f"{path.name}.json")
     broken.write_bytes(b"X" + broken.read_bytes()[1:])
@@ -161,7 +162,7 @@ def test_a_manifest_that_cannot_be_read_is_moved_aside_and_made_again(
 def test_a_failure_is_remembered_although_the_manifest_is_lost(
     take: Any, store: LocalStore, lines: Any, now: Any, clock: Any
 ) -> None:
-    backup(Lab(store, lines(), Clock(now, clock, zone=UTC)), lines(), store, prove=True)
+    backup(Lab(store, lines(), Clock(now, clock, zone=UTC)), lines(), store, Options())
     (entry,) = store.entries()
     store.record(entry, Evidence(now(), Level.PROVEN, Outcome.FAILED, 1.0))
     store.path(entry).with_name(f"{entry.name}.json").unlink()
@@ -185,7 +186,7 @@ def test_a_day_in_a_name_is_sharpened_by_the_first_check(
     store: LocalStore, lines: Any, now: Any, clock: Any
 ) -> None:
     backup(
-        Lab(store, lines(), Clock(now, clock, zone=TOKYO)), lines(name=SourceName.CONFIG), store, prove=True
+        Lab(store, lines(), Clock(now, clock, zone=TOKYO)), lines(name=SourceName.CONFIG), store, Options()
     )
     (entry,) = store.entries()
     store.path(entry).with_name(f"{entry.name}.json").unlink()

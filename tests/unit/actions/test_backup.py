@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.unit.actions.conftest import NOW, Lab
 
-from refnet.actions.backup import Backup
+from refnet.actions.backup import Backup, Options
 from refnet.actions.backup import make as backup
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Level, Outcome, SourceName
@@ -23,9 +23,10 @@ Make = Callable[..., Backup]
 
 @pytest.fixture
 def make(store: Store, now: Any, clock: Any) -> Make:
-    def run(source: Any, prove: bool = True) -> Backup:
+    def run(source: Any, prove: bool = True, since: datetime | None = None) -> Backup:
         zone = timezone(timedelta(hours=9))
-        return backup(Lab(store, source, Clock(now, clock, zone=zone)), source, store, prove=prove)
+        options = Options(prove=prove, since=since)
+        return backup(Lab(store, source, Clock(now, clock, zone=zone)), source, store, options)
 
     return run
 
@@ -142,3 +143,22 @@ def test_the_name_is_that_of_the_snapshot_even_when_the_clock_jumped_back(
     assert second.manifest.name < first.manifest.name
     assert third.manifest.name == "refnet_20261126_020001_2.sql.gz"
     assert isinstance(first.manifest.created, datetime)
+
+
+def test_of_two_backups_asked_for_at_once_the_second_finds_that_of_the_first(
+    make: Make, store: Store, lines: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, lock = lines(name=SourceName.CONFIG), store.lock
+
+    def locked(name: SourceName) -> Any:
+        monkeypatch.setattr(store, "lock", lock)
+        make(source)  # the first one ends while the second waits for the lock
+        return lock(name)
+
+    monkeypatch.setattr(store, "lock", locked)
+    second = make(source, since=NOW - timedelta(seconds=1))
+
+    (entry,) = store.entries()
+    assert second.earlier
+    assert second.manifest == entry.manifest
+    assert not make(source, since=NOW + timedelta(days=1)).earlier

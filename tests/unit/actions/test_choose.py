@@ -15,6 +15,7 @@ import pytest
 from tests.unit.actions.conftest import NOW, Lab
 
 from refnet.actions import choose as choosing
+from refnet.actions.backup import Options
 from refnet.actions.backup import make as backup
 from refnet.actions.choose import choose, choose_one, select
 from refnet.actions.context import Context
@@ -33,7 +34,7 @@ TOKYO = ZoneInfo("Asia/Tokyo")
 @pytest.fixture
 def local(tmp_path: Path, lines: Any, now: Any, clock: Any) -> LocalStore:
     store = LocalStore(tmp_path / "backups")
-    backup(Lab(store, None, Clock(now, clock, zone=UTC)), lines(), store, prove=False)
+    backup(Lab(store, None, Clock(now, clock, zone=UTC)), lines(), store, Options(prove=False))
     return store
 
 
@@ -161,7 +162,9 @@ def test_a_time_before_the_first_artifact_gets_the_time_that_finds_it(
     store = LocalStore(tmp_path / "backups")
     made = datetime(2026, 11, 25, 17, 0, 1, 400_000, tzinfo=UTC)
     for created in (made, made + timedelta(days=1)):
-        backup(Lab(store, None, Clock(now, clock, zone=UTC)), lines(created=created), store, prove=False)
+        backup(
+            Lab(store, None, Clock(now, clock, zone=UTC)), lines(created=created), store, Options(prove=False)
+        )
 
     with pytest.raises(RefnetError, match="at or before 2026-11-26 02:00 JST") as refused:
         choose(store, [SourceName.DATABASE], datetime(2026, 11, 26, 2, 0, tzinfo=TOKYO))

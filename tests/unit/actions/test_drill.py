@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from tests.unit.actions.conftest import Lab
 
+from refnet.actions.backup import Options
 from refnet.actions.backup import make as backup
 from refnet.actions.choose import Selected, choose
 from refnet.actions.drill import Drill, prove, report, write_report
@@ -22,7 +23,7 @@ from refnet.recovery.model.store import Store
 
 
 def run(store: Store, source: Any, now: Any, clock: Any, absent: tuple[SourceName, ...] = ()) -> Drill:
-    backup(Lab(store, None, Clock(now, clock, zone=None)), source, store, prove=False)
+    backup(Lab(store, None, Clock(now, clock, zone=None)), source, store, Options(prove=False))
     return prove(Lab(store, source, Clock(now, clock)), Selected(choose(store, [source.name]), absent))
 
 

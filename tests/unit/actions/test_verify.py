@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from tests.unit.actions.conftest import Lab
 
+from refnet.actions.backup import Options
 from refnet.actions.backup import make as backup
 from refnet.actions.verify import evidence_of, verify
 from refnet.errors import Exit, RefnetError
@@ -24,7 +25,7 @@ from refnet.recovery.stores.local import LocalStore
 def local(tmp_path: Path, lines: Any, now: Any, clock: Any) -> LocalStore:
     """A local store with one artifact that was never checked."""
     store = LocalStore(tmp_path / "backups")
-    backup(Lab(store, None, Clock(now, clock, zone=None)), lines(), store, prove=False)
+    backup(Lab(store, None, Clock(now, clock, zone=None)), lines(), store, Options(prove=False))
     return store
 
 
@@ -106,7 +107,7 @@ def test_a_list_of_files_that_is_not_the_manifests_is_damage(
         def dump(self, *args: Any) -> Made:
             return replace(super().dump(*args), files=b"[]")
 
-    backup(Lab(store, None, Clock(now, clock, zone=None)), Listed(), store, prove=False)
+    backup(Lab(store, None, Clock(now, clock, zone=None)), Listed(), store, Options(prove=False))
     entry = store.entries()[0]
     flip(store.folder(entry.source) / f"{entry.name}.files.json.gz")
 
