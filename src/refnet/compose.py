@@ -1,7 +1,5 @@
 """The file of a Compose project, by the names that Compose accepts."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 #: In Compose's order of search.

@@ -3,8 +3,6 @@
 The file may be hostile: its YAML events are bounded, and aliases are shared rather than copied.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass

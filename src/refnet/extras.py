@@ -1,7 +1,5 @@
 """The extras of the package: a missing one is reported with the command that installs it."""
 
-from __future__ import annotations
-
 import shlex
 import sys
 from collections.abc import Iterator

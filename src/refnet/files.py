@@ -1,7 +1,5 @@
 """Files and folders where other users can plant links: no link is followed, all access is by handles."""
 
-from __future__ import annotations
-
 import errno
 import os
 import pwd

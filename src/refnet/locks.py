@@ -4,8 +4,6 @@ A probe takes the lock for a moment, as /proc/locks names no files and does not 
 finds it taken therefore tries again for `PROBE_SECONDS`.
 """
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import os

@@ -1,7 +1,5 @@
 """Runs programs to their end within a time limit, and waits for conditions."""
 
-from __future__ import annotations
-
 import subprocess
 import time
 from collections.abc import Callable, Sequence

@@ -4,8 +4,6 @@ A message carries the time at which it was asked for, and asks for an artifact n
 arrives twice, or late after an outage, makes one backup.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable
 from datetime import datetime

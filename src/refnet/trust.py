@@ -4,8 +4,6 @@ other user can write them.
 A path is walked handle by handle, links included, so that nothing can be replaced between the check and the read.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import stat

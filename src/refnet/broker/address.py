@@ -1,7 +1,5 @@
 """Checks whether a broker answers. No message contains its password."""
 
-from __future__ import annotations
-
 from urllib.parse import parse_qs, urlsplit
 
 import redis

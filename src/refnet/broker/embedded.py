@@ -4,8 +4,6 @@ It is in REFNET_HOME/broker, runs as the user that starts it, listens on a socke
 to its log before it answers, so that a queued task survives a crash. It runs until `refnet broker stop`.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import subprocess

@@ -8,8 +8,6 @@
    connection. Here they stay unacknowledged, and the broker delivers them again.
 """
 
-from __future__ import annotations
-
 import time
 from typing import Any
 

@@ -1,7 +1,5 @@
 """`refnet demo`: the complete story, by the commands that a user types, on a separate server."""
 
-from __future__ import annotations
-
 import os
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`refnet postgres start|stop|status`: the embedded server."""
 
-from __future__ import annotations
-
 import shlex
 import shutil
 from typing import Any

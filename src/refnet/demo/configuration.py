@@ -1,7 +1,5 @@
 """A small made-up configuration of a lab. The demo's commands read its refnet.toml."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

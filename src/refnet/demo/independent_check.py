@@ -1,10 +1,9 @@
 """The content of the demo's database and folders as psql and sha256sum see it, without RefNet's own code."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Self
 
 #: For every table: name, number of rows, and an MD5 over all of them in a fixed order.
 SQL = r"""-- The content of the database: psql -XAt -f check.sql
@@ -34,7 +33,7 @@ class Contents:
         """Return the files of one folder."""
         return {path: digest for path, digest in self.files.items() if PurePosixPath(path).parts[0] == folder}
 
-    def differences(self, other: Contents) -> list[str]:
+    def differences(self, other: Self) -> list[str]:
         """Return the names of the tables and files that differ."""
         pairs: tuple[tuple[Mapping[str, object], Mapping[str, object]], ...] = (
             (self.tables, other.tables),

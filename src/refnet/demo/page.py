@@ -1,7 +1,5 @@
 """The demo's story as a page: the losses, their recovery, and what to try next."""
 
-from __future__ import annotations
-
 import platform
 import shlex
 import sys

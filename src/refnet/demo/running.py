@@ -4,8 +4,6 @@ Each command has its own process group, so that Ctrl-C reaches only the demo: th
 SIGTERM and waits for its cleanup.
 """
 
-from __future__ import annotations
-
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

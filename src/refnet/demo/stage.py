@@ -1,7 +1,5 @@
 """The demo's folder, in which its commands run and are shown; no process is left running at the end."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import stat

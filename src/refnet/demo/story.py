@@ -1,7 +1,5 @@
 """The story: a network, its vault and its configuration are backed up, lost in three ways, and restored."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from collections.abc import Callable, Mapping

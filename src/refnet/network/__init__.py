@@ -1,7 +1,5 @@
 """The citation network: its schema, and the commands that fill it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

@@ -1,7 +1,5 @@
 """Bulk loading: indexes and foreign keys are dropped before a COPY and created again after it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any

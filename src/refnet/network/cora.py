@@ -1,7 +1,5 @@
 """Imports a citation graph in the format of Cora's `cora.cites`: one citation per line, cited, tab, citing."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Migrates a database to this RefNet's schema, by Alembic, which comes with the extra `network`."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from refnet.errors import RefnetError

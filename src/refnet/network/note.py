@@ -4,8 +4,6 @@ RefNet owns the block between its two comments and some keys of the frontmatter;
 and stays unchanged.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence

@@ -4,8 +4,6 @@ An existing note is found by the id in its frontmatter, wherever its reader move
 reader's text stays. An unchanged note is not written.
 """
 
-from __future__ import annotations
-
 import os
 import secrets
 from collections.abc import Iterator

@@ -4,8 +4,6 @@ PostgreSQL refuses to run as root. As root our servers run as `postgres` if the 
 no permission outside our own folders is changed.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import pwd

@@ -4,8 +4,6 @@ A dump needs pg_dump of the server's own major: a newer one writes settings that
 cannot read a newer server at all.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import re

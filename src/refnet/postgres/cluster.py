@@ -1,7 +1,5 @@
 """A PostgreSQL cluster that RefNet creates and starts: on a socket in a private folder, without a TCP port."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence

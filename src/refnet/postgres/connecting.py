@@ -4,8 +4,6 @@ psycopg passes on the text of a refusal and not its SQLSTATE, so the English tex
 with messages in another language gets the general lines.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 

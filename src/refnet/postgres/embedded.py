@@ -4,8 +4,6 @@ It is in REFNET_HOME/postgres (or, as root, in its substitute, see account.clust
 log, the locks, and a copy of the programs if the server's user needs one. It runs until `refnet postgres stop`.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import tempfile

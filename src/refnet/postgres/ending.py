@@ -1,7 +1,5 @@
 """Ends all processes of a scratch server: the server, and every program that code in it has started."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -5,8 +5,6 @@ while they run (DynamicUser=). The lock is systemd's own, a file in /run/systemd
 another proof takes an id that is in use.
 """
 
-from __future__ import annotations
-
 import grp
 import os
 import pwd

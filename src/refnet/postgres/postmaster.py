@@ -4,8 +4,6 @@ A kernel lock tells: the postmaster inherits it, and it lasts as long as one of 
 not tell: after a kill or a reboot another process can have it.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import signal

@@ -1,7 +1,5 @@
 """Passwords of one run: random and only in memory; the server gets a verifier."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import hmac

@@ -4,8 +4,6 @@ A killed run leaves its folder behind; the next run in the same base folder remo
 from a run that is still alive.
 """
 
-from __future__ import annotations
-
 import os
 import secrets
 import signal

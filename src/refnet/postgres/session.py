@@ -3,8 +3,6 @@
 A password is only in `Target.conninfo` and in the environment of a child: never in argv, a log or an error.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import pwd
@@ -12,7 +10,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -99,7 +97,7 @@ class Target:
     own: bool = False
 
     @classmethod
-    def from_url(cls, url: str) -> Target:
+    def from_url(cls, url: str) -> Self:
         """Return the target of a libpq URI, the socket form included; RefnetError (USAGE) if it is not one."""
         try:
             target = cls(make_conninfo(url))
@@ -152,7 +150,7 @@ class Target:
             given = os.environ.get(_variables()[keyword])
         return str(given or "")
 
-    def database(self, name: str) -> Target:
+    def database(self, name: str) -> Self:
         """Another database on the same server, with the same login."""
         return replace(self, conninfo=make_conninfo(self.conninfo, dbname=name))
 

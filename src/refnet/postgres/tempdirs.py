@@ -3,8 +3,6 @@
 They can contain secrets. The folder's lock tells the leftover of a killed run from the folder of a living one.
 """
 
-from __future__ import annotations
-
 import os
 import stat
 import tempfile

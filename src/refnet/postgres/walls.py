@@ -5,8 +5,6 @@ process, no network. Bubblewrap builds that if it is installed, else util-linux'
 that works on this machine is taken; `Walls` names its layers.
 """
 
-from __future__ import annotations
-
 import shlex
 import shutil
 import subprocess

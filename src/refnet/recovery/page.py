@@ -1,7 +1,5 @@
 """Render HTML pages from Jinja2 templates: self-contained files without scripts, with everything escaped."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path

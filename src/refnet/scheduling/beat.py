@@ -1,7 +1,5 @@
 """The schedule for Celery's beat."""
 
-from __future__ import annotations
-
 import logging
 import time
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Install or remove the units of a schedule: planned first, then done."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """The paths in which beat and the workers of a REFNET_HOME keep their state."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 

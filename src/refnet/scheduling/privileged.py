@@ -1,7 +1,5 @@
 """Everything that units of root run must belong to root, or its owner becomes root."""
 
-from __future__ import annotations
-
 import os
 import stat
 import sys

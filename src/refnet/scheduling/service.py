@@ -1,7 +1,5 @@
 """The service of an installation, from the settings, and a check that its user can do the work."""
 
-from __future__ import annotations
-
 import os
 import pwd
 import shutil

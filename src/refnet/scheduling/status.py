@@ -1,7 +1,5 @@
 """Which scheduler is active, what runs next, and what is wrong with it. Read-only."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,7 +1,5 @@
 """systemctl and its answers. Where no systemd runs (a container), that is an answer and no error."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 from collections.abc import Iterable

@@ -4,8 +4,6 @@ The first line of each file holds the SHA-256 of the rest. While it matches, the
 be replaced; otherwise somebody edited it, and only --force replaces it.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass

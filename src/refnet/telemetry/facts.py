@@ -1,7 +1,5 @@
 """The state of the backups at one moment, from which metrics and messages are made."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime

@@ -4,8 +4,6 @@ For each line the file is opened, appended to with one write, and closed: severa
 may move it at any time. RefNet itself rotates a file that has grown.
 """
 
-from __future__ import annotations
-
 import errno
 import json
 import os

@@ -5,8 +5,6 @@ Times are Unix timestamps in seconds: an age would go stale in a textfile; `time
 prometheus-client does the escaping and both text formats.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime

@@ -4,8 +4,6 @@
 message that was not accepted is sent again by the next run. Sending fails no backup, and delays it by `DEADLINE` at most.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import threading

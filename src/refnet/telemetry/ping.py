@@ -3,8 +3,6 @@
 The service raises an alarm if no ping arrives in time, so it notices a machine that is off too.
 """
 
-from __future__ import annotations
-
 import urllib.error
 import urllib.request
 from http.client import HTTPException

@@ -1,7 +1,5 @@
 """Removes secrets from messages and logs, whatever an error says."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import fields

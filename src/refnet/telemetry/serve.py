@@ -1,7 +1,5 @@
 """`/metrics` and `/health` over HTTP, for Prometheus and for health checks."""
 
-from __future__ import annotations
-
 import socket
 import threading
 from collections.abc import Callable

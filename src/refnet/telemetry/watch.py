@@ -1,7 +1,5 @@
 """Journal, log, pings and messages around a backup or a drill. None of them fails it."""
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -3,8 +3,6 @@
 Names contain local time, manifests UTC. The manifest publishes an artifact; without it there is none.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Iterable
@@ -12,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 from refnet.recovery.model import checked
 from refnet.recovery.model.formatting import utf8
@@ -102,7 +100,7 @@ class Manifest:
         return utf8(json.dumps(values, indent=2, ensure_ascii=False)) + "\n"
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> Manifest:
+    def from_json(cls, text: str | bytes) -> Self:
         """Read a manifest; ValueError if it is malformed. Unknown keys are dropped."""
         values = _checked("a manifest", checked.document, text)
         if type(number := values.get("format")) is int and FORMAT < number < 1_000_000:
@@ -141,7 +139,7 @@ class Evidence:
         return utf8(json.dumps(values, ensure_ascii=False)) + "\n"
 
     @classmethod
-    def from_json(cls, line: str | bytes) -> Evidence:
+    def from_json(cls, line: str | bytes) -> Self:
         """Read a line of evidence; ValueError if it is malformed (cut short by a crash)."""
         values = _checked("a line of evidence", checked.document, line)
         values = _checked("a line of evidence", _EVIDENCE, values)

@@ -3,8 +3,6 @@
 A check takes a value and returns it. Its ValueError says what is wrong and does not quote the value.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re

@@ -1,7 +1,5 @@
 """The clock of a run: the time, seconds, waiting, the zone of local times, the duration of phases."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Sizes, durations, ages and names for people."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from datetime import timedelta

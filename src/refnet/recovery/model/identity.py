@@ -3,11 +3,9 @@
 Two servers may each have a database `app`, and two databases may share one backup folder: they are never confused.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 #: Longer than any name that PostgreSQL takes, in characters.
 _LONGEST = 256
@@ -24,7 +22,7 @@ class Identity:
     before: frozenset[str] = field(default=frozenset(), compare=False)
 
     @classmethod
-    def read(cls, details: Mapping[str, Any]) -> Identity | None:
+    def read(cls, details: Mapping[str, Any]) -> Self | None:
         """Return the identity in the details of a manifest; None if there is none."""
         database, system = details.get("database"), details.get("system_identifier")
         if not isinstance(database, str) or not 0 < len(database) <= _LONGEST:
@@ -32,7 +30,7 @@ class Identity:
         known = isinstance(system, str) and len(system) <= _LONGEST and system.isdecimal()
         return cls(database, system if known else None)
 
-    def matches(self, other: Identity | None) -> bool:
+    def matches(self, other: Self | None) -> bool:
         """Return whether `other` is the same database, or one that it continues, as far as both are known."""
         if other is None or self.database != other.database:
             return False

@@ -4,8 +4,6 @@ A status that is only new is `new`, no alarm: a source whose first run is not du
 drill that is not due yet.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta

@@ -1,7 +1,5 @@
 """Decides from identities alone whether the backup of one database may replace another."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from refnet.errors import Exit, RefnetError

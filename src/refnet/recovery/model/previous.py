@@ -4,12 +4,11 @@ A database's owner can forge its comment. The record is in REFNET_HOME and names
 that undo restores, and prune drops, that database and no other.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Self
 
 from refnet.recovery.model import checked
 from refnet.recovery.model.artifact import utc
@@ -75,7 +74,7 @@ class Mark:
         return json.dumps({**asdict(self), "at": utc(self.at)})
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> Mark:
+    def from_json(cls, text: str | bytes) -> Self:
         """Read a mark; ValueError if `text` is malformed."""
         return cls(**checked.record(_MARK, _LIMIT)(checked.document(text, LONGEST)))
 
@@ -99,7 +98,7 @@ class Record:
         return json.dumps({"format": FORMAT, **values, **mark, "at": utc(self.mark.at)}) + "\n"
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> Record:
+    def from_json(cls, text: str | bytes) -> Self:
         """Read a record; ValueError if `text` is malformed."""
         values = checked.record({**_RECORD, **_MARK}, _LIMIT)(checked.document(text, LONGEST))
         mark = Mark(**{key: values.pop(key) for key in {**_MARK, **_LIMIT} if key in values})

@@ -1,12 +1,11 @@
 """Recovery in stages: their order, those that run, and the journal of an interrupted one."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import Self
 
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model import checked
@@ -62,10 +61,10 @@ class Journal:
     #: The restored sources; their stages may still wait for a service.
     restored: tuple[SourceName, ...] = ()
 
-    def with_done(self, stage: Stage) -> Journal:
+    def with_done(self, stage: Stage) -> Self:
         return replace(self, done=(*self.done, stage))
 
-    def with_restored(self, source: SourceName) -> Journal:
+    def with_restored(self, source: SourceName) -> Self:
         return replace(self, restored=(*self.restored, source))
 
     @property
@@ -74,7 +73,7 @@ class Journal:
         stages = (RESTORES[stage] for stage in self.done if stage in RESTORES)
         return tuple(dict.fromkeys((*stages, *self.restored)))
 
-    def without(self, gone: Collection[SourceName]) -> Journal:
+    def without(self, gone: Collection[SourceName]) -> Self:
         """Return the journal as if the sources `gone` had not been restored."""
         done = tuple(stage for stage in self.done if RESTORES.get(stage) not in gone)
         return replace(self, done=done, restored=tuple(one for one in self.restored if one not in gone))
@@ -89,7 +88,7 @@ class Journal:
         return json.dumps(values) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> Journal | None:
+    def from_json(cls, text: str) -> Self | None:
         """Read a journal; None if it is malformed."""
         try:
             values = _JOURNAL(checked.document(text))

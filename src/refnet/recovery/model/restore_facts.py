@@ -1,7 +1,5 @@
 """The facts that a restore of a database is planned from: the state of the server and the backup."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime

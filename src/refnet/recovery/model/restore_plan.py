@@ -1,7 +1,5 @@
 """Decides what a restore of a database would do, from facts that were read before."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime

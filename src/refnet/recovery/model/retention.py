@@ -5,8 +5,6 @@ best artifact of each period that has one, newest periods first, as restic does.
 proven complete artifact of a source is kept, and the newest complete one. Each database is counted separately.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta

@@ -3,8 +3,6 @@
 A failed backup leaves no artifact, so the journal of runs records it, not the catalog.
 """
 
-from __future__ import annotations
-
 import errno
 import json
 from collections import deque
@@ -13,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from itertools import takewhile
-from typing import Any
+from typing import Any, Self
 
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model import checked
@@ -80,7 +78,7 @@ class Run:
         return utf8(json.dumps(values, ensure_ascii=False))
 
     @classmethod
-    def from_json(cls, line: str | bytes) -> Run:
+    def from_json(cls, line: str | bytes) -> Self:
         """Read a run; ValueError if `line` is malformed (cut short by a crash)."""
         return cls(**_RUN(checked.document(line)))
 
@@ -115,7 +113,7 @@ class Totals:
     #: Seconds of all successful backups.
     sums: dict[SourceName, float] = field(default_factory=dict)
 
-    def with_runs(self, runs: Iterable[Run]) -> Totals:
+    def with_runs(self, runs: Iterable[Run]) -> Self:
         """Return these totals with `runs` added."""
         failures, buckets, sums = dict(self.failures), dict(self.buckets), dict(self.sums)
         for run in runs:
@@ -127,7 +125,7 @@ class Totals:
                 counts[sum(bound < run.seconds for bound in BUCKETS)] += 1
                 buckets[run.source] = tuple(counts)
                 sums[run.source] = sums.get(run.source, 0.0) + run.seconds
-        return Totals(failures, buckets, sums)
+        return type(self)(failures, buckets, sums)
 
     def to_json(self) -> str:
         return json.dumps(
@@ -142,7 +140,7 @@ class Totals:
         )
 
     @classmethod
-    def from_json(cls, line: str | bytes) -> Totals:
+    def from_json(cls, line: str | bytes) -> Self:
         """Read totals; ValueError if `line` is malformed or has other bounds."""
         values = _TOTALS(checked.document(line))["totals"]
         return cls(

@@ -3,12 +3,11 @@
 A time is written as `hourly :45`, `daily 02:00`, `sunday 03:00` or `monthly 1 05:00`; all are in one time zone.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Self
 from zoneinfo import ZoneInfo
 
 from refnet.settings import Settings
@@ -41,7 +40,7 @@ class Schedule:
     zone: ZoneInfo | None = None
 
     @classmethod
-    def of(cls, settings: Settings) -> Schedule:
+    def of(cls, settings: Settings) -> Self:
         """Return the schedule of `settings`."""
         return cls(
             {name: getattr(settings, f"schedule_{name}") for name in TaskName}, settings.schedule_timezone

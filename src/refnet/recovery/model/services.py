@@ -1,7 +1,5 @@
 """The interface of services, which a recovery starts."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Protocol
 

@@ -3,8 +3,6 @@
 An emptied database backs up, restores and compares without an error, so no proof detects it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any

@@ -1,7 +1,5 @@
 """The interface of a source."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime

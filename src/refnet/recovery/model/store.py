@@ -1,7 +1,5 @@
 """The interface of a store."""
 
-from __future__ import annotations
-
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,7 +1,5 @@
 """The plan of the restore of one table, in rows."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum

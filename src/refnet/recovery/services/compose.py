@@ -1,7 +1,5 @@
 """Services of a Compose project, by `docker compose` or `docker-compose`."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from collections.abc import Sequence

@@ -4,8 +4,6 @@ Each process inherits a lock for as long as it lives. So the kernel knows whethe
 misleads nobody.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import select

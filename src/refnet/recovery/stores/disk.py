@@ -4,8 +4,6 @@ The order makes a crash at any step harmless: hidden name → flush → fsync �
 name → fsync of the folder. A writer locks its hidden file, which tells it from the leftover of a killed one.
 """
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import io

@@ -4,8 +4,6 @@ A store has an id in a marker file. REFNET_HOME has the id of every store in whi
 differ, or the marker is missing, nothing is written until `refnet store accept`.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

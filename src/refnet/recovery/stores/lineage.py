@@ -4,13 +4,12 @@ After a disk failed, the database is on a new cluster, and its older artifacts a
 they would belong to an unknown database.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from refnet.files import explained, make_folder, read_regular, replace_file
 from refnet.recovery.model import checked
@@ -33,7 +32,7 @@ class Lineage:
     folder: Path
 
     @classmethod
-    def at(cls, home: Path) -> Lineage:
+    def at(cls, home: Path) -> Self:
         """Return the records of a REFNET_HOME."""
         return cls(home / "lineage")
 

@@ -1,7 +1,5 @@
 """The lock of a source, by flock: it ends with its process, so a killed run leaves no lock."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager

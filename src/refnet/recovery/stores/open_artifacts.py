@@ -1,7 +1,5 @@
 """Open artifacts: from the catalog of a folder, or at any path."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import zlib

@@ -1,7 +1,5 @@
 """The records of previous versions in REFNET_HOME: one small private file each, written atomically."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import stat

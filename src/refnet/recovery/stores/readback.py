@@ -1,7 +1,5 @@
 """Read a file back from the disk while it is being written, so that little is left at its end."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from concurrent.futures import Future, ThreadPoolExecutor

@@ -9,8 +9,6 @@ the next writer ends it. When the journal has grown, the oldest runs are added t
 that counters never decrease.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable
 from contextlib import suppress

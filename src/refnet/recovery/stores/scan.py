@@ -6,8 +6,6 @@ as the specification's scripts): it is never cleaned, and can be adopted. Unread
 be the only copy of something: they are listed and never cleaned.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import stat
@@ -16,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Self, TypeVar, cast
 
 from refnet.files import explained, read_regular
 from refnet.recovery.model.artifact import (
@@ -84,7 +82,7 @@ class FolderScan:
     memory: Memory = field(default_factory=dict)
 
     @classmethod
-    def read(cls, folder: Path, source: SourceName | None, memory: Memory | None = None) -> FolderScan:
+    def read(cls, folder: Path, source: SourceName | None, memory: Memory | None = None) -> Self:
         """Scan `folder`, which need not exist. `source` None: of every source."""
         scan = cls(folder, source, {}, memory={} if memory is None else memory)
         with explained(folder):

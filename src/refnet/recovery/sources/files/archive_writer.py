@@ -1,7 +1,5 @@
 """Write the archive of a folder: read each file once, and digest exactly the bytes that go in."""
 
-from __future__ import annotations
-
 import os
 import stat
 from collections.abc import Collection

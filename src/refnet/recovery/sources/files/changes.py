@@ -1,7 +1,5 @@
 """The differences between two lists of files: for the plan of a restore or an undo, and for `refnet diff`."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from refnet.recovery.sources.files.listing import FileList, Kind, Listed

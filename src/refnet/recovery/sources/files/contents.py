@@ -1,7 +1,5 @@
 """Read a complete archive once, check every member, and pass it to a sink."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The protected entries of the configuration's folder: the setting config.entries."""
 
-from __future__ import annotations
-
 import os
 import stat
 from collections.abc import Iterable

@@ -3,8 +3,6 @@
 Members are found by the list of files alone; the caller compares the result with that list.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import BinaryIO

@@ -1,7 +1,5 @@
 """The content of an archive of files: its list, and its proof, which unpacks it into an empty private folder."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from itertools import islice
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The sources `config` and `obsidian`: backups of folders."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager

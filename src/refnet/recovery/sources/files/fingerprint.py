@@ -1,7 +1,5 @@
 """A fingerprint of a folder, from the file system's own records: equal ones mean that nothing changed."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Collection

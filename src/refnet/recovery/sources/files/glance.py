@@ -1,7 +1,5 @@
 """Read one small file out of an archive, before anything is restored."""
 
-from __future__ import annotations
-
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.sources.files.gzip_members import inflated_from
 from refnet.recovery.sources.files.listing import Kind

@@ -1,7 +1,5 @@
 """Gzip members in sequence (RFC 1952): written in parallel, read from any member on; gunzip reads them as one."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor

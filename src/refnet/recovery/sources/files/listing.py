@@ -4,8 +4,6 @@ As JSON with one line per file, so that zgrep finds a note. A name that is not U
 Anybody who can write to the store can forge the list, so it is parsed line by line, each line by one expression.
 """
 
-from __future__ import annotations
-
 import base64
 import io
 import json
@@ -18,7 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from refnet.recovery.model.source import MOST_FILES
 from refnet.recovery.sources.files.member_names import (
@@ -79,7 +77,7 @@ class Listed(NamedTuple):
         at: int = -1,
         target: str = "",
         sha256: str = "",
-    ) -> Listed:
+    ) -> Self:
         """Return the entry for a file system's record."""
         size, mode = status.st_size if kind is Kind.FILE else 0, stat.S_IMODE(status.st_mode)
         mtime_ns, uid, gid = status.st_mtime_ns, status.st_uid, status.st_gid
@@ -137,7 +135,7 @@ class FileList:
         return f'{{"format": {FORMAT},\n"members": {members},\n"files": [\n{lines}\n]}}\n'.encode()
 
     @classmethod
-    def from_json(cls, text: bytes, most: int = MOST_FILES) -> FileList:
+    def from_json(cls, text: bytes, most: int = MOST_FILES) -> Self:
         """Parse a list of at most `most` members; trust nothing in it before it is checked.
 
         ArchiveError if it is not as `to_json` writes it, or names a path outside.

@@ -4,8 +4,6 @@ A path here is relative, decoded by `os.fsdecode`, with `/` between its parts an
 itself is `.`.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable
 

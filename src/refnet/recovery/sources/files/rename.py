@@ -1,7 +1,5 @@
 """Atomic swaps and renames of entries, and the mount points that prevent them."""
 
-from __future__ import annotations
-
 import ctypes
 import errno
 import os

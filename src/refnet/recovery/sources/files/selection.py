@@ -1,7 +1,5 @@
 """Select what of an artifact is restored, and which live entries it replaces."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from difflib import get_close_matches

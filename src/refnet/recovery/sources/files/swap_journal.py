@@ -6,8 +6,6 @@ Nothing in a journal is trusted before it is checked: owner, mode, size, keys, t
 path component.
 """
 
-from __future__ import annotations
-
 import errno
 import json
 import os
@@ -18,6 +16,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import Self
 
 from refnet.errors import RefnetError
 from refnet.files import OPEN_FOLDER, names_in, opened, read_regular, replace_file, user_name
@@ -96,7 +95,7 @@ class Journal:
         return json.dumps({"format": _FORMAT, **asdict(self), "at": utc(self.at)}, indent=1).encode()
 
     @classmethod
-    def from_json(cls, text: bytes, name: str) -> Journal:
+    def from_json(cls, text: bytes, name: str) -> Self:
         """Parse the journal `name`. ValueError if it is not valid."""
         values = checked.document(text, _LARGEST)
         if values.pop("format", None) != _FORMAT:

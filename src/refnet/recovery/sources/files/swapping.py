@@ -13,8 +13,6 @@ which tells it from the live one that the swap puts in its place. All renames us
 without following links, so a name that somebody replaces meanwhile leads nowhere else.
 """
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import os
@@ -24,6 +22,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Self
 
 from refnet.errors import Exit, RefnetError
 from refnet.files import OPEN_FOLDER, empty_tree, names_in, open_file, opened, read_regular, user_name
@@ -273,7 +272,7 @@ class _Open:
 
     @classmethod
     @contextmanager
-    def of(cls, work: Work) -> Iterator[_Open]:
+    def of(cls, work: Work) -> Iterator[Self]:
         journal = work.journal
         with ExitStack() as stack:
             home = stack.enter_context(opened(journal.home, OPEN_FOLDER))

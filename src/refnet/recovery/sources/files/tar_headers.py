@@ -3,8 +3,6 @@
 Python's tarfile takes longer for a header than the kernel for the file behind it.
 """
 
-from __future__ import annotations
-
 import os
 from functools import lru_cache
 from zlib import adler32

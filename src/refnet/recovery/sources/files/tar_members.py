@@ -3,8 +3,6 @@
 The archives of RefNet, GNU tar, bsdtar and Python can be read (ustar, pax, GNU long names).
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from typing import BinaryIO

@@ -1,7 +1,5 @@
 """The live folder of a source, and what restores left there: interrupted work folders and previous versions."""
 
-from __future__ import annotations
-
 import errno
 import os
 import re

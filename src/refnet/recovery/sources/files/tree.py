@@ -1,7 +1,5 @@
 """List a live folder's entries: to verify what was unpacked, and to plan against what is live."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Unpack an archive into an empty folder, by folder descriptors that follow no link."""
 
-from __future__ import annotations
-
 import errno
 import os
 import secrets

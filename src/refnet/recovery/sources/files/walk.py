@@ -1,7 +1,5 @@
 """Walk a folder by folder descriptors, so that no link on the way is followed."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
