@@ -52,7 +52,8 @@ def uncommented(line: str) -> str:
 
 
 def essence(said: str) -> str:
-    """`said` without what may differ from run to run: numbers and how many are listed, ages, ids, paths, the widths of columns."""
+    """`said` without what may differ from run to run: numbers and how many are listed, ages, ids, paths, zones, the widths of columns."""
+    said = re.sub(r"(\d\d:\d\d:\d\d) (?:[A-Z]{2,5}\b|[+-]\d{2,4}\b)", r"\1", said)
     said = re.sub(r"\.refnet-[0-9a-f]+", ".refnet-#", said)
     said = re.sub(r"\b[0-9a-f]{12}\b", "#", said)
     said = re.sub(r"(?<![\w`])/[\w./-]+", "PATH", said)

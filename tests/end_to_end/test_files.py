@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -140,7 +141,14 @@ def test_a_note_and_then_a_vault_that_were_lost_come_back(refnet, vault):
     assert (vault / "papers" / "note 1.md").read_text().startswith("# Note 1")
 
     refnet("undo", "obsidian", code=6)
-    assert "papers/note 1.md" in refnet("undo", "obsidian", "--force").stdout
+    undone = refnet("undo", "obsidian", "--force").stdout
+    assert "papers/note 1.md" in undone
+    replaced = (
+        rf"until \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d \S+, when the restore of {plan['artifact']} replaced it"
+    )
+    assert re.search(rf"it was live {replaced}\n", undone)
+    assert re.search(rf"is its previous version again: it was live {replaced}\.\n", undone)
+    assert "when an undo of the restore of" in refnet("undo", "obsidian", "--plan").stdout
     assert (vault / "papers" / "note 1.md").read_text() == "spoilt"
 
 

@@ -135,7 +135,7 @@ def nothing(catalog: Catalog, sources: Iterable[SourceName], at: datetime | None
     reached = oldest.created.astimezone(at.tzinfo) + timedelta(microseconds=999_999)
     return RefnetError(
         f"there is no complete artifact at or before {at:%Y-%m-%d %H:%M %Z}",
-        f"The oldest is {oldest.name}: give `--at '{reached:%Y-%m-%d %H:%M:%S}'` or a later time.",
+        f"The oldest is {oldest.name}: give `--at '{reached:%Y-%m-%d %H:%M:%S%z}'` or a later time.",
     )
 
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 
 def local(moment: datetime) -> str:
-    """Format a moment in the machine's local time."""
-    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    """Format a moment in the machine's local time, with its zone."""
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
 def print_columns(rows: Sequence[Sequence[str]], right: tuple[int, ...] = ()) -> None:

@@ -17,8 +17,10 @@ from refnet.errors import Exit, RefnetError, worst
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Outcome, SourceName, utc
 from refnet.recovery.model.origin import origin_label
+from refnet.recovery.model.previous import Why
 from refnet.recovery.model.restore_facts import Sessions
 from refnet.recovery.model.restore_plan import Plan
+from refnet.recovery.sources.database.restore.previous_databases import PreviousDatabase
 from refnet.recovery.verbs.restore_database import Options, Restored
 from refnet.recovery.verbs.undo_database import UndoPlan
 
@@ -112,10 +114,11 @@ def undo(
     if as_json:
         print_json({**_undo_values(planned), "kept": done.previous, **about})
     else:
-        kept = f"; what was live is kept as {done.previous}" if done.previous else ""
         print(
-            f"{planned.facts.destination} is back as it was before the restore of {done.back.mark.artifact}{kept}."
+            f"{planned.facts.destination} is {done.back.name} again: it was live until {_replaced(done.back)}."
         )
+        if done.previous:
+            print(f"  what was live is {done.previous}: `refnet undo database` brings it back")
 
 
 def _print_plan(plan: Plan) -> None:
@@ -213,15 +216,19 @@ def _values(done: Restored) -> dict[str, Any]:
 def _print_undo_plan(plan: UndoPlan) -> None:
     for doubt in plan.doubts:
         print(f"UNRECORDED: {doubt}")
-    size = formatting.size(plan.back.size)
-    print(
-        f"Bring back {plan.back.name} ({size}, replaced {render.local(plan.back.at)}) as {plan.facts.destination}."
-    )
+    print(f"Bring back {plan.back.name} ({formatting.size(plan.back.size)}) as {plan.facts.destination}:")
+    print(f"  it was {plan.facts.database} until {_replaced(plan.back)}")
     for name, rows in plan.written.items():
         print(f"  written since in {formatting.plain(name)}: {formatting.plural(rows.newer or 0, 'row')}")
     if plan.replaces and not plan.written:
         print("  nothing was written since")
     render.print_notes(plan.notes, plan.problems)
+
+
+def _replaced(back: PreviousDatabase) -> str:
+    """Return when a previous version was replaced, and by what."""
+    restored = f"the restore of {formatting.plain(back.mark.artifact)}"
+    return f"{render.local(back.at)}, when {restored if back.why is Why.RESTORED else f'an undo of {restored}'} replaced it"
 
 
 def _undo_values(plan: UndoPlan) -> dict[str, Any]:

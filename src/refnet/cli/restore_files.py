@@ -17,6 +17,7 @@ from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import SourceName, utc
 from refnet.recovery.sources.files.changes import Changes
 from refnet.recovery.sources.files.member_names import MAX_PATH, show, some, spelled
+from refnet.recovery.sources.files.swap_journal import Why
 from refnet.recovery.verbs.restore_files import Plan, Restored
 from refnet.recovery.verbs.undo_files import Undone, UndoPlan
 
@@ -165,8 +166,8 @@ def _values(done: Restored) -> dict[str, Any]:
 
 
 def _print_undo_plan(plan: UndoPlan) -> None:
-    at, artifact = render.local(plan.journal.at), plan.journal.artifact
-    print(f"Restore into {_path(plan.target.folder)} the previous version, which {artifact} replaced {at}:")
+    print(f"Bring back the previous version of {_path(plan.target.folder)} ({plan.target.source}):")
+    print(f"  it was live until {_replaced(plan)}")
     _print_changes(plan.changes)
     if not plan.changes:
         print("  nothing differs from what is live")
@@ -175,9 +176,19 @@ def _print_undo_plan(plan: UndoPlan) -> None:
 def _print_undone(done: Undone) -> None:
     for note in done.notes:
         print(note)
+    source = done.plan.target.source
     print(
-        f"{_path(done.plan.target.folder)} is back as it was before; what was live is kept in {_path(done.previous.previous_folder)}"
+        f"{_path(done.plan.target.folder)} is its previous version again: it was live until {_replaced(done.plan)}."
     )
+    print(
+        f"  what was live is kept in {_path(done.previous.previous_folder)}: `refnet undo {source}` brings it back"
+    )
+
+
+def _replaced(plan: UndoPlan) -> str:
+    """Return when a previous version was replaced, and by what."""
+    restored = f"the restore of {show(plan.journal.artifact)}"
+    return f"{render.local(plan.journal.at)}, when {restored if plan.journal.why is Why.RESTORED else f'an undo of {restored}'} replaced it"
 
 
 def _undo_values(plan: UndoPlan) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -115,6 +116,27 @@ def test_a_forced_restore_and_its_undo_report_what_they_did(
     undone = report(environment, "undo", "database", "--force")
     assert undone["back"] == done["kept"]
     assert papers(library) == 5001
+
+
+def test_an_undo_and_an_undo_of_it_say_what_they_bring_back(
+    library: Target, environment: dict[str, str], artifact: str
+) -> None:
+    kept, name = report(environment, "restore", "database", artifact, "--force")["kept"], Path(artifact).name
+    moment = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \S+"
+    for word, cause in (("before", ""), ("undone", "an undo of ")):
+        replaced = rf"until {moment}, when {cause}the restore of {re.escape(name)} replaced it"
+        planned = refnet(environment, "undo", "database", "--plan").stdout
+        assert re.search(
+            rf"Bring back {kept} .* as {library.name} on .*:\n  it was {library.name} {replaced}\n", planned
+        )
+        done = refnet(environment, "undo", "database", "--force").stdout
+        assert re.search(rf"{library.name} on \S+ is {kept} again: it was live {replaced}\.\n", done)
+        found = re.search(
+            rf"what was live is ({library.name}_undone_\w+): `refnet undo database` brings it back", done
+        )
+        assert found, done
+        assert f"_{word}_" in kept
+        kept = found[1]
 
 
 def test_a_file_that_is_not_there_is_a_matter_of_usage(environment: dict[str, str]) -> None:

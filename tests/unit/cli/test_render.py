@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -78,3 +79,17 @@ def test_artifacts_of_one_database_need_no_name_of_it_and_those_of_several_do() 
     assert render.databases([shop, shop]) == {}
     assert render.databases([shop, wiki, dump]) == {"a": "shop", "c": "wiki", "d": "unknown"}
     assert render.databases([shop, moved]) == {"a": "shop (server 1)", "b": "shop (server 2)"}
+
+
+@pytest.mark.parametrize(
+    ("zone", "shown"),
+    [("UTC", "10:00:00 UTC"), ("Asia/Tokyo", "19:00:00 JST"), ("Asia/Dubai", "14:00:00 +04")],
+)
+def test_a_time_is_printed_with_its_zone(monkeypatch: pytest.MonkeyPatch, zone: str, shown: str) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        assert render.local(datetime(2026, 11, 25, 10, tzinfo=UTC)) == f"2026-11-25 {shown}"
+    finally:
+        monkeypatch.undo()
+        time.tzset()

@@ -251,7 +251,7 @@ class LocalDraft:
             if self._publish(manifest, shared, made.files):
                 return manifest
         raise RefnetError(
-            f"every name for an artifact of {local:%Y-%m-%d %H:%M:%S} is taken in {self._folder}",
+            f"every name for an artifact of {local:%Y-%m-%d %H:%M:%S %Z} is taken in {self._folder}",
             "Run it again in a second.",
         )
 
