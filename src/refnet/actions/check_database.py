@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 
 from refnet import servers, wiring
 from refnet.actions import database_restore
@@ -16,63 +18,70 @@ from refnet.actions.context import Context
 from refnet.errors import RefnetError
 from refnet.postgres import embedded
 from refnet.postgres.account import account
+from refnet.postgres.session import READER_SETTINGS, Target, server_version
 from refnet.postgres.walls import ServerFolders, enclosure
 from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.catalog import Catalog
-from refnet.recovery.model.formatting import plural, size, some
+from refnet.recovery.model.clock import Clock
+from refnet.recovery.model.formatting import size
 from refnet.recovery.sources.database import server_errors
 from refnet.recovery.sources.database.admin_session import admin_session
-from refnet.recovery.sources.database.dump import server_clock
-from refnet.recovery.sources.database.dump.readable import Login, login_of
+from refnet.recovery.sources.database.dump import read_rights, server_clock
 from refnet.recovery.sources.database.restore.server_facts import facts
+from refnet.recovery.sources.database.sql_names import Codec
+from refnet.recovery.stores.local import LocalStore
 from refnet.settings import Settings
+
+#: The time limit of a connection, in seconds, and of a statement, in milliseconds.
+CONNECT_SECONDS, _STATEMENT = 10, "20000"
+_LOGIN = """
+SELECT current_setting('server_version'), current_user::text, pg_database_size(current_database())::int8
+"""
 
 
 def database(settings: Settings) -> Iterator[Line]:
     """Check the database. RefNet's own server is not started for this."""
-    try:
-        yield from _database(settings)
-    except psycopg.Error as error:
-        raise server_errors.of_server(error, "checking the database") from None
-
-
-def _database(settings: Settings) -> Iterator[Line]:
     own = None if settings.database_url else embedded.status(settings.home)
     if own and own.major is not None and own.pid is None:
         yield ok("database", f"RefNet's own server in {own.folder} is stopped; a backup starts it")
         yield from _programs(settings, own.major)
         return
+    target = servers.existing_server(settings)
+    asked = replace(target, conninfo=make_conninfo(target.conninfo, connect_timeout=CONNECT_SECONDS))
+    major = None
     try:
-        login = login_of(servers.existing_server(settings))
+        with asked.connect({**READER_SETTINGS, "statement_timeout": _STATEMENT}) as session:
+            yield from _login(session, asked, settings)
+            major = server_version(session)
+        yield from _restore(settings)
+    except psycopg.Error as error:
+        yield error_line("database", server_errors.of_server(error, f"checking {target.display}"))
     except RefnetError as error:
         yield error_line("database", error)
-        yield from _programs(settings, None)
-        return
-    yield ok("database", f"{login.display}, {size(login.size)}")
-    for sentence in server_clock.warnings(servers.existing_server(settings), Context(settings).clock.now):
+    yield from _programs(settings, major)
+
+
+def _login(
+    session: psycopg.Connection[tuple[Any, ...]], target: Target, settings: Settings
+) -> Iterator[Line]:
+    """Check the rights of the login, the server's clock, and the free space for a first backup and its proof."""
+    codec, _ = Codec.of_server(session)
+    ((version, role, count),) = codec.rows(session, _LOGIN)
+    server = f"PostgreSQL {version.split(' ')[0]} at {target.address}"
+    yield ok("database", f"{server}, database {target.name}, role {role}, {size(count)}")
+    for sentence in server_clock.warnings(target, Clock().now):
         yield warning("database", sentence, "Synchronize both clocks (NTP).")
-    yield from _rights(login)
-    yield from _programs(settings, login.major)
-    yield from _space(settings, login)
-    yield from _restore(settings)
-
-
-def _rights(login: Login) -> Iterator[Line]:
-    """Check that a dump can read everything."""
-    what, before = "backup rights", f"{login.role} cannot read"
-    if login.unreadable:
-        hint = f"GRANT pg_read_all_data TO {login.role};"
-        yield Line(what, State.ERROR, f"{before} {some(login.unreadable, 3)}", hint)
-    if login.filtered:
-        hint = f"ALTER ROLE {login.role} BYPASSRLS;"
-        says = f"row-level security hides rows from {login.role}: {some(login.filtered, 3)}"
-        yield Line(what, State.ERROR, says, hint)
-    if login.large_objects:
-        hint = f"Make {login.role} a member of their owner, or GRANT SELECT ON LARGE OBJECT."
-        says = f"{before} {plural(login.large_objects, 'large object')}"
-        yield Line(what, State.ERROR, says, hint)
-    if not (login.unreadable or login.filtered or login.large_objects):
-        yield ok(what, f"{login.role} can read all of {login.database}")
+    for folder, purpose in ((settings.backup_dir, "backup"), (settings.home, "proof")):
+        free = LocalStore(folder).free_bytes()
+        if free is not None and free < count:
+            says = f"{size(free)} free in {folder}, and a {purpose} takes up to {size(count)}"
+            yield warning("free space", says, "Free space, or choose a folder on another disk.")
+    try:
+        read_rights.check(session, target, codec, entire=True)
+    except RefnetError as error:
+        yield error_line("backup rights", error)
+    else:
+        yield ok("backup rights", f"{role} can read all of {target.name}")
 
 
 def _programs(settings: Settings, major: int | None) -> Iterator[Line]:
@@ -106,19 +115,6 @@ def _programs(settings: Settings, major: int | None) -> Iterator[Line]:
         yield ok("proof", f"{says}, all isolation layers")
 
 
-def _space(settings: Settings, login: Login) -> Iterator[Line]:
-    """Check the free space for a first backup and for a proof; the monitor knows the size of the next backup."""
-    for folder, purpose in ((settings.home, "proof"), (settings.backup_dir, "backup")):
-        nearest = next(one for one in (folder, *folder.parents) if one.exists())
-        disk = os.statvfs(nearest)
-        free = disk.f_bavail * disk.f_frsize
-        says = f"{size(free)} free in {folder}, a {purpose} takes at most about {size(login.size)}"
-        if free < login.size:
-            yield warning("free space", says, "Free space, or choose a folder on another disk.")
-        else:
-            yield ok("free space", says)
-
-
 def _restore(settings: Settings) -> Iterator[Line]:
     """Check that this login could restore the newest artifact, else that it could create a database."""
     context, target = Context(settings), servers.existing_server(settings)
@@ -126,19 +122,17 @@ def _restore(settings: Settings) -> Iterator[Line]:
     newest = Catalog.of(store.entries(SourceName.DATABASE)).about(servers.identity(settings))
     entry = newest.newest_complete(SourceName.DATABASE)
     if entry:
-        plan = database_restore.restore_of(context, store.artifact(entry)).plan(
-            count=False, damaged_anyway=True
-        )
-        problems = plan.problems
-        says = f"{plan.facts.user} can restore {entry.name} as {plan.facts.database}"
+        restore = database_restore.restore_of(context, store.artifact(entry))
+        plan = restore.plan(count=False, damaged_anyway=True)
+        problems, role, what = plan.problems, plan.facts.user, f"restore {entry.name} as {target.name}"
     else:
         with admin_session(target) as admin:
             found = facts(admin, target, {})
-        may = found.superuser or found.createdb
-        hint = f"ALTER ROLE {found.user} CREATEDB; or restore as another role."
-        problems = () if may else (RefnetError(f"{found.user} may not create databases", hint),)
-        says = f"{found.user} can create databases"
+        role, what = found.user, "create databases"
+        hint = f"ALTER ROLE {role} CREATEDB; or restore as another role."
+        wrong = RefnetError(f"{role} may not create databases", hint)
+        problems = () if found.superuser or found.createdb else (wrong,)
     for problem in problems:
         yield error_line("restore", problem, State.WARNING)
     if not problems:
-        yield ok("restore", says)
+        yield ok("restore", f"{role} can {what}")
