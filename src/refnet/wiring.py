@@ -1,6 +1,7 @@
 """Settings made into live objects.
 
-What speaks to PostgreSQL is imported where it is used: the driver takes longer to load than a vault to be read.
+The sources are imported where they are used: PostgreSQL's driver takes longer to load than a vault to be read, and
+`refnet list` needs only the store.
 """
 
 from __future__ import annotations
@@ -22,9 +23,6 @@ from refnet.recovery.model.schedule import Schedule, TaskName
 from refnet.recovery.model.shrinking import Shrinking
 from refnet.recovery.model.source import OpenArtifact, Progress, Source
 from refnet.recovery.sources.database.artifact.required_tables import Required
-from refnet.recovery.sources.files import entries
-from refnet.recovery.sources.files.files_source import FilesSource
-from refnet.recovery.sources.files.target import FolderTarget, discard, target_of
 from refnet.recovery.sources.proof_run import ProofOptions
 from refnet.recovery.stores.identified import Remembered
 from refnet.recovery.stores.local import LocalStore
@@ -34,6 +32,7 @@ from refnet.settings import Retention, Settings
 
 if TYPE_CHECKING:
     from refnet.recovery.sources.database.database_source import DatabaseSource
+    from refnet.recovery.sources.files.target import FolderTarget
     from refnet.telemetry.facts import Facts
 
 
@@ -111,10 +110,13 @@ def source(
     folder = settings.config_dir if name is SourceName.CONFIG else settings.vault_dir
     if folder is None:
         raise not_configured(name)
+    from refnet.recovery.sources.files.entries import parse_entries
+    from refnet.recovery.sources.files.files_source import FilesSource
+
     return FilesSource(
         name=name,
         folder=folder,
-        entries=entries.parse_entries(settings.config_entries) if name is SourceName.CONFIG else None,
+        entries=parse_entries(settings.config_entries) if name is SourceName.CONFIG else None,
         swaps=settings.home / "swaps",
         jobs=jobs or settings.jobs,
         last=partial(_last, into or store(settings), name),
@@ -197,6 +199,8 @@ def previous(settings: Settings) -> PreviousVersions:
 def _previous_folders(settings: Settings, name: SourceName) -> tuple[PreviousVersion, ...]:
     if name is SourceName.DATABASE or (name is SourceName.CONFIG and not settings.config_dir):
         return ()
+    from refnet.recovery.sources.files.target import discard
+
     return tuple(
         PreviousVersion(name, f"folder {work.path}", work.journal.at, partial(discard, work))
         for work in target(settings, name).previous_versions()
@@ -215,6 +219,9 @@ def not_configured(name: SourceName) -> RefnetError:
 
 def target(settings: Settings, name: SourceName) -> FolderTarget:
     """Return the live folder of `name`, config or obsidian; RefnetError where the settings name none."""
+    from refnet.recovery.sources.files import entries
+    from refnet.recovery.sources.files.target import target_of
+
     if name is SourceName.OBSIDIAN:
         return target_of(name, settings.vault_dir, None, settings.home / "swaps")
     if settings.config_dir is None:

@@ -59,6 +59,21 @@ run()
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_a_list_imports_no_source_and_no_driver(tmp_path):
+    code = """
+import atexit, sys
+from refnet.cli.main import run
+atexit.register(lambda: print([n for n in sys.modules if n.startswith(("refnet.recovery.sources.files", "psycopg"))]))
+sys.argv = ["refnet", "list"]
+run()
+"""
+    environment = {"REFNET_HOME": str(tmp_path / "home"), "REFNET_BACKUP_DIR": str(tmp_path / "backups")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_a_backup_imports_nothing_that_only_other_commands_need(tmp_path):
     (tmp_path / "clone").mkdir()
     (tmp_path / "clone" / ".env").touch()
