@@ -17,7 +17,7 @@ from tests.fuzz.strategies import damaged, documents, texts
 from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.sources.files.contents import Limits, NullSink, read_archive
-from refnet.recovery.sources.files.glance import content_of
+from refnet.recovery.sources.files.files_artifact import FilesArtifact
 from refnet.recovery.sources.files.listing import FileList, Kind, Listed, Member
 from refnet.recovery.sources.files.member_names import ArchiveError, checked, leads_inside, show
 from refnet.recovery.sources.files.tar_headers import END, header
@@ -86,7 +86,7 @@ def test_an_archive_is_read_or_refused(data: bytes) -> None:
     if files:
         assert FileList.from_json(files.to_json()) == files
     held = OpenArtifact(SourceName.OBSIDIAN, "vault.tar.gz", lambda: io.BytesIO(packed), None)
-    found = outcome(lambda: content_of(held, "b.md", 100), ArchiveError)
+    found = outcome(lambda: FilesArtifact(held).file("b.md", 100), ArchiveError)
     assert len(found or b"") <= 100
 
 

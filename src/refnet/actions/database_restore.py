@@ -32,7 +32,6 @@ class DatabaseRestore:
     """The restore of an artifact, or of a foreign dump, as the live database."""
 
     context: Context
-    chosen: OpenArtifact
     dump: Dump
     target: Target
     options: Options
@@ -40,8 +39,9 @@ class DatabaseRestore:
     def plan(self, *, count: bool, damaged_anyway: bool) -> Plan:
         """Return what `run` would do. `count`: count the live rows, and those written after the dump."""
         planned = restore_database.plan(self.target, self.dump, self.options, count=count)
-        refusals = self.chosen.refusals(anyway=damaged_anyway)
-        return replace(planned, problems=(*refusals, *planned.problems), damage=self.chosen.damage)
+        stored = self.dump.stored
+        refusals = stored.refusals(anyway=damaged_anyway)
+        return replace(planned, problems=(*refusals, *planned.problems), damage=stored.damage)
 
     def run(self) -> Restored:
         context, settings = self.context, self.context.settings
@@ -86,7 +86,7 @@ def restore_of(
     here = servers.identity(settings)
     permission = Permission(from_database, here.before if here else frozenset())
     options = replace(options or Options(settings.jobs), permission=permission)
-    return DatabaseRestore(context, chosen, dump, target, options)
+    return DatabaseRestore(context, dump, target, options)
 
 
 def plan_undo(context: Context, name: str | None = None) -> UndoPlan:

@@ -13,14 +13,16 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target, server_version
 from refnet.recovery.model.artifact import Outcome, SourceName
 from refnet.recovery.model.source import Deviation, OpenArtifact, Progress, silent
+from refnet.recovery.sources.artifact import open_database
 from refnet.recovery.sources.database.artifact.index import Index, Table
-from refnet.recovery.sources.database.artifact.sqlgz import NotAnArtifact, Reader
+from refnet.recovery.sources.database.artifact.own_artifact import DatabaseArtifact
 from refnet.recovery.sources.database.rows.compare import compare
 from refnet.recovery.sources.files.changes import changes, same
+from refnet.recovery.sources.files.files_artifact import FilesArtifact
 from refnet.recovery.sources.files.listing import FileList, Kind, Listed
 from refnet.recovery.sources.files.selection import select
 from refnet.recovery.sources.files.target import FolderTarget
-from refnet.recovery.verbs.restore_files import explain_archive_errors, files_of
+from refnet.recovery.verbs.restore_files import explain_archive_errors
 
 LIVE = "live"
 
@@ -65,7 +67,7 @@ def diff(context: Context, before: str, after: str) -> Difference:
                 "Compare two artifacts of one source.",
                 Exit.USAGE,
             )
-        return artifacts(old.source, old, new)
+        return artifacts(old, new)
     if old.source is not SourceName.DATABASE:
         return live_files(old, wiring.target(settings, old.source))
     target = servers.existing_server(settings)
@@ -80,21 +82,23 @@ def _chosen(context: Context, meant: str) -> OpenArtifact:
     return choose_one(context.store, meant)
 
 
-def artifacts(source: SourceName, before: OpenArtifact, after: OpenArtifact) -> Difference:
+def artifacts(before: OpenArtifact, after: OpenArtifact) -> Difference:
     """Compare two artifacts of one source. RefnetError where one cannot be read."""
-    if source is SourceName.DATABASE:
+    if before.source is SourceName.DATABASE:
         return _tables(before, after)
-    with explain_archive_errors(before):
-        old, _ = files_of(before)
-    with explain_archive_errors(after):
-        new, _ = files_of(after)
-    return _files(source, (before.name, after.name), old, new)
+    old, new = FilesArtifact(before), FilesArtifact(after)
+    with explain_archive_errors(old):
+        old_files, _ = old.files()
+    with explain_archive_errors(new):
+        new_files, _ = new.files()
+    return _files(before.source, (old.name, new.name), old_files, new_files)
 
 
 def live_files(before: OpenArtifact, target: FolderTarget) -> Difference:
     """Compare an artifact with the live files in `target`."""
-    with explain_archive_errors(before):
-        files, _ = files_of(before)
+    artifact = FilesArtifact(before)
+    with explain_archive_errors(artifact):
+        files, _ = artifact.files()
         selection = select(files, target, None)
         live = selection.live(entire=target.entire)
     notes = [*selection.notes, *(f"live, and not compared: {name}" for name in live.other)]
@@ -165,13 +169,13 @@ def _tables(before: OpenArtifact, after: OpenArtifact) -> Difference:
 
 
 def _index(artifact: OpenArtifact) -> Index:
-    try:
-        return Reader(artifact.name, artifact.open).index
-    except NotAnArtifact:
-        raise RefnetError(
-            f"{artifact.name} is a foreign dump, so its tables cannot be compared",
-            "`refnet restore database` restores it; a backup afterwards can be compared.",
-        ) from None
+    found = open_database(artifact)
+    if isinstance(found, DatabaseArtifact):
+        return found.index
+    raise RefnetError(
+        f"{artifact.name} is a foreign dump, so its tables cannot be compared",
+        "`refnet restore database` restores it; a backup afterwards can be compared.",
+    )
 
 
 def _by_name(index: Index) -> dict[str, Table]:

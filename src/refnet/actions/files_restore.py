@@ -8,6 +8,7 @@ from refnet import wiring
 from refnet.actions.context import Context
 from refnet.recovery.model.artifact import Outcome, SourceName
 from refnet.recovery.model.source import Finding, OpenArtifact
+from refnet.recovery.sources.files.files_artifact import FilesArtifact
 from refnet.recovery.verbs import restore_files, undo_files
 from refnet.recovery.verbs.restore_files import Plan, Restored
 from refnet.recovery.verbs.undo_files import Undone, UndoPlan
@@ -19,7 +20,7 @@ def plan(
     context: Context, chosen: OpenArtifact, only: str | None = None, *, damaged_anyway: bool = False
 ) -> Plan:
     """Return what a restore of `chosen` would do. `only`: the path of one file or folder of it."""
-    planned = restore_files.plan(chosen, wiring.target(context.settings, chosen.source), only)
+    planned = restore_files.plan(FilesArtifact(chosen), wiring.target(context.settings, chosen.source), only)
     refusals = chosen.refusals(anyway=damaged_anyway)
     return replace(planned, problems=(*refusals, *planned.problems), damage=chosen.damage)
 
@@ -27,7 +28,7 @@ def plan(
 def restore(context: Context, chosen: OpenArtifact, planned: Plan) -> Restored:
     """Do what `planned` says."""
     with context.restore_lock(chosen.source):
-        return restore_files.restore(chosen, planned, context.clock, context.progress)
+        return restore_files.restore(FilesArtifact(chosen), planned, context.clock, context.progress)
 
 
 def plan_undo(context: Context, source: SourceName) -> UndoPlan:

@@ -19,7 +19,7 @@ from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry, SourceName
 from refnet.recovery.model.recovery_plan import Stage
 from refnet.recovery.services.local import POSTGRES
-from refnet.recovery.sources.files.glance import content_of
+from refnet.recovery.sources.files.files_artifact import FilesArtifact
 from refnet.recovery.sources.files.member_names import ArchiveError, show
 from refnet.settings import BY_COMPOSE_FILE, FILE_NAME, LARGEST, Given, Settings, keys, load, read_file
 
@@ -192,7 +192,7 @@ def _own_file(
 
 
 def _in_archive(settings: Settings, own: Path, entry: Entry) -> Given | None:
-    content = content_of(wiring.store(settings).artifact(entry), FILE_NAME, LARGEST)
+    content = FilesArtifact(wiring.store(settings).artifact(entry)).file(FILE_NAME, LARGEST)
     return None if content is None else Given.of(own, content, f"{FILE_NAME} in {entry.name}")
 
 

@@ -52,7 +52,7 @@ def test_two_artifacts_differ_by_their_tables(library: Target, wheel: Binaries) 
     before = held(library, wheel)
     write(library)
 
-    found = diff.artifacts(SourceName.DATABASE, before, held(library, wheel))
+    found = diff.artifacts(before, held(library, wheel))
 
     assert (found.added, found.removed) == (("public.notes",), ("public.citations",))
     assert set(found.changed) == {
@@ -102,4 +102,4 @@ def test_a_dump_of_others_cannot_be_compared(library: Target, wheel: Binaries) -
     )
 
     with pytest.raises(RefnetError, match=r"other\.sql\.gz is a foreign dump"):
-        diff.artifacts(SourceName.DATABASE, held(library, wheel), other)
+        diff.artifacts(held(library, wheel), other)

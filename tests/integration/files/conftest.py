@@ -16,6 +16,7 @@ from refnet.recovery.model.artifact import Entry, SourceName
 from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.sources.files import entries
+from refnet.recovery.sources.files.files_artifact import FilesArtifact
 from refnet.recovery.sources.files.files_source import FilesSource
 from refnet.recovery.sources.files.target import FolderTarget, target_of
 from refnet.recovery.stores.local import LocalStore
@@ -57,11 +58,11 @@ class World:
         return self.store.artifact(Entry(made.manifest))
 
     def plan(self, held: OpenArtifact, only: str | None = None) -> restore_files.Plan:
-        return restore_files.plan(held, self.place, only)
+        return restore_files.plan(FilesArtifact(held), self.place, only)
 
     def restore(self, held: OpenArtifact, only: str | None = None) -> restore_files.Restored:
         planned = self.plan(held, only)
-        return restore_files.restore(held, planned, Clock())
+        return restore_files.restore(FilesArtifact(held), planned, Clock())
 
     def undo(self) -> undo_files.Undone:
         return undo_files.undo(self.place, now())

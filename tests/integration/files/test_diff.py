@@ -17,7 +17,7 @@ def test_two_artifacts_differ_by_the_notes_that_came_changed_and_went(vault: Wor
     (vault.folder / "run.sh").chmod(0o600)
     (vault.folder / "papers" / "note 0.md").write_text("# Note 9\n" * 30)
 
-    found = diff.artifacts(vault.source, before, vault.backup())
+    found = diff.artifacts(before, vault.backup())
 
     assert found.added == ("new.md",)
     assert found.removed == ("papers/deep/link.md", "papers/note 4.md")
@@ -33,7 +33,7 @@ def test_an_artifact_is_equal_to_what_it_was_made_of(world: World) -> None:
     held = world.backup()
 
     assert diff.live_files(held, world.place).equal
-    assert diff.artifacts(world.source, held, world.backup()).equal
+    assert diff.artifacts(held, world.backup()).equal
 
 
 def test_what_is_live_differs_in_what_a_restore_would_take_back(world: World) -> None:
@@ -69,7 +69,7 @@ def test_a_plain_tar_is_compared_too(vault: World) -> None:
     subprocess.run(["tar", "-czf", path, "-C", vault.folder, "."], check=True)
     (vault.folder / "new.md").write_text("new")
 
-    assert diff.artifacts(vault.source, artifact_at(path, vault.source), vault.backup()).added == ("new.md",)
+    assert diff.artifacts(artifact_at(path, vault.source), vault.backup()).added == ("new.md",)
 
 
 def test_a_file_that_became_a_folder_or_a_link_says_so(vault: World) -> None:
@@ -79,7 +79,7 @@ def test_a_file_that_became_a_folder_or_a_link_says_so(vault: World) -> None:
     (vault.folder / "papers" / "deep" / "link.md").unlink()
     (vault.folder / "papers" / "deep" / "link.md").symlink_to("../note 2.md")
 
-    found = diff.artifacts(vault.source, before, vault.backup())
+    found = diff.artifacts(before, vault.backup())
 
     assert Changed("run.sh", "a file, then a folder") in found.changed
     assert Changed("papers/deep/link.md", "leads to ../note 1.md, then to ../note 2.md") in found.changed

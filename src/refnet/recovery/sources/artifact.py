@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 class Artifact(ABC):
     """The content of an artifact. RefnetError (DAMAGED) where it is RefNet's, and cannot be read."""
 
+    def __init__(self, stored: OpenArtifact) -> None:
+        self.stored = stored
+
+    @property
+    def name(self) -> str:
+        return self.stored.name
+
     def describe(self, _created: datetime, /) -> Made | None:
         """Return the values of a lost manifest; None if the content does not record them.
 

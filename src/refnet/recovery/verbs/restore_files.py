@@ -20,12 +20,12 @@ from refnet.errors import Exit, RefnetError
 from refnet.files import OPEN_FOLDER, names_in, opened
 from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.clock import Clock
-from refnet.recovery.model.source import OpenArtifact, Progress, silent
+from refnet.recovery.model.source import Progress, silent
 from refnet.recovery.sources.files import rename, swapping
 from refnet.recovery.sources.files.changes import Changes, changes
-from refnet.recovery.sources.files.contents import NoSpaceError, NullSink, read_archive
+from refnet.recovery.sources.files.contents import NoSpaceError
 from refnet.recovery.sources.files.extract import extract
-from refnet.recovery.sources.files.files_artifact import list_of
+from refnet.recovery.sources.files.files_artifact import FilesArtifact
 from refnet.recovery.sources.files.listing import FileList
 from refnet.recovery.sources.files.member_names import ArchiveError, show, some
 from refnet.recovery.sources.files.selection import Selection, select
@@ -93,13 +93,13 @@ class Restored:
         return HINTS[self.plan.target.source]
 
 
-def plan(artifact: OpenArtifact, target: FolderTarget, only: str | None = None) -> Plan:
+def plan(artifact: FilesArtifact, target: FolderTarget, only: str | None = None) -> Plan:
     """Plan a restore of `artifact` into `target`; change nothing.
 
     only: the path of one file or folder of the artifact.
     """
     with explain_archive_errors(artifact), explain_os_errors(target.folder):
-        files, listed = files_of(artifact)
+        files, listed = artifact.files()
         selection = select(files, target, only)
         entire = only is None and target.entire
         live = selection.live(entire=entire)
@@ -114,7 +114,7 @@ def plan(artifact: OpenArtifact, target: FolderTarget, only: str | None = None) 
         notes.append(f"live, and neither compared nor restored: {some(live.other)}")
     return Plan(
         artifact=artifact.name,
-        created=artifact.manifest.created if artifact.manifest else None,
+        created=artifact.stored.manifest.created if artifact.stored.manifest else None,
         target=target,
         only=only,
         files=files,
@@ -129,7 +129,7 @@ def plan(artifact: OpenArtifact, target: FolderTarget, only: str | None = None) 
 
 
 def restore(
-    artifact: OpenArtifact,
+    artifact: FilesArtifact,
     planned: Plan,
     clock: Clock,
     progress: Progress = silent,
@@ -153,7 +153,7 @@ def restore(
 
 
 def _carry_out(
-    artifact: OpenArtifact, decided: Plan, work: Work, clock: Clock, progress: Progress
+    artifact: FilesArtifact, decided: Plan, work: Work, clock: Clock, progress: Progress
 ) -> tuple[Work | None, dict[str, float]]:
     """Unpack, compare, swap; return the work folder with the previous version, if any, and seconds by phase.
 
@@ -179,7 +179,7 @@ def _carry_out(
 
 
 @contextmanager
-def explain_archive_errors(artifact: OpenArtifact) -> Iterator[None]:
+def explain_archive_errors(artifact: FilesArtifact) -> Iterator[None]:
     """Raise a RefnetError for an archive that is damaged, or does not fit on the file system."""
     try:
         yield
@@ -193,14 +193,6 @@ def explain_archive_errors(artifact: OpenArtifact) -> Iterator[None]:
                 Exit.FAILED,
             )
         raise RefnetError(f"{artifact.name} is not restored: {error}", hint, code) from error
-
-
-def files_of(artifact: OpenArtifact) -> tuple[FileList, bool]:
-    """Return the list of files of `artifact`, and True if it is its own; without one the archive is read."""
-    if found := list_of(artifact):
-        return found, True
-    with artifact.open() as archive:
-        return read_archive(archive, NullSink()), False
 
 
 def _pending(work: Work) -> str:
@@ -254,11 +246,11 @@ def _nearest(folder: Path) -> Path:
     return next(path for path in (folder, *folder.parents) if path.exists())
 
 
-def _unpack(artifact: OpenArtifact, decided: Plan, work: Work, progress: Progress) -> None:
+def _unpack(artifact: FilesArtifact, decided: Plan, work: Work, progress: Progress) -> None:
     """Fill the folder `fresh` of the work folder."""
     selection, target = decided.selection, decided.target
     members = tuple(zip((one.path for one in selection.files.files), selection.members, strict=True))
-    with _fresh(decided, work) as root, artifact.open() as archive:
+    with _fresh(decided, work) as root, artifact.stored.open() as archive:
         fresh = FreshFolder(root, _owner(decided))
         try:
             extract(archive, decided.files, members, fresh, progress)

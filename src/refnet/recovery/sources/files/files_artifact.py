@@ -5,36 +5,64 @@ from itertools import islice
 from pathlib import Path
 
 from refnet.recovery.model.artifact import Level, Outcome
-from refnet.recovery.model.source import Finding, Made, OpenArtifact, Progress, Proof, most_listed
+from refnet.recovery.model.source import Finding, Made, Progress, Proof, most_listed
 from refnet.recovery.sources.artifact import Artifact
 from refnet.recovery.sources.files.contents import NoSpaceError, NullSink, limits, read_archive
+from refnet.recovery.sources.files.gzip_members import inflated_from
 from refnet.recovery.sources.files.listing import FileList, Kind
 from refnet.recovery.sources.files.member_names import ArchiveError
+from refnet.recovery.sources.files.tar_members import TarReader
 from refnet.recovery.sources.files.tree import differences, read_tree
 from refnet.recovery.sources.files.unpack import NamesMergeError, scratch_folder, unpack
 from refnet.recovery.sources.proof_run import ProofOptions, ProofRun
 
 _SHOWN = 20
-
-
-def list_of(artifact: OpenArtifact) -> FileList | None:
-    """Return the checked list of files of `artifact`; None if it has none. ArchiveError if the list is not valid."""
-    text = artifact.files()
-    return None if text is None else FileList.from_json(text, most_listed(artifact.manifest))
+#: How much of an archive is searched for one file: bytes, and members.
+_MAX_BYTES, _MAX_MEMBERS = 1 << 30, 500_000
 
 
 class FilesArtifact(Artifact):
-    """An archive of `config` or `obsidian`."""
+    """An archive of `config` or `obsidian`. ArchiveError if it, or its list of files, is not valid."""
 
-    def __init__(self, artifact: OpenArtifact) -> None:
-        self._artifact = artifact
+    def listed(self) -> FileList | None:
+        """Return the checked list of files; None if the archive has none."""
+        text = self.stored.files()
+        return None if text is None else FileList.from_json(text, most_listed(self.stored.manifest))
+
+    def files(self) -> tuple[FileList, bool]:
+        """Return the list of files, and True if it is the archive's own; without one the archive is read."""
+        if found := self.listed():
+            return found, True
+        with self.stored.open() as archive:
+            return read_archive(archive, NullSink()), False
+
+    def file(self, path: str, limit: int) -> bytes | None:
+        """Return the content of the file `path`, the last of that name; None if there is none.
+
+        ArchiveError if the archive is damaged, not allowed or too large to search, or the file is larger than `limit`
+        bytes.
+        """
+        found: bytes | None = None
+        with self.stored.open() as archive, inflated_from(archive, 0) as stream:
+            reader = TarReader(stream)
+            for count, member in enumerate(reader, 1):
+                if reader.at + member.size > _MAX_BYTES or count > _MAX_MEMBERS:
+                    raise ArchiveError("the archive is too large to search")
+                if member.path != path:
+                    continue
+                if member.kind is not Kind.FILE or member.same_as:
+                    raise ArchiveError(f"{path} is not a plain file")
+                if member.size > limit:
+                    raise ArchiveError(f"{path} is larger than {limit:,} bytes")
+                found = b"".join(reader.content())
+        return found
 
     def describe(self, created: datetime, /) -> Made | None:
         try:
-            files = list_of(self._artifact)
+            files = self.listed()
         except ArchiveError:
             return None
-        return Made(created, files.totals, self._artifact.files()) if files else None
+        return Made(created, files.totals, self.stored.files()) if files else None
 
     def prove(self, level: Level, options: ProofOptions) -> Proof:
         """Check the archive. Without a list of files, `intact` and `restored` can pass, `proven` cannot."""
@@ -51,19 +79,19 @@ class FilesArtifact(Artifact):
 
     def _prove(self, run: ProofRun, level: Level, scratch: Path, progress: Progress) -> None:
         with run.phases.phase("list of files"):
-            expected = list_of(self._artifact)
+            expected = self.listed()
         if expected is None:
             why = "the archive has none to be compared with"
             run.add(Finding("list of files", Outcome.UNVERIFIED, why))
         if level.rank <= Level.INTACT.rank:
-            with run.phases.phase("every member reads"), self._artifact.open() as archive:
+            with run.phases.phase("every member reads"), self.stored.open() as archive:
                 files = read_archive(
                     archive, NullSink(), expected=expected, limits=limits(expected), progress=progress
                 )
             _passed(run, Level.INTACT, files)
             return
         with scratch_folder(scratch) as root:
-            with run.phases.phase("unpacked into an empty folder"), self._artifact.open() as archive:
+            with run.phases.phase("unpacked into an empty folder"), self.stored.open() as archive:
                 files = unpack(archive, root, expected, progress=progress)
             _passed(run, Level.RESTORED, files)
             if level is Level.PROVEN:

@@ -78,9 +78,9 @@ class Format(StrEnum):
 class ForeignDump(Artifact):
     """A foreign dump. It is identified when it is first read: RefnetError if it cannot be restored."""
 
-    def __init__(self, artifact: OpenArtifact) -> None:
-        self.name, self._artifact = artifact.name, artifact
-        self._folder = artifact.path if artifact.path and artifact.path.is_dir() else None
+    def __init__(self, stored: OpenArtifact) -> None:
+        super().__init__(stored)
+        self._folder = stored.path if stored.path and stored.path.is_dir() else None
         self._foreign_tables = False  # `check` has found some
 
     def prove(self, level: Level, options: ProofOptions) -> Proof:
@@ -206,7 +206,7 @@ class ForeignDump(Artifact):
             with folder_path(self._folder, other) as dump:
                 yield dump
             return
-        with self._artifact.open() as file, file_path(file, other) as dump:
+        with self.stored.open() as file, file_path(file, other) as dump:
             yield dump
 
     @cached_property
@@ -216,7 +216,7 @@ class ForeignDump(Artifact):
             return folder_contents(self._folder)
         if not self._is_archive:
             return None
-        with self._artifact.open() as file:
+        with self.stored.open() as file:
             return file_contents(self.name, file, tar=self.format is Format.TAR)
 
     def _without_refresh(self) -> Iterator[bytes]:
@@ -238,7 +238,7 @@ class ForeignDump(Artifact):
     def format(self) -> Format:
         if self._folder:
             return Format.DIRECTORY
-        with self._artifact.open() as file:
+        with self.stored.open() as file:
             head = file.read(_HEAD)
         if head.startswith(b"\x1f\x8b"):
             inner = _head_of(self._pieces(packed=True))[:_HEAD]
@@ -281,7 +281,7 @@ class ForeignDump(Artifact):
     def _pieces(self, *, packed: bool | None = None) -> Iterator[bytes]:
         """Yield the SQL text; RefnetError (DAMAGED) if gzip finds it changed or cut short."""
         packed = self.format is Format.GZIP if packed is None else packed
-        with self._artifact.open() as file:
+        with self.stored.open() as file:
             text = cast("BinaryIO", igzip.open(file)) if packed else file  # type: ignore[no-untyped-call]
             try:
                 while piece := text.read(_PIECE):

@@ -33,11 +33,10 @@ _FIRST_CONTENT = b"; Type: BLOBS; "
 class DatabaseArtifact(Artifact):
     """An artifact of RefNet."""
 
-    def __init__(self, artifact: OpenArtifact) -> None:
+    def __init__(self, stored: OpenArtifact) -> None:
         """Read footer and index. NotAnArtifact: a foreign file; RefnetError: RefNet's, but damaged."""
-        self.name = artifact.name
-        self._manifest = artifact.manifest
-        self.reader = Reader(artifact.name, artifact.open)
+        super().__init__(stored)
+        self.reader = Reader(stored.name, stored.open)
         self.index = self.reader.index
 
     def describe(self, _created: datetime, /) -> Made:
@@ -85,7 +84,7 @@ class DatabaseArtifact(Artifact):
         before_footer, complete = self.reader.digests()
         if before_footer != self.reader.sha256:
             raise damaged(self.name, "its bytes do not match its footer")
-        if self._manifest and complete.hex() != self._manifest.sha256:
+        if self.stored.manifest and complete.hex() != self.stored.manifest.sha256:
             raise damaged(self.name, "its bytes do not match its manifest")
 
     def state(self, live: Callable[[], dict[str, Any] | None]) -> dict[str, Any]:  # noqa: ARG002  # a foreign dump's
