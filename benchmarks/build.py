@@ -11,12 +11,12 @@ from urllib.parse import quote
 
 from psycopg import sql
 
+from benchmarks.throwaway import throwaway
 from refnet.network.migrate import migrate
 from refnet.network.prose import Prose
 from refnet.network.sample import Shape, make
 from refnet.postgres import binaries
 from refnet.postgres.cluster import Cluster
-from refnet.postgres.scratch import throwaway
 from refnet.postgres.session import Target
 
 #: PostgreSQL's defaults, durable like a real server. Memory and WAL are set for a database of this size, so that no run

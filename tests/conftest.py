@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from benchmarks.throwaway import throwaway
 from hypothesis import settings
 from psycopg import sql
 from tests.memory import in_memory
@@ -22,7 +23,6 @@ from refnet.errors import RefnetError
 from refnet.postgres.account import Account
 from refnet.postgres.binaries import Binaries, installed
 from refnet.postgres.cluster import Cluster
-from refnet.postgres.scratch import throwaway
 from refnet.postgres.session import Target
 
 

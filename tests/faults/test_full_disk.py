@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from benchmarks.throwaway import throwaway
 from psycopg import sql
 from tests.command import Command, url_of
 from tests.faults.conftest import fill
 
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
-from refnet.postgres.scratch import throwaway
 from refnet.postgres.session import Target
 
 #: Little text that takes a lot of room: 8 MB of rows, 33 MB with its indexes.

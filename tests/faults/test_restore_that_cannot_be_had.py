@@ -12,13 +12,13 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from benchmarks.throwaway import throwaway
 from tests import oracle
 from tests.command import Command, url_of
 from tests.faults.conftest import Live
 
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
-from refnet.postgres.scratch import throwaway
 
 pytestmark = pytest.mark.usefixtures("unchanged", "no_copy_left")
 

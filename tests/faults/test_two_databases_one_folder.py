@@ -9,13 +9,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from benchmarks.throwaway import throwaway
 from psycopg import sql
 from tests.command import Command, url_of
 from tests.faults.conftest import Live
 
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
-from refnet.postgres.scratch import throwaway
 from refnet.postgres.session import Target
 
 

@@ -6,7 +6,6 @@ from a run that is still alive.
 
 import os
 import secrets
-import signal
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -59,7 +58,7 @@ def scratch(
     with ExitStack() as stack:
         with explained(base):
             user = stack.enter_context(free_account()) if os.geteuid() == 0 else account()
-            folders = _prepared(binaries, base, user, stack)
+            folders = prepared(binaries, base, user, stack)
             isolation = enclosure(folders, user)
             name, password = f"refnet_{secrets.token_hex(6)}", new_password()
             cluster = Cluster(folders.data, folders.socket, user, folders.programs, name, password, isolation)
@@ -73,25 +72,8 @@ def scratch(
         yield cluster
 
 
-@contextmanager
-def throwaway(
-    binaries: Binaries, *, base: Path, superuser: str = "refnet", settings: Mapping[str, str] | None = None
-) -> Iterator[Cluster]:
-    """Start a server like a live one, without isolation: for tests and measurements, never for untrusted dumps."""
-    with ExitStack() as stack:
-        user = account()
-        with explained(base):
-            folders = _prepared(binaries, base, user, stack)
-            cluster = Cluster(folders.data, folders.socket, user, folders.programs, superuser)
-            cluster.create(sync=False)
-        stack.callback(cluster.stop, signal.SIGQUIT)
-        cluster.start({**SETTINGS, **(settings or {})})
-        stack.callback(cluster.stop, signal.SIGQUIT, cluster.pid())
-        yield cluster
-
-
-def _prepared(binaries: Binaries, base: Path, user: Account, stack: ExitStack) -> ServerFolders:
-    """Remove leftovers, then create a new folder, which `stack` removes."""
+def prepared(binaries: Binaries, base: Path, user: Account, stack: ExitStack) -> ServerFolders:
+    """Return the folders of a new server below `base`, which `stack` removes; remove leftovers of killed runs first."""
     place = _enterable(base, user)
     with locked(place / ".lock"):
         remove_leftovers(place, PREFIX, _OWNER, end=ending.end_leftover)

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from benchmarks.throwaway import throwaway
 from psycopg import sql
 from tests.integration.database.library import LIBRARY
 
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
-from refnet.postgres.scratch import throwaway
 from refnet.postgres.session import Target
 
 

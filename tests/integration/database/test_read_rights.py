@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from benchmarks.throwaway import throwaway
 from psycopg.conninfo import make_conninfo
 from tests.integration.database.library import artifact_of
 
 from refnet.errors import RefnetError
 from refnet.postgres.binaries import installed
 from refnet.postgres.cluster import Cluster
-from refnet.postgres.scratch import throwaway
 from refnet.postgres.session import Target
 from refnet.recovery.model.source import silent
 from refnet.recovery.sources.database.dump.parallel_dump import dump

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from benchmarks.throwaway import throwaway
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from tests import oracle
@@ -23,7 +24,6 @@ from tests.integration.database.library import (
 from refnet.errors import RefnetError
 from refnet.postgres.binaries import installed
 from refnet.postgres.cluster import Cluster
-from refnet.postgres.scratch import throwaway
 from refnet.postgres.session import Target, server_version
 from refnet.recovery.sources.database.restore.server_facts import live_state
 from refnet.recovery.verbs import restore_database, undo_database

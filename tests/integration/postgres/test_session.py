@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from benchmarks.throwaway import throwaway
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import Conninfo
@@ -13,7 +14,6 @@ from psycopg.pq import Conninfo
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.connecting import ConnectError
-from refnet.postgres.scratch import throwaway
 from refnet.postgres.session import READER_SETTINGS, Target, server_version
 
 

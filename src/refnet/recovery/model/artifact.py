@@ -84,11 +84,6 @@ class Manifest:
     format: int = FORMAT
 
     @property
-    def made(self) -> datetime:
-        """The start of its age: the later of `created` and `published`, as one of the clocks may be wrong."""
-        return max(self.created, self.published or self.created)
-
-    @property
     def identity(self) -> Identity | None:
         """The database that it was made of, if recorded; None for files."""
         return Identity.read(self.details) if self.source is SourceName.DATABASE else None
@@ -288,8 +283,8 @@ class Entry:
 
     @property
     def made(self) -> datetime:
-        """The start of its age."""
-        return self.manifest.made
+        """The start of its age: the later of `created` and `published`, as one of the clocks may be wrong."""
+        return max(self.created, self.published)
 
     @property
     def published(self) -> datetime:

@@ -11,11 +11,9 @@ class Services(Protocol):
 
     def start(self, names: Sequence[str]) -> None:
         """Start each of `names` that does not run."""
-        ...
 
     def waiting(self, names: Sequence[str]) -> tuple[str, ...]:
         """Return those of `names` that are not up yet."""
-        ...
 
 
 def wait_for(

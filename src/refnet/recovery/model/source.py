@@ -154,4 +154,3 @@ class Source(Protocol):
 
     def dump(self, out: BinaryIO, progress: Progress = silent) -> Made:
         """Write one artifact to `out` (append only) and describe it; RefnetError for what a user can cause."""
-        ...

@@ -48,7 +48,6 @@ class Draft(Protocol):
 
         `local` is the time for the name. RefnetError if the bytes read back differ.
         """
-        ...
 
 
 class Store(Protocol):
@@ -56,7 +55,6 @@ class Store(Protocol):
 
     def entries(self, source: SourceName | None = None) -> tuple[Entry, ...]:
         """Return every published artifact (of `source`) with its evidence."""
-        ...
 
     def draft(self, source: SourceName) -> AbstractContextManager[Draft]: ...
 
@@ -64,20 +62,16 @@ class Store(Protocol):
 
     def record(self, entry: Entry, *evidence: Evidence) -> None:
         """Append lines of evidence and flush them to the disk; RefnetError if that fails."""
-        ...
 
     def delete(self, entry: Entry) -> None: ...
 
     def leftovers(self, source: SourceName | None = None) -> tuple[Leftover, ...]:
         """Return what crashed runs left (of `source`), in the order of its removal."""
-        ...
 
     def clean(self, leftover: Leftover) -> None: ...
 
     def lock(self, source: SourceName) -> AbstractContextManager[None]:
         """Lock a source; RefnetError with Exit.LOCKED if another run has it locked."""
-        ...
 
     def free_bytes(self) -> int | None:
         """Return the free space for new artifacts, in bytes; None if unknown."""
-        ...

@@ -52,7 +52,7 @@ def test_a_manifest_that_does_not_say_when_it_was_published_is_as_old_as_its_sna
     values = json.loads(MANIFEST.to_json())
     del values["published"]
     read = Manifest.from_json(json.dumps(values))
-    assert (read, read.made) == (MANIFEST, NOW)
+    assert (read, Entry(read).made) == (MANIFEST, NOW)
 
 
 @pytest.mark.parametrize(("hours", "made"), [(-9, NOW), (9, NOW + timedelta(hours=9))])
