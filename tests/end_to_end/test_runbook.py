@@ -24,13 +24,13 @@ from tests.command import Command, Result, url_of
 from tests.documents import ROOT, blocks, essence, text
 
 from refnet.actions.context import own_home
+from refnet.cli import metrics
 from refnet.errors import RefnetError
 from refnet.postgres import binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 from refnet.recovery.sources.database.dump import snapshot
 from refnet.settings import Settings
-from refnet.telemetry import textfile
 
 PAGES = [ROOT / "docs" / "runbook.md", ROOT / "docs" / "runbook.ja.md"]
 _ROLE = "refnet_backup"
@@ -338,7 +338,7 @@ def textfile_folder_missing(library: Library) -> Result:
 def textfile_folder_of_another(library: Library) -> Result:
     folder = library.folder / "private"
     folder.mkdir(mode=0o500)
-    return unprivileged(lambda: as_told(lambda: textfile.write(folder / "refnet.prom", b"")))
+    return unprivileged(lambda: as_told(lambda: metrics._write(folder / "refnet.prom", lambda _: (b"", ""))))
 
 
 @provokes("is not a valid journal of a restore")
@@ -369,6 +369,14 @@ def settings_open_to_others(library: Library) -> Result:
     (open_folder / "refnet.toml").touch()
     open_folder.chmod(0o775)
     return library.refnet("--config", open_folder / "refnet.toml", "list")
+
+
+@provokes("hour must be 0-23")
+def wrong_setting(library: Library) -> Result:
+    folder = library.folder / "wrong" / "ref-net"
+    folder.mkdir(parents=True)
+    (folder / "refnet.toml").write_text("\n" * 10 + "[schedule]\ndatabase = 'daily 25:00'\nprune = 'daily'\n")
+    return library.refnet("--config", folder / "refnet.toml", "list")
 
 
 @provokes("refnet-backup.log cannot be written")

@@ -1,7 +1,5 @@
 """Bad values of every setting: each is refused where it is read, in two lines that name it."""
 
-from __future__ import annotations
-
 import json
 import re
 import tomllib

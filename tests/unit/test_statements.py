@@ -1,7 +1,5 @@
 """The lines of keys in a TOML text."""
 
-from __future__ import annotations
-
 import json
 import tomllib
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from refnet import servers, wiring
 from refnet.actions.check_database import database
 from refnet.actions.check_result import Checked, Line, State, bounded, ok, warning, writable
-from refnet.actions.context import Context, own_home
+from refnet.actions.context import Context, examine_settings, own_home
 from refnet.actions.monitor import check_everything
 from refnet.actions.recovery_settings import Setup
 from refnet.compose import compose_file
@@ -32,7 +32,7 @@ from refnet.recovery.sources.files.walk import walk
 from refnet.recovery.stores.lock import LOCK_NAME
 from refnet.scheduling.status import status, timers_of
 from refnet.scheduling.systemctl import Systemd
-from refnet.settings import Settings, examine
+from refnet.settings import Settings
 
 #: The time limit of the search for unreadable files, in seconds.
 _WALK_SECONDS = 20.0
@@ -47,7 +47,7 @@ _STATES = {
 
 def check() -> Checked:
     """Check the settings, then everything that they name."""
-    examined = examine(os.environ, Path.cwd(), root=os.geteuid() == 0, cores=len(os.sched_getaffinity(0)))
+    examined = examine_settings()
     settings = examined.settings
     if examined.problems:
         hint = "The other checks need valid settings."

@@ -9,7 +9,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from refnet import settings as settings_module
 from refnet import wiring
 from refnet.errors import Exit, RefnetError
 from refnet.files import check_closed, check_own, make_folder
@@ -19,7 +18,7 @@ from refnet.recovery.model.source import OpenArtifact, Progress, silent
 from refnet.recovery.sources.artifact import Artifact, open_artifact
 from refnet.recovery.stores import lock
 from refnet.recovery.stores.local import LocalStore
-from refnet.settings import Settings
+from refnet.settings import Examined, Settings, examine
 
 
 @dataclass(frozen=True)
@@ -56,6 +55,11 @@ class Context:
             yield
 
 
+def examine_settings(environment: Mapping[str, str] = os.environ) -> Examined:
+    """Return the settings of this process and their problems."""
+    return examine(environment, Path.cwd(), root=os.geteuid() == 0, cores=len(os.sched_getaffinity(0)))
+
+
 def read_settings(
     warn: Callable[[str], None], environment: Mapping[str, str] = os.environ, *, own: bool = True
 ) -> Settings:
@@ -65,9 +69,7 @@ def read_settings(
         warn: called with each warning about the settings files.
         own: refuse a REFNET_HOME of another user.
     """
-    settings = settings_module.load(
-        environment, Path.cwd(), root=os.geteuid() == 0, cores=len(os.sched_getaffinity(0))
-    )
+    settings = examine_settings(environment).valid()
     for sentence in settings.warnings:
         warn(sentence)
     return own_home(settings) if own else settings

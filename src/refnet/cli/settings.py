@@ -1,32 +1,75 @@
 """`refnet settings`."""
 
-from __future__ import annotations
-
 import sys
+from typing import Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
-from refnet.cli.context import current_settings
-from refnet.settings import Settings, keys, variable
+from refnet.actions.context import examine_settings
+from refnet.cli import options
+from refnet.cli.context import complain, print_json, warn
+from refnet.errors import Exit
+from refnet.recovery.model.formatting import plain
+from refnet.settings import Examined, keys, variable
 
 #: Columns of output that goes to no terminal, so that no value is wrapped.
 _WIDE = 1000
 
 
-def settings() -> None:
-    """Print every setting in force and where it comes from; secrets are hidden."""
-    show(current_settings(own=False))
+def settings(as_json: options.Json = False) -> None:
+    """Print every setting, where it comes from, and all problems; secrets are hidden. Ends with 2 if one is wrong."""
+    found = examine_settings()
+    warn(found.settings.warnings)
+    if as_json:
+        print_json(_report(found))
+    else:
+        show(found)
+    for problem in found.problems:
+        complain(problem.error)
+    if found.problems:
+        raise typer.Exit(Exit.USAGE)
 
 
-def show(found: Settings) -> None:
+def show(found: Examined) -> None:
     """Print a table: key, value, origin, variable."""
     table = Table("setting", "value", "from", "variable", box=None, pad_edge=False)
+    for each in _report(found)["settings"]:
+        value = "not set" if each["value"] is None else each["value"]
+        shown = (
+            "INVALID" if not each["valid"] else ", ".join(value) if isinstance(value, list) else str(value)
+        )
+        table.add_row(*map(plain, (each["key"], shown, each["from"], each["variable"])))
+    console = Console(width=None if sys.stdout.isatty() else _WIDE, markup=False, emoji=False)
+    console.print(table)
+    print(f"settings file: {found.settings.file or 'none'}")
+
+
+def _report(found: Examined) -> dict[str, Any]:
+    """Return the settings and their problems as values of JSON; an invalid setting and one that is not set are null."""
+    wrong = {problem.key for problem in found.problems}
+    listed = []
     for key, field in keys().items():
-        value = getattr(found, field.name)
-        if value and field.metadata["secret"]:
+        value = None if key in wrong else getattr(found.settings, field.name)
+        if field.metadata["secret"] and value:
             value = "(hidden)"
-        shown = "not set" if value is None else ", ".join(value) if isinstance(value, tuple) else str(value)
-        table.add_row(key, shown, found.origins.get(key, "the default"), variable(key))
-    Console(width=None if sys.stdout.isatty() else _WIDE).print(table)
-    print(f"settings file: {found.file or 'none'}")
+        elif isinstance(value, tuple):
+            value = list(value)
+        elif not isinstance(value, int | None):
+            value = str(value)
+        listed.append(
+            {
+                "key": key,
+                "value": value,
+                "valid": key not in wrong,
+                "from": found.settings.origins.get(key, "the default"),
+                "variable": variable(key),
+            }
+        )
+    problems = [{"key": one.key, "message": one.message, "hint": one.hint} for one in found.problems]
+    return {
+        "file": found.settings.file and str(found.settings.file),
+        "settings": listed,
+        "problems": problems,
+    }

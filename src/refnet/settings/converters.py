@@ -3,8 +3,6 @@
 Each is pure and raises `InvalidError`, which never repeats the value: it may be a secret.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shlex

@@ -1,7 +1,5 @@
 """The retention of a source's artifacts."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, fields

@@ -31,12 +31,17 @@ class Problem:
         """Return the problem of a file that was not read."""
         return cls(error.message, error.hint, key)
 
+    @property
+    def error(self) -> RefnetError:
+        """The error (USAGE) about it alone."""
+        return RefnetError(self.message, self.hint, Exit.USAGE)
+
 
 def error_of(problems: Sequence[Problem]) -> RefnetError:
-    """Return the error (USAGE) that names the first of `problems` and the number of the others."""
-    first, *others = problems
-    more = f" (and {len(others)} more: refnet settings)" if others else ""
-    return RefnetError(f"{first.message}{more}", first.hint, Exit.USAGE)
+    """Return the error that names the first of `problems` and the number of the others."""
+    error, others = problems[0].error, len(problems) - 1
+    more = f" (and {others} more: refnet settings)" if others else ""
+    return RefnetError(f"{error.message}{more}", error.hint, error.code)
 
 
 def invalid(key: str, named: str, value: Any, error: InvalidError) -> Problem:

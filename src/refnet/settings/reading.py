@@ -1,7 +1,5 @@
 """Finds and reads refnet.toml, and combines file, environment and defaults."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -41,6 +39,12 @@ class Examined:
     settings: Settings
     problems: tuple[Problem, ...]
 
+    def valid(self) -> Settings:
+        """Return the settings; RefnetError (USAGE) if there is a problem."""
+        if self.problems:
+            raise error_of(self.problems)
+        return self.settings
+
 
 @dataclass(frozen=True)
 class _Raw:
@@ -67,10 +71,7 @@ def load(
         cores: the machine's cores, the bound of the default of `jobs`.
         given: the file to use; None: search for one.
     """
-    found = examine(environment, folder, root=root, cores=cores, given=given)
-    if found.problems:
-        raise error_of(found.problems)
-    return found.settings
+    return examine(environment, folder, root=root, cores=cores, given=given).valid()
 
 
 def problems(environment: Mapping[str, str], folder: Path, *, root: bool, cores: int) -> list[Problem]:

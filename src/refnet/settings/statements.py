@@ -4,8 +4,6 @@ A statement is the fewest lines that are a TOML document by themselves: nothing 
 (a string, an array, an inline table) is one. So a `#`, a quote or a `key =` inside of a string misleads nobody.
 """
 
-from __future__ import annotations
-
 import tomllib
 from collections.abc import Iterator
 from typing import Any
