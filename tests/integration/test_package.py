@@ -14,6 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from refnet import settings
+from refnet.scheduling.systemctl import Systemd
+from refnet.settings import reading
+
 ROOT = Path(__file__).parents[2]
 pytest.importorskip("hatchling", reason="hatchling builds the package")
 
@@ -144,6 +148,15 @@ def test_the_documents_list_the_extras_of_the_package() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     table = (ROOT / "docs" / "install.md").read_text().partition("## Extras")[2].partition("## ")[0]
     assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == sorted(extras, key=table.index)
+
+
+def test_the_documents_name_the_paths_that_root_uses() -> None:
+    loaded = settings.load({}, Path("/"), root=True, cores=1, given=settings.Given(Path("/none"), {}))
+    assert loaded.log_folder
+    paths = [loaded.home, loaded.backup_dir, reading.SYSTEM_FILE, Systemd(user=False).folder / "refnet-*"]
+    paths += [loaded.log_folder / f"refnet-{log}.log" for log in ("backup", "restore")]
+    text = (ROOT / "docs" / "install.md").read_text()
+    assert [path for path in paths if f"`{path}`" not in text] == []
 
 
 def test_without_a_clone_the_hint_on_a_missing_extra_names_this_python(environment: dict[str, str]) -> None:

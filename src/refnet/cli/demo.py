@@ -28,6 +28,8 @@ def demo(
     ] = 3_000,
 ) -> None:
     """Make up a network, a vault and a configuration; back them up, lose and restore them, and write a page."""
+    from refnet.network import migrate, note  # noqa: F401  # an extra that is missing is reported first
+
     place = user_path(folder or current_settings().home / "demo").absolute()
     with stage(place, os.environ, _say) as made, explained(place):
         story = play(made, papers, utc_now)
