@@ -44,6 +44,9 @@ class RefnetError(Exception):
     def __str__(self) -> str:
         return self.message
 
+    def to_json(self) -> dict[str, str]:
+        return {"message": self.message, "hint": self.hint}
+
     def __reduce__(self) -> tuple[type[RefnetError], tuple[str, str, int, bool]]:
         """Pickle every subclass as a plain RefnetError."""
         return RefnetError, (self.message, self.hint, int(self.code), self.transient)

@@ -12,8 +12,10 @@ from hypothesis import given
 from tests.fuzz.harness import fuzzed, outcome
 from tests.fuzz.strategies import documents
 
+from refnet.actions.catalog import Shown
 from refnet.cli.render import print_artifact
-from refnet.recovery.model.artifact import Evidence, Level, Manifest, Outcome, SourceName
+from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome, SourceName
+from refnet.recovery.model.source import OpenArtifact
 
 NOW = datetime(2026, 11, 25, 17, 0, 1, 250_000, tzinfo=UTC)
 MANIFEST = Manifest(
@@ -45,7 +47,12 @@ def test_a_manifest_is_read_or_refused(text: bytes) -> None:
         assert Manifest.from_json(again) == manifest
         shown = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
         with contextlib.redirect_stdout(shown):
-            outcome(lambda: print_artifact(manifest, (), (), "proven"))
+            outcome(lambda: print_artifact(_shown(manifest)))
+
+
+def _shown(manifest: Manifest) -> Shown:
+    artifact = OpenArtifact(manifest.source, manifest.name, io.BytesIO, manifest, entry=Entry(manifest))
+    return Shown(artifact, manifest)
 
 
 @fuzzed

@@ -10,7 +10,7 @@ import pytest
 from tests import oracle
 
 from refnet.actions.verify import evidence_of
-from refnet.cli.render import details, proof_values
+from refnet.cli.render import details
 from refnet.postgres import walls
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
@@ -70,7 +70,7 @@ def test_with_trust_it_is_loaded_and_the_evidence_names_the_missing_walls(
     proof = _proof(foreign, wheel, short_home, trust=True)
     assert proof.level is Level.RESTORED
     assert "files" in proof.missing_walls
-    assert proof_values(proof)["missing_walls"] == list(proof.missing_walls)
+    assert proof.to_json()["missing_walls"] == list(proof.missing_walls)
     (line,) = evidence_of(proof, datetime.now(UTC), 1.0)
     assert Evidence.from_json(line.to_json()) == line
     assert line.missing_walls == proof.missing_walls

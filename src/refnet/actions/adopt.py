@@ -12,15 +12,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from refnet.actions.context import Context
-from refnet.actions.verify import Verified, keep, verify
+from refnet.actions.verify import keep, verify
 from refnet.errors import Exit, RefnetError
 from refnet.files import explained
-from refnet.recovery.model.artifact import Evidence, Level, Manifest, Outcome, SourceName, read_name
+from refnet.recovery.model.artifact import Evidence, Level, Manifest, Outcome, SourceName, read_name, utc
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.schedule import Schedule
-from refnet.recovery.model.source import Made, OpenArtifact
+from refnet.recovery.model.source import Made, OpenArtifact, Proof
 from refnet.recovery.stores import disk
 from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.stores.open_artifacts import artifact_at, artifact_in, listed_beside
@@ -45,6 +46,33 @@ class Adoption:
     inside: bool
     #: Why the existing manifest cannot be read, so that it is renamed; "" if there is none.
     broken: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "source": self.source,
+            "name": self.path.name,
+            "created": utc(self.made.created),
+            "told_by": self.made_from,
+            "details": self.made.details,
+            "copied_in": not self.inside,
+            "moved_aside": self.broken or None,
+        }
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """An adopted artifact, and its first check."""
+
+    chosen: OpenArtifact
+    proof: Proof
+
+    @property
+    def exit(self) -> Exit:
+        """DAMAGED if the check failed; one that could not run does not fail the adoption."""
+        return Exit.DAMAGED if self.proof.outcome is Outcome.FAILED else Exit.DONE
+
+    def to_json(self) -> dict[str, Any]:
+        return {"source": self.chosen.source, "name": self.chosen.name, **self.proof.to_json()}
 
 
 def plan(context: Context, path: Path) -> Adoption:
@@ -77,7 +105,7 @@ def plan(context: Context, path: Path) -> Adoption:
     return Adoption(path, source, local, made, made_from, inside, broken)
 
 
-def adopt(context: Context, adoption: Adoption) -> Verified:
+def adopt(context: Context, adoption: Adoption) -> Adopted:
     """Take the planned file into the catalog and check it up to `intact`; a file elsewhere is copied in.
 
     Checks that passed before the manifest was lost no longer count; those that failed still do.
@@ -92,7 +120,7 @@ def adopt(context: Context, adoption: Adoption) -> Verified:
             line = Evidence(now, Level.WRITTEN, Outcome.UNVERIFIED, 0.0, reasons=_LOST, revokes=True)
             keep(store.artifact(entry), (line,))
         adopted = store.artifact(entry) if entry else artifact_at(adoption.path, source)
-        return verify(context, adopted, Level.INTACT)
+        return Adopted(adopted, verify(context, adopted, Level.INTACT).proof)
 
 
 def _opened(path: Path, source: SourceName) -> tuple[OpenArtifact, str]:

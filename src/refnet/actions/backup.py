@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from refnet import servers, wiring
 from refnet.actions.context import Context
@@ -14,6 +16,7 @@ from refnet.actions.verify import attempt, evidence_of, keep
 from refnet.errors import Exit
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome, SourceName
 from refnet.recovery.model.catalog import Catalog
+from refnet.recovery.model.clock import rounded
 from refnet.recovery.model.run import Kind
 from refnet.recovery.model.shrinking import marked
 from refnet.recovery.model.source import Proof, Source, TransientError
@@ -57,6 +60,18 @@ class Backup:
         """DAMAGED if the proof failed; a proof that could not run does not fail the backup."""
         failed = self.proof is not None and self.proof.outcome is Outcome.FAILED
         return Exit.DAMAGED if failed else Exit.DONE
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "source": self.manifest.source,
+            "outcome": "damaged" if self.exit is Exit.DAMAGED else "done",
+            "path": str(self.path),
+            "manifest": json.loads(self.manifest.to_json()),
+            "proof": self.proof.to_json() if self.proof else None,
+            "seconds": rounded(self.seconds),
+            "warnings": list(self.warnings),
+            "unrecorded": self.unrecorded or None,
+        }
 
 
 def backup(context: Context, name: SourceName, options: Options | None = None) -> Backup | None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 from refnet.actions.choose import choose_one
 from refnet.actions.context import Context
 from refnet.errors import RefnetError
-from refnet.recovery.model.artifact import Entry, Manifest, SourceName
+from refnet.recovery.model.artifact import Entry, Evidence, Manifest, SourceName, utc
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.model.store import Unlisted
@@ -22,21 +24,81 @@ class Listing:
     entries: tuple[Entry, ...]
     #: Files that look like artifacts and are not in the catalog.
     unlisted: tuple[Unlisted, ...]
+    #: The time that ages are computed for.
+    now: datetime
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "backup_dir": str(self.store.root),
+            "artifacts": [self._listed(entry) for entry in self.entries],
+            "unlisted": [asdict(one) for one in self.unlisted],
+        }
+
+    def _listed(self, entry: Entry) -> dict[str, Any]:
+        return {
+            "name": entry.name,
+            "source": entry.source,
+            "path": str(self.store.path(entry)),
+            "database": entry.identity.database if entry.identity else None,
+            "system_identifier": entry.identity.system if entry.identity else None,
+            "created": utc(entry.created),
+            "age_seconds": round((self.now - entry.made).total_seconds()),
+            "size": entry.manifest.size,
+            "state": entry.state,
+            "partial": entry.manifest.partial,
+            "shrunk": entry.shrunk,
+            "notes": notes(entry),
+        }
 
 
 @dataclass(frozen=True)
 class Shown:
     chosen: OpenArtifact
     manifest: Manifest
-    #: A dict a table, of an artifact of the database.
-    tables: tuple[dict[str, Any], ...]
+    #: Name, rows and bytes of each table, of an artifact of the database.
+    tables: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def state(self) -> str:
+        return self.chosen.entry.state if self.chosen.entry else "not in the catalog"
+
+    @property
+    def evidence(self) -> tuple[Evidence, ...]:
+        return self.chosen.entry.evidence if self.chosen.entry else ()
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "manifest": json.loads(self.manifest.to_json()),
+            "state": self.state,
+            "tables": self.tables,
+            "evidence": [json.loads(line.to_json()) for line in self.evidence],
+        }
+
+
+def notes(entry: Entry) -> list[str]:
+    """Return the notes of the list on `entry`, beside its state."""
+    found = []
+    if entry.damaged:
+        found += [line.reasons[0] for line in entry.evidence[-1:] if line.reasons]
+    if entry.manifest.shrunk:
+        found.append(
+            f"{'SHRUNK' if entry.shrunk else 'shrank, accepted'}: {'; '.join(entry.manifest.shrunk)}"
+        )
+    if entry.manifest.partial:
+        found.append("only some tables")
+    if shares := entry.manifest.details.get("shares_bytes_with"):
+        found.append(f"same bytes as {shares}")
+    if entry.manifest.unchecked:
+        found.append(f"{len(entry.manifest.unchecked)} not protected or not checked")
+    return found
 
 
 def listing(context: Context, names: tuple[SourceName, ...]) -> Listing:
     """Return every artifact of the sources `names`."""
     store = context.store
     entries = tuple(entry for entry in Catalog.of(store.entries()).entries if entry.source in names)
-    return Listing(store, entries, tuple(one for one in store.unlisted() if one.source in names))
+    unlisted = tuple(one for one in store.unlisted() if one.source in names)
+    return Listing(store, entries, unlisted, context.clock.now())
 
 
 def show(context: Context, name: str) -> Shown:

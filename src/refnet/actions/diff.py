@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from refnet import servers, wiring
 from refnet.actions.choose import choose_one, newest_of
@@ -20,6 +21,7 @@ from refnet.recovery.sources.database.rows.compare import compare
 from refnet.recovery.sources.files.changes import changes, same
 from refnet.recovery.sources.files.files_artifact import FilesArtifact
 from refnet.recovery.sources.files.listing import FileList, Kind, Listed
+from refnet.recovery.sources.files.member_names import spelled
 from refnet.recovery.sources.files.selection import select
 from refnet.recovery.sources.files.target import FolderTarget
 from refnet.recovery.verbs.restore_files import explain_archive_errors
@@ -50,6 +52,18 @@ class Difference:
     @property
     def equal(self) -> bool:
         return not (self.added or self.changed or self.removed)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "source": self.source,
+            "before": self.before,
+            "after": self.after,
+            "equal": self.equal,
+            "added": [spelled(name) for name in self.added],
+            "changed": [{"name": spelled(one.name), "why": spelled(one.why)} for one in self.changed],
+            "removed": [spelled(name) for name in self.removed],
+            "notes": [spelled(note) for note in self.notes],
+        }
 
 
 def diff(context: Context, before: str, after: str) -> Difference:

@@ -23,11 +23,13 @@ from refnet.actions.watching import open_watch, report_proof
 from refnet.errors import Exit, worst
 from refnet.files import make_folder
 from refnet.recovery.model.artifact import Level, Manifest, Outcome, SourceName, utc
+from refnet.recovery.model.clock import rounded
 from refnet.recovery.model.run import Kind
-from refnet.recovery.model.source import OpenArtifact
+from refnet.recovery.model.source import Finding, OpenArtifact
 from refnet.recovery.stores import disk
 from refnet.telemetry.watch import Watch
 
+_ABSENT = Finding("the artifact", Outcome.UNVERIFIED, "there is no complete artifact of this source")
 _OUTCOMES = {Exit.DONE: Outcome.PASSED, Exit.UNVERIFIED: Outcome.UNVERIFIED, Exit.DAMAGED: Outcome.FAILED}
 
 
@@ -57,6 +59,9 @@ class Report:
     values: dict[str, Any]
     json: Path
     page: Path
+
+    def to_json(self) -> dict[str, Any]:
+        return self.values | {"report": str(self.page)}
 
 
 def drill(context: Context, selected: Selected, *, again: bool = False) -> tuple[Drill, Report]:
@@ -112,13 +117,7 @@ def report(found: Drill, facts: Mapping[str, str]) -> dict[str, Any]:
             {
                 "source": source.value,
                 "outcome": Outcome.UNVERIFIED.value,
-                "findings": [
-                    {
-                        "what": "the artifact",
-                        "outcome": Outcome.UNVERIFIED.value,
-                        "reason": "there is no complete artifact of this source",
-                    }
-                ],
+                "findings": [_ABSENT.to_json()],
             }
             for source in found.absent
         ],
@@ -129,17 +128,15 @@ def _result(result: Verified, started: datetime) -> dict[str, Any]:
     proof = result.proof
     return {
         "source": result.chosen.source.value,
-        "outcome": proof.outcome.value,
-        "level": proof.level.value if proof.level else None,
+        "outcome": proof.outcome,
+        "level": proof.level,
         "artifact": result.chosen.name,
         **_made(result.chosen.manifest, started),
         "server": proof.server,
         "missing_walls": list(proof.missing_walls),
         "recovery_seconds": round(sum(proof.seconds.values()), 3),
-        "seconds": {phase: round(taken, 3) for phase, taken in proof.seconds.items()},
-        "findings": [
-            {"what": f.what, "outcome": f.outcome.value, "reason": f.reason} for f in proof.findings
-        ],
+        "seconds": rounded(proof.seconds),
+        "findings": [finding.to_json() for finding in proof.findings],
         "rows": list(proof.rows),
         "unrecorded": result.unrecorded or None,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from refnet import wiring
@@ -45,6 +46,17 @@ class Plan:
     @property
     def changes_nothing(self) -> bool:
         return not (self.deleted or self.leftovers or self.previous_versions)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "source": self.source,
+            "artifacts": [decision.to_json() for decision in self.decisions],
+            "leftovers": [{"name": one.name, "size": one.size, "why": one.why} for one in self.leftovers],
+            "previous_versions": [previous.to_json() for previous in self.previous_versions],
+            "held_back": [previous.to_json() for previous in self.blocked],
+            "bytes_freed_at_most": self.bytes_freed,
+            "unknown": [error.message for error in self.unknown],
+        }
 
 
 def prune(

@@ -9,13 +9,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from refnet import servers, wiring
 from refnet.actions import recovery_settings
+from refnet.actions.acting import ActsOn
 from refnet.actions.choose import nothing, of_others
 from refnet.actions.context import own_home
 from refnet.actions.live import Live
-from refnet.actions.recovery_settings import Setup
+from refnet.actions.recovery_settings import Command, Setup
 from refnet.actions.recovery_stages import Memory, Operator, Recovered, read_journal, run_stages
 from refnet.errors import Exit, RefnetError
 from refnet.postgres.connecting import ConnectError
@@ -26,6 +28,7 @@ from refnet.recovery.model.catalog import Catalog, parse_time
 from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.recovery_plan import Journal, Plan, Stage
+from refnet.recovery.sources.files.member_names import show
 from refnet.settings import Settings
 
 
@@ -43,6 +46,53 @@ class Request:
     run_restored: bool = False
 
 
+@dataclass(frozen=True)
+class Planned:
+    """A plan, and the setup that is in force once the configuration is back."""
+
+    plan: Plan
+    setup: Setup
+
+    @property
+    def commands(self) -> list[Command]:
+        """Return the commands that it runs."""
+        return [one for one in self.setup.commands if one.stage in self.plan.stages]
+
+    @property
+    def targets(self) -> dict[str, str]:
+        """Return the target of each source of the set, and the settings file."""
+        targets = {source.value: self._target(source) for source in self.plan.entries}
+        of_backup = ", out of the backup" if self.setup.own else ""
+        return targets | {"settings": f"{self.setup.settings.file or 'none'}{of_backup}"}
+
+    def _target(self, source: SourceName) -> str:
+        if source is SourceName.DATABASE:
+            return ActsOn.of(self.setup.settings).shown
+        try:
+            folder = self.setup.folder(source)
+        except RefnetError as error:
+            return f"{show(error.message)}. {error.hint}"
+        if folder is None:
+            return "unknown: set REFNET_CONFIG_DIR"
+        origin = f" ({self.setup.origin})" if source is SourceName.CONFIG and self.setup.origin else ""
+        return f"{show(str(folder), 1000)}{origin}"
+
+    def to_json(self) -> dict[str, Any]:
+        entries = self.plan.entries
+        return {
+            "set": {source: entry.name for source, entry in entries.items()},
+            "from_database": next((e.identity.database for e in entries.values() if e.identity), None),
+            "absent": {source: one.why for source, one in self.plan.absent.items()},
+            "standing": list(self.plan.standing),
+            "stages": list(self.plan.stages),
+            "to": self.targets,
+            "commands": [
+                {"stage": one.stage, "command": one.line, "restored": one.restored} for one in self.commands
+            ],
+            "notes": list(self.setup.notes),
+        }
+
+
 class Recovery:
     """A recovery, which is planned when it is made. RefnetError where there is nothing to recover from."""
 
@@ -53,11 +103,12 @@ class Recovery:
         self._request, self._warn, self.clock = request, warn, clock or Clock()
         self._confirmed = False
         self._before = self._setup({}).settings
-        self.plan = self._planned()
+        self.plan = self._decide()
 
-    def will_be(self) -> Setup:
-        """Return the setup that is in force once the configuration is back."""
-        return self._setup(self.plan.entries, planned=SourceName.CONFIG in self.plan.replacing)
+    def planned(self) -> Planned:
+        """Return the plan, and the setup that is in force once the configuration is back."""
+        setup = self._setup(self.plan.entries, planned=SourceName.CONFIG in self.plan.replacing)
+        return Planned(self.plan, setup)
 
     def settings(self) -> Settings:
         """Return the settings that are in force now."""
@@ -99,7 +150,7 @@ class Recovery:
             homes.insert(0, self._setup(entries).settings.home)
         return [home / "recovery.json" for home in dict.fromkeys(homes)]
 
-    def _planned(self) -> Plan:
+    def _decide(self) -> Plan:
         request = self._request
         if request.first and request.only:
             raise RefnetError("--from and --only exclude each other", "Leave one of the two out.", Exit.USAGE)

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from refnet.actions.live import Live
 from refnet.errors import Exit, RefnetError
 from refnet.files import explained, replace_file
 from refnet.postgres.account import make_enterable
-from refnet.recovery.model.artifact import Outcome, SourceName
+from refnet.recovery.model.artifact import Outcome, SourceName, utc
 from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.recovery_plan import RESTORES, Journal, Plan, Stage
 from refnet.recovery.model.source import Finding
@@ -39,6 +39,8 @@ class Recovered:
     seconds: float
     #: The age of the data of each source at the end (RPO).
     ages: Mapping[SourceName, timedelta] = field(default_factory=dict)
+    #: The start of the interrupted recovery that it continued.
+    began_before: datetime | None = None
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -49,6 +51,18 @@ class Recovered:
         """DAMAGED where something live differs from the backup."""
         differs = any(finding.outcome is Outcome.FAILED for finding in self.findings)
         return Exit.DAMAGED if differs else Exit.DONE
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "began_before": utc(self.began_before) if self.began_before else None,
+            "seconds": round(self.seconds, 3),
+            "ages": {source: round(age.total_seconds()) for source, age in self.ages.items()},
+            "stages": [
+                {"stage": one.stage, "says": list(one.says), "seconds": round(one.seconds, 3)}
+                for one in self.stages
+            ],
+            "findings": [finding.to_json() for finding in self.findings],
+        }
 
 
 class Operator(Protocol):
@@ -84,7 +98,7 @@ def run_stages(
         done.append(run.stage(stage))
         operator.report(done[-1])
     ages = {source: clock.now() - entry.created for source, entry in plan.entries.items()}
-    return Recovered(tuple(done), clock.monotonic() - began, ages)
+    return Recovered(tuple(done), clock.monotonic() - began, ages, plan.left.began if plan.left else None)
 
 
 @dataclass

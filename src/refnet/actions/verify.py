@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from refnet import wiring
 from refnet.actions.context import Context
@@ -30,6 +31,15 @@ class Verified:
     @property
     def exit(self) -> Exit:
         return EXITS[self.proof.outcome]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "source": self.chosen.source,
+            "name": self.chosen.name,
+            "seconds_in_all": round(self.seconds, 3),
+            "unrecorded": self.unrecorded or None,
+            **self.proof.to_json(),
+        }
 
 
 def verify(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from refnet.actions import accept as action
+from refnet.actions.accept import Acceptance
 from refnet.cli import options
 from refnet.cli.completion import artifacts
 from refnet.cli.context import context, ends_at_plan, print_json
-from refnet.recovery.model.artifact import Entry
 
 
 def accept(
@@ -23,28 +23,16 @@ def accept(
 ) -> None:
     """Accept an artifact that shrank: later ones are compared with it, and the one before it is kept no longer."""
     here = context()
-    entry = action.plan(here, artifact)
-    if ends_at_plan(entry, _values, _print, plan=plan, as_json=as_json):
+    planned = action.plan(here, artifact)
+    if ends_at_plan(planned, _print, plan=plan, as_json=as_json):
         return
-    action.accept(here, entry)
-    if as_json:
-        print_json({**_values(entry), "accepted": True})
-    else:
-        print(f"accepted: {entry.name}")
+    done = action.accept(here, planned)
+    print_json(done.to_json()) if as_json else print(f"accepted: {done.entry.name}")
 
 
-def _print(entry: Entry) -> None:
+def _print(planned: Acceptance) -> None:
+    entry = planned.entry
     shrank = "; ".join(entry.manifest.shrunk)
     print(f"Accept {entry.name}: {shrank}, against {entry.manifest.shrunk_from}:")
     print(f"  1. later artifacts are compared with {entry.name}")
     print("  2. `refnet prune` no longer keeps the last proven one before it for its sake")
-
-
-def _values(entry: Entry) -> dict[str, Any]:
-    return {
-        "name": entry.name,
-        "source": entry.source,
-        "shrunk": list(entry.manifest.shrunk),
-        "shrunk_from": entry.manifest.shrunk_from,
-        "accepted": False,
-    }

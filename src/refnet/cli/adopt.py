@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from refnet.actions import adopt as action
-from refnet.actions.adopt import Adoption
-from refnet.actions.context import Context
+from refnet.actions.adopt import Adopted, Adoption
 from refnet.cli import options, render
 from refnet.cli.context import complain, context, print_json
 from refnet.errors import Exit, RefnetError, worst
 from refnet.recovery.model import formatting
-from refnet.recovery.model.artifact import utc
 from refnet.settings import user_path
 
 
@@ -25,33 +23,27 @@ def adopt(
     as_json: options.Json = False,
 ) -> None:
     """Make a manifest for artifacts that have none, so that list, monitor and prune see them."""
-    here, results, codes = context(), list[dict[str, Any]](), [Exit.DONE]
+    here, results, codes = context(), list[Adoption | Adopted](), list[Exit]()
     for file in files:
         try:
-            values, code = _one(here, user_path(file), plan=plan, quiet=as_json)
+            planned = action.plan(here, user_path(file))
+            results.append(planned if plan else action.adopt(here, planned))
         except RefnetError as error:
             complain(error)
             codes.append(error.code)
         else:
-            results.append(values)
-            codes.append(code)
+            if not as_json:
+                _print(results[-1])
     if as_json:
-        print_json({"plan": plan, "results": results})
-    raise typer.Exit(worst(codes))
+        print_json({"plan": plan, "results": [one.to_json() for one in results]})
+    raise typer.Exit(worst([*codes, *(one.exit for one in results if isinstance(one, Adopted))]))
 
 
-def _one(context: Context, file: Path, *, plan: bool, quiet: bool) -> tuple[dict[str, Any], Exit]:
-    """Adopt one file; return its JSON and its exit code."""
-    planned = action.plan(context, file)
-    if plan:
-        if not quiet:
-            _print_plan(planned)
-        return _plan_values(planned), Exit.DONE
-    done = action.adopt(context, planned)
-    if not quiet:
-        render.print_proof(f"{done.chosen.source:9} {done.chosen.name}:", done.proof)
-    values = {"source": done.chosen.source, "name": done.chosen.name, **render.proof_values(done.proof)}
-    return values, Exit.DAMAGED if done.exit is Exit.DAMAGED else Exit.DONE
+def _print(result: Adoption | Adopted) -> None:
+    if isinstance(result, Adopted):
+        render.print_proof(f"{result.chosen.source:9} {result.chosen.name}:", result.proof)
+    else:
+        _print_plan(result)
 
 
 def _print_plan(planned: Adoption) -> None:
@@ -71,15 +63,3 @@ def _print_plan(planned: Adoption) -> None:
     for fact in facts:
         print(f"    {formatting.plain(fact)}")
     print("  then it is checked up to intact")
-
-
-def _plan_values(planned: Adoption) -> dict[str, Any]:
-    return {
-        "source": planned.source,
-        "name": planned.path.name,
-        "created": utc(planned.made.created),
-        "told_by": planned.made_from,
-        "details": planned.made.details,
-        "copied_in": not planned.inside,
-        "moved_aside": planned.broken or None,
-    }

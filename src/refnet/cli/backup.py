@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from refnet.actions.acting import ActsOn
 from refnet.actions.backup import Backup, Options
 from refnet.actions.backup import backup as run
 from refnet.actions.choose import sources_named
 from refnet.actions.context import Context
-from refnet.cli import acting, options, render
+from refnet.cli import options, render
 from refnet.cli.context import complain, context, print_json, with_progress
 from refnet.errors import Exit, RefnetError, worst
 from refnet.recovery.model import formatting
@@ -52,34 +52,46 @@ def back_up(
     as_json: bool = False,
 ) -> Exit:
     """Back up the sources `names`, print the results and return the exit code."""
-    ended = [_one(here, name, how or Options(), quiet=as_json) for name in names]
-    results = [values for values, _ in ended]
+    ended = {name: _one(here, name, how or Options(), quiet=as_json) for name in names}
     if as_json:
-        print_json({"results": results})
+        print_json({"results": [_values(here, *one) for one in ended.items()]})
     else:
-        _print_at_the_end(results)
-    return worst(code for _, code in ended)
+        for made in ended.values():
+            if isinstance(made, Backup):
+                _print_at_the_end(made)
+    return worst(_exit(made) for made in ended.values())
 
 
-def _one(context: Context, name: SourceName, how: Options, *, quiet: bool) -> tuple[dict[str, Any], Exit]:
-    """Back up one source; return its JSON and its exit code. An error is printed, never raised."""
+def _exit(made: Backup | RefnetError | None) -> Exit:
+    if isinstance(made, RefnetError):
+        return made.code
+    return made.exit if made else Exit.DONE
+
+
+def _one(context: Context, name: SourceName, how: Options, *, quiet: bool) -> Backup | RefnetError | None:
+    """Back up one source; None: it is not configured. An error is printed, never raised."""
     try:
         with with_progress(context, name) as shown:
             made = run(shown, name, how)
     except RefnetError as error:
         complain(error)
-        return {"source": name, "outcome": "failed", "error": error.message, "hint": error.hint}, error.code
+        return error
+    if made is None and not quiet:
+        print(f"{name:9} not configured: {not_configured(name).hint}")
+    elif made and not quiet:
+        _print(made, context)
+    return made
+
+
+def _values(context: Context, name: SourceName, made: Backup | RefnetError | None) -> dict[str, Any]:
     if made is None:
-        if not quiet:
-            print(f"{name:9} not configured: {not_configured(name).hint}")
-        return {"source": name, "outcome": "not configured"}, Exit.DONE
-    of_database = name is SourceName.DATABASE
-    if not quiet:
-        _print(made, acting.line(context.settings) if of_database else "")
-    return _values(made) | (acting.values(context.settings) if of_database else {}), made.exit
+        return {"source": name, "outcome": "not configured"}
+    if isinstance(made, RefnetError):
+        return {"source": name, "outcome": "failed", "error": made.message, "hint": made.hint}
+    return made.to_json() | (ActsOn.of(context.settings).to_json() if name is SourceName.DATABASE else {})
 
 
-def _print(made: Backup, acts_on: str) -> None:
+def _print(made: Backup, context: Context) -> None:
     manifest = made.manifest
     took = formatting.seconds(made.seconds["dump"] + made.seconds["publish"])
     print(f"{manifest.source:9} {made.path}  {formatting.size(manifest.size)} in {took}")
@@ -92,33 +104,17 @@ def _print(made: Backup, acts_on: str) -> None:
         render.print_proof(" " * 9, made.proof, took, made.unrecorded)
     elif made.unrecorded:
         print(f"{'':9} the evidence could not be recorded: {made.unrecorded}")
-    if acts_on:
-        print(f"{'':9} {acts_on}")
+    if manifest.source is SourceName.DATABASE:
+        print(f"{'':9} {ActsOn.of(context.settings)}")
 
 
-def _print_at_the_end(results: list[dict[str, Any]]) -> None:
-    """Print at the end which artifacts shrank, and which could not be proven and why."""
-    unverified = Outcome.UNVERIFIED.value
-    for one in results:
-        if (manifest := one.get("manifest", {})).get("shrunk"):
-            print(
-                f"{one['source']:9} {render.shrunk(manifest)}: `refnet accept {manifest['name']}` if that is intended"
-            )
-        proof = one.get("proof")
-        if proof and proof["outcome"] == unverified:
-            why = "; ".join(f["reason"] for f in proof["findings"] if f["outcome"] == unverified)
-            name = one["manifest"]["name"]
-            print(f"{one['source']:9} {name}: {proof['level']}, NOT proven: {formatting.plain(why)}")
-
-
-def _values(made: Backup) -> dict[str, Any]:
-    return {
-        "source": made.manifest.source,
-        "outcome": "damaged" if made.exit is Exit.DAMAGED else "done",
-        "path": str(made.path),
-        "manifest": json.loads(made.manifest.to_json()),
-        "proof": render.proof_values(made.proof) if made.proof else None,
-        "seconds": render.rounded(made.seconds),
-        "warnings": list(made.warnings),
-        "unrecorded": made.unrecorded or None,
-    }
+def _print_at_the_end(made: Backup) -> None:
+    """Print that the artifact shrank, or could not be proven and why."""
+    manifest, proof = made.manifest, made.proof
+    if manifest.shrunk:
+        print(
+            f"{manifest.source:9} {render.shrunk(manifest)}: `refnet accept {manifest.name}` if that is intended"
+        )
+    if proof and proof.outcome is Outcome.UNVERIFIED:
+        why = "; ".join(f.reason for f in proof.findings if f.outcome is Outcome.UNVERIFIED)
+        print(f"{manifest.source:9} {manifest.name}: {proof.level}, NOT proven: {formatting.plain(why)}")

@@ -7,17 +7,23 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.formatting import plain
 
 if TYPE_CHECKING:
+    from refnet.actions.acting import ActsOn
     from refnet.actions.context import Context
     from refnet.recovery.model.source import Progress
     from refnet.settings import Settings
 
-_Plan = TypeVar("_Plan")
+
+class _Printable(Protocol):
+    def to_json(self) -> dict[str, Any]: ...
+
+
+_Plan = TypeVar("_Plan", bound=_Printable)
 #: Progress appears after this many seconds.
 _QUIET = 1.0
 #: The warnings printed so far: a command may load the settings more than once.
@@ -80,15 +86,15 @@ def print_json(values: object) -> None:
 
 def ends_at_plan(
     planned: _Plan,
-    values: Callable[[_Plan], object],
     text: Callable[[_Plan], None],
     *,
     plan: bool,
     as_json: bool,
+    acts_on: ActsOn | None = None,
 ) -> bool:
     """Print a plan as JSON (with --plan alone) or text; return whether the command ends there (--plan)."""
     if plan and as_json:
-        print_json(values(planned))
+        print_json(planned.to_json() | (acts_on.to_json() if acts_on else {}))
     elif not as_json:
         text(planned)
     return plan

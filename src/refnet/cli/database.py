@@ -5,7 +5,8 @@ from __future__ import annotations
 import typer
 
 from refnet import servers
-from refnet.cli import acting, options, render
+from refnet.actions.acting import ActsOn
+from refnet.cli import options, render
 from refnet.cli.context import current_settings, print_json
 from refnet.recovery.model import formatting
 from refnet.recovery.sources.database.rows.sizes import sizes
@@ -17,22 +18,13 @@ app = typer.Typer(help="Inspect the database.", no_args_is_help=True)
 def show_sizes(as_json: options.Json = False) -> None:
     """Print the size of the database and of each table."""
     settings = current_settings()
-    target = servers.existing_server(settings)
+    target, acts_on = servers.existing_server(settings), ActsOn.of(settings)
     total, tables = sizes(target)
     if as_json:
-        listed = [
-            {
-                "name": table.name,
-                "bytes": table.total,
-                "data_bytes": table.data,
-                "index_bytes": table.indexes,
-                "rows_about": table.rows,
-            }
-            for table in tables
-        ]
-        print_json({"database": target.name, "bytes": total, "tables": listed, **acting.values(settings)})
+        listed = [table.to_json() for table in tables]
+        print_json({"database": target.name, "bytes": total, "tables": listed, **acts_on.to_json()})
         return
-    print(acting.line(settings))
+    print(acts_on)
     print(f"{target.name}  {formatting.size(total)}")
     rows = [
         (table.name, *map(formatting.size, (table.total, table.data, table.indexes)), f"{table.rows:,}")

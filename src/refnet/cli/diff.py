@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from refnet.actions.acting import ActsOn
 from refnet.actions.diff import LIVE, Difference
 from refnet.actions.diff import diff as run
-from refnet.cli import acting, options
+from refnet.cli import options
 from refnet.cli.completion import artifacts
 from refnet.cli.context import context, print_json, with_progress
 from refnet.errors import Exit
 from refnet.recovery.model.artifact import SourceName
-from refnet.recovery.sources.files.member_names import MAX_PATH, show, spelled
+from refnet.recovery.sources.files.member_names import MAX_PATH, show
 
 #: How many of each kind are shown.
 _SHOWN = 50
@@ -39,10 +40,10 @@ def diff(
         found = run(here, before, after)
     live_database = after == LIVE and found.source is SourceName.DATABASE
     if as_json:
-        print_json(_values(found) | (acting.values(here.settings) if live_database else {}))
+        print_json(found.to_json() | (ActsOn.of(here.settings).to_json() if live_database else {}))
     else:
         if live_database:
-            print(acting.line(here.settings))
+            print(ActsOn.of(here.settings))
         _print(found)
     raise typer.Exit(Exit.DONE if found.equal else Exit.DAMAGED)
 
@@ -64,16 +65,3 @@ def _print(found: Difference) -> None:
     else:
         counts = f"{len(found.added):,} added, {len(found.changed):,} changed, {len(found.removed):,} removed"
         print(f"from {found.before} to {found.after}: {counts}")
-
-
-def _values(found: Difference) -> dict[str, Any]:
-    return {
-        "source": found.source,
-        "before": found.before,
-        "after": found.after,
-        "equal": found.equal,
-        "added": [spelled(name) for name in found.added],
-        "changed": [{"name": spelled(one.name), "why": spelled(one.why)} for one in found.changed],
-        "removed": [spelled(name) for name in found.removed],
-        "notes": [spelled(note) for note in found.notes],
-    }

@@ -30,7 +30,7 @@ def drill(
     with with_progress(context(), "drill") as here:
         found, report = run(here, select(here, source))
     if as_json:
-        print_json(report.values | {"report": str(report.page)})
+        print_json(report.to_json())
     else:
         _print(found)
         print(f"report: {report.page}")

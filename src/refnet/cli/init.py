@@ -9,9 +9,10 @@ from typing import Annotated
 
 import typer
 
+from refnet.actions.acting import ActsOn
 from refnet.actions.check_result import Line
 from refnet.actions.init import OWN, QUESTIONS, Draft, Question, start
-from refnet.cli import acting, options
+from refnet.cli import options
 from refnet.cli.backup import back_up
 from refnet.cli.check import print_lines
 from refnet.cli.context import complain, confirm, context, note
@@ -91,7 +92,7 @@ def _answered(
     if answer is not None or not asks:
         return draft.answered(question, default if answer is None else answer)
     hidden = default == OWN or is_secret("database_url", default)
-    shown = acting.database(draft.settings) if hidden else default
+    shown = ActsOn.of(draft.settings).shown if hidden else default
     while True:
         answer = _line(f"{question.asks} [{shown}]: ") or default
         try:

@@ -30,8 +30,7 @@ def _monitor(source: str | None, *, as_json: bool) -> int:
     checks = run(context(), sources_named(source)[0] if source is not None else None)
     status = worst(checks)
     if as_json:
-        values = [{"source": c.source, "check": c.what, "status": c.status, "says": c.says} for c in checks]
-        print_json({"status": status, "checks": values})
+        print_json({"status": status, "checks": [check.to_json() for check in checks]})
     else:
         rows = [(c.status.upper(), c.source or "store", c.what, c.says) for c in checks]
         render.print_columns([("status", "source", "check", ""), *rows])

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from refnet import servers
-from refnet.cli import acting, options
+from refnet.actions.acting import ActsOn
+from refnet.cli import options
 from refnet.cli.context import current_settings, print_json, progress
 from refnet.errors import Exit, RefnetError
 from refnet.network.cora import import_cora
@@ -107,9 +108,9 @@ def _migrated() -> tuple[Target, Migrated]:
 
 
 def _report(values: dict[str, Any], text: str, as_json: bool) -> None:
-    settings = current_settings()
+    acts_on = ActsOn.of(current_settings())
     if as_json:
-        print_json(values | acting.values(settings))
+        print_json(values | acts_on.to_json())
         return
-    print(acting.line(settings))
+    print(acts_on)
     print(text)

@@ -5,19 +5,20 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from refnet.actions.acting import ActsOn
 from refnet.actions.choose import sources_named
 from refnet.actions.context import Context
 from refnet.actions.prune import Plan, simulate
 from refnet.actions.prune import prune as run
-from refnet.cli import acting, options, render
+from refnet.cli import options, render
 from refnet.cli.context import complain, context, print_json
 from refnet.errors import Exit, RefnetError, worst
 from refnet.recovery.model import formatting
-from refnet.recovery.model.artifact import SourceName, utc
+from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.retention import Decision
 
 
@@ -39,12 +40,12 @@ def prune(
     for error in errors:
         complain(error)
     if as_json:
-        print_json({"plan": plan, "sources": [_values(one) for one in plans]})
+        print_json({"plan": plan, "sources": [one.to_json() for one in plans]})
     else:
         _print(plans, here, plan=plan)
         if SourceName.DATABASE in names:
             with suppress(RefnetError):  # reported above
-                print(acting.line(here.settings))
+                print(ActsOn.of(here.settings))
     raise typer.Exit(worst(error.code for error in errors))
 
 
@@ -96,38 +97,10 @@ def _named(decision: Decision, of: dict[str, str]) -> str:
     return f"{name} ({of[name]})" if name in of else name
 
 
-def _values(one: Plan) -> dict[str, Any]:
-    return {
-        "source": one.source,
-        "artifacts": [_decision(decision) for decision in one.decisions],
-        "leftovers": [{"name": left.name, "size": left.size, "why": left.why} for left in one.leftovers],
-        "previous_versions": [
-            {"what": previous.what, "since": utc(previous.since)} for previous in one.previous_versions
-        ],
-        "held_back": [
-            {"what": previous.what, "since": utc(previous.since), "why": previous.blocked}
-            for previous in one.blocked
-        ],
-        "bytes_freed_at_most": one.bytes_freed,
-        "unknown": [error.message for error in one.unknown],
-    }
-
-
-def _decision(decision: Decision) -> dict[str, Any]:
-    return {
-        "name": decision.entry.name,
-        "database": decision.entry.identity.database if decision.entry.identity else None,
-        "created": utc(decision.entry.created),
-        "size": decision.entry.manifest.size,
-        "keep": decision.keep,
-        "reasons": list(decision.reasons),
-    }
-
-
 def _simulate(context: Context, names: tuple[SourceName, ...], span: timedelta, *, as_json: bool) -> None:
     results = {name: simulate(context, name, span) for name in names}
     if as_json:
-        print_json({name: [_decision(decision) for decision in kept] for name, kept in results.items()})
+        print_json({name: [decision.to_json() for decision in kept] for name, kept in results.items()})
         return
     for name, kept in results.items():
         size = sum(decision.entry.manifest.size for decision in kept)

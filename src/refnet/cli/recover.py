@@ -9,20 +9,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from refnet.actions.recover import Recovery, Request
-from refnet.actions.recovery_settings import Command, Setup
+from refnet.actions.acting import ActsOn
+from refnet.actions.recover import Planned, Recovery, Request
+from refnet.actions.recovery_settings import Command
 from refnet.actions.recovery_stages import Recovered, StageDone
-from refnet.cli import acting, options, render
+from refnet.cli import options, render
 from refnet.cli.completion import words
 from refnet.cli.context import confirm, ends_at_plan, print_json, warn
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model import formatting
-from refnet.recovery.model.artifact import SourceName, utc
-from refnet.recovery.model.recovery_plan import SAYS, Plan, Stage
+from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.model.recovery_plan import SAYS, Stage
 from refnet.recovery.sources.files.member_names import show, some
 from refnet.settings import user_path
 
@@ -50,28 +51,27 @@ def recover(
 ) -> None:
     """Restore configuration, database and vault from the backup folder, and compare all three."""
     recovery = Recovery(Request(at, first, only, from_database, run_restored), warn)
-    planned, will_be = recovery.plan, recovery.will_be()
-    now = recovery.clock.now()
-    shown = partial(_plan_values, planned), partial(_print_plan, planned, now=now)
-    if ends_at_plan(will_be, *shown, plan=plan, as_json=as_json):
+    planned = recovery.planned()
+    text = partial(_print_plan, now=recovery.clock.now())
+    if ends_at_plan(planned, text, plan=plan, as_json=as_json):
         return
-    _need_folder(planned, will_be)
+    _need_folder(planned)
     replaced = recovery.replaced()
     if replaced:
         confirm(f"Replace what is live: {', '.join(replaced)}?", force=force)
     done = recovery.run(_Operator(replaced, force=force, run_restored=run_restored, quiet=as_json))
     if as_json:
-        print_json(_values(done, planned) | acting.values(recovery.settings()))
+        print_json(done.to_json() | ActsOn.of(recovery.settings()).to_json())
     else:
-        _print_end(done, planned, recovery.clock.now())
+        _print_end(done, recovery.clock.now())
     raise typer.Exit(done.exit)
 
 
-def _need_folder(planned: Plan, will_be: Setup) -> None:
+def _need_folder(planned: Planned) -> None:
     """Ask for the folder of the configuration where nothing names it; RefnetError if stdin is not a terminal."""
-    if SourceName.CONFIG not in planned.replacing or will_be.folder(SourceName.CONFIG):
+    if SourceName.CONFIG not in planned.plan.replacing or planned.setup.folder(SourceName.CONFIG):
         return
-    name, answer = planned.entries[SourceName.CONFIG].name, ""
+    name, answer = planned.plan.entries[SourceName.CONFIG].name, ""
     if sys.stdin.isatty() and sys.stderr.isatty():
         print(f"Target folder of {name}: ", end="", file=sys.stderr, flush=True)
         answer = sys.stdin.readline().strip()
@@ -130,28 +130,16 @@ class _Operator:
             print(f"  {formatting.plain(sentence)}", flush=True)
 
 
-def _print_end(done: Recovered, planned: Plan, now: datetime) -> None:
+def _print_end(done: Recovered, now: datetime) -> None:
     print(f"recovery took {formatting.seconds(done.seconds)} (RTO)")
-    if planned.left:
-        print(f"  it began {formatting.age(now - planned.left.began)} ago, with a run that was interrupted")
+    if done.began_before:
+        print(f"  it began {formatting.age(now - done.began_before)} ago, with a run that was interrupted")
     for source, age in done.ages.items():
         print(f"  {source}: the data are {formatting.age(age)} old (RPO)")
 
 
-def _values(done: Recovered, planned: Plan) -> dict[str, Any]:
-    return {
-        "began_before": utc(planned.left.began) if planned.left else None,
-        "seconds": round(done.seconds, 3),
-        "ages": {source: round(age.total_seconds()) for source, age in done.ages.items()},
-        "stages": [
-            {"stage": t.stage, "says": list(t.says), "seconds": round(t.seconds, 3)} for t in done.stages
-        ],
-        "findings": render.finding_values(done.findings),
-    }
-
-
-def _print_plan(plan: Plan, setup: Setup, *, now: datetime) -> None:
-    """Print the plan as text."""
+def _print_plan(planned: Planned, *, now: datetime) -> None:
+    plan = planned.plan
     print("Continue the interrupted recovery:" if plan.resumed else "Recover:")
     for number, stage in enumerate(plan.stages, 1):
         print(f"  {number}. {stage:10} {SAYS[stage]}")
@@ -170,56 +158,14 @@ def _print_plan(plan: Plan, setup: Setup, *, now: datetime) -> None:
         ]
     )
     print("To:")
-    render.print_columns([(f"  {source}", where) for source, where in _places(plan, setup).items()])
-    if commands := _commands(plan, setup):
+    render.print_columns([(f"  {source}", where) for source, where in planned.targets.items()])
+    if planned.commands:
         print("Commands that it runs:")
-        render.print_columns([(f"  {one.stage}", _line(one)) for one in commands])
+        render.print_columns([(f"  {one.stage}", _line(one)) for one in planned.commands])
     for source in plan.standing:
         print(f"note: {source} was brought back before, and stays as it is now")
     for source, one in plan.absent.items():
         print(f"note: {source} is not brought back: {one.why}")
-
-
-def _plan_values(plan: Plan, setup: Setup) -> dict[str, Any]:
-    """Return the plan for --json."""
-    return {
-        "set": {source: entry.name for source, entry in plan.entries.items()},
-        "from_database": next((e.identity.database for e in plan.entries.values() if e.identity), None),
-        "absent": {source: one.why for source, one in plan.absent.items()},
-        "standing": list(plan.standing),
-        "stages": list(plan.stages),
-        "to": _places(plan, setup),
-        "commands": [
-            {"stage": one.stage, "command": one.line, "restored": one.restored}
-            for one in _commands(plan, setup)
-        ],
-        "notes": list(setup.notes),
-    }
-
-
-def _places(plan: Plan, setup: Setup) -> dict[str, str]:
-    """Return the target of each source of the set, and the settings file."""
-    places = {source.value: _place(source, setup) for source in plan.entries}
-    return places | {
-        "settings": acting.settings_file(setup.settings) + (", out of the backup" if setup.own else "")
-    }
-
-
-def _place(source: SourceName, setup: Setup) -> str:
-    if source is SourceName.DATABASE:
-        return acting.database(setup.settings)
-    try:
-        folder = setup.folder(source)
-    except RefnetError as error:
-        return f"{show(error.message)}. {error.hint}"
-    if folder is None:
-        return "unknown: set REFNET_CONFIG_DIR"
-    origin = f" ({setup.origin})" if source is SourceName.CONFIG and setup.origin else ""
-    return f"{show(str(folder), 1000)}{origin}"
-
-
-def _commands(plan: Plan, setup: Setup) -> list[Command]:
-    return [one for one in setup.commands if one.stage in plan.stages]
 
 
 def _line(one: Command) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +12,14 @@ from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome, SourceName, utc
 from refnet.recovery.model.formatting import plain, plural, seconds, size
 from refnet.recovery.model.identity import labels
-from refnet.recovery.model.source import Finding, Proof
+from refnet.recovery.model.source import Proof
 
 #: The number of largest tables that an artifact's page lists.
 _LARGEST = 10
 _MARKS = {Outcome.FAILED: "failed", Outcome.UNVERIFIED: "could not verify"}
 
 if TYPE_CHECKING:
+    from refnet.actions.catalog import Shown
     from refnet.recovery.model.source import OpenArtifact
 
 
@@ -47,9 +47,9 @@ def databases(entries: Sequence[Entry]) -> dict[str, str]:
     return {name: found[identity] for name, identity in of.items()} if len(found) > 1 else {}
 
 
-def shrunk(manifest: Mapping[str, Any]) -> str:
-    """Describe what shrank in an artifact, from its manifest."""
-    return f"SHRUNK against {manifest['shrunk_from']}: {plain('; '.join(manifest['shrunk']))}"
+def shrunk(manifest: Manifest) -> str:
+    """Describe what shrank in an artifact."""
+    return f"SHRUNK against {manifest.shrunk_from}: {plain('; '.join(manifest.shrunk))}"
 
 
 def headline(proof: Proof) -> str:
@@ -73,32 +73,18 @@ def details(proof: Proof) -> list[str]:
     return [plain(line) for line in lines]
 
 
-def proof_values(proof: Proof) -> dict[str, Any]:
-    """Return a proof for --json; `level` is the level that it reached, `seconds` are by phase."""
-    return {
-        "outcome": proof.outcome.value,
-        "level": proof.level.value if proof.level else None,
-        "server": proof.server,
-        "missing_walls": list(proof.missing_walls),
-        "seconds": rounded(proof.seconds),
-        "findings": finding_values(proof.findings),
-        "rows": list(proof.rows),
-    }
-
-
-def print_artifact(
-    manifest: Manifest, tables: Sequence[dict[str, Any]], evidence: tuple[Evidence, ...], state: str
-) -> None:
-    """Print the facts of `manifest`, the largest of `tables` (name, rows, bytes), and each line of evidence."""
+def print_artifact(shown: Shown) -> None:
+    """Print the facts of the manifest, the largest tables, and each line of evidence."""
+    manifest = shown.manifest
     unknown = manifest.source is SourceName.DATABASE and manifest.identity is None
     facts = [
         ("name", manifest.name),
         ("source", manifest.source.value + (" (only some tables)" if manifest.partial else "")),
-        ("state", state),
+        ("state", shown.state),
         ("created", f"{local(manifest.created)} ({utc(manifest.created)})"),
         ("size", f"{size(manifest.size)} ({manifest.size:,} bytes), made in {seconds(manifest.seconds)}"),
         ("SHA-256", manifest.sha256),
-        *([("shrunk", shrunk(asdict(manifest)))] if manifest.shrunk else []),
+        *([("shrunk", shrunk(manifest))] if manifest.shrunk else []),
         ("made by", manifest.made_by),
         *([("database", "unknown: not recorded")] if unknown else []),
         *(
@@ -109,9 +95,9 @@ def print_artifact(
         *(("not checked", sentence) for sentence in manifest.unchecked),
     ]
     print_columns(facts)
-    _print_tables(tables)
-    print("\nevidence" if evidence else "\nno check since it was written")
-    for line in evidence:
+    _print_tables(shown.tables)
+    print("\nevidence" if shown.evidence else "\nno check since it was written")
+    for line in shown.evidence:
         server, drill = f" with {line.server}" if line.server else "", " (drill)" if line.drill else ""
         print(f"  {local(line.at)}  {_evidence(line)} in {seconds(line.seconds)}{server}{drill}")
         for reason in line.reasons:
@@ -151,7 +137,7 @@ def print_doubts(chosen: OpenArtifact) -> None:
     if chosen.damage:
         print(f"DAMAGED: {chosen.name}: {chosen.damage}")
     if chosen.entry and chosen.entry.shrunk:
-        print(f"{shrunk(asdict(chosen.entry.manifest))}: `refnet list` shows the one before")
+        print(f"{shrunk(chosen.entry.manifest)}: `refnet list` shows the one before")
 
 
 def print_notes(notes: Iterable[str], problems: Iterable[RefnetError]) -> None:
@@ -173,15 +159,3 @@ def print_proof(title: str, proof: Proof, took: str = "", unrecorded: str = "", 
 def phases(taken: Mapping[str, float]) -> str:
     """Return the time of each phase as text."""
     return ", ".join(f"{phase} {seconds(each)}" for phase, each in taken.items())
-
-
-def rounded(taken: Mapping[str, float]) -> dict[str, float]:
-    return {phase: round(each, 3) for phase, each in taken.items()}
-
-
-def problem_values(problems: Iterable[RefnetError]) -> list[dict[str, str]]:
-    return [{"message": one.message, "hint": one.hint} for one in problems]
-
-
-def finding_values(findings: Iterable[Finding]) -> list[dict[str, Any]]:
-    return [{"what": one.what, "outcome": one.outcome, "reason": one.reason} for one in findings]

@@ -8,14 +8,15 @@ from typing import Annotated, Any
 import typer
 
 from refnet.actions import database_restore as action
+from refnet.actions.acting import ActsOn
 from refnet.actions.choose import choose_to_restore
 from refnet.actions.database_restore import restore_of
-from refnet.cli import acting, options, render, restore_table
+from refnet.cli import options, render, restore_table
 from refnet.cli.completion import words
 from refnet.cli.context import confirm, context, ends_at_plan, print_json, with_progress
 from refnet.errors import Exit, RefnetError, worst
 from refnet.recovery.model import formatting
-from refnet.recovery.model.artifact import Outcome, SourceName, utc
+from refnet.recovery.model.artifact import Outcome, SourceName
 from refnet.recovery.model.origin import origin_label
 from refnet.recovery.model.previous import Why
 from refnet.recovery.model.restore_facts import Sessions
@@ -69,24 +70,24 @@ def restore(
     chosen = choose_to_restore(here, SourceName.DATABASE, artifact, at, from_database)
     how = Options(jobs or settings.jobs, compare == "content", create_roles, role_powers)
     work = restore_of(here, chosen, how, from_database=from_database, in_place=bool(selection))
+    acts_on = ActsOn.of(settings)
     if not as_json:
         render.print_doubts(chosen)  # first: nothing else matters as much
-        print(acting.line(settings))
+        print(acts_on)
     if selection:
         for refusal in () if plan else chosen.refusals(anyway=damaged_anyway):
             raise refusal
         restore_table.restore(work, selection, plan_only=plan, force=force, as_json=as_json)
         return
     planned = work.plan(count=plan or not force, damaged_anyway=damaged_anyway)
-    about = acting.values(settings)
-    if ends_at_plan(planned, lambda p: _plan_values(p) | about, _print_plan, plan=plan, as_json=as_json):
+    if ends_at_plan(planned, _print_plan, plan=plan, as_json=as_json, acts_on=acts_on):
         raise typer.Exit(worst(problem.code for problem in planned.problems))
     planned.check()
     if planned.replaces:
         confirm(f"Replace the live database {work.target.display}?", force=force)
     with with_progress(here, "restore") as shown:
         done = replace(work, context=shown).run()
-    print_json(_values(done) | about) if as_json else _print(done)
+    print_json(done.to_json() | acts_on.to_json()) if as_json else _print(done)
 
 
 def undo(
@@ -101,18 +102,18 @@ def undo(
 ) -> None:
     """Undo the last restore of the database: swap the previous version and the live database."""
     here = context()
-    about = acting.values(here.settings)
+    acts_on = ActsOn.of(here.settings)
     planned = action.plan_undo(here, previous)
     if not as_json:
-        print(acting.line(here.settings))
-    if ends_at_plan(planned, lambda p: _undo_values(p) | about, _print_undo_plan, plan=plan, as_json=as_json):
+        print(acts_on)
+    if ends_at_plan(planned, _print_undo_plan, plan=plan, as_json=as_json, acts_on=acts_on):
         raise typer.Exit(worst(problem.code for problem in planned.problems))
     planned.check()
     if planned.replaces:
         confirm(f"Replace the live database {planned.facts.destination}?", force=force)
     done = action.undo(here, previous)
     if as_json:
-        print_json({**_undo_values(planned), "kept": done.previous, **about})
+        print_json(planned.to_json() | done.to_json() | acts_on.to_json())
     else:
         print(
             f"{planned.facts.destination} is {done.back.name} again: it was live until {_replaced(done.back)}."
@@ -155,35 +156,6 @@ def _row(table: dict[str, Any]) -> tuple[str, str, str, str]:
     return table["name"], rows, about + live, since
 
 
-def _plan_values(plan: Plan) -> dict[str, Any]:
-    live = plan.facts.live
-    return {
-        "artifact": plan.wanted.name,
-        "damage": plan.damage,
-        "created": utc(plan.wanted.moment) if plan.wanted.moment else None,
-        "database": plan.facts.database,
-        "server": plan.facts.server,
-        "system_identifier": plan.facts.system,
-        "from_database": plan.wanted.database,
-        "from_system_identifier": plan.wanted.system,
-        "replaces": plan.replaces,
-        "steps": list(plan.steps),
-        "problems": render.problem_values(plan.problems),
-        "notes": list(plan.notes),
-        "create_roles": list(plan.create_roles),
-        "role_powers": {role: list(found) for role, found in plan.role_powers.items()},
-        "runs_as_superuser": bool(plan.runs_as_superuser),
-        "bytes_needed": plan.bytes_needed,
-        "bytes_free": plan.facts.free,
-        "live_bytes": live.size if live else None,
-        "connections": [
-            {"application": one.application, "user": one.user, "count": one.count}
-            for one in (live.sessions if live else ())
-        ],
-        "tables": plan.tables(),
-    }
-
-
 def _print(done: Restored) -> None:
     passed = sum(finding.outcome is Outcome.PASSED for finding in done.findings)
     print(
@@ -196,21 +168,6 @@ def _print(done: Restored) -> None:
         print(f"  {formatting.plain(note)}")
     if done.previous:
         print(f"  the previous version is {done.previous}: `refnet undo database` brings it back")
-
-
-def _values(done: Restored) -> dict[str, Any]:
-    return {
-        "database": done.database,
-        "server": done.destination.server,
-        "from_database": done.origin.database if done.origin else None,
-        "from_system_identifier": done.origin.system if done.origin else None,
-        "artifact": done.artifact,
-        "kept": done.previous,
-        "seconds": render.rounded(done.seconds),
-        "seconds_in_all": round(sum(done.seconds.values()), 3),
-        "findings": render.finding_values(done.findings),
-        "notes": list(done.notes),
-    }
 
 
 def _print_undo_plan(plan: UndoPlan) -> None:
@@ -229,19 +186,3 @@ def _replaced(back: PreviousDatabase) -> str:
     """Return when a previous version was replaced, and by what."""
     restored = f"the restore of {formatting.plain(back.mark.artifact)}"
     return f"{render.local(back.at)}, when {restored if back.why is Why.RESTORED else f'an undo of {restored}'} replaced it"
-
-
-def _undo_values(plan: UndoPlan) -> dict[str, Any]:
-    return {
-        "database": plan.facts.database,
-        "server": plan.facts.server,
-        "back": plan.back.name,
-        "previous_versions": utc(plan.back.at),
-        "recorded": not plan.doubts,
-        "doubts": list(plan.doubts),
-        "notes": list(plan.notes),
-        "artifact": plan.back.mark.artifact,
-        "replaces": plan.replaces,
-        "written_since": {name: rows.newer for name, rows in plan.written.items()},
-        "problems": render.problem_values(plan.problems),
-    }

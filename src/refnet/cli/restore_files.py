@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -14,15 +13,13 @@ from refnet.cli import options, render
 from refnet.cli.context import confirm, context, ends_at_plan, print_json, with_progress
 from refnet.errors import worst
 from refnet.recovery.model import formatting
-from refnet.recovery.model.artifact import SourceName, utc
-from refnet.recovery.sources.files.changes import Changes
-from refnet.recovery.sources.files.member_names import MAX_PATH, show, some, spelled
+from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.sources.files.changes import SHOWN, Changes
+from refnet.recovery.sources.files.member_names import MAX_PATH, show, shown_path, some
 from refnet.recovery.sources.files.swap_journal import Why
 from refnet.recovery.verbs.restore_files import Plan, Restored
 from refnet.recovery.verbs.undo_files import Undone, UndoPlan
 
-#: How many paths of each kind are shown.
-_SHOWN = 10
 _Only = Annotated[str | None, typer.Option(metavar="PATH", help="Restore this one file or folder.")]
 
 
@@ -44,14 +41,14 @@ def restore(source: SourceName) -> Callable[..., None]:
         if not as_json:
             render.print_doubts(chosen)
         planned = action.plan(here, chosen, only, damaged_anyway=damaged_anyway)
-        if ends_at_plan(planned, _plan_values, _print_plan, plan=plan, as_json=as_json):
+        if ends_at_plan(planned, _print_plan, plan=plan, as_json=as_json):
             raise typer.Exit(worst(problem.code for problem in planned.problems))
         planned.check()
         if planned.replaces and planned.changes:
             confirm(f"Replace what is live in {_target(planned)}?", force=force)
         with with_progress(here, "restore") as shown:
             done = action.restore(shown, chosen, planned)
-        print_json(_values(done)) if as_json else _print(done)
+        print_json(done.to_json()) if as_json else _print(done)
 
     return command
 
@@ -64,27 +61,18 @@ def undo(source: SourceName) -> Callable[..., None]:
     ) -> None:
         here = context()
         planned = action.plan_undo(here, source)
-        if ends_at_plan(planned, _undo_values, _print_undo_plan, plan=plan, as_json=as_json):
+        if ends_at_plan(planned, _print_undo_plan, plan=plan, as_json=as_json):
             return
-        confirm(f"Replace what is live in {_path(planned.target.folder)}?", force=force)
+        confirm(f"Replace what is live in {shown_path(planned.target.folder)}?", force=force)
         done = action.undo(here, source)
-        if as_json:
-            values = {"settled": list(done.notes), "kept": _path(done.previous.previous_folder)}
-            print_json(_undo_values(planned) | values)
-        else:
-            _print_undone(done)
+        print_json(planned.to_json() | done.to_json()) if as_json else _print_undone(done)
 
     return command
 
 
-def _path(path: Path) -> str:
-    """Return `path` with control characters escaped."""
-    return show(str(path), 4096)
-
-
 def _target(plan: Plan) -> str:
     """Return what is restored: the folder, or the one file of it."""
-    return _path(plan.target.folder / (plan.only or ""))
+    return shown_path(plan.target.folder / (plan.only or ""))
 
 
 def _print_plan(plan: Plan) -> None:
@@ -101,17 +89,17 @@ def _print_plan(plan: Plan) -> None:
 def _swapped(plan: Plan) -> str:
     if plan.entire:
         return "the folder itself, in one step"
-    return some(sorted({*plan.selection.names, *plan.selection.removed}), _SHOWN)
+    return some(sorted({*plan.selection.names, *plan.selection.removed}), SHOWN)
 
 
 def _print_changes(changes: Changes, prefix: str = "") -> None:
-    for word, paths in (("added", changes.added), ("changed", changes.changed), ("removed", changes.removed)):
+    for word, paths in changes.by_kind.items():
         if paths:
             print(f"  {len(paths):,} {word}")
-        for path in paths[:_SHOWN]:
+        for path in paths[:SHOWN]:
             print(f"    {show(prefix + path, MAX_PATH)}")
-        if len(paths) > _SHOWN:
-            print(f"    and {len(paths) - _SHOWN:,} more")
+        if len(paths) > SHOWN:
+            print(f"    and {len(paths) - SHOWN:,} more")
 
 
 def _print(done: Restored) -> None:
@@ -129,44 +117,13 @@ def _print(done: Restored) -> None:
     )
     print(f"  {render.phases(done.seconds)}; {compared}")
     if done.previous:
-        print(f"  what was live is kept in {_path(done.previous.previous_folder)} for 7 days:")
+        print(f"  what was live is kept in {shown_path(done.previous.previous_folder)} for 7 days:")
         print(f"  `refnet undo {plan.target.source}` brings it back")
     print(f"  {done.hint}")
 
 
-def _change_values(changes: Changes, prefix: str = "") -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for word, paths in (("added", changes.added), ("changed", changes.changed), ("removed", changes.removed)):
-        values[word] = {"count": len(paths), "first": [spelled(prefix + path) for path in paths[:_SHOWN]]}
-    return values
-
-
-def _plan_values(plan: Plan) -> dict[str, Any]:
-    return {
-        "artifact": plan.artifact,
-        "damage": plan.damage,
-        "created": utc(plan.created) if plan.created else None,
-        "folder": _path(plan.target.folder),
-        "replaces": plan.replaces and bool(plan.changes),
-        **_change_values(plan.changes, plan.selection.prefix),
-        "notes": list(plan.notes),
-        "problems": render.problem_values(plan.problems),
-    }
-
-
-def _values(done: Restored) -> dict[str, Any]:
-    return {
-        **_plan_values(done.plan),
-        "done": bool(done.plan.changes),
-        "settled": list(done.notes),
-        "kept": _path(done.previous.previous_folder) if done.previous else None,
-        "seconds": render.rounded(done.seconds),
-        "hint": done.hint,
-    }
-
-
 def _print_undo_plan(plan: UndoPlan) -> None:
-    print(f"Bring back the previous version of {_path(plan.target.folder)} ({plan.target.source}):")
+    print(f"Bring back the previous version of {shown_path(plan.target.folder)} ({plan.target.source}):")
     print(f"  it was live until {_replaced(plan)}")
     _print_changes(plan.changes)
     if not plan.changes:
@@ -178,10 +135,10 @@ def _print_undone(done: Undone) -> None:
         print(note)
     source = done.plan.target.source
     print(
-        f"{_path(done.plan.target.folder)} is its previous version again: it was live until {_replaced(done.plan)}."
+        f"{shown_path(done.plan.target.folder)} is its previous version again: it was live until {_replaced(done.plan)}."
     )
     print(
-        f"  what was live is kept in {_path(done.previous.previous_folder)}: `refnet undo {source}` brings it back"
+        f"  what was live is kept in {shown_path(done.previous.previous_folder)}: `refnet undo {source}` brings it back"
     )
 
 
@@ -189,12 +146,3 @@ def _replaced(plan: UndoPlan) -> str:
     """Return when a previous version was replaced, and by what."""
     restored = f"the restore of {show(plan.journal.artifact)}"
     return f"{render.local(plan.journal.at)}, when {restored if plan.journal.why is Why.RESTORED else f'an undo of {restored}'} replaced it"
-
-
-def _undo_values(plan: UndoPlan) -> dict[str, Any]:
-    return {
-        "folder": _path(plan.target.folder),
-        "artifact": plan.journal.artifact,
-        "previous_versions": utc(plan.journal.at),
-        **_change_values(plan.changes),
-    }

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
+from refnet.actions.acting import ActsOn
 from refnet.actions.database_restore import DatabaseRestore
-from refnet.cli import acting, render
+from refnet.cli import render
 from refnet.cli.context import confirm, print_json, with_progress
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model import formatting
-from refnet.recovery.model.artifact import utc
 from refnet.recovery.model.origin import origin_label
-from refnet.recovery.model.table_plan import Mode, TablePlan, TableSelection
+from refnet.recovery.model.table_plan import Mode, TablePlan, TableSelection, TablesRestored
 
 
 def restore(
@@ -36,9 +35,10 @@ def restore(
             began = clock()
             staged.apply()
             seconds["apply"] = clock() - began
+    result = TablesRestored(plans, seconds)
     if as_json:
-        print_json({**_values(plans, seconds), **acting.values(work.context.settings)})
-    elif "apply" in seconds:
+        print_json(result.to_json() | ActsOn.of(work.context.settings).to_json())
+    elif result.done:
         of = origin_label(plans[0].origin, plans[0].destination)
         done = ", ".join(formatting.plain(plan.table) for plan in plans)
         verb = "is" if len(plans) == 1 else "are"
@@ -73,32 +73,3 @@ def _print_plan(plan: TablePlan) -> None:
     )
     if plan.nothing:
         print("  nothing to do")
-
-
-def _values(plans: tuple[TablePlan, ...], seconds: dict[str, float]) -> dict[str, Any]:
-    """Return the sums, and each table; `table` is the name if there is only one."""
-    first, tables = plans[0], [_table(plan) for plan in plans]
-    return {
-        "database": first.destination.identity.database,
-        "server": first.destination.server,
-        "from_database": first.origin.database,
-        "from_system_identifier": first.origin.system,
-        "table": first.table if len(plans) == 1 else None,
-        "artifact": first.artifact,
-        "created": utc(first.created),
-        "mode": first.mode,
-        **{key: sum(table[key] for table in tables) for key in ("add", "change", "delete", "alike")},
-        "tables": tables,
-        "done": "apply" in seconds,
-        "seconds": render.rounded(seconds),
-    }
-
-
-def _table(plan: TablePlan) -> dict[str, Any]:
-    return {
-        "table": plan.table,
-        "add": plan.add,
-        "change": plan.change,
-        "delete": plan.delete,
-        "alike": plan.difference.same,
-    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -46,7 +46,7 @@ def verify(
         if not as_json:
             _print(results[-1])
     if as_json:
-        print_json({"results": list(map(_values, results)), "absent": list(selected.absent)})
+        print_json({"results": [one.to_json() for one in results], "absent": list(selected.absent)})
     else:
         for name in selected.absent:
             print(f"{name}: could not verify: there is no complete artifact")
@@ -64,13 +64,3 @@ def _level(text: str) -> Level:
 def _print(result: Verified) -> None:
     took = f" in {formatting.seconds(result.seconds)}"
     render.print_proof(f"{result.chosen.name}:", result.proof, took, result.unrecorded, indent=2)
-
-
-def _values(result: Verified) -> dict[str, Any]:
-    return {
-        "source": result.chosen.source,
-        "name": result.chosen.name,
-        "seconds_in_all": round(result.seconds, 3),
-        "unrecorded": result.unrecorded or None,
-        **render.proof_values(result.proof),
-    }

@@ -14,10 +14,9 @@ from zoneinfo import ZoneInfo
 import pytest
 from tests.unit.actions.conftest import Lab
 
-from refnet.actions.adopt import adopt, plan
+from refnet.actions.adopt import Adopted, adopt, plan
 from refnet.actions.backup import Options
 from refnet.actions.backup import make as backup
-from refnet.actions.verify import Verified
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Evidence, Level, Outcome, SourceName
 from refnet.recovery.model.clock import Clock
@@ -46,8 +45,8 @@ def old(store: LocalStore, lines: Any) -> Path:
 
 
 @pytest.fixture
-def take(store: LocalStore, lines: Any, now: Any, clock: Any) -> Callable[..., Verified]:
-    def run(path: Path, says: Made | None = None, **changes: Any) -> Verified:
+def take(store: LocalStore, lines: Any, now: Any, clock: Any) -> Callable[..., Adopted]:
+    def run(path: Path, says: Made | None = None, **changes: Any) -> Adopted:
         prover = lines(says=says, **{"reaches": Level.INTACT} | changes)
         lab = Lab(store, prover, Clock(now, clock), TOKYO_SETTINGS)
         return adopt(lab, plan(lab, path))

@@ -1,7 +1,7 @@
 """The clock of a run: the time, seconds, waiting, the zone of local times, the duration of phases."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
@@ -28,6 +28,11 @@ class Clock:
     def local(self) -> datetime:
         """Return the time in `zone`."""
         return self.now().astimezone(self.zone)
+
+
+def rounded(taken: Mapping[str, float]) -> dict[str, float]:
+    """Return the seconds of each phase, rounded to milliseconds."""
+    return {phase: round(each, 3) for phase, each in taken.items()}
 
 
 class Phases:

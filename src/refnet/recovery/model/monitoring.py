@@ -57,6 +57,9 @@ class Check:
     status: Status
     says: str
 
+    def to_json(self) -> dict[str, str | None]:
+        return {"source": self.source, "check": self.what, "status": self.status, "says": self.says}
+
 
 @dataclass(frozen=True)
 class Limits:

@@ -7,6 +7,7 @@ from typing import Any
 
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model import formatting, origin
+from refnet.recovery.model.artifact import utc
 from refnet.recovery.model.formatting import sql_name
 from refnet.recovery.model.restore_facts import Facts, Wanted
 
@@ -48,6 +49,34 @@ class Plan:
     def runs_as_superuser(self) -> str:
         """The superuser whose rights the code in the dump has while it loads; "" if there is none."""
         return self.facts.user if self.facts.superuser else ""
+
+    def to_json(self) -> dict[str, Any]:
+        wanted, facts, live = self.wanted, self.facts, self.facts.live
+        return {
+            "artifact": wanted.name,
+            "damage": self.damage,
+            "created": utc(wanted.moment) if wanted.moment else None,
+            "database": facts.database,
+            "server": facts.server,
+            "system_identifier": facts.system,
+            "from_database": wanted.database,
+            "from_system_identifier": wanted.system,
+            "replaces": self.replaces,
+            "steps": list(self.steps),
+            "problems": [problem.to_json() for problem in self.problems],
+            "notes": list(self.notes),
+            "create_roles": list(self.create_roles),
+            "role_powers": {role: list(found) for role, found in self.role_powers.items()},
+            "runs_as_superuser": bool(self.runs_as_superuser),
+            "bytes_needed": self.bytes_needed,
+            "bytes_free": facts.free,
+            "live_bytes": live.size if live else None,
+            "connections": [
+                {"application": one.application, "user": one.user, "count": one.count}
+                for one in (live.sessions if live else ())
+            ],
+            "tables": self.tables(),
+        }
 
     def check(self) -> None:
         """Raise the first problem, with the number of the others; nothing if there is none."""

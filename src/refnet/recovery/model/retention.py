@@ -8,6 +8,7 @@ proven complete artifact of a source is kept, and the newest complete one. Each 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from refnet.recovery.model.artifact import (
@@ -18,6 +19,7 @@ from refnet.recovery.model.artifact import (
     Outcome,
     SourceName,
     artifact_names,
+    utc,
 )
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.schedule import Schedule, TaskName
@@ -35,6 +37,16 @@ class Decision:
     keep: bool
     reasons: tuple[str, ...]
 
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.entry.name,
+            "database": self.entry.identity.database if self.entry.identity else None,
+            "created": utc(self.entry.created),
+            "size": self.entry.manifest.size,
+            "keep": self.keep,
+            "reasons": list(self.reasons),
+        }
+
 
 @dataclass(frozen=True)
 class PreviousVersion:
@@ -49,6 +61,10 @@ class PreviousVersion:
     remove: Callable[[], None]
     #: Why it cannot be removed after its time; "" if it can.
     blocked: str = ""
+
+    def to_json(self) -> dict[str, str]:
+        why = {"why": self.blocked} if self.blocked else {}
+        return {"what": self.what, "since": utc(self.since), **why}
 
     def due(self, now: datetime) -> bool:
         return now - self.since > KEEP_PREVIOUS

@@ -9,6 +9,7 @@ from typing import Any, BinaryIO, Protocol
 
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry, Level, Manifest, Outcome, SourceName
+from refnet.recovery.model.clock import rounded
 
 #: The most entries of a list of files, and its most bytes when inflated. A reader has both in memory (at most about
 #: 1 GB): a backup writes no more, and a longer list is damaged.
@@ -111,6 +112,9 @@ class Finding:
     #: None unless a comparison failed.
     deviation: Deviation | None = None
 
+    def to_json(self) -> dict[str, Any]:
+        return {"what": self.what, "outcome": self.outcome, "reason": self.reason}
+
 
 @dataclass(frozen=True)
 class Proof:
@@ -140,6 +144,18 @@ class Proof:
     @property
     def reasons(self) -> tuple[str, ...]:
         return tuple(f"{f.what}: {f.reason}" for f in self.findings if f.outcome is not Outcome.PASSED)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the proof as plain values; `level` is the level that it reached, `seconds` are by phase."""
+        return {
+            "outcome": self.outcome,
+            "level": self.level,
+            "server": self.server,
+            "missing_walls": list(self.missing_walls),
+            "seconds": rounded(self.seconds),
+            "findings": [finding.to_json() for finding in self.findings],
+            "rows": list(self.rows),
+        }
 
 
 class TransientError(RefnetError):

@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
+from refnet.recovery.model.artifact import utc
+from refnet.recovery.model.clock import rounded
 from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.origin import Destination
 
@@ -72,3 +75,43 @@ class TablePlan:
     def nothing(self) -> bool:
         """True if there is nothing to do."""
         return not (self.add or self.change or self.delete)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "table": self.table,
+            "add": self.add,
+            "change": self.change,
+            "delete": self.delete,
+            "alike": self.difference.same,
+        }
+
+
+@dataclass(frozen=True)
+class TablesRestored:
+    """The plan or the result of the restore of some tables of one artifact."""
+
+    plans: tuple[TablePlan, ...]
+    #: By phase; `apply` only where the rows were written.
+    seconds: dict[str, float]
+
+    @property
+    def done(self) -> bool:
+        return "apply" in self.seconds
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the sums, and each table; `table` is the name if there is only one."""
+        first, tables = self.plans[0], [plan.to_json() for plan in self.plans]
+        return {
+            "database": first.destination.identity.database,
+            "server": first.destination.server,
+            "from_database": first.origin.database,
+            "from_system_identifier": first.origin.system,
+            "table": first.table if len(tables) == 1 else None,
+            "artifact": first.artifact,
+            "created": utc(first.created),
+            "mode": first.mode,
+            **{key: sum(table[key] for table in tables) for key in ("add", "change", "delete", "alike")},
+            "tables": tables,
+            "done": self.done,
+            "seconds": rounded(self.seconds),
+        }

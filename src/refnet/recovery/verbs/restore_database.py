@@ -18,7 +18,7 @@ from refnet.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import Outcome
-from refnet.recovery.model.clock import Clock, Phases
+from refnet.recovery.model.clock import Clock, Phases, rounded
 from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.origin import OWN, Destination, Permission
 from refnet.recovery.model.previous import Mark, Why
@@ -81,6 +81,20 @@ class Restored:
     destination: Destination
     #: The database that the data comes from; None: not recorded.
     origin: Identity | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "database": self.database,
+            "server": self.destination.server,
+            "from_database": self.origin.database if self.origin else None,
+            "from_system_identifier": self.origin.system if self.origin else None,
+            "artifact": self.artifact,
+            "kept": self.previous,
+            "seconds": rounded(self.seconds),
+            "seconds_in_all": round(sum(self.seconds.values()), 3),
+            "findings": [finding.to_json() for finding in self.findings],
+            "notes": list(self.notes),
+        }
 
 
 def plan(target: Target, dump: Dump, options: Options, *, count: bool) -> Plan:

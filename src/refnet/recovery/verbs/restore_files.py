@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from refnet.errors import Exit, RefnetError
 from refnet.files import OPEN_FOLDER, names_in, opened
-from refnet.recovery.model.artifact import SourceName
-from refnet.recovery.model.clock import Clock
+from refnet.recovery.model.artifact import SourceName, utc
+from refnet.recovery.model.clock import Clock, rounded
 from refnet.recovery.model.source import Progress, silent
 from refnet.recovery.sources.files import rename, swapping
 from refnet.recovery.sources.files.changes import Changes, changes
@@ -27,7 +28,7 @@ from refnet.recovery.sources.files.contents import NoSpaceError
 from refnet.recovery.sources.files.extract import extract
 from refnet.recovery.sources.files.files_artifact import FilesArtifact
 from refnet.recovery.sources.files.listing import FileList
-from refnet.recovery.sources.files.member_names import ArchiveError, show, some
+from refnet.recovery.sources.files.member_names import ArchiveError, show, shown_path, some
 from refnet.recovery.sources.files.selection import Selection, select
 from refnet.recovery.sources.files.swap_journal import Unit, Why
 from refnet.recovery.sources.files.swapping import Work
@@ -76,6 +77,18 @@ class Plan:
         if self.problems:
             raise self.problems[0]
 
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "artifact": self.artifact,
+            "damage": self.damage,
+            "created": utc(self.created) if self.created else None,
+            "folder": shown_path(self.target.folder),
+            "replaces": self.replaces and bool(self.changes),
+            **self.changes.to_json(self.selection.prefix),
+            "notes": list(self.notes),
+            "problems": [problem.to_json() for problem in self.problems],
+        }
+
 
 @dataclass(frozen=True)
 class Restored:
@@ -91,6 +104,16 @@ class Restored:
     @property
     def hint(self) -> str:
         return HINTS[self.plan.target.source]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            **self.plan.to_json(),
+            "done": bool(self.plan.changes),
+            "settled": list(self.notes),
+            "kept": shown_path(self.previous.previous_folder) if self.previous else None,
+            "seconds": rounded(self.seconds),
+            "hint": self.hint,
+        }
 
 
 def plan(artifact: FilesArtifact, target: FolderTarget, only: str | None = None) -> Plan:

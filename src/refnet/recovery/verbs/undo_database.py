@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from refnet.errors import RefnetError
 from refnet.postgres.session import Target
+from refnet.recovery.model.artifact import utc
 from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.previous import Mark, Record, Why
 from refnet.recovery.model.restore_facts import Facts, Rows
@@ -46,6 +48,21 @@ class UndoPlan:
         if self.problems:
             raise self.problems[0]
 
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "database": self.facts.database,
+            "server": self.facts.server,
+            "back": self.back.name,
+            "previous_versions": utc(self.back.at),
+            "recorded": not self.doubts,
+            "doubts": list(self.doubts),
+            "notes": list(self.notes),
+            "artifact": self.back.mark.artifact,
+            "replaces": self.replaces,
+            "written_since": {name: rows.newer for name, rows in self.written.items()},
+            "problems": [problem.to_json() for problem in self.problems],
+        }
+
 
 @dataclass(frozen=True)
 class Undone:
@@ -56,6 +73,9 @@ class Undone:
     back: PreviousDatabase
     #: The new name of the database that was live before, if there was one.
     previous: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kept": self.previous}
 
 
 def plan(target: Target, previous: PreviousVersions, name: str | None = None) -> UndoPlan:

@@ -6,12 +6,15 @@ import os
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from refnet.errors import RefnetError
 from refnet.files import OPEN_FOLDER, opened, user_name
+from refnet.recovery.model.artifact import utc
 from refnet.recovery.sources.files import swapping
 from refnet.recovery.sources.files.changes import Changes, changes
 from refnet.recovery.sources.files.listing import FileList
+from refnet.recovery.sources.files.member_names import shown_path
 from refnet.recovery.sources.files.rename import Entry, exists, inode
 from refnet.recovery.sources.files.swap_journal import Journal, Unit, Why
 from refnet.recovery.sources.files.swapping import Work
@@ -33,6 +36,14 @@ class UndoPlan:
     def journal(self) -> Journal:
         return self.back.journal
 
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "folder": shown_path(self.target.folder),
+            "artifact": self.journal.artifact,
+            "previous_versions": utc(self.journal.at),
+            **self.changes.to_json(),
+        }
+
 
 @dataclass(frozen=True)
 class Undone:
@@ -42,6 +53,9 @@ class Undone:
     #: The work folder with what was live until then.
     previous: Work
     notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"settled": list(self.notes), "kept": shown_path(self.previous.previous_folder)}
 
 
 def plan(target: FolderTarget) -> UndoPlan:

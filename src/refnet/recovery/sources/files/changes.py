@@ -1,9 +1,13 @@
 """The differences between two lists of files: for the plan of a restore or an undo, and for `refnet diff`."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from refnet.recovery.sources.files.listing import FileList, Kind, Listed
-from refnet.recovery.sources.files.member_names import parent
+from refnet.recovery.sources.files.member_names import parent, spelled
+
+#: How many paths of each kind are shown.
+SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -16,6 +20,17 @@ class Changes:
 
     def __bool__(self) -> bool:
         return bool(self.added or self.changed or self.removed)
+
+    @property
+    def by_kind(self) -> dict[str, tuple[str, ...]]:
+        return {"added": self.added, "changed": self.changed, "removed": self.removed}
+
+    def to_json(self, prefix: str = "") -> dict[str, Any]:
+        """Return the count of each kind, and the first paths, below `prefix`."""
+        return {
+            kind: {"count": len(paths), "first": [spelled(prefix + path) for path in paths[:SHOWN]]}
+            for kind, paths in self.by_kind.items()
+        }
 
 
 def changes(before: FileList, after: FileList) -> Changes:

@@ -6,6 +6,7 @@ itself is `.`.
 
 import os
 from collections.abc import Iterable
+from pathlib import Path
 
 MAX_PATH = 4096
 MAX_PART = 255
@@ -58,6 +59,11 @@ def show(path: str, limit: int = 120) -> str:
     text = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def shown_path(path: Path) -> str:
+    """Return `path` with control characters escaped."""
+    return show(str(path), MAX_PATH)
 
 
 def spelled(path: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.recovery.sources.database.catalog_queries import user_relations
@@ -29,6 +30,15 @@ class TableSize:
     @property
     def total(self) -> int:
         return self.data + self.indexes
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "bytes": self.total,
+            "data_bytes": self.data,
+            "index_bytes": self.indexes,
+            "rows_about": self.rows,
+        }
 
 
 def sizes(target: Target) -> tuple[int, tuple[TableSize, ...]]:
