@@ -21,6 +21,7 @@ from refnet.recovery.sources.database.artifact.sqlgz import Reader
 from refnet.recovery.sources.database.restore.load import load
 from refnet.recovery.sources.database.rows import staged_rows
 from refnet.recovery.sources.database.sql_names import Codec
+from refnet.recovery.sources.database.workers import Workers
 
 _NAME = "refnet_20261125_020000.sql.gz"
 
@@ -63,7 +64,7 @@ def test_a_block_fills_no_table_but_its_own(
     number, content = _block(genuine)
     forged = forge.with_member(genuine, number, statement + content.partition(b"\n")[2])
     with pytest.raises(RefnetError) as caught:
-        load(_reader(forged), empty, wheel, 1)
+        load(_reader(forged), empty, Workers(wheel, 1))
     assert caught.value.code is Exit.DAMAGED
 
 

@@ -24,6 +24,7 @@ from refnet.recovery.sources.database.dump.psql_copy import PsqlCopy, PsqlError
 from refnet.recovery.sources.database.restore import create_database
 from refnet.recovery.sources.database.rows import live_catalog
 from refnet.recovery.sources.database.rows.compare import compare
+from refnet.recovery.sources.database.workers import Workers
 
 
 def _index(artifact: bytes) -> Index:
@@ -60,7 +61,7 @@ def test_a_column_of_an_index_is_no_command_of_psql(
     genuine: bytes, small_database: Target, wheel: Binaries, sign: Path, encoding: str
 ) -> None:
     """The index is given without its strict reading, which refuses some of this: the comparison stands by itself."""
-    found = _failures(compare(small_database, _shell(_index(genuine), encoding, sign), wheel, 1))
+    found = _failures(compare(small_database, _shell(_index(genuine), encoding, sign), Workers(wheel, 1)))
     assert not sign.exists()
     assert set(found) == (
         {"table public.papers", "table public.notes"} if encoding == "UTF8" else {"encoding"}
@@ -107,7 +108,7 @@ def test_a_sequence_of_an_index_is_no_statement(
 ) -> None:
     before = _tables(small_database)
     lie = dataclasses.replace(_index(genuine), sequences=((name.format(sign=sign), 20, True),))
-    assert "differ" in _failures(compare(small_database, lie, wheel, 1))["1 sequences"]
+    assert "differ" in _failures(compare(small_database, lie, Workers(wheel, 1)))["1 sequences"]
     assert _tables(small_database) == before
     assert not sign.exists()
 
@@ -140,7 +141,9 @@ def test_a_table_or_column_on_one_side_alone_is_found(
                              {"public.notes": "columns were not recorded: paper"}),
     }  # fmt: skip
     for what, (tables, expected) in lies.items():
-        found = _failures(compare(small_database, dataclasses.replace(index, tables=tables), wheel, 1))
+        found = _failures(
+            compare(small_database, dataclasses.replace(index, tables=tables), Workers(wheel, 1))
+        )
         assert found == {f"table {name}": why for name, why in expected.items()}, what
 
 

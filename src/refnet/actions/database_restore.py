@@ -20,6 +20,7 @@ from refnet.recovery.model.table_plan import TableSelection
 from refnet.recovery.sources.artifact import open_database
 from refnet.recovery.sources.database.artifact.own_artifact import DatabaseArtifact
 from refnet.recovery.sources.database.restore.server_facts import holds_tables
+from refnet.recovery.sources.database.workers import Workers
 from refnet.recovery.stores.lineage import Lineage
 from refnet.recovery.verbs import restore_database, undo_database
 from refnet.recovery.verbs.restore_database import Dump, Options, Resources, Restored
@@ -112,7 +113,8 @@ def compare(context: Context, chosen: OpenArtifact) -> tuple[Finding, ...]:
             binaries = servers.binaries_for(settings, server_version(session))
     except ConnectError as error:
         return (Finding(f"database {target.name}", Outcome.FAILED, error.message),)
-    return dump.compare(target, binaries, settings.jobs, context.progress, content=True)
+    workers = Workers(binaries, settings.jobs, context.progress)
+    return dump.compare(target, workers, content=True)
 
 
 def replaced(context: Context) -> str:

@@ -10,14 +10,14 @@ from refnet import servers, wiring
 from refnet.actions.choose import choose_one, newest_of
 from refnet.actions.context import Context
 from refnet.errors import Exit, RefnetError
-from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target, server_version
 from refnet.recovery.model.artifact import Outcome, SourceName
-from refnet.recovery.model.source import Deviation, OpenArtifact, Progress, silent
+from refnet.recovery.model.source import Deviation, OpenArtifact
 from refnet.recovery.sources.artifact import open_database
 from refnet.recovery.sources.database.artifact.index import Index, Table
 from refnet.recovery.sources.database.artifact.own_artifact import DatabaseArtifact
 from refnet.recovery.sources.database.rows.compare import compare
+from refnet.recovery.sources.database.workers import Workers
 from refnet.recovery.sources.files.changes import changes, same
 from refnet.recovery.sources.files.files_artifact import FilesArtifact
 from refnet.recovery.sources.files.listing import FileList, Kind, Listed
@@ -87,7 +87,7 @@ def diff(context: Context, before: str, after: str) -> Difference:
     target = servers.existing_server(settings)
     with target.connect() as session:
         binaries = servers.binaries_for(settings, server_version(session))
-    return live_tables(old, target, binaries, settings.jobs, context.progress)
+    return live_tables(old, target, Workers(binaries, settings.jobs, context.progress))
 
 
 def _chosen(context: Context, meant: str) -> OpenArtifact:
@@ -119,12 +119,10 @@ def live_files(before: OpenArtifact, target: FolderTarget) -> Difference:
     return _files(target.source, (before.name, LIVE), selection.files, live.files, tuple(notes))
 
 
-def live_tables(
-    before: OpenArtifact, target: Target, binaries: Binaries, jobs: int, progress: Progress = silent
-) -> Difference:
+def live_tables(before: OpenArtifact, target: Target, workers: Workers) -> Difference:
     """Compare an artifact with the live database, table by table, by content."""
     added, changed, removed, notes = [], [], [], []
-    for finding in compare(target, _index(before), binaries, jobs, progress):
+    for finding in compare(target, _index(before), workers):
         name = finding.what.removeprefix("table ")
         if finding.outcome is Outcome.UNVERIFIED:
             notes.append(f"could not verify: {finding.what}: {finding.reason}")

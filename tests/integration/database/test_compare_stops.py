@@ -14,6 +14,7 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
 from refnet.recovery.sources.database.dump.psql_copy import PsqlCopy, PsqlError
 from refnet.recovery.sources.database.rows import compare
+from refnet.recovery.sources.database.workers import Workers
 from refnet.signals import interruptible
 
 _BAIL_OUT = 20  # seconds until a worker that nobody stops goes on
@@ -65,5 +66,5 @@ def test_a_failure_stops_the_other_worker_and_no_further_table_is_read(
     index = reader(library, wheel).index
     monkeypatch.setattr(compare, "PsqlCopy", FirstFails)
     with pytest.raises(raised), interruptible():
-        compare.compare(library, index, wheel, 2)
+        compare.compare(library, index, Workers(wheel, 2))
     assert len(started) == 2 < len(index.tables)

@@ -15,6 +15,7 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.source import OpenArtifact
+from refnet.recovery.sources.database.workers import Workers
 
 #: A materialized view with rows; partitions, those of a hash on an enum too; a table without columns; an unlogged one.
 _KINDS = '''
@@ -66,10 +67,10 @@ def test_an_artifact_differs_from_what_is_live_by_the_tables_that_were_written(
     library: Target, wheel: Binaries
 ) -> None:
     before = held(library, wheel)
-    assert diff.live_tables(before, library, wheel, 2).equal
+    assert diff.live_tables(before, library, Workers(wheel, 2)).equal
     write(library)
 
-    found = diff.live_tables(before, library, wheel, 2)
+    found = diff.live_tables(before, library, Workers(wheel, 2))
 
     assert (found.added, found.removed) == (("public.notes",), ("public.citations",))
     assert {one.name for one in found.changed} == {"public.papers", "public.jobs", "1 sequences"}
@@ -80,7 +81,7 @@ def test_nothing_differs_right_after_a_backup_whatever_kinds_of_tables_there_are
 ) -> None:
     with library.connect() as session:
         session.execute(_KINDS)
-    found = diff.live_tables(held(library, wheel), library, wheel, 2)
+    found = diff.live_tables(held(library, wheel), library, Workers(wheel, 2))
     assert (found.added, found.changed, found.removed) == ((), (), ())
 
 
@@ -91,7 +92,7 @@ def test_a_column_and_a_partition_that_are_new_are_found(library: Target, wheel:
     with library.connect() as session:
         session.execute("ALTER TABLE jobs ADD more int")
         session.execute("CREATE TABLE years_2020 PARTITION OF years FOR VALUES IN (2020)")
-    found = diff.live_tables(before, library, wheel, 2)
+    found = diff.live_tables(before, library, Workers(wheel, 2))
     assert (found.added, found.removed) == (("public.years_2020",), ())
     assert found.changed == (Changed("public.jobs", "columns were not recorded: more"),)
 

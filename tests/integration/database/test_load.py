@@ -18,6 +18,7 @@ from refnet.recovery.model.source import silent
 from refnet.recovery.sources.database.artifact.sqlgz import Reader
 from refnet.recovery.sources.database.dump import parallel_dump as dumping
 from refnet.recovery.sources.database.restore.load import load
+from refnet.recovery.sources.database.workers import Workers
 
 SCHEMA = """
 CREATE TABLE papers (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, title text NOT NULL UNIQUE, year int,
@@ -93,7 +94,11 @@ def test_a_loaded_artifact_equals_its_source(
 ) -> None:
     target = empty(f"copy {jobs}")
     seen: list[tuple[int, int | None]] = []
-    load(artifact(source, wheel), target, wheel, jobs, lambda _, done, total: seen.append((done, total)))
+    load(
+        artifact(source, wheel),
+        target,
+        Workers(wheel, jobs, lambda _, done, total: seen.append((done, total))),
+    )
     assert answers(target) == answers(source)
     assert seen[-1][0] == seen[-1][1]
 
@@ -110,7 +115,7 @@ def test_settings_of_the_new_database_that_would_stop_a_load_do_not(
             "datestyle = 'SQL, DMY'",
         ):
             admin.execute(f"ALTER DATABASE hostile SET {setting}")
-    load(artifact(source, wheel), target, wheel, 2)
+    load(artifact(source, wheel), target, Workers(wheel, 2))
     with server.target().connect() as admin:
         admin.execute("ALTER DATABASE hostile RESET ALL")
     assert answers(target) == answers(source)
@@ -128,7 +133,7 @@ def test_a_missing_role_is_named_and_what_to_do(
             session.execute("ALTER TABLE notes OWNER TO refnet")
         admin.execute("DROP ROLE lost")
     with pytest.raises(RefnetError) as caught:
-        load(whole, empty("without role"), wheel, 2)
+        load(whole, empty("without role"), Workers(wheel, 2))
     assert 'role "lost" does not exist' in caught.value.message
     assert "lost" in caught.value.hint
 
@@ -141,7 +146,7 @@ def test_rows_that_the_server_refuses_end_the_load_with_its_words(
     with target.connect() as session:
         session.execute("CREATE TABLE notes (id int)")
     with pytest.raises(RefnetError, match='relation "notes" already exists'):
-        load(whole, target, wheel, 2)
+        load(whole, target, Workers(wheel, 2))
 
 
 def test_a_member_that_does_not_inflate_is_damage_and_not_the_servers_fault(
@@ -154,7 +159,7 @@ def test_a_member_that_does_not_inflate_is_damage_and_not_the_servers_fault(
     flipped[member.offset + member.length // 2] ^= 4
     broken = Reader("broken.sql.gz", lambda: io.BytesIO(flipped))
     with pytest.raises(RefnetError) as caught:
-        load(broken, empty("broken"), wheel, 2)
+        load(broken, empty("broken"), Workers(wheel, 2))
     assert caught.value.code is Exit.DAMAGED
 
 
@@ -163,5 +168,5 @@ def test_nothing_private_stays_behind(
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    load(artifact(source, wheel), empty("tidy"), wheel, 2)
+    load(artifact(source, wheel), empty("tidy"), Workers(wheel, 2))
     assert list(tmp_path.iterdir()) == []

@@ -22,6 +22,7 @@ from refnet.recovery.sources.database.dump.parallel_dump import dump
 from refnet.recovery.sources.database.restore.foreign_views import refresh
 from refnet.recovery.sources.database.restore.load import load
 from refnet.recovery.sources.database.rows.compare import compare
+from refnet.recovery.sources.database.workers import Workers
 from refnet.recovery.sources.proof_run import ProofOptions
 
 
@@ -82,11 +83,11 @@ def test_stock_psql_restores_an_artifact_to_what_a_stock_dump_gives(each: Backed
 def test_a_parallel_load_gives_what_a_stock_dump_gives(each: Backed, monkeypatch: pytest.MonkeyPatch) -> None:
     everything = each.everything
     copy = everything.fresh("by_load")
-    load(each.reader, copy, everything.cluster.binaries, 2)
+    load(each.reader, copy, Workers(everything.cluster.binaries, 2))
     assert refresh(copy, each.index) == ()
     found = everything.portrait(copy)
     monkeypatch.setattr("refnet.recovery.sources.database.rows.compare._SHARE", 100_000)
-    compared = compare(copy, each.index, everything.cluster.binaries, 2)
+    compared = compare(copy, each.index, Workers(everything.cluster.binaries, 2))
     drop(everything.cluster, copy.name)
     assert oracle.differences(everything.reference.inside, found.inside) == []
     assert [finding for finding in compared if finding.outcome is not Outcome.PASSED] == []

@@ -175,7 +175,7 @@ class LocalStore:
         with explained(folder / name), disk.open_cold(folder / name) as reader:
             sha256, size = disk.digest(reader)
             os.fchmod(reader.fileno(), 0o600)
-        manifest = _manifest(source, name, made, sha256, size, 0.0)
+        manifest = _manifest(source, name, made, sha256, size)
         with disk.HiddenFile(folder, ".part") as file:
             file.write(manifest.to_json().encode())
             file.sync()
@@ -247,7 +247,7 @@ class LocalDraft:
         for name in artifact_names(self._source, local, partial=made.partial):
             if taken(self._folder, name):
                 continue
-            manifest = _manifest(self._source, name, made, sha256, size, seconds)
+            manifest = replace(_manifest(self._source, name, made, sha256, size), seconds=seconds)
             if self._publish(manifest, shared, made.files):
                 return manifest
         raise RefnetError(
@@ -315,7 +315,7 @@ class LocalDraft:
         return manifest
 
 
-def _manifest(source: SourceName, name: str, made: Made, sha256: str, size: int, seconds: float) -> Manifest:
+def _manifest(source: SourceName, name: str, made: Made, sha256: str, size: int) -> Manifest:
     return Manifest(
         source=source,
         name=name,
@@ -325,7 +325,7 @@ def _manifest(source: SourceName, name: str, made: Made, sha256: str, size: int,
         shrunk_from=made.shrunk_from,
         size=size,
         sha256=sha256,
-        seconds=seconds,
+        seconds=0.0,
         partial=made.partial,
         files_sha256=None if made.files is None else hashlib.sha256(made.files).hexdigest(),
         unchecked=made.unchecked,

@@ -33,6 +33,7 @@ from refnet.recovery.sources.database.restore.analyze import analyze
 from refnet.recovery.sources.database.restore.server_facts import facts, live_state
 from refnet.recovery.sources.database.restore.swap_databases import Rename, swap, terminate
 from refnet.recovery.sources.database.rows import compare, row_counts
+from refnet.recovery.sources.database.workers import Workers
 from refnet.recovery.stores.previous_records import PreviousVersions
 
 Dump = DatabaseArtifact | ForeignDump
@@ -150,11 +151,12 @@ class _Run:
             plan.check()
             self.dump.check()
             tools = self.resources.binaries(self.dump.tools_major(major(plan.facts.version)))
+            workers = Workers(tools, self.options.jobs, self.resources.progress)
         state = self.dump.state(lambda: live_state(self.target) if plan.replaces else None)
         create_database.create_roles(self.admin, self.dump.roles, plan.create_roles)
         name = self._name("copy")
         with self._dropped_on_failure(name):
-            findings = self._fill(name, state, tools)
+            findings = self._fill(name, state, workers)
             with self.phases.phase("swap"):
                 old = self._swap(name, state, replaces=plan.replaces)
         unsure = [
@@ -171,16 +173,16 @@ class _Run:
             plan.wanted.origin,
         )
 
-    def _fill(self, name: str, state: dict[str, Any], tools: Binaries) -> tuple[Finding, ...]:
+    def _fill(self, name: str, state: dict[str, Any], workers: Workers) -> tuple[Finding, ...]:
         """Create the copy, load it and compare it; RefnetError where it differs."""
-        copy, jobs = self.target.database(name), self.options.jobs
+        copy = self.target.database(name)
         with self.phases.phase("create"):
             create_database.create_database(self.admin, name, state)
             create_database.close_to_others(self.admin, name, state)
             previous_databases.open_copy(self.admin, name, self._mark(Why.COPY))
             self.notes += create_database.apply_settings(self.admin, name, state)
         with self.phases.phase("load"):
-            self.notes += self.dump.load(copy, tools, jobs, self.resources.progress)
+            self.notes += self.dump.load(copy, workers)
         # In parallel: ANALYZE is one session, and leaves a core to the comparison.
         content = self.options.content
         with (
@@ -189,7 +191,7 @@ class _Run:
             self._disconnected_on_failure(name),
         ):
             analyzed = parallel.submit(analyze, copy)
-            findings = self.dump.compare(copy, tools, jobs, self.resources.progress, content=content)
+            findings = self.dump.compare(copy, workers, content=content)
             self.notes += analyzed.result()
         if wrong := compare.failed(findings):
             raise wrong

@@ -98,8 +98,8 @@ class _Writer:
                 "neither it nor its target is in the archive"
             )
             return
-        listed = Listed.of(found.path, Kind.LINK, status, at=self._tar.raw, target=target)
-        self._list(listed._replace(mode=0o777))
+        listed = Listed.of(found.path, Kind.LINK, status, at=self._tar.raw)
+        self._list(listed._replace(mode=0o777, target=target))
 
     def _list(self, listed: Listed) -> None:
         self._tar.write(header(listed))

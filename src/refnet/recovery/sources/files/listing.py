@@ -68,20 +68,11 @@ class Listed(NamedTuple):
     same_as: str = ""
 
     @classmethod
-    def of(
-        cls,
-        path: str,
-        kind: Kind,
-        status: os.stat_result,
-        *,
-        at: int = -1,
-        target: str = "",
-        sha256: str = "",
-    ) -> Self:
+    def of(cls, path: str, kind: Kind, status: os.stat_result, *, at: int = -1) -> Self:
         """Return the entry for a file system's record."""
         size, mode = status.st_size if kind is Kind.FILE else 0, stat.S_IMODE(status.st_mode)
         mtime_ns, uid, gid = status.st_mtime_ns, status.st_uid, status.st_gid
-        return cls(path, kind, size, mode, mtime_ns, uid, gid, at, sha256, target)
+        return cls(path, kind, size, mode, mtime_ns, uid, gid, at)
 
 
 class Member(NamedTuple):

@@ -46,7 +46,7 @@ def _read(found: Found, kind: Kind) -> Listed:
     if kind is not Kind.FILE:
         status = os.stat(found.name, dir_fd=found.folder, follow_symlinks=False)
         target = os.readlink(found.name, dir_fd=found.folder) if kind is Kind.LINK else ""
-        return Listed.of(found.path, kind, status, target=target)
+        return Listed.of(found.path, kind, status)._replace(target=target)
     descriptor = os.open(found.name, OPEN_FILE, dir_fd=found.folder)
     try:
         status, digest, size = os.fstat(descriptor), sha256(), 0
@@ -55,7 +55,7 @@ def _read(found: Found, kind: Kind) -> Listed:
             size += len(data)
     finally:
         os.close(descriptor)
-    return Listed.of(found.path, kind, status, sha256=digest.hexdigest())._replace(size=size)
+    return Listed.of(found.path, kind, status)._replace(size=size, sha256=digest.hexdigest())
 
 
 def differences(expected: FileList, tree: Tree) -> Iterator[str]:

@@ -42,6 +42,7 @@ from refnet.recovery.sources.database.dump.pgdump import for_server
 from refnet.recovery.sources.database.restore import foreign_proof
 from refnet.recovery.sources.database.restore.load import LOADER_SETTINGS
 from refnet.recovery.sources.database.subprocesses import Programs, restricted
+from refnet.recovery.sources.database.workers import Workers
 from refnet.recovery.sources.proof_run import ProofOptions
 
 _PIECE = 1 << 20
@@ -145,9 +146,7 @@ class ForeignDump(Artifact):
     def load(
         self,
         target: Target,
-        binaries: Binaries,
-        jobs: int,
-        progress: Progress,
+        workers: Workers,
         *,
         alone: bool = False,
         account: Account | None = None,
@@ -163,13 +162,13 @@ class ForeignDump(Artifact):
             server = server_version(session)
         environment = target.environment(_settings(server))
         if self._is_archive:
-            command = [str(binaries.tool("pg_restore")), "--no-password", "--exit-on-error"]
-            command += [] if self.format is Format.TAR else [f"--jobs={jobs}"]
+            command = [str(workers.binaries.tool("pg_restore")), "--no-password", "--exit-on-error"]
+            command += [] if self.format is Format.TAR else [f"--jobs={workers.jobs}"]
             command += ["-d", make_conninfo(dbname=target.name)]
             self._restore(command, environment, account, alone=alone)
         else:
-            command = [str(binaries.tool("psql")), "--no-password", "-X", "-q", "-o", "/dev/null"]
-            text = self._text(server, progress)
+            command = [str(workers.binaries.tool("psql")), "--no-password", "-X", "-q", "-o", "/dev/null"]
+            text = self._text(server, workers.progress)
             text = restricted(_without_lines(text, _REFRESH) if alone else text)
             Programs(environment).run([*command, "-v", "ON_ERROR_STOP=1"], f"loading {self.name}", text)
         return ()

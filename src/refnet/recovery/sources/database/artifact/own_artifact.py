@@ -8,11 +8,10 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.recovery.model.artifact import Level
 from refnet.recovery.model.restore_facts import Wanted
-from refnet.recovery.model.source import Finding, Made, OpenArtifact, Progress, Proof
+from refnet.recovery.model.source import Finding, Made, OpenArtifact, Proof
 from refnet.recovery.sources.artifact import Artifact
 from refnet.recovery.sources.database.artifact.index import Index
 from refnet.recovery.sources.database.artifact.index_values import Kind
@@ -24,6 +23,7 @@ from refnet.recovery.sources.database.restore.load import load
 from refnet.recovery.sources.database.restore.proof import Prover, rows_of
 from refnet.recovery.sources.database.restore.superuser_needs import Needs, needs
 from refnet.recovery.sources.database.rows.compare import compare
+from refnet.recovery.sources.database.workers import Workers
 from refnet.recovery.sources.proof_run import ProofOptions
 
 #: Heads the contents of the first large object.
@@ -93,9 +93,9 @@ class DatabaseArtifact(Artifact):
         sent = comment and comment.encode("utf-8", "replace").decode()
         return {**self.index.database, "comment": sent}
 
-    def load(self, target: Target, binaries: Binaries, jobs: int, progress: Progress) -> tuple[str, ...]:
-        load(self.reader, target, binaries, jobs, progress)
-        progress("views over foreign tables", 0, None)
+    def load(self, target: Target, workers: Workers) -> tuple[str, ...]:
+        load(self.reader, target, workers)
+        workers.progress("views over foreign tables", 0, None)
         return (*self._notes(target), *foreign_views.refresh(target, self.index))
 
     def _notes(self, target: Target) -> Iterator[str]:
@@ -103,10 +103,8 @@ class DatabaseArtifact(Artifact):
             if refuses_lz4(session, self.reader.text(Kind.PRE)):
                 yield "this server was built without lz4: it compresses those columns by its default"
 
-    def compare(
-        self, target: Target, binaries: Binaries, jobs: int, progress: Progress, *, content: bool
-    ) -> tuple[Finding, ...]:
-        return compare(target, self.index, binaries, jobs, progress, content=content)
+    def compare(self, target: Target, workers: Workers, *, content: bool) -> tuple[Finding, ...]:
+        return compare(target, self.index, workers, content=content)
 
 
 def made(index: Index) -> Made:

@@ -28,6 +28,7 @@ from refnet.recovery.sources.database.artifact.required_tables import Tables
 from refnet.recovery.sources.database.catalog_queries import user_relations
 from refnet.recovery.sources.database.restore import create_database
 from refnet.recovery.sources.database.server_errors import Cause, ServerError
+from refnet.recovery.sources.database.workers import Workers
 from refnet.recovery.sources.proof_run import LOADED, ProofOptions, ProofRun
 
 if TYPE_CHECKING:
@@ -149,8 +150,8 @@ class _Prover:
         )
 
     def _load_into(self, target: Target, cluster: Cluster) -> None:
-        jobs, progress = self._options.jobs, self._options.progress
-        self._dump.load(target, cluster.binaries, jobs, progress, alone=True, account=cluster.account)
+        workers = Workers(cluster.binaries, self._options.jobs, self._options.progress)
+        self._dump.load(target, workers, alone=True, account=cluster.account)
 
 
 def _untrusted(missing: tuple[str, ...]) -> str:

@@ -17,10 +17,8 @@ from typing import Self
 
 import psycopg
 
-from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import READER_SETTINGS, Target, reader_settings, server_version
 from refnet.postgres.tempdirs import private_folder
-from refnet.recovery.model.source import Progress, silent
 from refnet.recovery.sources.database import server_errors
 from refnet.recovery.sources.database.admin_session import Session
 from refnet.recovery.sources.database.artifact import schema_toc
@@ -38,6 +36,7 @@ from refnet.recovery.sources.database.rows.digest import complete_lines
 from refnet.recovery.sources.database.sql_names import COPY, Codec
 from refnet.recovery.sources.database.subprocesses import Programs, restricted
 from refnet.recovery.sources.database.task_graph import Stopped, Task, run_all
+from refnet.recovery.sources.database.workers import Workers
 
 #: What every loading session sets. A database that is read-only by default can still be filled. A lost commit
 #: loses nothing: the copy is not live until a later commit has reached the disk. More memory made index builds slower.
@@ -73,9 +72,7 @@ def loader_settings(major: int) -> dict[str, str]:
 def load(
     reader: Reader,
     target: Target,
-    binaries: Binaries,
-    jobs: int,
-    progress: Progress = silent,
+    workers: Workers,
     *,
     logins: Logins | None = None,
 ) -> None:
@@ -89,7 +86,7 @@ def load(
     """
     with (
         private_folder() as folder,
-        _Loader(reader, target, binaries, jobs, progress, folder, logins) as loader,
+        _Loader(reader, target, workers, folder, logins) as loader,
     ):
         loader.load()
 
@@ -101,18 +98,14 @@ class _Loader(AbstractContextManager["_Loader"]):
         self,
         reader: Reader,
         target: Target,
-        binaries: Binaries,
-        jobs: int,
-        progress: Progress,
+        workers: Workers,
         folder: Path,
         logins: Logins | None,
     ) -> None:
         self._reader = reader
         self._index = reader.index
         self._target = target
-        self._binaries = binaries
-        self._jobs = jobs
-        self._progress = progress
+        self._workers = workers
         self._logins = logins
         self._unread = frozenset(oid for oid, _ in reader.index.foreign_views)
         self._done = 0
@@ -125,11 +118,13 @@ class _Loader(AbstractContextManager["_Loader"]):
             server = server_version(control)
             self._codec = Codec.of(control, self._index.encoding)
             without_lz4 = refuses_lz4(control, reader.text(Kind.PRE))
-        self._settings = {**loader_settings(server), **_build_settings(jobs, self._index.tables)}
+        self._settings = {**loader_settings(server), **_build_settings(workers.jobs, self._index.tables)}
         self._programs = self._programs_of(target)
         self._builder = self._programs_of(logins.as_builder(target.name)) if logins else self._programs
         path = folder / "schema.dump"
-        self._archive = Archive(path, binaries, target.name, server, without_lz4, tablespaces=not logins)
+        self._archive = Archive(
+            path, workers.binaries, target.name, server, without_lz4, tablespaces=not logins
+        )
         self._owners: dict[tuple[str, str], str] = {}
 
     def _programs_of(self, target: Target) -> Programs:
@@ -145,16 +140,16 @@ class _Loader(AbstractContextManager["_Loader"]):
 
     def load(self) -> None:
         with self._schema() as schema:
-            self._progress("schema", 0, None)
+            self._workers.progress("schema", 0, None)
             schema.create()
             if self._logins:
                 self._owners = self._owners_of_tables(self._logins.names())
             entries = self._archive.entries(self._programs, "post-data")
             items = [i for i in entries if not (i.is_refresh and i.oid in self._unread)]
             shares = schema_toc.share(items, self._index.tables)
-            run_all(self._tasks(shares), self._jobs, self._stop)
-            self._progress("the rest of the schema", self._total, self._total)
-            schema.finish(shares.rest, self._jobs)
+            run_all(self._tasks(shares), self._workers.jobs, self._stop)
+            self._workers.progress("the rest of the schema", self._total, self._total)
+            schema.finish(shares.rest, self._workers.jobs)
 
     def _schema(self) -> AbstractContextManager[GuardedSchema | OwnSchema]:
         if self._logins:
@@ -272,7 +267,7 @@ class _Loader(AbstractContextManager["_Loader"]):
     def _advance(self, count: int) -> None:
         with self._lock:
             self._done += count
-            self._progress("data", self._done, self._total)
+            self._workers.progress("data", self._done, self._total)
 
     def _stop(self) -> None:
         self._stopped.set()

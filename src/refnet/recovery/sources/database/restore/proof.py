@@ -34,6 +34,7 @@ from refnet.recovery.sources.database.restore.scratch_logins import Logins, crea
 from refnet.recovery.sources.database.rows.compare import compare
 from refnet.recovery.sources.database.server_errors import Cause, ServerError
 from refnet.recovery.sources.database.subprocesses import Programs
+from refnet.recovery.sources.database.workers import Workers
 from refnet.recovery.sources.proof_run import LOADED, ProofOptions, ProofRun
 
 _DATABASE = "proof"
@@ -53,6 +54,7 @@ class Prover:
     def __init__(self, reader: Reader, binaries: Binaries, options: ProofOptions) -> None:
         """`binaries`: with a server, of the artifact's major or newer."""
         self._reader, self._binaries, self._options = reader, binaries, options
+        self._workers = Workers(binaries, options.jobs, options.progress)
         self._run = ProofRun(rows=rows_of(reader.index))
 
     def prove(self, level: Level) -> Proof:
@@ -106,7 +108,7 @@ class Prover:
                 return
             with phase("compare"):
                 reader = logins.as_reader(_DATABASE)
-                run.add(*compare(reader, self._reader.index, self._binaries, options.jobs, options.progress))
+                run.add(*compare(reader, self._reader.index, self._workers))
             with phase("compare the schema"):
                 run.add(*self._schema(logins, target))
             with phase("check the structure"):
@@ -128,9 +130,8 @@ class Prover:
         return logins
 
     def _load(self, target: Target, logins: Logins) -> bool:
-        options = self._options
         try:
-            load(self._reader, target, self._binaries, options.jobs, options.progress, logins=logins)
+            load(self._reader, target, self._workers, logins=logins)
         except RefnetError as error:
             outcome = Outcome.FAILED if self._is_artifacts_fault(error) else Outcome.UNVERIFIED
             self._run.add(Finding(LOADED, outcome, error.message))

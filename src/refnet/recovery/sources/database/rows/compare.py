@@ -14,10 +14,9 @@ from functools import partial
 import psycopg
 
 from refnet.errors import Exit, RefnetError
-from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target, reader_settings, server_version
 from refnet.recovery.model.artifact import Outcome
-from refnet.recovery.model.source import Deviation, Finding, Progress, silent
+from refnet.recovery.model.source import Deviation, Finding
 from refnet.recovery.sources.database.admin_session import Session
 from refnet.recovery.sources.database.artifact.index import Index, Table
 from refnet.recovery.sources.database.artifact.index_values import schema_and_name
@@ -29,6 +28,7 @@ from refnet.recovery.sources.database.rows.live_catalog import Relation, Relatio
 from refnet.recovery.sources.database.rows.page_ranges import page_ranges
 from refnet.recovery.sources.database.sql_names import Codec
 from refnet.recovery.sources.database.task_graph import Stopped, Task, run_all
+from refnet.recovery.sources.database.workers import Workers
 
 #: About how much of a table one task reads, in bytes of COPY text.
 _SHARE = 64 << 20
@@ -36,15 +36,7 @@ _SHARE = 64 << 20
 _MOST_SHARES = 4096
 
 
-def compare(
-    target: Target,
-    index: Index,
-    binaries: Binaries,
-    jobs: int,
-    progress: Progress = silent,
-    *,
-    content: bool = True,
-) -> tuple[Finding, ...]:
+def compare(target: Target, index: Index, workers: Workers, *, content: bool = True) -> tuple[Finding, ...]:
     """Return a finding for each table of `index`, one for all large objects and one for all sequences.
 
     One finding alone where the encodings differ, as the same rows then have other bytes.
@@ -52,9 +44,6 @@ def compare(
     Args:
         target: the database, in which nothing else writes. Its login need not be a superuser's.
         index: what was recorded; columns are compared by name, as a correct restore may change their order.
-        binaries: psql of the server's major or newer.
-        jobs: how many workers read.
-        progress: gets the bytes of COPY text that were read.
         content: compare digests, else row counts alone.
     """
     with live_catalog.reading(target) as (session, encoding, codec):
@@ -63,9 +52,9 @@ def compare(
             return (Finding("encoding", Outcome.FAILED, why, Deviation.CHANGED),)
         found = live_catalog.read(session, codec)
         settings = reader_settings(server_version(session))
-        comparison = _Comparison(target, index, found, codec, settings, binaries, progress, content)
+        comparison = _Comparison(target, index, found, codec, settings, workers, content)
         return (
-            *comparison.tables(jobs),
+            *comparison.tables(),
             *(() if index.partial else _extra_tables(index, found)),
             *([_large_objects(session, index)] if index.large_objects else []),
             *([_sequences(session, codec, index, found)] if index.sequences else []),
@@ -81,8 +70,7 @@ class _Comparison:
     found: Relations
     codec: Codec
     settings: Mapping[str, str]
-    binaries: Binaries
-    progress: Progress
+    workers: Workers
     content: bool
     #: Of the index's tables, in its order.
     digests: list[Digest] = field(init=False)
@@ -98,7 +86,7 @@ class _Comparison:
         self.digests = [Digest() for _ in self.index.tables]
         self._total = sum(table.raw for table in self.index.tables)
 
-    def tables(self, jobs: int) -> list[Finding]:
+    def tables(self) -> list[Finding]:
         findings: dict[int, Finding] = {}
         tasks: list[Task] = []
         for number, table in enumerate(self.index.tables):
@@ -113,7 +101,7 @@ class _Comparison:
                     for statement in self._statements(table, relation)
                 )
         try:
-            run_all(tasks, jobs, self._stop)
+            run_all(tasks, self.workers.jobs, self._stop)
         finally:
             for psql in self.sessions.values():
                 psql.close()
@@ -166,7 +154,7 @@ class _Comparison:
         with self.lock:
             self.digests[number].add(digest)
             self.done += digest.raw
-            self.progress("comparing rows", self.done, self._total)
+            self.workers.progress("comparing rows", self.done, self._total)
 
     def _psql(self) -> PsqlCopy:
         """Return this thread's psql, started at its first use and after an error."""
@@ -176,7 +164,7 @@ class _Comparison:
             thread = threading.current_thread()
             if thread not in self.sessions:
                 self.sessions[thread] = PsqlCopy(
-                    self.binaries, self.target, self.settings, encoding=self.index.encoding
+                    self.workers.binaries, self.target, self.settings, encoding=self.index.encoding
                 )
             return self.sessions[thread]
 

@@ -1,0 +1,20 @@
+"""The workers of a load or a comparison."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from refnet.postgres.binaries import Binaries
+from refnet.recovery.model.source import Progress, silent
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Parallel workers of a load or a comparison."""
+
+    #: PostgreSQL's client programs, of the server's major or newer.
+    binaries: Binaries
+    #: How many run at once.
+    jobs: int
+    #: Gets the bytes of COPY text that were loaded or read.
+    progress: Progress = silent
