@@ -60,11 +60,14 @@ class Draft:
 
     def text(self, *, hidden: bool = False) -> str:
         """Return the file as TOML; `hidden`: without the secrets."""
-        tables: dict[str, list[str]] = {}
+        tables: dict[str, list[str]] = {"": []}
         for key, value in self.table.items():
             table, _, name = key.rpartition(".")
             shown = "(hidden)" if hidden and is_secret(key, value) else value
-            tables.setdefault(table, []).append(f"{name} = {json.dumps(shown, ensure_ascii=False)}\n")
+            text = json.dumps(shown, ensure_ascii=False).replace(
+                "\x7f", "\\u007f"
+            )  # JSON's other escapes are TOML's
+            tables.setdefault(table, []).append(f"{name} = {text}\n")
         parts = [(f"\n[{table}]\n" if table else "") + "".join(lines) for table, lines in tables.items()]
         return _HEAD + "".join(parts)
 

@@ -18,6 +18,7 @@ from refnet.cli.check import print_lines
 from refnet.cli.context import complain, confirm, context, note
 from refnet.cli.schedule import install
 from refnet.errors import Exit, RefnetError, worst
+from refnet.recovery.model.formatting import plain
 from refnet.scheduling.systemctl import Systemd
 from refnet.settings import is_secret
 
@@ -58,7 +59,8 @@ def init(
     systemd = asks and Systemd(os.geteuid() != 0).unreachable() is None
     timers = systemd and _line("Install systemd timers afterwards? [y/N]: ").lower() in {"y", "yes"}
     print_lines(lines)
-    print(f"\n# {draft.file}\n{draft.text(hidden=True)}")
+    print(f"\n# {plain(str(draft.file))}")
+    print(*map(plain, draft.text(hidden=True).split("\n")), sep="\n")
     if not plan:
         confirm(f"Write {draft.file} and make the first backup?", force=force)
         draft.write()

@@ -154,6 +154,9 @@ def is_secret(key: str, value: object) -> bool:
         return True
     try:
         parts = urlsplit(str(value))
-        return bool(parts.password) or "password" in parts.query
+        unescaped = str(value).count("@") > parts.netloc.count(
+            "@"
+        )  # a password with /, ? or # ends the netloc
+        return bool(parts.password) or "password" in parts.query or unescaped
     except ValueError:
         return True
