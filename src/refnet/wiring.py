@@ -31,7 +31,6 @@ from refnet.recovery.stores.run_journal import Journal
 from refnet.settings import Retention, Settings
 
 if TYPE_CHECKING:
-    from refnet.recovery.sources.database.database_source import DatabaseSource
     from refnet.recovery.sources.files.target import FolderTarget
     from refnet.telemetry.facts import Facts
 
@@ -106,7 +105,14 @@ def source(
         into: the store whose last artifact a new one may share its bytes with; None: that of the settings.
     """
     if name is SourceName.DATABASE:
-        return _database(settings, jobs or settings.jobs, tables)
+        from refnet.recovery.sources.database.database_source import DatabaseSource
+
+        return DatabaseSource(
+            target=partial(servers.existing_server, settings),
+            binaries=partial(servers.binaries_for, settings),
+            jobs=jobs or settings.jobs,
+            tables=tables,
+        )
     folder = settings.config_dir if name is SourceName.CONFIG else settings.vault_dir
     if folder is None:
         raise not_configured(name)
@@ -148,17 +154,6 @@ def _last(store: LocalStore, name: SourceName) -> OpenArtifact | None:
     """Return the newest complete artifact of `name`."""
     entry = Catalog.of(store.entries(name)).newest_complete(name)
     return store.artifact(entry) if entry else None
-
-
-def _database(settings: Settings, jobs: int, tables: tuple[str, ...]) -> DatabaseSource:
-    from refnet.recovery.sources.database.database_source import DatabaseSource
-
-    return DatabaseSource(
-        target=partial(servers.existing_server, settings),
-        binaries=partial(servers.binaries_for, settings),
-        jobs=jobs,
-        tables=tables,
-    )
 
 
 def shrinking(settings: Settings) -> Shrinking:

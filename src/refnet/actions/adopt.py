@@ -100,7 +100,7 @@ def plan(context: Context, path: Path) -> Adoption:
         created = _sharper(created, store.first_check(source, path.name))
     stated = None if inside else _stated(artifact)
     made, made_from = (
-        (stated, "the manifest beside it") if stated else _of_itself(context, artifact, source, created)
+        (stated, "the manifest beside it") if stated else _of_itself(context, source, path, created)
     )
     return Adoption(path, source, local, made, made_from, inside, broken)
 
@@ -141,19 +141,13 @@ def _sharper(created: datetime, checked: datetime | None) -> datetime:
     return created
 
 
-def _of_itself(
-    context: Context, artifact: OpenArtifact, source: SourceName, created: datetime
-) -> tuple[Made, str]:
-    """Return the manifest's values from the artifact, and where they come from."""
-    found = replace(
-        artifact,
-        source=source,
-        manifest=None,
-        files=partial(listed_beside, Path(artifact.path or artifact.name)),
-    )
-    if described := context.open_artifact(found).describe(created):
+def _of_itself(context: Context, source: SourceName, path: Path, created: datetime) -> tuple[Made, str]:
+    """Return the manifest's values from the artifact at `path`, and where they come from."""
+    artifact = artifact_in(source, path.parent, path.name, None)
+    artifact = replace(artifact, files=partial(listed_beside, path))
+    if described := context.open_artifact(artifact).describe(created):
         return described, "its own index" if described.files is None else "its list of files"
-    return Made(created, {"adopted_from": str(artifact.path)}, unchecked=(_FOREIGN,)), "its name"
+    return Made(created, {"adopted_from": str(path)}, unchecked=(_FOREIGN,)), "its name"
 
 
 def _stated(artifact: OpenArtifact) -> Made | None:

@@ -1,4 +1,4 @@
-"""The content of an archive of files: its list, and its proof, which unpacks it into an empty private folder."""
+"""The content of an archive of files. Its proof unpacks it into an empty private folder."""
 
 from datetime import datetime
 from itertools import islice
