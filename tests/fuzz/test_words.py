@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from tests.fuzz.harness import ECHO, fuzzed, outcome
 from tests.fuzz.strategies import texts
 
+from refnet.cli.completion import choice
 from refnet.cli.prune import _span
 from refnet.postgres.session import Target
-from refnet.recovery.model import recovery_plan
 from refnet.recovery.model.artifact import SourceName, artifact_names, read_name, utc
 from refnet.recovery.model.catalog import parse_time
+from refnet.recovery.model.recovery_plan import Stage
 from refnet.settings.converters import InvalidError
 from refnet.settings.times import When, parse_when, parse_zone
 from refnet.telemetry.serve import parse_address
@@ -97,7 +98,7 @@ def test_an_address_is_read_or_refused(text: str) -> None:
 @fuzzed
 @given(_PHRASES)
 def test_a_stage_is_read_or_refused(text: str) -> None:
-    outcome(lambda: recovery_plan.stage(text), longest=ECHO)
+    outcome(lambda: choice("stage", Stage)["parser"](text), longest=ECHO)
 
 
 @fuzzed

@@ -30,18 +30,6 @@ class Selected:
     absent: tuple[SourceName, ...] = ()
 
 
-def sources_named(text: str | None) -> tuple[SourceName, ...]:
-    """Return the source `text`, or all of them for None; RefnetError where it is none."""
-    if text is None:
-        return tuple(SourceName)
-    try:
-        return (SourceName(text),)
-    except ValueError:
-        raise RefnetError(
-            f"'{text}' is not a source", f"The sources are: {', '.join(SourceName)}.", Exit.USAGE
-        ) from None
-
-
 def select(context: Context, meant: str | None) -> Selected:
     """Return the artifact `meant`, the newest of the source `meant`, or (None) the newest of every source.
 
@@ -49,7 +37,7 @@ def select(context: Context, meant: str | None) -> Selected:
     """
     if meant is not None and meant not in list(SourceName):
         return Selected([choose_one(context.store, meant)])
-    names = sources_named(meant)
+    names = (SourceName(meant),) if meant else tuple(SourceName)
     try:
         chosen = newest_of(context, names)
     except RefnetError as error:

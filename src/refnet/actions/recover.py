@@ -37,9 +37,9 @@ class Request:
     #: The set of this time; None: the newest.
     at: str | None = None
     #: From this stage on.
-    first: str | None = None
+    first: Stage | None = None
     #: This stage alone.
-    only: str | None = None
+    only: Stage | None = None
     #: Restore the data of this database, though it is not the target.
     from_database: str | None = None
     #: Run commands from the backup.
@@ -163,8 +163,8 @@ class Recovery:
             catalog,
             self._interrupted(catalog.set_at()),
             moment=moment,
-            first=recovery_plan.stage(request.first) if request.first else None,
-            only=recovery_plan.stage(request.only) if request.only else None,
+            first=request.first,
+            only=request.only,
         )
         others = everything.others(target)
         expects_database = Stage.DATABASE in planned.stages and SourceName.DATABASE not in planned.entries

@@ -11,7 +11,6 @@ import typer
 from refnet.actions.acting import ActsOn
 from refnet.actions.backup import Backup, Options
 from refnet.actions.backup import backup as run
-from refnet.actions.choose import sources_named
 from refnet.actions.context import Context
 from refnet.cli import options, render
 from refnet.cli.context import complain, context, print_json, with_progress
@@ -34,13 +33,14 @@ def backup(
     as_json: options.Json = False,
 ) -> None:
     """Make an artifact of each source, restore it into a scratch place and compare."""
-    here, names = context(), sources_named(source or (SourceName.DATABASE if table else None))
-    if table and names != (SourceName.DATABASE,):
+    here = context()
+    if table and source not in {None, SourceName.DATABASE}:
         raise RefnetError("--table is for the database alone", "Leave one of the two out.", Exit.USAGE)
     folder = user_path(to).absolute() if to else None
     how = Options(not no_prove, jobs, tuple(table or ()), folder)
-    if source is not None and names[0] not in configured(here.settings):
-        raise not_configured(names[0])
+    if source and source not in configured(here.settings):
+        raise not_configured(source)
+    names = [source or SourceName.DATABASE] if source or table else SourceName
     raise typer.Exit(back_up(here, names, how, as_json=as_json))
 
 

@@ -10,12 +10,11 @@ import typer
 
 from refnet.actions.catalog import listing, notes
 from refnet.actions.catalog import show as run
-from refnet.actions.choose import sources_named
 from refnet.cli import options, render
 from refnet.cli.completion import artifacts
 from refnet.cli.context import context, print_json
 from refnet.recovery.model import formatting
-from refnet.recovery.model.artifact import Entry
+from refnet.recovery.model.artifact import Entry, SourceName
 
 
 def list_artifacts(
@@ -23,7 +22,7 @@ def list_artifacts(
     as_json: options.Json = False,
 ) -> None:
     """List every artifact, oldest first: its age, its size, how far it is proven."""
-    found = listing(context(), sources_named(source))
+    found = listing(context(), (source,) if source else tuple(SourceName))
     store = found.store
     if as_json:
         print_json(found.to_json())

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
-from refnet.actions.choose import sources_named
 from refnet.actions.monitor import monitor as run
 from refnet.cli import options, render
+from refnet.cli.completion import choice
 from refnet.cli.context import complain, context, print_json
-from refnet.errors import RefnetError
+from refnet.errors import Exit, RefnetError
+from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.monitoring import worst
 
 _UNKNOWN = 3
 
 
 def monitor(
-    source: options.Source = None,
+    source: Annotated[
+        SourceName | None,
+        typer.Argument(help="This source; default: all.", **choice("source", SourceName, Exit(_UNKNOWN))),
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Say whether every source is protected. Ends with 0 ok, 1 warning, 2 critical, 3 unknown."""
@@ -26,8 +32,8 @@ def monitor(
         raise typer.Exit(_UNKNOWN) from error
 
 
-def _monitor(source: str | None, *, as_json: bool) -> int:
-    checks = run(context(), sources_named(source)[0] if source is not None else None)
+def _monitor(source: SourceName | None, *, as_json: bool) -> int:
+    checks = run(context(), source)
     status = worst(checks)
     if as_json:
         print_json({"status": status, "checks": [check.to_json() for check in checks]})

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from refnet.cli.completion import artifacts, words
+from refnet.cli.completion import artifacts, choice
 from refnet.recovery.model.artifact import SourceName
 
 Json = Annotated[bool, typer.Option("--json", help="Print a JSON report.")]
@@ -15,8 +15,7 @@ Force = Annotated[
     bool, typer.Option("--force", "--yes", "-y", help="Do not ask before something live is replaced.")
 ]
 Source = Annotated[
-    str | None,
-    typer.Argument(help="database, config or obsidian; default: all.", autocompletion=words(*SourceName)),
+    SourceName | None, typer.Argument(help="This source; default: all.", **choice("source", SourceName))
 ]
 Jobs = Annotated[int | None, typer.Option(min=1, max=64, help="Parallel workers.")]
 RestoreFrom = Annotated[

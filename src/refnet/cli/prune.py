@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 
 from refnet.actions.acting import ActsOn
-from refnet.actions.choose import sources_named
 from refnet.actions.context import Context
 from refnet.actions.prune import Plan, simulate
 from refnet.actions.prune import prune as run
@@ -32,7 +31,7 @@ def prune(
     as_json: options.Json = False,
 ) -> None:
     """Delete artifacts that are no longer kept, leftovers of crashed runs, and old previous versions."""
-    here, names = context(), sources_named(source)
+    here, names = context(), (source,) if source else tuple(SourceName)
     if simulate is not None:
         _simulate(here, names, _span(simulate), as_json=as_json)
         return

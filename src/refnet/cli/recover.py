@@ -18,7 +18,7 @@ from refnet.actions.recover import Planned, Recovery, Request
 from refnet.actions.recovery_settings import Command
 from refnet.actions.recovery_stages import Recovered, StageDone
 from refnet.cli import options, render
-from refnet.cli.completion import words
+from refnet.cli.completion import choice
 from refnet.cli.context import confirm, ends_at_plan, print_json, warn
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model import formatting
@@ -32,12 +32,9 @@ def recover(
     *,
     at: Annotated[str | None, typer.Option(metavar="TIME", help="The set of this time.")] = None,
     first: Annotated[
-        str | None,
-        typer.Option("--from", metavar="STAGE", help="From this stage on.", autocompletion=words(*Stage)),
+        Stage | None, typer.Option("--from", help="From this stage on.", **choice("stage", Stage))
     ] = None,
-    only: Annotated[
-        str | None, typer.Option(metavar="STAGE", help="This stage alone.", autocompletion=words(*Stage))
-    ] = None,
+    only: Annotated[Stage | None, typer.Option(help="This stage alone.", **choice("stage", Stage))] = None,
     plan: options.Plan = False,
     force: options.Force = False,
     run_restored: Annotated[

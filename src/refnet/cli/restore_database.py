@@ -12,15 +12,16 @@ from refnet.actions.acting import ActsOn
 from refnet.actions.choose import choose_to_restore
 from refnet.actions.database_restore import restore_of
 from refnet.cli import options, render, restore_table
-from refnet.cli.completion import words
+from refnet.cli.completion import choice
 from refnet.cli.context import confirm, context, ends_at_plan, print_json, with_progress
-from refnet.errors import Exit, RefnetError, worst
+from refnet.errors import worst
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Outcome, SourceName
 from refnet.recovery.model.origin import origin_label
 from refnet.recovery.model.previous import Why
 from refnet.recovery.model.restore_facts import Sessions
-from refnet.recovery.model.restore_plan import Plan
+from refnet.recovery.model.restore_plan import Compare, Plan
+from refnet.recovery.model.table_plan import Mode
 from refnet.recovery.sources.database.restore.previous_databases import PreviousDatabase
 from refnet.recovery.verbs.restore_database import Options, Restored
 from refnet.recovery.verbs.undo_database import UndoPlan
@@ -34,8 +35,8 @@ def restore(
     force: options.Force = False,
     damaged_anyway: options.DamagedAnyway = False,
     compare: Annotated[
-        str, typer.Option(help="content or counts.", autocompletion=words("content", "counts"))
-    ] = "content",
+        Compare, typer.Option(help="Compare content, or row counts.", **choice("comparison", Compare))
+    ] = Compare.CONTENT,
     create_roles: Annotated[
         bool, typer.Option("--create-roles", help="Create missing roles, without passwords.")
     ] = False,
@@ -50,25 +51,18 @@ def restore(
         typer.Option(metavar="T", help="Only the rows of this table, in place (repeatable); needs --mode."),
     ] = None,
     mode: Annotated[
-        str | None,
-        typer.Option(
-            help="With --table: add missing rows, or replace all: missing or replace.",
-            autocompletion=words("missing", "replace"),
-        ),
+        Mode | None,
+        typer.Option(help="With --table: add missing rows, or replace all.", **choice("mode", Mode)),
     ] = None,
     from_database: options.FromDatabase = None,
     jobs: options.Jobs = None,
     as_json: options.Json = False,
 ) -> None:
     """Restore the database: load beside the live one, compare, swap, keep the previous version."""
-    if compare not in ("content", "counts"):
-        raise RefnetError(
-            f"--compare must be content or counts, not '{compare}'", "Give one of the two.", Exit.USAGE
-        )
     selection, here = restore_table.asked(table, mode), context()
     settings = here.settings
     chosen = choose_to_restore(here, SourceName.DATABASE, artifact, at, from_database)
-    how = Options(jobs or settings.jobs, compare == "content", create_roles, role_powers)
+    how = Options(jobs or settings.jobs, compare is Compare.CONTENT, create_roles, role_powers)
     work = restore_of(here, chosen, how, from_database=from_database, in_place=bool(selection))
     acts_on = ActsOn.of(settings)
     if not as_json:

@@ -46,20 +46,17 @@ def restore(
         print(f"{done} of {target.display} {verb} restored from {work.dump.name} (of {of}) in {taken}")
 
 
-def asked(tables: Sequence[str] | None, mode: str | None) -> TableSelection | None:
+def asked(tables: Sequence[str] | None, mode: Mode | None) -> TableSelection | None:
     """Return the tables to restore, None without any; RefnetError where only one of both options is given."""
-    if not tables and mode is not None:
+    if not tables and mode:
         raise RefnetError("--mode is for some tables", "Name each with --table.", Exit.USAGE)
-    if not tables:
-        return None
-    try:
-        return TableSelection(tuple(tables), Mode(mode or ""))
-    except ValueError:
+    if tables and not mode:
         raise RefnetError(
-            f"--mode must be missing or replace, not '{mode}'" if mode else "--table needs a --mode",
+            "--table needs a --mode",
             "missing: add rows whose key is not there. replace: make the table what was backed up.",
             Exit.USAGE,
-        ) from None
+        )
+    return TableSelection(tuple(tables), mode) if tables and mode else None
 
 
 def _print_plan(plan: TablePlan) -> None:

@@ -10,9 +10,9 @@ from refnet.actions.choose import select
 from refnet.actions.verify import Verified
 from refnet.actions.verify import verify as run
 from refnet.cli import options, render
-from refnet.cli.completion import artifacts, words
+from refnet.cli.completion import artifacts, choice
 from refnet.cli.context import context, print_json, with_progress
-from refnet.errors import Exit, RefnetError, worst
+from refnet.errors import Exit, worst
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Level, SourceName
 
@@ -26,11 +26,13 @@ def verify(
         ),
     ] = None,
     level: Annotated[
-        str,
+        Level,
         typer.Option(
-            help="intact, restored or proven.", autocompletion=words("intact", "restored", "proven")
+            metavar="<intact|restored|proven>",
+            help="Check up to this level.",
+            **choice("level", [*Level][1:]),
         ),
-    ] = "proven",
+    ] = Level.PROVEN,
     trust: Annotated[
         bool,
         typer.Option("--trust", help="Load a foreign dump even where an isolation layer is missing."),
@@ -38,11 +40,11 @@ def verify(
     as_json: options.Json = False,
 ) -> None:
     """Check an artifact: its bytes, its structure, a restore into a scratch place, its content."""
-    here, wanted, results = context(), _level(level), []
+    here, results = context(), []
     selected = select(here, artifact)
     for one in selected.chosen:
         with with_progress(here, one.name) as shown:
-            results.append(run(shown, one, wanted, trust=trust))
+            results.append(run(shown, one, level, trust=trust))
         if not as_json:
             _print(results[-1])
     if as_json:
@@ -51,14 +53,6 @@ def verify(
         for name in selected.absent:
             print(f"{name}: could not verify: there is no complete artifact")
     raise typer.Exit(worst([*(one.exit for one in results), *(Exit.UNVERIFIED for _ in selected.absent)]))
-
-
-def _level(text: str) -> Level:
-    if text not in ("intact", "restored", "proven"):
-        raise RefnetError(
-            f"'{text}' is not a level to verify", "The levels are: intact, restored, proven.", Exit.USAGE
-        )
-    return Level(text)
 
 
 def _print(result: Verified) -> None:

@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from refnet.cli.main import GROUPS, app
+from refnet.errors import Exit, RefnetError
 
 
 def _printed(*arguments: str) -> str:
@@ -41,6 +42,41 @@ def test_the_help_has_groups_and_a_full_sentence_of_60_characters_at_most_for_ea
 )  # fmt: skip
 def test_a_plan_is_also_called_a_dry_run(command):
     assert "--plan, --dry-run" in " ".join(_printed(*command, "--help").split())
+
+
+@pytest.mark.parametrize(
+    ("command", "message", "hint", "code"),
+    [
+        ("list confg", "'confg' is not a source", "Did you mean config? The sources are: database, config, obsidian.", Exit.USAGE),
+        ("prune x", "'x' is not a source", "The sources are: database, config, obsidian.", Exit.USAGE),
+        ("monitor x", "'x' is not a source", "The sources are: database, config, obsidian.", 3),
+        ("verify --level written", "'written' is not a level", "The levels are: intact, restored, proven.", Exit.USAGE),
+        ("recover --only Edge", "'Edge' is not a stage", "Did you mean edge? The stages are: config, database, vault, background, edge, check.", Exit.USAGE),
+        ("restore database --mode add", "'add' is not a mode", "The modes are: missing, replace.", Exit.USAGE),
+        ("restore database --compare count", "'count' is not a comparison", "Did you mean counts? The comparisons are: content, counts.", Exit.USAGE),
+        ("completion bsh", "'bsh' is not a shell", "Did you mean bash? The shells are: bash, zsh, fish.", Exit.USAGE),
+    ],
+)  # fmt: skip
+def test_a_value_that_is_not_a_choice_is_answered_with_the_choices_and_the_nearest(
+    command, message, hint, code
+):
+    error = CliRunner().invoke(app, command.split()).exception
+    assert isinstance(error, RefnetError)
+    assert (error.message, error.hint, error.code) == (message, hint, code)
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        ("list", "<database|config|obsidian>"),
+        ("verify", "--level <intact|restored|proven>"),
+        ("recover", "--from <config|database|vault|background|edge|check>"),
+        ("restore database", "--mode <missing|replace>"),
+        ("restore database", "--compare <content|counts>"),
+    ],
+)
+def test_the_help_shows_the_choices(command, shown):
+    assert shown in " ".join(_printed(*command.split(), "--help").split())
 
 
 @pytest.mark.parametrize(

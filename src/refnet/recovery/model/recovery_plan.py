@@ -7,7 +7,6 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Self
 
-from refnet.errors import Exit, RefnetError
 from refnet.recovery.model import checked
 from refnet.recovery.model.artifact import Entry, SourceName, utc
 from refnet.recovery.model.catalog import Catalog
@@ -38,16 +37,6 @@ RESTORES: Mapping[Stage, SourceName] = {
     Stage.DATABASE: SourceName.DATABASE,
     Stage.VAULT: SourceName.OBSIDIAN,
 }
-
-
-def stage(text: str) -> Stage:
-    """Parse the stage of a command line."""
-    try:
-        return Stage(text)
-    except ValueError:
-        raise RefnetError(
-            f"'{text}' is not a stage", f"The stages are: {', '.join(Stage)}.", Exit.USAGE
-        ) from None
 
 
 @dataclass(frozen=True)

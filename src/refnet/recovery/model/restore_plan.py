@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from refnet.errors import Exit, RefnetError
@@ -15,6 +16,13 @@ from refnet.recovery.model.restore_facts import Facts, Wanted
 _GROWTH = 2.0
 _LONGEST_NAME = 63  # bytes of a PostgreSQL identifier
 KEEP_DAYS = 7
+
+
+class Compare(StrEnum):
+    """The comparison of a copy with the backup."""
+
+    CONTENT = "content"
+    COUNTS = "counts"
 
 
 @dataclass(frozen=True)
