@@ -22,6 +22,10 @@ from refnet.signals import interruptible
 _FOLDER = Path("/var/tmp")  # noqa: S108
 #: Run once, in the sampled round: a check, not a comparison.
 _ONCE = {ways.STOCK_RESTORE}
+#: Measured with one kind of database alone.
+_ONLY = {ways.BACKUP_ONE: {bars.SKEWED}, ways.TABLE_RESTORE: {bars.LONG, bars.SKEWED}}
+_DEBIANS = 17
+_DEBIANS_PG_DUMP = Path(f"/usr/lib/postgresql/{_DEBIANS}/bin/pg_dump")
 #: The source, a copy, the previous version, a proof's copy, dumps and WAL.
 _COPIES = 7
 
@@ -31,12 +35,29 @@ def main() -> int:
     """Parse, measure, print; return 1 if a bar was missed."""
     parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__)
     parser.add_argument("--scale", type=float, default=1, help="N times 1.3 GB (default 1)")
-    parser.add_argument("--skew", action="store_true", help="one table has 90 %% of the bytes")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument(
+        "--skew",
+        action="store_const",
+        dest="kind",
+        const=bars.SKEWED,
+        help="one table has 90 %% of the bytes",
+    )
+    kind.add_argument(
+        "--short", action="store_const", dest="kind", const=bars.SHORT, help="10 million short rows"
+    )
+    kind.set_defaults(kind=bars.LONG)
     parser.add_argument("--files", action="store_true", help="a vault of 50,000 notes instead")
     parser.add_argument("--catalog", action="store_true", help="thousands of artifacts, listed, instead")
     parser.add_argument("--runs", type=int, default=3, help="timed runs of each way (default 3)")
     parser.add_argument("--write", action="store_true", help=f"write the results to {report.RESULTS.name}")
-    parser.add_argument("--postgres", type=int, metavar="MAJOR", help="the server's major version")
+    parser.add_argument(
+        "--postgres",
+        type=int,
+        metavar="MAJOR",
+        default=_DEBIANS if _DEBIANS_PG_DUMP.exists() else None,
+        help="the server's major version (default: Debian's 17, whose pg_dump has zstd, or else the newest)",
+    )
     parser.add_argument(
         "--folder", type=Path, default=_FOLDER, help=f"folder for temporary data (default {_FOLDER})"
     )
@@ -56,29 +77,33 @@ def main() -> int:
 
 def _bench(options: argparse.Namespace, folder: Path) -> int:
     begun, load = datetime.now().astimezone(), os.getloadavg()[0]
-    title = f"Scale {options.scale:g}" + (", skewed" if options.skew else "")
+    title = f"Scale {options.scale:g}" + (f", {options.kind}" if options.kind else "")
     with build.server(folder, options.postgres) as cluster:
         _say(f"building the database ({title.lower()})")
-        built = build.build(cluster, ways.SOURCE, build.shape(options.scale, skew=options.skew))
+        if options.kind == bars.SHORT:
+            built = build.build_short(cluster, ways.SOURCE, options.scale)
+        else:
+            wanted = build.shape(options.scale, skew=options.kind == bars.SKEWED)
+            built = build.build(cluster, ways.SOURCE, wanted)
         _say(f"{built.disk / 1e9:.2f} GB on disk, {built.text / 1e6:,.0f} MB of text, {built.rows:,} rows")
         bench = Bench(cluster, folder, build.content(cluster.target(ways.SOURCE)))
-        table = _measure(bench, options.runs, skew=options.skew)
+        table = _measure(bench, options.runs, options.kind)
         version = cluster.binaries.version
     setting = report.Setting(title, version, built, options.runs, begun, (load, os.getloadavg()[0]))
-    wanted = bars.bars(skew=options.skew)
-    text = report.section(setting, table, wanted)
+    promises = bars.bars(options.kind)
+    text = report.section(setting, table, promises)
     print(text)
     if options.write:
         report.keep(text, title)
-    return int(any(bar.judged(table)[2] != "pass" for bar in wanted))
+    return int(any(bar.judged(table)[2] != "pass" for bar in promises))
 
 
-def _measure(bench: Bench, runs: int, *, skew: bool) -> dict[str, Measured]:
+def _measure(bench: Bench, runs: int, kind: str) -> dict[str, Measured]:
     """Run one sampled round, which also warms up, then `runs` timed ones; the ways take turns."""
     table: dict[str, Measured] = {}
     for number in range(runs + 1):
         for name, way in ways.WAYS.items():
-            if (name == ways.BACKUP_ONE and not skew) or (number and name in _ONCE):
+            if kind not in _ONLY.get(name, {kind}) or (number and name in _ONCE):
                 continue
             known = table.get(name, Measured())
             if not known.why_not:

@@ -80,6 +80,46 @@ def build(cluster: Cluster, name: str, wanted: Shape) -> Built:
     return Built(rows, text, disk, max(made.sizes.values()) / text)
 
 
+#: Ten million rows at a scale of 1, no text longer than 100 bytes: (table, columns, rows).
+_SHORT = (
+    (
+        "visits",
+        """(id bigint PRIMARY KEY, visitor bigint NOT NULL, page bigint NOT NULL, kind text NOT NULL, weight real,
+            seen timestamptz NOT NULL)""",
+        """SELECT g, g * 7919 % 1000003, g * 104729 % 1000003, (ARRAY['view', 'click', 'order', 'return'])[1 + g % 4],
+            (g % 1000) / 7.0, timestamptz '2020-01-01 00:00+00' + g * interval '13 s'""",
+        8_000_000,
+    ),
+    (
+        "visitors",
+        "(id bigint PRIMARY KEY, name text NOT NULL, city text NOT NULL)",
+        "SELECT g, 'Visitor ' || md5(g::text), 'City ' || g % 5000",
+        2_000_000,
+    ),
+)
+
+
+def build_short(cluster: Cluster, name: str, scale: float) -> Built:
+    """Create the database `name` with many short rows, vacuumed and analyzed."""
+    fresh(cluster, name)
+    sizes, rows = [], 0
+    with cluster.target(name).connect() as connection:
+        for table, columns, select, number in _SHORT:
+            count = int(number * scale)
+            connection.execute(f"CREATE TABLE {table} {columns}")
+            connection.execute(f"INSERT INTO {table} {select} FROM generate_series(1::bigint, {count}) AS g")
+            (size,) = connection.execute(
+                f"SELECT sum(octet_length(replace(t::text, ',', ''))) FROM {table} AS t"
+            ).fetchone() or (0,)
+            sizes.append(int(size))
+            rows += count
+        connection.execute("CREATE INDEX ON visits (visitor)")
+        connection.execute("VACUUM (ANALYZE)")
+        connection.execute("CHECKPOINT")
+        (disk,) = connection.execute("SELECT pg_database_size(current_database())").fetchone() or (0,)
+    return Built(rows, sum(sizes), disk, max(sizes) / sum(sizes))
+
+
 def _add_long_rows(target: Target) -> int:
     prose = Prose(SEED + 1, max(LONG_ROWS))
     with target.connect() as connection:

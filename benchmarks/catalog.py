@@ -82,7 +82,7 @@ def _metrics(bench: Bench) -> Result:
         seconds = time.perf_counter() - begin
     if f'state="proven"}} {bench.count + 1}.0' not in text:
         raise FailedError("the new artifact is not in the metrics")
-    return Result(Run(seconds, None, text))
+    return Result(Run(seconds, 0.0, None, text))
 
 
 def _get(url: str) -> str:

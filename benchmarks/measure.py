@@ -7,6 +7,7 @@ so a run is either timed or sampled.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import threading
 import time
@@ -26,9 +27,10 @@ class FailedError(Exception):
 
 @dataclass(frozen=True)
 class Run:
-    """`seconds`: wall time. `peak`: bytes, None if it was not sampled. `stdout`: of the last command."""
+    """`seconds`: wall time; `cpu`: seconds of the commands. `peak`: bytes, None if it was not sampled. `stdout`: of the last command."""
 
     seconds: float
+    cpu: float
     peak: int | None
     stdout: str
 
@@ -64,13 +66,21 @@ def pipeline(
             if children[:-1] and children[-2].stdout:
                 children[-2].stdout.close()
         with _sampled([child.pid for child in children], sample) as peak:
-            codes = [child.wait() for child in children]
+            ended = [_wait(child) for child in children]
         seconds = time.perf_counter() - begin
         errors.seek(0)
         said = errors.read().strip().splitlines()
-    if any(codes):
-        raise FailedError(_failure(max(codes, key=abs), said))
-    return Run(seconds, peak[0] if sample else None, "" if into else last.read_text())
+    if any(code for code, _ in ended):
+        raise FailedError(_failure(max((code for code, _ in ended), key=abs), said))
+    cpu = sum(one for _, one in ended)
+    return Run(seconds, cpu, peak[0] if sample else None, "" if into else last.read_text())
+
+
+def _wait(child: subprocess.Popen[bytes]) -> tuple[int, float]:
+    """Return the exit code of `child`, and the CPU seconds of it and the processes that it waited for."""
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    return child.returncode, usage.ru_utime + usage.ru_stime
 
 
 def _failure(code: int, said: Sequence[str]) -> str:

@@ -103,8 +103,13 @@ def dump_to_nowhere(bench: Bench) -> Result:
 
 def dump_directory(*options: str) -> Callable[[Bench], Result]:
     def way(bench: Bench) -> Result:
-        shutil.rmtree(bench.directory, ignore_errors=True)
-        run = bench.run([bench.tool("pg_dump"), "-Fd", f"-j{JOBS}", f"-f{bench.directory}", *options])
+        made = bench.directory.with_suffix(".new")
+        shutil.rmtree(made, ignore_errors=True)
+        run = bench.run([bench.tool("pg_dump"), "-Fd", f"-j{JOBS}", f"-f{made}", *options])
+        shutil.rmtree(
+            bench.directory, ignore_errors=True
+        )  # not before: this pg_dump may not know the compression
+        made.rename(bench.directory)
         return Result(run, sum(file.stat().st_size for file in bench.directory.iterdir()))
 
     return way
@@ -195,9 +200,9 @@ LIST = "refnet list (empty catalog)"
 WAYS: dict[str, Callable[[Bench], Result]] = {
     FLOOR: dump_to_nowhere,
     PLAIN_DUMP: dump_gzip,
-    DIRECTORY_ZSTD: dump_directory("-Zzstd:1"),
-    DIRECTORY_LZ4: dump_directory("-Zlz4"),
     DIRECTORY: dump_directory(),
+    DIRECTORY_LZ4: dump_directory("-Zlz4"),
+    DIRECTORY_ZSTD: dump_directory("-Zzstd:1"),
     BACKUP_ONE: backup("--no-prove", "--jobs", "1"),
     BACKUP: backup("--no-prove"),
     BACKUP_PROVEN: backup(),

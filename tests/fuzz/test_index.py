@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.fuzz.harness import fuzzed, outcome
 from tests.fuzz.strategies import damaged, mutated
 from tests.hostile import forge
+from xxhash import xxh3_128_hexdigest
 
 from refnet.recovery.sources.database.artifact.index import Index, Table
 from refnet.recovery.sources.database.artifact.index_values import Kind
@@ -56,8 +57,8 @@ def _artifact() -> bytes:
     out = io.BytesIO()
     writer = Writer(out)
     writer.add(*compress([FIRST_LINE, b"CREATE TABLE papers (id int, title text);\n"]), Kind.PRE)
-    block = compress([b"COPY public.papers (id, title) FROM stdin;\n1\ta\n\\.\n"])
-    writer.add(*block, Kind.BLOCK, table=0, rows=1, digest="ab" * 16)
+    block = b"COPY public.papers (id, title) FROM stdin;\n1\ta\n\\.\n"
+    writer.add(*compress([block]), Kind.BLOCK, table=0, rows=1, text=xxh3_128_hexdigest(block))
     writer.add(*compress([b"SELECT 1;\n"]), Kind.DATA)
     writer.add(*compress([b"ALTER TABLE public.papers ADD PRIMARY KEY (id);\n"]), Kind.POST)
     papers = Table(

@@ -57,6 +57,7 @@ def with_member(artifact: bytes, number: int, content: bytes) -> bytes:
     pieces = [artifact[one["offset"] : one["offset"] + one["length"]] for one in members]
     pieces[number] = gzip.compress(content, 6)
     members[number]["raw"] = len(content)
+    members[number]["text"] = ""
     at = 0
     for one, piece in zip(members, pieces, strict=True):
         one["offset"], one["length"] = at, len(piece)

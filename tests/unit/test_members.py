@@ -64,7 +64,7 @@ def test_section_is_cut_at_tables_and_nothing_but_the_restrict_pair_is_lost(size
     text = b"".join(gzip.decompress(member.data) for member in packed)
     assert text == DATA.replace(b"\\restrict k3y\n", b"").replace(b"\\unrestrict k3y\n", b"")
     odd = ("sch.ema", "new\nline; COPY public.plain (id) FROM stdin;\n")
-    tables = {member.table: member.digest.rows for member in packed if member.table}
+    tables = {member.table: member.rows for member in packed if member.table}
     assert tables == {("public", "plain"): 2, odd: 1, ("public", "nothing"): 2, ("public", "empty"): 0}
     assert section.columns == {
         ("public", "plain"): ("id", 'odd "name'),

@@ -12,7 +12,7 @@ from refnet.actions.context import Context
 from refnet.errors import Exit, RefnetError
 from refnet.postgres.session import Target, server_version
 from refnet.recovery.model.artifact import Outcome, SourceName
-from refnet.recovery.model.source import Deviation, OpenArtifact
+from refnet.recovery.model.source import Deviation, OpenArtifact, Progress, silent
 from refnet.recovery.sources.artifact import open_database
 from refnet.recovery.sources.database.artifact.index import Index, Table
 from refnet.recovery.sources.database.artifact.own_artifact import DatabaseArtifact
@@ -81,7 +81,7 @@ def diff(context: Context, before: str, after: str) -> Difference:
                 "Compare two artifacts of one source.",
                 Exit.USAGE,
             )
-        return artifacts(old, new)
+        return artifacts(old, new, settings.jobs, context.progress)
     if old.source is not SourceName.DATABASE:
         return live_files(old, wiring.target(settings, old.source))
     target = servers.existing_server(settings)
@@ -96,10 +96,12 @@ def _chosen(context: Context, meant: str) -> OpenArtifact:
     return choose_one(context.store, meant)
 
 
-def artifacts(before: OpenArtifact, after: OpenArtifact) -> Difference:
+def artifacts(
+    before: OpenArtifact, after: OpenArtifact, jobs: int = 1, progress: Progress = silent
+) -> Difference:
     """Compare two artifacts of one source. RefnetError where one cannot be read."""
     if before.source is SourceName.DATABASE:
-        return _tables(before, after)
+        return _tables((before, _index(before, jobs, progress)), (after, _index(after, jobs, progress)))
     old, new = FilesArtifact(before), FilesArtifact(after)
     with explain_archive_errors(old):
         old_files, _ = old.files()
@@ -122,7 +124,8 @@ def live_files(before: OpenArtifact, target: FolderTarget) -> Difference:
 def live_tables(before: OpenArtifact, target: Target, workers: Workers) -> Difference:
     """Compare an artifact with the live database, table by table, by content."""
     added, changed, removed, notes = [], [], [], []
-    for finding in compare(target, _index(before), workers):
+    index = _index(before, workers.jobs, workers.progress)
+    for finding in compare(target, index, workers):
         name = finding.what.removeprefix("table ")
         if finding.outcome is Outcome.UNVERIFIED:
             notes.append(f"could not verify: {finding.what}: {finding.reason}")
@@ -157,8 +160,8 @@ def _why(old: Listed, new: Listed) -> str:
     )
 
 
-def _tables(before: OpenArtifact, after: OpenArtifact) -> Difference:
-    old, new = _index(before), _index(after)
+def _tables(before: tuple[OpenArtifact, Index], after: tuple[OpenArtifact, Index]) -> Difference:
+    (_, old), (_, new) = before, after
     tables, now = _by_name(old), _by_name(new)
     changed = [
         Changed(name, why)
@@ -167,23 +170,22 @@ def _tables(before: OpenArtifact, after: OpenArtifact) -> Difference:
     ]
     return Difference(
         SourceName.DATABASE,
-        before.name,
-        after.name,
+        before[0].name,
+        after[0].name,
         tuple(name for name in now if name not in tables),
         (*changed, *_others(old, new)),
         tuple(name for name in tables if name not in now),
         tuple(
-            f"{artifact.name} has only some tables"
-            for artifact, index in ((before, old), (after, new))
-            if index.partial
+            f"{artifact.name} has only some tables" for artifact, index in (before, after) if index.partial
         ),
     )
 
 
-def _index(artifact: OpenArtifact) -> Index:
+def _index(artifact: OpenArtifact, jobs: int, progress: Progress) -> Index:
+    """Return the index with the content digest of every table."""
     found = open_database(artifact)
     if isinstance(found, DatabaseArtifact):
-        return found.index
+        return found.digested(jobs, progress)
     raise RefnetError(
         f"{artifact.name} is a foreign dump, so its tables cannot be compared",
         "`refnet restore database` restores it; a backup afterwards can be compared.",

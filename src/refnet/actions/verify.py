@@ -10,7 +10,7 @@ from typing import Any
 from refnet import wiring
 from refnet.actions.context import Context
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import Evidence, Level, Outcome
+from refnet.recovery.model.artifact import MOST_ROW_DIGESTS, Evidence, Level, Outcome
 from refnet.recovery.model.source import Finding, OpenArtifact, Progress, Proof, silent
 
 EXITS = {Outcome.PASSED: Exit.DONE, Outcome.UNVERIFIED: Exit.UNVERIFIED, Outcome.FAILED: Exit.DAMAGED}
@@ -128,7 +128,8 @@ def evidence_of(proof: Proof, at: datetime, seconds: float, *, drill: bool = Fal
             at, level, outcome, seconds, proof.server, reasons, drill, missing_walls=proof.missing_walls
         )
 
-    reached = (line(proof.level, Outcome.PASSED),) if proof.level else ()
+    digests = proof.row_digests if len(proof.row_digests) <= MOST_ROW_DIGESTS else ""
+    reached = (replace(line(proof.level, Outcome.PASSED), row_digests=digests),) if proof.level else ()
     if proof.outcome is Outcome.PASSED:
         return reached
     return (*reached, line(_beyond(proof), proof.outcome))

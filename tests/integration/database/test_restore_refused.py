@@ -89,9 +89,7 @@ def rewritten(content: bytes, change: Callable[[Index], Index]) -> bytes:
     writer = Writer(out)
     for member in old.index.members:
         packed = content[member.offset : member.offset + member.length]
-        writer.add(
-            packed, member.raw, member.kind, table=member.table, rows=member.rows, digest=member.digest
-        )
+        writer.add(packed, member.raw, member.kind, table=member.table, rows=member.rows, text=member.text)
     writer.finish(change(old.index))
     return out.getvalue()
 

@@ -21,6 +21,7 @@ from refnet.recovery.sources.database.artifact.sqlgz import Reader
 from refnet.recovery.sources.database.dump.parallel_dump import dump
 from refnet.recovery.sources.database.restore.foreign_views import refresh
 from refnet.recovery.sources.database.restore.load import load
+from refnet.recovery.sources.database.rows import row_digests
 from refnet.recovery.sources.database.rows.compare import compare
 from refnet.recovery.sources.database.workers import Workers
 from refnet.recovery.sources.proof_run import ProofOptions
@@ -87,7 +88,8 @@ def test_a_parallel_load_gives_what_a_stock_dump_gives(each: Backed, monkeypatch
     assert refresh(copy, each.index) == ()
     found = everything.portrait(copy)
     monkeypatch.setattr("refnet.recovery.sources.database.rows.compare._SHARE", 100_000)
-    compared = compare(copy, each.index, Workers(everything.cluster.binaries, 2))
+    index = row_digests.digested(each.reader, "", 2)
+    compared = compare(copy, index, Workers(everything.cluster.binaries, 2))
     drop(everything.cluster, copy.name)
     assert oracle.differences(everything.reference.inside, found.inside) == []
     assert [finding for finding in compared if finding.outcome is not Outcome.PASSED] == []

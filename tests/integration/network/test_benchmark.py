@@ -29,6 +29,8 @@ def test_the_databases_that_are_measured_have_the_shape_that_is_promised(server:
         long = sum(build.LONG_ROWS)
         assert 780e6 < (plain.text - long) / 0.02 < 860e6
         assert (skewed.largest * skewed.text) / (skewed.text - long) > 0.9
+        assert build.build_short(server, "bench_short", 0.001).rows == 10_000
     finally:
         build.drop(server, "bench_plain")
         build.drop(server, "bench_skewed")
+        build.drop(server, "bench_short")

@@ -25,6 +25,10 @@ PARTIAL_SUFFIX = ".partial"
 HIDDEN_PREFIX = ".refnet-"
 
 
+#: Limit of the digests in a line of evidence: those of 1,000 tables. The catalog reads every line.
+MOST_ROW_DIGESTS = 32_000
+
+
 class SourceName(StrEnum):
     """A protected source, in the order of `refnet backup`."""
 
@@ -125,10 +129,12 @@ class Evidence:
     missing_walls: tuple[str, ...] = ()
     #: Not a check: a user confirmed that shrinking was intended.
     accepts: bool = False
+    #: The content digests of the tables of a proven database, in the order of its index, 32 hex digits each.
+    row_digests: str = ""
 
     def to_json(self) -> str:
         values = {**asdict(self), "at": utc(self.at)}
-        for rare in ("revokes", "missing_walls", "accepts"):
+        for rare in ("revokes", "missing_walls", "accepts", "row_digests"):
             if not values[rare]:
                 del values[rare]
         return utf8(json.dumps(values, ensure_ascii=False)) + "\n"
@@ -249,6 +255,7 @@ _EVIDENCE = checked.record(
         "revokes": checked.flag,
         "missing_walls": _SENTENCES,
         "accepts": checked.flag,
+        "row_digests": checked.text(MOST_ROW_DIGESTS, like="[0-9a-f]*"),
     },
     more=True,
 )
@@ -323,6 +330,12 @@ class Entry:
     def proven_at(self) -> datetime | None:
         """The time when it was last proven (UTC); None if it is not proven any more."""
         return self.standing.proven_at
+
+    @property
+    def row_digests(self) -> str:
+        """The content digests of its tables that its last proof recorded; "" if it is not proven any more."""
+        recorded = (line.row_digests for line in reversed(self.evidence) if line.row_digests)
+        return next(recorded, "") if self.proven else ""
 
     @cached_property
     def shrunk(self) -> bool:

@@ -72,6 +72,11 @@ class OpenArtifact:
         failed = [line for line in self.entry.evidence if line.outcome is Outcome.FAILED]
         return "; ".join(failed[-1].reasons if failed else ()) or "a check failed"
 
+    @property
+    def row_digests(self) -> str:
+        """The content digests of its tables that a proof recorded, or ""."""
+        return self.entry.row_digests if self.entry else ""
+
     def refusals(self, *, anyway: bool) -> tuple[RefnetError, ...]:
         """Return why it is not restored: it is damaged, and `anyway` is false."""
         if anyway or not self.damage:
@@ -132,6 +137,8 @@ class Proof:
     rows: tuple[dict[str, Any], ...] = ()
     #: The isolation layers of the scratch server that this machine could not build.
     missing_walls: tuple[str, ...] = ()
+    #: The content digests of a proven database's tables, in the order of its index, 32 hex digits each.
+    row_digests: str = ""
 
     @property
     def outcome(self) -> Outcome:

@@ -50,6 +50,8 @@ class ProofRun:
     rows: tuple[dict[str, Any], ...] = ()
     #: Isolation layers around the scratch server that this machine cannot build.
     missing_walls: tuple[str, ...] = ()
+    #: The content digests of the tables, if it is proven.
+    row_digests: str = ""
     phases: Phases = field(default_factory=lambda: Phases(time.monotonic))
 
     def add(self, *findings: Finding) -> None:
@@ -68,4 +70,5 @@ class ProofRun:
             self.phases.seconds,
             self.rows,
             self.missing_walls,
+            self.row_digests,
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from refnet.recovery.model.checked import Check, inside
@@ -25,6 +25,10 @@ _LONGEST = 4 << 20
 _LONGEST_ARCHIVE = 512 << 20
 
 
+#: Digits of a content digest.
+DIGEST = 32
+
+
 @dataclass(frozen=True)
 class Member:
     """A gzip member. Lengths are in bytes."""
@@ -37,9 +41,9 @@ class Member:
     kind: Kind
     #: The position of its table in Index.tables.
     table: int | None = None
-    #: Of this member alone; the content digest is hex.
     rows: int = 0
-    digest: str = ""
+    #: XXH3 of its text, 32 hex digits; "": not recorded.
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class Table:
     rows: int = 0
     #: Bytes of its COPY text.
     raw: int = 0
-    #: Content digest, 32 hex digits.
+    #: Content digest, 32 hex digits; "": a dump does not compute it any more, see `row_digests`.
     digest: str = ""
     oid: int = 0
     #: Its indexes, and its primary, unique and exclusion constraints.
@@ -116,6 +120,18 @@ class Index:
         index = cls(**_values(JsonPieces(_unwrapped(pieces))))
         _agree(index)
         return index
+
+    @property
+    def digests(self) -> str:
+        """The content digests of all tables, in their order; "" if one is unknown."""
+        digests = [table.digest for table in self.tables]
+        return "".join(digests) if all(digests) else ""
+
+    def with_digests(self, digests: str) -> Index:
+        """Return this index with such digests."""
+        each = (digests[at : at + DIGEST] for at in range(0, len(digests), DIGEST))
+        tables = (replace(table, digest=one) for table, one in zip(self.tables, each, strict=True))
+        return replace(self, tables=tuple(tables))
 
     def blocks_of(self, number: int) -> tuple[Member, ...]:
         """Return the blocks of table `number`."""

@@ -119,7 +119,8 @@ _MEMBER = record(
         "raw": _size,
         "kind": one_of(frozenset(kind.value for kind in Kind)),
     },
-    {"table": or_none(_oid), "rows": _size, "digest": _maybe_digest},
+    # Older versions wrote the digest of its rows.
+    {"table": or_none(_oid), "rows": _size, "text": _maybe_digest, "digest": _maybe_digest},
 )
 _TABLE = record(
     {
@@ -195,6 +196,7 @@ def member(value: Any) -> dict[str, Any]:
         raise ValueError("more bytes than gzip can pack into its length")
     if found.get("rows", 0) > found["raw"]:
         raise ValueError("more rows than bytes")
+    found.pop("digest", None)
     return {**found, "kind": Kind(found["kind"])}
 
 

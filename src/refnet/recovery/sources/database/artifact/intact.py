@@ -12,32 +12,37 @@ from refnet.recovery.model.source import Finding, Progress, silent
 from refnet.recovery.sources.database.artifact.index import Index, Member
 from refnet.recovery.sources.database.artifact.required_tables import Required
 from refnet.recovery.sources.database.artifact.sqlgz import Reader
+from refnet.recovery.sources.database.rows.row_digests import MemberRows
 
 
-def check(reader: Reader, jobs: int, required: Required, progress: Progress = silent) -> tuple[Finding, ...]:
-    """Check that every member inflates to its length, the SHA-256 is the footer's, and no required table is missing."""
-    return (_members(reader, jobs, progress), _digest(reader), *_tables(reader.index, required))
+def check(
+    rows: MemberRows, jobs: int, required: Required, progress: Progress = silent
+) -> tuple[Finding, ...]:
+    """Check every member, the SHA-256 in the footer, the number of rows, and that no required table is missing.
+
+    Every member is read by `rows`.
+    """
+    return (_members(rows, jobs, progress), _digest(rows.reader), *_tables(rows.reader.index, required))
 
 
-def _members(reader: Reader, jobs: int, progress: Progress) -> Finding:
-    index = reader.index
+def _members(rows: MemberRows, jobs: int, progress: Progress) -> Finding:
+    index = rows.reader.index
     what = f"{len(index.members)} members"
     done, total = 0, sum(member.raw for member in index.members)
 
-    def inflate(member: Member) -> str:
+    def read(member: Member) -> str:
         try:
-            for _ in reader.raw(member):
-                pass
+            rows.read(member)
         except RefnetError as error:
             return error.message
         return ""
 
     with ThreadPoolExecutor(jobs) as pool:
-        for member, reason in zip(index.members, pool.map(inflate, index.members), strict=True):
+        for member, reason in zip(index.members, pool.map(read, index.members), strict=True):
             if reason:
                 return Finding(what, Outcome.FAILED, reason)
             done += member.raw
-            progress("inflating", done, total)
+            progress("reading the artifact", done, total)
     return Finding(what, Outcome.PASSED)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.recovery.model.artifact import Level
 from refnet.recovery.model.restore_facts import Wanted
-from refnet.recovery.model.source import Finding, Made, OpenArtifact, Proof
+from refnet.recovery.model.source import Finding, Made, OpenArtifact, Progress, Proof
 from refnet.recovery.sources.artifact import Artifact
 from refnet.recovery.sources.database.artifact.index import Index
 from refnet.recovery.sources.database.artifact.index_values import Kind
@@ -23,6 +23,7 @@ from refnet.recovery.sources.database.restore.load import load
 from refnet.recovery.sources.database.restore.proof import Prover, rows_of
 from refnet.recovery.sources.database.restore.superuser_needs import Needs, needs
 from refnet.recovery.sources.database.rows.compare import compare
+from refnet.recovery.sources.database.rows.row_digests import digested
 from refnet.recovery.sources.database.workers import Workers
 from refnet.recovery.sources.proof_run import ProofOptions
 
@@ -103,8 +104,13 @@ class DatabaseArtifact(Artifact):
             if refuses_lz4(session, self.reader.text(Kind.PRE)):
                 yield "this server was built without lz4: it compresses those columns by its default"
 
+    def digested(self, jobs: int, progress: Progress) -> Index:
+        """Return the index with the content digest of every table."""
+        return digested(self.reader, self.stored.row_digests, jobs, progress)
+
     def compare(self, target: Target, workers: Workers, *, content: bool) -> tuple[Finding, ...]:
-        return compare(target, self.index, workers, content=content)
+        index = self.digested(workers.jobs, workers.progress) if content else self.index
+        return compare(target, index, workers, content=content)
 
 
 def made(index: Index) -> Made:

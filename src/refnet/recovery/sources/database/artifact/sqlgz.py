@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO, cast
 
 from isal import isal_zlib
+from xxhash import xxh3_128
 
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.sources.database.artifact.index import Index, Member
@@ -76,10 +77,10 @@ class Writer:
         *,
         table: int | None = None,
         rows: int = 0,
-        digest: str = "",
+        text: str = "",
     ) -> None:
         """Append one finished gzip member."""
-        self.members.append(Member(self._offset, len(packed), raw, kind, table, rows, digest))
+        self.members.append(Member(self._offset, len(packed), raw, kind, table, rows, text))
         self._append(packed)
 
     def finish(self, index: Index) -> None:
@@ -170,13 +171,14 @@ class Reader:
             return before_footer, sha256.digest()
 
     def raw(self, member: Member) -> Iterator[bytes]:
-        """Yield the inflated bytes of `member`, `member.raw` at most; RefnetError (DAMAGED) if they are more or fewer."""
+        """Yield the inflated bytes of `member`, `member.raw` at most; RefnetError (DAMAGED) if they are not those written."""
         with self.open() as own:
             own.seek(member.offset)
-            length = 0
+            length, text = 0, xxh3_128()
             try:
                 for piece in _inflate(own, member.length, member.raw):
                     length += len(piece)
+                    text.update(piece)
                     yield piece
             except (EOFError, INFLATE_ERROR) as error:
                 raise damaged(
@@ -186,6 +188,10 @@ class Reader:
                 raise damaged(
                     self.name,
                     f"the member at byte {member.offset} contains {length} bytes, {member.raw} were written",
+                )
+            if member.text and text.hexdigest() != member.text:
+                raise damaged(
+                    self.name, f"the member at byte {member.offset} contains another text than was written"
                 )
 
 

@@ -7,10 +7,11 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from isal import isal_zlib
+from xxhash import xxh3_128
 
 from refnet.recovery.sources.database.artifact.index_values import Kind
 from refnet.recovery.sources.database.artifact.sqlgz import LEVEL
-from refnet.recovery.sources.database.rows.digest import Digest, complete_lines
+from refnet.recovery.sources.database.rows.digest import complete_lines
 from refnet.recovery.sources.database.sql_names import COPY, Codec
 
 #: A member ends at the first line end after so many bytes of text.
@@ -27,9 +28,13 @@ class Packed:
     data: bytes
     #: Inflated length in bytes.
     raw: int
+    #: XXH3 of the text, 32 hex digits.
+    text: str
     #: Schema and name of the table whose rows it contains.
     table: TableKey | None
-    digest: Digest
+    rows: int
+    #: Bytes of the rows.
+    row_bytes: int
 
 
 class Cutter:
@@ -43,11 +48,12 @@ class Cutter:
     def _begin(self) -> None:
         self._deflater = isal_zlib.compressobj(LEVEL, isal_zlib.DEFLATED, 31)
         self._parts: list[bytes] = []
-        self._raw = 0
+        self._hash = xxh3_128()
+        self._raw = self._rows = self._row_bytes = 0
         self._table: TableKey | None = None
-        self._digest = Digest()
 
     def _put(self, data: bytes) -> None:
+        self._hash.update(data)
         self._parts.append(self._deflater.compress(data))
         self._raw += len(data)
 
@@ -55,26 +61,31 @@ class Cutter:
         """Add SQL between the rows."""
         self._put(data)
 
-    def rows(
-        self, table: TableKey, head: bytes, pieces: Iterable[tuple[bytes, bool]], *, even_none: bool = True
-    ) -> None:
-        """Add one table's rows, as `complete_lines` yields them; each member begins with the COPY statement `head`.
+    def rows(self, table: TableKey, head: bytes, pieces: Iterable[bytes], *, even_none: bool = True) -> None:
+        """Add one table's rows, in pieces of any length; each member begins with the COPY statement `head`.
 
-        `even_none`: write the statement for a table without rows too.
+        `even_none`: write the statement for a table without rows too. ValueError where the last row has no newline.
         """
-        within = False
-        for data, ends in pieces:
-            if not within:
-                self._put(head)
-                self._table, within, even_none = table, True, False
-            self._put(data)
-            self._digest.feed(data, ends=ends)
-            if ends and self._raw >= BLOCK:
-                self._put(_END_OF_ROWS)
-                self.flush()
-                within = False
-        if within or even_none:
-            self._put(_END_OF_ROWS if within else head + _END_OF_ROWS)
+        ends = True
+        for piece in pieces:
+            while piece:
+                full = self._raw + len(piece) >= BLOCK
+                at = piece.rfind(b"\n") + 1 if full else 0
+                data, piece = (piece[:at], piece[at:]) if at else (piece, b"")  # noqa: PLW2901
+                if self._table is None:
+                    self._put(head)
+                    self._table, even_none = table, False
+                self._put(data)
+                self._rows += data.count(b"\n")
+                self._row_bytes += len(data)
+                ends = data.endswith(b"\n")
+                if at:
+                    self._put(_END_OF_ROWS)
+                    self.flush()
+        if not ends:
+            raise ValueError("the last row has no end")
+        if self._table or even_none:
+            self._put(_END_OF_ROWS if self._table else head + _END_OF_ROWS)
             self._table = table
             self.flush()
 
@@ -82,16 +93,20 @@ class Cutter:
         """Emit the member, unless it is empty."""
         if self._raw:
             self._parts.append(self._deflater.flush())
-            self._emit(Packed(self._kind, b"".join(self._parts), self._raw, self._table, self._digest))
+            packed, text = b"".join(self._parts), self._hash.hexdigest()
+            self._emit(Packed(self._kind, packed, self._raw, text, self._table, self._rows, self._row_bytes))
         self._begin()
 
 
-_QUOTED = re.compile(rb"--[^\n]*|'[^']*'|\"[^\"]*\"")
-_OPEN = re.compile(rb"['\"]")
+#: Where a quoted text or name begins or ends, or a comment begins.
+_QUOTE = re.compile(rb"['\"]|--")
+_COMMENT = b"--"
 _SETVAL = re.compile(
     rb"SELECT pg_catalog\.setval\('(?P<name>(?:[^']|'')+)', (?P<value>-?\d{1,19}), (?P<called>true|false)\);\n"
 )
 _LOWRITE = b"SELECT pg_catalog.lowrite("
+#: Limit of a statement, in bytes.
+_LONGEST_STATEMENT = 64 << 20
 
 
 class Section:
@@ -122,7 +137,7 @@ class Section:
             if copy:
                 key = (self._codec.unquoted(copy["schema"]), self._codec.unquoted(copy["name"]))
                 self.columns[key] = self._codec.columns(copy["columns"])
-                self._cutter.rows(key, statement, lines.rows())
+                self._cutter.rows(key, statement, (rows for rows, _ in lines.rows()))
                 text_since_member = 0
                 continue
             self._note(statement)
@@ -140,6 +155,16 @@ class Section:
             self.sequences.append((name, int(found["value"]), found["called"] == b"true"))
 
 
+def _quote_after(part: bytes, quote: bytes) -> bytes:
+    """Return the quote that is open after `part` of a statement, if `quote` is open before it; b"" if none is."""
+    for found in _QUOTE.finditer(part):
+        if not quote:
+            quote = found[0]
+        elif found[0] == quote != _COMMENT:
+            quote = b""
+    return b"" if quote == _COMMENT and part.endswith(b"\n") else quote
+
+
 class Lines:
     """A cursor over lines that can be read as statements or as rows."""
 
@@ -155,19 +180,24 @@ class Lines:
         return bool(self._data)
 
     def statements(self) -> Iterable[bytes]:
-        """Yield lines, joined if a quoted name or text contains a newline."""
-        pending = b""
+        """Yield lines, joined if a quoted name or text contains a newline; ValueError if that is too long."""
+        parts: list[bytes] = []
+        size, quote = 0, b""
         while self._at < len(self._data) or self._more():
             end = self._data.find(b"\n", self._at) + 1 or len(self._data)
-            pending += self._data[self._at : end]
+            part = self._data[self._at : end]
             self._at = end
-            if pending.endswith(b"\n") and (
-                pending.startswith(_LOWRITE) or not _OPEN.search(_QUOTED.sub(b"", pending))
-            ):
-                yield pending
-                pending = b""
-        if pending:
-            yield pending
+            parts.append(part)
+            size += len(part)
+            if size > _LONGEST_STATEMENT:
+                raise ValueError("a statement is too long")
+            if not parts[0].startswith(_LOWRITE):
+                quote = _quote_after(part, quote)
+            if part.endswith(b"\n") and not quote:
+                yield b"".join(parts)
+                parts, size = [], 0
+        if parts:
+            yield b"".join(parts)
 
     def rows(self) -> Iterable[tuple[bytes, bool]]:
         r"""Yield the rows up to the line `\.`, and skip it."""

@@ -27,7 +27,7 @@ from refnet.recovery.sources.database.dump.copy_members import Cutter, Packed, S
 from refnet.recovery.sources.database.dump.pgdump import TIMEOUT_17, PgDump
 from refnet.recovery.sources.database.dump.psql_copy import LOCK_NOT_AVAILABLE, PsqlCopy, PsqlError
 from refnet.recovery.sources.database.dump.snapshot import OpenSnapshot, Relation, open_snapshot
-from refnet.recovery.sources.database.rows.digest import Digest, complete_lines, gathered
+from refnet.recovery.sources.database.rows.digest import gathered
 from refnet.recovery.sources.database.rows.page_ranges import page_ranges
 from refnet.recovery.sources.database.task_graph import Stopped
 
@@ -173,14 +173,9 @@ class _Run:
                 self._cut(part, gathered(rows), self._add)
 
     def _add(self, packed: Packed) -> None:
-        number, digest = self._tables.count(packed), packed.digest
+        table = self._tables.count(packed)
         self._writer.add(
-            packed.data,
-            packed.raw,
-            packed.kind,
-            table=number,
-            rows=digest.rows,
-            digest=digest.hex if number is not None else "",
+            packed.data, packed.raw, packed.kind, table=table, rows=packed.rows, text=packed.text
         )
         self._done += packed.raw
         self._progress("copying rows", self._done, None)
@@ -295,32 +290,36 @@ class _Run:
     def _cut(self, part: Range, chunks: Iterable[bytes], emit: Callable[[Packed], None]) -> None:
         head = b"COPY %b (%b) FROM stdin;\n" % (self._name(part), self._columns(part))
         key = (part.relation.schema, part.relation.name)
-        Cutter(Kind.BLOCK, emit).rows(key, head, complete_lines(chunks), even_none=False)
+        Cutter(Kind.BLOCK, emit).rows(key, head, chunks, even_none=False)
 
 
 class _Tables:
-    """The tables of an artifact in the order in which their members come, and their digests."""
+    """The tables of an artifact in the order in which their members come, and their sizes."""
 
     def __init__(self, snapshot: OpenSnapshot, large: tuple[Relation, ...]) -> None:
         self.columns = snapshot.columns(large)
         self._keys, self._foreign_keys = snapshot.keys(large)
         self._of_blocks = {(r.schema, r.name): r for r in large}
         self._by_name = {(r.schema, r.name): r for r in snapshot.relations}
-        self._digests: dict[TableKey, Digest] = {key: Digest() for key in self._of_blocks}
-        self._numbers = {key: number for number, key in enumerate(self._digests)}
+        #: Rows, and bytes of them.
+        self._sizes: dict[TableKey, tuple[int, int]] = dict.fromkeys(self._of_blocks, (0, 0))
+        self._numbers = {key: number for number, key in enumerate(self._sizes)}
 
     def count(self, packed: Packed) -> int | None:
         """Add a member's rows to its table; return the table's number, or None if the member has no rows."""
         if packed.table is None:
             return None
-        self._digests.setdefault(packed.table, Digest()).add(packed.digest)
+        rows, size = self._sizes.get(packed.table, (0, 0))
+        self._sizes[packed.table] = (rows + packed.rows, size + packed.row_bytes)
         return self._numbers.setdefault(packed.table, len(self._numbers))
 
     def finished(self, columns: dict[TableKey, tuple[str, ...]]) -> tuple[Table, ...]:
         """Return every table; `columns` are those of the tables that pg_dump copied."""
-        return tuple(self._finished(key, digest, columns) for key, digest in self._digests.items())
+        return tuple(self._finished(key, *sizes, columns) for key, sizes in self._sizes.items())
 
-    def _finished(self, key: TableKey, digest: Digest, columns: dict[TableKey, tuple[str, ...]]) -> Table:
+    def _finished(
+        self, key: TableKey, rows: int, size: int, columns: dict[TableKey, tuple[str, ...]]
+    ) -> Table:
         schema, name = key
         own = self._of_blocks.get(key)
         relation = self._by_name.get(key)
@@ -331,9 +330,8 @@ class _Tables:
             self.columns[oid] if own else columns[key],
             blocks=own is not None,
             root=relation is not None and relation.kind == "p",
-            rows=digest.rows,
-            raw=digest.raw,
-            digest=digest.hex,
+            rows=rows,
+            raw=size,
             oid=oid,
             keys=self._keys.get(oid, ()),
             foreign_keys=self._foreign_keys.get(oid, {}),

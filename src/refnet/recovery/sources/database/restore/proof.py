@@ -32,6 +32,7 @@ from refnet.recovery.sources.database.restore.load import load
 from refnet.recovery.sources.database.restore.schema_archive import Archive
 from refnet.recovery.sources.database.restore.scratch_logins import Logins, create_logins
 from refnet.recovery.sources.database.rows.compare import compare
+from refnet.recovery.sources.database.rows.row_digests import MemberRows
 from refnet.recovery.sources.database.server_errors import Cause, ServerError
 from refnet.recovery.sources.database.subprocesses import Programs
 from refnet.recovery.sources.database.workers import Workers
@@ -56,11 +57,12 @@ class Prover:
         self._reader, self._binaries, self._options = reader, binaries, options
         self._workers = Workers(binaries, options.jobs, options.progress)
         self._run = ProofRun(rows=rows_of(reader.index))
+        self._rows = MemberRows(reader)
 
     def prove(self, level: Level) -> Proof:
         run, options = self._run, self._options
         with run.phases.phase("read every member"):
-            run.add(*intact.check(self._reader, options.jobs, options.required, options.progress))
+            run.add(*intact.check(self._rows, options.jobs, options.required, options.progress))
         if not run.failed:
             run.level = Level.INTACT
             if level.rank > Level.INTACT.rank and self._is_complete():
@@ -108,13 +110,14 @@ class Prover:
                 return
             with phase("compare"):
                 reader = logins.as_reader(_DATABASE)
-                run.add(*compare(reader, self._reader.index, self._workers))
+                index = self._rows.index()
+                run.add(*compare(reader, index, self._workers))
             with phase("compare the schema"):
                 run.add(*self._schema(logins, target))
             with phase("check the structure"):
                 run.add(self._structure(target))
             if not run.failed:
-                run.level = Level.PROVEN
+                run.level, run.row_digests = Level.PROVEN, index.digests
 
     def _prepare(self, cluster: Cluster) -> Logins | None:
         """Create the empty database and its roles; None where an extension is not available."""

@@ -1,0 +1,144 @@
+"""The content digests: computed from the artifact by its proof, recorded as evidence, used by a restore."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.hostile import forge
+from tests.integration.database.library import artifact_of
+from tests.integration.database.test_restore_commands import environment, refnet, report
+
+from refnet.errors import Exit, RefnetError
+from refnet.postgres.binaries import Binaries
+from refnet.postgres.session import Target
+from refnet.recovery.sources.database.artifact.sqlgz import Reader
+from refnet.recovery.sources.database.rows import row_digests
+
+__all__ = ["environment"]
+
+
+def reader_of(content: bytes) -> Reader:
+    return Reader("refnet_20261125_020000.sql.gz", lambda: io.BytesIO(content))
+
+
+def evidence_of(environment: dict[str, str]) -> Path:
+    (path,) = Path(environment["REFNET_BACKUP_DIR"], "database").glob("*.evidence.jsonl")
+    return path
+
+
+def changed(path: Path, **values: Any) -> None:
+    """Change the last line of evidence at `path`."""
+    *lines, last = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("\n".join([*lines, json.dumps(json.loads(last) | values)]) + "\n", encoding="utf-8")
+
+
+def test_a_proof_records_the_digests_that_the_artifact_itself_gives(
+    library: Target, environment: dict[str, str]
+) -> None:
+    report(environment, "backup", "database")
+    (line,) = evidence_of(environment).read_text(encoding="utf-8").splitlines()
+    (artifact,) = evidence_of(environment).parent.glob("*.sql.gz")
+    reader = reader_of(artifact.read_bytes())
+
+    assert not reader.index.digests  # a dump computes none
+    assert json.loads(line)["row_digests"] == row_digests.digested(reader, "", 2).digests
+
+
+def test_a_backup_without_a_proof_is_restored_and_compared_all_the_same(
+    library: Target, environment: dict[str, str]
+) -> None:
+    report(environment, "backup", "database", "--no-prove")
+    with library.connect() as session:
+        session.execute("DELETE FROM jobs")
+
+    assert refnet(environment, "restore", "database", "--force").returncode == 0
+
+    with library.connect() as session:
+        assert session.execute("SELECT count(*) FROM jobs").fetchall() == [(20,)]
+
+
+def test_forged_digests_stop_a_restore_and_the_next_proof_replaces_them(
+    library: Target, environment: dict[str, str]
+) -> None:
+    report(environment, "backup", "database")
+    evidence = evidence_of(environment)
+    right = json.loads(evidence.read_text(encoding="utf-8"))["row_digests"]
+    changed(evidence, row_digests="0" * len(right))
+
+    refused = refnet(environment, "restore", "database", "--force")
+    report(environment, "verify", "database")
+    restored = refnet(environment, "restore", "database", "--force")
+
+    assert refused.returncode == Exit.DAMAGED
+    assert "refnet verify" in refused.stderr
+    assert restored.returncode == 0, restored.stderr
+
+
+@pytest.mark.parametrize("digests", ["ab" * 15, "0" * 32 * 7])
+def test_digests_of_another_number_of_tables_are_ignored(
+    library: Target, environment: dict[str, str], digests: str
+) -> None:
+    report(environment, "backup", "database")
+    changed(evidence_of(environment), row_digests=digests)
+
+    assert refnet(environment, "restore", "database", "--force").returncode == 0
+
+
+@pytest.mark.parametrize("digests", ["x" * 32, 7, "0" * 100_000, None])
+def test_a_line_with_other_digests_than_hex_does_not_count(
+    library: Target, environment: dict[str, str], digests: object
+) -> None:
+    report(environment, "backup", "database")
+    changed(evidence_of(environment), row_digests=digests)
+
+    (listed,) = report(environment, "list", "database")["artifacts"]
+
+    assert listed["state"] == "could not verify"
+
+
+def test_a_member_with_another_text_than_was_dumped_is_damage(library: Target, wheel: Binaries) -> None:
+    content = artifact_of(library, wheel)
+    index = forge.index_of(content)
+    number = next(n for n, one in enumerate(index["members"]) if one["kind"] == "block")
+    text = b"".join(reader_of(content).raw(reader_of(content).index.members[number]))
+    other = forge.with_member(content, number, text[:-10] + b"!" + text[-9:])
+    recorded = index["members"][number]["text"]
+    forged = reader_of(forge.forged(other, lambda values: values["members"][number].update(text=recorded)))
+
+    with pytest.raises(RefnetError, match="another text than was written") as raised:
+        row_digests.digested(forged, "", 2)
+    assert raised.value.code is Exit.DAMAGED
+
+
+def test_a_member_with_more_rows_than_the_index_says_is_damage(library: Target, wheel: Binaries) -> None:
+    content = artifact_of(library, wheel)
+    number = next(n for n, one in enumerate(forge.index_of(content)["members"]) if one["kind"] == "block")
+    forged = forge.forged(content, lambda values: values["members"][number].update(rows=1))
+
+    with pytest.raises(RefnetError, match=r"contains \d+ rows, 1 were written"):
+        row_digests.digested(reader_of(forged), "", 2)
+
+
+@pytest.mark.parametrize(
+    "text", [b"'\n" + b"\n" * 2_000_000, b"SELECT '" + b"--\n" * 700_000, b"\\.\n" * 900_000]
+)
+def test_a_statement_that_never_ends_costs_no_more_time_than_its_bytes(
+    library: Target, wheel: Binaries, text: bytes
+) -> None:
+    content = artifact_of(library, wheel)
+    number = next(
+        n
+        for n, one in enumerate(forge.index_of(content)["members"])
+        if one["kind"] == "data" and one["table"] is not None
+    )
+    forged = reader_of(forge.with_member(content, number, text))
+    begun = time.process_time()
+
+    with pytest.raises(RefnetError, match="rows"):
+        row_digests.digested(forged, "", 2)
+    assert time.process_time() - begun < 30
