@@ -18,6 +18,7 @@ from refnet.recovery.model.restore_plan import Plan
 from refnet.recovery.model.source import Finding, OpenArtifact
 from refnet.recovery.model.table_plan import TableSelection
 from refnet.recovery.sources.artifact import open_database
+from refnet.recovery.sources.database.artifact.foreign_dump import ForeignDump
 from refnet.recovery.sources.database.artifact.own_artifact import DatabaseArtifact
 from refnet.recovery.sources.database.restore.server_facts import holds_tables
 from refnet.recovery.sources.database.workers import Workers
@@ -82,7 +83,8 @@ def restore_of(
         in_place: the database must exist already.
     """
     settings, dump = context.settings, open_database(chosen)
-    dump.wanted()  # a file that is not a dump starts no server
+    if isinstance(dump, ForeignDump):
+        dump.wanted()  # a file that is not a dump starts no server
     target = servers.existing_server(settings) if in_place else servers.server(settings)
     here = servers.identity(settings)
     permission = Permission(from_database, here.before if here else frozenset())

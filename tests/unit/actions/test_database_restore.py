@@ -11,7 +11,10 @@ from refnet.actions.choose import choose_one
 from refnet.actions.context import Context
 from refnet.actions.database_restore import restore_of
 from refnet.errors import RefnetError
+from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.sources.database.artifact.index_values import Kind
+from refnet.recovery.sources.database.artifact.sqlgz import Reader
 from refnet.settings import Settings
 
 
@@ -23,3 +26,24 @@ def test_a_file_that_is_not_a_dump_starts_no_server(tmp_path: Path, monkeypatch:
 
     with pytest.raises(RefnetError, match="is not a dump"):
         restore_of(context, chosen)
+
+
+def test_the_schema_of_an_artifact_is_not_read_before_it_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A restore of single tables reads their rows alone: damage elsewhere does not stop it."""
+    (golden,) = (Path(__file__).parents[2] / "golden" / "backups" / "database").glob("*.gz")
+    (member,) = Reader(golden.name, lambda: golden.open("rb")).index.members_of(Kind.PRE)
+    data = bytearray(golden.read_bytes())
+    data[member.offset + member.length // 2] ^= 0xFF
+    (tmp_path / golden.name).write_bytes(data)
+
+    def start(_: Settings) -> Target:
+        raise RefnetError("the server is next", "")
+
+    monkeypatch.setattr(servers, "existing_server", start)
+    context = Context(Settings(home=tmp_path / "home", backup_dir=tmp_path / "backups"))
+    chosen = choose_one(context.store, str(tmp_path / golden.name), SourceName.DATABASE)
+
+    with pytest.raises(RefnetError, match="the server is next"):
+        restore_of(context, chosen, in_place=True)

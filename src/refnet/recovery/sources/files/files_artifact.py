@@ -58,11 +58,11 @@ class FilesArtifact(Artifact):
         return found
 
     def describe(self, created: datetime, /) -> Made | None:
+        text = self.stored.files()
         try:
-            files = self.listed()
+            return Made(created, FileList.from_json(text).totals, text) if text else None
         except ArchiveError:
             return None
-        return Made(created, files.totals, self.stored.files()) if files else None
 
     def prove(self, level: Level, options: ProofOptions) -> Proof:
         """Check the archive. Without a list of files, `intact` and `restored` can pass, `proven` cannot."""
