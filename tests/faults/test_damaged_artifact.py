@@ -19,10 +19,11 @@ from refnet.actions.verify import attempt
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.recovery.model.artifact import Level, Outcome, SourceName
-from refnet.recovery.model.source import OpenArtifact, Proof, silent
+from refnet.recovery.model.source import OpenArtifact, Proof
 from refnet.recovery.sources.database.artifact.index_values import Kind
 from refnet.recovery.sources.database.artifact.sqlgz import FOOTER_LENGTH, Reader
 from refnet.recovery.sources.database.dump.parallel_dump import dump
+from refnet.recovery.sources.database.workers import Workers
 from refnet.settings import Settings
 
 _TINY = """
@@ -44,7 +45,7 @@ def tiny(server: Cluster) -> bytes:
     out = io.BytesIO()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("refnet.recovery.sources.database.dump.copy_members.BLOCK", 100_000)
-        dump(server.target("tiny"), lambda _major: server.binaries, out, 2, (), silent)
+        dump(server.target("tiny"), out, Workers(server.binaries, 2))
     with server.target().connect() as admin:
         admin.execute("DROP DATABASE tiny")
     kinds = {member.kind for member in _reader(out.getvalue()).index.members}

@@ -11,8 +11,8 @@ from psycopg import sql
 
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.recovery.model.source import silent
 from refnet.recovery.sources.database.dump.parallel_dump import dump
+from refnet.recovery.sources.database.workers import Workers
 
 #: Tables of every kind of member, a sequence, a materialized view, a large object.
 _SMALL = """
@@ -43,5 +43,5 @@ def small_database(server: Cluster) -> Iterator[Target]:
 def genuine(server: Cluster, small_database: Target) -> bytes:
     """The artifact of `small_database`."""
     out = io.BytesIO()
-    dump(small_database, lambda _major: server.binaries, out, 2, (), silent)
+    dump(small_database, out, Workers(server.binaries, 2))
     return out.getvalue()

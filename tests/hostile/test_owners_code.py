@@ -15,9 +15,10 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import Level, Outcome, SourceName
-from refnet.recovery.model.source import OpenArtifact, Proof, silent
+from refnet.recovery.model.source import OpenArtifact, Proof
 from refnet.recovery.sources.artifact import open_database
 from refnet.recovery.sources.database.dump.parallel_dump import dump
+from refnet.recovery.sources.database.workers import Workers
 from refnet.recovery.sources.proof_run import ProofOptions
 
 #: Fails the proof where it runs as a superuser, or with a superuser's login.
@@ -144,7 +145,7 @@ def proven(victim: Cluster, short_home: Path) -> Callable[[Target], Proof]:
 
     def prove(target: Target) -> Proof:
         out = io.BytesIO()
-        dump(target, lambda _major: victim.binaries, out, 2, (), silent)
+        dump(target, out, Workers(victim.binaries, 2))
         held = OpenArtifact(SourceName.DATABASE, "attack.sql.gz", lambda: io.BytesIO(out.getvalue()), None)
         options = ProofOptions(short_home, lambda *_, **__: victim.binaries, jobs=2)
         return open_database(held).prove(Level.PROVEN, options)

@@ -66,7 +66,8 @@ def test_a_backup_a_restore_and_an_undo_run_none_of_them(
     library: Target, wheel: Binaries, tmp_path: Path
 ) -> None:
     dump = held(artifact_of(library, wheel))
-    server_clock.warnings(library, lambda: datetime.now(UTC))
+    with library.connect(READER_SETTINGS) as session:
+        server_clock.warnings(session, lambda: datetime.now(UTC))
     environment = {"REFNET_HOME": str(tmp_path), "REFNET_DATABASE_URL": url_of(library)}
     setup = Setup(load(environment, tmp_path, root=False, cores=2), "", own=False)
     assert Live(setup).replaced(SourceName.DATABASE)

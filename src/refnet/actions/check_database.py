@@ -69,7 +69,7 @@ def _login(
     ((version, role, count),) = codec.rows(session, _LOGIN)
     server = f"PostgreSQL {version.split(' ')[0]} at {target.address}"
     yield ok("database", f"{server}, database {target.name}, role {role}, {size(count)}")
-    for sentence in server_clock.warnings(target, Clock().now):
+    for sentence in server_clock.warnings(session, Clock().now):
         yield warning("database", sentence, "Synchronize both clocks (NTP).")
     for folder, purpose in ((settings.backup_dir, "backup"), (settings.home, "proof")):
         free = LocalStore(folder).free_bytes()

@@ -18,11 +18,12 @@ from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.origin import Permission
 from refnet.recovery.model.previous import Why
-from refnet.recovery.model.source import OpenArtifact, silent
+from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.sources.database.admin_session import admin_session
 from refnet.recovery.sources.database.artifact.own_artifact import DatabaseArtifact
 from refnet.recovery.sources.database.dump import parallel_dump as dumping
 from refnet.recovery.sources.database.restore import previous_databases
+from refnet.recovery.sources.database.workers import Workers
 from refnet.recovery.stores.previous_records import PreviousVersions
 from refnet.recovery.verbs import restore_database
 from refnet.recovery.verbs.restore_database import Options, Resources, Restored
@@ -45,7 +46,7 @@ INSERT INTO jobs SELECT i, i, 'done' FROM generate_series(1, 20) i;
 def artifact_of(target: Target, binaries: Binaries, name: str = "refnet_20261125_020000.sql.gz") -> bytes:
     """The bytes of an artifact of the database `target`."""
     out = io.BytesIO()
-    dumping.dump(target, lambda _: binaries, out, 2, (), silent)
+    dumping.dump(target, out, Workers(binaries, 2))
     return out.getvalue()
 
 

@@ -12,10 +12,10 @@ from psycopg.conninfo import make_conninfo
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.recovery.model.source import silent
 from refnet.recovery.model.table_plan import Mode, TablePlan, TableSelection
 from refnet.recovery.sources.database.artifact.sqlgz import Reader
 from refnet.recovery.sources.database.dump import parallel_dump as dumping
+from refnet.recovery.sources.database.workers import Workers
 from refnet.recovery.verbs.restore_table import staged
 
 SHELF = """
@@ -34,7 +34,7 @@ INSERT INTO "odd ""one
 
 def reader(target: Target, binaries: Binaries, tables: tuple[str, ...] = ()) -> Reader:
     out = io.BytesIO()
-    dumping.dump(target, lambda _: binaries, out, 2, tables, silent)
+    dumping.dump(target, out, Workers(binaries, 2), tables)
     return Reader("refnet_20261125_020000.sql.gz", lambda: io.BytesIO(out.getvalue()))
 
 

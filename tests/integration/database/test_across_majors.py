@@ -15,7 +15,7 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import Level, Outcome, SourceName
-from refnet.recovery.model.source import OpenArtifact, Proof, silent
+from refnet.recovery.model.source import OpenArtifact, Proof
 from refnet.recovery.sources.artifact import open_database
 from refnet.recovery.sources.database.artifact.sqlgz import Reader
 from refnet.recovery.sources.database.dump.parallel_dump import dump
@@ -37,7 +37,7 @@ def older(system_server: Cluster, wheel: Binaries) -> Everything:
 
 def _artifact(everything: Everything, binaries: Binaries) -> bytes:
     out = io.BytesIO()
-    dump(everything.target, lambda _major: binaries, out, 2, (), silent)
+    dump(everything.target, out, Workers(binaries, 2))
     return out.getvalue()
 
 

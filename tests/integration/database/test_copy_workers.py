@@ -14,10 +14,10 @@ import pytest
 from refnet.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
-from refnet.recovery.model.source import silent
 from refnet.recovery.sources.database.dump import parallel_dump
 from refnet.recovery.sources.database.dump.pgdump import PgDump
 from refnet.recovery.sources.database.dump.psql_copy import PsqlCopy
+from refnet.recovery.sources.database.workers import Workers
 
 #: The largest comes first in the queue.
 _TABLES = "".join(
@@ -61,7 +61,7 @@ def test_a_table_that_cannot_be_copied_stops_the_other_workers(
     database: Target, wheel: Binaries, began: list[str]
 ) -> None:
     with pytest.raises(RefnetError, match="division by zero"):
-        parallel_dump.dump(database, lambda _: wheel, io.BytesIO(), 2, (), silent)
+        parallel_dump.dump(database, io.BytesIO(), Workers(wheel, 2))
     assert sorted(began) == ["t0", "t1"]
 
 
@@ -80,21 +80,21 @@ def test_an_interrupt_stops_the_workers(
 
     monkeypatch.setattr(PsqlCopy, "copy", watched)
     with pytest.raises(KeyboardInterrupt):
-        parallel_dump.dump(database, lambda _: wheel, io.BytesIO(), 2, (), interrupt)
+        parallel_dump.dump(database, io.BytesIO(), Workers(wheel, 2, interrupt))
     assert len(began) <= 3
 
 
 def test_a_table_that_another_session_waits_to_change_is_copied_all_the_same(
     database: Target, wheel: Binaries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = parallel_dump.dump(database, lambda _: wheel, io.BytesIO(), 2, (), silent)
+    expected = parallel_dump.dump(database, io.BytesIO(), Workers(wheel, 2))
     copy = PsqlCopy.copy
 
     def blocked(psql: PsqlCopy, statement: bytes, *, lock: bytes = b"") -> Iterator[bytes]:
         return copy(psql, _BLOCKED if b'"t0"' in statement else statement, lock=lock)
 
     monkeypatch.setattr(PsqlCopy, "copy", blocked)
-    index = parallel_dump.dump(database, lambda _: wheel, io.BytesIO(), 2, (), silent)
+    index = parallel_dump.dump(database, io.BytesIO(), Workers(wheel, 2))
     assert index.tables == expected.tables
     assert all(table.blocks and table.rows for table in index.tables)
 
@@ -112,4 +112,4 @@ def test_a_pg_dump_that_is_killed_within_the_rows_is_reported(
 
     monkeypatch.setattr(PgDump, "_output", killed)
     with pytest.raises(RefnetError, match="pg_dump failed"):
-        parallel_dump.dump(make_database(_TABLES), lambda _: wheel, io.BytesIO(), 2, (), silent)
+        parallel_dump.dump(make_database(_TABLES), io.BytesIO(), Workers(wheel, 2))

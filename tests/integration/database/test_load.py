@@ -14,7 +14,6 @@ from refnet.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.recovery.model.source import silent
 from refnet.recovery.sources.database.artifact.sqlgz import Reader
 from refnet.recovery.sources.database.dump import parallel_dump as dumping
 from refnet.recovery.sources.database.restore.load import load
@@ -60,7 +59,7 @@ def answers(target: Target) -> list[list[tuple[Any, ...]]]:
 
 def artifact(target: Target, binaries: Binaries) -> Reader:
     out = io.BytesIO()
-    dumping.dump(target, lambda _: binaries, out, 2, (), silent)
+    dumping.dump(target, out, Workers(binaries, 2))
     return Reader("refnet_20261125_020000.sql.gz", lambda: io.BytesIO(out.getvalue()))
 
 

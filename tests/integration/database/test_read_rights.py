@@ -18,9 +18,9 @@ from refnet.errors import RefnetError
 from refnet.postgres.binaries import installed
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.recovery.model.source import silent
 from refnet.recovery.sources.database.dump.parallel_dump import dump
 from refnet.recovery.sources.database.dump.snapshot import open_snapshot
+from refnet.recovery.sources.database.workers import Workers
 
 SERVERS = {each.major: each for each in installed(None) if each.has_server}
 
@@ -146,6 +146,6 @@ def test_the_servers_reason_is_shown_where_some_tables_alone_are_dumped(shop: Sh
         f'INSERT INTO few SELECT generate_series(1, {rows});GRANT pg_read_all_data TO "{shop.reader.user}"'
     )
     with pytest.raises(RefnetError) as raised:
-        dump(shop.reader, lambda _: shop.cluster.binaries, io.BytesIO(), 2, ("few",), silent)
+        dump(shop.reader, io.BytesIO(), Workers(shop.cluster.binaries, 2), ("few",))
     assert 'query would be affected by row-level security policy for table "few"' in raised.value.message
     assert "BYPASSRLS" in raised.value.hint

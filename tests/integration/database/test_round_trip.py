@@ -13,7 +13,7 @@ from tests.everything import Everything, drop
 
 from refnet.postgres.session import READER_SETTINGS
 from refnet.recovery.model.artifact import Level, Outcome, SourceName
-from refnet.recovery.model.source import OpenArtifact, silent
+from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.sources.artifact import open_database
 from refnet.recovery.sources.database.artifact.index import Index
 from refnet.recovery.sources.database.artifact.index_values import Kind
@@ -59,7 +59,7 @@ def _backed(everything: Everything, folder: Path) -> Backed:
     with path.open("wb") as out, pytest.MonkeyPatch.context() as patch:
         patch.setattr("refnet.recovery.sources.database.dump.parallel_dump.RANGE", 300_000)
         patch.setattr("refnet.recovery.sources.database.dump.copy_members.BLOCK", 50_000)
-        dump(everything.target, lambda _major: everything.cluster.binaries, out, 2, (), silent)
+        dump(everything.target, out, Workers(everything.cluster.binaries, 2))
     return Backed(everything, path)
 
 

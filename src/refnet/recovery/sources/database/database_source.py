@@ -8,12 +8,13 @@ from datetime import UTC, datetime
 from typing import BinaryIO
 
 from refnet.postgres.binaries import Binaries
-from refnet.postgres.session import Target
+from refnet.postgres.session import READER_SETTINGS, Target, server_version
 from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.source import Made, Progress, silent
 from refnet.recovery.sources.database.artifact.own_artifact import made
 from refnet.recovery.sources.database.dump import server_clock
 from refnet.recovery.sources.database.dump.parallel_dump import dump
+from refnet.recovery.sources.database.workers import Workers
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class DatabaseSource:
 
     def dump(self, out: BinaryIO, progress: Progress = silent) -> Made:
         target = self.target()
-        warnings = server_clock.warnings(target, self.now)
-        index = dump(target, self.binaries, out, self.jobs, self.tables, progress)
+        with target.connect(READER_SETTINGS) as session:
+            warnings = server_clock.warnings(session, self.now)
+            binaries = self.binaries(server_version(session))
+        index = dump(target, out, Workers(binaries, self.jobs, progress), self.tables)
         return replace(made(index), warnings=warnings)

@@ -1,4 +1,4 @@
-"""The workers of a load or a comparison."""
+"""The workers of a dump, a load or a comparison."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from refnet.recovery.model.source import Progress, silent
 
 @dataclass(frozen=True)
 class Workers:
-    """Parallel workers of a load or a comparison."""
+    """Parallel workers of a dump, a load or a comparison."""
 
     #: PostgreSQL's client programs, of the server's major or newer.
     binaries: Binaries
     #: How many run at once.
     jobs: int
-    #: Gets the bytes of COPY text that were loaded or read.
+    #: Gets the bytes of COPY text that were written, loaded or read.
     progress: Progress = silent

@@ -14,11 +14,9 @@ from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 from refnet.errors import RefnetError
-from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
 from refnet.postgres.tempdirs import private_folder
 from refnet.recovery.model.artifact import utc
-from refnet.recovery.model.source import Progress
 from refnet.recovery.sources.database.artifact.index import Index, Table
 from refnet.recovery.sources.database.artifact.index_values import Kind
 from refnet.recovery.sources.database.artifact.sqlgz import FIRST_LINE, LONGEST_SCHEMA, Writer, compress
@@ -30,6 +28,7 @@ from refnet.recovery.sources.database.dump.snapshot import OpenSnapshot, Relatio
 from refnet.recovery.sources.database.rows.digest import gathered
 from refnet.recovery.sources.database.rows.page_ranges import page_ranges
 from refnet.recovery.sources.database.task_graph import Stopped
+from refnet.recovery.sources.database.workers import Workers
 
 #: pg_dump copies the tables that are smaller than this (bytes, TOAST included).
 LARGE = 1 << 20
@@ -63,27 +62,18 @@ def ranges(relation: Relation) -> list[Range]:
     return [Range(relation, where) for where in page_ranges(relation.pages, count)]
 
 
-def dump(
-    target: Target,
-    binaries: Callable[[int], Binaries],
-    out: BinaryIO,
-    jobs: int,
-    tables: tuple[str, ...],
-    progress: Progress,
-) -> Index:
+def dump(target: Target, out: BinaryIO, workers: Workers, tables: tuple[str, ...] = ()) -> Index:
     """Write the artifact of the database `target` to `out` and return its index.
 
     Args:
         target: the database.
-        binaries: the client programs for a server's major version.
         out: receives the artifact; append only.
-        jobs: how many workers copy the large tables.
+        workers: copy the large tables; their progress receives the bytes of text written so far.
         tables: `table` or `schema.table`; empty: everything.
-        progress: receives the bytes of text written so far.
     """
     with open_snapshot(target, entire=not tables) as snapshot, private_folder() as folder:
-        pgdump = PgDump(binaries(snapshot.major), snapshot, folder, snapshot.chosen(tables))
-        index = _Run(pgdump, Writer(out), jobs, progress).go()
+        pgdump = PgDump(workers.binaries, snapshot, folder, snapshot.chosen(tables))
+        index = _Run(pgdump, Writer(out), workers).go()
         snapshot.check_alive()
         return index
 
@@ -95,8 +85,8 @@ class _Child(Protocol):
 class _Run:
     """The threads of one dump and what they share."""
 
-    def __init__(self, pgdump: PgDump, writer: Writer, jobs: int, progress: Progress) -> None:
-        self._pgdump, self._writer, self._jobs, self._progress = pgdump, writer, jobs, progress
+    def __init__(self, pgdump: PgDump, writer: Writer, workers: Workers) -> None:
+        self._pgdump, self._writer, self._workers = pgdump, writer, workers
         self._snapshot = snapshot = pgdump.snapshot
         self._large = tuple(r for r in snapshot.heaps(LARGE) if not pgdump.only or r in pgdump.only)
         self._tables = _Tables(snapshot, self._large)
@@ -118,7 +108,7 @@ class _Run:
             for part in ranges(relation):
                 self._todo.put(part)
         try:
-            for _ in range(min(self._jobs, self._todo.qsize())):
+            for _ in range(min(self._workers.jobs, self._todo.qsize())):
                 self._start(self._copy_ranges)
             self._pgdump.dump_schema()
             self._add_text(Kind.PRE, self._begin())
@@ -178,7 +168,7 @@ class _Run:
             packed.data, packed.raw, packed.kind, table=table, rows=packed.rows, text=packed.text
         )
         self._done += packed.raw
-        self._progress("copying rows", self._done, None)
+        self._workers.progress("copying rows", self._done, None)
 
     def _index(self) -> Index:
         snapshot, section, pgdump = self._snapshot, self._section, self._pgdump
@@ -203,7 +193,7 @@ class _Run:
         )
 
     def _newer_programs(self) -> Iterator[str]:
-        binaries, major = self._pgdump.binaries, self._snapshot.major
+        binaries, major = self._workers.binaries, self._snapshot.major
         if binaries.major != major:
             yield (
                 f"dumped by pg_dump {binaries.version}, because pg_dump {major} is not installed:"
@@ -270,7 +260,7 @@ class _Run:
     def _psql(self) -> PsqlCopy:
         snapshot = self._snapshot
         return PsqlCopy(
-            self._pgdump.binaries,
+            self._workers.binaries,
             snapshot.target,
             snapshot.reader_settings,
             encoding=snapshot.encoding,

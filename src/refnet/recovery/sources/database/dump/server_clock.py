@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.recovery.model import formatting
+from refnet.recovery.sources.database.admin_session import Session
 
 #: Synchronized clocks differ by less.
 TOLERANCE = timedelta(minutes=1)
 
 
-def warnings(target: Target, now: Callable[[], datetime]) -> tuple[str, ...]:
-    """Return a sentence if the clock of the server of `target` disagrees with `now`."""
-    with target.connect(READER_SETTINGS) as session:
-        before = now()
-        row = session.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()
-        after = now()
+def warnings(session: Session, now: Callable[[], datetime]) -> tuple[str, ...]:
+    """Return a sentence if the clock of the server disagrees with `now`."""
+    before = now()
+    row = session.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()
+    after = now()
     server = row[0] if row else before.timestamp()
     return disagreement(server, before.timestamp(), after.timestamp())
 
