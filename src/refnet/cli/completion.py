@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.completion import get_completion_script  # type: ignore[attr-defined]
 
+from refnet.actions.context import Context, read_settings
 from refnet.errors import Exit, RefnetError
 from refnet.settings.converters import nearest
 
@@ -45,8 +46,6 @@ def artifacts(*values: str) -> Callable[[], list[str]]:
     """Return a completion with `values` and the names of all artifacts."""
 
     def complete() -> list[str]:
-        from refnet.actions.context import Context, read_settings
-
         try:  # a shell has no place for an error
             entries = Context(read_settings(lambda _: None)).store.entries()
         except RefnetError:

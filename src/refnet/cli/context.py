@@ -7,16 +7,14 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
+from refnet.actions.acting import ActsOn
+from refnet.actions.context import Context, read_settings
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.formatting import plain
-
-if TYPE_CHECKING:
-    from refnet.actions.acting import ActsOn
-    from refnet.actions.context import Context
-    from refnet.recovery.model.source import Progress
-    from refnet.settings import Settings
+from refnet.recovery.model.source import Progress
+from refnet.settings import Settings
 
 
 class _Printable(Protocol):
@@ -35,15 +33,11 @@ def current_settings(*, own: bool = True) -> Settings:
 
     own: refuse a REFNET_HOME of another user, as every command that works in it must.
     """
-    from refnet.actions.context import read_settings  # `refnet --help` loads without it
-
     return read_settings(lambda sentence: warn((sentence,)), own=own)
 
 
 def context() -> Context:
     """Return what the actions of this process work with."""
-    from refnet.actions.context import Context
-
     return Context(current_settings(), note=note)
 
 

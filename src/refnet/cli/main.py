@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.completion import completion_init  # type: ignore[attr-defined]
 from typer.core import TyperCommand, TyperGroup
 
-from refnet.cli.context import complain, current_settings
-from refnet.errors import Exit, RefnetError
+from refnet.errors import RefnetError
 from refnet.settings import CONFIG, user_path
 from refnet.signals import interruptible
 
@@ -149,26 +148,33 @@ def run() -> None:
         with _logged(_without_config(sys.argv[1:])):
             app(standalone_mode=True)
     except RefnetError as error:
-        complain(error)
-        sys.exit(error.code)
+        _end(error)
     except (SystemExit, KeyboardInterrupt) as ended:  # the latter outside of Typer's own handling
         if isinstance(ended, SystemExit) and ended.code != _INTERRUPTED:
             raise
-        complain(RefnetError("interrupted", "Nothing half-done is live; run it again."))
-        sys.exit(Exit.FAILED)
+        _end(RefnetError("interrupted", "Nothing half-done is live; run it again."))
+
+
+def _end(error: RefnetError) -> NoReturn:
+    from refnet.cli.context import complain  # `refnet --help` does without the actions
+
+    complain(error)
+    sys.exit(error.code)
 
 
 @contextmanager
 def _logged(arguments: list[str]) -> Iterator[None]:
     """Log the start and end of a command of `_LOGS`, if the settings ask for a log."""
     name = _LOGS.get(next(iter(arguments), ""))
-    settings = current_settings() if name and "--help" not in arguments else None
-    if name is None or settings is None or not (settings.log_folder or settings.log_level):
-        yield
-        return
-    from refnet.telemetry.logging import logged, open_log
+    with ExitStack() as log:
+        if name and "--help" not in arguments:
+            from refnet.cli.context import current_settings
 
-    with logged(open_log(settings, name), arguments[0], arguments[1:]):
+            settings = current_settings()
+            if settings.log_folder or settings.log_level:
+                from refnet.telemetry.logging import logged, open_log
+
+                log.enter_context(logged(open_log(settings, name), arguments[0], arguments[1:]))
         yield
 
 

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.cells import cell_len
 
+from refnet.actions.catalog import Shown
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome, SourceName, utc
 from refnet.recovery.model.formatting import plain, plural, seconds, size
 from refnet.recovery.model.identity import labels
-from refnet.recovery.model.source import Proof
+from refnet.recovery.model.source import OpenArtifact, Proof
 
 #: The number of largest tables that an artifact's page lists.
 _LARGEST = 10
 _MARKS = {Outcome.FAILED: "failed", Outcome.UNVERIFIED: "could not verify"}
-
-if TYPE_CHECKING:
-    from refnet.actions.catalog import Shown
-    from refnet.recovery.model.source import OpenArtifact
 
 
 def local(moment: datetime) -> str:
