@@ -174,7 +174,7 @@ def test_a_schedule_that_cannot_be_read_names_its_key(home: Home):
     for command in (["show"], ["install", "--user"]):
         done = home.schedule(*command, REFNET_SCHEDULE_MONITOR="every minute")
         assert done.returncode == Exit.USAGE
-        assert "schedule.monitor" in done.stderr
+        assert "REFNET_SCHEDULE_MONITOR" in done.stderr
 
 
 def test_a_user_that_does_not_exist_is_an_error(home: Home):

@@ -174,7 +174,7 @@ def test_a_second_beat_is_refused(place: Place):
 def test_a_schedule_that_cannot_be_read_names_its_key(place: Place):
     done = place.refnet("beat", REFNET_SCHEDULE_PRUNE="now and then")
     assert done.returncode == Exit.USAGE
-    assert "schedule.prune" in done.stderr
+    assert "REFNET_SCHEDULE_PRUNE" in done.stderr
     assert len(done.stderr.splitlines()) == 2
 
 
