@@ -24,7 +24,7 @@ from refnet.recovery.model.formatting import plain
 SECONDS = 2.0
 MEMORY = 512 << 20
 #: Characters of a message, where it repeats nothing of what was read, and where it repeats what a person typed.
-_LONGEST = 2000
+LONGEST = 2000
 ECHO = 200_000
 
 _COMMON = settings(deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
@@ -74,7 +74,7 @@ def _too_slow(_number: int, _frame: FrameType | None) -> NoReturn:
 
 
 def outcome(
-    read: Callable[[], _Value], *documented: type[Exception], longest: int = _LONGEST
+    read: Callable[[], _Value], *documented: type[Exception], longest: int = LONGEST
 ) -> _Value | None:
     """What `read` gives; None where it raises a RefnetError or what it says that it raises, which must be clear.
 

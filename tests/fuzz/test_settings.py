@@ -9,7 +9,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.documents import ROOT
-from tests.fuzz.harness import ECHO, fuzzed, outcome
+from tests.fuzz.harness import LONGEST, assert_told, fuzzed, outcome
 from tests.fuzz.strategies import damaged, texts
 
 from refnet import settings
@@ -54,7 +54,13 @@ _VARIABLES = st.dictionaries(
 def test_settings_are_read_or_refused(text: bytes, environment: dict[str, str], folder: Path) -> None:
     (folder / settings.FILE_NAME).write_bytes(text)
     environment = {"REFNET_HOME": str(folder / "home"), **environment}
-    found = outcome(lambda: settings.load(environment, folder, root=False, cores=4), longest=ECHO)
+    examined = outcome(lambda: settings.examine(environment, folder, root=False, cores=4))
+    assert examined
+    for problem in examined.problems:
+        assert_told(problem.message, LONGEST)
+        assert_told(problem.hint, LONGEST)
+    found = outcome(examined.valid)
+    assert (found is None) == bool(examined.problems)
     if found:
         assert 1 <= found.jobs <= 64
         assert found.recover_seconds >= 1
@@ -66,11 +72,11 @@ def test_settings_are_read_or_refused(text: bytes, environment: dict[str, str], 
             value = getattr(found, key.name)
             assert not isinstance(value, Path) or value.is_absolute()
             assert "\0" not in str(value)
-        outcome(lambda: Schedule.of(found), longest=ECHO)
+        Schedule.of(found)
 
 
 @fuzzed
 @given(st.sampled_from(sorted(settings.keys())), texts)
 def test_a_setting_in_a_variable_is_read_or_refused(key: str, text: str) -> None:
     environment = {"REFNET_HOME": "/nowhere", settings.variable(key): text}
-    outcome(lambda: settings.load(environment, Path("/nowhere"), root=False, cores=4), longest=ECHO)
+    outcome(lambda: settings.load(environment, Path("/nowhere"), root=False, cores=4))

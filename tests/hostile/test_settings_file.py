@@ -195,6 +195,9 @@ def test_what_is_no_file_or_is_endless_ends_at_once(here: Path) -> None:
         "[monitor]\nmin_bytes = '٣'",
         "\ud800".encode("utf-8", "surrogatepass").decode("latin-1"),
         "schedule = 3",
+        "\n".join(f"a{number:x}=1" for number in range(8000)),
+        "\n".join(f"[a{number:x}]" for number in range(8000)),
+        "jobs = 0\nx = [\n" + "1,\n" * 20_000 + "]",
     ],
     ids=lambda text: text[:20],
 )

@@ -27,6 +27,8 @@ CONFIG = "REFNET_CONFIG"
 #: Other variables that RefNet reads.
 _OTHER_VARIABLES = frozenset({CONFIG, "REFNET_BROKER_PASSWORD"})
 _FROM_ENVIRONMENT = "the environment"
+#: The most problems that are listed: to search the nearest setting for each of thousands takes seconds.
+_MOST = 100
 #: The beginning of the origin of a config_dir that is not set.
 BY_COMPOSE_FILE = "the Compose file "
 
@@ -75,7 +77,7 @@ def load(
 
 
 def problems(environment: Mapping[str, str], folder: Path, *, root: bool, cores: int) -> list[Problem]:
-    """Return every problem of the settings that `load` would read."""
+    """Return the problems of the settings that `load` would read, the first 100."""
     return list(examine(environment, folder, root=root, cores=cores).problems)
 
 
@@ -134,6 +136,8 @@ def _values(raw: Mapping[str, _Raw], wrong: list[Problem]) -> dict[str, Any]:
     """Convert `raw`, and return the values by the names of Settings; append the problems to `wrong`."""
     values: dict[str, Any] = {}
     for key, each in raw.items():
+        if len(wrong) >= _MOST:
+            break
         if key in keys():
             setting = keys()[key]
             try:
@@ -209,7 +213,7 @@ def _variables(environment: Mapping[str, str], wrong: list[Problem]) -> dict[str
         if not name.startswith("REFNET_") or name in others:
             continue
         if name not in known:
-            wrong.append(unknown(name, "", known))
+            wrong += [unknown(name, "", known)] if len(wrong) < _MOST else []
         elif value:
             found[known[name]] = _Raw(value, _FROM_ENVIRONMENT, name)
     return found

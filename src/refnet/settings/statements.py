@@ -10,7 +10,7 @@ from typing import Any
 
 Path = tuple[str, ...]
 #: Give up after so many characters: the lines of one long statement are read again and again.
-_MOST = 1 << 20
+_MOST = 1 << 18
 
 
 def lines_of(text: str) -> dict[Path, int]:

@@ -130,6 +130,7 @@ def keys() -> dict[str, Field[Any]]:
     return {f.metadata["name"] or f.name: f for f in fields(Settings) if f.metadata}
 
 
+@cache
 def tables() -> dict[str, list[str]]:
     """Return the name of each table of refnet.toml → its keys, without that name."""
     found: dict[str, list[str]] = {}
