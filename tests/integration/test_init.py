@@ -264,7 +264,7 @@ def test_a_wrong_answer_is_asked_again(machine: Machine) -> None:
         (CONFIRM, "y"),
     )
     assert done.code == 0, done.out
-    for words in ("no PostgreSQL server answers", "does not exist", "inside", "not a valid time"):
+    for words in ("no PostgreSQL server answers", "does not exist", "inside", "must be like daily 02:00"):
         assert words in done.out
 
 
@@ -420,3 +420,19 @@ def test_a_user_without_rights_gets_a_clear_error(machine: Machine, ordinary: Or
     assert refused(lambda: init.start(environment, home).write()) == "done"
     assert (home / "refnet.toml").stat().st_uid == ordinary.uid
     machine.unchanged()
+
+
+def test_a_first_backup_that_fails_leaves_the_settings_and_says_what_to_do(machine: Machine) -> None:
+    done = machine.run("init", *machine.options, "--yes", REFNET_DATABASE_REQUIRED_TABLES="absent")
+    assert done.code == 4, done.err
+    assert f"{machine.file} stays; fix the cause and run `refnet backup`" in done.err
+    assert machine.file.exists()
+
+
+def test_a_variable_that_takes_precedence_over_an_answer_is_named(machine: Machine) -> None:
+    other = machine.folder / "other"
+    done = machine.run("init", *machine.options, "--yes", REFNET_BACKUP_DIR=str(other))
+    assert done.code == 0, done.err
+    assert "REFNET_BACKUP_DIR is set in this environment and takes precedence" in done.err
+    assert "REFNET_DATABASE_URL" not in done.err
+    assert (other / "database").is_dir()

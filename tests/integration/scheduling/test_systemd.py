@@ -178,3 +178,24 @@ def test_a_real_systemd_runs_a_proven_backup_as_an_ordinary_user(systemd: Booted
     assert removed.returncode == 0, removed.stderr
     assert "refnet" not in systemd.run("systemctl", "list-timers", "--all").stdout
     assert "no scheduler is active" in systemd.run(REFNET, "schedule", "show", **told).stdout
+
+
+def test_init_installs_the_timers_when_asked_to(systemd: Booted, folders: tuple[Path, Path]) -> None:
+    home, backups = folders
+    file = home.parent / "refnet.toml"
+    environment = {"REFNET_HOME": str(home), "REFNET_LOG_FOLDER": "none", "R": REFNET}
+    environment |= {
+        "ANSWERS": f"\nnone\nnone\n{backups}\nmonday 04:00\ny\ny\n",
+        "C": f"{REFNET} --config {file} init",
+    }
+    command = (
+        '"$R" postgres start >&2 && printf "$ANSWERS" | script -qec "$C" /dev/null; "$R" postgres stop >&2'
+    )
+    asked = systemd.run("sh", "-c", command, **environment)
+    assert "Install systemd timers" in asked.stdout, asked.stderr
+    assert "proven" in asked.stdout
+    assert 'database = "monday 04:00"' in file.read_text()
+    refused = (
+        "units that run as root are not installed" in asked.stdout
+    )  # where others can write this checkout
+    assert refused or "started refnet-backup.timer" in asked.stdout, asked.stdout
