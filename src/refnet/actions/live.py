@@ -83,8 +83,7 @@ class Live:
         if names and settings.recover_services:
             services = self._services()
             services.start(names)
-            pause = partial(self.clock.sleep, _PAUSE)
-            wait_for(services, names, settings.recover_seconds, clock=self.clock.monotonic, pause=pause)
+            wait_for(services, names, settings.recover_seconds, self.clock)
             return names
         return ()
 

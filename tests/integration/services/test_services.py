@@ -19,12 +19,17 @@ from refnet.actions.live import Live
 from refnet.actions.recovery_settings import Setup
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import Outcome
+from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.services import wait_for
 from refnet.recovery.services.compose import Compose
 from refnet.recovery.services.local import LocalServices
 from refnet.settings import Settings
 
 SERVICE = f"{sys.executable} -c 'import os, sys, time; print(os.getpid(), flush=True); time.sleep(60)'"
+
+
+#: Short pauses.
+CLOCK = Clock(sleep=lambda _: short_pause())
 
 
 def short_pause() -> None:
@@ -49,7 +54,7 @@ def test_a_local_service_runs_until_it_is_ended_and_is_started_once(tmp_path: Pa
     services = local(tmp_path)
     assert services.waiting([SERVICE]) == (SERVICE,)
     services.start([SERVICE])
-    wait_for(services, [SERVICE], 10, clock=time.monotonic, pause=short_pause)
+    wait_for(services, [SERVICE], 10, CLOCK)
     pid = pid_of(tmp_path / "run")
     try:
         services.start([SERVICE])
@@ -69,7 +74,7 @@ def test_a_local_service_that_ends_at_once_is_an_error_that_says_where_its_log_i
 
 def test_services_that_do_not_come_up_in_time_are_named(tmp_path: Path) -> None:
     with pytest.raises(RefnetError, match="sleep 9 did not come up within 0 s"):
-        wait_for(local(tmp_path), ["sleep 9"], 0.1, clock=time.monotonic, pause=short_pause)
+        wait_for(local(tmp_path), ["sleep 9"], 0.1, CLOCK)
 
 
 def test_a_local_service_whose_program_is_not_there_is_an_error_that_names_it(tmp_path: Path) -> None:
@@ -107,7 +112,7 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_compose_starts_services_and_waits_until_they_are_healthy(calls: Path) -> None:
     services = Compose(Path("/srv/refnet/compose.yaml"))
     services.start(["postgres", "redis"])
-    wait_for(services, ["postgres", "redis"], 10, clock=time.monotonic, pause=lambda: None)
+    wait_for(services, ["postgres", "redis"], 10, CLOCK)
     project = ["compose", "--file", "/srv/refnet/compose.yaml"]
     ps = [*project, "ps", "--all", "--format", "json", "postgres", "redis"]
     up = [*project, "up", "--detach", "--no-recreate", "postgres", "redis"]
@@ -161,7 +166,7 @@ def test_docker_compose_is_used_where_docker_has_no_plugin(calls: Path) -> None:
     (programs / "docker-compose").write_text(stand_in)
     services = Compose(Path("/srv/refnet/compose.yaml"))
     services.start(["postgres", "redis"])
-    wait_for(services, ["postgres", "redis"], 10, clock=time.monotonic, pause=lambda: None)
+    wait_for(services, ["postgres", "redis"], 10, CLOCK)
     assert json.loads(calls.read_text().splitlines()[0])[:3] == ["--file", "/srv/refnet/compose.yaml", "up"]
     with pytest.raises(RefnetError, match="docker-compose up failed: no such service: broken"):
         services.start(["broken"])

@@ -79,7 +79,7 @@ class World:
             raise RefnetError(f"{self.broken} is broken", "See the log of the service.", transient=True)
         if names:
             self.asked.append(f"start {' '.join(names)}")
-        wait_for(self, names, 5, clock=iter(range(1000)).__next__, pause=lambda: None)
+        wait_for(self, names, 5, Clock(monotonic=iter(range(1000)).__next__, sleep=lambda _: None))
         return names
 
     def waiting(self, names: Sequence[str]) -> tuple[str, ...]:

@@ -1,9 +1,12 @@
 """The interface of services, which a recovery starts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from refnet.errors import RefnetError
+from refnet.recovery.model.clock import Clock
+
+_PAUSE_SECONDS = 0.5
 
 
 class Services(Protocol):
@@ -16,23 +19,13 @@ class Services(Protocol):
         """Return those of `names` that are not up yet."""
 
 
-def wait_for(
-    services: Services,
-    names: Sequence[str],
-    seconds: float,
-    *,
-    clock: Callable[[], float],
-    pause: Callable[[], None],
-) -> None:
-    """Wait until all of `names` are up; RefnetError with those that are not after `seconds`.
-
-    `pause` waits between two checks.
-    """
-    until = clock() + seconds
+def wait_for(services: Services, names: Sequence[str], seconds: float, clock: Clock) -> None:
+    """Wait until all of `names` are up; RefnetError with those that are not after `seconds`."""
+    until = clock.monotonic() + seconds
     while waiting := services.waiting(names):
-        if clock() >= until:
+        if clock.monotonic() >= until:
             raise RefnetError(
                 f"{', '.join(waiting)} did not come up within {seconds:.0f} s",
                 "See the log of the service.",
             )
-        pause()
+        clock.sleep(_PAUSE_SECONDS)

@@ -110,21 +110,7 @@ def stage(
         session.execute(
             b"CREATE TABLE %b AS SELECT %b FROM %b WITH NO DATA" % (layout.stage, names, layout.only)
         )
-        total, done = sum(table.raw for table in tables), 0
-        expected = Digest()
-        for number, table in zip(recorded.parts, tables, strict=True):
-            columns = codec.listed(table.columns)
-            for member in (one for one in index.members if one.table == number):
-                with (
-                    session.cursor() as cursor,
-                    cursor.copy(b"COPY %b (%b) FROM STDIN" % (layout.stage, columns)) as copy,
-                ):
-                    rows = copy_body(reader, member, codec, table)[1]
-                    for piece, ends in complete_lines(rows):
-                        copy.write(piece)
-                        expected.feed(piece, ends=ends)
-                        done += len(piece)
-                        progress("reading rows", done, total)
+        expected = _copy_rows(session, reader, recorded, layout.stage, progress)
         key = b", ".join(column for column, _ in layout.key)
         session.execute(b"CREATE INDEX ON %b (%b)" % (layout.stage, key))
         session.execute(b"ANALYZE " + layout.stage)
@@ -136,6 +122,24 @@ def stage(
         expected.total = sum(int(table.digest, 16) for table in tables)
     if not _same(session, codec, layout, tables, expected):
         raise refused(recorded.qualified, "has other types than the artifact, which would change its values")
+
+
+def _copy_rows(
+    session: Session, reader: Reader, recorded: Recorded, into: bytes, progress: Progress
+) -> Digest:
+    """Copy the rows into the table `into`; return their digest."""
+    index, codec, digest = reader.index, Codec.of(session, reader.index.encoding), Digest()
+    total, done = sum(index.tables[number].raw for number in recorded.parts), 0
+    parts = ((index.tables[n], one) for n in recorded.parts for one in index.members if one.table == n)
+    for table, member in parts:
+        statement = b"COPY %b (%b) FROM STDIN" % (into, codec.listed(table.columns))
+        with session.cursor() as cursor, cursor.copy(statement) as copy:
+            for piece, ends in complete_lines(copy_body(reader, member, codec, table)[1]):
+                copy.write(piece)
+                digest.feed(piece, ends=ends)
+                done += len(piece)
+                progress("reading rows", done, total)
+    return digest
 
 
 def _same(session: Session, codec: Codec, layout: TableLayout, tables: list[Table], expected: Digest) -> bool:
