@@ -16,7 +16,7 @@ OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 #: O_NONBLOCK: opening a FIFO must not block.
 _SAFELY = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 OPEN_FILE = os.O_RDONLY | _SAFELY
-_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 #: The most folders open at once while a tree is removed; deeper ones are first moved to the top of the tree.
 _DEEPEST = 64
 
@@ -243,7 +243,7 @@ def replace_file(path: Path, data: bytes, mode: int = 0o600) -> None:
         if not stat.S_ISREG(path.lstat().st_mode):
             raise NotRegularError(path)
     hidden = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    with opened(hidden, _NEW_FILE) as handle:
+    with opened(hidden, NEW_FILE) as handle:
         try:
             os.fchmod(handle, mode)
             write_all(handle, data)

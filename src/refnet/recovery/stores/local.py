@@ -39,10 +39,7 @@ from refnet.recovery.model.store import Leftover, Unlisted
 from refnet.recovery.stores import disk, identified, lock
 from refnet.recovery.stores.identified import Remembered
 from refnet.recovery.stores.open_artifacts import artifact_in, manifest_of
-from refnet.recovery.stores.scan import FolderScan, Memory, Stamp, beside, taken
-
-#: The entries, the leftovers and the unlisted files of a folder.
-Contents = tuple[tuple[Entry, ...], tuple[Leftover, ...], tuple[Unlisted, ...]]
+from refnet.recovery.stores.scan import FolderScan, Memory, beside, taken
 
 
 class LocalStore:
@@ -60,7 +57,6 @@ class LocalStore:
         self.flat = flat
         self._remembered = remembered
         self._memory: dict[Path, Memory] = {}
-        self._known: dict[Path, tuple[dict[str, Stamp], Contents]] = {}
 
     def folder(self, source: SourceName) -> Path:
         """Return the folder of the artifacts of `source`."""
@@ -76,22 +72,14 @@ class LocalStore:
     def leftovers(self, source: SourceName | None = None) -> tuple[Leftover, ...]:
         return tuple(leftover for scan in self._scans(source) for leftover in scan.leftovers())
 
-    def contents(self) -> Contents:
+    def contents(self) -> tuple[tuple[Entry, ...], tuple[Leftover, ...], tuple[Unlisted, ...]]:
         """Return `entries`, `leftovers` and `unlisted` of one scan; the next call reads only what changed."""
-        found = [self._contents(scan) for scan in self._scans(None)]
+        scans = list(self._scans(None))
         return (
-            tuple(entry for entries, _, _ in found for entry in entries),
-            tuple(leftover for _, leftovers, _ in found for leftover in leftovers),
-            tuple(one for _, _, unlisted in found for one in unlisted),
+            tuple(entry for scan in scans for entry in scan.entries()),
+            tuple(leftover for scan in scans for leftover in scan.leftovers()),
+            tuple(unlisted for scan in scans for unlisted in scan.unlisted()),
         )
-
-    def _contents(self, scan: FolderScan) -> Contents:
-        known = self._known.get(scan.folder)
-        if known and known[0] == scan.stamps and scan.quiet:
-            return known[1]
-        found = (tuple(scan.entries()), tuple(scan.leftovers()), tuple(scan.unlisted()))
-        self._known[scan.folder] = (scan.stamps, found)
-        return found
 
     def unlisted(self, source: SourceName | None = None) -> tuple[Unlisted, ...]:
         """Return the files that the catalog ignores; they are never cleaned, as one may be the only copy."""
@@ -104,8 +92,7 @@ class LocalStore:
     def free_bytes(self) -> int | None:
         nearest = next(folder for folder in (self.root, *self.root.parents) if folder.exists())
         with suppress(OSError):
-            about = os.statvfs(nearest)
-            return about.f_bavail * about.f_frsize
+            return shutil.disk_usage(nearest).free
         return None
 
     def check_own(self, source: SourceName) -> None:

@@ -117,11 +117,6 @@ class FolderScan:
         self.memory[name] = (stamps, found)
         return found
 
-    @property
-    def quiet(self) -> bool:
-        """True if no hidden file of a running or killed writer is here: then equal stamps mean equal content."""
-        return not any(name.startswith(HIDDEN_PREFIX) and name != LOCK_NAME for name in self.sizes)
-
     def entries(self) -> Iterator[Entry]:
         """Yield every published artifact; one with another size than in its manifest is marked as damaged."""
         for name in self._manifests:

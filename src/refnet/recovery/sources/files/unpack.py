@@ -3,12 +3,13 @@
 import errno
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from refnet.files import OPEN_FILE, OPEN_FOLDER, empty_tree, names_in, opened, write_all
+from refnet.files import NEW_FILE, OPEN_FILE, OPEN_FOLDER, empty_tree, names_in, opened, write_all
 from refnet.locks import take
 from refnet.recovery.model.artifact import HIDDEN_PREFIX
 from refnet.recovery.model.source import Progress, silent
@@ -20,7 +21,6 @@ from refnet.recovery.sources.files.member_names import ArchiveError, parent, sho
 Owner = Callable[[Listed], tuple[int, int]]
 
 _SCRATCH = f"{HIDDEN_PREFIX}files-"
-_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def recorded(member: Listed) -> tuple[int, int]:
@@ -48,20 +48,13 @@ def unpack(
     ArchiveError names the first member that is damaged, not allowed or not as `expected`; OSError if the disk is
     full. Both leave `root` half filled, for the caller to remove.
     """
-    fresh = FreshFolder(root, owner)
+    fresh, most = FreshFolder(root, owner), limits(expected, shutil.disk_usage(root).free)
     try:
-        files = read_archive(
-            archive, fresh, expected=expected, limits=limits(expected, _free(root)), progress=progress
-        )
+        files = read_archive(archive, fresh, expected=expected, limits=most, progress=progress)
         fresh.finish()
     finally:
         fresh.close()
     return files
-
-
-def _free(root: int) -> int:
-    system = os.fstatvfs(root)
-    return system.f_bavail * system.f_frsize
 
 
 @contextmanager
@@ -128,7 +121,7 @@ class FreshFolder:
         if member.path in self._files:
             os.unlink(name, dir_fd=folder)
         try:
-            descriptor = os.open(name, _NEW_FILE, 0o600, dir_fd=folder)
+            descriptor = os.open(name, NEW_FILE, 0o600, dir_fd=folder)
         except FileExistsError:
             raise _merge(member.path) from None
         try:
