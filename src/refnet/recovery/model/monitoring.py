@@ -38,10 +38,6 @@ class Status(StrEnum):
     CRITICAL = "critical"
 
     @property
-    def rank(self) -> int:
-        return list(Status).index(self)
-
-    @property
     def exit(self) -> int:
         """The exit code of a monitoring plugin: 0 ok, 1 warning, 2 critical, 3 unknown."""
         return {Status.WARNING: 1, Status.CRITICAL: 2, Status.UNKNOWN: 3}.get(self, 0)
@@ -98,7 +94,7 @@ class _Source:
 
 def worst(checks: Iterable[Check]) -> Status:
     """Return the worst status of `checks`; unknown if there are none."""
-    return max((check.status for check in checks), key=lambda status: status.rank, default=Status.UNKNOWN)
+    return max((check.status for check in checks), key=list(Status).index, default=Status.UNKNOWN)
 
 
 def watch(

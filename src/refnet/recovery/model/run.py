@@ -214,15 +214,9 @@ class History:
 
 _BY_CODE = {Exit.USAGE: Reason.SETTINGS, Exit.LOCKED: Reason.LOCKED, Exit.DAMAGED: Reason.DAMAGED}
 _BY_NUMBER = {
-    errno.ENOSPC: Reason.NO_SPACE,
-    errno.EDQUOT: Reason.NO_SPACE,
-    errno.EFBIG: Reason.NO_SPACE,
-    errno.EACCES: Reason.NOT_ALLOWED,
-    errno.EPERM: Reason.NOT_ALLOWED,
-    errno.EROFS: Reason.NOT_ALLOWED,
-    errno.ENOENT: Reason.NOT_THERE,
-    errno.ENOTDIR: Reason.NOT_THERE,
-    errno.ESTALE: Reason.NOT_THERE,
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), Reason.NO_SPACE),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), Reason.NOT_ALLOWED),
+    **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.ESTALE), Reason.NOT_THERE),
 }
 #: Modules whose errors are the server's; by name, as the pure model may not import them.
 _SERVER = ("psycopg", "refnet.postgres")

@@ -5,7 +5,7 @@ A time is written as `hourly :45`, `daily 02:00`, `sunday 03:00` or `monthly 1 0
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Self
 from zoneinfo import ZoneInfo
@@ -49,7 +49,3 @@ class Schedule:
     def next_due(self, task: TaskName, now: datetime) -> datetime:
         """Return the first run of `task` after `now` (aware), in UTC."""
         return self.times[task].next_due(now, self.zone)
-
-    def interval(self, task: TaskName) -> timedelta:
-        """Return the longest time between two runs of `task`."""
-        return self.times[task].interval

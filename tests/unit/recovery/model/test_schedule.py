@@ -42,8 +42,8 @@ def test_the_defaults_are_the_times_of_the_specification(tmp_path):
     assert schedule.times[TaskName.DATABASE].crontab() == {"hour": 2, "minute": 0}
     assert schedule.times[TaskName.CONFIG].crontab() == {"day_of_week": 0, "hour": 3, "minute": 0}
     assert schedule.times[TaskName.OBSIDIAN].crontab() == {"hour": 1, "minute": 0}
-    assert schedule.interval(TaskName.MONITOR) == timedelta(hours=1)
-    assert schedule.interval(TaskName.DRILL) == timedelta(days=31)
+    assert schedule.times[TaskName.MONITOR].interval == timedelta(hours=1)
+    assert schedule.times[TaskName.DRILL].interval == timedelta(days=31)
 
 
 @pytest.mark.parametrize(
