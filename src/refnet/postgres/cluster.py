@@ -73,23 +73,13 @@ class Cluster(Postmaster):
         command = [str(self.binaries.tool("initdb")), f"--pgdata={self.data}", f"--username={self.superuser}"]
         command += ["--auth-host=reject", *locale, *([] if sync else ["--no-sync"])]
         with self._locked_alive() as alive, self._authentication() as options:
-            process = self._enclosure.start(
-                [*command, *options],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                pass_fds=(alive,),
-            )
-            with process:
-                try:
-                    _, said = process.communicate(timeout=_INITDB_SECONDS)
-                except subprocess.TimeoutExpired:
-                    raise _initdb_failed(f"it did not end within {_INITDB_SECONDS:.0f} s") from None
-                finally:
-                    if process.poll() is None:
-                        process.kill()
-        if process.returncode != 0:
-            raise _initdb_failed(last_error(said) if said.strip() else f"exit code {process.returncode}")
+            streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "pass_fds": (alive,)}
+            try:
+                code, _, said = self._enclosure.run([*command, *options], _INITDB_SECONDS, **streams)
+            except subprocess.TimeoutExpired:
+                raise _initdb_failed(f"it did not end within {_INITDB_SECONDS:.0f} s") from None
+        if code != 0:
+            raise _initdb_failed(last_error(said) if said.strip() else f"exit code {code}")
 
     @contextmanager
     def _authentication(self) -> Iterator[tuple[str, ...]]:

@@ -97,6 +97,19 @@ class Enclosure:
         )
         return process
 
+    def run(self, command: Sequence[str], seconds: float, **streams: object) -> tuple[int, str, str]:
+        """Run `command` as `start` does; return its exit code and what it wrote to pipes.
+
+        subprocess.TimeoutExpired after `seconds`; it is killed then.
+        """
+        with self.start(command, stdin=subprocess.DEVNULL, **streams) as process:
+            try:
+                out, errors = process.communicate(timeout=seconds)
+            finally:
+                if process.poll() is None:
+                    process.kill()
+        return process.returncode, out, errors
+
 
 def enclosure(folders: ServerFolders, account: Account) -> Enclosure:
     """Return the way with the most layers that works on this machine."""
@@ -132,24 +145,12 @@ def _ways(folders: ServerFolders, account: Account) -> Iterator[Enclosure]:
 
 
 def _works(one: Enclosure, programs: Binaries) -> bool:
+    command = [str(programs.tool("postgres")), "--version"]
     try:
-        trial = one.start(
-            [str(programs.tool("postgres")), "--version"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-    except OSError:
+        code, said, _ = one.run(command, _TRIAL_SECONDS, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    except (OSError, subprocess.TimeoutExpired):
         return False
-    try:
-        said, _ = trial.communicate(timeout=_TRIAL_SECONDS)
-    except subprocess.TimeoutExpired:
-        return False
-    finally:
-        if trial.poll() is None:
-            trial.kill()
-            trial.wait()
-    return trial.returncode == 0 and programs.version in said
+    return code == 0 and programs.version in said
 
 
 def _bubblewrap(folders: ServerFolders, passwd: Path) -> Iterator[str]:
