@@ -8,7 +8,7 @@ import hashlib
 import os
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import redis
@@ -25,6 +25,21 @@ STOP_SECONDS = 20.0
 #: The longest address of a socket on every system, in bytes, its final NUL included.
 _MAX_SOCKET = 103
 _LOG = "valkey.log"
+#: No port, no eviction if memory is short, every message flushed to the disk.
+_CONFIGURATION = """\
+daemonize yes
+pidfile "{folder}/valkey.pid"
+logfile "{log}"
+port 0
+unixsocket "{socket}"
+unixsocketperm 700
+dir "{folder}"
+save ""
+appendonly yes
+appendfsync always
+maxmemory-policy noeviction
+databases 1
+"""
 
 
 @dataclass(frozen=True)
@@ -79,14 +94,8 @@ def status(home: Path) -> Status:
             lengths = [broker.llen(key) for key in broker.scan_iter("celery*") if broker.type(key) == b"list"]
     except redis.RedisError:
         return stopped
-    return Status(
-        True,
-        stopped.folder,
-        stopped.socket,
-        int(about["process_id"]),
-        str(about.get("valkey_version") or about.get("redis_version")),
-        sum(lengths),
-    )
+    pid, version = int(about["process_id"]), str(about.get("valkey_version") or about.get("redis_version"))
+    return replace(stopped, running=True, pid=pid, version=version, waiting=sum(lengths))
 
 
 def _launch(home: Path) -> None:
@@ -97,7 +106,7 @@ def _launch(home: Path) -> None:
     started = run(
         [str(_program()), "-"],
         START_SECONDS,
-        input=_configuration(folder, socket).encode(),
+        input=_CONFIGURATION.format(folder=folder, socket=socket, log=log).encode(),
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -113,27 +122,6 @@ def _launch(home: Path) -> None:
     raise RefnetError(
         f"the embedded broker did not start: {lines[-1] if lines else 'no error message'}",
         f"See {log}, or set REFNET_BROKER_URL to a Redis or Valkey of your own.",
-    )
-
-
-def _configuration(folder: Path, socket: Path) -> str:
-    """Return Valkey's configuration: no port, no eviction if memory is short, every message flushed to the disk."""
-    return "\n".join(
-        (
-            "daemonize yes",
-            f'pidfile "{folder / "valkey.pid"}"',
-            f'logfile "{folder / _LOG}"',
-            "port 0",
-            f'unixsocket "{socket}"',
-            "unixsocketperm 700",
-            f'dir "{folder}"',
-            'save ""',
-            "appendonly yes",
-            "appendfsync always",
-            "maxmemory-policy noeviction",
-            "databases 1",
-            "",
-        )
     )
 
 

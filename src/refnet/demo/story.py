@@ -151,13 +151,8 @@ def _rows(stage: Stage, before: Contents) -> Loss:
     _same(before.tables, _tables(stage), "the database")
     stage.found("every table as before, row by row")
     rows, lost = before.tables[_TABLE][0], int(gone[1])
-    return Loss(
-        f"Rows of {_TABLE}",
-        formatting.plural(rows, "row"),
-        formatting.plural(rows - lost, "row"),
-        back.typed,
-        back.seconds,
-    )
+    had, left = formatting.plural(rows, "row"), formatting.plural(rows - lost, "row")
+    return Loss(f"Rows of {_TABLE}", had, left, back.typed, back.seconds)
 
 
 def _everything(stage: Stage, now: Callable[[], datetime]) -> datetime:

@@ -27,14 +27,9 @@ DEADLINE = 30.0
 _LARGEST = 4 << 20
 #: Check → the topic that it belongs to; other checks are not reported.
 _TOPICS = {
+    **{what: what for what in ("size", "proof", "shrunk", "damage", "drill", "free space")},
     "age": "backup",
     "last run": "backup",
-    "size": "size",
-    "proof": "proof",
-    "shrunk": "shrunk",
-    "damage": "damage",
-    "drill": "drill",
-    "free space": "free space",
     "the store": "store",
 }
 _WRONG = {Status.WARNING, Status.CRITICAL}

@@ -68,12 +68,8 @@ class Journal:
         return replace(self, done=done, restored=tuple(one for one in self.restored if one not in gone))
 
     def to_json(self) -> str:
-        values = {
-            "began": utc(self.began),
-            "names": dict(self.names),
-            "done": list(self.done),
-            "restored": list(self.restored),
-        }
+        began, names = utc(self.began), dict(self.names)
+        values = {"began": began, "names": names, "done": self.done, "restored": self.restored}
         return json.dumps(values) + "\n"
 
     @classmethod

@@ -128,16 +128,9 @@ class Totals:
         return type(self)(failures, buckets, sums)
 
     def to_json(self) -> str:
-        return json.dumps(
-            {
-                "totals": {
-                    "failures": [[*key, count] for key, count in self.failures.items()],
-                    "bounds": BUCKETS,
-                    "buckets": self.buckets,
-                    "sums": self.sums,
-                }
-            }
-        )
+        failures = [[*key, count] for key, count in self.failures.items()]
+        totals = {"failures": failures, "bounds": BUCKETS, "buckets": self.buckets, "sums": self.sums}
+        return json.dumps({"totals": totals})
 
     @classmethod
     def from_json(cls, line: str | bytes) -> Self:
