@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Self
 
 #: For every table: name, number of rows, and an MD5 over all of them in a fixed order.
@@ -31,20 +30,12 @@ class Contents:
 
     def below(self, folder: str) -> dict[str, str]:
         """Return the files of one folder."""
-        return {path: digest for path, digest in self.files.items() if PurePosixPath(path).parts[0] == folder}
+        return {path: digest for path, digest in self.files.items() if path.startswith(f"{folder}/")}
 
     def differences(self, other: Self) -> list[str]:
         """Return the names of the tables and files that differ."""
-        pairs: tuple[tuple[Mapping[str, object], Mapping[str, object]], ...] = (
-            (self.tables, other.tables),
-            (self.files, other.files),
-        )
-        return sorted(
-            name
-            for mine, its in pairs
-            for name in mine.keys() | its.keys()
-            if mine.get(name) != its.get(name)
-        )
+        mine, its = {**self.tables, **self.files}, {**other.tables, **other.files}
+        return sorted(name for name in mine.keys() | its.keys() if mine.get(name) != its.get(name))
 
 
 def read_tables(output: str) -> dict[str, tuple[int, str]]:

@@ -143,11 +143,8 @@ def _socket_folder(folder: Path, user: Account) -> Path:
     if len(os.fsencode(folder / "socket")) <= MAX_SOCKET_FOLDER:
         return folder / "socket"
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    base = (
-        Path(runtime)
-        if runtime and not user.other and Path(runtime).is_dir()
-        else Path(tempfile.gettempdir())
-    )
+    private = runtime and not user.other and Path(runtime).is_dir()
+    base = Path(runtime if private else tempfile.gettempdir())
     return base / f"refnet-{user.uid}-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]}"
 
 

@@ -134,11 +134,8 @@ def _ways(folders: ServerFolders, account: Account) -> Iterator[Enclosure]:
         script = _script(folders, passwd, _drop(account, setpriv, unshare))
         hidden = (*begin, "--uts", "--mount", *(() if account.other else ("--user", "--map-root-user")))
         yield Enclosure(every, account, (*hidden, "/bin/sh", "-c", script, "sh"), drops=True)
-        plain = (
-            f'{shlex.join(_drop(account, setpriv, ""))} "$@" || exit $?'
-            if account.other
-            else '"$@" || exit $?'
-        )
+        drop = f"{shlex.join(_drop(account, setpriv, ''))} " if account.other else ""
+        plain = f'{drop}"$@" || exit $?'
         mapped = () if account.other else ("--user", "--map-current-user")
         yield Enclosure(apart, account, (*begin, *mapped, "/bin/sh", "-c", plain, "sh"), drops=True)
     yield Enclosure(Walls(user=account.other), account)

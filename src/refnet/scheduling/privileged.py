@@ -16,18 +16,11 @@ _ROOT = frozenset({0})
 
 def check(service: Service, settings: Settings) -> None:
     """RefnetError with the first path of program, environment and settings that another user can write."""
-    own = Path(__file__).parents[1]
-    files = [
-        Path(service.program[0]),
-        Path(sys.executable),
-        service.folder,
-        settings.file,
-        *_programs(settings),
-    ]
-    trees = dict.fromkeys([own, *_environment()])
+    own, program = Path(__file__).parents[1], Path(service.program[0])
+    files = [program, Path(sys.executable), service.folder, settings.file, *_programs(settings)]
     for path in filter(None, files):
         _check(path)
-    for tree in trees:
+    for tree in dict.fromkeys([own, *_environment()]):
         check_tree(tree)
 
 

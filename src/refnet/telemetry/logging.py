@@ -69,16 +69,12 @@ class LogFile:
 
 def to_stream(stream: TextIO, least: str) -> Sink:
     """Return a sink that writes lines of at least level `least`: coloured text on a terminal, JSON elsewhere."""
-    render = structlog.dev.ConsoleRenderer(colors=True) if stream.isatty() else None
+    as_json = structlog.processors.JSONRenderer(ensure_ascii=False, default=str)
+    render = structlog.dev.ConsoleRenderer(colors=True) if stream.isatty() else as_json
 
     def write(level: str, values: dict[str, Any]) -> None:
         if LEVELS.index(level) >= LEVELS.index(least):
-            text = (
-                render(None, level, dict(values))
-                if render
-                else json.dumps(values, ensure_ascii=False, default=str)
-            )
-            stream.write(f"{text}\n")
+            stream.write(f"{render(None, level, dict(values))!s}\n")
             stream.flush()
 
     return write
