@@ -78,7 +78,7 @@ class Stage:
         environment, typed = self._environment, typed or shlex.join(command)
         if command[0] == "psql":
             environment = environment | connection(self._socket())
-            command = [str(self._psql()), *command[1:]]
+            command = [str(binaries.find(None, None, server=True).tool("psql")), *command[1:]]
         return self._step(typed, command, self.folder, environment, quiet=quiet)
 
     def found(self, sentence: str) -> None:
@@ -108,11 +108,6 @@ class Stage:
         step = Step(typed, ran.output, ran.seconds)
         self.chapters[-1].steps.append(replace(step, output="") if quiet else step)
         return step
-
-    @staticmethod
-    def _psql() -> Path:
-        """Return the psql beside the programs of the demo's server."""
-        return binaries.find(None, None, server=True).tool("psql")
 
     def status(self) -> embedded.Status:
         """Return the status of the demo's server."""
