@@ -12,13 +12,13 @@ from refnet.cli import options, render
 from refnet.cli.context import current_settings, note, print_json
 from refnet.errors import Exit, RefnetError
 from refnet.locks import is_locked
-from refnet.recovery.model.artifact import SourceName, utc
+from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.clock import utc_now
 from refnet.recovery.model.schedule import Schedule
 from refnet.scheduling import install as verb
 from refnet.scheduling import places, privileged
 from refnet.scheduling import service as services
-from refnet.scheduling.install import Done, Plan, Step
+from refnet.scheduling.install import Done, Plan
 from refnet.scheduling.status import status, timers_of
 from refnet.scheduling.systemctl import Systemd
 from refnet.scheduling.units import Found, files, scheduled
@@ -53,7 +53,7 @@ def install(
     tasks = scheduled(configured)
     made = verb.plan(systemd, files(Schedule.of(settings), tasks, service), tasks)
     if plan:
-        _print_plan(made, as_json=as_json)
+        print_json(made.to_json()) if as_json else _print_plan(made)
         return
     verb.check_user_manager(systemd)
     if runs_as == "root":
@@ -65,7 +65,7 @@ def install(
             "Run it with sudo, or give --user for units of your own.",
         )
     services.prepare(service)
-    _print_done(verb.act(made, force=force), made, as_json=as_json)
+    _print_done(verb.act(made, force=force), as_json=as_json)
     if runs_as == "root":
         note("the units run as root; an ordinary user that owns the backups is enough: --as USER")
 
@@ -77,9 +77,9 @@ def remove(
     """Stop the timers and remove their units; artifacts stay."""
     made = verb.plan(Systemd(user), (), ())
     if plan:
-        _print_plan(made, as_json=as_json)
+        print_json(made.to_json()) if as_json else _print_plan(made)
         return
-    _print_done(verb.act(made, force=force), made, as_json=as_json)
+    _print_done(verb.act(made, force=force), as_json=as_json)
 
 
 @app.command("show")
@@ -90,11 +90,7 @@ def show(*, as_json: options.Json = False) -> None:
     managers = [timers_of(Systemd(user), settings.home, schedule) for user in (False, True)]
     found = status(schedule, wiring.configured(settings), settings.home, managers, utc_now())
     if as_json:
-        tasks = [
-            {"task": one.task, "when": one.when, "next": utc(one.due), "by": one.by or None}
-            for one in found.tasks
-        ]
-        print_json({"in_force": found.in_force, "tasks": tasks, "warnings": found.warnings})
+        print_json(found.to_json())
         return
     rows = [
         (one.task, one.when, render.local(one.due), one.by or "none")
@@ -114,38 +110,19 @@ def _refuse_a_second(settings: Settings) -> None:
         )
 
 
-def _print_plan(plan: Plan, *, as_json: bool) -> None:
-    steps = [step for step in plan.steps if step.wanted or step.changes]
-    if as_json:
-        values = [
-            {
-                "path": str(step.path),
-                "found": step.found,
-                "change": _change(step),
-                "text": step.wanted and step.wanted.text,
-            }
-            for step in steps
-        ]
-        print_json({"plan": True, "files": values, "timers": plan.timers})
-        return
-    for step in steps:
-        print(f"{_change(step):7} {step.path} ({step.found})")
-    for step in steps:
+def _print_plan(plan: Plan) -> None:
+    for step in plan.shown:
+        print(f"{step.change:7} {step.path} ({step.found})")
+    for step in plan.shown:
         if step.wanted and step.found is not Found.SAME:
             print(f"\n# {step.path}\n{step.wanted.text}", end="")
 
 
-def _change(step: Step) -> str:
-    if not step.changes:
-        return "keep"
-    return "write" if step.wanted else "remove"
-
-
-def _print_done(done: Done, plan: Plan, *, as_json: bool) -> None:
+def _print_done(done: Done, *, as_json: bool) -> None:
     if as_json:
-        values = {"changed": [str(path) for path in done.changed], "enabled": done.enabled}
-        print_json(values | {"timers": plan.timers, "unreachable": done.unreachable})
+        print_json(done.to_json())
         return
+    plan = done.plan
     for step in plan.steps:
         if step.path in done.changed:
             print(f"{'wrote' if step.wanted else 'removed':7} {step.path}")

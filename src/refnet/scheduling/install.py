@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from refnet.errors import Exit, RefnetError
 from refnet.files import explained, replace_file, user_name
@@ -26,6 +27,16 @@ class Step:
     def changes(self) -> bool:
         return self.found is not (Found.SAME if self.wanted else Found.NOTHING)
 
+    @property
+    def change(self) -> str:
+        if not self.changes:
+            return "keep"
+        return "write" if self.wanted else "remove"
+
+    def to_json(self) -> dict[str, Any]:
+        text = self.wanted and self.wanted.text
+        return {"path": str(self.path), "found": self.found, "change": self.change, "text": text}
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -35,6 +46,14 @@ class Plan:
     steps: tuple[Step, ...]
     #: The timers that are active afterwards.
     timers: tuple[str, ...]
+
+    @property
+    def shown(self) -> tuple[Step, ...]:
+        """The steps of files that exist now or afterwards."""
+        return tuple(step for step in self.steps if step.wanted or step.changes)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"plan": True, "files": [step.to_json() for step in self.shown], "timers": self.timers}
 
     @property
     def edited(self) -> tuple[Path, ...]:
@@ -52,10 +71,19 @@ class Plan:
 class Done:
     """The changes that a plan made."""
 
+    plan: Plan
     changed: tuple[Path, ...]
     enabled: tuple[str, ...]
     #: Why the timers could not be enabled; None if they are.
     unreachable: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "changed": [str(path) for path in self.changed],
+            "enabled": self.enabled,
+            "timers": self.plan.timers,
+            "unreachable": self.unreachable,
+        }
 
 
 def plan(systemd: Systemd, files: Iterable[File], tasks: Iterable[TaskName]) -> Plan:
@@ -99,13 +127,13 @@ def act(plan: Plan, *, force: bool) -> Done:
             _write(step.path, step.wanted.text) if step.wanted else _remove(step.path)
             changed.append(step.path)
     if unreachable:
-        return Done(tuple(changed), (), unreachable)
+        return Done(plan, tuple(changed), (), unreachable)
     if changed:
         systemd.reload()
     inactive = [name for name in plan.timers if not systemd.is_waiting(name)]
     if inactive:
         systemd.enable(inactive)
-    return Done(tuple(changed), tuple(inactive), None)
+    return Done(plan, tuple(changed), tuple(inactive), None)
 
 
 def _read(path: Path) -> str | None:

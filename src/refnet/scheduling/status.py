@@ -4,9 +4,10 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from refnet.locks import is_locked
-from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.model.artifact import SourceName, utc
 from refnet.recovery.model.schedule import Schedule, TaskName
 from refnet.scheduling import places
 from refnet.scheduling.systemctl import Systemd
@@ -43,6 +44,9 @@ class Next:
     #: The scheduler that starts it; empty if none does.
     by: str
 
+    def to_json(self) -> dict[str, Any]:
+        return {"task": self.task, "when": self.when, "next": utc(self.due), "by": self.by or None}
+
 
 @dataclass(frozen=True)
 class Status:
@@ -51,6 +55,10 @@ class Status:
     in_force: tuple[str, ...]
     tasks: tuple[Next, ...]
     warnings: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        tasks = [task.to_json() for task in self.tasks]
+        return {"in_force": self.in_force, "tasks": tasks, "warnings": self.warnings}
 
 
 def timers_of(systemd: Systemd, home: Path, schedule: Schedule) -> Timers:
