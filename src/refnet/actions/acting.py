@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from refnet.recovery.model.artifact import SourceName
 from refnet.settings import Settings
 
 
@@ -37,3 +38,10 @@ class ActsOn:
     def to_json(self) -> dict[str, Any]:
         file = str(self.file) if self.file else None
         return {"acts_on": {"database": self.database, "server": self.server, "settings": file}}
+
+
+def protected(settings: Settings, source: SourceName) -> str:
+    """Return the database of the settings, with its server, or the folder of `source`; "": none."""
+    if source is SourceName.DATABASE:
+        return ActsOn.of(settings).shown
+    return str((settings.config_dir if source is SourceName.CONFIG else settings.vault_dir) or "")

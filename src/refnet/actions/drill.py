@@ -90,8 +90,9 @@ def prove(context: Context, selected: Selected, *, watch: Watch | None = None, a
     started, start = clock.now(), clock.monotonic()
 
     def one(chosen: OpenArtifact) -> Verified:
-        run = watch.run(Kind.DRILL, chosen.source, again=again) if watch and chosen.entry else nullcontext()
-        with run as at_work:
+        watched = watch if chosen.entry else None
+        run = watched and watched.run(Kind.DRILL, chosen.source, artifact=chosen.name, again=again)
+        with run or nullcontext() as at_work:
             result = verify(context, chosen, Level.PROVEN, drill=True)
             if at_work:
                 report_proof(at_work, chosen.name, result.proof)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator
+from contextlib import suppress
 
 from refnet import servers, wiring
+from refnet.actions.acting import protected
 from refnet.actions.context import Context
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.monitoring import Check, Status
 from refnet.recovery.model.schedule import Schedule
+from refnet.settings import Settings
 
 
 def monitor(context: Context, source: SourceName | None = None) -> tuple[Check, ...]:
@@ -54,7 +58,8 @@ def notify(context: Context) -> list[str]:
         return findings(check_everything(context), wiring.journal(settings).history())
 
     def send(message: Message) -> list[str]:
-        safe = Message(redact(message.title), redact(message.body))
+        body = "\n\n".join((message.body, *_named(settings, message.body)))
+        safe = Message(redact(message.title), redact(body))
         return send_by_apprise(settings.notify_urls, safe)
 
     def act() -> list[str]:
@@ -64,3 +69,11 @@ def notify(context: Context) -> list[str]:
             return [f"no message was sent: {error.message}"]
 
     return within(DEADLINE, "the notification", act)
+
+
+def _named(settings: Settings, body: str) -> Iterator[str]:
+    """Yield the database or the folder of each source that a message reports."""
+    for source in SourceName:
+        with suppress(RefnetError):  # an invalid setting is reported elsewhere
+            if any(line.startswith(f"{source} ") for line in body.splitlines()):
+                yield f"{source}: {protected(settings, source) or 'not configured'}"

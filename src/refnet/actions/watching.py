@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 
 from refnet import wiring
+from refnet.actions.acting import protected
 from refnet.actions.context import Context
 from refnet.actions.monitor import notify
-from refnet.recovery.model.artifact import Outcome
+from refnet.errors import RefnetError
+from refnet.recovery.model.artifact import Outcome, SourceName
 from refnet.recovery.model.run import Kind, Reason
 from refnet.recovery.model.source import Proof
+from refnet.settings import Settings
 from refnet.telemetry.logging import open_log
 from refnet.telemetry.redact import redactor, secrets_of
 from refnet.telemetry.watch import AtWork, Watch
@@ -27,7 +31,16 @@ def open_watch(context: Context) -> Watch:
         redactor(secrets_of(settings)),
         context.note,
         context.clock,
+        partial(named, settings),
     )
+
+
+def named(settings: Settings, source: SourceName, artifact: str = "") -> dict[str, str]:
+    """Return the database or the folder of `source`, and `artifact`, for the log; only what is known."""
+    values = {"artifact": artifact}
+    with suppress(RefnetError):  # an invalid setting, which the run itself reports
+        values["database" if source is SourceName.DATABASE else "folder"] = protected(settings, source)
+    return {name: value for name, value in values.items() if value}
 
 
 def report_proof(at_work: AtWork, artifact: str, proof: Proof | None) -> None:

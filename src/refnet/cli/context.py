@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 from refnet.actions.acting import ActsOn
 from refnet.actions.context import Context, read_settings
 from refnet.errors import Exit, RefnetError
+from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.formatting import plain
 from refnet.recovery.model.source import Progress
 from refnet.settings import Settings
@@ -92,6 +93,14 @@ def ends_at_plan(
     elif not as_json:
         text(planned)
     return plan
+
+
+def log_subject(context: Context, source: SourceName, artifact: str = "") -> None:
+    """Name the database or the folder, and the artifact, in each line of the log that follows."""
+    from refnet.actions.watching import named  # structlog takes long to load
+    from refnet.telemetry.logging import add_to_log
+
+    add_to_log(source=source.value, **named(context.settings, source, artifact))
 
 
 def complain(error: RefnetError) -> None:

@@ -13,7 +13,7 @@ from refnet.actions.choose import choose_to_restore
 from refnet.actions.database_restore import restore_of
 from refnet.cli import options, render, restore_table
 from refnet.cli.completion import choice
-from refnet.cli.context import confirm, context, ends_at_plan, print_json, with_progress
+from refnet.cli.context import confirm, context, ends_at_plan, log_subject, print_json, with_progress
 from refnet.errors import worst
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Outcome, SourceName
@@ -61,7 +61,9 @@ def restore(
     """Restore the database: load beside the live one, compare, swap, keep the previous version."""
     selection, here = restore_table.asked(table, mode), context()
     settings = here.settings
+    log_subject(here, SourceName.DATABASE)
     chosen = choose_to_restore(here, SourceName.DATABASE, artifact, at, from_database)
+    log_subject(here, SourceName.DATABASE, chosen.name)
     how = Options(jobs or settings.jobs, compare is Compare.CONTENT, create_roles, role_powers)
     work = restore_of(here, chosen, how, from_database=from_database, in_place=bool(selection))
     acts_on = ActsOn.of(settings)
@@ -97,7 +99,9 @@ def undo(
     """Undo the last restore of the database: swap the previous version and the live database."""
     here = context()
     acts_on = ActsOn.of(here.settings)
+    log_subject(here, SourceName.DATABASE)
     planned = action.plan_undo(here, previous)
+    log_subject(here, SourceName.DATABASE, planned.back.mark.artifact)
     if not as_json:
         print(acts_on)
     if ends_at_plan(planned, _print_undo_plan, plan=plan, as_json=as_json, acts_on=acts_on):

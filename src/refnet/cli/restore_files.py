@@ -10,7 +10,7 @@ import typer
 from refnet.actions import files_restore as action
 from refnet.actions.choose import choose_to_restore
 from refnet.cli import options, render
-from refnet.cli.context import confirm, context, ends_at_plan, print_json, with_progress
+from refnet.cli.context import confirm, context, ends_at_plan, log_subject, print_json, with_progress
 from refnet.errors import worst
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import SourceName
@@ -37,7 +37,9 @@ def restore(source: SourceName) -> Callable[..., None]:
         as_json: options.Json = False,
     ) -> None:
         here = context()
+        log_subject(here, source)
         chosen = choose_to_restore(here, source, artifact, at)
+        log_subject(here, source, chosen.name)
         if not as_json:
             render.print_doubts(chosen)
         planned = action.plan(here, chosen, only, damaged_anyway=damaged_anyway)
@@ -60,7 +62,9 @@ def undo(source: SourceName) -> Callable[..., None]:
         *, plan: options.Plan = False, force: options.Force = False, as_json: options.Json = False
     ) -> None:
         here = context()
+        log_subject(here, source)
         planned = action.plan_undo(here, source)
+        log_subject(here, source, planned.journal.artifact)
         if ends_at_plan(planned, _print_undo_plan, plan=plan, as_json=as_json):
             return
         confirm(f"Replace what is live in {shown_path(planned.target.folder)}?", force=force)

@@ -102,6 +102,11 @@ def logger(sinks: list[Sink], redact: Callable[[str], str]) -> Any:
     )
 
 
+def add_to_log(**values: str) -> None:
+    """Add `values` to each line that this command writes from now on."""
+    structlog.contextvars.bind_contextvars(**values)
+
+
 def open_log(settings: Settings, name: str, *, service: bool = False) -> Any:
     """Return the log of this process: `refnet-NAME.log` in log.folder, and stderr from log.level on.
 

@@ -46,12 +46,20 @@ class Watch:
     #: Called with a sentence for each record or message that failed.
     note: Callable[[str], None]
     clock: Clock
+    #: Returns the database or the folder of a source, and an artifact, as values of a log line.
+    named: Callable[[SourceName, str], dict[str, str]]
 
     @contextmanager
-    def run(self, kind: Kind, source: SourceName, *, again: bool = False) -> Iterator[AtWork]:
-        """Watch one run. `again`: a transient failure is retried soon, so no message reports it yet."""
-        at_work = AtWork(Run(uuid.uuid4().hex[:12], kind, source, self.clock.now()))
-        log = self.log.bind(run=at_work.run.id, what=kind.value, source=source.value)
+    def run(
+        self, kind: Kind, source: SourceName, *, artifact: str = "", again: bool = False
+    ) -> Iterator[AtWork]:
+        """Watch one run.
+
+        artifact: the one that it checks. again: a transient failure is retried soon, so no message reports it yet.
+        """
+        run = Run(uuid.uuid4().hex[:12], kind, source, self.clock.now(), artifact=artifact)
+        log = self.log.bind(run=run.id, what=kind.value, source=source.value, **self.named(source, artifact))
+        at_work = AtWork(run)
         self._try(self.journal.begin, at_work.run, log)
         log.info("began")
         self._ping(at_work.run, "start", log)

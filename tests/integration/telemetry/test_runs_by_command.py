@@ -28,6 +28,7 @@ def test_a_backup_that_fails_is_in_metrics_monitor_and_log_without_its_secret(ho
     lines = [json.loads(line) for line in text.splitlines()]
     assert [line["event"] for line in lines] == ["began", "failed"]
     assert len({line["run"] for line in lines}) == 1
+    assert {line["database"] for line in lines} == {"none on 127.0.0.1:1"}
     assert "hunter2" not in text + metrics + (home.home / "runs" / "journal.jsonl").read_text()
 
 
@@ -61,6 +62,7 @@ def test_a_restore_is_written_into_the_log_that_the_specification_names(home: Wo
     assert lines[0]["event"] == "began"
     assert lines[0]["arguments"] == ["database", "--force"]
     assert lines[-1]["event"] in {"failed", "ended"}
+    assert lines[-1]["database"] == "none on 127.0.0.1:1"
     assert len({line["run"] for line in lines}) == 1
 
 

@@ -67,7 +67,10 @@ def test_a_failure_pings_and_is_told_once_and_its_end_once_without_a_secret(
     with _watch(given, home, notes).run(Kind.BACKUP, SourceName.DATABASE):
         home.artifact(ago=-(home.now - home.now).resolution)
     assert service.titles == ["database backup fails", "database backup recovered"]
-    assert "start it" in next(json.loads(body)["message"] for body in service.bodies if body)
+    failed, recovered = (json.loads(body)["message"] for body in service.bodies if body)
+    assert "start it" in failed
+    for message in (failed, recovered):
+        assert message.endswith("\n\ndatabase: none on 127.0.0.1:1")
     assert not any("hunter2" in body for body in service.bodies)
     assert service.asked.count("/backup-database/fail?x=1") == 3
     assert "hunter2" not in (home.home / "runs" / "journal.jsonl").read_text()
