@@ -89,7 +89,8 @@ def backup(context: Context, name: SourceName, options: Options | None = None) -
 
         run = open_watch(context).run(Kind.BACKUP, name, again=options.again)
     with run if watched else nullcontext() as at_work:
-        made = make(context, source, store, options)
+        within = replace(context, progress=at_work.logged(context.progress)) if at_work else context
+        made = make(within, source, store, options)
         if at_work:
             report_proof(at_work, made.manifest.name, made.proof)
     return replace(made, path=store.folder(name) / made.manifest.name)

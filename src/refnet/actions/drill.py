@@ -9,7 +9,7 @@ import json
 import platform
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
 from importlib.metadata import version
 from pathlib import Path
@@ -93,7 +93,8 @@ def prove(context: Context, selected: Selected, *, watch: Watch | None = None, a
         watched = watch if chosen.entry else None
         run = watched and watched.run(Kind.DRILL, chosen.source, artifact=chosen.name, again=again)
         with run or nullcontext() as at_work:
-            result = verify(context, chosen, Level.PROVEN, drill=True)
+            within = replace(context, progress=at_work.logged(context.progress)) if at_work else context
+            result = verify(within, chosen, Level.PROVEN, drill=True)
             if at_work:
                 report_proof(at_work, chosen.name, result.proof)
         return result

@@ -102,6 +102,11 @@ def _compare_bytes(artifact: OpenArtifact, size: int, sha256: str, progress: Pro
     return Finding(what, Outcome.PASSED)
 
 
+def _of_proof(progress: Progress) -> Progress:
+    """Return a progress whose steps are those of a proof."""
+    return lambda step, done, total: progress(f"proof: {step}", done, total)
+
+
 def attempt(context: Context, artifact: OpenArtifact, level: Level, *, trust: bool = False) -> Proof:
     """Prove `artifact`, whose bytes are known to be right.
 
@@ -109,7 +114,7 @@ def attempt(context: Context, artifact: OpenArtifact, level: Level, *, trust: bo
     failure.
     """
     try:
-        options = wiring.proof_options(context.settings, context.progress, trust=trust)
+        options = wiring.proof_options(context.settings, _of_proof(context.progress), trust=trust)
         proof = context.open_artifact(artifact).prove(level, options)
     except RefnetError as error:
         outcome = Outcome.FAILED if error.code is Exit.DAMAGED else Outcome.UNVERIFIED

@@ -58,14 +58,17 @@ def warn(sentences: Iterable[str]) -> None:
 
 
 @contextmanager
-def progress(title: str) -> Iterator[Progress]:
-    """Show progress, rate and estimate on the terminal, if there is one and the block takes over a second."""
+def progress(title: str, unit: str = "") -> Iterator[Progress]:
+    """Show progress, rate and estimate on the terminal, if there is one and the block takes over a second.
+
+    `unit`: what is counted; "": bytes.
+    """
     if not sys.stderr.isatty():
         yield lambda _step, _done, _total: None
         return
     from refnet.cli.progress import Display  # rich.progress takes long to load
 
-    with Display(title, _QUIET) as display:
+    with Display(title, _QUIET, unit) as display:
         yield display
 
 

@@ -68,7 +68,7 @@ def vault(
 
     settings = current_settings()
     target = servers.existing_server(settings)
-    with progress("vault") as shown:
+    with progress("vault", "notes") as shown:
         done = write_vault(target, settings.vault_dir, shown, plan=plan)
     would = "would be " if plan else ""
     counts = f"{done.new:,} notes {would}new, {done.changed:,} {would}changed, {done.unchanged:,} unchanged"

@@ -10,7 +10,6 @@ from typing import Self
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    DownloadColumn,
     Progress,
     ProgressColumn,
     Task,
@@ -32,15 +31,34 @@ class _Speed(ProgressColumn):
         return Text(f"{size(speed)}/s" if speed else "", style="progress.data.speed")
 
 
-class Display:
-    """Callable as a Progress (step, bytes done, bytes in total) from any thread; appears after `quiet` seconds."""
+class _Amount(ProgressColumn):
+    """Amount that is done, and the total if it is known, in bytes or in `unit`; empty for a step that has only a name."""
 
-    def __init__(self, title: str, quiet: float) -> None:
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
+
+    def render(self, task: Task) -> Text:
+        if task.total is None and not task.completed:
+            return Text("")
+        amounts = [task.completed, *([] if task.total is None else [task.total])]
+        if self._unit:
+            return Text(f"{'/'.join(f'{amount:,.0f}' for amount in amounts)} {self._unit}")
+        return Text(" of ".join(map(size, amounts)), style="progress.download")
+
+
+class Display:
+    """Callable as a Progress (step, done, in total) from any thread; appears after `quiet` seconds.
+
+    `unit`: what is counted; "": bytes.
+    """
+
+    def __init__(self, title: str, quiet: float, unit: str = "") -> None:
         self._progress = Progress(
             TextColumn("{task.fields[title]}  {task.description}"),
             BarColumn(bar_width=24),
-            DownloadColumn(binary_units=True),
-            _Speed(),
+            _Amount(unit),
+            *([] if unit else [_Speed()]),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=Console(stderr=True),
@@ -62,6 +80,8 @@ class Display:
         self._progress.stop()
 
     def __call__(self, step: str, done: int, total: int | None) -> None:
+        if total is not None and done > total:
+            total = None  # it was an estimate, and too low
         with self._lock:
             if not self._started:
                 if time.monotonic() < self._shows_from:

@@ -10,9 +10,13 @@ from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.run import Ended, Kind, Reason, Run, reason_of
+from refnet.recovery.model.source import Progress
 from refnet.recovery.stores.run_journal import Journal
 from refnet.telemetry.notify import within
 from refnet.telemetry.ping import TIMEOUT, ping
+
+#: Seconds after which a step that is still at work is logged again.
+_LOG_EVERY = 60.0
 
 
 @dataclass
@@ -20,6 +24,25 @@ class AtWork:
     """A run at work; the caller records its outcome here, unless it raises."""
 
     run: Run
+    #: Logs an event with values.
+    log: Callable[..., None]
+    clock: Clock
+
+    def logged(self, shown: Progress) -> Progress:
+        """Return `shown`, which also logs each step when it begins, and then each minute."""
+        last: dict[str, float] = {}
+
+        def report(step: str, done: int, total: int | None) -> None:
+            shown(step, done, total)
+            now = self.clock.monotonic()
+            if step not in last or now - last[step] >= _LOG_EVERY:
+                last[step] = now
+                values = {"bytes": done or None, "total": total}
+                self.log(
+                    "progress", step=step, **{key: one for key, one in values.items() if one is not None}
+                )
+
+        return report
 
     def done(self, artifact: str) -> None:
         self.run = replace(self.run, ended=Ended.DONE, artifact=artifact)
@@ -59,7 +82,7 @@ class Watch:
         """
         run = Run(uuid.uuid4().hex[:12], kind, source, self.clock.now(), artifact=artifact)
         log = self.log.bind(run=run.id, what=kind.value, source=source.value, **self.named(source, artifact))
-        at_work = AtWork(run)
+        at_work = AtWork(run, log.info, self.clock)
         self._try(self.journal.begin, at_work.run, log)
         log.info("began")
         self._ping(at_work.run, "start", log)

@@ -113,3 +113,20 @@ def test_a_pg_dump_that_is_killed_within_the_rows_is_reported(
     monkeypatch.setattr(PgDump, "_output", killed)
     with pytest.raises(RefnetError, match="pg_dump failed"):
         parallel_dump.dump(make_database(_TABLES), io.BytesIO(), Workers(wheel, 2))
+
+
+def test_progress_counts_the_tables_on_the_servers_disk_up_to_their_total(
+    make_database: Callable[..., Target], wheel: Binaries
+) -> None:
+    target, seen = make_database(_TABLES + "SELECT lo_from_bytea(0, repeat('x', 3000000)::bytea);"), []
+    parallel_dump.dump(target, io.BytesIO(), Workers(wheel, 2, lambda *step: seen.append(step)))
+    with target.connect() as session:
+        total = session.execute(
+            "SELECT (SELECT sum(pg_table_size(oid)) FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace)"
+            " + pg_table_size('pg_largeobject')"
+        ).fetchone()
+    assert {(step, of) for step, _, of in seen} == {("copying rows", int(total[0]) if total else None)}
+    done = [count for _, count, _ in seen]
+    assert done == sorted(done)
+    assert done[-1] == seen[0][2]
+    assert len(set(done)) > 3

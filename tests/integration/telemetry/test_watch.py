@@ -146,3 +146,24 @@ def test_a_home_that_cannot_be_written_fails_nothing_and_is_told(tmp_path: Path,
     with _watch(_settings(tmp_path, service), World(tmp_path), notes).run(Kind.BACKUP, SourceName.CONFIG):
         pass
     assert any("cannot record the run" in note for note in notes)
+
+
+def test_the_log_names_each_step_once_a_minute_with_its_bytes(home: World, service: Service) -> None:
+    given = replace(_settings(home.home, service), log_folder=home.home)
+    seconds, shown = [0.0], []
+    clock = Clock(lambda: home.now, lambda: seconds[0])
+    with open_watch(Context(given, clock)).run(Kind.BACKUP, SourceName.DATABASE) as at_work:
+        progress = at_work.logged(lambda *step: shown.append(step))
+        for at, step in (
+            (0, ("dump", 1, 9)),
+            (59, ("dump", 5, 9)),
+            (60, ("dump", 6, 9)),
+            (61, ("load", 0, None)),
+        ):
+            seconds[0] = at
+            progress(*step)
+    lines = [json.loads(line) for line in (home.home / "refnet-backup.log").read_text().splitlines()]
+    told = [(one["step"], one.get("bytes"), one.get("total")) for one in lines if one["event"] == "progress"]
+    assert told == [("dump", 1, 9), ("dump", 6, 9), ("load", None, None)]
+    assert len(shown) == 4
+    assert {one["database"] for one in lines} == {"none on 127.0.0.1:1"}

@@ -7,6 +7,8 @@ import pty
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import threading, time
 from refnet.cli.progress import Display
@@ -23,16 +25,16 @@ print("done")
 """
 
 
-def on_a_terminal(quiet: float) -> str:
+def on_a_terminal(quiet: float, program: str = PROGRAM) -> str:
     """What the program shows on a terminal of its own."""
     main, terminal = pty.openpty()
     with subprocess.Popen(
-        [sys.executable, "-c", PROGRAM.format(quiet=quiet)],
+        [sys.executable, "-c", program.format(quiet=quiet)],
         stdin=terminal,
         stdout=terminal,
         stderr=terminal,
         env=os.environ | {"TERM": "xterm", "COLUMNS": "120"},
-    ) as program:
+    ) as child:
         os.close(terminal)
         shown = b""
         while True:
@@ -44,7 +46,7 @@ def on_a_terminal(quiet: float) -> str:
                 break
             shown += piece
     os.close(main)
-    assert program.returncode == 0, shown.decode()
+    assert child.returncode == 0, shown.decode()
     return shown.decode()
 
 
@@ -57,3 +59,39 @@ def test_what_takes_long_is_shown_whichever_thread_reports_it() -> None:
 
 def test_what_is_quick_shows_nothing() -> None:
     assert on_a_terminal(60) == "done\r\n"
+
+
+STEPS = """
+import time
+from refnet.cli.progress import Display
+
+with Display("title", {quiet}{unit}) as display:
+    for step, done, total in {steps}:
+        display(step, done, total)
+        time.sleep(0.15)
+"""
+
+
+@pytest.mark.parametrize(
+    ("unit", "step", "shown"),
+    [
+        ("", ("load", 5 << 20, 20 << 20), "5.0 MiB of 20.0 MiB"),
+        ("", ("load", 5 << 20, None), "5.0 MiB"),
+        ("", ("load", 30 << 20, 20 << 20), "30.0 MiB"),
+        (", 'notes'", ("write", 1200, 5000), "1,200/5,000 notes"),
+    ],
+)
+def test_an_amount_has_its_unit_and_no_total_that_it_exceeds(
+    unit: str, step: tuple[object, ...], shown: str
+) -> None:
+    program = STEPS.replace("{unit}", unit).replace("{steps}", repr([step] * 3))
+    said = on_a_terminal(0, program)
+    assert shown in said
+    assert ("20.0 MiB" in said) is ("20.0 MiB" in shown)
+    assert "bytes" not in said
+
+
+def test_a_step_without_an_amount_shows_its_name_alone() -> None:
+    said = on_a_terminal(0, STEPS.replace("{unit}", "").replace("{steps}", repr([("start", 0, None)] * 3)))
+    assert "title  start" in said
+    assert " B" not in said

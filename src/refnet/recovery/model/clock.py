@@ -38,9 +38,12 @@ def rounded(taken: Mapping[str, float]) -> dict[str, float]:
 class Phases:
     """Seconds by phase, in order; a phase that fails counts as well."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, clock: Callable[[], float], begins: Callable[[str], None] = lambda _name: None
+    ) -> None:
+        """`begins` is called with the name of each phase that begins."""
         self.seconds: dict[str, float] = {}
-        self._clock = clock
+        self._clock, self._begins = clock, begins
 
     @property
     def last(self) -> str:
@@ -50,6 +53,7 @@ class Phases:
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         began = self._clock()
+        self._begins(name)
         try:
             yield
         finally:

@@ -16,7 +16,7 @@ from refnet.recovery.model.clock import rounded
 MOST_FILES = 1_000_000
 MOST_LIST_BYTES = 512 << 20
 
-#: Called with the current step, the bytes done, and the total bytes (None: unknown).
+#: Called with the current step, the bytes done, and the total bytes (None: unknown). A step of (0, None) has only a name.
 Progress = Callable[[str, int, int | None], None]
 
 

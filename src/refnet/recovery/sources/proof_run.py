@@ -52,7 +52,12 @@ class ProofRun:
     missing_walls: tuple[str, ...] = ()
     #: The content digests of the tables, if it is proven.
     row_digests: str = ""
-    phases: Phases = field(default_factory=lambda: Phases(time.monotonic))
+    #: Receives the name of each phase.
+    progress: Progress = silent
+    phases: Phases = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.phases = Phases(time.monotonic, lambda name: self.progress(name, 0, None))
 
     def add(self, *findings: Finding) -> None:
         self.findings += findings

@@ -119,7 +119,8 @@ def restore(target: Target, dump: Dump, options: Options, resources: Resources) 
     database is unchanged, and the copy is dropped.
     """
     with admin_session(target) as admin, restore_lock(admin, target.name):
-        return _Run(admin, target, dump, options, resources, Phases(resources.clock.monotonic)).go()
+        phases = Phases(resources.clock.monotonic, lambda name: resources.progress(name, 0, None))
+        return _Run(admin, target, dump, options, resources, phases).go()
 
 
 def _decided(wanted: Wanted, found: Facts, options: Options) -> Plan:

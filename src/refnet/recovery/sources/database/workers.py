@@ -16,5 +16,5 @@ class Workers:
     binaries: Binaries
     #: How many run at once.
     jobs: int
-    #: Gets the bytes of COPY text that were written, loaded or read.
+    #: Gets the bytes that a dump has copied (on the server's disk), or that a load or comparison has read (COPY text).
     progress: Progress = silent

@@ -16,6 +16,8 @@ from refnet.recovery.sources.files.tar_headers import header
 from refnet.recovery.sources.files.tar_members import TarReader
 
 _SMALL = 1 << 20
+#: Progress is reported after so many bytes, or so many members.
+_REPORTED = 8 << 20
 
 
 def extract(
@@ -25,7 +27,7 @@ def extract(
 
     `files` has the offset of each. ArchiveError names the first member that is not there.
     """
-    done, total = 0, sum(listed.size for _, listed in members)
+    done, reported, total = 0, 0, sum(listed.size for _, listed in members)
     with ExitStack() as stack, archive_errors():
         source = _RandomAccess(archive, files, stack, ahead=total > files.raw_bytes // 2)
         for count, (path, listed) in enumerate(members):
@@ -39,7 +41,8 @@ def extract(
                 _check(reader, listed, exact=bool(files.members))
                 sink.file(member, tuple(reader.content()) if listed.size <= _SMALL else reader.content())
                 done += listed.size
-            if not count & 0xFFF:
+            if not count & 0xFFF or done - reported >= _REPORTED:
+                reported = done
                 progress("unpacking", done, total)
 
 

@@ -66,7 +66,7 @@ class FilesArtifact(Artifact):
 
     def prove(self, level: Level, options: ProofOptions) -> Proof:
         """Check the archive. Without a list of files, `intact` and `restored` can pass, `proven` cannot."""
-        run, place = ProofRun(), f"in {options.base}"
+        run, place = ProofRun(progress=options.progress), f"in {options.base}"
         try:
             self._prove(run, level, options.base, options.progress)
         except (NamesMergeError, NoSpaceError) as error:

@@ -296,11 +296,14 @@ class ForeignDump(Artifact):
         if own:
             head = head[: own.start()] + head[own.end() :]
         head = for_server(server, head)
-        done = 0
+        done, total = 0, None
+        if self.format is Format.PLAIN:
+            with self.stored.open() as file:
+                total = file.seek(0, os.SEEK_END)
         for piece in _without(_begun(head, pieces), b"\\unrestrict " + own[1] if own else None):
             yield piece
             done += len(piece)
-            progress("data", done, None)
+            progress("data", done, total)
 
 
 def _head_of(pieces: Iterator[bytes]) -> bytes:

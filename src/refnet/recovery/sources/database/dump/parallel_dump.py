@@ -35,6 +35,9 @@ LARGE = 1 << 20
 #: About how much of a table one worker copies at a time (bytes on disk).
 RANGE = 32 << 20
 _WAITING_MEMBERS = 8
+_LARGE_OBJECTS = "SELECT pg_table_size('pg_largeobject')"
+#: Characters of a dump for each byte of a large object.
+_HEXADECIMAL = 2
 _POLL = 0.2  # seconds after which a waiting producer checks for a stop
 
 _HEADER = b"""\
@@ -54,12 +57,15 @@ class Range:
 
     relation: Relation
     where: bytes
+    #: About how many bytes of the table it is.
+    size: int
 
 
 def ranges(relation: Relation) -> list[Range]:
     """Cut `relation` by pages into ranges of about RANGE bytes."""
     count = max(1, min(relation.pages, round(relation.size / RANGE)))
-    return [Range(relation, where) for where in page_ranges(relation.pages, count)]
+    size = relation.size // count
+    return [Range(relation, where, size) for where in page_ranges(relation.pages, count)]
 
 
 def dump(target: Target, out: BinaryIO, workers: Workers, tables: tuple[str, ...] = ()) -> Index:
@@ -68,7 +74,8 @@ def dump(target: Target, out: BinaryIO, workers: Workers, tables: tuple[str, ...
     Args:
         target: the database.
         out: receives the artifact; append only.
-        workers: copy the large tables; their progress receives the bytes of text written so far.
+        workers: copy the large tables; their progress receives the bytes of tables and large objects, on the server's disk, that are
+            copied.
         tables: `table` or `schema.table`; empty: everything.
     """
     with open_snapshot(target, entire=not tables) as snapshot, private_folder() as folder:
@@ -97,7 +104,9 @@ class _Run:
         self._blocked: list[Range] = []
         #: What the producers made; None: one of them has ended.
         self._made: queue.Queue[Packed | None] = queue.Queue(_WAITING_MEMBERS)
-        self._done = 0
+        #: Bytes of tables and large objects on the server's disk.
+        self._done, self._total = 0, self._bytes_to_copy()
+        self._counting = threading.Lock()
         self._producers: list[threading.Thread] = []
         self._children: set[_Child] = set()
         self._stop = threading.Event()
@@ -115,6 +124,7 @@ class _Run:
             self._start(self._copy_rest)
             post = self._pgdump.text("post-data") + self._restrict(b"\\unrestrict")
             self._write()
+            self._advance(self._total)
             self._add_text(Kind.POST, post)
             index = self._index()
         finally:
@@ -161,14 +171,26 @@ class _Run:
         for part in self._blocked:
             with self._snapshot.control.cursor() as cursor, cursor.copy(self._statement(part)) as rows:
                 self._cut(part, gathered(rows), self._add)
+            self._advance(part.size)
 
     def _add(self, packed: Packed) -> None:
+        self._advance(self._tables.size_if_new(packed))
         table = self._tables.count(packed)
         self._writer.add(
             packed.data, packed.raw, packed.kind, table=table, rows=packed.rows, text=packed.text
         )
-        self._done += packed.raw
-        self._workers.progress("copying rows", self._done, None)
+        if table is None and packed.kind is Kind.DATA:
+            self._advance(packed.raw // _HEXADECIMAL)
+
+    def _bytes_to_copy(self) -> int:
+        tables = sum(relation.size for relation in self._pgdump.only or self._snapshot.relations)
+        large_objects = 0 if self._pgdump.only else self._snapshot.rows(_LARGE_OBJECTS)[0][0]
+        return int(tables + large_objects)
+
+    def _advance(self, count: int) -> None:
+        with self._counting:
+            self._done = min(self._done + count, self._total)
+            self._workers.progress("copying rows", self._done, self._total)
 
     def _index(self) -> Index:
         snapshot, section, pgdump = self._snapshot, self._section, self._pgdump
@@ -250,6 +272,7 @@ class _Run:
                         part = self._todo.get_nowait()
                         lock = b"LOCK TABLE ONLY %b IN ACCESS SHARE MODE NOWAIT;\n" % self._name(part)
                         self._cut(part, psql.copy(self._statement(part), lock=lock), self._put)
+                        self._advance(part.size)
                 except queue.Empty:
                     return
                 except PsqlError as error:
@@ -294,6 +317,12 @@ class _Tables:
         #: Rows, and bytes of them.
         self._sizes: dict[TableKey, tuple[int, int]] = dict.fromkeys(self._of_blocks, (0, 0))
         self._numbers = {key: number for number, key in enumerate(self._sizes)}
+
+    def size_if_new(self, packed: Packed) -> int:
+        """Return the bytes of a small table of which `packed` is the first member; else 0."""
+        key = packed.table
+        small = self._by_name.get(key) if key and key not in self._sizes else None
+        return small.size if small else 0
 
     def count(self, packed: Packed) -> int | None:
         """Add a member's rows to its table; return the table's number, or None if the member has no rows."""

@@ -69,7 +69,7 @@ class _Prover:
 
     def __init__(self, dump: ForeignDump, binaries: Binaries, options: ProofOptions) -> None:
         self._dump, self._binaries, self._options = dump, binaries, options
-        self._run = ProofRun()
+        self._run = ProofRun(progress=options.progress)
 
     def prove(self, level: Level) -> Proof:
         run = self._run

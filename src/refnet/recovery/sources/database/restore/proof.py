@@ -56,7 +56,7 @@ class Prover:
         """`binaries`: with a server, of the artifact's major or newer."""
         self._reader, self._binaries, self._options = reader, binaries, options
         self._workers = Workers(binaries, options.jobs, options.progress)
-        self._run = ProofRun(rows=rows_of(reader.index))
+        self._run = ProofRun(rows=rows_of(reader.index), progress=options.progress)
         self._rows = MemberRows(reader)
 
     def prove(self, level: Level) -> Proof:
