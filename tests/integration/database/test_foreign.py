@@ -15,6 +15,8 @@ from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.sources.database.artifact.foreign_dump import ForeignDump
 from refnet.recovery.stores.open_artifacts import artifact_at, folder_at
+from refnet.recovery.verbs import restore_database
+from refnet.recovery.verbs.restore_database import Options
 
 GENTLE = "-- just some SQL\nCREATE TABLE papers (id int);\nINSERT INTO papers VALUES (1), (2);\n"
 
@@ -47,6 +49,30 @@ def test_every_format_of_pg_dump_is_restored(
     assert any(note.startswith("could not verify: content") for note in done.notes)
     with library.connect() as session:
         assert session.execute("SHOW work_mem").fetchall() == [("7MB",)]
+
+
+@pytest.mark.parametrize("form", ["c", "d", "t"])
+def test_a_missing_owner_of_an_archive_is_in_the_plan_with_its_create_role(
+    library: Target, wheel: Binaries, tmp_path: Path, form: str
+) -> None:
+    with library.connect() as session:
+        session.execute('CREATE ROLE "The owner"; ALTER TABLE jobs OWNER TO "The owner"')
+        try:
+            dump = foreign(pg_dump(library, wheel, tmp_path / "old.dump", f"-F{form}"), wheel)
+            assert (
+                restore_database.plan(library, dump, Options(2, create_roles=True), count=False).problems
+                == ()
+            )
+            session.execute('ALTER TABLE jobs OWNER TO CURRENT_USER; DROP ROLE "The owner"')
+            for create_roles in (False, True):
+                options = Options(2, create_roles=create_roles)
+                (problem,) = restore_database.plan(library, dump, options, count=False).problems
+                assert problem.message == "roles missing on the server: The owner"
+                assert problem.hint == 'CREATE ROLE "The owner";'
+            with pytest.raises(RefnetError, match="roles missing on the server: The owner"):
+                restore(library, dump, wheel)
+        finally:
+            session.execute('DROP ROLE IF EXISTS "The owner"')
 
 
 def test_the_specifications_gzipped_dump_is_restored_into_a_missing_database(

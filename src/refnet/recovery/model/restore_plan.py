@@ -126,14 +126,14 @@ def decide(
     refused = origin.refusal(wanted.name, wanted.origin, facts.destination, permission)
     missing = tuple(role for role in wanted.roles if role not in facts.roles)
     need = bytes_needed(wanted, facts)
-    created = missing if create_roles else ()
+    created = tuple(role for role in missing if create_roles and role in wanted.powers)
     return Plan(
         wanted,
         facts,
         tuple(_steps(wanted, facts, created)),
         (
             *([refused] if refused else []),
-            *_problems(wanted, facts, missing, need, create_roles=create_roles),
+            *_problems(wanted, facts, missing, created, need),
             *_powerful(wanted, facts, () if role_powers else created),
             *_without_superuser(wanted, facts),
         ),
@@ -182,7 +182,7 @@ def _steps(wanted: Wanted, facts: Facts, created: tuple[str, ...]) -> Iterator[s
 
 
 def _problems(
-    wanted: Wanted, facts: Facts, missing: tuple[str, ...], need: int, *, create_roles: bool
+    wanted: Wanted, facts: Facts, missing: tuple[str, ...], created: tuple[str, ...], need: int
 ) -> Iterator[RefnetError]:
     if wanted.partial:
         yield RefnetError(
@@ -203,7 +203,7 @@ def _problems(
             f"ALTER ROLE {sql_name(facts.user)} CREATEDB; or restore as another role (REFNET_DATABASE_URL).",
         )
     yield from hindrances(facts)
-    yield from _missing(wanted, facts, missing, create_roles=create_roles)
+    yield from _missing(wanted, facts, missing, created)
     if facts.free is not None and facts.free < need:
         yield RefnetError(
             f"the copy needs about {formatting.size(need)} beside the live database, and {formatting.size(facts.free)} is free",
@@ -212,19 +212,19 @@ def _problems(
 
 
 def _missing(
-    wanted: Wanted, facts: Facts, missing: tuple[str, ...], *, create_roles: bool
+    wanted: Wanted, facts: Facts, missing: tuple[str, ...], created: tuple[str, ...]
 ) -> Iterator[RefnetError]:
-    create = "; ".join(f"CREATE ROLE {sql_name(role)}" for role in missing)
-    if missing and not create_roles:
-        as_they_were = facts.superuser and wanted.powers.keys() >= set(missing)
+    if absent := [role for role in missing if role not in created]:
+        as_they_were = facts.superuser and wanted.powers.keys() >= set(absent)
         yield RefnetError(
-            f"roles missing on the server: {', '.join(missing)}",
-            create + ("; or use --create-roles to create them without passwords." if as_they_were else ";"),
+            f"roles missing on the server: {', '.join(absent)}",
+            _create(absent)
+            + ("; or use --create-roles to create them without passwords." if as_they_were else ";"),
         )
-    if missing and create_roles and not facts.superuser:
+    if created and not facts.superuser:
         yield RefnetError(
-            f"the role {facts.user} may not create the roles {', '.join(missing)} as they were",
-            f"{create}; or restore as a superuser.",
+            f"the role {facts.user} may not create the roles {', '.join(created)} as they were",
+            f"{_create(created)}; or restore as a superuser.",
         )
     if uninstalled := [name for name, _ in wanted.extensions if name not in facts.extensions]:
         yield RefnetError(
@@ -282,6 +282,11 @@ def _without_superuser(wanted: Wanted, facts: Facts) -> Iterator[RefnetError]:
             f"the role {facts.user} may not give objects to their owners {', '.join(others)}",
             f"{_membership(others, facts)}; or restore as a superuser.",
         )
+
+
+def _create(roles: Sequence[str]) -> str:
+    """Return the SQL that creates `roles`."""
+    return "; ".join(f"CREATE ROLE {sql_name(role)}" for role in roles)
 
 
 def _membership(roles: Sequence[str], facts: Facts) -> str:

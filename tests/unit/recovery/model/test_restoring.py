@@ -111,11 +111,21 @@ def test_the_first_problem_is_raised_and_the_others_are_counted() -> None:
 
 
 def test_roles_are_created_only_when_asked_and_only_by_a_superuser() -> None:
-    assert plan({"roles": ("new",)}, create_roles=True).problems == ()
-    assert plan({"roles": ("new",)}, create_roles=True).create_roles == ("new",)
-    assert "without passwords" in plan({"roles": ("new",)}, create_roles=True).steps[0]
-    refused = plan({"roles": ("new",)}, {"superuser": False}, create_roles=True)
+    new = {"roles": ("new",), "powers": {"new": ()}}
+    assert plan(new, create_roles=True).problems == ()
+    assert plan(new, create_roles=True).create_roles == ("new",)
+    assert "without passwords" in plan(new, create_roles=True).steps[0]
+    refused = plan(new, {"superuser": False}, create_roles=True)
     assert "may not create the roles new" in refused.problems[0].message
+    assert refused.problems[0].hint == "CREATE ROLE new; or restore as a superuser."
+
+
+def test_a_missing_role_whose_attributes_are_not_recorded_is_never_created() -> None:
+    decided = plan({"roles": ("new",)}, create_roles=True)
+    assert decided.create_roles == ()
+    (problem,) = decided.problems
+    assert problem.message == "roles missing on the server: new"
+    assert problem.hint == "CREATE ROLE new;"
 
 
 @pytest.mark.parametrize(
@@ -155,7 +165,10 @@ BOSS: dict[str, Any] = {"roles": ("boss",), "powers": {"boss": ("SUPERUSER",)}}
     ("wanted", "told"),
     [
         (BOSS, "SUPERUSER"),
-        ({"roles": ("boss",), "member_of": {"boss": ("refnet", "gone")}}, "member of refnet"),
+        (
+            {"roles": ("boss",), "powers": {"boss": ()}, "member_of": {"boss": ("refnet", "gone")}},
+            "member of refnet",
+        ),
     ],
 )
 def test_a_role_with_powers_is_shown_and_created_only_where_that_is_asked_for(
@@ -169,7 +182,8 @@ def test_a_role_with_powers_is_shown_and_created_only_where_that_is_asked_for(
 
 
 def test_a_role_that_is_in_roles_of_the_same_file_alone_has_no_powers_by_that() -> None:
-    assert plan({"roles": ("a", "b"), "member_of": {"a": ("b",)}}, create_roles=True).problems == ()
+    wanted = {"roles": ("a", "b"), "powers": {"a": (), "b": ()}, "member_of": {"a": ("b",)}}
+    assert plan(wanted, create_roles=True).problems == ()
 
 
 def test_only_the_restore_of_a_superuser_runs_code_with_a_superusers_rights() -> None:

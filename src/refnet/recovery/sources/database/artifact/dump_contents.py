@@ -27,6 +27,8 @@ class Entry:
     kind: str
     #: The file with its data, if it has one.
     file: str | None
+    #: The role that owns it; "": none.
+    owner: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,11 +99,11 @@ class _Reader:
                 self._skip_text()
             if self._version >= (1, 16):
                 self._number()  # kind of relation
-            self._skip_text()  # owner
+            owner = self._text() or ""
             self._skip_text()  # WITH OIDS
             while self._skip_text():
                 pass  # dependencies
-            yield Entry(number, kind, self._file_name())
+            yield Entry(number, kind, self._file_name(), owner)
 
     def _file_name(self) -> str | None:
         if self._format == _TAR:

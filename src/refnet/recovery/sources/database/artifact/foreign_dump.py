@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from functools import cached_property
+from itertools import islice
 from typing import Any, BinaryIO, cast
 
 from isal import igzip
@@ -64,6 +65,10 @@ _FOREIGN_TABLE = re.compile(rb"^CREATE FOREIGN TABLE ", re.MULTILINE)
 _FOREIGN_ENTRY = "FOREIGN TABLE"
 _REFRESH = b"REFRESH MATERIALIZED VIEW "
 _REFRESH_ENTRY = "MATERIALIZED VIEW DATA"
+#: Kinds of entries that pg_restore gives to their owner.
+_OWNED = frozenset({"DOMAIN", "FUNCTION", "MATERIALIZED VIEW", "SEQUENCE", "TABLE", "TYPE", "VIEW"})
+#: A plan names no more owners.
+_MOST_OWNERS = 100
 
 
 class Format(StrEnum):
@@ -94,7 +99,15 @@ class ForeignDump(Artifact):
     def wanted(self) -> Wanted:
         found = self._made_by[0]
         version = int(found[1]) * 10_000 + int(found[2] or 0) if found else None
-        return Wanted(self.name, version, None, None, 0)
+        owners = self._owners()
+        return Wanted(self.name, version, None, None, 0, roles=owners, owners=owners)
+
+    def _owners(self) -> tuple[str, ...]:
+        """Return owners that pg_restore gives objects to. A name in an unknown encoding is left out."""
+        owners = dict.fromkeys(
+            one.owner for one in self._entries if one.kind in _OWNED and one.owner.isascii()
+        )
+        return tuple(islice(filter(None, owners), _MOST_OWNERS))
 
     def tools_major(self, server: int) -> int:
         return server
