@@ -6,7 +6,8 @@ import io
 from collections.abc import Callable
 
 import pytest
-from tests.integration.database.library import artifact_of
+from psycopg.conninfo import make_conninfo
+from tests.integration.database.library import artifact_of, role
 from tests.integration.database.shelf import SHELF, answer, ordinary, reader, restore
 
 from refnet.errors import Exit, RefnetError
@@ -303,3 +304,23 @@ def test_keys_of_a_type_with_an_equality_of_its_own_are_compared_by_it(
     plan = restore(target, source, "journals", "replace")
     assert (plan.add, plan.change, plan.delete) == (0, 1, 0)
     assert restore(target, source, "issues", "missing").add == 2
+
+
+@pytest.mark.parametrize(("table", "mode"), [("papers", "missing"), ("citations", "replace")])
+def test_the_rights_that_a_role_misses_are_named_and_the_grants_are_enough(
+    shelf: Target, backup: Reader, busy_server: Cluster, table: str, mode: str
+) -> None:
+    with shelf.connect() as session, role(busy_server, "O'Neil", "LOGIN"):
+        session.execute("DELETE FROM citations; REVOKE ALL ON SCHEMA public FROM PUBLIC")
+        session.execute("DELETE FROM papers WHERE id <= 10 AND %s", (table == "papers",))
+        humble = Target(make_conninfo(shelf.conninfo, user="O'Neil"), own=True)
+        with pytest.raises(RefnetError, match="permission denied for schema public"):
+            restore(humble, backup, table, mode)
+        session.execute("GRANT USAGE ON SCHEMA public TO PUBLIC")
+        with pytest.raises(RefnetError, match=r"may not restore rows in .*: rights are missing on") as caught:
+            restore(humble, backup, table, mode)
+        assert f'"public"."{table}"' in caught.value.message
+        session.execute(caught.value.hint.partition("; or ")[0].encode())
+        restore(humble, backup, table, mode)
+        assert answer(shelf, f"SELECT count(*) FROM {table}") == [(100,)]
+        session.execute("""DROP OWNED BY "O'Neil" """)

@@ -8,15 +8,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from psycopg import errors
+
 from refnet.errors import Exit, RefnetError
 from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.origin import OWN, Destination, Permission, refusal
 from refnet.recovery.model.source import Progress, silent
 from refnet.recovery.model.table_plan import Difference, Mode, TablePlan, TableSelection
+from refnet.recovery.sources.database import server_errors
 from refnet.recovery.sources.database.admin_session import Session
 from refnet.recovery.sources.database.artifact.sqlgz import Reader
-from refnet.recovery.sources.database.rows import merge, row_counts, staged_rows, table_layout
+from refnet.recovery.sources.database.rows import merge, row_counts, staged_rows, table_layout, write_rights
 from refnet.recovery.sources.database.rows.table_layout import TableLayout
 from refnet.recovery.sources.database.sql_names import Codec
 
@@ -54,10 +57,12 @@ def staged(
     RefnetError, before any row is read, where the rows of one cannot be restored, or not by this role, or where they
     are of another database than `target` and not permitted.
     """
-    with target.connect(_SETTINGS, encoding=reader.index.encoding) as session:
+    with _explained(target), target.connect(_SETTINGS, encoding=reader.index.encoding) as session:
         destination, origin = _checked(session, target, reader, permission)
         codec = Codec.of(session, reader.index.encoding)
         found = _found(session, codec, reader, selection)
+        layouts = [live for _, live in found]
+        write_rights.check(session, codec, layouts, deletes=selection.mode is Mode.REPLACE)
         planned: list[tuple[TableLayout, Difference]] = []
         plans: list[TablePlan] = []
         for recorded, live in found:
@@ -75,6 +80,15 @@ def staged(
                 )
             )
         yield Staged(tuple(plans), lambda: merge.merge(session, codec, selection.mode, planned))
+
+
+@contextlib.contextmanager
+def _explained(target: Target) -> Iterator[None]:
+    """Raise a right that the role misses as a RefnetError."""
+    try:
+        yield
+    except errors.InsufficientPrivilege as error:
+        raise server_errors.of_server(error, f"restoring rows in {target.display}") from error
 
 
 def _found(

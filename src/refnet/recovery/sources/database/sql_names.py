@@ -40,7 +40,7 @@ class Codec:
         return cls.of(session, encoding), encoding
 
     def rows(
-        self, session: psycopg.Connection[tuple[Any, ...]], query: str, values: Any = None
+        self, session: psycopg.Connection[tuple[Any, ...]], query: str | bytes, values: Any = None
     ) -> list[tuple[Any, ...]]:
         """Return the rows of a catalog query, every text decoded, also within arrays."""
         found = session.execute(query, values).fetchall()
