@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import psycopg
 
 from refnet.errors import RefnetError
+from refnet.recovery.model.formatting import sql_name
 
 NO_SUCH_DATABASE = "3D000"
 
@@ -78,13 +79,13 @@ _REASONS = (
         r"not currently accepting connections",
         "55000",
         "the database {database} at {address} does not allow connections",
-        "ALTER DATABASE … ALLOW_CONNECTIONS true, unless that is intended.",
+        "ALTER DATABASE {sql_database} ALLOW_CONNECTIONS true, unless that is intended.",
     ),
     _Reason(
         r"permission denied for database",
         "42501",
         "the server at {address} does not let {user} connect to the database {database}",
-        "GRANT CONNECT on that database to the role.",
+        "GRANT CONNECT ON DATABASE {sql_database} TO {sql_user};",
     ),
     _Reason(
         r"configuration parameter|invalid value for parameter",
@@ -134,6 +135,7 @@ def explain(error: psycopg.Error, *, address: str, database: str, user: str, own
     reason = next(reason for reason in _REASONS if re.search(reason.words, text))
     message = reason.message.format(address=address, database=database, user=user, said=_said(text))
     hint = _OWN_HINT if own and reason.sqlstate is None else reason.hint
+    hint = hint.format(sql_database=sql_name(database), sql_user=sql_name(user))
     return ConnectError(message, hint, reason.sqlstate, reason.transient)
 
 

@@ -69,3 +69,9 @@ def test_both_attempts_of_libpq_are_told_as_one_reason() -> None:
     )
     error = explain(psycopg.OperationalError(text), address="h:1", database="d", user="u", own=False)
     assert error.message.endswith('from here: no pg_hba.conf entry for host "h", no encryption')
+
+
+def test_the_grant_that_is_missing_is_printed_as_sql() -> None:
+    error = psycopg.OperationalError('FATAL:  permission denied for database "My shop"')
+    found = explain(error, address="here", database="My shop", user="user", own=False)
+    assert found.hint == 'GRANT CONNECT ON DATABASE "My shop" TO "user";'

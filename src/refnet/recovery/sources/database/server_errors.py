@@ -123,6 +123,11 @@ _KNOWN = (
         "Give the role the attribute BYPASSRLS (ALTER ROLE … BYPASSRLS), or back up as the owner of {0}.",
     ),
     _Known(
+        r"permission denied for schema (.*)",
+        Cause.PRIVILEGE,
+        'GRANT USAGE ON SCHEMA "{0}" to the role, or connect as the owner of the schema.',
+    ),
+    _Known(
         r'must be (?:able to SET ROLE|a? ?member of role) "(.*)"',
         Cause.PRIVILEGE,
         'GRANT "{0}" to the role that restores, or restore as a superuser.',
