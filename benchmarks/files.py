@@ -1,4 +1,4 @@
-"""`./dev bench --files`: a vault of 50,000 notes; RefNet against tar, in one run."""
+"""`./dev bench --files`: a vault of 50,000 files; RefNet against tar, in one run."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 import tempfile
+import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -21,11 +22,13 @@ from refnet.network.note import Paper, Place, name_of, render
 from refnet.network.prose import Prose
 
 TITLE = "Files"
-NOTES = 50_000
-_BYTES = 142_000_000
+FILES = 50_000
 _SEED = 1
-#: Of the live notes, before a restore: changed, and lost.
-_CHANGED, _LOST = 500, 500
+_SMALLEST, _SPREAD = 1_000, 200
+_PICTURES = 100
+_FOLDER = 500
+#: Before a restore, one of so many notes is lost, and another one is changed.
+_SPOILT = 100
 
 TAR = "tar -czf"
 UNTAR = "tar -xzf"
@@ -79,32 +82,47 @@ class Bench:
         }
 
 
-def make_vault(vault: Path, notes: int = NOTES) -> int:
-    """Write `notes` made-up notes of papers, in folders of 500; their bytes. The same each time."""
+def make_vault(vault: Path, files: int = FILES) -> int:
+    """Write a made-up vault of `files` files, of them one percent pictures; return its bytes. The same each time."""
     random, prose = Random(f"vault {_SEED}"), Prose(_SEED, 4_000_000)  # noqa: S311  # made up, not secret
     places: dict[int, Place] = {}
-    written = 0
-    for number in range(1, notes + 1):
-        title = prose.title(random.random(), 40 + int(80 * random.random()))
-        wanted = int(_BYTES / NOTES * (0.2 + 0.667 * random.random()))
-        references = tuple(random.randrange(1, number) for _ in range(5)) if number > 1 else ()
-        paper = Paper(
-            number,
-            title,
-            (prose.name(random.random()), prose.name(random.random())),
-            1970 + number * 56 // notes,
-            "Journal of Made-Up Physics (sample)",
-            prose.passage(random.random(), wanted),
-            provenance="sample",
-            references=references,
-        )
-        folder = f"{number // 500:03}"
-        places[number] = Place(f"{folder}/{name_of(paper)}", title)
-        path = vault / f"{places[number].path}.md"
-        if not path.parent.exists():
-            path.parent.mkdir(parents=True)
-        written += path.write_text(render(paper, places), encoding="utf-8")
+    written = _write(vault / ".obsidian" / "app.json", b'{"attachmentFolderPath": "attachments"}\n')
+    for number in range(1, files):
+        if number % _PICTURES == 0:
+            name = f"{_named('図 データ', number // _PICTURES)} {number}.png"
+            picture = random.randbytes(int(50_000 + 250_000 * random.random()))
+            written += _write(vault / "attachments" / name, picture)
+            continue
+        paper = _paper(random, prose, number)
+        name = _named(f"{paper.authors[0]}のメモ ページ", number) + f" ({number})" if number % 5 == 0 else ""
+        folder = f"{_named('研究ノート グラフ', number // _FOLDER)} {number // _FOLDER:03}"
+        places[number] = Place(f"{folder}/{name or name_of(paper)}", paper.heading)
+        written += _write(vault / f"{places[number].path}.md", render(paper, places).encode())
     return written
+
+
+def _paper(random: Random, prose: Prose, number: int) -> Paper:
+    """Return a paper whose note has 1 to 200 KB; most are small."""
+    return Paper(
+        number,
+        prose.title(random.random(), 40 + int(80 * random.random())),
+        (prose.name(random.random()), prose.name(random.random())),
+        1970 + number % 56,
+        "Journal of Made-Up Physics (sample)",
+        prose.passage(random.random(), int(_SMALLEST * _SPREAD ** random.random() ** 8)),
+        provenance="sample",
+        references=tuple(random.randrange(1, number) for _ in range(5)) if number > 1 else (),
+    )
+
+
+def _named(japanese: str, number: int) -> str:
+    """Return a name: Japanese, the same with its marks decomposed as macOS does, or a Latin one."""
+    return (japanese, unicodedata.normalize("NFD", japanese), "Reading", "Projects")[number % 4]
+
+
+def _write(path: Path, data: bytes) -> int:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.write_bytes(data)
 
 
 def _tar(bench: Bench) -> Result:
@@ -141,22 +159,23 @@ def _restore(bench: Bench) -> Result:
     notes = sorted(bench.vault.glob("*/*.md"))
     lost = bench.folder / f"lost {bench.number}"
     lost.mkdir()
-    for path in notes[:: len(notes) // _LOST][:_LOST]:
+    for path in notes[::_SPOILT]:
         path.rename(lost / path.name)
-    for path in notes[1 :: len(notes) // _CHANGED][:_CHANGED]:
+    for path in notes[1::_SPOILT]:
         path.write_text("spoilt")
     run = bench.refnet("restore", "obsidian", "--force")
-    if len(sorted(bench.vault.glob("*/*.md"))) != len(notes):
+    if sorted(bench.vault.glob("*/*.md")) != notes:
         raise FailedError("the restore did not bring everything back")
     return Result(run)
 
 
 def _one(bench: Bench) -> Result:
-    note = sorted(bench.vault.glob("077/*.md"))[100]
-    text = note.read_text()
+    notes = sorted(bench.vault.glob("*/*.md"))
+    note = notes[len(notes) * 3 // 4]
+    content = note.read_bytes()
     note.rename(bench.folder / f"one {bench.number}.md")
     run = bench.refnet("restore", "obsidian", "--only", str(note.relative_to(bench.vault)))
-    if note.read_text() != text:
+    if note.read_bytes() != content:
         raise FailedError("the note did not come back")
     return Result(run)
 
@@ -198,8 +217,9 @@ def run(options: argparse.Namespace) -> int:
     begun, load = datetime.now().astimezone(), os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="refnet-bench-", dir=options.folder) as name:
         bench = Bench(Path(name))
-        _say(f"writing {NOTES:,} notes")
-        written = make_vault(bench.vault)
+        count = int(FILES * options.scale)
+        _say(f"writing {count:,} files")
+        written = make_vault(bench.vault, count)
         table: dict[str, Measured] = {way: Measured() for way in WAYS}
         for number in range(options.runs + 1):
             for way, function in WAYS.items():
@@ -207,7 +227,9 @@ def run(options: argparse.Namespace) -> int:
                     table[way] = _measured(
                         replace(bench, number=number, sample=number == 0), way, function, table[way]
                     )
-        text = "\n\n".join([f"## {TITLE}", "\n".join(_facts(options, begun, load, written)), *_tables(table)])
+        text = "\n\n".join(
+            [f"## {TITLE}", "\n".join(_facts(options, begun, load, (count, written))), *_tables(table)]
+        )
         print(text)
     if options.write:
         report.keep(text, TITLE)
@@ -224,12 +246,15 @@ def _measured(bench: Bench, way: str, function: Callable[[Bench], Result], known
     return replace(known, sampled=result) if bench.sample else replace(known, timed=(*known.timed, result))
 
 
-def _facts(options: argparse.Namespace, begun: datetime, load: float, written: int) -> Iterator[str]:
+def _facts(options: argparse.Namespace, begun: datetime, load: float, made: tuple[int, int]) -> Iterator[str]:
     yield (
         f"- {begun:%Y-%m-%d}; {os.cpu_count()} cores ({report.processor()}), {platform.system()}"
         f" {platform.release()}, Python {platform.python_version()}; {JOBS} jobs; warm cache"
     )
-    yield f"- the vault: {NOTES:,} made-up notes of {written / 1e6:,.0f} MB; before a restore {_CHANGED} change, {_LOST} are lost"
+    yield (
+        f"- the vault: {made[0]:,} made-up files of {made[1] / 1e6:,.0f} MB: notes of 1 to 200 KB, 1 % pictures, Japanese"
+        f" names; before a restore 1 % of the notes change, 1 % are lost"
+    )
     yield (
         f"- time: the median of {options.runs} timed runs, interleaved; memory: of a further run, as below, sampled"
         f" every {measure.SAMPLE_SECONDS * 1000:.0f} ms"
