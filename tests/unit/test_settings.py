@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from refnet.errors import Exit, RefnetError
-from refnet.settings import Retention, Settings, examine, keys, load, problems
+from refnet.settings import Given, Retention, Settings, examine, keys, load, problems
 
 ROOT = Path(__file__).parents[2]
 
@@ -178,3 +178,11 @@ def test_the_example_file_shows_every_key(tmp_path: Path) -> None:
     for key, value in tomllib.loads(shown).items():
         flat |= {f"{key}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {key: value}
     assert sorted(flat) == sorted(keys())
+
+
+def test_a_problem_of_settings_in_a_backup_names_the_backup(tmp_path: Path) -> None:
+    given = Given.of(tmp_path / "refnet.toml", b"\njobs = 0\n", "refnet.toml in config_20261126.tar.gz")
+    with pytest.raises(
+        RefnetError, match=r"^refnet.toml in config_20261126.tar.gz, line 2: jobs = 0: must be"
+    ):
+        load({"REFNET_HOME": str(tmp_path)}, tmp_path, root=False, cores=1, given=given)

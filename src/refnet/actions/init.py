@@ -97,7 +97,7 @@ class Draft:
         lines = bounded(question.option, lambda: question.check(draft.settings))
         for line in lines:
             if line.state is State.ERROR:
-                raise RefnetError(line.says, line.hint, Exit.USAGE)
+                raise RefnetError(f"{question.option}: {line.says}", line.hint, Exit.USAGE)
         return draft, lines
 
 
