@@ -69,7 +69,7 @@ def test_a_machine_with_a_proven_backup_is_ok_and_stays_as_it_is(here: Path, dat
     names = {line.what: line.says for line in checked.lines}
     assert database.name in names["database"]
     assert "can restore refnet_" in names["restore"]
-    assert str(here / "vault") in names["vault"]
+    assert str(here / "vault") in names["obsidian"]
 
 
 def test_the_command_ends_as_monitor_does_and_reports_as_json(here: Path, database: Target) -> None:
@@ -162,7 +162,7 @@ def test_folders_that_are_missing_or_hold_the_backups(here: Path, monkeypatch: p
     monkeypatch.setenv("REFNET_BACKUP_DIR", str(here / "vault" / "backups"))
     wrong("backup folder", State.ERROR, "inside", "REFNET_BACKUP_DIR")
     monkeypatch.setenv("REFNET_VAULT_DIR", str(here / "none"))
-    wrong("vault", State.ERROR, str(here / "none"), "does not exist")
+    wrong("obsidian", State.ERROR, str(here / "none"), "does not exist")
     monkeypatch.setenv("REFNET_CONFIG_DIR", str(here / "vault"))
     wrong("config", State.ERROR, "compose.yaml", "missing")
 

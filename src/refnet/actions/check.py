@@ -10,12 +10,13 @@ import shlex
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 from refnet import servers, wiring
 from refnet.actions.check_database import database
-from refnet.actions.check_result import Checked, Line, State, bounded, ok, warning, writable
+from refnet.actions.check_result import Checked, Line, State, bounded, error, ok, warning, writable
 from refnet.actions.context import Context, examine_settings, own_home
 from refnet.actions.monitor import check_everything
 from refnet.actions.recovery_settings import Setup
@@ -23,7 +24,7 @@ from refnet.compose import compose_file
 from refnet.files import OPEN_FOLDER, check_closed, names_in
 from refnet.locks import is_locked
 from refnet.recovery.model.artifact import HIDDEN_PREFIX, SourceName
-from refnet.recovery.model.formatting import plural, some
+from refnet.recovery.model.formatting import some
 from refnet.recovery.model.monitoring import Status
 from refnet.recovery.model.schedule import Schedule
 from refnet.recovery.sources.files import entries
@@ -51,23 +52,21 @@ def check() -> Checked:
     settings = examined.settings
     if examined.problems:
         hint = "The other checks need valid settings."
-        wrong = (
-            Line("settings", State.ERROR, one.message, f"{one.hint} {hint}") for one in examined.problems
-        )
+        wrong = (error("settings", one.message, f"{one.hint} {hint}") for one in examined.problems)
         return Checked(tuple(wrong))
     checks: dict[str, Callable[[Settings], Iterable[Line]]] = {
         "settings": _settings,
         "database": database,
         "backup folder": backup_folder,
-        "config": config,
-        "vault": vault,
+        "config": partial(files, source=SourceName.CONFIG),
+        "obsidian": partial(files, source=SourceName.OBSIDIAN),
         "backups": _backups,
         "schedule": _schedule,
         "messages": _messages,
         "recovery": _recovery,
         "broker": _broker,
     }
-    lines = (line for what, act in checks.items() for line in bounded(what, lambda act=act: act(settings)))  # type: ignore[misc]
+    lines = (line for what, act in checks.items() for line in bounded(what, partial(act, settings)))
     return Checked(tuple(lines))
 
 
@@ -82,26 +81,24 @@ def _settings(settings: Settings) -> Iterator[Line]:
 
 
 def backup_folder(settings: Settings) -> Iterator[Line]:
-    store, folder = wiring.store(settings), settings.backup_dir
+    """Check that the backup folder is the expected one, is writable, unlocked, and not itself backed up."""
+    store, folder, what = wiring.store(settings), settings.backup_dir, "backup folder"
     if trouble := store.trouble():
         raise trouble
     check_closed(folder, "the backup folder", "choose another (REFNET_BACKUP_DIR)")
-    for source in wiring.configured(settings):
+    wrong = []
+    for source in sorted(wiring.configured(settings)):
         store.check_own(source)
         if not writable(store.folder(source)):
-            yield Line(
-                "backup folder",
-                State.ERROR,
-                f"this user cannot write in {store.folder(source)}",
-                "Give it to this user (chown), or set REFNET_BACKUP_DIR to another folder.",
-            )
+            hint = "Give it to this user (chown), or set REFNET_BACKUP_DIR to another folder."
+            wrong.append(error(what, f"this user cannot write in {store.folder(source)}", hint))
         if is_locked(store.folder(source) / LOCK_NAME):
-            yield warning("backup folder", f"a run has {source} locked", "Wait until it ends.")
+            wrong.append(warning(what, f"a run has {source} locked", "Wait until it ends."))
     for one in _protected(settings):
         if folder.resolve().is_relative_to(one.resolve()):
             hint = "Choose a folder outside of it, best on another disk (REFNET_BACKUP_DIR)."
-            yield Line("backup folder", State.ERROR, f"{folder} is inside {one}, which is backed up", hint)
-    yield ok("backup folder", str(folder))
+            wrong.append(error(what, f"{folder} is inside {one}, which is backed up", hint))
+    yield from wrong or (ok(what, str(folder)),)
 
 
 def _protected(settings: Settings) -> Iterator[Path]:
@@ -114,42 +111,34 @@ def _protected(settings: Settings) -> Iterator[Path]:
         yield from (settings.config_dir / name for name in names)
 
 
-def config(settings: Settings) -> Iterator[Line]:
-    folder = settings.config_dir
-    if folder is None:
-        yield ok("config", "not configured")
+def files(settings: Settings, source: SourceName) -> Iterator[Line]:
+    """Check the folder of `source`, config or obsidian: its entries, and what a backup or a restore may not use."""
+    folder = settings.config_dir if source is SourceName.CONFIG else settings.vault_dir
+    if folder is None or source not in wiring.configured(settings):
+        yield ok(source, "not configured")
         return
-    listed = entries.parse_entries(settings.config_entries)
+    only, wrong = None, list[Line]()
     root = os.open(folder, OPEN_FOLDER & ~os.O_NOFOLLOW)
     try:
-        there, _ = entries.present(listed, root)
-        if not there:
-            hint = "Is it mounted? Name its files and folders in config.entries."
-            yield Line("config", State.ERROR, f"nothing of config.entries is in {folder}", hint)
-        yield from _readable("config", root, there)
-        others = [name for name in names_in(root) if name not in there]
+        if source is SourceName.CONFIG:
+            only, _ = entries.present(entries.parse_entries(settings.config_entries), root)
+        names = [name for name in names_in(root) if not name.startswith(HIDDEN_PREFIX)]
+        others = [name for name in names if only is not None and name not in only]
+        if names == others:
+            says = f"{folder} is empty" if only is None else f"{folder} has no entry of config.entries"
+            wrong.append(error(source, says, "Is it mounted? If it should be empty, put one file into it."))
+        wrong += _readable(source, root, only)
     finally:
         os.close(root)
-    others = [name for name in others if not name.startswith(HIDDEN_PREFIX)]
+    target = wiring.target(settings, source)
+    if not writable(target.home):
+        hint = "A restore must run as its owner or as root."
+        wrong.append(warning(source, f"this user cannot restore: {target.home} is not writable", hint))
+    if target.unfinished():
+        hint = f"`refnet undo {source}` or a restore finishes it."
+        wrong.append(warning(source, "a restore was interrupted", hint))
     more = f"; not in config.entries: {some(others, 5)}" if others else ""
-    yield ok("config", f"{folder}: {plural(len(there), 'entry').replace('entrys', 'entries')}{more}")
-    yield from _restorable(settings, SourceName.CONFIG)
-
-
-def vault(settings: Settings) -> Iterator[Line]:
-    if SourceName.OBSIDIAN not in wiring.configured(settings):
-        yield ok("vault", "not configured")
-        return
-    root = os.open(settings.vault_dir, OPEN_FOLDER & ~os.O_NOFOLLOW)
-    try:
-        if not names_in(root):
-            hint = "Is it mounted? If it should be empty, put one file into it."
-            yield Line("vault", State.ERROR, f"{settings.vault_dir} is empty", hint)
-        yield from _readable("vault", root, None)
-    finally:
-        os.close(root)
-    yield ok("vault", str(settings.vault_dir))
-    yield from _restorable(settings, SourceName.OBSIDIAN)
+    yield from wrong or (ok(source, f"{folder}{more}"),)
 
 
 def _readable(what: str, root: int, only: frozenset[str] | None) -> Iterator[Line]:
@@ -164,18 +153,7 @@ def _readable(what: str, root: int, only: frozenset[str] | None) -> Iterator[Lin
             unreadable.append(one.path)
     if unreadable:
         hint = "Make them readable for this user, or run as their owner."
-        yield Line(what, State.ERROR, f"cannot be read: {some(sorted(unreadable), 3)}", hint)
-
-
-def _restorable(settings: Settings, source: SourceName) -> Iterator[Line]:
-    """Check that a restore can write beside or in the folder of `source`."""
-    target = wiring.target(settings, source)
-    if not writable(target.home):
-        hint = "A restore must run as its owner or as root."
-        yield warning(source, f"this user cannot restore: {target.home} is not writable", hint)
-    if target.unfinished():
-        hint = f"`refnet undo {source}` or a restore finishes it."
-        yield warning(source, "a restore was interrupted", hint)
+        yield error(what, f"cannot be read: {some(sorted(unreadable), 3)}", hint)
 
 
 def _backups(settings: Settings) -> Iterator[Line]:
@@ -199,7 +177,7 @@ def _schedule(settings: Settings) -> Iterator[Line]:
 def _messages(settings: Settings) -> Iterator[Line]:
     if settings.notify_urls and find_spec("apprise") is None:
         hint = "Install it: pip install 'refnet[notify]'."
-        yield Line("messages", State.ERROR, "notify.urls is set, and apprise is not installed", hint)
+        yield error("messages", "notify.urls is set, and apprise is not installed", hint)
     elif settings.notify_urls or settings.notify_backup_ping:
         yield ok("messages", "notify.urls or notify.backup_ping is set; `refnet notify` sends a test message")
     else:
@@ -214,7 +192,7 @@ def _recovery(settings: Settings) -> Iterator[Line]:
     folder = settings.config_dir
     if settings.recover_services == "compose" and not (folder and compose_file(folder)):
         hint = "Put it there, or set recover.services to local or none."
-        yield Line("recovery", State.ERROR, f"{folder or 'config_dir'} has no Compose file", hint)
+        yield error("recovery", f"{folder or 'config_dir'} has no Compose file", hint)
     for command in setup.commands:
         try:
             program = shlex.split(command.line)[0]
@@ -223,7 +201,7 @@ def _recovery(settings: Settings) -> Iterator[Line]:
         alternative = shutil.which("docker-compose") if settings.recover_services == "compose" else None
         if not (shutil.which(program) or alternative):
             hint = "Install it, or fix recover.* in the settings."
-            yield Line("recovery", State.ERROR, f"{program} of the stage {command.stage} is not found", hint)
+            yield error("recovery", f"{program} of the stage {command.stage} is not found", hint)
     yield ok("recovery", f"services: {settings.recover_services or 'none are started'}")
 
 
@@ -232,7 +210,7 @@ def _broker(settings: Settings) -> Iterator[Line]:
         return
     if find_spec("redis") is None:
         hint = "Install it: pip install 'refnet[celery]'."
-        yield Line("broker", State.ERROR, "broker_url is set, and Celery is not installed", hint)
+        yield error("broker", "broker_url is set, and Celery is not installed", hint)
         return
     from refnet.broker import address
 

@@ -63,6 +63,10 @@ def warning(what: str, says: str, hint: str) -> Line:
     return Line(what, State.WARNING, says, hint)
 
 
+def error(what: str, says: str, hint: str) -> Line:
+    return Line(what, State.ERROR, says, hint)
+
+
 def error_line(what: str, error: RefnetError, state: State = State.ERROR) -> Line:
     return Line(what, state, error.message, error.hint)
 
@@ -78,10 +82,10 @@ def bounded(what: str, act: Callable[[], Iterable[Line]], seconds: float = SECON
     def work() -> None:
         try:
             found.extend(line for line in act())
-        except RefnetError as error:
-            found.append(error_line(what, error))
-        except OSError as error:
-            found.append(error_line(what, explain(error, Path(error.filename or what))))
+        except RefnetError as raised:
+            found.append(error_line(what, raised))
+        except OSError as raised:
+            found.append(error_line(what, explain(raised, Path(raised.filename or what))))
         ended.append(True)
 
     thread = threading.Thread(target=work, daemon=True)
@@ -93,7 +97,7 @@ def bounded(what: str, act: Callable[[], Iterable[Line]], seconds: float = SECON
         says, hint = f"did not end within {seconds:g} s", "Check whether its server or its disk hangs."
     else:
         says, hint = "failed", "Report this error with the traceback above."
-    return (*found, Line(what, State.ERROR, says, hint))
+    return (*found, error(what, says, hint))
 
 
 def writable(folder: Path) -> bool:

@@ -6,11 +6,12 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from refnet import trust
-from refnet.actions.check import backup_folder, config, vault
+from refnet.actions.check import backup_folder, files
 from refnet.actions.check_database import database
 from refnet.actions.check_result import Line, State, bounded, writable
 from refnet.actions.context import own_home
@@ -19,6 +20,7 @@ from refnet.compose_guess import guess
 from refnet.errors import Exit, RefnetError
 from refnet.files import explained, replace_file
 from refnet.postgres import embedded
+from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.schedule import TaskName
 from refnet.settings import (
     CONFIG,
@@ -184,14 +186,14 @@ QUESTIONS = (
         "Folder of the configuration, or none",
         lambda draft: str(draft.settings.config_dir or NONE),
         _config,
-        config,
+        partial(files, source=SourceName.CONFIG),
     ),
     Question(
         "--vault-dir",
         "Folder of the Obsidian vault, or none",
         _default_vault,
         lambda _, answer: {} if answer == NONE else {"vault_dir": str(_absolute(answer))},
-        vault,
+        partial(files, source=SourceName.OBSIDIAN),
     ),
     Question(
         "--backup-dir",
