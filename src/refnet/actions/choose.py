@@ -19,6 +19,7 @@ from refnet.recovery.model.store import Store
 from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.stores.open_artifacts import artifact_at, folder_at
 from refnet.settings import user_path
+from refnet.settings.converters import nearest
 
 
 @dataclass(frozen=True)
@@ -152,9 +153,11 @@ def _named(store: Store, artifact: str, source: SourceName | None) -> OpenArtifa
         if (path / "toc.dat").is_file() or (path.is_dir() and source is SourceName.DATABASE):
             return folder_at(path)
         there = path.exists()
+    found = "" if there else nearest(artifact, [entry.name for entry in store.entries()], cutoff=0.8)
     raise RefnetError(
         f"'{artifact}' is not a file" if there else f"there is no artifact '{artifact}'",
-        "Give a name that `refnet list` shows, or the path of a file.",
+        (f"Did you mean {found}? " if found else "")
+        + "Give a name that `refnet list` shows, or the path of a file.",
         Exit.USAGE,
     )
 

@@ -15,7 +15,10 @@ from refnet.cli.context import context, ends_at_plan, print_json
 
 def accept(
     artifact: Annotated[
-        str, typer.Argument(help="A name that `refnet list` shows.", autocompletion=artifacts())
+        str,
+        typer.Argument(
+            metavar="ARTIFACT", help="A name that `refnet list` shows.", autocompletion=artifacts()
+        ),
     ],
     *,
     plan: options.Plan = False,

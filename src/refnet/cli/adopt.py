@@ -17,7 +17,9 @@ from refnet.settings import user_path
 
 
 def adopt(
-    files: Annotated[list[Path], typer.Argument(help="Artifacts without a manifest that can be read.")],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE", help="Artifacts without a manifest that can be read.")
+    ],
     *,
     plan: options.Plan = False,
     as_json: options.Json = False,

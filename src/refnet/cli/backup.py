@@ -26,7 +26,7 @@ def backup(
     *,
     jobs: options.Jobs = None,
     table: Annotated[
-        list[str] | None, typer.Option(help="Only this table of the database; repeatable.")
+        list[str] | None, typer.Option(metavar="T", help="Only this table of the database; repeatable.")
     ] = None,
     to: Annotated[Path | None, typer.Option(metavar="DIR", help="Write there, outside the catalog.")] = None,
     no_prove: Annotated[bool, typer.Option("--no-prove", help="Leave the proof to later.")] = False,

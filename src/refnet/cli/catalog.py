@@ -61,7 +61,10 @@ def _print_table(entries: Sequence[Entry], moment: datetime) -> None:
 
 def show(
     artifact: Annotated[
-        str, typer.Argument(help="A name that `refnet list` shows, or a path.", autocompletion=artifacts())
+        str,
+        typer.Argument(
+            metavar="ARTIFACT", help="A name that `refnet list` shows, or a path.", autocompletion=artifacts()
+        ),
     ],
     as_json: options.Json = False,
 ) -> None:

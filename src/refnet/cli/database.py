@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import typer
-
 from refnet import servers
 from refnet.actions.acting import ActsOn
 from refnet.cli import options, render
+from refnet.cli.command import Commands
 from refnet.cli.context import current_settings, print_json
 from refnet.recovery.model import formatting
 from refnet.recovery.sources.database.rows.sizes import sizes
 
-app = typer.Typer(help="Inspect the database.", no_args_is_help=True)
+app = Commands("Inspect the database.")
 
 
 @app.command("sizes")

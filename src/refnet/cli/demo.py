@@ -24,7 +24,7 @@ def demo(
         typer.Option(metavar="DIR", help="The demo's folder; default: `demo` in REFNET_HOME."),
     ] = None,
     papers: Annotated[
-        int, typer.Option(min=10, max=1_000_000, help="The number of papers to make up.")
+        int, typer.Option(min=10, max=1_000_000, metavar="N", help="The number of papers to make up.")
     ] = 3_000,
 ) -> None:
     """Make up a network, a vault and a configuration; back them up, lose and restore them, and write a page."""

@@ -20,6 +20,7 @@ def drill(
     source: Annotated[
         str | None,
         typer.Argument(
+            metavar="ARTIFACT",
             help="A source, a listed name or a path; none: every source's newest.",
             autocompletion=artifacts(*SourceName),
         ),

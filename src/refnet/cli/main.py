@@ -12,8 +12,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.completion import completion_init  # type: ignore[attr-defined]
-from typer.core import TyperCommand, TyperGroup
 
+from refnet.cli.command import SHARED, Command, Commands, Group
 from refnet.errors import RefnetError
 from refnet.settings import CONFIG, user_path
 from refnet.signals import interruptible
@@ -69,13 +69,13 @@ _LOGS = {"restore": "restore", "undo": "restore", "recover": "restore", "verify"
 _INTERRUPTED = 130
 
 
-class _Commands(TyperGroup):
+class _Root(Group):
     """The commands of `_COMMANDS`: names and help lines at first; the one that is called replaces its entry."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         for name, (_, _, line) in _COMMANDS.items():
-            self.add_command(TyperCommand(name, short_help=line))
+            self.add_command(Command(name, short_help=line))
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002  # of click
         width = max(map(len, _COMMANDS))
@@ -92,7 +92,7 @@ class _Commands(TyperGroup):
 def _imported(name: str) -> Any:
     module, attribute, _ = _COMMANDS[name]
     found = getattr(import_module(f"refnet.cli.{module}"), attribute)
-    parent = typer.Typer(add_completion=False, rich_markup_mode=None)
+    parent = Commands("")
     parent.callback()(lambda: None)  # with a callback Typer makes a group, even of one command
     if isinstance(found, typer.Typer):
         parent.add_typer(found, name=name)
@@ -105,7 +105,7 @@ def _imported(name: str) -> Any:
 completion_init()  # Typer does it only with options that edit the user's files
 app = typer.Typer(
     name="refnet",
-    cls=_Commands,
+    cls=_Root,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -180,8 +180,10 @@ def _logged(arguments: list[str]) -> Iterator[None]:
 
 def _without_config(arguments: list[str]) -> list[str]:
     """Return `arguments` from the command on; put a `--config FILE` before it into the environment."""
-    while arguments and arguments[0].startswith("--config"):
+    while arguments and (arguments[0] in SHARED or arguments[0].startswith("--config")):
         option, equals, value = arguments.pop(0).partition("=")
+        if option in SHARED:
+            continue
         if option != "--config" or not (equals or arguments):
             break  # Typer reports the error
         os.environ[CONFIG] = str(user_path(value if equals else arguments.pop(0)).absolute())

@@ -14,8 +14,10 @@ import typer
 from refnet import servers
 from refnet.actions.acting import ActsOn
 from refnet.cli import options
+from refnet.cli.command import Commands
 from refnet.cli.context import current_settings, print_json, progress
 from refnet.errors import Exit, RefnetError
+from refnet.files import explained
 from refnet.network.cora import import_cora
 from refnet.network.sample import Shape, make
 from refnet.postgres.session import Target
@@ -24,13 +26,13 @@ from refnet.recovery.model.formatting import size
 if TYPE_CHECKING:
     from refnet.network.migrate import Migrated
 
-network = typer.Typer(no_args_is_help=True, help="Create and fill the citation network's tables.")
-imports = typer.Typer(no_args_is_help=True, help="Import a citation graph from a file.")
+network = Commands("Create and fill the citation network's tables.")
+imports = Commands("Import a citation graph from a file.")
 
 
 @network.command()
 def migrate(as_json: options.Json = False) -> None:
-    """Migrate the database to this RefNet's schema; do nothing if it is up to date."""
+    """Migrate the database to this RefNet's schema. Do nothing if it is up to date."""
     target, migrated = _migrated()
     if migrated.before == migrated.after:
         text = f"{target.name}: schema {migrated.after}, nothing to do"
@@ -41,11 +43,18 @@ def migrate(as_json: options.Json = False) -> None:
 
 @network.command()
 def sample(
-    papers: Annotated[int, typer.Option(min=1, max=100_000_000, help="The number of papers.")] = 10_000,
-    seed: Annotated[int, typer.Option(help="The same seed and number of papers make the same rows.")] = 1,
+    papers: Annotated[
+        int, typer.Option(min=1, max=100_000_000, metavar="N", help="The number of papers.")
+    ] = 10_000,
+    seed: Annotated[
+        int,
+        typer.Option(
+            min=0, max=2**32 - 1, metavar="N", help="The same seed and number of papers make the same rows."
+        ),
+    ] = 1,
     as_json: options.Json = False,
 ) -> None:
-    """Fill an empty database with a made-up network, marked as made up."""
+    """Fill an empty database with a made-up network. Its papers are marked as made up."""
     target, _ = _migrated()
     with progress("sample") as shown:
         made = make(target, Shape(papers, seed), shown)
@@ -63,7 +72,7 @@ def vault(
     plan: options.Plan = False,
     as_json: options.Json = False,
 ) -> None:
-    """Write the network into the Obsidian vault, one note a paper; what its reader wrote stays."""
+    """Write the network into the Obsidian vault. Each paper gets a note; what its reader wrote stays."""
     from refnet.network.vault import write_vault
 
     settings = current_settings()
@@ -82,11 +91,13 @@ def vault(
 
 @imports.command()
 def cora(
-    file: Annotated[Path, typer.Argument(help="The file; each line is cited, tab, citing.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file; each line is cited, tab, citing.")],
     as_json: options.Json = False,
 ) -> None:
-    """Import citations in the format of cora.cites; existing rows stay unchanged."""
-    if not file.is_file():
+    """Import citations in the format of cora.cites. Existing rows stay unchanged."""
+    with explained(file):
+        there = file.is_file()
+    if not there:
         raise RefnetError(f"{file} is not a file", "Name a file in the format of cora.cites.", Exit.USAGE)
     target, _ = _migrated()
     with progress("import") as shown:

@@ -17,11 +17,15 @@ Force = Annotated[
 Source = Annotated[
     SourceName | None, typer.Argument(help="This source; default: all.", **choice("source", SourceName))
 ]
-Jobs = Annotated[int | None, typer.Option(min=1, max=64, help="Parallel workers.")]
+Jobs = Annotated[
+    int | None, typer.Option(min=1, max=64, metavar="N", help="Parallel workers; default: the setting jobs.")
+]
 RestoreFrom = Annotated[
     str | None,
     typer.Argument(
-        help="A listed name or any path; default: the newest complete artifact.", autocompletion=artifacts()
+        metavar="ARTIFACT",
+        help="A listed name or any path; default: the newest complete artifact.",
+        autocompletion=artifacts(),
     ),
 ]
 At = Annotated[str | None, typer.Option(metavar="TIME", help="The newest artifact at or before this time.")]

@@ -4,20 +4,19 @@ import shlex
 import shutil
 from typing import Any
 
-import typer
-
 from refnet.cli import options
+from refnet.cli.command import Commands
 from refnet.cli.context import current_settings, print_json
 from refnet.cli.render import print_columns
 from refnet.postgres import binaries, embedded
 from refnet.settings import Settings
 
-app = typer.Typer(help="Manage the embedded PostgreSQL.", no_args_is_help=True)
+app = Commands("Manage the embedded PostgreSQL.")
 
 
 @app.command("start")
 def start() -> None:
-    """Start the embedded server; create it first if there is none."""
+    """Start the embedded server. Create it first if there is none."""
     settings = current_settings()
     embedded.start(settings.home, settings.postgres_bin_dir)
     _show(settings)
@@ -32,7 +31,7 @@ def stop() -> None:
 
 @app.command("status")
 def status(as_json: options.Json = False) -> None:
-    """Show whether the embedded server runs, where its data is, and how to connect."""
+    """Show the state of the embedded server. Print its folder and how to connect."""
     settings = current_settings()
     if as_json:
         print_json(_facts(settings))

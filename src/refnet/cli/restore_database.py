@@ -58,7 +58,7 @@ def restore(
     jobs: options.Jobs = None,
     as_json: options.Json = False,
 ) -> None:
-    """Restore the database: load beside the live one, compare, swap, keep the previous version."""
+    """Restore the database. Load a copy beside the live one, compare, swap, keep the previous version."""
     selection, here = restore_table.asked(table, mode), context()
     settings = here.settings
     log_subject(here, SourceName.DATABASE)
@@ -96,7 +96,7 @@ def undo(
     force: options.Force = False,
     as_json: options.Json = False,
 ) -> None:
-    """Undo the last restore of the database: swap the previous version and the live database."""
+    """Undo the last restore of the database. Swap the previous version and the live database."""
     here = context()
     acts_on = ActsOn.of(here.settings)
     log_subject(here, SourceName.DATABASE)

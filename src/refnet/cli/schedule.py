@@ -9,6 +9,7 @@ import typer
 
 from refnet import wiring
 from refnet.cli import options, render
+from refnet.cli.command import Commands
 from refnet.cli.context import current_settings, note, print_json
 from refnet.errors import Exit, RefnetError
 from refnet.locks import is_locked
@@ -24,7 +25,7 @@ from refnet.scheduling.systemctl import Systemd
 from refnet.scheduling.units import Found, files, scheduled
 from refnet.settings import Settings
 
-app = typer.Typer(help="Install systemd timers and show the next runs.", no_args_is_help=True)
+app = Commands("Install systemd timers and show the next runs.")
 
 _User = Annotated[bool, typer.Option("--user", help="Use your own systemd manager, not the system's.")]
 _Force = Annotated[
@@ -43,7 +44,7 @@ def install(
     force: _Force = False,
     as_json: options.Json = False,
 ) -> None:
-    """Write and start systemd timers for every backup, prune, drill and monitor; repair those that differ."""
+    """Install or repair the systemd timers. They run each backup, prune, drill and monitor."""
     settings, systemd = current_settings(own=False), Systemd(user)
     if user and run_as:
         raise RefnetError("--as is for the system's units", "Leave out --as or --user.", Exit.USAGE)
@@ -84,7 +85,7 @@ def remove(
 
 @app.command("show")
 def show(*, as_json: options.Json = False) -> None:
-    """Print the next runs of the active scheduler; warn if there is none, or two."""
+    """Print the next runs of the active scheduler. Warn if there is none, or two."""
     settings = current_settings(own=False)
     schedule = Schedule.of(settings)
     managers = [timers_of(Systemd(user), settings.home, schedule) for user in (False, True)]

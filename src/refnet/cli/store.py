@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import typer
-
 from refnet import wiring
+from refnet.cli.command import Commands
 from refnet.cli.context import current_settings
 from refnet.recovery.model import formatting
 
-store = typer.Typer(help="Manage the backup folder.", no_args_is_help=True)
+store = Commands("Manage the backup folder.")
 
 
 @store.command()
 def accept() -> None:
-    """Accept the backup folder, as it is now, as the store: after a new disk or a deliberate move."""
+    """Accept the backup folder as the store. It is needed after a new disk or a deliberate move."""
     settings = current_settings()
     folder = wiring.store(settings)
     made = folder.accept()

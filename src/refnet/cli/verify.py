@@ -21,6 +21,7 @@ def verify(
     artifact: Annotated[
         str | None,
         typer.Argument(
+            metavar="ARTIFACT",
             help="A listed name or a path; a source; none: each source's newest.",
             autocompletion=artifacts(*SourceName),
         ),

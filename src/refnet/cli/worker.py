@@ -10,10 +10,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import typer
-
 from refnet import locks, servers
 from refnet.cli import options
+from refnet.cli.command import Commands
 from refnet.cli.context import current_settings, note, print_json
 from refnet.cli.render import print_columns
 from refnet.errors import Exit, RefnetError
@@ -26,7 +25,7 @@ from refnet.scheduling.status import timers_of
 from refnet.scheduling.systemctl import Systemd
 from refnet.settings import Settings
 
-broker = typer.Typer(help="Manage the embedded broker, for machines without Redis.", no_args_is_help=True)
+broker = Commands("Manage the embedded Celery broker.")
 
 
 def worker() -> None:
@@ -83,7 +82,7 @@ def stop() -> None:
 
 @broker.command("status")
 def status(as_json: options.Json = False) -> None:
-    """Show whether the embedded broker runs, where its files are, and how many tasks are queued."""
+    """Show the state of the embedded broker. Print its folder and the number of queued tasks."""
     _require_celery()
     _show(current_settings(), as_json=as_json)
 

@@ -21,6 +21,8 @@ MARK = ".made-by-refnet-demo"
 #: Prints a line; True: as a title.
 Print = Callable[[str, bool], None]
 _REFNET = (sys.executable, "-m", "refnet")
+#: The most folders above the one of a demo, and it.
+_DEEPEST = 100
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,8 @@ def _usable(folder: Path) -> Path:
         raise RefnetError(
             "the demo's folder has a name that cannot be printed", "Name another with --folder.", Exit.USAGE
         )
+    if len(folder.parts) > _DEEPEST:
+        raise RefnetError("the demo's folder is too deep", "Name another with --folder.", Exit.USAGE)
     folder.mkdir(parents=True, exist_ok=True)
     check_own(folder, "the demo's folder", "name another one with --folder")
     if any(folder.iterdir()) and not _is_marked(folder):

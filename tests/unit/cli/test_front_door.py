@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+
 import pytest
+from tests.unit.cli.commands import COMMANDS
 from typer.testing import CliRunner
 
 from refnet.cli.main import GROUPS, app
 from refnet.errors import Exit, RefnetError
+
+GROUPED = sorted({(words.split()[0],) for words in COMMANDS if " " in words})
 
 
 def _printed(*arguments: str) -> str:
@@ -31,6 +37,61 @@ def test_the_help_has_groups_and_a_full_sentence_of_60_characters_at_most_for_ea
             assert len(line) <= 60
             assert f"  {name} " in text
             assert line in text
+
+
+@pytest.mark.parametrize("command", [(), *(tuple(words.split()) for words in COMMANDS), *GROUPED])
+def test_each_help_fits_in_80_columns_and_says_what_each_value_is(command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    text = _printed(*command, "--help")
+    assert max(map(len, text.splitlines())) <= 80
+    assert not re.search(r"<int |--\w+ <list|None", text)
+    assert "..." not in text.replace("[ARGS]...", "").replace("...]", "").replace("}...", "")
+    assert "-q, --quiet" in text
+    assert "-v, --verbose" in text
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_the_help_of_each_command_begins_with_a_sentence_of_60_characters_at_most(words):
+    first, end, _ = " ".join(COMMANDS[words].help.split()).partition(". ")
+    assert len(first) <= (60 if " " in words else 120)
+    assert end or first.endswith(".")
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_each_option_and_argument_is_explained(words):
+    for param in COMMANDS[words].params:
+        assert param.help
+        assert param.help.endswith((".", "'."))
+
+
+@pytest.mark.parametrize("command", ["init", "check", "backup", "restore database", "recover"])
+def test_the_help_ends_with_examples_that_are_read_without_an_error(command):
+    lines = _printed(*command.split(), "--help").splitlines()
+    examples = lines[lines.index("Examples:") + 1 :]
+    assert len(examples) >= 2
+    for line in examples:
+        assert line.startswith(f"  refnet {command}")
+        ran = CliRunner().invoke(app, [*shlex.split(line)[1:], "--help"])
+        assert ran.exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "message", "hint"),
+    [
+        ("lst", "'lst' is not a command of refnet", "Did you mean list? `refnet --help` lists the commands."),
+        ("restore databse", "'databse' is not a command of refnet restore", "Did you mean database? `refnet restore --help` lists the commands."),
+        ("list --jsn", "there is no option --jsn", "Did you mean --json? See `refnet list --help`."),
+        ("backup --jobs 65", "--jobs must be a number from 1 to 64", "See `refnet backup --help`."),
+        ("show", "ARTIFACT is missing", "See `refnet show --help`."),
+        ("restore database --at 1 --at 2", "--at is given twice", "Give it once."),
+        ("-q list -v", "--quiet and --verbose exclude each other", "Leave out one of them."),
+        ("-v", "refnet needs a command", "See `refnet --help`."),
+    ],
+)  # fmt: skip
+def test_a_wrong_command_line_is_answered_in_two_lines(command, message, hint):
+    error = CliRunner().invoke(app, command.split()).exception
+    assert isinstance(error, RefnetError)
+    assert (error.message, error.hint, error.code) == (message, hint, Exit.USAGE)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,188 @@
+"""The commands and groups of the command line: the options and the checks of arguments that all of them share."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
+
+import typer
+from typer._click.exceptions import (
+    BadParameter,
+    MissingParameter,
+    NoArgsIsHelpError,
+    NoSuchOption,
+    UsageError,
+)
+from typer.core import TyperCommand, TyperGroup
+
+from refnet.cli.examples import EXAMPLES
+from refnet.cli.output import output
+from refnet.errors import Exit, RefnetError
+from refnet.settings.converters import nearest
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+#: The most characters of an argument; a path on Linux has at most 4095 bytes.
+_LONGEST = 4096
+
+
+def _quiet(value: bool) -> None:
+    output.quiet |= value
+
+
+def _verbose(value: bool) -> None:
+    output.verbose |= value
+
+
+def _shared(
+    *,
+    _q: Annotated[
+        bool,
+        typer.Option(
+            "-q", "--quiet", callback=_quiet, help="Print only errors, warnings and what was asked for."
+        ),
+    ] = False,
+    _v: Annotated[
+        bool,
+        typer.Option(
+            "-v", "--verbose", callback=_verbose, help="Print also each phase, program, server and check."
+        ),
+    ] = False,
+) -> None:
+    """Declare the options of every command."""
+
+
+class _Shared:
+    """The shared options, the checks of arguments, and the examples in the help."""
+
+    def __init__(self, *arguments: Any, **attributes: Any) -> None:
+        super().__init__(*arguments, **attributes)
+        command: Any = self
+        command.params = [*command.params, *_OPTIONS]
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Return the arguments that are left; RefnetError (USAGE) for those that cannot be used."""
+        parent: Any = super()
+        if ctx.parent is None:
+            output.reset()
+        try:
+            if args and not ctx.resilient_parsing:
+                _check(self, ctx, args)
+            parsed: list[str] = parent.parse_args(ctx, args)
+        except NoArgsIsHelpError:
+            raise
+        except UsageError as error:
+            raise _usage(error, ctx) from None
+        if output.quiet and output.verbose:
+            raise RefnetError(
+                "--quiet and --verbose exclude each other", "Leave out one of them.", Exit.USAGE
+            )
+        return parsed
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        if lines := EXAMPLES.get(ctx.command_path.partition(" ")[2]):
+            with formatter.section("Examples"):
+                for line in lines:
+                    formatter.write(f"  {line}\n")
+
+
+class Command(_Shared, TyperCommand):
+    """A command."""
+
+
+class Group(_Shared, TyperGroup):
+    """A group of commands."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0] not in self.commands:
+            near = f"Did you mean {found}? " if (found := nearest(args[0], self.commands)) else ""
+            raise RefnetError(
+                f"'{args[0]}' is not a command of {ctx.command_path}",
+                f"{near}`{ctx.command_path} --help` lists the commands.",
+                Exit.USAGE,
+            )
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        if not ctx._protected_args:
+            raise RefnetError(f"{ctx.command_path} needs a command", _help(ctx), Exit.USAGE)
+        return super().invoke(ctx)
+
+
+class Commands(typer.Typer):
+    """A group of commands under construction."""
+
+    def __init__(self, about: str) -> None:
+        super().__init__(help=about, cls=Group, no_args_is_help=True, rich_markup_mode=None)
+
+    def command(self, name: str | None = None, **attributes: Any) -> Callable[[_Function], _Function]:
+        return super().command(name, cls=Command, **attributes)
+
+
+def _options() -> list[Any]:
+    parent = typer.Typer(add_completion=False)
+    parent.command()(_shared)
+    options: Any = typer.main.get_command(parent).params
+    for option in options:
+        option.expose_value = False
+    return [*options]
+
+
+_OPTIONS = _options()
+#: The options that may also come before the command.
+SHARED = {name for option in _OPTIONS for name in option.opts}
+
+
+def _check(command: Any, ctx: Any, args: list[str]) -> None:
+    """Refuse a value that no command can use, and an option that is given twice where one value counts."""
+    values, _, given = command.make_parser(ctx).parse_args(args=[*args])
+    for param in given:
+        name = _name(param)
+        if given.count(param) > 1 and not (param.multiple or param.is_flag):
+            raise RefnetError(f"{name} is given twice", "Give it once.", Exit.USAGE)
+        value = values.get(param.name)
+        for each in value if isinstance(value, (list, tuple)) else (value,):
+            if isinstance(each, str) and (wrong := _wrong(each)):
+                raise RefnetError(f"{name} {wrong}", f"Give another value. {_help(ctx)}", Exit.USAGE)
+
+
+def _wrong(value: str) -> str:
+    if not value.strip():
+        return "is empty"
+    if len(value) > _LONGEST:
+        return f"has {len(value):,} characters; at most {_LONGEST:,} are accepted"
+    return "contains a control character" if any(map(_is_control, value)) else ""
+
+
+def _is_control(character: str) -> bool:
+    return unicodedata.category(character) == "Cc"
+
+
+def _usage(error: Any, ctx: Any) -> RefnetError:
+    near = ""
+    if isinstance(error, NoSuchOption):
+        message = f"there is no option {error.option_name[:100]}"
+        near = f"Did you mean {error.possibilities[0]}? " if error.possibilities else ""
+    elif isinstance(error, MissingParameter):
+        message = f"{_name(error.param)} is missing"
+    elif isinstance(error, BadParameter):
+        param: Any = error.param
+        numeric = getattr(param, "min", None) is not None
+        wrong = (
+            f"must be a number from {param.min:,} to {param.max:,}"
+            if numeric
+            else f"is wrong: {error.message[:200]}"
+        )
+        message = f"{_name(param)} {wrong}"
+    else:
+        message = error.format_message()[:200].rstrip(".")
+        message = message[:1].lower() + message[1:]
+    return RefnetError(message, f"{near}{_help(ctx)}", Exit.USAGE)
+
+
+def _name(param: Any) -> str:
+    return str(max(param.opts, key=len) if param.param_type_name == "option" else param.name.upper())
+
+
+def _help(ctx: Any) -> str:
+    return f"See `{ctx.command_path} --help`."
