@@ -14,11 +14,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Self
 
+from xxhash import xxh3_128
+
 from refnet.errors import Exit, RefnetError
 from refnet.files import explain, explained, open_file, sync_folder, write_all
 from refnet.locks import PROBE_SECONDS, take
 from refnet.recovery.model.artifact import HIDDEN_PREFIX
-from refnet.recovery.stores.readback import ReadBack
+from refnet.recovery.stores.readback import OnDisk, ReadBack
 
 #: Bytes that are read or written at once.
 CHUNK = 1 << 20
@@ -94,7 +96,7 @@ class HiddenFile(io.RawIOBase):
     def __init__(self, folder: Path, ending: str) -> None:
         super().__init__()
         self.path = folder / f"{HIDDEN_PREFIX}{secrets.token_hex(8)}{ending}"
-        self._sha = hashlib.sha256()
+        self._xxh3 = xxh3_128()
         self._size = 0
         self._buffer = bytearray()
         self._renamed = False
@@ -139,31 +141,34 @@ class HiddenFile(io.RawIOBase):
             self._append(buffer)
 
     def _append(self, data: bytes | bytearray | memoryview) -> None:
-        self._sha.update(data)
+        self._xxh3.update(data)
         with explained(self.path):
             write_all(self._handle, data)
         self._read_back.written(self._size - len(self._buffer))
 
     def digest_so_far(self) -> bytes:
-        """Return the SHA-256 of everything written until now, so that no caller computes it again."""
-        self.flush()
-        return self._sha.digest()
+        """Return the SHA-256 of everything written until now, read back from the disk. RefnetError as from `sync`."""
+        return self._synced().sha256
 
     def sync(self) -> tuple[str, int]:
         """Flush, fsync, read back and compare; return the digest (SHA-256, hex) and the size on the disk.
 
         RefnetError (DAMAGED) if the disk returns other bytes than were written.
         """
+        found = self._synced()
+        return found.sha256.hex(), found.size
+
+    def _synced(self) -> OnDisk:
         self.flush()
         with explained(self.path):
-            read, size = self._read_back.end()
-        if (read, size) != (self._sha.hexdigest(), self._size):
+            found = self._read_back.until(self._size)
+        if (found.xxh3, found.size) != (self._xxh3.digest(), self._size):
             raise RefnetError(
                 f"{self.path.parent} returns other bytes than were written to it",
                 "The disk or the memory is failing: check both, and choose another folder. Nothing was kept.",
                 Exit.DAMAGED,
             )
-        return read, size
+        return found
 
     def rename(self, name: str) -> bool:
         """Rename the file to its final `name`; return False if that name is taken."""

@@ -74,3 +74,18 @@ def test_a_disk_that_fails_meanwhile_fails_the_file(tmp_path: Path, monkeypatch:
         written(file, wait=True)
         with pytest.raises(RefnetError, match="Input/output error"):
             file.sync()
+
+
+def test_a_digest_before_the_end_is_of_what_the_disk_returns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with HiddenFile(tmp_path, ".part") as file:
+        written(file, wait=False)
+        assert file.digest_so_far() == hashlib.sha256(DATA).digest()
+        file.write(b"footer")
+        assert file.sync() == (hashlib.sha256(DATA + b"footer").hexdigest(), len(DATA) + 6)
+    with HiddenFile(tmp_path, ".part") as file:
+        written(file, wait=False)
+        monkeypatch.setattr(os, "pread", lambda _handle, count, _at: bytes(count))
+        with pytest.raises(RefnetError, match="returns other bytes"):
+            file.digest_so_far()
