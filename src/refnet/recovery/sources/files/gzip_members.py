@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from struct import pack
 from typing import BinaryIO, Self, cast
 
 from isal import igzip, igzip_threaded, isal_zlib
@@ -15,6 +16,10 @@ from refnet.recovery.sources.files.member_names import ArchiveError
 MEMBER_BYTES = 1 << 20
 _LEVEL = 2
 _GZIP = 16 + 15
+#: The bytes of a member that are deflated first, in pieces: if they do not shrink, it is stored (pictures, archives).
+_SAMPLES, _SAMPLE_BYTES = 16, 1024
+_STORED_BYTES = 0xFFFF
+_HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
 
 
 class MemberWriter:
@@ -67,8 +72,28 @@ class MemberWriter:
 
 
 def _deflate(raw: bytearray) -> bytes:
+    if len(raw) > 2 * _SAMPLES * _SAMPLE_BYTES and not _shrinks(raw):
+        return _stored(raw)
     deflater = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, _GZIP)
     return deflater.compress(raw) + deflater.flush()
+
+
+def _shrinks(raw: bytearray) -> bool:
+    step = len(raw) // _SAMPLES
+    sample = b"".join(raw[at : at + _SAMPLE_BYTES] for at in range(0, step * _SAMPLES, step))
+    return len(isal_zlib.compress(sample, 1)) < len(sample) * 0.97
+
+
+def _stored(raw: bytearray) -> bytes:
+    """Return `raw` as a gzip member of stored blocks (RFC 1951, 3.2.4)."""
+    pieces: list[bytes | memoryview] = [_HEADER]
+    with memoryview(raw) as view:
+        for at in range(0, len(view), _STORED_BYTES):
+            block = view[at : at + _STORED_BYTES]
+            last = at + len(block) == len(view)
+            pieces += (pack("<BHH", last, len(block), len(block) ^ 0xFFFF), block)
+        pieces.append(pack("<LL", isal_zlib.crc32(view), len(view)))
+        return b"".join(pieces)
 
 
 @contextmanager

@@ -27,12 +27,14 @@ def header(listed: Listed) -> bytes:
     _, kind, size, mode, mtime_ns, uid, gid, *_ = listed
     mtime = mtime_ns // 1_000_000_000
     fits = 0 <= size <= _MAX_11 and 0 <= mtime <= _MAX_11 and 0 <= uid <= _MAX_7 and 0 <= gid <= _MAX_7
-    if fits and len(name) <= 100 and len(target) <= 100:
-        return _block(name, (mode, uid, gid, size, mtime), _tail(_TYPES[kind], target, b""))
-    return _long_header(name, target, kind, (mode, uid, gid, size, mtime))
+    numbers = (mode, uid, gid, size, mtime)
+    short, prefix = _split(name)
+    if fits and short is not None and len(target) <= 100:
+        return _block(short, numbers, _tail(_TYPES[kind], target, prefix))
+    return _pax_header(name, target, kind, numbers)
 
 
-def _long_header(raw: bytes, target: bytes, kind: Kind, numbers: _Numbers) -> bytes:
+def _pax_header(raw: bytes, target: bytes, kind: Kind, numbers: _Numbers) -> bytes:
     pax: dict[bytes, bytes] = {}
     name, prefix = _split(raw)
     if name is None:

@@ -1,0 +1,48 @@
+"""Gzip members are judged by stock gunzip."""
+
+import io
+import random
+import subprocess
+
+import pytest
+
+from refnet.recovery.sources.files.gzip_members import MEMBER_BYTES, MemberWriter, inflated_from
+
+NOISE = random.Random(1).randbytes(MEMBER_BYTES)  # made up, not secret
+TEXT = (b"%08d a line of a note\n" * 40_000) % tuple(range(40_000))
+
+
+def written(raw: bytes) -> tuple[bytes, MemberWriter]:
+    out = io.BytesIO()
+    with MemberWriter(out, 2) as writer:
+        for at in range(0, len(raw), 10_000):
+            writer.write(raw[at : at + 10_000])
+        writer.finish()
+    return out.getvalue(), writer
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"x", NOISE[:50_000], NOISE + NOISE[:65_535], TEXT + NOISE + TEXT], ids=len
+)
+def test_stock_gunzip_and_a_reader_from_any_member_return_what_was_written(raw):
+    packed, writer = written(raw)
+
+    if raw:
+        assert subprocess.run(["gunzip"], input=packed, capture_output=True, check=True).stdout == raw
+    for member in writer.members:
+        with inflated_from(io.BytesIO(packed), member.offset) as stream:
+            assert stream.read() == raw[member.raw :]
+
+
+def test_what_does_not_shrink_is_stored_and_grows_by_a_few_bytes():
+    packed, writer = written(NOISE * 2)
+
+    assert len(packed) <= len(NOISE) * 2 * 1.0002
+    assert NOISE[1000:50_000] in packed
+    assert len(writer.members) >= 2
+
+
+def test_text_among_noise_is_deflated():
+    mixed = b"".join(NOISE[at : at + 30_000] + TEXT[at : at + 24_000] for at in range(0, 800_000, 40_000))
+
+    assert len(written(mixed)[0]) < len(mixed) * 0.8
