@@ -18,7 +18,7 @@ SECRETS = {key for key, field in keys().items() if field.metadata["secret"]}
 NEVER = (
     "true", "1.5", "nan", "inf", "-inf", "1e400", "-1", "9" * 30, "0x" + "f" * 5000, "1979-05-27", "02:00:00", '""',
     '" "', '","', '"\\n"', '"/a\\u0000b"', '"/a\\u001b[31m"', '"daily 02:00\\u0085"', "[[]]", "[1]", '[""]', '["a\\u0007"]',
-    "{}", "{x = 1}", "{x = {y = 1}}", "['a', 1]",
+    "{}", "{x = 1}", "{x = {y = 1}}", "['a', 1]", "{days = 0x" + "f" * 5000 + "}",
 )  # fmt: skip
 
 ABSOLUTE = [
@@ -160,6 +160,7 @@ def test_a_bad_value_is_refused_with_the_nearest_valid_one(
         ("a" * 60_000 + " = 1\n", "line 1: aaa", "refnet"),
         ("jobs = " + "9" * 60_000, ": not TOML: ", ""),
         ("jobs = " + "[" * 30_000, " is nested too deeply", ""),
+        ("jobs = 0\nx = " + ('{x = """\n""", a' + ".a" * 98 + " = ") * 15 + "1" + "}" * 15, "line 1: jobs = 0", "Did you"),
         ("\n" + "a." * 200 + "b = 1\n", "line 2: more than 100 dots", "Fix that line"),
     ],
 )  # fmt: skip

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from refnet.errors import Exit, RefnetError
-from refnet.settings import Given, Retention, Settings, examine, keys, load, problems
+from refnet.settings import Given, Retention, Settings, examine, keys, load, problems, variable
 
 ROOT = Path(__file__).parents[2]
 
@@ -186,3 +186,19 @@ def test_a_problem_of_settings_in_a_backup_names_the_backup(tmp_path: Path) -> N
         RefnetError, match=r"^refnet.toml in config_20261126.tar.gz, line 2: jobs = 0: must be"
     ):
         load({"REFNET_HOME": str(tmp_path)}, tmp_path, root=False, cores=1, given=given)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("database_url", "postgresql://u:a?b@h:5433/db"),
+        ("database_url", "postgresql://u:p%40@[::1]:5432,h2/db?connect_timeout=5"),
+        ("database_url", "postgresql:///db?host=/run/a@b:c"),
+        ("database_url", "postgresql://%2Frun%2Fpostgresql/db"),
+        ("notify.urls", "syslog://"),
+        ("notify.urls", "46elks://user:password@15551234567"),
+    ],
+)
+def test_every_url_of_libpq_and_apprise_is_read(tmp_path: Path, key: str, value: str) -> None:
+    settings = loaded(tmp_path, **{variable(key): value})
+    assert getattr(settings, keys()[key].name) in (value, (value,))

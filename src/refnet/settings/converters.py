@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _DIGITS = re.compile(r"[0-9]{1,18}")
 _AMOUNT = re.compile(r"\s*(-?[0-9]{1,18})(?:\.[0-9]{0,9})?\s*([a-zA-Z%]*)\s*")
-_URL = re.compile(r"[A-Za-z][\w+.-]*://\S")
+#: Apprise's own: syslog:// is complete, and 46elks:// begins with a digit.
+_URL = re.compile(r"[A-Za-z0-9][\w+.-]*://")
 _ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 #: A host of a database's URI, with its port.
 _HOST = re.compile(r"(?:[^:\[\]]*|\[[^\[\]]*\])(?::(?P<port>[0-9]{0,5}))?")
@@ -263,8 +264,9 @@ def database_url(value: Any) -> str:
     scheme, _, rest = url.partition("://")
     if scheme not in {"postgresql", "postgres"}:
         raise InvalidError("must be a URI that begins with postgresql://", _DATABASE)
-    hosts = re.split("[/?]", rest, maxsplit=1)[0].rpartition("@")[2].split(",")
-    if _ESCAPE.search(rest) or not all(map(_is_host, hosts)):
+    user, at, after = rest.partition("@")  # as libpq: a password may contain ?, and not /
+    server = re.split("[/?]", after if at and "/" not in user else rest, maxsplit=1)[0]
+    if _ESCAPE.search(rest) or not all(map(_is_host, server.split(","))):
         raise InvalidError("must be a URI that PostgreSQL understands", _DATABASE)
     return url
 

@@ -61,7 +61,7 @@ def _pairs(text: str) -> list[tuple[str, Any]]:
 
 def _near(pairs: Collection[tuple[str, Any]], value: Any) -> str:
     """Return the valid retention that is most like `pairs`, or ""."""
-    days = _DAYS.fullmatch(str(value).strip())
+    days = _DAYS.fullmatch(value.strip()) if isinstance(value, str) else None
     found = {"days": int(days[1])} if days else {nearest(name, _PERIODS): number for name, number in pairs}
     if (
         "" in found

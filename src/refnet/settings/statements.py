@@ -11,12 +11,14 @@ from typing import Any
 Path = tuple[str, ...]
 #: Give up after so many characters: the lines of one long statement are read again and again.
 _MOST = 1 << 18
+#: The most names of a path that is listed; a setting has two.
+_DEEPEST = 8
 
 
 def lines_of(text: str) -> dict[Path, int]:
     """Return the path of each key and table in `text` → the line (from 1) where it is first defined.
 
-    Keys inside of arrays are not listed. In a text that is not TOML, the lines of the keys before the fault.
+    Keys inside of arrays, and deeper ones than 8, are not listed. In a text that is not TOML, the lines of the keys before the fault.
     """
     found: dict[Path, int] = {}
     for path, line in _paths(text):
@@ -37,7 +39,7 @@ def first_duplicate(text: str) -> tuple[Path, int, int] | None:
 
 def _paths(text: str) -> Iterator[tuple[Path, int]]:
     for path, line, _ in _defined(text):
-        for length in range(1, len(path) + 1):
+        for length in range(1, min(len(path), _DEEPEST) + 1):
             yield path[:length], line
 
 
@@ -84,8 +86,10 @@ def _header(parsed: dict[str, Any]) -> tuple[Path, bool]:
 
 
 def _leaves(parsed: dict[str, Any]) -> Iterator[Path]:
-    for key, value in parsed.items():
+    todo: list[tuple[Path, Any]] = [((), parsed)]  # no recursion: a line of dotted keys may be very deep
+    while todo:
+        path, value = todo.pop()
         if isinstance(value, dict) and value:
-            yield from ((key, *path) for path in _leaves(value))
+            todo += (((*path, key), below) for key, below in value.items())
         else:
-            yield (key,)
+            yield path
