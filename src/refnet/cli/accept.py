@@ -11,6 +11,7 @@ from refnet.actions.accept import Acceptance
 from refnet.cli import options
 from refnet.cli.completion import artifacts
 from refnet.cli.context import context, ends_at_plan, print_json
+from refnet.cli.output import say
 
 
 def accept(
@@ -30,7 +31,7 @@ def accept(
     if ends_at_plan(planned, _print, plan=plan, as_json=as_json):
         return
     done = action.accept(here, planned)
-    print_json(done.to_json()) if as_json else print(f"accepted: {done.entry.name}")
+    print_json(done.to_json()) if as_json else say(f"accepted: {done.entry.name}")
 
 
 def _print(planned: Acceptance) -> None:

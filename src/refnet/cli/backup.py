@@ -14,6 +14,7 @@ from refnet.actions.backup import backup as run
 from refnet.actions.context import Context
 from refnet.cli import options, render
 from refnet.cli.context import complain, context, print_json, with_progress
+from refnet.cli.output import output, say
 from refnet.errors import Exit, RefnetError, worst
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Outcome, SourceName
@@ -77,7 +78,7 @@ def _one(context: Context, name: SourceName, how: Options, *, quiet: bool) -> Ba
         complain(error)
         return error
     if made is None and not quiet:
-        print(f"{name:9} not configured: {not_configured(name).hint}")
+        say(f"{name:9} not configured: {not_configured(name).hint}")
     elif made and not quiet:
         _print(made, context)
     return made
@@ -94,18 +95,19 @@ def _values(context: Context, name: SourceName, made: Backup | RefnetError | Non
 def _print(made: Backup, context: Context) -> None:
     manifest = made.manifest
     took = formatting.seconds(made.seconds["dump"] + made.seconds["publish"])
-    print(f"{manifest.source:9} {made.path}  {formatting.size(manifest.size)} in {took}")
+    say(f"{manifest.source:9} {made.path}  {formatting.size(manifest.size)} in {took}")
+    lead = f"{manifest.source:9} {manifest.name}:" if output.quiet else " " * 9
     if shares := manifest.details.get("shares_bytes_with"):
-        print(f"{'':9} nothing changed: shares its bytes with {shares}")
+        say(f"{'':9} nothing changed: shares its bytes with {shares}")
     for sentence in (*made.warnings, *manifest.unchecked):
-        print(f"{'':9} {sentence}")
+        print(f"{lead} {sentence}")
     if made.proof:
         took = f" in {formatting.seconds(made.seconds['prove'])}"
-        render.print_proof(" " * 9, made.proof, took, made.unrecorded)
+        render.print_proof(lead, made.proof, took, made.unrecorded)
     elif made.unrecorded:
-        print(f"{'':9} the evidence could not be recorded: {made.unrecorded}")
+        print(f"{lead} the evidence could not be recorded: {made.unrecorded}")
     if manifest.source is SourceName.DATABASE:
-        print(f"{'':9} {ActsOn.of(context.settings)}")
+        say(f"{'':9} {ActsOn.of(context.settings)}")
 
 
 def _print_at_the_end(made: Backup) -> None:

@@ -31,7 +31,8 @@ def _quiet(value: bool) -> None:
 
 
 def _verbose(value: bool) -> None:
-    output.verbose |= value
+    if value:
+        output.print_details()
 
 
 def _shared(

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 from refnet.actions.acting import ActsOn
 from refnet.actions.context import Context, read_settings
+from refnet.cli.output import output, steps
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.formatting import plain
-from refnet.recovery.model.source import Progress
+from refnet.recovery.model.source import Progress, silent
 from refnet.settings import Settings
 
 
@@ -61,10 +62,11 @@ def warn(sentences: Iterable[str]) -> None:
 def progress(title: str, unit: str = "") -> Iterator[Progress]:
     """Show progress, rate and estimate on the terminal, if there is one and the block takes over a second.
 
-    `unit`: what is counted; "": bytes.
+    `unit`: what is counted; "": bytes. --verbose prints each step that has ended instead.
     """
-    if not sys.stderr.isatty():
-        yield lambda _step, _done, _total: None
+    if not output.has_progress:
+        with steps(title) if output.verbose else nullcontext(silent) as report:
+            yield report
         return
     from refnet.cli.progress import Display  # rich.progress takes long to load
 
@@ -93,7 +95,7 @@ def ends_at_plan(
     """Print a plan as JSON (with --plan alone) or text; return whether the command ends there (--plan)."""
     if plan and as_json:
         print_json(planned.to_json() | (acts_on.to_json() if acts_on else {}))
-    elif not as_json:
+    elif not as_json and (plan or not output.quiet):
         text(planned)
     return plan
 

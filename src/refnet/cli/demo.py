@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from refnet.cli.context import current_settings
+from refnet.cli.output import output
 from refnet.cli.render import print_columns
 from refnet.demo.page import write
 from refnet.demo.stage import stage
@@ -34,12 +35,15 @@ def demo(
     with stage(place, os.environ, _say) as made, explained(place):
         story = play(made, papers, utc_now)
     with explained(place):
-        _end(story, write(story, utc_now()))
+        page = write(story, utc_now())
+    if not output.quiet:
+        _end(story, page)
 
 
 def _say(line: str, title: bool) -> None:
-    typer.secho(line, bold=title)
-    sys.stdout.flush()
+    if not output.quiet:
+        typer.secho(line, bold=title)
+        sys.stdout.flush()
 
 
 def _end(story: Story, page: Path) -> None:

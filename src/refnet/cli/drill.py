@@ -12,6 +12,7 @@ from refnet.actions.drill import drill as run
 from refnet.cli import options, render
 from refnet.cli.completion import artifacts
 from refnet.cli.context import context, print_json, with_progress
+from refnet.cli.output import say
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import SourceName
 
@@ -34,7 +35,7 @@ def drill(
         print_json(report.to_json())
     else:
         _print(found)
-        print(f"report: {report.page}")
+        say(f"report: {report.page}")
     raise typer.Exit(found.exit)
 
 
@@ -44,6 +45,6 @@ def _print(found: Drill) -> None:
         render.print_proof(f"{result.chosen.source:9} {result.chosen.name}:", result.proof)
         if result.chosen.entry:
             old = formatting.age(found.started - result.chosen.entry.created)
-            print(f"{'':9} measured recovery {recovery}, age of the data {old}")
+            say(f"{'':9} measured recovery {recovery}, age of the data {old}")
     for name in found.absent:
         print(f"{name:9} could not verify: there is no complete artifact of this source")

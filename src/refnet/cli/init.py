@@ -16,6 +16,7 @@ from refnet.cli import options
 from refnet.cli.backup import back_up
 from refnet.cli.check import print_lines
 from refnet.cli.context import complain, confirm, context, note
+from refnet.cli.output import output, say
 from refnet.cli.schedule import install
 from refnet.errors import Exit, RefnetError, worst
 from refnet.recovery.model.formatting import plain
@@ -58,9 +59,10 @@ def init(
         lines += found
     systemd = asks and Systemd(os.geteuid() != 0).unreachable() is None
     timers = systemd and _line("Install systemd timers afterwards? [y/N]: ").lower() in {"y", "yes"}
-    print_lines(lines)
-    print(f"\n# {plain(str(draft.file))}")
-    print(*map(plain, draft.text(hidden=True).split("\n")), sep="\n")
+    if plan or not output.quiet:
+        print_lines(lines)
+        print(f"\n# {plain(str(draft.file))}")
+        print(*map(plain, draft.text(hidden=True).split("\n")), sep="\n")
     if not plan:
         confirm(f"Write {draft.file} and make the first backup?", force=force)
         draft.write()
@@ -69,7 +71,7 @@ def init(
 
 def _begin(draft: Draft, *, timers: bool) -> Exit:
     """Make the first backup and install the timers; return the exit code."""
-    print(f"wrote {draft.file}")
+    say(f"wrote {draft.file}")
     for name in draft.overridden():
         note(f"{name} is set in this environment and takes precedence over {draft.file}")
     codes = [back_up(context())]
@@ -82,7 +84,7 @@ def _begin(draft: Draft, *, timers: bool) -> Exit:
     if codes[0]:
         note(f"{draft.file} stays; fix the cause and run `refnet backup`")
     else:
-        print(f"next: `refnet check`{'' if timers else ' and `refnet schedule install`'}")
+        say(f"next: `refnet check`{'' if timers else ' and `refnet schedule install`'}")
     return worst(codes)
 
 

@@ -10,6 +10,7 @@ import typer
 
 from refnet import servers, wiring
 from refnet.cli.context import current_settings, note
+from refnet.cli.output import say
 from refnet.errors import Exit, RefnetError
 from refnet.extras import needed
 from refnet.files import explained, replace_file
@@ -61,8 +62,8 @@ def _serve(address: str, answer: Answer) -> None:
         return b'{"status": "ok"}\n', "application/json"
 
     with Server(parse_address(address), {"/metrics": answer, "/health": health}) as server:
-        print(f"serving {server.url}/metrics and {server.url}/health", flush=True)
+        say(f"serving {server.url}/metrics and {server.url}/health", flush=True)
         try:
             server.serve_forever()
         except KeyboardInterrupt:
-            print("stopped", flush=True)
+            say("stopped", flush=True)

@@ -16,6 +16,7 @@ from refnet.actions.acting import ActsOn
 from refnet.cli import options
 from refnet.cli.command import Commands
 from refnet.cli.context import current_settings, print_json, progress
+from refnet.cli.output import output
 from refnet.errors import Exit, RefnetError
 from refnet.files import explained
 from refnet.network.cora import import_cora
@@ -123,5 +124,6 @@ def _report(values: dict[str, Any], text: str, as_json: bool) -> None:
     if as_json:
         print_json(values | acts_on.to_json())
         return
-    print(acts_on)
-    print(text)
+    if values.get("plan") or not output.quiet:
+        print(acts_on)
+        print(text)

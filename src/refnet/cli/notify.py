@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 
 from refnet.cli.context import current_settings, note
+from refnet.cli.output import say
 from refnet.errors import Exit, RefnetError
 from refnet.telemetry.notify import DEADLINE, Message, send_by_apprise, within
 
@@ -29,4 +30,4 @@ def notify() -> None:
         note(sentence)
     if failures:
         raise RefnetError("not every service accepted the test message", "Fix notify.urls, then try again.")
-    print(f"sent to {len(urls)} of {len(urls)}")
+    say(f"sent to {len(urls)} of {len(urls)}")

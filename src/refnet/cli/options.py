@@ -7,9 +7,16 @@ from typing import Annotated
 import typer
 
 from refnet.cli.completion import artifacts, choice
+from refnet.cli.output import output
 from refnet.recovery.model.artifact import SourceName
 
-Json = Annotated[bool, typer.Option("--json", help="Print a JSON report.")]
+
+def _json(value: bool) -> bool:
+    output.json = value
+    return value
+
+
+Json = Annotated[bool, typer.Option("--json", callback=_json, help="Print a JSON report.")]
 Plan = Annotated[bool, typer.Option("--plan", "--dry-run", help="Print what would be done and stop.")]
 Force = Annotated[
     bool, typer.Option("--force", "--yes", "-y", help="Do not ask before something live is replaced.")

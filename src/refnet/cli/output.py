@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+
+from refnet.recovery.model.formatting import plain, seconds
+from refnet.recovery.model.source import Progress
+
+#: The details of a run: programs, servers, phases. Every layer writes to it, and --verbose prints it.
+_log = logging.getLogger("refnet.detail")
 
 
 @dataclass
@@ -18,6 +30,33 @@ class Output:
 
     def reset(self) -> None:
         self.quiet = self.verbose = self.json = False
+        _log.handlers.clear()
+        _log.setLevel(logging.NOTSET)
+
+    def print_details(self) -> None:
+        """Print the details of this run on stderr."""
+        self.verbose, _log.propagate = True, False
+        _log.handlers[:] = [_Details()]
+        _log.setLevel(logging.DEBUG)
+
+    @property
+    def has_progress(self) -> bool:
+        """A progress line is shown: only on a terminal, and only to a person."""
+        return sys.stderr.isatty() and not (self.quiet or self.verbose or self.json)
+
+
+class _Details(logging.Handler):
+    """Prints each different detail once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._printed: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if text not in self._printed:
+            self._printed.add(text)
+            print(f"refnet: {plain(text)}", file=sys.stderr)
 
 
 output = Output()
@@ -27,3 +66,24 @@ def say(text: str = "", *, flush: bool = False) -> None:
     """Print what a run did, unless it is quiet."""
     if not output.quiet:
         print(text, flush=flush)
+
+
+@contextmanager
+def steps(title: str) -> Iterator[Progress]:
+    """Write each step and its seconds to the details, when the next one begins."""
+    begun: dict[str, float] = {}
+    lock = threading.Lock()  # sources report from each worker thread
+
+    def end() -> None:
+        if begun:
+            step, at = [*begun.items()][-1]
+            _log.debug("%s: %s took %s", title, step, seconds(time.monotonic() - at))
+
+    def report(step: str, _done: int, _total: int | None) -> None:
+        with lock:
+            if step not in begun:
+                end()
+                begun[step] = time.monotonic()
+
+    yield report
+    end()

@@ -7,6 +7,7 @@ from typing import Any
 from refnet.cli import options
 from refnet.cli.command import Commands
 from refnet.cli.context import current_settings, print_json
+from refnet.cli.output import output, say
 from refnet.cli.render import print_columns
 from refnet.postgres import binaries, embedded
 from refnet.settings import Settings
@@ -19,14 +20,15 @@ def start() -> None:
     """Start the embedded server. Create it first if there is none."""
     settings = current_settings()
     embedded.start(settings.home, settings.postgres_bin_dir)
-    _show(settings)
+    if not output.quiet:
+        _show(settings)
 
 
 @app.command("stop")
 def stop() -> None:
     """Stop the embedded server; its data stays."""
     stopped = embedded.stop(current_settings().home)
-    print("PostgreSQL is stopped; its data stays." if stopped else "PostgreSQL was not running.")
+    say("PostgreSQL is stopped; its data stays." if stopped else "PostgreSQL was not running.")
 
 
 @app.command("status")

@@ -15,6 +15,7 @@ from refnet.actions.prune import Plan, simulate
 from refnet.actions.prune import prune as run
 from refnet.cli import options, render
 from refnet.cli.context import complain, context, print_json
+from refnet.cli.output import output
 from refnet.errors import Exit, RefnetError, worst
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import SourceName
@@ -40,7 +41,7 @@ def prune(
         complain(error)
     if as_json:
         print_json({"plan": plan, "sources": [one.to_json() for one in plans]})
-    else:
+    elif plan or not output.quiet:
         _print(plans, here, plan=plan)
         if SourceName.DATABASE in names:
             with suppress(RefnetError):  # reported above

@@ -20,6 +20,7 @@ from refnet.actions.recovery_stages import Recovered, StageDone
 from refnet.cli import options, render
 from refnet.cli.completion import choice
 from refnet.cli.context import confirm, ends_at_plan, print_json, warn
+from refnet.cli.output import say
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import SourceName
@@ -122,17 +123,17 @@ class _Operator:
     def report(self, done: StageDone) -> None:
         if self.quiet:
             return
-        print(f"{done.stage:10} {formatting.seconds(done.seconds)}", flush=True)
+        say(f"{done.stage:10} {formatting.seconds(done.seconds)}", flush=True)
         for sentence in done.says:
-            print(f"  {formatting.plain(sentence)}", flush=True)
+            say(f"  {formatting.plain(sentence)}", flush=True)
 
 
 def _print_end(done: Recovered, now: datetime) -> None:
-    print(f"recovery took {formatting.seconds(done.seconds)} (RTO)")
+    say(f"recovery took {formatting.seconds(done.seconds)} (RTO)")
     if done.began_before:
-        print(f"  it began {formatting.age(now - done.began_before)} ago, with a run that was interrupted")
+        say(f"  it began {formatting.age(now - done.began_before)} ago, with a run that was interrupted")
     for source, age in done.ages.items():
-        print(f"  {source}: the data are {formatting.age(age)} old (RPO)")
+        say(f"  {source}: the data are {formatting.age(age)} old (RPO)")
 
 
 def _print_plan(planned: Planned, *, now: datetime) -> None:

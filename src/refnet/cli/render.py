@@ -9,6 +9,7 @@ from typing import Any
 from rich.cells import cell_len
 
 from refnet.actions.catalog import Shown
+from refnet.cli.output import output
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome, SourceName, utc
 from refnet.recovery.model.formatting import plain, plural, seconds, size
@@ -65,6 +66,10 @@ def details(proof: Proof) -> list[str]:
     """Return a line for each finding that did not pass, failures first, and one for missing isolation layers."""
     findings = [f for outcome in _MARKS for f in proof.findings if f.outcome is outcome]
     lines = [f"{_MARKS[f.outcome]}: {f.what}" + (f": {f.reason}" if f.reason else "") for f in findings]
+    if output.verbose:
+        lines += [f"passed: {f.what}" for f in proof.findings if f.outcome is Outcome.PASSED]
+        lines += [f"server: {proof.server}"] if proof.server else []
+        lines += [f"phases: {phases(proof.seconds)}"] if proof.seconds else []
     if proof.missing_walls:
         lines.append(f"without isolation layers: {', '.join(proof.missing_walls)} (install bubblewrap)")
     return [plain(line) for line in lines]
@@ -146,8 +151,10 @@ def print_notes(notes: Iterable[str], problems: Iterable[RefnetError]) -> None:
 
 def print_proof(title: str, proof: Proof, took: str = "", unrecorded: str = "", indent: int = 10) -> None:
     """Print the outcome after `title`, then the reasons. `unrecorded`: why the evidence was not recorded."""
-    print(f"{title} {headline(proof)}{took}")
-    for line in details(proof):
+    quiet = output.quiet and proof.outcome is Outcome.PASSED
+    if not quiet or unrecorded:
+        print(f"{title} {headline(proof)}{took}")
+    for line in () if quiet else details(proof):
         print(f"{'':{indent}}{line}")
     if unrecorded:
         print(f"{'':{indent}}the evidence could not be recorded: {unrecorded}")

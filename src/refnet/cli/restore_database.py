@@ -14,6 +14,7 @@ from refnet.actions.database_restore import restore_of
 from refnet.cli import options, render, restore_table
 from refnet.cli.completion import choice
 from refnet.cli.context import confirm, context, ends_at_plan, log_subject, print_json, with_progress
+from refnet.cli.output import say
 from refnet.errors import worst
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Outcome, SourceName
@@ -69,7 +70,7 @@ def restore(
     acts_on = ActsOn.of(settings)
     if not as_json:
         render.print_doubts(chosen)  # first: nothing else matters as much
-        print(acts_on)
+        (print if plan else say)(str(acts_on))
     if selection:
         for refusal in () if plan else chosen.refusals(anyway=damaged_anyway):
             raise refusal
@@ -103,7 +104,7 @@ def undo(
     planned = action.plan_undo(here, previous)
     log_subject(here, SourceName.DATABASE, planned.back.mark.artifact)
     if not as_json:
-        print(acts_on)
+        (print if plan else say)(str(acts_on))
     if ends_at_plan(planned, _print_undo_plan, plan=plan, as_json=as_json, acts_on=acts_on):
         raise typer.Exit(worst(problem.code for problem in planned.problems))
     planned.check()
@@ -113,11 +114,11 @@ def undo(
     if as_json:
         print_json(planned.to_json() | done.to_json() | acts_on.to_json())
     else:
-        print(
+        say(
             f"{planned.facts.destination} is {done.back.name} again: it was live until {_replaced(done.back)}."
         )
         if done.previous:
-            print(f"  what was live is {done.previous}: `refnet undo database` brings it back")
+            say(f"  what was live is {done.previous}: `refnet undo database` brings it back")
 
 
 def _print_plan(plan: Plan) -> None:
@@ -156,16 +157,16 @@ def _row(table: dict[str, Any]) -> tuple[str, str, str, str]:
 
 def _print(done: Restored) -> None:
     passed = sum(finding.outcome is Outcome.PASSED for finding in done.findings)
-    print(
+    say(
         f"{done.destination} is restored from {done.artifact} (of {origin_label(done.origin, done.destination)})"
         f" in {formatting.seconds(sum(done.seconds.values()))} ({render.phases(done.seconds)})"
     )
     if done.findings:
-        print(f"  {passed} of {len(done.findings)} comparisons are equal")
+        say(f"  {passed} of {len(done.findings)} comparisons are equal")
     for note in done.notes:
         print(f"  {formatting.plain(note)}")
     if done.previous:
-        print(f"  the previous version is {done.previous}: `refnet undo database` brings it back")
+        say(f"  the previous version is {done.previous}: `refnet undo database` brings it back")
 
 
 def _print_undo_plan(plan: UndoPlan) -> None:

@@ -11,6 +11,7 @@ from refnet.actions import files_restore as action
 from refnet.actions.choose import choose_to_restore
 from refnet.cli import options, render
 from refnet.cli.context import confirm, context, ends_at_plan, log_subject, print_json, with_progress
+from refnet.cli.output import say
 from refnet.errors import worst
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import SourceName
@@ -111,19 +112,19 @@ def _print(done: Restored) -> None:
         print(note)
     plan = done.plan
     if not plan.changes:
-        print(f"{_target(plan)} is the same as {plan.artifact}: nothing was done.")
+        say(f"{_target(plan)} is the same as {plan.artifact}: nothing was done.")
         return
     compared = (
         "compared file by file" if plan.listed else "compared with the archive; could not verify: the archive"
     )
-    print(
+    say(
         f"{_target(plan)} is restored from {plan.artifact} in {formatting.seconds(sum(done.seconds.values()))}"
     )
-    print(f"  {render.phases(done.seconds)}; {compared}")
+    say(f"  {render.phases(done.seconds)}; {compared}")
     if done.previous:
-        print(f"  what was live is kept in {shown_path(done.previous.previous_folder)} for 7 days:")
-        print(f"  `refnet undo {plan.target.source}` brings it back")
-    print(f"  {done.hint}")
+        say(f"  what was live is kept in {shown_path(done.previous.previous_folder)} for 7 days:")
+        say(f"  `refnet undo {plan.target.source}` brings it back")
+    say(f"  {done.hint}")
 
 
 def _print_undo_plan(plan: UndoPlan) -> None:
@@ -138,10 +139,10 @@ def _print_undone(done: Undone) -> None:
     for note in done.notes:
         print(note)
     source = done.plan.target.source
-    print(
+    say(
         f"{shown_path(done.plan.target.folder)} is its previous version again: it was live until {_replaced(done.plan)}."
     )
-    print(
+    say(
         f"  what was live is kept in {shown_path(done.previous.previous_folder)}: `refnet undo {source}` brings it back"
     )
 

@@ -9,6 +9,7 @@ from refnet.actions.acting import ActsOn
 from refnet.actions.database_restore import DatabaseRestore
 from refnet.cli import render
 from refnet.cli.context import confirm, print_json, with_progress
+from refnet.cli.output import output, say
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model import formatting
 from refnet.recovery.model.origin import origin_label
@@ -26,7 +27,7 @@ def restore(
         replace(work, context=shown).tables(selection) as staged,
     ):
         plans, seconds = staged.plans, {"plan": clock() - began}
-        if not as_json:
+        if not as_json and (plan_only or not output.quiet):
             for plan in plans:
                 _print_plan(plan)
         if not plan_only and not all(plan.nothing for plan in plans):
@@ -43,7 +44,7 @@ def restore(
         done = ", ".join(formatting.plain(plan.table) for plan in plans)
         verb = "is" if len(plans) == 1 else "are"
         taken = formatting.seconds(sum(seconds.values()))
-        print(f"{done} of {target.display} {verb} restored from {work.dump.name} (of {of}) in {taken}")
+        say(f"{done} of {target.display} {verb} restored from {work.dump.name} (of {of}) in {taken}")
 
 
 def asked(tables: Sequence[str] | None, mode: Mode | None) -> TableSelection | None:

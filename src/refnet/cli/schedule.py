@@ -11,6 +11,7 @@ from refnet import wiring
 from refnet.cli import options, render
 from refnet.cli.command import Commands
 from refnet.cli.context import current_settings, note, print_json
+from refnet.cli.output import say
 from refnet.errors import Exit, RefnetError
 from refnet.locks import is_locked
 from refnet.recovery.model.artifact import SourceName
@@ -126,9 +127,9 @@ def _print_done(done: Done, *, as_json: bool) -> None:
     plan = done.plan
     for step in plan.steps:
         if step.path in done.changed:
-            print(f"{'wrote' if step.wanted else 'removed':7} {step.path}")
+            say(f"{'wrote' if step.wanted else 'removed':7} {step.path}")
     for name in done.enabled:
-        print(f"started {name}")
+        say(f"started {name}")
     command = plan.systemd.command
     if done.unreachable and plan.timers:
         print(
@@ -136,6 +137,6 @@ def _print_done(done: Done, *, as_json: bool) -> None:
             f"  {command} daemon-reload && {command} enable --now {' '.join(plan.timers)}"
         )
     elif not done.changed and not done.enabled:
-        print("nothing to do: " + ("everything is in place" if plan.timers else "there are no timers"))
+        say("nothing to do: " + ("everything is in place" if plan.timers else "there are no timers"))
     if plan.systemd.user and plan.timers:
         note("your timers run only while you are logged in, unless root runs: loginctl enable-linger")

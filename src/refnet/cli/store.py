@@ -5,6 +5,7 @@ from __future__ import annotations
 from refnet import wiring
 from refnet.cli.command import Commands
 from refnet.cli.context import current_settings
+from refnet.cli.output import say
 from refnet.recovery.model import formatting
 
 store = Commands("Manage the backup folder.")
@@ -17,4 +18,4 @@ def accept() -> None:
     folder = wiring.store(settings)
     made = folder.accept()
     count = formatting.plural(len(folder.entries()), "artifact")
-    print(f"{folder.root} is the store from now on ({count}, id {made}); {settings.home} remembers it.")
+    say(f"{folder.root} is the store from now on ({count}, id {made}); {settings.home} remembers it.")

