@@ -92,14 +92,11 @@ def test_a_loaded_artifact_equals_its_source(
     source: Target, empty: Callable[[str], Target], wheel: Binaries, jobs: int
 ) -> None:
     target = empty(f"copy {jobs}")
-    seen: list[tuple[int, int | None]] = []
-    load(
-        artifact(source, wheel),
-        target,
-        Workers(wheel, jobs, lambda _, done, total: seen.append((done, total))),
-    )
+    seen: list[tuple[str, int, int | None]] = []
+    load(artifact(source, wheel), target, Workers(wheel, jobs, lambda *progress: seen.append(progress)))
     assert answers(target) == answers(source)
-    assert seen[-1][0] == seen[-1][1]
+    assert [done == total for step, done, total in seen if step == "data"][-1]
+    assert seen[-1] == ("the rest of the schema", 0, None)
 
 
 def test_settings_of_the_new_database_that_would_stop_a_load_do_not(

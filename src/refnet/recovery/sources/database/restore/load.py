@@ -148,6 +148,7 @@ class _Loader(AbstractContextManager["_Loader"]):
             items = [i for i in entries if not (i.is_refresh and i.oid in self._unread)]
             shares = schema_toc.share(items, self._index.tables)
             run_all(self._tasks(shares), self._workers.jobs, self._stop)
+            self._workers.progress("data", self._total, self._total)  # with the lines around the rows
             self._workers.progress("the rest of the schema", 0, None)
             schema.finish(shares.rest, self._workers.jobs)
 
