@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import io
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -30,6 +32,7 @@ from refnet.recovery.verbs.restore_database import Options, Resources, Restored
 
 #: What the restores of this process record.
 PREVIOUS = PreviousVersions(Path(tempfile.mkdtemp(prefix="refnet-previous-")))
+atexit.register(shutil.rmtree, PREVIOUS.folder, ignore_errors=True)
 
 LIBRARY = """
 CREATE TABLE papers (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, title text NOT NULL UNIQUE, year int);

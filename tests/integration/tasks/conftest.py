@@ -200,6 +200,7 @@ def place(database: Target) -> Iterator[Place]:
         "REFNET_LOG_FOLDER": "none",
         "PYTHONUNBUFFERED": "1",
         "PYTHONWARNINGS": "ignore",
+        "TMPDIR": str(home),  # a killed worker leaves its temporary folder behind
     }
     yield Place(home, environment, database)
     embedded.stop(home)
