@@ -9,6 +9,7 @@ import stat
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from refnet.errors import Exit, RefnetError
 
@@ -232,6 +233,21 @@ def read_regular(name: str | Path, limit: int, *, at: int | None = None, owner: 
     if len(data) > limit:
         raise OSError(errno.EFBIG, f"it is larger than {limit} bytes", str(name))
     return data
+
+
+def forget_cached(reader: IO[bytes]) -> None:
+    """Drop the open file from the page cache, if the system supports that: the next read comes from the disk."""
+    if hasattr(os, "posix_fadvise"):
+        with suppress(OSError):
+            os.posix_fadvise(reader.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def identity(reader: IO[bytes]) -> tuple[int, ...]:
+    """Return device, inode, size, mtime and ctime of the open file: equal ones mean that nothing wrote to it. () for other readers."""
+    with suppress(OSError):
+        found = os.fstat(reader.fileno())
+        return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    return ()
 
 
 def replace_file(path: Path, data: bytes, mode: int = 0o600) -> None:

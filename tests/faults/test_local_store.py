@@ -13,6 +13,7 @@ import pytest
 from tests.faults.store import NOW, publish, visible
 
 from refnet.errors import Exit, RefnetError
+from refnet.files import identity
 from refnet.recovery.model.artifact import Evidence, Level, Outcome, SourceName, artifact_names
 from refnet.recovery.model.source import Made
 from refnet.recovery.stores.local import LocalStore
@@ -273,6 +274,26 @@ def test_the_bytes_of_a_damaged_artifact_are_not_shared(tmp_path: Path) -> None:
 
     assert refused.value.code is Exit.DAMAGED
     assert [entry.name for entry in store.entries()] == [first]
+
+
+@pytest.mark.parametrize("bytes_now", [b"the fault", b"the vault"])
+def test_an_artifact_that_was_written_to_after_its_source_compared_it_is_read_again(
+    tmp_path: Path, bytes_now: bytes
+) -> None:
+    store = LocalStore(tmp_path)
+    first = publish(store, b"the vault", b"[1]")
+    path = tmp_path / "obsidian" / first
+    with path.open("rb") as reader:
+        compared = identity(reader)
+    path.write_bytes(bytes_now)
+    made = Made(NOW, {"shares_bytes_with": first}, files=b"[1]", compared=compared)
+
+    with store.draft(SourceName.OBSIDIAN) as draft:
+        if bytes_now == b"the vault":
+            draft.publish(made, NOW, 1.0)
+        else:
+            with pytest.raises(RefnetError, match="is damaged"):
+                draft.publish(made, NOW, 1.0)
 
 
 def test_a_second_in_which_every_name_is_taken_is_told(tmp_path: Path) -> None:

@@ -43,6 +43,8 @@ class Made:
     #: What is much less than in the artifact `shrunk_from`.
     shrunk: tuple[str, ...] = ()
     shrunk_from: str = ""
+    #: The identity of the file whose bytes the artifact shares, if the source has compared them with their digest.
+    compared: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

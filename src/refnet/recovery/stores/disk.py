@@ -17,7 +17,7 @@ from typing import IO, Self
 from xxhash import xxh3_128
 
 from refnet.errors import Exit, RefnetError
-from refnet.files import explain, explained, open_file, sync_folder, write_all
+from refnet.files import explain, explained, forget_cached, open_file, sync_folder, write_all
 from refnet.locks import PROBE_SECONDS, take
 from refnet.recovery.model.artifact import HIDDEN_PREFIX
 from refnet.recovery.stores.readback import OnDisk, ReadBack
@@ -65,9 +65,7 @@ def append_lines(path: Path, text: str) -> bool:
 def open_cold(path: Path) -> IO[bytes]:
     """Open the regular file `path` to read it from the disk, not from the page cache, if the system supports that."""
     reader = open_regular(path, buffering=0)
-    if hasattr(os, "posix_fadvise"):
-        with suppress(OSError):
-            os.posix_fadvise(reader.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    forget_cached(reader)
     return reader
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from refnet.errors import RefnetError
-from refnet.files import OPEN_FOLDER
+from refnet.files import OPEN_FOLDER, forget_cached, identity
 from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.source import (
     MOST_FILES,
@@ -133,14 +133,16 @@ def _unchanged(last: OpenArtifact, root: int, only: Collection[str] | None, crea
     fingerprint = fingerprint_of(root, only)
     if not fingerprint or fingerprint.hexdigest() != manifest.details.get("state"):
         return None
-    digest = sha256()
     with last.open() as archive:
+        forget_cached(archive)
+        compared = identity(archive)
+        digest = sha256()
         while block := archive.read(1 << 20):
             digest.update(block)
     if digest.hexdigest() != manifest.sha256:
         return None
     details = {**manifest.details, "shares_bytes_with": manifest.name}
-    return Made(created, details, last.files(), manifest.unchecked)
+    return Made(created, details, last.files(), manifest.unchecked, compared=compared)
 
 
 def _first(notes: list[str]) -> list[str]:
