@@ -70,7 +70,7 @@ class MemoryStore:
         if source in self._locked:
             raise RefnetError(
                 f"another run of RefNet is running for {source} (this process)",
-                "Wait until it has ended, then run it again.",
+                "Wait until it has ended, then retry.",
                 Exit.LOCKED,
             )
         self._locked.add(source)
@@ -99,7 +99,7 @@ class MemoryDraft:
         names = artifact_names(self._source, local, partial=made.partial)
         name = next((name for name in names if name not in store.contents), None)
         if name is None:
-            raise RefnetError("every name of this second is taken", "Run it again in a second.")
+            raise RefnetError("every name of this second is taken", "Retry in a second.")
         manifest = Manifest(
             source=self._source,
             name=name,

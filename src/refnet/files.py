@@ -55,7 +55,7 @@ def explain(error: OSError, path: Path) -> RefnetError:
         return RefnetError(f"{path.parent} is read-only", "Mount it writable, or choose another folder.")
     if error.errno in _DENIED:
         return RefnetError(
-            f"this user may not use {path}",
+            f"this user cannot access {path}",
             "Give the folder to this user (chown), or run as its owner.",
         )
     if error.errno in {errno.ENOTDIR, errno.EEXIST} and (file := _file_above(path)):
@@ -293,7 +293,7 @@ def check_own(folder: Path, what: str, advice: str, owners: Collection[int] | No
     if uid not in ((os.geteuid(),) if owners is None else owners):
         owner = user_name(uid)
         raise RefnetError(
-            f"this user may not use {what} {folder}: it belongs to {owner}, and this user is {user_name(os.geteuid())}",
+            f"this user cannot access {what} {folder}: it belongs to {owner}, and this user is {user_name(os.geteuid())}",
             f"Run it as that user (sudo -u {owner} refnet …), or {advice}.",
             Exit.USAGE,
         )

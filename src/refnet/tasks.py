@@ -220,7 +220,7 @@ def _backup(task: Retried, name: SourceName) -> dict[str, Any]:
     if made.exit is not Exit.DONE:
         raise RefnetError(
             f"{artifact} is damaged: what was restored from it is not what was backed up",
-            f"See `refnet show {artifact}`; look after this machine's disk and memory.",
+            f"See `refnet show {artifact}`; check this machine's disk and memory.",
             made.exit,
         )
     if made.manifest.shrunk:

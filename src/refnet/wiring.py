@@ -204,7 +204,7 @@ def not_configured(name: SourceName) -> RefnetError:
     variable = {SourceName.CONFIG: "REFNET_CONFIG_DIR", SourceName.OBSIDIAN: "REFNET_VAULT_DIR"}
     return RefnetError(
         f"the source {name} is not configured",
-        f"Set {variable.get(name, 'REFNET_DATABASE_URL')}; see refnet.toml.example.",
+        f"Set {variable.get(name, 'REFNET_DATABASE_URL')}.",
         Exit.USAGE,
     )
 

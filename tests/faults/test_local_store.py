@@ -154,7 +154,7 @@ def test_a_folder_of_somebody_else_is_told(short_folder: Path) -> None:
     folder.chmod(0o500 if not ROOT else 0o755)
 
     def try_it() -> None:
-        with pytest.raises(RefnetError, match="this user may not use"):
+        with pytest.raises(RefnetError, match="this user cannot access"):
             publish(LocalStore(folder), b"x")
 
     as_ordinary_user(try_it)

@@ -148,7 +148,7 @@ def test_a_name_that_is_given_to_another_database_during_the_exchange_is_noticed
 
     with (
         admin_session(library) as admin,
-        pytest.raises(RefnetError, match="is another database than a moment ago"),
+        pytest.raises(RefnetError, match="was replaced by another database before the swap"),
     ):
         swap(admin, library, [Rename(library.name, f"{library.name}_aside", 1)])
     assert papers(library) == 5000

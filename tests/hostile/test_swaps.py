@@ -270,7 +270,7 @@ WRONG: dict[str, Callable[[bytes], bytes]] = {
 def test_a_journal_that_is_not_as_refnet_writes_it_stops_a_restore_by_name_and_no_backup(killed, edit):
     path = journal_of(killed)
     path.write_bytes(edit(path.read_bytes()))
-    refused(killed, str(path), "run it again")
+    refused(killed, str(path), "retry")
 
 
 @pytest.mark.parametrize("kind", ["of others", "writable", "link", "fifo", "folder", "large"])
@@ -292,7 +292,7 @@ def test_a_journal_that_others_can_have_written_stops_a_restore_by_name_and_no_b
             os.mkfifo(path)
         else:
             path.mkdir()
-    refused(killed, str(path), "run it again")
+    refused(killed, str(path), "retry")
 
 
 @pytest.mark.parametrize("kind", ["of others", "writable", "link"])

@@ -80,7 +80,7 @@ def test_the_command_ends_as_monitor_does_and_reports_as_json(here: Path, databa
     assert {"what", "state", "says", "hint"} == set(done.json["checks"][0])
     shown = command("check")
     assert shown.code == 1
-    assert "in all: WARNING" in shown.out
+    assert "overall: WARNING" in shown.out
     assert command("check", REFNET_DATABASE_URL="postgresql://localhost:1/nothing").code == 2
 
 

@@ -414,7 +414,7 @@ def test_a_user_without_rights_gets_a_clear_error(machine: Machine, ordinary: Or
         refused(lambda: init.start(environment, machine.here))
         == f"2 this user cannot write in {machine.here}"
     )
-    assert answer(vault, machine.vault) == f"2 --vault-dir: this user may not use {machine.vault}"
+    assert answer(vault, machine.vault) == f"2 --vault-dir: this user cannot access {machine.vault}"
     assert answer(backups, machine.here / "b").startswith("2 --backup-dir: this user cannot write in")
     assert answer(backups, home / "b") == "done"
     assert refused(lambda: init.start(environment, home).write()) == "done"

@@ -35,7 +35,7 @@ def plan(context: Context, name: str) -> Acceptance:
     entry = chosen.entry
     if entry is None:
         raise RefnetError(
-            f"{chosen.name} is not in the catalog", "Give a name from `refnet list`.", Exit.USAGE
+            f"{chosen.name} is not in the catalog", "Give a name that `refnet list` shows.", Exit.USAGE
         )
     if not entry.shrunk:
         known = "is accepted already" if entry.manifest.shrunk else "has not shrunk"

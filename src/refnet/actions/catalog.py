@@ -108,6 +108,6 @@ def show(context: Context, name: str) -> Shown:
     if manifest is None:
         raise RefnetError(
             f"{chosen.name} has no manifest to show",
-            "`refnet verify` judges it by its own index; `refnet adopt` gives it a manifest.",
+            "`refnet verify` checks it by its own index; `refnet adopt` makes a manifest for it.",
         )
     return Shown(chosen, manifest, context.open_artifact(chosen).tables())

@@ -169,9 +169,10 @@ def _schedule(settings: Settings) -> Iterator[Line]:
     managers = [timers_of(Systemd(user), settings.home, schedule) for user in (False, True)]
     found = status(schedule, wiring.configured(settings), settings.home, managers, now)
     zone = schedule.zone.key if schedule.zone else "the machine's"
-    yield ok("schedule", f"{' and '.join(found.in_force) or 'none is active'}; time zone: {zone}")
+    if not found.warnings:
+        yield ok("schedule", f"{' and '.join(found.in_force)}; time zone: {zone}")
     for sentence in found.warnings:
-        yield warning("schedule", sentence, "`refnet schedule show` shows more.")
+        yield warning("schedule", sentence, "")
 
 
 def _messages(settings: Settings) -> Iterator[Line]:

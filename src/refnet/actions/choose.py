@@ -74,7 +74,7 @@ def choose_to_restore(
 ) -> OpenArtifact:
     """Return the artifact `artifact` (a name or a path) of `source`; else the newest one (at or before `at`)."""
     if artifact and at:
-        raise RefnetError("ARTIFACT and --at exclude each other", "Leave one of the two out.", Exit.USAGE)
+        raise RefnetError("ARTIFACT and --at exclude each other", "Omit one of them.", Exit.USAGE)
     if source is not SourceName.DATABASE:
         wiring.target(context.settings, source)  # raises where the source is not configured
     if artifact:

@@ -153,7 +153,7 @@ class Recovery:
     def _decide(self) -> Plan:
         request = self._request
         if request.first and request.only:
-            raise RefnetError("--from and --only exclude each other", "Leave one of the two out.", Exit.USAGE)
+            raise RefnetError("--from and --only exclude each other", "Omit one of them.", Exit.USAGE)
         moment = parse_time(request.at, None) if request.at else None
         everything = Catalog.of(wiring.store(self._before).entries())
         named = request.from_database

@@ -214,7 +214,7 @@ def _checked(source: SourceName, folder: Path, said_by_backup: bool) -> Path:
     if refused or (said_by_backup and any(map(_is_programs, places))):
         variable = "REFNET_CONFIG_DIR" if source is SourceName.CONFIG else "REFNET_VAULT_DIR"
         raise RefnetError(
-            f"{source} is not restored to {show(str(folder))}: that folder is the system's, or holds more than it",
+            f"{source} is not restored to {show(str(folder))}: that folder belongs to the system, or contains other data",
             f"Name a folder of its own: {variable}=FOLDER.",
             Exit.USAGE,
         )

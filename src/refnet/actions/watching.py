@@ -50,7 +50,7 @@ def report_proof(at_work: AtWork, artifact: str, proof: Proof | None) -> None:
         return
     says = f"{artifact}: " + ("; ".join(proof.reasons) or "no reason was given")
     if proof.outcome is Outcome.FAILED:
-        at_work.failed(Reason.DAMAGED, says, f"See `refnet show {artifact}`; look after this machine's disk.")
+        at_work.failed(Reason.DAMAGED, says, f"See `refnet show {artifact}`; check this machine's disk.")
     elif at_work.run.kind is Kind.DRILL:
         at_work.unverified(f"could not verify {says}")
     else:  # the artifact was made, and its evidence says how far it is proven

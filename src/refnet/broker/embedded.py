@@ -121,7 +121,7 @@ def _launch(home: Path) -> None:
     lines = said.decode(errors="replace").strip().splitlines()
     raise RefnetError(
         f"the embedded broker did not start: {lines[-1] if lines else 'no error message'}",
-        f"See {log}, or set REFNET_BROKER_URL to a Redis or Valkey of your own.",
+        f"Fix it and retry (the log is {log}), or set REFNET_BROKER_URL to a Redis or Valkey of your own.",
     )
 
 

@@ -36,7 +36,9 @@ def backup(
     """Make an artifact of each source, restore it into a scratch place and compare."""
     here = context()
     if table and source not in {None, SourceName.DATABASE}:
-        raise RefnetError("--table is for the database alone", "Leave one of the two out.", Exit.USAGE)
+        raise RefnetError(
+            "--table applies only to the database", "Omit --table, or name no other source.", Exit.USAGE
+        )
     folder = user_path(to).absolute() if to else None
     how = Options(not no_prove, jobs, tuple(table or ()), folder)
     if source and source not in configured(here.settings):
@@ -78,7 +80,7 @@ def _one(context: Context, name: SourceName, how: Options, *, quiet: bool) -> Ba
         complain(error)
         return error
     if made is None and not quiet:
-        say(f"{name:9} not configured: {not_configured(name).hint}")
+        say(f"{name:9} not configured. {not_configured(name).hint}")
     elif made and not quiet:
         _print(made, context)
     return made

@@ -19,7 +19,7 @@ def check(as_json: options.Json = False) -> None:
         print_json(checked.to_json())
     else:
         print_lines(checked.lines)
-        print(f"in all: {checked.state.upper()}")
+        print(f"overall: {checked.state.upper()}")
     raise typer.Exit(checked.state.exit)
 
 

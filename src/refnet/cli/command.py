@@ -75,9 +75,7 @@ class _Shared:
         except UsageError as error:
             raise _usage(error, ctx) from None
         if output.quiet and output.verbose:
-            raise RefnetError(
-                "--quiet and --verbose exclude each other", "Leave out one of them.", Exit.USAGE
-            )
+            raise RefnetError("--quiet and --verbose exclude each other", "Omit one of them.", Exit.USAGE)
         return parsed
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:

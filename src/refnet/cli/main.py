@@ -152,7 +152,7 @@ def run() -> None:
     except (SystemExit, KeyboardInterrupt) as ended:  # the latter outside of Typer's own handling
         if isinstance(ended, SystemExit) and ended.code != _INTERRUPTED:
             raise
-        _end(RefnetError("interrupted", "Nothing half-done is live; run it again."))
+        _end(RefnetError("interrupted", "Nothing half-done is live; retry."))
 
 
 def _end(error: RefnetError) -> NoReturn:

@@ -29,7 +29,7 @@ def metrics(
 ) -> None:
     """Print the metrics of all backups in Prometheus's text format."""
     if textfile and serve:
-        raise RefnetError("--textfile and --serve exclude each other", "Leave out one of them.", Exit.USAGE)
+        raise RefnetError("--textfile and --serve exclude each other", "Omit one of them.", Exit.USAGE)
     answer = _answer()
     if serve:
         _serve(serve, answer)

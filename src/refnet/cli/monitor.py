@@ -40,5 +40,5 @@ def _monitor(source: SourceName | None, *, as_json: bool) -> int:
     else:
         rows = [(c.status.upper(), c.source or "store", c.what, c.says) for c in checks]
         render.print_columns([("status", "source", "check", ""), *rows])
-        print(f"in all: {status.upper()}")
+        print(f"overall: {status.upper()}")
     return status.exit

@@ -14,9 +14,7 @@ def notify() -> None:
     """Send a test message to every service of notify.urls."""
     urls = current_settings().notify_urls
     if not urls:
-        raise RefnetError(
-            "notify.urls is not set", "Set it to Apprise URLs; see refnet.toml.example.", Exit.USAGE
-        )
+        raise RefnetError("notify.urls is not set", "Set it to one or more Apprise URLs.", Exit.USAGE)
     message = Message(f"RefNet on {platform.node()}: test", "Messages arrive.")
 
     def send() -> list[str]:
@@ -29,5 +27,5 @@ def notify() -> None:
     for sentence in failures:
         note(sentence)
     if failures:
-        raise RefnetError("not every service accepted the test message", "Fix notify.urls, then try again.")
+        raise RefnetError("not every service accepted the test message", "Fix notify.urls and retry.")
     say(f"sent to {len(urls)} of {len(urls)}")

@@ -57,7 +57,7 @@ def _span(text: str) -> timedelta:
         )
     days = int(match[1]) * {"d": 1, "w": 7, "y": 365}[match[2]]
     if days > 3650:
-        raise RefnetError(f"'{text}' is too long", "Ten years are the most that is simulated.", Exit.USAGE)
+        raise RefnetError(f"'{text}' is too long", "The maximum is ten years: 3650d.", Exit.USAGE)
     return timedelta(days=days)
 
 

@@ -50,11 +50,11 @@ def restore(
 def asked(tables: Sequence[str] | None, mode: Mode | None) -> TableSelection | None:
     """Return the tables to restore, None without any; RefnetError where only one of both options is given."""
     if not tables and mode:
-        raise RefnetError("--mode is for some tables", "Name each with --table.", Exit.USAGE)
+        raise RefnetError("--mode requires --table", "Name each table with --table.", Exit.USAGE)
     if tables and not mode:
         raise RefnetError(
-            "--table needs a --mode",
-            "missing: add rows whose key is not there. replace: make the table what was backed up.",
+            "--table requires --mode",
+            "missing adds rows whose key is missing; replace restores the table to its state in the backup.",
             Exit.USAGE,
         )
     return TableSelection(tuple(tables), mode) if tables and mode else None

@@ -48,7 +48,7 @@ def install(
     """Install or repair the systemd timers. They run each backup, prune, drill and monitor."""
     settings, systemd = current_settings(own=False), Systemd(user)
     if user and run_as:
-        raise RefnetError("--as is for the system's units", "Leave out --as or --user.", Exit.USAGE)
+        raise RefnetError("--as and --user exclude each other", "Omit one of them.", Exit.USAGE)
     runs_as = None if user else services.ordinary_user(settings, run_as, os.environ)
     configured = wiring.configured(settings)
     service = services.service(settings, user=runs_as, vault=SourceName.OBSIDIAN in configured)

@@ -139,7 +139,9 @@ class Cluster(Postmaster):
                 f"PostgreSQL is still starting after {START_SECONDS:.0f} s: {said}",
                 f"Recovery after a crash can take long. Retry later; see {self.log}.",
             )
-        return RefnetError(f"PostgreSQL did not start: {said}", f"See {self.log}.")
+        return RefnetError(
+            f"PostgreSQL did not start: {said}", f"Fix it and retry; the server's log is {self.log}."
+        )
 
     def _command(self, settings: Mapping[str, str]) -> list[str]:
         fixed = {

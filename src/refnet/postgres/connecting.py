@@ -97,7 +97,7 @@ _REASONS = (
         r"FATAL|ERROR",
         "XX000",
         "the server at {address} rejects the session: {said}",
-        "Fix REFNET_DATABASE_URL, or see the server's log.",
+        "Fix REFNET_DATABASE_URL, or that setting of the server.",
     ),
     _Reason(
         r"failed to resolve|could not translate host name",

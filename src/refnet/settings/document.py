@@ -69,7 +69,7 @@ def read_file(path: Path) -> Given | None:
         if not path.is_symlink():
             return None
         raise RefnetError(
-            f"{path} is a link to nothing", "Remove it, or fix its target.", Exit.USAGE
+            f"{path} is a link whose target is missing", "Remove it, or fix its target.", Exit.USAGE
         ) from None
     except RefnetError as error:
         if not os.path.lexists(path):

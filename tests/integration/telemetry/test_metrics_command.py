@@ -86,7 +86,7 @@ def test_a_textfile_folder_of_somebody_else_is_an_error_that_says_so(short_folde
     )
     command = [sys.executable, "-c", script, str(target)]
     said = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert said.stdout.startswith("this user may not use ")
+    assert said.stdout.startswith("this user cannot access ")
     assert target.read_text() == "what stood there\n"
 
 

@@ -118,7 +118,7 @@ def test_a_file_in_a_folder_of_another_user_is_told(
 ) -> None:
     private = short_folder / "private for adoption"
     private.mkdir(mode=0o000)
-    assert as_nobody(lambda: take(private / OLD)) == f"this user may not use {private / OLD}"
+    assert as_nobody(lambda: take(private / OLD)) == f"this user cannot access {private / OLD}"
 
 
 def test_links_and_fifos_are_refused(take: Any, old: Path, tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def test_a_file_in_a_folder_of_another_user_is_told(
     private = short_folder / "private"
     private.mkdir(mode=0o000)
     path = private / "vault_20261125.tar.gz"
-    assert as_nobody(lambda: choose_one(local, str(path))) == f"this user may not use {path}"
+    assert as_nobody(lambda: choose_one(local, str(path))) == f"this user cannot access {path}"
 
 
 def test_what_is_not_there_is_a_usage_error(local: LocalStore) -> None:

@@ -84,7 +84,7 @@ def test_the_help_ends_with_examples_that_are_read_without_an_error(command):
         ("backup --jobs 65", "--jobs must be a number from 1 to 64", "See `refnet backup --help`."),
         ("show", "ARTIFACT is missing", "See `refnet show --help`."),
         ("restore database --at 1 --at 2", "--at is given twice", "Give it once."),
-        ("-q list -v", "--quiet and --verbose exclude each other", "Leave out one of them."),
+        ("-q list -v", "--quiet and --verbose exclude each other", "Omit one of them."),
         ("-v", "refnet needs a command", "See `refnet --help`."),
     ],
 )  # fmt: skip

@@ -26,6 +26,6 @@ def wait_for(services: Services, names: Sequence[str], seconds: float, clock: Cl
         if clock.monotonic() >= until:
             raise RefnetError(
                 f"{', '.join(waiting)} did not come up within {seconds:.0f} s",
-                "See the log of the service.",
+                "Check the logs of these services, then retry.",
             )
         clock.sleep(_PAUSE_SECONDS)

@@ -179,7 +179,7 @@ def publish(file: HiddenFile, name: str) -> None:
     if not file.rename(name):
         raise RefnetError(
             f"{name} appeared in {file.path.parent} while it was being published",
-            "Keep other programs out of that folder, then run it again.",
+            "Keep other programs out of that folder, then retry.",
         )
     sync_folder(file.path.parent)
 
@@ -255,4 +255,4 @@ def write_new(folder: Path, stem: str, ending: str, data: bytes) -> Path:
             if file.rename(name):
                 sync_folder(folder)
                 return folder / name
-    raise RefnetError(f"every name like {stem}{ending} is taken in {folder}", "Run it again in a second.")
+    raise RefnetError(f"every name like {stem}{ending} is taken in {folder}", "Retry in a second.")

@@ -93,7 +93,7 @@ def accept(root: Path, remembered: Remembered) -> str:
             replace_file(root / MARKER, _written(store))
     if store is None:
         raise RefnetError(
-            f"this user may not write in {root}, so it cannot be marked as the store",
+            f"this user cannot write in {root}, so it cannot be marked as the store",
             "Run it as the user that owns the folder.",
         )
     remembered.remember(root, store)

@@ -239,7 +239,7 @@ class LocalDraft:
                 return manifest
         raise RefnetError(
             f"every name for an artifact of {local:%Y-%m-%d %H:%M:%S %Z} is taken in {self._folder}",
-            "Run it again in a second.",
+            "Retry in a second.",
         )
 
     def _publish(self, manifest: Manifest, shared: Manifest | None, files: bytes | None) -> bool:
@@ -297,7 +297,7 @@ class LocalDraft:
         if manifest is None or (found and found != (manifest.sha256, manifest.size)):
             raise RefnetError(
                 f"{name} is damaged, so the new artifact cannot share its bytes",
-                f"Run `refnet verify {name}` to mark it as damaged, then run this again.",
+                f"Run `refnet verify {name}` to mark it as damaged, then retry.",
                 Exit.DAMAGED,
             )
         return manifest

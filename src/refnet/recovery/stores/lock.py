@@ -44,7 +44,7 @@ def _take(handle: int, what: str, path: Path) -> None:
     holder = os.pread(handle, 32, 0).decode("ascii", "replace").strip()
     raise RefnetError(
         f"{what} is locked by another run of RefNet (process {holder or 'unknown'})",
-        "Wait until it ends, then run it again. A killed run leaves no lock.",
+        "Wait until it ends, then retry. A killed run leaves no lock.",
         Exit.LOCKED,
         transient=True,
     )

@@ -232,7 +232,7 @@ def _old_journals(unknown: list[Path]) -> Iterator[RefnetError]:
             yield RefnetError(
                 f"{journal} is of an interrupted restore by an earlier RefNet, or was put there",
                 "It is not used. What is missing in the live folder is in the folders fresh and kept beside that "
-                "file: move it back, move the work folder away, then run this again.",
+                "file: move it back, move the work folder away, then retry.",
             )
 
 
@@ -240,7 +240,7 @@ def _problems(target: FolderTarget, selection: Selection) -> Iterator[RefnetErro
     nearest = _nearest(target.home)
     if not os.access(nearest, os.W_OK | os.X_OK):
         yield RefnetError(
-            f"this user may not write in {show(str(nearest))}", "Run it as the user that owns the folder."
+            f"this user cannot write in {show(str(nearest))}", "Run it as the user that owns the folder."
         )
     need = sum(-(-one.size // _BLOCK) * _BLOCK + _BLOCK for one in selection.members) + _SPARE
     system = os.statvfs(nearest)

@@ -51,7 +51,7 @@ class _Known:
     hint: str
 
 
-_SEE_LOG = "Look into the server's log for the complete message."
+_SEE_LOG = "Check the server's log for the complete message."
 _PRIVILEGE_HINT = "Connect as a superuser, or as a member of the roles that own the objects in the dump."
 
 #: The first that matches counts.
@@ -60,7 +60,7 @@ _KNOWN = (
     _Known(
         r"No space left on device|wrote only \d+ of \d+ bytes",
         Cause.TRANSIENT,
-        "Free space where the server keeps its data, then run it again.",
+        "Free space where the server keeps its data, then retry.",
     ),
     _Known(
         r"remaining connection slots|too many (?:clients|connections)",
@@ -70,7 +70,7 @@ _KNOWN = (
     _Known(
         r"terminating connection|the database system is|server closed the connection",
         Cause.TRANSIENT,
-        "Look into the server's log; run it again when the server is up.",
+        "Check the server's log; retry when the server is up.",
     ),
     _Known(
         r'role "(.*)" does not exist',
@@ -80,7 +80,7 @@ _KNOWN = (
     _Known(
         r'extension "(.*)" is not available',
         Cause.UNSUPPORTED,
-        "Install the extension {0} on the server, then run it again.",
+        "Install the extension {0} on the server, then retry.",
     ),
     _Known(
         r'could not open extension control file ".*/(.*)\.control"',
@@ -90,7 +90,7 @@ _KNOWN = (
     _Known(
         r'could not access file "(.*)"',
         Cause.UNSUPPORTED,
-        "Install the library {0} on the server, then run it again.",
+        "Install the library {0} on the server, then retry.",
     ),
     _Known(
         r"backslash commands are restricted",
@@ -110,12 +110,12 @@ _KNOWN = (
     _Known(
         r'tablespace "(.*)" does not exist',
         Cause.OTHER,
-        "Create the tablespace {0} on the server, then run it again.",
+        "Create the tablespace {0} on the server, then retry.",
     ),
     _Known(
         r'collation "(.*)" for encoding',
         Cause.UNSUPPORTED,
-        "Install the locale {0} on the server, then run it again.",
+        "Install the locale {0} on the server, then retry.",
     ),
     _Known(
         r'row-level security policy for table "(.*)"',

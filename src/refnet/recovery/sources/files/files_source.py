@@ -63,7 +63,7 @@ class FilesSource:
         if dumped.unreadable:
             raise RefnetError(
                 f"{self.name} is not backed up: {some(dumped.unreadable)} cannot be read",
-                "Make them readable for this user (or run as their owner), then run the backup again.",
+                "Make them readable for this user (or run as their owner), then retry.",
             )
         self._check_not_emptied(dumped, last)
         unchecked = (*interrupted, *absent, *_first(dumped.notes))

@@ -224,7 +224,7 @@ def _read(folder: Path, handle: int, name: str, state: State) -> Swap:
         raise RefnetError(
             f"{folder / show(entry)} is not a valid journal of a restore by this user: {why}",
             "A restore may have been interrupted. Check whether the live folder is complete, move this file away, "
-            "then run it again.",
+            "then retry.",
         ) from error
     return Swap(folder, name, state, journal)
 

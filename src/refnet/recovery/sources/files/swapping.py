@@ -142,7 +142,7 @@ def _lock(work: Work) -> None:
     if not take(work.handle):
         raise RefnetError(
             f"another restore is running in {work.path}",
-            "Wait until it has ended, then run it again.",
+            "Wait until it has ended, then retry.",
             Exit.LOCKED,
         )
 
@@ -161,7 +161,7 @@ def reopened(swap: Swap, *, lock: bool = True) -> Iterator[Work]:
         except FileNotFoundError:
             raise GoneError(
                 f"{journal.home / journal.work}, the work folder of the restore of {journal.artifact}, is gone",
-                f"Is its disk mounted? If it is gone for good, remove {swap.path}, then run it again.",
+                f"Is its disk mounted? If it is gone for good, remove {swap.path}, then retry.",
             ) from None
         except OSError as error:
             if error.errno in {errno.ENOTDIR, errno.ELOOP}:

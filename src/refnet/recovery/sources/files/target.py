@@ -149,12 +149,12 @@ def explain_os_errors(path: Path) -> Iterator[None]:
         named = show(os.fsdecode(error.filename or path))
         raise RefnetError(
             f"{named}: {error.strerror or error}",
-            _HINTS.get(error.errno or 0, "Fix it, then run it again."),
+            _HINTS.get(error.errno or 0, "Fix it and retry."),
         ) from error
 
 
 _OWNER = "Run it as the user that owns the folder, or give the folder to this user."
-_SPACE = "Free some space there, then run it again; what is live was not touched."
+_SPACE = "Free some space there, then retry; what is live was not touched."
 _HINTS = {
     errno.EACCES: _OWNER,
     errno.EPERM: _OWNER,
@@ -162,5 +162,5 @@ _HINTS = {
     errno.EDQUOT: _SPACE,
     errno.EROFS: "Mount it writable.",
     errno.ENOENT: "Is the disk mounted? Is the path right?",
-    errno.EBUSY: "Something is mounted or in use there: unmount it, then run it again.",
+    errno.EBUSY: "Something is mounted or in use there: unmount it, then retry.",
 }

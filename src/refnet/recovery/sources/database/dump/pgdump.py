@@ -114,7 +114,7 @@ class PgDump:
             table, pid, query = waiting[0]
             return TransientError(
                 f"{table} could not be locked: process {pid} waits to change it ({query})",
-                "Let that statement finish, or end it with pg_terminate_backend, and run the backup again.",
+                "Let that statement finish, or end it with pg_terminate_backend, and retry.",
                 transient=True,
             )
         table = _TABLE.search(stderr)

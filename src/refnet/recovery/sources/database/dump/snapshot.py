@@ -182,7 +182,7 @@ class OpenSnapshot:
         if len(found) != 1:
             what = "is not there" if not found else "is in more than one schema"
             raise RefnetError(
-                f"The table '{name}' {what}",
+                f"the table '{name}' {what}",
                 "`refnet database sizes` lists the tables; name it schema.table.",
                 Exit.USAGE,
             )
@@ -195,7 +195,7 @@ class OpenSnapshot:
         except psycopg.Error as error:
             raise RefnetError(
                 "the server ended the session of the snapshot",
-                "Nothing was published. The server's log says why; then run the backup again.",
+                "Nothing was published. Check the server's log for the reason, then retry.",
                 transient=True,
             ) from error
 
@@ -211,7 +211,7 @@ def open_snapshot(target: Target, *, entire: bool = True) -> Iterator[OpenSnapsh
         major = server_version(control)
         if major < 14:
             raise RefnetError(
-                f"The server is PostgreSQL {major}; RefNet backs up 14 and newer", "Upgrade the server first."
+                f"the server is PostgreSQL {major}; RefNet backs up 14 and newer", "Upgrade the server first."
             )
         codec, encoding = Codec.of_server(control)
         read_rights.check(control, target, codec, entire=entire)
@@ -226,8 +226,8 @@ def open_snapshot(target: Target, *, entire: bool = True) -> Iterator[OpenSnapsh
                 yield OpenSnapshot(control, target, snapshot, moment, major, encoding, codec, relations)
                 return
         raise RefnetError(
-            f"Tables were created, dropped or rewritten during each of {_TRIES} attempts to take a snapshot",
-            "Run the backup again when fewer schema changes are made.",
+            f"tables were created, dropped or rewritten during each of {_TRIES} attempts to take a snapshot",
+            "Retry when fewer schema changes are made.",
             transient=True,
         )
 
@@ -257,7 +257,7 @@ def _try(
         return None
     except psycopg.errors.OutOfMemory as error:
         raise RefnetError(
-            f"The server cannot lock {len(before)} tables at once",
+            f"the server cannot lock {len(before)} tables at once",
             "Raise max_locks_per_transaction and restart it.",
         ) from error
     ((snapshot, moment),) = codec.rows(control, "SELECT pg_export_snapshot(), statement_timestamp()")
@@ -275,7 +275,7 @@ def _lock_timeout(control: psycopg.Connection[tuple[Any, ...]], codec: Codec) ->
     return RefnetError(
         f"{table} could not be locked within {LOCK_SECONDS} s: "
         + (who if pid else "another session or a prepared transaction has locked it"),
-        "Wait for it to end, or end it (pg_terminate_backend, ROLLBACK PREPARED), and run the backup again.",
+        "Wait for it to end, or end it (pg_terminate_backend, ROLLBACK PREPARED), and retry.",
     )
 
 

@@ -157,7 +157,7 @@ def _not_created(error: psycopg.Error, state: State) -> RefnetError:
     if isinstance(error, unsupported) or "locale" in said or "ICU" in said:
         return server_errors.ServerError(
             f"the server cannot create a database with the locale {locale}: {said}",
-            f"Install the locale {locale} on the server's machine (or a PostgreSQL built with it), then run it again.",
+            f"Install the locale {locale} on the server's machine (or a PostgreSQL built with it), then retry.",
             server_errors.Cause.UNSUPPORTED,
         )
     return server_errors.of_server(error, "creating the new database")
@@ -166,7 +166,7 @@ def _not_created(error: psycopg.Error, state: State) -> RefnetError:
 def _no_utf8(what: str) -> RefnetError:
     return RefnetError(
         f"{what} is not valid UTF-8, so RefNet cannot create it",
-        "Create it with psql in the encoding of the old server, then run it again.",
+        "Create it with psql in the encoding of the old server, then retry.",
     )
 
 

@@ -79,8 +79,8 @@ def _check(admin: Session, renames: Sequence[Rename]) -> None:
     for rename in renames:
         if found.get(rename.new) != rename.oid:
             raise RefnetError(
-                f"{rename.old} is another database than a moment ago",
-                "Somebody renames databases on this server: find out who, then run it again; nothing was changed.",
+                f"{rename.old} was replaced by another database before the swap",
+                "Stop the program that renames databases on this server, then retry; nothing was changed.",
             )
 
 
@@ -116,5 +116,5 @@ def _in_use(admin: Session, names: list[str]) -> RefnetError:
     users += [f"a session of {user} ({application or 'unnamed'})" for application, user in rows]
     return RefnetError(
         f"{names[0]} cannot be renamed, it is in use by {', '.join(users) or 'a session that has ended since'}",
-        "End what uses it and run it again; nothing was changed.",
+        "End what uses it and retry; nothing was changed.",
     )

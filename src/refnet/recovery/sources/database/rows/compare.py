@@ -249,7 +249,7 @@ def failed(findings: tuple[Finding, ...]) -> RefnetError | None:
         return None
     more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
     return RefnetError(
-        f"The copy differs from the backup: {wrong[0].what}: {wrong[0].reason}{more}",
+        f"the copy differs from the backup: {wrong[0].what}: {wrong[0].reason}{more}",
         "Nothing live was touched. Check the artifact with `refnet verify`.",
         Exit.DAMAGED,
     )

@@ -77,7 +77,7 @@ def merge(
                 if differ(session, codec, layout) != difference:
                     raise RefnetError(
                         f"{layout.qualified} changed after the plan was made",
-                        "Run it again to see the new plan; nothing was changed.",
+                        "Retry to see the new plan; nothing was changed.",
                     )
             triggers_off = can_disable_triggers(session)
             if cycle and not triggers_off:
@@ -94,7 +94,7 @@ def merge(
     except errors.LockNotAvailable as error:
         raise RefnetError(
             f"{names} could not be locked within {_LOCK_TIMEOUT}: other sessions write to it",
-            "Run it again when they have ended; nothing was changed.",
+            "Retry when they have ended; nothing was changed.",
         ) from error
     except errors.IntegrityError as error:
         raise _would_break(names, error.diag.message_primary or str(error)) from error
