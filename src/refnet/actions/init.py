@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,7 @@ from refnet.recovery.model.schedule import TaskName
 from refnet.settings import (
     CONFIG,
     FILE_NAME,
+    LARGEST,
     Given,
     Settings,
     is_secret,
@@ -34,6 +36,7 @@ from refnet.settings import (
     user_path,
     variable,
 )
+from refnet.settings.converters import InvalidError, entries
 
 #: The answer that leaves a folder out.
 NONE = "none"
@@ -66,9 +69,9 @@ class Draft:
         for key, value in self.table.items():
             table, _, name = key.rpartition(".")
             shown = "(hidden)" if hidden and is_secret(key, value) else value
-            text = json.dumps(shown, ensure_ascii=False).replace(
-                "\x7f", "\\u007f"
-            )  # JSON's other escapes are TOML's
+            # One line for each item: a line with very many dots is not read.
+            text = json.dumps(shown, ensure_ascii=False, indent=2 if isinstance(shown, list) else None)
+            text = text.replace("\x7f", "\\u007f")  # JSON's other escapes are TOML's
             tables.setdefault(table, []).append(f"{name} = {text}\n")
         parts = [(f"\n[{table}]\n" if table else "") + "".join(lines) for table, lines in tables.items()]
         return _HEAD + "".join(parts)
@@ -89,13 +92,19 @@ class Draft:
         """Return the draft with `answer`, and the checks of it; RefnetError (USAGE) for the first error."""
         draft = replace(self, table={**self.table, **question.values(self, answer)})
         try:
-            draft.text().encode()
+            length = len(draft.text().encode())
         except UnicodeEncodeError:
             raise RefnetError(
                 f"{question.option} is not UTF-8, so a settings file cannot contain it",
                 "Rename that folder, or choose another one.",
                 Exit.USAGE,
             ) from None
+        if length > LARGEST:
+            raise RefnetError(
+                f"{question.option}: the settings file would be larger than {LARGEST:,} bytes",
+                "Choose a folder with fewer entries; a folder above it has one entry for all of them.",
+                Exit.USAGE,
+            )
         lines = bounded(question.option, lambda: question.check(draft.settings))
         for line in lines:
             if line.state is State.ERROR:
@@ -153,13 +162,13 @@ def _default_database(draft: Draft) -> str:
 
 def _default_vault(draft: Draft) -> str:
     settings = draft.settings
-    return str(settings.vault_dir) if settings.vault_dir.is_dir() else NONE
+    return str(settings.vault_dir) if _is_folder(settings.vault_dir) else NONE
 
 
 def _config(draft: Draft, answer: str) -> dict[str, Any]:
     """Protect the usual entries beside a Compose file, else everything in the folder."""
     folder = _absolute(answer)
-    if answer == NONE or not folder.is_dir():
+    if answer == NONE or not _is_folder(folder):
         return {} if answer == NONE else {"config_dir": str(folder)}
     with explained(folder):
         usual = draft.settings.config_entries if compose_file(folder) else _every(folder)
@@ -167,10 +176,13 @@ def _config(draft: Draft, answer: str) -> dict[str, Any]:
 
 
 def _every(folder: Path) -> Iterable[str]:
-    """Yield config.entries for each file and folder in `folder`."""
+    """Yield config.entries for each file and folder in `folder` whose name it can contain."""
     for path in sorted(folder.iterdir()):
         if not path.is_symlink() and (path.is_dir() or path.is_file()) and not set(path.name) & {"|", "?"}:
-            yield f"{path.name}/?" if path.is_dir() else f"{path.name}?"
+            entry = f"{path.name}/?" if path.is_dir() else f"{path.name}?"
+            with suppress(InvalidError):
+                if entries([entry]) == (entry,):
+                    yield entry
 
 
 QUESTIONS = (
@@ -216,6 +228,10 @@ def _loaded(environment: Mapping[str, str], draft: Draft | None) -> Settings:
     given = Given(draft.file, parse(draft.text().encode(), "the answers")) if draft else None
     cores = len(os.sched_getaffinity(0))
     return load(environment, Path.cwd(), root=os.geteuid() == 0, cores=cores, given=given)
+
+
+def _is_folder(path: Path) -> bool:
+    return os.path.isdir(path)  # noqa: PTH112  # Path's own raises where this user may not look
 
 
 def _absolute(answer: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refnet.actions.init import Draft
+from refnet.actions.init import QUESTIONS, Draft, start
 from refnet.errors import Exit, RefnetError
+from refnet.settings import load, read_file
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 VALUES = st.dictionaries(
@@ -42,3 +44,50 @@ def test_a_file_that_appears_meanwhile_is_left_alone(tmp_path: Path) -> None:
         Draft(file, {}, {"jobs": 2}).write()
     assert raised.value.code is Exit.USAGE
     assert file.read_text() == "jobs = 1\n"
+
+
+def with_config(here: Path, folder: str | Path) -> Draft:
+    """A draft with an answer to the second question, in the current folder `here`."""
+    draft = start({"REFNET_HOME": str(here / "home")}, here)
+    return draft.answered(QUESTIONS[1], str(folder))[0]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (here := tmp_path / "here").mkdir()
+    monkeypatch.chdir(here)
+    return here
+
+
+def test_a_configuration_of_many_files_is_written_so_that_it_can_be_read(here: Path, tmp_path: Path) -> None:
+    (folder := tmp_path / "sites").mkdir()
+    for number in range(150):
+        (folder / f"site{number}.example.org.conf").touch()
+    draft = with_config(here, folder)
+    draft.write()
+    found = load({"REFNET_HOME": str(here)}, here, root=False, cores=1, given=read_file(draft.file))
+    assert len(found.config_entries) == 150
+
+
+def test_a_settings_file_that_would_be_too_large_to_be_read_is_refused(here: Path, tmp_path: Path) -> None:
+    (folder := tmp_path / "etc").mkdir()
+    for number in range(400):
+        (folder / f"{number:0200}").touch()
+    with pytest.raises(RefnetError, match=r"--config-dir: .* larger than 65,536 bytes") as raised:
+        with_config(here, folder)
+    assert raised.value.code is Exit.USAGE
+
+
+def test_names_that_config_entries_cannot_contain_are_left_out(here: Path, tmp_path: Path) -> None:
+    (folder := tmp_path / "etc").mkdir()
+    for name in (b"a.conf", b"b\nc", b"d\xff", b"e|f", b"g?", b" h", b"i,j"):
+        (folder / os.fsdecode(name)).touch()
+    draft = with_config(here, folder)
+    assert draft.table["config.entries"] == ["a.conf?", "i,j?"]
+
+
+@pytest.mark.parametrize("folder", ["/" + "a" * 300, "/a" * 3000, "/proc/1/cwd/nothing"])
+def test_a_folder_that_cannot_be_opened_is_refused_in_two_lines(here: Path, folder: str) -> None:
+    with pytest.raises(RefnetError) as raised:
+        with_config(here, folder)
+    assert raised.value.code is Exit.USAGE
