@@ -147,6 +147,17 @@ def test_root_and_users_have_homes_of_their_own(tmp_path: Path, monkeypatch: pyt
     assert load({}, tmp_path, root=False, cores=64).jobs == 8
 
 
+@pytest.mark.parametrize("home", ["~no-such-user", "relative"])
+def test_a_user_without_a_home_folder_is_asked_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str
+) -> None:
+    monkeypatch.setenv("HOME", home)
+    with pytest.raises(RefnetError, match="no home folder") as error:
+        load({}, tmp_path, root=False, cores=1)
+    assert error.value.code is Exit.USAGE
+    assert load({"REFNET_HOME": "/srv"}, tmp_path, root=False, cores=1).home == Path("/srv")
+
+
 def test_logs_go_to_var_log_for_root_and_below_home_for_others(tmp_path: Path) -> None:
     assert load({}, tmp_path, root=True, cores=1).log_folder == Path("/var/log")
     assert loaded(tmp_path).log_folder == tmp_path / "home" / "logs"

@@ -21,7 +21,17 @@ from refnet.recovery.model.recovery_plan import Stage
 from refnet.recovery.services.local import POSTGRES
 from refnet.recovery.sources.files.files_artifact import FilesArtifact
 from refnet.recovery.sources.files.member_names import ArchiveError, show
-from refnet.settings import BY_COMPOSE_FILE, FILE_NAME, LARGEST, Given, Settings, keys, load, read_file
+from refnet.settings import (
+    BY_COMPOSE_FILE,
+    FILE_NAME,
+    LARGEST,
+    Given,
+    Settings,
+    keys,
+    load,
+    read_file,
+    user_path,
+)
 
 #: Folders of the system, which nothing is restored over; of a backup's word, nothing below them either.
 _SYSTEM = [
@@ -210,7 +220,7 @@ def _came_back(settings: Settings, file: Path, target: Path | None, entry: Entry
 def _checked(source: SourceName, folder: Path, said_by_backup: bool) -> Path:
     """Return `folder`; RefnetError where nothing may be restored there."""
     places = (Path(os.path.normpath(folder)), folder.resolve())
-    refused = any(str(place) in _TOPS or place == Path.home() for place in places)
+    refused = any(str(place) in _TOPS or place == user_path("~") for place in places)
     if refused or (said_by_backup and any(map(_is_programs, places))):
         variable = "REFNET_CONFIG_DIR" if source is SourceName.CONFIG else "REFNET_VAULT_DIR"
         raise RefnetError(

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from refnet.errors import RefnetError
+from refnet.settings import user_path
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Systemd:
         if not self.user:
             return Path("/etc/systemd/system")
         config = os.environ.get("XDG_CONFIG_HOME", "")
-        return (Path(config) if config.startswith("/") else Path.home() / ".config") / "systemd" / "user"
+        return (Path(config) if config.startswith("/") else user_path("~/.config")) / "systemd" / "user"
 
     @property
     def command(self) -> str:

@@ -263,7 +263,16 @@ def _default_home(environment: Mapping[str, str], root: bool) -> Path:
     if root:
         return Path("/var/lib/refnet")
     data = environment.get("XDG_DATA_HOME")
-    return (Path(data) if data and data.startswith("/") else Path.home() / ".local" / "share") / "refnet"
+    if data and data.startswith("/"):
+        return Path(data) / "refnet"
+    home = user_path("~")
+    if not home.is_absolute():
+        raise RefnetError(
+            "this user has no home folder",
+            "Set REFNET_HOME, or HOME, to the absolute path of one.",
+            Exit.USAGE,
+        )
+    return home / ".local" / "share" / "refnet"
 
 
 def _default_backup_dir(home: Path, root: bool) -> Path:
