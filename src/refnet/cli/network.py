@@ -59,7 +59,9 @@ def sample(
     target, _ = _migrated()
     with progress("sample") as shown:
         made = make(target, Shape(papers, seed), shown)
-    rows = "\n".join(f"  {table:<14}{count:>12,} rows" for table, count in made.rows.items())
+    rows = "\n".join(
+        f"  {table:<14}{count:>12,} {'row' if count == 1 else 'rows'}" for table, count in made.rows.items()
+    )
     _report(
         {"database": target.name, "made_up": True, "seed": seed, **asdict(made)},
         f"{target.name}: a made-up network of seed {seed}, {size(sum(made.sizes.values()))};"

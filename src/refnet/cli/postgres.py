@@ -65,7 +65,7 @@ def _show(settings: Settings) -> None:
         f"running (pid {facts['pid']})" if facts["running"] else "stopped"
     )
     if facts["major"] is None:
-        state = f"not made yet; `refnet postgres start` makes it (PostgreSQL {facts['version']})"
+        state = f"not created yet; `refnet postgres start` creates it (PostgreSQL {facts['version']})"
     rows = {"state": state} | {name: facts[name] for name in ("folder", "socket", "connect") if facts[name]}
     if not facts["in_use"]:
         rows["note"] = "REFNET_DATABASE_URL is set: backups and restores use that server, not this one."

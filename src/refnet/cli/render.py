@@ -18,6 +18,8 @@ from refnet.recovery.model.source import OpenArtifact, Proof
 
 #: The number of largest tables that an artifact's page lists.
 _LARGEST = 10
+#: The phases whose name in reports is another than in text.
+_PHASES = {"exchange": "swap"}
 _MARKS = {Outcome.FAILED: "failed", Outcome.UNVERIFIED: "could not verify"}
 
 
@@ -162,4 +164,4 @@ def print_proof(title: str, proof: Proof, took: str = "", unrecorded: str = "", 
 
 def phases(taken: Mapping[str, float]) -> str:
     """Return the time of each phase as text."""
-    return ", ".join(f"{phase} {seconds(each)}" for phase, each in taken.items())
+    return ", ".join(f"{_PHASES.get(phase, phase)} {seconds(each)}" for phase, each in taken.items())

@@ -135,8 +135,8 @@ def _print_plan(plan: Plan) -> None:
         )
     if user := plan.runs_as_superuser:
         print(
-            f"note: {user} is a superuser: code in the dump (constraints, domains, functions in indexes) has its rights"
-            " while it loads. A login without that right avoids this: see docs/runbook.md, Restore without a superuser"
+            f"note: {user} is a superuser: code in the dump (constraints, domains, functions in indexes) has superuser"
+            " rights while it loads. To avoid that, see docs/runbook.md, Restore without a superuser"
         )
     render.print_notes(plan.notes, plan.problems)
 

@@ -122,7 +122,7 @@ def _print(done: Restored) -> None:
     )
     say(f"  {render.phases(done.seconds)}; {compared}")
     if done.previous:
-        say(f"  what was live is kept in {shown_path(done.previous.previous_folder)} for 7 days:")
+        say(f"  the previous version is in {shown_path(done.previous.previous_folder)} for 7 days:")
         say(f"  `refnet undo {plan.target.source}` brings it back")
     say(f"  {done.hint}")
 
@@ -143,7 +143,7 @@ def _print_undone(done: Undone) -> None:
         f"{shown_path(done.plan.target.folder)} is its previous version again: it was live until {_replaced(done.plan)}."
     )
     say(
-        f"  what was live is kept in {shown_path(done.previous.previous_folder)}: `refnet undo {source}` brings it back"
+        f"  what was live is now in {shown_path(done.previous.previous_folder)}: `refnet undo {source}` brings it back"
     )
 
 

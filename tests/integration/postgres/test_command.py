@@ -45,7 +45,7 @@ def test_a_folder_on_path_that_may_not_be_entered_is_passed_over(home: Path, fol
 def test_status_makes_nothing(folder: Path) -> None:
     done = _refnet(folder / "none", "status")
     assert done.returncode == 0
-    assert "not made yet; `refnet postgres start` makes it" in done.stdout
+    assert "not created yet; `refnet postgres start` creates it" in done.stdout
     assert not (folder / "none").exists()
 
 

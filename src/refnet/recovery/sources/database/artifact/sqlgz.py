@@ -225,6 +225,6 @@ def damaged(name: str, what: str) -> RefnetError:
     """Return the error of an artifact whose bytes changed since they were written."""
     return RefnetError(
         f"{name} is damaged: {what}",
-        "Take another artifact (`refnet list`); restore nothing from this one.",
+        "Choose another artifact (`refnet list`); restore nothing from this one.",
         Exit.DAMAGED,
     )

@@ -256,7 +256,7 @@ def _privilege(name: str) -> sql.SQL:
     if name not in _PRIVILEGES:
         raise RefnetError(
             "the artifact grants a privilege that no database has",
-            "Use another artifact (`refnet list`); restore nothing from this one.",
+            "Choose another artifact (`refnet list`); restore nothing from this one.",
             Exit.DAMAGED,
         )
     return _PRIVILEGES[name]
