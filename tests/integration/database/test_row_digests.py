@@ -79,26 +79,26 @@ def test_forged_digests_stop_a_restore_and_the_next_proof_replaces_them(
     assert restored.returncode == 0, restored.stderr
 
 
-@pytest.mark.parametrize("digests", ["ab" * 15, "0" * 32 * 7])
 def test_digests_of_another_number_of_tables_are_ignored(
-    library: Target, environment: dict[str, str], digests: str
+    library: Target, environment: dict[str, str]
 ) -> None:
     report(environment, "backup", "database")
-    changed(evidence_of(environment), row_digests=digests)
+    for digests in ("ab" * 15, "0" * 32 * 7):
+        changed(evidence_of(environment), row_digests=digests)
 
-    assert refnet(environment, "restore", "database", "--force").returncode == 0
+        restored = refnet(environment, "restore", "database", "--force")
+        assert restored.returncode == 0, (digests, restored.stderr)
 
 
-@pytest.mark.parametrize("digests", ["x" * 32, 7, "0" * 100_000, None])
 def test_a_line_with_other_digests_than_hex_does_not_count(
-    library: Target, environment: dict[str, str], digests: object
+    library: Target, environment: dict[str, str]
 ) -> None:
     report(environment, "backup", "database")
-    changed(evidence_of(environment), row_digests=digests)
+    for digests in ("x" * 32, 7, "0" * 100_000, None):
+        changed(evidence_of(environment), row_digests=digests)
 
-    (listed,) = report(environment, "list", "database")["artifacts"]
-
-    assert listed["state"] == "could not verify"
+        (listed,) = report(environment, "list", "database")["artifacts"]
+        assert listed["state"] == "could not verify", digests
 
 
 def test_a_member_with_another_text_than_was_dumped_is_damage(library: Target, wheel: Binaries) -> None:
