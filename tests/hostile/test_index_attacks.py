@@ -24,11 +24,12 @@ from refnet.recovery.sources.database.dump.psql_copy import PsqlCopy, PsqlError
 from refnet.recovery.sources.database.restore import create_database
 from refnet.recovery.sources.database.rows import live_catalog
 from refnet.recovery.sources.database.rows.compare import compare
+from refnet.recovery.sources.database.rows.row_digests import digested
 from refnet.recovery.sources.database.workers import Workers
 
 
 def _index(artifact: bytes) -> Index:
-    return Reader("refnet_20261125_020000.sql.gz", lambda: io.BytesIO(artifact)).index
+    return digested(Reader("refnet_20261125_020000.sql.gz", lambda: io.BytesIO(artifact)), "", 1)
 
 
 def _tables(target: Target) -> list[str]:
