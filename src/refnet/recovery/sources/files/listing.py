@@ -121,9 +121,11 @@ class FileList:
         return self.members[max(0, bisect_right(self.members, at, key=lambda member: member.raw) - 1)]
 
     def to_json(self) -> bytes:
-        members = json.dumps(self.members, separators=(",", ":"))
-        lines = ",\n".join(_line(listed) for listed in self.files)
-        return f'{{"format": {FORMAT},\n"members": {members},\n"files": [\n{lines}\n]}}\n'.encode()
+        members = json.dumps(self.members, separators=(",", ":")).encode()
+        lines = b",\n".join(
+            _line(listed).encode() for listed in self.files
+        )  # as text, a Japanese name doubles all
+        return b'{"format": %d,\n"members": %b,\n"files": [\n%b\n]}\n' % (FORMAT, members, lines)
 
     @classmethod
     def from_json(cls, text: bytes, most: int = MOST_FILES) -> Self:
