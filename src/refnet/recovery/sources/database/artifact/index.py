@@ -10,6 +10,7 @@ import base64
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from refnet.recovery.model.checked import Check, inside
@@ -135,7 +136,15 @@ class Index:
 
     def blocks_of(self, number: int) -> tuple[Member, ...]:
         """Return the blocks of table `number`."""
-        return tuple(m for m in self.members if m.kind is Kind.BLOCK and m.table == number)
+        return tuple(self._blocks.get(number, ()))
+
+    @cached_property
+    def _blocks(self) -> dict[int, list[Member]]:
+        found: dict[int, list[Member]] = {}
+        for member in self.members:
+            if member.kind is Kind.BLOCK and member.table is not None:
+                found.setdefault(member.table, []).append(member)
+        return found
 
     def members_of(self, kind: Kind) -> tuple[Member, ...]:
         return tuple(member for member in self.members if member.kind is kind)
