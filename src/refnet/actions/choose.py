@@ -117,7 +117,7 @@ def nothing(catalog: Catalog, sources: Iterable[SourceName], at: datetime | None
     oldest = catalog.oldest_complete(sources)
     if at is None or oldest is None:
         return RefnetError(
-            "there is no complete artifact",
+            f"there is no complete artifact of {', '.join(sources)}",
             "Make one with `refnet backup`; `refnet list` shows what there is.",
         )
     # A time of day as people write it has no fractions, and this one must still be at or after the artifact's.
