@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from refnet import servers, wiring
+from refnet.actions.acting import ActsOn
 from refnet.actions.context import Context
 from refnet.actions.verify import attempt, evidence_of, keep
-from refnet.errors import Exit
+from refnet.errors import Exit, RefnetError
+from refnet.postgres import embedded
+from refnet.postgres.session import server_version
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome, SourceName
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.clock import rounded
@@ -22,6 +25,7 @@ from refnet.recovery.model.shrinking import marked
 from refnet.recovery.model.source import Proof, Source, TransientError
 from refnet.recovery.model.store import Store
 from refnet.recovery.stores.local import LocalStore
+from refnet.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,53 @@ class Backup:
             "warnings": list(self.warnings),
             "unrecorded": self.unrecorded or None,
         }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The next backup of one source."""
+
+    source: SourceName
+    #: The database with its server, or the folder; "": it is not configured.
+    what: str
+    #: The folder of the new artifact.
+    folder: Path
+    #: Why the backup would fail, as far as that is known before.
+    problem: RefnetError | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "source": self.source,
+            "what": self.what or None,
+            "folder": str(self.folder),
+            "problem": self.problem and self.problem.to_json(),
+        }
+
+
+def plan(context: Context, name: SourceName, options: Options) -> Plan:
+    """Return what a backup of `name` would do; write nothing and start no server."""
+    store = LocalStore(options.folder, flat=True) if options.folder else context.store
+    what, problem = "", None if options.folder else store.trouble()
+    if name in wiring.configured(context.settings):
+        try:
+            what = _found(context.settings, name)
+        except RefnetError as error:
+            problem = error
+    return Plan(name, what, store.folder(name), problem)
+
+
+def _found(settings: Settings, name: SourceName) -> str:
+    """Return the display name of a source; RefnetError if it cannot be reached, or its programs are missing."""
+    if name is SourceName.DATABASE:
+        if settings.database_url or embedded.status(settings.home).major is None:
+            target = servers.existing_server(settings)
+            with target.connect() as session:
+                servers.binaries_for(settings, server_version(session))
+        return ActsOn.of(settings).shown
+    folder = settings.config_dir if name is SourceName.CONFIG else settings.vault_dir
+    if folder is None or not folder.is_dir():
+        raise RefnetError(f"{folder} is not a folder", f"Create it, or set the folder of {name}.")
+    return str(folder)
 
 
 def backup(context: Context, name: SourceName, options: Options | None = None) -> Backup | None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from refnet.actions import backup as action
 from refnet.actions.acting import ActsOn
 from refnet.actions.backup import Backup, Options
 from refnet.actions.backup import backup as run
@@ -31,6 +32,7 @@ def backup(
     ] = None,
     to: Annotated[Path | None, typer.Option(metavar="DIR", help="Write there, outside the catalog.")] = None,
     no_prove: Annotated[bool, typer.Option("--no-prove", help="Leave the proof to later.")] = False,
+    plan: options.Plan = False,
     as_json: options.Json = False,
 ) -> None:
     """Make an artifact of each source, restore it into a scratch place and compare."""
@@ -44,6 +46,8 @@ def backup(
     if source and source not in configured(here.settings):
         raise not_configured(source)
     names = [source or SourceName.DATABASE] if source or table else SourceName
+    if plan:
+        raise typer.Exit(_plan(here, names, how, as_json=as_json))
     raise typer.Exit(back_up(here, names, how, as_json=as_json))
 
 
@@ -63,6 +67,23 @@ def back_up(
             if isinstance(made, Backup):
                 _print_at_the_end(made)
     return worst(_exit(made) for made in ended.values())
+
+
+def _plan(here: Context, names: Iterable[SourceName], how: Options, *, as_json: bool) -> Exit:
+    """Print what a backup of `names` would do; return the exit code of its problems."""
+    plans = [action.plan(here, name, how) for name in names]
+    if as_json:
+        print_json({"plan": True, "sources": [one.to_json() for one in plans]})
+        return worst(one.problem.code for one in plans if one.problem)
+    for one in plans:
+        if one.problem:
+            complain(one.problem)
+        elif one.what:
+            proof = " and prove it" if how.prove else ""
+            print(f"{one.source:9} would back up {one.what} into {one.folder}{proof}")
+        else:
+            print(f"{one.source:9} not configured: {not_configured(one.source).hint}")
+    return worst(one.problem.code for one in plans if one.problem)
 
 
 def _exit(made: Backup | RefnetError | None) -> Exit:

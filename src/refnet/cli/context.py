@@ -108,6 +108,15 @@ def log_subject(context: Context, source: SourceName, artifact: str = "") -> Non
     add_to_log(source=source.value, **named(context.settings, source, artifact))
 
 
+def would(sentence: str, *, plan: bool) -> bool:
+    """Print what the command would do if `plan`; return whether the command ends there."""
+    if plan and output.json:
+        print_json({"plan": True, "would": sentence})
+    elif plan:
+        print(f"would {sentence}")
+    return plan
+
+
 def complain(error: RefnetError) -> None:
     """Print a failure in its two lines, with control characters escaped."""
     print(f"refnet: {plain(error.message)}\n        {plain(error.hint)}", file=sys.stderr)

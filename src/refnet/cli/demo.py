@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from refnet.cli.context import current_settings
+from refnet.cli import options
+from refnet.cli.context import current_settings, would
 from refnet.cli.output import output
 from refnet.cli.render import print_columns
 from refnet.demo.page import write
@@ -20,6 +21,7 @@ from refnet.settings import user_path
 
 
 def demo(
+    *,
     folder: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="The demo's folder; default: `demo` in REFNET_HOME."),
@@ -27,11 +29,14 @@ def demo(
     papers: Annotated[
         int, typer.Option(min=10, max=1_000_000, metavar="N", help="The number of papers to make up.")
     ] = 3_000,
+    plan: options.Plan = False,
 ) -> None:
     """Make up a network, a vault and a configuration; back them up, lose and restore them, and write a page."""
     from refnet.network import migrate, note  # noqa: F401  # an extra that is missing is reported first
 
     place = user_path(folder or current_settings().home / "demo").absolute()
+    if would(f"play the demo in {place}, in place of an earlier one there", plan=plan):
+        return
     with stage(place, os.environ, _say) as made, explained(place):
         story = play(made, papers, utc_now)
     with explained(place):

@@ -15,7 +15,7 @@ from refnet import servers
 from refnet.actions.acting import ActsOn
 from refnet.cli import options
 from refnet.cli.command import Commands
-from refnet.cli.context import current_settings, print_json, progress
+from refnet.cli.context import current_settings, print_json, progress, would
 from refnet.cli.output import output
 from refnet.errors import Exit, RefnetError
 from refnet.files import explained
@@ -32,8 +32,10 @@ imports = Commands("Import a citation graph from a file.")
 
 
 @network.command()
-def migrate(as_json: options.Json = False) -> None:
+def migrate(*, plan: options.Plan = False, as_json: options.Json = False) -> None:
     """Migrate the database to this RefNet's schema. Do nothing if it is up to date."""
+    if _planned("migrate the schema", plan=plan):
+        return
     target, migrated = _migrated()
     if migrated.before == migrated.after:
         text = f"{target.name}: schema {migrated.after}, nothing to do"
@@ -44,6 +46,7 @@ def migrate(as_json: options.Json = False) -> None:
 
 @network.command()
 def sample(
+    *,
     papers: Annotated[
         int, typer.Option(min=1, max=100_000_000, metavar="N", help="The number of papers.")
     ] = 10_000,
@@ -53,9 +56,12 @@ def sample(
             min=0, max=2**32 - 1, metavar="N", help="The same seed and number of papers make the same rows."
         ),
     ] = 1,
+    plan: options.Plan = False,
     as_json: options.Json = False,
 ) -> None:
     """Fill an empty database with a made-up network. Its papers are marked as made up."""
+    if _planned(f"migrate the schema and make up {papers:,} papers", plan=plan):
+        return
     target, _ = _migrated()
     with progress("sample") as shown:
         made = make(target, Shape(papers, seed), shown)
@@ -95,6 +101,8 @@ def vault(
 @imports.command()
 def cora(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The file; each line is cited, tab, citing.")],
+    *,
+    plan: options.Plan = False,
     as_json: options.Json = False,
 ) -> None:
     """Import citations in the format of cora.cites. Existing rows stay unchanged."""
@@ -102,6 +110,8 @@ def cora(
         there = file.is_file()
     if not there:
         raise RefnetError(f"{file} is not a file", "Name a file in the format of cora.cites.", Exit.USAGE)
+    if _planned(f"migrate the schema and import {file}", plan=plan):
+        return
     target, _ = _migrated()
     with progress("import") as shown:
         done = import_cora(target, file, shown)
@@ -111,6 +121,14 @@ def cora(
         f" {done.new_citations:,} citations were new",
         as_json,
     )
+
+
+def _planned(what: str, *, plan: bool) -> bool:
+    """Print a plan after a connection to the server, which must be running; return whether the command ends there."""
+    settings = current_settings()
+    if plan and settings.database_url:
+        servers.server(settings).connect().close()
+    return would(f"{what} in {ActsOn.of(settings).shown}", plan=plan)
 
 
 def _migrated() -> tuple[Target, Migrated]:

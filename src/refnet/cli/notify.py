@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import platform
 
-from refnet.cli.context import current_settings, note
+from refnet.cli import options
+from refnet.cli.context import current_settings, note, would
 from refnet.cli.output import say
 from refnet.errors import Exit, RefnetError
+from refnet.recovery.model.formatting import plural
 from refnet.telemetry.notify import DEADLINE, Message, send_by_apprise, within
 
 
-def notify() -> None:
+def notify(*, plan: options.Plan = False) -> None:
     """Send a test message to every service of notify.urls."""
     urls = current_settings().notify_urls
     if not urls:
         raise RefnetError("notify.urls is not set", "Set it to one or more Apprise URLs.", Exit.USAGE)
+    if would(f"send a test message to {plural(len(urls), 'service')} of notify.urls", plan=plan):
+        return
     message = Message(f"RefNet on {platform.node()}: test", "Messages arrive.")
 
     def send() -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from refnet.cli import options
 from refnet.cli.command import Commands
-from refnet.cli.context import current_settings, print_json
+from refnet.cli.context import current_settings, print_json, would
 from refnet.cli.output import output, say
 from refnet.cli.render import print_columns
 from refnet.postgres import binaries, embedded
@@ -16,18 +16,25 @@ app = Commands("Manage the embedded PostgreSQL.")
 
 
 @app.command("start")
-def start() -> None:
+def start(*, plan: options.Plan = False) -> None:
     """Start the embedded server. Create it first if there is none."""
     settings = current_settings()
+    folder = settings.home / "postgres"
+    binaries.find(embedded.status(settings.home).major, settings.postgres_bin_dir, server=True)
+    if would(f"start PostgreSQL in {folder}, and create it if there is none", plan=plan):
+        return
     embedded.start(settings.home, settings.postgres_bin_dir)
     if not output.quiet:
         _show(settings)
 
 
 @app.command("stop")
-def stop() -> None:
+def stop(*, plan: options.Plan = False) -> None:
     """Stop the embedded server; its data stays."""
-    stopped = embedded.stop(current_settings().home)
+    home = current_settings().home
+    if would(f"stop PostgreSQL in {home / 'postgres'}, if it runs", plan=plan):
+        return
+    stopped = embedded.stop(home)
     say("PostgreSQL is stopped; its data stays." if stopped else "PostgreSQL was not running.")
 
 

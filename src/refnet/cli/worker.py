@@ -13,7 +13,7 @@ from typing import Any
 from refnet import locks, servers
 from refnet.cli import options
 from refnet.cli.command import Commands
-from refnet.cli.context import current_settings, note, print_json
+from refnet.cli.context import current_settings, note, print_json, would
 from refnet.cli.output import output, say
 from refnet.cli.render import print_columns
 from refnet.errors import Exit, RefnetError
@@ -62,23 +62,29 @@ def _locked(path: Path, *, shared: bool = False) -> AbstractContextManager[bool]
 
 
 @broker.command("start")
-def start() -> None:
+def start(*, plan: options.Plan = False) -> None:
     """Start the embedded broker, if it is not running."""
     _require_celery()
     from refnet.broker import embedded
 
-    embedded.start(current_settings().home)
+    home = current_settings().home
+    if would(f"start the broker in {home / 'broker'}, if it does not run", plan=plan):
+        return
+    embedded.start(home)
     if not output.quiet:
         _show(current_settings(), as_json=False)
 
 
 @broker.command("stop")
-def stop() -> None:
+def stop(*, plan: options.Plan = False) -> None:
     """Stop the embedded broker; its queued tasks stay."""
     _require_celery()
     from refnet.broker import embedded
 
-    stopped = embedded.stop(current_settings().home)
+    home = current_settings().home
+    if would(f"stop the broker in {home / 'broker'}, if it runs", plan=plan):
+        return
+    stopped = embedded.stop(home)
     say("The broker is stopped; its queued tasks stay." if stopped else "The broker was not running.")
 
 

@@ -1,0 +1,37 @@
+"""The promise of the runbook: what changes something takes --plan, what reports takes --json. Every command is listed."""
+
+from __future__ import annotations
+
+from tests.unit.cli.commands import COMMANDS
+
+CHANGES = {
+    "init", "backup", "prune", "adopt", "accept", "store accept", "restore database", "restore config",
+    "restore obsidian", "undo database", "undo config", "undo obsidian", "recover", "schedule install",
+    "schedule remove", "broker start", "broker stop", "notify", "network migrate", "network sample",
+    "network vault", "import cora", "postgres start", "postgres stop", "demo",
+}  # fmt: skip
+REPORTS = {
+    "check", "list", "show", "verify", "drill", "diff", "monitor", "settings", "database sizes",
+    "schedule show", "broker status", "postgres status",
+}  # fmt: skip
+#: They run until they are stopped, or print what another program reads.
+SERVES = {"worker", "beat", "metrics", "completion"}
+
+
+def _with(option: str) -> set[str]:
+    return {words for words, command in COMMANDS.items() if any(option in one.opts for one in command.params)}
+
+
+def test_every_command_is_classified_once() -> None:
+    assert sorted([*CHANGES, *REPORTS, *SERVES]) == sorted(COMMANDS)
+
+
+def test_what_changes_something_takes_plan_and_what_reports_takes_json() -> None:
+    assert _with("--plan") == CHANGES
+    assert _with("--json") >= REPORTS
+    assert not _with("--json") & SERVES
+
+
+def test_every_command_takes_quiet_and_verbose() -> None:
+    for option in ("-q", "--quiet", "-v", "--verbose"):
+        assert _with(option) == {*COMMANDS}
