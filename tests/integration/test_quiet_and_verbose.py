@@ -43,7 +43,7 @@ def test_a_quiet_run_prints_only_what_was_asked_for_and_logs_everything(refnet: 
     assert refnet("list", "-q").out.count("refnet_") == 2
     assert json.loads(refnet("-q", "list", "--json").out)["artifacts"]
     assert "Restore " in refnet("-q", "restore", "database", "--plan").out
-    assert "in all: " in refnet("monitor", "-q").out
+    assert "overall: " in refnet("monitor", "-q").out
 
 
 def test_a_quiet_run_prints_errors_and_warnings(refnet: Command) -> None:

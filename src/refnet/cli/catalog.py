@@ -16,6 +16,9 @@ from refnet.cli.context import context, print_json
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Entry, SourceName
 
+#: A terminal with space for both the source and the database.
+_WIDE = 130
+
 
 def list_artifacts(
     source: options.Source = None,
@@ -53,10 +56,17 @@ def _print_table(entries: Sequence[Entry], moment: datetime) -> None:
         for entry in entries
     ]
     of = render.databases(entries)
-    if of:
+    narrow = render.width() < _WIDE
+    if of and narrow:
+        column = ["source or database", *(of.get(entry.name, entry.source.value) for entry in entries)]
+        rows = [(row[0], one, *row[2:]) for row, one in zip(rows, column, strict=True)]
+    elif of:
         column = ["database", *(of.get(entry.name, "") for entry in entries)]
-        rows = [(*row[:2], database, *row[2:]) for row, database in zip(rows, column, strict=True)]
-    render.print_columns(rows, right=(4, 5) if of else (3, 4))
+        rows = [(*row[:2], one, *row[2:]) for row, one in zip(rows, column, strict=True)]
+    if narrow and not any(row[-1] for row in rows[1:]):
+        rows = [row[:-1] for row in rows]
+    right = tuple(rows[0].index(name) for name in ("age", "size"))
+    render.print_columns(rows, right, shorten=right[0] - 2 if of else None)
 
 
 def show(

@@ -30,4 +30,6 @@ def show_sizes(as_json: options.Json = False) -> None:
         for table in tables
     ]
     if rows:
-        render.print_columns([("table", "size", "data", "indexes", "rows, about"), *rows], right=(1, 2, 3, 4))
+        render.print_columns(
+            [("table", "size", "data", "indexes", "rows, about"), *rows], right=(1, 2, 3, 4), shorten=0
+        )

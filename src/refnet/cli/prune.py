@@ -21,6 +21,9 @@ from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.retention import Decision
 
+#: The most columns of the name of a database beside that of an artifact.
+_DATABASE = 40
+
 
 def prune(
     source: options.Source = None,
@@ -94,7 +97,7 @@ def _print(plans: list[Plan], here: Context, *, plan: bool) -> None:
 def _named(decision: Decision, of: dict[str, str]) -> str:
     """Return the name of the artifact, with its database if there are several."""
     name = decision.entry.name
-    return f"{name} ({of[name]})" if name in of else name
+    return f"{name} ({render.middle(of[name], _DATABASE)})" if name in of else name
 
 
 def _simulate(context: Context, names: tuple[SourceName, ...], span: timedelta, *, as_json: bool) -> None:

@@ -153,7 +153,8 @@ def _print_plan(planned: Planned, *, now: datetime) -> None:
                 f"{e.state}, SHRUNK against {e.manifest.shrunk_from}" if e.shrunk else e.state,
             )
             for s, e in plan.entries.items()
-        ]
+        ],
+        shorten=2,
     )
     print("To:")
     render.print_columns([(f"  {source}", where) for source, where in planned.targets.items()])

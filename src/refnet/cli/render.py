@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from shutil import get_terminal_size
 from typing import Any
 
-from rich.cells import cell_len
+from rich.cells import cell_len, chop_cells
 
 from refnet.actions.catalog import Shown
 from refnet.cli.output import output
@@ -20,6 +22,8 @@ from refnet.recovery.model.source import OpenArtifact, Proof
 _LARGEST = 10
 #: The phases whose name in reports is another than in text.
 _PHASES = {"exchange": "swap"}
+#: The columns that every table fits into; the least of a shortened column, and of a last column beside the others.
+_WIDTH, _SHORT, _NARROW = 100, 8, 24
 _MARKS = {Outcome.FAILED: "failed", Outcome.UNVERIFIED: "could not verify"}
 
 
@@ -28,16 +32,74 @@ def local(moment: datetime) -> str:
     return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
-def print_columns(rows: Sequence[Sequence[str]], right: tuple[int, ...] = ()) -> None:
-    """Print `rows` in aligned columns, those whose numbers are in `right` to the right."""
+def print_columns(
+    rows: Sequence[Sequence[str]],
+    right: tuple[int, ...] = (),
+    shorten: int | None = None,
+) -> None:
+    """Print `rows` in aligned columns that fit the terminal, or 100 columns where that is narrower.
+
+    Args:
+        right: the columns that are aligned to the right.
+        shorten: the column whose cells lose their middle first; then the last column is wrapped.
+    """
     rows = [[plain(cell) for cell in row] for row in rows]
     widths = [max(cell_len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    most = width()
+    beyond = sum(widths) + 2 * (len(widths) - 1) - most
+    if shorten is not None and beyond > 0:
+        kept = max(min(widths[shorten], _SHORT), widths[shorten] - beyond)
+        beyond -= widths[shorten] - kept
+        widths[shorten] = kept
+    last = widths[-1] - max(beyond, 0)
+    below = last < min(
+        widths[-1], _NARROW
+    )  # no space beside the others: the last column has lines of its own
     for row in rows:
         cells = []
-        for column, text in enumerate(row):
-            gap = " " * (widths[column] - cell_len(text))
-            cells.append(gap + text if column in right else text + gap)
-        print("  ".join(cells).rstrip())
+        for column, text in enumerate(row[:-1]):
+            shown = middle(text, widths[column]) if column == shorten else text
+            gap = " " * (widths[column] - cell_len(shown))
+            cells.append(gap + shown if column in right else shown + gap)
+        lead = "  ".join(cells)
+        lines = wrapped(row[-1], most - 4 if below else last)
+        if len(row) - 1 in right:
+            lines = [" " * (widths[-1] - cell_len(line)) + line for line in lines]
+        if below:
+            print(lead.rstrip())
+        for number, line in enumerate(lines if not below or row[-1] else ()):
+            start = "    " if below else (lead if number == 0 else " " * cell_len(lead)) + "  " * bool(cells)
+            print((start + line).rstrip())
+
+
+def width() -> int:
+    """Return the columns of the terminal, at least 100; a file or a pipe is never too narrow."""
+    columns = get_terminal_size((0, 0)).columns
+    return max(columns, _WIDTH) if columns else sys.maxsize
+
+
+def middle(text: str, width: int) -> str:
+    """Return `text` in at most `width` cells of the terminal, its middle replaced by an ellipsis."""
+    if cell_len(text) <= width:
+        return text
+    head = chop_cells(text, (width - 1) - (width - 1) // 2)[0]
+    tail = chop_cells(text[::-1], (width - 1) // 2)[0][::-1]
+    return f"{head}…{tail}"
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Return `text` as lines of at most `width` cells, broken between words where that is possible."""
+    lines, line = list[str](), ""
+    for word in text.split(" "):
+        longer = f"{line} {word}" if line else word
+        if cell_len(longer) <= width:
+            line = longer
+            continue
+        if line:
+            lines.append(line)
+        *full, line = chop_cells(word, max(width, 1)) or [""]
+        lines += full
+    return [*lines, line]
 
 
 def databases(entries: Sequence[Entry]) -> dict[str, str]:
@@ -120,7 +182,7 @@ def _print_tables(tables: Sequence[dict[str, Any]]) -> None:
     largest = sorted(tables, key=lambda table: table["bytes"], reverse=True)[:_LARGEST]
     rows = [(str(table["name"]), f"{table['rows']:,}", size(table["bytes"])) for table in largest]
     print()
-    print_columns([("table", "rows", "as text"), *rows], right=(1, 2))
+    print_columns([("table", "rows", "as text"), *rows], right=(1, 2), shorten=0)
     if len(tables) > _LARGEST:
         print(f"and {plural(len(tables) - _LARGEST, 'smaller table')}")
 

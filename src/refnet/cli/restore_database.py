@@ -131,7 +131,7 @@ def _print_plan(plan: Plan) -> None:
         print(f"Live now: {formatting.size(plan.facts.live.size)}, {_sessions(plan.facts.live.sessions)}")
     if tables := plan.tables():
         render.print_columns(
-            [("table", "rows", "live", "written since"), *map(_row, tables)], right=(1, 2, 3)
+            [("table", "rows", "live", "written since"), *map(_row, tables)], right=(1, 2, 3), shorten=0
         )
     if user := plan.runs_as_superuser:
         print(

@@ -115,6 +115,8 @@ def _refuse_a_second(settings: Settings) -> None:
 def _print_plan(plan: Plan) -> None:
     for step in plan.shown:
         print(f"{step.change:7} {step.path} ({step.found})")
+    if not plan.shown:
+        print("nothing to do: there are no timers")
     for step in plan.shown:
         if step.wanted and step.found is not Found.SAME:
             print(f"\n# {step.path}\n{step.wanted.text}", end="")

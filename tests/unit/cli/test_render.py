@@ -6,8 +6,10 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from rich.cells import cell_len
 
 from refnet.cli import render
+from refnet.cli.catalog import _print_table
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Entry, Manifest, SourceName
 
@@ -93,3 +95,72 @@ def test_a_time_is_printed_with_its_zone(monkeypatch: pytest.MonkeyPatch, zone: 
     finally:
         monkeypatch.undo()
         time.tzset()
+
+
+LIST = [
+    ("name", "database", "created", "age", "size", "state", "notes"),
+    ("refnet_20261125_105258.sql.gz", "shop_production_" * 4, "2026-11-25 10:52:58 UTC", "47 h 59 min", "1023.9 MiB", "restored", "SHRUNK against refnet_20261124_105258.sql.gz: 10 rows of papers, 30,000 before"),
+    ("vault_20261125.tar.gz", "研究論文の引用ネットワーク" * 3, "2026-11-25 10:52:58 UTC", "under 1 min", "2.4 MiB", "proven", ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("columns", ["", "40", "100", "140", "400"])
+def test_a_table_fits_and_keeps_the_names_of_artifacts(
+    columns: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    render.print_columns(LIST, right=(3, 4), shorten=1)
+    printed = capsys.readouterr().out
+    assert not columns or max(map(cell_len, printed.splitlines())) <= max(100, int(columns))
+    for name, *_ in LIST:
+        assert name in printed
+    if columns in {"", "400"}:
+        assert "…" not in printed
+        assert len(printed.splitlines()) == len(LIST)
+
+
+@pytest.mark.parametrize("text", ["shop_production_2026", "研究論文の引用", "aあbいcうdえe", "x" * 500])
+@pytest.mark.parametrize("width", [5, 6, 12, 13])
+def test_a_middle_and_a_line_never_exceed_their_width(text: str, width: int) -> None:
+    short = render.middle(text, width)
+    assert cell_len(short) <= width
+    assert short == text or (short[0] == text[0] and short[-1] == text[-1] and "…" in short)
+    lines = render.wrapped(f"{text} and {text}", width)
+    assert max(map(cell_len, lines)) <= width
+    assert "".join(lines).replace(" ", "") == f"{text}and{text}"
+
+
+def test_a_long_last_column_continues_below_itself(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    render.print_columns([("status", "check", ""), ("OK", "age", "word " * 30 + "end")])
+    first, second, third, *_ = capsys.readouterr().out.splitlines()
+    assert second.startswith("OK      age    word")
+    assert third.startswith(" " * 15 + "word")
+    assert first == "status  check"
+
+
+@pytest.mark.parametrize("columns", ["80", "100", "129", "130", "200"])
+def test_the_list_of_several_long_databases_fits(
+    columns: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    created = datetime(2026, 11, 25, 10, 52, 58, tzinfo=UTC)
+
+    def entry(source: SourceName, name: str, database: str = "") -> Entry:
+        details = {"database": database, "system_identifier": "7712237444966459991"} if database else {}
+        return Entry(Manifest(source, name, created, 987_654_321, "", 1.0, details=details))
+
+    entries = [
+        entry(SourceName.DATABASE, "refnet_20261125_105258.sql.gz", "customer_orders_of_the_shop_in_production_2026"),
+        entry(SourceName.DATABASE, "refnet_20261125_105300.sql.gz", "研究論文引用関係管理システム本番環境"),
+        entry(SourceName.CONFIG, "config_20261125.tar.gz"),
+        entry(SourceName.OBSIDIAN, "vault_20261125.tar.gz"),
+    ]  # fmt: skip
+    _print_table(entries, created + timedelta(hours=47, minutes=59))
+
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(cell_len, lines)) <= max(100, int(columns))
+    for one in entries:
+        assert any(line.startswith(one.name) for line in lines)
