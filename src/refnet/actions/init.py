@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -19,10 +20,11 @@ from refnet.actions.context import own_home
 from refnet.compose import compose_file
 from refnet.compose_guess import guess
 from refnet.errors import Exit, RefnetError
-from refnet.files import explained, replace_file
+from refnet.files import explained, replace_file, sync_folder
 from refnet.postgres import embedded
-from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.model.artifact import HIDDEN_PREFIX, SourceName
 from refnet.recovery.model.schedule import TaskName
+from refnet.recovery.stores.disk import rename
 from refnet.settings import (
     CONFIG,
     FILE_NAME,
@@ -78,10 +80,15 @@ class Draft:
 
     def write(self) -> None:
         """Write the file for this user alone, completely or not at all; RefnetError if it exists."""
-        if os.path.lexists(self.file):
-            raise _exists(self.file)
+        hidden = self.file.with_name(f"{HIDDEN_PREFIX}{secrets.token_hex(8)}")
         with explained(self.file):
-            replace_file(self.file, self.text().encode())
+            try:
+                replace_file(hidden, self.text().encode())
+                if not rename(hidden, self.file):
+                    raise _exists(self.file)
+                sync_folder(self.file.parent)
+            finally:
+                hidden.unlink(missing_ok=True)
 
     def overridden(self) -> tuple[str, ...]:
         """Return the variables of the environment that take precedence over the file, with another value."""

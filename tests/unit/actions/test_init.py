@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,23 @@ def test_a_file_that_appears_meanwhile_is_left_alone(tmp_path: Path) -> None:
         Draft(file, {}, {"jobs": 2}).write()
     assert raised.value.code is Exit.USAGE
     assert file.read_text() == "jobs = 1\n"
+
+
+def test_of_several_at_once_one_writes_the_file(tmp_path: Path) -> None:
+    begin = threading.Barrier(8)
+
+    def write(number: int) -> int | None:
+        begin.wait()
+        try:
+            Draft(tmp_path / "refnet.toml", {}, {"jobs": number}).write()
+        except RefnetError:
+            return None
+        return number
+
+    with ThreadPoolExecutor(8) as pool:
+        wrote = [number for number in pool.map(write, range(8)) if number is not None]
+    assert [path.name for path in tmp_path.iterdir()] == ["refnet.toml"]
+    assert [tomllib.loads((tmp_path / "refnet.toml").read_text())["jobs"]] == wrote
 
 
 def with_config(here: Path, folder: str | Path) -> Draft:
