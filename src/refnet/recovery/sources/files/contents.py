@@ -113,7 +113,7 @@ class _Contents:
             raise ArchiveError(
                 f"the content of {show(member.path)} is not what the list of files says (SHA-256)"
             )
-        self._list(listed)
+        self._list(expected if expected == listed else listed)  # one entry in memory, not two
 
     def _list(self, listed: Listed) -> None:
         self.listed[listed.path] = listed
