@@ -267,7 +267,7 @@ def artifact_cut(library: Library) -> Result:
 def manifest_of_another(library: Library) -> Result:
     copy = library.folder / "refnet_20261125_030000.sql.gz"
     shutil.copy(library.newest(), copy)
-    Path(f"{copy}.json").write_text('{"format": 2}')
+    Path(f"{copy}.json").write_text('{"format": 3}')
     return library.refnet("verify", copy)
 
 

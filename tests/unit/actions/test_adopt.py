@@ -173,9 +173,9 @@ def test_a_failure_is_remembered_although_the_manifest_is_lost(
 def test_a_manifest_of_a_newer_refnet_is_left_to_it(take: Any, store: LocalStore, old: Path) -> None:
     take(old)
     manifest = old.with_name(f"{OLD}.json")
-    manifest.write_text(manifest.read_text().replace('"format": 1', '"format": 2'))
+    manifest.write_text(manifest.read_text().replace('"format": 2', '"format": 3'))
     before = manifest.read_bytes()
-    with pytest.raises(RefnetError, match="format 2") as refused:
+    with pytest.raises(RefnetError, match="format 3") as refused:
         take(old)
     assert "a newer RefNet" in refused.value.hint
     assert manifest.read_bytes() == before

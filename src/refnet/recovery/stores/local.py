@@ -27,6 +27,7 @@ from refnet.files import check_own, explained, identity, make_folder, sync_folde
 from refnet.recovery.model.artifact import (
     EVIDENCE_SUFFIX,
     FILES_SUFFIX,
+    FORMAT,
     MANIFEST_SUFFIX,
     Entry,
     Evidence,
@@ -319,4 +320,5 @@ def _manifest(source: SourceName, name: str, made: Made, sha256: str, size: int)
         unchecked=made.unchecked,
         details=made.details,
         made_by=f"refnet {version('refnet')}",
+        format=FORMAT if source is SourceName.DATABASE else 1,
     )

@@ -70,7 +70,8 @@ def test_keys_of_a_later_refnet_of_the_same_format_are_left_out() -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("format", 2),
+        ("format", 3),
+        ("format", 0),
         ("source", "papers"),
         ("name", 5),
         ("name", "../vault_20261125.tar.gz"),
