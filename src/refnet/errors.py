@@ -27,6 +27,13 @@ def worst(codes: Iterable[Exit]) -> Exit:
     return next((code for code in _WORST_FIRST if code in found), Exit.DONE)
 
 
+def nearest(value: str, choices: Iterable[str], cutoff: float = 0.6) -> str:
+    """Return the one of `choices` that is most like `value`, or ""."""
+    from difflib import get_close_matches  # costs time, and only here
+
+    return next(iter(get_close_matches(value.strip().lower()[:100], list(choices), 1, cutoff)), "")
+
+
 class RefnetError(Exception):
     """A failure that is reported to the user: what is wrong, what to do, and the exit code.
 

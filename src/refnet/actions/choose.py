@@ -9,7 +9,7 @@ from pathlib import Path
 
 from refnet import servers, wiring
 from refnet.actions.context import Context
-from refnet.errors import Exit, RefnetError
+from refnet.errors import Exit, RefnetError, nearest
 from refnet.files import explained
 from refnet.recovery.model.artifact import SourceName, read_name
 from refnet.recovery.model.catalog import Catalog, parse_time
@@ -19,7 +19,6 @@ from refnet.recovery.model.store import Store
 from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.stores.open_artifacts import artifact_at, folder_at
 from refnet.settings import user_path
-from refnet.settings.converters import nearest
 
 
 @dataclass(frozen=True)

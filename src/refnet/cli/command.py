@@ -18,8 +18,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from refnet.cli.examples import EXAMPLES
 from refnet.cli.output import output
-from refnet.errors import Exit, RefnetError
-from refnet.settings.converters import nearest
+from refnet.errors import Exit, RefnetError, nearest
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 #: The most characters of an argument; a path on Linux has at most 4095 bytes.

@@ -10,8 +10,7 @@ import typer
 from typer.completion import get_completion_script  # type: ignore[attr-defined]
 
 from refnet.actions.context import Context, read_settings
-from refnet.errors import Exit, RefnetError
-from refnet.settings.converters import nearest
+from refnet.errors import Exit, RefnetError, nearest
 
 
 class Shell(StrEnum):

@@ -15,7 +15,6 @@ from typer.completion import completion_init  # type: ignore[attr-defined]
 
 from refnet.cli.command import SHARED, Command, Commands, Group
 from refnet.errors import RefnetError
-from refnet.settings import CONFIG, user_path
 from refnet.signals import interruptible
 
 #: Group of `refnet --help` → its commands: module in refnet.cli, function or group there, line in the help.
@@ -186,5 +185,7 @@ def _without_config(arguments: list[str]) -> list[str]:
             continue
         if option != "--config" or not (equals or arguments):
             break  # Typer reports the error
+        from refnet.settings import CONFIG, user_path  # `refnet --help` does not wait for it
+
         os.environ[CONFIG] = str(user_path(value if equals else arguments.pop(0)).absolute())
     return arguments

@@ -9,9 +9,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from refnet.recovery.model.formatting import plain, seconds
-from refnet.recovery.model.source import Progress
+
+if TYPE_CHECKING:  # `refnet --help` does not wait for it
+    from refnet.recovery.model.source import Progress
 
 #: The details of a run: programs, servers, phases. Every layer writes to it, and --verbose prints it.
 _log = logging.getLogger("refnet.detail")

@@ -6,10 +6,12 @@ Each is pure and raises `InvalidError`, which never repeats the value: it may be
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+from refnet.errors import nearest
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _DIGITS = re.compile(r"[0-9]{1,18}")
@@ -40,13 +42,6 @@ class InvalidError(ValueError):
         self.usage = usage
         #: The nearest valid value, or "".
         self.near = near
-
-
-def nearest(value: str, choices: Iterable[str], cutoff: float = 0.6) -> str:
-    """Return the one of `choices` that is most like `value`, or ""."""
-    from difflib import get_close_matches  # costs time, and only here
-
-    return next(iter(get_close_matches(value.strip().lower()[:100], list(choices), 1, cutoff)), "")
 
 
 def text(value: Any, usage: str = "Write a text in quotes, or remove the key to use the default.") -> str:

@@ -5,7 +5,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, fields
 from typing import Any
 
-from refnet.settings.converters import InvalidError, nearest, utf8
+from refnet.errors import nearest
+from refnet.settings.converters import InvalidError, utf8
 
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
 #: A number of days without its name, such as `7` or `7d`.

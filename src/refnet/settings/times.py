@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
-from refnet.settings.converters import InvalidError, nearest, utf8
+from refnet.errors import nearest
+from refnet.settings.converters import InvalidError, utf8
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
