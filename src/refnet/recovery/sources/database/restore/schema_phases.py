@@ -93,7 +93,8 @@ def after_rows(before: Sequence[Item], after: Sequence[Item]) -> tuple[Run, ...]
     fills = [item for item in after if item.is_refresh]
     others = {*grants, *comments, *superusers, *fills}
     runs = (
-        Run(Who.BUILDER, tuple(item for item in after if item not in others), parallel=True),
+        # In one session: the jobs of a parallel pg_restore have deadlocked here.
+        Run(Who.BUILDER, tuple(item for item in after if item not in others)),
         Run(Who.OWNER, tuple(superusers)),
         Run(Who.SUPERUSER, (*comments, *grants)),
         Run(Who.BUILDER, tuple(fills), parallel=True),
