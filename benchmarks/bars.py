@@ -102,6 +102,21 @@ def _peak(table: Table) -> float:
     return max(table[way].peak for way in (ways.BACKUP, ways.BACKUP_PROVEN, ways.RESTORE)) / 1e6
 
 
+def _start() -> tuple[Bar, ...]:
+    """Return the promises for commands that do nothing."""
+    return (
+        Bar(ways.HELP, (ways.HELP,), lambda table: table[ways.HELP].seconds, ceiling=0.1, unit="s"),
+        Bar(ways.LIST, (ways.LIST,), lambda table: table[ways.LIST].seconds, ceiling=0.25, unit="s"),
+        Bar(
+            f"{ways.LIST}, CPU seconds",
+            (ways.LIST,),
+            lambda table: table[ways.LIST].cpu,
+            ceiling=0.2,
+            unit="s",
+        ),
+    )
+
+
 def bars(kind: str) -> tuple[Bar, ...]:
     """Return the promises for a database of `kind`."""
     backup, proven, restore = ways.BACKUP, ways.BACKUP_PROVEN, ways.RESTORE
@@ -154,15 +169,7 @@ def bars(kind: str) -> tuple[Bar, ...]:
         load,
         *([] if kind == SHORT else [_at_most(ways.TABLE_RESTORE, restore, 0.1)]),
         memory,
-        Bar(ways.HELP, (ways.HELP,), lambda table: table[ways.HELP].seconds, ceiling=0.1, unit="s"),
-        Bar(ways.LIST, (ways.LIST,), lambda table: table[ways.LIST].seconds, ceiling=0.25, unit="s"),
-        Bar(
-            f"{ways.LIST}, CPU seconds",
-            (ways.LIST,),
-            lambda table: table[ways.LIST].cpu,
-            ceiling=0.2,
-            unit="s",
-        ),
+        *_start(),
         Bar(
             f"{ways.STOCK_RESTORE} exits 0, same content",
             (ways.STOCK_RESTORE,),

@@ -84,7 +84,7 @@ def _print_plan(plan: Plan) -> None:
     moment = f" of {render.local(plan.created)}" if plan.created else ""
     print(f"Restore {plan.artifact}{moment} into {_target(plan)}:")
     if not plan.changes:
-        print("  what is live is equal to it: there is nothing to do")
+        print("  the live files are equal to it; nothing to do")
     _print_changes(plan.changes, plan.selection.prefix)
     if plan.changes:
         print(f"  what is swapped: {_swapped(plan)}")

@@ -86,7 +86,7 @@ class OpenArtifact:
         return (
             RefnetError(
                 f"{self.name} is damaged: {self.damage}",
-                "Choose another (`refnet list`), or give --damaged-anyway: what it restores is compared all the same.",
+                "Choose another (`refnet list`), or give --damaged-anyway; the restored data is compared in any case.",
                 Exit.DAMAGED,
             ),
         )
