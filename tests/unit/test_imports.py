@@ -74,6 +74,41 @@ run()
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_no_option_and_no_argument_needs_pydantic():
+    code = """
+import sys
+from refnet.cli.main import _COMMANDS, _imported, app, typer
+def commands(command):
+    yield command
+    for inner in getattr(command, "commands", {}).values():
+        yield from commands(inner)
+root = typer.main.get_command(app)
+for name in _COMMANDS:
+    for command in commands(_imported(name)):
+        context = command.make_context(name, ["--help"], resilient_parsing=True)
+        for param in command.get_params(context):
+            param.get_runtime_param()
+print(sorted(name for name in sys.modules if name.startswith("pydantic")))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("command", ["list database", "prune --plan"])
+def test_a_command_runs_without_pydantic(tmp_path, command):
+    code = "import sys; sys.modules['pydantic'] = None; from refnet.cli.main import run; run()"
+    environment = {"REFNET_HOME": str(tmp_path / "home"), "REFNET_BACKUP_DIR": str(tmp_path / "backups")}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command.split()],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    assert done.stdout or done.stderr
+
+
 def test_a_backup_imports_nothing_that_only_other_commands_need(tmp_path):
     (tmp_path / "clone").mkdir()
     (tmp_path / "clone" / ".env").touch()

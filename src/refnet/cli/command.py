@@ -18,6 +18,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from refnet.cli.examples import EXAMPLES
 from refnet.cli.output import output
+from refnet.cli.values import read_without_pydantic
 from refnet.errors import Exit, RefnetError, nearest
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -59,6 +60,10 @@ class _Shared:
         super().__init__(*arguments, **attributes)
         command: Any = self
         command.params = [*command.params, *_OPTIONS]
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        parent: Any = super()
+        return [read_without_pydantic(param) for param in parent.get_params(ctx)]  # --help too
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Return the arguments that are left; RefnetError (USAGE) for those that cannot be used."""
