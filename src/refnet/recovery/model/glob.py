@@ -1,0 +1,108 @@
+"""Shell patterns for paths and tables: `*`, `?`, `[a-z]`, and `**` for any number of folders.
+
+A name is matched in at most the product of the lengths of pattern and name: no part of it is tried again for each way
+to match what comes before.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+from fnmatch import translate
+from typing import Self
+
+from refnet.errors import Exit, RefnetError
+
+#: The most characters of a pattern.
+LONGEST = 1000
+_SPECIAL = re.compile(r"[*?[]")
+_ANY = "**"
+
+_Match = Callable[[str], object]
+
+
+class Glob:
+    """A pattern for paths with `/`.
+
+    Without a `/` it matches the last part of a path, in any folder; with one the complete path, from the top, where `*`
+    and `?` match no `/` and `**` any number of folders, also none. Capitals count; composed and decomposed letters (が)
+    are the same.
+    """
+
+    def __init__(self, pattern: str) -> None:
+        """RefnetError (USAGE) if `pattern` is empty or too long."""
+        if not 0 < len(pattern) <= LONGEST:
+            raise RefnetError(
+                f"the pattern has {len(pattern):,} characters",
+                f"Give a pattern of 1 to {LONGEST:,} characters, such as '*.md' or 'papers/**'.",
+                Exit.USAGE,
+            )
+        self.pattern = pattern
+        parts = [part for part in _composed(pattern).split("/") if part not in {"", "."}]
+        self._complete = "/" in pattern
+        self._parts = [None if part == _ANY else _matcher(part) for part in parts]
+
+    @property
+    def is_plain(self) -> bool:
+        """The pattern is a name: it has no special characters."""
+        return not _SPECIAL.search(self.pattern)
+
+    def matches(self, path: str) -> bool:
+        """Return whether the pattern matches `path`, which has no `.`, `..` or empty part."""
+        path = _composed(path)
+        return _matches(self._parts, path.split("/") if self._complete else [path.rpartition("/")[2]])
+
+
+class TableGlob:
+    """A pattern for tables: `NAME` in any schema, or `SCHEMA.NAME`; `*` matches every character."""
+
+    def __init__(self, pattern: str) -> None:
+        """RefnetError (USAGE) if `pattern` is empty or too long."""
+        Glob(pattern)
+        self.pattern = pattern
+        # Any name may contain dots, so the dot of the pattern can be that of a name, or the one after the schema.
+        self._name = _matcher(_composed(pattern))
+
+    @classmethod
+    def of(cls, pattern: str | None) -> Self:
+        """Return the pattern; None matches every table."""
+        return cls("*" if pattern is None else pattern)
+
+    def matches(self, schema: str, name: str) -> bool:
+        """Return whether the pattern matches the table `name` in `schema`."""
+        return any(self._name(_composed(one)) for one in (name, f"{schema}.{name}"))
+
+
+def _matcher(part: str) -> _Match:
+    """Return the match of a pattern without `/`. Python's expression for it tries each `*` once (an atomic group)."""
+    return re.compile(translate(part)).match
+
+
+def _composed(text: str) -> str:
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def _matches(pattern: Sequence[_Match | None], parts: Sequence[str]) -> bool:
+    """Return whether `pattern` matches all `parts`; None in it matches any number of them.
+
+    The shortest match for each None is enough: what a longer one leaves, a later None can take.
+    """
+    at = now = 0
+    again: tuple[int, int] | None = (
+        None  # where to continue after the last None: in the pattern, in the parts
+    )
+    while now < len(parts):
+        if at < len(pattern):
+            one = pattern[at]
+            if one is None:
+                at, again = at + 1, (at + 1, now)
+                continue
+            if one(parts[now]):
+                at, now = at + 1, now + 1
+                continue
+        if again is None:
+            return False
+        again = (again[0], again[1] + 1)
+        at, now = again
+    return all(one is None for one in pattern[at:])
