@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Manifest, SourceName, artifact_names
+from refnet.recovery.model.marks import Marks
 from refnet.recovery.model.source import Made, OpenArtifact
 from refnet.recovery.model.store import Leftover
 
@@ -24,12 +25,13 @@ class MemoryStore:
         self.files: dict[str, bytes] = {}
         self.manifests: dict[str, Manifest] = {}
         self.evidence: dict[str, list[Evidence]] = {}
+        self.marks: dict[str, Marks] = {}
         self.left: list[Leftover] = []
         self._locked: set[SourceName] = set()
 
     def entries(self, source: SourceName | None = None) -> tuple[Entry, ...]:
         return tuple(
-            Entry(manifest, tuple(self.evidence.get(name, ())))
+            Entry(manifest, tuple(self.evidence.get(name, ())), self.marks.get(name, Marks()))
             for name, manifest in self.manifests.items()
             if source in {None, manifest.source}
         )
@@ -54,8 +56,11 @@ class MemoryStore:
     def record(self, entry: Entry, *evidence: Evidence) -> None:
         self.evidence.setdefault(entry.name, []).extend(evidence)
 
+    def mark(self, entry: Entry, marks: Marks) -> None:
+        self.marks[entry.name] = marks
+
     def delete(self, entry: Entry) -> None:
-        for part in (self.manifests, self.evidence, self.files, self.contents):
+        for part in (self.manifests, self.evidence, self.marks, self.files, self.contents):
             part.pop(entry.name, None)
 
     def leftovers(self, source: SourceName | None = None) -> tuple[Leftover, ...]:

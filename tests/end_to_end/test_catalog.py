@@ -195,3 +195,25 @@ def test_one_source_that_fails_does_not_stop_the_others(refnet: Run, vault: Path
     assert results["obsidian"]["outcome"] == "done"
     assert ran.stderr.startswith("refnet: ")
     assert len(ran.stderr.splitlines()) == 2
+
+
+def test_a_pinned_and_tagged_artifact_is_shown_and_forgotten_only_after_it_is_unpinned_and_confirmed(
+    refnet: Run, name: str, vault: Path
+) -> None:
+    (vault / "another.md").write_text("new")
+    refnet("backup", "obsidian", "--no-prove")
+    assert "would be pinned" in refnet("pin", name, "--plan").stdout
+    assert refnet("pin", name).stdout == f"pinned: {name}\n"
+    assert "pinned; tagged old" in refnet("tag", name, "old").stdout
+    (tagged,) = json.loads(refnet("list", "--tag", "old", "--json").stdout)["artifacts"]
+    assert (tagged["name"], tagged["marks"]["pinned"], tagged["marks"]["tags"]) == (name, True, ["old"])
+    assert "pinned; tagged old" in refnet("list").stdout
+    assert "tagged old" in refnet("show", name).stdout
+    assert "no artifact" in refnet("list", "--tag", "other").stdout.lower()
+
+    assert "is pinned" in refnet("forget", name, "--force", "--force-last", code=2).stderr
+    refnet("unpin", name)
+    assert f"1. delete {name} (obsidian, " in refnet("forget", name, "--plan").stdout
+    assert "artifacts would be deleted" in refnet("forget", name, code=6).stderr
+    assert json.loads(refnet("forget", name, "--force", "--json").stdout)["done"] is True
+    assert name not in refnet("list").stdout

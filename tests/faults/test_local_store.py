@@ -10,11 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.faults.conftest import fill
 from tests.faults.store import NOW, publish, visible
 
 from refnet.errors import Exit, RefnetError
 from refnet.files import identity
 from refnet.recovery.model.artifact import Evidence, Level, Outcome, SourceName, artifact_names
+from refnet.recovery.model.marks import Marks
 from refnet.recovery.model.source import Made
 from refnet.recovery.stores.local import LocalStore
 
@@ -56,6 +58,21 @@ def test_a_full_disk_leaves_the_catalog_as_it_was(tmp_path: Path, filled: int) -
         assert [entry.name for entry in store.entries()] == [kept]
         assert visible(store) == sorted([*before, "other"])
         assert (store.leftovers(), store.unlisted()) == ((), ())
+
+
+@pytest.mark.skipif(not ROOT, reason="only root may mount a small disk")
+def test_a_full_disk_leaves_the_marks_as_they_were(tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk", "size=128k"):
+        store = LocalStore(tmp_path / "disk")
+        publish(store, b"first")
+        store.mark(store.entries()[0], Marks(pinned=True))
+        before = visible(store)
+        fill(tmp_path / "disk")
+        with pytest.raises(RefnetError, match="no space left"):
+            store.mark(store.entries()[0], Marks(tags=("a",)))
+
+        assert store.entries()[0].marks == Marks(pinned=True)
+        assert visible(store) == sorted([*before, "filler"])
 
 
 def test_a_file_that_may_grow_no_further_leaves_nothing(tmp_path: Path) -> None:

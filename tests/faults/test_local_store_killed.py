@@ -12,13 +12,16 @@ from tests.faults.store import publish, visible
 
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.model.marks import Marks
 from refnet.recovery.stores.local import LocalStore
 
+PINNED, NEW = Marks(pinned=True), Marks(tags=("new",))
 STEPS = """
 import os, signal, sys
 from datetime import datetime, UTC
 from pathlib import Path
 from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.model.marks import Marks
 from refnet.recovery.model.source import Made
 from refnet.recovery.stores.local import LocalStore
 
@@ -47,7 +50,11 @@ with store.lock(SourceName.OBSIDIAN):
             draft.out.write(b"second")
             draft.publish(Made(NOW, {}, files=b"[2]"), NOW, 1.0)
     else:
-        store.delete(next(entry for entry in store.entries() if entry.name.endswith("_170001.tar.gz")))
+        entry = next(entry for entry in store.entries() if entry.name.endswith("_170001.tar.gz"))
+        if work == "delete":
+            store.delete(entry)
+        else:
+            store.mark(entry, Marks(tags=("new",)))
 print(steps)
 """
 
@@ -62,20 +69,24 @@ def killed_at(root: Path, work: str, step: int, when: str) -> bool:
 
 
 @pytest.mark.parametrize("when", ["early", "late"])
-@pytest.mark.parametrize("work", ["publish", "delete"])
+@pytest.mark.parametrize("work", ["publish", "delete", "mark"])
 def test_a_kill_at_any_step_leaves_each_artifact_whole_or_gone(tmp_path: Path, work: str, when: str) -> None:
     step, killed = 0, True
     while killed:
         step += 1
         store = LocalStore(tmp_path / str(step))
         publish(store, b"first", b"[1]")
-        if work == "delete":
+        if work != "publish":
             publish(store, b"second", b"[2]")
+            marked = next(entry for entry in store.entries() if entry.name.endswith("_170001.tar.gz"))
+            store.mark(marked, PINNED)
         killed = killed_at(store.root, work, step, when)
 
         contents = []
         for entry in store.entries():
             assert not entry.damaged
+            was_marked = work != "publish" and entry.name.endswith("_170001.tar.gz")
+            assert entry.marks in ([PINNED, NEW] if was_marked else [Marks()])
             held = store.artifact(entry)
             with held.open() as reader:
                 contents.append((reader.read(), held.files()))
@@ -86,9 +97,10 @@ def test_a_kill_at_any_step_leaves_each_artifact_whole_or_gone(tmp_path: Path, w
         for leftover in store.leftovers():
             store.clean(leftover)
         assert store.leftovers() == ()
-        assert len(visible(store)) == 3 * len(contents)
+        marks = [name for name in visible(store) if name.endswith(".marks.json")]
+        assert len(visible(store)) == 3 * len(contents) + len(marks)
         publish(store, b"the next one just works")
-    assert step > 10
+    assert step > (5 if work == "mark" else 10)
 
 
 HOLD = """

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.fuzz.harness import fuzzed, outcome
+from tests.fuzz.harness import LONGEST, assert_told, fuzzed, outcome
 from tests.fuzz.strategies import damaged, documents, lines
 from tests.fuzz.test_files import TEXT
 from tests.fuzz.test_manifest import LINE, MANIFEST
@@ -19,11 +19,13 @@ from refnet.recovery.model.artifact import (
     EVIDENCE_SUFFIX,
     FILES_SUFFIX,
     MANIFEST_SUFFIX,
+    MARKS_SUFFIX,
     Entry,
     Level,
     Manifest,
     SourceName,
 )
+from refnet.recovery.model.marks import Marks, is_tag
 from refnet.recovery.model.retention import decide
 from refnet.recovery.sources.files.listing import FileList
 from refnet.recovery.sources.files.member_names import ArchiveError
@@ -35,6 +37,7 @@ from refnet.settings import Retention
 NAME = "refnet_20261125_170001.sql.gz"
 DATA = b"SELECT 1"
 VALUES = json.loads(MANIFEST) | {"size": len(DATA)}
+MARKS = {"format": 1, "pinned": True, "until": "2026-12-31T23:59:59+09:00", "tags": ["before-upgrade", "x"]}
 MARKER = {"format": 1, "id": "0123456789abcdef" * 2}
 FSTAB = (
     b"# remark\nUUID=1 / ext4 defaults 0 1\n/dev/sdb /srv/my\\040disk ext4 defaults 0 2\nproc /proc proc\n"
@@ -47,13 +50,15 @@ PACKED = gzip.compress(TEXT, 1, mtime=0)
     manifest=documents(VALUES),
     hidden=st.one_of(st.just(b""), documents(VALUES)),
     evidence=st.one_of(st.just(b""), lines([LINE, LINE])),
+    marks=st.one_of(st.just(b""), documents(MARKS)),
 )
 def test_a_folder_is_listed_whatever_its_manifests_and_evidence_say(
-    manifest: bytes, hidden: bytes, evidence: bytes, folder: Path
+    manifest: bytes, hidden: bytes, evidence: bytes, marks: bytes, folder: Path
 ) -> None:
     (folder / NAME).write_bytes(DATA)
     (folder / f"{NAME}{MANIFEST_SUFFIX}").write_bytes(manifest)
     (folder / f"{NAME}{EVIDENCE_SUFFIX}").write_bytes(evidence)
+    (folder / f"{NAME}{MARKS_SUFFIX}").write_bytes(marks)
     (folder / f".refnet-0123456789abcdef{MANIFEST_SUFFIX}").write_bytes(hidden)
     store = LocalStore(folder, flat=True)
     entries = outcome(store.entries)
@@ -61,9 +66,24 @@ def test_a_folder_is_listed_whatever_its_manifests_and_evidence_say(
     for entry in entries:
         assert entry.name == NAME
         assert entry.level in Level
+        assert_marked(entry.marks, marks)
     looks: tuple[Callable[[], object], ...] = (store.leftovers, store.unlisted, store.contents)
     for look in looks:
         assert outcome(look) is not None
+
+
+def assert_marked(marks: Marks, text: bytes) -> None:
+    """What a file of marks says is valid, or it keeps the artifact."""
+    now = datetime(2026, 11, 25, 18, tzinfo=UTC)
+    if marks.unreadable:
+        assert_told(marks.unreadable, LONGEST)
+        assert marks.pin(now)
+    else:
+        assert all(map(is_tag, marks.tags))
+        assert Marks.from_file(marks.to_file() or Marks(tags=("a",)).to_file())
+        assert json.loads(text)["pinned"] is marks.pinned
+    for note in marks.describe(now):
+        assert_told(note, LONGEST)
 
 
 @fuzzed

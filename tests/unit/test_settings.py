@@ -60,6 +60,13 @@ def test_retention_is_a_text_or_a_table(tmp_path: Path, file: str) -> None:
     assert loaded(tmp_path).retention_obsidian == Retention(days=30)
 
 
+@pytest.mark.parametrize("file", ["database = 'days=7 keep-last=3'", "database = {days = 7, keep-last = 3}"])
+def test_retention_keeps_the_last_ones_by_number(tmp_path: Path, file: str) -> None:
+    (tmp_path / "refnet.toml").write_text(f"[retention]\n{file}\n")
+    assert loaded(tmp_path).retention_database == Retention(days=7, keep_last=3)
+    assert str(loaded(tmp_path).retention_database) == "days=7 keep-last=3"
+
+
 def test_settings_are_frozen(tmp_path: Path) -> None:
     with pytest.raises(AttributeError):
         loaded(tmp_path).jobs = 2  # type: ignore[misc]

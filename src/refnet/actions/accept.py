@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from refnet.actions.choose import choose_one
+from refnet.actions.choose import choose_listed
 from refnet.actions.context import Context
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome
@@ -31,12 +31,7 @@ class Acceptance:
 
 def plan(context: Context, name: str) -> Acceptance:
     """Return what would be accepted; RefnetError if it has not shrunk."""
-    chosen = choose_one(context.store, name)
-    entry = chosen.entry
-    if entry is None:
-        raise RefnetError(
-            f"{chosen.name} is not in the catalog", "Give a name that `refnet list` shows.", Exit.USAGE
-        )
+    entry = choose_listed(context.store, name)
     if not entry.shrunk:
         known = "is accepted already" if entry.manifest.shrunk else "has not shrunk"
         raise RefnetError(f"{entry.name} {known}", "There is nothing to accept.", Exit.USAGE)

@@ -20,11 +20,12 @@ from refnet.errors import Exit, RefnetError
 from refnet.files import explained
 from refnet.recovery.model.artifact import Evidence, Level, Manifest, Outcome, SourceName, read_name, utc
 from refnet.recovery.model.catalog import Catalog
+from refnet.recovery.model.marks import Marks
 from refnet.recovery.model.schedule import Schedule
 from refnet.recovery.model.source import Made, OpenArtifact, Proof
 from refnet.recovery.stores import disk
 from refnet.recovery.stores.local import LocalStore
-from refnet.recovery.stores.open_artifacts import artifact_at, artifact_in, listed_beside
+from refnet.recovery.stores.open_artifacts import artifact_at, artifact_in, listed_beside, marks_of
 
 _LOST = ("adopted with a new manifest: earlier checks passed against the lost one",)
 _FOREIGN = "made by another program: its time is from its name, and its content cannot be compared"
@@ -115,6 +116,8 @@ def adopt(context: Context, adoption: Adoption) -> Adopted:
     with store.lock(source):
         manifest = _publish(store, adoption)
         entry = Catalog.of(store.entries(source)).named(manifest.name)
+        if entry and not adoption.inside and (marks := marks_of(adoption.path)) != entry.marks:
+            store.mark(entry, Marks(pinned=True) if marks.unreadable else marks)
         if entry and entry.evidence:
             now = context.clock.now()
             line = Evidence(now, Level.WRITTEN, Outcome.UNVERIFIED, 0.0, reasons=_LOST, revokes=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from refnet.actions.choose import choose_one
 from refnet.actions.context import Context
+from refnet.actions.marking import check_tag
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Manifest, SourceName, utc
 from refnet.recovery.model.catalog import Catalog
@@ -47,7 +48,8 @@ class Listing:
             "state": entry.state,
             "partial": entry.manifest.partial,
             "shrunk": entry.shrunk,
-            "notes": notes(entry),
+            "marks": entry.marks.to_json(),
+            "notes": notes(entry, self.now),
         }
 
 
@@ -57,6 +59,8 @@ class Shown:
     manifest: Manifest
     #: Name, rows and bytes of each table, of an artifact of the database.
     tables: tuple[dict[str, Any], ...] = ()
+    #: Its pin and its tags.
+    marks: tuple[str, ...] = ()
 
     @property
     def state(self) -> str:
@@ -70,14 +74,15 @@ class Shown:
         return {
             "manifest": json.loads(self.manifest.to_json()),
             "state": self.state,
+            "marks": self.chosen.entry.marks.to_json() if self.chosen.entry else None,
             "tables": self.tables,
             "evidence": [json.loads(line.to_json()) for line in self.evidence],
         }
 
 
-def notes(entry: Entry) -> list[str]:
+def notes(entry: Entry, now: datetime) -> list[str]:
     """Return the notes of the list on `entry`, beside its state."""
-    found = []
+    found = entry.marks.describe(now)
     if entry.damaged:
         found += [line.reasons[0] for line in entry.evidence[-1:] if line.reasons]
     if entry.manifest.shrunk:
@@ -93,11 +98,14 @@ def notes(entry: Entry) -> list[str]:
     return found
 
 
-def listing(context: Context, names: tuple[SourceName, ...]) -> Listing:
-    """Return every artifact of the sources `names`."""
+def listing(context: Context, names: tuple[SourceName, ...], tag: str | None = None) -> Listing:
+    """Return every artifact of the sources `names`, or those with the tag `tag`."""
     store = context.store
     entries = tuple(entry for entry in Catalog.of(store.entries()).entries if entry.source in names)
-    unlisted = tuple(one for one in store.unlisted() if one.source in names)
+    if tag is not None:
+        check_tag(tag)
+        entries = tuple(entry for entry in entries if tag in entry.marks.tags)
+    unlisted = () if tag is not None else tuple(one for one in store.unlisted() if one.source in names)
     return Listing(store, entries, unlisted, context.clock.now())
 
 
@@ -110,4 +118,5 @@ def show(context: Context, name: str) -> Shown:
             f"{chosen.name} has no manifest to show",
             "`refnet verify` checks it by its own index; `refnet adopt` makes a manifest for it.",
         )
-    return Shown(chosen, manifest, context.open_artifact(chosen).tables())
+    marks = chosen.entry.marks.describe(context.clock.now()) if chosen.entry else ()
+    return Shown(chosen, manifest, context.open_artifact(chosen).tables(), tuple(marks))

@@ -11,7 +11,7 @@ from refnet import servers, wiring
 from refnet.actions.context import Context
 from refnet.errors import Exit, RefnetError, nearest
 from refnet.files import explained
-from refnet.recovery.model.artifact import SourceName, read_name
+from refnet.recovery.model.artifact import Entry, SourceName, read_name
 from refnet.recovery.model.catalog import Catalog, parse_time
 from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.source import OpenArtifact
@@ -140,6 +140,16 @@ def choose_one(store: Store, artifact: str, source: SourceName | None = None) ->
             Exit.USAGE,
         )
     return chosen
+
+
+def choose_listed(store: LocalStore, artifact: str) -> Entry:
+    """Return the artifact `artifact`, a name or a path, of the catalog; RefnetError if it is not in it."""
+    chosen = choose_one(store, artifact)
+    if chosen.entry is None or chosen.path != store.path(chosen.entry):
+        raise RefnetError(
+            f"{chosen.name} is not in the catalog", "Give a name that `refnet list` shows.", Exit.USAGE
+        )
+    return chosen.entry
 
 
 def _named(store: Store, artifact: str, source: SourceName | None) -> OpenArtifact:

@@ -22,16 +22,20 @@ _WIDE = 130
 
 def list_artifacts(
     source: options.Source = None,
+    *,
+    tag: Annotated[str | None, typer.Option(metavar="NAME", help="Only artifacts with this tag.")] = None,
     as_json: options.Json = False,
 ) -> None:
     """List every artifact, oldest first: its age, its size, how far it is proven."""
-    found = listing(context(), (source,) if source else tuple(SourceName))
+    found = listing(context(), (source,) if source else tuple(SourceName), tag)
     store = found.store
     if as_json:
         print_json(found.to_json())
         return
     if found.entries:
         _print_table(found.entries, found.now)
+    elif tag is not None:
+        print(f"No artifact in {store.root} has the tag {tag}.")
     elif wrong := store.trouble():
         print(f"{wrong.message}\n{wrong.hint}")
     else:
@@ -51,7 +55,7 @@ def _print_table(entries: Sequence[Entry], moment: datetime) -> None:
             formatting.age(moment - entry.made),
             formatting.size(entry.manifest.size),
             entry.state,
-            "; ".join(notes(entry)),
+            "; ".join(notes(entry, moment)),
         )
         for entry in entries
     ]

@@ -122,13 +122,13 @@ def complain(error: RefnetError) -> None:
     print(f"refnet: {plain(error.message)}\n        {plain(error.hint)}", file=sys.stderr)
 
 
-def confirm(question: str, *, force: bool) -> None:
+def confirm(question: str, *, force: bool, what: str = "something live would be replaced") -> None:
     """Ask on the terminal unless `force`; RefnetError (CONFIRM) without consent or a terminal."""
     if force:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise RefnetError(
-            "something live would be replaced, and stdin is not a terminal",
+            f"{what}, and stdin is not a terminal",
             "Check it with --plan, then use --force.",
             Exit.CONFIRM,
         )

@@ -29,6 +29,10 @@ GROUPS = {
         "list": ("catalog", "list_artifacts", "List the artifacts with age, size and state."),
         "show": ("catalog", "show", "Show one artifact: its origin, content and evidence."),
         "prune": ("prune", "prune", "Delete the artifacts that retention no longer keeps."),
+        "forget": ("forget", "forget", "Delete artifacts by name."),
+        "pin": ("marks", "pin", "Keep an artifact whatever its age."),
+        "unpin": ("marks", "unpin", "End the pin of an artifact."),
+        "tag": ("marks", "tag", "Tag an artifact, or remove its tags."),
         "adopt": ("adopt", "adopt", "Write manifests for artifacts that have none."),
         "accept": ("accept", "accept", "Accept an artifact that shrank."),
         "store": ("store", "store", "Manage the backup folder."),
@@ -63,7 +67,14 @@ GROUPS = {
 }
 _COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
 #: The log that each command's start and end are written to; backups and drills write their own.
-_LOGS = {"restore": "restore", "undo": "restore", "recover": "restore", "verify": "backup", "prune": "backup"}
+_LOGS = {
+    "restore": "restore",
+    "undo": "restore",
+    "recover": "restore",
+    "verify": "backup",
+    "prune": "backup",
+    "forget": "backup",
+}
 #: Typer's exit code for a KeyboardInterrupt.
 _INTERRUPTED = 130
 

@@ -19,7 +19,7 @@ EXITS = {
     Exit.UNVERIFIED: "could not verify (`verify`, `drill`), or no artifact to verify",
     Exit.DAMAGED: "damaged, or differs",
     Exit.LOCKED: "locked by another run",
-    Exit.CONFIRM: "confirmation needed: something live would be replaced, and stdin is not a terminal",
+    Exit.CONFIRM: "confirmation needed: something live would be replaced or deleted, and stdin is not a terminal",
 }
 _FILES = {
     "refnet.toml": "Settings: in the current folder, else in REFNET_HOME, else in /etc/refnet.",

@@ -150,6 +150,7 @@ def print_artifact(shown: Shown) -> None:
         ("created", f"{local(manifest.created)} ({utc(manifest.created)})"),
         ("size", f"{size(manifest.size)} ({manifest.size:,} bytes), made in {seconds(manifest.seconds)}"),
         ("SHA-256", manifest.sha256),
+        *(("marks", mark) for mark in shown.marks),
         *([("shrunk", shrunk(manifest))] if manifest.shrunk else []),
         ("made by", manifest.made_by),
         *([("database", "unknown: not recorded")] if unknown else []),

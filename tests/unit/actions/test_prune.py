@@ -47,6 +47,7 @@ RETENTIONS = st.builds(
     weekly=st.sampled_from([0, 0, 0, 1, 3]),
     monthly=st.sampled_from([0, 0, 0, 1, 3]),
     yearly=st.sampled_from([0, 0, 0, 1]),
+    keep_last=st.sampled_from([0, 0, 0, 3]),
 )
 
 

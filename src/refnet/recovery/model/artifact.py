@@ -15,6 +15,7 @@ from typing import Any, Self
 from refnet.recovery.model import checked
 from refnet.recovery.model.formatting import utf8
 from refnet.recovery.model.identity import Identity
+from refnet.recovery.model.marks import Marks
 
 #: The newest format of manifests that is read. Format 1: an artifact of files, or of a database by an older version. 2: of a
 #: database, with content digests in its evidence instead of its index: versions that read format 1 alone refuse it.
@@ -23,6 +24,7 @@ FORMAT = 2
 MANIFEST_SUFFIX = ".json"
 FILES_SUFFIX = ".files.json.gz"
 EVIDENCE_SUFFIX = ".evidence.jsonl"
+MARKS_SUFFIX = ".marks.json"
 PARTIAL_SUFFIX = ".partial"
 HIDDEN_PREFIX = ".refnet-"
 
@@ -277,6 +279,7 @@ class Entry:
 
     manifest: Manifest
     evidence: tuple[Evidence, ...] = ()
+    marks: Marks = Marks()
 
     @property
     def name(self) -> str:

@@ -110,7 +110,7 @@ def watch(
     times = [entry.made for entry in catalog.entries[:1]] + [run.started for run in history.runs]
     entries, newest = catalog.of_source(name), catalog.newest_complete(name)
     source = _Source(name, entries, newest, history, limits, min(times, default=now), now)
-    checks = [_age(source)]
+    checks = [_age(source), *_marks(source)]
     if newest:
         checks += [_size(source, newest), _proof(source, newest), *_warnings(source, newest)]
         checks += _shrunk(source, newest)
@@ -243,6 +243,15 @@ def _damage(source: _Source) -> Check:
     latest = source.newest is None or damaged[-1].made > source.newest.made
     names = formatting.some([entry.name for entry in damaged], 3)
     return source.check("damage", Status.CRITICAL if latest else Status.WARNING, f"damaged: {names}")
+
+
+def _marks(source: _Source) -> list[Check]:
+    """Report artifacts whose marks cannot be read; nothing if all can."""
+    names = [entry.name for entry in source.entries if entry.marks.unreadable]
+    if not names:
+        return []
+    says = f"cannot be read, so they stay: {formatting.some(names, 3)}; `refnet unpin ARTIFACT` removes them"
+    return [source.check("marks", Status.WARNING, says)]
 
 
 def _drill(source: _Source) -> Check:

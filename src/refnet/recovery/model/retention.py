@@ -1,7 +1,8 @@
 """Decides which artifacts are kept, and why, before anything is deleted.
 
 An artifact's age is counted from the later of its snapshot and its publication. Counts (daily, weekly …) choose the
-best artifact of each period that has one, newest periods first, as restic does. Whatever the settings say, the last
+best artifact of each period that has one, newest periods first, as restic does; keep-last the newest ones. A pinned
+artifact is kept. Whatever the settings say, the last
 proven complete artifact of a source is kept, and the newest complete one. Each database is counted separately.
 """
 
@@ -84,7 +85,10 @@ def decide(
         zone: the time zone of days, weeks, months and years; None: the machine's.
     """
     ordered = Catalog.of(entries).entries
-    reasons: dict[str, list[str]] = {entry.name: _by_age(entry, retention, now) for entry in ordered}
+    reasons: dict[str, list[str]] = {
+        entry.name: [*filter(None, [entry.marks.pin(now, zone)]), *_by_age(entry, retention, now)]
+        for entry in ordered
+    }
     for own in Catalog(ordered).by_identity().values():
         rules = (*_last_ones(own, now), *_before_shrinking(own), *_counted(own, retention, now, zone))
         for name, reason in rules:
@@ -95,6 +99,15 @@ def decide(
         else Decision(entry, False, (_why_not(entry, retention, now),))
         for entry in ordered
     )
+
+
+def needed(entries: Iterable[Entry], now: datetime) -> dict[str, str]:
+    """Return the artifacts of one source that are kept whatever the settings say: name → reason."""
+    found: dict[str, str] = {}
+    for own in Catalog.of(entries).by_identity().values():
+        for name, reason in (*_last_ones(own, now), *_before_shrinking(own)):
+            found.setdefault(name, reason)
+    return found
 
 
 def _by_age(entry: Entry, retention: Retention, now: datetime) -> list[str]:
@@ -138,7 +151,7 @@ def _before_shrinking(ordered: tuple[Entry, ...]) -> list[tuple[str, str]]:
 def _counted(
     ordered: tuple[Entry, ...], retention: Retention, now: datetime, zone: ZoneInfo | None
 ) -> list[tuple[str, str]]:
-    """Return the best artifact of each of the newest periods that have one: proven before unproven, then the newer."""
+    """Return the newest artifacts, and the best of each of the newest periods that have one: proven before unproven."""
     periods: tuple[tuple[str, int, str], ...] = (
         ("daily", retention.daily, "%Y-%m-%d"),
         ("weekly", retention.weekly, "%G-W%V"),
@@ -146,7 +159,8 @@ def _counted(
         ("yearly", retention.yearly, "%Y"),
     )
     candidates = [entry for entry in ordered if entry.complete and entry.made <= now]
-    found = []
+    last = candidates[-retention.keep_last :] if retention.keep_last else []
+    found = [(entry.name, f"one of the last {retention.keep_last}") for entry in last]
     for word, count, pattern in periods:
         best: dict[str, Entry] = {}
         for entry in candidates:

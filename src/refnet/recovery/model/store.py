@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import BinaryIO, Protocol
 
 from refnet.recovery.model.artifact import Entry, Evidence, Manifest, SourceName
+from refnet.recovery.model.marks import Marks
 from refnet.recovery.model.source import Made, OpenArtifact
 
 
@@ -62,6 +63,9 @@ class Store(Protocol):
 
     def record(self, entry: Entry, *evidence: Evidence) -> None:
         """Append lines of evidence and flush them to the disk; RefnetError if that fails."""
+
+    def mark(self, entry: Entry, marks: Marks) -> None:
+        """Replace the marks of `entry` durably; RefnetError if that fails, and then they are as they were."""
 
     def delete(self, entry: Entry) -> None: ...
 

@@ -173,6 +173,13 @@ class HiddenFile(io.RawIOBase):
         self._renamed = rename(self.path, self.path.with_name(name))
         return self._renamed
 
+    def replace(self, name: str) -> None:
+        """Rename the file to `name` durably, also over a file of that name."""
+        with explained(self.path.with_name(name)):
+            self.path.replace(self.path.with_name(name))
+        self._renamed = True
+        sync_folder(self.path.parent)
+
 
 def publish(file: HiddenFile, name: str) -> None:
     """Rename `file` to `name` durably. RefnetError if another program took that name."""

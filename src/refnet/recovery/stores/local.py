@@ -29,12 +29,14 @@ from refnet.recovery.model.artifact import (
     FILES_SUFFIX,
     FORMAT,
     MANIFEST_SUFFIX,
+    MARKS_SUFFIX,
     Entry,
     Evidence,
     Manifest,
     SourceName,
     artifact_names,
 )
+from refnet.recovery.model.marks import Marks
 from refnet.recovery.model.source import Made, OpenArtifact
 from refnet.recovery.model.store import Leftover, Unlisted
 from refnet.recovery.stores import disk, identified, lock
@@ -149,6 +151,18 @@ class LocalStore:
         with explained(path):
             disk.append_lines(path, "".join(line.to_json() for line in evidence))
         sync_folder(path.parent)
+
+    def mark(self, entry: Entry, marks: Marks) -> None:
+        self.check_own(entry.source)
+        folder, name, data = self.folder(entry.source), f"{entry.name}{MARKS_SUFFIX}", marks.to_file()
+        if not data:
+            disk.remove(folder / name)
+            sync_folder(folder)
+            return
+        with disk.HiddenFile(folder, ".part") as file:
+            file.write(data)
+            file.sync()
+            file.replace(name)
 
     def adopt(self, source: SourceName, name: str, made: Made) -> Manifest:
         """Publish the file `name` in the folder of `source`, which has no valid manifest.

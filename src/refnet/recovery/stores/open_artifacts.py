@@ -8,7 +8,8 @@ from typing import BinaryIO, cast
 
 from refnet.errors import Exit, RefnetError
 from refnet.files import explained, read_regular
-from refnet.recovery.model.artifact import FILES_SUFFIX, MANIFEST_SUFFIX, Manifest, SourceName
+from refnet.recovery.model.artifact import FILES_SUFFIX, MANIFEST_SUFFIX, MARKS_SUFFIX, Manifest, SourceName
+from refnet.recovery.model.marks import LONGEST, Marks
 from refnet.recovery.model.source import MOST_LIST_BYTES, OpenArtifact, most_listed
 from refnet.recovery.stores.disk import open_regular
 
@@ -84,6 +85,18 @@ def manifest_of(path: Path) -> Manifest | None:
             f"Use the RefNet that wrote it, or recreate it from the artifact: `refnet adopt {path}`.",
             Exit.DAMAGED,
         ) from error
+
+
+def marks_of(path: Path) -> Marks:
+    """Return the marks of the artifact at `path`; their file may be missing, or damaged."""
+    try:
+        return Marks.from_file(read_regular(path.with_name(f"{path.name}{MARKS_SUFFIX}"), LONGEST))
+    except FileNotFoundError:
+        return Marks()
+    except OSError as error:
+        return Marks(unreadable=error.strerror or "unknown error")
+    except ValueError as error:
+        return Marks(unreadable=str(error))
 
 
 def listed_beside(path: Path) -> bytes | None:

@@ -23,6 +23,7 @@ from refnet.recovery.model.artifact import (
     FORMAT,
     HIDDEN_PREFIX,
     MANIFEST_SUFFIX,
+    MARKS_SUFFIX,
     Entry,
     Evidence,
     Level,
@@ -31,12 +32,13 @@ from refnet.recovery.model.artifact import (
     SourceName,
     read_name,
 )
+from refnet.recovery.model.marks import Marks
 from refnet.recovery.model.store import Leftover, Unlisted
 from refnet.recovery.stores.disk import in_use
 from refnet.recovery.stores.lock import LOCK_NAME
-from refnet.recovery.stores.open_artifacts import MANIFEST_BYTES
+from refnet.recovery.stores.open_artifacts import MANIFEST_BYTES, marks_of
 
-_BESIDE = (FILES_SUFFIX, EVIDENCE_SUFFIX)
+_BESIDE = (FILES_SUFFIX, EVIDENCE_SUFFIX, MARKS_SUFFIX)
 #: The largest evidence that is read, in bytes: ten thousand checks.
 _EVIDENCE_BYTES = 8 << 20
 
@@ -128,7 +130,7 @@ class FolderScan:
         manifest = self._manifest(f"{name}{MANIFEST_SUFFIX}")
         if not isinstance(manifest, Manifest):
             return None
-        return self._checked(Entry(manifest, self._evidence(name, manifest)))
+        return self._checked(Entry(manifest, self._evidence(name, manifest), self._marks(name)))
 
     def leftovers(self) -> Iterator[Leftover]:
         """Yield the leftovers of crashed runs, in the order in which they can be cleaned."""
@@ -237,6 +239,10 @@ class FolderScan:
                 at = lines[-1].at if lines else since
                 lines.append(_lost(at, f"line {number} of the evidence cannot be read: a verdict is lost"))
         return tuple(lines)
+
+    def _marks(self, name: str) -> Marks:
+        file = f"{name}{MARKS_SUFFIX}"
+        return self._once(file, lambda _: marks_of(self.folder / name)) if file in self.stamps else Marks()
 
     def _checked(self, entry: Entry) -> Entry:
         size = self.sizes[entry.name]

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome, SourceName
+from refnet.recovery.model.marks import Marks
 from refnet.recovery.model.retention import Decision, decide, simulate
 from refnet.recovery.model.schedule import Schedule, TaskName
 from refnet.settings import Retention
@@ -87,6 +88,23 @@ def test_an_artifact_of_some_tables_goes_by_age_and_counts_for_nothing() -> None
 def test_counts_keep_the_newest_artifact_of_each_period(retention: Retention, expected: list[int]) -> None:
     """One artifact a day for 400 days, up to Wednesday 25 November 2026."""
     assert kept(decide([entry(days) for days in range(400)], retention, NOW, UTC_ZONE)) == expected
+
+
+def test_the_last_complete_ones_are_kept_by_number() -> None:
+    entries = [entry(40), entry(30), entry(20, DAMAGED), entry(15, partial=True), entry(10, [])]
+    decisions = decide(entries, Retention(days=0, keep_last=2), NOW, None)
+
+    assert kept(decisions) == [30, 10]
+    assert kept(decide(entries, Retention(days=0, keep_last=3), NOW, None)) == [40, 30, 10]
+    assert reasons(decisions, 10) == ("the newest complete one", "one of the last 2")
+
+
+def test_a_pinned_one_is_kept_and_counts_for_nothing() -> None:
+    pinned = replace(entry(30, DAMAGED), marks=Marks(pinned=True, until=NOW))
+    entries = [entry(40), pinned, replace(entry(20), marks=Marks(pinned=True, until=NOW - timedelta(days=1)))]
+
+    assert kept(decide([*entries, entry(10)], WEEK, NOW, UTC_ZONE)) == [30, 10]
+    assert reasons(decide(entries, WEEK, NOW, UTC_ZONE), 30) == ("pinned until 2026-11-25 04:00:00 UTC",)
 
 
 UTC_ZONE = ZoneInfo("UTC")
