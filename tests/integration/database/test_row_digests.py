@@ -124,6 +124,22 @@ def test_a_member_with_more_rows_than_the_index_says_is_damage(library: Target, 
         row_digests.digested(reader_of(forged), "", 2)
 
 
+def test_a_proof_counts_the_rows_that_it_loads(
+    library: Target, wheel: Binaries, environment: dict[str, str], tmp_path: Path
+) -> None:
+    def one_less(values: dict[str, Any]) -> None:
+        block = next(one for one in values["members"] if one["kind"] == "block")
+        block["rows"] -= 1
+        values["tables"][block["table"]]["rows"] -= 1
+
+    path = tmp_path / "refnet_20261125_020000.sql.gz"
+    path.write_bytes(forge.forged(artifact_of(library, wheel), one_less))
+    ended = refnet(environment, "verify", str(path))
+
+    assert ended.returncode == Exit.DAMAGED
+    assert "were written" in ended.stdout + ended.stderr
+
+
 @pytest.mark.parametrize(
     "text", [b"'\n" + b"\n" * 2_000_000, b"SELECT '" + b"--\n" * 700_000, b"\\.\n" * 900_000]
 )

@@ -12,27 +12,24 @@ from refnet.recovery.model.source import Finding, Progress, silent
 from refnet.recovery.sources.database.artifact.index import Index, Member
 from refnet.recovery.sources.database.artifact.required_tables import Required
 from refnet.recovery.sources.database.artifact.sqlgz import Reader
-from refnet.recovery.sources.database.rows.row_digests import MemberRows
 
 
-def check(
-    rows: MemberRows, jobs: int, required: Required, progress: Progress = silent
-) -> tuple[Finding, ...]:
-    """Check every member, the SHA-256 in the footer, the number of rows, and that no required table is missing.
-
-    Every member is read by `rows`.
-    """
-    return (_members(rows, jobs, progress), _digest(rows.reader), *_tables(rows.reader.index, required))
+def check(reader: Reader, jobs: int, required: Required, progress: Progress = silent) -> tuple[Finding, ...]:
+    """Check every member's text, the SHA-256 in the footer, and that no required table is missing."""
+    with ThreadPoolExecutor(1) as beside:  # hashing leaves the interpreter to the members
+        digest = beside.submit(_digest, reader)
+        return (_members(reader, jobs, progress), digest.result(), *_tables(reader.index, required))
 
 
-def _members(rows: MemberRows, jobs: int, progress: Progress) -> Finding:
-    index = rows.reader.index
+def _members(reader: Reader, jobs: int, progress: Progress) -> Finding:
+    index = reader.index
     what = f"{len(index.members)} members"
     done, total = 0, sum(member.raw for member in index.members)
 
     def read(member: Member) -> str:
         try:
-            rows.read(member)
+            for _ in reader.raw(member):
+                pass
         except RefnetError as error:
             return error.message
         return ""

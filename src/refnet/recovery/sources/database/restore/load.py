@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -24,7 +24,7 @@ from refnet.recovery.sources.database.admin_session import Session
 from refnet.recovery.sources.database.artifact import schema_toc
 from refnet.recovery.sources.database.artifact.index import Member, Table
 from refnet.recovery.sources.database.artifact.index_values import Kind
-from refnet.recovery.sources.database.artifact.sqlgz import Reader, damaged
+from refnet.recovery.sources.database.artifact.sqlgz import Reader
 from refnet.recovery.sources.database.dump.copy_members import Lines
 from refnet.recovery.sources.database.dump.pgdump import refuses_lz4
 from refnet.recovery.sources.database.restore.as_member import OwnSchema
@@ -32,7 +32,8 @@ from refnet.recovery.sources.database.restore.guarded_schema import GuardedSchem
 from refnet.recovery.sources.database.restore.schema_archive import Archive
 from refnet.recovery.sources.database.restore.scratch_logins import Logins
 from refnet.recovery.sources.database.rows.copy_body import copy_body
-from refnet.recovery.sources.database.rows.digest import complete_lines
+from refnet.recovery.sources.database.rows.digest import Digest, complete_lines
+from refnet.recovery.sources.database.rows.row_digests import MemberRows, cut_short
 from refnet.recovery.sources.database.sql_names import COPY, Codec
 from refnet.recovery.sources.database.subprocesses import Programs, restricted
 from refnet.recovery.sources.database.task_graph import Stopped, Task, run_all
@@ -75,12 +76,14 @@ def load(
     workers: Workers,
     *,
     logins: Logins | None = None,
+    rows: MemberRows | None = None,
 ) -> None:
     """Load the artifact of `reader` into the empty database `target`.
 
     `logins`: of the scratch server that `target` is on. Nothing then goes into a tablespace, and each table's rows are
     loaded by a session of its owner. Without them the login of `target` does everything. Materialized views over
     foreign tables stay empty, as filling them queries other servers (`foreign_views.py`).
+    `rows`: gets the digest of all rows that are sent to a scratch server, unless the index has them.
 
     Raises RefnetError with the server's first error line; what was loaded by then stays in the database.
     """
@@ -88,11 +91,15 @@ def load(
         private_folder() as folder,
         _Loader(reader, target, workers, folder, logins) as loader,
     ):
+        loader.rows = None if reader.index.digests else rows
         loader.load()
 
 
 class _Loader(AbstractContextManager["_Loader"]):
     """One load, with its sessions and child processes; `folder` is private."""
+
+    #: Gets the digests of the rows.
+    rows: MemberRows | None = None
 
     def __init__(
         self,
@@ -202,8 +209,23 @@ class _Loader(AbstractContextManager["_Loader"]):
 
     def _load_block(self, table: Table, member: Member) -> None:
         """Load one member's rows by one COPY in this thread's session."""
-        statement, rows = copy_body(self._reader, member, self._codec, table)
-        self._copy(statement, self._counted(rows))
+        statement, pieces = copy_body(self._reader, member, self._codec, table)
+        if self.rows is None:
+            self._copy(statement, self._counted(pieces))
+            return
+        with self._digested(member) as digest:
+            self._copy(statement, self._counted(digest.through(complete_lines(pieces))))
+
+    @contextmanager
+    def _digested(self, member: Member) -> Iterator[Digest]:
+        """Yield the digest that gets the rows of `member`; RefnetError (DAMAGED) if they are not what was written."""
+        digest = Digest()
+        try:
+            yield digest
+        except ValueError as error:
+            raise cut_short(self._reader, member) from error
+        if self.rows:
+            self.rows.add(member, digest)
 
     def _load_data(self) -> None:
         """Run pg_dump's own data section by psql, which runs no psql command from it."""
@@ -224,16 +246,12 @@ class _Loader(AbstractContextManager["_Loader"]):
 
     def _without_rows(self, member: Member, pieces: Iterator[bytes]) -> Iterator[bytes]:
         lines = Lines(complete_lines(pieces))
-        try:
+        with self._digested(member) as digest:
             for statement in lines.statements():
                 if copy := COPY.fullmatch(statement):
-                    self._copy(copy, (rows for rows, _ in lines.rows()))
+                    self._copy(copy, digest.through(lines.rows()))
                 else:
                     yield statement
-        except ValueError as error:
-            raise damaged(
-                self._reader.name, f"the member at byte {member.offset} ends within a row"
-            ) from error
 
     def _copy(self, statement: re.Match[bytes], rows: Iterator[bytes]) -> None:
         """Run one COPY in a session of its table's owner."""

@@ -62,7 +62,7 @@ class Prover:
     def prove(self, level: Level) -> Proof:
         run, options = self._run, self._options
         with run.phases.phase("read every member"):
-            run.add(*intact.check(self._rows, options.jobs, options.required, options.progress))
+            run.add(*intact.check(self._reader, options.jobs, options.required, options.progress))
         if not run.failed:
             run.level = Level.INTACT
             if level.rank > Level.INTACT.rank and self._is_complete():
@@ -134,7 +134,7 @@ class Prover:
 
     def _load(self, target: Target, logins: Logins) -> bool:
         try:
-            load(self._reader, target, self._workers, logins=logins)
+            load(self._reader, target, self._workers, logins=logins, rows=self._rows)
         except RefnetError as error:
             outcome = Outcome.FAILED if self._is_artifacts_fault(error) else Outcome.UNVERIFIED
             self._run.add(Finding(LOADED, outcome, error.message))

@@ -44,6 +44,12 @@ class Digest:
             self.total += self._long.intdigest()
             self._long = None
 
+    def through(self, lines: Iterable[tuple[bytes, bool]]) -> Iterator[bytes]:
+        """Yield the rows of `lines` (complete_lines), and add each."""
+        for data, ends in lines:
+            self.feed(data, ends=ends)
+            yield data
+
     def add(self, other: Digest) -> None:
         """Add another digest's rows."""
         self.rows += other.rows

@@ -6,6 +6,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from refnet.errors import RefnetError
 from refnet.recovery.model.source import Progress, silent
 from refnet.recovery.sources.database.artifact.index import DIGEST, Index, Member
 from refnet.recovery.sources.database.artifact.sqlgz import Reader, damaged
@@ -37,9 +38,14 @@ def digested(reader: Reader, recorded: str, jobs: int, progress: Progress = sile
     return rows.index()
 
 
+def cut_short(reader: Reader, member: Member) -> RefnetError:
+    """Return the error of a member whose last row has no end."""
+    return damaged(reader.name, f"the member at byte {member.offset} ends within a row")
+
+
 @dataclass
 class MemberRows:
-    """Reads members in several threads, and adds up the digests of their tables."""
+    """Adds up the digests of tables, of members that several threads read."""
 
     reader: Reader
     #: Of the tables of the index, in its order.
@@ -50,29 +56,28 @@ class MemberRows:
         self.digests = [Digest() for _ in self.reader.index.tables]
 
     def read(self, member: Member) -> None:
-        """Read `member` to its end and add its rows; RefnetError (DAMAGED) if it is not what was written."""
-        digest, pieces = Digest(), self.reader.raw(member)
-        if member.table is None or self.reader.index.tables[member.table].digest:
-            for _ in pieces:
-                pass
-            return
-        lines = Lines(complete_lines(pieces))
+        """Read `member`, of a table, to its end and add its rows; RefnetError (DAMAGED) if it is not what was written."""
+        digest = Digest()
+        lines = Lines(complete_lines(self.reader.raw(member)))
         try:
             for statement in lines.statements():
                 if COPY.fullmatch(statement):
-                    for rows, ends in lines.rows():
-                        digest.feed(rows, ends=ends)
+                    for _ in digest.through(lines.rows()):
+                        pass
         except ValueError as error:
-            raise damaged(
-                self.reader.name, f"the member at byte {member.offset} ends within a row"
-            ) from error
+            raise cut_short(self.reader, member) from error
+        self.add(member, digest)
+
+    def add(self, member: Member, digest: Digest) -> None:
+        """Add all rows of `member`; RefnetError (DAMAGED) if it contains another number of rows than was written."""
         if digest.rows != member.rows:
             what = (
                 f"the member at byte {member.offset} contains {digest.rows} rows, {member.rows} were written"
             )
             raise damaged(self.reader.name, what)
-        with self.lock:
-            self.digests[member.table].add(digest)
+        if member.table is not None:
+            with self.lock:
+                self.digests[member.table].add(digest)
 
     def index(self) -> Index:
         """Return the index with the digests of the members that were read, which are all."""
