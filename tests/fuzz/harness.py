@@ -31,7 +31,7 @@ _COMMON = settings(deadline=None, suppress_health_check=list(HealthCheck), print
 settings.register_profile(
     "suite",
     _COMMON,
-    max_examples=500,
+    max_examples=150,
     derandomize=True,
     database=None,
     phases=(Phase.explicit, Phase.generate, Phase.shrink),
