@@ -29,6 +29,7 @@ def _needs(shell: str) -> pytest.MarkDecorator:
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     (tmp_path / "config").mkdir()
+    (tmp_path / "vault").mkdir()
     (tmp_path / "config" / ".env").write_text("COLOR=green\n")
     return {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -37,6 +38,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
         "REFNET_HOME": str(tmp_path / "home"),
         "REFNET_BACKUP_DIR": str(tmp_path / "backups"),
         "REFNET_CONFIG_DIR": str(tmp_path / "config"),
+        "REFNET_VAULT_DIR": str(tmp_path / "vault"),
         "REFNET_CONFIG_ENTRIES": ".env",
         "REFNET_LOG_FOLDER": "none",
     }
@@ -63,6 +65,8 @@ def test_bash_completes_commands_options_and_values(environment: dict[str, str])
     assert _bash(environment, "refnet backup") == ["database", "config", "obsidian"]
     assert _bash(environment, "refnet backup", "--no") == ["--no-prove"]
     assert _bash(environment, "refnet restore", "o") == ["obsidian"]
+    assert _bash(environment, "refnet undo", "c") == ["config"]
+    assert _bash(environment, "refnet diff config") == ["live", "database", "config", "obsidian"]
     assert _bash(environment, "refnet verify --level") == ["intact", "restored", "proven"]
     assert _bash(environment, "refnet recover --from", "v") == ["vault"]
     assert _bash(environment, "refnet completion", "f") == ["fish"]
@@ -83,8 +87,15 @@ def test_bash_completes_artifacts_and_only_those(environment: dict[str, str]) ->
 
 
 @_needs("bash")
+def test_only_configured_sources_are_completed(environment: dict[str, str]) -> None:
+    del environment["REFNET_CONFIG_DIR"]
+    assert _bash(environment, "refnet restore") == ["database", "obsidian"]
+
+
+@_needs("bash")
 def test_wrong_settings_complete_nothing_and_print_nothing(environment: dict[str, str]) -> None:
     assert _bash(environment | {"REFNET_JOBS": "many"}, "refnet show") == []
+    assert _bash(environment | {"REFNET_JOBS": "many"}, "refnet restore") == []
 
 
 @_needs("fish")

@@ -22,6 +22,10 @@ ARGUMENTS = {
     "accept": ["{shrunk}"],
     "import cora": ["{cites}"],
 }
+SOURCES = ("database", "config", "obsidian")
+LINES = sorted(
+    {*CHANGES} - {"restore", "undo"} | {f"{words} {one}" for words in ("restore", "undo") for one in SOURCES}
+)
 
 
 @pytest.fixture
@@ -81,7 +85,7 @@ def test_a_plan_changes_nothing(
     folder = refnet.home.parent
     programs = server.binaries.folder
     portrait = oracle.portrait(database.conninfo, programs)
-    for words in sorted(CHANGES):
+    for words in LINES:
         before = files(folder)
         user = ["--user"] if words.startswith("schedule") else []
         more = {"REFNET_DATABASE_URL_FILE": str(folder / "url"), "REFNET_DATABASE_URL": ""} if user else {}

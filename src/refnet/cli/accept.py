@@ -17,9 +17,7 @@ from refnet.cli.output import say
 def accept(
     artifact: Annotated[
         str,
-        typer.Argument(
-            metavar="ARTIFACT", help="A name that `refnet list` shows.", autocompletion=artifacts()
-        ),
+        typer.Argument(metavar="ARTIFACT", help="A name that `refnet list` shows.", autocompletion=artifacts),
     ],
     *,
     plan: options.Plan = False,

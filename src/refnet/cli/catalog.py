@@ -77,7 +77,7 @@ def show(
     artifact: Annotated[
         str,
         typer.Argument(
-            metavar="ARTIFACT", help="A name that `refnet list` shows, or a path.", autocompletion=artifacts()
+            metavar="ARTIFACT", help="A name that `refnet list` shows, or a path.", autocompletion=artifacts
         ),
     ],
     as_json: options.Json = False,

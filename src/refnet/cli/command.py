@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import unicodedata
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
 import typer
+from typer._click.core import ParameterSource
 from typer._click.exceptions import (
     BadParameter,
     MissingParameter,
@@ -22,6 +24,8 @@ from refnet.cli.values import read_without_pydantic
 from refnet.errors import Exit, RefnetError, nearest
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+#: Titles in the help: what is under one fits only sources of that kind, and is refused with others.
+DATABASES, FOLDERS = "For databases", "For folders"
 #: The most characters of an argument; a path on Linux has at most 4095 bytes.
 _LONGEST = 4096
 
@@ -74,6 +78,8 @@ class _Shared:
             if args and not ctx.resilient_parsing:
                 _check(self, ctx, args)
             parsed: list[str] = parent.parse_args(ctx, args)
+            if not ctx.resilient_parsing:
+                _refuse_other_kind(self, ctx)
         except NoArgsIsHelpError:
             raise
         except UsageError as error:
@@ -91,6 +97,12 @@ class _Shared:
 
 class Command(_Shared, TyperCommand):
     """A command."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        for title, params in titled(self, ctx).items():
+            if lines := [line for one in params if (line := one.get_help_record(ctx))]:
+                with formatter.section(title):
+                    formatter.write_dl(lines)
 
 
 class Group(_Shared, TyperGroup):
@@ -122,6 +134,31 @@ class Commands(typer.Typer):
         return super().command(name, cls=Command, **attributes)
 
 
+def titled(command: Any, ctx: Any) -> dict[str, list[Any]]:
+    """Return the parameters of a command by the titles of its help."""
+    found: dict[str, list[Any]] = {"Arguments": [], "Options": []}
+    for one in command.get_params(ctx):
+        common = "Arguments" if one.param_type_name == "argument" else "Options"
+        found.setdefault(getattr(one, "rich_help_panel", None) or common, []).append(one)
+    return found
+
+
+def spread(function: Callable[..., None]) -> Callable[..., None]:
+    """Return a command whose parameters are the fields, each with its own name, of the dataclasses that `function` takes."""
+    groups = [one.annotation for one in inspect.signature(function, eval_str=True).parameters.values()]
+    fields = {group: inspect.signature(group, eval_str=True).parameters for group in groups}
+
+    def command(**values: Any) -> None:
+        function(*(group(**{name: values[name] for name in names}) for group, names in fields.items()))
+
+    together = [
+        one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in fields.values() for one in each.values()
+    ]
+    command.__signature__ = inspect.Signature(together)  # type: ignore[attr-defined]
+    command.__doc__ = function.__doc__
+    return command
+
+
 def _options() -> list[Any]:
     parent = typer.Typer(add_completion=False)
     parent.command()(_shared)
@@ -147,6 +184,26 @@ def _check(command: Any, ctx: Any, args: list[str]) -> None:
         for each in value if isinstance(value, (list, tuple)) else (value,):
             if isinstance(each, str) and (wrong := _wrong(each)):
                 raise RefnetError(f"{name} {wrong}", f"Give another value. {_help(ctx)}", Exit.USAGE)
+
+
+def _refuse_other_kind(command: Any, ctx: Any) -> None:
+    """Refuse what is given of the options that do not fit the kind of the argument SOURCE."""
+    source = ctx.params.get("source")
+    is_database = source == "database"
+    other = FOLDERS if is_database else DATABASES
+    wrong = [
+        _name(one)
+        for one in titled(command, ctx).get(other, ())
+        if ctx.get_parameter_source(one.name) is ParameterSource.COMMANDLINE
+    ]
+    if source and wrong:
+        only = "folders" if is_database else "databases"
+        are, them = ("is", "it") if len(wrong) == 1 else ("are", "them")
+        raise RefnetError(
+            f"{', '.join(wrong)} {are} for {only} only; {source} is a {'database' if is_database else 'folder'}",
+            f"Omit {them}. {_help(ctx)}",
+            Exit.USAGE,
+        )
 
 
 def _wrong(value: str) -> str:

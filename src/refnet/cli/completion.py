@@ -1,16 +1,21 @@
-"""The values of options: `refnet completion`, what a shell completes, and options with a fixed choice."""
+"""The values of options: `refnet completion`, what a shell completes, options with a fixed choice, names of sources."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 from typer.completion import get_completion_script  # type: ignore[attr-defined]
 
+from refnet import wiring
 from refnet.actions.context import Context, read_settings
 from refnet.errors import Exit, RefnetError, nearest
+from refnet.recovery.model.artifact import SourceName
+
+#: Other names of sources on the command line.
+ALIASES = {"vault": SourceName.OBSIDIAN}
 
 
 class Shell(StrEnum):
@@ -41,14 +46,32 @@ def completion(shell: Annotated[Shell, typer.Argument(help="The shell.", **choic
         print("[[ $zsh_eval_context[-1] != loadautofunc ]] || _refnet_completion")
 
 
-def artifacts(*values: str) -> Callable[[], list[str]]:
-    """Return a completion with `values` and the names of all artifacts."""
+def source_name(code: Exit = Exit.USAGE) -> dict[str, Any]:
+    """Return the parameters of Typer for the name of a source; any other value ends with `code`."""
+    known = choice("source", SourceName, code)
+    return {"parser": lambda text: ALIASES.get(text) or known["parser"](text), "autocompletion": sources}
 
-    def complete() -> list[str]:
-        try:  # a shell has no place for an error
-            entries = Context(read_settings(lambda _: None)).store.entries()
-        except RefnetError:
-            return [*values]
-        return [*values, *(entry.name for entry in entries)]
 
-    return complete
+def sources() -> list[str]:
+    """Return the names of the configured sources."""
+    try:  # a shell has no place for an error
+        settings = read_settings(lambda _: None)
+        return sorted(wiring.configured(settings), key=[*SourceName].index)
+    except RefnetError:
+        return []
+
+
+def artifacts() -> list[str]:
+    """Return the names of all artifacts."""
+    try:
+        return [entry.name for entry in Context(read_settings(lambda _: None)).store.entries()]
+    except RefnetError:
+        return []
+
+
+def source_or_artifact(*values: str) -> dict[str, Any]:
+    """Return the parameters of Typer for a source, a listed name, a path, or one of `values`."""
+    return {
+        "parser": lambda text: str(ALIASES.get(text, text)),
+        "autocompletion": lambda: [*values, *sources(), *artifacts()],
+    }

@@ -10,7 +10,7 @@ from refnet.actions.acting import ActsOn
 from refnet.actions.diff import LIVE, Difference
 from refnet.actions.diff import diff as run
 from refnet.cli import options
-from refnet.cli.completion import artifacts
+from refnet.cli.completion import source_or_artifact
 from refnet.cli.context import context, print_json, with_progress
 from refnet.errors import Exit
 from refnet.recovery.model.artifact import SourceName
@@ -26,12 +26,12 @@ def diff(
         typer.Argument(
             metavar="A",
             help="A listed name, a path; a source: its newest.",
-            autocompletion=artifacts(*SourceName),
+            **source_or_artifact(),
         ),
     ],
     after: Annotated[
         str,
-        typer.Argument(metavar="B", help="The same; or live.", autocompletion=artifacts("live", *SourceName)),
+        typer.Argument(metavar="B", help="The same; or live.", **source_or_artifact("live")),
     ] = "live",
     as_json: options.Json = False,
 ) -> None:

@@ -10,11 +10,10 @@ from refnet.actions.choose import select
 from refnet.actions.drill import Drill
 from refnet.actions.drill import drill as run
 from refnet.cli import options, render
-from refnet.cli.completion import artifacts
+from refnet.cli.completion import source_or_artifact
 from refnet.cli.context import context, print_json, with_progress
 from refnet.cli.output import say
 from refnet.recovery.model import formatting
-from refnet.recovery.model.artifact import SourceName
 
 
 def drill(
@@ -23,7 +22,7 @@ def drill(
         typer.Argument(
             metavar="ARTIFACT",
             help="A source, a listed name or a path; none: every source's newest.",
-            autocompletion=artifacts(*SourceName),
+            **source_or_artifact(),
         ),
     ] = None,
     as_json: options.Json = False,

@@ -16,18 +16,16 @@ EXAMPLES = {
         "refnet backup database --jobs 4",
         "refnet backup --table papers --to /mnt/disk",
     ),
-    "restore database": (
+    "restore": (
         "refnet restore database --plan",
         "refnet restore database --at '2026-11-25 10:00' --force",
         "refnet restore database --table papers --mode missing",
-    ),
-    "restore config": (
-        "refnet restore config --plan",
         "refnet restore config --only app/settings.yaml",
-    ),
-    "restore obsidian": (
-        "refnet restore obsidian --plan",
         "refnet restore obsidian --only 'notes/My note.md'",
+    ),
+    "undo": (
+        "refnet undo database --plan",
+        "refnet undo obsidian --force",
     ),
     "recover": (
         "refnet recover --plan",

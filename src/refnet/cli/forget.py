@@ -19,9 +19,7 @@ from refnet.recovery.model import formatting
 def forget(
     artifact: Annotated[
         list[str],
-        typer.Argument(
-            metavar="ARTIFACT", help="Names that `refnet list` shows.", autocompletion=artifacts()
-        ),
+        typer.Argument(metavar="ARTIFACT", help="Names that `refnet list` shows.", autocompletion=artifacts),
     ],
     *,
     plan: options.Plan = False,

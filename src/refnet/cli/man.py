@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 
+from refnet.cli.command import DATABASES, FOLDERS, titled
 from refnet.cli.main import GROUPS, app
 from refnet.errors import Exit
 from refnet.settings import CONFIG, keys, variable
@@ -62,7 +63,10 @@ def _command(command: Any, name: str, parent: Any) -> Iterator[str]:
 
 
 def _options(command: Any, context: Any) -> Iterator[str]:
-    yield from _list(dict(filter(None, (each.get_help_record(context) for each in command.params))))
+    for title, params in titled(command, context).items():
+        if title in {DATABASES, FOLDERS}:
+            yield from (".PP", f".I {_text(title)}:")
+        yield from _list(dict(filter(None, (each.get_help_record(context) for each in params))))
 
 
 def _list(items: dict[str, str]) -> Iterator[str]:

@@ -16,7 +16,7 @@ from refnet.cli.output import say
 
 _Artifact = Annotated[
     str,
-    typer.Argument(metavar="ARTIFACT", help="A name that `refnet list` shows.", autocompletion=artifacts()),
+    typer.Argument(metavar="ARTIFACT", help="A name that `refnet list` shows.", autocompletion=artifacts),
 ]
 
 

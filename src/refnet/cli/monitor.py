@@ -8,7 +8,7 @@ import typer
 
 from refnet.actions.monitor import monitor as run
 from refnet.cli import options, render
-from refnet.cli.completion import choice
+from refnet.cli.completion import source_name
 from refnet.cli.context import complain, context, print_json
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import SourceName
@@ -20,7 +20,7 @@ _UNKNOWN = 3
 def monitor(
     source: Annotated[
         SourceName | None,
-        typer.Argument(help="This source; default: all.", **choice("source", SourceName, Exit(_UNKNOWN))),
+        typer.Argument(help="This source; default: all.", **source_name(Exit(_UNKNOWN))),
     ] = None,
     as_json: options.Json = False,
 ) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
-from refnet.cli.completion import artifacts, choice
+from refnet.cli.completion import artifacts, source_name
 from refnet.cli.output import output
 from refnet.recovery.model.artifact import SourceName
 
@@ -21,25 +22,48 @@ Plan = Annotated[bool, typer.Option("--plan", "--dry-run", help="Print what woul
 Force = Annotated[
     bool, typer.Option("--force", "--yes", "-y", help="Do not ask before something live is replaced.")
 ]
-Source = Annotated[
-    SourceName | None, typer.Argument(help="This source; default: all.", **choice("source", SourceName))
+Source = Annotated[SourceName | None, typer.Argument(help="This source; default: all.", **source_name())]
+OneSource = Annotated[
+    SourceName, typer.Argument(metavar="SOURCE", help="The source; vault is obsidian.", **source_name())
 ]
 Jobs = Annotated[
     int | None, typer.Option(min=1, max=64, metavar="N", help="Parallel workers; default: the setting jobs.")
-]
-RestoreFrom = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="ARTIFACT",
-        help="A listed name or any path; default: the newest complete artifact.",
-        autocompletion=artifacts(),
-    ),
-]
-At = Annotated[str | None, typer.Option(metavar="TIME", help="The newest artifact at or before this time.")]
-DamagedAnyway = Annotated[
-    bool, typer.Option("--damaged-anyway", help="Restore an artifact that a check found damaged.")
 ]
 FromDatabase = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="Restore the data of this database, although it is not the target's."),
 ]
+
+
+@dataclass(frozen=True)
+class Restore:
+    """The arguments and options of every restore."""
+
+    source: OneSource
+    artifact: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="ARTIFACT",
+            help="A listed name or any path; default: the newest complete artifact.",
+            autocompletion=artifacts,
+        ),
+    ] = None
+    at: Annotated[
+        str | None, typer.Option(metavar="TIME", help="The newest artifact at or before this time.")
+    ] = None
+    plan: Plan = False
+    force: Force = False
+    damaged_anyway: Annotated[
+        bool, typer.Option("--damaged-anyway", help="Restore an artifact that a check found damaged.")
+    ] = False
+    as_json: Json = False
+
+
+@dataclass(frozen=True)
+class Undo:
+    """The arguments and options of every undo."""
+
+    source: OneSource
+    plan: Plan = False
+    force: Force = False
+    as_json: Json = False

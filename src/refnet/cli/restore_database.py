@@ -1,8 +1,8 @@
-"""`refnet restore database` and `refnet undo database`."""
+"""`refnet restore` and `refnet undo` of a database."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import typer
@@ -10,8 +10,9 @@ import typer
 from refnet.actions import database_restore as action
 from refnet.actions.acting import ActsOn
 from refnet.actions.choose import choose_to_restore
-from refnet.actions.database_restore import restore_of
+from refnet.actions.context import Context
 from refnet.cli import options, render, restore_table
+from refnet.cli.command import DATABASES
 from refnet.cli.completion import choice
 from refnet.cli.context import confirm, context, ends_at_plan, log_subject, print_json, with_progress
 from refnet.cli.output import say
@@ -22,103 +23,143 @@ from refnet.recovery.model.origin import origin_label
 from refnet.recovery.model.previous import Why
 from refnet.recovery.model.restore_facts import Sessions
 from refnet.recovery.model.restore_plan import Compare, Plan
+from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.model.table_plan import Mode
 from refnet.recovery.sources.database.restore.previous_databases import PreviousDatabase
 from refnet.recovery.verbs.restore_database import Options, Restored
 from refnet.recovery.verbs.undo_database import UndoPlan
 
 
-def restore(
-    artifact: options.RestoreFrom = None,
-    *,
-    at: options.At = None,
-    plan: options.Plan = False,
-    force: options.Force = False,
-    damaged_anyway: options.DamagedAnyway = False,
+@dataclass(frozen=True)
+class Restore:
+    """The options of the restore of a database alone."""
+
     compare: Annotated[
-        Compare, typer.Option(help="Compare content, or row counts.", **choice("comparison", Compare))
-    ] = Compare.CONTENT,
+        Compare,
+        typer.Option(
+            help="Compare content, or row counts.", rich_help_panel=DATABASES, **choice("comparison", Compare)
+        ),
+    ] = Compare.CONTENT
     create_roles: Annotated[
-        bool, typer.Option("--create-roles", help="Create missing roles, without passwords.")
-    ] = False,
+        bool,
+        typer.Option(
+            "--create-roles", help="Create missing roles, without passwords.", rich_help_panel=DATABASES
+        ),
+    ] = False
     role_powers: Annotated[
         bool,
         typer.Option(
-            "--role-powers", help="With --create-roles: also superusers and other roles with powers."
+            "--role-powers",
+            help="With --create-roles: also superusers and other roles with powers.",
+            rich_help_panel=DATABASES,
         ),
-    ] = False,
+    ] = False
     table: Annotated[
         list[str] | None,
-        typer.Option(metavar="T", help="Only the rows of this table, in place (repeatable); needs --mode."),
-    ] = None,
+        typer.Option(
+            metavar="T",
+            help="Only the rows of this table, in place (repeatable); needs --mode.",
+            rich_help_panel=DATABASES,
+        ),
+    ] = None
     mode: Annotated[
         Mode | None,
-        typer.Option(help="With --table: add missing rows, or replace all.", **choice("mode", Mode)),
-    ] = None,
-    from_database: options.FromDatabase = None,
-    jobs: options.Jobs = None,
-    as_json: options.Json = False,
-) -> None:
-    """Restore the database. Load a copy beside the live one, compare, swap, keep the previous version."""
-    selection, here = restore_table.asked(table, mode), context()
-    settings = here.settings
-    log_subject(here, SourceName.DATABASE)
-    chosen = choose_to_restore(here, SourceName.DATABASE, artifact, at, from_database)
-    log_subject(here, SourceName.DATABASE, chosen.name)
-    how = Options(jobs or settings.jobs, compare is Compare.CONTENT, create_roles, role_powers)
-    work = restore_of(here, chosen, how, from_database=from_database, in_place=bool(selection))
-    acts_on = ActsOn.of(settings)
-    if not as_json:
+        typer.Option(
+            help="With --table: add missing rows, or replace all.",
+            rich_help_panel=DATABASES,
+            **choice("mode", Mode),
+        ),
+    ] = None
+    from_database: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Restore the data of this database, although it is not the target's.",
+            rich_help_panel=DATABASES,
+        ),
+    ] = None
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=64,
+            metavar="N",
+            help="Parallel workers; default: the setting jobs.",
+            rich_help_panel=DATABASES,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class Undo:
+    """The argument of the undo of a database alone."""
+
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME",
+            help="This previous version, recorded or not; default: the last one.",
+            rich_help_panel=DATABASES,
+        ),
+    ] = None
+
+
+def restore(asked: options.Restore, given: Restore) -> None:
+    """Restore a database: all of it beside the live one, or some of its tables in place."""
+    selection, here, source = restore_table.asked(given.table, given.mode), context(), asked.source
+    log_subject(here, source)
+    chosen = choose_to_restore(here, source, asked.artifact, asked.at, given.from_database)
+    log_subject(here, source, chosen.name)
+    work = _work(here, chosen, given)
+    acts_on = ActsOn.of(here.settings)
+    if not asked.as_json:
         render.print_doubts(chosen)  # first: nothing else matters as much
-        (print if plan else say)(str(acts_on))
+        (print if asked.plan else say)(str(acts_on))
     if selection:
-        for refusal in () if plan else chosen.refusals(anyway=damaged_anyway):
+        for refusal in () if asked.plan else chosen.refusals(anyway=asked.damaged_anyway):
             raise refusal
-        restore_table.restore(work, selection, plan_only=plan, force=force, as_json=as_json)
+        restore_table.restore(work, selection, plan_only=asked.plan, force=asked.force, as_json=asked.as_json)
         return
-    planned = work.plan(count=plan or not force, damaged_anyway=damaged_anyway)
-    if ends_at_plan(planned, _print_plan, plan=plan, as_json=as_json, acts_on=acts_on):
+    planned = work.plan(count=asked.plan or not asked.force, damaged_anyway=asked.damaged_anyway)
+    if ends_at_plan(planned, _print_plan, plan=asked.plan, as_json=asked.as_json, acts_on=acts_on):
         raise typer.Exit(worst(problem.code for problem in planned.problems))
     planned.check()
     if planned.replaces:
-        confirm(f"Replace the live database {work.target.display}?", force=force)
+        confirm(f"Replace the live database {work.target.display}?", force=asked.force)
     with with_progress(here, "restore") as shown:
         done = replace(work, context=shown).run()
-    print_json(done.to_json() | acts_on.to_json()) if as_json else _print(done)
+    print_json(done.to_json() | acts_on.to_json()) if asked.as_json else _print(done, source)
 
 
-def undo(
-    previous: Annotated[
-        str | None,
-        typer.Argument(metavar="NAME", help="This previous version, recorded or not; default: the last one."),
-    ] = None,
-    *,
-    plan: options.Plan = False,
-    force: options.Force = False,
-    as_json: options.Json = False,
-) -> None:
-    """Undo the last restore of the database. Swap the previous version and the live database."""
-    here = context()
+def _work(here: Context, chosen: OpenArtifact, given: Restore) -> action.DatabaseRestore:
+    content = given.compare is Compare.CONTENT
+    how = Options(given.jobs or here.settings.jobs, content, given.create_roles, given.role_powers)
+    return action.restore_of(here, chosen, how, from_database=given.from_database, in_place=bool(given.table))
+
+
+def undo(asked: options.Undo, given: Undo) -> None:
+    """Undo the last restore of a database."""
+    here, source = context(), asked.source
     acts_on = ActsOn.of(here.settings)
-    log_subject(here, SourceName.DATABASE)
-    planned = action.plan_undo(here, previous)
-    log_subject(here, SourceName.DATABASE, planned.back.mark.artifact)
-    if not as_json:
-        (print if plan else say)(str(acts_on))
-    if ends_at_plan(planned, _print_undo_plan, plan=plan, as_json=as_json, acts_on=acts_on):
+    log_subject(here, source)
+    planned = action.plan_undo(here, given.name)
+    log_subject(here, source, planned.back.mark.artifact)
+    if not asked.as_json:
+        (print if asked.plan else say)(str(acts_on))
+    if ends_at_plan(planned, _print_undo_plan, plan=asked.plan, as_json=asked.as_json, acts_on=acts_on):
         raise typer.Exit(worst(problem.code for problem in planned.problems))
     planned.check()
     if planned.replaces:
-        confirm(f"Replace the live database {planned.facts.destination}?", force=force)
-    done = action.undo(here, previous)
-    if as_json:
+        confirm(f"Replace the live database {planned.facts.destination}?", force=asked.force)
+    done = action.undo(here, given.name)
+    if asked.as_json:
         print_json(planned.to_json() | done.to_json() | acts_on.to_json())
     else:
         say(
             f"{planned.facts.destination} is {done.back.name} again: it was live until {_replaced(done.back)}."
         )
         if done.previous:
-            say(f"  what was live is {done.previous}: `refnet undo database` brings it back")
+            say(f"  what was live is {done.previous}: `refnet undo {source}` brings it back")
 
 
 def _print_plan(plan: Plan) -> None:
@@ -155,7 +196,7 @@ def _row(table: dict[str, Any]) -> tuple[str, str, str, str]:
     return table["name"], rows, about + live, since
 
 
-def _print(done: Restored) -> None:
+def _print(done: Restored, source: SourceName) -> None:
     passed = sum(finding.outcome is Outcome.PASSED for finding in done.findings)
     say(
         f"{done.destination} is restored from {done.artifact} (of {origin_label(done.origin, done.destination)})"
@@ -166,7 +207,7 @@ def _print(done: Restored) -> None:
     for note in done.notes:
         print(f"  {formatting.plain(note)}")
     if done.previous:
-        say(f"  the previous version is {done.previous}: `refnet undo database` brings it back")
+        say(f"  the previous version is {done.previous}: `refnet undo {source}` brings it back")
 
 
 def _print_undo_plan(plan: UndoPlan) -> None:

@@ -1,8 +1,8 @@
-"""`refnet restore config|obsidian` and `refnet undo config|obsidian`."""
+"""`refnet restore` and `refnet undo` of a folder."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
@@ -10,69 +10,58 @@ import typer
 from refnet.actions import files_restore as action
 from refnet.actions.choose import choose_to_restore
 from refnet.cli import options, render
+from refnet.cli.command import FOLDERS
 from refnet.cli.context import confirm, context, ends_at_plan, log_subject, print_json, with_progress
 from refnet.cli.output import say
 from refnet.errors import worst
 from refnet.recovery.model import formatting
-from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.sources.files.changes import SHOWN, Changes
 from refnet.recovery.sources.files.member_names import MAX_PATH, show, shown_path, some
 from refnet.recovery.sources.files.swap_journal import Why
 from refnet.recovery.verbs.restore_files import Plan, Restored
 from refnet.recovery.verbs.undo_files import Undone, UndoPlan
 
-_Only = Annotated[str | None, typer.Option(metavar="PATH", help="Restore this one file or folder.")]
+
+@dataclass(frozen=True)
+class Restore:
+    """The options of the restore of a folder alone."""
+
+    only: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help="Restore this one file or folder.", rich_help_panel=FOLDERS),
+    ] = None
 
 
-def restore(source: SourceName) -> Callable[..., None]:
-    """Return the command that restores `source`."""
-
-    def command(
-        artifact: options.RestoreFrom = None,
-        *,
-        at: options.At = None,
-        plan: options.Plan = False,
-        only: _Only = None,
-        force: options.Force = False,
-        damaged_anyway: options.DamagedAnyway = False,
-        as_json: options.Json = False,
-    ) -> None:
-        here = context()
-        log_subject(here, source)
-        chosen = choose_to_restore(here, source, artifact, at)
-        log_subject(here, source, chosen.name)
-        if not as_json:
-            render.print_doubts(chosen)
-        planned = action.plan(here, chosen, only, damaged_anyway=damaged_anyway)
-        if ends_at_plan(planned, _print_plan, plan=plan, as_json=as_json):
-            raise typer.Exit(worst(problem.code for problem in planned.problems))
-        planned.check()
-        if planned.replaces and planned.changes:
-            confirm(f"Replace what is live in {_target(planned)}?", force=force)
-        with with_progress(here, "restore") as shown:
-            done = action.restore(shown, chosen, planned)
-        print_json(done.to_json()) if as_json else _print(done)
-
-    return command
+def restore(asked: options.Restore, given: Restore) -> None:
+    """Restore a folder: all of it, or one path of it."""
+    here, source = context(), asked.source
+    log_subject(here, source)
+    chosen = choose_to_restore(here, source, asked.artifact, asked.at)
+    log_subject(here, source, chosen.name)
+    if not asked.as_json:
+        render.print_doubts(chosen)
+    planned = action.plan(here, chosen, given.only, damaged_anyway=asked.damaged_anyway)
+    if ends_at_plan(planned, _print_plan, plan=asked.plan, as_json=asked.as_json):
+        raise typer.Exit(worst(problem.code for problem in planned.problems))
+    planned.check()
+    if planned.replaces and planned.changes:
+        confirm(f"Replace what is live in {_target(planned)}?", force=asked.force)
+    with with_progress(here, "restore") as shown:
+        done = action.restore(shown, chosen, planned)
+    print_json(done.to_json()) if asked.as_json else _print(done)
 
 
-def undo(source: SourceName) -> Callable[..., None]:
-    """Return the command that undoes the last restore of `source`."""
-
-    def command(
-        *, plan: options.Plan = False, force: options.Force = False, as_json: options.Json = False
-    ) -> None:
-        here = context()
-        log_subject(here, source)
-        planned = action.plan_undo(here, source)
-        log_subject(here, source, planned.journal.artifact)
-        if ends_at_plan(planned, _print_undo_plan, plan=plan, as_json=as_json):
-            return
-        confirm(f"Replace what is live in {shown_path(planned.target.folder)}?", force=force)
-        done = action.undo(here, source)
-        print_json(planned.to_json() | done.to_json()) if as_json else _print_undone(done)
-
-    return command
+def undo(asked: options.Undo) -> None:
+    """Undo the last restore of a folder."""
+    here, source = context(), asked.source
+    log_subject(here, source)
+    planned = action.plan_undo(here, source)
+    log_subject(here, source, planned.journal.artifact)
+    if ends_at_plan(planned, _print_undo_plan, plan=asked.plan, as_json=asked.as_json):
+        return
+    confirm(f"Replace what is live in {shown_path(planned.target.folder)}?", force=asked.force)
+    done = action.undo(here, source)
+    print_json(planned.to_json() | done.to_json()) if asked.as_json else _print_undone(done)
 
 
 def _target(plan: Plan) -> str:

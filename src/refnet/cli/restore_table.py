@@ -1,4 +1,4 @@
-"""`refnet restore database --table T --mode missing|replace`."""
+"""`refnet restore SOURCE --table T --mode missing|replace`, of a database."""
 
 from __future__ import annotations
 

@@ -10,11 +10,11 @@ from refnet.actions.choose import select
 from refnet.actions.verify import Verified
 from refnet.actions.verify import verify as run
 from refnet.cli import options, render
-from refnet.cli.completion import artifacts, choice
+from refnet.cli.completion import choice, source_or_artifact
 from refnet.cli.context import context, print_json, with_progress
 from refnet.errors import Exit, worst
 from refnet.recovery.model import formatting
-from refnet.recovery.model.artifact import Level, SourceName
+from refnet.recovery.model.artifact import Level
 
 
 def verify(
@@ -23,7 +23,7 @@ def verify(
         typer.Argument(
             metavar="ARTIFACT",
             help="A listed name or a path; a source; none: each source's newest.",
-            autocompletion=artifacts(*SourceName),
+            **source_or_artifact(),
         ),
     ] = None,
     level: Annotated[

@@ -6,10 +6,13 @@ import re
 import shlex
 
 import pytest
+import typer
 from tests.unit.cli.commands import COMMANDS
 from typer.testing import CliRunner
 
+from refnet.cli.command import DATABASES, titled
 from refnet.cli.main import GROUPS, app
+from refnet.cli.man import page
 from refnet.errors import Exit, RefnetError
 
 GROUPED = sorted({(words.split()[0],) for words in COMMANDS if " " in words})
@@ -64,7 +67,7 @@ def test_each_option_and_argument_is_explained(words):
         assert param.help.endswith((".", "'."))
 
 
-@pytest.mark.parametrize("command", ["init", "check", "backup", "restore database", "recover"])
+@pytest.mark.parametrize("command", ["init", "check", "backup", "restore", "undo", "recover"])
 def test_the_help_ends_with_examples_that_are_read_without_an_error(command):
     lines = _printed(*command.split(), "--help").splitlines()
     examples = lines[lines.index("Examples:") + 1 :]
@@ -79,7 +82,8 @@ def test_the_help_ends_with_examples_that_are_read_without_an_error(command):
     ("command", "message", "hint"),
     [
         ("lst", "'lst' is not a command of refnet", "Did you mean list? `refnet --help` lists the commands."),
-        ("restore databse", "'databse' is not a command of refnet restore", "Did you mean database? `refnet restore --help` lists the commands."),
+        ("restore databse", "'databse' is not a source", "Did you mean database? The sources are: database, config, obsidian."),
+        ("schedule shw", "'shw' is not a command of refnet schedule", "Did you mean show? `refnet schedule --help` lists the commands."),
         ("list --jsn", "there is no option --jsn", "Did you mean --json? See `refnet list --help`."),
         ("backup --jobs 65", "--jobs must be a number from 1 to 64", "See `refnet backup --help`."),
         ("show", "ARTIFACT is missing", "See `refnet show --help`."),
@@ -97,8 +101,7 @@ def test_a_wrong_command_line_is_answered_in_two_lines(command, message, hint):
 @pytest.mark.parametrize(
     "command",
     [
-        ("prune",), ("adopt",), ("accept",), ("recover",), ("restore", "database"), ("restore", "obsidian"),
-        ("undo", "database"), ("schedule", "install"), ("network", "vault"),
+        ("prune",), ("adopt",), ("accept",), ("recover",), ("restore",), ("undo",), ("schedule", "install"), ("network", "vault"),
     ],
 )  # fmt: skip
 def test_a_plan_is_also_called_a_dry_run(command):
@@ -132,16 +135,50 @@ def test_a_value_that_is_not_a_choice_is_answered_with_the_choices_and_the_neare
         ("list", "<database|config|obsidian>"),
         ("verify", "--level <intact|restored|proven>"),
         ("recover", "--from <config|database|vault|background|edge|check>"),
-        ("restore database", "--mode <missing|replace>"),
-        ("restore database", "--compare <content|counts>"),
+        ("restore", "--mode <missing|replace>"),
+        ("restore", "--compare <content|counts>"),
     ],
 )
 def test_the_help_shows_the_choices(command, shown):
     assert shown in " ".join(_printed(*command.split(), "--help").split())
 
 
-@pytest.mark.parametrize(
-    "command", [("recover",), ("restore", "database"), ("restore", "config"), ("undo", "config")]
-)
+@pytest.mark.parametrize("command", ["recover", "restore", "undo"])
 def test_force_is_also_called_yes(command):
-    assert "--force, --yes" in " ".join(_printed(*command, "--help").replace("-y, ", "").split())
+    assert "--force, --yes" in " ".join(_printed(command, "--help").replace("-y, ", "").split())
+
+
+@pytest.mark.parametrize("command", ["restore", "undo"])
+def test_the_help_and_the_manual_show_what_is_for_one_kind_of_source_under_its_own_title(command):
+    root = typer.main.get_command(app)
+    shown = titled(COMMANDS[command], typer.Context(root, info_name="refnet"))
+    assert {"Arguments", "Options", DATABASES} <= {*shown}
+    text, manual = _printed(command, "--help"), page()
+    assert [title for title in shown if shown[title]] == re.findall(
+        r"^(\w[\w ]*):$", text.partition("Examples")[0], re.MULTILINE
+    )
+    assert manual.count(f".I {DATABASES}:") == 2
+
+
+@pytest.mark.parametrize(
+    ("command", "message", "hint"),
+    [
+        ("restore obsidian --jobs 2", "--jobs is for databases only; obsidian is a folder", "Omit it."),
+        ("restore vault --table t --compare content", "--compare, --table are for databases only; obsidian is a folder", "Omit them."),
+        ("restore database --plan --only x", "--only is for folders only; database is a database", "Omit it."),
+        ("undo config refnet_2 --plan", "NAME is for databases only; config is a folder", "Omit it."),
+    ],
+)  # fmt: skip
+def test_an_option_that_does_not_fit_the_kind_of_the_source_is_refused(command, message, hint):
+    error = CliRunner().invoke(app, command.split()).exception
+    assert isinstance(error, RefnetError)
+    assert (error.message, error.code) == (message, Exit.USAGE)
+    assert error.hint == f"{hint} See `refnet {command.split()[0]} --help`."
+
+
+@pytest.mark.parametrize("command", ["restore vault --plan", "undo vault --plan", "verify vault"])
+def test_vault_is_another_name_of_obsidian(command, monkeypatch, tmp_path):
+    monkeypatch.setenv("REFNET_HOME", str(tmp_path))
+    error = CliRunner().invoke(app, command.split()).exception
+    assert isinstance(error, RefnetError)
+    assert "obsidian" in error.message

@@ -28,8 +28,8 @@ def test_every_command_option_setting_and_exit_code_is_in_it(made: str) -> None:
         for name in commands:
             assert f'.SS "refnet {name}' in made
     for usage in (
-        "refnet restore database",
-        "refnet undo config",
+        "refnet restore",
+        "refnet undo",
         "refnet schedule install",
         "refnet network sample",
     ):
@@ -59,4 +59,4 @@ def test_programs_read_it_without_a_warning(command: list[str], made: str) -> No
     found = [line for line in (done.stderr + done.stdout * (command[0] == "mandoc")).splitlines() if line]
     assert [line for line in found if "missing date" not in line] == []  # so that builds are reproducible
     if command[0] == "man":
-        assert "refnet restore database" in done.stdout
+        assert "refnet restore " in done.stdout

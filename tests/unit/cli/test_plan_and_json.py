@@ -5,9 +5,8 @@ from __future__ import annotations
 from tests.unit.cli.commands import COMMANDS
 
 CHANGES = {
-    "init", "backup", "prune", "forget", "pin", "unpin", "tag", "adopt", "accept", "store accept", "restore database", "restore config",
-    "restore obsidian", "undo database", "undo config", "undo obsidian", "recover", "schedule install",
-    "schedule remove", "broker start", "broker stop", "notify", "network migrate", "network sample",
+    "init", "backup", "prune", "forget", "pin", "unpin", "tag", "adopt", "accept", "store accept", "restore", "undo", "recover",
+    "schedule install", "schedule remove", "broker start", "broker stop", "notify", "network migrate", "network sample",
     "network vault", "import cora", "postgres start", "postgres stop", "demo",
 }  # fmt: skip
 REPORTS = {
