@@ -86,12 +86,12 @@ class _Writer:
     def add_folder(self, path: str, status: os.stat_result) -> None:
         listed = Listed.of(path, Kind.FOLDER, status, at=self._tar.raw)
         self._list(listed._replace(mode=listed.mode & FOLDER_MODE))
-        self.fingerprint.add(os.fsencode(path), status)
+        self.fingerprint.add(path, status)
 
     def _add_link(self, found: Found) -> None:
         status = os.stat(found.name, dir_fd=found.folder, follow_symlinks=False)
         target = os.readlink(found.name, dir_fd=found.folder)
-        self.fingerprint.add(os.fsencode(found.path), status)
+        self.fingerprint.add(found.path, status)
         if not leads_inside(found.path, target):
             self.notes.append(
                 f"{show(found.path)} is a link that leads outside ({show(target)}): "
@@ -127,7 +127,7 @@ class _Writer:
         if status.st_mode & _SET_ID:
             self.notes.append(f"{show(path)} has a set-user-ID or set-group-ID bit, which is not kept")
         self.files.append(listed)
-        self.fingerprint.add(os.fsencode(path), status, steady=steady)
+        self.fingerprint.add(path, status, steady=steady)
 
     def _copy_small(self, path: str, status: os.stat_result, descriptor: int) -> Listed:
         """Write a file that fits in memory, with the size that was read."""

@@ -1,19 +1,24 @@
 """A fingerprint of a folder, from the file system's own records: equal ones mean that nothing changed."""
 
 import os
+import struct
 import time
 from collections.abc import Collection
-from operator import attrgetter
+from itertools import starmap
+from operator import attrgetter, itemgetter
 
 from xxhash import xxh3_128
 
-from refnet.recovery.sources.files.walk import walk
+from refnet.recovery.sources.files.listing import Kind
+from refnet.recovery.sources.files.walk import Run, runs
 
 #: A second change within one clock tick leaves no trace. Ticks are 10 ms at most, on some file systems whole
 #: seconds (FAT: two).
 _TICK_NS = 50_000_000
 _COARSE_TICK_NS = 2_000_000_000
 _RECORDED = attrgetter("st_ino", "st_size", "st_mode", "st_uid", "st_gid", "st_mtime_ns", "st_ctime_ns")
+_PACKED = struct.Struct("<QqIIIqq").pack
+_CTIME = itemgetter(6)
 
 
 class Fingerprint:
@@ -25,31 +30,58 @@ class Fingerprint:
 
     def __init__(self) -> None:
         self.settled = True
-        self._digest = xxh3_128()
+        self._records = xxh3_128()
+        self._paths = xxh3_128()
 
-    def add(self, raw: bytes, status: os.stat_result, *, steady: bool = True) -> None:
-        """Add the entry with the path `raw`, right after it was read."""
-        self._digest.update(b"%b\0%d %d %d %d %d %d %d;" % (raw, *_RECORDED(status)))
-        tick = _TICK_NS if status.st_ctime_ns % 1_000_000_000 else _COARSE_TICK_NS
-        if not steady or time.time_ns() - status.st_ctime_ns < tick:
+    def add(self, path: str, status: os.stat_result, *, steady: bool = True) -> None:
+        """Add the entry `path`, right after it was read."""
+        self._add([_RECORDED(status)], f"{path}\0", time.time_ns())
+        if not steady:
             self.settled = False
 
+    def add_run(self, run: Run) -> None:
+        """Add the entries of `run`, as `add` does, in one step. OSError if one of them cannot be read."""
+        prefix, folder, names, kinds, _ = run
+        if None in kinds.values():
+            names = [name for name in names if kinds.get(name, Kind.FILE)]
+        if names:
+            now = time.time_ns()
+            records = [_RECORDED(os.stat(name, dir_fd=folder, follow_symlinks=False)) for name in names]
+            self._add(records, prefix + f"\0{prefix}".join(names) + "\0", now)
+
+    def _add(self, records: list[tuple[int, ...]], paths: str, now: int) -> None:
+        """Add `records`, read since `now`, of `paths`, each of which ends with a NUL."""
+        self._records.update(_packed(records))
+        self._paths.update(paths.encode("utf-8", "surrogateescape"))
+        if max(map(_CTIME, records)) > now - _COARSE_TICK_NS:
+            self.settled &= not any(_is_young(ctime, now) for ctime in map(_CTIME, records))
+
     def hexdigest(self) -> str:
-        return self._digest.hexdigest()
+        return xxh3_128(self._records.digest() + self._paths.digest()).hexdigest()
+
+
+def _is_young(ctime_ns: int, now: int) -> bool:
+    tick = _TICK_NS if ctime_ns % 1_000_000_000 else _COARSE_TICK_NS
+    return now - ctime_ns < tick
+
+
+def _packed(records: list[tuple[int, ...]]) -> bytes:
+    try:
+        return b"".join(starmap(_PACKED, records))
+    except struct.error:  # a time after the year 2262: too large for this format
+        return repr(records[0]).encode() if len(records) == 1 else b"".join(_packed([one]) for one in records)
 
 
 def fingerprint_of(root: int, only: Collection[str] | None) -> Fingerprint | None:
     """Return the fingerprint that `dump` of the open folder `root` would make; None if an entry cannot be read."""
     fingerprint = Fingerprint()
     if only is None:
-        fingerprint.add(b".", os.fstat(root))
-    for found in walk(root, only):
-        if found.error:
+        fingerprint.add(".", os.fstat(root))
+    for run in runs(root, only):
+        if run.error:
             return None
-        if found.kind is not None:
-            try:
-                status = os.stat(found.name, dir_fd=found.folder, follow_symlinks=False)
-            except OSError:
-                return None
-            fingerprint.add(os.fsencode(found.path), status)
+        try:
+            fingerprint.add_run(run)
+        except OSError:
+            return None
     return fingerprint

@@ -8,6 +8,9 @@ from refnet.files import OPEN_FOLDER
 from refnet.recovery.model.artifact import HIDDEN_PREFIX
 from refnet.recovery.sources.files.listing import Kind
 
+#: The most entries of a run, all of which its reader keeps in memory.
+_RUN = 1000
+
 
 class Found(NamedTuple):
     """An entry of the walked folder."""
@@ -23,62 +26,102 @@ class Found(NamedTuple):
     error: OSError | None = None
 
 
+class Run(NamedTuple):
+    """Neighbouring entries of one folder, by name. Only the last one can be a folder; its entries come next."""
+
+    #: What precedes the names in the paths from the walk's root: "" or `folder/`.
+    prefix: str
+    #: The open folder of the names (a descriptor).
+    folder: int
+    names: list[str]
+    #: The kinds of the entries of the folder that are not files.
+    kinds: dict[str, Kind | None]
+    #: Why the folder that is the only name could not be read.
+    error: OSError | None = None
+
+
 class _Level(NamedTuple):
     folder: int
     prefix: str
-    entries: Iterator[os.DirEntry[str]]
+    kinds: dict[str, Kind | None]
+    runs: Iterator[list[str]]
 
 
 def walk(root: int, only: Collection[str] | None = None) -> Iterator[Found]:
+    """Yield everything that `runs` yields, entry by entry."""
+    for prefix, folder, names, kinds, error in runs(root, only):
+        for name in names:
+            yield Found(prefix + name, name, folder, kinds.get(name, Kind.FILE), error)
+
+
+def runs(root: int, only: Collection[str] | None = None) -> Iterator[Run]:
     """Yield everything below the open folder `root` (which stays open), a folder before its entries, by name.
 
-    At the top, skip RefNet's own hidden entries, and every entry that is not in `only` where that is given.
+    At the top, skip RefNet's own hidden entries, and every entry that is not in `only` where that is given. It makes no
+    object of an entry but its name, as a million of them are compared with the last backup.
     """
-    top = [
-        entry
-        for entry in _sorted(root)
-        if not entry.name.startswith(HIDDEN_PREFIX) and (only is None or entry.name in only)
-    ]
-    levels = [_Level(root, "", iter(top))]
+    names, kinds = _read(root)
+    top = [name for name in names if not name.startswith(HIDDEN_PREFIX) and (only is None or name in only)]
+    levels = [_Level(root, "", kinds, _split(top, kinds))]
     try:
         while levels:
-            folder, prefix, entries = levels[-1]
-            entry = next(entries, None)
-            if entry is None:
+            folder, prefix, kinds, parts = levels[-1]
+            part = next(parts, None)
+            if part is None:
                 levels.pop()
                 if folder != root:
                     os.close(folder)
                 continue
-            kind = _kind(entry)
-            path = prefix + entry.name
-            yield Found(path, entry.name, folder, kind)
-            if kind is Kind.FOLDER:
+            yield Run(prefix, folder, part, kinds)
+            last = part[-1]
+            if kinds.get(last) is Kind.FOLDER:
                 try:
-                    levels.append(_level(folder, entry.name, path))
+                    levels.append(_level(folder, last, prefix))
                 except OSError as error:
-                    yield Found(path, entry.name, folder, kind, error)
+                    yield Run(prefix, folder, [last], kinds, error)
     finally:
         for level in levels[1:]:
             os.close(level.folder)
 
 
-def _level(folder: int, name: str, path: str) -> _Level:
+def _level(folder: int, name: str, prefix: str) -> _Level:
     descriptor = os.open(name, OPEN_FOLDER, dir_fd=folder)
     try:
-        return _Level(descriptor, f"{path}/", iter(_sorted(descriptor)))
+        names, kinds = _read(descriptor)
     except OSError:
         os.close(descriptor)
         raise
+    return _Level(descriptor, f"{prefix}{name}/", kinds, _split(names, kinds))
 
 
-def _sorted(folder: int) -> list[os.DirEntry[str]]:
+def _read(folder: int) -> tuple[list[str], dict[str, Kind | None]]:
+    """Return the sorted names in the open `folder`, and the kinds of those that are not files."""
+    names: list[str] = []
+    kinds: dict[str, Kind | None] = {}
     with os.scandir(folder) as entries:
-        return sorted(entries, key=lambda entry: entry.name)
+        for entry in entries:
+            names.append(entry.name)
+            if not entry.is_file(follow_symlinks=False):
+                kinds[entry.name] = _kind(entry)
+    names.sort()
+    return names, kinds
 
 
 def _kind(entry: os.DirEntry[str]) -> Kind | None:
-    if entry.is_file(follow_symlinks=False):
-        return Kind.FILE
     if entry.is_symlink():
         return Kind.LINK
     return Kind.FOLDER if entry.is_dir(follow_symlinks=False) else None
+
+
+def _split(names: list[str], kinds: dict[str, Kind | None]) -> Iterator[list[str]]:
+    """Yield `names` in parts that end behind each folder."""
+    ends = (
+        [end for end, name in enumerate(names, 1) if name in kinds and kinds[name] is Kind.FOLDER]
+        if kinds
+        else []
+    )
+    start = 0
+    for end in (*ends, len(names)):
+        while start < end:
+            yield names[start : min(start + _RUN, end)]
+            start = min(start + _RUN, end)
