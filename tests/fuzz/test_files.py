@@ -7,21 +7,27 @@ import io
 import json
 import os
 import tarfile
+from functools import partial
 from hashlib import sha256
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.fuzz.harness import fuzzed, outcome
+from tests.fuzz.harness import ECHO, fuzzed, outcome
 from tests.fuzz.strategies import damaged, documents, texts
 
+from refnet.actions.context import Context
+from refnet.actions.history import log
 from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.model.glob import Glob
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.sources.files.contents import Limits, NullSink, read_archive
 from refnet.recovery.sources.files.files_artifact import FilesArtifact
-from refnet.recovery.sources.files.listing import FileList, Kind, Listed, Member
+from refnet.recovery.sources.files.listing import FileList, Kind, Listed, Member, matching
 from refnet.recovery.sources.files.member_names import ArchiveError, checked, leads_inside, show
 from refnet.recovery.sources.files.tar_headers import END, header
 from refnet.recovery.sources.files.tar_members import TarReader
+from refnet.settings import Settings
 
 _TIME = 1_764_090_001_250_000_000
 _SUM = sha256(b"note").hexdigest()
@@ -48,6 +54,28 @@ def test_a_list_of_files_is_read_or_refused(text: bytes) -> None:
             assert checked(os.fsencode(listed.path)) == listed.path
             assert listed.kind is not Kind.LINK or leads_inside(listed.path, listed.target)
             files.start_of(listed.at)
+
+
+@fuzzed
+@given(documents(json.loads(TEXT), TEXT), texts)
+def test_a_search_in_a_list_finds_what_the_complete_list_has_or_refuses(text: bytes, path: str) -> None:
+    wanted = {path, *(listed.path for listed in FILES.files[2:])}
+    found = outcome(lambda: [*matching(text, wanted.__contains__)], ArchiveError)
+    files = outcome(lambda: FileList.from_json(text), ArchiveError)
+    if found is not None:
+        assert all(checked(os.fsencode(one.path)) == one.path for one in found)
+    if files:
+        assert found == [one for one in files.files if one.path in wanted]
+        for one in found:
+            assert [*matching(text, one.path.__eq__, Glob(one.path[:500]).literal)] == [one]
+
+
+@fuzzed
+@given(texts)
+def test_what_a_history_is_asked_for_is_read_or_refused(meant: str) -> None:
+    context = Context(Settings(backup_dir=Path("/none")))
+    for one in (meant, *(f"{source}/{meant}" for source in SourceName)):
+        outcome(partial(log, context, one), longest=ECHO)
 
 
 def _tar() -> bytes:

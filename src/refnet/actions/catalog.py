@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from refnet.actions.choose import choose_one
+from refnet.actions.choose import choose_to_read
 from refnet.actions.context import Context
 from refnet.actions.marking import check_tag
 from refnet.errors import RefnetError
@@ -109,9 +109,9 @@ def listing(context: Context, names: tuple[SourceName, ...], tag: str | None = N
     return Listing(store, entries, unlisted, context.clock.now())
 
 
-def show(context: Context, name: str) -> Shown:
-    """Return the artifact `name`, in the catalog or at a path; RefnetError where it has no manifest."""
-    chosen = choose_one(context.store, name)
+def show(context: Context, name: str, at: str | None = None) -> Shown:
+    """Return the artifact `name` (see choose_to_read); RefnetError where it has no manifest."""
+    chosen = choose_to_read(context, name, at)
     manifest = chosen.manifest
     if manifest is None:
         raise RefnetError(

@@ -64,6 +64,24 @@ def newest_of(
     return choose(context.store, names, at, target=target)
 
 
+def named_source(meant: str) -> SourceName | None:
+    """Return the source that is called `meant`, if there is one."""
+    return SourceName(meant) if meant in list(SourceName) else None
+
+
+def choose_to_read(context: Context, meant: str, at: str | None = None) -> OpenArtifact:
+    """Return the artifact `meant`: a name in the catalog, a path, or a source for its newest one (at or before `at`)."""
+    if source := named_source(meant):
+        return newest_of(context, (source,), parse_time(at, None) if at else None)[0]
+    if at:
+        raise RefnetError(
+            f"--at chooses an artifact of a source, and '{meant}' is not a source",
+            f"Omit --at, or give one of: {', '.join(SourceName)}.",
+            Exit.USAGE,
+        )
+    return choose_one(context.store, meant)
+
+
 def choose_to_restore(
     context: Context,
     source: SourceName,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from refnet import servers, wiring
-from refnet.actions.choose import choose_one, newest_of
+from refnet.actions.choose import choose_to_read
 from refnet.actions.context import Context
 from refnet.errors import Exit, RefnetError
 from refnet.postgres.session import Target, server_version
@@ -72,9 +72,9 @@ def diff(context: Context, before: str, after: str) -> Difference:
     Args:
         before: a name in the catalog, a path, or a source for its newest artifact; `after` likewise.
     """
-    old, settings = _chosen(context, before), context.settings
+    old, settings = choose_to_read(context, before), context.settings
     if after != LIVE:
-        new = _chosen(context, after)
+        new = choose_to_read(context, after)
         if new.source is not old.source:
             raise RefnetError(
                 f"{old.name} is of {old.source}, {new.name} of {new.source}",
@@ -88,12 +88,6 @@ def diff(context: Context, before: str, after: str) -> Difference:
     with target.connect() as session:
         binaries = servers.binaries_for(settings, server_version(session))
     return live_tables(old, target, Workers(binaries, settings.jobs, context.progress))
-
-
-def _chosen(context: Context, meant: str) -> OpenArtifact:
-    if meant in list(SourceName):
-        return newest_of(context, (SourceName(meant),))[0]
-    return choose_one(context.store, meant)
 
 
 def artifacts(

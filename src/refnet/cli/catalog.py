@@ -1,4 +1,4 @@
-"""`refnet list` and `refnet show`: the artifacts of the catalog."""
+"""`refnet list`: the artifacts of the catalog."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from typing import Annotated
 import typer
 
 from refnet.actions.catalog import listing, notes
-from refnet.actions.catalog import show as run
 from refnet.cli import options, render
-from refnet.cli.completion import artifacts
 from refnet.cli.context import context, print_json
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Entry, SourceName
@@ -71,17 +69,3 @@ def _print_table(entries: Sequence[Entry], moment: datetime) -> None:
         rows = [row[:-1] for row in rows]
     right = tuple(rows[0].index(name) for name in ("age", "size"))
     render.print_columns(rows, right, shorten=right[0] - 2 if of else None)
-
-
-def show(
-    artifact: Annotated[
-        str,
-        typer.Argument(
-            metavar="ARTIFACT", help="A name that `refnet list` shows, or a path.", autocompletion=artifacts
-        ),
-    ],
-    as_json: options.Json = False,
-) -> None:
-    """Show what one artifact is: how it was made, what is in it, what every check found."""
-    shown = run(context(), artifact)
-    print_json(shown.to_json()) if as_json else render.print_artifact(shown)

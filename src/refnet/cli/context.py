@@ -74,6 +74,17 @@ def progress(title: str, unit: str = "") -> Iterator[Progress]:
         yield display
 
 
+def print_json_list(head: dict[str, Any], key: str, items: Iterable[object]) -> None:
+    """Print a report as JSON whose last value, the list `key`, is printed while it is made."""
+    begin = json.dumps(head, ensure_ascii=False, indent=2).removesuffix("\n}")
+    print(f'{begin},\n  "{key}": [', end="")
+    separator = "\n    "
+    for item in items:
+        print(separator + json.dumps(item, ensure_ascii=False), end="")
+        separator = ",\n    "
+    print("\n  ]\n}")
+
+
 def note(sentence: str) -> None:
     """Print a failure that leaves the command's result valid."""
     print(f"refnet: note: {plain(sentence)}", file=sys.stderr)

@@ -16,6 +16,23 @@ EXAMPLES = {
         "refnet backup database --jobs 4",
         "refnet backup --table papers --to /mnt/disk",
     ),
+    "show": (
+        "refnet show refnet_20261125_020000.sql.gz",
+        "refnet show obsidian --files 'papers/**'",
+        "refnet show database --tables 'paper*' --at 2026-11-25",
+    ),
+    "cat": (
+        "refnet cat obsidian papers/x.md",
+        "refnet cat config app/settings.yaml --at 2026-11-25 > old.yaml",
+    ),
+    "log": (
+        "refnet log obsidian/papers/x.md",
+        "refnet log database/papers",
+    ),
+    "find": (
+        "refnet find obsidian 'todo*'",
+        "refnet find obsidian 'papers/**/*.md' --json",
+    ),
     "restore": (
         "refnet restore database --plan",
         "refnet restore database --at '2026-11-25 10:00' --force",

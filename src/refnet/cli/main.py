@@ -27,7 +27,6 @@ GROUPS = {
     "Back up": {
         "backup": ("backup", "backup", "Back up the sources and prove each backup by restoring it."),
         "list": ("catalog", "list_artifacts", "List the artifacts with age, size and state."),
-        "show": ("catalog", "show", "Show one artifact: its origin, content and evidence."),
         "prune": ("prune", "prune", "Delete the artifacts that retention no longer keeps."),
         "forget": ("forget", "forget", "Delete artifacts by name."),
         "pin": ("marks", "pin", "Keep an artifact whatever its age."),
@@ -36,6 +35,12 @@ GROUPS = {
         "adopt": ("adopt", "adopt", "Write manifests for artifacts that have none."),
         "accept": ("accept", "accept", "Accept an artifact that shrank."),
         "store": ("store", "store", "Manage the backup folder."),
+    },
+    "Look inside": {
+        "show": ("show", "show", "Show one artifact: its origin, content and evidence."),
+        "cat": ("look", "cat", "Print one file of an artifact."),
+        "log": ("look", "log", "Show in which artifacts a file or table changed."),
+        "find": ("look", "find", "Find the artifacts with a file or table."),
     },
     "Restore": {
         "restore": ("restore", "restore", "Restore a source and keep the previous version."),

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from refnet.cli.completion import artifacts, source_name
+from refnet.cli.completion import artifacts, source_name, source_or_artifact
 from refnet.cli.output import output
 from refnet.recovery.model.artifact import SourceName
 
@@ -26,6 +26,15 @@ Source = Annotated[SourceName | None, typer.Argument(help="This source; default:
 OneSource = Annotated[
     SourceName, typer.Argument(metavar="SOURCE", help="The source; vault is obsidian.", **source_name())
 ]
+Artifact = Annotated[
+    str,
+    typer.Argument(
+        metavar="ARTIFACT",
+        help="A listed name or a path; a source: its newest.",
+        **source_or_artifact(),
+    ),
+]
+At = Annotated[str | None, typer.Option(metavar="TIME", help="The newest artifact at or before this time.")]
 Jobs = Annotated[
     int | None, typer.Option(min=1, max=64, metavar="N", help="Parallel workers; default: the setting jobs.")
 ]
@@ -48,9 +57,7 @@ class Restore:
             autocompletion=artifacts,
         ),
     ] = None
-    at: Annotated[
-        str | None, typer.Option(metavar="TIME", help="The newest artifact at or before this time.")
-    ] = None
+    at: At = None
     plan: Plan = False
     force: Force = False
     damaged_anyway: Annotated[

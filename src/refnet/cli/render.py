@@ -32,6 +32,14 @@ def local(moment: datetime) -> str:
     return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
+def local_ns(nanoseconds: int) -> str:
+    """Format the time of a file, from a list that may be forged; "-" for a time that no calendar has."""
+    try:
+        return datetime.fromtimestamp(nanoseconds // 10**9).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError, OSError):
+        return f"{'-':19}"
+
+
 def print_columns(
     rows: Sequence[Sequence[str]],
     right: tuple[int, ...] = (),

@@ -17,6 +17,8 @@ from refnet.errors import Exit, RefnetError
 #: The most characters of a pattern.
 LONGEST = 1000
 _SPECIAL = re.compile(r"[*?[]")
+#: What no path changes and no JSON escapes, within one part of a path.
+_LITERAL = re.compile(r"[ !#-.0-9:-\[\]-~]+")
 _ANY = "**"
 
 _Match = Callable[[str], object]
@@ -39,7 +41,7 @@ class Glob:
                 Exit.USAGE,
             )
         self.pattern = pattern
-        parts = [part for part in _composed(pattern).split("/") if part not in {"", "."}]
+        parts = [part for part in composed(pattern).split("/") if part not in {"", "."}]
         self._complete = "/" in pattern
         self._parts = [None if part == _ANY else _matcher(part) for part in parts]
 
@@ -48,9 +50,15 @@ class Glob:
         """The pattern is a name: it has no special characters."""
         return not _SPECIAL.search(self.pattern)
 
+    @property
+    def literal(self) -> str:
+        """The longest ASCII text that every matching path contains."""
+        plain = _SPECIAL.split(self.pattern.partition("[")[0])
+        return max((one for text in plain for one in _LITERAL.findall(text)), key=len, default="")
+
     def matches(self, path: str) -> bool:
         """Return whether the pattern matches `path`, which has no `.`, `..` or empty part."""
-        path = _composed(path)
+        path = composed(path)
         return _matches(self._parts, path.split("/") if self._complete else [path.rpartition("/")[2]])
 
 
@@ -62,7 +70,7 @@ class TableGlob:
         Glob(pattern)
         self.pattern = pattern
         # Any name may contain dots, so the dot of the pattern can be that of a name, or the one after the schema.
-        self._name = _matcher(_composed(pattern))
+        self._name = _matcher(composed(pattern))
 
     @classmethod
     def of(cls, pattern: str | None) -> Self:
@@ -71,7 +79,7 @@ class TableGlob:
 
     def matches(self, schema: str, name: str) -> bool:
         """Return whether the pattern matches the table `name` in `schema`."""
-        return any(self._name(_composed(one)) for one in (name, f"{schema}.{name}"))
+        return any(self._name(composed(one)) for one in (name, f"{schema}.{name}"))
 
 
 def _matcher(part: str) -> _Match:
@@ -79,7 +87,8 @@ def _matcher(part: str) -> _Match:
     return re.compile(translate(part)).match
 
 
-def _composed(text: str) -> str:
+def composed(text: str) -> str:
+    """Return `text` with composed letters: two spellings of a name that look the same are equal."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 

@@ -1,16 +1,20 @@
 """The content of an archive of files. Its proof unpacks it into an empty private folder."""
 
+from collections.abc import Iterable
 from datetime import datetime
+from hashlib import sha256
 from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 from refnet.recovery.model.artifact import Level, Outcome
-from refnet.recovery.model.source import Finding, Made, Progress, Proof, most_listed
+from refnet.recovery.model.source import Finding, Made, Progress, Proof, most_listed, silent
 from refnet.recovery.sources.artifact import Artifact
 from refnet.recovery.sources.files.contents import NoSpaceError, NullSink, limits, read_archive
+from refnet.recovery.sources.files.extract import extract
 from refnet.recovery.sources.files.gzip_members import inflated_from
-from refnet.recovery.sources.files.listing import FileList, Kind
-from refnet.recovery.sources.files.member_names import ArchiveError
+from refnet.recovery.sources.files.listing import FileList, Kind, Listed
+from refnet.recovery.sources.files.member_names import ArchiveError, show
 from refnet.recovery.sources.files.tar_members import TarReader
 from refnet.recovery.sources.files.tree import differences, read_tree
 from refnet.recovery.sources.files.unpack import NamesMergeError, scratch_folder, unpack
@@ -57,6 +61,25 @@ class FilesArtifact(Artifact):
                 found = b"".join(reader.content())
         return found
 
+    def copy(self, listed: Listed, files: FileList, out: BinaryIO, *, compare: bool) -> None:
+        """Write the content of the file `listed` of `files` to the empty `out`.
+
+        `compare`: `files` is the archive's own list, whose offsets and digests are used; else the archive is read to
+        its end. ArchiveError if it is damaged, or the content is not what the list says.
+        """
+        # An archive of another program can have hard links: the first member of an offset has their content.
+        first = listed.path if compare else next(one.path for one in files.files if one.at == listed.at)
+        sink = _OneFile(first, out)
+        with self.stored.open() as archive:
+            if compare:
+                extract(archive, files, [(listed.path, listed)], sink, silent)
+            else:
+                files = read_archive(archive, sink)
+        if sink.sha256 != files.by_path[listed.path].sha256:
+            raise ArchiveError(
+                f"the content of {show(listed.path)} is not what the list of files says (SHA-256)"
+            )
+
     def describe(self, created: datetime, /) -> Made | None:
         text = self.stored.files()
         try:
@@ -96,6 +119,26 @@ class FilesArtifact(Artifact):
             _passed(run, Level.RESTORED, files)
             if level is Level.PROVEN:
                 _compare(run, files, root, has_list=expected is not None)
+
+
+class _OneFile(NullSink):
+    """The sink that writes the last content of the file `path` to `out`."""
+
+    def __init__(self, path: str, out: BinaryIO) -> None:
+        self.sha256 = ""
+        self._path, self._out, self._first = path, out, ""
+
+    def file(self, member: Listed, content: Iterable[bytes]) -> None:
+        if member.path != self._path or member.same_as:
+            super().file(member, content)
+            return
+        digest = sha256()
+        self._out.seek(0)
+        self._out.truncate()
+        for block in content:
+            digest.update(block)
+            self._out.write(block)
+        self.sha256 = digest.hexdigest()
 
 
 def _compare(run: ProofRun, files: FileList, root: int, *, has_list: bool) -> None:

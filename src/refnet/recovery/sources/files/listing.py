@@ -11,7 +11,7 @@ import os
 import re
 import stat
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -141,6 +141,35 @@ class FileList:
             raise ArchiveError(f"the list of files is not valid: {error}") from error
         _check(files)
         return cls(files, members)
+
+
+def matching(text: bytes, wanted: Callable[[str], bool], literal: str = "") -> Iterator[Listed]:
+    """Yield the entries of a list of files whose paths are `wanted`; only these are checked.
+
+    `literal`: ASCII characters that each such path contains; it saves most of the time.
+    ArchiveError if an entry that could match, or the head, is not as `to_json` writes it.
+    """
+    lines = enumerate(io.BytesIO(text), 1)
+    try:
+        _start(lines)
+        yield from _matching(lines, wanted, literal.encode())
+    except ValueError as error:
+        raise ArchiveError(f"the list of files is not valid: {error}") from error
+
+
+def _matching(
+    lines: Iterator[tuple[int, bytes]], wanted: Callable[[str], bool], literal: bytes
+) -> Iterator[Listed]:
+    for number, line in lines:
+        # A path may also be written with escapes, in base64, or in letters that compose to `literal`.
+        if literal not in line and line.isascii() and not (b"\\" in line or b"_base64" in line):
+            continue
+        if found := _ENTRY.fullmatch(line):
+            listed = _listed(found)
+            if wanted(listed.path):
+                yield listed
+        elif line not in {_END, b"\n"}:
+            raise ValueError(f"line {number}")
 
 
 def _line(listed: Listed) -> str:

@@ -1,0 +1,332 @@
+"""log and find: in which artifacts a file or a table changed, and which artifacts contain a path.
+
+Each list of files is read once, also if many artifacts have the same one, and only what matches stays in memory.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from refnet import servers
+from refnet.actions.choose import named_source
+from refnet.actions.context import Context
+from refnet.actions.look import archive_errors
+from refnet.errors import Exit, RefnetError, nearest
+from refnet.recovery.model.artifact import Entry, SourceName, utc
+from refnet.recovery.model.catalog import Catalog
+from refnet.recovery.model.glob import Glob, TableGlob, composed
+from refnet.recovery.model.source import OpenArtifact
+from refnet.recovery.sources.artifact import open_database
+from refnet.recovery.sources.database.artifact.index import DIGEST, Index
+from refnet.recovery.sources.database.artifact.own_artifact import DatabaseArtifact
+from refnet.recovery.sources.files.files_artifact import FilesArtifact
+from refnet.recovery.sources.files.listing import Kind, Listed, matching
+from refnet.recovery.sources.files.member_names import ArchiveError, checked, show, spelled
+
+#: The most paths that a search remembers.
+MOST = 1_000_000
+
+
+@dataclass(frozen=True)
+class Version:
+    """A file, folder, link or table as one artifact contains it."""
+
+    name: str
+    #: A kind of file, or table.
+    kind: str
+    #: In bytes; of a table, of its COPY text.
+    size: int
+    #: SHA-256 of a file, the content digest of a table; "" if there is none or it is not recorded.
+    digest: str = ""
+    #: Of a table.
+    rows: int | None = None
+    #: What else counts as a change: permission bits, the target of a link, columns.
+    more: tuple[str, ...] = ()
+
+    def same(self, other: Version) -> bool:
+        """Return whether nothing has changed; two digests count only where both are known."""
+        digests = not (self.digest and other.digest) or self.digest == other.digest
+        return digests and (self.kind, self.size, self.rows, self.more) == (
+            other.kind,
+            other.size,
+            other.rows,
+            other.more,
+        )
+
+
+@dataclass(frozen=True)
+class Step:
+    """A change: what an artifact contains and the one before it did not."""
+
+    entry: Entry
+    #: first seen, changed, deleted or seen again.
+    what: str
+    #: None: deleted.
+    version: Version | None
+
+    def to_json(self) -> dict[str, Any]:
+        there = self.version
+        return {
+            "artifact": self.entry.name,
+            "created": utc(self.entry.created),
+            "change": self.what,
+            "kind": there.kind if there else None,
+            "size": there.size if there else None,
+            "rows": there.rows if there else None,
+            "digest": (there.digest or None) if there else None,
+            "more": [spelled(one) for one in there.more] if there else [],
+        }
+
+
+@dataclass(frozen=True)
+class History:
+    """The changes of one file or table over all artifacts of its source."""
+
+    source: SourceName
+    name: str
+    #: Oldest first.
+    steps: tuple[Step, ...]
+    #: How many artifacts were read.
+    read: int
+    #: What was left out, a sentence each.
+    notes: tuple[str, ...]
+
+    @property
+    def exit(self) -> Exit:
+        return Exit.UNVERIFIED if self.notes else Exit.DONE
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "source": self.source,
+            "name": spelled(self.name),
+            "artifacts": self.read,
+            "changes": [step.to_json() for step in self.steps],
+            "notes": list(self.notes),
+        }
+
+
+@dataclass
+class Found:
+    """A path or table that matches a pattern, and where it is."""
+
+    name: str
+    first: Entry
+    last: Entry
+    #: In how many artifacts it is.
+    count: int = 1
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": spelled(self.name),
+            "first": self.first.name,
+            "first_created": utc(self.first.created),
+            "last": self.last.name,
+            "last_created": utc(self.last.created),
+            "artifacts": self.count,
+        }
+
+
+@dataclass(frozen=True)
+class Search:
+    """The paths or tables that match a pattern, over all artifacts of a source."""
+
+    source: SourceName
+    pattern: str
+    found: tuple[Found, ...]
+    read: int
+    #: The newest artifact that was read.
+    newest: Entry | None
+    notes: tuple[str, ...]
+
+    @property
+    def exit(self) -> Exit:
+        if self.notes:
+            return Exit.UNVERIFIED
+        return Exit.DONE if self.found else Exit.FAILED
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "source": self.source,
+            "pattern": spelled(self.pattern),
+            "artifacts": self.read,
+            "found": [one.to_json() for one in self.found],
+            "notes": list(self.notes),
+        }
+
+
+def log(context: Context, meant: str) -> History:
+    """Return the history of `meant`: SOURCE/PATH, or SOURCE/TABLE of a database (`database/papers`)."""
+    word, slash, name = meant.partition("/")
+    source = _source(word, f"{word}/…" if slash else meant)
+    if not name.strip("/"):
+        raise RefnetError(
+            f"'{meant}' names no file or table", f"Give {source}/PATH or {source}/TABLE.", Exit.USAGE
+        )
+    look = _Look(context, source, _exactly(source, name))
+    steps, last = list[Step](), None
+    for entry, versions in look.versions():
+        now = _one(versions, name)
+        if now and not (last and last.same(now)):
+            what = "changed" if last else "seen again" if steps else "first seen"
+            steps.append(Step(entry, what, now))
+        elif last and not now:
+            steps.append(Step(entry, "deleted", None))
+        last = replace(now, digest=now.digest or (last.digest if last else "")) if now else None
+    if not steps:
+        raise RefnetError(
+            f"none of the {look.read:,} artifacts of {source} that can be read contains '{name}'",
+            f"`refnet find {source} '*{name.rpartition('/')[2]}*'` looks for similar names.",
+        )
+    return History(source, name, tuple(steps), look.read, tuple(look.notes))
+
+
+def find(context: Context, source: str, pattern: str) -> Search:
+    """Return what `pattern` matches in the artifacts of `source`."""
+    name = _source(source, source)
+    look, newest = _Look(context, name, _like(name, pattern)), None
+    found: dict[str, Found] = {}
+    for entry, versions in look.versions():
+        newest = entry
+        for version in versions:
+            if known := found.get(version.name):
+                known.last, known.count = entry, known.count + 1
+            else:
+                found[version.name] = Found(version.name, entry, entry)
+        if len(found) > MOST:
+            raise RefnetError(f"'{pattern}' matches more than {MOST:,} paths", "Give a narrower pattern.")
+    return Search(name, pattern, tuple(found.values()), look.read, newest, tuple(look.notes))
+
+
+def _source(word: str, meant: str) -> SourceName:
+    if source := named_source(word):
+        return source
+    near = f"Did you mean {found}? " if (found := nearest(word, list(SourceName))) else ""
+    raise RefnetError(
+        f"'{meant}' does not begin with a source" if "/" in meant else f"'{meant}' is not a source",
+        f"{near}The sources are: {', '.join(SourceName)}.",
+        Exit.USAGE,
+    )
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """The predicate of a search: of a path, or of schema and table."""
+
+    path: Callable[[str], bool] = lambda _path: False
+    table: Callable[[str, str], bool] = lambda _schema, _name: False
+    #: See listing.matching.
+    literal: str = ""
+
+
+def _exactly(source: SourceName, name: str) -> _Wanted:
+    if source is SourceName.DATABASE:
+        return _Wanted(table=lambda schema, table: name in {table, f"{schema}.{table}"})
+    try:
+        path = composed(checked(os.fsencode(name)))
+    except (ArchiveError, UnicodeEncodeError) as error:
+        raise RefnetError(
+            f"'{name}' is not a path in {source}: {error}", "Give a path relative to the folder.", Exit.USAGE
+        ) from error
+    return _Wanted(lambda other: composed(other) == path, literal=_literal(path))
+
+
+def _literal(path: str) -> str:
+    """Return ASCII text that every spelling of `path` contains, from a pattern that has no special characters."""
+    return Glob("".join("?" if one in "*?[" else one for one in path[-500:])).literal
+
+
+def _like(source: SourceName, pattern: str) -> _Wanted:
+    if source is SourceName.DATABASE:
+        return _Wanted(table=TableGlob(pattern).matches)
+    glob = Glob(pattern)
+    return _Wanted(glob.matches, literal=glob.literal)
+
+
+def _one(versions: tuple[Version, ...], name: str) -> Version | None:
+    if len(versions) > 1:
+        raise RefnetError(
+            f"'{name}' is several: {', '.join(show(one.name) for one in versions[:5])}",
+            "Give SCHEMA.TABLE, or the path exactly as `refnet find` prints it.",
+            Exit.USAGE,
+        )
+    return versions[0] if versions else None
+
+
+@dataclass
+class _Look:
+    """The search through the artifacts of one source."""
+
+    context: Context
+    source: SourceName
+    wanted: _Wanted
+    read: int = 0
+    notes: list[str] = field(default_factory=list)
+    #: The digest of a list of files → what matches in it.
+    _known: dict[str, tuple[Version, ...]] = field(default_factory=dict)
+
+    def versions(self) -> Iterator[tuple[Entry, tuple[Version, ...]]]:
+        """Yield each artifact that can be read, oldest snapshot first, and what matches in it."""
+        entries = self._entries()
+        for number, entry in enumerate(entries):
+            self.context.progress("artifacts", number, len(entries))
+            try:
+                versions = self._versions(entry)
+            except RefnetError as error:
+                self.notes.append(f"left out: {error.message}")
+                continue
+            self.read += 1
+            yield entry, versions
+
+    def _entries(self) -> list[Entry]:
+        catalog = Catalog.of(self.context.store.entries())
+        if self.source is SourceName.DATABASE:
+            catalog = catalog.choices(servers.identity(self.context.settings))
+        complete = [entry for entry in catalog.of_source(self.source) if not entry.manifest.partial]
+        if not complete:
+            raise RefnetError(
+                f"there is no complete artifact of {self.source}",
+                "Make one with `refnet backup`; `refnet list` shows what there is.",
+            )
+        return sorted(complete, key=lambda entry: entry.created)
+
+    def _versions(self, entry: Entry) -> tuple[Version, ...]:
+        artifact = self.context.store.artifact(entry)
+        if entry.source is SourceName.DATABASE:
+            return self._tables(artifact)
+        digest = entry.manifest.files_sha256
+        if digest in self._known:
+            return self._known[digest]
+        versions = self._files(artifact)
+        if digest:
+            if sum(map(len, self._known.values())) > MOST:
+                self._known.clear()
+            self._known[digest] = versions
+        return versions
+
+    def _files(self, artifact: OpenArtifact) -> tuple[Version, ...]:
+        with archive_errors(artifact.name):
+            if text := artifact.files():
+                return tuple(map(_version, matching(text, self.wanted.path, self.wanted.literal)))
+            listed, _ = FilesArtifact(artifact).files()  # the archive itself is read
+        return tuple(_version(one) for one in listed.files if self.wanted.path(one.path))
+
+    def _tables(self, artifact: OpenArtifact) -> tuple[Version, ...]:
+        found = open_database(artifact)
+        if isinstance(found, DatabaseArtifact):
+            return tuple(self._matching(found.index, artifact.row_digests))
+        raise RefnetError(f"{artifact.name} is a foreign dump, which records no tables", "")
+
+    def _matching(self, index: Index, recorded: str) -> Iterator[Version]:
+        known = len(recorded) == len(index.tables) * DIGEST
+        for number, table in enumerate(index.tables):
+            if self.wanted.table(table.schema, table.name):
+                digest = recorded[number * DIGEST : (number + 1) * DIGEST] if known else table.digest
+                yield Version(table.qualified, "table", table.raw, digest, table.rows, table.columns)
+
+
+def _version(one: Listed) -> Version:
+    more = (one.target,) if one.kind is Kind.LINK else (f"mode {one.mode:04o}",)
+    return Version(one.path, one.kind, one.size, one.sha256, more=more)

@@ -1,0 +1,212 @@
+"""show --files, show --tables and cat: what an artifact contains, and one file of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from tempfile import SpooledTemporaryFile
+from typing import Any, BinaryIO, cast
+
+from refnet.actions.choose import choose_to_read
+from refnet.actions.context import Context
+from refnet.errors import Exit, RefnetError
+from refnet.recovery.model.artifact import SourceName, utc
+from refnet.recovery.model.formatting import plural
+from refnet.recovery.model.glob import Glob, TableGlob
+from refnet.recovery.model.source import OpenArtifact
+from refnet.recovery.sources.artifact import open_database
+from refnet.recovery.sources.database.artifact.index import Table
+from refnet.recovery.sources.database.artifact.own_artifact import DatabaseArtifact
+from refnet.recovery.sources.files.files_artifact import FilesArtifact
+from refnet.recovery.sources.files.listing import FileList, Kind, Listed
+from refnet.recovery.sources.files.member_names import ArchiveError, checked, show, some, spelled
+
+#: A file up to this size is checked in memory, a larger one on the disk.
+_IN_MEMORY = 64 << 20
+#: Similar names are looked for in lists of up to so many files.
+_FEW = 100_000
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The files or tables of an artifact that a pattern matches."""
+
+    artifact: OpenArtifact
+    #: How many there are in the artifact.
+    total: int
+    files: tuple[Listed, ...] = ()
+    tables: tuple[Table, ...] = ()
+    #: The files were read from the archive, which has no list of them.
+    unlisted: bool = False
+
+    def head(self) -> dict[str, Any]:
+        """Return the report without its entries."""
+        manifest = self.artifact.manifest
+        return {
+            "name": self.artifact.name,
+            "source": self.artifact.source,
+            "created": utc(manifest.created) if manifest else None,
+            "total": self.total,
+        }
+
+    def entries(self) -> Iterator[dict[str, Any]]:
+        """Yield the entries of the report: they may be a million."""
+        yield from map(file_to_json, self.files)
+        for table in self.tables:
+            yield {"schema": table.schema, "name": table.name, "rows": table.rows, "bytes": table.raw}
+
+
+def file_to_json(listed: Listed) -> dict[str, Any]:
+    """Return an entry of a list of files as plain values."""
+    return {
+        "path": spelled(listed.path),
+        "kind": listed.kind,
+        "size": listed.size,
+        "mode": f"{listed.mode:04o}",
+        "mtime_ns": listed.mtime_ns,
+        "sha256": listed.sha256 or None,
+        "target": spelled(listed.target) or None,
+    }
+
+
+@contextmanager
+def archive_errors(name: str) -> Iterator[None]:
+    """Raise a RefnetError (DAMAGED) for what an archive or its list of files has wrong."""
+    try:
+        yield
+    except ArchiveError as error:
+        raise RefnetError(
+            f"{name} cannot be read: {error}", "Choose another artifact (`refnet list`).", Exit.DAMAGED
+        ) from error
+
+
+def files(context: Context, meant: str, pattern: str | None, at: str | None = None) -> Contents:
+    """Return the files of the artifact `meant` (see choose_to_read) that `pattern` matches; None: all."""
+    wanted = Glob(pattern) if pattern else None
+    chosen = choose_to_read(context, meant, at)
+    _, found, listed = _opened(chosen, "refnet show", "--tables")
+    matching = tuple(one for one in found.files if wanted is None or wanted.matches(one.path))
+    _some_of(matching, chosen, pattern, plural(len(found.files), "name"))
+    return Contents(chosen, len(found.files), files=matching, unlisted=not listed)
+
+
+def tables(context: Context, meant: str, pattern: str | None, at: str | None = None) -> Contents:
+    """Return the tables of the artifact `meant` that `pattern` matches; None: all."""
+    wanted = TableGlob.of(pattern)
+    chosen = choose_to_read(context, meant, at)
+    artifact = database_of(chosen, "refnet show", "--files")
+    found = artifact.index.tables
+    matching = tuple(one for one in found if wanted.matches(one.schema, one.name))
+    _some_of(matching, chosen, pattern, plural(len(found), "table"))
+    return Contents(chosen, len(found), tables=matching)
+
+
+@dataclass(frozen=True)
+class Content:
+    """The content of one file, complete and checked."""
+
+    artifact: OpenArtifact
+    listed: Listed
+    #: Open at its begin.
+    content: BinaryIO
+    #: It was compared with a recorded digest.
+    compared: bool
+
+
+@contextmanager
+def content(context: Context, meant: str, path: str, at: str | None = None) -> Iterator[Content]:
+    """Open the file `path` of the artifact `meant`; RefnetError (DAMAGED) if it is not what was backed up.
+
+    path: a path, or a pattern that matches one file.
+    """
+    chosen = choose_to_read(context, meant, at)
+    artifact, found, listed = _opened(chosen, "refnet cat", "with `refnet query`")
+    one = _file(chosen, found, path)
+    with SpooledTemporaryFile(_IN_MEMORY) as spool:
+        out = cast("BinaryIO", spool)
+        with archive_errors(chosen.name):
+            artifact.copy(one, found, out, compare=listed)
+        out.seek(0)
+        yield Content(chosen, one, out, compared=listed)
+
+
+def database_of(chosen: OpenArtifact, command: str, instead: str) -> DatabaseArtifact:
+    """Return the content of an artifact of a database that RefNet made; RefnetError (USAGE) for any other."""
+    if chosen.source is not SourceName.DATABASE:
+        raise RefnetError(
+            f"{chosen.name} is an artifact of {chosen.source}, which has no tables",
+            f"Use `{command} {chosen.name} {instead}`." if instead.startswith("--") else instead,
+            Exit.USAGE,
+        )
+    found = open_database(chosen)
+    if isinstance(found, DatabaseArtifact):
+        return found
+    raise RefnetError(
+        f"{chosen.name} is a foreign dump, which records no tables",
+        "`refnet verify` restores it into a scratch server and counts them.",
+        Exit.USAGE,
+    )
+
+
+def _opened(chosen: OpenArtifact, command: str, instead: str) -> tuple[FilesArtifact, FileList, bool]:
+    """Return the artifact, its list of files, and whether the list is its own."""
+    if chosen.source is SourceName.DATABASE:
+        advice = (
+            f"Use `{command} {chosen.name} {instead}`." if instead.startswith("--") else f"Read it {instead}."
+        )
+        raise RefnetError(
+            f"{chosen.name} is an artifact of a database, which has no files", advice, Exit.USAGE
+        )
+    artifact = FilesArtifact(chosen)
+    with archive_errors(chosen.name):
+        return artifact, *artifact.files()
+
+
+def _some_of(matching: tuple[Any, ...], chosen: OpenArtifact, pattern: str | None, total: str) -> None:
+    if pattern and not matching:
+        raise RefnetError(
+            f"{chosen.name} has {total}, and '{pattern}' matches none",
+            "Capitals count; `*` matches no `/`: '**/name*' looks in every folder.",
+        )
+
+
+def _file(chosen: OpenArtifact, found: FileList, path: str) -> Listed:
+    one = _exact(found, path)
+    if one is None:
+        wanted = Glob(path)
+        several = [each for each in found.files if each.kind is Kind.FILE and wanted.matches(each.path)]
+        if len(several) != 1:
+            raise _not_one(chosen, found, path, several)
+        one = several[0]
+    if one.kind is not Kind.FILE:
+        raise RefnetError(
+            f"{show(one.path)} in {chosen.name} is a {one.kind}, not a file",
+            f"It leads to {show(one.target)}."
+            if one.kind is Kind.LINK
+            else f"`refnet show {chosen.name} --files '{show(one.path)}/**'` lists what is in it.",
+            Exit.USAGE,
+        )
+    return one
+
+
+def _exact(found: FileList, path: str) -> Listed | None:
+    try:
+        return found.by_path.get(checked(os.fsencode(path)))
+    except (ArchiveError, UnicodeEncodeError):  # not a path; a pattern, perhaps
+        return None
+
+
+def _not_one(chosen: OpenArtifact, found: FileList, path: str, several: list[Listed]) -> RefnetError:
+    if several:
+        return RefnetError(
+            f"'{path}' matches {len(several):,} files of {chosen.name}: {some(each.path for each in several)}",
+            "Give the complete path of one.",
+            Exit.USAGE,
+        )
+    names = [each.path for each in found.files] if len(found.files) <= _FEW else []
+    near = get_close_matches(path, names, 1)
+    hint = f"Did you mean {show(near[0])}?" if near else f"`refnet show {chosen.name} --files` lists them."
+    return RefnetError(f"{chosen.name} has no file '{path}'", hint)

@@ -1,0 +1,155 @@
+"""`refnet cat`, `refnet log` and `refnet find`: one file of an artifact, and files and tables over all artifacts."""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+from codecs import getincrementaldecoder
+from collections.abc import Iterator
+from typing import Annotated, BinaryIO
+
+import typer
+
+from refnet.actions import history, look
+from refnet.actions.history import Step
+from refnet.cli import options, render
+from refnet.cli.completion import ALIASES
+from refnet.cli.context import context, note, print_json, with_progress
+from refnet.errors import Exit, RefnetError
+from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.model.formatting import plural, size
+from refnet.recovery.sources.files.member_names import MAX_PATH, show
+
+_BLOCK = 1 << 20
+#: Characters of a digest that a table shows.
+_DIGEST = 12
+
+
+def cat(
+    artifact: options.Artifact,
+    path: Annotated[
+        str, typer.Argument(metavar="PATH", help="The file, or a pattern that matches only one.")
+    ],
+    at: options.At = None,
+    force: Annotated[bool, typer.Option("--force", help="Print also a binary file on a terminal.")] = False,
+) -> None:
+    """Print one file of an artifact to stdout, byte for byte.
+
+    Its digest is compared with the recorded one before the first byte is printed.
+    """
+    with with_progress(context(), "cat") as here, look.content(here, artifact, path, at) as found:
+        if not found.compared:
+            note(f"{found.artifact.name} has no list of files, so the file was not compared with a digest")
+        if sys.stdout.isatty() and not force and not _is_text(found.content):
+            raise RefnetError(
+                f"{show(found.listed.path)} is a binary file, and stdout is a terminal",
+                "Redirect it (> FILE), or give --force.",
+                Exit.USAGE,
+            )
+        found.content.seek(0)
+        sys.stdout.flush()
+        for block in _blocks(found.content):
+            sys.stdout.buffer.write(block)
+        sys.stdout.buffer.flush()
+
+
+def _blocks(content: BinaryIO) -> Iterator[bytes]:
+    while block := content.read(_BLOCK):
+        yield block
+
+
+def _is_text(content: BinaryIO) -> bool:
+    """Return whether the bytes are UTF-8 without control characters, which could change the terminal."""
+    decoder = getincrementaldecoder("utf-8")()
+    try:
+        pieces = (decoder.decode(block) for block in _blocks(content))
+        clean = all(unicodedata.category(one) != "Cc" or one in "\n\r\t" for piece in pieces for one in piece)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return clean
+
+
+def log(
+    meant: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE/PATH", help="A file (obsidian/papers/x.md), or a table (database/papers)."
+        ),
+    ],
+    as_json: options.Json = False,
+) -> None:
+    """Show in which artifacts a file or a table changed.
+
+    Each line is an artifact in which it is first seen, changed, deleted or seen again, with its size and digest.
+    Artifacts of only some tables are left out. Exit 3 if an artifact could not be read.
+    """
+    with with_progress(context(), "log") as here:
+        source, slash, path = meant.partition("/")
+        found = history.log(here, f"{ALIASES.get(source, source)}{slash}{path}")
+    if as_json:
+        print_json(found.to_json())
+    else:
+        tables = found.source is SourceName.DATABASE
+        head = (
+            "artifact",
+            "created",
+            "change",
+            "rows" if tables else "size",
+            "digest" if tables else "SHA-256",
+            "",
+        )
+        render.print_columns([head, *map(_row, found.steps)], right=(3,))
+        print(f"{show(found.name, MAX_PATH)}: {plural(found.read, 'artifact')} of {found.source} read")
+    _left_out(found.notes, as_json=as_json)
+    raise typer.Exit(found.exit)
+
+
+def _row(step: Step) -> tuple[str, ...]:
+    start = (step.entry.name, render.local(step.entry.created), step.what)
+    there = step.version
+    if there is None:
+        return (*start, "", "", "")
+    amount = size(there.size) if there.rows is None else f"{there.rows:,}"
+    kind = there.kind if there.kind in {"folder", "link"} else ""
+    more = (
+        "" if there.rows is not None else " ".join(filter(None, (kind, *(show(one) for one in there.more))))
+    )
+    return (*start, amount, there.digest[:_DIGEST], more)
+
+
+def find(
+    source: options.OneSource,
+    pattern: Annotated[
+        str, typer.Argument(metavar="GLOB", help="Of paths ('todo*', 'papers/**/*.pdf') or tables ('old_*').")
+    ],
+    as_json: options.Json = False,
+) -> None:
+    """Find the artifacts with a file or table.
+
+    A GLOB without / matches a name in any folder. Exit 1 if nothing matches, 3 if an artifact could not be read.
+    """
+    with with_progress(context(), "find") as here:
+        found = history.find(here, source, pattern)
+    if as_json:
+        print_json(found.to_json())
+    else:
+        rows = [
+            (
+                one.first.name,
+                one.last.name if one.last is not one.first else "",
+                f"{one.count:,}",
+                show(one.name, MAX_PATH),
+            )
+            for one in found.found
+        ]
+        if rows:
+            render.print_columns([("first", "last", "in", "name"), *rows], right=(2,))
+        print(f"{plural(len(rows), 'name')} in {plural(found.read, 'artifact')} of {source}")
+    _left_out(found.notes, as_json=as_json)
+    raise typer.Exit(found.exit)
+
+
+def _left_out(notes: tuple[str, ...], *, as_json: bool) -> None:
+    for sentence in () if as_json else notes:
+        note(sentence)
