@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -65,7 +65,7 @@ def facts(settings: Settings, now: Callable[[], datetime]) -> Callable[[Identity
         free, history = artifacts.free_bytes(), runs.history()
         return Facts(
             now(), Catalog.of(entries), leftovers, unlisted, free, history, protected, schedule, allowed,
-            target, trouble,
+            target, trouble, _all_recorded(settings), timedelta(days=settings.retention_previous),
         )  # fmt: skip
 
     return read
@@ -180,7 +180,8 @@ def _previous_databases(settings: Settings, source: SourceName) -> list[Previous
         return []
     if not settings.database_url and embedded.status(settings.home).pid is None:
         return []
-    return previous_databases(servers.server(settings), previous(settings).read().records)
+    records = previous(settings)
+    return previous_databases(servers.server(settings), records.read().records, records.forget)
 
 
 def previous(settings: Settings) -> PreviousVersions:
@@ -191,12 +192,46 @@ def previous(settings: Settings) -> PreviousVersions:
 def _previous_folders(settings: Settings, name: SourceName) -> tuple[PreviousVersion, ...]:
     if name is SourceName.DATABASE or (name is SourceName.CONFIG and not settings.config_dir):
         return ()
-    from refnet.recovery.sources.files.target import discard
+    from refnet.recovery.sources.files.target import NO_JOURNAL, discard, made_at
 
-    return tuple(
-        PreviousVersion(name, f"folder {work.path}", work.journal.at, partial(discard, work))
-        for work in target(settings, name).previous_versions()
-    )
+    live = target(settings, name)
+    kept = [
+        PreviousVersion(
+            name, f"folder {work.path}", work.journal.at, partial(discard, work), of=str(live.folder)
+        )
+        for work in live.previous_versions()
+    ]
+    unknown = [
+        PreviousVersion(name, f"folder {path}", made_at(path), _stays, NO_JOURNAL, str(live.folder))
+        for path in live.unknown_folders()
+    ]
+    return (*kept, *unknown)
+
+
+def _stays() -> None:
+    """Do nothing: a previous version that is blocked is not removed."""
+
+
+def _all_recorded(settings: Settings) -> dict[SourceName, tuple[datetime, ...] | None]:
+    found: dict[SourceName, tuple[datetime, ...] | None] = dict.fromkeys(SourceName)
+    for name in SourceName:
+        with suppress(RefnetError):  # the monitor warns that they cannot be read
+            found[name] = recorded_previous(settings, name)
+    return found
+
+
+def recorded_previous(settings: Settings, name: SourceName) -> tuple[datetime, ...]:
+    """Return since when the recorded previous versions of `name` are kept; no server is asked."""
+    if name is SourceName.CONFIG and not settings.config_dir:
+        return ()
+    if name is not SourceName.DATABASE:
+        return tuple(work.journal.at for work in target(settings, name).previous_versions())
+    from refnet.postgres import embedded
+    from refnet.postgres.session import Target
+
+    own = Target.from_url(settings.database_url).name if settings.database_url else embedded.DATABASE
+    records = previous(settings).read().records
+    return tuple(record.mark.at for record in records if record.mark.of == own)
 
 
 def not_configured(name: SourceName) -> RefnetError:

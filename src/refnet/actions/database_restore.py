@@ -88,7 +88,9 @@ def restore_of(
     target = servers.existing_server(settings) if in_place else servers.server(settings)
     here = servers.identity(settings)
     permission = Permission(from_database, here.before if here else frozenset())
-    options = replace(options or Options(settings.jobs), permission=permission)
+    options = replace(
+        options or Options(settings.jobs), permission=permission, keep_days=settings.retention_previous
+    )
     return DatabaseRestore(context, dump, target, options)
 
 

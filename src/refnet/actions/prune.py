@@ -65,8 +65,11 @@ def prune(
     """Prune the sources `names`, or only plan it; an error of one source does not stop the others."""
     settings, plans, errors = context.settings, list[Plan](), list[RefnetError]()
     zone, listings = Schedule.of(settings).zone, wiring.previous_versions(settings)
+    keep = timedelta(days=settings.retention_previous)
     for name in names:
-        rules = Rules(context.store, wiring.retention(settings, name), context.clock.now(), zone, listings)
+        rules = Rules(
+            context.store, wiring.retention(settings, name), context.clock.now(), zone, listings, keep
+        )
         try:
             plans.append(rules.plan(name) if plan else rules.prune(name))
         except RefnetError as error:
@@ -99,6 +102,8 @@ class Rules:
     #: Its days and weeks are counted; None: those of the machine's zone.
     zone: ZoneInfo | None = None
     previous_versions: tuple[Listing, ...] = ()
+    #: How long a previous version is kept.
+    keep_previous: timedelta = timedelta(days=7)
 
     def plan(self, source: SourceName) -> Plan:
         """Return what a prune of `source` would do; change nothing."""
@@ -106,7 +111,7 @@ class Rules:
         unknown: list[RefnetError] = []
         for listed in self.previous_versions:
             try:
-                due += [one for one in listed(source) if one.due(self.now)]
+                due += [one for one in listed(source) if one.due(self.now, self.keep_previous)]
             except RefnetError as error:
                 unknown.append(error)
         return Plan(

@@ -9,8 +9,11 @@ from typing import Annotated
 import typer
 
 from refnet.actions.catalog import listing, notes
+from refnet.actions.previous import Kept
+from refnet.actions.previous import previous as kept
 from refnet.cli import options, render
-from refnet.cli.context import context, print_json
+from refnet.cli.context import complain, context, print_json
+from refnet.errors import Exit, RefnetError, worst
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Entry, SourceName
 
@@ -22,10 +25,19 @@ def list_artifacts(
     source: options.Source = None,
     *,
     tag: Annotated[str | None, typer.Option(metavar="NAME", help="Only artifacts with this tag.")] = None,
+    previous: Annotated[
+        bool, typer.Option("--previous", help="The databases and folders that restores replaced.")
+    ] = False,
     as_json: options.Json = False,
 ) -> None:
     """List every artifact, oldest first: its age, its size, how far it is proven."""
-    found = listing(context(), (source,) if source else tuple(SourceName), tag)
+    here, names = context(), (source,) if source else tuple(SourceName)
+    if previous:
+        if tag:
+            raise RefnetError("--previous and --tag exclude each other", "Omit one of them.", Exit.USAGE)
+        _list_previous(kept(here, names), as_json=as_json)
+        return
+    found = listing(here, names, tag)
     store = found.store
     if as_json:
         print_json(found.to_json())
@@ -41,6 +53,24 @@ def list_artifacts(
     for one in found.unlisted:
         what = "unreadable" if one.unreadable else "not listed"
         print(f"{what}: {store.folder(one.source) / one.name} {formatting.plain(one.why)} ({one.advice})")
+
+
+def _list_previous(found: Kept, *, as_json: bool) -> None:
+    for error in found.unknown:
+        complain(error)
+    if as_json:
+        print_json(found.to_json())
+    elif not found.versions and not found.unknown:
+        print("There is no previous version: no restore replaced anything, or prune removed it.")
+    elif found.versions:
+        rows = [("source", "previous version", "of", "since", "size", "prune removes it")]
+        for one in found.versions:
+            at = found.removed(one)
+            when = f"stays: {one.blocked}" if at is None else f"from {render.local(at)}"
+            size = "" if one.size is None else formatting.size(one.size)
+            rows.append((one.source.value, one.what, one.of, render.local(one.since), size, when))
+        render.print_columns(rows, right=(4,))
+    raise typer.Exit(worst(error.code for error in found.unknown))
 
 
 def _print_table(entries: Sequence[Entry], moment: datetime) -> None:

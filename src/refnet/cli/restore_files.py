@@ -48,7 +48,7 @@ def restore(asked: options.Restore, given: Restore) -> None:
         confirm(f"Replace what is live in {_target(planned)}?", force=asked.force)
     with with_progress(here, "restore") as shown:
         done = action.restore(shown, chosen, planned)
-    print_json(done.to_json()) if asked.as_json else _print(done)
+    print_json(done.to_json()) if asked.as_json else _print(done, here.settings.retention_previous)
 
 
 def undo(asked: options.Undo) -> None:
@@ -96,7 +96,7 @@ def _print_changes(changes: Changes, prefix: str = "") -> None:
             print(f"    and {len(paths) - SHOWN:,} more")
 
 
-def _print(done: Restored) -> None:
+def _print(done: Restored, days: int) -> None:
     for note in done.notes:
         print(note)
     plan = done.plan
@@ -111,7 +111,9 @@ def _print(done: Restored) -> None:
     )
     say(f"  {render.phases(done.seconds)}; {compared}")
     if done.previous:
-        say(f"  the previous version is in {shown_path(done.previous.previous_folder)} for 7 days:")
+        say(
+            f"  the previous version is in {shown_path(done.previous.previous_folder)} for {formatting.plural(days, 'day')}:"
+        )
         say(f"  `refnet undo {plan.target.source}` brings it back")
     say(f"  {done.hint}")
 

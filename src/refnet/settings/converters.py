@@ -120,6 +120,7 @@ def _amount(value: Any, units: Mapping[str, int]) -> int | None:
 
 jobs = integer(1, 64, "Write the number of parallel workers.")
 percent = integer(0, 100, "Write the percentage without a sign; 0 turns the check off.")
+days = integer(1, 36_500, "Write the number of days.", {"d": 1, "w": 7})
 size = integer(0, 10**18 - 1, "Write the number of bytes; 0 turns the check off.", _SIZES)
 seconds = integer(1, 86_400, "Write the number of seconds.", _TIMES)
 

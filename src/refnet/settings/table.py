@@ -80,6 +80,8 @@ class Settings:
     retention_obsidian: Retention = _key(
         parse_retention, default=Retention(days=30), name="retention.obsidian"
     )
+    #: Days for which a previous version, which a restore replaced, is kept.
+    retention_previous: int = _key(converters.days, default=7, name="retention.previous")
     #: Percent of the last artifact's tables; with fewer an artifact is shrunk. 0: no check.
     shrunk_tables: int = _key(converters.percent, default=90, name="shrunk.tables")
     #: The same for the rows of a database.

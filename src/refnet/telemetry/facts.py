@@ -1,15 +1,23 @@
 """The state of the backups at one moment, from which metrics and messages are made."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from functools import cached_property
 
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.identity import Identity
-from refnet.recovery.model.monitoring import Check, Limits, another_store, watch, watch_others, watch_store
+from refnet.recovery.model.monitoring import (
+    Check,
+    Limits,
+    another_store,
+    watch,
+    watch_others,
+    watch_previous,
+    watch_store,
+)
 from refnet.recovery.model.run import History
 from refnet.recovery.model.schedule import Schedule
 from refnet.recovery.model.store import Leftover, Unlisted
@@ -34,6 +42,10 @@ class Facts:
     target: Identity | None = None
     #: Why the backup folder is not the store of earlier runs.
     trouble: RefnetError | None = None
+    #: Since when the recorded previous versions of each source are kept; None: that cannot be read.
+    previous: Mapping[SourceName, tuple[datetime, ...] | None] = field(default_factory=dict)
+    #: How long one is kept.
+    keep_previous: timedelta = timedelta(days=7)
 
     @cached_property
     def own(self) -> Catalog:
@@ -51,7 +63,13 @@ class Facts:
         of_sources = (watch(s, self.own, self.history, self.limits[s], self.now) for s in names)
         others = watch_others(self.catalog, self.target) if SourceName.DATABASE in names else ()
         store = watch_store(self.own, self.leftovers, self.unlisted, self.free_bytes)
-        return (*(check for checks in of_sources for check in checks), *others, *store)
+        kept = (watch_previous(s, self.previous.get(s, ()), self.keep_previous, self.now) for s in names)
+        return (
+            *(check for checks in of_sources for check in checks),
+            *(check for checks in kept for check in checks),
+            *others,
+            *store,
+        )
 
     def _is_protected(self, source: SourceName) -> bool:
         return source in self.configured or bool(self.own.of_source(source))

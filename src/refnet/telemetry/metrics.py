@@ -51,6 +51,8 @@ _HELP = {
     "refnet_failing_since_timestamp_seconds": "When the first failure since the last success began.",
     "refnet_at_work": "Runs at work.",
     "refnet_kept_bytes": "Size of all artifacts of the source; bytes that two of them share count once.",
+    "refnet_previous_versions": "Recorded databases or folders that restores replaced and keep; `refnet list --previous`.",
+    "refnet_previous_versions_oldest_timestamp_seconds": "When the oldest of them was replaced.",
     "refnet_leftover_bytes": "Size of the leftovers of crashed runs; `refnet prune` removes them.",
     "refnet_free_bytes": "Free space in the backup folder.",
     "refnet_source_configured": "1 if the settings protect the source, else 0.",
@@ -206,6 +208,13 @@ def _bytes(facts: Facts) -> Iterator[Metric]:
     yield _by_source("refnet_kept_bytes", SourceName, lambda s: kept_bytes(catalog.of_source(s)))
     yield _by_source(
         "refnet_leftover_bytes", SourceName, lambda s: sum(one.size for one in leftovers if one.source is s)
+    )
+    previous = {source: since for source, since in facts.previous.items() if since is not None}
+    yield _by_source("refnet_previous_versions", previous, lambda s: len(previous[s]))
+    yield _by_source(
+        "refnet_previous_versions_oldest_timestamp_seconds",
+        previous,
+        lambda s: min((one.timestamp() for one in previous[s]), default=None),
     )
     yield _gauge("refnet_free_bytes", [((), facts.free_bytes)])
 

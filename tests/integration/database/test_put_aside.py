@@ -14,6 +14,8 @@ from psycopg.conninfo import make_conninfo
 
 from refnet import wiring
 from refnet.actions import prune
+from refnet.actions.context import Context
+from refnet.actions.previous import previous
 from refnet.errors import RefnetError
 from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import SourceName
@@ -33,9 +35,9 @@ def settings_for(target: Target, folder: Path) -> Settings:
     return load({"REFNET_HOME": str(folder), "REFNET_DATABASE_URL": url}, folder, root=False, cores=2)
 
 
-def previous_version(target: Target, of: str, records: PreviousVersions | None) -> str:
+def previous_version(target: Target, of: str, records: PreviousVersions | None, *, seconds: int = 0) -> str:
     """An empty database with the mark of a previous version of `of`; its name."""
-    name, mark = f"{of}_before_20261125_000000", Mark(of, Why.RESTORED, NOW)
+    name, mark = f"{of}_before_20261125_0000{seconds:02}", Mark(of, Why.RESTORED, NOW)
     with target.connect() as session:
         session.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         session.execute(comment_on(name, comment_of(mark)))
@@ -73,9 +75,11 @@ def test_a_kept_database_is_removed_when_its_time_is_over_and_only_those_of_this
     listing, *_ = wiring.previous_versions(settings)
     (aside,) = listing(SourceName.DATABASE)
     assert (aside.what, aside.blocked) == (f"database {mine}", "")
-    assert not aside.due(NOW + timedelta(days=6))
-    assert aside.due(NOW + timedelta(days=8))
+    week = timedelta(days=7)
+    assert not aside.due(NOW + timedelta(days=6), week)
+    assert aside.due(NOW + timedelta(days=8), week)
     aside.remove()
+    assert [record.name for record in wiring.previous(settings).read().records] == [other]
     assert {mine, other} & names_of(database) == {other}
 
 
@@ -123,6 +127,30 @@ def test_prune_says_what_stays_and_why_and_goes_on(
     assert [one.what for one in plan.blocked] == [f"database {dropped[0]}"]
     assert (plan.previous_versions, plan.unknown) == ((), ())
     assert dropped[0] in names_of(database)
+
+
+def test_all_that_is_kept_is_listed_with_its_time_and_what_cannot_be_told(
+    database: Target, tmp_path: Path, dropped: list[str]
+) -> None:
+    settings = settings_for(database, tmp_path)
+    records = wiring.previous(settings)
+    mine, gone = (previous_version(database, database.name, records, seconds=one) for one in (1, 2))
+    dropped += [mine, previous_version(database, database.name, None)]
+    with database.connect() as session:
+        session.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(gone)))
+
+    found = previous(Context(settings), [SourceName.DATABASE])
+    listed = {one["what"]: one for one in found.to_json()["previous_versions"]}
+    assert {*listed} == {
+        f"database {mine}", f"database {dropped[1]}", f"record of {gone}, which was dropped",
+    }  # fmt: skip
+    assert listed[f"database {mine}"]["size"] > 1_000_000
+    assert listed[f"database {mine}"]["of"].startswith(f"{database.name} on ")
+    assert listed[f"database {mine}"]["removed_from"] > listed[f"database {mine}"]["since"]
+    assert listed[f"database {dropped[1]}"]["removed_from"] is None
+    assert len(wiring.recorded_previous(settings, SourceName.DATABASE)) == 2
+    next(one for one in found.versions if one.what.startswith("record")).remove()
+    assert len(wiring.recorded_previous(settings, SourceName.DATABASE)) == 1
 
 
 def test_an_embedded_server_that_does_not_run_is_not_started_to_list_what_it_keeps(tmp_path: Path) -> None:

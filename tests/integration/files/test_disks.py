@@ -15,6 +15,8 @@ from tests.integration.files.conftest import World, contents, now, spoil
 
 from refnet import wiring
 from refnet.actions import prune
+from refnet.actions.context import Context
+from refnet.actions.previous import previous
 from refnet.errors import RefnetError
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.sources.files import rename, swapping
@@ -189,6 +191,17 @@ def test_prune_removes_what_a_restore_kept_when_its_time_is_over(vault):
     held = vault.backup()
     spoil(vault)
     vault.restore(held)
+
+    stray = vault.folder.parent / f".refnet-{vault.source}-20260101_000000"
+    stray.mkdir()
+    (stray / "kept").write_text("a restore of another user")
+    kept, unknown = sorted(
+        previous(Context(settings), [vault.source]).versions, key=lambda one: -one.since.timestamp()
+    )
+    assert (kept.of, kept.blocked, unknown.what) == (str(vault.folder), "", f"folder {stray}")
+    assert unknown.blocked.startswith("unknown: ")
+    assert len(wiring.recorded_previous(settings, vault.source)) == 1
+    shutil.rmtree(stray)
 
     def pruned(after: timedelta) -> list[str]:
         listings = wiring.previous_versions(settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -135,6 +136,20 @@ def test_what_a_killed_run_left_is_told_in_bytes(world: World) -> None:
     world.artifact()
     (world.store.folder(SourceName.DATABASE) / f"{HIDDEN_PREFIX}0123.part").write_bytes(b"x" * 321)
     assert value(world, "refnet_leftover_bytes", **_DATABASE) == 321
+
+
+def test_previous_versions_are_counted_and_a_source_that_cannot_be_read_has_no_count(world: World) -> None:
+    since = {
+        SourceName.DATABASE: (world.now, world.now - _DAY),
+        SourceName.CONFIG: (),
+        SourceName.OBSIDIAN: None,
+    }
+    text = exposition(lambda: replace(world.facts(), previous=since))[0].decode()
+    count = "refnet_previous_versions"
+    assert f'{count}{{source="database"}} 2.0' in text
+    assert f'{count}{{source="config"}} 0.0' in text
+    assert f'{count}{{source="obsidian"}}' not in text
+    assert f'{count}_oldest_timestamp_seconds{{source="database"}} ' in text
 
 
 def test_the_schedule_and_the_configured_sources_are_told(world: World) -> None:

@@ -22,6 +22,8 @@ from refnet.recovery.model.store import Leftover, Unlisted
 GRACE = timedelta(hours=2)
 #: The same for a drill, which is less urgent.
 DRILL_GRACE = timedelta(days=2)
+#: The same for a previous version that prune should have removed.
+OVERDUE = timedelta(days=2)
 #: An artifact below this fraction of the median of the last ones is small.
 SHRUNK = 0.5
 #: The number of artifacts that make a history of sizes: at least, at most.
@@ -134,6 +136,23 @@ def watch_store(
         says = f"{formatting.some(others, 3)}: not counted; `refnet adopt` adds them"
         checks.append(Check(None, "not listed", Status.OK, says))
     return tuple(checks)
+
+
+def watch_previous(
+    name: SourceName, since: Sequence[datetime] | None, keep: timedelta, now: datetime
+) -> tuple[Check, ...]:
+    """Count the previous versions of `name`, kept `since` (None: unknown); warn if prune does not remove one."""
+    what = "previous versions"
+    if since is None:
+        return (Check(name, what, Status.WARNING, "cannot be read: `refnet list --previous` says why"),)
+    if not since:
+        return ()
+    age = now - min(since)
+    says = f"{len(since)}, the oldest from {formatting.age(age)} ago"
+    if age <= keep + OVERDUE:
+        return (Check(name, what, Status.OK, says),)
+    says = f"{says}, kept for {formatting.age(keep)}: `refnet prune` removes it or says why it stays"
+    return (Check(name, what, Status.WARNING, says),)
 
 
 def another_store(trouble: RefnetError) -> Check:

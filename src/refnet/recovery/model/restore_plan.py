@@ -15,7 +15,6 @@ from refnet.recovery.model.restore_facts import Facts, Wanted
 #: Bytes in the server for each byte of COPY text, with indexes, unless the live database's size is known.
 _GROWTH = 2.0
 _LONGEST_NAME = 63  # bytes of a PostgreSQL identifier
-KEEP_DAYS = 7
 
 
 class Compare(StrEnum):
@@ -116,11 +115,13 @@ def decide(
     create_roles: bool,
     role_powers: bool = False,
     permission: origin.Permission = origin.OWN,
+    keep_days: int = 7,
 ) -> Plan:
     """Plan the restore of `wanted` on the server with `facts`.
 
     Args:
         create_roles: create missing roles; `role_powers`: also those with attributes or memberships.
+        keep_days: how long the previous version is kept.
         permission: the databases, beside the target's own, that `wanted` may be of.
     """
     refused = origin.refusal(wanted.name, wanted.origin, facts.destination, permission)
@@ -130,7 +131,7 @@ def decide(
     return Plan(
         wanted,
         facts,
-        tuple(_steps(wanted, facts, created)),
+        tuple(_steps(wanted, facts, created, keep_days)),
         (
             *([refused] if refused else []),
             *_problems(wanted, facts, missing, created, need),
@@ -160,7 +161,7 @@ def major(version: int) -> int:
     return version // 10_000
 
 
-def _steps(wanted: Wanted, facts: Facts, created: tuple[str, ...]) -> Iterator[str]:
+def _steps(wanted: Wanted, facts: Facts, created: tuple[str, ...], keep_days: int) -> Iterator[str]:
     if created:
         named = (
             f"{role} ({', '.join(found)})" if (found := _powers(wanted, facts, role)) else role
@@ -176,7 +177,7 @@ def _steps(wanted: Wanted, facts: Facts, created: tuple[str, ...]) -> Iterator[s
     )
     if facts.live:
         yield f"disconnect the sessions of {facts.database}, swap it with the copy in one transaction"
-        yield f"keep the previous version for {KEEP_DAYS} days: `refnet undo database` restores it"
+        yield f"keep the previous version for {keep_days} days: `refnet undo database` restores it"
     else:
         yield f"rename it to {facts.database}, which no database is called now"
 

@@ -26,9 +26,6 @@ from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.schedule import Schedule, TaskName
 from refnet.settings import Retention
 
-#: The retention of what a restore replaced.
-KEEP_PREVIOUS = timedelta(days=7)
-
 
 @dataclass(frozen=True)
 class Decision:
@@ -62,13 +59,18 @@ class PreviousVersion:
     remove: Callable[[], None]
     #: Why it cannot be removed after its time; "" if it can.
     blocked: str = ""
+    #: The live database, with its server, or the live folder.
+    of: str = ""
+    #: In bytes; None: it takes long to find out.
+    size: int | None = None
 
-    def to_json(self) -> dict[str, str]:
+    def to_json(self) -> dict[str, Any]:
         why = {"why": self.blocked} if self.blocked else {}
-        return {"what": self.what, "since": utc(self.since), **why}
+        return {"what": self.what, "of": self.of, "since": utc(self.since), "size": self.size, **why}
 
-    def due(self, now: datetime) -> bool:
-        return now - self.since > KEEP_PREVIOUS
+    def due(self, now: datetime, keep: timedelta) -> bool:
+        """Return whether it is older than `keep`."""
+        return now - self.since > keep
 
 
 #: Lists the previous versions of a source; RefnetError if that fails (the server is down).

@@ -52,6 +52,8 @@ class Options:
     role_powers: bool = False
     #: The databases, beside the target's own, whose data may be restored.
     permission: Permission = OWN
+    #: How long the previous version is kept, for the plan.
+    keep_days: int = 7
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,7 @@ def _decided(wanted: Wanted, found: Facts, options: Options) -> Plan:
         create_roles=options.create_roles,
         role_powers=options.role_powers,
         permission=options.permission,
+        keep_days=options.keep_days,
     )
 
 

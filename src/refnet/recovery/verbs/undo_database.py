@@ -166,7 +166,7 @@ def _last(candidates: tuple[PreviousDatabase, ...], known: Known, target: Target
         f"{target.name} has no previous version, so there is nothing to undo",
         known.unreadable[0]
         if known.unreadable
-        else "A restore keeps the previous version for 7 days; `refnet list` shows the artifacts.",
+        else "A restore keeps the previous version for some days: `refnet list --previous` shows all.",
     )
 
 

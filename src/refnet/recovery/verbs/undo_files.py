@@ -65,7 +65,7 @@ def plan(target: FolderTarget) -> UndoPlan:
     if not last:
         raise RefnetError(
             f"{target.source} has no previous version in {target.folder.parent}, so there is nothing to undo",
-            "A restore keeps the previous version for 7 days; `refnet list` shows the artifacts.",
+            "A restore keeps the previous version for some days: `refnet list --previous` shows all.",
         )
     with explain_os_errors(last.path), swapping.reopened(last.swap, lock=False) as back:
         base = Path(back.journal.home, *back.journal.base)

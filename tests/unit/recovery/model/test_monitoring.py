@@ -10,7 +10,7 @@ import pytest
 
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome, SourceName
 from refnet.recovery.model.catalog import Catalog
-from refnet.recovery.model.monitoring import Check, Limits, Status, watch, watch_store, worst
+from refnet.recovery.model.monitoring import Check, Limits, Status, watch, watch_previous, watch_store, worst
 from refnet.recovery.model.run import Ended, History, Kind, Run, Totals
 from refnet.recovery.model.store import Leftover, Unlisted
 
@@ -234,6 +234,18 @@ def test_leftovers_and_what_cannot_be_read_are_a_warning_and_foreign_files_are_n
     assert found["not listed"].status is OK
     assert found["unreadable"].status is WARNING
     assert found["unreadable"].says == "away is a link: `refnet list` says what to do"
+
+
+@pytest.mark.parametrize(
+    ("days", "status"), [(None, WARNING), ([], None), ([0.5], OK), ([8.9, 1], OK), ([1, 9.1], WARNING)]
+)
+def test_previous_versions_are_counted_and_one_that_prune_left_is_a_warning(
+    days: list[float] | None, status: Status | None
+) -> None:
+    since = None if days is None else [NOW - timedelta(days=one) for one in days]
+    found = watch_previous(DATABASE, since, timedelta(days=7), NOW)
+    assert [one.status for one in found] == ([status] if status else [])
+    assert all(one.says.startswith(f"{len(days or [])}, " if days else "cannot be read") for one in found)
 
 
 def test_a_newest_one_that_shrank_is_critical_until_it_is_accepted_or_has_grown_again() -> None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from refnet.errors import RefnetError
@@ -17,6 +18,8 @@ from refnet.recovery.sources.files.swap_journal import State, Swap
 from refnet.recovery.sources.files.swapping import Site, Work
 
 #: The name of a work folder after its source: time, mark of the live folder (none in earlier versions), number.
+_STAMP = re.compile(r"-(\d{8}_\d{6})(?:[-_]|$)")
+NO_JOURNAL = "unknown: no journal of this user names it; check it, then remove it yourself"
 _WORK = re.compile(r"\d{8}_\d{6}(?:-([0-9a-f]{8}))?(?:_\d{1,3})?")
 
 
@@ -112,6 +115,14 @@ def interrupted_restores(swaps_folder: Path, source: SourceName, folder: Path) -
         for swap in found
         if swap.state is State.SWAPPING
     )
+
+
+def made_at(work: Path) -> datetime:
+    """Return the time in the name of a work folder, 1970 if it is none: anybody may have named it."""
+    stamp = _STAMP.search(work.name)
+    with suppress(ValueError, OverflowError):
+        return datetime.strptime(stamp[1] if stamp else "", "%Y%m%d_%H%M%S").astimezone()
+    return datetime.fromtimestamp(0, UTC)
 
 
 def discard(work: Work) -> None:

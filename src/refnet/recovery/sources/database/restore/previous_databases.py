@@ -7,7 +7,7 @@ any comment, so a previous version is trusted only where a record names its oid 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -98,19 +98,37 @@ def _in_comment(comment: str | None) -> Mark | None:
         return None
 
 
-def previous_databases(target: Target, records: Sequence[Record]) -> list[PreviousVersion]:
-    """List what restores of `target` made or replaced, for prune; one in use or not recorded may not be dropped."""
+def previous_databases(
+    target: Target, records: Sequence[Record], forget: Callable[[Record], None]
+) -> list[PreviousVersion]:
+    """List what restores of `target` made or replaced, for prune; one in use or not recorded may not be dropped.
+
+    `forget` removes the record of a database that is gone.
+    """
     with admin_session(target) as admin:
-        return [
+        there = [
             PreviousVersion(
                 SourceName.DATABASE,
-                f"database {one.name}",
+                f"{'copy' if one.is_copy else 'database'} {one.name}",
                 one.at,
-                partial(_drop_locked, target, one),
+                partial(_drop_locked, target, one, forget),
                 _not_droppable(admin, one),
+                target.display,
+                one.size,
             )
             for one in marked(admin, records)
             if one.of == target.name
+        ]
+        return there + [
+            PreviousVersion(
+                SourceName.DATABASE,
+                f"record of {one.name}, which was dropped",
+                one.mark.at,
+                partial(forget, one),
+                of=target.display,
+                size=0,
+            )
+            for one in gone(admin, records, target.name)
         ]
 
 
@@ -122,10 +140,12 @@ def _not_droppable(admin: Session, one: PreviousDatabase) -> str:
     return f"in use: {format_sessions(using)}" if using else ""
 
 
-def _drop_locked(target: Target, one: PreviousDatabase) -> None:
-    """Drop it; RefnetError (LOCKED) while a restore of the same database runs, as it may be its copy."""
+def _drop_locked(target: Target, one: PreviousDatabase, forget: Callable[[Record], None]) -> None:
+    """Drop it, then forget its record; RefnetError (LOCKED) while a restore of the same database runs, as it may be its copy."""
     with admin_session(target) as admin, restore_lock(admin, one.of):
         drop(admin, target, one)
+        if one.record:
+            forget(one.record)
 
 
 def marked(admin: Session, records: Sequence[Record] = ()) -> tuple[PreviousDatabase, ...]:

@@ -1,0 +1,53 @@
+"""list --previous: the databases and folders that restores replaced, and when prune removes each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from refnet import wiring
+from refnet.actions.context import Context
+from refnet.errors import RefnetError
+from refnet.recovery.model.artifact import SourceName, utc
+from refnet.recovery.model.retention import PreviousVersion
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The previous versions of some sources."""
+
+    #: Oldest first within each source.
+    versions: tuple[PreviousVersion, ...]
+    #: Why some could not be listed.
+    unknown: tuple[RefnetError, ...]
+    #: How long each is kept.
+    keep: timedelta
+    now: datetime
+
+    def removed(self, one: PreviousVersion) -> datetime | None:
+        """Return the time from which prune removes it; None: never, as it is blocked."""
+        return None if one.blocked else one.since + self.keep
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "previous_versions": [
+                {"source": one.source, **one.to_json(), "removed_from": (at := self.removed(one)) and utc(at)}
+                for one in self.versions
+            ],
+            "unknown": [error.message for error in self.unknown],
+        }
+
+
+def previous(context: Context, names: Iterable[SourceName]) -> Kept:
+    """Return every previous version of the sources `names`; one that cannot be asked does not hide the others."""
+    found, unknown = list[PreviousVersion](), list[RefnetError]()
+    for name in names:
+        for listed in wiring.previous_versions(context.settings):
+            try:
+                found += sorted(listed(name), key=lambda one: one.since)
+            except RefnetError as error:
+                unknown.append(error)
+    keep = timedelta(days=context.settings.retention_previous)
+    return Kept(tuple(found), tuple(unknown), keep, context.clock.now())
