@@ -33,7 +33,7 @@ from refnet.recovery.sources.files.selection import Selection, select
 from refnet.recovery.sources.files.swap_journal import Unit, Why
 from refnet.recovery.sources.files.swapping import Work
 from refnet.recovery.sources.files.target import FolderTarget, explain_os_errors, finish_interrupted
-from refnet.recovery.sources.files.tree import differences, read_tree
+from refnet.recovery.sources.files.tree import differences
 from refnet.recovery.sources.files.unpack import FreshFolder, NamesMergeError, Owner, recorded
 
 #: Bytes that stay free on the file system of a restore.
@@ -314,7 +314,7 @@ def _owner(decided: Plan) -> Owner | None:
 def _compare(decided: Plan, work: Work) -> None:
     """Read back what was unpacked. ArchiveError if it is not what the artifact contains."""
     with _fresh(decided, work) as root:
-        found = list(islice(differences(decided.selection.files, read_tree(root)), 5))
+        found = list(islice(differences(decided.selection.files, root), 5))
     if found:
         raise ArchiveError(f"the unpacked files differ from the archive: {'; '.join(found)}")
 

@@ -16,7 +16,7 @@ from refnet.recovery.sources.files.gzip_members import inflated_from
 from refnet.recovery.sources.files.listing import FileList, Kind, Listed
 from refnet.recovery.sources.files.member_names import ArchiveError, show
 from refnet.recovery.sources.files.tar_members import TarReader
-from refnet.recovery.sources.files.tree import differences, read_tree
+from refnet.recovery.sources.files.tree import differences
 from refnet.recovery.sources.files.unpack import NamesMergeError, scratch_folder, unpack
 from refnet.recovery.sources.proof_run import ProofOptions, ProofRun
 
@@ -144,7 +144,7 @@ class _OneFile(NullSink):
 def _compare(run: ProofRun, files: FileList, root: int, *, has_list: bool) -> None:
     what = "SHA-256, mode and kind of every file"
     with run.phases.phase(what):
-        found = list(islice(differences(files, read_tree(root)), _SHOWN))
+        found = list(islice(differences(files, root), _SHOWN))
     if found:
         run.add(*(Finding(what, Outcome.FAILED, difference) for difference in found))
     elif has_list:

@@ -25,21 +25,29 @@ class Tree:
 
 def read_tree(root: int, only: Collection[str] | None = None) -> Tree:
     """Read every entry of the open folder `root`, with file digests; only its entries `only` if that is given."""
-    listed: list[Listed] = [] if only is not None else [Listed.of(".", Kind.FOLDER, os.fstat(root))]
+    listed: list[Listed] = []
     other: list[str] = []
+    for path, found in _entries(root, only):
+        if found:
+            listed.append(found)
+        else:
+            other.append(path)
+    return Tree(FileList(tuple(listed)), tuple(other))
+
+
+def _entries(root: int, only: Collection[str] | None) -> Iterator[tuple[str, Listed | None]]:
+    """Yield every path with its entry, or None for what no archive can hold, and what could not be read."""
+    if only is None:
+        yield ".", Listed.of(".", Kind.FOLDER, os.fstat(root))
     for found in walk(root, only):
         try:
             if found.error:
                 raise found.error
-            if found.kind is None:
-                other.append(found.path)
-            else:
-                listed.append(_read(found, found.kind))
+            yield found.path, _read(found, found.kind) if found.kind else None
         except FileNotFoundError:
             continue
         except OSError:
-            other.append(found.path)
-    return Tree(FileList(tuple(listed)), tuple(other))
+            yield found.path, None
 
 
 def _read(found: Found, kind: Kind) -> Listed:
@@ -58,17 +66,27 @@ def _read(found: Found, kind: Kind) -> Listed:
     return Listed.of(found.path, kind, status)._replace(size=size, sha256=digest.hexdigest())
 
 
-def differences(expected: FileList, tree: Tree) -> Iterator[str]:
-    """Yield a sentence for each entry of `tree` that is not as in `expected`: SHA-256, mode and kind of everything."""
-    for listed in expected.files:
-        found = tree.files.by_path.get(listed.path)
-        if found is None:
-            yield f"{show(listed.path)} is missing"
-        elif found.kind is not listed.kind:
-            yield f"{show(listed.path)} is a {found.kind}, not a {listed.kind}"
-        elif (found.sha256, found.target) != (listed.sha256, listed.target):
-            yield f"{show(listed.path)} has changed content"
-        elif found.mode != listed.mode and listed.kind is not Kind.LINK:
-            yield f"{show(listed.path)} has the mode {found.mode:04o}, not {listed.mode:04o}"
-    extra = [path for path in tree.files.by_path if path not in expected.by_path and path != "."]
-    yield from (f"{show(path)} is not in the list" for path in (*extra, *tree.other))
+def differences(expected: FileList, root: int) -> Iterator[str]:
+    """Yield a sentence for each entry of the open folder `root` that is not as in `expected`.
+
+    SHA-256, mode and kind of everything are compared; of what was read, one entry at a time is in memory.
+    """
+    left = dict(expected.by_path)
+    for path, found in _entries(root, None):
+        listed = left.pop(path, None)
+        if found and listed:
+            if difference := _difference(listed, found):
+                yield f"{show(path)} {difference}"
+        elif path != ".":
+            yield f"{show(path)} is not in the list"
+    yield from (f"{show(path)} is missing" for path in left)
+
+
+def _difference(listed: Listed, found: Listed) -> str:
+    if found.kind is not listed.kind:
+        return f"is a {found.kind}, not a {listed.kind}"
+    if (found.sha256, found.target) != (listed.sha256, listed.target):
+        return "has changed content"
+    if found.mode != listed.mode and listed.kind is not Kind.LINK:
+        return f"has the mode {found.mode:04o}, not {listed.mode:04o}"
+    return ""

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from refnet.recovery.sources.files.listing import FileList
-from refnet.recovery.sources.files.tree import differences, read_tree
+from refnet.recovery.sources.files.tree import differences
 
 
 def found(folder: Path, wanted: FileList) -> list[str]:
     root = os.open(folder, os.O_RDONLY)
     try:
-        return list(differences(wanted, read_tree(root)))
+        return list(differences(wanted, root))
     finally:
         os.close(root)
 
