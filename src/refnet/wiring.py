@@ -47,9 +47,9 @@ def journal(settings: Settings) -> Journal:
 
 def limits(settings: Settings) -> dict[SourceName, Limits]:
     """Return the limits of the monitor for each source, by the schedule."""
-    times, least = Schedule.of(settings).times, settings.monitor_min_bytes
-    drill = times[TaskName.DRILL].interval
-    return {name: Limits(times[TaskName(name)].interval, drill, least) for name in SourceName}
+    schedule, least = Schedule.of(settings), settings.monitor_min_bytes
+    drill = schedule.interval(TaskName.DRILL)
+    return {name: Limits(schedule.interval(TaskName(name)), drill, least) for name in SourceName}
 
 
 def facts(settings: Settings, now: Callable[[], datetime]) -> Callable[[Identity | None], Facts]:

@@ -39,6 +39,7 @@ from refnet.settings import (
     variable,
 )
 from refnet.settings.converters import InvalidError, entries
+from refnet.settings.times import OFF
 
 #: The answer that leaves a folder out.
 NONE = "none"
@@ -224,7 +225,7 @@ QUESTIONS = (
     Question(
         "--schedule",
         "Back up the database at",
-        lambda draft: str(draft.settings.schedule_database),
+        lambda draft: str(draft.settings.schedule_database or OFF),
         lambda _, answer: {TaskName.DATABASE.key: answer},
         lambda _: (),
     ),

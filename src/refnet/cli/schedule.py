@@ -25,6 +25,7 @@ from refnet.scheduling.status import status, timers_of
 from refnet.scheduling.systemctl import Systemd
 from refnet.scheduling.units import Found, files, scheduled
 from refnet.settings import Settings
+from refnet.settings.times import OFF
 
 app = Commands("Install systemd timers and show the next runs.")
 
@@ -52,8 +53,9 @@ def install(
     runs_as = None if user else services.ordinary_user(settings, run_as, os.environ)
     configured = wiring.configured(settings)
     service = services.service(settings, user=runs_as, vault=SourceName.OBSIDIAN in configured)
-    tasks = scheduled(configured)
-    made = verb.plan(systemd, files(Schedule.of(settings), tasks, service), tasks)
+    schedule = Schedule.of(settings)
+    tasks = scheduled(schedule, configured)
+    made = verb.plan(systemd, files(schedule, tasks, service), tasks)
     if plan:
         print_json(made.to_json()) if as_json else _print_plan(made)
         return
@@ -98,7 +100,9 @@ def show(*, as_json: options.Json = False) -> None:
         (one.task, one.when, render.local(one.due), one.by or "none")
         for one in sorted(found.tasks, key=lambda each: each.due)
     ]
-    render.print_columns([("task", "when", "next", "by"), *rows])
+    render.print_columns(
+        [("task", "when", "next", "by"), *rows, *((task, OFF, "-", "-") for task in found.off)]
+    )
     for sentence in found.warnings:
         print(f"warning: {sentence}")
 

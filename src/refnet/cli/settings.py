@@ -13,6 +13,7 @@ from refnet.cli.context import complain, print_json, warn
 from refnet.errors import Exit
 from refnet.recovery.model.formatting import plain
 from refnet.settings import Examined, keys, variable
+from refnet.settings.times import OFF, parse_schedule
 
 #: Columns of output that goes to no terminal, so that no value is wrapped.
 _WIDE = 1000
@@ -56,6 +57,8 @@ def _report(found: Examined) -> dict[str, Any]:
             value = "(hidden)"
         elif isinstance(value, tuple):
             value = list(value)
+        elif value is None and field.metadata["convert"] is parse_schedule:
+            value = OFF
         elif not isinstance(value, int | None):
             value = str(value)
         listed.append(

@@ -35,6 +35,7 @@ def beat_schedule(schedule: Schedule) -> dict[str, dict[str, Any]]:
             "options": {"priority": priority},
         }
         for name, (entry, task, priority) in ENTRIES.items()
+        if name in schedule.times
     }
 
 

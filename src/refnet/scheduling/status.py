@@ -54,11 +54,13 @@ class Status:
 
     in_force: tuple[str, ...]
     tasks: tuple[Next, ...]
+    #: The tasks that are switched off.
+    off: tuple[TaskName, ...]
     warnings: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
         tasks = [task.to_json() for task in self.tasks]
-        return {"in_force": self.in_force, "tasks": tasks, "warnings": self.warnings}
+        return {"in_force": self.in_force, "tasks": tasks, "off": self.off, "warnings": self.warnings}
 
 
 def timers_of(systemd: Systemd, home: Path, schedule: Schedule) -> Timers:
@@ -72,7 +74,7 @@ def timers_of(systemd: Systemd, home: Path, schedule: Schedule) -> Timers:
     changed = tuple(
         timer(task)
         for task in TaskName
-        if task in installed and ours[timer(task)] != timer_file(task, schedule).text
+        if task in installed & {*schedule.times} and ours[timer(task)] != timer_file(task, schedule).text
     )
     return Timers(systemd, frozenset(installed), frozenset(waiting), changed, unreachable)
 
@@ -89,19 +91,21 @@ def status(
     beat = is_locked(places.beat_lock(home))
     active = [timers for timers in present if timers.waiting]
     labels = [timers.label for timers in active] + [_BEAT] * beat
+    off = tuple(task for task in TaskName if task not in schedule.times)
+    wanted = scheduled(schedule, configured)
     tasks = tuple(
-        _next(task, schedule, active, beat=beat, now=now)
-        for task in (TaskName if beat else scheduled(configured))
+        _next(task, due, schedule, active, beat=beat)
+        for task in (schedule.times if beat else wanted)
+        if (due := schedule.next_due(task, now))
     )
     warnings = _how_many(labels, present)
     if beat and not is_locked(places.worker_lock(home), shared=True):
         warnings.append(f"{_BEAT} runs without a worker: its tasks stay queued")
-    warnings += [sentence for timers in present for sentence in _of_manager(timers, configured)]
-    return Status(tuple(labels), tasks, tuple(warnings))
+    warnings += [sentence for timers in present for sentence in _of_manager(timers, wanted, off)]
+    return Status(tuple(labels), tasks, off, tuple(warnings))
 
 
-def _next(task: TaskName, schedule: Schedule, managers: list[Timers], *, beat: bool, now: datetime) -> Next:
-    due = schedule.next_due(task, now)
+def _next(task: TaskName, due: datetime, schedule: Schedule, managers: list[Timers], *, beat: bool) -> Next:
     found = [
         (timers.systemd.next_run(timer(task)) or due, timers.label)
         for timers in managers
@@ -122,19 +126,21 @@ def _how_many(labels: list[str], present: list[Timers]) -> list[str]:
     ]
 
 
-def _of_manager(timers: Timers, configured: Collection[SourceName]) -> list[str]:
+def _of_manager(timers: Timers, wanted: Collection[TaskName], off: Collection[TaskName]) -> list[str]:
     command = timers.systemd.command
-    if timers.unreachable:
-        return [f"cannot reach {command} ({timers.unreachable}): the state of the timers is unknown"]
     warnings = []
     inactive = [timer(task) for task in TaskName if task in timers.installed - timers.waiting]
-    if inactive:
+    if timers.unreachable:
+        warnings.append(f"cannot reach {command} ({timers.unreachable}): the state of the timers is unknown")
+    elif inactive:
         warnings.append(f"installed but not active: {', '.join(inactive)} (`{command} enable --now`)")
     if timers.changed:
         warnings.append(
             f"these differ from the settings: {', '.join(timers.changed)} (`refnet schedule install`)"
         )
-    missing = [task for task in scheduled(configured) if task not in timers.installed]
+    if idle := [timer(task) for task in off if task in timers.installed]:
+        warnings.append(f"switched off, but still installed: {', '.join(idle)} (`refnet schedule install`)")
+    missing = [task for task in wanted if task not in timers.installed]
     if missing:
         warnings.append(f"without a timer: {', '.join(missing)} (`refnet schedule install`)")
     return warnings

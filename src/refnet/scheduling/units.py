@@ -106,9 +106,10 @@ def file_names(task: TaskName) -> tuple[str, str]:
     return f"{_UNITS[task].name}.service", timer(task)
 
 
-def scheduled(configured: Collection[SourceName]) -> tuple[TaskName, ...]:
-    """Return the tasks that get a timer: all, but config only if a configuration is protected."""
-    return tuple(task for task in TaskName if task is not TaskName.CONFIG or SourceName.CONFIG in configured)
+def scheduled(schedule: Schedule, configured: Collection[SourceName]) -> tuple[TaskName, ...]:
+    """Return the tasks that get a timer: all that are on, but config only if a configuration is protected."""
+    protected = SourceName.CONFIG in configured
+    return tuple(task for task in schedule.times if task is not TaskName.CONFIG or protected)
 
 
 def files(schedule: Schedule, tasks: Collection[TaskName], service: Service) -> tuple[File, ...]:

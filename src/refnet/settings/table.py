@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from refnet.compose import COMPOSE_FILES
 from refnet.settings import converters
 from refnet.settings.periods import Retention, parse_retention
-from refnet.settings.times import When, parse_when, parse_zone
+from refnet.settings.times import When, parse_schedule, parse_when, parse_zone
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
@@ -58,18 +58,30 @@ class Settings:
     config_entries: tuple[str, ...] = _key(converters.entries, default=DEFAULT_ENTRIES, name="config.entries")
     #: Redis or Valkey, for Celery; None: the embedded one.
     broker_url: str | None = _key(converters.broker_url, secret=True)
-    #: The schedule of the backups of the database.
-    schedule_database: When = _key(parse_when, default=parse_when("daily 02:00"), name="schedule.database")
+    #: The schedule of the backups of the database; None, here and below: off.
+    schedule_database: When | None = _key(
+        parse_schedule, default=parse_when("daily 02:00"), name="schedule.database"
+    )
     #: The schedule of the backups of the configuration.
-    schedule_config: When = _key(parse_when, default=parse_when("sunday 03:00"), name="schedule.config")
+    schedule_config: When | None = _key(
+        parse_schedule, default=parse_when("sunday 03:00"), name="schedule.config"
+    )
     #: The schedule of the backups of the vault.
-    schedule_obsidian: When = _key(parse_when, default=parse_when("daily 01:00"), name="schedule.obsidian")
+    schedule_obsidian: When | None = _key(
+        parse_schedule, default=parse_when("daily 01:00"), name="schedule.obsidian"
+    )
     #: The schedule of deleting old artifacts.
-    schedule_prune: When = _key(parse_when, default=parse_when("daily 04:00"), name="schedule.prune")
+    schedule_prune: When | None = _key(
+        parse_schedule, default=parse_when("daily 04:00"), name="schedule.prune"
+    )
     #: The schedule of drills.
-    schedule_drill: When = _key(parse_when, default=parse_when("monthly 1 05:00"), name="schedule.drill")
+    schedule_drill: When | None = _key(
+        parse_schedule, default=parse_when("monthly 1 05:00"), name="schedule.drill"
+    )
     #: The schedule of the monitor.
-    schedule_monitor: When = _key(parse_when, default=parse_when("hourly :45"), name="schedule.monitor")
+    schedule_monitor: When | None = _key(
+        parse_schedule, default=parse_when("hourly :45"), name="schedule.monitor"
+    )
     #: The schedule's time zone, such as Asia/Tokyo; None: the machine's.
     schedule_timezone: ZoneInfo | None = _key(parse_zone, name="schedule.timezone")
     #: The retention of each source's artifacts.

@@ -1,4 +1,4 @@
-"""Times of the schedule, such as `hourly :45`, `daily 02:00`, `sunday 03:00` or `monthly 1 05:00`, and its time zone."""
+"""Times of the schedule, such as `hourly :45`, `daily 02:00`, `sunday 03:00`, `monthly 1 05:00` or `off`, and its time zone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 WEEKDAYS = ("sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday")
 _WORDS = ("hourly", "daily", "monthly", *WEEKDAYS)
-_USAGE = "Write `hourly :45`, `daily 02:00`, `sunday 03:00` or `monthly 1 05:00` (day 1 to 28)."
+_USAGE = "Write `hourly :45`, `daily 02:00`, `sunday 03:00`, `monthly 1 05:00` (day 1 to 28) or `off`."
+#: The word for a task that does not run by itself.
+OFF = "off"
 _ZONE_USAGE = (
     "Write a name of the tz database such as Asia/Tokyo, or remove the key to use the machine's zone."
 )
@@ -96,6 +98,11 @@ class When:
         raise AssertionError(self)
 
 
+def parse_schedule(value: Any) -> When | None:
+    """Return a time of the schedule; None: off."""
+    return None if isinstance(value, str) and value.strip().lower() == OFF else parse_when(value)
+
+
 def parse_when(value: Any) -> When:
     """Return a time of the schedule."""
     text = utf8(value, _USAGE).lower()
@@ -130,7 +137,7 @@ def _near_time(text: str) -> str:
     """Return the valid time that is most like `text`, or ""."""
     found = _LOOSE.fullmatch(text[:100])
     if not found or not (found["hour"] or found["minute"]):
-        return ""
+        return nearest(text, [OFF])
     word = nearest(found["word"], _WORDS, 0.5) if found["word"] else "daily"
     hour, minute = min(int(found["hour"] or 0), 23), min(int(found["minute"] or 0), 59)
     day = min(max(int(found["day"] or 1), 1), 28)

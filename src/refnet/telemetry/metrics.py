@@ -7,7 +7,7 @@ prometheus-client does the escaping and both text formats.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from importlib.metadata import version
 from itertools import product
 
@@ -58,6 +58,7 @@ _HELP = {
     "refnet_source_configured": "1 if the settings protect the source, else 0.",
     "refnet_backup_next_due_timestamp_seconds": "When the next backup is due.",
     "refnet_backup_interval_seconds": "The longest time between two backups by the schedule.",
+    "refnet_task_scheduled": "1 if the task has a schedule, 0 if it is off.",
     "refnet_backup_age_limit_seconds": "The age of the newest artifact above which the monitor reports a missed run.",
     "refnet_drill_age_limit_seconds": "The age of the last drill above which the monitor reports a missed one.",
     "refnet_check_status": "Status by `refnet monitor`: 0 ok or new, 1 warning, 2 critical, 3 unknown; source `all`: the store.",
@@ -226,14 +227,16 @@ def kept_bytes(entries: Iterable[Entry]) -> int:
 
 def _due(facts: Facts) -> Iterator[Metric]:
     limits = facts.limits
-    values: dict[str, Callable[[SourceName], float]] = {
-        "refnet_backup_next_due_timestamp_seconds": lambda s: facts.schedule.next_due(
-            TaskName(s), facts.now
-        ).timestamp(),
-        "refnet_backup_interval_seconds": lambda s: limits[s].interval.total_seconds(),
-        "refnet_backup_age_limit_seconds": lambda s: limits[s].age.total_seconds(),
-        "refnet_drill_age_limit_seconds": lambda s: limits[s].drill_age.total_seconds(),
+    values: dict[str, Callable[[SourceName], float | None]] = {
+        "refnet_backup_next_due_timestamp_seconds": lambda s: _latest(
+            (facts.schedule.next_due(TaskName(s), facts.now),)
+        ),
+        "refnet_backup_interval_seconds": lambda s: _seconds(limits[s].interval),
+        "refnet_backup_age_limit_seconds": lambda s: _seconds(limits[s].age),
+        "refnet_drill_age_limit_seconds": lambda s: _seconds(limits[s].drill_age),
     }
+    scheduled = (((task,), float(task in facts.schedule.times)) for task in TaskName)
+    yield _gauge("refnet_task_scheduled", scheduled, ("task",))
     yield _by_source("refnet_source_configured", SourceName, lambda s: s in facts.configured)
     for name, value in values.items():
         yield _by_source(name, sorted(facts.configured), value)
@@ -246,6 +249,10 @@ _STATUS = {Status.OK: 0, Status.NEW: 0, Status.WARNING: 1, Status.CRITICAL: 2, S
 def _finished(entry: Entry) -> float:
     published = entry.manifest.published
     return published.timestamp() if published else entry.created.timestamp() + entry.manifest.seconds
+
+
+def _seconds(span: timedelta | None) -> float | None:
+    return span.total_seconds() if span else None
 
 
 def _latest(moments: Iterable[datetime | None]) -> float | None:

@@ -131,6 +131,18 @@ def test_a_source_that_is_not_configured_any_more_loses_its_units(home: Home):
     assert not timer.exists()
 
 
+def test_a_task_that_is_switched_off_is_shown_and_loses_its_units(home: Home):
+    home.schedule("install", "--user")
+    off = {"REFNET_SCHEDULE_DRILL": "off"}
+    shown = home.schedule("show", **off)
+    assert "drill     off          -" in shown.stdout
+    assert "switched off, but still installed: refnet-drill.timer (`refnet schedule install`)" in shown.stdout
+    assert json.loads(home.schedule("show", "--json", **off).stdout)["off"] == ["drill"]
+    home.schedule("install", "--user", **off)
+    assert not {"refnet-drill.timer", "refnet-drill.service"} & {*_contents(home)}
+    assert "still installed" not in home.schedule("show", **off).stdout
+
+
 def test_remove_takes_away_what_install_wrote_and_nothing_else(home: Home):
     home.schedule("install", "--user")
     (home.units / "other.service").write_text("[Service]\n")

@@ -11,7 +11,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.unit.telemetry.conftest import World
 
 from refnet.recovery.model.artifact import HIDDEN_PREFIX, Level, SourceName
+from refnet.recovery.model.monitoring import Limits
 from refnet.recovery.model.run import Kind, Reason
+from refnet.recovery.model.schedule import Schedule, TaskName
 from refnet.recovery.stores import scan
 from refnet.telemetry.metrics import exposition
 
@@ -157,9 +159,22 @@ def test_the_schedule_and_the_configured_sources_are_told(world: World) -> None:
     due = (world.now + timedelta(hours=14)).timestamp()  # 02:00 of the next day
     assert values(world)["refnet_backup_next_due_timestamp_seconds"] == {frozenset(_DATABASE.items()): due}
     assert value(world, "refnet_backup_interval_seconds", **_DATABASE) == 86_400
+    assert value(world, "refnet_task_scheduled", task="drill") == 1
     assert value(world, "refnet_source_configured", source="database") == 1
     assert value(world, "refnet_source_configured", source="config") == 0
     assert value(world, "refnet_free_bytes") == pytest.approx(world.store.free_bytes(), rel=0.5)
+
+
+def test_a_backup_that_is_off_is_never_due(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = world.facts()
+    times = {task: when for task, when in facts.schedule.times.items() if task is not TaskName.DATABASE}
+    limits = facts.limits | {SourceName.DATABASE: Limits(None, None)}
+    found = replace(facts, schedule=Schedule(times, facts.schedule.zone), limits=limits)
+    monkeypatch.setattr(World, "facts", lambda _: found)
+    assert value(world, "refnet_task_scheduled", task="database") == 0
+    for name in ("next_due_timestamp", "interval", "age_limit"):
+        assert value(world, f"refnet_backup_{name}_seconds", **_DATABASE) is None
+        assert value(world, f"refnet_backup_{name}_seconds", source="config") is not None
 
 
 def test_openmetrics_is_spoken_to_whoever_asks_for_it(world: World) -> None:

@@ -61,20 +61,20 @@ class Check:
 
 @dataclass(frozen=True)
 class Limits:
-    """The intervals of a source's schedule, and the smallest expected artifact."""
+    """The intervals of a source's schedule (None: off), and the smallest expected artifact."""
 
-    interval: timedelta
-    drill_interval: timedelta
+    interval: timedelta | None
+    drill_interval: timedelta | None
     min_bytes: int = 0
 
     @property
-    def age(self) -> timedelta:
+    def age(self) -> timedelta | None:
         """The age of the newest artifact above which a run was missed."""
-        return self.interval + GRACE
+        return self.interval and self.interval + GRACE
 
     @property
-    def drill_age(self) -> timedelta:
-        return self.drill_interval + DRILL_GRACE
+    def drill_age(self) -> timedelta | None:
+        return self.drill_interval and self.drill_interval + DRILL_GRACE
 
 
 @dataclass(frozen=True)
@@ -182,6 +182,8 @@ def _age(source: _Source) -> Check:
             "age", Status.WARNING, f"{newest.name} is dated in the future: is the clock right?"
         )
     says = f"{newest.name} is {formatting.age(age)} old"
+    if limits.interval is None or limits.age is None:
+        return source.check("age", Status.OK, f"{says}; its schedule is off")
     if age > limits.age:
         missed = Status.CRITICAL if age > limits.age + limits.interval else Status.WARNING
         return source.check("age", missed, f"{says}, one is due every {formatting.age(limits.interval)}")
@@ -193,6 +195,9 @@ def _absence(source: _Source) -> Check:
         says = "no complete artifact: all are damaged or contain only some tables"
     elif made := source.history.made(source.name):
         says = f"every artifact is gone: {made}"
+    elif source.limits.age is None:
+        says = "no artifact, and its schedule is off: `refnet backup` makes one"
+        return source.check("age", Status.WARNING, says)
     elif source.now > source.since >= source.now - source.limits.age:
         return source.check("age", Status.NEW, "no artifact yet; the first run is not due yet")
     else:
@@ -275,16 +280,19 @@ def _marks(source: _Source) -> list[Check]:
 
 def _drill(source: _Source) -> Check:
     """Check the age of the last drill. Evidence is deleted with its artifact; the journal keeps drills longer."""
+    limit = source.limits.drill_age
     times = [line.at for entry in source.entries for line in entry.evidence if line.drill]
     if run := source.history.last(Kind.DRILL, source.name):
         times.append(run.started)
     if times:
         age = source.now - max(times)
         says = f"the last one was {formatting.age(age)} ago"
-        if age <= source.limits.drill_age:
-            return source.check("drill", Status.OK, says)
+        if limit is None or age <= limit:
+            return source.check("drill", Status.OK, says if limit else f"{says}; its schedule is off")
         return source.check("drill", Status.WARNING, f"overdue: {says}")
-    if source.now - source.since <= source.limits.drill_age:
+    if limit is None:
+        return source.check("drill", Status.OK, "none, and its schedule is off")
+    if source.now - source.since <= limit:
         return source.check("drill", Status.NEW, "none yet; the first one is not due yet")
     return source.check("drill", Status.WARNING, "overdue: none has run; `refnet drill` runs one")
 

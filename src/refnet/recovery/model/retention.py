@@ -202,7 +202,7 @@ def simulate(
     like = simulated[-1].manifest if simulated else None
     decisions = decide(simulated, retention, start, zone)
     run = schedule.next_due(task, start)
-    while run <= end:
+    while run and run <= end:
         kept = tuple(decision.entry for decision in decisions if decision.keep)
         simulated = (*kept, _imagined(source, run, zone, like, {entry.name for entry in kept}))
         decisions = decide(simulated, retention, run, zone)

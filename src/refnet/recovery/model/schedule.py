@@ -1,11 +1,12 @@
 """The schedule of all tasks, for Celery, systemd, the monitor and the metrics.
 
-A time is written as `hourly :45`, `daily 02:00`, `sunday 03:00` or `monthly 1 05:00`; all are in one time zone.
+A time is written as `hourly :45`, `daily 02:00`, `sunday 03:00` or `monthly 1 05:00`; all are in one time zone. `off`
+switches a task off.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Self
 from zoneinfo import ZoneInfo
@@ -33,7 +34,7 @@ class TaskName(StrEnum):
 
 @dataclass(frozen=True)
 class Schedule:
-    """The times of all tasks."""
+    """The times of all tasks that are on."""
 
     times: Mapping[TaskName, When]
     #: None: the machine's time zone.
@@ -43,9 +44,16 @@ class Schedule:
     def of(cls, settings: Settings) -> Self:
         """Return the schedule of `settings`."""
         return cls(
-            {name: getattr(settings, f"schedule_{name}") for name in TaskName}, settings.schedule_timezone
+            {name: when for name in TaskName if (when := getattr(settings, f"schedule_{name}"))},
+            settings.schedule_timezone,
         )
 
-    def next_due(self, task: TaskName, now: datetime) -> datetime:
-        """Return the first run of `task` after `now` (aware), in UTC."""
-        return self.times[task].next_due(now, self.zone)
+    def next_due(self, task: TaskName, now: datetime) -> datetime | None:
+        """Return the first run of `task` after `now` (aware), in UTC; None: the task is off."""
+        when = self.times.get(task)
+        return when.next_due(now, self.zone) if when else None
+
+    def interval(self, task: TaskName) -> timedelta | None:
+        """Return the longest time between two runs of `task`; None: the task is off."""
+        when = self.times.get(task)
+        return when.interval if when else None

@@ -270,3 +270,14 @@ def test_the_whole_is_as_bad_as_its_worst_part() -> None:
 
     assert (of(OK, NEW), of(OK, WARNING), of(WARNING, CRITICAL, Status.UNKNOWN), of()) == (0, 1, 2, 3)
     assert of(Status.UNKNOWN, OK) == 3
+
+
+def test_what_is_off_is_never_overdue_and_says_so() -> None:
+    off = Limits(None, None)
+    old = check("age", entry(400, PROVEN), limits=off)
+    assert (old.status, old.says) == (OK, "database_400_1000 is 400 d old; its schedule is off")
+    assert check("drill", entry(400, PROVEN), limits=off).says == "none, and its schedule is off"
+    drilled = entry(400, line(Level.PROVEN, Outcome.PASSED, days=399, drill=True))
+    assert check("drill", drilled, limits=off).says == "the last one was 399 d ago; its schedule is off"
+    assert check("age", limits=off).status is WARNING
+    assert check("age", entry(1, FAILED), limits=off).status is CRITICAL

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.schedule import Schedule, TaskName
+from refnet.scheduling.beat import ENTRIES, beat_schedule
 from refnet.settings import load
 from refnet.settings.converters import InvalidError
-from refnet.settings.times import When, parse_when
+from refnet.settings.times import When, parse_schedule, parse_when
 
 TOKYO = ZoneInfo("Asia/Tokyo")
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -111,3 +112,18 @@ def test_next_due(text, zone, now, due):
 def test_the_next_run_is_ahead_and_no_farther_than_the_interval(when, now, zone):
     due = when.next_due(now, zone)
     assert now < due <= now + when.interval + timedelta(hours=2)
+
+
+def test_a_task_that_is_off_is_in_no_schedule(tmp_path):
+    schedule = Schedule.of(settings(tmp_path, DRILL="off", CONFIG=" OFF "))
+    off = {TaskName.DRILL, TaskName.CONFIG}
+    assert {*schedule.times} == {*TaskName} - off
+    assert {schedule.next_due(task, datetime.now(UTC)) for task in off} == {None}
+    assert {schedule.interval(task) for task in off} == {None}
+    assert {*beat_schedule(schedule)} == {name for task, (name, _, _) in ENTRIES.items() if task not in off}
+
+
+def test_a_mistyped_off_is_answered_with_it():
+    with pytest.raises(InvalidError) as caught:
+        parse_schedule("offf")
+    assert caught.value.near == "off"
