@@ -50,6 +50,12 @@ def with_packed(artifact: bytes, packed: bytes) -> bytes:
     return closed(artifact[: _place(artifact)[0]], packed)
 
 
+def content_of(artifact: bytes, number: int) -> bytes:
+    """What member `number` inflates to."""
+    one = index_of(artifact)["members"][number]
+    return gzip.decompress(artifact[one["offset"] : one["offset"] + one["length"]])
+
+
 def with_member(artifact: bytes, number: int, content: bytes) -> bytes:
     """The artifact with member `number` inflating to `content`; its index says so."""
     values = index_of(artifact)

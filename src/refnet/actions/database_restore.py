@@ -65,7 +65,7 @@ class DatabaseRestore:
                 "Restore all of it under another name, and copy the rows.",
             )
         permission, progress = self.options.permission, self.context.progress
-        return staged(self.target, self.dump.reader, selection, permission, progress)
+        return staged(self.target, self.dump.with_digests(), selection, permission, progress)
 
 
 def restore_of(

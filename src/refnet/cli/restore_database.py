@@ -58,14 +58,20 @@ class Restore:
         list[str] | None,
         typer.Option(
             metavar="T",
-            help="Only the rows of this table, in place (repeatable); needs --mode.",
+            help="Only this table, in place (repeatable); T may contain * and ?.",
             rich_help_panel=DATABASES,
+        ),
+    ] = None
+    schema: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="S", help="Only the tables of this schema (repeatable).", rich_help_panel=DATABASES
         ),
     ] = None
     mode: Annotated[
         Mode | None,
         typer.Option(
-            help="With --table: add missing rows, or replace all.",
+            help="Of tables that exist: add missing rows, also change others, or replace all.",
             rich_help_panel=DATABASES,
             **choice("mode", Mode),
         ),
@@ -106,7 +112,11 @@ class Undo:
 
 def restore(asked: options.Restore, given: Restore) -> None:
     """Restore a database: all of it beside the live one, or some of its tables in place."""
-    selection, here, source = restore_table.asked(given.table, given.mode), context(), asked.source
+    selection, here, source = (
+        restore_table.asked(given.table, given.schema, given.mode),
+        context(),
+        asked.source,
+    )
     log_subject(here, source)
     chosen = choose_to_restore(here, source, asked.artifact, asked.at, given.from_database)
     log_subject(here, source, chosen.name)
@@ -134,7 +144,9 @@ def restore(asked: options.Restore, given: Restore) -> None:
 def _work(here: Context, chosen: OpenArtifact, given: Restore) -> action.DatabaseRestore:
     content = given.compare is Compare.CONTENT
     how = Options(given.jobs or here.settings.jobs, content, given.create_roles, given.role_powers)
-    return action.restore_of(here, chosen, how, from_database=given.from_database, in_place=bool(given.table))
+    return action.restore_of(
+        here, chosen, how, from_database=given.from_database, in_place=bool(given.table or given.schema)
+    )
 
 
 def undo(asked: options.Undo, given: Undo) -> None:

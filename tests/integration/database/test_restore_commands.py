@@ -258,7 +258,7 @@ def test_one_table_is_planned_asked_for_and_restored_by_the_command(
     with library.connect() as session:
         session.execute("UPDATE jobs SET state = 'lost' WHERE id <= 3; DELETE FROM jobs WHERE id > 18")
     one = ("restore", "database", artifact, "--table", "jobs")
-    for half, says in (((), "requires --mode"), (("--mode", "all"), "'all' is not a mode")):
+    for half, says in (((), "--mode is required"), (("--mode", "all"), "'all' is not a mode")):
         refused = refnet(environment, *one, *half)
         assert (refused.returncode, says in refused.stderr) == (2, True)
     assert refnet(environment, "restore", "database", artifact, "--mode", "replace").returncode == 2

@@ -116,7 +116,7 @@ def test_a_plan_is_also_called_a_dry_run(command):
         ("monitor x", "'x' is not a source", "The sources are: database, config, obsidian.", 3),
         ("verify --level written", "'written' is not a level", "The levels are: intact, restored, proven.", Exit.USAGE),
         ("recover --only Edge", "'Edge' is not a stage", "Did you mean edge? The stages are: config, database, vault, background, edge, check.", Exit.USAGE),
-        ("restore database --mode add", "'add' is not a mode", "The modes are: missing, replace.", Exit.USAGE),
+        ("restore database --mode add", "'add' is not a mode", "The modes are: missing, merge, replace.", Exit.USAGE),
         ("restore database --compare count", "'count' is not a comparison", "Did you mean counts? The comparisons are: content, counts.", Exit.USAGE),
         ("completion bsh", "'bsh' is not a shell", "Did you mean bash? The shells are: bash, zsh, fish.", Exit.USAGE),
     ],
@@ -135,7 +135,7 @@ def test_a_value_that_is_not_a_choice_is_answered_with_the_choices_and_the_neare
         ("list", "<database|config|obsidian>"),
         ("verify", "--level <intact|restored|proven>"),
         ("recover", "--from <config|database|vault|background|edge|check>"),
-        ("restore", "--mode <missing|replace>"),
+        ("restore", "--mode <missing|merge|replace>"),
         ("restore", "--compare <content|counts>"),
     ],
 )

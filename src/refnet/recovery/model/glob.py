@@ -63,7 +63,7 @@ class Glob:
 
 
 class TableGlob:
-    """A pattern for tables: `NAME` in any schema, or `SCHEMA.NAME`; `*` matches every character."""
+    """A pattern for tables: `NAME` in any schema, or with a dot `SCHEMA.NAME`; `*` matches every character."""
 
     def __init__(self, pattern: str) -> None:
         """RefnetError (USAGE) if `pattern` is empty or too long."""
@@ -72,6 +72,11 @@ class TableGlob:
         # Any name may contain dots, so the dot of the pattern can be that of a name, or the one after the schema.
         self._name = _matcher(composed(pattern))
 
+    @property
+    def is_plain(self) -> bool:
+        """The pattern is a name: it has no special characters."""
+        return not _SPECIAL.search(self.pattern)
+
     @classmethod
     def of(cls, pattern: str | None) -> Self:
         """Return the pattern; None matches every table."""
@@ -79,7 +84,8 @@ class TableGlob:
 
     def matches(self, schema: str, name: str) -> bool:
         """Return whether the pattern matches the table `name` in `schema`."""
-        return any(self._name(composed(one)) for one in (name, f"{schema}.{name}"))
+        names = (name, f"{schema}.{name}") if "." in self.pattern else (name,)
+        return any(self._name(composed(one)) for one in names)
 
 
 def _matcher(part: str) -> _Match:

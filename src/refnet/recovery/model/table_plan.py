@@ -1,10 +1,11 @@
-"""The plan of the restore of one table, in rows."""
+"""The plan of the restore of some tables: which are created, and which rows change."""
 
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import utc
 from refnet.recovery.model.clock import rounded
 from refnet.recovery.model.identity import Identity
@@ -12,9 +13,13 @@ from refnet.recovery.model.origin import Destination
 
 
 class Mode(StrEnum):
-    """`missing`: add rows with keys that are missing live. `replace`: restore the table as it was."""
+    """The change of the rows of a table that exists. Only `replace` deletes rows, and needs no primary key."""
 
+    #: Adds the rows whose key is missing, and touches no others.
     MISSING = "missing"
+    #: Adds them, and changes those that differ.
+    MERGE = "merge"
+    #: Restores the table to its state in the artifact.
     REPLACE = "replace"
 
 
@@ -22,9 +27,15 @@ class Mode(StrEnum):
 class TableSelection:
     """Tables to restore in place."""
 
-    #: `table` or `schema.table`.
+    #: `table` or `schema.table`, or patterns of one with `*` and `?`.
     names: tuple[str, ...]
-    mode: Mode
+    #: For tables that exist; None: all are expected to be missing.
+    mode: Mode | None
+    #: All tables of these; a schema that is missing is created.
+    schemas: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return ", ".join((*self.names, *(f"schema {one}" for one in self.schemas)))
 
 
 @dataclass(frozen=True)
@@ -40,6 +51,22 @@ class Difference:
 
 
 @dataclass(frozen=True)
+class Creation:
+    """The creation of a table that does not exist any more."""
+
+    #: That are created with it.
+    partitions: int
+    #: How many objects of each kind belong to them: (2, "index").
+    objects: tuple[tuple[int, str], ...]
+    #: A sentence for each live table that the definitions touch.
+    touches: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        objects = [{"kind": kind, "count": count} for count, kind in self.objects]
+        return {"partitions": self.partitions, "objects": objects, "touches": list(self.touches)}
+
+
+@dataclass(frozen=True)
 class TablePlan:
     """The changes of one table."""
 
@@ -51,8 +78,13 @@ class TablePlan:
     origin: Identity
     #: The time of the artifact's snapshot.
     created: datetime
-    mode: Mode
+    #: None: it is created.
+    mode: Mode | None
     difference: Difference
+    #: Where the live table differs from that in the artifact, a sentence each.
+    columns: tuple[str, ...] = ()
+    #: None: it exists.
+    creation: Creation | None = None
 
     @property
     def add(self) -> int:
@@ -60,7 +92,7 @@ class TablePlan:
 
     @property
     def change(self) -> int:
-        return self.difference.changed if self.mode is Mode.REPLACE else 0
+        return self.difference.changed if self.mode in {Mode.MERGE, Mode.REPLACE} else 0
 
     @property
     def delete(self) -> int:
@@ -74,7 +106,7 @@ class TablePlan:
     @property
     def nothing(self) -> bool:
         """True if there is nothing to do."""
-        return not (self.add or self.change or self.delete)
+        return not (self.creation or self.add or self.change or self.delete)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -83,6 +115,8 @@ class TablePlan:
             "change": self.change,
             "delete": self.delete,
             "alike": self.difference.same,
+            "columns": list(self.columns),
+            "creates": self.creation.to_json() if self.creation else None,
         }
 
 
@@ -93,6 +127,10 @@ class TablesRestored:
     plans: tuple[TablePlan, ...]
     #: By phase; `apply` only where the rows were written.
     seconds: dict[str, float]
+    #: What does not come back, a sentence each.
+    notes: tuple[str, ...] = ()
+    #: Each of them stops the restore.
+    problems: tuple[RefnetError, ...] = ()
 
     @property
     def done(self) -> bool:
@@ -109,9 +147,11 @@ class TablesRestored:
             "table": first.table if len(tables) == 1 else None,
             "artifact": first.artifact,
             "created": utc(first.created),
-            "mode": first.mode,
+            "mode": next((plan.mode for plan in self.plans if plan.mode), None),
             **{key: sum(table[key] for table in tables) for key in ("add", "change", "delete", "alike")},
             "tables": tables,
+            "notes": list(self.notes),
+            "problems": [problem.to_json() for problem in self.problems],
             "done": self.done,
             "seconds": rounded(self.seconds),
         }

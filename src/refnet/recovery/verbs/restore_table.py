@@ -1,12 +1,12 @@
-"""Restores the rows of some tables into the live ones; reads only those tables' bytes of an artifact."""
+"""Restores some tables: creates those that are missing, and the rows of the others; reads only their bytes."""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from psycopg import errors
 
@@ -18,8 +18,22 @@ from refnet.recovery.model.source import Progress, silent
 from refnet.recovery.model.table_plan import Difference, Mode, TablePlan, TableSelection
 from refnet.recovery.sources.database import server_errors
 from refnet.recovery.sources.database.admin_session import Session
+from refnet.recovery.sources.database.artifact.definitions import Definition, of_text
+from refnet.recovery.sources.database.artifact.index_values import Kind
 from refnet.recovery.sources.database.artifact.sqlgz import Reader
-from refnet.recovery.sources.database.rows import merge, row_counts, staged_rows, table_layout, write_rights
+from refnet.recovery.sources.database.artifact.table_definitions import TableDefinitions, below
+from refnet.recovery.sources.database.restore.missing_tables import MissingTables
+from refnet.recovery.sources.database.restore.table_facts import LiveObjects
+from refnet.recovery.sources.database.rows import (
+    locks,
+    merge,
+    row_counts,
+    staged_rows,
+    table_columns,
+    table_layout,
+    write_rights,
+)
+from refnet.recovery.sources.database.rows.staged_rows import Recorded
 from refnet.recovery.sources.database.rows.table_layout import TableLayout
 from refnet.recovery.sources.database.sql_names import Codec
 
@@ -36,12 +50,99 @@ _SETTINGS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Staged:
-    """The artifact's rows beside the live tables, in one session."""
+    """The artifact's rows of existing tables beside them, and the definitions of missing ones, in one session."""
 
-    #: One per table, in the order in which they are written.
+    #: One per table: those that are created, then the others in the order in which they are written.
     plans: tuple[TablePlan, ...]
-    #: Merges the rows into the live tables.
-    apply: Callable[[], None]
+    #: What does not come back, a sentence each.
+    notes: tuple[str, ...]
+    #: Each of them stops the restore.
+    problems: tuple[RefnetError, ...]
+    #: The superuser whose rights the code in the definitions has, or "".
+    superuser: str
+    #: Creates the missing tables and merges the rows into the others; returns more notes.
+    apply: Callable[[], tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A restore of tables in its session."""
+
+    session: Session
+    codec: Codec
+    reader: Reader
+    selection: TableSelection
+    progress: Progress
+
+    @property
+    def mode(self) -> Mode:
+        return self.selection.mode or Mode.MISSING
+
+    def stage(self, recorded: Sequence[Recorded], definitions: Sequence[Definition]) -> list[_Existing]:
+        """Stage the rows of tables that exist, and compare them."""
+        found = self._found(recorded)
+        write_rights.check(self.session, self.codec, [live for _, live in found], self.mode)
+        existing = []
+        for one, live in found:
+            staged_rows.stage(self.session, self.reader, one, live, self.progress)
+            columns = table_columns.differences(self.session, self.codec, definitions, (one.schema, one.name))
+            existing.append(_Existing(one, live, merge.differ(self.session, self.codec, live), columns))
+        return existing
+
+    def _found(self, recorded: Sequence[Recorded]) -> list[tuple[Recorded, TableLayout]]:
+        """Return each table, recorded and live, those that others refer to first; RefnetError where it cannot be restored."""
+        can_disable = merge.can_disable_triggers(self.session)
+        by_layout: dict[TableLayout, Recorded] = {}
+        for number, one in enumerate(recorded):
+            live = table_layout.read(self.session, self.codec, one.schema, one.name, number)
+            live.check(self.mode)
+            for part in one.parts:
+                live = live.of_columns(self.reader.index.tables[part].columns, self.mode)
+            if not can_disable:
+                live.check_side_effects(deletes=self.mode is Mode.REPLACE)
+            by_layout[live] = one
+        ordered, cycle = merge.in_order(list(by_layout))
+        if cycle and not can_disable:
+            raise merge.cyclic(cycle)
+        return [(by_layout[live], live) for live in ordered]
+
+    def apply(self, missing: MissingTables | None, existing: Sequence[_Existing]) -> tuple[str, ...]:
+        """Change everything or nothing; return what did not come back. RefnetError if something is missing for it."""
+        for problem in missing.problems() if missing else ():
+            raise problem
+        try:
+            with self.session.transaction():
+                self.session.execute(f"SET LOCAL lock_timeout = '{merge.LOCK_TIMEOUT}'")
+                if missing:
+                    missing.create(self.session, self.progress)
+                if existing:
+                    planned = [(one.live, one.difference) for one in existing]
+                    merge.merge(self.session, self.codec, self.mode, planned)
+                if missing:
+                    missing.finish(self.session)
+        except errors.LockNotAvailable as error:
+            raise self._locked(missing) from error
+        return tuple(missing.notes) if missing else ()
+
+    def _locked(self, missing: MissingTables | None) -> RefnetError:
+        joined = missing.joined() if missing else frozenset()
+        by = locks.holders(self.session, self.codec, joined) or "other sessions"
+        names = ", ".join(".".join(name) for name in sorted(joined))
+        return RefnetError(
+            f"{names or self.selection} could not be locked within {merge.LOCK_TIMEOUT}: locked by {by}",
+            "Retry when they have ended, or end them with pg_terminate_backend; nothing was changed.",
+        )
+
+
+@dataclass(frozen=True)
+class _Existing:
+    """A table that exists, with its rows staged."""
+
+    recorded: Recorded
+    live: TableLayout
+    difference: Difference
+    #: How its columns differ, a sentence each.
+    columns: tuple[str, ...]
 
 
 @contextlib.contextmanager
@@ -52,34 +153,42 @@ def staged(
     permission: Permission = OWN,
     progress: Progress = silent,
 ) -> Iterator[Staged]:
-    """Read the rows of the selected tables and plan what `apply` does, which changes all or nothing.
+    """Read the rows of the selected tables that exist, and plan what `apply` does, which changes all or nothing.
 
     RefnetError, before any row is read, where the rows of one cannot be restored, or not by this role, or where they
     are of another database than `target` and not permitted.
     """
     with _explained(target), target.connect(_SETTINGS, encoding=reader.index.encoding) as session:
         destination, origin = _checked(session, target, reader, permission)
-        codec = Codec.of(session, reader.index.encoding)
-        found = _found(session, codec, reader, selection)
-        layouts = [live for _, live in found]
-        write_rights.check(session, codec, layouts, deletes=selection.mode is Mode.REPLACE)
-        planned: list[tuple[TableLayout, Difference]] = []
-        plans: list[TablePlan] = []
-        for recorded, live in found:
-            staged_rows.stage(session, reader, recorded, live, progress)
-            planned.append((live, merge.differ(session, codec, live)))
-            plans.append(
-                TablePlan(
-                    destination,
-                    recorded.qualified,
-                    reader.name,
-                    origin,
-                    datetime.fromisoformat(reader.index.snapshot),
-                    selection.mode,
-                    planned[-1][1],
-                )
-            )
-        yield Staged(tuple(plans), lambda: merge.merge(session, codec, selection.mode, planned))
+        work = _Work(session, Codec.of(session, reader.index.encoding), reader, selection, progress)
+        recorded = staged_rows.find_all(reader, work.codec, selection)
+        _check_apart(recorded)
+        live = LiveObjects.read(session, work.codec)
+        gone = [one for one in recorded if not live.has_table((one.schema, one.name))]
+        sections = (Kind.PRE, Kind.POST) if gone else (Kind.PRE,)
+        definitions = of_text(map(reader.text, sections), work.codec)
+        missing = _missing(work, definitions, gone, live) if gone else None
+        there = [one for one in recorded if one not in gone]
+        _check_mode(there, selection)
+        existing = work.stage(there, definitions)
+        plan = partial(
+            TablePlan,
+            destination=destination,
+            artifact=reader.name,
+            origin=origin,
+            created=datetime.fromisoformat(reader.index.snapshot),
+        )
+        created = [plan(table=one.qualified, mode=None, difference=Difference(_rows(reader, one), 0, 0, 0),
+                        creation=missing.creation(one)) for one in gone if missing]  # fmt: skip
+        changed = [plan(table=one.recorded.qualified, mode=work.mode, difference=one.difference,
+                        columns=one.columns) for one in existing]  # fmt: skip
+        yield Staged(
+            (*created, *changed),
+            missing.lost() if missing else (),
+            missing.problems() if missing else (),
+            live.user if missing and live.superuser else "",
+            lambda: work.apply(missing, existing),
+        )
 
 
 @contextlib.contextmanager
@@ -88,38 +197,46 @@ def _explained(target: Target) -> Iterator[None]:
     try:
         yield
     except errors.InsufficientPrivilege as error:
-        raise server_errors.of_server(error, f"restoring rows in {target.display}") from error
+        raise server_errors.of_server(error, f"restoring tables in {target.display}") from error
 
 
-def _found(
-    session: Session, codec: Codec, reader: Reader, selection: TableSelection
-) -> list[tuple[staged_rows.Recorded, TableLayout]]:
-    """Return each table, recorded and live, those that others refer to first; RefnetError where it cannot be restored."""
-    recorded = list(dict.fromkeys(staged_rows.find(reader, codec, table) for table in selection.names))
-    _check_apart(recorded)
-    can_disable = merge.can_disable_triggers(session)
-    by_layout: dict[TableLayout, staged_rows.Recorded] = {}
-    for number, one in enumerate(recorded):
-        live = table_layout.read(session, codec, one.schema, one.name, number)
-        live.check(reader.index.tables[one.parts[0]].columns)
-        if not can_disable:
-            live.check_side_effects(deletes=selection.mode is Mode.REPLACE)
-        by_layout[live] = one
-    ordered, cycle = merge.in_order(list(by_layout))
-    if cycle and not can_disable:
-        raise merge.cyclic(cycle)
-    return [(by_layout[live], live) for live in ordered]
+def _missing(
+    work: _Work, definitions: tuple[Definition, ...], gone: Sequence[Recorded], live: LiveObjects
+) -> MissingTables:
+    tops = [(one.schema, one.name) for one in gone]
+    tables = frozenset(
+        name for name in below(definitions, tops) if name in tops or name not in live.relations
+    )
+    schemas = frozenset(live.without("schema", work.selection.schemas))
+    chosen = TableDefinitions(definitions, tables, schemas)
+    return MissingTables(work.reader, work.codec, tuple(gone), chosen, live)
 
 
-def _check_apart(recorded: Sequence[staged_rows.Recorded]) -> None:
+def _rows(reader: Reader, one: Recorded) -> int:
+    return sum(reader.index.tables[number].rows for number in one.parts)
+
+
+def _check_mode(there: Sequence[Recorded], selection: TableSelection) -> None:
+    if there and not selection.mode:
+        raise RefnetError(
+            f"{', '.join(one.qualified for one in there)} exist{'s' * (len(there) == 1)} already, so --mode is required",
+            "missing adds rows whose key is missing, merge also changes those that differ, replace restores all rows.",
+            Exit.USAGE,
+        )
+
+
+def _check_apart(recorded: Sequence[Recorded]) -> None:
     """Raise RefnetError where one table is a partition of another: its rows would be written twice."""
-    for one, other in itertools.combinations(recorded, 2):
-        if set(one.parts) & set(other.parts):
-            raise RefnetError(
-                f"{one.qualified} and {other.qualified} share rows: one is a partition of the other",
-                "Name one of the two.",
-                Exit.USAGE,
-            )
+    of: dict[int, Recorded] = {}
+    for one in recorded:
+        for part in one.parts:
+            if part in of:
+                raise RefnetError(
+                    f"{of[part].qualified} and {one.qualified} share rows: one is a partition of the other",
+                    "Name one of the two.",
+                    Exit.USAGE,
+                )
+            of[part] = one
 
 
 def _checked(

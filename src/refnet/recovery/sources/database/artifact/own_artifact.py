@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
@@ -13,7 +14,7 @@ from refnet.recovery.model.artifact import Level
 from refnet.recovery.model.restore_facts import Wanted
 from refnet.recovery.model.source import Finding, Made, OpenArtifact, Progress, Proof
 from refnet.recovery.sources.artifact import Artifact
-from refnet.recovery.sources.database.artifact.index import Index
+from refnet.recovery.sources.database.artifact.index import DIGEST, Index
 from refnet.recovery.sources.database.artifact.index_values import Kind
 from refnet.recovery.sources.database.artifact.required_tables import NOTHING
 from refnet.recovery.sources.database.artifact.sqlgz import LONGEST_SCHEMA, Reader, damaged
@@ -103,6 +104,13 @@ class DatabaseArtifact(Artifact):
         with target.connect(READER_SETTINGS) as session:
             if refuses_lz4(session, self.reader.text(Kind.PRE)):
                 yield "this server was built without lz4: it compresses those columns by its default"
+
+    def with_digests(self) -> Reader:
+        """Return the reader; its index has the content digests that a proof recorded, if there are any."""
+        reader, recorded = copy(self.reader), self.stored.row_digests
+        if not self.index.digests and len(recorded) == len(self.index.tables) * DIGEST:
+            reader.index = self.index.with_digests(recorded)
+        return reader
 
     def digested(self, jobs: int, progress: Progress) -> Index:
         """Return the index with the content digest of every table."""

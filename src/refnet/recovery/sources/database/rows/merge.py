@@ -14,11 +14,13 @@ from refnet.recovery.sources.database.admin_session import Session
 from refnet.recovery.sources.database.rows.table_layout import DeferrableKey, ForeignKey, TableLayout
 from refnet.recovery.sources.database.sql_names import Codec
 
-_LOCK_TIMEOUT = "10s"
+LOCK_TIMEOUT = "10s"
 
 
 def differ(session: Session, codec: Codec, layout: TableLayout) -> Difference:
-    """Compare the staged rows with the live ones."""
+    """Compare the staged rows with the live ones, by the key; without one all rows are compared by their text."""
+    if not layout.key:
+        return _differ_as_text(session, codec, layout)
     column = layout.key[0][0]
     missing, extra, same = b"t.%b IS NULL" % column, b"s.%b IS NULL" % column, _same_row(codec, layout)
     changed = b"NOT (%b OR %b OR %b)" % (missing, extra, same)
@@ -28,6 +30,21 @@ def differ(session: Session, codec: Codec, layout: TableLayout) -> Difference:
     ).fetchone()
     assert row is not None  # noqa: S101  # an aggregate has a row
     return Difference(*row)
+
+
+def _differ_as_text(session: Session, codec: Codec, layout: TableLayout) -> Difference:
+    names = codec.listed(layout.columns)
+
+    def only(one: bytes, other: bytes) -> bytes:
+        rows = b"SELECT ROW(%b)::text FROM %b EXCEPT ALL SELECT ROW(%b)::text FROM %b"
+        return b"SELECT count(*) FROM (%b) d" % (rows % (names, one, names, other))
+
+    counts = (only(layout.stage, layout.only), only(layout.only, layout.stage))
+    total = b"SELECT count(*) FROM " + layout.stage
+    row = session.execute(b"SELECT (%b), (%b), (%b)" % (*counts, total)).fetchone()
+    assert row is not None  # noqa: S101  # for the type checker
+    missing, extra, staged = row
+    return Difference(missing, 0, extra, staged - missing)
 
 
 def can_disable_triggers(session: Session) -> bool:
@@ -91,9 +108,13 @@ def merge(
             for layout in layouts:
                 _raise_sequences(session, layout)
             session.execute("SET CONSTRAINTS ALL IMMEDIATE")
+            for layout in layouts:
+                _check_rows(differ(session, codec, layout), layout, mode)
+            if triggers_off:
+                session.execute("SET LOCAL session_replication_role TO DEFAULT")
     except errors.LockNotAvailable as error:
         raise RefnetError(
-            f"{names} could not be locked within {_LOCK_TIMEOUT}: other sessions write to it",
+            f"{names} could not be locked within {LOCK_TIMEOUT}: other sessions write to it",
             "Retry when they have ended; nothing was changed.",
         ) from error
     except errors.IntegrityError as error:
@@ -110,7 +131,7 @@ def cyclic(tables: Sequence[str]) -> RefnetError:
 
 def _lock(session: Session, layouts: Sequence[TableLayout]) -> None:
     """Lock the tables, and those that foreign keys connect with them, against writers."""
-    session.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
+    session.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
     written = {layout.only for layout in layouts}
     joined = {table for layout in layouts for key in layout.foreign for table in (key.referring, key.other)}
     for table in sorted(written | joined):
@@ -128,12 +149,35 @@ def _write(session: Session, codec: Codec, layouts: Sequence[TableLayout], mode:
         )
         session.execute(b"DELETE FROM %b t WHERE NOT EXISTS (%b)" % (layout.only, same))
     for layout in layouts:
+        if mode is Mode.MERGE:
+            _update(session, codec, layout)
         names = b", ".join(codec.quoted(column) for column in layout.columns)
         values = b", ".join(b"s." + codec.quoted(column) for column in layout.columns)
         existing = b"SELECT FROM %b t WHERE %b" % (layout.only, _same_key(layout))
         session.execute(
             b"INSERT INTO %b (%b) OVERRIDING SYSTEM VALUE SELECT %b FROM %b s WHERE NOT EXISTS (%b)"
             % (layout.name, names, values, layout.stage, existing)
+        )
+
+
+def _update(session: Session, codec: Codec, layout: TableLayout) -> None:
+    """Change the rows that differ; nothing that refers to them is deleted or cascades."""
+    columns = [codec.quoted(column) for column in layout.columns if column not in layout.fixed]
+    if columns:
+        values = b", ".join(b"%b = s.%b" % (column, column) for column in columns)
+        session.execute(
+            b"UPDATE %b t SET %b FROM %b s WHERE %b AND NOT %b"
+            % (layout.only, values, layout.stage, _same_key(layout), _same_row(codec, layout))
+        )
+
+
+def _check_rows(left: Difference, layout: TableLayout, mode: Mode) -> None:
+    """Check that the table now contains the artifact's rows, as `mode` says."""
+    changed = left.changed if mode is not Mode.MISSING else 0
+    if left.missing or changed or (mode is Mode.REPLACE and left.extra):
+        raise RefnetError(
+            f"the rows of {layout.qualified} differ from those of the artifact after they were written",
+            "A trigger, a rule or an identity column changes what is written; nothing was changed.",
         )
 
 
@@ -195,7 +239,11 @@ def _literal(name: bytes) -> bytes:
 
 
 def _same_key(layout: TableLayout) -> bytes:
-    return b" AND ".join(b"t.%b %b s.%b" % (column, operator, column) for column, operator in layout.key)
+    """Return the condition that two rows have the same key; never without one, so that all rows are replaced."""
+    return (
+        b" AND ".join(b"t.%b %b s.%b" % (column, operator, column) for column, operator in layout.key)
+        or b"false"
+    )
 
 
 def _same_row(codec: Codec, layout: TableLayout) -> bytes:

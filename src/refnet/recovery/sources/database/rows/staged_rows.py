@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
 import psycopg
 
 from refnet.errors import Exit, RefnetError
+from refnet.recovery.model.glob import TableGlob
 from refnet.recovery.model.source import Progress
+from refnet.recovery.model.table_plan import TableSelection
 from refnet.recovery.sources.database import server_errors
 from refnet.recovery.sources.database.admin_session import Session
 from refnet.recovery.sources.database.artifact.index import Table
@@ -68,6 +70,42 @@ def find(reader: Reader, codec: Codec, wanted: str) -> Recorded:
     return found[0]
 
 
+def find_all(reader: Reader, codec: Codec, selection: TableSelection) -> list[Recorded]:
+    """Return the selected tables, each once, without partitions of others that a pattern or schema selects as well.
+
+    RefnetError (USAGE) where a name, a pattern or a schema selects none, or a name is not of exactly one.
+    """
+    found: dict[_Name, Recorded] = {}
+    for wanted in selection.names:
+        glob = TableGlob(wanted)
+        some = [] if glob.is_plain else _matching(reader, codec, glob.matches)
+        for one in some or [find(reader, codec, wanted)]:
+            found[one.schema, one.name] = one
+    for schema in selection.schemas:
+        of_schema = _matching(reader, codec, lambda one, _: one == schema)  # noqa: B023  # called at once
+        if not of_schema:
+            raise RefnetError(
+                f"{reader.name} contains no table of a schema '{schema}'",
+                "`refnet show` lists its tables.",
+                Exit.USAGE,
+            )
+        found |= {(one.schema, one.name): one for one in of_schema}
+    return list(found.values())
+
+
+def _matching(reader: Reader, codec: Codec, matches: Callable[[str, str], bool]) -> list[Recorded]:
+    tables = {(table.schema, table.name): number for number, table in enumerate(reader.index.tables)}
+    children = _children(reader, codec)
+    tops = [name for name in {**tables, **children} if matches(*name)]
+    covered, todo = set[_Name](), [child for top in tops for child in children.get(top, ())]
+    while todo:
+        name = todo.pop()
+        if name not in covered:
+            covered.add(name)
+            todo += children.get(name, ())
+    return [Recorded(*top, tuple(_leaves(top, children, tables))) for top in tops if top not in covered]
+
+
 def _is_named(name: _Name, wanted: str) -> bool:
     return wanted in {name[1], ".".join(name)}
 
@@ -103,53 +141,58 @@ def stage(
     index = reader.index
     codec = Codec.of(session, index.encoding)
     tables = [index.tables[number] for number in recorded.parts]
-    for table in tables:
-        layout.check(table.columns)
     names = codec.listed(layout.columns)
     try:
         session.execute(
             b"CREATE TABLE %b AS SELECT %b FROM %b WITH NO DATA" % (layout.stage, names, layout.only)
         )
-        expected = _copy_rows(session, reader, recorded, layout.stage, progress)
-        key = b", ".join(column for column, _ in layout.key)
-        session.execute(b"CREATE INDEX ON %b (%b)" % (layout.stage, key))
+        expected = copy_rows(session, reader, recorded, layout.stage, progress)
+        if layout.key:
+            key = b", ".join(column for column, _ in layout.key)
+            session.execute(b"CREATE INDEX ON %b (%b)" % (layout.stage, key))
         session.execute(b"ANALYZE " + layout.stage)
     except psycopg.Error as error:
         raise server_errors.of_server(error, f"reading the rows of {recorded.qualified}") from error
-    except ValueError as error:
-        raise damaged(reader.name, f"{recorded.qualified}: {error}") from error
-    if all(table.digest for table in tables):  # older versions recorded it in the dump
+    if all(table.digest for table in tables):
         expected.total = sum(int(table.digest, 16) for table in tables)
     if not _same(session, codec, layout, tables, expected):
         raise refused(recorded.qualified, "has other types than the artifact, which would change its values")
 
 
-def _copy_rows(
+def copy_rows(
     session: Session, reader: Reader, recorded: Recorded, into: bytes, progress: Progress
 ) -> Digest:
-    """Copy the rows into the table `into`; return their digest."""
+    """Copy the rows into the table `into`; return their digest. RefnetError (DAMAGED) where a row has no end."""
     index, codec, digest = reader.index, Codec.of(session, reader.index.encoding), Digest()
     total, done = sum(index.tables[number].raw for number in recorded.parts), 0
     parts = ((index.tables[n], one) for n in recorded.parts for one in index.members if one.table == n)
-    for table, member in parts:
-        statement = b"COPY %b (%b) FROM STDIN" % (into, codec.listed(table.columns))
-        with session.cursor() as cursor, cursor.copy(statement) as copy:
-            for piece, ends in complete_lines(copy_body(reader, member, codec, table)[1]):
-                copy.write(piece)
-                digest.feed(piece, ends=ends)
-                done += len(piece)
-                progress("reading rows", done, total)
+    try:
+        for table, member in parts:
+            statement = b"COPY %b (%b) FROM STDIN" % (into, codec.listed(table.columns))
+            with session.cursor() as cursor, cursor.copy(statement) as copy:
+                for piece, ends in complete_lines(copy_body(reader, member, codec, table)[1]):
+                    copy.write(piece)
+                    digest.feed(piece, ends=ends)
+                    done += len(piece)
+                    progress("reading rows", done, total)
+    except ValueError as error:
+        raise damaged(reader.name, f"{recorded.qualified}: {error}") from error
+    return digest
+
+
+def digest_of(session: Session, codec: Codec, columns: tuple[str, ...], table: bytes) -> Digest:
+    """Return the digest of the rows of a live or temporary table."""
+    digest = Digest()
+    statement = b"COPY (SELECT %b FROM %b) TO STDOUT" % (codec.listed(columns), table)
+    with session.cursor() as cursor, cursor.copy(statement) as copy:
+        for data, ends in complete_lines(gathered(copy)):
+            digest.feed(data, ends=ends)
     return digest
 
 
 def _same(session: Session, codec: Codec, layout: TableLayout, tables: list[Table], expected: Digest) -> bool:
     """Compare the staged rows with those of the artifact, which the live types may have changed."""
-    digest = Digest()
-    columns = codec.listed(tables[0].columns)
-    statement = b"COPY (SELECT %b FROM %b) TO STDOUT" % (columns, layout.stage)
-    with session.cursor() as cursor, cursor.copy(statement) as copy:
-        for data, ends in complete_lines(gathered(copy)):
-            digest.feed(data, ends=ends)
+    digest = digest_of(session, codec, tables[0].columns, layout.stage)
     # The digest of a leaf with another order of columns is of that order: then only the count is compared.
     same_order = len({table.columns for table in tables}) == 1
     return digest.rows == sum(table.rows for table in tables) and (

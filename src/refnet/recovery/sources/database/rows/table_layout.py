@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from refnet.errors import Exit, RefnetError
+from refnet.recovery.model.table_plan import Mode
 from refnet.recovery.sources.database.admin_session import Session
 from refnet.recovery.sources.database.sql_names import Codec
 
@@ -14,7 +15,7 @@ SELECT c.oid::int8, c.relkind::text FROM pg_class c JOIN pg_namespace n ON n.oid
 WHERE n.nspname = %s AND c.relname = %s AND c.relkind IN ('r', 'p')
 """
 _COLUMNS = """
-SELECT attname::text FROM pg_attribute
+SELECT attname::text, attidentity = 'a', attnotnull AND NOT atthasdef AND attidentity = '' FROM pg_attribute
 WHERE attrelid = %s::oid AND attnum > 0 AND NOT attisdropped AND attgenerated = '' ORDER BY attnum
 """
 #: The key's columns and their equality operators, which need not be the type's default.
@@ -135,6 +136,10 @@ class TableLayout:
     stage: bytes
     #: Without generated columns.
     columns: tuple[str, ...]
+    #: Those of them that an UPDATE cannot set: identities that are always generated.
+    fixed: frozenset[str]
+    #: Those that every new row must give a value.
+    required: frozenset[str]
     #: The primary key: column, equality operator.
     key: tuple[tuple[bytes, bytes], ...]
     foreign: tuple[ForeignKey, ...]
@@ -144,13 +149,26 @@ class TableLayout:
     rules: tuple[str, ...]
     sequences: tuple[Sequence, ...]
 
-    def check(self, recorded: tuple[str, ...]) -> None:
-        """Raise RefnetError where single rows cannot be restored: no key, other columns, rules, triggers that always fire."""
-        if not self.key:
-            raise refused(self.qualified, "has no primary key, so its rows cannot be matched")
-        if set(recorded) != set(self.columns):
-            differing = sorted(set(recorded) ^ set(self.columns))
+    def of_columns(self, recorded: tuple[str, ...], mode: Mode) -> TableLayout:
+        """Return the layout with the `recorded` columns alone; rows that are added get the defaults of the others.
+
+        RefnetError where a column is missing, a new row needs more, or replaced rows would lose what others contain.
+        """
+        extra = set(self.columns) - set(recorded)
+        if mode is not Mode.REPLACE:
+            extra &= self.required
+        if differing := sorted(extra | set(recorded) - set(self.columns)):
             raise refused(self.qualified, f"has other columns than the artifact: {', '.join(differing)}")
+        return replace(self, columns=tuple(one for one in self.columns if one in recorded))
+
+    def check(self, mode: Mode) -> None:
+        """Raise RefnetError where rows cannot be restored: no key, rules, triggers that always fire."""
+        if not self.key and mode is not Mode.REPLACE:
+            raise RefnetError(
+                f"{self.qualified} has no primary key, so its rows cannot be matched",
+                "--mode replace restores all of its rows; nothing was changed.",
+                Exit.USAGE,
+            )
         if excluding := [one.name for one in self.deferrable if one.excludes]:
             raise refused(
                 self.qualified,
@@ -201,13 +219,15 @@ def read(session: Session, codec: Codec, schema: str, name: str, number: int = 0
     def rows(query: str, values: Any = (oid,)) -> list[tuple[Any, ...]]:
         return codec.rows(session, query, values)
 
-    quoted = codec.quoted
+    quoted, columns = codec.quoted, rows(_COLUMNS)
     return TableLayout(
         qualified=f"{schema}.{name}",
         name=quoted(schema, name),
         only=_only(codec, schema, name, kind),
         stage=b"pg_temp.refnet_stage_%d" % number,
-        columns=tuple(row[0] for row in rows(_COLUMNS)),
+        columns=tuple(name for name, _, _ in columns),
+        fixed=frozenset(name for name, fixed, _ in columns if fixed),
+        required=frozenset(name for name, _, required in columns if required),
         key=tuple((quoted(column), _operator(codec, space, op)) for column, space, op in rows(_KEY)),
         foreign=tuple(_foreign_key(codec, row) for row in rows(_FOREIGN, {"oid": oid})),
         deferrable=tuple(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from refnet.errors import RefnetError
+from refnet.recovery.model.table_plan import Mode
 from refnet.recovery.sources.database.admin_session import Session
 from refnet.recovery.sources.database.rows.table_layout import TableLayout
 from refnet.recovery.sources.database.sql_names import Codec
@@ -13,14 +14,11 @@ from refnet.recovery.sources.database.sql_names import Codec
 _TO_LOCK = b"UPDATE, DELETE, TRUNCATE"
 
 
-def check(session: Session, codec: Codec, layouts: Sequence[TableLayout], *, deletes: bool) -> None:
-    """Raise RefnetError if the role of `session` may not restore rows into `layouts`; it says what to grant.
-
-    `deletes`: rows are deleted too.
-    """
+def check(session: Session, codec: Codec, layouts: Sequence[TableLayout], mode: Mode) -> None:
+    """Raise RefnetError if the role of `session` may not restore rows into `layouts`; it says what to grant."""
     missing = [
         (name, grant)
-        for name, grant, rights in _needed(layouts, deletes=deletes)
+        for name, grant, rights in _needed(layouts, mode)
         if codec.rows(session, _question(name, rights)) != [(True,)]
     ]
     if missing:
@@ -35,14 +33,13 @@ def check(session: Session, codec: Codec, layouts: Sequence[TableLayout], *, del
         )
 
 
-def _needed(
-    layouts: Sequence[TableLayout], *, deletes: bool
-) -> Iterator[tuple[bytes, str, tuple[bytes, ...]]]:
+def _needed(layouts: Sequence[TableLayout], mode: Mode) -> Iterator[tuple[bytes, str, tuple[bytes, ...]]]:
     """Yield each table and sequence, the rights to grant, and those that are checked."""
     written = {layout.name for layout in layouts}
-    to_delete = b"DELETE" if deletes else _TO_LOCK
+    write = {Mode.MERGE: "UPDATE"}.get(mode, "DELETE")
+    to_write = _TO_LOCK if mode is Mode.MISSING else write.encode()
     for name in sorted(written):
-        yield name, "SELECT, INSERT, DELETE ON", (b"SELECT", b"INSERT", to_delete)
+        yield name, f"SELECT, INSERT, {write} ON", (b"SELECT", b"INSERT", to_write)
     joined = {table for one in layouts for key in one.foreign for table in (key.referring, key.other)}
     for name in sorted({table.removeprefix(b"ONLY ") for table in joined} - written):
         yield name, "SELECT, UPDATE ON", (_TO_LOCK,)
