@@ -31,6 +31,7 @@ from refnet.recovery.stores.run_journal import Journal
 from refnet.settings import Retention, Settings
 
 if TYPE_CHECKING:
+    from refnet.recovery.sources.files.scope import Scope
     from refnet.recovery.sources.files.target import FolderTarget
     from refnet.telemetry.facts import Facts
 
@@ -123,7 +124,16 @@ def source(
         swaps=settings.home / "swaps",
         jobs=jobs or settings.jobs,
         last=partial(_last, into or store(settings), name),
+        scope=scope(settings, name),
     )
+
+
+def scope(settings: Settings, name: SourceName) -> Scope:
+    """Return what is backed up of the folder of `name`, config or obsidian."""
+    from refnet.recovery.sources.files.scope import Scope
+
+    exclude = settings.exclude_config if name is SourceName.CONFIG else settings.exclude_obsidian
+    return Scope(None, exclude, settings.one_file_system)
 
 
 def proof_options(settings: Settings, progress: Progress, *, trust: bool = False) -> ProofOptions:
@@ -249,9 +259,10 @@ def target(settings: Settings, name: SourceName) -> FolderTarget:
     from refnet.recovery.sources.files import entries
     from refnet.recovery.sources.files.target import target_of
 
+    swaps, part = settings.home / "swaps", scope(settings, name)
     if name is SourceName.OBSIDIAN:
-        return target_of(name, settings.vault_dir, None, settings.home / "swaps")
+        return target_of(name, settings.vault_dir, None, swaps, part)
     if settings.config_dir is None:
         raise not_configured(name)
     listed = entries.names(entries.parse_entries(settings.config_entries))
-    return target_of(name, settings.config_dir, listed, settings.home / "swaps")
+    return target_of(name, settings.config_dir, listed, swaps, part)

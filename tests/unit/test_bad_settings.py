@@ -14,7 +14,8 @@ from refnet.settings import keys, load, problems, variable
 from refnet.settings.table import tables
 
 SECRETS = {key for key, field in keys().items() if field.metadata["secret"]}
-#: Values of TOML that no setting can have.
+FLAGS = {"one_file_system"}
+#: Values of TOML that no setting can have; a flag can be true.
 NEVER = (
     "true", "1.5", "nan", "inf", "-inf", "1e400", "-1", "9" * 30, "0x" + "f" * 5000, "1979-05-27", "02:00:00", '""',
     '" "', '","', '"\\n"', '"/a\\u0000b"', '"/a\\u001b[31m"', '"daily 02:00\\u0085"', "[[]]", "[1]", '[""]', '["a\\u0007"]',
@@ -41,6 +42,7 @@ RETENTION = [
 ]  # fmt: skip
 PERCENT = [("101", "100"), ("-5", "0"), ("50%", "50"), ("half", "")]
 LISTS = [(",", "")]
+RULES = [*LISTS, ("#x", ""), ("*a*b*c", ""), ("[", "")]
 STAGE = [*LISTS, ("sh -c 'x", "")]
 PINGS = [
     ("hc-ping.com/KEY", ""),
@@ -58,6 +60,8 @@ BAD = {
     ],
     "jobs": [("0", "1"), ("65", "64"), ("2.0", "2"), ("many", ""), ("٣", "")],
     "database.required_tables": LISTS,
+    **dict.fromkeys(("exclude.config", "exclude.obsidian"), RULES),
+    "one_file_system": [("True", "true"), ("yes", ""), ("1", "")],
     "config.entries": [("../x", ""), ("/etc", ""), ("a,b/c", ""), ("|a", "")],
     "broker_url": [("http://:hunter2@h", ""), ("redis://", ""), ("redis://:hunter2@h:x/0", ""), ("redis://:hunter2@[::1", "")],
     **{f"schedule.{task}": TIMES for task in ("database", "config", "obsidian", "prune", "drill", "monitor")},
@@ -110,7 +114,7 @@ def test_no_key_is_forgotten() -> None:
 
 @pytest.mark.parametrize("key", keys())
 def test_a_value_of_a_wrong_kind_is_refused_with_its_file_and_line(tmp_path: Path, key: str) -> None:
-    for value in NEVER:
+    for value in NEVER[key in FLAGS :]:
         line = written(tmp_path, key, value)
         message, _ = refused(tmp_path)
         assert message.startswith(f"{tmp_path / 'refnet.toml'}, line {line}: {key}"), message

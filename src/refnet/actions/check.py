@@ -1,14 +1,12 @@
 """check: find everything that would stop a backup, a restore or a recovery, and change nothing.
 
-The checks of the database are in `check_database`.
+The checks of the database are in `check_database`, those of folders in `check_files`.
 """
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
-import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from importlib.util import find_spec
@@ -16,27 +14,23 @@ from pathlib import Path
 
 from refnet import servers, wiring
 from refnet.actions.check_database import database
+from refnet.actions.check_files import files
 from refnet.actions.check_result import Checked, Line, State, bounded, error, ok, warning, writable
 from refnet.actions.context import Context, examine_settings, own_home
 from refnet.actions.monitor import check_everything
 from refnet.actions.recovery_settings import Setup
 from refnet.compose import compose_file
-from refnet.files import OPEN_FOLDER, check_closed, names_in
+from refnet.files import check_closed
 from refnet.locks import is_locked
-from refnet.recovery.model.artifact import HIDDEN_PREFIX, SourceName
-from refnet.recovery.model.formatting import some
+from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.monitoring import Status
 from refnet.recovery.model.schedule import Schedule
 from refnet.recovery.sources.files import entries
-from refnet.recovery.sources.files.listing import Kind
-from refnet.recovery.sources.files.walk import walk
 from refnet.recovery.stores.lock import LOCK_NAME
 from refnet.scheduling.status import status, timers_of
 from refnet.scheduling.systemctl import Systemd
 from refnet.settings import Settings
 
-#: The time limit of the search for unreadable files, in seconds.
-_WALK_SECONDS = 20.0
 _STATES = {
     Status.OK: State.OK,
     Status.NEW: State.OK,
@@ -109,51 +103,6 @@ def _protected(settings: Settings) -> Iterator[Path]:
         listed = entries.parse_entries(settings.config_entries)
         names = entries.names(one for one in listed if one.folder)
         yield from (settings.config_dir / name for name in names)
-
-
-def files(settings: Settings, source: SourceName) -> Iterator[Line]:
-    """Check the folder of `source`, config or obsidian: its entries, and what a backup or a restore may not use."""
-    folder = settings.config_dir if source is SourceName.CONFIG else settings.vault_dir
-    if folder is None or source not in wiring.configured(settings):
-        yield ok(source, "not configured")
-        return
-    only, wrong = None, list[Line]()
-    root = os.open(folder, OPEN_FOLDER & ~os.O_NOFOLLOW)
-    try:
-        if source is SourceName.CONFIG:
-            only, _ = entries.present(entries.parse_entries(settings.config_entries), root)
-        names = [name for name in names_in(root) if not name.startswith(HIDDEN_PREFIX)]
-        others = [name for name in names if only is not None and name not in only]
-        if names == others:
-            says = f"{folder} is empty" if only is None else f"{folder} has no entry of config.entries"
-            wrong.append(error(source, says, "Is it mounted? If it should be empty, put one file into it."))
-        wrong += _readable(source, root, only)
-    finally:
-        os.close(root)
-    target = wiring.target(settings, source)
-    if not writable(target.home):
-        hint = "A restore must run as its owner or as root."
-        wrong.append(warning(source, f"this user cannot restore: {target.home} is not writable", hint))
-    if target.unfinished():
-        hint = f"`refnet undo {source}` or a restore finishes it."
-        wrong.append(warning(source, "a restore was interrupted", hint))
-    more = f"; not in config.entries: {some(others, 5)}" if others else ""
-    yield from wrong or (ok(source, f"{folder}{more}"),)
-
-
-def _readable(what: str, root: int, only: frozenset[str] | None) -> Iterator[Line]:
-    """Find what a backup of the open folder `root` cannot read."""
-    end, unreadable = time.monotonic() + _WALK_SECONDS, []
-    for one in walk(root, only):
-        if time.monotonic() > end:
-            yield warning(what, "the search for unreadable files was cut off", "A backup reports them.")
-            break
-        of_file = one.kind is Kind.FILE and not os.access(one.name, os.R_OK, dir_fd=one.folder)
-        if of_file or one.error:
-            unreadable.append(one.path)
-    if unreadable:
-        hint = "Make them readable for this user, or run as their owner."
-        yield error(what, f"cannot be read: {some(sorted(unreadable), 3)}", hint)
 
 
 def _backups(settings: Settings) -> Iterator[Line]:

@@ -22,7 +22,7 @@ from refnet.recovery.sources.files.changes import changes, same
 from refnet.recovery.sources.files.files_artifact import FilesArtifact
 from refnet.recovery.sources.files.listing import FileList, Kind, Listed
 from refnet.recovery.sources.files.member_names import spelled
-from refnet.recovery.sources.files.selection import select
+from refnet.recovery.sources.files.selection import against_live
 from refnet.recovery.sources.files.target import FolderTarget
 from refnet.recovery.verbs.restore_files import explain_archive_errors
 
@@ -109,8 +109,7 @@ def live_files(before: OpenArtifact, target: FolderTarget) -> Difference:
     artifact = FilesArtifact(before)
     with explain_archive_errors(artifact):
         files, _ = artifact.files()
-        selection = select(files, target, None)
-        live = selection.live(entire=target.entire)
+        selection, live = against_live(files, target)
     notes = [*selection.notes, *(f"live, and not compared: {name}" for name in live.other)]
     return _files(target.source, (before.name, LIVE), selection.files, live.files, tuple(notes))
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from refnet import trust
-from refnet.actions.check import backup_folder, files
+from refnet.actions.check import backup_folder
 from refnet.actions.check_database import database
+from refnet.actions.check_files import files
 from refnet.actions.check_result import Line, State, bounded, writable
 from refnet.actions.context import own_home
 from refnet.compose import compose_file

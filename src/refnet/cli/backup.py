@@ -122,6 +122,8 @@ def _print(made: Backup, context: Context) -> None:
     lead = f"{manifest.source:9} {manifest.name}:" if output.quiet else " " * 9
     if shares := manifest.details.get("shares_bytes_with"):
         say(f"{'':9} nothing changed: shares its bytes with {shares}")
+    if found := formatting.left_out(manifest.details):
+        say(f"{'':9} {found}")
     for sentence in (*made.warnings, *manifest.unchecked):
         print(f"{lead} {sentence}")
     if made.proof:

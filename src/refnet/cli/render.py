@@ -14,7 +14,7 @@ from refnet.actions.catalog import Shown
 from refnet.cli.output import output
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome, SourceName, utc
-from refnet.recovery.model.formatting import plain, plural, seconds, size
+from refnet.recovery.model.formatting import left_out, plain, plural, seconds, size
 from refnet.recovery.model.identity import labels
 from refnet.recovery.model.source import OpenArtifact, Proof
 
@@ -167,6 +167,7 @@ def print_artifact(shown: Shown) -> None:
             for name, value in manifest.details.items()
             if value is not None and not isinstance(value, (dict, list))
         ),
+        *([("left out", found)] if (found := left_out(manifest.details)) else []),
         *(("not checked", sentence) for sentence in manifest.unchecked),
     ]
     print_columns(facts)

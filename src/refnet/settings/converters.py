@@ -138,6 +138,13 @@ def choice(*choices: str) -> Callable[[Any], str]:
     return convert
 
 
+def flag(value: Any) -> bool:
+    """Return true or false, also from the text of a variable."""
+    if isinstance(value, bool):
+        return value
+    return choice("true", "false")(value) == "true"
+
+
 level = choice("debug", "info", "warning", "error")
 _services = choice("compose", "local", "none")
 

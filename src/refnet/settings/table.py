@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from refnet.compose import COMPOSE_FILES
-from refnet.settings import converters
+from refnet.settings import converters, patterns
 from refnet.settings.periods import Retention, parse_retention
 from refnet.settings.times import When, parse_schedule, parse_when, parse_zone
 
@@ -56,6 +56,11 @@ class Settings:
     required_tables: tuple[str, ...] | None = _key(converters.names, name="database.required_tables")
     #: The protected entries of config_dir: a|b either, / a folder, ? optional.
     config_entries: tuple[str, ...] = _key(converters.entries, default=DEFAULT_ENTRIES, name="config.entries")
+    #: What is left out of config and of obsidian: rules as in .gitignore.
+    exclude_config: tuple[str, ...] = _key(patterns.rules, default=(), name="exclude.config")
+    exclude_obsidian: tuple[str, ...] = _key(patterns.rules, default=(), name="exclude.obsidian")
+    #: True: leave out what is mounted in the folders of config and obsidian.
+    one_file_system: bool = _key(converters.flag, default=False)
     #: Redis or Valkey, for Celery; None: the embedded one.
     broker_url: str | None = _key(converters.broker_url, secret=True)
     #: The schedule of the backups of the database; None, here and below: off.

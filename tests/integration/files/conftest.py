@@ -18,6 +18,7 @@ from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.sources.files import entries
 from refnet.recovery.sources.files.files_artifact import FilesArtifact
 from refnet.recovery.sources.files.files_source import FilesSource
+from refnet.recovery.sources.files.scope import EVERYTHING, Scope
 from refnet.recovery.sources.files.target import FolderTarget, target_of
 from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.verbs import restore_files, undo_files
@@ -33,6 +34,7 @@ class World:
     source: SourceName
     folder: Path
     root: Path
+    scope: Scope = EVERYTHING
 
     @property
     def store(self) -> LocalStore:
@@ -50,10 +52,10 @@ class World:
     @property
     def place(self) -> FolderTarget:
         names = entries.names(self.wanted) if self.wanted else None
-        return target_of(self.source, self.folder, names, self.swaps)
+        return target_of(self.source, self.folder, names, self.swaps, self.scope)
 
     def backup(self) -> OpenArtifact:
-        source = FilesSource(self.source, self.folder, self.wanted, self.swaps)
+        source = FilesSource(self.source, self.folder, self.wanted, self.swaps, scope=self.scope)
         made = backup(Context(Settings(), Clock(now, zone=UTC)), source, self.store, Options(prove=False))
         return self.store.artifact(Entry(made.manifest))
 

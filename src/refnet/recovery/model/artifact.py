@@ -210,6 +210,10 @@ _KNOWN_DETAILS: dict[str, checked.Check] = {
         ("database", "server_version", "system_identifier", "folder", "state"), checked.or_none(_WORDS)
     ),
     "settled": checked.flag,
+    "one_file_system": checked.or_none(checked.flag),
+    "excluded": checked.or_none(
+        checked.record(dict.fromkeys(("files", "folders", "bytes"), _COUNT), {"rules": _SENTENCES}, more=True)
+    ),
     "shares_bytes_with": checked.or_none(_file_name),
 }
 

@@ -1,8 +1,9 @@
 """Sizes, durations, ages and names for people."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from typing import Any
 
 _PLAIN_NAME = re.compile("[a-z_][a-z0-9_]*")
 _RESERVED_WORDS = """
@@ -79,3 +80,12 @@ def sql_name(name: str) -> str:
     """Quote the name of a role, database or tablespace for SQL, where it needs that."""
     plain_one = _PLAIN_NAME.fullmatch(name) and name not in _RESERVED
     return name if plain_one else '"' + name.replace('"', '""') + '"'
+
+
+def left_out(details: Mapping[str, Any]) -> str:
+    """Return what the rules of `exclude` left out of an artifact, by the details of its manifest; "" if nothing."""
+    found = details.get("excluded") or {}
+    files, folders = found.get("files", 0), found.get("folders", 0)
+    counts = [f"{plural(files, 'file')} ({size(found['bytes'])})"] if files else []
+    counts += [plural(folders, "folder")] if folders else []
+    return f"exclude left out {' and '.join(counts)}" if counts else ""

@@ -23,13 +23,14 @@ from refnet.recovery.model.artifact import SourceName, utc
 from refnet.recovery.model.clock import Clock, rounded
 from refnet.recovery.model.source import Progress, silent
 from refnet.recovery.sources.files import rename, swapping
+from refnet.recovery.sources.files.carry_over import carry_over
 from refnet.recovery.sources.files.changes import Changes, changes
 from refnet.recovery.sources.files.contents import NoSpaceError
 from refnet.recovery.sources.files.extract import extract
 from refnet.recovery.sources.files.files_artifact import FilesArtifact
 from refnet.recovery.sources.files.listing import FileList
 from refnet.recovery.sources.files.member_names import ArchiveError, show, shown_path, some
-from refnet.recovery.sources.files.selection import Selection, select
+from refnet.recovery.sources.files.selection import Selection, against_live
 from refnet.recovery.sources.files.swap_journal import Unit, Why
 from refnet.recovery.sources.files.swapping import Work
 from refnet.recovery.sources.files.target import FolderTarget, explain_os_errors, finish_interrupted
@@ -71,6 +72,8 @@ class Plan:
     problems: tuple[RefnetError, ...] = ()
     #: What a check found wrong with the artifact, or "".
     damage: str = ""
+    #: The paths of what the rules of `exclude` leave out of the live folder: it stays as it is.
+    excluded: tuple[str, ...] = ()
 
     def check(self) -> None:
         """RefnetError if something prevents the restore."""
@@ -85,6 +88,7 @@ class Plan:
             "folder": shown_path(self.target.folder),
             "replaces": self.replaces and bool(self.changes),
             **self.changes.to_json(self.selection.prefix),
+            "excluded": len(self.excluded),
             "notes": list(self.notes),
             "problems": [problem.to_json() for problem in self.problems],
         }
@@ -123,9 +127,7 @@ def plan(artifact: FilesArtifact, target: FolderTarget, only: str | None = None)
     """
     with explain_archive_errors(artifact), explain_os_errors(target.folder):
         files, listed = artifact.files()
-        selection = select(files, target, only)
-        entire = only is None and target.entire
-        live = selection.live(entire=entire)
+        selection, live = against_live(files, target, only)
     notes = [*selection.notes, *map(_pending, target.unfinished())]
     unknown = target.unknown_folders()
     notes += [
@@ -144,7 +146,8 @@ def plan(artifact: FilesArtifact, target: FolderTarget, only: str | None = None)
         listed=listed,
         selection=selection,
         changes=changes(live.files, selection.files),
-        entire=entire,
+        entire=only is None and target.entire,
+        excluded=live.excluded,
         replaces=any(one.path != "." for one in live.files.files) or bool(live.other),
         notes=tuple(notes),
         problems=(*_old_journals(unknown), *_problems(target, selection)),
@@ -190,6 +193,8 @@ def _carry_out(
             synced = beside.submit(rename.sync_all, work.handle)
             _compare(decided, work)
             synced.result()
+    if decided.excluded:
+        _carry(decided, work)
     compared = clock.monotonic()
     done = swapping.carry_out(work, _base(decided), _units(decided, work))
     with done.folder("kept") as previous:
@@ -317,6 +322,21 @@ def _compare(decided: Plan, work: Work) -> None:
         found = list(islice(differences(decided.selection.files, root), 5))
     if found:
         raise ArchiveError(f"the unpacked files differ from the archive: {'; '.join(found)}")
+
+
+def _carry(decided: Plan, work: Work) -> None:
+    """Link what the rules leave out of the live folder into the new one. RefnetError if that is not possible."""
+    live = decided.target.folder if decided.entire else decided.selection.folder
+    try:
+        with opened(live, OPEN_FOLDER) as source, _fresh(decided, work) as root:
+            carry_over(source, root, decided.excluded)
+            rename.sync_all(root)
+    except OSError as error:
+        name = show(os.fsdecode(error.filename or live))
+        raise RefnetError(
+            f"{name}, which exclude leaves out, cannot be carried into the restored folder: {error.strerror}",
+            "Run it as the owner of these files, or move them elsewhere; what is live was not touched.",
+        ) from error
 
 
 def _base(decided: Plan) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from refnet.recovery.sources.files.changes import Changes, changes
 from refnet.recovery.sources.files.listing import FileList
 from refnet.recovery.sources.files.member_names import shown_path
 from refnet.recovery.sources.files.rename import Entry, exists, inode
+from refnet.recovery.sources.files.scope import Scope
 from refnet.recovery.sources.files.swap_journal import Journal, Unit, Why
 from refnet.recovery.sources.files.swapping import Work
 from refnet.recovery.sources.files.target import FolderTarget, explain_os_errors, finish_interrupted
@@ -118,5 +119,5 @@ def _seen_from(folder: Path, base: Path, found: Changes) -> Changes:
 
 def _tree(root: int, only: set[str] | None) -> FileList:
     """Read the entries of the open folder `root` without the folder itself; only `only` if that is given."""
-    found = read_tree(root, only).files.files
+    found = read_tree(root, Scope(only)).files.files
     return FileList(tuple(one for one in found if one.path != "."))

@@ -2,7 +2,6 @@
 
 import os
 import stat
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import BinaryIO
@@ -13,6 +12,7 @@ from refnet.recovery.sources.files.fingerprint import Fingerprint
 from refnet.recovery.sources.files.gzip_members import MEMBER_BYTES, MemberWriter
 from refnet.recovery.sources.files.listing import FILE_MODE, FOLDER_MODE, FileList, Kind, Listed
 from refnet.recovery.sources.files.member_names import leads_inside, show
+from refnet.recovery.sources.files.scope import LeftOut, Scope
 from refnet.recovery.sources.files.tar_headers import END, header, padding
 from refnet.recovery.sources.files.walk import Found, walk
 
@@ -31,24 +31,33 @@ class Dumped:
     unreadable: list[str] = field(default_factory=list)
     #: A sentence for each entry that is not in the archive, or not as it should be.
     notes: list[str] = field(default_factory=list)
+    #: What the rules of the scope left out.
+    left_out: LeftOut = field(default_factory=LeftOut)
 
 
-def dump(root: int, only: Collection[str] | None, out: BinaryIO, jobs: int, progress: Progress) -> Dumped:
-    """Write the tar.gz of the open folder `root` to `out`; only its entries `only` if that is given.
+def dump(root: int, scope: Scope, out: BinaryIO, jobs: int, progress: Progress) -> Dumped:
+    """Write the tar.gz of `scope` of the open folder `root` to `out`.
 
-    `root` itself becomes the member `.` unless `only` is given.
+    `root` itself becomes the member `.` unless the scope has only some of its entries.
     """
+    left_out = LeftOut()
     with MemberWriter(out, jobs) as tar:
         writer = _Writer(tar, progress)
-        if only is None:
+        if scope.only is None:
             writer.add_folder(".", os.fstat(root))
-        for found in walk(root, only):
+        for found in walk(root, scope, left_out):
             writer.add(found)
         tar.write(END)
         tar.finish()
-    return Dumped(
-        FileList(tuple(writer.files), tuple(tar.members)), writer.fingerprint, writer.unreadable, writer.notes
-    )
+    notes = [
+        *(
+            f"{show(path)} is on another file system: its content is not in the archive"
+            for path in left_out.mounts
+        ),
+        *writer.notes,
+    ]
+    files = FileList(tuple(writer.files), tuple(tar.members))
+    return Dumped(files, writer.fingerprint, writer.unreadable, notes, left_out)
 
 
 class _Writer:

@@ -1,7 +1,7 @@
 """The sources `config` and `obsidian`: backups of folders."""
 
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
 
-from refnet.errors import RefnetError
+from refnet.errors import Exit, RefnetError
 from refnet.files import OPEN_FOLDER, forget_cached, identity
 from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.source import (
@@ -25,6 +25,7 @@ from refnet.recovery.sources.files.entries import ConfigEntry, present
 from refnet.recovery.sources.files.fingerprint import fingerprint_of
 from refnet.recovery.sources.files.listing import Kind
 from refnet.recovery.sources.files.member_names import show, some
+from refnet.recovery.sources.files.scope import EVERYTHING, LeftOut, Scope
 from refnet.recovery.sources.files.target import interrupted_restores
 
 _NOTES = 20
@@ -46,6 +47,8 @@ class FilesSource:
     #: then and is empty now, the backup fails.
     last: Callable[[], OpenArtifact | None] = lambda: None
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    #: What is left out of the folder or its entries.
+    scope: Scope = EVERYTHING
 
     def dump(self, out: BinaryIO, progress: Progress = silent) -> Made:
         """Write the archive; write nothing if it equals `last`, which the details then name.
@@ -57,17 +60,40 @@ class FilesSource:
         created = self.now()
         with self._opened() as root:
             only, absent = (None, ()) if self.entries is None else self._present(root, interrupted)
-            if last and not interrupted and (shared := _unchanged(last, root, only, created)):
+            scope = self.scope.of(only)
+            if last and not interrupted and (shared := self._unchanged(last, root, scope, created)):
                 return shared
-            dumped = dump(root, only, out, self.jobs, progress)
+            dumped = dump(root, scope, out, self.jobs, progress)
         if dumped.unreadable:
             raise RefnetError(
                 f"{self.name} is not backed up: {some(dumped.unreadable)} cannot be read",
                 "Make them readable for this user (or run as their owner), then retry.",
             )
+        if dumped.left_out and not dumped.files.count(Kind.FILE):
+            raise everything_excluded(self.name, self.folder)
         self._check_not_emptied(dumped, last)
         unchecked = (*interrupted, *absent, *_first(dumped.notes))
         return Made(created, self._details(dumped), self._list(dumped), unchecked)
+
+    def _unchanged(self, last: OpenArtifact, root: int, scope: Scope, created: datetime) -> Made | None:
+        """Return the result if the open folder `root` still equals `last`, and the bytes of `last` are intact."""
+        manifest = last.manifest
+        if not manifest or not manifest.details.get("settled"):
+            return None
+        left_out = LeftOut()
+        fingerprint = fingerprint_of(root, scope, left_out)
+        if not fingerprint or fingerprint.hexdigest() != manifest.details.get("state"):
+            return None
+        with last.open() as archive:
+            forget_cached(archive)
+            compared = identity(archive)
+            digest = sha256()
+            while block := archive.read(1 << 20):
+                digest.update(block)
+        if digest.hexdigest() != manifest.sha256:
+            return None
+        details = {**manifest.details, "shares_bytes_with": manifest.name, **self._excluded(left_out)}
+        return Made(created, details, last.files(), manifest.unchecked, compared=compared)
 
     @contextmanager
     def _opened(self) -> Iterator[int]:
@@ -86,11 +112,18 @@ class FilesSource:
     def _present(self, root: int, interrupted: tuple[str, ...]) -> tuple[frozenset[str], tuple[str, ...]]:
         """Return the existing entries; a missing one can be in the work folder of an interrupted restore."""
         try:
-            return present(self.entries or (), root)
+            found, absent = present(self.entries or (), root)
         except RefnetError as error:
             if not interrupted:
                 raise
             raise RefnetError(error.message, f"{interrupted[0]}.", error.code) from error
+        if excluded := listed_and_excluded(self.scope, found):
+            raise RefnetError(
+                f"{self.name} is not backed up: exclude leaves out {some(excluded)}, which config.entries lists",
+                f"Remove it from config.entries, or the rule from exclude.{self.name}.",
+                Exit.USAGE,
+            )
+        return found, absent
 
     def _check_not_emptied(self, dumped: Dumped, last: OpenArtifact | None) -> None:
         manifest = last.manifest if last else None
@@ -119,30 +152,32 @@ class FilesSource:
             "folder": show(str(self.folder), 4096),
             "state": dumped.fingerprint.hexdigest(),
             "settled": dumped.fingerprint.settled,
+            **self._excluded(dumped.left_out),
         }
+
+    def _excluded(self, left_out: LeftOut) -> dict[str, object]:
+        """Return the details that say what the rules left out."""
+        scope = self.scope
+        excluded = {"rules": list(scope.exclude), **left_out.to_json()} if scope.exclude else None
+        return {"excluded": excluded, "one_file_system": scope.one_file_system or None}
 
 
 _VARIABLES = {SourceName.CONFIG: "REFNET_CONFIG_DIR", SourceName.OBSIDIAN: "REFNET_VAULT_DIR"}
 
 
-def _unchanged(last: OpenArtifact, root: int, only: Collection[str] | None, created: datetime) -> Made | None:
-    """Return the result if the open folder `root` still equals `last`, and the bytes of `last` are intact."""
-    manifest = last.manifest
-    if not manifest or not manifest.details.get("settled"):
-        return None
-    fingerprint = fingerprint_of(root, only)
-    if not fingerprint or fingerprint.hexdigest() != manifest.details.get("state"):
-        return None
-    with last.open() as archive:
-        forget_cached(archive)
-        compared = identity(archive)
-        digest = sha256()
-        while block := archive.read(1 << 20):
-            digest.update(block)
-    if digest.hexdigest() != manifest.sha256:
-        return None
-    details = {**manifest.details, "shares_bytes_with": manifest.name}
-    return Made(created, details, last.files(), manifest.unchecked, compared=compared)
+def everything_excluded(source: SourceName, folder: Path) -> RefnetError:
+    """Return the error for rules that leave nothing to back up."""
+    return RefnetError(
+        f"{source} is not backed up: exclude leaves out every file in {show(str(folder))}",
+        f"Fix exclude.{source} in the settings. Earlier artifacts are kept.",
+        Exit.USAGE,
+    )
+
+
+def listed_and_excluded(scope: Scope, names: Iterable[str]) -> list[str]:
+    """Return those of `names` that the rules of `scope` leave out."""
+    out = scope.leaves_out
+    return sorted(name for name in names if out and (out(name) or out(f"{name}/")))
 
 
 def _first(notes: list[str]) -> list[str]:

@@ -3,13 +3,13 @@
 import os
 import struct
 import time
-from collections.abc import Collection
 from itertools import starmap
 from operator import attrgetter, itemgetter
 
 from xxhash import xxh3_128
 
 from refnet.recovery.sources.files.listing import Kind
+from refnet.recovery.sources.files.scope import LeftOut, Scope
 from refnet.recovery.sources.files.walk import Run, runs
 
 #: A second change within one clock tick leaves no trace. Ticks are 10 ms at most, on some file systems whole
@@ -72,12 +72,15 @@ def _packed(records: list[tuple[int, ...]]) -> bytes:
         return repr(records[0]).encode() if len(records) == 1 else b"".join(_packed([one]) for one in records)
 
 
-def fingerprint_of(root: int, only: Collection[str] | None) -> Fingerprint | None:
-    """Return the fingerprint that `dump` of the open folder `root` would make; None if an entry cannot be read."""
+def fingerprint_of(root: int, scope: Scope, left_out: LeftOut | None = None) -> Fingerprint | None:
+    """Return the fingerprint that `dump` of the open folder `root` would make; None if an entry cannot be read.
+
+    left_out: counts what `scope` leaves out.
+    """
     fingerprint = Fingerprint()
-    if only is None:
+    if scope.only is None:
         fingerprint.add(".", os.fstat(root))
-    for run in runs(root, only):
+    for run in runs(root, scope, left_out):
         if run.error:
             return None
         try:

@@ -1,7 +1,8 @@
 """Select what of an artifact is restored, and which live entries it replaces."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ from refnet.files import OPEN_FOLDER, opened
 from refnet.recovery.model.artifact import HIDDEN_PREFIX
 from refnet.recovery.sources.files.listing import FileList, Kind, Listed, top_entries
 from refnet.recovery.sources.files.member_names import MAX_PATH, ArchiveError, checked, parent, show, some
+from refnet.recovery.sources.files.scope import Scope
 from refnet.recovery.sources.files.target import FolderTarget
 from refnet.recovery.sources.files.tree import Tree, read_tree
 
@@ -36,13 +38,75 @@ class Selection:
         """The members, with paths relative to `folder`."""
         return FileList(tuple(one._replace(path=one.path.removeprefix(self.prefix)) for one in self.members))
 
-    def live(self, *, entire: bool) -> Tree:
-        """Read the live entries; with `entire`, the folder itself and everything in it."""
-        try:
-            with opened(self.folder, OPEN_FOLDER) as root:
-                return read_tree(root, None if entire else {*self.names, *self.removed})
-        except FileNotFoundError:
-            return Tree(FileList(()), ())
+
+def against_live(files: FileList, target: FolderTarget, only: str | None = None) -> tuple[Selection, Tree]:
+    """Select as `select` does, and read what it replaces.
+
+    Live entries that the rules of `exclude` leave out stay: what the artifact has of them is not selected.
+    """
+    selection = select(files, target, only)
+    scope = target.scope
+    if only is not None and _excluded(scope, selection.prefix + selection.names[0]):
+        scope = replace(scope, exclude=())  # the user has named it
+    try:
+        with opened(selection.folder, OPEN_FOLDER) as root:
+            live = read_tree(root, scope.of(_top(selection, target, only), selection.prefix))
+    except FileNotFoundError:
+        return selection, Tree(FileList(()), ())
+    if not target.entire or only is not None:
+        live = replace(live, files=FileList(tuple(one for one in live.files.files if one.path != ".")))
+    return _around(selection, live) if live.excluded else (selection, live)
+
+
+def _top(selection: Selection, target: FolderTarget, only: str | None) -> frozenset[str] | None:
+    """Return the entries to read; None: all."""
+    if only is None and target.names is None:
+        return None
+    return frozenset((*selection.names, *selection.removed))
+
+
+def _excluded(scope: Scope, path: str) -> bool:
+    """Return True if a rule leaves out `path`, as a file or a folder, or one of its parents."""
+    out = scope.leaves_out
+    if out is None:
+        return False
+    parts = path.split("/")
+    above = ("/".join(parts[:end]) + "/" for end in range(1, len(parts) + 1))
+    return out(path) or any(map(out, above))
+
+
+def _around(selection: Selection, live: Tree) -> tuple[Selection, Tree]:
+    """Leave what the rules leave out of the live folder where it is."""
+    stays = frozenset(live.excluded)
+    above = frozenset(up for path in stays for up in _parents(path))
+    members = tuple(
+        one
+        for one in selection.members
+        if stays.isdisjoint((path := one.path.removeprefix(selection.prefix), *_parents(path)))
+    )
+    names = [name for name in selection.names if name not in stays]
+    names += [name for name in selection.removed if name in above]  # replaced by one with what stays
+    removed = tuple(name for name in selection.removed if name not in stays | above)
+    made = replace(
+        selection,
+        members=members,
+        names=tuple(names),
+        removed=removed,
+        notes=(
+            *selection.notes,
+            f"exclude leaves out, and the restore keeps as it is: {some(sorted(stays))}",
+        ),
+    )
+    known = made.files.by_path
+    files = tuple(one for one in live.files.files if one.path in known or one.path not in above)
+    return made, replace(live, files=FileList(files))
+
+
+def _parents(path: str) -> Iterator[str]:
+    """Yield the folders above `path`, without the topmost one."""
+    while "/" in path:
+        path = path.rpartition("/")[0]
+        yield path
 
 
 def select(files: FileList, target: FolderTarget, only: str | None) -> Selection:

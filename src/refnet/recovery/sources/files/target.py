@@ -14,6 +14,7 @@ from refnet.files import read_regular
 from refnet.recovery.model.artifact import HIDDEN_PREFIX, SourceName
 from refnet.recovery.sources.files import rename, swap_journal, swapping
 from refnet.recovery.sources.files.member_names import MAX_PART, show, some
+from refnet.recovery.sources.files.scope import EVERYTHING, Scope
 from refnet.recovery.sources.files.swap_journal import State, Swap
 from refnet.recovery.sources.files.swapping import Site, Work
 
@@ -36,6 +37,8 @@ class FolderTarget:
     entire: bool
     #: The folder of the journals.
     swaps: Path
+    #: What is compared and restored of the folder, or of its entries.
+    scope: Scope = EVERYTHING
 
     @property
     def home(self) -> Path:
@@ -78,12 +81,14 @@ class FolderTarget:
             return swap_journal.swaps(self.swaps, self.source, self.folder)
 
 
-def target_of(source: SourceName, folder: Path, names: frozenset[str] | None, swaps: Path) -> FolderTarget:
+def target_of(
+    source: SourceName, folder: Path, names: frozenset[str] | None, swaps: Path, scope: Scope = EVERYTHING
+) -> FolderTarget:
     """Return the target of `source`; `folder` need not exist."""
     folder = folder.resolve()
     nearest = next(path for path in (*folder.parents, folder) if path.exists())
     entire = names is None and not rename.is_mount_point(folder) and os.access(nearest, os.W_OK | os.X_OK)
-    return FolderTarget(source, folder, names, entire, swaps)
+    return FolderTarget(source, folder, names, entire, swaps, scope)
 
 
 def finish_interrupted(target: FolderTarget) -> tuple[str, ...]:

@@ -1,13 +1,14 @@
 """List a live folder's entries: to verify what was unpacked, and to plan against what is live."""
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 
 from refnet.files import OPEN_FILE
 from refnet.recovery.sources.files.listing import FileList, Kind, Listed
 from refnet.recovery.sources.files.member_names import show
+from refnet.recovery.sources.files.scope import EVERYTHING, LeftOut, Scope
 from refnet.recovery.sources.files.walk import Found, walk
 
 _BLOCK = 1 << 20
@@ -21,25 +22,30 @@ class Tree:
     files: FileList
     #: What no archive can hold (FIFOs, sockets, devices), and what could not be read.
     other: tuple[str, ...]
+    #: The paths of what the rules of the scope leave out: a folder, or a file.
+    excluded: tuple[str, ...] = ()
+    #: The paths of folders where another file system is mounted, which was not read.
+    mounts: tuple[str, ...] = ()
 
 
-def read_tree(root: int, only: Collection[str] | None = None) -> Tree:
-    """Read every entry of the open folder `root`, with file digests; only its entries `only` if that is given."""
+def read_tree(root: int, scope: Scope = EVERYTHING) -> Tree:
+    """Read the entries of `scope` in the open folder `root`, with file digests."""
     listed: list[Listed] = []
     other: list[str] = []
-    for path, found in _entries(root, only):
+    left_out = LeftOut(paths=[])
+    for path, found in _entries(root, scope, left_out):
         if found:
             listed.append(found)
         else:
             other.append(path)
-    return Tree(FileList(tuple(listed)), tuple(other))
+    return Tree(FileList(tuple(listed)), tuple(other), tuple(left_out.paths or ()), tuple(left_out.mounts))
 
 
-def _entries(root: int, only: Collection[str] | None) -> Iterator[tuple[str, Listed | None]]:
+def _entries(root: int, scope: Scope, left_out: LeftOut | None = None) -> Iterator[tuple[str, Listed | None]]:
     """Yield every path with its entry, or None for what no archive can hold, and what could not be read."""
-    if only is None:
+    if scope.only is None:
         yield ".", Listed.of(".", Kind.FOLDER, os.fstat(root))
-    for found in walk(root, only):
+    for found in walk(root, scope, left_out):
         try:
             if found.error:
                 raise found.error
@@ -72,7 +78,7 @@ def differences(expected: FileList, root: int) -> Iterator[str]:
     SHA-256, mode and kind of everything are compared; of what was read, one entry at a time is in memory.
     """
     left = dict(expected.by_path)
-    for path, found in _entries(root, None):
+    for path, found in _entries(root, EVERYTHING):
         listed = left.pop(path, None)
         if found and listed:
             if difference := _difference(listed, found):

@@ -1,12 +1,13 @@
 """Walk a folder by folder descriptors, so that no link on the way is followed."""
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from refnet.files import OPEN_FOLDER
 from refnet.recovery.model.artifact import HIDDEN_PREFIX
 from refnet.recovery.sources.files.listing import Kind
+from refnet.recovery.sources.files.scope import EVERYTHING, LeftOut, Scope
 
 #: The most entries of a run, all of which its reader keeps in memory.
 _RUN = 1000
@@ -47,22 +48,21 @@ class _Level(NamedTuple):
     runs: Iterator[list[str]]
 
 
-def walk(root: int, only: Collection[str] | None = None) -> Iterator[Found]:
+def walk(root: int, scope: Scope = EVERYTHING, left_out: LeftOut | None = None) -> Iterator[Found]:
     """Yield everything that `runs` yields, entry by entry."""
-    for prefix, folder, names, kinds, error in runs(root, only):
+    for prefix, folder, names, kinds, error in runs(root, scope, left_out):
         for name in names:
             yield Found(prefix + name, name, folder, kinds.get(name, Kind.FILE), error)
 
 
-def runs(root: int, only: Collection[str] | None = None) -> Iterator[Run]:
-    """Yield everything below the open folder `root` (which stays open), a folder before its entries, by name.
+def runs(root: int, scope: Scope = EVERYTHING, left_out: LeftOut | None = None) -> Iterator[Run]:
+    """Yield everything of `scope` below the open folder `root` (which stays open), a folder before its entries, by name.
 
-    At the top, skip RefNet's own hidden entries, and every entry that is not in `only` where that is given. It makes no
-    object of an entry but its name, as a million of them are compared with the last backup.
+    At the top, skip RefNet's own hidden entries. What the rules of `scope` leave out is counted in `left_out`. It makes
+    no object of an entry but its name, as a million of them are compared with the last backup.
     """
-    names, kinds = _read(root)
-    top = [name for name in names if not name.startswith(HIDDEN_PREFIX) and (only is None or name in only)]
-    levels = [_Level(root, "", kinds, _split(top, kinds))]
+    reader = _Reader(scope, LeftOut() if left_out is None else left_out, os.fstat(root).st_dev)
+    levels = [reader.top(root)]
     try:
         while levels:
             folder, prefix, kinds, parts = levels[-1]
@@ -76,7 +76,7 @@ def runs(root: int, only: Collection[str] | None = None) -> Iterator[Run]:
             last = part[-1]
             if kinds.get(last) is Kind.FOLDER:
                 try:
-                    levels.append(_level(folder, last, prefix))
+                    levels.extend(reader.level(folder, last, prefix))
                 except OSError as error:
                     yield Run(prefix, folder, [last], kinds, error)
     finally:
@@ -84,14 +84,62 @@ def runs(root: int, only: Collection[str] | None = None) -> Iterator[Run]:
             os.close(level.folder)
 
 
-def _level(folder: int, name: str, prefix: str) -> _Level:
-    descriptor = os.open(name, OPEN_FOLDER, dir_fd=folder)
+class _Reader:
+    """Reads folders, without what a scope leaves out."""
+
+    def __init__(self, scope: Scope, left_out: LeftOut, device: int) -> None:
+        self._only = scope.only
+        self._device = device if scope.one_file_system else None
+        self._leaves_out = scope.leaves_out
+        self._left_out = left_out
+
+    def top(self, root: int) -> _Level:
+        names, kinds = _read(root)
+        names = [name for name in names if not name.startswith(HIDDEN_PREFIX)]
+        if self._only is None:
+            names = self._kept(names, kinds, root, "")
+        else:
+            names = [name for name in names if name in self._only]
+        return _Level(root, "", kinds, _split(names, kinds))
+
+    def level(self, folder: int, name: str, prefix: str) -> Iterator[_Level]:
+        """Yield the folder `name` of the open `folder`; nothing if it is on another file system. OSError if it cannot be read."""
+        descriptor = os.open(name, OPEN_FOLDER, dir_fd=folder)
+        try:
+            if self._device is not None and os.fstat(descriptor).st_dev != self._device:
+                self._left_out.mounts.append(prefix + name)
+                os.close(descriptor)
+                return
+            names, kinds = _read(descriptor)
+            prefix = f"{prefix}{name}/"
+            names = self._kept(names, kinds, descriptor, prefix)
+        except OSError:
+            os.close(descriptor)
+            raise
+        yield _Level(descriptor, prefix, kinds, _split(names, kinds))
+
+    def _kept(self, names: list[str], kinds: dict[str, Kind | None], folder: int, prefix: str) -> list[str]:
+        """Return those of `names` in the open `folder` that no rule leaves out; count the others."""
+        leaves_out = self._leaves_out
+        if leaves_out is None:
+            return names
+        kept = []
+        for name in names:
+            kind, path = kinds.get(name, Kind.FILE), prefix + name
+            if not leaves_out(f"{path}/" if kind is Kind.FOLDER else path):
+                kept.append(name)
+            elif kind is Kind.FOLDER:
+                self._left_out.add(path, None)
+            else:
+                self._left_out.add(path, _size(name, folder) if kind is Kind.FILE else 0)
+        return kept
+
+
+def _size(name: str, folder: int) -> int:
     try:
-        names, kinds = _read(descriptor)
+        return os.stat(name, dir_fd=folder, follow_symlinks=False).st_size
     except OSError:
-        os.close(descriptor)
-        raise
-    return _Level(descriptor, f"{prefix}{name}/", kinds, _split(names, kinds))
+        return 0
 
 
 def _read(folder: int) -> tuple[list[str], dict[str, Kind | None]]:

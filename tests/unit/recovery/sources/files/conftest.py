@@ -17,6 +17,7 @@ from refnet.recovery.model.source import Made, OpenArtifact, Proof
 from refnet.recovery.sources.artifact import open_artifact
 from refnet.recovery.sources.files.entries import ConfigEntry
 from refnet.recovery.sources.files.files_source import FilesSource
+from refnet.recovery.sources.files.scope import EVERYTHING, Scope
 from refnet.recovery.sources.proof_run import ProofOptions
 
 NOW = datetime(2026, 11, 25, 1, 0, tzinfo=UTC)
@@ -94,10 +95,16 @@ def dumped(source: Callable[..., FilesSource]) -> Dump:
     """Dumps a folder; `last` is the artifact before it."""
 
     def dump(
-        folder: Path, *, last: Artifact | None = None, entries: tuple[ConfigEntry, ...] | None = None
+        folder: Path,
+        *,
+        last: Artifact | None = None,
+        entries: tuple[ConfigEntry, ...] | None = None,
+        scope: Scope = EVERYTHING,
     ) -> Artifact:
         out = io.BytesIO()
-        made = source(folder, entries=entries, last=last.held if last else None).dump(out)
+        made = replace(source(folder, entries=entries, last=last.held if last else None), scope=scope).dump(
+            out
+        )
         data = out.getvalue()
         name = f"vault_{NOW:%Y%m%d}.tar.gz"
         files = sha256(made.files).hexdigest() if made.files else None

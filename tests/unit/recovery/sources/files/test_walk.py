@@ -11,6 +11,7 @@ import pytest
 
 from refnet.files import OPEN_FOLDER, opened
 from refnet.recovery.sources.files.fingerprint import Fingerprint, fingerprint_of
+from refnet.recovery.sources.files.scope import EVERYTHING
 from refnet.recovery.sources.files.walk import runs, walk
 
 
@@ -50,7 +51,7 @@ def test_a_folder_comes_before_its_entries_and_ends_a_run(root):
 
 
 def test_the_fingerprint_of_runs_is_that_of_single_entries(root):
-    assert fingerprint_of(root, None).hexdigest() == one_by_one(root).hexdigest()
+    assert fingerprint_of(root, EVERYTHING).hexdigest() == one_by_one(root).hexdigest()
 
 
 def test_a_time_that_fits_in_no_64_bits_of_nanoseconds_has_a_fingerprint():
