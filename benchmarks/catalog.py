@@ -20,7 +20,8 @@ from benchmarks import report
 from benchmarks.bars import Bar, Measured, Table
 from benchmarks.measure import FailedError, Run, pipeline
 from benchmarks.ways import Result
-from refnet.recovery.model.artifact import Evidence, Level, Manifest, Outcome, SourceName
+from refnet.recovery.model.artifact import Evidence, Level, Manifest, Outcome
+from refnet.recovery.model.source_name import SourceName
 
 TITLE = "Catalog"
 FEW, MANY = 2_000, 10_000

@@ -21,10 +21,11 @@ from refnet.actions.monitor import monitor as run_monitor
 from refnet.actions.prune import prune as run_prune
 from refnet.broker import embedded, transport
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import Level, SourceName, utc
+from refnet.recovery.model.artifact import Level, utc
 from refnet.recovery.model.clock import utc_now
 from refnet.recovery.model.monitoring import Status, worst
 from refnet.recovery.model.schedule import Schedule, TaskName
+from refnet.recovery.model.source_name import STANDARD, SourceName
 from refnet.scheduling import beat, places
 from refnet.settings import Settings
 
@@ -185,7 +186,7 @@ def recovery_drill(self: Retried) -> dict[str, Any]:
 @_task(TaskName.PRUNE)
 def prune(_self: Retried) -> dict[str, Any]:
     """Prune every source; an error of one does not keep the others from it."""
-    plans, errors = run_prune(_context(), tuple(SourceName))
+    plans, errors = run_prune(_context(), STANDARD)
     if errors:
         raise errors[0]
     return {"outcome": "done", "deleted": [one.entry.name for plan in plans for one in plan.deleted]}

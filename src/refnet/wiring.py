@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from refnet import servers
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.monitoring import Limits
@@ -22,6 +21,7 @@ from refnet.recovery.model.retention import Listing, PreviousVersion
 from refnet.recovery.model.schedule import Schedule, TaskName
 from refnet.recovery.model.shrinking import Shrinking
 from refnet.recovery.model.source import OpenArtifact, Progress, Source
+from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
 from refnet.recovery.sources.database.artifact.required_tables import Required
 from refnet.recovery.sources.proof_run import ProofOptions
 from refnet.recovery.stores.identified import Remembered
@@ -50,7 +50,7 @@ def limits(settings: Settings) -> dict[SourceName, Limits]:
     """Return the limits of the monitor for each source, by the schedule."""
     schedule, least = Schedule.of(settings), settings.monitor_min_bytes
     drill = schedule.interval(TaskName.DRILL)
-    return {name: Limits(schedule.interval(TaskName(name)), drill, least) for name in SourceName}
+    return {name: Limits(schedule.interval(TaskName(name)), drill, least) for name in STANDARD}
 
 
 def facts(settings: Settings, now: Callable[[], datetime]) -> Callable[[Identity | None], Facts]:
@@ -102,7 +102,7 @@ def source(
         tables: only these tables of the database; empty: everything.
         into: the store whose last artifact a new one may share its bytes with; None: that of the settings.
     """
-    if name is SourceName.DATABASE:
+    if name.kind is Kind.DATABASE:
         from refnet.recovery.sources.database.database_source import DatabaseSource
 
         return DatabaseSource(
@@ -111,7 +111,7 @@ def source(
             jobs=jobs or settings.jobs,
             tables=tables,
         )
-    folder = settings.config_dir if name is SourceName.CONFIG else settings.vault_dir
+    folder = settings.config_dir if name == SourceName.CONFIG else settings.vault_dir
     if folder is None:
         raise not_configured(name)
     from refnet.recovery.sources.files.entries import parse_entries
@@ -120,7 +120,7 @@ def source(
     return FilesSource(
         name=name,
         folder=folder,
-        entries=parse_entries(settings.config_entries) if name is SourceName.CONFIG else None,
+        entries=parse_entries(settings.config_entries) if name == SourceName.CONFIG else None,
         swaps=settings.home / "swaps",
         jobs=jobs or settings.jobs,
         last=partial(_last, into or store(settings), name),
@@ -132,7 +132,7 @@ def scope(settings: Settings, name: SourceName) -> Scope:
     """Return what is backed up of the folder of `name`, config or obsidian."""
     from refnet.recovery.sources.files.scope import Scope
 
-    exclude = settings.exclude_config if name is SourceName.CONFIG else settings.exclude_obsidian
+    exclude = settings.exclude_config if name == SourceName.CONFIG else settings.exclude_obsidian
     return Scope(None, exclude, settings.one_file_system)
 
 
@@ -186,7 +186,7 @@ def _previous_databases(settings: Settings, source: SourceName) -> list[Previous
     from refnet.postgres import embedded
     from refnet.recovery.sources.database.restore.previous_databases import previous_databases
 
-    if source is not SourceName.DATABASE:
+    if source.kind is not Kind.DATABASE:
         return []
     if not settings.database_url and embedded.status(settings.home).pid is None:
         return []
@@ -200,7 +200,7 @@ def previous(settings: Settings) -> PreviousVersions:
 
 
 def _previous_folders(settings: Settings, name: SourceName) -> tuple[PreviousVersion, ...]:
-    if name is SourceName.DATABASE or (name is SourceName.CONFIG and not settings.config_dir):
+    if name.kind is Kind.DATABASE or (name == SourceName.CONFIG and not settings.config_dir):
         return ()
     from refnet.recovery.sources.files.target import NO_JOURNAL, discard, made_at
 
@@ -223,8 +223,8 @@ def _stays() -> None:
 
 
 def _all_recorded(settings: Settings) -> dict[SourceName, tuple[datetime, ...] | None]:
-    found: dict[SourceName, tuple[datetime, ...] | None] = dict.fromkeys(SourceName)
-    for name in SourceName:
+    found: dict[SourceName, tuple[datetime, ...] | None] = dict.fromkeys(STANDARD)
+    for name in STANDARD:
         with suppress(RefnetError):  # the monitor warns that they cannot be read
             found[name] = recorded_previous(settings, name)
     return found
@@ -232,9 +232,9 @@ def _all_recorded(settings: Settings) -> dict[SourceName, tuple[datetime, ...] |
 
 def recorded_previous(settings: Settings, name: SourceName) -> tuple[datetime, ...]:
     """Return since when the recorded previous versions of `name` are kept; no server is asked."""
-    if name is SourceName.CONFIG and not settings.config_dir:
+    if name == SourceName.CONFIG and not settings.config_dir:
         return ()
-    if name is not SourceName.DATABASE:
+    if name.kind is not Kind.DATABASE:
         return tuple(work.journal.at for work in target(settings, name).previous_versions())
     from refnet.postgres import embedded
     from refnet.postgres.session import Target
@@ -260,7 +260,7 @@ def target(settings: Settings, name: SourceName) -> FolderTarget:
     from refnet.recovery.sources.files.target import target_of
 
     swaps, part = settings.home / "swaps", scope(settings, name)
-    if name is SourceName.OBSIDIAN:
+    if name == SourceName.OBSIDIAN:
         return target_of(name, settings.vault_dir, None, swaps, part)
     if settings.config_dir is None:
         raise not_configured(name)

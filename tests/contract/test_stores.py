@@ -13,9 +13,10 @@ import pytest
 from tests.memory_store import MemoryStore
 
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome, SourceName
+from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.source import Made
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.model.store import Store
 from refnet.recovery.stores.local import LocalStore
 

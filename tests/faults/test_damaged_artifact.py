@@ -18,8 +18,9 @@ from refnet.actions.context import Context
 from refnet.actions.verify import attempt
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
-from refnet.recovery.model.artifact import Level, Outcome, SourceName
+from refnet.recovery.model.artifact import Level, Outcome
 from refnet.recovery.model.source import OpenArtifact, Proof
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.database.artifact.index_values import Kind
 from refnet.recovery.sources.database.artifact.sqlgz import FOOTER_LENGTH, Reader
 from refnet.recovery.sources.database.dump.parallel_dump import dump

@@ -15,9 +15,10 @@ from tests.faults.store import NOW, publish, visible
 
 from refnet.errors import Exit, RefnetError
 from refnet.files import identity
-from refnet.recovery.model.artifact import Evidence, Level, Outcome, SourceName, artifact_names
+from refnet.recovery.model.artifact import Evidence, Level, Outcome, artifact_names
 from refnet.recovery.model.marks import Marks
 from refnet.recovery.model.source import Made
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores.local import LocalStore
 
 ROOT = os.geteuid() == 0
@@ -81,7 +82,7 @@ import resource, signal, sys
 from pathlib import Path
 from datetime import datetime, UTC
 from refnet.errors import RefnetError
-from refnet.recovery.model.artifact import SourceName
+
 from refnet.recovery.stores.local import LocalStore
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
@@ -109,7 +110,7 @@ import resource, signal, sys
 from datetime import datetime, UTC
 from pathlib import Path
 from refnet.errors import RefnetError
-from refnet.recovery.model.artifact import Evidence, Level, Outcome
+from refnet.recovery.model.artifact import (Evidence, Level, Outcome)
 from refnet.recovery.stores.local import LocalStore
 store, spare = LocalStore(Path(sys.argv[1])), int(sys.argv[2])
 (entry,) = store.entries()

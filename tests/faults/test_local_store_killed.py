@@ -11,8 +11,8 @@ import pytest
 from tests.faults.store import publish, visible
 
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.marks import Marks
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores.local import LocalStore
 
 PINNED, NEW = Marks(pinned=True), Marks(tags=("new",))
@@ -20,7 +20,7 @@ STEPS = """
 import os, signal, sys
 from datetime import datetime, UTC
 from pathlib import Path
-from refnet.recovery.model.artifact import SourceName
+
 from refnet.recovery.model.marks import Marks
 from refnet.recovery.model.source import Made
 from refnet.recovery.stores.local import LocalStore
@@ -106,7 +106,7 @@ def test_a_kill_at_any_step_leaves_each_artifact_whole_or_gone(tmp_path: Path, w
 HOLD = """
 import sys, time
 from pathlib import Path
-from refnet.recovery.model.artifact import SourceName
+
 from refnet.recovery.stores.local import LocalStore
 with LocalStore(Path(sys.argv[1])).lock(SourceName.DATABASE):
     print("held", flush=True)
@@ -138,7 +138,7 @@ WRITE = """
 import sys
 from datetime import datetime, UTC
 from pathlib import Path
-from refnet.recovery.model.artifact import SourceName
+
 from refnet.recovery.model.source import Made
 from refnet.recovery.stores.local import LocalStore
 NOW = datetime(2026, 11, 25, 17, 0, 1, tzinfo=UTC)
@@ -185,7 +185,7 @@ import sys
 from pathlib import Path
 import typer
 from refnet.cli import main
-from refnet.recovery.model.artifact import SourceName
+
 from refnet.recovery.stores.local import LocalStore
 
 @main.app.command("hold")

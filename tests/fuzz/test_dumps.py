@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from tests.fuzz.harness import fuzzed, outcome
 from tests.fuzz.strategies import damaged
 
-from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.source import OpenArtifact
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.database.artifact import schema_toc
 from refnet.recovery.sources.database.artifact.foreign_dump import ForeignDump, Format
 from refnet.recovery.stores.open_artifacts import folder_at

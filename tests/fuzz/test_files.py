@@ -18,9 +18,9 @@ from tests.fuzz.strategies import damaged, documents, texts
 
 from refnet.actions.context import Context
 from refnet.actions.history import log
-from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.glob import Glob
 from refnet.recovery.model.source import OpenArtifact
+from refnet.recovery.model.source_name import STANDARD, SourceName
 from refnet.recovery.sources.files.contents import Limits, NullSink, read_archive
 from refnet.recovery.sources.files.files_artifact import FilesArtifact
 from refnet.recovery.sources.files.listing import FileList, Kind, Listed, Member, matching
@@ -74,7 +74,7 @@ def test_a_search_in_a_list_finds_what_the_complete_list_has_or_refuses(text: by
 @given(texts)
 def test_what_a_history_is_asked_for_is_read_or_refused(meant: str) -> None:
     context = Context(Settings(backup_dir=Path("/none")))
-    for one in (meant, *(f"{source}/{meant}" for source in SourceName)):
+    for one in (meant, *(f"{source}/{meant}" for source in STANDARD)):
         outcome(partial(log, context, one), longest=ECHO)
 
 

@@ -13,8 +13,8 @@ from tests.fuzz.harness import fuzzed, outcome
 from tests.fuzz.strategies import documents, lines
 
 from refnet.recovery.model import previous, recovery_plan
-from refnet.recovery.model.artifact import SourceName
-from refnet.recovery.model.run import Ended, Kind, Reason, Run, Totals
+from refnet.recovery.model.run import Ended, Reason, Run, RunKind, Totals
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.files import swap_journal
 from refnet.recovery.stores.run_journal import Journal
 from refnet.telemetry import notify
@@ -22,7 +22,7 @@ from refnet.telemetry import notify
 NOW = datetime(2026, 11, 25, 17, 0, 1, 250_000, tzinfo=UTC)
 RUN = Run(
     "f58e5d885f78",
-    Kind.BACKUP,
+    RunKind.BACKUP,
     SourceName.DATABASE,
     NOW,
     Ended.FAILED,
@@ -32,7 +32,7 @@ RUN = Run(
     "wait",
     "a",
 )
-DONE = Run("0123456789ab", Kind.BACKUP, SourceName.CONFIG, NOW, Ended.DONE, 70.5)
+DONE = Run("0123456789ab", RunKind.BACKUP, SourceName.CONFIG, NOW, Ended.DONE, 70.5)
 TOTALS = Totals().with_runs([RUN, DONE])
 RECOVERY = recovery_plan.Journal(
     NOW, {SourceName.DATABASE: "a"}, (recovery_plan.Stage.CONFIG,), (SourceName.CONFIG,)

@@ -23,10 +23,10 @@ from refnet.recovery.model.artifact import (
     Entry,
     Level,
     Manifest,
-    SourceName,
 )
 from refnet.recovery.model.marks import Marks, is_tag
 from refnet.recovery.model.retention import decide
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.files.listing import FileList
 from refnet.recovery.sources.files.member_names import ArchiveError
 from refnet.recovery.stores import identified

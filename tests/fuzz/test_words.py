@@ -13,9 +13,10 @@ from tests.fuzz.strategies import texts
 from refnet.cli.completion import choice
 from refnet.cli.prune import _span
 from refnet.postgres.session import Target
-from refnet.recovery.model.artifact import SourceName, artifact_names, read_name, utc
+from refnet.recovery.model.artifact import artifact_names, read_file_name, utc
 from refnet.recovery.model.catalog import parse_time
 from refnet.recovery.model.recovery_plan import Stage
+from refnet.recovery.model.source_name import Kind
 from refnet.settings.converters import InvalidError
 from refnet.settings.times import When, parse_when, parse_zone
 from refnet.telemetry.serve import parse_address
@@ -37,10 +38,10 @@ _PHRASES = st.one_of(texts, _PIECES)
 @fuzzed
 @given(_PHRASES)
 def test_the_name_of_an_artifact_is_read_or_is_none(name: str) -> None:
-    found = outcome(lambda: read_name(name), longest=ECHO)
+    found = outcome(lambda: read_file_name(name), longest=ECHO)
     if found:
         source, moment = found
-        again = read_name(artifact_names(source, moment)[-1 if source is not SourceName.DATABASE else 0])
+        again = read_file_name(artifact_names(source, moment)[-1 if source.kind is not Kind.DATABASE else 0])
         assert again == (source, moment)
 
 

@@ -14,7 +14,8 @@ import pytest
 from isal import igzip
 from tests.hostile.bounded import bounded
 
-from refnet.recovery.model.artifact import SourceName, utc
+from refnet.recovery.model.artifact import utc
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.files.listing import FileList, Kind, Listed, Member
 from refnet.recovery.sources.files.member_names import ArchiveError
 from refnet.recovery.sources.files.tar_headers import END, header
@@ -24,7 +25,8 @@ _PROVE = """
 import sys
 from pathlib import Path
 from refnet.errors import RefnetError
-from refnet.recovery.model.artifact import Level, SourceName
+from refnet.recovery.model.artifact import Level
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.files.files_artifact import FilesArtifact
 from refnet.recovery.sources.proof_run import ProofOptions
 from refnet.recovery.stores.open_artifacts import artifact_at

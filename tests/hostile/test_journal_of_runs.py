@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from refnet.recovery.model.artifact import SourceName
-from refnet.recovery.model.run import Kind, Run
+from refnet.recovery.model.run import Run, RunKind
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores.run_journal import Journal
 
 NOW = datetime(2026, 11, 25, 17, 0, 1, tzinfo=UTC)
@@ -20,9 +20,9 @@ def test_the_file_of_a_lost_run_names_no_other_file(tmp_path: Path, id_: str) ->
     precious, folder = tmp_path / "precious.running", tmp_path / "runs"
     folder.mkdir()
     precious.write_text("mine")
-    forged = json.loads(Run("a", Kind.BACKUP, SourceName.DATABASE, NOW).to_json())
+    forged = json.loads(Run("a", RunKind.BACKUP, SourceName.DATABASE, NOW).to_json())
     (folder / "forged.running").write_text(json.dumps(forged | {"id": id_}))
-    journal, run = Journal(folder), Run("b", Kind.BACKUP, SourceName.DATABASE, NOW)
+    journal, run = Journal(folder), Run("b", RunKind.BACKUP, SourceName.DATABASE, NOW)
     journal.begin(run)
     journal.end(run)
     assert precious.read_text() == "mine"

@@ -11,7 +11,7 @@ from tests.command import Command
 from tests.faults.store import publish
 
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores.local import LocalStore
 
 NOBODY = 65534

@@ -14,8 +14,9 @@ from psycopg import sql
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.recovery.model.artifact import Level, Outcome, SourceName
+from refnet.recovery.model.artifact import Level, Outcome
 from refnet.recovery.model.source import OpenArtifact, Proof
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.artifact import open_database
 from refnet.recovery.sources.database.dump.parallel_dump import dump
 from refnet.recovery.sources.database.workers import Workers

@@ -16,7 +16,7 @@ from refnet.actions.recovery_settings import Setup
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import READER_SETTINGS, Target
-from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.model.table_plan import Mode, TableSelection
 from refnet.recovery.sources.database.dump import server_clock
 from refnet.recovery.verbs import restore_database, undo_database

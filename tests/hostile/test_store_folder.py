@@ -12,8 +12,9 @@ from tests.faults.store import NOW, publish
 
 from refnet.actions.prune import Rules
 from refnet.errors import RefnetError
-from refnet.recovery.model.artifact import Evidence, Level, Outcome, SourceName
+from refnet.recovery.model.artifact import Evidence, Level, Outcome
 from refnet.recovery.model.source import Made
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores.local import LocalStore
 from refnet.settings import Retention
 

@@ -14,8 +14,9 @@ from refnet.cli.render import details
 from refnet.postgres import walls
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
-from refnet.recovery.model.artifact import Evidence, Level, Outcome, SourceName
+from refnet.recovery.model.artifact import Evidence, Level, Outcome
 from refnet.recovery.model.source import OpenArtifact, Proof
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.artifact import open_database
 from refnet.recovery.sources.proof_run import ProofOptions
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.settings import Settings
 
 
@@ -42,6 +42,6 @@ class ActsOn:
 
 def protected(settings: Settings, source: SourceName) -> str:
     """Return the database of the settings, with its server, or the folder of `source`; "": none."""
-    if source is SourceName.DATABASE:
+    if source.kind is Kind.DATABASE:
         return ActsOn.of(settings).shown
-    return str((settings.config_dir if source is SourceName.CONFIG else settings.vault_dir) or "")
+    return str((settings.config_dir if source == SourceName.CONFIG else settings.vault_dir) or "")

@@ -18,11 +18,12 @@ from refnet.actions.context import Context
 from refnet.actions.verify import keep, verify
 from refnet.errors import Exit, RefnetError
 from refnet.files import explained
-from refnet.recovery.model.artifact import Evidence, Level, Manifest, Outcome, SourceName, read_name, utc
+from refnet.recovery.model.artifact import Evidence, Level, Manifest, Outcome, read_file_name, utc
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.marks import Marks
 from refnet.recovery.model.schedule import Schedule
 from refnet.recovery.model.source import Made, OpenArtifact, Proof
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores import disk
 from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.stores.open_artifacts import artifact_at, artifact_in, listed_beside, marks_of
@@ -82,7 +83,7 @@ def plan(context: Context, path: Path) -> Adoption:
     RefnetError if the name is not that of an artifact, or the file has a manifest already.
     """
     store, zone = context.store, Schedule.of(context.settings).zone
-    said = read_name(path.name)
+    said = read_file_name(path.name)
     with explained(path):
         fits = not path.is_symlink() and path.is_file()
     if said is None or not fits:

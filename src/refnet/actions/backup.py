@@ -17,12 +17,13 @@ from refnet.actions.verify import attempt, evidence_of, keep
 from refnet.errors import Exit, RefnetError
 from refnet.postgres import embedded
 from refnet.postgres.session import server_version
-from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome, SourceName
+from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.clock import rounded
-from refnet.recovery.model.run import Kind
+from refnet.recovery.model.run import RunKind
 from refnet.recovery.model.shrinking import marked
 from refnet.recovery.model.source import Proof, Source, TransientError
+from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.model.store import Store
 from refnet.recovery.stores.local import LocalStore
 from refnet.settings import Settings
@@ -113,13 +114,13 @@ def plan(context: Context, name: SourceName, options: Options) -> Plan:
 
 def _found(settings: Settings, name: SourceName) -> str:
     """Return the display name of a source; RefnetError if it cannot be reached, or its programs are missing."""
-    if name is SourceName.DATABASE:
+    if name.kind is Kind.DATABASE:
         if settings.database_url or embedded.status(settings.home).major is None:
             target = servers.existing_server(settings)
             with target.connect() as session:
                 servers.binaries_for(settings, server_version(session))
         return ActsOn.of(settings).shown
-    folder = settings.config_dir if name is SourceName.CONFIG else settings.vault_dir
+    folder = settings.config_dir if name == SourceName.CONFIG else settings.vault_dir
     if folder is None or not folder.is_dir():
         raise RefnetError(f"{folder} is not a folder", f"Create it, or set the folder of {name}.")
     return str(folder)
@@ -138,7 +139,7 @@ def backup(context: Context, name: SourceName, options: Options | None = None) -
     if watched:
         from refnet.actions.watching import open_watch, report_proof
 
-        run = open_watch(context).run(Kind.BACKUP, name, again=options.again)
+        run = open_watch(context).run(RunKind.BACKUP, name, again=options.again)
     with run if watched else nullcontext() as at_work:
         within = replace(context, progress=at_work.logged(context.progress)) if at_work else context
         made = make(within, source, store, options)
@@ -151,7 +152,7 @@ def _earlier(context: Context, name: SourceName, store: Store, since: datetime |
     """Return the newest complete artifact of `name` if it was published and checked since `since`."""
     if since is None:
         return None
-    target = servers.identity(context.settings) if name is SourceName.DATABASE else None
+    target = servers.identity(context.settings) if name.kind is Kind.DATABASE else None
     newest = Catalog.of(store.entries(name)).about(target).newest_complete(name)
     fits = newest and since <= newest.published <= context.clock.now() and newest.evidence
     return Backup(newest.manifest, None, {}, earlier=True) if newest and fits else None

@@ -11,9 +11,10 @@ from refnet.actions.choose import choose_to_read
 from refnet.actions.context import Context
 from refnet.actions.marking import check_tag
 from refnet.errors import RefnetError
-from refnet.recovery.model.artifact import Entry, Evidence, Manifest, SourceName, utc
+from refnet.recovery.model.artifact import Entry, Evidence, Manifest, utc
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.source import OpenArtifact
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.model.store import Unlisted
 from refnet.recovery.stores.local import LocalStore
 

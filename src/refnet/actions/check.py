@@ -22,9 +22,9 @@ from refnet.actions.recovery_settings import Setup
 from refnet.compose import compose_file
 from refnet.files import check_closed
 from refnet.locks import is_locked
-from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.monitoring import Status
 from refnet.recovery.model.schedule import Schedule
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.files import entries
 from refnet.recovery.stores.lock import LOCK_NAME
 from refnet.scheduling.status import status, timers_of

@@ -20,10 +20,10 @@ from refnet.postgres import embedded
 from refnet.postgres.account import account
 from refnet.postgres.session import READER_SETTINGS, Target, server_version
 from refnet.postgres.walls import ServerFolders, enclosure
-from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.formatting import size
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.database import server_errors
 from refnet.recovery.sources.database.admin_session import admin_session
 from refnet.recovery.sources.database.dump import read_rights, server_clock

@@ -10,8 +10,9 @@ from pathlib import Path
 from refnet import wiring
 from refnet.actions.check_result import Line, error, error_line, ok, warning, writable
 from refnet.files import OPEN_FOLDER, names_in, opened
-from refnet.recovery.model.artifact import HIDDEN_PREFIX, SourceName
+from refnet.recovery.model.artifact import HIDDEN_PREFIX
 from refnet.recovery.model.formatting import some
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.files import entries
 from refnet.recovery.sources.files.files_source import everything_excluded, listed_and_excluded
 from refnet.recovery.sources.files.listing import Kind
@@ -25,14 +26,14 @@ _WALK_SECONDS = 20.0
 
 def files(settings: Settings, source: SourceName) -> Iterator[Line]:
     """Check the folder of `source`, config or obsidian: its entries, and what a backup or a restore may not use."""
-    folder = settings.config_dir if source is SourceName.CONFIG else settings.vault_dir
+    folder = settings.config_dir if source == SourceName.CONFIG else settings.vault_dir
     if folder is None or source not in wiring.configured(settings):
         yield ok(source, "not configured")
         return
     scope = wiring.scope(settings, source)
     with opened(folder, OPEN_FOLDER & ~os.O_NOFOLLOW) as root:
         names = [name for name in names_in(root) if not name.startswith(HIDDEN_PREFIX)]
-        if source is SourceName.CONFIG:
+        if source == SourceName.CONFIG:
             scope = scope.of(entries.present(entries.parse_entries(settings.config_entries), root)[0])
         wrong = [*_covered(source, folder, scope, names), *_walked(source, folder, root, scope)]
     target = wiring.target(settings, source)

@@ -11,10 +11,11 @@ from refnet import servers, wiring
 from refnet.actions.context import Context
 from refnet.errors import Exit, RefnetError, nearest
 from refnet.files import explained
-from refnet.recovery.model.artifact import Entry, SourceName, read_name
+from refnet.recovery.model.artifact import Entry, read_file_name
 from refnet.recovery.model.catalog import Catalog, parse_time
 from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.source import OpenArtifact
+from refnet.recovery.model.source_name import STANDARD, Kind, SourceName, read_name
 from refnet.recovery.model.store import Store
 from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.stores.open_artifacts import artifact_at, folder_at
@@ -35,9 +36,9 @@ def select(context: Context, meant: str | None) -> Selected:
 
     RefnetError (UNVERIFIED) where there is none at all.
     """
-    if meant is not None and meant not in list(SourceName):
+    if meant is not None and meant not in STANDARD:
         return Selected([choose_one(context.store, meant)])
-    names = (SourceName(meant),) if meant else tuple(SourceName)
+    names = (read_name(meant),) if meant else STANDARD
     try:
         chosen = newest_of(context, names)
     except RefnetError as error:
@@ -66,7 +67,7 @@ def newest_of(
 
 def named_source(meant: str) -> SourceName | None:
     """Return the source that is called `meant`, if there is one."""
-    return SourceName(meant) if meant in list(SourceName) else None
+    return read_name(meant) if meant in STANDARD else None
 
 
 def choose_to_read(context: Context, meant: str, at: str | None = None) -> OpenArtifact:
@@ -76,7 +77,7 @@ def choose_to_read(context: Context, meant: str, at: str | None = None) -> OpenA
     if at:
         raise RefnetError(
             f"--at chooses an artifact of a source, and '{meant}' is not a source",
-            f"Omit --at, or give one of: {', '.join(SourceName)}.",
+            f"Omit --at, or give one of: {', '.join(STANDARD)}.",
             Exit.USAGE,
         )
     return choose_one(context.store, meant)
@@ -92,7 +93,7 @@ def choose_to_restore(
     """Return the artifact `artifact` (a name or a path) of `source`; else the newest one (at or before `at`)."""
     if artifact and at:
         raise RefnetError("ARTIFACT and --at exclude each other", "Omit one of them.", Exit.USAGE)
-    if source is not SourceName.DATABASE:
+    if source.kind is not Kind.DATABASE:
         wiring.target(context.settings, source)  # raises where the source is not configured
     if artifact:
         return choose_one(context.store, artifact, source)
@@ -151,7 +152,7 @@ def choose_one(store: Store, artifact: str, source: SourceName | None = None) ->
     source: the required source, and that of a file whose name and manifest do not say; None: any.
     """
     chosen = _named(store, artifact, source)
-    if source and chosen.source is not source:
+    if source and chosen.source != source:
         raise RefnetError(
             f"{chosen.name} is an artifact of {chosen.source}, not of {source}",
             f"Restore it with `refnet restore {chosen.source}`.",
@@ -177,7 +178,7 @@ def _named(store: Store, artifact: str, source: SourceName | None) -> OpenArtifa
     with explained(path):
         if path.is_file():
             return _at_path(store, path, source)
-        if (path / "toc.dat").is_file() or (path.is_dir() and source is SourceName.DATABASE):
+        if (path / "toc.dat").is_file() or (path.is_dir() and source and source.kind is Kind.DATABASE):
             return folder_at(path)
         there = path.exists()
     found = "" if there else nearest(artifact, [entry.name for entry in store.entries()], cutoff=0.8)
@@ -192,13 +193,13 @@ def _named(store: Store, artifact: str, source: SourceName | None) -> OpenArtifa
 def _at_path(store: Store, path: Path, source: SourceName | None) -> OpenArtifact:
     home: Store = LocalStore(path.parent, flat=True)
     if isinstance(store, LocalStore) and path.resolve().parent in {
-        store.folder(one).resolve() for one in SourceName
+        store.folder(one).resolve() for one in STANDARD
     }:
         home = store
     entry = Catalog.of(home.entries()).named(path.name)
     if entry:
         return home.artifact(entry)
-    said = read_name(path.name)
+    said = read_file_name(path.name)
     return artifact_at(path, said[0] if said else source or _by_ending(path.name))
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from refnet import wiring
 from refnet.errors import Exit, RefnetError
 from refnet.files import check_closed, check_own, make_folder
-from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.source import OpenArtifact, Progress, silent
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.artifact import Artifact, open_artifact
 from refnet.recovery.stores import lock
 from refnet.recovery.stores.local import LocalStore

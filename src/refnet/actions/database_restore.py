@@ -12,10 +12,11 @@ from refnet.errors import RefnetError
 from refnet.postgres import embedded
 from refnet.postgres.connecting import ConnectError
 from refnet.postgres.session import Target, server_version
-from refnet.recovery.model.artifact import Outcome, SourceName
+from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.origin import Permission
 from refnet.recovery.model.restore_plan import Plan
 from refnet.recovery.model.source import Finding, OpenArtifact
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.model.table_plan import TableSelection
 from refnet.recovery.sources.artifact import open_database
 from refnet.recovery.sources.database.artifact.foreign_dump import ForeignDump

@@ -11,8 +11,9 @@ from refnet.actions.choose import choose_to_read
 from refnet.actions.context import Context
 from refnet.errors import Exit, RefnetError
 from refnet.postgres.session import Target, server_version
-from refnet.recovery.model.artifact import Outcome, SourceName
+from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.source import Deviation, OpenArtifact, Progress, silent
+from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.sources.artifact import open_database
 from refnet.recovery.sources.database.artifact.index import Index, Table
 from refnet.recovery.sources.database.artifact.own_artifact import DatabaseArtifact
@@ -20,7 +21,8 @@ from refnet.recovery.sources.database.rows.compare import compare
 from refnet.recovery.sources.database.workers import Workers
 from refnet.recovery.sources.files.changes import changes, same
 from refnet.recovery.sources.files.files_artifact import FilesArtifact
-from refnet.recovery.sources.files.listing import FileList, Kind, Listed
+from refnet.recovery.sources.files.listing import FileList, Listed
+from refnet.recovery.sources.files.listing import Kind as FileKind
 from refnet.recovery.sources.files.member_names import spelled
 from refnet.recovery.sources.files.selection import against_live
 from refnet.recovery.sources.files.target import FolderTarget
@@ -75,14 +77,14 @@ def diff(context: Context, before: str, after: str) -> Difference:
     old, settings = choose_to_read(context, before), context.settings
     if after != LIVE:
         new = choose_to_read(context, after)
-        if new.source is not old.source:
+        if new.source != old.source:
             raise RefnetError(
                 f"{old.name} is of {old.source}, {new.name} of {new.source}",
                 "Compare two artifacts of one source.",
                 Exit.USAGE,
             )
         return artifacts(old, new, settings.jobs, context.progress)
-    if old.source is not SourceName.DATABASE:
+    if old.source.kind is not Kind.DATABASE:
         return live_files(old, wiring.target(settings, old.source))
     target = servers.existing_server(settings)
     with target.connect() as session:
@@ -94,7 +96,7 @@ def artifacts(
     before: OpenArtifact, after: OpenArtifact, jobs: int = 1, progress: Progress = silent
 ) -> Difference:
     """Compare two artifacts of one source. RefnetError where one cannot be read."""
-    if before.source is SourceName.DATABASE:
+    if before.source.kind is Kind.DATABASE:
         return _tables((before, _index(before, jobs, progress)), (after, _index(after, jobs, progress)))
     old, new = FilesArtifact(before), FilesArtifact(after)
     with explain_archive_errors(old):
@@ -144,7 +146,7 @@ def _files(
 def _why(old: Listed, new: Listed) -> str:
     if old.kind is not new.kind:
         return f"a {old.kind}, then a {new.kind}"
-    if old.kind is Kind.LINK:
+    if old.kind is FileKind.LINK:
         return f"leads to {old.target}, then to {new.target}"
     if same(old, new._replace(mode=old.mode)):
         return f"mode {old.mode:04o}, then {new.mode:04o}"

@@ -22,10 +22,11 @@ from refnet.actions.verify import Verified, verify
 from refnet.actions.watching import open_watch, report_proof
 from refnet.errors import Exit, worst
 from refnet.files import make_folder
-from refnet.recovery.model.artifact import Level, Manifest, Outcome, SourceName, utc
+from refnet.recovery.model.artifact import Level, Manifest, Outcome, utc
 from refnet.recovery.model.clock import rounded
-from refnet.recovery.model.run import Kind
+from refnet.recovery.model.run import RunKind
 from refnet.recovery.model.source import Finding, OpenArtifact
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores import disk
 from refnet.telemetry.watch import Watch
 
@@ -91,7 +92,7 @@ def prove(context: Context, selected: Selected, *, watch: Watch | None = None, a
 
     def one(chosen: OpenArtifact) -> Verified:
         watched = watch if chosen.entry else None
-        run = watched and watched.run(Kind.DRILL, chosen.source, artifact=chosen.name, again=again)
+        run = watched and watched.run(RunKind.DRILL, chosen.source, artifact=chosen.name, again=again)
         with run or nullcontext() as at_work:
             within = replace(context, progress=at_work.logged(context.progress)) if at_work else context
             result = verify(within, chosen, Level.PROVEN, drill=True)
@@ -117,7 +118,7 @@ def report(found: Drill, facts: Mapping[str, str]) -> dict[str, Any]:
         "sources": [_result(result, found.started) for result in found.results]
         + [
             {
-                "source": source.value,
+                "source": source,
                 "outcome": Outcome.UNVERIFIED.value,
                 "findings": [_ABSENT.to_json()],
             }
@@ -129,7 +130,7 @@ def report(found: Drill, facts: Mapping[str, str]) -> dict[str, Any]:
 def _result(result: Verified, started: datetime) -> dict[str, Any]:
     proof = result.proof
     return {
-        "source": result.chosen.source.value,
+        "source": result.chosen.source,
         "outcome": proof.outcome,
         "level": proof.level,
         "artifact": result.chosen.name,

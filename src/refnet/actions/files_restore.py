@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from refnet import wiring
 from refnet.actions.context import Context
-from refnet.recovery.model.artifact import Outcome, SourceName
+from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.source import Finding, OpenArtifact
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.files.files_artifact import FilesArtifact
 from refnet.recovery.verbs import restore_files, undo_files
 from refnet.recovery.verbs.restore_files import Plan, Restored

@@ -15,15 +15,17 @@ from refnet.actions.choose import named_source
 from refnet.actions.context import Context
 from refnet.actions.look import archive_errors
 from refnet.errors import Exit, RefnetError, nearest
-from refnet.recovery.model.artifact import Entry, SourceName, utc
+from refnet.recovery.model.artifact import Entry, utc
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.glob import Glob, TableGlob, composed
 from refnet.recovery.model.source import OpenArtifact
+from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
 from refnet.recovery.sources.artifact import open_database
 from refnet.recovery.sources.database.artifact.index import DIGEST, Index
 from refnet.recovery.sources.database.artifact.own_artifact import DatabaseArtifact
 from refnet.recovery.sources.files.files_artifact import FilesArtifact
-from refnet.recovery.sources.files.listing import Kind, Listed, matching
+from refnet.recovery.sources.files.listing import Kind as FileKind
+from refnet.recovery.sources.files.listing import Listed, matching
 from refnet.recovery.sources.files.member_names import ArchiveError, checked, show, spelled
 
 #: The most paths that a search remembers.
@@ -203,10 +205,10 @@ def find(context: Context, source: str, pattern: str) -> Search:
 def _source(word: str, meant: str) -> SourceName:
     if source := named_source(word):
         return source
-    near = f"Did you mean {found}? " if (found := nearest(word, list(SourceName))) else ""
+    near = f"Did you mean {found}? " if (found := nearest(word, STANDARD)) else ""
     raise RefnetError(
         f"'{meant}' does not begin with a source" if "/" in meant else f"'{meant}' is not a source",
-        f"{near}The sources are: {', '.join(SourceName)}.",
+        f"{near}The sources are: {', '.join(STANDARD)}.",
         Exit.USAGE,
     )
 
@@ -222,7 +224,7 @@ class _Wanted:
 
 
 def _exactly(source: SourceName, name: str) -> _Wanted:
-    if source is SourceName.DATABASE:
+    if source.kind is Kind.DATABASE:
         return _Wanted(table=lambda schema, table: name in {table, f"{schema}.{table}"})
     try:
         path = composed(checked(os.fsencode(name)))
@@ -239,7 +241,7 @@ def _literal(path: str) -> str:
 
 
 def _like(source: SourceName, pattern: str) -> _Wanted:
-    if source is SourceName.DATABASE:
+    if source.kind is Kind.DATABASE:
         return _Wanted(table=TableGlob(pattern).matches)
     glob = Glob(pattern)
     return _Wanted(glob.matches, literal=glob.literal)
@@ -282,7 +284,7 @@ class _Look:
 
     def _entries(self) -> list[Entry]:
         catalog = Catalog.of(self.context.store.entries())
-        if self.source is SourceName.DATABASE:
+        if self.source.kind is Kind.DATABASE:
             catalog = catalog.choices(servers.identity(self.context.settings))
         complete = [entry for entry in catalog.of_source(self.source) if not entry.manifest.partial]
         if not complete:
@@ -294,7 +296,7 @@ class _Look:
 
     def _versions(self, entry: Entry) -> tuple[Version, ...]:
         artifact = self.context.store.artifact(entry)
-        if entry.source is SourceName.DATABASE:
+        if entry.source.kind is Kind.DATABASE:
             return self._tables(artifact)
         digest = entry.manifest.files_sha256
         if digest in self._known:
@@ -328,5 +330,5 @@ class _Look:
 
 
 def _version(one: Listed) -> Version:
-    more = (one.target,) if one.kind is Kind.LINK else (f"mode {one.mode:04o}",)
+    more = (one.target,) if one.kind is FileKind.LINK else (f"mode {one.mode:04o}",)
     return Version(one.path, one.kind, one.size, one.sha256, more=more)

@@ -23,8 +23,9 @@ from refnet.compose_guess import guess
 from refnet.errors import Exit, RefnetError
 from refnet.files import explained, replace_file, sync_folder
 from refnet.postgres import embedded
-from refnet.recovery.model.artifact import HIDDEN_PREFIX, SourceName
+from refnet.recovery.model.artifact import HIDDEN_PREFIX
 from refnet.recovery.model.schedule import TaskName
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores.disk import rename
 from refnet.settings import (
     CONFIG,

@@ -15,12 +15,13 @@ from refnet.actions.context import Context
 from refnet.actions.recovery_settings import Setup
 from refnet.compose import COMPOSE_FILES, compose_file
 from refnet.errors import RefnetError
-from refnet.recovery.model.artifact import Entry, Outcome, SourceName
+from refnet.recovery.model.artifact import Entry, Outcome
 from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.origin import origin_label
 from refnet.recovery.model.recovery_plan import Stage
 from refnet.recovery.model.services import Services, wait_for
 from refnet.recovery.model.source import Finding
+from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.services.compose import Compose
 from refnet.recovery.services.local import LocalServices
 from refnet.recovery.verbs.restore_database import Options
@@ -44,14 +45,14 @@ class Live:
 
     def replaced(self, source: SourceName) -> str:
         """Return what a restore of `source` would replace, or ""."""
-        if source is SourceName.DATABASE:
+        if source.kind is Kind.DATABASE:
             return database_restore.replaced(self.context)
         return files_restore.replaced(self.context, source) if self.setup.folder(source) else ""
 
     def restore(self, source: SourceName, entry: Entry) -> list[str]:
         """Restore `source` from `entry`; return what was done, a sentence each."""
         chosen, notes = self.context.store.artifact(entry), list[str]()
-        if source is not SourceName.DATABASE:
+        if source.kind is not Kind.DATABASE:
             self.setup.folder(source)  # raises where nothing may go there
             planned = files_restore.plan(self.context, chosen)
             done = files_restore.restore(self.context, chosen, planned)
@@ -65,7 +66,7 @@ class Live:
 
     def compare(self, source: SourceName, entry: Entry) -> tuple[Finding, ...]:
         """Compare what is live with `entry`."""
-        compare = database_restore.compare if source is SourceName.DATABASE else files_restore.compare
+        compare = database_restore.compare if source.kind is Kind.DATABASE else files_restore.compare
         return compare(self.context, self.context.store.artifact(entry))
 
     def commands(self) -> dict[Stage, tuple[str, ...]]:

@@ -13,15 +13,17 @@ from typing import Any, BinaryIO, cast
 from refnet.actions.choose import choose_to_read
 from refnet.actions.context import Context
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import SourceName, utc
+from refnet.recovery.model.artifact import utc
 from refnet.recovery.model.formatting import plural
 from refnet.recovery.model.glob import Glob, TableGlob
 from refnet.recovery.model.source import OpenArtifact
+from refnet.recovery.model.source_name import Kind
 from refnet.recovery.sources.artifact import open_database
 from refnet.recovery.sources.database.artifact.index import Table
 from refnet.recovery.sources.database.artifact.own_artifact import DatabaseArtifact
 from refnet.recovery.sources.files.files_artifact import FilesArtifact
-from refnet.recovery.sources.files.listing import FileList, Kind, Listed
+from refnet.recovery.sources.files.listing import FileList, Listed
+from refnet.recovery.sources.files.listing import Kind as FileKind
 from refnet.recovery.sources.files.member_names import ArchiveError, checked, show, some, spelled
 
 #: A file up to this size is checked in memory, a larger one on the disk.
@@ -135,7 +137,7 @@ def content(context: Context, meant: str, path: str, at: str | None = None) -> I
 
 def database_of(chosen: OpenArtifact, command: str, instead: str) -> DatabaseArtifact:
     """Return the content of an artifact of a database that RefNet made; RefnetError (USAGE) for any other."""
-    if chosen.source is not SourceName.DATABASE:
+    if chosen.source.kind is not Kind.DATABASE:
         raise RefnetError(
             f"{chosen.name} is an artifact of {chosen.source}, which has no tables",
             f"Use `{command} {chosen.name} {instead}`." if instead.startswith("--") else instead,
@@ -153,7 +155,7 @@ def database_of(chosen: OpenArtifact, command: str, instead: str) -> DatabaseArt
 
 def _opened(chosen: OpenArtifact, command: str, instead: str) -> tuple[FilesArtifact, FileList, bool]:
     """Return the artifact, its list of files, and whether the list is its own."""
-    if chosen.source is SourceName.DATABASE:
+    if chosen.source.kind is Kind.DATABASE:
         advice = (
             f"Use `{command} {chosen.name} {instead}`." if instead.startswith("--") else f"Read it {instead}."
         )
@@ -177,15 +179,15 @@ def _file(chosen: OpenArtifact, found: FileList, path: str) -> Listed:
     one = _exact(found, path)
     if one is None:
         wanted = Glob(path)
-        several = [each for each in found.files if each.kind is Kind.FILE and wanted.matches(each.path)]
+        several = [each for each in found.files if each.kind is FileKind.FILE and wanted.matches(each.path)]
         if len(several) != 1:
             raise _not_one(chosen, found, path, several)
         one = several[0]
-    if one.kind is not Kind.FILE:
+    if one.kind is not FileKind.FILE:
         raise RefnetError(
             f"{show(one.path)} in {chosen.name} is a {one.kind}, not a file",
             f"It leads to {show(one.target)}."
-            if one.kind is Kind.LINK
+            if one.kind is FileKind.LINK
             else f"`refnet show {chosen.name} --files '{show(one.path)}/**'` lists what is in it.",
             Exit.USAGE,
         )

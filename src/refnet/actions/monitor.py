@@ -10,9 +10,9 @@ from refnet import servers, wiring
 from refnet.actions.acting import protected
 from refnet.actions.context import Context
 from refnet.errors import RefnetError
-from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.monitoring import Check, Status
 from refnet.recovery.model.schedule import Schedule
+from refnet.recovery.model.source_name import STANDARD, SourceName
 from refnet.settings import Settings
 
 
@@ -73,7 +73,7 @@ def notify(context: Context) -> list[str]:
 
 def _named(settings: Settings, body: str) -> Iterator[str]:
     """Yield the database or the folder of each source that a message reports."""
-    for source in SourceName:
+    for source in STANDARD:
         with suppress(RefnetError):  # an invalid setting is reported elsewhere
             if any(line.startswith(f"{source} ") for line in body.splitlines()):
                 yield f"{source}: {protected(settings, source) or 'not configured'}"

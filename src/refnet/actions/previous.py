@@ -10,8 +10,9 @@ from typing import Any
 from refnet import wiring
 from refnet.actions.context import Context
 from refnet.errors import RefnetError
-from refnet.recovery.model.artifact import SourceName, utc
+from refnet.recovery.model.artifact import utc
 from refnet.recovery.model.retention import PreviousVersion
+from refnet.recovery.model.source_name import SourceName
 
 
 @dataclass(frozen=True)

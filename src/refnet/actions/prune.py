@@ -12,9 +12,9 @@ from refnet import wiring
 from refnet.actions.context import Context
 from refnet.errors import RefnetError
 from refnet.recovery.model import retention
-from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.retention import Decision, Listing, PreviousVersion
 from refnet.recovery.model.schedule import Schedule
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.model.store import Leftover, Store
 from refnet.settings import Retention
 

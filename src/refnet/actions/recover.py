@@ -23,11 +23,12 @@ from refnet.errors import Exit, RefnetError
 from refnet.postgres.connecting import ConnectError
 from refnet.postgres.session import Target
 from refnet.recovery.model import recovery_plan
-from refnet.recovery.model.artifact import Entry, SourceName
+from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.catalog import Catalog, parse_time
 from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.recovery_plan import Journal, Plan, Stage
+from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
 from refnet.recovery.sources.files.member_names import show
 from refnet.settings import Settings
 
@@ -61,12 +62,12 @@ class Planned:
     @property
     def targets(self) -> dict[str, str]:
         """Return the target of each source of the set, and the settings file."""
-        targets = {source.value: self._target(source) for source in self.plan.entries}
+        targets = {source: self._target(source) for source in self.plan.entries}
         of_backup = ", out of the backup" if self.setup.own else ""
         return targets | {"settings": f"{self.setup.settings.file or 'none'}{of_backup}"}
 
     def _target(self, source: SourceName) -> str:
-        if source is SourceName.DATABASE:
+        if source.kind is Kind.DATABASE:
             return ActsOn.of(self.setup.settings).shown
         try:
             folder = self.setup.folder(source)
@@ -74,7 +75,7 @@ class Planned:
             return f"{show(error.message)}. {error.hint}"
         if folder is None:
             return "unknown: set REFNET_CONFIG_DIR"
-        origin = f" ({self.setup.origin})" if source is SourceName.CONFIG and self.setup.origin else ""
+        origin = f" ({self.setup.origin})" if source == SourceName.CONFIG and self.setup.origin else ""
         return f"{show(str(folder), 1000)}{origin}"
 
     def to_json(self) -> dict[str, Any]:
@@ -203,8 +204,8 @@ class Recovery:
 
 
 def _nothing(folder: Path, catalog: Catalog, moment: datetime | None) -> RefnetError:
-    if moment and catalog.oldest_complete(SourceName):
-        return nothing(catalog, SourceName, moment)
+    if moment and catalog.oldest_complete(STANDARD):
+        return nothing(catalog, STANDARD, moment)
     return RefnetError(
         f"{folder} has no complete artifact to recover from",
         "Set REFNET_BACKUP_DIR to the backup folder; `refnet list` lists its artifacts.",

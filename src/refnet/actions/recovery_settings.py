@@ -16,8 +16,9 @@ from pathlib import Path
 from refnet import wiring
 from refnet.compose import compose_file
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import Entry, SourceName
+from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.recovery_plan import Stage
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.services.local import POSTGRES
 from refnet.recovery.sources.files.files_artifact import FilesArtifact
 from refnet.recovery.sources.files.member_names import ArchiveError, show
@@ -80,7 +81,7 @@ class Setup:
 
     def folder(self, source: SourceName) -> Path | None:
         """Return the target folder of `source`, config or obsidian; None: unknown. RefnetError where nothing may go there."""
-        if source is SourceName.OBSIDIAN:
+        if source == SourceName.OBSIDIAN:
             said_by_backup = self.own and self._from_file("vault_dir")
             return _checked(source, self.settings.vault_dir, said_by_backup)
         folder = self.settings.config_dir
@@ -222,7 +223,7 @@ def _checked(source: SourceName, folder: Path, said_by_backup: bool) -> Path:
     places = (Path(os.path.normpath(folder)), folder.resolve())
     refused = any(str(place) in _TOPS or place == user_path("~") for place in places)
     if refused or (said_by_backup and any(map(_is_programs, places))):
-        variable = "REFNET_CONFIG_DIR" if source is SourceName.CONFIG else "REFNET_VAULT_DIR"
+        variable = "REFNET_CONFIG_DIR" if source == SourceName.CONFIG else "REFNET_VAULT_DIR"
         raise RefnetError(
             f"{source} is not restored to {show(str(folder))}: that folder belongs to the system, or contains other data",
             f"Name a folder of its own: {variable}=FOLDER.",

@@ -13,10 +13,11 @@ from refnet.actions.live import Live
 from refnet.errors import Exit, RefnetError
 from refnet.files import explained, replace_file
 from refnet.postgres.account import make_enterable
-from refnet.recovery.model.artifact import Outcome, SourceName, utc
+from refnet.recovery.model.artifact import Outcome, utc
 from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.recovery_plan import RESTORES, Journal, Plan, Stage
 from refnet.recovery.model.source import Finding
+from refnet.recovery.model.source_name import SourceName
 
 #: An interrupted recovery is continued until this long after it began.
 CONTINUE_WITHIN = timedelta(days=1)
@@ -155,7 +156,7 @@ class _Run:
         says = self.live.restore(source, entry)
         if self.memory:
             self.memory.restored(source)
-        if source is SourceName.CONFIG:
+        if source == SourceName.CONFIG:
             self.live = self.make_live()
         return says
 

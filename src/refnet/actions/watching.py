@@ -10,9 +10,10 @@ from refnet.actions.acting import protected
 from refnet.actions.context import Context
 from refnet.actions.monitor import notify
 from refnet.errors import RefnetError
-from refnet.recovery.model.artifact import Outcome, SourceName
-from refnet.recovery.model.run import Kind, Reason
+from refnet.recovery.model.artifact import Outcome
+from refnet.recovery.model.run import Reason, RunKind
 from refnet.recovery.model.source import Proof
+from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.settings import Settings
 from refnet.telemetry.logging import open_log
 from refnet.telemetry.redact import redactor, secrets_of
@@ -22,7 +23,7 @@ from refnet.telemetry.watch import AtWork, Watch
 def open_watch(context: Context) -> Watch:
     """Return what surrounds each backup and drill."""
     settings = context.settings
-    pings = {Kind.BACKUP: settings.notify_backup_ping, Kind.DRILL: settings.notify_drill_ping}
+    pings = {RunKind.BACKUP: settings.notify_backup_ping, RunKind.DRILL: settings.notify_drill_ping}
     return Watch(
         wiring.journal(settings),
         open_log(settings, "backup", service=context.service),
@@ -39,7 +40,7 @@ def named(settings: Settings, source: SourceName, artifact: str = "") -> dict[st
     """Return the database or the folder of `source`, and `artifact`, for the log; only what is known."""
     values = {"artifact": artifact}
     with suppress(RefnetError):  # an invalid setting, which the run itself reports
-        values["database" if source is SourceName.DATABASE else "folder"] = protected(settings, source)
+        values["database" if source.kind is Kind.DATABASE else "folder"] = protected(settings, source)
     return {name: value for name, value in values.items() if value}
 
 
@@ -51,7 +52,7 @@ def report_proof(at_work: AtWork, artifact: str, proof: Proof | None) -> None:
     says = f"{artifact}: " + ("; ".join(proof.reasons) or "no reason was given")
     if proof.outcome is Outcome.FAILED:
         at_work.failed(Reason.DAMAGED, says, f"See `refnet show {artifact}`; check this machine's disk.")
-    elif at_work.run.kind is Kind.DRILL:
+    elif at_work.run.kind is RunKind.DRILL:
         at_work.unverified(f"could not verify {says}")
     else:  # the artifact was made, and its evidence says how far it is proven
         at_work.done(artifact)

@@ -18,7 +18,8 @@ from refnet.cli.context import complain, context, print_json, with_progress
 from refnet.cli.output import output, say
 from refnet.errors import Exit, RefnetError, worst
 from refnet.recovery.model import formatting
-from refnet.recovery.model.artifact import Outcome, SourceName
+from refnet.recovery.model.artifact import Outcome
+from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
 from refnet.settings import user_path
 from refnet.wiring import configured, not_configured
 
@@ -45,7 +46,7 @@ def backup(
     how = Options(not no_prove, jobs, tuple(table or ()), folder)
     if source and source not in configured(here.settings):
         raise not_configured(source)
-    names = [source or SourceName.DATABASE] if source or table else SourceName
+    names = [source or SourceName.DATABASE] if source or table else STANDARD
     if plan:
         raise typer.Exit(_plan(here, names, how, as_json=as_json))
     raise typer.Exit(back_up(here, names, how, as_json=as_json))
@@ -53,7 +54,7 @@ def backup(
 
 def back_up(
     here: Context,
-    names: Iterable[SourceName] = SourceName,
+    names: Iterable[SourceName] = STANDARD,
     how: Options | None = None,
     *,
     as_json: bool = False,
@@ -112,7 +113,7 @@ def _values(context: Context, name: SourceName, made: Backup | RefnetError | Non
         return {"source": name, "outcome": "not configured"}
     if isinstance(made, RefnetError):
         return {"source": name, "outcome": "failed", "error": made.message, "hint": made.hint}
-    return made.to_json() | (ActsOn.of(context.settings).to_json() if name is SourceName.DATABASE else {})
+    return made.to_json() | (ActsOn.of(context.settings).to_json() if name.kind is Kind.DATABASE else {})
 
 
 def _print(made: Backup, context: Context) -> None:
@@ -131,7 +132,7 @@ def _print(made: Backup, context: Context) -> None:
         render.print_proof(lead, made.proof, took, made.unrecorded)
     elif made.unrecorded:
         print(f"{lead} the evidence could not be recorded: {made.unrecorded}")
-    if manifest.source is SourceName.DATABASE:
+    if manifest.source.kind is Kind.DATABASE:
         say(f"{'':9} {ActsOn.of(context.settings)}")
 
 

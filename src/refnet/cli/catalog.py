@@ -15,7 +15,8 @@ from refnet.cli import options, render
 from refnet.cli.context import complain, context, print_json
 from refnet.errors import Exit, RefnetError, worst
 from refnet.recovery.model import formatting
-from refnet.recovery.model.artifact import Entry, SourceName
+from refnet.recovery.model.artifact import Entry
+from refnet.recovery.model.source_name import STANDARD
 
 #: A terminal with space for both the source and the database.
 _WIDE = 130
@@ -31,7 +32,7 @@ def list_artifacts(
     as_json: options.Json = False,
 ) -> None:
     """List every artifact, oldest first: its age, its size, how far it is proven."""
-    here, names = context(), (source,) if source else tuple(SourceName)
+    here, names = context(), (source,) if source else STANDARD
     if previous:
         if tag:
             raise RefnetError("--previous and --tag exclude each other", "Omit one of them.", Exit.USAGE)
@@ -68,7 +69,7 @@ def _list_previous(found: Kept, *, as_json: bool) -> None:
             at = found.removed(one)
             when = f"stays: {one.blocked}" if at is None else f"from {render.local(at)}"
             size = "" if one.size is None else formatting.size(one.size)
-            rows.append((one.source.value, one.what, one.of, render.local(one.since), size, when))
+            rows.append((one.source, one.what, one.of, render.local(one.since), size, when))
         render.print_columns(rows, right=(4,))
     raise typer.Exit(worst(error.code for error in found.unknown))
 
@@ -78,7 +79,7 @@ def _print_table(entries: Sequence[Entry], moment: datetime) -> None:
     rows += [
         (
             entry.name,
-            entry.source.value,
+            entry.source,
             render.local(entry.created),
             formatting.age(moment - entry.made),
             formatting.size(entry.manifest.size),
@@ -90,7 +91,7 @@ def _print_table(entries: Sequence[Entry], moment: datetime) -> None:
     of = render.databases(entries)
     narrow = render.width() < _WIDE
     if of and narrow:
-        column = ["source or database", *(of.get(entry.name, entry.source.value) for entry in entries)]
+        column = ["source or database", *(of.get(entry.name, entry.source) for entry in entries)]
         rows = [(row[0], one, *row[2:]) for row, one in zip(rows, column, strict=True)]
     elif of:
         column = ["database", *(of.get(entry.name, "") for entry in entries)]

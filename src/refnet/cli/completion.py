@@ -12,7 +12,7 @@ from typer.completion import get_completion_script  # type: ignore[attr-defined]
 from refnet import wiring
 from refnet.actions.context import Context, read_settings
 from refnet.errors import Exit, RefnetError, nearest
-from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.model.source_name import STANDARD, SourceName
 
 #: Other names of sources on the command line.
 ALIASES = {"vault": SourceName.OBSIDIAN}
@@ -26,11 +26,11 @@ class Shell(StrEnum):
     FISH = "fish"
 
 
-def choice(what: str, members: Iterable[StrEnum], code: Exit = Exit.USAGE) -> dict[str, Any]:
+def choice(what: str, members: Iterable[str], code: Exit = Exit.USAGE) -> dict[str, Any]:
     """Return the parameters of Typer for a choice of `members`; any other value is not a `what`, and ends with `code`."""
-    known = {one.value: one for one in members}
+    known = {str(one): one for one in members}
 
-    def parse(text: str) -> StrEnum:
+    def parse(text: str) -> str:
         if text in known:
             return known[text]
         near = f"Did you mean {found}? " if (found := nearest(text, known)) else ""
@@ -48,7 +48,7 @@ def completion(shell: Annotated[Shell, typer.Argument(help="The shell.", **choic
 
 def source_name(code: Exit = Exit.USAGE) -> dict[str, Any]:
     """Return the parameters of Typer for the name of a source; any other value ends with `code`."""
-    known = choice("source", SourceName, code)
+    known = choice("source", STANDARD, code)
     return {"parser": lambda text: ALIASES.get(text) or known["parser"](text), "autocompletion": sources}
 
 
@@ -56,7 +56,7 @@ def sources() -> list[str]:
     """Return the names of the configured sources."""
     try:  # a shell has no place for an error
         settings = read_settings(lambda _: None)
-        return sorted(wiring.configured(settings), key=[*SourceName].index)
+        return sorted(wiring.configured(settings), key=STANDARD.index)
     except RefnetError:
         return []
 

@@ -13,9 +13,9 @@ from refnet.actions.acting import ActsOn
 from refnet.actions.context import Context, read_settings
 from refnet.cli.output import output, steps
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.formatting import plain
 from refnet.recovery.model.source import Progress, silent
+from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Settings
 
 
@@ -116,7 +116,7 @@ def log_subject(context: Context, source: SourceName, artifact: str = "") -> Non
     from refnet.actions.watching import named  # structlog takes long to load
     from refnet.telemetry.logging import add_to_log
 
-    add_to_log(source=source.value, **named(context.settings, source, artifact))
+    add_to_log(source=source, **named(context.settings, source, artifact))
 
 
 def would(sentence: str, *, plan: bool) -> bool:

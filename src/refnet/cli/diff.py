@@ -13,7 +13,7 @@ from refnet.cli import options
 from refnet.cli.completion import source_or_artifact
 from refnet.cli.context import context, print_json, with_progress
 from refnet.errors import Exit
-from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.model.source_name import Kind
 from refnet.recovery.sources.files.member_names import MAX_PATH, show
 
 #: How many of each kind are shown.
@@ -38,7 +38,7 @@ def diff(
     """Show which notes, configuration files or tables differ between A and B. Exit 4 where some do."""
     with with_progress(context(), "diff") as here:
         found = run(here, before, after)
-    live_database = after == LIVE and found.source is SourceName.DATABASE
+    live_database = after == LIVE and found.source.kind is Kind.DATABASE
     if as_json:
         print_json(found.to_json() | (ActsOn.of(here.settings).to_json() if live_database else {}))
     else:

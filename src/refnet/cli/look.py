@@ -16,8 +16,8 @@ from refnet.cli import options, render
 from refnet.cli.completion import ALIASES
 from refnet.cli.context import context, note, print_json, with_progress
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.formatting import plural, size
+from refnet.recovery.model.source_name import Kind
 from refnet.recovery.sources.files.member_names import MAX_PATH, show
 
 _BLOCK = 1 << 20
@@ -90,7 +90,7 @@ def log(
     if as_json:
         print_json(found.to_json())
     else:
-        tables = found.source is SourceName.DATABASE
+        tables = found.source.kind is Kind.DATABASE
         head = (
             "artifact",
             "created",

@@ -11,8 +11,8 @@ from refnet.cli import options, render
 from refnet.cli.completion import source_name
 from refnet.cli.context import complain, context, print_json
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.monitoring import worst
+from refnet.recovery.model.source_name import SourceName
 
 _UNKNOWN = 3
 
@@ -20,7 +20,7 @@ _UNKNOWN = 3
 def monitor(
     source: Annotated[
         SourceName | None,
-        typer.Argument(help="This source; default: all.", **source_name(Exit(_UNKNOWN))),
+        typer.Argument(metavar="SOURCE", help="This source; default: all.", **source_name(Exit(_UNKNOWN))),
     ] = None,
     as_json: options.Json = False,
 ) -> None:

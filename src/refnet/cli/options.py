@@ -9,7 +9,7 @@ import typer
 
 from refnet.cli.completion import artifacts, source_name, source_or_artifact
 from refnet.cli.output import output
-from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.model.source_name import SourceName
 
 
 def _json(value: bool) -> bool:
@@ -22,7 +22,9 @@ Plan = Annotated[bool, typer.Option("--plan", "--dry-run", help="Print what woul
 Force = Annotated[
     bool, typer.Option("--force", "--yes", "-y", help="Do not ask before something live is replaced.")
 ]
-Source = Annotated[SourceName | None, typer.Argument(help="This source; default: all.", **source_name())]
+Source = Annotated[
+    SourceName | None, typer.Argument(metavar="SOURCE", help="This source; default: all.", **source_name())
+]
 OneSource = Annotated[
     SourceName, typer.Argument(metavar="SOURCE", help="The source; vault is obsidian.", **source_name())
 ]

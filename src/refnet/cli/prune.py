@@ -18,8 +18,8 @@ from refnet.cli.context import complain, context, print_json
 from refnet.cli.output import output
 from refnet.errors import Exit, RefnetError, worst
 from refnet.recovery.model import formatting
-from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.retention import Decision
+from refnet.recovery.model.source_name import STANDARD, SourceName
 
 #: The most columns of the name of a database beside that of an artifact.
 _DATABASE = 40
@@ -35,7 +35,7 @@ def prune(
     as_json: options.Json = False,
 ) -> None:
     """Delete artifacts that are no longer kept, leftovers of crashed runs, and old previous versions."""
-    here, names = context(), (source,) if source else tuple(SourceName)
+    here, names = context(), (source,) if source else STANDARD
     if simulate is not None:
         _simulate(here, names, _span(simulate), as_json=as_json)
         return

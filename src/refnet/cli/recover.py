@@ -23,8 +23,8 @@ from refnet.cli.context import confirm, ends_at_plan, print_json, warn
 from refnet.cli.output import say
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model import formatting
-from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.recovery_plan import SAYS, Stage
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.files.member_names import show, some
 from refnet.settings import user_path
 

@@ -13,10 +13,11 @@ from rich.cells import cell_len, chop_cells
 from refnet.actions.catalog import Shown
 from refnet.cli.output import output
 from refnet.errors import RefnetError
-from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome, SourceName, utc
+from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome, utc
 from refnet.recovery.model.formatting import left_out, plain, plural, seconds, size
 from refnet.recovery.model.identity import labels
 from refnet.recovery.model.source import OpenArtifact, Proof
+from refnet.recovery.model.source_name import Kind
 
 #: The number of largest tables that an artifact's page lists.
 _LARGEST = 10
@@ -112,7 +113,7 @@ def wrapped(text: str, width: int) -> list[str]:
 
 def databases(entries: Sequence[Entry]) -> dict[str, str]:
     """Return the database of each artifact, by the artifact's name; nothing if all are of the same."""
-    of = {entry.name: entry.identity for entry in entries if entry.source is SourceName.DATABASE}
+    of = {entry.name: entry.identity for entry in entries if entry.source.kind is Kind.DATABASE}
     found = labels(of.values())
     return {name: found[identity] for name, identity in of.items()} if len(found) > 1 else {}
 
@@ -150,10 +151,10 @@ def details(proof: Proof) -> list[str]:
 def print_artifact(shown: Shown) -> None:
     """Print the facts of the manifest, the largest tables, and each line of evidence."""
     manifest = shown.manifest
-    unknown = manifest.source is SourceName.DATABASE and manifest.identity is None
+    unknown = manifest.source.kind is Kind.DATABASE and manifest.identity is None
     facts = [
         ("name", manifest.name),
-        ("source", manifest.source.value + (" (only some tables)" if manifest.partial else "")),
+        ("source", manifest.source + (" (only some tables)" if manifest.partial else "")),
         ("state", shown.state),
         ("created", f"{local(manifest.created)} ({utc(manifest.created)})"),
         ("size", f"{size(manifest.size)} ({manifest.size:,} bytes), made in {seconds(manifest.seconds)}"),

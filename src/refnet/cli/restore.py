@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from refnet.cli import options, restore_database, restore_files
 from refnet.cli.command import spread
-from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.model.source_name import Kind
 
 
 @spread
@@ -12,7 +12,7 @@ def restore(
     asked: options.Restore, database: restore_database.Restore, folder: restore_files.Restore
 ) -> None:
     """Restore a source. Load a copy beside what is live, compare, swap, keep the previous version."""
-    if asked.source is SourceName.DATABASE:
+    if asked.source.kind is Kind.DATABASE:
         restore_database.restore(asked, database)
     else:
         restore_files.restore(asked, folder)
@@ -21,7 +21,7 @@ def restore(
 @spread
 def undo(asked: options.Undo, database: restore_database.Undo) -> None:
     """Undo the last restore of a source. Swap the previous version and what is live."""
-    if asked.source is SourceName.DATABASE:
+    if asked.source.kind is Kind.DATABASE:
         restore_database.undo(asked, database)
     else:
         restore_files.undo(asked)

@@ -18,12 +18,13 @@ from refnet.cli.context import confirm, context, ends_at_plan, log_subject, prin
 from refnet.cli.output import say
 from refnet.errors import worst
 from refnet.recovery.model import formatting
-from refnet.recovery.model.artifact import Outcome, SourceName
+from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.origin import origin_label
 from refnet.recovery.model.previous import Why
 from refnet.recovery.model.restore_facts import Sessions
 from refnet.recovery.model.restore_plan import Compare, Plan
 from refnet.recovery.model.source import OpenArtifact
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.model.table_plan import Mode
 from refnet.recovery.sources.database.restore.previous_databases import PreviousDatabase
 from refnet.recovery.verbs.restore_database import Options, Restored

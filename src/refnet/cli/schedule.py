@@ -14,9 +14,9 @@ from refnet.cli.context import current_settings, note, print_json
 from refnet.cli.output import say
 from refnet.errors import Exit, RefnetError
 from refnet.locks import is_locked
-from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.clock import utc_now
 from refnet.recovery.model.schedule import Schedule
+from refnet.recovery.model.source_name import SourceName
 from refnet.scheduling import install as verb
 from refnet.scheduling import places, privileged
 from refnet.scheduling import service as services

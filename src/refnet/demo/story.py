@@ -13,8 +13,9 @@ from refnet.demo.independent_check import Contents
 from refnet.demo.stage import Chapter, Stage
 from refnet.errors import RefnetError
 from refnet.recovery.model import formatting
-from refnet.recovery.model.artifact import Entry, SourceName
+from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.catalog import Catalog
+from refnet.recovery.model.source_name import STANDARD, SourceName
 from refnet.settings import load
 
 #: A DELETE that matches too many rows.
@@ -114,7 +115,7 @@ def _backup(stage: Stage) -> Mapping[SourceName, Entry]:
     stage.refnet("list")
     settings = load({}, stage.config, root=False, cores=1)
     entries = Catalog.of(wiring.store(settings).entries()).set_at()
-    unproven = [source for source in SourceName if source not in entries or not entries[source].proven]
+    unproven = [source for source in STANDARD if source not in entries or not entries[source].proven]
     if unproven:
         raise RefnetError(
             f"the demo failed: the backup of {', '.join(unproven)} is not proven",

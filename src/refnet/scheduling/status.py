@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from refnet.locks import is_locked
-from refnet.recovery.model.artifact import SourceName, utc
+from refnet.recovery.model.artifact import utc
 from refnet.recovery.model.schedule import Schedule, TaskName
+from refnet.recovery.model.source_name import SourceName
 from refnet.scheduling import places
 from refnet.scheduling.systemctl import Systemd
 from refnet.scheduling.units import file_names, scheduled, timer, timer_file

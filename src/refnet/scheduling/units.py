@@ -12,8 +12,8 @@ from enum import StrEnum
 from pathlib import Path
 from string import Template
 
-from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.schedule import Schedule, TaskName
+from refnet.recovery.model.source_name import SourceName
 
 _MARK = "# Written by `refnet schedule install`. An edited file is left alone; SHA-256 of the rest: "
 #: The longest time in which the tries of one run are counted: four tries of several hours.

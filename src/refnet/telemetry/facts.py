@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from functools import cached_property
 
 from refnet.errors import RefnetError
-from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.monitoring import (
@@ -20,6 +19,7 @@ from refnet.recovery.model.monitoring import (
 )
 from refnet.recovery.model.run import History
 from refnet.recovery.model.schedule import Schedule
+from refnet.recovery.model.source_name import STANDARD, SourceName
 from refnet.recovery.model.store import Leftover, Unlisted
 
 
@@ -59,7 +59,7 @@ class Facts:
         """
         if self.trouble:
             return (another_store(self.trouble),)
-        names = [s for s in SourceName if s is only or (only is None and self._is_protected(s))]
+        names = [s for s in STANDARD if s is only or (only is None and self._is_protected(s))]
         of_sources = (watch(s, self.own, self.history, self.limits[s], self.now) for s in names)
         others = watch_others(self.catalog, self.target) if SourceName.DATABASE in names else ()
         store = watch_store(self.own, self.leftovers, self.unlisted, self.free_bytes)

@@ -22,10 +22,11 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder, generate_latest
 from prometheus_client.registry import Collector
 
-from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome, SourceName
+from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome
 from refnet.recovery.model.monitoring import Status
-from refnet.recovery.model.run import BUCKETS, Ended, Kind, Reason, Run
+from refnet.recovery.model.run import BUCKETS, Ended, Reason, Run, RunKind
 from refnet.recovery.model.schedule import TaskName
+from refnet.recovery.model.source_name import STANDARD, SourceName
 from refnet.telemetry.facts import Facts
 
 _STATES = (*Level, Outcome.UNVERIFIED, "damaged")
@@ -113,8 +114,8 @@ def _by_source(
     return _gauge(name, (((source,), value(source)) for source in sources), ("source",))
 
 
-def _by_run(name: str, value: Callable[[Kind, SourceName], float | None]) -> Metric:
-    pairs = ((kind, source) for kind in Kind for source in SourceName)
+def _by_run(name: str, value: Callable[[RunKind, SourceName], float | None]) -> Metric:
+    pairs = ((kind, source) for kind in RunKind for source in STANDARD)
     return _gauge(name, ((pair, value(*pair)) for pair in pairs), ("run", "source"))
 
 
@@ -135,9 +136,9 @@ def _newest(facts: Facts) -> Iterator[Metric]:
 
 
 def _proofs(facts: Facts) -> Iterator[Metric]:
-    proven = {source: [e for e in facts.own.of_source(source) if e.proven] for source in SourceName}
-    drilled = {source: last_drill(facts, source) for source in SourceName}
-    states = {s: Counter(e.state for e in facts.catalog.of_source(s)) for s in SourceName}
+    proven = {source: [e for e in facts.own.of_source(source) if e.proven] for source in STANDARD}
+    drilled = {source: last_drill(facts, source) for source in STANDARD}
+    states = {s: Counter(e.state for e in facts.catalog.of_source(s)) for s in STANDARD}
     yield _by_source(
         "refnet_proven_timestamp_seconds", proven, lambda s: _latest(e.proven_at for e in proven[s])
     )
@@ -165,7 +166,7 @@ def last_drill(facts: Facts, source: SourceName) -> tuple[datetime, float] | Non
     runs = [
         (datetime.fromtimestamp(run.started.timestamp() + run.seconds, run.started.tzinfo), run.seconds)
         for run in facts.history.runs
-        if run.kind is Kind.DRILL and run.source is source and run.ended is Ended.DONE
+        if run.kind is RunKind.DRILL and run.source == source and run.ended is Ended.DONE
     ]
     return max([*lines, *runs], default=None)
 
@@ -179,14 +180,14 @@ def _runs(facts: Facts) -> Iterator[Metric]:
     history, totals = facts.history, facts.history.totals
     name = "refnet_backup_duration_seconds"
     durations = HistogramMetricFamily(name, _HELP[name], labels=["source"])
-    for source in SourceName:
+    for source in STANDARD:
         counts = totals.buckets.get(source, (0,) * (len(BUCKETS) + 1))
         durations.add_metric([source], _cumulative(counts), totals.sums.get(source, 0.0))
     yield durations
     failures = CounterMetricFamily(
         "refnet_failures", _HELP["refnet_failures"], labels=["run", "source", "reason"]
     )
-    for key in product(Kind, SourceName, Reason):
+    for key in product(RunKind, STANDARD, Reason):
         failures.add_metric(key, totals.failures.get(key, 0))
     yield failures
     yield _by_run("refnet_last_run_failed", lambda *run: _failed(history.last(*run)))
@@ -206,9 +207,9 @@ def _cumulative(counts: tuple[int, ...]) -> list[tuple[str, float]]:
 def _bytes(facts: Facts) -> Iterator[Metric]:
     """Metrics of disk space: artifacts, leftovers of crashed runs, free space."""
     catalog, leftovers = facts.catalog, facts.leftovers
-    yield _by_source("refnet_kept_bytes", SourceName, lambda s: kept_bytes(catalog.of_source(s)))
+    yield _by_source("refnet_kept_bytes", STANDARD, lambda s: kept_bytes(catalog.of_source(s)))
     yield _by_source(
-        "refnet_leftover_bytes", SourceName, lambda s: sum(one.size for one in leftovers if one.source is s)
+        "refnet_leftover_bytes", STANDARD, lambda s: sum(one.size for one in leftovers if one.source == s)
     )
     previous = {source: since for source, since in facts.previous.items() if since is not None}
     yield _by_source("refnet_previous_versions", previous, lambda s: len(previous[s]))
@@ -237,7 +238,7 @@ def _due(facts: Facts) -> Iterator[Metric]:
     }
     scheduled = (((task,), float(task in facts.schedule.times)) for task in TaskName)
     yield _gauge("refnet_task_scheduled", scheduled, ("task",))
-    yield _by_source("refnet_source_configured", SourceName, lambda s: s in facts.configured)
+    yield _by_source("refnet_source_configured", STANDARD, lambda s: s in facts.configured)
     for name, value in values.items():
         yield _by_source(name, sorted(facts.configured), value)
 

@@ -17,9 +17,10 @@ from refnet.extras import how_to_install
 from refnet.files import explained, make_folder, read_regular, replace_file
 from refnet.locks import locked
 from refnet.recovery.model import checked
-from refnet.recovery.model.artifact import SourceName, utc
+from refnet.recovery.model.artifact import utc
 from refnet.recovery.model.monitoring import Check, Status
-from refnet.recovery.model.run import Ended, History, Kind, Reason
+from refnet.recovery.model.run import Ended, History, Reason, RunKind
+from refnet.recovery.model.source_name import STANDARD, SourceName
 
 #: Timeout of sending, in seconds; after it the backup continues.
 DEADLINE = 30.0
@@ -66,13 +67,13 @@ def findings(checks: Sequence[Check], history: History) -> dict[str, str | None]
         key = f"{check.source or 'all'} {topic}"
         wrong = check.status in _WRONG or topic == "store"
         found[key] = "\n".join(filter(None, (found.get(key), check.says if wrong else None))) or None
-    for source in SourceName:
+    for source in STANDARD:
         _add_runs(found, source, history)
     return found
 
 
 def _add_runs(found: dict[str, str | None], source: SourceName, history: History) -> None:
-    backup, drill = history.last(Kind.BACKUP, source), history.last(Kind.DRILL, source)
+    backup, drill = history.last(RunKind.BACKUP, source), history.last(RunKind.DRILL, source)
     key = f"{source} backup"
     if backup and backup.hint and found.get(key):
         found[key] = f"{found[key]}\n{backup.hint}"

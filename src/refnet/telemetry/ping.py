@@ -8,20 +8,18 @@ import urllib.request
 from http.client import HTTPException
 from urllib.parse import urlsplit, urlunsplit
 
-from refnet.recovery.model.artifact import SourceName
-
 #: Timeout of a ping, in seconds.
 TIMEOUT = 5.0
 
 
-def url_of(url: str, source: SourceName, event: str) -> str:
+def url_of(url: str, source: str, event: str) -> str:
     """Return `url` with `{source}` replaced and `event` (start, fail, or '' for success) appended to its path."""
     parts = urlsplit(url.replace("{source}", source))
     path = f"{parts.path.rstrip('/')}/{event}" if event else parts.path
     return urlunsplit(parts._replace(path=path))
 
 
-def ping(url: str, source: SourceName, event: str) -> list[str]:
+def ping(url: str, source: str, event: str) -> list[str]:
     """Send a ping; return the failure as a sentence without the URL, or nothing."""
     try:
         with urllib.request.urlopen(url_of(url, source, event), timeout=TIMEOUT):  # noqa: S310  # a setting

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from refnet.errors import RefnetError
-from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.clock import Clock
-from refnet.recovery.model.run import Ended, Kind, Reason, Run, reason_of
+from refnet.recovery.model.run import Ended, Reason, Run, RunKind, reason_of
 from refnet.recovery.model.source import Progress
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores.run_journal import Journal
 from refnet.telemetry.notify import within
 from refnet.telemetry.ping import TIMEOUT, ping
@@ -61,7 +61,7 @@ class Watch:
     journal: Journal
     log: Any
     #: The dead-man's-switch URL of each kind that has one.
-    pings: dict[Kind, str]
+    pings: dict[RunKind, str]
     #: Sends messages about failures and recoveries; returns a sentence for each failure to send.
     notify: Callable[[], list[str]] | None
     #: Removes secrets from a text.
@@ -74,14 +74,14 @@ class Watch:
 
     @contextmanager
     def run(
-        self, kind: Kind, source: SourceName, *, artifact: str = "", again: bool = False
+        self, kind: RunKind, source: SourceName, *, artifact: str = "", again: bool = False
     ) -> Iterator[AtWork]:
         """Watch one run.
 
         artifact: the one that it checks. again: a transient failure is retried soon, so no message reports it yet.
         """
         run = Run(uuid.uuid4().hex[:12], kind, source, self.clock.now(), artifact=artifact)
-        log = self.log.bind(run=run.id, what=kind.value, source=source.value, **self.named(source, artifact))
+        log = self.log.bind(run=run.id, what=kind.value, source=source, **self.named(source, artifact))
         at_work = AtWork(run, log.info, self.clock)
         self._try(self.journal.begin, at_work.run, log)
         log.info("began")

@@ -17,10 +17,10 @@ from psycopg import sql
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.origin import Permission
 from refnet.recovery.model.previous import Why
 from refnet.recovery.model.source import OpenArtifact
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.database.admin_session import admin_session
 from refnet.recovery.sources.database.artifact.own_artifact import DatabaseArtifact
 from refnet.recovery.sources.database.dump import parallel_dump as dumping

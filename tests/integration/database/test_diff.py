@@ -13,8 +13,8 @@ from refnet.actions.diff import Changed
 from refnet.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
-from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.source import OpenArtifact
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.database.workers import Workers
 
 #: A materialized view with rows; partitions, those of a hash on an enum too; a table without columns; an unlogged one.

@@ -12,7 +12,7 @@ from tests.integration.database.library import everything, papers, restore
 from refnet.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
-from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.database.artifact.foreign_dump import ForeignDump
 from refnet.recovery.stores.open_artifacts import artifact_at, folder_at
 from refnet.recovery.verbs import restore_database

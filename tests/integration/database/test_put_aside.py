@@ -18,8 +18,8 @@ from refnet.actions.context import Context
 from refnet.actions.previous import previous
 from refnet.errors import RefnetError
 from refnet.postgres.session import Target
-from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.previous import Mark, Record, Why
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.database.restore.previous_databases import comment_of, comment_on, oid_of
 from refnet.recovery.sources.database.rows import row_counts
 from refnet.recovery.stores.local import LocalStore

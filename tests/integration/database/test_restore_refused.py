@@ -25,9 +25,9 @@ from refnet.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.previous import Why
 from refnet.recovery.model.source import Finding, OpenArtifact
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.database.admin_session import admin_session, restore_lock
 from refnet.recovery.sources.database.artifact.index import Index
 from refnet.recovery.sources.database.artifact.own_artifact import DatabaseArtifact

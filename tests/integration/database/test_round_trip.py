@@ -12,8 +12,9 @@ from tests import oracle
 from tests.everything import Everything, drop
 
 from refnet.postgres.session import READER_SETTINGS
-from refnet.recovery.model.artifact import Level, Outcome, SourceName
+from refnet.recovery.model.artifact import Level, Outcome
 from refnet.recovery.model.source import OpenArtifact
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.artifact import open_database
 from refnet.recovery.sources.database.artifact.index import Index
 from refnet.recovery.sources.database.artifact.index_values import Kind

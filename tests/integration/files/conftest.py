@@ -12,9 +12,10 @@ import pytest
 from refnet.actions.backup import Options
 from refnet.actions.backup import make as backup
 from refnet.actions.context import Context
-from refnet.recovery.model.artifact import Entry, SourceName
+from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.source import OpenArtifact
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.files import entries
 from refnet.recovery.sources.files.files_artifact import FilesArtifact
 from refnet.recovery.sources.files.files_source import FilesSource
@@ -47,7 +48,7 @@ class World:
 
     @property
     def wanted(self) -> tuple[entries.ConfigEntry, ...] | None:
-        return entries.parse_entries(ENTRIES) if self.source is SourceName.CONFIG else None
+        return entries.parse_entries(ENTRIES) if self.source == SourceName.CONFIG else None
 
     @property
     def place(self) -> FolderTarget:
@@ -139,7 +140,7 @@ def world(request: pytest.FixtureRequest) -> World:
 
 def spoil(world: World) -> None:
     """Add, change and remove something of everything that is protected."""
-    if world.source is SourceName.OBSIDIAN:
+    if world.source == SourceName.OBSIDIAN:
         (world.folder / "papers" / "note 3.md").write_text("spoilt")
         (world.folder / "papers" / "note 4.md").unlink()
         (world.folder / "new.md").write_text("new")

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from tests.documents import DOCUMENTS, blocks
 
-from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.schedule import Schedule, TaskName
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores.local import LocalStore
 from refnet.scheduling.units import Service, files
 from refnet.settings.times import parse_when, parse_zone

@@ -23,8 +23,8 @@ from tests.memory import in_memory
 
 from refnet.broker import address, embedded
 from refnet.postgres.session import Target
-from refnet.recovery.model.artifact import SourceName
-from refnet.recovery.model.run import Kind, Run
+from refnet.recovery.model.run import Run, RunKind
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.stores.run_journal import Journal
 from refnet.scheduling import beat
@@ -163,12 +163,12 @@ class Place:
         return len(held)
 
     def artifacts(self, source: SourceName = SourceName.DATABASE) -> list[str]:
-        return [e.name for e in LocalStore(self.home / "backups").entries() if e.source is source]
+        return [e.name for e in LocalStore(self.home / "backups").entries() if e.source == source]
 
     def last_run(self) -> Run:
         """The last backup of the database that ended, by the journal."""
         journal = Journal(self.home / "runs")
-        return until(lambda: journal.history().last(Kind.BACKUP, SourceName.DATABASE))
+        return until(lambda: journal.history().last(RunKind.BACKUP, SourceName.DATABASE))
 
     @contextmanager
     def table_kept_locked(self) -> Iterator[Callable[[], bool]]:

@@ -15,8 +15,8 @@ from tests.integration.listening import Service
 from refnet import tasks
 from refnet.broker import address, embedded
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.run import Ended, Reason
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores.local import LocalStore
 
 from .conftest import Place, until

@@ -20,8 +20,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.integration.telemetry.conftest import serving
 from tests.unit.telemetry.conftest import World
 
-from refnet.recovery.model.artifact import HIDDEN_PREFIX, SourceName
-from refnet.recovery.model.run import Kind, Reason
+from refnet.recovery.model.artifact import HIDDEN_PREFIX
+from refnet.recovery.model.run import Reason, RunKind
+from refnet.recovery.model.source_name import SourceName
 from refnet.telemetry.metrics import exposition
 
 MONITORING = Path(__file__).parents[3] / "monitoring"
@@ -78,7 +79,7 @@ def emitted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, set
     world.artifact(ago=timedelta(days=1), drill=True)
     world.damage(world.artifact())
     (world.store.folder(SourceName.DATABASE) / f"{HIDDEN_PREFIX}1.part").write_bytes(b"x")
-    for kind in Kind:
+    for kind in RunKind:
         world.run(kind=kind)
         world.run(kind=kind, failed=Reason.SERVER)
     found: dict[str, dict[str, set[str]]] = {}

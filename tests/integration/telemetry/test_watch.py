@@ -18,9 +18,9 @@ from refnet.actions.context import Context
 from refnet.actions.drill import prove
 from refnet.actions.watching import open_watch
 from refnet.errors import RefnetError
-from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.clock import Clock
-from refnet.recovery.model.run import Ended, Kind, Reason
+from refnet.recovery.model.run import Ended, Reason, RunKind
+from refnet.recovery.model.source_name import SourceName
 from refnet.telemetry import notify, ping
 from refnet.telemetry.watch import Watch
 
@@ -43,9 +43,11 @@ def _watch(given: settings.Settings, world: World, notes: list[str]) -> Watch:
 
 def test_a_run_pings_its_start_and_its_success_and_says_nothing_else(home: World, service: Service) -> None:
     notes: list[str] = []
-    with _watch(_settings(home.home, service), home, notes).run(Kind.BACKUP, SourceName.DATABASE) as at_work:
+    with _watch(_settings(home.home, service), home, notes).run(
+        RunKind.BACKUP, SourceName.DATABASE
+    ) as at_work:
         at_work.done("refnet_x.sql.gz")
-    with _watch(_settings(home.home, service), home, notes).run(Kind.DRILL, SourceName.DATABASE):
+    with _watch(_settings(home.home, service), home, notes).run(RunKind.DRILL, SourceName.DATABASE):
         pass
     assert service.asked == [
         "/backup-database/start?x=1",
@@ -61,10 +63,10 @@ def test_a_failure_pings_and_is_told_once_and_its_end_once_without_a_secret(
 ) -> None:
     given, notes = _settings(home.home, service), []
     for _ in range(3):
-        with pytest.raises(RefnetError), _watch(given, home, notes).run(Kind.BACKUP, SourceName.DATABASE):
+        with pytest.raises(RefnetError), _watch(given, home, notes).run(RunKind.BACKUP, SourceName.DATABASE):
             raise RefnetError("postgresql://u:hunter2@h/x is down (hunter2)", "start it")
         home.now += (home.now - home.now).resolution
-    with _watch(given, home, notes).run(Kind.BACKUP, SourceName.DATABASE):
+    with _watch(given, home, notes).run(RunKind.BACKUP, SourceName.DATABASE):
         home.artifact(ago=-(home.now - home.now).resolution)
     assert service.titles == ["database backup fails", "database backup recovered"]
     failed, recovered = (json.loads(body)["message"] for body in service.bodies if body)
@@ -82,7 +84,7 @@ def test_a_failure_that_can_pass_and_is_tried_again_soon_is_not_told(
     home: World, service: Service, transient: bool
 ) -> None:
     watch = _watch(_settings(home.home, service), home, [])
-    with pytest.raises(RefnetError), watch.run(Kind.BACKUP, SourceName.DATABASE, again=True):
+    with pytest.raises(RefnetError), watch.run(RunKind.BACKUP, SourceName.DATABASE, again=True):
         raise RefnetError("down", "wait", transient=transient)
     assert ("/backup-database/fail?x=1" in service.asked) is not transient
 
@@ -101,7 +103,7 @@ def test_a_service_that_refuses_fails_nothing_and_is_named_without_its_url(
 ) -> None:
     service.status, notes = status, []
     given = replace(_settings(home.home, service), log_folder=home.home)
-    with _watch(given, home, notes).run(Kind.BACKUP, SourceName.DATABASE) as at_work:
+    with _watch(given, home, notes).run(RunKind.BACKUP, SourceName.DATABASE) as at_work:
         at_work.failed(Reason.DAMAGED, "damaged")
     assert home.journal.history().runs[-1].reason is Reason.DAMAGED
     assert f"the ping service answered {status}" in notes
@@ -118,7 +120,7 @@ def test_a_service_that_never_answers_fails_nothing_and_holds_up_nothing_for_lon
     service.silent.clear()
     notes: list[str] = []
     given = _settings(home.home, service, patience=1)
-    with _watch(given, home, notes).run(Kind.BACKUP, SourceName.DATABASE) as at_work:
+    with _watch(given, home, notes).run(RunKind.BACKUP, SourceName.DATABASE) as at_work:
         at_work.failed(Reason.DAMAGED, "damaged")
     assert (len(service.asked) > 0, service.answered) == (True, 0)
     assert home.journal.history().runs[-1].ended is Ended.FAILED
@@ -143,7 +145,7 @@ def test_whoever_tells_waits_no_longer_than_the_deadline_for_a_service_that_neve
 def test_a_home_that_cannot_be_written_fails_nothing_and_is_told(tmp_path: Path, service: Service) -> None:
     (tmp_path / "runs").write_text("a file where the folder belongs")
     notes: list[str] = []
-    with _watch(_settings(tmp_path, service), World(tmp_path), notes).run(Kind.BACKUP, SourceName.CONFIG):
+    with _watch(_settings(tmp_path, service), World(tmp_path), notes).run(RunKind.BACKUP, SourceName.CONFIG):
         pass
     assert any("cannot record the run" in note for note in notes)
 
@@ -152,7 +154,7 @@ def test_the_log_names_each_step_once_a_minute_with_its_bytes(home: World, servi
     given = replace(_settings(home.home, service), log_folder=home.home)
     seconds, shown = [0.0], []
     clock = Clock(lambda: home.now, lambda: seconds[0])
-    with open_watch(Context(given, clock)).run(Kind.BACKUP, SourceName.DATABASE) as at_work:
+    with open_watch(Context(given, clock)).run(RunKind.BACKUP, SourceName.DATABASE) as at_work:
         progress = at_work.logged(lambda *step: shown.append(step))
         for at, step in (
             (0, ("dump", 1, 9)),

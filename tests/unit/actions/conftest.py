@@ -15,9 +15,10 @@ import pytest
 from tests.memory_store import MemoryStore
 
 from refnet.errors import RefnetError
-from refnet.recovery.model.artifact import Level, Outcome, SourceName
+from refnet.recovery.model.artifact import Level, Outcome
 from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.source import Finding, Made, OpenArtifact, Progress, Proof, silent
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.model.store import Store
 from refnet.recovery.sources.artifact import Artifact
 from refnet.recovery.sources.proof_run import ProofOptions

@@ -18,9 +18,10 @@ from refnet.actions.adopt import Adopted, adopt, plan
 from refnet.actions.backup import Options
 from refnet.actions.backup import make as backup
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import Evidence, Level, Outcome, SourceName
+from refnet.recovery.model.artifact import Evidence, Level, Outcome
 from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.source import Made
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores.local import LocalStore
 from refnet.settings import Settings
 

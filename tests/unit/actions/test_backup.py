@@ -13,9 +13,10 @@ from tests.unit.actions.conftest import NOW, Lab
 from refnet.actions.backup import Backup, Options
 from refnet.actions.backup import make as backup
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import Level, Outcome, SourceName
+from refnet.recovery.model.artifact import Level, Outcome
 from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.source import silent
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.model.store import Store
 
 Make = Callable[..., Backup]

@@ -21,9 +21,10 @@ from refnet.actions.choose import choose, choose_one, select
 from refnet.actions.context import Context
 from refnet.actions.verify import keep
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import Evidence, Level, Outcome, SourceName
+from refnet.recovery.model.artifact import Evidence, Level, Outcome
 from refnet.recovery.model.catalog import parse_time
 from refnet.recovery.model.clock import Clock
+from refnet.recovery.model.source_name import STANDARD, SourceName
 from refnet.recovery.stores.local import LocalStore
 from refnet.settings import Settings
 
@@ -101,7 +102,7 @@ def test_a_file_without_a_manifest_is_taken_for_what_its_name_says(
 
 def test_a_command_may_know_better_what_a_foreign_file_is(local: LocalStore, tmp_path: Path) -> None:
     (tmp_path / "settings.tar.gz").write_bytes(b"")
-    assert choose_one(local, str(tmp_path / "settings.tar.gz"), SourceName.CONFIG).source is SourceName.CONFIG
+    assert choose_one(local, str(tmp_path / "settings.tar.gz"), SourceName.CONFIG).source == SourceName.CONFIG
 
 
 def test_an_artifact_of_another_source_is_refused_whatever_says_so(local: LocalStore, tmp_path: Path) -> None:
@@ -151,7 +152,7 @@ def test_a_manifest_that_is_none_is_told(local: LocalStore, tmp_path: Path) -> N
 
 
 def test_the_newest_of_each_source_is_chosen_where_none_is_named(local: LocalStore) -> None:
-    assert [one.name for one in choose(local, SourceName)] == [NAME]
+    assert [one.name for one in choose(local, STANDARD)] == [NAME]
     with pytest.raises(RefnetError, match="no complete artifact"):
         choose(local, [SourceName.CONFIG])
 

@@ -12,7 +12,7 @@ from refnet.actions.context import Context
 from refnet.actions.database_restore import restore_of
 from refnet.errors import RefnetError
 from refnet.postgres.session import Target
-from refnet.recovery.model.artifact import SourceName
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.database.artifact.index_values import Kind
 from refnet.recovery.sources.database.artifact.sqlgz import Reader
 from refnet.settings import Settings

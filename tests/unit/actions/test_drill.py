@@ -17,8 +17,9 @@ from refnet.actions.choose import Selected, choose
 from refnet.actions.drill import Drill, prove, report, write_report
 from refnet.actions.drill_page import page
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import Level, Outcome, SourceName
+from refnet.recovery.model.artifact import Level, Outcome
 from refnet.recovery.model.clock import Clock
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.model.store import Store
 
 

@@ -21,8 +21,8 @@ from refnet.actions.backup import Options
 from refnet.actions.backup import make as backup
 from refnet.actions.context import Context
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.clock import Clock
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.files import listing
 from refnet.recovery.sources.files.files_source import FilesSource
 from refnet.settings import Settings

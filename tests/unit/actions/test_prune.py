@@ -12,9 +12,10 @@ from tests.memory_store import MemoryStore
 
 from refnet.actions.prune import Rules
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome, SourceName
+from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome
 from refnet.recovery.model.retention import PreviousVersion
 from refnet.recovery.model.source import Made
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.model.store import Leftover, Store
 from refnet.settings import Retention
 
@@ -65,7 +66,7 @@ def test_for_any_history_the_last_proven_artifact_survives_and_a_second_prune_ch
     other = make(store, START - timedelta(days=4000), source=SourceName.OBSIDIAN)
     for hours, event, number in [*history, (0.0, "prune", 0)]:
         now += timedelta(hours=hours)
-        mine = [entry for entry in store.entries() if entry.source is DATABASE]
+        mine = [entry for entry in store.entries() if entry.source == DATABASE]
         if event in {"proven", "written", "failed proof", "partial"}:
             entry = make(store, now, partial=event == "partial")
             if event == "proven":
@@ -86,7 +87,7 @@ def test_for_any_history_the_last_proven_artifact_survives_and_a_second_prune_ch
             left = {entry.name for entry in store.entries()}
             assert last_proven(store) == proven
             assert ahead | young | {other.name} <= left
-            assert bool(mine) == any(entry.source is DATABASE for entry in store.entries())
+            assert bool(mine) == any(entry.source == DATABASE for entry in store.entries())
             assert Rules(store, retention, now).plan(DATABASE).changes_nothing
 
 

@@ -11,12 +11,13 @@ import pytest
 
 from refnet.actions.recovery_stages import Memory, Recovered, read_journal, run_stages
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome, SourceName
+from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.recovery_plan import Journal, Plan, Stage, decide
 from refnet.recovery.model.services import wait_for
 from refnet.recovery.model.source import Finding
+from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
@@ -45,7 +46,7 @@ class World:
         return (Finding(source, self.outcome(source), "it differs"),)
 
     def replaced(self, source: SourceName) -> str:
-        return self.live if source is SourceName.DATABASE else ""
+        return self.live if source.kind is Kind.DATABASE else ""
 
     def commands(self) -> Mapping[Stage, tuple[str, ...]]:
         return self.restored
@@ -214,7 +215,7 @@ def test_what_was_brought_back_and_is_gone_again_is_brought_back_again() -> None
         (Stage.CONFIG, Stage.DATABASE),
         (SourceName.CONFIG, SourceName.DATABASE, SourceName.OBSIDIAN),
     )
-    assert set(left.back) == set(SourceName)
+    assert set(left.back) == set(STANDARD)
     plan = decide(CATALOG, left.without([SourceName.CONFIG, SourceName.OBSIDIAN]))
     assert plan.stages == (Stage.CONFIG, Stage.VAULT, Stage.BACKGROUND, Stage.EDGE, Stage.CHECK)
     assert plan.replacing == (SourceName.CONFIG, SourceName.OBSIDIAN)

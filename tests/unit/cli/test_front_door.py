@@ -132,7 +132,6 @@ def test_a_value_that_is_not_a_choice_is_answered_with_the_choices_and_the_neare
 @pytest.mark.parametrize(
     ("command", "shown"),
     [
-        ("list", "<database|config|obsidian>"),
         ("verify", "--level <intact|restored|proven>"),
         ("recover", "--from <config|database|vault|background|edge|check>"),
         ("restore", "--mode <missing|merge|replace>"),

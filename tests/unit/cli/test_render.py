@@ -11,7 +11,8 @@ from rich.cells import cell_len
 from refnet.cli import render
 from refnet.cli.catalog import _print_table
 from refnet.recovery.model import formatting
-from refnet.recovery.model.artifact import Entry, Manifest, SourceName
+from refnet.recovery.model.artifact import Entry, Manifest
+from refnet.recovery.model.source_name import SourceName
 
 
 @pytest.mark.parametrize(

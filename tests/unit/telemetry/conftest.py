@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from refnet import settings, wiring
-from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome, SourceName
+from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
 from refnet.recovery.model.catalog import Catalog
-from refnet.recovery.model.run import Ended, Kind, Reason, Run
+from refnet.recovery.model.run import Ended, Reason, Run, RunKind
 from refnet.recovery.model.schedule import Schedule
 from refnet.recovery.model.source import Made
+from refnet.recovery.model.source_name import STANDARD, SourceName
 from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.stores.run_journal import Journal
 from refnet.telemetry.facts import Facts
@@ -28,7 +29,7 @@ class World:
 
     home: Path
     now: datetime = NOW
-    configured: frozenset[SourceName] = frozenset(SourceName)
+    configured: frozenset[SourceName] = frozenset(STANDARD)
     store: LocalStore = field(init=False)
     journal: Journal = field(init=False)
 
@@ -62,7 +63,7 @@ class World:
         self,
         source: SourceName = SourceName.DATABASE,
         *,
-        kind: Kind = Kind.BACKUP,
+        kind: RunKind = RunKind.BACKUP,
         failed: Reason | None = None,
         seconds: float = 7.0,
     ) -> Run:

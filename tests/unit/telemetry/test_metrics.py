@@ -10,10 +10,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.unit.telemetry.conftest import World
 
-from refnet.recovery.model.artifact import HIDDEN_PREFIX, Level, SourceName
+from refnet.recovery.model.artifact import HIDDEN_PREFIX, Level
 from refnet.recovery.model.monitoring import Limits
-from refnet.recovery.model.run import Kind, Reason
+from refnet.recovery.model.run import Reason, RunKind
 from refnet.recovery.model.schedule import Schedule, TaskName
+from refnet.recovery.model.source_name import STANDARD, SourceName
 from refnet.recovery.stores import scan
 from refnet.telemetry.metrics import exposition
 
@@ -91,7 +92,7 @@ def test_a_drill_is_remembered_when_its_artifact_was_pruned(world: World) -> Non
     assert value(world, "refnet_drill_success_timestamp_seconds", **_DATABASE) == at
     assert value(world, "refnet_drill_duration_seconds", **_DATABASE) == 3.0
 
-    run = world.run(kind=Kind.DRILL, seconds=40.0)
+    run = world.run(kind=RunKind.DRILL, seconds=40.0)
     for entry in world.store.entries():
         world.store.delete(entry)
     ended = run.started.timestamp() + 40
@@ -107,12 +108,12 @@ def test_a_proof_that_was_no_drill_is_none(world: World) -> None:
 def test_failures_are_counted_by_reason_and_those_that_never_happened_are_zero(world: World) -> None:
     world.run(failed=Reason.NO_SPACE)
     world.run(failed=Reason.NO_SPACE)
-    world.run(SourceName.CONFIG, kind=Kind.DRILL, failed=Reason.DAMAGED)
+    world.run(SourceName.CONFIG, kind=RunKind.DRILL, failed=Reason.DAMAGED)
     counts = values(world)["refnet_failures_total"]
     assert counts.pop(frozenset({"run": "backup", "source": "database", "reason": "no_space"}.items())) == 2
     assert counts.pop(frozenset({"run": "drill", "source": "config", "reason": "damaged"}.items())) == 1
     assert set(counts.values()) == {0.0}
-    assert len(counts) == len(Kind) * len(SourceName) * len(Reason) - 2
+    assert len(counts) == len(RunKind) * len(STANDARD) * len(Reason) - 2
 
 
 def test_whether_the_last_run_failed_is_told_until_one_goes_well(world: World) -> None:

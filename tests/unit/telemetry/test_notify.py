@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from tests.unit.telemetry.conftest import World
 
-from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.monitoring import Check, Status
-from refnet.recovery.model.run import Kind, Reason
+from refnet.recovery.model.run import Reason, RunKind
+from refnet.recovery.model.source_name import SourceName
 from refnet.telemetry.notify import Message, Problem, decide, findings, report, within
 
 _AT = datetime(2026, 11, 1, tzinfo=UTC)
@@ -35,7 +35,7 @@ def test_thirty_days_with_a_failing_third_day_and_a_damaged_artifact_are_four_me
                 if world.now - entry.created > timedelta(days=7):
                     world.store.delete(entry)
         if clock == 5 and day in (0, 28):
-            world.run(kind=Kind.DRILL)
+            world.run(kind=RunKind.DRILL)
         if (day, clock) == (12, 9) and broken:
             world.damage(broken)
         _report(world, told)

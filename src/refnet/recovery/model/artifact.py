@@ -16,6 +16,7 @@ from refnet.recovery.model import checked
 from refnet.recovery.model.formatting import utf8
 from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.marks import Marks
+from refnet.recovery.model.source_name import LONGEST, Kind, SourceName, read_name
 
 #: The newest format of manifests that is read. Format 1: an artifact of files, or of a database by an older version. 2: of a
 #: database, with content digests in its evidence instead of its index: versions that read format 1 alone refuse it.
@@ -31,14 +32,6 @@ HIDDEN_PREFIX = ".refnet-"
 
 #: Limit of the digests in a line of evidence: those of 1,000 tables. The catalog reads every line.
 MOST_ROW_DIGESTS = 32_000
-
-
-class SourceName(StrEnum):
-    """A protected source, in the order of `refnet backup`."""
-
-    DATABASE = "database"
-    CONFIG = "config"
-    OBSIDIAN = "obsidian"
 
 
 class Level(StrEnum):
@@ -94,7 +87,7 @@ class Manifest:
     @property
     def identity(self) -> Identity | None:
         """The database that it was made of, if recorded; None for files."""
-        return Identity.read(self.details) if self.source is SourceName.DATABASE else None
+        return Identity.read(self.details) if self.source.kind is Kind.DATABASE else None
 
     def to_json(self) -> str:
         values = asdict(self)
@@ -108,7 +101,7 @@ class Manifest:
         values = _checked("a manifest", checked.document, text)
         if type(number := values.get("format")) is int and FORMAT < number < 1_000_000:
             raise ValueError(f"format {number} is not supported; this RefNet reads formats up to {FORMAT}")
-        values = _checked("a manifest", _MANIFEST, values)
+        values = _checked("a manifest", _manifest, values)
         lists = {name: tuple(values.get(name, ())) for name in ("unchecked", "shrunk")}
         return cls(**values | lists)
 
@@ -227,7 +220,7 @@ def _details(value: Any) -> dict[str, Any]:
 
 _MANIFEST = checked.record(
     {
-        "source": checked.member(SourceName),
+        "source": checked.text(LONGEST),
         "name": _file_name,
         "created": checked.moment,
         "size": _COUNT,
@@ -247,6 +240,13 @@ _MANIFEST = checked.record(
     },
     more=True,
 )
+
+
+def _manifest(value: Any) -> dict[str, Any]:
+    values: dict[str, Any] = _MANIFEST(value)
+    kind = kind_of_file(values["name"])
+    values["source"] = checked.inside("source", lambda name: read_name(name, kind), values["source"])
+    return values
 
 
 _EVIDENCE = checked.record(
@@ -367,16 +367,23 @@ def utc(moment: datetime) -> str:
 def artifact_names(source: SourceName, local: datetime, *, partial: bool = False) -> list[str]:
     """Return the names to try for an artifact of the local time `local`, best first; none is ever overwritten."""
     day, clock = local.strftime("%Y%m%d"), local.strftime("%H%M%S")
-    if source is SourceName.DATABASE:
+    if source.kind is Kind.DATABASE:
         stem, end, first = "refnet", ".sql.gz", f"refnet_{day}_{clock}"
         if partial:
             first, end = f"{first}_tables", f".sql.gz{PARTIAL_SUFFIX}"
         stems = [first]
     else:
-        stem, end = ("config" if source is SourceName.CONFIG else "vault"), ".tar.gz"
+        stem, end = ("config" if source == SourceName.CONFIG else "vault"), ".tar.gz"
         stems = [f"{stem}_{day}", f"{stem}_{day}_{clock}"]
     stems += [f"{stems[-1]}_{number}" for number in range(2, 100)]
     return [f"{one}{end}" for one in stems]
+
+
+def kind_of_file(name: str) -> Kind | None:
+    """Return the kind of the source of the artifact `name`, by its ending; None if no artifact ends so."""
+    if name.endswith(".tar.gz"):
+        return Kind.FOLDER
+    return Kind.DATABASE if name.removesuffix(PARTIAL_SUFFIX).endswith(".sql.gz") else None
 
 
 _NAME = re.compile(
@@ -386,7 +393,7 @@ _NAME = re.compile(
 _STEMS = {"refnet": SourceName.DATABASE, "config": SourceName.CONFIG, "vault": SourceName.OBSIDIAN}
 
 
-def read_name(name: str) -> tuple[SourceName, datetime] | None:
+def read_file_name(name: str) -> tuple[SourceName, datetime] | None:
     """Return the source and the naive local time of an artifact's name; None if it is not such a name."""
     match = _NAME.fullmatch(name)
     if not match:

@@ -8,9 +8,10 @@ from datetime import datetime, tzinfo
 from functools import cached_property
 
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import Entry, SourceName
+from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.checked import in_calendars
 from refnet.recovery.model.identity import Identity
+from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Catalog:
 
     @cached_property
     def _by_source(self) -> Mapping[SourceName, tuple[Entry, ...]]:
-        found: dict[SourceName, list[Entry]] = {source: [] for source in SourceName}
+        found: dict[SourceName, list[Entry]] = {source: [] for source in STANDARD}
         for entry in self.entries:
             found[entry.manifest.source].append(entry)
         return {source: tuple(entries) for source, entries in found.items()}
@@ -65,7 +66,7 @@ class Catalog:
         there = self.of_source(SourceName.DATABASE)
         chosen = set(_choices(there, target, at))
         return Catalog(
-            tuple(e for e in self.entries if e.source is not SourceName.DATABASE or e.name in chosen)
+            tuple(e for e in self.entries if e.source.kind is not Kind.DATABASE or e.name in chosen)
         )
 
     def named(self, name: str) -> Entry | None:
@@ -89,13 +90,13 @@ class Catalog:
 
     def set_at(self, at: datetime | None = None) -> Mapping[SourceName, Entry]:
         """Return the set of `at`: each source's newest complete artifact at or before it."""
-        found = {source: self.newest_complete(source, at) for source in SourceName}
+        found = {source: self.newest_complete(source, at) for source in STANDARD}
         return {source: entry for source, entry in found.items() if entry}
 
 
 def _other(entry: Entry, target: Identity) -> bool:
     """Return whether `entry` is of a database other than `target`, or of an unknown one."""
-    return entry.source is SourceName.DATABASE and not target.matches(entry.identity)
+    return entry.source.kind is Kind.DATABASE and not target.matches(entry.identity)
 
 
 def _choices(there: tuple[Entry, ...], target: Identity | None, at: datetime | None) -> list[str]:

@@ -12,10 +12,11 @@ from statistics import median
 
 from refnet.errors import RefnetError
 from refnet.recovery.model import formatting
-from refnet.recovery.model.artifact import Entry, Level, Outcome, SourceName
+from refnet.recovery.model.artifact import Entry, Level, Outcome
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.identity import Identity, labels
-from refnet.recovery.model.run import Ended, History, Kind
+from refnet.recovery.model.run import Ended, History, RunKind
+from refnet.recovery.model.source_name import STANDARD, SourceName
 from refnet.recovery.model.store import Leftover, Unlisted
 
 #: Tolerance for a late start (a random delay, a machine that slept) and the duration of a run.
@@ -282,7 +283,7 @@ def _drill(source: _Source) -> Check:
     """Check the age of the last drill. Evidence is deleted with its artifact; the journal keeps drills longer."""
     limit = source.limits.drill_age
     times = [line.at for entry in source.entries for line in entry.evidence if line.drill]
-    if run := source.history.last(Kind.DRILL, source.name):
+    if run := source.history.last(RunKind.DRILL, source.name):
         times.append(run.started)
     if times:
         age = source.now - max(times)
@@ -299,7 +300,7 @@ def _drill(source: _Source) -> Check:
 
 def _last_run(source: _Source) -> list[Check]:
     """Report the last backup, if it failed and nothing has been made since."""
-    run = source.history.last(Kind.BACKUP, source.name)
+    run = source.history.last(RunKind.BACKUP, source.name)
     if run is None or run.ended is not Ended.FAILED:
         return []
     if source.newest and source.newest.published > run.started:
@@ -311,7 +312,7 @@ def _free_space(catalog: Catalog, free: int | None) -> Check:
     """Check that the next run of every source fits, at the size of the newest artifacts."""
     if free is None:
         return Check(None, "free space", Status.UNKNOWN, "cannot be determined")
-    newest = [catalog.newest_complete(source) for source in SourceName]
+    newest = [catalog.newest_complete(source) for source in STANDARD]
     needed = sum(entry.manifest.size for entry in newest if entry)
     says = f"{formatting.size(free)} free, the next run takes about {formatting.size(needed)}"
     if free < needed:

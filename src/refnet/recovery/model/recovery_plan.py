@@ -8,9 +8,10 @@ from enum import StrEnum
 from typing import Self
 
 from refnet.recovery.model import checked
-from refnet.recovery.model.artifact import Entry, SourceName, utc
+from refnet.recovery.model.artifact import Entry, utc
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.formatting import plural
+from refnet.recovery.model.source_name import STANDARD, SourceName, read_name
 
 
 class Stage(StrEnum):
@@ -85,12 +86,10 @@ class Journal:
 _JOURNAL = checked.record(
     {
         "began": checked.moment,
-        "names": checked.mapping(
-            checked.member(SourceName), checked.text(255, like="[^/]+", errors="strict"), 100
-        ),
+        "names": checked.mapping(read_name, checked.text(255, like="[^/]+", errors="strict"), 100),
         "done": checked.each(checked.member(Stage), 100),
     },
-    {"restored": checked.each(checked.member(SourceName), 100)},
+    {"restored": checked.each(read_name, 100)},
     more=True,
 )
 
@@ -108,7 +107,7 @@ def absent(catalog: Catalog, moment: datetime | None) -> Mapping[SourceName, Abs
     """Return the sources that are absent from the set of `moment` (None: the newest)."""
     when = " of that time" if moment else ""
     found: dict[SourceName, Absent] = {}
-    for source in SourceName:
+    for source in STANDARD:
         entries = [e for e in catalog.of_source(source) if moment is None or e.created <= moment]
         damaged = sum(entry.damaged and not entry.manifest.partial for entry in entries)
         if catalog.newest_complete(source, moment) is None:

@@ -12,18 +12,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from refnet.recovery.model.artifact import (
-    Entry,
-    Evidence,
-    Level,
-    Manifest,
-    Outcome,
-    SourceName,
-    artifact_names,
-    utc,
-)
+from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome, artifact_names, utc
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.schedule import Schedule, TaskName
+from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Retention
 
 

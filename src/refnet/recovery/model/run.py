@@ -15,11 +15,13 @@ from typing import Any, Self
 
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model import checked
-from refnet.recovery.model.artifact import SourceName, utc
+from refnet.recovery.model.artifact import utc
 from refnet.recovery.model.formatting import utf8
+from refnet.recovery.model.source_name import Kind as SourceKind
+from refnet.recovery.model.source_name import read_name
 
 
-class Kind(StrEnum):
+class RunKind(StrEnum):
     """A scheduled operation that the monitor expects."""
 
     BACKUP = "backup"
@@ -60,8 +62,9 @@ class Run:
     """One line of the journal."""
 
     id: str
-    kind: Kind
-    source: SourceName
+    kind: RunKind
+    #: Its name alone: a later source of that name may be of another kind.
+    source: str
     started: datetime
     #: None: the run is at work.
     ended: Ended | None = None
@@ -83,12 +86,18 @@ class Run:
         return cls(**_RUN(checked.document(line)))
 
 
+def _source(value: Any) -> str:
+    return str(read_name(value, SourceKind.FOLDER))
+
+
+#: Of which the totals are kept; more than any settings name, as sources come and go.
+MOST_SOURCES = 500
 _WORDS = checked.text(100_000, errors="strict")
 _RUN = checked.record(
     {
         "id": checked.text(64, like="[0-9A-Za-z_-]+"),  # it names a file
-        "kind": checked.member(Kind),
-        "source": checked.member(SourceName),
+        "kind": checked.member(RunKind),
+        "source": _source,
         "started": checked.moment,
     },
     {
@@ -107,11 +116,11 @@ _RUN = checked.record(
 class Totals:
     """Totals of all runs, including those that the journal no longer lists."""
 
-    failures: dict[tuple[Kind, SourceName, Reason], int] = field(default_factory=dict)
+    failures: dict[tuple[RunKind, str, Reason], int] = field(default_factory=dict)
     #: Counts of successful backups by duration: one per bound of BUCKETS, and one above all of them.
-    buckets: dict[SourceName, tuple[int, ...]] = field(default_factory=dict)
+    buckets: dict[str, tuple[int, ...]] = field(default_factory=dict)
     #: Seconds of all successful backups.
-    sums: dict[SourceName, float] = field(default_factory=dict)
+    sums: dict[str, float] = field(default_factory=dict)
 
     def with_runs(self, runs: Iterable[Run]) -> Self:
         """Return these totals with `runs` added."""
@@ -120,7 +129,7 @@ class Totals:
             if run.ended is Ended.FAILED:
                 key = (run.kind, run.source, run.reason or Reason.OTHER)
                 failures[key] = failures.get(key, 0) + 1
-            elif run.ended is Ended.DONE and run.kind is Kind.BACKUP:
+            elif run.ended is Ended.DONE and run.kind is RunKind.BACKUP:
                 counts = list(buckets.get(run.source, (0,) * (len(BUCKETS) + 1)))
                 counts[sum(bound < run.seconds for bound in BUCKETS)] += 1
                 buckets[run.source] = tuple(counts)
@@ -155,17 +164,16 @@ def _counts(value: Any) -> tuple[int, ...]:
 
 
 _COUNT = checked.integer(0, 1 << 63)
-_SOURCE = checked.member(SourceName)
 _TOTALS = checked.record(
     {
         "totals": checked.record(
             {
                 "failures": checked.each(
-                    checked.row(checked.member(Kind), _SOURCE, checked.member(Reason), _COUNT), 1000
+                    checked.row(checked.member(RunKind), _source, checked.member(Reason), _COUNT), 10_000
                 ),
                 "bounds": _bounds,
-                "buckets": checked.mapping(_SOURCE, _counts, 100),
-                "sums": checked.mapping(_SOURCE, checked.seconds, 100),
+                "buckets": checked.mapping(_source, _counts, MOST_SOURCES),
+                "sums": checked.mapping(_source, checked.seconds, MOST_SOURCES),
             },
             more=True,
         )
@@ -183,25 +191,25 @@ class History:
     at_work: tuple[Run, ...] = ()
     totals: Totals = field(default_factory=Totals)
 
-    def last(self, kind: Kind, source: SourceName) -> Run | None:
+    def last(self, kind: RunKind, source: str) -> Run | None:
         """Return the last run that ended, other than by another run's lock."""
         return next(self._latest(kind, source), None)
 
-    def made(self, source: SourceName) -> str | None:
+    def made(self, source: str) -> str | None:
         """Return a sentence about earlier artifacts of `source`; None if there were none."""
-        done = [r for r in self.runs if r.kind is Kind.BACKUP and r.source is source and r.artifact]
+        done = [r for r in self.runs if r.kind is RunKind.BACKUP and r.source == source and r.artifact]
         if done:
             return f"the last one was {done[-1].artifact}"
         count = sum(self.totals.buckets.get(source, ()))
         return f"{count} {'was' if count == 1 else 'were'} made earlier" if count else None
 
-    def failing_since(self, kind: Kind, source: SourceName) -> Run | None:
+    def failing_since(self, kind: RunKind, source: str) -> Run | None:
         """Return the first failure since the last success; None if the last run did not fail."""
         failures = takewhile(lambda run: run.ended is Ended.FAILED, self._latest(kind, source))
         return next(iter(deque(failures, maxlen=1)), None)
 
-    def _latest(self, kind: Kind, source: SourceName) -> Iterator[Run]:
-        of_source = (run for run in reversed(self.runs) if run.kind is kind and run.source is source)
+    def _latest(self, kind: RunKind, source: str) -> Iterator[Run]:
+        of_source = (run for run in reversed(self.runs) if run.kind is kind and run.source == source)
         return (run for run in of_source if run.reason is not Reason.LOCKED)
 
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from refnet.recovery.model import formatting
-from refnet.recovery.model.artifact import Entry, SourceName
+from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.source import Made
+from refnet.recovery.model.source_name import Kind, SourceName
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def baseline(source: SourceName, details: Mapping[str, Any], entries: Iterable[E
     system identifier, and its database may be empty.
     """
     good = [e for e in Catalog.of(entries).of_source(source) if e.complete and not e.shrunk]
-    if source is SourceName.DATABASE and (own := Identity.read(details)):
+    if source.kind is Kind.DATABASE and (own := Identity.read(details)):
         named = [entry for entry in good if Identity(own.database).matches(entry.identity)]
         good = [entry for entry in named if own.matches(entry.identity)] or named
     return good[-1] if good else None

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import Entry, Level, Manifest, Outcome, SourceName
+from refnet.recovery.model.artifact import Entry, Level, Manifest, Outcome
 from refnet.recovery.model.clock import rounded
+from refnet.recovery.model.source_name import SourceName
 
 #: The most entries of a list of files, and its most bytes when inflated. A reader has both in memory (at most about
 #: 1 GB): a backup writes no more, and a longer list is damaged.

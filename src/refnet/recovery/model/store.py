@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import BinaryIO, Protocol
 
-from refnet.recovery.model.artifact import Entry, Evidence, Manifest, SourceName
+from refnet.recovery.model.artifact import Entry, Evidence, Manifest
 from refnet.recovery.model.marks import Marks
 from refnet.recovery.model.source import Made, OpenArtifact
+from refnet.recovery.model.source_name import SourceName
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ from abc import ABC, abstractmethod
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from refnet.recovery.model.artifact import Level, SourceName
+from refnet.recovery.model.artifact import Level
 from refnet.recovery.model.source import Made, OpenArtifact, Proof
+from refnet.recovery.model.source_name import Kind
 from refnet.recovery.sources.proof_run import ProofOptions
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Artifact(ABC):
 
 def open_artifact(artifact: OpenArtifact) -> Artifact:
     """Return the content of `artifact`."""
-    if artifact.source is SourceName.DATABASE:
+    if artifact.source.kind is Kind.DATABASE:
         return open_database(artifact)
     from refnet.recovery.sources.files.files_artifact import FilesArtifact
 

@@ -33,11 +33,11 @@ from refnet.recovery.model.artifact import (
     Entry,
     Evidence,
     Manifest,
-    SourceName,
     artifact_names,
 )
 from refnet.recovery.model.marks import Marks
 from refnet.recovery.model.source import Made, OpenArtifact
+from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
 from refnet.recovery.model.store import Leftover, Unlisted
 from refnet.recovery.stores import disk, identified, lock
 from refnet.recovery.stores.identified import Remembered
@@ -222,7 +222,7 @@ class LocalStore:
         if self.flat:
             yield self._scan(self.root, None)
         else:
-            sources = (source,) if source else tuple(SourceName)
+            sources = (source,) if source else STANDARD
             yield from (self._scan(self.folder(one), one) for one in sources)
 
     def _scan(self, folder: Path, source: SourceName | None) -> FolderScan:
@@ -334,5 +334,5 @@ def _manifest(source: SourceName, name: str, made: Made, sha256: str, size: int)
         unchecked=made.unchecked,
         details=made.details,
         made_by=f"refnet {version('refnet')}",
-        format=FORMAT if source is SourceName.DATABASE else 1,
+        format=FORMAT if source.kind is Kind.DATABASE else 1,
     )

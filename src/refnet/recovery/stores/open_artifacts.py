@@ -8,9 +8,10 @@ from typing import BinaryIO, cast
 
 from refnet.errors import Exit, RefnetError
 from refnet.files import explained, read_regular
-from refnet.recovery.model.artifact import FILES_SUFFIX, MANIFEST_SUFFIX, MARKS_SUFFIX, Manifest, SourceName
+from refnet.recovery.model.artifact import FILES_SUFFIX, MANIFEST_SUFFIX, MARKS_SUFFIX, Manifest
 from refnet.recovery.model.marks import LONGEST, Marks
 from refnet.recovery.model.source import MOST_LIST_BYTES, OpenArtifact, most_listed
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores.disk import open_regular
 
 #: The largest manifest that is read, in bytes.

@@ -29,10 +29,10 @@ from refnet.recovery.model.artifact import (
     Level,
     Manifest,
     Outcome,
-    SourceName,
-    read_name,
+    read_file_name,
 )
 from refnet.recovery.model.marks import Marks
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.model.store import Leftover, Unlisted
 from refnet.recovery.stores.disk import in_use
 from refnet.recovery.stores.lock import LOCK_NAME
@@ -152,7 +152,7 @@ class FolderScan:
     def unlisted(self) -> Iterator[Unlisted]:
         """Yield the files that the catalog ignores: artifacts without a manifest, and unreadable ones."""
         in_flight = {name for hidden in self.sizes for name in self._intended(hidden)}
-        for name in sorted(name for name in self.stamps if read_name(name) and name not in in_flight):
+        for name in sorted(name for name in self.stamps if read_file_name(name) and name not in in_flight):
             manifest = f"{name}{MANIFEST_SUFFIX}"
             if name in self.special:
                 advice = f"replace it by the file itself, with {name}.json"
@@ -197,7 +197,7 @@ class FolderScan:
         return sorted(
             name
             for name in self.sizes
-            if name.endswith(MANIFEST_SUFFIX) and read_name(name.removesuffix(MANIFEST_SUFFIX))
+            if name.endswith(MANIFEST_SUFFIX) and read_file_name(name.removesuffix(MANIFEST_SUFFIX))
         )
 
     def _manifest(self, name: str) -> Manifest | _Unreadable:
@@ -213,7 +213,7 @@ class FolderScan:
             return _Unreadable(str(error), _is_newer(text))
         if manifest.name != name.removesuffix(MANIFEST_SUFFIX):
             return _Unreadable(f"it is of another artifact ({manifest.name})")
-        if self.source and manifest.source is not self.source:
+        if self.source and manifest.source != self.source:
             return _Unreadable(f"it is of another source ({manifest.source})")
         return manifest
 
@@ -275,7 +275,9 @@ class FolderScan:
         return Unlisted(source, name, size, why, advice, unreadable, adoptable)
 
     def _source_of(self, name: str) -> SourceName:
-        return self.source or (read_name(name.removesuffix(MANIFEST_SUFFIX)) or (SourceName.DATABASE,))[0]
+        return (
+            self.source or (read_file_name(name.removesuffix(MANIFEST_SUFFIX)) or (SourceName.DATABASE,))[0]
+        )
 
 
 def _lost(at: datetime, why: str) -> Evidence:

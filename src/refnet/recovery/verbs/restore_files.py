@@ -19,9 +19,10 @@ from typing import Any
 
 from refnet.errors import Exit, RefnetError
 from refnet.files import OPEN_FOLDER, names_in, opened
-from refnet.recovery.model.artifact import SourceName, utc
+from refnet.recovery.model.artifact import utc
 from refnet.recovery.model.clock import Clock, rounded
 from refnet.recovery.model.source import Progress, silent
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.files import rename, swapping
 from refnet.recovery.sources.files.carry_over import carry_over
 from refnet.recovery.sources.files.changes import Changes, changes

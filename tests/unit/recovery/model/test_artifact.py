@@ -17,10 +17,10 @@ from refnet.recovery.model.artifact import (
     Level,
     Manifest,
     Outcome,
-    SourceName,
     artifact_names,
-    read_name,
+    read_file_name,
 )
+from refnet.recovery.model.source_name import STANDARD, SourceName
 
 NOW = datetime(2026, 11, 25, 17, 0, 1, 250_000, tzinfo=UTC)
 MANIFEST = Manifest(
@@ -72,7 +72,7 @@ def test_keys_of_a_later_refnet_of_the_same_format_are_left_out() -> None:
     [
         ("format", 3),
         ("format", 0),
-        ("source", "papers"),
+        ("source", "Papers"),
         ("name", 5),
         ("name", "../vault_20261125.tar.gz"),
         ("name", ".."),
@@ -243,14 +243,14 @@ def test_a_failure_stands_until_a_check_as_deep_passes(evidence: tuple[Evidence,
     assert Entry(MANIFEST, evidence).damaged is bool(standing)
 
 
-@pytest.mark.parametrize("source", list(SourceName))
+@pytest.mark.parametrize("source", STANDARD)
 @pytest.mark.parametrize("partial", [False, True])
 def test_every_name_says_its_source_and_its_time(source: SourceName, partial: bool) -> None:
     local = datetime(2026, 11, 25, 2, 0, 1)  # noqa: DTZ001  # a name's local time
     names = artifact_names(source, local, partial=partial)
     assert len(set(names)) == len(names)
     for name in names[:5]:
-        said = read_name(name)
+        said = read_file_name(name)
         assert said is not None
         assert said[0] is source
         assert said[1].date() == local.date()
@@ -267,4 +267,4 @@ def test_every_name_says_its_source_and_its_time(source: SourceName, partial: bo
     ],
 )
 def test_other_names_say_nothing(name: str) -> None:
-    assert read_name(name) is None
+    assert read_file_name(name) is None

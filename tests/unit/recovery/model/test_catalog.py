@@ -9,8 +9,9 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome, SourceName
+from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
 from refnet.recovery.model.catalog import Catalog, parse_time
+from refnet.recovery.model.source_name import SourceName
 
 NOON = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 TOKYO = ZoneInfo("Asia/Tokyo")

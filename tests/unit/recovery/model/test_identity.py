@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import Entry, Manifest, SourceName
+from refnet.recovery.model.artifact import Entry, Manifest
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.identity import Identity
+from refnet.recovery.model.source_name import SourceName
 
 NOON = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 SHOP, WIKI = Identity("shop", "1"), Identity("wiki", "1")

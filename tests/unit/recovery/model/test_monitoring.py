@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome, SourceName
+from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.monitoring import Check, Limits, Status, watch, watch_previous, watch_store, worst
-from refnet.recovery.model.run import Ended, History, Kind, Run, Totals
+from refnet.recovery.model.run import Ended, History, Run, RunKind, Totals
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.model.store import Leftover, Unlisted
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
@@ -36,7 +37,7 @@ def entry(
     return Entry(replace(manifest, **changes), evidence)
 
 
-def run(days: float, kind: Kind = Kind.BACKUP, ended: Ended = Ended.DONE) -> Run:
+def run(days: float, kind: RunKind = RunKind.BACKUP, ended: Ended = Ended.DONE) -> Run:
     return Run("1", kind, DATABASE, NOW - timedelta(days=days), ended, 1.0, message="the server is down")
 
 
@@ -195,8 +196,8 @@ def test_damage_is_critical_where_nothing_whole_is_newer() -> None:
         ([entry(60, PROVEN), entry(0.5, PROVEN)], (), WARNING),
         ([entry(0.5, PROVEN, line(Level.PROVEN, Outcome.PASSED, days=20, drill=True))], (), OK),
         ([entry(0.5, PROVEN, line(Level.PROVEN, Outcome.PASSED, days=40, drill=True))], (), WARNING),
-        ([entry(0.5, PROVEN)], (run(20, Kind.DRILL),), OK),
-        ([entry(0.5, PROVEN)], (run(40, Kind.DRILL),), WARNING),
+        ([entry(0.5, PROVEN)], (run(20, RunKind.DRILL),), OK),
+        ([entry(0.5, PROVEN)], (run(40, RunKind.DRILL),), WARNING),
         ([entry(0.5, PROVEN)], (run(40),), WARNING),
     ],
 )

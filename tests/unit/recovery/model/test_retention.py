@@ -9,10 +9,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome, SourceName
+from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
 from refnet.recovery.model.marks import Marks
 from refnet.recovery.model.retention import Decision, decide, simulate
 from refnet.recovery.model.schedule import Schedule, TaskName
+from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Retention
 from refnet.settings.times import When
 

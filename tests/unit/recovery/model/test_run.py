@@ -11,10 +11,10 @@ import pytest
 
 from refnet.errors import Exit, RefnetError
 from refnet.postgres.connecting import ConnectError
-from refnet.recovery.model.artifact import SourceName
-from refnet.recovery.model.run import BUCKETS, Ended, History, Kind, Reason, Run, Totals, reason_of
+from refnet.recovery.model.run import BUCKETS, Ended, History, Reason, Run, RunKind, Totals, reason_of
+from refnet.recovery.model.source_name import SourceName
 
-_RUN = Run("a", Kind.BACKUP, SourceName.DATABASE, datetime(2026, 11, 25, tzinfo=UTC), Ended.DONE, 4.0)
+_RUN = Run("a", RunKind.BACKUP, SourceName.DATABASE, datetime(2026, 11, 25, tzinfo=UTC), Ended.DONE, 4.0)
 _FAILED = replace(_RUN, ended=Ended.FAILED, reason=Reason.SERVER)
 _LOCKED = replace(_RUN, ended=Ended.FAILED, reason=Reason.LOCKED)
 
@@ -75,14 +75,14 @@ def test_totals_count_each_duration_in_the_bucket_that_holds_it() -> None:
 
 def test_a_run_that_met_another_runs_lock_says_nothing_of_its_source() -> None:
     history = History((_RUN, _LOCKED))
-    assert history.last(Kind.BACKUP, SourceName.DATABASE) == _RUN
-    assert history.failing_since(Kind.BACKUP, SourceName.DATABASE) is None
+    assert history.last(RunKind.BACKUP, SourceName.DATABASE) == _RUN
+    assert history.failing_since(RunKind.BACKUP, SourceName.DATABASE) is None
 
 
 def test_failing_since_is_the_first_failure_after_the_last_run_that_was_well() -> None:
     first, second = replace(_FAILED, id="b"), replace(_FAILED, id="c")
     other = replace(_RUN, source=SourceName.CONFIG)
     history = History((_FAILED, _RUN, first, other, _LOCKED, second))
-    assert history.failing_since(Kind.BACKUP, SourceName.DATABASE) == first
-    assert history.failing_since(Kind.BACKUP, SourceName.CONFIG) is None
-    assert history.failing_since(Kind.DRILL, SourceName.DATABASE) is None
+    assert history.failing_since(RunKind.BACKUP, SourceName.DATABASE) == first
+    assert history.failing_since(RunKind.BACKUP, SourceName.CONFIG) is None
+    assert history.failing_since(RunKind.DRILL, SourceName.DATABASE) is None

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome, SourceName
+from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
 from refnet.recovery.model.shrinking import Shrinking, baseline, losses, marked
 from refnet.recovery.model.source import Made
+from refnet.recovery.model.source_name import SourceName
 
 NOW = datetime(2026, 11, 25, 4, 0, tzinfo=UTC)
 DATABASE = SourceName.DATABASE

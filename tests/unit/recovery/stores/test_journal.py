@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from refnet.errors import RefnetError
-from refnet.recovery.model.artifact import SourceName
-from refnet.recovery.model.run import Ended, Kind, Reason, Run
+from refnet.recovery.model.run import Ended, Reason, Run, RunKind
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores.run_journal import Journal
 
 _AT = datetime(2026, 11, 25, 2, tzinfo=UTC)
@@ -22,17 +22,17 @@ _BEGIN_AND_DIE = """
 import os, sys
 from datetime import UTC, datetime
 from pathlib import Path
-from refnet.recovery.model.artifact import SourceName
-from refnet.recovery.model.run import Kind, Run
+from refnet.recovery.model.run import Run, RunKind
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores.run_journal import Journal
-Journal(Path(sys.argv[1])).begin(Run("lost1", Kind.BACKUP, SourceName.DATABASE, datetime.now(UTC)))
+Journal(Path(sys.argv[1])).begin(Run("lost1", RunKind.BACKUP, SourceName.DATABASE, datetime.now(UTC)))
 os.kill(os.getpid(), 9)
 """
 
 
 def _run(number: int = 1, **values: object) -> Run:
     at = _AT + timedelta(days=number)
-    return replace(Run(f"id{number}", Kind.BACKUP, SourceName.DATABASE, at), **values)  # type: ignore[arg-type]
+    return replace(Run(f"id{number}", RunKind.BACKUP, SourceName.DATABASE, at), **values)  # type: ignore[arg-type]
 
 
 def _done(number: int = 1, seconds: float = 3.0) -> Run:
@@ -52,14 +52,14 @@ def _kept(journal: Journal, *runs: Run) -> None:
 def test_a_journal_that_was_never_written_is_empty(tmp_path: Path) -> None:
     history = Journal(tmp_path / "runs").history()
     assert history.runs == ()
-    assert history.last(Kind.BACKUP, SourceName.DATABASE) is None
+    assert history.last(RunKind.BACKUP, SourceName.DATABASE) is None
 
 
 def test_runs_are_told_as_they_ended_by_any_later_process(tmp_path: Path) -> None:
     _kept(Journal(tmp_path / "runs"), _done(1), _failed(2))
     history = Journal(tmp_path / "runs").history()
     assert history.runs == (_done(1), _failed(2))
-    assert history.totals.failures == {(Kind.BACKUP, SourceName.DATABASE, Reason.SERVER): 1}
+    assert history.totals.failures == {(RunKind.BACKUP, SourceName.DATABASE, Reason.SERVER): 1}
     assert history.totals.sums == {SourceName.DATABASE: 3.0}
     assert not list((tmp_path / "runs").glob("*.running"))
 
@@ -85,7 +85,7 @@ def test_a_killed_process_leaves_a_lost_run_that_is_counted_once(tmp_path: Path)
     _kept(Journal(folder), _done(2))
     history = Journal(folder).history()
     assert [run.id for run in history.runs] == ["lost1", "id2"]
-    assert history.totals.failures == {(Kind.BACKUP, SourceName.DATABASE, Reason.LOST): 1}
+    assert history.totals.failures == {(RunKind.BACKUP, SourceName.DATABASE, Reason.LOST): 1}
 
 
 @pytest.mark.parametrize("cut", [1, 10, 60])
@@ -101,7 +101,7 @@ def test_a_line_that_a_crash_cut_short_hides_no_other(tmp_path: Path, cut: int) 
 
 def test_the_journal_stays_small_and_its_counts_never_go_back(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "runs")
-    drilled = replace(_done(0), id="drill", kind=Kind.DRILL)
+    drilled = replace(_done(0), id="drill", kind=RunKind.DRILL)
     _kept(journal, drilled)
     counts = []
     for number in range(1, 1500):
@@ -111,14 +111,14 @@ def test_the_journal_stays_small_and_its_counts_never_go_back(tmp_path: Path) ->
             counts.append((sum(totals.failures.values()), sum(totals.buckets[SourceName.DATABASE])))
     assert counts == [(number - number // 3, number // 3) for number in range(100, 1500, 100)]
     assert (tmp_path / "runs" / "journal.jsonl").stat().st_size < 300_000
-    assert journal.history().last(Kind.DRILL, SourceName.DATABASE) == drilled
+    assert journal.history().last(RunKind.DRILL, SourceName.DATABASE) == drilled
 
 
 def test_many_processes_write_without_losing_a_run(tmp_path: Path) -> None:
     script = _BEGIN_AND_DIE.split("Journal(Path", maxsplit=1)[0] + (
         "from dataclasses import replace\nfrom refnet.recovery.model.run import Ended\n"
         "for i in range(40):\n"
-        "    j = Journal(Path(sys.argv[1])); r = Run(f'{os.getpid()}-{i}', Kind.BACKUP, SourceName.CONFIG, datetime.now(UTC))\n"
+        "    j = Journal(Path(sys.argv[1])); r = Run(f'{os.getpid()}-{i}', RunKind.BACKUP, SourceName.CONFIG, datetime.now(UTC))\n"
         "    j.begin(r); j.end(replace(r, ended=Ended.DONE))\n"
     )
     writers = [subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "runs")]) for _ in range(4)]

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from refnet.errors import RefnetError
-from refnet.recovery.model.artifact import Evidence, Level, Outcome, SourceName
+from refnet.recovery.model.artifact import Evidence, Level, Outcome
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.source import Made
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores.local import LocalStore
 
 NOW = datetime(2026, 11, 25, 17, 0, 1, tzinfo=UTC)

@@ -9,8 +9,8 @@ from typing import BinaryIO
 
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import READER_SETTINGS, Target, server_version
-from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.source import Made, Progress, silent
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.database.artifact.own_artifact import made
 from refnet.recovery.sources.database.dump import server_clock
 from refnet.recovery.sources.database.dump.parallel_dump import dump

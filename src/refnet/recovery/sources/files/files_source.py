@@ -11,7 +11,6 @@ from typing import BinaryIO
 
 from refnet.errors import Exit, RefnetError
 from refnet.files import OPEN_FOLDER, forget_cached, identity
-from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.source import (
     MOST_FILES,
     MOST_LIST_BYTES,
@@ -20,6 +19,7 @@ from refnet.recovery.model.source import (
     Progress,
     silent,
 )
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.files.archive_writer import Dumped, dump
 from refnet.recovery.sources.files.entries import ConfigEntry, present
 from refnet.recovery.sources.files.fingerprint import fingerprint_of

@@ -22,7 +22,8 @@ from refnet.errors import RefnetError
 from refnet.files import OPEN_FOLDER, names_in, opened, read_regular, replace_file, user_name
 from refnet.postgres.account import make_enterable
 from refnet.recovery.model import checked
-from refnet.recovery.model.artifact import SourceName, utc
+from refnet.recovery.model.artifact import utc
+from refnet.recovery.model.source_name import Kind, SourceName, read_name
 from refnet.recovery.sources.files.member_names import MAX_PART, MAX_PATH, show
 
 _FORMAT = 1
@@ -111,6 +112,13 @@ class Journal:
         return journal
 
 
+def _source(value: object) -> SourceName:
+    source = read_name(value, Kind.FOLDER)
+    if source.kind is not Kind.FOLDER:
+        raise ValueError("not a folder")
+    return source
+
+
 def _component(value: object) -> str:
     name: str = _COMPONENT(value)
     if name in {".", ".."} or len(os.fsencode(name)) > MAX_PART:
@@ -124,7 +132,7 @@ _NUMBER = checked.integer(0, (1 << 64) - 1)
 _UNIT = checked.record({"name": _component, "fresh": checked.or_none(_NUMBER)})
 _JOURNAL = checked.record(
     {
-        "source": checked.member(SourceName),
+        "source": _source,
         "artifact": _TEXT,
         "at": checked.moment,
         "why": checked.member(Why),
@@ -135,7 +143,7 @@ _JOURNAL = checked.record(
         "owner": _NUMBER,
         "base": checked.each(_component, MAX_PATH),
         "units": checked.each(_UNIT, _LARGEST),
-        "took": checked.text(100, like=r"((config|obsidian)-\d{8}_\d{6}-[0-9a-f]{8})?"),
+        "took": checked.text(100, like=r"([a-z][a-z0-9_-]*-\d{8}_\d{6}-[0-9a-f]{8})?"),
         "back": checked.flag,
     }
 )
@@ -163,7 +171,7 @@ def swaps(folder: Path, source: SourceName, live: Path) -> list[Swap]:
 
 def find(folder: Path, name: str) -> Swap | None:
     """Return the swap `name`, None if it has no journal any more. RefnetError as for `swaps`."""
-    source = SourceName(name.split("-", maxsplit=1)[0])
+    source = name.rsplit("-", maxsplit=2)[0]
     return next((swap for swap in _all(folder, source) if swap.name == name), None)
 
 
@@ -198,13 +206,13 @@ def forget(swap: Swap, state: State | None = None) -> None:
         os.fsync(handle)
 
 
-def _all(folder: Path, source: SourceName) -> Iterator[Swap]:
+def _all(folder: Path, source: str) -> Iterator[Swap]:
     try:
         with _folder(folder) as handle:
             states: dict[str, State] = {}
             for entry in names_in(handle):
                 name, _, ending = entry.rpartition(".")
-                if ending in set(State) and name.startswith(f"{source}-"):
+                if ending in set(State) and name.rsplit("-", maxsplit=2)[0] == source:
                     states[name] = max(states.get(name, State.BEGUN), State(ending), key=list(State).index)
             for name, state in states.items():
                 with suppress(FileNotFoundError):  # it was removed meanwhile

@@ -27,7 +27,8 @@ from typing import Self
 from refnet.errors import Exit, RefnetError
 from refnet.files import OPEN_FOLDER, empty_tree, names_in, open_file, opened, read_regular, user_name
 from refnet.locks import take
-from refnet.recovery.model.artifact import HIDDEN_PREFIX, SourceName
+from refnet.recovery.model.artifact import HIDDEN_PREFIX
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.files import rename, swap_journal
 from refnet.recovery.sources.files.rename import Entry
 from refnet.recovery.sources.files.swap_journal import Journal, State, Swap, Unit, Why

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from refnet.errors import RefnetError
 from refnet.files import read_regular
-from refnet.recovery.model.artifact import HIDDEN_PREFIX, SourceName
+from refnet.recovery.model.artifact import HIDDEN_PREFIX
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.files import rename, swap_journal, swapping
 from refnet.recovery.sources.files.member_names import MAX_PART, show, some
 from refnet.recovery.sources.files.scope import EVERYTHING, Scope

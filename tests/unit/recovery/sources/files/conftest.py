@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from refnet.recovery.model.artifact import Level, Manifest, SourceName
+from refnet.recovery.model.artifact import Level, Manifest
 from refnet.recovery.model.source import Made, OpenArtifact, Proof
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.artifact import open_artifact
 from refnet.recovery.sources.files.entries import ConfigEntry
 from refnet.recovery.sources.files.files_source import FilesSource

@@ -10,8 +10,9 @@ import subprocess
 import pytest
 from tests.unit.recovery.sources.files.corpus import HARMLESS, HOSTILE
 
-from refnet.recovery.model.artifact import Level, Outcome, SourceName
+from refnet.recovery.model.artifact import Level, Outcome
 from refnet.recovery.model.source import OpenArtifact
+from refnet.recovery.model.source_name import SourceName
 
 LEVELS = [Level.INTACT, Level.RESTORED, Level.PROVEN]
 

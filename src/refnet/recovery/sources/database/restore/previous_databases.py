@@ -18,11 +18,11 @@ from psycopg import errors, sql
 
 from refnet.errors import RefnetError
 from refnet.postgres.session import READER_SETTINGS, Target
-from refnet.recovery.model.artifact import SourceName
 from refnet.recovery.model.formatting import plural
 from refnet.recovery.model.previous import Mark, Record, Why
 from refnet.recovery.model.restore_facts import Sessions
 from refnet.recovery.model.retention import PreviousVersion
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.database import server_errors
 from refnet.recovery.sources.database.admin_session import Session, Statement, admin_session, restore_lock
 from refnet.recovery.sources.database.restore.server_facts import sessions
