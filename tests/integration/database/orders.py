@@ -51,7 +51,8 @@ INSERT INTO orders (customer, t, parent) SELECT 1 + i % 2, 'text ' || i, 100 FRO
 """
 MORE = """
 ALTER TABLE orders ENABLE ALWAYS TRIGGER stamped;
-ALTER TABLE orders OWNER TO app; REVOKE DELETE ON orders FROM app; GRANT SELECT ON orders TO reader WITH GRANT OPTION;
+ALTER TABLE orders OWNER TO app; ALTER STATISTICS both_of OWNER TO app;
+REVOKE DELETE ON orders FROM app; GRANT SELECT ON orders TO reader WITH GRANT OPTION;
 GRANT UPDATE (a) ON orders TO reader; GRANT USAGE ON SEQUENCE orders_number_seq TO reader;
 SET SESSION AUTHORIZATION reader; GRANT SELECT ON orders TO other; RESET SESSION AUTHORIZATION;
 CREATE TABLE items (id int PRIMARY KEY, o bigint REFERENCES orders ON DELETE CASCADE);

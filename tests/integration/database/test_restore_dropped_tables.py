@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from benchmarks.throwaway import throwaway
+from psycopg.conninfo import make_conninfo
 from tests.integration.database import orders
 from tests.integration.database.orders import VIEWS, Shop
 
@@ -100,6 +102,48 @@ def test_what_is_missing_or_in_the_way_is_named_and_nothing_is_loaded(
         with pytest.raises(RefnetError):
             work.apply()
     assert shop.dumped() == state
+
+
+@on_wheel
+def test_privileges_that_new_tables_get_by_default_are_not_added(shop: Shop) -> None:
+    grant = "ALTER DEFAULT PRIVILEGES GRANT {} TO other, PUBLIC"
+    shop.run(f"{grant.format('ALL ON TABLES')}; {grant.format('USAGE ON SEQUENCES')}")
+    before = shop.dumped()
+    shop.run("DROP TABLE orders, customers CASCADE")
+    shop.restore("orders", "customers")
+    shop.run(VIEWS + "REVOKE ALL ON seen FROM other, PUBLIC")
+    assert sorted(shop.dumped().splitlines()) == sorted(before.splitlines())
+
+
+@on_wheel
+def test_a_missing_partition_is_created_where_its_table_exists(shop: Shop) -> None:
+    before = shop.dumped()
+    shop.run("DROP TABLE log_1; DELETE FROM log WHERE at > '2026-08-01'")
+    plans, _ = shop.restore("log", mode=Mode.REPLACE)
+    assert [(plan.table, plan.add, plan.creation is None) for plan in plans] == [
+        ("public.log_1", 181, False),
+        ("public.log", 87, True),
+    ]
+    assert sorted(shop.dumped().splitlines()) == sorted(before.splitlines())
+
+
+@on_wheel
+def test_an_owner_without_other_rights_restores_its_own_table(shop: Shop) -> None:
+    shop.run("""ALTER ROLE app LOGIN; REVOKE reader FROM app; GRANT CREATE ON SCHEMA public TO app;
+                GRANT SELECT, REFERENCES ON customers TO app""")
+    before = shop.dumped()
+    shop.run("DROP TABLE orders CASCADE")
+    target = replace(shop.target, conninfo=make_conninfo(shop.target.conninfo, user="app"))
+    app = Shop(shop.cluster, target, shop.artifact)
+    with pytest.raises(RefnetError, match="the role app may not act as reader") as caught:
+        app.restore("orders")
+    shop.run(caught.value.hint)
+    _, notes = app.restore("orders")
+    assert (
+        notes[-1] == "foreign key items_o_fkey of public.items is not restored: must be owner of table items"
+    )
+    shop.run(VIEWS + "ALTER TABLE ONLY items ADD FOREIGN KEY (o) REFERENCES orders ON DELETE CASCADE")
+    assert sorted(shop.dumped().splitlines()) == sorted(before.splitlines())
 
 
 @on_wheel

@@ -45,7 +45,7 @@ class TableNeeds:
     #: Name and schema.
     extensions: tuple[tuple[str, str], ...] = ()
     roles: tuple[str, ...] = ()
-    #: The owners whose rights the login does not have.
+    #: Owners and grantors whose rights the login does not have.
     owners: tuple[str, ...] = ()
     #: The login's role.
     user: str = ""
@@ -78,9 +78,7 @@ class TableNeeds:
         for role in self.roles:
             yield RefnetError(f"role {role} is missing", f"CREATE ROLE {role}")
         for owner in self.owners:
-            yield RefnetError(
-                f"the role {self.user} may not give objects to {owner}", f"GRANT {owner} TO {self.user}"
-            )
+            yield RefnetError(f"the role {self.user} may not act as {owner}", f"GRANT {owner} TO {self.user}")
         for tablespace in self.tablespaces:
             yield RefnetError(f"tablespace {tablespace} is missing", f"CREATE TABLESPACE {tablespace} …")
         for text in self.unknown:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
@@ -21,7 +21,7 @@ from refnet.recovery.sources.database.admin_session import Session
 from refnet.recovery.sources.database.artifact.definitions import Definition, of_text
 from refnet.recovery.sources.database.artifact.index_values import Kind
 from refnet.recovery.sources.database.artifact.sqlgz import Reader
-from refnet.recovery.sources.database.artifact.table_definitions import TableDefinitions, below
+from refnet.recovery.sources.database.artifact.table_definitions import TableDefinitions, below, children
 from refnet.recovery.sources.database.restore.missing_tables import MissingTables
 from refnet.recovery.sources.database.restore.table_facts import LiveObjects
 from refnet.recovery.sources.database.rows import (
@@ -164,11 +164,10 @@ def staged(
         recorded = staged_rows.find_all(reader, work.codec, selection)
         _check_apart(recorded)
         live = LiveObjects.read(session, work.codec)
-        gone = [one for one in recorded if not live.has_table((one.schema, one.name))]
+        there, gone = _split(reader, recorded, live)
         sections = (Kind.PRE, Kind.POST) if gone else (Kind.PRE,)
         definitions = of_text(map(reader.text, sections), work.codec)
         missing = _missing(work, definitions, gone, live) if gone else None
-        there = [one for one in recorded if one not in gone]
         _check_mode(there, selection)
         existing = work.stage(there, definitions)
         plan = partial(
@@ -204,12 +203,27 @@ def _missing(
     work: _Work, definitions: tuple[Definition, ...], gone: Sequence[Recorded], live: LiveObjects
 ) -> MissingTables:
     tops = [(one.schema, one.name) for one in gone]
-    tables = frozenset(
-        name for name in below(definitions, tops) if name in tops or name not in live.relations
-    )
+    attached = below(children(definitions), tops)
+    tables = frozenset(name for name in attached if name in tops or name not in live.relations)
     schemas = frozenset(live.without("schema", work.selection.schemas))
     chosen = TableDefinitions(definitions, tables, schemas)
     return MissingTables(work.reader, work.codec, tuple(gone), chosen, live)
+
+
+def _split(
+    reader: Reader, recorded: Sequence[Recorded], live: LiveObjects
+) -> tuple[list[Recorded], list[Recorded]]:
+    """Return the tables that exist, and those that do not; missing partitions of one that exists are among these."""
+    there, gone = [], []
+    for one in recorded:
+        if not live.has_table((one.schema, one.name)):
+            gone.append(one)
+            continue
+        tables = {number: reader.index.tables[number] for number in one.parts}
+        missing = [n for n, table in tables.items() if not live.has_table((table.schema, table.name))]
+        there.append(replace(one, parts=tuple(n for n in one.parts if n not in missing)))
+        gone += [Recorded(tables[n].schema, tables[n].name, (n,)) for n in missing]
+    return there, gone
 
 
 def _rows(reader: Reader, one: Recorded) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -126,7 +126,7 @@ class TableDefinitions:
         refers = b" CLUSTER ON " in one.text or b" REPLICA IDENTITY " in one.text
         return int(on_index or of_index or (one.what is What.OF_TABLE and refers))
 
-    @property
+    @cached_property
     def returning(self) -> tuple[Definition, ...]:
         """The foreign keys from other tables to these."""
         return tuple(
@@ -140,15 +140,29 @@ class TableDefinitions:
         return tuple(one for one in self.all if one.what is what and one.table in self.tables)
 
     def partitions(self, table: Name) -> frozenset[Name]:
-        """Return `table` and everything that is attached below it."""
-        return below(self.all, [table])
+        """Return `table` and those of the tables that are attached below it."""
+        return below(self._children, [table]) & self.tables
 
-    def counts(self, tables: Collection[Name]) -> tuple[tuple[int, str], ...]:
+    @cached_property
+    def _children(self) -> dict[Name, list[Name]]:
+        return children(self.all)
+
+    @cached_property
+    def of_table(self) -> dict[Name, list[Definition]]:
+        """Every chosen statement, by its table; of a foreign key that returns, by the table that it refers to."""
+        found: dict[Name, list[Definition]] = {}
+        for one in (*self.chosen, *self.returning):
+            name = one.table if one.table in self.tables else one.object
+            found.setdefault(name or ("", ""), []).append(one)
+        return found
+
+    def counts(self, tables: Iterable[Name]) -> tuple[tuple[int, str], ...]:
         """Return how many objects of each kind belong to `tables`, for a plan."""
-        found = Counter(
+        found: Counter[What] = Counter(
             What.SEQUENCE if one.what in {What.OWNED, What.IDENTITY} else one.what
-            for one in self.chosen
-            if one.table in tables and one.what is not What.SEQUENCE
+            for table in tables
+            for one in self.of_table.get(table, ())
+            if one.table == table
         )
         return tuple((found[what], word) for what, word in _COUNTED.items() if found[what])
 
@@ -156,7 +170,9 @@ class TableDefinitions:
         return frozenset(role for one in self.chosen for role in one.roles)
 
     def owners(self) -> frozenset[str]:
-        return frozenset(role for one in self.chosen if b" OWNER TO " in one.text for role in one.roles)
+        """Return the roles that the login must act as: owners, and those that grant privileges."""
+        named = {role for one in self.chosen if b" OWNER TO " in one.text for role in one.roles}
+        return frozenset(named | {one.grantor for one in self.chosen if one.grantor})
 
     def tablespaces(self) -> frozenset[str]:
         made = {What.TABLE, What.KEY, What.INDEX}
@@ -193,15 +209,20 @@ def mentions(text: bytes, codec: Codec) -> Iterator[Name]:
             yield codec.unquoted(name[1]), codec.unquoted(name[2])
 
 
-def below(definitions: Sequence[Definition], tops: Iterable[Name]) -> frozenset[Name]:
-    """Return `tops` and all that is attached below them, each once: a forged schema may attach a table to itself."""
-    children: dict[Name, list[Name]] = {}
+def children(definitions: Iterable[Definition]) -> dict[Name, list[Name]]:
+    """Return every partitioned table → the tables attached to it."""
+    found: dict[Name, list[Name]] = {}
     for one in definitions:
         if one.what is What.ATTACH and one.object and one.table:
-            children.setdefault(one.object, []).append(one.table)
+            found.setdefault(one.object, []).append(one.table)
+    return found
+
+
+def below(attached: Mapping[Name, Sequence[Name]], tops: Iterable[Name]) -> frozenset[Name]:
+    """Return `tops` and all that is attached below them, each once: a forged schema may attach a table to itself."""
     found, todo = set(tops), list(tops)
     while todo:
-        fresh = [name for name in children.get(todo.pop(), ()) if name not in found]
+        fresh = [name for name in attached.get(todo.pop(), ()) if name not in found]
         found.update(fresh)
         todo += fresh
     return frozenset(found)

@@ -38,6 +38,14 @@ SELECT pg_catalog.set_config('default_tablespace', %s, true),
 """
 
 
+#: Privileges of others than the owner; "" is PUBLIC.
+_DEFAULTS = """
+SELECT DISTINCT n.nspname::text, c.relname::text, c.relkind::text, coalesce(r.rolname::text, '')
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace CROSS JOIN aclexplode(c.relacl) a
+LEFT JOIN pg_roles r ON r.oid = a.grantee WHERE c.relkind IN ('r', 'p', 'S') AND a.grantee <> c.relowner
+"""
+
+
 @dataclass(frozen=True)
 class MissingTables:
     """The missing ones of the selected tables."""
@@ -70,18 +78,19 @@ class MissingTables:
 
     def _touches(self, tables: frozenset[Name]) -> Iterator[str]:
         """Yield a sentence for each live object that the definitions of `tables` touch."""
-        for one in self.definitions.chosen:
-            if one.table not in tables or one.object in self.definitions.tables:
-                continue
-            if one.what is What.FOREIGN_KEY:
+        for one in (one for table in sorted(tables) for one in self.definitions.of_table.get(table, ())):
+            if one.object in self.definitions.tables:
+                yield from self._touched_by(one)
+            elif one.what is What.FOREIGN_KEY:
                 yield f"its foreign key {one.name} refers to {_text(one.object)}"
             elif one.what is What.ATTACH:
                 yield f"{_text(one.table)} becomes a partition of {_text(one.object)}"
             elif one.what is What.TABLE and (found := _INHERITS.search(one.text)):
                 yield f"{_text(one.table)} inherits from {self.codec.decode(found[1])}"
-        for one in self._returning():
-            if one.object in tables and (key := _KEY.fullmatch(one.text)):
-                yield f"{_text(one.table)} gets its foreign key {one.name} back: {self.codec.decode(key[1])}"
+
+    def _touched_by(self, one: Definition) -> Iterator[str]:
+        if one in self._returning() and (key := _KEY.fullmatch(one.text)):
+            yield f"{_text(one.table)} gets its foreign key {one.name} back: {self.codec.decode(key[1])}"
 
     def joined(self) -> frozenset[Name]:
         """Return the live tables that are locked."""
@@ -95,11 +104,21 @@ class MissingTables:
     def create(self, session: Session, progress: Progress) -> None:
         """Create the tables and load their rows; RefnetError where they are not those of the artifact."""
         self._run_all(session, self.definitions.before)
+        self._revoke_defaults(session)
         tables = self.reader.index.tables
         for number in sorted({number for one in self.recorded for number in one.parts}):
             if (tables[number].schema, tables[number].name) in self.definitions.tables:
                 self._load(session, number, progress)
         self._set_sequences(session)
+
+    def _revoke_defaults(self, session: Session) -> None:
+        """Revoke what the live database grants on every new table or sequence by default."""
+        created = self.definitions.tables | self.definitions.sequences
+        for schema, name, kind, role in self.codec.rows(session, _DEFAULTS):
+            if (schema, name) in created:
+                grantee = self.codec.quoted(role) if role else b"PUBLIC"
+                target = (b"SEQUENCE " if kind == "S" else b"TABLE ") + self.codec.quoted(schema, name)
+                session.execute(b"REVOKE ALL ON %b FROM %b" % (target, grantee))
 
     def finish(self, session: Session) -> None:
         """Create what comes after the rows; foreign keys of other tables last, each or none of it."""
