@@ -6,8 +6,8 @@ import pwd
 import secrets
 import shutil
 import stat
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -88,6 +88,24 @@ def opened(name: str | Path, flags: int, at: int | None = None) -> Iterator[int]
         yield handle
     finally:
         os.close(handle)
+
+
+@contextmanager
+def descended(folder: int, names: Iterable[str]) -> Iterator[int]:
+    """Open the folder that `names` lead to from the open `folder`, one by one without following links."""
+    with ExitStack() as stack:
+        for name in names:
+            folder = stack.enter_context(opened(name, OPEN_FOLDER, folder))
+        yield folder
+
+
+def make_folders(names: Iterable[str], at: int) -> None:
+    """Create the folders `names`, each in the one before and the first in the open folder `at`, for this user alone."""
+    with ExitStack() as stack:
+        for name in names:
+            with suppress(FileExistsError):
+                os.mkdir(name, 0o700, dir_fd=at)
+            at = stack.enter_context(opened(name, OPEN_FOLDER, at))
 
 
 def make_folder(folder: Path) -> None:

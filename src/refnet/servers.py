@@ -42,6 +42,14 @@ def identity(settings: Settings) -> Identity | None:
     return replace(found, before=frozenset(Lineage.at(settings.home).before(found)))
 
 
+def database_name(settings: Settings) -> str:
+    """Return the name of the protected database."""
+    from refnet.postgres import embedded
+    from refnet.postgres.session import Target
+
+    return Target.from_url(settings.database_url).name if settings.database_url else embedded.DATABASE
+
+
 def existing_server(settings: Settings) -> Target:
     """Return the same as `server`, but raise NoServerError rather than make an embedded server."""
     from refnet.postgres import embedded

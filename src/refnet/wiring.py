@@ -200,17 +200,19 @@ def previous(settings: Settings) -> PreviousVersions:
 
 
 def _previous_folders(settings: Settings, name: SourceName) -> tuple[PreviousVersion, ...]:
-    if name.kind is Kind.DATABASE or (name == SourceName.CONFIG and not settings.config_dir):
+    if name.kind is Kind.DATABASE:
         return ()
-    from refnet.recovery.sources.files.target import NO_JOURNAL, discard, made_at
+    from refnet.recovery.sources.files.target import NO_JOURNAL, discard, made_at, previous_folders
 
-    live = target(settings, name)
     kept = [
         PreviousVersion(
-            name, f"folder {work.path}", work.journal.at, partial(discard, work), of=str(live.folder)
+            name, f"folder {work.path}", work.journal.at, partial(discard, work), of=work.journal.live
         )
-        for work in live.previous_versions()
+        for work in previous_folders(settings.home / "swaps", name)
     ]
+    if name == SourceName.CONFIG and not settings.config_dir:
+        return tuple(kept)
+    live = target(settings, name)
     unknown = [
         PreviousVersion(name, f"folder {path}", made_at(path), _stays, NO_JOURNAL, str(live.folder))
         for path in live.unknown_folders()
@@ -232,10 +234,10 @@ def _all_recorded(settings: Settings) -> dict[SourceName, tuple[datetime, ...] |
 
 def recorded_previous(settings: Settings, name: SourceName) -> tuple[datetime, ...]:
     """Return since when the recorded previous versions of `name` are kept; no server is asked."""
-    if name == SourceName.CONFIG and not settings.config_dir:
-        return ()
     if name.kind is not Kind.DATABASE:
-        return tuple(work.journal.at for work in target(settings, name).previous_versions())
+        from refnet.recovery.sources.files.target import previous_folders
+
+        return tuple(work.journal.at for work in previous_folders(settings.home / "swaps", name))
     from refnet.postgres import embedded
     from refnet.postgres.session import Target
 

@@ -48,7 +48,11 @@ SWAP = swap_journal.Journal(
     token="0" * 32,
     owner=1000,
     base=("vault",),
-    units=(swap_journal.Unit("a.md", 7), swap_journal.Unit("b\udcff.md", None)),
+    units=(
+        swap_journal.Unit("a.md", 7),
+        swap_journal.Unit("b\udcff.md", None),
+        swap_journal.Unit("c.md", 8, ("a", "b")),
+    ),
 )
 MARK = previous.Mark("refnet", previous.Why.RESTORED, NOW, "a", "7:9:7,8", "論文", 10)
 RECORD = previous.Record("74", "refnet_before_20261125_170001", 16384, "refnet", 16385, MARK)
@@ -135,6 +139,7 @@ def test_the_journal_of_a_swap_is_read_or_refused(text: bytes) -> None:
     swap = outcome(lambda: swap_journal.Journal.from_json(text, SWAP.name), ValueError)
     if swap:
         assert swap_journal.Journal.from_json(swap.to_json(), swap.name) == swap
-        for name in (swap.work, *swap.base, *(unit.name for unit in swap.units)):
+        folders = (name for unit in swap.units for name in (*unit.folder, unit.name))
+        for name in (swap.work, *swap.base, *folders):
             assert len(Path(name).parts) == 1
             assert name != ".."

@@ -194,8 +194,9 @@ def test_a_folder_on_the_way_that_became_a_link_leads_nowhere(vault, tmp_path):
         patch.setattr(swapping, "carry_out", plant_first)
         with pytest.raises(RefnetError):
             vault.restore(held, "papers/note 3.md")
-    with pytest.raises(RefnetError):
-        finish_interrupted(vault.place)
+    assert finish_interrupted(vault.place) == ()
+    assert vault.leftovers() == []
+    assert (vault.folder / "moved away" / "note 3.md").read_text() == "spoilt"
     assert (tmp_path / "victim" / "note 3.md").read_text() == "precious"
     assert [path.name for path in (tmp_path / "victim").iterdir()] == ["note 3.md"]
 
@@ -252,6 +253,9 @@ WRONG: dict[str, Callable[[bytes], bytes]] = {
     "an inode that is a truth": _unit(fresh=True),
     "an inode of a fraction": _unit(fresh=1.5),
     "a unit with more": _unit(more=1),
+    "a unit in a folder above": _unit(folder=[".."]),
+    "a unit in a folder elsewhere": _unit(folder=["a/../../Documents"]),
+    "a unit in a folder that is a text": _unit(folder="Documents"),
     "units that are none": _set(units=7),
     "a unit twice": _set(units=[{"name": "a", "fresh": 1}, {"name": "a", "fresh": 2}]),
     "an undo of a path": _set(took="../../Documents"),

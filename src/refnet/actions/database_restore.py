@@ -8,12 +8,14 @@ from functools import partial
 
 from refnet import servers, wiring
 from refnet.actions.context import Context
+from refnet.actions.elsewhere import database_at
 from refnet.errors import RefnetError
 from refnet.postgres import embedded
 from refnet.postgres.connecting import ConnectError
 from refnet.postgres.session import Target, server_version
 from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.origin import Permission
+from refnet.recovery.model.restore_place import Where
 from refnet.recovery.model.restore_plan import Plan
 from refnet.recovery.model.source import Finding, OpenArtifact
 from refnet.recovery.model.source_name import SourceName
@@ -76,35 +78,51 @@ def restore_of(
     *,
     from_database: str | None = None,
     in_place: bool = False,
+    to: str | None = None,
 ) -> DatabaseRestore:
     """Return the restore of `chosen` into the database that the settings name.
 
     Args:
         from_database: the database, beside the target's own, whose data may be restored.
         in_place: the database must exist already.
+        to: the URL of the database that is written, for Where.ELSEWHERE; None: the source's own, or a new one beside it.
     """
     settings, dump = context.settings, open_database(chosen)
+    options = options or Options(settings.jobs)
     if isinstance(dump, ForeignDump):
         dump.wanted()  # a file that is not a dump starts no server
-    target = servers.existing_server(settings) if in_place else servers.server(settings)
-    here = servers.identity(settings)
-    permission = Permission(from_database, here.before if here else frozenset())
-    options = replace(
-        options or Options(settings.jobs), permission=permission, keep_days=settings.retention_previous
-    )
+    if options.where is not Where.LIVE and from_database is None:
+        from_database = servers.database_name(settings)  # the source's own: the target has another name
+    if to is not None:
+        target, before = database_at(to), frozenset[str]()
+    else:
+        target = servers.existing_server(settings) if in_place else servers.server(settings)
+        here = servers.identity(settings)
+        before = here.before if here else frozenset()
+    permission = Permission(from_database, before)
+    options = replace(options, permission=permission, keep_days=settings.retention_previous)
     return DatabaseRestore(context, dump, target, options)
 
 
-def plan_undo(context: Context, name: str | None = None) -> UndoPlan:
-    """Return what `undo` would do. `name`: this previous version; None: the last recorded one."""
+def plan_undo(context: Context, name: str | None = None, to: str | None = None) -> UndoPlan:
+    """Return what `undo` would do.
+
+    Args:
+        name: this previous version; None: the last recorded one.
+        to: the URL of the database that was restored; None: that of the settings.
+    """
     settings = context.settings
-    return undo_database.plan(servers.existing_server(settings), wiring.previous(settings), name)
+    return undo_database.plan(_existing(context, to), wiring.previous(settings), name)
 
 
-def undo(context: Context, name: str | None = None) -> Undone:
-    """Swap the previous version and the live database."""
+def _existing(context: Context, to: str | None) -> Target:
+    return servers.existing_server(context.settings) if to is None else database_at(to)
+
+
+def undo(context: Context, name: str | None = None, to: str | None = None) -> Undone:
+    """Swap the previous version and the live database; see `plan_undo`."""
     settings = context.settings
-    target, records = servers.existing_server(settings), wiring.previous(settings)
+    target, records = _existing(context, to), wiring.previous(settings)
     with context.restore_lock(SourceName.DATABASE):
         return undo_database.undo(target, records, name, context.clock)
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from refnet import wiring
 from refnet.actions.context import Context
+from refnet.actions.elsewhere import folder_at
 from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.source import Finding, OpenArtifact
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.files.files_artifact import FilesArtifact
+from refnet.recovery.sources.files.target import FolderTarget
 from refnet.recovery.verbs import restore_files, undo_files
 from refnet.recovery.verbs.restore_files import Plan, Restored
 from refnet.recovery.verbs.undo_files import Undone, UndoPlan
@@ -17,11 +19,25 @@ from refnet.recovery.verbs.undo_files import Undone, UndoPlan
 _NO_LIST = "another program made the archive, so it has no list of files to compare with"
 
 
-def plan(
-    context: Context, chosen: OpenArtifact, only: str | None = None, *, damaged_anyway: bool = False
-) -> Plan:
-    """Return what a restore of `chosen` would do. `only`: the path of one file or folder of it."""
-    planned = restore_files.plan(FilesArtifact(chosen), wiring.target(context.settings, chosen.source), only)
+@dataclass(frozen=True)
+class Asked:
+    """The options of a restore of a folder."""
+
+    #: Paths of files or folders of the artifact, or patterns of them; empty: everything.
+    only: tuple[str, ...] = ()
+    #: The folder that is written; None: the live one.
+    to: str | None = None
+    #: Add what is missing and replace what is older; delete nothing.
+    merge: bool = False
+
+
+ALL = Asked()
+
+
+def plan(context: Context, chosen: OpenArtifact, asked: Asked = ALL, *, damaged_anyway: bool = False) -> Plan:
+    """Return what a restore of `chosen` would do."""
+    target = _target(context, chosen.source, asked.to, merge=asked.merge)
+    planned = restore_files.plan(FilesArtifact(chosen), target, asked.only, merge=asked.merge)
     refusals = chosen.refusals(anyway=damaged_anyway)
     return replace(planned, problems=(*refusals, *planned.problems), damage=chosen.damage)
 
@@ -32,14 +48,20 @@ def restore(context: Context, chosen: OpenArtifact, planned: Plan) -> Restored:
         return restore_files.restore(FilesArtifact(chosen), planned, context.clock, context.progress)
 
 
-def plan_undo(context: Context, source: SourceName) -> UndoPlan:
-    """Return what `undo` would do."""
-    return undo_files.plan(wiring.target(context.settings, source))
+def _target(context: Context, source: SourceName, to: str | None, *, merge: bool = True) -> FolderTarget:
+    if to is None:
+        return wiring.target(context.settings, source)
+    return folder_at(context.settings, source, to, merge=merge)
 
 
-def undo(context: Context, source: SourceName) -> Undone:
-    """Swap the previous version and what is live."""
-    target = wiring.target(context.settings, source)
+def plan_undo(context: Context, source: SourceName, to: str | None = None) -> UndoPlan:
+    """Return what `undo` would do. `to`: the folder that was restored; None: the live one."""
+    return undo_files.plan(_target(context, source, to))
+
+
+def undo(context: Context, source: SourceName, to: str | None = None) -> Undone:
+    """Swap the previous version and what is live, or in `to`."""
+    target = _target(context, source, to)
     with context.restore_lock(source):
         return undo_files.undo(target, context.clock.now())
 

@@ -221,8 +221,7 @@ def _came_back(settings: Settings, file: Path, target: Path | None, entry: Entry
 def _checked(source: SourceName, folder: Path, said_by_backup: bool) -> Path:
     """Return `folder`; RefnetError where nothing may be restored there."""
     places = (Path(os.path.normpath(folder)), folder.resolve())
-    refused = any(str(place) in _TOPS or place == user_path("~") for place in places)
-    if refused or (said_by_backup and any(map(_is_programs, places))):
+    if any(map(is_of_system, places)) or (said_by_backup and any(map(_is_programs, places))):
         variable = "REFNET_CONFIG_DIR" if source == SourceName.CONFIG else "REFNET_VAULT_DIR"
         raise RefnetError(
             f"{source} is not restored to {show(str(folder))}: that folder belongs to the system, or contains other data",
@@ -230,6 +229,11 @@ def _checked(source: SourceName, folder: Path, said_by_backup: bool) -> Path:
             Exit.USAGE,
         )
     return folder
+
+
+def is_of_system(place: Path) -> bool:
+    """Return whether `place` is a folder of the system, or the user's home, which nothing is restored over."""
+    return str(place) in _TOPS or place == user_path("~")
 
 
 def _is_programs(place: Path) -> bool:

@@ -37,8 +37,12 @@ EXAMPLES = {
         "refnet restore database --plan",
         "refnet restore database --at '2026-11-25 10:00' --force",
         "refnet restore database --table papers --mode missing",
+        "refnet restore database --as refnet_copy",
+        "refnet restore database --to postgresql://backup@other/refnet --plan",
         "refnet restore config --only app/settings.yaml",
-        "refnet restore obsidian --only 'notes/My note.md'",
+        "refnet restore obsidian --only 'notes/My note.md' --only 'papers/*.md'",
+        "refnet restore obsidian --to /srv/copy",
+        "refnet restore obsidian --merge --plan",
     ),
     "undo": (
         "refnet undo database --plan",

@@ -40,6 +40,13 @@ At = Annotated[str | None, typer.Option(metavar="TIME", help="The newest artifac
 Jobs = Annotated[
     int | None, typer.Option(min=1, max=64, metavar="N", help="Parallel workers; default: the setting jobs.")
 ]
+To = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PLACE",
+        help="This folder, or the database of this URL (without a password), instead of the live one.",
+    ),
+]
 FromDatabase = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="Restore the data of this database, although it is not the target's."),
@@ -65,6 +72,7 @@ class Restore:
     damaged_anyway: Annotated[
         bool, typer.Option("--damaged-anyway", help="Restore an artifact that a check found damaged.")
     ] = False
+    to: To = None
     as_json: Json = False
 
 
@@ -75,4 +83,5 @@ class Undo:
     source: OneSource
     plan: Plan = False
     force: Force = False
+    to: To = None
     as_json: Json = False

@@ -16,15 +16,15 @@ from refnet.cli.command import DATABASES
 from refnet.cli.completion import choice
 from refnet.cli.context import confirm, context, ends_at_plan, log_subject, print_json, with_progress
 from refnet.cli.output import say
-from refnet.errors import worst
+from refnet.errors import Exit, RefnetError, worst
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.origin import origin_label
 from refnet.recovery.model.previous import Why
 from refnet.recovery.model.restore_facts import Sessions
+from refnet.recovery.model.restore_place import Where, check_name
 from refnet.recovery.model.restore_plan import Compare, Plan
 from refnet.recovery.model.source import OpenArtifact
-from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.model.table_plan import Mode
 from refnet.recovery.sources.database.restore.previous_databases import PreviousDatabase
 from refnet.recovery.verbs.restore_database import Options, Restored
@@ -85,6 +85,15 @@ class Restore:
             rich_help_panel=DATABASES,
         ),
     ] = None
+    new: Annotated[
+        str | None,
+        typer.Option(
+            "--as",
+            metavar="NAME",
+            help="Restore as a new database of this name on the same server; replace nothing.",
+            rich_help_panel=DATABASES,
+        ),
+    ] = None
     jobs: Annotated[
         int | None,
         typer.Option(
@@ -118,14 +127,15 @@ def restore(asked: options.Restore, given: Restore) -> None:
         context(),
         asked.source,
     )
+    where = _where(asked.to, given)
     log_subject(here, source)
     chosen = choose_to_restore(here, source, asked.artifact, asked.at, given.from_database)
     log_subject(here, source, chosen.name)
-    work = _work(here, chosen, given)
-    acts_on = ActsOn.of(here.settings)
+    work = _work(here, chosen, given, where, asked.to)
+    acts_on = None if asked.to else ActsOn.of(here.settings)
     if not asked.as_json:
         render.print_doubts(chosen)  # first: nothing else matters as much
-        (print if asked.plan else say)(str(acts_on))
+        _say_where(acts_on, plan=asked.plan)
     if selection:
         for refusal in () if asked.plan else chosen.refusals(anyway=asked.damaged_anyway):
             raise refusal
@@ -139,40 +149,75 @@ def restore(asked: options.Restore, given: Restore) -> None:
         confirm(f"Replace the live database {work.target.display}?", force=asked.force)
     with with_progress(here, "restore") as shown:
         done = replace(work, context=shown).run()
-    print_json(done.to_json() | acts_on.to_json()) if asked.as_json else _print(done, source)
+    if asked.as_json:
+        print_json(done.to_json() | (acts_on.to_json() if acts_on else {}))
+    else:
+        _print(done, f"{source} --to URL" if asked.to else source)
 
 
-def _work(here: Context, chosen: OpenArtifact, given: Restore) -> action.DatabaseRestore:
-    content = given.compare is Compare.CONTENT
-    how = Options(given.jobs or here.settings.jobs, content, given.create_roles, given.role_powers)
-    return action.restore_of(
-        here, chosen, how, from_database=given.from_database, in_place=bool(given.table or given.schema)
+def _where(to: str | None, given: Restore) -> Where:
+    """Return the kind of the target. RefnetError (USAGE) for options that exclude each other."""
+    if to and given.new:
+        raise RefnetError(
+            "--as and --to exclude each other", "Write the new name into the URL of --to.", Exit.USAGE
+        )
+    if (given.table or given.schema) and (to or given.new):
+        raise RefnetError(
+            f"--table and --schema write into the live database, and exclude {'--to' if to else '--as'}",
+            "Restore everything there with --as or --to, and copy the rows.",
+            Exit.USAGE,
+        )
+    if given.new:
+        check_name(given.new, "--as")
+        return Where.NEW
+    return Where.ELSEWHERE if to else Where.LIVE
+
+
+def _say_where(acts_on: ActsOn | None, *, plan: bool) -> None:
+    """Name the database of the settings, unless another one is written."""
+    if acts_on:
+        (print if plan else say)(str(acts_on))
+
+
+def _work(
+    here: Context, chosen: OpenArtifact, given: Restore, where: Where, to: str | None
+) -> action.DatabaseRestore:
+    how = Options(
+        given.jobs or here.settings.jobs,
+        given.compare is Compare.CONTENT,
+        given.create_roles,
+        given.role_powers,
+        where=where,
+        name=given.new or "",
     )
+    in_place = bool(given.table or given.schema)
+    return action.restore_of(here, chosen, how, from_database=given.from_database, in_place=in_place, to=to)
 
 
 def undo(asked: options.Undo, given: Undo) -> None:
     """Undo the last restore of a database."""
     here, source = context(), asked.source
-    acts_on = ActsOn.of(here.settings)
+    acts_on = None if asked.to else ActsOn.of(here.settings)
     log_subject(here, source)
-    planned = action.plan_undo(here, given.name)
+    planned = action.plan_undo(here, given.name, asked.to)
     log_subject(here, source, planned.back.mark.artifact)
     if not asked.as_json:
-        (print if asked.plan else say)(str(acts_on))
+        _say_where(acts_on, plan=asked.plan)
     if ends_at_plan(planned, _print_undo_plan, plan=asked.plan, as_json=asked.as_json, acts_on=acts_on):
         raise typer.Exit(worst(problem.code for problem in planned.problems))
     planned.check()
     if planned.replaces:
         confirm(f"Replace the live database {planned.facts.destination}?", force=asked.force)
-    done = action.undo(here, given.name)
+    done = action.undo(here, given.name, asked.to)
     if asked.as_json:
-        print_json(planned.to_json() | done.to_json() | acts_on.to_json())
+        print_json(planned.to_json() | done.to_json() | (acts_on.to_json() if acts_on else {}))
     else:
         say(
             f"{planned.facts.destination} is {done.back.name} again: it was live until {_replaced(done.back)}."
         )
         if done.previous:
-            say(f"  what was live is {done.previous}: `refnet undo {source}` brings it back")
+            again = f"{source} --to URL" if asked.to else source
+            say(f"  what was live is {done.previous}: `refnet undo {again}` brings it back")
 
 
 def _print_plan(plan: Plan) -> None:
@@ -209,7 +254,8 @@ def _row(table: dict[str, Any]) -> tuple[str, str, str, str]:
     return table["name"], rows, about + live, since
 
 
-def _print(done: Restored, source: SourceName) -> None:
+def _print(done: Restored, again: str) -> None:
+    """Print what was done. `again`: the arguments of its undo."""
     passed = sum(finding.outcome is Outcome.PASSED for finding in done.findings)
     say(
         f"{done.destination} is restored from {done.artifact} (of {origin_label(done.origin, done.destination)})"
@@ -220,7 +266,7 @@ def _print(done: Restored, source: SourceName) -> None:
     for note in done.notes:
         print(f"  {formatting.plain(note)}")
     if done.previous:
-        say(f"  the previous version is {done.previous}: `refnet undo {source}` brings it back")
+        say(f"  the previous version is {done.previous}: `refnet undo {again}` brings it back")
 
 
 def _print_undo_plan(plan: UndoPlan) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -17,7 +18,9 @@ from refnet.errors import worst
 from refnet.recovery.model import formatting
 from refnet.recovery.sources.files.changes import SHOWN, Changes
 from refnet.recovery.sources.files.member_names import MAX_PATH, show, shown_path, some
+from refnet.recovery.sources.files.merging import Action
 from refnet.recovery.sources.files.swap_journal import Why
+from refnet.recovery.sources.files.target import FolderTarget
 from refnet.recovery.verbs.restore_files import Plan, Restored
 from refnet.recovery.verbs.undo_files import Undone, UndoPlan
 
@@ -27,20 +30,33 @@ class Restore:
     """The options of the restore of a folder alone."""
 
     only: Annotated[
-        str | None,
-        typer.Option(metavar="PATH", help="Restore this one file or folder.", rich_help_panel=FOLDERS),
+        list[str] | None,
+        typer.Option(
+            metavar="PATH",
+            help="Restore this file or folder, or those that a pattern matches: '*.md', 'papers/**' (repeatable).",
+            rich_help_panel=FOLDERS,
+        ),
     ] = None
+    merge: Annotated[
+        bool,
+        typer.Option(
+            "--merge",
+            help="Add what is missing, replace what is older, keep the rest; delete nothing.",
+            rich_help_panel=FOLDERS,
+        ),
+    ] = False
 
 
 def restore(asked: options.Restore, given: Restore) -> None:
-    """Restore a folder: all of it, or one path of it."""
+    """Restore a folder: all of it, or some paths of it."""
     here, source = context(), asked.source
     log_subject(here, source)
     chosen = choose_to_restore(here, source, asked.artifact, asked.at)
     log_subject(here, source, chosen.name)
     if not asked.as_json:
         render.print_doubts(chosen)
-    planned = action.plan(here, chosen, given.only, damaged_anyway=asked.damaged_anyway)
+    wanted = action.Asked(tuple(given.only or ()), asked.to, given.merge)
+    planned = action.plan(here, chosen, wanted, damaged_anyway=asked.damaged_anyway)
     if ends_at_plan(planned, _print_plan, plan=asked.plan, as_json=asked.as_json):
         raise typer.Exit(worst(problem.code for problem in planned.problems))
     planned.check()
@@ -55,43 +71,59 @@ def undo(asked: options.Undo) -> None:
     """Undo the last restore of a folder."""
     here, source = context(), asked.source
     log_subject(here, source)
-    planned = action.plan_undo(here, source)
+    planned = action.plan_undo(here, source, asked.to)
     log_subject(here, source, planned.journal.artifact)
     if ends_at_plan(planned, _print_undo_plan, plan=asked.plan, as_json=asked.as_json):
         return
     confirm(f"Replace what is live in {shown_path(planned.target.folder)}?", force=asked.force)
-    done = action.undo(here, source)
+    done = action.undo(here, source, asked.to)
     print_json(planned.to_json() | done.to_json()) if asked.as_json else _print_undone(done)
 
 
 def _target(plan: Plan) -> str:
-    """Return what is restored: the folder, or the one file of it."""
-    return shown_path(plan.target.folder / (plan.only or ""))
+    """Return what is restored: the folder, or the one path of it."""
+    return shown_path(plan.target.folder / (plan.only[0] if len(plan.only) == 1 else ""))
+
+
+def _again(target: FolderTarget) -> str:
+    """Return the arguments of an undo."""
+    to = f" --to {shlex.quote(shown_path(target.folder))}" if target.elsewhere else ""
+    return f"{target.source}{to}"
 
 
 def _print_plan(plan: Plan) -> None:
     moment = f" of {render.local(plan.created)}" if plan.created else ""
-    print(f"Restore {plan.artifact}{moment} into {_target(plan)}:")
+    print(f"{'Merge' if plan.merge else 'Restore'} {plan.artifact}{moment} into {_target(plan)}:")
     if not plan.changes:
-        print("  the live files are equal to it; nothing to do")
-    _print_changes(plan.changes, plan.selection.prefix)
+        print(
+            f"  {'nothing is missing or older' if plan.merge else 'the live files are equal to it'}; nothing to do"
+        )
+    _print_actions(plan) if plan.merge else _print_changes(plan.changes)
     if plan.changes:
         print(f"  what is swapped: {_swapped(plan)}")
     render.print_notes(plan.notes, plan.problems)
 
 
+def _print_actions(plan: Plan) -> None:
+    """Print what a merge does with each path; of a new folder with content, its content."""
+    added = set(plan.changes.added)
+    for path, done in (plan.merge.actions if plan.merge else {}).items():
+        if done is not Action.ADD or path in added:
+            print(f"  {done:<13}  {show(path, MAX_PATH)}")
+
+
 def _swapped(plan: Plan) -> str:
     if plan.entire:
         return "the folder itself, in one step"
-    return some(sorted({*plan.selection.names, *plan.selection.removed}), SHOWN)
+    return some(sorted({*(one.path for one in plan.selection.places), *plan.selection.removed}), SHOWN)
 
 
-def _print_changes(changes: Changes, prefix: str = "") -> None:
+def _print_changes(changes: Changes) -> None:
     for word, paths in changes.by_kind.items():
         if paths:
             print(f"  {len(paths):,} {word}")
         for path in paths[:SHOWN]:
-            print(f"    {show(prefix + path, MAX_PATH)}")
+            print(f"    {show(path, MAX_PATH)}")
         if len(paths) > SHOWN:
             print(f"    and {len(paths) - SHOWN:,} more")
 
@@ -101,7 +133,8 @@ def _print(done: Restored, days: int) -> None:
         print(note)
     plan = done.plan
     if not plan.changes:
-        say(f"{_target(plan)} is the same as {plan.artifact}: nothing was done.")
+        same = "has everything of" if plan.merge else "is the same as"
+        say(f"{_target(plan)} {same} {plan.artifact}: nothing was done.")
         return
     compared = (
         "compared file by file" if plan.listed else "compared with the archive; could not verify: the archive"
@@ -110,12 +143,17 @@ def _print(done: Restored, days: int) -> None:
         f"{_target(plan)} is restored from {plan.artifact} in {formatting.seconds(sum(done.seconds.values()))}"
     )
     say(f"  {render.phases(done.seconds)}; {compared}")
-    if done.previous:
+    if done.previous and plan.merge:
+        say(
+            f"  for {formatting.plural(days, 'day')} `refnet undo {_again(plan.target)}` brings back what it replaced, and removes what it added"
+        )
+    elif done.previous:
         say(
             f"  the previous version is in {shown_path(done.previous.previous_folder)} for {formatting.plural(days, 'day')}:"
         )
-        say(f"  `refnet undo {plan.target.source}` brings it back")
-    say(f"  {done.hint}")
+        say(f"  `refnet undo {_again(plan.target)}` brings it back")
+    if done.hint:
+        say(f"  {done.hint}")
 
 
 def _print_undo_plan(plan: UndoPlan) -> None:
@@ -129,12 +167,11 @@ def _print_undo_plan(plan: UndoPlan) -> None:
 def _print_undone(done: Undone) -> None:
     for note in done.notes:
         print(note)
-    source = done.plan.target.source
     say(
         f"{shown_path(done.plan.target.folder)} is its previous version again: it was live until {_replaced(done.plan)}."
     )
     say(
-        f"  what was live is now in {shown_path(done.previous.previous_folder)}: `refnet undo {source}` brings it back"
+        f"  what was live is now in {shown_path(done.previous.previous_folder)}: `refnet undo {_again(done.plan.target)}` brings it back"
     )
 
 

@@ -99,8 +99,11 @@ class Target:
     own: bool = False
 
     @classmethod
-    def from_url(cls, url: str) -> Self:
-        """Return the target of a libpq URI, the socket form included; RefnetError (USAGE) if it is not one."""
+    def from_url(cls, url: str, named: str = "REFNET_DATABASE_URL") -> Self:
+        """Return the target of a libpq URI, the socket form included; RefnetError (USAGE) if it is not one.
+
+        named: what gave the URI, for the error.
+        """
         try:
             target = cls(make_conninfo(url))
             target.parts  # noqa: B018  # libpq reads it only here
@@ -108,14 +111,14 @@ class Target:
             target = None  # libpq's error quotes the URI, with the password
         if target is None or not _is_well_escaped(url, str(target.parts.get("port", ""))):
             raise RefnetError(
-                "REFNET_DATABASE_URL is not a URI that PostgreSQL understands",
+                f"{named} is not a URI that PostgreSQL understands",
                 "Write postgresql://USER:PASSWORD@HOST:PORT/DATABASE (or …@/DATABASE?host=/FOLDER); "
                 "in a password, write %40 for @, %2F for /, %3A for : and %25 for %.",
                 Exit.USAGE,
             )
         if not target._in_force("dbname"):  # its own class
             raise RefnetError(
-                f"REFNET_DATABASE_URL names no database on the server at {target.address}",
+                f"{named} names no database on the server at {target.address}",
                 "Write postgresql://USER@HOST:PORT/DATABASE (or …@/DATABASE?host=/FOLDER).",
                 Exit.USAGE,
             )

@@ -60,11 +60,11 @@ class World:
         made = backup(Context(Settings(), Clock(now, zone=UTC)), source, self.store, Options(prove=False))
         return self.store.artifact(Entry(made.manifest))
 
-    def plan(self, held: OpenArtifact, only: str | None = None) -> restore_files.Plan:
-        return restore_files.plan(FilesArtifact(held), self.place, only)
+    def plan(self, held: OpenArtifact, *only: str, merge: bool = False) -> restore_files.Plan:
+        return restore_files.plan(FilesArtifact(held), self.place, only, merge=merge)
 
-    def restore(self, held: OpenArtifact, only: str | None = None) -> restore_files.Restored:
-        planned = self.plan(held, only)
+    def restore(self, held: OpenArtifact, *only: str, merge: bool = False) -> restore_files.Restored:
+        planned = self.plan(held, *only, merge=merge)
         return restore_files.restore(FilesArtifact(held), planned, Clock())
 
     def undo(self) -> undo_files.Undone:

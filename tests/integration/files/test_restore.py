@@ -200,7 +200,7 @@ def test_one_note_comes_back_alone(vault):
     done = vault.restore(held, "papers/note 3.md")
 
     assert contents(vault.folder) == before | {"papers/note 3.md": b"# Note 3\n" * 30}
-    assert (done.previous.previous_folder / "note 3.md").read_text() == "spoilt"
+    assert (done.previous.previous_folder / "papers" / "note 3.md").read_text() == "spoilt"
     vault.undo()
     assert contents(vault.folder) == before
 

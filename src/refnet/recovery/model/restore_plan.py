@@ -11,10 +11,10 @@ from refnet.recovery.model import formatting, origin
 from refnet.recovery.model.artifact import utc
 from refnet.recovery.model.formatting import sql_name
 from refnet.recovery.model.restore_facts import Facts, Wanted
+from refnet.recovery.model.restore_place import LONGEST_NAME, Where
 
 #: Bytes in the server for each byte of COPY text, with indexes, unless the live database's size is known.
 _GROWTH = 2.0
-_LONGEST_NAME = 63  # bytes of a PostgreSQL identifier
 
 
 class Compare(StrEnum):
@@ -65,6 +65,7 @@ class Plan:
             "created": utc(wanted.moment) if wanted.moment else None,
             "database": facts.database,
             "server": facts.server,
+            "server_version": major(facts.version),
             "system_identifier": facts.system,
             "from_database": wanted.database,
             "from_system_identifier": wanted.system,
@@ -116,6 +117,7 @@ def decide(
     role_powers: bool = False,
     permission: origin.Permission = origin.OWN,
     keep_days: int = 7,
+    where: Where = Where.LIVE,
 ) -> Plan:
     """Plan the restore of `wanted` on the server with `facts`.
 
@@ -123,6 +125,7 @@ def decide(
         create_roles: create missing roles; `role_powers`: also those with attributes or memberships.
         keep_days: how long the previous version is kept.
         permission: the databases, beside the target's own, that `wanted` may be of.
+        where: the kind of database that `facts` are of.
     """
     refused = origin.refusal(wanted.name, wanted.origin, facts.destination, permission)
     missing = tuple(role for role in wanted.roles if role not in facts.roles)
@@ -131,10 +134,12 @@ def decide(
     return Plan(
         wanted,
         facts,
-        tuple(_steps(wanted, facts, created, keep_days)),
+        (*_steps(wanted, facts, created, where), *_last_steps(facts, where, keep_days)),
         (
             *([refused] if refused else []),
+            *([_exists(facts)] if facts.live and where is Where.NEW else []),
             *_problems(wanted, facts, missing, created, need),
+            *(() if where is Where.NEW else hindrances(facts)),
             *_powerful(wanted, facts, () if role_powers else created),
             *_without_superuser(wanted, facts),
         ),
@@ -153,7 +158,7 @@ def bytes_needed(wanted: Wanted, facts: Facts) -> int:
 def dated_name(database: str, word: str, local: datetime) -> str:
     """Return `DATABASE_WORD_YYYYMMDD_HHMMSS`, within the length of an identifier."""
     end = f"_{word}_{local:%Y%m%d_%H%M%S}"
-    longest = _LONGEST_NAME - len(end.encode())
+    longest = LONGEST_NAME - len(end.encode())
     return database.encode()[:longest].decode(errors="ignore") + end
 
 
@@ -161,23 +166,41 @@ def major(version: int) -> int:
     return version // 10_000
 
 
-def _steps(wanted: Wanted, facts: Facts, created: tuple[str, ...], keep_days: int) -> Iterator[str]:
+def _exists(facts: Facts) -> RefnetError:
+    return RefnetError(
+        f"the database {facts.destination} exists already, and --as replaces nothing",
+        "Give another name; to replace that database, name it with --to.",
+        Exit.USAGE,
+    )
+
+
+def _steps(wanted: Wanted, facts: Facts, created: tuple[str, ...], where: Where) -> Iterator[str]:
     if created:
         named = (
             f"{role} ({', '.join(found)})" if (found := _powers(wanted, facts, role)) else role
             for role in created
         )
         yield f"create the roles {', '.join(named)}, without passwords"
-    yield f"create a database beside {facts.database} and load {wanted.name} into it"
+    beside = "" if where is Where.NEW else f" beside {facts.database}"
+    yield f"create a database{beside} and load {wanted.name} into it"
     yield "collect planner statistics (ANALYZE)"
     yield (
         "compare the copy with the backup"
         if wanted.tables
         else "no comparison: the expected content is unknown"
     )
-    if facts.live:
+
+
+def _last_steps(facts: Facts, where: Where, keep_days: int) -> Iterator[str]:
+    if where is Where.NEW:
+        yield f"name it {facts.database}; nothing live is touched"
+    elif facts.live:
         yield f"disconnect the sessions of {facts.database}, swap it with the copy in one transaction"
-        yield f"keep the previous version for {keep_days} days: `refnet undo database` restores it"
+        yield (
+            "keep the previous version on that server until you drop it: `refnet undo --to` restores it"
+            if where is Where.ELSEWHERE
+            else f"keep the previous version for {keep_days} days: `refnet undo database` restores it"
+        )
     else:
         yield f"rename it to {facts.database}, which no database is called now"
 
@@ -203,7 +226,6 @@ def _problems(
             f"the role {facts.user} may not create databases, and a restore makes a new one",
             f"ALTER ROLE {sql_name(facts.user)} CREATEDB; or restore as another role (REFNET_DATABASE_URL).",
         )
-    yield from hindrances(facts)
     yield from _missing(wanted, facts, missing, created)
     if facts.free is not None and facts.free < need:
         yield RefnetError(
@@ -333,6 +355,8 @@ def _notes(wanted: Wanted, facts: Facts, need: int) -> Iterator[str]:
         yield f"could not verify: free space on the server (about {formatting.size(need)} needed beside the live database)"
     if wanted.version is None:
         yield "could not verify: the PostgreSQL version of the dump"
+    elif major(wanted.version) != major(facts.version):
+        yield f"it comes from PostgreSQL {major(wanted.version)}, and the server is {major(facts.version)}"
     for name, version in wanted.extensions:
         known = facts.extensions.get(name, frozenset())
         if known and version and version not in known:

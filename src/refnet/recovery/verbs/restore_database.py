@@ -23,6 +23,7 @@ from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.origin import OWN, Destination, Permission
 from refnet.recovery.model.previous import Mark, Why
 from refnet.recovery.model.restore_facts import Facts, Wanted
+from refnet.recovery.model.restore_place import Where
 from refnet.recovery.model.restore_plan import Plan, dated_name, decide, major
 from refnet.recovery.model.source import Finding, Progress, silent
 from refnet.recovery.sources.database.admin_session import Session, Statement, admin_session, restore_lock
@@ -54,6 +55,13 @@ class Options:
     permission: Permission = OWN
     #: How long the previous version is kept, for the plan.
     keep_days: int = 7
+    where: Where = Where.LIVE
+    #: The name of the new database, for Where.NEW.
+    name: str = ""
+
+    def final(self, target: Target) -> Target:
+        """Return the database that the copy of `target` becomes."""
+        return target.database(self.name) if self.where is Where.NEW else target
 
 
 @dataclass(frozen=True)
@@ -105,7 +113,7 @@ def plan(target: Target, dump: Dump, options: Options, *, count: bool) -> Plan:
 
     `count`: count the live database's rows, and those that were written after the dump.
     """
-    wanted = dump.wanted()
+    wanted, target = dump.wanted(), options.final(target)
     with admin_session(target) as admin:
         exists = facts(admin, target, {}).live is not None
         same = wanted.system is not None and wanted.system == row_counts.system_identifier(admin)
@@ -133,6 +141,7 @@ def _decided(wanted: Wanted, found: Facts, options: Options) -> Plan:
         role_powers=options.role_powers,
         permission=options.permission,
         keep_days=options.keep_days,
+        where=options.where,
     )
 
 
@@ -151,7 +160,8 @@ class _Run:
     def go(self) -> Restored:
         with self.phases.phase("check"):
             self._drop_leftovers()
-            plan = _decided(self.dump.wanted(), facts(self.admin, self.target, {}), self.options)
+            final = self.options.final(self.target)
+            plan = _decided(self.dump.wanted(), facts(self.admin, final, {}), self.options)
             plan.check()
             self.dump.check()
             tools = self.resources.binaries(self.dump.tools_major(major(plan.facts.version)))
@@ -167,7 +177,7 @@ class _Run:
             f"could not verify: {f.what}: {f.reason}" for f in findings if f.outcome is Outcome.UNVERIFIED
         ]
         return Restored(
-            self.target.name,
+            final.name,
             self.dump.name,
             old,
             findings,
@@ -206,7 +216,7 @@ class _Run:
 
     def _swap(self, name: str, state: dict[str, Any], *, replaces: bool) -> str | None:
         """Swap the copy in; return the name of the previous version, if there is one."""
-        live, copy = self.target.name, previous_databases.oid_of(self.admin, name)
+        live, copy = self.options.final(self.target).name, previous_databases.oid_of(self.admin, name)
         also: list[Statement] = [
             previous_databases.comment_on(live, previous_databases.own_comment(state["comment"])),
             previous_databases.allow_connections(live, allow=True),

@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from refnet.errors import Exit, RefnetError
-from refnet.files import OPEN_FOLDER, names_in, opened
+from refnet.files import OPEN_FOLDER, descended, names_in, opened
 from refnet.recovery.model.artifact import utc
 from refnet.recovery.model.clock import Clock, rounded
 from refnet.recovery.model.source import Progress, silent
 from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.sources.files import rename, swapping
+from refnet.recovery.sources.files import merging, rename, swapping
 from refnet.recovery.sources.files.carry_over import carry_over
 from refnet.recovery.sources.files.changes import Changes, changes
 from refnet.recovery.sources.files.contents import NoSpaceError
@@ -31,7 +32,8 @@ from refnet.recovery.sources.files.extract import extract
 from refnet.recovery.sources.files.files_artifact import FilesArtifact
 from refnet.recovery.sources.files.listing import FileList
 from refnet.recovery.sources.files.member_names import ArchiveError, show, shown_path, some
-from refnet.recovery.sources.files.selection import Selection, against_live
+from refnet.recovery.sources.files.merging import Merge
+from refnet.recovery.sources.files.selection import Place, Selection, against_live
 from refnet.recovery.sources.files.swap_journal import Unit, Why
 from refnet.recovery.sources.files.swapping import Work
 from refnet.recovery.sources.files.target import FolderTarget, explain_os_errors, finish_interrupted
@@ -55,8 +57,8 @@ class Plan:
     artifact: str
     created: datetime | None
     target: FolderTarget
-    #: The one file or folder that is restored; None: everything.
-    only: str | None
+    #: The files and folders, or patterns of them, that are restored; empty: everything.
+    only: tuple[str, ...]
     #: The list of all files of the artifact.
     files: FileList
     #: True if `files` is the artifact's own list, False if the archive was read for it.
@@ -75,6 +77,8 @@ class Plan:
     damage: str = ""
     #: The paths of what the rules of `exclude` leave out of the live folder: it stays as it is.
     excluded: tuple[str, ...] = ()
+    #: The decisions of a merge; None: what is live is replaced.
+    merge: Merge | None = None
 
     def check(self) -> None:
         """RefnetError if something prevents the restore."""
@@ -88,8 +92,9 @@ class Plan:
             "created": utc(self.created) if self.created else None,
             "folder": shown_path(self.target.folder),
             "replaces": self.replaces and bool(self.changes),
-            **self.changes.to_json(self.selection.prefix),
+            **self.changes.to_json(),
             "excluded": len(self.excluded),
+            **({"merge": self.merge.to_json()} if self.merge else {}),
             "notes": list(self.notes),
             "problems": [problem.to_json() for problem in self.problems],
         }
@@ -108,7 +113,7 @@ class Restored:
 
     @property
     def hint(self) -> str:
-        return HINTS[self.plan.target.source]
+        return "" if self.plan.target.elsewhere else HINTS[self.plan.target.source]
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -121,14 +126,20 @@ class Restored:
         }
 
 
-def plan(artifact: FilesArtifact, target: FolderTarget, only: str | None = None) -> Plan:
+def plan(
+    artifact: FilesArtifact, target: FolderTarget, only: Sequence[str] = (), *, merge: bool = False
+) -> Plan:
     """Plan a restore of `artifact` into `target`; change nothing.
 
-    only: the path of one file or folder of the artifact.
+    Args:
+        only: paths of files or folders of the artifact, or patterns of them; empty: everything.
+        merge: add what is missing and replace what is older, and delete nothing.
     """
     with explain_archive_errors(artifact), explain_os_errors(target.folder):
         files, listed = artifact.files()
-        selection, live = against_live(files, target, only)
+        selection, live, merged = (
+            merging.selected(files, target, only) if merge else (*against_live(files, target, only), None)
+        )
     notes = [*selection.notes, *map(_pending, target.unfinished())]
     unknown = target.unknown_folders()
     notes += [
@@ -142,16 +153,17 @@ def plan(artifact: FilesArtifact, target: FolderTarget, only: str | None = None)
         artifact=artifact.name,
         created=artifact.stored.manifest.created if artifact.stored.manifest else None,
         target=target,
-        only=only,
+        only=tuple(only),
         files=files,
         listed=listed,
         selection=selection,
         changes=changes(live.files, selection.files),
-        entire=only is None and target.entire,
+        entire=target.entire and not only and not merge,
         excluded=live.excluded,
         replaces=any(one.path != "." for one in live.files.files) or bool(live.other),
         notes=tuple(notes),
         problems=(*_old_journals(unknown), *_problems(target, selection)),
+        merge=merged,
     )
 
 
@@ -169,7 +181,8 @@ def restore(
     target = planned.target
     with explain_os_errors(target.folder):
         finished = finish_interrupted(target)
-        decided = plan(artifact, target, planned.only) if finished else planned
+        again = partial(plan, artifact, target, planned.only, merge=planned.merge is not None)
+        decided = again() if finished else planned
         decided.check()
         if not decided.changes:
             return Restored(decided, None, finished)
@@ -196,15 +209,18 @@ def _carry_out(
             synced.result()
     if decided.excluded:
         _carry(decided, work)
+    if decided.merge:
+        merging.check(decided.target.folder, decided.merge)
     compared = clock.monotonic()
     done = swapping.carry_out(work, _base(decided), _units(decided, work))
     with done.folder("kept") as previous:
-        replaced = bool(names_in(previous))
-    if not replaced:
+        replaced = any(_is_kept(previous, unit, decided) for unit in done.journal.units)
+    undoable = replaced or decided.merge  # an undo of a merge removes what it added
+    if not undoable:
         swapping.discard(done)
     swapped = clock.monotonic() - compared
     seconds = {"unpack": unpacked - started, "compare": compared - unpacked, "exchange": swapped}
-    return (done if replaced else None), seconds
+    return (done if undoable else None), seconds
 
 
 @contextmanager
@@ -248,20 +264,25 @@ def _problems(target: FolderTarget, selection: Selection) -> Iterator[RefnetErro
         yield RefnetError(
             f"this user cannot write in {show(str(nearest))}", "Run it as the user that owns the folder."
         )
-    need = sum(-(-one.size // _BLOCK) * _BLOCK + _BLOCK for one in selection.members) + _SPARE
+    need = sum(-(-one.size // _BLOCK) * _BLOCK + _BLOCK for one in selection.files.files) + _SPARE
     system = os.statvfs(nearest)
     if (free := system.f_bavail * system.f_frsize) < need:
         yield RefnetError(
             f"the copy needs about {need >> 20} MiB in {show(str(nearest))}, and {free >> 20} MiB are free",
             "Free some space there; the live files stay until the copy is compared.",
         )
-    if selection.folder.exists() and selection.folder.stat().st_dev != nearest.stat().st_dev:
-        yield RefnetError(
-            f"{show(str(selection.folder))} is on another file system than {show(str(nearest))}",
-            "Unpack the file elsewhere with tar, and copy it there.",
-        )
-    swapped = [selection.folder / name for name in (*selection.names, *selection.removed)] or [target.folder]
-    for path in swapped:
+    for folder in dict.fromkeys(target.folder.joinpath(*one.folder) for one in selection.places):
+        if folder.exists() and folder.stat().st_dev != nearest.stat().st_dev:
+            yield RefnetError(
+                f"{show(str(folder))} is on another file system than {show(str(nearest))}",
+                "Unpack the file elsewhere with tar, and copy it there.",
+            )
+        elif folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
+            yield RefnetError(
+                f"this user cannot write in {show(str(folder))}", "Run it as the user that owns the folder."
+            )
+    names = (*(one.path for one in selection.places), *selection.removed)
+    for path in [target.folder / name for name in names] or [target.folder]:
         itself = [path] if path != target.folder and rename.is_mount_point(path) else []
         for mount in itself + rename.mounts_below(path):
             yield RefnetError(
@@ -278,7 +299,7 @@ def _nearest(folder: Path) -> Path:
 def _unpack(artifact: FilesArtifact, decided: Plan, work: Work, progress: Progress) -> None:
     """Fill the folder `fresh` of the work folder."""
     selection, target = decided.selection, decided.target
-    members = tuple(zip((one.path for one in selection.files.files), selection.members, strict=True))
+    members = tuple((one.path, one) for one in selection.unpacked.files)
     with _fresh(decided, work) as root, artifact.stored.open() as archive:
         fresh = FreshFolder(root, _owner(decided))
         try:
@@ -320,14 +341,14 @@ def _owner(decided: Plan) -> Owner | None:
 def _compare(decided: Plan, work: Work) -> None:
     """Read back what was unpacked. ArchiveError if it is not what the artifact contains."""
     with _fresh(decided, work) as root:
-        found = list(islice(differences(decided.selection.files, root), 5))
+        found = list(islice(differences(decided.selection.unpacked, root), 5))
     if found:
         raise ArchiveError(f"the unpacked files differ from the archive: {'; '.join(found)}")
 
 
 def _carry(decided: Plan, work: Work) -> None:
     """Link what the rules leave out of the live folder into the new one. RefnetError if that is not possible."""
-    live = decided.target.folder if decided.entire else decided.selection.folder
+    live = decided.target.folder
     try:
         with opened(live, OPEN_FOLDER) as source, _fresh(decided, work) as root:
             carry_over(source, root, decided.excluded)
@@ -342,12 +363,30 @@ def _carry(decided: Plan, work: Work) -> None:
 
 def _base(decided: Plan) -> tuple[str, ...]:
     """Return the names from the parent of the work folder to the folder of the live entries."""
-    folder = decided.target.home if decided.entire else decided.selection.folder
+    folder = decided.target.home if decided.entire else decided.target.folder
     return folder.relative_to(decided.target.home).parts
 
 
 def _units(decided: Plan, work: Work) -> tuple[Unit, ...]:
-    names = (decided.target.folder.name,) if decided.entire else decided.selection.names
+    places = (Place((), decided.target.folder.name),) if decided.entire else decided.selection.places
     with work.folder("fresh") as fresh:
-        new = tuple(Unit(name, rename.inode((fresh, name))) for name in names)
+        new = tuple(_unit(fresh, place) for place in places)
     return (*new, *(Unit(name, None) for name in decided.selection.removed))
+
+
+def _unit(fresh: int, place: Place) -> Unit:
+    with descended(fresh, place.folder) as folder:
+        return Unit(place.name, rename.inode((folder, place.name)), place.folder)
+
+
+def _is_kept(previous: int, unit: Unit, decided: Plan) -> bool:
+    """Return True if there is a previous entry; an empty folder that `--to` filled is none."""
+    if not swapping.has_previous(previous, unit):
+        return False
+    if not (decided.entire and decided.target.elsewhere):
+        return True
+    try:
+        with opened(unit.name, OPEN_FOLDER, previous) as folder:
+            return bool(names_in(folder))
+    except NotADirectoryError:  # somebody put a file or a link there meanwhile
+        return True

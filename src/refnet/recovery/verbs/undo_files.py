@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from refnet.errors import RefnetError
-from refnet.files import OPEN_FOLDER, opened, user_name
+from refnet.files import OPEN_FOLDER, descended, opened, user_name
 from refnet.recovery.model.artifact import utc
 from refnet.recovery.sources.files import swapping
 from refnet.recovery.sources.files.changes import Changes, changes
-from refnet.recovery.sources.files.listing import FileList
 from refnet.recovery.sources.files.member_names import shown_path
-from refnet.recovery.sources.files.rename import Entry, exists, inode
-from refnet.recovery.sources.files.scope import Scope
+from refnet.recovery.sources.files.rename import exists, inode
 from refnet.recovery.sources.files.swap_journal import Journal, Unit, Why
 from refnet.recovery.sources.files.swapping import Work
 from refnet.recovery.sources.files.target import FolderTarget, explain_os_errors, finish_interrupted
-from refnet.recovery.sources.files.tree import read_tree
+from refnet.recovery.sources.files.tree import read_entries
 
 
 @dataclass(frozen=True)
@@ -70,10 +68,11 @@ def plan(target: FolderTarget) -> UndoPlan:
         )
     with explain_os_errors(last.path), swapping.reopened(last.swap, lock=False) as back:
         base = Path(back.journal.home, *back.journal.base)
+        entries = [(unit.folder, unit.name) for unit in back.journal.units]
         with opened(base, OPEN_FOLDER) as handle:
-            live = _tree(handle, {unit.name for unit in back.journal.units})
+            live = read_entries(handle, entries).files
         with back.folder("kept") as handle:
-            found = changes(live, _tree(handle, None))
+            found = changes(live, read_entries(handle, entries).files)
         return UndoPlan(target, last, _seen_from(target.folder, base, found))
 
 
@@ -84,7 +83,7 @@ def undo(target: FolderTarget, now: datetime) -> Undone:
         decided = plan(target)
         old = decided.journal
         with swapping.reopened(decided.back.swap, lock=False) as back, back.folder("kept") as previous:
-            units = tuple(Unit(unit.name, _inode((previous, unit.name))) for unit in old.units)
+            units = tuple(_back(unit, previous) for unit in old.units)
         site = target.site(beside=old.beside)
         with swapping.begin(site, old.artifact, now, Why.UNDONE) as work:
             done = swapping.carry_out(work, old.base, units, took=decided.back.swap.name)
@@ -104,8 +103,11 @@ def _refuse_unknown(target: FolderTarget, last: Work | None) -> None:
     )
 
 
-def _inode(entry: Entry) -> int | None:
-    return inode(entry) if exists(entry) else None
+def _back(unit: Unit, previous: int) -> Unit:
+    """Return `unit` with its previous entry as the new one."""
+    with descended(previous, unit.folder) as folder:
+        entry = (folder, unit.name)
+        return replace(unit, fresh=inode(entry) if exists(entry) else None)
 
 
 def _seen_from(folder: Path, base: Path, found: Changes) -> Changes:
@@ -115,9 +117,3 @@ def _seen_from(folder: Path, base: Path, found: Changes) -> Changes:
         return tuple(os.path.relpath(base / path, folder) for path in paths)
 
     return Changes(seen(found.added), seen(found.changed), seen(found.removed))
-
-
-def _tree(root: int, only: set[str] | None) -> FileList:
-    """Read the entries of the open folder `root` without the folder itself; only `only` if that is given."""
-    found = read_tree(root, Scope(only)).files.files
-    return FileList(tuple(one for one in found if one.path != "."))

@@ -11,6 +11,7 @@ import pytest
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.origin import Permission
 from refnet.recovery.model.restore_facts import Facts, Live, Rows, Sessions, Wanted
+from refnet.recovery.model.restore_place import Where, check_name
 from refnet.recovery.model.restore_plan import Plan, dated_name, decide
 
 GB = 1 << 30
@@ -255,3 +256,40 @@ def test_what_was_backed_up_of_one_database_replaces_another_only_by_name(
         assert refused.value.code is Exit.USAGE
     if wanted and named is None and words is None:
         assert decided.notes
+
+
+def test_a_new_database_touches_nothing_live_and_one_that_exists_is_refused() -> None:
+    permission = Permission("refnet")
+    there = replace(FACTS, database="other", live=None)
+    decided = decide(WANTED, there, create_roles=False, permission=permission, where=Where.NEW)
+    assert decided.problems == ()
+    assert not any("disconnect" in step or "keep" in step for step in decided.steps)
+    assert decided.steps[-1] == "name it other; nothing live is touched"
+    taken = replace(there, live=replace(LIVE, owned=False, prepared=("open",)))
+    refused = decide(WANTED, taken, create_roles=False, permission=permission, where=Where.NEW).problems
+    assert ["other on localhost:5432 exists already" in one.message for one in refused] == [True]
+    assert refused[0].code is Exit.USAGE
+
+
+def test_a_previous_version_on_another_server_is_not_said_to_be_pruned() -> None:
+    decided = decide(WANTED, FACTS, create_roles=False, where=Where.ELSEWHERE)
+    assert "until you drop it" in decided.steps[-1]
+
+
+def test_a_server_of_another_version_is_named() -> None:
+    assert plan({"version": 150004}).notes == ("it comes from PostgreSQL 15, and the server is 18",)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "  ", "a\0b", "a\nb", "a\udcffb", "é" * 32, "x" * 64, "shop_before_20261125_020000"]
+)
+def test_a_name_that_would_be_changed_or_taken_for_refnets_own_is_refused(name: str) -> None:
+    with pytest.raises(RefnetError, match="--as: ") as refused:
+        check_name(name, "--as")
+    assert refused.value.code is Exit.USAGE
+    assert "\n" not in refused.value.message
+
+
+@pytest.mark.parametrize("name", ["shop_copy", 'a "b"', "..", "A" * 63, "é" * 31])
+def test_any_other_name_is_taken(name: str) -> None:
+    check_name(name, "--as")

@@ -1,68 +1,93 @@
 """Select what of an artifact is restored, and which live entries it replaces."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 from refnet.errors import Exit, RefnetError
 from refnet.files import OPEN_FOLDER, opened
 from refnet.recovery.model.artifact import HIDDEN_PREFIX
-from refnet.recovery.sources.files.listing import FileList, Kind, Listed, top_entries
+from refnet.recovery.model.glob import Glob
+from refnet.recovery.sources.files.listing import FileList, Listed, top_entries
 from refnet.recovery.sources.files.member_names import MAX_PATH, ArchiveError, checked, parent, show, some
 from refnet.recovery.sources.files.scope import Scope
 from refnet.recovery.sources.files.target import FolderTarget
-from refnet.recovery.sources.files.tree import Tree, read_tree
+from refnet.recovery.sources.files.tree import Tree, read_entries, read_tree
+
+#: Names like a mistyped one are looked for among so many members at most.
+_COMPARED = 100_000
+
+
+class Place(NamedTuple):
+    """An entry of the live folder that is replaced."""
+
+    #: The names of the folders that lead to it.
+    folder: tuple[str, ...]
+    name: str
+
+    @property
+    def path(self) -> str:
+        return "/".join((*self.folder, self.name))
+
+    @classmethod
+    def at(cls, path: str) -> "Place":
+        *folder, name = path.split("/")
+        return cls(tuple(folder), name)
 
 
 @dataclass(frozen=True)
 class Selection:
     """Members of an artifact, and the live entries that they replace."""
 
-    #: The members, as the archive names them.
-    members: tuple[Listed, ...]
-    #: The live folder that contains the replaced entries.
-    folder: Path
-    #: The part of the members' paths that leads to `folder`.
-    prefix: str
-    #: The entries of `folder` that are replaced.
-    names: tuple[str, ...]
-    #: The entries of `folder` that are removed, with no replacement.
+    #: The members that become live, as the archive names them.
+    files: FileList
+    #: The live entries that are replaced, by folder; none if the folder itself is.
+    places: tuple[Place, ...] = ()
+    #: The live top entries that are removed, with no replacement.
     removed: tuple[str, ...] = ()
+    #: The folders on the way to `places`, which stay live as they are.
+    above: tuple[Listed, ...] = ()
     notes: tuple[str, ...] = ()
 
     @cached_property
-    def files(self) -> FileList:
-        """The members, with paths relative to `folder`."""
-        return FileList(tuple(one._replace(path=one.path.removeprefix(self.prefix)) for one in self.members))
+    def unpacked(self) -> FileList:
+        """The members, and private folders on the way to them."""
+        above = tuple(one._replace(mode=0o700) for one in self.above)
+        return FileList((*above, *self.files.files))
 
 
-def against_live(files: FileList, target: FolderTarget, only: str | None = None) -> tuple[Selection, Tree]:
+def against_live(files: FileList, target: FolderTarget, only: Sequence[str] = ()) -> tuple[Selection, Tree]:
     """Select as `select` does, and read what it replaces.
 
     Live entries that the rules of `exclude` leave out stay: what the artifact has of them is not selected.
     """
     selection = select(files, target, only)
-    scope = target.scope
-    if only is not None and _excluded(scope, selection.prefix + selection.names[0]):
-        scope = replace(scope, exclude=())  # the user has named it
     try:
-        with opened(selection.folder, OPEN_FOLDER) as root:
-            live = read_tree(root, scope.of(_top(selection, target, only), selection.prefix))
+        with opened(target.folder, OPEN_FOLDER) as root:
+            live = _live(root, selection, target, only)
     except FileNotFoundError:
         return selection, Tree(FileList(()), ())
-    if not target.entire or only is not None:
-        live = replace(live, files=FileList(tuple(one for one in live.files.files if one.path != ".")))
     return _around(selection, live) if live.excluded else (selection, live)
 
 
-def _top(selection: Selection, target: FolderTarget, only: str | None) -> frozenset[str] | None:
-    """Return the entries to read; None: all."""
-    if only is None and target.names is None:
-        return None
-    return frozenset((*selection.names, *selection.removed))
+def _live(root: int, selection: Selection, target: FolderTarget, only: Sequence[str]) -> Tree:
+    """Read what is replaced of the open live folder."""
+    if not only and target.names is None:
+        tree = read_tree(root, target.scope)
+        files = (
+            tree.files.files if target.entire else tuple(one for one in tree.files.files if one.path != ".")
+        )
+        return replace(tree, files=FileList(files))
+    places = (*selection.places, *(Place((), name) for name in selection.removed))
+    named = [
+        one for one in places if only and _excluded(target.scope, one.path)
+    ]  # the rules do not hold there
+    tree = read_entries(root, [one for one in places if one not in named], target.scope)
+    return tree + read_entries(root, named)
 
 
 def _excluded(scope: Scope, path: str) -> bool:
@@ -70,28 +95,25 @@ def _excluded(scope: Scope, path: str) -> bool:
     out = scope.leaves_out
     if out is None:
         return False
-    parts = path.split("/")
-    above = ("/".join(parts[:end]) + "/" for end in range(1, len(parts) + 1))
-    return out(path) or any(map(out, above))
+    return out(path) or any(out(f"{above}/") for above in (path, *_ancestors(path)))
 
 
 def _around(selection: Selection, live: Tree) -> tuple[Selection, Tree]:
     """Leave what the rules leave out of the live folder where it is."""
     stays = frozenset(live.excluded)
-    above = frozenset(up for path in stays for up in _parents(path))
+    above = frozenset(up for path in stays for up in _ancestors(path))
     members = tuple(
-        one
-        for one in selection.members
-        if stays.isdisjoint((path := one.path.removeprefix(selection.prefix), *_parents(path)))
+        one for one in selection.files.files if stays.isdisjoint((one.path, *_ancestors(one.path)))
     )
-    names = [name for name in selection.names if name not in stays]
-    names += [name for name in selection.removed if name in above]  # replaced by one with what stays
-    removed = tuple(name for name in selection.removed if name not in stays | above)
+    places = [one for one in selection.places if one.path not in stays]
+    places += [
+        Place((), name) for name in selection.removed if name in above
+    ]  # replaced by one with what stays
     made = replace(
         selection,
-        members=members,
-        names=tuple(names),
-        removed=removed,
+        files=FileList(members),
+        places=tuple(places),
+        removed=tuple(name for name in selection.removed if name not in stays | above),
         notes=(
             *selection.notes,
             f"exclude leaves out, and the restore keeps as it is: {some(sorted(stays))}",
@@ -102,20 +124,13 @@ def _around(selection: Selection, live: Tree) -> tuple[Selection, Tree]:
     return made, replace(live, files=FileList(files))
 
 
-def _parents(path: str) -> Iterator[str]:
-    """Yield the folders above `path`, without the topmost one."""
-    while "/" in path:
-        path = path.rpartition("/")[0]
-        yield path
+def select(files: FileList, target: FolderTarget, only: Sequence[str]) -> Selection:
+    """Select what of `files` is restored into `target`: everything allowed, or what matches one of `only`.
 
-
-def select(files: FileList, target: FolderTarget, only: str | None) -> Selection:
-    """Select what of `files` is restored into `target`: everything allowed, or the file or folder `only`.
-
-    RefnetError if `only` is not in `files`, or may not be replaced.
+    RefnetError if one of `only` matches nothing in `files`, or may not be replaced.
     """
-    if only is not None:
-        return _one(files, target, _path(only, target))
+    if only:
+        return _matching(files, target, only)
     allowed = [one for one in files.files if _may(one.path, target)]
     notes = _left_out(files, target)
     if target.names is not None and not any(one.path != "." for one in allowed):
@@ -125,7 +140,7 @@ def select(files: FileList, target: FolderTarget, only: str | None) -> Selection
             Exit.USAGE,
         )
     if target.entire:
-        return Selection(tuple(allowed), target.folder, "", (), (), notes)
+        return Selection(FileList(tuple(allowed)), notes=notes)
     members = tuple(one for one in allowed if one.path != ".")
     names = tuple(top_entries(members))
     live = _entries(target.folder)
@@ -133,7 +148,17 @@ def select(files: FileList, target: FolderTarget, only: str | None) -> Selection
     left = sorted(name for name in live if target.names and name in target.names and name not in names)
     if left:
         notes = (*notes, f"not in the artifact, left unchanged: {some(left)}")
-    return Selection(members, target.folder, "", names, removed, notes)
+    return Selection(FileList(members), tuple(Place((), name) for name in names), removed, (), notes)
+
+
+def placed(files: FileList, wanted: set[str], places: Sequence[Place]) -> Selection:
+    """Return the selection of the paths `wanted` of `files`, which replace the entries `places` or are in them."""
+    above = {"/".join(one.folder[:depth]) for one in places for depth in range(1, len(one.folder) + 1)}
+    return Selection(
+        FileList(tuple(one for one in files.files if one.path in wanted)),
+        tuple(sorted(places)),
+        above=tuple(one for one in files.files if one.path in above),
+    )
 
 
 def _may(path: str, target: FolderTarget) -> bool:
@@ -156,45 +181,65 @@ def _entries(folder: Path) -> list[str]:
         return []
 
 
-def _path(only: str, target: FolderTarget) -> str:
-    """Return the artifact's path for `only`, which may also be the path of the live file."""
-    inside = only.removeprefix(f"{target.folder}/")
+def _matching(files: FileList, target: FolderTarget, only: Sequence[str]) -> Selection:
+    """Select the members that match one of `only`, each folder with everything in it."""
+    matched = {path for pattern in only for path in _matches(files, target, pattern)}
+    inside: set[str] = set()
+    wanted: set[str] = set()
+    places: set[Place] = set()
+    for one in files.files:
+        if parent(one.path) in inside:
+            inside.add(one.path)
+        elif one.path in matched:
+            inside.add(one.path)
+            place = _live_place(target, one.path)
+            places.add(place)
+            wanted |= {above for above in _ancestors(one.path) if len(above) >= len(place.path)}
+    return placed(files, inside | wanted, tuple(places))
+
+
+def _matches(files: FileList, target: FolderTarget, pattern: str) -> Iterator[str]:
+    """Yield the members that `pattern` names: a path in the artifact, that of a live file, or a pattern."""
+    inside = pattern.removeprefix(f"{target.folder}/")
     try:
         path = checked(os.fsencode(inside))
     except ArchiveError as error:
         raise RefnetError(f"--only: {error}", "Give a path relative to the folder.", Exit.USAGE) from error
-    if path == "." or not _may(path, target):
-        raise RefnetError(
-            f"--only: {show(path)} may not be replaced",
-            "Omit --only to restore all of it."
-            if path == "."
-            else "Only the entries of config.entries are restored.",
-            Exit.USAGE,
-        )
-    return path
-
-
-def _one(files: FileList, target: FolderTarget, path: str) -> Selection:
     found = files.by_path.get(path) or _as_shown(files, path)
-    if found is None:
-        near = get_close_matches(path, files.by_path, 1) if len(files.files) <= 100_000 else []
-        raise RefnetError(
-            f"--only: {show(path)} is not in the artifact",
-            f"Did you mean {show(near[0])}?"
-            if near
-            else "`refnet diff` lists what differs from the live files.",
-            Exit.USAGE,
-        )
-    path = found.path
-    base, name = _live_parent(target, path)
-    start = f"{base}/{name}" if base else name
-    ancestors = [
-        one for one in _ancestors(files, path) if one.path == start or one.path.startswith(f"{start}/")
-    ]
-    below = (
-        [one for one in files.files if one.path.startswith(f"{path}/")] if found.kind is Kind.FOLDER else []
+    if path == "." or (found and not _may(found.path, target)):
+        raise _not_allowed(path)
+    if found:
+        yield found.path
+        return
+    glob = Glob(inside)
+    allowed = (one.path for one in files.files if one.path != "." and _may(one.path, target))
+    matched = [] if glob.is_plain else [one for one in allowed if glob.matches(one)]
+    if not matched:
+        raise _nothing(files, target, path)
+    yield from matched
+
+
+def _not_allowed(path: str) -> RefnetError:
+    return RefnetError(
+        f"--only: {show(path)} may not be replaced",
+        "Omit --only to restore all of it."
+        if path == "."
+        else "Only the entries of config.entries are restored.",
+        Exit.USAGE,
     )
-    return Selection((*ancestors, found, *below), target.folder / base, f"{base}/" if base else "", (name,))
+
+
+def _nothing(files: FileList, target: FolderTarget, path: str) -> RefnetError:
+    if (plain := Glob(path).is_plain) and not _may(path, target):
+        return _not_allowed(path)
+    near = get_close_matches(path, files.by_path, 3) if len(files.files) <= _COMPARED else []
+    return RefnetError(
+        f"--only: {show(path)} {'is not' if plain else 'matches nothing'} in the artifact",
+        f"Did you mean {' or '.join(map(show, near))}?"
+        if near
+        else "`refnet diff` lists what differs from the live files.",
+        Exit.USAGE,
+    )
 
 
 def _as_shown(files: FileList, text: str) -> Listed | None:
@@ -203,26 +248,22 @@ def _as_shown(files: FileList, text: str) -> Listed | None:
     return found[0] if len(found) == 1 else None
 
 
-def _ancestors(files: FileList, path: str) -> list[Listed]:
-    """Return the parents of `path`, the topmost first."""
-    above = []
+def _ancestors(path: str) -> Iterator[str]:
+    """Yield the folders that lead to `path`, the nearest first."""
     while (path := parent(path)) != ".":
-        above.append(files.by_path[path])
-    return above[::-1]
+        yield path
 
 
-def _live_parent(target: FolderTarget, path: str) -> tuple[str, str]:
-    """Return the deepest live folder on the way to `path` ("": the target itself), and the entry to replace in it."""
-    base = ""
+def _live_place(target: FolderTarget, path: str) -> Place:
+    """Return the live entry that `path` replaces: its own, or the topmost missing folder on the way to it."""
     *folders, last = path.split("/")
-    for name in folders:
-        live = target.folder / base / name
+    for depth, name in enumerate(folders):
+        live = target.folder.joinpath(*folders[: depth + 1])
         if not os.path.lexists(live):
-            return base, name
+            return Place(tuple(folders[:depth]), name)
         if live.is_symlink() or not live.is_dir():
             raise RefnetError(
                 f"--only: {show(str(live))} is a link or not a folder, so nothing is restored into it",
                 "Move it away, or restore all of it.",
             )
-        base = f"{base}/{name}" if base else name
-    return base, last
+    return Place(tuple(folders), last)

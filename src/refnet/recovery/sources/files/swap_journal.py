@@ -53,6 +53,12 @@ class Unit:
     name: str
     #: The inode of the new entry; None if the live one is removed and nothing replaces it.
     fresh: int | None
+    #: The names from the journal's `base` to the folder of the entry: of the live one, the new one, the previous one.
+    folder: tuple[str, ...] = ()
+
+    @property
+    def path(self) -> str:
+        return "/".join((*self.folder, self.name))
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,11 @@ class Journal:
         return Path(self.live).parent if self.beside else Path(self.live)
 
     def to_json(self) -> bytes:
-        return json.dumps({"format": _FORMAT, **asdict(self), "at": utc(self.at)}, indent=1).encode()
+        values = {"format": _FORMAT, **asdict(self), "at": utc(self.at)}
+        for unit in values["units"]:
+            if not unit["folder"]:
+                del unit["folder"]  # earlier versions read such a journal too
+        return json.dumps(values, indent=1).encode()
 
     @classmethod
     def from_json(cls, text: bytes, name: str) -> Self:
@@ -103,9 +113,11 @@ class Journal:
             raise ValueError(f"its format is not {_FORMAT}")
         values = _JOURNAL(values)
         values["base"] = tuple(values["base"])
-        values["units"] = tuple(Unit(**unit) for unit in values["units"])
+        values["units"] = tuple(
+            Unit(unit["name"], unit["fresh"], tuple(unit.get("folder", ()))) for unit in values["units"]
+        )
         journal = cls(**values)
-        if len({unit.name for unit in journal.units}) != len(journal.units):
+        if len({unit.path for unit in journal.units}) != len(journal.units):
             raise ValueError("an entry is listed twice")
         if journal.name != name:
             raise ValueError("its name does not match its content")
@@ -129,7 +141,9 @@ def _component(value: object) -> str:
 _COMPONENT = checked.text(MAX_PART, shortest=1, like="[^/]+")
 _TEXT = checked.text(MAX_PATH)
 _NUMBER = checked.integer(0, (1 << 64) - 1)
-_UNIT = checked.record({"name": _component, "fresh": checked.or_none(_NUMBER)})
+_UNIT = checked.record(
+    {"name": _component, "fresh": checked.or_none(_NUMBER)}, {"folder": checked.each(_component, MAX_PATH)}
+)
 _JOURNAL = checked.record(
     {
         "source": _source,
@@ -163,9 +177,12 @@ class Swap:
         return self.folder / f"{self.name}.{self.state}"
 
 
-def swaps(folder: Path, source: SourceName, live: Path) -> list[Swap]:
-    """Return the swaps of the folder `live`, oldest first. RefnetError for a journal that cannot be trusted."""
-    found = [swap for swap in _all(folder, source) if swap.journal.live == str(live)]
+def swaps(folder: Path, source: SourceName, live: Path | None = None) -> list[Swap]:
+    """Return the swaps of the folder `live` (None: of every folder), oldest first.
+
+    RefnetError for a journal that cannot be trusted.
+    """
+    found = [swap for swap in _all(folder, source) if live is None or swap.journal.live == str(live)]
     return sorted(found, key=lambda swap: swap.journal.at)
 
 

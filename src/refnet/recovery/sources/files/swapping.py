@@ -21,11 +21,23 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Self
 
 from refnet.errors import Exit, RefnetError
-from refnet.files import OPEN_FOLDER, empty_tree, names_in, open_file, opened, read_regular, user_name
+from refnet.files import (
+    OPEN_FOLDER,
+    descended,
+    empty_tree,
+    make_folders,
+    names_in,
+    open_file,
+    opened,
+    read_regular,
+    user_name,
+)
 from refnet.locks import take
 from refnet.recovery.model.artifact import HIDDEN_PREFIX
 from refnet.recovery.model.source_name import SourceName
@@ -203,6 +215,10 @@ def carry_out(work: Work, base: tuple[str, ...], units: tuple[Unit, ...], took: 
 
     OSError if a rename fails, after the swapped entries were rolled back.
     """
+    for handle_of in ("fresh", "kept"):
+        with work.folder(handle_of) as handle:
+            for folder in dict.fromkeys(unit.folder for unit in units):
+                make_folders(folder, handle)
     journal = replace(work.journal, base=base, units=units, took=took)
     made = swap_journal.write(work.swap.folder, journal, State.SWAPPING)
     swap_journal.forget(made, State.BEGUN)
@@ -231,6 +247,12 @@ def finish(work: Work) -> Work:
     done = swap_journal.set_state(work.swap, State.DONE)
     swap_journal.forget(done, State.BEGUN)
     return replace(work, swap=done)
+
+
+def has_previous(kept: int, unit: Unit) -> bool:
+    """Return True if the open folder `kept` has the previous entry of `unit`."""
+    with descended(kept, unit.folder) as folder:
+        return rename.exists((folder, unit.name))
 
 
 def remove(swap: Swap, *, lock: bool = True) -> None:
@@ -277,9 +299,7 @@ class _Open:
         journal = work.journal
         with ExitStack() as stack:
             home = stack.enter_context(opened(journal.home, OPEN_FOLDER))
-            live = home
-            for name in journal.base:
-                live = stack.enter_context(opened(name, OPEN_FOLDER, live))
+            live = stack.enter_context(descended(home, journal.base))
             fresh, previous = (stack.enter_context(work.folder(name)) for name in ("fresh", "kept"))
             taken = None
             if took := swap_journal.find(work.swap.folder, journal.took) if journal.took else None:
@@ -288,13 +308,17 @@ class _Open:
             yield cls(journal, fresh, previous, live, home, taken)
 
     def swap(self) -> None:
-        for unit in self.journal.units:
+        for folder, units in groupby(self.journal.units, attrgetter("folder")):
+            path = folder
             try:
-                self._swap(unit)
+                with self._within(folder) as at:
+                    for unit in units:
+                        path = (*folder, unit.name)
+                        at._swap(unit)
+                    at._sync()
             except OSError as error:
-                error.filename = str(Path(self.journal.home, *self.journal.base, unit.name))
+                error.filename = str(Path(self.journal.home, *self.journal.base, *path))
                 raise
-        self._sync()
 
     def _swap(self, unit: Unit) -> None:
         fresh, previous, live = self._three(unit)
@@ -311,19 +335,48 @@ class _Open:
             rename.move(live, previous)
 
     def roll_back(self) -> None:
-        for unit in reversed(self.journal.units):
-            fresh, previous, live = self._three(unit)
-            if rename.exists(fresh) and rename.inode(fresh) != unit.fresh:
-                rename.move(fresh, previous)  # swapped, but not yet moved to previous
+        for folder, units in groupby(reversed(self.journal.units), attrgetter("folder")):
+            group = tuple(units)
+            if folder and self._gone(folder) and not any(has_previous(self.previous, unit) for unit in group):
+                continue  # that live folder was removed before anything in it was swapped
+            with self._within(folder) as at:
+                for unit in group:
+                    at._roll_back(unit)
+                at._sync()
+
+    def _roll_back(self, unit: Unit) -> None:
+        fresh, previous, live = self._three(unit)
+        if rename.exists(fresh) and rename.inode(fresh) != unit.fresh:
+            rename.move(fresh, previous)  # swapped, but not yet moved to previous
+        if rename.exists(previous):
+            _swap_in(previous, live, fresh)
             if rename.exists(previous):
-                _swap_in(previous, live, fresh)
-                if rename.exists(previous):
-                    rename.move(previous, fresh)
-            elif rename.exists(live) and rename.inode(live) == unit.fresh:
-                rename.move(live, fresh)
-            if self.taken is not None and rename.exists(fresh):
-                rename.move(fresh, (self.taken, unit.name))
-        self._sync()
+                rename.move(previous, fresh)
+        elif rename.exists(live) and rename.inode(live) == unit.fresh:
+            rename.move(live, fresh)
+        if self.taken is not None and rename.exists(fresh):
+            rename.move(fresh, (self.taken, unit.name))
+
+    @contextmanager
+    def _within(self, folder: tuple[str, ...]) -> Iterator[Self]:
+        """Open the folder `folder` of each side. OSError if the live one is gone, or a link is on the way."""
+        with ExitStack() as stack:
+            live, fresh, previous = (
+                stack.enter_context(descended(side, folder))
+                for side in (self.live, self.fresh, self.previous)
+            )
+            taken = None
+            if self.taken is not None:
+                with suppress(FileNotFoundError):  # its removal was interrupted
+                    taken = stack.enter_context(descended(self.taken, folder))
+            yield replace(self, live=live, fresh=fresh, previous=previous, taken=taken)
+
+    def _gone(self, folder: tuple[str, ...]) -> bool:
+        try:
+            with descended(self.live, folder):
+                return False
+        except OSError:
+            return True
 
     def _three(self, unit: Unit) -> tuple[Entry, Entry, Entry]:
         return (self.fresh, unit.name), (self.previous, unit.name), (self.live, unit.name)

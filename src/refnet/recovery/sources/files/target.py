@@ -40,6 +40,8 @@ class FolderTarget:
     swaps: Path
     #: What is compared and restored of the folder, or of its entries.
     scope: Scope = EVERYTHING
+    #: True for a folder that is not the live one of the source (--to).
+    elsewhere: bool = False
 
     @property
     def home(self) -> Path:
@@ -131,6 +133,13 @@ def made_at(work: Path) -> datetime:
     return datetime.fromtimestamp(0, UTC)
 
 
+def previous_folders(swaps_folder: Path, source: SourceName) -> list[Work]:
+    """Return the finished swaps of `source`, in the live folder and wherever else restores wrote, oldest first."""
+    with explain_os_errors(swaps_folder):
+        found = swap_journal.swaps(swaps_folder, source)
+    return [Work(swap) for swap in found if swap.state is State.DONE]
+
+
 def discard(work: Work) -> None:
     """Remove the previous version that a finished restore keeps."""
     with explain_os_errors(work.path):
@@ -146,7 +155,7 @@ def _finish(swap: Swap) -> str:
         swapping.finish(work)
     if journal.back:
         return f"rolled back a failed restore of {journal.artifact}"
-    return f"finished an interrupted restore of {journal.artifact}: swapped {some(unit.name for unit in journal.units)}"
+    return f"finished an interrupted restore of {journal.artifact}: swapped {some(unit.path for unit in journal.units)}"
 
 
 def _folder_name(path: Path) -> str:

@@ -1,11 +1,13 @@
 """List a live folder's entries: to verify what was unpacked, and to plan against what is live."""
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from hashlib import sha256
+from typing import Self
 
-from refnet.files import OPEN_FILE
+from refnet.files import OPEN_FILE, descended
 from refnet.recovery.sources.files.listing import FileList, Kind, Listed
 from refnet.recovery.sources.files.member_names import show
 from refnet.recovery.sources.files.scope import EVERYTHING, LeftOut, Scope
@@ -26,6 +28,24 @@ class Tree:
     excluded: tuple[str, ...] = ()
     #: The paths of folders where another file system is mounted, which was not read.
     mounts: tuple[str, ...] = ()
+
+    def __add__(self, more: Self) -> Self:
+        return replace(
+            self,
+            files=FileList((*self.files.files, *more.files.files)),
+            other=(*self.other, *more.other),
+            excluded=(*self.excluded, *more.excluded),
+            mounts=(*self.mounts, *more.mounts),
+        )
+
+    def below(self, prefix: str) -> Self:
+        """Return it with `prefix` before each path."""
+        if not prefix:
+            return self
+        files = tuple(one._replace(path=prefix + one.path) for one in self.files.files)
+        others = ((prefix + path for path in paths) for paths in (self.other, self.excluded, self.mounts))
+        other, excluded, mounts = map(tuple, others)
+        return replace(self, files=FileList(files), other=other, excluded=excluded, mounts=mounts)
 
 
 def read_tree(root: int, scope: Scope = EVERYTHING) -> Tree:
@@ -54,6 +74,21 @@ def _entries(root: int, scope: Scope, left_out: LeftOut | None = None) -> Iterat
             continue
         except OSError:
             yield found.path, None
+
+
+def read_entries(
+    root: int, entries: Iterable[tuple[tuple[str, ...], str]], scope: Scope = EVERYTHING
+) -> Tree:
+    """Read the entries (folder, name) of the open folder `root`, as `read_tree` does; missing ones are left out."""
+    names: dict[tuple[str, ...], set[str]] = {}
+    for folder, name in entries:
+        names.setdefault(folder, set()).add(name)
+    found = Tree(FileList(()), ())
+    for folder, only in names.items():
+        before = "".join(f"{name}/" for name in folder)
+        with suppress(FileNotFoundError), descended(root, folder) as handle:
+            found += read_tree(handle, scope.of(only, before)).below(before)
+    return found
 
 
 def _read(found: Found, kind: Kind) -> Listed:

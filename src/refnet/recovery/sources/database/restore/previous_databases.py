@@ -6,7 +6,6 @@ any comment, so a previous version is trusted only where a record names its oid 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -21,6 +20,7 @@ from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.recovery.model.formatting import plural
 from refnet.recovery.model.previous import Mark, Record, Why
 from refnet.recovery.model.restore_facts import Sessions
+from refnet.recovery.model.restore_place import OWN_NAME
 from refnet.recovery.model.retention import PreviousVersion
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.database import server_errors
@@ -29,8 +29,6 @@ from refnet.recovery.sources.database.restore.server_facts import sessions
 from refnet.recovery.sources.database.rows import row_counts
 
 _MARK = "RefNet "
-#: Only a database with such a name is ever dropped, whatever its comment says.
-_NAME = re.compile(r"(.*)_(copy|before|undone)_\d{8}_\d{6}(?:_\d+)?", re.DOTALL)
 _UNRECORDED = "its comment is RefNet's, and no record in REFNET_HOME names it"
 
 _MARKED = """
@@ -79,7 +77,7 @@ def comment_of(mark: Mark) -> str:
 
 def read(name: str, comment: str | None) -> Mark | None:
     """Return the mark in `comment`; None where it or the name is not RefNet's, or where they disagree."""
-    match, mark = _NAME.fullmatch(name), _in_comment(comment)
+    match, mark = OWN_NAME.fullmatch(name), _in_comment(comment)
     return mark if match and mark and (match[2] == "copy") is (mark.why is Why.COPY) else None
 
 
@@ -168,7 +166,7 @@ def _previous(row: tuple[Any, ...], record: Record | None, system: str | None) -
 
 def _unmarked_copy(name: str) -> Mark | None:
     """Return the mark of a copy that has none yet: it has RefNet's name, no comment, and allows no connections."""
-    match = _NAME.fullmatch(name)
+    match = OWN_NAME.fullmatch(name)
     if not match or match[2] != "copy":
         return None
     return Mark(match[1], Why.COPY, datetime.min.replace(tzinfo=UTC))

@@ -62,6 +62,11 @@ def swap(admin: Session, target: Target, renames: Sequence[Rename], also: Sequen
             except errors.ObjectInUse as error:
                 if attempt == _TRIES - 1:
                     raise _in_use(admin, names) from error
+            except errors.DuplicateDatabase as error:
+                raise RefnetError(
+                    f"a database named {renames[-1].new} was created on the server during the restore",
+                    "It was not touched. Drop or rename it, or give another name, then retry.",
+                ) from error
             except psycopg.Error as error:
                 raise server_errors.of_server(error, "swapping the databases") from error
             else:

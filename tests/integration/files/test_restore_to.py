@@ -1,0 +1,117 @@
+"""A restore into another folder: unpacked beside it, compared, put there; the live folder is not touched."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.integration.files.conftest import World, contents, now, spoil
+from tests.integration.files.test_killed import killed_at
+
+from refnet import wiring
+from refnet.errors import RefnetError
+from refnet.recovery.model.clock import Clock
+from refnet.recovery.sources.files import swapping
+from refnet.recovery.sources.files.files_artifact import FilesArtifact
+from refnet.recovery.sources.files.target import FolderTarget, finish_interrupted, target_of
+from refnet.recovery.verbs import restore_files, undo_files
+from refnet.settings import Settings
+
+
+def place(world: World, folder: Path) -> FolderTarget:
+    return replace(target_of(world.source, folder, None, world.swaps), elsewhere=True)
+
+
+def restore(world: World, held: Any, folder: Path, *, merge: bool = False) -> restore_files.Restored:
+    artifact = FilesArtifact(held)
+    planned = restore_files.plan(artifact, place(world, folder), merge=merge)
+    return restore_files.restore(artifact, planned, Clock())
+
+
+@pytest.mark.parametrize("there", ["missing", "empty"])
+def test_everything_is_there_and_nothing_is_left_beside_it(world: World, tmp_path: Path, there: str) -> None:
+    held = world.backup()
+    wanted = {
+        path: text for path, text in contents(world.folder).items() if not path.startswith(("src", ".git"))
+    }
+    spoil(world)
+    live, folder = contents(world.folder), tmp_path / "out" / "deep"
+    if there == "empty":
+        folder.mkdir(parents=True)
+
+    done = restore(world, held, folder)
+
+    assert contents(folder) == wanted
+    assert (done.previous, done.hint) == (None, "")
+    assert [path.name for path in folder.parent.iterdir()] == ["deep"]
+    assert contents(world.folder) == live
+
+
+def test_what_somebody_puts_there_meanwhile_is_kept(vault: World, tmp_path: Path, monkeypatch) -> None:
+    held, folder = vault.backup(), tmp_path / "out"
+    folder.mkdir()
+    real = swapping.carry_out
+
+    def put_first(*arguments: Any) -> Any:
+        (folder / "mine.md").write_text("mine")
+        return real(*arguments)
+
+    monkeypatch.setattr(swapping, "carry_out", put_first)
+    done = restore(vault, held, folder)
+    assert (done.previous.previous_folder / "out" / "mine.md").read_text() == "mine"
+
+
+def test_a_folder_that_becomes_a_link_meanwhile_leads_nowhere(
+    vault: World, tmp_path: Path, monkeypatch
+) -> None:
+    held, folder = vault.backup(), tmp_path / "out"
+    (tmp_path / "victim").mkdir()
+    real = swapping.carry_out
+
+    def plant_first(*arguments: Any) -> Any:
+        folder.symlink_to(tmp_path / "victim")
+        return real(*arguments)
+
+    monkeypatch.setattr(swapping, "carry_out", plant_first)
+    restore(vault, held, folder)
+    assert list((tmp_path / "victim").iterdir()) == []
+    assert not folder.is_symlink()
+    assert contents(folder) == contents(vault.folder)
+
+
+def test_a_run_that_is_killed_leaves_nothing_or_all_once_the_next_one_is_through(
+    vault: World, tmp_path: Path
+) -> None:
+    held = vault.backup()
+    for step in range(3, 60, 8):
+        folder = tmp_path / f"out {step}"
+        killed_at(step, lambda folder=folder: restore(vault, held, folder))  # type: ignore[misc]
+        assert not folder.exists() or contents(folder) == contents(vault.folder)
+        restore(vault, held, folder)
+        assert contents(folder) == contents(vault.folder)
+        finish_interrupted(place(vault, folder))
+    assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".refnet-")]
+
+
+def test_a_merge_elsewhere_is_undone_there_and_pruned_with_the_others(vault: World, tmp_path: Path) -> None:
+    held, folder = vault.backup(), tmp_path / "out"
+    folder.mkdir()
+    (folder / "run.sh").write_text("older")
+    os.utime(folder / "run.sh", (1, 1))
+    before = contents(folder)
+    restore(vault, held, folder, merge=True)
+    undo_files.undo(place(vault, folder), now())
+    assert contents(folder) == before
+    with pytest.raises(RefnetError, match="nothing to undo"):
+        vault.undo()
+
+    settings = Settings(home=vault.root / "home", vault_dir=vault.folder)
+    [left] = [one for listed in wiring.previous_versions(settings)[1:] for one in listed(vault.source)]
+    assert str(tmp_path) in left.what
+    assert left.since > now() - timedelta(minutes=5)
+    left.remove()
+    assert sorted(path.name for path in tmp_path.iterdir() if "refnet" in path.name) == []
