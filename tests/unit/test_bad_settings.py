@@ -59,6 +59,7 @@ BAD = {
         ("postgresql://u:hunter2@h:70000/db", ""), ("postgresql://u:hunter2%@h/db", ""), ("postgresql://u:hunter2@[::1/db", ""),
     ],
     "jobs": [("0", "1"), ("65", "64"), ("2.0", "2"), ("many", ""), ("٣", "")],
+    "instance": [("Shop", "shop"), ("a b", "a-b"), ("../x", "x"), ("1", ""), ("店", ""), ("a" * 41, "a" * 40)],
     "database.required_tables": LISTS,
     **dict.fromkeys(("exclude.config", "exclude.obsidian"), RULES),
     "one_file_system": [("True", "true"), ("yes", ""), ("1", "")],

@@ -27,8 +27,7 @@ from refnet.recovery.model.schedule import Schedule
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.files import entries
 from refnet.recovery.stores.lock import LOCK_NAME
-from refnet.scheduling.status import status, timers_of
-from refnet.scheduling.systemctl import Systemd
+from refnet.scheduling.status import status
 from refnet.settings import Settings
 
 _STATES = {
@@ -115,8 +114,13 @@ def _backups(settings: Settings) -> Iterator[Line]:
 
 def _schedule(settings: Settings) -> Iterator[Line]:
     schedule, now = Schedule.of(settings), Context(settings).clock.now()
-    managers = [timers_of(Systemd(user), settings.home, schedule) for user in (False, True)]
-    found = status(schedule, wiring.configured(settings), settings.home, managers, now)
+    found = status(settings, wiring.configured(settings), now)
+    for one in found.others:
+        if settings.backup_dir in one.writable:
+            says = f"{settings.backup_dir} is also written by {one.label}: sources of one name wait for each other"
+            yield warning(
+                "instances", says, "Give each settings file a backup folder of its own (backup_dir)."
+            )
     zone = schedule.zone.key if schedule.zone else "the machine's"
     if not found.warnings:
         yield ok("schedule", f"{' and '.join(found.in_force)}; time zone: {zone}")

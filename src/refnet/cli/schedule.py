@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -21,10 +23,12 @@ from refnet.scheduling import install as verb
 from refnet.scheduling import places, privileged
 from refnet.scheduling import service as services
 from refnet.scheduling.install import Done, Plan
-from refnet.scheduling.status import status, timers_of
+from refnet.scheduling.instances import Installed, Owner, installed, others, own
+from refnet.scheduling.status import status
 from refnet.scheduling.systemctl import Systemd
 from refnet.scheduling.units import Found, files, scheduled
-from refnet.settings import Settings
+from refnet.settings import CONFIG, Settings
+from refnet.settings.converters import InvalidError, instance_name
 from refnet.settings.times import OFF
 
 app = Commands("Install systemd timers and show the next runs.")
@@ -32,6 +36,10 @@ app = Commands("Install systemd timers and show the next runs.")
 _User = Annotated[bool, typer.Option("--user", help="Use your own systemd manager, not the system's.")]
 _Force = Annotated[
     bool, typer.Option("--force", help="Replace or remove units that were edited by hand too.")
+]
+_Instance = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="The name of these settings' units, beside those of other settings."),
 ]
 
 
@@ -42,20 +50,27 @@ def install(
     run_as: Annotated[
         str | None, typer.Option("--as", metavar="USER", help="The user that the system's units run as.")
     ] = None,
+    instance: _Instance = None,
     plan: options.Plan = False,
     force: _Force = False,
     as_json: options.Json = False,
 ) -> None:
     """Install or repair the systemd timers. They run each backup, prune, drill and monitor."""
-    settings, systemd = current_settings(own=False), Systemd(user)
     if user and run_as:
         raise RefnetError("--as and --user exclude each other", "Omit one of them.", Exit.USAGE)
+    systemd = Systemd(user)
+    settings, stale = _of_instance(systemd, instance)
+    if other := _other(systemd, settings):
+        words = [f"--config {shlex.quote(str(settings.file))}"] * bool(os.environ.get(CONFIG))
+        words += ["schedule install", *["--user"] * user, *([f"--as {run_as}"] if run_as else [])]
+        command = " ".join(("refnet", *words, "--instance", verb.name_for(settings)))
+        raise _refused(other, f"Install these under a name of their own: `{command}`.")
     runs_as = None if user else services.ordinary_user(settings, run_as, os.environ)
     configured = wiring.configured(settings)
     service = services.service(settings, user=runs_as, vault=SourceName.OBSIDIAN in configured)
     schedule = Schedule.of(settings)
-    tasks = scheduled(schedule, configured)
-    made = verb.plan(systemd, files(schedule, tasks, service), tasks)
+    wanted = files(schedule, scheduled(schedule, configured), service)
+    made = verb.plan(systemd, service.instance, wanted, stale)
     if plan:
         print_json(made.to_json()) if as_json else _print_plan(made)
         return
@@ -76,23 +91,59 @@ def install(
 
 @app.command("remove")
 def remove(
-    *, user: _User = False, plan: options.Plan = False, force: _Force = False, as_json: options.Json = False
+    *,
+    user: _User = False,
+    instance: _Instance = None,
+    plan: options.Plan = False,
+    force: _Force = False,
+    as_json: options.Json = False,
 ) -> None:
-    """Stop the timers and remove their units; artifacts stay."""
-    made = verb.plan(Systemd(user), (), ())
+    """Stop the timers and remove their units; artifacts stay. Units of other settings stay too."""
+    systemd = Systemd(user)
+    settings, stale = _of_instance(systemd, instance)
+    if other := _other(systemd, settings):
+        file = shlex.quote(str(other.owner and other.owner.file))
+        raise _refused(
+            other, f"Remove them with their own settings: `refnet --config {file} schedule remove`."
+        )
+    made = verb.plan(systemd, settings.instance or "", (), stale)
     if plan:
         print_json(made.to_json()) if as_json else _print_plan(made)
         return
     _print_done(verb.act(made, force=force), as_json=as_json)
 
 
+def _of_instance(systemd: Systemd, asked: str | None) -> tuple[Settings, list[str]]:
+    """Return the settings, with the name of their units, and the names of their units that are installed.
+
+    asked: --instance; None: the name in the settings, else the one that is installed.
+    """
+    settings = current_settings(own=False)
+    found = own(installed(systemd.folder), Owner.of(settings))
+    try:
+        name = instance_name(asked) if asked else settings.instance
+    except InvalidError as error:
+        raise RefnetError(f"--instance {error.rule}", error.usage, Exit.USAGE) from None
+    if not name and found and all(one.instance for one in found):
+        name = found[0].instance
+    return replace(settings, instance=name), sorted(unit for one in found for unit in one.units)
+
+
+def _other(systemd: Systemd, settings: Settings) -> Installed | None:
+    """Return the installation of other settings under the name of these, if there is one."""
+    found = others(installed(systemd.folder), Owner.of(settings))
+    return next((one for one in found if one.instance == (settings.instance or "")), None)
+
+
+def _refused(other: Installed, hint: str) -> RefnetError:
+    return RefnetError(f"{other.label} belong to other settings, and nothing was changed", hint, Exit.USAGE)
+
+
 @app.command("show")
 def show(*, as_json: options.Json = False) -> None:
     """Print the next runs of the active scheduler. Warn if there is none, or two."""
     settings = current_settings(own=False)
-    schedule = Schedule.of(settings)
-    managers = [timers_of(Systemd(user), settings.home, schedule) for user in (False, True)]
-    found = status(schedule, wiring.configured(settings), settings.home, managers, utc_now())
+    found = status(settings, wiring.configured(settings), utc_now())
     if as_json:
         print_json(found.to_json())
         return
@@ -105,10 +156,12 @@ def show(*, as_json: options.Json = False) -> None:
     )
     for sentence in found.warnings:
         print(f"warning: {sentence}")
+    if found.others:
+        print(f"also on this machine: {', '.join(one.label for one in found.others)}")
 
 
 def _refuse_a_second(settings: Settings) -> None:
-    if is_locked(places.beat_lock(settings.home)):
+    if is_locked(places.beat_lock(settings.home, settings.instance)):
         raise RefnetError(
             f"Celery's beat runs for {settings.home}: with timers too, everything would run twice",
             "Stop `refnet beat` first, or keep it and install no timers.",

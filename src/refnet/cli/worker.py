@@ -20,10 +20,8 @@ from refnet.errors import Exit, RefnetError
 from refnet.extras import needed
 from refnet.files import make_folder
 from refnet.recovery.model.formatting import plural
-from refnet.recovery.model.schedule import Schedule
 from refnet.scheduling import places
 from refnet.scheduling.status import timers_of
-from refnet.scheduling.systemctl import Systemd
 from refnet.settings import Settings
 
 broker = Commands("Manage the embedded Celery broker.")
@@ -33,7 +31,7 @@ def worker() -> None:
     """Run the tasks that beat sends, until stopped; running tasks are finished first."""
     settings = current_settings()
     app = _celery(settings)
-    with _locked(places.worker_lock(settings.home), shared=True):
+    with _locked(places.worker_lock(settings.home, settings.instance), shared=True):
         name = f"--hostname=refnet-{os.getpid()}@%h"  # any number of them on one machine
         app.worker_main(["worker", name, "--loglevel=INFO", "--without-gossip", "--without-mingle"])
 
@@ -42,17 +40,19 @@ def beat() -> None:
     """Send each task at its scheduled time, until stopped; there is one beat and any number of workers."""
     settings = current_settings()
     app = _celery(settings)
-    with _locked(places.beat_lock(settings.home)) as alone:
+    with _locked(places.beat_lock(settings.home, settings.instance)) as alone:
         if not alone:
             raise RefnetError(
                 f"another beat of {settings.home} runs already",
                 "Two would send every task twice: stop one.",
                 Exit.LOCKED,
             )
-        for user in (False, True):
-            if timers_of(Systemd(user), settings.home, Schedule.of(settings)).waiting:
+        for timers in timers_of(settings):
+            if timers.waiting:
                 note("systemd timers are active too, so everything runs twice: `refnet schedule remove`")
-        app.Beat(loglevel="INFO", schedule=str(places.beat_folder(settings.home) / "schedule")).run()
+        app.Beat(
+            loglevel="INFO", schedule=str(places.beat_folder(settings.home, settings.instance) / "schedule")
+        ).run()
 
 
 def _locked(path: Path, *, shared: bool = False) -> AbstractContextManager[bool]:

@@ -11,7 +11,9 @@ from refnet.errors import Exit, RefnetError
 from refnet.files import explained, replace_file, user_name
 from refnet.recovery.model.schedule import TaskName
 from refnet.scheduling.systemctl import Systemd
-from refnet.scheduling.units import File, Found, file_names, judge, timer
+from refnet.scheduling.units import File, Found, file_names, judge
+from refnet.settings import FILE_NAME, Settings
+from refnet.settings.converters import near_instance
 
 
 @dataclass(frozen=True)
@@ -86,14 +88,22 @@ class Done:
         }
 
 
-def plan(systemd: Systemd, files: Iterable[File], tasks: Iterable[TaskName]) -> Plan:
-    """Plan to install `files`, the units of `tasks`, and to remove those of all other tasks."""
+def plan(systemd: Systemd, instance: str, files: Iterable[File], stale: Iterable[str] = ()) -> Plan:
+    """Plan to install `files`, and to remove all other units of `instance` and those with the names `stale`."""
     wanted = {file.name: file for file in files}
+    names = (name for task in TaskName for name in file_names(task, instance))
     steps = []
-    for name in (name for task in TaskName for name in file_names(task)):
+    for name in dict.fromkeys((*names, *wanted, *stale)):
         path = systemd.folder / name
         steps.append(Step(path, judge(_read(path), wanted.get(name)), wanted.get(name)))
-    return Plan(systemd, tuple(steps), tuple(timer(task) for task in tasks))
+    return Plan(systemd, tuple(steps), tuple(name for name in wanted if name.endswith(".timer")))
+
+
+def name_for(settings: Settings) -> str:
+    """Return a name for the instance of `settings`, from the path of their file."""
+    file = settings.file or settings.home / FILE_NAME
+    name = near_instance(file.parent.name if file.name == FILE_NAME else file.stem)
+    return name if name not in {"", "refnet", settings.instance} else "second"
 
 
 def check_user_manager(systemd: Systemd) -> None:

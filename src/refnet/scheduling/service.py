@@ -34,6 +34,7 @@ def service(settings: Settings, *, user: str | None, vault: bool) -> Service:
         environment=_environment(settings),
         own_server=settings.database_url is None,
         vault_to_come=None if vault else settings.vault_dir,
+        instance=settings.instance or "",
     )
 
 
@@ -111,6 +112,8 @@ def _environment(settings: Settings) -> dict[str, str]:
     values = {"REFNET_HOME": str(settings.home)}
     if settings.file and os.environ.get(CONFIG):
         values[CONFIG] = str(settings.file)
+    if settings.instance:
+        values[variable("instance")] = settings.instance
     if settings.origins.get("config_dir", "").startswith(BY_COMPOSE_FILE):
         values[variable("config_dir")] = str(settings.config_dir)
     for key, field in keys().items():

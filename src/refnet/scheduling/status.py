@@ -11,17 +11,21 @@ from refnet.recovery.model.artifact import utc
 from refnet.recovery.model.schedule import Schedule, TaskName
 from refnet.recovery.model.source_name import SourceName
 from refnet.scheduling import places
+from refnet.scheduling.instances import Installed, Owner, installed, others, own
 from refnet.scheduling.systemctl import Systemd
 from refnet.scheduling.units import file_names, scheduled, timer, timer_file
+from refnet.settings import Settings
 
 _BEAT = "Celery's beat"
 
 
 @dataclass(frozen=True)
 class Timers:
-    """The units of one REFNET_HOME in one systemd manager."""
+    """The units of these settings in one systemd manager, under one name."""
 
     systemd: Systemd
+    #: "": the plain names.
+    instance: str
     installed: frozenset[TaskName]
     #: The tasks whose timers are enabled and active.
     waiting: frozenset[TaskName]
@@ -31,7 +35,12 @@ class Timers:
 
     @property
     def label(self) -> str:
-        return "systemd (this user's)" if self.systemd.user else "systemd"
+        name = "systemd (this user's)" if self.systemd.user else "systemd"
+        return f"{name}, instance {self.instance}" if self.instance else name
+
+    def names(self, tasks: Iterable[TaskName]) -> str:
+        """Return the names of the timers of `tasks`."""
+        return ", ".join(timer(task, self.instance) for task in tasks)
 
 
 @dataclass(frozen=True)
@@ -57,39 +66,52 @@ class Status:
     tasks: tuple[Next, ...]
     #: The tasks that are switched off.
     off: tuple[TaskName, ...]
+    #: The installations of other settings on this machine.
+    others: tuple[Installed, ...]
     warnings: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
         tasks = [task.to_json() for task in self.tasks]
-        return {"in_force": self.in_force, "tasks": tasks, "off": self.off, "warnings": self.warnings}
+        others = [one.label for one in self.others]
+        return {
+            "in_force": self.in_force,
+            "tasks": tasks,
+            "off": self.off,
+            "others": others,
+            "warnings": self.warnings,
+        }
 
 
-def timers_of(systemd: Systemd, home: Path, schedule: Schedule) -> Timers:
-    """Return the state of the units in `systemd` that belong to the REFNET_HOME `home`."""
-    texts = {name: _text(systemd.folder / name) for task in TaskName for name in file_names(task)}
-    ours = {name: text for name, text in texts.items() if text is not None}
-    installed = {task for task in TaskName if all(name in ours for name in file_names(task))}
-    installed = {task for task in installed if _home_of(ours[file_names(task)[0]]) in {None, str(home)}}
-    unreachable = systemd.unreachable() if installed else None
-    waiting = {task for task in installed if not unreachable and systemd.is_waiting(timer(task))}
+def timers_of(settings: Settings) -> list[Timers]:
+    """Return the state of the units that belong to `settings`, in each systemd manager and under each name."""
+    schedule, owner = Schedule.of(settings), Owner.of(settings)
+    found = []
+    for systemd in (Systemd(False), Systemd(True)):
+        units: dict[str, frozenset[str]] = {}
+        for one in own(installed(systemd.folder), owner):
+            units[one.instance] = units.get(one.instance, frozenset()) | one.units
+        found += [_timers(systemd, name, names, schedule) for name, names in units.items()]
+    return found
+
+
+def _timers(systemd: Systemd, name: str, units: frozenset[str], schedule: Schedule) -> Timers:
+    tasks = {task for task in TaskName if units.issuperset(file_names(task, name))}
+    unreachable = systemd.unreachable() if tasks else None
+    waiting = {task for task in tasks if not unreachable and systemd.is_waiting(timer(task, name))}
     changed = tuple(
-        timer(task)
-        for task in TaskName
-        if task in installed & {*schedule.times} and ours[timer(task)] != timer_file(task, schedule).text
+        timer(task, name)
+        for task in schedule.times
+        if task in tasks
+        and _text(systemd.folder / timer(task, name)) != timer_file(task, schedule, name).text
     )
-    return Timers(systemd, frozenset(installed), frozenset(waiting), changed, unreachable)
+    return Timers(systemd, name, frozenset(tasks), frozenset(waiting), changed, unreachable)
 
 
-def status(
-    schedule: Schedule,
-    configured: Collection[SourceName],
-    home: Path,
-    managers: Iterable[Timers],
-    now: datetime,
-) -> Status:
-    """Combine the timers of `managers` and the processes of Celery into a report."""
-    present = [timers for timers in managers if timers.installed]
-    beat = is_locked(places.beat_lock(home))
+def status(settings: Settings, configured: Collection[SourceName], now: datetime) -> Status:
+    """Combine the timers and the processes of Celery of `settings` into a report."""
+    schedule, home, instance = Schedule.of(settings), settings.home, settings.instance
+    present = [timers for timers in timers_of(settings) if timers.installed]
+    beat = is_locked(places.beat_lock(home, instance))
     active = [timers for timers in present if timers.waiting]
     labels = [timers.label for timers in active] + [_BEAT] * beat
     off = tuple(task for task in TaskName if task not in schedule.times)
@@ -100,15 +122,16 @@ def status(
         if (due := schedule.next_due(task, now))
     )
     warnings = _how_many(labels, present)
-    if beat and not is_locked(places.worker_lock(home), shared=True):
+    if beat and not is_locked(places.worker_lock(home, instance), shared=True):
         warnings.append(f"{_BEAT} runs without a worker: its tasks stay queued")
     warnings += [sentence for timers in present for sentence in _of_manager(timers, wanted, off)]
-    return Status(tuple(labels), tasks, off, tuple(warnings))
+    found = [one for user in (False, True) for one in installed(Systemd(user).folder)]
+    return Status(tuple(labels), tasks, off, others(found, Owner.of(settings)), tuple(warnings))
 
 
 def _next(task: TaskName, due: datetime, schedule: Schedule, managers: list[Timers], *, beat: bool) -> Next:
     found = [
-        (timers.systemd.next_run(timer(task)) or due, timers.label)
+        (timers.systemd.next_run(timer(task, timers.instance)) or due, timers.label)
         for timers in managers
         if task in timers.waiting
     ]
@@ -128,33 +151,21 @@ def _how_many(labels: list[str], present: list[Timers]) -> list[str]:
 
 
 def _of_manager(timers: Timers, wanted: Collection[TaskName], off: Collection[TaskName]) -> list[str]:
-    command = timers.systemd.command
+    command, again = timers.systemd.command, "(`refnet schedule install`)"
     warnings = []
-    inactive = [timer(task) for task in TaskName if task in timers.installed - timers.waiting]
+    inactive = [task for task in TaskName if task in timers.installed - timers.waiting]
     if timers.unreachable:
         warnings.append(f"cannot reach {command} ({timers.unreachable}): the state of the timers is unknown")
     elif inactive:
-        warnings.append(f"installed but not active: {', '.join(inactive)} (`{command} enable --now`)")
+        warnings.append(f"installed but not active: {timers.names(inactive)} (`{command} enable --now`)")
     if timers.changed:
-        warnings.append(
-            f"these differ from the settings: {', '.join(timers.changed)} (`refnet schedule install`)"
-        )
-    if idle := [timer(task) for task in off if task in timers.installed]:
-        warnings.append(f"switched off, but still installed: {', '.join(idle)} (`refnet schedule install`)")
+        warnings.append(f"these differ from the settings: {', '.join(timers.changed)} {again}")
+    if idle := [task for task in off if task in timers.installed]:
+        warnings.append(f"switched off, but still installed: {timers.names(idle)} {again}")
     missing = [task for task in wanted if task not in timers.installed]
     if missing:
-        warnings.append(f"without a timer: {', '.join(missing)} (`refnet schedule install`)")
+        warnings.append(f"without a timer: {', '.join(missing)} {again}")
     return warnings
-
-
-def _home_of(text: str) -> str | None:
-    """Return the REFNET_HOME that one of our services sets; None if it sets none."""
-    for line in text.splitlines():
-        if line.startswith(("Environment=REFNET_HOME=", 'Environment="REFNET_HOME=')):
-            return (
-                line.removeprefix("Environment=").strip('"').removeprefix("REFNET_HOME=").replace("%%", "%")
-            )
-    return None
 
 
 def _text(path: Path) -> str | None:

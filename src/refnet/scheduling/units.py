@@ -15,7 +15,8 @@ from string import Template
 from refnet.recovery.model.schedule import Schedule, TaskName
 from refnet.recovery.model.source_name import SourceName
 
-_MARK = "# Written by `refnet schedule install`. An edited file is left alone; SHA-256 of the rest: "
+#: The first line of each file, up to the digest.
+MARK = "# Written by `refnet schedule install`. An edited file is left alone; SHA-256 of the rest: "
 #: The longest time in which the tries of one run are counted: four tries of several hours.
 _TRIES_WITHIN = timedelta(hours=12)
 _TEMPORARY = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108  # PrivateTmp= would hide paths below them
@@ -54,6 +55,10 @@ _UNITS = {
 }
 
 
+#: The services without an instance.
+PLAIN_SERVICES = frozenset(f"{unit.name}.service" for unit in _UNITS.values())
+
+
 @dataclass(frozen=True)
 class Service:
     """The user, folders and environment of the services."""
@@ -77,6 +82,8 @@ class Service:
     own_server: bool
     #: The path of a vault that does not exist yet: its backup is skipped until it does.
     vault_to_come: Path | None = None
+    #: The instance that the units are; "": the one with plain names.
+    instance: str = ""
 
 
 @dataclass(frozen=True)
@@ -96,14 +103,15 @@ class Found(StrEnum):
     EDITED = "edited by hand"
 
 
-def timer(task: TaskName) -> str:
+def timer(task: TaskName, instance: str = "") -> str:
     """Return the name of a task's timer."""
-    return f"{_UNITS[task].name}.timer"
+    return f"{_UNITS[task].name}@{instance}.timer" if instance else f"{_UNITS[task].name}.timer"
 
 
-def file_names(task: TaskName) -> tuple[str, str]:
+def file_names(task: TaskName, instance: str = "") -> tuple[str, str]:
     """Return the names of a task's service and timer."""
-    return f"{_UNITS[task].name}.service", timer(task)
+    name = timer(task, instance)
+    return f"{name.removesuffix('.timer')}.service", name
 
 
 def scheduled(schedule: Schedule, configured: Collection[SourceName]) -> tuple[TaskName, ...]:
@@ -117,15 +125,22 @@ def files(schedule: Schedule, tasks: Collection[TaskName], service: Service) -> 
     return tuple(
         file
         for task in tasks
-        for file in (_service_file(task, service, schedule.times[task].interval), timer_file(task, schedule))
+        for file in (
+            _service_file(task, service, schedule.times[task].interval),
+            timer_file(task, schedule, service.instance),
+        )
     )
 
 
-def timer_file(task: TaskName, schedule: Schedule) -> File:
+def timer_file(task: TaskName, schedule: Schedule, instance: str = "") -> File:
     """Return the timer of `task`."""
     unit, when = _UNITS[task], schedule.times[task]
     return _file(
-        timer(task), does=unit.does, when=when, calendar=when.on_calendar(schedule.zone), delay=unit.delay
+        timer(task, instance),
+        does=_does(unit, instance),
+        when=when,
+        calendar=when.on_calendar(schedule.zone),
+        delay=unit.delay,
     )
 
 
@@ -147,7 +162,7 @@ def _file(name: str, **values: object) -> File:
 
 
 def _first_line(rest: str) -> str:
-    return _MARK + hashlib.sha256(rest.encode()).hexdigest()
+    return MARK + hashlib.sha256(rest.encode()).hexdigest()
 
 
 def _service_file(task: TaskName, service: Service, interval: timedelta) -> File:
@@ -157,8 +172,8 @@ def _service_file(task: TaskName, service: Service, interval: timedelta) -> File
     hidden = any(path.is_relative_to(folder) for path in paths for folder in _TEMPORARY)
     limited = service.user not in {None, "root"}
     return _file(
-        file_names(task)[0],
-        does=unit.does,
+        file_names(task, service.instance)[0],
+        does=_does(unit, service.instance),
         mounts=" ".join(_quoted(str(folder)) for folder in service.writable),
         unit_options="".join(f"\n{line}" for line in _unit_options(task, service, interval)),
         command=" ".join(map(_word, (*service.program, *unit.command))),
@@ -167,6 +182,10 @@ def _service_file(task: TaskName, service: Service, interval: timedelta) -> File
         private_tmp="no" if hidden else "yes",
         capabilities="\nCapabilityBoundingSet=\nAmbientCapabilities=" if limited else "",
     )
+
+
+def _does(unit: _Unit, instance: str) -> str:
+    return f"{unit.does} (instance {instance})" if instance else unit.does
 
 
 def _unit_options(task: TaskName, service: Service, interval: timedelta) -> list[str]:

@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 
 from refnet.errors import nearest
 
+#: The name of an instance, as a pattern.
+INSTANCE = "[a-z][a-z0-9_-]{0,39}"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _DIGITS = re.compile(r"[0-9]{1,18}")
 _AMOUNT = re.compile(r"\s*(-?[0-9]{1,18})(?:\.[0-9]{0,9})?\s*([a-zA-Z%]*)\s*")
@@ -65,6 +67,20 @@ def utf8(value: Any, usage: str) -> str:
     except UnicodeEncodeError:
         raise InvalidError("must be UTF-8", "Set it in UTF-8.") from None
     return found
+
+
+def instance_name(value: Any) -> str:
+    """Return the name of an instance: a part of the names of units and queues."""
+    usage = "Write 1 to 40 of a-z, 0-9, _ and -, with a letter first, such as shop."
+    name = text(value, usage)
+    if not re.fullmatch(INSTANCE, name):
+        raise InvalidError("must be a short name", usage, near_instance(name))
+    return name
+
+
+def near_instance(words: str) -> str:
+    """Return the name of an instance that is most like `words`, or ""."""
+    return re.sub("[^a-z0-9]+", "-", words[:100].lower()).strip("-").lstrip("-0123456789")[:40]
 
 
 def user_path(named: str | Path) -> Path:

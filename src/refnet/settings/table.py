@@ -63,6 +63,8 @@ class Settings:
     one_file_system: bool = _key(converters.flag, default=False)
     #: Redis or Valkey, for Celery; None: the embedded one.
     broker_url: str | None = _key(converters.broker_url, secret=True)
+    #: The name of this installation beside others on the machine; None: the one without a name.
+    instance: str | None = _key(converters.instance_name)
     #: The schedule of the backups of the database; None, here and below: off.
     schedule_database: When | None = _key(
         parse_schedule, default=parse_when("daily 02:00"), name="schedule.database"

@@ -143,6 +143,91 @@ def test_a_task_that_is_switched_off_is_shown_and_loses_its_units(home: Home):
     assert "still installed" not in home.schedule("show", **off).stdout
 
 
+@pytest.fixture
+def shop(home: Home) -> Path:
+    """A second settings file, of a REFNET_HOME of its own; the units of the first are installed."""
+    backups = home.folder / "backups"
+    assert home.schedule("install", "--user", REFNET_BACKUP_DIR=str(backups)).returncode == 0
+    file = home.folder / "shop" / "refnet.toml"
+    file.parent.mkdir()
+    file.write_text(f'home = "{file.parent}"\nbackup_dir = "{backups}"\n')
+    return file
+
+
+def test_a_second_settings_file_never_replaces_the_units_of_the_first(home: Home, shop: Path):
+    before, named = _contents(home), {"REFNET_CONFIG": str(shop), "REFNET_HOME": ""}
+    refused = home.schedule("install", "--user", **named)
+    assert refused.returncode == Exit.USAGE
+    wrong, remedy = refused.stderr.splitlines()
+    assert f"({home.folder / 'home' / 'refnet.toml'}) belong to other settings" in wrong
+    assert f"`refnet --config {shop} schedule install --user --instance shop`" in remedy
+    assert home.schedule("remove", "--user", **named).returncode == Exit.USAGE
+    assert _contents(home) == before
+
+
+def test_an_instance_has_units_of_its_own_and_is_found_again_without_its_name(home: Home, shop: Path):
+    before, named = _contents(home), {"REFNET_CONFIG": str(shop), "REFNET_HOME": ""}
+    done = home.schedule("install", "--user", "--instance", "shop", **named)
+    assert done.returncode == 0, done.stderr
+    assert "enable --now refnet-backup-obsidian@shop.timer refnet-backup@shop.timer" in done.stdout
+    both = _contents(home)
+    assert {name: both[name] for name in before} == before
+    assert len(both) == 2 * len(before)
+    service = both["refnet-backup@shop.service"]
+    assert "Description=RefNet: back up the database (instance shop)\n" in service
+    assert "Environment=REFNET_INSTANCE=shop\n" in service
+    assert "cannot reach" in home.schedule("install", "--user", **named).stdout
+    assert _contents(home) == both
+    assert "differ from the settings" not in home.schedule("show", **named).stdout
+    assert f"also on this machine: the units of instance shop ({shop})\n" in home.schedule("show").stdout
+    home.schedule("remove", "--user", **named)
+    assert _contents(home) == before
+
+
+def test_a_new_name_of_an_instance_replaces_its_units(home: Home):
+    home.schedule("install", "--user")
+    done = home.schedule("install", "--user", REFNET_INSTANCE="main")
+    assert done.returncode == 0, done.stderr
+    assert {name for name in _contents(home) if "@main." not in name} == set()
+
+
+def test_two_instances_on_one_store_wait_for_each_other_and_check_warns(home: Home, shop: Path):
+    config, first = home.folder / "config", {"REFNET_HOME": str(home.folder / "home")}
+    second = {"REFNET_CONFIG": str(shop), "REFNET_HOME": ""}
+    own = {n: v for n, v in os.environ.items() if not n.startswith(("REFNET_", "XDG_"))}
+    more = {
+        "REFNET_CONFIG_DIR": str(config),
+        "REFNET_CONFIG_ENTRIES": "systemd/",
+        "XDG_CONFIG_HOME": str(config),
+        "REFNET_BACKUP_DIR": str(home.folder / "backups"),
+        "REFNET_LOG_FOLDER": "none",
+    }
+    backup = [sys.executable, "-m", "refnet", "backup", "config", "--no-prove"]
+    runs = [
+        subprocess.Popen(backup, env=own | more | each, cwd=home.folder, stderr=subprocess.PIPE, text=True)
+        for each in (first, second, first, second)
+    ]
+    ended = [(run.communicate()[1], run.returncode)[1] for run in runs]
+    assert 0 in ended
+    assert {*ended} <= {Exit.DONE, Exit.LOCKED}
+    store = home.folder / "backups" / "config"
+    assert len([*store.glob("*.tar.gz")]) == len([*store.glob("*.tar.gz.json")]) == ended.count(0)
+    check = [sys.executable, "-m", "refnet", "check"]
+    done = subprocess.run(
+        check, env=own | more | second, cwd=home.folder, capture_output=True, text=True, check=False
+    )
+    assert f"is also written by the units without an instance ({home.folder}/home/refnet.toml)" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["Shop", "../x", "a b", "@", "a" * 41, "1"])
+def test_a_name_of_an_instance_that_no_unit_can_have_is_refused(home: Home, name: str):
+    for command in ("install", "remove"):
+        done = home.schedule(command, "--user", "--instance", name)
+        assert done.returncode == Exit.USAGE
+        assert done.stderr.startswith("refnet: --instance must be ")
+    assert list(home.folder.iterdir()) == []
+
+
 def test_remove_takes_away_what_install_wrote_and_nothing_else(home: Home):
     home.schedule("install", "--user")
     (home.units / "other.service").write_text("[Service]\n")

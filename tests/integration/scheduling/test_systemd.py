@@ -40,7 +40,7 @@ def analyze() -> str:
     return found
 
 
-def _written(folder: Path, user: str | None) -> list[str]:
+def _written(folder: Path, user: str | None, instance: str = "") -> list[str]:
     schedule = Schedule({task: parse_when(text) for task, text in TIMES.items()}, parse_zone("Asia/Tokyo"))
     odd = Path('/srv/a "b" 100% $x')
     service = Service(
@@ -54,6 +54,7 @@ def _written(folder: Path, user: str | None) -> list[str]:
         environment={"REFNET_HOME": str(odd)},
         own_server=True,
         vault_to_come=odd,
+        instance=instance,
     )
     written = files(schedule, tuple(TaskName), service)
     for file in written:
@@ -61,9 +62,9 @@ def _written(folder: Path, user: str | None) -> list[str]:
     return [str(folder / file.name) for file in written]
 
 
-@pytest.mark.parametrize("user", ["daemon", None])
-def test_systemd_finds_no_fault_with_the_units(analyze: str, tmp_path: Path, user: str | None):
-    paths = _written(tmp_path, user)
+@pytest.mark.parametrize(("user", "instance"), [("daemon", ""), (None, "shop")])
+def test_systemd_finds_no_fault_with_the_units(analyze: str, tmp_path: Path, user: str | None, instance: str):
+    paths = _written(tmp_path, user, instance)
     scope = ["--user"] if user is None else []
     done = subprocess.run(
         [analyze, *scope, "verify", *paths],
