@@ -57,13 +57,13 @@ class Command:
     url: str
     environment: Mapping[str, str] = field(default_factory=dict)
 
-    def __call__(self, *arguments: str | Path, **environment: str) -> Result:
-        """Run it to its end, which must come within SECONDS."""
+    def __call__(self, *arguments: str | Path, stdin: str = "", **environment: str) -> Result:
+        """Run it to its end, which must come within SECONDS. `stdin`: what it reads there."""
         done = subprocess.run(
             self._line(arguments),
             env=self._environment(environment),
             cwd=self.home.parent,
-            stdin=subprocess.DEVNULL,
+            input=stdin.encode(),
             capture_output=True,
             timeout=SECONDS,
             check=False,

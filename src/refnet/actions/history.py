@@ -95,6 +95,8 @@ class History:
     read: int
     #: What was left out, a sentence each.
     notes: tuple[str, ...]
+    #: Artifacts that record no digest of the table: only its rows, size and columns were compared.
+    undigested: int = 0
 
     @property
     def exit(self) -> Exit:
@@ -105,6 +107,7 @@ class History:
             "source": self.source,
             "name": spelled(self.name),
             "artifacts": self.read,
+            "without_digest": self.undigested,
             "changes": [step.to_json() for step in self.steps],
             "notes": list(self.notes),
         }
@@ -168,7 +171,7 @@ def log(context: Context, meant: str) -> History:
             f"'{meant}' names no file or table", f"Give {source}/PATH or {source}/TABLE.", Exit.USAGE
         )
     look = _Look(context, source, _exactly(source, name))
-    steps, last = list[Step](), None
+    steps, last, undigested = list[Step](), None, 0
     for entry, versions in look.versions():
         now = _one(versions, name)
         if now and not (last and last.same(now)):
@@ -176,13 +179,14 @@ def log(context: Context, meant: str) -> History:
             steps.append(Step(entry, what, now))
         elif last and not now:
             steps.append(Step(entry, "deleted", None))
+        undigested += bool(now and now.rows is not None and not now.digest)
         last = replace(now, digest=now.digest or (last.digest if last else "")) if now else None
     if not steps:
         raise RefnetError(
             f"none of the {look.read:,} artifacts of {source} that can be read contains '{name}'",
             f"`refnet find {source} '*{name.rpartition('/')[2]}*'` looks for similar names.",
         )
-    return History(source, name, tuple(steps), look.read, tuple(look.notes))
+    return History(source, name, tuple(steps), look.read, tuple(look.notes), undigested)
 
 
 def find(context: Context, source: str, pattern: str) -> Search:

@@ -28,6 +28,8 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 DATABASES, FOLDERS = "For databases", "For folders"
 #: The most characters of an argument; a path on Linux has at most 4095 bytes.
 _LONGEST = 4096
+#: The arguments of several lines, and the control characters that may be in them.
+_OF_LINES, _SPACES = {"sql"}, str.maketrans("\n\r\t", "   ")
 
 
 def _quiet(value: bool) -> None:
@@ -182,7 +184,7 @@ def _check(command: Any, ctx: Any, args: list[str]) -> None:
             raise RefnetError(f"{name} is given twice", "Give it once.", Exit.USAGE)
         value = values.get(param.name)
         for each in value if isinstance(value, (list, tuple)) else (value,):
-            if isinstance(each, str) and (wrong := _wrong(each)):
+            if isinstance(each, str) and (wrong := _wrong(each, lines=param.name in _OF_LINES)):
                 raise RefnetError(f"{name} {wrong}", f"Give another value. {_help(ctx)}", Exit.USAGE)
 
 
@@ -206,12 +208,13 @@ def _refuse_other_kind(command: Any, ctx: Any) -> None:
         )
 
 
-def _wrong(value: str) -> str:
+def _wrong(value: str, *, lines: bool = False) -> str:
     if not value.strip():
         return "is empty"
     if len(value) > _LONGEST:
         return f"has {len(value):,} characters; at most {_LONGEST:,} are accepted"
-    return "contains a control character" if any(map(_is_control, value)) else ""
+    kept = value.translate(_SPACES) if lines else value
+    return "contains a control character" if any(map(_is_control, kept)) else ""
 
 
 def _is_control(character: str) -> bool:

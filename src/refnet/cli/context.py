@@ -74,13 +74,13 @@ def progress(title: str, unit: str = "") -> Iterator[Progress]:
         yield display
 
 
-def print_json_list(head: dict[str, Any], key: str, items: Iterable[object]) -> None:
-    """Print a report as JSON whose last value, the list `key`, is printed while it is made."""
-    begin = json.dumps(head, ensure_ascii=False, indent=2).removesuffix("\n}")
+def print_json_list(head: dict[str, Any], key: str, items: Iterable[str]) -> None:
+    """Print a report as JSON whose last value, the list `key` of `items` in JSON, is printed while it is made."""
+    begin = printable_json(json.dumps(head, ensure_ascii=False, indent=2)).removesuffix("\n}")
     print(f'{begin},\n  "{key}": [', end="")
     separator = "\n    "
     for item in items:
-        print(separator + json.dumps(item, ensure_ascii=False), end="")
+        print(separator + item, end="")
         separator = ",\n    "
     print("\n  ]\n}")
 
@@ -92,7 +92,14 @@ def note(sentence: str) -> None:
 
 def print_json(values: object) -> None:
     """Print a report as JSON; escape the bytes of names that are not UTF-8."""
-    print(json.dumps(values, ensure_ascii=False, indent=2).encode("utf-8", "backslashreplace").decode())
+    print(printable_json(json.dumps(values, ensure_ascii=False, indent=2)))
+
+
+def printable_json(text: str) -> str:
+    """Return the JSON `text` with escapes for the characters in it that could change a terminal, or that UTF-8 cannot encode."""
+    if text.replace("\n", "").isprintable():
+        return text
+    return "".join(one if one.isprintable() or one == "\n" else json.dumps(one)[1:-1] for one in text)
 
 
 def ends_at_plan(

@@ -25,6 +25,15 @@ EXAMPLES = {
         "refnet cat obsidian papers/x.md",
         "refnet cat config app/settings.yaml --at 2026-11-25 > old.yaml",
     ),
+    "query": (
+        "refnet query database 'SELECT count(*) FROM papers'",
+        "refnet query database 'TABLE papers' --at 2026-11-25 --csv",
+        "refnet query old.dump 'TABLE orders' --json",
+    ),
+    "browse": (
+        "refnet browse database",
+        "refnet browse database --at 2026-11-25",
+    ),
     "log": (
         "refnet log obsidian/papers/x.md",
         "refnet log database/papers",

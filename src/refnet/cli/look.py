@@ -101,6 +101,9 @@ def log(
         )
         render.print_columns([head, *map(_row, found.steps)], right=(3,))
         print(f"{show(found.name, MAX_PATH)}: {plural(found.read, 'artifact')} of {found.source} read")
+        if found.undigested:
+            why = "not proven, so they have no digest: only rows, size and columns were compared"
+            note(f"{plural(found.undigested, 'artifact')} of these: {why}")
     _left_out(found.notes, as_json=as_json)
     raise typer.Exit(found.exit)
 

@@ -39,6 +39,8 @@ GROUPS = {
     "Look inside": {
         "show": ("show", "show", "Show one artifact: its origin, content and evidence."),
         "cat": ("look", "cat", "Print one file of an artifact."),
+        "query": ("query", "query", "Query an artifact by SQL, in a scratch server."),
+        "browse": ("query", "browse", "Open psql on an artifact, in a scratch server."),
         "log": ("look", "log", "Show in which artifacts a file or table changed."),
         "find": ("look", "find", "Find the artifacts with a file or table."),
     },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 import typer
@@ -44,7 +45,7 @@ def show(
     with with_progress(context(), "show") as here:
         contents = (look.files if files else look.tables)(here, artifact, pattern, at)
     if as_json:
-        print_json_list(contents.head(), "files" if files else "tables", contents.entries())
+        print_json_list(contents.head(), "files" if files else "tables", map(json.dumps, contents.entries()))
         return
     if contents.unlisted:
         note(f"{contents.artifact.name} has no list of files: its archive was read")

@@ -10,11 +10,11 @@ CHANGES = {
     "network vault", "import cora", "postgres start", "postgres stop", "demo",
 }  # fmt: skip
 REPORTS = {
-    "check", "list", "show", "log", "find", "verify", "drill", "diff", "monitor", "settings", "database sizes",
+    "check", "list", "show", "log", "find", "query", "verify", "drill", "diff", "monitor", "settings", "database sizes",
     "schedule show", "broker status", "postgres status",
 }  # fmt: skip
 #: They run until they are stopped, or print what another program reads.
-SERVES = {"worker", "beat", "metrics", "completion", "cat"}
+SERVES = {"worker", "beat", "metrics", "completion", "cat", "browse"}
 
 
 def _with(option: str) -> set[str]:

@@ -17,8 +17,8 @@ from refnet.errors import Exit, RefnetError
 #: The most characters of a pattern.
 LONGEST = 1000
 _SPECIAL = re.compile(r"[*?[]")
-#: What no path changes and no JSON escapes, within one part of a path.
-_LITERAL = re.compile(r"[ !#-.0-9:-\[\]-~]+")
+#: Within one part of a path: what JSON does not escape, and no other letter composes to (as U+212A does to K).
+_LITERAL = re.compile(r"[ !#-.0-:<-JL-\[\]-_a-~]+")
 _ANY = "**"
 
 _Match = Callable[[str], object]
@@ -52,8 +52,8 @@ class Glob:
 
     @property
     def literal(self) -> str:
-        """The longest ASCII text that every matching path contains."""
-        plain = _SPECIAL.split(self.pattern.partition("[")[0])
+        """The longest ASCII text that every matching path contains, in any spelling."""
+        plain = _SPECIAL.split(composed(self.pattern).partition("[")[0])
         return max((one for text in plain for one in _LITERAL.findall(text)), key=len, default="")
 
     def matches(self, path: str) -> bool:

@@ -69,6 +69,24 @@ def test_a_name_without_special_characters_is_plain() -> None:
     assert not Glob("papers/x*").is_plain
 
 
+@pytest.mark.parametrize(
+    ("pattern", "literal"),
+    [
+        ("*.md", ".md"),
+        ("todo*list*", "todo"),
+        ("[abc]de", ""),
+        ("ab[cd]", "ab"),
+        ("papers/**", "papers"),
+        ('a"bc\\d', "bc"),
+        ("e\u0301x", "x"),
+        ("Kelvin", "elvin"),
+        ("が*", ""),
+    ],
+)
+def test_every_matching_path_contains_the_literal(pattern: str, literal: str) -> None:
+    assert Glob(pattern).literal == literal
+
+
 @pytest.mark.parametrize("pattern", ["", "*" * (LONGEST + 1)])
 def test_an_empty_or_endless_pattern_is_refused(pattern: str) -> None:
     for kind in (Glob, TableGlob):

@@ -146,7 +146,7 @@ class FileList:
 def matching(text: bytes, wanted: Callable[[str], bool], literal: str = "") -> Iterator[Listed]:
     """Yield the entries of a list of files whose paths are `wanted`; only these are checked.
 
-    `literal`: ASCII characters that each such path contains; it saves most of the time.
+    `literal`: ASCII characters that each such path contains (see Glob.literal); it saves most of the time.
     ArchiveError if an entry that could match, or the head, is not as `to_json` writes it.
     """
     lines = enumerate(io.BytesIO(text), 1)
@@ -161,8 +161,8 @@ def _matching(
     lines: Iterator[tuple[int, bytes]], wanted: Callable[[str], bool], literal: bytes
 ) -> Iterator[Listed]:
     for number, line in lines:
-        # A path may also be written with escapes, in base64, or in letters that compose to `literal`.
-        if literal not in line and line.isascii() and not (b"\\" in line or b"_base64" in line):
+        # A path may also be written with escapes, or in base64.
+        if not (literal in line or b"\\" in line or b"_base64" in line):
             continue
         if found := _ENTRY.fullmatch(line):
             listed = _listed(found)

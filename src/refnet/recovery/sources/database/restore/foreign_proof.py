@@ -51,7 +51,7 @@ def prove(dump: ForeignDump, level: Level, options: ProofOptions) -> Proof:
     except RefnetError as error:
         return Proof(level, None, (Finding(_READ, _outcome(error), error.message),))
     programs = options.binaries(major, server=level.rank > Level.INTACT.rank)
-    return _Prover(dump, programs, options).prove(level)
+    return ForeignProver(dump, programs, options).prove(level)
 
 
 def _outcome(error: RefnetError, *, other_major: bool = False) -> Outcome:
@@ -64,7 +64,7 @@ def _outcome(error: RefnetError, *, other_major: bool = False) -> Outcome:
     return Outcome.UNVERIFIED if unsupported or error.transient or other_major else Outcome.FAILED
 
 
-class _Prover:
+class ForeignProver:
     """One proof of one dump, in a scratch server of the programs `binaries`."""
 
     def __init__(self, dump: ForeignDump, binaries: Binaries, options: ProofOptions) -> None:
@@ -100,11 +100,11 @@ class _Prover:
         with scratch(self._binaries, base=self._options.base) as cluster:
             run.missing_walls = cluster.walls.missing
             if run.missing_walls and not self._options.trust:
-                run.add(Finding(LOADED, Outcome.UNVERIFIED, _untrusted(run.missing_walls)))
+                run.add(Finding(LOADED, Outcome.UNVERIFIED, untrusted(run.missing_walls)))
                 return
             try:
                 with run.phases.phase("load"):
-                    target = self._load(cluster)
+                    target = self.load(cluster)
             except RefnetError as error:
                 other = self._dump.proof_major not in {None, self._binaries.major}
                 run.add(Finding(LOADED, _outcome(error, other_major=other), error.message))
@@ -118,7 +118,7 @@ class _Prover:
             if run.failed:
                 run.level = None
 
-    def _load(self, cluster: Cluster) -> Target:
+    def load(self, cluster: Cluster) -> Target:
         """Load the dump into a new database, again with each role that the server finds missing."""
         roles: list[sql.Identifier] = []
         superusers = 0  # of `roles`
@@ -154,7 +154,7 @@ class _Prover:
         self._dump.load(target, workers, alone=True, account=cluster.account)
 
 
-def _untrusted(missing: tuple[str, ...]) -> str:
+def untrusted(missing: tuple[str, ...]) -> str:
     return (
         "loading a foreign dump runs its code, and this machine cannot build the isolation layers: "
         f"{', '.join(missing)}. Install bubblewrap, or verify it with --trust"

@@ -89,13 +89,13 @@ def load(
     """
     with (
         private_folder() as folder,
-        _Loader(reader, target, workers, folder, logins) as loader,
+        Loader(reader, target, workers, folder, logins) as loader,
     ):
         loader.rows = None if reader.index.digests else rows
         loader.load()
 
 
-class _Loader(AbstractContextManager["_Loader"]):
+class Loader(AbstractContextManager["Loader"]):
     """One load, with its sessions and child processes; `folder` is private."""
 
     #: Gets the digests of the rows.

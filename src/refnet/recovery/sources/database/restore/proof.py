@@ -123,12 +123,12 @@ class Prover:
         """Create the empty database and its roles; None where an extension is not available."""
         index = self._reader.index
         with cluster.target().connect() as admin:
-            if missing := _missing_extensions(admin, index):
+            if missing := missing_extensions(admin, index):
                 why = f"extensions that are not available on this server: {', '.join(missing)}"
                 self._run.add(Finding(LOADED, Outcome.UNVERIFIED, why))
                 return None
             logins = create_logins(admin, cluster, index)
-            if note := _create(admin, _DATABASE, index):
+            if note := create_empty(admin, _DATABASE, index):
                 self._run.add(Finding("locale", Outcome.UNVERIFIED, note))
         return logins
 
@@ -165,7 +165,7 @@ class Prover:
             if self._same_major:
                 yield _plain_text(self._binaries, reader, archive)
             with logins.as_superuser("postgres").connect() as admin:
-                _create(admin, _REFERENCE, index)
+                create_empty(admin, _REFERENCE, index)
             unread = {oid for oid, _ in index.foreign_views}
             _reference_restore(self._binaries, logins, archive, unread)
             reference = _schema_of(self._binaries, logins.as_superuser(_REFERENCE))
@@ -199,12 +199,12 @@ class Prover:
         return Finding(what, outcome, "" if outcome is Outcome.PASSED else why)
 
 
-def _missing_extensions(admin: Session, index: Index) -> list[str]:
+def missing_extensions(admin: Session, index: Index) -> list[str]:
     available = {row[0] for row in admin.execute("SELECT name::text FROM pg_available_extensions").fetchall()}
     return [one["name"] for one in index.extensions if one["name"] not in available]
 
 
-def _create(admin: Session, name: str, index: Index) -> str:
+def create_empty(admin: Session, name: str, index: Index) -> str:
     """Create an empty database with the artifact's encoding and locale; return why its locale is another, or ""."""
     state = {**index.database, "owner": None, "tablespace": None}
     note = ""

@@ -60,20 +60,26 @@ def create_logins(admin: Session, cluster: Cluster, index: Index) -> Logins:
     password = sql.Literal(verifier(cluster.password))
     existing = {row[0] for row in admin.execute("SELECT rolname::text FROM pg_catalog.pg_roles").fetchall()}
     roles = [sql.Identifier(name) for name in dict.fromkeys(_mentioned(index)) if name not in existing]
-    builder, reader = sql.Identifier(found.builder), sql.Identifier(found.reader)
+    builder = sql.Identifier(found.builder)
     with admin.transaction():
         for role in roles:
             admin.execute(sql.SQL("CREATE ROLE {} ").format(role) + may(sql.SQL(""), password))
-        for role in (builder, reader):
-            admin.execute(sql.SQL("CREATE ROLE {} ").format(role) + may(sql.SQL("BYPASSRLS"), password))
+        admin.execute(sql.SQL("CREATE ROLE {} ").format(builder) + may(sql.SQL("BYPASSRLS"), password))
         members = sql.SQL(", ").join([builder, *roles])
         admin.execute(sql.SQL("GRANT {} TO {}").format(_EVERYWHERE, members))
         if roles:
             admin.execute(sql.SQL("GRANT {} TO {}").format(sql.SQL(", ").join(roles), builder))
-        admin.execute(sql.SQL("GRANT pg_read_all_data TO {}").format(reader))
-        for setting in ("lo_compat_privileges", "default_transaction_read_only"):
-            admin.execute(sql.SQL("ALTER ROLE {} SET {} = on").format(reader, sql.Identifier(setting)))
+        create_reader(admin, cluster, found.reader)
     return found
+
+
+def create_reader(admin: Session, cluster: Cluster, name: str) -> None:
+    """Create the login `name`, which reads everything and writes nothing."""
+    reader, password = sql.Identifier(name), sql.Literal(verifier(cluster.password))
+    admin.execute(sql.SQL("CREATE ROLE {} LOGIN BYPASSRLS PASSWORD {}").format(reader, password))
+    admin.execute(sql.SQL("GRANT pg_read_all_data TO {}").format(reader))
+    for setting in ("lo_compat_privileges", "default_transaction_read_only"):
+        admin.execute(sql.SQL("ALTER ROLE {} SET {} = on").format(reader, sql.Identifier(setting)))
 
 
 def _mentioned(index: Index) -> Iterator[str]:
