@@ -87,6 +87,26 @@ def test_a_command_out_of_the_backup_does_not_run_unseen(machine: Machine) -> No
     assert not machine.ran.exists()
 
 
+def test_a_hook_out_of_the_backup_does_not_run_unseen(machine: Machine) -> None:
+    hook = f"sh -c 'id > {machine.ran}'"
+    machine.backed_up(f"[hooks]\nbefore_restore = [{json.dumps(hook)}]\non_error = [{json.dumps(hook)}]\n")
+    shown = machine.refnet("recover", "--plan")
+    assert f"{hook} (out of the backup: asked for)" in shown.stdout
+    for here in (
+        None,
+        machine.config,
+    ):  # the second time the settings of the backup are in force from the start
+        stopped = machine.refnet("recover", "--only", "config", "--force", here=here)
+        assert (stopped.returncode, machine.ran.exists()) == (6, False), stopped.stdout + stopped.stderr
+        assert hook in stopped.stderr
+        (machine.config / ".env").write_text("A=2\n")
+    permitted = machine.refnet(
+        "recover", "--only", "config", "--force", "--yes-run-restored-commands", here=machine.config
+    )
+    assert (permitted.returncode, machine.ran.exists()) == (0, True), permitted.stdout + permitted.stderr
+    assert (machine.config / ".env").read_text() == "A=1\n"
+
+
 def test_a_settings_file_that_says_it_belongs_elsewhere_is_still_the_backup_s(machine: Machine) -> None:
     machine.backed_up(f'config_dir = "{machine.folder / "other"}"\n{local(machine)}')
     for here in (None, machine.config):

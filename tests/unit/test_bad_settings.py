@@ -44,6 +44,7 @@ PERCENT = [("101", "100"), ("-5", "0"), ("50%", "50"), ("half", "")]
 LISTS = [(",", "")]
 RULES = [*LISTS, ("#x", ""), ("*a*b*c", ""), ("[", "")]
 STAGE = [*LISTS, ("sh -c 'x", "")]
+HOOKS = ("before_backup", "after_backup", "before_restore", "after_restore", "on_error")
 PINGS = [
     ("hc-ping.com/KEY", ""),
     ("ftp://h/KEY", ""),
@@ -78,6 +79,8 @@ BAD = {
     **dict.fromkeys(("recover.storage", "recover.application", "recover.background", "recover.edge"), STAGE),
     "recover.health_url": [("localhost/health", "http://localhost/health"), ("ftp://h", ""), ("http://", ""), ("http://h:0", "")],
     "recover.seconds": [("0", "1"), ("2m", "120"), ("999999", "86400"), ("soon", "")],
+    **{f"hooks.{one}": [*STAGE, ("[]", "")] for one in HOOKS},
+    "hooks.timeout": [("0", "1"), ("5m", "300"), ("9999", "3600"), ("long", "")],
     "notify.urls": [("hunter2", ""), ("mailto:hunter2", "")],
     "notify.backup_ping": PINGS,
     "notify.drill_ping": PINGS,

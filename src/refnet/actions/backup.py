@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from refnet import servers, wiring
+from refnet.actions import hooks
 from refnet.actions.acting import ActsOn
 from refnet.actions.context import Context
+from refnet.actions.hooks import Action
 from refnet.actions.verify import attempt, evidence_of, keep
 from refnet.errors import Exit, RefnetError
 from refnet.postgres import embedded
@@ -90,12 +92,15 @@ class Plan:
     folder: Path
     #: Why the backup would fail, as far as that is known before.
     problem: RefnetError | None = None
+    #: The hooks that it runs.
+    hooks: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {
             "source": self.source,
             "what": self.what or None,
             "folder": str(self.folder),
+            "hooks": list(self.hooks),
             "problem": self.problem and self.problem.to_json(),
         }
 
@@ -109,7 +114,8 @@ def plan(context: Context, name: SourceName, options: Options) -> Plan:
             what = _found(context.settings, name)
         except RefnetError as error:
             problem = error
-    return Plan(name, what, store.folder(name), problem)
+    listed = hooks.listed(context.settings, name, Action.BACKUP)
+    return Plan(name, what, store.folder(name), problem, tuple(listed))
 
 
 def _found(settings: Settings, name: SourceName) -> str:
@@ -142,10 +148,17 @@ def backup(context: Context, name: SourceName, options: Options | None = None) -
         run = open_watch(context).run(RunKind.BACKUP, name, again=options.again)
     with run if watched else nullcontext() as at_work:
         within = replace(context, progress=at_work.logged(context.progress)) if at_work else context
-        made = make(within, source, store, options)
+        with hooks.around(within, name, Action.BACKUP) as doing:
+            made = make(within, source, store, options)
+            made = replace(made, path=store.folder(name) / made.manifest.name)
+            doing.artifact = made.manifest.name
+            if made.proof and made.exit is Exit.DAMAGED:
+                doing.damaged = "; ".join(made.proof.reasons) or "the proof failed"
         if at_work:
             report_proof(at_work, made.manifest.name, made.proof)
-    return replace(made, path=store.folder(name) / made.manifest.name)
+        if not made.path.exists():
+            raise RefnetError(f"{made.path} is gone", "A hook or another program removed it; retry.")
+    return made
 
 
 def _earlier(context: Context, name: SourceName, store: Store, since: datetime | None) -> Backup | None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 
 from refnet import servers, wiring
+from refnet.actions import hooks
 from refnet.actions.context import Context
 from refnet.actions.elsewhere import database_at
+from refnet.actions.hooks import Action
 from refnet.errors import RefnetError
 from refnet.postgres import embedded
 from refnet.postgres.connecting import ConnectError
@@ -46,13 +48,26 @@ class DatabaseRestore:
         planned = restore_database.plan(self.target, self.dump, self.options, count=count)
         stored = self.dump.stored
         refusals = stored.refusals(anyway=damaged_anyway)
-        return replace(planned, problems=(*refusals, *planned.problems), damage=stored.damage)
+        notes = (*planned.notes, *(f"hook {line}" for line in self.hooks))
+        return replace(planned, problems=(*refusals, *planned.problems), notes=notes, damage=stored.damage)
+
+    @property
+    def hooks(self) -> list[str]:
+        """Return the hooks that it runs: none for a database beside the live one or elsewhere."""
+        is_live = self.options.where is Where.LIVE
+        return hooks.listed(self.context.settings, SourceName.DATABASE, Action.RESTORE) if is_live else []
+
+    def around(self) -> AbstractContextManager[object]:
+        """Run the hooks around a block."""
+        if not self.hooks:
+            return nullcontext()
+        return hooks.around(self.context, SourceName.DATABASE, Action.RESTORE, self.dump.name)
 
     def run(self) -> Restored:
         context, settings = self.context, self.context.settings
         binaries, previous = partial(servers.binaries_for, settings), wiring.previous(settings)
         resources = Resources(binaries, previous, context.clock, context.progress)
-        with context.restore_lock(SourceName.DATABASE):
+        with self.around(), context.restore_lock(SourceName.DATABASE):
             done = restore_database.restore(self.target, self.dump, self.options, resources)
         try:
             Lineage.at(settings.home).add(done.destination.identity, done.origin)

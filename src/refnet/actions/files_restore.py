@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 from refnet import wiring
+from refnet.actions import hooks
 from refnet.actions.context import Context
 from refnet.actions.elsewhere import folder_at
+from refnet.actions.hooks import Action
 from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.source import Finding, OpenArtifact
 from refnet.recovery.model.source_name import SourceName
@@ -39,12 +42,24 @@ def plan(context: Context, chosen: OpenArtifact, asked: Asked = ALL, *, damaged_
     target = _target(context, chosen.source, asked.to, merge=asked.merge)
     planned = restore_files.plan(FilesArtifact(chosen), target, asked.only, merge=asked.merge)
     refusals = chosen.refusals(anyway=damaged_anyway)
-    return replace(planned, problems=(*refusals, *planned.problems), damage=chosen.damage)
+    return replace(
+        planned,
+        problems=(*refusals, *planned.problems),
+        notes=(*planned.notes, *(_hooks(context, chosen.source) if asked.to is None else ())),
+        damage=chosen.damage,
+    )
+
+
+def _hooks(context: Context, source: SourceName) -> list[str]:
+    """Return the hooks of a restore as notes of its plan."""
+    return [f"hook {line}" for line in hooks.listed(context.settings, source, Action.RESTORE)]
 
 
 def restore(context: Context, chosen: OpenArtifact, planned: Plan) -> Restored:
     """Do what `planned` says."""
-    with context.restore_lock(chosen.source):
+    is_live = planned.target == wiring.target(context.settings, chosen.source)
+    around = hooks.around(context, chosen.source, Action.RESTORE, chosen.name)
+    with around if is_live and planned.changes else nullcontext(), context.restore_lock(chosen.source):
         return restore_files.restore(FilesArtifact(chosen), planned, context.clock, context.progress)
 
 

@@ -78,6 +78,11 @@ class Live:
             if any(one.stage is stage for one in restored)
         }
 
+    @property
+    def runs_restored_hooks(self) -> bool:
+        """True if a restore runs hooks from a backup."""
+        return any(one.hook and one.restored for one in self.setup.commands)
+
     def start(self, stage: Stage) -> Sequence[str]:
         """Start the services of `stage` and wait until they are up; return their names."""
         settings, names = self.setup.settings, self.setup.services(stage)

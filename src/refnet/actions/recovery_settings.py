@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from refnet import wiring
+from refnet.actions import hooks
 from refnet.compose import compose_file
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry
-from refnet.recovery.model.recovery_plan import Stage
+from refnet.recovery.model.recovery_plan import RESTORES, Stage
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.services.local import POSTGRES
 from refnet.recovery.sources.files.files_artifact import FilesArtifact
@@ -60,6 +61,8 @@ class Command:
     line: str
     #: Whether it came out of a backup.
     restored: bool
+    #: It is a hook, which runs with the restore of its stage.
+    hook: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,18 @@ class Setup:
     @property
     def commands(self) -> tuple[Command, ...]:
         """Return the commands of all stages, in order."""
-        return tuple(command for stage in _KEYS for command in self._of(stage))
+        stages = dict.fromkeys((*RESTORES, *_KEYS))
+        return tuple(command for stage in stages for command in (*self._hooks(stage), *self._of(stage)))
+
+    def _hooks(self, stage: Stage) -> Iterator[Command]:
+        """Yield the hooks of the restore in `stage`."""
+        source = RESTORES.get(stage)
+        if source is None:
+            return
+        for moment in ("before_restore", "after_restore", "on_error"):
+            restored = self.own and self._from_file(f"hooks.{moment}")
+            for line in hooks.lines(self.settings, source, moment):
+                yield Command(stage, line, restored, hook=True)
 
     def folder(self, source: SourceName) -> Path | None:
         """Return the target folder of `source`, config or obsidian; None: unknown. RefnetError where nothing may go there."""
@@ -94,13 +108,13 @@ class Setup:
 
     def _of(self, stage: Stage) -> list[Command]:
         names = self.services(stage)
+        if not names:
+            return []
         if self.settings.recover_services == "compose":
             folder = self.settings.config_dir
             file = folder and (compose_file(folder) or folder / "compose.yaml")
             line = shlex.join(["docker", "compose", "--file", str(file), "up", "--detach", *names])
-            return (
-                [Command(stage, line, True)] if names else []
-            )  # the Compose file itself came out of the backup
+            return [Command(stage, line, True)]  # the Compose file itself came out of the backup
         if self.settings.recover_services == "local":
             restored = self.own and self._from_file(_KEYS[stage])
             return [Command(stage, name, restored) for name in names if name != POSTGRES]

@@ -112,14 +112,13 @@ class _Run:
     operator: Operator
     clock: Clock
     memory: Memory | None
-    asked: bool = False
+    permitted: set[str] = field(default_factory=set)
 
     def stage(self, stage: Stage) -> StageDone:
         """Run `stage` and record it; RefnetError that names it where it fails."""
         began = self.clock.monotonic()
         with self._named(stage):
-            if stage is not Stage.CONFIG:
-                self._ask_to_run()
+            self._ask_to_run(stage)
             says = self._restore(stage)
             self._ask_to_run()
             findings = self._check() if stage is Stage.CHECK else ()
@@ -160,14 +159,16 @@ class _Run:
             self.live = self.make_live()
         return says
 
-    def _ask_to_run(self) -> None:
+    def _ask_to_run(self, only: Stage | None = None) -> None:
         """Ask, once, whether the commands of all stages from a backup may run."""
+        if only is Stage.CONFIG and not self.live.runs_restored_hooks:
+            return  # asked when its settings are back
         commands = {
             stage: lines for stage, lines in self.live.commands().items() if stage in self.plan.stages
         }
-        if commands and not self.asked:
+        if new := {line for lines in commands.values() for line in lines} - self.permitted:
             self.operator.permit_run(commands)
-            self.asked = True
+            self.permitted |= new
 
     def _start(self, stage: Stage) -> list[str]:
         """Start the services of `stage`; return what was done."""

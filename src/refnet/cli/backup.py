@@ -82,6 +82,8 @@ def _plan(here: Context, names: Iterable[SourceName], how: Options, *, as_json: 
         elif one.what:
             proof = " and prove it" if how.prove else ""
             print(f"{one.source:9} would back up {one.what} into {one.folder}{proof}")
+            for hook in one.hooks:
+                print(f"{'':9} hook {hook}")
         else:
             print(f"{one.source:9} not configured: {not_configured(one.source).hint}")
     return worst(one.problem.code for one in plans if one.problem)

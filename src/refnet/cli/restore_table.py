@@ -31,6 +31,8 @@ def restore(
         planned = TablesRestored(staged.plans, {"plan": clock() - began}, staged.notes, staged.problems)
         if not as_json and (plan_only or not output.quiet):
             _print_plans(planned, staged.superuser)
+            for line in work.hooks:
+                print(f"note: hook {line}")
         if not plan_only:
             for problem in staged.problems:
                 raise problem
@@ -38,7 +40,8 @@ def restore(
             if changed := [plan.table for plan in planned.plans if plan.replaces]:
                 confirm(f"Change or delete rows of {', '.join(changed)} in {target.display}?", force=force)
             began = clock()
-            notes = staged.apply()
+            with work.around():
+                notes = staged.apply()
             seconds = {**planned.seconds, "apply": clock() - began}
             planned = replace(planned, seconds=seconds, notes=(*planned.notes, *notes))
             if not as_json:

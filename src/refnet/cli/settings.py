@@ -1,5 +1,6 @@
 """`refnet settings`."""
 
+import shlex
 import sys
 from typing import Any
 
@@ -56,7 +57,7 @@ def _report(found: Examined) -> dict[str, Any]:
         if field.metadata["secret"] and value:
             value = "(hidden)"
         elif isinstance(value, tuple):
-            value = list(value)
+            value = [shlex.join(one) if isinstance(one, tuple) else one for one in value]
         elif value is None and field.metadata["convert"] is parse_schedule:
             value = OFF
         elif not isinstance(value, int | None):

@@ -25,6 +25,8 @@ _ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _HOST = re.compile(r"(?:[^:\[\]]*|\[[^\[\]]*\])(?::(?P<port>[0-9]{0,5}))?")
 #: The most bytes of a path and of each name in it, as of Linux.
 _PATH, _NAME = 4095, 255
+_MOST_HOOKS = 20
+_PROGRAM = re.compile(r"\w")
 _SIZES = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _TIMES = {"s": 1, "m": 60, "h": 3600}
 _DATABASE = (
@@ -138,6 +140,7 @@ jobs = integer(1, 64, "Write the number of parallel workers.")
 percent = integer(0, 100, "Write the percentage without a sign; 0 turns the check off.")
 days = integer(1, 36_500, "Write the number of days.", {"d": 1, "w": 7})
 size = integer(0, 10**18 - 1, "Write the number of bytes; 0 turns the check off.", _SIZES)
+hook_seconds = integer(1, 3600, "Write the number of seconds.", _TIMES)
 seconds = integer(1, 86_400, "Write the number of seconds.", _TIMES)
 
 
@@ -203,6 +206,33 @@ def commands(value: Any) -> tuple[str, ...]:
                 "must be names of services or command lines", "Close the quotes of the command line."
             ) from None
     return found
+
+
+def hooks(value: Any) -> tuple[tuple[str, ...], ...]:
+    """Return the commands of a hook as words: a list of command lines or of lists of words, or one command line."""
+    usage = 'Write a list of command lines, such as ["/usr/local/bin/stop-app --wait"], or of lists of words; no shell runs.'
+    items = [value] if isinstance(value, str) else value
+    if not isinstance(items, list) or len(items) > _MOST_HOOKS:
+        raise InvalidError(f"must be a list of at most {_MOST_HOOKS} commands", usage)
+    return tuple(_command(item, usage) for item in items)
+
+
+def _command(item: Any, usage: str) -> tuple[str, ...]:
+    try:
+        words = shlex.split(utf8(item, usage)) if isinstance(item, str) else item
+    except ValueError as error:
+        if isinstance(error, InvalidError):
+            raise
+        raise InvalidError("must be command lines", "Close the quotes of the command line.") from None
+    if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
+        raise InvalidError("must be a list of command lines or of lists of words", usage)
+    if not _PROGRAM.search(words[0]) or not all(map(_is_argument, words)):
+        raise InvalidError("must name a program, in UTF-8 without control characters", usage)
+    return tuple(words)
+
+
+def _is_argument(word: str) -> bool:
+    return not _CONTROL.search(word) and word.encode(errors="replace").decode() == word
 
 
 def entries(value: Any) -> tuple[str, ...]:

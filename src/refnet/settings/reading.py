@@ -25,7 +25,8 @@ LOGS = "logs"
 #: Names the settings file; `--config` sets it.
 CONFIG = "REFNET_CONFIG"
 #: Other variables that RefNet reads.
-_OTHER_VARIABLES = frozenset({CONFIG, "REFNET_BROKER_PASSWORD"})
+_OF_HOOKS = ("ACTION", "ARTIFACT", "ERROR", "HOOK", "HOOK_RUN", "OUTCOME", "SOURCE")
+_OTHER_VARIABLES = frozenset({CONFIG, "REFNET_BROKER_PASSWORD", *(f"REFNET_{name}" for name in _OF_HOOKS)})
 _FROM_ENVIRONMENT = "the environment"
 #: The most problems that are listed: to search the nearest setting for each of thousands takes seconds.
 _MOST = 100

@@ -127,6 +127,26 @@ class Settings:
     recover_health_url: str | None = _key(converters.web_url, name="recover.health_url")
     #: How long a recovery waits for services, in seconds.
     recover_seconds: int = _key(converters.seconds, default=120, name="recover.seconds")
+    #: Commands before a backup of each source; one that fails stops it.
+    hooks_before_backup: tuple[tuple[str, ...], ...] = _key(
+        converters.hooks, default=(), name="hooks.before_backup"
+    )
+    #: Commands after an artifact is made.
+    hooks_after_backup: tuple[tuple[str, ...], ...] = _key(
+        converters.hooks, default=(), name="hooks.after_backup"
+    )
+    #: Commands before a restore of each source; one that fails stops it.
+    hooks_before_restore: tuple[tuple[str, ...], ...] = _key(
+        converters.hooks, default=(), name="hooks.before_restore"
+    )
+    #: Commands after a source is restored.
+    hooks_after_restore: tuple[tuple[str, ...], ...] = _key(
+        converters.hooks, default=(), name="hooks.after_restore"
+    )
+    #: Commands after a backup or a restore that failed.
+    hooks_on_error: tuple[tuple[str, ...], ...] = _key(converters.hooks, default=(), name="hooks.on_error")
+    #: How long each command may take, in seconds.
+    hooks_timeout: int = _key(converters.hook_seconds, default=300, name="hooks.timeout")
     #: Apprise's URLs, which get a message about failures.
     notify_urls: tuple[str, ...] = _key(converters.apprise_urls, default=(), name="notify.urls", secret=True)
     #: Pinged by backups; {source} is replaced.

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from refnet.settings import Settings
 
 _HIDDEN = "(hidden)"
-_IN_URL = re.compile(r"(\w+://[^\s:/@]*):[^\s/@]+@")
+_IN_URL = re.compile(r"((?<!\w)\w+://[^\s:/@]*):[^\s/@]+@")
 _NAMED = re.compile(
     r"(?i)\b(password|passwd|pgpassword|secret|token|api_?key)(\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|[^\s,;&]+)"
 )

@@ -36,6 +36,7 @@ class World:
     refused: bool = False
 
     started: Mapping[Stage, tuple[str, ...]] = field(default_factory=dict)
+    runs_restored_hooks = False
 
     def anew(self, started: Mapping[Stage, tuple[str, ...]]) -> World:
         self.asked.append("settings")

@@ -146,3 +146,8 @@ def test_the_log_of_an_ordinary_user_lies_in_a_private_folder_of_home(tmp_path: 
     file = tmp_path / "home" / "logs" / "refnet-backup.log"
     assert json.loads(file.read_text())["event"] == "done"
     assert not file.parent.stat().st_mode & 0o066
+
+
+def test_a_long_word_is_redacted_in_linear_time(tmp_path: Path) -> None:
+    text = "a" * (1 << 20)
+    assert redactor(secrets_of(_settings(tmp_path)))(text) == text

@@ -1,0 +1,156 @@
+"""hooks: command lines of the settings, run before and after a backup or a restore. No shell is involved.
+
+Exactly one of `after_…` and `on_error` follows `before_…`, unless `after_…` itself fails: then `on_error` runs too.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from refnet.actions.command_runs import run
+from refnet.actions.context import Context
+from refnet.errors import RefnetError
+from refnet.recovery.model.formatting import plain
+from refnet.recovery.model.source_name import SourceName
+from refnet.settings import Settings
+
+#: Variables of RefNet that a hook inherits: they name no secret, and a `refnet` in a hook needs them.
+_INHERITED = frozenset({"REFNET_HOME", "REFNET_CONFIG", "REFNET_BACKUP_DIR"})
+#: The most characters of an error, or of a command line, that are passed on or shown.
+_LONGEST = 2000
+
+
+class Action(StrEnum):
+    """The actions that have hooks."""
+
+    BACKUP = "backup"
+    RESTORE = "restore"
+
+
+@dataclass
+class Doing:
+    """The state between the hooks, which the caller records for those that follow."""
+
+    artifact: str = ""
+    #: Why the artifact is damaged; "": it is not.
+    damaged: str = ""
+
+
+@contextmanager
+def around(context: Context, source: SourceName, action: Action, artifact: str = "") -> Iterator[Doing]:
+    """Run the hooks of `source` around the block. RefnetError, before the block, if one of `before_…` fails.
+
+    A failed hook after the block raises too: what the block made stays.
+    """
+    doing, hooks = Doing(artifact), _Hooks(context, source, action)
+    try:
+        hooks.run(f"before_{action}", doing)
+        yield doing
+        if not doing.damaged:
+            hooks.run(f"after_{action}", doing, "done")
+    except BaseException as error:
+        message = error.message if isinstance(error, RefnetError) else "interrupted"
+        hooks.run_on_error(doing, "failed", message)
+        raise
+    if doing.damaged:
+        hooks.run_on_error(doing, "damaged", doing.damaged)
+
+
+def listed(settings: Settings, source: SourceName, action: Action) -> list[str]:
+    """Return what `around` runs, for a plan: `before_backup: COMMAND`."""
+    moments = (f"before_{action}", f"after_{action}", "on_error")
+    return [f"{moment}: {line}" for moment in moments for line in lines(settings, source, moment)]
+
+
+def lines(settings: Settings, source: SourceName, moment: str) -> list[str]:
+    """Return the command lines of `source` at `moment`, for a display."""
+    return [plain(shlex.join(words)) for words in _commands(settings, source, moment)]
+
+
+def _commands(settings: Settings, _source: SourceName, moment: str) -> tuple[tuple[str, ...], ...]:
+    found: tuple[tuple[str, ...], ...] = getattr(settings, f"hooks_{moment}")
+    return found
+
+
+@dataclass(frozen=True)
+class _Hooks:
+    context: Context
+    source: SourceName
+    action: Action
+
+    def run(self, moment: str, doing: Doing, outcome: str = "", error: str = "") -> None:
+        """Run the hooks of `moment` in their order; RefnetError at the first that fails."""
+        settings = self.context.settings
+        commands = _commands(settings, self.source, moment)
+        if not commands:
+            return
+        from refnet.telemetry.logging import open_log  # structlog takes long to load
+        from refnet.telemetry.redact import redactor, secrets_of
+
+        redact = redactor(secrets_of(settings))
+        log = open_log(settings, self.action, service=self.context.service)
+        log = log.bind(hook=moment, source=str(self.source))
+        environment = {
+            **_inherited(),
+            "REFNET_SOURCE": str(self.source),
+            "REFNET_ACTION": self.action.value,
+            "REFNET_HOOK": moment,
+            "REFNET_OUTCOME": outcome,
+            "REFNET_ARTIFACT": doing.artifact,
+            "REFNET_ERROR": plain(redact(error))[:_LONGEST],
+        }
+        for words in commands:
+            line = redact(plain(shlex.join(words)))[:_LONGEST]
+            if why := self._one(words, environment, log.bind(command=line), redact):
+                raise RefnetError(
+                    f"the hook {moment} of {self.source} failed: {line}: {why}",
+                    _HINTS.get(moment, "").format(artifact=doing.artifact or "the restored data")
+                    + f"Its output is in refnet-{self.action}.log.",
+                )
+
+    def _one(
+        self, words: Sequence[str], environment: dict[str, str], log: Any, redact: Callable[[str], str]
+    ) -> str:
+        """Run one command; return why it failed, or ""."""
+        settings = self.context.settings
+        folder = settings.file.parent if settings.file else "/"
+        log.info("hook began")
+        why = run(
+            words,
+            seconds=settings.hooks_timeout,
+            tell=lambda text: log.info("hook output", output=redact(text)[:_LONGEST]),
+            env=environment,
+            cwd=folder,
+        )
+        (log.error if why else log.info)("hook ended", **({"message": why} if why else {}))
+        return why
+
+    def run_on_error(self, doing: Doing, outcome: str, error: str) -> None:
+        """Run the hooks of `on_error`; one that fails is a note, as the first error matters more."""
+        try:
+            self.run("on_error", doing, outcome, error)
+        except RefnetError as failed:
+            self.context.note(failed.message)
+
+
+_HINTS = {
+    "before_backup": "Nothing was backed up. ",
+    "before_restore": "Nothing was restored. ",
+    "after_backup": "{artifact} is complete. ",
+    "after_restore": "{artifact} is live. ",
+}
+
+
+def _inherited() -> dict[str, str]:
+    """Return this process's environment without RefNet's settings, which may be secrets, and PGPASSWORD."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in _INHERITED or not (name.startswith("REFNET_") or name == "PGPASSWORD")
+    }
