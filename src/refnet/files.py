@@ -239,15 +239,20 @@ def read_regular(name: str | Path, limit: int, *, at: int | None = None, owner: 
 
     OSError if it is larger or another user's; NotRegularError if it is a link or not a file.
     """
-    with os.fdopen(open_file(name, at=at), "rb") as file:
-        found = os.fstat(file.fileno())
+    handle = open_file(name, at=at)
+    try:
+        found = os.fstat(handle)
         if owner is not None and (found.st_uid != owner or found.st_mode & 0o022):
             raise PermissionError(errno.EPERM, "another user owns it, or can write to it", str(name))
         if found.st_size > limit:
             raise OSError(errno.EFBIG, f"it is larger than {limit} bytes", str(name))
-        data = file.read(found.st_size + 1)  # read() allocates the requested size
-        if len(data) > found.st_size:  # it has grown
-            data += file.read(limit + 1 - len(data))
+        data = os.read(handle, found.st_size + 1)  # read() allocates the requested size
+        while len(data) != found.st_size and len(data) <= limit:  # it has another size by now
+            if not (more := os.read(handle, limit + 1 - len(data))):
+                break
+            data += more
+    finally:
+        os.close(handle)
     if len(data) > limit:
         raise OSError(errno.EFBIG, f"it is larger than {limit} bytes", str(name))
     return data

@@ -102,11 +102,12 @@ def notes(entry: Entry, now: datetime) -> list[str]:
 def listing(context: Context, names: tuple[SourceName, ...], tag: str | None = None) -> Listing:
     """Return every artifact of the sources `names`, or those with the tag `tag`."""
     store = context.store
-    entries = tuple(entry for entry in Catalog.of(store.entries()).entries if entry.source in names)
+    found, _, ignored = store.contents()
+    entries = tuple(entry for entry in Catalog.of(found).entries if entry.source in names)
     if tag is not None:
         check_tag(tag)
         entries = tuple(entry for entry in entries if tag in entry.marks.tags)
-    unlisted = () if tag is not None else tuple(one for one in store.unlisted() if one.source in names)
+    unlisted = () if tag is not None else tuple(one for one in ignored if one.source in names)
     return Listing(store, entries, unlisted, context.clock.now())
 
 

@@ -8,7 +8,8 @@ from datetime import datetime
 from shutil import get_terminal_size
 from typing import Any
 
-from rich.cells import cell_len, chop_cells
+from rich.cells import cell_len as cells_of
+from rich.cells import chop_cells
 
 from refnet.actions.catalog import Shown
 from refnet.cli.output import output
@@ -85,6 +86,11 @@ def width() -> int:
     """Return the columns of the terminal, at least 100; a file or a pipe is never too narrow."""
     columns = get_terminal_size((0, 0)).columns
     return max(columns, _WIDTH) if columns else sys.maxsize
+
+
+def cell_len(text: str) -> int:
+    """Return how many cells of the terminal the printable `text` takes."""
+    return len(text) if text.isascii() else cells_of(text)
 
 
 def middle(text: str, width: int) -> str:

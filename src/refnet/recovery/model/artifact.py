@@ -44,7 +44,11 @@ class Level(StrEnum):
 
     @property
     def rank(self) -> int:
-        return list(Level).index(self)
+        return _RANKS[self]
+
+
+_LEVELS = tuple(Level)
+_RANKS = {level: rank for rank, level in enumerate(_LEVELS)}
 
 
 class Outcome(StrEnum):
@@ -180,7 +184,7 @@ def standing(evidence: Iterable[Evidence]) -> Standing:
             passed = min(passed, rank - 1)
             failed = max(failed, rank)
             proven_at = None
-    return Standing(list(Level)[max(passed, 0)], failed >= 0, unknown, proven_at)
+    return Standing(_LEVELS[max(passed, 0)], failed >= 0, unknown, proven_at)
 
 
 def _file_name(value: Any) -> str:
@@ -211,8 +215,11 @@ _KNOWN_DETAILS: dict[str, checked.Check] = {
 }
 
 
+_ANY_DETAILS = checked.mapping(_WORDS, checked.free, 1000)
+
+
 def _details(value: Any) -> dict[str, Any]:
-    details: dict[str, Any] = checked.mapping(_WORDS, checked.free, 1000)(value)
+    details: dict[str, Any] = _ANY_DETAILS(value)
     for name in details.keys() & _KNOWN_DETAILS.keys():
         checked.inside(name, _KNOWN_DETAILS[name], details[name])
     return details
@@ -297,7 +304,7 @@ class Entry:
     def created(self) -> datetime:
         return self.manifest.created
 
-    @property
+    @cached_property
     def made(self) -> datetime:
         """The start of its age: the later of `created` and `published`, as one of the clocks may be wrong."""
         return max(self.created, self.published)

@@ -24,7 +24,9 @@ def parsed(text: str | bytes, longest: int = 4 << 20) -> Any:
     if len(text) > longest:
         raise ValueError(f"longer than {longest}")
     try:
-        return json.loads(text, parse_constant=_no_number)
+        if isinstance(text, bytes):
+            text = text.decode(json.detect_encoding(text), "surrogatepass")
+        return _DECODER.decode(text)
     except (ValueError, RecursionError):
         raise ValueError("not JSON") from None
 
@@ -41,6 +43,10 @@ def _no_number(_name: str) -> NoReturn:
     raise ValueError("not a number")
 
 
+#: json.loads would make one for each of ten thousand manifests.
+_DECODER = json.JSONDecoder(parse_constant=_no_number)
+
+
 def text(longest: int, *, shortest: int = 0, like: str = "", errors: str = "surrogateescape") -> Check:
     """Check for a string of `shortest` to `longest` characters that matches the pattern `like`, without NUL.
 
@@ -54,7 +60,7 @@ def text(longest: int, *, shortest: int = 0, like: str = "", errors: str = "surr
         if not shortest <= len(value) <= longest:
             raise ValueError(f"not between {shortest} and {longest} characters")
         try:
-            value.encode("utf-8", errors)
+            value.isascii() or value.encode("utf-8", errors)
         except UnicodeEncodeError:
             raise ValueError("a lone surrogate") from None
         if "\0" in value or (pattern and not pattern.fullmatch(value)):
@@ -206,11 +212,18 @@ def record(
     def checked(value: Any) -> dict[str, Any]:
         if type(value) is not dict:
             raise ValueError("not an object")
-        if missing := sorted(required.keys() - value.keys()):
-            raise ValueError(f"{missing[0]} is missing")
+        if not required.keys() <= value.keys():
+            raise ValueError(f"{min(required.keys() - value.keys())} is missing")
         if not more and value.keys() - checks.keys():
             raise ValueError("an unknown key")
-        return {name: inside(name, checks[name], one) for name, one in value.items() if name in checks}
+        found, name = {}, ""
+        try:
+            for name, one in value.items():
+                if check := checks.get(name):
+                    found[name] = check(one)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+        return found
 
     return checked
 

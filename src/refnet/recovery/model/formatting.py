@@ -68,6 +68,8 @@ def some(names: Sequence[str], most: int = 10) -> str:
 
 def plain(text: str) -> str:
     """Escape every character of `text` that cannot be printed, line ends too."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

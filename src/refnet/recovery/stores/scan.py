@@ -109,6 +109,9 @@ class FolderScan:
             kinds = {stat.S_IFLNK: "a link", stat.S_IFDIR: "a folder"}
             self.special[name] = kinds.get(stat.S_IFMT(about.st_mode), "not a regular file")
 
+    def _path(self, name: str) -> str:
+        return os.path.join(self.folder, name)  # noqa: PTH118  # a Path takes longer to make than a file to read
+
     def _once(self, name: str, read: Callable[[str], _Read], *others: str) -> _Read:
         """Return `read(name)`; the cached value if neither `name` nor `others` changed."""
         stamps = (self.stamps.get(name), *map(self.stamps.get, others))
@@ -205,7 +208,7 @@ class FolderScan:
 
     def _read_manifest(self, name: str) -> Manifest | _Unreadable:
         try:
-            text = read_regular(self.folder / name, MANIFEST_BYTES)
+            text = read_regular(self._path(name), MANIFEST_BYTES)
             manifest = Manifest.from_json(text)
         except OSError as error:
             return _Unreadable(error.strerror or "unknown error")
@@ -228,7 +231,7 @@ class FolderScan:
 
     def _read_evidence(self, file: str, since: datetime) -> tuple[Evidence, ...]:
         try:
-            text = read_regular(self.folder / file, _EVIDENCE_BYTES)
+            text = read_regular(self._path(file), _EVIDENCE_BYTES)
         except OSError as error:
             return (_lost(since, f"the evidence cannot be read: {error.strerror}"),)
         lines: list[Evidence] = []
@@ -257,7 +260,7 @@ class FolderScan:
         if not (hidden.startswith(HIDDEN_PREFIX) and hidden.endswith(MANIFEST_SUFFIX)):
             return []
         try:
-            manifest = Manifest.from_json(read_regular(self.folder / hidden, MANIFEST_BYTES))
+            manifest = Manifest.from_json(read_regular(self._path(hidden), MANIFEST_BYTES))
         except (OSError, ValueError):
             return []
         published = f"{manifest.name}{MANIFEST_SUFFIX}" in self.sizes
