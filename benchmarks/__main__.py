@@ -7,15 +7,14 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from benchmarks import bars, build, catalog, files, report, ways
+from benchmarks import bars, build, catalog, files, many, report, walk, ways
 from benchmarks.bars import Measured
-from benchmarks.measure import FailedError
-from benchmarks.ways import Bench, Result
+from benchmarks.turns import say, take_turns
+from benchmarks.ways import Bench
 from refnet.signals import interruptible
 
 #: On a disk even if /tmp is in memory.
@@ -34,7 +33,9 @@ _COPIES = 7
 def main() -> int:
     """Parse, measure, print; return 1 if a bar was missed."""
     parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__)
-    parser.add_argument("--scale", type=float, default=1, help="N times 1.3 GB or 50,000 files (default 1)")
+    parser.add_argument(
+        "--scale", type=float, default=1, help="N times 1.3 GB, 50,000 files or a million (default 1)"
+    )
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument(
         "--skew",
@@ -49,6 +50,10 @@ def main() -> int:
     kind.set_defaults(kind=bars.LONG)
     parser.add_argument("--files", action="store_true", help="a vault of 50,000 notes and pictures instead")
     parser.add_argument("--catalog", action="store_true", help="thousands of artifacts, listed, instead")
+    parser.add_argument(
+        "--many", action="store_true", help="20 databases, and one table of a large one, instead"
+    )
+    parser.add_argument("--walk", action="store_true", help="a folder of a million files, unchanged, instead")
     parser.add_argument("--runs", type=int, default=3, help="timed runs of each way (default 3)")
     parser.add_argument("--write", action="store_true", help=f"write the results to {report.RESULTS.name}")
     parser.add_argument(
@@ -66,6 +71,10 @@ def main() -> int:
         return files.run(options)
     if options.catalog:
         return catalog.run(options)
+    if options.walk:
+        return walk.run(options)
+    if options.many:
+        return many.run(options)
     need = int(options.scale * 1.4e9 * _COPIES)
     if shutil.disk_usage(options.folder).free < need:
         print(f"bench: {options.folder} has less than {need / 1e9:.0f} GB of free space", file=sys.stderr)
@@ -79,13 +88,13 @@ def _bench(options: argparse.Namespace, folder: Path) -> int:
     begun, load = datetime.now().astimezone(), os.getloadavg()[0]
     title = f"Scale {options.scale:g}" + (f", {options.kind}" if options.kind else "")
     with build.server(folder, options.postgres) as cluster:
-        _say(f"building the database ({title.lower()})")
+        say(f"building the database ({title.lower()})")
         if options.kind == bars.SHORT:
             built = build.build_short(cluster, ways.SOURCE, options.scale)
         else:
             wanted = build.shape(options.scale, skew=options.kind == bars.SKEWED)
             built = build.build(cluster, ways.SOURCE, wanted)
-        _say(f"{built.disk / 1e9:.2f} GB on disk, {built.text / 1e6:,.0f} MB of text, {built.rows:,} rows")
+        say(f"{built.disk / 1e9:.2f} GB on disk, {built.text / 1e6:,.0f} MB of text, {built.rows:,} rows")
         bench = Bench(cluster, folder, build.content(cluster.target(ways.SOURCE)))
         table = _measure(bench, options.runs, options.kind)
         version = cluster.binaries.version
@@ -99,32 +108,14 @@ def _bench(options: argparse.Namespace, folder: Path) -> int:
 
 
 def _measure(bench: Bench, runs: int, kind: str) -> dict[str, Measured]:
-    """Run one sampled round, which also warms up, then `runs` timed ones; the ways take turns."""
-    table: dict[str, Measured] = {}
-    for number in range(runs + 1):
-        for name, way in ways.WAYS.items():
-            if kind not in _ONLY.get(name, {kind}) or (number and name in _ONCE):
-                continue
-            known = table.get(name, Measured())
-            if not known.why_not:
-                table[name] = _run(replace(bench, sample=number == 0), name, way, known)
-    return table
-
-
-def _run(bench: Bench, name: str, way: Callable[[Bench], Result], known: Measured) -> Measured:
-    try:
-        result = way(bench)
-    except FailedError as error:
-        _say(f"{name}: {error}")
-        return replace(known, why_not=str(error))
-    _say(f"{name}: {result.run.seconds:.2f} s{' (sampled)' if bench.sample else ''}")
-    if bench.sample:
-        return replace(known, sampled=result)
-    return replace(known, timed=(*known.timed, result))
-
-
-def _say(text: str) -> None:
-    print(f"bench: {text}", file=sys.stderr, flush=True)
+    """Run the ways of a database of `kind`."""
+    own = {name: way for name, way in ways.WAYS.items() if kind in _ONLY.get(name, {kind})}
+    return take_turns(
+        own,
+        runs,
+        lambda n: replace(bench, sample=n == 0),
+        lambda name, number: bool(number) and name in _ONCE,
+    )
 
 
 if __name__ == "__main__":

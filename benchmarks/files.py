@@ -8,15 +8,16 @@ import platform
 import sys
 import tempfile
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from random import Random
 
 from benchmarks import measure, report
-from benchmarks.bars import MEMORY_BYTES, Bar, Measured, Table
+from benchmarks.bars import MEMORY_BYTES, Bar, Table
 from benchmarks.measure import FailedError, Run, pipeline
+from benchmarks.turns import say, take_turns
 from benchmarks.ways import JOBS, Result
 from refnet.network.note import Paper, Place, name_of, render
 from refnet.network.prose import Prose
@@ -218,32 +219,16 @@ def run(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="refnet-bench-", dir=options.folder) as name:
         bench = Bench(Path(name))
         count = int(FILES * options.scale)
-        _say(f"writing {count:,} files")
+        say(f"writing {count:,} files")
         written = make_vault(bench.vault, count)
-        table: dict[str, Measured] = {way: Measured() for way in WAYS}
-        for number in range(options.runs + 1):
-            for way, function in WAYS.items():
-                if not table[way].why_not:
-                    table[way] = _measured(
-                        replace(bench, number=number, sample=number == 0), way, function, table[way]
-                    )
+        table = take_turns(WAYS, options.runs, lambda n: replace(bench, number=n, sample=n == 0))
         text = "\n\n".join(
-            [f"## {TITLE}", "\n".join(_facts(options, begun, load, (count, written))), *_tables(table)]
+            [f"## {TITLE}", "\n".join(_facts(options, begun, load, (count, written))), *tables(table, bars())]
         )
         print(text)
     if options.write:
         report.keep(text, TITLE)
     return int(any(bar.judged(table)[2] != "pass" for bar in bars()))
-
-
-def _measured(bench: Bench, way: str, function: Callable[[Bench], Result], known: Measured) -> Measured:
-    try:
-        result = function(bench)
-    except FailedError as error:
-        _say(f"{way}: {error}")
-        return replace(known, why_not=str(error))
-    _say(f"{way}: {result.run.seconds:.2f} s{' (sampled)' if bench.sample else ''}")
-    return replace(known, sampled=result) if bench.sample else replace(known, timed=(*known.timed, result))
 
 
 def _facts(options: argparse.Namespace, begun: datetime, load: float, made: tuple[int, int]) -> Iterator[str]:
@@ -264,14 +249,11 @@ def _facts(options: argparse.Namespace, begun: datetime, load: float, made: tupl
     yield f"- load average {load:.2f} before, {after:.2f} after.{busy}"
 
 
-def _tables(table: Table) -> Iterator[str]:
-    yield report.bars_table(table, bars())
+def tables(table: Table, promises: Sequence[Bar]) -> Iterator[str]:
+    """Yield the table of promises, and that of ways."""
+    yield report.bars_table(table, promises)
     rows = [
         (way, *(cell for number, cell in enumerate(report.row(one)) if number != 1))
         for way, one in table.items()
     ]
     yield report.markdown(("way", "time", "size", "peak memory"), rows)
-
-
-def _say(text: str) -> None:
-    print(f"bench: {text}", file=sys.stderr, flush=True)

@@ -205,9 +205,9 @@ def _read_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     read_regular = scan.read_regular
 
-    def reading(path: Path, most: int) -> bytes:
-        if path.is_relative_to(folder):
-            names.append(path.name)
+    def reading(path: str, most: int) -> bytes:
+        if Path(path).is_relative_to(folder):
+            names.append(Path(path).name)
         return read_regular(path, most)
 
     monkeypatch.setattr(scan, "read_regular", reading)

@@ -20,7 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from isal import igzip
+from isal import isal_zlib
 
 from refnet.errors import Exit, RefnetError
 from refnet.files import check_own, explained, identity, make_folder, sync_folder
@@ -261,8 +261,7 @@ class LocalDraft:
         """Publish artifact, list of files and manifest; return False if the name was taken meanwhile."""
         with ExitStack() as hidden:
             intent = self._written(hidden, MANIFEST_SUFFIX, manifest.to_json().encode())
-            packed = None if files is None else igzip.compress(files, 1, mtime=0)
-            listed = None if packed is None else self._written(hidden, ".part", packed)
+            listed = None if files is None else self._written(hidden, ".part", *_packed(files))
             try:
                 if not self._publish_artifact(manifest.name, shared):
                     return False
@@ -286,9 +285,10 @@ class LocalDraft:
             self._out.sync()
         return self._out.rename(name)
 
-    def _written(self, hidden: ExitStack, ending: str, data: bytes) -> disk.HiddenFile:
+    def _written(self, hidden: ExitStack, ending: str, *pieces: bytes) -> disk.HiddenFile:
         file = hidden.enter_context(disk.HiddenFile(self._folder, ending))
-        file.write(data)
+        for piece in pieces:
+            file.write(piece)
         file.sync()
         return file
 
@@ -316,6 +316,14 @@ class LocalDraft:
                 Exit.DAMAGED,
             )
         return manifest
+
+
+def _packed(files: bytes) -> Iterator[bytes]:
+    """Yield the list of files as one gzip member, in pieces."""
+    deflater = isal_zlib.compressobj(1, isal_zlib.DEFLATED, 31)
+    for at in range(0, len(files), disk.CHUNK):
+        yield deflater.compress(files[at : at + disk.CHUNK])
+    yield deflater.flush()
 
 
 def _manifest(source: SourceName, name: str, made: Made, sha256: str, size: int) -> Manifest:

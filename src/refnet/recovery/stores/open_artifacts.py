@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import io
 import zlib
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -20,6 +21,8 @@ MANIFEST_BYTES = 4 << 20
 #: the head without the offsets of the gzip members, which are shorter than the members themselves.
 _ENTRY, _HEAD = 50_000, 4096
 _GZIP = 16 + 15
+#: Bytes of a list of files that are inflated at once.
+_PIECE = 1 << 20
 
 
 def artifact_in(
@@ -140,9 +143,17 @@ def _inflated(packed: bytes, sha256: str, most: int, path: Path) -> bytes:
 
 def _one_member(packed: bytes, most: int) -> bytes | None:
     """Inflate one complete gzip member of at most `most` bytes; return None if `packed` is anything else."""
-    inflater = zlib.decompressobj(_GZIP)
+    inflater, files = zlib.decompressobj(_GZIP), io.BytesIO()  # in one piece, zlib needs the memory twice
     try:
-        files = inflater.decompress(packed, most + 1)
+        for at in range(0, len(packed), _PIECE):
+            piece = packed[at : at + _PIECE]
+            while piece:
+                if inflater.eof or files.tell() > most:
+                    return None
+                files.write(inflater.decompress(piece, _PIECE))
+                piece = inflater.unconsumed_tail
+        files.write(inflater.flush())
     except zlib.error:
         return None
-    return files if inflater.eof and not inflater.unused_data and len(files) <= most else None
+    complete = inflater.eof and not inflater.unused_data and files.tell() <= most
+    return files.getvalue() if complete else None
