@@ -107,6 +107,26 @@ def test_statements_of_other_objects_are_not_run(
     assert b"note 20" in _dumped(server, live, "notes")
 
 
+@pytest.mark.parametrize(
+    ("tail", "touches"),
+    [
+        (b"\nINHERITS (public.papers)", ("public.notes inherits from public.papers",)),
+        (b"\nINHERITS(public.papers)", ()),
+        (b"\ninherits (public.papers)", ()),
+    ],
+)
+def test_an_inheritance_is_in_the_plan_or_stops_the_restore(
+    genuine: bytes, small_database: Target, live: Target, tail: bytes, touches: tuple[str, ...]
+) -> None:
+    created = b"CREATE TABLE public.notes (id integer, paper bigint, note text DEFAULT ')\nINHERITS (x)')"
+    reader = _forged(genuine, _CREATE, created + tail + b";\nCREATE TABLE public.other (")
+    with staged(live, reader, TableSelection(("notes",), None), Permission(small_database.name)) as work:
+        (plan,) = work.plans
+    assert plan.creation
+    assert tuple(one for one in plan.creation.touches if "inherits" in one) == touches
+    assert bool(touches) is not any("may change more" in one.message for one in work.problems)
+
+
 def test_what_touches_another_table_is_in_the_plan_word_for_word(
     genuine: bytes, small_database: Target, live: Target
 ) -> None:

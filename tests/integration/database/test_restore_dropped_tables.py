@@ -156,6 +156,20 @@ def test_a_failure_after_the_load_changes_nothing(shop: Shop) -> None:
 
 
 @on_wheel
+def test_rows_that_are_not_those_of_the_proof_are_damage_and_nothing_changes(shop: Shop) -> None:
+    shop.run("DROP TABLE orders CASCADE")
+    state, reader = shop.dumped(), shop.reader
+    reader.index = reader.index.with_digests("0" * 32 * len(reader.index.tables))
+    with (
+        staged(shop.target, reader, TableSelection(("orders",), None)) as work,
+        pytest.raises(RefnetError, match=r"the rows of public\.orders differ") as caught,
+    ):
+        work.apply()
+    assert caught.value.code is Exit.DAMAGED
+    assert shop.dumped() == state
+
+
+@on_wheel
 def test_a_lock_is_waited_for_and_the_session_is_named(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("refnet.recovery.sources.database.rows.merge.LOCK_TIMEOUT", "100ms")
     shop.run("DROP TABLE orders CASCADE")

@@ -140,7 +140,7 @@ _ONE = re.compile(IDENT)
 #: Of CREATE TABLE and of the actions of ALTER TABLE, without what is within brackets and quotes.
 _TABLE_OUTLINE = re.compile(
     rb"CREATE (?:UNLOGGED )?TABLE [^\s(,]+(?: OF [^\s(,]+)?(?: ?\(\))?"
-    rb"(?:\s+(?:INHERITS|WITH|PARTITION BY (?:RANGE|LIST|HASH)) ?\(\))*"
+    rb"(?:\s+(?:INHERITS|WITH|PARTITION BY (?:RANGE|LIST|HASH)) \(\))*"
 )
 _NO_COMMA = frozenset({What.OF_TABLE, What.KEY, What.IDENTITY, What.ATTACH, What.FOREIGN_KEY, What.OF_OBJECT})
 

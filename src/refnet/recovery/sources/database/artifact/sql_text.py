@@ -22,18 +22,22 @@ _PART = re.compile(
 
 def statements(text: bytes) -> Iterator[bytes]:
     """Yield each statement of `text`, without its semicolon and the comments before it."""
-    begin = depth = 0
+    begin = depth = last = 0
+    blank = True  # so far, apart from comments
     for start, end in _parts(text):
-        one = text[start:end]
-        if one.startswith(b"--") and not text[begin:start].strip():
+        one, blank = text[start:end], blank and not text[last:start].strip()
+        last = end
+        if blank and one.startswith(b"--"):
             begin = end
-        elif one in b"([":
+            continue
+        blank = False
+        if one in b"([":
             depth += 1
         elif one in b")]":
             depth = max(0, depth - 1)
         elif one == b";" and not depth:
             yield text[begin:start].strip()
-            begin = end
+            begin, blank = end, True
 
 
 def bare(statement: bytes) -> bytes:
@@ -83,6 +87,12 @@ def outline(text: bytes) -> bytes:
         elif not depth and len(one) > 1:
             found[start:end] = b"x" * (end - start)
     return bytes(found)
+
+
+def inherited(create: bytes) -> bytes:
+    """Return the list of tables that a CREATE TABLE inherits from, or b""."""
+    found = re.search(rb"_\s+INHERITS (_+)", outline(create))
+    return create[found.start(1) + 1 : found.end(1) - 1] if found else b""
 
 
 def items(create: bytes) -> list[bytes]:

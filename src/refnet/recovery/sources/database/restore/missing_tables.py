@@ -15,6 +15,7 @@ from refnet.recovery.model.source import Progress
 from refnet.recovery.model.table_plan import Creation
 from refnet.recovery.sources.database import server_errors
 from refnet.recovery.sources.database.admin_session import Session
+from refnet.recovery.sources.database.artifact import sql_text
 from refnet.recovery.sources.database.artifact.definitions import Definition, Name, What
 from refnet.recovery.sources.database.artifact.index import Table
 from refnet.recovery.sources.database.artifact.index_values import schema_and_name
@@ -28,7 +29,6 @@ from refnet.recovery.sources.database.rows.staged_rows import Recorded
 from refnet.recovery.sources.database.sql_names import Codec
 
 _LZ4 = re.compile(rb" SET COMPRESSION lz4\Z")
-_INHERITS = re.compile(rb"\)\s+INHERITS \((.*?)\)", re.DOTALL)
 _KEY = re.compile(rb".*?ADD CONSTRAINT .*? (FOREIGN KEY .*)", re.DOTALL)
 #: What needs a tablespace or an access method, both of which are settings.
 _PLACED = frozenset({What.TABLE, What.KEY, What.INDEX})
@@ -85,8 +85,8 @@ class MissingTables:
                 yield f"its foreign key {one.name} refers to {_text(one.object)}"
             elif one.what is What.ATTACH:
                 yield f"{_text(one.table)} becomes a partition of {_text(one.object)}"
-            elif one.what is What.TABLE and (found := _INHERITS.search(one.text)):
-                yield f"{_text(one.table)} inherits from {self.codec.decode(found[1])}"
+            elif one.what is What.TABLE and (parents := sql_text.inherited(one.text)):
+                yield f"{_text(one.table)} inherits from {self.codec.decode(parents)}"
 
     def _touched_by(self, one: Definition) -> Iterator[str]:
         if one in self._returning() and (key := _KEY.fullmatch(one.text)):
