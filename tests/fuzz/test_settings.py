@@ -14,6 +14,7 @@ from tests.fuzz.strategies import damaged, texts
 
 from refnet import settings
 from refnet.recovery.model.schedule import Schedule
+from refnet.settings.sources import keys_of, wrong_name
 
 #: The example with every setting in force.
 EXAMPLE = re.sub(
@@ -32,6 +33,14 @@ _VALUES = st.one_of(
 )
 _KEYS = st.one_of(
     st.sampled_from(sorted(settings.keys())),
+    st.sampled_from(
+        [f"databases.shop.{key}" for key in (*keys_of("databases"), "x")]
+        + [
+            f"folders.{key}"
+            for key in ("notes.path", "a-b.entries", "a.exclude", '"A b".path', "config.path", "x")
+        ]
+        + ["databases", "folders", "databases.shop"]
+    ),
     st.sampled_from(
         ["a.b.c.d.e.f", "jobs.x", "retention.database.days", '""', '"\\u0000"', "postgres", "=", "."]
     ),
@@ -72,6 +81,10 @@ def test_settings_are_read_or_refused(text: bytes, environment: dict[str, str], 
             value = getattr(found, key.name)
             assert not isinstance(value, Path) or value.is_absolute()
             assert "\0" not in str(value)
+        for source in found.sources.values():
+            assert found.of(source.name).retention
+            assert not wrong_name(source.name)
+            assert found.narrowed(source.name).home == found.home
         Schedule.of(found)
 
 

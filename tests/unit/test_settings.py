@@ -8,6 +8,7 @@ import pytest
 
 from refnet.errors import Exit, RefnetError
 from refnet.settings import Given, Retention, Settings, examine, keys, load, problems, variable
+from refnet.settings.sources import keys_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -193,7 +194,10 @@ def test_the_example_file_shows_every_key(tmp_path: Path) -> None:
     lines = (ROOT / "refnet.toml.example").read_text().splitlines()
     shown = "\n".join(line.removeprefix("# ") for line in lines if line.startswith(("# [",)) or " = " in line)
     flat = {}
-    for key, value in tomllib.loads(shown).items():
+    given = tomllib.loads(shown)
+    assert {*given.pop("databases")["shop"]} == {*keys_of("databases")} - {"shrunk_tables", "shrunk_bytes"}
+    assert {*given.pop("folders")["notes"]} == {*keys_of("folders")} - {"shrunk_bytes"}
+    for key, value in given.items():
         flat |= {f"{key}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {key: value}
     assert sorted(flat) == sorted(keys())
 

@@ -13,7 +13,7 @@ from refnet.cli import options
 from refnet.cli.context import complain, print_json, warn
 from refnet.errors import Exit
 from refnet.recovery.model.formatting import plain
-from refnet.settings import Examined, keys, variable
+from refnet.settings import Examined, Settings, all_keys, keys, variable
 from refnet.settings.times import OFF, parse_schedule
 
 #: Columns of output that goes to no terminal, so that no value is wrapped.
@@ -48,12 +48,24 @@ def show(found: Examined) -> None:
     print(f"settings file: {found.settings.file or 'none'}")
 
 
+def _value(settings: Settings, key: str, name: str) -> tuple[Any, str]:
+    """Return the value of `key`, and the key whose value it has by default, or ""."""
+    if key in keys():
+        return getattr(settings, name), ""
+    table, source, last = key.split(".")
+    standard = "database" if table == "databases" else "obsidian"
+    default = {"min_bytes": "monitor.min_bytes", "one_file_system": "one_file_system"}
+    default |= {each: f"{each}.{standard}" for each in ("schedule", "retention")}
+    default |= {f"shrunk_{each}": f"shrunk.{each}" for each in ("tables", "rows", "bytes", "files")}
+    return getattr(settings.of(source), last), default.get(last, "")
+
+
 def _report(found: Examined) -> dict[str, Any]:
     """Return the settings and their problems as values of JSON; an invalid setting and one that is not set are null."""
     wrong = {problem.key for problem in found.problems}
     listed = []
-    for key, field in keys().items():
-        value = None if key in wrong else getattr(found.settings, field.name)
+    for key, field in all_keys(found.settings.sources).items():
+        value, origin = (None, "") if key in wrong else _value(found.settings, key, field.name)
         if field.metadata["secret"] and value:
             value = "(hidden)"
         elif isinstance(value, tuple):
@@ -67,7 +79,7 @@ def _report(found: Examined) -> dict[str, Any]:
                 "key": key,
                 "value": value,
                 "valid": key not in wrong,
-                "from": found.settings.origins.get(key, "the default"),
+                "from": found.settings.origins.get(key, origin or "the default"),
                 "variable": variable(key),
             }
         )

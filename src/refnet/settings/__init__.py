@@ -19,7 +19,8 @@ from refnet.settings.reading import (
     problems,
     secret_file_variable,
 )
-from refnet.settings.table import Settings, is_secret, keys, variable
+from refnet.settings.sources import SourceSettings
+from refnet.settings.table import Settings, all_keys, is_secret, keys, variable
 
 __all__ = [
     "BY_COMPOSE_FILE",
@@ -32,6 +33,8 @@ __all__ = [
     "Problem",
     "Retention",
     "Settings",
+    "SourceSettings",
+    "all_keys",
     "examine",
     "is_secret",
     "keys",

@@ -16,6 +16,7 @@ from typing import Any
 from refnet import trust
 from refnet.errors import Exit, RefnetError
 from refnet.settings import statements
+from refnet.settings.sources import TABLES
 from refnet.settings.table import is_secret, tables
 
 #: The largest settings file or file with a secret, in bytes.
@@ -126,7 +127,7 @@ def flat(table: Mapping[str, Any], above: statements.Path = ()) -> Iterator[tupl
     """Yield each key of `table` with its value, down to the keys of settings; unknown tables are not searched."""
     for name, value in table.items():
         path = (*above, name)
-        if isinstance(value, dict) and dotted(path) in tables():
+        if isinstance(value, dict) and (dotted(path) in tables() or (path[0] in TABLES and len(path) <= 2)):
             yield from flat(value, path)
         else:
             yield path, value

@@ -62,6 +62,12 @@ def unknown_table(name: str, place: str, known: Iterable[str]) -> Problem:
     return Problem(f"{place}[{short(name)}] is not a table of settings", f"{near}{_EXAMPLE}", name)
 
 
+def unusable_source(name: str, place: str, why: str, near: str) -> Problem:
+    """Return the problem of the source `name` at `place`; `near` is a name that it can have, or ""."""
+    again = f"Did you mean {near}? " if near and f".{near}" not in name else ""
+    return Problem(f"{place}[{short(name)}]: {why}", f"{again}Give the source another name.", name)
+
+
 def not_a_table(name: str, place: str) -> Problem:
     """Return the problem of the table `name` that has a value."""
     return Problem(f"{place}{name} must be a table", f"Write [{name}] on a line, and its keys below.", name)

@@ -1,9 +1,9 @@
 """Finds and reads refnet.toml, and combines file, environment and defaults."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,27 @@ from refnet.compose import compose_file
 from refnet.errors import Exit, RefnetError
 from refnet.settings.converters import InvalidError, absolute_folder, user_path
 from refnet.settings.document import LARGEST, Given, dotted, flat, open_secret, read_file
-from refnet.settings.problem import Problem, error_of, invalid, not_a_table, unknown, unknown_table
-from refnet.settings.table import DEFAULT_ENTRIES, Settings, keys, tables, variable
+from refnet.settings.problem import (
+    Problem,
+    error_of,
+    invalid,
+    not_a_table,
+    unknown,
+    unknown_table,
+    unusable_source,
+)
+from refnet.settings.sources import (
+    MOST,
+    SHORT,
+    TABLES,
+    SourceSettings,
+    conflicts,
+    field_of,
+    keys_of,
+    near_name,
+    wrong_name,
+)
+from refnet.settings.table import DEFAULT_ENTRIES, Settings, all_keys, keys, setting, tables, variable
 
 FILE_NAME = "refnet.toml"
 
@@ -95,8 +114,10 @@ def examine(
             file, unread = _find(environment, folder, home)
         except RefnetError as error:
             wrong.append(Problem.of(error))
-    secrets, warnings = _secret_files(environment, wrong)
-    layers = (_from_file(file) if file else {}, secrets, _variables(environment, wrong))
+    named = _named_sources(file, wrong) if file else {}
+    known = all_keys(named)
+    secrets, warnings = _secret_files(environment, file, known, wrong)
+    layers = (_from_file(file, named) if file else {}, secrets, _variables(environment, known, wrong))
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for raw in layers:
@@ -108,12 +129,15 @@ def examine(
     if "config_dir" not in origins:
         found, origins["config_dir"] = _by_compose_file(folder)
         defaults |= found
+    named = {name: _source(one, values) for name, one in named.items()}
     settings = Settings(
-        **defaults | values,
+        **defaults | {name: value for name, value in values.items() if "." not in name},
+        sources=named,
         file=file.path if file else None,
         origins={key: origin for key, origin in origins.items() if origin},
         warnings=(*unread, *(file.warnings if file else ()), *warnings),
     )
+    wrong += _contradictions(settings, file, wrong) if named else []
     return Examined(settings, tuple(wrong))
 
 
@@ -125,12 +149,63 @@ def _home(environment: Mapping[str, str], root: bool) -> Path:
     return _default_home(environment, root)
 
 
-def _from_file(file: Given) -> dict[str, _Raw]:
-    """Return every value of a settings file by its name in TOML, unknown ones included."""
+def _from_file(file: Given, named: Mapping[str, SourceSettings]) -> dict[str, _Raw]:
+    """Return every value of a settings file by its name in TOML, unknown ones included; of sources, those of `named`."""
     return {
         dotted(path): _Raw(value, str(file.path), dotted(path), partial(file.place, path))
         for path, value in flat(file.table)
+        if path[0] not in TABLES or (len(path) > 2 and path[1] in named)
     }
+
+
+def _named_sources(file: Given, wrong: list[Problem]) -> dict[str, SourceSettings]:
+    """Return the sources of `file` by name, without their keys; append the problems of the names to `wrong`."""
+    found: dict[str, SourceSettings] = {}
+    for table in TABLES:
+        tables_of_sources = file.table.get(table, {})
+        if not isinstance(tables_of_sources, dict):
+            wrong.append(not_a_table(f"{table}.NAME", file.place((table,))))
+            continue
+        for name, content in tables_of_sources.items():
+            if len(wrong) >= _MOST:
+                break
+            path = (table, name)
+            if why := _unusable(name, found):
+                wrong.append(unusable_source(dotted(path), file.place(path), why, near_name(name)))
+            elif not isinstance(content, dict):
+                wrong.append(not_a_table(dotted(path), file.place(path)))
+            else:
+                found[name] = SourceSettings(name, table)
+    return found
+
+
+def _unusable(name: str, found: Mapping[str, SourceSettings]) -> str:
+    if name in SHORT:
+        return f"{SHORT[name]} sets the source {name}"
+    same = {one.replace("-", "_"): one for one in found}
+    if other := same.get(name.replace("-", "_")):
+        return f"{found[other].table}.{other} has this name, or the same variables"
+    return wrong_name(name) or (f"more than {MOST} sources" if len(found) >= MOST else "")
+
+
+def _source(one: SourceSettings, values: Mapping[str, Any]) -> SourceSettings:
+    start = f"{one.table}.{one.name}."
+    own = {key.removeprefix(start): value for key, value in values.items() if key.startswith(start)}
+    return replace(one, **own)
+
+
+def _contradictions(settings: Settings, file: Given | None, wrong: list[Problem]) -> Iterator[Problem]:
+    """Yield the problems of sources that lack their URL or path, or that contradict another."""
+    named_already = {problem.key for problem in wrong}
+    for one in settings.sources.values():
+        needed = f"{one.table}.{one.name}." + ("url" if one.table == "databases" else "path")
+        if not (one.url or one.path) and needed not in named_already:
+            place = file.place((one.table, one.name)) if file else ""
+            yield Problem(f"{place}{needed} is not set", "Set it, or remove the table.", needed)
+    short = {key: getattr(settings, key) for key in SHORT.values() if key in settings.origins}
+    for key, why, hint in conflicts(settings.sources, short, settings.backup_dir):
+        place = file.place(tuple(key.split("."))) if file else ""
+        yield Problem(f"{place}{key}: {why}", hint, key)
 
 
 def _values(raw: Mapping[str, _Raw], wrong: list[Problem]) -> dict[str, Any]:
@@ -139,19 +214,18 @@ def _values(raw: Mapping[str, _Raw], wrong: list[Problem]) -> dict[str, Any]:
     for key, each in raw.items():
         if len(wrong) >= _MOST:
             break
-        if key in keys():
-            setting = keys()[key]
+        if found := setting(key):
             try:
-                values[setting.name] = setting.metadata["convert"](each.value)
+                values[key if field_of(key) else found.name] = found.metadata["convert"](each.value)
             except InvalidError as error:
-                shown = None if setting.metadata["secret"] else each.value
+                shown = None if found.metadata["secret"] else each.value
                 wrong.append(invalid(key, f"{each.place()}{each.name}", shown, error))
         elif key in tables():
             wrong.append(not_a_table(key, each.place()))
         elif isinstance(each.value, dict):
             wrong.append(unknown_table(key, each.place(), tables()))
         else:
-            wrong.append(unknown(key, each.place(), keys()))
+            wrong.append(unknown(key, each.place(), _keys_near(key)))
     return values
 
 
@@ -205,10 +279,19 @@ def _find(environment: Mapping[str, str], folder: Path, home: Path) -> tuple[Giv
     return next(filter(None, map(read_file, candidates)), None), unread
 
 
-def _variables(environment: Mapping[str, str], wrong: list[Problem]) -> dict[str, _Raw]:
-    """Return the values of REFNET_* variables, by key; append the unknown ones to `wrong`."""
-    known = {variable(key): key for key in keys()}
-    others = _OTHER_VARIABLES | {secret_file_variable(key) for key in _secret_keys()}
+def _keys_near(key: str) -> Iterable[str]:
+    """Return the keys that a mistyped `key` may mean."""
+    table, _, rest = key.partition(".")
+    source = rest.partition(".")[0]
+    return [f"{table}.{source}.{name}" for name in keys_of(table)] if table in TABLES else keys()
+
+
+def _variables(
+    environment: Mapping[str, str], settable: Iterable[str], wrong: list[Problem]
+) -> dict[str, _Raw]:
+    """Return the values of REFNET_* variables, by the keys `settable`; append the unknown ones to `wrong`."""
+    known = {variable(key): key for key in settable}
+    others = _OTHER_VARIABLES | {secret_file_variable(key) for key in _secret_keys(settable)}
     found: dict[str, _Raw] = {}
     for name, value in environment.items():
         if not name.startswith("REFNET_") or name in others:
@@ -221,19 +304,23 @@ def _variables(environment: Mapping[str, str], wrong: list[Problem]) -> dict[str
 
 
 def _secret_files(
-    environment: Mapping[str, str], wrong: list[Problem]
+    environment: Mapping[str, str], file: Given | None, known: Iterable[str], wrong: list[Problem]
 ) -> tuple[dict[str, _Raw], tuple[str, ...]]:
-    """Return the contents of files that REFNET_*_FILE name, by key, and a warning for each that others can read."""
+    """Return the contents of files that REFNET_*_FILE and url_file name, by key, and a warning for each that others can read."""
     found: dict[str, _Raw] = {}
     warnings: list[str] = []
-    for key in _secret_keys():
-        name = secret_file_variable(key)
-        if not (named := environment.get(name)):
+    for key in _secret_keys(known):
+        name, own = secret_file_variable(key), _beside(file, key)
+        if not (named := environment.get(name) or own.get(f"{key}_file")):
             continue
+        both = environment.get(variable(key)) if environment.get(name) else own.get(key)
+        if not environment.get(name):
+            name = f"{key}_file"
         path = user_path(named).absolute()
         try:
-            if environment.get(variable(key)):
-                raise RefnetError(f"{variable(key)} and {name} are both set", "Remove one of them.")  # noqa: TRY301  # one path for both
+            if both:
+                other = key if name == f"{key}_file" else variable(key)
+                raise RefnetError(f"{other} and {name} are both set", "Remove one of them.")  # noqa: TRY301  # one path for both
             text, mode = _secret(path, name)
         except RefnetError as error:
             wrong.append(Problem.of(error, key))
@@ -241,6 +328,16 @@ def _secret_files(
         found[key] = _Raw(text, f"the file {path}", f"{path} (from {name})")
         warnings += [open_secret(path, mode)] if mode & 0o044 else []
     return found, tuple(warnings)
+
+
+def _beside(file: Given | None, key: str) -> dict[str, str]:
+    """Return the texts of the source of `key` in `file`, by key; none if it is not a key of a source."""
+    table, _, rest = key.partition(".")
+    if file is None or table not in TABLES:
+        return {}
+    name = rest.partition(".")[0]
+    found = file.table[table][name]
+    return {f"{table}.{name}.{each}": value for each, value in found.items() if isinstance(value, str)}
 
 
 def _secret(path: Path, name: str) -> tuple[str, int]:
@@ -256,8 +353,8 @@ def _secret(path: Path, name: str) -> tuple[str, int]:
     raise RefnetError(f"{path} (from {name}) is not read: {why}", hint, Exit.USAGE)
 
 
-def _secret_keys() -> list[str]:
-    return [key for key, field in keys().items() if field.metadata["secret"]]
+def _secret_keys(known: Iterable[str]) -> list[str]:
+    return [key for key in known if (found := setting(key)) and found.metadata["secret"]]
 
 
 def _default_home(environment: Mapping[str, str], root: bool) -> Path:

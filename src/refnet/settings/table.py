@@ -6,16 +6,18 @@ each value's origin. The key `recover.services` is REFNET_RECOVER_SERVICES.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import Field, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 from refnet.compose import COMPOSE_FILES
+from refnet.errors import Exit, RefnetError
 from refnet.settings import converters, patterns
 from refnet.settings.periods import Retention, parse_retention
+from refnet.settings.sources import SourceSettings, field_of, key, keys_of
 from refnet.settings.times import When, parse_schedule, parse_when, parse_zone
 
 if TYPE_CHECKING:
@@ -24,145 +26,194 @@ if TYPE_CHECKING:
 DEFAULT_ENTRIES = ("|".join(COMPOSE_FILES), ".env", "refnet.toml?", "monitoring/?", "scripts/?", "docs/?")
 
 
-def _key(
-    convert: Callable[[Any], Any],
-    *,
-    default: Any = None,
-    name: str | None = None,
-    secret: bool = False,
-) -> Any:
-    return field(default=default, metadata={"convert": convert, "name": name, "secret": secret})
-
-
 @dataclass(frozen=True)
 class Settings:
     """The settings of a process. Paths are absolute; None: not configured."""
 
     #: RefNet's own folder.
-    home: Path = _key(converters.absolute_folder, default=Path("/"))
+    home: Path = key(converters.absolute_folder, default=Path("/"))
     #: The server; None: the embedded one.
-    database_url: str | None = _key(converters.database_url, secret=True)
+    database_url: str | None = key(converters.database_url, secret=True)
     #: The folder of the artifacts.
-    backup_dir: Path = _key(converters.absolute_folder, default=Path("/"))
+    backup_dir: Path = key(converters.absolute_folder, default=Path("/"))
     #: The Obsidian vault.
-    vault_dir: Path = _key(converters.absolute_folder, default=Path("/"))
+    vault_dir: Path = key(converters.absolute_folder, default=Path("/"))
     #: The folder of the configuration; None: the current one, if it contains a Compose file.
-    config_dir: Path | None = _key(converters.absolute_folder)
+    config_dir: Path | None = key(converters.absolute_folder)
     #: Parallel workers.
-    jobs: int = _key(converters.jobs, default=1)
+    jobs: int = key(converters.jobs, default=1)
     #: The folder of PostgreSQL's programs, searched first.
-    postgres_bin_dir: Path | None = _key(converters.absolute_folder, name="postgres.bin_dir")
+    postgres_bin_dir: Path | None = key(converters.absolute_folder, name="postgres.bin_dir")
     #: Tables without which an artifact is not intact.
-    required_tables: tuple[str, ...] | None = _key(converters.names, name="database.required_tables")
+    required_tables: tuple[str, ...] | None = key(converters.names, name="database.required_tables")
     #: The protected entries of config_dir: a|b either, / a folder, ? optional.
-    config_entries: tuple[str, ...] = _key(converters.entries, default=DEFAULT_ENTRIES, name="config.entries")
+    config_entries: tuple[str, ...] = key(converters.entries, default=DEFAULT_ENTRIES, name="config.entries")
     #: What is left out of config and of obsidian: rules as in .gitignore.
-    exclude_config: tuple[str, ...] = _key(patterns.rules, default=(), name="exclude.config")
-    exclude_obsidian: tuple[str, ...] = _key(patterns.rules, default=(), name="exclude.obsidian")
+    exclude_config: tuple[str, ...] = key(patterns.rules, default=(), name="exclude.config")
+    exclude_obsidian: tuple[str, ...] = key(patterns.rules, default=(), name="exclude.obsidian")
     #: True: leave out what is mounted in the folders of config and obsidian.
-    one_file_system: bool = _key(converters.flag, default=False)
+    one_file_system: bool = key(converters.flag, default=False)
     #: Redis or Valkey, for Celery; None: the embedded one.
-    broker_url: str | None = _key(converters.broker_url, secret=True)
+    broker_url: str | None = key(converters.broker_url, secret=True)
     #: The name of this installation beside others on the machine; None: the one without a name.
-    instance: str | None = _key(converters.instance_name)
+    instance: str | None = key(converters.instance_name)
     #: The schedule of the backups of the database; None, here and below: off.
-    schedule_database: When | None = _key(
+    schedule_database: When | None = key(
         parse_schedule, default=parse_when("daily 02:00"), name="schedule.database"
     )
     #: The schedule of the backups of the configuration.
-    schedule_config: When | None = _key(
+    schedule_config: When | None = key(
         parse_schedule, default=parse_when("sunday 03:00"), name="schedule.config"
     )
     #: The schedule of the backups of the vault.
-    schedule_obsidian: When | None = _key(
+    schedule_obsidian: When | None = key(
         parse_schedule, default=parse_when("daily 01:00"), name="schedule.obsidian"
     )
     #: The schedule of deleting old artifacts.
-    schedule_prune: When | None = _key(
+    schedule_prune: When | None = key(
         parse_schedule, default=parse_when("daily 04:00"), name="schedule.prune"
     )
     #: The schedule of drills.
-    schedule_drill: When | None = _key(
+    schedule_drill: When | None = key(
         parse_schedule, default=parse_when("monthly 1 05:00"), name="schedule.drill"
     )
     #: The schedule of the monitor.
-    schedule_monitor: When | None = _key(
+    schedule_monitor: When | None = key(
         parse_schedule, default=parse_when("hourly :45"), name="schedule.monitor"
     )
     #: The schedule's time zone, such as Asia/Tokyo; None: the machine's.
-    schedule_timezone: ZoneInfo | None = _key(parse_zone, name="schedule.timezone")
+    schedule_timezone: ZoneInfo | None = key(parse_zone, name="schedule.timezone")
     #: The retention of each source's artifacts.
-    retention_database: Retention = _key(
-        parse_retention, default=Retention(days=7), name="retention.database"
-    )
-    retention_config: Retention = _key(parse_retention, default=Retention(days=28), name="retention.config")
-    retention_obsidian: Retention = _key(
+    retention_database: Retention = key(parse_retention, default=Retention(days=7), name="retention.database")
+    retention_config: Retention = key(parse_retention, default=Retention(days=28), name="retention.config")
+    retention_obsidian: Retention = key(
         parse_retention, default=Retention(days=30), name="retention.obsidian"
     )
     #: Days for which a previous version, which a restore replaced, is kept.
-    retention_previous: int = _key(converters.days, default=7, name="retention.previous")
+    retention_previous: int = key(converters.days, default=7, name="retention.previous")
     #: Percent of the last artifact's tables; with fewer an artifact is shrunk. 0: no check.
-    shrunk_tables: int = _key(converters.percent, default=90, name="shrunk.tables")
+    shrunk_tables: int = key(converters.percent, default=90, name="shrunk.tables")
     #: The same for the rows of a database.
-    shrunk_rows: int = _key(converters.percent, default=50, name="shrunk.rows")
+    shrunk_rows: int = key(converters.percent, default=50, name="shrunk.rows")
     #: The same for the bytes of rows or files.
-    shrunk_bytes: int = _key(converters.percent, default=50, name="shrunk.bytes")
+    shrunk_bytes: int = key(converters.percent, default=50, name="shrunk.bytes")
     #: The same for the files of config and obsidian.
-    shrunk_files: int = _key(converters.percent, default=50, name="shrunk.files")
+    shrunk_files: int = key(converters.percent, default=50, name="shrunk.files")
     #: A smaller artifact is a warning; 0: no check.
-    monitor_min_bytes: int = _key(converters.size, default=0, name="monitor.min_bytes")
+    monitor_min_bytes: int = key(converters.size, default=0, name="monitor.min_bytes")
     #: How services are started: local or compose; None: they are not.
-    recover_services: str | None = _key(converters.services, name="recover.services")
+    recover_services: str | None = key(converters.services, name="recover.services")
     #: Services with data, started first.
-    recover_storage: tuple[str, ...] = _key(
-        converters.commands, default=("postgres",), name="recover.storage"
-    )
+    recover_storage: tuple[str, ...] = key(converters.commands, default=("postgres",), name="recover.storage")
     #: Services started when the data is restored.
-    recover_application: tuple[str, ...] = _key(converters.commands, default=(), name="recover.application")
+    recover_application: tuple[str, ...] = key(converters.commands, default=(), name="recover.application")
     #: Services started after the application.
-    recover_background: tuple[str, ...] = _key(converters.commands, default=(), name="recover.background")
+    recover_background: tuple[str, ...] = key(converters.commands, default=(), name="recover.background")
     #: Services started last: proxies, monitoring.
-    recover_edge: tuple[str, ...] = _key(converters.commands, default=(), name="recover.edge")
+    recover_edge: tuple[str, ...] = key(converters.commands, default=(), name="recover.edge")
     #: A URL that answers 200 at the end of a recovery.
-    recover_health_url: str | None = _key(converters.web_url, name="recover.health_url")
+    recover_health_url: str | None = key(converters.web_url, name="recover.health_url")
     #: How long a recovery waits for services, in seconds.
-    recover_seconds: int = _key(converters.seconds, default=120, name="recover.seconds")
+    recover_seconds: int = key(converters.seconds, default=120, name="recover.seconds")
     #: Commands before a backup of each source; one that fails stops it.
-    hooks_before_backup: tuple[tuple[str, ...], ...] = _key(
+    hooks_before_backup: tuple[tuple[str, ...], ...] = key(
         converters.hooks, default=(), name="hooks.before_backup"
     )
     #: Commands after an artifact is made.
-    hooks_after_backup: tuple[tuple[str, ...], ...] = _key(
+    hooks_after_backup: tuple[tuple[str, ...], ...] = key(
         converters.hooks, default=(), name="hooks.after_backup"
     )
     #: Commands before a restore of each source; one that fails stops it.
-    hooks_before_restore: tuple[tuple[str, ...], ...] = _key(
+    hooks_before_restore: tuple[tuple[str, ...], ...] = key(
         converters.hooks, default=(), name="hooks.before_restore"
     )
     #: Commands after a source is restored.
-    hooks_after_restore: tuple[tuple[str, ...], ...] = _key(
+    hooks_after_restore: tuple[tuple[str, ...], ...] = key(
         converters.hooks, default=(), name="hooks.after_restore"
     )
     #: Commands after a backup or a restore that failed.
-    hooks_on_error: tuple[tuple[str, ...], ...] = _key(converters.hooks, default=(), name="hooks.on_error")
+    hooks_on_error: tuple[tuple[str, ...], ...] = key(converters.hooks, default=(), name="hooks.on_error")
     #: How long each command may take, in seconds.
-    hooks_timeout: int = _key(converters.hook_seconds, default=300, name="hooks.timeout")
+    hooks_timeout: int = key(converters.hook_seconds, default=300, name="hooks.timeout")
     #: Apprise's URLs, which get a message about failures.
-    notify_urls: tuple[str, ...] = _key(converters.apprise_urls, default=(), name="notify.urls", secret=True)
+    notify_urls: tuple[str, ...] = key(converters.apprise_urls, default=(), name="notify.urls", secret=True)
     #: Pinged by backups; {source} is replaced.
-    notify_backup_ping: str | None = _key(converters.ping_url, name="notify.backup_ping", secret=True)
+    notify_backup_ping: str | None = key(converters.ping_url, name="notify.backup_ping", secret=True)
     #: Pinged by drills; {source} is replaced.
-    notify_drill_ping: str | None = _key(converters.ping_url, name="notify.drill_ping", secret=True)
+    notify_drill_ping: str | None = key(converters.ping_url, name="notify.drill_ping", secret=True)
     #: The folder of refnet-backup.log and refnet-restore.log: for root /var/log, else logs in home; None: no files.
-    log_folder: Path | None = _key(converters.log_folder, name="log.folder")
+    log_folder: Path | None = key(converters.log_folder, name="log.folder")
     #: The lowest level that is logged to stderr; None: none.
-    log_level: str | None = _key(converters.level, name="log.level")
+    log_level: str | None = key(converters.level, name="log.level")
+    #: The named sources, in the order of the settings file, without their defaults.
+    sources: Mapping[str, SourceSettings] = field(default_factory=dict)
     #: The settings file that was read.
     file: Path | None = None
     #: Key → the source of a value that is not the default.
     origins: Mapping[str, str] = field(default_factory=dict)
     #: Problems of the files that were read, printed at every run.
     warnings: tuple[str, ...] = ()
+
+    def of(self, source: str) -> SourceSettings:
+        """Return the settings of `source`, with the defaults; RefnetError (USAGE) if the settings do not name it."""
+        if own := self.sources.get(source):
+            return self._with_defaults(own)
+        common = self._with_defaults(
+            SourceSettings(source, "databases" if source == "database" else "folders")
+        )
+        if source == "database":
+            return replace(common, url=self.database_url, required_tables=self.required_tables)
+        if source == "config":
+            found: dict[str, Any] = {
+                "path": self.config_dir,
+                "entries": self.config_entries,
+                "exclude": self.exclude_config,
+            }
+            return replace(common, **found, schedule=self.schedule_config, retention=self.retention_config)
+        if source == "obsidian":
+            return replace(common, path=self.vault_dir, exclude=self.exclude_obsidian)
+        raise RefnetError(
+            f"the source {source} is not configured",
+            f"Add [databases.{source}] or [folders.{source}] to the settings file; `refnet settings` shows what is there.",
+            Exit.USAGE,
+        )
+
+    def _with_defaults(self, own: SourceSettings) -> SourceSettings:
+        """Return `own` with the default of each key that is not set: the standard database's or the vault's."""
+        standard = "database" if own.table == "databases" else "obsidian"
+        found: dict[str, Any] = {"one_file_system": self.one_file_system, "min_bytes": self.monitor_min_bytes}
+        found |= {
+            name: getattr(self, name)
+            for name in ("shrunk_tables", "shrunk_rows", "shrunk_bytes", "shrunk_files")
+        }
+        found |= {"retention": getattr(self, f"retention_{standard}")}
+        missing = {name: value for name, value in found.items() if getattr(own, name) is None}
+        if f"{own.table}.{own.name}.schedule" not in self.origins:
+            missing["schedule"] = getattr(self, f"schedule_{standard}")
+        return replace(own, **missing)
+
+    def narrowed(self, source: str) -> Self:
+        """Return these settings with those of `source` in the place of the standard source's of its kind.
+
+        So what knows one database and one folder of notes works for each source.
+        """
+        if source not in self.sources:
+            return self
+        one = self.of(source)
+        values: dict[str, Any] = {name: getattr(one, name) for name in ("shrunk_bytes", "one_file_system")}
+        values["monitor_min_bytes"] = one.min_bytes
+        if one.table == "databases":
+            values |= {
+                name: getattr(one, name) for name in ("required_tables", "shrunk_tables", "shrunk_rows")
+            }
+            values |= {"database_url": one.url}
+        else:
+            values |= {
+                "vault_dir": one.path,
+                "exclude_obsidian": one.exclude,
+                "shrunk_files": one.shrunk_files,
+            }
+        return replace(self, **values)
 
 
 @cache
@@ -175,24 +226,39 @@ def keys() -> dict[str, Field[Any]]:
 def tables() -> dict[str, list[str]]:
     """Return the name of each table of refnet.toml → its keys, without that name."""
     found: dict[str, list[str]] = {}
-    for key in keys():
-        table, dot, name = key.rpartition(".")
+    for each in keys():
+        table, dot, name = each.rpartition(".")
         if dot:
             found.setdefault(table, []).append(name)
     return found
 
 
+def setting(key: str) -> Field[Any] | None:
+    """Return the field of `key`, also of one of a source; None if it is not a setting."""
+    return keys().get(key) or field_of(key)
+
+
+def all_keys(sources: Mapping[str, SourceSettings]) -> dict[str, Field[Any]]:
+    """Return every key of refnet.toml, those of `sources` last."""
+    named = {
+        f"{s.table}.{s.name}.{key}": found
+        for s in sources.values()
+        for key, found in keys_of(s.table).items()
+    }
+    return keys() | named
+
+
 def variable(key: str) -> str:
     """Return the environment variable of a key."""
-    return "REFNET_" + key.replace(".", "_").upper()
+    return "REFNET_" + key.replace(".", "_").replace("-", "_").upper()
 
 
 def is_secret(key: str, value: object) -> bool:
     """Return whether `value` of `key` in a settings file is a secret; a server's URL is one only with a password."""
-    known = keys().get(key)
+    known = setting(key)
     if not known or not known.metadata["secret"] or not value:
         return False
-    if key not in {"database_url", "broker_url"}:
+    if key not in {"database_url", "broker_url"} and not field_of(key):
         return True
     try:
         parts = urlsplit(str(value))

@@ -1,12 +1,11 @@
 """The names of sources. A name is also a folder of the store, the prefix of artifacts, and a word on the command line."""
 
-import re
 from enum import StrEnum
 from typing import Any, ClassVar, Self
 
-#: The most characters of a name.
-LONGEST = 40
-_NAME = re.compile(rf"[a-z][a-z0-9_-]{{0,{LONGEST - 1}}}", re.ASCII)
+from refnet.settings.sources import LONGEST, wrong_name
+
+__all__ = ["LONGEST", "STANDARD", "Kind", "SourceName", "read_name"]
 
 
 class Kind(StrEnum):
@@ -18,42 +17,7 @@ class Kind(StrEnum):
     GLOBALS = "globals"
 
 
-#: The prefixes of the standard sources' files, words of the command line, stages, tasks and keys of settings.
-RESERVED = frozenset(
-    [
-        "all",
-        "any",
-        "background",
-        "check",
-        "drill",
-        "edge",
-        "every",
-        "folder",
-        "globals",
-        "live",
-        "monitor",
-        "none",
-        "prune",
-        "refnet",
-        "set",
-        "sets",
-        "source",
-        "store",
-        "stores",
-        "timezone",
-        "vault",
-    ]
-)
-
-
 _KINDS = {"database": Kind.DATABASE, "config": Kind.FOLDER, "obsidian": Kind.FOLDER}
-
-
-def wrong_name(name: str) -> str:
-    """Return what is wrong with `name` as the name of a source; "" if nothing is."""
-    if not _NAME.fullmatch(name):
-        return f"not a name of 1 to {LONGEST} of a-z, 0-9, _ and -, with a letter first"
-    return f"{name} is a reserved word" if name in RESERVED else ""
 
 
 class SourceName(str):

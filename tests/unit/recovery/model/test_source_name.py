@@ -6,7 +6,8 @@ import pickle
 
 import pytest
 
-from refnet.recovery.model.source_name import RESERVED, STANDARD, Kind, SourceName, read_name
+from refnet.recovery.model.source_name import STANDARD, Kind, SourceName, read_name
+from refnet.settings.sources import RESERVED
 
 
 @pytest.mark.parametrize(

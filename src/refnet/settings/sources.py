@@ -1,0 +1,200 @@
+"""The sources of a settings file: `[databases.NAME]` and `[folders.NAME]`, their keys, and what contradicts itself."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import Field, dataclass, field, fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+from refnet.settings import converters, patterns
+from refnet.settings.periods import Retention, parse_retention
+from refnet.settings.times import When, parse_schedule
+
+#: The tables of sources in refnet.toml.
+TABLES = ("databases", "folders")
+#: The sources of the short form, each with its own keys.
+SHORT = {"database": "database_url", "config": "config_dir", "obsidian": "vault_dir"}
+#: The most characters of a name, and the most sources.
+LONGEST, MOST = 40, 200
+_NAME = re.compile(rf"[a-z][a-z0-9_-]{{0,{LONGEST - 1}}}", re.ASCII)
+#: The prefixes of the standard sources' files, words of the command line, stages, tasks and keys of settings.
+RESERVED = frozenset(
+    [
+        "all",
+        "any",
+        "background",
+        "check",
+        "drill",
+        "edge",
+        "every",
+        "folder",
+        "globals",
+        "live",
+        "monitor",
+        "none",
+        "previous",
+        "prune",
+        "refnet",
+        "set",
+        "sets",
+        "source",
+        "store",
+        "stores",
+        "timezone",
+        "vault",
+    ]
+)
+
+
+def wrong_name(name: str) -> str:
+    """Return what is wrong with `name` as the name of a source; "" if nothing is."""
+    if not _NAME.fullmatch(name):
+        return f"not a name of 1 to {LONGEST} of a-z, 0-9, _ and -, with a letter first"
+    return f"{name} is a reserved word" if name in RESERVED else ""
+
+
+def near_name(name: str) -> str:
+    """Return the valid name that is most like `name`, or ""."""
+    near = re.sub(r"[^a-z0-9_-]+", "_", name.lower()[:LONGEST]).strip("_-")
+    return "" if wrong_name(near) or near in SHORT else near
+
+
+def key(
+    convert: Callable[[Any], Any],
+    *,
+    default: Any = None,
+    name: str | None = None,
+    secret: bool = False,
+    table: str = "",
+) -> Any:
+    """Declare a setting.
+
+    Args:
+        convert: see `converters`.
+        name: its key in refnet.toml; None: that of the field.
+        secret: never shown; REFNET_…_FILE may name a file with it.
+        table: the only table of sources that has it; "": both.
+    """
+    return field(
+        default=default, metadata={"convert": convert, "name": name, "secret": secret, "table": table}
+    )
+
+
+@dataclass(frozen=True)
+class SourceSettings:
+    """The settings of one source. In `Settings.sources`, None is the default; `Settings.of` puts it in."""
+
+    name: str
+    #: One of TABLES.
+    table: str
+    #: The server and its database; None: RefNet's own server.
+    url: str | None = key(converters.database_url, secret=True, table="databases")
+    #: A file with the URL.
+    url_file: Path | None = key(converters.absolute_folder, table="databases")
+    #: Tables without which an artifact is not intact.
+    required_tables: tuple[str, ...] | None = key(converters.names, table="databases")
+    #: The protected folder; None: not configured.
+    path: Path | None = key(converters.absolute_folder, table="folders")
+    #: The protected entries of it; None: everything.
+    entries: tuple[str, ...] | None = key(converters.entries, table="folders")
+    #: What is left out: rules as in .gitignore.
+    exclude: tuple[str, ...] = key(patterns.rules, default=(), table="folders")
+    #: True: leave out what is mounted in the folder.
+    one_file_system: bool | None = key(converters.flag, table="folders")
+    #: When it is backed up; None: off.
+    schedule: When | None = key(parse_schedule)
+    retention: Retention | None = key(parse_retention)
+    #: A smaller artifact is a warning; 0: no check.
+    min_bytes: int | None = key(converters.size)
+    #: Percent of the last artifact; with less an artifact is shrunk. 0: no check.
+    shrunk_tables: int | None = key(converters.percent, table="databases")
+    shrunk_rows: int | None = key(converters.percent, table="databases")
+    shrunk_bytes: int | None = key(converters.percent)
+    shrunk_files: int | None = key(converters.percent, table="folders")
+
+
+@cache
+def keys_of(table: str) -> dict[str, Field[Any]]:
+    """Return the keys of a source of `table`, in order."""
+    return {f.name: f for f in fields(SourceSettings) if f.metadata and f.metadata["table"] in {"", table}}
+
+
+def field_of(name: str) -> Field[Any] | None:
+    """Return the field of the dotted key `name`, such as databases.shop.url; None if it is not one of a source."""
+    table, _, rest = name.partition(".")
+    source, _, last = rest.partition(".")
+    return keys_of(table).get(last) if table in TABLES and source else None
+
+
+def server_of(url: str) -> tuple[str, str]:
+    """Return host and port, and the database, of a URL that `converters.database_url` passed."""
+    rest = url.partition("://")[2]
+    user, at, after = rest.partition("@")
+    rest = after if at and "/" not in user else rest
+    place, _, query = rest.partition("?")
+    server, _, database = place.partition("/")
+    given = dict(parse_qsl(query))
+    hosts = given.get("host", unquote(server)).lower() or "localhost"
+    port = given.get("port", "")
+    hosts = ",".join(
+        host if re.search(r":\d+$", host) else f"{host}:{port or 5432}" for host in hosts.split(",")
+    )
+    name = given.get("dbname") or unquote(database) or unquote(user.partition(":")[0] if at else "")
+    return hosts, name
+
+
+def conflicts(
+    sources: Mapping[str, SourceSettings], short: Mapping[str, Any], backup_dir: Path
+) -> Iterator[tuple[str, str, str]]:
+    """Yield the key of each source that contradicts another, why, and what to do.
+
+    short: the keys of the short form that are set → their values.
+    """
+    servers = {server_of(url): "database_url"} if (url := short.get("database_url")) else {}
+    folders = {
+        os.path.realpath(path): named for named in ("config_dir", "vault_dir") if (path := short.get(named))
+    }
+    entire = {path for path, named in folders.items() if named == "vault_dir"}
+    for one in sources.values():
+        at = f"{one.table}.{one.name}"
+        if one.table == "databases" and one.url:
+            if other := servers.get(server_of(one.url)):
+                yield (
+                    f"{at}.url",
+                    f"the same database as {other}",
+                    "Name another database, or remove one of the two.",
+                )
+            servers.setdefault(server_of(one.url), f"{at}.url")
+        if one.table == "folders" and one.path:
+            real, store = os.path.realpath(one.path), os.path.realpath(backup_dir)
+            if _inside(store, real) or _inside(real, store):
+                yield (
+                    f"{at}.path",
+                    f"it and the backup folder {backup_dir} overlap",
+                    "Name a folder apart from it.",
+                )
+            for path, other in folders.items():
+                outer = (path in entire and _inside(real, path)) or (not one.entries and _inside(path, real))
+                if path == real or (outer and not _limited(other)):
+                    how = "the same folder as" if path == real else "one folder with, or inside of,"
+                    yield (
+                        f"{at}.path",
+                        f"{how} {other}",
+                        "Name each folder once; a restore of one would replace both.",
+                    )
+            folders.setdefault(real, f"{at}.path")
+            entire |= set() if one.entries else {real}
+
+
+def _limited(key: str) -> bool:
+    """Return whether the source of `key` protects only some entries of its folder."""
+    return key == "config_dir"
+
+
+def _inside(path: str, folder: str) -> bool:
+    return os.path.commonpath((path, folder)) == folder

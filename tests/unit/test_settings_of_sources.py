@@ -1,0 +1,108 @@
+"""`[databases.NAME]` and `[folders.NAME]`: their defaults, their secrets, and what contradicts itself."""
+
+from pathlib import Path
+
+import pytest
+
+from refnet import settings
+from refnet.errors import Exit, RefnetError
+from refnet.settings.sources import server_of
+
+SHOP = '[databases.shop]\nurl = "postgresql://u@db/shop"\n'
+NOTES = '[folders.notes]\npath = "/srv/notes"\n'
+
+
+def _examined(folder: Path, text: str, **environment: str) -> settings.Examined:
+    (folder / settings.FILE_NAME).write_text(text)
+    (folder / settings.FILE_NAME).chmod(0o600)
+    given = {"REFNET_HOME": str(folder / "home"), "REFNET_BACKUP_DIR": "/srv/backups", **environment}
+    return settings.examine(given, folder, root=False, cores=2)
+
+
+def _problems(folder: Path, text: str) -> str:
+    return "\n".join(one.message for one in _examined(folder, text).problems)
+
+
+def test_a_source_has_its_own_settings_and_the_defaults_of_its_kind(tmp_path):
+    text = 'retention.database = "days=5"\n' + SHOP + 'schedule = "off"\nmin_bytes = 7\n' + NOTES
+    found = _examined(tmp_path, text + 'retention = "days=3"\nexclude = ["*.tmp"]\n').valid()
+    shop, notes = found.of("shop"), found.of("notes")
+    assert (shop.schedule, shop.retention, shop.min_bytes, shop.shrunk_rows) == (
+        None,
+        found.retention_database,
+        7,
+        50,
+    )
+    assert (notes.schedule, str(notes.retention)) == (found.schedule_obsidian, "days=3")
+    narrowed = found.narrowed("notes")
+    assert (narrowed.vault_dir, narrowed.exclude_obsidian) == (Path("/srv/notes"), ("*.tmp",))
+    assert list(found.sources) == ["shop", "notes"]
+
+
+def test_the_short_form_is_the_standard_sources(tmp_path):
+    found = _examined(tmp_path, 'database_url = "postgresql://u@db/x"\nvault_dir = "/srv/v"\n').valid()
+    assert (found.of("database").url, found.of("obsidian").path) == (found.database_url, found.vault_dir)
+    assert found.of("config").schedule == found.schedule_config
+    with pytest.raises(RefnetError, match="the source shop is not configured") as error:
+        found.of("shop")
+    assert error.value.code is Exit.USAGE
+
+
+def test_a_variable_and_a_file_set_the_secret_of_a_source(tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("postgresql://u:hidden@db/wiki\n")
+    secret.chmod(0o600)
+    text = SHOP + f'[databases.wiki]\nurl_file = "{secret}"\n'
+    found = _examined(tmp_path, text, REFNET_DATABASES_SHOP_URL="postgresql://u@other/shop").valid()
+    assert (found.of("shop").url, found.of("wiki").url) == (
+        "postgresql://u@other/shop",
+        "postgresql://u:hidden@db/wiki",
+    )
+    given = _examined(tmp_path, SHOP, REFNET_DATABASES_SHOP_URL_FILE=str(secret)).valid()
+    assert given.of("shop").url == "postgresql://u:hidden@db/wiki"
+    assert "hidden" not in _problems(tmp_path, text + 'url = "postgresql://u:hidden@db/y"\n')
+    assert "are both set" in _problems(tmp_path, text + 'url = "postgresql://u@db/y"\n')
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[databases.Shop]", "line 1: [databases.Shop]: not a name"),
+        ('[folders."../x"]', "not a name"),
+        ('[folders."a b"]', "not a name"),
+        ("[databases.database]", "[databases.database]: database_url sets the source database"),
+        ("[folders.vault]", "vault is a reserved word"),
+        ("[folders.refnet]", "refnet is a reserved word"),
+        ("folders = 5", "folders.NAME must be a table"),
+        ("[databases]\nshop = 5", "databases.shop must be a table"),
+        ("[databases.shop]", "line 1: databases.shop.url is not set"),
+        (SHOP + 'retenton = "days=1"', "line 3: databases.shop.retenton is not a setting"),
+        (SHOP + 'path = "/srv"', "databases.shop.path is not a setting"),
+        (SHOP + 'retention = "day=1"', 'line 3: databases.shop.retention = "day=1": must name'),
+        (SHOP + '[folders.shop]\npath = "/srv/x"', "databases.shop has this name"),
+        (NOTES + '[folders.my-x]\npath = "/a"\n[folders.my_x]\npath = "/b"', "or the same variables"),
+        (SHOP + '[databases.b]\nurl = "postgres://v@DB:5432/shop"', "databases.b.url: the same database as databases.shop"),
+        ('database_url = "postgresql://u@db/shop"\n' + SHOP, "databases.shop.url: the same database as database_url"),
+        (NOTES + '[folders.b]\npath = "/srv/notes/"', "folders.b.path: the same folder as folders.notes.path"),
+        (NOTES + '[folders.b]\npath = "/srv/notes/x"', "folders.b.path: one folder with, or inside of,"),
+        ('vault_dir = "/srv/notes"\n' + NOTES, "folders.notes.path: the same folder as vault_dir"),
+        ('[folders.b]\npath = "/srv"', "it and the backup folder /srv/backups overlap"),
+        ('[folders.b]\npath = "/srv/backups/x"', "it and the backup folder /srv/backups overlap"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_meant_is_refused_with_its_place(tmp_path, text, said):
+    assert said in _problems(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("url", "server"),
+    [
+        ("postgresql://u:p@Db/x", ("db:5432", "x")),
+        ("postgresql://db:5433/x?sslmode=require", ("db:5433", "x")),
+        ("postgresql://u@/x?host=/run/pg&port=5433", ("/run/pg:5433", "x")),
+        ("postgresql:///x", ("localhost:5432", "x")),
+        ("postgresql://u@db", ("db:5432", "u")),
+    ],
+)
+def test_a_url_names_a_server_and_a_database(url, server):
+    assert server_of(url) == server
