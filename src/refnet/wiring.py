@@ -202,19 +202,29 @@ def previous(settings: Settings) -> PreviousVersions:
 def _previous_folders(settings: Settings, name: SourceName) -> tuple[PreviousVersion, ...]:
     if name.kind is Kind.DATABASE:
         return ()
-    from refnet.recovery.sources.files.target import NO_JOURNAL, discard, made_at, previous_folders
+    from refnet.recovery.sources.files import target as folders
 
+    discard, swaps = folders.discard, settings.home / "swaps"
     kept = [
         PreviousVersion(
             name, f"folder {work.path}", work.journal.at, partial(discard, work), of=work.journal.live
         )
-        for work in previous_folders(settings.home / "swaps", name)
+        for work in folders.previous_folders(swaps, name)
     ]
+    kept += [
+        PreviousVersion(
+            name, f"copy {work.path}", work.journal.at, partial(discard, work), folders.why_stays(work),
+            work.journal.live, half_made=True,
+        )
+        for work in folders.half_made(swaps, name)
+    ]  # fmt: skip
     if name == SourceName.CONFIG and not settings.config_dir:
         return tuple(kept)
     live = target(settings, name)
     unknown = [
-        PreviousVersion(name, f"folder {path}", made_at(path), _stays, NO_JOURNAL, str(live.folder))
+        PreviousVersion(
+            name, f"folder {path}", folders.made_at(path), _stays, folders.NO_JOURNAL, str(live.folder)
+        )
         for path in live.unknown_folders()
     ]
     return (*kept, *unknown)

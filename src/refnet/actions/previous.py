@@ -29,7 +29,7 @@ class Kept:
 
     def removed(self, one: PreviousVersion) -> datetime | None:
         """Return the time from which prune removes it; None: never, as it is blocked."""
-        return None if one.blocked else one.since + self.keep
+        return None if one.blocked else self.now if one.half_made else one.since + self.keep
 
     def to_json(self) -> dict[str, Any]:
         return {

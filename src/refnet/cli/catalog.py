@@ -67,7 +67,8 @@ def _list_previous(found: Kept, *, as_json: bool) -> None:
         rows = [("source", "previous version", "of", "since", "size", "prune removes it")]
         for one in found.versions:
             at = found.removed(one)
-            when = f"stays: {one.blocked}" if at is None else f"from {render.local(at)}"
+            when = "at once" if one.half_made else f"from {render.local(at)}" if at else ""
+            when = f"stays: {one.blocked}" if one.blocked else when
             size = "" if one.size is None else formatting.size(one.size)
             rows.append((one.source, one.what, one.of, render.local(one.since), size, when))
         render.print_columns(rows, right=(4,))

@@ -26,7 +26,7 @@ from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 from refnet.recovery.model.previous import Why
 from refnet.recovery.model.restore_place import Where
-from refnet.recovery.sources.database.admin_session import admin_session
+from refnet.recovery.sources.database.admin_session import admin_session, restore_lock
 from refnet.recovery.sources.database.artifact.own_artifact import DatabaseArtifact
 from refnet.recovery.sources.database.restore.previous_databases import previous_databases
 from refnet.recovery.verbs import restore_database, undo_database
@@ -130,7 +130,12 @@ def test_a_half_made_copy_is_dropped_at_once_or_by_the_next_run(
         assert everything(shop) == [shop.name]
         return
     [left] = of_database(shop, Why.COPY)
-    assert [one.what for one in previous_databases(shop, (), PREVIOUS.forget)] == [f"copy {left}"]
+    [one] = previous_databases(shop, (), PREVIOUS.forget)
+    assert (one.what, one.half_made, one.blocked) == (f"copy {left}", True, "")
+    with admin_session(shop) as admin, restore_lock(admin, shop.name):
+        assert [one.blocked for one in previous_databases(shop, (), PREVIOUS.forget)] == [
+            "a restore loads it"
+        ]
     done = beside(shop, dump, wheel, new.name)
     assert f"{left}, the copy of a killed run, was dropped" in done.notes
     assert everything(shop) == [shop.name, new.name]

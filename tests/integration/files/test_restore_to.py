@@ -17,7 +17,7 @@ from refnet.errors import RefnetError
 from refnet.recovery.model.clock import Clock
 from refnet.recovery.sources.files import swapping
 from refnet.recovery.sources.files.files_artifact import FilesArtifact
-from refnet.recovery.sources.files.target import FolderTarget, finish_interrupted, target_of
+from refnet.recovery.sources.files.target import FolderTarget, finish_interrupted, half_made, target_of
 from refnet.recovery.verbs import restore_files, undo_files
 from refnet.settings import Settings
 
@@ -95,6 +95,30 @@ def test_a_run_that_is_killed_leaves_nothing_or_all_once_the_next_one_is_through
         assert contents(folder) == contents(vault.folder)
         finish_interrupted(place(vault, folder))
     assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".refnet-")]
+
+
+def test_what_a_killed_run_left_is_listed_and_pruned_at_once_but_not_while_a_run_works(
+    vault: World, tmp_path: Path
+) -> None:
+    held, folder = vault.backup(), tmp_path / "out"
+    settings = Settings(home=vault.root / "home", vault_dir=vault.folder)
+
+    def left() -> list[Any]:
+        listings = wiring.previous_versions(settings)[1:]
+        return [one for listed in listings for one in listed(vault.source) if one.half_made]
+
+    for step in range(10, 60, 4):
+        if killed_at(step, lambda: restore(vault, held, folder)) and left():
+            break
+    [one] = left()
+    assert one.due(now(), timedelta(days=7))
+    assert (one.blocked, one.of) == ("", str(folder))
+    [work] = half_made(vault.swaps, vault.source)
+    with swapping.reopened(work.swap):
+        assert "another restore is running" in left()[0].blocked
+    one.remove()
+    assert left() == []
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".refnet-")]
 
 
 def test_a_merge_elsewhere_is_undone_there_and_pruned_with_the_others(vault: World, tmp_path: Path) -> None:

@@ -55,14 +55,17 @@ class PreviousVersion:
     of: str = ""
     #: In bytes; None: it takes long to find out.
     size: int | None = None
+    #: True for the copy of a killed run, which never was live: it is due at once.
+    half_made: bool = False
 
     def to_json(self) -> dict[str, Any]:
         why = {"why": self.blocked} if self.blocked else {}
-        return {"what": self.what, "of": self.of, "since": utc(self.since), "size": self.size, **why}
+        half = {"half_made": True} if self.half_made else {}
+        return {"what": self.what, "of": self.of, "since": utc(self.since), "size": self.size, **half, **why}
 
     def due(self, now: datetime, keep: timedelta) -> bool:
-        """Return whether it is older than `keep`."""
-        return now - self.since > keep
+        """Return whether it is older than `keep`, or half made."""
+        return self.half_made or now - self.since > keep
 
 
 #: Lists the previous versions of a source; RefnetError if that fails (the server is down).

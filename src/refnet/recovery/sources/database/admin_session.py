@@ -67,6 +67,14 @@ def restore_lock(admin: Session, database: str) -> Iterator[None]:
             admin.execute("SELECT pg_advisory_unlock(%s)", (_key(database),))
 
 
+def runs_restore(admin: Session, database: str) -> bool:
+    """Return whether another run restores `database` on this server."""
+    if not _locked(admin, database):
+        return True
+    admin.execute("SELECT pg_advisory_unlock(%s)", (_key(database),))
+    return False
+
+
 def _locked(admin: Session, database: str) -> bool:
     row = admin.execute("SELECT pg_try_advisory_lock(%s)", (_key(database),)).fetchone()
     return bool(row and row[0])

@@ -47,6 +47,8 @@ from refnet.recovery.sources.files.swap_journal import Journal, State, Swap, Uni
 
 _TOKEN = "token"  # noqa: S105  # the name of a file
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+#: Seconds to wait for the lock of a new work folder: a list of leftovers may try it for a moment.
+_PATIENCE = 2.0
 
 
 class GoneError(RefnetError):
@@ -115,7 +117,7 @@ def begin(site: Site, artifact: str, at: datetime, why: Why) -> Iterator[Work]:
                 )
             try:
                 work = Work(swap_journal.write(site.swaps, journal, State.BEGUN), handle)
-                _lock(work)
+                _lock(work, _PATIENCE)
                 _fill(work)
                 yield work
             except BaseException:
@@ -150,9 +152,9 @@ def _fill(work: Work) -> None:
         os.mkdir(name, 0o700, dir_fd=work.handle)
 
 
-def _lock(work: Work) -> None:
+def _lock(work: Work, seconds: float = 0.0) -> None:
     """Lock the open work folder. RefnetError with Exit.LOCKED if another process has locked it."""
-    if not take(work.handle):
+    if not take(work.handle, seconds=seconds):
         raise RefnetError(
             f"another restore is running in {work.path}",
             "Wait until it has ended, then retry.",

@@ -140,6 +140,26 @@ def previous_folders(swaps_folder: Path, source: SourceName) -> list[Work]:
     return [Work(swap) for swap in found if swap.state is State.DONE]
 
 
+def half_made(swaps_folder: Path, source: SourceName) -> list[Work]:
+    """Return the swaps of `source` that were not finished, in the live folder and wherever else restores wrote."""
+    with explain_os_errors(swaps_folder):
+        found = swap_journal.swaps(swaps_folder, source)
+    return [Work(swap) for swap in found if swap.state is not State.DONE]
+
+
+def why_stays(work: Work) -> str:
+    """Return why a half-made copy may not be removed; "" if it may."""
+    if work.swap.state is State.SWAPPING:
+        return "its swap was interrupted: the next restore or undo there finishes it"
+    try:
+        with explain_os_errors(work.path), swapping.reopened(work.swap):
+            return ""
+    except swapping.GoneError:
+        return ""
+    except RefnetError as error:
+        return error.message
+
+
 def discard(work: Work) -> None:
     """Remove the previous version that a finished restore keeps."""
     with explain_os_errors(work.path):

@@ -24,7 +24,13 @@ from refnet.recovery.model.restore_place import OWN_NAME
 from refnet.recovery.model.retention import PreviousVersion
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.database import server_errors
-from refnet.recovery.sources.database.admin_session import Session, Statement, admin_session, restore_lock
+from refnet.recovery.sources.database.admin_session import (
+    Session,
+    Statement,
+    admin_session,
+    restore_lock,
+    runs_restore,
+)
 from refnet.recovery.sources.database.restore.server_facts import sessions
 from refnet.recovery.sources.database.rows import row_counts
 
@@ -113,6 +119,7 @@ def previous_databases(
                 _not_droppable(admin, one),
                 target.display,
                 one.size,
+                one.is_copy,
             )
             for one in marked(admin, records)
             if one.of == target.name
@@ -134,7 +141,9 @@ def _not_droppable(admin: Session, one: PreviousDatabase) -> str:
     """Return why prune may not drop it, or ""."""
     if one.doubt:
         return f"unknown: {one.doubt}"
-    using = () if one.is_copy else sessions(admin, one.name)
+    if one.is_copy:
+        return "a restore loads it" if runs_restore(admin, one.of) else ""
+    using = sessions(admin, one.name)
     return f"in use: {format_sessions(using)}" if using else ""
 
 
