@@ -111,6 +111,7 @@ class Command:
             "REFNET_DATABASE_URL": self.url,
             "REFNET_JOBS": "2",
             "REFNET_LOG_FOLDER": "none",
+            "REFNET_LEFT_OUT_DATABASES": "*",  # other tests share the server
             "COLUMNS": "200",
         }
         return {**inherited, **own, **self.environment, **more}

@@ -17,6 +17,7 @@ from refnet.actions.check import check
 from refnet.actions.check_result import Line, State, bounded, ok
 from refnet.errors import RefnetError
 from refnet.postgres.session import Target
+from refnet.recovery.sources.database.other_databases import other_databases
 
 
 @pytest.fixture
@@ -33,6 +34,7 @@ def here(folder: Path, database: Target, monkeypatch: pytest.MonkeyPatch) -> Pat
         "REFNET_VAULT_DIR": folder / "vault",
         "REFNET_DATABASE_URL": url_of(database),
         "REFNET_LOG_FOLDER": "none",
+        "REFNET_LEFT_OUT_DATABASES": "*",  # other tests share the server
     }.items():
         monkeypatch.setenv(name, str(value))
     monkeypatch.chdir(folder / "here")
@@ -89,6 +91,24 @@ def test_every_problem_of_the_settings_is_a_line(here: Path) -> None:
     lines = check().lines
     assert [line.state for line in lines] == [State.ERROR] * 2
     assert "vault_dir" in lines[1].hint
+
+
+def test_a_database_that_no_source_names_is_not_protected(
+    here: Path, database: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = sql.Identifier(f"{database.name}\nother")
+    with database.connect() as session:
+        session.execute(sql.SQL("CREATE DATABASE {}").format(other))
+    try:
+        assert f"{database.name}\nother" in other_databases(database)
+        assert database.name not in other_databases(database)
+        monkeypatch.setenv("REFNET_LEFT_OUT_DATABASES", f"{database.name},postgres")
+        wrong("not protected", State.WARNING, "of the server: ", "left_out.databases")
+        monkeypatch.setenv("REFNET_LEFT_OUT_DATABASES", "*")
+        assert [line.state for line in found("not protected")] == [State.OK]
+    finally:
+        with database.connect() as session:
+            session.execute(sql.SQL("DROP DATABASE {}").format(other))
 
 
 def test_what_the_role_cannot_read_is_an_error(

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from refnet import servers, wiring
-from refnet.actions import hooks
+from refnet.actions import hooks, unprotected
 from refnet.actions.acting import ActsOn
 from refnet.actions.context import Context
 from refnet.actions.hooks import Action
@@ -45,6 +46,8 @@ class Options:
     again: bool = False
     #: Make none if the newest one was published and checked since then.
     since: datetime | None = None
+    #: Details of the manifest beside those of the source.
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,7 @@ def backup(context: Context, name: SourceName, options: Options | None = None) -
         from refnet.actions.watching import open_watch, report_proof
 
         run = open_watch(context).run(RunKind.BACKUP, name, again=options.again)
+        options = replace(options, details=unprotected.details(settings, name))
     with run if watched else nullcontext() as at_work:
         within = replace(context, progress=at_work.logged(context.progress)) if at_work else context
         with hooks.around(within, name, Action.BACKUP) as doing:
@@ -158,6 +162,8 @@ def backup(context: Context, name: SourceName, options: Options | None = None) -
             report_proof(at_work, made.manifest.name, made.proof)
         if not made.path.exists():
             raise RefnetError(f"{made.path} is gone", "A hook or another program removed it; retry.")
+    if watched and (failed := unprotected.keep_settings(settings, context.clock)):
+        made = replace(made, warnings=(*made.warnings, failed))
     return made
 
 
@@ -174,7 +180,7 @@ def _earlier(context: Context, name: SourceName, store: Store, since: datetime |
 def make(context: Context, source: Source, store: Store, options: Options) -> Backup:
     """Make one artifact of `source` in `store`; return the earlier one if another run has made it since."""
     clock = context.clock
-    publish = partial(_publish, context, source, store)
+    publish = partial(_publish, context, source, store, options)
     with store.lock(source.name):
         if earlier := _earlier(context, source.name, store, options.since):
             return earlier
@@ -193,12 +199,13 @@ def make(context: Context, source: Source, store: Store, options: Options) -> Ba
         return _recorded(store, made, evidence_of(proof, clock.now(), made.seconds["prove"]))
 
 
-def _publish(context: Context, source: Source, store: Store) -> Backup:
+def _publish(context: Context, source: Source, store: Store, options: Options) -> Backup:
     """Dump into a draft and publish it, once."""
     clock, shrinking = context.clock, wiring.shrinking(context.settings)
     started = clock.monotonic()
     with store.draft(source.name) as draft:
         made = replace(source.dump(draft.out, context.progress), published=clock.now())
+        made = replace(made, details={**made.details, **options.details})
         made = marked(made, source.name, store.entries(source.name), shrinking)
         dumped = clock.monotonic()
         manifest = draft.publish(made, made.created.astimezone(clock.zone), dumped - started)

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from refnet import servers, wiring
+from refnet.actions import unprotected
 from refnet.actions.check_database import database
 from refnet.actions.check_files import files
 from refnet.actions.check_result import Checked, Line, State, bounded, error, ok, warning, writable
@@ -53,6 +54,7 @@ def check() -> Checked:
         "backup folder": backup_folder,
         "config": partial(files, source=SourceName.CONFIG),
         "obsidian": partial(files, source=SourceName.OBSIDIAN),
+        "not protected": unprotected.check,
         "backups": _backups,
         "schedule": _schedule,
         "messages": _messages,

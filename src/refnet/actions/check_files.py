@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from refnet import wiring
 from refnet.actions.check_result import Line, error, error_line, ok, warning, writable
 from refnet.files import OPEN_FOLDER, names_in, opened
 from refnet.recovery.model.artifact import HIDDEN_PREFIX
-from refnet.recovery.model.formatting import some
+from refnet.recovery.model.formatting import size, some
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.files import entries
 from refnet.recovery.sources.files.files_source import everything_excluded, listed_and_excluded
 from refnet.recovery.sources.files.listing import Kind
-from refnet.recovery.sources.files.scope import LeftOut, Scope
-from refnet.recovery.sources.files.walk import walk
+from refnet.recovery.sources.files.scope import EVERYTHING, LeftOut, Scope
+from refnet.recovery.sources.files.walk import runs, walk
 from refnet.settings import Settings
 
 #: The time limit of the search for unreadable files, in seconds.
@@ -36,6 +38,7 @@ def files(settings: Settings, source: SourceName) -> Iterator[Line]:
         if source == SourceName.CONFIG:
             scope = scope.of(entries.present(entries.parse_entries(settings.config_entries), root)[0])
         wrong = [*_covered(source, folder, scope, names), *_walked(source, folder, root, scope)]
+        wrong += _large(source, root, scope, settings.left_out_percent)
     target = wiring.target(settings, source)
     if not writable(target.home):
         hint = "A restore must run as its owner or as root."
@@ -43,9 +46,7 @@ def files(settings: Settings, source: SourceName) -> Iterator[Line]:
     if target.unfinished():
         hint = f"`refnet undo {source}` or a restore finishes it."
         wrong.append(warning(source, "a restore was interrupted", hint))
-    others = [name for name in names if scope.only is not None and name not in scope.only]
-    more = f"; not in config.entries: {some(others, 5)}" if others else ""
-    yield from wrong or (ok(source, f"{folder}{more}"),)
+    yield from wrong or (ok(source, str(folder)),)
 
 
 def _covered(source: SourceName, folder: Path, scope: Scope, names: list[str]) -> Iterator[Line]:
@@ -56,6 +57,34 @@ def _covered(source: SourceName, folder: Path, scope: Scope, names: list[str]) -
     if excluded := listed_and_excluded(scope, scope.only or ()):
         hint = f"Remove it from config.entries, or the rule from exclude.{source}."
         yield error(source, f"exclude leaves out {some(excluded, 3)}, which config.entries lists", hint)
+
+
+def _large(source: SourceName, root: int, scope: Scope, most: int) -> Iterator[Line]:
+    """Find out whether the rules leave out more than `most` percent of the bytes in the open folder `root`."""
+    if not scope.exclude:
+        return
+    end, left_out = time.monotonic() + _WALK_SECONDS, LeftOut(paths=[])
+    inside = _bytes(root, scope, end, left_out)
+    outside = left_out.bytes
+    for path in left_out.paths or ():
+        with suppress(OSError), opened(path, OPEN_FOLDER, root) as folder:
+            outside += _bytes(folder, EVERYTHING, end)
+    if outside * 100 > most * (inside + outside):
+        says = f"exclude leaves out {size(outside)} of {size(inside + outside)}"
+        yield warning(source, says, "Check the rules with `refnet show`, or raise left_out.percent.")
+
+
+def _bytes(root: int, scope: Scope, end: float, left_out: LeftOut | None = None) -> int:
+    """Return the bytes of the files in the open folder `root`, those that are found until `end`."""
+    total = 0
+    for run in runs(root, scope, left_out):
+        for name in run.names:
+            with suppress(OSError):
+                found = os.stat(name, dir_fd=run.folder, follow_symlinks=False)
+                total += found.st_size if stat.S_ISREG(found.st_mode) else 0
+        if time.monotonic() > end:
+            break
+    return total
 
 
 def _walked(source: SourceName, folder: Path, root: int, scope: Scope) -> Iterator[Line]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from refnet import servers, wiring
+from refnet.actions import unprotected
 from refnet.actions.choose import choose_to_read
 from refnet.actions.context import Context
 from refnet.errors import Exit, RefnetError
@@ -85,7 +86,9 @@ def diff(context: Context, before: str, after: str) -> Difference:
             )
         return artifacts(old, new, settings.jobs, context.progress)
     if old.source.kind is not Kind.DATABASE:
-        return live_files(old, wiring.target(settings, old.source))
+        found = live_files(old, wiring.target(settings, old.source))
+        lacks = unprotected.of_source(settings, old.source)
+        return replace(found, notes=(*found.notes, f"not protected: {lacks}")) if lacks else found
     target = servers.existing_server(settings)
     with target.connect() as session:
         binaries = servers.binaries_for(settings, server_version(session))

@@ -180,10 +180,10 @@ class Recovery:
 
         Those give its name alone: no server is contacted because a backup names it.
         """
-        config = everything.newest_complete(SourceName.CONFIG, moment)
-        if self._before.database_url is None and config:
+        newest = ((source, everything.newest_complete(source, moment)) for source in STANDARD)
+        entries = {source: entry for source, entry in newest if entry}
+        if self._before.database_url is None and entries:
             with suppress(RefnetError):  # a mistake in the restored settings fails at its own stage
-                entries = {SourceName.CONFIG: config}
                 found = recovery_settings.setup(os.environ, Path.cwd(), entries, planned=True)
                 if url := found.settings.database_url:
                     return Identity(Target.from_url(url).name)

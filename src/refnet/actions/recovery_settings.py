@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.services.local import POSTGRES
 from refnet.recovery.sources.files.files_artifact import FilesArtifact
 from refnet.recovery.sources.files.member_names import ArchiveError, show
+from refnet.recovery.stores import settings_copies
 from refnet.settings import (
     BY_COMPOSE_FILE,
     FILE_NAME,
@@ -51,6 +53,8 @@ _SYSTEM = [
 ]
 _TOPS = ["/", *["/dev", "/home", "/media", "/mnt", "/opt", "/root", "/run", "/srv", "/tmp", "/var"], *_SYSTEM]  # noqa: S108  # refused
 _BIN_DIR = "postgres.bin_dir"
+#: A copy of the settings is stored soon after its artifact.
+_AFTER = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,7 @@ class Setup:
             said_by_backup = self.own and self._from_file("vault_dir")
             return _checked(source, self.settings.vault_dir, said_by_backup)
         folder = self.settings.config_dir
-        return folder and _checked(source, folder, self.origin == _BY_MANIFEST)
+        return folder and _checked(source, folder, self.origin in {_BY_MANIFEST, _BY_COPY})
 
     def services(self, stage: Stage) -> tuple[str, ...]:
         """Return the services that `stage` starts."""
@@ -126,6 +130,7 @@ class Setup:
 
 #: What says where the configuration goes, where nobody set it.
 _BY_MANIFEST = "the folder that it was backed up from"
+_BY_COPY = "the settings beside the artifacts"
 _KEYS = {
     Stage.CONFIG: "recover.storage",
     Stage.VAULT: "recover.application",
@@ -165,13 +170,33 @@ def setup(
             if not planned:  # its own stage tells
                 raise
             notes = (*notes, f"the settings in the backup cannot be used: {show(error.message)}")
+    is_copy = settings.file is None and bool(entries)
+    if is_copy:
+        settings, more = _of_copy(made, folder, settings, entries)
+        notes = (*notes, *more)
+        if settings.config_dir and not target:
+            target, origin = settings.config_dir, _BY_COPY
     if target:
         settings = replace(settings, config_dir=target)
-    is_own = settings.file is not None and _came_back(settings, settings.file, target, entry)
+    is_own = settings.file is not None and (is_copy or _came_back(settings, settings.file, target, entry))
     if is_own and not trusting and settings.origins.get(_BIN_DIR) == str(settings.file):
         notes = (*notes, f"{_BIN_DIR} of {settings.file} is not used: a backup may have said it")
         settings = replace(settings, postgres_bin_dir=None)
     return Setup(settings, origin, is_own, notes)
+
+
+def _of_copy(
+    made: Callable[..., Settings], folder: Path, settings: Settings, entries: Mapping[SourceName, Entry]
+) -> tuple[Settings, tuple[str, ...]]:
+    """Return the settings of the copy beside the set `entries` that it was made with, else `settings`; and notes."""
+    moment = max(entry.published for entry in entries.values())
+    try:
+        if not (found := settings_copies.newest(settings.backup_dir, moment + _AFTER)):
+            return settings, ()
+        copied = made(folder, given=Given.of(*found))
+    except RefnetError as error:
+        return settings, (f"the settings in the backup folder cannot be used: {show(error.message)}",)
+    return replace(copied, backup_dir=settings.backup_dir), ()
 
 
 def _config_dir(settings: Settings, entry: Entry | None) -> tuple[Path | None, str]:

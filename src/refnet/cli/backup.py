@@ -20,6 +20,7 @@ from refnet.errors import Exit, RefnetError, worst
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
+from refnet.recovery.model.unprotected import Unprotected
 from refnet.settings import user_path
 from refnet.wiring import configured, not_configured
 
@@ -136,6 +137,8 @@ def _print(made: Backup, context: Context) -> None:
         print(f"{lead} the evidence could not be recorded: {made.unrecorded}")
     if manifest.source.kind is Kind.DATABASE:
         say(f"{'':9} {ActsOn.of(context.settings)}")
+    if lacks := Unprotected.read(manifest.details):
+        say(f"{'':9} not protected: {lacks}; see `refnet check`")
 
 
 def _print_at_the_end(made: Backup) -> None:

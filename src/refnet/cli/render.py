@@ -19,6 +19,7 @@ from refnet.recovery.model.formatting import left_out, plain, plural, seconds, s
 from refnet.recovery.model.identity import labels
 from refnet.recovery.model.source import OpenArtifact, Proof
 from refnet.recovery.model.source_name import Kind
+from refnet.recovery.model.unprotected import Unprotected
 
 #: The number of largest tables that an artifact's page lists.
 _LARGEST = 10
@@ -175,6 +176,7 @@ def print_artifact(shown: Shown) -> None:
             if value is not None and not isinstance(value, (dict, list))
         ),
         *([("left out", found)] if (found := left_out(manifest.details)) else []),
+        *([("not protected", str(lacks))] if (lacks := Unprotected.read(manifest.details)) else []),
         *(("not checked", sentence) for sentence in manifest.unchecked),
     ]
     print_columns(facts)

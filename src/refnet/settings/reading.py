@@ -350,7 +350,7 @@ def _secret(path: Path, name: str) -> tuple[str, int]:
         why, hint = error.strerror or str(error), "Put the file there, readable for this user."
     except UnicodeDecodeError:
         why, hint = "it is not UTF-8", "Put the secret there as text, and nothing else."
-    raise RefnetError(f"{path} (from {name}) is not read: {why}", hint, Exit.USAGE)
+    raise RefnetError(f"{str(path)[:1000]} (from {name}) is not read: {why}", hint, Exit.USAGE)
 
 
 def _secret_keys(known: Iterable[str]) -> list[str]:

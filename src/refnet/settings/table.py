@@ -51,6 +51,12 @@ class Settings:
     #: What is left out of config and of obsidian: rules as in .gitignore.
     exclude_config: tuple[str, ...] = key(patterns.rules, default=(), name="exclude.config")
     exclude_obsidian: tuple[str, ...] = key(patterns.rules, default=(), name="exclude.obsidian")
+    #: Entries of config_dir that are left out on purpose: rules as in .gitignore.
+    left_out_files: tuple[str, ...] = key(patterns.rules, default=(), name="left_out.files")
+    #: Databases of the server that are left out on purpose: names with * and ?.
+    left_out_databases: tuple[str, ...] = key(converters.names, default=(), name="left_out.databases")
+    #: Percent of a folder's bytes; `refnet check` warns if exclude leaves out more. 100: no check.
+    left_out_percent: int = key(converters.percent, default=50, name="left_out.percent")
     #: True: leave out what is mounted in the folders of config and obsidian.
     one_file_system: bool = key(converters.flag, default=False)
     #: Redis or Valkey, for Celery; None: the embedded one.

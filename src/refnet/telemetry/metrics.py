@@ -27,9 +27,11 @@ from refnet.recovery.model.monitoring import Status
 from refnet.recovery.model.run import BUCKETS, Ended, Reason, Run, RunKind
 from refnet.recovery.model.schedule import TaskName
 from refnet.recovery.model.source_name import STANDARD, SourceName
+from refnet.recovery.model.unprotected import Lacks, Unprotected
 from refnet.telemetry.facts import Facts
 
 _STATES = (*Level, Outcome.UNVERIFIED, "damaged")
+_LACKS = {SourceName.DATABASE: Lacks.DATABASES, SourceName.CONFIG: Lacks.FILES}
 #: Metric → its help.
 _HELP = {
     "refnet_build": "The RefNet that wrote these metrics.",
@@ -41,6 +43,8 @@ _HELP = {
     "refnet_backup_last_duration_seconds": "Time taken to make the newest complete artifact, without its proof.",
     "refnet_backup_evidence_level": "How far the newest complete artifact is proven: 0 written, 1 intact, 2 restored, 3 proven.",
     "refnet_backup_shrunk": "1 if the newest complete artifact contains much less than the previous one and was not accepted.",
+    "refnet_unprotected": "What the newest complete artifact's source leaves unprotected: files, databases, or excluded.",
+    "refnet_excluded_bytes": "Bytes of the files that exclude left out of the newest complete artifact.",
     "refnet_proven_timestamp_seconds": "When an artifact of the source was last proven.",
     "refnet_proven_data_timestamp_seconds": "The moment whose state the newest proven artifact contains.",
     "refnet_drill_success_timestamp_seconds": "When a drill of the source last passed.",
@@ -90,6 +94,7 @@ def families(facts: Facts) -> Iterator[Metric]:
     yield InfoMetricFamily("refnet_build", _HELP["refnet_build"], {"version": version("refnet")})
     yield _gauge("refnet_metrics_timestamp_seconds", [((), facts.now.timestamp())])
     yield from _newest(facts)
+    yield from _left_out(facts)
     yield from _proofs(facts)
     yield from _runs(facts)
     yield from _bytes(facts)
@@ -133,6 +138,25 @@ def _newest(facts: Facts) -> Iterator[Metric]:
     }
     for name, value in values.items():
         yield _gauge(name, (((source,), value(entry)) for source, entry in newest.items()), ("source",))
+
+
+def _left_out(facts: Facts) -> Iterator[Metric]:
+    """Metrics of what is in no artifact, as each source's newest complete one says."""
+    newest = facts.own.set_at()
+    counts: list[tuple[tuple[str, str], float]] = []
+    sizes: list[tuple[tuple[str], float]] = []
+    for source, entry in newest.items():
+        details = entry.manifest.details
+        if "unprotected" in details:
+            lacks, kind = Unprotected.read(details), _LACKS.get(source)
+            counts += (
+                [((source, lacks.kind), lacks.count)] if lacks else [((source, kind), 0)] if kind else []
+            )
+        if excluded := details.get("excluded"):
+            counts.append(((source, "excluded"), excluded["files"] + excluded["folders"]))
+            sizes.append(((source,), excluded["bytes"]))
+    yield _gauge("refnet_unprotected", counts, ("source", "kind"))
+    yield _gauge("refnet_excluded_bytes", sizes, ("source",))
 
 
 def _proofs(facts: Facts) -> Iterator[Metric]:

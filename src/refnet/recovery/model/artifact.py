@@ -17,6 +17,7 @@ from refnet.recovery.model.formatting import utf8
 from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.marks import Marks
 from refnet.recovery.model.source_name import LONGEST, Kind, SourceName, read_name
+from refnet.recovery.model.unprotected import Lacks
 
 #: The newest format of manifests that is read. Format 1: an artifact of files, or of a database by an older version. 2: of a
 #: database, with content digests in its evidence instead of its index: versions that read format 1 alone refuse it.
@@ -207,6 +208,9 @@ _KNOWN_DETAILS: dict[str, checked.Check] = {
         ("database", "server_version", "system_identifier", "folder", "state"), checked.or_none(_WORDS)
     ),
     "settled": checked.flag,
+    "unprotected": checked.or_none(
+        checked.record({"kind": checked.member(Lacks), "count": _COUNT, "first": _SENTENCES}, {}, more=True)
+    ),
     "one_file_system": checked.or_none(checked.flag),
     "excluded": checked.or_none(
         checked.record(dict.fromkeys(("files", "folders", "bytes"), _COUNT), {"rules": _SENTENCES}, more=True)

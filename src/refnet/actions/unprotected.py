@@ -1,0 +1,112 @@
+"""Finds what a backup does not protect: entries of config_dir, databases of the server, and the settings file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
+from typing import Any
+
+from refnet import servers, trust, wiring
+from refnet.actions.check_result import Line, error_line, ok, warning
+from refnet.errors import RefnetError
+from refnet.files import OPEN_FOLDER, explained, names_in, opened
+from refnet.postgres import embedded
+from refnet.recovery.model.artifact import HIDDEN_PREFIX
+from refnet.recovery.model.clock import Clock
+from refnet.recovery.model.source_name import Kind, SourceName
+from refnet.recovery.model.unprotected import Lacks, Unprotected
+from refnet.recovery.sources.files import entries
+from refnet.recovery.stores import settings_copies
+from refnet.settings import LARGEST, Settings
+from refnet.settings.patterns import matcher
+
+_HINTS = {
+    Lacks.FILES: "Add them to config.entries; or name what is left out on purpose in left_out.files.",
+    Lacks.DATABASES: "Back them up too; or name what is left out on purpose in left_out.databases.",
+}
+
+
+def of_source(settings: Settings, source: SourceName) -> Unprotected | None:
+    """Return what `source` does not protect beside it; None if that is nothing. RefnetError if it cannot be found out."""
+    if source == SourceName.CONFIG:
+        found = Unprotected.of(Lacks.FILES, uncovered(settings))
+    elif source.kind is Kind.DATABASE:
+        found = Unprotected.of(Lacks.DATABASES, _databases(settings))
+    else:
+        return None
+    return found if found.count else None
+
+
+def details(settings: Settings, source: SourceName) -> dict[str, Any]:
+    """Return what the manifest of a backup says about it."""
+    try:
+        found = of_source(settings, source)
+    except RefnetError:  # the backup itself says what is wrong with the folder or the server
+        return {}
+    return {"unprotected": found.to_json() if found else None}
+
+
+def uncovered(settings: Settings) -> Iterator[str]:
+    """Yield the entries of config_dir that are in no backup. RefnetError if it cannot be read."""
+    folder = settings.config_dir
+    if folder is None:
+        return
+    listed = entries.names(entries.parse_entries(settings.config_entries))
+    on_purpose = matcher(settings.left_out_files) if settings.left_out_files else None
+    with explained(folder), opened(folder, OPEN_FOLDER & ~os.O_NOFOLLOW) as root:
+        for name in names_in(root):
+            if name in listed or name.startswith(HIDDEN_PREFIX) or folder / name == settings.file:
+                continue
+            if not (
+                on_purpose and (on_purpose(name) or ((folder / name).is_dir() and on_purpose(f"{name}/")))
+            ):
+                yield name
+
+
+def _databases(settings: Settings) -> Iterable[str]:
+    """Return the databases of the server that no source names; an embedded server that is stopped has no others."""
+    from refnet.recovery.sources.database.other_databases import other_databases
+
+    if not settings.database_url and embedded.status(settings.home).pid is None:
+        return ()
+    found = other_databases(servers.existing_server(settings))
+    return (name for name in found if not any(fnmatchcase(name, one) for one in settings.left_out_databases))
+
+
+def check(settings: Settings) -> Iterator[Line]:
+    """Name what no source protects."""
+    what, wrong = "not protected", list[Line]()
+    for source in (SourceName.CONFIG, SourceName.DATABASE):
+        try:
+            if found := of_source(settings, source):
+                wrong.append(warning(what, str(found), _HINTS[found.kind]))
+        except RefnetError as error:
+            wrong.append(error_line(what, error))
+    wrong += _settings_file(settings, what)
+    yield from wrong or (ok(what, "nothing is known that no source protects"),)
+
+
+def _settings_file(settings: Settings, what: str) -> Iterator[Line]:
+    """Find out whether the store has the settings file in force."""
+    if not (settings.file and wiring.store(settings).entries()):
+        return
+    copy = settings_copies.newest(settings.backup_dir, None)
+    if copy is None:
+        hint = "The next backup stores it; a recovery on an empty machine reads it there."
+        yield warning(what, f"{settings.file} is not in the backup folder", hint)
+    elif copy[1] != trust.read(settings.file, LARGEST).content:
+        yield ok(what, f"{settings.file} has changed since the last backup; the next one stores it")
+
+
+def keep_settings(settings: Settings, clock: Clock) -> str:
+    """Store the settings file in force beside the artifacts; return why that failed, or ""."""
+    if settings.file is None:
+        return ""
+    try:
+        content = trust.read(settings.file, LARGEST).content
+        settings_copies.keep(settings.backup_dir, content, clock.now())
+    except (RefnetError, OSError) as error:
+        why = error.message if isinstance(error, RefnetError) else error.strerror
+        return f"the settings file is not stored with the backup: {why}"
+    return ""
