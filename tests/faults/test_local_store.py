@@ -82,7 +82,7 @@ import resource, signal, sys
 from pathlib import Path
 from datetime import datetime, UTC
 from refnet.errors import RefnetError
-
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores.local import LocalStore
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))

@@ -14,7 +14,7 @@ from refnet.recovery.model.source_name import SourceName
 
 #: The most entries of a list of files, and its most bytes when inflated. A reader has both in memory (at most about
 #: 1 GB): a backup writes no more, and a longer list is damaged.
-MOST_FILES = 1_000_000
+MOST_FILES = 1_250_000
 MOST_LIST_BYTES = 512 << 20
 
 #: Called with the current step, the bytes done, and the total bytes (None: unknown). A step of (0, None) has only a name.
@@ -46,6 +46,8 @@ class Made:
     shrunk_from: str = ""
     #: The identity of the file whose bytes the artifact shares, if the source has compared them with their digest.
     compared: tuple[int, ...] = ()
+    #: Instead of `files`: that of the artifact whose bytes the new one shares, as it is stored (gzip), checked.
+    packed_files: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ class OpenArtifact:
     entry: Entry | None = None
     #: Appends lines of evidence to that entry; RefnetError where that fails.
     record: Callable[..., None] | None = None
+    #: Reads what `files` reads as it is stored (gzip), and checks it; None: only `files` does.
+    packed_files: Callable[[], bytes | None] = lambda: None
 
     @property
     def damage(self) -> str:

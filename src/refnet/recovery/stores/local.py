@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from datetime import datetime
@@ -250,18 +250,23 @@ class LocalDraft:
             if taken(self._folder, name):
                 continue
             manifest = replace(_manifest(self._source, name, made, sha256, size), seconds=seconds)
-            if self._publish(manifest, shared, made.files):
+            if shared and made.packed_files:
+                manifest = replace(manifest, files_sha256=shared.files_sha256)
+            if self._publish(manifest, shared, made):
                 return manifest
         raise RefnetError(
             f"every name for an artifact of {local:%Y-%m-%d %H:%M:%S %Z} is taken in {self._folder}",
             "Retry in a second.",
         )
 
-    def _publish(self, manifest: Manifest, shared: Manifest | None, files: bytes | None) -> bool:
+    def _publish(self, manifest: Manifest, shared: Manifest | None, made: Made) -> bool:
         """Publish artifact, list of files and manifest; return False if the name was taken meanwhile."""
         with ExitStack() as hidden:
             intent = self._written(hidden, MANIFEST_SUFFIX, manifest.to_json().encode())
-            listed = None if files is None else self._written(hidden, ".part", *_packed(files))
+            pieces: Iterable[bytes] | None = (made.packed_files,) if made.packed_files else None
+            if made.files is not None:
+                pieces = _packed(made.files)
+            listed = None if pieces is None else self._written(hidden, ".part", *pieces)
             try:
                 if not self._publish_artifact(manifest.name, shared):
                     return False

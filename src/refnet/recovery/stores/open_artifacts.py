@@ -4,6 +4,7 @@ import errno
 import hashlib
 import io
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -37,22 +38,33 @@ def artifact_in(
         with explained(folder / name):
             return (folder / name).open("rb") if links else cast(BinaryIO, open_regular(folder / name))
 
-    def files() -> bytes | None:
+    def packed() -> tuple[bytes, str, int] | None:
+        """Return the list of files as it is stored, its digest, and the most bytes that it may inflate to."""
         path = folder / f"{name}{FILES_SUFFIX}"
         if manifest is None or manifest.files_sha256 is None:
             return None
         most = min(most_listed(manifest) * _ENTRY + manifest.size + _HEAD, MOST_LIST_BYTES)
-        packed = _read(path, most)
-        if packed is None:
+        found = _read(path, most)
+        if found is None:
             raise RefnetError(
                 f"{name} has lost its list of files",
                 f"Choose another artifact (`refnet list`). A copy of {name} alone can still be restored, but not "
                 "compared with its list.",
                 Exit.DAMAGED,
             )
-        return _inflated(packed, manifest.files_sha256, most, path)
+        return found, manifest.files_sha256, most
 
-    return OpenArtifact(source, name, open_it, manifest, files, folder / name)
+    def files() -> bytes | None:
+        found = packed()
+        return _inflated(*found, folder / f"{name}{FILES_SUFFIX}") if found else None
+
+    def packed_files() -> bytes | None:
+        found = packed()
+        if found:
+            _check(*found, folder / f"{name}{FILES_SUFFIX}")
+        return found[0] if found else None
+
+    return OpenArtifact(source, name, open_it, manifest, files, folder / name, packed_files=packed_files)
 
 
 def artifact_at(path: Path, source: SourceName) -> OpenArtifact:
@@ -133,27 +145,52 @@ def _inflated(packed: bytes, sha256: str, most: int, path: Path) -> bytes:
     """Inflate the list of files `packed`. RefnetError if its digest is not `sha256`."""
     files = _one_member(packed, most)
     if files is None or hashlib.sha256(files).hexdigest() != sha256:
-        raise RefnetError(
-            f"{path.name} is damaged: it does not match the manifest",
-            "The artifact cannot be verified any more: choose another one (`refnet list`).",
-            Exit.DAMAGED,
-        )
+        raise _damaged(path)
     return files
+
+
+def _check(packed: bytes, sha256: str, most: int, path: Path) -> None:
+    """Check the list of files `packed` as `_inflated` does, in pieces: that of a million files takes 200 MB."""
+    digest = hashlib.sha256()
+    try:
+        for piece in _pieces(packed, most):
+            digest.update(piece)
+    except zlib.error:
+        raise _damaged(path) from None
+    if digest.hexdigest() != sha256:
+        raise _damaged(path)
+
+
+def _damaged(path: Path) -> RefnetError:
+    return RefnetError(
+        f"{path.name} is damaged: it does not match the manifest",
+        "The artifact cannot be verified any more: choose another one (`refnet list`).",
+        Exit.DAMAGED,
+    )
 
 
 def _one_member(packed: bytes, most: int) -> bytes | None:
     """Inflate one complete gzip member of at most `most` bytes; return None if `packed` is anything else."""
-    inflater, files = zlib.decompressobj(_GZIP), io.BytesIO()  # in one piece, zlib needs the memory twice
+    files = io.BytesIO()  # in one piece, zlib needs the memory twice
     try:
-        for at in range(0, len(packed), _PIECE):
-            piece = packed[at : at + _PIECE]
-            while piece:
-                if inflater.eof or files.tell() > most:
-                    return None
-                files.write(inflater.decompress(piece, _PIECE))
-                piece = inflater.unconsumed_tail
-        files.write(inflater.flush())
+        for piece in _pieces(packed, most):
+            files.write(piece)
     except zlib.error:
         return None
-    complete = inflater.eof and not inflater.unused_data and files.tell() <= most
-    return files.getvalue() if complete else None
+    return files.getvalue()
+
+
+def _pieces(packed: bytes, most: int) -> Iterator[bytes]:
+    """Inflate one complete gzip member of at most `most` bytes in pieces; zlib.error if `packed` is anything else."""
+    inflater, size = zlib.decompressobj(_GZIP), 0
+    for at in range(0, len(packed), _PIECE):
+        left = packed[at : at + _PIECE]
+        while left and not inflater.eof and size <= most:
+            yield (piece := inflater.decompress(left, _PIECE))
+            size += len(piece)
+            left = inflater.unconsumed_tail
+        if left:
+            raise zlib.error("too large, or data after its end")
+    yield (rest := inflater.flush())
+    if not inflater.eof or inflater.unused_data or size + len(rest) > most:
+        raise zlib.error("cut, too large, or data after its end")

@@ -93,7 +93,9 @@ class FilesSource:
         if digest.hexdigest() != manifest.sha256:
             return None
         details = {**manifest.details, "shares_bytes_with": manifest.name, **self._excluded(left_out)}
-        return Made(created, details, last.files(), manifest.unchecked, compared=compared)
+        packed = last.packed_files()
+        files = None if packed else last.files()
+        return Made(created, details, files, manifest.unchecked, compared=compared, packed_files=packed)
 
     @contextmanager
     def _opened(self) -> Iterator[int]:

@@ -9,7 +9,7 @@ from operator import attrgetter, itemgetter
 from xxhash import xxh3_128
 
 from refnet.recovery.sources.files.listing import Kind
-from refnet.recovery.sources.files.scope import LeftOut, Scope
+from refnet.recovery.sources.files.scope import EVERYTHING, LeftOut, Scope
 from refnet.recovery.sources.files.walk import Run, runs
 
 #: A second change within one clock tick leaves no trace. Ticks are 10 ms at most, on some file systems whole
@@ -72,11 +72,16 @@ def _packed(records: list[tuple[int, ...]]) -> bytes:
         return repr(records[0]).encode() if len(records) == 1 else b"".join(_packed([one]) for one in records)
 
 
-def fingerprint_of(root: int, scope: Scope, left_out: LeftOut | None = None) -> Fingerprint | None:
+def fingerprint_of(
+    root: int, scope: Scope | None = None, left_out: LeftOut | None = None
+) -> Fingerprint | None:
     """Return the fingerprint that `dump` of the open folder `root` would make; None if an entry cannot be read.
 
-    left_out: counts what `scope` leaves out.
+    Args:
+        scope: the part of the folder; None: everything.
+        left_out: counts what `scope` leaves out.
     """
+    scope = scope or EVERYTHING
     fingerprint = Fingerprint()
     if scope.only is None:
         fingerprint.add(".", os.fstat(root))
