@@ -28,7 +28,16 @@ MANIFEST = Manifest(
     1.5,
     files_sha256="cd" * 32,
     unchecked=("論文",),
-    details={"database": "wiki", "system_identifier": "74", "tables": 8, "rows": 7, "disagrees": {"a": [1]}},
+    details={
+        "database": "wiki",
+        "system_identifier": "74",
+        "tables": 8,
+        "rows": 7,
+        "disagrees": {"a": [1]},
+        "excluded": {"rules": ["*.tmp"], "files": 2, "folders": 1, "bytes": 7},
+        "one_file_system": True,
+        "unprotected": {"kind": "databases", "count": 4, "first": ["wiki", "二"]},
+    },
     made_by="refnet 1",
 ).to_json()
 LINE = Evidence(NOW, Level.PROVEN, Outcome.UNVERIFIED, 1.5, "18.6", ("no ICU",), drill=True).to_json()
