@@ -149,10 +149,11 @@ def backup(context: Context, name: SourceName, options: Options | None = None) -
         from refnet.actions.watching import open_watch, report_proof
 
         run = open_watch(context).run(RunKind.BACKUP, name, again=options.again)
-        options = replace(options, details=unprotected.details(settings, name))
     with run if watched else nullcontext() as at_work:
         within = replace(context, progress=at_work.logged(context.progress)) if at_work else context
         with hooks.around(within, name, Action.BACKUP) as doing:
+            if watched:
+                options = replace(options, details=unprotected.details(settings, name))
             made = make(within, source, store, options)
             made = replace(made, path=store.folder(name) / made.manifest.name)
             doing.artifact = made.manifest.name

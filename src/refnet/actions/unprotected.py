@@ -14,12 +14,13 @@ from refnet.files import OPEN_FOLDER, explained, names_in, opened
 from refnet.postgres import embedded
 from refnet.recovery.model.artifact import HIDDEN_PREFIX
 from refnet.recovery.model.clock import Clock
-from refnet.recovery.model.source_name import Kind, SourceName
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.model.unprotected import Lacks, Unprotected
 from refnet.recovery.sources.files import entries
 from refnet.recovery.stores import settings_copies
 from refnet.settings import LARGEST, Settings
 from refnet.settings.patterns import matcher
+from refnet.settings.sources import server_of
 
 _HINTS = {
     Lacks.FILES: "Add them to config.entries; or name what is left out on purpose in left_out.files.",
@@ -31,7 +32,7 @@ def of_source(settings: Settings, source: SourceName) -> Unprotected | None:
     """Return what `source` does not protect beside it; None if that is nothing. RefnetError if it cannot be found out."""
     if source == SourceName.CONFIG:
         found = Unprotected.of(Lacks.FILES, uncovered(settings))
-    elif source.kind is Kind.DATABASE:
+    elif source == SourceName.DATABASE:
         found = Unprotected.of(Lacks.DATABASES, _databases(settings))
     else:
         return None
@@ -71,7 +72,20 @@ def _databases(settings: Settings) -> Iterable[str]:
     if not settings.database_url and embedded.status(settings.home).pid is None:
         return ()
     found = other_databases(servers.existing_server(settings))
-    return (name for name in found if not any(fnmatchcase(name, one) for one in settings.left_out_databases))
+    named = set(_named(settings))
+    return (
+        name
+        for name in found
+        if name not in named and not any(fnmatchcase(name, one) for one in settings.left_out_databases)
+    )
+
+
+def _named(settings: Settings) -> Iterator[str]:
+    """Yield the databases on the server of `database_url` that other sources protect."""
+    urls = [one.url for one in settings.sources.values() if one.url]
+    for server, name in map(server_of, urls if settings.database_url else ()):
+        if server == server_of(settings.database_url or "")[0]:
+            yield name
 
 
 def check(settings: Settings) -> Iterator[Line]:

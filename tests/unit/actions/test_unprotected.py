@@ -16,8 +16,10 @@ from refnet.actions.context import Context
 from refnet.recovery.model.artifact import Entry, Manifest
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.model.unprotected import Lacks, Unprotected
+from refnet.recovery.sources.database import other_databases
 from refnet.recovery.stores import settings_copies
 from refnet.settings import Settings
+from refnet.settings.sources import SourceSettings
 
 NO_PROOF = Options(prove=False)
 
@@ -89,6 +91,22 @@ def test_check_warns_where_more_than_half_of_a_folder_is_excluded(settings, tmp_
 
     (line,) = files(replace(of_vault, left_out_percent=60), SourceName.OBSIDIAN)
     assert line.state is State.OK
+
+
+def test_a_database_that_another_source_names_is_protected(settings, monkeypatch):
+    monkeypatch.setattr(other_databases, "other_databases", lambda _target: ["shop", "wiki", "scratch_1"])
+    shop = SourceSettings("shop", "databases", url="postgresql://backup@db:5432/shop")
+    elsewhere = SourceSettings("elsewhere", "databases", url="postgresql://backup@other/wiki")
+    named = replace(
+        settings,
+        database_url="postgresql://backup@db/refnet",
+        sources={"shop": shop, "elsewhere": elsewhere},
+        left_out_databases=("scratch_*",),
+    )
+
+    found = unprotected.of_source(named, SourceName.DATABASE)
+
+    assert found == Unprotected(Lacks.DATABASES, 1, ("wiki",))
 
 
 @pytest.fixture
