@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ from refnet.recovery.model.source_name import Kind
 from refnet.recovery.sources.artifact import open_database
 from refnet.recovery.sources.database.artifact.own_artifact import DatabaseArtifact
 from refnet.recovery.sources.database.query import copies
-from refnet.recovery.sources.database.query.answer import Asker, Limits
+from refnet.recovery.sources.database.query.answer import Asker, Limits, Rows
 from refnet.recovery.sources.database.query.copies import Copy
 from refnet.recovery.sources.database.query.part import Part
 
@@ -98,13 +98,11 @@ def query(context: Context, meant: str, asked: Asked) -> Iterator[Answer]:
             raise _repeated(columns)
         loaded = tuple(sorted(".".join(key) for key in part.loaded)) if part else None
         answer = Answer(chosen, columns, iter(()), loaded, asker, notes)
-        answer.rows = _rows(answer, part, text, as_json=asked.as_json)
-        yield answer
+        with closing(_rows(answer, part, text, as_json=asked.as_json)) as answer.rows:
+            yield answer
 
 
-def _rows(
-    answer: Answer, part: Part | None, text: bytes, *, as_json: bool
-) -> Iterator[tuple[str | None, ...]]:
+def _rows(answer: Answer, part: Part | None, text: bytes, *, as_json: bool) -> Rows:
     """Yield the rows; RefnetError after the last one if a table was read that is not loaded."""
     asker = answer.asker
     with asker.in_time():

@@ -194,9 +194,12 @@ def _psql(copy: Copy) -> int:
             env=_environment(copy, less if pages else None),
             stderr=subprocess.PIPE,
         ) as psql:
-            for line in psql.stderr or ():
-                print(plain(line.decode(errors="replace").rstrip("\n")), file=sys.stderr, flush=True)
-            return psql.wait()
+            try:
+                for line in psql.stderr or ():
+                    print(plain(line.decode(errors="replace").rstrip("\n")), file=sys.stderr, flush=True)
+                return psql.wait()
+            finally:
+                psql.terminate()  # where a signal ends this process
     finally:
         signal.signal(signal.SIGINT, interrupt)
 

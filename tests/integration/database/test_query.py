@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -212,6 +213,15 @@ def test_the_rows_and_the_bytes_of_an_answer_are_bounded(ask: Asked) -> None:
         assert len([*asker.rows(b"SELECT repeat('x', 1000) FROM generate_series(1, 1000000)")]) == 2
         assert asker.cut
         assert "--megabytes" in asker.cut.hint
+
+
+def test_a_reader_that_stops_early_leaves_nothing_running(ask: Asked) -> None:
+    with ask.session() as asker:
+        rows = asker.rows(b"SELECT generate_series(1, 100000)")
+        next(rows)
+        rows.close()
+        timers = [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+        assert all(timer.finished.is_set() for timer in timers)
 
 
 @pytest.mark.parametrize("query", ["SELECT pg_sleep(60)", "SELECT shop.endless()"])

@@ -6,10 +6,10 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 from psycopg import errors, sql
@@ -42,6 +42,11 @@ _HINTS = {
     "42P01": "`refnet show ARTIFACT --tables` lists the tables; write SCHEMA.TABLE for one outside of the search path.",
     "55000": "It reads what a scratch server cannot fill.",
 }
+
+
+#: The rows of an answer, to be closed before its session.
+Rows = Generator[tuple[str | None, ...], None, None]
+_Stream = Generator[tuple[Any, ...], None, None]
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,7 @@ class Asker:
             ).description
         return tuple(column.name for column in found or ())
 
-    def rows(self, query: bytes, *, as_json: bool = False) -> Iterator[tuple[str | None, ...]]:
+    def rows(self, query: bytes, *, as_json: bool = False) -> Rows:
         """Yield the rows of `query`, in its order, as text; `as_json`: each as one value, a JSON object.
 
         RefnetError where the server fails the query, or for a row that is larger than LARGEST_ROW.
@@ -100,8 +105,12 @@ class Asker:
         ).format(LARGEST_ROW, sql.SQL("text" if as_json else "varchar"), text)
         tail = sql.SQL("\n) AS {} OFFSET 0) AS found LIMIT {}").format(row, self._limits.rows + 1)
         asked = head.as_bytes(self.session) + query + tail.as_bytes(self.session)
-        with self.in_time(), self.session.cursor() as cursor:
-            yield from self._within_limits(cursor.stream(asked))
+        with (
+            self.in_time(),
+            self.session.cursor() as cursor,
+            closing(cast("_Stream", cursor.stream(asked))) as stream,
+        ):
+            yield from self._within_limits(stream)
 
     def _within_limits(self, rows: Iterator[tuple[Any, ...]]) -> Iterator[tuple[str | None, ...]]:
         left = self._limits.bytes
@@ -126,6 +135,7 @@ class Asker:
     def in_time(self) -> Iterator[None]:
         """End the block after the time limit; RefnetError for an error of the server or the limit."""
         timer = threading.Timer(self._limits.seconds + _GRACE, self._end)
+        timer.daemon = True
         timer.start()
         try:
             yield
@@ -137,7 +147,7 @@ class Asker:
     def _end(self) -> None:
         """Break the session: code in a query can refuse to be cancelled. The scratch server ends with this run."""
         self._expired = True
-        with suppress(OSError), socket.socket(fileno=os.dup(self.session.fileno())) as own:
+        with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(self.session.fileno())) as own:
             own.shutdown(socket.SHUT_RDWR)
 
     def _failed(self, error: psycopg.Error) -> RefnetError:
