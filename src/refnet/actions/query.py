@@ -81,18 +81,21 @@ def query(context: Context, meant: str, asked: Asked) -> Iterator[Answer]:
     with ExitStack() as stack:
         opened = open_database(chosen)
         part: Part | None = None
-        if isinstance(opened, DatabaseArtifact):
-            copy, part = stack.enter_context(copies.partial_copy(opened, options))
-            path = copies.search_path(opened.index)
-        else:
-            copy, path = stack.enter_context(copies.foreign_copy(opened, options)), None
-        asker = Asker(copy.reader, path, asked.limits)
+        with copies.scratch_failures(chosen.name):
+            if isinstance(opened, DatabaseArtifact):
+                copy, part = stack.enter_context(copies.partial_copy(opened, options))
+            else:
+                copy = stack.enter_context(copies.foreign_copy(opened, options))
+            path = copies.search_path(opened.index) if isinstance(opened, DatabaseArtifact) else None
+            asker = Asker(copy.reader, path, asked.limits)
         stack.callback(asker.close)
         notes = [*_notes(copy)]
         if part:
-            found = copies.load_needed(part, asker, text, asked.limits, everything=asked.everything)
+            with copies.scratch_failures(chosen.name):
+                found = copies.load_needed(part, asker, text, asked.limits, everything=asked.everything)
             if found.opaque and not asked.everything:
                 notes.append(f"all tables were loaded, as {found.opaque} may read any")
+            notes += (f"the artifact has no rows of {'.'.join(key)}" for key in part.unstored(found.of("r")))
         columns = asker.columns(text)
         if asked.as_json and len(set(columns)) < len(columns):
             raise _repeated(columns)
@@ -129,7 +132,9 @@ def browse(
         if isinstance(opened, DatabaseArtifact)
         else partial(copies.foreign_copy, opened)
     )
-    with making(options) as copy:
+    with ExitStack() as stack:
+        with copies.scratch_failures(chosen.name):
+            copy = stack.enter_context(making(options))
         yield chosen, copy
 
 

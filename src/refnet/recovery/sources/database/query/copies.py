@@ -16,6 +16,7 @@ from refnet.postgres.scratch import scratch
 from refnet.postgres.session import Target
 from refnet.postgres.tempdirs import private_folder
 from refnet.recovery.model.formatting import some
+from refnet.recovery.sources.database import server_errors
 from refnet.recovery.sources.database.artifact.foreign_dump import ForeignDump
 from refnet.recovery.sources.database.artifact.index import Index
 from refnet.recovery.sources.database.artifact.own_artifact import DatabaseArtifact
@@ -43,6 +44,21 @@ class Copy:
     reader: Target
     #: What is different from a restore, a sentence each.
     notes: tuple[str, ...] = ()
+
+
+@contextmanager
+def scratch_failures(name: str) -> Iterator[None]:
+    """Raise a RefnetError where the scratch server refuses what the artifact `name` makes of it."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise server_errors.of_server(error, f"loading {name}") from error
+    except UnicodeEncodeError:
+        raise RefnetError(
+            f"{name} cannot be loaded: the name of a role, a setting or a sequence is not valid UTF-8",
+            "Restore it on a server with the encoding of its database.",
+            Exit.UNVERIFIED,
+        ) from None
 
 
 @contextmanager

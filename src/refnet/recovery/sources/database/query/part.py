@@ -85,6 +85,11 @@ class Part(Loader):
         """The tables whose rows the artifact contains."""
         return frozenset((table.schema, table.name) for table in self._index.tables)
 
+    def unstored(self, tables: Collection[Key]) -> list[Key]:
+        """Return those of the ordinary `tables` of which the artifact has no rows, and not even a count."""
+        has_roots = any(table.root for table in self._index.tables)
+        return [] if has_roots else sorted(set(tables) - self.tables)
+
     def fill(self, tables: Collection[Key]) -> None:
         """Load the rows of `tables`, unless they are loaded."""
         known = {(table.schema, table.name): table for table in self._index.tables}
