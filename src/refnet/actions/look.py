@@ -89,7 +89,7 @@ def files(context: Context, meant: str, pattern: str | None, at: str | None = No
     """Return the files of the artifact `meant` (see choose_to_read) that `pattern` matches; None: all."""
     wanted = Glob(pattern) if pattern else None
     chosen = choose_to_read(context, meant, at)
-    _, found, listed = _opened(chosen, "refnet show", "--tables")
+    _, found, listed = _opened(chosen, f"Use `refnet show {chosen.name} --tables`.")
     matching = tuple(one for one in found.files if wanted is None or wanted.matches(one.path))
     _some_of(matching, chosen, pattern, plural(len(found.files), "name"))
     return Contents(chosen, len(found.files), files=matching, unlisted=not listed)
@@ -99,8 +99,7 @@ def tables(context: Context, meant: str, pattern: str | None, at: str | None = N
     """Return the tables of the artifact `meant` that `pattern` matches; None: all."""
     wanted = TableGlob.of(pattern)
     chosen = choose_to_read(context, meant, at)
-    artifact = database_of(chosen, "refnet show", "--files")
-    found = artifact.index.tables
+    found = _tables(chosen)
     matching = tuple(one for one in found if wanted.matches(one.schema, one.name))
     _some_of(matching, chosen, pattern, plural(len(found), "table"))
     return Contents(chosen, len(found), tables=matching)
@@ -125,7 +124,7 @@ def content(context: Context, meant: str, path: str, at: str | None = None) -> I
     path: a path, or a pattern that matches one file.
     """
     chosen = choose_to_read(context, meant, at)
-    artifact, found, listed = _opened(chosen, "refnet cat", "with `refnet query`")
+    artifact, found, listed = _opened(chosen, "Read its tables with `refnet query`.")
     one = _file(chosen, found, path)
     with SpooledTemporaryFile(_IN_MEMORY) as spool:
         out = cast("BinaryIO", spool)
@@ -135,36 +134,32 @@ def content(context: Context, meant: str, path: str, at: str | None = None) -> I
         yield Content(chosen, one, out, compared=listed)
 
 
-def database_of(chosen: OpenArtifact, command: str, instead: str) -> DatabaseArtifact:
-    """Return the content of an artifact of a database that RefNet made; RefnetError (USAGE) for any other."""
+def _tables(chosen: OpenArtifact) -> tuple[Table, ...]:
     if chosen.source.kind is not Kind.DATABASE:
-        raise RefnetError(
-            f"{chosen.name} is an artifact of {chosen.source}, which has no tables",
-            f"Use `{command} {chosen.name} {instead}`." if instead.startswith("--") else instead,
-            Exit.USAGE,
-        )
+        raise _without(chosen, "tables", f"Use `refnet show {chosen.name} --files`.")
     found = open_database(chosen)
     if isinstance(found, DatabaseArtifact):
-        return found
+        return found.index.tables
     raise RefnetError(
         f"{chosen.name} is a foreign dump, which records no tables",
-        "`refnet verify` restores it into a scratch server and counts them.",
+        "`refnet verify` restores it into a scratch server and counts them; `refnet query` reads them.",
         Exit.USAGE,
     )
 
 
-def _opened(chosen: OpenArtifact, command: str, instead: str) -> tuple[FilesArtifact, FileList, bool]:
+def _opened(chosen: OpenArtifact, advice: str) -> tuple[FilesArtifact, FileList, bool]:
     """Return the artifact, its list of files, and whether the list is its own."""
-    if chosen.source.kind is Kind.DATABASE:
-        advice = (
-            f"Use `{command} {chosen.name} {instead}`." if instead.startswith("--") else f"Read it {instead}."
-        )
-        raise RefnetError(
-            f"{chosen.name} is an artifact of a database, which has no files", advice, Exit.USAGE
-        )
+    if chosen.source.kind is not Kind.FOLDER:
+        raise _without(chosen, "files", advice)
     artifact = FilesArtifact(chosen)
     with archive_errors(chosen.name):
         return artifact, *artifact.files()
+
+
+def _without(chosen: OpenArtifact, what: str, advice: str) -> RefnetError:
+    return RefnetError(
+        f"{chosen.name} is an artifact of {chosen.source}, which has no {what}", advice, Exit.USAGE
+    )
 
 
 def _some_of(matching: tuple[Any, ...], chosen: OpenArtifact, pattern: str | None, total: str) -> None:
