@@ -230,13 +230,28 @@ def test_a_table_that_exists_needs_a_mode_and_other_columns_are_named(shop: Shop
         "column name is character varying(9), it was text: each value must fit unchanged",
         "column name does not accept NULL, it did",
         "column name has the default 'x'::character varying, it had NULL",
-        "column vip is new: rows that are added get its default",
+        "column vip is new; rows that are added get its default",
     )
     with shop.target.connect() as session:
         assert session.execute("SELECT name, vip FROM customers ORDER BY id").fetchall() == [
             ("Ann", True),
             ("Bob", True),
         ]
+
+
+@on_wheel
+def test_columns_that_stop_a_restore_are_named_with_every_difference(shop: Shop) -> None:
+    shop.run("ALTER TABLE customers ADD COLUMN vip bool, ALTER name SET NOT NULL")
+    with pytest.raises(
+        RefnetError, match="other columns than the artifact: vip; column name does not accept"
+    ) as caught:
+        shop.restore("customers", mode=Mode.REPLACE)
+    assert "--mode merge" in caught.value.hint
+    shop.run("ALTER TABLE customers DROP COLUMN name")
+    with pytest.raises(
+        RefnetError, match="artifact: name; column name does not exist any more; column vip is new"
+    ):
+        shop.restore("customers", mode=Mode.MERGE)
 
 
 @on_wheel

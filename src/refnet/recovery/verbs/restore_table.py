@@ -80,7 +80,7 @@ class _Work:
 
     def stage(self, recorded: Sequence[Recorded], definitions: Sequence[Definition]) -> list[_Existing]:
         """Stage the rows of tables that exist, and compare them."""
-        found = self._found(recorded)
+        found = self._found(recorded, definitions)
         write_rights.check(self.session, self.codec, [live for _, live in found], self.mode)
         existing = []
         for one, live in found:
@@ -89,7 +89,9 @@ class _Work:
             existing.append(_Existing(one, live, merge.differ(self.session, self.codec, live), columns))
         return existing
 
-    def _found(self, recorded: Sequence[Recorded]) -> list[tuple[Recorded, TableLayout]]:
+    def _found(
+        self, recorded: Sequence[Recorded], definitions: Sequence[Definition]
+    ) -> list[tuple[Recorded, TableLayout]]:
         """Return each table, recorded and live, those that others refer to first; RefnetError where it cannot be restored."""
         can_disable = merge.can_disable_triggers(self.session)
         by_layout: dict[TableLayout, Recorded] = {}
@@ -97,7 +99,7 @@ class _Work:
             live = table_layout.read(self.session, self.codec, one.schema, one.name, number)
             live.check(self.mode)
             for part in one.parts:
-                live = live.of_columns(self.reader.index.tables[part].columns, self.mode)
+                live = self._of_columns(live, part, definitions)
             if not can_disable:
                 live.check_side_effects(deletes=self.mode is Mode.REPLACE)
             by_layout[live] = one
@@ -105,6 +107,16 @@ class _Work:
         if cycle and not can_disable:
             raise merge.cyclic(cycle)
         return [(by_layout[live], live) for live in ordered]
+
+    def _of_columns(self, live: TableLayout, part: int, definitions: Sequence[Definition]) -> TableLayout:
+        """Return `live` with the columns of a recorded table; RefnetError names each difference where it cannot be."""
+        table = self.reader.index.tables[part]
+        try:
+            return live.of_columns(table.columns, self.mode)
+        except RefnetError as error:
+            name = (table.schema, table.name)
+            columns = table_columns.differences(self.session, self.codec, definitions, name)
+            raise RefnetError("; ".join((error.message, *columns)), error.hint) from error
 
     def apply(self, missing: MissingTables | None, existing: Sequence[_Existing]) -> tuple[str, ...]:
         """Change everything or nothing; return what did not come back. RefnetError if something is missing for it."""

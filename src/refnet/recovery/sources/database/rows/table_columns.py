@@ -60,7 +60,7 @@ def _differences(recorded: dict[str, Column], live: dict[str, Column]) -> Iterat
         if now.default != column.default:
             yield f"column {name} has the default {now.default or 'NULL'}, it had {column.default or 'NULL'}"
     for name in live.keys() - recorded.keys():
-        yield f"column {name} is new: rows that are added get its default"
+        yield f"column {name} is new; rows that are added get its default"
 
 
 def recorded_columns(definitions: Sequence[Definition], table: Name, codec: Codec) -> dict[str, Column]:

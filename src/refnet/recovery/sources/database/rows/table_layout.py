@@ -154,10 +154,14 @@ class TableLayout:
 
         RefnetError where a column is missing, a new row needs more, or replaced rows would lose what others contain.
         """
-        extra = set(self.columns) - set(recorded)
-        if mode is not Mode.REPLACE:
-            extra &= self.required
-        if differing := sorted(extra | set(recorded) - set(self.columns)):
+        extra, missing = set(self.columns) - set(recorded), set(recorded) - set(self.columns)
+        if extra - self.required and not missing and mode is Mode.REPLACE:
+            raise RefnetError(
+                f"{self.qualified} has other columns than the artifact: {', '.join(sorted(extra))}",
+                "--mode merge changes rows and keeps what these columns contain; nothing was changed.",
+            )
+        extra &= self.required
+        if differing := sorted(extra | missing):
             raise refused(self.qualified, f"has other columns than the artifact: {', '.join(differing)}")
         return replace(self, columns=tuple(one for one in self.columns if one in recorded))
 
