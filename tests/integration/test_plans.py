@@ -20,6 +20,10 @@ ARGUMENTS = {
     "init": ["--database-url", "{url}", "--backup-dir", "{new}"],
     "adopt": ["{stray}"],
     "accept": ["{shrunk}"],
+    "forget": ["{kept}", "--force-last"],
+    "pin": ["{kept}"],
+    "unpin": ["{kept}"],
+    "tag": ["{kept}", "audited"],
     "import cora": ["{cites}"],
 }
 SOURCES = ("database", "config", "obsidian")
@@ -75,6 +79,7 @@ def names(refnet: Command) -> dict[str, str]:
         "new": str(folder / "new"),
         "stray": str(folder / "config_20200101.tar.gz"),
         "shrunk": refnet.artifact().name,
+        "kept": next((folder / "backups" / "config").glob("*.tar.gz")).name,
         "cites": str(folder / "cites"),
     }
 
