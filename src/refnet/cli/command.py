@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -26,6 +27,8 @@ from refnet.errors import Exit, RefnetError, nearest
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 #: Titles in the help: what is under one fits only sources of that kind, and is refused with others.
 DATABASES, FOLDERS = "For databases", "For folders"
+#: The type that Typer shows after the name of an argument.
+_TYPE = re.compile(r"(?<=[A-Z]) <[\w\[\]]+>$")
 #: The most characters of an argument; a path on Linux has at most 4095 bytes.
 _LONGEST = 4096
 #: The arguments of several lines, and the control characters that may be in them.
@@ -102,7 +105,7 @@ class Command(_Shared, TyperCommand):
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         for title, params in titled(self, ctx).items():
-            if lines := [line for one in params if (line := one.get_help_record(ctx))]:
+            if lines := help_lines(params, ctx):
                 with formatter.section(title):
                     formatter.write_dl(lines)
 
@@ -143,6 +146,12 @@ def titled(command: Any, ctx: Any) -> dict[str, list[Any]]:
         common = "Arguments" if one.param_type_name == "argument" else "Options"
         found.setdefault(getattr(one, "rich_help_panel", None) or common, []).append(one)
     return found
+
+
+def help_lines(params: Iterable[Any], ctx: Any) -> list[tuple[str, str]]:
+    """Return the term and the text of each parameter; the type of an argument is left out, its choices are not."""
+    lines = [line for one in params if (line := one.get_help_record(ctx))]
+    return [(_TYPE.sub("", term), text) for term, text in lines]
 
 
 def spread(function: Callable[..., None]) -> Callable[..., None]:

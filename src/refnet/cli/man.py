@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from refnet.cli.command import DATABASES, FOLDERS, titled
+from refnet.cli.command import DATABASES, FOLDERS, help_lines, titled
 from refnet.cli.main import GROUPS, app
 from refnet.errors import Exit
 from refnet.settings import CONFIG, keys, variable
@@ -66,7 +66,7 @@ def _options(command: Any, context: Any) -> Iterator[str]:
     for title, params in titled(command, context).items():
         if title in {DATABASES, FOLDERS}:
             yield from (".PP", f".I {_text(title)}:")
-        yield from _list(dict(filter(None, (each.get_help_record(context) for each in params))))
+        yield from _list(dict(help_lines(params, context)))
 
 
 def _list(items: dict[str, str]) -> Iterator[str]:

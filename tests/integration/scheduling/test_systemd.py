@@ -9,6 +9,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.documents import DOCUMENTS, blocks
@@ -200,3 +201,29 @@ def test_init_installs_the_timers_when_asked_to(systemd: Booted, folders: tuple[
         "units that run as root are not installed" in asked.stdout
     )  # where others can write this checkout
     assert refused or "started refnet-backup.timer" in asked.stdout, asked.stdout
+
+
+def test_a_real_systemd_keeps_the_timers_of_two_instances(systemd: Booted, folders: tuple[Path, Path]):
+    home, backups = folders
+    first = {"REFNET_HOME": str(home), "REFNET_BACKUP_DIR": str(backups)}
+    second = {"REFNET_HOME": str(home.with_name("shop")), "REFNET_BACKUP_DIR": str(backups)}
+    install = (REFNET, "schedule", "install", "--as", "daemon")
+    assert systemd.run(*install, **first).returncode == 0
+    assert "--as daemon --instance" in systemd.run(*install, **second).stderr
+    done = systemd.run(*install, "--instance", "shop", **second)
+    assert "started refnet-backup@shop.timer" in done.stdout, done.stderr
+    shown = _schedule(systemd, second)
+    assert (shown["in_force"], shown["warnings"]) == (["systemd, instance shop"], [])
+    assert {task["by"] for task in shown["tasks"]} == {"systemd, instance shop"}
+    assert systemd.run(REFNET, "schedule", "remove", **second).returncode == 0
+    active = systemd.run("systemctl", "list-timers", "--no-legend", "refnet*").stdout
+    assert active.count("refnet-backup.timer") == 1
+    assert "@shop" not in active
+    assert _schedule(systemd, first)["in_force"] == ["systemd"]
+
+
+def _schedule(systemd: Booted, told: dict[str, str]) -> dict[str, Any]:
+    done = systemd.run(REFNET, "schedule", "show", "--json", **told)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
