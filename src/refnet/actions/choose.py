@@ -88,16 +88,38 @@ def choose_to_restore(
     source: SourceName,
     artifact: str | None,
     at: str | None,
-    from_database: str | None = None,
+    named: str | None = None,
 ) -> OpenArtifact:
-    """Return the artifact `artifact` (a name or a path) of `source`; else the newest one (at or before `at`)."""
+    """Return the artifact `artifact` (a name or a path) of `source`; else the newest one (at or before `at`).
+
+    named: the source or database that it is of, if not of `source`; see `read_from`.
+    """
     if artifact and at:
         raise RefnetError("ARTIFACT and --at exclude each other", "Omit one of them.", Exit.USAGE)
-    if source.kind is not Kind.DATABASE:
-        wiring.target(context.settings, source)  # raises where the source is not configured
+    origin, database = read_from(source, named)
     if artifact:
-        return choose_one(context.store, artifact, source)
-    return newest_of(context, (source,), parse_time(at, None) if at else None, from_database)[0]
+        return choose_one(context.store, artifact, origin)
+    return newest_of(context, (origin,), parse_time(at, None) if at else None, database)[0]
+
+
+def read_from(source: SourceName, named: str | None) -> tuple[SourceName, str | None]:
+    """Return the source whose artifact is restored into `source`, and its database, if `named` is one.
+
+    named: the value of --from: another source of the same kind, or a database; None: none is given.
+    """
+    other = named_source(named) if named else None
+    if other and other != source and other.kind is source.kind:
+        return other, None
+    if named is None or source.kind is Kind.DATABASE:
+        return source, named
+    if other == source:
+        return source, None
+    what = f"a {other.kind}" if other else "not a source"
+    raise RefnetError(
+        f"--from: '{named}' is {what}, and {source} is a {source.kind}",
+        f"Give one of: {', '.join(one for one in STANDARD if one.kind is source.kind)}.",
+        Exit.USAGE,
+    )
 
 
 def choose(
@@ -153,9 +175,10 @@ def choose_one(store: Store, artifact: str, source: SourceName | None = None) ->
     """
     chosen = _named(store, artifact, source)
     if source and chosen.source != source:
+        into = f", or into {source} with --from {chosen.source}" if chosen.source.kind is source.kind else ""
         raise RefnetError(
             f"{chosen.name} is an artifact of {chosen.source}, not of {source}",
-            f"Restore it with `refnet restore {chosen.source}`.",
+            f"Restore it with `refnet restore {chosen.source}`{into}.",
             Exit.USAGE,
         )
     return chosen

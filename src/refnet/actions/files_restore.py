@@ -28,6 +28,8 @@ class Asked:
 
     #: Paths of files or folders of the artifact, or patterns of them; empty: everything.
     only: tuple[str, ...] = ()
+    #: The source that is restored; None: that of the artifact.
+    source: SourceName | None = None
     #: The folder that is written; None: the live one.
     to: str | None = None
     #: Add what is missing and replace what is older; delete nothing.
@@ -39,13 +41,15 @@ ALL = Asked()
 
 def plan(context: Context, chosen: OpenArtifact, asked: Asked = ALL, *, damaged_anyway: bool = False) -> Plan:
     """Return what a restore of `chosen` would do."""
-    target = _target(context, chosen.source, asked.to, merge=asked.merge)
+    source = asked.source or chosen.source
+    target = _target(context, source, asked.to, merge=asked.merge)
     planned = restore_files.plan(FilesArtifact(chosen), target, asked.only, merge=asked.merge)
     refusals = chosen.refusals(anyway=damaged_anyway)
+    other = [f"it is an artifact of {chosen.source}"] if chosen.source != source else []
     return replace(
         planned,
         problems=(*refusals, *planned.problems),
-        notes=(*planned.notes, *(_hooks(context, chosen.source) if asked.to is None else ())),
+        notes=(*other, *planned.notes, *(_hooks(context, source) if asked.to is None else ())),
         damage=chosen.damage,
     )
 
@@ -57,9 +61,9 @@ def _hooks(context: Context, source: SourceName) -> list[str]:
 
 def restore(context: Context, chosen: OpenArtifact, planned: Plan) -> Restored:
     """Do what `planned` says."""
-    is_live = planned.target == wiring.target(context.settings, chosen.source)
-    around = hooks.around(context, chosen.source, Action.RESTORE, chosen.name)
-    with around if is_live and planned.changes else nullcontext(), context.restore_lock(chosen.source):
+    source, is_live = planned.target.source, not planned.target.elsewhere
+    around = hooks.around(context, source, Action.RESTORE, chosen.name)
+    with around if is_live and planned.changes else nullcontext(), context.restore_lock(source):
         return restore_files.restore(FilesArtifact(chosen), planned, context.clock, context.progress)
 
 

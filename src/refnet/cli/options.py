@@ -73,6 +73,15 @@ class Restore:
         bool, typer.Option("--damaged-anyway", help="Restore an artifact that a check found damaged.")
     ] = False
     to: To = None
+    named: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            "--from-database",
+            metavar="NAME",
+            help="Restore the data of this other source or database.",
+        ),
+    ] = None
     as_json: Json = False
 
 

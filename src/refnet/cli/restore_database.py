@@ -9,7 +9,7 @@ import typer
 
 from refnet.actions import database_restore as action
 from refnet.actions.acting import ActsOn
-from refnet.actions.choose import choose_to_restore
+from refnet.actions.choose import choose_to_restore, read_from
 from refnet.actions.context import Context
 from refnet.cli import options, render, restore_table
 from refnet.cli.command import DATABASES
@@ -77,14 +77,6 @@ class Restore:
             **choice("mode", Mode),
         ),
     ] = None
-    from_database: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Restore the data of this database, although it is not the target's.",
-            rich_help_panel=DATABASES,
-        ),
-    ] = None
     new: Annotated[
         str | None,
         typer.Option(
@@ -129,9 +121,9 @@ def restore(asked: options.Restore, given: Restore) -> None:
     )
     where = _where(asked.to, given)
     log_subject(here, source)
-    chosen = choose_to_restore(here, source, asked.artifact, asked.at, given.from_database)
+    chosen = choose_to_restore(here, source, asked.artifact, asked.at, asked.named)
     log_subject(here, source, chosen.name)
-    work = _work(here, chosen, given, where, asked.to)
+    work = _work(here, chosen, given, where, asked)
     acts_on = None if asked.to else ActsOn.of(here.settings)
     if not asked.as_json:
         render.print_doubts(chosen)  # first: nothing else matters as much
@@ -180,7 +172,7 @@ def _say_where(acts_on: ActsOn | None, *, plan: bool) -> None:
 
 
 def _work(
-    here: Context, chosen: OpenArtifact, given: Restore, where: Where, to: str | None
+    here: Context, chosen: OpenArtifact, given: Restore, where: Where, asked: options.Restore
 ) -> action.DatabaseRestore:
     how = Options(
         given.jobs or here.settings.jobs,
@@ -191,7 +183,10 @@ def _work(
         name=given.new or "",
     )
     in_place = bool(given.table or given.schema)
-    return action.restore_of(here, chosen, how, from_database=given.from_database, in_place=in_place, to=to)
+    origin, database = read_from(asked.source, asked.named)
+    if origin != asked.source and chosen.entry and chosen.entry.identity:
+        database = chosen.entry.identity.database  # the source that is named permits its database
+    return action.restore_of(here, chosen, how, from_database=database, in_place=in_place, to=asked.to)
 
 
 def undo(asked: options.Undo, given: Undo) -> None:

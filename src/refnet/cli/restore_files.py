@@ -12,6 +12,7 @@ from refnet.actions import files_restore as action
 from refnet.actions.choose import choose_to_restore
 from refnet.cli import options, render
 from refnet.cli.command import FOLDERS
+from refnet.cli.completion import ALIASES
 from refnet.cli.context import confirm, context, ends_at_plan, log_subject, print_json, with_progress
 from refnet.cli.output import say
 from refnet.errors import worst
@@ -51,11 +52,12 @@ def restore(asked: options.Restore, given: Restore) -> None:
     """Restore a folder: all of it, or some paths of it."""
     here, source = context(), asked.source
     log_subject(here, source)
-    chosen = choose_to_restore(here, source, asked.artifact, asked.at)
+    named = ALIASES.get(asked.named or "", asked.named)
+    chosen = choose_to_restore(here, source, asked.artifact, asked.at, named)
     log_subject(here, source, chosen.name)
     if not asked.as_json:
         render.print_doubts(chosen)
-    wanted = action.Asked(tuple(given.only or ()), asked.to, given.merge)
+    wanted = action.Asked(tuple(given.only or ()), source, asked.to, given.merge)
     planned = action.plan(here, chosen, wanted, damaged_anyway=asked.damaged_anyway)
     if ends_at_plan(planned, _print_plan, plan=asked.plan, as_json=asked.as_json):
         raise typer.Exit(worst(problem.code for problem in planned.problems))
