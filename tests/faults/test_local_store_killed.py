@@ -23,6 +23,7 @@ from pathlib import Path
 
 from refnet.recovery.model.marks import Marks
 from refnet.recovery.model.source import Made
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores.local import LocalStore
 
 root, work, last, late = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4] == "late"
@@ -107,6 +108,7 @@ HOLD = """
 import sys, time
 from pathlib import Path
 
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores.local import LocalStore
 with LocalStore(Path(sys.argv[1])).lock(SourceName.DATABASE):
     print("held", flush=True)
@@ -140,6 +142,7 @@ from datetime import datetime, UTC
 from pathlib import Path
 
 from refnet.recovery.model.source import Made
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores.local import LocalStore
 NOW = datetime(2026, 11, 25, 17, 0, 1, tzinfo=UTC)
 store = LocalStore(Path(sys.argv[1]), flat=True)
@@ -186,6 +189,7 @@ from pathlib import Path
 import typer
 from refnet.cli import main
 
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores.local import LocalStore
 
 @main.app.command("hold")
