@@ -165,7 +165,8 @@ def mentioned(document: Path) -> list[str]:
 def assert_exists(line: str) -> None:
     """`line` (without `refnet`) is a command, with options that it has."""
     command: Any = typer.main.get_command(app)
-    for word in shlex.split(line.replace("[", "").replace("]", "")):
+    words = shlex.split(line.replace("[", "").replace("]", ""))
+    for word in words[2:] if words[0] == "--config" else words:
         if word.startswith("--"):
             known = {option for each in command.params for option in each.opts} | {"--help"}
             assert word.split("=")[0] in known, f"refnet {line}: {word}"

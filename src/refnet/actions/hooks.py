@@ -73,9 +73,12 @@ def lines(settings: Settings, source: SourceName, moment: str) -> list[str]:
     return [plain(shlex.join(words)) for words in _commands(settings, source, moment)]
 
 
-def _commands(settings: Settings, _source: SourceName, moment: str) -> tuple[tuple[str, ...], ...]:
-    found: tuple[tuple[str, ...], ...] = getattr(settings, f"hooks_{moment}")
-    return found
+def _commands(settings: Settings, source: SourceName, moment: str) -> tuple[tuple[str, ...], ...]:
+    """Return the commands of the source itself, else those of all."""
+    own = settings.sources.get(source)
+    found: tuple[tuple[str, ...], ...] | None = getattr(own, moment) if own else None
+    every: tuple[tuple[str, ...], ...] = getattr(settings, f"hooks_{moment}")
+    return every if found is None else found
 
 
 @dataclass(frozen=True)

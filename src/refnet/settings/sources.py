@@ -116,6 +116,12 @@ class SourceSettings:
     shrunk_rows: int | None = key(converters.percent, table="databases")
     shrunk_bytes: int | None = key(converters.percent)
     shrunk_files: int | None = key(converters.percent, table="folders")
+    #: Commands instead of those of `hooks`; empty: none.
+    before_backup: tuple[tuple[str, ...], ...] | None = key(converters.hooks)
+    after_backup: tuple[tuple[str, ...], ...] | None = key(converters.hooks)
+    before_restore: tuple[tuple[str, ...], ...] | None = key(converters.hooks)
+    after_restore: tuple[tuple[str, ...], ...] | None = key(converters.hooks)
+    on_error: tuple[tuple[str, ...], ...] | None = key(converters.hooks)
 
 
 @cache

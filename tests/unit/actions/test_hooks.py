@@ -14,8 +14,9 @@ from refnet.actions import files_restore
 from refnet.actions.backup import Options, backup, plan
 from refnet.actions.choose import choose_one
 from refnet.actions.context import Context
+from refnet.actions.hooks import Action, listed
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.source_name import SourceName
+from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.settings import load
 
 VAULT = SourceName.OBSIDIAN
@@ -187,6 +188,18 @@ def test_a_plan_lists_the_hooks_and_runs_none(context: Make, told: Any, tmp_path
         f"before_backup: {tmp_path / 'tell'} 'a b'", f"on_error: {tmp_path / 'tell'}",
     )  # fmt: skip
     assert told() == []
+
+
+def test_a_source_with_its_own_table_has_its_own_hooks(context: Make, tmp_path: Path) -> None:
+    text = "\n".join(
+        ["[hooks]", "before_backup = ['all']", "on_error = ['all']", "[folders.notes]", f"path = '{tmp_path / 'n'}'",
+         "before_backup = ['own']", "on_error = []", "[folders.others]", f"path = '{tmp_path / 'o'}'"]
+    )  # fmt: skip
+    (tmp_path / "refnet.toml").write_text(text)
+    given = load({"REFNET_HOME": str(tmp_path / "home")}, tmp_path, root=False, cores=2)
+    notes, others = (SourceName(name, Kind.FOLDER) for name in ("notes", "others"))
+    assert listed(given, notes, Action.BACKUP) == ["before_backup: own"]
+    assert listed(given, others, Action.BACKUP) == ["before_backup: all", "on_error: all"]
 
 
 def test_refnet_in_a_hook_reads_its_settings(context: Make) -> None:
