@@ -65,6 +65,22 @@ def live(server: Cluster, _template: str) -> Iterator[Live]:
 
 
 @pytest.fixture
+def guarded(server: Cluster) -> Iterator[str]:
+    """A role that must give a password."""
+    hba = server.data / "pg_hba.conf"
+    before = hba.read_text()
+    hba.write_text("local all guarded scram-sha-256\n" + before)
+    with server.target().connect() as admin:
+        admin.execute("CREATE ROLE guarded LOGIN SUPERUSER PASSWORD 'the right one'")
+        admin.execute("SELECT pg_reload_conf()")
+    yield "guarded"
+    hba.write_text(before)
+    with server.target().connect() as admin:
+        admin.execute("DROP ROLE guarded")
+        admin.execute("SELECT pg_reload_conf()")
+
+
+@pytest.fixture
 def unchanged(live: Live) -> Iterator[None]:
     """The live database is at the end what it was at the beginning."""
     before = live.portrait()

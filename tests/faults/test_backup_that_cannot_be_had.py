@@ -35,22 +35,6 @@ def test_a_server_that_is_down(refnet: Command, live: Live, tmp_path: Path) -> N
     _nothing_came_of_it(refnet)
 
 
-@pytest.fixture
-def guarded(server: Cluster) -> Iterator[str]:
-    """A role that must give a password."""
-    hba = server.data / "pg_hba.conf"
-    before = hba.read_text()
-    hba.write_text("local all guarded scram-sha-256\n" + before)
-    with server.target().connect() as admin:
-        admin.execute("CREATE ROLE guarded LOGIN SUPERUSER PASSWORD 'the right one'")
-        admin.execute("SELECT pg_reload_conf()")
-    yield "guarded"
-    hba.write_text(before)
-    with server.target().connect() as admin:
-        admin.execute("DROP ROLE guarded")
-        admin.execute("SELECT pg_reload_conf()")
-
-
 def test_a_wrong_password(refnet: Command, live: Live, guarded: str) -> None:
     wrong = replace(refnet, url=url_of(live.target, user=guarded, password=SECRET))
     result = wrong("backup", "database")

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from tests.integration.files.conftest import World, contents
+from tests.integration.files.test_disks import fill
 from tests.integration.files.test_killed import every_step
 
 from refnet.errors import RefnetError
@@ -178,3 +179,36 @@ def test_what_another_file_system_holds_is_refused_by_name(merged, mounted) -> N
     with pytest.raises(RefnetError, match="deep is on another file system"):
         vault.restore(held, merge=True)
     assert list(disk.iterdir()) == []
+
+
+def test_a_full_disk_during_a_merge_leaves_everything_as_it_was(merged, mounted, monkeypatch) -> None:
+    vault, held = merged
+    disk: Path = mounted(vault.root / "disk", "size=3m,mode=755")
+    on_disk = World(vault.source, disk / "vault", vault.root)
+    shutil.copytree(vault.folder, on_disk.folder, symlinks=True)
+    before = contents(on_disk.folder)
+    real: Callable[..., None] = restore_files._unpack
+
+    def fill_first(*arguments: Any) -> None:
+        fill(disk)
+        real(*arguments)
+
+    monkeypatch.setattr(restore_files, "_unpack", fill_first)
+    with pytest.raises(RefnetError, match="No space left"):
+        on_disk.restore(held, merge=True)
+    assert contents(on_disk.folder) == before
+    assert on_disk.leftovers() == []
+
+
+def test_another_spelling_of_a_live_name_is_kept_where_capitals_do_not_count(vault, merging_disk) -> None:
+    (vault.folder / "Note.md").write_text("of the artifact")
+    held = vault.backup()
+    (merging_disk / "vault").mkdir()
+    there = World(vault.source, merging_disk / "vault", vault.root)
+    (there.folder / "note.md").write_text("mine")
+
+    done = there.restore(held, merge=True)
+
+    assert done.plan.merge.actions["Note.md"] is Action.OTHER
+    assert (there.folder / "note.md").read_text() == "mine"
+    assert (there.folder / "run.sh").exists()

@@ -1,0 +1,31 @@
+"""Options of a restore to another place that do not fit together end with 2, before anything is looked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.unit.cli.commands import ran
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("--as x --to postgresql://other/y", "--as and --to exclude each other"),
+        ("--as x --table papers", "exclude --as"),
+        ("--to postgresql://other/y --table papers --mode missing", "exclude --to"),
+        (f"--as {'x' * 64}", "longer than 63 bytes"),
+        ("--merge", "for folders only"),
+        ("--only a.md", "for folders only"),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    arguments: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setenv("REFNET_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("REFNET_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/live")
+    monkeypatch.setenv("REFNET_LOG_FOLDER", "none")
+    code, out, err = ran(["restore", "database", *arguments.split()], monkeypatch, capsys)
+    assert (code, out) == (2, "")
+    assert told in err
