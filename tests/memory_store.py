@@ -11,7 +11,8 @@ from functools import partial
 from typing import BinaryIO
 
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import Entry, Evidence, Manifest, artifact_names
+from refnet.recovery.model.artifact import Entry, Evidence, Manifest
+from refnet.recovery.model.file_names import artifact_names
 from refnet.recovery.model.marks import Marks
 from refnet.recovery.model.source import Made, OpenArtifact
 from refnet.recovery.model.source_name import SourceName

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from refnet.compose import compose_file
+from refnet.errors import RefnetError
 from refnet.recovery.model.identity import Identity
+from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.stores.lineage import Lineage
 from refnet.settings import Settings
 
@@ -21,6 +23,8 @@ def server(settings: Settings) -> Target:
     from refnet.postgres import embedded
     from refnet.postgres.session import Target
 
+    if settings.about != SourceName.DATABASE:
+        settings.of(settings.about)  # raises where the settings do not name it
     if settings.database_url:
         return Target.from_url(settings.database_url)
     return embedded.start(settings.home, settings.postgres_bin_dir).target(embedded.DATABASE)
@@ -48,6 +52,31 @@ def database_name(settings: Settings) -> str:
     from refnet.postgres.session import Target
 
     return Target.from_url(settings.database_url).name if settings.database_url else embedded.DATABASE
+
+
+def target_of(settings: Settings, source: str) -> Target:
+    """Return the database of `source`; see `server`."""
+    return server(settings.narrowed(source))
+
+
+def identity_of(settings: Settings, source: SourceName) -> Identity | None:
+    """Return the database that the settings name as `source`; None if they name none. See `identity`."""
+    if source not in (SourceName.DATABASE, *settings.sources):
+        return None
+    return identity(settings.narrowed(source))
+
+
+def named_by(settings: Settings, source: SourceName) -> Identity | None:
+    """Return the database of `source` by its name alone, without a connection; None: not a database, or a wrong URL."""
+    url = settings.of(source).url
+    if source.kind is not Kind.DATABASE or not url:
+        return None
+    from refnet.postgres.session import Target
+
+    try:
+        return Identity(Target.from_url(url).name)
+    except RefnetError:
+        return None
 
 
 def existing_server(settings: Settings) -> Target:

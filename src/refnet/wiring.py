@@ -28,7 +28,8 @@ from refnet.recovery.stores.identified import Remembered
 from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.stores.previous_records import PreviousVersions
 from refnet.recovery.stores.run_journal import Journal
-from refnet.settings import Retention, Settings
+from refnet.settings import Retention, Settings, variable
+from refnet.settings.sources import SHORT
 
 if TYPE_CHECKING:
     from refnet.recovery.sources.files.scope import Scope
@@ -48,9 +49,12 @@ def journal(settings: Settings) -> Journal:
 
 def limits(settings: Settings) -> dict[SourceName, Limits]:
     """Return the limits of the monitor for each source, by the schedule."""
-    schedule, least = Schedule.of(settings), settings.monitor_min_bytes
+    schedule = Schedule.of(settings)
     drill = schedule.interval(TaskName.DRILL)
-    return {name: Limits(schedule.interval(TaskName(name)), drill, least) for name in STANDARD}
+    return {
+        name: Limits(schedule.interval(name), drill, settings.of(name).min_bytes or 0)
+        for name in known(settings)
+    }
 
 
 def facts(settings: Settings, now: Callable[[], datetime]) -> Callable[[Identity | None], Facts]:
@@ -59,6 +63,7 @@ def facts(settings: Settings, now: Callable[[], datetime]) -> Callable[[Identity
 
     artifacts, runs, schedule = store(settings), journal(settings), Schedule.of(settings)
     protected, allowed = configured(settings), limits(settings)
+    named = {name: servers.named_by(settings, name) for name in known(settings) if name not in STANDARD}
 
     def read(target: Identity | None) -> Facts:
         trouble = artifacts.trouble()
@@ -66,21 +71,34 @@ def facts(settings: Settings, now: Callable[[], datetime]) -> Callable[[Identity
         free, history = artifacts.free_bytes(), runs.history()
         return Facts(
             now(), Catalog.of(entries), leftovers, unlisted, free, history, protected, schedule, allowed,
-            target, trouble, _all_recorded(settings), timedelta(days=settings.retention_previous),
+            {SourceName.DATABASE: target, **named}, trouble, _all_recorded(settings), timedelta(days=settings.retention_previous),
         )  # fmt: skip
 
     return read
 
 
-def configured(settings: Settings) -> frozenset[SourceName]:
-    """Return the sources that the settings protect.
+def known(settings: Settings) -> tuple[SourceName, ...]:
+    """Return the standard sources, then the named ones: databases, then folders, each in the file's order."""
+    kinds = {"databases": Kind.DATABASE, "folders": Kind.FOLDER}
+    named = sorted(settings.sources.values(), key=lambda one: list(kinds).index(one.table))
+    return (*STANDARD, *(SourceName(one.name, kinds[one.table]) for one in named))
 
-    A vault at the default path is protected once it is there; after that its absence is an error.
+
+def configured(settings: Settings) -> frozenset[SourceName]:
+    """Return the sources that the settings protect; `known` has their order.
+
+    A vault at the default path is protected once it is there; after that its absence is an error. Where databases are
+    named, `database` is protected only if it has a URL, or RefNet's own server exists.
     """
+    from refnet.postgres import embedded
+
+    alone = not any(one.table == "databases" for one in settings.sources.values())
+    database = alone or settings.database_url or embedded.status(settings.home).major is not None
     vault = "vault_dir" in settings.origins or settings.vault_dir.exists()
     return frozenset(
         (
-            SourceName.DATABASE,
+            *([SourceName.DATABASE] if database else []),
+            *known(settings)[len(STANDARD) :],
             *([SourceName.CONFIG] if settings.config_dir else []),
             *([SourceName.OBSIDIAN] if vault or _last(store(settings), SourceName.OBSIDIAN) else []),
         )
@@ -102,10 +120,12 @@ def source(
         tables: only these tables of the database; empty: everything.
         into: the store whose last artifact a new one may share its bytes with; None: that of the settings.
     """
+    settings = settings.narrowed(name)
     if name.kind is Kind.DATABASE:
         from refnet.recovery.sources.database.database_source import DatabaseSource
 
         return DatabaseSource(
+            name=name,
             target=partial(servers.existing_server, settings),
             binaries=partial(servers.binaries_for, settings),
             jobs=jobs or settings.jobs,
@@ -120,7 +140,7 @@ def source(
     return FilesSource(
         name=name,
         folder=folder,
-        entries=parse_entries(settings.config_entries) if name == SourceName.CONFIG else None,
+        entries=parse_entries(entries) if (entries := settings.of(name).entries) else None,
         swaps=settings.home / "swaps",
         jobs=jobs or settings.jobs,
         last=partial(_last, into or store(settings), name),
@@ -129,11 +149,11 @@ def source(
 
 
 def scope(settings: Settings, name: SourceName) -> Scope:
-    """Return what is backed up of the folder of `name`, config or obsidian."""
+    """Return what is backed up of the folder of `name`."""
     from refnet.recovery.sources.files.scope import Scope
 
-    exclude = settings.exclude_config if name == SourceName.CONFIG else settings.exclude_obsidian
-    return Scope(None, exclude, settings.one_file_system)
+    own = settings.of(name)
+    return Scope(None, own.exclude, bool(own.one_file_system))
 
 
 def proof_options(settings: Settings, progress: Progress, *, trust: bool = False) -> ProofOptions:
@@ -172,7 +192,9 @@ def shrinking(settings: Settings) -> Shrinking:
 
 def retention(settings: Settings, name: SourceName) -> Retention:
     """Return how long artifacts of `name` are kept."""
-    found: Retention = getattr(settings, f"retention_{name}")
+    found = settings.of(name).retention
+    if found is None:
+        raise not_configured(name)
     return found
 
 
@@ -188,6 +210,7 @@ def _previous_databases(settings: Settings, source: SourceName) -> list[Previous
 
     if source.kind is not Kind.DATABASE:
         return []
+    settings = settings.narrowed(source)
     if not settings.database_url and embedded.status(settings.home).pid is None:
         return []
     records = previous(settings)
@@ -235,8 +258,8 @@ def _stays() -> None:
 
 
 def _all_recorded(settings: Settings) -> dict[SourceName, tuple[datetime, ...] | None]:
-    found: dict[SourceName, tuple[datetime, ...] | None] = dict.fromkeys(STANDARD)
-    for name in STANDARD:
+    found: dict[SourceName, tuple[datetime, ...] | None] = dict.fromkeys(known(settings))
+    for name in known(settings):
         with suppress(RefnetError):  # the monitor warns that they cannot be read
             found[name] = recorded_previous(settings, name)
     return found
@@ -251,6 +274,7 @@ def recorded_previous(settings: Settings, name: SourceName) -> tuple[datetime, .
     from refnet.postgres import embedded
     from refnet.postgres.session import Target
 
+    settings = settings.narrowed(name)
     own = Target.from_url(settings.database_url).name if settings.database_url else embedded.DATABASE
     records = previous(settings).read().records
     return tuple(record.mark.at for record in records if record.mark.of == own)
@@ -258,23 +282,19 @@ def recorded_previous(settings: Settings, name: SourceName) -> tuple[datetime, .
 
 def not_configured(name: SourceName) -> RefnetError:
     """Return the error for a source that the settings leave out."""
-    variable = {SourceName.CONFIG: "REFNET_CONFIG_DIR", SourceName.OBSIDIAN: "REFNET_VAULT_DIR"}
-    return RefnetError(
-        f"the source {name} is not configured",
-        f"Set {variable.get(name, 'REFNET_DATABASE_URL')}.",
-        Exit.USAGE,
-    )
+    table = "databases" if name.kind is Kind.DATABASE else "folders"
+    hint = f"Set {variable(SHORT[name])}." if name in SHORT else f"Add [{table}.{name}] to the settings file."
+    return RefnetError(f"the source {name} is not configured", hint, Exit.USAGE)
 
 
 def target(settings: Settings, name: SourceName) -> FolderTarget:
-    """Return the live folder of `name`, config or obsidian; RefnetError where the settings name none."""
+    """Return the live folder of `name`; RefnetError where the settings name none."""
     from refnet.recovery.sources.files import entries
     from refnet.recovery.sources.files.target import target_of
 
     swaps, part = settings.home / "swaps", scope(settings, name)
-    if name == SourceName.OBSIDIAN:
-        return target_of(name, settings.vault_dir, None, swaps, part)
-    if settings.config_dir is None:
+    own = settings.of(name)
+    if own.path is None:
         raise not_configured(name)
-    listed = entries.names(entries.parse_entries(settings.config_entries))
-    return target_of(name, settings.config_dir, listed, swaps, part)
+    listed = entries.names(entries.parse_entries(own.entries)) if own.entries else None
+    return target_of(name, own.path, listed, swaps, part)

@@ -15,7 +15,8 @@ from tests.faults.store import NOW, publish, visible
 
 from refnet.errors import Exit, RefnetError
 from refnet.files import identity
-from refnet.recovery.model.artifact import Evidence, Level, Outcome, artifact_names
+from refnet.recovery.model.artifact import Evidence, Level, Outcome
+from refnet.recovery.model.file_names import artifact_names
 from refnet.recovery.model.marks import Marks
 from refnet.recovery.model.source import Made
 from refnet.recovery.model.source_name import SourceName

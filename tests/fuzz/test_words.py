@@ -13,8 +13,9 @@ from tests.fuzz.strategies import texts
 from refnet.cli.completion import choice
 from refnet.cli.prune import _span
 from refnet.postgres.session import Target
-from refnet.recovery.model.artifact import artifact_names, read_file_name, utc
+from refnet.recovery.model.artifact import utc
 from refnet.recovery.model.catalog import parse_time
+from refnet.recovery.model.file_names import artifact_names, read_file_name
 from refnet.recovery.model.recovery_plan import Stage
 from refnet.recovery.model.source_name import Kind
 from refnet.settings.converters import InvalidError

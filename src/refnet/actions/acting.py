@@ -43,5 +43,5 @@ class ActsOn:
 def protected(settings: Settings, source: SourceName) -> str:
     """Return the database of the settings, with its server, or the folder of `source`; "": none."""
     if source.kind is Kind.DATABASE:
-        return ActsOn.of(settings).shown
-    return str((settings.config_dir if source == SourceName.CONFIG else settings.vault_dir) or "")
+        return ActsOn.of(settings.narrowed(source)).shown
+    return str(settings.of(source).path or "")

@@ -18,8 +18,9 @@ from refnet.actions.context import Context
 from refnet.actions.verify import keep, verify
 from refnet.errors import Exit, RefnetError
 from refnet.files import explained
-from refnet.recovery.model.artifact import Evidence, Level, Manifest, Outcome, read_file_name, utc
+from refnet.recovery.model.artifact import Evidence, Level, Manifest, Outcome, utc
 from refnet.recovery.model.catalog import Catalog
+from refnet.recovery.model.file_names import read_file_name
 from refnet.recovery.model.marks import Marks
 from refnet.recovery.model.schedule import Schedule
 from refnet.recovery.model.source import Made, OpenArtifact, Proof

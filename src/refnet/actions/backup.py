@@ -123,13 +123,14 @@ def plan(context: Context, name: SourceName, options: Options) -> Plan:
 
 def _found(settings: Settings, name: SourceName) -> str:
     """Return the display name of a source; RefnetError if it cannot be reached, or its programs are missing."""
+    settings = settings.narrowed(name)
     if name.kind is Kind.DATABASE:
         if settings.database_url or embedded.status(settings.home).major is None:
             target = servers.existing_server(settings)
             with target.connect() as session:
                 servers.binaries_for(settings, server_version(session))
         return ActsOn.of(settings).shown
-    folder = settings.config_dir if name == SourceName.CONFIG else settings.vault_dir
+    folder = settings.of(name).path
     if folder is None or not folder.is_dir():
         raise RefnetError(f"{folder} is not a folder", f"Create it, or set the folder of {name}.")
     return str(folder)
@@ -137,13 +138,13 @@ def _found(settings: Settings, name: SourceName) -> str:
 
 def backup(context: Context, name: SourceName, options: Options | None = None) -> Backup | None:
     """Make an artifact of the source `name` and prove it; None where the settings do not configure that source."""
-    options, settings = options or Options(), context.settings
-    if name not in wiring.configured(settings):
+    options, context = options or Options(), context.about(name)
+    if name not in wiring.configured(context.settings):
         return None
     store = LocalStore(options.folder, flat=True) if options.folder else context.store
     if earlier := _earlier(context, name, store, options.since):
         return earlier
-    source = wiring.source(settings, name, jobs=options.jobs, tables=options.tables, into=store)
+    source = wiring.source(context.settings, name, jobs=options.jobs, tables=options.tables, into=store)
     watched = options.folder is None and not options.tables  # else it protects nothing that is monitored
     if watched:
         from refnet.actions.watching import open_watch, report_proof
@@ -153,7 +154,7 @@ def backup(context: Context, name: SourceName, options: Options | None = None) -
         within = replace(context, progress=at_work.logged(context.progress)) if at_work else context
         with hooks.around(within, name, Action.BACKUP) as doing:
             if watched:
-                options = replace(options, details=unprotected.details(settings, name))
+                options = replace(options, details=unprotected.details(context.settings, name))
             made = make(within, source, store, options)
             made = replace(made, path=store.folder(name) / made.manifest.name)
             doing.artifact = made.manifest.name
@@ -163,7 +164,7 @@ def backup(context: Context, name: SourceName, options: Options | None = None) -
             report_proof(at_work, made.manifest.name, made.proof)
         if not made.path.exists():
             raise RefnetError(f"{made.path} is gone", "A hook or another program removed it; retry.")
-    if watched and (failed := unprotected.keep_settings(settings, context.clock)):
+    if watched and (failed := unprotected.keep_settings(context.settings, context.clock)):
         made = replace(made, warnings=(*made.warnings, failed))
     return made
 
@@ -172,8 +173,8 @@ def _earlier(context: Context, name: SourceName, store: Store, since: datetime |
     """Return the newest complete artifact of `name` if it was published and checked since `since`."""
     if since is None:
         return None
-    target = servers.identity(context.settings) if name.kind is Kind.DATABASE else None
-    newest = Catalog.of(store.entries(name)).about(target).newest_complete(name)
+    target = servers.identity_of(context.settings, name) if name.kind is Kind.DATABASE else None
+    newest = Catalog.of(store.entries(name)).about(target, name).newest_complete(name)
     fits = newest and since <= newest.published <= context.clock.now() and newest.evidence
     return Backup(newest.manifest, None, {}, earlier=True) if newest and fits else None
 

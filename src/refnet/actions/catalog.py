@@ -14,7 +14,7 @@ from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Manifest, utc
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.source import OpenArtifact
-from refnet.recovery.model.source_name import SourceName
+from refnet.recovery.model.source_name import STANDARD, SourceName
 from refnet.recovery.model.store import Unlisted
 from refnet.recovery.stores.local import LocalStore
 
@@ -100,10 +100,12 @@ def notes(entry: Entry, now: datetime) -> list[str]:
 
 
 def listing(context: Context, names: tuple[SourceName, ...], tag: str | None = None) -> Listing:
-    """Return every artifact of the sources `names`, or those with the tag `tag`."""
+    """Return every artifact of the sources `names`, or those with the tag `tag`; by source where any is named."""
     store = context.store
     found, _, ignored = store.contents()
     entries = tuple(entry for entry in Catalog.of(found).entries if entry.source in names)
+    if any(name not in STANDARD for name in names):
+        entries = tuple(sorted(entries, key=lambda entry: names.index(entry.source)))
     if tag is not None:
         check_tag(tag)
         entries = tuple(entry for entry in entries if tag in entry.marks.tags)

@@ -25,7 +25,7 @@ from refnet.files import check_closed
 from refnet.locks import is_locked
 from refnet.recovery.model.monitoring import Status
 from refnet.recovery.model.schedule import Schedule
-from refnet.recovery.model.source_name import SourceName
+from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
 from refnet.recovery.sources.files import entries
 from refnet.recovery.stores.lock import LOCK_NAME
 from refnet.scheduling.status import status
@@ -48,12 +48,13 @@ def check() -> Checked:
         hint = "The other checks need valid settings."
         wrong = (error("settings", one.message, f"{one.hint} {hint}") for one in examined.problems)
         return Checked(tuple(wrong))
+    there = wiring.configured(settings)
+    protected = [one for one in wiring.known(settings) if one in there]
     checks: dict[str, Callable[[Settings], Iterable[Line]]] = {
         "settings": _settings,
-        "database": database,
+        **{one: partial(database, source=one) for one in protected if one.kind is Kind.DATABASE},
         "backup folder": backup_folder,
-        "config": partial(files, source=SourceName.CONFIG),
-        "obsidian": partial(files, source=SourceName.OBSIDIAN),
+        **{one: partial(files, source=one) for one in (*STANDARD, *protected) if one.kind is Kind.FOLDER},
         "not protected": unprotected.check,
         "backups": _backups,
         "schedule": _schedule,
@@ -100,6 +101,7 @@ def _protected(settings: Settings) -> Iterator[Path]:
     """Yield the folders that are backed up completely."""
     if SourceName.OBSIDIAN in wiring.configured(settings):
         yield settings.vault_dir
+    yield from (one.path for one in settings.sources.values() if one.path and not one.entries)
     if settings.config_dir:
         listed = entries.parse_entries(settings.config_entries)
         names = entries.names(one for one in listed if one.folder)

@@ -39,8 +39,9 @@ SELECT current_setting('server_version'), current_user::text, pg_database_size(c
 """
 
 
-def database(settings: Settings) -> Iterator[Line]:
-    """Check the database. RefNet's own server is not started for this."""
+def database(settings: Settings, source: SourceName = SourceName.DATABASE) -> Iterator[Line]:
+    """Check the database `source`. RefNet's own server is not started for this."""
+    settings = settings.narrowed(source)
     own = None if settings.database_url else embedded.status(settings.home)
     if own and own.major is not None and own.pid is None:
         yield ok("database", f"RefNet's own server in {own.folder} is stopped; a backup starts it")
@@ -53,11 +54,11 @@ def database(settings: Settings) -> Iterator[Line]:
         with asked.connect({**READER_SETTINGS, "statement_timeout": _STATEMENT}) as session:
             yield from _login(session, asked, settings)
             major = server_version(session)
-        yield from _restore(settings)
+        yield from _restore(settings, source)
     except psycopg.Error as error:
-        yield error_line("database", server_errors.of_server(error, f"checking {target.display}"))
+        yield error_line(source, server_errors.of_server(error, f"checking {target.display}"))
     except RefnetError as error:
-        yield error_line("database", error)
+        yield error_line(source, error)
     yield from _programs(settings, major)
 
 
@@ -115,12 +116,12 @@ def _programs(settings: Settings, major: int | None) -> Iterator[Line]:
         yield ok("proof", f"{says}, all isolation layers")
 
 
-def _restore(settings: Settings) -> Iterator[Line]:
+def _restore(settings: Settings, source: SourceName) -> Iterator[Line]:
     """Check that this login could restore the newest artifact, else that it could create a database."""
     context, target = Context(settings), servers.existing_server(settings)
     store = wiring.store(settings)
-    newest = Catalog.of(store.entries(SourceName.DATABASE)).about(servers.identity(settings))
-    entry = newest.newest_complete(SourceName.DATABASE)
+    newest = Catalog.of(store.entries(source)).about(servers.identity(settings), source)
+    entry = newest.newest_complete(source)
     if entry:
         restore = database_restore.restore_of(context, store.artifact(entry))
         plan = restore.plan(count=False, damaged_anyway=True)

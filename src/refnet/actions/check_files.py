@@ -28,15 +28,15 @@ _WALK_SECONDS = 20.0
 
 def files(settings: Settings, source: SourceName) -> Iterator[Line]:
     """Check the folder of `source`, config or obsidian: its entries, and what a backup or a restore may not use."""
-    folder = settings.config_dir if source == SourceName.CONFIG else settings.vault_dir
+    folder = settings.of(source).path
     if folder is None or source not in wiring.configured(settings):
         yield ok(source, "not configured")
         return
     scope = wiring.scope(settings, source)
     with opened(folder, OPEN_FOLDER & ~os.O_NOFOLLOW) as root:
         names = [name for name in names_in(root) if not name.startswith(HIDDEN_PREFIX)]
-        if source == SourceName.CONFIG:
-            scope = scope.of(entries.present(entries.parse_entries(settings.config_entries), root)[0])
+        if listed := settings.of(source).entries:
+            scope = scope.of(entries.present(entries.parse_entries(listed), root)[0])
         wrong = [*_covered(source, folder, scope, names), *_walked(source, folder, root, scope)]
         wrong += _large(source, root, scope, settings.left_out_percent)
     target = wiring.target(settings, source)

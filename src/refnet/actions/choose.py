@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -11,11 +11,12 @@ from refnet import servers, wiring
 from refnet.actions.context import Context
 from refnet.errors import Exit, RefnetError, nearest
 from refnet.files import explained
-from refnet.recovery.model.artifact import Entry, read_file_name
+from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.catalog import Catalog, parse_time
+from refnet.recovery.model.file_names import read_file_name
 from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.source import OpenArtifact
-from refnet.recovery.model.source_name import STANDARD, Kind, SourceName, read_name
+from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
 from refnet.recovery.model.store import Store
 from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.stores.open_artifacts import artifact_at, folder_at
@@ -36,9 +37,10 @@ def select(context: Context, meant: str | None) -> Selected:
 
     RefnetError (UNVERIFIED) where there is none at all.
     """
-    if meant is not None and meant not in STANDARD:
+    source = named_source(context, meant) if meant else None
+    if meant and not source:
         return Selected([choose_one(context.store, meant)])
-    names = (read_name(meant),) if meant else STANDARD
+    names = (source,) if source else wiring.known(context.settings)
     try:
         chosen = newest_of(context, names)
     except RefnetError as error:
@@ -59,25 +61,32 @@ def newest_of(
 
     from_database: of this database; None: of the one that the settings name.
     """
-    target = servers.identity(context.settings) if SourceName.DATABASE in names else None
-    if from_database:
-        target = Identity(from_database, target.system if target else None)
-    return choose(context.store, names, at, target=target)
+    targets: dict[SourceName, Identity | None] = {}
+    store = context.store
+    for name in (one for one in names if one.kind is Kind.DATABASE):
+        # A server is asked only for what the store may hold of its database.
+        there = name == SourceName.DATABASE or store.entries(name)
+        target = servers.identity_of(context.settings, name) if there else None
+        targets[name] = (
+            Identity(from_database, target.system if target else None) if from_database else target
+        )
+    return choose(store, names, at, targets=targets)
 
 
-def named_source(meant: str) -> SourceName | None:
-    """Return the source that is called `meant`, if there is one."""
-    return read_name(meant) if meant in STANDARD else None
+def named_source(context: Context, meant: str) -> SourceName | None:
+    """Return the source that is called `meant`: one that is configured, or that has artifacts."""
+    known = (*wiring.known(context.settings), *(() if "/" in meant else context.store.sources()))
+    return next((one for one in known if one == meant), None)
 
 
 def choose_to_read(context: Context, meant: str, at: str | None = None) -> OpenArtifact:
     """Return the artifact `meant`: a name in the catalog, a path, or a source for its newest one (at or before `at`)."""
-    if source := named_source(meant):
+    if source := named_source(context, meant):
         return newest_of(context, (source,), parse_time(at, None) if at else None)[0]
     if at:
         raise RefnetError(
             f"--at chooses an artifact of a source, and '{meant}' is not a source",
-            f"Omit --at, or give one of: {', '.join(STANDARD)}.",
+            f"Omit --at, or give one of: {', '.join(wiring.known(context.settings))}.",
             Exit.USAGE,
         )
     return choose_one(context.store, meant)
@@ -96,18 +105,18 @@ def choose_to_restore(
     """
     if artifact and at:
         raise RefnetError("ARTIFACT and --at exclude each other", "Omit one of them.", Exit.USAGE)
-    origin, database = read_from(source, named)
+    origin, database = read_from(context, source, named)
     if artifact:
         return choose_one(context.store, artifact, origin)
     return newest_of(context, (origin,), parse_time(at, None) if at else None, database)[0]
 
 
-def read_from(source: SourceName, named: str | None) -> tuple[SourceName, str | None]:
+def read_from(context: Context, source: SourceName, named: str | None) -> tuple[SourceName, str | None]:
     """Return the source whose artifact is restored into `source`, and its database, if `named` is one.
 
     named: the value of --from: another source of the same kind, or a database; None: none is given.
     """
-    other = named_source(named) if named else None
+    other = named_source(context, named) if named else None
     if other and other != source and other.kind is source.kind:
         return other, None
     if named is None or source.kind is Kind.DATABASE:
@@ -117,7 +126,7 @@ def read_from(source: SourceName, named: str | None) -> tuple[SourceName, str | 
     what = f"a {other.kind}" if other else "not a source"
     raise RefnetError(
         f"--from: '{named}' is {what}, and {source} is a {source.kind}",
-        f"Give one of: {', '.join(one for one in STANDARD if one.kind is source.kind)}.",
+        f"Give one of: {', '.join(one for one in wiring.known(context.settings) if one.kind is source.kind)}.",
         Exit.USAGE,
     )
 
@@ -127,18 +136,21 @@ def choose(
     sources: Iterable[SourceName],
     at: datetime | None = None,
     *,
-    target: Identity | None = None,
+    targets: Mapping[SourceName, Identity | None] | None = None,
 ) -> list[OpenArtifact]:
     """Return the newest complete artifact (at or before `at`) of each of `sources`; RefnetError where there is none.
 
-    target: the database, see Catalog.choices.
+    targets: the database of each source, see Catalog.choices.
     """
-    everything, sources = Catalog.of(store.entries()), tuple(sources)
-    catalog = everything.choices(target, at) if SourceName.DATABASE in sources else everything
+    everything, sources, targets = Catalog.of(store.entries()), tuple(sources), targets or {}
+    catalog = everything
+    for source in (one for one in sources if one.kind is Kind.DATABASE):
+        catalog = catalog.choices(targets.get(source), at, source)
     newest = [catalog.newest_complete(source, at) for source in sources]
     found = [store.artifact(entry) for entry in newest if entry]
     if not found:
-        others = everything.others(target) if sources == (SourceName.DATABASE,) else ()
+        target = targets.get(sources[0]) if len(sources) == 1 else None
+        others = everything.others(target, sources[0]) if len(sources) == 1 else ()
         raise of_others(target, others) if target and others else nothing(catalog, sources, at)
     return found
 
@@ -216,14 +228,15 @@ def _named(store: Store, artifact: str, source: SourceName | None) -> OpenArtifa
 def _at_path(store: Store, path: Path, source: SourceName | None) -> OpenArtifact:
     home: Store = LocalStore(path.parent, flat=True)
     if isinstance(store, LocalStore) and path.resolve().parent in {
-        store.folder(one).resolve() for one in STANDARD
+        store.folder(one).resolve() for one in store.sources()
     }:
         home = store
     entry = Catalog.of(home.entries()).named(path.name)
     if entry:
         return home.artifact(entry)
     said = read_file_name(path.name)
-    return artifact_at(path, said[0] if said else source or _by_ending(path.name))
+    own = said[0] if said and said[0] in STANDARD else source or (said and said[0])
+    return artifact_at(path, own or _by_ending(path.name))
 
 
 def _by_ending(name: str) -> SourceName:

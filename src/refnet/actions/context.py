@@ -6,15 +6,16 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 from refnet import wiring
 from refnet.errors import Exit, RefnetError
 from refnet.files import check_closed, check_own, make_folder
 from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.source import OpenArtifact, Progress, silent
-from refnet.recovery.model.source_name import SourceName
+from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.sources.artifact import Artifact, open_artifact
 from refnet.recovery.stores import lock
 from refnet.recovery.stores.local import LocalStore
@@ -39,6 +40,15 @@ class Context:
     def open_artifact(self, artifact: OpenArtifact) -> Artifact:
         """Return the content of `artifact`."""
         return open_artifact(artifact)
+
+    @property
+    def database(self) -> SourceName:
+        """The database that the settings are about."""
+        return SourceName(self.settings.about, Kind.DATABASE)
+
+    def about(self, source: SourceName) -> Self:
+        """Return this with the settings of `source`, see `Settings.narrowed`."""
+        return replace(self, settings=self.settings.narrowed(source))
 
     @contextmanager
     def restore_lock(self, name: SourceName) -> Iterator[None]:

@@ -20,7 +20,6 @@ from refnet.recovery.model.origin import Permission
 from refnet.recovery.model.restore_place import Where
 from refnet.recovery.model.restore_plan import Plan
 from refnet.recovery.model.source import Finding, OpenArtifact
-from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.model.table_plan import TableSelection
 from refnet.recovery.sources.artifact import open_database
 from refnet.recovery.sources.database.artifact.foreign_dump import ForeignDump
@@ -55,19 +54,19 @@ class DatabaseRestore:
     def hooks(self) -> list[str]:
         """Return the hooks that it runs: none for a database beside the live one or elsewhere."""
         is_live = self.options.where is Where.LIVE
-        return hooks.listed(self.context.settings, SourceName.DATABASE, Action.RESTORE) if is_live else []
+        return hooks.listed(self.context.settings, self.context.database, Action.RESTORE) if is_live else []
 
     def around(self) -> AbstractContextManager[object]:
         """Run the hooks around a block."""
         if not self.hooks:
             return nullcontext()
-        return hooks.around(self.context, SourceName.DATABASE, Action.RESTORE, self.dump.name)
+        return hooks.around(self.context, self.context.database, Action.RESTORE, self.dump.name)
 
     def run(self) -> Restored:
         context, settings = self.context, self.context.settings
         binaries, previous = partial(servers.binaries_for, settings), wiring.previous(settings)
         resources = Resources(binaries, previous, context.clock, context.progress)
-        with self.around(), context.restore_lock(SourceName.DATABASE):
+        with self.around(), context.restore_lock(context.database):
             done = restore_database.restore(self.target, self.dump, self.options, resources)
         try:
             Lineage.at(settings.home).add(done.destination.identity, done.origin)
@@ -138,7 +137,7 @@ def undo(context: Context, name: str | None = None, to: str | None = None) -> Un
     """Swap the previous version and the live database; see `plan_undo`."""
     settings = context.settings
     target, records = _existing(context, to), wiring.previous(settings)
-    with context.restore_lock(SourceName.DATABASE):
+    with context.restore_lock(context.database):
         return undo_database.undo(target, records, name, context.clock)
 
 

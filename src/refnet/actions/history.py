@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from refnet import servers
+from refnet import servers, wiring
 from refnet.actions.choose import named_source
 from refnet.actions.context import Context
 from refnet.actions.look import archive_errors
@@ -19,7 +19,7 @@ from refnet.recovery.model.artifact import Entry, utc
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.glob import Glob, TableGlob, composed
 from refnet.recovery.model.source import OpenArtifact
-from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
+from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.sources.artifact import open_database
 from refnet.recovery.sources.database.artifact.index import DIGEST, Index
 from refnet.recovery.sources.database.artifact.own_artifact import DatabaseArtifact
@@ -165,7 +165,7 @@ class Search:
 def log(context: Context, meant: str) -> History:
     """Return the history of `meant`: SOURCE/PATH, or SOURCE/TABLE of a database (`database/papers`)."""
     word, slash, name = meant.partition("/")
-    source = _source(word, f"{word}/…" if slash else meant)
+    source = _source(context, word, f"{word}/…" if slash else meant)
     if not name.strip("/"):
         raise RefnetError(
             f"'{meant}' names no file or table", f"Give {source}/PATH or {source}/TABLE.", Exit.USAGE
@@ -191,7 +191,7 @@ def log(context: Context, meant: str) -> History:
 
 def find(context: Context, source: str, pattern: str) -> Search:
     """Return what `pattern` matches in the artifacts of `source`."""
-    name = _source(source, source)
+    name = _source(context, source, source)
     look, newest = _Look(context, name, _like(name, pattern)), None
     found: dict[str, Found] = {}
     for entry, versions in look.versions():
@@ -206,13 +206,13 @@ def find(context: Context, source: str, pattern: str) -> Search:
     return Search(name, pattern, tuple(found.values()), look.read, newest, tuple(look.notes))
 
 
-def _source(word: str, meant: str) -> SourceName:
-    if source := named_source(word):
+def _source(context: Context, word: str, meant: str) -> SourceName:
+    if source := named_source(context, word):
         return source
-    near = f"Did you mean {found}? " if (found := nearest(word, STANDARD)) else ""
+    near = f"Did you mean {found}? " if (found := nearest(word, wiring.known(context.settings))) else ""
     raise RefnetError(
         f"'{meant}' does not begin with a source" if "/" in meant else f"'{meant}' is not a source",
-        f"{near}The sources are: {', '.join(STANDARD)}.",
+        f"{near}The sources are: {', '.join(wiring.known(context.settings))}.",
         Exit.USAGE,
     )
 
@@ -289,7 +289,9 @@ class _Look:
     def _entries(self) -> list[Entry]:
         catalog = Catalog.of(self.context.store.entries())
         if self.source.kind is Kind.DATABASE:
-            catalog = catalog.choices(servers.identity(self.context.settings))
+            catalog = catalog.choices(
+                servers.identity_of(self.context.settings, self.source), None, self.source
+            )
         complete = [entry for entry in catalog.of_source(self.source) if not entry.manifest.partial]
         if not complete:
             raise RefnetError(

@@ -12,7 +12,7 @@ from refnet.actions.context import Context
 from refnet.errors import RefnetError
 from refnet.recovery.model.monitoring import Check, Status
 from refnet.recovery.model.schedule import Schedule
-from refnet.recovery.model.source_name import STANDARD, SourceName
+from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Settings
 
 
@@ -35,7 +35,12 @@ def check_everything(context: Context, source: SourceName | None = None) -> tupl
     critical.
     """
     settings = context.settings
-    target = servers.identity(settings) if source in {None, SourceName.DATABASE} else None
+    protected = source is None or source == SourceName.DATABASE
+    target = (
+        servers.identity(settings)
+        if protected and SourceName.DATABASE in wiring.configured(settings)
+        else None
+    )
     Schedule.of(settings)  # a wrong setting is an error of the command
     try:
         return wiring.facts(settings, context.clock.now)(target).checks(source)
@@ -73,7 +78,7 @@ def notify(context: Context) -> list[str]:
 
 def _named(settings: Settings, body: str) -> Iterator[str]:
     """Yield the database or the folder of each source that a message reports."""
-    for source in STANDARD:
+    for source in wiring.known(settings):
         with suppress(RefnetError):  # an invalid setting is reported elsewhere
             if any(line.startswith(f"{source} ") for line in body.splitlines()):
                 yield f"{source}: {protected(settings, source) or 'not configured'}"

@@ -67,6 +67,8 @@ def prune(
     zone, listings = Schedule.of(settings).zone, wiring.previous_versions(settings)
     keep = timedelta(days=settings.retention_previous)
     for name in names:
+        if name not in wiring.known(settings):
+            continue  # its retention is not known any more
         rules = Rules(
             context.store, wiring.retention(settings, name), context.clock.now(), zone, listings, keep
         )

@@ -162,7 +162,7 @@ class Recovery:
         catalog = everything.choices(target, moment)
         planned = recovery_plan.decide(
             catalog,
-            self._interrupted(catalog.set_at()),
+            self._interrupted(catalog.set_at(None, STANDARD)),
             moment=moment,
             first=request.first,
             only=request.only,

@@ -19,14 +19,14 @@ from refnet.cli.output import output, say
 from refnet.errors import Exit, RefnetError, worst
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Outcome
-from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
+from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.model.unprotected import Unprotected
 from refnet.settings import user_path
-from refnet.wiring import configured, not_configured
+from refnet.wiring import configured, known, not_configured
 
 
 def backup(
-    source: options.Source = None,
+    sources: options.Sources = None,
     *,
     jobs: options.Jobs = None,
     table: Annotated[
@@ -39,15 +39,16 @@ def backup(
 ) -> None:
     """Make an artifact of each source, restore it into a scratch place and compare."""
     here = context()
-    if table and source not in {None, SourceName.DATABASE}:
+    if table and ([one for one in sources or () if one.kind is not Kind.DATABASE] or len(sources or ()) > 1):
         raise RefnetError(
             "--table applies only to the database", "Omit --table, or name no other source.", Exit.USAGE
         )
     folder = user_path(to).absolute() if to else None
     how = Options(not no_prove, jobs, tuple(table or ()), folder)
-    if source and source not in configured(here.settings):
-        raise not_configured(source)
-    names = [source or SourceName.DATABASE] if source or table else STANDARD
+    for source in sources or ():
+        if source not in configured(here.settings):
+            raise not_configured(source)
+    names = tuple(dict.fromkeys(sources or ())) or ((SourceName.DATABASE,) if table else _all(here))
     if plan:
         raise typer.Exit(_plan(here, names, how, as_json=as_json))
     raise typer.Exit(back_up(here, names, how, as_json=as_json))
@@ -55,12 +56,13 @@ def backup(
 
 def back_up(
     here: Context,
-    names: Iterable[SourceName] = STANDARD,
+    names: Iterable[SourceName] | None = None,
     how: Options | None = None,
     *,
     as_json: bool = False,
 ) -> Exit:
-    """Back up the sources `names`, print the results and return the exit code."""
+    """Back up the sources `names` (None: all), print the results and return the exit code."""
+    names = names or _all(here)
     ended = {name: _one(here, name, how or Options(), quiet=as_json) for name in names}
     if as_json:
         print_json({"results": [_values(here, *one) for one in ended.items()]})
@@ -69,6 +71,12 @@ def back_up(
             if isinstance(made, Backup):
                 _print_at_the_end(made)
     return worst(_exit(made) for made in ended.values())
+
+
+def _all(here: Context) -> tuple[SourceName, ...]:
+    """Return the standard sources, and the named ones; where some are named, those that are configured."""
+    there = configured(here.settings) if here.settings.sources else known(here.settings)
+    return tuple(one for one in known(here.settings) if one in there)
 
 
 def _plan(here: Context, names: Iterable[SourceName], how: Options, *, as_json: bool) -> Exit:
@@ -116,7 +124,9 @@ def _values(context: Context, name: SourceName, made: Backup | RefnetError | Non
         return {"source": name, "outcome": "not configured"}
     if isinstance(made, RefnetError):
         return {"source": name, "outcome": "failed", "error": made.message, "hint": made.hint}
-    return made.to_json() | (ActsOn.of(context.settings).to_json() if name.kind is Kind.DATABASE else {})
+    return made.to_json() | (
+        ActsOn.of(context.settings.narrowed(name)).to_json() if name.kind is Kind.DATABASE else {}
+    )
 
 
 def _print(made: Backup, context: Context) -> None:
@@ -136,7 +146,7 @@ def _print(made: Backup, context: Context) -> None:
     elif made.unrecorded:
         print(f"{lead} the evidence could not be recorded: {made.unrecorded}")
     if manifest.source.kind is Kind.DATABASE:
-        say(f"{'':9} {ActsOn.of(context.settings)}")
+        say(f"{'':9} {ActsOn.of(context.settings.narrowed(manifest.source))}")
     if lacks := Unprotected.read(manifest.details):
         say(f"{'':9} not protected: {lacks}; see `refnet check`")
 

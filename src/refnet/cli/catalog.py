@@ -16,14 +16,14 @@ from refnet.cli.context import complain, context, print_json
 from refnet.errors import Exit, RefnetError, worst
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Entry
-from refnet.recovery.model.source_name import STANDARD
+from refnet.wiring import known
 
 #: A terminal with space for both the source and the database.
 _WIDE = 130
 
 
 def list_artifacts(
-    source: options.Source = None,
+    sources: options.Sources = None,
     *,
     tag: Annotated[str | None, typer.Option(metavar="NAME", help="Only artifacts with this tag.")] = None,
     previous: Annotated[
@@ -32,7 +32,8 @@ def list_artifacts(
     as_json: options.Json = False,
 ) -> None:
     """List every artifact, oldest first: its age, its size, how far it is proven."""
-    here, names = context(), (source,) if source else STANDARD
+    here = context()
+    names = tuple(sources or dict.fromkeys((*known(here.settings), *here.store.sources())))
     if previous:
         if tag:
             raise RefnetError("--previous and --tag exclude each other", "Omit one of them.", Exit.USAGE)

@@ -48,15 +48,26 @@ def completion(shell: Annotated[Shell, typer.Argument(help="The shell.", **choic
 
 def source_name(code: Exit = Exit.USAGE) -> dict[str, Any]:
     """Return the parameters of Typer for the name of a source; any other value ends with `code`."""
-    known = choice("source", STANDARD, code)
-    return {"parser": lambda text: ALIASES.get(text) or known["parser"](text), "autocompletion": sources}
+
+    def parse(text: str) -> SourceName:
+        if found := next(
+            (one for one in (*ALIASES.values(), *STANDARD) if one == ALIASES.get(text, text)), None
+        ):
+            return found
+        here = Context(read_settings(lambda _: None))
+        known = {str(one): one for one in (*here.store.sources(), *wiring.known(here.settings))}
+        parsed: SourceName = choice("source", known.values(), code)["parser"](text)
+        return parsed
+
+    return {"parser": parse, "autocompletion": sources}
 
 
 def sources() -> list[str]:
     """Return the names of the configured sources."""
     try:  # a shell has no place for an error
         settings = read_settings(lambda _: None)
-        return sorted(wiring.configured(settings), key=STANDARD.index)
+        configured = wiring.configured(settings)
+        return [one for one in wiring.known(settings) if one in configured]
     except RefnetError:
         return []
 

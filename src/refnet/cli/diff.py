@@ -40,10 +40,13 @@ def diff(
         found = run(here, before, after)
     live_database = after == LIVE and found.source.kind is Kind.DATABASE
     if as_json:
-        print_json(found.to_json() | (ActsOn.of(here.settings).to_json() if live_database else {}))
+        print_json(
+            found.to_json()
+            | (ActsOn.of(here.settings.narrowed(found.source)).to_json() if live_database else {})
+        )
     else:
         if live_database:
-            print(ActsOn.of(here.settings))
+            print(ActsOn.of(here.settings.narrowed(found.source)))
         _print(found)
     raise typer.Exit(Exit.DONE if found.equal else Exit.DAMAGED)
 

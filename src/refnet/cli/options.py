@@ -25,6 +25,10 @@ Force = Annotated[
 Source = Annotated[
     SourceName | None, typer.Argument(metavar="SOURCE", help="This source; default: all.", **source_name())
 ]
+Sources = Annotated[
+    list[SourceName] | None,
+    typer.Argument(metavar="SOURCE", help="These sources; default: all.", **source_name()),
+]
 OneSource = Annotated[
     SourceName, typer.Argument(metavar="SOURCE", help="The source; vault is obsidian.", **source_name())
 ]

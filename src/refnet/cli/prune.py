@@ -19,14 +19,15 @@ from refnet.cli.output import output
 from refnet.errors import Exit, RefnetError, worst
 from refnet.recovery.model import formatting
 from refnet.recovery.model.retention import Decision
-from refnet.recovery.model.source_name import STANDARD, SourceName
+from refnet.recovery.model.source_name import SourceName
+from refnet.wiring import configured, known
 
 #: The most columns of the name of a database beside that of an artifact.
 _DATABASE = 40
 
 
 def prune(
-    source: options.Source = None,
+    sources: options.Sources = None,
     *,
     plan: options.Plan = False,
     simulate: Annotated[
@@ -35,7 +36,8 @@ def prune(
     as_json: options.Json = False,
 ) -> None:
     """Delete artifacts that are no longer kept, leftovers of crashed runs, and old previous versions."""
-    here, names = context(), (source,) if source else STANDARD
+    here = context()
+    names = tuple(sources or known(here.settings))
     if simulate is not None:
         _simulate(here, names, _span(simulate), as_json=as_json)
         return
@@ -46,7 +48,7 @@ def prune(
         print_json({"plan": plan, "sources": [one.to_json() for one in plans]})
     elif plan or not output.quiet:
         _print(plans, here, plan=plan)
-        if SourceName.DATABASE in names:
+        if SourceName.DATABASE in names and SourceName.DATABASE in configured(here.settings):
             with suppress(RefnetError):  # reported above
                 print(ActsOn.of(here.settings))
     raise typer.Exit(worst(error.code for error in errors))

@@ -116,7 +116,7 @@ def restore(asked: options.Restore, given: Restore) -> None:
     """Restore a database: all of it beside the live one, or some of its tables in place."""
     selection, here, source = (
         restore_table.asked(given.table, given.schema, given.mode),
-        context(),
+        context().about(asked.source),
         asked.source,
     )
     where = _where(asked.to, given)
@@ -183,7 +183,7 @@ def _work(
         name=given.new or "",
     )
     in_place = bool(given.table or given.schema)
-    origin, database = read_from(asked.source, asked.named)
+    origin, database = read_from(here, asked.source, asked.named)
     if origin != asked.source and chosen.entry and chosen.entry.identity:
         database = chosen.entry.identity.database  # the source that is named permits its database
     return action.restore_of(here, chosen, how, from_database=database, in_place=in_place, to=asked.to)
@@ -191,7 +191,7 @@ def _work(
 
 def undo(asked: options.Undo, given: Undo) -> None:
     """Undo the last restore of a database."""
-    here, source = context(), asked.source
+    here, source = context().about(asked.source), asked.source
     acts_on = None if asked.to else ActsOn.of(here.settings)
     log_subject(here, source)
     planned = action.plan_undo(here, given.name, asked.to)

@@ -100,7 +100,7 @@ def _timers(systemd: Systemd, name: str, units: frozenset[str], schedule: Schedu
     waiting = {task for task in tasks if not unreachable and systemd.is_waiting(timer(task, name))}
     changed = tuple(
         timer(task, name)
-        for task in schedule.times
+        for task in schedule.tasks
         if task in tasks
         and _text(systemd.folder / timer(task, name)) != timer_file(task, schedule, name).text
     )
@@ -118,7 +118,7 @@ def status(settings: Settings, configured: Collection[SourceName], now: datetime
     wanted = scheduled(schedule, configured)
     tasks = tuple(
         _next(task, due, schedule, active, beat=beat)
-        for task in (schedule.times if beat else wanted)
+        for task in (schedule.tasks if beat else wanted)
         if (due := schedule.next_due(task, now))
     )
     warnings = _how_many(labels, present)

@@ -117,7 +117,7 @@ def file_names(task: TaskName, instance: str = "") -> tuple[str, str]:
 def scheduled(schedule: Schedule, configured: Collection[SourceName]) -> tuple[TaskName, ...]:
     """Return the tasks that get a timer: all that are on, but config only if a configuration is protected."""
     protected = SourceName.CONFIG in configured
-    return tuple(task for task in schedule.times if task is not TaskName.CONFIG or protected)
+    return tuple(task for task in schedule.tasks if task is not TaskName.CONFIG or protected)
 
 
 def files(schedule: Schedule, tasks: Collection[TaskName], service: Service) -> tuple[File, ...]:

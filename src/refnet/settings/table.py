@@ -17,7 +17,7 @@ from refnet.compose import COMPOSE_FILES
 from refnet.errors import Exit, RefnetError
 from refnet.settings import converters, patterns
 from refnet.settings.periods import Retention, parse_retention
-from refnet.settings.sources import SourceSettings, field_of, key, keys_of
+from refnet.settings.sources import SHORT, SourceSettings, field_of, key, keys_of
 from refnet.settings.times import When, parse_schedule, parse_when, parse_zone
 
 if TYPE_CHECKING:
@@ -153,6 +153,8 @@ class Settings:
     log_level: str | None = key(converters.level, name="log.level")
     #: The named sources, in the order of the settings file, without their defaults.
     sources: Mapping[str, SourceSettings] = field(default_factory=dict)
+    #: The database that these settings are about; see `narrowed`.
+    about: str = "database"
     #: The settings file that was read.
     file: Path | None = None
     #: Key → the source of a value that is not the default.
@@ -204,7 +206,7 @@ class Settings:
         So what knows one database and one folder of notes works for each source.
         """
         if source not in self.sources:
-            return self
+            return self if source in SHORT else replace(self, about=source)
         one = self.of(source)
         values: dict[str, Any] = {name: getattr(one, name) for name in ("shrunk_bytes", "one_file_system")}
         values["monitor_min_bytes"] = one.min_bytes
@@ -212,7 +214,7 @@ class Settings:
             values |= {
                 name: getattr(one, name) for name in ("required_tables", "shrunk_tables", "shrunk_rows")
             }
-            values |= {"database_url": one.url}
+            values |= {"database_url": one.url, "about": source}
         else:
             values |= {
                 "vault_dir": one.path,

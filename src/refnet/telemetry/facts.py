@@ -19,7 +19,7 @@ from refnet.recovery.model.monitoring import (
 )
 from refnet.recovery.model.run import History
 from refnet.recovery.model.schedule import Schedule
-from refnet.recovery.model.source_name import STANDARD, SourceName
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.model.store import Leftover, Unlisted
 
 
@@ -38,8 +38,8 @@ class Facts:
     configured: frozenset[SourceName]
     schedule: Schedule
     limits: Mapping[SourceName, Limits]
-    #: The configured database, if it is known.
-    target: Identity | None = None
+    #: The database of each source, if it is known.
+    targets: Mapping[SourceName, Identity | None] = field(default_factory=dict)
     #: Why the backup folder is not the store of earlier runs.
     trouble: RefnetError | None = None
     #: Since when the recorded previous versions of each source are kept; None: that cannot be read.
@@ -50,7 +50,15 @@ class Facts:
     @cached_property
     def own(self) -> Catalog:
         """The catalog without the artifacts of other databases."""
-        return self.catalog.about(self.target)
+        own = self.catalog
+        for source, target in self.targets.items():
+            own = own.about(target, source)
+        return own
+
+    @cached_property
+    def sources(self) -> tuple[SourceName, ...]:
+        """The standard and the configured sources, in their order."""
+        return tuple(self.limits)
 
     def checks(self, only: SourceName | None = None) -> tuple[Check, ...]:
         """Return the monitor's checks of the sources that are configured or have artifacts (or `only`), then the store.
@@ -59,9 +67,13 @@ class Facts:
         """
         if self.trouble:
             return (another_store(self.trouble),)
-        names = [s for s in STANDARD if s is only or (only is None and self._is_protected(s))]
+        names = [s for s in self.sources if s == only or (only is None and self._is_protected(s))]
         of_sources = (watch(s, self.own, self.history, self.limits[s], self.now) for s in names)
-        others = watch_others(self.catalog, self.target) if SourceName.DATABASE in names else ()
+        others = (
+            watch_others(self.catalog, self.targets.get(SourceName.DATABASE))
+            if SourceName.DATABASE in names
+            else ()
+        )
         store = watch_store(self.own, self.leftovers, self.unlisted, self.free_bytes)
         kept = (watch_previous(s, self.previous.get(s, ()), self.keep_previous, self.now) for s in names)
         return (

@@ -26,7 +26,7 @@ from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome
 from refnet.recovery.model.monitoring import Status
 from refnet.recovery.model.run import BUCKETS, Ended, Reason, Run, RunKind
 from refnet.recovery.model.schedule import TaskName
-from refnet.recovery.model.source_name import STANDARD, SourceName
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.model.unprotected import Lacks, Unprotected
 from refnet.telemetry.facts import Facts
 
@@ -119,8 +119,8 @@ def _by_source(
     return _gauge(name, (((source,), value(source)) for source in sources), ("source",))
 
 
-def _by_run(name: str, value: Callable[[RunKind, SourceName], float | None]) -> Metric:
-    pairs = ((kind, source) for kind in RunKind for source in STANDARD)
+def _by_run(facts: Facts, name: str, value: Callable[[RunKind, SourceName], float | None]) -> Metric:
+    pairs = ((kind, source) for kind in RunKind for source in facts.sources)
     return _gauge(name, ((pair, value(*pair)) for pair in pairs), ("run", "source"))
 
 
@@ -160,9 +160,9 @@ def _left_out(facts: Facts) -> Iterator[Metric]:
 
 
 def _proofs(facts: Facts) -> Iterator[Metric]:
-    proven = {source: [e for e in facts.own.of_source(source) if e.proven] for source in STANDARD}
-    drilled = {source: last_drill(facts, source) for source in STANDARD}
-    states = {s: Counter(e.state for e in facts.catalog.of_source(s)) for s in STANDARD}
+    proven = {source: [e for e in facts.own.of_source(source) if e.proven] for source in facts.sources}
+    drilled = {source: last_drill(facts, source) for source in facts.sources}
+    states = {s: Counter(e.state for e in facts.catalog.of_source(s)) for s in facts.sources}
     yield _by_source(
         "refnet_proven_timestamp_seconds", proven, lambda s: _latest(e.proven_at for e in proven[s])
     )
@@ -204,22 +204,22 @@ def _runs(facts: Facts) -> Iterator[Metric]:
     history, totals = facts.history, facts.history.totals
     name = "refnet_backup_duration_seconds"
     durations = HistogramMetricFamily(name, _HELP[name], labels=["source"])
-    for source in STANDARD:
+    for source in facts.sources:
         counts = totals.buckets.get(source, (0,) * (len(BUCKETS) + 1))
         durations.add_metric([source], _cumulative(counts), totals.sums.get(source, 0.0))
     yield durations
     failures = CounterMetricFamily(
         "refnet_failures", _HELP["refnet_failures"], labels=["run", "source", "reason"]
     )
-    for key in product(RunKind, STANDARD, Reason):
+    for key in product(RunKind, facts.sources, Reason):
         failures.add_metric(key, totals.failures.get(key, 0))
     yield failures
-    yield _by_run("refnet_last_run_failed", lambda *run: _failed(history.last(*run)))
+    yield _by_run(facts, "refnet_last_run_failed", lambda *run: _failed(history.last(*run)))
     yield _by_run(
-        "refnet_failing_since_timestamp_seconds", lambda *run: _started(history.failing_since(*run))
+        facts, "refnet_failing_since_timestamp_seconds", lambda *run: _started(history.failing_since(*run))
     )
     yield _by_run(
-        "refnet_at_work", lambda *run: sum((one.kind, one.source) == run for one in history.at_work)
+        facts, "refnet_at_work", lambda *run: sum((one.kind, one.source) == run for one in history.at_work)
     )
 
 
@@ -231,9 +231,11 @@ def _cumulative(counts: tuple[int, ...]) -> list[tuple[str, float]]:
 def _bytes(facts: Facts) -> Iterator[Metric]:
     """Metrics of disk space: artifacts, leftovers of crashed runs, free space."""
     catalog, leftovers = facts.catalog, facts.leftovers
-    yield _by_source("refnet_kept_bytes", STANDARD, lambda s: kept_bytes(catalog.of_source(s)))
+    yield _by_source("refnet_kept_bytes", facts.sources, lambda s: kept_bytes(catalog.of_source(s)))
     yield _by_source(
-        "refnet_leftover_bytes", STANDARD, lambda s: sum(one.size for one in leftovers if one.source == s)
+        "refnet_leftover_bytes",
+        facts.sources,
+        lambda s: sum(one.size for one in leftovers if one.source == s),
     )
     previous = {source: since for source, since in facts.previous.items() if since is not None}
     yield _by_source("refnet_previous_versions", previous, lambda s: len(previous[s]))
@@ -254,7 +256,7 @@ def _due(facts: Facts) -> Iterator[Metric]:
     limits = facts.limits
     values: dict[str, Callable[[SourceName], float | None]] = {
         "refnet_backup_next_due_timestamp_seconds": lambda s: _latest(
-            (facts.schedule.next_due(TaskName(s), facts.now),)
+            (facts.schedule.next_due(s, facts.now),)
         ),
         "refnet_backup_interval_seconds": lambda s: _seconds(limits[s].interval),
         "refnet_backup_age_limit_seconds": lambda s: _seconds(limits[s].age),
@@ -262,7 +264,7 @@ def _due(facts: Facts) -> Iterator[Metric]:
     }
     scheduled = (((task,), float(task in facts.schedule.times)) for task in TaskName)
     yield _gauge("refnet_task_scheduled", scheduled, ("task",))
-    yield _by_source("refnet_source_configured", STANDARD, lambda s: s in facts.configured)
+    yield _by_source("refnet_source_configured", facts.sources, lambda s: s in facts.configured)
     for name, value in values.items():
         yield _by_source(name, sorted(facts.configured), value)
 

@@ -20,7 +20,7 @@ from refnet.recovery.model import checked
 from refnet.recovery.model.artifact import utc
 from refnet.recovery.model.monitoring import Check, Status
 from refnet.recovery.model.run import Ended, History, Reason, RunKind
-from refnet.recovery.model.source_name import STANDARD, SourceName
+from refnet.recovery.model.source_name import STANDARD
 
 #: Timeout of sending, in seconds; after it the backup continues.
 DEADLINE = 30.0
@@ -67,12 +67,12 @@ def findings(checks: Sequence[Check], history: History) -> dict[str, str | None]
         key = f"{check.source or 'all'} {topic}"
         wrong = check.status in _WRONG or topic == "store"
         found[key] = "\n".join(filter(None, (found.get(key), check.says if wrong else None))) or None
-    for source in STANDARD:
+    for source in dict.fromkeys((*STANDARD, *(run.source for run in history.runs))):
         _add_runs(found, source, history)
     return found
 
 
-def _add_runs(found: dict[str, str | None], source: SourceName, history: History) -> None:
+def _add_runs(found: dict[str, str | None], source: str, history: History) -> None:
     backup, drill = history.last(RunKind.BACKUP, source), history.last(RunKind.DRILL, source)
     key = f"{source} backup"
     if backup and backup.hint and found.get(key):

@@ -33,7 +33,7 @@ def redactor(secrets: Iterable[str]) -> Callable[[str], str]:
 
 def secrets_of(settings: Settings) -> set[str]:
     """Return every secret of the settings: the values, and the passwords and keys in them."""
-    found: set[str] = set()
+    found = {text for one in settings.sources.values() if one.url for text in (one.url, *_inside(one.url))}
     for each in fields(settings):
         value = getattr(settings, each.name)
         if value is None or not each.metadata.get("secret"):

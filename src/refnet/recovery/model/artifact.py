@@ -4,7 +4,6 @@ Names contain local time, manifests UTC. The manifest publishes an artifact; wit
 """
 
 import json
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from functools import cached_property
 from typing import Any, Self
 
 from refnet.recovery.model import checked
+from refnet.recovery.model.file_names import kind_of_file
 from refnet.recovery.model.formatting import utf8
 from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.marks import Marks
@@ -27,7 +27,6 @@ MANIFEST_SUFFIX = ".json"
 FILES_SUFFIX = ".files.json.gz"
 EVIDENCE_SUFFIX = ".evidence.jsonl"
 MARKS_SUFFIX = ".marks.json"
-PARTIAL_SUFFIX = ".partial"
 HIDDEN_PREFIX = ".refnet-"
 
 
@@ -373,47 +372,3 @@ class Entry:
 def utc(moment: datetime) -> str:
     """Format a time as manifests and evidence do: ISO 8601 in UTC."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds")
-
-
-def artifact_names(source: SourceName, local: datetime, *, partial: bool = False) -> list[str]:
-    """Return the names to try for an artifact of the local time `local`, best first; none is ever overwritten."""
-    day, clock = local.strftime("%Y%m%d"), local.strftime("%H%M%S")
-    if source.kind is Kind.DATABASE:
-        stem, end, first = "refnet", ".sql.gz", f"refnet_{day}_{clock}"
-        if partial:
-            first, end = f"{first}_tables", f".sql.gz{PARTIAL_SUFFIX}"
-        stems = [first]
-    else:
-        stem, end = ("config" if source == SourceName.CONFIG else "vault"), ".tar.gz"
-        stems = [f"{stem}_{day}", f"{stem}_{day}_{clock}"]
-    stems += [f"{stems[-1]}_{number}" for number in range(2, 100)]
-    return [f"{one}{end}" for one in stems]
-
-
-def kind_of_file(name: str) -> Kind | None:
-    """Return the kind of the source of the artifact `name`, by its ending; None if no artifact ends so."""
-    if name.endswith(".tar.gz"):
-        return Kind.FOLDER
-    return Kind.DATABASE if name.removesuffix(PARTIAL_SUFFIX).endswith(".sql.gz") else None
-
-
-_NAME = re.compile(
-    r"(?P<stem>refnet|config|vault)_(?P<day>\d{8})(?:_(?P<clock>\d{6}))?(?P<tables>_tables)?(?:_\d+)?"
-    r"(?:\.sql\.gz|\.tar\.gz)(?:\.partial)?"
-)
-_STEMS = {"refnet": SourceName.DATABASE, "config": SourceName.CONFIG, "vault": SourceName.OBSIDIAN}
-
-
-def read_file_name(name: str) -> tuple[SourceName, datetime] | None:
-    """Return the source and the naive local time of an artifact's name; None if it is not such a name."""
-    match = _NAME.fullmatch(name)
-    if not match:
-        return None
-    day, clock = match["day"], match["clock"] or "000000"
-    try:  # not strptime: a catalog of 10,000 is read before a scrape times out
-        moment = datetime(  # noqa: DTZ001
-            int(day[:4]), int(day[4:6]), int(day[6:]), int(clock[:2]), int(clock[2:4]), int(clock[4:])
-        )
-    except ValueError:
-        return None
-    return _STEMS[match["stem"]], moment

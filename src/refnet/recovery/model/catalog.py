@@ -25,23 +25,32 @@ class Catalog:
         return cls(tuple(sorted(entries, key=lambda e: (e.made, e.created, e.name))))
 
     def of_source(self, source: SourceName) -> tuple[Entry, ...]:
-        return self._by_source[source]
+        return self._by_source.get(source, ())
+
+    @property
+    def sources(self) -> tuple[SourceName, ...]:
+        """The sources that have artifacts here, the standard ones first."""
+        found = {entry.source: entry.source for entry in self.entries}
+        return (
+            *(one for one in STANDARD if one in found),
+            *(one for one in found.values() if one not in STANDARD),
+        )
 
     @cached_property
     def _by_source(self) -> Mapping[SourceName, tuple[Entry, ...]]:
-        found: dict[SourceName, list[Entry]] = {source: [] for source in STANDARD}
+        found: dict[SourceName, list[Entry]] = {}
         for entry in self.entries:
-            found[entry.manifest.source].append(entry)
+            found.setdefault(entry.manifest.source, []).append(entry)
         return {source: tuple(entries) for source, entries in found.items()}
 
-    def about(self, target: Identity | None) -> Catalog:
-        """Return the artifacts of the database `target` (None: of any) and those of files.
+    def about(self, target: Identity | None, source: SourceName = SourceName.DATABASE) -> Catalog:
+        """Return the artifacts of `source` that are of the database `target` (None: of any), and all of other sources.
 
-        If no artifact names its database, all of them count for `target`.
+        If no artifact of `source` names its database, all of them count for `target`.
         """
-        if target is None or not any(entry.identity for entry in self.entries):
+        if target is None or not any(entry.identity for entry in self.of_source(source)):
             return self
-        return Catalog(tuple(entry for entry in self.entries if not _other(entry, target)))
+        return Catalog(tuple(e for e in self.entries if e.source != source or not _other(e, target)))
 
     def by_identity(self) -> Mapping[Identity | None, tuple[Entry, ...]]:
         """Return the artifacts by their database; None: files and unknown databases."""
@@ -50,24 +59,28 @@ class Catalog:
             found.setdefault(entry.identity, []).append(entry)
         return {identity: tuple(entries) for identity, entries in found.items()}
 
-    def others(self, target: Identity | None) -> tuple[Identity | None, ...]:
-        """Return the databases of artifacts other than `target`; None is an unknown one."""
-        if self.about(target) is self:
+    def others(
+        self, target: Identity | None, source: SourceName = SourceName.DATABASE
+    ) -> tuple[Identity | None, ...]:
+        """Return the databases of artifacts of `source` other than `target`; None is an unknown one."""
+        if target is None or self.about(target, source) is self:
             return ()
-        return tuple(dict.fromkeys(e.identity for e in self.entries if target and _other(e, target)))
+        return tuple(dict.fromkeys(e.identity for e in self.of_source(source) if _other(e, target)))
 
-    def choices(self, target: Identity | None, at: datetime | None = None) -> Catalog:
+    def choices(
+        self,
+        target: Identity | None,
+        at: datetime | None = None,
+        source: SourceName = SourceName.DATABASE,
+    ) -> Catalog:
         """Return the artifacts that the newest one of the database `target` at or before `at` is chosen from.
 
-        These are all files, and the database's own artifacts; if there are none, those of a database of its name on
+        These are all of sources other than `source`, and the database's own artifacts; if there are none, those of a database of its name on
         another server; if no artifact names its database, all of them; never those of another name. `target` None (the
         settings name no database): those of the only name; RefnetError if there are several.
         """
-        there = self.of_source(SourceName.DATABASE)
-        chosen = set(_choices(there, target, at))
-        return Catalog(
-            tuple(e for e in self.entries if e.source.kind is not Kind.DATABASE or e.name in chosen)
-        )
+        chosen = set(_choices(self.of_source(source), target, at))
+        return Catalog(tuple(e for e in self.entries if e.source != source or e.name in chosen))
 
     def named(self, name: str) -> Entry | None:
         return next((entry for entry in self.entries if entry.name == name), None)
@@ -88,9 +101,11 @@ class Catalog:
         complete = (e for e in self.entries if e.complete and e.source in wanted)
         return min(complete, key=lambda entry: entry.created, default=None)
 
-    def set_at(self, at: datetime | None = None) -> Mapping[SourceName, Entry]:
-        """Return the set of `at`: each source's newest complete artifact at or before it."""
-        found = {source: self.newest_complete(source, at) for source in STANDARD}
+    def set_at(
+        self, at: datetime | None = None, sources: Iterable[SourceName] | None = None
+    ) -> Mapping[SourceName, Entry]:
+        """Return the set of `at`: the newest complete artifact at or before it of each source, or of `sources`."""
+        found = {source: self.newest_complete(source, at) for source in sources or self.sources}
         return {source: entry for source, entry in found.items() if entry}
 
 

@@ -163,7 +163,7 @@ def decide(
             `moment` selects another set, or an artifact of it is missing or damaged.
         moment: the set of this time; None: the newest.
     """
-    entries = catalog.set_at(moment)
+    entries = catalog.set_at(moment, STANDARD)
     if left and (set_left := _complete_set(catalog, left)) and (moment is None or set_left == entries):
         entries = set_left
     else:

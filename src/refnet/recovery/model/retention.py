@@ -12,9 +12,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome, artifact_names, utc
+from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome, utc
 from refnet.recovery.model.catalog import Catalog
-from refnet.recovery.model.schedule import Schedule, TaskName
+from refnet.recovery.model.file_names import artifact_names
+from refnet.recovery.model.schedule import Schedule
 from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Retention
 
@@ -192,7 +193,7 @@ def simulate(
     Each run is proven and followed by a prune. Future artifacts have the size and the database of the newest of
     `entries`.
     """
-    zone, task, (start, end) = schedule.zone, TaskName(source), period
+    zone, task, (start, end) = schedule.zone, source, period
     simulated = Catalog.of(entries).entries
     like = simulated[-1].manifest if simulated else None
     decisions = decide(simulated, retention, start, zone)

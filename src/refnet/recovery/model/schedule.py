@@ -36,7 +36,8 @@ class TaskName(StrEnum):
 class Schedule:
     """The times of all tasks that are on."""
 
-    times: Mapping[TaskName, When]
+    #: Task, or named source → its time.
+    times: Mapping[str, When]
     #: None: the machine's time zone.
     zone: ZoneInfo | None = None
 
@@ -44,16 +45,22 @@ class Schedule:
     def of(cls, settings: Settings) -> Self:
         """Return the schedule of `settings`."""
         return cls(
-            {name: when for name in TaskName if (when := getattr(settings, f"schedule_{name}"))},
+            {name: when for name in TaskName if (when := getattr(settings, f"schedule_{name}"))}
+            | {name: when for name in settings.sources if (when := settings.of(name).schedule)},
             settings.schedule_timezone,
         )
 
-    def next_due(self, task: TaskName, now: datetime) -> datetime | None:
+    @property
+    def tasks(self) -> tuple[TaskName, ...]:
+        """The tasks that are on."""
+        return tuple(task for task in TaskName if task in self.times)
+
+    def next_due(self, task: str, now: datetime) -> datetime | None:
         """Return the first run of `task` after `now` (aware), in UTC; None: the task is off."""
         when = self.times.get(task)
         return when.next_due(now, self.zone) if when else None
 
-    def interval(self, task: TaskName) -> timedelta | None:
+    def interval(self, task: str) -> timedelta | None:
         """Return the longest time between two runs of `task`; None: the task is off."""
         when = self.times.get(task)
         return when.interval if when else None

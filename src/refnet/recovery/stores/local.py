@@ -33,8 +33,8 @@ from refnet.recovery.model.artifact import (
     Entry,
     Evidence,
     Manifest,
-    artifact_names,
 )
+from refnet.recovery.model.file_names import artifact_names, read_file_name
 from refnet.recovery.model.marks import Marks
 from refnet.recovery.model.source import Made, OpenArtifact
 from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
@@ -43,6 +43,7 @@ from refnet.recovery.stores import disk, identified, lock
 from refnet.recovery.stores.identified import Remembered
 from refnet.recovery.stores.open_artifacts import artifact_in, manifest_of
 from refnet.recovery.stores.scan import FolderScan, Memory, beside, taken
+from refnet.settings.sources import wrong_name
 
 
 class LocalStore:
@@ -64,6 +65,20 @@ class LocalStore:
     def folder(self, source: SourceName) -> Path:
         """Return the folder of the artifacts of `source`."""
         return self.root if self.flat else self.root / source
+
+    def sources(self) -> tuple[SourceName, ...]:
+        """Return the standard sources, then each other whose artifacts are in a folder of its name."""
+        try:
+            with os.scandir(self.root) as found:
+                names = sorted(one.name for one in found if one.is_dir(follow_symlinks=False))
+        except OSError:
+            return STANDARD  # the scan of their folders reports it
+        kinds = (
+            (name, _kind_in(self.root / name))
+            for name in names
+            if name not in STANDARD and not wrong_name(name)
+        )
+        return (*STANDARD, *(SourceName(name, kind) for name, kind in kinds if kind))
 
     def path(self, entry: Entry) -> Path:
         """Return the file of `entry`."""
@@ -222,7 +237,7 @@ class LocalStore:
         if self.flat:
             yield self._scan(self.root, None)
         else:
-            sources = (source,) if source else STANDARD
+            sources = (source,) if source else self.sources()
             yield from (self._scan(self.folder(one), one) for one in sources)
 
     def _scan(self, folder: Path, source: SourceName | None) -> FolderScan:
@@ -329,6 +344,14 @@ def _packed(files: bytes) -> Iterator[bytes]:
     for at in range(0, len(files), disk.CHUNK):
         yield deflater.compress(files[at : at + disk.CHUNK])
     yield deflater.flush()
+
+
+def _kind_in(folder: Path) -> Kind | None:
+    """Return the kind of the last artifact in `folder` that is called like it; None if there is none."""
+    if not os.access(folder, os.R_OK | os.X_OK):
+        return None
+    said = (read_file_name(one.name) for one in sorted(folder.iterdir(), reverse=True))
+    return next((one[0].kind for one in said if one and one[0] == folder.name), None)
 
 
 def _manifest(source: SourceName, name: str, made: Made, sha256: str, size: int) -> Manifest:

@@ -29,8 +29,8 @@ from refnet.recovery.model.artifact import (
     Level,
     Manifest,
     Outcome,
-    read_file_name,
 )
+from refnet.recovery.model.file_names import read_file_name
 from refnet.recovery.model.marks import Marks
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.model.store import Leftover, Unlisted

@@ -113,7 +113,8 @@ class Restored:
 
     @property
     def hint(self) -> str:
-        return "" if self.plan.target.elsewhere else HINTS[self.plan.target.source]
+        general = "Reopen the files in the programs that use them."
+        return "" if self.plan.target.elsewhere else HINTS.get(self.plan.target.source, general)
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -11,15 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refnet.recovery.model.artifact import (
-    Entry,
-    Evidence,
-    Level,
-    Manifest,
-    Outcome,
-    artifact_names,
-    read_file_name,
-)
+from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
+from refnet.recovery.model.file_names import artifact_names, read_file_name
 from refnet.recovery.model.source_name import STANDARD, SourceName
 
 NOW = datetime(2026, 11, 25, 17, 0, 1, 250_000, tzinfo=UTC)

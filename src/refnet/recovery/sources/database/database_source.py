@@ -21,6 +21,7 @@ from refnet.recovery.sources.database.workers import Workers
 class DatabaseSource:
     """A database."""
 
+    name: SourceName
     target: Callable[[], Target]
     #: Return the programs for a server's major.
     binaries: Callable[..., Binaries]
@@ -28,10 +29,6 @@ class DatabaseSource:
     #: `table` or `schema.table`; empty: everything.
     tables: tuple[str, ...] = ()
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
-
-    @property
-    def name(self) -> SourceName:
-        return SourceName.DATABASE
 
     def dump(self, out: BinaryIO, progress: Progress = silent) -> Made:
         target = self.target()
