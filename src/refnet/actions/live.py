@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from refnet import servers
+from refnet import servers, wiring
 from refnet.actions import database_restore, files_restore
 from refnet.actions.context import Context
 from refnet.actions.recovery_settings import Setup
@@ -43,10 +43,16 @@ class Live:
     def context(self) -> Context:
         return Context(self.setup.settings, self.clock)
 
+    def knows(self, source: SourceName) -> bool:
+        """Return whether the settings name `source`."""
+        return source in wiring.known(self.setup.settings)
+
     def replaced(self, source: SourceName) -> str:
         """Return what a restore of `source` would replace, or ""."""
+        if not self.knows(source):
+            return ""
         if source.kind is Kind.DATABASE:
-            return database_restore.replaced(self.context)
+            return database_restore.replaced(self.context.about(source))
         return files_restore.replaced(self.context, source) if self.setup.folder(source) else ""
 
     def restore(self, source: SourceName, entry: Entry) -> list[str]:
@@ -57,9 +63,11 @@ class Live:
             planned = files_restore.plan(self.context, chosen)
             done = files_restore.restore(self.context, chosen, planned)
             return [f"{done.plan.target.folder} is restored from {entry.name}"]
-        context = Context(self.setup.settings, self.clock, note=notes.append)
+        context = Context(self.setup.settings, self.clock, note=notes.append).about(source)
         how = Options(context.settings.jobs, create_roles=True)
-        work = database_restore.restore_of(context, chosen, how, from_database=self.from_database)
+        work = database_restore.restore_of(
+            context, chosen, how, from_database=self.from_database if source == SourceName.DATABASE else None
+        )
         back = work.run()
         of = origin_label(back.origin, back.destination)
         return [f"the database {back.destination} is restored from {back.artifact} (of {of})", *notes]
@@ -67,7 +75,7 @@ class Live:
     def compare(self, source: SourceName, entry: Entry) -> tuple[Finding, ...]:
         """Compare what is live with `entry`."""
         compare = database_restore.compare if source.kind is Kind.DATABASE else files_restore.compare
-        return compare(self.context, self.context.store.artifact(entry))
+        return compare(self.context.about(source), self.context.store.artifact(entry))
 
     def commands(self) -> dict[Stage, tuple[str, ...]]:
         """Return the command lines by stage from a backup."""

@@ -67,8 +67,10 @@ class Planned:
         return targets | {"settings": f"{self.setup.settings.file or 'none'}{of_backup}"}
 
     def _target(self, source: SourceName) -> str:
+        if source not in wiring.known(self.setup.settings):
+            return "not brought back: the settings do not name it"
         if source.kind is Kind.DATABASE:
-            return ActsOn.of(self.setup.settings).shown
+            return ActsOn.of(self.setup.settings.narrowed(source)).shown
         try:
             folder = self.setup.folder(source)
         except RefnetError as error:
@@ -162,7 +164,7 @@ class Recovery:
         catalog = everything.choices(target, moment)
         planned = recovery_plan.decide(
             catalog,
-            self._interrupted(catalog.set_at(None, STANDARD)),
+            self._interrupted(catalog.set_at()),
             moment=moment,
             first=request.first,
             only=request.only,

@@ -20,7 +20,7 @@ from refnet.compose import compose_file
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.recovery_plan import RESTORES, Stage
-from refnet.recovery.model.source_name import SourceName
+from refnet.recovery.model.source_name import STANDARD, SourceName
 from refnet.recovery.services.local import POSTGRES
 from refnet.recovery.sources.files.files_artifact import FilesArtifact
 from refnet.recovery.sources.files.member_names import ArchiveError, show
@@ -98,7 +98,10 @@ class Setup:
                 yield Command(stage, line, restored, hook=True)
 
     def folder(self, source: SourceName) -> Path | None:
-        """Return the target folder of `source`, config or obsidian; None: unknown. RefnetError where nothing may go there."""
+        """Return the target folder of `source`; None: unknown. RefnetError where nothing may go there."""
+        if source not in STANDARD:
+            own = self.settings.of(source).path
+            return own and _checked(source, own, self.own and self._from_file(f"folders.{source}.path"))
         if source == SourceName.OBSIDIAN:
             said_by_backup = self.own and self._from_file("vault_dir")
             return _checked(source, self.settings.vault_dir, said_by_backup)

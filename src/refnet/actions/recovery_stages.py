@@ -15,9 +15,9 @@ from refnet.files import explained, replace_file
 from refnet.postgres.account import make_enterable
 from refnet.recovery.model.artifact import Outcome, utc
 from refnet.recovery.model.clock import Clock
-from refnet.recovery.model.recovery_plan import RESTORES, Journal, Plan, Stage
+from refnet.recovery.model.recovery_plan import Journal, Plan, Stage, restored_in
 from refnet.recovery.model.source import Finding
-from refnet.recovery.model.source_name import SourceName
+from refnet.recovery.model.source_name import STANDARD, SourceName
 
 #: An interrupted recovery is continued until this long after it began.
 CONTINUE_WITHIN = timedelta(days=1)
@@ -141,15 +141,18 @@ class _Run:
             ) from error
 
     def _restore(self, stage: Stage) -> list[str]:
-        """Restore the source that belongs to `stage`; return what was done."""
-        source = RESTORES.get(stage)
-        if source is None:
-            return []
+        """Restore the sources that belong to `stage`; return what was done."""
+        sources = restored_in(stage, self.plan.entries)
+        return [says for source in sources for says in self._restore_one(source)]
+
+    def _restore_one(self, source: SourceName) -> list[str]:
         entry = self.plan.entries.get(source)
         if entry is None:
             return [f"{source} is not brought back: {self.plan.absent[source].why}"]
         if source in self.plan.standing:
             return [f"{entry.name} was brought back before; {source} stays as it is now"]
+        if not self._is_known(source):
+            return [f"{source} is not brought back: the settings do not name it; {entry.name} stays"]
         if replaced := self.live.replaced(source):
             self.operator.permit_replace(replaced)
         says = self.live.restore(source, entry)
@@ -158,6 +161,9 @@ class _Run:
         if source == SourceName.CONFIG:
             self.live = self.make_live()
         return says
+
+    def _is_known(self, source: SourceName) -> bool:
+        return source in STANDARD or self.live.knows(source)
 
     def _ask_to_run(self, only: Stage | None = None) -> None:
         """Ask, once, whether the commands of all stages from a backup may run."""
@@ -184,7 +190,10 @@ class _Run:
 
     def _check(self) -> tuple[Finding, ...]:
         plan = self.plan
-        found = [one for source, entry in plan.entries.items() for one in self.live.compare(source, entry)]
+        entries = {source: entry for source, entry in plan.entries.items() if self._is_known(source)}
+        found = [one for source, entry in entries.items() for one in self.live.compare(source, entry)]
+        unknown = plan.entries.keys() - entries.keys()
+        found += [Finding(one, Outcome.UNVERIFIED, "the settings do not name it") for one in sorted(unknown)]
         found += [Finding(source, Outcome.FAILED, one.why) for source, one in plan.absent.items() if one.lost]
         health = self.live.health()
         return (*found, health) if health else tuple(found)

@@ -1,7 +1,7 @@
 """Recovery in stages: their order, those that run, and the journal of an interrupted one."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -10,8 +10,9 @@ from typing import Self
 from refnet.recovery.model import checked
 from refnet.recovery.model.artifact import Entry, utc
 from refnet.recovery.model.catalog import Catalog
+from refnet.recovery.model.file_names import kind_of_file
 from refnet.recovery.model.formatting import plural
-from refnet.recovery.model.source_name import STANDARD, SourceName, read_name
+from refnet.recovery.model.source_name import LONGEST, STANDARD, Kind, SourceName, read_name
 
 
 class Stage(StrEnum):
@@ -40,6 +41,16 @@ RESTORES: Mapping[Stage, SourceName] = {
 }
 
 
+#: The kind of the named sources that a stage restores after its own.
+_KINDS = {Stage.DATABASE: Kind.DATABASE, Stage.VAULT: Kind.FOLDER}
+
+
+def restored_in(stage: Stage, entries: Iterable[SourceName]) -> tuple[SourceName, ...]:
+    """Return what `stage` restores: its standard source, then the named ones of `entries` that belong to it."""
+    named = (one for one in entries if one not in STANDARD and one.kind is _KINDS.get(stage))
+    return (RESTORES[stage], *named) if stage in RESTORES else ()
+
+
 @dataclass(frozen=True)
 class Journal:
     """The progress of a recovery, which the next run continues."""
@@ -65,7 +76,7 @@ class Journal:
 
     def without(self, gone: Collection[SourceName]) -> Self:
         """Return the journal as if the sources `gone` had not been restored."""
-        done = tuple(stage for stage in self.done if RESTORES.get(stage) not in gone)
+        done = tuple(one for one in self.done if not {*restored_in(one, self.names)} & {*gone})
         return replace(self, done=done, restored=tuple(one for one in self.restored if one not in gone))
 
     def to_json(self) -> str:
@@ -80,16 +91,25 @@ class Journal:
             values = _JOURNAL(checked.document(text))
         except ValueError:
             return None
-        return cls(values["began"], values["names"], tuple(values["done"]), tuple(values.get("restored", ())))
+        sources = {str(one): one for one in (*STANDARD, *values["names"])}
+        restored = tuple(sources[one] for one in values.get("restored", ()) if one in sources)
+        return cls(values["began"], values["names"], tuple(values["done"]), restored)
+
+
+def _names(value: object) -> dict[SourceName, str]:
+    texts = checked.mapping(checked.text(LONGEST), checked.text(255, like="[^/]+", errors="strict"), 1000)(
+        value
+    )
+    return {read_name(source, kind_of_file(name)): name for source, name in texts.items()}
 
 
 _JOURNAL = checked.record(
     {
         "began": checked.moment,
-        "names": checked.mapping(read_name, checked.text(255, like="[^/]+", errors="strict"), 100),
+        "names": _names,
         "done": checked.each(checked.member(Stage), 100),
     },
-    {"restored": checked.each(read_name, 100)},
+    {"restored": checked.each(checked.text(LONGEST), 1000)},
     more=True,
 )
 
@@ -138,7 +158,7 @@ class Plan:
     @property
     def replacing(self) -> tuple[SourceName, ...]:
         """The sources that it would restore, in order."""
-        wanted = (RESTORES[stage] for stage in self.stages if stage in RESTORES)
+        wanted = (one for stage in self.stages for one in restored_in(stage, self.entries))
         return tuple(one for one in wanted if one in self.entries and one not in self.standing)
 
     def journal(self, now: datetime) -> Journal:
@@ -163,7 +183,7 @@ def decide(
             `moment` selects another set, or an artifact of it is missing or damaged.
         moment: the set of this time; None: the newest.
     """
-    entries = catalog.set_at(moment, STANDARD)
+    entries = catalog.set_at(moment)
     if left and (set_left := _complete_set(catalog, left)) and (moment is None or set_left == entries):
         entries = set_left
     else:
@@ -175,7 +195,7 @@ def decide(
         return Plan(entries, missing, wanted, left)
     done, restored = (left.done, left.restored) if left else ((), ())
     wanted = tuple(one for one in everything if one not in done)
-    standing = tuple(RESTORES[stage] for stage in wanted if RESTORES.get(stage) in restored)
+    standing = tuple(one for stage in wanted for one in restored_in(stage, entries) if one in restored)
     return Plan(entries, missing, wanted, left, standing, resumed=left is not None)
 
 
