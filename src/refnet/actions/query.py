@@ -89,7 +89,7 @@ def query(context: Context, meant: str, asked: Asked) -> Iterator[Answer]:
             path = copies.search_path(opened.index) if isinstance(opened, DatabaseArtifact) else None
             asker = Asker(copy.reader, path, asked.limits)
         stack.callback(asker.close)
-        notes = [*_notes(copy)]
+        notes = [*doubts(copy)]
         if part:
             with copies.scratch_failures(chosen.name):
                 found = copies.load_needed(part, asker, text, asked.limits, everything=asked.everything)
@@ -149,7 +149,8 @@ def _database(context: Context, meant: str, at: str | None) -> OpenArtifact:
     return chosen
 
 
-def _notes(copy: Copy) -> Iterator[str]:
+def doubts(copy: Copy) -> Iterator[str]:
+    """Yield what is different from a restore, and the isolation layers that are missing, a sentence each."""
     yield from copy.notes
     if missing := copy.cluster.walls.missing:
         yield f"without isolation layers: {', '.join(missing)} (install bubblewrap)"

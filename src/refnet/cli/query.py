@@ -167,7 +167,7 @@ def browse(
     with ExitStack() as stack:
         with with_progress(context(), "browse") as here:
             chosen, copy = stack.enter_context(run.browse(here, artifact, at, trust=trust))
-        for sentence in copy.notes:
+        for sentence in run.doubts(copy):
             note(sentence)
         say(
             f"{chosen.name} in a scratch server, which ends when you leave (\\q). Nothing live is connected.",

@@ -13,6 +13,11 @@ from pathlib import Path
 import pytest
 from tests.command import Command, url_of
 
+from refnet.actions.context import Context
+from refnet.actions.query import Answer
+from refnet.actions.query import Asked as Asking
+from refnet.actions.query import query as run
+from refnet.cli.query import _print_csv, _print_table
 from refnet.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
@@ -25,6 +30,7 @@ from refnet.recovery.sources.database.query.copies import Copy
 from refnet.recovery.sources.database.query.part import Part
 from refnet.recovery.sources.proof_run import ProofOptions
 from refnet.recovery.stores.open_artifacts import artifact_at
+from refnet.settings import Settings
 
 USUAL = Limits()
 _SCRIPT = r"""
@@ -238,37 +244,55 @@ def test_json_has_the_types_of_the_values(ask: Asked) -> None:
     assert json.loads(rows[0][0] or "") == {"id": 1, "name": "\x1b[31mred", "price": 1.1, "nothing": None}
 
 
-def test_the_command_prints_tables_csv_and_json_and_nothing_harmful(refnet: Command) -> None:
-    before = {*(refnet.home / "scratch").iterdir()}  # that of the fixture
-    query = "SELECT id, name, price FROM item ORDER BY id"
-    table = refnet("query", "database", f"{query};")
-    table.succeeds()
-    assert "\x1b" not in table.out
-    assert table.out.splitlines()[1].split() == ["1", "\\x1b[31mred", "1.10"]
-    written = refnet("query", refnet.artifact().name, query, "--csv")
-    written.succeeds()
-    assert [*csv.reader(io.StringIO(written.out))] == [
+def test_tables_and_csv_are_printed_and_nothing_harmful(
+    ask: Asked, artifact: DatabaseArtifact, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    query = b"SELECT id, name, price FROM item ORDER BY id"
+    ask(query.decode())
+    printed = []
+    for printer in (_print_table, _print_csv):
+        with ask.session() as asker:
+            printer(Answer(artifact.stored, asker.columns(query), asker.rows(query), (), asker))
+        printed.append(capsysbinary.readouterr().out.decode())
+    assert "\x1b" not in printed[0]
+    assert printed[0].splitlines()[1].split() == ["1", "\\x1b[31mred", "1.10"]
+    assert [*csv.reader(io.StringIO(printed[1]))] == [
         ["id", "name", "price"], ["1", "\x1b[31mred", "1.10"], ["2", "", ""], ["3", 'a "b",\nc', "3"],
     ]  # fmt: skip
-    assert '2,"",\n' in written.out
-    report = refnet("query", "database", query, "--json", "--rows", "1")
+    assert '2,"",\n' in printed[1]
+
+
+def test_the_command_prints_json_and_ends_with_1_if_it_is_cut_short(refnet: Command) -> None:
+    before = {*(refnet.home / "scratch").glob("*")}  # that of the fixture
+    report = refnet("query", "database", "SELECT id, name FROM item\nORDER BY id;", "--json", "--rows", "1")
     assert report.code == 1
     assert "cut short" in report.err
-    assert report.json["rows"] == [{"id": 1, "name": "\x1b[31mred", "price": 1.1}]
+    assert report.json["rows"] == [{"id": 1, "name": "\x1b[31mred"}]
     assert report.json["tables_loaded"] == ["shop.item"]
     assert "\x1b" not in report.out
-    assert {*(refnet.home / "scratch").iterdir()} == before
+    assert {*(refnet.home / "scratch").glob("*")} == before
 
 
-def test_the_command_refuses_what_it_cannot_query(refnet: Command, tmp_path: Path) -> None:
-    (tmp_path / "vault_20261125.tar.gz").write_bytes(b"")
-    refnet("query", tmp_path / "vault_20261125.tar.gz", "SELECT 1").fails(2, "has no tables")
-    refnet("query", "database", ";").fails(2, "0 characters")
-    refnet("query", "database", "SELECT 1", "--csv", "--json").fails(2, "exclude each other")
+@pytest.mark.parametrize(
+    ("meant", "asked", "words"),
+    [
+        ("vault_20261125.tar.gz", Asking("SELECT 1"), "has no tables"),
+        ("refnet_20261125_020000.sql.gz", Asking(" ; "), "0 characters"),
+        ("refnet_20261125_020000.sql.gz", Asking("x" * 200_000), "200,000 characters"),
+        ("refnet_20261125_020000.sql.gz", Asking("SELECT '\udcff'"), "not valid UTF-8"),
+    ],
+)
+def test_what_cannot_be_queried_is_refused_before_a_server_starts(
+    tmp_path: Path, meant: str, asked: Asking, words: str
+) -> None:
+    (tmp_path / meant).write_bytes(b"")
+    context = Context(Settings(home=tmp_path / "home", backup_dir=tmp_path / "backups"))
+    with pytest.raises(RefnetError, match=words), run(context, str(tmp_path / meant), asked):
+        pass
 
 
 def test_browse_is_psql_on_all_tables_and_leaves_nothing(refnet: Command) -> None:
-    before = {*(refnet.home / "scratch").iterdir()}
+    before = {*(refnet.home / "scratch").glob("*")}
     done = refnet(
         "browse",
         "database",
@@ -278,7 +302,7 @@ def test_browse_is_psql_on_all_tables_and_leaves_nothing(refnet: Command) -> Non
     assert "     3" in done.out
     assert "read-only" in done.err
     assert "\n-\n" in done.out
-    assert {*(refnet.home / "scratch").iterdir()} == before
+    assert {*(refnet.home / "scratch").glob("*")} == before
 
 
 def test_a_foreign_dump_can_be_queried(refnet: Command, tmp_path: Path) -> None:
