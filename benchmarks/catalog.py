@@ -21,15 +21,20 @@ from benchmarks.bars import Bar, Measured, Table
 from benchmarks.measure import FailedError, Run, pipeline
 from benchmarks.ways import Result
 from refnet.recovery.model.artifact import Evidence, Level, Manifest, Outcome
-from refnet.recovery.model.source_name import SourceName
+from refnet.recovery.model.source_name import Kind, SourceName
 
 TITLE = "Catalog"
 FEW, MANY = 2_000, 10_000
+SOURCES, EACH = 50, 200
 _SIZE = 1024
 
 LIST = f"refnet list, {FEW:,} artifacts"
 PRUNE = f"refnet prune --plan, {FEW:,} artifacts"
 MONITOR = f"refnet monitor, {FEW:,} artifacts"
+LIST_ALL, PRUNE_ALL, MONITOR_ALL = (
+    f"refnet {command}, {SOURCES} sources of {EACH} artifacts"
+    for command in ("list", "prune --plan", "monitor")
+)
 METRICS = f"GET /metrics, {MANY:,} artifacts, after the first read"
 
 _PROGRAM = str(Path(sys.executable).with_name("refnet"))
@@ -37,11 +42,12 @@ _PROGRAM = str(Path(sys.executable).with_name("refnet"))
 
 @dataclass(frozen=True)
 class Bench:
-    """A home with a catalog of `count` database artifacts, one per hour, the newest an hour old."""
+    """A home with a catalog of `count` artifacts of each source, one per hour, the newest an hour old."""
 
     home: Path
     count: int
     newest: datetime
+    sources: tuple[SourceName, ...] = (SourceName.DATABASE,)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -53,15 +59,22 @@ class Bench:
         }
 
     def fill(self) -> None:
-        (self.home / "backups" / "database").mkdir(parents=True)
-        for number in range(self.count):
-            self.add(self.newest - timedelta(hours=number))
+        sections = []
+        for source in self.sources:
+            (self.home / "backups" / source).mkdir(parents=True)
+            for number in range(self.count):
+                self.add(self.newest - timedelta(hours=number), source)
+            if source.kind is Kind.FOLDER:
+                (self.home / "live" / source).mkdir(parents=True)
+                sections.append(f'[folders.{source}]\npath = "{self.home / "live" / source}"\n')
+        (self.home / "refnet.toml").write_text("\n".join(sections))
+        (self.home / "refnet.toml").chmod(0o600)
 
-    def add(self, created: datetime) -> None:
+    def add(self, created: datetime, source: SourceName = SourceName.DATABASE) -> None:
         """Add an artifact of null bytes, with evidence that it is proven."""
-        name = f"refnet_{created:%Y%m%d_%H%M%S}.sql.gz"
-        path = self.home / "backups" / "database" / name
-        manifest = Manifest(SourceName.DATABASE, name, created, _SIZE, "0" * 64, 1.0, details={})
+        name = _name(source, created)
+        path = self.home / "backups" / source / name
+        manifest = Manifest(source, name, created, _SIZE, "0" * 64, 1.0, details={})
         path.write_bytes(bytes(_SIZE))
         evidence = Evidence(created, Level.PROVEN, Outcome.PASSED, 1.0).to_json()
         path.with_name(f"{name}.evidence.jsonl").write_text(evidence)
@@ -71,7 +84,21 @@ class Bench:
 def _command(*arguments: str) -> Callable[[Bench], Result]:
     """Return the way that runs a command; `monitor` may end with 1 or 2."""
     command = ["sh", "-c", '"$@" || [ $? -le 2 ]', "sh", _PROGRAM, *arguments]
-    return lambda bench: Result(pipeline([command], bench.environment, bench.home))
+
+    def way(bench: Bench) -> Result:
+        run = pipeline([command], bench.environment, bench.home)
+        for source in bench.sources:
+            if (name := _name(source, bench.newest)) not in run.stdout:
+                raise FailedError(f"it does not name {name}")
+        return Result(run)
+
+    return way
+
+
+def _name(source: SourceName, created: datetime) -> str:
+    """Return the name of an artifact of `source`: `database` or a named folder."""
+    moment = f"{created:%Y%m%d_%H%M%S}"
+    return f"{source}_{moment}.tar.gz" if source.kind is Kind.FOLDER else f"refnet_{moment}.sql.gz"
 
 
 def _metrics(bench: Bench) -> Result:
@@ -105,11 +132,14 @@ def _serving(bench: Bench) -> Iterator[str]:
             process.terminate()
 
 
-#: Each with the number of artifacts in its catalog.
+#: Each with the number of artifacts of each source in its catalog.
 WAYS: dict[str, tuple[int, Callable[[Bench], Result]]] = {
     LIST: (FEW, _command("list")),
     PRUNE: (FEW, _command("prune", "--plan")),
     MONITOR: (FEW, _command("monitor")),
+    LIST_ALL: (EACH, _command("list")),
+    PRUNE_ALL: (EACH, _command("prune", "--plan")),
+    MONITOR_ALL: (EACH, _command("monitor")),
     METRICS: (MANY, _metrics),
 }
 
@@ -120,7 +150,7 @@ def bars() -> tuple[Bar, ...]:
     def at_most(way: str, seconds: float) -> Bar:
         return Bar(way, (way,), lambda table: table[way].seconds, ceiling=seconds, unit="s")
 
-    return (*(at_most(way, 1) for way in (LIST, PRUNE, MONITOR)), at_most(METRICS, 0.3))
+    return (*(at_most(way, 1) for way in WAYS if way != METRICS), at_most(METRICS, 0.3))
 
 
 def run(options: argparse.Namespace) -> int:
@@ -143,6 +173,8 @@ def _round(folder: Path) -> Iterator[tuple[str, Result | Measured]]:
     """Run every way once, on new catalogs."""
     newest = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
     benches = {count: Bench(folder / str(count), count, newest) for count in (FEW, MANY)}
+    names = tuple(SourceName(f"notes-{number:02}", Kind.FOLDER) for number in range(SOURCES))
+    benches[EACH] = Bench(folder / "sources", EACH, newest, names)
     for bench in benches.values():
         bench.fill()
     for way, (count, function) in WAYS.items():
