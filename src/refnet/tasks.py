@@ -12,7 +12,7 @@ from typing import Any
 from celery import Celery, Task
 from celery.signals import before_task_publish, worker_init
 
-from refnet import servers
+from refnet import servers, wiring
 from refnet.actions.backup import Options, backup
 from refnet.actions.choose import select
 from refnet.actions.context import Context, read_settings
@@ -25,7 +25,7 @@ from refnet.recovery.model.artifact import Level, utc
 from refnet.recovery.model.clock import utc_now
 from refnet.recovery.model.monitoring import Status, worst
 from refnet.recovery.model.schedule import Schedule, TaskName
-from refnet.recovery.model.source_name import STANDARD, SourceName
+from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.scheduling import beat, places
 from refnet.settings import Settings
 
@@ -67,7 +67,7 @@ def configuration() -> dict[str, Any]:
         "result_backend_max_sleep_between_retries_ms": 5000,
         "result_expires": 24 * 3600,
         "timezone": beat.zone_name(schedule),
-        "beat_schedule": beat.beat_schedule(schedule),
+        "beat_schedule": beat.beat_schedule(schedule, wiring.configured(settings)),
         "beat_schedule_filename": str(places.beat_folder(settings.home, settings.instance) / "schedule"),
         "beat_scheduler": "refnet.scheduling.beat:Scheduler",
         "beat_sync_every": 1,
@@ -94,7 +94,8 @@ app.add_defaults(configuration)
 
 def __getattr__(name: str) -> Any:
     if name == "CELERY_BEAT_SCHEDULE":  # made when it is asked for: importing this module reads no settings
-        return beat.beat_schedule(Schedule.of(current_settings()))
+        settings = current_settings()
+        return beat.beat_schedule(Schedule.of(settings), wiring.configured(settings))
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -170,6 +171,13 @@ def backup_obsidian(self: Retried) -> dict[str, Any]:
     return _backup(self, SourceName.OBSIDIAN)
 
 
+@app.task(base=Retried, bind=True, name=beat.BACKUP, shared=False)
+def backup_source(self: Retried, name: str) -> dict[str, Any]:
+    """Back up the source `name` of the settings."""
+    table = current_settings().of(name).table  # raises where no settings name it
+    return _backup(self, SourceName(name, Kind.DATABASE if table == "databases" else Kind.FOLDER))
+
+
 @_task(TaskName.DRILL)
 def recovery_drill(self: Retried) -> dict[str, Any]:
     context = _context()
@@ -187,7 +195,8 @@ def recovery_drill(self: Retried) -> dict[str, Any]:
 @_task(TaskName.PRUNE)
 def prune(_self: Retried) -> dict[str, Any]:
     """Prune every source; an error of one does not keep the others from it."""
-    plans, errors = run_prune(_context(), STANDARD)
+    context = _context()
+    plans, errors = run_prune(context, wiring.known(context.settings))
     if errors:
         raise errors[0]
     return {"outcome": "done", "deleted": [one.entry.name for plan in plans for one in plan.deleted]}

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from celery.schedules import crontab
 from refnet.broker import embedded
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.schedule import ZONE_KEY, Schedule, TaskName
+from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
 
 _LOG = logging.getLogger(__name__)
 
@@ -26,9 +28,24 @@ ENTRIES = {
 }
 
 
-def beat_schedule(schedule: Schedule) -> dict[str, dict[str, Any]]:
-    """Return `schedule` as Celery's beat_schedule."""
-    return {
+#: The task that backs up the source that it is given, and its priority by the kind of the source.
+BACKUP = "refnet.tasks.backup_source"
+PRIORITIES = {Kind.DATABASE: 9, Kind.FOLDER: 7, Kind.GLOBALS: 8}
+
+
+def beat_schedule(schedule: Schedule, configured: Collection[SourceName] = ()) -> dict[str, dict[str, Any]]:
+    """Return `schedule` as Celery's beat_schedule; of the named sources, those that are `configured`."""
+    named = {
+        f"backup-{source}": {
+            "task": BACKUP,
+            "args": (str(source),),
+            "schedule": crontab(**schedule.times[source].crontab()),
+            "options": {"priority": PRIORITIES[source.kind]},
+        }
+        for source in configured
+        if source in schedule.times and source not in STANDARD
+    }
+    return named | {
         entry: {
             "task": task,
             "schedule": crontab(**schedule.times[name].crontab()),

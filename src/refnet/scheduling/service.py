@@ -13,7 +13,15 @@ from refnet.errors import Exit, RefnetError
 from refnet.files import OPEN_FOLDER, explained, names_in, opened
 from refnet.processes import run
 from refnet.scheduling.units import Service
-from refnet.settings import BY_COMPOSE_FILE, CONFIG, Settings, keys, secret_file_variable, user_path, variable
+from refnet.settings import (
+    BY_COMPOSE_FILE,
+    CONFIG,
+    Settings,
+    all_keys,
+    secret_file_variable,
+    user_path,
+    variable,
+)
 
 
 def service(settings: Settings, *, user: str | None, vault: bool) -> Service:
@@ -22,7 +30,8 @@ def service(settings: Settings, *, user: str | None, vault: bool) -> Service:
     vault: there is a vault to protect. RefnetError if a secret setting is set only in this process's environment,
     as a unit file must not contain it.
     """
-    protected = (settings.config_dir, settings.vault_dir)
+    named = [settings.of(name).path for name in settings.sources]
+    protected = (settings.config_dir, settings.vault_dir, *named)
     return Service(
         program=_program(),
         folder=settings.file.parent if settings.file else settings.home,
@@ -116,7 +125,7 @@ def _environment(settings: Settings) -> dict[str, str]:
         values[variable("instance")] = settings.instance
     if settings.origins.get("config_dir", "").startswith(BY_COMPOSE_FILE):
         values[variable("config_dir")] = str(settings.config_dir)
-    for key, field in keys().items():
+    for key, field in all_keys(settings.sources).items():
         file = secret_file_variable(key)
         if os.environ.get(file) and field.metadata["secret"]:
             values[file] = str(user_path(os.environ[file]).absolute())
@@ -135,5 +144,6 @@ def _environment(settings: Settings) -> dict[str, str]:
 
 def _socket_folders(settings: Settings) -> list[Path]:
     """Return the folders of the server's Unix sockets."""
-    hosts = str(conninfo_to_dict(settings.database_url or "").get("host") or "").split(",")
-    return [Path(host) for host in hosts if host.startswith("/")]
+    urls = [settings.database_url, *(settings.of(name).url for name in settings.sources)]
+    hosts = [host for url in urls for host in str(conninfo_to_dict(url or "").get("host") or "").split(",")]
+    return [Path(host) for host in dict.fromkeys(hosts) if host.startswith("/")]

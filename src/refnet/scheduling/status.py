@@ -8,7 +8,7 @@ from typing import Any
 
 from refnet.locks import is_locked
 from refnet.recovery.model.artifact import utc
-from refnet.recovery.model.schedule import Schedule, TaskName
+from refnet.recovery.model.schedule import Schedule
 from refnet.recovery.model.source_name import SourceName
 from refnet.scheduling import places
 from refnet.scheduling.instances import Installed, Owner, installed, others, own
@@ -26,9 +26,9 @@ class Timers:
     systemd: Systemd
     #: "": the plain names.
     instance: str
-    installed: frozenset[TaskName]
+    installed: frozenset[str]
     #: The tasks whose timers are enabled and active.
-    waiting: frozenset[TaskName]
+    waiting: frozenset[str]
     #: The timers whose text is not that of the settings.
     changed: tuple[str, ...]
     unreachable: str | None
@@ -38,7 +38,7 @@ class Timers:
         name = "systemd (this user's)" if self.systemd.user else "systemd"
         return f"{name}, instance {self.instance}" if self.instance else name
 
-    def names(self, tasks: Iterable[TaskName]) -> str:
+    def names(self, tasks: Iterable[str]) -> str:
         """Return the names of the timers of `tasks`."""
         return ", ".join(timer(task, self.instance) for task in tasks)
 
@@ -47,7 +47,7 @@ class Timers:
 class Next:
     """The next run of a task."""
 
-    task: TaskName
+    task: str
     when: str
     #: In UTC.
     due: datetime
@@ -65,7 +65,7 @@ class Status:
     in_force: tuple[str, ...]
     tasks: tuple[Next, ...]
     #: The tasks that are switched off.
-    off: tuple[TaskName, ...]
+    off: tuple[str, ...]
     #: The installations of other settings on this machine.
     others: tuple[Installed, ...]
     warnings: tuple[str, ...]
@@ -95,15 +95,18 @@ def timers_of(settings: Settings) -> list[Timers]:
 
 
 def _timers(systemd: Systemd, name: str, units: frozenset[str], schedule: Schedule) -> Timers:
-    tasks = {task for task in TaskName if units.issuperset(file_names(task, name))}
+    known = (*schedule.times, *schedule.off)
+    tasks = {task for task in known if units.issuperset(file_names(task, name))}
     unreachable = systemd.unreachable() if tasks else None
     waiting = {task for task in tasks if not unreachable and systemd.is_waiting(timer(task, name))}
     changed = tuple(
         timer(task, name)
-        for task in schedule.tasks
+        for task in schedule.times
         if task in tasks
         and _text(systemd.folder / timer(task, name)) != timer_file(task, schedule, name).text
     )
+    gone = units - {one for task in known for one in file_names(task, name)}
+    changed += tuple(sorted(one for one in gone if one.endswith(".timer")))
     return Timers(systemd, name, frozenset(tasks), frozenset(waiting), changed, unreachable)
 
 
@@ -114,22 +117,21 @@ def status(settings: Settings, configured: Collection[SourceName], now: datetime
     beat = is_locked(places.beat_lock(home, instance))
     active = [timers for timers in present if timers.waiting]
     labels = [timers.label for timers in active] + [_BEAT] * beat
-    off = tuple(task for task in TaskName if task not in schedule.times)
     wanted = scheduled(schedule, configured)
     tasks = tuple(
         _next(task, due, schedule, active, beat=beat)
-        for task in (schedule.tasks if beat else wanted)
+        for task in (schedule.times if beat else wanted)
         if (due := schedule.next_due(task, now))
     )
     warnings = _how_many(labels, present)
     if beat and not is_locked(places.worker_lock(home, instance), shared=True):
         warnings.append(f"{_BEAT} runs without a worker: its tasks stay queued")
-    warnings += [sentence for timers in present for sentence in _of_manager(timers, wanted, off)]
+    warnings += [sentence for timers in present for sentence in _of_manager(timers, wanted, schedule)]
     found = [one for user in (False, True) for one in installed(Systemd(user).folder)]
-    return Status(tuple(labels), tasks, off, others(found, Owner.of(settings)), tuple(warnings))
+    return Status(tuple(labels), tasks, schedule.off, others(found, Owner.of(settings)), tuple(warnings))
 
 
-def _next(task: TaskName, due: datetime, schedule: Schedule, managers: list[Timers], *, beat: bool) -> Next:
+def _next(task: str, due: datetime, schedule: Schedule, managers: list[Timers], *, beat: bool) -> Next:
     found = [
         (timers.systemd.next_run(timer(task, timers.instance)) or due, timers.label)
         for timers in managers
@@ -150,17 +152,17 @@ def _how_many(labels: list[str], present: list[Timers]) -> list[str]:
     ]
 
 
-def _of_manager(timers: Timers, wanted: Collection[TaskName], off: Collection[TaskName]) -> list[str]:
+def _of_manager(timers: Timers, wanted: Collection[str], schedule: Schedule) -> list[str]:
     command, again = timers.systemd.command, "(`refnet schedule install`)"
     warnings = []
-    inactive = [task for task in TaskName if task in timers.installed - timers.waiting]
+    inactive = [task for task in schedule.times if task in timers.installed - timers.waiting]
     if timers.unreachable:
         warnings.append(f"cannot reach {command} ({timers.unreachable}): the state of the timers is unknown")
     elif inactive:
         warnings.append(f"installed but not active: {timers.names(inactive)} (`{command} enable --now`)")
     if timers.changed:
         warnings.append(f"these differ from the settings: {', '.join(timers.changed)} {again}")
-    if idle := [task for task in off if task in timers.installed]:
+    if idle := [task for task in schedule.off if task in timers.installed]:
         warnings.append(f"switched off, but still installed: {timers.names(idle)} {again}")
     missing = [task for task in wanted if task not in timers.installed]
     if missing:

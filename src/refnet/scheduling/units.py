@@ -103,24 +103,33 @@ class Found(StrEnum):
     EDITED = "edited by hand"
 
 
-def timer(task: TaskName, instance: str = "") -> str:
+def _unit(task: str) -> _Unit:
+    """Return the unit of a task, or of the backup of a source."""
+    standard = {str(name): unit for name, unit in _UNITS.items()}
+    return standard.get(task) or _Unit(
+        f"refnet-backup-{task}", f"back up {task}", ("backup", task), retried=True
+    )
+
+
+def timer(task: str, instance: str = "") -> str:
     """Return the name of a task's timer."""
-    return f"{_UNITS[task].name}@{instance}.timer" if instance else f"{_UNITS[task].name}.timer"
+    name = _unit(task).name
+    return f"{name}@{instance}.timer" if instance else f"{name}.timer"
 
 
-def file_names(task: TaskName, instance: str = "") -> tuple[str, str]:
+def file_names(task: str, instance: str = "") -> tuple[str, str]:
     """Return the names of a task's service and timer."""
     name = timer(task, instance)
     return f"{name.removesuffix('.timer')}.service", name
 
 
-def scheduled(schedule: Schedule, configured: Collection[SourceName]) -> tuple[TaskName, ...]:
-    """Return the tasks that get a timer: all that are on, but config only if a configuration is protected."""
-    protected = SourceName.CONFIG in configured
-    return tuple(task for task in schedule.tasks if task is not TaskName.CONFIG or protected)
+def scheduled(schedule: Schedule, configured: Collection[SourceName]) -> tuple[str, ...]:
+    """Return the tasks that get a timer: those that are on; config and named sources only if they are configured."""
+    always = {*TaskName} - {TaskName.CONFIG}
+    return tuple(task for task in schedule.times if task in always or task in configured)
 
 
-def files(schedule: Schedule, tasks: Collection[TaskName], service: Service) -> tuple[File, ...]:
+def files(schedule: Schedule, tasks: Collection[str], service: Service) -> tuple[File, ...]:
     """Return the service and the timer of each of `tasks`."""
     return tuple(
         file
@@ -132,9 +141,9 @@ def files(schedule: Schedule, tasks: Collection[TaskName], service: Service) -> 
     )
 
 
-def timer_file(task: TaskName, schedule: Schedule, instance: str = "") -> File:
+def timer_file(task: str, schedule: Schedule, instance: str = "") -> File:
     """Return the timer of `task`."""
-    unit, when = _UNITS[task], schedule.times[task]
+    unit, when = _unit(task), schedule.times[task]
     return _file(
         timer(task, instance),
         does=_does(unit, instance),
@@ -165,9 +174,9 @@ def _first_line(rest: str) -> str:
     return MARK + hashlib.sha256(rest.encode()).hexdigest()
 
 
-def _service_file(task: TaskName, service: Service, interval: timedelta) -> File:
+def _service_file(task: str, service: Service, interval: timedelta) -> File:
     """Return the service of `task`. It may do only what a run needs; a proof needs user namespaces."""
-    unit = _UNITS[task]
+    unit = _unit(task)
     paths = (*service.writable, *service.seen, service.folder)
     hidden = any(path.is_relative_to(folder) for path in paths for folder in _TEMPORARY)
     limited = service.user not in {None, "root"}
@@ -188,12 +197,12 @@ def _does(unit: _Unit, instance: str) -> str:
     return f"{unit.does} (instance {instance})" if instance else unit.does
 
 
-def _unit_options(task: TaskName, service: Service, interval: timedelta) -> list[str]:
+def _unit_options(task: str, service: Service, interval: timedelta) -> list[str]:
     lines = []
-    if _UNITS[task].retried:  # four tries, forgotten before the next run is due
+    if _unit(task).retried:  # four tries, forgotten before the next run is due
         seconds = min(_TRIES_WITHIN, interval / 2).total_seconds()
         lines += [f"StartLimitIntervalSec={seconds:.0f}", "StartLimitBurst=4"]
-    if task is TaskName.OBSIDIAN and service.vault_to_come:
+    if task == TaskName.OBSIDIAN and service.vault_to_come:
         lines += [f"ConditionPathIsDirectory={_path(service.vault_to_come)}"]
     return lines
 

@@ -25,7 +25,6 @@ from prometheus_client.registry import Collector
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome
 from refnet.recovery.model.monitoring import Status
 from refnet.recovery.model.run import BUCKETS, Ended, Reason, Run, RunKind
-from refnet.recovery.model.schedule import TaskName
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.model.unprotected import Lacks, Unprotected
 from refnet.telemetry.facts import Facts
@@ -262,7 +261,8 @@ def _due(facts: Facts) -> Iterator[Metric]:
         "refnet_backup_age_limit_seconds": lambda s: _seconds(limits[s].age),
         "refnet_drill_age_limit_seconds": lambda s: _seconds(limits[s].drill_age),
     }
-    scheduled = (((task,), float(task in facts.schedule.times)) for task in TaskName)
+    on, off = facts.schedule.times, facts.schedule.off
+    scheduled = (((task,), float(task in on)) for task in (*on, *off))
     yield _gauge("refnet_task_scheduled", scheduled, ("task",))
     yield _by_source("refnet_source_configured", facts.sources, lambda s: s in facts.configured)
     for name, value in values.items():

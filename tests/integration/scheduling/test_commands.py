@@ -228,6 +228,25 @@ def test_a_name_of_an_instance_that_no_unit_can_have_is_refused(home: Home, name
     assert list(home.folder.iterdir()) == []
 
 
+def test_every_source_of_the_settings_has_units_which_go_with_it(home: Home):
+    file, named = home.folder / "refnet.toml", {"REFNET_BACKUP_DIR": str(home.folder / "backups")}
+    standard = '[databases.shop]\nurl = "postgresql:///shop"\nschedule = "hourly :15"\n'
+    file.write_text(f'{standard}[folders.notes]\npath = "{home.folder / "notes"}"\n')
+    done = home.schedule("install", "--user", **named)
+    assert done.returncode == 0, done.stderr
+    assert "OnCalendar=*-*-* *:15:00" in (home.units / "refnet-backup-shop.timer").read_text()
+    assert f" {home.folder}" in _contents(home)["refnet-prune.service"].partition("ReadWritePaths=")[2]
+    shown = home.schedule("show", **named).stdout
+    assert "shop      hourly :15" in shown
+    assert "notes     daily 01:00" in shown
+    file.write_text(standard)
+    shown = home.schedule("show", **named).stdout
+    assert "these differ from the settings: refnet-backup-notes.timer (`refnet schedule install`)" in shown
+    home.schedule("install", "--user", **named)
+    assert {name for name in _contents(home) if "notes" in name} == set()
+    assert "differ from the settings" not in home.schedule("show", **named).stdout
+
+
 def test_remove_takes_away_what_install_wrote_and_nothing_else(home: Home):
     home.schedule("install", "--user")
     (home.units / "other.service").write_text("[Service]\n")

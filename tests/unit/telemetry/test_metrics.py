@@ -168,9 +168,9 @@ def test_the_schedule_and_the_configured_sources_are_told(world: World) -> None:
 
 def test_a_backup_that_is_off_is_never_due(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     facts = world.facts()
-    times = {task: when for task, when in facts.schedule.times.items() if task is not TaskName.DATABASE}
+    times = {task: when for task, when in facts.schedule.times.items() if task != TaskName.DATABASE}
     limits = facts.limits | {SourceName.DATABASE: Limits(None, None)}
-    found = replace(facts, schedule=Schedule(times, facts.schedule.zone), limits=limits)
+    found = replace(facts, schedule=Schedule(times, facts.schedule.zone, ("database",)), limits=limits)
     monkeypatch.setattr(World, "facts", lambda _: found)
     assert value(world, "refnet_task_scheduled", task="database") == 0
     for name in ("next_due_timestamp", "interval", "age_limit"):

@@ -193,16 +193,16 @@ def simulate(
     Each run is proven and followed by a prune. Future artifacts have the size and the database of the newest of
     `entries`.
     """
-    zone, task, (start, end) = schedule.zone, source, period
+    zone, (start, end) = schedule.zone, period
     simulated = Catalog.of(entries).entries
     like = simulated[-1].manifest if simulated else None
     decisions = decide(simulated, retention, start, zone)
-    run = schedule.next_due(task, start)
+    run = schedule.next_due(source, start)
     while run and run <= end:
         kept = tuple(decision.entry for decision in decisions if decision.keep)
         simulated = (*kept, _imagined(source, run, zone, like, {entry.name for entry in kept}))
         decisions = decide(simulated, retention, run, zone)
-        run = schedule.next_due(task, run)
+        run = schedule.next_due(source, run)
     return tuple(decision for decision in decide(simulated, retention, end, zone) if decision.keep)
 
 

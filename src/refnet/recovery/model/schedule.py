@@ -34,26 +34,22 @@ class TaskName(StrEnum):
 
 @dataclass(frozen=True)
 class Schedule:
-    """The times of all tasks that are on."""
+    """The times of all tasks. A task is a TaskName, or the backup of another source by the source's name."""
 
-    #: Task, or named source → its time.
+    #: Those that are on.
     times: Mapping[str, When]
     #: None: the machine's time zone.
     zone: ZoneInfo | None = None
+    #: The tasks that are off.
+    off: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
         """Return the schedule of `settings`."""
-        return cls(
-            {name: when for name in TaskName if (when := getattr(settings, f"schedule_{name}"))}
-            | {name: when for name in settings.sources if (when := settings.of(name).schedule)},
-            settings.schedule_timezone,
-        )
-
-    @property
-    def tasks(self) -> tuple[TaskName, ...]:
-        """The tasks that are on."""
-        return tuple(task for task in TaskName if task in self.times)
+        found = {name.value: getattr(settings, f"schedule_{name}") for name in TaskName}
+        found |= {name: settings.of(name).schedule for name in settings.sources}
+        on = {name: when for name, when in found.items() if when}
+        return cls(on, settings.schedule_timezone, tuple(name for name in found if name not in on))
 
     def next_due(self, task: str, now: datetime) -> datetime | None:
         """Return the first run of `task` after `now` (aware), in UTC; None: the task is off."""

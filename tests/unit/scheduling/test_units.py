@@ -1,0 +1,81 @@
+"""The units and the messages of sources by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from refnet.errors import RefnetError
+from refnet.recovery.model.schedule import Schedule, TaskName
+from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
+from refnet.scheduling.beat import beat_schedule
+from refnet.scheduling.units import Service, files, scheduled
+from refnet.settings import Settings, load
+from refnet.tasks import backup_source
+
+SHOP, NOTES = SourceName("shop", Kind.DATABASE), SourceName("notes", Kind.FOLDER)
+TEXT = """
+[databases.shop]
+url = "postgresql:///shop"
+schedule = "hourly :15"
+[databases.wiki]
+url = "postgresql:///wiki"
+schedule = "off"
+[folders.notes]
+path = "/srv/notes"
+[schedule]
+obsidian = "daily 23:00"
+"""
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    (tmp_path / "refnet.toml").write_text(TEXT)
+    (tmp_path / "refnet.toml").chmod(0o600)
+    return load({"REFNET_HOME": str(tmp_path)}, tmp_path, root=False, cores=2)
+
+
+def test_a_source_has_a_time_of_its_own_or_that_of_the_standard_one_of_its_kind(settings: Settings) -> None:
+    schedule = Schedule.of(settings)
+    assert str(schedule.times["shop"]) == "hourly :15"
+    assert str(schedule.times["notes"]) == "daily 23:00"
+    assert schedule.off == ("wiki",)
+    assert [*schedule.times] == [*TaskName, "shop", "notes"]
+
+
+def test_each_source_that_is_configured_and_on_has_a_service_and_a_timer(settings: Settings) -> None:
+    schedule = Schedule.of(settings)
+    tasks = scheduled(schedule, {SourceName.DATABASE, SHOP, NOTES, SourceName("wiki", Kind.DATABASE)})
+    assert tasks == ("obsidian", "database", "prune", "drill", "monitor", "shop", "notes")
+    service = Service(("refnet",), Path("/"), None, (), None, (), (), {}, own_server=False, instance="a")
+    made = {file.name: file.text for file in files(schedule, tasks, service)}
+    assert len(made) == 2 * len(tasks)
+    assert "OnCalendar=*-*-* *:15:00\n" in made["refnet-backup-shop@a.timer"]
+    assert "ExecStart=refnet backup shop\n" in made["refnet-backup-shop@a.service"]
+    assert "Description=RefNet: back up notes (instance a)\n" in made["refnet-backup-notes@a.service"]
+
+
+def test_beat_sends_each_configured_source_by_its_name(settings: Settings) -> None:
+    schedule = Schedule.of(settings)
+    standard = beat_schedule(schedule, STANDARD)
+    named = beat_schedule(schedule, (*STANDARD, SHOP, NOTES, SourceName("wiki", Kind.DATABASE)))
+    assert named.keys() - standard.keys() == {"backup-shop", "backup-notes"}
+    assert named["backup-shop"]["args"] == ("shop",)
+    assert named["backup-shop"]["task"] == "refnet.tasks.backup_source"
+    assert [named[f"backup-{one}"]["options"]["priority"] for one in (SHOP, NOTES)] == [9, 7]
+
+
+def test_a_message_backs_up_its_source_or_says_that_no_settings_name_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.md").write_text("# a\n")
+    (tmp_path / "refnet.toml").write_text(f'[folders.notes]\npath = "{tmp_path / "notes"}"\n')
+    for name, value in {"HOME": tmp_path, "BACKUP_DIR": tmp_path / "backups", "LOG_FOLDER": "none"}.items():
+        monkeypatch.setenv(f"REFNET_{name}", str(value))
+    monkeypatch.chdir(tmp_path)
+    made = backup_source.apply(args=("notes",)).get()
+    assert (made["outcome"], made["level"]) == ("done", "proven")
+    with pytest.raises(RefnetError, match="the source shop is not configured"):
+        backup_source.apply(args=("shop",)).get()
