@@ -87,7 +87,7 @@ def test_a_plan_with_a_problem_fails_and_so_does_the_restore(dropped: Dropped) -
             session.execute("ALTER TABLE clients RENAME TO customers")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_an_end_in_the_middle_changes_nothing(dropped: Dropped, number: signal.Signals) -> None:
     with dropped.target.connect() as session, dropped.target.connect() as watch, session.transaction():
         session.execute("LOCK TABLE customers IN ROW EXCLUSIVE MODE")
