@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
+from refnet import wiring
 from refnet.actions.choose import choose_to_read
 from refnet.actions.context import Context
 from refnet.actions.marking import check_tag
@@ -97,6 +98,11 @@ def notes(entry: Entry, now: datetime) -> list[str]:
     if entry.manifest.unchecked:
         found.append(f"{len(entry.manifest.unchecked)} not protected or not checked")
     return found
+
+
+def not_named(context: Context, names: tuple[SourceName, ...]) -> tuple[SourceName, ...]:
+    """Return those of `names` that the settings do not name any more: their artifacts are never pruned."""
+    return tuple(name for name in names if name not in wiring.known(context.settings))
 
 
 def listing(context: Context, names: tuple[SourceName, ...], tag: str | None = None) -> Listing:

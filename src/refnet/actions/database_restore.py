@@ -114,7 +114,9 @@ def restore_of(
         here = servers.identity(settings)
         before = here.before if here else frozenset()
     permission = Permission(from_database, before)
-    options = replace(options, permission=permission, keep_days=settings.retention_previous)
+    options = replace(
+        options, permission=permission, keep_days=settings.retention_previous, source=settings.about
+    )
     return DatabaseRestore(context, dump, target, options)
 
 

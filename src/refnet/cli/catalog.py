@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from refnet.actions.catalog import listing, notes
+from refnet.actions.catalog import listing, not_named, notes
 from refnet.actions.previous import Kept
 from refnet.actions.previous import previous as kept
 from refnet.cli import options, render
@@ -52,6 +52,8 @@ def list_artifacts(
         print(f"{wrong.message}\n{wrong.hint}")
     else:
         print(f"There is no artifact in {store.root}. `refnet backup` makes one.")
+    for name in not_named(here, tuple(dict.fromkeys(entry.source for entry in found.entries))):
+        print(f"{name}: not configured, so it is not backed up, and its artifacts are never pruned")
     for one in found.unlisted:
         what = "unreadable" if one.unreadable else "not listed"
         print(f"{what}: {store.folder(one.source) / one.name} {formatting.plain(one.why)} ({one.advice})")

@@ -117,6 +117,7 @@ def decide(
     role_powers: bool = False,
     permission: origin.Permission = origin.OWN,
     keep_days: int = 7,
+    source: str = "database",
     where: Where = Where.LIVE,
 ) -> Plan:
     """Plan the restore of `wanted` on the server with `facts`.
@@ -124,6 +125,7 @@ def decide(
     Args:
         create_roles: create missing roles; `role_powers`: also those with attributes or memberships.
         keep_days: how long the previous version is kept.
+        source: the name of the database on the command line.
         permission: the databases, beside the target's own, that `wanted` may be of.
         where: the kind of database that `facts` are of.
     """
@@ -134,7 +136,7 @@ def decide(
     return Plan(
         wanted,
         facts,
-        (*_steps(wanted, facts, created, where), *_last_steps(facts, where, keep_days)),
+        (*_steps(wanted, facts, created, where), *_last_steps(facts, where, keep_days, source)),
         (
             *([refused] if refused else []),
             *([_exists(facts)] if facts.live and where is Where.NEW else []),
@@ -191,7 +193,7 @@ def _steps(wanted: Wanted, facts: Facts, created: tuple[str, ...], where: Where)
     )
 
 
-def _last_steps(facts: Facts, where: Where, keep_days: int) -> Iterator[str]:
+def _last_steps(facts: Facts, where: Where, keep_days: int, source: str) -> Iterator[str]:
     if where is Where.NEW:
         yield f"name it {facts.database}; nothing live is touched"
     elif facts.live:
@@ -199,7 +201,7 @@ def _last_steps(facts: Facts, where: Where, keep_days: int) -> Iterator[str]:
         yield (
             "keep the previous version on that server until you drop it: `refnet undo --to` restores it"
             if where is Where.ELSEWHERE
-            else f"keep the previous version for {keep_days} days: `refnet undo database` restores it"
+            else f"keep the previous version for {keep_days} days: `refnet undo {source}` restores it"
         )
     else:
         yield f"rename it to {facts.database}, which no database is called now"

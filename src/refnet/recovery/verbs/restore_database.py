@@ -55,6 +55,8 @@ class Options:
     permission: Permission = OWN
     #: How long the previous version is kept, for the plan.
     keep_days: int = 7
+    #: The name of the database on the command line, for the plan.
+    source: str = "database"
     where: Where = Where.LIVE
     #: The name of the new database, for Where.NEW.
     name: str = ""
@@ -141,6 +143,7 @@ def _decided(wanted: Wanted, found: Facts, options: Options) -> Plan:
         role_powers=options.role_powers,
         permission=options.permission,
         keep_days=options.keep_days,
+        source=options.source,
         where=options.where,
     )
 

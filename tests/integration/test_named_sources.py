@@ -1,0 +1,85 @@
+"""Two databases on servers of different majors and a folder, by name, through the command."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from tests.command import Command, url_of
+
+from refnet.postgres.session import Target
+
+COUNT = "SELECT count(*), min(t) FROM orders"
+
+
+def _filled(target: Target, text: str) -> None:
+    with target.connect() as session:
+        session.execute(
+            "CREATE TABLE orders AS SELECT g AS id, %s AS t FROM generate_series(1, 50) g", (text,)
+        )
+
+
+def _holds(target: Target) -> tuple[object, ...] | None:
+    with target.connect() as session:
+        return session.execute(COUNT).fetchone()
+
+
+@pytest.fixture
+def refnet(folder: Path, database: Target, system_database: Target) -> Command:
+    (folder / "notes").mkdir()
+    (folder / "notes" / "a.md").write_text("# a\n")
+    _filled(database, "shop")
+    _filled(system_database, "wiki")
+    (folder / "refnet.toml").write_text(
+        f'[databases.shop]\nurl = "{url_of(database)}"\nrequired_tables = ["orders"]\n'
+        f'[databases.wiki]\nurl = "{url_of(system_database)}"\n[folders.notes]\npath = "{folder}/notes"\n'
+    )
+    (folder / "refnet.toml").chmod(0o600)
+    return Command(folder / "home", folder / "backups", "")
+
+
+def test_each_source_is_backed_up_and_restored_by_its_name_alone(
+    refnet: Command, folder: Path, database: Target, system_database: Target
+) -> None:
+    made = refnet("backup", "--no-prove", "--json").json["results"]
+    assert [one["source"] for one in made] == ["shop", "wiki", "notes"]
+    by_source = {name.split("_")[0]: name for name in refnet.names()}
+    assert list(by_source) == ["shop", "wiki", "notes"]
+    assert (folder / "backups" / "wiki" / by_source["wiki"]).is_file()
+
+    for target in (database, system_database):
+        with target.connect() as session:
+            session.execute("DELETE FROM orders WHERE id > 3")
+    plan = refnet("restore", "shop", "--plan")
+    assert "`refnet undo shop` restores it" in plan.out
+    assert refnet("restore", "shop", "--force").code == 0
+    assert (_holds(database), _holds(system_database)) == ((50, "shop"), (3, "wiki"))
+    assert refnet("undo", "shop", "--force").code == 0
+    assert _holds(database) == (3, "shop")
+
+    for other in ("wiki", "notes"):
+        refnet("restore", "shop", by_source[other], "--force").fails(
+            2, f"an artifact of {other}, not of shop"
+        )
+    assert _holds(database) == (3, "shop")
+
+    shutil.rmtree(folder / "notes")
+    assert refnet("recover", "--force").code == 0
+    assert (_holds(database), _holds(system_database)) == ((50, "shop"), (50, "wiki"))
+    assert (folder / "notes" / "a.md").read_text() == "# a\n"
+    _renamed(refnet, folder, by_source["wiki"])
+
+
+def _renamed(refnet: Command, folder: Path, artifact: str) -> None:
+    """A renamed source is a new one: its artifacts stay under the old name."""
+    settings = folder / "refnet.toml"
+    settings.write_text(settings.read_text().replace("databases.wiki", "databases.lexicon"))
+    listed = refnet("list", "wiki")
+    assert artifact in listed.out
+    assert "wiki: not configured, so it is not backed up, and its artifacts are never pruned" in listed.out
+    assert artifact not in refnet("prune", "--plan").out
+    assert artifact in refnet.names()
+    refnet("restore", "wiki", "--force").fails(2, "the source wiki is not configured")
+    refnet("backup", "wiki").fails(2, "the source wiki is not configured")
+    refnet("list", "wikki").fails(2, "Did you mean wiki?")
