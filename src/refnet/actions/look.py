@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
-from tempfile import SpooledTemporaryFile
+from tempfile import SpooledTemporaryFile, gettempdir
 from typing import Any, BinaryIO, cast
 
 from refnet.actions.choose import choose_to_read
 from refnet.actions.context import Context
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import utc
-from refnet.recovery.model.formatting import plural
+from refnet.recovery.model.formatting import plural, size
 from refnet.recovery.model.glob import Glob, TableGlob
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.model.source_name import Kind
@@ -128,9 +128,15 @@ def content(context: Context, meant: str, path: str, at: str | None = None) -> I
     one = _file(chosen, found, path)
     with SpooledTemporaryFile(_IN_MEMORY) as spool:
         out = cast("BinaryIO", spool)
-        with archive_errors(chosen.name):
-            artifact.copy(one, found, out, compare=listed)
-        out.seek(0)
+        try:
+            with archive_errors(chosen.name):
+                artifact.copy(one, found, out, compare=listed)
+            out.seek(0)
+        except OSError as error:
+            raise RefnetError(
+                f"{show(one.path)} ({size(one.size)}) cannot be checked in {gettempdir()}: {error.strerror or error}",
+                "Free space there, or set TMPDIR to a folder with more.",
+            ) from error
         yield Content(chosen, one, out, compared=listed)
 
 

@@ -263,14 +263,14 @@ def test_tables_and_csv_are_printed_and_nothing_harmful(
 
 
 def test_the_command_prints_json_and_ends_with_1_if_it_is_cut_short(refnet: Command) -> None:
-    before = {*(refnet.home / "scratch").glob("*")}  # that of the fixture
+    before = {*(refnet.home / "scratch").glob("scratch-*")}  # that of the fixture
     report = refnet("query", "database", "SELECT id, name FROM item\nORDER BY id;", "--json", "--rows", "1")
     assert report.code == 1
     assert "cut short" in report.err
     assert report.json["rows"] == [{"id": 1, "name": "\x1b[31mred"}]
     assert report.json["tables_loaded"] == ["shop.item"]
     assert "\x1b" not in report.out
-    assert {*(refnet.home / "scratch").glob("*")} == before
+    assert {*(refnet.home / "scratch").glob("scratch-*")} == before
 
 
 @pytest.mark.parametrize(
@@ -292,7 +292,7 @@ def test_what_cannot_be_queried_is_refused_before_a_server_starts(
 
 
 def test_browse_is_psql_on_all_tables_and_leaves_nothing(refnet: Command) -> None:
-    before = {*(refnet.home / "scratch").glob("*")}
+    before = {*(refnet.home / "scratch").glob("scratch-*")}
     done = refnet(
         "browse",
         "database",
@@ -302,7 +302,7 @@ def test_browse_is_psql_on_all_tables_and_leaves_nothing(refnet: Command) -> Non
     assert "     3" in done.out
     assert "read-only" in done.err
     assert "\n-\n" in done.out
-    assert {*(refnet.home / "scratch").glob("*")} == before
+    assert {*(refnet.home / "scratch").glob("scratch-*")} == before
 
 
 def test_a_foreign_dump_can_be_queried(refnet: Command, tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
+import io
 import json
 import os
 import tarfile
@@ -156,6 +158,23 @@ def test_a_file_that_is_not_what_was_backed_up_is_not_printed(vault: Vault) -> N
     with pytest.raises(RefnetError, match="SHA-256") as refused:
         text_of(vault, name, "x")
     assert refused.value.code is Exit.DAMAGED
+
+
+def test_a_file_that_does_not_fit_on_the_disk_is_refused_in_two_lines(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(io.BytesIO):
+        def __init__(self, _most: int) -> None:
+            super().__init__()
+
+        def write(self, _data: Any) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    name = vault.backup(x="text")
+    monkeypatch.setattr(look, "SpooledTemporaryFile", Full)
+    with pytest.raises(RefnetError, match="No space left") as refused:
+        text_of(vault, name, "x")
+    assert "TMPDIR" in refused.value.hint
 
 
 def test_the_history_of_a_file_has_each_change(vault: Vault) -> None:
