@@ -200,7 +200,7 @@ def _check(command: Any, ctx: Any, args: list[str]) -> None:
 def _refuse_other_kind(command: Any, ctx: Any) -> None:
     """Refuse what is given of the options that do not fit the kind of the argument SOURCE."""
     source = ctx.params.get("source")
-    is_database = source == "database"
+    is_database = getattr(source, "kind", None) == "database"
     other = FOLDERS if is_database else DATABASES
     wrong = [
         _name(one)

@@ -56,6 +56,9 @@ def source_name(code: Exit = Exit.USAGE) -> dict[str, Any]:
             return found
         here = Context(read_settings(lambda _: None))
         known = {str(one): one for one in (*here.store.sources(), *wiring.known(here.settings))}
+        if text not in known and (entry := next((e for e in here.store.entries() if e.name == text), None)):
+            hint = f"Give its source before it: {entry.source} {text}."
+            raise RefnetError(f"'{text}' is an artifact, not a source", hint, code)
         parsed: SourceName = choice("source", known.values(), code)["parser"](text)
         return parsed
 

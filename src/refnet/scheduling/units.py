@@ -124,8 +124,8 @@ def file_names(task: str, instance: str = "") -> tuple[str, str]:
 
 
 def scheduled(schedule: Schedule, configured: Collection[SourceName]) -> tuple[str, ...]:
-    """Return the tasks that get a timer: those that are on; config and named sources only if they are configured."""
-    always = {*TaskName} - {TaskName.CONFIG}
+    """Return the tasks that get a timer: those that are on, and sources only if configured; a vault may come later."""
+    always = {*TaskName} - {TaskName.CONFIG, TaskName.DATABASE}
     return tuple(task for task in schedule.times if task in always or task in configured)
 
 

@@ -27,13 +27,16 @@ class Home:
         return self.folder / "config" / "systemd" / "user"
 
     def schedule(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        return self.run("schedule", *arguments, **more)
+
+    def run(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
         own = {n: v for n, v in os.environ.items() if not n.startswith(("REFNET_", "XDG_", "SUDO_"))}
         told = {
             "REFNET_HOME": str(self.folder / "home"),
             "XDG_CONFIG_HOME": str(self.folder / "config"),
             "XDG_RUNTIME_DIR": str(self.folder),
         }
-        command = [sys.executable, "-m", "refnet", "schedule", *arguments]
+        command = [sys.executable, "-m", "refnet", *arguments]
         return subprocess.run(
             command, env=own | told | more, cwd=self.folder, capture_output=True, text=True, check=False
         )
@@ -239,6 +242,10 @@ def test_every_source_of_the_settings_has_units_which_go_with_it(home: Home):
     shown = home.schedule("show", **named).stdout
     assert "shop      hourly :15" in shown
     assert "notes     daily 01:00" in shown
+    assert "database" not in shown  # no setting names it beside shop
+    only = home.run("restore", "shop", "--only", "x", "--plan", **named)
+    assert only.returncode == Exit.USAGE
+    assert "--only is for folders only; shop is a database" in only.stderr
     file.write_text(standard)
     shown = home.schedule("show", **named).stdout
     assert "these differ from the settings: refnet-backup-notes.timer (`refnet schedule install`)" in shown
