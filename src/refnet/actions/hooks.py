@@ -55,7 +55,8 @@ def around(context: Context, source: SourceName, action: Action, artifact: str =
         if not doing.damaged:
             hooks.run(f"after_{action}", doing, "done")
     except BaseException as error:
-        message = error.message if isinstance(error, RefnetError) else "interrupted"
+        unknown = type(error).__name__ if isinstance(error, Exception) else "interrupted"
+        message = error.message if isinstance(error, RefnetError) else unknown
         hooks.run_on_error(doing, "failed", message)
         raise
     if doing.damaged:
@@ -113,8 +114,7 @@ class _Hooks:
             if why := self._one(words, environment, log.bind(command=line), redact):
                 raise RefnetError(
                     f"the hook {moment} of {self.source} failed: {line}: {why}",
-                    _HINTS.get(moment, "").format(artifact=doing.artifact or "the restored data")
-                    + f"Its output is in refnet-{self.action}.log.",
+                    f"{_HINTS[moment].format(artifact=doing.artifact or 'the restored data')} {self._output()}",
                 )
 
     def _one(
@@ -134,6 +134,11 @@ class _Hooks:
         (log.error if why else log.info)("hook ended", **({"message": why} if why else {}))
         return why
 
+    def _output(self) -> str:
+        folder = self.context.settings.log_folder
+        kept = f"Its output is in {folder}/refnet-{self.action}.log."
+        return kept if folder else "Set log.folder to see its output."
+
     def run_on_error(self, doing: Doing, outcome: str, error: str) -> None:
         """Run the hooks of `on_error`; one that fails is a note, as the first error matters more."""
         try:
@@ -143,10 +148,11 @@ class _Hooks:
 
 
 _HINTS = {
-    "before_backup": "Nothing was backed up. ",
-    "before_restore": "Nothing was restored. ",
-    "after_backup": "{artifact} is complete. ",
-    "after_restore": "{artifact} is live. ",
+    "before_backup": "Nothing was backed up.",
+    "before_restore": "Nothing was restored.",
+    "after_backup": "{artifact} is complete.",
+    "after_restore": "{artifact} is live.",
+    "on_error": "The first error is reported.",
 }
 
 

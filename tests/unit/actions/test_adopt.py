@@ -20,6 +20,7 @@ from refnet.actions.backup import make as backup
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Evidence, Level, Outcome
 from refnet.recovery.model.clock import Clock
+from refnet.recovery.model.marks import Marks
 from refnet.recovery.model.source import Made
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores.local import LocalStore
@@ -210,3 +211,27 @@ def test_a_run_that_died_while_adopting_leaves_the_file_nobodys_leftover(
     for leftover in store.leftovers():
         store.clean(leftover)
     assert [one.name for one in store.unlisted()] == [OLD]
+
+
+@pytest.mark.parametrize(
+    ("text", "marks"),
+    [
+        (Marks(pinned=True, tags=("a",)).to_file(), Marks(pinned=True, tags=("a",))),
+        (b"damaged", Marks(pinned=True)),
+    ],
+)
+def test_the_marks_of_a_file_elsewhere_are_copied_and_damaged_ones_stay_a_pin(
+    take: Any, store: LocalStore, old: Path, tmp_path: Path, text: bytes, marks: Marks
+) -> None:
+    elsewhere = Path(shutil.move(old, tmp_path / OLD))
+    elsewhere.with_name(f"{OLD}.marks.json").write_bytes(text)
+    take(elsewhere)
+
+    assert [entry.marks for entry in store.entries()] == [marks]
+
+
+def test_an_artifact_that_lost_its_manifest_keeps_its_marks(take: Any, store: LocalStore, old: Path) -> None:
+    old.with_name(f"{OLD}.marks.json").write_bytes(Marks(tags=("a",)).to_file())
+    take(old)
+
+    assert [entry.marks for entry in store.entries()] == [Marks(tags=("a",))]

@@ -148,6 +148,12 @@ def test_the_log_of_an_ordinary_user_lies_in_a_private_folder_of_home(tmp_path: 
     assert not file.parent.stat().st_mode & 0o066
 
 
+def test_the_passwords_of_named_databases_are_hidden(tmp_path: Path) -> None:
+    (tmp_path / "refnet.toml").write_text("[databases.shop]\nurl = 'postgresql://u:hunter22@h/shop'\n")
+    given = settings.load({"REFNET_HOME": str(tmp_path / "home")}, tmp_path, root=False, cores=2)
+    assert "hunter22" not in redactor(secrets_of(given))("it says hunter22")
+
+
 def test_a_long_word_is_redacted_in_linear_time(tmp_path: Path) -> None:
     text = "a" * (1 << 20)
     assert redactor(secrets_of(_settings(tmp_path)))(text) == text
