@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from refnet import servers, wiring
-from refnet.actions import unprotected
+from refnet.actions import hooks, unprotected
 from refnet.actions.check_database import database
 from refnet.actions.check_files import files
 from refnet.actions.check_result import Checked, Line, State, bounded, error, ok, warning, writable
@@ -59,6 +59,7 @@ def check() -> Checked:
         "backups": _backups,
         "schedule": _schedule,
         "messages": _messages,
+        "hooks": check_hooks,
         "recovery": _recovery,
         "broker": _broker,
     }
@@ -141,6 +142,14 @@ def _messages(settings: Settings) -> Iterator[Line]:
     else:
         hint = "Set notify.urls or notify.backup_ping, or scrape `refnet metrics`."
         yield warning("messages", "no service gets a message when a backup fails", hint)
+
+
+def check_hooks(settings: Settings) -> Iterator[Line]:
+    """Check that the programs of the hooks can be run; nothing without hooks."""
+    for program in sorted(hooks.not_runnable(settings)):
+        yield error(
+            "hooks", f"{program} is not a program that this user can run", "Install it, or fix its hook."
+        )
 
 
 def _recovery(settings: Settings) -> Iterator[Line]:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from refnet.actions.command_runs import run
@@ -24,6 +26,9 @@ from refnet.settings import Settings
 _INHERITED = frozenset({"REFNET_HOME", "REFNET_CONFIG", "REFNET_BACKUP_DIR"})
 #: The most characters of an error, or of a command line, that are passed on or shown.
 _LONGEST = 2000
+
+
+MOMENTS = ("before_backup", "after_backup", "before_restore", "after_restore", "on_error")
 
 
 class Action(StrEnum):
@@ -67,6 +72,16 @@ def listed(settings: Settings, source: SourceName, action: Action) -> list[str]:
     """Return what `around` runs, for a plan: `before_backup: COMMAND`."""
     moments = (f"before_{action}", f"after_{action}", "on_error")
     return [f"{moment}: {line}" for moment in moments for line in lines(settings, source, moment)]
+
+
+def not_runnable(settings: Settings) -> set[str]:
+    """Return the programs of hooks that this user cannot run."""
+    owners = [(settings, "hooks_"), *((one, "") for one in settings.sources.values())]
+    found = {
+        words[0] for owner, lead in owners for one in MOMENTS for words in getattr(owner, lead + one) or ()
+    }
+    folder = settings.file.parent if settings.file else Path("/")
+    return {one for one in found if not shutil.which(folder / one if "/" in one else one)}
 
 
 def lines(settings: Settings, source: SourceName, moment: str) -> list[str]:

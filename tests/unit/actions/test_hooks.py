@@ -12,6 +12,7 @@ import pytest
 
 from refnet.actions import files_restore
 from refnet.actions.backup import Options, backup, plan
+from refnet.actions.check import check_hooks
 from refnet.actions.choose import choose_one
 from refnet.actions.context import Context
 from refnet.actions.hooks import Action, listed
@@ -200,6 +201,14 @@ def test_a_source_with_its_own_table_has_its_own_hooks(context: Make, tmp_path: 
     notes, others = (SourceName(name, Kind.FOLDER) for name in ("notes", "others"))
     assert listed(given, notes, Action.BACKUP) == ["before_backup: own"]
     assert listed(given, others, Action.BACKUP) == ["before_backup: all", "on_error: all"]
+
+
+def test_a_check_names_the_programs_of_hooks_that_cannot_be_run(context: Make, tmp_path: Path) -> None:
+    (tmp_path / "plain").write_text("no program")
+    given = context(
+        before_backup=["TELL", "./tell x", "true"], on_error=["/no/such", "./plain", "no-such-1"]
+    ).settings
+    assert [line.says.split(" ")[0] for line in check_hooks(given)] == ["./plain", "/no/such", "no-such-1"]
 
 
 def test_refnet_in_a_hook_reads_its_settings(context: Make) -> None:
