@@ -19,7 +19,7 @@ from refnet.actions import hooks
 from refnet.compose import compose_file
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry
-from refnet.recovery.model.recovery_plan import RESTORES, Stage
+from refnet.recovery.model.recovery_plan import RESTORES, Stage, restored_in
 from refnet.recovery.model.source_name import STANDARD, SourceName
 from refnet.recovery.services.local import POSTGRES
 from refnet.recovery.sources.files.files_artifact import FilesArtifact
@@ -85,17 +85,19 @@ class Setup:
     def commands(self) -> tuple[Command, ...]:
         """Return the commands of all stages, in order."""
         stages = dict.fromkeys((*RESTORES, *_KEYS))
-        return tuple(command for stage in stages for command in (*self._hooks(stage), *self._of(stage)))
+        found = (command for stage in stages for command in (*self._hooks(stage), *self._of(stage)))
+        return tuple(dict.fromkeys(found))
 
     def _hooks(self, stage: Stage) -> Iterator[Command]:
-        """Yield the hooks of the restore in `stage`."""
-        source = RESTORES.get(stage)
-        if source is None:
-            return
-        for moment in ("before_restore", "after_restore", "on_error"):
-            restored = self.own and self._from_file(f"hooks.{moment}")
-            for line in hooks.lines(self.settings, source, moment):
-                yield Command(stage, line, restored, hook=True)
+        """Yield the hooks of the restores in `stage`."""
+        for source in restored_in(stage, wiring.known(self.settings)):
+            own = self.settings.sources.get(source)
+            for moment in ("before_restore", "after_restore", "on_error"):
+                is_own = own and getattr(own, moment) is not None
+                key = f"{own.table}.{source}.{moment}" if own and is_own else f"hooks.{moment}"
+                restored = self.own and self._from_file(key)
+                for line in hooks.lines(self.settings, source, moment):
+                    yield Command(stage, line, restored, hook=True)
 
     def folder(self, source: SourceName) -> Path | None:
         """Return the target folder of `source`; None: unknown. RefnetError where nothing may go there."""

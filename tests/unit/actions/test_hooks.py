@@ -16,7 +16,9 @@ from refnet.actions.check import check_hooks
 from refnet.actions.choose import choose_one
 from refnet.actions.context import Context
 from refnet.actions.hooks import Action, listed
+from refnet.actions.recovery_settings import Setup
 from refnet.errors import Exit, RefnetError
+from refnet.recovery.model.recovery_plan import Stage
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.settings import load
 
@@ -201,6 +203,21 @@ def test_a_source_with_its_own_table_has_its_own_hooks(context: Make, tmp_path: 
     notes, others = (SourceName(name, Kind.FOLDER) for name in ("notes", "others"))
     assert listed(given, notes, Action.BACKUP) == ["before_backup: own"]
     assert listed(given, others, Action.BACKUP) == ["before_backup: all", "on_error: all"]
+
+
+def test_hooks_of_a_named_source_in_restored_settings_need_the_permission_of_restored_commands(
+    context: Make, tmp_path: Path
+) -> None:
+    context(before_restore=["all"])
+    with (tmp_path / "refnet.toml").open("a") as file:
+        file.write(
+            f"\n[folders.notes]\npath = '{tmp_path / 'n'}'\nbefore_restore = ['own']\non_error = ['e']\n"
+        )
+    given = load({"REFNET_HOME": str(tmp_path / "home")}, tmp_path, root=False, cores=2)
+    of_vault = {one.line: one for one in Setup(given, "", own=True).commands if one.stage is Stage.VAULT}
+    assert {*of_vault} == {"all", "own", "e"}
+    assert all(one.restored and one.hook for one in of_vault.values())
+    assert not any(one.restored for one in Setup(given, "", own=False).commands)
 
 
 def test_a_check_names_the_programs_of_hooks_that_cannot_be_run(context: Make, tmp_path: Path) -> None:
