@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -214,7 +215,8 @@ def _previous_databases(settings: Settings, source: SourceName) -> list[Previous
     if not settings.database_url and embedded.status(settings.home).pid is None:
         return []
     records = previous(settings)
-    return previous_databases(servers.server(settings), records.read().records, records.forget)
+    found = previous_databases(servers.server(settings), records.read().records, records.forget)
+    return [replace(one, source=source) for one in found]
 
 
 def previous(settings: Settings) -> PreviousVersions:

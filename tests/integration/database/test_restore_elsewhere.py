@@ -158,7 +158,7 @@ def test_another_server_keeps_the_database_that_it_had(
         session.execute("CREATE TABLE mine (a int)")
     plan = restore_database.plan(database, older, Options(2, where=Where.ELSEWHERE), count=False)
     assert any("comes from PostgreSQL 17, and the server is 18" in note for note in plan.notes)
-    assert any("`refnet undo --to` restores it" in step for step in plan.steps)
+    assert any("`refnet undo database --to URL` restores it" in step for step in plan.steps)
     try:
         restore(database, older, wheel, where=Where.ELSEWHERE)
         assert papers(database) == 5000

@@ -199,7 +199,7 @@ def _last_steps(facts: Facts, where: Where, keep_days: int, source: str) -> Iter
     elif facts.live:
         yield f"disconnect the sessions of {facts.database}, swap it with the copy in one transaction"
         yield (
-            "keep the previous version on that server until you drop it: `refnet undo --to` restores it"
+            f"keep the previous version on that server until you drop it: `refnet undo {source} --to URL` restores it"
             if where is Where.ELSEWHERE
             else f"keep the previous version for {keep_days} days: `refnet undo {source}` restores it"
         )
