@@ -55,7 +55,7 @@ def _covered(source: SourceName, folder: Path, scope: Scope, names: list[str]) -
         says = f"{folder} is empty" if scope.only is None else f"{folder} has no entry of config.entries"
         yield error(source, says, "Is it mounted? If it should be empty, put one file into it.")
     if excluded := listed_and_excluded(scope, scope.only or ()):
-        hint = f"Remove it from config.entries, or the rule from exclude.{source}."
+        hint = "Remove it from the entries, or the rule from exclude."
         yield error(source, f"exclude leaves out {some(excluded, 3)}, which config.entries lists", hint)
 
 

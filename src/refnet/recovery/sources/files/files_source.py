@@ -122,7 +122,7 @@ class FilesSource:
         if excluded := listed_and_excluded(self.scope, found):
             raise RefnetError(
                 f"{self.name} is not backed up: exclude leaves out {some(excluded)}, which config.entries lists",
-                f"Remove it from config.entries, or the rule from exclude.{self.name}.",
+                f"Remove it from config.entries, or the rule from {_rules_of(self.name)}.",
                 Exit.USAGE,
             )
         return found, absent
@@ -171,9 +171,15 @@ def everything_excluded(source: SourceName, folder: Path) -> RefnetError:
     """Return the error for rules that leave nothing to back up."""
     return RefnetError(
         f"{source} is not backed up: exclude leaves out every file in {show(str(folder))}",
-        f"Fix exclude.{source} in the settings. Earlier artifacts are kept.",
+        f"Fix {_rules_of(source)} in the settings. Earlier artifacts are kept.",
         Exit.USAGE,
     )
+
+
+def _rules_of(source: SourceName) -> str:
+    """Return the key of the rules of `source`."""
+    short = source in {SourceName.CONFIG, SourceName.OBSIDIAN}
+    return f"exclude.{source}" if short else f"folders.{source}.exclude"
 
 
 def listed_and_excluded(scope: Scope, names: Iterable[str]) -> list[str]:

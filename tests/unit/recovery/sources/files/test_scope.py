@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from refnet.errors import Exit, RefnetError
+from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.sources.files.entries import ConfigEntry
 from refnet.recovery.sources.files.listing import FileList
 from refnet.recovery.sources.files.scope import Scope
@@ -87,6 +88,13 @@ def test_rules_that_leave_out_everything_make_no_artifact(source, vault, rules):
     with pytest.raises(RefnetError, match="exclude leaves out every file") as caught:
         replace(source(vault), scope=Scope(exclude=tuple(rules))).dump(out)
     assert caught.value.code is Exit.USAGE
+
+
+def test_the_key_of_the_rules_of_a_named_folder_is_named(source, vault):
+    name = SourceName("notes", Kind.FOLDER)
+    with pytest.raises(RefnetError) as caught:
+        replace(source(vault), name=name, scope=Scope(exclude=("*",))).dump(io.BytesIO())
+    assert "folders.notes.exclude" in caught.value.hint
 
 
 def test_a_rule_must_not_leave_out_what_the_entries_list(source, tmp_path):
