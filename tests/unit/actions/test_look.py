@@ -282,3 +282,30 @@ def test_names_are_harmless_on_a_terminal_and_binary_files_are_refused_there(
     assert (code, out) == (2, "")
     assert "binary" in error
     assert ran(["cat", "obsidian", "a*", "--force"], monkeypatch, capsys)[1] == "\x1b]0;title\x07"
+
+
+def test_named_sources_are_looked_into_like_the_standard_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    (tmp_path / "notes" / "papers").mkdir(parents=True)
+    (tmp_path / "notes" / "papers" / "x.md").write_text("text\n")
+    settings = tmp_path / "refnet.toml"
+    settings.write_text(f'[folders.notes]\npath = "{tmp_path / "notes"}"\n')
+    settings.chmod(0o600)
+    for name, value in {"HOME": "home", "BACKUP_DIR": "backups"}.items():
+        monkeypatch.setenv(f"REFNET_{name}", str(tmp_path / value))
+    monkeypatch.setenv("REFNET_LOG_FOLDER", "none")
+    monkeypatch.chdir(tmp_path)
+    assert ran(["backup", "notes", "--no-prove"], monkeypatch, capsys)[0] == 0
+    assert ran(["cat", "notes", "x.md"], monkeypatch, capsys) == (0, "text\n", "")
+    for arguments in (
+        ["show", "notes", "--files", "papers/*"],
+        ["find", "notes", "*.md"],
+        ["log", "notes/papers/x.md"],
+    ):
+        code, out, error = ran(arguments, monkeypatch, capsys)
+        assert (code, error) == (0, "")
+        assert "papers/x.md" in out
+    code, _, error = ran(["log", "note/papers/x.md"], monkeypatch, capsys)
+    assert code == 2
+    assert "Did you mean notes?" in error
