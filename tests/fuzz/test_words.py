@@ -17,7 +17,7 @@ from refnet.recovery.model.artifact import utc
 from refnet.recovery.model.catalog import parse_time
 from refnet.recovery.model.file_names import artifact_names, read_file_name
 from refnet.recovery.model.recovery_plan import Stage
-from refnet.recovery.model.source_name import Kind
+from refnet.recovery.model.source_name import STANDARD, Kind, read_name
 from refnet.settings.converters import InvalidError
 from refnet.settings.times import When, parse_when, parse_zone
 from refnet.telemetry.serve import parse_address
@@ -25,7 +25,7 @@ from refnet.telemetry.serve import parse_address
 #: Words that belong together in one way or another, and odd ones.
 _PIECES = st.lists(
     st.one_of(
-        st.sampled_from(["refnet", "config", "vault", "_", "_", "20261125", "00000000", "99999999", "020000", "250000", "_tables", "_2", ".sql.gz", ".tar.gz"]),
+        st.sampled_from(["refnet", "config", "vault", "shop", "a-b", "live", "obsidian", "_", "_", "20261125", "00000000", "99999999", "020000", "250000", "_tables", "_2", ".sql.gz", ".tar.gz"]),
         st.sampled_from(["hourly", "daily", "monthly", "sunday", "fünftag", ":", ":", "-", "-", "T", "+", "Z", "0", "1", "28", "29", "02", "00", "59", "60", "23", "24", "2026", "0001", "9999", "11"]),
         st.sampled_from(["127.0.0.1", "[::1]", "localhost", "[", "]", "9817", "65535", "65536", "d", "w", "y", "365", "99999", "W", "366", "²", "٣", "１"]),
         st.sampled_from(["postgresql://", "postgres://", "@", "/", "?host=", "&", "=", "%", "%00", "%zz", " ", "\n", ".partial"]),
@@ -34,6 +34,17 @@ _PIECES = st.lists(
     max_size=7,
 ).map("".join)  # fmt: skip
 _PHRASES = st.one_of(texts, _PIECES)
+
+
+@fuzzed
+@given(
+    st.one_of(_PHRASES, st.none(), st.integers(), st.lists(texts, max_size=2)), st.sampled_from([None, *Kind])
+)
+def test_the_name_of_a_source_is_read_or_refused(value: object, kind: Kind | None) -> None:
+    found = outcome(lambda: read_name(value, kind), ValueError, longest=ECHO)
+    if found:
+        assert re.fullmatch(r"[a-z][a-z0-9_-]{0,39}", found)
+        assert found in STANDARD or found.kind is kind
 
 
 @fuzzed

@@ -44,7 +44,7 @@ def database(settings: Settings, source: SourceName = SourceName.DATABASE) -> It
     settings = settings.narrowed(source)
     own = None if settings.database_url else embedded.status(settings.home)
     if own and own.major is not None and own.pid is None:
-        yield ok("database", f"RefNet's own server in {own.folder} is stopped; a backup starts it")
+        yield ok(source, f"RefNet's own server in {own.folder} is stopped; a backup starts it")
         yield from _programs(settings, own.major)
         return
     target = servers.existing_server(settings)
@@ -69,9 +69,9 @@ def _login(
     codec, _ = Codec.of_server(session)
     ((version, role, count),) = codec.rows(session, _LOGIN)
     server = f"PostgreSQL {version.split(' ')[0]} at {target.address}"
-    yield ok("database", f"{server}, database {target.name}, role {role}, {size(count)}")
+    yield ok(settings.about, f"{server}, database {target.name}, role {role}, {size(count)}")
     for sentence in server_clock.warnings(session, Clock().now):
-        yield warning("database", sentence, "Synchronize both clocks (NTP).")
+        yield warning(settings.about, sentence, "Synchronize both clocks (NTP).")
     for folder, purpose in ((settings.backup_dir, "backup"), (settings.home, "proof")):
         free = LocalStore(folder).free_bytes()
         if free is not None and free < count:

@@ -186,6 +186,12 @@ def choose_one(store: Store, artifact: str, source: SourceName | None = None) ->
     source: the required source, and that of a file whose name and manifest do not say; None: any.
     """
     chosen = _named(store, artifact, source)
+    if source and chosen.source == source and chosen.source.kind is not source.kind:
+        raise RefnetError(
+            f"{chosen.name} is of a {chosen.source.kind}, and {source} is a {source.kind}",
+            "Restore it as a source of that kind, under another name.",
+            Exit.USAGE,
+        )
     if source and chosen.source != source:
         into = f", or into {source} with --from {chosen.source}" if chosen.source.kind is source.kind else ""
         raise RefnetError(

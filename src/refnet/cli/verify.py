@@ -12,7 +12,7 @@ from refnet.actions.verify import verify as run
 from refnet.cli import options, render
 from refnet.cli.completion import choice, source_or_artifact
 from refnet.cli.context import context, print_json, with_progress
-from refnet.errors import Exit, worst
+from refnet.errors import Exit, RefnetError, worst
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Level
 
@@ -38,9 +38,14 @@ def verify(
         bool,
         typer.Option("--trust", help="Load a foreign dump even where an isolation layer is missing."),
     ] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Each source's newest artifact, as without ARTIFACT.")
+    ] = False,
     as_json: options.Json = False,
 ) -> None:
     """Check an artifact: its bytes, its structure, a restore into a scratch place, its content."""
+    if artifact and everything:
+        raise RefnetError("ARTIFACT and --all exclude each other", "Omit one of them.", Exit.USAGE)
     here, results = context(), []
     selected = select(here, artifact)
     for one in selected.chosen:

@@ -25,7 +25,7 @@ class Catalog:
         return cls(tuple(sorted(entries, key=lambda e: (e.made, e.created, e.name))))
 
     def of_source(self, source: SourceName) -> tuple[Entry, ...]:
-        return self._by_source.get(source, ())
+        return self._by_source.get((source, source.kind), ())
 
     @property
     def sources(self) -> tuple[SourceName, ...]:
@@ -37,10 +37,10 @@ class Catalog:
         )
 
     @cached_property
-    def _by_source(self) -> Mapping[SourceName, tuple[Entry, ...]]:
-        found: dict[SourceName, list[Entry]] = {}
+    def _by_source(self) -> Mapping[tuple[SourceName, Kind], tuple[Entry, ...]]:
+        found: dict[tuple[SourceName, Kind], list[Entry]] = {}
         for entry in self.entries:
-            found.setdefault(entry.manifest.source, []).append(entry)
+            found.setdefault((entry.source, entry.source.kind), []).append(entry)
         return {source: tuple(entries) for source, entries in found.items()}
 
     def about(self, target: Identity | None, source: SourceName = SourceName.DATABASE) -> Catalog:

@@ -218,6 +218,10 @@ class FolderScan:
             return _Unreadable(f"it is of another artifact ({manifest.name})")
         if self.source and manifest.source != self.source:
             return _Unreadable(f"it is of another source ({manifest.source})")
+        if self.source and manifest.source.kind is not self.source.kind:
+            return _Unreadable(
+                f"it is of a {manifest.source.kind}, and {self.source} is a {self.source.kind}"
+            )
         return manifest
 
     def _evidence(self, name: str, manifest: Manifest) -> tuple[Evidence, ...]:

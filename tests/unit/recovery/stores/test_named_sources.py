@@ -90,6 +90,16 @@ def test_an_artifact_in_the_folder_of_another_source_is_never_its_own(tmp_path: 
     assert "it is of another source (shop)" in store.unlisted(WIKI)[0].why
 
 
+def test_a_folder_that_became_a_database_keeps_what_it_was_apart(tmp_path: Path):
+    store, was = LocalStore(tmp_path), SourceName("shop", Kind.FOLDER)
+    _made(store, was)
+    new = _made(store, SHOP)
+    assert [e.name for e in store.entries(SHOP)] == [new.name]
+    assert "it is of a folder, and shop is a database" in store.unlisted(SHOP)[0].why
+    catalog = Catalog.of([_entry(was, "shop_20261126_020000.tar.gz"), _entry(SHOP, new.name)])
+    assert [e.name for e in catalog.of_source(SHOP)] == [new.name]
+
+
 def test_each_database_has_its_own_artifacts_and_its_own_choices():
     old = _entry(SHOP, "shop_20261124_020000.sql.gz", AT - timedelta(days=1), database="shop_old")
     new = _entry(SHOP, "shop_20261125_020000.sql.gz", database="shop")
