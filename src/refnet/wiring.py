@@ -88,13 +88,14 @@ def known(settings: Settings) -> tuple[SourceName, ...]:
 def configured(settings: Settings) -> frozenset[SourceName]:
     """Return the sources that the settings protect; `known` has their order.
 
-    A vault at the default path is protected once it is there; after that its absence is an error. Where databases are
+    A vault at the default path is protected once it is there; after that its absence is an error. Where sources are
     named, `database` is protected only if it has a URL, or RefNet's own server exists.
     """
     from refnet.postgres import embedded
 
-    alone = not any(one.table == "databases" for one in settings.sources.values())
-    database = alone or settings.database_url or embedded.status(settings.home).major is not None
+    database = (
+        not settings.sources or settings.database_url or embedded.status(settings.home).major is not None
+    )
     vault = "vault_dir" in settings.origins or settings.vault_dir.exists()
     return frozenset(
         (

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from refnet import settings
+from refnet import settings, wiring
 from refnet.errors import Exit, RefnetError
 from refnet.settings.sources import server_of
 
@@ -106,3 +106,20 @@ def test_what_cannot_be_meant_is_refused_with_its_place(tmp_path, text, said):
 )
 def test_a_url_names_a_server_and_a_database(url, server):
     assert server_of(url) == server
+
+
+@pytest.mark.parametrize(
+    ("text", "protected"),
+    [
+        ("", {"database"}),
+        (NOTES, {"notes"}),
+        (SHOP + NOTES, {"shop", "notes"}),
+        ('database_url = "postgresql://u@db/x"\n' + NOTES, {"database", "notes"}),
+    ],
+)
+def test_the_database_of_the_short_form_is_protected_if_nothing_else_is_named_or_it_has_a_url(
+    tmp_path, text, protected
+):
+    found = _examined(tmp_path, text, REFNET_BACKUP_DIR=str(tmp_path / "backups")).valid()
+    assert wiring.configured(found) == protected
+    assert [*wiring.known(found)][:3] == ["database", "config", "obsidian"]
