@@ -75,13 +75,13 @@ def test_bash_completes_commands_options_and_values(environment: dict[str, str])
 
 @_needs("bash")
 def test_bash_completes_artifacts_and_only_those(environment: dict[str, str]) -> None:
-    assert _bash(environment, "refnet show") == []  # the backup folder does not exist
+    assert _bash(environment, "refnet accept") == []  # the backup folder does not exist
     _run(environment, "refnet", "backup", "config")
     (made,) = [path.name for path in Path(environment["REFNET_BACKUP_DIR"], "config").glob("*.tar.gz")]
     hostile = ("config_$(touch planted).tar.gz", "config_`touch planted`.tar.gz", "config_*.tar.gz")
     for name in hostile:
         Path(environment["REFNET_BACKUP_DIR"], "config", name).write_text("")
-    assert _bash(environment, "refnet show") == [made]
+    assert _bash(environment, "refnet accept") == [made]
     assert _bash(environment, "refnet verify", "c") == ["config", made]
     assert not Path(environment["HOME"], "planted").exists()
 
