@@ -1,4 +1,4 @@
-"""`refnet demo`: the complete story, by the commands that a user types, on a separate server."""
+"""`refnet demo`: the complete story, or that of several sources, by the commands that a user types, on a server of its own."""
 
 import os
 import sys
@@ -11,13 +11,18 @@ from refnet.cli import options
 from refnet.cli.context import current_settings, would
 from refnet.cli.output import output
 from refnet.cli.render import print_columns
+from refnet.demo.many import Many
+from refnet.demo.many import play as play_many
 from refnet.demo.page import write
 from refnet.demo.stage import stage
 from refnet.demo.story import Story, play
+from refnet.errors import Exit, RefnetError
 from refnet.files import explained
 from refnet.recovery.model.clock import utc_now
 from refnet.recovery.model.formatting import seconds
 from refnet.settings import user_path
+
+_PAPERS = 3_000
 
 
 def demo(
@@ -27,18 +32,33 @@ def demo(
         typer.Option(metavar="DIR", help="The demo's folder; default: `demo` in REFNET_HOME."),
     ] = None,
     papers: Annotated[
-        int, typer.Option(min=10, max=1_000_000, metavar="N", help="The number of papers to make up.")
-    ] = 3_000,
+        int | None,
+        typer.Option(
+            min=10,
+            max=1_000_000,
+            metavar="N",
+            help=f"The number of papers to make up; default: {_PAPERS}.",
+        ),
+    ] = None,
+    many: Annotated[
+        bool,
+        typer.Option(
+            "--many",
+            help="Another story: two databases and two folders, a dropped table, a query on an older backup.",
+        ),
+    ] = False,
     plan: options.Plan = False,
 ) -> None:
     """Make up a network, a vault and a configuration; back them up, lose and restore them, and write a page."""
     from refnet.network import migrate, note  # noqa: F401  # an extra that is missing is reported first
 
+    if many and papers:
+        raise RefnetError("--papers does not fit --many", "Omit one of them.", Exit.USAGE)
     place = user_path(folder or current_settings().home / "demo").absolute()
     if would(f"play the demo in {place}, in place of an earlier one there", plan=plan):
         return
     with stage(place, os.environ, _say) as made, explained(place):
-        story = play(made, papers, utc_now)
+        story = play_many(made) if many else play(made, papers or _PAPERS, utc_now)
     with explained(place):
         page = write(story, utc_now())
     if not output.quiet:
@@ -51,15 +71,18 @@ def _say(line: str, title: bool) -> None:
         sys.stdout.flush()
 
 
-def _end(story: Story, page: Path) -> None:
+def _end(story: Story | Many, page: Path) -> None:
     print("\nTimes")
     rows = [
         (f"   {number}. {chapter.title}", seconds(chapter.seconds))
         for number, chapter in enumerate(story.chapters, 1)
     ]
     print_columns([*rows, ("   in all", seconds(story.seconds))], right=(1,))
-    print(
-        f"\nRecovery took {seconds(story.recovery)} (RTO); the backup was {seconds(story.age)} old at the loss (RPO)."
+    took = (
+        f"Recovery took {seconds(story.recovery)} (RTO); the backup was {seconds(story.age)} old at the loss (RPO)."
+        if isinstance(story, Story)
+        else f"{len(story.answers)} results, each equal to what psql and sha256sum saw; nothing else changed."
     )
+    print(f"\n{took}")
     print(f"Everything is in {story.folder}; no process is left running.")
     print(f"The complete story as a page: {page}")

@@ -7,31 +7,30 @@ from datetime import datetime, tzinfo
 from importlib.metadata import version
 from pathlib import Path
 
+from refnet.demo.many import Many
 from refnet.demo.story import Story
-from refnet.recovery.model.formatting import plural
 from refnet.recovery.page import render
 
 NAME = "story.html"
 
 
-def write(story: Story, now: datetime, zone: tzinfo | None = None) -> Path:
+def write(story: Story | Many, now: datetime, zone: tzinfo | None = None) -> Path:
     """Write the page into the demo's folder; return its path. Times are in `zone` (None: the machine's)."""
     path = story.folder / NAME
     path.write_text(page(story, now, zone), encoding="utf-8")
     return path
 
 
-def page(story: Story, now: datetime, zone: tzinfo | None = None) -> str:
+def page(story: Story | Many, now: datetime, zone: tzinfo | None = None) -> str:
     """Return the page, written at `now`."""
     where = f"{platform.node()}, RefNet {version('refnet')}"
     inside = story.cluster.is_relative_to(story.folder)
     return render(
-        "story.html.j2",
+        "story.html.j2" if isinstance(story, Story) else "many.html.j2",
         zone,
         story=story,
         now=now,
         where=where,
-        papers=plural(story.papers, "made-up paper"),
         phases={f"{n}. {chapter.title}": chapter.seconds for n, chapter in enumerate(story.chapters, 1)},
         # the cluster's folder, if it could not be in RefNet's home
         elsewhere=None if inside else str(story.cluster),

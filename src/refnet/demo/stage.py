@@ -79,7 +79,7 @@ class Stage:
         """Run a program other than refnet in the demo's folder. `quiet`: do not show its output."""
         environment, typed = self._environment, typed or shlex.join(command)
         if command[0] == "psql":
-            environment = environment | connection(self._socket())
+            environment = environment | connection(self.socket())
             command = [str(binaries.find(None, None, server=True).tool("psql")), *command[1:]]
         return self._step(typed, command, self.folder, environment, quiet=quiet)
 
@@ -115,7 +115,8 @@ class Stage:
         """Return the status of the demo's server."""
         return embedded.status(self.home)
 
-    def _socket(self) -> Path:
+    def socket(self) -> Path:
+        """Return the folder of the socket of the demo's server."""
         socket = self.status().socket
         if socket is None:  # psql would look for another server
             raise RefnetError(
@@ -141,6 +142,15 @@ class Stage:
 def connection(socket: Path) -> dict[str, str]:
     """Return the environment with which psql reaches the demo's server."""
     return {"PGHOST": str(socket), "PGUSER": embedded.SUPERUSER, "PGDATABASE": embedded.DATABASE}
+
+
+def same(before: object, after: object, what: str) -> None:
+    """RefnetError if `before` and `after` differ; `what` names them."""
+    if before != after:
+        raise RefnetError(
+            f"the demo failed: {what} has changed",
+            "This is a bug of RefNet: report it with the output above.",
+        )
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 from refnet import wiring
 from refnet.demo import configuration, independent_check
 from refnet.demo.independent_check import Contents
-from refnet.demo.stage import Chapter, Stage
+from refnet.demo.stage import Chapter, Stage, same
 from refnet.errors import RefnetError
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Entry
@@ -134,7 +134,7 @@ def _note(stage: Stage, before: Contents) -> Loss:
     stage.program(["rm", "--", lost])
     back = stage.refnet("restore", "obsidian", "--only", lost.removeprefix("vault/"))
     output = stage.program(["sha256sum", "--", lost]).output
-    _same(before.files[lost], independent_check.read_files(output).get(lost), lost)
+    same(before.files[lost], independent_check.read_files(output).get(lost), lost)
     stage.found("the same bytes as before")
     return Loss("A note", "1 note", "no note", back.typed, back.seconds)
 
@@ -149,7 +149,7 @@ def _rows(stage: Stage, before: Contents) -> Loss:
     if not gone or gone[1] == "0":
         raise RefnetError("the demo failed: no row was deleted", "Ask for more papers: --papers 1000.")
     back = stage.refnet("restore", "database", "--table", _TABLE, "--mode", "missing")
-    _same(before.tables, _tables(stage), "the database")
+    same(before.tables, _tables(stage), "the database")
     stage.found("every table as before, row by row")
     rows, lost = before.tables[_TABLE][0], int(gone[1])
     had, left = formatting.plural(rows, "row"), formatting.plural(rows - lost, "row")
@@ -221,14 +221,6 @@ def _look(stage: Stage, name: str) -> Contents:
 
 def _tables(stage: Stage) -> Mapping[str, tuple[int, str]]:
     return independent_check.read_tables(stage.program(independent_check.COUNT_ROWS, quiet=True).output)
-
-
-def _same(before: object, after: object, what: str) -> None:
-    if before != after:
-        raise RefnetError(
-            f"the demo failed: {what} has changed",
-            "This is a bug of RefNet: report it with the output above.",
-        )
 
 
 def _counted(seen: Contents) -> str:

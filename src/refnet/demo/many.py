@@ -1,0 +1,232 @@
+"""The story of `refnet demo --many`: of several sources, one thing comes back, or is looked at, and the rest stays."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from refnet import wiring
+from refnet.demo import independent_check, shop_and_notes
+from refnet.demo.independent_check import Contents
+from refnet.demo.shop_and_notes import DATABASES, FOLDERS
+from refnet.demo.stage import Chapter, Stage, Step, same
+from refnet.errors import RefnetError
+from refnet.recovery.model.artifact import Entry
+from refnet.recovery.model.catalog import Catalog
+from refnet.recovery.model.formatting import plural
+from refnet.settings import load
+
+_QUESTION = "SELECT count(*), sum(total) FROM orders WHERE customer = 7"
+#: What belongs to the tables of a database besides their rows, one line for each constraint, trigger, index, comment.
+_BELONGS = """\
+SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid > 16383
+UNION ALL SELECT tgrelid::regclass::text, tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal
+UNION ALL SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'
+UNION ALL SELECT objoid::regclass::text, 'comment', description FROM pg_description
+  WHERE classoid = 'pg_class'::regclass AND objoid > 16383
+ORDER BY 1, 2, 3;
+"""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A result, and what other programs found equal."""
+
+    what: str
+    #: The command, and its duration (s).
+    typed: str
+    seconds: float
+    equal: str
+
+
+@dataclass(frozen=True)
+class Many:
+    """The complete story, when it is over."""
+
+    folder: Path
+    chapters: list[Chapter]
+    answers: tuple[Answer, ...]
+    #: The content before the losses and at the end, by psql and sha256sum.
+    before: Contents
+    after: Contents
+    #: The folder of the server's data.
+    cluster: Path
+
+    @property
+    def seconds(self) -> float:
+        return sum(chapter.seconds for chapter in self.chapters)
+
+
+def play(stage: Stage) -> Many:
+    """Run the story on `stage`. RefnetError at the first unexpected result."""
+    _sources(stage)
+    cluster = stage.status().folder
+    first = _recorded(stage, "first.txt", "psql and sha256sum record the content")
+    asked = _psql(stage, "shop", "-c", _QUESTION)
+    old = _backup(stage)
+    before = _changed(stage, asked)
+    answers = (
+        _dropped(stage, before),
+        _asked(stage, old["shop"], asked),
+        _printed(stage, old["notes"], first),
+        _beside(stage),
+    )
+    _kept(stage, old)
+    after = _recorded(stage, "after.txt", "psql and sha256sum compare")
+    stage.program(["diff", "before.txt", "after.txt"])
+    same(before, after, "the content")
+    stage.found(f"no difference: {_counted(after)}")
+    return Many(stage.folder, stage.chapters, answers, before, after, cluster)
+
+
+def _sources(stage: Stage) -> None:
+    stage.chapter(
+        "Two databases and two folders",
+        "All of it is made up: a shop and a wiki on one PostgreSQL server, notes and photos. The settings name each.",
+    )
+    shop_and_notes.write(stage.folder)
+    stage.refnet("postgres", "start", REFNET_HOME=str(stage.home))
+    stage.program(
+        ["psql", "-Xq", *(word for name in DATABASES for word in ("-c", f"CREATE DATABASE {name}"))]
+    )
+    for name in DATABASES:
+        stage.program(["psql", "-Xq", "-v", "ON_ERROR_STOP=1", "-d", name, "-f", f"{name}.sql"])
+    shop_and_notes.write_settings(stage.folder, stage.socket())
+    stage.program(["cat", "config/refnet.toml"])
+
+
+def _backup(stage: Stage) -> Mapping[str, str]:
+    stage.chapter(
+        "One backup of all four",
+        "Databases first, then folders. Each artifact is restored into a scratch server or folder and compared.",
+    )
+    stage.refnet("backup")
+    stage.refnet("list")
+    found = _entries(stage)
+    unproven = {*DATABASES, *FOLDERS} - {str(entry.source) for entry in found if entry.proven}
+    if unproven:
+        raise RefnetError(
+            f"the demo failed: the backup of {', '.join(sorted(unproven))} is not proven",
+            f"The reason is above; `refnet list` in {stage.config} shows the artifacts.",
+        )
+    return {str(entry.source): entry.name for entry in found}
+
+
+def _changed(stage: Stage, asked: str) -> Contents:
+    stage.chapter(
+        "The work continues",
+        "Orders are changed, a note is shortened, and both sources are backed up again: from now on they have two "
+        "artifacts.",
+    )
+    stage.program(
+        ["psql", "-X", "-d", "shop", "-c", "UPDATE orders SET total = total + 1 WHERE customer < 50"]
+    )
+    stage.program(["sh", "-c", "echo '- [x] call the printer' > notes/todo.md"])
+    stage.refnet("backup", "shop", "notes")
+    if _psql(stage, "shop", "-c", _QUESTION) == asked:
+        raise RefnetError("the demo failed: no order has changed", "Report it with the output above.")
+    return _look(stage, "before.txt")
+
+
+def _dropped(stage: Stage, before: Contents) -> Answer:
+    stage.chapter(
+        "A table is dropped and comes back",
+        "With its columns, constraints, indexes, trigger, sequence and comment, and the foreign key that another table "
+        "had to it. The rest of the database stays in use.",
+    )
+    (stage.folder / "belongs.sql").write_text(_BELONGS, encoding="utf-8")
+    had = _psql(stage, "shop", "-f", "belongs.sql")
+    drop = ("-c", "SET client_min_messages = warning", "-c", "DROP TABLE orders CASCADE")
+    stage.program(["psql", "-Xq", "-d", "shop", *drop])
+    back = stage.refnet("restore", "shop", "--table", "orders")
+    shop = {name: found for name, found in before.tables.items() if name.startswith("shop.")}
+    same(shop, _tables(stage, "shop"), "the database shop")
+    same(had, _psql(stage, "shop", "-f", "belongs.sql"), "what belongs to the tables of shop")
+    belongs = f"{len(had.splitlines())} keys, indexes, triggers and comments of shop"
+    return _answer(stage, "A dropped table", back, f"every row; {belongs}")
+
+
+def _asked(stage: Stage, artifact: str, asked: str) -> Answer:
+    stage.chapter(
+        "An older backup answers a question",
+        "The table is loaded into a scratch server that exists for this question only. psql asked the same before the "
+        "orders were changed.",
+    )
+    got = stage.refnet("query", artifact, _QUESTION, "--csv")
+    same(asked, got.output.split("\n", 1)[1], "the answer")
+    return _answer(stage, "A question to an older backup", got, "the answer that psql got at that time")
+
+
+def _printed(stage: Stage, artifact: str, first: Contents) -> Answer:
+    stage.chapter("One file is found and printed", "As it was before it was shortened; nothing is restored.")
+    stage.refnet("find", "notes", "todo*")
+    stage.refnet("log", "notes/todo.md")
+    got = stage.refnet("cat", artifact, "todo.md")
+    digest = sha256(got.output.encode()).hexdigest()
+    same(first.files["notes/todo.md"], digest, "notes/todo.md")
+    return _answer(stage, "A file as it was", got, "the bytes that sha256sum recorded")
+
+
+def _beside(stage: Stage) -> Answer:
+    stage.chapter("A copy beside the live one", "The wiki is restored as a database of another name.")
+    made = stage.refnet("restore", "wiki", "--as", "wiki_copy")
+    copy = {name.removeprefix("wiki_copy."): found for name, found in _tables(stage, "wiki_copy").items()}
+    live = {name.removeprefix("wiki."): found for name, found in _tables(stage, "wiki").items()}
+    same(live, copy, "the copy of the wiki")
+    return _answer(stage, "A copy of a database", made, f"every row of {plural(len(copy), 'table')}")
+
+
+def _kept(stage: Stage, old: Mapping[str, str]) -> None:
+    stage.chapter("One artifact is kept, one is forgotten", "A pinned artifact stays whatever its age.")
+    stage.refnet("pin", old["shop"])
+    stage.refnet("forget", old["notes"], "--force")
+    stage.refnet("list", *DATABASES, *FOLDERS)
+    names = {entry.name for entry in _entries(stage)}
+    same((True, False), (old["shop"] in names, old["notes"] in names), "the list of artifacts")
+    stage.found(f"{plural(len(names), 'artifact')} are left")
+
+
+def _recorded(stage: Stage, name: str, title: str) -> Contents:
+    stage.chapter(
+        title, "psql computes a digest of every table of both databases, sha256sum reads every file."
+    )
+    seen = _look(stage, name)
+    stage.found(f"{_counted(seen)}, in {name}")
+    return seen
+
+
+def _look(stage: Stage, name: str) -> Contents:
+    """Record the content in the file `name`."""
+    tables = {key: value for database in DATABASES for key, value in _tables(stage, database).items()}
+    command = ["find", *FOLDERS, "-type", "f", "-exec", "sha256sum", "{}", "+"]
+    files = independent_check.read_files(stage.program(command, quiet=True).output)
+    lines = [f"{table}|{rows}|{digest}" for table, (rows, digest) in tables.items()]
+    lines += [f"{digest}  {path}" for path, digest in sorted(files.items())]
+    (stage.folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    if not tables or not all(Contents(tables, files).below(folder) for folder in FOLDERS):
+        raise RefnetError("the demo failed: there is no content to record", f"See {stage.folder / name}.")
+    return Contents(tables, files)
+
+
+def _tables(stage: Stage, database: str) -> dict[str, tuple[int, str]]:
+    (stage.folder / "check.sql").write_text(independent_check.SQL, encoding="utf-8")
+    output = stage.program([*independent_check.COUNT_ROWS, "-d", database], quiet=True).output
+    return {f"{database}.{name}": found for name, found in independent_check.read_tables(output).items()}
+
+
+def _psql(stage: Stage, database: str, *asked: str) -> str:
+    return stage.program(["psql", "-Xt", "--csv", "-d", database, *asked]).output
+
+
+def _answer(stage: Stage, what: str, step: Step, equal: str) -> Answer:
+    stage.found(f"equal: {equal}")
+    return Answer(what, step.typed, step.seconds, equal)
+
+
+def _entries(stage: Stage) -> tuple[Entry, ...]:
+    settings = load({}, stage.config, root=False, cores=1)
+    return tuple(Catalog.of(wiring.store(settings).entries()).entries)
+
+
+def _counted(seen: Contents) -> str:
+    return f"{plural(seen.rows, 'row')} in {plural(len(seen.tables), 'table')}, {plural(len(seen.files), 'file')}"
