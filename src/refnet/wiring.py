@@ -91,11 +91,7 @@ def configured(settings: Settings) -> frozenset[SourceName]:
     A vault at the default path is protected once it is there; after that its absence is an error. Where sources are
     named, `database` is protected only if it has a URL, or RefNet's own server exists.
     """
-    from refnet.postgres import embedded
-
-    database = (
-        not settings.sources or settings.database_url or embedded.status(settings.home).major is not None
-    )
+    database = not settings.sources or settings.database_url or _has_own_server(settings)
     vault = "vault_dir" in settings.origins or settings.vault_dir.exists()
     return frozenset(
         (
@@ -105,6 +101,12 @@ def configured(settings: Settings) -> frozenset[SourceName]:
             *([SourceName.OBSIDIAN] if vault or _last(store(settings), SourceName.OBSIDIAN) else []),
         )
     )
+
+
+def _has_own_server(settings: Settings) -> bool:
+    from refnet.postgres import embedded
+
+    return embedded.status(settings.home).major is not None
 
 
 def source(

@@ -35,6 +35,14 @@ from refnet.settings import Settings
 PAGES = [ROOT / "docs" / "runbook.md", ROOT / "docs" / "runbook.ja.md"]
 _ROLE = "refnet_backup"
 _READER = "refnet_reader"
+_SUMMARIZED = """
+CREATE TABLE papers (id serial PRIMARY KEY, doi text UNIQUE, year int, title text);
+CREATE INDEX ON papers (year);
+CREATE INDEX ON papers (title);
+INSERT INTO papers (year) SELECT generate_series(1, 300);
+CREATE TABLE summaries (paper_id int REFERENCES papers ON DELETE RESTRICT);
+CREATE VIEW recent AS SELECT * FROM papers;
+"""
 
 
 @dataclass(frozen=True)
@@ -220,6 +228,11 @@ def vault_emptied(library: Library) -> Result:
             vault.rmdir()
 
 
+@provokes("exclude leaves out every file")
+def everything_excluded(library: Library) -> Result:
+    return library.refnet("backup", "obsidian", REFNET_EXCLUDE_OBSIDIAN="*")
+
+
 @provokes("and the target is shop")
 def other_database(library: Library) -> Result:
     artifact = min(library.database.glob("refnet_*.sql.gz")).name
@@ -305,6 +318,21 @@ def no_roles(library: Library) -> Result:
 def foreign_key(library: Library) -> Result:
     library.sql("DELETE FROM paper_authors; DELETE FROM authors")
     return library.refnet("restore", "database", "--table", "paper_authors", "--mode", "missing")
+
+
+@provokes("gets its foreign key")
+def table_dropped(library: Library) -> Result:
+    own = library.target.database("refnet")
+    elsewhere = {"REFNET_DATABASE_URL": url_of(own), "REFNET_BACKUP_DIR": str(library.folder / "dropped")}
+    library.sql("CREATE DATABASE refnet TEMPLATE template0")
+    try:
+        with psycopg.connect(own.conninfo, autocommit=True) as session:
+            session.execute(_SUMMARIZED)
+            library.refnet("backup", "database", "--no-prove", **elsewhere).succeeds()
+            session.execute("DROP TABLE papers CASCADE")
+        return library.refnet("restore", "database", "--table", "papers", "--plan", **elsewhere)
+    finally:
+        library.sql("DROP DATABASE refnet WITH (FORCE)")
 
 
 @provokes("docker is not on PATH")

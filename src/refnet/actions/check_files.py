@@ -16,7 +16,7 @@ from refnet.recovery.model.artifact import HIDDEN_PREFIX
 from refnet.recovery.model.formatting import size, some
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.files import entries
-from refnet.recovery.sources.files.files_source import everything_excluded, listed_and_excluded
+from refnet.recovery.sources.files.files_source import entries_of, everything_excluded, listed_and_excluded
 from refnet.recovery.sources.files.listing import Kind
 from refnet.recovery.sources.files.scope import EVERYTHING, LeftOut, Scope
 from refnet.recovery.sources.files.walk import runs, walk
@@ -52,11 +52,13 @@ def files(settings: Settings, source: SourceName) -> Iterator[Line]:
 def _covered(source: SourceName, folder: Path, scope: Scope, names: list[str]) -> Iterator[Line]:
     """Find whether `names`, the entries of `folder`, are what its settings expect."""
     if not any(scope.only is None or name in scope.only for name in names):
-        says = f"{folder} is empty" if scope.only is None else f"{folder} has no entry of config.entries"
+        says = (
+            f"{folder} is empty" if scope.only is None else f"{folder} has no entry of {entries_of(source)}"
+        )
         yield error(source, says, "Is it mounted? If it should be empty, put one file into it.")
     if excluded := listed_and_excluded(scope, scope.only or ()):
         hint = "Remove it from the entries, or the rule from exclude."
-        yield error(source, f"exclude leaves out {some(excluded, 3)}, which config.entries lists", hint)
+        yield error(source, f"exclude leaves out {some(excluded, 3)}, which {entries_of(source)} lists", hint)
 
 
 def _large(source: SourceName, root: int, scope: Scope, most: int) -> Iterator[Line]:

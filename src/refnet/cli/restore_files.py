@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from refnet import wiring
 from refnet.actions import files_restore as action
 from refnet.actions.choose import choose_to_restore
 from refnet.cli import options, render
@@ -52,6 +53,8 @@ def restore(asked: options.Restore, given: Restore) -> None:
     """Restore a folder: all of it, or some paths of it."""
     here, source = context(), asked.source
     log_subject(here, source)
+    if asked.to is None:
+        wiring.target(here.settings, source)  # raises where the settings name none
     named = ALIASES.get(asked.named or "", asked.named)
     chosen = choose_to_restore(here, source, asked.artifact, asked.at, named)
     log_subject(here, source, chosen.name)

@@ -37,6 +37,7 @@ COMMANDS = tree()
 def ran(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Any) -> tuple[int, str, str]:
     """Run `refnet ARGUMENTS` as the program does; its exit code, stdout and stderr."""
     monkeypatch.setattr(sys, "argv", ["refnet", *arguments])
+    monkeypatch.setenv("REFNET_CONFIG", "")  # --config sets it: it is as before afterwards
     capsys.readouterr()
     with pytest.raises(SystemExit) as ended:
         run()

@@ -104,7 +104,7 @@ class FilesSource:
         except OSError as error:
             raise RefnetError(
                 f"the folder of {self.name} cannot be read: {show(str(self.folder))} ({error.strerror})",
-                f"Put it back, mount it, or set {_VARIABLES[self.name]} to its path.",
+                f"Put it back, mount it, or set {_VARIABLES.get(self.name, f'folders.{self.name}.path')} to its path.",
             ) from None
         try:
             yield root
@@ -121,8 +121,8 @@ class FilesSource:
             raise RefnetError(error.message, f"{interrupted[0]}.", error.code) from error
         if excluded := listed_and_excluded(self.scope, found):
             raise RefnetError(
-                f"{self.name} is not backed up: exclude leaves out {some(excluded)}, which config.entries lists",
-                f"Remove it from config.entries, or the rule from {_rules_of(self.name)}.",
+                f"{self.name} is not backed up: exclude leaves out {some(excluded)}, which {entries_of(self.name)} lists",
+                f"Remove it from {entries_of(self.name)}, or the rule from {_rules_of(self.name)}.",
                 Exit.USAGE,
             )
         return found, absent
@@ -180,6 +180,11 @@ def _rules_of(source: SourceName) -> str:
     """Return the key of the rules of `source`."""
     short = source in {SourceName.CONFIG, SourceName.OBSIDIAN}
     return f"exclude.{source}" if short else f"folders.{source}.exclude"
+
+
+def entries_of(source: SourceName) -> str:
+    """Return the key of the entries of `source`."""
+    return "config.entries" if source == SourceName.CONFIG else f"folders.{source}.entries"
 
 
 def listed_and_excluded(scope: Scope, names: Iterable[str]) -> list[str]:

@@ -13,9 +13,13 @@ from pathlib import Path
 import pytest
 
 from refnet.errors import RefnetError
+from refnet.recovery.model.source_name import Kind as SourceKind
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.files import archive_writer as dump_module
 from refnet.recovery.sources.files.entries import parse_entries
+from refnet.recovery.sources.files.files_source import FilesSource
 from refnet.recovery.sources.files.listing import FileList, Kind
+from refnet.recovery.sources.files.scope import Scope
 
 
 def facts(folder: Path) -> dict[str, tuple[object, ...]]:
@@ -182,6 +186,22 @@ def test_a_file_that_shrinks_while_it_is_read_leaves_a_readable_archive(vault, d
 def test_a_missing_vault_is_an_error(dumped, tmp_path):
     with pytest.raises(RefnetError, match=r"the folder of obsidian cannot be read: .*nowhere"):
         dumped(tmp_path / "nowhere")
+
+
+def test_errors_of_a_named_folder_name_its_settings(tmp_path):
+    name = SourceName("wiki", SourceKind.FOLDER)
+    entries, scope = parse_entries(("a.md",)), Scope({"a.md"}, ("a.md",))
+    with pytest.raises(RefnetError) as gone:
+        FilesSource(name, tmp_path / "nowhere", None).dump(io.BytesIO())
+    assert "set folders.wiki.path to its path" in gone.value.hint
+
+    (tmp_path / "a.md").write_text("a")
+    with pytest.raises(RefnetError) as excluded:
+        FilesSource(name, tmp_path, entries, scope=scope).dump(io.BytesIO())
+    assert "which folders.wiki.entries lists" in excluded.value.message
+    assert (
+        excluded.value.hint == "Remove it from folders.wiki.entries, or the rule from folders.wiki.exclude."
+    )
 
 
 def test_a_vault_that_lost_all_its_notes_is_an_error_and_a_new_empty_one_is_not(vault, dumped, tmp_path):
