@@ -6,7 +6,7 @@ The sources are imported where they are used: PostgreSQL's driver takes longer t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -30,7 +30,7 @@ from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.stores.previous_records import PreviousVersions
 from refnet.recovery.stores.run_journal import Journal
 from refnet.settings import Retention, Settings, variable
-from refnet.settings.sources import SHORT
+from refnet.settings.sources import GLOBALS, SHORT
 
 if TYPE_CHECKING:
     from refnet.recovery.sources.files.scope import Scope
@@ -79,10 +79,21 @@ def facts(settings: Settings, now: Callable[[], datetime]) -> Callable[[Identity
 
 
 def known(settings: Settings) -> tuple[SourceName, ...]:
-    """Return the standard sources, then the named ones: databases, then folders, each in the file's order."""
-    kinds = {"databases": Kind.DATABASE, "folders": Kind.FOLDER}
+    """Return the standard sources, then the named ones: roles of clusters, databases, folders, each in the file's order."""
+    kinds = {"globals": Kind.GLOBALS, "databases": Kind.DATABASE, "folders": Kind.FOLDER}
     named = sorted(settings.sources.values(), key=lambda one: list(kinds).index(one.table))
     return (*STANDARD, *(SourceName(one.name, kinds[one.table]) for one in named))
+
+
+def expanded(settings: Settings, names: Iterable[SourceName]) -> tuple[SourceName, ...]:
+    """Return `names` with the sources of a cluster in the place of its name, each once."""
+    there = known(settings)
+    members = {
+        name: [one for one in there if one in settings.sources and settings.sources[one].cluster == name]
+        for name in names
+        if name.kind is Kind.CLUSTER
+    }
+    return tuple(dict.fromkeys(one for name in names for one in members.get(name, [name])))
 
 
 def configured(settings: Settings) -> frozenset[SourceName]:
@@ -134,6 +145,15 @@ def source(
             binaries=partial(servers.binaries_for, settings),
             jobs=jobs or settings.jobs,
             tables=tables,
+        )
+    if name.kind is Kind.GLOBALS:
+        from refnet.recovery.sources.globals.globals_source import GlobalsSource
+
+        return GlobalsSource(
+            name=name,
+            target=partial(servers.existing_server, settings),
+            binaries=partial(servers.binaries_for, settings),
+            passwords=bool(settings.of(name).roles_with_passwords),
         )
     folder = settings.config_dir if name == SourceName.CONFIG else settings.vault_dir
     if folder is None:
@@ -228,7 +248,7 @@ def previous(settings: Settings) -> PreviousVersions:
 
 
 def _previous_folders(settings: Settings, name: SourceName) -> tuple[PreviousVersion, ...]:
-    if name.kind is Kind.DATABASE:
+    if name.kind is not Kind.FOLDER:
         return ()
     from refnet.recovery.sources.files import target as folders
 
@@ -287,8 +307,12 @@ def recorded_previous(settings: Settings, name: SourceName) -> tuple[datetime, .
 
 def not_configured(name: SourceName) -> RefnetError:
     """Return the error for a source that the settings leave out."""
-    table = "databases" if name.kind is Kind.DATABASE else "folders"
-    hint = f"Set {variable(SHORT[name])}." if name in SHORT else f"Add [{table}.{name}] to the settings file."
+    table = {Kind.DATABASE: "databases", Kind.FOLDER: "folders", Kind.GLOBALS: "clusters"}[name.kind]
+    hint = (
+        f"Set {variable(SHORT[name])}."
+        if name in SHORT
+        else f"Add [{table}.{name.removesuffix(GLOBALS)}] to the settings file."
+    )
     return RefnetError(f"the source {name} is not configured", hint, Exit.USAGE)
 
 

@@ -63,7 +63,7 @@ BAD = {
     "instance": [("Shop", "shop"), ("a b", "a-b"), ("../x", "x"), ("1", ""), ("店", ""), ("a" * 41, "a" * 40)],
     "database.required_tables": LISTS,
     **dict.fromkeys(("exclude.config", "exclude.obsidian", "left_out.files"), RULES),
-    "left_out.databases": LISTS,
+    **dict.fromkeys(("left_out.databases", "backup.order"), LISTS),
     "left_out.percent": PERCENT,
     "one_file_system": [("True", "true"), ("yes", ""), ("1", "")],
     "config.entries": [("../x", ""), ("/etc", ""), ("a,b/c", ""), ("|a", "")],

@@ -5,7 +5,10 @@ from pathlib import Path
 import pytest
 
 from refnet import settings, wiring
+from refnet.cluster_sources import with_clusters
 from refnet.errors import Exit, RefnetError
+from refnet.recovery.model.cluster import Seen
+from refnet.recovery.stores.cluster_record import ClusterRecord
 from refnet.settings.sources import server_of
 
 SHOP = '[databases.shop]\nurl = "postgresql://u@db/shop"\n'
@@ -123,3 +126,34 @@ def test_the_database_of_the_short_form_is_protected_if_nothing_else_is_named_or
     found = _examined(tmp_path, text, REFNET_BACKUP_DIR=str(tmp_path / "backups")).valid()
     assert wiring.configured(found) == protected
     assert [*wiring.known(found)][:3] == ["database", "config", "obsidian"]
+
+
+def test_a_cluster_names_its_databases_by_the_record_of_its_server(tmp_path):
+    text = 'retention.database = "days=5"\n[clusters.main]\nurl = "postgresql://u@db/postgres"\nschedule = "off"\n'
+    text += 'exclude = ["scratch_*"]\nroles_with_passwords = true\n'
+    found = _examined(tmp_path, text).valid()
+    assert (found.sources, list(found.clusters)) == ({}, ["main"])
+    assert found.clusters["main"].exclude_databases == ("scratch_*",)
+    assert list(with_clusters(found).sources) == ["main-globals"]
+    ClusterRecord.at(found.home, "main").write(Seen(("shop", "Wiki")))
+    known = with_clusters(found)
+    roles, shop, wiki = known.sources
+    assert (roles, shop, wiki.startswith("main-wiki-")) == ("main-globals", "main-shop", True)
+    assert (known.of(shop).schedule, str(known.of(shop).retention)) == (None, "days=5")
+    assert server_of(known.of(shop).url) == ("db:5432", "shop")
+    assert known.narrowed(shop).database_url == known.of(shop).url
+    assert with_clusters(known).sources == known.sources
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("[clusters.main]\n", "clusters.main.url is not set"),
+        ('[clusters.a-name-that-is-far-too-long]\nurl = "postgresql://u@db/x"\n', "longer than 24"),
+        ('[databases.x-globals]\nurl = "postgresql://u@db/x"\n', "-globals ends the names"),
+        ('[clusters.main]\nurl = "postgresql://u@db/x"\npath = "/srv"\n', "clusters.main.path"),
+        (SHOP + '[clusters.shop]\nurl = "postgresql://u@db/x"\n', "databases.shop has this name"),
+    ],
+)
+def test_a_wrong_cluster_is_refused(tmp_path, text, why):
+    assert why in _problems(tmp_path, text)

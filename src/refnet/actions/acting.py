@@ -42,6 +42,6 @@ class ActsOn:
 
 def protected(settings: Settings, source: SourceName) -> str:
     """Return the database of the settings, with its server, or the folder of `source`; "": none."""
-    if source.kind is Kind.DATABASE:
+    if source.kind is not Kind.FOLDER:
         return ActsOn.of(settings.narrowed(source)).shown
     return str(settings.of(source).path or "")

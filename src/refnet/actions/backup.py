@@ -25,7 +25,7 @@ from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.clock import rounded
 from refnet.recovery.model.run import RunKind
 from refnet.recovery.model.shrinking import marked
-from refnet.recovery.model.source import Proof, Source, TransientError
+from refnet.recovery.model.source import Proof, Source, TransientError, Turn, at_once
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.model.store import Store
 from refnet.recovery.stores.local import LocalStore
@@ -48,6 +48,8 @@ class Options:
     since: datetime | None = None
     #: Details of the manifest beside those of the source.
     details: Mapping[str, Any] = field(default_factory=dict)
+    #: Called when the moment of the artifact is fixed; returns when it may be copied.
+    turn: Turn = at_once
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ def plan(context: Context, name: SourceName, options: Options) -> Plan:
 def _found(settings: Settings, name: SourceName) -> str:
     """Return the display name of a source; RefnetError if it cannot be reached, or its programs are missing."""
     settings = settings.narrowed(name)
-    if name.kind is Kind.DATABASE:
+    if name.kind is not Kind.FOLDER:
         if settings.database_url or embedded.status(settings.home).major is None:
             target = servers.existing_server(settings)
             with target.connect() as session:
@@ -204,14 +206,22 @@ def make(context: Context, source: Source, store: Store, options: Options) -> Ba
 def _publish(context: Context, source: Source, store: Store, options: Options) -> Backup:
     """Dump into a draft and publish it, once."""
     clock, shrinking = context.clock, wiring.shrinking(context.settings)
-    started = clock.monotonic()
+    started, waited = clock.monotonic(), 0.0
+
+    def turn() -> None:
+        nonlocal waited
+        begin = clock.monotonic()
+        options.turn()
+        waited = clock.monotonic() - begin
+
     with store.draft(source.name) as draft:
-        made = replace(source.dump(draft.out, context.progress), published=clock.now())
+        made = replace(source.dump(draft.out, context.progress, turn), published=clock.now())
         made = replace(made, details={**made.details, **options.details})
         made = marked(made, source.name, store.entries(source.name), shrinking)
         dumped = clock.monotonic()
-        manifest = draft.publish(made, made.created.astimezone(clock.zone), dumped - started)
-    seconds = {"dump": dumped - started, "publish": clock.monotonic() - dumped}
+        took = dumped - started - waited
+        manifest = draft.publish(made, made.created.astimezone(clock.zone), took)
+    seconds = {"dump": took, "publish": clock.monotonic() - dumped}
     return Backup(manifest, None, seconds, made.warnings)
 
 

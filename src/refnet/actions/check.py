@@ -14,15 +14,20 @@ from pathlib import Path
 
 from refnet import servers, wiring
 from refnet.actions import hooks, unprotected
+from refnet.actions.acting import ActsOn
 from refnet.actions.check_database import database
 from refnet.actions.check_files import files
 from refnet.actions.check_result import Checked, Line, State, bounded, error, ok, warning, writable
+from refnet.actions.cluster_databases import find_databases
 from refnet.actions.context import Context, examine_settings, own_home
 from refnet.actions.monitor import check_everything
 from refnet.actions.recovery_settings import Setup
+from refnet.cluster_sources import with_clusters
 from refnet.compose import compose_file
 from refnet.files import check_closed
 from refnet.locks import is_locked
+from refnet.recovery.model.cluster import globals_name
+from refnet.recovery.model.formatting import plural, some
 from refnet.recovery.model.monitoring import Status
 from refnet.recovery.model.schedule import Schedule
 from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
@@ -48,10 +53,12 @@ def check() -> Checked:
         hint = "The other checks need valid settings."
         wrong = (error("settings", one.message, f"{one.hint} {hint}") for one in examined.problems)
         return Checked(tuple(wrong))
+    settings = with_clusters(settings)
     there = wiring.configured(settings)
     protected = [one for one in wiring.known(settings) if one in there]
     checks: dict[str, Callable[[Settings], Iterable[Line]]] = {
         "settings": _settings,
+        **{f"cluster {name}": partial(_cluster, name=name) for name in settings.clusters},
         **{one: partial(database, source=one) for one in protected if one.kind is Kind.DATABASE},
         "backup folder": backup_folder,
         **{one: partial(files, source=one) for one in (*STANDARD, *protected) if one.kind is Kind.FOLDER},
@@ -65,6 +72,17 @@ def check() -> Checked:
     }
     lines = (line for what, act in checks.items() for line in bounded(what, partial(act, settings)))
     return Checked(tuple(lines))
+
+
+def _cluster(settings: Settings, name: str) -> Iterator[Line]:
+    """Check that the server of a cluster answers, and name the databases that no backup has seen yet."""
+    now, failed = find_databases(Context(settings), [name], record=False)
+    if name in failed:
+        raise failed[name]
+    new = [one.name for one in now.settings.sources.values() if one.name not in settings.sources]
+    count = sum(one.cluster == name and one.table == "databases" for one in now.settings.sources.values())
+    what = f"{plural(count, 'database')} on {ActsOn.of(now.settings.narrowed(globals_name(name))).server}"
+    yield ok(f"cluster {name}", f"{what}; new: {some(new)}" if new else what)
 
 
 def _settings(settings: Settings) -> Iterator[Line]:

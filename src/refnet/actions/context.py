@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from refnet import wiring
+from refnet.cluster_sources import with_clusters
 from refnet.errors import Exit, RefnetError
 from refnet.files import check_closed, check_own, make_folder
 from refnet.recovery.model.clock import Clock
@@ -82,6 +83,7 @@ def read_settings(
     settings = examine_settings(environment).valid()
     for sentence in settings.warnings:
         warn(sentence)
+    settings = with_clusters(settings)
     return own_home(settings) if own else settings
 
 

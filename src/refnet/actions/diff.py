@@ -85,6 +85,12 @@ def diff(context: Context, before: str, after: str) -> Difference:
                 Exit.USAGE,
             )
         return artifacts(old, new, settings.jobs, context.progress)
+    if old.source.kind is Kind.GLOBALS:
+        raise RefnetError(
+            f"{old.name} has roles, which are not compared as rows or files",
+            f"`refnet restore {old.source} --plan` shows what differs.",
+            Exit.USAGE,
+        )
     if old.source.kind is not Kind.DATABASE:
         found = live_files(old, wiring.target(settings, old.source))
         lacks = unprotected.of_source(settings, old.source)

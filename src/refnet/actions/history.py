@@ -228,6 +228,7 @@ class _Wanted:
 
 
 def _exactly(source: SourceName, name: str) -> _Wanted:
+    _refuse_roles(source)
     if source.kind is Kind.DATABASE:
         return _Wanted(table=lambda schema, table: name in {table, f"{schema}.{table}"})
     try:
@@ -244,7 +245,17 @@ def _literal(path: str) -> str:
     return Glob("".join("?" if one in "*?[" else one for one in path[-500:])).literal
 
 
+def _refuse_roles(source: SourceName) -> None:
+    if source.kind is Kind.GLOBALS:
+        raise RefnetError(
+            f"{source} has neither tables nor files",
+            "`refnet show` prints what an artifact of roles has.",
+            Exit.USAGE,
+        )
+
+
 def _like(source: SourceName, pattern: str) -> _Wanted:
+    _refuse_roles(source)
     if source.kind is Kind.DATABASE:
         return _Wanted(table=TableGlob(pattern).matches)
     glob = Glob(pattern)

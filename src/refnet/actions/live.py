@@ -5,22 +5,23 @@ from __future__ import annotations
 import http.client
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from refnet import servers, wiring
-from refnet.actions import database_restore, files_restore
+from refnet.actions import database_restore, files_restore, globals_restore
 from refnet.actions.context import Context
 from refnet.actions.recovery_settings import Setup
 from refnet.compose import COMPOSE_FILES, compose_file
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import Entry, Outcome
 from refnet.recovery.model.clock import Clock
+from refnet.recovery.model.formatting import plural
 from refnet.recovery.model.origin import origin_label
 from refnet.recovery.model.recovery_plan import Stage
 from refnet.recovery.model.services import Services, wait_for
-from refnet.recovery.model.source import Finding
+from refnet.recovery.model.source import Finding, OpenArtifact
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.services.compose import Compose
 from refnet.recovery.services.local import LocalServices
@@ -28,6 +29,13 @@ from refnet.recovery.verbs.restore_database import Options
 
 #: The time limit of one health request, and the pause between two looks, in seconds.
 _HEALTH_SECONDS, _PAUSE = 10, 0.5
+
+
+_COMPARE: Mapping[Kind, Callable[[Context, OpenArtifact], tuple[Finding, ...]]] = {
+    Kind.DATABASE: database_restore.compare,
+    Kind.FOLDER: files_restore.compare,
+    Kind.GLOBALS: globals_restore.compare,
+}
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,8 @@ class Live:
         """Return what a restore of `source` would replace, or ""."""
         if not self.knows(source):
             return ""
+        if source.kind is Kind.GLOBALS:
+            return ""
         if source.kind is Kind.DATABASE:
             return database_restore.replaced(self.context.about(source))
         return files_restore.replaced(self.context, source) if self.setup.folder(source) else ""
@@ -58,7 +68,11 @@ class Live:
     def restore(self, source: SourceName, entry: Entry) -> list[str]:
         """Restore `source` from `entry`; return what was done, a sentence each."""
         chosen, notes = self.context.store.artifact(entry), list[str]()
-        if source.kind is not Kind.DATABASE:
+        if source.kind is Kind.GLOBALS:
+            roles = globals_restore.restore_of(self.context, chosen, role_powers=True)
+            created = plural(len(roles.run().plan.create), "role")
+            return [f"{created} of {entry.name} created on {roles.target.address}"]
+        if source.kind is Kind.FOLDER:
             self.setup.folder(source)  # raises where nothing may go there
             planned = files_restore.plan(self.context, chosen)
             done = files_restore.restore(self.context, chosen, planned)
@@ -74,7 +88,7 @@ class Live:
 
     def compare(self, source: SourceName, entry: Entry) -> tuple[Finding, ...]:
         """Compare what is live with `entry`."""
-        compare = database_restore.compare if source.kind is Kind.DATABASE else files_restore.compare
+        compare = _COMPARE[source.kind]
         return compare(self.context.about(source), self.context.store.artifact(entry))
 
     def commands(self) -> dict[Stage, tuple[str, ...]]:

@@ -16,15 +16,18 @@ from pathlib import Path
 
 from refnet import wiring
 from refnet.actions import hooks
+from refnet.cluster_sources import with_clusters
 from refnet.compose import compose_file
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry
+from refnet.recovery.model.cluster import Seen, member_name
 from refnet.recovery.model.recovery_plan import RESTORES, Stage, restored_in
 from refnet.recovery.model.source_name import STANDARD, SourceName
 from refnet.recovery.services.local import POSTGRES
 from refnet.recovery.sources.files.files_artifact import FilesArtifact
 from refnet.recovery.sources.files.member_names import ArchiveError, show
 from refnet.recovery.stores import settings_copies
+from refnet.recovery.stores.cluster_record import ClusterRecord
 from refnet.settings import (
     BY_COMPOSE_FILE,
     FILE_NAME,
@@ -187,7 +190,21 @@ def setup(
     if is_own and not trusting and settings.origins.get(_BIN_DIR) == str(settings.file):
         notes = (*notes, f"{_BIN_DIR} of {settings.file} is not used: a backup may have said it")
         settings = replace(settings, postgres_bin_dir=None)
-    return Setup(settings, origin, is_own, notes)
+    return Setup(with_clusters(settings, _seen(settings, entries)), origin, is_own, notes)
+
+
+def _seen(settings: Settings, entries: Mapping[SourceName, Entry]) -> dict[str, Seen]:
+    """Return the databases of each cluster: those that were seen last, and those of the set."""
+    found = {}
+    for cluster in settings.clusters:
+        of_set = [
+            entry.identity.database
+            for source, entry in entries.items()
+            if entry.identity and source == member_name(cluster, entry.identity.database)
+        ]
+        known = ClusterRecord.at(settings.home, cluster).read().databases
+        found[cluster] = Seen(tuple(dict.fromkeys((*known, *of_set))))
+    return found
 
 
 def _of_copy(

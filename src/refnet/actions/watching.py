@@ -40,7 +40,7 @@ def named(settings: Settings, source: SourceName, artifact: str = "") -> dict[st
     """Return the database or the folder of `source`, and `artifact`, for the log; only what is known."""
     values = {"artifact": artifact}
     with suppress(RefnetError):  # an invalid setting, which the run itself reports
-        values["database" if source.kind is Kind.DATABASE else "folder"] = protected(settings, source)
+        values["folder" if source.kind is Kind.FOLDER else "database"] = protected(settings, source)
     return {name: value for name, value in values.items() if value}
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +14,8 @@ from refnet.actions import backup as action
 from refnet.actions.acting import ActsOn
 from refnet.actions.backup import Backup, Options
 from refnet.actions.backup import backup as run
+from refnet.actions.backup_together import Result, back_up_together
+from refnet.actions.cluster_databases import find_databases
 from refnet.actions.context import Context
 from refnet.cli import options, render
 from refnet.cli.context import complain, context, print_json, with_progress
@@ -19,10 +23,11 @@ from refnet.cli.output import output, say
 from refnet.errors import Exit, RefnetError, worst
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Outcome
-from refnet.recovery.model.source_name import Kind, SourceName
+from refnet.recovery.model.backup_order import in_groups
+from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
 from refnet.recovery.model.unprotected import Unprotected
 from refnet.settings import user_path
-from refnet.wiring import configured, known, not_configured
+from refnet.wiring import configured, expanded, known, not_configured
 
 
 def backup(
@@ -38,7 +43,8 @@ def backup(
     as_json: options.Json = False,
 ) -> None:
     """Make an artifact of each source, restore it into a scratch place and compare."""
-    here = context()
+    here, failed = _with_databases(context(), sources or (), record=not plan)
+    sources = list(expanded(here.settings, sources or ()))
     if table and ([one for one in sources or () if one.kind is not Kind.DATABASE] or len(sources or ()) > 1):
         raise RefnetError(
             "--table applies only to the database", "Omit --table, or name no other source.", Exit.USAGE
@@ -49,9 +55,21 @@ def backup(
         if source not in configured(here.settings):
             raise not_configured(source)
     names = tuple(dict.fromkeys(sources or ())) or ((SourceName.DATABASE,) if table else _all(here))
-    if plan:
-        raise typer.Exit(_plan(here, names, how, as_json=as_json))
-    raise typer.Exit(back_up(here, names, how, as_json=as_json))
+    code = _plan(here, names, how, as_json=as_json) if plan else back_up(here, names, how, as_json=as_json)
+    raise typer.Exit(worst((code, *(error.code for error in failed))))
+
+
+def _with_databases(
+    here: Context, sources: Sequence[SourceName], *, record: bool
+) -> tuple[Context, tuple[RefnetError, ...]]:
+    """Find the databases of the clusters that are backed up; print the error of each whose server cannot be asked."""
+    clusters = [name for name in sources if name.kind is Kind.CLUSTER]
+    if not here.settings.clusters or (sources and not clusters):
+        return here, ()
+    here, failed = find_databases(here, clusters, record=record)
+    for error in failed.values():
+        complain(error)
+    return here, tuple(failed.values())
 
 
 def back_up(
@@ -62,15 +80,35 @@ def back_up(
     as_json: bool = False,
 ) -> Exit:
     """Back up the sources `names` (None: all), print the results and return the exit code."""
-    names = names or _all(here)
-    ended = {name: _one(here, name, how or Options(), quiet=as_json) for name in names}
+    how, found = how or Options(), dict[SourceName, Result]()
+    apart: list[float] = []
+
+    def ended(name: SourceName, made: Result) -> None:
+        found[name] = made
+        _report(here, name, made, quiet=as_json)
+
+    for group in in_groups(tuple(names or _all(here)), here.settings.backup_order):
+        if len(group) == 1 or all(name in STANDARD for name in group):
+            for name in group:
+                ended(name, _one(here, name, how))
+        else:
+            shown = partial(with_progress, here) if output.verbose else lambda _name: nullcontext(here)
+            between = back_up_together(shown, group, how, here.settings.jobs, ended)
+            apart += [] if between is None else [between]
     if as_json:
-        print_json({"results": [_values(here, *one) for one in ended.items()]})
+        print_json(
+            {
+                "results": [_values(here, *one) for one in found.items()],
+                "apart_seconds": max(apart, default=None),
+            }
+        )
     else:
-        for made in ended.values():
+        for made in found.values():
             if isinstance(made, Backup):
                 _print_at_the_end(made)
-    return worst(_exit(made) for made in ended.values())
+        for between in apart:
+            say(f"the snapshots of the databases were taken within {formatting.seconds(between)}")
+    return worst(_exit(made) for made in found.values())
 
 
 def _all(here: Context) -> tuple[SourceName, ...]:
@@ -98,28 +136,31 @@ def _plan(here: Context, names: Iterable[SourceName], how: Options, *, as_json: 
     return worst(one.problem.code for one in plans if one.problem)
 
 
-def _exit(made: Backup | RefnetError | None) -> Exit:
+def _exit(made: Result) -> Exit:
     if isinstance(made, RefnetError):
         return made.code
     return made.exit if made else Exit.DONE
 
 
-def _one(context: Context, name: SourceName, how: Options, *, quiet: bool) -> Backup | RefnetError | None:
-    """Back up one source; None: it is not configured. An error is printed, never raised."""
+def _one(context: Context, name: SourceName, how: Options) -> Result:
+    """Back up one source; None: it is not configured. An error is returned, never raised."""
     try:
         with with_progress(context, name) as shown:
-            made = run(shown, name, how)
+            return run(shown, name, how)
     except RefnetError as error:
-        complain(error)
         return error
-    if made is None and not quiet:
+
+
+def _report(context: Context, name: SourceName, made: Result, *, quiet: bool) -> None:
+    if isinstance(made, RefnetError):
+        complain(made)
+    elif made is None and not quiet:
         say(f"{name:9} not configured. {not_configured(name).hint}")
     elif made and not quiet:
         _print(made, context)
-    return made
 
 
-def _values(context: Context, name: SourceName, made: Backup | RefnetError | None) -> dict[str, Any]:
+def _values(context: Context, name: SourceName, made: Result) -> dict[str, Any]:
     if made is None:
         return {"source": name, "outcome": "not configured"}
     if isinstance(made, RefnetError):

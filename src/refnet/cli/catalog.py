@@ -16,7 +16,7 @@ from refnet.cli.context import complain, context, print_json
 from refnet.errors import Exit, RefnetError, worst
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Entry
-from refnet.wiring import known
+from refnet.wiring import expanded, known
 
 #: A terminal with space for both the source and the database.
 _WIDE = 130
@@ -33,7 +33,7 @@ def list_artifacts(
 ) -> None:
     """List every artifact, oldest first: its age, its size, how far it is proven."""
     here = context()
-    names = tuple(sources or dict.fromkeys((*known(here.settings), *here.store.sources())))
+    names = expanded(here.settings, sources or (*known(here.settings), *here.store.sources()))
     if previous:
         if tag:
             raise RefnetError("--previous and --tag exclude each other", "Omit one of them.", Exit.USAGE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -27,6 +27,9 @@ from refnet.errors import Exit, RefnetError, nearest
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 #: Titles in the help: what is under one fits only sources of that kind, and is refused with others.
 DATABASES, FOLDERS = "For databases", "For folders"
+#: Kind of a source → the title of its own options, and those of other titles that it has too.
+_OWN: Mapping[object, str] = {"database": DATABASES, "folder": FOLDERS}
+_OF_KIND: Mapping[object, tuple[str, ...]] = {"globals": ("role_powers",)}
 #: The type that Typer shows after the name of an argument.
 _TYPE = re.compile(r"(?<=[A-Z]) <[\w\[\]]+>$")
 #: The most characters of an argument; a path on Linux has at most 4095 bytes.
@@ -199,19 +202,21 @@ def _check(command: Any, ctx: Any, args: list[str]) -> None:
 
 def _refuse_other_kind(command: Any, ctx: Any) -> None:
     """Refuse what is given of the options that do not fit the kind of the argument SOURCE."""
-    source = ctx.params.get("source")
-    is_database = getattr(source, "kind", None) == "database"
-    other = FOLDERS if is_database else DATABASES
+    kind = getattr(source := ctx.params.get("source"), "kind", None)
+    groups = titled(command, ctx)
     wrong = [
-        _name(one)
-        for one in titled(command, ctx).get(other, ())
+        (_name(one), title.removeprefix("For "))
+        for title in (DATABASES, FOLDERS)
+        for one in groups.get(title, ())
+        if title != _OWN.get(kind) and one.name not in _OF_KIND.get(kind, ())
         if ctx.get_parameter_source(one.name) is ParameterSource.COMMANDLINE
     ]
-    if source and wrong:
-        only = "folders" if is_database else "databases"
+    if kind and wrong:
+        names, only = zip(*wrong, strict=True)
         are, them = ("is", "it") if len(wrong) == 1 else ("are", "them")
+        what = {"globals": "the roles of a cluster"}.get(kind, f"a {kind}")
         raise RefnetError(
-            f"{', '.join(wrong)} {are} for {only} only; {source} is a {'database' if is_database else 'folder'}",
+            f"{', '.join(names)} {are} for {' and '.join(dict.fromkeys(only))} only; {source} is {what}",
             f"Omit {them}. {_help(ctx)}",
             Exit.USAGE,
         )

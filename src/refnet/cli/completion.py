@@ -12,7 +12,7 @@ from typer.completion import get_completion_script  # type: ignore[attr-defined]
 from refnet import wiring
 from refnet.actions.context import Context, read_settings
 from refnet.errors import Exit, RefnetError, nearest
-from refnet.recovery.model.source_name import STANDARD, SourceName
+from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
 
 #: Other names of sources on the command line.
 ALIASES = {"vault": SourceName.OBSIDIAN}
@@ -46,8 +46,11 @@ def completion(shell: Annotated[Shell, typer.Argument(help="The shell.", **choic
         print("[[ $zsh_eval_context[-1] != loadautofunc ]] || _refnet_completion")
 
 
-def source_name(code: Exit = Exit.USAGE) -> dict[str, Any]:
-    """Return the parameters of Typer for the name of a source; any other value ends with `code`."""
+def source_name(code: Exit = Exit.USAGE, *, clusters: bool = False) -> dict[str, Any]:
+    """Return the parameters of Typer for the name of a source; any other value ends with `code`.
+
+    clusters: also the name of a cluster, for all its sources.
+    """
 
     def parse(text: str) -> SourceName:
         if found := next(
@@ -56,6 +59,8 @@ def source_name(code: Exit = Exit.USAGE) -> dict[str, Any]:
             return found
         here = Context(read_settings(lambda _: None))
         known = {str(one): one for one in (*here.store.sources(), *wiring.known(here.settings))}
+        if clusters:
+            known |= {name: SourceName(name, Kind.CLUSTER) for name in here.settings.clusters}
         if text not in known and (entry := next((e for e in here.store.entries() if e.name == text), None)):
             hint = f"Give its source before it: {entry.source} {text}."
             raise RefnetError(f"'{text}' is an artifact, not a source", hint, code)

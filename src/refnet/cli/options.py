@@ -27,7 +27,7 @@ Source = Annotated[
 ]
 Sources = Annotated[
     list[SourceName] | None,
-    typer.Argument(metavar="SOURCE", help="These sources; default: all.", **source_name()),
+    typer.Argument(metavar="SOURCE", help="These sources; default: all.", **source_name(clusters=True)),
 ]
 OneSource = Annotated[
     SourceName, typer.Argument(metavar="SOURCE", help="The source; vault is obsidian.", **source_name())

@@ -20,7 +20,7 @@ from refnet.errors import Exit, RefnetError, worst
 from refnet.recovery.model import formatting
 from refnet.recovery.model.retention import Decision
 from refnet.recovery.model.source_name import SourceName
-from refnet.wiring import configured, known
+from refnet.wiring import configured, expanded, known
 
 #: The most columns of the name of a database beside that of an artifact.
 _DATABASE = 40
@@ -37,7 +37,7 @@ def prune(
 ) -> None:
     """Delete artifacts that are no longer kept, leftovers of crashed runs, and old previous versions."""
     here = context()
-    names = tuple(sources or known(here.settings))
+    names = expanded(here.settings, sources or known(here.settings))
     if simulate is not None:
         _simulate(here, names, _span(simulate), as_json=as_json)
         return

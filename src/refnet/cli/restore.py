@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from refnet.cli import options, restore_database, restore_files
+from refnet.cli import options, restore_database, restore_files, restore_globals
 from refnet.cli.command import spread
+from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.source_name import Kind
 
 
@@ -14,6 +15,8 @@ def restore(
     """Restore a source. Load a copy beside what is live, compare, swap, keep the previous version."""
     if asked.source.kind is Kind.DATABASE:
         restore_database.restore(asked, database)
+    elif asked.source.kind is Kind.GLOBALS:
+        restore_globals.restore(asked, role_powers=database.role_powers)
     else:
         restore_files.restore(asked, folder)
 
@@ -21,6 +24,12 @@ def restore(
 @spread
 def undo(asked: options.Undo, database: restore_database.Undo) -> None:
     """Undo the last restore of a source. Swap the previous version and what is live."""
+    if asked.source.kind is Kind.GLOBALS:
+        raise RefnetError(
+            "a restore of roles replaces nothing, so there is nothing to undo",
+            "To remove a role that it created: DROP ROLE.",
+            Exit.USAGE,
+        )
     if asked.source.kind is Kind.DATABASE:
         restore_database.undo(asked, database)
     else:

@@ -53,7 +53,7 @@ def _value(settings: Settings, key: str, name: str) -> tuple[Any, str]:
     if key in keys():
         return getattr(settings, name), ""
     table, source, last = key.split(".")
-    standard = "database" if table == "databases" else "obsidian"
+    standard = "obsidian" if table == "folders" else "database"
     default = {"min_bytes": "monitor.min_bytes", "one_file_system": "one_file_system"}
     default |= {each: f"{each}.{standard}" for each in ("schedule", "retention")}
     default |= {f"shrunk_{each}": f"shrunk.{each}" for each in ("tables", "rows", "bytes", "files")}
@@ -64,7 +64,7 @@ def _report(found: Examined) -> dict[str, Any]:
     """Return the settings and their problems as values of JSON; an invalid setting and one that is not set are null."""
     wrong = {problem.key for problem in found.problems}
     listed = []
-    for key, field in all_keys(found.settings.sources).items():
+    for key, field in all_keys({**found.settings.sources, **found.settings.clusters}).items():
         value, origin = (None, "") if key in wrong else _value(found.settings, key, field.name)
         if field.metadata["secret"] and value:
             value = "(hidden)"

@@ -23,6 +23,8 @@ from refnet.settings.problem import (
     unusable_source,
 )
 from refnet.settings.sources import (
+    GLOBALS,
+    LONGEST_CLUSTER,
     MOST,
     SHORT,
     TABLES,
@@ -132,7 +134,8 @@ def examine(
     named = {name: _source(one, values) for name, one in named.items()}
     settings = Settings(
         **defaults | {name: value for name, value in values.items() if "." not in name},
-        sources=named,
+        sources={name: one for name, one in named.items() if one.table != "clusters"},
+        clusters={name: one for name, one in named.items() if one.table == "clusters"},
         file=file.path if file else None,
         origins={key: origin for key, origin in origins.items() if origin},
         warnings=(*unread, *(file.warnings if file else ()), *warnings),
@@ -170,7 +173,7 @@ def _named_sources(file: Given, wrong: list[Problem]) -> dict[str, SourceSetting
             if len(wrong) >= _MOST:
                 break
             path = (table, name)
-            if why := _unusable(name, found):
+            if why := _unusable(name, table, found):
                 wrong.append(unusable_source(dotted(path), file.place(path), why, near_name(name)))
             elif not isinstance(content, dict):
                 wrong.append(not_a_table(dotted(path), file.place(path)))
@@ -179,26 +182,33 @@ def _named_sources(file: Given, wrong: list[Problem]) -> dict[str, SourceSetting
     return found
 
 
-def _unusable(name: str, found: Mapping[str, SourceSettings]) -> str:
+def _unusable(name: str, table: str, found: Mapping[str, SourceSettings]) -> str:
     if name in SHORT:
         return f"{SHORT[name]} sets the source {name}"
     same = {one.replace("-", "_"): one for one in found}
     if other := same.get(name.replace("-", "_")):
         return f"{found[other].table}.{other} has this name, or the same variables"
+    if name.endswith(GLOBALS):
+        return f"{GLOBALS} ends the names of roles of clusters"
+    if table == "clusters" and len(name) > LONGEST_CLUSTER:
+        return f"longer than {LONGEST_CLUSTER} characters; the names of its databases follow it"
     return wrong_name(name) or (f"more than {MOST} sources" if len(found) >= MOST else "")
 
 
 def _source(one: SourceSettings, values: Mapping[str, Any]) -> SourceSettings:
     start = f"{one.table}.{one.name}."
-    own = {key.removeprefix(start): value for key, value in values.items() if key.startswith(start)}
+    known = keys_of(one.table)
+    own = {
+        known[key.removeprefix(start)].name: value for key, value in values.items() if key.startswith(start)
+    }
     return replace(one, **own)
 
 
 def _contradictions(settings: Settings, file: Given | None, wrong: list[Problem]) -> Iterator[Problem]:
     """Yield the problems of sources that lack their URL or path, or that contradict another."""
     named_already = {problem.key for problem in wrong}
-    for one in settings.sources.values():
-        needed = f"{one.table}.{one.name}." + ("url" if one.table == "databases" else "path")
+    for one in (*settings.sources.values(), *settings.clusters.values()):
+        needed = f"{one.table}.{one.name}." + ("path" if one.table == "folders" else "url")
         if not (one.url or one.path) and needed not in named_already:
             place = file.place((one.table, one.name)) if file else ""
             yield Problem(f"{place}{needed} is not set", "Set it, or remove the table.", needed)

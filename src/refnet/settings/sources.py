@@ -1,4 +1,4 @@
-"""The sources of a settings file: `[databases.NAME]` and `[folders.NAME]`, their keys, and what contradicts itself."""
+"""The sources of a settings file: `[databases.NAME]`, `[folders.NAME]` and `[clusters.NAME]`, and what contradicts itself."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from refnet.settings.periods import Retention, parse_retention
 from refnet.settings.times import When, parse_schedule
 
 #: The tables of sources in refnet.toml.
-TABLES = ("databases", "folders")
+TABLES = ("databases", "folders", "clusters")
 #: The sources of the short form, each with its own keys.
 SHORT = {"database": "database_url", "config": "config_dir", "obsidian": "vault_dir"}
 #: The most characters of a name, and the most sources.
 LONGEST, MOST = 40, 200
+#: Ends the name of the source with the roles of a cluster, and the most characters of the name of a cluster.
+GLOBALS, LONGEST_CLUSTER = "-globals", 24
 _NAME = re.compile(rf"[a-z][a-z0-9_-]{{0,{LONGEST - 1}}}", re.ASCII)
 #: The prefixes of the standard sources' files, words of the command line, stages, tasks and keys of settings.
 RESERVED = frozenset(
@@ -78,7 +80,7 @@ def key(
         convert: see `converters`.
         name: its key in refnet.toml; None: that of the field.
         secret: never shown; REFNET_…_FILE may name a file with it.
-        table: the only table of sources that has it; "": both.
+        table: the tables of sources that have it; "": all.
     """
     return field(
         default=default, metadata={"convert": convert, "name": name, "secret": secret, "table": table}
@@ -93,9 +95,15 @@ class SourceSettings:
     #: One of TABLES.
     table: str
     #: The server and its database; None: RefNet's own server.
-    url: str | None = key(converters.database_url, secret=True, table="databases")
+    url: str | None = key(converters.database_url, secret=True, table="databases clusters")
     #: A file with the URL.
-    url_file: Path | None = key(converters.absolute_folder, table="databases")
+    url_file: Path | None = key(converters.absolute_folder, table="databases clusters")
+    #: Databases of a cluster that are left out, with * and ?.
+    exclude_databases: tuple[str, ...] = key(converters.names, default=(), name="exclude", table="clusters")
+    #: Back up the SCRAM verifiers of passwords with the roles of a cluster.
+    roles_with_passwords: bool | None = key(converters.flag, table="clusters")
+    #: The cluster that a database was found in; "": the settings file names it.
+    cluster: str = ""
     #: Tables without which an artifact is not intact.
     required_tables: tuple[str, ...] | None = key(converters.names, table="databases")
     #: The protected folder; None: not configured.
@@ -112,8 +120,8 @@ class SourceSettings:
     #: A smaller artifact is a warning; 0: no check.
     min_bytes: int | None = key(converters.size)
     #: Percent of the last artifact; with less an artifact is shrunk. 0: no check.
-    shrunk_tables: int | None = key(converters.percent, table="databases")
-    shrunk_rows: int | None = key(converters.percent, table="databases")
+    shrunk_tables: int | None = key(converters.percent, table="databases clusters")
+    shrunk_rows: int | None = key(converters.percent, table="databases clusters")
     shrunk_bytes: int | None = key(converters.percent)
     shrunk_files: int | None = key(converters.percent, table="folders")
     #: Commands instead of those of `hooks`; empty: none.
@@ -127,7 +135,11 @@ class SourceSettings:
 @cache
 def keys_of(table: str) -> dict[str, Field[Any]]:
     """Return the keys of a source of `table`, in order."""
-    return {f.name: f for f in fields(SourceSettings) if f.metadata and f.metadata["table"] in {"", table}}
+    return {
+        f.metadata["name"] or f.name: f
+        for f in fields(SourceSettings)
+        if f.metadata and table in (f.metadata["table"].split() or TABLES)
+    }
 
 
 def field_of(name: str) -> Field[Any] | None:

@@ -63,6 +63,10 @@ class Settings:
     broker_url: str | None = key(converters.broker_url, secret=True)
     #: The name of this installation beside others on the machine; None: the one without a name.
     instance: str | None = key(converters.instance_name)
+    #: The order of a backup of several sources: their names, databases, folders.
+    backup_order: tuple[str, ...] = key(
+        converters.names, default=("databases", "folders"), name="backup.order"
+    )
     #: The schedule of the backups of the database; None, here and below: off.
     schedule_database: When | None = key(
         parse_schedule, default=parse_when("daily 02:00"), name="schedule.database"
@@ -155,6 +159,8 @@ class Settings:
     sources: Mapping[str, SourceSettings] = field(default_factory=dict)
     #: The database that these settings are about; see `narrowed`.
     about: str = "database"
+    #: The clusters: each database of a server is a source.
+    clusters: Mapping[str, SourceSettings] = field(default_factory=dict)
     #: The settings file that was read.
     file: Path | None = None
     #: Key → the source of a value that is not the default.
@@ -164,7 +170,7 @@ class Settings:
 
     def of(self, source: str) -> SourceSettings:
         """Return the settings of `source`, with the defaults; RefnetError (USAGE) if the settings do not name it."""
-        if own := self.sources.get(source):
+        if own := self.sources.get(source) or self.clusters.get(source):
             return self._with_defaults(own)
         common = self._with_defaults(
             SourceSettings(source, "databases" if source == "database" else "folders")
@@ -188,7 +194,7 @@ class Settings:
 
     def _with_defaults(self, own: SourceSettings) -> SourceSettings:
         """Return `own` with the default of each key that is not set: the standard database's or the vault's."""
-        standard = "database" if own.table == "databases" else "obsidian"
+        standard = "obsidian" if own.table == "folders" else "database"
         found: dict[str, Any] = {"one_file_system": self.one_file_system, "min_bytes": self.monitor_min_bytes}
         found |= {
             name: getattr(self, name)
@@ -196,7 +202,8 @@ class Settings:
         }
         found |= {"retention": getattr(self, f"retention_{standard}")}
         missing = {name: value for name, value in found.items() if getattr(own, name) is None}
-        if f"{own.table}.{own.name}.schedule" not in self.origins:
+        table = f"clusters.{own.cluster}" if own.cluster else f"{own.table}.{own.name}"
+        if f"{table}.schedule" not in self.origins:
             missing["schedule"] = getattr(self, f"schedule_{standard}")
         return replace(own, **missing)
 
@@ -210,7 +217,7 @@ class Settings:
         one = self.of(source)
         values: dict[str, Any] = {name: getattr(one, name) for name in ("shrunk_bytes", "one_file_system")}
         values["monitor_min_bytes"] = one.min_bytes
-        if one.table == "databases":
+        if one.table != "folders":
             values |= {
                 name: getattr(one, name) for name in ("required_tables", "shrunk_tables", "shrunk_rows")
             }

@@ -17,7 +17,7 @@ from tests.memory_store import MemoryStore
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import Level, Outcome
 from refnet.recovery.model.clock import Clock
-from refnet.recovery.model.source import Finding, Made, OpenArtifact, Progress, Proof, silent
+from refnet.recovery.model.source import Finding, Made, OpenArtifact, Progress, Proof, Turn, at_once, silent
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.model.store import Store
 from refnet.recovery.sources.artifact import Artifact
@@ -43,7 +43,7 @@ class Lines:
     reaches: Level = Level.PROVEN
     refuses: RefnetError | None = None
 
-    def dump(self, out: BinaryIO, progress: Progress = silent) -> Made:
+    def dump(self, out: BinaryIO, progress: Progress = silent, turn: Turn = at_once) -> Made:
         data = "\n".join(self.lines).encode()
         out.write(zlib.compress(data))
         progress("dump", len(data), len(data))

@@ -49,7 +49,7 @@ def test_the_manifest_says_when_it_was_published_and_the_evidence_what_was_notic
     make: Make, store: Store, lines: Any
 ) -> None:
     class Behind(lines):
-        def dump(self, out: Any, progress: Any = silent) -> Any:
+        def dump(self, out: Any, progress: Any = silent, turn: Any = None) -> Any:
             return replace(super().dump(out, progress), warnings=("the server's clock is behind",))
 
     made = make(Behind(created=NOW - timedelta(days=2200)))
@@ -75,7 +75,7 @@ def test_without_a_proof_nothing_is_said_to_be_proven(make: Make, store: Store, 
 
 def test_a_proof_that_fails_marks_the_artifact_damaged(make: Make, store: Store, lines: Any) -> None:
     class Lossy(lines):
-        def dump(self, out: Any, progress: Any = silent) -> Any:
+        def dump(self, out: Any, progress: Any = silent, turn: Any = None) -> Any:
             made = super().dump(out, progress)
             made.details["content"] = "0" * 64
             return made
@@ -107,7 +107,7 @@ def test_a_proof_that_cannot_be_had_leaves_a_good_artifact(make: Make, store: St
 
 def test_a_source_that_fails_leaves_nothing_and_no_lock(make: Make, store: Store, lines: Any) -> None:
     class Broken(lines):
-        def dump(self, out: Any, progress: Any = silent) -> Any:
+        def dump(self, out: Any, progress: Any = silent, turn: Any = None) -> Any:
             out.write(b"half")
             raise RefnetError("the server is down", "Start it.")
 

@@ -4,7 +4,7 @@ import re
 from datetime import datetime
 
 from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
-from refnet.settings.sources import wrong_name
+from refnet.settings.sources import GLOBALS, wrong_name
 
 PARTIAL_SUFFIX = ".partial"
 
@@ -18,6 +18,8 @@ def artifact_names(source: SourceName, local: datetime, *, partial: bool = False
         if partial:
             first, end = f"{first}_tables", f".sql.gz{PARTIAL_SUFFIX}"
         stems = [first]
+    elif source.kind is Kind.GLOBALS:
+        end, stems = ".sql.gz", [f"{source}_{day}_{clock}"]
     else:
         stem, end = ("vault" if source == SourceName.OBSIDIAN else str(source)), ".tar.gz"
         stems = [f"{stem}_{day}"] if source in STANDARD else []
@@ -30,9 +32,12 @@ def kind_of_file(name: str) -> Kind | None:
     """Return the kind of the source of the artifact `name`, by its ending; None if no artifact ends so."""
     if name.endswith(".tar.gz"):
         return Kind.FOLDER
-    return Kind.DATABASE if name.removesuffix(PARTIAL_SUFFIX).endswith(".sql.gz") else None
+    if not name.removesuffix(PARTIAL_SUFFIX).endswith(".sql.gz"):
+        return None
+    return Kind.GLOBALS if _OF_ROLES.match(name) else Kind.DATABASE
 
 
+_OF_ROLES = re.compile(rf"[a-z0-9_-]+{GLOBALS}_\d{{8}}_")
 _NAME = re.compile(
     r"(?P<stem>[a-z][a-z0-9_-]{0,39})_(?P<day>\d{8})(?:_(?P<clock>\d{6}))?(?P<tables>_tables)?(?:_\d{1,2})?"
     r"(?:\.sql\.gz|\.tar\.gz)(?:\.partial)?"

@@ -42,13 +42,16 @@ RESTORES: Mapping[Stage, SourceName] = {
 
 
 #: The kind of the named sources that a stage restores after its own.
-_KINDS = {Stage.DATABASE: Kind.DATABASE, Stage.VAULT: Kind.FOLDER}
+_KINDS = {Stage.DATABASE: (Kind.GLOBALS, Kind.DATABASE), Stage.VAULT: (Kind.FOLDER,)}
 
 
 def restored_in(stage: Stage, entries: Iterable[SourceName]) -> tuple[SourceName, ...]:
-    """Return what `stage` restores: its standard source, then the named ones of `entries` that belong to it."""
-    named = (one for one in entries if one not in STANDARD and one.kind is _KINDS.get(stage))
-    return (RESTORES[stage], *named) if stage in RESTORES else ()
+    """Return what `stage` restores: roles, its standard source, then the named ones of `entries` that belong to it."""
+    kinds = _KINDS.get(stage, ())
+    named = [one for one in entries if one not in STANDARD and one.kind in kinds]
+    roles = [one for one in named if one.kind is Kind.GLOBALS]
+    rest = [one for one in named if one.kind is not Kind.GLOBALS]
+    return (*roles, RESTORES[stage], *rest) if stage in RESTORES else ()
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,14 @@ def silent(_step: str, _done: int, _total: int | None) -> None:
     """Ignore progress."""
 
 
+#: Called by a source when the moment of its artifact is fixed; returns when it may copy.
+Turn = Callable[[], None]
+
+
+def at_once() -> None:
+    """Copy at once."""
+
+
 @dataclass(frozen=True)
 class Made:
     """A source's description of the artifact that it has just written."""
@@ -182,5 +190,5 @@ class Source(Protocol):
     @property
     def name(self) -> SourceName: ...
 
-    def dump(self, out: BinaryIO, progress: Progress = silent) -> Made:
+    def dump(self, out: BinaryIO, progress: Progress = silent, turn: Turn = at_once) -> Made:
         """Write one artifact to `out` (append only) and describe it; RefnetError for what a user can cause."""

@@ -15,6 +15,8 @@ class Kind(StrEnum):
     FOLDER = "folder"
     #: The roles and global objects of a server.
     GLOBALS = "globals"
+    #: On the command line alone: all databases and the roles of a server.
+    CLUSTER = "cluster"
 
 
 _KINDS = {"database": Kind.DATABASE, "config": Kind.FOLDER, "obsidian": Kind.FOLDER}

@@ -1,4 +1,4 @@
-"""Open the content of an artifact: of files, of a database, or a foreign dump."""
+"""Open the content of an artifact: of files, of a database, of roles, or a foreign dump."""
 
 from __future__ import annotations
 
@@ -46,6 +46,10 @@ def open_artifact(artifact: OpenArtifact) -> Artifact:
     """Return the content of `artifact`."""
     if artifact.source.kind is Kind.DATABASE:
         return open_database(artifact)
+    if artifact.source.kind is Kind.GLOBALS:
+        from refnet.recovery.sources.globals.globals_artifact import GlobalsArtifact
+
+        return GlobalsArtifact(artifact)
     from refnet.recovery.sources.files.files_artifact import FilesArtifact
 
     return FilesArtifact(artifact)

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import READER_SETTINGS, Target, server_version
-from refnet.recovery.model.source import Made, Progress, silent
+from refnet.recovery.model.source import Made, Progress, Turn, at_once, silent
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.database.artifact.own_artifact import made
 from refnet.recovery.sources.database.dump import server_clock
@@ -30,10 +30,10 @@ class DatabaseSource:
     tables: tuple[str, ...] = ()
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
-    def dump(self, out: BinaryIO, progress: Progress = silent) -> Made:
+    def dump(self, out: BinaryIO, progress: Progress = silent, turn: Turn = at_once) -> Made:
         target = self.target()
         with target.connect(READER_SETTINGS) as session:
             warnings = server_clock.warnings(session, self.now)
             binaries = self.binaries(server_version(session))
-        index = dump(target, out, Workers(binaries, self.jobs, progress), self.tables)
+        index = dump(target, out, Workers(binaries, self.jobs, progress), self.tables, turn)
         return replace(made(index), warnings=warnings)

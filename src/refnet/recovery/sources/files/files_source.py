@@ -17,6 +17,8 @@ from refnet.recovery.model.source import (
     Made,
     OpenArtifact,
     Progress,
+    Turn,
+    at_once,
     silent,
 )
 from refnet.recovery.model.source_name import SourceName
@@ -50,11 +52,12 @@ class FilesSource:
     #: What is left out of the folder or its entries.
     scope: Scope = EVERYTHING
 
-    def dump(self, out: BinaryIO, progress: Progress = silent) -> Made:
+    def dump(self, out: BinaryIO, progress: Progress = silent, turn: Turn = at_once) -> Made:
         """Write the archive; write nothing if it equals `last`, which the details then name.
 
         RefnetError if the folder or a required entry is missing, or a file cannot be read.
         """
+        turn()
         interrupted = interrupted_restores(self.swaps, self.name, self.folder) if self.swaps else ()
         last = self.last()
         created = self.now()

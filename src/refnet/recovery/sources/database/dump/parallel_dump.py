@@ -17,6 +17,7 @@ from refnet.errors import RefnetError
 from refnet.postgres.session import Target
 from refnet.postgres.tempdirs import private_folder
 from refnet.recovery.model.artifact import utc
+from refnet.recovery.model.source import Turn, at_once
 from refnet.recovery.sources.database.artifact.index import Index, Table
 from refnet.recovery.sources.database.artifact.index_values import Kind
 from refnet.recovery.sources.database.artifact.sqlgz import FIRST_LINE, LONGEST_SCHEMA, Writer, compress
@@ -68,7 +69,9 @@ def ranges(relation: Relation) -> list[Range]:
     return [Range(relation, where, size) for where in page_ranges(relation.pages, count)]
 
 
-def dump(target: Target, out: BinaryIO, workers: Workers, tables: tuple[str, ...] = ()) -> Index:
+def dump(
+    target: Target, out: BinaryIO, workers: Workers, tables: tuple[str, ...] = (), turn: Turn = at_once
+) -> Index:
     """Write the artifact of the database `target` to `out` and return its index.
 
     Args:
@@ -77,8 +80,10 @@ def dump(target: Target, out: BinaryIO, workers: Workers, tables: tuple[str, ...
         workers: copy the large tables; their progress receives the bytes of tables and large objects, on the server's disk, that are
             copied.
         tables: `table` or `schema.table`; empty: everything.
+        turn: called when the snapshot is open.
     """
     with open_snapshot(target, entire=not tables) as snapshot, private_folder() as folder:
+        turn()
         pgdump = PgDump(workers.binaries, snapshot, folder, snapshot.chosen(tables))
         index = _Run(pgdump, Writer(out), workers).go()
         snapshot.check_alive()

@@ -1,0 +1,162 @@
+"""Back up several sources at once: a process for each, at most `jobs` of them at work.
+
+Every database of a group opens its snapshot first and then waits for its turn, so the snapshots are close together
+however long the dumps take. A process, not a thread: Ctrl-C ends it as it ends a backup of one source, and a killed one
+stops no other.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from refnet.actions.backup import Backup, Options, backup
+from refnet.actions.context import Context
+from refnet.errors import RefnetError
+from refnet.recovery.model.source_name import Kind, SourceName
+
+#: Processes with an open snapshot at a time: each holds back VACUUM on its server.
+MOST_OPEN = 16
+_FORK = multiprocessing.get_context("fork")
+
+Result = Backup | RefnetError | None
+
+
+#: Opens the context of a source in its process.
+Opened = Callable[[SourceName], AbstractContextManager[Context]]
+
+
+def back_up_together(
+    opened: Opened,
+    names: Sequence[SourceName],
+    options: Options,
+    jobs: int,
+    ended: Callable[[SourceName, Result], None],
+) -> float | None:
+    """Back up `names`; an error of one stops no other.
+
+    Args:
+        opened: the context of each source.
+        options: of every backup.
+        jobs: how many dump or prove at a time.
+        ended: called with each result.
+
+    Returns:
+        Seconds between the first snapshot of a database and the last one; None with fewer than two.
+    """
+    moments: list[float] = []
+    for start in range(0, len(names), MOST_OPEN):
+        group = _Group(opened, options, names[start : start + MOST_OPEN])
+        try:
+            for name, result in group.run(jobs):
+                ended(name, result)
+        finally:
+            group.end()
+        moments += group.moments
+    return max(moments) - min(moments) if len(moments) > 1 else None
+
+
+class _Group:
+    """The processes of one group."""
+
+    def __init__(self, opened: Opened, options: Options, names: Sequence[SourceName]) -> None:
+        #: When each snapshot of a database was open, by the monotonic clock.
+        self.moments: list[float] = []
+        self._children: dict[Connection, tuple[SourceName, BaseProcess]] = {}
+        for name in names:
+            ours, theirs = _FORK.Pipe()
+            child = _FORK.Process(target=_work, args=(theirs, opened, name, options))
+            child.start()
+            theirs.close()
+            self._children[ours] = (name, child)
+
+    def run(self, jobs: int) -> Iterator[tuple[SourceName, Result]]:
+        """Give each process its turn when it is ready; yield each result."""
+        ready: deque[Connection] = deque()
+        running: set[Connection] = set()
+        waiting = set(self._children)
+        while waiting:
+            while ready and len(running) < jobs:
+                running.add(one := ready.popleft())
+                with suppress(OSError):  # it has ended: the next look finds that
+                    one.send(None)
+            for one in self._heard(waiting):
+                name, child = self._children[one]
+                said = _received(one, name)
+                if isinstance(said, float):
+                    ready.append(one)
+                    self.moments += [said] if name.kind is Kind.DATABASE else []
+                    continue
+                waiting.discard(one)
+                running.discard(one)
+                if one in ready:
+                    ready.remove(one)
+                child.join()
+                yield name, said
+
+    @staticmethod
+    def _heard(waiting: set[Connection]) -> list[Connection]:
+        return [one for one in wait(list(waiting)) if isinstance(one, Connection)]
+
+    def end(self) -> None:
+        """End the processes that still run, each with its cleanup."""
+        for one, (_, child) in self._children.items():
+            if child.is_alive():
+                with suppress(ProcessLookupError):
+                    os.kill(child.pid or 0, signal.SIGINT)
+            child.join()
+            one.close()
+
+
+def _received(one: Connection, name: SourceName) -> Any:
+    try:
+        return one.recv()
+    except EOFError:
+        return RefnetError(
+            f"the backup of {name} was killed",
+            "Check the system's log for the out-of-memory killer, and retry.",
+            transient=True,
+        )
+
+
+def _work(pipe: Connection, opened: Opened, name: SourceName, options: Options) -> None:
+    """Back up `name` in this process, and send the result."""
+    _end_with_parent()
+    turn = _Turn(pipe)
+    result: Result
+    try:
+        with opened(name) as context:
+            result = backup(context, name, replace(options, turn=turn))
+    except RefnetError as error:
+        result = error
+    except KeyboardInterrupt:
+        os._exit(130)  # the cleanup has run; the parent reports the signal
+    pipe.send(result)
+
+
+def _end_with_parent() -> None:
+    """Get SIGINT when the parent dies, even by SIGKILL (prctl(2), PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGINT)
+
+
+class _Turn:
+    """Called when the moment of an artifact is fixed: waits until the parent gives the turn, the first time."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe: Connection | None = pipe
+
+    def __call__(self) -> None:
+        if self._pipe:
+            self._pipe.send(time.monotonic())
+            self._pipe.recv()
+            self._pipe = None

@@ -1,0 +1,55 @@
+"""restore of the roles of a cluster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from refnet import servers
+from refnet.actions.context import Context
+from refnet.postgres.binaries import Binaries
+from refnet.postgres.session import Target, server_version
+from refnet.recovery.model.artifact import Outcome
+from refnet.recovery.model.formatting import some
+from refnet.recovery.model.globals_plan import GlobalsPlan
+from refnet.recovery.model.source import Finding, OpenArtifact
+from refnet.recovery.sources.globals.globals_artifact import GlobalsArtifact
+from refnet.recovery.verbs import restore_globals
+from refnet.recovery.verbs.restore_globals import RestoredGlobals
+
+
+@dataclass(frozen=True)
+class GlobalsRestore:
+    """The restore of the roles in an artifact to a server."""
+
+    artifact: GlobalsArtifact
+    target: Target
+    binaries: Binaries
+    #: Create also roles with powers.
+    role_powers: bool = False
+
+    def plan(self) -> GlobalsPlan:
+        return restore_globals.plan(self.target, self.binaries, self.artifact, role_powers=self.role_powers)
+
+    def run(self) -> RestoredGlobals:
+        return restore_globals.restore(
+            self.target, self.binaries, self.artifact, role_powers=self.role_powers
+        )
+
+
+def compare(context: Context, chosen: OpenArtifact) -> tuple[Finding, ...]:
+    """Compare the roles of the server with an artifact."""
+    plan = restore_of(context, chosen, role_powers=True).plan()
+    wrong = (*plan.create, *plan.differing, *plan.tablespaces)
+    reason = f"missing or not as in the artifact: {some(wrong)}" if wrong else ""
+    return (Finding("roles", Outcome.FAILED if wrong else Outcome.PASSED, reason),)
+
+
+def restore_of(
+    context: Context, chosen: OpenArtifact, to: str | None = None, *, role_powers: bool = False
+) -> GlobalsRestore:
+    """Return the restore of `chosen` to the server of its cluster, or to that of the URL `to`."""
+    url = to or context.settings.of(chosen.source).url or ""
+    target = Target.from_url(url)
+    with target.connect() as session:
+        binaries = servers.binaries_for(context.settings, server_version(session))
+    return GlobalsRestore(GlobalsArtifact(chosen), target, binaries, role_powers)

@@ -1,0 +1,42 @@
+"""The databases and the roles of each cluster as sources, by the record of what its server had last."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from urllib.parse import quote
+
+from refnet.recovery.model.cluster import Seen, globals_name
+from refnet.recovery.stores.cluster_record import ClusterRecord
+from refnet.settings import Settings, SourceSettings
+
+ROLES = "globals"
+
+
+def with_clusters(settings: Settings, seen: Mapping[str, Seen] | None = None) -> Settings:
+    """Return `settings` with the databases and the roles of each cluster as sources.
+
+    seen: the databases of clusters that were asked now; of the others the record has them.
+    """
+    if not settings.clusters:
+        return settings
+    sources = {name: one for name, one in settings.sources.items() if not one.cluster}
+    for name, cluster in settings.clusters.items():
+        there = (seen or {}).get(name) or ClusterRecord.at(settings.home, name).read()
+        sources |= _members(cluster, there)
+    return replace(settings, sources=sources)
+
+
+def _members(cluster: SourceSettings, seen: Seen) -> dict[str, SourceSettings]:
+    one = replace(cluster, cluster=cluster.name)
+    found = {
+        str(name): replace(one, name=str(name), table="databases", url=url_of(cluster.url or "", database))
+        for name, database in seen.members(cluster.name).items()
+    }
+    roles = str(globals_name(cluster.name))
+    return {roles: replace(one, name=roles, table=ROLES), **found}
+
+
+def url_of(url: str, database: str) -> str:
+    """Return the URL of another database on the server of `url`. libpq takes the last dbname."""
+    return f"{url}{'&' if '?' in url else '?'}dbname={quote(database, safe='')}"

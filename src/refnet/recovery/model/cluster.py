@@ -1,0 +1,62 @@
+"""The databases of a server as sources: their names, and the record of those that were seen last."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from refnet.recovery.model import checked
+from refnet.recovery.model.source_name import LONGEST, Kind, SourceName
+
+#: The most bytes of a record, and the most databases of a server that RefNet names.
+LONGEST_RECORD = 1 << 20
+MOST = 5_000
+_GLOBALS = "globals"
+_OTHER = re.compile(r"[^a-z0-9_-]")
+_DATABASE_NAME = checked.text(256, shortest=1)
+_RECORD = checked.record(
+    {"format": checked.integer(1, 1), "databases": checked.each(_DATABASE_NAME, MOST)}, {}
+)
+
+
+def globals_name(cluster: str) -> SourceName:
+    """Return the name of the source with the roles and tablespaces of `cluster`."""
+    return SourceName(f"{cluster}-{_GLOBALS}", Kind.GLOBALS)
+
+
+def member_name(cluster: str, database: str) -> SourceName:
+    """Return the name of the source for `database`: CLUSTER-DATABASE, with a digest where that is not a valid name.
+
+    It depends on these two names alone, so it is the same on every machine.
+    """
+    plain = f"{cluster}-{database}"
+    fits = len(plain) <= LONGEST and database != _GLOBALS and not _OTHER.search(database)
+    if fits and not re.search(r"-[0-9a-f]{8}$", plain):
+        return SourceName(plain, Kind.DATABASE)
+    digest = hashlib.sha256(database.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    start = f"{cluster}-{_OTHER.sub('_', database.lower())}"[: LONGEST - 9]
+    return SourceName(f"{start}-{digest}", Kind.DATABASE)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The databases of a cluster when its server answered last."""
+
+    databases: tuple[str, ...] = ()
+
+    def members(self, cluster: str) -> Mapping[SourceName, str]:
+        """Return the name of each source → its database, in order."""
+        return {member_name(cluster, one): one for one in self.databases}
+
+    def to_json(self) -> str:
+        return json.dumps({"format": 1, "databases": list(self.databases)}, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Read a record; ValueError if it is malformed."""
+        values: dict[str, Any] = _RECORD(checked.document(text, LONGEST_RECORD))
+        return cls(tuple(dict.fromkeys(values["databases"])))

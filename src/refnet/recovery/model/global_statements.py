@@ -1,0 +1,167 @@
+"""The statements of `pg_dumpall --globals-only`, read strictly: nothing else is ever sent to a server.
+
+A statement is compared by its shape: N is a name, S a string, 0 a number; keywords are themselves. The shapes are those
+that pg_dumpall of 15 to 18 writes. `GRANTED BY` is dropped: since PostgreSQL 16 a grantor needs the ADMIN OPTION, which
+the first superuser of another server does not have.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+#: The most bytes of a text, and its most statements. A server with 100,000 roles writes about 20 MB.
+LONGEST = 64 << 20
+MOST_STATEMENTS = 500_000
+
+_TOKEN = re.compile(
+    r"""(?P<space>\s+|--[^\n]*|^\\(?:un)?restrict\ [A-Za-z0-9]{1,128}$)
+    |(?P<N>"(?:[^"]|"")+"|[a-z_][a-z0-9_$]*)
+    |(?P<S>'(?:[^']|'')*'|E'(?:[^'\\]|''|\\.)*')
+    |(?P<word>[A-Z]+)
+    |(?P<number>-?[0-9]+(?:\.[0-9]+)?)
+    |(?P<mark>[=,;()])""",
+    re.VERBOSE | re.DOTALL | re.MULTILINE,
+)
+#: Two tokens that touch, and that a server could read as one: E'…', U&'…', 1e5.
+_CLASPED = re.compile(r"""[A-Za-z0-9_$"'][A-Za-z0-9_$"']""")
+
+
+class Kind(StrEnum):
+    """The kind of a statement."""
+
+    ROLE = "role"
+    ATTRIBUTES = "attributes"
+    SETTING = "setting"
+    COMMENT = "comment"
+    MEMBERSHIP = "membership"
+    PARAMETER = "privilege on a parameter"
+    LABEL = "security label"
+    TABLESPACE = "tablespace"
+    OF_TABLESPACE = "property of a tablespace"
+    #: For the session that runs the text; RefNet sets its own.
+    SESSION = "session"
+
+
+_ATTRIBUTE = (
+    r"(?:NO)?(?:SUPERUSER|INHERIT|CREATEROLE|CREATEDB|LOGIN|REPLICATION|BYPASSRLS)|CONNECTION LIMIT 0"
+)
+_MEMBER = r"(?:ADMIN|INHERIT|SET) (?:OPTION|TRUE|FALSE)"
+_SHAPES = {
+    kind: re.compile(shape)
+    for kind, shape in {
+        Kind.ROLE: "CREATE ROLE N",
+        Kind.ATTRIBUTES: rf"ALTER ROLE N WITH(?: (?:{_ATTRIBUTE}|PASSWORD S|VALID UNTIL S))+",
+        Kind.SETTING: r"ALTER ROLE N SET N TO S(?: , S)*",
+        Kind.COMMENT: "COMMENT ON ROLE N IS S",
+        Kind.MEMBERSHIP: rf"GRANT N TO N(?: WITH {_MEMBER}(?: , {_MEMBER})*)?(?: GRANTED BY N)?",
+        Kind.PARAMETER: r"GRANT (?:ALL|SET|ALTER SYSTEM|SET , ALTER SYSTEM) ON PARAMETER N TO (?:N|PUBLIC)"
+        r"(?: WITH GRANT OPTION)?",
+        Kind.LABEL: "SECURITY LABEL FOR N ON (?:ROLE|TABLESPACE) N IS S",
+        Kind.TABLESPACE: "CREATE TABLESPACE N OWNER N LOCATION S",
+        Kind.OF_TABLESPACE: r"ALTER TABLESPACE N SET \( N = [NS0](?: , N = [NS0])* \)"
+        r"|(?:GRANT|REVOKE)(?: GRANT OPTION FOR)? (?:ALL|CREATE) ON TABLESPACE N (?:TO|FROM) (?:N|PUBLIC)"
+        r"(?: WITH GRANT OPTION)?"
+        "|COMMENT ON TABLESPACE N IS S",
+        Kind.SESSION: "SET N = [NS0]|SET SESSION AUTHORIZATION N|RESET SESSION AUTHORIZATION",
+    }.items()
+}
+#: The place of the subject among the names of a statement, where it is not the first.
+_SUBJECT = {Kind.MEMBERSHIP: 1, Kind.PARAMETER: 1, Kind.LABEL: 1}
+
+
+class NotGlobalsError(ValueError):
+    """The text is not what pg_dumpall writes."""
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One statement."""
+
+    kind: Kind
+    #: The role or the tablespace that it is about; "" for PUBLIC and of a session.
+    subject: str
+    #: Its tokens as they stand in the text, without comments.
+    tokens: tuple[str, ...]
+
+    @property
+    def sql(self) -> str:
+        return " ".join(self.tokens)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name in it, in order."""
+        return tuple(unquoted(one) for one in self.tokens if _is_name(one))
+
+    def without(self, keyword: str, words: int) -> Statement:
+        """Return it without `keyword` and the tokens after it, `words` in all; itself if it has none."""
+        if keyword not in self.tokens:
+            return self
+        at = self.tokens.index(keyword)
+        return Statement(self.kind, self.subject, self.tokens[:at] + self.tokens[at + words :])
+
+
+def unquoted(name: str) -> str:
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name
+
+
+def _is_name(token: str) -> bool:
+    return token[0] in '"_' or token[0].islower()
+
+
+def read(text: str) -> Iterator[Statement]:
+    """Yield the statements of `text`; NotGlobalsError where it has another one, or too many."""
+    tokens: list[str] = []
+    shape: list[str] = []
+    count = 0
+    for kind, token in _tokens(text):
+        if token == ";":  # noqa: S105  # of the lexer
+            count += 1
+            if count > MOST_STATEMENTS:
+                raise NotGlobalsError(f"it has more than {MOST_STATEMENTS:,} statements")
+            yield _statement(tokens, " ".join(shape))
+            tokens, shape = [], []
+        else:
+            tokens.append(token)
+            shape.append({"N": "N", "S": "S", "number": "0"}.get(kind, token))
+    if tokens:
+        raise NotGlobalsError("its last statement has no end")
+
+
+def _tokens(text: str) -> Iterator[tuple[str, str]]:
+    at = 0
+    while at < len(text):
+        found = _TOKEN.match(text, at)
+        if found is None or "\0" in found[0]:
+            raise NotGlobalsError(f"line {text.count(chr(10), 0, at) + 1} is not what pg_dumpall writes")
+        kind, at = found.lastgroup or "", found.end()
+        if kind == "space":
+            continue
+        if _CLASPED.fullmatch(text[at - 1 : at + 1]):
+            raise NotGlobalsError(f"line {text.count(chr(10), 0, at) + 1} is not what pg_dumpall writes")
+        yield kind, found[0]
+
+
+def _statement(tokens: list[str], shape: str) -> Statement:
+    kind = next((kind for kind, pattern in _SHAPES.items() if pattern.fullmatch(shape)), None)
+    if kind is None:
+        raise NotGlobalsError(f"it has a statement that pg_dumpall does not write: {shape[:80]}")
+    names = [unquoted(one) for one in tokens if _is_name(one)]
+    at = _SUBJECT.get(kind, 0)
+    subject = names[at] if kind is not Kind.SESSION and at < len(names) else ""
+    return Statement(kind, subject, tuple(tokens)).without("GRANTED", 3)
+
+
+def counted(statements: Iterable[Statement]) -> dict[str, int]:
+    """Return how many roles, memberships, tablespaces and passwords the `statements` set."""
+    listed = tuple(statements)
+    found = Counter(one.kind for one in listed)
+    return {
+        "roles": found[Kind.ROLE],
+        "memberships": found[Kind.MEMBERSHIP],
+        "tablespaces": found[Kind.TABLESPACE],
+        "passwords": sum(one.kind is Kind.ATTRIBUTES and "PASSWORD" in one.tokens for one in listed),
+    }

@@ -1,0 +1,159 @@
+"""Decides which roles of an artifact a restore creates on a server. What exists there is never changed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from refnet.errors import RefnetError
+from refnet.recovery.model.formatting import plural, some
+from refnet.recovery.model.global_statements import Kind, Statement
+
+#: Attributes with which a role acts as others, reads all rows, or reads all changes.
+_POWERS = ("SUPERUSER", "CREATEROLE", "REPLICATION", "BYPASSRLS")
+#: The order in which they run: a membership needs both roles.
+_ORDER = (Kind.ROLE, Kind.ATTRIBUTES, Kind.SETTING, Kind.COMMENT, Kind.MEMBERSHIP, Kind.PARAMETER)
+
+
+@dataclass(frozen=True)
+class GlobalsPlan:
+    """The plan of a restore of roles."""
+
+    artifact: str
+    #: `host:port`.
+    server: str
+    #: The roles that are created.
+    create: tuple[str, ...]
+    #: Each of them with powers → its attributes and memberships.
+    powers: Mapping[str, tuple[str, ...]]
+    #: Each existing role that is not as in the artifact → the kinds of what differs. They stay as they are.
+    differing: Mapping[str, tuple[str, ...]]
+    #: Missing tablespaces, with the folder of each. They are not created.
+    tablespaces: Mapping[str, str]
+    #: What runs, in order, in one transaction.
+    statements: tuple[Statement, ...]
+    #: Each of them stops the restore.
+    problems: tuple[RefnetError, ...] = ()
+
+    def check(self) -> None:
+        """Raise the first problem; nothing if there is none."""
+        if self.problems:
+            raise self.problems[0]
+
+    def lines(self) -> Iterator[str]:
+        """Yield the plan as text."""
+        named = f": {some(self.create)}" if self.create else ""
+        yield f"create {plural(len(self.create), 'role')} on {self.server}{named}"
+        for role, found in self.powers.items():
+            yield f"  {role}: {', '.join(found)}"
+        passwords = sum("PASSWORD" in one.tokens for one in self.statements)
+        if self.create:
+            yield f"  {plural(passwords, 'password')} in the artifact; a role without one cannot log in by password"
+        for role, kinds in self.differing.items():
+            yield f"leave {role} as it is: {', '.join(kinds)} differ from the artifact"
+        for name, folder in self.tablespaces.items():
+            yield f"not created: tablespace {name} in {folder}; create the folder, then CREATE TABLESPACE"
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "artifact": self.artifact,
+            "server": self.server,
+            "create_roles": list(self.create),
+            "role_powers": {role: list(found) for role, found in self.powers.items()},
+            "differing": {role: list(kinds) for role, kinds in self.differing.items()},
+            "missing_tablespaces": dict(self.tablespaces),
+            "problems": [problem.to_json() for problem in self.problems],
+        }
+
+
+def decide(
+    artifact: str,
+    server: str,
+    wanted: tuple[Statement, ...],
+    live: tuple[Statement, ...],
+    *,
+    role_powers: bool = False,
+) -> GlobalsPlan:
+    """Plan the creation of the roles of `wanted` that are missing in `live`, both without passwords or with them.
+
+    Args:
+        role_powers: create also roles with attributes or memberships that act beyond their own objects.
+    """
+    there = {one.subject for one in live if one.kind is Kind.ROLE}
+    create = tuple(one.subject for one in wanted if one.kind is Kind.ROLE and one.subject not in there)
+    powers = _powers(wanted, frozenset(create))
+    existing = {one.subject for one in live if one.kind is Kind.TABLESPACE}
+    folders = {
+        one.subject: one.tokens[-1].removeprefix("E").strip("'")
+        for one in wanted
+        if one.kind is Kind.TABLESPACE and one.subject not in existing
+    }
+    running = [
+        one for one in wanted if one.kind in _ORDER and _runs(one, frozenset(create), there | {*create})
+    ]
+    running.sort(key=lambda one: _ORDER.index(one.kind))
+    refused = () if role_powers else tuple(_powerful(artifact, powers))
+    return GlobalsPlan(
+        artifact, server, create, powers, _differing(wanted, live, there), folders, tuple(running), refused
+    )
+
+
+def _runs(one: Statement, create: frozenset[str], there: set[str]) -> bool:
+    """Return True if it is about a role that is created, and all its roles exist then."""
+    if one.kind is not Kind.MEMBERSHIP:
+        return one.subject in create
+    pair = one.names[:2]
+    return any(name in create for name in pair) and all(
+        name in there or name.startswith("pg_") for name in pair
+    )
+
+
+def _powers(wanted: tuple[Statement, ...], create: frozenset[str]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, list[str]] = defaultdict(list)
+    for one in wanted:
+        if one.kind is Kind.ATTRIBUTES and one.subject in create:
+            found[one.subject] += [word for word in one.tokens if word in _POWERS]
+        elif one.kind is Kind.PARAMETER and one.subject in create:
+            found[one.subject].append(f"may change {one.names[0]}")
+        elif one.kind is Kind.MEMBERSHIP and one.subject in create and one.names[0] not in create:
+            found[one.subject].append(f"member of {one.names[0]}")
+    return {role: tuple(words) for role, words in found.items() if words}
+
+
+def _powerful(artifact: str, powers: Mapping[str, tuple[str, ...]]) -> Iterator[RefnetError]:
+    """Refuse powers that come from the file alone, which may be forged."""
+    for role, found in powers.items():
+        yield RefnetError(
+            f"{artifact} gives the role {role} powers: {', '.join(found)}",
+            "Look at them with --plan, then give --role-powers; or create the role yourself (CREATE ROLE).",
+        )
+
+
+def _differing(
+    wanted: tuple[Statement, ...], live: tuple[Statement, ...], there: set[str]
+) -> dict[str, tuple[str, ...]]:
+    """Return each role of both that differs → the kinds of its differing statements."""
+    both = there & {one.subject for one in wanted if one.kind is Kind.ROLE}
+    sides = [
+        {
+            (one.subject, one.kind, comparable(one, passwords=False))
+            for one in side
+            if one.subject in both and one.kind in _ORDER
+        }
+        for side in (wanted, live)
+    ]
+    kinds: dict[str, set[str]] = defaultdict(set)
+    for subject, kind, _ in sides[0] ^ sides[1]:
+        kinds[subject].add(str(kind))
+    return {role: tuple(sorted(kinds[role])) for role in sorted(kinds)}
+
+
+def comparable(statement: Statement, *, passwords: bool = True) -> tuple[str, ...]:
+    """Return what is compared: not the folder of a tablespace; of a membership's options (16 has more) only ADMIN."""
+    if statement.kind is Kind.MEMBERSHIP:
+        return (*statement.tokens[:4], "ADMIN" if "ADMIN" in statement.tokens else "")
+    if statement.kind is Kind.TABLESPACE:
+        return statement.tokens[:-1]
+    return statement.tokens if passwords else statement.without("PASSWORD", 2).tokens

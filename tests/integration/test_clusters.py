@@ -1,0 +1,110 @@
+"""Every database of a server, by `[clusters.NAME]`, through the command."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from benchmarks.throwaway import throwaway
+from tests.command import Command, url_of
+
+from refnet.postgres.binaries import Binaries
+from refnet.postgres.cluster import Cluster
+
+
+@pytest.fixture(scope="module")
+def crowded(wheel: Binaries, short_folder: Path) -> Iterator[Cluster]:
+    """A server of its own with three databases and a role."""
+    with throwaway(wheel, base=short_folder / "crowded") as cluster:
+        sql(cluster, "CREATE DATABASE shop", 'CREATE DATABASE "Wiki Talk"', "CREATE DATABASE scratch_1")
+        sql(cluster, "CREATE ROLE app LOGIN PASSWORD 'x'")
+        for name in ("shop", "Wiki Talk"):
+            with cluster.target(name).connect() as session:
+                session.execute("CREATE TABLE orders AS SELECT g AS id FROM generate_series(1, 50) g")
+        yield cluster
+
+
+def sql(cluster: Cluster, *statements: str) -> None:
+    with cluster.target().connect() as session:
+        for one in statements:
+            session.execute(one)
+
+
+@pytest.fixture
+def refnet(folder: Path, crowded: Cluster) -> Command:
+    (folder / "refnet.toml").write_text(
+        f'[clusters.main]\nurl = "{url_of(crowded.target())}"\nexclude = ["scratch_*", "postgres"]\n'
+    )
+    (folder / "refnet.toml").chmod(0o600)
+    return Command(folder / "home", folder / "backups", "")
+
+
+def test_databases_come_and_go_and_the_roles_come_back(refnet: Command, crowded: Cluster) -> None:
+    planned = refnet("backup", "--plan", "--json").json["sources"]
+    odd = next(one["source"] for one in planned if one["source"].startswith("main-wiki_talk-"))
+    assert {one["source"] for one in planned} == {"main-globals", "main-shop", odd}
+    assert not (refnet.home / "clusters").exists()
+
+    made = refnet("backup", "main", "--no-prove", "--json")
+    assert made.code == 0, made.err
+    assert {one["source"] for one in made.json["results"]} == {"main-globals", "main-shop", odd}
+    assert 0 <= made.json["apart_seconds"] < 60
+    assert refnet("verify", "main-globals", "--json").json["results"][0]["level"] == "proven"
+
+    sql(crowded, "CREATE DATABASE later", 'DROP DATABASE "Wiki Talk"', "DROP ROLE app")
+    again = refnet("backup", "--no-prove", "--json")
+    assert {one["source"] for one in again.json["results"]} == {"main-globals", "main-shop", "main-later"}
+    assert "the database Wiki Talk of the cluster main is gone; its backups are kept" in again.err
+    assert [name for name in refnet.names() if name.startswith(odd)]
+
+    first = min(name for name in refnet.names() if name.startswith("main-globals_"))
+    plan = refnet("restore", "main-globals", first, "--plan")
+    assert "create 1 role" in plan.out
+    assert "app" in plan.out
+    restored = refnet("restore", "main-globals", first, "--json")
+    assert restored.json["comparison"]["outcome"] == "passed"
+    with crowded.target().connect() as session:
+        assert session.execute("SELECT rolcanlogin FROM pg_roles WHERE rolname = 'app'").fetchone() == (True,)
+    refnet("restore", "main-globals", "--only", "x").fails(2, "--only", "main-globals", "roles of a cluster")
+    refnet("undo", "main-globals").fails(2, "nothing to undo")
+    refnet("diff", "main-globals").fails(2, "restore main-globals --plan")
+    refnet("find", "main-globals", "x").fails(2, "neither tables nor files")
+
+
+def test_a_database_that_another_table_names_is_left_to_it(
+    refnet: Command, crowded: Cluster, folder: Path
+) -> None:
+    with (folder / "refnet.toml").open("a") as settings:
+        settings.write(f'[databases.own]\nurl = "{url_of(crowded.target("shop"))}"\n')
+    found = {one["source"] for one in refnet("backup", "--plan", "--json").json["sources"]}
+    assert "own" in found
+    assert "main-shop" not in found
+
+
+def test_a_server_that_is_down_fails_the_backup_and_keeps_what_was_seen(
+    refnet: Command, folder: Path
+) -> None:
+    file = folder / "refnet.toml"
+    refnet("backup", "main", "--no-prove")
+    file.write_text(file.read_text().replace("host=", "host=/nowhere").replace("@localhost", "@localhost:1"))
+    down = refnet("backup", "main", "--no-prove")
+    assert down.code == 1
+    assert "Traceback" not in down.err
+    assert "main-shop" in refnet("monitor").out
+
+
+def test_ctrl_c_ends_every_process_of_a_backup(refnet: Command, crowded: Cluster, folder: Path) -> None:
+    lock = crowded.target("shop").connect(autocommit=False)
+    with lock:
+        lock.execute("LOCK TABLE orders IN ACCESS EXCLUSIVE MODE")
+        run = refnet.start("backup", "main", "--no-prove")
+        run.until(lambda: any((refnet.backups / "main-shop").glob(".*")), "the start of a dump")
+        run.send(signal.SIGINT)
+        ended = run.end()
+        lock.rollback()
+    assert (ended.code, ended.err.splitlines()[0]) == (1, "refnet: interrupted")
+    assert "Traceback" not in ended.err
+    assert not [name for name in refnet.files() if "main-shop" in name]
+    assert refnet("backup", "main-shop", "--no-prove").code == 0

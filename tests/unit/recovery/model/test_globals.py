@@ -1,0 +1,125 @@
+"""What pg_dumpall writes of roles is read strictly; a restore creates what is missing and changes nothing else."""
+
+from __future__ import annotations
+
+import pytest
+
+from refnet.recovery.model.global_statements import Kind, NotGlobalsError, Statement, counted, read
+from refnet.recovery.model.globals_plan import decide
+from refnet.recovery.sources.globals.globals_source import without_weak_passwords
+
+TEXT = r"""--
+-- PostgreSQL database cluster dump
+--
+
+\restrict 0SIMrfN9mq9w
+
+SET client_encoding = 'UTF8';
+
+CREATE ROLE app;
+ALTER ROLE app WITH NOSUPERUSER INHERIT NOCREATEROLE NOCREATEDB LOGIN NOREPLICATION NOBYPASSRLS CONNECTION LIMIT 3 PASSWORD 'SCRAM-SHA-256$4096:a==$b=:c=' VALID UNTIL '2030-01-01 00:00:00+00';
+COMMENT ON ROLE app IS E'it''s \\ here;
+-- no comment';
+CREATE ROLE "odd;
+na""me";
+ALTER ROLE "odd;
+na""me" WITH SUPERUSER INHERIT;
+ALTER ROLE app SET search_path TO 'x y', 'public';
+GRANT app TO "odd;
+na""me" WITH ADMIN OPTION, INHERIT TRUE GRANTED BY postgres;
+GRANT ALTER SYSTEM ON PARAMETER log_statement TO app WITH GRANT OPTION;
+CREATE TABLESPACE fast OWNER app LOCATION '/srv/fast';
+ALTER TABLESPACE fast SET (random_page_cost=2);
+GRANT ALL ON TABLESPACE fast TO PUBLIC;
+
+\unrestrict 0SIMrfN9mq9w
+"""
+ODD = 'odd;\nna"me'
+
+
+def statements(text: str = TEXT) -> tuple[Statement, ...]:
+    return tuple(read(text))
+
+
+def test_each_statement_names_what_it_is_about() -> None:
+    kinds = [(one.kind, one.subject) for one in statements() if one.kind is not Kind.SESSION]
+    assert kinds == [
+        (Kind.ROLE, "app"),
+        (Kind.ATTRIBUTES, "app"),
+        (Kind.COMMENT, "app"),
+        (Kind.ROLE, ODD),
+        (Kind.ATTRIBUTES, ODD),
+        (Kind.SETTING, "app"),
+        (Kind.MEMBERSHIP, ODD),
+        (Kind.PARAMETER, "app"),
+        (Kind.TABLESPACE, "fast"),
+        (Kind.OF_TABLESPACE, "fast"),
+        (Kind.OF_TABLESPACE, "fast"),
+    ]
+    assert counted(statements()) == {"roles": 2, "memberships": 1, "tablespaces": 1, "passwords": 1}
+    assert all("GRANTED" not in one.tokens for one in statements())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "DROP ROLE app;",
+        "CREATE ROLE app SUPERUSER;",
+        "CREATE ROLE app; SELECT 1;",
+        "ALTER ROLE app WITH LOGIN; COPY t TO PROGRAM 'id';",
+        "\\! id\n",
+        "\\restrict a; \\! id\n",
+        "CREATE ROLE /* x */ app;",
+        'CREATE ROLE U&"app";',
+        "COMMENT ON ROLE app IS $$x$$;",
+        "COMMENT ON ROLE app IS 'a' 'b';",
+        "COMMENT ON ROLE app IS b'1';",
+        "COMMENT ON ROLE app IS e'\\'';",
+        "COMMENT ON ROLE app IS 'x",
+        'CREATE ROLE "";',
+        "CREATE ROLE a\0b;",
+        "CREATE ROLE app",
+        "create role app;",
+        "ALTER ROLE app SET work_mem TO '1MB'; ;",
+    ],
+)
+def test_anything_else_is_refused(text: str) -> None:
+    with pytest.raises(NotGlobalsError):
+        statements(text)
+
+
+def test_only_scram_verifiers_are_kept() -> None:
+    weak = TEXT.replace("INHERIT;", "INHERIT PASSWORD 'md5abc';")
+    text, dropped = without_weak_passwords(weak)
+    assert dropped == (ODD,)
+    assert text == TEXT
+
+
+def test_a_missing_role_is_created_with_all_that_belongs_to_it() -> None:
+    live = "CREATE ROLE postgres; CREATE TABLESPACE fast OWNER postgres LOCATION '/other';"
+    plan = decide("main-globals_1.sql.gz", "db:5432", statements(), statements(live), role_powers=True)
+    assert plan.create == ("app", ODD)
+    assert not plan.tablespaces
+    assert [one.kind for one in plan.statements] == [
+        Kind.ROLE, Kind.ROLE, Kind.ATTRIBUTES, Kind.ATTRIBUTES, Kind.SETTING, Kind.COMMENT, Kind.MEMBERSHIP,
+        Kind.PARAMETER,
+    ]  # fmt: skip
+
+
+def test_powers_need_a_word_of_their_own() -> None:
+    plan = decide("main-globals_1.sql.gz", "db:5432", statements(), ())
+    assert plan.powers == {"app": ("may change log_statement",), ODD: ("SUPERUSER",)}
+    assert "main-globals_1.sql.gz gives the role app powers" in plan.problems[0].message
+
+
+def test_an_existing_role_is_left_as_it_is_and_named() -> None:
+    live = tuple(one for one in statements() if one.kind is not Kind.SETTING)
+    plan = decide("main-globals_1.sql.gz", "db:5432", statements(), live)
+    assert plan.create == plan.statements == ()
+    assert plan.differing == {"app": ("setting",)}
+
+
+def test_a_missing_tablespace_is_named_with_its_folder() -> None:
+    plan = decide("main-globals_1.sql.gz", "db:5432", statements(), ())
+    assert plan.tablespaces == {"fast": "/srv/fast"}
+    assert any("not created: tablespace fast in /srv/fast" in line for line in plan.lines())
