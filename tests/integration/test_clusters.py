@@ -46,6 +46,8 @@ def test_databases_come_and_go_and_the_roles_come_back(refnet: Command, crowded:
     odd = next(one["source"] for one in planned if one["source"].startswith("main-wiki_talk-"))
     assert {one["source"] for one in planned} == {"main-globals", "main-shop", odd}
     assert not (refnet.home / "clusters").exists()
+    shown = {one["key"]: one["value"] for one in refnet("settings", "--json").json["settings"]}
+    assert shown["clusters.main.exclude"] == ["scratch_*", "postgres"]
 
     made = refnet("backup", "main", "--no-prove", "--json")
     assert made.code == 0, made.err

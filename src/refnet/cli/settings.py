@@ -57,7 +57,7 @@ def _value(settings: Settings, key: str, name: str) -> tuple[Any, str]:
     default = {"min_bytes": "monitor.min_bytes", "one_file_system": "one_file_system"}
     default |= {each: f"{each}.{standard}" for each in ("schedule", "retention")}
     default |= {f"shrunk_{each}": f"shrunk.{each}" for each in ("tables", "rows", "bytes", "files")}
-    return getattr(settings.of(source), last), default.get(last, "")
+    return getattr(settings.of(source), name), default.get(last, "")
 
 
 def _report(found: Examined) -> dict[str, Any]:
