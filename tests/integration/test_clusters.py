@@ -70,6 +70,7 @@ def test_databases_come_and_go_and_the_roles_come_back(refnet: Command, crowded:
     with crowded.target().connect() as session:
         assert session.execute("SELECT rolcanlogin FROM pg_roles WHERE rolname = 'app'").fetchone() == (True,)
     refnet("restore", "main-globals", "--only", "x").fails(2, "--only", "main-globals", "roles of a cluster")
+    refnet("backup", "main", REFNET_BACKUP_ORDER="folder").fails(2, "backup.order names folder", "folders?")
     refnet("undo", "main-globals").fails(2, "nothing to undo")
     refnet("diff", "main-globals").fails(2, "restore main-globals --plan")
     refnet("find", "main-globals", "x").fails(2, "neither tables nor files")

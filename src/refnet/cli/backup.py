@@ -20,10 +20,10 @@ from refnet.actions.context import Context
 from refnet.cli import options, render
 from refnet.cli.context import complain, context, print_json, with_progress
 from refnet.cli.output import output, say
-from refnet.errors import Exit, RefnetError, worst
+from refnet.errors import Exit, RefnetError, nearest, worst
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Outcome
-from refnet.recovery.model.backup_order import in_groups
+from refnet.recovery.model.backup_order import DATABASES, FOLDERS, in_groups
 from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
 from refnet.recovery.model.unprotected import Unprotected
 from refnet.settings import user_path
@@ -87,13 +87,13 @@ def back_up(
         found[name] = made
         _report(here, name, made, quiet=as_json)
 
-    for group in in_groups(tuple(names or _all(here)), here.settings.backup_order):
+    for group in in_groups(tuple(names or _all(here)), _order(here)):
         if len(group) == 1 or all(name in STANDARD for name in group):
             for name in group:
                 ended(name, _one(here, name, how))
         else:
             shown = partial(with_progress, here) if output.verbose else lambda _name: nullcontext(here)
-            between = back_up_together(shown, group, how, here.settings.jobs, ended)
+            between = back_up_together(shown, group, how, how.jobs or here.settings.jobs, ended)
             apart += [] if between is None else [between]
     if as_json:
         print_json(
@@ -109,6 +109,19 @@ def back_up(
         for between in apart:
             say(f"the snapshots of the databases were taken within {formatting.seconds(between)}")
     return worst(_exit(made) for made in found.values())
+
+
+def _order(here: Context) -> tuple[str, ...]:
+    """Return the setting backup.order; RefnetError if it names what is not a source."""
+    order, allowed = here.settings.backup_order, (*known(here.settings), DATABASES, FOLDERS)
+    if wrong := next((one for one in order if one not in allowed), None):
+        near = f"Did you mean {found}? " if (found := nearest(wrong, allowed)) else ""
+        raise RefnetError(
+            f"backup.order names {wrong}, which is not a source",
+            f"{near}Write names of sources, {DATABASES} or {FOLDERS}.",
+            Exit.USAGE,
+        )
+    return order
 
 
 def _all(here: Context) -> tuple[SourceName, ...]:
