@@ -244,7 +244,7 @@ def _previous_databases(settings: Settings, source: SourceName) -> list[Previous
 
 def previous(settings: Settings) -> PreviousVersions:
     """Return the records of the databases that restores replaced."""
-    return PreviousVersions(settings.home / "previous")
+    return PreviousVersions(settings.home / "previous", settings.about)
 
 
 def _previous_folders(settings: Settings, name: SourceName) -> tuple[PreviousVersion, ...]:

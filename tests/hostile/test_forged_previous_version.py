@@ -118,10 +118,10 @@ def test_an_undo_that_would_replace_another_database_than_the_restored_one_is_re
 def test_without_its_records_an_undo_needs_the_name_and_says_that_it_is_unrecorded(
     library: Target, previous: str, tmp_path: Path
 ) -> None:
-    lost = PreviousVersions(tmp_path / "previous")
+    lost = PreviousVersions(tmp_path / "previous", "shop")
     with pytest.raises(RefnetError, match="is unknown: its comment is RefNet's, and no record") as caught:
         undo_database.undo(library, lost)
-    assert f"refnet undo database {previous} --plan" in caught.value.hint
+    assert f"refnet undo shop {previous} --plan" in caught.value.hint
     with pytest.raises(RefnetError, match="is not a previous version of"):
         undo_database.undo(library, lost, "postgres")
     assert "is unknown" in undo_database.plan(library, lost, previous).doubts[0]

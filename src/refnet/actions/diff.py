@@ -192,7 +192,7 @@ def _index(artifact: OpenArtifact, jobs: int, progress: Progress) -> Index:
         return found.digested(jobs, progress)
     raise RefnetError(
         f"{artifact.name} is a foreign dump, so its tables cannot be compared",
-        "`refnet restore database` restores it; a backup afterwards can be compared.",
+        "`refnet restore` restores it; a backup afterwards can be compared.",
     )
 
 

@@ -276,7 +276,7 @@ def _powerful(wanted: Wanted, facts: Facts, created: tuple[str, ...]) -> Iterato
         if found := _powers(wanted, facts, role):
             yield RefnetError(
                 f"the role {role} would be created with powers that {wanted.name} asks for: {', '.join(found)}",
-                "Create it yourself (CREATE ROLE), or use `refnet restore database --create-roles --role-powers`.",
+                "Create it yourself (CREATE ROLE), or restore with --create-roles --role-powers.",
             )
 
 

@@ -30,8 +30,10 @@ class Known:
 class PreviousVersions:
     """The records in `folder`, which is created with the first one."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, source: str = "database") -> None:
         self.folder = folder
+        #: The source that they are read for, for hints.
+        self.source = source
 
     def read(self) -> Known:
         """Read every record. RefnetError if the folder cannot be read, or another user can write in it."""

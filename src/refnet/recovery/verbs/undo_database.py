@@ -127,31 +127,36 @@ def _plan(
     candidates = previous_databases.of_database(
         previous_databases.marked(admin, known.records), target.name, Why.RESTORED, Why.UNDONE
     )
-    back = _named(candidates, target, name) if name else _last(candidates, known, target)
+    command = f"refnet undo {previous.source}"
+    back = _named(candidates, target, name, command) if name else _last(candidates, known, target, command)
     found = facts(admin, target, {})
     rows = row_counts.rows(target, back.mark.snapshot or None) if count and found.live else {}
     written = {table: one for table, one in rows.items() if one.newer}
     doubts = tuple(_doubts(back, found))
     problems = list(hindrances(found))
     if doubts and not name:
-        problems = [_doubtful(back, doubts, target), *problems]
+        problems = [_doubtful(back, doubts, target, command), *problems]
     others = [f"{one.name} is unknown: {one.doubt}" for one in candidates if one.doubt and one != back]
     return UndoPlan(
         back, doubts if name else (), found, tuple(problems), written, (*known.unreadable, *others)
     )
 
 
-def _named(candidates: tuple[PreviousDatabase, ...], target: Target, name: str) -> PreviousDatabase:
+def _named(
+    candidates: tuple[PreviousDatabase, ...], target: Target, name: str, command: str
+) -> PreviousDatabase:
     for one in candidates:
         if one.name == name:
             return one
     raise RefnetError(
         f"{name} is not a previous version of {target.name}: it has no record, and its comment is not RefNet's",
-        "`refnet undo database --plan` names them; rename any other database yourself.",
+        f"`{command} --plan` names them; rename any other database yourself.",
     )
 
 
-def _last(candidates: tuple[PreviousDatabase, ...], known: Known, target: Target) -> PreviousDatabase:
+def _last(
+    candidates: tuple[PreviousDatabase, ...], known: Known, target: Target, command: str
+) -> PreviousDatabase:
     """The last recorded previous version; RefnetError where there is none."""
     recorded = [one for one in candidates if not one.doubt]
     if recorded:
@@ -160,7 +165,7 @@ def _last(candidates: tuple[PreviousDatabase, ...], known: Known, target: Target
         last = candidates[-1]
         raise RefnetError(
             f"no previous version of {target.name} is recorded; {last.name} is unknown: {last.doubt}",
-            f"See `refnet undo database {last.name} --plan`; to bring it back, leave out --plan.",
+            f"See `{command} {last.name} --plan`; to bring it back, leave out --plan.",
         )
     raise RefnetError(
         f"{target.name} has no previous version, so there is nothing to undo",
@@ -180,7 +185,5 @@ def _doubts(back: PreviousDatabase, found: Facts) -> Iterator[str]:
         )
 
 
-def _doubtful(back: PreviousDatabase, doubts: tuple[str, ...], target: Target) -> RefnetError:
-    return RefnetError(
-        doubts[0], f"If {back.name} is to become {target.name}: `refnet undo database {back.name}`."
-    )
+def _doubtful(back: PreviousDatabase, doubts: tuple[str, ...], target: Target, command: str) -> RefnetError:
+    return RefnetError(doubts[0], f"If {back.name} is to become {target.name}: `{command} {back.name}`.")

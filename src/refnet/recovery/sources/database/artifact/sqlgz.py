@@ -90,7 +90,7 @@ class Writer:
         if raw > longest_index(len(packed)):
             raise RefnetError(
                 f"the index of this artifact would be {raw:,} bytes, more than RefNet reads",
-                "Back up fewer tables at once (`refnet backup database --table`), or drop those that are not needed.",
+                "Back up fewer tables at once (`refnet backup SOURCE --table`), or drop those that are not needed.",
             )
         self._append(packed)
         sha256 = self._digest_of_out() if self._digest_of_out else self._sha256.digest()

@@ -158,7 +158,7 @@ class _Run:
         if len(text) > LONGEST_SCHEMA:
             raise RefnetError(
                 f"the {kind} of this database is {len(text):,} bytes, more than the {LONGEST_SCHEMA:,} that RefNet reads",
-                "Drop tables that are not needed, or back up some tables at a time (`refnet backup database --table`).",
+                "Drop tables that are not needed, or back up some tables at a time (`refnet backup SOURCE --table`).",
             )
         self._writer.add(*compress([text]), kind)
 
