@@ -46,6 +46,8 @@ class Live:
     clock: Clock = Clock()
     #: The database whose data may be restored, though it is not the target.
     from_database: str | None = None
+    #: Create also roles with powers.
+    role_powers: bool = False
 
     @property
     def context(self) -> Context:
@@ -69,7 +71,7 @@ class Live:
         """Restore `source` from `entry`; return what was done, a sentence each."""
         chosen, notes = self.context.store.artifact(entry), list[str]()
         if source.kind is Kind.GLOBALS:
-            roles = globals_restore.restore_of(self.context, chosen, role_powers=True)
+            roles = globals_restore.restore_of(self.context, chosen, role_powers=self.role_powers)
             created = plural(len(roles.run().plan.create), "role")
             return [f"{created} of {entry.name} created on {roles.target.address}"]
         if source.kind is Kind.FOLDER:
@@ -78,7 +80,7 @@ class Live:
             done = files_restore.restore(self.context, chosen, planned)
             return [f"{done.plan.target.folder} is restored from {entry.name}"]
         context = Context(self.setup.settings, self.clock, note=notes.append).about(source)
-        how = Options(context.settings.jobs, create_roles=True)
+        how = Options(context.settings.jobs, create_roles=True, role_powers=self.role_powers)
         work = database_restore.restore_of(
             context, chosen, how, from_database=self.from_database if source == SourceName.DATABASE else None
         )

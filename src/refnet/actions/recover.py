@@ -45,6 +45,8 @@ class Request:
     from_database: str | None = None
     #: Run commands from the backup.
     run_restored: bool = False
+    #: Create also the roles of the backup that have powers.
+    role_powers: bool = False
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,8 @@ class Recovery:
         return found
 
     def _live(self, entries: Mapping[SourceName, Entry]) -> Live:
-        return Live(self._setup(entries), self.clock, self._request.from_database)
+        request = self._request
+        return Live(self._setup(entries), self.clock, request.from_database, request.role_powers)
 
     def _journals(self, entries: Mapping[SourceName, Entry]) -> list[Path]:
         """Return where a journal may be, the first choice first: the configuration may name another REFNET_HOME."""

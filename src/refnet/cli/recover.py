@@ -44,11 +44,14 @@ def recover(
             "--yes-run-restored-commands", help="Do not ask before commands out of the backup are run."
         ),
     ] = False,
+    role_powers: Annotated[
+        bool, typer.Option("--role-powers", help="Create roles with powers, such as SUPERUSER, too.")
+    ] = False,
     from_database: options.FromDatabase = None,
     as_json: options.Json = False,
 ) -> None:
     """Restore configuration, database and vault from the backup folder, and compare all three."""
-    recovery = Recovery(Request(at, first, only, from_database, run_restored), warn)
+    recovery = Recovery(Request(at, first, only, from_database, run_restored, role_powers), warn)
     planned = recovery.planned()
     text = partial(_print_plan, now=recovery.clock.now())
     if ends_at_plan(planned, text, plan=plan, as_json=as_json):

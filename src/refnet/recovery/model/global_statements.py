@@ -89,7 +89,8 @@ class Statement:
 
     @property
     def sql(self) -> str:
-        return " ".join(self.tokens)
+        """What is sent to a server, each name in quotes: without them `all` and `current_user` are no names."""
+        return " ".join(quoted(one) if _is_name(one) else one for one in self.tokens)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -106,6 +107,10 @@ class Statement:
 
 def unquoted(name: str) -> str:
     return name[1:-1].replace('""', '"') if name.startswith('"') else name
+
+
+def quoted(name: str) -> str:
+    return name if name.startswith('"') else f'"{name}"'
 
 
 def _is_name(token: str) -> bool:

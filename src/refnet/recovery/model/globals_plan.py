@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,16 +74,18 @@ def decide(
     wanted: tuple[Statement, ...],
     live: tuple[Statement, ...],
     *,
+    limited: Collection[str] = (),
     role_powers: bool = False,
 ) -> GlobalsPlan:
     """Plan the creation of the roles of `wanted` that are missing in `live`, both without passwords or with them.
 
     Args:
-        role_powers: create also roles with attributes or memberships that act beyond their own objects.
+        limited: the settings that only a superuser may change.
+        role_powers: create also roles whose attributes, memberships or settings act beyond their own objects.
     """
     there = {one.subject for one in live if one.kind is Kind.ROLE}
     create = tuple(one.subject for one in wanted if one.kind is Kind.ROLE and one.subject not in there)
-    powers = _powers(wanted, frozenset(create))
+    powers = _powers(wanted, frozenset(create), limited)
     existing = {one.subject for one in live if one.kind is Kind.TABLESPACE}
     folders = {
         one.subject: one.tokens[-1].removeprefix("E").strip("'")
@@ -110,16 +112,26 @@ def _runs(one: Statement, create: frozenset[str], there: set[str]) -> bool:
     )
 
 
-def _powers(wanted: tuple[Statement, ...], create: frozenset[str]) -> dict[str, tuple[str, ...]]:
+def _powers(
+    wanted: tuple[Statement, ...], create: frozenset[str], limited: Collection[str]
+) -> dict[str, tuple[str, ...]]:
     found: dict[str, list[str]] = defaultdict(list)
     for one in wanted:
         if one.kind is Kind.ATTRIBUTES and one.subject in create:
             found[one.subject] += [word for word in one.tokens if word in _POWERS]
         elif one.kind is Kind.PARAMETER and one.subject in create:
             found[one.subject].append(f"may change {one.names[0]}")
+        elif one.kind is Kind.SETTING and one.subject in create and _is_limited(one.names[1], limited):
+            found[one.subject].append(f"sets {one.names[1]}")
         elif one.kind is Kind.MEMBERSHIP and one.subject in create and one.names[0] not in create:
             found[one.subject].append(f"member of {one.names[0]}")
     return {role: tuple(words) for role, words in found.items() if words}
+
+
+def _is_limited(setting: str, limited: Collection[str]) -> bool:
+    """Return whether only a superuser may set it. A setting of a language (`plperl.…`) may be code."""
+    name = setting.lower()
+    return name in limited or (name.startswith("pl") and "." in name)
 
 
 def _powerful(artifact: str, powers: Mapping[str, tuple[str, ...]]) -> Iterator[RefnetError]:
@@ -127,7 +139,7 @@ def _powerful(artifact: str, powers: Mapping[str, tuple[str, ...]]) -> Iterator[
     for role, found in powers.items():
         yield RefnetError(
             f"{artifact} gives the role {role} powers: {', '.join(found)}",
-            "Look at them with --plan, then give --role-powers; or create the role yourself (CREATE ROLE).",
+            "`refnet restore SOURCE --plan` shows all; give --role-powers, or create the role yourself (CREATE ROLE).",
         )
 
 

@@ -9,7 +9,7 @@ import psycopg
 from psycopg import sql
 
 from refnet.postgres.binaries import Binaries
-from refnet.postgres.session import Target
+from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.global_statements import read
 from refnet.recovery.model.globals_plan import GlobalsPlan, decide
@@ -21,6 +21,8 @@ from refnet.recovery.sources.globals.globals_dump import dumped
 
 #: Restores of roles share one lock on a server; no database has this name.
 _LOCK = "roles of this server"
+#: The settings that only a superuser may change.
+_LIMITED = "SELECT name FROM pg_catalog.pg_settings WHERE context IN ('superuser', 'superuser-backend')"
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,16 @@ def plan(
 ) -> GlobalsPlan:
     """Return what `restore` would do on the server of `target`."""
     live = tuple(read(dumped(binaries, target)))
-    return decide(artifact.name, target.address, artifact.statements, live, role_powers=role_powers)
+    with target.connect(READER_SETTINGS, encoding="UTF8") as session:
+        limited = {name for (name,) in session.execute(_LIMITED).fetchall()}
+    return decide(
+        artifact.name,
+        target.address,
+        artifact.statements,
+        live,
+        limited=limited,
+        role_powers=role_powers,
+    )
 
 
 def restore(
