@@ -140,7 +140,7 @@ def live_tables(before: OpenArtifact, target: Target, workers: Workers) -> Diffe
         elif finding.outcome is Outcome.FAILED:
             changed.append(Changed(name, finding.reason))
     return Difference(
-        SourceName.DATABASE, before.name, LIVE, tuple(added), tuple(changed), tuple(removed), tuple(notes)
+        before.source, before.name, LIVE, tuple(added), tuple(changed), tuple(removed), tuple(notes)
     )
 
 
@@ -173,7 +173,7 @@ def _tables(before: tuple[OpenArtifact, Index], after: tuple[OpenArtifact, Index
         if name in tables and (why := _table_why(tables[name], table))
     ]
     return Difference(
-        SourceName.DATABASE,
+        before[0].source,
         before[0].name,
         after[0].name,
         tuple(name for name in now if name not in tables),

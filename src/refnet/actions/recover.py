@@ -209,8 +209,8 @@ class Recovery:
 
 
 def _nothing(folder: Path, catalog: Catalog, moment: datetime | None) -> RefnetError:
-    if moment and catalog.oldest_complete(STANDARD):
-        return nothing(catalog, STANDARD, moment)
+    if moment and catalog.oldest_complete(catalog.sources):
+        return nothing(catalog, catalog.sources, moment)
     return RefnetError(
         f"{folder} has no complete artifact to recover from",
         "Set REFNET_BACKUP_DIR to the backup folder; `refnet list` lists its artifacts.",

@@ -87,7 +87,8 @@ def back_up(
         found[name] = made
         _report(here, name, made, quiet=as_json)
 
-    for group in in_groups(tuple(names or _all(here)), _order(here)):
+    groups = in_groups(tuple(names or _all(here)), _order(here))
+    for group in groups:
         if len(group) == 1 or all(name in STANDARD for name in group):
             for name in group:
                 ended(name, _one(here, name, how))
@@ -96,9 +97,10 @@ def back_up(
             between = back_up_together(shown, group, how, how.jobs or here.settings.jobs, ended)
             apart += [] if between is None else [between]
     if as_json:
+        order = [name for group in groups for name in group if name in found]
         print_json(
             {
-                "results": [_values(here, *one) for one in found.items()],
+                "results": [_values(here, name, found[name]) for name in order],
                 "apart_seconds": max(apart, default=None),
             }
         )

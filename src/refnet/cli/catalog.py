@@ -51,7 +51,8 @@ def list_artifacts(
     elif wrong := store.trouble():
         print(f"{wrong.message}\n{wrong.hint}")
     else:
-        print(f"There is no artifact in {store.root}. `refnet backup` makes one.")
+        of = f" of {', '.join(names)}" if sources else ""
+        print(f"There is no artifact{of} in {store.root}. `refnet backup` makes one.")
     for name in not_named(here, tuple(dict.fromkeys(entry.source for entry in found.entries))):
         print(f"{name}: not configured, so it is not backed up, and its artifacts are never pruned")
     for one in found.unlisted:

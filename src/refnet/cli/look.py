@@ -11,7 +11,7 @@ from typing import Annotated, BinaryIO
 import typer
 
 from refnet.actions import history, look
-from refnet.actions.history import Step
+from refnet.actions.history import Step, Version
 from refnet.cli import options, render
 from refnet.cli.completion import ALIASES
 from refnet.cli.context import context, note, print_json, with_progress
@@ -118,7 +118,12 @@ def _row(step: Step) -> tuple[str, ...]:
     more = (
         "" if there.rows is not None else " ".join(filter(None, (kind, *(show(one) for one in there.more))))
     )
-    return (*start, amount, there.digest[:_DIGEST], more)
+    return (*start, amount, short(there), more)
+
+
+def short(there: Version) -> str:
+    """Return a part of a digest that differs between contents: that of a small table begins with zeros."""
+    return there.digest[:_DIGEST] if there.rows is None else there.digest[-_DIGEST:]
 
 
 def find(

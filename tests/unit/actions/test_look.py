@@ -22,6 +22,7 @@ from refnet.actions import history, look
 from refnet.actions.backup import Options
 from refnet.actions.backup import make as backup
 from refnet.actions.context import Context
+from refnet.cli.look import short
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.source_name import SourceName
@@ -309,3 +310,9 @@ def test_named_sources_are_looked_into_like_the_standard_ones(
     code, _, error = ran(["log", "note/papers/x.md"], monkeypatch, capsys)
     assert code == 2
     assert "Did you mean notes?" in error
+
+
+def test_the_digest_of_a_small_table_is_shown_by_the_digits_that_differ() -> None:
+    table = history.Version("public.orders", "table", 40, digest="0" * 16 + "00000f2f8ee9cd57", rows=3)
+    assert short(table) == "0f2f8ee9cd57"
+    assert short(replace(table, rows=None, digest="30b7195ba49c" + "0" * 52)) == "30b7195ba49c"

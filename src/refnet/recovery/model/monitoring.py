@@ -16,7 +16,7 @@ from refnet.recovery.model.artifact import Entry, Level, Outcome
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.identity import Identity, labels
 from refnet.recovery.model.run import Ended, History, RunKind
-from refnet.recovery.model.source_name import STANDARD, SourceName
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.model.store import Leftover, Unlisted
 
 #: Tolerance for a late start (a random delay, a machine that slept) and the duration of a run.
@@ -312,7 +312,7 @@ def _free_space(catalog: Catalog, free: int | None) -> Check:
     """Check that the next run of every source fits, at the size of the newest artifacts."""
     if free is None:
         return Check(None, "free space", Status.UNKNOWN, "cannot be determined")
-    newest = [catalog.newest_complete(source) for source in STANDARD]
+    newest = [catalog.newest_complete(source) for source in catalog.sources]
     needed = sum(entry.manifest.size for entry in newest if entry)
     says = f"{formatting.size(free)} free, the next run takes about {formatting.size(needed)}"
     if free < needed:

@@ -12,7 +12,7 @@ from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Out
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.monitoring import Check, Limits, Status, watch, watch_previous, watch_store, worst
 from refnet.recovery.model.run import Ended, History, Run, RunKind, Totals
-from refnet.recovery.model.source_name import SourceName
+from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.model.store import Leftover, Unlisted
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
@@ -222,6 +222,12 @@ def test_a_last_run_that_failed_is_told_until_one_succeeds() -> None:
 def test_room_is_measured_by_what_the_next_run_takes(free: int | None, status: Status) -> None:
     (found,) = watch_store(Catalog.of(HEALTHY), (), (), free)
     assert found.status is status
+
+
+def test_the_next_run_takes_what_the_newest_artifacts_of_all_sources_take() -> None:
+    shop = SourceName("shop", Kind.DATABASE)
+    (found,) = watch_store(Catalog.of([*HEALTHY, entry(0.5, PROVEN, source=shop)]), (), (), 1999)
+    assert found.status is CRITICAL
 
 
 def test_leftovers_and_what_cannot_be_read_are_a_warning_and_foreign_files_are_none() -> None:
