@@ -89,7 +89,7 @@ class Statement:
 
     @property
     def sql(self) -> str:
-        """What is sent to a server, each name in quotes: without them `all` and `current_user` are no names."""
+        """The text for a server, each name in quotes: without them `all` and `current_user` would be keywords."""
         return " ".join(quoted(one) if _is_name(one) else one for one in self.tokens)
 
     @property
