@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from tests import forked
+
 from refnet.postgres.session import Target
 
 SECONDS = 600.0
@@ -59,14 +61,8 @@ class Command:
 
     def __call__(self, *arguments: str | Path, stdin: str = "", **environment: str) -> Result:
         """Run it to its end, which must come within SECONDS. `stdin`: what it reads there."""
-        done = subprocess.run(
-            self._line(arguments),
-            env=self._environment(environment),
-            cwd=self.home.parent,
-            input=stdin.encode(),
-            capture_output=True,
-            timeout=SECONDS,
-            check=False,
+        done = forked.run(
+            [*map(str, arguments)], self._environment(environment), self.home.parent, stdin.encode(), SECONDS
         )
         return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
 

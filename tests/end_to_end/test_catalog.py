@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests import forked
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -34,13 +34,9 @@ def refnet(tmp_path: Path, vault: Path) -> Run:
         "REFNET_VAULT_DIR": str(vault),
         "TZ": "Asia/Tokyo",
     }
-    program = Path(sys.executable).with_name("refnet")
 
     def run(*arguments: str, code: int = 0, **variables: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [program, *arguments], check=False, capture_output=True, text=True, env=environment | variables,
-            cwd=tmp_path, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+        done = forked.text(*arguments, environment=environment | variables, folder=tmp_path)
         assert done.returncode == code, done.stdout + done.stderr
         return done
 

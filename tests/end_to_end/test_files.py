@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests import forked
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -41,11 +42,7 @@ def refnet(tmp_path: Path, vault: Path) -> Run:
     }
 
     def run(*arguments: str, code: int = 0, **variables: str) -> subprocess.CompletedProcess[str]:
-        program = Path(sys.executable).with_name("refnet")
-        done = subprocess.run(
-            [program, *arguments], check=False, capture_output=True, text=True, env=environment | variables,
-            cwd=tmp_path, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+        done = forked.text(*arguments, environment=environment | variables, folder=tmp_path)
         assert done.returncode == code, done.stdout + done.stderr
         return done
 

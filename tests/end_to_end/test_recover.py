@@ -7,11 +7,11 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests import forked
 
 _RUN = ("--yes-run-restored-commands",)
 
@@ -33,16 +33,8 @@ class Machine:
 
     def refnet(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-        return subprocess.run(
-            [sys.executable, "-m", "refnet", *arguments],
-            env=kept | self.settings | settings,
-            cwd=self.folder / "here",
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=900,
-            check=False,
-        )
+        environment = kept | self.settings | settings
+        return forked.text(*arguments, environment=environment, folder=self.folder / "here")
 
 
 @pytest.fixture

@@ -53,6 +53,7 @@ def test_the_manifest_of_a_database_is_made_again_from_its_own_index(
     refnet("backup", "database").succeeds()
     (before,) = refnet("list", "--json").json["artifacts"]
     shown = refnet("show", before["name"], "--json").json["manifest"]
+    del shown["details"]["unprotected"]  # the artifact cannot say what else was on the server
     _adopted(refnet, refnet.artifact(), harm, "its own index")
 
     again = refnet("show", before["name"], "--json").json["manifest"]

@@ -7,12 +7,14 @@ from datetime import UTC, datetime, timedelta
 
 from tests.faults.conftest import Live
 
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.database.database_source import DatabaseSource
 
 
 def _dumped(live: Live, off: timedelta) -> tuple[str, ...]:
     """The warnings of a dump on a machine whose clock is `off` from the server's."""
     source = DatabaseSource(
+        SourceName.DATABASE,
         target=lambda: live.target,
         binaries=lambda *_, **__: live.cluster.binaries,
         jobs=1,

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests import forked
 
 from refnet.postgres import embedded
 
@@ -31,16 +32,8 @@ class Machine:
     def refnet(
         self, *arguments: str, here: Path | None = None, **more: str
     ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "refnet", *arguments],
-            env=self.environment(**more),
-            cwd=here or self.folder / "here",
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        here = here or self.folder / "here"
+        return forked.text(*arguments, environment=self.environment(**more), folder=here, seconds=120)
 
     def backed_up(self, toml: str) -> None:
         """A backup of the configuration with this refnet.toml; then the configuration is lost."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests import forked
 
 from refnet import trust
 from refnet.errors import Exit, RefnetError
@@ -36,21 +37,8 @@ def refnet(here: Path) -> Refnet:
     """Runs the command in `here`."""
 
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "refnet", *arguments],
-            cwd=here,
-            env={
-                "PATH": os.environ["PATH"],
-                "HOME": str(here),
-                "REFNET_HOME": str(here / "home"),
-                **environment,
-            },
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        own = {"PATH": os.environ["PATH"], "HOME": str(here), "REFNET_HOME": str(here / "home")}
+        return forked.text(*arguments, environment=own | environment, folder=here, seconds=60)
 
     return run
 

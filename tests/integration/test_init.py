@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests import forked
 from tests.command import Result, url_of
 from tests.users import Ordinary
 
@@ -74,16 +75,8 @@ class Machine:
 
     def run(self, *arguments: str, before: Sequence[str] = (), **environment: str) -> Result:
         """Run refnet without a terminal."""
-        done = subprocess.run(
-            [REFNET, *before, *arguments],
-            cwd=self.here,
-            env=self.environment | environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        given = {"environment": self.environment | environment, "folder": self.here, "seconds": 300}
+        done = forked.text(*before, *arguments, **given)
         return Result(done.returncode, done.stdout, done.stderr)
 
     def unchanged(self) -> None:

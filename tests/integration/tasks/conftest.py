@@ -19,6 +19,7 @@ from urllib.parse import urlencode
 import psycopg
 import pytest
 from celery import Celery
+from tests import forked
 from tests.memory import in_memory
 
 from refnet.broker import address, embedded
@@ -104,15 +105,7 @@ class Place:
     database: Target
 
     def refnet(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "refnet", *arguments],
-            env=self.environment | more,
-            cwd=self.home,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        return forked.text(*arguments, environment=self.environment | more, folder=self.home, seconds=300)
 
     @contextmanager
     def running(self, command: str, ready: str = "", **more: str) -> Iterator[Process]:

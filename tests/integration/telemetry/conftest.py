@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests import forked
 from tests.unit.telemetry.conftest import World
 
 REFNET = Path(sys.executable).parent / "refnet"
@@ -27,15 +28,7 @@ def environment(home: Path, **variables: str) -> dict[str, str]:
 
 
 def refnet(home: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [REFNET, *arguments],
-        env=environment(home, **variables),
-        cwd=home,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    return forked.text(*arguments, environment=environment(home, **variables), folder=home, seconds=120)
 
 
 @contextmanager
