@@ -25,7 +25,7 @@ from refnet.recovery.model.artifact import Level, utc
 from refnet.recovery.model.clock import utc_now
 from refnet.recovery.model.monitoring import Status, worst
 from refnet.recovery.model.schedule import Schedule, TaskName
-from refnet.recovery.model.source_name import Kind, SourceName
+from refnet.recovery.model.source_name import SourceName
 from refnet.scheduling import beat, places
 from refnet.settings import Settings
 
@@ -174,8 +174,9 @@ def backup_obsidian(self: Retried) -> dict[str, Any]:
 @app.task(base=Retried, bind=True, name=beat.BACKUP, shared=False)
 def backup_source(self: Retried, name: str) -> dict[str, Any]:
     """Back up the source `name` of the settings."""
-    table = current_settings().of(name).table  # raises where no settings name it
-    return _backup(self, SourceName(name, Kind.DATABASE if table == "databases" else Kind.FOLDER))
+    settings = current_settings()
+    settings.of(name)  # raises where no settings name it
+    return _backup(self, next(one for one in wiring.known(settings) if one == name))
 
 
 @_task(TaskName.DRILL)

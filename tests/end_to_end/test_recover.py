@@ -109,7 +109,7 @@ def test_a_broken_docker_is_named_with_its_stage_and_what_is_back_is_not_brought
     shutil.rmtree(toml.parent)
 
     plan = machine.refnet("recover", "--plan")
-    assert "note: database is not brought back: there is no artifact" in plan.stdout
+    assert "note: database is not restored: there is no artifact" in plan.stdout
     assert json.loads(machine.refnet("recover", "--plan", "--json").stdout)["absent"]["obsidian"]
     stopped = machine.refnet("recover", *_RUN)
     assert stopped.returncode == 1

@@ -163,6 +163,8 @@ def _opened(chosen: OpenArtifact, advice: str) -> tuple[FilesArtifact, FileList,
 
 
 def _without(chosen: OpenArtifact, what: str, advice: str) -> RefnetError:
+    if chosen.source.kind is Kind.GLOBALS:
+        advice = "It has roles: `zcat` prints them."
     return RefnetError(
         f"{chosen.name} is an artifact of {chosen.source}, which has no {what}", advice, Exit.USAGE
     )

@@ -70,7 +70,7 @@ class Planned:
 
     def _target(self, source: SourceName) -> str:
         if source not in wiring.known(self.setup.settings):
-            return "not brought back: the settings do not name it"
+            return "not restored: the settings do not name it"
         if source.kind is not Kind.FOLDER:
             return ActsOn.of(self.setup.settings.narrowed(source)).shown
         try:

@@ -148,11 +148,11 @@ class _Run:
     def _restore_one(self, source: SourceName) -> list[str]:
         entry = self.plan.entries.get(source)
         if entry is None:
-            return [f"{source} is not brought back: {self.plan.absent[source].why}"]
+            return [f"{source} is not restored: {self.plan.absent[source].why}"]
         if source in self.plan.standing:
-            return [f"{entry.name} was brought back before; {source} stays as it is now"]
+            return [f"{entry.name} was restored before; {source} stays as it is now"]
         if not self._is_known(source):
-            return [f"{source} is not brought back: the settings do not name it; {entry.name} stays"]
+            return [f"{source} is not restored: the settings do not name it; {entry.name} stays"]
         if replaced := self.live.replaced(source):
             self.operator.permit_replace(replaced)
         says = self.live.restore(source, entry)

@@ -23,7 +23,10 @@ def accept(
     plan: options.Plan = False,
     as_json: options.Json = False,
 ) -> None:
-    """Accept an artifact that shrank: later ones are compared with it, and the one before it is kept no longer."""
+    """Accept an artifact that shrank.
+
+    Later artifacts are compared with it, and the one before it is kept no longer.
+    """
     here = context()
     planned = action.plan(here, artifact)
     if ends_at_plan(planned, _print, plan=plan, as_json=as_json):

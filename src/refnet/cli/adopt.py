@@ -24,7 +24,10 @@ def adopt(
     plan: options.Plan = False,
     as_json: options.Json = False,
 ) -> None:
-    """Make a manifest for artifacts that have none, so that list, monitor and prune see them."""
+    """Write manifests for artifacts that have none.
+
+    Then list, monitor and prune see them.
+    """
     here, results, codes = context(), list[Adoption | Adopted](), list[Exit]()
     for file in files:
         try:

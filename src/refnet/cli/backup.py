@@ -42,7 +42,11 @@ def backup(
     plan: options.Plan = False,
     as_json: options.Json = False,
 ) -> None:
-    """Make an artifact of each source, restore it into a scratch place and compare."""
+    """Back up the sources and prove each backup by restoring it.
+
+    The proof restores into a scratch server or folder and compares everything. Several sources are backed up at
+    once.
+    """
     here, failed = _with_databases(context(), sources or (), record=not plan)
     sources = list(expanded(here.settings, sources or ()))
     if table and ([one for one in sources or () if one.kind is not Kind.DATABASE] or len(sources or ()) > 1):

@@ -31,7 +31,10 @@ def list_artifacts(
     ] = False,
     as_json: options.Json = False,
 ) -> None:
-    """List every artifact, oldest first: its age, its size, how far it is proven."""
+    """List the artifacts with age, size and state.
+
+    The oldest comes first. The state is how far an artifact is proven.
+    """
     here = context()
     names = expanded(here.settings, sources or (*known(here.settings), *here.store.sources()))
     if previous:

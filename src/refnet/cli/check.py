@@ -13,7 +13,10 @@ from refnet.cli.context import print_json
 
 
 def check(as_json: options.Json = False) -> None:
-    """Check everything that a backup, a restore and a recovery need. Ends with 0 ok, 1 warning, 2 error."""
+    """Check all that backup, restore and recovery need.
+
+    Ends with 0 ok, 1 warning, 2 error.
+    """
     checked = run()
     if as_json:
         print_json(checked.to_json())

@@ -40,7 +40,10 @@ def choice(what: str, members: Iterable[str], code: Exit = Exit.USAGE) -> dict[s
 
 
 def completion(shell: Annotated[Shell, typer.Argument(help="The shell.", **choice("shell", Shell))]) -> None:
-    """Print the completion script of a shell; for this session: source <(refnet completion bash)."""
+    """Print the completion script of bash, zsh or fish.
+
+    For this session alone: source <(refnet completion bash).
+    """
     print(get_completion_script(prog_name="refnet", complete_var="_REFNET_COMPLETE", shell=shell))
     if shell is Shell.ZSH:  # complete also the first time, when zsh loads the script from a folder of $fpath
         print("[[ $zsh_eval_context[-1] != loadautofunc ]] || _refnet_completion")

@@ -49,7 +49,10 @@ def demo(
     ] = False,
     plan: options.Plan = False,
 ) -> None:
-    """Make up a network, a vault and a configuration; back them up, lose and restore them, and write a page."""
+    """Lose everything in a sandbox and restore it from backups.
+
+    A network, a vault and a configuration are made up, backed up, lost and restored. A page shows each step.
+    """
     from refnet.network import migrate, note  # noqa: F401  # an extra that is missing is reported first
 
     if many and papers:

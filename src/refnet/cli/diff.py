@@ -35,7 +35,10 @@ def diff(
     ] = "live",
     as_json: options.Json = False,
 ) -> None:
-    """Show which notes, configuration files or tables differ between A and B. Exit 4 where some do."""
+    """Show what differs between an artifact and what is live.
+
+    Also between two artifacts: files, or tables. Ends with 4 if anything differs.
+    """
     with with_progress(context(), "diff") as here:
         found = run(here, before, after)
     live_database = after == LIVE and found.source.kind is Kind.DATABASE

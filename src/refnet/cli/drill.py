@@ -27,7 +27,10 @@ def drill(
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Restore the newest artifacts into scratch places, compare, measure, and write a report."""
+    """Prove the newest artifacts, time it, and write a report.
+
+    Restores into scratch servers and folders; touches nothing live.
+    """
     with with_progress(context(), "drill") as here:
         found, report = run(here, select(here, source))
     if as_json:

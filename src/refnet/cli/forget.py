@@ -29,7 +29,10 @@ def forget(
     ] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Delete artifacts by name; never a pinned one."""
+    """Delete artifacts by name.
+
+    A pinned one is never deleted, the last proven one of a source only with --force-last.
+    """
     here = context()
     planned = action.plan(here, artifact, force_last=force_last)
     if ends_at_plan(planned, lambda one: _print(one, here), plan=plan, as_json=as_json):

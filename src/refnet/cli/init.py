@@ -43,7 +43,10 @@ def init(
         bool, typer.Option("--yes", "--force", "-y", help="Ask nothing; take the defaults.")
     ] = False,
 ) -> None:
-    """Write refnet.toml for a new backup, check it, and make and prove the first backup."""
+    """Write refnet.toml and make the first backup.
+
+    Checks the settings first, and proves the backup.
+    """
     given = zip(QUESTIONS, (database_url, config_dir, vault_dir, backup_dir, schedule), strict=True)
     draft = start(os.environ, Path.cwd())
     asks = not (force or plan)

@@ -33,9 +33,9 @@ def cat(
     at: options.At = None,
     force: Annotated[bool, typer.Option("--force", help="Print also a binary file on a terminal.")] = False,
 ) -> None:
-    """Print one file of an artifact to stdout, byte for byte.
+    """Print one file of an artifact.
 
-    Its digest is compared with the recorded one before the first byte is printed.
+    Byte for byte, to stdout, after its digest was compared with the recorded one.
     """
     with with_progress(context(), "cat") as here, look.content(here, artifact, path, at) as found:
         if not found.compared:
@@ -79,10 +79,10 @@ def log(
     ],
     as_json: options.Json = False,
 ) -> None:
-    """Show in which artifacts a file or a table changed.
+    """Show in which artifacts a file or table changed.
 
     Each line is an artifact in which it is first seen, changed, deleted or seen again, with its size and digest.
-    Artifacts of only some tables are left out. Exit 3 if an artifact could not be read.
+    Artifacts of only some tables are left out. Ends with 3 if an artifact could not be read.
     """
     with with_progress(context(), "log") as here:
         source, slash, path = meant.partition("/")
@@ -135,7 +135,8 @@ def find(
 ) -> None:
     """Find the artifacts with a file or table.
 
-    A GLOB without / matches a name in any folder. Exit 1 if nothing matches, 3 if an artifact could not be read.
+    A GLOB without / matches a name in any folder. Ends with 1 if nothing matches, 3 if an artifact could not be
+    read.
     """
     with with_progress(context(), "find") as here:
         found = history.find(here, source, pattern)

@@ -47,7 +47,7 @@ GROUPS = {
     "Restore": {
         "restore": ("restore", "restore", "Restore a source and keep the previous version."),
         "undo": ("restore", "undo", "Undo the last restore of a source."),
-        "recover": ("recover", "recover", "Restore configuration, database and vault after a loss."),
+        "recover": ("recover", "recover", "Restore every source after a loss, and compare all."),
     },
     "Check": {
         "verify": ("verify", "verify", "Check artifacts by a trial restore."),
@@ -154,7 +154,7 @@ def _root(
         ),
     ] = None,
 ) -> None:
-    """A citation network in PostgreSQL, and backups that prove themselves by being restored."""
+    """Back up databases and folders, and prove each backup by restoring it."""
 
 
 @interruptible()

@@ -29,13 +29,19 @@ def pin(
     plan: options.Plan = False,
     as_json: options.Json = False,
 ) -> None:
-    """Keep an artifact whatever its age: neither prune nor forget deletes it."""
+    """Keep an artifact whatever its age.
+
+    Neither prune nor forget deletes it.
+    """
     here = context()
     _run(here, marking.pin(here, artifact, until), plan=plan, as_json=as_json)
 
 
 def unpin(artifact: _Artifact, *, plan: options.Plan = False, as_json: options.Json = False) -> None:
-    """End the pin of an artifact; retention decides about it again."""
+    """End the pin of an artifact.
+
+    Retention decides about it again.
+    """
     here = context()
     _run(here, marking.unpin(here, artifact), plan=plan, as_json=as_json)
 
@@ -48,7 +54,10 @@ def tag(
     plan: options.Plan = False,
     as_json: options.Json = False,
 ) -> None:
-    """Tag an artifact; `refnet list --tag NAME` finds it."""
+    """Tag an artifact, or remove its tags.
+
+    `refnet list --tag NAME` finds it.
+    """
     here = context()
     _run(here, marking.tag(here, artifact, names, remove=remove), plan=plan, as_json=as_json)
 

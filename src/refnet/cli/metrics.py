@@ -27,7 +27,7 @@ def metrics(
         str | None, typer.Option(metavar="HOST:PORT", help="Serve /metrics and /health until stopped.")
     ] = None,
 ) -> None:
-    """Print the metrics of all backups in Prometheus's text format."""
+    """Print or serve metrics for Prometheus."""
     if textfile and serve:
         raise RefnetError("--textfile and --serve exclude each other", "Omit one of them.", Exit.USAGE)
     answer = _answer()

@@ -24,7 +24,10 @@ def monitor(
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Say whether every source is protected. Ends with 0 ok, 1 warning, 2 critical, 3 unknown."""
+    """Report whether every source is protected.
+
+    Ends with 0 ok, 1 warning, 2 critical, 3 unknown.
+    """
     try:
         raise typer.Exit(_monitor(source, as_json=as_json))
     except RefnetError as error:

@@ -33,7 +33,10 @@ imports = Commands("Import a citation graph from a file.")
 
 @network.command()
 def migrate(*, plan: options.Plan = False, as_json: options.Json = False) -> None:
-    """Migrate the database to this RefNet's schema. Do nothing if it is up to date."""
+    """Migrate the database to this RefNet's schema.
+
+    Do nothing if it is up to date.
+    """
     if _planned("migrate the schema", plan=plan):
         return
     target, migrated = _migrated()
@@ -59,7 +62,10 @@ def sample(
     plan: options.Plan = False,
     as_json: options.Json = False,
 ) -> None:
-    """Fill an empty database with a made-up network. Its papers are marked as made up."""
+    """Fill an empty database with a made-up network.
+
+    Its papers are marked as made up.
+    """
     if _planned(f"migrate the schema and make up {papers:,} papers", plan=plan):
         return
     target, _ = _migrated()
@@ -81,7 +87,10 @@ def vault(
     plan: options.Plan = False,
     as_json: options.Json = False,
 ) -> None:
-    """Write the network into the Obsidian vault. Each paper gets a note; what its reader wrote stays."""
+    """Write the network into the Obsidian vault.
+
+    Each paper gets a note; what its reader wrote stays.
+    """
     from refnet.network.vault import write_vault
 
     settings = current_settings()
@@ -105,7 +114,10 @@ def cora(
     plan: options.Plan = False,
     as_json: options.Json = False,
 ) -> None:
-    """Import citations in the format of cora.cites. Existing rows stay unchanged."""
+    """Import citations in the format of cora.cites.
+
+    Existing rows stay unchanged.
+    """
     with explained(file):
         there = file.is_file()
     if not there:

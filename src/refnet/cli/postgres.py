@@ -17,7 +17,10 @@ app = Commands("Manage the embedded PostgreSQL.")
 
 @app.command("start")
 def start(*, plan: options.Plan = False) -> None:
-    """Start the embedded server. Create it first if there is none."""
+    """Start the embedded server.
+
+    Create it first if there is none.
+    """
     settings = current_settings()
     folder = settings.home / "postgres"
     binaries.find(embedded.status(settings.home).major, settings.postgres_bin_dir, server=True)
@@ -40,7 +43,10 @@ def stop(*, plan: options.Plan = False) -> None:
 
 @app.command("status")
 def status(as_json: options.Json = False) -> None:
-    """Show the state of the embedded server. Print its folder and how to connect."""
+    """Show the state of the embedded server.
+
+    Print its folder and how to connect.
+    """
     settings = current_settings()
     if as_json:
         print_json(_facts(settings))

@@ -35,7 +35,10 @@ def prune(
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Delete artifacts that are no longer kept, leftovers of crashed runs, and old previous versions."""
+    """Delete the artifacts that retention no longer keeps.
+
+    Also leftovers of crashed runs, and previous versions older than retention.previous.
+    """
     here = context()
     names = expanded(here.settings, sources or known(here.settings))
     if simulate is not None:

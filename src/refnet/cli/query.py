@@ -71,7 +71,7 @@ def query(
     """Query an artifact by SQL, in a scratch server.
 
     It loads the tables that the query reads, answers, and throws the server away; nothing live is touched. Large
-    objects and indexes are not loaded. Exit 1 if the answer is cut short.
+    objects and indexes are not loaded. Ends with 1 if the answer is cut short.
     """
     if as_csv and as_json:
         raise RefnetError("--csv and --json exclude each other", "Omit one of them.", Exit.USAGE)
@@ -160,7 +160,7 @@ def browse(
     at: options.At = None,
     trust: Trust = False,
 ) -> None:
-    """Load an artifact into a scratch server and open psql there.
+    """Open psql on an artifact, in a scratch server.
 
     The server has all tables and ends when you leave psql; nothing live is touched. The login reads everything.
     """

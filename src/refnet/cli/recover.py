@@ -50,7 +50,11 @@ def recover(
     from_database: options.FromDatabase = None,
     as_json: options.Json = False,
 ) -> None:
-    """Restore configuration, database and vault from the backup folder, and compare all three."""
+    """Restore every source after a loss, and compare all.
+
+    In stages: the configuration, roles and databases, folders, the services, a comparison with the backup. An
+    interrupted recovery continues with the next run.
+    """
     recovery = Recovery(Request(at, first, only, from_database, run_restored, role_powers), warn)
     planned = recovery.planned()
     text = partial(_print_plan, now=recovery.clock.now())
@@ -165,9 +169,9 @@ def _print_plan(planned: Planned, *, now: datetime) -> None:
         print("Commands that it runs:")
         render.print_columns([(f"  {one.stage}", _line(one)) for one in planned.commands])
     for source in plan.standing:
-        print(f"note: {source} was brought back before, and stays as it is now")
+        print(f"note: {source} was restored before, and stays as it is now")
     for source, one in plan.absent.items():
-        print(f"note: {source} is not brought back: {one.why}")
+        print(f"note: {source} is not restored: {one.why}")
 
 
 def _line(one: Command) -> str:

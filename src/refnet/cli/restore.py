@@ -12,7 +12,10 @@ from refnet.recovery.model.source_name import Kind
 def restore(
     asked: options.Restore, database: restore_database.Restore, folder: restore_files.Restore
 ) -> None:
-    """Restore a source. Load a copy beside what is live, compare, swap, keep the previous version."""
+    """Restore a source and keep the previous version.
+
+    Loads a copy beside what is live, compares it with the backup, then swaps the two.
+    """
     if asked.source.kind is Kind.DATABASE:
         restore_database.restore(asked, database)
     elif asked.source.kind is Kind.GLOBALS:
@@ -23,7 +26,10 @@ def restore(
 
 @spread
 def undo(asked: options.Undo, database: restore_database.Undo) -> None:
-    """Undo the last restore of a source. Swap the previous version and what is live."""
+    """Undo the last restore of a source.
+
+    Swaps the previous version and what is live. An undo can be undone.
+    """
     if asked.source.kind is Kind.GLOBALS:
         raise RefnetError(
             "a restore of roles replaces nothing, so there is nothing to undo",

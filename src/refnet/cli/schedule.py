@@ -55,7 +55,10 @@ def install(
     force: _Force = False,
     as_json: options.Json = False,
 ) -> None:
-    """Install or repair the systemd timers. They run each backup, prune, drill and monitor."""
+    """Install or repair the systemd timers.
+
+    They run each backup, prune, drill and monitor.
+    """
     if user and run_as:
         raise RefnetError("--as and --user exclude each other", "Omit one of them.", Exit.USAGE)
     systemd = Systemd(user)
@@ -98,7 +101,10 @@ def remove(
     force: _Force = False,
     as_json: options.Json = False,
 ) -> None:
-    """Stop the timers and remove their units; artifacts stay. Units of other settings stay too."""
+    """Stop the timers and remove their units.
+
+    Artifacts stay, and so do the units of other settings.
+    """
     systemd = Systemd(user)
     settings, stale = _of_instance(systemd, instance)
     if other := _other(systemd, settings):
@@ -141,7 +147,10 @@ def _refused(other: Installed, hint: str) -> RefnetError:
 
 @app.command("show")
 def show(*, as_json: options.Json = False) -> None:
-    """Print the next runs of the active scheduler. Warn if there is none, or two."""
+    """Print the next runs of the active scheduler.
+
+    Warn if there is none, or two.
+    """
     settings = current_settings(own=False)
     found = status(settings, wiring.configured(settings), utc_now())
     if as_json:

@@ -21,7 +21,10 @@ _WIDE = 1000
 
 
 def settings(as_json: options.Json = False) -> None:
-    """Print every setting, where it comes from, and all problems; secrets are hidden. Ends with 2 if one is wrong."""
+    """Print every setting and its origin.
+
+    All problems are listed, and secrets are hidden. Ends with 2 if a setting is wrong.
+    """
     found = examine_settings()
     warn(found.settings.warnings)
     if as_json:

@@ -31,7 +31,7 @@ def show(
     at: options.At = None,
     as_json: options.Json = False,
 ) -> None:
-    """Show what one artifact is: how it was made, what is in it, what every check found."""
+    """Show one artifact: its origin, content and evidence."""
     if (files and tables) or (pattern and not (files or tables)):
         raise RefnetError(
             "--files and --tables exclude each other" if files else "a GLOB needs --files or --tables",

@@ -14,7 +14,10 @@ store = Commands("Manage the backup folder.")
 
 @store.command()
 def accept(*, plan: options.Plan = False) -> None:
-    """Accept the backup folder as the store. It is needed after a new disk or a deliberate move."""
+    """Accept the backup folder as the store.
+
+    This is needed after a new disk or a deliberate move.
+    """
     settings = current_settings()
     folder = wiring.store(settings)
     count = formatting.plural(len(folder.entries()), "artifact")

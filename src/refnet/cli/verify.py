@@ -43,7 +43,10 @@ def verify(
     ] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Check an artifact: its bytes, its structure, a restore into a scratch place, its content."""
+    """Check artifacts by a trial restore.
+
+    Checks bytes, structure, a restore into a scratch server or folder, and the restored content.
+    """
     if artifact and everything:
         raise RefnetError("ARTIFACT and --all exclude each other", "Omit one of them.", Exit.USAGE)
     here, results = context(), []

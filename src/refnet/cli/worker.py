@@ -28,7 +28,10 @@ broker = Commands("Manage the embedded Celery broker.")
 
 
 def worker() -> None:
-    """Run the tasks that beat sends, until stopped; running tasks are finished first."""
+    """Run scheduled tasks as a Celery worker.
+
+    Runs until stopped, and finishes running tasks first. There may be any number of workers.
+    """
     settings = current_settings()
     app = _celery(settings)
     with _locked(places.worker_lock(settings.home, settings.instance), shared=True):
@@ -37,7 +40,10 @@ def worker() -> None:
 
 
 def beat() -> None:
-    """Send each task at its scheduled time, until stopped; there is one beat and any number of workers."""
+    """Send scheduled tasks as Celery's beat.
+
+    Sends each task at its time, until stopped. There is one beat.
+    """
     settings = current_settings()
     app = _celery(settings)
     with _locked(places.beat_lock(settings.home, settings.instance)) as alone:
@@ -90,7 +96,10 @@ def stop(*, plan: options.Plan = False) -> None:
 
 @broker.command("status")
 def status(as_json: options.Json = False) -> None:
-    """Show the state of the embedded broker. Print its folder and the number of queued tasks."""
+    """Show the state of the embedded broker.
+
+    Print its folder and the number of queued tasks.
+    """
     _require_celery()
     _show(current_settings(), as_json=as_json)
 

@@ -196,7 +196,7 @@ def test_what_is_back_stays_as_it_is_where_only_a_service_of_its_stage_failed(tm
     world = World()
     recovered = run(world, plan)
     assert world.asked[:2] == ["settings", "start postgres redis"]
-    assert recovered.stages[0].says[0] == "config.gz was brought back before; config stays as it is now"
+    assert recovered.stages[0].says[0] == "config.gz was restored before; config stays as it is now"
 
 
 def test_a_recovery_goes_on_with_its_own_set_whatever_was_backed_up_since() -> None:
@@ -255,7 +255,7 @@ def test_a_source_of_which_nothing_is_left_is_said_and_fails_the_check_where_it_
     recovered = run(World(), plan)
     assert [f.what for f in recovered.findings if f.outcome is Outcome.FAILED] == ["database"]
     assert recovered.exit is Exit.DAMAGED
-    assert "obsidian is not brought back: there is no artifact" in recovered.stages[2].says
+    assert "obsidian is not restored: there is no artifact" in recovered.stages[2].says
     assert run(World(), decide(Catalog.of([SET[SourceName.CONFIG]]), None)).exit is Exit.DONE
 
 

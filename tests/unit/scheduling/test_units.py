@@ -79,3 +79,15 @@ def test_a_message_backs_up_its_source_or_says_that_no_settings_name_it(
     assert (made["outcome"], made["level"]) == ("done", "proven")
     with pytest.raises(RefnetError, match="the source shop is not configured"):
         backup_source.apply(args=("shop",)).get()
+
+
+def test_a_message_for_the_roles_of_a_cluster_backs_up_roles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "refnet.toml").write_text('[clusters.main]\nurl = "postgresql:///postgres"\n')
+    monkeypatch.setenv("REFNET_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    asked = list[SourceName]()
+    monkeypatch.setattr("refnet.tasks._backup", lambda _task, name: asked.append(name))
+    backup_source.apply(args=("main-globals",)).get()
+    assert [(one, one.kind) for one in asked] == [("main-globals", Kind.GLOBALS)]

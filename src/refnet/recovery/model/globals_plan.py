@@ -44,8 +44,10 @@ class GlobalsPlan:
 
     def lines(self) -> Iterator[str]:
         """Yield the plan as text."""
-        named = f": {some(self.create)}" if self.create else ""
-        yield f"create {plural(len(self.create), 'role')} on {self.server}{named}"
+        if self.create:
+            yield f"create {plural(len(self.create), 'role')} on {self.server}: {some(self.create)}"
+        else:
+            yield f"nothing to create: {self.server} has every role of the artifact"
         for role, found in self.powers.items():
             yield f"  {role}: {', '.join(found)}"
         passwords = sum("PASSWORD" in one.tokens for one in self.statements)
