@@ -140,7 +140,7 @@ def _found(settings: Settings, name: SourceName) -> str:
 
 def backup(context: Context, name: SourceName, options: Options | None = None) -> Backup | None:
     """Make an artifact of the source `name` and prove it; None where the settings do not configure that source."""
-    options, context = options or Options(), context.about(name)
+    options, settings, context = options or Options(), context.settings, context.about(name)
     if name not in wiring.configured(context.settings):
         return None
     store = LocalStore(options.folder, flat=True) if options.folder else context.store
@@ -156,7 +156,7 @@ def backup(context: Context, name: SourceName, options: Options | None = None) -
         within = replace(context, progress=at_work.logged(context.progress)) if at_work else context
         with hooks.around(within, name, Action.BACKUP) as doing:
             if watched:
-                options = replace(options, details=unprotected.details(context.settings, name))
+                options = replace(options, details=unprotected.details(settings, name))
             made = make(within, source, store, options)
             made = replace(made, path=store.folder(name) / made.manifest.name)
             doing.artifact = made.manifest.name

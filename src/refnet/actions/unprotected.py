@@ -32,8 +32,8 @@ def of_source(settings: Settings, source: SourceName) -> Unprotected | None:
     """Return what `source` does not protect beside it; None if that is nothing. RefnetError if it cannot be found out."""
     if source == SourceName.CONFIG:
         found = Unprotected.of(Lacks.FILES, uncovered(settings))
-    elif source == SourceName.DATABASE:
-        found = Unprotected.of(Lacks.DATABASES, _databases(settings))
+    elif source in _asked(settings):
+        found = Unprotected.of(Lacks.DATABASES, _databases(settings, source))
     else:
         return None
     return found if found.count else None
@@ -65,14 +65,29 @@ def uncovered(settings: Settings) -> Iterator[str]:
                 yield name
 
 
-def _databases(settings: Settings) -> Iterable[str]:
+def _asked(settings: Settings) -> tuple[str, ...]:
+    """Return the database of each server, one, whose backup names the others: not where a cluster backs up all."""
+    urls: dict[str, str | None] = {}
+    if settings.about == SourceName.DATABASE:
+        urls[SourceName.DATABASE] = settings.database_url
+    named = [one for one in settings.sources.values() if one.url]
+    urls |= {one.name: one.url for one in named if one.table == "databases"}
+    covered = {server_of(one.url or "")[0] for one in named if one.table == "clusters"}
+    first: dict[str, str] = {}
+    for name, url in urls.items():
+        first.setdefault(server_of(url)[0] if url else "", name)
+    return tuple(name for server, name in first.items() if server not in covered)
+
+
+def _databases(settings: Settings, source: str) -> Iterable[str]:
     """Return the databases of the server that no source names; an embedded server that is stopped has no others."""
     from refnet.recovery.sources.database.other_databases import other_databases
 
-    if not settings.database_url and embedded.status(settings.home).pid is None:
+    one = settings.narrowed(source)
+    if not one.database_url and embedded.status(settings.home).pid is None:
         return ()
-    found = other_databases(servers.existing_server(settings))
-    named = set(_named(settings))
+    found = other_databases(servers.existing_server(one))
+    named = set(_named(settings, one.database_url or ""))
     return (
         name
         for name in found
@@ -80,18 +95,18 @@ def _databases(settings: Settings) -> Iterable[str]:
     )
 
 
-def _named(settings: Settings) -> Iterator[str]:
-    """Yield the databases on the server of `database_url` that other sources protect."""
-    urls = [one.url for one in settings.sources.values() if one.url]
-    for server, name in map(server_of, urls if settings.database_url else ()):
-        if server == server_of(settings.database_url or "")[0]:
+def _named(settings: Settings, url: str) -> Iterator[str]:
+    """Yield the databases on the server of `url` that sources protect."""
+    urls = [settings.database_url, *(one.url for one in settings.sources.values())]
+    for server, name in (server_of(one) for one in urls if one and url):
+        if server == server_of(url)[0]:
             yield name
 
 
 def check(settings: Settings) -> Iterator[Line]:
     """Name what no source protects."""
     what, wrong = "not protected", list[Line]()
-    for source in (SourceName.CONFIG, SourceName.DATABASE):
+    for source in wiring.known(settings):
         try:
             if found := of_source(settings, source):
                 wrong.append(warning(what, str(found), _HINTS[found.kind]))

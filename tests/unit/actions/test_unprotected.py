@@ -14,7 +14,7 @@ from refnet.actions.check_files import files
 from refnet.actions.check_result import State
 from refnet.actions.context import Context
 from refnet.recovery.model.artifact import Entry, Manifest
-from refnet.recovery.model.source_name import SourceName
+from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.model.unprotected import Lacks, Unprotected
 from refnet.recovery.sources.database import other_databases
 from refnet.recovery.stores import settings_copies
@@ -107,6 +107,18 @@ def test_a_database_that_another_source_names_is_protected(settings, monkeypatch
     found = unprotected.of_source(named, SourceName.DATABASE)
 
     assert found == Unprotected(Lacks.DATABASES, 1, ("wiki",))
+
+    alone = replace(
+        named, database_url=None, config_dir=None, file=None
+    )  # a server that named sources are alone on
+    assert unprotected.of_source(alone, SourceName("shop", Kind.DATABASE)) == found
+    assert ["wiki" in line.says for line in unprotected.check(alone)] == [
+        True,
+        False,
+    ]  # `elsewhere` lacks shop
+    cluster = SourceSettings("main", "clusters", url="postgresql://backup@db/postgres")
+    covered = replace(alone, sources={"shop": shop, "main": cluster})
+    assert unprotected.of_source(covered, SourceName("shop", Kind.DATABASE)) is None
 
 
 @pytest.fixture
