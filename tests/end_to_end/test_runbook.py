@@ -12,29 +12,30 @@ import os
 import re
 import shutil
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 from tests.command import Command, Result, url_of
 from tests.documents import ROOT, blocks, essence, text
+from tests.end_to_end.provocations import (
+    PROVOCATIONS,
+    READER,
+    ROLE,
+    Library,
+    as_told,
+    provokes,
+    unprivileged,
+    vault_emptied,
+)
 
 from refnet.actions.context import own_home
 from refnet.cli import metrics
-from refnet.errors import RefnetError
-from refnet.postgres import binaries
 from refnet.postgres.cluster import Cluster
-from refnet.postgres.session import Target
-from refnet.recovery.sources.database.dump import snapshot
 from refnet.settings import Settings
 
 PAGES = [ROOT / "docs" / "runbook.md", ROOT / "docs" / "runbook.ja.md"]
-_ROLE = "refnet_backup"
-_READER = "refnet_reader"
 _SUMMARIZED = """
 CREATE TABLE papers (id serial PRIMARY KEY, doi text UNIQUE, year int, title text);
 CREATE INDEX ON papers (year);
@@ -43,36 +44,6 @@ INSERT INTO papers (year) SELECT generate_series(1, 300);
 CREATE TABLE summaries (paper_id int REFERENCES papers ON DELETE RESTRICT);
 CREATE VIEW recent AS SELECT * FROM papers;
 """
-
-
-@dataclass(frozen=True)
-class Library:
-    """A small library on a server, backed up once, and what it takes to disturb it."""
-
-    refnet: Command
-    target: Target
-    folder: Path
-    hba: Path
-
-    @property
-    def database(self) -> Path:
-        return self.refnet.backups / "database"
-
-    def sql(self, statement: str) -> None:
-        with psycopg.connect(self.target.conninfo, autocommit=True) as session:
-            session.execute(statement.encode())
-
-    def newest(self) -> Path:
-        return max(self.database.glob("refnet_*.sql.gz"))
-
-    @contextmanager
-    def away(self, path: Path) -> Iterator[None]:
-        """`path` is somewhere else."""
-        path.rename(path.with_name("away"))
-        try:
-            yield
-        finally:
-            path.with_name("away").rename(path)
 
 
 @pytest.fixture(scope="module")
@@ -84,179 +55,20 @@ def library(server: Cluster, short_folder: Path) -> Iterator[Library]:
         (folder / "config" / name).write_text("\n")
     with server.target().connect() as admin:
         admin.execute("CREATE DATABASE library TEMPLATE template0")
-        admin.execute(f"CREATE ROLE {_ROLE} LOGIN PASSWORD 'right'")
-        admin.execute(f"CREATE ROLE {_READER}")
+        admin.execute(f"CREATE ROLE {ROLE} LOGIN PASSWORD 'right'")
+        admin.execute(f"CREATE ROLE {READER}")
     target = server.target("library")
     environment = {"REFNET_CONFIG_DIR": str(folder / "config"), "REFNET_VAULT_DIR": str(folder / "vault")}
     refnet = Command(folder / "home", folder / "backups", url_of(target), environment)
     library = Library(refnet, target, folder, server.data / "pg_hba.conf")
     for command in ("network sample --papers 100", "network vault"):
         refnet(*command.split()).succeeds()
-    library.sql(f"GRANT SELECT ON papers TO {_READER}")
+    library.sql(f"GRANT SELECT ON papers TO {READER}")
     refnet("backup", "--no-prove").succeeds()
     yield library
     with server.target().connect() as admin:
         admin.execute("DROP DATABASE library WITH (FORCE)")
-        admin.execute(f"DROP ROLE {_ROLE}, {_READER}")
-
-
-Provocation = Callable[[Library], Result]
-#: Words of a message → what makes RefNet print it.
-PROVOCATIONS: dict[str, Provocation] = {}
-
-
-def provokes(words: str) -> Callable[[Provocation], Provocation]:
-    def register(provocation: Provocation) -> Provocation:
-        PROVOCATIONS[words] = provocation
-        return provocation
-
-    return register
-
-
-def as_told(act: Callable[[], object]) -> Result:
-    """What a command would print of the RefnetError that `act` raises."""
-    with pytest.raises(RefnetError) as raised:
-        act()
-    return Result(raised.value.code, "", f"refnet: {raised.value.message}\n        {raised.value.hint}\n")
-
-
-@provokes("rejects the password")
-def wrong_password(library: Library) -> Result:
-    hba, before = library.hba, library.hba.read_text()
-    hba.write_text(f"local all {_ROLE} scram-sha-256\n{before}")
-    library.sql("SELECT pg_reload_conf()")
-    try:
-        return library.refnet(
-            "backup", "database", REFNET_DATABASE_URL=url_of(library.target, user=_ROLE, password="wrong")
-        )
-    finally:
-        hba.write_text(before)
-        library.sql("SELECT pg_reload_conf()")
-
-
-@provokes("no database is configured")
-def no_database(library: Library) -> Result:
-    return library.refnet("backup", "database", REFNET_DATABASE_URL="")
-
-
-@provokes("no PostgreSQL server answers")
-def server_down(library: Library) -> Result:
-    return library.refnet("backup", "database", REFNET_DATABASE_URL="postgresql://refnet@127.0.0.1:1/refnet")
-
-
-@provokes("is the disk mounted")
-def disk_not_mounted(library: Library) -> Result:
-    with library.away(library.refnet.backups):
-        return library.refnet("backup", "database")
-
-
-@provokes("client tools of PostgreSQL")
-def no_pg_dump_of_that_major(_library: Library) -> Result:
-    return as_told(lambda: binaries.find(99, None))
-
-
-@provokes("is locked by another run")
-def locked(library: Library) -> Result:
-    with (library.database / ".refnet-lock").open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        return library.refnet("backup", "database")
-
-
-@provokes("could not be locked within")
-def table_kept(library: Library) -> Result:
-    before, snapshot.LOCK_SECONDS = snapshot.LOCK_SECONDS, 0.2  # type: ignore[assignment]
-    try:
-        with psycopg.connect(library.target.conninfo) as holder:
-            holder.execute("ALTER TABLE papers ADD COLUMN more text")
-            return as_told(snapshot.open_snapshot(library.target).__enter__)
-    finally:
-        snapshot.LOCK_SECONDS = before
-
-
-@provokes("no space left")
-def disk_full(library: Library) -> Result:
-    command = [
-        "bash",
-        "-c",
-        'ulimit -f 60; exec "$0" backup database',
-        Path(sys.executable).parent / "refnet",
-    ]
-    done = subprocess.run(
-        command, env=library.refnet._environment({}), capture_output=True, text=True, check=False
-    )
-    return Result(done.returncode, done.stdout, done.stderr)
-
-
-@provokes("required table")
-def table_missing(library: Library) -> Result:
-    library.sql("ALTER TABLE jobs RENAME TO tasks")
-    try:
-        return library.refnet("backup", "database")
-    finally:
-        library.sql("ALTER TABLE tasks RENAME TO jobs")
-
-
-@provokes("may not read all of")
-def table_unreadable(library: Library) -> Result:
-    library.sql(
-        f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {_ROLE}; REVOKE SELECT ON authors FROM {_ROLE};"
-        f"GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO {_ROLE}; REVOKE SELECT ON jobs_id_seq FROM {_ROLE}"
-    )
-    try:
-        return library.refnet("backup", "database", REFNET_DATABASE_URL=url_of(library.target, user=_ROLE))
-    finally:
-        library.sql(
-            f"REVOKE SELECT ON ALL TABLES IN SCHEMA public FROM {_ROLE};"
-            f"REVOKE SELECT ON ALL SEQUENCES IN SCHEMA public FROM {_ROLE}"
-        )
-
-
-@provokes("config is not backed up")
-def entry_missing(library: Library) -> Result:
-    with library.away(library.folder / "config" / "compose.yaml"):
-        return library.refnet("backup", "config")
-
-
-@provokes("If it should be empty")
-def vault_emptied(library: Library) -> Result:
-    vault = library.folder / "vault"
-    with library.away(vault):
-        vault.mkdir()
-        try:
-            return library.refnet("backup", "obsidian")
-        finally:
-            vault.rmdir()
-
-
-@provokes("exclude leaves out every file")
-def everything_excluded(library: Library) -> Result:
-    return library.refnet("backup", "obsidian", REFNET_EXCLUDE_OBSIDIAN="*")
-
-
-@provokes("and the target is shop")
-def other_database(library: Library) -> Result:
-    artifact = min(library.database.glob("refnet_*.sql.gz")).name
-    return library.refnet("restore", "database", artifact, "--force", REFNET_DATABASE_URL=shop(library))
-
-
-@provokes("of the database shop")
-def no_artifact_of_that_database(library: Library) -> Result:
-    return library.refnet("restore", "database", "--force", REFNET_DATABASE_URL=shop(library))
-
-
-@provokes("names no database")
-def url_without_a_database(library: Library) -> Result:
-    return library.refnet("backup", "database", REFNET_DATABASE_URL="postgresql://refnet@localhost:5432")
-
-
-def shop(library: Library) -> str:
-    """The URL of a database that is not there, on that server."""
-    return url_of(library.target.database("shop"))
-
-
-@provokes("something live would be replaced")
-def nobody_to_ask(library: Library) -> Result:
-    return library.refnet("restore", "database")
+        admin.execute(f"DROP ROLE {ROLE}, {READER}")
 
 
 @provokes("SHA-256 is not the manifest's")
@@ -301,17 +113,17 @@ def no_artifacts(library: Library) -> Result:
 @provokes("may not create databases")
 def no_createdb(library: Library) -> Result:
     return library.refnet(
-        "restore", "database", "--plan", REFNET_DATABASE_URL=url_of(library.target, user=_ROLE)
+        "restore", "database", "--plan", REFNET_DATABASE_URL=url_of(library.target, user=ROLE)
     )
 
 
 @provokes("roles missing on the server")
 def no_roles(library: Library) -> Result:
-    library.sql(f"REVOKE ALL ON papers FROM {_READER}; DROP ROLE {_READER}")
+    library.sql(f"REVOKE ALL ON papers FROM {READER}; DROP ROLE {READER}")
     try:
         return library.refnet("restore", "database", "--force")
     finally:
-        library.sql(f"CREATE ROLE {_READER}; GRANT SELECT ON papers TO {_READER}")
+        library.sql(f"CREATE ROLE {READER}; GRANT SELECT ON papers TO {READER}")
 
 
 @provokes("cannot be restored alone")
@@ -333,6 +145,37 @@ def table_dropped(library: Library) -> Result:
         return library.refnet("restore", "database", "--table", "papers", "--plan", **elsewhere)
     finally:
         library.sql("DROP DATABASE refnet WITH (FORCE)")
+
+
+def settings(library: Library, name: str, tables: str) -> Command:
+    """The command with a settings file that holds `tables`, and a home and a backup folder of its own."""
+    folder = library.folder / name
+    folder.mkdir()
+    (folder / "refnet.toml").write_text(tables)
+    (folder / "refnet.toml").chmod(0o600)
+    return Command(folder, folder / "backups", "", {"REFNET_CONFIG": str(folder / "refnet.toml")})
+
+
+@provokes("Restore the roles of")
+def roles_dropped(library: Library) -> Result:
+    refnet = settings(
+        library, "roles", f'[clusters.main]\nurl = "{url_of(library.target)}"\nexclude = ["*"]\n'
+    )
+    library.sql("CREATE ROLE app")
+    try:
+        refnet("backup", "main", "--no-prove").succeeds()
+    finally:
+        library.sql("DROP ROLE app")
+    return refnet("restore", "main-globals", "--plan")
+
+
+@provokes("snapshots of the databases were taken")
+def several_databases(library: Library) -> Result:
+    urls = {"one": url_of(library.target), "two": url_of(library.target.database("postgres"))}
+    refnet = settings(
+        library, "several", "".join(f'[databases.{n}]\nurl = "{url}"\n' for n, url in urls.items())
+    )
+    return refnet("backup", "one", "two", "--no-prove")
 
 
 @provokes("docker is not on PATH")
@@ -464,24 +307,6 @@ def not_proven(library: Library) -> Result:
 def failed_and_nothing_since(library: Library) -> Result:
     vault_emptied(library)
     return library.refnet("monitor", "obsidian")
-
-
-def unprivileged(act: Callable[[], Result]) -> Result:
-    """What `act` gives when an ordinary user runs it, in a child."""
-    reader, writer = os.pipe()
-    if (child := os.fork()) == 0:
-        try:
-            if os.geteuid() == 0:
-                os.setresgid(65534, 65534, 65534)
-                os.setresuid(65534, 65534, 65534)
-            os.write(writer, act().err.encode())
-        finally:
-            os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as pipe:
-        said = pipe.read().decode()
-    os.waitpid(child, 0)
-    return Result(1, "", said)
 
 
 @pytest.mark.parametrize("words", PROVOCATIONS)
