@@ -5,7 +5,8 @@ arrives twice, or late after an outage, makes one backup.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from datetime import datetime
 from typing import Any
 
@@ -13,8 +14,10 @@ from celery import Celery, Task
 from celery.signals import before_task_publish, worker_init
 
 from refnet import servers, wiring
-from refnet.actions.backup import Options, backup
+from refnet.actions.backup import Backup, Options, backup
+from refnet.actions.backup_together import Result, back_up_together
 from refnet.actions.choose import select
+from refnet.actions.cluster_databases import find_databases
 from refnet.actions.context import Context, read_settings
 from refnet.actions.drill import drill, drilled_since
 from refnet.actions.monitor import monitor as run_monitor
@@ -25,7 +28,7 @@ from refnet.recovery.model.artifact import Level, utc
 from refnet.recovery.model.clock import utc_now
 from refnet.recovery.model.monitoring import Status, worst
 from refnet.recovery.model.schedule import Schedule, TaskName
-from refnet.recovery.model.source_name import SourceName
+from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.scheduling import beat, places
 from refnet.settings import Settings
 
@@ -157,8 +160,9 @@ def _task(name: TaskName) -> Callable[[Callable[..., Any]], Any]:
 
 
 @_task(TaskName.DATABASE)
-def backup_database(self: Retried) -> dict[str, Any]:
-    return _backup(self, SourceName.DATABASE)
+def backup_database(self: Retried, *others: str) -> dict[str, Any]:
+    """Back up the database, and `others` that have its time."""
+    return _together(self, (SourceName.DATABASE, *others)) if others else _backup(self, SourceName.DATABASE)
 
 
 @_task(TaskName.CONFIG)
@@ -172,11 +176,9 @@ def backup_obsidian(self: Retried) -> dict[str, Any]:
 
 
 @app.task(base=Retried, bind=True, name=beat.BACKUP, shared=False)
-def backup_source(self: Retried, name: str) -> dict[str, Any]:
-    """Back up the source `name` of the settings."""
-    settings = current_settings()
-    settings.of(name)  # raises where no settings name it
-    return _backup(self, next(one for one in wiring.known(settings) if one == name))
+def backup_source(self: Retried, *names: str) -> dict[str, Any]:
+    """Back up the sources `names` of the settings; the name of a cluster is all of its databases and its roles."""
+    return _together(self, names)
 
 
 @_task(TaskName.DRILL)
@@ -221,9 +223,38 @@ def _context() -> Context:
     return Context(current_settings(), note=_log.warning, service=True)
 
 
+def _together(task: Retried, names: Sequence[str]) -> dict[str, Any]:
+    """Back up `names`, the snapshots close together; an error of one does not keep the others from it."""
+    context, failed = _context(), dict[str, RefnetError]()
+    clusters = [name for name in names if name in context.settings.clusters]
+    if clusters:
+        context, failed = find_databases(context, clusters)
+    there = {str(one): one for one in wiring.known(context.settings)}
+    for name in names:
+        context.settings.of(name)  # raises where no settings name it
+    asked = [there.get(name) or SourceName(name, Kind.CLUSTER) for name in names]
+    found = wiring.expanded(context.settings, asked)
+    if len(found) == 1 and not failed:
+        return _backup(task, found[0])
+    results: dict[SourceName, Result] = {}
+    options = Options(again=task.again, since=task.asked)
+    back_up_together(
+        lambda _: nullcontext(context), found, options, context.settings.jobs, results.__setitem__
+    )
+    errors = [*failed.values(), *(one for one in results.values() if isinstance(one, RefnetError))]
+    said = {str(name): _said(one) for name, one in results.items() if not isinstance(one, RefnetError)}
+    if errors:
+        raise max(errors, key=lambda one: not one.transient)  # what a retry cannot change comes first
+    return {"outcome": "done", "sources": said}
+
+
 def _backup(task: Retried, name: SourceName) -> dict[str, Any]:
     """Back up `name`, unless the catalog has an artifact from after the task was asked for."""
-    made = backup(_context(), name, Options(again=task.again, since=task.asked))
+    return _said(backup(_context(), name, Options(again=task.again, since=task.asked)))
+
+
+def _said(made: Backup | None) -> dict[str, Any]:
+    """Return the result of a task; RefnetError if what was made is damaged."""
     if made is None:
         return {"outcome": "not configured"}
     artifact = made.manifest.name

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from refnet import locks, servers
+from refnet import locks, servers, wiring
 from refnet.cli import options
 from refnet.cli.command import Commands
 from refnet.cli.context import current_settings, note, print_json, would
@@ -53,7 +53,7 @@ def beat() -> None:
                 "Two would send every task twice: stop one.",
                 Exit.LOCKED,
             )
-        for timers in timers_of(settings):
+        for timers in timers_of(settings, wiring.configured(settings)):
             if timers.waiting:
                 note("systemd timers are active too, so everything runs twice: `refnet schedule remove`")
         app.Beat(

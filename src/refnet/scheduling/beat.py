@@ -28,26 +28,29 @@ ENTRIES = {
 }
 
 
-#: The task that backs up the source that it is given, and its priority by the kind of the source.
+#: The task that backs up the sources, or the cluster, that it is given, and its priority by their kind.
 BACKUP = "refnet.tasks.backup_source"
-PRIORITIES = {Kind.DATABASE: 9, Kind.FOLDER: 7, Kind.GLOBALS: 8}
+_DATABASES, _FOLDERS = 9, 7
 
 
 def beat_schedule(schedule: Schedule, configured: Collection[SourceName] = ()) -> dict[str, dict[str, Any]]:
     """Return `schedule` as Celery's beat_schedule; of the named sources, those that are `configured`."""
+    runs = schedule.runs(configured)
+    folders = {one for one in configured if one.kind is Kind.FOLDER}
     named = {
-        f"backup-{source}": {
+        f"backup-{task}": {
             "task": BACKUP,
-            "args": (str(source),),
-            "schedule": crontab(**schedule.times[source].crontab()),
-            "options": {"priority": PRIORITIES[source.kind]},
+            "args": sources,
+            "schedule": crontab(**schedule.times[task].crontab()),
+            "options": {"priority": _FOLDERS if task in folders else _DATABASES},
         }
-        for source in configured
-        if source in schedule.times and source not in STANDARD
+        for task, sources in runs.items()
+        if task not in STANDARD
     }
     return named | {
         entry: {
             "task": task,
+            "args": runs.get(name, ())[1:],
             "schedule": crontab(**schedule.times[name].crontab()),
             "options": {"priority": priority},
         }

@@ -1,6 +1,6 @@
 """Which scheduler is active, what runs next, and what is wrong with it. Read-only."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -8,7 +8,7 @@ from typing import Any
 
 from refnet.locks import is_locked
 from refnet.recovery.model.artifact import utc
-from refnet.recovery.model.schedule import Schedule
+from refnet.recovery.model.schedule import Schedule, TaskName
 from refnet.recovery.model.source_name import SourceName
 from refnet.scheduling import places
 from refnet.scheduling.instances import Installed, Owner, installed, others, own
@@ -82,28 +82,35 @@ class Status:
         }
 
 
-def timers_of(settings: Settings) -> list[Timers]:
+def timers_of(settings: Settings, configured: Collection[SourceName]) -> list[Timers]:
     """Return the state of the units that belong to `settings`, in each systemd manager and under each name."""
     schedule, owner = Schedule.of(settings), Owner.of(settings)
+    wanted = scheduled(schedule, configured)
     found = []
     for systemd in (Systemd(False), Systemd(True)):
         units: dict[str, frozenset[str]] = {}
         for one in own(installed(systemd.folder), owner):
             units[one.instance] = units.get(one.instance, frozenset()) | one.units
-        found += [_timers(systemd, name, names, schedule) for name, names in units.items()]
+        found += [_timers(systemd, name, names, schedule, wanted) for name, names in units.items()]
     return found
 
 
-def _timers(systemd: Systemd, name: str, units: frozenset[str], schedule: Schedule) -> Timers:
-    known = (*schedule.times, *schedule.off)
+def _timers(
+    systemd: Systemd,
+    name: str,
+    units: frozenset[str],
+    schedule: Schedule,
+    wanted: Mapping[str, tuple[str, ...]],
+) -> Timers:
+    known = dict.fromkeys((*wanted, *TaskName, *schedule.off))
     tasks = {task for task in known if units.issuperset(file_names(task, name))}
     unreachable = systemd.unreachable() if tasks else None
     waiting = {task for task in tasks if not unreachable and systemd.is_waiting(timer(task, name))}
     changed = tuple(
         timer(task, name)
-        for task in schedule.times
-        if task in tasks
-        and _text(systemd.folder / timer(task, name)) != timer_file(task, schedule, name).text
+        for task in tasks & schedule.times.keys()
+        if _text(systemd.folder / timer(task, name))
+        != timer_file(task, wanted.get(task, ()), schedule, name).text
     )
     gone = units - {one for task in known for one in file_names(task, name)}
     changed += tuple(sorted(one for one in gone if one.endswith(".timer")))
@@ -113,14 +120,14 @@ def _timers(systemd: Systemd, name: str, units: frozenset[str], schedule: Schedu
 def status(settings: Settings, configured: Collection[SourceName], now: datetime) -> Status:
     """Combine the timers and the processes of Celery of `settings` into a report."""
     schedule, home, instance = Schedule.of(settings), settings.home, settings.instance
-    present = [timers for timers in timers_of(settings) if timers.installed]
+    present = [timers for timers in timers_of(settings, configured) if timers.installed]
     beat = is_locked(places.beat_lock(home, instance))
     active = [timers for timers in present if timers.waiting]
     labels = [timers.label for timers in active] + [_BEAT] * beat
     wanted = scheduled(schedule, configured)
     tasks = tuple(
         _next(task, due, schedule, active, beat=beat)
-        for task in (schedule.times if beat else wanted)
+        for task in (dict.fromkeys((*TaskName, *wanted)) if beat else wanted)
         if (due := schedule.next_due(task, now))
     )
     warnings = _how_many(labels, present)

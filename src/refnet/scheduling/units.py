@@ -6,7 +6,7 @@ be replaced; otherwise somebody edited it, and only --force replaces it.
 
 import hashlib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -103,12 +103,14 @@ class Found(StrEnum):
     EDITED = "edited by hand"
 
 
-def _unit(task: str) -> _Unit:
-    """Return the unit of a task, or of the backup of a source."""
+def _unit(task: str, sources: tuple[str, ...] = ()) -> _Unit:
+    """Return the unit of a task, which backs up `sources`; empty: the source of its name, or none."""
     standard = {str(name): unit for name, unit in _UNITS.items()}
-    return standard.get(task) or _Unit(
-        f"refnet-backup-{task}", f"back up {task}", ("backup", task), retried=True
-    )
+    if task in standard and sources in {(), (task,)}:
+        return standard[task]
+    sources = sources or (task,)
+    unit = standard.get(task) or _Unit(f"refnet-backup-{task}", "", (), retried=True)
+    return replace(unit, does=f"back up {', '.join(sources)}", command=("backup", *sources))
 
 
 def timer(task: str, instance: str = "") -> str:
@@ -123,27 +125,31 @@ def file_names(task: str, instance: str = "") -> tuple[str, str]:
     return f"{name.removesuffix('.timer')}.service", name
 
 
-def scheduled(schedule: Schedule, configured: Collection[SourceName]) -> tuple[str, ...]:
-    """Return the tasks that get a timer: those that are on, and sources only if configured; a vault may come later."""
+def scheduled(schedule: Schedule, configured: Collection[SourceName]) -> dict[str, tuple[str, ...]]:
+    """Return each task that gets a timer → the sources that it backs up, for a backup.
+
+    These are the tasks that are on, and sources only if configured; a vault may come later.
+    """
     always = {*TaskName} - {TaskName.CONFIG, TaskName.DATABASE}
-    return tuple(task for task in schedule.times if task in always or task in configured)
+    runs = schedule.runs(configured)
+    return {task: runs.get(task, ()) for task in schedule.times if task in always or task in runs}
 
 
-def files(schedule: Schedule, tasks: Collection[str], service: Service) -> tuple[File, ...]:
-    """Return the service and the timer of each of `tasks`."""
+def files(schedule: Schedule, tasks: Mapping[str, tuple[str, ...]], service: Service) -> tuple[File, ...]:
+    """Return the service and the timer of each of `tasks`; see `scheduled`."""
     return tuple(
         file
-        for task in tasks
+        for task, sources in tasks.items()
         for file in (
-            _service_file(task, service, schedule.times[task].interval),
-            timer_file(task, schedule, service.instance),
+            _service_file(task, _unit(task, sources), service, schedule.times[task].interval),
+            timer_file(task, sources, schedule, service.instance),
         )
     )
 
 
-def timer_file(task: str, schedule: Schedule, instance: str = "") -> File:
-    """Return the timer of `task`."""
-    unit, when = _unit(task), schedule.times[task]
+def timer_file(task: str, sources: tuple[str, ...], schedule: Schedule, instance: str = "") -> File:
+    """Return the timer of `task`, which backs up `sources`."""
+    unit, when = _unit(task, sources), schedule.times[task]
     return _file(
         timer(task, instance),
         does=_does(unit, instance),
@@ -174,9 +180,8 @@ def _first_line(rest: str) -> str:
     return MARK + hashlib.sha256(rest.encode()).hexdigest()
 
 
-def _service_file(task: str, service: Service, interval: timedelta) -> File:
+def _service_file(task: str, unit: _Unit, service: Service, interval: timedelta) -> File:
     """Return the service of `task`. It may do only what a run needs; a proof needs user namespaces."""
-    unit = _unit(task)
     paths = (*service.writable, *service.seen, service.folder)
     hidden = any(path.is_relative_to(folder) for path in paths for folder in _TEMPORARY)
     limited = service.user not in {None, "root"}

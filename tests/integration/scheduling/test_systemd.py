@@ -57,7 +57,7 @@ def _written(folder: Path, user: str | None, instance: str = "") -> list[str]:
         vault_to_come=odd,
         instance=instance,
     )
-    written = files(schedule, tuple(TaskName), service)
+    written = files(schedule, dict.fromkeys(TaskName, ()), service)
     for file in written:
         (folder / file.name).write_text(file.text)
     return [str(folder / file.name) for file in written]
@@ -111,7 +111,9 @@ def test_the_tries_of_a_backup_are_forgotten_before_the_next_is_due():
     def seconds(text: str) -> int:
         schedule = Schedule({task: parse_when(text) for task in TaskName})
         service = Service(("/bin/true",), Path("/"), "daemon", (), None, (), (), {}, own_server=False)
-        unit = next(file for file in files(schedule, (TaskName.DATABASE,), service) if "service" in file.name)
+        unit = next(
+            file for file in files(schedule, {TaskName.DATABASE: ()}, service) if "service" in file.name
+        )
         return int(unit.text.partition("StartLimitIntervalSec=")[2].split()[0])
 
     assert 3 * 300 < seconds("hourly :15") < 3600

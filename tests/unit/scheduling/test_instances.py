@@ -34,7 +34,7 @@ def written(units: Path, home: Path, instance: str = "", *, file: Path | None = 
     )
     schedule = Schedule(dict.fromkeys(TaskName, parse_when("daily 02:00")))
     units.mkdir(exist_ok=True)
-    for one in files(schedule, tuple(TaskName), service):
+    for one in files(schedule, dict.fromkeys(TaskName, ()), service):
         (units / one.name).write_text(one.text)
 
 

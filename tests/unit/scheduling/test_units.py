@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from refnet.cluster_sources import with_clusters
 from refnet.errors import RefnetError
+from refnet.recovery.model.cluster import Seen
 from refnet.recovery.model.schedule import Schedule, TaskName
 from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
 from refnet.scheduling.beat import beat_schedule
 from refnet.scheduling.units import Service, files, scheduled
 from refnet.settings import Settings, load
 from refnet.tasks import backup_source
+from refnet.wiring import configured
 
 SHOP, NOTES = SourceName("shop", Kind.DATABASE), SourceName("notes", Kind.FOLDER)
 TEXT = """
@@ -47,13 +51,54 @@ def test_a_source_has_a_time_of_its_own_or_that_of_the_standard_one_of_its_kind(
 def test_each_source_that_is_configured_and_on_has_a_service_and_a_timer(settings: Settings) -> None:
     schedule = Schedule.of(settings)
     tasks = scheduled(schedule, {SourceName.DATABASE, SHOP, NOTES, SourceName("wiki", Kind.DATABASE)})
-    assert tasks == ("obsidian", "database", "prune", "drill", "monitor", "shop", "notes")
+    assert [*tasks] == ["obsidian", "database", "prune", "drill", "monitor", "shop", "notes"]
     service = Service(("refnet",), Path("/"), None, (), None, (), (), {}, own_server=False, instance="a")
     made = {file.name: file.text for file in files(schedule, tasks, service)}
     assert len(made) == 2 * len(tasks)
     assert "OnCalendar=*-*-* *:15:00\n" in made["refnet-backup-shop@a.timer"]
     assert "ExecStart=refnet backup shop\n" in made["refnet-backup-shop@a.service"]
     assert "Description=RefNet: back up notes (instance a)\n" in made["refnet-backup-notes@a.service"]
+
+
+def test_sources_of_one_kind_and_one_time_are_one_task_and_a_cluster_is_one(tmp_path: Path) -> None:
+    (tmp_path / "refnet.toml").write_text(
+        'database_url = "postgresql:///refnet"\n'
+        + "".join(f'[databases.{one}]\nurl = "postgresql:///{one}"\n' for one in ("shop", "wiki", "late"))
+        + 'schedule = "daily 05:00"\n'
+        + "".join(f'[folders.{one}]\npath = "/srv/{one}"\n' for one in ("notes", "mail"))
+        + '[clusters.main]\nurl = "postgresql://db/postgres"\nschedule = "hourly :20"\n'
+    )
+    (tmp_path / "refnet.toml").chmod(0o600)
+    read = load({"REFNET_HOME": str(tmp_path)}, tmp_path, root=False, cores=2)
+    settings = with_clusters(read, {"main": Seen(("crm", "erp"))})
+    schedule, there = Schedule.of(settings), configured(settings)
+    assert schedule.interval("main-crm") == timedelta(hours=1)  # the monitor's limit
+    runs = schedule.runs(there)
+    assert runs == {
+        "database": ("database", "shop", "wiki"),
+        "late": ("late",),
+        "notes": ("notes", "mail"),
+        "main": ("main",),
+    }
+    service = Service(("refnet",), Path("/"), None, (), None, (), (), {}, own_server=False)
+    made = {file.name: file.text for file in files(schedule, scheduled(schedule, there), service)}
+    assert {name for name in made if name.startswith("refnet-backup") and name.endswith(".timer")} == {
+        "refnet-backup.timer",
+        "refnet-backup-obsidian.timer",
+        "refnet-backup-late.timer",
+        "refnet-backup-notes.timer",
+        "refnet-backup-main.timer",
+    }
+    assert "ExecStart=refnet backup database shop wiki\n" in made["refnet-backup.service"]
+    assert "ExecStart=refnet backup main\n" in made["refnet-backup-main.service"]
+    assert "OnCalendar=*-*-* *:20:00\n" in made["refnet-backup-main.timer"]
+    sent = beat_schedule(schedule, there)
+    assert sent["daily-database-backup"]["args"] == ("shop", "wiki")
+    assert {name: one["args"] for name, one in sent.items() if name.startswith("backup-")} == {
+        "backup-late": ("late",),
+        "backup-notes": ("notes", "mail"),
+        "backup-main": ("main",),
+    }
 
 
 def test_beat_sends_each_configured_source_by_its_name(settings: Settings) -> None:
@@ -77,6 +122,11 @@ def test_a_message_backs_up_its_source_or_says_that_no_settings_name_it(
     monkeypatch.chdir(tmp_path)
     made = backup_source.apply(args=("notes",)).get()
     assert (made["outcome"], made["level"]) == ("done", "proven")
+    (tmp_path / "mail").mkdir()
+    with (tmp_path / "refnet.toml").open("a") as file:
+        file.write(f'[folders.mail]\npath = "{tmp_path / "mail"}"\n')
+    both = backup_source.apply(args=("notes", "mail")).get()["sources"]
+    assert {name: one["outcome"] for name, one in both.items()} == {"notes": "done", "mail": "done"}
     with pytest.raises(RefnetError, match="the source shop is not configured"):
         backup_source.apply(args=("shop",)).get()
 

@@ -4,13 +4,14 @@ A time is written as `hourly :45`, `daily 02:00`, `sunday 03:00` or `monthly 1 0
 switches a task off.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Self
 from zoneinfo import ZoneInfo
 
+from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.settings import Settings
 from refnet.settings.times import When
 
@@ -34,7 +35,7 @@ class TaskName(StrEnum):
 
 @dataclass(frozen=True)
 class Schedule:
-    """The times of all tasks. A task is a TaskName, or the backup of another source by the source's name."""
+    """The times of all tasks and sources. See `runs` for the tasks that back up the sources."""
 
     #: Those that are on.
     times: Mapping[str, When]
@@ -42,14 +43,35 @@ class Schedule:
     zone: ZoneInfo | None = None
     #: The tasks that are off.
     off: tuple[str, ...] = ()
+    #: Each source of a cluster → the cluster, which is one task.
+    clusters: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
         """Return the schedule of `settings`."""
         found = {name.value: getattr(settings, f"schedule_{name}") for name in TaskName}
-        found |= {name: settings.of(name).schedule for name in settings.sources}
+        found |= {name: settings.of(name).schedule for name in (*settings.clusters, *settings.sources)}
         on = {name: when for name, when in found.items() if when}
-        return cls(on, settings.schedule_timezone, tuple(name for name in found if name not in on))
+        clusters = {name: one.cluster for name, one in settings.sources.items() if one.cluster}
+        off = tuple(name for name in found if name not in on and name not in clusters)
+        return cls(on, settings.schedule_timezone, off, clusters)
+
+    def runs(self, configured: Collection[SourceName]) -> dict[str, tuple[str, ...]]:
+        """Return each task that backs up sources of `configured` → what it backs up.
+
+        Databases with one time are one task, with the name of the first: so their snapshots are close together. The
+        same is true for folders of a table. A cluster is a task of its own, and finds its databases when it runs.
+        """
+        kinds = {str(one): one.kind for one in configured}
+        found: dict[str, tuple[str, ...]] = {}
+        first: dict[tuple[Kind, When], str] = {}
+        for name, when in self.times.items():
+            if name in self.clusters.values() or name in {TaskName.CONFIG, TaskName.OBSIDIAN} & kinds.keys():
+                found[name] = (name,)
+            elif name in kinds and name not in self.clusters:
+                task = first.setdefault((kinds[name], when), name)
+                found[task] = (*found.get(task, ()), name)
+        return found
 
     def next_due(self, task: str, now: datetime) -> datetime | None:
         """Return the first run of `task` after `now` (aware), in UTC; None: the task is off."""
