@@ -10,7 +10,9 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,7 @@ FIRED_BY = {
     "RefnetClockJumped": "what is wrong at once",
     "RefnetBackupUnproven": "what is wrong only if it stays",
     "RefnetLeftovers": "what is wrong only if it stays",
+    "RefnetUnprotected": "what is wrong only if it stays",
 }
 
 _METRIC = re.compile(r"(?<![\w:])(refnet[_:][\w:]+)(?:\{([^}]*)\})?")
@@ -76,14 +79,16 @@ def _expressions() -> dict[str, str]:
 def emitted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, set[str]]]:
     """Metric → label → values, of a RefNet to which everything has happened."""
     world = World(tmp_path_factory.mktemp("world"))
-    world.artifact(ago=timedelta(days=1), drill=True)
+    world.artifact(ago=timedelta(days=1), drill=True, details={"unprotected": None})
     world.damage(world.artifact())
+    world.artifact(SourceName.CONFIG, details={"unprotected": None})
     (world.store.folder(SourceName.DATABASE) / f"{HIDDEN_PREFIX}1.part").write_bytes(b"x")
     for kind in RunKind:
         world.run(kind=kind)
         world.run(kind=kind, failed=Reason.SERVER)
+    facts = partial(replace, world.facts(), previous={SourceName.DATABASE: (world.now,)})
     found: dict[str, dict[str, set[str]]] = {}
-    for family in text_string_to_metric_families(exposition(world.facts)[0].decode()):
+    for family in text_string_to_metric_families(exposition(facts)[0].decode()):
         for sample in family.samples:
             labels = found.setdefault(sample.name, {})
             for name, value in sample.labels.items():

@@ -6,6 +6,7 @@ import uuid
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,12 +46,13 @@ class World:
         level: Level | None = Level.PROVEN,
         drill: bool = False,
         data: bytes | None = None,
+        details: dict[str, Any] | None = None,
     ) -> Manifest:
         """Publish an artifact made `ago` in 2 s, with evidence up to `level` 3 s later."""
         created = self.now - ago
         with self.store.draft(source) as draft:
             draft.out.write(uuid.uuid4().bytes * 64 if data is None else data)
-            made = draft.publish(Made(created=created, details={}), created, 2.0)
+            made = draft.publish(Made(created=created, details=details or {}), created, 2.0)
         if level:
             at = created + timedelta(seconds=5)
             self.store.record(Entry(made), Evidence(at, level, Outcome.PASSED, 3.0, drill=drill))
