@@ -9,7 +9,8 @@ from refnet.cluster_sources import with_clusters
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.cluster import Seen
 from refnet.recovery.stores.cluster_record import ClusterRecord
-from refnet.settings.sources import server_of
+from refnet.settings.problem import unknown
+from refnet.settings.sources import keys_of, server_of
 
 SHOP = '[databases.shop]\nurl = "postgresql://u@db/shop"\n'
 NOTES = '[folders.notes]\npath = "/srv/notes"\n'
@@ -146,12 +147,27 @@ def test_a_cluster_names_its_databases_by_the_record_of_its_server(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "near"),
+    [("excludes", ""), ("hooks", ""), ("retenton", "Did you mean databases.shop.retention? ")],
+)
+def test_only_the_last_part_of_a_key_of_a_source_is_compared(name, near):
+    known = [f"databases.shop.{key}" for key in keys_of("databases")]
+    assert (
+        unknown(f"databases.shop.{name}", "", known).hint == f"{near}refnet.toml.example lists every setting."
+    )
+
+
+@pytest.mark.parametrize(
     ("text", "why"),
     [
         ("[clusters.main]\n", "clusters.main.url is not set"),
         ('[clusters.a-name-that-is-far-too-long]\nurl = "postgresql://u@db/x"\n', "longer than 24"),
         ('[databases.x-globals]\nurl = "postgresql://u@db/x"\n', "-globals ends the names"),
         ('[clusters.main]\nurl = "postgresql://u@db/x"\npath = "/srv"\n', "clusters.main.path"),
+        (
+            '[clusters.a]\nurl = "postgresql://u@db/x"\n[clusters.b]\nurl = "postgresql://v@DB:5432/y"\n',
+            "clusters.b.url: the same server as clusters.a.url",
+        ),
         (SHOP + '[clusters.shop]\nurl = "postgresql://u@db/x"\n', "databases.shop has this name"),
     ],
 )

@@ -151,16 +151,19 @@ def choose(
     if not found:
         target = targets.get(sources[0]) if len(sources) == 1 else None
         others = everything.others(target, sources[0]) if len(sources) == 1 else ()
-        raise of_others(target, others) if target and others else nothing(catalog, sources, at)
+        raise of_others(target, others, sources[0]) if target and others else nothing(catalog, sources, at)
     return found
 
 
-def of_others(target: Identity, others: Iterable[Identity | None]) -> RefnetError:
-    """Return the error for a store that has artifacts of `others` and none of the database `target`."""
+def of_others(
+    target: Identity, others: Iterable[Identity | None], source: SourceName = SourceName.DATABASE
+) -> RefnetError:
+    """Return the error for a store that has artifacts of `source` of `others` and none of the database `target`."""
     names = dict.fromkeys(one.database if one else "an unknown one" for one in others)
+    url = "REFNET_DATABASE_URL" if source == SourceName.DATABASE else f"the url of {source}"
     return RefnetError(
         f"there is no complete artifact of the database {target.database}; the store has artifacts of {', '.join(names)}",
-        "Set REFNET_DATABASE_URL to the intended database; to restore another one there, give --from-database NAME.",
+        f"Set {url} to the intended database; to restore another one there, give --from-database NAME.",
     )
 
 

@@ -81,8 +81,11 @@ def short(text: str) -> str:
 def _near(name: str, known: Iterable[str]) -> str:
     from difflib import get_close_matches  # costs time, and only here
 
-    near = get_close_matches(name[:_LONGEST], sorted(known), 1)
-    return f"Did you mean {near[0]}? " if near else ""
+    known = sorted(known)
+    same = name[: name.rfind(".") + 1]  # what all share, such as databases.shop., makes none of them likely
+    same = same if all(one.startswith(same) for one in known) else ""
+    near = get_close_matches(name[len(same) :][:_LONGEST], [one[len(same) :] for one in known], 1)
+    return f"Did you mean {same}{near[0]}? " if near else ""
 
 
 def _may_be_secret(value: Any) -> bool:

@@ -29,6 +29,7 @@ from refnet.settings.sources import (
     SHORT,
     TABLES,
     SourceSettings,
+    clusters_of_one_server,
     conflicts,
     field_of,
     keys_of,
@@ -213,7 +214,10 @@ def _contradictions(settings: Settings, file: Given | None, wrong: list[Problem]
             place = file.place((one.table, one.name)) if file else ""
             yield Problem(f"{place}{needed} is not set", "Set it, or remove the table.", needed)
     short = {key: getattr(settings, key) for key in SHORT.values() if key in settings.origins}
-    for key, why, hint in conflicts(settings.sources, short, settings.backup_dir):
+    for key, why, hint in (
+        *conflicts(settings.sources, short, settings.backup_dir),
+        *clusters_of_one_server(settings.clusters.values()),
+    ):
         place = file.place(tuple(key.split("."))) if file else ""
         yield Problem(f"{place}{key}: {why}", hint, key)
 

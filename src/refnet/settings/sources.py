@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
 from functools import cache
 from pathlib import Path
@@ -207,6 +207,15 @@ def conflicts(
                     )
             folders.setdefault(real, f"{at}.path")
             entire |= set() if one.entries else {real}
+
+
+def clusters_of_one_server(clusters: Iterable[SourceSettings]) -> Iterator[tuple[str, str, str]]:
+    """Yield the key of each cluster whose server an earlier one has, why that is wrong, and what to do."""
+    servers: dict[str, str] = {}
+    for one in (each for each in clusters if each.url):
+        key, server = f"clusters.{one.name}.url", server_of(one.url or "")[0]
+        if (other := servers.setdefault(server, key)) != key:
+            yield key, f"the same server as {other}", "Name each server once: both would back up all of it."
 
 
 def _limited(key: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+from dataclasses import replace
 
 import pytest
 from tests.integration.database.library import artifact_of
@@ -14,7 +15,7 @@ from refnet.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
 from refnet.recovery.model.source import OpenArtifact
-from refnet.recovery.model.source_name import SourceName
+from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.sources.database.workers import Workers
 
 #: A materialized view with rows; partitions, those of a hash on an enum too; a table without columns; an unlogged one.
@@ -66,12 +67,14 @@ def test_two_artifacts_differ_by_their_tables(library: Target, wheel: Binaries) 
 def test_an_artifact_differs_from_what_is_live_by_the_tables_that_were_written(
     library: Target, wheel: Binaries
 ) -> None:
-    before = held(library, wheel)
+    shop = SourceName("shop", Kind.DATABASE)
+    before = replace(held(library, wheel), source=shop)
     assert diff.live_tables(before, library, Workers(wheel, 2)).equal
     write(library)
 
     found = diff.live_tables(before, library, Workers(wheel, 2))
 
+    assert found.source == shop
     assert (found.added, found.removed) == (("public.notes",), ("public.citations",))
     assert {one.name for one in found.changed} == {"public.papers", "public.jobs", "1 sequences"}
 

@@ -17,14 +17,15 @@ from tests.unit.actions.conftest import NOW, Lab
 from refnet.actions import choose as choosing
 from refnet.actions.backup import Options
 from refnet.actions.backup import make as backup
-from refnet.actions.choose import choose, choose_one, select
+from refnet.actions.choose import choose, choose_one, of_others, select
 from refnet.actions.context import Context
 from refnet.actions.verify import keep
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Evidence, Level, Outcome
 from refnet.recovery.model.catalog import parse_time
 from refnet.recovery.model.clock import Clock
-from refnet.recovery.model.source_name import STANDARD, SourceName
+from refnet.recovery.model.identity import Identity
+from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
 from refnet.recovery.stores.local import LocalStore
 from refnet.settings import Settings
 
@@ -191,3 +192,12 @@ def test_a_selection_that_fails_for_now_can_be_retried(monkeypatch: pytest.Monke
         select(Context(Settings()), None)
 
     assert (caught.value.code, caught.value.transient) == (Exit.UNVERIFIED, True)
+
+
+def test_the_remedy_for_another_database_names_the_setting_of_the_source() -> None:
+    others = (Identity("wiki", "1"),)
+    assert (
+        "Set the url of shop to"
+        in of_others(Identity("shop", "1"), others, SourceName("shop", Kind.DATABASE)).hint
+    )
+    assert "Set REFNET_DATABASE_URL to" in of_others(Identity("shop", "1"), others).hint

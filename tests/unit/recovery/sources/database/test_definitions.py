@@ -97,6 +97,23 @@ def test_columns_are_read_with_type_default_and_nullability() -> None:
     }
 
 
+def test_inherited_columns_are_columns_of_the_table_and_a_forged_circle_ends() -> None:
+    text = b"""CREATE TABLE s.t (
+    a integer
+)
+INHERITS (s.u, "s"."v w"); CREATE TABLE s.u (
+    b text
+)
+INHERITS (s.t); CREATE TABLE s."v w" (
+    c date
+); ALTER TABLE ONLY s.u ALTER COLUMN b SET DEFAULT 'x'::text;"""
+    assert recorded_columns(of_text([text], Codec()), _T, Codec()) == {
+        "a": Column("integer", False, ""),
+        "b": Column("text", False, "'x'::text"),
+        "c": Column("date", False, ""),
+    }
+
+
 def test_each_need_says_what_to_do() -> None:
     needs = TableNeeds(
         ("s.e",), (("s.v", "view"),), ("old",), (Missing("table", "s.u", "CREATE TABLE …"),), (("citext", "public"),),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from refnet.recovery.sources.database.admin_session import Session
 from refnet.recovery.sources.database.artifact import sql_text
@@ -22,6 +23,7 @@ ORDER BY a.attnum
 _COLUMN = re.compile(rb"(%b) (.*)" % IDENT, re.DOTALL)
 #: What follows a type, outside of brackets and quotes.
 _AFTER_TYPE = re.compile(rb" (?:COLLATE|DEFAULT|NOT NULL|GENERATED|CONSTRAINT|CHECK) ?")
+_PARENT = re.compile(rb"(%b)\.(%b)" % (IDENT, IDENT))
 _DEFAULT = re.compile(rb" DEFAULT ")
 _SET_DEFAULT = re.compile(rb"ALTER TABLE [^\n]*? ALTER COLUMN (%b) SET DEFAULT (.*)" % IDENT, re.DOTALL)
 
@@ -64,10 +66,12 @@ def _differences(recorded: dict[str, Column], live: dict[str, Column]) -> Iterat
 
 
 def recorded_columns(definitions: Sequence[Definition], table: Name, codec: Codec) -> dict[str, Column]:
-    """Return the columns of a table by the artifact's schema, without generated ones."""
-    of_table = [one for one in definitions if one.table == table]
+    """Return the columns of a table by the artifact's schema, inherited ones too, without generated ones."""
+    of: dict[Name | None, list[Definition]] = {}
+    for one in definitions:
+        of.setdefault(one.table, []).append(one)
     found: dict[str, Column] = {}
-    for one in of_table:
+    for one in chain.from_iterable(of.get(name, ()) for name in reversed(_lineage(of, table, codec))):
         if one.what is What.TABLE:
             for item in sql_text.items(one.text):
                 if column := _column(item, codec):
@@ -77,6 +81,20 @@ def recorded_columns(definitions: Sequence[Definition], table: Name, codec: Code
             if name in found:
                 found[name] = Column(found[name].type, found[name].required, codec.decode(default[2]))
     return found
+
+
+def _lineage(of: Mapping[Name | None, Sequence[Definition]], table: Name, codec: Codec) -> list[Name]:
+    """Return `table` and what it inherits from, each once: a forged schema may inherit in a circle."""
+    found = {table: None}
+    waiting = [table]
+    while waiting:
+        for one in of.get(waiting.pop(), ()):
+            if one.what is What.TABLE:
+                for parts in _PARENT.finditer(sql_text.inherited(one.text)):
+                    parent = codec.unquoted(parts[1]), codec.unquoted(parts[2])
+                    waiting += [] if parent in found else [parent]
+                    found[parent] = None
+    return list(found)
 
 
 def _column(item: bytes, codec: Codec) -> tuple[str, Column] | None:
