@@ -21,6 +21,7 @@ from refnet.actions.check_result import Checked, Line, State, bounded, error, ok
 from refnet.actions.cluster_databases import find_databases
 from refnet.actions.context import Context, examine_settings, own_home
 from refnet.actions.monitor import check_everything
+from refnet.actions.previous import previous
 from refnet.actions.recovery_settings import Setup
 from refnet.cluster_sources import with_clusters
 from refnet.compose import compose_file
@@ -63,6 +64,7 @@ def check() -> Checked:
         "backup folder": backup_folder,
         **{one: partial(files, source=one) for one in (*STANDARD, *protected) if one.kind is Kind.FOLDER},
         "not protected": unprotected.check,
+        "previous versions": half_made,
         "backups": _backups,
         "schedule": _schedule,
         "messages": _messages,
@@ -125,6 +127,18 @@ def _protected(settings: Settings) -> Iterator[Path]:
         listed = entries.parse_entries(settings.config_entries)
         names = entries.names(one for one in listed if one.folder)
         yield from (settings.config_dir / name for name in names)
+
+
+def half_made(settings: Settings) -> Iterator[Line]:
+    """Name the copies that killed restores left; what cannot be asked is an error of the source's own check."""
+    there = wiring.configured(settings)
+    for one in previous(
+        Context(settings), (name for name in wiring.known(settings) if name in there)
+    ).versions:
+        if one.half_made and one.blocked:
+            yield ok(one.source, f"{one.what} stays: {one.blocked}")
+        elif one.half_made:
+            yield warning(one.source, f"{one.what} is left of a killed restore", "`refnet prune` removes it.")
 
 
 def _backups(settings: Settings) -> Iterator[Line]:

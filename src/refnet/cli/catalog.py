@@ -12,7 +12,7 @@ from refnet.actions.catalog import listing, not_named, notes
 from refnet.actions.previous import Kept
 from refnet.actions.previous import previous as kept
 from refnet.cli import options, render
-from refnet.cli.context import complain, context, print_json
+from refnet.cli.context import complain, context, note, print_json
 from refnet.errors import Exit, RefnetError, worst
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Entry
@@ -40,7 +40,10 @@ def list_artifacts(
     if previous:
         if tag:
             raise RefnetError("--previous and --tag exclude each other", "Omit one of them.", Exit.USAGE)
-        _list_previous(kept(here, names), as_json=as_json)
+        gone = () if sources else not_named(here, names)
+        for name in gone:
+            note(f"{name} is not configured, so its previous versions are not listed")
+        _list_previous(kept(here, (name for name in names if name not in gone)), as_json=as_json)
         return
     found = listing(here, names, tag)
     store = found.store

@@ -13,6 +13,8 @@ from tests.integration.files.conftest import World, contents, now, spoil
 from tests.integration.files.test_killed import killed_at
 
 from refnet import wiring
+from refnet.actions import check
+from refnet.actions.check_result import State
 from refnet.errors import RefnetError
 from refnet.recovery.model.clock import Clock
 from refnet.recovery.sources.files import swapping
@@ -113,6 +115,9 @@ def test_what_a_killed_run_left_is_listed_and_pruned_at_once_but_not_while_a_run
     [one] = left()
     assert one.due(now(), timedelta(days=7))
     assert (one.blocked, one.of) == ("", str(folder))
+    assert [(line.state, line.says) for line in check.half_made(settings)] == [
+        (State.WARNING, f"{one.what} is left of a killed restore")
+    ]
     [work] = half_made(vault.swaps, vault.source)
     with swapping.reopened(work.swap):
         assert "another restore is running" in left()[0].blocked
