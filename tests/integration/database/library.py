@@ -89,7 +89,7 @@ def marked(target: Target, name: str) -> previous_databases.PreviousDatabase:
 def everything(target: Target) -> list[str]:
     with admin_session(target) as admin:
         rows = admin.execute("SELECT datname FROM pg_database WHERE datname LIKE %s", (f"{target.name}%",))
-        return [name for (name,) in rows.fetchall()]
+        return sorted(name for (name,) in rows.fetchall())
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from psycopg.conninfo import conninfo_to_dict
+from tests import forked
 from tests.integration.database.library import artifact_of, everything, of_database, papers
 
 from refnet.postgres.binaries import Binaries
@@ -58,10 +59,7 @@ def environment(library: Target, tmp_path: Path) -> dict[str, str]:
 
 
 def refnet(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from refnet.cli.main import run; run()", *arguments]
-    return subprocess.run(
-        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
+    return forked.text(*arguments, environment=environment, folder=Path.cwd())
 
 
 def report(environment: dict[str, str], *arguments: str) -> Any:

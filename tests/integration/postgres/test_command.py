@@ -4,16 +4,16 @@ import json
 import os
 import shlex
 import subprocess
-import sys
 from pathlib import Path
+
+from tests import forked
 
 from refnet.postgres import embedded
 
 
 def _refnet(home: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "REFNET_HOME": str(home), **variables}
-    command = [sys.executable, "-c", "from refnet.cli.main import run; run()", "postgres", *arguments]
-    return subprocess.run(command, env=environment, cwd="/", capture_output=True, text=True, check=False)
+    return forked.text("postgres", *arguments, environment=environment, folder=Path("/"))
 
 
 def test_the_line_that_status_prints_connects(home: Path) -> None:
