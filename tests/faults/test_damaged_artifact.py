@@ -21,7 +21,7 @@ from refnet.postgres.cluster import Cluster
 from refnet.recovery.model.artifact import Level, Outcome
 from refnet.recovery.model.source import OpenArtifact, Proof
 from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.sources.database.artifact.index_values import Kind
+from refnet.recovery.sources.database.artifact.index_values import MemberKind
 from refnet.recovery.sources.database.artifact.sqlgz import FOOTER_LENGTH, Reader
 from refnet.recovery.sources.database.dump.parallel_dump import dump
 from refnet.recovery.sources.database.workers import Workers
@@ -50,7 +50,7 @@ def tiny(server: Cluster) -> bytes:
     with server.target().connect() as admin:
         admin.execute("DROP DATABASE tiny")
     kinds = {member.kind for member in _reader(out.getvalue()).index.members}
-    assert kinds == set(Kind)
+    assert kinds == set(MemberKind)
     return out.getvalue()
 
 
@@ -111,7 +111,7 @@ def test_bytes_after_the_end_are_damage(judge: Context, tiny: bytes, tail: bytes
 
 
 def test_members_in_another_order_or_twice_are_damage(judge: Context, tiny: bytes) -> None:
-    blocks = [m for m in _reader(tiny).index.members if m.kind is Kind.BLOCK]
+    blocks = [m for m in _reader(tiny).index.members if m.kind is MemberKind.BLOCK]
     one, other = blocks[0], blocks[1]
     pieces = [tiny[m.offset : m.offset + m.length] for m in (one, other)]
     swapped = tiny.replace(pieces[0] + pieces[1], pieces[1] + pieces[0])

@@ -23,7 +23,7 @@ from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.model.source_name import STANDARD, SourceName
 from refnet.recovery.sources.files.contents import Limits, NullSink, read_archive
 from refnet.recovery.sources.files.files_artifact import FilesArtifact
-from refnet.recovery.sources.files.listing import FileList, Kind, Listed, Member, matching
+from refnet.recovery.sources.files.listing import FileKind, FileList, Listed, Member, matching
 from refnet.recovery.sources.files.member_names import ArchiveError, checked, leads_inside, show
 from refnet.recovery.sources.files.tar_headers import END, header
 from refnet.recovery.sources.files.tar_members import TarReader
@@ -33,11 +33,11 @@ _TIME = 1_764_090_001_250_000_000
 _SUM = sha256(b"note").hexdigest()
 FILES = FileList(
     (
-        Listed(".", Kind.FOLDER, 0, 0o755, _TIME, 1000, 1000, 0),
-        Listed("論文", Kind.FOLDER, 0, 0o755, _TIME, 1000, 1000, 512),
-        Listed("論文/a.md", Kind.FILE, 4, 0o644, _TIME, 1000, 1000, 1024, _SUM),
-        Listed("b\udcff.md", Kind.FILE, 4, 0o644, _TIME, 1000, 1000, 2048, _SUM),
-        Listed("link", Kind.LINK, 0, 0o777, _TIME, 1000, 1000, 3072, target="論文/a.md"),
+        Listed(".", FileKind.FOLDER, 0, 0o755, _TIME, 1000, 1000, 0),
+        Listed("論文", FileKind.FOLDER, 0, 0o755, _TIME, 1000, 1000, 512),
+        Listed("論文/a.md", FileKind.FILE, 4, 0o644, _TIME, 1000, 1000, 1024, _SUM),
+        Listed("b\udcff.md", FileKind.FILE, 4, 0o644, _TIME, 1000, 1000, 2048, _SUM),
+        Listed("link", FileKind.LINK, 0, 0o777, _TIME, 1000, 1000, 3072, target="論文/a.md"),
     ),
     (Member(0, 0), Member(1024, 200)),
 )
@@ -52,7 +52,7 @@ def test_a_list_of_files_is_read_or_refused(text: bytes) -> None:
         assert FileList.from_json(files.to_json()) == files
         for listed in files.files:
             assert checked(os.fsencode(listed.path)) == listed.path
-            assert listed.kind is not Kind.LINK or leads_inside(listed.path, listed.target)
+            assert listed.kind is not FileKind.LINK or leads_inside(listed.path, listed.target)
             files.start_of(listed.at)
 
 
@@ -82,7 +82,7 @@ def _tar() -> bytes:
     whole = b""
     for listed in FILES.files[1:]:
         whole += header(listed)
-        whole += b"note".ljust(512, b"\0") if listed.kind is Kind.FILE else b""
+        whole += b"note".ljust(512, b"\0") if listed.kind is FileKind.FILE else b""
     return whole + END
 
 
@@ -139,7 +139,7 @@ _RECORD = st.tuples(
 @given(st.lists(_RECORD, max_size=4), st.sampled_from("xgLK0125S"), damaged(b""))
 def test_pax_records_are_read_or_refused(records: list[tuple[str, str]], kind: str, more: bytes) -> None:
     body = b"".join(_record(key, value) for key, value in records) + more
-    head = header(Listed("a", Kind.FILE, len(body), 0o644, 7_000_000_000, 1, 1, 0))
+    head = header(Listed("a", FileKind.FILE, len(body), 0o644, 7_000_000_000, 1, 1, 0))
     data = head[:156] + kind.encode() + head[157:] + body + bytes(-len(body) % 512) + TAR
     members = outcome(lambda: list(TarReader(io.BytesIO(_with_sums(data)))), ArchiveError)
     for member in members or ():

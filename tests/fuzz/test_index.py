@@ -13,7 +13,7 @@ from tests.hostile import forge
 from xxhash import xxh3_128_hexdigest
 
 from refnet.recovery.sources.database.artifact.index import Index, Table
-from refnet.recovery.sources.database.artifact.index_values import Kind
+from refnet.recovery.sources.database.artifact.index_values import MemberKind
 from refnet.recovery.sources.database.artifact.sqlgz import (
     FIRST_LINE,
     NotAnArtifact,
@@ -56,11 +56,11 @@ _ROLE = {
 def _artifact() -> bytes:
     out = io.BytesIO()
     writer = Writer(out)
-    writer.add(*compress([FIRST_LINE, b"CREATE TABLE papers (id int, title text);\n"]), Kind.PRE)
+    writer.add(*compress([FIRST_LINE, b"CREATE TABLE papers (id int, title text);\n"]), MemberKind.PRE)
     block = b"COPY public.papers (id, title) FROM stdin;\n1\ta\n\\.\n"
-    writer.add(*compress([block]), Kind.BLOCK, table=0, rows=1, text=xxh3_128_hexdigest(block))
-    writer.add(*compress([b"SELECT 1;\n"]), Kind.DATA)
-    writer.add(*compress([b"ALTER TABLE public.papers ADD PRIMARY KEY (id);\n"]), Kind.POST)
+    writer.add(*compress([block]), MemberKind.BLOCK, table=0, rows=1, text=xxh3_128_hexdigest(block))
+    writer.add(*compress([b"SELECT 1;\n"]), MemberKind.DATA)
+    writer.add(*compress([b"ALTER TABLE public.papers ADD PRIMARY KEY (id);\n"]), MemberKind.POST)
     papers = Table(
         "public", "papers", ("id", "title"), True, False, 1, 4, "ab" * 16, 16384, (16390,), {"16400": 16401}
     )
@@ -111,7 +111,7 @@ def test_an_index_is_read_or_the_artifact_is_damaged(text: str) -> None:
         assert Index.from_pieces([index.to_text()]) == index
         for member in index.members:
             outcome(lambda one=member: sum(map(len, reader.raw(one))))  # type: ignore[misc]
-            assert member.kind != Kind.BLOCK or 0 <= (member.table or 0) < len(index.tables)
+            assert member.kind != MemberKind.BLOCK or 0 <= (member.table or 0) < len(index.tables)
 
 
 @fuzzed

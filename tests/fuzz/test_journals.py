@@ -41,7 +41,7 @@ SWAP = swap_journal.Journal(
     SourceName.OBSIDIAN,
     "vault_20261125.tar.gz",
     NOW,
-    swap_journal.Why.UNDONE,
+    swap_journal.SwapReason.UNDONE,
     "/srv/vault",
     beside=True,
     work=".refnet-work",
@@ -54,7 +54,7 @@ SWAP = swap_journal.Journal(
         swap_journal.Unit("c.md", 8, ("a", "b")),
     ),
 )
-MARK = previous.Mark("refnet", previous.Why.RESTORED, NOW, "a", "7:9:7,8", "論文", 10)
+MARK = previous.Mark("refnet", previous.MarkState.RESTORED, NOW, "a", "7:9:7,8", "論文", 10)
 RECORD = previous.Record("74", "refnet_before_20261125_170001", 16384, "refnet", 16385, MARK)
 TOLD = {"database backup": asdict(notify.Problem("2026-11-25T17:00:01+00:00", "down\nstart it"))}
 

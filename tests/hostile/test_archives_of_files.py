@@ -16,7 +16,7 @@ from tests.hostile.bounded import bounded
 
 from refnet.recovery.model.artifact import utc
 from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.sources.files.listing import FileList, Kind, Listed, Member
+from refnet.recovery.sources.files.listing import FileKind, FileList, Listed, Member
 from refnet.recovery.sources.files.member_names import ArchiveError
 from refnet.recovery.sources.files.tar_headers import END, header
 
@@ -40,7 +40,7 @@ except RefnetError as error:
 
 
 def _blocks(body: bytes, kind: bytes) -> bytes:
-    head = bytearray(header(Listed("h", Kind.FILE, len(body), 0o644, 0, 0, 0, 0)))
+    head = bytearray(header(Listed("h", FileKind.FILE, len(body), 0o644, 0, 0, 0, 0)))
     head[156:157] = kind
     head[148:156] = b" " * 8
     head[148:156] = b"%06o\0 " % sum(head)
@@ -48,7 +48,7 @@ def _blocks(body: bytes, kind: bytes) -> bytes:
 
 
 def _file(name: bytes) -> bytes:
-    return header(Listed(name.decode(), Kind.FILE, 0, 0o644, 0, 0, 0, 0))
+    return header(Listed(name.decode(), FileKind.FILE, 0, 0o644, 0, 0, 0, 0))
 
 
 def _short_records() -> Iterator[bytes]:
@@ -109,8 +109,8 @@ def test_an_archive_that_would_take_long_or_much_is_refused(tmp_path, make, told
     assert re.search(told, said)
 
 
-ENTRY = Listed("a.md", Kind.FILE, 1, 0o644, 0, 0, 0, 512, "0" * 64)
-TOP = Listed(".", Kind.FOLDER, 0, 0o755, 0, 0, 0, 0)
+ENTRY = Listed("a.md", FileKind.FILE, 1, 0o644, 0, 0, 0, 512, "0" * 64)
+TOP = Listed(".", FileKind.FOLDER, 0, 0o755, 0, 0, 0, 0)
 LIST = FileList((TOP, ENTRY), (Member(0, 0),)).to_json()
 
 

@@ -23,7 +23,7 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 from refnet.recovery.model.clock import utc_now
-from refnet.recovery.model.previous import Mark, Why
+from refnet.recovery.model.previous import Mark, MarkState
 from refnet.recovery.sources.database.admin_session import admin_session
 from refnet.recovery.sources.database.restore import previous_databases
 from refnet.recovery.stores.previous_records import PreviousVersions
@@ -56,7 +56,9 @@ def forge(target: Target, name: str, comment: str) -> str:
 
 
 def mark(target: Target) -> str:
-    return previous_databases.comment_of(Mark(target.name, Why.RESTORED, utc_now() + timedelta(hours=1)))
+    return previous_databases.comment_of(
+        Mark(target.name, MarkState.RESTORED, utc_now() + timedelta(hours=1))
+    )
 
 
 def test_a_newer_database_with_refnets_comment_is_not_what_an_undo_brings_back(

@@ -16,7 +16,7 @@ from tests.hostile import forge
 
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.sources.database.artifact.index import Index
-from refnet.recovery.sources.database.artifact.index_values import Kind
+from refnet.recovery.sources.database.artifact.index_values import MemberKind
 from refnet.recovery.sources.database.artifact.sqlgz import Reader
 
 _NAME = "refnet_20261125_020000.sql.gz"
@@ -243,7 +243,7 @@ def test_a_schema_without_end_is_damage(genuine: bytes) -> None:
     members = (packed + rest)[: sum(one["length"] for one in values["members"])]
     reader = _read(forge.forged(forge.closed(members, gzip.compress(_lines(values))), lambda _: None))
     with pytest.raises(RefnetError, match="pre-data is longer than") as caught:
-        reader.text(Kind.PRE)
+        reader.text(MemberKind.PRE)
     assert caught.value.code is Exit.DAMAGED
 
 

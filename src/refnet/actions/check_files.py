@@ -17,7 +17,7 @@ from refnet.recovery.model.formatting import size, some
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.files import entries
 from refnet.recovery.sources.files.files_source import entries_of, everything_excluded, listed_and_excluded
-from refnet.recovery.sources.files.listing import Kind
+from refnet.recovery.sources.files.listing import FileKind
 from refnet.recovery.sources.files.scope import EVERYTHING, LeftOut, Scope
 from refnet.recovery.sources.files.walk import runs, walk
 from refnet.settings import Settings
@@ -96,8 +96,8 @@ def _walked(source: SourceName, folder: Path, root: int, scope: Scope) -> Iterat
         if time.monotonic() > end:
             yield warning(source, "the search for unreadable files was cut off", "A backup reports them.")
             break
-        any_file |= one.kind is Kind.FILE
-        of_file = one.kind is Kind.FILE and not os.access(one.name, os.R_OK, dir_fd=one.folder)
+        any_file |= one.kind is FileKind.FILE
+        of_file = one.kind is FileKind.FILE and not os.access(one.name, os.R_OK, dir_fd=one.folder)
         if of_file or one.error:
             unreadable.append(one.path)
     if unreadable:

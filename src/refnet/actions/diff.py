@@ -22,8 +22,7 @@ from refnet.recovery.sources.database.rows.compare import compare
 from refnet.recovery.sources.database.workers import Workers
 from refnet.recovery.sources.files.changes import changes, same
 from refnet.recovery.sources.files.files_artifact import FilesArtifact
-from refnet.recovery.sources.files.listing import FileList, Listed
-from refnet.recovery.sources.files.listing import Kind as FileKind
+from refnet.recovery.sources.files.listing import FileKind, FileList, Listed
 from refnet.recovery.sources.files.member_names import spelled
 from refnet.recovery.sources.files.selection import against_live
 from refnet.recovery.sources.files.target import FolderTarget

@@ -24,8 +24,7 @@ from refnet.recovery.sources.artifact import open_database
 from refnet.recovery.sources.database.artifact.index import DIGEST, Index
 from refnet.recovery.sources.database.artifact.own_artifact import DatabaseArtifact
 from refnet.recovery.sources.files.files_artifact import FilesArtifact
-from refnet.recovery.sources.files.listing import Kind as FileKind
-from refnet.recovery.sources.files.listing import Listed, matching
+from refnet.recovery.sources.files.listing import FileKind, Listed, matching
 from refnet.recovery.sources.files.member_names import ArchiveError, checked, show, spelled
 
 #: The most paths that a search remembers.

@@ -22,8 +22,7 @@ from refnet.recovery.sources.artifact import open_database
 from refnet.recovery.sources.database.artifact.index import Table
 from refnet.recovery.sources.database.artifact.own_artifact import DatabaseArtifact
 from refnet.recovery.sources.files.files_artifact import FilesArtifact
-from refnet.recovery.sources.files.listing import FileList, Listed
-from refnet.recovery.sources.files.listing import Kind as FileKind
+from refnet.recovery.sources.files.listing import FileKind, FileList, Listed
 from refnet.recovery.sources.files.member_names import ArchiveError, checked, show, some, spelled
 
 #: A file up to this size is checked in memory, a larger one on the disk.

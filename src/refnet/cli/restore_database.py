@@ -20,7 +20,7 @@ from refnet.errors import Exit, RefnetError, worst
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.origin import origin_label
-from refnet.recovery.model.previous import Why
+from refnet.recovery.model.previous import MarkState
 from refnet.recovery.model.restore_facts import Sessions
 from refnet.recovery.model.restore_place import Where, check_name
 from refnet.recovery.model.restore_plan import Compare, Plan
@@ -279,4 +279,4 @@ def _print_undo_plan(plan: UndoPlan) -> None:
 def _replaced(back: PreviousDatabase) -> str:
     """Return when a previous version was replaced, and by what."""
     restored = f"the restore of {formatting.plain(back.mark.artifact)}"
-    return f"{render.local(back.at)}, when {restored if back.why is Why.RESTORED else f'an undo of {restored}'} replaced it"
+    return f"{render.local(back.at)}, when {restored if back.why is MarkState.RESTORED else f'an undo of {restored}'} replaced it"

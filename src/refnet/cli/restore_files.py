@@ -21,7 +21,7 @@ from refnet.recovery.model import formatting
 from refnet.recovery.sources.files.changes import SHOWN, Changes
 from refnet.recovery.sources.files.member_names import MAX_PATH, show, shown_path, some
 from refnet.recovery.sources.files.merging import Action
-from refnet.recovery.sources.files.swap_journal import Why
+from refnet.recovery.sources.files.swap_journal import SwapReason
 from refnet.recovery.sources.files.target import FolderTarget
 from refnet.recovery.verbs.restore_files import Plan, Restored
 from refnet.recovery.verbs.undo_files import Undone, UndoPlan
@@ -183,4 +183,4 @@ def _print_undone(done: Undone) -> None:
 def _replaced(plan: UndoPlan) -> str:
     """Return when a previous version was replaced, and by what."""
     restored = f"the restore of {show(plan.journal.artifact)}"
-    return f"{render.local(plan.journal.at)}, when {restored if plan.journal.why is Why.RESTORED else f'an undo of {restored}'} replaced it"
+    return f"{render.local(plan.journal.at)}, when {restored if plan.journal.why is SwapReason.RESTORED else f'an undo of {restored}'} replaced it"

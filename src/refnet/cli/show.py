@@ -13,7 +13,7 @@ from refnet.cli import options, render
 from refnet.cli.context import context, note, print_json, print_json_list, with_progress
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.formatting import plain, size
-from refnet.recovery.sources.files.listing import Kind, Listed
+from refnet.recovery.sources.files.listing import FileKind, Listed
 from refnet.recovery.sources.files.member_names import MAX_PATH
 from refnet.recovery.sources.files.member_names import show as shown
 
@@ -57,6 +57,6 @@ def show(
 
 
 def _line(one: Listed) -> str:
-    end = {Kind.FOLDER: "/", Kind.LINK: f" -> {shown(one.target, MAX_PATH)}"}.get(one.kind, "")
-    bytes_ = size(one.size) if one.kind is Kind.FILE else ""
+    end = {FileKind.FOLDER: "/", FileKind.LINK: f" -> {shown(one.target, MAX_PATH)}"}.get(one.kind, "")
+    bytes_ = size(one.size) if one.kind is FileKind.FILE else ""
     return f"{one.mode:04o}  {bytes_:>9}  {render.local_ns(one.mtime_ns)}  {shown(one.path, MAX_PATH)}{end}"

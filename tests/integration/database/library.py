@@ -18,7 +18,7 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 from refnet.recovery.model.origin import Permission
-from refnet.recovery.model.previous import Why
+from refnet.recovery.model.previous import MarkState
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.database.admin_session import admin_session
@@ -70,7 +70,7 @@ def papers(target: Target) -> int:
         return session.execute("SELECT count(*) FROM papers").fetchall()[0][0]  # type: ignore[no-any-return]
 
 
-def of_database(target: Target, *whys: Why) -> list[str]:
+def of_database(target: Target, *whys: MarkState) -> list[str]:
     with admin_session(target) as admin:
         return [
             one.name

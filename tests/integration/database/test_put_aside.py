@@ -18,7 +18,7 @@ from refnet.actions.context import Context
 from refnet.actions.previous import previous
 from refnet.errors import RefnetError
 from refnet.postgres.session import Target
-from refnet.recovery.model.previous import Mark, Record, Why
+from refnet.recovery.model.previous import Mark, MarkState, Record
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.database.restore.previous_databases import comment_of, comment_on, oid_of
 from refnet.recovery.sources.database.rows import row_counts
@@ -37,7 +37,7 @@ def settings_for(target: Target, folder: Path) -> Settings:
 
 def previous_version(target: Target, of: str, records: PreviousVersions | None, *, seconds: int = 0) -> str:
     """An empty database with the mark of a previous version of `of`; its name."""
-    name, mark = f"{of}_before_20261125_0000{seconds:02}", Mark(of, Why.RESTORED, NOW)
+    name, mark = f"{of}_before_20261125_0000{seconds:02}", Mark(of, MarkState.RESTORED, NOW)
     with target.connect() as session:
         session.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         session.execute(comment_on(name, comment_of(mark)))

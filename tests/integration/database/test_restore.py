@@ -28,7 +28,7 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 from refnet.recovery.model.clock import utc_now
-from refnet.recovery.model.previous import Why
+from refnet.recovery.model.previous import MarkState
 from refnet.recovery.sources.database.admin_session import admin_session
 from refnet.recovery.sources.database.restore import previous_databases, swap_databases
 from refnet.recovery.sources.database.restore.server_facts import live_state
@@ -45,8 +45,8 @@ def test_a_restore_brings_back_the_rows_and_keeps_the_old_database(library: Targ
     assert done.previous is not None
     assert papers(library.database(done.previous)) == 10
     assert list(done.seconds) == ["check", "create", "load", "compare", "swap"]
-    assert of_database(library, Why.RESTORED) == [done.previous]
-    assert of_database(library, Why.COPY) == []
+    assert of_database(library, MarkState.RESTORED) == [done.previous]
+    assert of_database(library, MarkState.COPY) == []
 
 
 def test_an_undo_brings_the_old_database_back_and_can_be_undone(library: Target, wheel: Binaries) -> None:
@@ -256,7 +256,7 @@ def test_dropping_a_kept_database_spares_the_slot_of_its_subscription(
 
 def test_a_database_without_a_mark_is_never_dropped(library: Target) -> None:
     forged = previous_databases.PreviousDatabase(
-        library.name, 1, "refnet", previous_databases.Mark(library.name, Why.COPY, utc_now())
+        library.name, 1, "refnet", previous_databases.Mark(library.name, MarkState.COPY, utc_now())
     )
     with admin_session(library) as admin, pytest.raises(RefnetError, match="no mark of RefNet"):
         previous_databases.drop(admin, library, forged)
@@ -321,7 +321,7 @@ def test_a_restore_of_a_kept_database_makes_none_that_looks_kept(
     assert live_state(library)["comment"] is None
     with admin_session(library) as admin:
         assert library.name not in {one.name for one in previous_databases.marked(admin)}
-        mark = previous_databases.Mark(library.name, Why.RESTORED, utc_now())
+        mark = previous_databases.Mark(library.name, MarkState.RESTORED, utc_now())
         admin.execute(previous_databases.comment_on(library.name, previous_databases.comment_of(mark)))
         assert library.name not in {one.name for one in previous_databases.marked(admin)}
         with pytest.raises(RefnetError, match="no mark of RefNet"):

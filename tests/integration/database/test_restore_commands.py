@@ -19,7 +19,7 @@ from tests.integration.database.library import artifact_of, everything, of_datab
 
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import Target
-from refnet.recovery.model.previous import Why
+from refnet.recovery.model.previous import MarkState
 from refnet.recovery.sources.database.admin_session import admin_session
 
 #: An index that takes as long as the database's own setting says: at once when it is made, long in a restore.
@@ -170,7 +170,7 @@ def test_a_run_that_is_killed_while_it_loads_blocks_nobody_and_the_next_one_just
     await_query(library, f"{library.name}_copy_%", "CREATE INDEX jobs_slow%")
     killed.kill()
     killed.wait()
-    assert len(of_database(library, Why.COPY)) == 1
+    assert len(of_database(library, MarkState.COPY)) == 1
     assert papers(library) == 5000
     done = report(environment, "restore", "database", str(fine), "--force")
     assert any("of a killed run" in note for note in done["notes"])
@@ -191,12 +191,12 @@ def test_a_run_that_is_killed_around_the_exchange_leaves_one_whole_database_live
         killed.kill()
     assert killed.wait() == -signal.SIGKILL
     assert papers(library) == (5000 if when == "after" else 5001)
-    assert len(of_database(library, Why.COPY)) == (0 if when == "after" else 1)
-    assert len(of_database(library, Why.RESTORED)) == (1 if when == "after" else 0)
+    assert len(of_database(library, MarkState.COPY)) == (0 if when == "after" else 1)
+    assert len(of_database(library, MarkState.RESTORED)) == (1 if when == "after" else 0)
     done = report(environment, "restore", "database", artifact, "--force")
     assert papers(library) == 5000
     assert papers(library.database(done["kept"])) == (5000 if when == "after" else 5001)
-    assert of_database(library, Why.COPY) == []
+    assert of_database(library, MarkState.COPY) == []
 
 
 def test_an_interrupted_restore_kept_other_runs_waiting_cleans_up_and_says_so(

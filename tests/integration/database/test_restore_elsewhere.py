@@ -24,7 +24,7 @@ from refnet.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.recovery.model.previous import Why
+from refnet.recovery.model.previous import MarkState
 from refnet.recovery.model.restore_place import Where
 from refnet.recovery.sources.database.admin_session import admin_session, restore_lock
 from refnet.recovery.sources.database.artifact.own_artifact import DatabaseArtifact
@@ -70,7 +70,7 @@ def test_a_new_database_appears_beside_the_live_one_which_stays(
         assert session.execute("SELECT count(*) FROM papers").fetchall() == [(5000,)]
     assert (done.database, done.previous) == (new.name, None)
     assert papers(new) == 5000
-    assert of_database(shop, *Why) == []
+    assert of_database(shop, *MarkState) == []
     with pytest.raises(RefnetError, match="exists already, and --as replaces nothing") as refused:
         beside(shop, dump, wheel, new.name)
     assert refused.value.code is Exit.USAGE
@@ -129,7 +129,7 @@ def test_a_half_made_copy_is_dropped_at_once_or_by_the_next_run(
         assert status == 0
         assert everything(shop) == [shop.name]
         return
-    [left] = of_database(shop, Why.COPY)
+    [left] = of_database(shop, MarkState.COPY)
     [one] = previous_databases(shop, (), PREVIOUS.forget)
     assert (one.what, one.half_made, one.blocked) == (f"copy {left}", True, "")
     with admin_session(shop) as admin, restore_lock(admin, shop.name):

@@ -25,7 +25,7 @@ from refnet.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
-from refnet.recovery.model.previous import Why
+from refnet.recovery.model.previous import MarkState
 from refnet.recovery.model.source import Finding, OpenArtifact
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.database.admin_session import admin_session, restore_lock
@@ -73,13 +73,13 @@ def test_a_copy_that_cannot_be_dropped_is_named_and_dropped_by_the_next_restore(
             ),
             wheel,
         )
-    (copy,) = of_database(library, Why.COPY)
+    (copy,) = of_database(library, MarkState.COPY)
     assert f"The copy {copy} still exists" in refused.value.hint
     assert papers(library) == 5000
     with library.database(copy).connect() as session:
         session.execute("ROLLBACK PREPARED 'stuck'")
     restore(library, held(content), wheel)
-    assert of_database(library, Why.COPY) == []
+    assert of_database(library, MarkState.COPY) == []
 
 
 def rewritten(content: bytes, change: Callable[[Index], Index]) -> bytes:

@@ -15,7 +15,7 @@ from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 from refnet.recovery.model.table_plan import Difference, Mode, TableSelection
-from refnet.recovery.sources.database.artifact.index_values import Kind
+from refnet.recovery.sources.database.artifact.index_values import MemberKind
 from refnet.recovery.sources.database.artifact.sqlgz import Reader
 from refnet.recovery.verbs.restore_table import staged
 
@@ -92,7 +92,7 @@ def test_only_the_bytes_of_that_table_and_of_the_definitions_are_read(shelf: Tar
     whole = Reader("whole", lambda: io.BytesIO(content))
     papers = next(n for n, table in enumerate(whole.index.tables) if table.name == "papers")
     for member in whole.index.members:
-        if member.table != papers and member.kind is not Kind.PRE:
+        if member.table != papers and member.kind is not MemberKind.PRE:
             content[member.offset : member.offset + member.length] = b"x" * member.length
     with shelf.connect() as session:
         session.execute("DELETE FROM citations; DELETE FROM papers")
@@ -123,7 +123,7 @@ def test_no_more_bytes_are_read_than_those_of_that_table_of_the_definitions_and_
     source = Reader("whole", lambda: Counted(content, counts))
     citations = next(n for n, table in enumerate(source.index.tables) if table.name == "citations")
     members = source.index.members
-    of_table = sum(one.length for one in members if one.table == citations or one.kind is Kind.PRE)
+    of_table = sum(one.length for one in members if one.table == citations or one.kind is MemberKind.PRE)
     with shelf.connect() as session:
         session.execute("DELETE FROM citations")
     assert restore(shelf, source, "citations", "missing").add == 100

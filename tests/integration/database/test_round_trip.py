@@ -17,7 +17,7 @@ from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.artifact import open_database
 from refnet.recovery.sources.database.artifact.index import Index
-from refnet.recovery.sources.database.artifact.index_values import Kind
+from refnet.recovery.sources.database.artifact.index_values import MemberKind
 from refnet.recovery.sources.database.artifact.sqlgz import Reader
 from refnet.recovery.sources.database.dump.parallel_dump import dump
 from refnet.recovery.sources.database.restore.foreign_views import refresh
@@ -118,7 +118,7 @@ def test_the_index_records_the_rows_of_every_table(each: Backed) -> None:
     in_blocks = sum(table.blocks for table in each.index.tables)
     assert in_blocks > 60
     # How many exactly depends on where the reads from psql's pipe fall.
-    assert len(each.index.members_of(Kind.BLOCK)) > 2 * in_blocks
+    assert len(each.index.members_of(MemberKind.BLOCK)) > 2 * in_blocks
 
 
 def test_the_index_records_every_sequence_by_its_name(each: Backed) -> None:

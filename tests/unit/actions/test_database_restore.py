@@ -13,7 +13,7 @@ from refnet.actions.database_restore import restore_of
 from refnet.errors import RefnetError
 from refnet.postgres.session import Target
 from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.sources.database.artifact.index_values import Kind
+from refnet.recovery.sources.database.artifact.index_values import MemberKind
 from refnet.recovery.sources.database.artifact.sqlgz import Reader
 from refnet.settings import Settings
 
@@ -33,7 +33,7 @@ def test_the_schema_of_an_artifact_is_not_read_before_it_is_needed(
 ) -> None:
     """A restore of single tables reads their rows alone: damage elsewhere does not stop it."""
     (golden,) = (Path(__file__).parents[2] / "golden" / "backups" / "database").glob("*.gz")
-    (member,) = Reader(golden.name, lambda: golden.open("rb")).index.members_of(Kind.PRE)
+    (member,) = Reader(golden.name, lambda: golden.open("rb")).index.members_of(MemberKind.PRE)
     data = bytearray(golden.read_bytes())
     data[member.offset + member.length // 2] ^= 0xFF
     (tmp_path / golden.name).write_bytes(data)

@@ -30,7 +30,7 @@ _TOKEN = re.compile(
 _CLASPED = re.compile(r"""[A-Za-z0-9_$"'][A-Za-z0-9_$"']""")
 
 
-class Kind(StrEnum):
+class StatementKind(StrEnum):
     """The kind of a statement."""
 
     ROLE = "role"
@@ -53,24 +53,24 @@ _MEMBER = r"(?:ADMIN|INHERIT|SET) (?:OPTION|TRUE|FALSE)"
 _SHAPES = {
     kind: re.compile(shape)
     for kind, shape in {
-        Kind.ROLE: "CREATE ROLE N",
-        Kind.ATTRIBUTES: rf"ALTER ROLE N WITH(?: (?:{_ATTRIBUTE}|PASSWORD S|VALID UNTIL S))+",
-        Kind.SETTING: r"ALTER ROLE N SET N TO S(?: , S)*",
-        Kind.COMMENT: "COMMENT ON ROLE N IS S",
-        Kind.MEMBERSHIP: rf"GRANT N TO N(?: WITH {_MEMBER}(?: , {_MEMBER})*)?(?: GRANTED BY N)?",
-        Kind.PARAMETER: r"GRANT (?:ALL|SET|ALTER SYSTEM|SET , ALTER SYSTEM) ON PARAMETER N TO (?:N|PUBLIC)"
+        StatementKind.ROLE: "CREATE ROLE N",
+        StatementKind.ATTRIBUTES: rf"ALTER ROLE N WITH(?: (?:{_ATTRIBUTE}|PASSWORD S|VALID UNTIL S))+",
+        StatementKind.SETTING: r"ALTER ROLE N SET N TO S(?: , S)*",
+        StatementKind.COMMENT: "COMMENT ON ROLE N IS S",
+        StatementKind.MEMBERSHIP: rf"GRANT N TO N(?: WITH {_MEMBER}(?: , {_MEMBER})*)?(?: GRANTED BY N)?",
+        StatementKind.PARAMETER: r"GRANT (?:ALL|SET|ALTER SYSTEM|SET , ALTER SYSTEM) ON PARAMETER N TO (?:N|PUBLIC)"
         r"(?: WITH GRANT OPTION)?",
-        Kind.LABEL: "SECURITY LABEL FOR N ON (?:ROLE|TABLESPACE) N IS S",
-        Kind.TABLESPACE: "CREATE TABLESPACE N OWNER N LOCATION S",
-        Kind.OF_TABLESPACE: r"ALTER TABLESPACE N SET \( N = [NS0](?: , N = [NS0])* \)"
+        StatementKind.LABEL: "SECURITY LABEL FOR N ON (?:ROLE|TABLESPACE) N IS S",
+        StatementKind.TABLESPACE: "CREATE TABLESPACE N OWNER N LOCATION S",
+        StatementKind.OF_TABLESPACE: r"ALTER TABLESPACE N SET \( N = [NS0](?: , N = [NS0])* \)"
         r"|(?:GRANT|REVOKE)(?: GRANT OPTION FOR)? (?:ALL|CREATE) ON TABLESPACE N (?:TO|FROM) (?:N|PUBLIC)"
         r"(?: WITH GRANT OPTION)?"
         "|COMMENT ON TABLESPACE N IS S",
-        Kind.SESSION: "SET N = [NS0]|SET SESSION AUTHORIZATION N|RESET SESSION AUTHORIZATION",
+        StatementKind.SESSION: "SET N = [NS0]|SET SESSION AUTHORIZATION N|RESET SESSION AUTHORIZATION",
     }.items()
 }
 #: The place of the subject among the names of a statement, where it is not the first.
-_SUBJECT = {Kind.MEMBERSHIP: 1, Kind.PARAMETER: 1, Kind.LABEL: 1}
+_SUBJECT = {StatementKind.MEMBERSHIP: 1, StatementKind.PARAMETER: 1, StatementKind.LABEL: 1}
 
 
 class NotGlobalsError(ValueError):
@@ -81,7 +81,7 @@ class NotGlobalsError(ValueError):
 class Statement:
     """One statement."""
 
-    kind: Kind
+    kind: StatementKind
     #: The role or the tablespace that it is about; "" for PUBLIC and of a session.
     subject: str
     #: Its tokens as they stand in the text, without comments.
@@ -156,7 +156,7 @@ def _statement(tokens: list[str], shape: str) -> Statement:
         raise NotGlobalsError(f"it has a statement that pg_dumpall does not write: {shape[:80]}")
     names = [unquoted(one) for one in tokens if _is_name(one)]
     at = _SUBJECT.get(kind, 0)
-    subject = names[at] if kind is not Kind.SESSION and at < len(names) else ""
+    subject = names[at] if kind is not StatementKind.SESSION and at < len(names) else ""
     return Statement(kind, subject, tuple(tokens)).without("GRANTED", 3)
 
 
@@ -165,8 +165,8 @@ def counted(statements: Iterable[Statement]) -> dict[str, int]:
     listed = tuple(statements)
     found = Counter(one.kind for one in listed)
     return {
-        "roles": found[Kind.ROLE],
-        "memberships": found[Kind.MEMBERSHIP],
-        "tablespaces": found[Kind.TABLESPACE],
-        "passwords": sum(one.kind is Kind.ATTRIBUTES and "PASSWORD" in one.tokens for one in listed),
+        "roles": found[StatementKind.ROLE],
+        "memberships": found[StatementKind.MEMBERSHIP],
+        "tablespaces": found[StatementKind.TABLESPACE],
+        "passwords": sum(one.kind is StatementKind.ATTRIBUTES and "PASSWORD" in one.tokens for one in listed),
     }

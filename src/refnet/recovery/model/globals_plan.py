@@ -9,12 +9,19 @@ from typing import Any
 
 from refnet.errors import RefnetError
 from refnet.recovery.model.formatting import plural, some
-from refnet.recovery.model.global_statements import Kind, Statement
+from refnet.recovery.model.global_statements import Statement, StatementKind
 
 #: Attributes with which a role acts as others, reads all rows, or reads all changes.
 _POWERS = ("SUPERUSER", "CREATEROLE", "REPLICATION", "BYPASSRLS")
 #: The order in which they run: a membership needs both roles.
-_ORDER = (Kind.ROLE, Kind.ATTRIBUTES, Kind.SETTING, Kind.COMMENT, Kind.MEMBERSHIP, Kind.PARAMETER)
+_ORDER = (
+    StatementKind.ROLE,
+    StatementKind.ATTRIBUTES,
+    StatementKind.SETTING,
+    StatementKind.COMMENT,
+    StatementKind.MEMBERSHIP,
+    StatementKind.PARAMETER,
+)
 
 
 @dataclass(frozen=True)
@@ -85,14 +92,16 @@ def decide(
         limited: the settings that only a superuser may change.
         role_powers: create also roles whose attributes, memberships or settings act beyond their own objects.
     """
-    there = {one.subject for one in live if one.kind is Kind.ROLE}
-    create = tuple(one.subject for one in wanted if one.kind is Kind.ROLE and one.subject not in there)
+    there = {one.subject for one in live if one.kind is StatementKind.ROLE}
+    create = tuple(
+        one.subject for one in wanted if one.kind is StatementKind.ROLE and one.subject not in there
+    )
     powers = _powers(wanted, frozenset(create), limited)
-    existing = {one.subject for one in live if one.kind is Kind.TABLESPACE}
+    existing = {one.subject for one in live if one.kind is StatementKind.TABLESPACE}
     folders = {
         one.subject: one.tokens[-1].removeprefix("E").strip("'")
         for one in wanted
-        if one.kind is Kind.TABLESPACE and one.subject not in existing
+        if one.kind is StatementKind.TABLESPACE and one.subject not in existing
     }
     running = [
         one for one in wanted if one.kind in _ORDER and _runs(one, frozenset(create), there | {*create})
@@ -106,7 +115,7 @@ def decide(
 
 def _runs(one: Statement, create: frozenset[str], there: set[str]) -> bool:
     """Return True if it is about a role that is created, and all its roles exist then."""
-    if one.kind is not Kind.MEMBERSHIP:
+    if one.kind is not StatementKind.MEMBERSHIP:
         return one.subject in create
     pair = one.names[:2]
     return any(name in create for name in pair) and all(
@@ -119,13 +128,15 @@ def _powers(
 ) -> dict[str, tuple[str, ...]]:
     found: dict[str, list[str]] = defaultdict(list)
     for one in wanted:
-        if one.kind is Kind.ATTRIBUTES and one.subject in create:
+        if one.kind is StatementKind.ATTRIBUTES and one.subject in create:
             found[one.subject] += [word for word in one.tokens if word in _POWERS]
-        elif one.kind is Kind.PARAMETER and one.subject in create:
+        elif one.kind is StatementKind.PARAMETER and one.subject in create:
             found[one.subject].append(f"may change {one.names[0]}")
-        elif one.kind is Kind.SETTING and one.subject in create and _is_limited(one.names[1], limited):
+        elif (
+            one.kind is StatementKind.SETTING and one.subject in create and _is_limited(one.names[1], limited)
+        ):
             found[one.subject].append(f"sets {one.names[1]}")
-        elif one.kind is Kind.MEMBERSHIP and one.subject in create and one.names[0] not in create:
+        elif one.kind is StatementKind.MEMBERSHIP and one.subject in create and one.names[0] not in create:
             found[one.subject].append(f"member of {one.names[0]}")
     return {role: tuple(words) for role, words in found.items() if words}
 
@@ -149,7 +160,7 @@ def _differing(
     wanted: tuple[Statement, ...], live: tuple[Statement, ...], there: set[str]
 ) -> dict[str, tuple[str, ...]]:
     """Return each role of both that differs → the kinds of its differing statements."""
-    both = there & {one.subject for one in wanted if one.kind is Kind.ROLE}
+    both = there & {one.subject for one in wanted if one.kind is StatementKind.ROLE}
     sides = [
         {
             (one.subject, one.kind, comparable(one, passwords=False))
@@ -166,8 +177,8 @@ def _differing(
 
 def comparable(statement: Statement, *, passwords: bool = True) -> tuple[str, ...]:
     """Return what is compared: not the folder of a tablespace; of a membership's options (16 has more) only ADMIN."""
-    if statement.kind is Kind.MEMBERSHIP:
+    if statement.kind is StatementKind.MEMBERSHIP:
         return (*statement.tokens[:4], "ADMIN" if "ADMIN" in statement.tokens else "")
-    if statement.kind is Kind.TABLESPACE:
+    if statement.kind is StatementKind.TABLESPACE:
         return statement.tokens[:-1]
     return statement.tokens if passwords else statement.without("PASSWORD", 2).tokens

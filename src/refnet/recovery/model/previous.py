@@ -20,7 +20,7 @@ _NAME = 256  # characters; longer than any name that PostgreSQL takes
 _TEXT = 4096  # characters of an artifact's name or of a snapshot
 
 
-class Why(StrEnum):
+class MarkState(StrEnum):
     """The state of a marked database."""
 
     COPY = "copy"  # being loaded; a leftover if no restore runs
@@ -32,7 +32,7 @@ _NAMED = checked.text(_NAME, shortest=1, errors="strict")
 #: The values of a mark.
 _MARK: dict[str, checked.Check] = {
     "of": _NAMED,
-    "why": checked.member(Why),
+    "why": checked.member(MarkState),
     "at": checked.moment,
     "artifact": checked.text(_TEXT),
     "snapshot": checked.text(_TEXT, like=r"(?:[0-9]+:[0-9]+:[0-9,]*)?"),
@@ -58,7 +58,7 @@ class Mark:
 
     #: The name that it had, or will have.
     of: str
-    why: Why
+    why: MarkState
     #: The time of the mark.
     at: datetime
     #: The artifact that was restored in its place.

@@ -17,8 +17,7 @@ from refnet.errors import Exit, RefnetError
 from refnet.recovery.model import checked
 from refnet.recovery.model.artifact import utc
 from refnet.recovery.model.formatting import utf8
-from refnet.recovery.model.source_name import Kind as SourceKind
-from refnet.recovery.model.source_name import read_name
+from refnet.recovery.model.source_name import Kind, read_name
 
 
 class RunKind(StrEnum):
@@ -87,7 +86,7 @@ class Run:
 
 
 def _source(value: Any) -> str:
-    return str(read_name(value, SourceKind.FOLDER))
+    return str(read_name(value, Kind.FOLDER))
 
 
 #: Of which the totals are kept; more than any settings name, as sources come and go.

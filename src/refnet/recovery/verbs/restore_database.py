@@ -21,7 +21,7 @@ from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.clock import Clock, Phases, rounded
 from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.origin import OWN, Destination, Permission
-from refnet.recovery.model.previous import Mark, Why
+from refnet.recovery.model.previous import Mark, MarkState
 from refnet.recovery.model.restore_facts import Facts, Wanted
 from refnet.recovery.model.restore_place import Where
 from refnet.recovery.model.restore_plan import Plan, dated_name, decide, major
@@ -196,7 +196,7 @@ class _Run:
         with self.phases.phase("create"):
             create_database.create_database(self.admin, name, state)
             create_database.close_to_others(self.admin, name, state)
-            previous_databases.open_copy(self.admin, name, self._mark(Why.COPY))
+            previous_databases.open_copy(self.admin, name, self._mark(MarkState.COPY))
             self.notes += create_database.apply_settings(self.admin, name, state)
         with self.phases.phase("load"):
             self.notes += self.dump.load(copy, workers)
@@ -229,7 +229,7 @@ class _Run:
             return None
         records = self.resources.previous
         old = previous_databases.record_of(
-            self.admin, live, self._name("before"), copy, self._mark(Why.RESTORED)
+            self.admin, live, self._name("before"), copy, self._mark(MarkState.RESTORED)
         )
         records.add(old)
         renames = [Rename(live, old.name, old.oid), Rename(name, live, copy)]
@@ -238,12 +238,12 @@ class _Run:
             records.forget(record)
         return old.name
 
-    def _mark(self, why: Why) -> Mark:
+    def _mark(self, why: MarkState) -> Mark:
         return Mark(self.target.name, why, self.resources.clock.now(), artifact=self.dump.name)
 
     def _drop_leftovers(self) -> None:
         for left in previous_databases.of_database(
-            previous_databases.marked(self.admin), self.target.name, Why.COPY
+            previous_databases.marked(self.admin), self.target.name, MarkState.COPY
         ):
             previous_databases.drop(self.admin, self.target, left)
             self.notes.append(f"{left.name}, the copy of a killed run, was dropped")

@@ -34,7 +34,7 @@ from refnet.recovery.sources.files.listing import FileList
 from refnet.recovery.sources.files.member_names import ArchiveError, show, shown_path, some
 from refnet.recovery.sources.files.merging import Merge
 from refnet.recovery.sources.files.selection import Place, Selection, against_live
-from refnet.recovery.sources.files.swap_journal import Unit, Why
+from refnet.recovery.sources.files.swap_journal import SwapReason, Unit
 from refnet.recovery.sources.files.swapping import Work
 from refnet.recovery.sources.files.target import FolderTarget, explain_os_errors, finish_interrupted
 from refnet.recovery.sources.files.tree import differences
@@ -188,7 +188,7 @@ def restore(
         if not decided.changes:
             return Restored(decided, None, finished)
         (target.home if decided.entire else target.folder).mkdir(parents=True, exist_ok=True)
-        with swapping.begin(target.site(), decided.artifact, clock.now(), Why.RESTORED) as work:
+        with swapping.begin(target.site(), decided.artifact, clock.now(), SwapReason.RESTORED) as work:
             previous, seconds = _carry_out(artifact, decided, work, clock, progress)
     return Restored(decided, previous, finished, seconds)
 

@@ -19,7 +19,7 @@ from refnet.recovery.model.table_plan import Difference, Mode, TablePlan, TableS
 from refnet.recovery.sources.database import server_errors
 from refnet.recovery.sources.database.admin_session import Session
 from refnet.recovery.sources.database.artifact.definitions import Definition, of_text
-from refnet.recovery.sources.database.artifact.index_values import Kind
+from refnet.recovery.sources.database.artifact.index_values import MemberKind
 from refnet.recovery.sources.database.artifact.sqlgz import Reader
 from refnet.recovery.sources.database.artifact.table_definitions import TableDefinitions, below, children
 from refnet.recovery.sources.database.restore.missing_tables import MissingTables
@@ -177,7 +177,7 @@ def staged(
         _check_apart(recorded)
         live = LiveObjects.read(session, work.codec)
         there, gone = _split(reader, recorded, live)
-        sections = (Kind.PRE, Kind.POST) if gone else (Kind.PRE,)
+        sections = (MemberKind.PRE, MemberKind.POST) if gone else (MemberKind.PRE,)
         definitions = of_text(map(reader.text, sections), work.codec)
         missing = _missing(work, definitions, gone, live) if gone else None
         _check_mode(there, selection)

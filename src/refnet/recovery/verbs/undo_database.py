@@ -10,7 +10,7 @@ from refnet.errors import RefnetError
 from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import utc
 from refnet.recovery.model.clock import Clock
-from refnet.recovery.model.previous import Mark, Record, Why
+from refnet.recovery.model.previous import Mark, MarkState, Record
 from refnet.recovery.model.restore_facts import Facts, Rows
 from refnet.recovery.model.restore_plan import dated_name, hindrances
 from refnet.recovery.sources.database.admin_session import Session, Statement, admin_session, restore_lock
@@ -116,7 +116,7 @@ def undo(
 def _record(admin: Session, back: PreviousDatabase, live: str, clock: Clock) -> Record:
     """Return the record of the live database as a previous version."""
     name = previous_databases.free_name(admin, dated_name(live, "undone", clock.local()))
-    mark = Mark(live, Why.UNDONE, clock.now(), artifact=back.mark.artifact)
+    mark = Mark(live, MarkState.UNDONE, clock.now(), artifact=back.mark.artifact)
     return previous_databases.record_of(admin, live, name, back.oid, mark)
 
 
@@ -125,7 +125,7 @@ def _plan(
 ) -> UndoPlan:
     known = previous.read()
     candidates = previous_databases.of_database(
-        previous_databases.marked(admin, known.records), target.name, Why.RESTORED, Why.UNDONE
+        previous_databases.marked(admin, known.records), target.name, MarkState.RESTORED, MarkState.UNDONE
     )
     command = f"refnet undo {previous.source}"
     back = _named(candidates, target, name, command) if name else _last(candidates, known, target, command)

@@ -15,7 +15,7 @@ from refnet.recovery.sources.files import swapping
 from refnet.recovery.sources.files.changes import Changes, changes
 from refnet.recovery.sources.files.member_names import shown_path
 from refnet.recovery.sources.files.rename import exists, inode
-from refnet.recovery.sources.files.swap_journal import Journal, Unit, Why
+from refnet.recovery.sources.files.swap_journal import Journal, SwapReason, Unit
 from refnet.recovery.sources.files.swapping import Work
 from refnet.recovery.sources.files.target import FolderTarget, explain_os_errors, finish_interrupted
 from refnet.recovery.sources.files.tree import read_entries
@@ -85,7 +85,7 @@ def undo(target: FolderTarget, now: datetime) -> Undone:
         with swapping.reopened(decided.back.swap, lock=False) as back, back.folder("kept") as previous:
             units = tuple(_back(unit, previous) for unit in old.units)
         site = target.site(beside=old.beside)
-        with swapping.begin(site, old.artifact, now, Why.UNDONE) as work:
+        with swapping.begin(site, old.artifact, now, SwapReason.UNDONE) as work:
             done = swapping.carry_out(work, old.base, units, took=decided.back.swap.name)
         return Undone(decided, done, finished)
 

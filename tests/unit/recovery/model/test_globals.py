@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from refnet.recovery.model.global_statements import Kind, NotGlobalsError, Statement, counted, read
+from refnet.recovery.model.global_statements import NotGlobalsError, Statement, StatementKind, counted, read
 from refnet.recovery.model.globals_plan import decide
 from refnet.recovery.sources.globals.globals_source import without_weak_passwords
 
@@ -42,19 +42,19 @@ def statements(text: str = TEXT) -> tuple[Statement, ...]:
 
 
 def test_each_statement_names_what_it_is_about() -> None:
-    kinds = [(one.kind, one.subject) for one in statements() if one.kind is not Kind.SESSION]
+    kinds = [(one.kind, one.subject) for one in statements() if one.kind is not StatementKind.SESSION]
     assert kinds == [
-        (Kind.ROLE, "app"),
-        (Kind.ATTRIBUTES, "app"),
-        (Kind.COMMENT, "app"),
-        (Kind.ROLE, ODD),
-        (Kind.ATTRIBUTES, ODD),
-        (Kind.SETTING, "app"),
-        (Kind.MEMBERSHIP, ODD),
-        (Kind.PARAMETER, "app"),
-        (Kind.TABLESPACE, "fast"),
-        (Kind.OF_TABLESPACE, "fast"),
-        (Kind.OF_TABLESPACE, "fast"),
+        (StatementKind.ROLE, "app"),
+        (StatementKind.ATTRIBUTES, "app"),
+        (StatementKind.COMMENT, "app"),
+        (StatementKind.ROLE, ODD),
+        (StatementKind.ATTRIBUTES, ODD),
+        (StatementKind.SETTING, "app"),
+        (StatementKind.MEMBERSHIP, ODD),
+        (StatementKind.PARAMETER, "app"),
+        (StatementKind.TABLESPACE, "fast"),
+        (StatementKind.OF_TABLESPACE, "fast"),
+        (StatementKind.OF_TABLESPACE, "fast"),
     ]
     assert counted(statements()) == {"roles": 2, "memberships": 1, "tablespaces": 1, "passwords": 1}
     assert all("GRANTED" not in one.tokens for one in statements())
@@ -101,8 +101,8 @@ def test_a_missing_role_is_created_with_all_that_belongs_to_it() -> None:
     assert plan.create == ("app", ODD)
     assert not plan.tablespaces
     assert [one.kind for one in plan.statements] == [
-        Kind.ROLE, Kind.ROLE, Kind.ATTRIBUTES, Kind.ATTRIBUTES, Kind.SETTING, Kind.COMMENT, Kind.MEMBERSHIP,
-        Kind.PARAMETER,
+        StatementKind.ROLE, StatementKind.ROLE, StatementKind.ATTRIBUTES, StatementKind.ATTRIBUTES, StatementKind.SETTING, StatementKind.COMMENT, StatementKind.MEMBERSHIP,
+        StatementKind.PARAMETER,
     ]  # fmt: skip
 
 
@@ -113,7 +113,7 @@ def test_powers_need_a_word_of_their_own() -> None:
 
 
 def test_an_existing_role_is_left_as_it_is_and_named() -> None:
-    live = tuple(one for one in statements() if one.kind is not Kind.SETTING)
+    live = tuple(one for one in statements() if one.kind is not StatementKind.SETTING)
     plan = decide("main-globals_1.sql.gz", "db:5432", statements(), live)
     assert plan.create == plan.statements == ()
     assert plan.differing == {"app": ("setting",)}

@@ -11,11 +11,17 @@ from typing import Any
 import pytest
 
 from refnet.errors import RefnetError
-from refnet.recovery.model.previous import Mark, Record, Why
+from refnet.recovery.model.previous import Mark, MarkState, Record
 from refnet.recovery.stores.previous_records import PreviousVersions
 
 MARK = Mark(
-    "shop", Why.RESTORED, datetime(2026, 11, 25, 2, tzinfo=UTC), "refnet.sql.gz", "10:20:11,14", "it's", 7
+    "shop",
+    MarkState.RESTORED,
+    datetime(2026, 11, 25, 2, tzinfo=UTC),
+    "refnet.sql.gz",
+    "10:20:11,14",
+    "it's",
+    7,
 )
 RECORD = Record("7412", "shop_before_20261125_020000", 16400, "app", 16500, MARK)
 

@@ -10,7 +10,7 @@ from refnet.files import OPEN_FILE, opened
 from refnet.recovery.model.source import Progress
 from refnet.recovery.sources.files.fingerprint import Fingerprint
 from refnet.recovery.sources.files.gzip_members import MEMBER_BYTES, MemberWriter
-from refnet.recovery.sources.files.listing import FILE_MODE, FOLDER_MODE, FileList, Kind, Listed
+from refnet.recovery.sources.files.listing import FILE_MODE, FOLDER_MODE, FileKind, FileList, Listed
 from refnet.recovery.sources.files.member_names import leads_inside, show
 from refnet.recovery.sources.files.scope import LeftOut, Scope
 from refnet.recovery.sources.files.tar_headers import END, header, padding
@@ -75,12 +75,12 @@ class _Writer:
         try:
             if found.error:
                 raise found.error
-            if found.kind is Kind.FILE:
+            if found.kind is FileKind.FILE:
                 with opened(found.name, OPEN_FILE, found.folder) as descriptor:
                     self._add_file(found.path, descriptor)
-            elif found.kind is Kind.FOLDER:
+            elif found.kind is FileKind.FOLDER:
                 self.add_folder(found.path, os.stat(found.name, dir_fd=found.folder, follow_symlinks=False))
-            elif found.kind is Kind.LINK:
+            elif found.kind is FileKind.LINK:
                 self._add_link(found)
             else:
                 self.notes.append(f"{show(found.path)} is not a file, folder or link: not in the archive")
@@ -93,7 +93,7 @@ class _Writer:
             self._progress("reading", self._reported, None)
 
     def add_folder(self, path: str, status: os.stat_result) -> None:
-        listed = Listed.of(path, Kind.FOLDER, status, at=self._tar.raw)
+        listed = Listed.of(path, FileKind.FOLDER, status, at=self._tar.raw)
         self._list(listed._replace(mode=listed.mode & FOLDER_MODE))
         self.fingerprint.add(path, status)
 
@@ -107,7 +107,7 @@ class _Writer:
                 "neither it nor its target is in the archive"
             )
             return
-        listed = Listed.of(found.path, Kind.LINK, status, at=self._tar.raw)
+        listed = Listed.of(found.path, FileKind.LINK, status, at=self._tar.raw)
         self._list(listed._replace(mode=0o777, target=target))
 
     def _list(self, listed: Listed) -> None:
@@ -148,7 +148,7 @@ class _Writer:
     def _listed(self, path: str, status: os.stat_result, size: int, digest: str) -> Listed:
         mode, mtime_ns = status.st_mode & FILE_MODE, status.st_mtime_ns
         at = self._tar.raw
-        return Listed(path, Kind.FILE, size, mode, mtime_ns, status.st_uid, status.st_gid, at, digest)
+        return Listed(path, FileKind.FILE, size, mode, mtime_ns, status.st_uid, status.st_gid, at, digest)
 
     def _copy_large(self, path: str, status: os.stat_result, descriptor: int) -> tuple[Listed, int]:
         """Write a file block by block: as many bytes as its header says, zeros if it became shorter.

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from refnet.recovery.sources.files.listing import FileList, Kind, Listed
+from refnet.recovery.sources.files.listing import FileKind, FileList, Listed
 from refnet.recovery.sources.files.member_names import parent, spelled
 
 #: How many paths of each kind are shown.
@@ -47,7 +47,7 @@ def same(one: Listed, other: Listed) -> bool:
     """Return True if content, kind and mode are equal (a link has no mode of its own)."""
     if (one.kind, one.sha256, one.target) != (other.kind, other.sha256, other.target):
         return False
-    return one.mode == other.mode or one.kind is Kind.LINK
+    return one.mode == other.mode or one.kind is FileKind.LINK
 
 
 def _leaves(files: FileList) -> list[str]:

@@ -8,7 +8,7 @@ from typing import BinaryIO, Protocol
 
 from refnet.recovery.model.source import MOST_LIST_BYTES, Progress, silent
 from refnet.recovery.sources.files.gzip_members import inflated
-from refnet.recovery.sources.files.listing import FileList, Kind, Listed
+from refnet.recovery.sources.files.listing import FileKind, FileList, Listed
 from refnet.recovery.sources.files.member_names import ArchiveError, leads_inside, parent, show, some
 from refnet.recovery.sources.files.tar_members import TarReader
 
@@ -103,7 +103,7 @@ class _Contents:
         if expected:
             member = member._replace(mtime_ns=expected.mtime_ns)
         before = self.listed.get(member.path)
-        if before and (before.kind is not member.kind or member.kind is Kind.LINK):
+        if before and (before.kind is not member.kind or member.kind is FileKind.LINK):
             raise ArchiveError(
                 f"{show(member.path)} is in the archive twice, as a {before.kind} and as a {member.kind}"
             )
@@ -123,9 +123,9 @@ class _Contents:
 
     def _pass_on(self, member: Listed, reader: TarReader) -> Listed:
         """Pass `member` to the sink; return its entry for the list."""
-        if member.kind is Kind.FOLDER:
+        if member.kind is FileKind.FOLDER:
             self._sink.folder(member)
-        elif member.kind is Kind.LINK:
+        elif member.kind is FileKind.LINK:
             if not leads_inside(member.path, member.target):
                 raise ArchiveError(
                     f"{show(member.path)} is a link that leads outside ({show(member.target)})"
@@ -156,7 +156,9 @@ class _Contents:
         listed = self._expected.get(member.path)
         if listed is None:
             raise ArchiveError(f"{show(member.path)} is in the archive and not in the list of files")
-        if member.at != listed.at and not (member.at < listed.at and member.kind is Kind.FILE is listed.kind):
+        if member.at != listed.at and not (
+            member.at < listed.at and member.kind is FileKind.FILE is listed.kind
+        ):
             raise ArchiveError(f"{show(member.path)} is not at the offset that the list of files gives")
         same = (member.kind, member.mode, member.target) == (listed.kind, listed.mode, listed.target)
         if member.at == listed.at and not (same and member.size == listed.size and not member.same_as):
@@ -166,19 +168,19 @@ class _Contents:
     def _need_folder(self, path: str, member: Listed) -> None:
         """Check that every parent is a folder; create those that the archive does not name."""
         listed = self.listed.get(path)
-        if (listed and listed.kind is Kind.FOLDER) or path in (".", member.path):
+        if (listed and listed.kind is FileKind.FOLDER) or path in (".", member.path):
             return
         if listed:
             raise ArchiveError(f"{show(member.path)} is below {show(path)}, which is not a folder")
         self._need_folder(parent(path), member)
-        made = Listed(path, Kind.FOLDER, 0, 0o755, member.mtime_ns, member.uid, member.gid, member.at)
+        made = Listed(path, FileKind.FOLDER, 0, 0o755, member.mtime_ns, member.uid, member.gid, member.at)
         self._sink.folder(made)
         self._list(made)
 
     def _shared(self, member: Listed) -> Listed:
         """Return the earlier file whose content the hard link `member` shares; the link becomes a separate file."""
         first = self.listed.get(member.same_as)
-        if not first or first.kind is not Kind.FILE or first.path == member.path:
+        if not first or first.kind is not FileKind.FILE or first.path == member.path:
             raise ArchiveError(
                 f"{show(member.path)} is a hard link to {show(member.same_as)}, which is not an earlier file"
             )

@@ -10,7 +10,7 @@ from typing import BinaryIO
 from refnet.recovery.model.source import Progress
 from refnet.recovery.sources.files.contents import Sink
 from refnet.recovery.sources.files.gzip_members import archive_errors, inflated, inflated_from
-from refnet.recovery.sources.files.listing import FileList, Kind, Listed, Member
+from refnet.recovery.sources.files.listing import FileKind, FileList, Listed, Member
 from refnet.recovery.sources.files.member_names import ArchiveError, show
 from refnet.recovery.sources.files.tar_headers import header
 from refnet.recovery.sources.files.tar_members import TarReader
@@ -32,9 +32,9 @@ def extract(
         source = _RandomAccess(archive, files, stack, ahead=total > files.raw_bytes // 2)
         for count, (path, listed) in enumerate(members):
             member = listed._replace(path=path)
-            if listed.kind is Kind.FOLDER:
+            if listed.kind is FileKind.FOLDER:
                 sink.folder(member)
-            elif listed.kind is Kind.LINK:
+            elif listed.kind is FileKind.LINK:
                 sink.link(member)
             else:
                 reader = source.reader(listed.at)
@@ -52,7 +52,7 @@ def _check(reader: TarReader, listed: Listed, *, exact: bool) -> None:
         fits = reader.expect(header(listed), listed.size)
     else:
         member = reader.next()
-        fits = member is not None and member.kind is Kind.FILE and member.size == listed.size
+        fits = member is not None and member.kind is FileKind.FILE and member.size == listed.size
     if not fits:
         raise ArchiveError(f"{show(listed.path)} is not at the offset that the list of files gives")
 

@@ -13,7 +13,7 @@ from refnet.recovery.sources.artifact import Artifact
 from refnet.recovery.sources.files.contents import NoSpaceError, NullSink, limits, read_archive
 from refnet.recovery.sources.files.extract import extract
 from refnet.recovery.sources.files.gzip_members import inflated_from
-from refnet.recovery.sources.files.listing import FileList, Kind, Listed
+from refnet.recovery.sources.files.listing import FileKind, FileList, Listed
 from refnet.recovery.sources.files.member_names import ArchiveError, show
 from refnet.recovery.sources.files.tar_members import TarReader
 from refnet.recovery.sources.files.tree import differences
@@ -54,7 +54,7 @@ class FilesArtifact(Artifact):
                     raise ArchiveError("the archive is too large to search")
                 if member.path != path:
                     continue
-                if member.kind is not Kind.FILE or member.same_as:
+                if member.kind is not FileKind.FILE or member.same_as:
                     raise ArchiveError(f"{path} is not a plain file")
                 if member.size > limit:
                     raise ArchiveError(f"{path} is larger than {limit:,} bytes")
@@ -161,6 +161,6 @@ def _passed(run: ProofRun, level: Level, files: FileList) -> None:
             "count": files.count(kind),
             "bytes": sum(f.size for f in files.files if f.kind is kind),
         }
-        for kind in Kind
+        for kind in FileKind
         if files.count(kind)
     )

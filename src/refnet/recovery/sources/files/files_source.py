@@ -25,7 +25,7 @@ from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.files.archive_writer import Dumped, dump
 from refnet.recovery.sources.files.entries import ConfigEntry, present
 from refnet.recovery.sources.files.fingerprint import fingerprint_of
-from refnet.recovery.sources.files.listing import Kind
+from refnet.recovery.sources.files.listing import FileKind
 from refnet.recovery.sources.files.member_names import show, some
 from refnet.recovery.sources.files.scope import EVERYTHING, LeftOut, Scope
 from refnet.recovery.sources.files.target import interrupted_restores
@@ -72,7 +72,7 @@ class FilesSource:
                 f"{self.name} is not backed up: {some(dumped.unreadable)} cannot be read",
                 "Make them readable for this user (or run as their owner), then retry.",
             )
-        if dumped.left_out and not dumped.files.count(Kind.FILE):
+        if dumped.left_out and not dumped.files.count(FileKind.FILE):
             raise everything_excluded(self.name, self.folder)
         self._check_not_emptied(dumped, last)
         unchecked = (*interrupted, *absent, *_first(dumped.notes))
@@ -133,7 +133,7 @@ class FilesSource:
     def _check_not_emptied(self, dumped: Dumped, last: OpenArtifact | None) -> None:
         manifest = last.manifest if last else None
         before = manifest.details.get("files", 0) if manifest else 0
-        if manifest and before and not dumped.files.count(Kind.FILE):
+        if manifest and before and not dumped.files.count(FileKind.FILE):
             raise RefnetError(
                 f"{self.name} is not backed up: {show(str(self.folder))} is empty, "
                 f"and {manifest.name} has {before} files",

@@ -8,7 +8,7 @@ from operator import attrgetter, itemgetter
 
 from xxhash import xxh3_128
 
-from refnet.recovery.sources.files.listing import Kind
+from refnet.recovery.sources.files.listing import FileKind
 from refnet.recovery.sources.files.scope import EVERYTHING, LeftOut, Scope
 from refnet.recovery.sources.files.walk import Run, runs
 
@@ -43,7 +43,7 @@ class Fingerprint:
         """Add the entries of `run`, as `add` does, in one step. OSError if one of them cannot be read."""
         prefix, folder, names, kinds, _ = run
         if None in kinds.values():
-            names = [name for name in names if kinds.get(name, Kind.FILE)]
+            names = [name for name in names if kinds.get(name, FileKind.FILE)]
         if names:
             now = time.time_ns()
             records = [_RECORDED(os.stat(name, dir_fd=folder, follow_symlinks=False)) for name in names]

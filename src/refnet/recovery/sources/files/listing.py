@@ -38,7 +38,7 @@ FILE_MODE = 0o777
 FOLDER_MODE = 0o3777
 
 
-class Kind(StrEnum):
+class FileKind(StrEnum):
     """The kinds of members that are written and unpacked; there are no others."""
 
     FILE = "file"
@@ -50,7 +50,7 @@ class Listed(NamedTuple):
     """One member of an archive, or one entry of a live folder."""
 
     path: str
-    kind: Kind
+    kind: FileKind
     #: Of the content, in bytes; 0 for folders and links.
     size: int
     #: The permission bits.
@@ -68,9 +68,9 @@ class Listed(NamedTuple):
     same_as: str = ""
 
     @classmethod
-    def of(cls, path: str, kind: Kind, status: os.stat_result, *, at: int = -1) -> Self:
+    def of(cls, path: str, kind: FileKind, status: os.stat_result, *, at: int = -1) -> Self:
         """Return the entry for a file system's record."""
-        size, mode = status.st_size if kind is Kind.FILE else 0, stat.S_IMODE(status.st_mode)
+        size, mode = status.st_size if kind is FileKind.FILE else 0, stat.S_IMODE(status.st_mode)
         mtime_ns, uid, gid = status.st_mtime_ns, status.st_uid, status.st_gid
         return cls(path, kind, size, mode, mtime_ns, uid, gid, at)
 
@@ -101,16 +101,16 @@ class FileList:
     def raw_bytes(self) -> int:
         return sum(listed.size for listed in self.files)
 
-    def count(self, kind: Kind) -> int:
+    def count(self, kind: FileKind) -> int:
         return sum(listed.kind is kind for listed in self.files)
 
     @property
     def totals(self) -> dict[str, object]:
         """Return the counts for the manifest."""
         return {
-            "files": self.count(Kind.FILE),
-            "folders": self.count(Kind.FOLDER),
-            "links": self.count(Kind.LINK),
+            "files": self.count(FileKind.FILE),
+            "folders": self.count(FileKind.FOLDER),
+            "links": self.count(FileKind.LINK),
             "raw_bytes": self.raw_bytes,
         }
 
@@ -204,8 +204,8 @@ _ENTRY = re.compile(
     % {b"string": _STRING, b"number": _NUMBER}
 )
 _END = b"]}\n"
-_KINDS = {str(kind).encode(): kind for kind in Kind}
-_MODES = {Kind.FILE: FILE_MODE, Kind.FOLDER: FOLDER_MODE, Kind.LINK: 0o777}
+_KINDS = {str(kind).encode(): kind for kind in FileKind}
+_MODES = {FileKind.FILE: FILE_MODE, FileKind.FOLDER: FOLDER_MODE, FileKind.LINK: 0o777}
 _Lines = Iterator[tuple[int, bytes]]
 
 
@@ -254,7 +254,7 @@ def _listed(found: re.Match[bytes]) -> Listed:
     size, mode, mtime_ns = int(found[4]), int(found[5], 8), int(found[6])
     uid, gid, at = int(found[7]), int(found[8]), int(found[9])
     sha256, target = (found[10] or b"").decode(), found[12]
-    fits = (bool(sha256), target is not None) == (kind is Kind.FILE, kind is Kind.LINK) and (
+    fits = (bool(sha256), target is not None) == (kind is FileKind.FILE, kind is FileKind.LINK) and (
         sha256 or not size
     )
     if not fits or not possible(size, mtime_ns, uid, gid) or at >= _MOST or mode & ~_MODES[kind]:
@@ -287,11 +287,11 @@ def possible(size: int, mtime_ns: int, uid: int, gid: int) -> bool:
 
 def _check(files: tuple[Listed, ...]) -> None:
     """Check that every parent is a folder of the list, and that no path is listed twice."""
-    kinds: dict[str, Kind] = {".": Kind.FOLDER}
+    kinds: dict[str, FileKind] = {".": FileKind.FOLDER}
     for listed in files:
         if listed.path in kinds and listed.path != ".":
             raise ArchiveError(f"{show(listed.path)} is listed twice in the list of files")
-        if kinds.get(parent(listed.path)) is not Kind.FOLDER:
+        if kinds.get(parent(listed.path)) is not FileKind.FOLDER:
             raise ArchiveError(f"{show(listed.path)} has no parent folder in the list of files")
         kinds[listed.path] = listed.kind
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from refnet.errors import RefnetError
 from refnet.files import OPEN_FOLDER, descended, opened
-from refnet.recovery.sources.files.listing import FileList, Kind, Listed, top_entries
+from refnet.recovery.sources.files.listing import FileKind, FileList, Listed, top_entries
 from refnet.recovery.sources.files.member_names import parent, show, spelled
 from refnet.recovery.sources.files.selection import Place, Selection, placed, select
 from refnet.recovery.sources.files.target import FolderTarget
@@ -124,7 +124,7 @@ def check(folder: Path, merged: Merge) -> None:
             )
 
 
-def _times(one: Listed) -> tuple[Kind, int, int]:
+def _times(one: Listed) -> tuple[FileKind, int, int]:
     return one.kind, one.size, one.mtime_ns
 
 
@@ -136,7 +136,7 @@ def _statuses(root: int, places: Iterable[Place]) -> dict[str, Listed]:
             for place in group:
                 with suppress(FileNotFoundError):
                     status = os.stat(place.name, dir_fd=handle, follow_symlinks=False)
-                    kind = Kind.FILE if stat.S_ISREG(status.st_mode) else Kind.LINK
+                    kind = FileKind.FILE if stat.S_ISREG(status.st_mode) else FileKind.LINK
                     found[place.path] = Listed.of(place.path, kind, status)
     return found
 
@@ -147,6 +147,6 @@ def _action(new: Listed, live: Listed | None) -> Action | None:
         return Action.ADD
     if (new.kind, new.sha256, new.target) == (live.kind, live.sha256, live.target):
         return None
-    if Kind.FOLDER in {new.kind, live.kind}:
+    if FileKind.FOLDER in {new.kind, live.kind}:
         return Action.OTHER
     return Action.REPLACE if new.mtime_ns > live.mtime_ns else Action.NEWER

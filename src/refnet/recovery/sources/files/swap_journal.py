@@ -39,7 +39,7 @@ class State(StrEnum):
     DONE = "kept"
 
 
-class Why(StrEnum):
+class SwapReason(StrEnum):
     """The reason for a swap."""
 
     RESTORED = "restored"
@@ -68,7 +68,7 @@ class Journal:
     source: SourceName
     artifact: str
     at: datetime
-    why: Why
+    why: SwapReason
     #: The folder that is restored, with all links resolved.
     live: str
     #: True if the work folder is beside `live`, False if it is in it.
@@ -149,7 +149,7 @@ _JOURNAL = checked.record(
         "source": _source,
         "artifact": _TEXT,
         "at": checked.moment,
-        "why": checked.member(Why),
+        "why": checked.member(SwapReason),
         "live": _TEXT,
         "beside": checked.flag,
         "work": _component,

@@ -43,7 +43,7 @@ from refnet.recovery.model.artifact import HIDDEN_PREFIX
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.files import rename, swap_journal
 from refnet.recovery.sources.files.rename import Entry
-from refnet.recovery.sources.files.swap_journal import Journal, State, Swap, Unit, Why
+from refnet.recovery.sources.files.swap_journal import Journal, State, Swap, SwapReason, Unit
 
 _TOKEN = "token"  # noqa: S105  # the name of a file
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
@@ -102,7 +102,7 @@ class Work:
 
 
 @contextmanager
-def begin(site: Site, artifact: str, at: datetime, why: Why) -> Iterator[Work]:
+def begin(site: Site, artifact: str, at: datetime, why: SwapReason) -> Iterator[Work]:
     """Create and lock a work folder; remove it again if no swap is journaled. OSError if that fails."""
     journal = Journal(
         site.source, artifact, at, why, str(site.live), site.beside, "", secrets.token_hex(16), os.geteuid()

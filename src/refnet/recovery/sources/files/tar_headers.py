@@ -7,11 +7,11 @@ import os
 from functools import lru_cache
 from zlib import adler32
 
-from refnet.recovery.sources.files.listing import Kind, Listed
+from refnet.recovery.sources.files.listing import FileKind, Listed
 
 BLOCK = 512
 END = bytes(2 * BLOCK)
-_TYPES = {Kind.FILE: b"0", Kind.LINK: b"2", Kind.FOLDER: b"5"}
+_TYPES = {FileKind.FILE: b"0", FileKind.LINK: b"2", FileKind.FOLDER: b"5"}
 _MAX_7 = 0o7777777
 _MAX_11 = 0o77777777777
 _AFTER_TYPE = b"ustar\x0000" + bytes(32 + 32) + b"0000000\0" * 2
@@ -22,7 +22,7 @@ _Numbers = tuple[int, int, int, int, int]
 def header(listed: Listed) -> bytes:
     """Return the header blocks of one member, pax blocks before them where a field does not fit."""
     name, target = os.fsencode(listed.path), os.fsencode(listed.target)
-    if listed.kind is Kind.FOLDER:
+    if listed.kind is FileKind.FOLDER:
         name += b"/"
     _, kind, size, mode, mtime_ns, uid, gid, *_ = listed
     mtime = mtime_ns // 1_000_000_000
@@ -34,7 +34,7 @@ def header(listed: Listed) -> bytes:
     return _pax_header(name, target, kind, numbers)
 
 
-def _pax_header(raw: bytes, target: bytes, kind: Kind, numbers: _Numbers) -> bytes:
+def _pax_header(raw: bytes, target: bytes, kind: FileKind, numbers: _Numbers) -> bytes:
     pax: dict[bytes, bytes] = {}
     name, prefix = _split(raw)
     if name is None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 from zlib import adler32
 
-from refnet.recovery.sources.files.listing import FILE_MODE, FOLDER_MODE, Kind, Listed, possible
+from refnet.recovery.sources.files.listing import FILE_MODE, FOLDER_MODE, FileKind, Listed, possible
 from refnet.recovery.sources.files.member_names import MAX_PATH, ArchiveError, checked, show, some
 from refnet.recovery.sources.files.tar_headers import BLOCK
 
@@ -161,15 +161,15 @@ def _member(head: bytes, kind: bytes, extensions: dict[str, bytes], at: int) -> 
     if len(target) >= MAX_PATH:
         raise ArchiveError(f"{show(path)} is a link with a target that is too long")
     if kind == b"5" or (kind in (b"0", b"\0") and raw.endswith(b"/")):
-        return Listed(path, Kind.FOLDER, 0, mode & FOLDER_MODE, mtime_ns, uid, gid, at)
+        return Listed(path, FileKind.FOLDER, 0, mode & FOLDER_MODE, mtime_ns, uid, gid, at)
     if kind == b"2":
-        return Listed(path, Kind.LINK, 0, 0o777, mtime_ns, uid, gid, at, target=os.fsdecode(target))
+        return Listed(path, FileKind.LINK, 0, 0o777, mtime_ns, uid, gid, at, target=os.fsdecode(target))
     if kind == b"1":
         return Listed(
-            path, Kind.FILE, 0, mode & FILE_MODE, mtime_ns, uid, gid, at, same_as=_same_as(path, target)
+            path, FileKind.FILE, 0, mode & FILE_MODE, mtime_ns, uid, gid, at, same_as=_same_as(path, target)
         )
     if kind in (b"0", b"\0", b"7"):
-        return Listed(path, Kind.FILE, size, mode & FILE_MODE, mtime_ns, uid, gid, at)
+        return Listed(path, FileKind.FILE, size, mode & FILE_MODE, mtime_ns, uid, gid, at)
     raise ArchiveError(f"{show(path)} has the unknown type {kind!r}")
 
 

@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import Self
 
 from refnet.files import OPEN_FILE, descended
-from refnet.recovery.sources.files.listing import FileList, Kind, Listed
+from refnet.recovery.sources.files.listing import FileKind, FileList, Listed
 from refnet.recovery.sources.files.member_names import show
 from refnet.recovery.sources.files.scope import EVERYTHING, LeftOut, Scope
 from refnet.recovery.sources.files.walk import Found, walk
@@ -64,7 +64,7 @@ def read_tree(root: int, scope: Scope = EVERYTHING) -> Tree:
 def _entries(root: int, scope: Scope, left_out: LeftOut | None = None) -> Iterator[tuple[str, Listed | None]]:
     """Yield every path with its entry, or None for what no archive can hold, and what could not be read."""
     if scope.only is None:
-        yield ".", Listed.of(".", Kind.FOLDER, os.fstat(root))
+        yield ".", Listed.of(".", FileKind.FOLDER, os.fstat(root))
     for found in walk(root, scope, left_out):
         try:
             if found.error:
@@ -91,10 +91,10 @@ def read_entries(
     return found
 
 
-def _read(found: Found, kind: Kind) -> Listed:
-    if kind is not Kind.FILE:
+def _read(found: Found, kind: FileKind) -> Listed:
+    if kind is not FileKind.FILE:
         status = os.stat(found.name, dir_fd=found.folder, follow_symlinks=False)
-        target = os.readlink(found.name, dir_fd=found.folder) if kind is Kind.LINK else ""
+        target = os.readlink(found.name, dir_fd=found.folder) if kind is FileKind.LINK else ""
         return Listed.of(found.path, kind, status)._replace(target=target)
     descriptor = os.open(found.name, OPEN_FILE, dir_fd=found.folder)
     try:
@@ -128,6 +128,6 @@ def _difference(listed: Listed, found: Listed) -> str:
         return f"is a {found.kind}, not a {listed.kind}"
     if (found.sha256, found.target) != (listed.sha256, listed.target):
         return "has changed content"
-    if found.mode != listed.mode and listed.kind is not Kind.LINK:
+    if found.mode != listed.mode and listed.kind is not FileKind.LINK:
         return f"has the mode {found.mode:04o}, not {listed.mode:04o}"
     return ""

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from refnet.files import OPEN_FOLDER
 from refnet.recovery.model.artifact import HIDDEN_PREFIX
-from refnet.recovery.sources.files.listing import Kind
+from refnet.recovery.sources.files.listing import FileKind
 from refnet.recovery.sources.files.scope import EVERYTHING, LeftOut, Scope
 
 #: The most entries of a run, all of which its reader keeps in memory.
@@ -22,7 +22,7 @@ class Found(NamedTuple):
     name: str
     folder: int
     #: None for what an archive cannot hold: FIFOs, sockets, devices.
-    kind: Kind | None
+    kind: FileKind | None
     #: Why a folder could not be read.
     error: OSError | None = None
 
@@ -36,7 +36,7 @@ class Run(NamedTuple):
     folder: int
     names: list[str]
     #: The kinds of the entries of the folder that are not files.
-    kinds: dict[str, Kind | None]
+    kinds: dict[str, FileKind | None]
     #: Why the folder that is the only name could not be read.
     error: OSError | None = None
 
@@ -44,7 +44,7 @@ class Run(NamedTuple):
 class _Level(NamedTuple):
     folder: int
     prefix: str
-    kinds: dict[str, Kind | None]
+    kinds: dict[str, FileKind | None]
     runs: Iterator[list[str]]
 
 
@@ -52,7 +52,7 @@ def walk(root: int, scope: Scope = EVERYTHING, left_out: LeftOut | None = None) 
     """Yield everything that `runs` yields, entry by entry."""
     for prefix, folder, names, kinds, error in runs(root, scope, left_out):
         for name in names:
-            yield Found(prefix + name, name, folder, kinds.get(name, Kind.FILE), error)
+            yield Found(prefix + name, name, folder, kinds.get(name, FileKind.FILE), error)
 
 
 def runs(root: int, scope: Scope = EVERYTHING, left_out: LeftOut | None = None) -> Iterator[Run]:
@@ -74,7 +74,7 @@ def runs(root: int, scope: Scope = EVERYTHING, left_out: LeftOut | None = None) 
                 continue
             yield Run(prefix, folder, part, kinds)
             last = part[-1]
-            if kinds.get(last) is Kind.FOLDER:
+            if kinds.get(last) is FileKind.FOLDER:
                 try:
                     levels.extend(reader.level(folder, last, prefix))
                 except OSError as error:
@@ -118,20 +118,22 @@ class _Reader:
             raise
         yield _Level(descriptor, prefix, kinds, _split(names, kinds))
 
-    def _kept(self, names: list[str], kinds: dict[str, Kind | None], folder: int, prefix: str) -> list[str]:
+    def _kept(
+        self, names: list[str], kinds: dict[str, FileKind | None], folder: int, prefix: str
+    ) -> list[str]:
         """Return those of `names` in the open `folder` that no rule leaves out; count the others."""
         leaves_out = self._leaves_out
         if leaves_out is None:
             return names
         kept = []
         for name in names:
-            kind, path = kinds.get(name, Kind.FILE), prefix + name
-            if not leaves_out(f"{path}/" if kind is Kind.FOLDER else path):
+            kind, path = kinds.get(name, FileKind.FILE), prefix + name
+            if not leaves_out(f"{path}/" if kind is FileKind.FOLDER else path):
                 kept.append(name)
-            elif kind is Kind.FOLDER:
+            elif kind is FileKind.FOLDER:
                 self._left_out.add(path, None)
             else:
-                self._left_out.add(path, _size(name, folder) if kind is Kind.FILE else 0)
+                self._left_out.add(path, _size(name, folder) if kind is FileKind.FILE else 0)
         return kept
 
 
@@ -142,10 +144,10 @@ def _size(name: str, folder: int) -> int:
         return 0
 
 
-def _read(folder: int) -> tuple[list[str], dict[str, Kind | None]]:
+def _read(folder: int) -> tuple[list[str], dict[str, FileKind | None]]:
     """Return the sorted names in the open `folder`, and the kinds of those that are not files."""
     names: list[str] = []
-    kinds: dict[str, Kind | None] = {}
+    kinds: dict[str, FileKind | None] = {}
     with os.scandir(folder) as entries:
         for entry in entries:
             names.append(entry.name)
@@ -155,16 +157,16 @@ def _read(folder: int) -> tuple[list[str], dict[str, Kind | None]]:
     return names, kinds
 
 
-def _kind(entry: os.DirEntry[str]) -> Kind | None:
+def _kind(entry: os.DirEntry[str]) -> FileKind | None:
     if entry.is_symlink():
-        return Kind.LINK
-    return Kind.FOLDER if entry.is_dir(follow_symlinks=False) else None
+        return FileKind.LINK
+    return FileKind.FOLDER if entry.is_dir(follow_symlinks=False) else None
 
 
-def _split(names: list[str], kinds: dict[str, Kind | None]) -> Iterator[list[str]]:
+def _split(names: list[str], kinds: dict[str, FileKind | None]) -> Iterator[list[str]]:
     """Yield `names` in parts that end behind each folder."""
     ends = (
-        [end for end, name in enumerate(names, 1) if name in kinds and kinds[name] is Kind.FOLDER]
+        [end for end, name in enumerate(names, 1) if name in kinds and kinds[name] is FileKind.FOLDER]
         if kinds
         else []
     )

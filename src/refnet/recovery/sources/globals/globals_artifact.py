@@ -17,7 +17,14 @@ from refnet.postgres.cluster import Cluster
 from refnet.postgres.scratch import scratch
 from refnet.recovery.model.artifact import Level, Outcome
 from refnet.recovery.model.formatting import some
-from refnet.recovery.model.global_statements import LONGEST, Kind, NotGlobalsError, Statement, counted, read
+from refnet.recovery.model.global_statements import (
+    LONGEST,
+    NotGlobalsError,
+    Statement,
+    StatementKind,
+    counted,
+    read,
+)
 from refnet.recovery.model.globals_plan import comparable
 from refnet.recovery.model.source import Finding, Made, Proof
 from refnet.recovery.sources.artifact import Artifact
@@ -92,7 +99,7 @@ class GlobalsArtifact(Artifact):
             if level is Level.PROVEN:
                 with run.phases.phase("compare"):
                     run.add(_compared(cluster, binaries, self.statements))
-                labels = sum(one.kind is Kind.LABEL for one in self.statements)
+                labels = sum(one.kind is StatementKind.LABEL for one in self.statements)
                 if labels:
                     why = "a scratch server has no provider of labels"
                     run.add(Finding(f"{labels} security labels", Outcome.UNVERIFIED, why))
@@ -105,7 +112,7 @@ def _load(cluster: Cluster, statements: tuple[Statement, ...]) -> list[str]:
     failures = []
     with cluster.target().connect(encoding="UTF8") as session:
         for one in statements:
-            if one.kind in {Kind.SESSION, Kind.LABEL}:
+            if one.kind in {StatementKind.SESSION, StatementKind.LABEL}:
                 continue
             try:
                 session.execute(sql.SQL(_in_place(one)))  # read strictly before
@@ -115,7 +122,7 @@ def _load(cluster: Cluster, statements: tuple[Statement, ...]) -> list[str]:
 
 
 def _in_place(statement: Statement) -> str:
-    if statement.kind is Kind.TABLESPACE:
+    if statement.kind is StatementKind.TABLESPACE:
         return " ".join((*statement.tokens[:-1], "''"))
     return statement.sql
 
@@ -129,6 +136,6 @@ def _compared(cluster: Cluster, binaries: Binaries, statements: tuple[Statement,
     return Finding("every role and tablespace", Outcome.FAILED if differing else Outcome.PASSED, reason)
 
 
-def _values(statements: Iterable[Statement]) -> set[tuple[Kind, str, tuple[str, ...]]]:
-    left_out = {Kind.SESSION, Kind.LABEL}
+def _values(statements: Iterable[Statement]) -> set[tuple[StatementKind, str, tuple[str, ...]]]:
+    left_out = {StatementKind.SESSION, StatementKind.LABEL}
     return {(one.kind, one.subject, comparable(one)) for one in statements if one.kind not in left_out}

@@ -10,7 +10,7 @@ from typing import BinaryIO
 from refnet.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import READER_SETTINGS, Target, server_version
-from refnet.recovery.model.global_statements import Kind, NotGlobalsError, counted, read
+from refnet.recovery.model.global_statements import NotGlobalsError, StatementKind, counted, read
 from refnet.recovery.model.source import Made, Progress, Turn, at_once, silent
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.globals.globals_dump import dumped
@@ -63,7 +63,7 @@ def without_weak_passwords(text: str) -> tuple[str, tuple[str, ...]]:
     """Return `text` with the passwords that are SCRAM verifiers alone, and the roles that lost another one."""
     dropped, pieces, at = [], [], 0
     for statement in read(text):
-        if statement.kind is not Kind.ATTRIBUTES or "PASSWORD" not in statement.tokens:
+        if statement.kind is not StatementKind.ATTRIBUTES or "PASSWORD" not in statement.tokens:
             continue
         password = statement.tokens[statement.tokens.index("PASSWORD") + 1]
         begin = text.index(f" PASSWORD {password}", at)

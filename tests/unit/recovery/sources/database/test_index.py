@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 
 from refnet.recovery.sources.database.artifact.index import Index, Member, Table
-from refnet.recovery.sources.database.artifact.index_values import Kind
+from refnet.recovery.sources.database.artifact.index_values import MemberKind
 
 COUNT = 20_000
 
 
 def test_the_blocks_of_many_tables_are_found_in_bounded_time() -> None:
     members = tuple(
-        Member(number, 1, 1, Kind.BLOCK if number % 4 else Kind.DATA, number // 2)
+        Member(number, 1, 1, MemberKind.BLOCK if number % 4 else MemberKind.DATA, number // 2)
         for number in range(2 * COUNT)
     )
     tables = tuple(Table("public", f"t{number}", (), blocks=True) for number in range(COUNT))

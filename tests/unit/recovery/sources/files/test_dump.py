@@ -13,12 +13,11 @@ from pathlib import Path
 import pytest
 
 from refnet.errors import RefnetError
-from refnet.recovery.model.source_name import Kind as SourceKind
-from refnet.recovery.model.source_name import SourceName
+from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.sources.files import archive_writer as dump_module
 from refnet.recovery.sources.files.entries import parse_entries
 from refnet.recovery.sources.files.files_source import FilesSource
-from refnet.recovery.sources.files.listing import FileList, Kind
+from refnet.recovery.sources.files.listing import FileKind, FileList
 from refnet.recovery.sources.files.scope import Scope
 
 
@@ -72,13 +71,13 @@ def test_the_list_holds_size_mode_time_and_digest_of_every_file(vault, dumped):
     for path, (kind, *rest) in facts(vault).items():
         listed = files.by_path[path]
         if kind == stat.S_IFLNK:
-            assert (listed.kind, listed.target) == (Kind.LINK, rest[0])
+            assert (listed.kind, listed.target) == (FileKind.LINK, rest[0])
         elif kind == stat.S_IFREG:
             mode, content, _ = rest
-            assert (listed.kind, listed.mode, listed.size) == (Kind.FILE, mode, len(content))
+            assert (listed.kind, listed.mode, listed.size) == (FileKind.FILE, mode, len(content))
             assert listed.sha256 == sha256(content).hexdigest()
         else:
-            assert (listed.kind, listed.mode) == (Kind.FOLDER, rest[0])
+            assert (listed.kind, listed.mode) == (FileKind.FOLDER, rest[0])
     assert files.by_path["script.sh"].mtime_ns == 1_600_000_000_123_456_789
     assert len(files.files) == len(facts(vault))
 
@@ -189,7 +188,7 @@ def test_a_missing_vault_is_an_error(dumped, tmp_path):
 
 
 def test_errors_of_a_named_folder_name_its_settings(tmp_path):
-    name = SourceName("wiki", SourceKind.FOLDER)
+    name = SourceName("wiki", Kind.FOLDER)
     entries, scope = parse_entries(("a.md",)), Scope({"a.md"}, ("a.md",))
     with pytest.raises(RefnetError) as gone:
         FilesSource(name, tmp_path / "nowhere", None).dump(io.BytesIO())

@@ -9,7 +9,7 @@ import tarfile
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from refnet.recovery.sources.files.listing import Kind, Listed
+from refnet.recovery.sources.files.listing import FileKind, Listed
 from refnet.recovery.sources.files.tar_headers import END, header
 from refnet.recovery.sources.files.tar_members import TarReader
 
@@ -19,7 +19,7 @@ _names = st.lists(_part.filter(lambda part: part not in {b".", b".."}), min_size
 
 @given(
     name=_names,
-    kind=st.sampled_from(Kind),
+    kind=st.sampled_from(FileKind),
     mode=st.integers(0, 0o777),
     mtime=st.integers(-(1 << 33), (1 << 63) // 1_000_000_000 - 1),  # nanoseconds in 64 bits
     uid=st.integers(0, (1 << 32) - 2),
@@ -27,15 +27,15 @@ _names = st.lists(_part.filter(lambda part: part not in {b".", b".."}), min_size
     size=st.integers(0, 1 << 40),
     target=_part,
 )
-@example(b"n" * 100, Kind.FILE, 0o644, 0, 0, 0, 8**11 - 1, b"x")
-@example(b"n" * 101, Kind.FOLDER, 0o755, 0, 0o7777777, 0o10000000, 0, b"x")
-@example(b"d" * 155 + b"/" + b"n" * 100, Kind.FILE, 0o644, 0, 0, 0, 8**11, b"x")
-@example(b"d" * 100 + b"/" + b"\xff" * 200, Kind.LINK, 0o777, -1, 0, 0, 0, b"\xff" * 101)
+@example(b"n" * 100, FileKind.FILE, 0o644, 0, 0, 0, 8**11 - 1, b"x")
+@example(b"n" * 101, FileKind.FOLDER, 0o755, 0, 0o7777777, 0o10000000, 0, b"x")
+@example(b"d" * 155 + b"/" + b"n" * 100, FileKind.FILE, 0o644, 0, 0, 0, 8**11, b"x")
+@example(b"d" * 100 + b"/" + b"\xff" * 200, FileKind.LINK, 0o777, -1, 0, 0, 0, b"\xff" * 101)
 def test_what_goes_into_a_header_comes_out_of_it(
-    name: bytes, kind: Kind, mode: int, mtime: int, uid: int, gid: int, size: int, target: bytes
+    name: bytes, kind: FileKind, mode: int, mtime: int, uid: int, gid: int, size: int, target: bytes
 ) -> None:
-    size = size if kind is Kind.FILE else 0
-    target = target if kind is Kind.LINK else b""
+    size = size if kind is FileKind.FILE else 0
+    target = target if kind is FileKind.LINK else b""
     path, mtime_ns = os.fsdecode(name), mtime * 1_000_000_000
     raw = header(Listed(path, kind, size, mode, mtime_ns, uid, gid, 0, target=os.fsdecode(target)))
 
@@ -50,7 +50,7 @@ def test_what_goes_into_a_header_comes_out_of_it(
     assert (theirs.name, theirs.size, theirs.mtime) == (os.fsdecode(name), size, mtime)
     assert (theirs.mode, theirs.uid, theirs.gid) == (mode, uid, gid)
     assert (theirs.isfile(), theirs.isdir(), theirs.issym()) == tuple(
-        kind is one for one in (Kind.FILE, Kind.FOLDER, Kind.LINK)
+        kind is one for one in (FileKind.FILE, FileKind.FOLDER, FileKind.LINK)
     )
-    if kind is Kind.LINK:
+    if kind is FileKind.LINK:
         assert member.target == theirs.linkname == os.fsdecode(target)

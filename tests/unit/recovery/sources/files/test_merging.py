@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import pytest
 
-from refnet.recovery.sources.files.listing import FileList, Kind, Listed
+from refnet.recovery.sources.files.listing import FileKind, FileList, Listed
 from refnet.recovery.sources.files.merging import Action, merge
 from refnet.recovery.sources.files.tree import Tree
 
 
-def one(path: str, kind: Kind = Kind.FILE, at: int = 5, content: str = "new", mode: int = 0o644) -> Listed:
-    sha256, target = (content, "") if kind is Kind.FILE else ("", content if kind is Kind.LINK else "")
+def one(
+    path: str, kind: FileKind = FileKind.FILE, at: int = 5, content: str = "new", mode: int = 0o644
+) -> Listed:
+    sha256, target = (
+        (content, "") if kind is FileKind.FILE else ("", content if kind is FileKind.LINK else "")
+    )
     return Listed(path, kind, len(content), mode, at, 0, 0, 0, sha256, target)
 
 
 def folder(path: str) -> Listed:
-    return one(path, Kind.FOLDER, content="")
+    return one(path, FileKind.FOLDER, content="")
 
 
 def live(*entries: Listed, other: tuple[str, ...] = ()) -> Tree:
@@ -33,11 +37,11 @@ def live(*entries: Listed, other: tuple[str, ...] = ()) -> Tree:
         (one("a"), [one("a", at=4, content="old")], Action.REPLACE),
         (one("a"), [one("a", at=5, content="of the same time")], Action.NEWER),
         (one("a"), [one("a", at=6, content="newer")], Action.NEWER),
-        (one("a", Kind.LINK), [one("a", at=4, content="old")], Action.REPLACE),
-        (one("a", Kind.LINK), [one("a", Kind.LINK, 6, "newer")], Action.NEWER),
+        (one("a", FileKind.LINK), [one("a", at=4, content="old")], Action.REPLACE),
+        (one("a", FileKind.LINK), [one("a", FileKind.LINK, 6, "newer")], Action.NEWER),
         (one("a"), [folder("a")], Action.OTHER),
         (folder("a"), [one("a", at=1)], Action.OTHER),
-        (folder("a"), [one("a", Kind.LINK, 1)], Action.OTHER),
+        (folder("a"), [one("a", FileKind.LINK, 1)], Action.OTHER),
     ],
 )
 def test_an_action_follows_from_kind_content_and_time(
@@ -54,7 +58,7 @@ def test_of_a_new_folder_the_folder_alone_is_put_there() -> None:
 
 def test_nothing_goes_into_what_is_no_folder_or_cannot_be_read() -> None:
     members = [folder("a"), folder("a/b"), one("a/b/c"), folder("d"), one("d/e")]
-    merged = merge(members, live(one("a", Kind.LINK), other=("d",)))
+    merged = merge(members, live(one("a", FileKind.LINK), other=("d",)))
     assert merged.actions == {"a": Action.OTHER, "d": Action.OTHER}
     assert merged.places() == ()
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from refnet.recovery.model.checked import Check, inside
 from refnet.recovery.sources.database.artifact import index_values
-from refnet.recovery.sources.database.artifact.index_values import Kind
+from refnet.recovery.sources.database.artifact.index_values import MemberKind
 from refnet.recovery.sources.database.artifact.json_pieces import JsonPieces
 
 _PREFIX = b"-- refnet-index "
@@ -39,7 +39,7 @@ class Member:
     length: int
     #: Inflated length.
     raw: int
-    kind: Kind
+    kind: MemberKind
     #: The position of its table in Index.tables.
     table: int | None = None
     rows: int = 0
@@ -142,11 +142,11 @@ class Index:
     def _blocks(self) -> dict[int, list[Member]]:
         found: dict[int, list[Member]] = {}
         for member in self.members:
-            if member.kind is Kind.BLOCK and member.table is not None:
+            if member.kind is MemberKind.BLOCK and member.table is not None:
                 found.setdefault(member.table, []).append(member)
         return found
 
-    def members_of(self, kind: Kind) -> tuple[Member, ...]:
+    def members_of(self, kind: MemberKind) -> tuple[Member, ...]:
         return tuple(member for member in self.members if member.kind is kind)
 
     def programs_major(self, server: int) -> int:
@@ -220,9 +220,9 @@ def _agree(index: Index) -> None:
 def _check_table_of(member: Member, tables: tuple[Table, ...]) -> None:
     """Raise ValueError unless a block belongs to a table in blocks, and text of the schema to none."""
     if member.table is None:
-        fits = member.kind is not Kind.BLOCK and member.rows == 0
+        fits = member.kind is not MemberKind.BLOCK and member.rows == 0
     else:
-        fits = member.table < len(tables) and member.kind in {Kind.BLOCK, Kind.DATA}
-        fits = fits and (member.kind is Kind.DATA or tables[member.table].blocks)
+        fits = member.table < len(tables) and member.kind in {MemberKind.BLOCK, MemberKind.DATA}
+        fits = fits and (member.kind is MemberKind.DATA or tables[member.table].blocks)
     if not fits:
         raise ValueError(f"members: the one at byte {member.offset} has the wrong table")

@@ -29,7 +29,7 @@ _SIZE = (1 << 63) - 1
 _EXPANSION = 1032
 
 
-class Kind(StrEnum):
+class MemberKind(StrEnum):
     """The content of a member."""
 
     PRE = "pre-data"
@@ -117,7 +117,7 @@ _MEMBER = record(
         "offset": _size,
         "length": integer(1, _SIZE),
         "raw": _size,
-        "kind": one_of(frozenset(kind.value for kind in Kind)),
+        "kind": one_of(frozenset(kind.value for kind in MemberKind)),
     },
     # Older versions wrote the digest of its rows.
     {"table": or_none(_oid), "rows": _size, "text": _maybe_digest, "digest": _maybe_digest},
@@ -197,7 +197,7 @@ def member(value: Any) -> dict[str, Any]:
     if found.get("rows", 0) > found["raw"]:
         raise ValueError("more rows than bytes")
     found.pop("digest", None)
-    return {**found, "kind": Kind(found["kind"])}
+    return {**found, "kind": MemberKind(found["kind"])}
 
 
 def table(value: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from refnet.recovery.model.restore_facts import Wanted
 from refnet.recovery.model.source import Finding, Made, OpenArtifact, Progress, Proof
 from refnet.recovery.sources.artifact import Artifact
 from refnet.recovery.sources.database.artifact.index import DIGEST, Index
-from refnet.recovery.sources.database.artifact.index_values import Kind
+from refnet.recovery.sources.database.artifact.index_values import MemberKind
 from refnet.recovery.sources.database.artifact.required_tables import NOTHING
 from refnet.recovery.sources.database.artifact.sqlgz import LONGEST_SCHEMA, Reader, damaged
 from refnet.recovery.sources.database.dump.pgdump import refuses_lz4
@@ -59,13 +59,13 @@ class DatabaseArtifact(Artifact):
 
     @cached_property
     def _needs(self) -> Needs:
-        texts = (self.reader.text(Kind.PRE), self.reader.text(Kind.POST), self._large_objects())
+        texts = (self.reader.text(MemberKind.PRE), self.reader.text(MemberKind.POST), self._large_objects())
         return needs(*(text.decode("utf-8", "replace") for text in texts))
 
     def _large_objects(self) -> bytes:
         """Return the SQL that creates the large objects, which pg_dump 17 and newer write before the rows."""
         found = bytearray()
-        members = self.index.members_of(Kind.DATA) if self.index.large_objects else ()
+        members = self.index.members_of(MemberKind.DATA) if self.index.large_objects else ()
         for piece in (piece for one in members if one.table is None for piece in self.reader.raw(one)):
             begin = max(0, len(found) - len(_FIRST_CONTENT))
             found += piece
@@ -102,7 +102,7 @@ class DatabaseArtifact(Artifact):
 
     def _notes(self, target: Target) -> Iterator[str]:
         with target.connect(READER_SETTINGS) as session:
-            if refuses_lz4(session, self.reader.text(Kind.PRE)):
+            if refuses_lz4(session, self.reader.text(MemberKind.PRE)):
                 yield "this server was built without lz4: it compresses those columns by its default"
 
     def with_digests(self) -> Reader:

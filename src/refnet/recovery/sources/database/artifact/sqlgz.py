@@ -17,7 +17,7 @@ from xxhash import xxh3_128
 
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.sources.database.artifact.index import Index, Member
-from refnet.recovery.sources.database.artifact.index_values import Kind
+from refnet.recovery.sources.database.artifact.index_values import MemberKind
 
 #: The first line of every artifact. A file with it and without a footer was cut short.
 FIRST_LINE = b"-- RefNet database artifact, format 1\n"
@@ -73,7 +73,7 @@ class Writer:
         self,
         packed: bytes,
         raw: int,
-        kind: Kind,
+        kind: MemberKind,
         *,
         table: int | None = None,
         rows: int = 0,
@@ -150,7 +150,7 @@ class Reader:
             return False
         return bool(first == FIRST_LINE)
 
-    def text(self, kind: Kind) -> bytes:
+    def text(self, kind: MemberKind) -> bytes:
         """Return the text of a section of the schema; RefnetError (DAMAGED) if it is longer than LONGEST_SCHEMA."""
         members = self.index.members_of(kind)
         if sum(member.raw for member in members) > LONGEST_SCHEMA:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from isal import isal_zlib
 from xxhash import xxh3_128
 
-from refnet.recovery.sources.database.artifact.index_values import Kind
+from refnet.recovery.sources.database.artifact.index_values import MemberKind
 from refnet.recovery.sources.database.artifact.sqlgz import LEVEL
 from refnet.recovery.sources.database.rows.digest import complete_lines
 from refnet.recovery.sources.database.sql_names import COPY, Codec
@@ -24,7 +24,7 @@ _END_OF_ROWS = b"\\.\n"
 class Packed:
     """A finished gzip member."""
 
-    kind: Kind
+    kind: MemberKind
     data: bytes
     #: Inflated length in bytes.
     raw: int
@@ -40,7 +40,7 @@ class Packed:
 class Cutter:
     """Compresses text and emits each member when it is full."""
 
-    def __init__(self, kind: Kind, emit: Callable[[Packed], None]) -> None:
+    def __init__(self, kind: MemberKind, emit: Callable[[Packed], None]) -> None:
         self._kind = kind
         self._emit = emit
         self._begin()
@@ -120,7 +120,7 @@ class Section:
         left_out: Collection[bytes] = (),
     ) -> None:
         r"""Leave out the `\restrict` pair of the key `restrict`, and the statements `left_out`."""
-        self._cutter = Cutter(Kind.DATA, emit)
+        self._cutter = Cutter(MemberKind.DATA, emit)
         self._codec = codec
         self._left_out = {b"\\restrict " + restrict + b"\n", b"\\unrestrict " + restrict + b"\n", *left_out}
         self.columns: dict[TableKey, tuple[str, ...]] = {}

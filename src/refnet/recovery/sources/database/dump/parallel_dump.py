@@ -19,7 +19,7 @@ from refnet.postgres.tempdirs import private_folder
 from refnet.recovery.model.artifact import utc
 from refnet.recovery.model.source import Turn, at_once
 from refnet.recovery.sources.database.artifact.index import Index, Table
-from refnet.recovery.sources.database.artifact.index_values import Kind
+from refnet.recovery.sources.database.artifact.index_values import MemberKind
 from refnet.recovery.sources.database.artifact.sqlgz import FIRST_LINE, LONGEST_SCHEMA, Writer, compress
 from refnet.recovery.sources.database.dump import metadata
 from refnet.recovery.sources.database.dump.copy_members import Cutter, Packed, Section, TableKey
@@ -125,12 +125,12 @@ class _Run:
             for _ in range(min(self._workers.jobs, self._todo.qsize())):
                 self._start(self._copy_ranges)
             self._pgdump.dump_schema()
-            self._add_text(Kind.PRE, self._begin())
+            self._add_text(MemberKind.PRE, self._begin())
             self._start(self._copy_rest)
             post = self._pgdump.text("post-data") + self._restrict(b"\\unrestrict")
             self._write()
             self._advance(self._total)
-            self._add_text(Kind.POST, post)
+            self._add_text(MemberKind.POST, post)
             index = self._index()
         finally:
             self._halt()
@@ -154,7 +154,7 @@ class _Run:
     def _restrict(self, command: bytes) -> bytes:
         return b"%b %b\n" % (command, self._pgdump.restrict_key.encode())
 
-    def _add_text(self, kind: Kind, text: bytes) -> None:
+    def _add_text(self, kind: MemberKind, text: bytes) -> None:
         if len(text) > LONGEST_SCHEMA:
             raise RefnetError(
                 f"the {kind} of this database is {len(text):,} bytes, more than the {LONGEST_SCHEMA:,} that RefNet reads",
@@ -184,7 +184,7 @@ class _Run:
         self._writer.add(
             packed.data, packed.raw, packed.kind, table=table, rows=packed.rows, text=packed.text
         )
-        if table is None and packed.kind is Kind.DATA:
+        if table is None and packed.kind is MemberKind.DATA:
             self._advance(packed.raw // _HEXADECIMAL)
 
     def _bytes_to_copy(self) -> int:
@@ -308,7 +308,7 @@ class _Run:
     def _cut(self, part: Range, chunks: Iterable[bytes], emit: Callable[[Packed], None]) -> None:
         head = b"COPY %b (%b) FROM stdin;\n" % (self._name(part), self._columns(part))
         key = (part.relation.schema, part.relation.name)
-        Cutter(Kind.BLOCK, emit).rows(key, head, chunks, even_none=False)
+        Cutter(MemberKind.BLOCK, emit).rows(key, head, chunks, even_none=False)
 
 
 class _Tables:

@@ -23,7 +23,7 @@ from refnet.recovery.sources.database import server_errors
 from refnet.recovery.sources.database.admin_session import Session
 from refnet.recovery.sources.database.artifact import schema_toc
 from refnet.recovery.sources.database.artifact.index import Member, Table
-from refnet.recovery.sources.database.artifact.index_values import Kind
+from refnet.recovery.sources.database.artifact.index_values import MemberKind
 from refnet.recovery.sources.database.artifact.sqlgz import Reader
 from refnet.recovery.sources.database.dump.copy_members import Lines
 from refnet.recovery.sources.database.dump.pgdump import refuses_lz4
@@ -116,7 +116,7 @@ class Loader(AbstractContextManager["Loader"]):
         self._logins = logins
         self._unread = frozenset(oid for oid, _ in reader.index.foreign_views)
         self._done = 0
-        self._total = sum(m.raw for m in self._index.members if m.kind in {Kind.BLOCK, Kind.DATA})
+        self._total = sum(m.raw for m in self._index.members if m.kind in {MemberKind.BLOCK, MemberKind.DATA})
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._own = threading.local()
@@ -124,7 +124,7 @@ class Loader(AbstractContextManager["Loader"]):
         with target.connect(READER_SETTINGS, encoding=self._index.encoding) as control:
             server = server_version(control)
             self._codec = Codec.of(control, self._index.encoding)
-            without_lz4 = refuses_lz4(control, reader.text(Kind.PRE))
+            without_lz4 = refuses_lz4(control, reader.text(MemberKind.PRE))
         self._settings = {**loader_settings(server), **_build_settings(workers.jobs, self._index.tables)}
         self._programs = self._programs_of(target)
         self._builder = self._programs_of(logins.as_builder(target.name)) if logins else self._programs
@@ -173,8 +173,8 @@ class Loader(AbstractContextManager["Loader"]):
 
     def _tasks(self, shares: schema_toc.Shares) -> Iterator[Task]:
         """Yield what can run in parallel; the weight of a table's tasks is that of its complete work."""
-        if self._index.members_of(Kind.DATA):
-            yield Task(sum(m.raw for m in self._index.members_of(Kind.DATA)), self._load_data)
+        if self._index.members_of(MemberKind.DATA):
+            yield Task(sum(m.raw for m in self._index.members_of(MemberKind.DATA)), self._load_data)
         by_table: dict[int, tuple[Task, ...]] = {}
         weights = {table.oid: _weight(table) for table in self._index.tables}
         for number, table in enumerate(self._index.tables):
@@ -233,7 +233,7 @@ class Loader(AbstractContextManager["Loader"]):
 
     def _data_text(self) -> Iterator[bytes]:
         """Yield that section; in a scratch server without the rows, which sessions of their owners load meanwhile."""
-        for member in self._index.members_of(Kind.DATA):
+        for member in self._index.members_of(MemberKind.DATA):
             pieces = self._counted(self._reader.raw(member))
             yield from self._without_rows(member, pieces) if self._logins else pieces
 

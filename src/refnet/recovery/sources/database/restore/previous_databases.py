@@ -18,7 +18,7 @@ from psycopg import errors, sql
 from refnet.errors import RefnetError
 from refnet.postgres.session import READER_SETTINGS, Target
 from refnet.recovery.model.formatting import plural
-from refnet.recovery.model.previous import Mark, Record, Why
+from refnet.recovery.model.previous import Mark, MarkState, Record
 from refnet.recovery.model.restore_facts import Sessions
 from refnet.recovery.model.restore_place import OWN_NAME
 from refnet.recovery.model.retention import PreviousVersion
@@ -64,7 +64,7 @@ class PreviousDatabase:
         return self.mark.of
 
     @property
-    def why(self) -> Why:
+    def why(self) -> MarkState:
         return self.mark.why
 
     @property
@@ -73,7 +73,7 @@ class PreviousDatabase:
 
     @property
     def is_copy(self) -> bool:
-        return self.why is Why.COPY
+        return self.why is MarkState.COPY
 
 
 def comment_of(mark: Mark) -> str:
@@ -84,7 +84,7 @@ def comment_of(mark: Mark) -> str:
 def read(name: str, comment: str | None) -> Mark | None:
     """Return the mark in `comment`; None where it or the name is not RefNet's, or where they disagree."""
     match, mark = OWN_NAME.fullmatch(name), _in_comment(comment)
-    return mark if match and mark and (match[2] == "copy") is (mark.why is Why.COPY) else None
+    return mark if match and mark and (match[2] == "copy") is (mark.why is MarkState.COPY) else None
 
 
 def own_comment(comment: str | None) -> str | None:
@@ -170,7 +170,9 @@ def _previous(row: tuple[Any, ...], record: Record | None, system: str | None) -
     mark = read(name, comment) or (None if opened or comment else _unmarked_copy(name))
     if mark is None:
         return None
-    return PreviousDatabase(name, oid, owner, mark, "" if mark.why is Why.COPY else _UNRECORDED, None, size)
+    return PreviousDatabase(
+        name, oid, owner, mark, "" if mark.why is MarkState.COPY else _UNRECORDED, None, size
+    )
 
 
 def _unmarked_copy(name: str) -> Mark | None:
@@ -178,11 +180,11 @@ def _unmarked_copy(name: str) -> Mark | None:
     match = OWN_NAME.fullmatch(name)
     if not match or match[2] != "copy":
         return None
-    return Mark(match[1], Why.COPY, datetime.min.replace(tzinfo=UTC))
+    return Mark(match[1], MarkState.COPY, datetime.min.replace(tzinfo=UTC))
 
 
 def of_database(
-    all_marked: Iterable[PreviousDatabase], database: str, *whys: Why
+    all_marked: Iterable[PreviousDatabase], database: str, *whys: MarkState
 ) -> tuple[PreviousDatabase, ...]:
     """Return those that belong to `database`."""
     return tuple(one for one in all_marked if one.of == database and one.why in whys)

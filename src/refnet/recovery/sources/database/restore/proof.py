@@ -23,7 +23,7 @@ from refnet.recovery.model.source import Finding, Proof
 from refnet.recovery.sources.database.admin_session import Session
 from refnet.recovery.sources.database.artifact import intact
 from refnet.recovery.sources.database.artifact.index import Index
-from refnet.recovery.sources.database.artifact.index_values import Kind
+from refnet.recovery.sources.database.artifact.index_values import MemberKind
 from refnet.recovery.sources.database.artifact.sqlgz import Reader
 from refnet.recovery.sources.database.dump.pgdump import SCHEMA_SECONDS, refuses_lz4, schema_text
 from refnet.recovery.sources.database.restore import create_database
@@ -221,7 +221,7 @@ def _plain_text(binaries: Binaries, reader: Reader, archive: Path) -> Finding:
     """Compare the members of schema text with what pg_restore makes of the archive: `zcat | psql` restores it too."""
     what = "schema text of the file"
     key = reader.index.restrict_key
-    for kind, section in ((Kind.PRE, "pre-data"), (Kind.POST, "post-data")):
+    for kind, section in ((MemberKind.PRE, "pre-data"), (MemberKind.POST, "post-data")):
         text = reader.text(kind)
         if _without_versions(schema_text(binaries, archive, section, key)) not in _without_versions(text):
             return Finding(what, Outcome.FAILED, f"its {section} differs from what the archive gives")

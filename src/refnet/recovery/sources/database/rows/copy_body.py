@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from refnet.recovery.sources.database.artifact.index import Member, Table
-from refnet.recovery.sources.database.artifact.index_values import Kind
+from refnet.recovery.sources.database.artifact.index_values import MemberKind
 from refnet.recovery.sources.database.artifact.sqlgz import Reader, damaged
 from refnet.recovery.sources.database.sql_names import COPY, LONGEST_COPY, Codec
 
@@ -24,7 +24,7 @@ def copy_body(
     A block begins with that statement. RefnetError (DAMAGED) if the member does not contain it or ends within the rows.
     """
     pieces, text = reader.raw(member), b""
-    longest = LONGEST_COPY if member.kind is Kind.BLOCK else _LONGEST_BEFORE
+    longest = LONGEST_COPY if member.kind is MemberKind.BLOCK else _LONGEST_BEFORE
     while not (statement := _statement(member, codec, table, text)):
         piece = next(pieces, b"")
         if not piece or len(text) > longest:
@@ -36,7 +36,7 @@ def copy_body(
 
 
 def _statement(member: Member, codec: Codec, table: Table, text: bytes) -> re.Match[bytes] | None:
-    found = [COPY.match(text)] if member.kind is Kind.BLOCK else _COPY_LINE.finditer(text)
+    found = [COPY.match(text)] if member.kind is MemberKind.BLOCK else _COPY_LINE.finditer(text)
     return next((one for one in found if one and codec.names(one, table.schema, table.name)), None)
 
 

@@ -16,7 +16,7 @@ from refnet.recovery.model.table_plan import TableSelection
 from refnet.recovery.sources.database import server_errors
 from refnet.recovery.sources.database.admin_session import Session
 from refnet.recovery.sources.database.artifact.index import Table
-from refnet.recovery.sources.database.artifact.index_values import Kind
+from refnet.recovery.sources.database.artifact.index_values import MemberKind
 from refnet.recovery.sources.database.artifact.sqlgz import Reader, damaged
 from refnet.recovery.sources.database.rows.copy_body import copy_body
 from refnet.recovery.sources.database.rows.digest import Digest, complete_lines, gathered
@@ -113,7 +113,7 @@ def _is_named(name: _Name, wanted: str) -> bool:
 def _children(reader: Reader, codec: Codec) -> dict[_Name, list[_Name]]:
     """Return every partitioned table → the tables attached to it."""
     children: dict[_Name, list[_Name]] = {}
-    for found in _ATTACH.finditer(reader.text(Kind.PRE)):
+    for found in _ATTACH.finditer(reader.text(MemberKind.PRE)):
         schema, name, child_schema, child = (codec.unquoted(one) for one in found.groups())
         children.setdefault((schema, name), []).append((child_schema, child))
     return children
