@@ -61,7 +61,7 @@ def target_of(settings: Settings, source: str) -> Target:
 
 def identity_of(settings: Settings, source: SourceName) -> Identity | None:
     """Return the database that the settings name as `source`; None if they name none. See `identity`."""
-    if source not in (SourceName.DATABASE, *settings.sources):
+    if source.kind is not Kind.DATABASE or source not in (SourceName.DATABASE, *settings.sources):
         return None
     return identity(settings.narrowed(source))
 

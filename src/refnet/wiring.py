@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from refnet import servers
+from refnet.cluster_sources import ROLES
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.identity import Identity
@@ -78,11 +79,19 @@ def facts(settings: Settings, now: Callable[[], datetime]) -> Callable[[Identity
     return read
 
 
+#: The kind of the sources of each table, in the order of backups.
+KINDS = {
+    ROLES: Kind.GLOBALS,
+    "databases": Kind.DATABASE,
+    "folders": Kind.FOLDER,
+    "clusters": Kind.CLUSTER,
+}
+
+
 def known(settings: Settings) -> tuple[SourceName, ...]:
     """Return the standard sources, then the named ones: roles of clusters, databases, folders, each in the file's order."""
-    kinds = {"globals": Kind.GLOBALS, "databases": Kind.DATABASE, "folders": Kind.FOLDER}
-    named = sorted(settings.sources.values(), key=lambda one: list(kinds).index(one.table))
-    return (*STANDARD, *(SourceName(one.name, kinds[one.table]) for one in named))
+    named = sorted(settings.sources.values(), key=lambda one: list(KINDS).index(one.table))
+    return (*STANDARD, *(SourceName(one.name, KINDS[one.table]) for one in named))
 
 
 def expanded(settings: Settings, names: Iterable[SourceName]) -> tuple[SourceName, ...]:
@@ -135,39 +144,33 @@ def source(
         tables: only these tables of the database; empty: everything.
         into: the store whose last artifact a new one may share its bytes with; None: that of the settings.
     """
+    if name.kind is Kind.FOLDER:
+        return _folder_source(settings, name, jobs or settings.jobs, into or store(settings))
     settings = settings.narrowed(name)
-    if name.kind is Kind.DATABASE:
-        from refnet.recovery.sources.database.database_source import DatabaseSource
-
-        return DatabaseSource(
-            name=name,
-            target=partial(servers.existing_server, settings),
-            binaries=partial(servers.binaries_for, settings),
-            jobs=jobs or settings.jobs,
-            tables=tables,
-        )
+    target, binaries = partial(servers.existing_server, settings), partial(servers.binaries_for, settings)
     if name.kind is Kind.GLOBALS:
         from refnet.recovery.sources.globals.globals_source import GlobalsSource
 
-        return GlobalsSource(
-            name=name,
-            target=partial(servers.existing_server, settings),
-            binaries=partial(servers.binaries_for, settings),
-            passwords=bool(settings.of(name).roles_with_passwords),
-        )
-    folder = settings.config_dir if name == SourceName.CONFIG else settings.vault_dir
-    if folder is None:
+        return GlobalsSource(name, target, binaries, bool(settings.of(name).roles_with_passwords))
+    from refnet.recovery.sources.database.database_source import DatabaseSource
+
+    return DatabaseSource(name, target, binaries, jobs or settings.jobs, tables)
+
+
+def _folder_source(settings: Settings, name: SourceName, jobs: int, last_in: LocalStore) -> Source:
+    own = settings.of(name)
+    if own.path is None:
         raise not_configured(name)
     from refnet.recovery.sources.files.entries import parse_entries
     from refnet.recovery.sources.files.files_source import FilesSource
 
     return FilesSource(
         name=name,
-        folder=folder,
-        entries=parse_entries(entries) if (entries := settings.of(name).entries) else None,
+        folder=own.path,
+        entries=parse_entries(own.entries) if own.entries else None,
         swaps=settings.home / "swaps",
-        jobs=jobs or settings.jobs,
-        last=partial(_last, into or store(settings), name),
+        jobs=jobs,
+        last=partial(_last, last_in, name),
         scope=scope(settings, name),
     )
 

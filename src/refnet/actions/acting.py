@@ -21,11 +21,13 @@ class ActsOn:
     file: Path | None
 
     @classmethod
-    def of(cls, settings: Settings) -> ActsOn:
-        """Return what the settings name; connect to nothing."""
+    def of(cls, settings: Settings, source: SourceName | None = None) -> ActsOn:
+        """Return what the settings name as `source`; None: what they are about. Connect to nothing."""
         from refnet.postgres import embedded  # the driver takes long to load, and files do without it
         from refnet.postgres.session import Target
 
+        if source:
+            settings = settings.narrowed(source)
         if settings.database_url:
             target = Target.from_url(settings.database_url)
             return cls(target.name, target.address, target.display, settings.file)
@@ -43,5 +45,5 @@ class ActsOn:
 def protected(settings: Settings, source: SourceName) -> str:
     """Return the database of the settings, with its server, or the folder of `source`; "": none."""
     if source.kind is not Kind.FOLDER:
-        return ActsOn.of(settings.narrowed(source)).shown
+        return ActsOn.of(settings, source).shown
     return str(settings.of(source).path or "")

@@ -175,7 +175,7 @@ def _earlier(context: Context, name: SourceName, store: Store, since: datetime |
     """Return the newest complete artifact of `name` if it was published and checked since `since`."""
     if since is None:
         return None
-    target = servers.identity_of(context.settings, name) if name.kind is Kind.DATABASE else None
+    target = servers.identity_of(context.settings, name)
     newest = Catalog.of(store.entries(name)).about(target, name).newest_complete(name)
     fits = newest and since <= newest.published <= context.clock.now() and newest.evidence
     return Backup(newest.manifest, None, {}, earlier=True) if newest and fits else None

@@ -83,7 +83,7 @@ def _cluster(settings: Settings, name: str) -> Iterator[Line]:
         raise failed[name]
     new = [one.name for one in now.settings.sources.values() if one.name not in settings.sources]
     count = sum(one.cluster == name and one.table == "databases" for one in now.settings.sources.values())
-    what = f"{plural(count, 'database')} on {ActsOn.of(now.settings.narrowed(globals_name(name))).server}"
+    what = f"{plural(count, 'database')} on {ActsOn.of(now.settings, globals_name(name)).server}"
     yield ok(f"cluster {name}", f"{what}; new: {some(new)}" if new else what)
 
 

@@ -144,7 +144,7 @@ def choose(
     """
     everything, sources, targets = Catalog.of(store.entries()), tuple(sources), targets or {}
     catalog = everything
-    for source in (one for one in sources if one.kind is Kind.DATABASE):
+    for source in sources:
         catalog = catalog.choices(targets.get(source), at, source)
     newest = [catalog.newest_complete(source, at) for source in sources]
     found = [store.artifact(entry) for entry in newest if entry]

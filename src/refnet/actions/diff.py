@@ -10,14 +10,14 @@ from refnet import servers, wiring
 from refnet.actions import unprotected
 from refnet.actions.choose import choose_to_read
 from refnet.actions.context import Context
+from refnet.actions.look import archive_errors
 from refnet.errors import Exit, RefnetError
 from refnet.postgres.session import Target, server_version
 from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.source import Deviation, OpenArtifact, Progress, silent
 from refnet.recovery.model.source_name import Kind, SourceName
-from refnet.recovery.sources.artifact import open_database
+from refnet.recovery.sources.artifact import open_own
 from refnet.recovery.sources.database.artifact.index import Index, Table
-from refnet.recovery.sources.database.artifact.own_artifact import DatabaseArtifact
 from refnet.recovery.sources.database.rows.compare import compare
 from refnet.recovery.sources.database.workers import Workers
 from refnet.recovery.sources.files.changes import changes, same
@@ -26,7 +26,6 @@ from refnet.recovery.sources.files.listing import FileKind, FileList, Listed
 from refnet.recovery.sources.files.member_names import spelled
 from refnet.recovery.sources.files.selection import against_live
 from refnet.recovery.sources.files.target import FolderTarget
-from refnet.recovery.verbs.restore_files import explain_archive_errors
 
 LIVE = "live"
 
@@ -94,7 +93,7 @@ def diff(context: Context, before: str, after: str) -> Difference:
         found = live_files(old, wiring.target(settings, old.source))
         lacks = unprotected.of_source(settings, old.source)
         return replace(found, notes=(*found.notes, f"not protected: {lacks}")) if lacks else found
-    target = servers.existing_server(settings.narrowed(old.source))
+    target = servers.existing_server(context.about(old.source).settings)
     with target.connect() as session:
         binaries = servers.binaries_for(settings, server_version(session))
     return live_tables(old, target, Workers(binaries, settings.jobs, context.progress))
@@ -107,9 +106,9 @@ def artifacts(
     if before.source.kind is Kind.DATABASE:
         return _tables((before, _index(before, jobs, progress)), (after, _index(after, jobs, progress)))
     old, new = FilesArtifact(before), FilesArtifact(after)
-    with explain_archive_errors(old):
+    with archive_errors(old.name):
         old_files, _ = old.files()
-    with explain_archive_errors(new):
+    with archive_errors(new.name):
         new_files, _ = new.files()
     return _files(before.source, (old.name, new.name), old_files, new_files)
 
@@ -117,7 +116,7 @@ def artifacts(
 def live_files(before: OpenArtifact, target: FolderTarget) -> Difference:
     """Compare an artifact with the live files in `target`."""
     artifact = FilesArtifact(before)
-    with explain_archive_errors(artifact):
+    with archive_errors(artifact.name):
         files, _ = artifact.files()
         selection, live = against_live(files, target)
     notes = [*selection.notes, *(f"live, and not compared: {name}" for name in live.other)]
@@ -186,13 +185,8 @@ def _tables(before: tuple[OpenArtifact, Index], after: tuple[OpenArtifact, Index
 
 def _index(artifact: OpenArtifact, jobs: int, progress: Progress) -> Index:
     """Return the index with the content digest of every table."""
-    found = open_database(artifact)
-    if isinstance(found, DatabaseArtifact):
-        return found.digested(jobs, progress)
-    raise RefnetError(
-        f"{artifact.name} is a foreign dump, so its tables cannot be compared",
-        "`refnet restore` restores it; a backup afterwards can be compared.",
-    )
+    advice = "`refnet restore` restores it; a backup afterwards can be compared."
+    return open_own(artifact, "so its tables cannot be compared", advice).digested(jobs, progress)
 
 
 def _by_name(index: Index) -> dict[str, Table]:

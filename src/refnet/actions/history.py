@@ -20,9 +20,8 @@ from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.glob import Glob, TableGlob, composed
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.model.source_name import Kind, SourceName
-from refnet.recovery.sources.artifact import open_database
+from refnet.recovery.sources.artifact import open_own
 from refnet.recovery.sources.database.artifact.index import DIGEST, Index
-from refnet.recovery.sources.database.artifact.own_artifact import DatabaseArtifact
 from refnet.recovery.sources.files.files_artifact import FilesArtifact
 from refnet.recovery.sources.files.listing import FileKind, Listed, matching
 from refnet.recovery.sources.files.member_names import ArchiveError, checked, show, spelled
@@ -206,7 +205,14 @@ def find(context: Context, source: str, pattern: str) -> Search:
 
 
 def _source(context: Context, word: str, meant: str) -> SourceName:
-    if source := named_source(context, word):
+    source = named_source(context, word)
+    if source and source.kind is Kind.GLOBALS:
+        raise RefnetError(
+            f"{source} has neither tables nor files",
+            "`refnet show` prints what an artifact of roles has.",
+            Exit.USAGE,
+        )
+    if source:
         return source
     near = f"Did you mean {found}? " if (found := nearest(word, wiring.known(context.settings))) else ""
     raise RefnetError(
@@ -227,7 +233,6 @@ class _Wanted:
 
 
 def _exactly(source: SourceName, name: str) -> _Wanted:
-    _refuse_roles(source)
     if source.kind is Kind.DATABASE:
         return _Wanted(table=lambda schema, table: name in {table, f"{schema}.{table}"})
     try:
@@ -244,17 +249,7 @@ def _literal(path: str) -> str:
     return Glob("".join("?" if one in "*?[" else one for one in path[-500:])).literal
 
 
-def _refuse_roles(source: SourceName) -> None:
-    if source.kind is Kind.GLOBALS:
-        raise RefnetError(
-            f"{source} has neither tables nor files",
-            "`refnet show` prints what an artifact of roles has.",
-            Exit.USAGE,
-        )
-
-
 def _like(source: SourceName, pattern: str) -> _Wanted:
-    _refuse_roles(source)
     if source.kind is Kind.DATABASE:
         return _Wanted(table=TableGlob(pattern).matches)
     glob = Glob(pattern)
@@ -297,11 +292,8 @@ class _Look:
             yield entry, versions
 
     def _entries(self) -> list[Entry]:
-        catalog = Catalog.of(self.context.store.entries())
-        if self.source.kind is Kind.DATABASE:
-            catalog = catalog.choices(
-                servers.identity_of(self.context.settings, self.source), None, self.source
-            )
+        target = servers.identity_of(self.context.settings, self.source)
+        catalog = Catalog.of(self.context.store.entries()).choices(target, None, self.source)
         complete = [entry for entry in catalog.of_source(self.source) if not entry.manifest.partial]
         if not complete:
             raise RefnetError(
@@ -332,10 +324,8 @@ class _Look:
         return tuple(_version(one) for one in listed.files if self.wanted.path(one.path))
 
     def _tables(self, artifact: OpenArtifact) -> tuple[Version, ...]:
-        found = open_database(artifact)
-        if isinstance(found, DatabaseArtifact):
-            return tuple(self._matching(found.index, artifact.row_digests))
-        raise RefnetError(f"{artifact.name} is a foreign dump, which records no tables", "")
+        found = open_own(artifact, "which records no tables", "")
+        return tuple(self._matching(found.index, artifact.row_digests))
 
     def _matching(self, index: Index, recorded: str) -> Iterator[Version]:
         known = len(recorded) == len(index.tables) * DIGEST

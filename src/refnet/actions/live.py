@@ -5,8 +5,8 @@ from __future__ import annotations
 import http.client
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 from refnet import servers, wiring
@@ -31,13 +31,6 @@ from refnet.recovery.verbs.restore_database import Options
 _HEALTH_SECONDS, _PAUSE = 10, 0.5
 
 
-_COMPARE: Mapping[Kind, Callable[[Context, OpenArtifact], tuple[Finding, ...]]] = {
-    Kind.DATABASE: database_restore.compare,
-    Kind.FOLDER: files_restore.compare,
-    Kind.GLOBALS: globals_restore.compare,
-}
-
-
 @dataclass(frozen=True)
 class Live:
     """This machine, as the settings of a recovery name it; made again when the configuration is back."""
@@ -59,38 +52,15 @@ class Live:
 
     def replaced(self, source: SourceName) -> str:
         """Return what a restore of `source` would replace, or ""."""
-        if not self.knows(source):
-            return ""
-        if source.kind is Kind.GLOBALS:
-            return ""
-        if source.kind is Kind.DATABASE:
-            return database_restore.replaced(self.context.about(source))
-        return files_restore.replaced(self.context, source) if self.setup.folder(source) else ""
+        return _OF_KIND[source.kind].replaced(self, source) if self.knows(source) else ""
 
     def restore(self, source: SourceName, entry: Entry) -> list[str]:
         """Restore `source` from `entry`; return what was done, a sentence each."""
-        chosen, notes = self.context.store.artifact(entry), list[str]()
-        if source.kind is Kind.GLOBALS:
-            roles = globals_restore.restore_of(self.context, chosen, role_powers=self.role_powers)
-            created = plural(len(roles.run().plan.create), "role")
-            return [f"{created} of {entry.name} created on {roles.target.address}"]
-        if source.kind is Kind.FOLDER:
-            self.setup.folder(source)  # raises where nothing may go there
-            planned = files_restore.plan(self.context, chosen)
-            done = files_restore.restore(self.context, chosen, planned)
-            return [f"{done.plan.target.folder} is restored from {entry.name}"]
-        context = Context(self.setup.settings, self.clock, note=notes.append).about(source)
-        how = Options(context.settings.jobs, create_roles=True, role_powers=self.role_powers)
-        work = database_restore.restore_of(
-            context, chosen, how, from_database=self.from_database if source == SourceName.DATABASE else None
-        )
-        back = work.run()
-        of = origin_label(back.origin, back.destination)
-        return [f"the database {back.destination} is restored from {back.artifact} (of {of})", *notes]
+        return _OF_KIND[source.kind].restore(self, source, self.context.store.artifact(entry))
 
     def compare(self, source: SourceName, entry: Entry) -> tuple[Finding, ...]:
         """Compare what is live with `entry`."""
-        compare = _COMPARE[source.kind]
+        compare = _OF_KIND[source.kind].compare
         return compare(self.context.about(source), self.context.store.artifact(entry))
 
     def commands(self) -> dict[Stage, tuple[str, ...]]:
@@ -142,6 +112,53 @@ class Live:
                 return Finding(what, Outcome.FAILED, f"{why} (asked for {seconds:.0f} s)")
             clock.sleep(min(_PAUSE, max(0.0, until - clock.monotonic())))
         return Finding(what, Outcome.PASSED)
+
+
+@dataclass(frozen=True)
+class _Acts:
+    """The acts of a recovery on the sources of one kind, as in `Live`."""
+
+    replaced: Callable[[Live, SourceName], str]
+    restore: Callable[[Live, SourceName, OpenArtifact], list[str]]
+    compare: Callable[[Context, OpenArtifact], tuple[Finding, ...]]
+
+
+def _live_database(live: Live, source: SourceName) -> str:
+    return database_restore.replaced(live.context.about(source))
+
+
+def _restore_database(live: Live, source: SourceName, chosen: OpenArtifact) -> list[str]:
+    notes = list[str]()
+    context = replace(live.context, note=notes.append).about(source)
+    how = Options(context.settings.jobs, create_roles=True, role_powers=live.role_powers)
+    other = live.from_database if source == SourceName.DATABASE else None
+    back = database_restore.restore_of(context, chosen, how, from_database=other).run()
+    of = origin_label(back.origin, back.destination)
+    return [f"the database {back.destination} is restored from {back.artifact} (of {of})", *notes]
+
+
+def _live_folder(live: Live, source: SourceName) -> str:
+    return files_restore.replaced(live.context, source) if live.setup.folder(source) else ""
+
+
+def _restore_folder(live: Live, source: SourceName, chosen: OpenArtifact) -> list[str]:
+    live.setup.folder(source)  # raises where nothing may go there
+    planned = files_restore.plan(live.context, chosen)
+    done = files_restore.restore(live.context, chosen, planned)
+    return [f"{done.plan.target.folder} is restored from {chosen.name}"]
+
+
+def _restore_roles(live: Live, _source: SourceName, chosen: OpenArtifact) -> list[str]:
+    roles = globals_restore.restore_of(live.context, chosen, role_powers=live.role_powers)
+    created = plural(len(roles.run().plan.create), "role")
+    return [f"{created} of {chosen.name} created on {roles.target.address}"]
+
+
+_OF_KIND = {
+    Kind.DATABASE: _Acts(_live_database, _restore_database, database_restore.compare),
+    Kind.FOLDER: _Acts(_live_folder, _restore_folder, files_restore.compare),
+    Kind.GLOBALS: _Acts(lambda _live, _source: "", _restore_roles, globals_restore.compare),
+}
 
 
 def _ask(url: str, seconds: float) -> str:

@@ -18,9 +18,8 @@ from refnet.recovery.model.formatting import plural, size
 from refnet.recovery.model.glob import Glob, TableGlob
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.model.source_name import Kind
-from refnet.recovery.sources.artifact import open_database
+from refnet.recovery.sources.artifact import open_own
 from refnet.recovery.sources.database.artifact.index import Table
-from refnet.recovery.sources.database.artifact.own_artifact import DatabaseArtifact
 from refnet.recovery.sources.files.files_artifact import FilesArtifact
 from refnet.recovery.sources.files.listing import FileKind, FileList, Listed
 from refnet.recovery.sources.files.member_names import ArchiveError, checked, show, some, spelled
@@ -141,27 +140,22 @@ def content(context: Context, meant: str, path: str, at: str | None = None) -> I
 
 def _tables(chosen: OpenArtifact) -> tuple[Table, ...]:
     if chosen.source.kind is not Kind.DATABASE:
-        raise _without(chosen, "tables", f"Use `refnet show {chosen.name} --files`.")
-    found = open_database(chosen)
-    if isinstance(found, DatabaseArtifact):
-        return found.index.tables
-    raise RefnetError(
-        f"{chosen.name} is a foreign dump, which records no tables",
-        "`refnet verify` restores it into a scratch server and counts them; `refnet query` reads them.",
-        Exit.USAGE,
-    )
+        raise without(chosen, "tables", f"Use `refnet show {chosen.name} --files`.")
+    advice = "`refnet verify` restores it into a scratch server and counts them; `refnet query` reads them."
+    return open_own(chosen, "which records no tables", advice, Exit.USAGE).index.tables
 
 
 def _opened(chosen: OpenArtifact, advice: str) -> tuple[FilesArtifact, FileList, bool]:
     """Return the artifact, its list of files, and whether the list is its own."""
     if chosen.source.kind is not Kind.FOLDER:
-        raise _without(chosen, "files", advice)
+        raise without(chosen, "files", advice)
     artifact = FilesArtifact(chosen)
     with archive_errors(chosen.name):
         return artifact, *artifact.files()
 
 
-def _without(chosen: OpenArtifact, what: str, advice: str) -> RefnetError:
+def without(chosen: OpenArtifact, what: str, advice: str) -> RefnetError:
+    """Return the error for an artifact of a kind that has no `what`."""
     if chosen.source.kind is Kind.GLOBALS:
         advice = "It has roles: `zcat` prints them."
     return RefnetError(

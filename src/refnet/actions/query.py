@@ -11,6 +11,7 @@ from typing import Any
 from refnet import wiring
 from refnet.actions.choose import choose_to_read
 from refnet.actions.context import Context
+from refnet.actions.look import without
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import utc
 from refnet.recovery.model.formatting import plural
@@ -141,11 +142,8 @@ def browse(
 def _database(context: Context, meant: str, at: str | None) -> OpenArtifact:
     chosen = choose_to_read(context, meant, at)
     if chosen.source.kind is not Kind.DATABASE:
-        raise RefnetError(
-            f"{chosen.name} is an artifact of {chosen.source}, which has no tables",
-            f"`refnet show {chosen.name} --files` lists its files, `refnet cat` prints one.",
-            Exit.USAGE,
-        )
+        advice = f"`refnet show {chosen.name} --files` lists its files, `refnet cat` prints one."
+        raise without(chosen, "tables", advice)
     return chosen
 
 

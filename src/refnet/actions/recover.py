@@ -72,7 +72,7 @@ class Planned:
         if source not in wiring.known(self.setup.settings):
             return "not restored: the settings do not name it"
         if source.kind is not Kind.FOLDER:
-            return ActsOn.of(self.setup.settings.narrowed(source)).shown
+            return ActsOn.of(self.setup.settings, source).shown
         try:
             folder = self.setup.folder(source)
         except RefnetError as error:

@@ -114,9 +114,8 @@ def attempt(context: Context, artifact: OpenArtifact, level: Level, *, trust: bo
     failure.
     """
     try:
-        options = wiring.proof_options(
-            context.settings.narrowed(artifact.source), _of_proof(context.progress), trust=trust
-        )
+        settings = context.settings.narrowed(artifact.source)
+        options = wiring.proof_options(settings, _of_proof(context.progress), trust=trust)
         proof = context.open_artifact(artifact).prove(level, options)
     except RefnetError as error:
         outcome = Outcome.FAILED if error.code is Exit.DAMAGED else Outcome.UNVERIFIED

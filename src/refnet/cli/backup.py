@@ -184,9 +184,8 @@ def _values(context: Context, name: SourceName, made: Result) -> dict[str, Any]:
         return {"source": name, "outcome": "not configured"}
     if isinstance(made, RefnetError):
         return {"source": name, "outcome": "failed", "error": made.message, "hint": made.hint}
-    return made.to_json() | (
-        ActsOn.of(context.settings.narrowed(name)).to_json() if name.kind is Kind.DATABASE else {}
-    )
+    acts_on = ActsOn.of(context.settings, name).to_json() if name.kind is Kind.DATABASE else {}
+    return made.to_json() | acts_on
 
 
 def _print(made: Backup, context: Context) -> None:
@@ -206,7 +205,7 @@ def _print(made: Backup, context: Context) -> None:
     elif made.unrecorded:
         print(f"{lead} the evidence could not be recorded: {made.unrecorded}")
     if manifest.source.kind is Kind.DATABASE:
-        say(f"{'':9} {ActsOn.of(context.settings.narrowed(manifest.source))}")
+        say(f"{'':9} {ActsOn.of(context.settings, manifest.source)}")
     if lacks := Unprotected.read(manifest.details):
         say(f"{'':9} not protected: {lacks}; see `refnet check`")
 

@@ -42,14 +42,12 @@ def diff(
     with with_progress(context(), "diff") as here:
         found = run(here, before, after)
     live_database = after == LIVE and found.source.kind is Kind.DATABASE
+    acts_on = ActsOn.of(here.settings, found.source) if live_database else None
     if as_json:
-        print_json(
-            found.to_json()
-            | (ActsOn.of(here.settings.narrowed(found.source)).to_json() if live_database else {})
-        )
+        print_json(found.to_json() | (acts_on.to_json() if acts_on else {}))
     else:
-        if live_database:
-            print(ActsOn.of(here.settings.narrowed(found.source)))
+        if acts_on:
+            print(acts_on)
         _print(found)
     raise typer.Exit(Exit.DONE if found.equal else Exit.DAMAGED)
 

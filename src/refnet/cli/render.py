@@ -243,6 +243,11 @@ def print_proof(title: str, proof: Proof, took: str = "", unrecorded: str = "", 
         print(f"{'':{indent}}the evidence could not be recorded: {unrecorded}")
 
 
+def replaced(at: datetime, artifact: str, *, undone: bool) -> str:
+    """Return when a previous version was replaced, and by what: the restore of `artifact`, or an undo of that."""
+    return f"{local(at)}, when {'an undo of ' if undone else ''}the restore of {artifact} replaced it"
+
+
 def phases(taken: Mapping[str, float]) -> str:
     """Return the time of each phase as text."""
     return ", ".join(f"{_PHASES.get(phase, phase)} {seconds(each)}" for phase, each in taken.items())

@@ -277,6 +277,5 @@ def _print_undo_plan(plan: UndoPlan) -> None:
 
 
 def _replaced(back: PreviousDatabase) -> str:
-    """Return when a previous version was replaced, and by what."""
-    restored = f"the restore of {formatting.plain(back.mark.artifact)}"
-    return f"{render.local(back.at)}, when {restored if back.why is MarkState.RESTORED else f'an undo of {restored}'} replaced it"
+    artifact = formatting.plain(back.mark.artifact)
+    return render.replaced(back.at, artifact, undone=back.why is not MarkState.RESTORED)

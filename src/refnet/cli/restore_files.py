@@ -181,6 +181,5 @@ def _print_undone(done: Undone) -> None:
 
 
 def _replaced(plan: UndoPlan) -> str:
-    """Return when a previous version was replaced, and by what."""
-    restored = f"the restore of {show(plan.journal.artifact)}"
-    return f"{render.local(plan.journal.at)}, when {restored if plan.journal.why is SwapReason.RESTORED else f'an undo of {restored}'} replaced it"
+    journal = plan.journal
+    return render.replaced(journal.at, show(journal.artifact), undone=journal.why is SwapReason.UNDONE)

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Level
 from refnet.recovery.model.source import Made, OpenArtifact, Proof
 from refnet.recovery.model.source_name import Kind
@@ -67,3 +68,12 @@ def open_database(artifact: OpenArtifact) -> DatabaseArtifact | ForeignDump:
         return DatabaseArtifact(artifact)
     except NotAnArtifact:
         return ForeignDump(artifact)
+
+
+def open_own(artifact: OpenArtifact, lack: str, advice: str, code: Exit = Exit.FAILED) -> DatabaseArtifact:
+    """Return RefNet's own artifact of a database; RefnetError for a foreign dump, with what it lacks and what to do."""
+    from refnet.recovery.sources.database.artifact.own_artifact import DatabaseArtifact
+
+    if isinstance(found := open_database(artifact), DatabaseArtifact):
+        return found
+    raise RefnetError(f"{artifact.name} is a foreign dump, {lack}", advice, code)
