@@ -136,15 +136,15 @@ class Place:
             if not gently and process.popen.poll() is None:
                 process.kill_all()
 
-    def send(self, task: str) -> Sent:
+    def send(self, task: str, *sources: str) -> Sent:
         """Send a task as beat does, with its priority. Any program could: the transport is mended by the import."""
         name = f"refnet.tasks.{task}"
-        priority = next(number for _, each, number in beat.ENTRIES.values() if each == name)
+        priority = next((number for _, each, number in beat.ENTRIES.values() if each == name), 7)
         url = embedded.url(self.home)
         client = Celery(broker=url, backend=url, set_as_current=False)
         client.conf.broker_transport_options = {"priority_steps": list(range(10))}
         with client.connection_for_write() as connection:
-            sent = client.send_task(name, priority=priority, connection=connection)
+            sent = client.send_task(name, sources, priority=priority, connection=connection)
         return Sent(client, sent.id)
 
     def let_pass(self, seconds: float) -> int:

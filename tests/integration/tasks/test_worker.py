@@ -27,7 +27,7 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in listed.stdout.split()]
 
 
-def test_a_worker_makes_and_proves_a_backup_and_a_drill_of_it(place: Place):
+def test_a_worker_makes_and_proves_a_backup_and_a_drill_of_it_and_two_sources_at_once(place: Place):
     embedded.start(place.home)
     with place.worker():
         made = place.send("backup_database").get()
@@ -39,6 +39,13 @@ def test_a_worker_makes_and_proves_a_backup_and_a_drill_of_it(place: Place):
         assert Path(drilled["report"]).is_file()
         assert place.send("prune").get() == {"outcome": "done", "deleted": []}
         assert place.send("monitor").get()["outcome"] in {"ok", "new"}
+        for name in ("notes", "mail"):
+            (place.home / name).mkdir()
+            (place.home / name / "a.md").write_text("text\n")
+            with (place.home / "refnet.toml").open("a") as file:
+                file.write(f'[folders.{name}]\npath = "{place.home / name}"\n')
+        both = place.send("backup_source", "notes", "mail").get()["sources"]
+        assert {name: one["level"] for name, one in both.items()} == {"notes": "proven", "mail": "proven"}
 
 
 def test_a_monitor_that_finds_something_unprotected_is_a_failed_task(place: Place):
