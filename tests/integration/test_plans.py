@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,9 +33,21 @@ LINES = sorted(
 )
 
 
-@pytest.fixture
-def refnet(folder: Path, database: Target) -> Command:
+@pytest.fixture(scope="module")
+def database(server: Cluster) -> Iterator[Target]:
+    """A database for all of this file."""
+    with server.target().connect() as admin:
+        admin.execute("CREATE DATABASE plans TEMPLATE template0")
+    yield server.target("plans")
+    with server.target().connect() as admin:
+        admin.execute("DROP DATABASE plans WITH (FORCE)")
+
+
+@pytest.fixture(scope="module")
+def refnet(short_folder: Path, database: Target) -> Command:
     """The command on a full store of three sources, each restored once, with stray files beside."""
+    folder = short_folder / "plans"
+    folder.mkdir(mode=0o711)
     for name in ("home", "vault", "config", "units"):
         (folder / name).mkdir(mode=0o755)
         (folder / name / "note.md").write_text("# note\n")
@@ -71,7 +84,7 @@ def refnet(folder: Path, database: Target) -> Command:
     return command
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def names(refnet: Command) -> dict[str, str]:
     folder = refnet.home.parent
     return {
@@ -109,6 +122,13 @@ def test_a_plan_changes_nothing(
         assert oracle.portrait(database.conninfo, programs) == portrait, words
 
 
+def test_plans_are_json_too(refnet: Command, names: dict[str, str]) -> None:
+    planned = refnet("backup", "--plan", "--json")
+    planned.succeeds()
+    assert [one["source"] for one in planned.json["sources"]] == ["database", "config", "obsidian"]
+    assert json.loads(refnet("network", "migrate", "--plan", "--json").out)["plan"] is True
+
+
 def test_a_plan_with_problems_ends_with_1(refnet: Command, names: dict[str, str]) -> None:
     dead = {"REFNET_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}
     for words in ("backup", "network migrate", "network sample", "restore database", "undo database"):
@@ -117,10 +137,3 @@ def test_a_plan_with_problems_ends_with_1(refnet: Command, names: dict[str, str]
         assert ran.err.startswith("refnet: ")
     shutil.rmtree(refnet.home.parent / "vault")
     assert refnet("backup", "obsidian", "--plan").code == 1
-
-
-def test_plans_are_json_too(refnet: Command, names: dict[str, str]) -> None:
-    planned = refnet("backup", "--plan", "--json")
-    planned.succeeds()
-    assert [one["source"] for one in planned.json["sources"]] == ["database", "config", "obsidian"]
-    assert json.loads(refnet("network", "migrate", "--plan", "--json").out)["plan"] is True
