@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 from refnet.recovery.sources.database.admin_session import Session
 from refnet.recovery.sources.database.artifact import sql_text
@@ -71,7 +70,7 @@ def recorded_columns(definitions: Sequence[Definition], table: Name, codec: Code
     for one in definitions:
         of.setdefault(one.table, []).append(one)
     found: dict[str, Column] = {}
-    for one in chain.from_iterable(of.get(name, ()) for name in reversed(_lineage(of, table, codec))):
+    for one in (each for name in reversed(_lineage(of, table, codec)) for each in of.get(name, ())):
         if one.what is What.TABLE:
             for item in sql_text.items(one.text):
                 if column := _column(item, codec):
