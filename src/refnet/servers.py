@@ -26,8 +26,16 @@ def server(settings: Settings) -> Target:
     if settings.about != SourceName.DATABASE:
         settings.of(settings.about)  # raises where the settings do not name it
     if settings.database_url:
-        return Target.from_url(settings.database_url)
+        return Target.from_url(settings.database_url, _url_key(settings))
     return embedded.start(settings.home, settings.postgres_bin_dir).target(embedded.DATABASE)
+
+
+def _url_key(settings: Settings) -> str:
+    """Return the setting with the URL of the database that the settings are about."""
+    one = settings.sources.get(settings.about)
+    if one is None:
+        return "REFNET_DATABASE_URL"
+    return f"clusters.{one.cluster}.url" if one.cluster else f"{one.table}.{one.name}.url"
 
 
 def identity(settings: Settings) -> Identity | None:

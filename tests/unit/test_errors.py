@@ -30,7 +30,7 @@ def test_a_failure_reads_as_its_message_and_survives_the_way_to_another_process(
 
 
 def test_every_kind_of_failure_survives_the_way_to_another_process():
-    error = explain(psycopg.OperationalError("nothing"), address="here", database="d", user="u", own=False)
+    error = explain(psycopg.OperationalError("nothing"), address="here", database="d", user="u")
     again = pickle.loads(pickle.dumps(error))  # noqa: S301
     assert (again.message, again.transient) == (error.message, True)
 
@@ -47,7 +47,7 @@ def test_every_kind_of_failure_survives_the_way_to_another_process():
     ],
 )
 def test_a_server_that_is_down_can_pass_and_a_wrong_password_cannot(said, transient):
-    found = explain(psycopg.OperationalError(said), address="here", database="d", user="u", own=False)
+    found = explain(psycopg.OperationalError(said), address="here", database="d", user="u")
     assert found.transient is transient
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import typer
 from typer.completion import completion_init  # type: ignore[attr-defined]
 
 from refnet.cli.command import SHARED, Command, Commands, Group
-from refnet.errors import RefnetError
+from refnet.errors import Exit, RefnetError
 from refnet.signals import interruptible
 
 #: Group of `refnet --help` → its commands: module in refnet.cli, function or group there, line in the help.
@@ -84,6 +85,8 @@ _LOGS = {
 }
 #: Typer's exit code for a KeyboardInterrupt.
 _INTERRUPTED = 130
+#: Errors of an output: a full disk, a reader that has left.
+_NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE)
 
 
 class _Root(Group):
@@ -163,7 +166,21 @@ def run() -> None:
     os.umask(os.umask(0o077) | 0o022)  # later runs refuse files that others can write
     try:
         with _logged(_without_config(sys.argv[1:])):
-            app(standalone_mode=True)
+            try:
+                app(standalone_mode=True)
+            finally:
+                print(end="", flush=True)  # its error is reported here, and not when Python ends
+    except OSError as error:  # of the output alone: other errors become a RefnetError where they occur
+        if error.errno not in _NOT_WRITTEN or error.filename is not None:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python tries to write the rest once more
+        if error.errno == errno.EPIPE:
+            sys.exit(Exit.FAILED)
+        _end(
+            RefnetError(
+                f"the output cannot be written: {error.strerror}", "Free space, or write it elsewhere."
+            )
+        )
     except RefnetError as error:
         _end(error)
     except (SystemExit, KeyboardInterrupt) as ended:  # the latter outside of Typer's own handling

@@ -13,6 +13,8 @@ from refnet.errors import RefnetError
 from refnet.recovery.model.formatting import sql_name
 
 NO_SUCH_DATABASE = "3D000"
+#: What gives a URL where nothing else is said.
+URL = "REFNET_DATABASE_URL"
 
 
 class ConnectError(RefnetError):
@@ -41,13 +43,13 @@ _REASONS = (
         r"no password supplied",
         None,
         "the server at {address} requires a password for {user}, and none is given",
-        "Put it into REFNET_DATABASE_URL, or into ~/.pgpass.",
+        "Put it into {named}, or into ~/.pgpass.",
     ),
     _Reason(
         r"password authentication failed",
         "28P01",
         "the server at {address} rejects the password of {user}",
-        "Fix the password in REFNET_DATABASE_URL or in ~/.pgpass.",
+        "Fix the password in {named} or in ~/.pgpass.",
     ),
     _Reason(
         r"pg_hba\.conf|role .* does not exist|not permitted to log in|authentication failed",
@@ -91,51 +93,56 @@ _REASONS = (
         r"configuration parameter|invalid value for parameter",
         "22023",
         "the server at {address} rejects the session: {said}",
-        "Fix the parameters in REFNET_DATABASE_URL or PGOPTIONS.",
+        "Fix the parameters in {named} or PGOPTIONS.",
     ),
     _Reason(
         r"FATAL|ERROR",
         "XX000",
         "the server at {address} rejects the session: {said}",
-        "Fix REFNET_DATABASE_URL, or that setting of the server.",
+        "Fix {named}, or that setting of the server.",
     ),
     _Reason(
         r"failed to resolve|could not translate host name",
         None,
         "the host name in {address} cannot be resolved: {said}",
-        "Fix the host in REFNET_DATABASE_URL, or check the name service.",
+        "Fix the host in {named}, or check the name service.",
         transient=True,
     ),
     _Reason(
         r"SSL|certificate",
         None,
         "no encrypted connection to {address}: {said}",
-        "Fix sslmode and its files in REFNET_DATABASE_URL, or enable SSL on the server.",
+        "Fix sslmode and its files in {named}, or enable SSL on the server.",
     ),
     _Reason(
         r"invalid |requirepeer",
         None,
         "cannot connect to {address}: {said}",
-        "Fix that parameter in REFNET_DATABASE_URL or the PG* variables.",
+        "Fix that parameter in {named} or the PG* variables.",
     ),
     _Reason(
         r"",
         None,
         "no PostgreSQL server answers at {address}: {said}",
-        "Start the server, or fix host and port in REFNET_DATABASE_URL.",
+        "Start the server, or fix host and port in {named}.",
         transient=True,
     ),
 )
 _OWN_HINT = "RefNet itself started that server; if it has ended, retry."
 
 
-def explain(error: psycopg.Error, *, address: str, database: str, user: str, own: bool) -> ConnectError:
-    """Return `error` of a failed connect as a ConnectError; neither line contains a secret."""
+def explain(
+    error: psycopg.Error, *, address: str, database: str, user: str, named: str = URL
+) -> ConnectError:
+    """Return `error` of a failed connect as a ConnectError; neither line contains a secret.
+
+    named: the setting or option with the URL; "": RefNet itself started that server.
+    """
     text = str(error)
     reason = next(reason for reason in _REASONS if re.search(reason.words, text))
     message = reason.message.format(address=address, database=database, user=user, said=_said(text))
-    hint = _OWN_HINT if own and reason.sqlstate is None else reason.hint
-    hint = hint.format(sql_database=sql_name(database), sql_user=sql_name(user))
+    hint = _OWN_HINT if not named and reason.sqlstate is None else reason.hint
+    hint = hint.format(sql_database=sql_name(database), sql_user=sql_name(user), named=named or URL)
     return ConnectError(message, hint, reason.sqlstate, reason.transient)
 
 

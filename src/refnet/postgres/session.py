@@ -17,7 +17,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import Conninfo
 
 from refnet.errors import Exit, RefnetError
-from refnet.postgres.connecting import explain
+from refnet.postgres.connecting import URL, explain
 
 #: The settings of every reader: the same rows always give the same text (also for pg_dump, by PGOPTIONS).
 READER_SETTINGS: Mapping[str, str] = {
@@ -97,15 +97,17 @@ class Target:
     conninfo: str = field(repr=False)
     #: A server that RefNet itself started: inherited PG* variables are ignored.
     own: bool = False
+    #: What gave the connection string, for errors.
+    named: str = field(default=URL, compare=False)
 
     @classmethod
-    def from_url(cls, url: str, named: str = "REFNET_DATABASE_URL") -> Self:
+    def from_url(cls, url: str, named: str = URL) -> Self:
         """Return the target of a libpq URI, the socket form included; RefnetError (USAGE) if it is not one.
 
         named: what gave the URI, for the error.
         """
         try:
-            target = cls(make_conninfo(url))
+            target = cls(make_conninfo(url), named=named)
             target.parts  # noqa: B018  # libpq reads it only here
         except (psycopg.ProgrammingError, UnicodeError):
             target = None  # libpq's error quotes the URI, with the password
@@ -183,7 +185,11 @@ class Target:
                 connection = psycopg.connect(make_conninfo(self.conninfo, **extra), autocommit=True)
         except psycopg.OperationalError as error:
             raise explain(
-                error, address=self.address, database=self.name, user=self.user, own=self.own
+                error,
+                address=self.address,
+                database=self.name,
+                user=self.user,
+                named="" if self.own else self.named,
             ) from None
         if settings and "statement_timeout" in settings and server_version(connection) >= 17:
             for name, value in READER_SETTINGS_17.items():

@@ -1,7 +1,8 @@
-"""The first moment of the command, before its modules are loaded."""
+"""The first and the last moment of the command."""
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from types import ModuleType
 
@@ -20,3 +21,19 @@ def test_ctrl_c_while_the_modules_are_loading_ends_in_two_lines(monkeypatch: pyt
     with pytest.raises(SystemExit) as ended:
         run()
     assert ended.value.code == "refnet: interrupted\n        Nothing was begun; retry."  # text: exit code 1
+
+
+def test_a_full_disk_under_the_output_is_an_error_of_two_lines() -> None:
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run(
+            [sys.executable, "-m", "refnet", "--version"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "refnet: the output cannot be written: No space left on device",
+        "        Free space, or write it elsewhere.",
+    ]

@@ -50,9 +50,7 @@ _ADDRESS = 'connection failed: connection to server at "127.0.0.1", port 5432 fa
     ],
 )
 def test_every_refusal_is_told_by_its_reason(text: str, sqlstate: str | None, says: str) -> None:
-    error = explain(
-        psycopg.OperationalError(_ADDRESS + text), address="h:1", database="d", user="u", own=False
-    )
+    error = explain(psycopg.OperationalError(_ADDRESS + text), address="h:1", database="d", user="u")
     assert error.sqlstate == sqlstate
     assert says in error.message
     assert "\n" not in error.message + error.hint
@@ -67,11 +65,23 @@ def test_both_attempts_of_libpq_are_told_as_one_reason() -> None:
             'connection to server at "127.0.0.1", port 5432 failed: FATAL:  no pg_hba.conf entry for host "h", no encryption'
         )
     )
-    error = explain(psycopg.OperationalError(text), address="h:1", database="d", user="u", own=False)
+    error = explain(psycopg.OperationalError(text), address="h:1", database="d", user="u")
     assert error.message.endswith('from here: no pg_hba.conf entry for host "h", no encryption')
 
 
 def test_the_grant_that_is_missing_is_printed_as_sql() -> None:
     error = psycopg.OperationalError('FATAL:  permission denied for database "My shop"')
-    found = explain(error, address="here", database="My shop", user="user", own=False)
+    found = explain(error, address="here", database="My shop", user="user")
     assert found.hint == 'GRANT CONNECT ON DATABASE "My shop" TO "user";'
+
+
+@pytest.mark.parametrize(
+    ("named", "hint"),
+    [
+        ("databases.shop.url", "fix host and port in databases.shop.url."),
+        ("", "RefNet itself started that server"),
+    ],
+)
+def test_the_remedy_names_what_gave_the_url(named: str, hint: str) -> None:
+    error = psycopg.OperationalError("connection refused")
+    assert hint in explain(error, address="h:1", database="d", user="u", named=named).hint
