@@ -17,9 +17,9 @@ from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import Level, Outcome
 from refnet.recovery.model.source import OpenArtifact, Proof
 from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.sources.artifact import open_database
 from refnet.recovery.sources.database.dump.parallel_dump import dump
 from refnet.recovery.sources.database.workers import Workers
+from refnet.recovery.sources.opening import open_database
 from refnet.recovery.sources.proof_run import ProofOptions
 
 #: Fails the proof where it runs as a superuser, or with a superuser's login.

@@ -17,7 +17,7 @@ from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import Evidence, Level, Outcome
 from refnet.recovery.model.source import OpenArtifact, Proof
 from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.sources.artifact import open_database
+from refnet.recovery.sources.opening import open_database
 from refnet.recovery.sources.proof_run import ProofOptions
 
 

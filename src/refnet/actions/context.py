@@ -17,7 +17,8 @@ from refnet.files import check_closed, check_own, make_folder
 from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.source import OpenArtifact, Progress, silent
 from refnet.recovery.model.source_name import Kind, SourceName
-from refnet.recovery.sources.artifact import Artifact, open_artifact
+from refnet.recovery.sources.artifact import Artifact
+from refnet.recovery.sources.opening import open_artifact
 from refnet.recovery.stores import lock
 from refnet.recovery.stores.local import LocalStore
 from refnet.settings import Examined, Settings, examine

@@ -21,11 +21,11 @@ from refnet.recovery.model.restore_place import Where
 from refnet.recovery.model.restore_plan import Plan
 from refnet.recovery.model.source import Finding, OpenArtifact
 from refnet.recovery.model.table_plan import TableSelection
-from refnet.recovery.sources.artifact import open_database
 from refnet.recovery.sources.database.artifact.foreign_dump import ForeignDump
 from refnet.recovery.sources.database.artifact.own_artifact import DatabaseArtifact
 from refnet.recovery.sources.database.restore.server_facts import holds_tables
 from refnet.recovery.sources.database.workers import Workers
+from refnet.recovery.sources.opening import open_database
 from refnet.recovery.stores.lineage import Lineage
 from refnet.recovery.verbs import restore_database, undo_database
 from refnet.recovery.verbs.restore_database import Dump, Options, Resources, Restored

@@ -16,7 +16,6 @@ from refnet.postgres.session import Target, server_version
 from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.source import Deviation, OpenArtifact, Progress, silent
 from refnet.recovery.model.source_name import Kind, SourceName
-from refnet.recovery.sources.artifact import open_own
 from refnet.recovery.sources.database.artifact.index import Index, Table
 from refnet.recovery.sources.database.rows.compare import compare
 from refnet.recovery.sources.database.workers import Workers
@@ -26,6 +25,7 @@ from refnet.recovery.sources.files.listing import FileKind, FileList, Listed
 from refnet.recovery.sources.files.member_names import spelled
 from refnet.recovery.sources.files.selection import against_live
 from refnet.recovery.sources.files.target import FolderTarget
+from refnet.recovery.sources.opening import open_own
 
 LIVE = "live"
 

@@ -20,11 +20,11 @@ from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.glob import Glob, TableGlob, composed
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.model.source_name import Kind, SourceName
-from refnet.recovery.sources.artifact import open_own
 from refnet.recovery.sources.database.artifact.index import DIGEST, Index
 from refnet.recovery.sources.files.files_artifact import FilesArtifact
 from refnet.recovery.sources.files.listing import FileKind, Listed, matching
 from refnet.recovery.sources.files.member_names import ArchiveError, checked, show, spelled
+from refnet.recovery.sources.opening import open_own
 
 #: The most paths that a search remembers.
 MOST = 1_000_000

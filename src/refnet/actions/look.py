@@ -18,11 +18,11 @@ from refnet.recovery.model.formatting import plural, size
 from refnet.recovery.model.glob import Glob, TableGlob
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.model.source_name import Kind
-from refnet.recovery.sources.artifact import open_own
 from refnet.recovery.sources.database.artifact.index import Table
 from refnet.recovery.sources.files.files_artifact import FilesArtifact
 from refnet.recovery.sources.files.listing import FileKind, FileList, Listed
 from refnet.recovery.sources.files.member_names import ArchiveError, checked, show, some, spelled
+from refnet.recovery.sources.opening import open_own
 
 #: A file up to this size is checked in memory, a larger one on the disk.
 _IN_MEMORY = 64 << 20

@@ -17,12 +17,12 @@ from refnet.recovery.model.artifact import utc
 from refnet.recovery.model.formatting import plural
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.model.source_name import Kind
-from refnet.recovery.sources.artifact import open_database
 from refnet.recovery.sources.database.artifact.own_artifact import DatabaseArtifact
 from refnet.recovery.sources.database.query import copies
 from refnet.recovery.sources.database.query.answer import Asker, Limits, Rows
 from refnet.recovery.sources.database.query.copies import Copy
 from refnet.recovery.sources.database.query.part import Part
+from refnet.recovery.sources.opening import open_database
 
 #: The most characters of a query; an argument of a command line is shorter in any case.
 LONGEST = 100_000

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from refnet.actions import accept as action
 from refnet.actions.accept import Acceptance
 from refnet.cli import options
-from refnet.cli.completion import artifacts
 from refnet.cli.context import context, ends_at_plan, print_json
 from refnet.cli.output import say
 
 
 def accept(
-    artifact: Annotated[
-        str,
-        typer.Argument(metavar="ARTIFACT", help="A name that `refnet list` shows.", autocompletion=artifacts),
-    ],
+    artifact: options.ListedArtifact,
     *,
     plan: options.Plan = False,
     as_json: options.Json = False,

@@ -10,18 +10,12 @@ from refnet.actions import marking
 from refnet.actions.context import Context
 from refnet.actions.marking import Marking
 from refnet.cli import options
-from refnet.cli.completion import artifacts
 from refnet.cli.context import context, print_json
 from refnet.cli.output import say
 
-_Artifact = Annotated[
-    str,
-    typer.Argument(metavar="ARTIFACT", help="A name that `refnet list` shows.", autocompletion=artifacts),
-]
-
 
 def pin(
-    artifact: _Artifact,
+    artifact: options.ListedArtifact,
     *,
     until: Annotated[
         str | None, typer.Option(metavar="DATE", help="The last day or time; default: until unpin.")
@@ -37,7 +31,9 @@ def pin(
     _run(here, marking.pin(here, artifact, until), plan=plan, as_json=as_json)
 
 
-def unpin(artifact: _Artifact, *, plan: options.Plan = False, as_json: options.Json = False) -> None:
+def unpin(
+    artifact: options.ListedArtifact, *, plan: options.Plan = False, as_json: options.Json = False
+) -> None:
     """End the pin of an artifact.
 
     Retention decides about it again.
@@ -47,7 +43,7 @@ def unpin(artifact: _Artifact, *, plan: options.Plan = False, as_json: options.J
 
 
 def tag(
-    artifact: _Artifact,
+    artifact: options.ListedArtifact,
     names: Annotated[list[str], typer.Argument(metavar="NAME", help="The tags.")],
     *,
     remove: Annotated[bool, typer.Option("--remove", help="Remove the tags.")] = False,

@@ -40,6 +40,10 @@ Artifact = Annotated[
         **source_or_artifact(),
     ),
 ]
+ListedArtifact = Annotated[
+    str,
+    typer.Argument(metavar="ARTIFACT", help="A name that `refnet list` shows.", autocompletion=artifacts),
+]
 At = Annotated[str | None, typer.Option(metavar="TIME", help="The newest artifact at or before this time.")]
 Jobs = Annotated[
     int | None, typer.Option(min=1, max=64, metavar="N", help="Parallel workers; default: the setting jobs.")

@@ -17,7 +17,6 @@ from refnet.postgres.session import Target
 from refnet.recovery.model.artifact import Level, Outcome
 from refnet.recovery.model.source import OpenArtifact, Proof
 from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.sources.artifact import open_database
 from refnet.recovery.sources.database.artifact.sqlgz import Reader
 from refnet.recovery.sources.database.dump.parallel_dump import dump
 from refnet.recovery.sources.database.restore.foreign_views import refresh
@@ -25,6 +24,7 @@ from refnet.recovery.sources.database.restore.load import load
 from refnet.recovery.sources.database.rows import row_digests
 from refnet.recovery.sources.database.rows.compare import compare
 from refnet.recovery.sources.database.workers import Workers
+from refnet.recovery.sources.opening import open_database
 from refnet.recovery.sources.proof_run import ProofOptions
 
 

@@ -22,12 +22,12 @@ from refnet.errors import Exit, RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
 from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.sources.artifact import open_database
 from refnet.recovery.sources.database.artifact.own_artifact import DatabaseArtifact
 from refnet.recovery.sources.database.query import answer, copies
 from refnet.recovery.sources.database.query.answer import Asker, Limits
 from refnet.recovery.sources.database.query.copies import Copy
 from refnet.recovery.sources.database.query.part import Part
+from refnet.recovery.sources.opening import open_database
 from refnet.recovery.sources.proof_run import ProofOptions
 from refnet.recovery.stores.open_artifacts import artifact_at
 from refnet.settings import Settings

@@ -15,10 +15,10 @@ import pytest
 from refnet.recovery.model.artifact import Level, Manifest
 from refnet.recovery.model.source import Made, OpenArtifact, Proof
 from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.sources.artifact import open_artifact
 from refnet.recovery.sources.files.entries import ConfigEntry
 from refnet.recovery.sources.files.files_source import FilesSource
 from refnet.recovery.sources.files.scope import EVERYTHING, Scope
+from refnet.recovery.sources.opening import open_artifact
 from refnet.recovery.sources.proof_run import ProofOptions
 
 NOW = datetime(2026, 11, 25, 1, 0, tzinfo=UTC)
