@@ -39,4 +39,5 @@ def _members(cluster: SourceSettings, seen: Seen) -> dict[str, SourceSettings]:
 
 def url_of(url: str, database: str) -> str:
     """Return the URL of another database on the server of `url`. libpq takes the last dbname."""
-    return f"{url}{'&' if '?' in url else '?'}dbname={quote(database, safe='')}"
+    end = "" if url.endswith(("?", "&")) else "&" if "?" in url else "?"
+    return f"{url}{end}dbname={quote(database, safe='')}"

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
+import psycopg
+
 from refnet import wiring
 from refnet.actions.context import Context
 from refnet.cluster_sources import url_of, with_clusters
 from refnet.errors import Exit, RefnetError
 from refnet.postgres.session import Target
 from refnet.recovery.model.cluster import MOST, Seen, member_name
+from refnet.recovery.model.formatting import plain
 from refnet.recovery.model.glob import Glob
+from refnet.recovery.sources.database import server_errors
 from refnet.recovery.stores.cluster_record import ClusterRecord
 from refnet.settings import Settings, SourceSettings
 from refnet.settings.sources import server_of
@@ -30,8 +34,8 @@ def find_databases(
         record: remember them, so that other commands know them without asking.
 
     Returns:
-        The context, and the error of each cluster whose server could not be asked: it keeps the databases that were
-        seen last.
+        The context, and the error of each cluster whose server could not be asked, which keeps the databases that were
+        seen last, or that has a database which cannot be backed up.
     """
     seen: dict[str, Seen] = {}
     failed: dict[str, RefnetError] = {}
@@ -39,36 +43,38 @@ def find_databases(
         if names and name not in names:
             continue
         try:
-            seen[name] = _databases(context.settings, cluster)
+            seen[name], unnamed = _databases(context.settings, cluster)
         except RefnetError as error:
             failed[name] = error
             continue
+        if unnamed:
+            failed[name] = unnamed
         if record:
             _remember(context, name, seen[name])
     return replace(context, settings=with_clusters(context.settings, seen)), failed
 
 
-def _databases(settings: Settings, cluster: SourceSettings) -> Seen:
-    """Return the databases of `cluster` that are backed up as its own; RefnetError if its server cannot be asked."""
-    url = cluster.url or ""
-    with Target.from_url(url).connect(encoding="UTF8") as session:
-        found = [name for (name,) in session.execute(_DATABASES).fetchall()]
+def _databases(settings: Settings, cluster: SourceSettings) -> tuple[Seen, RefnetError | None]:
+    """Return the databases of `cluster` that are backed up as its own, and the error of one that cannot be.
+
+    RefnetError if its server cannot be asked.
+    """
+    url, found = cluster.url or "", _found(cluster)
     own = {one.name for one in wiring.previous(settings).read().records}
     excluded = [Glob(pattern) for pattern in cluster.exclude_databases]
     others = [one for one in settings.sources.values() if not one.cluster]
     taken = {server_of(one) for one in (settings.database_url, *(other.url for other in others)) if one}
     kept = [
-        name
-        for name in found
-        if name not in own
-        and not any(pattern.matches(name) for pattern in excluded)
-        and server_of(url_of(url, name)) not in taken
+        name for name in found if name not in own and not any(pattern.matches(name) for pattern in excluded)
     ]
+    unnamed = [name for name in kept if not _is_utf8(name)]
+    kept = [name for name in kept if name not in unnamed and server_of(url_of(url, name)) not in taken]
     if len(kept) > MOST:
         raise RefnetError(
             f"the cluster {cluster.name} has {len(kept):,} databases, more than {MOST:,}",
             f"Leave some out: clusters.{cluster.name}.exclude.",
         )
+    _check_different(cluster.name, kept)
     named = {other.name for other in others}
     if both := next((one for one in kept if member_name(cluster.name, one) in named), None):
         raise RefnetError(
@@ -76,7 +82,44 @@ def _databases(settings: Settings, cluster: SourceSettings) -> Seen:
             f"Rename the source {member_name(cluster.name, both)} in the settings file.",
             Exit.USAGE,
         )
-    return Seen(tuple(kept))
+    return Seen(tuple(kept)), _not_utf8(cluster.name, unnamed[0]) if unnamed else None
+
+
+def _found(cluster: SourceSettings) -> list[str]:
+    target = Target.from_url(cluster.url or "")
+    try:
+        with target.connect(encoding="UTF8") as session:
+            return [name for (name,) in session.execute(_DATABASES).fetchall()]
+    except psycopg.Error as error:
+        raise server_errors.of_server(error, f"listing the databases of {target.display}") from error
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _not_utf8(cluster: str, name: str) -> RefnetError:
+    return RefnetError(
+        f"the database {plain(name)} of the cluster {cluster} is not backed up: its name is not UTF-8",
+        f"Rename it (ALTER DATABASE … RENAME TO …), or leave it out: clusters.{cluster}.exclude.",
+    )
+
+
+def _check_different(cluster: str, names: Collection[str]) -> None:
+    """RefnetError if two databases have the name of one source: a digest is short enough to be forged."""
+    first: dict[str, str] = {}
+    for name in names:
+        source = member_name(cluster, name)
+        if source in first:
+            raise RefnetError(
+                f"the databases {plain(first[source])} and {plain(name)} of the cluster {cluster} have one name, {source}",
+                "Rename one of them; until then, those that were seen last are backed up.",
+            )
+        first[source] = name
 
 
 def _remember(context: Context, cluster: str, seen: Seen) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import psycopg
+from psycopg.adapt import Buffer, Loader
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import Conninfo
 
@@ -87,6 +88,13 @@ def own_parameters(**wanted: str) -> dict[str, str]:
         for name, value in (compiled | given | wanted).items()
         if name in compiled and name not in unset
     }
+
+
+class _Text(Loader):
+    """Text of any encoding; bytes that are not UTF-8 become surrogates: names of roles and databases may have them."""
+
+    def load(self, data: Buffer) -> str:
+        return bytes(data).decode("utf-8", "surrogateescape")
 
 
 @dataclass(frozen=True)
@@ -191,6 +199,8 @@ class Target:
                 user=self.user,
                 named="" if self.own else self.named,
             ) from None
+        if encoding == "UTF8":
+            connection.adapters.register_loader("text", _Text)
         if settings and "statement_timeout" in settings and server_version(connection) >= 17:
             for name, value in READER_SETTINGS_17.items():
                 connection.execute("SELECT pg_catalog.set_config(%s, %s, false)", (name, value))

@@ -17,7 +17,7 @@ LONGEST_RECORD = 1 << 20
 MOST = 5_000
 _GLOBALS = "globals"
 _OTHER = re.compile(r"[^a-z0-9_-]")
-_DATABASE_NAME = checked.text(256, shortest=1)
+_DATABASE_NAME = checked.text(256, shortest=1, errors="strict")
 _RECORD = checked.record(
     {"format": checked.integer(1, 1), "databases": checked.each(_DATABASE_NAME, MOST)}, {}
 )

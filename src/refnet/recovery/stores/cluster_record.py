@@ -33,4 +33,4 @@ class ClusterRecord:
             return
         make_folder(self.file.parent)
         with explained(self.file):
-            replace_file(self.file, seen.to_json().encode(errors="surrogateescape"))
+            replace_file(self.file, seen.to_json().encode())

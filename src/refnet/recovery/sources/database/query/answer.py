@@ -13,7 +13,6 @@ from typing import Any, cast
 
 import psycopg
 from psycopg import errors, sql
-from psycopg.adapt import Buffer, Loader
 from psycopg.types.composite import RecordLoader
 
 from refnet.errors import RefnetError
@@ -60,13 +59,6 @@ class Limits:
     bytes: int = 64 << 20
 
 
-class _Text(Loader):
-    """Text of any encoding; bytes that are not UTF-8 become surrogates."""
-
-    def load(self, data: Buffer) -> str:
-        return bytes(data).decode("utf-8", "surrogateescape")
-
-
 class Asker:
     """A session that reads, and ends on time."""
 
@@ -76,7 +68,6 @@ class Asker:
         if search_path is not None:
             settings["search_path"] = search_path
         self.session: Session = target.connect(settings, encoding="UTF8")
-        self.session.adapters.register_loader("text", _Text)
         # The text of a row comes as varchar, and is taken apart into its values.
         self.session.adapters.register_loader("varchar", RecordLoader)
         self._expired = False
