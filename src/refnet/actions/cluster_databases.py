@@ -72,14 +72,14 @@ def _databases(settings: Settings, cluster: SourceSettings) -> tuple[Seen, Refne
     if len(kept) > MOST:
         raise RefnetError(
             f"the cluster {cluster.name} has {len(kept):,} databases, more than {MOST:,}",
-            f"Leave some out: clusters.{cluster.name}.exclude.",
+            f"Leave some out with clusters.{cluster.name}.exclude.",
         )
     _check_different(cluster.name, kept)
     named = {other.name for other in others}
     if both := next((one for one in kept if member_name(cluster.name, one) in named), None):
         raise RefnetError(
-            f"the database {both} of the cluster {cluster.name} and another source have one name",
-            f"Rename the source {member_name(cluster.name, both)} in the settings file.",
+            f"two sources have the name {member_name(cluster.name, both)}: of the settings, and the database {both} of the cluster {cluster.name}",
+            "Rename the source in the settings file.",
             Exit.USAGE,
         )
     return Seen(tuple(kept)), _not_utf8(cluster.name, unnamed[0]) if unnamed else None

@@ -61,7 +61,7 @@ class GlobalsPlan:
         if self.create:
             yield f"  {plural(passwords, 'password')} in the artifact; a role without one cannot log in by password"
         for role, kinds in self.differing.items():
-            yield f"leave {role} as it is: {', '.join(kinds)} differ from the artifact"
+            yield f"not changed: role {role}, which exists; different: {', '.join(kinds)}"
         for name, folder in self.tablespaces.items():
             yield f"not created: tablespace {name} in {folder}; create the folder, then CREATE TABLESPACE"
 
