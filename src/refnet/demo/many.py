@@ -5,16 +5,12 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from refnet import wiring
 from refnet.demo import independent_check, shop_and_notes
 from refnet.demo.independent_check import Contents
 from refnet.demo.shop_and_notes import DATABASES, FOLDERS
-from refnet.demo.stage import Chapter, Stage, Step, same
+from refnet.demo.stage import Chapter, Stage, Step, catalog, proven, same
 from refnet.errors import RefnetError
-from refnet.recovery.model.artifact import Entry
-from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.formatting import plural
-from refnet.settings import load
 
 _QUESTION = "SELECT count(*), sum(total) FROM orders WHERE customer = 7"
 #: What belongs to the tables of a database besides their rows, one line for each constraint, trigger, index, comment.
@@ -102,14 +98,8 @@ def _backup(stage: Stage) -> Mapping[str, str]:
     )
     stage.refnet("backup")
     stage.refnet("list")
-    found = _entries(stage)
-    unproven = {*DATABASES, *FOLDERS} - {str(entry.source) for entry in found if entry.proven}
-    if unproven:
-        raise RefnetError(
-            f"the demo failed: the backup of {', '.join(sorted(unproven))} is not proven",
-            f"The reason is above; `refnet list` in {stage.config} shows the artifacts.",
-        )
-    return {str(entry.source): entry.name for entry in found}
+    found = proven(stage, (*DATABASES, *FOLDERS))
+    return {str(source): entry.name for source, entry in found.items()}
 
 
 def _changed(stage: Stage, asked: str) -> Contents:
@@ -181,7 +171,7 @@ def _kept(stage: Stage, old: Mapping[str, str]) -> None:
     stage.refnet("pin", old["shop"])
     stage.refnet("forget", old["notes"], "--force")
     stage.refnet("list", *DATABASES, *FOLDERS)
-    names = {entry.name for entry in _entries(stage)}
+    names = {entry.name for entry in catalog(stage).entries}
     same((True, False), (old["shop"] in names, old["notes"] in names), "the list of artifacts")
     stage.found(f"{plural(len(names), 'artifact')} are left")
 
@@ -221,11 +211,6 @@ def _psql(stage: Stage, database: str, *asked: str) -> str:
 def _answer(stage: Stage, what: str, step: Step, equal: str) -> Answer:
     stage.found(f"equal: {equal}")
     return Answer(what, step.typed, step.seconds, equal)
-
-
-def _entries(stage: Stage) -> tuple[Entry, ...]:
-    settings = load({}, stage.config, root=False, cores=1)
-    return tuple(Catalog.of(wiring.store(settings).entries()).entries)
 
 
 def _counted(seen: Contents) -> str:

@@ -4,17 +4,22 @@ import os
 import shlex
 import stat
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from refnet import wiring
 from refnet.demo import running
 from refnet.errors import Exit, RefnetError
 from refnet.files import check_own, explained, remove_tree
 from refnet.locks import locked
 from refnet.postgres import binaries, embedded
 from refnet.recovery.model import formatting
+from refnet.recovery.model.artifact import Entry
+from refnet.recovery.model.catalog import Catalog
+from refnet.recovery.model.source_name import SourceName
+from refnet.settings import load
 from refnet.signals import delayed
 
 MARK = ".made-by-refnet-demo"
@@ -137,6 +142,23 @@ class Stage:
                 "the demo's server could not be stopped",
                 f"Stop it: REFNET_HOME={shlex.quote(str(self.home))} refnet postgres stop",
             )
+
+
+def catalog(stage: Stage) -> Catalog:
+    """Return the artifacts that the demo has made."""
+    return Catalog.of(wiring.store(load({}, stage.config, root=False, cores=1)).entries())
+
+
+def proven(stage: Stage, sources: Iterable[str]) -> Mapping[SourceName, Entry]:
+    """Return the newest artifact of each source; RefnetError if that of one of `sources` is not proven."""
+    entries = catalog(stage).set_at()
+    there = {str(source) for source, entry in entries.items() if entry.proven}
+    if unproven := [source for source in sources if source not in there]:
+        raise RefnetError(
+            f"the demo failed: the backup of {', '.join(unproven)} is not proven",
+            f"The reason is above; `refnet list` in {stage.config} shows the artifacts.",
+        )
+    return entries
 
 
 def connection(socket: Path) -> dict[str, str]:

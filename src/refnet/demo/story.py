@@ -7,16 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from refnet import wiring
 from refnet.demo import configuration, independent_check
 from refnet.demo.independent_check import Contents
-from refnet.demo.stage import Chapter, Stage, same
+from refnet.demo.stage import Chapter, Stage, proven, same
 from refnet.errors import RefnetError
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Entry
-from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.source_name import STANDARD, SourceName
-from refnet.settings import load
 
 #: A DELETE that matches too many rows.
 _SLIP = "DELETE FROM citations WHERE cited_id <= 50"
@@ -113,15 +110,7 @@ def _backup(stage: Stage) -> Mapping[SourceName, Entry]:
     )
     stage.refnet("backup")
     stage.refnet("list")
-    settings = load({}, stage.config, root=False, cores=1)
-    entries = Catalog.of(wiring.store(settings).entries()).set_at()
-    unproven = [source for source in STANDARD if source not in entries or not entries[source].proven]
-    if unproven:
-        raise RefnetError(
-            f"the demo failed: the backup of {', '.join(unproven)} is not proven",
-            f"The reason is above; `refnet list` in {stage.config} shows the artifacts.",
-        )
-    return entries
+    return proven(stage, STANDARD)
 
 
 def _note(stage: Stage, before: Contents) -> Loss:
