@@ -80,18 +80,13 @@ def facts(settings: Settings, now: Callable[[], datetime]) -> Callable[[Identity
 
 
 #: The kind of the sources of each table, in the order of backups.
-KINDS = {
-    ROLES: Kind.GLOBALS,
-    "databases": Kind.DATABASE,
-    "folders": Kind.FOLDER,
-    "clusters": Kind.CLUSTER,
-}
+_KINDS = {ROLES: Kind.GLOBALS, "databases": Kind.DATABASE, "folders": Kind.FOLDER}
 
 
 def known(settings: Settings) -> tuple[SourceName, ...]:
     """Return the standard sources, then the named ones: roles of clusters, databases, folders, each in the file's order."""
-    named = sorted(settings.sources.values(), key=lambda one: list(KINDS).index(one.table))
-    return (*STANDARD, *(SourceName(one.name, KINDS[one.table]) for one in named))
+    named = sorted(settings.sources.values(), key=lambda one: list(_KINDS).index(one.table))
+    return (*STANDARD, *(SourceName(one.name, _KINDS[one.table]) for one in named))
 
 
 def expanded(settings: Settings, names: Iterable[SourceName]) -> tuple[SourceName, ...]:

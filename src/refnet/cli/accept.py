@@ -10,10 +10,7 @@ from refnet.cli.output import say
 
 
 def accept(
-    artifact: options.ListedArtifact,
-    *,
-    plan: options.Plan = False,
-    as_json: options.Json = False,
+    artifact: options.ListedArtifact, *, plan: options.Plan = False, as_json: options.Json = False
 ) -> None:
     """Accept an artifact that shrank.
 

@@ -173,40 +173,43 @@ def conflicts(
 
     short: the keys of the short form that are set → their values.
     """
-    servers = {server_of(url): "database_url"} if (url := short.get("database_url")) else {}
+    yield from _same_databases(sources.values(), short.get("database_url"))
+    yield from _shared_folders(sources.values(), short, backup_dir)
+
+
+def _same_databases(
+    sources: Iterable[SourceSettings], database_url: str | None
+) -> Iterator[tuple[str, str, str]]:
+    known = {server_of(database_url): "database_url"} if database_url else {}
+    for one in sources:
+        if one.table == "databases" and one.url:
+            at = f"databases.{one.name}.url"
+            if (other := known.setdefault(server_of(one.url), at)) != at:
+                hint = "Name another database, or remove one of the two."
+                yield at, f"the same database as {other}", hint
+
+
+def _shared_folders(
+    sources: Iterable[SourceSettings], short: Mapping[str, Any], backup_dir: Path
+) -> Iterator[tuple[str, str, str]]:
+    store = os.path.realpath(backup_dir)
     folders = {
         os.path.realpath(path): named for named in ("config_dir", "vault_dir") if (path := short.get(named))
     }
     entire = {path for path, named in folders.items() if named == "vault_dir"}
-    for one in sources.values():
-        at = f"{one.table}.{one.name}"
-        if one.table == "databases" and one.url:
-            if other := servers.get(server_of(one.url)):
-                yield (
-                    f"{at}.url",
-                    f"the same database as {other}",
-                    "Name another database, or remove one of the two.",
-                )
-            servers.setdefault(server_of(one.url), f"{at}.url")
-        if one.table == "folders" and one.path:
-            real, store = os.path.realpath(one.path), os.path.realpath(backup_dir)
-            if _inside(store, real) or _inside(real, store):
-                yield (
-                    f"{at}.path",
-                    f"it and the backup folder {backup_dir} overlap",
-                    "Name a folder apart from it.",
-                )
-            for path, other in folders.items():
-                outer = (path in entire and _inside(real, path)) or (not one.entries and _inside(path, real))
-                if path == real or (outer and not _limited(other)):
-                    how = "the same folder as" if path == real else "one folder with, or inside of,"
-                    yield (
-                        f"{at}.path",
-                        f"{how} {other}",
-                        "Name each folder once; a restore of one would replace both.",
-                    )
-            folders.setdefault(real, f"{at}.path")
-            entire |= set() if one.entries else {real}
+    for one in sources:
+        if one.table != "folders" or not one.path:
+            continue
+        at, real = f"folders.{one.name}.path", os.path.realpath(one.path)
+        if _inside(store, real) or _inside(real, store):
+            yield at, f"it and the backup folder {backup_dir} overlap", "Name a folder apart from it."
+        for path, other in folders.items():
+            outer = (path in entire and _inside(real, path)) or (not one.entries and _inside(path, real))
+            if path == real or (outer and other != "config_dir"):  # of that, only some entries are protected
+                how = "the same folder as" if path == real else "one folder with, or inside of,"
+                yield at, f"{how} {other}", "Name each folder once; a restore of one would replace both."
+        folders.setdefault(real, at)
+        entire |= set() if one.entries else {real}
 
 
 def clusters_of_one_server(clusters: Iterable[SourceSettings]) -> Iterator[tuple[str, str, str]]:
@@ -216,11 +219,6 @@ def clusters_of_one_server(clusters: Iterable[SourceSettings]) -> Iterator[tuple
         key, server = f"clusters.{one.name}.url", server_of(one.url or "")[0]
         if (other := servers.setdefault(server, key)) != key:
             yield key, f"the same server as {other}", "Name each server once: both would back up all of it."
-
-
-def _limited(key: str) -> bool:
-    """Return whether the source of `key` protects only some entries of its folder."""
-    return key == "config_dir"
 
 
 def _inside(path: str, folder: str) -> bool:

@@ -75,9 +75,9 @@ class Catalog:
     ) -> Catalog:
         """Return the artifacts that the newest one of the database `target` at or before `at` is chosen from.
 
-        These are all of sources other than `source`, and the database's own artifacts; if there are none, those of a database of its name on
-        another server; if no artifact names its database, all of them; never those of another name. `target` None (the
-        settings name no database): those of the only name; RefnetError if there are several.
+        These are all of sources other than `source`, and the database's own artifacts; if there are none, those of a
+        database of its name on another server; if no artifact names its database, all of them; never those of another
+        name. `target` None (the settings name no database): those of the only name; RefnetError if there are several.
         """
         chosen = set(_choices(self.of_source(source), target, at))
         return Catalog(tuple(e for e in self.entries if e.source != source or e.name in chosen))
