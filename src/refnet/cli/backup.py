@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -144,7 +145,7 @@ def _plan(here: Context, names: Iterable[SourceName], how: Options, *, as_json: 
         return worst(one.problem.code for one in plans if one.problem)
     for one in plans:
         if one.problem:
-            complain(one.problem)
+            _complain(one.source, one.problem)
         elif one.what:
             proof = " and prove it" if how.prove else ""
             print(f"{one.source:9} would back up {one.what} into {one.folder}{proof}")
@@ -153,6 +154,12 @@ def _plan(here: Context, names: Iterable[SourceName], how: Options, *, as_json: 
         else:
             print(f"{one.source:9} not configured: {not_configured(one.source).hint}")
     return worst(one.problem.code for one in plans if one.problem)
+
+
+def _complain(name: SourceName, error: RefnetError) -> None:
+    """Print the error of the source `name`, which may be one of several."""
+    said = name in STANDARD or re.search(rf"\b{re.escape(name)}\b", error.message)
+    complain(error if said else RefnetError(f"{name}: {error.message}", error.hint))
 
 
 def _exit(made: Result) -> Exit:
@@ -172,7 +179,7 @@ def _one(context: Context, name: SourceName, how: Options) -> Result:
 
 def _report(context: Context, name: SourceName, made: Result, *, quiet: bool) -> None:
     if isinstance(made, RefnetError):
-        complain(made)
+        _complain(name, made)
     elif made is None and not quiet:
         say(f"{name:9} not configured. {not_configured(name).hint}")
     elif made and not quiet:
