@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from tests.command import Command, url_of
 
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
+from refnet.recovery.model.previous import Mark, MarkState
+from refnet.recovery.sources.database.restore import previous_databases
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +58,15 @@ def test_databases_come_and_go_and_the_roles_come_back(refnet: Command, crowded:
     assert 0 <= made.json["apart_seconds"] < 60
     assert refnet("verify", "main-globals", "--json").json["results"][0]["level"] == "proven"
 
+    copy = "shop_copy_20261125_120000"  # of a restore that runs
+    sql(crowded, f"CREATE DATABASE {copy}")
+    with crowded.target().connect() as session:
+        mark = Mark("shop", MarkState.COPY, datetime(2026, 11, 25, 12, tzinfo=UTC))
+        session.execute(previous_databases.comment_on(copy, previous_databases.comment_of(mark)))
     sql(crowded, "CREATE DATABASE later", 'DROP DATABASE "Wiki Talk"', "DROP ROLE app")
     again = refnet("backup", "--no-prove", "--json")
     assert {one["source"] for one in again.json["results"]} == {"main-globals", "main-shop", "main-later"}
+    sql(crowded, f"DROP DATABASE {copy}")
     assert "the database Wiki Talk of the cluster main is gone; its backups are kept" in again.err
     assert [name for name in refnet.names() if name.startswith(odd)]
 

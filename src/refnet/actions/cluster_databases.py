@@ -16,12 +16,16 @@ from refnet.recovery.model.cluster import MOST, Seen, member_name
 from refnet.recovery.model.formatting import plain
 from refnet.recovery.model.glob import Glob
 from refnet.recovery.sources.database import server_errors
+from refnet.recovery.sources.database.restore import previous_databases
 from refnet.recovery.stores.cluster_record import ClusterRecord
 from refnet.settings import Settings, SourceSettings
 from refnet.settings.sources import server_of
 
-#: Without the templates, and what RefNet itself made beside a live database.
-_DATABASES = "SELECT datname::text FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1"
+#: Without the templates.
+_DATABASES = """
+SELECT datname::text, shobj_description(oid, 'pg_database') FROM pg_database
+WHERE datallowconn AND NOT datistemplate ORDER BY 1
+"""
 
 
 def find_databases(
@@ -89,9 +93,10 @@ def _found(cluster: SourceSettings) -> list[str]:
     target = Target.from_url(cluster.url or "")
     try:
         with target.connect(encoding="UTF8") as session:
-            return [name for (name,) in session.execute(_DATABASES).fetchall()]
+            rows = session.execute(_DATABASES).fetchall()
     except psycopg.Error as error:
         raise server_errors.of_server(error, f"listing the databases of {target.display}") from error
+    return [name for name, comment in rows if not previous_databases.is_copy(name, comment)]
 
 
 def _is_utf8(name: str) -> bool:

@@ -87,6 +87,12 @@ def read(name: str, comment: str | None) -> Mark | None:
     return mark if match and mark and (match[2] == "copy") is (mark.why is MarkState.COPY) else None
 
 
+def is_copy(name: str, comment: str | None) -> bool:
+    """Return whether a restore loads, or left, the database `name`."""
+    mark = read(name, comment)
+    return mark is not None and mark.why is MarkState.COPY
+
+
 def own_comment(comment: str | None) -> str | None:
     """Return the database's own comment, also where a mark replaced it: a live database must have no mark."""
     found = _in_comment(comment)
