@@ -14,7 +14,7 @@ from refnet.actions.prune import Rules
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import Evidence, Level, Outcome
 from refnet.recovery.model.source import Made
-from refnet.recovery.model.source_name import SourceName
+from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.stores.local import LocalStore
 from refnet.settings import Retention
 
@@ -98,3 +98,16 @@ def test_an_artifact_that_becomes_a_link_after_it_was_listed_is_not_read(tmp_pat
         pass
     with pytest.raises(RefnetError, match="is not a regular file"), store.draft(SourceName.OBSIDIAN) as draft:
         draft.publish(Made(NOW, {"shares_bytes_with": name}, files=b"[]"), NOW, 1.0)
+
+
+@pytest.mark.parametrize("planted", ["wiki_20990101_000000.sql.gz", "wiki_20990101_000000.sql.gz.partial"])
+def test_a_file_of_another_kind_does_not_hide_the_artifacts_of_a_source(tmp_path: Path, planted: str) -> None:
+    store, wiki = LocalStore(tmp_path / "backups"), SourceName("wiki", Kind.FOLDER)
+    with store.draft(wiki) as draft:
+        draft.out.write(b"ours")
+        made = draft.publish(Made(NOW, {}, files=b"[]"), NOW, 1.0)
+    (store.folder(wiki) / planted).touch()
+
+    assert [entry.name for entry in LocalStore(store.root).entries()] == [made.name]
+    assert [one.kind for one in store.sources() if one == wiki] == [Kind.FOLDER]
+    assert [one.name for one in store.unlisted(wiki)] == [planted]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
@@ -347,11 +348,19 @@ def _packed(files: bytes) -> Iterator[bytes]:
 
 
 def _kind_in(folder: Path) -> Kind | None:
-    """Return the kind of the last artifact in `folder` that is called like it; None if there is none."""
-    if not os.access(folder, os.R_OK | os.X_OK):
+    """Return the kind of most artifacts in `folder` that are called like it; None if there is none.
+
+    Those with a manifest count first: one file that somebody puts there changes no kind.
+    """
+    try:
+        names = {one.name for one in folder.iterdir()}
+    except OSError:
         return None
-    said = (read_file_name(one.name) for one in sorted(folder.iterdir(), reverse=True))
-    return next((one[0].kind for one in said if one and one[0] == folder.name), None)
+    for one in ({name for name in names if f"{name}{MANIFEST_SUFFIX}" in names}, names):
+        said = (read_file_name(name) for name in sorted(one, reverse=True))
+        if kinds := Counter(found[0].kind for found in said if found and found[0] == folder.name):
+            return kinds.most_common(1)[0][0]
+    return None
 
 
 def _manifest(source: SourceName, name: str, made: Made, sha256: str, size: int) -> Manifest:
