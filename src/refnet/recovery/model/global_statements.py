@@ -16,6 +16,8 @@ from enum import StrEnum
 #: The most bytes of a text, and its most statements. A server with 100,000 roles writes about 20 MB.
 LONGEST = 64 << 20
 MOST_STATEMENTS = 500_000
+#: The most names, strings, keywords and marks of a text: 100,000 roles have about 3 million.
+MOST_TOKENS = 5_000_000
 
 _TOKEN = re.compile(
     r"""(?P<space>\s+|--[^\n]*|^\\(?:un)?restrict\ [A-Za-z0-9]{1,128}$)
@@ -122,7 +124,9 @@ def read(text: str) -> Iterator[Statement]:
     tokens: list[str] = []
     shape: list[str] = []
     count = 0
-    for kind, token in _tokens(text):
+    for number, (kind, token) in enumerate(_tokens(text)):
+        if number == MOST_TOKENS:
+            raise NotGlobalsError(f"it has more than {MOST_TOKENS:,} words")
         if token == ";":  # noqa: S105  # of the lexer
             count += 1
             if count > MOST_STATEMENTS:

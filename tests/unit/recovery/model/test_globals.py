@@ -88,6 +88,12 @@ def test_anything_else_is_refused(text: str) -> None:
         statements(text)
 
 
+def test_a_text_of_too_many_words_is_refused_where_the_limit_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("refnet.recovery.model.global_statements.MOST_TOKENS", 100)
+    with pytest.raises(NotGlobalsError, match="more than 100 words"):
+        statements("ALTER ROLE app SET search_path TO 'a'" + ", 'a'" * 100 + ";")
+
+
 def test_only_scram_verifiers_are_kept() -> None:
     weak = TEXT.replace("INHERIT;", "INHERIT PASSWORD 'md5abc';")
     text, dropped = without_weak_passwords(weak)
