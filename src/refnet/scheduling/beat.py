@@ -50,7 +50,7 @@ def beat_schedule(schedule: Schedule, configured: Collection[SourceName] = ()) -
     return named | {
         entry: {
             "task": task,
-            "args": runs.get(name, ())[1:],
+            **({"args": others} if (others := runs.get(name, ())[1:]) else {}),
             "schedule": crontab(**schedule.times[name].crontab()),
             "options": {"priority": priority},
         }
