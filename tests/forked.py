@@ -102,6 +102,7 @@ def _parent(at_start: frozenset[tuple[str, str]]) -> socket.socket:
 
     def end() -> None:
         ours.close()
+        parent.terminate()  # a child of this process can still hold the socket
         parent.wait()
 
     atexit.register(end)
