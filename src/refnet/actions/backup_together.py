@@ -27,6 +27,8 @@ from refnet.recovery.model.source_name import Kind, SourceName
 
 #: Processes with an open snapshot at a time: each holds back VACUUM on its server.
 MOST_OPEN = 16
+#: Python loses a signal that comes while a process is being forked, so it is sent again.
+_AGAIN_SECONDS = 2.0
 _FORK = multiprocessing.get_context("fork")
 
 Result = Backup | RefnetError | None
@@ -75,7 +77,8 @@ class _Group:
         self._children: dict[Connection, tuple[SourceName, BaseProcess]] = {}
         for name in names:
             ours, theirs = _FORK.Pipe()
-            child = _FORK.Process(target=_work, args=(theirs, opened, name, options))
+            inherited = (ours, *self._children)
+            child = _FORK.Process(target=_work, args=(theirs, inherited, opened, name, options))
             child.start()
             theirs.close()
             self._children[ours] = (name, child)
@@ -111,11 +114,12 @@ class _Group:
     def end(self) -> None:
         """End the processes that still run, each with its cleanup."""
         for one, (_, child) in self._children.items():
-            if child.is_alive():
+            one.close()  # one that waits for its turn ends
+            while child.is_alive():
                 with suppress(ProcessLookupError):
                     os.kill(child.pid or 0, signal.SIGINT)
+                child.join(_AGAIN_SECONDS)
             child.join()
-            one.close()
 
 
 def _received(one: Connection, name: SourceName) -> Any:
@@ -129,9 +133,16 @@ def _received(one: Connection, name: SourceName) -> Any:
         )
 
 
-def _work(pipe: Connection, opened: Opened, name: SourceName, options: Options) -> None:
-    """Back up `name` in this process, and send the result."""
+def _work(
+    pipe: Connection, inherited: Sequence[Connection], opened: Opened, name: SourceName, options: Options
+) -> None:
+    """Back up `name` in this process, and send the result.
+
+    inherited: the parent's ends of pipes, which must be closed here: else nobody learns that the parent has closed them.
+    """
     _end_with_parent()
+    for one in inherited:
+        one.close()
     turn = _Turn(pipe)
     result: Result
     try:
@@ -141,7 +152,8 @@ def _work(pipe: Connection, opened: Opened, name: SourceName, options: Options) 
         result = error
     except KeyboardInterrupt:
         os._exit(130)  # the cleanup has run; the parent reports the signal
-    pipe.send(result)
+    with suppress(BrokenPipeError):
+        pipe.send(result)
 
 
 def _end_with_parent() -> None:
@@ -157,6 +169,9 @@ class _Turn:
 
     def __call__(self) -> None:
         if self._pipe:
-            self._pipe.send(time.monotonic())
-            self._pipe.recv()
+            try:
+                self._pipe.send(time.monotonic())
+                self._pipe.recv()
+            except (EOFError, BrokenPipeError):  # the parent ends
+                raise KeyboardInterrupt from None
             self._pipe = None
