@@ -24,6 +24,7 @@ from refnet.actions.backup import Backup, Options, backup
 from refnet.actions.context import Context
 from refnet.errors import RefnetError
 from refnet.recovery.model.source_name import Kind, SourceName
+from refnet.signals import interruptible
 
 #: Processes with an open snapshot at a time: each holds back VACUUM on its server.
 MOST_OPEN = 16
@@ -146,7 +147,7 @@ def _work(
     turn = _Turn(pipe)
     result: Result
     try:
-        with opened(name) as context:
+        with interruptible(), opened(name) as context:
             result = backup(context, name, replace(options, turn=turn))
     except RefnetError as error:
         result = error
