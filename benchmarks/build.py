@@ -144,12 +144,12 @@ def drop(cluster: Cluster, name: str) -> None:
         admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
-def drop_all_but(cluster: Cluster, remaining: str) -> None:
+def drop_all_but(cluster: Cluster, *remaining: str) -> None:
     """Drop the targets of restores and their previous versions."""
     with cluster.target().connect() as admin:
         names = admin.execute("SELECT datname FROM pg_database WHERE NOT datistemplate").fetchall()
     for (name,) in names:
-        if name not in (remaining, "postgres"):
+        if name not in (*remaining, "postgres"):
             drop(cluster, name)
 
 

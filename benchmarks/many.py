@@ -157,7 +157,8 @@ def run(options: argparse.Namespace) -> int:
             rows = int(built.text * _SHARE / _ROW)
             with cluster.target(SOURCE).connect() as connection:
                 connection.execute(_LARGE.format(table=_TABLE, rows=rows).encode())
-            bench = Bench(cluster, Path(name), build.content(cluster.target(SOURCE)))
+            small = tuple(_name(number) for number in range(DATABASES))
+            bench = Bench(cluster, Path(name), build.content(cluster.target(SOURCE)), remaining=small)
             _write_settings(bench)
             bench.refnet("backup", "database")
             table = take_turns(WAYS, options.runs, lambda n: replace(bench, sample=n == 0))

@@ -39,6 +39,8 @@ class Bench:
     content: str
     sample: bool = False
     notes: list[str] = field(default_factory=list)
+    #: Other databases that `fresh` keeps.
+    remaining: tuple[str, ...] = ()
 
     @property
     def plain(self) -> Path:
@@ -82,8 +84,8 @@ class Bench:
         return pipeline([[command, *arguments]], environment, self.folder, sample=self.sample)
 
     def fresh(self) -> None:
-        """Leave SOURCE and a new empty database COPY."""
-        build.drop_all_but(self.cluster, SOURCE)
+        """Drop what restores left, and make a new empty database COPY."""
+        build.drop_all_but(self.cluster, SOURCE, *self.remaining)
         build.fresh(self.cluster, COPY)
 
     def same_content(self) -> None:
