@@ -1,0 +1,1 @@
+"""The places of a remote store's objects: a folder, an object storage, SFTP, rclone."""

@@ -1,0 +1,101 @@
+"""The interface of a bucket: the place of a remote store's objects.
+
+A bucket is an S3 bucket with a prefix, a folder, or anything else that keeps complete objects by name. It knows nothing of
+artifacts and keys. Objects are created and read, never changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+from refnet.errors import Exit, RefnetError
+
+
+class Kind(StrEnum):
+    """The reason why a bucket refused a request."""
+
+    MISSING = "missing"
+    #: An object of that name is there, with other bytes.
+    EXISTS = "exists"
+    #: The credential does not allow it.
+    REFUSED = "refused"
+    #: The object is locked until a later time.
+    LOCKED = "locked"
+    #: No answer, or an error that may pass.
+    UNREACHABLE = "unreachable"
+    #: The answer is not what was stored, or is too large.
+    DAMAGED = "damaged"
+    FULL = "full"
+
+
+_EXITS = {Kind.DAMAGED: Exit.DAMAGED, Kind.EXISTS: Exit.DAMAGED}
+
+
+class BucketError(RefnetError):
+    """A request to a bucket failed; see `kind`."""
+
+    def __init__(self, kind: Kind, message: str, hint: str) -> None:
+        super().__init__(message, hint, _EXITS.get(kind, Exit.FAILED), kind in (Kind.UNREACHABLE, Kind.FULL))
+        self.kind = kind
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An object as a bucket lists it."""
+
+    #: Without the bucket's prefix.
+    name: str
+    #: In bytes.
+    size: int
+    #: By the clock of the bucket's server.
+    modified: datetime
+    #: Changes with the content, where the bucket has such a thing; else "".
+    tag: str = ""
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of an object, or a mark that it is deleted."""
+
+    name: str
+    #: The id of the version; "" where the bucket has no versions.
+    id: str
+    #: In bytes.
+    size: int
+    #: By the clock of the bucket's server.
+    modified: datetime
+    #: It is what `get` returns without a version.
+    latest: bool = True
+    #: It says that the object is deleted.
+    delete_marker: bool = False
+
+
+class Bucket(Protocol):
+    """A place of objects. Names are relative to its prefix: letters, digits, `.`, `_`, `-` and `/`."""
+
+    @property
+    def shown(self) -> str:
+        """Its name in outputs, without a secret: `s3://bucket/prefix at s3.example.org`."""
+
+    def put(self, name: str, data: bytes) -> str:
+        """Create the object `name` in one request; return the id of its version, or "".
+
+        An object with the same bytes may be there already: the answer to an earlier request was lost. BucketError
+        (EXISTS) if it has other bytes.
+        """
+
+    def get(self, name: str, most: int, *, version: str = "") -> bytes:
+        """Return an object of at most `most` bytes; BucketError (MISSING, or DAMAGED if it is larger)."""
+
+    def listed(self, prefix: str) -> Iterator[Stored]:
+        """Yield the objects whose names begin with `prefix`, in the order of their names."""
+
+    def versions(self, prefix: str) -> Iterator[Version]:
+        """Yield every version of the objects whose names begin with `prefix`, also of deleted ones."""
+
+    def delete(self, name: str, *, version: str = "") -> None:
+        """Delete an object, or one version of it; BucketError (REFUSED, LOCKED)."""
