@@ -6,6 +6,7 @@ artifacts and keys. Objects are created and read, never changed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -41,6 +42,51 @@ class BucketError(RefnetError):
     def __init__(self, kind: Kind, message: str, hint: str) -> None:
         super().__init__(message, hint, _EXITS.get(kind, Exit.FAILED), kind in (Kind.UNREACHABLE, Kind.FULL))
         self.kind = kind
+
+
+#: No part is empty or begins with a dot: `..` leads out of a folder, and hidden files are the bucket's own.
+_NAME = re.compile(r"(?!.{501})[A-Za-z0-9_-][A-Za-z0-9._-]*(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*){0,7}")
+
+
+def is_name(text: str) -> bool:
+    """Return True if an object may have the name `text`."""
+    return _NAME.fullmatch(text) is not None
+
+
+def checked_name(name: str) -> str:
+    """Return `name`; BucketError (REFUSED) if no object may have it."""
+    if is_name(name):
+        return name
+    raise BucketError(
+        Kind.REFUSED,
+        f"{name[:80]!r} is not a name of an object",
+        "Names have letters, digits, `.`, `_`, `-` and `/`.",
+    )
+
+
+def exists(name: str, shown: str) -> BucketError:
+    """Return the error of an object that is there with other bytes."""
+    return BucketError(
+        Kind.EXISTS,
+        f"{name} is in {shown} already, with other bytes",
+        "Nothing was overwritten. Find out what else writes there; give RefNet a prefix of its own.",
+    )
+
+
+def missing(name: str, shown: str) -> BucketError:
+    """Return the error of an object that is not there."""
+    return BucketError(
+        Kind.MISSING, f"{name} is not in {shown}", "It was deleted, or never sent. Run: refnet copy"
+    )
+
+
+def too_large(name: str, shown: str, most: int) -> BucketError:
+    """Return the error of an object with more than `most` bytes."""
+    return BucketError(
+        Kind.DAMAGED,
+        f"{name} in {shown} is larger than {most:,} bytes",
+        "It is not what was sent; do not use it.",
+    )
 
 
 @dataclass(frozen=True)

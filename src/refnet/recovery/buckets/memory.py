@@ -1,0 +1,112 @@
+"""A bucket in memory, as S3 behaves with versions and object lock, or without; for tests."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from refnet.recovery.model import bucket
+from refnet.recovery.model.bucket import BucketError, Kind, Stored, Version, checked_name
+
+
+@dataclass(frozen=True)
+class Content:
+    """A version of an object."""
+
+    #: None: it is a mark that the object is deleted.
+    data: bytes | None
+    version: str
+    created: datetime
+
+
+@dataclass
+class MemoryBucket:
+    """Objects in memory, for any number of threads."""
+
+    shown: str = "memory"
+    #: Every put and delete adds a version.
+    versioned: bool = False
+    #: How long nothing can delete a new object, or that version of it.
+    lock: timedelta | None = None
+    #: The clock of the server.
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    #: Every version of each object, the oldest first.
+    contents: dict[str, list[Content]] = field(default_factory=dict)
+    #: The number of calls of each method.
+    requests: Counter[str] = field(default_factory=Counter)
+    _alone: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _number: int = 0
+
+    def put(self, name: str, data: bytes) -> str:
+        with self._alone:
+            self.requests["put"] += 1
+            current = self._current(checked_name(name))
+            if current is None:
+                return self._add(name, data)
+            if current.data != data:
+                raise bucket.exists(name, self.shown)
+            return current.version
+
+    def get(self, name: str, most: int, *, version: str = "") -> bytes:
+        with self._alone:
+            self.requests["get"] += 1
+            found = self._version(name, version) if version else self._current(name)
+            if found is None or found.data is None:
+                raise bucket.missing(name, self.shown)
+            if len(found.data) > most:
+                raise bucket.too_large(name, self.shown, most)
+            return found.data
+
+    def listed(self, prefix: str) -> Iterator[Stored]:
+        with self._alone:
+            self.requests["list"] += 1
+            found = [(name, self._current(name)) for name in sorted(self.contents) if name.startswith(prefix)]
+        for name, one in found:
+            if one and one.data is not None:
+                yield Stored(name, len(one.data), one.created, hashlib.sha256(one.data).hexdigest()[:32])
+
+    def versions(self, prefix: str) -> Iterator[Version]:
+        with self._alone:
+            self.requests["versions"] += 1
+            found = [
+                (name, list(self.contents[name])) for name in sorted(self.contents) if name.startswith(prefix)
+            ]
+        for name, kept in found:
+            for one in reversed(kept):
+                size, gone = len(one.data or b""), one.data is None
+                yield Version(name, one.version, size, one.created, one is kept[-1], gone)
+
+    def delete(self, name: str, *, version: str = "") -> None:
+        with self._alone:
+            self.requests["delete"] += 1
+            if self.versioned and not version:
+                self._add(checked_name(name), None)
+                return
+            if (found := self._version(name, version) if version else self._current(name)) is None:
+                return
+            if self.lock and found.data is not None and self.now() < found.created + self.lock:
+                raise BucketError(
+                    Kind.LOCKED,
+                    f"{name} in {self.shown} is locked until {found.created + self.lock:%Y-%m-%d %H:%M %Z}",
+                    "Delete it after that time.",
+                )
+            self.contents[name].remove(found)
+            if not self.contents[name]:
+                del self.contents[name]
+
+    def _add(self, name: str, data: bytes | None) -> str:
+        self._number += 1
+        version = f"v{self._number}" if self.versioned else ""
+        self.contents.setdefault(name, []).append(Content(data, version, self.now()))
+        return version
+
+    def _current(self, name: str) -> Content | None:
+        found = self.contents.get(name)
+        return found[-1] if found and found[-1].data is not None else None
+
+    def _version(self, name: str, version: str) -> Content | None:
+        return next((one for one in self.contents.get(name, ()) if one.version == version), None)

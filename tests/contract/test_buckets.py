@@ -1,0 +1,250 @@
+"""What every Bucket promises; one suite for all of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from refnet.errors import Exit
+from refnet.recovery.buckets.folder import FolderBucket
+from refnet.recovery.buckets.memory import MemoryBucket
+from refnet.recovery.model.bucket import Bucket, BucketError, Kind
+
+PIECE = "data/0123456789abcdef0123456789abcdef/00000-0123456789abcdef.age"
+MANIFEST = "manifests/20261126T020001Z_database_0123456789abcdef0123456789abcdef.age"
+
+
+def _folder(folder: Path) -> Bucket:
+    (folder / "remote").mkdir()
+    return FolderBucket(folder / "remote")
+
+
+BUCKETS: dict[str, Callable[[Path], Bucket]] = {
+    "folder": _folder,
+    "memory": lambda _: MemoryBucket(),
+    "versions": lambda _: MemoryBucket(versioned=True),
+}
+
+
+@pytest.fixture(params=sorted(BUCKETS))
+def bucket(request: pytest.FixtureRequest, tmp_path: Path) -> Bucket:
+    return BUCKETS[request.param](tmp_path)
+
+
+def fails(kind: Kind, call: Callable[[], object]) -> BucketError:
+    with pytest.raises(BucketError) as caught:
+        call()
+    assert caught.value.kind is kind
+    return caught.value
+
+
+def test_a_new_bucket_is_empty(bucket: Bucket) -> None:
+    assert list(bucket.listed("")) == []
+    assert list(bucket.versions("")) == []
+
+
+@pytest.mark.parametrize("data", [b"", b"x", bytes(range(256)) * 8192], ids=["empty", "small", "2 MiB"])
+def test_an_object_is_read_as_it_was_put(bucket: Bucket, data: bytes) -> None:
+    version = bucket.put(PIECE, data)
+
+    assert bucket.get(PIECE, len(data)) == data
+    assert bucket.get(PIECE, 1 << 24, version=version) == data
+
+
+def test_the_same_bytes_may_be_put_twice_and_others_are_refused(bucket: Bucket) -> None:
+    first = bucket.put(PIECE, b"one")
+
+    assert bucket.put(PIECE, b"one") == first
+    for other in (b"two", b"", b"one and more"):
+        error = fails(Kind.EXISTS, lambda data=other: bucket.put(PIECE, data))  # type: ignore[misc]
+        assert (error.code, error.transient) == (Exit.DAMAGED, False)
+        assert PIECE in str(error)
+    assert bucket.get(PIECE, 10) == b"one"
+
+
+def test_a_missing_object_is_missing(bucket: Bucket) -> None:
+    bucket.put(PIECE, b"x")
+    for name in (MANIFEST, "data/0", "elsewhere"):
+        fails(Kind.MISSING, lambda name=name: bucket.get(name, 10))  # type: ignore[misc]
+
+
+def test_an_object_larger_than_expected_is_not_returned(bucket: Bucket) -> None:
+    bucket.put(PIECE, b"x" * 1001)
+
+    assert fails(Kind.DAMAGED, lambda: bucket.get(PIECE, 1000)).code is Exit.DAMAGED
+
+
+def test_objects_are_listed_by_prefix_in_the_order_of_their_names(bucket: Bucket) -> None:
+    start = datetime.now(UTC) - timedelta(minutes=1)
+    names = [
+        PIECE,
+        MANIFEST,
+        "data/b/1",
+        "data/a/1",
+        "data/a/10",
+        "data/a-b/1",
+        "data/a.b",
+        "manifests-old/1",
+    ]
+    for number, name in enumerate(names):
+        bucket.put(name, b"x" * number)
+
+    assert [one.name for one in bucket.listed("")] == sorted(names)
+    assert [one.name for one in bucket.listed("data/a/")] == ["data/a/1", "data/a/10"]
+    assert [one.name for one in bucket.listed("data/a/1")] == ["data/a/1", "data/a/10"]
+    assert [one.name for one in bucket.listed("data/a")] == [
+        "data/a-b/1",
+        "data/a.b",
+        "data/a/1",
+        "data/a/10",
+    ]
+    assert [one.name for one in bucket.versions("manifests/")] == [MANIFEST]
+    assert list(bucket.listed("nothing/")) == []
+    for one in bucket.listed(""):
+        assert one.size == names.index(one.name)
+        assert start < one.modified < start + timedelta(minutes=2)
+
+
+def test_a_deleted_object_is_gone_and_another_deletion_changes_nothing(bucket: Bucket) -> None:
+    bucket.put(PIECE, b"x")
+    bucket.put(MANIFEST, b"y")
+
+    bucket.delete(PIECE)
+    bucket.delete(PIECE)
+
+    fails(Kind.MISSING, lambda: bucket.get(PIECE, 10))
+    assert [one.name for one in bucket.listed("")] == [MANIFEST]
+    bucket.put(PIECE, b"another")
+    assert bucket.get(PIECE, 10) == b"another"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("", "/etc/passwd", "../x", "data/../../x", "data//x", "data/", "./x", ".hidden", "~/x", "a\\b"),
+        *("a\nb", "a b", "a\0", "日本", "a?versionId=1", "a%2fb", "a/b/c/d/e/f/g/h/i", "x" * 501),
+    ],
+)
+def test_a_name_that_no_object_may_have_is_refused(bucket: Bucket, name: str) -> None:
+    fails(Kind.REFUSED, lambda: bucket.put(name, b"x"))
+    with pytest.raises(BucketError):
+        bucket.get(name, 10)
+    assert list(bucket.listed("")) == []
+
+
+def test_a_version_is_read_and_deleted_by_its_id() -> None:
+    bucket = MemoryBucket(versioned=True, lock=timedelta(days=30))
+    version = bucket.put(PIECE, b"x")
+    bucket.delete(PIECE)
+
+    fails(Kind.MISSING, lambda: bucket.get(PIECE, 10))
+    assert bucket.get(PIECE, 10, version=version) == b"x"
+    assert [(one.latest, one.delete_marker) for one in bucket.versions("")] == [(True, True), (False, False)]
+    error = fails(Kind.LOCKED, lambda: bucket.delete(PIECE, version=version))
+    assert (error.code, error.transient) == (Exit.FAILED, False)
+
+    bucket.now = lambda: datetime.now(UTC) + timedelta(days=31)
+    bucket.delete(PIECE, version=version)
+    assert [one.delete_marker for one in bucket.versions("")] == [True]
+
+
+# folders
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> FolderBucket:
+    (tmp_path / "remote").mkdir()
+    return FolderBucket(tmp_path / "remote")
+
+
+def test_a_folder_is_private_and_nothing_else_is_left_in_it(folder: FolderBucket) -> None:
+    folder.put(PIECE, b"x")
+
+    found = sorted(folder.root.rglob("*"))
+    assert [str(path.relative_to(folder.root)) for path in found] == ["data", PIECE.rpartition("/")[0], PIECE]
+    assert [path.stat().st_mode & 0o777 for path in found] == [0o700, 0o700, 0o600]
+    folder.delete(PIECE)
+    assert list(folder.root.iterdir()) == []
+
+
+def test_a_folder_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    bucket = FolderBucket(tmp_path / "unmounted")
+    for call in (
+        lambda: bucket.put(PIECE, b"x"),
+        lambda: bucket.get(PIECE, 1),
+        lambda: list(bucket.listed("")),
+    ):
+        assert fails(Kind.UNREACHABLE, call).transient
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a folder away")
+def test_the_folder_of_another_user_is_read_and_never_written(folder: FolderBucket) -> None:
+    folder.put(PIECE, b"x")
+    os.chown(folder.root, 12345, 12345)
+
+    assert folder.get(PIECE, 1) == b"x"
+    assert "#12345" in str(fails(Kind.REFUSED, lambda: folder.put(MANIFEST, b"x")))
+    fails(Kind.REFUSED, lambda: folder.delete(PIECE))
+
+
+def test_a_folder_that_every_user_can_write_is_refused(folder: FolderBucket) -> None:
+    folder.root.chmod(0o777)
+    fails(Kind.REFUSED, lambda: folder.put(PIECE, b"x"))
+
+
+def test_no_link_and_no_fifo_in_a_folder_is_followed(folder: FolderBucket, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"x")
+    (tmp_path / "outside").mkdir()
+    (folder.root / "data").symlink_to(tmp_path / "outside")
+    (folder.root / "manifests").mkdir()
+    (folder.root / MANIFEST).symlink_to(secret)
+    os.mkfifo(folder.root / "fifo")
+
+    fails(Kind.DAMAGED, lambda: folder.put(PIECE, b"x"))
+    fails(Kind.DAMAGED, lambda: folder.get(MANIFEST, 1))
+    fails(Kind.DAMAGED, lambda: folder.get("fifo", 1))
+    fails(Kind.EXISTS, lambda: folder.put(MANIFEST, b"x"))
+    fails(Kind.EXISTS, lambda: folder.put("fifo", b"x"))
+    assert list(folder.listed("")) == []
+    assert list((tmp_path / "outside").iterdir()) == []
+
+
+def test_the_hidden_file_of_a_killed_run_is_not_listed_and_is_removed_later(folder: FolderBucket) -> None:
+    old, new, other = (folder.root / name for name in (".old.part", ".new.part", ".other"))
+    for path in (old, new, other):
+        path.write_bytes(b"x")
+        os.utime(path, (0, 0) if path is not new else None)
+
+    assert list(folder.listed("")) == []
+    folder.put(PIECE, b"x")
+    assert (old.exists(), new.exists(), other.exists()) == (False, True, True)
+
+
+def test_a_file_system_without_hard_links_keeps_objects_too(
+    folder: FolderBucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_links(*_: object, **__: object) -> None:
+        raise PermissionError(1, "no links")
+
+    monkeypatch.setattr(os, "link", no_links)
+    folder.put(PIECE, b"x")
+    folder.put(PIECE, b"x")
+    fails(Kind.EXISTS, lambda: folder.put(PIECE, b"y"))
+    assert [one.name for one in folder.listed("")] == [PIECE]
+
+
+def test_a_full_disk_leaves_no_object(folder: FolderBucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("refnet.files.write_all", full)
+    error = fails(Kind.FULL, lambda: folder.put(PIECE, b"x"))
+
+    assert error.transient
+    assert [path for path in folder.root.rglob("*") if path.is_file()] == []
