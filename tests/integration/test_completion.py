@@ -87,6 +87,15 @@ def test_bash_completes_artifacts_and_only_those(environment: dict[str, str]) ->
 
 
 @_needs("bash")
+def test_the_artifacts_of_the_named_source_alone_are_completed(environment: dict[str, str]) -> None:
+    _run(environment, "refnet", "backup", "config", "--no-prove")
+    (made,) = [path.name for path in Path(environment["REFNET_BACKUP_DIR"], "config").glob("*.tar.gz")]
+    assert _bash(environment, "refnet restore config") == [made]
+    assert _bash(environment, "refnet restore vault") == []
+    assert _bash(environment, "refnet restore vault --from config") == [made]
+
+
+@_needs("bash")
 def test_only_configured_sources_are_completed(environment: dict[str, str]) -> None:
     del environment["REFNET_CONFIG_DIR"]
     assert _bash(environment, "refnet restore") == ["database", "obsidian"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 import shutil
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 from refnet import servers, wiring
 from refnet.actions import hooks, unprotected
 from refnet.actions.acting import ActsOn
-from refnet.actions.check_database import database
+from refnet.actions.check_database import OF_MACHINE, database
 from refnet.actions.check_files import files
 from refnet.actions.check_result import Checked, Line, State, bounded, error, ok, warning, writable
 from refnet.actions.cluster_databases import find_databases
@@ -57,10 +58,11 @@ def check() -> Checked:
     settings = with_clusters(settings)
     there = wiring.configured(settings)
     protected = [one for one in wiring.known(settings) if one in there]
+    databases = [one for one in protected if one.kind is Kind.DATABASE]
     checks: dict[str, Callable[[Settings], Iterable[Line]]] = {
         "settings": _settings,
         **{f"cluster {name}": partial(_cluster, name=name) for name in settings.clusters},
-        **{one: partial(database, source=one) for one in protected if one.kind is Kind.DATABASE},
+        **{one: partial(_database, source=one, alone=len(databases) == 1) for one in databases},
         "backup folder": backup_folder,
         **{one: partial(files, source=one) for one in (*STANDARD, *protected) if one.kind is Kind.FOLDER},
         "not protected": unprotected.check,
@@ -73,7 +75,14 @@ def check() -> Checked:
         "broker": _broker,
     }
     lines = (line for what, act in checks.items() for line in bounded(what, partial(act, settings)))
-    return Checked(tuple(lines))
+    return Checked(tuple(dict.fromkeys(lines)))  # databases of one server share its programs and its proof
+
+
+def _database(settings: Settings, source: SourceName, *, alone: bool) -> Iterator[Line]:
+    """Check the database `source`; where it is not the only one, what is about it has its name."""
+    for line in database(settings, source):
+        same = alone or line.what in {source, *OF_MACHINE}
+        yield line if same else replace(line, what=f"{source} {line.what}")
 
 
 def _cluster(settings: Settings, name: str) -> Iterator[Line]:

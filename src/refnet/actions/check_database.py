@@ -34,6 +34,8 @@ from refnet.settings import Settings
 
 #: The time limit of a connection, in seconds, and of a statement, in milliseconds.
 CONNECT_SECONDS, _STATEMENT = 10, "20000"
+#: Checks whose results depend on the server's major version alone.
+OF_MACHINE = ("programs", "proof")
 _LOGIN = """
 SELECT current_setting('server_version'), current_user::text, pg_database_size(current_database())::int8
 """

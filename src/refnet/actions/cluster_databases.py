@@ -39,7 +39,7 @@ def find_databases(
 
     Returns:
         The context, and the error of each cluster whose server could not be asked, which keeps the databases that were
-        seen last, or that has a database which cannot be backed up.
+        seen last, or that has a database which cannot be backed up, or none at all.
     """
     seen: dict[str, Seen] = {}
     failed: dict[str, RefnetError] = {}
@@ -68,9 +68,10 @@ def _databases(settings: Settings, cluster: SourceSettings) -> tuple[Seen, Refne
     excluded = [Glob(pattern) for pattern in cluster.exclude_databases]
     others = [one for one in settings.sources.values() if not one.cluster]
     taken = {server_of(one) for one in (settings.database_url, *(other.url for other in others)) if one}
-    kept = [
-        name for name in found if name not in own and not any(pattern.matches(name) for pattern in excluded)
-    ]
+    there = [name for name in found if name not in own]
+    kept = [name for name in there if not any(pattern.matches(name) for pattern in excluded)]
+    if there and not kept:
+        return Seen(), _everything_excluded(cluster.name, len(there))
     unnamed = [name for name in kept if not _is_utf8(name)]
     kept = [name for name in kept if name not in unnamed and server_of(url_of(url, name)) not in taken]
     if len(kept) > MOST:
@@ -111,6 +112,14 @@ def _not_utf8(cluster: str, name: str) -> RefnetError:
     return RefnetError(
         f"the database {plain(name)} of the cluster {cluster} is not backed up: its name is not UTF-8",
         f"Rename it (ALTER DATABASE … RENAME TO …), or leave it out: clusters.{cluster}.exclude.",
+    )
+
+
+def _everything_excluded(cluster: str, count: int) -> RefnetError:
+    return RefnetError(
+        f"the cluster {cluster} has no database to back up: its exclude leaves out all {count:,} of its server",
+        f"Change clusters.{cluster}.exclude.",
+        Exit.USAGE,
     )
 
 

@@ -14,7 +14,7 @@ from refnet.files import OPEN_FOLDER, explained, names_in, opened
 from refnet.postgres import embedded
 from refnet.recovery.model.artifact import HIDDEN_PREFIX
 from refnet.recovery.model.clock import Clock
-from refnet.recovery.model.source_name import SourceName
+from refnet.recovery.model.source_name import STANDARD, SourceName
 from refnet.recovery.model.unprotected import Lacks, Unprotected
 from refnet.recovery.sources.files import entries
 from refnet.recovery.stores import settings_copies
@@ -109,7 +109,8 @@ def check(settings: Settings) -> Iterator[Line]:
     for source in wiring.known(settings):
         try:
             if found := of_source(settings, source):
-                wrong.append(warning(what, str(found), _HINTS[found.kind]))
+                of = f" (beside {source})" if source not in STANDARD else ""
+                wrong.append(warning(what, f"{found}{of}", _HINTS[found.kind]))
         except RefnetError as error:
             wrong.append(error_line(what, error))
     wrong += _settings_file(settings, what)

@@ -102,7 +102,7 @@ def _print_table(entries: Sequence[Entry], moment: datetime) -> None:
     of = render.databases(entries)
     narrow = render.width() < _WIDE
     if of and narrow:
-        column = ["source or database", *(of.get(entry.name, entry.source) for entry in entries)]
+        column = ["of", *(of.get(entry.name, entry.source) for entry in entries)]
         rows = [(row[0], one, *row[2:]) for row, one in zip(rows, column, strict=True)]
     elif of:
         column = ["database", *(of.get(entry.name, "") for entry in entries)]

@@ -12,6 +12,7 @@ from typer.completion import get_completion_script  # type: ignore[attr-defined]
 from refnet import wiring
 from refnet.actions.context import Context, read_settings
 from refnet.errors import Exit, RefnetError, nearest
+from refnet.recovery.model.formatting import some
 from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
 
 #: Other names of sources on the command line.
@@ -64,6 +65,11 @@ def source_name(code: Exit = Exit.USAGE, *, clusters: bool = False) -> dict[str,
         known = {str(one): one for one in (*here.store.sources(), *wiring.known(here.settings))}
         if clusters:
             known |= {name: SourceName(name, Kind.CLUSTER) for name in here.settings.clusters}
+        elif text in here.settings.clusters:
+            its = wiring.expanded(here.settings, [SourceName(text, Kind.CLUSTER)])
+            raise RefnetError(
+                f"{text} is a cluster, not one source", f"Its sources are: {some(its, 20)}.", code
+            )
         if text not in known and (entry := next((e for e in here.store.entries() if e.name == text), None)):
             hint = f"Give its source before it: {entry.source} {text}."
             raise RefnetError(f"'{text}' is an artifact, not a source", hint, code)
@@ -83,17 +89,20 @@ def sources() -> list[str]:
         return []
 
 
-def artifacts() -> list[str]:
-    """Return the names of all artifacts."""
+def artifacts(ctx: typer.Context) -> list[str]:
+    """Return the names of all artifacts; where the command names a source, of those of --from or of that."""
+    given = (ctx.params.get("named"), ctx.params.get("source"))
+    named = [str(ALIASES.get(one, one)) for one in given if isinstance(one, str)]
     try:
-        return [entry.name for entry in Context(read_settings(lambda _: None)).store.entries()]
+        entries = Context(read_settings(lambda _: None)).store.entries()
     except RefnetError:
         return []
+    return [entry.name for entry in entries if entry.source in named[:1] or not named]
 
 
 def source_or_artifact(*values: str) -> dict[str, Any]:
     """Return the parameters of Typer for a source, a listed name, a path, or one of `values`."""
     return {
         "parser": lambda text: str(ALIASES.get(text, text)),
-        "autocompletion": lambda: [*values, *sources(), *artifacts()],
+        "autocompletion": lambda ctx: [*values, *sources(), *artifacts(ctx)],
     }

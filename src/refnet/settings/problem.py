@@ -9,6 +9,7 @@ from typing import Any
 
 from refnet.errors import Exit, RefnetError
 from refnet.settings.converters import InvalidError
+from refnet.settings.sources import TABLES, wrong_name
 
 #: The most characters of a value or a key in a message.
 _LONGEST = 80
@@ -56,9 +57,14 @@ def unknown(name: str, place: str, known: Iterable[str]) -> Problem:
     return Problem(f"{place}{short(name)} is not a setting", f"{_near(name, known)}{_EXAMPLE}", name)
 
 
-def unknown_table(name: str, place: str, known: Iterable[str]) -> Problem:
-    """Return the problem of the table `name` at `place`, which is not one of `known`."""
-    near = _near(f"[{name}]", (f"[{each}]" for each in known))
+def unknown_table(name: str, place: str, known: Iterable[str], inner: Iterable[str] = ()) -> Problem:
+    """Return the problem of the table `name` at `place`, which is not one of `known`; `inner`: the tables in it."""
+    table, _, source = name.partition(".")
+    if f"{table}s" in TABLES:
+        source = next((one for one in (source, *inner) if not wrong_name(one)), "NAME")
+        near = f"Did you mean [{table}s.{source}]? "
+    else:
+        near = _near(f"[{name}]", (f"[{each}]" for each in known))
     return Problem(f"{place}[{short(name)}] is not a table of settings", f"{near}{_EXAMPLE}", name)
 
 

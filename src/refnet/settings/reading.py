@@ -237,7 +237,8 @@ def _values(raw: Mapping[str, _Raw], wrong: list[Problem]) -> dict[str, Any]:
         elif key in tables():
             wrong.append(not_a_table(key, each.place()))
         elif isinstance(each.value, dict):
-            wrong.append(unknown_table(key, each.place(), tables()))
+            inner = (name for name, value in each.value.items() if isinstance(value, dict))
+            wrong.append(unknown_table(key, each.place(), tables(), inner))
         else:
             wrong.append(unknown(key, each.place(), _keys_near(key)))
     return values

@@ -163,5 +163,6 @@ def test_the_list_of_several_long_databases_fits(
 
     lines = capsys.readouterr().out.splitlines()
     assert max(map(cell_len, lines)) <= max(100, int(columns))
+    assert "…" not in lines[0]
     for one in entries:
         assert any(line.startswith(one.name) for line in lines)

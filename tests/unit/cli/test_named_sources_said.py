@@ -1,0 +1,96 @@
+"""What the commands say, complete and check where the settings name several sources."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.unit.cli.commands import ran
+
+from refnet.actions import check, check_database
+from refnet.actions.check_result import ok
+from refnet.actions.cluster_databases import find_databases
+from refnet.actions.context import Context
+from refnet.recovery.model.cluster import Seen
+from refnet.recovery.stores.cluster_record import ClusterRecord
+from refnet.settings import Settings
+from refnet.settings.sources import SourceSettings
+
+Ran = Callable[..., tuple[int, str, str]]
+
+SETTINGS = """
+[databases.shop]
+url = "postgresql://backup@localhost/shop?host=/nowhere"
+[databases.wiki]
+url = "postgresql://backup@localhost/wiki?host=/nowhere"
+[folders.notes]
+path = "{0}/notes"
+[folders.docs]
+path = "{0}/docs"
+[clusters.main]
+url = "postgresql://backup@localhost/postgres?host=/elsewhere"
+"""
+
+
+@pytest.fixture
+def refnet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Ran:
+    """Run `refnet` in this process with two databases, two folders and a cluster."""
+    for name in ("notes", "docs"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.md").write_text(name)
+    (tmp_path / "refnet.toml").write_text(SETTINGS.format(tmp_path))
+    (tmp_path / "refnet.toml").chmod(0o600)
+    for name in ("home", "backup_dir"):
+        monkeypatch.setenv(f"REFNET_{name}".upper(), str(tmp_path / name))
+    monkeypatch.setenv("REFNET_LOG_FOLDER", "none")
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: ran([*arguments], monkeypatch, capsys)
+
+
+def test_a_cluster_where_one_source_is_needed_is_named_with_its_sources(refnet: Ran, tmp_path: Path) -> None:
+    ClusterRecord.at(tmp_path / "home", "main").write(Seen(("crm", "erp")))
+
+    code, _, err = refnet("restore", "main", "--plan")
+
+    assert code == 2
+    assert "main is a cluster, not one source" in err
+    assert "Its sources are: main-globals, main-crm, main-erp." in err
+
+
+def test_check_gives_each_row_about_a_database_its_name_and_each_about_the_machine_once(
+    refnet: Ran, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def database(settings: Settings, source: str) -> Iterator[Any]:
+        for what in (source, "restore", *check_database.OF_MACHINE):
+            yield ok(what, "as it should be")
+
+    monkeypatch.setattr(check, "database", database)
+
+    rows = [line.what for line in check.check().lines]
+
+    wanted = ["shop", "shop restore", "programs", "proof", "wiki", "wiki restore"]
+    assert [what for what in rows if what in {*wanted, "restore"}] == wanted
+
+
+@pytest.mark.parametrize(
+    ("exclude", "said"),
+    [
+        (("*",), "the cluster main has no database to back up: its exclude leaves out all 2 of its server"),
+        (("s*",), ""),
+        ((), ""),
+    ],
+)
+def test_a_cluster_that_leaves_out_every_database_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, exclude: tuple[str, ...], said: str
+) -> None:
+    monkeypatch.setattr("refnet.actions.cluster_databases._found", lambda _: ["shop", "wiki"])
+    url = "postgresql://backup@db/postgres"
+    main = SourceSettings("main", "clusters", url=url, exclude_databases=exclude)
+    settings = Settings(home=tmp_path / "home", backup_dir=tmp_path / "backups", clusters={"main": main})
+
+    found, failed = find_databases(Context(settings), record=False)
+
+    assert [error.message for error in failed.values()] == ([said] if said else [])
+    assert "main-globals" in found.settings.sources
