@@ -1,0 +1,162 @@
+"""The order of the manifests of a remote store: each has a counter and the digest of the one before it.
+
+So a manifest that somebody removed, put back or replaced is noticed, although each remaining one is signed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, Self
+
+from refnet.recovery.model import checked
+from refnet.recovery.model.formatting import some
+from refnet.recovery.model.remote import MOST_COUNTER, Signed
+
+_FORMAT = 1
+#: Ranges of counters in the record of a head.
+_MOST_RANGES = 100_000
+
+Ranges = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Head:
+    """The newest manifest that this machine sent to a store, as it remembers it."""
+
+    #: Of the newest one; 0: none was sent.
+    counter: int = 0
+    #: The SHA-256 (hex) of its plaintext.
+    sha256: str = ""
+    #: The fingerprint of its signer.
+    signer: str = ""
+    #: The counters whose manifests this machine deleted.
+    deleted: Ranges = field(default=())
+
+    def to_json(self) -> str:
+        values = {"format": _FORMAT, "counter": self.counter, "sha256": self.sha256, "signer": self.signer}
+        return json.dumps(values | {"deleted": [list(one) for one in self.deleted]}) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Read the record of a head; ValueError if it is malformed."""
+        values = _HEAD(checked.document(text))
+        del values["format"]
+        return cls(**values | {"deleted": ranges([], values["deleted"])})
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Something that an honest store does not have: a sentence, and the counters that it is about."""
+
+    why: str
+    #: Of the first one.
+    counter: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {"why": self.why, "counter": self.counter}
+
+
+def ranges(counters: Iterable[int], more: Iterable[Sequence[int]] = ()) -> Ranges:
+    """Return `counters` and the ranges `more` as ranges in order: 1, 2, 4 → (1, 2), (4, 4)."""
+    found: list[tuple[int, int]] = []
+    for low, high in sorted([*((one, one) for one in counters), *((one[0], one[1]) for one in more)]):
+        if found and low <= found[-1][1] + 1:
+            found[-1] = (found[-1][0], max(high, found[-1][1]))
+        else:
+            found.append((low, high))
+    return tuple(found)
+
+
+def without(given: Ranges, parts: Ranges) -> Ranges:
+    """Return what of `given` is not in `parts`; both are in order."""
+    found: list[tuple[int, int]] = []
+    at = 0
+    for low, high in given:
+        while at < len(parts) and parts[at][1] < low:
+            at += 1
+        start, one = low, at
+        while one < len(parts) and parts[one][0] <= high:
+            if parts[one][0] > start:
+                found.append((start, parts[one][0] - 1))
+            start = parts[one][1] + 1
+            one += 1
+        if start <= high:
+            found.append((start, high))
+    return tuple(found)
+
+
+def newest(manifests: Iterable[Signed], signer: str, store: str) -> Signed | None:
+    """Return the manifest of `signer` for `store` with the largest counter."""
+    own = (one for one in manifests if (one.signer, one.document.store) == (signer, store))
+    return max(own, key=lambda one: one.document.counter, default=None)
+
+
+def gaps(manifests: Sequence[Signed], store: str, head: Head | None = None) -> tuple[Gap, ...]:
+    """Return what is wrong with the order of `manifests`, those in a store that can be trusted.
+
+    Args:
+        store: the name of the store; manifests that were sent to a store of another name have an order of their own.
+        head: what this machine sent there; None: it sent nothing, or does not know.
+    """
+    by_signer: dict[tuple[str, str], list[Signed]] = defaultdict(list)
+    for one in manifests:
+        by_signer[one.signer, one.document.store].append(one)
+    found: list[Gap] = []
+    for (signer, name), group in by_signer.items():
+        own = head if head and (head.signer, store) == (signer, name) else None
+        found += _gaps(sorted(group, key=lambda one: one.document.counter), own)
+    if head and head.counter and (head.signer, store) not in by_signer:
+        gone = ((head.counter, head.counter),)
+        if without(gone, head.deleted):
+            found.append(
+                Gap(f"no manifest of this machine is there; it sent number {head.counter}", head.counter)
+            )
+    return tuple(found)
+
+
+def _gaps(group: list[Signed], head: Head | None) -> list[Gap]:
+    """Return the gaps among the manifests of one signer, in the order of their counters."""
+    last, found = group[-1], list[Gap]()
+    there = ranges(one.document.counter for one in group)
+    deleted = head.deleted if head else ()
+    if missing := without(without(last.document.present, there), deleted):
+        shown = some([str(a) if a == b else f"{a}–{b}" for a, b in missing])
+        found.append(
+            Gap(f"missing: number {shown}, which number {last.document.counter} names", missing[0][0])
+        )
+    for before, after in pairwise(group):
+        number = after.document.counter
+        if before.document.counter == number:
+            found.append(Gap(f"two manifests have number {number}", number))
+        elif before.document.counter == number - 1 and after.document.previous != before.sha256:
+            found.append(Gap(f"number {number} does not continue number {number - 1}", number))
+    known = without(there, last.document.present)
+    if returned := without(known, ((last.document.counter, MOST_COUNTER),)):
+        found.append(Gap(f"number {returned[0][0]} was deleted, and is there again", returned[0][0]))
+    if (
+        head
+        and last.document.counter < head.counter
+        and without(((head.counter, head.counter),), head.deleted)
+    ):
+        older = f"the newest is number {last.document.counter}, and this machine sent number {head.counter}"
+        found.append(Gap(older, head.counter))
+    if head and last.document.counter == head.counter and last.sha256 != head.sha256:
+        found.append(Gap(f"number {head.counter} is not the one that this machine sent", head.counter))
+    return found
+
+
+_COUNTER = checked.integer(1, MOST_COUNTER)
+_HEAD = checked.record(
+    {
+        "format": checked.integer(1, _FORMAT),
+        "counter": checked.integer(0, MOST_COUNTER),
+        "sha256": checked.text(64, like="([0-9a-f]{64})?"),
+        "signer": checked.text(100, like="[!-~]*"),
+        "deleted": checked.each(checked.row(_COUNTER, _COUNTER), _MOST_RANGES),
+    },
+    more=True,
+)

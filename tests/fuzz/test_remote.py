@@ -1,0 +1,49 @@
+"""The manifests of copies, the names of their objects, and the record of the newest one."""
+
+from __future__ import annotations
+
+import json
+
+from hypothesis import given
+from tests.fuzz.harness import fuzzed, outcome
+from tests.fuzz.strategies import documents, texts
+from tests.remote_copies import document, verified
+
+from refnet.recovery.model.remote import ManifestName, PieceName, RemoteManifest, Signed, lengths
+from refnet.recovery.model.remote_head import Head, gaps
+
+MADE = document()
+HEAD = Head(7, "ab" * 32, "SHA256:OURS", ((1, 2), (4, 4))).to_json()
+
+
+@fuzzed
+@given(documents(json.loads(MADE.to_line()), MADE.to_line()))
+def test_a_manifest_of_a_copy_is_read_or_refused(text: bytes) -> None:
+    found = outcome(lambda: RemoteManifest.from_line(text), ValueError)
+    if found:
+        assert RemoteManifest.from_line(found.to_line()) == found
+        assert all(one.name.startswith(f"data/{found.id}/") for one in (*found.pieces, *found.files))
+        assert len(found.pieces) == len(lengths(found.manifest.size))
+        assert ManifestName.read(found.object)
+        outcome(lambda: gaps([Signed(found, "ab" * 32, "SHA256:OURS")], "cloud", Head.from_json(HEAD)))
+
+
+@fuzzed
+@given(documents(json.loads(MADE.to_line()), MADE.to_line()))
+def test_an_unsigned_manifest_is_refused(text: bytes) -> None:
+    assert outcome(lambda: Signed.read(text, MADE.object, verified), ValueError) is None
+
+
+@fuzzed
+@given(texts)
+def test_a_name_of_an_object_is_read_or_is_none(text: str) -> None:
+    assert outcome(lambda: PieceName.read(text)) is None
+    assert outcome(lambda: ManifestName.read(text)) is None
+
+
+@fuzzed
+@given(documents(json.loads(HEAD), HEAD.encode()))
+def test_the_record_of_a_head_is_read_or_refused(text: bytes) -> None:
+    head = outcome(lambda: Head.from_json(text), ValueError)
+    if head:
+        assert Head.from_json(head.to_json()) == head

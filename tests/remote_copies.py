@@ -1,0 +1,83 @@
+"""Manifests of copies for tests, signed by keys that exist in the test alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from refnet.recovery.model.artifact import Evidence, Level, Manifest, Outcome
+from refnet.recovery.model.remote import PIECE_BYTES, Piece, PieceName, RemoteManifest, Signed, lengths
+from refnet.recovery.model.source_name import SourceName
+
+NOW = datetime(2026, 11, 25, 17, 0, 1, 250_000, tzinfo=UTC)
+KEY = "ssh-ed25519 AAAAOURS"
+LOCAL = Manifest(
+    SourceName.DATABASE,
+    "refnet_20261125_170001.sql.gz",
+    NOW,
+    2 * PIECE_BYTES + 7,
+    "ab" * 32,
+    1.5,
+    unchecked=("論文",),
+    details={"database": "wiki", "tables": 8},
+    format=2,
+)
+PROOF = Evidence(NOW, Level.PROVEN, Outcome.PASSED, 1.5, "18.6", row_digests="ab" * 16)
+
+
+def document(number: int = 1, *, local: Manifest = LOCAL, **changes: Any) -> RemoteManifest:
+    """The manifest of the copy `number` of its signer."""
+    id_ = f"{number:032x}"
+    count = len(lengths(local.size))
+    sizes = [part + 216 for part in lengths(local.size)]
+    pieces = tuple(Piece(PieceName(id_, n).named("0" * 16), sizes[n], "cd" * 32) for n in range(count))
+    files = (
+        (Piece(PieceName(id_, 0, True).named("1" * 16), 300, "ef" * 32, "v1"),) if local.files_sha256 else ()
+    )
+    made = RemoteManifest(
+        id_,
+        "cloud",
+        local,
+        (PROOF,),
+        pieces,
+        files,
+        KEY,
+        number,
+        "",
+        ((1, number),),
+        NOW + timedelta(hours=number),
+    )
+    return replace(made, **changes)
+
+
+def verified(message: bytes, signature: str) -> tuple[str, str]:
+    """A signature for tests: the key, a space, and the digest of the message."""
+    key, _, digest = signature.rpartition(" ")
+    if digest != hashlib.sha256(message).hexdigest():
+        raise ValueError("the signature is not one of this content")
+    return key, f"SHA256:{key[-4:]}"
+
+
+def plaintext(made: RemoteManifest, key: str = "") -> bytes:
+    line = made.to_line()
+    return line + f"{key or made.signer} {hashlib.sha256(line).hexdigest()}".encode()
+
+
+def signed(made: RemoteManifest) -> Signed:
+    return Signed.read(plaintext(made), made.object, verified)
+
+
+def in_order(count: int) -> list[Signed]:
+    """The manifests 1 to `count`, each with the digest of the one before."""
+    made: list[Signed] = []
+    for number in range(1, count + 1):
+        made.append(signed(document(number, previous=made[-1].sha256 if made else "")))
+    return made
+
+
+def changed(made: RemoteManifest, **values: Any) -> bytes:
+    """The line of `made` with other values in its JSON."""
+    return json.dumps(json.loads(made.to_line()) | values).encode() + b"\n"
