@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.fuzz.harness import fuzzed, outcome
 from tests.fuzz.strategies import damaged, texts
 
-from refnet.recovery.sealing import age, sshsig
+from refnet.recovery.sealing import age, keys, sshsig
 
 KEY = age.PrivateKey.parsed("AGE-SECRET-KEY-1XFEQXUQM39RKF7EQGHC3EE47ZFZ60X3UQLF035AYQJWVMH9QYUKSRMMSYS")
 SEALED = age.encrypt(b"a manifest" * 20, [KEY.recipient, age.PrivateKey.new().recipient])
 SIGNING = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+_SIGNING_FILE = SIGNING.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
 SIGNATURE = sshsig.sign(b"a manifest", SIGNING, "refnet-manifest")
 BLOB = base64.b64decode("".join(SIGNATURE.splitlines()[1:-1]))
 _PASSPHRASE = b"age-encryption.org/v1\n-> scrypt rF0/NwblUHHTpgQgRpe5CQ 30\ngUjEymFKMVXQEKdMMHL24oYexjE3TIC0O0zGSqJ2aUY\n"
@@ -52,3 +55,24 @@ def test_a_key_is_read_or_refused(text: str) -> None:
     assert key is None or key == KEY
     outcome(lambda: age.Recipient.parsed(text), ValueError)
     outcome(lambda: sshsig.Signer.parsed(text), ValueError)
+
+
+_FILE = (
+    f"# created: 2026-11-27\n# signer: {sshsig.Signer.of(SIGNING).fingerprint}\n{KEY.revealed()}\n".encode()
+)
+
+
+@fuzzed
+@given(st.one_of(damaged(_FILE), texts.map(lambda text: text.encode("utf-8", "surrogatepass"))))
+def test_a_file_with_keys_is_read_or_refused(data: bytes) -> None:
+    found = outcome(lambda: keys.parse_keys(data, "the file"))
+    assert found is None or {*found.keys} == {KEY}
+
+
+@fuzzed
+@given(damaged(_SIGNING_FILE))
+def test_a_signing_key_is_read_or_refused(folder: Path, data: bytes) -> None:
+    machine = keys.MachineKeys(folder)
+    machine.signing_file.write_bytes(data)
+    machine.signing_file.chmod(0o600)
+    outcome(machine.signer)

@@ -60,6 +60,16 @@ class Signer:
         return _string(_KIND) + _string(self.key)
 
 
+def fingerprint(text: str) -> str:
+    """Return the fingerprint of a signer that is given by its fingerprint or its public key; ValueError if it is neither."""
+    if not text.startswith("SHA256:"):
+        return Signer.parsed(text).fingerprint
+    digest = text.strip().removeprefix("SHA256:")
+    if len(_decoded(digest + "=")) != 32:
+        raise ValueError("not a fingerprint: SHA256: and 43 characters")
+    return f"SHA256:{digest}"
+
+
 def sign(message: bytes, private: Ed25519PrivateKey, namespace: str) -> str:
     """Sign `message` for the purpose `namespace`; return the armored signature, which ends with a newline."""
     signature = private.sign(_signed(message, namespace.encode(), b"sha512"))
