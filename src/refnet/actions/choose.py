@@ -119,10 +119,12 @@ def read_from(context: Context, source: SourceName, named: str | None) -> tuple[
     other = named_source(context, named) if named else None
     if other and other != source and other.kind is source.kind:
         return other, None
-    if named is None or source.kind is Kind.DATABASE:
+    if named is None or (source.kind is Kind.DATABASE and (other is None or other == source)):
         return source, named
     if other == source:
         return source, None
+    if any(one.identity and one.identity.database == named for one in context.store.entries(source)):
+        return source, named  # a database with the name of another source
     what = f"a {other.kind}" if other else "not a source"
     raise RefnetError(
         f"--from: '{named}' is {what}, and {source} is a {source.kind}",

@@ -24,6 +24,7 @@ from refnet.postgres.connecting import ConnectError
 from refnet.postgres.session import Target
 from refnet.recovery.model import recovery_plan
 from refnet.recovery.model.artifact import Entry
+from refnet.recovery.model.backup_order import in_groups
 from refnet.recovery.model.catalog import Catalog, parse_time
 from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.identity import Identity
@@ -168,6 +169,7 @@ class Recovery:
         planned = recovery_plan.decide(
             catalog,
             self._interrupted(catalog.set_at()),
+            names=self._expected(catalog.set_at(moment)),
             moment=moment,
             first=request.first,
             only=request.only,
@@ -179,6 +181,16 @@ class Recovery:
         if not planned.entries:
             raise _nothing(self._before.backup_dir, everything, moment)
         return replace(planned, from_database=named)
+
+    def _expected(self, entries: Mapping[SourceName, Entry]) -> tuple[SourceName, ...]:
+        """Return the sources that the settings of the recovery protect, in the order of backup.order."""
+        settings, store = self._before, self._before.backup_dir
+        with suppress(RefnetError):  # a mistake in the restored settings fails at its own stage
+            found = recovery_settings.setup(os.environ, Path.cwd(), entries, planned=True)
+            settings = replace(found.settings, backup_dir=store)
+        there = wiring.configured(settings) if settings.sources else STANDARD
+        names = tuple(one for one in wiring.known(settings) if one in there)
+        return tuple(one for group in in_groups(names, settings.backup_order) for one in group)
 
     def _database(self, everything: Catalog, moment: datetime | None) -> Identity | None:
         """Return the database that the settings in force name, else those in the backup.

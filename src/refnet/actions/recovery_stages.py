@@ -142,13 +142,14 @@ class _Run:
 
     def _restore(self, stage: Stage) -> list[str]:
         """Restore the sources that belong to `stage`; return what was done."""
-        sources = restored_in(stage, self.plan.entries)
+        sources = restored_in(stage, (*self.plan.entries, *self.plan.absent))
         return [says for source in sources for says in self._restore_one(source)]
 
     def _restore_one(self, source: SourceName) -> list[str]:
         entry = self.plan.entries.get(source)
         if entry is None:
-            return [f"{source} is not restored: {self.plan.absent[source].why}"]
+            why = self.plan.absent.get(source)
+            return [f"{source} is not restored: {why.why}"] if why else []
         if source in self.plan.standing:
             return [f"{entry.name} was restored before; {source} stays as it is now"]
         if not self._is_known(source):

@@ -245,6 +245,8 @@ def _row(table: dict[str, Any]) -> tuple[str, str, str, str]:
     rows, live, since = (
         "-" if table[key] is None else f"{table[key]:,}" for key in ("rows", "live_rows", "written_since")
     )
+    if table["live_rows"] is None and table["live_rows_exact"] is not None:
+        live = "unknown"
     about = "" if table["live_rows_exact"] or table["live_rows"] is None else "~"
     return table["name"], rows, about + live, since
 

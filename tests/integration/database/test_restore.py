@@ -23,6 +23,7 @@ from tests.integration.database.library import (
     role,
 )
 
+from refnet.cli.restore_database import _row
 from refnet.errors import RefnetError
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
@@ -92,6 +93,9 @@ def test_the_plan_says_what_was_written_since_the_backup(library: Target, wheel:
         session.execute("UPDATE papers SET year = 2000 WHERE id <= 7")
         session.execute("CREATE TABLE later (a int)")
         plan = restore_database.plan(library, dump, Options(2), count=True)
+        uncounted = restore_database.plan(library, dump, Options(2), count=False).tables()
+    later = next(one for one in uncounted if one["name"] == "public.later")  # never analyzed
+    assert _row(later) == ("public.later", "-", "unknown", "-")
     table = next(one for one in plan.tables() if one["name"] == "public.papers")
     assert (table["rows"], table["live_rows"], table["written_since"]) == (5000, 5000, 7)
     assert any("public.later" in note for note in plan.notes)

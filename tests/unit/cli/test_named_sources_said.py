@@ -59,6 +59,29 @@ def test_a_cluster_where_one_source_is_needed_is_named_with_its_sources(refnet: 
     assert "Its sources are: main-globals, main-crm, main-erp." in err
 
 
+def test_the_plan_of_a_recovery_has_the_configured_sources_in_the_order_of_backups(
+    refnet: Ran, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REFNET_BACKUP_ORDER", "docs, databases, folders")
+    assert refnet("backup", "notes", "docs", "--no-prove")[0] == 0
+
+    code, plan, _ = refnet("recover", "--plan")
+
+    assert code == 0
+    in_set = plan.split("From the set:\n")[1].split("To:\n")[0].splitlines()
+    assert [line.split()[0] for line in in_set] == ["docs", "notes"]
+    notes = [line for line in plan.splitlines() if line.startswith("note: ")]
+    named = ("main-globals", "shop", "wiki")
+    assert notes == [f"note: {one} is not restored: there is no artifact" for one in named]
+
+
+def test_a_database_is_not_restored_from_a_folder(refnet: Ran) -> None:
+    code, _, err = refnet("restore", "shop", "--from", "notes", "--plan")
+
+    assert code == 2
+    assert "--from: 'notes' is a folder, and shop is a database" in err
+
+
 def test_check_gives_each_row_about_a_database_its_name_and_each_about_the_machine_once(
     refnet: Ran, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,7 +1,7 @@
 """Recovery in stages: their order, those that run, and the journal of an interrupted one."""
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -126,14 +126,16 @@ class Absent:
     lost: bool
 
 
-def absent(catalog: Catalog, moment: datetime | None) -> Mapping[SourceName, Absent]:
-    """Return the sources that are absent from the set of `moment` (None: the newest)."""
+def absent(
+    catalog: Catalog, moment: datetime | None, names: Sequence[SourceName] = STANDARD
+) -> Mapping[SourceName, Absent]:
+    """Return what is absent from the set of `moment` (None: the newest): of `names`, and lost standard sources."""
     when = " of that time" if moment else ""
     found: dict[SourceName, Absent] = {}
-    for source in STANDARD:
+    for source in dict.fromkeys((*names, *STANDARD)):
         entries = [e for e in catalog.of_source(source) if moment is None or e.created <= moment]
         damaged = sum(entry.damaged and not entry.manifest.partial for entry in entries)
-        if catalog.newest_complete(source, moment) is None:
+        if catalog.newest_complete(source, moment) is None and (damaged or source in names):
             missing = (
                 f"complete artifact{when}, {plural(damaged, 'damaged one')}" if damaged else f"artifact{when}"
             )
@@ -175,6 +177,7 @@ def decide(
     catalog: Catalog,
     left: Journal | None,
     *,
+    names: Sequence[SourceName] = STANDARD,
     moment: datetime | None = None,
     first: Stage | None = None,
     only: Stage | None = None,
@@ -184,6 +187,7 @@ def decide(
     Args:
         left: the journal of an interrupted recovery. Its set is used, as later backups may be of half a system, unless
             `moment` selects another set, or an artifact of it is missing or damaged.
+        names: the sources that are expected, in the order of their restores; others come last.
         moment: the set of this time; None: the newest.
     """
     entries = catalog.set_at(moment)
@@ -191,7 +195,8 @@ def decide(
         entries = set_left
     else:
         left = None
-    missing = {source: one for source, one in absent(catalog, moment).items() if source not in entries}
+    entries = {source: entries[source] for source in dict.fromkeys((*names, *entries)) if source in entries}
+    missing = {s: one for s, one in absent(catalog, moment, names).items() if s not in entries}
     everything = tuple(Stage)
     if only or first:
         wanted = (only,) if only else everything[everything.index(first) :] if first else ()

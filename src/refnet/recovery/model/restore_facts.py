@@ -23,7 +23,8 @@ class Sessions:
 class Rows:
     """The row count of a live table."""
 
-    rows: int
+    #: None: unknown, neither counted nor estimated by the server.
+    rows: int | None
     #: Counted, not the server's estimate.
     exact: bool
     #: Those of them that were written after the artifact's snapshot; None: unknown.

@@ -33,7 +33,7 @@ from refnet.recovery.sources.files.files_artifact import FilesArtifact
 from refnet.recovery.sources.files.listing import FileList
 from refnet.recovery.sources.files.member_names import ArchiveError, show, shown_path, some
 from refnet.recovery.sources.files.merging import Merge
-from refnet.recovery.sources.files.selection import Place, Selection, against_live
+from refnet.recovery.sources.files.selection import NothingMatchesError, Place, Selection, against_live
 from refnet.recovery.sources.files.swap_journal import SwapReason, Unit
 from refnet.recovery.sources.files.swapping import Work
 from refnet.recovery.sources.files.target import FolderTarget, explain_os_errors, finish_interrupted
@@ -239,6 +239,8 @@ def explain_archive_errors(artifact: FilesArtifact) -> Iterator[None]:
                 Exit.FAILED,
             )
         raise RefnetError(f"{artifact.name} is not restored: {error}", hint, code) from error
+    except NothingMatchesError as error:
+        raise RefnetError(f"{error.message} {artifact.name}", error.hint, error.code) from error
 
 
 def _pending(work: Work) -> str:

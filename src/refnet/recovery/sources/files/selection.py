@@ -22,6 +22,10 @@ from refnet.recovery.sources.files.tree import Tree, read_entries, read_tree
 _COMPARED = 100_000
 
 
+class NothingMatchesError(RefnetError):
+    """A path or pattern that is not in the artifact, whose name follows the message."""
+
+
 class Place(NamedTuple):
     """An entry of the live folder that is replaced."""
 
@@ -233,7 +237,7 @@ def _nothing(files: FileList, target: FolderTarget, path: str) -> RefnetError:
     if (plain := Glob(path).is_plain) and not _may(path, target):
         return _not_allowed(path)
     near = get_close_matches(path, files.by_path, 3) if len(files.files) <= _COMPARED else []
-    return RefnetError(
+    return NothingMatchesError(
         f"--only: {show(path)} {'is not' if plain else 'matches nothing'} in the artifact",
         f"Did you mean {' or '.join(map(show, near))}?"
         if near

@@ -19,7 +19,7 @@ from refnet.recovery.sources.database.sql_names import Codec
 BUDGET = 10.0
 
 _TABLES = user_relations(
-    "n.nspname::text, c.relname::text, greatest(c.reltuples, 0)::int8",
+    "n.nspname::text, c.relname::text, nullif(c.reltuples, -1)::int8",  # -1: never analyzed
     "r",
     f"AND c.relpersistence <> 't' AND NOT {OF_EXTENSION} ORDER BY n.nspname, c.relname",
 )
@@ -39,6 +39,8 @@ count(*) FILTER (WHERE age(t.xmin) <= age((mod(pg_snapshot_xmax(%(s)s::pg_snapsh
 
 def rows(target: Target, snapshot: str | None, budget: float = BUDGET) -> dict[str, Rows]:
     """Return `schema.table` → its rows in the database `target`, estimated where `budget` seconds do not suffice.
+
+    They are unknown where the server has no estimate either: the table was never analyzed.
 
     `snapshot`: PostgreSQL's text of one that was taken on the same server (`10:20:10,14`), or None.
     """
