@@ -14,7 +14,9 @@ from tests.fuzz.strategies import damaged, texts
 
 from refnet import settings
 from refnet.recovery.model.schedule import Schedule
-from refnet.settings.sources import keys_of, wrong_name
+from refnet.settings.named import keys_of
+from refnet.settings.sources import wrong_name
+from refnet.settings.store_url import parse_store_url
 
 #: The example with every setting in force.
 EXAMPLE = re.sub(
@@ -26,6 +28,7 @@ _TOML = (
     "{days = 7}", "{days = -1}", "{days = 1e9}", "{days = true}", "{weeks = 1}", "{a = {b = {c = 1}}}", '["a", 1]',
     '["a"]', '[""]', '["\\u0000"]', "[" * 2000, "[" * 900 + "]" * 900, "{a = " * 300, '"""', "'", '"\\ud800"', "*",
     '"/srv\\u0000"', '"/a/../b"', '"~"', '"~root"', '"~\\u0000/a"', '"redis://[::1"', '"redis://h:99999/0"',
+    '"s3://bucket/x?lock=1d"', '"sftp://u@[::1]:22/x"', '"rclone:x:y"', '"file:///mnt"', '"20 MiB/s"', '"30d"',
     '"http://["', '"postgresql://%80"', '"redis+socket:///\\u0000"',
 )  # fmt: skip
 _VALUES = st.one_of(
@@ -39,7 +42,8 @@ _KEYS = st.one_of(
             f"folders.{key}"
             for key in ("notes.path", "a-b.entries", "a.exclude", '"A b".path', "config.path", "x")
         ]
-        + ["databases", "folders", "databases.shop"]
+        + [f"stores.cloud.{key}" for key in (*keys_of("stores"), "retention.database", "url.x", "x")]
+        + ["databases", "folders", "databases.shop", "stores", "stores.cloud"]
     ),
     st.sampled_from(
         ["a.b.c.d.e.f", "jobs.x", "retention.database.days", '""', '"\\u0000"', "postgres", "=", "."]
@@ -85,7 +89,31 @@ def test_settings_are_read_or_refused(text: bytes, environment: dict[str, str], 
             assert found.of(source.name).retention
             assert not wrong_name(source.name)
             assert found.narrowed(source.name).home == found.home
+        for store in found.stores.values():
+            assert parse_store_url(str(store.place).replace("%", "%25")).place == store.place.place
+            assert store.lock is None or 1 <= store.lock <= 36_500
         Schedule.of(found)
+
+
+_PARTS = (
+    r"""s3: sftp: rclone: file: // / @ : .. %2e%2e/ %0a ~ h ? & = region lock 30d %ff [::1] -o * \ ' " , é"""
+)
+_URLS = st.lists(st.sampled_from([*_PARTS.split(), "\0", " "]), max_size=12).map("".join)
+
+
+@fuzzed
+@given(
+    st.one_of(
+        _URLS, texts, damaged(b"s3://bucket/a?lock=30d").map(lambda text: text.decode(errors="replace"))
+    )
+)
+def test_the_url_of_a_store_is_read_or_refused(text: str) -> None:
+    store = outcome(lambda: settings.StoreSettings.from_url(text))
+    if store:
+        place = store.place
+        assert str(place).isprintable()
+        assert not {".", ".."} & {*place.path.split("/")} or place.kind == "file"
+        assert not place.place.startswith("-")
 
 
 @fuzzed

@@ -8,7 +8,7 @@ import pytest
 
 from refnet.errors import Exit, RefnetError
 from refnet.settings import Given, Retention, Settings, examine, keys, load, problems, variable
-from refnet.settings.sources import keys_of
+from refnet.settings.named import keys_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -200,6 +200,7 @@ def test_the_example_file_shows_every_key(tmp_path: Path) -> None:
     assert {*given.pop("databases")["shop"]} == {*keys_of("databases")} - not_shown
     assert {*given.pop("clusters")["main"]} == {*keys_of("clusters")} - not_shown - {"before_backup"}
     assert {*given.pop("folders")["notes"]} == {*keys_of("folders")} - {"shrunk_bytes", *hooks}
+    assert {*given.pop("stores")["vaultcloud"]} == {*keys_of("stores")}
     for key, value in given.items():
         flat |= {f"{key}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {key: value}
     assert sorted(flat) == sorted(keys())

@@ -9,8 +9,9 @@ from refnet.cluster_sources import with_clusters
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.cluster import Seen
 from refnet.recovery.stores.cluster_record import ClusterRecord
+from refnet.settings.named import keys_of
 from refnet.settings.problem import unknown
-from refnet.settings.sources import keys_of, server_of
+from refnet.settings.sources import server_of
 
 SHOP = '[databases.shop]\nurl = "postgresql://u@db/shop"\n'
 NOTES = '[folders.notes]\npath = "/srv/notes"\n'

@@ -14,6 +14,7 @@ from refnet.cli.context import complain, print_json, warn
 from refnet.errors import Exit
 from refnet.recovery.model.formatting import plain
 from refnet.settings import Examined, Settings, all_keys, keys, variable
+from refnet.settings.stores import STORES
 from refnet.settings.times import OFF, parse_schedule
 
 #: Columns of output that goes to no terminal, so that no value is wrapped.
@@ -56,6 +57,10 @@ def _value(settings: Settings, key: str, name: str) -> tuple[Any, str]:
     if key in keys():
         return getattr(settings, name), ""
     table, source, last = key.split(".")
+    if table == STORES:
+        store = settings.stores[source]
+        by_url = store.url and last in dict(store.url.options) and key not in settings.origins
+        return getattr(store, name), f"{table}.{source}.url" if by_url else ""
     standard = "obsidian" if table == "folders" else "database"
     default = {"min_bytes": "monitor.min_bytes", "one_file_system": "one_file_system"}
     default |= {each: f"{each}.{standard}" for each in ("schedule", "retention")}
@@ -67,7 +72,7 @@ def _report(found: Examined) -> dict[str, Any]:
     """Return the settings and their problems as values of JSON; an invalid setting and one that is not set are null."""
     wrong = {problem.key for problem in found.problems}
     listed = []
-    for key, field in all_keys({**found.settings.sources, **found.settings.clusters}).items():
+    for key, field in all_keys(found.settings.named).items():
         value, origin = (None, "") if key in wrong else _value(found.settings, key, field.name)
         if field.metadata["secret"] and value:
             value = "(hidden)"

@@ -125,7 +125,7 @@ def _environment(settings: Settings) -> dict[str, str]:
         values[variable("instance")] = settings.instance
     if settings.origins.get("config_dir", "").startswith(BY_COMPOSE_FILE):
         values[variable("config_dir")] = str(settings.config_dir)
-    for key, field in all_keys(settings.sources).items():
+    for key, field in all_keys(settings.named).items():
         file = secret_file_variable(key)
         if os.environ.get(file) and field.metadata["secret"]:
             values[file] = str(user_path(os.environ[file]).absolute())

@@ -20,6 +20,8 @@ from refnet.settings.reading import (
     secret_file_variable,
 )
 from refnet.settings.sources import SourceSettings
+from refnet.settings.store_url import StoreKind, StoreUrl
+from refnet.settings.stores import StoreSettings
 from refnet.settings.table import Settings, all_keys, is_secret, keys, variable
 
 __all__ = [
@@ -34,6 +36,9 @@ __all__ = [
     "Retention",
     "Settings",
     "SourceSettings",
+    "StoreKind",
+    "StoreSettings",
+    "StoreUrl",
     "all_keys",
     "examine",
     "is_secret",

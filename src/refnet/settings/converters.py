@@ -38,7 +38,7 @@ _DATABASE = (
 class InvalidError(ValueError):
     """A value that a setting cannot have."""
 
-    def __init__(self, rule: str, usage: str, near: str = "") -> None:
+    def __init__(self, rule: str, usage: str, near: str = "", part: str = "") -> None:
         super().__init__(rule)
         #: What the value must be; it follows a colon.
         self.rule = rule
@@ -46,6 +46,8 @@ class InvalidError(ValueError):
         self.usage = usage
         #: The nearest valid value, or "".
         self.near = near
+        #: The key of the wrong value in a table; "": the value itself is wrong.
+        self.part = part
 
 
 def text(value: Any, usage: str = "Write a text in quotes, or remove the key to use the default.") -> str:
@@ -92,7 +94,13 @@ def user_path(named: str | Path) -> Path:
 
 def absolute_folder(value: Any) -> Path:
     """Return `value` as the path of a folder."""
-    usage = "Write the absolute path of a folder, such as /srv/refnet or ~/refnet."
+    return absolute_file(value, "Write the absolute path of a folder, such as /srv/refnet or ~/refnet.")
+
+
+def absolute_file(
+    value: Any, usage: str = "Write the absolute path of a file, such as /etc/refnet/s3.toml."
+) -> Path:
+    """Return `value` as an absolute path."""
     path = user_path(text(value, usage))
     if not path.is_absolute():
         raise InvalidError("must be an absolute path", usage)

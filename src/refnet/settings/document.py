@@ -16,7 +16,7 @@ from typing import Any
 from refnet import trust
 from refnet.errors import Exit, RefnetError
 from refnet.settings import statements
-from refnet.settings.sources import TABLES
+from refnet.settings.named import TABLES
 from refnet.settings.table import is_secret, tables
 
 #: The largest settings file or file with a secret, in bytes.

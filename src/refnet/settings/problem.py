@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,8 @@ from refnet.settings.sources import TABLES, wrong_name
 
 #: The most characters of a value or a key in a message.
 _LONGEST = 80
+#: A URL with a user or a query, another place with one, or the private key of age.
+_SECRET = re.compile(r":.*[@?]|[@?].*:|:.*=|SECRET-KEY", re.IGNORECASE | re.DOTALL)
 _EXAMPLE = "refnet.toml.example lists every setting."
 
 
@@ -68,10 +71,10 @@ def unknown_table(name: str, place: str, known: Iterable[str], inner: Iterable[s
     return Problem(f"{place}[{short(name)}] is not a table of settings", f"{near}{_EXAMPLE}", name)
 
 
-def unusable_source(name: str, place: str, why: str, near: str) -> Problem:
-    """Return the problem of the source `name` at `place`; `near` is a name that it can have, or ""."""
+def unusable_name(name: str, place: str, why: str, near: str) -> Problem:
+    """Return the problem of the source or store `name` at `place`; `near` is a name that it can have, or ""."""
     again = f"Did you mean {near}? " if near and f".{near}" not in name else ""
-    return Problem(f"{place}[{short(name)}]: {why}", f"{again}Give the source another name.", name)
+    return Problem(f"{place}[{short(name)}]: {why}", f"{again}Give it another name.", name)
 
 
 def not_a_table(name: str, place: str) -> Problem:
@@ -95,8 +98,8 @@ def _near(name: str, known: Iterable[str]) -> str:
 
 
 def _may_be_secret(value: Any) -> bool:
-    """Return whether `value` may be a URL with a password, put at the wrong key."""
-    return isinstance(value, str) and "://" in value and "@" in value
+    """Return whether `value` may be a URL with a password or a key in it, or a recovery key, put at the wrong key."""
+    return isinstance(value, str) and bool(_SECRET.search(value))
 
 
 def _shown(value: Any) -> str:

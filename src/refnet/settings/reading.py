@@ -1,10 +1,9 @@
 """Finds and reads refnet.toml, and combines file, environment and defaults."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,29 +12,11 @@ from refnet.compose import compose_file
 from refnet.errors import Exit, RefnetError
 from refnet.settings.converters import InvalidError, absolute_folder, user_path
 from refnet.settings.document import LARGEST, Given, dotted, flat, open_secret, read_file
-from refnet.settings.problem import (
-    Problem,
-    error_of,
-    invalid,
-    not_a_table,
-    unknown,
-    unknown_table,
-    unusable_source,
-)
-from refnet.settings.sources import (
-    GLOBALS,
-    LONGEST_CLUSTER,
-    MOST,
-    SHORT,
-    TABLES,
-    SourceSettings,
-    clusters_of_one_server,
-    conflicts,
-    field_of,
-    keys_of,
-    near_name,
-    wrong_name,
-)
+from refnet.settings.named import TABLES, field_of, keys_of
+from refnet.settings.naming import MOST_PROBLEMS, contradictions, named_in
+from refnet.settings.problem import Problem, error_of, invalid, not_a_table, unknown, unknown_table
+from refnet.settings.sources import SourceSettings
+from refnet.settings.stores import StoreSettings
 from refnet.settings.table import DEFAULT_ENTRIES, Settings, all_keys, keys, setting, tables, variable
 
 FILE_NAME = "refnet.toml"
@@ -50,8 +31,6 @@ CONFIG = "REFNET_CONFIG"
 _OF_HOOKS = ("ACTION", "ARTIFACT", "ERROR", "HOOK", "HOOK_RUN", "OUTCOME", "SOURCE")
 _OTHER_VARIABLES = frozenset({CONFIG, "REFNET_BROKER_PASSWORD", *(f"REFNET_{name}" for name in _OF_HOOKS)})
 _FROM_ENVIRONMENT = "the environment"
-#: The most problems that are listed: to search the nearest setting for each of thousands takes seconds.
-_MOST = 100
 #: The beginning of the origin of a config_dir that is not set.
 BY_COMPOSE_FILE = "the Compose file "
 
@@ -80,8 +59,8 @@ class _Raw:
     origin: str
     #: The key or the variable, for messages.
     name: str
-    #: Returns the file and the line, for messages.
-    place: Callable[[], str] = str
+    #: Returns the file and the line, for messages; an argument is a key of the value, if that is a table.
+    place: Callable[..., str] = str
 
 
 def load(
@@ -117,7 +96,8 @@ def examine(
             file, unread = _find(environment, folder, home)
         except RefnetError as error:
             wrong.append(Problem.of(error))
-    named = _named_sources(file, wrong) if file else {}
+    sources, stores = named_in(file, wrong) if file else ({}, {})
+    named: list[SourceSettings | StoreSettings] = [*sources.values(), *stores.values()]
     known = all_keys(named)
     secrets, warnings = _secret_files(environment, file, known, wrong)
     layers = (_from_file(file, named) if file else {}, secrets, _variables(environment, known, wrong))
@@ -132,16 +112,17 @@ def examine(
     if "config_dir" not in origins:
         found, origins["config_dir"] = _by_compose_file(folder)
         defaults |= found
-    named = {name: _source(one, values) for name, one in named.items()}
+    sources = {name: replace(one, **_own(one, values)) for name, one in sources.items()}
     settings = Settings(
         **defaults | {name: value for name, value in values.items() if "." not in name},
-        sources={name: one for name, one in named.items() if one.table != "clusters"},
-        clusters={name: one for name, one in named.items() if one.table == "clusters"},
+        sources={name: one for name, one in sources.items() if one.table != "clusters"},
+        clusters={name: one for name, one in sources.items() if one.table == "clusters"},
+        stores={name: one.with_values(_own(one, values)) for name, one in stores.items()},
         file=file.path if file else None,
         origins={key: origin for key, origin in origins.items() if origin},
         warnings=(*unread, *(file.warnings if file else ()), *warnings),
     )
-    wrong += _contradictions(settings, file, wrong) if named else []
+    wrong += contradictions(settings, file, {problem.key for problem in wrong})
     return Examined(settings, tuple(wrong))
 
 
@@ -153,87 +134,43 @@ def _home(environment: Mapping[str, str], root: bool) -> Path:
     return _default_home(environment, root)
 
 
-def _from_file(file: Given, named: Mapping[str, SourceSettings]) -> dict[str, _Raw]:
-    """Return every value of a settings file by its name in TOML, unknown ones included; of sources, those of `named`."""
+def _from_file(file: Given, named: Iterable[SourceSettings | StoreSettings]) -> dict[str, _Raw]:
+    """Return every value of a settings file by its name in TOML, unknown ones included; of tables with names, those of `named`."""
+    usable = {(one.table, one.name) for one in named}
     return {
-        dotted(path): _Raw(value, str(file.path), dotted(path), partial(file.place, path))
+        dotted(path): _Raw(value, str(file.path), dotted(path), _placed(file, path))
         for path, value in flat(file.table)
-        if path[0] not in TABLES or (len(path) > 2 and path[1] in named)
+        if path[0] not in TABLES or (len(path) > 2 and path[:2] in usable)
     }
 
 
-def _named_sources(file: Given, wrong: list[Problem]) -> dict[str, SourceSettings]:
-    """Return the sources of `file` by name, without their keys; append the problems of the names to `wrong`."""
-    found: dict[str, SourceSettings] = {}
-    for table in TABLES:
-        tables_of_sources = file.table.get(table, {})
-        if not isinstance(tables_of_sources, dict):
-            wrong.append(not_a_table(f"{table}.NAME", file.place((table,))))
-            continue
-        for name, content in tables_of_sources.items():
-            if len(wrong) >= _MOST:
-                break
-            path = (table, name)
-            if why := _unusable(name, table, found):
-                wrong.append(unusable_source(dotted(path), file.place(path), why, near_name(name)))
-            elif not isinstance(content, dict):
-                wrong.append(not_a_table(dotted(path), file.place(path)))
-            else:
-                found[name] = SourceSettings(name, table)
-    return found
+def _placed(file: Given, path: tuple[str, ...]) -> Callable[..., str]:
+    return lambda *part: file.place((*path, *part))
 
 
-def _unusable(name: str, table: str, found: Mapping[str, SourceSettings]) -> str:
-    if name in SHORT:
-        return f"{SHORT[name]} sets the source {name}"
-    same = {one.replace("-", "_"): one for one in found}
-    if other := same.get(name.replace("-", "_")):
-        return f"{found[other].table}.{other} has this name, or the same variables"
-    if name.endswith(GLOBALS):
-        return f"{GLOBALS} ends the names of roles of clusters"
-    if table == "clusters" and len(name) > LONGEST_CLUSTER:
-        return f"longer than {LONGEST_CLUSTER} characters; the names of its databases follow it"
-    return wrong_name(name) or (f"more than {MOST} sources" if len(found) >= MOST else "")
-
-
-def _source(one: SourceSettings, values: Mapping[str, Any]) -> SourceSettings:
-    start = f"{one.table}.{one.name}."
-    known = keys_of(one.table)
-    own = {
+def _own(one: SourceSettings | StoreSettings, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a source or a store, by field."""
+    start, known = f"{one.table}.{one.name}.", keys_of(one.table)
+    return {
         known[key.removeprefix(start)].name: value for key, value in values.items() if key.startswith(start)
     }
-    return replace(one, **own)
-
-
-def _contradictions(settings: Settings, file: Given | None, wrong: list[Problem]) -> Iterator[Problem]:
-    """Yield the problems of sources that lack their URL or path, or that contradict another."""
-    named_already = {problem.key for problem in wrong}
-    for one in (*settings.sources.values(), *settings.clusters.values()):
-        needed = f"{one.table}.{one.name}." + ("path" if one.table == "folders" else "url")
-        if not (one.url or one.path) and needed not in named_already:
-            place = file.place((one.table, one.name)) if file else ""
-            yield Problem(f"{place}{needed} is not set", "Set it, or remove the table.", needed)
-    short = {key: getattr(settings, key) for key in SHORT.values() if key in settings.origins}
-    for key, why, hint in (
-        *conflicts(settings.sources, short, settings.backup_dir),
-        *clusters_of_one_server(settings.clusters.values()),
-    ):
-        place = file.place(tuple(key.split("."))) if file else ""
-        yield Problem(f"{place}{key}: {why}", hint, key)
 
 
 def _values(raw: Mapping[str, _Raw], wrong: list[Problem]) -> dict[str, Any]:
     """Convert `raw`, and return the values by the names of Settings; append the problems to `wrong`."""
     values: dict[str, Any] = {}
     for key, each in raw.items():
-        if len(wrong) >= _MOST:
+        if len(wrong) >= MOST_PROBLEMS:
             break
         if found := setting(key):
             try:
                 values[key if field_of(key) else found.name] = found.metadata["convert"](each.value)
             except InvalidError as error:
                 shown = None if found.metadata["secret"] else each.value
-                wrong.append(invalid(key, f"{each.place()}{each.name}", shown, error))
+                name, part = each.name, (error.part,) if error.part else ()
+                if part:
+                    name, shown = f"{name}.{dotted(part)}", each.value[error.part]
+                wrong.append(invalid(key, f"{each.place(*part)}{name}", shown, error))
         elif key in tables():
             wrong.append(not_a_table(key, each.place()))
         elif isinstance(each.value, dict):
@@ -312,7 +249,7 @@ def _variables(
         if not name.startswith("REFNET_") or name in others:
             continue
         if name not in known:
-            wrong += [unknown(name, "", known)] if len(wrong) < _MOST else []
+            wrong += [unknown(name, "", known)] if len(wrong) < MOST_PROBLEMS else []
         elif value:
             found[known[name]] = _Raw(value, _FROM_ENVIRONMENT, name)
     return found

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import Field, dataclass, field, fields
-from functools import cache
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 from refnet.settings import converters, patterns
+from refnet.settings.declaring import key
 from refnet.settings.periods import Retention, parse_retention
 from refnet.settings.times import When, parse_schedule
 
@@ -66,27 +66,6 @@ def near_name(name: str) -> str:
     return "" if wrong_name(near) or near in SHORT else near
 
 
-def key(
-    convert: Callable[[Any], Any],
-    *,
-    default: Any = None,
-    name: str | None = None,
-    secret: bool = False,
-    table: str = "",
-) -> Any:
-    """Declare a setting.
-
-    Args:
-        convert: see `converters`.
-        name: its key in refnet.toml; None: that of the field.
-        secret: never shown; REFNET_…_FILE may name a file with it.
-        table: the tables of sources that have it; "": all.
-    """
-    return field(
-        default=default, metadata={"convert": convert, "name": name, "secret": secret, "table": table}
-    )
-
-
 @dataclass(frozen=True)
 class SourceSettings:
     """The settings of one source. In `Settings.sources`, None is the default; `Settings.of` puts it in."""
@@ -130,23 +109,6 @@ class SourceSettings:
     before_restore: tuple[tuple[str, ...], ...] | None = key(converters.hooks)
     after_restore: tuple[tuple[str, ...], ...] | None = key(converters.hooks)
     on_error: tuple[tuple[str, ...], ...] | None = key(converters.hooks)
-
-
-@cache
-def keys_of(table: str) -> dict[str, Field[Any]]:
-    """Return the keys of a source of `table`, in order."""
-    return {
-        f.metadata["name"] or f.name: f
-        for f in fields(SourceSettings)
-        if f.metadata and table in (f.metadata["table"].split() or TABLES)
-    }
-
-
-def field_of(name: str) -> Field[Any] | None:
-    """Return the field of the dotted key `name`, such as databases.shop.url; None if it is not one of a source."""
-    table, _, rest = name.partition(".")
-    source, _, last = rest.partition(".")
-    return keys_of(table).get(last) if table in TABLES and source else None
 
 
 def server_of(url: str) -> tuple[str, str]:

@@ -6,7 +6,7 @@ each value's origin. The key `recover.services` is REFNET_RECOVER_SERVICES.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
@@ -14,10 +14,14 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 from refnet.compose import COMPOSE_FILES
-from refnet.errors import Exit, RefnetError
+from refnet.errors import Exit, RefnetError, nearest
 from refnet.settings import converters, patterns
+from refnet.settings.declaring import key
+from refnet.settings.encryption import parse_recipients, parse_signers
+from refnet.settings.named import field_of, keys_of
 from refnet.settings.periods import Retention, parse_retention
-from refnet.settings.sources import SHORT, SourceSettings, field_of, key, keys_of
+from refnet.settings.sources import SHORT, SourceSettings
+from refnet.settings.stores import StoreSettings
 from refnet.settings.times import When, parse_schedule, parse_when, parse_zone
 
 if TYPE_CHECKING:
@@ -155,12 +159,20 @@ class Settings:
     log_folder: Path | None = key(converters.log_folder, name="log.folder")
     #: The lowest level that is logged to stderr; None: none.
     log_level: str | None = key(converters.level, name="log.level")
+    #: The public keys of age that copies in stores are encrypted to.
+    encryption_recipients: tuple[str, ...] = key(parse_recipients, default=(), name="encryption.recipients")
+    #: The signers that are trusted besides this machine's: fingerprints, or public keys of ssh.
+    encryption_signers: tuple[str, ...] = key(parse_signers, default=(), name="encryption.signers")
+    #: True: the artifacts in the backup folder are encrypted too.
+    encryption_local: bool = key(converters.flag, default=False, name="encryption.local")
     #: The named sources, in the order of the settings file, without their defaults.
     sources: Mapping[str, SourceSettings] = field(default_factory=dict)
     #: The database that these settings are about; see `narrowed`.
     about: str = "database"
     #: The clusters: each database of a server is a source.
     clusters: Mapping[str, SourceSettings] = field(default_factory=dict)
+    #: The stores of encrypted copies, by name.
+    stores: Mapping[str, StoreSettings] = field(default_factory=dict)
     #: The settings file that was read.
     file: Path | None = None
     #: Key → the source of a value that is not the default.
@@ -190,6 +202,34 @@ class Settings:
             f"the source {source} is not configured",
             f"Add [databases.{source}] or [folders.{source}] to the settings file; `refnet settings` shows what is there.",
             Exit.USAGE,
+        )
+
+    @property
+    def named(self) -> tuple[SourceSettings | StoreSettings, ...]:
+        """The sources, clusters and stores that have a table of their own."""
+        return (*self.sources.values(), *self.clusters.values(), *self.stores.values())
+
+    def store(self, name_or_url: str) -> StoreSettings:
+        """Return the store of a name or at a URL; RefnetError (USAGE) if it is neither."""
+        if found := self.stores.get(name_or_url):
+            return found
+        if ":" in name_or_url:
+            given = StoreSettings.from_url(name_or_url)
+            return next((one for one in self.stores.values() if one.same_place(given)), given)
+        near = nearest(name_or_url, self.stores)
+        raise RefnetError(
+            f"the store {name_or_url[:80]!r} is not configured",
+            f"{f'Did you mean {near}? ' if near else ''}Add [stores.NAME] to the settings file, or give a URL.",
+            Exit.USAGE,
+        )
+
+    def stores_of(self, source: str) -> tuple[StoreSettings, ...]:
+        """Return the stores that the copies of `source` go to."""
+        cluster = self.sources[source].cluster if source in self.sources else ""
+        return tuple(
+            one
+            for one in self.stores.values()
+            if one.sources is None or not {source, cluster}.isdisjoint(one.sources)
         )
 
     def _with_defaults(self, own: SourceSettings) -> SourceSettings:
@@ -249,18 +289,16 @@ def tables() -> dict[str, list[str]]:
 
 
 def setting(key: str) -> Field[Any] | None:
-    """Return the field of `key`, also of one of a source; None if it is not a setting."""
+    """Return the field of `key`, also of one of a source or a store; None if it is not a setting."""
     return keys().get(key) or field_of(key)
 
 
-def all_keys(sources: Mapping[str, SourceSettings]) -> dict[str, Field[Any]]:
-    """Return every key of refnet.toml, those of `sources` last."""
-    named = {
-        f"{s.table}.{s.name}.{key}": found
-        for s in sources.values()
-        for key, found in keys_of(s.table).items()
+def all_keys(named: Iterable[SourceSettings | StoreSettings]) -> dict[str, Field[Any]]:
+    """Return every key of refnet.toml, those of the `named` sources and stores last."""
+    found = {
+        f"{one.table}.{one.name}.{key}": found for one in named for key, found in keys_of(one.table).items()
     }
-    return keys() | named
+    return keys() | found
 
 
 def variable(key: str) -> str:

@@ -1,0 +1,266 @@
+"""The stores of a settings file, `[stores.NAME]`: the places of encrypted copies, and what contradicts itself."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from refnet.errors import Exit, RefnetError, nearest
+from refnet.settings import converters
+from refnet.settings.converters import InvalidError
+from refnet.settings.declaring import key
+from refnet.settings.periods import Retention, parse_retention
+from refnet.settings.store_url import StoreKind, StoreUrl, parse_store_url
+
+#: The table of stores in refnet.toml, and the name of the backup folder on the command line.
+STORES, LOCAL = "stores", "local"
+_CLOUD = frozenset({StoreKind.S3, StoreKind.GS, StoreKind.AZ})
+_REGION = re.compile(r"[a-z0-9-]{1,40}")
+_SPAN = re.compile(r"([0-9]{1,6})\s*([a-z]*)")
+_DAYS = {"d": 1, "w": 7, "m": 30, "y": 365}
+_MOST_DAYS = 36_500
+_SPEED = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)\s*([A-Za-z]*)\s*(/s|ps)?")
+_BYTES = {"kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
+_SLOWEST, _FASTEST = 2**10, 10**12
+
+
+@dataclass(frozen=True)
+class StoreRetention:
+    """The retention of the copies in a store."""
+
+    #: Of the sources that are not named; None: as in the backup folder.
+    others: Retention | None = None
+    by_source: Mapping[str, Retention] = field(default_factory=dict)
+
+    def of(self, source: str) -> Retention | None:
+        """Return the retention of the copies of `source`; None: as in the backup folder."""
+        return self.by_source.get(source, self.others)
+
+    def __str__(self) -> str:
+        named = [f"{source}: {one}" for source, one in self.by_source.items()]
+        return "; ".join([*([str(self.others)] if self.others else []), *named])
+
+
+def parse_store_retention(value: Any) -> StoreRetention:
+    """Return one retention for all sources, or that of each source that a table names."""
+    if not isinstance(value, dict) or (value and all(isinstance(each, int) for each in value.values())):
+        return StoreRetention(parse_retention(value))
+    found = {}
+    for source, each in value.items():
+        try:
+            found[source] = parse_retention(each)
+        except InvalidError as error:
+            raise InvalidError(error.rule, error.usage, error.near, source) from None
+    if not found:
+        parse_retention(value)
+    return StoreRetention(None, found)
+
+
+def endpoint(value: Any) -> str:
+    """Return the URL of a server of object storage."""
+    usage = "Write the URL of the server, such as https://s3.example.org."
+    url = converters.web_url(value)
+    if set(url) & {"@", "?", "#"}:
+        raise InvalidError("must not contain a user, a password or a query", usage)
+    return url.rstrip("/")
+
+
+def region(value: Any) -> str:
+    """Return the name of a region."""
+    usage = "Write the name of the region, such as eu-west-1, or auto."
+    name = converters.text(value, usage)
+    if not _REGION.fullmatch(name):
+        raise InvalidError(
+            "must be the name of a region", usage, name.lower() if _REGION.fullmatch(name.lower()) else ""
+        )
+    return name
+
+
+def days(value: Any) -> int:
+    """Return a number of days, from a text such as `30d`."""
+    usage = "Write a number of days such as 30d."
+    text = value if isinstance(value, str) else f"{value}d" if type(value) is int else ""
+    found = _SPAN.fullmatch(text.strip().lower())
+    unit = found[2][:1] if found else ""
+    if found and found[2] in {"d", "w", "y"} and 1 <= int(found[1]) * _DAYS[unit] <= _MOST_DAYS:
+        return int(found[1]) * _DAYS[unit]
+    known = bool(found) and (not unit or unit in _DAYS)
+    near = min(max(int(found[1]) * _DAYS[unit or "d"], 1), _MOST_DAYS) if found and known else 0
+    raise InvalidError(f"must be a time from 1d to {_MOST_DAYS}d", usage, f"{near}d" if near else "")
+
+
+def bandwidth(value: Any) -> int:
+    """Return bytes per second, from a text such as `20 MiB/s`."""
+    usage = "Write a speed such as 20 MiB/s or 500 KiB/s."
+    found = _SPEED.fullmatch(value.strip()) if isinstance(value, str) else None
+    unit = found[2].lower() if found else ""
+    if found and found[3] and "bit" not in unit and unit in _BYTES:
+        speed = int(float(found[1]) * _BYTES[unit])
+        if _SLOWEST <= speed <= _FASTEST:
+            return speed
+    raise InvalidError("must be a speed from 1 KiB/s to 1000 GB/s", usage, _near_speed(found, unit))
+
+
+def _near_speed(found: re.Match[str] | None, unit: str) -> str:
+    """Return the speed that `20M`, `20 MiB` or `100 Mbit/s` mean, or ""."""
+    factor = _BYTES.get(f"{unit[:1]}ib")
+    if not found or not factor:
+        return ""
+    number = float(found[1]) / (8 if "bit" in unit or unit == "bps" else 1)
+    return f"{min(max(int(number * factor), _SLOWEST), _FASTEST) // 2**10} KiB/s"
+
+
+#: The keys that are options of a URL too: the kinds of stores that have them, and their converters.
+OPTIONS: dict[str, tuple[frozenset[StoreKind], Callable[[Any], Any]]] = {
+    "endpoint": (_CLOUD, endpoint),
+    "region": (frozenset({StoreKind.S3}), region),
+    "credentials_file": (_CLOUD, converters.absolute_file),
+    "prune_credentials_file": (_CLOUD, converters.absolute_file),
+    "ca_file": (_CLOUD, converters.absolute_file),
+    "lock": (frozenset({StoreKind.S3}), days),
+    "bandwidth": (frozenset(StoreKind), bandwidth),
+}
+
+
+def store_url(value: Any) -> StoreUrl:
+    """Return the URL of a store whose options are valid for its kind."""
+    url = parse_store_url(value)
+    _options_of(url)
+    return url
+
+
+def _options_of(url: StoreUrl) -> dict[str, Any]:
+    """Return the values of the options in the query of `url`, by field."""
+    known = {name: convert for name, (kinds, convert) in OPTIONS.items() if url.kind in kinds}
+    found = {}
+    for name, text in url.options:
+        if name not in known:
+            rule = f"must not have other options than {', '.join(known)}"
+            raise InvalidError(rule, "A secret never belongs in a URL; put it into credentials_file.")
+        try:
+            found[name] = known[name](text)
+        except InvalidError as error:
+            raise InvalidError(f"has a wrong {name}, which {error.rule}", error.usage) from None
+    return found
+
+
+@dataclass(frozen=True)
+class StoreSettings:
+    """The settings of one store."""
+
+    #: Of its table; for a URL of the command line, one that depends on the URL alone.
+    name: str
+    #: The place of its objects; its options are in the other fields. None only while the settings have a problem.
+    url: StoreUrl | None = key(store_url)
+    #: The server of object storage; None: that of the vendor.
+    endpoint: str | None = key(endpoint)
+    #: The region of the bucket; None: the environment's, or the vendor's default.
+    region: str | None = key(region)
+    #: A file with the credential that creates and reads; None: the environment's, or the machine's role.
+    credentials_file: Path | None = key(converters.absolute_file)
+    #: A file with the credential that may delete; only prune uses it. None: there is none apart from the other.
+    prune_credentials_file: Path | None = key(converters.absolute_file)
+    #: Certificates that the server's is checked with; None: the system's.
+    ca_file: Path | None = key(converters.absolute_file)
+    #: Days for which each object is locked; None: no lock is asked for.
+    lock: int | None = key(days)
+    #: Bytes per second, up and down; None: no limit.
+    bandwidth: int | None = key(bandwidth)
+    #: How long copies are kept there.
+    retention: StoreRetention = key(parse_store_retention, default=StoreRetention())
+    #: The sources that are copied there, or clusters; None: all.
+    sources: tuple[str, ...] | None = key(converters.names)
+
+    @property
+    def table(self) -> str:
+        """The table of the settings file."""
+        return STORES
+
+    @property
+    def place(self) -> StoreUrl:
+        """The place of its objects."""
+        if self.url is None:
+            raise RefnetError(f"the store {self.name} has no url", f"Set stores.{self.name}.url.", Exit.USAGE)
+        return self.url
+
+    def with_values(self, values: Mapping[str, Any]) -> StoreSettings:
+        """Return the store with `values`, by field; the options of its URL are the values of fields that are not set."""
+        url = values.get("url")
+        return replace(self, **(_options_of(url) if url else {}) | dict(values))
+
+    def same_place(self, other: StoreSettings) -> bool:
+        """Return whether the two have one place: the same URL without its options, at the same endpoint."""
+        return (str(self.url), self.endpoint) == (str(other.url), other.endpoint)
+
+    @classmethod
+    def from_url(cls, text: str) -> StoreSettings:
+        """Return the store at a URL of the command line; RefnetError (USAGE) never repeats it."""
+        name = f"url-{hashlib.sha256(text.encode(errors='replace')).hexdigest()[:12]}"
+        try:
+            return cls(name).with_values({"url": store_url(text)})
+        except InvalidError as error:
+            raise RefnetError(f"the URL of the store {error.rule}", error.usage, Exit.USAGE) from None
+
+
+def conflicts(
+    stores: Mapping[str, StoreSettings], sources: Mapping[str, Path | None], backup_dir: Path
+) -> Iterator[tuple[str, str, str]]:
+    """Yield the key of each store that contradicts itself or another, why, and what to do.
+
+    sources: the names of sources and clusters → the folder that one protects, if it is a folder.
+    """
+    places: dict[str, str] = {}
+    for one in stores.values():
+        start = f"{STORES}.{one.name}"
+        if one.url:
+            if (other := places.setdefault(str(one.url), f"{start}.url")) != f"{start}.url":
+                yield f"{start}.url", f"the same place as {other}", "Give each store a place of its own."
+            yield from _unfitting(one, one.url, start)
+            if one.url.kind is StoreKind.FILE:
+                yield from _overlaps(one.url.path, start, {"the backup folder": backup_dir, **sources})
+        if one.credentials_file and one.credentials_file == one.prune_credentials_file:
+            why = "the same file as credentials_file"
+            yield f"{start}.prune_credentials_file", why, "Use a second credential, which alone may delete."
+        yield from _unknown_sources(one, start, sources)
+
+
+def _unfitting(one: StoreSettings, url: StoreUrl, start: str) -> Iterator[tuple[str, str, str]]:
+    for name, (kinds, _) in OPTIONS.items():
+        if getattr(one, name) is not None and url.kind not in kinds:
+            have = ", ".join(sorted(kinds))
+            yield (
+                f"{start}.{name}",
+                f"a store of the kind {url.kind} has no {name}",
+                f"Remove it; only {have} has it.",
+            )
+
+
+def _overlaps(path: str, start: str, folders: Mapping[str, Path | None]) -> Iterator[tuple[str, str, str]]:
+    real = os.path.realpath(path)
+    for name, folder in folders.items():
+        if folder and os.path.commonpath((real, (other := os.path.realpath(folder)))) in {real, other}:
+            yield (
+                f"{start}.url",
+                f"it and {name}, {folder}, overlap",
+                "Name a folder apart from it, on another disk.",
+            )
+
+
+def _unknown_sources(
+    one: StoreSettings, start: str, sources: Mapping[str, Path | None]
+) -> Iterator[tuple[str, str, str]]:
+    for name, given in (("sources", one.sources or ()), ("retention", one.retention.by_source)):
+        for source in given:
+            if source not in sources and not any(source.startswith(f"{known}-") for known in sources):
+                near = nearest(source, sources)
+                hint = f"Did you mean {near}? " if near else ""
+                yield (
+                    f"{start}.{name}",
+                    f"{source[:80]!r} is not a source",
+                    f"{hint}`refnet settings` names them.",
+                )
