@@ -1,17 +1,27 @@
 """Removes secrets from messages and logs, whatever an error says."""
 
+import os
 import re
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import fields
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from refnet.errors import RefnetError
 from refnet.settings import Settings
+from refnet.settings.credentials import read_credentials
 
 _HIDDEN = "(hidden)"
 _IN_URL = re.compile(r"((?<!\w)\w+://[^\s:/@]*):[^\s/@]+@")
 _NAMED = re.compile(
-    r"(?i)\b(password|passwd|pgpassword|secret|token|api_?key)(\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|[^\s,;&]+)"
+    r"(?i)\b(password|passwd|pgpassword|secret(?:_access_key)?|(?:session_)?token|api_?key|account_?key)(\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|[^\s,;&]+)"
 )
+#: The private key of age.
+_RECOVERY_KEY = re.compile(r"(?i)AGE-SECRET-KEY-[0-9A-Z-]+")
+#: Variables with the secrets of stores.
+_VARIABLES = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AZURE_STORAGE_ACCOUNT_KEY")
+#: Keys of a credential that are no secret.
+_PUBLIC = {"account", "service_account"}
 #: Shorter secrets are not searched for: the same text occurs by chance.
 _SHORTEST = 4
 #: A part of a notification URL of at least this length is a key, not a word.
@@ -26,7 +36,8 @@ def redactor(secrets: Iterable[str]) -> Callable[[str], str]:
     def redact(text: str) -> str:
         if exact:
             text = exact.sub(_HIDDEN, text)
-        return _NAMED.sub(rf"\1\2{_HIDDEN}", _IN_URL.sub(rf"\1:{_HIDDEN}@", text))
+        text = _RECOVERY_KEY.sub(_HIDDEN, _IN_URL.sub(rf"\1:{_HIDDEN}@", text))
+        return _NAMED.sub(rf"\1\2{_HIDDEN}", text)
 
     return redact
 
@@ -40,6 +51,17 @@ def secrets_of(settings: Settings) -> set[str]:
             continue
         for text in (value,) if isinstance(value, str) else value:
             found |= {text, *_inside(text)}
+    return found | _of_stores(settings)
+
+
+def _of_stores(settings: Settings) -> set[str]:
+    """Return the secrets of the stores' credentials that can be read; of another one no message can tell anything."""
+    found = {os.environ.get(name, "") for name in _VARIABLES} if settings.stores else set()
+    for store in settings.stores.values():
+        for path in filter(None, (store.credentials_file, store.prune_credentials_file)):
+            with suppress(RefnetError):
+                values = read_credentials(path, store.place.kind).values
+                found |= {value for name, value in values.items() if name not in _PUBLIC}
     return found
 
 
