@@ -34,7 +34,8 @@ def _url_key(settings: Settings) -> str:
     """Return the setting with the URL of the database that the settings are about."""
     one = settings.sources.get(settings.about)
     if one is None:
-        return "REFNET_DATABASE_URL"
+        in_file = settings.file and settings.origins.get("database_url") == str(settings.file)
+        return "database_url" if in_file else "REFNET_DATABASE_URL"
     return f"clusters.{one.cluster}.url" if one.cluster else f"{one.table}.{one.name}.url"
 
 

@@ -117,6 +117,7 @@ def plan(context: Context, name: SourceName, options: Options) -> Plan:
     if name in wiring.configured(context.settings):
         try:
             what = _found(context.settings, name)
+            what = f"only {', '.join(options.tables)} of {what}" if options.tables else what
         except RefnetError as error:
             problem = error
     listed = hooks.listed(context.settings, name, Action.BACKUP)

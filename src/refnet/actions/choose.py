@@ -151,10 +151,18 @@ def choose(
     newest = [catalog.newest_complete(source, at) for source in sources]
     found = [store.artifact(entry) for entry in newest if entry]
     if not found:
-        target = targets.get(sources[0]) if len(sources) == 1 else None
-        others = everything.others(target, sources[0]) if len(sources) == 1 else ()
-        raise of_others(target, others, sources[0]) if target and others else nothing(catalog, sources, at)
+        for source, target in targets.items():
+            if target and (others := everything.others(target, source)):
+                raise of_others(target, others, source)
+        raise nothing(catalog, sources, at)
     return found
+
+
+def absence(store: Store, source: SourceName) -> str:
+    """Return why there was nothing to choose of `source`."""
+    others = Catalog.of(store.entries(source)).newest_complete(source)
+    of = " of the database that the settings name, only of others" if others else ""
+    return f"there is no complete artifact{of}"
 
 
 def of_others(

@@ -118,7 +118,8 @@ class Draft:
         lines = bounded(question.option, lambda: question.check(draft.settings))
         for line in lines:
             if line.state is State.ERROR:
-                raise RefnetError(f"{question.option}: {line.says}", line.hint, Exit.USAGE)
+                hint = line.hint.replace(_URL, question.option)
+                raise RefnetError(f"{question.option}: {line.says}", hint, Exit.USAGE)
         return draft, lines
 
 

@@ -30,6 +30,9 @@ from refnet.recovery.model.unprotected import Unprotected
 from refnet.settings import user_path
 from refnet.wiring import configured, expanded, known, not_configured
 
+#: The least width of the column of names.
+_NARROWEST = 9
+
 
 def backup(
     sources: options.Sources = None,
@@ -88,11 +91,14 @@ def back_up(
     how, found = how or Options(), dict[SourceName, Result]()
     apart: list[float] = []
 
+    names = tuple(names or _all(here))
+    width = _width(names)
+
     def ended(name: SourceName, made: Result) -> None:
         found[name] = made
-        _report(here, name, made, quiet=as_json)
+        _report(here, name, made, width=width, quiet=as_json)
 
-    groups = in_groups(tuple(names or _all(here)), _order(here))
+    groups = in_groups(names, _order(here))
     for group in groups:
         if len(group) == 1 or all(name in STANDARD for name in group):
             for name in group:
@@ -112,7 +118,7 @@ def back_up(
     else:
         for made in found.values():
             if isinstance(made, Backup):
-                _print_at_the_end(made)
+                _print_at_the_end(made, width)
         for between in apart:
             say(f"the snapshots of the databases were taken within {formatting.seconds(between)}")
     return worst(_exit(made) for made in found.values())
@@ -137,9 +143,15 @@ def _all(here: Context) -> tuple[SourceName, ...]:
     return tuple(one for one in known(here.settings) if one in there)
 
 
+def _width(names: Iterable[SourceName]) -> int:
+    """Return the width of the column of names."""
+    return max(_NARROWEST, *map(len, names))
+
+
 def _plan(here: Context, names: Iterable[SourceName], how: Options, *, as_json: bool) -> Exit:
     """Print what a backup of `names` would do; return the exit code of its problems."""
     plans = [action.plan(here, name, how) for name in names]
+    width = _width(one.source for one in plans)
     if as_json:
         print_json({"plan": True, "sources": [one.to_json() for one in plans]})
         return worst(one.problem.code for one in plans if one.problem)
@@ -148,11 +160,11 @@ def _plan(here: Context, names: Iterable[SourceName], how: Options, *, as_json: 
             _complain(one.source, one.problem)
         elif one.what:
             proof = " and prove it" if how.prove else ""
-            print(f"{one.source:9} would back up {one.what} into {one.folder}{proof}")
+            print(f"{one.source:{width}} would back up {one.what} into {one.folder}{proof}")
             for hook in one.hooks:
-                print(f"{'':9} hook {hook}")
+                print(f"{'':{width}} hook {hook}")
         else:
-            print(f"{one.source:9} not configured: {not_configured(one.source).hint}")
+            print(f"{one.source:{width}} not configured: {not_configured(one.source).hint}")
     return worst(one.problem.code for one in plans if one.problem)
 
 
@@ -177,13 +189,13 @@ def _one(context: Context, name: SourceName, how: Options) -> Result:
         return error
 
 
-def _report(context: Context, name: SourceName, made: Result, *, quiet: bool) -> None:
+def _report(context: Context, name: SourceName, made: Result, *, width: int, quiet: bool) -> None:
     if isinstance(made, RefnetError):
         _complain(name, made)
     elif made is None and not quiet:
-        say(f"{name:9} not configured. {not_configured(name).hint}")
+        say(f"{name:{width}} not configured. {not_configured(name).hint}")
     elif made and not quiet:
-        _print(made, context)
+        _print(made, context, width)
 
 
 def _values(context: Context, name: SourceName, made: Result) -> dict[str, Any]:
@@ -195,35 +207,37 @@ def _values(context: Context, name: SourceName, made: Result) -> dict[str, Any]:
     return made.to_json() | acts_on
 
 
-def _print(made: Backup, context: Context) -> None:
+def _print(made: Backup, context: Context, width: int) -> None:
     manifest = made.manifest
     took = formatting.seconds(made.seconds["dump"] + made.seconds["publish"])
-    say(f"{manifest.source:9} {made.path}  {formatting.size(manifest.size)} in {took}")
-    lead = f"{manifest.source:9} {manifest.name}:" if output.quiet else " " * 9
+    say(f"{manifest.source:{width}} {made.path}  {formatting.size(manifest.size)} in {took}")
+    lead = f"{manifest.source:{width}} {manifest.name}:" if output.quiet else " " * width
     if shares := manifest.details.get("shares_bytes_with"):
-        say(f"{'':9} nothing changed: shares its bytes with {shares}")
+        say(f"{'':{width}} nothing changed: shares its bytes with {shares}")
     if found := formatting.left_out(manifest.details):
-        say(f"{'':9} {found}")
+        say(f"{'':{width}} {found}")
     for sentence in (*made.warnings, *manifest.unchecked):
         print(f"{lead} {sentence}")
     if made.proof:
         took = f" in {formatting.seconds(made.seconds['prove'])}"
-        render.print_proof(lead, made.proof, took, made.unrecorded)
+        render.print_proof(lead, made.proof, took, made.unrecorded, indent=width + 1)
     elif made.unrecorded:
         print(f"{lead} the evidence could not be recorded: {made.unrecorded}")
     if manifest.source.kind is Kind.DATABASE:
-        say(f"{'':9} {ActsOn.of(context.settings, manifest.source)}")
+        say(f"{'':{width}} {ActsOn.of(context.settings, manifest.source)}")
     if lacks := Unprotected.read(manifest.details):
-        say(f"{'':9} not protected: {lacks}; see `refnet check`")
+        say(f"{'':{width}} not protected: {lacks}; see `refnet check`")
 
 
-def _print_at_the_end(made: Backup) -> None:
+def _print_at_the_end(made: Backup, width: int) -> None:
     """Print that the artifact shrank, or could not be proven and why."""
     manifest, proof = made.manifest, made.proof
     if manifest.shrunk:
         print(
-            f"{manifest.source:9} {render.shrunk(manifest)}: `refnet accept {manifest.name}` if that is intended"
+            f"{manifest.source:{width}} {render.shrunk(manifest)}: `refnet accept {manifest.name}` if that is intended"
         )
     if proof and proof.outcome is Outcome.UNVERIFIED:
         why = "; ".join(f.reason for f in proof.findings if f.outcome is Outcome.UNVERIFIED)
-        print(f"{manifest.source:9} {manifest.name}: {proof.level}, NOT proven: {formatting.plain(why)}")
+        print(
+            f"{manifest.source:{width}} {manifest.name}: {proof.level}, NOT proven: {formatting.plain(why)}"
+        )

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from refnet.actions.choose import select
+from refnet.actions.choose import absence, select
 from refnet.actions.drill import Drill
 from refnet.actions.drill import drill as run
 from refnet.cli import options, render
@@ -14,6 +14,7 @@ from refnet.cli.completion import source_or_artifact
 from refnet.cli.context import context, print_json, with_progress
 from refnet.cli.output import say
 from refnet.recovery.model import formatting
+from refnet.recovery.model.store import Store
 
 
 def drill(
@@ -36,12 +37,12 @@ def drill(
     if as_json:
         print_json(report.to_json())
     else:
-        _print(found)
+        _print(found, here.store)
         say(f"report: {report.page}")
     raise typer.Exit(found.exit)
 
 
-def _print(found: Drill) -> None:
+def _print(found: Drill, store: Store) -> None:
     for result in found.results:
         recovery = formatting.seconds(sum(result.proof.seconds.values()))
         render.print_proof(f"{result.chosen.source:9} {result.chosen.name}:", result.proof)
@@ -49,4 +50,4 @@ def _print(found: Drill) -> None:
             old = formatting.age(found.started - result.chosen.entry.created)
             say(f"{'':9} measured recovery {recovery}, age of the data {old}")
     for name in found.absent:
-        print(f"{name:9} could not verify: there is no complete artifact of this source")
+        print(f"{name:9} could not verify: {absence(store, name)}")

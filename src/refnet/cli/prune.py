@@ -42,6 +42,8 @@ def prune(
     here = context()
     names = expanded(here.settings, sources or known(here.settings))
     if simulate is not None:
+        there = configured(here.settings)
+        names = tuple(one for one in names if sources or one in there or here.store.entries(one))
         _simulate(here, names, _span(simulate), as_json=as_json)
         return
     plans, errors = run(here, names, plan=plan)

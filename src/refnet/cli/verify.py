@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from refnet.actions.choose import select
+from refnet.actions.choose import absence, select
 from refnet.actions.verify import Verified
 from refnet.actions.verify import verify as run
 from refnet.cli import options, render
@@ -60,7 +60,7 @@ def verify(
         print_json({"results": [one.to_json() for one in results], "absent": list(selected.absent)})
     else:
         for name in selected.absent:
-            print(f"{name}: could not verify: there is no complete artifact")
+            print(f"{name}: could not verify: {absence(here.store, name)}")
     raise typer.Exit(worst([*(one.exit for one in results), *(Exit.UNVERIFIED for _ in selected.absent)]))
 
 

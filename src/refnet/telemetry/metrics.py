@@ -25,12 +25,11 @@ from prometheus_client.registry import Collector
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome
 from refnet.recovery.model.monitoring import Status
 from refnet.recovery.model.run import BUCKETS, Ended, Reason, Run, RunKind
-from refnet.recovery.model.source_name import SourceName
+from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.model.unprotected import Lacks, Unprotected
 from refnet.telemetry.facts import Facts
 
 _STATES = (*Level, Outcome.UNVERIFIED, "damaged")
-_LACKS = {SourceName.DATABASE: Lacks.DATABASES, SourceName.CONFIG: Lacks.FILES}
 #: Metric → its help.
 _HELP = {
     "refnet_build": "The RefNet that wrote these metrics.",
@@ -147,7 +146,7 @@ def _left_out(facts: Facts) -> Iterator[Metric]:
     for source, entry in newest.items():
         details = entry.manifest.details
         if "unprotected" in details:
-            lacks, kind = Unprotected.read(details), _LACKS.get(source)
+            lacks, kind = Unprotected.read(details), _lacking(source)
             counts += (
                 [((source, lacks.kind), lacks.count)] if lacks else [((source, kind), 0)] if kind else []
             )
@@ -156,6 +155,13 @@ def _left_out(facts: Facts) -> Iterator[Metric]:
             sizes.append(((source,), excluded["bytes"]))
     yield _gauge("refnet_unprotected", counts, ("source", "kind"))
     yield _gauge("refnet_excluded_bytes", sizes, ("source",))
+
+
+def _lacking(source: SourceName) -> Lacks | None:
+    """Return what a backup of `source` looks for beside it."""
+    if source.kind is Kind.DATABASE:
+        return Lacks.DATABASES
+    return Lacks.FILES if source == SourceName.CONFIG else None
 
 
 def _proofs(facts: Facts) -> Iterator[Metric]:

@@ -17,7 +17,7 @@ from tests.unit.actions.conftest import NOW, Lab
 from refnet.actions import choose as choosing
 from refnet.actions.backup import Options
 from refnet.actions.backup import make as backup
-from refnet.actions.choose import choose, choose_one, of_others, select
+from refnet.actions.choose import absence, choose, choose_one, of_others, select
 from refnet.actions.context import Context
 from refnet.actions.verify import keep
 from refnet.errors import Exit, RefnetError
@@ -25,6 +25,7 @@ from refnet.recovery.model.artifact import Evidence, Level, Outcome
 from refnet.recovery.model.catalog import parse_time
 from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.identity import Identity
+from refnet.recovery.model.source import Made
 from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
 from refnet.recovery.stores.local import LocalStore
 from refnet.settings import Settings
@@ -156,6 +157,20 @@ def test_the_newest_of_each_source_is_chosen_where_none_is_named(local: LocalSto
     assert [one.name for one in choose(local, STANDARD)] == [NAME]
     with pytest.raises(RefnetError, match="no complete artifact"):
         choose(local, [SourceName.CONFIG])
+
+
+def test_an_url_of_another_database_is_named_also_where_every_source_is_meant(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "backups")
+    details = {"database": "refnet", "system_identifier": "7712237444966459991"}
+    with store.draft(SourceName.DATABASE) as draft:
+        draft.out.write(b"")
+        draft.publish(Made(created=NOW, details=details), NOW, 1.0)
+
+    with pytest.raises(RefnetError, match=r"of the database shop; the store has artifacts of refnet$"):
+        choose(store, STANDARD, targets={SourceName.DATABASE: Identity("shop", "1")})
+
+    assert absence(store, SourceName.DATABASE).endswith("that the settings name, only of others")
+    assert absence(store, SourceName.CONFIG) == "there is no complete artifact"
 
 
 def test_a_time_before_the_first_artifact_gets_the_time_that_finds_it(

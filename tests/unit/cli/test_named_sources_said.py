@@ -75,6 +75,51 @@ def test_the_plan_of_a_recovery_has_the_configured_sources_in_the_order_of_backu
     assert notes == [f"note: {one} is not restored: there is no artifact" for one in named]
 
 
+def test_the_plan_of_a_backup_of_one_table_names_it(refnet: Ran, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("refnet.actions.backup._found", lambda *_: "shop on /nowhere")
+
+    code, plan, _ = refnet("backup", "shop", "--table", "orders", "--plan")
+
+    assert (code, plan.partition(" into ")[0]) == (
+        0,
+        "shop      would back up only orders of shop on /nowhere",
+    )
+
+
+def test_the_simulation_of_a_prune_leaves_out_what_is_not_configured(refnet: Ran) -> None:
+    code, simulated, _ = refnet("prune", "--simulate", "30d")
+
+    assert code == 0
+    of = [line.partition(":")[0] for line in simulated.splitlines() if not line.startswith(" ")]
+    assert of == ["main-globals", "shop", "wiki", "notes", "docs"]
+
+
+def test_the_result_of_a_backup_is_aligned_with_the_longest_name(refnet: Ran, tmp_path: Path) -> None:
+    with (tmp_path / "refnet.toml").open("a") as settings:
+        settings.write(f'[folders.photographs_of_2026]\npath = "{tmp_path}/photographs"\n')
+    (tmp_path / "photographs").mkdir()
+    (tmp_path / "photographs" / "a.png").write_text("a")
+
+    code, made, _ = refnet("backup", "notes", "photographs_of_2026")
+
+    assert code == 0
+    assert {line[:20].strip() for line in made.splitlines()} == {"notes", "photographs_of_2026", ""}
+    assert {line[20:].partition("/")[0].partition(" ")[0] for line in made.splitlines()} == {"", "proven"}
+
+
+def test_an_error_about_the_url_of_init_names_its_option(
+    monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REFNET_HOME", str(tmp_path / "home"))
+    url = "postgresql://a@127.0.0.1:1/shop"
+
+    code, _, err = ran(["init", "--database-url", url, "--backup-dir", "b", "--yes"], monkeypatch, capsys)
+
+    assert code == 2
+    assert err.splitlines()[1].endswith("fix host and port in --database-url.")
+
+
 def test_a_database_is_not_restored_from_a_folder(refnet: Ran) -> None:
     code, _, err = refnet("restore", "shop", "--from", "notes", "--plan")
 

@@ -14,7 +14,7 @@ from refnet.recovery.model.artifact import HIDDEN_PREFIX, Level
 from refnet.recovery.model.monitoring import Limits
 from refnet.recovery.model.run import Reason, RunKind
 from refnet.recovery.model.schedule import Schedule, TaskName
-from refnet.recovery.model.source_name import STANDARD, SourceName
+from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
 from refnet.recovery.stores import scan
 from refnet.telemetry.metrics import exposition
 
@@ -77,6 +77,17 @@ def test_the_evidence_of_the_newest_is_told_as_a_number(world: World, level: Lev
 def test_what_a_loss_would_cost_is_the_age_of_the_state_that_the_newest_artifact_holds(world: World) -> None:
     world.artifact(ago=timedelta(hours=5))
     assert value(world, "refnet_backup_data_age_seconds", **_DATABASE) == 5 * 3600
+
+
+def test_a_database_that_leaves_nothing_unprotected_is_zero_also_if_it_is_named(world: World) -> None:
+    shop = SourceName("shop", Kind.DATABASE)
+    for source in (SourceName.DATABASE, shop, SourceName.OBSIDIAN):
+        world.artifact(source, details={"unprotected": None})
+    found = values(world)["refnet_unprotected"]
+    assert {(dict(labels)["source"], dict(labels)["kind"], count) for labels, count in found.items()} == {
+        ("database", "databases", 0.0),
+        ("shop", "databases", 0.0),
+    }
 
 
 def test_proven_times_are_those_of_the_newest_proven_artifact(world: World) -> None:
