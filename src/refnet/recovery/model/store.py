@@ -52,21 +52,16 @@ class Draft(Protocol):
         """
 
 
-class Store(Protocol):
-    """A store of artifacts. Deleting goes in the reverse order of publishing."""
+class AnyStore(Protocol):
+    """A store of artifacts, here or elsewhere. Deleting goes in the reverse order of publishing."""
 
     def entries(self, source: SourceName | None = None) -> tuple[Entry, ...]:
         """Return every published artifact (of `source`) with its evidence."""
-
-    def draft(self, source: SourceName) -> AbstractContextManager[Draft]: ...
 
     def artifact(self, entry: Entry) -> OpenArtifact: ...
 
     def record(self, entry: Entry, *evidence: Evidence) -> None:
         """Append lines of evidence and flush them to the disk; RefnetError if that fails."""
-
-    def mark(self, entry: Entry, marks: Marks) -> None:
-        """Replace the marks of `entry` durably; RefnetError if that fails, and then they are as they were."""
 
     def delete(self, entry: Entry) -> None: ...
 
@@ -77,6 +72,15 @@ class Store(Protocol):
 
     def lock(self, source: SourceName) -> AbstractContextManager[None]:
         """Lock a source; RefnetError with Exit.LOCKED if another run has it locked."""
+
+
+class Store(AnyStore, Protocol):
+    """A store in which artifacts are made."""
+
+    def draft(self, source: SourceName) -> AbstractContextManager[Draft]: ...
+
+    def mark(self, entry: Entry, marks: Marks) -> None:
+        """Replace the marks of `entry` durably; RefnetError if that fails, and then they are as they were."""
 
     def free_bytes(self) -> int | None:
         """Return the free space for new artifacts, in bytes; None if unknown."""

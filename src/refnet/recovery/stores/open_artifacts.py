@@ -4,7 +4,7 @@ import errno
 import hashlib
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -38,13 +38,27 @@ def artifact_in(
         with explained(folder / name):
             return (folder / name).open("rb") if links else cast(BinaryIO, open_regular(folder / name))
 
+    def stored(most: int) -> bytes | None:
+        return _read(folder / f"{name}{FILES_SUFFIX}", most)
+
+    files, packed_files = listed_in(name, manifest, stored)
+    return OpenArtifact(source, name, open_it, manifest, files, folder / name, packed_files=packed_files)
+
+
+def listed_in(
+    name: str, manifest: Manifest | None, stored: Callable[[int], bytes | None]
+) -> tuple[Callable[[], bytes | None], Callable[[], bytes | None]]:
+    """Return `files` and `packed_files` of the OpenArtifact `name`.
+
+    stored: reads its list of files as it is stored, at most that many bytes; None: it is lost.
+    """
+
     def packed() -> tuple[bytes, str, int] | None:
         """Return the list of files as it is stored, its digest, and the most bytes that it may inflate to."""
-        path = folder / f"{name}{FILES_SUFFIX}"
         if manifest is None or manifest.files_sha256 is None:
             return None
         most = min(most_listed(manifest) * _ENTRY + manifest.size + _HEAD, MOST_LIST_BYTES)
-        found = _read(path, most)
+        found = stored(most)
         if found is None:
             raise RefnetError(
                 f"{name} has lost its list of files",
@@ -56,15 +70,15 @@ def artifact_in(
 
     def files() -> bytes | None:
         found = packed()
-        return _inflated(*found, folder / f"{name}{FILES_SUFFIX}") if found else None
+        return _inflated(*found, f"{name}{FILES_SUFFIX}") if found else None
 
     def packed_files() -> bytes | None:
         found = packed()
         if found:
-            _check(*found, folder / f"{name}{FILES_SUFFIX}")
+            _check(*found, f"{name}{FILES_SUFFIX}")
         return found[0] if found else None
 
-    return OpenArtifact(source, name, open_it, manifest, files, folder / name, packed_files=packed_files)
+    return files, packed_files
 
 
 def artifact_at(path: Path, source: SourceName) -> OpenArtifact:
@@ -141,29 +155,29 @@ def _read(path: Path, limit: int) -> bytes | None:
             ) from error
 
 
-def _inflated(packed: bytes, sha256: str, most: int, path: Path) -> bytes:
+def _inflated(packed: bytes, sha256: str, most: int, file: str) -> bytes:
     """Inflate the list of files `packed`. RefnetError if its digest is not `sha256`."""
     files = _one_member(packed, most)
     if files is None or hashlib.sha256(files).hexdigest() != sha256:
-        raise _damaged(path)
+        raise _damaged(file)
     return files
 
 
-def _check(packed: bytes, sha256: str, most: int, path: Path) -> None:
+def _check(packed: bytes, sha256: str, most: int, file: str) -> None:
     """Check the list of files `packed` as `_inflated` does, in pieces: that of a million files takes 200 MB."""
     digest = hashlib.sha256()
     try:
         for piece in _pieces(packed, most):
             digest.update(piece)
     except zlib.error:
-        raise _damaged(path) from None
+        raise _damaged(file) from None
     if digest.hexdigest() != sha256:
-        raise _damaged(path)
+        raise _damaged(file)
 
 
-def _damaged(path: Path) -> RefnetError:
+def _damaged(file: str) -> RefnetError:
     return RefnetError(
-        f"{path.name} is damaged: it does not match the manifest",
+        f"{file} is damaged: it does not match the manifest",
         "The artifact cannot be verified any more: choose another one (`refnet list`).",
         Exit.DAMAGED,
     )

@@ -234,18 +234,7 @@ class FolderScan:
         return self._once(file, lambda file: self._read_evidence(file, manifest.created))
 
     def _read_evidence(self, file: str, since: datetime) -> tuple[Evidence, ...]:
-        try:
-            text = read_regular(self._path(file), _EVIDENCE_BYTES)
-        except OSError as error:
-            return (_lost(since, f"the evidence cannot be read: {error.strerror}"),)
-        lines: list[Evidence] = []
-        for number, line in enumerate(text.removesuffix(b"\n").split(b"\n") if text else (), 1):
-            try:
-                lines.append(Evidence.from_json(line))
-            except ValueError:
-                at = lines[-1].at if lines else since
-                lines.append(_lost(at, f"line {number} of the evidence cannot be read: a verdict is lost"))
-        return tuple(lines)
+        return evidence_in(self._path(file), since)
 
     def _marks(self, name: str) -> Marks:
         file = f"{name}{MARKS_SUFFIX}"
@@ -285,6 +274,22 @@ class FolderScan:
         return (
             self.source or (read_file_name(name.removesuffix(MANIFEST_SUFFIX)) or (SourceName.DATABASE,))[0]
         )
+
+
+def evidence_in(path: str | Path, since: datetime) -> tuple[Evidence, ...]:
+    """Read the evidence in the file `path`; an unreadable line is one that revokes. `since`: its time, if it is the first."""
+    try:
+        text = read_regular(path, _EVIDENCE_BYTES)
+    except OSError as error:
+        return (_lost(since, f"the evidence cannot be read: {error.strerror}"),)
+    lines: list[Evidence] = []
+    for number, line in enumerate(text.removesuffix(b"\n").split(b"\n") if text else (), 1):
+        try:
+            lines.append(Evidence.from_json(line))
+        except ValueError:
+            at = lines[-1].at if lines else since
+            lines.append(_lost(at, f"line {number} of the evidence cannot be read: a verdict is lost"))
+    return tuple(lines)
 
 
 def _lost(at: datetime, why: str) -> Evidence:

@@ -1,0 +1,228 @@
+"""A remote store: encrypted copies in a bucket, and what this machine knows of them in REFNET_HOME/remote/NAME.
+
+There are `manifests/` (those that were fetched), `evidence/ID.jsonl` (the checks of each copy), `head.json` (the newest
+manifest that this machine sent), `sending/` (copies that are on the way, see sending.py), and a lock.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from refnet.errors import Exit, RefnetError
+from refnet.files import explained, make_folder, read_regular, replace_file, sync_folder
+from refnet.locks import locked
+from refnet.recovery.model.artifact import Entry, Evidence
+from refnet.recovery.model.bucket import Bucket
+from refnet.recovery.model.remote import DATA, Copy, ManifestName, PieceName, Signed, lengths
+from refnet.recovery.model.remote_head import Gap, Head, gaps, ranges
+from refnet.recovery.model.source import OpenArtifact
+from refnet.recovery.model.source_name import STANDARD, SourceName
+from refnet.recovery.model.store import Leftover, Unlisted
+from refnet.recovery.stores import disk
+from refnet.recovery.stores.open_artifacts import listed_in
+from refnet.recovery.stores.remote_manifests import Manifests, Trust
+from refnet.recovery.stores.remote_pieces import PieceReader, Pieces, decrypt, fetch
+from refnet.recovery.stores.scan import evidence_in
+
+#: A piece of an unpublished copy may be of a run that is on the way, on this machine or another, for so long.
+_ON_THE_WAY = timedelta(days=2)
+#: The largest record of a head, in bytes.
+_HEAD_BYTES = 4 << 20
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A remote store at one moment."""
+
+    #: In the order of their manifests' names; of two copies of one artifact, the better one first.
+    copies: tuple[Copy, ...]
+    #: Manifests that cannot be trusted or read; they are never chosen, and never deleted.
+    unlisted: tuple[Unlisted, ...]
+    #: What the order of the manifests shows to be removed, replaced or put back.
+    gaps: tuple[Gap, ...]
+
+
+class RemoteStore:
+    """Copies in a bucket.
+
+    Args:
+        name: of the settings, or one that depends on the URL alone.
+        home: its folder in REFNET_HOME; created when something is written.
+        trust: the keys at hand, and the signers whose copies are listed.
+    """
+
+    def __init__(self, name: str, bucket: Bucket, home: Path, trust: Trust) -> None:
+        self.name = name
+        self.bucket = bucket
+        self.home = home
+        self.trust = trust
+        self.manifests = Manifests(bucket, home / "manifests", trust)
+
+    @property
+    def shown(self) -> str:
+        """Its name and place, for outputs."""
+        return f"{self.name} ({self.bucket.shown})"
+
+    def contents(self) -> Contents:
+        """List the store; fetch only the manifests that are new."""
+        found, unlisted = self.manifests.read()
+        copies = tuple(sorted(map(self._copy, found), key=lambda one: (one.damaged, one.object)))
+        return Contents(copies, tuple(unlisted), gaps(found, self.name, self.head()))
+
+    def entries(self, source: SourceName | None = None) -> tuple[Copy, ...]:
+        return tuple(one for one in self.contents().copies if source in {None, one.source})
+
+    def unlisted(self, source: SourceName | None = None) -> tuple[Unlisted, ...]:
+        """Return the manifests that cannot be trusted or read."""
+        return tuple(one for one in self.contents().unlisted if source in {None, one.source})
+
+    def sources(self) -> tuple[SourceName, ...]:
+        """Return the standard sources, then each other that has copies here."""
+        found = sorted({one.source for one in self.contents().copies} - {*STANDARD})
+        return (*STANDARD, *found)
+
+    def artifact(self, entry: Entry) -> OpenArtifact:
+        """Return the artifact of a copy. Its bytes need the recovery key, and are fetched where they are read."""
+        copy, what = _as_copy(entry), f"{entry.name} in {self.name}"
+        document = copy.document
+
+        def read(number: int) -> bytes:
+            return decrypt(self.trust.opener, fetch(self.bucket, document.pieces[number], what), what)
+
+        def stored(_most: int) -> bytes | None:
+            parts = (
+                decrypt(self.trust.opener, fetch(self.bucket, one, what), what) for one in document.files
+            )
+            return b"".join(parts)
+
+        pieces = Pieces(read, lengths(copy.manifest.size))
+        files, packed = listed_in(copy.name, copy.manifest, stored)
+
+        def open_it() -> BinaryIO:
+            return cast(BinaryIO, io.BufferedReader(PieceReader(pieces), 1 << 20))
+
+        return OpenArtifact(
+            copy.source, copy.name, open_it, copy.manifest, files, entry=copy, record=partial(self.record, copy),
+            packed_files=packed,
+        )  # fmt: skip
+
+    def record(self, entry: Entry, *evidence: Evidence) -> None:
+        folder = self.home / "evidence"
+        path = folder / f"{_as_copy(entry).id}.jsonl"
+        make_folder(folder)
+        with explained(path):
+            disk.append_lines(path, "".join(line.to_json() for line in evidence))
+        sync_folder(folder)
+
+    def delete(self, entry: Entry) -> None:
+        """Delete a copy: its manifest first, then its pieces. BucketError (LOCKED, REFUSED) before anything is deleted."""
+        copy, head = _as_copy(entry), self.head()
+        own = head.signer == copy.signed.signer and self.name == copy.document.store
+        if own:  # before: a crash must not look like an attack
+            self.keep_head(replace(head, deleted=ranges([copy.document.counter], head.deleted)))
+        try:
+            self.bucket.delete(copy.object)
+        except BaseException:
+            if own:
+                self.keep_head(head)
+            raise
+        for piece in (*copy.document.files, *copy.document.pieces):
+            self.bucket.delete(piece.name)
+        path = self.home / "evidence" / f"{copy.id}.jsonl"
+        with explained(path):
+            path.unlink(missing_ok=True)
+
+    def leftovers(self, source: SourceName | None = None) -> tuple[Leftover, ...]:
+        """Return the pieces that no manifest names and no run is sending. They have no source: they count for `database`."""
+        if source not in {None, SourceName.DATABASE}:
+            return ()
+        pieces = list(
+            self.bucket.listed(DATA)
+        )  # before the manifests: a copy that is published meanwhile is known
+        contents = self.contents()
+        named = {
+            piece.name for one in contents.copies for piece in (*one.document.files, *one.document.pieces)
+        }
+        complete = {one.id for one in contents.copies}
+        unknown = {found.id for one in contents.unlisted if (found := ManifestName.read(one.name))}
+        left = []
+        for one in pieces:
+            name = PieceName.read(one.name)
+            if name is None or one.name in named or name.id in unknown - complete:
+                continue
+            young = datetime.now(UTC) - one.modified < _ON_THE_WAY
+            if name.id not in complete and (young or name.id in self.sending()):
+                continue
+            left.append(Leftover(SourceName.DATABASE, one.name, one.size, "sent by a run that did not end"))
+        return tuple(left)
+
+    def clean(self, leftover: Leftover) -> None:
+        if PieceName.read(leftover.name):
+            self.bucket.delete(leftover.name)
+
+    def lock(self, source: SourceName) -> AbstractContextManager[None]:  # noqa: ARG002  # all have one order
+        """Lock the store for this machine's runs, whatever the source; RefnetError (LOCKED) if another run has it."""
+        return self.alone(seconds=0.0)
+
+    @contextmanager
+    def alone(self, seconds: float | None) -> Iterator[None]:
+        """Lock the store; wait `seconds` for another run (None: until it ends), then RefnetError (LOCKED)."""
+        make_folder(self.home)
+        with locked(self.home / "lock", seconds=seconds) as ours:
+            if not ours:
+                raise RefnetError(
+                    f"{self.name} is locked by another run of RefNet",
+                    "Wait until it ends, then retry. A killed run leaves no lock.",
+                    Exit.LOCKED,
+                    transient=True,
+                )
+            yield
+
+    def head(self) -> Head:
+        """Return what this machine sent last; RefnetError if its record is damaged."""
+        path = self.home / "head.json"
+        try:
+            return Head.from_json(read_regular(path, _HEAD_BYTES, owner=os.geteuid()))
+        except FileNotFoundError:
+            return Head()
+        except ValueError as error:
+            hint = (
+                "Something else wrote it. Move it away; RefNet then trusts what the store says is the newest."
+            )
+            raise RefnetError(f"{path} cannot be used: {error}", hint) from error
+        except OSError as error:
+            raise RefnetError(
+                f"{path} cannot be read: {error.strerror}", "Give it to this user (0600)."
+            ) from error
+
+    def keep_head(self, head: Head) -> None:
+        """Record what this machine sent last, durably."""
+        path = self.home / "head.json"
+        make_folder(self.home)
+        with explained(path):
+            replace_file(path, head.to_json().encode())
+
+    def sending(self) -> frozenset[str]:
+        """Return the ids of the copies that runs of this machine have begun, and not ended."""
+        from refnet.recovery.stores.sending_journal import begun
+
+        return begun(self.home / "sending")
+
+    def _copy(self, signed: Signed) -> Copy:
+        path = self.home / "evidence" / f"{signed.document.id}.jsonl"
+        known = evidence_in(path, signed.document.sent) if path.exists() else ()
+        return Copy(signed.document.manifest, known, signed=signed)
+
+
+def _as_copy(entry: Entry) -> Copy:
+    if not isinstance(entry, Copy):
+        raise TypeError("not an entry of a remote store")
+    return entry

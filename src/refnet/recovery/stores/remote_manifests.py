@@ -1,0 +1,202 @@
+"""The manifests of a remote store: listed there, and fetched once.
+
+REFNET_HOME has each one as it is stored, encrypted, so that the next list reads only what is new. Anyone who can write
+there can forge objects: each is limited in size, decrypted, and its signature is checked before it is parsed. One that
+cannot be trusted is reported, and hides no other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+from xxhash import xxh3_128_digest
+
+from refnet.files import make_folder, open_file, read_regular, write_all
+from refnet.recovery.model.bucket import Bucket, BucketError, Kind, Stored
+from refnet.recovery.model.file_names import kind_of_file
+from refnet.recovery.model.formatting import size
+from refnet.recovery.model.remote import (
+    MANIFEST_OBJECT_BYTES,
+    MANIFESTS,
+    NAMESPACE,
+    ManifestName,
+    Signed,
+)
+from refnet.recovery.model.source_name import Kind as SourceKind
+from refnet.recovery.model.source_name import SourceName, read_name
+from refnet.recovery.model.store import Unlisted
+from refnet.recovery.sealing import sshsig
+from refnet.recovery.sealing.age import SealedError, WrongKeyError
+from refnet.recovery.sealing.keys import Opener
+from refnet.recovery.stores.background import in_background
+
+#: Manifests that are fetched at once.
+_AT_ONCE = 8
+#: Bytes of the XXH3 before an object in its file.
+_SUM = 16
+
+
+@dataclass(frozen=True)
+class Trust:
+    """The keys that a store is read with, and the signers that are trusted."""
+
+    opener: Opener
+    #: Fingerprints.
+    signers: frozenset[str] = frozenset()
+    #: Trust every signer; outputs name it.
+    any_signer: bool = False
+
+    def accepts(self, signer: str) -> bool:
+        return self.any_signer or signer in self.signers
+
+
+#: A manifest, or why there is none.
+_Read = Signed | Unlisted
+
+
+@dataclass
+class Manifests:
+    """The manifests in `bucket`; `folder` has those that were fetched."""
+
+    bucket: Bucket
+    folder: Path
+    trust: Trust
+    #: By name, size and tag: what was read in this process.
+    _known: dict[tuple[str, int, str], _Read] = field(default_factory=dict)
+
+    def read(self) -> tuple[list[Signed], list[Unlisted]]:
+        """List the store; return the manifests that can be trusted, and what is there beside them."""
+        listed = list(self.bucket.listed(MANIFESTS))
+        found = {one.name: read for one, read in self._all(listed)}
+        self._known = {key: read for key, read in self._known.items() if key[0] in found}
+        self._forget({self._file(one).name for one in listed})
+        reads = [found[one.name] for one in listed if one.name in found]
+        return (
+            [one for one in reads if isinstance(one, Signed)],
+            [one for one in reads if isinstance(one, Unlisted)],
+        )
+
+    def parse(self, data: bytes, name: str) -> Signed:
+        """Read the object `name` as it is stored; ValueError says why it cannot be trusted. The signer may be any."""
+        return Signed.read(self.trust.opener.manifest(data), name, _verified)
+
+    def _all(self, listed: list[Stored]) -> Iterator[tuple[Stored, _Read]]:
+        unknown = []
+        for one in listed:
+            if (known := self._known.get(_key(one))) or (known := self._without_reading(one)):
+                yield one, known
+            elif data := self._kept(one):
+                yield one, self._judged(one, data)
+            else:
+                unknown.append(one)
+        for group in _groups(unknown, _AT_ONCE):
+            for one, fetched in self._fetched(group):
+                yield one, fetched if isinstance(fetched, Unlisted) else self._judged(one, fetched)
+
+    def _without_reading(self, stored: Stored) -> Unlisted | None:
+        if ManifestName.read(stored.name) is None:
+            return _unlisted(stored, "is not the name of a manifest", "RefNet did not create it")
+        if stored.size > MANIFEST_OBJECT_BYTES:
+            return _unlisted(
+                stored, f"has {size(stored.size)}, too much for a manifest", "RefNet did not create it"
+            )
+        return None
+
+    def _fetched(self, group: list[Stored]) -> Iterator[tuple[Stored, bytes | Unlisted]]:
+        begun = [(one, in_background(self.bucket.get, one.name, one.size)) for one in group]
+        for one, future in begun:
+            try:
+                data = future.result()
+            except BucketError as error:
+                if error.kind is Kind.MISSING:
+                    continue  # deleted meanwhile
+                if error.kind is not Kind.DAMAGED:
+                    raise
+                yield one, _unlisted(one, "is not as large as the store says", "list it again")
+            else:
+                self._keep(one, data)
+                yield one, data
+
+    def _judged(self, stored: Stored, data: bytes) -> _Read:
+        """Return the manifest in `data`, if it can be trusted; remember either for this process."""
+        found: _Read
+        try:
+            found = self.parse(data, stored.name)
+        except WrongKeyError:
+            why, advice = (
+                "is encrypted to other keys",
+                "give the recovery key that opens it (--identity-file)",
+            )
+            found = _unlisted(stored, why, advice, unreadable=True)
+        except (SealedError, ValueError) as error:
+            newer = "is not supported" in str(error)
+            advice = "a newer RefNet can read it" if newer else "send the artifact again: refnet copy"
+            found = _unlisted(stored, f"cannot be read: {error}", advice, unreadable=True)
+        else:
+            if not self.trust.accepts(found.signer):
+                advice = f"if it is yours, name its key: --signer {found.signer}, or encryption.signers"
+                found = _unlisted(stored, f"is signed by an unknown key {found.signer}", advice)
+        self._known[_key(stored)] = found
+        return found
+
+    def _file(self, stored: Stored) -> Path:
+        tag = hashlib.sha256(stored.tag.encode()).hexdigest()[:16]
+        return self.folder / f"{hashlib.sha256(stored.name.encode()).hexdigest()[:32]}.{tag}"
+
+    def _kept(self, stored: Stored) -> bytes | None:
+        """Return an object that was fetched before; None if its file was not written completely."""
+        with suppress(OSError):
+            data = read_regular(self._file(stored), MANIFEST_OBJECT_BYTES + _SUM)
+            if len(data) == stored.size + _SUM and data[:_SUM] == xxh3_128_digest(data[_SUM:]):
+                return data[_SUM:]
+        return None
+
+    def _keep(self, stored: Stored, data: bytes) -> None:
+        """Write an object for the next list, not durably: a thousand files take seconds to flush."""
+        make_folder(self.folder)
+        with suppress(OSError):  # a full disk: it is fetched again
+            handle = open_file(self._file(stored), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            try:
+                write_all(handle, xxh3_128_digest(data) + data)
+            finally:
+                os.close(handle)
+
+    def _forget(self, files: set[str]) -> None:
+        """Remove the files of manifests that are not there any more."""
+        with suppress(OSError):
+            for path in self.folder.iterdir():
+                if path.name not in files and not path.name.startswith("."):
+                    path.unlink(missing_ok=True)
+
+
+def _key(stored: Stored) -> tuple[str, int, str]:
+    return stored.name, stored.size, stored.tag
+
+
+def _groups(items: Iterable[Stored], most: int) -> Iterator[list[Stored]]:
+    left = iter(items)
+    while group := list(islice(left, most)):
+        yield group
+
+
+def _verified(message: bytes, armored: str) -> tuple[str, str]:
+    signer = sshsig.verify(message, armored, NAMESPACE)
+    return signer.line, signer.fingerprint
+
+
+def source_of(name: str) -> SourceName:
+    """Return the source that the name of a manifest's object says, or `database`; its kind may be another."""
+    named = ManifestName.read(name)
+    with suppress(ValueError):
+        return read_name(named.source if named else "", kind_of_file("x.tar.gz"))
+    return SourceName("database", SourceKind.DATABASE)
+
+
+def _unlisted(stored: Stored, why: str, advice: str, *, unreadable: bool = False) -> Unlisted:
+    return Unlisted(source_of(stored.name), stored.name, stored.size, why, advice, unreadable)

@@ -1,0 +1,148 @@
+"""The bytes of a copy: pieces, fetched and decrypted where they are read.
+
+A piece is handed out only after its size and SHA-256 are those of the signed manifest, and age has authenticated all of
+it. Readers share a few decrypted pieces; one that reads on in order has the next piece fetched meanwhile.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from threading import Lock
+
+from refnet.errors import Exit, RefnetError
+from refnet.recovery.model.bucket import Bucket, BucketError, Kind
+from refnet.recovery.model.remote import PIECE_BYTES, Piece
+from refnet.recovery.sealing.age import SealedError, WrongKeyError
+from refnet.recovery.sealing.keys import Opener
+from refnet.recovery.stores.background import in_background
+
+#: Decrypted pieces that readers share.
+_SHARED = 3
+#: Pieces that are read in order before the next one is fetched ahead.
+_IN_ORDER = 2
+
+
+def fetch(bucket: Bucket, piece: Piece, what: str) -> bytes:
+    """Return the object of `piece` as it is stored; RefnetError (DAMAGED) if it is missing, or is not what was sent.
+
+    what: the artifact and its store, for the message.
+    """
+    try:
+        data = bucket.get(piece.name, piece.size, version=piece.version)
+    except BucketError as error:
+        if error.kind in {Kind.MISSING, Kind.DAMAGED}:
+            raise _damaged(what, error.message) from error
+        raise
+    if len(data) != piece.size or hashlib.sha256(data).hexdigest() != piece.sha256:
+        raise _damaged(what, f"{piece.name} is not what was sent (SHA-256)")
+    return data
+
+
+def decrypt(opener: Opener, data: bytes, what: str) -> bytes:
+    """Decrypt the object of a piece; RefnetError if no recovery key at hand fits, or it is not a piece."""
+    try:
+        return opener.piece(data)
+    except WrongKeyError:
+        raise RefnetError(
+            f"{what}: the recovery key does not open it",
+            "Give the key that it was encrypted to; `refnet key show` names the recipients of this machine.",
+            Exit.USAGE,
+        ) from None
+    except SealedError as error:
+        raise _damaged(what, f"a piece is {error}") from None
+
+
+def _damaged(what: str, why: str) -> RefnetError:
+    return RefnetError(
+        f"{what} is damaged: {why}", "Choose another copy, or send it again: refnet copy.", Exit.DAMAGED
+    )
+
+
+class Pieces:
+    """The pieces of one artifact, for any number of readers."""
+
+    def __init__(self, read: Callable[[int], bytes], lengths: Sequence[int]) -> None:
+        """`read`: returns a piece decrypted, by its number. `lengths`: of each piece, in bytes."""
+        self.lengths = lengths
+        self._read = read
+        self._shared: OrderedDict[int, Future[bytes]] = OrderedDict()
+        self._alone = Lock()
+
+    def piece(self, number: int, *, ahead: bool = False) -> bytes:
+        """Return a piece; `ahead`: the next one will be needed soon."""
+        with self._alone:
+            wanted = self._begun(number)
+            if ahead and number + 1 < len(self.lengths):
+                self._begun(number + 1)
+                self._shared.move_to_end(number)
+            while len(self._shared) > _SHARED:
+                self._shared.popitem(last=False)
+        try:
+            data = wanted.result()
+        except BaseException:
+            with self._alone:
+                self._shared.pop(number, None)
+            raise
+        return data
+
+    def _begun(self, number: int) -> Future[bytes]:
+        if number not in self._shared:
+            self._shared[number] = in_background(self._checked, number)
+        self._shared.move_to_end(number)
+        return self._shared[number]
+
+    def _checked(self, number: int) -> bytes:
+        data = self._read(number)
+        if len(data) != self.lengths[number]:
+            raise _damaged(
+                "the copy", f"piece {number} has {len(data)} bytes instead of {self.lengths[number]}"
+            )
+        return data
+
+
+class PieceReader(io.RawIOBase):
+    """A seekable reader of an artifact in pieces."""
+
+    def __init__(self, pieces: Pieces) -> None:
+        super().__init__()
+        self._pieces = pieces
+        self._size = sum(pieces.lengths)
+        self._at = 0
+        self._number, self._data = -1, b""
+        self._in_order = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        if start + offset < 0:
+            raise ValueError("a negative position")
+        self._at = start + offset
+        return self._at
+
+    def readinto(self, buffer: object) -> int:
+        view = memoryview(buffer).cast("B")  # type: ignore[arg-type]
+        if self._at >= self._size or not view:
+            return 0
+        number, start = divmod(self._at, PIECE_BYTES)
+        if number != self._number:
+            self._in_order = self._in_order + 1 if number == self._number + 1 else 1
+            self._data = b""  # one piece in memory, not two
+            self._data = self._pieces.piece(number, ahead=self._in_order >= _IN_ORDER)
+            self._number = number
+        part = self._data[start : start + len(view)]
+        view[: len(part)] = part
+        self._at += len(part)
+        return len(part)

@@ -1,0 +1,284 @@
+"""Send an artifact to a remote store, and read it back from there.
+
+Order: each piece, after its line in the journal; the manifest, after it is written to a file here; then the head. So a
+crash at any point leaves a copy that the next run continues, and the store shows it completely or not at all. The
+artifact is compared with its own manifest while it is read, before anything is published.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, replace
+from datetime import datetime
+from threading import Lock
+from typing import BinaryIO
+
+from xxhash import xxh3_128_hexdigest
+
+from refnet.errors import Exit, RefnetError
+from refnet.recovery.model import formatting
+from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
+from refnet.recovery.model.bucket import BucketError, Kind
+from refnet.recovery.model.remote import (
+    DATA,
+    MANIFEST_OBJECT_BYTES,
+    MOST_PIECES,
+    NAMESPACE,
+    PIECE_BYTES,
+    Copy,
+    Piece,
+    PieceName,
+    RemoteManifest,
+    Signed,
+    evidence_to_send,
+    lengths,
+)
+from refnet.recovery.model.remote_head import Head, newest, ranges
+from refnet.recovery.model.source import OpenArtifact, Progress
+from refnet.recovery.sealing import age
+from refnet.recovery.sealing.age import Recipient
+from refnet.recovery.sealing.keys import MachineKeys
+from refnet.recovery.stores.background import in_background
+from refnet.recovery.stores.remote import RemoteStore
+from refnet.recovery.stores.remote_pieces import fetch
+from refnet.recovery.stores.sending_journal import SendingJournal, Sent, sealed
+
+#: Requests with pieces at once. Each has 16 MiB in memory, and its bucket may have them once more.
+_AT_ONCE = 3
+
+
+@dataclass(frozen=True)
+class Sealer:
+    """The public keys that copies are encrypted to, and this machine's keys, which sign them."""
+
+    recipients: tuple[Recipient, ...]
+    keys: MachineKeys
+
+    @property
+    def digest(self) -> str:
+        """Differs for other recipients."""
+        return hashlib.sha256("\n".join(sorted(one.text for one in self.recipients)).encode()).hexdigest()
+
+    def piece(self, data: bytes) -> bytes:
+        return age.encrypt(data, self.recipients)
+
+    def manifest(self, line: bytes) -> tuple[bytes, bytes]:
+        """Sign the line of a manifest; return its plaintext, and that encrypted to the recipients and this machine."""
+        plaintext = line + self.keys.sign(line, NAMESPACE).encode("ascii")
+        return plaintext, age.encrypt(plaintext, (*self.recipients, self.keys.catalog().recipient))
+
+
+@dataclass(frozen=True)
+class Sender:
+    """Sends artifacts to one store."""
+
+    store: RemoteStore
+    sealer: Sealer
+    now: Callable[[], datetime]
+
+    def send(self, artifact: OpenArtifact, entry: Entry, progress: Progress) -> Copy:
+        """Send `artifact` and publish it; return its copy, or the one that is there already.
+
+        RefnetError (DAMAGED), before anything is published, if it is not what its manifest says.
+        """
+        with self.store.alone(seconds=None):
+            self._finish()
+            contents = self.store.contents()
+            if there := sent(contents.copies, entry.manifest):
+                return there
+            journal = SendingJournal.open(self.store.home / "sending", entry.manifest, self.sealer.digest)
+            pieces = _Pieces(self, journal, progress)
+            listed = pieces.send_list(artifact.packed_files())
+            with artifact.open() as reader:
+                found = pieces.send(entry.manifest, reader)
+            manifests = [one.signed for one in contents.copies]
+            signed = self._seal(journal, self._document(entry, journal, (found, listed), manifests))
+            return Copy(signed.document.manifest, signed=signed)
+
+    def _document(
+        self,
+        entry: Entry,
+        journal: SendingJournal,
+        pieces: tuple[tuple[Piece, ...], tuple[Piece, ...]],
+        manifests: Sequence[Signed],
+    ) -> RemoteManifest:
+        """Return the manifest of the copy: the next one after those that are there, and that this machine sent."""
+        signer, head = self.sealer.keys.signer(), self.store.head()
+        last = newest(manifests, signer.fingerprint, self.store.name)
+        counter, previous = (head.counter, head.sha256) if head.signer == signer.fingerprint else (0, "")
+        if last and last.document.counter > counter:
+            counter, previous = last.document.counter, last.sha256
+        own = (one.document for one in manifests if one.signer == signer.fingerprint)
+        present = ranges([counter + 1, *(one.counter for one in own if one.store == self.store.name)])
+        return RemoteManifest(
+            journal.id, self.store.name, entry.manifest, evidence_to_send(entry), *pieces,
+            signer.line, counter + 1, previous, present, self.now(),
+        )  # fmt: skip
+
+    def _seal(self, journal: SendingJournal, document: RemoteManifest) -> Signed:
+        _, data = self.sealer.manifest(document.to_line())
+        if len(data) > MANIFEST_OBJECT_BYTES:
+            raise RefnetError(
+                f"the manifest of {document.manifest.name} is too large", "Report it with `refnet show`."
+            )
+        journal.seal(document.object, data)
+        return self._publish(journal, document.object, data)
+
+    def _publish(self, journal: SendingJournal, name: str, data: bytes) -> Signed:
+        """Send the manifest, and record it as the newest; the same bytes may be there already."""
+        signed = self.store.manifests.parse(data, name)
+        try:
+            self.store.bucket.put(name, data)
+        except BucketError as error:
+            if error.kind is Kind.EXISTS:
+                journal.remove()  # something else took its name: the next run sends it under another
+            raise
+        head, number = self.store.head(), signed.document.counter
+        deleted = head.deleted if head.signer == signed.signer else ()
+        if head.signer != signed.signer or number >= head.counter:
+            self.store.keep_head(Head(number, signed.sha256, signed.signer, deleted))
+        journal.remove()
+        return signed
+
+    def _finish(self) -> None:
+        """Publish the copies whose manifest was made by a run that did not end."""
+        for journal, name, data in sealed(self.store.home / "sending"):
+            try:
+                self._publish(journal, name, data)
+            except ValueError:  # other keys by now: it is sent again as a whole
+                journal.remove()
+
+
+class _Pieces:
+    """The pieces of a copy, on their way: a few requests at once."""
+
+    def __init__(self, sender: Sender, journal: SendingJournal, progress: Progress) -> None:
+        self._bucket, self._name, self._sealer = sender.store.bucket, sender.store.name, sender.sealer
+        self._journal, self._progress = journal, progress
+        listed = self._bucket.listed(f"{DATA}{journal.id}/") if journal.pieces else ()
+        #: The pieces that an earlier run has sent.
+        self._there = {one.name: one.size for one in listed}
+        self._in_flight: set[Future[None]] = set()
+        self._alone = Lock()
+
+    def send(self, manifest: Manifest, reader: BinaryIO) -> tuple[Piece, ...]:
+        """Send an artifact, and return its pieces; RefnetError (DAMAGED) if its bytes are not those of `manifest`."""
+        if manifest.size > MOST_PIECES * PIECE_BYTES:
+            most = formatting.size(MOST_PIECES * PIECE_BYTES)
+            raise RefnetError(
+                f"{manifest.name} is too large for a remote store", f"A copy has at most {most}."
+            )
+        sha, size, step = hashlib.sha256(), 0, f"copy to {self._name}"
+        found = []
+        for number, length in enumerate(lengths(manifest.size)):
+            data = reader.read(length)
+            sha.update(data)
+            size += len(data)
+            found.append(self._one(PieceName(self._journal.id, number), data))
+            self._progress(step, size, manifest.size)
+        if size != manifest.size or reader.read(1) or sha.hexdigest() != manifest.sha256:
+            self._journal.remove()
+            raise RefnetError(
+                f"{manifest.name} is damaged: its bytes are not those of its manifest",
+                f"It is not copied. Check it: `refnet verify {manifest.name}`.",
+                Exit.DAMAGED,
+            )
+        return self._all(found)
+
+    def send_list(self, packed: bytes | None) -> tuple[Piece, ...]:
+        """Send the list of files `packed`, if there is one."""
+        parts = [packed[at : at + PIECE_BYTES] for at in range(0, len(packed), PIECE_BYTES)] if packed else []
+        return self._all(
+            [self._one(PieceName(self._journal.id, n, True), part) for n, part in enumerate(parts)]
+        )
+
+    def _one(self, name: PieceName, data: bytes) -> PieceName:
+        """Begin to send a piece, unless an earlier run has."""
+        plain, known = xxh3_128_hexdigest(data), self._journal.pieces.get((name.number, name.files))
+        if known and known.plain == plain and self._there.get(known.piece.name) == known.piece.size:
+            return name
+        sealed = self._sealer.piece(data)
+        piece = Piece(name.named(secrets.token_hex(8)), len(sealed), hashlib.sha256(sealed).hexdigest())
+        self._add(Sent(piece, plain))
+        self._wait(_AT_ONCE - 1)
+        self._in_flight.add(in_background(self._put, Sent(piece, plain), sealed))
+        return name
+
+    def _put(self, sent: Sent, data: bytes) -> None:
+        if version := self._bucket.put(sent.piece.name, data):
+            self._add(replace(sent, piece=replace(sent.piece, version=version)))
+
+    def _add(self, sent: Sent) -> None:
+        with self._alone:
+            self._journal.add(sent)
+
+    def _wait(self, most: int) -> None:
+        """Wait until at most `most` requests are in flight; raise the error of one that failed."""
+        while len(self._in_flight) > most:
+            done, self._in_flight = wait(self._in_flight, return_when=FIRST_COMPLETED)
+            for one in done:
+                one.result()
+
+    def _all(self, names: Sequence[PieceName]) -> tuple[Piece, ...]:
+        self._wait(0)
+        return tuple(self._journal.pieces[one.number, one.files].piece for one in names)
+
+
+def sent(copies: Sequence[Copy], manifest: Manifest) -> Copy | None:
+    """Return the copy of the artifact of `manifest`, if it has one that is not damaged."""
+    return next((one for one in copies if one.manifest == manifest and not one.damaged), None)
+
+
+def fetch_back(store: RemoteStore, copy: Copy, now: Callable[[], datetime], progress: Progress) -> Copy:
+    """Read every object of `copy` back from its store, compare, and record the result as evidence; return the copy with it.
+
+    No recovery key is needed. BucketError if the store cannot be reached: then nothing is recorded.
+    """
+    begun, what = now(), f"{copy.name} in {store.name}"
+    document = copy.document
+    pieces = (*document.files, *document.pieces)
+    total, done = sum(piece.size for piece in pieces), 0
+    reasons: tuple[str, ...] = ()
+    try:
+        _compare_manifest(store, copy, what)
+        for piece in _fetched(store, pieces, what):
+            done += piece.size
+            progress(f"read back from {store.name}", done, total)
+    except RefnetError as error:
+        if error.code is not Exit.DAMAGED:
+            raise
+        reasons = (error.message,)
+    outcome = Outcome.FAILED if reasons else Outcome.PASSED
+    line = Evidence(now(), Level.WRITTEN, outcome, (now() - begun).total_seconds(), reasons=reasons)
+    store.record(copy, line)
+    return replace(copy, evidence=(*copy.evidence, line))
+
+
+def _compare_manifest(store: RemoteStore, copy: Copy, what: str) -> None:
+    data = store.bucket.get(copy.object, MANIFEST_OBJECT_BYTES)
+    try:
+        same = store.manifests.parse(data, copy.object).sha256 == copy.signed.sha256
+    except ValueError:
+        same = False
+    if not same:
+        raise RefnetError(
+            f"{what} is damaged: its manifest is not the one that was sent", "Send it again.", Exit.DAMAGED
+        )
+
+
+def _fetched(store: RemoteStore, pieces: Sequence[Piece], what: str) -> Iterator[Piece]:
+    """Yield each piece once it was fetched and compared, in order."""
+    begun: deque[tuple[Piece, Future[bytes]]] = deque()
+    for piece in pieces:
+        if len(begun) >= _AT_ONCE:
+            first, future = begun.popleft()
+            future.result()
+            yield first
+        begun.append((piece, in_background(fetch, store.bucket, piece, what)))
+    for piece, future in begun:
+        future.result()
+        yield piece
