@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -10,9 +12,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.fuzz.harness import fuzzed, outcome
-from tests.fuzz.strategies import damaged, texts
+from tests.fuzz.strategies import damaged, documents, texts
 
 from refnet.recovery.sealing import age, keys, sshsig
+from refnet.recovery.stores.key_history import Event, KeyEvent
 
 KEY = age.PrivateKey.parsed("AGE-SECRET-KEY-1XFEQXUQM39RKF7EQGHC3EE47ZFZ60X3UQLF035AYQJWVMH9QYUKSRMMSYS")
 SEALED = age.encrypt(b"a manifest" * 20, [KEY.recipient, age.PrivateKey.new().recipient])
@@ -76,3 +79,13 @@ def test_a_signing_key_is_read_or_refused(folder: Path, data: bytes) -> None:
     machine.signing_file.write_bytes(data)
     machine.signing_file.chmod(0o600)
     outcome(machine.signer)
+
+
+_MADE = KeyEvent(datetime(2026, 11, 27, tzinfo=UTC), Event.MADE, KEY.recipient.text, "age1q")
+
+
+@fuzzed
+@given(documents([json.loads(_MADE.to_json())]))
+def test_a_line_of_the_history_of_keys_is_read_or_refused(data: bytes) -> None:
+    found = outcome(lambda: KeyEvent.from_json(data), ValueError)
+    assert found is None or KeyEvent.from_json(found.to_json().encode()) == found

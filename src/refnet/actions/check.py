@@ -21,6 +21,7 @@ from refnet.actions.check_files import files
 from refnet.actions.check_result import Checked, Line, State, bounded, error, ok, warning, writable
 from refnet.actions.cluster_databases import find_databases
 from refnet.actions.context import Context, examine_settings, own_home
+from refnet.actions.keys import check_keys
 from refnet.actions.monitor import check_everything
 from refnet.actions.previous import previous
 from refnet.actions.recovery_settings import Setup
@@ -71,6 +72,7 @@ def check() -> Checked:
         "schedule": _schedule,
         "messages": _messages,
         "hooks": check_hooks,
+        "keys": check_keys,
         "recovery": _recovery,
         "broker": _broker,
     }

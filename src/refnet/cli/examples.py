@@ -16,6 +16,18 @@ EXAMPLES = {
         "refnet backup database --jobs 4",
         "refnet backup --table papers --to /mnt/disk",
     ),
+    "key new": (
+        "refnet key new",
+        "refnet key new --page /dev/shm/page.html",
+    ),
+    "key rotate": (
+        "refnet key rotate",
+        "refnet key rotate --page /dev/shm/page.html",
+    ),
+    "key check": (
+        "refnet key check",
+        "refnet key check --identity-file /dev/shm/key",
+    ),
     "show": (
         "refnet show refnet_20261125_020000.sql.gz",
         "refnet show obsidian --files 'papers/**'",

@@ -36,6 +36,7 @@ GROUPS = {
         "adopt": ("adopt", "adopt", "Write manifests for artifacts that have none."),
         "accept": ("accept", "accept", "Accept an artifact that shrank."),
         "store": ("store", "store", "Manage the backup folder."),
+        "key": ("key", "key", "Make, show and check the keys of remote copies."),
     },
     "Look inside": {
         "show": ("show", "show", "Show one artifact: its origin, content and evidence."),

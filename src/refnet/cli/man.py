@@ -11,7 +11,7 @@ import typer
 from refnet.cli.command import DATABASES, FOLDERS, help_lines, titled
 from refnet.cli.main import GROUPS, app
 from refnet.errors import Exit
-from refnet.settings import CONFIG, keys, variable
+from refnet.settings import CONFIG, IDENTITY_FILE, keys, variable
 
 EXITS = {
     Exit.DONE: "done",
@@ -21,6 +21,10 @@ EXITS = {
     Exit.DAMAGED: "damaged, or differs",
     Exit.LOCKED: "locked by another run",
     Exit.CONFIRM: "confirmation needed: something live would be replaced or deleted, and stdin is not a terminal",
+}
+_VARIABLES = {
+    CONFIG: "The settings file, as --config.",
+    IDENTITY_FILE: "The file with a recovery key, as --identity-file.",
 }
 _FILES = {
     "refnet.toml": "Settings: in the current folder, else in REFNET_HOME, else in /etc/refnet.",
@@ -43,7 +47,7 @@ def page() -> str:
             lines += _command(root.resolve_command(top, [name])[1], name, top)
     lines += [".SH EXIT STATUS", *_list({str(code.value): text for code, text in EXITS.items()})]
     lines += [".PP", _text("monitor and check end with 0 ok, 1 warning, 2 critical (an error), 3 unknown.")]
-    lines += [".SH ENVIRONMENT", *_list({CONFIG: "The settings file, as --config."})]
+    lines += [".SH ENVIRONMENT", *_list(_VARIABLES)]
     lines += [".PP", "Each setting is also a variable; refnet.toml.example describes them.", ".nf"]
     lines += [*sorted(map(variable, keys())), ".fi"]
     lines += [".SH FILES", *_list(_FILES), ".SH SEE ALSO", ".BR pg_dump (1),", ".BR psql (1)"]

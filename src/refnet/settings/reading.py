@@ -27,9 +27,13 @@ SYSTEM_FILE = Path("/etc/refnet") / FILE_NAME
 LOGS = "logs"
 #: Names the settings file; `--config` sets it.
 CONFIG = "REFNET_CONFIG"
+#: Names the file with a recovery key, where `--identity-file` does not.
+IDENTITY_FILE = "REFNET_IDENTITY_FILE"
 #: Other variables that RefNet reads.
 _OF_HOOKS = ("ACTION", "ARTIFACT", "ERROR", "HOOK", "HOOK_RUN", "OUTCOME", "SOURCE")
-_OTHER_VARIABLES = frozenset({CONFIG, "REFNET_BROKER_PASSWORD", *(f"REFNET_{name}" for name in _OF_HOOKS)})
+_OTHER_VARIABLES = frozenset(
+    {CONFIG, IDENTITY_FILE, "REFNET_BROKER_PASSWORD", *(f"REFNET_{name}" for name in _OF_HOOKS)}
+)
 _FROM_ENVIRONMENT = "the environment"
 #: The beginning of the origin of a config_dir that is not set.
 BY_COMPOSE_FILE = "the Compose file "

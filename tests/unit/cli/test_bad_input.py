@@ -30,6 +30,7 @@ _BAD = {
     ("backup", "table"): _NEVER,
     ("backup", "to"): _NEVER,
     ("metrics", "textfile"): [*_NEVER, "deep"],
+    ("key new", "page"): [*_NEVER, "long", "deep"],
     ("demo", "folder"): [*_NEVER, "long", "deep"],
 }
 #: What the commands that would work for long, or write, get besides.

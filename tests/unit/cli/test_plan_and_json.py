@@ -7,11 +7,11 @@ from tests.unit.cli.commands import COMMANDS
 CHANGES = {
     "init", "backup", "prune", "forget", "pin", "unpin", "tag", "adopt", "accept", "store accept", "restore", "undo", "recover",
     "schedule install", "schedule remove", "broker start", "broker stop", "notify", "network migrate", "network sample",
-    "network vault", "import cora", "postgres start", "postgres stop", "demo",
+    "network vault", "import cora", "postgres start", "postgres stop", "demo", "key new", "key rotate",
 }  # fmt: skip
 REPORTS = {
     "check", "list", "show", "log", "find", "query", "verify", "drill", "diff", "monitor", "settings", "database sizes",
-    "schedule show", "broker status", "postgres status",
+    "schedule show", "broker status", "postgres status", "key show", "key check",
 }  # fmt: skip
 #: They run until they are stopped, or print what another program reads.
 SERVES = {"worker", "beat", "metrics", "completion", "cat", "browse"}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from refnet import trust
 from refnet.errors import Exit, RefnetError
 from refnet.files import explain, explained, make_folder, replace_file, sync_folder
+from refnet.recovery.model.remote import MANIFEST_BYTES, PIECE_BYTES
 from refnet.recovery.sealing import age
 from refnet.recovery.sealing.age import PrivateKey, WrongKeyError
 from refnet.recovery.sealing.sshsig import Signer, fingerprint, sign
@@ -18,9 +19,6 @@ from refnet.recovery.sealing.sshsig import Signer, fingerprint, sign
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-#: The largest plaintext of a manifest and of a piece, in bytes.
-LARGEST_MANIFEST = 64 << 20
-LARGEST_PIECE = 16 << 20
 #: The largest file with keys, in bytes, and the most keys in one.
 _LARGEST_FILE = 64 << 10
 _MOST_KEYS = 64
@@ -52,13 +50,13 @@ class Opener:
         keys = (*((self.catalog,) if self.catalog else ()), *self.recovery)
         if not keys:
             raise WrongKeyError("no key at hand")
-        return age.decrypt(data, keys, LARGEST_MANIFEST)
+        return age.decrypt(data, keys, MANIFEST_BYTES)
 
     def piece(self, data: bytes) -> bytes:
         """Decrypt a piece; KeyNeededError without a recovery key, else see `manifest`."""
         if not self.recovery:
             raise KeyNeededError("the copy is encrypted")
-        return age.decrypt(data, self.recovery, LARGEST_PIECE)
+        return age.decrypt(data, self.recovery, PIECE_BYTES)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,257 @@
+"""key: make, show and check the keys of remote copies.
+
+A new recovery key is in memory alone until its page is printed, or written where the user says.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from refnet.actions.check_result import Line, error_line, ok, warning
+from refnet.actions.context import Context
+from refnet.actions.recovery_page import RecoveryPage
+from refnet.errors import Exit, RefnetError
+from refnet.files import NEW_FILE, explain, explained, write_all
+from refnet.recovery.model.artifact import utc
+from refnet.recovery.sealing.age import PrivateKey
+from refnet.recovery.sealing.keys import MachineKeys
+from refnet.recovery.sealing.sshsig import Signer
+from refnet.recovery.stores.key_history import Event, HistoryFile, KeyEvent
+from refnet.settings import Settings
+
+
+@dataclass(frozen=True)
+class Making:
+    """The making of keys: planned, or done."""
+
+    #: The files of this machine's keys that are made.
+    files: tuple[Path, ...]
+    #: The value of encryption.recipients before.
+    recipients: tuple[str, ...]
+    #: False: only the keys of this machine.
+    recovery: bool = True
+    #: The recipient whose key the new one replaces; "": none.
+    replaces: str = ""
+    #: The file of the page; None: it is printed.
+    page_file: Path | None = None
+    #: None: only planned, or no recovery key.
+    page: RecoveryPage | None = None
+    #: None: only planned.
+    signer: Signer | None = None
+
+    @property
+    def recipients_after(self) -> tuple[str, ...]:
+        """The value of encryption.recipients that the user is to set."""
+        new = (self.page.recipient,) if self.page else ()
+        return (*(one for one in self.recipients if one != self.replaces), *new)
+
+    def to_json(self) -> dict[str, Any]:
+        """The private key is in it only if it is in no file."""
+        found: dict[str, Any] = {
+            "done": self.signer is not None,
+            "files": [str(one) for one in self.files],
+            "replaces": self.replaces or None,
+            "page": str(self.page_file) if self.page_file else None,
+        }
+        if self.signer:
+            found |= {"signer": self.signer.fingerprint, "public_key": self.signer.line}
+        if self.page:
+            found |= {"recipient": self.page.recipient, "recipients": list(self.recipients_after)}
+            found |= {} if self.page_file else {"recovery_key": self.page.key.revealed()}
+        return found
+
+
+def machine_keys(settings: Settings) -> MachineKeys:
+    """Return the keys of this machine."""
+    return MachineKeys(settings.home / "keys")
+
+
+def history_file(settings: Settings) -> HistoryFile:
+    """Return the file with the history of recovery keys."""
+    return HistoryFile(settings.home / "keys")
+
+
+def plan_new(context: Context, page_file: Path | None, *, machine: bool = False) -> Making:
+    """Plan a recovery key, unless `machine`, and the keys of this machine that are missing."""
+    settings = context.settings
+    if page_file and os.path.lexists(page_file):
+        raise _exists(page_file)
+    missing = machine_keys(settings).missing
+    return Making(missing, settings.encryption_recipients, not machine, page_file=page_file)
+
+
+def plan_rotation(context: Context, page_file: Path | None, replaces: str | None) -> Making:
+    """Plan a recovery key instead of that of the recipient `replaces` (None: the only one there is)."""
+    planned = plan_new(context, page_file)
+    found = planned.recipients
+    if not found:
+        raise _no_recipients()
+    if replaces is None and len(found) > 1:
+        hint = "Name one: --replaces RECIPIENT. `refnet key show` lists them."
+        raise RefnetError(f"{len(found)} recovery keys are in use", hint, Exit.USAGE)
+    if replaces is not None and replaces not in found:
+        hint = "`refnet key show` lists them."
+        raise RefnetError(f"{replaces[:80]} is not one of encryption.recipients", hint, Exit.USAGE)
+    return replace(planned, replaces=replaces or found[0])
+
+
+def make(context: Context, planned: Making) -> Making:
+    """Make the planned keys, write the page if it has a file, and record the recipient."""
+    settings, now, zone = context.settings, context.clock.now(), context.clock.zone
+    file = planned.page_file
+    with _new_file(file) if file else nullcontext() as handle:
+        keys = machine_keys(settings)
+        done = replace(planned, files=keys.make_missing(), signer=(signer := keys.signer()))
+        if not planned.recovery:
+            return done
+        stores = tuple(settings.stores.values())
+        page = RecoveryPage(PrivateKey.new(), signer, now, platform.node(), stores, planned.replaces)
+        if file and handle is not None:
+            with explained(file):
+                write_all(handle, (page.text(zone) if file.suffix == ".txt" else page.html(zone)).encode())
+        history_file(settings).add(KeyEvent(now, Event.MADE, page.recipient, planned.replaces))
+    return replace(done, page=page)
+
+
+def _exists(path: Path) -> RefnetError:
+    return RefnetError(f"{path} exists", "Name a new file: a page is never overwritten.", Exit.USAGE)
+
+
+@contextmanager
+def _new_file(path: Path) -> Iterator[int]:
+    """Create a file that this user alone may read, and open it; remove it again if the block fails."""
+    try:
+        handle = os.open(path, NEW_FILE, 0o600)
+    except FileExistsError:
+        raise _exists(path) from None
+    except OSError as error:
+        raise explain(error, path) from error
+    try:
+        yield handle
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(handle)
+
+
+@dataclass(frozen=True)
+class KeyState:
+    """A recovery key, by its public part, and what is known of it."""
+
+    recipient: str
+    #: It is one of encryption.recipients.
+    current: bool
+    #: None: it was not made here.
+    made: KeyEvent | None
+    #: Its last check; None: never.
+    checked: KeyEvent | None
+    #: The keys that replaced it, one after the other.
+    replaced_by: tuple[KeyEvent, ...]
+
+    @property
+    def exit(self) -> Exit:
+        return Exit.DONE if self.current else Exit.DAMAGED
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "recipient": self.recipient,
+            "current": self.current,
+            "made": utc(self.made.at) if self.made else None,
+            "checked": utc(self.checked.at) if self.checked else None,
+            "replaced": [{"by": one.recipient, "at": utc(one.at)} for one in self.replaced_by],
+        }
+
+
+def _states(settings: Settings, recipients: Iterable[str]) -> tuple[KeyState, ...]:
+    history, current = history_file(settings).read(), settings.encryption_recipients
+    return tuple(
+        KeyState(one, one in current, history.made(one), history.checked(one), history.replacements(one))
+        for one in recipients
+    )
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The public parts of all keys."""
+
+    #: None: this machine has no signing key.
+    signer: Signer | None
+    #: The recipient of the catalog key; "": there is none.
+    catalog: str
+    #: Those of the settings.
+    recipients: tuple[KeyState, ...]
+    #: Fingerprints or public keys that are trusted besides the signer.
+    signers: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "signer": self.signer.fingerprint if self.signer else None,
+            "public_key": self.signer.line if self.signer else None,
+            "catalog": self.catalog or None,
+            "recipients": [one.to_json() for one in self.recipients],
+            "signers": list(self.signers),
+        }
+
+
+def show(context: Context) -> Shown:
+    """Return the public parts of the keys; RefnetError if one cannot be read."""
+    settings = context.settings
+    keys = machine_keys(settings)
+    return Shown(
+        keys.signer() if keys.signing_file.exists() else None,
+        keys.catalog().recipient.text if keys.catalog_file.exists() else "",
+        _states(settings, settings.encryption_recipients),
+        settings.encryption_signers,
+    )
+
+
+def try_keys(context: Context, keys: Sequence[PrivateKey]) -> tuple[KeyState, ...]:
+    """Find out whether each of `keys` is in use, and record the check of those that are."""
+    settings, file = context.settings, history_file(context.settings)
+    if not settings.encryption_recipients:
+        raise _no_recipients()
+    recipients = [key.recipient.text for key in keys]
+    for one in recipients:
+        if one in settings.encryption_recipients:
+            file.add(KeyEvent(context.clock.now(), Event.CHECKED, one))
+    return _states(settings, recipients)
+
+
+def check_keys(settings: Settings) -> Iterator[Line]:
+    """Check that the keys of remote copies are there, and that somebody has their pages; nothing without stores."""
+    if not settings.stores and not settings.encryption_local:
+        return
+    keys = machine_keys(settings)
+    for what, act in (("signing key", keys.signer), ("catalog key", keys.catalog)):
+        try:
+            act()
+        except RefnetError as error:
+            yield error_line(what, error)
+    if not settings.encryption_recipients:
+        yield error_line("recovery key", _no_recipients())
+    for one in _states(settings, settings.encryption_recipients):
+        if one.checked:
+            yield ok("recovery key", f"{one.recipient}: checked {one.checked.at:%Y-%m-%d}")
+        else:
+            page = (
+                "was never checked"
+                if one.made
+                else "is on no recovery page of this machine, and was never checked"
+            )
+            hint = "Type it in from its page: `refnet key check`."
+            yield warning("recovery key", f"{one.recipient}: its key {page}", hint)
+
+
+def _no_recipients() -> RefnetError:
+    return RefnetError(
+        "encryption.recipients is not set, and nothing leaves this machine unencrypted",
+        "Make the first key: `refnet key new`.",
+        Exit.USAGE,
+    )

@@ -1,0 +1,195 @@
+"""The recovery page: one sheet of paper that brings everything back from a remote store.
+
+It contains the recovery key, so it must reach no disk of this machine but at the user's wish.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+from shlex import quote
+from textwrap import wrap
+from urllib.parse import urlencode
+
+from refnet.recovery.model.remote import NAMESPACE
+from refnet.recovery.page import render
+from refnet.recovery.sealing.age import PrivateKey
+from refnet.recovery.sealing.sshsig import Signer
+from refnet.settings import StoreKind, StoreSettings
+
+_WIDTH = 78
+#: Where the recovery key of the page is written while the last resort runs: a disk in memory.
+_KEY = "/dev/shm/key"  # noqa: S108  # only shown
+#: Without RefNet, after the files of a store are in the folder `copies`.
+_BY_HAND = f"""\
+umask 077; cat > {_KEY}   # type the recovery key without spaces, Enter, Ctrl-D
+ls copies/manifests           # TIME_SOURCE_ID.age: choose the newest of a source
+age -d -i {_KEY} copies/manifests/NAME > manifest
+head -n 1 manifest > line; tail -n +2 manifest > line.sig
+echo 'refnet SIGNER' > signers
+ssh-keygen -Y verify -f signers -I refnet -n {NAMESPACE} -s line.sig < line
+grep -o '"name":"data/[^"]*","sha256":"[0-9a-f]*"' line |
+  sed 's/"name":"\\(.*\\)","sha256":"\\(.*\\)"/\\2  copies\\/\\1/' | sha256sum -c
+pieces() {{ grep -o 'data/[0-9a-f]*/[0-9][^"]*' line |
+  while read -r f; do age -d -i {_KEY} "copies/$f" || exit; done; }}
+pieces | zcat | psql -X -d DATABASE      # of a database, into an empty one
+pieces | tar -xzf - -C FOLDER            # of a folder
+rm {_KEY}"""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page."""
+
+    title: str
+    #: Sentences.
+    notes: tuple[str, ...] = ()
+    #: (name, value).
+    facts: tuple[tuple[str, str], ...] = ()
+    #: Lines for a shell.
+    commands: Sequence[str] = ()
+    #: What its QR code contains; "": it has none.
+    code: str = ""
+    #: Names before lines to fill in by hand.
+    blanks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RecoveryPage:
+    """The page of one recovery key."""
+
+    key: PrivateKey
+    signer: Signer
+    made: datetime
+    #: The name of this machine.
+    host: str
+    stores: tuple[StoreSettings, ...] = ()
+    #: The recipient whose key this one replaces; "": none.
+    replaces: str = ""
+
+    @property
+    def recipient(self) -> str:
+        """The public part of the key."""
+        return self.key.recipient.text
+
+    def html(self, zone: tzinfo | None) -> str:
+        """Return the page for a printer, with times in `zone` (None: the machine's)."""
+        return render("recovery.html.j2", zone, page=self, sections=self.sections, qr=_qr)
+
+    def text(self, zone: tzinfo | None) -> str:
+        """Return the page as plain text of at most 78 columns, but for long commands and URLs."""
+        head = f"Recovery page of {self.host}, {self.made.astimezone(zone):%Y-%m-%d %H:%M %Z}"
+        lines = [head, "=" * len(head)]
+        for one in self.sections:
+            lines += ["", one.title, "-" * len(one.title)]
+            lines += [line for note in one.notes for line in wrap(note, _WIDTH)]
+            width = max((len(name) for name, _ in one.facts), default=0)
+            lines += [f"{name:{width}}  {value}" for name, value in one.facts]
+            lines += [f"  {line}" for line in one.commands]
+            lines += [f"{name}: ".ljust(_WIDTH, "_") for name in one.blanks]
+        return "\n".join(lines) + "\n"
+
+    @property
+    def sections(self) -> tuple[Section, ...]:
+        """The parts, in order."""
+        return (
+            self._key(),
+            Section(
+                "The signer",
+                ("Only copies that this key signed are genuine. It is public.",),
+                (("fingerprint", self.signer.fingerprint), ("public key", self.signer.line)),
+                code=self.signer.line,
+            ),
+            *map(_store, self.stores),
+            self._with_refnet(),
+            self._by_hand(),
+            Section(
+                "To fill in",
+                blanks=("Holder", "Place of this page", "Place of the second page", "Checked on"),
+            ),
+        )
+
+    def _key(self) -> Section:
+        notes = (
+            "It decrypts every copy that was sent to its recipient.",
+            "Anyone who has it and can read a store can read the copies: lock this page away.",
+            *(
+                [f"It replaces the key of {self.replaces}; older copies need that one: keep its page."]
+                if self.replaces
+                else ()
+            ),
+        )
+        facts = (("recovery key", grouped(self.key.revealed())), ("recipient", self.recipient))
+        return Section("The recovery key: secret", notes, facts, code=self.key.revealed())
+
+    def _with_refnet(self) -> Section:
+        notes = (
+            "On an empty machine, as root: install RefNet and PostgreSQL, and run this; it asks for the recovery key.",
+            "A credential that reads the store: credentials_file=FILE in the URL, or AWS_ACCESS_KEY_ID and so on.",
+        )
+        urls = tuple(map(url, self.stores)) or ("URL",)
+        lines = tuple(
+            f"refnet recover --from {quote(one)} --signer {self.signer.fingerprint}" for one in urls
+        )
+        return Section("Recover with RefNet", notes, commands=lines)
+
+    def _by_hand(self) -> Section:
+        notes = ("It needs age, ssh-keygen, gzip, sed, and psql or tar. Fetch the files of a store first:",)
+        lines = _BY_HAND.replace("SIGNER", self.signer.line).splitlines()
+        return Section("Recover without RefNet", notes, commands=(*map(_fetch, self.stores), *lines))
+
+
+def grouped(key: str) -> str:
+    """Return a private key in groups of four characters after its prefix."""
+    prefix, one, rest = key.partition("-1")
+    return " ".join([prefix + one, *(rest[at : at + 4] for at in range(0, len(rest), 4))])
+
+
+def url(store: StoreSettings) -> str:
+    """Return the URL of a store with the options that a reader needs, without the files of credentials."""
+    options = {"endpoint": store.endpoint, "region": store.region}
+    query = urlencode({name: value for name, value in options.items() if value}, safe=":/")
+    return f"{store.place}?{query}" if query else str(store.place)
+
+
+def _store(store: StoreSettings) -> Section:
+    place = store.place
+    where = {StoreKind.SFTP: "host", StoreKind.RCLONE: "remote of rclone", StoreKind.AZ: "container"}
+    cloud = place.kind in {StoreKind.S3, StoreKind.GS, StoreKind.AZ}
+    facts = {
+        "endpoint": store.endpoint,
+        where.get(place.kind, "bucket"): f"{place.user}@{place.place}" if place.user else place.place,
+        "port": place.port,
+        "prefix" if cloud else "folder": place.path,
+        "region": store.region,
+        "credential on this machine": store.credentials_file,
+    }
+    return Section(
+        f"The store {store.name}: {place.kind}",
+        facts=tuple((name, str(value)) for name, value in facts.items() if value),
+        blanks=("A credential that reads it is kept at",),
+    )
+
+
+def _fetch(store: StoreSettings) -> str:
+    """Return the command that fetches all files of a store into the folder `copies`."""
+    place = store.place
+    source = quote(str(place))
+    endpoint = f" --endpoint-url {quote(store.endpoint)}" if store.endpoint else ""
+    return {
+        StoreKind.S3: f"aws s3 sync {source} copies{endpoint}{f' --region {store.region}' if store.region else ''}",
+        StoreKind.GS: f"gcloud storage rsync --recursive {source} copies",
+        StoreKind.AZ: f"azcopy copy {quote(f'https://ACCOUNT.blob.core.windows.net/{place.place}/{place.path}/*')} copies --recursive",
+        StoreKind.SFTP: f"sftp -r {source} copies",
+        StoreKind.RCLONE: f"rclone copy {quote(f'{place.place}:{place.path}')} copies",
+        StoreKind.FILE: f"cp -r {quote(place.path)} copies",
+    }[place.kind]
+
+
+def _qr(text: str) -> object:
+    """Return the QR code of `text` as SVG for a page."""
+    import segno
+    from markupsafe import Markup
+
+    return Markup(segno.make_qr(text, error="q").svg_inline(omitsize=True, border=4, title="QR code"))  # noqa: S704  # segno's

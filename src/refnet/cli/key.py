@@ -1,0 +1,180 @@
+"""`refnet key`: make, show and check the keys of remote copies."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from refnet.actions import keys
+from refnet.actions.keys import KeyState, Making
+from refnet.cli import options
+from refnet.cli.command import Commands
+from refnet.cli.context import context, note, print_json
+from refnet.cli.output import say
+from refnet.errors import Exit, RefnetError
+from refnet.recovery.stores.key_history import KeyEvent
+from refnet.settings import user_path
+
+key = Commands("Make, show and check the keys of remote copies.")
+
+Page = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Write the recovery page to this new file (HTML, or text if *.txt)."),
+]
+IdentityFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="The file with the recovery key; default: ask at the terminal."),
+]
+
+
+@key.command()
+def new(
+    *,
+    page: Page = None,
+    machine: Annotated[
+        bool, typer.Option("--machine", help="Make only the missing keys of this machine.")
+    ] = False,
+    plan: options.Plan = False,
+    as_json: options.Json = False,
+) -> None:
+    """Make a recovery key and its page.
+
+    It also makes the keys of this machine that are missing. The recovery key is stored nowhere: only the page has it.
+    """
+    if machine and page:
+        raise RefnetError("--machine makes no recovery key, so it has no page", "Omit --page.", Exit.USAGE)
+    _make(keys.plan_new(context(), _path(page), machine=machine), plan=plan, as_json=as_json)
+
+
+@key.command()
+def rotate(
+    *,
+    replaces: Annotated[
+        str | None,
+        typer.Option(metavar="RECIPIENT", help="The recipient to replace; default: the only one."),
+    ] = None,
+    page: Page = None,
+    plan: options.Plan = False,
+    as_json: options.Json = False,
+) -> None:
+    """Make a recovery key that replaces one in use.
+
+    Copies that are there stay encrypted to the old key: keep its page as long as you keep them.
+    """
+    _make(keys.plan_rotation(context(), _path(page), replaces), plan=plan, as_json=as_json)
+
+
+@key.command()
+def show(*, as_json: options.Json = False) -> None:
+    """Show the public parts of all keys."""
+    found = keys.show(context())
+    if as_json:
+        print_json(found.to_json())
+        return
+    print(f"signer     {found.signer.fingerprint if found.signer else 'none; `refnet key new` makes it'}")
+    if found.signer:
+        print(f"           {found.signer.line}")
+    print(f"catalog    {found.catalog or 'none; `refnet key new` makes it'}")
+    for one in found.recipients:
+        print(f"recipient  {_state(one)}")
+    if not found.recipients:
+        print("recipient  none; `refnet key new` makes one")
+    for trusted in found.signers:
+        print(f"trusted    {trusted}")
+
+
+@key.command()
+def check(*, identity_file: IdentityFile = None, as_json: options.Json = False) -> None:
+    """Check a recovery key that you type in from its page.
+
+    Exit 4: it is not in use.
+    """
+    from refnet.cli.recovery_key import recovery_keys
+
+    here = context()
+    found = keys.try_keys(here, recovery_keys(identity_file).keys)
+    if as_json:
+        print_json({"keys": [one.to_json() for one in found]})
+    else:
+        for one in found:
+            print(_state(one))
+    raise typer.Exit(max(one.exit for one in found))
+
+
+def _path(page: Path | None) -> Path | None:
+    return user_path(page).absolute() if page else None
+
+
+def _make(planned: Making, *, plan: bool, as_json: bool) -> None:
+    if plan:
+        print_json(planned.to_json()) if as_json else _print_plan(planned)
+        return
+    if planned.recovery and not (planned.page_file or as_json or sys.stdout.isatty()):
+        raise RefnetError(
+            "stdout is not a terminal, and the recovery key must reach no disk",
+            "Run it at a terminal, or name a file on a disk in memory: --page /dev/shm/page.html.",
+            Exit.USAGE,
+        )
+    here = context()
+    done = keys.make(here, planned)
+    if as_json:
+        print_json(done.to_json())
+        return
+    if done.page and not done.page_file:
+        print(done.page.text(here.clock.zone))
+    _print_next(done, here.settings.file)
+
+
+def _print_plan(planned: Making) -> None:
+    for one in planned.files:
+        print(f"would make {one}")
+    if planned.recovery:
+        what = f", which replaces that of {planned.replaces}" if planned.replaces else ""
+        print(f"would make a recovery key{what}; its page: {planned.page_file or 'printed here'}")
+    elif not planned.files:
+        print("nothing is missing")
+
+
+def _print_next(done: Making, file: Path | None) -> None:
+    """Print what was made, and what to do with it."""
+    for one in done.files:
+        say(f"made {one}")
+    if not done.page:
+        if not done.files:
+            say("nothing is missing")
+        if done.signer:
+            say(f"signer {done.signer.fingerprint}: write it on each recovery page")
+        return
+    if done.page_file:
+        say(f"wrote {done.page_file}")
+        note(
+            f"{done.page_file} has the recovery key: print it, then delete it (a disk in memory keeps nothing)"
+        )
+    else:
+        note("the page above has the recovery key: print it or copy it by hand, then clear the terminal")
+    print(f"Set in {file or 'refnet.toml'}:\n\n[encryption]")
+    print(f"recipients = {json.dumps(done.recipients_after)}\n")
+    if done.replaces:
+        print(
+            f"Copies that are there need the key of {done.replaces}: keep its page as long as you keep them."
+        )
+    print("Then type the key in from the printed page: `refnet key check`.")
+
+
+def _state(one: KeyState) -> str:
+    facts = ["in use" if one.current else "not in use"]
+    facts += [f"made {_day(one.made)}" if one.made else "not made here"]
+    facts += [f"checked {_day(one.checked)}"] if one.checked else ["never checked"] if one.current else []
+    if one.replaced_by and not one.current:
+        times = "once" if len(one.replaced_by) == 1 else f"{len(one.replaced_by)} times"
+        facts += [f"replaced {times}, now by {one.replaced_by[-1].recipient}"]
+        facts += [f"opens only copies that were sent before {_day(one.replaced_by[0])}"]
+    return f"{one.recipient}: {', '.join(facts)}"
+
+
+def _day(event: KeyEvent) -> str:
+    return f"{event.at.astimezone():%Y-%m-%d}"

@@ -1,0 +1,31 @@
+"""The recovery key that a command needs: from a file, or typed in hidden. It is never an argument or a variable."""
+
+from __future__ import annotations
+
+import os
+import sys
+from getpass import getpass
+from pathlib import Path
+
+from refnet.errors import Exit, RefnetError
+from refnet.recovery.sealing.keys import GivenKeys, parse_keys, read_keys
+from refnet.settings import IDENTITY_FILE, user_path
+
+_QUESTION = "Recovery key (AGE-SECRET-KEY-1…): "
+
+
+def recovery_keys(file: Path | None) -> GivenKeys:
+    """Read the recovery keys of `file`, or of the file that the environment names, or ask at the terminal.
+
+    RefnetError (USAGE) if that is not a key, or if there is neither a file nor a terminal.
+    """
+    if found := file or os.environ.get(IDENTITY_FILE):
+        return read_keys(user_path(found).absolute())
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        hint = f"Name its file (--identity-file FILE or {IDENTITY_FILE}), or run this at a terminal."
+        raise RefnetError("the recovery key is needed, and stdin is not a terminal", hint, Exit.USAGE)
+    try:
+        typed = getpass(_QUESTION, sys.stderr)
+    except EOFError:
+        raise RefnetError("no recovery key was typed", "Nothing was read.", Exit.USAGE) from None
+    return parse_keys(typed.encode(errors="replace"), "the recovery key")

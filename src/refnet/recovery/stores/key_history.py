@@ -1,0 +1,126 @@
+"""The history of recovery keys: `REFNET_HOME/keys/recipients.jsonl`, a line for each key that was made or checked.
+
+It contains recipients, which are public, and no key. A line that cannot be read is skipped.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Self
+
+from refnet import trust
+from refnet.files import explained, make_folder, sync_folder
+from refnet.recovery.model import checked
+from refnet.recovery.model.artifact import utc
+from refnet.recovery.stores.disk import append_lines
+
+#: The largest history that is read, in bytes: 5,000 lines.
+_LARGEST = 1 << 20
+
+
+class Event(StrEnum):
+    """A line of the history."""
+
+    #: The key was made, and its recovery page was written or printed.
+    MADE = "made"
+    #: The key was typed in, and is one of the recipients.
+    CHECKED = "checked"
+
+
+@dataclass(frozen=True)
+class KeyEvent:
+    """One line."""
+
+    at: datetime
+    event: Event
+    #: Of the key: `age1…`.
+    recipient: str
+    #: The recipient whose key a new one replaces; "": none.
+    replaces: str = ""
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self) | {"at": utc(self.at)})
+
+    @classmethod
+    def from_json(cls, line: bytes) -> Self:
+        """Read a line; ValueError if it is malformed."""
+        return cls(**_LINE(checked.document(line, 4096)))
+
+
+@dataclass(frozen=True)
+class KeyHistory:
+    """The lines, oldest first."""
+
+    events: tuple[KeyEvent, ...]
+
+    def made(self, recipient: str) -> KeyEvent | None:
+        """Return when the key of `recipient` was made; None: not here."""
+        return next(
+            (one for one in self.events if one.event is Event.MADE and one.recipient == recipient), None
+        )
+
+    def checked(self, recipient: str) -> KeyEvent | None:
+        """Return when the key of `recipient` was checked last; None: never."""
+        found = (one for one in self.events if one.event is Event.CHECKED and one.recipient == recipient)
+        return max(found, key=lambda one: one.at, default=None)
+
+    def replacements(self, recipient: str) -> tuple[KeyEvent, ...]:
+        """Return the keys that replaced that of `recipient`, one after the other."""
+        found: list[KeyEvent] = []
+        while after := self._replacing(recipient, {one.recipient for one in found}):
+            found.append(after)
+            recipient = after.recipient
+        return tuple(found)
+
+    def _replacing(self, recipient: str, but: Collection[str]) -> KeyEvent | None:
+        found = [one for one in self.events if one.replaces == recipient and one.recipient not in but]
+        return found[-1] if found else None
+
+
+@dataclass(frozen=True)
+class HistoryFile:
+    """The file, in REFNET_HOME/keys."""
+
+    folder: Path
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "recipients.jsonl"
+
+    def read(self) -> KeyHistory:
+        """Read the history; RefnetError if others can write the file, or it is too large."""
+        events: list[KeyEvent] = []
+        with explained(self.path):
+            try:
+                lines = trust.read(self.path, _LARGEST).content.splitlines()
+            except FileNotFoundError:
+                lines = []
+        for line in lines:
+            with suppress(ValueError):
+                events.append(KeyEvent.from_json(line))
+        return KeyHistory(tuple(events))
+
+    def add(self, event: KeyEvent) -> None:
+        """Append a line."""
+        make_folder(self.folder)
+        with explained(self.path):
+            if append_lines(self.path, f"{event.to_json()}\n"):
+                sync_folder(self.folder)
+
+
+_RECIPIENT = checked.text(100, like="(age1[a-z0-9]+)?")
+_LINE = checked.record(
+    {
+        "at": checked.moment,
+        "event": checked.member(Event),
+        "recipient": checked.text(100, like="age1[a-z0-9]+"),
+    },
+    {"replaces": _RECIPIENT},
+    more=True,
+)

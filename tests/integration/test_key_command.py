@@ -1,0 +1,90 @@
+"""`refnet key` at a terminal and without one: the recovery key is shown once, and is on no disk."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from tests.command import Result
+from tests.integration.at_terminal import REFNET, Machine
+
+from refnet.recovery.sealing.age import PrivateKey
+
+_KEY = re.compile(r"AGE-SECRET-KEY-1 [0-9A-Z ]+")
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "refnet.toml").write_text('[stores.nas]\nurl = "file:///mnt/nas"\n')
+    return Machine(tmp_path, "")
+
+
+def at_terminal(machine: Machine, *arguments: str, typed: str = "") -> Result:
+    """Run refnet at a terminal; type a line when it asks for a recovery key."""
+    main, terminal = pty.openpty()
+    program = subprocess.Popen(
+        [REFNET, *arguments], cwd=machine.here, env=machine.environment, stdin=terminal, stdout=terminal,
+        stderr=terminal, start_new_session=True,
+    )  # fmt: skip
+    os.close(terminal)
+    shown = b""
+    while True:
+        try:
+            shown += os.read(main, 65536)
+        except OSError:  # the terminal is gone with the program
+            break
+        if typed and shown.endswith("…): ".encode()):
+            os.write(main, f"{typed}\n".encode())
+            typed = ""
+    os.close(main)
+    return Result(program.wait(60), shown.decode(), "")
+
+
+def test_a_key_is_shown_at_a_terminal_and_proven_by_typing_it_in(machine):
+    made = at_terminal(machine, "key", "new")
+    assert made.code == 0, made.out
+    key = PrivateKey.parsed(_KEY.findall(made.out)[0])
+    for path in machine.folder.rglob("*"):
+        if path.is_file():
+            assert key.revealed()[20:] not in path.read_bytes().decode(errors="replace"), path
+    lines = made.out[made.out.index("[encryption]") :].split("\n")[:2]
+    with machine.file.open("a") as settings:
+        settings.write("\n".join(lines).replace("\r", "") + "\n")
+
+    tried = at_terminal(machine, "key", "check", typed=key.revealed()[:20] + " " + key.revealed()[20:])
+    assert tried.code == 0, tried.out
+    assert "in use, made" in tried.out
+    assert key.revealed()[20:] not in tried.out
+    assert machine.run("key", "show", "--json").json["recipients"][0]["checked"]
+
+    machine.run("key", "check").fails(2, "stdin is not a terminal", "--identity-file")
+    (machine.here / "wrong").touch(mode=0o600)
+    (machine.here / "wrong").write_text(key.revealed()[:-1] + "X")
+    machine.run("key", "check", REFNET_IDENTITY_FILE="wrong").fails(2, "line 1")
+    wrong = at_terminal(machine, "key", "check", typed=key.revealed()[:-1] + "X")
+    assert wrong.code == 2
+    assert key.revealed()[20:40] not in wrong.out
+
+
+def test_a_key_is_not_printed_where_a_disk_may_get_it(machine):
+    machine.run("key", "new").fails(2, "stdout is not a terminal", "--page")
+    machine.run("key", "new", "--machine", "--page", "x").fails(2, "--machine")
+    assert [path.name for path in machine.here.iterdir()] == ["refnet.toml"]
+    assert not (machine.folder / "home").exists()
+
+
+def test_a_page_and_a_report_are_made_without_a_terminal(machine):
+    made = machine.run("key", "new", "--page", "page.html")
+    assert made.code == 0, made.err
+    assert "print it, then delete it" in made.err
+    assert "SECRET" not in made.out
+    assert (machine.here / "page.html").stat().st_mode & 0o777 == 0o600
+    machine.run("key", "new", "--page", "page.html").fails(2, "exists")
+    other = machine.run("key", "new", "--json").json
+    assert PrivateKey.parsed(other["recovery_key"]).recipient.text == other["recipient"]
+    assert machine.run("key", "new", "--plan", "--json").json["done"] is False

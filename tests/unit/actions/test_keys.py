@@ -1,0 +1,142 @@
+"""The keys of remote copies: what is made, what is never overwritten, and what `check` reports."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from refnet.actions import keys
+from refnet.actions.check_result import State
+from refnet.actions.context import Context
+from refnet.errors import Exit, RefnetError
+from refnet.recovery.sealing.age import PrivateKey
+from refnet.settings import Settings, StoreSettings
+
+NAS = {"nas": StoreSettings.from_url("file:///mnt/nas")}
+
+
+@pytest.fixture
+def context(tmp_path):
+    return Context(Settings(home=tmp_path / "home", stores=NAS))
+
+
+def with_recipients(context, *recipients):
+    return Context(replace(context.settings, encryption_recipients=recipients))
+
+
+def everything(folder):
+    return b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_new_recovery_key_is_on_no_disk(context, tmp_path):
+    done = keys.make(context, keys.plan_new(context, None))
+    assert len(done.files) == 2
+    assert done.recipients_after == (done.page.key.recipient.text,)
+    stored = everything(tmp_path)
+    assert done.page.key.recipient.text.encode() in stored
+    for part in (done.page.key.revealed(), done.page.key.revealed()[20:40]):
+        assert part.encode() not in stored
+    assert done.to_json()["recovery_key"] == done.page.key.revealed()
+
+
+@pytest.mark.parametrize(
+    ("name", "start"), [("page.html", "<!DOCTYPE html>"), ("page.txt", "Recovery page of ")]
+)
+def test_a_page_is_written_where_the_user_says_for_the_user_alone(context, tmp_path, name, start):
+    path = tmp_path / name
+    done = keys.make(context, keys.plan_new(context, path))
+    assert path.read_text().startswith(start)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert "recovery_key" not in done.to_json()
+    assert done.page.key.revealed() not in json.dumps(done.to_json())
+
+
+def test_a_page_overwrites_nothing(context, tmp_path):
+    path = tmp_path / "page.html"
+    planned = keys.plan_new(context, path)
+    path.symlink_to(tmp_path / "elsewhere")
+    for act in (lambda: keys.plan_new(context, path), lambda: keys.make(context, planned)):
+        with pytest.raises(RefnetError, match="exists") as caught:
+            act()
+        assert caught.value.code is Exit.USAGE
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_page_that_cannot_be_written_leaves_no_recipient(context, tmp_path):
+    with pytest.raises(RefnetError):
+        keys.make(context, keys.plan_new(context, tmp_path / "none" / "page.html"))
+    assert keys.history_file(context.settings).read().events == ()
+
+
+def test_a_plan_makes_nothing(context, tmp_path):
+    planned = keys.plan_new(context, tmp_path / "page.html")
+    assert planned.to_json()["done"] is False
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_keys_of_a_machine_are_made_without_a_recovery_key(context):
+    done = keys.make(context, keys.plan_new(context, None, machine=True))
+    assert len(done.files) == 2
+    assert done.page is None
+    assert keys.make(context, keys.plan_new(context, None, machine=True)).files == ()
+
+
+def test_a_rotation_replaces_one_recipient_and_names_it_on_the_page(context):
+    first = keys.make(context, keys.plan_new(context, None)).page.key.recipient.text
+    other = PrivateKey.new().recipient.text
+    here = with_recipients(context, first, other)
+    with pytest.raises(RefnetError, match="2 recovery keys are in use"):
+        keys.plan_rotation(here, None, None)
+    with pytest.raises(RefnetError, match="not one of"):
+        keys.plan_rotation(here, None, "age1none")
+    done = keys.make(here, keys.plan_rotation(here, None, first))
+    assert done.recipients_after == (other, done.page.key.recipient.text)
+    assert first in done.page.text(None)
+    with pytest.raises(RefnetError, match="is not set"):
+        keys.plan_rotation(context, None, None)
+
+
+def test_a_page_that_is_two_rotations_old_is_recognized(context):
+    here, made = context, [keys.make(context, keys.plan_new(context, None)).page.key]
+    for _ in range(2):
+        here = with_recipients(context, made[-1].recipient.text)
+        made.append(keys.make(here, keys.plan_rotation(here, None, None)).page.key)
+    here = with_recipients(context, made[-1].recipient.text)
+    old, new, foreign = keys.try_keys(here, [made[0], made[2], PrivateKey.new()])
+    assert [one.recipient for one in old.replaced_by] == [key.recipient.text for key in made[1:]]
+    assert (old.exit, new.exit, foreign.exit) == (Exit.DAMAGED, Exit.DONE, Exit.DAMAGED)
+    assert old.checked is foreign.checked is foreign.made is None
+    assert new.checked
+
+
+def test_check_reports_missing_keys_and_pages_that_were_never_checked(context):
+    def states():
+        return [(line.what, line.state) for line in keys.check_keys(here.settings)]
+
+    here = Context(replace(context.settings, stores={}))
+    assert states() == []
+    here = context
+    assert states() == [
+        ("signing key", State.ERROR),
+        ("catalog key", State.ERROR),
+        ("recovery key", State.ERROR),
+    ]
+    key = keys.make(here, keys.plan_new(here, None)).page.key
+    here = with_recipients(here, key.recipient.text)
+    assert states() == [("recovery key", State.WARNING)]
+    keys.try_keys(here, [key])
+    assert states() == [("recovery key", State.OK)]
+    keys.machine_keys(here.settings).signing_file.chmod(0o644)
+    assert states() == [("signing key", State.ERROR), ("recovery key", State.OK)]
+
+
+def test_show_has_no_private_part(context):
+    assert keys.show(context).to_json() == {
+        "signer": None, "public_key": None, "catalog": None, "recipients": [], "signers": [],
+    }  # fmt: skip
+    keys.make(context, keys.plan_new(context, None))
+    shown = json.dumps(keys.show(context).to_json())
+    assert keys.machine_keys(context.settings).signer().fingerprint in shown
+    assert "SECRET" not in shown

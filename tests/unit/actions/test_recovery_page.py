@@ -1,0 +1,133 @@
+"""The recovery page: everything that a recovery needs is on it, no secret but the key, and its commands work."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+from datetime import UTC, datetime
+from gzip import compress
+from html.parser import HTMLParser
+
+import pytest
+import segno
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from refnet.actions.recovery_page import RecoveryPage, grouped
+from refnet.recovery.model.remote import NAMESPACE
+from refnet.recovery.sealing.age import PrivateKey, encrypt
+from refnet.recovery.sealing.sshsig import Signer, sign
+from refnet.settings import StoreSettings
+
+KEY = PrivateKey.new()
+SIGNING = Ed25519PrivateKey.generate()
+CLOUD = "s3://bucket/some/prefix?endpoint=https://s3.example.org&region=eu-west-1&credentials_file=/etc/refnet/s3.toml"
+URLS = (
+    CLOUD, "gs://bucket/p", "az://container/p", "sftp://user@nas:2222/backups", "rclone:drive:folder", "file:///mnt/my nas",
+)  # fmt: skip
+
+
+def page(*urls, **values):
+    stores = tuple(map(StoreSettings.from_url, urls))
+    return RecoveryPage(
+        KEY, Signer.of(SIGNING), datetime(2026, 11, 27, 12, tzinfo=UTC), "db1", stores, **values
+    )
+
+
+class Text(HTMLParser):
+    """The text of a page, and what it opens and does not close."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.words, self.open, self.links = [], [], []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.links += [value for name, value in attrs if name in {"src", "href"}]
+        if tag not in {"meta", "path"}:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag != "path":
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def test_both_forms_have_the_key_the_recipient_the_signer_and_the_place_of_each_store():
+    made = page(*URLS, replaces="age1old")
+    html = Text(made.html(UTC))
+    for text in ("".join(html.words), made.text(UTC)):
+        for needed in (
+            grouped(KEY.revealed()), KEY.recipient.text, Signer.of(SIGNING).fingerprint, Signer.of(SIGNING).line, "db1",
+            "2026-11-27 12:00", "some/prefix", "https://s3.example.org", "eu-west-1", "/etc/refnet/s3.toml", "container",
+            "user@nas", "2222", "drive", "/mnt/my nas", "Holder", "age1old",
+        ):  # fmt: skip
+            assert needed in text, needed
+        assert "'s3://bucket/some/prefix?endpoint=https://s3.example.org&region=eu-west-1'" in text
+    assert html.open == html.links == []
+
+
+def test_the_codes_of_the_page_are_those_of_the_key_and_of_the_signer():
+    html = page().html(UTC)
+    for text in (KEY.revealed(), Signer.of(SIGNING).line):
+        drawn = segno.make_qr(text, error="q").svg_inline(omitsize=True, border=4)
+        assert drawn[drawn.index("<path") :] in html
+
+
+def test_the_grouped_key_is_read_as_the_key():
+    assert PrivateKey.parsed(grouped(KEY.revealed())) == KEY
+
+
+def test_what_a_name_contains_is_escaped():
+    made = RecoveryPage(KEY, Signer.of(SIGNING), datetime.now(UTC), "<script>", (), "<b>")
+    assert "<script>" not in made.html(UTC)
+    assert "<b>" not in made.html(UTC)
+
+
+@pytest.mark.skipif(
+    not all(map(shutil.which, ("age", "ssh-keygen", "zcat"))), reason="age or ssh-keygen is not installed"
+)
+def test_its_commands_bring_a_copy_back_without_refnet(tmp_path):
+    content = compress(b"SELECT 1;\n" * 1000)
+    store, number = tmp_path / "my nas", "0" * 32
+    (store / "manifests").mkdir(parents=True)
+    (store / "data" / number).mkdir(parents=True)
+    (store / "data" / number / "00000-ffffffffffffffff.age").write_bytes(b"left of an attempt")
+    pieces = []
+    for at, part in enumerate((content[:40], content[40:])):
+        name = f"data/{number}/{at:05}-{'a' * 16}.age"
+        (store / name).write_bytes(encrypt(part, [KEY.recipient]))
+        digest = hashlib.sha256((store / name).read_bytes()).hexdigest()
+        pieces.append(f'{{"name":"{name}","sha256":"{digest}","size":1,"version":""}}')
+    line = f'{{"pieces":[{",".join(pieces)}]}}\n'.encode()
+    signed = line + sign(line, SIGNING, NAMESPACE).encode()
+    (store / "manifests" / "NAME").write_bytes(encrypt(signed, [KEY.recipient]))
+    (section,) = (one for one in page(f"file://{store}").sections if one.title == "Recover without RefNet")
+    wanted = (
+        "cp ",
+        "umask",
+        "age ",
+        "head ",
+        "echo ",
+        "ssh-keygen ",
+        "grep ",
+        "  sed",
+        "pieces()",
+        "  while",
+        "pieces | zcat",
+    )
+    script = "\n".join(one for one in section.commands if one.startswith(wanted))
+    script = script.replace("psql -X -d DATABASE", "cat > database").replace(
+        "/dev/shm/key", str(tmp_path / "key")
+    )
+    done = subprocess.run(
+        ["sh", "-eu"], input=script.replace(f"cat > {tmp_path / 'key'}", f"echo {KEY.revealed()} > {tmp_path / 'key'}"),
+        cwd=tmp_path, text=True, capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Good" in done.stdout
+    assert done.stdout.count(": OK") == 2
+    assert (tmp_path / "database").read_bytes() == b"SELECT 1;\n" * 1000
