@@ -289,7 +289,10 @@ def _all_recorded(settings: Settings) -> dict[SourceName, tuple[datetime, ...] |
 
 
 def recorded_previous(settings: Settings, name: SourceName) -> tuple[datetime, ...]:
-    """Return since when the recorded previous versions of `name` are kept; no server is asked."""
+    """Return since when the recorded previous versions of `name` are kept; no server is asked.
+
+    Where two sources have a database of one name, the newest artifact of each tells their servers apart.
+    """
     if name.kind is not Kind.DATABASE:
         from refnet.recovery.sources.files.target import previous_folders
 
@@ -297,10 +300,18 @@ def recorded_previous(settings: Settings, name: SourceName) -> tuple[datetime, .
     from refnet.postgres import embedded
     from refnet.postgres.session import Target
 
-    settings = settings.narrowed(name)
-    own = Target.from_url(settings.database_url).name if settings.database_url else embedded.DATABASE
-    records = previous(settings).read().records
-    return tuple(record.mark.at for record in records if record.mark.of == own)
+    def database(one: SourceName) -> str:
+        url = settings.of(one).url
+        return Target.from_url(url).name if url else embedded.DATABASE
+
+    own = database(name)
+    records = [one for one in previous(settings.narrowed(name)).read().records if one.mark.of == own]
+    others = (one for one in known(settings) if one.kind is Kind.DATABASE and one != name)
+    newest = None
+    if records and any(database(one) == own for one in others):
+        newest = Catalog.of(store(settings).entries(name)).newest_complete(name)
+    system = newest.identity.system if newest and newest.identity else None
+    return tuple(one.mark.at for one in records if not system or one.system in {None, system})
 
 
 def not_configured(name: SourceName) -> RefnetError:

@@ -1,0 +1,33 @@
+"""The previous versions of a source, counted from the records alone."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from refnet import wiring
+from refnet.recovery.model.previous import Mark, MarkState, Record
+from refnet.recovery.model.source import Made
+from refnet.recovery.model.source_name import Kind, SourceName
+from refnet.settings import Settings
+from refnet.settings.sources import SourceSettings
+
+NOW = datetime(2026, 11, 25, tzinfo=UTC)
+
+
+def test_databases_of_one_name_on_two_servers_are_counted_apart(tmp_path: Path) -> None:
+    sources = {
+        name: SourceSettings(name, "databases", url=f"postgresql://backup@{name}/app")
+        for name in ("east", "west")
+    }
+    settings = Settings(home=tmp_path / "home", backup_dir=tmp_path / "backups", sources=sources)
+    east, west = (SourceName(name, Kind.DATABASE) for name in sources)
+    for at, (name, system) in enumerate(((east, "11"), (west, "22"), (west, "22")), 1):
+        mark = Mark("app", MarkState.RESTORED, NOW)
+        wiring.previous(settings).add(Record(system, f"app_before_{at}", at, "owner", 100 + at, mark))
+        with wiring.store(settings).draft(name) as draft:
+            draft.out.write(b"")
+            details = {"database": "app", "system_identifier": system}
+            draft.publish(Made(created=NOW, details=details), NOW, 1.0)
+
+    assert [len(wiring.recorded_previous(settings, name)) for name in (east, west)] == [1, 2]
