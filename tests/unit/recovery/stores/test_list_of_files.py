@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import tracemalloc
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import FILES_SUFFIX, Manifest
 from refnet.recovery.model.source_name import SourceName
+from refnet.recovery.sources.files.listing import FileKind, FileList, Listed
 from refnet.recovery.stores.open_artifacts import artifact_in, listed_beside
 
 NAME = "vault_20261125.tar.gz"
@@ -57,3 +59,15 @@ def test_a_list_that_inflates_beyond_its_limit_is_damage(tmp_path):
     with pytest.raises(RefnetError) as raised:
         artifact_in(SourceName.OBSIDIAN, tmp_path, NAME, manifest).files()
     assert raised.value.code is Exit.DAMAGED
+
+
+def test_a_list_of_files_is_written_with_little_more_memory_than_it_takes() -> None:
+    files = tuple(
+        Listed(f"notes/{number}.md", FileKind.FILE, 9, 0o644, 1, 0, 0, 1024, "a" * 64)
+        for number in range(5_000)
+    )
+    tracemalloc.start()
+    text = FileList((Listed("notes", FileKind.FOLDER, 0, 0o755, 1, 0, 0, 0), *files)).to_json()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.5 * len(text)

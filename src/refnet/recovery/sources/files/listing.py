@@ -122,10 +122,13 @@ class FileList:
 
     def to_json(self) -> bytes:
         members = json.dumps(self.members, separators=(",", ":")).encode()
-        lines = b",\n".join(
-            _line(listed).encode() for listed in self.files
-        )  # as text, a Japanese name doubles all
-        return b'{"format": %d,\n"members": %b,\n"files": [\n%b\n]}\n' % (FORMAT, members, lines)
+        out = io.BytesIO()  # nothing of it is in memory twice: there can be a million lines
+        out.write(b'{"format": %d,\n"members": %b,\n"files": [\n' % (FORMAT, members))
+        for number, listed in enumerate(self.files):
+            out.write(b",\n" if number else b"")
+            out.write(_line(listed).encode())
+        out.write(b"\n]}\n")
+        return out.getvalue()
 
     @classmethod
     def from_json(cls, text: bytes, most: int = MOST_FILES) -> Self:
