@@ -17,6 +17,7 @@ from benchmarks.throwaway import throwaway
 from hypothesis import settings
 from psycopg import sql
 from tests.memory import in_memory
+from tests.seaweed import Seaweed, seaweed
 from tests.users import Ordinary
 
 from refnet.errors import RefnetError
@@ -46,6 +47,13 @@ def short_folder() -> Iterator[Path]:
     folder.chmod(0o711)
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def s3(short_folder: Path) -> Iterator[Seaweed]:
+    """A real S3 server, for the process that runs the tests."""
+    with seaweed(short_folder / "seaweed") as server:
+        yield server
 
 
 @pytest.fixture

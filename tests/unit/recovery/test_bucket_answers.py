@@ -1,0 +1,136 @@
+"""What servers of object storage say, and what becomes of it; the pace of a bucket with a limit."""
+
+from __future__ import annotations
+
+import pytest
+
+from refnet.recovery.buckets import s3_lists
+from refnet.recovery.buckets.answers import Server
+from refnet.recovery.buckets.memory import MemoryBucket
+from refnet.recovery.buckets.paced import Paced
+from refnet.recovery.model.bucket import Kind
+
+ROW = "<Contents><Key>a</Key><Size>1</Size><LastModified>2026-11-27T19:05:18.000Z</LastModified></Contents>"
+
+
+def xml(code: str, text: str = "") -> str:
+    return f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{text}</Message></Error>"
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        (f"HTTP 403 {xml('AccessDenied', 'Access Denied')}", Kind.REFUSED),
+        (f"HTTP 403 {xml('AccessDenied', 'Access Denied because object protected by object lock.')}", Kind.LOCKED),
+        (f"HTTP 403 {xml('RequestTimeTooSkewed', 'The difference is too large')}", Kind.REFUSED),
+        (f"HTTP 404 {xml('NoSuchKey')}", Kind.MISSING),
+        (f"HTTP 404 {xml('NoSuchBucket')}", Kind.REFUSED),
+        (f"HTTP 400 {xml('BadDigest')}", Kind.UNREACHABLE),
+        (f"HTTP 400 {xml('InvalidBucketName')}", Kind.REFUSED),
+        (f"HTTP 503 {xml('SlowDown')}", Kind.UNREACHABLE),
+        (f"HTTP 507 {xml('XMinioStorageFull')}", Kind.FULL),
+        (f"HTTP 200 {xml('InternalError')}", Kind.UNREACHABLE),
+        ("HTTP 409 The blob is immutable: <Code>BlobImmutableDueToPolicy</Code><Message>immutable</Message>", Kind.LOCKED),
+        ('Generic S3 error: error sending request\n\nDebug source: Os { message: "Connection refused" }', Kind.UNREACHABLE),
+        ("", Kind.UNREACHABLE),
+    ],
+)  # fmt: skip
+def test_each_answer_has_a_kind(said: str, kind: Kind) -> None:
+    error = Server("s3://bucket").refused("create", "data/1", said)
+
+    assert error.kind is kind
+    assert "data/1" in error.message
+    assert error.hint
+
+
+def test_a_clock_that_is_wrong_is_named() -> None:
+    error = Server("s3://bucket").refused("list", "", f"HTTP 403 {xml('RequestTimeTooSkewed')}")
+    assert error.hint.startswith("Set the clock of this machine")
+
+
+def test_an_answer_becomes_one_plain_line_without_a_secret() -> None:
+    server = Server("s3://bucket", ("KEYID", "s3cr3t"))
+    said = "HTTP 400 " + xml("X", "KEYID s3cr3t \x1b[31m\n" + "x" * 900)
+
+    error = server.refused("create", "data/1", said)
+    assert error.message.startswith("s3://bucket: cannot create data/1: X 400, … … \\x1b[31m x")
+    assert len(error.message) == 300
+    assert "s3cr3t" not in repr(server)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"<a>",
+        b"plain text",
+        b"<?xml version='1.0' encoding='ebcdic-x'?><a/>",
+        b"<!DOCTYPE a [<!ENTITY b 'c'>]><a>&b;</a>",
+        "<!DOCTYPE a [<!ENTITY b 'c'>]><a>&b;</a>".encode("utf-16"),
+        b"<!DOCTYPE a SYSTEM 'file:///etc/passwd'><a/>",
+        b"<a>&b;</a>",
+        b"<a>" * 7 + b"</a>" * 7,
+        b"<a><b>" + b"x" * 5000 + b"</b></a>",
+        f"<L>{ROW * 1001}</L>".encode(),
+        b"<L><Contents><Key>a</Key><Key>b</Key></Contents></L>",
+    ],
+    ids=lambda answer: repr(answer[:30]),
+)
+def test_a_document_that_s3_does_not_write_is_refused(answer: bytes) -> None:
+    with pytest.raises(ValueError):
+        s3_lists.read(answer)
+
+
+def test_the_content_of_a_list_is_read() -> None:
+    page = s3_lists.read(
+        f"<L><IsTruncated>false</IsTruncated><EncodingType>url</EncodingType>{ROW}</L>".encode()
+    )
+    ((kind, row),) = page.rows
+
+    assert (page.root, page.top["IsTruncated"], kind) == ("L", "false", "Contents")
+    assert page.stored(row, "a").size == 1
+    assert page.key({"Key": "a%2Fb"}) == "a/b"
+    with pytest.raises(ValueError):
+        page.key({"Key": "%FF"})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"Size": "-1"},
+        {"Size": "9" * 5000},
+        {"Size": "1e3"},
+        {"Size": str(1 << 60)},
+        {"LastModified": "yesterday"},
+        {"LastModified": "2026-11-27T19:05:18"},
+        {"ETag": "\x1b[31m"},
+        {"VersionId": "a b"},
+        {"VersionId": "x" * 1025},
+    ],
+    ids=lambda wrong: str(wrong)[:40],
+)
+def test_a_wrong_value_in_a_list_is_refused(wrong: dict[str, str]) -> None:
+    row = {"Size": "1", "LastModified": "2026-11-27T19:05:18Z", "ETag": '"x"', "VersionId": "v", **wrong}
+    page = s3_lists.Page()
+    with pytest.raises(ValueError):
+        (page.stored(row, "a"), page.version("Version", row, "a"))
+
+
+def test_a_bucket_with_a_limit_waits_for_the_bytes_before() -> None:
+    now, waited = 100.0, []
+
+    def wait(seconds: float) -> None:
+        nonlocal now
+        waited.append(seconds)
+        now += seconds
+
+    bucket = Paced(MemoryBucket(), 1000, lambda: now, wait)
+    bucket.put("a", b"x" * 3000)
+    bucket.put("b", b"x" * 500)
+    now += 0.25
+    assert bucket.get("a", 3000) == b"x" * 3000
+    bucket.put("c", b"x")
+    now += 60
+    bucket.put("d", b"x")
+
+    assert waited == [3.0, 0.25, 3.0]
