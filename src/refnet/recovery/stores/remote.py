@@ -21,7 +21,7 @@ from refnet.files import explained, make_folder, read_regular, replace_file, syn
 from refnet.locks import locked
 from refnet.recovery.model.artifact import Entry, Evidence
 from refnet.recovery.model.bucket import Bucket
-from refnet.recovery.model.remote import DATA, Copy, ManifestName, PieceName, Signed, lengths
+from refnet.recovery.model.remote import DATA, MANIFESTS, Copy, ManifestName, PieceName, Signed, lengths
 from refnet.recovery.model.remote_head import Gap, Head, gaps, ranges
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.model.source_name import STANDARD, SourceName
@@ -57,14 +57,17 @@ class RemoteStore:
         name: of the settings, or one that depends on the URL alone.
         home: its folder in REFNET_HOME; created when something is written.
         trust: the keys at hand, and the signers whose copies are listed.
+        versions: list also what somebody deleted or replaced, where the bucket keeps versions. Prune removes versions.
     """
 
-    def __init__(self, name: str, bucket: Bucket, home: Path, trust: Trust) -> None:
+    def __init__(
+        self, name: str, bucket: Bucket, home: Path, trust: Trust, *, versions: bool = False
+    ) -> None:
         self.name = name
         self.bucket = bucket
         self.home = home
         self.trust = trust
-        self.manifests = Manifests(bucket, home / "manifests", trust)
+        self.manifests = Manifests(bucket, home / "manifests", trust, versions)
 
     @property
     def shown(self) -> str:
@@ -124,24 +127,41 @@ class RemoteStore:
 
     def delete(self, entry: Entry) -> None:
         """Delete a copy: its manifest first, then its pieces. BucketError (LOCKED, REFUSED) before anything is deleted."""
+        self.unpublish(entry)
+        self.delete_pieces(entry)
+
+    def unpublish(self, entry: Entry) -> None:
+        """Delete the manifest of a copy: every version of it; see `delete`."""
         copy, head = _as_copy(entry), self.head()
         own = head.signer == copy.signed.signer and self.name == copy.document.store
         if own:  # before: a crash must not look like an attack
             self.keep_head(replace(head, deleted=ranges([copy.document.counter], head.deleted)))
         try:
-            self.bucket.delete(copy.object)
+            self._delete(copy.object)
         except BaseException:
             if own:
                 self.keep_head(head)
             raise
-        for piece in (*copy.document.files, *copy.document.pieces):
-            self.bucket.delete(piece.name)
+
+    def delete_pieces(self, entry: Entry) -> None:
+        """Delete what is left of a copy whose manifest is deleted; until then, its pieces are leftovers."""
+        copy = _as_copy(entry)
+        self._delete(f"{DATA}{copy.id}/")
         path = self.home / "evidence" / f"{copy.id}.jsonl"
         with explained(path):
             path.unlink(missing_ok=True)
 
+    def _delete(self, prefix: str) -> None:
+        """Delete every version of the objects whose names begin with `prefix`; the marks of deleted ones last."""
+        found = sorted(self.bucket.versions(prefix), key=lambda one: one.delete_marker)
+        for one in found:
+            self.bucket.delete(one.name, version=one.id)
+
     def leftovers(self, source: SourceName | None = None) -> tuple[Leftover, ...]:
-        """Return the pieces that no manifest names and no run is sending. They have no source: they count for `database`."""
+        """Return the pieces that no manifest names and no run is sending. They have no source: they count for `database`.
+
+        A manifest that is unreadable, or hidden by a delete marker, keeps its pieces.
+        """
         if source not in {None, SourceName.DATABASE}:
             return ()
         pieces = list(
@@ -152,7 +172,8 @@ class RemoteStore:
             piece.name for one in contents.copies for piece in (*one.document.files, *one.document.pieces)
         }
         complete = {one.id for one in contents.copies}
-        unknown = {found.id for one in contents.unlisted if (found := ManifestName.read(one.name))}
+        there = (one.name for one in self.bucket.versions(MANIFESTS) if not one.delete_marker)
+        unknown = {found.id for name in there if (found := ManifestName.read(name))}
         left = []
         for one in pieces:
             name = PieceName.read(one.name)
@@ -166,7 +187,7 @@ class RemoteStore:
 
     def clean(self, leftover: Leftover) -> None:
         if PieceName.read(leftover.name):
-            self.bucket.delete(leftover.name)
+            self._delete(leftover.name)
 
     def lock(self, source: SourceName) -> AbstractContextManager[None]:  # noqa: ARG002  # all have one order
         """Lock the store for this machine's runs, whatever the source; RefnetError (LOCKED) if another run has it."""

@@ -67,16 +67,21 @@ class Manifests:
     bucket: Bucket
     folder: Path
     trust: Trust
+    #: Read every version of each object, also of those that are deleted or replaced, where the bucket keeps them.
+    versions: bool = False
     #: By name, size and tag: what was read in this process.
     _known: dict[tuple[str, int, str], _Read] = field(default_factory=dict)
 
     def read(self) -> tuple[list[Signed], list[Unlisted]]:
         """List the store; return the manifests that can be trusted, and what is there beside them."""
-        listed = list(self.bucket.listed(MANIFESTS))
-        found = {one.name: read for one, read in self._all(listed)}
+        listed = list(self._versions() if self.versions else self.bucket.listed(MANIFESTS))
+        found: dict[str, _Read] = {}
+        for one, read in self._all(listed):
+            if not isinstance(found.get(one.name), Signed):  # of several versions, one that can be trusted
+                found[one.name] = read
         self._known = {key: read for key, read in self._known.items() if key[0] in found}
         self._forget({self._file(one).name for one in listed})
-        reads = [found[one.name] for one in listed if one.name in found]
+        reads = [found[name] for name in dict.fromkeys(one.name for one in listed) if name in found]
         return (
             [one for one in reads if isinstance(one, Signed)],
             [one for one in reads if isinstance(one, Unlisted)],
@@ -85,6 +90,16 @@ class Manifests:
     def parse(self, data: bytes, name: str) -> Signed:
         """Read the object `name` as it is stored; ValueError says why it cannot be trusted. The signer may be any."""
         return Signed.read(self.trust.opener.manifest(data), name, _verified)
+
+    def _versions(self) -> Iterator[Stored]:
+        """Yield every version of the manifests; the tag of each is the id of its version."""
+        for one in self.bucket.versions(MANIFESTS):
+            if not one.delete_marker:
+                yield Stored(one.name, one.size, one.modified, one.id)
+
+    def _get(self, stored: Stored) -> bytes:
+        version = stored.tag if self.versions else ""
+        return self.bucket.get(stored.name, stored.size, version=version)
 
     def _all(self, listed: list[Stored]) -> Iterator[tuple[Stored, _Read]]:
         unknown = []
@@ -109,7 +124,7 @@ class Manifests:
         return None
 
     def _fetched(self, group: list[Stored]) -> Iterator[tuple[Stored, bytes | Unlisted]]:
-        begun = [(one, in_background(self.bucket.get, one.name, one.size)) for one in group]
+        begun = [(one, in_background(self._get, one)) for one in group]
         for one, future in begun:
             try:
                 data = future.result()

@@ -12,6 +12,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from threading import Lock
 
 from refnet.errors import Exit, RefnetError
@@ -30,16 +31,26 @@ _IN_ORDER = 2
 def fetch(bucket: Bucket, piece: Piece, what: str) -> bytes:
     """Return the object of `piece` as it is stored; RefnetError (DAMAGED) if it is missing, or is not what was sent.
 
-    what: the artifact and its store, for the message.
+    An object that was deleted or replaced is read behind that, where the bucket keeps versions. what: the artifact and
+    its store, for the message.
     """
     try:
-        data = bucket.get(piece.name, piece.size, version=piece.version)
+        return _get(bucket, piece, piece.version)
     except BucketError as error:
-        if error.kind in {Kind.MISSING, Kind.DAMAGED}:
-            raise _damaged(what, error.message) from error
-        raise
+        if error.kind not in {Kind.MISSING, Kind.DAMAGED}:
+            raise
+        with suppress(BucketError):
+            for one in bucket.versions(piece.name):
+                if (one.name, one.size) == (piece.name, piece.size) and one.id not in {"", piece.version}:
+                    with suppress(BucketError):
+                        return _get(bucket, piece, one.id)
+        raise _damaged(what, error.message) from error
+
+
+def _get(bucket: Bucket, piece: Piece, version: str) -> bytes:
+    data = bucket.get(piece.name, piece.size, version=version)
     if len(data) != piece.size or hashlib.sha256(data).hexdigest() != piece.sha256:
-        raise _damaged(what, f"{piece.name} is not what was sent (SHA-256)")
+        raise BucketError(Kind.DAMAGED, f"{piece.name} is not what was sent (SHA-256)", "")
     return data
 
 
