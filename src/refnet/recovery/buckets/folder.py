@@ -25,6 +25,8 @@ _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.E
 _HIDDEN_ENDING = ".part"
 #: No object takes so long to write: a hidden file of that age is of a killed run.
 _LEFTOVER_SECONDS = 24 * 3600
+#: The latest time of a file, in seconds since 1970: a file system may have one that no calendar has.
+_LATEST = 1 << 37
 _KINDS = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), Kind.FULL),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), Kind.REFUSED),
@@ -191,7 +193,7 @@ def _found(folder: int, above: str, prefix: str) -> Iterator[Stored]:
         elif is_name(name) and name.startswith(prefix):
             with suppress(FileNotFoundError):
                 one = os.stat(end, dir_fd=folder, follow_symlinks=False)
-                modified = datetime.fromtimestamp(one.st_mtime, UTC)
+                modified = datetime.fromtimestamp(min(max(one.st_mtime, 0), _LATEST), UTC)
                 yield Stored(name, one.st_size, modified, f"{one.st_mtime_ns:x}-{one.st_ino:x}")
 
 

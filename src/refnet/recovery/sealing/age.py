@@ -19,8 +19,10 @@ _OTHERS = (
     ("AGE-PLUGIN-", "a key of a plugin"),
     ("SSH-", "an SSH key"),
 )
-#: The largest header that is read, in bytes: one recipient takes about 100.
-_HEADER = 64 << 10
+#: The largest header that is read, in bytes: one recipient takes about 100. The time to read it grows with its square.
+_HEADER = 8 << 10
+#: The start of a header's last line.
+_LAST_LINE = b"\n--- "
 #: age adds 16 bytes to each 64 KiB, and 16 at the start.
 _CHUNK = 64 << 10
 _TAG = 16
@@ -119,6 +121,8 @@ def decrypt(data: bytes, keys: Sequence[PrivateKey], most: int) -> bytes:
         raise SealedError(f"larger than {most:,} bytes")
     if not data.startswith(b"age-encryption.org/v1\n"):
         raise SealedError("not a file of age")
+    if _LAST_LINE not in data[:_HEADER]:
+        raise SealedError("not a file of age, or one with too many recipients")
     try:
         found = pyrage.decrypt(data, [pyrage.x25519.Identity.from_str(key.revealed()) for key in keys])
     except pyrage.DecryptError as error:

@@ -12,7 +12,6 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 
 from xxhash import xxh3_128_digest
@@ -36,8 +35,11 @@ from refnet.recovery.sealing.age import SealedError, WrongKeyError
 from refnet.recovery.sealing.keys import Opener
 from refnet.recovery.stores.background import in_background
 
-#: Manifests that are fetched at once.
+#: Manifests that are fetched at once, and their bytes if they are more than one.
 _AT_ONCE = 8
+_BYTES_AT_ONCE = 16 << 20
+#: A manifest that cannot be trusted is kept here if it is not larger: else a forger could fill the disk.
+_KEPT_UNTRUSTED = 64 << 10
 #: Bytes of the XXH3 before an object in its file.
 _SUM = 16
 
@@ -54,6 +56,10 @@ class Trust:
 
     def accepts(self, signer: str) -> bool:
         return self.any_signer or signer in self.signers
+
+
+class _UnknownSignerError(ValueError):
+    """A manifest that is signed by a key that is not trusted; the text is its fingerprint."""
 
 
 #: A manifest, or why there is none.
@@ -110,9 +116,15 @@ class Manifests:
                 yield one, self._judged(one, data)
             else:
                 unknown.append(one)
-        for group in _groups(unknown, _AT_ONCE):
+        for group in _groups(unknown):
             for one, fetched in self._fetched(group):
-                yield one, fetched if isinstance(fetched, Unlisted) else self._judged(one, fetched)
+                if isinstance(fetched, Unlisted):
+                    yield one, fetched
+                    continue
+                read = self._judged(one, fetched)
+                if isinstance(read, Signed) or one.size <= _KEPT_UNTRUSTED:
+                    self._keep(one, fetched)
+                yield one, read
 
     def _without_reading(self, stored: Stored) -> Unlisted | None:
         if ManifestName.read(stored.name) is None:
@@ -135,14 +147,16 @@ class Manifests:
                     raise
                 yield one, _unlisted(one, "is not as large as the store says", "list it again")
             else:
-                self._keep(one, data)
                 yield one, data
 
     def _judged(self, stored: Stored, data: bytes) -> _Read:
         """Return the manifest in `data`, if it can be trusted; remember either for this process."""
         found: _Read
         try:
-            found = self.parse(data, stored.name)
+            found = Signed.read(self.trust.opener.manifest(data), stored.name, self._trusted)
+        except _UnknownSignerError as error:
+            advice = f"if it is yours, name its key: --signer {error}, or encryption.signers"
+            found = _unlisted(stored, f"is signed by an unknown key {error}", advice)
         except WrongKeyError:
             why, advice = (
                 "is encrypted to other keys",
@@ -153,12 +167,15 @@ class Manifests:
             newer = "is not supported" in str(error)
             advice = "a newer RefNet can read it" if newer else "send the artifact again: refnet copy"
             found = _unlisted(stored, f"cannot be read: {error}", advice, unreadable=True)
-        else:
-            if not self.trust.accepts(found.signer):
-                advice = f"if it is yours, name its key: --signer {found.signer}, or encryption.signers"
-                found = _unlisted(stored, f"is signed by an unknown key {found.signer}", advice)
         self._known[_key(stored)] = found
         return found
+
+    def _trusted(self, message: bytes, armored: str) -> tuple[str, str]:
+        """Return the signer, if it is trusted: what another one signed is not even parsed."""
+        line, fingerprint = _verified(message, armored)
+        if not self.trust.accepts(fingerprint):
+            raise _UnknownSignerError(fingerprint)
+        return line, fingerprint
 
     def _file(self, stored: Stored) -> Path:
         tag = hashlib.sha256(stored.tag.encode()).hexdigest()[:16]
@@ -194,9 +211,15 @@ def _key(stored: Stored) -> tuple[str, int, str]:
     return stored.name, stored.size, stored.tag
 
 
-def _groups(items: Iterable[Stored], most: int) -> Iterator[list[Stored]]:
-    left = iter(items)
-    while group := list(islice(left, most)):
+def _groups(items: Iterable[Stored]) -> Iterator[list[Stored]]:
+    """Split `items` into those that are fetched at once."""
+    group: list[Stored] = []
+    for one in items:
+        if group and (len(group) == _AT_ONCE or sum(one.size for one in (*group, one)) > _BYTES_AT_ONCE):
+            yield group
+            group = []
+        group.append(one)
+    if group:
         yield group
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import shutil
 import subprocess
+import time
 
 import pytest
 
@@ -63,6 +64,19 @@ def test_more_than_the_limit_is_refused():
     for size in (101, 5 << 20):
         with pytest.raises(SealedError, match="larger than 100 bytes"):
             decrypt(encrypt(b"a" * size, [KEY.recipient]), [KEY], 100)
+
+
+def test_a_file_with_thousands_of_recipients_is_refused_at_once():
+    stanza = b"-> X25519 " + b"A" * 43 + b"\n" + b"A" * 43 + b"\n"
+    began = time.process_time()
+    with pytest.raises(SealedError, match="too many recipients"):
+        decrypt(b"age-encryption.org/v1\n" + stanza * 20_000 + b"--- " + b"A" * 43 + b"\n", [KEY], MOST * 4)
+    assert time.process_time() - began < 0.5
+
+
+def test_as_many_recipients_as_the_settings_allow_are_read():
+    sealed = encrypt(b"notes", [OTHER.recipient] * 21 + [KEY.recipient])
+    assert decrypt(sealed, [KEY], MOST) == b"notes"
 
 
 @pytest.mark.parametrize("change", [str.lower, lambda text: f" {text[:20]} {text[20:40]}\n\t{text[40:]}\n"])

@@ -1,0 +1,75 @@
+"""Objects that a forger put into a bucket cost little, and do not stop the others from being read."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import tracemalloc
+from datetime import timedelta
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+from tests.remote_store import NOW, Machine, artifact
+
+from refnet.recovery.buckets.folder import FolderBucket
+from refnet.recovery.model.remote import ManifestName
+from refnet.recovery.stores import remote_manifests
+
+LATEST = 1 << 40
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path / "home")
+
+
+def _forged(machine: Machine, number: int, content: bytes) -> None:
+    name = ManifestName(NOW + timedelta(days=1000), "database", f"{number:032x}").named()
+    machine.bucket.put(name, content)
+
+
+def test_what_an_unknown_key_signed_is_not_parsed(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Machine(tmp_path / "forger", machine.bucket, machine.recovery).send(artifact(2, b"forged"))
+    monkeypatch.setattr(
+        "refnet.recovery.model.remote.RemoteManifest.from_line", Mock(side_effect=AssertionError)
+    )
+    assert "unknown key" in machine.store(key=True).unlisted()[0].why
+
+
+def test_large_forged_manifests_fill_neither_memory_nor_disk(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_manifests, "_BYTES_AT_ONCE", 3 << 20)
+    machine.keys.catalog()
+    for number in range(6):
+        _forged(machine, number, b"age-encryption.org/v1\n" + bytes(2 << 20))
+    most = 0
+    judged = remote_manifests.Manifests._judged
+
+    def counting(manifests: remote_manifests.Manifests, *arguments: object) -> object:
+        nonlocal most
+        most = max(most, tracemalloc.get_traced_memory()[0])
+        return judged(manifests, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(remote_manifests.Manifests, "_judged", counting)
+    monkeypatch.setattr(
+        machine.bucket, "get", lambda _name, most, **_: b"age-encryption.org/v1\n" + bytes(most - 22)
+    )
+    tracemalloc.start()
+    assert len(machine.store().unlisted()) == 6
+    tracemalloc.stop()
+    assert most < 7 << 20
+    assert sum(one.stat().st_size for one in machine.home.rglob("*") if one.is_file()) < 1 << 20
+
+
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="no file system with times of any size")
+def test_a_time_that_no_calendar_has_hides_no_object() -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as name:
+        bucket = FolderBucket(Path(name))
+        for number, seconds in enumerate((LATEST, -LATEST, 10)):
+            bucket.put(f"manifests/{number}", b"x")
+            os.utime(Path(name) / "manifests" / str(number), (seconds, seconds))
+        assert [one.name[-1] for one in bucket.listed("manifests/")] == ["0", "1", "2"]
