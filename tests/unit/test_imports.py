@@ -33,6 +33,8 @@ def _without_celery(*arguments: str, **environment: str) -> subprocess.Completed
     )
 
 
+#: What only remote stores and their keys need.
+_OF_STORES = ["pyrage", "cryptography", "segno", "obstore"]
 _HEAVY = [
     "psycopg",
     "isal",
@@ -43,6 +45,7 @@ _HEAVY = [
     "apprise",
     "prometheus_client",
     "jinja2",
+    *_OF_STORES,
 ]
 
 
@@ -60,10 +63,11 @@ run()
 
 
 def test_a_list_imports_no_source_and_no_driver(tmp_path):
-    code = """
+    code = f"""
 import atexit, sys
 from refnet.cli.main import run
-atexit.register(lambda: print([n for n in sys.modules if n.startswith(("refnet.recovery.sources.files", "psycopg"))]))
+others = ("refnet.recovery.sources.files", "psycopg", *{_OF_STORES})
+atexit.register(lambda: print([n for n in sys.modules if n.startswith(others)]))
 sys.argv = ["refnet", "list"]
 run()
 """
@@ -112,10 +116,11 @@ def test_a_command_runs_without_pydantic(tmp_path, command):
 def test_a_backup_imports_nothing_that_only_other_commands_need(tmp_path):
     (tmp_path / "clone").mkdir()
     (tmp_path / "clone" / ".env").touch()
-    code = """
+    code = f"""
 import atexit, sys
 from refnet.cli.main import run
-atexit.register(lambda: print([n for n in ("sqlalchemy", "celery", "prometheus_client", "jinja2") if n in sys.modules]))
+others = ["sqlalchemy", "celery", "prometheus_client", "jinja2", *{_OF_STORES}]
+atexit.register(lambda: print([n for n in others if n in sys.modules]))
 sys.argv = ["refnet", "backup", "config"]
 run()
 """

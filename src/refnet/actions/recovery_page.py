@@ -33,8 +33,8 @@ grep -o '"name":"data/[^"]*","sha256":"[0-9a-f]*"' line |
   sed 's/"name":"\\(.*\\)","sha256":"\\(.*\\)"/\\2  copies\\/\\1/' | sha256sum -c
 pieces() {{ grep -o 'data/[0-9a-f]*/[0-9][^"]*' line |
   while read -r f; do age -d -i {_KEY} "copies/$f" || exit; done; }}
-pieces | zcat | psql -X -d DATABASE      # of a database, into an empty one
-pieces | tar -xzf - -C FOLDER            # of a folder
+pieces | zcat | psql -X -v ON_ERROR_STOP=1 -d DATABASE   # of a database, into an empty one
+pieces | tar -xzf - -C FOLDER                          # of a folder
 rm {_KEY}"""
 
 
@@ -111,27 +111,26 @@ class RecoveryPage:
         )
 
     def _key(self) -> Section:
-        notes = (
+        notes: tuple[str, ...] = (
             "It decrypts every copy that was sent to its recipient.",
             "Anyone who has it and can read a store can read the copies: lock this page away.",
-            *(
-                [f"It replaces the key of {self.replaces}; older copies need that one: keep its page."]
-                if self.replaces
-                else ()
-            ),
         )
+        if self.replaces:
+            notes += (f"It replaces the key of {self.replaces}; older copies need that one: keep its page.",)
         facts = (("recovery key", grouped(self.key.revealed())), ("recipient", self.recipient))
         return Section("The recovery key: secret", notes, facts, code=self.key.revealed())
 
     def _with_refnet(self) -> Section:
         notes = (
             "On an empty machine, as root: install RefNet and PostgreSQL, and run this; it asks for the recovery key.",
-            "A credential that reads the store: credentials_file=FILE in the URL, or AWS_ACCESS_KEY_ID and so on.",
+            "Give it a credential that reads the store: its file as credentials_file=FILE in the URL, or variables.",
         )
         urls = tuple(map(url, self.stores)) or ("URL",)
-        lines = tuple(
-            f"refnet recover --from {quote(one)} --signer {self.signer.fingerprint}" for one in urls
-        )
+        lines = [
+            line
+            for one in urls
+            for line in (f"refnet recover --from {quote(one)} \\", f"  --signer {self.signer.fingerprint}")
+        ]
         return Section("Recover with RefNet", notes, commands=lines)
 
     def _by_hand(self) -> Section:
@@ -168,20 +167,27 @@ def _store(store: StoreSettings) -> Section:
     return Section(
         f"The store {store.name}: {place.kind}",
         facts=tuple((name, str(value)) for name, value in facts.items() if value),
-        blanks=("A credential that reads it is kept at",),
+        blanks=() if place.kind is StoreKind.FILE else ("A credential that reads it is kept at",),
     )
 
 
 def _fetch(store: StoreSettings) -> str:
     """Return the command that fetches all files of a store into the folder `copies`."""
-    place = store.place
-    source = quote(str(place))
-    endpoint = f" --endpoint-url {quote(store.endpoint)}" if store.endpoint else ""
+    place, url = store.place, quote(str(store.place))
+    if place.kind is StoreKind.S3:
+        options = {"--endpoint-url": store.endpoint, "--region": store.region}
+        given = "".join(f" {name} {quote(value)}" for name, value in options.items() if value)
+        return f"aws s3 sync {url} copies{given}"
+    if place.kind is StoreKind.SFTP:
+        host = f"[{place.place}]" if ":" in place.place else place.place
+        host = f"{place.user}@{host}" if place.user else host
+        folder = f"{host}:{place.path.removeprefix('~/')}"
+        port = f"-P {place.port} " if place.port else ""
+        return f"sftp {port}-r {quote(folder)} copies"
+    azure = quote(f"https://ACCOUNT.blob.core.windows.net/{place.place}/{place.path}/*".replace("//*", "/*"))
     return {
-        StoreKind.S3: f"aws s3 sync {source} copies{endpoint}{f' --region {store.region}' if store.region else ''}",
-        StoreKind.GS: f"gcloud storage rsync --recursive {source} copies",
-        StoreKind.AZ: f"azcopy copy {quote(f'https://ACCOUNT.blob.core.windows.net/{place.place}/{place.path}/*')} copies --recursive",
-        StoreKind.SFTP: f"sftp -r {source} copies",
+        StoreKind.GS: f"gcloud storage rsync --recursive {url} copies",
+        StoreKind.AZ: f"azcopy copy {azure} copies --recursive",
         StoreKind.RCLONE: f"rclone copy {quote(f'{place.place}:{place.path}')} copies",
         StoreKind.FILE: f"cp -r {quote(place.path)} copies",
     }[place.kind]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
+import random
 import shutil
 import subprocess
+from dataclasses import replace
 from datetime import UTC, datetime
 from gzip import compress
 from html.parser import HTMLParser
@@ -12,11 +13,13 @@ from html.parser import HTMLParser
 import pytest
 import segno
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests.remote_store import Machine, artifact
 
 from refnet.actions.recovery_page import RecoveryPage, grouped
-from refnet.recovery.model.remote import NAMESPACE
-from refnet.recovery.sealing.age import PrivateKey, encrypt
-from refnet.recovery.sealing.sshsig import Signer, sign
+from refnet.recovery.buckets.folder import FolderBucket
+from refnet.recovery.model.remote import PIECE_BYTES
+from refnet.recovery.sealing.age import PrivateKey
+from refnet.recovery.sealing.sshsig import Signer
 from refnet.settings import StoreSettings
 
 KEY = PrivateKey.new()
@@ -91,43 +94,30 @@ def test_what_a_name_contains_is_escaped():
     not all(map(shutil.which, ("age", "ssh-keygen", "zcat"))), reason="age or ssh-keygen is not installed"
 )
 def test_its_commands_bring_a_copy_back_without_refnet(tmp_path):
-    content = compress(b"SELECT 1;\n" * 1000)
-    store, number = tmp_path / "my nas", "0" * 32
-    (store / "manifests").mkdir(parents=True)
-    (store / "data" / number).mkdir(parents=True)
-    (store / "data" / number / "00000-ffffffffffffffff.age").write_bytes(b"left of an attempt")
-    pieces = []
-    for at, part in enumerate((content[:40], content[40:])):
-        name = f"data/{number}/{at:05}-{'a' * 16}.age"
-        (store / name).write_bytes(encrypt(part, [KEY.recipient]))
-        digest = hashlib.sha256((store / name).read_bytes()).hexdigest()
-        pieces.append(f'{{"name":"{name}","sha256":"{digest}","size":1,"version":""}}')
-    line = f'{{"pieces":[{",".join(pieces)}]}}\n'.encode()
-    signed = line + sign(line, SIGNING, NAMESPACE).encode()
-    (store / "manifests" / "NAME").write_bytes(encrypt(signed, [KEY.recipient]))
-    (section,) = (one for one in page(f"file://{store}").sections if one.title == "Recover without RefNet")
-    wanted = (
-        "cp ",
-        "umask",
-        "age ",
-        "head ",
-        "echo ",
-        "ssh-keygen ",
-        "grep ",
-        "  sed",
-        "pieces()",
-        "  while",
-        "pieces | zcat",
-    )
-    script = "\n".join(one for one in section.commands if one.startswith(wanted))
-    script = script.replace("psql -X -d DATABASE", "cat > database").replace(
-        "/dev/shm/key", str(tmp_path / "key")
-    )
+    rows = random.Random(1).randbytes(PIECE_BYTES + 1000)
+    content = compress(rows, 0)
+    (tmp_path / "my nas").mkdir(mode=0o700)
+    machine = Machine(tmp_path / "home", FolderBucket(tmp_path / "my nas"), KEY)
+    copy = machine.send(artifact(1, content))
+    left = copy.document.pieces[0].name.replace("00000-", "00000-0")[:-5] + ".age"
+    machine.bucket.put(left, b"left of an attempt")
+    made = replace(page(f"file://{tmp_path}/my nas"), signer=machine.keys.signer())
+    (section,) = (one for one in made.sections if one.title == "Recover without RefNet")
+    lines = [one for one in section.commands if not one.startswith(("ls ", "rm ", "pieces | tar"))]
+    changes = {
+        "cat > /dev/shm/key": f"echo {KEY.revealed()} > /dev/shm/key",
+        "/dev/shm/key": str(tmp_path / "key"),
+        "copies/manifests/NAME": f"copies/{copy.object}",
+        "psql -X -v ON_ERROR_STOP=1 -d DATABASE": "cat > database",
+    }
+    script = "\n".join(lines)
+    for line, instead in changes.items():
+        assert line in script
+        script = script.replace(line, instead)
     done = subprocess.run(
-        ["sh", "-eu"], input=script.replace(f"cat > {tmp_path / 'key'}", f"echo {KEY.revealed()} > {tmp_path / 'key'}"),
-        cwd=tmp_path, text=True, capture_output=True, check=False,
-    )  # fmt: skip
+        ["sh", "-eu"], input=script, cwd=tmp_path, text=True, capture_output=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert "Good" in done.stdout
     assert done.stdout.count(": OK") == 2
-    assert (tmp_path / "database").read_bytes() == b"SELECT 1;\n" * 1000
+    assert (tmp_path / "database").read_bytes() == rows
