@@ -7,13 +7,15 @@ import json
 from hypothesis import given
 from tests.fuzz.harness import fuzzed, outcome
 from tests.fuzz.strategies import documents, texts
-from tests.remote_copies import document, verified
+from tests.remote_copies import NOW, document, verified
 
 from refnet.recovery.model.remote import ManifestName, PieceName, RemoteManifest, Signed, lengths
 from refnet.recovery.model.remote_head import Head, gaps
+from refnet.recovery.model.store_check import Answer, StoreCheck, Tried, watch_checks
 
 MADE = document()
 HEAD = Head(7, "ab" * 32, "SHA256:OURS", ((1, 2), (4, 4))).to_json()
+CHECK = StoreCheck("cloud", "s3://b", NOW, (Tried("delete", Answer.ALARM, "accepted"),)).to_text()
 
 
 @fuzzed
@@ -47,3 +49,13 @@ def test_the_record_of_a_head_is_read_or_refused(text: bytes) -> None:
     head = outcome(lambda: Head.from_json(text), ValueError)
     if head:
         assert Head.from_json(head.to_json()) == head
+
+
+@fuzzed
+@given(documents(json.loads(CHECK), CHECK.encode()))
+def test_the_record_of_a_check_of_a_store_is_read_or_refused(text: bytes) -> None:
+    found = outcome(lambda: StoreCheck.from_text(text), ValueError)
+    if found:
+        assert StoreCheck.from_text(found.to_text()) == found
+        [said] = watch_checks({"cloud": found}, NOW)
+        assert said.says.isprintable() or not said.says.isascii()

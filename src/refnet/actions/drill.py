@@ -18,6 +18,7 @@ from typing import Any
 from refnet.actions.choose import Selected
 from refnet.actions.context import Context
 from refnet.actions.drill_page import page
+from refnet.actions.store_check import check_due
 from refnet.actions.verify import Verified, verify
 from refnet.actions.watching import open_watch, report_proof
 from refnet.errors import Exit, worst
@@ -66,11 +67,13 @@ class Report:
 
 
 def drill(context: Context, selected: Selected, *, again: bool = False) -> tuple[Drill, Report]:
-    """Prove the `selected` artifacts and write the report.
+    """Prove the `selected` artifacts and write the report; check the remote stores that are due.
 
     again: a transient failure is retried soon, so no message goes out yet.
     """
     found = prove(context, selected, watch=open_watch(context), again=again)
+    for sentence in check_due(context):
+        context.note(sentence)
     values = report(found, {"host": platform.node(), "made_by": f"refnet {version('refnet')}"})
     clock = context.clock
     return found, write_report(values, context.settings.home / "reports", clock.local(), clock.zone)

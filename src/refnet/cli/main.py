@@ -35,7 +35,7 @@ GROUPS = {
         "tag": ("marks", "tag", "Tag an artifact, or remove its tags."),
         "adopt": ("adopt", "adopt", "Write manifests for artifacts that have none."),
         "accept": ("accept", "accept", "Accept an artifact that shrank."),
-        "store": ("store", "store", "Manage the backup folder."),
+        "store": ("store", "store", "Manage the backup folder, and check the remote stores."),
         "key": ("key", "key", "Make, show and check the keys of remote copies."),
     },
     "Look inside": {

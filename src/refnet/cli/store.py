@@ -1,15 +1,21 @@
-"""`refnet store accept`."""
+"""`refnet store`: the backup folder, and the remote stores."""
 
 from __future__ import annotations
 
-from refnet import wiring
-from refnet.cli import options
-from refnet.cli.command import Commands
-from refnet.cli.context import current_settings, would
-from refnet.cli.output import say
-from refnet.recovery.model import formatting
+from typing import Annotated
 
-store = Commands("Manage the backup folder.")
+import typer
+
+from refnet import wiring
+from refnet.cli import options, render
+from refnet.cli.command import Commands
+from refnet.cli.context import context, current_settings, print_json, would
+from refnet.cli.output import say
+from refnet.errors import Exit
+from refnet.recovery.model import formatting
+from refnet.recovery.model.store_check import StoreCheck
+
+store = Commands("Manage the backup folder, and check the remote stores.")
 
 
 @store.command()
@@ -25,3 +31,52 @@ def accept(*, plan: options.Plan = False) -> None:
         return
     made = folder.accept()
     say(f"{folder.root} is the store from now on ({count}, id {made}); {settings.home} remembers it.")
+
+
+@store.command(name="list")
+def list_stores(*, as_json: options.Json = False) -> None:
+    """List the remote stores of the settings."""
+    from refnet.actions.store_check import listed_stores
+
+    here = context()
+    found, now = listed_stores(here), here.clock.now()
+    if as_json:
+        print_json({"stores": [one.to_json() for one in found]})
+        return
+    rows = [("name", "place", "lock", "last check")]
+    for one in found:
+        lock = f"{one.store.lock} d" if one.store.lock else ""
+        last = f"{formatting.age(now - one.last.at)} ago: {_verdict(one.last)}" if one.last else "never"
+        rows.append((one.store.name, str(one.store.place), lock, last))
+    if found:
+        render.print_columns(rows)
+    else:
+        say("no remote store is configured: add [stores.NAME] to the settings file")
+
+
+@store.command()
+def check(
+    name: Annotated[str, typer.Argument(metavar="STORE", help="The name or the URL of a remote store.")],
+    *,
+    as_json: options.Json = False,
+) -> None:
+    """Try whether a remote store refuses to delete.
+
+    It creates one small object there, and tries to replace and to delete it with the credential of this machine.
+    Anything but a refusal is an alarm, and ends with 1.
+    """
+    from refnet.actions.store_check import check_store
+
+    here = context()
+    found = check_store(here, here.settings.store(name))
+    if as_json:
+        print_json(found.to_json())
+    else:
+        render.print_columns([(one.answer.upper(), one.what, one.says) for one in found.tried])
+        say(f"{found.store} ({found.shown}): {_verdict(found)}")
+    raise typer.Exit(Exit.FAILED if found.alarms else Exit.DONE)
+
+
+def _verdict(found: StoreCheck) -> str:
+    count = len(found.alarms)
+    return f"{formatting.plural(count, 'alarm')}: {found.alarms[0].what}" if count else "ok"

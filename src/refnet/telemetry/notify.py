@@ -21,6 +21,7 @@ from refnet.recovery.model.artifact import utc
 from refnet.recovery.model.monitoring import Check, Status
 from refnet.recovery.model.run import Ended, History, Reason, RunKind
 from refnet.recovery.model.source_name import STANDARD
+from refnet.recovery.model.store_check import OF_STORE
 
 #: Timeout of sending, in seconds; after it the backup continues.
 DEADLINE = 30.0
@@ -61,7 +62,7 @@ def findings(checks: Sequence[Check], history: History) -> dict[str, str | None]
     """
     found: dict[str, str | None] = {}
     for check in checks:
-        topic = _TOPICS.get(check.what)
+        topic = check.what if check.what.startswith(OF_STORE) else _TOPICS.get(check.what)
         if topic is None or (check.status is Status.UNKNOWN and topic != "store"):
             continue
         key = f"{check.source or 'all'} {topic}"

@@ -145,3 +145,13 @@ class Bucket(Protocol):
 
     def delete(self, name: str, *, version: str = "") -> None:
         """Delete an object, or one version of it; BucketError (REFUSED, LOCKED)."""
+
+
+class Locks(Protocol):
+    """The locks of the objects of a bucket, where they can be asked for. Only the check of a store needs it."""
+
+    def locked_until(self, name: str, version: str = "") -> datetime | None:
+        """Return the time until which a version cannot be deleted; None if it has no lock."""
+
+    def lock(self, name: str, version: str, until: datetime) -> None:
+        """Lock a version until a time; a server refuses an earlier one than before."""

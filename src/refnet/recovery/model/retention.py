@@ -6,7 +6,7 @@ artifact is kept. Whatever the settings say, the last
 proven complete artifact of a source is kept, and the newest complete one. Each database is counted separately.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -74,17 +74,27 @@ Listing = Callable[[SourceName], Iterable[PreviousVersion]]
 
 
 def decide(
-    entries: Iterable[Entry], retention: Retention, now: datetime, zone: ZoneInfo | None
+    entries: Iterable[Entry],
+    retention: Retention,
+    now: datetime,
+    zone: ZoneInfo | None,
+    stored: Mapping[str, datetime] | None = None,
 ) -> tuple[Decision, ...]:
     """Decide about each of `entries`, the artifacts of one source, oldest first.
 
     Args:
         now: aware; an artifact dated in the future (a clock that jumped) is kept until then.
         zone: the time zone of days, weeks, months and years; None: the machine's.
+        stored: names of artifacts → when each came into its store, by the clock of that store's server; an age is
+            counted from then if that is later.
     """
     ordered = Catalog.of(entries).entries
+    since = {entry.name: max(entry.made, (stored or {}).get(entry.name, entry.made)) for entry in ordered}
     reasons: dict[str, list[str]] = {
-        entry.name: [*filter(None, [entry.marks.pin(now, zone)]), *_by_age(entry, retention, now)]
+        entry.name: [
+            *filter(None, [entry.marks.pin(now, zone)]),
+            *_by_age(since[entry.name], retention, now),
+        ]
         for entry in ordered
     }
     for own in Catalog(ordered).by_identity().values():
@@ -94,7 +104,7 @@ def decide(
     return tuple(
         Decision(entry, True, tuple(reasons[entry.name]))
         if reasons[entry.name]
-        else Decision(entry, False, (_why_not(entry, retention, now),))
+        else Decision(entry, False, (_why_not(entry, retention, now - since[entry.name]),))
         for entry in ordered
     )
 
@@ -108,14 +118,10 @@ def needed(entries: Iterable[Entry], now: datetime) -> dict[str, str]:
     return found
 
 
-def _by_age(entry: Entry, retention: Retention, now: datetime) -> list[str]:
-    if entry.made > now:
+def _by_age(since: datetime, retention: Retention, now: datetime) -> list[str]:
+    if since > now:
         return ["dated in the future"]
-    return (
-        [f"younger than {_days(retention.days)}"]
-        if now - entry.made <= timedelta(days=retention.days)
-        else []
-    )
+    return [f"younger than {_days(retention.days)}"] if now - since <= timedelta(days=retention.days) else []
 
 
 def _last_ones(ordered: tuple[Entry, ...], now: datetime) -> list[tuple[str, str]]:
@@ -170,8 +176,8 @@ def _counted(
     return found
 
 
-def _why_not(entry: Entry, retention: Retention, now: datetime) -> str:
-    age = f"{_days((now - entry.made).days)} old, kept for {_days(retention.days)}"
+def _why_not(entry: Entry, retention: Retention, age_now: timedelta) -> str:
+    age = f"{_days(age_now.days)} old, kept for {_days(retention.days)}"
     if entry.damaged:
         return f"damaged, {age}"
     return f"only some tables, {age}" if entry.manifest.partial else age

@@ -1,0 +1,90 @@
+"""store check: try for real whether a remote store refuses to delete; store list: the stores of the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import urlsplit
+
+from refnet.actions.context import Context
+from refnet.errors import RefnetError
+from refnet.recovery.model.store_check import Answer, StoreCheck, Tried
+from refnet.recovery.stores.check_record import last_checks, record_check
+from refnet.settings.store_url import StoreKind
+from refnet.settings.stores import StoreSettings
+
+#: Kinds of stores that can refuse to delete; in the others, the machine that writes can also delete.
+_PROTECT = frozenset({StoreKind.S3, StoreKind.GS, StoreKind.AZ})
+
+
+@dataclass(frozen=True)
+class ListedStore:
+    """A store of the settings, and its last check."""
+
+    store: StoreSettings
+    #: None: there was none, or its record is damaged.
+    last: StoreCheck | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.store.name,
+            "url": str(self.store.place),
+            "endpoint": self.store.endpoint,
+            "lock_days": self.store.lock,
+            "can_prune": can_prune(self.store),
+            "check": self.last.to_json() if self.last else None,
+        }
+
+
+def can_prune(store: StoreSettings) -> bool:
+    """Return whether this machine may delete there: with a credential of its own for that, or as it is a folder."""
+    return store.prune_credentials_file is not None or store.place.kind not in _PROTECT
+
+
+def listed_stores(context: Context) -> tuple[ListedStore, ...]:
+    """Return the stores of the settings; no store is asked."""
+    stores = context.settings.stores
+    last = last_checks(context.settings.home / "remote", stores)
+    return tuple(ListedStore(store, last[name]) for name, store in stores.items())
+
+
+def check_store(context: Context, store: StoreSettings) -> StoreCheck:
+    """Try what an attacker with this machine's credential would try, on an object of the check; record the answers."""
+    from refnet.recovery.buckets.cloud import CloudBucket
+    from refnet.recovery.buckets.opening import open_bucket
+    from refnet.recovery.buckets.trying import Trial
+
+    bucket = open_bucket(replace(store, bandwidth=None))
+    locks = bucket.requests if isinstance(bucket, CloudBucket) else None
+    trial = Trial(
+        bucket, context.clock.now, locks, lock=store.lock is not None, protects=store.place.kind in _PROTECT
+    )
+    tried = (*_connection(store), *trial.run())
+    found = StoreCheck(store.name, bucket.shown, context.clock.now(), tried)
+    record_check(context.settings.home / "remote", found)
+    return found
+
+
+def check_due(context: Context) -> Iterator[str]:
+    """Check the stores of the settings whose last check is a month old, or failed; yield a sentence for each problem."""
+    for one in listed_stores(context):
+        if one.last is None or one.last.due(context.clock.now()):
+            try:
+                alarms: Iterable[Tried] = check_store(context, one.store).alarms
+            except RefnetError as error:
+                yield f"the store {one.store.name} could not be checked: {error.message}"
+            else:
+                yield from (f"the store {one.store.name}: {tried.what}: {tried.says}" for tried in alarms)
+
+
+def _connection(store: StoreSettings) -> Iterator[Tried]:
+    """Yield whether the way to the server is encrypted and checked; nothing for a folder."""
+    if store.place.kind not in _PROTECT:
+        return
+    endpoint = urlsplit(store.endpoint or "https:")
+    if endpoint.scheme == "https":
+        yield Tried("connection", Answer.OK, "TLS, with the certificate checked")
+    else:
+        says = f"{endpoint.scheme}://: others on the way see the names of objects, and can drop requests"
+        yield Tried("connection", Answer.NOTE, says)

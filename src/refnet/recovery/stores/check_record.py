@@ -1,0 +1,32 @@
+"""The record of the last check of each remote store: REFNET_HOME/remote/NAME/check.json."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from refnet.files import explained, make_folder, read_regular, replace_file
+from refnet.recovery.model.store_check import RECORD_BYTES, StoreCheck
+
+_RECORD = "check.json"
+
+
+def record_check(remote: Path, found: StoreCheck) -> None:
+    """Record a check durably. `remote`: REFNET_HOME/remote."""
+    folder = remote / found.store
+    make_folder(folder)
+    with explained(folder / _RECORD):
+        replace_file(folder / _RECORD, found.to_text().encode())
+
+
+def last_checks(remote: Path, names: Iterable[str]) -> dict[str, StoreCheck | None]:
+    """Return the last check of each of the stores `names`; None where there is none, or its record is damaged."""
+    found: dict[str, StoreCheck | None] = dict.fromkeys(names)
+    for name in found:
+        with suppress(OSError, ValueError):  # without a record, the monitor warns
+            found[name] = StoreCheck.from_text(
+                read_regular(remote / name / _RECORD, RECORD_BYTES, owner=os.geteuid())
+            )
+    return found

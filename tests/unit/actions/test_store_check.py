@@ -1,0 +1,67 @@
+"""The checks of the stores that are due: once a month, beside the drill."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from refnet.actions.context import Context
+from refnet.actions.monitor import store_checks
+from refnet.actions.store_check import check_due, listed_stores
+from refnet.recovery.model.clock import Clock
+from refnet.settings import Settings
+from refnet.settings.stores import StoreSettings
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Context:
+    (tmp_path / "nas").mkdir()
+    nas = replace(StoreSettings.from_url(f"file://{tmp_path}/nas"), name="nas")
+    return Context(Settings(home=tmp_path / "home", backup_dir=tmp_path / "b", stores={"nas": nas}))
+
+
+def _later(context: Context, days: float) -> Context:
+    return replace(context, clock=Clock(now=lambda: datetime.now(UTC) + timedelta(days=days)))
+
+
+def test_a_store_is_checked_once_a_month(context: Context) -> None:
+    assert list(check_due(context)) == []
+    [first] = listed_stores(context)
+    assert first.last
+    assert list(check_due(context)) == []
+    assert listed_stores(context) == (first,)
+    assert [one.status for one in store_checks(_later(context, 40.01))] == ["warning"]
+
+    later = list(check_due(_later(context, 40.01)))
+    assert later == [
+        "the store nas: clock: differs from the server's by 40 d: is this machine's clock right?"
+    ]
+    assert [one.status for one in store_checks(context)] == ["critical"]
+
+
+def test_a_store_that_cannot_be_checked_is_a_sentence_and_stops_no_other(context: Context) -> None:
+    away = replace(context.settings.stores["nas"], name="away")
+    broken = StoreSettings("broken")
+    stores = {"broken": broken, "away": away, **context.settings.stores}
+    Path(away.place.path).rmdir()
+    context = replace(context, settings=replace(context.settings, stores=stores))
+
+    found = list(check_due(context))
+
+    assert [one.split(":")[0] for one in found] == [
+        "the store broken could not be checked",
+        "the store away",
+        "the store nas",
+    ]
+
+
+def test_a_damaged_record_counts_as_no_check(context: Context) -> None:
+    list(check_due(context))
+    (context.settings.home / "remote" / "nas" / "check.json").write_text("{")
+
+    assert [one.status for one in store_checks(context)] == ["warning"]
+    assert list(check_due(context)) == []
+    assert [one.status for one in store_checks(context)] == ["ok"]
