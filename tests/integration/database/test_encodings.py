@@ -13,6 +13,7 @@ from tests.everything import drop
 
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
+from refnet.recovery.sources.database.database_identity import identity_of
 
 _TABLES = """
 CREATE SCHEMA "{n}";
@@ -81,6 +82,7 @@ def test_a_database_comes_back_in_its_own_encoding_and_locale(
     made = refnet("backup", "database")
     made.succeeds()
     assert "proven" in made.out
+    assert str(identity_of(target).system).isdecimal()
     by_stock = _restored_by_stock(server, CASES[name], refnet.artifact())
     drop(server, target.name)
     refnet("restore", "database").succeeds()

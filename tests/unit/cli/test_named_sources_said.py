@@ -125,6 +125,7 @@ def test_a_database_is_not_restored_from_a_folder(refnet: Ran) -> None:
 
     assert code == 2
     assert "--from: 'notes' is a folder, and shop is a database" in err
+    assert "Give one of: shop, wiki." in err
 
 
 def test_check_gives_each_row_about_a_database_its_name_and_each_about_the_machine_once(

@@ -64,7 +64,7 @@ def rows(target: Target, snapshot: str | None, budget: float = BUDGET) -> dict[s
 def system_identifier(session: psycopg.Connection[Any]) -> str | None:
     """Return the cluster's identifier, or None where this user may not read it."""
     try:
-        row = session.execute("SELECT system_identifier::text FROM pg_control_system()").fetchone()
+        row = session.execute("SELECT system_identifier::int8 FROM pg_control_system()").fetchone()
     except errors.InsufficientPrivilege:
         return None
     return str(row[0]) if row else None
