@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -39,11 +40,12 @@ class Fault(Enum):
 class FaultProxy:
     """A proxy to a port of this machine.
 
-    `faults`: what happens to the next requests of each method; then nothing does. `seen`: the requests by method.
+    `secure`: clients use TLS. `faults`: what happens to the next requests of each method; then nothing does. `seen`: the requests by method.
     """
 
-    def __init__(self, upstream: int) -> None:
+    def __init__(self, upstream: int, secure: ssl.SSLContext | None = None) -> None:
         self._upstream = upstream
+        self._secure = secure
         self._listener = socket.create_server((_HOST, 0))
         self._ended = threading.Event()
         self.port: int = self._listener.getsockname()[1]
@@ -67,11 +69,12 @@ class FaultProxy:
         while not self._ended.is_set():
             with suppress(OSError):
                 client, _ = self._listener.accept()
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14 if self.speed else 1 << 20)
                 threading.Thread(target=self._handle, args=(client,), daemon=True).start()
 
     def _handle(self, client: socket.socket) -> None:
-        with client, suppress(OSError):
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14 if self.speed else 1 << 20)
+        with suppress(OSError), self._secure.wrap_socket(client, True) if self._secure else client as secured:
+            client = secured
             head, body = _head(client)
             if not head:
                 return
@@ -117,9 +120,9 @@ class FaultProxy:
 
 
 @contextmanager
-def fault_proxy(upstream: int) -> Iterator[FaultProxy]:
+def fault_proxy(upstream: int, secure: ssl.SSLContext | None = None) -> Iterator[FaultProxy]:
     """A proxy to the port `upstream` while the block runs."""
-    proxy = FaultProxy(upstream)
+    proxy = FaultProxy(upstream, secure)
     try:
         yield proxy
     finally:

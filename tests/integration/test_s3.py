@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import ipaddress
 import secrets
+import ssl
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
-from tests.seaweed import LOCKED, Seaweed
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from tests.fault_proxy import fault_proxy
+from tests.seaweed import LOCKED, PATIENT, Seaweed
 
+from refnet.errors import Exit, RefnetError
 from refnet.recovery.buckets.cloud import CloudBucket
 from refnet.recovery.model.bucket import BucketError, Kind
 
@@ -121,3 +131,43 @@ def test_a_list_of_several_pages_is_complete(
     found = list(bucket.versions("data/"))
     assert [one.name for one in found if one.latest] == names
     assert len(found) == len({one.id for one in found}) == 21
+
+
+def test_tls_is_verified_with_the_system_s_certificates_or_those_of_ca_file(
+    s3: Seaweed, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    authority = certificates(tmp_path)
+    secure = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    secure.load_cert_chain(tmp_path / "server.pem", tmp_path / "server.key")
+    with fault_proxy(s3.port, secure) as proxy:
+        place = f"https://127.0.0.1:{proxy.port}"
+        private = s3.bucket(prefix, endpoint=place, trusted=authority)
+        private.put("data/1", b"one")
+        assert private.get("data/1", 10) == b"one"
+        assert [one.name for one in private.listed("")] == ["data/1"]
+
+        unknown = s3.bucket(prefix, endpoint=place, patience=replace(PATIENT, longest=0.3))
+        for call in (lambda: list(unknown.listed("")), lambda: unknown.put("data/2", b"two")):
+            assert "certificate" in fails(Kind.UNREACHABLE, call).message.lower()
+    for wrong in ("nonsense", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"):
+        with pytest.raises(RefnetError) as caught:
+            s3.bucket(prefix, trusted=wrong)
+        assert caught.value.code is Exit.USAGE
+
+
+def certificates(folder: Path) -> str:
+    """The certificate of an authority; that of a server on 127.0.0.1 and its key are written to `folder`."""
+    authority, own = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "throwaway authority")])
+    begun, day = datetime.now(UTC), timedelta(days=1)
+    made = []
+    for key, extension in ((authority, x509.BasicConstraints(ca=True, path_length=None)), (own, address)):
+        builder = x509.CertificateBuilder(name, name if key is authority else x509.Name([]), key.public_key())
+        builder = builder.serial_number(x509.random_serial_number()).add_extension(extension, critical=True)
+        builder = builder.not_valid_before(begun - day).not_valid_after(begun + day)
+        made.append(builder.sign(authority, hashes.SHA256()).public_bytes(Encoding.PEM))
+    (folder / "server.pem").write_bytes(made[1])
+    (folder / "server.key").write_bytes(own.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return made[0].decode()

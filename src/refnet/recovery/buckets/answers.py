@@ -15,7 +15,7 @@ _TEXT = re.compile(r"<Message>([^<]{1,1000})</Message>")
 _STATUS = re.compile(r"status code: ([0-9]{3})\b|\bHTTP ([0-9]{3})\b")
 #: Where there is no answer: the reason is deep in a dump of the error.
 _REASONS = re.compile(
-    r'invalid peer certificate: (?:Other\()?\w+|message: "[^"\n]{1,200}"|dns error|[Oo]peration timed out|TimedOut|IncompleteMessage'
+    r'InvalidCertificate\(\s{0,200}\w{1,80}|message: "[^"\n]{1,200}"|dns error|[Oo]peration timed out|TimedOut|IncompleteMessage'
 )
 _LOCK = re.compile(r"object.?lock|retention|legal hold|\bWORM\b|immutab", re.IGNORECASE)
 _AGAIN = {
@@ -82,7 +82,11 @@ def _reason(status: str, code: str, said: str) -> str:
         text = " ".join(_first(_TEXT, said).split())
         return f"{code or 'HTTP'} {status}".strip() + (f", {text}" if text else "")
     reasons = [one.removeprefix("message: ").strip('"') for one in _REASONS.findall(said)]
-    return reasons[-1] if reasons else " ".join(said.partition("Debug source")[0].split())
+    return (
+        re.sub(r"\(\s*", ": ", reasons[-1])
+        if reasons
+        else " ".join(said.partition("Debug source")[0].split())
+    )
 
 
 def _first(pattern: re.Pattern[str], text: str) -> str:

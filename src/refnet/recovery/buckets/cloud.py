@@ -6,6 +6,7 @@ refused. obstore repeats requests that a server does not answer; a slow upload t
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from refnet import extras
+from refnet.errors import Exit, RefnetError
 from refnet.recovery.buckets.answers import Server
 from refnet.recovery.buckets.s3_requests import Credential, S3Requests, Waiting
 from refnet.recovery.model import bucket
@@ -72,7 +74,11 @@ class Place:
 
 
 class CloudBucket:
-    """Objects at `place`, for any number of threads."""
+    """Objects at `place`, for any number of threads. RefnetError (USAGE) if the place cannot be one.
+
+    `requests`: to S3 with a credential of the settings; None: the bucket has no versions, or the credential is the
+    machine's, which obstore alone knows.
+    """
 
     def __init__(self, place: Place, patience: Patience = Patience()) -> None:
         self.shown = place.shown
@@ -80,9 +86,16 @@ class CloudBucket:
         self._patience = patience
         self._prefix = f"{place.prefix}/" if place.prefix else ""
         self._server = Server(place.shown, tuple(filter(None, place.credential.values())))
-        self._reader = self._store(patience.read)
+        with extras.needed("cloud"):
+            from obstore.exceptions import BaseError
+        try:
+            self._reader = self._store(patience.read)
+            self.requests = self._requests()
+        except (BaseError, ValueError, ssl.SSLError) as failed:
+            error = self._server.refused("open", "it", str(failed))
+            hint = "Correct its endpoint, its credentials_file or its ca_file."
+            raise RefnetError(error.message, hint, Exit.USAGE) from None
         self._writer = (self._reader, 0.0)
-        self.requests = self._requests()
 
     def put(self, name: str, data: bytes) -> str:
         import obstore
@@ -221,8 +234,7 @@ class CloudBucket:
         return store
 
     def _store(self, read: float, headers: Mapping[str, str] | None = None) -> ObjectStore:
-        with extras.needed("cloud"):
-            from obstore.store import AzureStore, GCSStore, S3Store
+        from obstore.store import AzureStore, GCSStore, S3Store
 
         place, patience = self._place, self._patience
         client: dict[str, Any] = {

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from http.client import HTTPException
+from http.client import HTTPException, IncompleteRead
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -213,8 +213,12 @@ class S3Requests:
         with answer:
             while piece := answer.read1(_CHUNK):
                 found += piece
-                if len(found) > _LARGEST or time.monotonic() > end:
-                    raise OSError("the answer is too large or too slow")
+                if len(found) > _LARGEST:
+                    raise self._server.error(Kind.DAMAGED, f"an answer is larger than {_LARGEST:,} bytes")
+                if time.monotonic() > end:
+                    raise TimeoutError(f"the answer takes more than {self._waiting.answer:.0f} s")
+            if answer.length:
+                raise IncompleteRead(found, answer.length)
         return answer.status, found
 
     def _request(

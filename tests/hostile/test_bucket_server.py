@@ -1,0 +1,160 @@
+"""A server of object storage that is hostile: it cannot make RefNet wait, fill its memory, or speak to another server."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from tests.seaweed import PATIENT
+
+from refnet.recovery.buckets import s3_requests
+from refnet.recovery.buckets.cloud import CloudBucket, Place
+from refnet.recovery.buckets.s3_requests import Waiting
+from refnet.recovery.model.bucket import BucketError, Kind
+
+ROW = "<Contents><Key>{}</Key><Size>1</Size><LastModified>2026-11-27T19:05:18Z</LastModified></Contents>"
+
+
+class Hostile(ThreadingHTTPServer):
+    """Answers each GET with what `answer` returns: a status, headers and a body; `asked`: the paths and headers."""
+
+    daemon_threads = True
+    answer: Callable[[], tuple[int, dict[str, str], bytes]]
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.asked: list[str] = []
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Hostile
+
+    def do_GET(self) -> None:
+        self.server.asked.append(f"{self.path} {self.headers}")
+        status, headers, body = self.server.answer()
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[Hostile]:
+    with Hostile() as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture
+def bucket(server: Hostile) -> CloudBucket:
+    credential = {"access_key_id": "K", "secret_access_key": "s3cr3t", "session_token": "t0ken"}
+    place = Place("s3", "bucket", "prefix", f"http://127.0.0.1:{server.server_port}", "eu", credential)
+    return CloudBucket(place, PATIENT)
+
+
+def listed(bucket: CloudBucket) -> list[str]:
+    return [one.name for one in bucket.listed("")]
+
+
+def fails(kind: Kind, bucket: CloudBucket) -> str:
+    with pytest.raises(BucketError) as caught:
+        listed(bucket)
+    assert caught.value.kind is kind, caught.value
+    return caught.value.message
+
+
+def test_a_list_that_does_not_end_is_ended(
+    bucket: CloudBucket, server: Hostile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_requests, "_MOST_PAGES", 20)
+    more = "<IsTruncated>true</IsTruncated><NextContinuationToken>{}</NextContinuationToken>"
+    server.answer = lambda: (200, {}, f"<L>{more.format(len(server.asked))}</L>".encode())
+    assert "more than 20 pages" in fails(Kind.DAMAGED, bucket)
+    assert len(server.asked) == 20
+
+    for same in ("same", ""):
+        server.asked.clear()
+        server.answer = lambda same=same: (200, {}, f"<L>{more.format(same)}</L>".encode())  # type: ignore[misc]
+        assert "does not continue" in fails(Kind.DAMAGED, bucket)
+        assert len(server.asked) <= 2
+
+
+def test_keys_outside_the_prefix_and_names_that_lead_elsewhere_are_left_out(
+    bucket: CloudBucket, server: Hostile
+) -> None:
+    keys = (
+        "prefix/data/1",
+        "other/data/2",
+        "prefix/../x",
+        "prefix//x",
+        "prefix/.x",
+        "prefix/",
+        "/etc/passwd",
+        "prefix/a b",
+    )
+    server.answer = lambda: (200, {}, f"<L>{''.join(map(ROW.format, keys))}</L>".encode())
+
+    assert listed(bucket) == ["data/1"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html><body>login",
+        b"<!DOCTYPE a [<!ENTITY b 'c'>]><L>&b;</L>",
+        b"<L><Contents><Key>prefix/data/1</Key></Contents></L>",
+        b"<L><Contents><Size>1</Size></Contents></L>",
+    ],
+    ids=["empty", "a page", "entities", "no size", "no key"],
+)
+def test_an_answer_that_is_no_list_is_not_an_empty_one(
+    bucket: CloudBucket, server: Hostile, body: bytes
+) -> None:
+    server.answer = lambda: (200, {}, body)
+    fails(Kind.DAMAGED, bucket)
+
+
+def test_an_answer_that_is_too_large_or_too_slow_is_given_up(
+    bucket: CloudBucket, server: Hostile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.answer = lambda: (200, {}, b"<L>" + b" " * (9 << 20))
+    assert "larger than" in fails(Kind.DAMAGED, bucket)
+
+    assert bucket.requests
+    monkeypatch.setattr(bucket.requests, "_waiting", Waiting(0.2, 0.1, 0.05))
+    server.answer = lambda: (200, {"Content-Length": "1000"}, b"<L>")
+    fails(Kind.UNREACHABLE, bucket)
+
+
+def test_another_server_never_gets_the_signature(bucket: CloudBucket, server: Hostile) -> None:
+    with Hostile() as other:
+        threading.Thread(target=other.serve_forever, args=(0.01,), daemon=True).start()
+        other.answer = lambda: (200, {}, b"<L/>")
+        place = f"http://127.0.0.1:{other.server_port}/bucket"
+        server.answer = lambda: (307, {"Location": place}, b"")
+
+        assert "HTTP 307" in fails(Kind.REFUSED, bucket)
+        assert other.asked == []
+        with suppress(BucketError):
+            bucket.get("data/1", 10)
+        assert not any("Signature=" in one for one in other.asked)  # obstore follows, without the signature
+        other.shutdown()
+    assert all("Signature=" in one and "s3cr3t" not in one for one in server.asked)
+
+
+def test_an_object_that_is_larger_than_expected_is_not_fetched(bucket: CloudBucket, server: Hostile) -> None:
+    dated = {"Last-Modified": "Fri, 27 Nov 2026 19:05:18 GMT", "ETag": '"x"'}
+    server.answer = lambda: (200, {**dated, "Content-Length": str(1 << 40)}, b"x")
+
+    with pytest.raises(BucketError) as caught:
+        bucket.get("data/1", 1 << 24)
+    assert caught.value.kind is Kind.DAMAGED
