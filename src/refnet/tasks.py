@@ -267,8 +267,10 @@ def _said(made: Backup | None) -> dict[str, Any]:
     if made is None:
         return {"outcome": "not configured"}
     artifact = made.manifest.name
-    if made.earlier:
+    if made.earlier and not made.uncopied:
         return {"outcome": "done before", "artifact": artifact}
+    if made.uncopied and not made.damaged:
+        raise made.uncopied
     if made.exit is not Exit.DONE:
         raise RefnetError(
             f"{artifact} is damaged: what was restored from it is not what was backed up",

@@ -34,14 +34,55 @@ from refnet.settings import Retention, Settings, variable
 from refnet.settings.sources import GLOBALS, SHORT
 
 if TYPE_CHECKING:
+    from refnet.recovery.sealing.keys import GivenKeys
     from refnet.recovery.sources.files.scope import Scope
     from refnet.recovery.sources.files.target import FolderTarget
+    from refnet.recovery.stores.remote import RemoteStore
+    from refnet.recovery.stores.sending import Sender
     from refnet.telemetry.facts import Facts
 
 
 def store(settings: Settings) -> LocalStore:
     """Return the store."""
     return LocalStore(settings.backup_dir, remembered=Remembered(settings.home / "stores"))
+
+
+def remote_store(
+    settings: Settings, name_or_url: str, given: GivenKeys | None = None, *, any_signer: bool = False
+) -> RemoteStore:
+    """Return the remote store of a name or at a URL; RefnetError (USAGE) if it is neither. Nothing is requested yet.
+
+    Args:
+        given: recovery keys and signers of this run.
+        any_signer: trust every signer.
+    """
+    from refnet.recovery.buckets.opening import open_bucket
+    from refnet.recovery.sealing.keys import MachineKeys, Opener
+    from refnet.recovery.sealing.sshsig import fingerprint
+    from refnet.recovery.stores.remote import RemoteStore
+    from refnet.recovery.stores.remote_manifests import Trust
+
+    own, keys = settings.store(name_or_url), MachineKeys(settings.home / "keys")
+    opener = Opener(keys.catalog() if keys.catalog_file.exists() else None, given.keys if given else ())
+    signers = {fingerprint(one) for one in (*settings.encryption_signers, *(given.signers if given else ()))}
+    if keys.signing_file.exists():
+        signers.add(keys.signer().fingerprint)
+    trust = Trust(opener, frozenset(signers), any_signer)
+    return RemoteStore(own.name, open_bucket(own), settings.home / "remote" / own.name, trust)
+
+
+def sender(settings: Settings, into: RemoteStore, now: Callable[[], datetime]) -> Sender:
+    """Return what sends copies to `into`; RefnetError (USAGE) without recipients, or without this machine's keys."""
+    from refnet.recovery.sealing.age import Recipient
+    from refnet.recovery.sealing.keys import MachineKeys
+    from refnet.recovery.stores.sending import Sealer, Sender
+    from refnet.settings.encryption import recipients
+
+    keys = MachineKeys(settings.home / "keys")
+    sealer = Sealer(tuple(map(Recipient.parsed, recipients(settings))), keys)
+    keys.signer()
+    keys.catalog()
+    return Sender(into, sealer, now)
 
 
 def journal(settings: Settings) -> Journal:

@@ -81,6 +81,11 @@ def refnet(short_folder: Path, database: Target) -> Command:
     for one in (folder / "backups" / "config").glob("*"):
         if one.is_file() and one.name.endswith(".tar.gz"):
             shutil.copy(one, folder / "config_20200101.tar.gz")
+    (folder / "near").mkdir(mode=0o700)
+    key = command("key", "new", "--json").json["recipient"]
+    store = f'[encryption]\nrecipients = ["{key}"]\n[stores.near]\nurl = "file://{folder}/near"\n'
+    (folder / "stores.toml").write_text(store)
+    (folder / "stores.toml").chmod(0o600)
     return command
 
 
@@ -107,6 +112,7 @@ def test_a_plan_changes_nothing(
         before = files(folder)
         user = ["--user"] if words.startswith("schedule") else []
         more = {"REFNET_DATABASE_URL_FILE": str(folder / "url"), "REFNET_DATABASE_URL": ""} if user else {}
+        more |= {"REFNET_CONFIG": str(folder / "stores.toml")} if words in {"copy", "key rotate"} else {}
         arguments = [one.format(**names) for one in ARGUMENTS.get(words, [])]
         ran = refnet(
             *words.split(),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from refnet import servers, wiring
 from refnet.actions import hooks, unprotected
@@ -23,13 +23,16 @@ from refnet.postgres.session import server_version
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.clock import rounded
-from refnet.recovery.model.run import RunKind
+from refnet.recovery.model.run import Reason, RunKind
 from refnet.recovery.model.shrinking import marked
 from refnet.recovery.model.source import Proof, Source, TransientError, Turn, at_once
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.model.store import Store
 from refnet.recovery.stores.local import LocalStore
 from refnet.settings import Settings
+
+if TYPE_CHECKING:
+    from refnet.actions.copy import Copied
 
 
 @dataclass(frozen=True)
@@ -66,23 +69,32 @@ class Backup:
     path: Path = Path()
     #: It was made since `Options.since`, by another run.
     earlier: bool = False
+    #: What was copied to each remote store.
+    copies: tuple[Copied, ...] = ()
+    #: The copies that are missing.
+    uncopied: RefnetError | None = None
+
+    @property
+    def damaged(self) -> bool:
+        """The proof failed; a proof that could not run does not fail the backup."""
+        return self.proof is not None and self.proof.outcome is Outcome.FAILED
 
     @property
     def exit(self) -> Exit:
-        """DAMAGED if the proof failed; a proof that could not run does not fail the backup."""
-        failed = self.proof is not None and self.proof.outcome is Outcome.FAILED
-        return Exit.DAMAGED if failed else Exit.DONE
+        """DAMAGED if the proof failed; FAILED if a copy is missing."""
+        return Exit.DAMAGED if self.damaged else self.uncopied.code if self.uncopied else Exit.DONE
 
     def to_json(self) -> dict[str, Any]:
         return {
             "source": self.manifest.source,
-            "outcome": "damaged" if self.exit is Exit.DAMAGED else "done",
+            "outcome": "damaged" if self.damaged else "not copied" if self.uncopied else "done",
             "path": str(self.path),
             "manifest": json.loads(self.manifest.to_json()),
             "proof": self.proof.to_json() if self.proof else None,
             "seconds": rounded(self.seconds),
             "warnings": list(self.warnings),
             "unrecorded": self.unrecorded or None,
+            "copies": [one.to_json() for one in self.copies],
         }
 
 
@@ -146,7 +158,7 @@ def backup(context: Context, name: SourceName, options: Options | None = None) -
         return None
     store = LocalStore(options.folder, flat=True) if options.folder else context.store
     if earlier := _earlier(context, name, store, options.since):
-        return earlier
+        return _copied(context, earlier)
     source = wiring.source(context.settings, name, jobs=options.jobs, tables=options.tables, into=store)
     watched = options.folder is None and not options.tables  # else it protects nothing that is monitored
     if watched:
@@ -161,15 +173,29 @@ def backup(context: Context, name: SourceName, options: Options | None = None) -
             made = make(within, source, store, options)
             made = replace(made, path=store.folder(name) / made.manifest.name)
             doing.artifact = made.manifest.name
-            if made.proof and made.exit is Exit.DAMAGED:
+            if made.proof and made.damaged:
                 doing.damaged = "; ".join(made.proof.reasons) or "the proof failed"
         if at_work:
             report_proof(at_work, made.manifest.name, made.proof)
+            made = _copied(within, made)
+            if made.uncopied:
+                at_work.failed(Reason.COPY, made.uncopied.message, made.uncopied.hint)
         if not made.path.exists():
             raise RefnetError(f"{made.path} is gone", "A hook or another program removed it; retry.")
     if watched and (failed := unprotected.keep_settings(context.settings, context.clock)):
         made = replace(made, warnings=(*made.warnings, failed))
     return made
+
+
+def _copied(context: Context, made: Backup) -> Backup:
+    """Copy what was made to the remote stores of its source; a damaged artifact is not copied."""
+    source = made.manifest.source
+    if made.damaged or not context.settings.stores_of(source):
+        return made
+    from refnet.actions.copy import copy_new, missing
+
+    copies = copy_new(context, source, made.manifest.name)
+    return replace(made, copies=copies, uncopied=missing(copies))
 
 
 def _earlier(context: Context, name: SourceName, store: Store, since: datetime | None) -> Backup | None:

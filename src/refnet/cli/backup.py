@@ -223,6 +223,10 @@ def _print(made: Backup, context: Context, width: int) -> None:
         render.print_proof(lead, made.proof, took, made.unrecorded, indent=width + 1)
     elif made.unrecorded:
         print(f"{lead} the evidence could not be recorded: {made.unrecorded}")
+    if made.copies:
+        from refnet.cli.copy import print_copies
+
+        print_copies(lead, made.copies)
     if manifest.source.kind is Kind.DATABASE:
         say(f"{'':{width}} {ActsOn.of(context.settings, manifest.source)}")
     if lacks := Unprotected.read(manifest.details):
@@ -236,6 +240,8 @@ def _print_at_the_end(made: Backup, width: int) -> None:
         print(
             f"{manifest.source:{width}} {render.shrunk(manifest)}: `refnet accept {manifest.name}` if that is intended"
         )
+    if made.uncopied:
+        complain(made.uncopied)
     if proof and proof.outcome is Outcome.UNVERIFIED:
         why = "; ".join(f.reason for f in proof.findings if f.outcome is Outcome.UNVERIFIED)
         print(

@@ -28,6 +28,7 @@ GROUPS = {
     "Back up": {
         "backup": ("backup", "backup", "Back up the sources and prove each backup by restoring it."),
         "list": ("catalog", "list_artifacts", "List the artifacts with age, size and state."),
+        "copy": ("copy", "copy", "Send encrypted copies to remote stores, and check them."),
         "prune": ("prune", "prune", "Delete the artifacts that retention no longer keeps."),
         "forget": ("forget", "forget", "Delete artifacts by name."),
         "pin": ("marks", "pin", "Keep an artifact whatever its age."),
@@ -82,6 +83,7 @@ _LOGS = {
     "recover": "restore",
     "verify": "backup",
     "prune": "backup",
+    "copy": "backup",
     "forget": "backup",
 }
 #: Typer's exit code for a KeyboardInterrupt.

@@ -37,6 +37,8 @@ class Reason(StrEnum):
     SETTINGS = "settings"
     LOCKED = "locked"
     DAMAGED = "damaged"
+    #: The artifact was made, and is missing in a remote store.
+    COPY = "copy"
     INTERRUPTED = "interrupted"
     LOST = "lost"
     OTHER = "other"

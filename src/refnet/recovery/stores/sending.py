@@ -80,8 +80,8 @@ class Sender:
     sealer: Sealer
     now: Callable[[], datetime]
 
-    def send(self, artifact: OpenArtifact, entry: Entry, progress: Progress) -> Copy:
-        """Send `artifact` and publish it; return its copy, or the one that is there already.
+    def send(self, artifact: OpenArtifact, entry: Entry, progress: Progress) -> tuple[Copy, bool]:
+        """Send `artifact` and publish it; return its copy, and whether it is new: it may be there already.
 
         RefnetError (DAMAGED), before anything is published, if it is not what its manifest says.
         """
@@ -89,7 +89,7 @@ class Sender:
             self._finish()
             contents = self.store.contents()
             if there := sent(contents.copies, entry.manifest):
-                return there
+                return there, False
             journal = SendingJournal.open(self.store.home / "sending", entry.manifest, self.sealer.digest)
             pieces = _Pieces(self, journal, progress)
             listed = pieces.send_list(artifact.packed_files())
@@ -97,7 +97,7 @@ class Sender:
                 found = pieces.send(entry.manifest, reader)
             manifests = [one.signed for one in contents.copies]
             signed = self._seal(journal, self._document(entry, journal, (found, listed), manifests))
-            return Copy(signed.document.manifest, signed=signed)
+            return Copy(signed.document.manifest, signed=signed), True
 
     def _document(
         self,
@@ -230,7 +230,9 @@ class _Pieces:
 
 def sent(copies: Sequence[Copy], manifest: Manifest) -> Copy | None:
     """Return the copy of the artifact of `manifest`, if it has one that is not damaged."""
-    return next((one for one in copies if one.manifest == manifest and not one.damaged), None)
+    wanted = (manifest.source, manifest.name, manifest.sha256)
+    same = (one for one in copies if (one.source, one.name, one.manifest.sha256) == wanted)
+    return next((one for one in same if not one.damaged), None)
 
 
 def fetch_back(store: RemoteStore, copy: Copy, now: Callable[[], datetime], progress: Progress) -> Copy:

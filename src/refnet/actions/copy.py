@@ -1,0 +1,200 @@
+"""copy: send artifacts to the remote stores, and read them back from there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from refnet import wiring
+from refnet.actions.choose import named_source
+from refnet.actions.context import Context
+from refnet.errors import Exit, RefnetError
+from refnet.recovery.model.artifact import Entry
+from refnet.recovery.model.catalog import Catalog
+from refnet.recovery.model.remote import Copy, CopyLevel
+from refnet.recovery.model.source_name import SourceName
+from refnet.recovery.stores.remote import RemoteStore
+from refnet.recovery.stores.sending import fetch_back, sent
+
+
+@dataclass(frozen=True)
+class Copied:
+    """One artifact and one store: what a copy did, or would do."""
+
+    source: SourceName
+    #: Its name; "": the source has none that can be copied.
+    artifact: str
+    #: The name of the store.
+    store: str
+    #: Of the artifact, in bytes.
+    size: int = 0
+    #: None: there is no copy, or only a plan.
+    level: CopyLevel | None = None
+    #: This run sent it; otherwise it was there.
+    is_new: bool = False
+    seconds: float = 0.0
+    #: Why it is not copied, although nothing failed.
+    skipped: str = ""
+    error: RefnetError | None = None
+
+    @property
+    def exit(self) -> Exit:
+        """That of its error; it is DONE where nothing was to be copied."""
+        return self.error.code if self.error else Exit.DONE
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "source": self.source,
+            "artifact": self.artifact or None,
+            "store": self.store,
+            "size": self.size,
+            "level": self.level,
+            "new": self.is_new,
+            "seconds": round(self.seconds, 3),
+            "skipped": self.skipped or None,
+            "error": self.error and self.error.to_json(),
+        }
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """An artifact of the backup folder that belongs into a store."""
+
+    source: SourceName
+    store: str
+    #: None: there is none; see `skipped`.
+    entry: Entry | None
+    #: Why it is not copied.
+    skipped: str = ""
+
+
+def wanted(
+    context: Context, meant: str | None, to: str | None = None, *, all_of_them: bool = False
+) -> list[Wanted]:
+    """Return what is to be copied: the artifact `meant`, the newest of the source `meant`, or of every source.
+
+    Args:
+        to: only to this store, a name or a URL; None: to those of the settings.
+        all_of_them: every complete artifact, not the newest alone.
+    """
+    settings, local = context.settings, context.store
+    if trouble := local.trouble():
+        raise trouble
+    source = named_source(context, meant) if meant else None
+    if meant and not source:
+        entry = Catalog.of(local.entries()).named(meant)
+        if entry is None:
+            raise RefnetError(
+                f"'{meant}' is not in the catalog", "`refnet list` shows the artifacts.", Exit.USAGE
+            )
+        chosen = {entry.source: ([entry], "")}
+    else:
+        names = (source,) if source else wiring.known(settings)
+        configured = wiring.configured(settings)
+        there = {name: _of_source(local.entries(name), all_of_them=all_of_them) for name in names}
+        chosen = {name: one for name, one in there.items() if source or one[0] or name in configured}
+    if to:
+        settings.store(to)
+    stores = {name: (to,) if to else tuple(one.name for one in settings.stores_of(name)) for name in chosen}
+    if not any(stores.values()):
+        raise RefnetError(
+            "no remote store is configured",
+            "Add [stores.NAME] to the settings file, or use --to URL.",
+            Exit.USAGE,
+        )
+    return [
+        Wanted(name, store, entry, skipped or _unfit(entry))
+        for name, (entries, skipped) in chosen.items()
+        for store in stores[name]
+        for entry in (entries or (None,))
+    ]
+
+
+def _of_source(entries: Iterable[Entry], *, all_of_them: bool) -> tuple[list[Entry], str]:
+    """Return the artifacts of a source to copy, oldest first; else why there are none."""
+    found = [one for one in Catalog.of(entries).entries if one.complete]
+    if not found:
+        return [], "no complete artifact"
+    return ([one for one in found if not one.shrunk] if all_of_them else found[-1:]), ""
+
+
+def _unfit(entry: Entry | None) -> str:
+    """Return why an artifact is not copied; "" if it is."""
+    if entry is None:
+        return "no artifact"
+    if entry.damaged:
+        return "it is damaged"
+    if entry.manifest.partial:
+        return "it contains only some tables"
+    return f"it shrank; `refnet accept {entry.name}` if that is intended" if entry.shrunk else ""
+
+
+def plan(context: Context, ones: Iterable[Wanted]) -> Iterator[Copied]:
+    """Yield what a copy would do: list the stores, and send nothing."""
+    opened: dict[str, RemoteStore] = {}
+    for one in ones:
+        found = Copied(one.source, one.entry.name if one.entry else "", one.store, skipped=one.skipped)
+        try:
+            if one.entry and not one.skipped:
+                store = opened.setdefault(one.store, wiring.remote_store(context.settings, one.store))
+                wiring.sender(context.settings, store, context.clock.now)
+                there = sent(store.entries(one.source), one.entry.manifest)
+                found = replace(
+                    found, size=one.entry.manifest.size, level=there.copy_level if there else None
+                )
+        except RefnetError as error:
+            found = replace(found, error=error)
+        yield found
+
+
+def copy(context: Context, one: Wanted) -> Copied:
+    """Send an artifact to a store, unless its copy is there, and read it back; an error is returned, never raised."""
+    begun = context.clock.monotonic()
+    found = Copied(one.source, one.entry.name if one.entry else "", one.store, skipped=one.skipped)
+    if one.entry is None or one.skipped:
+        return found
+    found = replace(found, size=one.entry.manifest.size)
+    try:
+        store = wiring.remote_store(context.settings, one.store)
+        sender = wiring.sender(context.settings, store, context.clock.now)
+        made, is_new = sender.send(context.store.artifact(one.entry), one.entry, context.progress)
+        found = replace(found, level=made.copy_level, is_new=is_new)
+        if made.copy_level is CopyLevel.SENT:
+            made = fetch_back(store, made, context.clock.now, context.progress)
+            found = replace(
+                found, level=None if made.damaged else made.copy_level, error=_damage(made, one.store)
+            )
+    except RefnetError as error:
+        found = replace(found, error=error)
+    return replace(found, seconds=context.clock.monotonic() - begun)
+
+
+def copy_new(context: Context, source: SourceName, artifact: str) -> tuple[Copied, ...]:
+    """Copy the artifact that a backup has made to each store of its source; an error of one stops no other."""
+    stores = context.settings.stores_of(source)
+    entry = Catalog.of(context.store.entries(source)).named(artifact) if stores else None
+    return tuple(copy(context, Wanted(source, one.name, entry, _unfit(entry))) for one in stores)
+
+
+def missing(copies: Iterable[Copied]) -> RefnetError | None:
+    """Return the error about the copies that are missing; None if none is."""
+    failed = [(one, one.error) for one in copies if one.error]
+    if not failed:
+        return None
+    said = "; ".join(f"{one.store}: {error.message}" for one, error in failed)
+    hint = failed[0][1].hint if len(failed) == 1 else "`refnet copy` sends what is missing."
+    code = Exit.DAMAGED if any(error.code is Exit.DAMAGED for _, error in failed) else Exit.FAILED
+    transient = all(error.transient for _, error in failed)
+    return RefnetError(f"{failed[0][0].artifact} is not copied to {said}", hint, code, transient)
+
+
+def _damage(made: Copy, store: str) -> RefnetError | None:
+    if not made.damaged:
+        return None
+    why = "; ".join(made.evidence[-1].reasons)
+    return RefnetError(
+        f"what was sent to {store} is not what comes back: {why}",
+        "Retry: refnet copy sends it again.",
+        Exit.DAMAGED,
+    )

@@ -1,0 +1,105 @@
+"""`refnet copy`: send encrypted copies to the remote stores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated
+
+import typer
+
+from refnet.actions import copy as action
+from refnet.actions.copy import Copied
+from refnet.cli import options
+from refnet.cli.completion import source_or_artifact
+from refnet.cli.context import complain, context, print_json, with_progress
+from refnet.cli.output import say
+from refnet.errors import RefnetError, worst
+from refnet.recovery.model.formatting import plain, seconds, size
+
+Meant = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="ARTIFACT",
+        help="A listed name, or a source: its newest; default: the newest of each.",
+        **source_or_artifact(),
+    ),
+]
+To = Annotated[
+    str | None,
+    typer.Option(metavar="STORE", help="This store, a name or a URL; default: those of the settings."),
+]
+
+
+def copy(
+    artifact: Meant = None,
+    *,
+    to: To = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Every complete artifact, not the newest alone.")
+    ] = False,
+    plan: options.Plan = False,
+    as_json: options.Json = False,
+) -> None:
+    """Send encrypted copies to remote stores, and check them.
+
+    Each copy is read back from there and compared. An artifact whose copy is there already is not sent again. A damaged artifact, and one that shrank and is not
+    accepted, is not copied.
+    """
+    here = context()
+    wanted = action.wanted(here, artifact, to, all_of_them=everything)
+    found: list[Copied] = []
+    if plan:
+        found = list(action.plan(here, wanted))
+        _print_plan(found, quiet=as_json)
+    else:
+        for one in wanted:
+            with with_progress(here, f"{one.source} to {one.store}") as shown:
+                found.append(action.copy(shown, one))
+            _print(found[-1], quiet=as_json)
+    if as_json:
+        print_json({"plan": plan, "copies": [one.to_json() for one in found]})
+    raise typer.Exit(worst(one.exit for one in found))
+
+
+def print_copies(lead: str, copies: Iterable[Copied]) -> None:
+    """Print the copies that a backup made; one that is missing is an error of its own."""
+    for one in copies:
+        if one.skipped:
+            print(f"{lead} not copied to {one.store}: {plain(one.skipped)}")
+        elif not one.error:
+            say(f"{lead} {_done(one)}")
+
+
+def _print(one: Copied, *, quiet: bool) -> None:
+    if one.error:
+        _complain(one, one.error)
+    elif not quiet and one.skipped:
+        what = f"{one.artifact} is not copied" if one.artifact else "nothing to copy"
+        print(f"{one.source:9} {what} to {one.store}: {plain(one.skipped)}")
+    elif not quiet:
+        say(f"{one.source:9} {one.artifact}: {_done(one)}")
+
+
+def _done(one: Copied) -> str:
+    if one.is_new:
+        return f"copied to {one.store}: {one.level}, {size(one.size)} in {seconds(one.seconds)}"
+    return f"is in {one.store} already: {one.level}"
+
+
+def _print_plan(found: Iterable[Copied], *, quiet: bool) -> None:
+    for one in found:
+        if one.error:
+            _complain(one, one.error)
+        elif quiet:
+            continue
+        elif one.skipped:
+            what = one.artifact or "anything"
+            print(f"{one.source:9} would not copy {what} to {one.store}: {plain(one.skipped)}")
+        elif one.level:
+            say(f"{one.source:9} {one.artifact}: {_done(one)}")
+        else:
+            print(f"{one.source:9} would copy {one.artifact} to {one.store}, {size(one.size)}")
+
+
+def _complain(one: Copied, error: RefnetError) -> None:
+    complain(RefnetError(f"{one.artifact or one.source} to {one.store}: {error.message}", error.hint))

@@ -1,0 +1,98 @@
+"""Copies to remote stores: after each backup and by hand; what is missing is said, and sent by the next run."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from tests.command import Command
+
+from refnet.recovery.buckets.folder import FolderBucket
+from refnet.recovery.sealing.keys import MachineKeys, Opener, parse_keys
+from refnet.recovery.stores.remote import RemoteStore
+from refnet.recovery.stores.remote_manifests import Trust
+
+
+@pytest.fixture(scope="module")
+def refnet(tmp_path_factory: pytest.TempPathFactory) -> Command:
+    """The command with a folder of notes and two stores, of which `away` is not mounted."""
+    folder = tmp_path_factory.mktemp("copy")
+    for name in ("home", "notes", "near"):
+        (folder / name).mkdir(mode=0o700)
+    (folder / "notes" / "a.md").write_text("# a known note\n" * 1000)
+    command = Command(folder / "home", folder / "backups", "", {"REFNET_DATABASE_URL": ""})
+    made = command("key", "new", "--json").json
+    (folder / "recovery").write_text(made["recovery_key"])
+    _write(folder, made["recipient"])
+    return command
+
+
+def _write(folder: Path, *recipients: str) -> None:
+    (folder / "refnet.toml").write_text(
+        f'[folders.notes]\npath = "{folder}/notes"\n[encryption]\nrecipients = {json.dumps(recipients)}\n'
+        f'[stores.near]\nurl = "file://{folder}/near"\n[stores.away]\nurl = "file://{folder}/away"\n'
+    )
+    (folder / "refnet.toml").chmod(0o600)
+
+
+def _store(refnet: Command, name: str) -> RemoteStore:
+    """The store as another process opens it, with the recovery key."""
+    folder = refnet.home.parent
+    keys = MachineKeys(refnet.home / "keys")
+    given = parse_keys((folder / "recovery").read_bytes(), "recovery")
+    trust = Trust(Opener(None, given.keys), frozenset([keys.signer().fingerprint]))
+    return RemoteStore(name, FolderBucket(folder / name), folder / "elsewhere", trust)
+
+
+def test_copies_after_a_backup_and_by_hand(refnet: Command) -> None:
+    folder = refnet.home.parent
+    backup = refnet("backup", "notes")
+    backup.fails(1, "is not copied to away", f"{folder}/away does not exist")
+    assert "copied to near: fetched" in backup.out
+    run = json.loads((refnet.home / "runs" / "journal.jsonl").read_text().splitlines()[-1])
+    assert (run["ended"], run["reason"]) == ("failed", "copy")
+    assert "away" in run["message"]
+
+    near = _store(refnet, "near")
+    [copy] = near.entries()
+    local = folder / "backups" / "notes" / copy.name
+    with near.artifact(copy).open() as reader:
+        assert reader.read() == local.read_bytes()
+    assert b"known" not in b"".join(one.read_bytes() for one in (folder / "near").rglob("*.age"))
+    assert copy.document.evidence[-1].level == "proven"
+
+    planned = refnet("copy", "--plan", "--json")
+    assert planned.code == 1
+    states = {one["store"]: (one["level"], bool(one["error"])) for one in planned.json["copies"]}
+    assert states == {"near": ("fetched", False), "away": (None, True)}
+
+    (folder / "away").mkdir(mode=0o700)
+    planned = refnet("copy", "notes", "--plan")
+    planned.succeeds()
+    assert f"would copy {copy.name} to away" in planned.out
+    assert list((folder / "away").iterdir()) == []
+    sent = refnet("copy", copy.name, "--to", f"file://{folder}/away")
+    sent.succeeds()
+    assert "fetched" in sent.out
+    done = refnet("copy", "--json")
+    done.succeeds()
+    assert [(one["level"], one["new"]) for one in done.json["copies"]] == [("fetched", False)] * 2
+    assert len(_store(refnet, "away").entries()) == 1
+
+
+def test_without_a_recipient_nothing_leaves_the_machine(refnet: Command) -> None:
+    folder = refnet.home.parent
+    (folder / "plain").mkdir(mode=0o700)
+    _write(folder)
+    refnet("copy", "--to", f"file://{folder}/plain", REFNET_ENCRYPTION_RECIPIENTS="").fails(
+        2, "encryption.recipients"
+    )
+    assert list((folder / "plain").iterdir()) == []
+
+
+def test_an_unknown_store_or_artifact_is_refused(refnet: Command) -> None:
+    refnet("copy", "--to", "nowhere").fails(2, "nowhere")
+    refnet("copy", "notes_20200101_000000.tar.gz").fails(2, "not in the catalog")
+    refnet("copy", REFNET_CONFIG=os.devnull).fails(2)
