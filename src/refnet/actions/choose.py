@@ -126,11 +126,10 @@ def read_from(context: Context, source: SourceName, named: str | None) -> tuple[
     if any(one.identity and one.identity.database == named for one in context.store.entries(source)):
         return source, named  # a database with the name of another source
     what = f"a {other.kind}" if other else "not a source"
-    there = wiring.configured(context.settings)
-    fitting = [one for one in wiring.known(context.settings) if one.kind is source.kind and one in there]
+    fitting = [one for one in context.store.sources() if one.kind is source.kind]
     raise RefnetError(
         f"--from: '{named}' is {what}, and {source} is a {source.kind}",
-        f"Give one of: {', '.join(fitting)}.",
+        f"Give one of: {', '.join(fitting)}." if fitting else f"No {source.kind} has an artifact yet.",
         Exit.USAGE,
     )
 
