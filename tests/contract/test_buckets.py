@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from tests.seaweed import LOCKED, Seaweed
+from tests.ssh_server import MISSING, SshServer, ssh_server
 
 from refnet.errors import Exit
 from refnet.recovery.buckets.folder import FolderBucket
 from refnet.recovery.buckets.memory import MemoryBucket
 from refnet.recovery.buckets.paced import Paced
+from refnet.recovery.buckets.rclone import RcloneBucket
+from refnet.recovery.buckets.sftp import SftpBucket
 from refnet.recovery.model.bucket import Bucket, BucketError, Kind
+from refnet.settings.store_url import parse_store_url
 
 PIECE = "data/0123456789abcdef0123456789abcdef/00000-0123456789abcdef.age"
 MANIFEST = "manifests/20261126T020001Z_database_0123456789abcdef0123456789abcdef.age"
@@ -24,6 +29,31 @@ MANIFEST = "manifests/20261126T020001Z_database_0123456789abcdef0123456789abcdef
 def _folder(folder: Path) -> Bucket:
     (folder / "remote").mkdir()
     return FolderBucket(folder / "remote")
+
+
+@pytest.fixture(scope="module")
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
+    if MISSING:
+        pytest.skip(MISSING)
+    with ssh_server(tmp_path_factory.mktemp("sshd")) as server:
+        yield server
+
+
+@pytest.fixture
+def sftp(sshd: SshServer, tmp_path: Path) -> Iterator[SftpBucket]:
+    (tmp_path / "My copies").mkdir()
+    bucket = SftpBucket(parse_store_url(sshd.url(tmp_path / "My%20copies")), sshd.options)
+    yield bucket
+    bucket.close()
+
+
+@pytest.fixture
+def rclone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RcloneBucket:
+    if not shutil.which("rclone"):
+        pytest.skip("needs rclone")
+    (tmp_path / "rclone.conf").write_text(f"[box]\ntype = alias\nremote = {tmp_path}\n")
+    monkeypatch.setenv("RCLONE_CONFIG", str(tmp_path / "rclone.conf"))
+    return RcloneBucket(parse_store_url("rclone:box:copies/x"))
 
 
 BUCKETS: dict[str, Callable[[Path], Bucket]] = {
@@ -39,11 +69,13 @@ S3: dict[str, Callable[[Seaweed], Bucket]] = {
 }
 
 
-@pytest.fixture(params=[*sorted(BUCKETS), *S3])
+@pytest.fixture(params=[*sorted(BUCKETS), *S3, "rclone", "sftp"])
 def bucket(request: pytest.FixtureRequest, tmp_path: Path) -> Bucket:
     if request.param in S3:
         return S3[request.param](request.getfixturevalue("s3"))
-    return BUCKETS[request.param](tmp_path)
+    if request.param in BUCKETS:
+        return BUCKETS[request.param](tmp_path)
+    return request.getfixturevalue(request.param)
 
 
 def fails(kind: Kind, call: Callable[[], object]) -> BucketError:

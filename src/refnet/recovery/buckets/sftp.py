@@ -1,0 +1,320 @@
+"""A bucket in a folder of an SFTP server (`sftp://user@host/folder`), through the system's `ssh`.
+
+ssh's own settings name keys, jump hosts and known hosts; nobody is asked. The folder must exist. An object is written to
+a hidden file, flushed where the server can, and renamed to its name, which must not exist.
+"""
+
+from __future__ import annotations
+
+import secrets
+import stat
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from datetime import UTC, datetime
+
+from refnet.recovery.buckets.sftp_protocol import (
+    Answer,
+    Ask,
+    Attributes,
+    Connection,
+    LostError,
+    RefusedError,
+    Status,
+    said_of,
+)
+from refnet.recovery.model import bucket
+from refnet.recovery.model.bucket import BucketError, Kind, Stored, Version, checked_name, is_name
+from refnet.settings.store_url import StoreUrl
+
+#: The bytes of one request, which every server takes, and the requests that are on the way at once.
+_CHUNK, _WINDOW = 32 * 1024, 64
+_READ, _NEW = 0x01, 0x02 | 0x08 | 0x20  # WRITE, CREAT, EXCL
+#: Seconds without a byte, and for one object or one list.
+_STALL, _LONGEST = 60.0, 3600.0
+#: The most files that are listed.
+_MOST = 1_000_000
+_HIDDEN_ENDING = ".part"
+#: No object takes so long to write: a hidden file of that age is of a killed run.
+_LEFTOVER_SECONDS = 24 * 3600
+_OPTIONS = (
+    *(
+        "BatchMode=yes",
+        "ConnectTimeout=30",
+        "ServerAliveInterval=15",
+        "ServerAliveCountMax=4",
+        "LogLevel=ERROR",
+    ),
+    *("ForwardX11=no", "ForwardAgent=no", "ClearAllForwardings=yes", "PermitLocalCommand=no"),
+)
+_REFUSED = ("Permission denied", "Host key verification failed", "REMOTE HOST IDENTIFICATION")
+
+
+class SftpBucket:
+    """Objects as files (0600) in private folders on a server, for any number of threads; one connection for all."""
+
+    def __init__(self, url: StoreUrl, options: Sequence[str] = (), stall: float = _STALL) -> None:
+        """Args: options: more arguments of ssh. stall: the seconds without a byte after which a connection is lost."""
+        self.shown = str(url)
+        self._host = f"{url.user}@{url.place}" if url.user else url.place
+        given = [each for option in _OPTIONS for each in ("-o", option)]
+        user, port = ["-l", url.user] if url.user else [], ["-p", str(url.port)] if url.port else []
+        self._command = ["ssh", *given, *options, *user, *port, "-s", "--", url.place, "sftp"]
+        self._root = (
+            "." if url.path == "~" else f"./{url.path[2:]}" if url.path.startswith("~/") else url.path
+        )
+        self._stall = stall
+        self._alone = threading.RLock()
+        self._connection: Connection | None = None
+        self._made: set[str] = set()
+        self._cleaned = False
+
+    def put(self, name: str, data: bytes) -> str:
+        checked_name(name)
+        with self._connected(name) as server:
+            if self._found(server, name):
+                self._compare(name, data)
+                return ""
+            self._clean(server)
+            self._make_folders(server, name)
+            hidden = self._path(f".{secrets.token_hex(8)}{_HIDDEN_ENDING}")
+            try:
+                _write(server, hidden, data)
+                server.ask(Ask.RENAME, hidden, self._path(name))
+            except RefusedError as error:
+                with suppress(RefusedError):
+                    server.ask(Ask.REMOVE, hidden)
+                if self._found(server, name):  # another run was faster
+                    self._compare(name, data)
+                elif error.code == Status.FAILURE:  # SFTP has no code for a full disk
+                    raise self._error(
+                        Kind.FULL, name, error, "Its disk may be full, or its quota reached."
+                    ) from None
+                else:
+                    raise
+        return ""
+
+    def get(self, name: str, most: int, *, version: str = "") -> bytes:  # noqa: ARG002  # it has none
+        checked_name(name)
+        with (
+            self._connected(name) as server,
+            _opened(server, Ask.OPEN, self._path(name), _READ, 0) as handle,
+        ):
+            found = server.ask(Ask.FSTAT, handle, wanted=Answer.ATTRS).attributes()
+            if found.mode is not None and not stat.S_ISREG(found.mode):
+                raise bucket.missing(name, self.shown)
+            if found.size is None or found.size > most:
+                raise bucket.too_large(name, self.shown, most)
+            return self._read(server, handle, name, found.size)
+
+    def listed(self, prefix: str) -> Iterator[Stored]:
+        with self._connected(prefix) as server:
+            found = list(self._below(server, "", prefix, [_MOST]))
+        return iter(found)
+
+    def versions(self, prefix: str) -> Iterator[Version]:
+        return (Version(one.name, "", one.size, one.modified) for one in self.listed(prefix))
+
+    def delete(self, name: str, *, version: str = "") -> None:  # noqa: ARG002  # it has none
+        checked_name(name)
+        with self._connected(name) as server:
+            with _missing_allowed():
+                server.ask(Ask.REMOVE, self._path(name))
+            parents = name.split("/")[:-1]
+            with suppress(RefusedError):  # a folder is not empty
+                for depth in range(len(parents), 0, -1):
+                    folder = "/".join(parents[:depth])
+                    self._made.discard(folder)
+                    server.ask(Ask.RMDIR, self._path(folder))
+
+    def _path(self, name: str) -> bytes:
+        return f"{self._root}/{name}".encode()
+
+    def _compare(self, name: str, data: bytes) -> None:
+        """Raise BucketError (EXISTS) if the object has other bytes than `data`."""
+        try:
+            same = self.get(name, len(data)) == data
+        except BucketError as error:
+            if error.kind is not Kind.DAMAGED:
+                raise
+            same = False
+        if not same:
+            raise bucket.exists(name, self.shown)
+
+    def _found(self, server: Connection, name: str) -> bool:
+        with _missing_allowed():
+            server.ask(Ask.LSTAT, self._path(name), wanted=Answer.ATTRS)
+            return True
+        return False
+
+    def _make_folders(self, server: Connection, name: str) -> None:
+        parents = name.split("/")[:-1]
+        for depth in range(1, len(parents) + 1):
+            folder = "/".join(parents[:depth])
+            if folder not in self._made:
+                with suppress(RefusedError):  # it is there; else the object cannot be renamed into it
+                    server.ask(Ask.MKDIR, self._path(folder), 4, 0o700)
+                self._made.add(folder)
+
+    def _clean(self, server: Connection) -> None:
+        """Remove the hidden files that killed runs left."""
+        if not self._cleaned:
+            self._cleaned = True
+            for name, found in _entries(server, self._root.encode(), [_MOST]):
+                old = (found.modified or 0) < time.time() - _LEFTOVER_SECONDS
+                if name.startswith(".") and name.endswith(_HIDDEN_ENDING) and old and _is_file(found):
+                    with suppress(RefusedError):
+                        server.ask(Ask.REMOVE, self._path(name))
+
+    def _read(self, server: Connection, handle: bytes, name: str, size: int) -> bytes:
+        """Return the `size` bytes of an open file."""
+        content = bytearray(size)
+        todo = deque((at, min(_CHUNK, size - at)) for at in range(0, size, _CHUNK))
+        sent: deque[tuple[int, int, int]] = deque()
+        while todo or sent:
+            while todo and len(sent) < _WINDOW:
+                at, length = todo.popleft()
+                sent.append((server.send(Ask.READ, handle, (">Q", at), length), at, length))
+            number, at, length = sent.popleft()
+            try:
+                found = server.answer(number, Answer.DATA).text()
+            except RefusedError as error:
+                hint = "It became shorter while it was read, or its disk fails."
+                raise self._error(Kind.DAMAGED, name, error, hint) from None
+            if not 0 < len(found) <= length:
+                raise LostError("the server sent data that was not asked for")
+            content[at : at + len(found)] = found
+            if len(found) < length:  # servers may send less
+                todo.appendleft((at + len(found), length - len(found)))
+        return bytes(content)
+
+    def _below(self, server: Connection, above: str, prefix: str, left: list[int]) -> Iterator[Stored]:
+        """Yield the objects in the folder `above`, which ends with a slash or is "", in the order of their names."""
+        found = {}
+        with _missing_allowed() if above else nullcontext():
+            for name, each in _entries(server, self._path(above), left):
+                found[f"{above}{name}{'' if _is_file(each) else '/'}"] = each
+        for name, each in sorted(found.items()):
+            if name.endswith("/"):
+                is_folder = each.mode is not None and stat.S_ISDIR(each.mode) and is_name(name[:-1])
+                if is_folder and (name.startswith(prefix) or prefix.startswith(name)):
+                    yield from self._below(server, name, prefix, left)
+            elif is_name(name) and name.startswith(prefix):
+                modified = datetime.fromtimestamp(each.modified or 0, UTC)
+                yield Stored(name, each.size or 0, modified, f"{each.modified or 0:x}-{each.size or 0:x}")
+
+    @contextmanager
+    def _connected(self, name: str) -> Iterator[Connection]:
+        """The connection for one operation; BucketError about `name`."""
+        with self._alone:
+            try:
+                if self._connection is None or self._connection.ended:  # servers end idle ones
+                    self.close()
+                    self._connection = Connection(self._command, self._stall)
+                self._connection.deadline = time.monotonic() + _LONGEST
+                yield self._connection
+            except RefusedError as error:
+                if error.code == Status.NO_SUCH_FILE:
+                    raise self._missing(name) from None
+                refused = error.code == Status.PERMISSION_DENIED
+                hint = (
+                    f"Give the folder there to {self._host}."
+                    if refused
+                    else "See the server's log, and retry."
+                )
+                raise self._error(Kind.REFUSED if refused else Kind.UNREACHABLE, name, error, hint) from None
+            except (LostError, ValueError) as error:
+                self.close()
+                raise self._unreachable(error) from None
+            except BaseException as error:
+                if not isinstance(error, BucketError):  # in the middle of an answer
+                    self.close()
+                raise
+
+    def _missing(self, name: str) -> BucketError:
+        with self._connected("") as server:
+            if self._found(server, ""):
+                return bucket.missing(name, self.shown)
+        hint = "Create it, or mount its disk: RefNet does not, as it could fill another one."
+        return BucketError(Kind.UNREACHABLE, f"the folder of {self.shown} does not exist", hint)
+
+    def close(self) -> None:
+        """End the connection; the next operation opens another one."""
+        if self._connection:
+            self._connection.close()
+            self._connection = None
+
+    def _error(self, kind: Kind, name: str, error: RefusedError, hint: str) -> BucketError:
+        what = f"{name} in {self.shown}" if name else self.shown
+        return BucketError(kind, f"{what}: {said_of(error) or f'SFTP error {error.code}'}", hint)
+
+    def _unreachable(self, error: Exception) -> BucketError:
+        said = said_of(error)
+        if any(word in said for word in _REFUSED):
+            hint = (
+                f"Try `ssh {self._host}` as this user: its key must be known there, and the host's key here."
+            )
+            return BucketError(Kind.REFUSED, f"{self.shown}: {said}", hint)
+        return BucketError(Kind.UNREACHABLE, f"{self.shown}: {said}", f"Try `ssh {self._host}` as this user.")
+
+
+@contextmanager
+def _missing_allowed() -> Iterator[None]:
+    """Go on after the block if the server has no such file."""
+    try:
+        yield
+    except RefusedError as error:
+        if error.code != Status.NO_SUCH_FILE:
+            raise
+
+
+def _is_file(found: Attributes) -> bool:
+    return found.mode is not None and stat.S_ISREG(found.mode)
+
+
+@contextmanager
+def _opened(server: Connection, kind: Ask, *fields: int | bytes) -> Iterator[bytes]:
+    """The handle of a file or a folder; it is closed after the block, unless the connection is lost."""
+    handle = server.ask(kind, *fields, wanted=Answer.HANDLE).text()
+    try:
+        yield handle
+    except (RefusedError, BucketError):
+        with suppress(RefusedError):
+            server.ask(Ask.CLOSE, handle)
+        raise
+    server.ask(Ask.CLOSE, handle)
+
+
+def _write(server: Connection, path: bytes, data: bytes) -> None:
+    """Write a new file, and flush it where the server can."""
+    with _opened(server, Ask.OPEN, path, _NEW, 4, 0o600) as handle:
+        sent: deque[int] = deque()
+        for at in range(0, len(data), _CHUNK):
+            if len(sent) == _WINDOW:
+                server.answer(sent.popleft(), Answer.STATUS)
+            sent.append(server.send(Ask.WRITE, handle, (">Q", at), data[at : at + _CHUNK]))
+        for number in sent:
+            server.answer(number, Answer.STATUS)
+        with suppress(RefusedError):  # not every server has it
+            server.ask(Ask.EXTENDED, b"fsync@openssh.com", handle)
+
+
+def _entries(server: Connection, folder: bytes, left: list[int]) -> Iterator[tuple[str, Attributes]]:
+    """Yield what is in `folder`; names that are not ASCII, and . and .., are left out. left: how many may follow."""
+    with _opened(server, Ask.OPENDIR, folder) as handle:
+        while True:
+            try:
+                found = server.ask(Ask.READDIR, handle, wanted=Answer.NAME)
+            except RefusedError as error:
+                if error.code == Status.EOF:
+                    break
+                raise
+            for _ in range(found.number()):
+                name, _, attributes = found.text(), found.text(), found.attributes()
+                left[0] -= 1
+                if left[0] < 0:
+                    raise LostError(f"the server lists more than {_MOST:,} files")
+                if name.isascii() and b"/" not in name and name not in {b".", b".."}:
+                    yield name.decode(), attributes

@@ -1,0 +1,225 @@
+"""What a hostile SFTP server, or a program in the place of rclone, answers: an error, or what is safe to use."""
+
+from __future__ import annotations
+
+import struct
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from refnet.recovery.buckets import rclone as of_rclone
+from refnet.recovery.buckets.rclone import RcloneBucket
+from refnet.recovery.buckets.sftp import SftpBucket
+from refnet.recovery.buckets.sftp_protocol import packed
+from refnet.recovery.model.bucket import BucketError, Kind
+from refnet.settings.store_url import parse_store_url
+
+VERSION = struct.pack(">IBI", 5, 2, 3)
+FILE, FOLDER, LINK = 0o100600, 0o040700, 0o120777
+
+
+def packet(kind: int, number: int, *fields: int | bytes | tuple[str, int]) -> bytes:
+    """An answer to the request `number`; they count from 1."""
+    content = bytes([kind]) + packed(number, *fields)
+    return struct.pack(">I", len(content)) + content
+
+
+def attributes(size: int, mode: int) -> tuple[int | tuple[str, int], ...]:
+    return 1 | 4 | 8, (">Q", size), mode, 0, 0
+
+
+def status(number: int, code: int, text: bytes = b"") -> bytes:
+    return packet(101, number, code, text, b"")
+
+
+def names(number: int, *found: tuple[bytes, int]) -> bytes:
+    listed = [field for name, mode in found for field in (name, b"longname", *attributes(1, mode))]
+    return packet(104, number, len(found), *listed)
+
+
+@pytest.fixture
+def answering(tmp_path: Path) -> Iterator[Callable[..., SftpBucket]]:
+    """Makes a bucket whose server sends `answers`, whatever is asked, and then nothing, or ends."""
+    made = []
+
+    def make(*answers: bytes, ends: bool = False) -> SftpBucket:
+        (tmp_path / "answers").write_bytes(b"".join(answers))
+        bucket = SftpBucket(parse_store_url("sftp://host/folder"), stall=0.3)
+        then = "" if ends else "; exec sleep 60"
+        bucket._command = ["sh", "-c", f'cat "$0"{then}', str(tmp_path / "answers")]
+        made.append(bucket)
+        return bucket
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def failed(kind: Kind, call: Callable[[], object]) -> str:
+    with pytest.raises(BucketError) as error:
+        call()
+    assert error.value.kind is kind, error.value.message
+    assert error.value.message.isprintable()
+    assert len(error.value.message) < 400
+    return error.value.message
+
+
+def test_only_names_that_objects_may_have_are_listed(answering) -> None:
+    hostile = (
+        b"..",
+        b".",
+        b"../up",
+        b"a/b",
+        b"/etc",
+        b"-o",
+        b"\xff",
+        b"a\nb",
+        b"a\x1b[2J",
+        b"x" * 600,
+        b"",
+        b".part",
+    )
+    listed = [(name, FILE) for name in hostile] + [
+        (b"link", LINK),
+        (b"good", FILE),
+        (b"..", FOLDER),
+        (b".", FOLDER),
+    ]
+    bucket = answering(VERSION, packet(102, 1, b"h"), names(2, *listed), status(3, 1), status(4, 0))
+    assert [one.name for one in bucket.listed("")] == ["-o", "good"]
+
+
+def test_folders_in_folders_end(answering) -> None:
+    endless = [
+        part
+        for n in range(0, 200, 4)
+        for part in (
+            packet(102, n + 1, b"h"),
+            names(n + 2, (b"d", FOLDER)),
+            status(n + 3, 1),
+            status(n + 4, 0),
+        )
+    ]
+    assert list(answering(VERSION, *endless).listed("")) == []
+
+
+def test_a_list_without_end_ends(answering, monkeypatch) -> None:
+    monkeypatch.setattr("refnet.recovery.buckets.sftp._MOST", 1000)
+    many = [names(number, *[(b"a%d" % n, FILE) for n in range(100)]) for number in range(2, 20)]
+    bucket = answering(VERSION, packet(102, 1, b"h"), *many)
+    assert "lists more than" in failed(Kind.UNREACHABLE, lambda: bucket.listed(""))
+
+
+@pytest.mark.parametrize(
+    ("answers", "kind", "said"),
+    [
+        ([b"Welcome to this server!\n"], Kind.UNREACHABLE, "not SFTP"),
+        ([struct.pack(">IBI", 5, 2, 6)], Kind.UNREACHABLE, "version 3"),
+        ([VERSION, struct.pack(">I", 0xFFFFFFFF)], Kind.UNREACHABLE, "not SFTP"),
+        ([VERSION, struct.pack(">I", 0)], Kind.UNREACHABLE, "not SFTP"),
+        ([VERSION, packet(102, 7, b"h")], Kind.UNREACHABLE, "a request that was not sent"),
+        ([VERSION, packet(103, 1, b"h")], Kind.UNREACHABLE, "an answer of a wrong kind"),
+        ([VERSION, struct.pack(">IBII", 9, 102, 1, 99)], Kind.UNREACHABLE, "too short"),
+        ([VERSION, status(1, 3, b"no\x1b[2J \xff")], Kind.REFUSED, "no[2J"),
+        ([VERSION, status(1, 99, b"")], Kind.UNREACHABLE, "SFTP error 99"),
+        ([VERSION, packet(102, 1, b"h"), packet(105, 2, *attributes(1 << 60, FILE)), status(3, 0)], Kind.DAMAGED, "larger than 10 bytes"),
+        ([VERSION, packet(102, 1, b"h"), packet(105, 2, 0), status(3, 0)], Kind.DAMAGED, "larger than 10 bytes"),
+        ([VERSION, packet(102, 1, b"h"), packet(105, 2, *attributes(5, FILE)), packet(103, 3, b"x" * 6)], Kind.UNREACHABLE, "not asked for"),
+        ([VERSION, packet(102, 1, b"h"), packet(105, 2, *attributes(5, FILE)), packet(103, 3, b"")], Kind.UNREACHABLE, "not asked for"),
+        ([VERSION, packet(102, 1, b"h"), packet(105, 2, *attributes(5, FILE)), status(3, 1), status(4, 0)], Kind.DAMAGED, "SFTP error 1"),
+    ],
+)  # fmt: skip
+def test_a_wrong_answer_is_an_error_in_one_line(
+    answering, answers: list[bytes], kind: Kind, said: str
+) -> None:
+    assert said in failed(kind, lambda: answering(*answers).get("a", 10))
+
+
+def test_a_server_that_falls_silent_is_given_up(answering) -> None:
+    start = time.monotonic()
+    assert "did not answer" in failed(Kind.UNREACHABLE, lambda: answering(VERSION).get("a", 10))
+    assert "did not answer" in failed(Kind.UNREACHABLE, lambda: answering(VERSION).put("a", b"x"))
+    assert "ssh ended" in failed(Kind.UNREACHABLE, lambda: answering(VERSION, ends=True).get("a", 10))
+    assert time.monotonic() - start < 10
+
+
+# rclone
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], RcloneBucket]:
+    """Makes a bucket with a Python program in the place of rclone."""
+
+    def make(code: str) -> RcloneBucket:
+        path = tmp_path / "rclone"
+        path.write_text(f"#!{sys.executable} -IS\nimport sys\n{code}\n")
+        path.chmod(0o700)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+        return RcloneBucket(parse_store_url("rclone:box:x"))
+
+    return make
+
+
+def test_only_entries_of_rclone_with_names_of_objects_are_listed(program) -> None:
+    entries = ",\n".join(
+        f'{{"Path":"{name}","Size":{size},"ModTime":"2026-11-27T19:15:03.190338946Z","IsDir":false,"More":[]}}'
+        for name, size in (
+            ("../x", 1),
+            ("/etc", 1),
+            ("a\\nb", 1),
+            (".part", 1),
+            ("b/c", 2),
+            ("a", -1),
+        )
+    )
+    found = list(program(f"print({'[' + chr(10) + entries + chr(10) + ']'!r})").listed(""))
+    assert [(one.name, one.size) for one in found] == [("a", 0), ("b/c", 2)]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["{}", "[]", "5", "x", '{"Path":"a"}', '{"Path":5,"Size":1,"ModTime":"2026-11-27T19:15:03Z","IsDir":false}',
+     '{"Path":"a","Size":1e9,"ModTime":"2026-11-27T19:15:03Z","IsDir":false}', "[" * 30_000,
+     '{"Path":"a","Size":1,"ModTime":"yesterday","IsDir":false}', '"' + "x" * 70_000],
+)  # fmt: skip
+def test_a_list_that_is_not_rclones_is_damaged(program, line: str) -> None:
+    bucket = program(f"print('['); print({line!r}); print(']')")
+    assert "rclone's list of files" in failed(Kind.DAMAGED, lambda: list(bucket.listed("")))
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "said"),
+    [
+        (
+            "sys.exit('2026/11/27 19:15:04 Failed to x: 403 Forbidden')",
+            Kind.REFUSED,
+            "Failed to x: 403 Forbidden",
+        ),
+        ("sys.exit('ERROR : no space left on device')", Kind.FULL, "no space left"),
+        ("sys.exit('didn\\'t find section in config file')", Kind.REFUSED, "section in config"),
+        ("sys.exit('\\x1b[2J' + 'x' * 5000)", Kind.UNREACHABLE, "x" * 100),
+        ("sys.exit(7)", Kind.UNREACHABLE, "rclone ended with 7"),
+        ("import os; os.kill(os.getpid(), 9)", Kind.UNREACHABLE, "rclone ended with -9"),
+    ],
+)
+def test_an_error_of_rclone_is_told_in_one_line(program, code: str, kind: Kind, said: str) -> None:
+    assert said in failed(kind, lambda: list(program(code).listed("")))
+
+
+def test_output_of_rclone_without_end_is_cut(program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(of_rclone, "_MOST", 100_000)
+    entry = '{"Path":"a","Size":1,"ModTime":"2026-11-27T19:15:03Z","IsDir":false}'
+    endless = f"while True: sys.stdout.write({entry + chr(10)!r})"
+    failed(Kind.DAMAGED, lambda: list(program(endless).listed("")))
+    larger = f"print({entry!r} if 'lsjson' in sys.argv else 'x' * 10**8)"
+    assert "larger than 10 bytes" in failed(Kind.DAMAGED, lambda: program(larger).get("a", 10))
+
+
+def test_rclone_that_hangs_is_given_up(program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(of_rclone, "_LONGEST", 0.3)
+    start = time.monotonic()
+    failed(Kind.UNREACHABLE, lambda: list(program("import time; time.sleep(60)").listed("")))
+    assert time.monotonic() - start < 10
