@@ -126,7 +126,8 @@ def read_from(context: Context, source: SourceName, named: str | None) -> tuple[
     if any(one.identity and one.identity.database == named for one in context.store.entries(source)):
         return source, named  # a database with the name of another source
     what = f"a {other.kind}" if other else "not a source"
-    fitting = [one for one in context.store.sources() if one.kind is source.kind]
+    there = Catalog.of(context.store.entries()).sources
+    fitting = [one for one in there if one.kind is source.kind]
     raise RefnetError(
         f"--from: '{named}' is {what}, and {source} is a {source.kind}",
         f"Give one of: {', '.join(fitting)}." if fitting else f"No {source.kind} has an artifact yet.",
