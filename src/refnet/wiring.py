@@ -34,7 +34,7 @@ from refnet.settings import Retention, Settings, variable
 from refnet.settings.sources import GLOBALS, SHORT
 
 if TYPE_CHECKING:
-    from refnet.recovery.sealing.keys import GivenKeys
+    from refnet.recovery.sealing.keys import GivenKeys, MachineKeys
     from refnet.recovery.sources.files.scope import Scope
     from refnet.recovery.sources.files.target import FolderTarget
     from refnet.recovery.stores.remote import RemoteStore
@@ -57,12 +57,12 @@ def remote_store(
         any_signer: trust every signer.
     """
     from refnet.recovery.buckets.opening import open_bucket
-    from refnet.recovery.sealing.keys import MachineKeys, Opener
+    from refnet.recovery.sealing.keys import Opener
     from refnet.recovery.sealing.sshsig import fingerprint
     from refnet.recovery.stores.remote import RemoteStore
     from refnet.recovery.stores.remote_manifests import Trust
 
-    own, keys = settings.store(name_or_url), MachineKeys(settings.home / "keys")
+    own, keys = settings.store(name_or_url), machine_keys(settings)
     opener = Opener(keys.catalog() if keys.catalog_file.exists() else None, given.keys if given else ())
     signers = {fingerprint(one) for one in (*settings.encryption_signers, *(given.signers if given else ()))}
     if keys.signing_file.exists():
@@ -71,14 +71,20 @@ def remote_store(
     return RemoteStore(own.name, open_bucket(own), settings.home / "remote" / own.name, trust)
 
 
+def machine_keys(settings: Settings) -> MachineKeys:
+    """Return the keys of this machine."""
+    from refnet.recovery.sealing.keys import MachineKeys
+
+    return MachineKeys(settings.home / "keys")
+
+
 def sender(settings: Settings, into: RemoteStore, now: Callable[[], datetime]) -> Sender:
     """Return what sends copies to `into`; RefnetError (USAGE) without recipients, or without this machine's keys."""
     from refnet.recovery.sealing.age import Recipient
-    from refnet.recovery.sealing.keys import MachineKeys
     from refnet.recovery.stores.sending import Sealer, Sender
     from refnet.settings.encryption import recipients
 
-    keys = MachineKeys(settings.home / "keys")
+    keys = machine_keys(settings)
     sealer = Sealer(tuple(map(Recipient.parsed, recipients(settings))), keys)
     keys.signer()
     keys.catalog()

@@ -20,7 +20,12 @@ _KEY = re.compile(r"AGE-SECRET-KEY-1 [0-9A-Z ]+")
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
     (tmp_path / "here").mkdir()
-    (tmp_path / "here" / "refnet.toml").write_text('[stores.nas]\nurl = "file:///mnt/nas"\n')
+    (tmp_path / "nas").mkdir(mode=0o700)
+    (tmp_path / "vault").mkdir()
+    (tmp_path / "vault" / "note.md").write_text("# note\n")
+    (tmp_path / "here" / "refnet.toml").write_text(
+        f'vault_dir = "{tmp_path}/vault"\nbackup_dir = "{tmp_path}/backups"\n[stores.nas]\nurl = "file://{tmp_path}/nas"\n'
+    )
     return Machine(tmp_path, "")
 
 
@@ -56,9 +61,12 @@ def test_a_key_is_shown_at_a_terminal_and_proven_by_typing_it_in(machine):
     with machine.file.open("a") as settings:
         settings.write("\n".join(lines).replace("\r", "") + "\n")
 
+    assert at_terminal(machine, "key", "check", typed=key.revealed()).code == 3  # no copy is there yet
+    assert machine.run("backup", "obsidian").code == 0
     tried = at_terminal(machine, "key", "check", typed=key.revealed()[:20] + " " + key.revealed()[20:])
     assert tried.code == 0, tried.out
     assert "in use, made" in tried.out
+    assert "its manifest and piece 1 of 1" in tried.out
     assert key.revealed()[20:] not in tried.out
     assert machine.run("key", "show", "--json").json["recipients"][0]["checked"]
 
@@ -66,6 +74,13 @@ def test_a_key_is_shown_at_a_terminal_and_proven_by_typing_it_in(machine):
     (machine.here / "wrong").touch(mode=0o600)
     (machine.here / "wrong").write_text(key.revealed()[:-1] + "X")
     machine.run("key", "check", REFNET_IDENTITY_FILE="wrong").fails(2, "line 1")
+    for refused in (
+        machine.run("key", "check", REFNET_IDENTITY_FILE=key.revealed()),
+        machine.run("key", "check", "--identity-file", key.revealed()),
+        machine.run("restore", "database", key.revealed().lower()),
+    ):
+        refused.fails(2, "recovery key", "refnet key rotate")
+        assert key.revealed()[20:40] not in refused.err.upper()
     wrong = at_terminal(machine, "key", "check", typed=key.revealed()[:-1] + "X")
     assert wrong.code == 2
     assert key.revealed()[20:40] not in wrong.out

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from refnet import wiring
 from refnet.actions.check_result import Line, error_line, ok, warning
 from refnet.actions.context import Context
 from refnet.actions.recovery_page import RecoveryPage
@@ -20,10 +22,10 @@ from refnet.errors import Exit, RefnetError
 from refnet.files import NEW_FILE, explain, explained, write_all
 from refnet.recovery.model.artifact import utc
 from refnet.recovery.sealing.age import PrivateKey
-from refnet.recovery.sealing.keys import MachineKeys
 from refnet.recovery.sealing.sshsig import Signer
 from refnet.recovery.stores.key_history import Event, HistoryFile, KeyEvent
 from refnet.settings import Settings
+from refnet.settings.encryption import recipients
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,6 @@ class Making:
         return found
 
 
-def machine_keys(settings: Settings) -> MachineKeys:
-    """Return the keys of this machine."""
-    return MachineKeys(settings.home / "keys")
-
-
 def history_file(settings: Settings) -> HistoryFile:
     """Return the file with the history of recovery keys."""
     return HistoryFile(settings.home / "keys")
@@ -82,16 +79,14 @@ def plan_new(context: Context, page_file: Path | None, *, machine: bool = False)
     settings = context.settings
     if page_file and os.path.lexists(page_file):
         raise _exists(page_file)
-    missing = machine_keys(settings).missing
+    missing = wiring.machine_keys(settings).missing
     return Making(missing, settings.encryption_recipients, not machine, page_file=page_file)
 
 
 def plan_rotation(context: Context, page_file: Path | None, replaces: str | None) -> Making:
     """Plan a recovery key instead of that of the recipient `replaces` (None: the only one there is)."""
     planned = plan_new(context, page_file)
-    found = planned.recipients
-    if not found:
-        raise _no_recipients()
+    found = recipients(context.settings)
     if replaces is None and len(found) > 1:
         hint = "Name one: --replaces RECIPIENT. `refnet key show` lists them."
         raise RefnetError(f"{len(found)} recovery keys are in use", hint, Exit.USAGE)
@@ -106,7 +101,7 @@ def make(context: Context, planned: Making) -> Making:
     settings, now, zone = context.settings, context.clock.now(), context.clock.zone
     file = planned.page_file
     with _new_file(file) if file else nullcontext() as handle:
-        keys = machine_keys(settings)
+        keys = wiring.machine_keys(settings)
         done = replace(planned, files=keys.make_missing(), signer=(signer := keys.signer()))
         if not planned.recovery:
             return done
@@ -169,11 +164,12 @@ class KeyState:
         }
 
 
-def _states(settings: Settings, recipients: Iterable[str]) -> tuple[KeyState, ...]:
+def states(settings: Settings, keys: Iterable[str]) -> tuple[KeyState, ...]:
+    """Return what is known of `keys`, which are recipients."""
     history, current = history_file(settings).read(), settings.encryption_recipients
     return tuple(
         KeyState(one, one in current, history.made(one), history.checked(one), history.replacements(one))
-        for one in recipients
+        for one in keys
     )
 
 
@@ -203,40 +199,31 @@ class Shown:
 def show(context: Context) -> Shown:
     """Return the public parts of the keys; RefnetError if one cannot be read."""
     settings = context.settings
-    keys = machine_keys(settings)
+    keys = wiring.machine_keys(settings)
     return Shown(
         keys.signer() if keys.signing_file.exists() else None,
         keys.catalog().recipient.text if keys.catalog_file.exists() else "",
-        _states(settings, settings.encryption_recipients),
+        states(settings, settings.encryption_recipients),
         settings.encryption_signers,
     )
-
-
-def try_keys(context: Context, keys: Sequence[PrivateKey]) -> tuple[KeyState, ...]:
-    """Find out whether each of `keys` is in use, and record the check of those that are."""
-    settings, file = context.settings, history_file(context.settings)
-    if not settings.encryption_recipients:
-        raise _no_recipients()
-    recipients = [key.recipient.text for key in keys]
-    for one in recipients:
-        if one in settings.encryption_recipients:
-            file.add(KeyEvent(context.clock.now(), Event.CHECKED, one))
-    return _states(settings, recipients)
 
 
 def check_keys(settings: Settings) -> Iterator[Line]:
     """Check that the keys of remote copies are there, and that somebody has their pages; nothing without stores."""
     if not settings.stores and not settings.encryption_local:
         return
-    keys = machine_keys(settings)
-    for what, act in (("signing key", keys.signer), ("catalog key", keys.catalog)):
+    keys = wiring.machine_keys(settings)
+    needed: dict[str, Callable[[], object]] = {
+        "signing key": keys.signer,
+        "catalog key": keys.catalog,
+        "recovery key": partial(recipients, settings),
+    }
+    for what, act in needed.items():
         try:
             act()
         except RefnetError as error:
             yield error_line(what, error)
-    if not settings.encryption_recipients:
-        yield error_line("recovery key", _no_recipients())
-    for one in _states(settings, settings.encryption_recipients):
+    for one in states(settings, settings.encryption_recipients):
         if one.checked:
             yield ok("recovery key", f"{one.recipient}: checked {one.checked.at:%Y-%m-%d}")
         else:
@@ -247,11 +234,3 @@ def check_keys(settings: Settings) -> Iterator[Line]:
             )
             hint = "Type it in from its page: `refnet key check`."
             yield warning("recovery key", f"{one.recipient}: its key {page}", hint)
-
-
-def _no_recipients() -> RefnetError:
-    return RefnetError(
-        "encryption.recipients is not set, and nothing leaves this machine unencrypted",
-        "Make the first key: `refnet key new`.",
-        Exit.USAGE,
-    )

@@ -9,12 +9,15 @@ from typing import Annotated
 
 import typer
 
+from refnet import wiring
 from refnet.actions import keys
+from refnet.actions.key_check import check_key
 from refnet.actions.keys import KeyState, Making
 from refnet.cli import options
 from refnet.cli.command import Commands
 from refnet.cli.context import context, note, print_json
 from refnet.cli.output import say
+from refnet.cli.recovery_key import recovery_keys
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.stores.key_history import KeyEvent
 from refnet.settings import user_path
@@ -88,21 +91,30 @@ def show(*, as_json: options.Json = False) -> None:
 
 
 @key.command()
-def check(*, identity_file: IdentityFile = None, as_json: options.Json = False) -> None:
-    """Check a recovery key that you type in from its page.
+def check(
+    *,
+    identity_file: IdentityFile = None,
+    store: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Try it on this store only; default: on each.")
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Try a recovery key that you type in from its page.
 
-    Exit 4: it is not in use.
+    It opens the newest copy of each store. Exit 4: the key is not in use, or does not open it; 3: there is no copy.
     """
-    from refnet.cli.recovery_key import recovery_keys
-
     here = context()
-    found = keys.try_keys(here, recovery_keys(identity_file).keys)
+    names = [store] if store else list(here.settings.stores)
+    given = recovery_keys(identity_file)
+    found = check_key(here, given.keys, (wiring.remote_store(here.settings, one, given) for one in names))
     if as_json:
-        print_json({"keys": [one.to_json() for one in found]})
+        print_json(found.to_json())
     else:
-        for one in found:
-            print(_state(one))
-    raise typer.Exit(max(one.exit for one in found))
+        for key_state in found.keys:
+            print(_state(key_state))
+        for one in found.tried:
+            print(f"{one.store}: {one.says}")
+    raise typer.Exit(found.exit)
 
 
 def _path(page: Path | None) -> Path | None:

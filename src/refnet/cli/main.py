@@ -168,7 +168,7 @@ def run() -> None:
     """Run the command line; end with a documented exit code, never with a traceback for a user's error."""
     os.umask(os.umask(0o077) | 0o022)  # later runs refuse files that others can write
     try:
-        with _logged(_without_config(sys.argv[1:])):
+        with _logged(_without_config(_without_keys(sys.argv[1:]))):
             try:
                 app(standalone_mode=True)
             finally:
@@ -213,6 +213,17 @@ def _logged(arguments: list[str]) -> Iterator[None]:
 
                 log.enter_context(logged(open_log(settings, name), arguments[0], arguments[1:]))
         yield
+
+
+def _without_keys(arguments: list[str]) -> list[str]:
+    """Return `arguments`; RefnetError if a recovery key is among them, before anything repeats it."""
+    if any("AGE-SECRET-KEY-" in one.upper() for one in arguments):
+        raise RefnetError(
+            "a recovery key is among the arguments, which other users and the shell's history see",
+            "Type it where a command asks for it. Replace this one: `refnet key rotate`.",
+            Exit.USAGE,
+        )
+    return arguments
 
 
 def _without_config(arguments: list[str]) -> list[str]:

@@ -19,7 +19,11 @@ def recovery_keys(file: Path | None) -> GivenKeys:
 
     RefnetError (USAGE) if that is not a key, or if there is neither a file nor a terminal.
     """
-    if found := file or os.environ.get(IDENTITY_FILE):
+    named = os.environ.get(IDENTITY_FILE, "")
+    if "AGE-SECRET-KEY-" in named.upper():
+        hint = "Other programs may have seen it. Name a file, and replace the key: `refnet key rotate`."
+        raise RefnetError(f"{IDENTITY_FILE} is a recovery key, not the name of a file", hint, Exit.USAGE)
+    if found := file or named:
         return read_keys(user_path(found).absolute())
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         hint = f"Name its file (--identity-file FILE or {IDENTITY_FILE}), or run this at a terminal."

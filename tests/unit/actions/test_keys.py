@@ -7,9 +7,11 @@ from dataclasses import replace
 
 import pytest
 
+from refnet import wiring
 from refnet.actions import keys
 from refnet.actions.check_result import State
 from refnet.actions.context import Context
+from refnet.actions.key_check import check_key
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.sealing.age import PrivateKey
 from refnet.settings import Settings, StoreSettings
@@ -104,7 +106,7 @@ def test_a_page_that_is_two_rotations_old_is_recognized(context):
         here = with_recipients(context, made[-1].recipient.text)
         made.append(keys.make(here, keys.plan_rotation(here, None, None)).page.key)
     here = with_recipients(context, made[-1].recipient.text)
-    old, new, foreign = keys.try_keys(here, [made[0], made[2], PrivateKey.new()])
+    old, new, foreign = check_key(here, [made[0], made[2], PrivateKey.new()], ()).keys
     assert [one.recipient for one in old.replaced_by] == [key.recipient.text for key in made[1:]]
     assert (old.exit, new.exit, foreign.exit) == (Exit.DAMAGED, Exit.DONE, Exit.DAMAGED)
     assert old.checked is foreign.checked is foreign.made is None
@@ -126,9 +128,9 @@ def test_check_reports_missing_keys_and_pages_that_were_never_checked(context):
     key = keys.make(here, keys.plan_new(here, None)).page.key
     here = with_recipients(here, key.recipient.text)
     assert states() == [("recovery key", State.WARNING)]
-    keys.try_keys(here, [key])
+    check_key(here, [key], ())
     assert states() == [("recovery key", State.OK)]
-    keys.machine_keys(here.settings).signing_file.chmod(0o644)
+    wiring.machine_keys(here.settings).signing_file.chmod(0o644)
     assert states() == [("signing key", State.ERROR), ("recovery key", State.OK)]
 
 
@@ -138,5 +140,5 @@ def test_show_has_no_private_part(context):
     }  # fmt: skip
     keys.make(context, keys.plan_new(context, None))
     shown = json.dumps(keys.show(context).to_json())
-    assert keys.machine_keys(context.settings).signer().fingerprint in shown
+    assert wiring.machine_keys(context.settings).signer().fingerprint in shown
     assert "SECRET" not in shown
