@@ -152,6 +152,7 @@ def test_a_file_that_others_can_read_is_refused(tmp_path):
         (KEY.revealed()[:-1].encode() + b"B\n", "line 1: not a private key"),
         (b"AGE-SECRET-KEY-PQ-1ABC", "post-quantum"),
     ],
+    ids=range(11),  # the key is another one in each process
 )
 def test_what_is_not_a_file_with_keys_is_refused_without_repeating_it(content, reason):
     with pytest.raises(RefnetError, match=reason) as caught:
