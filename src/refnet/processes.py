@@ -21,7 +21,7 @@ _MESSAGES = 4000
 
 @dataclass(frozen=True)
 class Ended:
-    """How a program ended."""
+    """The end of a program: its code, and what it wrote."""
 
     #: Its exit code; negative: the signal that ended it.
     code: int

@@ -20,7 +20,7 @@ _NAMED = re.compile(
 _RECOVERY_KEY = re.compile(r"(?i)AGE-SECRET-KEY-[0-9A-Z-]+")
 #: Variables with the secrets of stores.
 _VARIABLES = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AZURE_STORAGE_ACCOUNT_KEY")
-#: Keys of a credential that are no secret.
+#: Keys of a credential that do not contain a secret.
 _PUBLIC = {"account", "service_account"}
 #: Shorter secrets are not searched for: the same text occurs by chance.
 _SHORTEST = 4

@@ -11,6 +11,8 @@ from refnet.recovery.buckets.cloud import CloudBucket
 from refnet.recovery.buckets.folder import FolderBucket
 from refnet.recovery.buckets.opening import open_bucket
 from refnet.recovery.buckets.paced import Paced
+from refnet.recovery.buckets.rclone import RcloneBucket
+from refnet.recovery.buckets.sftp import SftpBucket
 from refnet.settings.stores import StoreSettings
 
 
@@ -41,6 +43,8 @@ def test_each_kind_of_store_has_its_bucket(tmp_path: Path) -> None:
     assert cloud.requests is None
     assert isinstance(opened(f"file://{tmp_path}?bandwidth=20 MiB/s"), Paced)
     assert isinstance(opened("gs://bucket"), CloudBucket)
+    assert isinstance(opened("sftp://nas/copies"), SftpBucket)
+    assert isinstance(opened("rclone:box:copies"), RcloneBucket)
 
 
 def test_the_credential_is_that_of_the_file_or_of_the_environment(

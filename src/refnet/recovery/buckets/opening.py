@@ -41,12 +41,14 @@ def _opened(store: StoreSettings, deleting: bool) -> Bucket:
         from refnet.recovery.buckets.folder import FolderBucket
 
         return FolderBucket(Path(url.path))
-    if url.kind in {StoreKind.SFTP, StoreKind.RCLONE}:
-        raise RefnetError(
-            f"this version of RefNet has no stores of the kind {url.kind}",
-            "Use s3://, gs://, az:// or file://, also of a folder that is mounted here (sshfs, rclone mount).",
-            Exit.USAGE,
-        )
+    if url.kind is StoreKind.SFTP:
+        from refnet.recovery.buckets.sftp import SftpBucket
+
+        return SftpBucket(url)
+    if url.kind is StoreKind.RCLONE:
+        from refnet.recovery.buckets.rclone import RcloneBucket
+
+        return RcloneBucket(url)
     from refnet.recovery.buckets.cloud import CloudBucket, Place
 
     return CloudBucket(

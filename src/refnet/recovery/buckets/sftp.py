@@ -257,12 +257,13 @@ class SftpBucket:
                 f"Try `ssh {self._host}` as this user: its key must be known there, and the host's key here."
             )
             return BucketError(Kind.REFUSED, f"{self.shown}: {said}", hint)
-        return BucketError(Kind.UNREACHABLE, f"{self.shown}: {said}", f"Try `ssh {self._host}` as this user.")
+        hint = f"Try `ssh {self._host}` as this user; Debian's package of ssh is openssh-client."
+        return BucketError(Kind.UNREACHABLE, f"{self.shown}: {said}", hint)
 
 
 @contextmanager
 def _missing_allowed() -> Iterator[None]:
-    """Go on after the block if the server has no such file."""
+    """Continue after the block if the server has no such file."""
     try:
         yield
     except RefusedError as error:
