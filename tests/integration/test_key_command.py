@@ -103,3 +103,6 @@ def test_a_page_and_a_report_are_made_without_a_terminal(machine):
     other = machine.run("key", "new", "--json").json
     assert PrivateKey.parsed(other["recovery_key"]).recipient.text == other["recipient"]
     assert machine.run("key", "new", "--plan", "--json").json["done"] is False
+    machine.file.write_text("")
+    without = machine.run("key", "new", "--page", "other.txt")
+    assert "no store is configured" in without.err

@@ -168,6 +168,10 @@ def _print_next(done: Making, file: Path | None) -> None:
         )
     else:
         note("the page above has the recovery key: print it or copy it by hand, then clear the terminal")
+    if not done.page.stores:
+        note(
+            "no store is configured, so the page names none: write it on the page, or make a page once it is"
+        )
     print(f"Set in {file or 'refnet.toml'}:\n\n[encryption]")
     print(f"recipients = {json.dumps(done.recipients_after)}\n")
     if done.replaces:
