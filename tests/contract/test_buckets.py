@@ -14,6 +14,7 @@ from tests.seaweed import LOCKED, Seaweed
 from tests.ssh_server import MISSING, SshServer, ssh_server
 
 from refnet.errors import Exit
+from refnet.recovery.buckets.cloud import CloudBucket
 from refnet.recovery.buckets.folder import FolderBucket
 from refnet.recovery.buckets.memory import MemoryBucket
 from refnet.recovery.buckets.paced import Paced
@@ -63,8 +64,17 @@ BUCKETS: dict[str, Callable[[Path], Bucket]] = {
     "paced": lambda _: Paced(MemoryBucket(), 1 << 30),
 }
 _LOCK = timedelta(days=1)
+
+
+def _without_requests(bucket: CloudBucket) -> Bucket:
+    """A bucket that knows no credential, as one with the role of a machine; also Google's and Azure's are used so."""
+    bucket.requests = None
+    return bucket
+
+
 S3: dict[str, Callable[[Seaweed], Bucket]] = {
     "s3": lambda s3: s3.bucket(f"hosts/{secrets.token_hex(8)}"),
+    "s3 as a role": lambda s3: _without_requests(s3.bucket(secrets.token_hex(8))),
     "s3 with locks": lambda s3: s3.bucket(secrets.token_hex(8), bucket=LOCKED, lock=_LOCK),
 }
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -11,6 +14,7 @@ import pytest
 from tests.fault_proxy import Fault, FaultProxy, fault_proxy
 from tests.seaweed import PATIENT, Seaweed
 
+from refnet.processes import until
 from refnet.recovery.buckets.cloud import CloudBucket, Patience
 from refnet.recovery.model.bucket import BucketError, Kind
 
@@ -191,3 +195,24 @@ def test_a_missing_bucket_is_not_an_empty_one(s3: Seaweed) -> None:
     assert "NoSuchBucket" in fails(Kind.REFUSED, lambda: list(wrong.listed(""))).message
     assert "NoSuchBucket" in fails(Kind.REFUSED, lambda: wrong.get("a", 1)).message
     fails(Kind.REFUSED, lambda: wrong.put("a", b"x"))
+
+
+def test_a_signal_ends_a_request_that_is_not_answered(
+    place: Callable[[Patience], CloudBucket], proxy: FaultProxy
+) -> None:
+    bucket = place(replace(PATIENT, longest=60, read=60, upload=60))
+    for method, call in (
+        ("PUT", lambda: bucket.put("data/1", DATA)),
+        ("GET", lambda: bucket.get("data/1", 10)),
+    ):
+        proxy.plan(method, Fault.STALL)
+        threading.Thread(target=_interrupt_after, args=(proxy, method, proxy.seen[method])).start()
+        begun = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            call()
+        assert time.monotonic() - begun < 10
+
+
+def _interrupt_after(proxy: FaultProxy, method: str, seen: int) -> None:
+    until(lambda: proxy.seen[method] > seen, 10)
+    os.kill(os.getpid(), signal.SIGINT)

@@ -1,7 +1,8 @@
 """A bucket of object storage: S3 and what is compatible with it, Google Cloud Storage, Azure Blob Storage.
 
 Every object is created by one conditional request with its SHA-256, so that nothing is overwritten and a flipped bit is
-refused. obstore repeats requests that a server does not answer; a slow upload that it gives up is repeated here.
+refused. obstore repeats requests that a server does not answer; a slow upload that it gives up is repeated here. No
+signal interrupts its calls, so they are made in threads that end with the process.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from urllib.parse import urlsplit
 from refnet import extras
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.buckets.answers import Server
+from refnet.recovery.buckets.background import in_background
 from refnet.recovery.buckets.s3_requests import Credential, S3Requests, Waiting
 from refnet.recovery.model import bucket
 from refnet.recovery.model.bucket import BucketError, Kind, Stored, Version, checked_name, is_name
@@ -76,8 +78,8 @@ class Place:
 class CloudBucket:
     """Objects at `place`, for any number of threads. RefnetError (USAGE) if the place cannot be one.
 
-    `requests`: to S3 with a credential of the settings; None: the bucket has no versions, or the credential is the
-    machine's, which obstore alone knows.
+    `requests`: to S3 with a credential of the settings; None: another kind, or the credential is the machine's role,
+    which obstore alone knows. Then the current objects are all that `versions` gives.
     """
 
     def __init__(self, place: Place, patience: Patience = Patience()) -> None:
@@ -105,7 +107,10 @@ class CloudBucket:
         pause = self._patience.pause / 100
         while True:
             try:
-                done = obstore.put(self._writing(), key, data, mode="create", use_multipart=False)
+                sending = in_background(
+                    obstore.put, self._writing(), key, data, mode="create", use_multipart=False
+                )
+                done = sending.result()
                 if done["e_tag"]:
                     return self._version(done["version"])
                 error = self._server.refused("create", name, "HTTP 200")
@@ -122,42 +127,41 @@ class CloudBucket:
         return self._read(name, most, version)[0]
 
     def listed(self, prefix: str) -> Iterator[Stored]:
-        if self.requests:
-            yield from sorted(self.requests.listed(prefix), key=lambda one: one.name)
-            return
+        found = self.requests.listed(prefix) if self.requests else self._listed(prefix)
+        return iter(sorted(found, key=lambda one: one.name))
+
+    def _listed(self, prefix: str) -> Iterator[Stored]:
+        """Yield the objects that obstore lists, which takes a folder, not the beginning of a name."""
         import obstore
         from obstore.exceptions import BaseError, InvalidPathError
 
-        found = []
+        folder = (self._prefix + prefix).rpartition("/")[0] or None
         try:
-            for page in obstore.list(
-                self._reader, (self._prefix + prefix).rpartition("/")[0] or None, chunk_size=1000
-            ):
-                for one in page:
-                    name = one["path"].removeprefix(self._prefix)
-                    if name.startswith(prefix) and is_name(name):
-                        found.append(Stored(name, one["size"], one["last_modified"], one["e_tag"] or ""))
+            found = in_background(lambda: obstore.list(self._reader, folder).collect()).result()
         except InvalidPathError as failed:
-            raise self._server.error(
-                Kind.DAMAGED,
-                f"cannot list {prefix}: {failed}".splitlines()[0],
-                "Delete that object: it is not RefNet's.",
-            ) from None
+            why, hint = str(failed).splitlines()[0], "Delete that object: it is not RefNet's."
+            raise self._server.error(Kind.DAMAGED, f"cannot list {prefix}: {why}", hint) from None
         except (BaseError, OSError) as failed:
             raise self._server.refused("list", prefix, str(failed)) from None
-        yield from sorted(found, key=lambda one: one.name)
+        for one in found:
+            name = one["path"].removeprefix(self._prefix)
+            if name.startswith(prefix) and is_name(name):
+                yield Stored(name, one["size"], one["last_modified"], one["e_tag"] or "")
 
     def versions(self, prefix: str) -> Iterator[Version]:
-        if self._place.kind != "s3":
+        if self.requests is None:
             return (Version(one.name, "", one.size, one.modified) for one in self.listed(prefix))
-        return iter(sorted(self._signed("list versions of").versions(prefix), key=lambda one: one.name))
+        return iter(sorted(self.requests.versions(prefix), key=lambda one: one.name))
 
     def delete(self, name: str, *, version: str = "") -> None:
         checked_name(name)
         try:
-            if self.requests or version:
-                self._signed("delete a version of").delete(name, version)
+            if self.requests:
+                self.requests.delete(name, version)
                 return
+            if version:
+                why, hint = f"cannot delete a version of {name}", "Set credentials_file of the store."
+                raise self._server.error(Kind.REFUSED, f"{why} without a credential of the settings", hint)
             import obstore
             from obstore.exceptions import BaseError
 
@@ -177,10 +181,10 @@ class CloudBucket:
         key = self._prefix + checked_name(name)
         asked = {"version": version} if version and self._place.kind == "s3" else {}
         try:
-            found = obstore.get(self._reader, key, options=asked)  # type: ignore[arg-type]
+            found = in_background(obstore.get, self._reader, key, options=asked).result()  # type: ignore[arg-type]
             if found.meta["size"] > most:
                 raise bucket.too_large(name, self.shown, most)
-            return bytes(found.bytes()), self._version(found.meta["version"])
+            return bytes(in_background(found.bytes).result()), self._version(found.meta["version"])
         except (BaseError, OSError) as failed:
             raise self._server.refused("read", name, str(failed)) from None
 
@@ -198,15 +202,6 @@ class CloudBucket:
 
     def _version(self, found: str | None) -> str:
         return (found or "") if self._place.kind == "s3" else ""
-
-    def _signed(self, verb: str) -> S3Requests:
-        if self.requests is None:
-            raise self._server.error(
-                Kind.REFUSED,
-                f"cannot {verb} objects without a credential",
-                "Set credentials_file of the store.",
-            )
-        return self.requests
 
     def _requests(self) -> S3Requests | None:
         place, credential = self._place, self._place.credential

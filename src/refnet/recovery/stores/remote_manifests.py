@@ -17,6 +17,7 @@ from pathlib import Path
 from xxhash import xxh3_128_digest
 
 from refnet.files import make_folder, open_file, read_regular, write_all
+from refnet.recovery.buckets.background import in_background
 from refnet.recovery.model.bucket import Bucket, BucketError, Kind, Stored
 from refnet.recovery.model.file_names import kind_of_file
 from refnet.recovery.model.formatting import size
@@ -33,7 +34,6 @@ from refnet.recovery.model.store import Unlisted
 from refnet.recovery.sealing import sshsig
 from refnet.recovery.sealing.age import SealedError, WrongKeyError
 from refnet.recovery.sealing.keys import Opener
-from refnet.recovery.stores.background import in_background
 
 #: Manifests that are fetched at once, and their bytes if they are more than one.
 _AT_ONCE = 8

@@ -16,11 +16,11 @@ from contextlib import suppress
 from threading import Lock
 
 from refnet.errors import Exit, RefnetError
+from refnet.recovery.buckets.background import in_background
 from refnet.recovery.model.bucket import Bucket, BucketError, Kind
 from refnet.recovery.model.remote import PIECE_BYTES, Piece
 from refnet.recovery.sealing.age import SealedError, WrongKeyError
 from refnet.recovery.sealing.keys import Opener
-from refnet.recovery.stores.background import in_background
 
 #: Decrypted pieces that readers share.
 _SHARED = 3

@@ -20,6 +20,7 @@ from typing import BinaryIO
 from xxhash import xxh3_128_hexdigest
 
 from refnet.errors import Exit, RefnetError
+from refnet.recovery.buckets.background import in_background
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
 from refnet.recovery.model.bucket import BucketError, Kind
@@ -42,7 +43,6 @@ from refnet.recovery.model.source import OpenArtifact, Progress
 from refnet.recovery.sealing import age
 from refnet.recovery.sealing.age import Recipient
 from refnet.recovery.sealing.keys import MachineKeys
-from refnet.recovery.stores.background import in_background
 from refnet.recovery.stores.remote import RemoteStore
 from refnet.recovery.stores.remote_pieces import fetch
 from refnet.recovery.stores.sending_journal import SendingJournal, Sent, sealed
