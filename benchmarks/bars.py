@@ -80,7 +80,7 @@ def _faster(one: str, other: str) -> Callable[[Table], float]:
     return lambda table: table[other].seconds / table[one].seconds
 
 
-def _at_most(one: str, other: str, ceiling: float) -> Bar:
+def at_most(one: str, other: str, ceiling: float) -> Bar:
     """Return the promise that `one` takes at most `ceiling` times as long as `other`."""
     return Bar(
         f"{one} against {other}",
@@ -149,11 +149,11 @@ def bars(kind: str) -> tuple[Bar, ...]:
             _faster(backup, plain),
             4.9 if kind == SHORT else 6,
         ),
-        _at_most(backup, ways.DIRECTORY_ZSTD, 1.15),
+        at_most(backup, ways.DIRECTORY_ZSTD, 1.15),
         Bar(f"its artifact's size against {plain}", (backup, plain), _size, ceiling=1.12),
         Bar(f"backup --no-prove against {directory}", (backup, directory), _faster(backup, directory), 3.5),
         Bar(f"backup with its proof against {plain} alone", (proven, plain), _faster(proven, plain), 1.1),
-        _at_most(restore, ways.DIRECTORY_RESTORE, 1.0),
+        at_most(restore, ways.DIRECTORY_RESTORE, 1.0),
         Bar(
             f"restore (load, ANALYZE, compare, swap) against {ways.PLAIN_RESTORE}",
             (restore, ways.PLAIN_RESTORE),
@@ -167,7 +167,7 @@ def bars(kind: str) -> tuple[Bar, ...]:
             1.4,
         ),
         load,
-        *([] if kind == SHORT else [_at_most(ways.TABLE_RESTORE, restore, 0.1)]),
+        *([] if kind == SHORT else [at_most(ways.TABLE_RESTORE, restore, 0.1)]),
         memory,
         *_start(),
         Bar(

@@ -38,7 +38,7 @@ class Setting:
 
 def section(setting: Setting, table: Table, bars: Sequence[Bar]) -> str:
     """The Markdown of one run."""
-    parts = [f"## {setting.title}", "\n".join(_facts(setting)), bars_table(table, bars), _ways(table)]
+    parts = [f"## {setting.title}", "\n".join(facts(setting)), bars_table(table, bars), _ways(table)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -56,7 +56,8 @@ def keep(text: str, title: str) -> None:
     )
 
 
-def _facts(setting: Setting) -> Iterator[str]:
+def facts(setting: Setting) -> Iterator[str]:
+    """Yield the circumstances of a run, one line each."""
     built = setting.built
     yield (
         f"- {setting.begun:%Y-%m-%d}; {os.cpu_count()} cores ({processor()}), {platform.system()} {platform.release()},"

@@ -6,7 +6,8 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,11 +24,17 @@ SMALL_TABLE = "jobs"
 
 @dataclass(frozen=True)
 class Result:
-    """One run. `size`: bytes of its output. `load`: seconds of the load phase alone, if the way reports it."""
+    """One run."""
 
     run: Run
+    #: Bytes of its output.
     size: int | None = None
+    #: Seconds of the load phase alone, if the way reports it.
     load: float | None = None
+    #: How many requests of each kind an object server answered, if it was asked.
+    requests: Counter[str] | None = None
+    #: The pieces of a remote copy that it has to send or to read.
+    pieces: int = 0
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,8 @@ class Bench:
     notes: list[str] = field(default_factory=list)
     #: Other databases that `fresh` keeps.
     remaining: tuple[str, ...] = ()
+    #: Further variables of every `refnet`.
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def plain(self) -> Path:
@@ -72,16 +81,23 @@ class Bench:
 
     def refnet(self, *arguments: str, database: str = SOURCE, home: str = "home") -> Run:
         """Settle the server, then run `refnet` against `database`."""
+        command = str(Path(sys.executable).with_name("refnet"))
+        return self.program([command, *arguments], database=database, home=home)
+
+    def program(
+        self, command: list[str], *, database: str = SOURCE, home: str = "home", into: Path | None = None
+    ) -> Run:
+        """Settle the server, then run a program that reads RefNet's settings."""
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("REFNET_", "PG"))}
         environment = inherited | {
             "REFNET_HOME": str(self.folder / home),
             "REFNET_BACKUP_DIR": str(self.backups if home == "home" else self.folder / home / "backups"),
             "REFNET_DATABASE_URL": build.url(self.cluster.target(database)),
             "REFNET_JOBS": str(JOBS),
+            **self.variables,
         }
         build.settle(self.cluster)
-        command = str(Path(sys.executable).with_name("refnet"))
-        return pipeline([[command, *arguments]], environment, self.folder, sample=self.sample)
+        return pipeline([command], environment, self.folder, into=into, sample=self.sample)
 
     def fresh(self) -> None:
         """Drop what restores left, and make a new empty database COPY."""

@@ -1,0 +1,185 @@
+"""A throwaway S3 server for tests and measurements: SeaweedFS, with TLS by an authority of its own, and one credential."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+import secrets
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from refnet.processes import until
+
+if TYPE_CHECKING:
+    from obstore.store import S3Store
+
+REGION = "us-east-1"
+BUCKET = "bench"
+_HOST = "127.0.0.1"
+_PARTS = ("master", "volume", "filer", "s3")
+_START_SECONDS = 30.0
+_DAY = timedelta(days=1)
+#: A line of the server's metrics: the kind of a request, and how many there were.
+_COUNTED = re.compile(r'^SeaweedFS_s3_request_total\{.*type="([A-Z_]+)".*\} ([0-9.e+]+)$', re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class ObjectServer:
+    """A server that runs, with the bucket BUCKET."""
+
+    port: int
+    #: The certificate of its authority, in PEM.
+    authority: Path
+    key_id: str
+    secret: str = field(repr=False)
+    #: Of its metrics, without TLS.
+    metrics: int
+
+    @property
+    def endpoint(self) -> str:
+        return f"https://{_HOST}:{self.port}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables by which clients find the credential and trust the server."""
+        return {
+            "AWS_ACCESS_KEY_ID": self.key_id,
+            "AWS_SECRET_ACCESS_KEY": self.secret,
+            "AWS_DEFAULT_REGION": REGION,
+            "SSL_CERT_FILE": str(self.authority),
+        }
+
+    def store(self, prefix: str) -> S3Store:
+        """Return a client of its own for the objects below `prefix`; it gives up at once."""
+        from obstore.store import S3Store
+
+        return S3Store(
+            BUCKET,
+            prefix=prefix or None,
+            endpoint=self.endpoint,
+            region=REGION,
+            access_key_id=self.key_id,
+            secret_access_key=self.secret,
+            client_options={"root_certificate": self.authority.read_bytes()},
+            retry_config={"max_retries": 0},
+        )
+
+    def requests(self) -> Counter[str]:
+        """Return how many requests of each kind (PUT, GET, LIST, …) the server has answered, with any result."""
+        with urllib.request.urlopen(f"http://{_HOST}:{self.metrics}/metrics", timeout=10) as answer:
+            return counted(answer.read().decode())
+
+
+def counted(metrics: str) -> Counter[str]:
+    """Return the requests of each kind in the text of the server's metrics."""
+    found: Counter[str] = Counter()
+    for kind, number in _COUNTED.findall(metrics):
+        found[kind] += int(float(number))
+    return found
+
+
+@contextmanager
+def object_server(folder: Path) -> Iterator[ObjectServer]:
+    """Run a server with its data in `folder`, which must not exist yet; its port is known to this process alone."""
+    folder.mkdir(mode=0o700)
+    ports = _free_ports(9)
+    master, volume, filer, s3, *rpc, metrics = ports
+    server = ObjectServer(s3, folder / "authority.pem", secrets.token_hex(10), secrets.token_hex(20), metrics)
+    _write_certificates(folder)
+    credential = {"accessKey": server.key_id, "secretKey": server.secret}
+    admin = {"name": "bench", "credentials": [credential], "actions": ["Admin", "Read", "Write", "List"]}
+    (folder / "s3.json").write_text(json.dumps({"identities": [admin]}))
+    command = [
+        str(Path(sys.executable).with_name("weed")),
+        f"-logdir={folder}",
+        "server",
+        f"-ip={_HOST}",
+        f"-ip.bind={_HOST}",
+        f"-dir={folder}",
+        f"-metricsPort={metrics}",
+        "-master.telemetry=false",
+        "-master.volumeSizeLimitMB=256",
+        "-volume.max=400",  # each bucket takes seven at once
+        *(f"-{part}.port={port}" for part, port in zip(_PARTS, (master, volume, filer, s3), strict=True)),
+        *(f"-{part}.port.grpc={port}" for part, port in zip(_PARTS, rpc, strict=True)),
+        f"-filer.localSocket={folder / 'filer.sock'}",
+        "-s3",
+        f"-s3.localSocket={folder / 's3.sock'}",
+        f"-s3.config={folder / 's3.json'}",
+        f"-s3.cert.file={folder / 'server.pem'}",
+        f"-s3.key.file={folder / 'server.key'}",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+    ]
+    with ExitStack() as stack:
+        log = stack.enter_context((folder / "log").open("wb"))
+        process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        stack.callback(_end, process)
+        if (
+            not until(lambda: process.poll() is not None or _answers(server), _START_SECONDS)
+            or process.poll()
+        ):
+            raise RuntimeError(f"the object server did not start: {_last_line(folder / 'log')}")
+        yield server
+
+
+def _answers(server: ObjectServer) -> bool:
+    """Return whether the server stores an object, which also makes the bucket."""
+    import obstore
+
+    try:
+        obstore.put(server.store(""), "ready", b"")
+    except obstore.exceptions.BaseError:
+        return False
+    return True
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()  # its data are thrown away
+    process.wait()
+
+
+def _last_line(log: Path) -> str:
+    return next(reversed(log.read_text(errors="replace").splitlines()), "no message")
+
+
+def _free_ports(number: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for one in sockets:
+            one.bind((_HOST, 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def _write_certificates(folder: Path) -> None:
+    """Write the authority's certificate, and the server's with its key: clients refuse one that signs itself."""
+    authority, own = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(_HOST))])
+    signs, serves = (x509.BasicConstraints(ca=ca, path_length=None) for ca in (True, False))
+    begun = datetime.now(UTC)
+    issuer = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "throwaway authority")])
+    common = x509.CertificateBuilder().issuer_name(issuer).not_valid_before(begun - _DAY)
+    common = common.not_valid_after(begun + _DAY)
+    for name, key, extensions in (("authority", authority, (signs,)), ("server", own, (serves, address))):
+        builder = common.public_key(key.public_key()).serial_number(x509.random_serial_number())
+        builder = builder.subject_name(issuer if name == "authority" else x509.Name([]))
+        for extension in extensions:
+            builder = builder.add_extension(extension, critical=True)
+        made = builder.sign(authority, hashes.SHA256())
+        (folder / f"{name}.pem").write_bytes(made.public_bytes(Encoding.PEM))
+    (folder / "server.key").write_bytes(own.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
