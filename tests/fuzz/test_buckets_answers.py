@@ -12,7 +12,7 @@ from tests.fuzz.strategies import damaged
 
 from refnet.processes import Ended
 from refnet.recovery.buckets.rclone import RcloneBucket
-from refnet.recovery.buckets.sftp import SftpBucket
+from refnet.recovery.buckets.sftp import Patience, SftpBucket
 from refnet.recovery.buckets.sftp_protocol import Fields, LostError
 from refnet.recovery.model.bucket import is_name
 from refnet.settings.store_url import parse_store_url
@@ -46,7 +46,7 @@ _SAMPLE = b"".join(
 @given(st.one_of(_PACKETS.map(_VERSION.__add__), damaged(_SAMPLE)))
 def test_the_answers_of_a_server_are_read_or_refused(folder: Path, answers: bytes) -> None:
     (folder / "answers").write_bytes(answers)
-    bucket = SftpBucket(parse_store_url("sftp://host/folder"), stall=1)
+    bucket = SftpBucket(parse_store_url("sftp://host/folder"), patience=Patience(1, 0, 0))
     bucket._command = ["cat", str(folder / "answers")]
     for found in outcome(lambda: list(bucket.listed(""))) or []:
         assert is_name(found.name)

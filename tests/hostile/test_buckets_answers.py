@@ -12,7 +12,7 @@ import pytest
 
 from refnet.recovery.buckets import rclone as of_rclone
 from refnet.recovery.buckets.rclone import RcloneBucket
-from refnet.recovery.buckets.sftp import SftpBucket
+from refnet.recovery.buckets.sftp import Patience, SftpBucket
 from refnet.recovery.buckets.sftp_protocol import packed
 from refnet.recovery.model.bucket import BucketError, Kind
 from refnet.settings.store_url import parse_store_url
@@ -47,7 +47,7 @@ def answering(tmp_path: Path) -> Iterator[Callable[..., SftpBucket]]:
 
     def make(*answers: bytes, ends: bool = False) -> SftpBucket:
         (tmp_path / "answers").write_bytes(b"".join(answers))
-        bucket = SftpBucket(parse_store_url("sftp://host/folder"), stall=0.3)
+        bucket = SftpBucket(parse_store_url("sftp://host/folder"), patience=Patience(0.3, 0, 0))
         then = "" if ends else "; exec sleep 60"
         bucket._command = ["sh", "-c", f'cat "$0"{then}', str(tmp_path / "answers")]
         made.append(bucket)

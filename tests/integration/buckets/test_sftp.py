@@ -13,7 +13,7 @@ import pytest
 from tests.ssh_server import MISSING, SshServer, ssh_server
 
 from refnet.processes import until
-from refnet.recovery.buckets.sftp import SftpBucket
+from refnet.recovery.buckets.sftp import Patience, SftpBucket
 from refnet.recovery.model.bucket import BucketError, Kind
 from refnet.settings.store_url import parse_store_url
 
@@ -28,7 +28,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
 
 @pytest.fixture
 def bucket(server: SshServer, tmp_path: Path) -> Iterator[SftpBucket]:
-    found = SftpBucket(parse_store_url(server.url(tmp_path)), server.options)
+    found = SftpBucket(parse_store_url(server.url(tmp_path)), server.options, Patience(5, 5, 0.5, 3))
     yield found
     found.close()
 
@@ -62,21 +62,31 @@ def test_many_threads_use_one_connection(bucket: SftpBucket) -> None:
     assert {one.name: bucket.get(one.name, one.size) for one in bucket.listed("data/")} == pieces
 
 
-def test_a_connection_that_ended_is_opened_again_and_one_that_ends_is_an_error(
-    bucket: SftpBucket, tmp_path: Path
-) -> None:
+def test_a_connection_that_is_lost_is_opened_again(bucket: SftpBucket) -> None:
     bucket.put("a", b"x")
     assert bucket._connection
     first = bucket._connection._process
     first.send_signal(signal.SIGSTOP)
-    thread = threading.Timer(0.2, first.kill)
-    thread.start()
-    assert "ssh ended" in _failed(Kind.UNREACHABLE, lambda: bucket.put("b", b"y" * 10_000_000))
-    assert bucket.get("a", 1) == b"x"
+    threading.Timer(0.2, first.kill).start()
+    piece = os.urandom(5_000_000)
+    bucket.put("b", piece)
+    assert bucket._connection._process is not first
     bucket._connection._process.kill()
-    assert until(lambda: bool(bucket._connection and bucket._connection.ended), 5)
-    bucket.put("b", b"y")
-    assert [one.name for one in bucket.listed("")] == ["a", "b"]
+    assert until(lambda: bool(bucket._connection and not bucket._connection.usable), 5)
+    assert bucket.get("b", len(piece)) == piece
+
+
+def test_a_server_that_is_back_in_time_loses_no_object(
+    bucket: SftpBucket, server: SshServer, tmp_path: Path
+) -> None:
+    right = bucket._command
+    bucket._command = ["sh", "-c", "echo connection timed out >&2"]
+    threading.Timer(0.3, lambda: setattr(bucket, "_command", right)).start()
+    bucket.put("a", b"x")
+    assert (tmp_path / "a").read_bytes() == b"x"
+    bucket._command = ["sh", "-c", "echo connection timed out >&2"]
+    bucket.close()
+    assert "connection timed out" in _failed(Kind.UNREACHABLE, lambda: bucket.delete("a"))
 
 
 def test_the_hidden_file_of_a_killed_run_is_not_listed_and_is_removed_later(
@@ -119,11 +129,18 @@ def test_a_folder_that_cannot_be_written_is_refused(bucket: SftpBucket, tmp_path
         tmp_path.chmod(0o700)
 
 
+@pytest.mark.parametrize(
+    ("url", "root"), [("sftp://h/srv/x/", "/srv/x"), ("sftp://h/~/x", "./x"), ("sftp://h/~", ".")]
+)
+def test_a_folder_is_absolute_or_below_the_home_of_the_user(url: str, root: str) -> None:
+    assert SftpBucket(parse_store_url(url))._root == root
+
+
 def test_what_ssh_refuses_is_told_in_one_line(server: SshServer, tmp_path: Path) -> None:
     url, options = parse_store_url(server.url(tmp_path)), list(server.options)
 
     def said(kind: Kind, url_=url, options_=options) -> str:
-        return _failed(kind, lambda: SftpBucket(url_, options_).put("a", b"x"))
+        return _failed(kind, lambda: SftpBucket(url_, options_, Patience(5, 0, 0)).put("a", b"x"))
 
     unknown = [*options[:-1], f"UserKnownHostsFile={tmp_path}/none"]
     assert "Host key verification failed. | Try `ssh" in said(Kind.REFUSED, options_=unknown)

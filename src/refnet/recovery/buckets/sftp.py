@@ -11,12 +11,15 @@ import stat
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from refnet.recovery.buckets.sftp_protocol import (
     Answer,
+    AnswerError,
     Ask,
     Attributes,
     Connection,
@@ -32,8 +35,8 @@ from refnet.settings.store_url import StoreUrl
 #: The bytes of one request, which every server takes, and the requests that are on the way at once.
 _CHUNK, _WINDOW = 32 * 1024, 64
 _READ, _NEW = 0x01, 0x02 | 0x08 | 0x20  # WRITE, CREAT, EXCL
-#: Seconds without a byte, and for one object or one list.
-_STALL, _LONGEST = 60.0, 3600.0
+#: Seconds for one object or one list.
+_LONGEST = 3600.0
 #: The most files that are listed.
 _MOST = 1_000_000
 _HIDDEN_ENDING = ".part"
@@ -49,59 +52,163 @@ _OPTIONS = (
     ),
     *("ForwardX11=no", "ForwardAgent=no", "ClearAllForwardings=yes", "PermitLocalCommand=no"),
 )
+_T = TypeVar("_T")
 _REFUSED = ("Permission denied", "Host key verification failed", "REMOTE HOST IDENTIFICATION")
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long an operation waits and is repeated, in seconds."""
+
+    #: Without a byte of an answer.
+    stall: float = 60.0
+    #: All attempts of one object.
+    objects: float = 600.0
+    #: All attempts of a list or a deletion.
+    small: float = 30.0
+    #: The longest pause between two attempts.
+    pause: float = 30.0
 
 
 class SftpBucket:
     """Objects as files (0600) in private folders on a server, for any number of threads; one connection for all."""
 
-    def __init__(self, url: StoreUrl, options: Sequence[str] = (), stall: float = _STALL) -> None:
-        """Args: options: more arguments of ssh. stall: the seconds without a byte after which a connection is lost."""
+    def __init__(self, url: StoreUrl, options: Sequence[str] = (), patience: Patience = Patience()) -> None:
+        """Args: options: more arguments of ssh."""
         self.shown = str(url)
         self._host = f"{url.user}@{url.place}" if url.user else url.place
         given = [each for option in _OPTIONS for each in ("-o", option)]
         user, port = ["-l", url.user] if url.user else [], ["-p", str(url.port)] if url.port else []
         self._command = ["ssh", *given, *options, *user, *port, "-s", "--", url.place, "sftp"]
-        self._root = (
-            "." if url.path == "~" else f"./{url.path[2:]}" if url.path.startswith("~/") else url.path
-        )
-        self._stall = stall
-        self._alone = threading.RLock()
+        below_home = url.path.startswith("~")  # ssh begins there
+        self._root = f".{url.path[1:]}" if below_home else url.path
+        self._patience = patience
+        self._alone = threading.Lock()
         self._connection: Connection | None = None
         self._made: set[str] = set()
         self._cleaned = False
 
     def put(self, name: str, data: bytes) -> str:
         checked_name(name)
-        with self._connected(name) as server:
-            if self._found(server, name):
-                self._compare(name, data)
-                return ""
-            self._clean(server)
-            self._make_folders(server, name)
-            hidden = self._path(f".{secrets.token_hex(8)}{_HIDDEN_ENDING}")
-            try:
-                _write(server, hidden, data)
-                server.ask(Ask.RENAME, hidden, self._path(name))
-            except RefusedError as error:
-                with suppress(RefusedError):
-                    server.ask(Ask.REMOVE, hidden)
-                if self._found(server, name):  # another run was faster
-                    self._compare(name, data)
-                elif error.code == Status.FAILURE:  # SFTP has no code for a full disk
-                    raise self._error(
-                        Kind.FULL, name, error, "Its disk may be full, or its quota reached."
-                    ) from None
-                else:
-                    raise
+        self._do(name, lambda server: self._put(server, name, data), self._patience.objects)
         return ""
 
     def get(self, name: str, most: int, *, version: str = "") -> bytes:  # noqa: ARG002  # it has none
         checked_name(name)
-        with (
-            self._connected(name) as server,
-            _opened(server, Ask.OPEN, self._path(name), _READ, 0) as handle,
-        ):
+        return self._do(name, lambda server: self._get(server, name, most), self._patience.objects)
+
+    def listed(self, prefix: str) -> Iterator[Stored]:
+        return iter(
+            self._do(prefix, lambda server: [*self._below(server, "", prefix, [_MOST])], self._patience.small)
+        )
+
+    def versions(self, prefix: str) -> Iterator[Version]:
+        return (Version(one.name, "", one.size, one.modified) for one in self.listed(prefix))
+
+    def delete(self, name: str, *, version: str = "") -> None:  # noqa: ARG002  # it has none
+        checked_name(name)
+        self._do(name, lambda server: self._delete(server, name), self._patience.small)
+
+    def close(self) -> None:
+        """End the connection; the next operation opens another one."""
+        if self._connection:
+            self._connection.close()
+            self._connection = None
+
+    def _do(self, name: str, act: Callable[[Connection], _T], longest: float) -> _T:
+        """Return what `act` does with the connection, after a lost one with another; BucketError about `name`."""
+        end, pause = time.monotonic() + longest, self._patience.pause / 30
+        while True:
+            try:
+                with self._alone:
+                    return self._once(name, act)
+            except LostError as error:
+                told = self._unreachable(error)
+                final = isinstance(error, AnswerError) or told.kind is not Kind.UNREACHABLE
+                if final or time.monotonic() + pause > end:
+                    raise told from None
+            time.sleep(pause)
+            pause = min(2 * pause, self._patience.pause)
+
+    def _once(self, name: str, act: Callable[[Connection], _T]) -> _T:
+        if self._connection is None or not self._connection.usable:  # servers end idle ones
+            self.close()
+            self._connection = Connection(self._command, self._patience.stall)
+        server = self._connection
+        server.deadline = time.monotonic() + _LONGEST
+        try:
+            return act(server)
+        except RefusedError as error:
+            raise self._refused(server, name, error) from None
+        except BucketError:
+            raise
+        except BaseException:  # in the middle of an answer
+            self.close()
+            raise
+
+    def _refused(self, server: Connection, name: str, error: RefusedError) -> BucketError:
+        if error.code == Status.PERMISSION_DENIED:
+            return self._error(Kind.REFUSED, name, error, f"Give the folder there to {self._host}.")
+        if error.code != Status.NO_SUCH_FILE:
+            return self._error(Kind.UNREACHABLE, name, error, "See the server's log, and retry.")
+        if self._found(server, ""):
+            return bucket.missing(name, self.shown)
+        hint = "Create it, or mount its disk: RefNet does not, as it could fill another one."
+        return BucketError(Kind.UNREACHABLE, f"the folder of {self.shown} does not exist", hint)
+
+    def _error(self, kind: Kind, name: str, error: RefusedError, hint: str) -> BucketError:
+        what = f"{name} in {self.shown}" if name else self.shown
+        return BucketError(kind, f"{what}: {said_of(error) or f'SFTP error {error.code}'}", hint)
+
+    def _unreachable(self, error: LostError) -> BucketError:
+        said = said_of(error)
+        kind, hint = Kind.UNREACHABLE, "Debian's package of ssh is openssh-client."
+        if any(word in said for word in _REFUSED):
+            kind, hint = Kind.REFUSED, "Its key must be known there, and the host's key here."
+        return BucketError(kind, f"{self.shown}: {said}", f"Try `ssh {self._host}` as this user. {hint}")
+
+    def _path(self, name: str) -> bytes:
+        return f"{self._root}/{name}".encode()
+
+    def _found(self, server: Connection, name: str) -> bool:
+        with _missing_allowed():
+            server.ask(Ask.LSTAT, self._path(name), wanted=Answer.ATTRS)
+            return True
+        return False
+
+    def _put(self, server: Connection, name: str, data: bytes) -> None:
+        if self._found(server, name):
+            self._compare(server, name, data)
+            return
+        self._clean(server)
+        self._make_folders(server, name)
+        hidden = self._path(f".{secrets.token_hex(8)}{_HIDDEN_ENDING}")
+        try:
+            _write(server, hidden, data)
+            server.ask(Ask.RENAME, hidden, self._path(name))
+        except RefusedError as error:
+            with suppress(RefusedError):
+                server.ask(Ask.REMOVE, hidden)
+            if self._found(server, name):  # another run was faster
+                self._compare(server, name, data)
+            elif error.code == Status.FAILURE:  # SFTP has no code for a full disk
+                raise self._error(
+                    Kind.FULL, name, error, "Its disk may be full, or its quota reached."
+                ) from None
+            else:
+                raise
+
+    def _compare(self, server: Connection, name: str, data: bytes) -> None:
+        """Raise BucketError (EXISTS) if the object has other bytes than `data`."""
+        try:
+            same = self._get(server, name, len(data)) == data
+        except BucketError:  # it is larger, or no file
+            same = False
+        if not same:
+            raise bucket.exists(name, self.shown)
+
+    def _get(self, server: Connection, name: str, most: int) -> bytes:
+        with _opened(server, Ask.OPEN, self._path(name), _READ, 0) as handle:
             found = server.ask(Ask.FSTAT, handle, wanted=Answer.ATTRS).attributes()
             if found.mode is not None and not stat.S_ISREG(found.mode):
                 raise bucket.missing(name, self.shown)
@@ -109,45 +216,15 @@ class SftpBucket:
                 raise bucket.too_large(name, self.shown, most)
             return self._read(server, handle, name, found.size)
 
-    def listed(self, prefix: str) -> Iterator[Stored]:
-        with self._connected(prefix) as server:
-            found = list(self._below(server, "", prefix, [_MOST]))
-        return iter(found)
-
-    def versions(self, prefix: str) -> Iterator[Version]:
-        return (Version(one.name, "", one.size, one.modified) for one in self.listed(prefix))
-
-    def delete(self, name: str, *, version: str = "") -> None:  # noqa: ARG002  # it has none
-        checked_name(name)
-        with self._connected(name) as server:
-            with _missing_allowed():
-                server.ask(Ask.REMOVE, self._path(name))
-            parents = name.split("/")[:-1]
-            with suppress(RefusedError):  # a folder is not empty
-                for depth in range(len(parents), 0, -1):
-                    folder = "/".join(parents[:depth])
-                    self._made.discard(folder)
-                    server.ask(Ask.RMDIR, self._path(folder))
-
-    def _path(self, name: str) -> bytes:
-        return f"{self._root}/{name}".encode()
-
-    def _compare(self, name: str, data: bytes) -> None:
-        """Raise BucketError (EXISTS) if the object has other bytes than `data`."""
-        try:
-            same = self.get(name, len(data)) == data
-        except BucketError as error:
-            if error.kind is not Kind.DAMAGED:
-                raise
-            same = False
-        if not same:
-            raise bucket.exists(name, self.shown)
-
-    def _found(self, server: Connection, name: str) -> bool:
+    def _delete(self, server: Connection, name: str) -> None:
         with _missing_allowed():
-            server.ask(Ask.LSTAT, self._path(name), wanted=Answer.ATTRS)
-            return True
-        return False
+            server.ask(Ask.REMOVE, self._path(name))
+        parents = name.split("/")[:-1]
+        with suppress(RefusedError):  # a folder is not empty
+            for depth in range(len(parents), 0, -1):
+                folder = "/".join(parents[:depth])
+                self._made.discard(folder)
+                server.ask(Ask.RMDIR, self._path(folder))
 
     def _make_folders(self, server: Connection, name: str) -> None:
         parents = name.split("/")[:-1]
@@ -184,7 +261,7 @@ class SftpBucket:
                 hint = "It became shorter while it was read, or its disk fails."
                 raise self._error(Kind.DAMAGED, name, error, hint) from None
             if not 0 < len(found) <= length:
-                raise LostError("the server sent data that was not asked for")
+                raise AnswerError("the server sent data that was not asked for")
             content[at : at + len(found)] = found
             if len(found) < length:  # servers may send less
                 todo.appendleft((at + len(found), length - len(found)))
@@ -204,61 +281,6 @@ class SftpBucket:
             elif is_name(name) and name.startswith(prefix):
                 modified = datetime.fromtimestamp(each.modified or 0, UTC)
                 yield Stored(name, each.size or 0, modified, f"{each.modified or 0:x}-{each.size or 0:x}")
-
-    @contextmanager
-    def _connected(self, name: str) -> Iterator[Connection]:
-        """The connection for one operation; BucketError about `name`."""
-        with self._alone:
-            try:
-                if self._connection is None or self._connection.ended:  # servers end idle ones
-                    self.close()
-                    self._connection = Connection(self._command, self._stall)
-                self._connection.deadline = time.monotonic() + _LONGEST
-                yield self._connection
-            except RefusedError as error:
-                if error.code == Status.NO_SUCH_FILE:
-                    raise self._missing(name) from None
-                refused = error.code == Status.PERMISSION_DENIED
-                hint = (
-                    f"Give the folder there to {self._host}."
-                    if refused
-                    else "See the server's log, and retry."
-                )
-                raise self._error(Kind.REFUSED if refused else Kind.UNREACHABLE, name, error, hint) from None
-            except (LostError, ValueError) as error:
-                self.close()
-                raise self._unreachable(error) from None
-            except BaseException as error:
-                if not isinstance(error, BucketError):  # in the middle of an answer
-                    self.close()
-                raise
-
-    def _missing(self, name: str) -> BucketError:
-        with self._connected("") as server:
-            if self._found(server, ""):
-                return bucket.missing(name, self.shown)
-        hint = "Create it, or mount its disk: RefNet does not, as it could fill another one."
-        return BucketError(Kind.UNREACHABLE, f"the folder of {self.shown} does not exist", hint)
-
-    def close(self) -> None:
-        """End the connection; the next operation opens another one."""
-        if self._connection:
-            self._connection.close()
-            self._connection = None
-
-    def _error(self, kind: Kind, name: str, error: RefusedError, hint: str) -> BucketError:
-        what = f"{name} in {self.shown}" if name else self.shown
-        return BucketError(kind, f"{what}: {said_of(error) or f'SFTP error {error.code}'}", hint)
-
-    def _unreachable(self, error: Exception) -> BucketError:
-        said = said_of(error)
-        if any(word in said for word in _REFUSED):
-            hint = (
-                f"Try `ssh {self._host}` as this user: its key must be known there, and the host's key here."
-            )
-            return BucketError(Kind.REFUSED, f"{self.shown}: {said}", hint)
-        hint = f"Try `ssh {self._host}` as this user; Debian's package of ssh is openssh-client."
-        return BucketError(Kind.UNREACHABLE, f"{self.shown}: {said}", hint)
 
 
 @contextmanager
@@ -316,6 +338,6 @@ def _entries(server: Connection, folder: bytes, left: list[int]) -> Iterator[tup
                 name, _, attributes = found.text(), found.text(), found.attributes()
                 left[0] -= 1
                 if left[0] < 0:
-                    raise LostError(f"the server lists more than {_MOST:,} files")
+                    raise AnswerError(f"the server lists more than {_MOST:,} files")
                 if name.isascii() and b"/" not in name and name not in {b".", b".."}:
                     yield name.decode(), attributes

@@ -75,7 +75,11 @@ class RefusedError(Exception):
 
 
 class LostError(Exception):
-    """The connection failed, took too long, or what came was not SFTP; what ssh said, or why."""
+    """The connection failed or took too long; what ssh said, or why."""
+
+
+class AnswerError(LostError):
+    """The answer of the server is not SFTP, or contradicts itself."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ class Attributes:
 
 
 class Fields:
-    """Reads the fields of a packet; LostError if it is too short."""
+    """Reads the fields of a packet; AnswerError if it is too short."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content
@@ -100,7 +104,7 @@ class Fields:
     def take(self, size: int) -> bytes:
         """Return the next `size` bytes."""
         if size > len(self._content) - self._at:
-            raise LostError("the server sent a packet that is too short")
+            raise AnswerError("the server sent a packet that is too short")
         self._at += size
         return self._content[self._at - size : self._at]
 
@@ -176,12 +180,12 @@ class Connection:
         self._write(bytes([Ask.INIT]) + packed(_VERSION))
         kind, fields = self._packet()
         if kind != Answer.VERSION or fields.number() != _VERSION:
-            raise LostError("the server does not speak version 3 of SFTP")
+            raise AnswerError("the server does not speak version 3 of SFTP")
 
     @property
-    def ended(self) -> bool:
-        """True if ssh has ended."""
-        return self._process.poll() is not None
+    def usable(self) -> bool:
+        """True if ssh runs and no answer is outstanding."""
+        return self._process.poll() is None and not self._waiting and not self._arrived
 
     def close(self) -> None:
         """End ssh."""
@@ -206,7 +210,7 @@ class Connection:
             kind, fields = self._packet()
             found = fields.number()
             if found not in self._waiting:
-                raise LostError("the server answered a request that was not sent")
+                raise AnswerError("the server answered a request that was not sent")
             self._waiting.remove(found)
             self._arrived[found] = kind, fields
         kind, fields = self._arrived.pop(number)
@@ -215,7 +219,7 @@ class Connection:
             if code != Status.OK or wanted != Answer.STATUS:
                 raise RefusedError(code, fields.text().decode(errors="replace")[:200])
         elif kind != wanted:
-            raise LostError("the server sent an answer of a wrong kind")
+            raise AnswerError("the server sent an answer of a wrong kind")
         return fields
 
     def ask(
@@ -227,7 +231,7 @@ class Connection:
     def _packet(self) -> tuple[int, Fields]:
         size = int.from_bytes(self._bytes(4), "big")
         if not 1 <= size <= _LONGEST:
-            raise LostError("the server sent a packet that is not SFTP")
+            raise AnswerError("the server sent a packet that is not SFTP")
         content = self._bytes(size)
         return content[0], Fields(content[1:])
 
@@ -241,7 +245,8 @@ class Connection:
             if not found:
                 raise self._lost()
             self._read += found
-        found, self._read = bytes(self._read[:size]), self._read[size:]
+        found = bytes(self._read[:size])
+        del self._read[:size]
         return found
 
     def _write(self, content: bytes) -> None:
