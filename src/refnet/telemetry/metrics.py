@@ -146,7 +146,7 @@ def _left_out(facts: Facts) -> Iterator[Metric]:
     for source, entry in newest.items():
         details = entry.manifest.details
         if "unprotected" in details:
-            lacks, kind = Unprotected.read(details), _lacking(source)
+            lacks, kind = Unprotected.read(details), _looked_for(source)
             counts += (
                 [((source, lacks.kind), lacks.count)] if lacks else [((source, kind), 0)] if kind else []
             )
@@ -157,7 +157,7 @@ def _left_out(facts: Facts) -> Iterator[Metric]:
     yield _gauge("refnet_excluded_bytes", sizes, ("source",))
 
 
-def _lacking(source: SourceName) -> Lacks | None:
+def _looked_for(source: SourceName) -> Lacks | None:
     """Return what a backup of `source` looks for beside it."""
     if source.kind is Kind.DATABASE:
         return Lacks.DATABASES

@@ -28,7 +28,7 @@ CLOCKS = timedelta(minutes=5)
 
 
 class Answer(StrEnum):
-    """What an answer of the server means, from best to worst."""
+    """The meaning of an answer of the server, from best to worst."""
 
     OK = "ok"
     #: It could not be tried, or this kind of store does not have it.
