@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks import report
 from benchmarks.bars import Bar, Measured, Table
-from benchmarks.measure import FailedError, Run, pipeline
+from benchmarks.measure import FailedError, Run, inherited, pipeline
 from benchmarks.ways import Result
 from refnet.recovery.model.artifact import Evidence, Level, Manifest, Outcome
 from refnet.recovery.model.source_name import Kind, SourceName
@@ -51,8 +51,7 @@ class Bench:
 
     @property
     def environment(self) -> dict[str, str]:
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("REFNET_", "PG"))}
-        return inherited | {
+        return inherited() | {
             "REFNET_HOME": str(self.home),
             "REFNET_BACKUP_DIR": str(self.home / "backups"),
             "REFNET_VAULT_DIR": str(self.home / "vault"),

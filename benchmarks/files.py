@@ -16,7 +16,7 @@ from random import Random
 
 from benchmarks import measure, report
 from benchmarks.bars import MEMORY_BYTES, Bar, Table
-from benchmarks.measure import FailedError, Run, pipeline
+from benchmarks.measure import FailedError, Run, inherited, pipeline
 from benchmarks.turns import say, take_turns
 from benchmarks.ways import JOBS, Result
 from refnet.network.note import Paper, Place, name_of, render
@@ -74,8 +74,7 @@ class Bench:
         return max((self.backups / "obsidian").glob("vault_*.tar.gz"))
 
     def _environment(self) -> dict[str, str]:
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("REFNET_", "PG"))}
-        return inherited | {
+        return inherited() | {
             "REFNET_HOME": str(self.folder / "home"),
             "REFNET_BACKUP_DIR": str(self.backups),
             "REFNET_VAULT_DIR": str(self.vault),

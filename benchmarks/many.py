@@ -15,7 +15,7 @@ from psycopg import sql
 
 from benchmarks import build, report
 from benchmarks.bars import Bar, Table
-from benchmarks.measure import FailedError, Run, pipeline
+from benchmarks.measure import FailedError, Run, inherited, pipeline
 from benchmarks.turns import say, take_turns
 from benchmarks.ways import COPY, JOBS, SOURCE, Bench, Result, restore
 from refnet.postgres.cluster import Cluster
@@ -78,9 +78,8 @@ def _write_settings(bench: Bench) -> None:
 
 
 def _backup(bench: Bench, *names: str) -> Run:
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("REFNET_", "PG"))}
     home = bench.folder / "many"
-    environment = inherited | {
+    environment = inherited() | {
         "REFNET_HOME": str(home),
         "REFNET_BACKUP_DIR": str(home / "backups"),
         "REFNET_JOBS": str(JOBS),

@@ -35,6 +35,12 @@ class Run:
     stdout: str
 
 
+def inherited() -> dict[str, str]:
+    """Return the variables of this process without those that change what a command does, or how Python runs it."""
+    changing = ("REFNET_", "PG", "PYTHON")
+    return {name: value for name, value in os.environ.items() if not name.startswith(changing)}
+
+
 def pipeline(
     commands: Sequence[Sequence[str]],
     environment: Mapping[str, str],

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks import build
-from benchmarks.measure import FailedError, Run, pipeline
+from benchmarks.measure import FailedError, Run, inherited, pipeline
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 
@@ -88,8 +88,7 @@ class Bench:
         self, command: list[str], *, database: str = SOURCE, home: str = "home", into: Path | None = None
     ) -> Run:
         """Settle the server, then run a program that reads RefNet's settings."""
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("REFNET_", "PG"))}
-        environment = inherited | {
+        environment = inherited() | {
             "REFNET_HOME": str(self.folder / home),
             "REFNET_BACKUP_DIR": str(self.backups if home == "home" else self.folder / home / "backups"),
             "REFNET_DATABASE_URL": build.url(self.cluster.target(database)),

@@ -68,6 +68,11 @@ class MemoryStore:
     def leftovers(self, source: SourceName | None = None) -> tuple[Leftover, ...]:
         return tuple(leftover for leftover in self.left if source in {None, leftover.source})
 
+    def entries_and_leftovers(
+        self, source: SourceName | None = None
+    ) -> tuple[tuple[Entry, ...], tuple[Leftover, ...]]:
+        return self.entries(source), self.leftovers(source)
+
     def clean(self, leftover: Leftover) -> None:
         if leftover in self.left:
             self.left.remove(leftover)

@@ -218,16 +218,21 @@ def open_file(name: str | Path, flags: int = os.O_RDONLY, *, at: int | None = No
 
     A new file (O_CREAT in `flags`) gets `mode`. NotRegularError if it is a link or not a file.
     """
+    return _opened_file(name, flags, at, mode)[0]
+
+
+def _opened_file(name: str | Path, flags: int, at: int | None, mode: int) -> tuple[int, os.stat_result]:
     try:
         handle = os.open(name, flags | _SAFELY, mode, dir_fd=at)
     except OSError as error:
         if error.errno in {errno.ELOOP, errno.EISDIR, errno.ENXIO}:
             raise NotRegularError(name) from error
         raise
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
+    found = os.fstat(handle)
+    if not stat.S_ISREG(found.st_mode):
         os.close(handle)
         raise NotRegularError(name)
-    return handle
+    return handle, found
 
 
 def read_regular(name: str | Path, limit: int, *, at: int | None = None, owner: int | None = None) -> bytes:
@@ -239,9 +244,8 @@ def read_regular(name: str | Path, limit: int, *, at: int | None = None, owner: 
 
     OSError if it is larger or another user's; NotRegularError if it is a link or not a file.
     """
-    handle = open_file(name, at=at)
+    handle, found = _opened_file(name, os.O_RDONLY, at, 0o600)
     try:
-        found = os.fstat(handle)
         if owner is not None and (found.st_uid != owner or found.st_mode & 0o022):
             raise PermissionError(errno.EPERM, "another user owns it, or can write to it", str(name))
         if found.st_size > limit:

@@ -275,13 +275,14 @@ def previous_versions(settings: Settings) -> tuple[Listing, ...]:
 def _previous_databases(settings: Settings, source: SourceName) -> list[PreviousVersion]:
     """List the previous databases. An embedded server is asked if it runs, and never started for this."""
     from refnet.postgres import embedded
-    from refnet.recovery.sources.database.restore.previous_databases import previous_databases
 
     if source.kind is not Kind.DATABASE:
         return []
     settings = settings.narrowed(source)
     if not settings.database_url and embedded.status(settings.home).pid is None:
         return []
+    from refnet.recovery.sources.database.restore.previous_databases import previous_databases
+
     records = previous(settings)
     found = previous_databases(servers.server(settings), records.read().records, records.forget)
     return [replace(one, source=source) for one in found]
@@ -345,11 +346,13 @@ def recorded_previous(settings: Settings, name: SourceName) -> tuple[datetime, .
 
         return tuple(work.journal.at for work in previous_folders(settings.home / "swaps", name))
     from refnet.postgres import embedded
-    from refnet.postgres.session import Target
 
     def database(one: SourceName) -> str:
-        url = settings.of(one).url
-        return Target.from_url(url).name if url else embedded.DATABASE
+        if not (url := settings.of(one).url):
+            return embedded.DATABASE
+        from refnet.postgres.session import Target
+
+        return Target.from_url(url).name
 
     own = database(name)
     records = [one for one in previous(settings.narrowed(name)).read().records if one.mark.of == own]

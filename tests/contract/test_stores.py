@@ -55,6 +55,14 @@ def test_nothing_is_there_before_something_is_published(store: Store) -> None:
     assert store.leftovers() == ()
 
 
+def test_entries_and_leftovers_of_one_scan_are_what_each_alone_says(store: Store) -> None:
+    manifests = [publish(store), publish(store, SourceName.CONFIG)]
+
+    for source in (None, SourceName.DATABASE):
+        assert store.entries_and_leftovers(source) == (store.entries(source), store.leftovers(source))
+    assert len(store.entries_and_leftovers()[0]) == len(manifests)
+
+
 @pytest.mark.parametrize(
     ("source", "name"),
     [

@@ -62,20 +62,36 @@ run()
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_a_list_imports_no_source_and_no_driver(tmp_path):
+def _imported(folder: Path, *command: str, settings: str = "") -> set[str]:
+    """Return the modules that `command` loads in a new home."""
     code = f"""
 import atexit, sys
 from refnet.cli.main import run
-others = ("refnet.recovery.sources.files", "psycopg", *{_OF_STORES})
-atexit.register(lambda: print([n for n in sys.modules if n.startswith(others)]))
-sys.argv = ["refnet", "list"]
+atexit.register(lambda: print(*sys.modules))
+sys.argv = {["refnet", *command]!r}
 run()
 """
-    environment = {"REFNET_HOME": str(tmp_path / "home"), "REFNET_BACKUP_DIR": str(tmp_path / "backups")}
+    (folder / "refnet.toml").write_text(settings)
+    (folder / "refnet.toml").chmod(0o600)
+    environment = {"REFNET_HOME": str(folder), "REFNET_BACKUP_DIR": str(folder / "backups")}
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code], env=environment, cwd=folder, capture_output=True, text=True, check=False
     )
-    assert done.stdout.splitlines()[-1] == "[]"
+    assert not done.stderr
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_a_list_imports_no_source_and_no_driver(tmp_path):
+    found = _imported(tmp_path, "list")
+    assert "refnet.recovery.stores.local" in found
+    others = ("refnet.recovery.sources.files", "psycopg", *_OF_STORES)
+    assert not [name for name in found if name.startswith(others)]
+
+
+@pytest.mark.parametrize("command", [("prune", "--plan"), ("monitor",)], ids=" ".join)
+def test_what_reads_the_catalog_of_folders_alone_loads_no_driver_of_a_database(tmp_path, command):
+    settings = f'[folders.notes]\npath = "{tmp_path / "notes"}"\n'
+    assert "psycopg" not in _imported(tmp_path, *command, settings=settings)
 
 
 def test_no_option_and_no_argument_needs_pydantic():

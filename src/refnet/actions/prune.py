@@ -116,10 +116,11 @@ class Rules:
                 due += [one for one in listed(source) if one.due(self.now, self.keep_previous)]
             except RefnetError as error:
                 unknown.append(error)
+        entries, leftovers = self.store.entries_and_leftovers(source)
         return Plan(
             source,
-            retention.decide(self.store.entries(source), self.retention, self.now, self.zone),
-            self.store.leftovers(source),
+            retention.decide(entries, self.retention, self.now, self.zone),
+            leftovers,
             tuple(one for one in due if not one.blocked),
             tuple(unknown),
             tuple(one for one in due if one.blocked),

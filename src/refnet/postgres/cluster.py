@@ -1,14 +1,14 @@
 """A PostgreSQL cluster that RefNet creates and starts: on a socket in a private folder, without a TCP port."""
 
+from __future__ import annotations
+
 import os
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-from psycopg.conninfo import make_conninfo
+from typing import TYPE_CHECKING, Any
 
 from refnet.errors import RefnetError
 from refnet.locks import is_locked, take
@@ -16,9 +16,11 @@ from refnet.postgres.account import environment
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.postmaster import PORT, START_SECONDS, Postmaster
 from refnet.postgres.scram import verifier
-from refnet.postgres.session import Target, own_parameters
 from refnet.postgres.walls import Enclosure, Walls
 from refnet.processes import run, until
+
+if TYPE_CHECKING:  # the driver takes long to load, and the state of a server does without it
+    from refnet.postgres.session import Target
 
 #: initdb's options for templates in UTF-8 with the locale C.
 C_LOCALE = ("--encoding=UTF8", "--locale=C")
@@ -56,6 +58,10 @@ class Cluster(Postmaster):
         Every parameter is set, so that inherited PG* variables have no effect. The server is authenticated by its
         system user, or by the password that it checks.
         """
+        from psycopg.conninfo import make_conninfo
+
+        from refnet.postgres.session import Target, own_parameters
+
         by_password = {"password": self.password, "require_auth": "scram-sha-256"}
         parameters = own_parameters(
             host=str(self.socket if self.enclosure else self.socket_in_use()),

@@ -8,13 +8,20 @@ import time
 from pathlib import Path
 
 import pytest
-from benchmarks.measure import FailedError, pipeline
+from benchmarks.measure import FailedError, inherited, pipeline
 
 MB = 1_000_000
 
 
 def python(code: str) -> list[str]:
     return [sys.executable, "-c", code]
+
+
+def test_a_command_inherits_nothing_that_changes_it_or_its_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("REFNET_JOBS", "PGHOST", "PYTHONUNBUFFERED", "LANG"):
+        monkeypatch.setenv(name, "1")
+    assert {"REFNET_JOBS", "PGHOST", "PYTHONUNBUFFERED"}.isdisjoint(inherited())
+    assert inherited()["LANG"] == "1"
 
 
 def test_a_failure_in_front_of_a_pipe_is_a_failure(tmp_path: Path) -> None:

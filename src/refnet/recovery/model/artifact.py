@@ -105,9 +105,7 @@ class Manifest:
         values = _checked("a manifest", checked.document, text)
         if type(number := values.get("format")) is int and FORMAT < number < 1_000_000:
             raise ValueError(f"format {number} is not supported; this RefNet reads formats up to {FORMAT}")
-        values = _checked("a manifest", _manifest, values)
-        lists = {name: tuple(values.get(name, ())) for name in ("unchecked", "shrunk")}
-        return cls(**values | lists)
+        return cls(**_checked("a manifest", _manifest, values))
 
 
 @dataclass(frozen=True)
@@ -144,9 +142,7 @@ class Evidence:
     def from_json(cls, line: str | bytes) -> Self:
         """Read a line of evidence; ValueError if it is malformed (cut short by a crash)."""
         values = _checked("a line of evidence", checked.document, line)
-        values = _checked("a line of evidence", _EVIDENCE, values)
-        sentences = {name: tuple(values.get(name, ())) for name in ("reasons", "missing_walls")}
-        return cls(**values | sentences)
+        return cls(**_checked("a line of evidence", _EVIDENCE, values))
 
 
 @dataclass(frozen=True)
@@ -221,6 +217,10 @@ _KNOWN_DETAILS: dict[str, checked.Check] = {
 _ANY_DETAILS = checked.mapping(_WORDS, checked.free, 1000)
 
 
+def _sentences(value: Any) -> tuple[str, ...]:
+    return tuple(_SENTENCES(value))
+
+
 def _details(value: Any) -> dict[str, Any]:
     details: dict[str, Any] = _ANY_DETAILS(value)
     for name in details.keys() & _KNOWN_DETAILS.keys():
@@ -241,11 +241,11 @@ _MANIFEST = checked.record(
     {
         "partial": checked.flag,
         "files_sha256": checked.or_none(_DIGEST),
-        "unchecked": _SENTENCES,
+        "unchecked": _sentences,
         "details": _details,
         "made_by": _WORDS,
         "published": checked.or_none(checked.moment),
-        "shrunk": _SENTENCES,
+        "shrunk": _sentences,
         "shrunk_from": _WORDS,
     },
     more=True,
@@ -268,10 +268,10 @@ _EVIDENCE = checked.record(
     },
     {
         "server": _WORDS,
-        "reasons": _SENTENCES,
+        "reasons": _sentences,
         "drill": checked.flag,
         "revokes": checked.flag,
-        "missing_walls": _SENTENCES,
+        "missing_walls": _sentences,
         "accepts": checked.flag,
         "row_digests": checked.text(MOST_ROW_DIGESTS, like="[0-9a-f]*"),
     },

@@ -25,10 +25,15 @@ def parsed(text: str | bytes, longest: int = 4 << 20) -> Any:
         raise ValueError(f"longer than {longest}")
     try:
         if isinstance(text, bytes):
-            text = text.decode(json.detect_encoding(text), "surrogatepass")
-        return _DECODER.decode(text)
+            # Python's detection of the encoding takes as long as to parse a small object.
+            in_utf_8 = text[:1] == b"{" and text[1:2] not in b"\0"
+            text = text.decode("utf-8" if in_utf_8 else json.detect_encoding(text), "surrogatepass")
+        found, end = _DECODER.raw_decode(text := text.strip(_SPACE))
     except (ValueError, RecursionError):
         raise ValueError("not JSON") from None
+    if end != len(text):
+        raise ValueError("not JSON")
+    return found
 
 
 def document(text: str | bytes, longest: int = 4 << 20) -> dict[str, Any]:
@@ -43,6 +48,8 @@ def _no_number(_name: str) -> NoReturn:
     raise ValueError("not a number")
 
 
+#: The white space around a document.
+_SPACE = " \t\r\n"
 #: json.loads would make one for each of ten thousand manifests.
 _DECODER = json.JSONDecoder(parse_constant=_no_number)
 

@@ -2,9 +2,10 @@
 
 import re
 from datetime import datetime
+from functools import lru_cache
 
-from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
-from refnet.settings.sources import GLOBALS, wrong_name
+from refnet.recovery.model.source_name import STANDARD, Kind, SourceName, named
+from refnet.settings.sources import GLOBALS
 
 PARTIAL_SUFFIX = ".partial"
 
@@ -45,6 +46,7 @@ _NAME = re.compile(
 _STEMS = {"refnet": SourceName.DATABASE, "config": SourceName.CONFIG, "vault": SourceName.OBSIDIAN}
 
 
+@lru_cache(maxsize=1 << 15)  # a scan asks for each name several times
 def read_file_name(name: str) -> tuple[SourceName, datetime] | None:
     """Return the source and the naive local time of an artifact's name; None if it is not such a name."""
     match = _NAME.fullmatch(name)
@@ -60,6 +62,9 @@ def read_file_name(name: str) -> tuple[SourceName, datetime] | None:
     stem, kind = match["stem"], kind_of_file(name)
     if stem in _STEMS:
         return _STEMS[stem], moment
-    if not match["clock"] or kind is None or wrong_name(stem) or stem in STANDARD:
+    if not match["clock"] or kind is None or stem in STANDARD:
         return None
-    return SourceName(stem, kind), moment
+    try:
+        return named(stem, kind), moment
+    except ValueError:
+        return None

@@ -165,7 +165,7 @@ def _counted(
     candidates = [entry for entry in ordered if entry.complete and entry.made <= now]
     last = candidates[-retention.keep_last :] if retention.keep_last else []
     found = [(entry.name, f"one of the last {retention.keep_last}") for entry in last]
-    for word, count, pattern in periods:
+    for word, count, pattern in (period for period in periods if period[1]):
         best: dict[str, Entry] = {}
         for entry in candidates:
             period = entry.made.astimezone(zone).strftime(pattern)

@@ -1,11 +1,12 @@
 """The names of sources. A name is also a folder of the store, the prefix of artifacts, and a word on the command line."""
 
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, ClassVar, Self
 
 from refnet.settings.sources import LONGEST, wrong_name
 
-__all__ = ["LONGEST", "STANDARD", "Kind", "SourceName", "read_name"]
+__all__ = ["LONGEST", "STANDARD", "Kind", "SourceName", "named", "read_name"]
 
 
 class Kind(StrEnum):
@@ -65,4 +66,10 @@ def read_name(value: Any, kind: Kind | None = None) -> SourceName:
     known = _KINDS.get(value, kind)
     if known is None:
         raise ValueError((wrong_name(value) and "not the name of a source") or "not a standard source")
-    return SourceName(value, known)
+    return named(value, known)
+
+
+@lru_cache(maxsize=1024)
+def named(name: str, kind: Kind) -> SourceName:
+    """Return SourceName(name, kind), made once: a catalog has few sources and many artifacts."""
+    return SourceName(name, kind)

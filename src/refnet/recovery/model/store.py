@@ -65,6 +65,11 @@ class AnyStore(Protocol):
 
     def delete(self, entry: Entry) -> None: ...
 
+    def entries_and_leftovers(
+        self, source: SourceName | None = None
+    ) -> tuple[tuple[Entry, ...], tuple[Leftover, ...]]:
+        """Return `entries` and `leftovers` of one scan."""
+
     def leftovers(self, source: SourceName | None = None) -> tuple[Leftover, ...]:
         """Return what crashed runs left (of `source`), in the order of its removal."""
 

@@ -8,6 +8,7 @@ be recognized (see scan.py).
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import shutil
@@ -17,7 +18,6 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -45,6 +45,18 @@ from refnet.recovery.stores.identified import Remembered
 from refnet.recovery.stores.open_artifacts import artifact_in, manifest_of
 from refnet.recovery.stores.scan import FolderScan, Memory, beside, taken
 from refnet.settings.sources import wrong_name
+
+
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """Stop the garbage collector: it would look for cycles among all entries again and again, and there are none."""
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if running:
+            gc.enable()
 
 
 class LocalStore:
@@ -85,12 +97,24 @@ class LocalStore:
         """Return the file of `entry`."""
         return self.folder(entry.source) / entry.name
 
+    @_without_collections()
     def entries(self, source: SourceName | None = None) -> tuple[Entry, ...]:
         return tuple(entry for scan in self._scans(source) for entry in scan.entries())
 
     def leftovers(self, source: SourceName | None = None) -> tuple[Leftover, ...]:
         return tuple(leftover for scan in self._scans(source) for leftover in scan.leftovers())
 
+    @_without_collections()
+    def entries_and_leftovers(
+        self, source: SourceName | None = None
+    ) -> tuple[tuple[Entry, ...], tuple[Leftover, ...]]:
+        scans = list(self._scans(source))
+        return (
+            tuple(entry for scan in scans for entry in scan.entries()),
+            tuple(leftover for scan in scans for leftover in scan.leftovers()),
+        )
+
+    @_without_collections()
     def contents(self) -> tuple[tuple[Entry, ...], tuple[Leftover, ...], tuple[Unlisted, ...]]:
         """Return `entries`, `leftovers` and `unlisted` of one scan; the next call reads only what changed."""
         scans = list(self._scans(None))
@@ -353,10 +377,11 @@ def _kind_in(folder: Path) -> Kind | None:
     Those with a manifest count first: one file that somebody puts there changes no kind.
     """
     try:
-        names = {one.name for one in folder.iterdir()}
+        names = set(os.listdir(folder))  # noqa: PTH208  # a Path for each takes three times as long
     except OSError:
         return None
-    for one in ({name for name in names if f"{name}{MANIFEST_SUFFIX}" in names}, names):
+    manifests = (name for name in names if name.endswith(MANIFEST_SUFFIX))
+    for one in (names.intersection(name.removesuffix(MANIFEST_SUFFIX) for name in manifests), names):
         said = (read_file_name(name) for name in sorted(one, reverse=True))
         if kinds := Counter(found[0].kind for found in said if found and found[0] == folder.name):
             return kinds.most_common(1)[0][0]
@@ -364,6 +389,8 @@ def _kind_in(folder: Path) -> Kind | None:
 
 
 def _manifest(source: SourceName, name: str, made: Made, sha256: str, size: int) -> Manifest:
+    from importlib.metadata import version  # takes long to load, and `refnet list` does without it
+
     return Manifest(
         source=source,
         name=name,

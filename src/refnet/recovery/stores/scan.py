@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Self, TypeVar, cast
+from typing import Any, Self, TypeVar
 
 from refnet.files import explained, read_regular
 from refnet.recovery.model.artifact import (
@@ -30,7 +30,7 @@ from refnet.recovery.model.artifact import (
     Manifest,
     Outcome,
 )
-from refnet.recovery.model.file_names import read_file_name
+from refnet.recovery.model.file_names import PARTIAL_SUFFIX, read_file_name
 from refnet.recovery.model.marks import Marks
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.model.store import Leftover, Unlisted
@@ -38,6 +38,8 @@ from refnet.recovery.stores.disk import in_use
 from refnet.recovery.stores.lock import LOCK_NAME
 from refnet.recovery.stores.open_artifacts import MANIFEST_BYTES, marks_of
 
+#: The ends of the names of artifacts, and of some other files.
+_ENDINGS = (".gz", PARTIAL_SUFFIX)
 _BESIDE = (FILES_SUFFIX, EVIDENCE_SUFFIX, MARKS_SUFFIX)
 #: The largest evidence that is read, in bytes: ten thousand checks.
 _EVIDENCE_BYTES = 8 << 20
@@ -63,7 +65,7 @@ class _Unreadable:
 #: Size, mtime (ns) and inode of a file; if they are equal, it was not written meanwhile.
 Stamp = tuple[int, int, int]
 #: By file name: the parsed value, with the stamps of all files that it was read from (None: missing).
-Memory = dict[str, tuple[tuple[Stamp | None, ...], object]]
+Memory = dict[str, tuple[tuple[Stamp | None, ...], Any]]
 _Read = TypeVar("_Read")
 
 
@@ -110,23 +112,25 @@ class FolderScan:
             self.special[name] = kinds.get(stat.S_IFMT(about.st_mode), "not a regular file")
 
     def _path(self, name: str) -> str:
-        return os.path.join(self.folder, name)  # noqa: PTH118  # a Path takes longer to make than a file to read
+        return f"{self.folder}/{name}"  # a Path takes longer to make than a file to read
 
     def _once(self, name: str, read: Callable[[str], _Read], *others: str) -> _Read:
         """Return `read(name)`; the cached value if neither `name` nor `others` changed."""
         stamps = (self.stamps.get(name), *map(self.stamps.get, others))
         known = self.memory.get(name)
         if known and known[0] == stamps:
-            return cast(_Read, known[1])
+            found: _Read = known[1]
+            return found
         found = read(name)
         self.memory[name] = (stamps, found)
         return found
 
     def entries(self) -> Iterator[Entry]:
         """Yield every published artifact; one with another size than in its manifest is marked as damaged."""
-        for name in self._manifests:
-            artifact = name.removesuffix(MANIFEST_SUFFIX)
-            if artifact in self.sizes and (entry := self._once(artifact, self._entry, *beside(artifact))):
+        for manifest in self._manifests:
+            name = manifest.removesuffix(MANIFEST_SUFFIX)
+            others = (manifest, name + EVIDENCE_SUFFIX, name + MARKS_SUFFIX)
+            if name in self.sizes and (entry := self._once(name, self._entry, *others)):
                 yield entry
 
     def _entry(self, name: str) -> Entry | None:
@@ -137,7 +141,7 @@ class FolderScan:
 
     def leftovers(self) -> Iterator[Leftover]:
         """Yield the leftovers of crashed runs, in the order in which they can be cleaned."""
-        for hidden in sorted(name for name in self.sizes if name.startswith(HIDDEN_PREFIX)):
+        for hidden in self._hidden:
             if hidden != LOCK_NAME and not in_use(self.folder / hidden):
                 for name in self._intended(hidden):
                     yield self._leftover(name, "partly published or partly deleted by a run that did not end")
@@ -154,8 +158,8 @@ class FolderScan:
 
     def unlisted(self) -> Iterator[Unlisted]:
         """Yield the files that the catalog ignores: artifacts without a manifest, and unreadable ones."""
-        in_flight = {name for hidden in self.sizes for name in self._intended(hidden)}
-        for name in sorted(name for name in self.stamps if read_file_name(name) and name not in in_flight):
+        in_flight = {name for hidden in self._hidden for name in self._intended(hidden)}
+        for name in sorted(self._artifacts - in_flight):
             manifest = f"{name}{MANIFEST_SUFFIX}"
             if name in self.special:
                 advice = f"replace it by the file itself, with {name}.json"
@@ -167,7 +171,7 @@ class FolderScan:
                 advice = "`refnet adopt` adds it"
                 lost = self._had_manifest(name)
                 yield self._unlisted(name, "has no manifest", advice, unreadable=lost, adoptable=True)
-            else:
+            elif isinstance(self._manifest(manifest), _Unreadable):
                 yield from self._if_unreadable(name, manifest)
         for manifest in self._manifests:
             if manifest.removesuffix(MANIFEST_SUFFIX) not in self.stamps:
@@ -203,6 +207,15 @@ class FolderScan:
             if name.endswith(MANIFEST_SUFFIX) and read_file_name(name.removesuffix(MANIFEST_SUFFIX))
         )
 
+    @cached_property
+    def _artifacts(self) -> set[str]:
+        """Everything with the name of an artifact."""
+        return {name for name in self.stamps if name.endswith(_ENDINGS) and read_file_name(name)}
+
+    @cached_property
+    def _hidden(self) -> list[str]:
+        return sorted(name for name in self.sizes if name.startswith(HIDDEN_PREFIX))
+
     def _manifest(self, name: str) -> Manifest | _Unreadable:
         return self._once(name, self._read_manifest)
 
@@ -231,14 +244,14 @@ class FolderScan:
             return (_lost(manifest.created, f"the evidence is {self.special[file]}"),)
         if file not in self.sizes:
             return ()
-        return self._once(file, lambda file: self._read_evidence(file, manifest.created))
+        return self._read_evidence(file, manifest.created)
 
     def _read_evidence(self, file: str, since: datetime) -> tuple[Evidence, ...]:
         return evidence_in(self._path(file), since)
 
     def _marks(self, name: str) -> Marks:
         file = f"{name}{MARKS_SUFFIX}"
-        return self._once(file, lambda _: marks_of(self.folder / name)) if file in self.stamps else Marks()
+        return marks_of(self.folder / name) if file in self.stamps else Marks()
 
     def _checked(self, entry: Entry) -> Entry:
         size = self.sizes[entry.name]
@@ -250,7 +263,7 @@ class FolderScan:
 
     def _intended(self, hidden: str) -> list[str]:
         """Return the unpublished files of the hidden manifest `hidden`."""
-        if not (hidden.startswith(HIDDEN_PREFIX) and hidden.endswith(MANIFEST_SUFFIX)):
+        if not hidden.endswith(MANIFEST_SUFFIX):
             return []
         try:
             manifest = Manifest.from_json(read_regular(self._path(hidden), MANIFEST_BYTES))
