@@ -35,17 +35,29 @@ class Head:
     signer: str = ""
     #: The counters whose manifests this machine deleted.
     deleted: Ranges = field(default=())
+    #: The counters whose manifests must be there.
+    present: Ranges = field(default=())
+
+    def after(self, sent: Signed) -> Head:
+        """Return the head once `sent` is published: what was missing before stays missing."""
+        known, document = self if self.signer == sent.signer else Head(), sent.document
+        if document.counter < known.counter:
+            return self
+        present = without(ranges([], (*known.present, *document.present)), known.deleted)
+        return Head(document.counter, sent.sha256, sent.signer, known.deleted, present)
 
     def to_json(self) -> str:
         values = {"format": _FORMAT, "counter": self.counter, "sha256": self.sha256, "signer": self.signer}
-        return json.dumps(values | {"deleted": [list(one) for one in self.deleted]}) + "\n"
+        parts = {"deleted": self.deleted, "present": self.present}
+        return json.dumps(values | {name: [list(one) for one in part] for name, part in parts.items()}) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
         """Read the record of a head; ValueError if it is malformed."""
         values = _HEAD(checked.document(text))
         del values["format"]
-        return cls(**values | {"deleted": ranges([], values["deleted"])})
+        parts = {name: ranges([], values.get(name, ())) for name in ("deleted", "present")}
+        return cls(**values | parts)
 
 
 @dataclass(frozen=True)
@@ -123,11 +135,14 @@ def _gaps(group: list[Signed], head: Head | None) -> list[Gap]:
     last, found = group[-1], list[Gap]()
     there = ranges(one.document.counter for one in group)
     deleted = head.deleted if head else ()
-    if missing := without(without(last.document.present, there), deleted):
-        shown = some([str(a) if a == b else f"{a}–{b}" for a, b in missing])
-        found.append(
-            Gap(f"missing: number {shown}, which number {last.document.counter} names", missing[0][0])
-        )
+    sources = [(last.document.present, f"number {last.document.counter} names")]
+    if head:
+        own = without(head.present, ((head.counter, head.counter),))  # that one has a sentence of its own
+        sources.append((without(own, last.document.present), "this machine sent"))
+    for present, who in sources:
+        if missing := without(without(present, there), deleted):
+            shown = some([str(a) if a == b else f"{a}–{b}" for a, b in missing])
+            found.append(Gap(f"missing: number {shown}, which {who}", missing[0][0]))
     for before, after in pairwise(group):
         number = after.document.counter
         if before.document.counter == number:
@@ -158,5 +173,6 @@ _HEAD = checked.record(
         "signer": checked.text(100, like="[!-~]*"),
         "deleted": checked.each(checked.row(_COUNTER, _COUNTER), _MOST_RANGES),
     },
+    {"present": checked.each(checked.row(_COUNTER, _COUNTER), _MOST_RANGES)},
     more=True,
 )

@@ -38,7 +38,7 @@ from refnet.recovery.model.remote import (
     evidence_to_send,
     lengths,
 )
-from refnet.recovery.model.remote_head import Head, newest, ranges
+from refnet.recovery.model.remote_head import newest, ranges
 from refnet.recovery.model.source import OpenArtifact, Progress
 from refnet.recovery.sealing import age
 from refnet.recovery.sealing.age import Recipient
@@ -137,10 +137,7 @@ class Sender:
             if error.kind is Kind.EXISTS:
                 journal.remove()  # something else took its name: the next run sends it under another
             raise
-        head, number = self.store.head(), signed.document.counter
-        deleted = head.deleted if head.signer == signed.signer else ()
-        if head.signer != signed.signer or number >= head.counter:
-            self.store.keep_head(Head(number, signed.sha256, signed.signer, deleted))
+        self.store.keep_head(self.store.head().after(signed))
         journal.remove()
         return signed
 
