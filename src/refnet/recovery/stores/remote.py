@@ -19,6 +19,7 @@ from typing import BinaryIO, cast
 from refnet.errors import Exit, RefnetError
 from refnet.files import explained, make_folder, read_regular, replace_file, sync_folder
 from refnet.locks import locked
+from refnet.recovery.buckets.trying import CHECKS
 from refnet.recovery.model.artifact import Entry, Evidence
 from refnet.recovery.model.bucket import Bucket
 from refnet.recovery.model.remote import DATA, MANIFESTS, Copy, ManifestName, PieceName, Signed, lengths
@@ -183,10 +184,12 @@ class RemoteStore:
             if name.id not in complete and (young or name.id in self.sending()):
                 continue
             left.append(Leftover(SourceName.DATABASE, one.name, one.size, "sent by a run that did not end"))
+        old = (one for one in self.bucket.listed(CHECKS) if datetime.now(UTC) - one.modified >= _ON_THE_WAY)
+        left += [Leftover(SourceName.DATABASE, one.name, one.size, "of a check of the store") for one in old]
         return tuple(left)
 
     def clean(self, leftover: Leftover) -> None:
-        if PieceName.read(leftover.name):
+        if PieceName.read(leftover.name) or leftover.name.startswith(CHECKS):
             self._delete(leftover.name)
 
     def lock(self, source: SourceName) -> AbstractContextManager[None]:  # noqa: ARG002  # all have one order
