@@ -24,6 +24,7 @@ from refnet.actions.context import Context, read_settings
 from refnet.actions.drill import drill, drilled_since
 from refnet.actions.monitor import monitor as run_monitor
 from refnet.actions.prune import prune as run_prune
+from refnet.actions.prune_store import prune_stores
 from refnet.broker import embedded, transport
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Level, utc
@@ -201,10 +202,14 @@ def recovery_drill(self: Retried) -> dict[str, Any]:
 def prune(_self: Retried) -> dict[str, Any]:
     """Prune every source; an error of one does not keep the others from it."""
     context = _context()
-    plans, errors = run_prune(context, wiring.known(context.settings))
-    if errors:
-        raise errors[0]
-    return {"outcome": "done", "deleted": [one.entry.name for plan in plans for one in plan.deleted]}
+    names = wiring.known(context.settings)
+    plans, errors = run_prune(context, names)
+    copies, failed = prune_stores(context, names) if context.settings.stores else ([], [])
+    if errors or failed:
+        raise [*errors, *failed][0]
+    deleted = [one.entry.name for plan in plans for one in plan.deleted]
+    stores = {"stores": {one.store: len(one.deleted) for one in copies}} if copies else {}
+    return {"outcome": "done", "deleted": deleted, **stores}
 
 
 @_task(TaskName.MONITOR)

@@ -104,10 +104,9 @@ def prune_store(
             f"Set stores.{own.name}.prune_credentials_file: a second credential, which only prune uses.",
             Exit.USAGE,
         )
-    usual = wiring.remote_store(context.settings, name_or_url)
+    # with versions: what somebody hid is not left behind, and its pieces do not count as leftovers
     bucket = open_bucket(own, deleting=not plan)
-    # with every version of what is there: what somebody hid is not left behind, and its pieces are no leftovers
-    store = RemoteStore(usual.name, bucket, usual.home, usual.trust, versions=True)
+    store = wiring.remote_store(context.settings, name_or_url).with_versions(bucket)
     found = _plan(context, store, own, names)
     if plan or not (found.deleted or found.leftovers):
         return found
@@ -132,9 +131,7 @@ def _plan(
         decisions += decide_copies(copies, kept_for, now, zone, stored, marks)
     others = sum(one.source not in known for one in contents.copies)
     leftovers = store.leftovers() if {*known} <= {*names} else ()
-    return StorePlan(
-        store.name, store.bucket.shown, tuple(decisions), leftovers, contents.unlisted, others
-    )
+    return StorePlan(store.name, store.bucket.shown, tuple(decisions), leftovers, contents.unlisted, others)
 
 
 def _run(store: RemoteStore, found: StorePlan) -> StorePlan:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from datetime import timedelta
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,11 +16,16 @@ from refnet.actions.prune import prune as run
 from refnet.cli import options, render
 from refnet.cli.context import complain, context, print_json
 from refnet.cli.output import output
+from refnet.cli.prune_stores import print_stores
 from refnet.errors import Exit, RefnetError, worst
 from refnet.recovery.model import formatting
 from refnet.recovery.model.retention import Decision
 from refnet.recovery.model.source_name import SourceName
+from refnet.settings.stores import LOCAL
 from refnet.wiring import configured, expanded, known
+
+if TYPE_CHECKING:
+    from refnet.actions.prune_store import StorePlan
 
 #: The most columns of the name of a database beside that of an artifact.
 _DATABASE = 40
@@ -33,11 +38,18 @@ def prune(
     simulate: Annotated[
         str | None, typer.Option(metavar="SPAN", help="Show what would be kept after 365d, 52w or 2y.")
     ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Only the copies in this remote store, or `local`; default: all stores."
+        ),
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Delete the artifacts that retention no longer keeps.
 
-    Also leftovers of crashed runs, and previous versions older than retention.previous.
+    Also leftovers of crashed runs, and previous versions older than retention.previous. In remote stores where this
+    machine may delete, the copies that the retention of the store no longer keeps.
     """
     here = context()
     names = expanded(here.settings, sources or known(here.settings))
@@ -46,17 +58,36 @@ def prune(
         names = tuple(one for one in names if sources or one in there or here.store.entries(one))
         _simulate(here, names, _span(simulate), as_json=as_json)
         return
-    plans, errors = run(here, names, plan=plan)
+    local = store in {None, LOCAL}
+    plans, errors = run(here, names, plan=plan) if local else ([], [])
+    copies, failed = _stores(here, names, store, plan=plan)
+    errors += failed
     for error in errors:
         complain(error)
     if as_json:
-        print_json({"plan": plan, "sources": [one.to_json() for one in plans]})
+        stores = [one.to_json() for one in copies]
+        print_json({"plan": plan, "sources": [one.to_json() for one in plans], "stores": stores})
     elif plan or not output.quiet:
-        _print(plans, here, plan=plan)
-        if SourceName.DATABASE in names and SourceName.DATABASE in configured(here.settings):
+        if local:
+            _print(plans, here, plan=plan)
+        print_stores(copies, plan=plan)
+        if local and SourceName.DATABASE in names and SourceName.DATABASE in configured(here.settings):
             with suppress(RefnetError):  # reported above
                 print(ActsOn.of(here.settings))
     raise typer.Exit(worst(error.code for error in errors))
+
+
+def _stores(
+    here: Context, names: tuple[SourceName, ...], store: str | None, *, plan: bool
+) -> tuple[list[StorePlan], list[RefnetError]]:
+    """Prune the remote store that is named, or all of them where none is."""
+    if store == LOCAL or not (store or here.settings.stores):
+        return [], []
+    from refnet.actions.prune_store import prune_store, prune_stores
+
+    return (
+        ([prune_store(here, store, names, plan=plan)], []) if store else prune_stores(here, names, plan=plan)
+    )
 
 
 def _span(text: str) -> timedelta:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from refnet.actions.prune_store import StorePlan
 from refnet.cli import render
 from refnet.recovery.model import formatting
+
+if TYPE_CHECKING:
+    from refnet.actions.prune_store import StorePlan
 
 
 def print_stores(plans: list[StorePlan], *, plan: bool) -> None:

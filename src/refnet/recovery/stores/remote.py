@@ -75,6 +75,10 @@ class RemoteStore:
         """Its name and place, for outputs."""
         return f"{self.name} ({self.bucket.shown})"
 
+    def with_versions(self, bucket: Bucket | None = None) -> RemoteStore:
+        """Return the store with what somebody deleted or replaced; `bucket`: opened with another credential."""
+        return RemoteStore(self.name, bucket or self.bucket, self.home, self.trust, versions=True)
+
     def contents(self) -> Contents:
         """List the store; fetch only the manifests that are new."""
         found, unlisted = self.manifests.read()

@@ -1,0 +1,231 @@
+"""Prune of a remote store: by the later of the clocks, manifests before pieces, and never what was hidden or cannot be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from tests.remote_store import NOW, PROOF, Machine, artifact
+
+from refnet.actions import prune_store as action
+from refnet.actions.context import Context
+from refnet.actions.prune_store import StorePlan, prune_store, prune_stores
+from refnet.errors import Exit, RefnetError
+from refnet.recovery.buckets import opening
+from refnet.recovery.buckets.memory import MemoryBucket
+from refnet.recovery.model.bucket import BucketError, Kind
+from refnet.recovery.model.clock import Clock
+from refnet.recovery.model.remote import Copy
+from refnet.recovery.model.source_name import SourceName
+from refnet.settings import Retention, Settings
+from refnet.settings.stores import StoreRetention, StoreSettings
+
+DAY = timedelta(days=1)
+DATABASE = [SourceName.DATABASE]
+
+
+@dataclass
+class Place:
+    """A machine, its bucket, and its time."""
+
+    folder: Path
+    bucket: MemoryBucket = field(default_factory=lambda: MemoryBucket(versioned=True))
+
+    def __post_init__(self) -> None:
+        self.at(0)
+        self.machine = Machine(self.folder, self.bucket)
+
+    def at(self, days: float, server: float | None = None) -> None:
+        """Set the clocks: of the machine, and of the bucket's server if it is another."""
+        self.time = NOW + days * DAY
+        there = NOW + (days if server is None else server) * DAY
+        self.bucket.now = lambda: there
+
+    @property
+    def now(self) -> Callable[[], datetime]:
+        return lambda: self.time
+
+    def send(self, number: int, *, fetch: bool = False, prove: bool = False) -> Copy:
+        copy = self.sent(number, self.machine)
+        copy = self.machine.fetch_back(copy) if fetch else copy
+        if prove:
+            self.machine.store().record(copy, PROOF)
+        return copy
+
+    def sent(self, number: int, machine: Machine) -> Copy:
+        machine.ticks = int((self.time - NOW).total_seconds() / 60)
+        return machine.send(artifact(number, b"x" * number))
+
+    def prune(self, *, plan: bool = False) -> StorePlan:
+        return prune_store(self.context, "cloud", [*DATABASE], plan=plan)
+
+    @property
+    def context(self) -> Context:
+        week = StoreRetention(None, {"database": Retention(days=7)})
+        store = replace(StoreSettings.from_url("file:///nas"), name="cloud", retention=week)
+        settings = Settings(home=self.folder, backup_dir=self.folder / "backups", stores={"cloud": store})
+        return Context(settings, clock=Clock(now=self.now))
+
+    def names(self) -> list[str]:
+        """The artifacts whose manifests are there, in any version."""
+        return [one.name for one in self.machine.store().with_versions().entries()]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    found = Place(tmp_path)
+    for module in (opening, action):
+        monkeypatch.setattr(module, "open_bucket", lambda _store, **_: found.bucket)
+    return found
+
+
+def deleted(found: StorePlan) -> list[str]:
+    return [one.entry.name for one in found.deleted]
+
+
+def test_what_retention_does_not_keep_goes_with_every_version(place: Place) -> None:
+    copies = []
+    for day in range(1, 5):
+        place.at(day)
+        copies.append(place.send(day, fetch=day == 3, prove=day == 2))
+    place.bucket.delete(copies[0].object)
+    place.at(40)
+
+    planned = place.prune(plan=True)
+    assert deleted(planned) == [copies[0].name]
+    assert {one.entry.name: one.reasons for one in planned.decisions if one.keep} == {
+        copies[1].name: ("the last proven one",),
+        copies[2].name: ("the newest that was read back",),
+        copies[3].name: ("the newest complete one",),
+    }
+    assert len(place.names()) == 4
+
+    done = place.prune()
+    assert done.to_json()["bytes_freed"] == sum(one.size for one in copies[0].document.pieces)
+    assert place.names() == [one.name for one in copies[1:]]
+    assert not [name for name in place.bucket.contents if copies[0].id in name]
+    assert place.machine.store().contents().gaps == ()
+    assert place.prune().deleted == ()
+
+
+@pytest.mark.parametrize("off", [30 / 1440, -30 / 1440, 365.0, -365.0])
+def test_the_later_clock_decides_about_the_age(place: Place, off: float) -> None:
+    """A machine whose clock is wrong sends three copies; then its clock is right."""
+    for number in (1, 2, 3):
+        place.at(number + off, server=number)
+        place.send(number, prove=True)
+    place.at(6)
+
+    assert place.prune().deleted == ()
+
+    place.at(30)
+    kept = place.prune()
+    if off > 1:
+        assert kept.deleted == ()
+        assert kept.decisions[0].reasons == ("dated in the future",)
+        place.at(30 + off)
+        assert len(place.prune().deleted) == 2
+    else:
+        assert len(kept.deleted) == 2
+    assert len(place.names()) == 1
+
+
+def test_an_old_artifact_that_was_sent_yesterday_is_a_day_old_there(place: Place) -> None:
+    place.at(100)
+    for number in (1, 2, 3):
+        place.send(number)
+    place.at(101)
+    assert place.prune().deleted == ()
+    assert place.prune(plan=True).decisions[0].reasons == ("younger than 7 days",)
+    place.at(108.5)
+    assert len(place.prune().deleted) == 2
+
+
+def test_what_is_still_locked_is_a_result_and_stays_complete(place: Place) -> None:
+    place.bucket.lock = 30 * DAY
+    for number in (1, 2):
+        place.at(number)
+        place.send(number)
+    place.at(20)
+
+    found = place.prune()
+
+    assert deleted(found) == []
+    assert [one.name for one in found.locked] == [artifact(1, b"").name]
+    assert "is locked until 2026-12-26" in found.locked[0].why
+    assert len(place.names()) == 2
+    assert place.machine.store().contents().gaps == ()
+    place.at(40)
+    assert len(deleted(place.prune())) == 1
+
+
+def test_newer_copies_of_an_unknown_signer_push_nothing_out_and_stay(place: Place, tmp_path: Path) -> None:
+    place.send(1, prove=True)
+    other = Machine(tmp_path / "other", place.bucket, place.machine.recovery)
+    for number in range(2, 12):
+        place.sent(number, other)
+    place.at(400)
+
+    found = place.prune()
+
+    assert (deleted(found), len(found.unlisted), found.leftovers) == ([], 10, ())
+    assert found.decisions[0].reasons[0] == "the last proven one"
+
+
+def test_delete_markers_on_manifests_do_not_make_prune_remove_their_pieces(place: Place) -> None:
+    copies = [place.send(number) for number in (1, 2)]
+    for one in list(place.bucket.listed("")):
+        place.bucket.delete(one.name)
+    place.at(5)
+
+    found = place.prune()
+
+    assert (found.deleted, found.leftovers) == ((), ())
+    store = place.machine.store(key=True).with_versions()
+    for copy in copies:
+        with store.artifact(copy).open() as reader:
+            assert reader.read()
+
+
+def test_an_interrupted_prune_leaves_pieces_that_the_next_one_removes(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (1, 2, 3):
+        place.send(number)
+    place.at(40)
+    delete = MemoryBucket.delete
+
+    def stopped(bucket: MemoryBucket, name: str, *, version: str = "") -> None:
+        if name.startswith("data/"):
+            raise BucketError(Kind.UNREACHABLE, "no answer", "Retry.")
+        delete(bucket, name, version=version)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MemoryBucket, "delete", stopped)
+        with pytest.raises(BucketError):
+            place.prune()
+    assert len(place.names()) == 1
+    assert place.machine.store().contents().gaps == ()
+    store = place.machine.store().with_versions()
+    assert len(store.leftovers()) == 2
+
+    found = prune_store(place.context, "cloud", [*DATABASE, SourceName.CONFIG, SourceName.OBSIDIAN])
+    assert [one.why for one in found.cleaned] == ["sent by a run that did not end"] * 2
+    assert store.leftovers() == ()
+    assert len(place.bucket.contents) == 2
+
+
+def test_a_store_without_a_credential_that_may_delete_is_left_alone(place: Place) -> None:
+    place.send(1)
+    context = place.context
+    cloud = replace(StoreSettings.from_url("s3://bucket"), name="cloud")
+    context = replace(context, settings=replace(context.settings, stores={"cloud": cloud}))
+
+    assert prune_stores(context, DATABASE) == ([], [])
+    with pytest.raises(RefnetError, match="no credential that may delete") as refused:
+        prune_store(context, "cloud", DATABASE)
+    assert refused.value.code is Exit.USAGE
+    assert len(prune_store(context, "cloud", DATABASE, plan=True).decisions) == 1
