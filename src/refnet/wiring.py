@@ -34,6 +34,7 @@ from refnet.settings import Retention, Settings, variable
 from refnet.settings.sources import GLOBALS, SHORT
 
 if TYPE_CHECKING:
+    from refnet.recovery.model.copies import StoreState
     from refnet.recovery.sealing.keys import GivenKeys, MachineKeys
     from refnet.recovery.sources.files.scope import Scope
     from refnet.recovery.sources.files.target import FolderTarget
@@ -111,6 +112,7 @@ def facts(settings: Settings, now: Callable[[], datetime]) -> Callable[[Identity
     from refnet.telemetry.facts import Facts
 
     artifacts, runs, schedule = store(settings), journal(settings), Schedule.of(settings)
+    stores = _states(settings, now)
     protected, allowed = configured(settings), limits(settings)
     named = {name: servers.named_by(settings, name) for name in known(settings) if name not in STANDARD}
 
@@ -121,9 +123,19 @@ def facts(settings: Settings, now: Callable[[], datetime]) -> Callable[[Identity
         return Facts(
             now(), Catalog.of(entries), leftovers, unlisted, free, history, protected, schedule, allowed,
             {SourceName.DATABASE: target, **named}, trouble, _all_recorded(settings), timedelta(days=settings.retention_previous),
+            stores(),
         )  # fmt: skip
 
     return read
+
+
+def _states(settings: Settings, now: Callable[[], datetime]) -> Callable[[], tuple[StoreState, ...]]:
+    """Return a function that reads the state of each remote store of the settings."""
+    if not settings.stores:
+        return lambda: ()
+    from refnet.recovery.stores.remote_states import StoreStates
+
+    return StoreStates.of(settings, known(settings), partial(remote_store, settings), now).read
 
 
 #: The kind of the sources of each table, in the order of backups.

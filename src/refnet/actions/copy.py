@@ -12,10 +12,11 @@ from refnet.actions.context import Context
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.catalog import Catalog
+from refnet.recovery.model.copies import copy_of
 from refnet.recovery.model.remote import Copy, CopyLevel
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores.remote import RemoteStore
-from refnet.recovery.stores.sending import fetch_back, sent
+from refnet.recovery.stores.sending import fetch_back
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ def plan(context: Context, ones: Iterable[Wanted]) -> Iterator[Copied]:
             if one.entry and not one.skipped:
                 store = opened.setdefault(one.store, wiring.remote_store(context.settings, one.store))
                 wiring.sender(context.settings, store, context.clock.now)
-                there = sent(store.entries(one.source), one.entry.manifest)
+                there = copy_of(store.entries(one.source), one.entry.manifest)
                 found = replace(
                     found, size=one.entry.manifest.size, level=there.copy_level if there else None
                 )

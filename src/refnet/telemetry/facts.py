@@ -7,6 +7,7 @@ from functools import cached_property
 
 from refnet.errors import RefnetError
 from refnet.recovery.model.catalog import Catalog
+from refnet.recovery.model.copies import StoreState, watch_copies
 from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.monitoring import (
     Check,
@@ -46,6 +47,8 @@ class Facts:
     previous: Mapping[SourceName, tuple[datetime, ...] | None] = field(default_factory=dict)
     #: How long one is kept.
     keep_previous: timedelta = timedelta(days=7)
+    #: The remote stores of the settings.
+    stores: tuple[StoreState, ...] = ()
 
     @cached_property
     def own(self) -> Catalog:
@@ -80,6 +83,7 @@ class Facts:
             *(check for checks in of_sources for check in checks),
             *(check for checks in kept for check in checks),
             *others,
+            *watch_copies(self.stores, self.own, self.limits, self.now, only),
             *store,
         )
 

@@ -23,7 +23,9 @@ from prometheus_client.exposition import choose_encoder, generate_latest
 from prometheus_client.registry import Collector
 
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome
+from refnet.recovery.model.copies import is_missing
 from refnet.recovery.model.monitoring import Status
+from refnet.recovery.model.remote import CopyLevel
 from refnet.recovery.model.run import BUCKETS, Ended, Reason, Run, RunKind
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.model.unprotected import Lacks, Unprotected
@@ -64,6 +66,11 @@ _HELP = {
     "refnet_task_scheduled": "1 if the task has a schedule, 0 if it is off.",
     "refnet_backup_age_limit_seconds": "The age of the newest artifact above which the monitor reports a missed run.",
     "refnet_drill_age_limit_seconds": "The age of the last drill above which the monitor reports a missed one.",
+    "refnet_store_copy_timestamp_seconds": "The moment whose state the newest complete copy in the remote store contains.",
+    "refnet_store_copy_level": "How far the newest complete copy is checked in the remote store: 0 sent, 1 fetched, 2 proven.",
+    "refnet_store_copy_missing": "1 if the newest complete artifact has no copy in the remote store.",
+    "refnet_store_gaps": "Manifests of the remote store that somebody removed, replaced or put back.",
+    "refnet_store_readable": "1 if the remote store could be listed, else 0.",
     "refnet_check_status": "Status by `refnet monitor`: 0 ok or new, 1 warning, 2 critical, 3 unknown; source `all`: the store.",
 }
 
@@ -97,6 +104,7 @@ def families(facts: Facts) -> Iterator[Metric]:
     yield from _runs(facts)
     yield from _bytes(facts)
     yield from _due(facts)
+    yield from _copies(facts)
     statuses = (((c.source or "all", c.what), _STATUS[c.status]) for c in facts.checks())
     yield _gauge("refnet_check_status", statuses, ("source", "check"))
 
@@ -273,6 +281,28 @@ def _due(facts: Facts) -> Iterator[Metric]:
     yield _by_source("refnet_source_configured", facts.sources, lambda s: s in facts.configured)
     for name, value in values.items():
         yield _by_source(name, sorted(facts.configured), value)
+
+
+def _copies(facts: Facts) -> Iterator[Metric]:
+    """Metrics of each remote store, where the settings name one."""
+    if not facts.stores:
+        return
+    listed = [state for state in facts.stores if not state.trouble]
+    pairs = [(state, source) for state in listed for source in sorted(state.sources)]
+    newest = [((state.name, source), copy) for state, source in pairs if (copy := state.newest(source))]
+    levels, labels = list(CopyLevel), ("store", "source")
+    times = ((pair, copy.created.timestamp()) for pair, copy in newest)
+    yield _gauge("refnet_store_copy_timestamp_seconds", times, labels)
+    ranks = ((pair, levels.index(copy.copy_level)) for pair, copy in newest)
+    yield _gauge("refnet_store_copy_level", ranks, labels)
+    missing = (
+        ((state.name, source), is_missing(state, facts.own.newest_complete(source)))
+        for state, source in pairs
+    )
+    yield _gauge("refnet_store_copy_missing", missing, labels)
+    yield _gauge("refnet_store_gaps", (((one.name,), len(one.gaps)) for one in listed), ("store",))
+    readable = (((one.name,), one.trouble is None) for one in facts.stores)
+    yield _gauge("refnet_store_readable", readable, ("store",))
 
 
 #: The monitor's statuses as numbers.

@@ -18,6 +18,7 @@ from refnet.files import explained, make_folder, read_regular, replace_file
 from refnet.locks import locked
 from refnet.recovery.model import checked
 from refnet.recovery.model.artifact import utc
+from refnet.recovery.model.copies import OF_COPY
 from refnet.recovery.model.monitoring import Check, Status
 from refnet.recovery.model.run import Ended, History, Reason, RunKind
 from refnet.recovery.model.source_name import STANDARD
@@ -62,7 +63,7 @@ def findings(checks: Sequence[Check], history: History) -> dict[str, str | None]
     """
     found: dict[str, str | None] = {}
     for check in checks:
-        topic = check.what if check.what.startswith(OF_STORE) else _TOPICS.get(check.what)
+        topic = check.what if check.what.startswith((OF_STORE, OF_COPY)) else _TOPICS.get(check.what)
         if topic is None or (check.status is Status.UNKNOWN and topic != "store"):
             continue
         key = f"{check.source or 'all'} {topic}"

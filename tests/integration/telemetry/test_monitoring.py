@@ -20,9 +20,12 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from tests.integration.telemetry.conftest import serving
+from tests.remote_copies import LOCAL, document, signed
 from tests.unit.telemetry.conftest import World
 
 from refnet.recovery.model.artifact import HIDDEN_PREFIX
+from refnet.recovery.model.copies import StoreState
+from refnet.recovery.model.remote import Copy
 from refnet.recovery.model.run import Reason, RunKind
 from refnet.recovery.model.source_name import SourceName
 from refnet.telemetry.metrics import exposition
@@ -48,6 +51,9 @@ FIRED_BY = {
     "RefnetBackupUnproven": "what is wrong only if it stays",
     "RefnetLeftovers": "what is wrong only if it stays",
     "RefnetUnprotected": "what is wrong only if it stays",
+    "RefnetCopyMissing": "what is wrong only if it stays",
+    "RefnetStoreUnreadable": "what is wrong only if it stays",
+    "RefnetStoreGaps": "what is wrong at once",
 }
 
 _METRIC = re.compile(r"(?<![\w:])(refnet[_:][\w:]+)(?:\{([^}]*)\})?")
@@ -86,7 +92,9 @@ def emitted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, set
     for kind in RunKind:
         world.run(kind=kind)
         world.run(kind=kind, failed=Reason.SERVER)
-    facts = partial(replace, world.facts(), previous={SourceName.DATABASE: (world.now,)})
+    copy = Copy(LOCAL, signed=signed(document()))
+    cloud = StoreState("cloud", frozenset([SourceName.DATABASE]), (copy,))
+    facts = partial(replace, world.facts(), previous={SourceName.DATABASE: (world.now,)}, stores=(cloud,))
     found: dict[str, dict[str, set[str]]] = {}
     for family in text_string_to_metric_families(exposition(facts)[0].decode()):
         for sample in family.samples:

@@ -24,6 +24,7 @@ from refnet.recovery.buckets.background import in_background
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
 from refnet.recovery.model.bucket import BucketError, Kind
+from refnet.recovery.model.copies import copy_of
 from refnet.recovery.model.remote import (
     DATA,
     MANIFEST_OBJECT_BYTES,
@@ -88,7 +89,7 @@ class Sender:
         with self.store.alone(seconds=None):
             self._finish()
             contents = self.store.contents()
-            if there := sent(contents.copies, entry.manifest):
+            if there := copy_of(contents.copies, entry.manifest):
                 return there, False
             journal = SendingJournal.open(self.store.home / "sending", entry.manifest, self.sealer.digest)
             pieces = _Pieces(self, journal, progress)
@@ -223,13 +224,6 @@ class _Pieces:
     def _all(self, names: Sequence[PieceName]) -> tuple[Piece, ...]:
         self._wait(0)
         return tuple(self._journal.pieces[one.number, one.files].piece for one in names)
-
-
-def sent(copies: Sequence[Copy], manifest: Manifest) -> Copy | None:
-    """Return the copy of the artifact of `manifest`, if it has one that is not damaged."""
-    wanted = (manifest.source, manifest.name, manifest.sha256)
-    same = (one for one in copies if (one.source, one.name, one.manifest.sha256) == wanted)
-    return next((one for one in same if not one.damaged), None)
 
 
 def fetch_back(store: RemoteStore, copy: Copy, now: Callable[[], datetime], progress: Progress) -> Copy:

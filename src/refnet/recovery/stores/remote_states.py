@@ -1,0 +1,94 @@
+"""Read the state of remote stores for the monitor and the metrics: in bounded time, and not at each scrape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Self
+
+from refnet.errors import RefnetError
+from refnet.recovery.buckets.background import in_background
+from refnet.recovery.model.copies import StoreState
+from refnet.recovery.model.source_name import SourceName
+from refnet.recovery.stores.remote import Contents, RemoteStore
+from refnet.settings import Settings
+
+#: Seconds that a store may take to answer; a copy waits longer.
+_SECONDS = 20.0
+#: A store is listed again after this time.
+_FRESH = timedelta(minutes=5)
+#: A file in the home of a store; its time is when the store was last listed.
+_LISTED = "listed"
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A remote store that is watched."""
+
+    name: str
+    #: Those whose copies go there.
+    sources: frozenset[SourceName]
+    #: Its folder in REFNET_HOME.
+    home: Path
+    #: RefnetError if its settings or keys cannot be used.
+    open: Callable[[], RemoteStore]
+
+
+class StoreStates:
+    """Reads the stores `watched`."""
+
+    def __init__(self, watched: Sequence[Watched], now: Callable[[], datetime]) -> None:
+        self._watched = watched
+        self._now = now
+        self._stores: dict[str, RemoteStore] = {}
+        self._read: tuple[datetime, tuple[StoreState, ...]] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        settings: Settings,
+        sources: Iterable[SourceName],
+        open_store: Callable[[str], RemoteStore],
+        now: Callable[[], datetime],
+    ) -> Self:
+        """Watch the stores of `settings`; `open_store` opens one by its name."""
+        watched = []
+        for name, one in settings.stores.items():
+            own = frozenset(source for source in sources if one in settings.stores_of(source))
+            watched.append(Watched(name, own, settings.home / "remote" / name, partial(open_store, name)))
+        return cls(watched, now)
+
+    def read(self) -> tuple[StoreState, ...]:
+        """Return the state of each store; it may be five minutes old."""
+        now = self._now()
+        if self._read is None or not timedelta() <= now - self._read[0] < _FRESH:
+            begun = [(one, in_background(self._contents, one)) for one in self._watched]
+            self._read = now, tuple(_state(one, future) for one, future in begun)
+        return self._read[1]
+
+    def _contents(self, one: Watched) -> Contents:
+        if one.name not in self._stores:
+            self._stores[one.name] = one.open()
+        return self._stores[one.name].contents()
+
+
+def _state(one: Watched, contents: Future[Contents]) -> StoreState:
+    try:
+        found = contents.result(_SECONDS)
+    except TimeoutError:
+        trouble = RefnetError(f"{one.name} did not answer within {_SECONDS:.0f} s", "Check the network.")
+    except RefnetError as error:
+        trouble = error
+    else:
+        with suppress(OSError):  # nothing was sent yet, or a full disk: it is said to be unseen for longer
+            (one.home / _LISTED).touch(0o600)
+        return StoreState(one.name, one.sources, found.copies, found.gaps, found.unlisted)
+    listed = None
+    with suppress(OSError):
+        listed = datetime.fromtimestamp((one.home / _LISTED).stat().st_mtime, UTC)
+    return StoreState(one.name, one.sources, trouble=trouble, listed=listed)

@@ -1,0 +1,65 @@
+"""The state of remote stores: read in bounded time, seldom, and one that is down hides no other."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from tests.remote_store import NOW, Machine, artifact
+
+from refnet.errors import RefnetError
+from refnet.recovery.buckets.memory import MemoryBucket
+from refnet.recovery.model.bucket import Stored
+from refnet.recovery.model.source_name import SourceName
+from refnet.recovery.stores import remote_states
+from refnet.recovery.stores.remote import RemoteStore
+from refnet.recovery.stores.remote_states import StoreStates, Watched
+
+
+class _Hangs(MemoryBucket):
+    def listed(self, prefix: str) -> Iterator[Stored]:
+        threading.Event().wait(60)
+        return super().listed(prefix)
+
+
+def test_states_are_read_in_bounded_time_and_seldom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_states, "_SECONDS", 0.5)
+    machine, now = Machine(tmp_path / "near"), [NOW]
+    copy = machine.send(artifact(1, b"x"))
+    hangs = Machine(tmp_path / "far", _Hangs(), name="far")
+
+    def fails() -> RemoteStore:
+        raise RefnetError("the credential cannot be read", "chmod 600")
+
+    sources = frozenset([SourceName.DATABASE])
+    watched = [
+        Watched("cloud", sources, machine.store().home, machine.store),
+        Watched("far", sources, hangs.store().home, hangs.store),
+        Watched("wrong", sources, tmp_path / "none", fails),
+    ]
+    states = StoreStates(watched, lambda: now[0])
+    near, far, wrong = states.read()
+    assert (near.copies, near.trouble) == ((copy,), None)
+    assert far.trouble
+    assert "did not answer" in far.trouble.message
+    assert wrong.trouble
+    assert "credential" in wrong.trouble.message
+    assert (far.listed, wrong.listed) == (None, None)
+
+    assert isinstance(machine.bucket, MemoryBucket)
+    before = machine.bucket.requests["list"]
+    now[0] += timedelta(minutes=4)
+    states.read()
+    assert machine.bucket.requests["list"] == before
+    now[0] += timedelta(minutes=2)
+    states.read()
+    assert machine.bucket.requests["list"] == before + 1
+    machine.bucket = _Hangs()
+    assert (
+        StoreStates([Watched("cloud", sources, machine.store().home, machine.store)], lambda: NOW)
+        .read()[0]
+        .listed
+    )
