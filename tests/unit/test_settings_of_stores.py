@@ -196,6 +196,12 @@ def test_a_store_is_found_by_its_name_and_by_its_url(tmp_path):
     assert error.value.hint.startswith("Did you mean cloud?")
 
 
+def test_buckets_of_one_name_at_two_servers_are_two_places(tmp_path):
+    text = CLOUD + '[stores.other]\nurl = "s3://bucket/a/b"\nendpoint = "https://s3.example.org"\n'
+    given = _examined(tmp_path, text).valid()
+    assert [one.name for one in given.stores_of("database")] == ["cloud", "other"]
+
+
 def test_without_recipients_nothing_is_copied(tmp_path):
     given = _examined(tmp_path, CLOUD + "[encryption]\nrecipients = []\n").valid()
     with pytest.raises(RefnetError, match=r"encryption\.recipients is not set") as error:

@@ -214,11 +214,12 @@ def conflicts(
 
     sources: the names of sources and clusters → the folder that one protects, if it is a folder.
     """
-    places: dict[str, str] = {}
+    places: dict[tuple[str, str | None], str] = {}
     for one in stores.values():
         start = f"{STORES}.{one.name}"
         if one.url:
-            if (other := places.setdefault(str(one.url), f"{start}.url")) != f"{start}.url":
+            place = (str(one.url), one.endpoint)
+            if (other := places.setdefault(place, f"{start}.url")) != f"{start}.url":
                 yield f"{start}.url", f"the same place as {other}", "Give each store a place of its own."
             yield from _unfitting(one, one.url, start)
             if one.url.kind is StoreKind.FILE:
