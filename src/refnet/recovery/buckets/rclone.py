@@ -19,24 +19,14 @@ from refnet.recovery.model import bucket, checked
 from refnet.recovery.model.bucket import BucketError, Kind, Stored, Version, checked_name, is_name
 from refnet.settings.store_url import StoreUrl
 
-#: Seconds for one object or one list; rclone itself ends a connection after `_STALL` without a byte.
-_LONGEST, _STALL = 3600.0, 60
+#: Seconds for one object or one list; rclone itself ends a connection after 60 without a byte, and retries.
+_LONGEST = 3600.0
 #: The most bytes of a list: that of some 500,000 objects.
 _MOST = 128 << 20
 _HIDDEN_ENDING = ".part"
 #: No object takes so long to write: a hidden file of that age is of a killed run.
 _LEFTOVER = timedelta(days=1)
-_OPTIONS = (
-    "--contimeout",
-    "30s",
-    "--timeout",
-    f"{_STALL}s",
-    "--retries",
-    "3",
-    "--ask-password=false",
-    "--stats",
-    "0",
-)
+_OPTIONS = ("--contimeout=30s", "--timeout=60s", "--retries-sleep=5s", "--ask-password=false", "--stats=0")
 #: rclone's exit codes for a folder and a file that is not there.
 _MISSING = {3, 4}
 _REFUSED = re.compile(

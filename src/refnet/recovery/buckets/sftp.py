@@ -58,7 +58,7 @@ _REFUSED = ("Permission denied", "Host key verification failed", "REMOTE HOST ID
 
 @dataclass(frozen=True)
 class Patience:
-    """How long an operation waits and is repeated, in seconds."""
+    """The times for which an operation waits and is repeated, in seconds."""
 
     #: Without a byte of an answer.
     stall: float = 60.0
@@ -123,10 +123,10 @@ class SftpBucket:
                 with self._alone:
                     return self._once(name, act)
             except LostError as error:
-                told = self._unreachable(error)
-                final = isinstance(error, AnswerError) or told.kind is not Kind.UNREACHABLE
+                failed = self._unreachable(error)
+                final = isinstance(error, AnswerError) or failed.kind is not Kind.UNREACHABLE
                 if final or time.monotonic() + pause > end:
-                    raise told from None
+                    raise failed from None
             time.sleep(pause)
             pause = min(2 * pause, self._patience.pause)
 
