@@ -17,6 +17,7 @@ from refnet import servers
 from refnet.cluster_sources import ROLES
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.catalog import Catalog
+from refnet.recovery.model.formatting import some
 from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.monitoring import Limits
 from refnet.recovery.model.retention import Listing, PreviousVersion
@@ -157,6 +158,12 @@ def expanded(settings: Settings, names: Iterable[SourceName]) -> tuple[SourceNam
         if name.kind is Kind.CLUSTER
     }
     return tuple(dict.fromkeys(one for name in names for one in members.get(name, [name])))
+
+
+def is_cluster(settings: Settings, name: str, code: Exit = Exit.USAGE) -> RefnetError:
+    """Return the error for the cluster `name` where one source or artifact is needed."""
+    its = expanded(settings, [SourceName(name, Kind.CLUSTER)])
+    return RefnetError(f"{name} is a cluster, not one source", f"Its sources are: {some(its, 20)}.", code)
 
 
 def configured(settings: Settings) -> frozenset[SourceName]:

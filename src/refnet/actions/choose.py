@@ -39,7 +39,7 @@ def select(context: Context, meant: str | None) -> Selected:
     """
     source = named_source(context, meant) if meant else None
     if meant and not source:
-        return Selected([choose_one(context.store, meant)])
+        return Selected([_chosen(context, meant)])
     names = (source,) if source else wiring.known(context.settings)
     try:
         chosen = newest_of(context, names)
@@ -89,6 +89,12 @@ def choose_to_read(context: Context, meant: str, at: str | None = None) -> OpenA
             f"Omit --at, or give one of: {', '.join(wiring.known(context.settings))}.",
             Exit.USAGE,
         )
+    return _chosen(context, meant)
+
+
+def _chosen(context: Context, meant: str) -> OpenArtifact:
+    if meant in context.settings.clusters:
+        raise wiring.is_cluster(context.settings, meant)
     return choose_one(context.store, meant)
 
 

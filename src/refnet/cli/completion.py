@@ -12,7 +12,6 @@ from typer.completion import get_completion_script  # type: ignore[attr-defined]
 from refnet import wiring
 from refnet.actions.context import Context, read_settings
 from refnet.errors import Exit, RefnetError, nearest
-from refnet.recovery.model.formatting import some
 from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
 
 #: Other names of sources on the command line.
@@ -65,11 +64,8 @@ def source_name(code: Exit = Exit.USAGE, *, clusters: bool = False) -> dict[str,
         known = {str(one): one for one in (*here.store.sources(), *wiring.known(here.settings))}
         if clusters:
             known |= {name: SourceName(name, Kind.CLUSTER) for name in here.settings.clusters}
-        elif text in here.settings.clusters:
-            its = wiring.expanded(here.settings, [SourceName(text, Kind.CLUSTER)])
-            raise RefnetError(
-                f"{text} is a cluster, not one source", f"Its sources are: {some(its, 20)}.", code
-            )
+        elif text in here.settings.clusters and text not in known:
+            raise wiring.is_cluster(here.settings, text, code)
         if text not in known and (entry := next((e for e in here.store.entries() if e.name == text), None)):
             hint = f"Give its source before it: {entry.source} {text}."
             raise RefnetError(f"'{text}' is an artifact, not a source", hint, code)

@@ -49,10 +49,13 @@ def refnet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Ran:
     return lambda *arguments: ran([*arguments], monkeypatch, capsys)
 
 
-def test_a_cluster_where_one_source_is_needed_is_named_with_its_sources(refnet: Ran, tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["restore main --plan", "verify main", "show main"])
+def test_a_cluster_where_one_source_is_needed_is_named_with_its_sources(
+    refnet: Ran, tmp_path: Path, command: str
+) -> None:
     ClusterRecord.at(tmp_path / "home", "main").write(Seen(("crm", "erp")))
 
-    code, _, err = refnet("restore", "main", "--plan")
+    code, _, err = refnet(*command.split())
 
     assert code == 2
     assert "main is a cluster, not one source" in err
