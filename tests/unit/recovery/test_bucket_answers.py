@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from unittest.mock import Mock
+
 import pytest
 
 from refnet.recovery.buckets import s3_lists
 from refnet.recovery.buckets.answers import Server
+from refnet.recovery.buckets.cloud import CloudBucket, Place
 from refnet.recovery.buckets.memory import MemoryBucket
 from refnet.recovery.buckets.paced import Paced
-from refnet.recovery.model.bucket import Kind
+from refnet.recovery.model.bucket import Kind, Stored
 
+NOW = datetime(2026, 11, 27, 19, 0, tzinfo=UTC)
 ROW = "<Contents><Key>a</Key><Size>1</Size><LastModified>2026-11-27T19:05:18.000Z</LastModified></Contents>"
 
 
@@ -27,6 +32,7 @@ def xml(code: str, text: str = "") -> str:
         (f"HTTP 404 {xml('NoSuchBucket')}", Kind.REFUSED),
         (f"HTTP 400 {xml('BadDigest')}", Kind.UNREACHABLE),
         (f"HTTP 400 {xml('InvalidBucketName')}", Kind.REFUSED),
+        (f"HTTP 501 {xml('NotImplemented', 'A header you provided')}", Kind.REFUSED),
         (f"HTTP 503 {xml('SlowDown')}", Kind.UNREACHABLE),
         (f"HTTP 507 {xml('XMinioStorageFull')}", Kind.FULL),
         (f"HTTP 200 {xml('InternalError')}", Kind.UNREACHABLE),
@@ -41,6 +47,21 @@ def test_each_answer_has_a_kind(said: str, kind: Kind) -> None:
     assert error.kind is kind
     assert "data/1" in error.message
     assert error.hint
+
+
+def test_a_server_without_versions_is_listed_without_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("obstore")
+    cloud = CloudBucket(Place("s3", "bucket", credential={"access_key_id": "a", "secret_access_key": "b"}))
+    answer = Server("s3://bucket").refused("list", "", f"HTTP 501 {xml('NotImplemented')}")
+    found = [Stored("data/1", 3, NOW), Stored("data/2", 4, NOW)]
+    monkeypatch.setattr(cloud.requests, "versions", Mock(side_effect=answer))
+    monkeypatch.setattr(cloud.requests, "listed", lambda _: iter(found))
+
+    assert [(one.name, one.id, one.latest) for one in cloud.versions("data/")] == [
+        ("data/1", "", True),
+        ("data/2", "", True),
+    ]
+    assert "rclone" in answer.hint
 
 
 def test_a_clock_that_is_wrong_is_named() -> None:

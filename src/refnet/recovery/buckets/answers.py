@@ -24,6 +24,8 @@ _AGAIN = {
 }
 _FULL = {"QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "StorageQuotaExceeded"}
 _CLOCK = {"RequestTimeTooSkewed", "RequestExpired", "RequestInTheFuture"}
+#: The server does not have the request at all, such as conditional writes or versions.
+NOT_IMPLEMENTED = "NotImplemented"
 _HINTS = {
     Kind.REFUSED: "Check the credential and what it may do; `refnet store check` tries each right.",
     Kind.LOCKED: "It can be deleted after its lock ends.",
@@ -56,6 +58,8 @@ class Server:
         hint = _HINTS[kind]
         if code in _CLOCK:
             hint = "Set the clock of this machine: the server refuses requests from another time."
+        if code == NOT_IMPLEMENTED:
+            hint = "The server's S3 lacks what RefNet needs: use rclone for it (rclone:REMOTE:path)."
         if code == "NoSuchBucket":
             hint = "Create the bucket, or correct the URL of the store."
         return self.error(kind, f"cannot {verb} {name or 'objects'}: {_reason(status, code, said)}", hint)
@@ -70,6 +74,8 @@ class Server:
 def _kind(status: int, code: str, said: str) -> Kind:
     if code in _FULL or status == 507:
         return Kind.FULL
+    if code == NOT_IMPLEMENTED or status == 501:
+        return Kind.REFUSED
     if code in _AGAIN or status in {0, 200, 206, 408, 429} or status >= 500:
         return Kind.UNREACHABLE
     if status in {404, 405} and code != "NoSuchBucket":  # 405: a delete marker was asked for by its version

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from refnet import extras
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.buckets.answers import Server
+from refnet.recovery.buckets.answers import NOT_IMPLEMENTED, Server
 from refnet.recovery.buckets.background import in_background
 from refnet.recovery.buckets.s3_requests import Credential, S3Requests, Waiting
 from refnet.recovery.model import bucket
@@ -149,9 +149,13 @@ class CloudBucket:
                 yield Stored(name, one["size"], one["last_modified"], one["e_tag"] or "")
 
     def versions(self, prefix: str) -> Iterator[Version]:
-        if self.requests is None:
-            return (Version(one.name, "", one.size, one.modified) for one in self.listed(prefix))
-        return iter(sorted(self.requests.versions(prefix), key=lambda one: one.name))
+        if self.requests:
+            try:
+                return iter(sorted(self.requests.versions(prefix), key=lambda one: one.name))
+            except BucketError as error:
+                if NOT_IMPLEMENTED not in error.message:
+                    raise
+        return (Version(one.name, "", one.size, one.modified) for one in self.listed(prefix))
 
     def delete(self, name: str, *, version: str = "") -> None:
         checked_name(name)

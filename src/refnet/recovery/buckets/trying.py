@@ -100,8 +100,11 @@ class Trial:
             says = f"cannot be listed, so a recovery cannot look behind delete markers: {_said(error)}"
             return Tried("versions", Answer.NOTE, says), version
         ids = [one.id for one in sorted(found, key=lambda one: one.modified) if one.id]
-        if version in ids or ids:
+        if ids:
             return Tried("versions", Answer.OK, "kept and listed"), version if version in ids else ids[0]
+        if version and version != "null":
+            says = "kept, but cannot be listed without a credential of its own (credentials_file)"
+            return Tried("versions", Answer.NOTE, says), version
         says = "not kept: what is deleted or replaced there is lost"
         return Tried("versions", Answer.ALARM if self.lock else Answer.NOTE, says), ""
 
