@@ -175,17 +175,17 @@ def test_a_deleted_object_is_gone_and_another_deletion_changes_nothing(bucket: B
     assert bucket.get(PIECE, 10) == b"another"
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("", "/etc/passwd", "../x", "data/../../x", "data//x", "data/", "./x", ".hidden", "~/x", "a\\b"),
-        *("a\nb", "a b", "a\0", "日本", "a?versionId=1", "a%2fb", "a/b/c/d/e/f/g/h/i", "x" * 501),
-    ],
+WRONG_NAMES = (
+    *("", "/etc/passwd", "../x", "data/../../x", "data//x", "data/", "./x", ".hidden", "~/x", "a\\b"),
+    *("a\nb", "a b", "a\0", "日本", "a?versionId=1", "a%2fb", "a/b/c/d/e/f/g/h/i", "x" * 501),
 )
-def test_a_name_that_no_object_may_have_is_refused(bucket: Bucket, name: str) -> None:
-    fails(Kind.REFUSED, lambda: bucket.put(name, b"x"))
-    with pytest.raises(BucketError):
-        bucket.get(name, 10)
+
+
+def test_names_that_no_object_may_have_are_refused(bucket: Bucket) -> None:
+    for name in WRONG_NAMES:
+        fails(Kind.REFUSED, lambda name=name: bucket.put(name, b"x"))  # type: ignore[misc]
+        with pytest.raises(BucketError):
+            bucket.get(name, 10)
     assert list(bucket.listed("")) == []
 
 

@@ -260,4 +260,4 @@ class CloudBucket:
             return AzureStore(place.bucket, **options)
         if place.region or place.endpoint:
             options["region"] = place.region or _REGION
-        return S3Store(place.bucket, checksum_algorithm="SHA256", **options)
+        return S3Store(place.bucket, checksum_algorithm="SHA256", disable_bulk_delete=True, **options)
