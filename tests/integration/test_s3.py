@@ -7,7 +7,7 @@ import secrets
 import ssl
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from tests.fault_proxy import fault_proxy
 from tests.seaweed import LOCKED, PATIENT, Seaweed
 
 from refnet.errors import Exit, RefnetError
+from refnet.recovery.buckets import s3_requests
 from refnet.recovery.buckets.cloud import CloudBucket
 from refnet.recovery.model.bucket import BucketError, Kind
 
@@ -88,6 +89,21 @@ def test_a_credential_that_may_not_delete_creates_reads_and_lists(s3: Seaweed, p
     assert [one.id for one in bucket.versions("data/")] == [version]
     fails(Kind.REFUSED, lambda: bucket.delete("data/1"))
     fails(Kind.LOCKED, lambda: bucket.delete("data/1", version=version))
+
+
+@pytest.mark.parametrize("off", [timedelta(minutes=-30), timedelta(days=365)], ids=str)
+def test_a_clock_that_is_wrong_is_named(
+    s3: Seaweed, prefix: str, off: timedelta, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Clock(datetime):
+        @classmethod
+        def now(cls, zone: tzinfo | None = None) -> datetime:
+            return datetime.now(zone) + off
+
+    monkeypatch.setattr(s3_requests, "datetime", Clock)
+    error = fails(Kind.REFUSED, lambda: list(s3.bucket(prefix).listed("")))
+    assert "RequestTimeTooSkewed" in error.message
+    assert error.hint.startswith("Set the clock of this machine")
 
 
 def test_keys_that_others_plant_are_not_listed_and_hide_nothing(s3: Seaweed, prefix: str) -> None:

@@ -42,7 +42,7 @@ def xml(code: str, text: str = "") -> str:
     ],
 )  # fmt: skip
 def test_each_answer_has_a_kind(said: str, kind: Kind) -> None:
-    error = Server("s3://bucket").refused("create", "data/1", said)
+    error = Server("s3://bucket").refused("read", "data/1", said)
 
     assert error.kind is kind
     assert "data/1" in error.message
@@ -62,6 +62,21 @@ def test_a_server_without_versions_is_listed_without_them(monkeypatch: pytest.Mo
         ("data/2", "", True),
     ]
     assert "rclone" in answer.hint
+
+
+@pytest.mark.parametrize(
+    ("verb", "said", "hint"),
+    [
+        ("list", f"HTTP 404 {xml('ContainerNotFound')}", "Create the bucket"),
+        ("create", "HTTP 404 <html>", "Create the bucket"),
+        ("list", f"HTTP 400 {xml('AuthorizationHeaderMalformed')}", "Set the region"),
+    ],
+)
+def test_a_place_that_is_wrong_is_not_an_object_that_is_missing(verb: str, said: str, hint: str) -> None:
+    error = Server("az://container").refused(verb, "data/1", said)
+
+    assert error.kind is Kind.REFUSED
+    assert error.hint.startswith(hint)
 
 
 def test_a_clock_that_is_wrong_is_named() -> None:

@@ -23,7 +23,9 @@ _AGAIN = {
     *("RequestTimeout", "SlowDown", "InternalError", "IncompleteBody", "OperationAborted"),
 }
 _FULL = {"QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "StorageQuotaExceeded"}
-_CLOCK = {"RequestTimeTooSkewed", "RequestExpired", "RequestInTheFuture"}
+_NO_BUCKET = {"NoSuchBucket", "ContainerNotFound", "AccountNotFound"}
+#: Requests that need no object: if they find nothing, the bucket or the endpoint is wrong.
+_OF_BUCKETS = {"create", "list"}
 #: The server does not have the request at all, such as conditional writes or versions.
 NOT_IMPLEMENTED = "NotImplemented"
 _HINTS = {
@@ -32,6 +34,20 @@ _HINTS = {
     Kind.UNREACHABLE: "Check the endpoint and the network, and retry: what was sent is kept.",
     Kind.FULL: "Free space there, or raise the quota, and retry.",
     Kind.DAMAGED: "Something between here and the server changes answers: check the endpoint and proxies.",
+}
+
+
+_HINTS_OF_CODES = {
+    **dict.fromkeys(_NO_BUCKET, "Create the bucket, or correct the URL of the store."),
+    **dict.fromkeys(
+        ("RequestTimeTooSkewed", "RequestExpired", "RequestInTheFuture"),
+        "Set the clock of this machine: the server refuses requests from another time.",
+    ),
+    **dict.fromkeys(
+        ("AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException"),
+        "Set the region of the store to that of the bucket.",
+    ),
+    NOT_IMPLEMENTED: "The server's S3 lacks what RefNet needs: use rclone for it (rclone:REMOTE:path).",
 }
 
 
@@ -54,14 +70,11 @@ class Server:
         status, code = _first(_STATUS, said), _first(_CODE, said)
         kind = _kind(int(status or 0), code, said)
         if kind is Kind.MISSING:
-            return bucket.missing(name, self.shown)
-        hint = _HINTS[kind]
-        if code in _CLOCK:
-            hint = "Set the clock of this machine: the server refuses requests from another time."
-        if code == NOT_IMPLEMENTED:
-            hint = "The server's S3 lacks what RefNet needs: use rclone for it (rclone:REMOTE:path)."
-        if code == "NoSuchBucket":
-            hint = "Create the bucket, or correct the URL of the store."
+            if verb not in _OF_BUCKETS:
+                return bucket.missing(name, self.shown)
+            kind, hint = Kind.REFUSED, _HINTS_OF_CODES["NoSuchBucket"]
+        else:
+            hint = _HINTS_OF_CODES.get(code) or _HINTS[kind]
         return self.error(kind, f"cannot {verb} {name or 'objects'}: {_reason(status, code, said)}", hint)
 
     def error(self, kind: Kind, why: str, hint: str = "") -> BucketError:
@@ -78,7 +91,7 @@ def _kind(status: int, code: str, said: str) -> Kind:
         return Kind.REFUSED
     if code in _AGAIN or status in {0, 200, 206, 408, 429} or status >= 500:
         return Kind.UNREACHABLE
-    if status in {404, 405} and code != "NoSuchBucket":  # 405: a delete marker was asked for by its version
+    if status in {404, 405} and code not in _NO_BUCKET:  # 405: a delete marker was asked for by its version
         return Kind.MISSING
     return Kind.LOCKED if _LOCK.search(_first(_TEXT, said)) else Kind.REFUSED
 

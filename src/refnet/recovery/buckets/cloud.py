@@ -115,7 +115,14 @@ class CloudBucket:
                     return self._version(done["version"])
                 error = self._server.refused("create", name, "HTTP 200")
             except (AlreadyExistsError, PreconditionError):
-                return self._same(name, data)
+                try:
+                    return self._same(name, data)
+                except BucketError as found:
+                    if found.kind is not Kind.MISSING:
+                        raise
+                error = self._server.error(
+                    Kind.UNREACHABLE, f"cannot create {name}: a request to create it runs"
+                )
             except (BaseError, OSError) as failed:
                 error = self._server.refused("create", name, str(failed))
             if error.kind is not Kind.UNREACHABLE or time.monotonic() + pause > end:
