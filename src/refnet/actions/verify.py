@@ -95,6 +95,10 @@ def _compare_bytes(artifact: OpenArtifact, size: int, sha256: str, progress: Pro
                 progress("read the file", count, size)
     except OSError as error:
         return Finding(what, Outcome.FAILED, f"cannot be read: {error.strerror or error}")
+    except RefnetError as error:  # of a remote store
+        if error.code is not Exit.DAMAGED:
+            raise
+        return Finding(what, Outcome.FAILED, error.message)
     if count != size:
         return Finding(what, Outcome.FAILED, f"{count} bytes, the manifest says {size}")
     if sha.hexdigest() != sha256:

@@ -1,18 +1,24 @@
 """Calls in threads that end with the process: one that is interrupted does not wait for a request that hangs."""
 
+import ctypes
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
+from functools import cache
 from threading import Thread
 from typing import ParamSpec, TypeVar
 
 _Arguments = ParamSpec("_Arguments")
 _Value = TypeVar("_Value")
+#: mallopt's number for the size from which a block is memory of its own, and that size in bytes.
+_MMAP_THRESHOLD, _LARGE = -3, 4 << 20
 
 
 def in_background(
     call: Callable[_Arguments, _Value], *args: _Arguments.args, **kwargs: _Arguments.kwargs
 ) -> Future[_Value]:
     """Start `call` in a thread of its own. The caller limits how many run at once."""
+    return_large_blocks()
     future: Future[_Value] = Future()
 
     def run() -> None:
@@ -23,3 +29,10 @@ def in_background(
 
     Thread(target=run, daemon=True).start()
     return future
+
+
+@cache
+def return_large_blocks() -> None:
+    """Have glibc return large blocks to the system: it would keep some pieces of 16 MiB for each thread."""
+    with suppress(AttributeError, OSError):  # another C library
+        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, _LARGE)

@@ -22,8 +22,8 @@ from refnet.recovery.model.remote import PIECE_BYTES, Piece
 from refnet.recovery.sealing.age import SealedError, WrongKeyError
 from refnet.recovery.sealing.keys import Opener
 
-#: Decrypted pieces that readers share.
-_SHARED = 3
+#: Decrypted pieces that readers share: one, and the next.
+_SHARED = 2
 #: Pieces that are read in order before the next one is fetched ahead.
 _IN_ORDER = 2
 
@@ -93,16 +93,11 @@ class Pieces:
                 self._shared.move_to_end(number)
             while len(self._shared) > _SHARED:
                 self._shared.popitem(last=False)
-        try:
-            data = wanted.result()
-        except BaseException:
-            with self._alone:
-                self._shared.pop(number, None)
-            raise
-        return data
+        return wanted.result()
 
     def _begun(self, number: int) -> Future[bytes]:
-        if number not in self._shared:
+        there = self._shared.get(number)
+        if there is None or (there.done() and there.exception()):  # one that failed is fetched again
             self._shared[number] = in_background(self._checked, number)
         self._shared.move_to_end(number)
         return self._shared[number]
@@ -150,10 +145,10 @@ class PieceReader(io.RawIOBase):
         number, start = divmod(self._at, PIECE_BYTES)
         if number != self._number:
             self._in_order = self._in_order + 1 if number == self._number + 1 else 1
-            self._data = b""  # one piece in memory, not two
+            self._number, self._data = -1, b""  # one piece in memory, not two
             self._data = self._pieces.piece(number, ahead=self._in_order >= _IN_ORDER)
             self._number = number
-        part = self._data[start : start + len(view)]
+        part = memoryview(self._data)[start : start + len(view)]
         view[: len(part)] = part
         self._at += len(part)
         return len(part)

@@ -265,13 +265,17 @@ def _compare_manifest(store: RemoteStore, copy: Copy, what: str) -> None:
 
 def _fetched(store: RemoteStore, pieces: Sequence[Piece], what: str) -> Iterator[Piece]:
     """Yield each piece once it was fetched and compared, in order."""
-    begun: deque[tuple[Piece, Future[bytes]]] = deque()
+    begun: deque[tuple[Piece, Future[None]]] = deque()
+
+    def compare(piece: Piece) -> None:
+        fetch(store.bucket, piece, what)
+
     for piece in pieces:
         if len(begun) >= _AT_ONCE:
             first, future = begun.popleft()
             future.result()
             yield first
-        begun.append((piece, in_background(fetch, store.bucket, piece, what)))
+        begun.append((piece, in_background(compare, piece)))
     for piece, future in begun:
         future.result()
         yield piece

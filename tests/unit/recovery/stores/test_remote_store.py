@@ -90,6 +90,20 @@ def test_only_the_pieces_that_are_read_are_fetched(machine: Machine) -> None:
         assert reader.read() == DATA[-7:]
 
 
+def test_a_reader_whose_piece_failed_reads_no_early_end(machine: Machine) -> None:
+    copy = machine.send(artifact(1, DATA))
+    with machine.store(key=True).artifact(copy).open() as reader:
+        reader.read(10)
+        removed = _bucket(machine).contents.pop(copy.document.pieces[1].name)
+        reader.seek(PIECE)
+        with pytest.raises(RefnetError):
+            reader.read(1)
+        reader.seek(20)
+        assert reader.read(10) == DATA[20:30]
+        _bucket(machine).contents[copy.document.pieces[1].name] = removed
+        assert reader.read() == DATA[30:]
+
+
 def test_what_is_there_is_not_sent_again(machine: Machine) -> None:
     first = machine.send(artifact(1, DATA))
     assert machine.send(artifact(1, DATA)).id == first.id
