@@ -138,6 +138,18 @@ def test_a_wrong_answer_is_an_error_in_one_line(
     assert said in failed(kind, lambda: answering(*answers).get("a", 10))
 
 
+def test_a_full_disk_of_a_server_leaves_no_file(answering) -> None:
+    looked = [
+        status(1, 2),
+        packet(102, 2, b"h"),
+        status(3, 1),
+        status(4, 0),
+    ]  # no such object; no hidden files
+    written = [packet(102, 5, b"h"), status(6, 4, b"Failure"), status(7, 0)]
+    bucket = answering(VERSION, *looked, *written, status(8, 0), status(9, 2))
+    assert "Failure" in failed(Kind.FULL, lambda: bucket.put("a", b"x"))
+
+
 def test_a_server_that_falls_silent_is_given_up(answering) -> None:
     start = time.monotonic()
     assert "did not answer" in failed(Kind.UNREACHABLE, lambda: answering(VERSION).get("a", 10))

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from refnet import settings
+from refnet.cluster_sources import with_clusters
 from refnet.errors import Exit, RefnetError
 from refnet.settings import StoreKind, StoreSettings
 from refnet.settings.converters import InvalidError
@@ -163,6 +164,7 @@ def test_a_value_of_a_wrong_kind_is_refused_with_its_line(tmp_path, key, value):
         (CLOUD + 'retention = "day=7"', 'line 3: stores.cloud.retention = "day=7": must name days'),
         (CLOUD + 'retention.obsidian = "days=1"\nretention.database = "day=7"', 'line 4: stores.cloud.retention.database = "day=7": must name'),
         (CLOUD + 'retention.databse = "days=7"', "line 3: stores.cloud.retention: 'databse' is not a source Did you mean database?"),
+        (CLOUD + 'sources = ["database-x"]', "'database-x' is not a source Did you mean database?"),
         (CLOUD + 'sources = ["shop"]', "line 3: stores.cloud.sources: 'shop' is not a source"),
         (CLOUD + 'credentials_file = "/x"\nprune_credentials_file = "/x"', "the same file as credentials_file"),
         (CLOUD + '[stores.b]\nurl = "s3://bucket/a/b"', "stores.b.url: the same place as stores.cloud.url"),
@@ -180,6 +182,14 @@ def test_what_cannot_be_meant_is_refused_with_its_place(tmp_path, text, said):
     found = _problems(tmp_path, text)
     assert said in found
     assert "hunter2" not in found.lower()
+
+
+def test_a_store_may_name_a_cluster_or_one_database_of_it(tmp_path):
+    text = '[clusters.main]\nurl = "postgresql://u@db/postgres"\n' + CLOUD + 'sources = ["main"]\n'
+    given = with_clusters(_examined(tmp_path, text + 'retention.main-shop = "days=3"\n').valid())
+    assert str(given.stores["cloud"].retention.of("main-shop")) == "days=3"
+    assert [one.name for one in given.stores_of("main-globals")] == ["cloud"]
+    assert given.stores_of("database") == ()
 
 
 def test_a_store_is_found_by_its_name_and_by_its_url(tmp_path):

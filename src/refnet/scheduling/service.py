@@ -17,10 +17,17 @@ from refnet.settings import (
     BY_COMPOSE_FILE,
     CONFIG,
     Settings,
+    StoreKind,
     all_keys,
     secret_file_variable,
     user_path,
     variable,
+)
+
+#: Variables of the programs and libraries of stores that a timer needs too, and the one with a secret.
+_OF_STORES, _SECRET = (
+    ("RCLONE_CONFIG", "AWS_REGION", "AWS_DEFAULT_REGION", "SSL_CERT_FILE"),
+    "AWS_SECRET_ACCESS_KEY",
 )
 
 
@@ -32,12 +39,14 @@ def service(settings: Settings, *, user: str | None, vault: bool) -> Service:
     """
     named = [settings.of(name).path for name in settings.sources]
     protected = (settings.config_dir, settings.vault_dir, *named)
+    places = [store.place for store in settings.stores.values()]
     return Service(
         program=_program(),
         folder=settings.file.parent if settings.file else settings.home,
         user=user,
         writable=tuple(dict.fromkeys((settings.home, settings.backup_dir))),
         logs=settings.log_folder if "log.folder" in settings.origins or user == "root" else None,
+        stores=tuple(Path(place.path) for place in places if place.kind is StoreKind.FILE),
         beside=tuple(dict.fromkeys(folder.parent for folder in protected if folder)),
         seen=(*(folder for folder in protected if folder), *_socket_folders(settings)),
         environment=_environment(settings),
@@ -125,6 +134,15 @@ def _environment(settings: Settings) -> dict[str, str]:
         values[variable("instance")] = settings.instance
     if settings.origins.get("config_dir", "").startswith(BY_COMPOSE_FILE):
         values[variable("config_dir")] = str(settings.config_dir)
+    if settings.stores:
+        values |= {name: os.environ[name] for name in _OF_STORES if os.environ.get(name)}
+    for store in settings.stores.values():
+        if store.place.kind is StoreKind.S3 and not store.credentials_file and os.environ.get(_SECRET):
+            raise RefnetError(
+                f"{_SECRET} is set only in this environment, which a timer does not see",
+                f"Put the credential into a file (chmod 600), and name it in stores.{store.name}.credentials_file.",
+                Exit.USAGE,
+            )
     for key, field in all_keys(settings.named).items():
         file = secret_file_variable(key)
         if os.environ.get(file) and field.metadata["secret"]:

@@ -84,6 +84,8 @@ class Service:
     vault_to_come: Path | None = None
     #: The instance that the units are; "": the one with plain names.
     instance: str = ""
+    #: The folders of remote stores, which a run writes in; the disk of one may be away.
+    stores: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -182,7 +184,7 @@ def _first_line(rest: str) -> str:
 
 def _service_file(task: str, unit: _Unit, service: Service, interval: timedelta) -> File:
     """Return the service of `task`. It may do only what a run needs; a proof needs user namespaces."""
-    paths = (*service.writable, *service.seen, service.folder)
+    paths = (*service.writable, *service.stores, *service.seen, service.folder)
     hidden = any(path.is_relative_to(folder) for path in paths for folder in _TEMPORARY)
     limited = service.user not in {None, "root"}
     return _file(
@@ -233,7 +235,7 @@ def _service_options(unit: _Unit, service: Service) -> list[str]:
 
 def _written(unit: _Unit, service: Service) -> tuple[str, ...]:
     """Return the folders that a run of `unit` may write in; a `-` makes a missing one no error."""
-    optional = (service.logs, *(service.beside if unit.prunes else ()))
+    optional = (service.logs, *service.stores, *(service.beside if unit.prunes else ()))
     return (
         *map(str, service.writable),
         *(f"-{folder}" for folder in optional if folder and folder != Path("/")),

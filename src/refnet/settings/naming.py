@@ -96,9 +96,9 @@ def contradictions(settings: Settings, file: Given | None, wrong: set[str]) -> I
     folders = {name: one.path for name, one in settings.sources.items()}
     known = {"database": None, "config": None, "obsidian": settings.vault_dir, **folders}
     for key, why, hint in (
-        *(conflicts(settings.sources, short, settings.backup_dir)),
+        *conflicts(settings.sources, short, settings.backup_dir),
         *clusters_of_one_server(settings.clusters.values()),
-        *stores.conflicts(settings.stores, known | dict.fromkeys(settings.clusters), settings.backup_dir),
+        *stores.conflicts(settings.stores, known, settings.clusters, settings.backup_dir),
     ):
         place = file.place(tuple(key.split("."))) if file else ""
         yield Problem(f"{place}{key}: {why}", hint, key)

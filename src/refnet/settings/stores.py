@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -208,11 +208,14 @@ class StoreSettings:
 
 
 def conflicts(
-    stores: Mapping[str, StoreSettings], sources: Mapping[str, Path | None], backup_dir: Path
+    stores: Mapping[str, StoreSettings],
+    sources: Mapping[str, Path | None],
+    clusters: Collection[str],
+    backup_dir: Path,
 ) -> Iterator[tuple[str, str, str]]:
     """Yield the key of each store that contradicts itself or another, why, and what to do.
 
-    sources: the names of sources and clusters → the folder that one protects, if it is a folder.
+    sources: their names → the folder that one protects, if it is a folder.
     """
     places: dict[tuple[str, str | None], str] = {}
     for one in stores.values():
@@ -227,7 +230,7 @@ def conflicts(
         if one.credentials_file and one.credentials_file == one.prune_credentials_file:
             why = "the same file as credentials_file"
             yield f"{start}.prune_credentials_file", why, "Use a second credential, which alone may delete."
-        yield from _unknown_sources(one, start, sources)
+        yield from _unknown_sources(one, start, [*sources, *clusters], clusters)
 
 
 def _unfitting(one: StoreSettings, url: StoreUrl, start: str) -> Iterator[tuple[str, str, str]]:
@@ -253,12 +256,13 @@ def _overlaps(path: str, start: str, folders: Mapping[str, Path | None]) -> Iter
 
 
 def _unknown_sources(
-    one: StoreSettings, start: str, sources: Mapping[str, Path | None]
+    one: StoreSettings, start: str, known: Collection[str], clusters: Collection[str]
 ) -> Iterator[tuple[str, str, str]]:
     for name, given in (("sources", one.sources or ()), ("retention", one.retention.by_source)):
         for source in given:
-            if source not in sources and not any(source.startswith(f"{known}-") for known in sources):
-                near = nearest(source, sources)
+            of_cluster = any(source.startswith(f"{cluster}-") for cluster in clusters)
+            if source not in known and not of_cluster:
+                near = nearest(source, known)
                 hint = f"Did you mean {near}? " if near else ""
                 yield (
                     f"{start}.{name}",
