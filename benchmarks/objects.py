@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from refnet.processes import until
+from refnet.recovery.buckets.cloud import CloudBucket, Place
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
@@ -79,6 +80,13 @@ class ObjectServer:
             secret_access_key=self.secret,
             client_options={"root_certificate": self.authority.read_bytes()},
             retry_config={"max_retries": 0},
+        )
+
+    def bucket(self, prefix: str) -> CloudBucket:
+        """Return the objects below `prefix`, as RefNet reads and creates them."""
+        own = {"access_key_id": self.key_id, "secret_access_key": self.secret}
+        return CloudBucket(
+            Place("s3", BUCKET, prefix, self.endpoint, REGION, own, self.authority.read_text())
         )
 
     def requests(self) -> Counter[str]:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from psycopg import sql
 
-from benchmarks import bars, build, report
+from benchmarks import bars, build, manifests, report
 from benchmarks.bars import Bar, Measured, Table
 from benchmarks.measure import FailedError, Run, pipeline
 from benchmarks.objects import BUCKET, REGION, ObjectServer, object_server
@@ -29,27 +29,20 @@ from benchmarks.ways import Bench as PlainBench
 from refnet.postgres import binaries
 from refnet.recovery.model.remote import PIECE_BYTES, lengths
 from refnet.recovery.sealing.age import PrivateKey
-from refnet.recovery.sealing.keys import MachineKeys
+from refnet.recovery.sealing.keys import MachineKeys, read_keys
 from refnet.recovery.sources.database.artifact.sqlgz import Reader
+from refnet.recovery.stores.local import LocalStore
 
 TITLE = "Off-site"
 #: Of the common shape: 500 MB on disk.
 _SCALE = 0.39
-_STORE = "cloud"
+_STORE, _MANY = "cloud", "many"
+#: Copies in the store _MANY.
+_COPIES = 2_500
+_PAGE = 1_000
 #: Homes: one without a store, one that copies each of its backups, and one that copies the backups of the first.
 _LOCAL, _OFFSITE, _COPYING = "home", "offsite", "copying"
 _MEMORY_BYTES = 200_000_000
-_SETTINGS = """
-[stores.{store}]
-url = "{url}"
-endpoint = "{endpoint}"
-region = "{region}"
-credentials_file = "{credential}"
-ca_file = "{authority}"
-[encryption]
-recipients = ["{recipient}"]
-"""
-
 LOCAL = "refnet backup database"
 OFFSITE = "refnet backup database, with its copy"
 UNPROVEN = "refnet backup database --no-prove, with its copy"
@@ -59,7 +52,7 @@ PGBACKREST = "pgbackrest backup --type=full (s3, cipher)"
 FETCH = "fetch and decrypt the newest"
 RESTIC_DUMP = "restic dump latest"
 TABLE = f"refnet restore database --store {_STORE} --table {SMALL_TABLE}"
-LIST = f"refnet list --store {_STORE}"
+LIST = f"refnet list --store {_MANY}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,18 +78,22 @@ class Bench(PlainBench):
         credential = self.folder / "s3.toml"
         pair = {"access_key_id": self.server.key_id, "secret_access_key": self.server.secret}
         _write(credential, "".join(f'{name} = "{value}"\n' for name, value in pair.items()))
-        for home in (_OFFSITE, _COPYING):
-            settings = _SETTINGS.format(
-                store=_STORE,
-                url=f"s3://{BUCKET}/{home}",
-                endpoint=self.server.endpoint,
-                region=REGION,
-                credential=credential,
-                authority=self.server.authority,
-                recipient=key.recipient.text,
-            )
-            _write(self.folder / home / "refnet.toml", settings)
+        for home, stores in ((_OFFSITE, {_STORE: _OFFSITE}), (_COPYING, {_STORE: _COPYING, _MANY: _MANY})):
+            tables = [self._table(name, prefix, credential) for name, prefix in stores.items()]
+            recipients = f'[encryption]\nrecipients = ["{key.recipient.text}"]\n'
+            _write(self.folder / home / "refnet.toml", "\n".join([*tables, recipients]))
             MachineKeys(self.folder / home / "keys").make_missing()
+
+    def _table(self, name: str, prefix: str, credential: Path) -> str:
+        """Return the settings of a store."""
+        values = {
+            "url": f"s3://{BUCKET}/{prefix}",
+            "endpoint": self.server.endpoint,
+            "region": REGION,
+            "credentials_file": credential,
+            "ca_file": self.server.authority,
+        }
+        return "\n".join([f"[stores.{name}]", *(f'{key} = "{value}"' for key, value in values.items())])
 
     def pipe(self, *commands: list[str], environment: dict[str, str], into: Path | None = None) -> Run:
         """Settle the servers, then run a pipeline."""
@@ -208,7 +205,16 @@ def _table(bench: Bench) -> Result:
 
 
 def _list(bench: Bench) -> Result:
-    return Result(_refnet(bench, _COPYING, "list", "--store", _STORE))
+    """List many copies; the sampled run fetches their manifests."""
+    if bench.sample:
+        key = read_keys(bench.key).keys[0].recipient.text
+        newest = max(LocalStore(bench.backups).entries(), key=lambda one: one.created)
+        own = manifests.sealer(bench.folder / _COPYING / "keys", key)
+        manifests.fill(bench.server.bucket(_MANY), _MANY, own, newest.manifest, _COPIES)
+    run = _refnet(bench, _COPYING, "list", "--store", _MANY)
+    if run.stdout.count(".sql.gz") < _COPIES:
+        raise FailedError("not every copy is listed")
+    return Result(run, pieces=-(-_COPIES // _PAGE))
 
 
 #: In the order of a round: what is copied or read is made before.
@@ -273,6 +279,13 @@ def promises() -> tuple[Bar, ...]:
             (TABLE,),
             _requests(TABLE),
             ceiling=2,
+            unit="requests",
+        ),
+        Bar(
+            f"pages of {LIST}, besides one for each {_PAGE:,} of its {_COPIES:,} copies",
+            (LIST,),
+            _requests(LIST, but="GET"),
+            ceiling=0,
             unit="requests",
         ),
     )

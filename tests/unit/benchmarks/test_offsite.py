@@ -36,6 +36,7 @@ TABLE = {
     offsite.FETCH: took(1.0),
     offsite.RESTIC_DUMP: took(1.6),
     offsite.TABLE: took(1.0, pieces=2, GET=4, LIST=1),
+    offsite.LIST: took(1.0, pieces=3, LIST=3, GET=2500),
 }
 
 
@@ -60,6 +61,8 @@ def test_requests_are_counted_besides_the_pieces() -> None:
         "3.00 requests",
         "MISS",
     )
+    pages = [verdict for what, (_, _, verdict) in found.items() if what.startswith("pages of")]
+    assert pages == ["pass"]
 
 
 def test_the_metrics_of_the_server_say_how_many_requests_it_answered() -> None:
