@@ -51,7 +51,7 @@ class StorePlan:
 
     @property
     def deleted(self) -> tuple[Decision, ...]:
-        """What is deleted, or would be: without what turned out to be locked."""
+        """The deletions, done or planned, without what turned out to be locked."""
         kept = {one.name for one in self.locked}
         return tuple(one for one in self.decisions if not one.keep and one.entry.name not in kept)
 
