@@ -136,16 +136,23 @@ def test_a_folder_is_absolute_or_below_the_home_of_the_user(url: str, root: str)
     assert SftpBucket(parse_store_url(url))._root == root
 
 
-def test_what_ssh_refuses_is_told_in_one_line(server: SshServer, tmp_path: Path) -> None:
+def test_what_ssh_refuses_is_told_in_one_line(
+    server: SshServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     url, options = parse_store_url(server.url(tmp_path)), list(server.options)
 
     def said(kind: Kind, url_=url, options_=options) -> str:
         return _failed(kind, lambda: SftpBucket(url_, options_, Patience(5, 0, 0)).put("a", b"x"))
 
     unknown = [*options[:-1], f"UserKnownHostsFile={tmp_path}/none"]
-    assert "Host key verification failed. | Try `ssh" in said(Kind.REFUSED, options_=unknown)
+    assert f"Host key verification failed. | Try `ssh -p {server.port} " in said(
+        Kind.REFUSED, options_=unknown
+    )
     assert "Permission denied (publickey)" in said(
         Kind.REFUSED, options_=[*options[:2], *options[4:], "-o", "IdentitiesOnly=yes", "-i", "/none"]
     )
     assert "Connection refused" in said(Kind.UNREACHABLE, replace(url, port=1))
+    monkeypatch.setenv("PATH", "/none")
+    assert "openssh-client" in said(Kind.UNREACHABLE)
+    monkeypatch.undo()
     assert "ssh:" in said(Kind.UNREACHABLE, replace(url, place="host.invalid"))

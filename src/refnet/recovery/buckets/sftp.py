@@ -76,7 +76,8 @@ class SftpBucket:
     def __init__(self, url: StoreUrl, options: Sequence[str] = (), patience: Patience = Patience()) -> None:
         """Args: options: more arguments of ssh."""
         self.shown = str(url)
-        self._host = f"{url.user}@{url.place}" if url.user else url.place
+        host = f"{url.user}@{url.place}" if url.user else url.place
+        self._by_hand = f"ssh -p {url.port} {host}" if url.port else f"ssh {host}"
         given = [each for option in _OPTIONS for each in ("-o", option)]
         user, port = ["-l", url.user] if url.user else [], ["-p", str(url.port)] if url.port else []
         self._command = ["ssh", *given, *options, *user, *port, "-s", "--", url.place, "sftp"]
@@ -148,7 +149,7 @@ class SftpBucket:
 
     def _refused(self, server: Connection, name: str, error: RefusedError) -> BucketError:
         if error.code == Status.PERMISSION_DENIED:
-            return self._error(Kind.REFUSED, name, error, f"Give the folder there to {self._host}.")
+            return self._error(Kind.REFUSED, name, error, "Give the folder there to that user.")
         if error.code != Status.NO_SUCH_FILE:
             return self._error(Kind.UNREACHABLE, name, error, "See the server's log, and retry.")
         if self._found(server, ""):
@@ -162,10 +163,10 @@ class SftpBucket:
 
     def _unreachable(self, error: LostError) -> BucketError:
         said = said_of(error)
-        kind, hint = Kind.UNREACHABLE, "Debian's package of ssh is openssh-client."
+        kind, hint = Kind.UNREACHABLE, ""
         if any(word in said for word in _REFUSED):
-            kind, hint = Kind.REFUSED, "Its key must be known there, and the host's key here."
-        return BucketError(kind, f"{self.shown}: {said}", f"Try `ssh {self._host}` as this user. {hint}")
+            kind, hint = Kind.REFUSED, " Its key must be known there, and the host's key here."
+        return BucketError(kind, f"{self.shown}: {said}", f"Try `{self._by_hand}` as this user.{hint}")
 
     def _path(self, name: str) -> bytes:
         return f"{self._root}/{name}".encode()

@@ -159,7 +159,7 @@ class Connection:
             )
         except OSError as error:
             self._said.close()
-            raise LostError(f"{command[0]}: {error.strerror}") from None
+            raise AnswerError(f"{command[0]}: {error.strerror}; Debian's package is openssh-client") from None
         self._in, self._out = (pipe.fileno() for pipe in (self._process.stdin, self._process.stdout) if pipe)
         os.set_blocking(self._in, False)
         os.set_blocking(self._out, False)
