@@ -86,6 +86,9 @@ def test_without_a_recipient_nothing_leaves_the_machine(refnet: Command) -> None
     folder = refnet.home.parent
     (folder / "plain").mkdir(mode=0o700)
     _write(folder)
+    rows = {one["what"]: one for one in refnet("check", "--json").json["checks"]}
+    assert rows["copies near"]["state"] == "error"
+    assert "encryption.recipients is not set" in rows["copies near"]["says"]
     refnet("copy", "--to", f"file://{folder}/plain", REFNET_ENCRYPTION_RECIPIENTS="").fails(
         2, "encryption.recipients"
     )

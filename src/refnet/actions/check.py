@@ -27,8 +27,10 @@ from refnet.actions.previous import previous
 from refnet.actions.recovery_settings import Setup
 from refnet.cluster_sources import with_clusters
 from refnet.compose import compose_file
+from refnet.errors import RefnetError
 from refnet.files import check_closed
 from refnet.locks import is_locked
+from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.cluster import globals_name
 from refnet.recovery.model.formatting import plural, some
 from refnet.recovery.model.monitoring import Status
@@ -72,6 +74,7 @@ def check() -> Checked:
         "schedule": _schedule,
         "messages": _messages,
         "hooks": check_hooks,
+        "copies": check_copies,
         "keys": check_keys,
         "recovery": _recovery,
         "broker": _broker,
@@ -96,6 +99,20 @@ def _cluster(settings: Settings, name: str) -> Iterator[Line]:
     count = sum(one.cluster == name and one.table == "databases" for one in now.settings.sources.values())
     what = f"{plural(count, 'database')} on {ActsOn.of(now.settings, globals_name(name)).server}"
     yield ok(f"cluster {name}", f"{what}; new: {some(new)}" if new else what)
+
+
+def check_copies(settings: Settings) -> Iterator[Line]:
+    """Check for each remote store that copies can be encrypted, signed and sent; ask no store."""
+    for name in settings.stores:
+        what = f"copies {name}"
+        try:
+            store = wiring.remote_store(settings, name)
+            sender = wiring.sender(settings, store, Clock().now)
+        except RefnetError as problem:
+            yield error(what, problem.message, problem.hint)
+        else:
+            count = plural(len(sender.sealer.recipients), "recipient")
+            yield ok(what, f"encrypted to {count}, to {store.bucket.shown}")
 
 
 def _settings(settings: Settings) -> Iterator[Line]:
