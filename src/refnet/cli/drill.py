@@ -43,11 +43,15 @@ def drill(
 
 
 def _print(found: Drill, store: Store) -> None:
+    names = [result.chosen.source for result in found.results]
+    width = max(9, *map(len, (*names, *found.absent)))
     for result in found.results:
         recovery = formatting.seconds(sum(result.proof.seconds.values()))
-        render.print_proof(f"{result.chosen.source:9} {result.chosen.name}:", result.proof)
+        render.print_proof(
+            f"{result.chosen.source:{width}} {result.chosen.name}:", result.proof, indent=width + 1
+        )
         if result.chosen.entry:
             old = formatting.age(found.started - result.chosen.entry.created)
-            say(f"{'':9} measured recovery {recovery}, age of the data {old}")
+            say(f"{'':{width}} measured recovery {recovery}, age of the data {old}")
     for name in found.absent:
-        print(f"{name:9} could not verify: {absence(store, name)}")
+        print(f"{name:{width}} could not verify: {absence(store, name)}")

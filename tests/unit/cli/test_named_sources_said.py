@@ -106,6 +106,8 @@ def test_the_result_of_a_backup_is_aligned_with_the_longest_name(refnet: Ran, tm
     code, made, _ = refnet("backup", "notes", "photographs_of_2026")
 
     assert code == 0
+    drilled = [line for line in refnet("drill")[1].splitlines() if not line.startswith("report: ")]
+    assert {line[19] for line in drilled} == {" "}
     assert {line[:20].strip() for line in made.splitlines()} == {"notes", "photographs_of_2026", ""}
     assert {line[20:].partition("/")[0].partition(" ")[0] for line in made.splitlines()} == {"", "proven"}
 
