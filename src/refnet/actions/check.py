@@ -75,6 +75,7 @@ def check() -> Checked:
         "messages": _messages,
         "hooks": check_hooks,
         "copies": check_copies,
+        **{f"store {name}": partial(check_store_answers, name=name) for name in settings.stores},
         "keys": check_keys,
         "recovery": _recovery,
         "broker": _broker,
@@ -210,6 +211,16 @@ def check_hooks(settings: Settings) -> Iterator[Line]:
         yield error(
             "hooks", f"{program} is not a program that this user can run", "Install it, or fix its hook."
         )
+
+
+def check_store_answers(settings: Settings, name: str) -> Iterator[Line]:
+    """Check that both credentials of a store can be read, and that it answers; RefnetError if not."""
+    from refnet.recovery.buckets.opening import open_bucket
+
+    store = settings.stores[name]
+    open_bucket(store, deleting=True)
+    next(open_bucket(store).listed("check/"), None)
+    yield ok(f"store {name}", f"{store.place} answers")
 
 
 def _recovery(settings: Settings) -> Iterator[Line]:

@@ -65,7 +65,7 @@ class Patience:
     #: All attempts of one object.
     objects: float = 600.0
     #: All attempts of a list or a deletion.
-    small: float = 30.0
+    small: float = 15.0
     #: The longest pause between two attempts.
     pause: float = 30.0
 
