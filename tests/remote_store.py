@@ -59,7 +59,7 @@ class Machine:
     def send(self, artifact: OpenArtifact, progress: Progress = silent) -> Copy:
         assert artifact.entry
         sealer = Sealer((self.recovery.recipient,), self.keys)
-        return Sender(self.store(), sealer, self.now).send(artifact, artifact.entry, progress)[0]
+        return Sender(self.store(), sealer, self.now).send(artifact, artifact.entry, progress).copy
 
     def fetch_back(self, copy: Copy) -> Copy:
         return fetch_back(self.store(), copy, self.now, silent)

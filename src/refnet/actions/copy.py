@@ -16,7 +16,7 @@ from refnet.recovery.model.copies import copy_of
 from refnet.recovery.model.remote import Copy, CopyLevel
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores.remote import RemoteStore
-from refnet.recovery.stores.sending import fetch_back
+from refnet.recovery.stores.sending import fetch_back, sample_back
 
 
 @dataclass(frozen=True)
@@ -159,13 +159,17 @@ def copy(context: Context, one: Wanted) -> Copied:
     try:
         store = wiring.remote_store(context.settings, one.store)
         sender = wiring.sender(context.settings, store, context.clock.now)
-        made, is_new = sender.send(context.store.artifact(one.entry), one.entry, context.progress)
-        found = replace(found, level=made.copy_level, is_new=is_new)
+        result = sender.send(context.store.artifact(one.entry), one.entry, context.progress)
+        made = result.copy
+        found = replace(found, level=made.copy_level, is_new=result.is_new)
         if made.copy_level is CopyLevel.SENT:
             made = fetch_back(store, made, context.clock.now, context.progress)
             found = replace(
                 found, level=None if made.damaged else made.copy_level, error=_damage(made, one.store)
             )
+        for damaged in sample_back(store, result.others, context.clock.now) if result.is_new else ():
+            why = "; ".join(damaged.evidence[-1].reasons)
+            context.note(f"{why}: `refnet copy --all` sends what is still in the backup folder")
     except RefnetError as error:
         found = replace(found, error=error)
     return replace(found, seconds=context.clock.monotonic() - begun)

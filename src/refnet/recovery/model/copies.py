@@ -77,6 +77,8 @@ def watch_copies(
             newest, copy = catalog.newest_complete(source), state.newest(source)
             if (newest or copy) and only in {None, source}:
                 yield _of_source(state, newest, copy, limits[source], now)
+            if only in {None, source}:
+                yield from _damage(state, source)
         if only is None and state.gaps:
             says = f"{formatting.some([one.why for one in state.gaps], 3)}: who can delete there? `refnet list --store {state.name}`"
             yield Check(None, what, Status.CRITICAL, says)
@@ -90,6 +92,15 @@ def _unseen(state: StoreState, trouble: RefnetError, now: datetime) -> Check:
     ago = f"; last listed {formatting.age(now - state.listed)} ago" if state.listed else ""
     says = f"cannot be listed{ago}: {trouble.message}"
     return Check(None, f"{OF_COPY}{state.name}", Status.WARNING if known else Status.CRITICAL, says)
+
+
+def _damage(state: StoreState, source: SourceName) -> Iterator[Check]:
+    """Yield a warning about damaged copies of `source` whose artifact has no other copy."""
+    damaged = [one for one in state.copies if one.source == source and one.damaged]
+    names = [one.name for one in damaged if not copy_of(state.copies, one.manifest)]
+    if names:
+        says = f"damaged there: {formatting.some(names, 3)}: `refnet copy --all` sends what is still here"
+        yield Check(source, f"{OF_COPY}{state.name}", Status.WARNING, says)
 
 
 def _of_source(

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
 from datetime import datetime
+from secrets import SystemRandom
 from threading import Lock
 from typing import BinaryIO
 
@@ -74,6 +75,17 @@ class Sealer:
 
 
 @dataclass(frozen=True)
+class SentCopy:
+    """The copy of an artifact."""
+
+    copy: Copy
+    #: It was sent now; otherwise it was there already.
+    is_new: bool
+    #: The other copies in the store.
+    others: tuple[Copy, ...]
+
+
+@dataclass(frozen=True)
 class Sender:
     """Sends artifacts to one store."""
 
@@ -81,8 +93,8 @@ class Sender:
     sealer: Sealer
     now: Callable[[], datetime]
 
-    def send(self, artifact: OpenArtifact, entry: Entry, progress: Progress) -> tuple[Copy, bool]:
-        """Send `artifact` and publish it; return its copy, and whether it is new: it may be there already.
+    def send(self, artifact: OpenArtifact, entry: Entry, progress: Progress) -> SentCopy:
+        """Send `artifact` and publish it, unless its copy is there already.
 
         RefnetError (DAMAGED), before anything is published, if it is not what its manifest says.
         """
@@ -90,7 +102,7 @@ class Sender:
             self._finish()
             contents = self.store.contents()
             if there := copy_of(contents.copies, entry.manifest):
-                return there, False
+                return SentCopy(there, False, tuple(one for one in contents.copies if one is not there))
             journal = SendingJournal.open(self.store.home / "sending", entry.manifest, self.sealer.digest)
             pieces = _Pieces(self, journal, progress)
             listed = pieces.send_list(artifact.packed_files())
@@ -98,7 +110,7 @@ class Sender:
                 found = pieces.send(entry.manifest, reader)
             manifests = [one.signed for one in contents.copies]
             signed = self._seal(journal, self._document(entry, journal, (found, listed), manifests))
-            return Copy(signed.document.manifest, signed=signed), True
+            return SentCopy(Copy(signed.document.manifest, signed=signed), True, contents.copies)
 
     def _document(
         self,
@@ -147,7 +159,7 @@ class Sender:
         for journal, name, data in sealed(self.store.home / "sending"):
             try:
                 self._publish(journal, name, data)
-            except ValueError:  # other keys by now: it is sent again as a whole
+            except ValueError:  # other keys by now: it is sent again as a sound
                 journal.remove()
 
 
@@ -251,11 +263,37 @@ def fetch_back(store: RemoteStore, copy: Copy, now: Callable[[], datetime], prog
     return replace(copy, evidence=(*copy.evidence, line))
 
 
+def sample_back(
+    store: RemoteStore, copies: Sequence[Copy], now: Callable[[], datetime], most: int = 4
+) -> tuple[Copy, ...]:
+    """Read back a random piece of some of `copies`, at most `most`; return those that turned out damaged, as recorded.
+
+    A loss in the store is then noticed before the copy is needed. BucketError if the store cannot be reached.
+    """
+    random, found = SystemRandom(), list[Copy]()
+    sound = [one for one in copies if not one.damaged]
+    for copy in random.sample(sound, min(most, len(sound))):
+        piece = random.choice((*copy.document.files, *copy.document.pieces))
+        try:
+            fetch(store.bucket, piece, f"{copy.name} in {store.name}")
+        except RefnetError as error:
+            if error.code is not Exit.DAMAGED:
+                raise
+            line = Evidence(now(), Level.WRITTEN, Outcome.FAILED, 0.0, reasons=(error.message,))
+            store.record(copy, line)
+            found.append(replace(copy, evidence=(*copy.evidence, line)))
+    return tuple(found)
+
+
 def _compare_manifest(store: RemoteStore, copy: Copy, what: str) -> None:
-    data = store.bucket.get(copy.object, MANIFEST_OBJECT_BYTES)
     try:
+        data = store.bucket.get(copy.object, MANIFEST_OBJECT_BYTES)
         same = store.manifests.parse(data, copy.object).sha256 == copy.signed.sha256
     except ValueError:
+        same = False
+    except BucketError as error:
+        if error.kind not in {Kind.MISSING, Kind.DAMAGED}:
+            raise
         same = False
     if not same:
         raise RefnetError(

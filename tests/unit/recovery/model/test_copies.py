@@ -46,7 +46,6 @@ def _checks(state: StoreState, *local: Manifest, after: timedelta = timedelta(ho
         (_state(_copy(LOCAL, READ)), [], Status.OK, "fetched"),
         (_state(_copy(LOCAL, READ)), [LOCAL, LATER], Status.CRITICAL, f"{LATER.name} has no copy"),
         (_state(), [LOCAL], Status.WARNING, "has no copy there (the newest: none)"),
-        (_state(_copy(LOCAL, replace(READ, outcome=Outcome.FAILED))), [LOCAL], Status.WARNING, "has no copy"),
     ],
 )  # fmt: skip
 def test_the_newest_artifact_has_a_copy_or_that_is_said(
@@ -55,6 +54,16 @@ def test_the_newest_artifact_has_a_copy_or_that_is_said(
     [check] = _checks(state, *local)
     assert (check.source, check.what, check.status) == (SourceName.DATABASE, "copy cloud", status)
     assert words in check.says
+
+
+def test_a_damaged_copy_is_said_until_there_is_another() -> None:
+    damaged = _copy(LOCAL, replace(READ, outcome=Outcome.FAILED))
+    first, second = _checks(_state(damaged), LOCAL)
+    assert "has no copy" in first.says
+    assert f"damaged there: {LOCAL.name}" in second.says
+    assert {first.status, second.status} == {Status.WARNING}
+    [check] = _checks(_state(_copy(LOCAL, READ), damaged), LOCAL)
+    assert check.status is Status.OK
 
 
 def test_a_copy_may_take_two_hours_before_it_is_missed() -> None:

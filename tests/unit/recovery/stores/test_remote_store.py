@@ -24,6 +24,7 @@ from refnet.recovery.model.remote import Copy, ManifestName
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sealing.age import PrivateKey, encrypt
 from refnet.recovery.stores import remote_pieces, sending
+from refnet.recovery.stores.sending import sample_back
 from refnet.recovery.stores.sending_journal import SendingJournal
 
 PIECE = 64 << 10
@@ -140,6 +141,23 @@ def test_a_piece_that_changed_is_found_and_the_artifact_is_sent_again(
     assert again.id != copy.id
     assert [one.state for one in machine.store().entries()] == ["sent", "damaged"]
     assert _read(machine, again) == DATA
+
+
+def test_a_lost_piece_of_an_older_copy_is_found_by_a_sample(machine: Machine) -> None:
+    copies = [machine.send(artifact(n, b"x" * n)) for n in range(1, 6)]
+    assert sample_back(machine.store(), copies, machine.now) == ()
+    lost = copies[2]
+    machine.bucket.delete(lost.document.pieces[0].name)
+    [damaged] = sample_back(machine.store(), copies[2:], machine.now)
+    assert (damaged.id, damaged.state) == (lost.id, "damaged")
+    assert [one.state for one in machine.store().entries() if one.id == lost.id] == ["damaged"]
+    assert machine.send(artifact(3, b"xxx")).id != lost.id
+
+
+def test_a_removed_manifest_is_damage_when_it_is_read_back(machine: Machine) -> None:
+    copy = machine.send(artifact(1, DATA))
+    machine.bucket.delete(copy.object)
+    assert machine.fetch_back(copy).state == "damaged"
 
 
 def test_pieces_of_another_copy_are_refused(machine: Machine) -> None:
