@@ -51,12 +51,14 @@ def listed_stores(context: Context) -> tuple[ListedStore, ...]:
 
 def check_store(context: Context, store: StoreSettings) -> StoreCheck:
     """Try what an attacker with this machine's credential would try, on an object of the check; record the answers."""
-    from refnet.recovery.buckets.cloud import CloudBucket
+    from refnet.recovery.buckets.cloud import CloudBucket, Patience
     from refnet.recovery.buckets.opening import open_bucket
     from refnet.recovery.buckets.trying import Trial
 
-    bucket = open_bucket(replace(store, bandwidth=None))
-    locks = bucket.requests if isinstance(bucket, CloudBucket) else None
+    bucket, locks = open_bucket(replace(store, bandwidth=None)), None
+    if isinstance(bucket, CloudBucket):  # the objects are small, and somebody waits
+        bucket = bucket.with_patience(Patience(longest=30.0, upload=30.0))
+        locks = bucket.requests
     trial = Trial(
         bucket, context.clock.now, locks, lock=store.lock is not None, protects=store.place.kind in _PROTECT
     )

@@ -99,6 +99,10 @@ class CloudBucket:
             raise RefnetError(error.message, hint, Exit.USAGE) from None
         self._writer = (self._reader, 0.0)
 
+    def with_patience(self, patience: Patience) -> CloudBucket:
+        """Return the same bucket, whose requests are repeated for another time."""
+        return CloudBucket(self._place, patience)
+
     def put(self, name: str, data: bytes) -> str:
         import obstore
         from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
