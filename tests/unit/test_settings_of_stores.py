@@ -10,7 +10,7 @@ from refnet.cluster_sources import with_clusters
 from refnet.errors import Exit, RefnetError
 from refnet.settings import StoreKind, StoreSettings
 from refnet.settings.converters import InvalidError
-from refnet.settings.encryption import recipients, wrong_recipient
+from refnet.settings.encryption import _BECH32, _checksum, recipients, wrong_recipient
 from refnet.settings.named import keys_of
 from refnet.settings.store_url import parse_store_url
 from refnet.settings.stores import bandwidth, days, store_url
@@ -235,6 +235,15 @@ def test_without_recipients_nothing_is_copied(tmp_path):
 def test_a_recipient_is_checked(text, why):
     assert wrong_recipient(text).startswith(why)
     assert bool(wrong_recipient(text)) == bool(why)
+
+
+def test_a_recipient_of_a_later_kind_is_named():
+    data = "q" * 300
+    rest = _checksum("age1pq", data + "q" * 6) ^ 1
+    later = f"age1pq1{data}" + "".join(_BECH32[rest >> 5 * (5 - n) & 31] for n in range(6))
+    assert (
+        wrong_recipient(later) == "is of the kind age1pq1, for which this version of RefNet has no encryption"
+    )
 
 
 def test_recipients_that_age_makes_are_read():
