@@ -83,7 +83,7 @@ def plan(context: Context, path: Path) -> Adoption:
 
     RefnetError if the name is not that of an artifact, or the file has a manifest already.
     """
-    store, zone = context.store, Schedule.of(context.settings).zone
+    store, zone = context.local, Schedule.of(context.settings).zone
     said = read_file_name(path.name)
     with explained(path):
         fits = not path.is_symlink() and path.is_file()
@@ -113,7 +113,7 @@ def adopt(context: Context, adoption: Adoption) -> Adopted:
 
     Checks that passed before the manifest was lost no longer count; those that failed still do.
     """
-    store = context.store
+    store = context.local
     source = adoption.source
     with store.lock(source):
         manifest = _publish(store, adoption)

@@ -124,7 +124,7 @@ class Plan:
 
 def plan(context: Context, name: SourceName, options: Options) -> Plan:
     """Return what a backup of `name` would do; write nothing and start no server."""
-    store = LocalStore(options.folder, flat=True) if options.folder else context.store
+    store = LocalStore(options.folder, flat=True) if options.folder else context.local
     what, problem = "", None if options.folder else store.trouble()
     if name in wiring.configured(context.settings):
         try:
@@ -156,7 +156,7 @@ def backup(context: Context, name: SourceName, options: Options | None = None) -
     options, settings, context = options or Options(), context.settings, context.about(name)
     if name not in wiring.configured(context.settings):
         return None
-    store = LocalStore(options.folder, flat=True) if options.folder else context.store
+    store = LocalStore(options.folder, flat=True) if options.folder else context.local
     if earlier := _earlier(context, name, store, options.since):
         return _copied(context, earlier)
     source = wiring.source(context.settings, name, jobs=options.jobs, tables=options.tables, into=store)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from refnet import wiring
 from refnet.actions.choose import choose_to_read
@@ -14,34 +14,55 @@ from refnet.actions.marking import check_tag
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Manifest, utc
 from refnet.recovery.model.catalog import Catalog
+from refnet.recovery.model.remote import Copy
+from refnet.recovery.model.remote_head import Gap
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.model.source_name import STANDARD, SourceName
 from refnet.recovery.model.store import Unlisted
 from refnet.recovery.stores.local import LocalStore
 
+if TYPE_CHECKING:
+    from refnet.recovery.stores.remote import RemoteStore
+
 
 @dataclass(frozen=True)
 class Listing:
-    store: LocalStore
+    store: LocalStore | RemoteStore
     #: Oldest first.
     entries: tuple[Entry, ...]
     #: Files that look like artifacts and are not in the catalog.
     unlisted: tuple[Unlisted, ...]
     #: The time that ages are computed for.
     now: datetime
+    #: What the order of a remote store's manifests shows to be removed, replaced or put back.
+    gaps: tuple[Gap, ...] = ()
+
+    @property
+    def place(self) -> str:
+        """The backup folder, or the remote store."""
+        return str(self.store.root) if isinstance(self.store, LocalStore) else self.store.shown
 
     def to_json(self) -> dict[str, Any]:
+        is_local = isinstance(self.store, LocalStore)
+        gaps = {} if is_local else {"gaps": [one.to_json() for one in self.gaps]}
         return {
-            "backup_dir": str(self.store.root),
+            "backup_dir" if is_local else "store": self.place,
             "artifacts": [self._listed(entry) for entry in self.entries],
             "unlisted": [asdict(one) for one in self.unlisted],
+            **gaps,
         }
+
+    def path(self, one: Entry | Unlisted) -> str:
+        """Return the file of an artifact, or the object of a copy's manifest."""
+        if isinstance(self.store, LocalStore):
+            return str(self.store.folder(one.source) / one.name)
+        return one.object if isinstance(one, Copy) else one.name
 
     def _listed(self, entry: Entry) -> dict[str, Any]:
         return {
             "name": entry.name,
             "source": entry.source,
-            "path": str(self.store.path(entry)),
+            "path": self.path(entry),
             "database": entry.identity.database if entry.identity else None,
             "system_identifier": entry.identity.system if entry.identity else None,
             "created": utc(entry.created),
@@ -107,8 +128,12 @@ def not_named(context: Context, names: tuple[SourceName, ...]) -> tuple[SourceNa
 
 def listing(context: Context, names: tuple[SourceName, ...], tag: str | None = None) -> Listing:
     """Return every artifact of the sources `names`, or those with the tag `tag`; by source where any is named."""
-    store = context.store
-    found, _, ignored = store.contents()
+    store, gaps = context.store, tuple[Gap, ...]()
+    if isinstance(store, LocalStore):
+        found, _, ignored = store.contents()
+    else:
+        there = store.contents()
+        found, ignored, gaps = there.copies, there.unlisted, there.gaps
     entries = tuple(entry for entry in Catalog.of(found).entries if entry.source in names)
     if any(name not in STANDARD for name in names):
         entries = tuple(sorted(entries, key=lambda entry: names.index(entry.source)))
@@ -116,7 +141,7 @@ def listing(context: Context, names: tuple[SourceName, ...], tag: str | None = N
         check_tag(tag)
         entries = tuple(entry for entry in entries if tag in entry.marks.tags)
     unlisted = () if tag is not None else tuple(one for one in ignored if one.source in names)
-    return Listing(store, entries, unlisted, context.clock.now())
+    return Listing(store, entries, unlisted, context.clock.now(), gaps)
 
 
 def show(context: Context, name: str, at: str | None = None) -> Shown:
@@ -129,4 +154,6 @@ def show(context: Context, name: str, at: str | None = None) -> Shown:
             "`refnet verify` checks it by its own index; `refnet adopt` makes a manifest for it.",
         )
     marks = chosen.entry.marks.describe(context.clock.now()) if chosen.entry else ()
-    return Shown(chosen, manifest, context.open_artifact(chosen).tables(), tuple(marks))
+    closed = context.remote is not None and not context.remote.trust.opener.recovery
+    tables = () if closed else context.open_artifact(chosen).tables()
+    return Shown(chosen, manifest, tables, tuple(marks))

@@ -17,7 +17,7 @@ from refnet.recovery.model.file_names import read_file_name
 from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
-from refnet.recovery.model.store import Store
+from refnet.recovery.model.store import AnyStore
 from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.stores.open_artifacts import artifact_at, folder_at
 from refnet.settings import user_path
@@ -142,7 +142,7 @@ def read_from(context: Context, source: SourceName, named: str | None) -> tuple[
 
 
 def choose(
-    store: Store,
+    store: AnyStore,
     sources: Iterable[SourceName],
     at: datetime | None = None,
     *,
@@ -166,7 +166,7 @@ def choose(
     return found
 
 
-def absence(store: Store, source: SourceName) -> str:
+def absence(store: AnyStore, source: SourceName) -> str:
     """Return why there was nothing to choose of `source`."""
     others = Catalog.of(store.entries(source)).newest_complete(source)
     of = " of the database that the settings name, only of others" if others else ""
@@ -201,7 +201,7 @@ def nothing(catalog: Catalog, sources: Iterable[SourceName], at: datetime | None
     )
 
 
-def choose_one(store: Store, artifact: str, source: SourceName | None = None) -> OpenArtifact:
+def choose_one(store: AnyStore, artifact: str, source: SourceName | None = None) -> OpenArtifact:
     """Return the artifact with the name `artifact` in the catalog, else at that path.
 
     source: the required source, and that of a file whose name and manifest do not say; None: any.
@@ -233,7 +233,7 @@ def choose_listed(store: LocalStore, artifact: str) -> Entry:
     return chosen.entry
 
 
-def _named(store: Store, artifact: str, source: SourceName | None) -> OpenArtifact:
+def _named(store: AnyStore, artifact: str, source: SourceName | None) -> OpenArtifact:
     if "/" not in artifact and (entry := Catalog.of(store.entries()).named(artifact)):
         return store.artifact(entry)
     path = user_path(artifact)
@@ -252,8 +252,8 @@ def _named(store: Store, artifact: str, source: SourceName | None) -> OpenArtifa
     )
 
 
-def _at_path(store: Store, path: Path, source: SourceName | None) -> OpenArtifact:
-    home: Store = LocalStore(path.parent, flat=True)
+def _at_path(store: AnyStore, path: Path, source: SourceName | None) -> OpenArtifact:
+    home: AnyStore = LocalStore(path.parent, flat=True)
     if isinstance(store, LocalStore) and path.resolve().parent in {
         store.folder(one).resolve() for one in store.sources()
     }:

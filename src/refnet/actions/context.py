@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from refnet import wiring
 from refnet.cluster_sources import with_clusters
@@ -23,6 +23,9 @@ from refnet.recovery.stores import lock
 from refnet.recovery.stores.local import LocalStore
 from refnet.settings import Examined, Settings, examine
 
+if TYPE_CHECKING:
+    from refnet.recovery.stores.remote import RemoteStore
+
 
 @dataclass(frozen=True)
 class Context:
@@ -35,9 +38,18 @@ class Context:
     #: Whether this is a service, which logs to stderr.
     service: bool = False
 
+    #: The remote store that a command reads; None: the backup folder.
+    remote: RemoteStore | None = None
+
     @property
-    def store(self) -> LocalStore:
+    def local(self) -> LocalStore:
+        """The backup folder."""
         return wiring.store(self.settings)
+
+    @property
+    def store(self) -> LocalStore | RemoteStore:
+        """The store that artifacts are read from."""
+        return self.remote or self.local
 
     def open_artifact(self, artifact: OpenArtifact) -> Artifact:
         """Return the content of `artifact`."""
@@ -57,7 +69,7 @@ class Context:
         """Lock `name` for a restore: with the lock of its backups, or in REFNET_HOME if the store is read-only."""
         with ExitStack() as locked:
             try:
-                locked.enter_context(self.store.lock(name))
+                locked.enter_context(self.local.lock(name))
             except RefnetError as error:
                 if error.code is Exit.LOCKED:
                     raise

@@ -79,7 +79,7 @@ def wanted(
         to: only to this store, a name or a URL; None: to those of the settings.
         all_of_them: every complete artifact, not the newest alone.
     """
-    settings, local = context.settings, context.store
+    settings, local = context.settings, context.local
     if trouble := local.trouble():
         raise trouble
     source = named_source(context, meant) if meant else None
@@ -159,7 +159,7 @@ def copy(context: Context, one: Wanted) -> Copied:
     try:
         store = wiring.remote_store(context.settings, one.store)
         sender = wiring.sender(context.settings, store, context.clock.now)
-        result = sender.send(context.store.artifact(one.entry), one.entry, context.progress)
+        result = sender.send(context.local.artifact(one.entry), one.entry, context.progress)
         made = result.copy
         found = replace(found, level=made.copy_level, is_new=result.is_new)
         if made.copy_level is CopyLevel.SENT:
@@ -178,7 +178,7 @@ def copy(context: Context, one: Wanted) -> Copied:
 def copy_new(context: Context, source: SourceName, artifact: str) -> tuple[Copied, ...]:
     """Copy the artifact that a backup has made to each store of its source; an error of one stops no other."""
     stores = context.settings.stores_of(source)
-    entry = Catalog.of(context.store.entries(source)).named(artifact) if stores else None
+    entry = Catalog.of(context.local.entries(source)).named(artifact) if stores else None
     return tuple(copy(context, Wanted(source, one.name, entry, _unfit(entry))) for one in stores)
 
 

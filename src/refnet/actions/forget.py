@@ -51,7 +51,7 @@ class Forgetting:
 
 def plan(context: Context, names: Iterable[str], *, force_last: bool = False) -> Forgetting:
     """Return what forgetting the artifacts `names` deletes; RefnetError if one of them must stay."""
-    store = context.store
+    store = context.local
     entries = {entry.name: entry for entry in (choose_listed(store, name) for name in names)}
     found = Forgetting(tuple(entries.values()), force_last=force_last)
     return _judged(found, store, context.clock.now())
@@ -59,7 +59,7 @@ def plan(context: Context, names: Iterable[str], *, force_last: bool = False) ->
 
 def forget(context: Context, planned: Forgetting) -> Forgetting:
     """Delete what was planned, judged again under the locks; RefnetError, before anything is deleted, if that changed."""
-    store = context.store
+    store = context.local
     with ExitStack() as locks:
         for source in dict.fromkeys(entry.source for entry in planned.entries):
             locks.enter_context(store.lock(source))

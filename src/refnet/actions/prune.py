@@ -70,7 +70,7 @@ def prune(
         if name not in wiring.known(settings):
             continue  # its retention is not known any more
         rules = Rules(
-            context.store, wiring.retention(settings, name), context.clock.now(), zone, listings, keep
+            context.local, wiring.retention(settings, name), context.clock.now(), zone, listings, keep
         )
         try:
             plans.append(rules.plan(name) if plan else rules.prune(name))
@@ -86,7 +86,7 @@ def simulate(context: Context, name: SourceName, span: timedelta) -> tuple[Decis
     settings, now = context.settings, context.clock.now()
     return retention.simulate(
         name,
-        context.store.entries(name),
+        context.local.entries(name),
         wiring.retention(settings, name),
         Schedule.of(settings),
         (now, now + span),

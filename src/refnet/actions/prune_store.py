@@ -123,7 +123,7 @@ def _plan(
     for one in store.bucket.versions(MANIFESTS):
         if not one.delete_marker:
             stored[one.name] = max(one.modified, stored.get(one.name, one.modified))
-    marks = {one.manifest.sha256: one.marks for one in context.store.entries()}
+    marks = {one.manifest.sha256: one.marks for one in context.local.entries()}
     decisions: list[Decision] = []
     for name in (one for one in names if one in known):
         copies = [one for one in contents.copies if one.source == name]

@@ -36,6 +36,7 @@ class Verified:
         return {
             "source": self.chosen.source,
             "name": self.chosen.name,
+            "store": self.chosen.store or None,
             "seconds_in_all": round(self.seconds, 3),
             "unrecorded": self.unrecorded or None,
             **self.proof.to_json(),

@@ -12,16 +12,19 @@ from refnet.actions.catalog import listing, not_named, notes
 from refnet.actions.previous import Kept
 from refnet.actions.previous import previous as kept
 from refnet.cli import options, render
+from refnet.cli.command import spread
 from refnet.cli.context import complain, context, note, print_json
 from refnet.errors import Exit, RefnetError, worst
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Entry
+from refnet.recovery.stores.local import LocalStore
 from refnet.wiring import expanded, known
 
 #: A terminal with space for both the source and the database.
 _WIDE = 130
 
 
+@spread
 def list_artifacts(
     sources: options.Sources = None,
     *,
@@ -30,12 +33,13 @@ def list_artifacts(
         bool, typer.Option("--previous", help="The databases and folders that restores replaced.")
     ] = False,
     as_json: options.Json = False,
+    place: options.Place,
 ) -> None:
     """List the artifacts with age, size and state.
 
     The oldest comes first. The state is how far an artifact is proven.
     """
-    here = context()
+    here = context(place)
     names = expanded(here.settings, sources or (*known(here.settings), *here.store.sources()))
     if previous:
         if tag:
@@ -46,24 +50,26 @@ def list_artifacts(
         _list_previous(kept(here, (name for name in names if name not in gone)), as_json=as_json)
         return
     found = listing(here, names, tag)
-    store = found.store
     if as_json:
         print_json(found.to_json())
         return
     if found.entries:
         _print_table(found.entries, found.now)
     elif tag is not None:
-        print(f"No artifact in {store.root} has the tag {tag}.")
-    elif wrong := store.trouble():
+        print(f"No artifact in {found.place} has the tag {tag}.")
+    elif isinstance(found.store, LocalStore) and (wrong := found.store.trouble()):
         print(f"{wrong.message}\n{wrong.hint}")
     else:
         of = f" of {', '.join(names)}" if sources else ""
-        print(f"There is no artifact{of} in {store.root}. `refnet backup` makes one.")
+        makes = "`refnet backup` makes one" if here.remote is None else "`refnet copy` sends one"
+        print(f"There is no artifact{of} in {found.place}. {makes}.")
     for name in not_named(here, tuple(dict.fromkeys(entry.source for entry in found.entries))):
         print(f"{name}: not configured, so it is not backed up, and its artifacts are never pruned")
     for one in found.unlisted:
         what = "unreadable" if one.unreadable else "not listed"
-        print(f"{what}: {store.folder(one.source) / one.name} {formatting.plain(one.why)} ({one.advice})")
+        print(f"{what}: {found.path(one)} {formatting.plain(one.why)} ({one.advice})")
+    for gap in found.gaps:
+        print(f"alarm: {found.place}: {formatting.plain(gap.why)}")
 
 
 def _list_previous(found: Kept, *, as_json: bool) -> None:

@@ -6,6 +6,7 @@ import inspect
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import is_dataclass
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -158,17 +159,25 @@ def help_lines(params: Iterable[Any], ctx: Any) -> list[tuple[str, str]]:
 
 
 def spread(function: Callable[..., None]) -> Callable[..., None]:
-    """Return a command whose parameters are the fields, each with its own name, of the dataclasses that `function` takes."""
-    groups = [one.annotation for one in inspect.signature(function, eval_str=True).parameters.values()]
-    fields = {group: inspect.signature(group, eval_str=True).parameters for group in groups}
+    """Return a command like `function`, with the fields of each dataclass that it takes in the place of that parameter."""
+    taken = inspect.signature(function, eval_str=True).parameters
+    fields = {
+        name: inspect.signature(one.annotation, eval_str=True).parameters
+        for name, one in taken.items()
+        if isinstance(one.annotation, type) and is_dataclass(one.annotation)
+    }
 
     def command(**values: Any) -> None:
-        function(*(group(**{name: values[name] for name in names}) for group, names in fields.items()))
+        groups = {
+            name: taken[name].annotation(**{each: values.pop(each) for each in names})
+            for name, names in fields.items()
+        }
+        function(**groups, **values)
 
-    together = [
-        one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in fields.values() for one in each.values()
-    ]
-    command.__signature__ = inspect.Signature(together)  # type: ignore[attr-defined]
+    together = [each for name, one in taken.items() for each in fields.get(name, {name: one}).values()]
+    command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in together]
+    )
     command.__doc__ = function.__doc__
     return command
 

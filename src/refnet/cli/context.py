@@ -7,8 +7,9 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from refnet import wiring
 from refnet.actions.acting import ActsOn
 from refnet.actions.context import Context, read_settings
 from refnet.cli.output import output, steps
@@ -17,6 +18,11 @@ from refnet.recovery.model.formatting import plain
 from refnet.recovery.model.source import Progress, silent
 from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Settings
+from refnet.settings.stores import LOCAL
+
+if TYPE_CHECKING:
+    from refnet.cli.options import Place
+    from refnet.recovery.stores.remote import RemoteStore
 
 
 class _Printable(Protocol):
@@ -38,9 +44,32 @@ def current_settings(*, own: bool = True) -> Settings:
     return read_settings(lambda sentence: warn((sentence,)), own=own)
 
 
-def context() -> Context:
-    """Return what the actions of this process work with."""
-    return Context(current_settings(), note=note)
+def context(place: Place | None = None, *, key: bool = False) -> Context:
+    """Return what the actions of this process work with.
+
+    Args:
+        place: what is read; None: the backup folder.
+        key: the bytes of copies are read, so a remote store needs the recovery key.
+    """
+    here = Context(current_settings(), note=note)
+    return replace(here, remote=remote_store(here.settings, place, key=key)) if place else here
+
+
+def remote_store(settings: Settings, place: Place, *, key: bool) -> RemoteStore | None:
+    """Return the remote store that `place` names; None: the backup folder."""
+    place.check()
+    if place.store in {None, LOCAL}:
+        return None
+    from refnet.cli.recovery_key import recovery_keys
+    from refnet.recovery.sealing.keys import GivenKeys
+
+    settings.store(str(place.store))  # a wrong name comes before a question
+    given = recovery_keys(place.identity_file) if key or place.identity_file else GivenKeys(())
+    given = replace(given, signers=(*given.signers, *(place.signer or ())))
+    found = wiring.remote_store(settings, str(place.store), given, any_signer=place.any_signer)
+    if place.any_signer:
+        note(f"{found.shown}: the signer is not checked (--any-signer)")
+    return found.reading()
 
 
 @contextmanager

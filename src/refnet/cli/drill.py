@@ -10,13 +10,15 @@ from refnet.actions.choose import absence, select
 from refnet.actions.drill import Drill
 from refnet.actions.drill import drill as run
 from refnet.cli import options, render
+from refnet.cli.command import spread
 from refnet.cli.completion import source_or_artifact
 from refnet.cli.context import context, print_json, with_progress
 from refnet.cli.output import say
 from refnet.recovery.model import formatting
-from refnet.recovery.model.store import Store
+from refnet.recovery.model.store import AnyStore
 
 
+@spread
 def drill(
     source: Annotated[
         str | None,
@@ -27,12 +29,14 @@ def drill(
         ),
     ] = None,
     as_json: options.Json = False,
+    *,
+    place: options.Place,
 ) -> None:
     """Prove the newest artifacts, time it, and write a report.
 
     Restores into scratch servers and folders; touches nothing live.
     """
-    with with_progress(context(), "drill") as here:
+    with with_progress(context(place, key=True), "drill") as here:
         found, report = run(here, select(here, source))
     if as_json:
         print_json(report.to_json())
@@ -42,13 +46,13 @@ def drill(
     raise typer.Exit(found.exit)
 
 
-def _print(found: Drill, store: Store) -> None:
+def _print(found: Drill, store: AnyStore) -> None:
     names = [result.chosen.source for result in found.results]
     width = max(9, *map(len, (*names, *found.absent)))
     for result in found.results:
         recovery = formatting.seconds(sum(result.proof.seconds.values()))
         render.print_proof(
-            f"{result.chosen.source:{width}} {result.chosen.name}:", result.proof, indent=width + 1
+            f"{result.chosen.source:{width}} {result.chosen.label}:", result.proof, indent=width + 1
         )
         if result.chosen.entry:
             old = formatting.age(found.started - result.chosen.entry.created)

@@ -28,10 +28,6 @@ Page = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Write the recovery page to this new file (HTML, or text if *.txt)."),
 ]
-IdentityFile = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="The file with the recovery key; default: ask at the terminal."),
-]
 
 
 @key.command()
@@ -93,7 +89,7 @@ def show(*, as_json: options.Json = False) -> None:
 @key.command()
 def check(
     *,
-    identity_file: IdentityFile = None,
+    identity_file: options.IdentityFile = None,
     store: Annotated[
         str | None, typer.Option(metavar="NAME", help="Try it on this store only; default: on each.")
     ] = None,

@@ -13,6 +13,7 @@ import typer
 from refnet.actions import history, look
 from refnet.actions.history import Step, Version
 from refnet.cli import options, render
+from refnet.cli.command import spread
 from refnet.cli.completion import ALIASES
 from refnet.cli.context import context, note, print_json, with_progress
 from refnet.errors import Exit, RefnetError
@@ -25,6 +26,7 @@ _BLOCK = 1 << 20
 _DIGEST = 12
 
 
+@spread
 def cat(
     artifact: options.Artifact,
     path: Annotated[
@@ -32,12 +34,17 @@ def cat(
     ],
     at: options.At = None,
     force: Annotated[bool, typer.Option("--force", help="Print also a binary file on a terminal.")] = False,
+    *,
+    place: options.Place,
 ) -> None:
     """Print one file of an artifact.
 
     Byte for byte, to stdout, after its digest was compared with the recorded one.
     """
-    with with_progress(context(), "cat") as here, look.content(here, artifact, path, at) as found:
+    with (
+        with_progress(context(place, key=True), "cat") as here,
+        look.content(here, artifact, path, at) as found,
+    ):
         if not found.compared:
             note(f"{found.artifact.name} has no list of files, so the file was not compared with a digest")
         if sys.stdout.isatty() and not force and not _is_text(found.content):

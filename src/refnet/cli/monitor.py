@@ -22,6 +22,9 @@ def monitor(
         SourceName | None,
         typer.Argument(metavar="SOURCE", help="This source; default: all.", **source_name(Exit(_UNKNOWN))),
     ] = None,
+    store: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only the copies in this remote store.")
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Report whether every source is protected.
@@ -29,14 +32,18 @@ def monitor(
     Ends with 0 ok, 1 warning, 2 critical, 3 unknown.
     """
     try:
-        raise typer.Exit(_monitor(source, as_json=as_json))
+        raise typer.Exit(_monitor(source, store, as_json=as_json))
     except RefnetError as error:
         complain(error)
         raise typer.Exit(_UNKNOWN) from error
 
 
-def _monitor(source: SourceName | None, *, as_json: bool) -> int:
-    checks = run(context(), source)
+def _monitor(source: SourceName | None, store: str | None, *, as_json: bool) -> int:
+    here = context()
+    checks = run(here, source)
+    if store:
+        name = here.settings.store(store).name
+        checks = tuple(one for one in checks if one.what in {f"copy {name}", f"store {name}"})
     status = worst(checks)
     if as_json:
         print_json({"status": status, "checks": [check.to_json() for check in checks]})

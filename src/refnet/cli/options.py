@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from refnet.cli.completion import artifacts, source_name, source_or_artifact
 from refnet.cli.output import output
+from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.source_name import SourceName
 
 
@@ -59,6 +61,55 @@ FromDatabase = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="Restore the data of this database, although it is not the target's."),
 ]
+
+
+def _signer(text: str) -> str:
+    from refnet.recovery.sealing.sshsig import fingerprint
+
+    try:
+        return fingerprint(text)
+    except ValueError as error:
+        hint = "The recovery page shows it: SHA256:…, or ssh-ed25519 AAAA…"
+        raise RefnetError(f"--signer: {error}", hint, Exit.USAGE) from None
+
+
+IdentityFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="The file with the recovery key; default: ask at the terminal."),
+]
+
+
+@dataclass(frozen=True)
+class Place:
+    """The options of every command that reads the backup folder or a remote store."""
+
+    store: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STORE", help="Read this remote store, a name or a URL, instead of the backup folder."
+        ),
+    ] = None
+    identity_file: IdentityFile = None
+    signer: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY",
+            help="Trust also what this key signed: SHA256:… or a public key (repeatable).",
+            parser=_signer,
+        ),
+    ] = None
+    any_signer: Annotated[
+        bool, typer.Option("--any-signer", help="Trust anyone who signed; the key is not compared.")
+    ] = False
+
+    def check(self) -> None:
+        """RefnetError (USAGE) where there are options of a remote store, and none is named."""
+        if self.store is None and (self.identity_file or self.signer or self.any_signer):
+            raise RefnetError(
+                "--identity-file, --signer and --any-signer are for remote stores",
+                "Name one with --store, or omit them.",
+                Exit.USAGE,
+            )
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from rich.cells import cell_len
 from refnet.actions import query as run
 from refnet.actions.query import Answer, Asked
 from refnet.cli import options
+from refnet.cli.command import spread
 from refnet.cli.context import context, note, print_json_list, printable_json, with_progress
 from refnet.cli.output import say
 from refnet.errors import Exit, RefnetError
@@ -42,6 +43,7 @@ Trust = Annotated[
 ]
 
 
+@spread
 def query(
     artifact: options.Artifact,
     sql: Annotated[
@@ -67,6 +69,7 @@ def query(
         int, typer.Option(min=1, max=86_400, metavar="N", help="The time limit of the query.")
     ] = int(Limits.seconds),
     trust: Trust = False,
+    place: options.Place,
 ) -> None:
     """Query an artifact by SQL, in a scratch server.
 
@@ -78,7 +81,7 @@ def query(
     text = sys.stdin.read(_LONGEST) if sql == "-" else sql
     asked = Asked(text, Limits(seconds, rows, megabytes << 20), at, everything, trust, as_json)
     with ExitStack() as stack:
-        with with_progress(context(), "query") as here:  # its line ends before the first row
+        with with_progress(context(place, key=True), "query") as here:  # its line ends before the first row
             answer = stack.enter_context(run.query(here, artifact, asked))
         (_print_json if as_json else _print_csv if as_csv else _print_table)(answer)
     for sentence in answer.notes:
@@ -154,18 +157,20 @@ def _plain_row(row: Iterable[str | None]) -> list[str]:
     return [plain(value or "") for value in row]
 
 
+@spread
 def browse(
     artifact: options.Artifact,
     *,
     at: options.At = None,
     trust: Trust = False,
+    place: options.Place,
 ) -> None:
     """Open psql on an artifact, in a scratch server.
 
     The server has all tables and ends when you leave psql; nothing live is touched. The login reads everything.
     """
     with ExitStack() as stack:
-        with with_progress(context(), "browse") as here:
+        with with_progress(context(place, key=True), "browse") as here:
             chosen, copy = stack.enter_context(run.browse(here, artifact, at, trust=trust))
         for sentence in run.doubts(copy):
             note(sentence)

@@ -12,7 +12,7 @@ from rich.cells import cell_len as cells_of
 from rich.cells import chop_cells
 
 from refnet.actions.catalog import Shown
-from refnet.cli.output import output
+from refnet.cli.output import output, say
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome, utc
 from refnet.recovery.model.formatting import left_out, plain, plural, seconds, size
@@ -217,8 +217,10 @@ def _evidence(line: Evidence) -> str:
     return f"{line.outcome.value} beyond {before}"
 
 
-def print_doubts(chosen: OpenArtifact) -> None:
-    """Print that a check found the artifact damaged, or that it shrank."""
+def print_chosen(chosen: OpenArtifact) -> None:
+    """Print the remote store that the artifact is read from, that a check found it damaged, and that it shrank."""
+    if chosen.store:
+        say(f"from {chosen.label}")
     if chosen.damage:
         print(f"DAMAGED: {chosen.name}: {chosen.damage}")
     if chosen.entry and chosen.entry.shrunk:

@@ -10,18 +10,21 @@ from refnet.recovery.model.source_name import Kind
 
 @spread
 def restore(
-    asked: options.Restore, database: restore_database.Restore, folder: restore_files.Restore
+    asked: options.Restore,
+    database: restore_database.Restore,
+    folder: restore_files.Restore,
+    place: options.Place,
 ) -> None:
     """Restore a source and keep the previous version.
 
     Loads a copy beside what is live, compares it with the backup, then swaps the two.
     """
     if asked.source.kind is Kind.DATABASE:
-        restore_database.restore(asked, database)
+        restore_database.restore(asked, database, place)
     elif asked.source.kind is Kind.GLOBALS:
-        restore_globals.restore(asked, role_powers=database.role_powers)
+        restore_globals.restore(asked, place, role_powers=database.role_powers)
     else:
-        restore_files.restore(asked, folder)
+        restore_files.restore(asked, folder, place)
 
 
 @spread

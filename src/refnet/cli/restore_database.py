@@ -112,11 +112,11 @@ class Undo:
     ] = None
 
 
-def restore(asked: options.Restore, given: Restore) -> None:
+def restore(asked: options.Restore, given: Restore, place: options.Place) -> None:
     """Restore a database: all of it beside the live one, or some of its tables in place."""
     selection, here, source = (
         restore_table.asked(given.table, given.schema, given.mode),
-        context().about(asked.source),
+        context(place, key=True).about(asked.source),
         asked.source,
     )
     where = _where(asked.to, given)
@@ -126,7 +126,7 @@ def restore(asked: options.Restore, given: Restore) -> None:
     work = _work(here, chosen, given, where, asked)
     acts_on = None if asked.to else ActsOn.of(here.settings)
     if not asked.as_json:
-        render.print_doubts(chosen)  # first: nothing else matters as much
+        render.print_chosen(chosen)  # first: nothing else matters as much
         _say_where(acts_on, plan=asked.plan)
     if selection:
         for refusal in () if asked.plan else chosen.refusals(anyway=asked.damaged_anyway):

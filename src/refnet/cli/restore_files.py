@@ -49,9 +49,9 @@ class Restore:
     ] = False
 
 
-def restore(asked: options.Restore, given: Restore) -> None:
+def restore(asked: options.Restore, given: Restore, place: options.Place) -> None:
     """Restore a folder: all of it, or some paths of it."""
-    here, source = context(), asked.source
+    here, source = context(place, key=True), asked.source
     log_subject(here, source)
     if asked.to is None:
         wiring.target(here.settings, source)  # raises where the settings name none
@@ -59,7 +59,7 @@ def restore(asked: options.Restore, given: Restore) -> None:
     chosen = choose_to_restore(here, source, asked.artifact, asked.at, named)
     log_subject(here, source, chosen.name)
     if not asked.as_json:
-        render.print_doubts(chosen)
+        render.print_chosen(chosen)
     wanted = action.Asked(tuple(given.only or ()), source, asked.to, given.merge)
     planned = action.plan(here, chosen, wanted, damaged_anyway=asked.damaged_anyway)
     if ends_at_plan(planned, _print_plan, plan=asked.plan, as_json=asked.as_json):

@@ -15,16 +15,16 @@ from refnet.recovery.model.formatting import plain, plural
 from refnet.recovery.model.globals_plan import GlobalsPlan
 
 
-def restore(asked: options.Restore, *, role_powers: bool) -> None:
+def restore(asked: options.Restore, place: options.Place, *, role_powers: bool) -> None:
     """Create the roles that the server does not have; what exists stays as it is."""
-    here = context()
+    here = context(place, key=True)
     log_subject(here, asked.source)
     chosen = choose_to_restore(here, asked.source, asked.artifact, asked.at)
     log_subject(here, asked.source, chosen.name)
     for refusal in chosen.refusals(anyway=asked.damaged_anyway):
         raise refusal
     if not asked.as_json:
-        render.print_doubts(chosen)
+        render.print_chosen(chosen)
     work = restore_of(here, chosen, asked.to, role_powers=role_powers)
     planned = work.plan()
     if ends_at_plan(planned, _print_plan, plan=asked.plan, as_json=asked.as_json):

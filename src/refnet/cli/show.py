@@ -10,6 +10,7 @@ import typer
 from refnet.actions import look
 from refnet.actions.catalog import show as run
 from refnet.cli import options, render
+from refnet.cli.command import spread
 from refnet.cli.context import context, note, print_json, print_json_list, with_progress
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.formatting import plain, size
@@ -18,6 +19,7 @@ from refnet.recovery.sources.files.member_names import MAX_PATH
 from refnet.recovery.sources.files.member_names import show as shown
 
 
+@spread
 def show(
     artifact: options.Artifact,
     pattern: Annotated[
@@ -30,6 +32,8 @@ def show(
     ] = False,
     at: options.At = None,
     as_json: options.Json = False,
+    *,
+    place: options.Place,
 ) -> None:
     """Show one artifact: its origin, content and evidence."""
     if (files and tables) or (pattern and not (files or tables)):
@@ -39,10 +43,10 @@ def show(
             Exit.USAGE,
         )
     if not (files or tables):
-        found = run(context(), artifact, at)
+        found = run(context(place), artifact, at)
         print_json(found.to_json()) if as_json else render.print_artifact(found)
         return
-    with with_progress(context(), "show") as here:
+    with with_progress(context(place, key=True), "show") as here:
         contents = (look.files if files else look.tables)(here, artifact, pattern, at)
     if as_json:
         print_json_list(contents.head(), "files" if files else "tables", map(json.dumps, contents.entries()))

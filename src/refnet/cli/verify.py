@@ -10,6 +10,7 @@ from refnet.actions.choose import absence, select
 from refnet.actions.verify import Verified
 from refnet.actions.verify import verify as run
 from refnet.cli import options, render
+from refnet.cli.command import spread
 from refnet.cli.completion import choice, source_or_artifact
 from refnet.cli.context import context, print_json, with_progress
 from refnet.errors import Exit, RefnetError, worst
@@ -17,6 +18,7 @@ from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Level
 
 
+@spread
 def verify(
     artifact: Annotated[
         str | None,
@@ -42,6 +44,8 @@ def verify(
         bool, typer.Option("--all", help="Each source's newest artifact, as without ARTIFACT.")
     ] = False,
     as_json: options.Json = False,
+    *,
+    place: options.Place,
 ) -> None:
     """Check artifacts by a trial restore.
 
@@ -49,7 +53,7 @@ def verify(
     """
     if artifact and everything:
         raise RefnetError("ARTIFACT and --all exclude each other", "Omit one of them.", Exit.USAGE)
-    here, results = context(), []
+    here, results = context(place, key=True), []
     selected = select(here, artifact)
     for one in selected.chosen:
         with with_progress(here, one.name) as shown:
@@ -66,4 +70,4 @@ def verify(
 
 def _print(result: Verified) -> None:
     took = f" in {formatting.seconds(result.seconds)}"
-    render.print_proof(f"{result.chosen.name}:", result.proof, took, result.unrecorded, indent=2)
+    render.print_proof(f"{result.chosen.label}:", result.proof, took, result.unrecorded, indent=2)

@@ -79,6 +79,14 @@ class OpenArtifact:
     #: Reads what `files` reads as it is stored (gzip), and checks it; None: only `files` does.
     packed_files: Callable[[], bytes | None] = lambda: None
 
+    #: The name of the remote store that it is read from, or "".
+    store: str = ""
+
+    @property
+    def label(self) -> str:
+        """Its name for outputs, with the remote store that it is in."""
+        return f"{self.name} in {self.store}" if self.store else self.name
+
     @property
     def damage(self) -> str:
         """Return why the artifact counts as damaged, by the last check that failed; else ""."""

@@ -59,16 +59,26 @@ class RemoteStore:
         home: its folder in REFNET_HOME; created when something is written.
         trust: the keys at hand, and the signers whose copies are listed.
         versions: list also what somebody deleted or replaced, where the bucket keeps versions. Prune removes versions.
+        once: list the store once, for a command that only reads copies.
     """
 
     def __init__(
-        self, name: str, bucket: Bucket, home: Path, trust: Trust, *, versions: bool = False
+        self,
+        name: str,
+        bucket: Bucket,
+        home: Path,
+        trust: Trust,
+        *,
+        versions: bool = False,
+        once: bool = False,
     ) -> None:
         self.name = name
         self.bucket = bucket
         self.home = home
         self.trust = trust
         self.manifests = Manifests(bucket, home / "manifests", trust, versions)
+        self._once = once
+        self._contents: Contents | None = None
 
     @property
     def shown(self) -> str:
@@ -81,6 +91,15 @@ class RemoteStore:
 
     def contents(self) -> Contents:
         """List the store; fetch only the manifests that are new."""
+        if not (self._once and self._contents):
+            self._contents = self._listed()
+        return self._contents
+
+    def reading(self) -> RemoteStore:
+        """Return the store for a command that only reads copies: it is listed once."""
+        return RemoteStore(self.name, self.bucket, self.home, self.trust, once=True)
+
+    def _listed(self) -> Contents:
         found, unlisted = self.manifests.read()
         copies = tuple(sorted(map(self._copy, found), key=lambda one: (one.damaged, one.object)))
         return Contents(copies, tuple(unlisted), gaps(found, self.name, self.head()))
@@ -93,8 +112,10 @@ class RemoteStore:
         return tuple(one for one in self.contents().unlisted if source in {None, one.source})
 
     def sources(self) -> tuple[SourceName, ...]:
-        """Return the standard sources, then each other that has copies here."""
-        found = sorted({one.source for one in self.contents().copies} - {*STANDARD})
+        """Return the standard sources, then each other that has copies here, or manifests that are not listed."""
+        contents = self.contents()
+        copies, unlisted = ({one.source for one in part} for part in (contents.copies, contents.unlisted))
+        found = sorted((copies | unlisted) - {*STANDARD})
         return (*STANDARD, *found)
 
     def artifact(self, entry: Entry) -> OpenArtifact:
@@ -119,7 +140,7 @@ class RemoteStore:
 
         return OpenArtifact(
             copy.source, copy.name, open_it, copy.manifest, files, entry=copy, record=partial(self.record, copy),
-            packed_files=packed,
+            packed_files=packed, store=self.name,
         )  # fmt: skip
 
     def record(self, entry: Entry, *evidence: Evidence) -> None:
@@ -191,6 +212,11 @@ class RemoteStore:
         old = (one for one in self.bucket.listed(CHECKS) if datetime.now(UTC) - one.modified >= _ON_THE_WAY)
         left += [Leftover(SourceName.DATABASE, one.name, one.size, "of a check of the store") for one in old]
         return tuple(left)
+
+    def entries_and_leftovers(
+        self, source: SourceName | None = None
+    ) -> tuple[tuple[Copy, ...], tuple[Leftover, ...]]:
+        return self.entries(source), self.leftovers(source)
 
     def clean(self, leftover: Leftover) -> None:
         if PieceName.read(leftover.name) or leftover.name.startswith(CHECKS):

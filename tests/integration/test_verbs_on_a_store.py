@@ -1,0 +1,87 @@
+"""`--store` of the commands that read artifacts: a copy is listed, shown, verified, printed and restored where it is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.command import Command
+
+
+@pytest.fixture(scope="module")
+def refnet(tmp_path_factory: pytest.TempPathFactory) -> Command:
+    """The command with a folder of notes, and a copy of its backup in a store."""
+    folder = tmp_path_factory.mktemp("store")
+    for name in ("home", "notes", "nas"):
+        (folder / name).mkdir(mode=0o700)
+    (folder / "notes" / "a.md").write_text("# a note\n")
+    (folder / "notes" / "b.md").write_text("# another\n")
+    command = Command(folder / "home", folder / "backups", "", {"REFNET_DATABASE_URL": ""})
+    made = command("key", "new", "--json").json
+    (folder / "key").write_text(made["recovery_key"])
+    (folder / "key").chmod(0o600)
+    (folder / "refnet.toml").write_text(
+        f'[folders.notes]\npath = "{folder}/notes"\n[encryption]\nrecipients = {json.dumps([made["recipient"]])}\n'
+        f'[stores.nas]\nurl = "file://{folder}/nas"\n'
+    )
+    (folder / "refnet.toml").chmod(0o600)
+    command("backup", "notes").succeeds()
+    return command
+
+
+def _key(refnet: Command) -> tuple[str, str]:
+    return "--identity-file", str(refnet.home.parent / "key")
+
+
+def test_a_store_is_listed_and_shown_without_the_recovery_key(refnet: Command) -> None:
+    listed = refnet("list", "--store", "nas", "--json").json
+    [copy] = listed["artifacts"]
+    assert listed["store"].startswith("nas (file://")
+    assert listed["gaps"] == []
+    assert copy["state"] == "fetched"
+    assert copy["path"].startswith("manifests/")
+    shown = refnet("show", "notes", "--store", "nas")
+    shown.succeeds()
+    assert copy["name"] in shown.out
+
+
+def test_a_copy_is_proven_where_it_is(refnet: Command) -> None:
+    verified = refnet("verify", "notes", "--store", "nas", *_key(refnet))
+    verified.succeeds()
+    assert " in nas: proven" in verified.out
+    assert refnet("list", "--store", "nas", "--json").json["artifacts"][0]["state"] == "proven"
+    monitored = refnet("monitor", "--store", "nas", "--json").json["checks"]
+    assert {one["check"] for one in monitored} == {"copy nas", "store nas"}
+
+
+def test_a_file_of_a_copy_is_printed_and_restored(refnet: Command) -> None:
+    notes = refnet.home.parent / "notes"
+    assert refnet("cat", "notes", "a.md", "--store", "nas", *_key(refnet)).out == "# a note\n"
+    (notes / "a.md").unlink()
+    restored = refnet("restore", "notes", "--store", "nas", *_key(refnet), "--yes")
+    restored.succeeds()
+    assert "in nas" in restored.out
+    assert (notes / "a.md").read_text() == "# a note\n"
+
+
+def test_the_bytes_of_a_copy_need_the_recovery_key(refnet: Command) -> None:
+    refnet("verify", "--store", "nas").fails(2, "recovery key", "--identity-file")
+
+
+def test_a_copy_of_an_unknown_signer_is_not_chosen(refnet: Command, tmp_path: Path) -> None:
+    other = Command(tmp_path / "home", tmp_path / "backups", "", {"REFNET_DATABASE_URL": ""})
+    place = ("--store", f"file://{refnet.home.parent}/nas", *_key(refnet))
+    listed = other("list", *place)
+    assert "signed by an unknown key SHA256:" in listed.out
+    other("restore", "notes", *place, "--to", str(tmp_path / "back")).fails(2)
+    signer = refnet("key", "show", "--json").json["signer"]
+    restored = other("list", *place, "--signer", signer, "--json").json["artifacts"]
+    assert len(restored) == 1
+    assert len(other("list", *place, "--any-signer", "--json").json["artifacts"]) == 1
+
+
+def test_options_of_a_store_need_one(refnet: Command) -> None:
+    refnet("list", *_key(refnet)).fails(2, "--store")
+    refnet("list", "--store", "nsa").fails(2, "did you mean nas")
+    refnet("list", "--store", "nas", "--signer", "SHA256:x").fails(2, "--signer", "recovery page")
