@@ -1,4 +1,4 @@
-"""`refnet prune` with a store on a real S3 server: the machine's credential deletes nothing, the second one what is due."""
+"""Copies on a real S3 server: delete markers hide nothing with --deleted, and only the second credential prunes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ def _credential(path: Path, values: Mapping[str, str]) -> str:
     return str(path)
 
 
-def test_prune_deletes_what_is_due_and_says_what_is_locked(s3: Seaweed, tmp_path: Path) -> None:
+def test_what_somebody_deleted_is_read_and_prune_deletes_what_is_due_and_says_what_is_locked(
+    s3: Seaweed, tmp_path: Path
+) -> None:
     for name in ("home", "notes"):
         (tmp_path / name).mkdir()
     refnet = Command(tmp_path / "home", tmp_path / "backups", "", {"REFNET_DATABASE_URL": ""})
@@ -37,13 +39,26 @@ def test_prune_deletes_what_is_due_and_says_what_is_locked(s3: Seaweed, tmp_path
         )
         (tmp_path / "refnet.toml").chmod(0o600)
 
-    recipient = refnet("key", "new", "--json").json["recipient"]
+    made = refnet("key", "new", "--json").json
+    recipient = made["recipient"]
+    (tmp_path / "key").write_text(made["recovery_key"])
+    (tmp_path / "key").chmod(0o600)
     pruner = _credential(tmp_path / "prune.toml", s3.pruner)
     for number, more in enumerate(({}, {"lock": "1d"}, {})):
         write(**more)
         (tmp_path / "notes" / "a.md").write_text(f"# {number}\n" * 1000)
         assert refnet("backup", "notes", "--no-prove").code == 0
     first, second, third = sorted(path.name for path in (tmp_path / "backups" / "notes").glob("*.tar.gz"))
+
+    admin = s3.bucket(keys["url"].rpartition("/")[2], bucket=LOCKED)
+    for one in list(admin.listed("")):
+        admin.delete(one.name)  # only a mark
+    hidden = refnet("list", "--store", "cloud", "--json").json
+    assert (hidden["artifacts"], len(hidden["gaps"])) == ([], 1)
+    listed = refnet("list", "--store", "cloud", "--deleted", "--json").json
+    assert ([one["name"] for one in listed["artifacts"]], listed["gaps"]) == ([first, second, third], [])
+    read = ["cat", third, "a.md", "--store", "cloud", "--deleted", "--identity-file", str(tmp_path / "key")]
+    assert refnet(*read).out == "# 2\n" * 1000
 
     planned = refnet("prune", "--store", "cloud", "--plan", "--json").json
     assert planned["sources"] == []

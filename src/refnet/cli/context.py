@@ -69,7 +69,7 @@ def remote_store(settings: Settings, place: Place, *, key: bool) -> RemoteStore 
     found = wiring.remote_store(settings, str(place.store), given, any_signer=place.any_signer)
     if place.any_signer:
         note(f"{found.shown}: the signer is not checked (--any-signer)")
-    return found.reading()
+    return (found.with_versions() if place.deleted else found).reading()
 
 
 @contextmanager

@@ -101,12 +101,18 @@ class Place:
     any_signer: Annotated[
         bool, typer.Option("--any-signer", help="Trust anyone who signed; the key is not compared.")
     ] = False
+    deleted: Annotated[
+        bool,
+        typer.Option(
+            "--deleted", help="Read also what somebody deleted or replaced, where the bucket keeps versions."
+        ),
+    ] = False
 
     def check(self) -> None:
         """RefnetError (USAGE) where there are options of a remote store, and none is named."""
-        if self.store is None and (self.identity_file or self.signer or self.any_signer):
+        if self.store is None and (self.identity_file or self.signer or self.any_signer or self.deleted):
             raise RefnetError(
-                "--identity-file, --signer and --any-signer are for remote stores",
+                "--identity-file, --signer, --any-signer and --deleted are for remote stores",
                 "Name one with --store, or omit them.",
                 Exit.USAGE,
             )

@@ -97,7 +97,8 @@ class RemoteStore:
 
     def reading(self) -> RemoteStore:
         """Return the store for a command that only reads copies: it is listed once."""
-        return RemoteStore(self.name, self.bucket, self.home, self.trust, once=True)
+        versions = self.manifests.versions
+        return RemoteStore(self.name, self.bucket, self.home, self.trust, versions=versions, once=True)
 
     def _listed(self) -> Contents:
         found, unlisted = self.manifests.read()
