@@ -32,8 +32,8 @@ from refnet.recovery.model import bucket
 from refnet.recovery.model.bucket import BucketError, Kind, Stored, Version, checked_name, is_name
 from refnet.settings.store_url import StoreUrl
 
-#: The bytes of one request, which every server takes, and the requests that are on the way at once.
-_CHUNK, _WINDOW = 32 * 1024, 64
+#: The bytes of a write, which every server takes, and of a read; and the requests that are on the way at once.
+_WRITTEN, _ASKED, _WINDOW = 32 * 1024, 128 * 1024, 64
 _READ, _NEW = 0x01, 0x02 | 0x08 | 0x20  # WRITE, CREAT, EXCL
 #: Seconds for one object or one list.
 _LONGEST = 3600.0
@@ -249,7 +249,7 @@ class SftpBucket:
     def _read(self, server: Connection, handle: bytes, name: str, size: int) -> bytes:
         """Return the `size` bytes of an open file."""
         content = bytearray(size)
-        todo = deque((at, min(_CHUNK, size - at)) for at in range(0, size, _CHUNK))
+        todo = deque((at, min(_ASKED, size - at)) for at in range(0, size, _ASKED))
         sent: deque[tuple[int, int, int]] = deque()
         while todo or sent:
             while todo and len(sent) < _WINDOW:
@@ -315,10 +315,10 @@ def _write(server: Connection, path: bytes, data: bytes) -> None:
     """Write a new file, and flush it where the server can."""
     with _opened(server, Ask.OPEN, path, _NEW, 4, 0o600) as handle:
         sent: deque[int] = deque()
-        for at in range(0, len(data), _CHUNK):
+        for at in range(0, len(data), _WRITTEN):
             if len(sent) == _WINDOW:
                 server.answer(sent.popleft(), Answer.STATUS)
-            sent.append(server.send(Ask.WRITE, handle, (">Q", at), data[at : at + _CHUNK]))
+            sent.append(server.send(Ask.WRITE, handle, (">Q", at), data[at : at + _WRITTEN]))
         for number in sent:
             server.answer(number, Answer.STATUS)
         with suppress(RefusedError):  # not every server has it

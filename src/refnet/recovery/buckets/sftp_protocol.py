@@ -97,9 +97,9 @@ class Attributes:
 class Fields:
     """Reads the fields of a packet; AnswerError if it is too short."""
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: bytes, at: int = 0) -> None:
         self._content = content
-        self._at = 0
+        self._at = at
 
     def take(self, size: int) -> bytes:
         """Return the next `size` bytes."""
@@ -233,7 +233,7 @@ class Connection:
         if not 1 <= size <= _LONGEST:
             raise AnswerError("the server sent a packet that is not SFTP")
         content = self._bytes(size)
-        return content[0], Fields(content[1:])
+        return content[0], Fields(content, 1)
 
     def _bytes(self, size: int) -> bytes:
         while len(self._read) < size:
@@ -245,7 +245,8 @@ class Connection:
             if not found:
                 raise self._lost()
             self._read += found
-        found = bytes(self._read[:size])
+        with memoryview(self._read) as read:
+            found = bytes(read[:size])
         del self._read[:size]
         return found
 
