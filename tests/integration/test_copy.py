@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 from tests.command import Command
 
+from refnet import settings
+from refnet.actions.backup import Options, backup
+from refnet.actions.context import Context
+from refnet.errors import RefnetError
 from refnet.recovery.buckets.folder import FolderBucket
+from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.sealing.keys import MachineKeys, Opener, parse_keys
 from refnet.recovery.stores.remote import RemoteStore
 from refnet.recovery.stores.remote_manifests import Trust
+from refnet.tasks import _said
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +87,30 @@ def test_copies_after_a_backup_and_by_hand(refnet: Command) -> None:
     done.succeeds()
     assert [(one["level"], one["new"]) for one in done.json["copies"]] == [("fetched", False)] * 2
     assert len(_store(refnet, "away").entries()) == 1
+
+
+def test_a_retried_task_sends_the_missing_copy_and_makes_no_other_artifact(refnet: Command) -> None:
+    folder, notes = refnet.home.parent, SourceName("notes", Kind.FOLDER)
+    environment = {
+        "REFNET_HOME": str(refnet.home),
+        "REFNET_BACKUP_DIR": str(refnet.backups),
+        "REFNET_LOG_FOLDER": "none",
+    }
+    context = Context(settings.load(environment, folder, root=True, cores=2))
+    shutil.rmtree(folder / "away")
+    (folder / "notes" / "b.md").write_text("# new\n")
+    asked = context.clock.now()
+    made = backup(context, notes, Options(since=asked))
+    assert made
+    with pytest.raises(RefnetError, match="is not copied to away") as error:
+        _said(made)
+    assert error.value.transient
+    (folder / "away").mkdir(mode=0o700)
+    again = backup(context, notes, Options(since=asked))
+    assert again
+    assert (again.earlier, again.manifest.name) == (True, made.manifest.name)
+    assert _said(again) == {"outcome": "done before", "artifact": made.manifest.name}
+    assert [one.name for one in _store(refnet, "away").entries()] == [made.manifest.name]
 
 
 def test_without_a_recipient_nothing_leaves_the_machine(refnet: Command) -> None:
