@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 import pwd
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -20,6 +22,7 @@ from tests.memory import in_memory
 from tests.seaweed import Seaweed, seaweed
 from tests.users import Ordinary
 
+import refnet
 from refnet.errors import RefnetError
 from refnet.postgres.account import Account
 from refnet.postgres.binaries import Binaries, installed
@@ -27,8 +30,11 @@ from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """The tests' servers end with the tests, and SIGHUP ends a program that a test starts, even under nohup."""
+    sys.dont_write_bytecode = False
+    if not hasattr(config, "workerinput"):  # hundreds of programs start: none has to compile its modules
+        compileall.compile_dir(Path(refnet.__file__).parent, quiet=2)
     settings.register_profile("tests", deadline=None)  # a busy machine is not a failure
     settings.load_profile("tests")
     signal.signal(signal.SIGTERM, signal.default_int_handler)

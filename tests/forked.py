@@ -16,8 +16,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -70,6 +70,57 @@ def run(
     with os.fdopen(ended[0], "rb") as pipe:
         status = pipe.read()
     return subprocess.CompletedProcess([program, *arguments], int(status), *said)
+
+
+#: A program that has another process be `refnet`, with its own arguments, environment, folder, stdin, stdout and stderr.
+_CLIENT = """#!{python} -IS
+import json, os, socket, sys
+given = json.dumps([["refnet", *sys.argv[1:]], dict(os.environ), os.getcwd(), os.umask(0o077)])
+status, ended = os.pipe()
+server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+server.connect({address!r})
+socket.send_fds(server, [given.encode()], [0, 1, 2, ended])
+os.close(ended)
+code = int(os.read(status, 9))
+sys.exit(code if code >= 0 else 128 - code)
+"""
+
+
+@contextmanager
+def program(folder: Path) -> Iterator[None]:
+    """Put a program `refnet` into `folder`, for shells, which starts in a few milliseconds while the block runs.
+
+    A signal to it does not reach the process that is `refnet`.
+    """
+    client = folder / "refnet"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(str(folder / "forked"))
+        listener.listen()
+        client.write_text(_CLIENT.format(python=sys.executable, address=listener.getsockname()))
+        client.chmod(0o755)
+        thread = threading.Thread(target=_pass_on, args=(listener,))
+        thread.start()
+        try:
+            yield
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+def _pass_on(listener: socket.socket) -> None:
+    """Send what each client asks for to the process that forks, until the listener is shut down."""
+    while True:
+        try:
+            client, _ = listener.accept()
+        except OSError:
+            return
+        with client:
+            request, ends, _, _ = socket.recv_fds(client, _REQUEST_BYTES, 4)
+            try:
+                socket.send_fds(_parent(_at_start(json.loads(request)[1])), [request], ends)
+            finally:
+                for end in ends:
+                    os.close(end)
 
 
 def text(

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 import typer
+from tests import forked
 from tests.documents import (
     DOCUMENTS,
     ROOT,
@@ -56,13 +57,13 @@ LOSSES = {"refnet recover": 'refnet postgres stop && rm -rf "$REFNET_HOME"/* "$R
 @pytest.fixture
 def sandbox(short_folder: Path, request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
     folder = short_folder / f"docs-{abs(hash(request.node.name)) % 10_000}"
-    for name in ("home", "config/monitoring", "config/scripts", "config/docs", "here"):
+    for name in ("bin", "home", "config/monitoring", "config/scripts", "config/docs", "here"):
         (folder / name).mkdir(parents=True)
     (folder / "here" / "scripts").symlink_to(ROOT / "scripts")
     for name in ("compose.yaml", ".env", "refnet.toml"):
         (folder / "config" / name).write_text("\n")
     environment = {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PATH": f"{folder / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}",
         "HOME": str(folder),
         "LANG": "C.UTF-8",
         "REFNET_HOME": str(folder / "home"),
@@ -70,10 +71,11 @@ def sandbox(short_folder: Path, request: pytest.FixtureRequest) -> Iterator[dict
         "REFNET_LOG_FOLDER": "none",
         "REFNET_CONFIG_DIR": str(folder / "config"),
     }
-    yield environment
-    subprocess.run(
-        ["refnet", "postgres", "stop"], env=environment, cwd=folder, capture_output=True, check=False
-    )
+    with forked.program(folder / "bin"):
+        yield environment
+        subprocess.run(
+            ["refnet", "postgres", "stop"], env=environment, cwd=folder, capture_output=True, check=False
+        )
 
 
 def prepare(granted: list[str], sandbox: dict[str, str]) -> None:
