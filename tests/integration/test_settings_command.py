@@ -72,6 +72,27 @@ def test_settings_as_json_has_the_same(command: Command) -> None:
     assert "hunter2" not in shown.out + shown.err
 
 
+def test_the_settings_of_stores_are_shown_with_their_origins(tmp_path: Path) -> None:
+    text = '[stores.cloud]\nurl = "s3://bucket/x?region=eu-west-1"\nretention.database = "days=30"\n'
+    (tmp_path / "refnet.toml").write_text(text)
+    (tmp_path / "refnet.toml").chmod(0o600)
+    shown = Command(
+        tmp_path / "home", tmp_path / "backups", "", {"REFNET_CONFIG": str(tmp_path / "refnet.toml")}
+    )
+    found = {
+        one["key"]: one
+        for one in shown("settings", "--json").json["settings"]
+        if one["key"].startswith("stores.")
+    }
+    assert found["stores.cloud.url"]["value"] == "s3://bucket/x"
+    assert (found["stores.cloud.region"]["value"], found["stores.cloud.region"]["from"]) == (
+        "eu-west-1",
+        "stores.cloud.url",
+    )
+    assert found["stores.cloud.retention"]["value"] == "database: days=30"
+    assert found["stores.cloud.lock"]["variable"] == "REFNET_STORES_CLOUD_LOCK"
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
