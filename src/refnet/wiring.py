@@ -27,6 +27,7 @@ from refnet.recovery.model.source import OpenArtifact, Progress, Source
 from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
 from refnet.recovery.sources.database.artifact.required_tables import Required
 from refnet.recovery.sources.proof_run import ProofOptions
+from refnet.recovery.stores.check_record import last_checks
 from refnet.recovery.stores.identified import Remembered
 from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.stores.previous_records import PreviousVersions
@@ -124,7 +125,7 @@ def facts(settings: Settings, now: Callable[[], datetime]) -> Callable[[Identity
         return Facts(
             now(), Catalog.of(entries), leftovers, unlisted, free, history, protected, schedule, allowed,
             {SourceName.DATABASE: target, **named}, trouble, _all_recorded(settings), timedelta(days=settings.retention_previous),
-            stores(),
+            stores(), last_checks(settings.home / "remote", settings.stores),
         )  # fmt: skip
 
     return read

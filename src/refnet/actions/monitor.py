@@ -13,8 +13,6 @@ from refnet.errors import RefnetError
 from refnet.recovery.model.monitoring import Check, Status
 from refnet.recovery.model.schedule import Schedule
 from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.model.store_check import watch_checks
-from refnet.recovery.stores.check_record import last_checks
 from refnet.settings import Settings
 
 
@@ -44,17 +42,10 @@ def check_everything(context: Context, source: SourceName | None = None) -> tupl
         else None
     )
     Schedule.of(settings)  # a wrong setting is an error of the command
-    stores = () if source else tuple(store_checks(context))
     try:
-        return (*wiring.facts(settings, context.clock.now)(target).checks(source), *stores)
+        return wiring.facts(settings, context.clock.now)(target).checks(source)
     except RefnetError as error:
-        return (Check(None, "the store", Status.UNKNOWN, f"{error.message}. {error.hint}"), *stores)
-
-
-def store_checks(context: Context) -> Iterator[Check]:
-    """Yield what the last check of each remote store found; no store is asked."""
-    remote, stores = context.settings.home / "remote", context.settings.stores
-    return watch_checks(last_checks(remote, stores), context.clock.now())
+        return (Check(None, "the store", Status.UNKNOWN, f"{error.message}. {error.hint}"),)
 
 
 def notify(context: Context) -> list[str]:

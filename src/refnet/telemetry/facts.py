@@ -22,6 +22,7 @@ from refnet.recovery.model.run import History
 from refnet.recovery.model.schedule import Schedule
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.model.store import Leftover, Unlisted
+from refnet.recovery.model.store_check import StoreCheck, watch_checks
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Facts:
     keep_previous: timedelta = timedelta(days=7)
     #: The remote stores of the settings.
     stores: tuple[StoreState, ...] = ()
+    #: The last check of each remote store by its name: whether it refuses to delete; None: there is none.
+    store_checks: Mapping[str, StoreCheck | None] = field(default_factory=dict)
 
     @cached_property
     def own(self) -> Catalog:
@@ -84,6 +87,7 @@ class Facts:
             *(check for checks in kept for check in checks),
             *others,
             *watch_copies(self.stores, self.own, self.limits, self.now, only),
+            *(() if only else watch_checks(self.store_checks, self.now)),
             *store,
         )
 

@@ -15,7 +15,7 @@ from refnet.actions.context import Context
 from refnet.actions.prune_store import StorePlan, prune_store, prune_stores
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.buckets import opening
-from refnet.recovery.buckets.memory import MemoryBucket
+from refnet.recovery.buckets.memory import Content, MemoryBucket
 from refnet.recovery.model.bucket import BucketError, Kind
 from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.remote import Copy
@@ -212,10 +212,14 @@ def test_an_interrupted_prune_leaves_pieces_that_the_next_one_removes(
     store = place.machine.store().with_versions()
     assert len(store.leftovers()) == 2
 
+    place.bucket.put("check/" + "0" * 32, b"young")
+    place.bucket.contents["check/" + "1" * 32] = [Content(b"old", "v", NOW - 40 * DAY)]
+
     found = prune_store(place.context, "cloud", [*DATABASE, SourceName.CONFIG, SourceName.OBSIDIAN])
-    assert [one.why for one in found.cleaned] == ["sent by a run that did not end"] * 2
-    assert store.leftovers() == ()
-    assert len(place.bucket.contents) == 2
+    left = ["sent by a run that did not end"] * 2
+    assert [one.why for one in found.cleaned] == [*left, "of a check of the store"]
+    assert [one.why for one in store.leftovers()] == []
+    assert len(place.bucket.contents) == 3
 
 
 def test_a_store_without_a_credential_that_may_delete_is_left_alone(place: Place) -> None:

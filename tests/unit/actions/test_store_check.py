@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from refnet.actions.context import Context
-from refnet.actions.monitor import store_checks
 from refnet.actions.store_check import check_due, listed_stores
 from refnet.recovery.model.clock import Clock
+from refnet.recovery.model.monitoring import Status
+from refnet.recovery.model.store_check import watch_checks
+from refnet.recovery.stores.check_record import last_checks
 from refnet.settings import Settings
 from refnet.settings.stores import StoreSettings
 
@@ -21,6 +23,11 @@ def context(tmp_path: Path) -> Context:
     (tmp_path / "nas").mkdir()
     nas = replace(StoreSettings.from_url(f"file://{tmp_path}/nas"), name="nas")
     return Context(Settings(home=tmp_path / "home", backup_dir=tmp_path / "b", stores={"nas": nas}))
+
+
+def _watched(context: Context) -> list[Status]:
+    last = last_checks(context.settings.home / "remote", context.settings.stores)
+    return [one.status for one in watch_checks(last, context.clock.now())]
 
 
 def _later(context: Context, days: float) -> Context:
@@ -33,13 +40,13 @@ def test_a_store_is_checked_once_a_month(context: Context) -> None:
     assert first.last
     assert list(check_due(context)) == []
     assert listed_stores(context) == (first,)
-    assert [one.status for one in store_checks(_later(context, 40.01))] == ["warning"]
+    assert _watched(_later(context, 40.01)) == ["warning"]
 
     later = list(check_due(_later(context, 40.01)))
     assert later == [
         "the store nas: clock: differs from the server's by 40 d: is this machine's clock right?"
     ]
-    assert [one.status for one in store_checks(context)] == ["critical"]
+    assert _watched(context) == ["critical"]
 
 
 def test_a_store_that_cannot_be_checked_is_a_sentence_and_stops_no_other(context: Context) -> None:
@@ -62,6 +69,6 @@ def test_a_damaged_record_counts_as_no_check(context: Context) -> None:
     list(check_due(context))
     (context.settings.home / "remote" / "nas" / "check.json").write_text("{")
 
-    assert [one.status for one in store_checks(context)] == ["warning"]
+    assert _watched(context) == ["warning"]
     assert list(check_due(context)) == []
-    assert [one.status for one in store_checks(context)] == ["ok"]
+    assert _watched(context) == ["ok"]
