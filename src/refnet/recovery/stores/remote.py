@@ -30,7 +30,7 @@ from refnet.recovery.model.store import Leftover, Unlisted
 from refnet.recovery.stores import disk
 from refnet.recovery.stores.open_artifacts import listed_in
 from refnet.recovery.stores.remote_manifests import Manifests, Trust
-from refnet.recovery.stores.remote_pieces import PieceReader, Pieces, decrypt, fetch
+from refnet.recovery.stores.remote_pieces import Kept, PieceReader, Pieces, decrypt, fetch
 from refnet.recovery.stores.scan import evidence_in
 
 #: A piece of an unpublished copy may be of a run that is on the way, on this machine or another, for so long.
@@ -124,8 +124,11 @@ class RemoteStore:
         copy, what = _as_copy(entry), f"{entry.name} in {self.name}"
         document = copy.document
 
+        size = sum(one.size for one in document.pieces)
+        kept = Kept(lambda number: fetch(self.bucket, document.pieces[number], what), self.home, size)
+
         def read(number: int) -> bytes:
-            return decrypt(self.trust.opener, fetch(self.bucket, document.pieces[number], what), what)
+            return decrypt(self.trust.opener, kept.piece(number), what)
 
         def stored(_most: int) -> bytes | None:
             parts = (

@@ -9,21 +9,31 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import shutil
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from tempfile import mkstemp
 from threading import Lock
+from weakref import finalize
+
+from xxhash import xxh3_128_digest
 
 from refnet.errors import Exit, RefnetError
+from refnet.files import make_folder
 from refnet.recovery.buckets.background import in_background
 from refnet.recovery.model.bucket import Bucket, BucketError, Kind
-from refnet.recovery.model.remote import PIECE_BYTES, Piece
+from refnet.recovery.model.remote import MOST_ADDED, PIECE_BYTES, Piece
 from refnet.recovery.sealing.age import SealedError, WrongKeyError
 from refnet.recovery.sealing.keys import Opener
 
 #: Decrypted pieces that readers share: one, and the next.
 _SHARED = 2
+#: The space of an object among those that are kept, in bytes.
+_SLOT = PIECE_BYTES + MOST_ADDED
 #: Pieces that are read in order before the next one is fetched ahead.
 _IN_ORDER = 2
 
@@ -72,6 +82,46 @@ def _damaged(what: str, why: str) -> RefnetError:
     return RefnetError(
         f"{what} is damaged: {why}", "Choose another copy, or send it again: refnet copy.", Exit.DAMAGED
     )
+
+
+class Kept:
+    """The objects of an artifact's pieces, each fetched once, whoever reads how often.
+
+    They stay encrypted, in a file without a name in `folder`, which is gone with the process. Nothing is kept if all of
+    them, `size` bytes, would take more than half of the free space.
+    """
+
+    def __init__(self, fetch: Callable[[int], bytes], folder: Path, size: int) -> None:
+        """`fetch`: returns an object by the number of its piece."""
+        self._fetch = fetch
+        self._folder, self._size = folder, size
+        #: By number: the size of what is kept, and its XXH3.
+        self._there: dict[int, tuple[int, bytes]] = {}
+        self._alone = Lock()
+
+    def piece(self, number: int) -> bytes:
+        """Return the object of a piece."""
+        with suppress(OSError, RefnetError):  # the disk fails, or is full: it is fetched again
+            if known := self._there.get(number):
+                data = os.pread(self._file, known[0], number * _SLOT)
+                if xxh3_128_digest(data) == known[1]:
+                    return data
+        data = self._fetch(number)
+        with suppress(OSError, RefnetError), self._alone:
+            if self._file >= 0 and os.pwrite(self._file, data, number * _SLOT) == len(data):
+                self._there[number] = len(data), xxh3_128_digest(data)
+        return data
+
+    @cached_property
+    def _file(self) -> int:
+        """The file's handle; -1: nothing is kept."""
+        make_folder(self._folder)
+        if shutil.disk_usage(self._folder).free < 2 * self._size:
+            return -1
+        handle, name = mkstemp(dir=self._folder)
+        finalize(self, os.close, handle)
+        Path(name).unlink()
+        return handle
 
 
 class Pieces:
