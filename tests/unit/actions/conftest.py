@@ -79,6 +79,10 @@ class Lab:
     settings: Settings = field(default_factory=Settings)
     progress: Progress = silent
 
+    @property
+    def local(self) -> Store:
+        return self.store
+
     def open_artifact(self, held: OpenArtifact) -> Artifact:
         return LinesArtifact(self.proves, held)
 
