@@ -55,6 +55,7 @@ def _store(refnet: Command, name: str) -> RemoteStore:
 
 def test_copies_after_a_backup_and_by_hand(refnet: Command) -> None:
     folder = refnet.home.parent
+    assert "and prove it, then copy it to near, away" in refnet("backup", "notes", "--plan").out
     backup = refnet("backup", "notes")
     backup.fails(1, "is not copied to away", f"{folder}/away does not exist")
     assert "copied to near: fetched" in backup.out

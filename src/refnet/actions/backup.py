@@ -111,6 +111,8 @@ class Plan:
     problem: RefnetError | None = None
     #: The hooks that it runs.
     hooks: tuple[str, ...] = ()
+    #: The remote stores that it copies the artifact to.
+    stores: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -118,6 +120,7 @@ class Plan:
             "what": self.what or None,
             "folder": str(self.folder),
             "hooks": list(self.hooks),
+            "stores": list(self.stores),
             "problem": self.problem and self.problem.to_json(),
         }
 
@@ -133,7 +136,9 @@ def plan(context: Context, name: SourceName, options: Options) -> Plan:
         except RefnetError as error:
             problem = error
     listed = hooks.listed(context.settings, name, Action.BACKUP)
-    return Plan(name, what, store.folder(name), problem, tuple(listed))
+    aside = options.folder or options.tables  # such an artifact is not copied
+    stores = () if aside else tuple(one.name for one in context.settings.stores_of(name))
+    return Plan(name, what, store.folder(name), problem, tuple(listed), stores)
 
 
 def _found(settings: Settings, name: SourceName) -> str:

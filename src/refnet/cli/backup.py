@@ -160,7 +160,8 @@ def _plan(here: Context, names: Iterable[SourceName], how: Options, *, as_json: 
             _complain(one.source, one.problem)
         elif one.what:
             proof = " and prove it" if how.prove else ""
-            print(f"{one.source:{width}} would back up {one.what} into {one.folder}{proof}")
+            copies = f", then copy it to {', '.join(one.stores)}" if one.stores else ""
+            print(f"{one.source:{width}} would back up {one.what} into {one.folder}{proof}{copies}")
             for hook in one.hooks:
                 print(f"{'':{width}} hook {hook}")
         else:

@@ -85,7 +85,7 @@ def _damaged(what: str, why: str) -> RefnetError:
 
 
 class Kept:
-    """The objects of an artifact's pieces, each fetched once, whoever reads how often.
+    """The objects of an artifact's pieces, each fetched once, however often it is read.
 
     They stay encrypted, in a file without a name in `folder`, which is gone with the process. Nothing is kept if all of
     them, `size` bytes, would take more than half of the free space.
