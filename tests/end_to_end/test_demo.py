@@ -54,7 +54,7 @@ def until(condition: Callable[[], object]) -> None:
     end = time.monotonic() + _SECONDS
     while not condition():
         assert time.monotonic() < end
-        time.sleep(0.01)
+        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +143,7 @@ def test_a_demo_that_is_interrupted_twice_in_a_proof_leaves_nothing_running_and_
     short_folder: Path,
 ) -> None:
     place = short_folder / "interrupted"
-    demo = start(short_folder, place)
+    demo = start(short_folder, place, papers=30)
     until(lambda: any("/scratch-" in command for command in running_in(place)) or demo.poll() is not None)
     demo.send_signal(signal.SIGINT)
     demo.send_signal(signal.SIGINT)

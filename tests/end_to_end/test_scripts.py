@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests import forked
 
 ROOT = Path(__file__).parents[2]
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -33,13 +34,13 @@ NAMES = {
 def script(short_folder: Path) -> Iterator[Run]:
     """Runs a script on a machine with a small network, a vault and a configuration."""
     folder = short_folder / "scripts"
-    for name in ("config", "vault", "here"):
+    for name in ("bin", "config", "vault", "here"):
         (folder / name).mkdir(parents=True)
     (folder / "config" / ".env").write_text("A=1\n")
     (folder / "config" / "compose.yaml").write_text("services: {}\n")
     (folder / "vault" / "note.md").write_text("# A note\n")
     environment = {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PATH": f"{folder / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}",
         "HOME": str(folder),
         "REFNET_HOME": str(folder / "home"),
         "REFNET_BACKUP_DIR": str(folder / "backups"),
@@ -62,9 +63,10 @@ def script(short_folder: Path) -> Iterator[Run]:
         assert ran.returncode == code, f"{command}\n{ran.stdout}{ran.stderr}"
         return ran
 
-    run("refnet", "network", "sample", "--papers", "30")
-    yield run
-    run("refnet", "postgres", "stop")
+    with forked.program(folder / "bin"):
+        run("refnet", "network", "sample", "--papers", "30")
+        yield run
+        run("refnet", "postgres", "stop")
 
 
 def test_every_script_runs_and_brings_back_what_it_names(script: Run, short_folder: Path) -> None:

@@ -9,9 +9,11 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests import forked
 
 _SECONDS = 60
 _BASH = """
@@ -27,21 +29,22 @@ def _needs(shell: str) -> pytest.MarkDecorator:
 
 
 @pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
+def environment(tmp_path: Path, folder: Path) -> Iterator[dict[str, str]]:
     (tmp_path / "config").mkdir()
     (tmp_path / "vault").mkdir()
     (tmp_path / "config" / ".env").write_text("COLOR=green\n")
-    return {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "HOME": str(tmp_path),
-        "TERM": "xterm",
-        "REFNET_HOME": str(tmp_path / "home"),
-        "REFNET_BACKUP_DIR": str(tmp_path / "backups"),
-        "REFNET_CONFIG_DIR": str(tmp_path / "config"),
-        "REFNET_VAULT_DIR": str(tmp_path / "vault"),
-        "REFNET_CONFIG_ENTRIES": ".env",
-        "REFNET_LOG_FOLDER": "none",
-    }
+    with forked.program(folder):
+        yield {
+            "PATH": f"{folder}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "HOME": str(tmp_path),
+            "TERM": "xterm",
+            "REFNET_HOME": str(tmp_path / "home"),
+            "REFNET_BACKUP_DIR": str(tmp_path / "backups"),
+            "REFNET_CONFIG_DIR": str(tmp_path / "config"),
+            "REFNET_VAULT_DIR": str(tmp_path / "vault"),
+            "REFNET_CONFIG_ENTRIES": ".env",
+            "REFNET_LOG_FOLDER": "none",
+        }
 
 
 def _run(environment: dict[str, str], *command: str) -> str:
