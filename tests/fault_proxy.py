@@ -21,6 +21,8 @@ class Fault(Enum):
 
     #: 503, and the server does not see it.
     UNAVAILABLE = "unavailable"
+    #: 403, and the server does not see it.
+    REFUSED = "refused"
     #: The connection is reset before the server sees it.
     RESET = "reset"
     #: Nothing happens any more.
@@ -40,7 +42,7 @@ class Fault(Enum):
 class FaultProxy:
     """A proxy to a port of this machine.
 
-    `secure`: clients use TLS. `faults`: what happens to the next requests of each method; then nothing does. `seen`: the requests by method.
+    `secure`: clients use TLS. `faults`: what happens to the next requests of each method, None: nothing; then nothing does. `seen`: the requests by method.
     """
 
     def __init__(self, upstream: int, secure: ssl.SSLContext | None = None) -> None:
@@ -49,13 +51,13 @@ class FaultProxy:
         self._listener = socket.create_server((_HOST, 0))
         self._ended = threading.Event()
         self.port: int = self._listener.getsockname()[1]
-        self.faults: dict[str, deque[Fault]] = {}
+        self.faults: dict[str, deque[Fault | None]] = {}
         self.seen: Counter[str] = Counter()
         #: Bytes per second that are sent on; 0: no limit.
         self.speed = 0
         threading.Thread(target=self._serve, daemon=True).start()
 
-    def plan(self, method: str, *faults: Fault) -> None:
+    def plan(self, method: str, *faults: Fault | None) -> None:
         """Let `faults` happen to the next requests of `method`."""
         self.faults[method] = deque(faults)
 
@@ -90,15 +92,18 @@ class FaultProxy:
                 self._answer(client, head, self._body(client, head, body), fault)
 
     def _body(self, client: socket.socket, head: bytes, body: bytes) -> bytes:
-        while len(body) < _length(head) and (piece := client.recv(1 << 14)):
-            body += piece
+        length, found = _length(head), bytearray(body)
+        while len(found) < length and (piece := client.recv(1 << 14 if self.speed else 1 << 20)):
+            found += piece
             if self.speed:
                 time.sleep(len(piece) / self.speed)
-        return body
+        return bytes(found)
 
     def _answer(self, client: socket.socket, head: bytes, body: bytes, fault: Fault | None) -> None:
         if fault is Fault.UNAVAILABLE:
             client.sendall(_made(b"503 Service Unavailable", _ERROR % (b"SlowDown", b"\x1b[31m\n" * 100)))
+        elif fault is Fault.REFUSED:
+            client.sendall(_made(b"403 Forbidden", _ERROR % (b"AccessDenied", b"")))
         elif fault is Fault.ERROR_BODY:
             client.sendall(_made(b"200 OK", _ERROR % (b"InternalError", b"")))
         else:
@@ -111,12 +116,12 @@ class FaultProxy:
 
     def _forwarded(self, head: bytes, body: bytes) -> bytes:
         head = head.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
-        answer = b""
+        answer = bytearray()
         with socket.create_connection((_HOST, self._upstream)) as server:
             server.sendall(head + body)
             while piece := server.recv(1 << 16):
                 answer += piece
-        return answer
+        return bytes(answer)
 
 
 @contextmanager

@@ -167,12 +167,23 @@ def copy(context: Context, one: Wanted) -> Copied:
             found = replace(
                 found, level=None if made.damaged else made.copy_level, error=_damage(made, one.store)
             )
-        for damaged in sample_back(store, result.others, context.clock.now) if result.is_new else ():
-            why = "; ".join(damaged.evidence[-1].reasons)
-            context.note(f"{why}: `refnet copy --all` sends what is still in the backup folder")
+        if result.is_new:
+            _sample(context, store, result.others)
     except RefnetError as error:
         found = replace(found, error=error)
     return replace(found, seconds=context.clock.monotonic() - begun)
+
+
+def _sample(context: Context, store: RemoteStore, copies: tuple[Copy, ...]) -> None:
+    """Read back parts of older copies; note damage, or why that failed: the new copy is there anyway."""
+    try:
+        found = sample_back(store, copies, context.clock.now)
+    except RefnetError as error:
+        context.note(f"older copies in {store.name} could not be read back: {error.message}")
+        return
+    for damaged in found:
+        why = "; ".join(damaged.evidence[-1].reasons)
+        context.note(f"{why}: `refnet copy --all` sends what is still in the backup folder")
 
 
 def copy_new(context: Context, source: SourceName, artifact: str) -> tuple[Copied, ...]:

@@ -117,14 +117,21 @@ class Manifests:
             else:
                 unknown.append(one)
         for group in _groups(unknown):
-            for one, fetched in self._fetched(group):
-                if isinstance(fetched, Unlisted):
-                    yield one, fetched
-                    continue
-                read = self._judged(one, fetched)
-                if isinstance(read, Signed) or one.size <= _KEPT_UNTRUSTED:
-                    self._keep(one, fetched)
-                yield one, read
+            yield from self._read_group(group)
+
+    def _read_group(self, group: list[Stored], *, again: bool = False) -> Iterator[tuple[Stored, _Read]]:
+        """Fetch manifests; one that cannot be trusted once more, before that is kept: it may have changed on the way."""
+        doubtful = []
+        for one, fetched in self._fetched(group):
+            read = fetched if isinstance(fetched, Unlisted) else self._judged(one, fetched)
+            if isinstance(read, Unlisted) and not again:
+                doubtful.append(one)
+                continue
+            if isinstance(fetched, bytes) and (isinstance(read, Signed) or one.size <= _KEPT_UNTRUSTED):
+                self._keep(one, fetched)
+            yield one, read
+        if doubtful:
+            yield from self._read_group(doubtful, again=True)
 
     def _without_reading(self, stored: Stored) -> Unlisted | None:
         if ManifestName.read(stored.name) is None:

@@ -41,14 +41,16 @@ _IN_ORDER = 2
 def fetch(bucket: Bucket, piece: Piece, what: str) -> bytes:
     """Return the object of `piece` as it is stored; RefnetError (DAMAGED) if it is missing, or is not what was sent.
 
-    An object that was deleted or replaced is read behind that, where the bucket keeps versions. what: the artifact and
-    its store, for the message.
+    An object that was deleted or replaced is read behind that, where the bucket keeps versions. One that differs is read
+    once more before: it may have changed on the way. what: the artifact and its store, for the message.
     """
     try:
         return _get(bucket, piece, piece.version)
     except BucketError as error:
         if error.kind not in {Kind.MISSING, Kind.DAMAGED}:
             raise
+        with suppress(BucketError):
+            return _get(bucket, piece, piece.version)
         with suppress(BucketError):
             for one in bucket.versions(piece.name):
                 if (one.name, one.size) == (piece.name, piece.size) and one.id not in {"", piece.version}:

@@ -159,7 +159,7 @@ class Sender:
         for journal, name, data in sealed(self.store.home / "sending"):
             try:
                 self._publish(journal, name, data)
-            except ValueError:  # other keys by now: it is sent again as a sound
+            except ValueError:  # other keys by now: it is sent again as a whole
                 journal.remove()
 
 
@@ -286,19 +286,22 @@ def sample_back(
 
 
 def _compare_manifest(store: RemoteStore, copy: Copy, what: str) -> None:
-    try:
-        data = store.bucket.get(copy.object, MANIFEST_OBJECT_BYTES)
-        same = store.manifests.parse(data, copy.object).sha256 == copy.signed.sha256
-    except ValueError:
-        same = False
-    except BucketError as error:
-        if error.kind not in {Kind.MISSING, Kind.DAMAGED}:
-            raise
-        same = False
-    if not same:
+    if not (_is_there(store, copy) or _is_there(store, copy)):  # it may have changed on the way
         raise RefnetError(
             f"{what} is damaged: its manifest is not the one that was sent", "Send it again.", Exit.DAMAGED
         )
+
+
+def _is_there(store: RemoteStore, copy: Copy) -> bool:
+    try:
+        data = store.bucket.get(copy.object, MANIFEST_OBJECT_BYTES)
+        return store.manifests.parse(data, copy.object).sha256 == copy.signed.sha256
+    except ValueError:
+        return False
+    except BucketError as error:
+        if error.kind not in {Kind.MISSING, Kind.DAMAGED}:
+            raise
+        return False
 
 
 def _fetched(store: RemoteStore, pieces: Sequence[Piece], what: str) -> Iterator[Piece]:

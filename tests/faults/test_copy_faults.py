@@ -1,0 +1,184 @@
+"""`refnet copy` and `refnet backup` to a real S3 server behind a network that fails: nothing is lost, and nothing is there twice."""
+
+from __future__ import annotations
+
+import json
+import random
+import secrets
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from tests.command import Command
+from tests.fault_proxy import Fault, FaultProxy, fault_proxy
+from tests.seaweed import BUCKET, REGION, Seaweed
+
+from refnet.recovery.model.bucket import Stored
+
+#: The list of files, one piece, the manifest.
+OBJECTS = 3
+KNOWN = b"a sentence that must not be seen"
+
+
+@dataclass
+class Lab:
+    """A machine with a folder of notes, whose store is behind `proxy` in a prefix of its own for each test."""
+
+    refnet: Command
+    s3: Seaweed
+    proxy: FaultProxy
+    prefix: str = ""
+
+    def renew(self) -> None:
+        """Begin in an empty prefix, and without faults."""
+        self.proxy.faults.clear()
+        self.proxy.seen.clear()
+        self.prefix = secrets.token_hex(8)
+        self.configure(f"s3://{BUCKET}/{self.prefix}")
+
+    def configure(self, url: str) -> None:
+        folder = self.refnet.home.parent
+        (folder / "refnet.toml").write_text(
+            f'[folders.notes]\npath = "{folder}/notes"\n'
+            f'[encryption]\nrecipients = ["{(folder / "recipient").read_text()}"]\n'
+            f'[stores.cloud]\nurl = "{url}"\nendpoint = "http://127.0.0.1:{self.proxy.port}"\n'
+            f'region = "{REGION}"\ncredentials_file = "{folder}/s3.toml"\n'
+        )
+        (folder / "refnet.toml").chmod(0o600)
+
+    def objects(self) -> list[Stored]:
+        return list(self.s3.bucket(self.prefix).listed(""))
+
+    def copied(self) -> None:
+        """The next run copies what is missing; the store has each object once."""
+        done = self.refnet("copy", "notes", "--json")
+        done.succeeds()
+        assert [one["level"] for one in done.json["copies"]] == ["fetched"]
+        assert len(self.objects()) == OBJECTS
+
+
+@pytest.fixture(scope="module")
+def shared(s3: Seaweed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    folder = tmp_path_factory.mktemp("copy-faults")
+    for name in ("home", "notes"):
+        (folder / name).mkdir(mode=0o700)
+    (folder / "notes" / "noise.bin").write_bytes(random.Random(1).randbytes(100_000))
+    (folder / "notes" / "known.md").write_bytes(KNOWN)
+    lines = [f"{name} = {json.dumps(value)}\n" for name, value in s3.machine.items()]
+    (folder / "s3.toml").touch(mode=0o600)
+    (folder / "s3.toml").write_text("".join(lines))
+    refnet = Command(folder / "home", folder / "backups", "", {"REFNET_DATABASE_URL": ""})
+    (folder / "recipient").write_text(refnet("key", "new", "--json").json["recipient"])
+    with fault_proxy(s3.port) as proxy:
+        lab = Lab(refnet, s3, proxy)
+        lab.renew()
+        made = refnet("backup", "notes")
+        assert made.code == 0, made.err
+        yield lab
+
+
+@pytest.fixture
+def lab(shared: Lab) -> Lab:
+    shared.renew()
+    return shared
+
+
+def test_a_copy_outlasts_what_networks_and_servers_do(lab: Lab) -> None:
+    lab.proxy.plan("PUT", Fault.UNAVAILABLE, Fault.RESET, Fault.LOST, Fault.ERROR_BODY, Fault.FLIP_UP)
+    lab.proxy.plan("GET", Fault.UNAVAILABLE, Fault.ERROR_BODY, Fault.RESET, Fault.CUT)
+
+    lab.copied()
+
+    assert not lab.proxy.faults["PUT"]
+    assert not lab.proxy.faults["GET"]
+
+
+def test_a_bit_that_is_flipped_on_the_way_back_is_no_damage(lab: Lab) -> None:
+    lab.proxy.plan("GET", None, Fault.FLIP_DOWN, None, Fault.FLIP_DOWN)  # a list, the manifest twice, a piece
+
+    lab.copied()
+
+    (lab.refnet.home / "remote" / "cloud").rename(lab.refnet.home / "remote" / lab.prefix)
+    lab.proxy.plan("GET", None, Fault.FLIP_DOWN)
+    lab.proxy.seen.clear()
+    lab.copied()
+    assert not lab.proxy.seen["PUT"]
+
+
+def test_a_credential_that_is_revoked_in_the_middle_is_said_and_the_next_run_continues(lab: Lab) -> None:
+    lab.proxy.plan("PUT", None, *[Fault.REFUSED] * 10)
+
+    lab.refnet("copy", "notes").fails(1, "notes_", "cloud", "AccessDenied")
+
+    lab.proxy.plan("PUT")
+    assert len(lab.objects()) == 1
+    lab.proxy.seen.clear()
+    lab.copied()
+    assert lab.proxy.seen["PUT"] == OBJECTS - 1
+
+
+def test_older_copies_that_cannot_be_read_back_do_not_fail_the_new_one(lab: Lab) -> None:
+    lab.copied()
+    lab.proxy.plan(
+        "GET", *[None] * 5, *[Fault.REFUSED] * 10
+    )  # a list, its manifest, then the objects of the new copy
+
+    made = lab.refnet("backup", "notes", "--no-prove", "--json")
+
+    assert made.code == 0, made.err
+    assert "older copies in cloud could not be read back" in made.err
+    assert [one["level"] for one in made.json["results"][0]["copies"]] == ["fetched"]
+
+
+def test_a_wrong_bucket_is_named_and_not_made(lab: Lab) -> None:
+    lab.configure("s3://elsewhere/refnet")
+
+    lab.refnet("copy", "notes").fails(1, "elsewhere", "NoSuchBucket")
+    assert lab.proxy.seen["PUT"] == 0
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 1), (signal.SIGKILL, -signal.SIGKILL)])
+def test_a_backup_that_ends_while_it_copies_is_proven_and_the_next_run_continues(
+    lab: Lab, number: signal.Signals, code: int
+) -> None:
+    lab.proxy.plan("PUT", None, Fault.STALL)
+    run = lab.refnet.start("backup", "notes")
+    run.until(lambda: lab.proxy.seen["PUT"] == 2 and len(lab.objects()) == 1, "the piece")
+
+    run.send(number)
+
+    ended = run.end()
+    assert ended.code == code
+    assert "Traceback" not in ended.err
+    newest = max(lab.refnet("list", "notes", "--json").json["artifacts"], key=lambda one: one["name"])
+    assert newest["state"] == "proven"
+    if number == signal.SIGINT:
+        line = (lab.refnet.home / "runs" / "journal.jsonl").read_text().splitlines()[-1]
+        assert json.loads(line)["reason"] == "interrupted"
+    lab.proxy.seen.clear()
+    lab.copied()
+    assert lab.proxy.seen["PUT"] == 2
+
+
+def test_two_runs_at_once_make_one_copy(lab: Lab) -> None:
+    lab.proxy.plan("PUT", *[Fault.UNAVAILABLE] * 3)
+    runs = [lab.refnet.start("copy", "notes", "--json") for _ in range(2)]
+
+    ended = [run.end() for run in runs]
+
+    assert [one.code for one in ended] == [0, 0], ended
+    assert sorted(one.json["copies"][0]["new"] for one in ended) == [False, True]
+    assert len(lab.objects()) == OBJECTS
+
+
+def test_what_the_server_keeps_has_nothing_of_the_artifact(lab: Lab) -> None:
+    lab.copied()
+    newest = max((lab.refnet.backups / "notes").glob("*.tar.gz"))
+    artifact = newest.read_bytes()
+    parts = [artifact[at : at + 48] for at in range(0, len(artifact) - 48, 10_000)]
+    raw = [path.read_bytes() for path in lab.s3.folder.rglob("*") if path.is_file()]
+
+    assert any(b"age-encryption.org/v1" in one for one in raw)
+    for known in (KNOWN, newest.name.encode(), b"noise.bin", *parts):
+        assert not any(known in one for one in raw)
