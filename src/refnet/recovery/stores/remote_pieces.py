@@ -1,7 +1,7 @@
 """The bytes of a copy: pieces, fetched and decrypted where they are read.
 
 A piece is handed out only after its size and SHA-256 are those of the signed manifest, and age has authenticated all of
-it. Readers share a few decrypted pieces; one that reads on in order has the next piece fetched meanwhile.
+it. Readers share a few decrypted pieces; one that reads on in order has the next ones fetched meanwhile.
 """
 
 from __future__ import annotations
@@ -30,11 +30,13 @@ from refnet.recovery.model.remote import MOST_ADDED, PIECE_BYTES, Piece
 from refnet.recovery.sealing.age import SealedError, WrongKeyError
 from refnet.recovery.sealing.keys import Opener
 
-#: Decrypted pieces that readers share: one, and the next.
+#: Decrypted pieces that readers in several places share.
 _SHARED = 2
+#: Pieces that are fetched ahead of a reader that reads on in order: a server sends several faster than one.
+_AHEAD = 3
 #: The space of an object among those that are kept, in bytes.
 _SLOT = PIECE_BYTES + MOST_ADDED
-#: Pieces that are read in order before the next one is fetched ahead.
+#: Pieces that are read in order before the next ones are fetched ahead.
 _IN_ORDER = 2
 
 
@@ -137,13 +139,12 @@ class Pieces:
         self._alone = Lock()
 
     def piece(self, number: int, *, ahead: bool = False) -> bytes:
-        """Return a piece; `ahead`: the next one will be needed soon."""
+        """Return a piece; `ahead`: the next ones will be needed soon."""
         with self._alone:
             wanted = self._begun(number)
-            if ahead and number + 1 < len(self.lengths):
-                self._begun(number + 1)
-                self._shared.move_to_end(number)
-            while len(self._shared) > _SHARED:
+            for one in range(number + 1, min(number + 1 + _AHEAD * ahead, len(self.lengths))):
+                self._begun(one)
+            while len(self._shared) > (1 + _AHEAD if ahead else _SHARED):
                 self._shared.popitem(last=False)
         return wanted.result()
 

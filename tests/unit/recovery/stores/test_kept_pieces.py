@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from tests.remote_store import Machine, artifact
 
+from refnet.processes import until
 from refnet.recovery.buckets.memory import MemoryBucket
 from refnet.recovery.model import remote
 from refnet.recovery.stores import remote_pieces, sending
@@ -70,3 +71,15 @@ def test_what_is_kept_is_encrypted(machine: Machine, monkeypatch: pytest.MonkeyP
     assert len(written) == 9
     assert all(one.startswith(b"age-encryption.org/v1\n") for one in written)
     assert all(DATA[at : at + 64] not in b"".join(written) for at in range(0, len(DATA) - 64, PIECE))
+
+
+def test_a_reader_that_reads_on_fetches_a_few_pieces_ahead_and_each_once(machine: Machine) -> None:
+    copy = machine.send(artifact(1, DATA))
+    bucket = machine.bucket
+    assert isinstance(bucket, MemoryBucket)
+    reader = machine.store(key=True).artifact(copy).open()
+    before = bucket.requests["get"]
+    assert reader.read(PIECE + 1) == DATA[: PIECE + 1]
+    assert until(lambda: bucket.requests["get"] - before == 5, 10)
+    assert reader.read() == DATA[PIECE + 1 :]
+    assert bucket.requests["get"] - before == 9
