@@ -167,3 +167,21 @@ def test_tls_is_verified_with_the_system_s_certificates_or_those_of_ca_file(
         with pytest.raises(RefnetError) as caught:
             s3.bucket(prefix, trusted=wrong)
         assert caught.value.code is Exit.USAGE
+
+
+def test_a_lock_of_the_mode_governance_is_bypassed_by_who_may(s3: Seaweed, prefix: str) -> None:
+    admin = s3.bucket(prefix, bucket=LOCKED)
+    assert admin.requests
+    version = admin.put("data/1", b"one")
+    until = f"{datetime.now(UTC) + timedelta(days=1):%Y-%m-%dT%H:%M:%SZ}"
+    body = f"<Retention><Mode>GOVERNANCE</Mode><RetainUntilDate>{until}</RetainUntilDate></Retention>"
+    admin.requests._send("lock", "PUT", "data/1", {"retention": "", "versionId": version}, body.encode())
+    machine = s3.bucket(prefix, bucket=LOCKED, credential=s3.machine)
+    assert machine.requests
+
+    fails(Kind.LOCKED, lambda: admin.delete("data/1", version=version))
+    with pytest.raises(BucketError):
+        machine.requests.delete_anyway("data/1", version)
+    assert admin.get("data/1", 10) == b"one"
+    admin.requests.delete_anyway("data/1", version)
+    fails(Kind.MISSING, lambda: admin.get("data/1", 10))

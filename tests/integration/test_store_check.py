@@ -66,6 +66,7 @@ def test_a_store_that_cannot_be_deleted_passes_and_one_that_can_is_an_alarm(
     answers = _answers(ran)
     assert answers["delete"]["says"].startswith("refused: ")
     assert answers["delete the version"]["says"].startswith("refused: ")
+    assert answers["bypass the lock"]["says"].startswith("refused: ")
     assert answers["shorten the lock"]["says"].startswith("refused: ")
     assert answers["lock"]["says"].startswith("until ")
     assert answers["versions"]["says"] == "kept and listed"

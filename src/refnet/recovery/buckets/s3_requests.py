@@ -7,6 +7,7 @@ bounded in size and time, and each value is checked.
 from __future__ import annotations
 
 import base64
+import copy
 import hashlib
 import hmac
 import ssl
@@ -80,6 +81,8 @@ class S3Requests:
         self._region = region
         self._credential = credential
         self._waiting = waiting
+        #: Headers of every request.
+        self._more: Mapping[str, str] = {}
         secure = ssl.create_default_context()
         if trusted:
             secure.load_verify_locations(cadata=trusted)
@@ -110,6 +113,12 @@ class S3Requests:
                 when = f"{until:%Y-%m-%d %H:%M} UTC"
                 raise self._server.error(Kind.LOCKED, f"{name} is locked until {when}") from None
             raise
+
+    def delete_anyway(self, name: str, version: str) -> None:
+        """Delete a version, also one whose lock this credential may bypass (in the mode GOVERNANCE)."""
+        bypassing = copy.copy(self)
+        bypassing._more = {"x-amz-bypass-governance-retention": "true"}
+        bypassing.delete(name, version)
 
     def locked_until(self, name: str, version: str = "") -> datetime | None:
         """Return the time until which a version cannot be deleted; None if it has no lock."""
@@ -232,6 +241,7 @@ class S3Requests:
             "host": self._url.netloc,
             "x-amz-content-sha256": hashlib.sha256(body).hexdigest(),
             "x-amz-date": f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}",
+            **self._more,
         }
         if body:
             headers["content-md5"] = base64.b64encode(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 from refnet.recovery.model import formatting
 from refnet.recovery.model.bucket import Bucket, BucketError, Kind, Locks
@@ -20,6 +21,7 @@ CHECKS = "check/"
 _MOST = 100
 #: The lock that is asked for in the place of a longer one.
 _SHORT = timedelta(minutes=1)
+_BYPASS = "bypass the lock"
 _REFUSALS = (Kind.REFUSED, Kind.LOCKED)
 
 
@@ -139,24 +141,32 @@ class Trial:
         return Tried(what, Answer.ALARM, "accepted: an attacker can end the locks, or set them")
 
     def _deletions(self, name: str, version: str, data: bytes) -> Iterator[Tried]:
-        yield self._deleted("delete", name, "", (version, data))
+        delete, kept = partial(self.bucket.delete, name), (name, version, data)
+        yield self._deleted("delete", delete, kept, hidden=bool(version))
         if version:
-            yield self._deleted("delete the version", name, version, (version, data))
+            yield self._deleted("delete the version", partial(delete, version=version), kept)
+        if version and self.locks and self._is_there(*kept):
+            yield self._deleted(_BYPASS, partial(self.locks.delete_anyway, name, version), kept)
 
-    def _deleted(self, what: str, name: str, version: str, kept: tuple[str, bytes]) -> Tried:
+    def _deleted(
+        self, what: str, act: Callable[[], None], kept: tuple[str, str, bytes], *, hidden: bool = False
+    ) -> Tried:
         worst = Answer.ALARM if self.protects or self.lock else Answer.NOTE
         try:
-            self.bucket.delete(name, version=version)
+            act()
         except BucketError as error:
             refused = error.kind in _REFUSALS
             return Tried(
                 what, Answer.OK if refused else worst, f"{'refused: ' if refused else ''}{_said(error)}"
             )
-        if self._is_there(name, *kept):
-            behind = "the object is still there" if version else "only a delete marker hides the object"
+        if self._is_there(*kept):
+            behind = "only a delete marker hides the object" if hidden else "the object is still there"
             return Tried(
                 what, worst, f"accepted, and {behind}: this credential must not have the right to do so"
             )
+        if what == _BYPASS:
+            says = "accepted, the object is gone: this credential may bypass locks of the mode GOVERNANCE"
+            return Tried(what, worst, says)
         if self.lock:
             return Tried(what, worst, "accepted: the lock is accepted and not enforced, the object is gone")
         if not self.protects:

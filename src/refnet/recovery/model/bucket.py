@@ -155,3 +155,6 @@ class Locks(Protocol):
 
     def lock(self, name: str, version: str, until: datetime) -> None:
         """Lock a version until a time; a server refuses an earlier one than before."""
+
+    def delete_anyway(self, name: str, version: str) -> None:
+        """Delete a version, also one whose lock this credential may bypass."""

@@ -65,6 +65,8 @@ class Server(MemoryBucket):
 class Locks:
     until: datetime | None = NOW + MONTH
     enforced: bool = True
+    #: The credential may bypass locks of this bucket.
+    bypassed: MemoryBucket | None = None
 
     def locked_until(self, name: str, version: str = "") -> datetime | None:
         return self.until
@@ -73,6 +75,12 @@ class Locks:
         if self.enforced:
             raise no(Kind.LOCKED)
         self.until = until
+
+    def delete_anyway(self, name: str, version: str) -> None:
+        if self.bypassed is None:
+            raise no()
+        self.bypassed.lock = None
+        MemoryBucket.delete(self.bypassed, name, version=version)
 
 
 ALL = frozenset({"put", "get", "list", "versions", "delete", "delete version"})
@@ -96,7 +104,7 @@ def test_a_store_that_creates_and_reads_only_passes() -> None:
     assert alarms(found) == []
     assert list(found) == [
         *("list", "create", "clock", "read", "overwrite", "versions", "lock", "shorten the lock"),
-        *("delete", "delete the version"),
+        *("delete", "delete the version", "bypass the lock"),
     ]
     assert found["delete"].says == "refused: AccessDenied 403"
     assert found["lock"].says == "until 2026-12-27 20:00 UTC"
@@ -117,6 +125,15 @@ def test_a_credential_that_may_only_hide_objects_is_an_alarm_too() -> None:
     assert alarms(found) == ["delete"]
     assert "only a delete marker hides the object" in found["delete"].says
     assert found["delete the version"].says.startswith("refused: ")
+
+
+def test_a_credential_that_may_bypass_locks_is_an_alarm() -> None:
+    server = Server(versioned=True, lock=MONTH)
+
+    found = tried(server, locks=Locks(bypassed=server))
+
+    assert alarms(found) == ["bypass the lock"]
+    assert "the object is gone" in found["bypass the lock"].says
 
 
 def test_a_bucket_without_versions_and_locks_shows_what_is_missing() -> None:
