@@ -77,7 +77,7 @@ def wanted(
 
     Args:
         to: only to this store, a name or a URL; None: to those of the settings.
-        all_of_them: every complete artifact, not the newest alone.
+        all_of_them: every artifact, not the newest complete one alone.
     """
     settings, local = context.settings, context.local
     if trouble := local.trouble():
@@ -114,10 +114,9 @@ def wanted(
 
 def _of_source(entries: Iterable[Entry], *, all_of_them: bool) -> tuple[list[Entry], str]:
     """Return the artifacts of a source to copy, oldest first; else why there are none."""
-    found = [one for one in Catalog.of(entries).entries if one.complete]
-    if not found:
-        return [], "no complete artifact"
-    return ([one for one in found if not one.shrunk] if all_of_them else found[-1:]), ""
+    found = Catalog.of(entries).entries
+    chosen = found if all_of_them else [one for one in found if one.complete][-1:]
+    return [*chosen], "" if chosen else "no complete artifact"
 
 
 def _unfit(entry: Entry | None) -> str:
@@ -138,7 +137,9 @@ def plan(context: Context, ones: Iterable[Wanted]) -> Iterator[Copied]:
         found = Copied(one.source, one.entry.name if one.entry else "", one.store, skipped=one.skipped)
         try:
             if one.entry and not one.skipped:
-                store = opened.setdefault(one.store, wiring.remote_store(context.settings, one.store))
+                if one.store not in opened:
+                    opened[one.store] = wiring.remote_store(context.settings, one.store)
+                store = opened[one.store]
                 wiring.sender(context.settings, store, context.clock.now)
                 there = copy_of(store.entries(one.source), one.entry.manifest)
                 found = replace(

@@ -35,7 +35,7 @@ def copy(
     *,
     to: To = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="Every complete artifact, not the newest alone.")
+        bool, typer.Option("--all", help="Every artifact, not the newest complete one alone.")
     ] = False,
     plan: options.Plan = False,
     as_json: options.Json = False,

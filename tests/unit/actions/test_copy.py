@@ -1,0 +1,91 @@
+"""What is copied to remote stores, what is not and why, and what is said of copies that are missing."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from refnet import settings
+from refnet.actions.context import Context
+from refnet.actions.copy import Copied, Wanted, missing, wanted
+from refnet.errors import Exit, RefnetError
+from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
+from refnet.recovery.model.source import Made
+from refnet.recovery.model.source_name import SourceName
+
+NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
+AWAY = RefnetError("no answer", "Check the network.", transient=True)
+WRONG = RefnetError("not what was sent", "Retry.", Exit.DAMAGED)
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Context:
+    (tmp_path / "refnet.toml").write_text(
+        '[stores.near]\nurl = "file:///near"\n[stores.far]\nurl = "file:///far"\nsources = ["config"]\n'
+    )
+    (tmp_path / "refnet.toml").chmod(0o600)
+    environment = {"REFNET_HOME": str(tmp_path / "home"), "REFNET_BACKUP_DIR": str(tmp_path / "backups")}
+    return Context(settings.load(environment, tmp_path, root=True, cores=2))
+
+
+def _artifact(context: Context, days: int, *, shrunk: bool = False, partial: bool = False) -> Manifest:
+    created = NOW + timedelta(days=days)
+    made = Made(created, {}, partial=partial, shrunk=("less",) if shrunk else ())
+    with context.local.draft(SourceName.DATABASE) as draft:
+        draft.out.write(str(days).encode())
+        return draft.publish(made, created, 1.0)
+
+
+def _found(ones: list[Wanted]) -> list[tuple[str, str | None, str]]:
+    return [(one.store, one.entry.name if one.entry else None, one.skipped) for one in ones]
+
+
+def test_the_newest_complete_artifact_goes_to_each_store_of_its_source(context: Context) -> None:
+    _artifact(context, 1)
+    newest = _artifact(context, 2)
+    _artifact(context, 3, partial=True)
+    assert _found(wanted(context, "database")) == [("near", newest.name, "")]
+    assert _found(wanted(context, None, "far")) == [("far", newest.name, "")]
+    assert _found(wanted(context, "config")) == [
+        ("near", None, "no complete artifact"), ("far", None, "no complete artifact")
+    ]  # fmt: skip
+
+
+def test_what_is_not_copied_is_said_with_its_reason(context: Context) -> None:
+    one, damaged, shrunk, partial = (
+        _artifact(context, 1), _artifact(context, 2), _artifact(context, 3, shrunk=True), _artifact(context, 4, partial=True)
+    )  # fmt: skip
+    context.local.record(Entry(damaged), Evidence(NOW, Level.INTACT, Outcome.FAILED, 1.0))
+    everything = dict(_found(wanted(context, "database", all_of_them=True))[n][1:] for n in range(4))
+    assert everything[one.name] == ""
+    assert "damaged" in everything[damaged.name]
+    assert f"refnet accept {shrunk.name}" in everything[shrunk.name]
+    assert "only some tables" in everything[partial.name]
+    assert "shrank" in wanted(context, "database")[0].skipped
+
+
+@pytest.mark.parametrize(
+    ("meant", "to"), [("nothing_20260101.sql.gz", None), (None, "nowhere"), (None, "s3://")]
+)
+def test_a_wrong_name_is_refused(context: Context, meant: str | None, to: str | None) -> None:
+    _artifact(context, 1)
+    with pytest.raises(RefnetError) as error:
+        wanted(context, meant, to)
+    assert error.value.code is Exit.USAGE
+
+
+def test_missing_copies_are_one_error_that_names_each_store() -> None:
+    def copied(store: str, error: RefnetError | None = None) -> Copied:
+        return Copied(SourceName.DATABASE, "a.sql.gz", store, error=error)
+
+    assert missing([copied("near")]) is None
+    one = missing([copied("near"), copied("far", AWAY)])
+    assert one
+    assert (one.message, one.hint) == ("a.sql.gz is not copied to far: no answer", AWAY.hint)
+    assert (one.code, one.transient) == (Exit.FAILED, True)
+    both = missing([copied("near", WRONG), copied("far", AWAY)])
+    assert both
+    assert both.message == "a.sql.gz is not copied to near: not what was sent; far: no answer"
+    assert (both.code, both.transient) == (Exit.DAMAGED, False)
