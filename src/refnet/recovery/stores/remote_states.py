@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -18,7 +19,7 @@ from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores.remote import Contents, RemoteStore
 from refnet.settings import Settings
 
-#: Seconds that a store may take to answer; a copy waits longer.
+#: Seconds that all stores together may take to answer; a copy waits longer.
 _SECONDS = 20.0
 #: A store is listed again after this time.
 _FRESH = timedelta(minutes=5)
@@ -68,7 +69,8 @@ class StoreStates:
         now = self._now()
         if self._read is None or not timedelta() <= now - self._read[0] < _FRESH:
             begun = [(one, in_background(self._contents, one)) for one in self._watched]
-            self._read = now, tuple(_state(one, future) for one, future in begun)
+            end = time.monotonic() + _SECONDS
+            self._read = now, tuple(_state(one, future, end) for one, future in begun)
         return self._read[1]
 
     def _contents(self, one: Watched) -> Contents:
@@ -77,9 +79,9 @@ class StoreStates:
         return self._stores[one.name].contents()
 
 
-def _state(one: Watched, contents: Future[Contents]) -> StoreState:
+def _state(one: Watched, contents: Future[Contents], end: float) -> StoreState:
     try:
-        found = contents.result(_SECONDS)
+        found = contents.result(max(0.0, end - time.monotonic()))
     except TimeoutError:
         trouble = RefnetError(f"{one.name} did not answer within {_SECONDS:.0f} s", "Check the network.")
     except RefnetError as error:
