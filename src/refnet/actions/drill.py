@@ -15,14 +15,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from refnet import wiring
 from refnet.actions.choose import Selected
 from refnet.actions.context import Context
 from refnet.actions.drill_page import page
 from refnet.actions.store_check import check_due
 from refnet.actions.verify import Verified, verify
 from refnet.actions.watching import open_watch, report_proof
-from refnet.errors import Exit, worst
-from refnet.files import make_folder
+from refnet.errors import Exit, RefnetError, worst
+from refnet.files import explained, make_folder, replace_file
 from refnet.recovery.model.artifact import Level, Manifest, Outcome, utc
 from refnet.recovery.model.clock import rounded
 from refnet.recovery.model.run import RunKind
@@ -31,6 +32,8 @@ from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores import disk
 from refnet.telemetry.watch import Watch
 
+#: The purpose of the signatures of reports.
+NAMESPACE = "refnet-drill"
 _ABSENT = Finding("the artifact", Outcome.UNVERIFIED, "there is no complete artifact of this source")
 _OUTCOMES = {Exit.DONE: Outcome.PASSED, Exit.UNVERIFIED: Outcome.UNVERIFIED, Exit.DAMAGED: Outcome.FAILED}
 
@@ -61,9 +64,12 @@ class Report:
     values: dict[str, Any]
     json: Path
     page: Path
+    #: The armored signature of `json`; None: this machine has no signing key.
+    signature: Path | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return self.values | {"report": str(self.page)}
+        signature = str(self.signature) if self.signature else None
+        return self.values | {"report": str(self.page), "signature": signature}
 
 
 def drill(context: Context, selected: Selected, *, again: bool = False) -> tuple[Drill, Report]:
@@ -76,7 +82,8 @@ def drill(context: Context, selected: Selected, *, again: bool = False) -> tuple
         context.note(sentence)
     values = report(found, {"host": platform.node(), "made_by": f"refnet {version('refnet')}"})
     clock = context.clock
-    return found, write_report(values, context.settings.home / "reports", clock.local(), clock.zone)
+    written = write_report(values, context.settings.home / "reports", clock.local(), clock.zone)
+    return found, signed(context, written)
 
 
 def drilled_since(context: Context, selected: Selected, asked: datetime) -> bool:
@@ -168,9 +175,27 @@ def write_report(values: dict[str, Any], folder: Path, local: datetime, zone: tz
     """Write the JSON and the page into `folder`, readable by this user alone."""
     make_folder(folder)
     stem = f"drill_{local:%Y%m%d_%H%M%S}"
-    text = json.dumps(values, ensure_ascii=False, indent=2, default=str) + "\n"
     return Report(
         values,
-        disk.write_new(folder, stem, ".json", text.encode()),
+        disk.write_new(folder, stem, ".json", _text(values)),
         disk.write_new(folder, stem, ".html", page(values, zone).encode()),
     )
+
+
+def signed(context: Context, report: Report) -> Report:
+    """Write the signature of `report` beside its JSON, where this machine has a signing key; a failure is a note."""
+    keys, path = wiring.machine_keys(context.settings), report.json.with_name(f"{report.json.name}.sig")
+    if not keys.signing_file.exists():
+        return report
+    try:
+        signature = keys.sign(_text(report.values), NAMESPACE)
+        with explained(path):
+            replace_file(path, signature.encode())
+    except RefnetError as error:
+        context.note(f"the report is not signed: {error.message}")
+        return report
+    return replace(report, signature=path)
+
+
+def _text(values: dict[str, Any]) -> bytes:
+    return (json.dumps(values, ensure_ascii=False, indent=2, default=str) + "\n").encode()

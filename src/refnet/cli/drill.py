@@ -43,6 +43,8 @@ def drill(
     else:
         _print(found, here.store)
         say(f"report: {report.page}")
+        if report.signature:
+            say(f"signature: {report.signature}")
     raise typer.Exit(found.exit)
 
 

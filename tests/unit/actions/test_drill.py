@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+from dataclasses import replace
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,16 +14,19 @@ from typing import Any
 import pytest
 from tests.unit.actions.conftest import Lab
 
+from refnet import wiring
 from refnet.actions.backup import Options
 from refnet.actions.backup import make as backup
 from refnet.actions.choose import Selected, choose
-from refnet.actions.drill import Drill, prove, report, write_report
+from refnet.actions.context import Context
+from refnet.actions.drill import NAMESPACE, Drill, prove, report, signed, write_report
 from refnet.actions.drill_page import page
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Level, Outcome
 from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.model.store import Store
+from refnet.settings import Settings
 
 
 def run(store: Store, source: Any, now: Any, clock: Any, absent: tuple[SourceName, ...] = ()) -> Drill:
@@ -133,3 +139,29 @@ def test_the_report_is_for_its_user_alone_and_none_is_overwritten(
     assert {path.stat().st_mode & 0o777 for path in paths} == {0o600}
     assert (tmp_path / "reports").stat().st_mode & 0o777 == 0o700
     assert json.loads(first.json.read_text())["outcome"] == "passed"
+
+
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="ssh-keygen is not installed")
+def test_ssh_keygen_accepts_the_signature_of_a_report_where_this_machine_has_a_signing_key(
+    tmp_path: Path,
+) -> None:
+    notes: list[str] = []
+    context = Context(Settings(home=tmp_path), note=notes.append)
+    now = datetime.now(UTC)
+    written = write_report(report(Drill(now, 1.5, ()), {"host": "läb"}), tmp_path / "reports", now, UTC)
+    assert signed(context, written) == written
+    keys = wiring.machine_keys(context.settings)
+    keys.make_missing()
+
+    done = signed(context, written)
+
+    assert done == replace(written, signature=written.json.with_name(f"{written.json.name}.sig"))
+    (tmp_path / "signers").write_text(f"refnet {keys.signer().line}\n")
+    command = ["ssh-keygen", "-Y", "verify", "-f", str(tmp_path / "signers"), "-I", "refnet"]
+    command += ["-n", NAMESPACE, "-s", str(done.signature)]
+    content = written.json.read_bytes()
+    assert subprocess.run(command, input=content, capture_output=True, check=False).returncode == 0
+    assert subprocess.run(command, input=content + b" ", capture_output=True, check=False).returncode != 0
+    keys.signing_file.chmod(0o644)
+    assert signed(context, written).signature is None
+    assert "the report is not signed: " in notes[0]
