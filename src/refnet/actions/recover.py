@@ -48,6 +48,8 @@ class Request:
     run_restored: bool = False
     #: Create also the roles of the backup that have powers.
     role_powers: bool = False
+    #: Choose among these artifacts, which a fetch has brought; None: all.
+    fetched: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,8 @@ class Recovery:
         if request.first and request.only:
             raise RefnetError("--from and --only exclude each other", "Omit one of them.", Exit.USAGE)
         moment = parse_time(request.at, None) if request.at else None
-        everything = Catalog.of(wiring.store(self._before).entries())
+        there, fetched = wiring.store(self._before).entries(), request.fetched
+        everything = Catalog.of(one for one in there if fetched is None or one.name in fetched)
         named = request.from_database
         target = Identity(named) if named else self._database(everything, moment)
         catalog = everything.choices(target, moment)

@@ -18,7 +18,6 @@ from refnet.recovery.model.formatting import plain
 from refnet.recovery.model.source import Progress, silent
 from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Settings
-from refnet.settings.stores import LOCAL
 
 if TYPE_CHECKING:
     from refnet.cli.options import Place
@@ -58,7 +57,7 @@ def context(place: Place | None = None, *, key: bool = False) -> Context:
 def remote_store(settings: Settings, place: Place, *, key: bool) -> RemoteStore | None:
     """Return the remote store that `place` names; None: the backup folder."""
     place.check()
-    if place.store in {None, LOCAL}:
+    if not place.is_remote:
         return None
     from refnet.cli.recovery_key import recovery_keys
     from refnet.recovery.sealing.keys import GivenKeys

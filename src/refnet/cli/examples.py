@@ -16,6 +16,10 @@ EXAMPLES = {
         "refnet backup database --jobs 4",
         "refnet backup --table papers --to /mnt/disk",
     ),
+    "fetch": (
+        "refnet fetch --store nas --plan",
+        "refnet fetch database --store nas --at 2026-11-25",
+    ),
     "key new": (
         "refnet key new",
         "refnet key new --page /dev/shm/page.html",
@@ -73,5 +77,6 @@ EXAMPLES = {
         "refnet recover --plan",
         "refnet recover --at '2026-11-25 10:00'",
         "refnet recover --from vault --force",
+        "refnet recover --from file:///mnt/nas --identity-file /dev/shm/key",
     ),
 }

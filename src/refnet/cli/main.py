@@ -51,6 +51,7 @@ GROUPS = {
         "restore": ("restore", "restore", "Restore a source and keep the previous version."),
         "undo": ("restore", "undo", "Undo the last restore of a source."),
         "recover": ("recover", "recover", "Restore every source after a loss, and compare all."),
+        "fetch": ("fetch", "fetch", "Bring copies back into the backup folder."),
     },
     "Check": {
         "verify": ("verify", "verify", "Check artifacts by a trial restore."),
@@ -84,6 +85,7 @@ _LOGS = {
     "verify": "backup",
     "prune": "backup",
     "copy": "backup",
+    "fetch": "restore",
     "forget": "backup",
 }
 #: Typer's exit code for a KeyboardInterrupt.

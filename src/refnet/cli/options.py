@@ -12,6 +12,7 @@ from refnet.cli.completion import artifacts, source_name, source_or_artifact
 from refnet.cli.output import output
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.source_name import SourceName
+from refnet.settings.stores import LOCAL
 
 
 def _json(value: bool) -> bool:
@@ -107,6 +108,11 @@ class Place:
             "--deleted", help="Read also what somebody deleted or replaced, where the bucket keeps versions."
         ),
     ] = False
+
+    @property
+    def is_remote(self) -> bool:
+        """Return whether it is a remote store, not the backup folder."""
+        return self.store not in {None, LOCAL}
 
     def check(self) -> None:
         """RefnetError (USAGE) where there are options of a remote store, and none is named."""

@@ -6,7 +6,7 @@ import getpass
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Annotated
@@ -18,10 +18,11 @@ from refnet.actions.recover import Planned, Recovery, Request
 from refnet.actions.recovery_settings import Command
 from refnet.actions.recovery_stages import Recovered, StageDone
 from refnet.cli import options, render
+from refnet.cli.command import spread
 from refnet.cli.completion import choice
-from refnet.cli.context import confirm, ends_at_plan, print_json, warn
+from refnet.cli.context import confirm, current_settings, ends_at_plan, print_json, warn
 from refnet.cli.output import say
-from refnet.errors import Exit, RefnetError
+from refnet.errors import Exit, RefnetError, nearest
 from refnet.recovery.model import formatting
 from refnet.recovery.model.recovery_plan import SAYS, Stage
 from refnet.recovery.model.source_name import SourceName
@@ -29,11 +30,33 @@ from refnet.recovery.sources.files.member_names import show, some
 from refnet.settings import user_path
 
 
+def _stage_or_store(text: str) -> str:
+    if text in {*Stage} or ":" in text:
+        return text
+    stores = current_settings(own=False).stores
+    if text in stores:
+        return text
+    near = f"Did you mean {found}? " if (found := nearest(text, (*Stage, *stores))) else ""
+    raise RefnetError(
+        f"--from: '{text}' is neither a stage nor a remote store",
+        f"{near}The stages are: {', '.join(Stage)}. A store is a name of the settings, or a URL.",
+        Exit.USAGE,
+    )
+
+
+@spread
 def recover(
     *,
     at: Annotated[str | None, typer.Option(metavar="TIME", help="The set of this time.")] = None,
-    first: Annotated[
-        Stage | None, typer.Option("--from", help="From this stage on.", **choice("stage", Stage))
+    origin: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar=f"<{'|'.join(Stage)}|STORE>",
+            help="From this stage on; or first fetch the copies of this remote store, a name or a URL.",
+            parser=_stage_or_store,
+            autocompletion=lambda: [*Stage],
+        ),
     ] = None,
     only: Annotated[Stage | None, typer.Option(help="This stage alone.", **choice("stage", Stage))] = None,
     plan: options.Plan = False,
@@ -49,13 +72,25 @@ def recover(
     ] = False,
     from_database: options.FromDatabase = None,
     as_json: options.Json = False,
+    place: options.Place,
 ) -> None:
     """Restore every source after a loss, and compare all.
 
     In stages: the configuration, roles and databases, folders, the services, a comparison with the backup. An
-    interrupted recovery continues with the next run.
+    interrupted recovery continues with the next run. With a remote store, its copies are brought into the backup
+    folder first.
     """
-    recovery = Recovery(Request(at, first, only, from_database, run_restored, role_powers), warn)
+    first = Stage(origin) if origin and origin in {*Stage} else None
+    place = place if origin is None or first else _with_store(place, origin)
+    asked = Request(at, first, only, from_database, run_restored, role_powers)
+    if place.is_remote:
+        fetched = _fetch(asked, place, plan=plan, as_json=as_json)
+        if fetched is None:
+            return
+        asked = replace(asked, fetched=fetched)
+    else:
+        place.check()
+    recovery = Recovery(asked, warn)
     planned = recovery.planned()
     text = partial(_print_plan, now=recovery.clock.now())
     if ends_at_plan(planned, text, plan=plan, as_json=as_json):
@@ -70,6 +105,36 @@ def recover(
     else:
         _print_end(done, recovery.clock.now())
     raise typer.Exit(done.exit)
+
+
+def _with_store(place: options.Place, origin: str) -> options.Place:
+    if place.store not in {None, origin}:
+        raise RefnetError("--from and --store name two stores", "Omit one of them.", Exit.USAGE)
+    return replace(place, store=origin)
+
+
+def _fetch(asked: Request, place: options.Place, *, plan: bool, as_json: bool) -> frozenset[str] | None:
+    """Bring the copies of the set into the backup folder; return their names. None: only the plan was printed.
+
+    The recovery that follows has that backup folder, whatever the configuration that comes back names.
+    """
+    from refnet.actions.fetch import Request as Wanted
+    from refnet.actions.fetch import plan as planned_by
+    from refnet.cli import fetch  # takes long to load
+
+    here, found = fetch.opened(place, Wanted(at=asked.at, from_database=asked.from_database))
+    os.environ["REFNET_BACKUP_DIR"] = str(here.settings.backup_dir)
+    if not plan:
+        return frozenset(one.copy.name for one in fetch.bring(here, found, quiet=as_json))
+    planned = list(planned_by(here, found))
+    if not any(one.is_new for one in planned):
+        return frozenset(one.copy.name for one in planned)
+    if as_json:
+        print_json({"plan": True, "fetch": fetch.to_json(found, planned)})
+    else:
+        fetch.print_plan(found, planned, here.settings.backup_dir)
+        print("Then recover from them, in stages; once they are here, --plan shows what is restored where.")
+    return None
 
 
 def _need_folder(planned: Planned) -> None:

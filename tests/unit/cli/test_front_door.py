@@ -137,7 +137,7 @@ def test_a_value_that_is_not_a_choice_is_answered_with_the_choices_and_the_neare
     ("command", "shown"),
     [
         ("verify", "--level <intact|restored|proven>"),
-        ("recover", "--from <config|database|vault|background|edge|check>"),
+        ("recover", "--from <config|database|vault|background|edge|check|STORE>"),
         ("restore", "--mode <missing|merge|replace>"),
         ("restore", "--compare <content|counts>"),
     ],

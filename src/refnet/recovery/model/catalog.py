@@ -90,10 +90,14 @@ class Catalog:
 
         With `at`: the one with the latest snapshot at or before it.
         """
+        return next(iter(self.complete(source, at)), None)
+
+    def complete(self, source: SourceName, at: datetime | None = None) -> list[Entry]:
+        """Return the artifacts of which `newest_complete` returns the first, in the order of its choice."""
         complete = [e for e in self.of_source(source) if e.complete and (at is None or e.created <= at)]
         if at is not None:
             complete.sort(key=lambda entry: entry.created)
-        return complete[-1] if complete else None
+        return complete[::-1]
 
     def oldest_complete(self, sources: Iterable[SourceName]) -> Entry | None:
         """Return the artifact of `sources` with the oldest snapshot that is neither partial nor damaged."""

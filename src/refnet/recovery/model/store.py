@@ -37,6 +37,10 @@ class Unlisted:
     unreadable: bool
     #: `refnet adopt` can write a new manifest for it.
     adoptable: bool = False
+    #: Of a remote store: the fingerprint of a signer who is not trusted.
+    signer: str = ""
+    #: Of a remote store: no key at hand opens it.
+    sealed: bool = False
 
 
 class Draft(Protocol):

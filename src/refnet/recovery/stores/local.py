@@ -9,40 +9,35 @@ be recognized (see scan.py).
 from __future__ import annotations
 
 import gc
-import hashlib
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, cast
 
-from isal import isal_zlib
-
-from refnet.errors import Exit, RefnetError
-from refnet.files import check_own, explained, identity, make_folder, sync_folder
+from refnet.errors import RefnetError
+from refnet.files import check_own, explained, make_folder, sync_folder
 from refnet.recovery.model.artifact import (
     EVIDENCE_SUFFIX,
-    FILES_SUFFIX,
-    FORMAT,
     MANIFEST_SUFFIX,
     MARKS_SUFFIX,
     Entry,
     Evidence,
     Manifest,
 )
-from refnet.recovery.model.file_names import artifact_names, read_file_name
+from refnet.recovery.model.file_names import read_file_name
 from refnet.recovery.model.marks import Marks
 from refnet.recovery.model.source import Made, OpenArtifact
 from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
 from refnet.recovery.model.store import Leftover, Unlisted
 from refnet.recovery.stores import disk, identified, lock
 from refnet.recovery.stores.identified import Remembered
-from refnet.recovery.stores.open_artifacts import artifact_in, manifest_of
+from refnet.recovery.stores.local_draft import LocalDraft, name_taken, new_manifest
+from refnet.recovery.stores.open_artifacts import artifact_in
 from refnet.recovery.stores.scan import FolderScan, Memory, beside, taken
 from refnet.settings.sources import wrong_name
 
@@ -183,7 +178,7 @@ class LocalStore:
         self.check_own(source)
         make_folder(folder)
         with disk.HiddenFile(folder, ".part") as out:
-            yield LocalDraft(self, source, out)
+            yield LocalDraft(self.folder(source), source, out, self.remember)
 
     def record(self, entry: Entry, *evidence: Evidence) -> None:
         self.check_own(entry.source)
@@ -217,12 +212,17 @@ class LocalStore:
         with explained(folder / name), disk.open_cold(folder / name) as reader:
             sha256, size = disk.digest(reader)
             os.fchmod(reader.fileno(), 0o600)
-        manifest = _manifest(source, name, made, sha256, size)
+        manifest = new_manifest(source, name, made, sha256, size)
         with disk.HiddenFile(folder, ".part") as file:
             file.write(manifest.to_json().encode())
             file.sync()
             disk.publish(file, f"{name}{MANIFEST_SUFFIX}")
         return manifest
+
+    def check_free(self, source: SourceName, name: str) -> None:
+        """RefnetError if a file has the name of the artifact `name` of `source`, or of a file beside it."""
+        if taken(self.folder(source), name):
+            raise name_taken(self.folder(source) / name)
 
     def check_adoptable(self, source: SourceName, name: str) -> None:
         """RefnetError if the file `name` in the folder of `source` cannot be adopted."""
@@ -269,108 +269,6 @@ class LocalStore:
         return FolderScan.read(folder, source, self._memory.setdefault(folder, {}))
 
 
-class LocalDraft:
-    """A new artifact in a LocalStore."""
-
-    def __init__(self, store: LocalStore, source: SourceName, out: disk.HiddenFile) -> None:
-        self._store = store
-        self._source = source
-        self._folder = store.folder(source)
-        self._out = out
-
-    @property
-    def out(self) -> BinaryIO:
-        return cast(BinaryIO, self._out)
-
-    def publish(self, made: Made, local: datetime, seconds: float) -> Manifest:
-        self._store.remember()
-        shared = self._shared(made)
-        sha256, size = (shared.sha256, shared.size) if shared else self._out.sync()
-        for name in artifact_names(self._source, local, partial=made.partial):
-            if taken(self._folder, name):
-                continue
-            manifest = replace(_manifest(self._source, name, made, sha256, size), seconds=seconds)
-            if shared and made.packed_files:
-                manifest = replace(manifest, files_sha256=shared.files_sha256)
-            if self._publish(manifest, shared, made):
-                return manifest
-        raise RefnetError(
-            f"every name for an artifact of {local:%Y-%m-%d %H:%M:%S %Z} is taken in {self._folder}",
-            "Retry in a second.",
-        )
-
-    def _publish(self, manifest: Manifest, shared: Manifest | None, made: Made) -> bool:
-        """Publish artifact, list of files and manifest; return False if the name was taken meanwhile."""
-        with ExitStack() as hidden:
-            intent = self._written(hidden, MANIFEST_SUFFIX, manifest.to_json().encode())
-            pieces: Iterable[bytes] | None = (made.packed_files,) if made.packed_files else None
-            if made.files is not None:
-                pieces = _packed(made.files)
-            listed = None if pieces is None else self._written(hidden, ".part", *pieces)
-            try:
-                if not self._publish_artifact(manifest.name, shared):
-                    return False
-                sync_folder(self._folder)
-                if listed:
-                    disk.publish(listed, f"{manifest.name}{FILES_SUFFIX}")
-                disk.publish(intent, f"{manifest.name}{MANIFEST_SUFFIX}")
-            except BaseException:
-                self._withdraw(manifest.name)
-                raise
-        return True
-
-    def _publish_artifact(self, name: str, shared: Manifest | None) -> bool:
-        if shared:
-            existing = self._folder / shared.name
-            with suppress(FileExistsError):
-                if disk.hard_link(existing, self._folder / name):
-                    return True
-            with explained(existing), disk.open_regular(existing) as reader:
-                shutil.copyfileobj(reader, self._out, disk.CHUNK)
-            self._out.sync()
-        return self._out.rename(name)
-
-    def _written(self, hidden: ExitStack, ending: str, *pieces: bytes) -> disk.HiddenFile:
-        file = hidden.enter_context(disk.HiddenFile(self._folder, ending))
-        for piece in pieces:
-            file.write(piece)
-        file.sync()
-        return file
-
-    def _withdraw(self, name: str) -> None:
-        """Remove what was published before a step failed; the manifest first, as in every deletion."""
-        for one in (*beside(name), name):
-            disk.remove(self._folder / one)
-
-    def _shared(self, made: Made) -> Manifest | None:
-        """Return the manifest of the artifact whose bytes the new one shares; check them unless the source has.
-
-        RefnetError if that artifact is damaged.
-        """
-        name = made.details.get("shares_bytes_with")
-        if not name:
-            return None
-        manifest = manifest_of(self._folder / name)
-        with explained(self._folder / name), disk.open_cold(self._folder / name) as reader:
-            checked = made.compared and made.compared == identity(reader)
-            found = None if checked else disk.digest(reader)
-        if manifest is None or (found and found != (manifest.sha256, manifest.size)):
-            raise RefnetError(
-                f"{name} is damaged, so the new artifact cannot share its bytes",
-                f"Run `refnet verify {name}` to mark it as damaged, then retry.",
-                Exit.DAMAGED,
-            )
-        return manifest
-
-
-def _packed(files: bytes) -> Iterator[bytes]:
-    """Yield the list of files as one gzip member, in pieces."""
-    deflater = isal_zlib.compressobj(1, isal_zlib.DEFLATED, 31)
-    for at in range(0, len(files), disk.CHUNK):
-        yield deflater.compress(files[at : at + disk.CHUNK])
-    yield deflater.flush()
-
-
 def _kind_in(folder: Path) -> Kind | None:
     """Return the kind of most artifacts in `folder` that are called like it; None if there is none.
 
@@ -386,25 +284,3 @@ def _kind_in(folder: Path) -> Kind | None:
         if kinds := Counter(found[0].kind for found in said if found and found[0] == folder.name):
             return kinds.most_common(1)[0][0]
     return None
-
-
-def _manifest(source: SourceName, name: str, made: Made, sha256: str, size: int) -> Manifest:
-    from importlib.metadata import version  # takes long to load, and `refnet list` does without it
-
-    return Manifest(
-        source=source,
-        name=name,
-        created=made.created,
-        published=made.published,
-        shrunk=made.shrunk,
-        shrunk_from=made.shrunk_from,
-        size=size,
-        sha256=sha256,
-        seconds=0.0,
-        partial=made.partial,
-        files_sha256=None if made.files is None else hashlib.sha256(made.files).hexdigest(),
-        unchecked=made.unchecked,
-        details=made.details,
-        made_by=f"refnet {version('refnet')}",
-        format=FORMAT if source.kind is Kind.DATABASE else 1,
-    )

@@ -11,7 +11,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from xxhash import xxh3_128_digest
@@ -164,12 +164,13 @@ class Manifests:
         except _UnknownSignerError as error:
             advice = f"if it is yours, name its key: --signer {error}, or encryption.signers"
             found = _unlisted(stored, f"is signed by an unknown key {error}", advice)
+            found = replace(found, signer=str(error))
         except WrongKeyError:
             why, advice = (
                 "is encrypted to other keys",
                 "give the recovery key that opens it (--identity-file)",
             )
-            found = _unlisted(stored, why, advice, unreadable=True)
+            found = replace(_unlisted(stored, why, advice, unreadable=True), sealed=True)
         except (SealedError, ValueError) as error:
             newer = "is not supported" in str(error)
             advice = "a newer RefNet can read it" if newer else "send the artifact again: refnet copy"

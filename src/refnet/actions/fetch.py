@@ -1,0 +1,270 @@
+"""fetch: bring copies back from a remote store into the backup folder, where a recovery finds them.
+
+Each is decrypted under a hidden name, compared with its signed manifest, and published with that manifest. What is there
+already is compared and not fetched again, so an interrupted fetch continues.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from refnet import servers
+from refnet.actions.choose import nothing, of_others
+from refnet.actions.context import Context
+from refnet.errors import Exit, RefnetError
+from refnet.files import explained
+from refnet.recovery.model import formatting
+from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome
+from refnet.recovery.model.bucket import BucketError, Kind
+from refnet.recovery.model.catalog import Catalog, parse_time
+from refnet.recovery.model.identity import Identity
+from refnet.recovery.model.remote import Copy, ManifestName
+from refnet.recovery.model.source_name import SourceName
+from refnet.recovery.model.store import Unlisted
+from refnet.recovery.stores import disk
+from refnet.recovery.stores.local_draft import LocalDraft, name_taken
+from refnet.recovery.stores.remote import Contents, RemoteStore
+
+
+@dataclass(frozen=True)
+class Request:
+    #: A listed name, or a source: its newest; None: the newest of every source.
+    meant: str | None = None
+    #: The newest at or before this time.
+    at: str | None = None
+    #: Of this database; None: of the one that the settings name.
+    from_database: str | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """Copies in a store that a fetch chooses from."""
+
+    store: RemoteStore
+    #: The complete copies of each source, the one to fetch first; the others are fetched where it is damaged.
+    candidates: Mapping[SourceName, tuple[Copy, ...]]
+    #: What is there and not used, and what was removed there, a sentence each.
+    notes: tuple[str, ...]
+
+    @property
+    def chosen(self) -> tuple[Copy, ...]:
+        return tuple(copies[0] for copies in self.candidates.values())
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A copy, and what a fetch did with it, or would do."""
+
+    copy: Copy
+    #: It was not in the backup folder.
+    is_new: bool
+    seconds: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "source": self.copy.source,
+            "artifact": self.copy.name,
+            "created": self.copy.created.isoformat(),
+            "size": self.copy.manifest.size,
+            "signer": self.copy.signed.signer,
+            "new": self.is_new,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def find(context: Context, store: RemoteStore, request: Request) -> Found:
+    """Return what `store` has for `request`; RefnetError where nothing there can be used.
+
+    Copies that somebody deleted or replaced are found behind that, where the bucket keeps versions.
+    """
+    contents, notes = _contents(store)
+    if not contents.copies:
+        raise _nothing_to_use(store, contents)
+    moment = parse_time(request.at, None) if request.at else None
+    candidates = _candidates(context, contents, request, moment)
+    chosen = [copies[0] for copies in candidates.values()]
+    return Found(store, candidates, (*notes, *_notes(store, contents, chosen)))
+
+
+def plan(context: Context, found: Found) -> Iterator[Fetched]:
+    """Yield what `bring` would do, by the manifests alone."""
+    for copy in found.chosen:
+        yield Fetched(copy, not _is_here(context, copy))
+
+
+def bring(context: Context, found: Found) -> Iterator[Fetched]:
+    """Bring back one copy of each source, and yield it; a damaged one is noted, and the next older one is taken."""
+    for copies in found.candidates.values():
+        for copy in copies:
+            begun = context.clock.monotonic()
+            try:
+                is_new = _bring(context, found.store, copy)
+            except _DamagedCopyError as error:
+                context.note(error.message)
+                if copy is copies[-1]:
+                    raise
+            else:
+                yield Fetched(copy, is_new, context.clock.monotonic() - begun)
+                break
+
+
+class _DamagedCopyError(RefnetError):
+    """A copy that cannot be used, and is recorded as damaged."""
+
+
+def _contents(store: RemoteStore) -> tuple[Contents, tuple[str, ...]]:
+    """List `store` with what was deleted there, if that can be read; and a note if not."""
+    try:
+        return store.with_versions().contents(), ()
+    except BucketError as error:
+        if error.kind is not Kind.REFUSED:
+            raise
+        what = f"{store.shown}: what was deleted or replaced cannot be listed with this credential"
+        return store.contents(), (f"{what} ({error.message})",)
+
+
+def _candidates(
+    context: Context, contents: Contents, request: Request, moment: datetime | None
+) -> dict[SourceName, tuple[Copy, ...]]:
+    everything, meant = Catalog.of(contents.copies), request.meant
+    source = next((one for one in everything.sources if one == meant), None)
+    if meant and not source:
+        if request.at:
+            hint = f"Omit --at, or give one of: {', '.join(everything.sources)}."
+            raise RefnetError(
+                f"--at chooses a copy of a source, and '{meant}' is not a source", hint, Exit.USAGE
+            )
+        named = tuple(one for one in contents.copies if one.name == meant and not one.damaged)
+        if not named:
+            hint = "`refnet list --store STORE` shows the copies."
+            raise RefnetError(f"'{meant}' has no copy there that can be used", hint, Exit.USAGE)
+        return {named[0].source: named}
+    sources = (source,) if source else everything.sources
+    target = _target(context, request)
+    catalog = everything.choices(target, moment) if SourceName.DATABASE in sources else everything
+    newest = {one: catalog.complete(one, moment) for one in sources}
+    found = {one: tuple(e for e in there if isinstance(e, Copy)) for one, there in newest.items() if there}
+    others = everything.others(target) if SourceName.DATABASE in {*sources} - {*found} else ()
+    if target and others:
+        raise of_others(target, others)
+    if not found:
+        raise nothing(everything, sources, moment)
+    return found
+
+
+def _target(context: Context, request: Request) -> Identity | None:
+    if request.from_database:
+        return Identity(request.from_database)
+    return servers.named_by(context.settings, SourceName.DATABASE)
+
+
+def _bring(context: Context, store: RemoteStore, copy: Copy) -> bool:
+    """Bring `copy` back; return False if it is in the backup folder, whose bytes are then compared with its manifest."""
+    local, begun = context.local, context.clock.monotonic()
+    with local.lock(copy.source):
+        if _is_here(context, copy):
+            _compare(context, copy)
+            return False
+        with local.draft(copy.source) as draft:
+            listed = _read(context, store, copy, draft)
+            draft.publish_again(copy.manifest, listed)
+        says = (
+            f"fetched from {store.shown}: every byte is that of the manifest signed by {copy.signed.signer}"
+        )
+        line = Evidence(
+            context.clock.now(),
+            Level.INTACT,
+            Outcome.PASSED,
+            context.clock.monotonic() - begun,
+            reasons=(says,),
+        )
+        accepted = [one for one in (*copy.document.evidence, *copy.evidence) if one.accepts]
+        local.record(Entry(copy.manifest), *accepted[-1:], line)
+    return True
+
+
+def _read(context: Context, store: RemoteStore, copy: Copy, draft: LocalDraft) -> bytes | None:
+    """Write the bytes of a copy into `draft`; return its list of files as it is stored."""
+    artifact = store.artifact(copy)
+    try:
+        with artifact.open() as reader:
+            while data := reader.read(disk.CHUNK):
+                draft.out.write(data)
+                context.progress("fetch", draft.out.tell(), copy.manifest.size)
+        return artifact.packed_files()
+    except RefnetError as error:
+        if error.code is not Exit.DAMAGED:
+            raise
+        now = context.clock.now()
+        store.record(copy, Evidence(now, Level.WRITTEN, Outcome.FAILED, 0.0, reasons=(error.message,)))
+        raise _DamagedCopyError(error.message, error.hint, error.code) from error
+
+
+def _is_here(context: Context, copy: Copy) -> bool:
+    """Return whether the backup folder has the artifact of `copy`; RefnetError if another file has its name."""
+    local = context.local
+    here = Catalog.of(local.entries(copy.source)).named(copy.name)
+    if here is None:
+        local.check_free(copy.source, copy.name)
+        return False
+    if here.manifest != copy.manifest or here.damaged:
+        raise name_taken(local.path(here))
+    return True
+
+
+def _compare(context: Context, copy: Copy) -> None:
+    """RefnetError unless the artifact in the backup folder has the bytes that the signed manifest says."""
+    path = context.local.folder(copy.source) / copy.name
+    with explained(path), disk.open_regular(path) as reader:
+        found = disk.digest(reader)
+    if found != (copy.manifest.sha256, copy.manifest.size):
+        raise name_taken(path)
+
+
+def _nothing_to_use(store: RemoteStore, contents: Contents) -> RefnetError:
+    others = contents.unlisted
+    if not others:
+        hint = "Check the bucket and the prefix: the recovery page names both."
+        return RefnetError(f"{store.shown} has no copy", hint)
+    if signers := dict.fromkeys(one.signer for one in others if one.signer):
+        return RefnetError(
+            f"{store.shown}: every copy there is signed by an unknown key: {formatting.some([*signers], 3)}",
+            "Compare it with the signer on the recovery page; if it is the same, add --signer SHA256:….",
+            Exit.DAMAGED,
+        )
+    count = formatting.plural(len(others), "manifest")
+    if any(one.sealed for one in others):
+        hint = "Is it the page of this store? One from before a rotation opens only the copies of its time."
+        return RefnetError(f"{store.shown}: the recovery key opens none of {count}", hint, Exit.USAGE)
+    why = f"{others[0].name} {others[0].why}"
+    return RefnetError(f"{store.shown}: none of {count} can be read: {why}", "Check the URL.", Exit.DAMAGED)
+
+
+def _notes(store: RemoteStore, contents: Contents, chosen: Iterable[Copy]) -> Iterator[str]:
+    if contents.gaps:
+        whys = formatting.some([one.why for one in contents.gaps], 3)
+        yield f"alarm: {store.shown}: {whys}: somebody removed or replaced copies there"
+    sealed = [one for one in contents.unlisted if one.sealed]
+    sent = {str(copy.source): copy.document.sent for copy in chosen}
+    newer = [one for one in sealed if _is_newer(one, sent)]
+    if newer:
+        yield (
+            f"{store.shown}: the recovery key does not open {formatting.plural(len(newer), 'newer manifest')}: "
+            "is there a newer recovery page?"
+        )
+    foreign = [one for one in contents.unlisted if one.signer]
+    if foreign:
+        signers = formatting.some([*dict.fromkeys(one.signer for one in foreign)], 3)
+        yield f"{store.shown}: not used: {formatting.plural(len(foreign), 'manifest')} signed by an unknown key {signers}"
+    if rest := [one for one in contents.unlisted if not one.sealed and not one.signer]:
+        what = formatting.plural(len(rest), "object")
+        yield f"{store.shown}: not used: {what} that cannot be read as manifests ({rest[0].name} {rest[0].why})"
+
+
+def _is_newer(one: Unlisted, sent: Mapping[str, datetime]) -> bool:
+    """Return whether the name of a manifest says that it was sent after the copy of its source that is fetched."""
+    named = ManifestName.read(one.name)
+    return bool(named and named.source in sent and named.sent > sent[named.source])

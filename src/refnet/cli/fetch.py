@@ -1,0 +1,101 @@
+"""`refnet fetch`: bring copies back from a remote store into the backup folder; `refnet recover` begins with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Annotated
+
+import typer
+
+from refnet.actions import fetch as action
+from refnet.actions.context import Context
+from refnet.actions.fetch import Fetched, Found, Request
+from refnet.cli import options, render
+from refnet.cli.command import spread
+from refnet.cli.completion import source_or_artifact
+from refnet.cli.context import context, note, print_json, with_progress
+from refnet.cli.output import say
+from refnet.errors import Exit, RefnetError
+from refnet.recovery.model import formatting
+
+
+@spread
+def fetch(
+    artifact: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="ARTIFACT",
+            help="A listed name, or a source: its newest; default: the newest of each.",
+            **source_or_artifact(),
+        ),
+    ] = None,
+    at: options.At = None,
+    from_database: options.FromDatabase = None,
+    plan: options.Plan = False,
+    as_json: options.Json = False,
+    *,
+    place: options.Place,
+) -> None:
+    """Bring copies back into the backup folder.
+
+    They come from a remote store. Each is compared with its signed manifest. What is there already is not fetched again, so an interrupted fetch
+    continues.
+    """
+    here, found = opened(place, Request(artifact, at, from_database))
+    fetched = list(action.plan(here, found)) if plan else list(bring(here, found, quiet=as_json))
+    if as_json:
+        print_json({"plan": plan} | to_json(found, fetched))
+    elif plan:
+        print_plan(found, fetched, here.settings.backup_dir)
+
+
+def opened(place: options.Place, request: Request) -> tuple[Context, Found]:
+    """Return the context with the remote store that `place` names, and what it has; print the notes on stderr."""
+    here = context(place, key=True)
+    if here.remote is None:
+        raise RefnetError("no remote store is named", "Name one: --store NAME, or a URL.", Exit.USAGE)
+    found = action.find(here, here.remote, request)
+    for sentence in found.notes:
+        note(sentence)
+    return here, found
+
+
+def bring(here: Context, found: Found, *, quiet: bool) -> Iterator[Fetched]:
+    """Bring the copies back with progress, and print each."""
+    with with_progress(here, f"fetch from {found.store.name}") as shown:
+        for one in action.bring(shown, found):
+            if not quiet:
+                say(f"{one.copy.source:9} {_done(one, found)}", flush=True)
+            yield one
+
+
+def print_plan(found: Found, fetched: Iterable[Fetched], folder: object) -> None:
+    """Print what would be fetched, its size, and who signed it."""
+    print(f"Fetch from {found.store.shown} into {folder}:")
+    rows = [
+        (
+            f"  {one.copy.source}",
+            one.copy.name,
+            render.local(one.copy.created),
+            formatting.size(one.copy.manifest.size) if one.is_new else "is here already",
+            f"signed by {one.copy.signed.signer}",
+        )
+        for one in fetched
+    ]
+    render.print_columns(rows, shorten=1)
+
+
+def to_json(found: Found, fetched: Iterable[Fetched]) -> dict[str, object]:
+    """Return what was fetched, or would be."""
+    return {
+        "store": found.store.shown,
+        "copies": [one.to_json() for one in fetched],
+        "notes": list(found.notes),
+    }
+
+
+def _done(one: Fetched, found: Found) -> str:
+    if not one.is_new:
+        return f"{one.copy.name} is here already, and is the copy in {found.store.bucket.shown}"
+    size = formatting.size(one.copy.manifest.size)
+    return f"{one.copy.name} fetched from {found.store.bucket.shown}: {size} in {formatting.seconds(one.seconds)}"

@@ -1,0 +1,128 @@
+"""The machine and its backup folder are gone: the recovery page and a credential that reads bring everything back."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from tests.command import Command
+from tests.documents import ROOT, blocks
+from tests.seaweed import LOCKED, REGION, Seaweed
+
+NOTE = "# a note\n"
+
+
+class Lost:
+    """A machine with a configuration and a vault; its copies are in `store`, and then it is lost."""
+
+    def __init__(self, folder: Path, store: Mapping[str, str]) -> None:
+        self.folder, self.home = folder, folder / "home"
+        self.url = store["url"]
+        for name in ("config", "vault", "here"):
+            (folder / name).mkdir()
+        (folder / "vault" / "a.md").write_text(NOTE)
+        refnet = self.machine("backups", REFNET_CONFIG_DIR=str(folder / "config"))
+        made = refnet("key", "new", "--json").json
+        self.signer = made["signer"]
+        (folder / "key").write_text(made["recovery_key"])
+        (folder / "key").chmod(0o600)
+        keys = "".join(f"{name} = {json.dumps(value)}\n" for name, value in store.items())
+        (folder / "config" / "compose.yaml").write_text("services: {}\n")
+        (folder / "config" / ".env").write_text("PASSWORD=made-up\n")
+        (folder / "config" / "refnet.toml").write_text(
+            f'vault_dir = "{folder}/vault"\n[encryption]\nrecipients = [{json.dumps(made["recipient"])}]\n'
+            f"[stores.nas]\n{keys}"
+        )
+        (folder / "config" / "refnet.toml").chmod(0o600)
+        settings = ("--config", str(folder / "config" / "refnet.toml"))
+        refnet(*settings, "backup", "config", "obsidian", "--no-prove").succeeds()
+        for name in ("home", "config", "vault", "backups"):
+            shutil.rmtree(folder / name)
+
+    def machine(self, backups: str, **environment: str) -> Command:
+        """The command with a backup folder of its own, and the page in a file."""
+        self.home.mkdir(exist_ok=True)
+        own = {"REFNET_DATABASE_URL": "", "REFNET_IDENTITY_FILE": str(self.folder / "key")} | environment
+        return Command(self.home, self.folder / backups, "", own)
+
+
+def _credential(path: Path, values: Mapping[str, str]) -> str:
+    path.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items()))
+    path.chmod(0o600)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def lost(tmp_path_factory: pytest.TempPathFactory) -> Lost:
+    folder = tmp_path_factory.mktemp("lost")
+    (folder / "nas").mkdir(mode=0o700)
+    return Lost(folder, {"url": f"file://{folder}/nas"})
+
+
+def test_a_plan_names_what_would_be_fetched_and_who_signed_it(lost: Lost) -> None:
+    refnet = lost.machine("planned")
+    planned = refnet("recover", "--from", lost.url, "--signer", lost.signer, "--plan")
+    planned.succeeds()
+    assert planned.out.count(f"signed by {lost.signer}") == 2
+    told = refnet("fetch", "--store", lost.url, "--signer", lost.signer, "--plan", "--json").json
+    assert {one["source"]: one["new"] for one in told["copies"]} == {"config": True, "obsidian": True}
+    assert all(one["size"] > 0 for one in told["copies"])
+    assert not (lost.folder / "planned").exists()
+
+
+def test_only_a_signer_of_the_page_and_its_key_are_used(lost: Lost, tmp_path: Path) -> None:
+    refnet = lost.machine("refused")
+    refnet("recover", "--from", lost.url, "--force").fails(4, lost.signer, "recovery page", "--signer")
+    made = refnet("key", "new", "--json", REFNET_HOME=str(tmp_path)).json
+    (tmp_path / "page").write_text(made["recovery_key"])
+    (tmp_path / "page").chmod(0o600)
+    other = ("--identity-file", str(tmp_path / "page"), "--signer", lost.signer)
+    refnet("recover", "--from", lost.url, *other).fails(2, "opens none of 2 manifests")
+    refnet("recover", "--from", "nase").fails(2, "neither a stage nor a remote store")
+    refnet("recover", "--from", lost.url, "--store", "file:///other").fails(2, "two stores")
+    refnet("fetch").fails(2, "--store")
+    assert not (lost.folder / "refused").exists()
+
+
+@pytest.mark.parametrize("page", ["runbook.md", "runbook.ja.md"])
+def test_the_commands_of_the_runbook_bring_everything_back(lost: Lost, page: str) -> None:
+    backups = lost.folder / page
+    [block] = [one for one in blocks(ROOT / "docs" / page, "sh") if "recover --from" in one]
+    given = block.replace("file:///mnt/nas", lost.url).replace("SHA256:…", lost.signer)
+    lines = [line.split() for line in given.splitlines() if line.startswith("refnet ")]
+    assert [line[1] for line in lines] == ["recover", "recover", "key"]
+    refnet = lost.machine(page)
+    for line in lines:
+        refnet(*line[1:]).succeeds()
+    assert (lost.folder / "vault" / "a.md").read_text() == NOTE
+    assert (lost.folder / "config" / ".env").read_text() == "PASSWORD=made-up\n"
+    listed = lost.machine(page, REFNET_CONFIG_DIR="")("list", "--json").json["artifacts"]
+    assert {one["state"] for one in listed} == {"intact"}
+    assert all(one["path"].startswith(str(backups)) for one in listed)
+    for name in ("home", "config", "vault"):
+        shutil.rmtree(lost.folder / name)
+
+
+def test_delete_markers_on_a_real_server_hide_nothing_from_a_recovery(s3: Seaweed, tmp_path: Path) -> None:
+    prefix = secrets.token_hex(8)
+    own = {
+        "url": f"s3://{LOCKED}/{prefix}",
+        "endpoint": s3.endpoint,
+        "region": REGION,
+        "credentials_file": _credential(tmp_path / "s3.toml", s3.machine),
+    }
+    lost = Lost(tmp_path, own)
+    admin = s3.bucket(prefix, bucket=LOCKED)
+    for one in list(admin.listed("")):
+        admin.delete(one.name)
+    reading = _credential(tmp_path / "read.toml", s3.reader)
+    url = f"{own['url']}?endpoint={s3.endpoint}&region={REGION}&credentials_file={reading}"
+    refnet = lost.machine("back")
+    refnet("recover", "--from", url, "--signer", lost.signer, "--force").succeeds()
+    assert (tmp_path / "vault" / "a.md").read_text() == NOTE
+    again = refnet("fetch", "--store", url, "--signer", lost.signer, "--json").json
+    assert [one["new"] for one in again["copies"]] == [False, False]
