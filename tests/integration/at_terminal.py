@@ -1,4 +1,4 @@
-"""A user's machine on which `refnet init` is run, at a terminal or without one."""
+"""`refnet` at a terminal; a user's machine on which `refnet init` is run, at a terminal or without one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests import forked
-from tests.command import Result
+from tests.command import Command, Result
 
 REFNET = str(Path(sys.executable).parent / "refnet")
 #: The beginnings of the questions, in order.
@@ -109,3 +109,26 @@ def _piece(main: int) -> bytes:
         return os.read(main, 65536)
     except OSError:  # the terminal is gone with the program
         return b""
+
+
+def on_a_terminal(refnet: Command, *arguments: str) -> str:
+    """What `refnet` writes to a terminal on stderr, where every step is shown at once."""
+    main, terminal = pty.openpty()
+    program = "import refnet.cli.context as c; c._QUIET = 0; from refnet.cli.main import run; run()"
+    with subprocess.Popen(
+        [refnet._line(())[0].replace("/bin/refnet", "/bin/python"), "-c", program, *arguments],
+        env=refnet._environment({"TERM": "xterm"}),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=terminal,
+        cwd=refnet.home.parent,
+    ):
+        os.close(terminal)
+        shown = b""
+        while True:
+            try:
+                shown += os.read(main, 65536)
+            except OSError:  # the terminal is gone with the program
+                break
+    os.close(main)
+    return shown.decode()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.command import Command
+from tests.integration.at_terminal import on_a_terminal
 
 from refnet import settings
 from refnet.actions.backup import Options, backup
@@ -112,6 +113,21 @@ def test_a_retried_task_sends_the_missing_copy_and_makes_no_other_artifact(refne
     assert (again.earlier, again.manifest.name) == (True, made.manifest.name)
     assert _said(again) == {"outcome": "done before", "artifact": made.manifest.name}
     assert [one.name for one in _store(refnet, "away").entries()] == [made.manifest.name]
+
+
+def test_a_terminal_shows_how_much_of_a_copy_has_arrived(refnet: Command) -> None:
+    refnet("backup", "notes", "--no-prove")
+    shown = []
+    for option in ("--to", "-q", "--json"):
+        place = refnet.home.parent / f"place{option}"
+        place.mkdir(mode=0o700)
+        more = () if option == "--to" else (option,)
+        shown.append(on_a_terminal(refnet, "copy", "notes", "--to", f"file://{place}", *more))
+        assert len([*place.rglob("*.age")]) == 3
+
+    assert "copy to " in shown[0]
+    assert "read back from " in shown[0]
+    assert shown[1:] == ["", ""]
 
 
 def test_without_a_recipient_nothing_leaves_the_machine(refnet: Command) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
-import subprocess
 from pathlib import Path
 
 import pytest
 from tests.command import Command, url_of
+from tests.integration.at_terminal import on_a_terminal
 
 from refnet.postgres.session import Target
 
@@ -76,32 +74,9 @@ def test_a_verbose_run_prints_phases_programs_server_and_checks(refnet: Command)
     assert json.loads(refnet("verify", "-v", "--json", "--level", "intact").out)["results"]
 
 
-def _on_a_terminal(refnet: Command, *arguments: str) -> str:
-    """What `refnet` writes to a terminal on stderr, where every step is shown at once."""
-    main, terminal = pty.openpty()
-    program = "import refnet.cli.context as c; c._QUIET = 0; from refnet.cli.main import run; run()"
-    with subprocess.Popen(
-        [refnet._line(())[0].replace("/bin/refnet", "/bin/python"), "-c", program, *arguments],
-        env=refnet._environment({"TERM": "xterm"}),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=terminal,
-        cwd=refnet.home.parent,
-    ):
-        os.close(terminal)
-        shown = b""
-        while True:
-            try:
-                shown += os.read(main, 65536)
-            except OSError:  # the terminal is gone with the program
-                break
-    os.close(main)
-    return shown.decode()
-
-
 def test_a_terminal_shows_progress_but_for_quiet_json_and_verbose(refnet: Command) -> None:
-    assert "\x1b[" in _on_a_terminal(refnet, "backup", "database", "--no-prove")
+    assert "\x1b[" in on_a_terminal(refnet, "backup", "database", "--no-prove")
     for option in ("-q", "--json"):
-        assert _on_a_terminal(refnet, "backup", "database", "--no-prove", option) == ""
-    assert "\x1b[" not in _on_a_terminal(refnet, "backup", "database", "--no-prove", "-v")
+        assert on_a_terminal(refnet, "backup", "database", "--no-prove", option) == ""
+    assert "\x1b[" not in on_a_terminal(refnet, "backup", "database", "--no-prove", "-v")
     assert refnet("backup", "database", "--no-prove").err == ""

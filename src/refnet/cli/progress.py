@@ -22,6 +22,9 @@ from rich.text import Text
 
 from refnet.recovery.model.formatting import size
 
+#: The speed is that of the last 3 min: a piece of a copy takes 40 s on a slow line.
+_SPEED_SECONDS = 180.0
+
 
 class _Speed(ProgressColumn):
     """Bytes per second in binary units; rich's own column uses decimal ones."""
@@ -63,6 +66,7 @@ class Display:
             TimeRemainingColumn(),
             console=Console(stderr=True),
             transient=True,
+            speed_estimate_period=_SPEED_SECONDS,
         )
         self._title = title
         self._shows_from = time.monotonic() + quiet

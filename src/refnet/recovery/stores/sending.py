@@ -49,6 +49,8 @@ from refnet.recovery.stores.remote import RemoteStore
 from refnet.recovery.stores.remote_pieces import fetch
 from refnet.recovery.stores.sending_journal import SendingJournal, Sent, sealed
 
+#: While nothing ends, progress is reported again after this time: a piece takes 40 s on a slow line.
+_REPORTED_SECONDS = 1.0
 #: Requests with pieces at once. Each has 16 MiB in memory, and its bucket may have them once more.
 _AT_ONCE = 3
 
@@ -172,8 +174,10 @@ class _Pieces:
         listed = self._bucket.listed(f"{DATA}{journal.id}/") if journal.pieces else ()
         #: The pieces that an earlier run has sent.
         self._there = {one.name: one.size for one in listed}
-        self._in_flight: set[Future[None]] = set()
+        self._in_flight: set[Future[int]] = set()
         self._alone = Lock()
+        #: Bytes of the artifact that are in the store, and of all of it; 0: they are not reported.
+        self._done = self._total = 0
 
     def send(self, manifest: Manifest, reader: BinaryIO) -> tuple[Piece, ...]:
         """Send an artifact, and return its pieces; RefnetError (DAMAGED) if its bytes are not those of `manifest`."""
@@ -182,14 +186,14 @@ class _Pieces:
             raise RefnetError(
                 f"{manifest.name} is too large for a remote store", f"A copy has at most {most}."
             )
-        sha, size, step = hashlib.sha256(), 0, f"copy to {self._name}"
-        found = []
+        sha, size, found = hashlib.sha256(), 0, []
+        self._done, self._total = 0, manifest.size
         for number, length in enumerate(lengths(manifest.size)):
             data = reader.read(length)
             sha.update(data)
             size += len(data)
             found.append(self._one(PieceName(self._journal.id, number), data))
-            self._progress(step, size, manifest.size)
+            self._report()
         if size != manifest.size or reader.read(1) or sha.hexdigest() != manifest.sha256:
             self._journal.remove()
             raise RefnetError(
@@ -210,17 +214,20 @@ class _Pieces:
         """Begin to send a piece, unless an earlier run has."""
         plain, known = xxh3_128_hexdigest(data), self._journal.pieces.get((name.number, name.files))
         if known and known.plain == plain and self._there.get(known.piece.name) == known.piece.size:
+            self._done += len(data)
             return name
         sealed = self._sealer.piece(data)
         piece = Piece(name.named(secrets.token_hex(8)), len(sealed), hashlib.sha256(sealed).hexdigest())
         self._add(Sent(piece, plain))
         self._wait(_AT_ONCE - 1)
-        self._in_flight.add(in_background(self._put, Sent(piece, plain), sealed))
+        self._in_flight.add(in_background(self._put, Sent(piece, plain), sealed, len(data)))
         return name
 
-    def _put(self, sent: Sent, data: bytes) -> None:
+    def _put(self, sent: Sent, data: bytes, size: int) -> int:
+        """Create the object of a piece; return `size`, that of its bytes before they were encrypted."""
         if version := self._bucket.put(sent.piece.name, data):
             self._add(replace(sent, piece=replace(sent.piece, version=version)))
+        return size
 
     def _add(self, sent: Sent) -> None:
         with self._alone:
@@ -229,9 +236,13 @@ class _Pieces:
     def _wait(self, most: int) -> None:
         """Wait until at most `most` requests are in flight; raise the error of one that failed."""
         while len(self._in_flight) > most:
-            done, self._in_flight = wait(self._in_flight, return_when=FIRST_COMPLETED)
-            for one in done:
-                one.result()
+            done, self._in_flight = wait(self._in_flight, _REPORTED_SECONDS, FIRST_COMPLETED)
+            self._done += sum(one.result() for one in done)
+            self._report()
+
+    def _report(self) -> None:
+        if self._total:
+            self._progress(f"copy to {self._name}", self._done, self._total)
 
     def _all(self, names: Sequence[PieceName]) -> tuple[Piece, ...]:
         self._wait(0)
@@ -243,16 +254,17 @@ def fetch_back(store: RemoteStore, copy: Copy, now: Callable[[], datetime], prog
 
     No recovery key is needed. BucketError if the store cannot be reached: then nothing is recorded.
     """
-    begun, what = now(), f"{copy.name} in {store.name}"
+    begun, what, step = now(), f"{copy.name} in {store.name}", f"read back from {store.name}"
     document = copy.document
     pieces = (*document.files, *document.pieces)
     total, done = sum(piece.size for piece in pieces), 0
     reasons: tuple[str, ...] = ()
     try:
         _compare_manifest(store, copy, what)
+        progress(step, done, total)
         for piece in _fetched(store, pieces, what):
             done += piece.size
-            progress(f"read back from {store.name}", done, total)
+            progress(step, done, total)
     except RefnetError as error:
         if error.code is not Exit.DAMAGED:
             raise
