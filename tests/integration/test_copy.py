@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -14,8 +16,9 @@ from tests.integration.at_terminal import on_a_terminal
 from refnet import settings
 from refnet.actions.backup import Options, backup
 from refnet.actions.context import Context
-from refnet.errors import RefnetError
+from refnet.errors import Exit, RefnetError
 from refnet.recovery.buckets.folder import FolderBucket
+from refnet.recovery.model.clock import Clock, utc_now
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.sealing.keys import MachineKeys, Opener, parse_keys
 from refnet.recovery.stores.remote import RemoteStore
@@ -43,6 +46,15 @@ def _write(folder: Path, *recipients: str) -> None:
         f'[stores.near]\nurl = "file://{folder}/near"\n[stores.away]\nurl = "file://{folder}/away"\n'
     )
     (folder / "refnet.toml").chmod(0o600)
+
+
+def _context(refnet: Command) -> Context:
+    environment = {
+        "REFNET_HOME": str(refnet.home),
+        "REFNET_BACKUP_DIR": str(refnet.backups),
+        "REFNET_LOG_FOLDER": "none",
+    }
+    return Context(settings.load(environment, refnet.home.parent, root=True, cores=2))
 
 
 def _store(refnet: Command, name: str) -> RemoteStore:
@@ -93,12 +105,7 @@ def test_copies_after_a_backup_and_by_hand(refnet: Command) -> None:
 
 def test_a_retried_task_sends_the_missing_copy_and_makes_no_other_artifact(refnet: Command) -> None:
     folder, notes = refnet.home.parent, SourceName("notes", Kind.FOLDER)
-    environment = {
-        "REFNET_HOME": str(refnet.home),
-        "REFNET_BACKUP_DIR": str(refnet.backups),
-        "REFNET_LOG_FOLDER": "none",
-    }
-    context = Context(settings.load(environment, folder, root=True, cores=2))
+    context = _context(refnet)
     shutil.rmtree(folder / "away")
     (folder / "notes" / "b.md").write_text("# new\n")
     asked = context.clock.now()
@@ -128,6 +135,59 @@ def test_a_terminal_shows_how_much_of_a_copy_has_arrived(refnet: Command) -> Non
     assert "copy to " in shown[0]
     assert "read back from " in shown[0]
     assert shown[1:] == ["", ""]
+
+
+def test_a_retried_backup_sends_the_missing_copy_and_makes_no_other_artifact(refnet: Command) -> None:
+    folder, journal = refnet.home.parent, refnet.home / "runs" / "journal.jsonl"
+    shutil.rmtree(folder / "away")
+    (folder / "notes" / "c.md").write_text("# newer\n")
+    refnet("backup", "notes").fails(1, "is not copied to away")
+    made = sorted((folder / "backups" / "notes").glob("*.tar.gz"))
+    retried = refnet("backup", "notes", "--if-older", "1h")
+    retried.fails(1, "is not copied to away")
+    assert f"{made[-1].name}  " in retried.out
+    assert "is new enough; no other was made" in retried.out
+    *_, last = map(json.loads, journal.read_text().splitlines())
+    assert (last["ended"], last["reason"], last["artifact"]) == ("failed", "copy", made[-1].name)
+
+    (folder / "away").mkdir(mode=0o700)
+    planned = refnet("backup", "notes", "--if-older", "1h", "--plan")
+    planned.succeeds()
+    assert f"would make none: {made[-1].name} is new enough" in planned.out
+    [sent] = refnet("backup", "notes", "--if-older", "60min", "--json").json["results"]
+    assert (sent["outcome"], [one["new"] for one in sent["copies"]]) == ("done before", [False, True])
+    assert sorted((folder / "backups" / "notes").glob("*.tar.gz")) == made
+    *_, last = map(json.loads, journal.read_text().splitlines())
+    assert (last["ended"], last["artifact"]) == ("done", made[-1].name)
+    refnet("backup", "notes", "--if-older", "1w").fails(2, "'1w' is not a span of time")
+    refnet("backup", "--table", "t", "--if-older", "1h").fails(2, "omit --table and --to")
+
+
+def test_a_retry_makes_no_other_artifact_however_long_the_last_run_was_sending(refnet: Command) -> None:
+    folder = refnet.home.parent
+    days = 1.0
+    context = replace(_context(refnet), clock=Clock(lambda: utc_now() + timedelta(days=days)))
+    notes, retried = SourceName("notes", Kind.FOLDER), Options(if_older=timedelta(minutes=30))
+    shutil.rmtree(folder / "away")
+    first = backup(context, notes, retried)
+    assert first
+    assert (first.earlier, first.exit) == (False, Exit.FAILED)
+    journal = refnet.home / "runs" / "journal.jsonl"
+    *before, last = journal.read_text().splitlines()
+    slow = json.loads(last) | {"seconds": 5 * 3600.0}
+    journal.write_text("\n".join([*before, json.dumps(slow), ""]))
+
+    days += 5 / 24
+    again = backup(context, notes, retried)
+    assert again
+    assert (again.earlier, again.manifest.name) == (True, first.manifest.name)
+    (folder / "away").mkdir(mode=0o700)
+    sent = backup(context, notes, retried)
+    assert sent
+    assert (sent.earlier, sent.exit) == (True, Exit.DONE)
+    other = backup(context, notes, retried)
+    assert other
+    assert (other.earlier, other.exit) == (False, Exit.DONE)
 
 
 def test_without_a_recipient_nothing_leaves_the_machine(refnet: Command) -> None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,7 @@ from refnet.settings import Settings
 
 if TYPE_CHECKING:
     from refnet.actions.copy import Copied
+    from refnet.telemetry.watch import AtWork
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Options:
     again: bool = False
     #: Make none if the newest one was published and checked since then.
     since: datetime | None = None
+    #: Make none if the newest one is not older than this, or the last run ended within it with a copy missing.
+    if_older: timedelta | None = None
     #: Details of the manifest beside those of the source.
     details: Mapping[str, Any] = field(default_factory=dict)
     #: Called when the moment of the artifact is fixed; returns when it may be copied.
@@ -67,7 +70,7 @@ class Backup:
     #: Why its evidence could not be recorded, or "".
     unrecorded: str = ""
     path: Path = Path()
-    #: It was made since `Options.since`, by another run.
+    #: An earlier run made it; see `Options.since` and `if_older`.
     earlier: bool = False
     #: What was copied to each remote store.
     copies: tuple[Copied, ...] = ()
@@ -84,10 +87,16 @@ class Backup:
         """DAMAGED if the proof failed; FAILED if a copy is missing."""
         return Exit.DAMAGED if self.damaged else self.uncopied.code if self.uncopied else Exit.DONE
 
+    @property
+    def outcome(self) -> str:
+        if self.damaged:
+            return "damaged"
+        return "not copied" if self.uncopied else "done before" if self.earlier else "done"
+
     def to_json(self) -> dict[str, Any]:
         return {
             "source": self.manifest.source,
-            "outcome": "damaged" if self.damaged else "not copied" if self.uncopied else "done",
+            "outcome": self.outcome,
             "path": str(self.path),
             "manifest": json.loads(self.manifest.to_json()),
             "proof": self.proof.to_json() if self.proof else None,
@@ -113,6 +122,8 @@ class Plan:
     hooks: tuple[str, ...] = ()
     #: The remote stores that it copies the artifact to.
     stores: tuple[str, ...] = ()
+    #: The artifact that is new enough, so that none is made; "": one is made.
+    earlier: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -121,6 +132,7 @@ class Plan:
             "folder": str(self.folder),
             "hooks": list(self.hooks),
             "stores": list(self.stores),
+            "earlier": self.earlier or None,
             "problem": self.problem and self.problem.to_json(),
         }
 
@@ -138,7 +150,10 @@ def plan(context: Context, name: SourceName, options: Options) -> Plan:
     listed = hooks.listed(context.settings, name, Action.BACKUP)
     aside = options.folder or options.tables  # such an artifact is not copied
     stores = () if aside else tuple(one.name for one in context.settings.stores_of(name))
-    return Plan(name, what, store.folder(name), problem, tuple(listed), stores)
+    known = what and not problem
+    there = _earlier(context, name, store, _since(context, name, options)) if known else None
+    earlier = there.manifest.name if there else ""
+    return Plan(name, what, store.folder(name), problem, () if earlier else tuple(listed), stores, earlier)
 
 
 def _found(settings: Settings, name: SourceName) -> str:
@@ -162,8 +177,10 @@ def backup(context: Context, name: SourceName, options: Options | None = None) -
     if name not in wiring.configured(context.settings):
         return None
     store = LocalStore(options.folder, flat=True) if options.folder else context.local
+    options = replace(options, since=_since(context, name, options))
     if earlier := _earlier(context, name, store, options.since):
-        return _copied(context, earlier)
+        earlier = replace(earlier, path=store.folder(name) / earlier.manifest.name)
+        return _send_earlier(context, earlier, again=options.again)
     source = wiring.source(context.settings, name, jobs=options.jobs, tables=options.tables, into=store)
     watched = options.folder is None and not options.tables  # else it protects nothing that is monitored
     if watched:
@@ -182,9 +199,7 @@ def backup(context: Context, name: SourceName, options: Options | None = None) -
                 doing.damaged = "; ".join(made.proof.reasons) or "the proof failed"
         if at_work:
             report_proof(at_work, made.manifest.name, made.proof)
-            made = _copied(within, made)
-            if made.uncopied:
-                at_work.failed(Reason.COPY, made.uncopied.message, made.uncopied.hint)
+            made = _copied(within, made, at_work)
         if not made.path.exists():
             raise RefnetError(f"{made.path} is gone", "A hook or another program removed it; retry.")
     if watched and (failed := unprotected.keep_settings(context.settings, context.clock)):
@@ -192,7 +207,18 @@ def backup(context: Context, name: SourceName, options: Options | None = None) -
     return made
 
 
-def _copied(context: Context, made: Backup) -> Backup:
+def _send_earlier(context: Context, made: Backup, *, again: bool) -> Backup:
+    """Send the missing copies of what an earlier run made; this is a run of its own where there are stores."""
+    if not context.settings.stores_of(made.manifest.source):
+        return made
+    from refnet.actions.watching import open_watch
+
+    with open_watch(context).run(RunKind.BACKUP, made.manifest.source, again=again) as at_work:
+        at_work.done(made.manifest.name)
+        return _copied(replace(context, progress=at_work.logged(context.progress)), made, at_work)
+
+
+def _copied(context: Context, made: Backup, at_work: AtWork) -> Backup:
     """Copy what was made to the remote stores of its source; a damaged artifact is not copied."""
     source = made.manifest.source
     if made.damaged or not context.settings.stores_of(source):
@@ -200,7 +226,26 @@ def _copied(context: Context, made: Backup) -> Backup:
     from refnet.actions.copy import copy_new, missing
 
     copies = copy_new(context, source, made.manifest.name)
-    return replace(made, copies=copies, uncopied=missing(copies))
+    if uncopied := missing(copies):
+        at_work.failed(Reason.COPY, uncopied.message, uncopied.hint)
+    return replace(made, copies=copies, uncopied=uncopied)
+
+
+def _since(context: Context, name: SourceName, options: Options) -> datetime | None:
+    """Return since when an artifact is new enough.
+
+    Sending may take longer than `if_older`. So what the last run made and did not send is new enough, however old.
+    """
+    if options.if_older is None:
+        return options.since
+    now = context.clock.now()
+    since = now - options.if_older
+    last = wiring.journal(context.settings).history().last(RunKind.BACKUP, name)
+    if last is None or last.reason is not Reason.COPY:
+        return since
+    ago = (now - last.started).total_seconds() - last.seconds
+    entry = Catalog.of(context.local.entries(name)).named(last.artifact)
+    return min(since, entry.published) if entry and 0 <= ago <= options.if_older.total_seconds() else since
 
 
 def _earlier(context: Context, name: SourceName, store: Store, since: datetime | None) -> Backup | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -43,6 +44,13 @@ def backup(
     ] = None,
     to: Annotated[Path | None, typer.Option(metavar="DIR", help="Write there, outside the catalog.")] = None,
     no_prove: Annotated[bool, typer.Option("--no-prove", help="Leave the proof to later.")] = False,
+    if_older: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPAN",
+            help="Make none if the newest complete one is not older (1h, 30min); send its missing copies.",
+        ),
+    ] = None,
     plan: options.Plan = False,
     as_json: options.Json = False,
 ) -> None:
@@ -58,13 +66,30 @@ def backup(
             "--table applies only to the database", "Omit --table, or name no other source.", Exit.USAGE
         )
     folder = user_path(to).absolute() if to else None
-    how = Options(not no_prove, jobs, tuple(table or ()), folder)
+    if if_older and (table or to):
+        raise RefnetError(
+            "--if-older looks for an artifact of everything in the backup folder",
+            "Omit it, or omit --table and --to.",
+            Exit.USAGE,
+        )
+    how = Options(
+        not no_prove, jobs, tuple(table or ()), folder, if_older=_span(if_older) if if_older else None
+    )
     for source in sources or ():
         if source not in configured(here.settings):
             raise not_configured(source)
     names = tuple(dict.fromkeys(sources or ())) or ((SourceName.DATABASE,) if table else _all(here))
     code = _plan(here, names, how, as_json=as_json) if plan else back_up(here, names, how, as_json=as_json)
     raise typer.Exit(worst((code, *(error.code for error in failed))))
+
+
+def _span(text: str) -> timedelta:
+    match = re.fullmatch(r"([1-9][0-9]{0,3})(min|h)", text.strip(), re.ASCII)
+    if not match:
+        raise RefnetError(
+            f"--if-older: '{text}' is not a span of time", "Give hours or minutes: 1h, 30min.", Exit.USAGE
+        )
+    return timedelta(minutes=int(match[1])) * (60 if match[2] == "h" else 1)
 
 
 def _with_databases(
@@ -158,6 +183,9 @@ def _plan(here: Context, names: Iterable[SourceName], how: Options, *, as_json: 
     for one in plans:
         if one.problem:
             _complain(one.source, one.problem)
+        elif one.earlier:
+            copies = f"; would copy it to {', '.join(one.stores)} where it is missing" if one.stores else ""
+            print(f"{one.source:{width}} would make none: {one.earlier} is new enough{copies}")
         elif one.what:
             proof = " and prove it" if how.prove else ""
             copies = f", then copy it to {', '.join(one.stores)}" if one.stores else ""
@@ -210,8 +238,11 @@ def _values(context: Context, name: SourceName, made: Result) -> dict[str, Any]:
 
 def _print(made: Backup, context: Context, width: int) -> None:
     manifest = made.manifest
-    took = formatting.seconds(made.seconds["dump"] + made.seconds["publish"])
-    say(f"{manifest.source:{width}} {made.path}  {formatting.size(manifest.size)} in {took}")
+    if made.earlier:
+        took = "is new enough; no other was made"
+    else:
+        took = f"in {formatting.seconds(made.seconds['dump'] + made.seconds['publish'])}"
+    say(f"{manifest.source:{width}} {made.path}  {formatting.size(manifest.size)} {took}")
     lead = f"{manifest.source:{width}} {manifest.name}:" if output.quiet else " " * width
     if shares := manifest.details.get("shares_bytes_with"):
         say(f"{'':{width}} nothing changed: shares its bytes with {shares}")

@@ -19,6 +19,8 @@ from refnet.recovery.model.source_name import SourceName
 MARK = "# Written by `refnet schedule install`. An edited file is left alone; SHA-256 of the rest: "
 #: The longest time in which the tries of one run are counted: four tries of several hours.
 _TRIES_WITHIN = timedelta(hours=12)
+#: The longest time in which a retry makes no other artifact.
+_NEW_ENOUGH = timedelta(hours=1)
 _TEMPORARY = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108  # PrivateTmp= would hide paths below them
 
 
@@ -192,12 +194,18 @@ def _service_file(task: str, unit: _Unit, service: Service, interval: timedelta)
         does=_does(unit, service.instance),
         mounts=" ".join(_quoted(str(folder)) for folder in service.writable),
         unit_options="".join(f"\n{line}" for line in _unit_options(task, service, interval)),
-        command=" ".join(map(_word, (*service.program, *unit.command))),
+        command=" ".join(map(_word, (*service.program, *unit.command, *_if_older(unit, interval)))),
         service_options="\n".join(_service_options(unit, service)),
         written=" ".join(map(_quoted, _written(unit, service))),
         private_tmp="no" if hidden else "yes",
         capabilities="\nCapabilityBoundingSet=\nAmbientCapabilities=" if limited else "",
     )
+
+
+def _if_older(unit: _Unit, interval: timedelta) -> tuple[str, ...]:
+    """Return the option with which a retry sends the copies that are missing, and makes no other artifact."""
+    minutes = min(_NEW_ENOUGH, interval / 2) // timedelta(minutes=1)
+    return ("--if-older", f"{minutes}min") if unit.retried else ()
 
 
 def _does(unit: _Unit, instance: str) -> str:

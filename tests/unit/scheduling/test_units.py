@@ -56,7 +56,7 @@ def test_each_source_that_is_configured_and_on_has_a_service_and_a_timer(setting
     made = {file.name: file.text for file in files(schedule, tasks, service)}
     assert len(made) == 2 * len(tasks)
     assert "OnCalendar=*-*-* *:15:00\n" in made["refnet-backup-shop@a.timer"]
-    assert "ExecStart=refnet backup shop\n" in made["refnet-backup-shop@a.service"]
+    assert "ExecStart=refnet backup shop --if-older 30min\n" in made["refnet-backup-shop@a.service"]
     assert "Description=RefNet: back up notes (instance a)\n" in made["refnet-backup-notes@a.service"]
 
 
@@ -89,8 +89,8 @@ def test_sources_of_one_kind_and_one_time_are_one_task_and_a_cluster_is_one(tmp_
         "refnet-backup-notes.timer",
         "refnet-backup-main.timer",
     }
-    assert "ExecStart=refnet backup database shop wiki\n" in made["refnet-backup.service"]
-    assert "ExecStart=refnet backup main\n" in made["refnet-backup-main.service"]
+    assert "ExecStart=refnet backup database shop wiki --if-older 60min\n" in made["refnet-backup.service"]
+    assert "ExecStart=refnet backup main --if-older 30min\n" in made["refnet-backup-main.service"]
     assert "OnCalendar=*-*-* *:20:00\n" in made["refnet-backup-main.timer"]
     sent = beat_schedule(schedule, there)
     assert sent["daily-database-backup"]["args"] == ("shop", "wiki")
