@@ -149,8 +149,10 @@ def _run(store: RemoteStore, found: StorePlan) -> StorePlan:
         return True
 
     due = [one.entry for one in found.deleted]
-    for entry in [one for one in due if tried(one.name, partial(store.unpublish, one))]:
-        tried(f"pieces of {entry.name}", partial(store.delete_pieces, entry))
+    gone = [one for one in due if tried(one.name, partial(store.unpublish, one))]
+    published = store.published() if gone else frozenset()
+    for entry in gone:
+        tried(f"pieces of {entry.name}", partial(store.delete_pieces, entry, published))
     for leftover in found.leftovers:
         tried(leftover.name, partial(store.clean, leftover))
     return replace(found, locked=tuple(locked))

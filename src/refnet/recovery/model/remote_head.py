@@ -6,7 +6,7 @@ So a manifest that somebody removed, put back or replaced is noticed, although e
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -117,7 +117,12 @@ def gaps(manifests: Sequence[Signed], store: str, head: Head | None = None) -> t
     by_signer: dict[tuple[str, str], list[Signed]] = defaultdict(list)
     for one in manifests:
         by_signer[one.signer, one.document.store].append(one)
-    found: list[Gap] = []
+    ids = Counter(one.document.id for one in manifests)
+    found = [
+        Gap(f"two manifests are of one copy: {one.document.object} is one of them", one.document.counter)
+        for one in manifests
+        if ids[one.document.id] > 1
+    ]
     for (signer, name), group in by_signer.items():
         own = head if head and (head.signer, store) == (signer, name) else None
         found += _gaps(sorted(group, key=lambda one: one.document.counter), own)

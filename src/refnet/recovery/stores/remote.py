@@ -1,6 +1,7 @@
 """A remote store: encrypted copies in a bucket, and what this machine knows of them in REFNET_HOME/remote/NAME.
 
-There are `manifests/` (those that were fetched), `evidence/ID.jsonl` (the checks of each copy), `head.json` (the newest
+There are `manifests/` (those that were fetched), `evidence/SHA256.jsonl` (the checks of the copy whose manifest
+has that digest, so that no other manifest can claim them), `head.json` (the newest
 manifest that this machine sent), `sending/` (copies that are on the way, see sending.py), and a lock.
 """
 
@@ -148,17 +149,16 @@ class RemoteStore:
         )  # fmt: skip
 
     def record(self, entry: Entry, *evidence: Evidence) -> None:
-        folder = self.home / "evidence"
-        path = folder / f"{_as_copy(entry).id}.jsonl"
-        make_folder(folder)
+        path = self._evidence(_as_copy(entry).signed)
+        make_folder(path.parent)
         with explained(path):
             disk.append_lines(path, "".join(line.to_json() for line in evidence))
-        sync_folder(folder)
+        sync_folder(path.parent)
 
     def delete(self, entry: Entry) -> None:
         """Delete a copy: its manifest first, then its pieces. BucketError (LOCKED, REFUSED) before anything is deleted."""
         self.unpublish(entry)
-        self.delete_pieces(entry)
+        self.delete_pieces(entry, self.published())
 
     def unpublish(self, entry: Entry) -> None:
         """Delete the manifest of a copy: every version of it; see `delete`."""
@@ -173,11 +173,20 @@ class RemoteStore:
                 self.keep_head(head)
             raise
 
-    def delete_pieces(self, entry: Entry) -> None:
-        """Delete what is left of a copy whose manifest is deleted; until then, its pieces are leftovers."""
+    def published(self) -> frozenset[str]:
+        """Return the ids of the copies that have a manifest, whoever wrote it; also those behind a delete marker."""
+        there = (one.name for one in self.bucket.versions(MANIFESTS) if not one.delete_marker)
+        return frozenset(found.id for name in there if (found := ManifestName.read(name)))
+
+    def delete_pieces(self, entry: Entry, published: frozenset[str]) -> None:
+        """Delete what is left of a copy whose manifest is deleted; until then, its pieces are leftovers.
+
+        Another manifest that claims the same id, by `published`, keeps them: which of the two is forged is not known.
+        """
         copy = _as_copy(entry)
-        self._delete(f"{DATA}{copy.id}/")
-        path = self.home / "evidence" / f"{copy.id}.jsonl"
+        if copy.id not in published:
+            self._delete(f"{DATA}{copy.id}/")
+        path = self._evidence(copy.signed)
         with explained(path):
             path.unlink(missing_ok=True)
 
@@ -202,12 +211,11 @@ class RemoteStore:
             piece.name for one in contents.copies for piece in (*one.document.files, *one.document.pieces)
         }
         complete = {one.id for one in contents.copies}
-        there = (one.name for one in self.bucket.versions(MANIFESTS) if not one.delete_marker)
-        unknown = {found.id for name in there if (found := ManifestName.read(name))}
+        unknown = self.published() - complete
         left = []
         for one in pieces:
             name = PieceName.read(one.name)
-            if name is None or one.name in named or name.id in unknown - complete:
+            if name is None or one.name in named or name.id in unknown:
                 continue
             young = datetime.now(UTC) - one.modified < _ON_THE_WAY
             if name.id not in complete and (young or name.id in self.sending()):
@@ -275,9 +283,12 @@ class RemoteStore:
         return begun(self.home / "sending")
 
     def _copy(self, signed: Signed) -> Copy:
-        path = self.home / "evidence" / f"{signed.document.id}.jsonl"
+        path = self._evidence(signed)
         known = evidence_in(path, signed.document.sent) if path.exists() else ()
         return Copy(signed.document.manifest, known, signed=signed)
+
+    def _evidence(self, signed: Signed) -> Path:
+        return self.home / "evidence" / f"{signed.sha256}.jsonl"
 
 
 def _as_copy(entry: Entry) -> Copy:

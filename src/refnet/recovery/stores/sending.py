@@ -135,7 +135,17 @@ class Sender:
         )  # fmt: skip
 
     def _seal(self, journal: SendingJournal, document: RemoteManifest) -> Signed:
-        _, data = self.sealer.manifest(document.to_line())
+        line = document.to_line()
+        try:
+            RemoteManifest.from_line(line)
+        except ValueError as error:
+            journal.remove()
+            raise RefnetError(
+                f"the copy of {document.manifest.name} to {self.store.name} has no valid manifest: {error}",
+                f"Something else wrote in {self.store.home}, or signs with this machine's key: see docs/offsite.md.",
+                Exit.DAMAGED,
+            ) from None
+        _, data = self.sealer.manifest(line)
         if len(data) > MANIFEST_OBJECT_BYTES:
             raise RefnetError(
                 f"the manifest of {document.manifest.name} is too large", "Report it with `refnet show`."
@@ -144,8 +154,10 @@ class Sender:
         return self._publish(journal, document.object, data)
 
     def _publish(self, journal: SendingJournal, name: str, data: bytes) -> Signed:
-        """Send the manifest, and record it as the newest; the same bytes may be there already."""
+        """Send the manifest, and record it as the newest; the same bytes may be there already. ValueError: not of this run."""
         signed = self.store.manifests.parse(data, name)
+        if (signed.signer, signed.document.store) != (self.sealer.keys.signer().fingerprint, self.store.name):
+            raise ValueError("not a manifest of this machine for this store")
         try:
             self.store.bucket.put(name, data)
         except BucketError as error:
