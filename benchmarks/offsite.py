@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -49,8 +48,8 @@ UNPROVEN = "refnet backup database --no-prove, with its copy"
 COPIED = "refnet copy"
 RESTIC = "pg_dump | restic backup --stdin"
 PGBACKREST = "pgbackrest backup --type=full (s3, cipher)"
-FETCH = "fetch and decrypt the newest"
-RESTIC_DUMP = "restic dump latest"
+FETCH = f"refnet fetch database --store {_STORE}"
+RESTIC_DUMP = "restic dump latest > FILE"
 TABLE = f"refnet restore database --store {_STORE} --table {SMALL_TABLE}"
 LIST = f"refnet list --store {_MANY}"
 
@@ -166,7 +165,8 @@ def _restic(bench: Bench) -> Result:
 
 def _restic_dump(bench: Bench) -> Result:
     environment = bench.restic.environment(bench.number)
-    return Result(bench.pipe(bench.restic.dump(), environment=environment, into=Path(os.devnull)))
+    into = bench.folder / "dumped.sql"
+    return Result(bench.pipe(bench.restic.dump(), environment=environment, into=into), into.stat().st_size)
 
 
 def _pgbackrest(bench: Bench) -> Result:
@@ -181,14 +181,17 @@ def _pgbackrest(bench: Bench) -> Result:
 
 
 def _fetch(bench: Bench) -> Result:
+    """Fetch the newest copy into an empty backup folder."""
+    folder = bench.folder / "fetched"
+    shutil.rmtree(folder, ignore_errors=True)
     os.sync()
-    program = str(Path(__file__).with_name("fetch.py"))
-    command = [sys.executable, "-P", program, str(bench.key), _STORE]
-    into = bench.folder / "fetched" if bench.sample else Path(os.devnull)
-    run = bench.in_home(_COPYING).program(command, home=_COPYING, into=into)
-    if bench.sample and not cmp(into, bench.artifact, shallow=False):
+    fetching = replace(bench, variables={"REFNET_BACKUP_DIR": str(folder)})
+    run = fetching.refnet(
+        "fetch", "database", "--store", _STORE, "--identity-file", str(bench.key), home=_COPYING
+    )
+    if not cmp(folder / "database" / bench.artifact.name, bench.artifact, shallow=False):
         raise FailedError("what was fetched is not the artifact")
-    return Result(run)
+    return Result(run, pieces=len(lengths(bench.artifact.stat().st_size)))
 
 
 def _table(bench: Bench) -> Result:

@@ -128,8 +128,8 @@ class RemoteStore:
         size = sum(one.size for one in document.pieces)
         kept = Kept(lambda number: fetch(self.bucket, document.pieces[number], what), self.home, size)
 
-        def read(number: int) -> bytes:
-            return decrypt(self.trust.opener, kept.piece(number), what)
+        def read(number: int, keep: bool) -> bytes:
+            return decrypt(self.trust.opener, kept.piece(number, keep=keep), what)
 
         def stored(_most: int) -> bytes | None:
             parts = (

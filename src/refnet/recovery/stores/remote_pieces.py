@@ -103,8 +103,8 @@ class Kept:
         self._there: dict[int, tuple[int, bytes]] = {}
         self._alone = Lock()
 
-    def piece(self, number: int) -> bytes:
-        """Return the object of a piece."""
+    def piece(self, number: int, *, keep: bool) -> bytes:
+        """Return the object of a piece; `keep`: it may be needed again."""
         with suppress(OSError, RefnetError):  # the disk fails, or is full: it is fetched again
             if known := self._there.get(number):
                 data = os.pread(self._file, known[0], number * _SLOT)
@@ -112,7 +112,7 @@ class Kept:
                     return data
         data = self._fetch(number)
         with suppress(OSError, RefnetError), self._alone:
-            if self._file >= 0 and os.pwrite(self._file, data, number * _SLOT) == len(data):
+            if keep and self._file >= 0 and os.pwrite(self._file, data, number * _SLOT) == len(data):
                 self._there[number] = len(data), xxh3_128_digest(data)
         return data
 
@@ -131,9 +131,11 @@ class Kept:
 class Pieces:
     """The pieces of one artifact, for any number of readers."""
 
-    def __init__(self, read: Callable[[int], bytes], lengths: Sequence[int]) -> None:
-        """`read`: returns a piece decrypted, by its number. `lengths`: of each piece, in bytes."""
+    def __init__(self, read: Callable[[int, bool], bytes], lengths: Sequence[int]) -> None:
+        """`read`: returns a piece decrypted, by its number and whether it is kept. `lengths`: of each piece, in bytes."""
         self.lengths = lengths
+        #: Were opened so far. What a single one reads in order is not needed again.
+        self.readers = 0
         self._read = read
         self._shared: OrderedDict[int, Future[bytes]] = OrderedDict()
         self._alone = Lock()
@@ -141,22 +143,23 @@ class Pieces:
     def piece(self, number: int, *, ahead: bool = False) -> bytes:
         """Return a piece; `ahead`: the next ones will be needed soon."""
         with self._alone:
-            wanted = self._begun(number)
+            keep = self.readers > 1 or not ahead
+            wanted = self._begun(number, keep=keep)
             for one in range(number + 1, min(number + 1 + _AHEAD * ahead, len(self.lengths))):
-                self._begun(one)
+                self._begun(one, keep=keep)
             while len(self._shared) > (1 + _AHEAD if ahead else _SHARED):
                 self._shared.popitem(last=False)
         return wanted.result()
 
-    def _begun(self, number: int) -> Future[bytes]:
+    def _begun(self, number: int, *, keep: bool) -> Future[bytes]:
         there = self._shared.get(number)
         if there is None or (there.done() and there.exception()):  # one that failed is fetched again
-            self._shared[number] = in_background(self._checked, number)
+            self._shared[number] = in_background(self._checked, number, keep)
         self._shared.move_to_end(number)
         return self._shared[number]
 
-    def _checked(self, number: int) -> bytes:
-        data = self._read(number)
+    def _checked(self, number: int, keep: bool) -> bytes:
+        data = self._read(number, keep)
         if len(data) != self.lengths[number]:
             raise _damaged(
                 "the copy", f"piece {number} has {len(data)} bytes instead of {self.lengths[number]}"
@@ -170,6 +173,7 @@ class PieceReader(io.RawIOBase):
     def __init__(self, pieces: Pieces) -> None:
         super().__init__()
         self._pieces = pieces
+        pieces.readers += 1
         self._size = sum(pieces.lengths)
         self._at = 0
         self._number, self._data = -1, b""

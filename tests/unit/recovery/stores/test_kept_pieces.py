@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from tests.remote_store import Machine, artifact
@@ -83,3 +84,14 @@ def test_a_reader_that_reads_on_fetches_a_few_pieces_ahead_and_each_once(machine
     assert until(lambda: bucket.requests["get"] - before == 5, 10)
     assert reader.read() == DATA[PIECE + 1 :]
     assert bucket.requests["get"] - before == 9
+
+
+def test_what_a_single_reader_reads_in_order_is_not_kept(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = machine.send(artifact(1, DATA))
+    write = Mock(side_effect=os.pwrite)
+    monkeypatch.setattr("os.pwrite", write)
+    with machine.store(key=True).artifact(copy).open() as reader:
+        assert reader.read() == DATA
+    assert write.call_count == 1, "the first alone: it may be read again"
