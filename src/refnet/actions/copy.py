@@ -16,7 +16,7 @@ from refnet.recovery.model.copies import copy_of
 from refnet.recovery.model.remote import Copy, CopyLevel
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores.remote import RemoteStore
-from refnet.recovery.stores.sending import fetch_back, sample_back
+from refnet.recovery.stores.sending import fetch_back, read_oldest_back, sample_back
 
 
 @dataclass(frozen=True)
@@ -183,8 +183,22 @@ def _sample(context: Context, store: RemoteStore, copies: tuple[Copy, ...]) -> N
         context.note(f"older copies in {store.name} could not be read back: {error.message}")
         return
     for damaged in found:
-        why = "; ".join(damaged.evidence[-1].reasons)
-        context.note(f"{why}: `refnet copy --all` sends what is still in the backup folder")
+        context.note(_lost(damaged))
+
+
+def read_back_older(context: Context) -> Iterator[str]:
+    """Read back the copies in each store whose last check is the oldest; yield a sentence for each problem."""
+    for name in context.settings.stores:
+        try:
+            store = wiring.remote_store(context.settings, name)
+            yield from map(_lost, read_oldest_back(store, context.clock.now, context.progress))
+        except RefnetError as error:
+            yield f"older copies in {name} could not be read back: {error.message}"
+
+
+def _lost(damaged: Copy) -> str:
+    why = "; ".join(damaged.evidence[-1].reasons)
+    return f"{why}: `refnet copy --all` sends what is still in the backup folder"
 
 
 def copy_new(context: Context, source: SourceName, artifact: str) -> tuple[Copied, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
@@ -73,17 +73,26 @@ class Report:
 
 
 def drill(context: Context, selected: Selected, *, again: bool = False) -> tuple[Drill, Report]:
-    """Prove the `selected` artifacts and write the report; check the remote stores that are due.
+    """Prove the `selected` artifacts and write the report; check the remote stores that are due, and older copies.
 
     again: a transient failure is retried soon, so no message goes out yet.
     """
     found = prove(context, selected, watch=open_watch(context), again=again)
-    for sentence in check_due(context):
+    for sentence in _of_stores(context):
         context.note(sentence)
     values = report(found, {"host": platform.node(), "made_by": f"refnet {version('refnet')}"})
     clock = context.clock
     written = write_report(values, context.settings.home / "reports", clock.local(), clock.zone)
     return found, signed(context, written)
+
+
+def _of_stores(context: Context) -> Iterator[str]:
+    """Check the remote stores; yield a sentence for each problem."""
+    yield from check_due(context)
+    if context.settings.stores:
+        from refnet.actions.copy import read_back_older
+
+        yield from read_back_older(context)
 
 
 def drilled_since(context: Context, selected: Selected, asked: datetime) -> bool:

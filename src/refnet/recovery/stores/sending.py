@@ -49,6 +49,8 @@ from refnet.recovery.stores.remote import RemoteStore
 from refnet.recovery.stores.remote_pieces import fetch
 from refnet.recovery.stores.sending_journal import SendingJournal, Sent, sealed
 
+#: A drill reads back so much of the older copies in each store.
+OLDER_BYTES = 1 << 30
 #: While nothing ends, progress is reported again after this time: a piece takes 40 s on a slow line.
 _REPORTED_SECONDS = 1.0
 #: Requests with pieces at once. Each has 16 MiB in memory, and its bucket may have them once more.
@@ -307,6 +309,27 @@ def sample_back(
             store.record(copy, line)
             found.append(replace(copy, evidence=(*copy.evidence, line)))
     return tuple(found)
+
+
+def read_oldest_back(
+    store: RemoteStore, now: Callable[[], datetime], progress: Progress, most: int = OLDER_BYTES
+) -> tuple[Copy, ...]:
+    """Read back the copies whose last check is the oldest, `most` bytes in all; return those that turned out damaged.
+
+    One that is larger is left to `sample_back`. BucketError if the store cannot be reached.
+    """
+    found = list[Copy]()
+    sound = (one for one in store.entries() if not one.damaged)
+    for copy in sorted(sound, key=_last_check):
+        size = sum(piece.size for piece in (*copy.document.files, *copy.document.pieces))
+        if size <= most:
+            most -= size
+            found.append(fetch_back(store, copy, now, progress))
+    return tuple(one for one in found if one.damaged)
+
+
+def _last_check(copy: Copy) -> datetime:
+    return max((line.at for line in copy.evidence), default=copy.document.sent)
 
 
 def _compare_manifest(store: RemoteStore, copy: Copy, what: str) -> None:
