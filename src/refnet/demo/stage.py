@@ -72,13 +72,16 @@ class Stage:
         self._print(f"{len(self.chapters)}. {title}", True)
         self._print(f"   {says}", False)
 
-    def refnet(self, *arguments: str, **settings: str) -> Step:
-        """Run a refnet command: in the configuration's folder, or beside it with `settings` alone."""
+    def refnet(self, *arguments: str, quiet: bool = False, **settings: str) -> Step:
+        """Run a refnet command: in the configuration's folder, or beside it with `settings` alone.
+
+        quiet: do not show its output.
+        """
         typed = shlex.join(["refnet", *arguments])
         if settings:
             typed = " ".join([*(f"{name}={shlex.quote(value)}" for name, value in settings.items()), typed])
         at = self.folder if settings else self.config
-        return self._step(typed, [*_REFNET, *arguments], at, self._environment | settings)
+        return self._step(typed, [*_REFNET, *arguments], at, self._environment | settings, quiet=quiet)
 
     def program(self, command: Sequence[str], typed: str = "", *, quiet: bool = False) -> Step:
         """Run a program other than refnet in the demo's folder. `quiet`: do not show its output."""

@@ -1,5 +1,6 @@
-"""The story: a network, its vault and its configuration are backed up, lost in three ways, and restored."""
+"""The story: a network, its vault and its configuration are backed up, lost in four ways, and restored."""
 
+import json
 import re
 import shlex
 from collections.abc import Callable, Mapping
@@ -71,9 +72,11 @@ def play(stage: Stage, papers: int, now: Callable[[], datetime]) -> Story:
     losses = [_note(stage, before), _rows(stage, before)]
     lost_at = _everything(stage, now)
     recovered = _recovery(stage, before)
-    after = _compared(stage, before)
+    _compared(stage, before)
+    losses += [recovered, _from_paper(stage, before)]
+    after = _no_difference(stage, before, "again.txt")
     return Story(
-        stage.folder, tuple(stage.chapters), papers, before, after, (*losses, recovered), entries, lost_at,
+        stage.folder, tuple(stage.chapters), papers, before, after, tuple(losses), entries, lost_at,
         recovered.seconds, stage.status().folder,
     )  # fmt: skip
 
@@ -151,18 +154,23 @@ def _everything(stage: Stage, now: Callable[[], datetime]) -> datetime:
         "The server's data, the vault, the configuration, RefNet's home. Only the backup folder is left "
         "(and what psql and sha256sum recorded).",
     )
-    place = stage.status().folder
     stage.refnet("postgres", "stop")
-    beside = [] if place.is_relative_to(stage.home) else [str(place)]
     lost_at = now()
-    stage.program(["rm", "-rf", "--", "config", "vault", "home", *beside])
+    _destroy(stage, "config", "vault", "home")
+    return lost_at
+
+
+def _destroy(stage: Stage, *names: str) -> None:
+    """Remove the folders `names`, and that of the server's data."""
+    place = stage.status().folder
+    beside = [] if place.is_relative_to(stage.home) else [str(place)]
+    stage.program(["rm", "-rf", "--", *names, *beside])
     stage.program(["ls"])
-    left = [path for path in (stage.config, stage.folder / "vault", stage.home, place) if path.exists()]
+    left = [path for path in (*(stage.folder / name for name in names), place) if path.exists()]
     if left:
         raise RefnetError(
             f"the demo failed: {left[0]} is still there", "Find out why it could not be removed."
         )
-    return lost_at
 
 
 def _recovery(stage: Stage, before: Contents) -> Loss:
@@ -170,23 +178,68 @@ def _recovery(stage: Stage, before: Contents) -> Loss:
         "Everything is restored from the backup folder alone",
         "refnet recover gets the backup folder and a new home; it finds everything else in the backups.",
     )
-    home, backups = str(stage.home), str(stage.folder / "backups")
+    home, backups = _places(stage)
     back = stage.refnet("recover", REFNET_HOME=home, REFNET_BACKUP_DIR=backups)
-    everything = f"{formatting.plural(before.rows, 'row')}, {formatting.plural(len(before.files), 'file')}"
-    return Loss("Everything but the backups", everything, "nothing", "refnet recover", back.seconds)
+    return Loss(
+        "Everything but the backups", _everything_in(before), "nothing", "refnet recover", back.seconds
+    )
 
 
-def _compared(stage: Stage, before: Contents) -> Contents:
+def _places(stage: Stage) -> tuple[str, str]:
+    """Return RefNet's home and the backup folder."""
+    return str(stage.home), str(stage.folder / "backups")
+
+
+def _everything_in(seen: Contents) -> str:
+    return f"{formatting.plural(seen.rows, 'row')}, {formatting.plural(len(seen.files), 'file')}"
+
+
+def _from_paper(stage: Stage, before: Contents) -> Loss:
+    stage.chapter(
+        "Everything is destroyed, and the backup folder too",
+        "Encrypted copies are in another place, nas. The key that opens them is not on this machine but on paper: here, "
+        "the file paper/key. An empty machine gets these two.",
+    )
+    (home, backups), store = _places(stage), (stage.folder / "nas").as_uri()
+    (stage.folder / "nas").mkdir(mode=0o700)
+    made = json.loads(stage.refnet("key", "new", "--json", quiet=True).output)
+    _write_paper(stage.folder / "paper", made)
+    stage.refnet(
+        "copy", "--to", store,
+        REFNET_HOME=home, REFNET_BACKUP_DIR=backups, REFNET_ENCRYPTION_RECIPIENTS=made["recipient"],
+    )  # fmt: skip
+    stage.refnet("postgres", "stop")
+    _destroy(stage, "config", "vault", "home", "backups")
+    arguments = ("recover", "--from", store, "--identity-file", "paper/key")
+    back = stage.refnet(*arguments, REFNET_HOME=home, REFNET_BACKUP_DIR=backups)
+    typed = "refnet recover --from file://… --identity-file paper/key"
+    return Loss("Everything, and the backups", _everything_in(before), "nothing", typed, back.seconds)
+
+
+def _write_paper(folder: Path, made: Mapping[str, str]) -> None:
+    """Write the recovery key and the signer, as the recovery page has them, into `folder`."""
+    folder.mkdir(mode=0o700)
+    path = folder / "key"
+    path.touch(mode=0o600)
+    path.write_text(f"# signer: {made['signer']}\n{made['recovery_key']}\n", encoding="utf-8")
+
+
+def _compared(stage: Stage, before: Contents) -> None:
     stage.chapter(
         "psql and sha256sum compare",
         "psql and sha256sum record the content again, and diff compares the two records.",
     )
-    after = _look(stage, "after.txt")
-    stage.program(["diff", "before.txt", "after.txt"])
+    _no_difference(stage, before, "after.txt")
+
+
+def _no_difference(stage: Stage, before: Contents, name: str) -> Contents:
+    """Record the content in the file `name`; RefnetError if it is not that of before."""
+    after = _look(stage, name)
+    stage.program(["diff", "before.txt", name])
     if different := before.differences(after):
         raise RefnetError(
             f"the demo failed: {different[0]} has changed",
-            "This is a bug of RefNet: report it with before.txt and after.txt.",
+            f"This is a bug of RefNet: report it with before.txt and {name}.",
         )
     stage.found(f"no difference: {_counted(after)}")
     return after
