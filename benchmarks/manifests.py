@@ -37,7 +37,7 @@ def fill(bucket: Bucket, store: str, sealer: Sealer, newest: Manifest, count: in
 
 def sealer(keys: Path, recipient: str) -> Sealer:
     """Return what seals with the keys of the machine in a folder."""
-    return Sealer((Recipient.parsed(recipient),), MachineKeys(keys))
+    return Sealer((Recipient(recipient),), MachineKeys(keys))
 
 
 def _document(store: str, signer: str, newest: Manifest, hours: int) -> RemoteManifest:

@@ -88,7 +88,7 @@ def sender(settings: Settings, into: RemoteStore, now: Callable[[], datetime]) -
     from refnet.settings.encryption import recipients
 
     keys = machine_keys(settings)
-    sealer = Sealer(tuple(map(Recipient.parsed, recipients(settings))), keys)
+    sealer = Sealer(tuple(map(Recipient, recipients(settings))), keys)
     keys.signer()
     keys.catalog()
     return Sender(into, sealer, now)

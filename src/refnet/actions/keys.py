@@ -210,7 +210,7 @@ def show(context: Context) -> Shown:
 
 def check_keys(settings: Settings) -> Iterator[Line]:
     """Check that the keys of remote copies are there, and that somebody has their pages; nothing without stores."""
-    if not settings.stores and not settings.encryption_local:
+    if not settings.stores:
         return
     keys = wiring.machine_keys(settings)
     needed: dict[str, Callable[[], object]] = {

@@ -163,8 +163,6 @@ class Settings:
     encryption_recipients: tuple[str, ...] = key(parse_recipients, default=(), name="encryption.recipients")
     #: The signers that are trusted besides this machine's: fingerprints, or public keys of ssh.
     encryption_signers: tuple[str, ...] = key(parse_signers, default=(), name="encryption.signers")
-    #: True: the artifacts in the backup folder are encrypted too.
-    encryption_local: bool = key(converters.flag, default=False, name="encryption.local")
     #: The named sources, in the order of the settings file, without their defaults.
     sources: Mapping[str, SourceSettings] = field(default_factory=dict)
     #: The database that these settings are about; see `narrowed`.

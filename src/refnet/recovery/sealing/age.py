@@ -9,9 +9,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-_RECIPIENT = re.compile(r"age1[02-9ac-hj-np-z]{58}")
 _PRIVATE = re.compile(r"AGE-SECRET-KEY-1[02-9AC-HJ-NP-Z]{58}")
-#: Keys that age or its plugins know and RefNet does not: (prefix of either part, name).
+#: Keys that age or its plugins know and RefNet does not: (prefix, name).
 _OTHERS = (
     ("AGE1PQ1", "a post-quantum key"),
     ("AGE-SECRET-KEY-PQ-1", "a post-quantum key"),
@@ -38,26 +37,10 @@ class WrongKeyError(SealedError):
 
 @dataclass(frozen=True)
 class Recipient:
-    """The public part of a key."""
+    """The public part of a key; the settings have checked its text."""
 
     #: `age1…`, 62 characters.
     text: str
-
-    @classmethod
-    def parsed(cls, text: str) -> Recipient:
-        """Read `age1…`, in any case and with white space in it; ValueError says what is wrong with it."""
-        from pyrage import RecipientError, x25519
-
-        found = "".join(text.split()).lower()
-        _refuse_others(found)
-        if found.startswith("age-secret-key-"):
-            raise ValueError("a private key, where its public part (age1…) belongs")
-        if not _RECIPIENT.fullmatch(found):
-            raise ValueError("not a recipient: age1 and 58 letters and digits")
-        try:
-            return cls(str(x25519.Recipient.from_str(found)))
-        except RecipientError:
-            raise ValueError("a recipient with a typing error: its checksum differs") from None
 
 
 @dataclass(frozen=True)
@@ -80,7 +63,9 @@ class PrivateKey:
         from pyrage import IdentityError, x25519
 
         found = "".join(text.split()).upper()
-        _refuse_others(found)
+        for prefix, name in _OTHERS:
+            if found.startswith(prefix):
+                raise ValueError(f"{name}, which is not supported: use an X25519 key (age1…)")
         if found.startswith("AGE1"):
             raise ValueError("a recipient (age1…), where its private key belongs")
         if not _PRIVATE.fullmatch(found):
@@ -132,10 +117,3 @@ def decrypt(data: bytes, keys: Sequence[PrivateKey], most: int) -> bytes:
     if len(found) > most:
         raise SealedError(f"larger than {most:,} bytes")
     return bytes(found)
-
-
-def _refuse_others(text: str) -> None:
-    """Raise ValueError if `text` is a key of a kind that age has and RefNet does not support."""
-    for prefix, name in _OTHERS:
-        if text.upper().startswith(prefix):
-            raise ValueError(f"{name}, which is not supported: use an X25519 key (age1…)")
