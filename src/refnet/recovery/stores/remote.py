@@ -174,7 +174,7 @@ class RemoteStore:
             raise
 
     def published(self) -> frozenset[str]:
-        """Return the ids of the copies that have a manifest, whoever wrote it; also those behind a delete marker."""
+        """Return the ids of the copies that have a manifest, of any signer; also those behind a delete marker."""
         there = (one.name for one in self.bucket.versions(MANIFESTS) if not one.delete_marker)
         return frozenset(found.id for name in there if (found := ManifestName.read(name)))
 
