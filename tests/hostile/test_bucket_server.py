@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from tests.seaweed import PATIENT
 
-from refnet.recovery.buckets import s3_requests
+from refnet.recovery.buckets import cloud, s3_requests
 from refnet.recovery.buckets.cloud import CloudBucket, Place
 from refnet.recovery.buckets.s3_requests import Waiting
 from refnet.recovery.model.bucket import BucketError, Kind
@@ -85,6 +85,32 @@ def test_a_list_that_does_not_end_is_ended(
         server.answer = lambda same=same: (200, {}, f"<L>{more.format(same)}</L>".encode())  # type: ignore[misc]
         assert "does not continue" in fails(Kind.DAMAGED, bucket)
         assert len(server.asked) <= 2
+
+
+def test_an_object_that_is_longer_than_its_header_says_is_not_read_to_its_end(
+    bucket: CloudBucket, server: Hostile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_Handler, "protocol_version", "HTTP/1.1")
+    headers = {"Content-Length": "10", "Transfer-Encoding": "chunked", "ETag": '"x"'}
+    headers["Last-Modified"] = "Fri, 27 Nov 2026 19:05:18 GMT"
+    server.answer = lambda: (200, headers, b"3E8\r\n" + bytes(1000) + b"\r\n0\r\n\r\n")
+
+    with pytest.raises(BucketError) as caught:
+        bucket.get("data/1", 100)
+    assert caught.value.kind is Kind.DAMAGED
+    assert bucket.get("data/1", 1000) == bytes(1000)
+
+
+def test_a_list_of_the_library_with_too_many_objects_is_ended(
+    bucket: CloudBucket, server: Hostile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cloud, "_MOST", 2)
+    bucket.requests = None
+    rows = [ROW.format(f"prefix/data/{number}") for number in range(3)]
+    server.answer = lambda: (200, {}, f"<ListBucketResult>{''.join(rows)}</ListBucketResult>".encode())
+    assert "more than 2 objects" in fails(Kind.DAMAGED, bucket)
+    rows.pop()
+    assert listed(bucket) == ["data/0", "data/1"]
 
 
 def test_keys_outside_the_prefix_and_names_that_lead_elsewhere_are_left_out(

@@ -12,9 +12,11 @@ from unittest.mock import Mock
 import pytest
 from tests.remote_store import NOW, Machine, artifact
 
+from refnet.errors import RefnetError
 from refnet.recovery.buckets.folder import FolderBucket
+from refnet.recovery.model.bucket import Version
 from refnet.recovery.model.remote import ManifestName
-from refnet.recovery.stores import remote_manifests
+from refnet.recovery.stores import remote_manifests, remote_pieces
 
 LATEST = 1 << 40
 
@@ -63,6 +65,44 @@ def test_large_forged_manifests_fill_neither_memory_nor_disk(
     tracemalloc.stop()
     assert most < 7 << 20
     assert sum(one.stat().st_size for one in machine.home.rglob("*") if one.is_file()) < 1 << 20
+
+
+def test_many_small_forged_manifests_do_not_fill_the_disk(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_manifests, "_KEPT_IN_ALL", 3000)
+    machine.keys.catalog()
+    kept = []
+    for number in range(6):
+        _forged(machine, number, b"age-encryption.org/v1\n" + bytes(978))
+        store = machine.store()
+        assert [len(store.unlisted()), len(store.unlisted())] == [number + 1] * 2
+        kept.append(len([*(machine.home / "remote/cloud/manifests").iterdir()]))
+    assert kept == [1, 2, 3, 3, 3, 3]
+
+
+def test_bogus_versions_of_a_piece_are_not_all_fetched(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = machine.send(artifact(1, b"good"))
+    (piece,) = copy.document.pieces
+    bogus = [
+        Version(piece.name, f"v{number}", piece.size, NOW + timedelta(days=number)) for number in range(50)
+    ]
+    get, asked = machine.bucket.get, list[str]()
+    monkeypatch.setattr(machine.bucket, "versions", lambda _prefix: iter([*reversed(bogus)]))
+
+    def bogus_get(name: str, most: int, *, version: str = "") -> bytes:
+        asked.append(version)
+        return get(name, most) if version == "v0" else bytes(piece.size)
+
+    monkeypatch.setattr(machine.bucket, "get", bogus_get)
+    assert remote_pieces.fetch(machine.bucket, piece, "it")
+    bogus.pop(0)
+    asked.clear()
+    with pytest.raises(RefnetError, match="is damaged"):
+        remote_pieces.fetch(machine.bucket, piece, "it")
+    assert len(asked) < 10
 
 
 @pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="no file system with times of any size")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -24,11 +24,16 @@ from refnet.recovery.model import bucket
 from refnet.recovery.model.bucket import BucketError, Kind, Stored, Version, checked_name, is_name
 
 if TYPE_CHECKING:
+    from obstore import GetResult, ObjectMeta
     from obstore.store import ObjectStore
 
 _REGION = "us-east-1"
 #: A client is made again after this time, so that the end of the locks moves on.
 _RENEWED_SECONDS = 3600.0
+#: The most objects that are listed.
+_MOST = 1_000_000
+#: Bytes of an object that are taken over at once.
+_CHUNK = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -148,12 +153,14 @@ class CloudBucket:
 
         folder = (self._prefix + prefix).rpartition("/")[0] or None
         try:
-            found = in_background(lambda: obstore.list(self._reader, folder).collect()).result()
+            found = in_background(_all_listed, obstore.list(self._reader, folder, chunk_size=1000)).result()
         except InvalidPathError as failed:
             why, hint = str(failed).splitlines()[0], "Delete that object: it is not RefNet's."
             raise self._server.error(Kind.DAMAGED, f"cannot list {prefix}: {why}", hint) from None
         except (BaseError, OSError) as failed:
             raise self._server.refused("list", prefix, str(failed)) from None
+        if found is None:
+            raise self._server.error(Kind.DAMAGED, f"cannot list {prefix}: more than {_MOST:,} objects")
         for one in found:
             name = one["path"].removeprefix(self._prefix)
             if name.startswith(prefix) and is_name(name):
@@ -199,7 +206,10 @@ class CloudBucket:
             found = in_background(obstore.get, self._reader, key, options=asked).result()  # type: ignore[arg-type]
             if found.meta["size"] > most:
                 raise bucket.too_large(name, self.shown, most)
-            return bytes(in_background(found.bytes).result()), self._version(found.meta["version"])
+            data = in_background(_at_most, found, most).result()
+            if data is None:
+                raise bucket.too_large(name, self.shown, most)
+            return data, self._version(found.meta["version"])
         except (BaseError, OSError) as failed:
             raise self._server.refused("read", name, str(failed)) from None
 
@@ -272,3 +282,23 @@ class CloudBucket:
         if place.region or place.endpoint:
             options["region"] = place.region or _REGION
         return S3Store(place.bucket, checksum_algorithm="SHA256", disable_bulk_delete=True, **options)
+
+
+def _at_most(answer: GetResult, most: int) -> bytes | None:
+    """Return the bytes of an answer, whatever length its header says; None if there are more than `most`."""
+    found = bytearray()
+    for part in answer.stream(min_chunk_size=_CHUNK):
+        if len(found) + len(part) > most:
+            return None
+        found += part
+    return bytes(found)
+
+
+def _all_listed(pages: Iterable[Sequence[ObjectMeta]]) -> list[ObjectMeta] | None:
+    """Return the objects of a list; None if there are too many."""
+    found: list[ObjectMeta] = []
+    for page in pages:
+        found += page
+        if len(found) > _MOST:
+            return None
+    return found

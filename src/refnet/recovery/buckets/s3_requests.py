@@ -30,7 +30,8 @@ from refnet.recovery.model.bucket import BucketError, Kind, Stored, Version, is_
 
 #: The largest answer, in bytes: a page with the longest names.
 _LARGEST = 8 << 20
-_MOST_PAGES = 5_000
+#: Of a thousand objects each.
+_MOST_PAGES = 1_000
 _CHUNK = 1 << 16
 _NO_LOCK = ("NoSuchObjectLockConfiguration", "ObjectLockConfigurationNotFoundError", "InvalidRequest")
 

@@ -38,8 +38,9 @@ from refnet.recovery.sealing.keys import Opener
 #: Manifests that are fetched at once, and their bytes if they are more than one.
 _AT_ONCE = 8
 _BYTES_AT_ONCE = 16 << 20
-#: A manifest that cannot be trusted is kept here if it is not larger: else a forger could fill the disk.
-_KEPT_UNTRUSTED = 64 << 10
+#: A manifest that cannot be trusted is kept here if it is not larger, and all of them together: else a forger could
+#: fill the disk.
+_KEPT_UNTRUSTED, _KEPT_IN_ALL = 64 << 10, 16 << 20
 #: Bytes of the XXH3 before an object in its file.
 _SUM = 16
 
@@ -77,6 +78,8 @@ class Manifests:
     versions: bool = False
     #: By name, size and tag: what was read in this process.
     _known: dict[tuple[str, int, str], _Read] = field(default_factory=dict)
+    #: Bytes of manifests that cannot be trusted, which may still be kept by this list.
+    _left: int = 0
 
     def read(self) -> tuple[list[Signed], list[Unlisted]]:
         """List the store; return the manifests that can be trusted, and what is there beside them."""
@@ -108,12 +111,14 @@ class Manifests:
         return self.bucket.get(stored.name, stored.size, version=version)
 
     def _all(self, listed: list[Stored]) -> Iterator[tuple[Stored, _Read]]:
-        unknown = []
+        unknown, self._left = [], _KEPT_IN_ALL
         for one in listed:
-            if (known := self._known.get(_key(one))) or (known := self._without_reading(one)):
+            known = self._known.get(_key(one)) or self._without_reading(one)
+            if known is None and (data := self._kept(one)):
+                known = self._judged(one, data)
+            if known:
                 yield one, known
-            elif data := self._kept(one):
-                yield one, self._judged(one, data)
+                self._kept_untrusted(one, known)
             else:
                 unknown.append(one)
         for group in _groups(unknown):
@@ -127,11 +132,17 @@ class Manifests:
             if isinstance(read, Unlisted) and not again:
                 doubtful.append(one)
                 continue
-            if isinstance(fetched, bytes) and (isinstance(read, Signed) or one.size <= _KEPT_UNTRUSTED):
+            if isinstance(fetched, bytes) and (isinstance(read, Signed) or self._kept_untrusted(one, read)):
                 self._keep(one, fetched)
             yield one, read
         if doubtful:
             yield from self._read_group(doubtful, again=True)
+
+    def _kept_untrusted(self, stored: Stored, read: _Read) -> bool:
+        """Return whether a manifest is kept although it cannot be trusted, and count its bytes."""
+        kept = isinstance(read, Unlisted) and stored.size <= min(_KEPT_UNTRUSTED, self._left)
+        self._left -= stored.size if kept else 0
+        return kept
 
     def _without_reading(self, stored: Stored) -> Unlisted | None:
         if ManifestName.read(stored.name) is None:

@@ -36,6 +36,8 @@ _SHARED = 2
 _AHEAD = 3
 #: The space of an object among those that are kept, in bytes.
 _SLOT = PIECE_BYTES + MOST_ADDED
+#: Versions of a piece that are tried. Its name is random, so what was sent is among the oldest.
+_OLDEST = 4
 #: Pieces that are read in order before the next ones are fetched ahead.
 _IN_ORDER = 2
 
@@ -54,10 +56,11 @@ def fetch(bucket: Bucket, piece: Piece, what: str) -> bytes:
         with suppress(BucketError):
             return _get(bucket, piece, piece.version)
         with suppress(BucketError):
-            for one in bucket.versions(piece.name):
-                if (one.name, one.size) == (piece.name, piece.size) and one.id not in {"", piece.version}:
-                    with suppress(BucketError):
-                        return _get(bucket, piece, one.id)
+            found = [one for one in bucket.versions(piece.name) if one.id not in {"", piece.version}]
+            others = [one for one in found if (one.name, one.size) == (piece.name, piece.size)]
+            for one in sorted(others, key=lambda one: one.modified)[:_OLDEST]:
+                with suppress(BucketError):
+                    return _get(bucket, piece, one.id)
         raise _damaged(what, error.message) from error
 
 
