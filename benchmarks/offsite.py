@@ -182,8 +182,7 @@ def _pgbackrest(bench: Bench) -> Result:
 
 def _fetch(bench: Bench) -> Result:
     """Fetch the newest copy into an empty backup folder."""
-    folder = bench.folder / "fetched"
-    shutil.rmtree(folder, ignore_errors=True)
+    folder = bench.folder / f"fetched-{bench.number}"  # a backup folder that is made again is refused
     os.sync()
     fetching = replace(bench, variables={"REFNET_BACKUP_DIR": str(folder)})
     run = fetching.refnet(
