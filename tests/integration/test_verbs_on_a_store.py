@@ -85,3 +85,15 @@ def test_options_of_a_store_need_one(refnet: Command) -> None:
     refnet("list", *_key(refnet)).fails(2, "--store")
     refnet("list", "--store", "nsa").fails(2, "did you mean nas")
     refnet("list", "--store", "nas", "--signer", "SHA256:x").fails(2, "--signer", "recovery page")
+
+
+def test_a_command_that_reads_says_that_newer_copies_were_removed(refnet: Command) -> None:
+    refnet("backup", "notes").succeeds()
+    newest = max((refnet.home.parent / "nas" / "manifests").iterdir())
+    newest.unlink()
+
+    for command in (("cat", "notes", "a.md"), ("restore", "notes", "--plan")):
+        done = refnet(*command, "--store", "nas", *_key(refnet))
+        assert done.code == 0
+        assert "note: nas (" in done.err
+        assert "this machine sent number 2" in done.err

@@ -68,7 +68,11 @@ def remote_store(settings: Settings, place: Place, *, key: bool) -> RemoteStore 
     found = wiring.remote_store(settings, str(place.store), given, any_signer=place.any_signer)
     if place.any_signer:
         note(f"{found.shown}: the signer is not checked (--any-signer)")
-    return (found.with_versions() if place.deleted else found).reading()
+    found = (found.with_versions() if place.deleted else found).reading()
+    if key:  # what is read may be older than it seems
+        for gap in found.contents().gaps:
+            note(f"{found.shown}: {gap.why}: `refnet list --store {place.store}`")
+    return found
 
 
 @contextmanager
