@@ -25,7 +25,7 @@ from refnet.recovery.model.remote import Copy, ManifestName
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.model.store import Unlisted
 from refnet.recovery.stores import disk
-from refnet.recovery.stores.local_draft import LocalDraft, name_taken
+from refnet.recovery.stores.local_draft import IS_ANOTHER, LocalDraft, name_taken
 from refnet.recovery.stores.remote import Contents, RemoteStore
 
 
@@ -62,6 +62,12 @@ class Fetched:
     #: It was not in the backup folder.
     is_new: bool
     seconds: float = 0.0
+    #: Why no copy of its source came: all are damaged.
+    error: RefnetError | None = None
+
+    @property
+    def exit(self) -> Exit:
+        return self.error.code if self.error else Exit.DONE
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -72,6 +78,7 @@ class Fetched:
             "signer": self.copy.signed.signer,
             "new": self.is_new,
             "seconds": round(self.seconds, 3),
+            "error": self.error and self.error.to_json(),
         }
 
 
@@ -96,16 +103,20 @@ def plan(context: Context, found: Found) -> Iterator[Fetched]:
 
 
 def bring(context: Context, found: Found) -> Iterator[Fetched]:
-    """Bring back one copy of each source, and yield it; a damaged one is noted, and the next older one is taken."""
+    """Bring back one copy of each source, and yield it; where one is damaged, the next older one is taken.
+
+    A source whose copies are all damaged is yielded with the error, and does not stop the others.
+    """
     for copies in found.candidates.values():
         for copy in copies:
             begun = context.clock.monotonic()
             try:
                 is_new = _bring(context, found.store, copy)
             except _DamagedCopyError as error:
-                context.note(error.message)
                 if copy is copies[-1]:
-                    raise
+                    yield Fetched(copy, False, error=error)
+                else:
+                    context.note(f"{error.message}; an older one is taken")
             else:
                 yield Fetched(copy, is_new, context.clock.monotonic() - begun)
                 break
@@ -211,7 +222,7 @@ def _is_here(context: Context, copy: Copy) -> bool:
         local.check_free(copy.source, copy.name)
         return False
     if here.manifest != copy.manifest or here.damaged:
-        raise name_taken(local.path(here))
+        raise name_taken(local.path(here), "is damaged" if here.damaged else IS_ANOTHER)
     return True
 
 

@@ -13,9 +13,9 @@ from refnet.actions.fetch import Fetched, Found, Request
 from refnet.cli import options, render
 from refnet.cli.command import spread
 from refnet.cli.completion import source_or_artifact
-from refnet.cli.context import context, note, print_json, with_progress
+from refnet.cli.context import complain, context, note, print_json, with_progress
 from refnet.cli.output import say
-from refnet.errors import Exit, RefnetError
+from refnet.errors import Exit, RefnetError, worst
 from refnet.recovery.model import formatting
 
 
@@ -47,6 +47,7 @@ def fetch(
         print_json({"plan": plan} | to_json(found, fetched))
     elif plan:
         print_plan(found, fetched, here.settings.backup_dir)
+    raise typer.Exit(worst(one.exit for one in fetched))
 
 
 def opened(place: options.Place, request: Request) -> tuple[Context, Found]:
@@ -64,7 +65,9 @@ def bring(here: Context, found: Found, *, quiet: bool) -> Iterator[Fetched]:
     """Bring the copies back with progress, and print each."""
     with with_progress(here, f"fetch from {found.store.name}") as shown:
         for one in action.bring(shown, found):
-            if not quiet:
+            if one.error:
+                complain(one.error)
+            elif not quiet:
                 say(f"{one.copy.source:9} {_done(one, found)}", flush=True)
             yield one
 

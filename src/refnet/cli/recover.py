@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,13 +22,16 @@ from refnet.cli.command import spread
 from refnet.cli.completion import choice
 from refnet.cli.context import confirm, current_settings, ends_at_plan, print_json, warn
 from refnet.cli.output import say
-from refnet.errors import Exit, RefnetError, nearest
+from refnet.errors import Exit, RefnetError, nearest, worst
 from refnet.files import explained
 from refnet.recovery.model import formatting
 from refnet.recovery.model.recovery_plan import SAYS, Stage
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.files.member_names import show, some
 from refnet.settings import user_path
+
+if TYPE_CHECKING:
+    from refnet.actions.fetch import Fetched
 
 
 def _stage_or_store(text: str) -> str:
@@ -81,14 +84,15 @@ def recover(
     interrupted recovery continues with the next run. With a remote store, its copies are brought into the backup
     folder first.
     """
+    fetched: Sequence[Fetched] = ()
     first = Stage(origin) if origin and origin in {*Stage} else None
     place = place if origin is None or first else _with_store(place, origin)
     asked = Request(at, first, only, from_database, run_restored, role_powers)
     if place.is_remote:
         fetched = _fetch(asked, place, plan=plan, as_json=as_json)
-        if fetched is None:
+        if not fetched:
             return
-        asked = replace(asked, fetched=fetched)
+        asked = replace(asked, fetched=frozenset(one.copy.name for one in fetched if not one.error))
     else:
         place.check()
     recovery = Recovery(asked, warn)
@@ -102,10 +106,11 @@ def recover(
         confirm(f"Replace what is live: {', '.join(replaced)}?", force=force)
     done = recovery.run(_Operator(replaced, force=force, run_restored=run_restored, quiet=as_json))
     if as_json:
-        print_json(done.to_json() | ActsOn.of(recovery.settings()).to_json())
+        brought = {"fetched": [one.to_json() for one in fetched]} if fetched else {}
+        print_json(done.to_json() | brought | ActsOn.of(recovery.settings()).to_json())
     else:
         _print_end(done, recovery.clock.now())
-    raise typer.Exit(done.exit)
+    raise typer.Exit(worst((done.exit, *(one.exit for one in fetched))))
 
 
 def _with_store(place: options.Place, origin: str) -> options.Place:
@@ -114,8 +119,8 @@ def _with_store(place: options.Place, origin: str) -> options.Place:
     return replace(place, store=origin)
 
 
-def _fetch(asked: Request, place: options.Place, *, plan: bool, as_json: bool) -> frozenset[str] | None:
-    """Bring the copies of the set into the backup folder; return their names. None: only the plan was printed.
+def _fetch(asked: Request, place: options.Place, *, plan: bool, as_json: bool) -> Sequence[Fetched]:
+    """Bring the copies of the set into the backup folder; return them, or nothing where only the plan was printed.
 
     The recovery that follows has that backup folder, whatever the configuration that comes back names.
     """
@@ -130,16 +135,19 @@ def _fetch(asked: Request, place: options.Place, *, plan: bool, as_json: bool) -
     here, found = fetch.opened(place, Wanted(at=asked.at, from_database=asked.from_database))
     os.environ["REFNET_BACKUP_DIR"] = str(here.settings.backup_dir)
     if not plan:
-        return frozenset(one.copy.name for one in fetch.bring(here, found, quiet=as_json))
+        brought = list(fetch.bring(here, found, quiet=as_json))
+        if all(one.error for one in brought):
+            raise typer.Exit(worst(one.exit for one in brought))
+        return brought
     planned = list(planned_by(here, found))
     if not any(one.is_new for one in planned):
-        return frozenset(one.copy.name for one in planned)
+        return planned
     if as_json:
         print_json({"plan": True, "fetch": fetch.to_json(found, planned)})
     else:
         fetch.print_plan(found, planned, here.settings.backup_dir)
         print("Then recover from them, in stages; once they are here, --plan shows what is restored where.")
-    return None
+    return ()
 
 
 def _need_folder(planned: Planned) -> None:

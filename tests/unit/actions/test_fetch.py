@@ -18,6 +18,8 @@ from refnet.recovery.buckets.memory import MemoryBucket
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome
 from refnet.recovery.model.bucket import BucketError, Kind
 from refnet.recovery.model.remote import ManifestName
+from refnet.recovery.model.source_name import Kind as NameKind
+from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sealing.age import PrivateKey
 
 DATA = random.Random(7).randbytes(100_000)
@@ -91,6 +93,21 @@ def test_a_damaged_copy_is_noted_and_the_next_older_one_comes_back(loss: Loss) -
     assert [one.name for one in loss.found().chosen] == [OLDER]
     with pytest.raises(RefnetError, match="has no copy there that can be used"):
         loss.found(Request(NEWEST))
+
+
+def test_a_source_whose_copies_are_all_damaged_does_not_stop_the_others(loss: Loss) -> None:
+    for one in list(loss.sender.bucket.versions("data/")):
+        loss.sender.bucket.delete(one.name, version=one.id)
+    other = replace(artifact(3, DATA), source=SourceName("shop", NameKind.DATABASE))
+    assert other.manifest
+    manifest = replace(other.manifest, source=other.source, name="shop_20261128_170000.sql.gz")
+    loss.sender.send(replace(other, name=manifest.name, manifest=manifest, entry=Entry(manifest)))
+    brought = loss.brought()
+    assert names(brought) == [manifest.name]
+    assert [one.exit for one in brought] == [Exit.DAMAGED, Exit.DONE]
+    assert "an older one is taken" in loss.notes[0]
+    for one in brought:
+        assert bool(one.to_json()["error"]) == bool(one.error)
 
 
 def test_delete_markers_and_a_thousand_bogus_manifests_hide_nothing(loss: Loss) -> None:

@@ -23,6 +23,9 @@ from refnet.recovery.stores import disk
 from refnet.recovery.stores.open_artifacts import manifest_of
 from refnet.recovery.stores.scan import beside, taken
 
+#: Why an artifact cannot have its name.
+IS_ANOTHER = "is there already, and is another file"
+
 
 class LocalDraft:
     """A new artifact in a LocalStore: what is written to `out` in `folder`.
@@ -137,11 +140,9 @@ class LocalDraft:
         return manifest
 
 
-def name_taken(path: Path) -> RefnetError:
+def name_taken(path: Path, why: str = IS_ANOTHER) -> RefnetError:
     """Return the error about an artifact whose place another file has."""
-    return RefnetError(
-        f"{path} is there already, and is another file", "Move it and the files beside it away, then retry."
-    )
+    return RefnetError(f"{path} {why}", "Move it and the files beside it away, then retry.")
 
 
 def _list_of(made: Made) -> Iterable[bytes] | None:
