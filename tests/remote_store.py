@@ -10,7 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from refnet.recovery.buckets.memory import MemoryBucket
+from tests.memory_bucket import MemoryBucket
+
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
 from refnet.recovery.model.bucket import Bucket
 from refnet.recovery.model.remote import Copy

@@ -10,13 +10,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from tests.memory_bucket import MemoryBucket
 from tests.seaweed import LOCKED, Seaweed
 from tests.ssh_server import MISSING, SshServer, ssh_server
 
 from refnet.errors import Exit
 from refnet.recovery.buckets.cloud import CloudBucket
 from refnet.recovery.buckets.folder import FolderBucket
-from refnet.recovery.buckets.memory import MemoryBucket
 from refnet.recovery.buckets.paced import Paced
 from refnet.recovery.buckets.rclone import RcloneBucket
 from refnet.recovery.buckets.sftp import SftpBucket

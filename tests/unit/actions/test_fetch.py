@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 from tests.lost_machine import Loss, names
+from tests.memory_bucket import MemoryBucket
 from tests.remote_store import NOW, Machine, artifact
 
 from refnet.actions.fetch import Request, bring, plan
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.buckets.memory import MemoryBucket
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome
 from refnet.recovery.model.bucket import BucketError, Kind
 from refnet.recovery.model.remote import ManifestName

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from tests.memory_bucket import Content, MemoryBucket
 from tests.remote_store import NOW, PROOF, Machine, artifact
 
 from refnet.actions import prune_store as action
@@ -15,7 +16,6 @@ from refnet.actions.context import Context
 from refnet.actions.prune_store import StorePlan, prune_store, prune_stores
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.buckets import opening
-from refnet.recovery.buckets.memory import Content, MemoryBucket
 from refnet.recovery.model.bucket import BucketError, Kind
 from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.remote import Copy

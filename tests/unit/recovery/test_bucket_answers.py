@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 from unittest.mock import Mock
 
 import pytest
+from tests.memory_bucket import MemoryBucket
 
 from refnet.recovery.buckets import s3_lists
 from refnet.recovery.buckets.answers import Server
 from refnet.recovery.buckets.cloud import CloudBucket, Place
-from refnet.recovery.buckets.memory import MemoryBucket
 from refnet.recovery.buckets.paced import Paced
 from refnet.recovery.model.bucket import Kind, Stored
 

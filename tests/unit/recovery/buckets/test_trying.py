@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from tests.memory_bucket import MemoryBucket
 
-from refnet.recovery.buckets.memory import MemoryBucket
 from refnet.recovery.buckets.trying import Trial
 from refnet.recovery.model.bucket import BucketError, Kind, Stored, Version
 from refnet.recovery.model.store_check import Answer, StoreCheck, Tried, watch_checks

@@ -9,10 +9,10 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+from tests.memory_bucket import MemoryBucket
 from tests.remote_store import Machine, artifact
 
 from refnet.processes import until
-from refnet.recovery.buckets.memory import MemoryBucket
 from refnet.recovery.model import remote
 from refnet.recovery.stores import remote_pieces, sending
 

@@ -8,10 +8,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from tests.memory_bucket import MemoryBucket
 from tests.remote_store import NOW, Machine, artifact
 
 from refnet.errors import RefnetError
-from refnet.recovery.buckets.memory import MemoryBucket
 from refnet.recovery.model.bucket import Stored
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores import remote_states

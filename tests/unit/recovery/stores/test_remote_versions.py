@@ -9,10 +9,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from tests.memory_bucket import MemoryBucket
 from tests.remote_store import Machine, artifact
 
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.buckets.memory import MemoryBucket
 from refnet.recovery.model import remote
 from refnet.recovery.model.bucket import BucketError, Kind
 from refnet.recovery.model.remote import MANIFESTS, Copy

@@ -7,9 +7,9 @@ import threading
 from pathlib import Path
 
 import pytest
+from tests.memory_bucket import MemoryBucket
 from tests.remote_store import Machine, artifact
 
-from refnet.recovery.buckets.memory import MemoryBucket
 from refnet.recovery.model import remote
 from refnet.recovery.stores import remote_pieces, sending
 

@@ -1,4 +1,4 @@
-"""A bucket in memory, as S3 behaves with versions and object lock, or without; for tests."""
+"""A bucket in memory, as S3 behaves with versions and object lock, or without."""
 
 from __future__ import annotations
 
