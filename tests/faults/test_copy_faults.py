@@ -6,15 +6,20 @@ import json
 import random
 import secrets
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from tests.command import Command
 from tests.fault_proxy import Fault, FaultProxy, fault_proxy
+from tests.faults.conftest import fill
 from tests.seaweed import BUCKET, REGION, Seaweed
 
+from refnet.recovery.buckets.cloud import Patience
 from refnet.recovery.model.bucket import Stored
+from refnet.recovery.model.remote import PIECE_BYTES
+from refnet.recovery.sealing.age import PrivateKey
 
 #: The list of files, one piece, the manifest.
 OBJECTS = 3
@@ -69,12 +74,16 @@ def shared(s3: Seaweed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[La
     (folder / "s3.toml").touch(mode=0o600)
     (folder / "s3.toml").write_text("".join(lines))
     refnet = Command(folder / "home", folder / "backups", "", {"REFNET_DATABASE_URL": ""})
-    (folder / "recipient").write_text(refnet("key", "new", "--json").json["recipient"])
+    made = refnet("key", "new", "--json").json
+    (folder / "recipient").write_text(made["recipient"])
+    for name, key in (("key", made["recovery_key"]), ("wrong", PrivateKey.new().revealed())):
+        (folder / name).touch(mode=0o600)
+        (folder / name).write_text(f"{key}\n")
     with fault_proxy(s3.port) as proxy:
         lab = Lab(refnet, s3, proxy)
         lab.renew()
-        made = refnet("backup", "notes")
-        assert made.code == 0, made.err
+        backup = refnet("backup", "notes")
+        assert backup.code == 0, backup.err
         yield lab
 
 
@@ -182,3 +191,31 @@ def test_what_the_server_keeps_has_nothing_of_the_artifact(lab: Lab) -> None:
     assert any(b"age-encryption.org/v1" in one for one in raw)
     for known in (KNOWN, newest.name.encode(), b"noise.bin", *parts):
         assert not any(known in one for one in raw)
+
+
+def test_a_disk_that_fills_or_a_wrong_page_ends_a_restore_from_a_copy_and_leaves_nothing(
+    lab: Lab, mounted: Callable[..., Path], tmp_path: Path
+) -> None:
+    lab.copied()
+    folder, disk = lab.refnet.home.parent, mounted(tmp_path / "disk", "size=4m,mode=700")
+    line = ("restore", "notes", "--store", "cloud", "--to", disk / "restored", "--identity-file")
+    lab.refnet(*line, folder / "wrong").fails(2, "recovery key")
+    lab.proxy.seen.clear()
+    lab.proxy.plan("GET", None, None, *[Fault.UNAVAILABLE] * 3)  # a list, the list of files, then the piece
+    run = lab.refnet.start(*line, folder / "key")
+    run.until(lambda: lab.proxy.seen["GET"] == 4, "the piece")
+    fill(disk, free=20_000)
+
+    run.end().fails(1, str(disk), "no space left")
+
+    assert [path.name for path in disk.iterdir()] == ["filler"]
+    (disk / "filler").unlink()
+    done = lab.refnet(*line, folder / "key")
+    assert done.code == 0, done.err
+    assert (disk / "restored" / "known.md").read_bytes() == KNOWN
+
+
+def test_the_time_outs_leave_room_for_an_uplink_of_400_kilobytes_a_second() -> None:
+    seconds = 3 * PIECE_BYTES / 400_000  # three pieces at once share it
+    assert seconds < Patience().upload / 3
+    assert seconds < Patience().longest / 3
