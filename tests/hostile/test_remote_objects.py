@@ -17,6 +17,7 @@ from refnet.recovery.buckets.folder import FolderBucket
 from refnet.recovery.model.bucket import Version
 from refnet.recovery.model.remote import ManifestName
 from refnet.recovery.stores import remote_manifests, remote_pieces
+from refnet.recovery.stores.sending import sample_back
 
 LATEST = 1 << 40
 
@@ -103,6 +104,22 @@ def test_bogus_versions_of_a_piece_are_not_all_fetched(
     with pytest.raises(RefnetError, match="is damaged"):
         remote_pieces.fetch(machine.bucket, piece, "it")
     assert len(asked) < 10
+
+
+def test_a_manifest_that_was_overwritten_in_its_folder_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "nas").mkdir(mode=0o700)
+    machine = Machine(tmp_path / "home", FolderBucket(tmp_path / "nas"))
+    copy = machine.send(artifact(1, b"good"))
+    assert machine.store().entries() == (copy,)
+
+    path = tmp_path / "nas" / copy.object
+    found = path.stat()
+    path.write_bytes(bytes(found.st_size))
+    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+    assert [one.name for one in machine.store().unlisted()] == [copy.object]
+    (damaged,) = sample_back(machine.store(), [copy], machine.now)
+    assert "its manifest is not the one that was sent" in damaged.evidence[-1].reasons[0]
 
 
 @pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="no file system with times of any size")

@@ -292,16 +292,20 @@ def fetch_back(store: RemoteStore, copy: Copy, now: Callable[[], datetime], prog
 def sample_back(
     store: RemoteStore, copies: Sequence[Copy], now: Callable[[], datetime], most: int = 4
 ) -> tuple[Copy, ...]:
-    """Read back a random piece of some of `copies`, at most `most`; return those that turned out damaged, as recorded.
+    """Read back the manifest and a random piece of some of `copies`, at most `most`; return those that turned out damaged, as recorded.
 
     A loss in the store is then noticed before the copy is needed. BucketError if the store cannot be reached.
     """
     random, found = SystemRandom(), list[Copy]()
     sound = [one for one in copies if not one.damaged]
     for copy in random.sample(sound, min(most, len(sound))):
-        piece = random.choice((*copy.document.files, *copy.document.pieces))
+        piece, what = (
+            random.choice((*copy.document.files, *copy.document.pieces)),
+            f"{copy.name} in {store.name}",
+        )
         try:
-            fetch(store.bucket, piece, f"{copy.name} in {store.name}")
+            _compare_manifest(store, copy, what)  # a list may show what was kept here
+            fetch(store.bucket, piece, what)
         except RefnetError as error:
             if error.code is not Exit.DAMAGED:
                 raise
