@@ -105,16 +105,25 @@ class Kept:
         #: By number: the size of what is kept, and its XXH3.
         self._there: dict[int, tuple[int, bytes]] = {}
         self._alone = Lock()
+        self._busy: dict[int, Lock] = {}
 
     def piece(self, number: int, *, keep: bool) -> bytes:
         """Return the object of a piece; `keep`: it may be needed again."""
-        with suppress(OSError, RefnetError):  # the disk fails, or is full: it is fetched again
+        with self._busy.setdefault(number, Lock()):  # another thread may be fetching it
+            return self._known(number) or self._fetched(number, keep=keep)
+
+    def _known(self, number: int) -> bytes:
+        """Return what is kept of a piece, or nothing."""
+        with suppress(OSError):  # the disk fails: it is fetched again
             if known := self._there.get(number):
                 data = os.pread(self._file, known[0], number * _SLOT)
                 if xxh3_128_digest(data) == known[1]:
                     return data
+        return b""
+
+    def _fetched(self, number: int, *, keep: bool) -> bytes:
         data = self._fetch(number)
-        with suppress(OSError, RefnetError), self._alone:
+        with suppress(OSError, RefnetError), self._alone:  # the disk is full: it is not kept
             if keep and self._file >= 0 and os.pwrite(self._file, data, number * _SLOT) == len(data):
                 self._there[number] = len(data), xxh3_128_digest(data)
         return data
