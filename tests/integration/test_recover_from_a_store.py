@@ -107,7 +107,9 @@ def test_the_commands_of_the_runbook_bring_everything_back(lost: Lost, page: str
         shutil.rmtree(lost.folder / name)
 
 
-def test_delete_markers_on_a_real_server_hide_nothing_from_a_recovery(s3: Seaweed, tmp_path: Path) -> None:
+def test_delete_markers_on_a_real_server_hide_nothing_and_only_its_copies_are_recovered(
+    s3: Seaweed, tmp_path: Path
+) -> None:
     prefix = secrets.token_hex(8)
     own = {
         "url": f"s3://{LOCKED}/{prefix}",
@@ -126,3 +128,8 @@ def test_delete_markers_on_a_real_server_hide_nothing_from_a_recovery(s3: Seawee
     assert (tmp_path / "vault" / "a.md").read_text() == NOTE
     again = refnet("fetch", "--store", url, "--signer", lost.signer, "--json").json
     assert [one["new"] for one in again["copies"]] == [False, False]
+
+    (tmp_path / "vault" / "a.md").write_text("# what the store does not have\n")
+    refnet("backup", "obsidian", "--no-prove", REFNET_VAULT_DIR=str(tmp_path / "vault")).succeeds()
+    refnet("recover", "--from", url, "--signer", lost.signer, "--force").succeeds()
+    assert (tmp_path / "vault" / "a.md").read_text() == NOTE
