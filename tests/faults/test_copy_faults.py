@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import secrets
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ class Lab:
         """Begin in an empty prefix, and without faults."""
         self.proxy.faults.clear()
         self.proxy.seen.clear()
+        shutil.rmtree(self.refnet.home / "remote", ignore_errors=True)
         self.prefix = secrets.token_hex(8)
         self.configure(f"s3://{BUCKET}/{self.prefix}")
 
