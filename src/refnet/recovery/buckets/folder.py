@@ -194,7 +194,7 @@ def _found(folder: int, above: str, prefix: str) -> Iterator[Stored]:
             with suppress(FileNotFoundError):
                 one = os.stat(end, dir_fd=folder, follow_symlinks=False)
                 modified = datetime.fromtimestamp(min(max(one.st_mtime, 0), _LATEST), UTC)
-                # whoever overwrites a file can set its time of modification, not that of its change
+                # anyone who overwrites a file can set its time of modification, not that of its change
                 yield Stored(name, one.st_size, modified, f"{one.st_ctime_ns:x}-{one.st_ino:x}")
 
 

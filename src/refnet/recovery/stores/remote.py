@@ -1,6 +1,6 @@
 """A remote store: encrypted copies in a bucket, and what this machine knows of them in REFNET_HOME/remote/NAME.
 
-There are `manifests/` (those that were fetched), `evidence/SHA256.jsonl` (the checks of the copy whose manifest
+There are `manifests/` and `versions/` (those that were fetched), `evidence/SHA256.jsonl` (the checks of the copy whose manifest
 has that digest, so that no other manifest can claim them), `head.json` (the newest
 manifest that this machine sent), `sending/` (copies that are on the way, see sending.py), and a lock.
 """
@@ -77,7 +77,10 @@ class RemoteStore:
         self.bucket = bucket
         self.home = home
         self.trust = trust
-        self.manifests = Manifests(bucket, home / "manifests", trust, versions)
+        fetched = home / (
+            "versions" if versions else "manifests"
+        )  # the two tell an object's content apart otherwise
+        self.manifests = Manifests(bucket, fetched, trust, versions)
         self._once = once
         self._contents: Contents | None = None
 

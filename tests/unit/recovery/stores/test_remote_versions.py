@@ -129,3 +129,12 @@ def test_pieces_of_a_manifest_behind_a_delete_marker_are_not_leftovers(
 
     bucket.contents[copy.object].clear()
     assert {one.name for one in machine.store().leftovers()} == {one.name for one in copy.document.pieces}
+
+
+def test_a_look_behind_markers_costs_the_next_list_nothing(machine: Machine, bucket: MemoryBucket) -> None:
+    copies = list(_copies(machine))
+    assert {one.id for one in _behind(machine).entries()} == {one.id for one in copies}
+    before = bucket.requests["get"]
+    machine.store().entries()
+    _behind(machine).entries()
+    assert bucket.requests["get"] == before
