@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tests.command import Command, Result
 from tests.seaweed import BUCKET, LOCKED, REGION, Seaweed
 
 from refnet.recovery.stores.check_record import last_checks
+from refnet.settings.stores import StoreSettings
 
 
 class Checked:
@@ -74,7 +76,8 @@ def test_a_store_that_cannot_be_deleted_passes_and_one_that_can_is_an_alarm(
     listed = refnet("store", "list", "--json").json["stores"]
     assert [(one["name"], one["check"]["alarm"]) for one in listed] == [("cloud", False)]
     assert "checked under 1 min ago" in refnet("monitor").out
-    [last] = last_checks(refnet.home / "remote", ["cloud"]).values()
+    store = replace(StoreSettings.from_url(f"{url}?endpoint={s3.endpoint}"), name="cloud")
+    [last] = last_checks(refnet.home / "remote", {"cloud": store}).values()
     assert last
     assert datetime.now(UTC) - last.at < timedelta(minutes=1)
 

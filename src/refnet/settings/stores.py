@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from refnet.errors import Exit, RefnetError, nearest
 from refnet.settings import converters
@@ -187,6 +188,11 @@ class StoreSettings:
         if self.url is None:
             raise RefnetError(f"the store {self.name} has no url", f"Set stores.{self.name}.url.", Exit.USAGE)
         return self.url
+
+    @property
+    def shown(self) -> str:
+        """Its place in outputs, as its bucket says it: `s3://bucket/prefix at s3.example.org`."""
+        return str(self.url) + (f" at {urlsplit(self.endpoint).netloc}" if self.endpoint else "")
 
     def with_values(self, values: Mapping[str, Any]) -> StoreSettings:
         """Return the store with `values`, by field; the options of its URL are the values of fields that are not set."""

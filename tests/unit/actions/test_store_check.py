@@ -10,11 +10,14 @@ import pytest
 
 from refnet.actions.context import Context
 from refnet.actions.store_check import check_due, listed_stores
+from refnet.recovery.buckets.cloud import Place
+from refnet.recovery.buckets.opening import open_bucket
 from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.monitoring import Status
 from refnet.recovery.model.store_check import watch_checks
 from refnet.recovery.stores.check_record import last_checks
 from refnet.settings import Settings
+from refnet.settings.store_url import StoreKind
 from refnet.settings.stores import StoreSettings
 
 
@@ -72,3 +75,35 @@ def test_a_damaged_record_counts_as_no_check(context: Context) -> None:
     assert _watched(context) == ["warning"]
     assert list(check_due(context)) == []
     assert _watched(context) == ["ok"]
+
+
+def test_the_check_of_another_place_does_not_count(context: Context, tmp_path: Path) -> None:
+    assert list(check_due(context)) == []
+    assert _watched(context) == ["ok"]
+    (tmp_path / "other").mkdir()
+    moved = replace(StoreSettings.from_url(f"file://{tmp_path}/other"), name="nas")
+    context = replace(context, settings=replace(context.settings, stores={"nas": moved}))
+
+    assert _watched(context) == ["warning"]
+    assert list(check_due(context)) == []
+    assert _watched(context) == ["ok"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3://bucket",
+        "s3://bucket/a/b?endpoint=https://s3.example.org",
+        "gs://bucket/a",
+        "file:///mnt/nas",
+        "sftp://me@host:22/folder",
+        "sftp://host/~/x",
+        "rclone:remote:a/b",
+    ],
+)
+def test_the_settings_show_a_place_as_its_bucket_does(url: str) -> None:
+    store = StoreSettings.from_url(url)
+    if store.place.kind is StoreKind.GS:
+        assert Place("gs", "bucket", "a").shown == store.shown
+    else:
+        assert open_bucket(store).shown == store.shown

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from refnet.files import explained, make_folder, read_regular, replace_file
 from refnet.recovery.model.store_check import RECORD_BYTES, StoreCheck
+from refnet.settings.stores import StoreSettings
 
 _RECORD = "check.json"
 
@@ -21,12 +22,13 @@ def record_check(remote: Path, found: StoreCheck) -> None:
         replace_file(folder / _RECORD, found.to_text().encode())
 
 
-def last_checks(remote: Path, names: Iterable[str]) -> dict[str, StoreCheck | None]:
-    """Return the last check of each of the stores `names`; None where there is none, or its record is damaged."""
-    found: dict[str, StoreCheck | None] = dict.fromkeys(names)
-    for name in found:
+def last_checks(remote: Path, stores: Mapping[str, StoreSettings]) -> dict[str, StoreCheck | None]:
+    """Return the last check of each of the stores; None where there is none of its place, or its record is damaged."""
+    found: dict[str, StoreCheck | None] = dict.fromkeys(stores)
+    for name, store in stores.items():
         with suppress(OSError, ValueError):  # without a record, the monitor warns
-            found[name] = StoreCheck.from_text(
-                read_regular(remote / name / _RECORD, RECORD_BYTES, owner=os.geteuid())
-            )
+            data = read_regular(remote / name / _RECORD, RECORD_BYTES, owner=os.geteuid())
+            last = StoreCheck.from_text(data)
+            if (last.store, last.shown) == (name, store.shown):  # its URL may have changed since
+                found[name] = last
     return found
