@@ -313,39 +313,13 @@ def previous(settings: Settings) -> PreviousVersions:
     return PreviousVersions(settings.home / "previous", settings.about)
 
 
-def _previous_folders(settings: Settings, name: SourceName) -> tuple[PreviousVersion, ...]:
-    if name.kind is not Kind.FOLDER:
+def _previous_folders(settings: Settings, source: SourceName) -> tuple[PreviousVersion, ...]:
+    if source.kind is not Kind.FOLDER:
         return ()
-    from refnet.recovery.sources.files import target as folders
+    from refnet.recovery.sources.files.previous_folders import previous_folders
 
-    discard, swaps = folders.discard, settings.home / "swaps"
-    kept = [
-        PreviousVersion(
-            name, f"folder {work.path}", work.journal.at, partial(discard, work), of=work.journal.live
-        )
-        for work in folders.previous_folders(swaps, name)
-    ]
-    kept += [
-        PreviousVersion(
-            name, f"copy {work.path}", work.journal.at, partial(discard, work), folders.why_stays(work),
-            work.journal.live, half_made=True,
-        )
-        for work in folders.half_made(swaps, name)
-    ]  # fmt: skip
-    if name == SourceName.CONFIG and not settings.config_dir:
-        return tuple(kept)
-    live = target(settings, name)
-    unknown = [
-        PreviousVersion(
-            name, f"folder {path}", folders.made_at(path), _stays, folders.NO_JOURNAL, str(live.folder)
-        )
-        for path in live.unknown_folders()
-    ]
-    return (*kept, *unknown)
-
-
-def _stays() -> None:
-    """Do nothing: a previous version that is blocked is not removed."""
+    no_live = source == SourceName.CONFIG and not settings.config_dir
+    return previous_folders(settings.home / "swaps", source, None if no_live else target(settings, source))
 
 
 def _all_recorded(settings: Settings) -> dict[SourceName, tuple[datetime, ...] | None]:
@@ -362,9 +336,9 @@ def recorded_previous(settings: Settings, name: SourceName) -> tuple[datetime, .
     Where two sources have a database of one name, the newest artifact of each tells their servers apart.
     """
     if name.kind is not Kind.DATABASE:
-        from refnet.recovery.sources.files.target import previous_folders
+        from refnet.recovery.sources.files.previous_folders import finished
 
-        return tuple(work.journal.at for work in previous_folders(settings.home / "swaps", name))
+        return tuple(work.journal.at for work in finished(settings.home / "swaps", name))
     from refnet.postgres import embedded
 
     def database(one: SourceName) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,7 +19,6 @@ _KEYS = {
     StoreKind.AZ: {"account": True, "key": True},
     StoreKind.GS: {"service_account": True},
 }
-_OTHERS_READ = stat.S_IRGRP | stat.S_IROTH
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ def _check_private(path: Path) -> bytes:
     except OSError as error:
         hint = "Put the credential there, readable for this user alone (chmod 600)."
         raise _wrong(path, f"cannot be read: {error.strerror}", hint) from None
-    if found.mode & _OTHERS_READ:
+    if found.readable_by_others:
         raise _wrong(
             path, f"can be read by others (mode {found.mode:04o})", f"Run: chmod 600 {trust.shown(path)}"
         )

@@ -20,7 +20,7 @@ from refnet.actions.previous import previous
 from refnet.errors import RefnetError
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.sources.files import rename, swapping
-from refnet.recovery.sources.files.target import discard
+from refnet.recovery.sources.files.previous_folders import discard
 from refnet.recovery.verbs import restore_files
 from refnet.settings import Retention, Settings
 

@@ -13,8 +13,9 @@ from tests.integration.files.conftest import World, contents, spoil
 
 from refnet.errors import RefnetError
 from refnet.recovery.model.source import OpenArtifact
+from refnet.recovery.sources.files.previous_folders import discard
 from refnet.recovery.sources.files.swap_journal import State
-from refnet.recovery.sources.files.target import discard, finish_interrupted
+from refnet.recovery.sources.files.target import finish_interrupted
 
 #: What changes something on the disk, or calls the C library's renameat2.
 _STEPS = {

@@ -19,7 +19,8 @@ from refnet.errors import RefnetError
 from refnet.recovery.model.clock import Clock
 from refnet.recovery.sources.files import swapping
 from refnet.recovery.sources.files.files_artifact import FilesArtifact
-from refnet.recovery.sources.files.target import FolderTarget, finish_interrupted, half_made, target_of
+from refnet.recovery.sources.files.previous_folders import half_made
+from refnet.recovery.sources.files.target import FolderTarget, finish_interrupted, target_of
 from refnet.recovery.verbs import restore_files, undo_files
 from refnet.settings import Settings
 

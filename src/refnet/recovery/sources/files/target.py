@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from refnet.errors import RefnetError
@@ -19,9 +18,6 @@ from refnet.recovery.sources.files.scope import EVERYTHING, Scope
 from refnet.recovery.sources.files.swap_journal import State, Swap
 from refnet.recovery.sources.files.swapping import Site, Work
 
-#: The name of a work folder after its source: time, mark of the live folder (none in earlier versions), number.
-_STAMP = re.compile(r"-(\d{8}_\d{6})(?:[-_]|$)")
-NO_JOURNAL = "unknown: no journal of this user names it; check it, then remove it yourself"
 _WORK = re.compile(r"\d{8}_\d{6}(?:-([0-9a-f]{8}))?(?:_\d{1,3})?")
 
 
@@ -123,47 +119,6 @@ def interrupted_restores(swaps_folder: Path, source: SourceName, folder: Path) -
         for swap in found
         if swap.state is State.SWAPPING
     )
-
-
-def made_at(work: Path) -> datetime:
-    """Return the time in the name of a work folder, 1970 if it is none: anybody may have named it."""
-    stamp = _STAMP.search(work.name)
-    with suppress(ValueError, OverflowError):
-        return datetime.strptime(stamp[1] if stamp else "", "%Y%m%d_%H%M%S").astimezone()
-    return datetime.fromtimestamp(0, UTC)
-
-
-def previous_folders(swaps_folder: Path, source: SourceName) -> list[Work]:
-    """Return the finished swaps of `source`, in the live folder and wherever else restores wrote, oldest first."""
-    with explain_os_errors(swaps_folder):
-        found = swap_journal.swaps(swaps_folder, source)
-    return [Work(swap) for swap in found if swap.state is State.DONE]
-
-
-def half_made(swaps_folder: Path, source: SourceName) -> list[Work]:
-    """Return the swaps of `source` that were not finished, in the live folder and wherever else restores wrote."""
-    with explain_os_errors(swaps_folder):
-        found = swap_journal.swaps(swaps_folder, source)
-    return [Work(swap) for swap in found if swap.state is not State.DONE]
-
-
-def why_stays(work: Work) -> str:
-    """Return why a half-made copy may not be removed; "" if it may."""
-    if work.swap.state is State.SWAPPING:
-        return "its swap was interrupted: the next restore or undo there finishes it"
-    try:
-        with explain_os_errors(work.path), swapping.reopened(work.swap):
-            return ""
-    except swapping.GoneError:
-        return ""
-    except RefnetError as error:
-        return error.message
-
-
-def discard(work: Work) -> None:
-    """Remove the previous version that a finished restore keeps."""
-    with explain_os_errors(work.path):
-        swapping.remove(work.swap)
 
 
 def _finish(swap: Swap) -> str:
