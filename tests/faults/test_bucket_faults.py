@@ -138,6 +138,22 @@ def test_a_storm_that_does_not_end_is_an_error_that_may_pass_in_one_line_without
         assert s3.admin["secret_access_key"] not in error.message
 
 
+def test_what_is_retried_for_long_is_a_detail_of_the_run(
+    place: Callable[[Patience], CloudBucket], proxy: FaultProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    bucket = place(replace(PATIENT, unreported=0.01))
+    caplog.set_level("DEBUG", "refnet.detail")
+    for method, call in (
+        ("PUT", lambda: bucket.put("data/1", DATA)),
+        ("GET", lambda: list(bucket.listed(""))),
+    ):
+        proxy.plan(method, *[Fault.UNAVAILABLE] * 3)
+        call()
+
+    for what in ("cannot create data/1", "cannot list"):
+        assert [one for one in caplog.messages if what in one and "503" in one and one.endswith("; retried")]
+
+
 def test_a_slow_line_is_not_a_stalled_one(
     place: Callable[[Patience], CloudBucket], proxy: FaultProxy
 ) -> None:

@@ -7,6 +7,7 @@ signal interrupts its calls, so they are made in threads that end with the proce
 
 from __future__ import annotations
 
+import logging
 import ssl
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -34,6 +35,7 @@ _RENEWED_SECONDS = 3600.0
 _MOST = 1_000_000
 #: Bytes of an object that are taken over at once.
 _CHUNK = 4 << 20
+_log = logging.getLogger("refnet.detail")
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Patience:
 
     #: All attempts of one object. A signature is valid for 15 minutes.
     longest: float = 14 * 60.0
+    #: The attempts of obstore to create an object, which it does not report; then RefNet repeats it, and does.
+    unreported: float = 20.0
     #: Between two attempts.
     pause: float = 30.0
     connect: float = 10.0
@@ -96,7 +100,7 @@ class CloudBucket:
         with extras.needed("cloud"):
             from obstore.exceptions import BaseError
         try:
-            self._reader = self._store(patience.read)
+            self._reader = self._store(patience.read, patience.longest)
             self.requests = self._requests()
         except (BaseError, ValueError, ssl.SSLError) as failed:
             error = self._server.refused("open", "it", str(failed))
@@ -136,6 +140,7 @@ class CloudBucket:
                 error = self._server.refused("create", name, str(failed))
             if error.kind is not Kind.UNREACHABLE or time.monotonic() + pause > end:
                 raise error
+            _log.debug("%s; retried", error.message)
             time.sleep(pause)
             pause = min(2 * pause, self._patience.pause)
 
@@ -249,11 +254,11 @@ class CloudBucket:
                     "x-amz-object-lock-mode": "COMPLIANCE",
                     "x-amz-object-lock-retain-until-date": f"{until:%Y-%m-%dT%H:%M:%SZ}",
                 }
-            store = self._store(self._patience.upload, headers)
+            store = self._store(self._patience.upload, self._patience.unreported, headers)
             self._writer = (store, time.monotonic())
         return store
 
-    def _store(self, read: float, headers: Mapping[str, str] | None = None) -> ObjectStore:
+    def _store(self, read: float, longest: float, headers: Mapping[str, str] | None = None) -> ObjectStore:
         from obstore.store import AzureStore, GCSStore, S3Store
 
         place, patience = self._place, self._patience
@@ -270,7 +275,7 @@ class CloudBucket:
         retries: Any = {
             "max_retries": 100,
             "backoff": {"init_backoff": timedelta(seconds=patience.pause / 100), "max_backoff": pause},
-            "retry_timeout": timedelta(seconds=patience.longest),
+            "retry_timeout": timedelta(seconds=min(longest, patience.longest)),
         }
         options: dict[str, Any] = {**place.credential, "client_options": client, "retry_config": retries}
         if place.endpoint:

@@ -10,6 +10,7 @@ import base64
 import copy
 import hashlib
 import hmac
+import logging
 import ssl
 import time
 import urllib.error
@@ -33,6 +34,7 @@ _LARGEST = 8 << 20
 #: Of a thousand objects each.
 _MOST_PAGES = 1_000
 _CHUNK = 1 << 16
+_log = logging.getLogger("refnet.detail")
 _NO_LOCK = ("NoSuchObjectLockConfiguration", "ObjectLockConfigurationNotFoundError", "InvalidRequest")
 
 
@@ -210,6 +212,7 @@ class S3Requests:
             untrusted = "CERTIFICATE_VERIFY_FAILED" in error.message
             if error.kind is not Kind.UNREACHABLE or untrusted or time.monotonic() + pause > end:
                 raise error
+            _log.debug("%s; retried", error.message)
             time.sleep(pause)
             pause *= 2
 
