@@ -70,15 +70,28 @@ def test_the_bytes_of_a_copy_need_the_recovery_key(refnet: Command) -> None:
 
 
 def test_a_copy_of_an_unknown_signer_is_not_chosen(refnet: Command, tmp_path: Path) -> None:
+    (tmp_path / "refnet.toml").write_text(f'[folders.notes]\npath = "{tmp_path}/notes"\n')
+    (tmp_path / "refnet.toml").chmod(0o600)
     other = Command(tmp_path / "home", tmp_path / "backups", "", {"REFNET_DATABASE_URL": ""})
     place = ("--store", f"file://{refnet.home.parent}/nas", *_key(refnet))
     listed = other("list", *place)
     assert "signed by an unknown key SHA256:" in listed.out
-    other("restore", "notes", *place, "--to", str(tmp_path / "back")).fails(2)
+    into = ("--to", str(tmp_path / "back"))
+    other("restore", "notes", *place, *into).fails(
+        1, "no copy of notes in url-", "signed by an unknown key SHA256:", "--signer SHA256:"
+    )
     signer = refnet("key", "show", "--json").json["signer"]
     restored = other("list", *place, "--signer", signer, "--json").json["artifacts"]
     assert len(restored) == 1
     assert len(other("list", *place, "--any-signer", "--json").json["artifacts"]) == 1
+
+
+def test_a_place_without_copies_is_named_before_the_recovery_key_is_asked_for(refnet: Command) -> None:
+    place = f"file://{refnet.home.parent}/notes"
+    refnet("restore", "notes", "--store", place, "--plan").fails(1, "no copy in url-", place, "--deleted")
+    refnet("restore", "database", "--store", "nas", *_key(refnet), "--plan").fails(
+        1, "no copy of database in nas", "`refnet copy` sends one"
+    )
 
 
 def test_options_of_a_store_need_one(refnet: Command) -> None:

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from refnet import servers, wiring
 from refnet.actions.context import Context
 from refnet.errors import Exit, RefnetError, nearest
 from refnet.files import explained
+from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.catalog import Catalog, parse_time
 from refnet.recovery.model.file_names import read_file_name
@@ -21,6 +23,9 @@ from refnet.recovery.model.store import AnyStore
 from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.stores.open_artifacts import artifact_at, folder_at
 from refnet.settings import user_path
+
+if TYPE_CHECKING:
+    from refnet.recovery.stores.remote import RemoteStore
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,8 @@ def newest_of(
     """
     targets: dict[SourceName, Identity | None] = {}
     store = context.store
+    if context.remote and not any(context.remote.entries(name) for name in names):
+        raise no_copy(context.remote, names)
     for name in (one for one in names if one.kind is Kind.DATABASE):
         # A server is asked only for what the store may hold of its database.
         there = name == SourceName.DATABASE or store.entries(name)
@@ -198,6 +205,22 @@ def nothing(catalog: Catalog, sources: Iterable[SourceName], at: datetime | None
     return RefnetError(
         f"there is no complete artifact at or before {at:%Y-%m-%d %H:%M %Z}",
         f"The oldest is {oldest.name}: give `--at '{reached:%Y-%m-%d %H:%M:%S%z}'` or a later time.",
+    )
+
+
+def no_copy(store: RemoteStore, sources: Iterable[SourceName]) -> RefnetError:
+    """Return the error for a remote store without a copy of `sources`; it names why one that is there is not listed."""
+    what = f"there is no copy of {', '.join(sources)} in {store.shown}"
+    unlisted = [one for source in sources for one in store.unlisted(source)]
+    if not unlisted:
+        return RefnetError(
+            what, f"`refnet list --store {store.name}` shows what there is, `refnet copy` sends one."
+        )
+    last = unlisted[-1]
+    count = formatting.plural(len(unlisted), "manifest")
+    return RefnetError(
+        f"{what} that can be chosen: {count} there cannot be used; the last one {formatting.plain(last.why)}",
+        f"{last.advice[0].upper()}{last.advice[1:]}.",
     )
 
 

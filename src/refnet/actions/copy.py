@@ -213,8 +213,12 @@ def missing(copies: Iterable[Copied]) -> RefnetError | None:
     failed = [(one, one.error) for one in copies if one.error]
     if not failed:
         return None
-    said = "; ".join(f"{one.store}: {error.message}" for one, error in failed)
-    hint = failed[0][1].hint if len(failed) == 1 else "`refnet copy` sends what is missing."
+    stores: dict[tuple[str, str], list[str]] = {}
+    for one, error in failed:
+        stores.setdefault((error.message, error.hint), []).append(one.store)
+    said = "; ".join(f"{', '.join(names)}: {message}" for (message, _), names in stores.items())
+    (_, hint), *more = stores
+    hint = "`refnet copy` sends what is missing, or says of each store what to do." if more else hint
     code = Exit.DAMAGED if any(error.code is Exit.DAMAGED for _, error in failed) else Exit.FAILED
     transient = all(error.transient for _, error in failed)
     return RefnetError(f"{failed[0][0].artifact} is not copied to {said}", hint, code, transient)

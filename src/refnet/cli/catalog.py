@@ -62,7 +62,8 @@ def list_artifacts(
     else:
         of = f" of {', '.join(names)}" if sources else ""
         makes = "`refnet backup` makes one" if here.remote is None else "`refnet copy` sends one"
-        print(f"There is no artifact{of} in {found.place}. {makes}.")
+        there = " that can be chosen" if found.unlisted else ""
+        print(f"There is no artifact{of}{there} in {found.place}. {makes}.")
     for name in not_named(here, tuple(dict.fromkeys(entry.source for entry in found.entries))):
         print(f"{name}: not configured, so it is not backed up, and its artifacts are never pruned")
     for one in found.unlisted:

@@ -63,6 +63,8 @@ def remote_store(settings: Settings, place: Place, *, key: bool) -> RemoteStore 
     from refnet.recovery.sealing.keys import GivenKeys
 
     settings.store(str(place.store))  # a wrong name comes before a question
+    if key and not (place.identity_file or place.deleted):  # before somebody types a long key
+        wiring.remote_store(settings, str(place.store)).require_manifests()
     given = recovery_keys(place.identity_file) if key or place.identity_file else GivenKeys(())
     given = replace(given, signers=(*given.signers, *(place.signer or ())))
     found = wiring.remote_store(settings, str(place.store), given, any_signer=place.any_signer)

@@ -176,6 +176,12 @@ class RemoteStore:
                 self.keep_head(head)
             raise
 
+    def require_manifests(self) -> None:
+        """RefnetError where there is none, of any signer; this needs no key."""
+        if not any(True for _ in self.bucket.listed(MANIFESTS)):
+            hint = "Check the name or URL of the store; --deleted reads also what somebody deleted there."
+            raise RefnetError(f"there is no copy in {self.shown}", hint)
+
     def published(self) -> frozenset[str]:
         """Return the ids of the copies that have a manifest, of any signer; also those behind a delete marker."""
         there = (one.name for one in self.bucket.versions(MANIFESTS) if not one.delete_marker)
