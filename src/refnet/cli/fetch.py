@@ -16,6 +16,8 @@ from refnet.cli.completion import source_or_artifact
 from refnet.cli.context import complain, context, note, print_json, with_progress
 from refnet.cli.output import say
 from refnet.errors import Exit, RefnetError, worst
+from refnet.files import explained
+from refnet.postgres.account import make_enterable
 from refnet.recovery.model import formatting
 
 
@@ -55,6 +57,11 @@ def opened(place: options.Place, request: Request) -> tuple[Context, Found]:
     here = context(place, key=True)
     if here.remote is None:
         raise RefnetError("no remote store is named", "Name one: --store NAME, or a URL.", Exit.USAGE)
+    home = here.settings.home
+    with explained(
+        home
+    ):  # first: on an empty machine, the user of a server that is made there passes through
+        make_enterable(home)
     found = action.find(here, here.remote, request)
     for sentence in found.notes:
         note(sentence)

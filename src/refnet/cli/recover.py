@@ -23,7 +23,6 @@ from refnet.cli.completion import choice
 from refnet.cli.context import confirm, current_settings, ends_at_plan, print_json, warn
 from refnet.cli.output import say
 from refnet.errors import Exit, RefnetError, nearest, worst
-from refnet.files import explained
 from refnet.recovery.model import formatting
 from refnet.recovery.model.recovery_plan import SAYS, Stage
 from refnet.recovery.model.source_name import SourceName
@@ -127,11 +126,7 @@ def _fetch(asked: Request, place: options.Place, *, plan: bool, as_json: bool) -
     from refnet.actions.fetch import Request as Wanted
     from refnet.actions.fetch import plan as planned_by
     from refnet.cli import fetch  # takes long to load
-    from refnet.postgres.account import make_enterable
 
-    home = current_settings().home
-    with explained(home):
-        make_enterable(home)  # first: the user of a server that is made there passes through
     here, found = fetch.opened(place, Wanted(at=asked.at, from_database=asked.from_database))
     os.environ["REFNET_BACKUP_DIR"] = str(here.settings.backup_dir)
     if not plan:
