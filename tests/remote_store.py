@@ -66,6 +66,12 @@ class Machine:
         return fetch_back(self.store(), copy, self.now, silent)
 
 
+def delete(store: RemoteStore, copy: Copy) -> None:
+    """Delete a copy as prune does: its manifest first, then its pieces."""
+    store.unpublish(copy)
+    store.delete_pieces(copy, store.published())
+
+
 def artifact(number: int, data: bytes, **changes: Any) -> OpenArtifact:
     """The artifact `number` of the database, proven; its bytes are `data`."""
     made = NOW + timedelta(days=number)

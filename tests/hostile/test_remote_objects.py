@@ -39,7 +39,7 @@ def test_what_an_unknown_key_signed_is_not_parsed(
     monkeypatch.setattr(
         "refnet.recovery.model.remote.RemoteManifest.from_line", Mock(side_effect=AssertionError)
     )
-    assert "unknown key" in machine.store(key=True).unlisted()[0].why
+    assert "unknown key" in machine.store(key=True).contents().unlisted[0].why
 
 
 def test_large_forged_manifests_fill_neither_memory_nor_disk(
@@ -62,7 +62,7 @@ def test_large_forged_manifests_fill_neither_memory_nor_disk(
         machine.bucket, "get", lambda _name, most, **_: b"age-encryption.org/v1\n" + bytes(most - 22)
     )
     tracemalloc.start()
-    assert len(machine.store().unlisted()) == 6
+    assert len(machine.store().contents().unlisted) == 6
     tracemalloc.stop()
     assert most < 7 << 20
     assert sum(one.stat().st_size for one in machine.home.rglob("*") if one.is_file()) < 1 << 20
@@ -77,7 +77,7 @@ def test_many_small_forged_manifests_do_not_fill_the_disk(
     for number in range(6):
         _forged(machine, number, b"age-encryption.org/v1\n" + bytes(978))
         store = machine.store()
-        assert [len(store.unlisted()), len(store.unlisted())] == [number + 1] * 2
+        assert [len(store.contents().unlisted), len(store.contents().unlisted)] == [number + 1] * 2
         kept.append(len([*(machine.home / "remote/cloud/manifests").iterdir()]))
     assert kept == [1, 2, 3, 3, 3, 3]
 
@@ -117,7 +117,7 @@ def test_a_manifest_that_was_overwritten_in_its_folder_is_noticed(tmp_path: Path
     path.write_bytes(bytes(found.st_size))
     os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
 
-    assert [one.name for one in machine.store().unlisted()] == [copy.object]
+    assert [one.name for one in machine.store().contents().unlisted] == [copy.object]
     (damaged,) = sample_back(machine.store(), [copy], machine.now)
     assert "its manifest is not the one that was sent" in damaged.evidence[-1].reasons[0]
 

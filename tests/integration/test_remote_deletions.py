@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tests.remote_store import Machine, artifact
+from tests.remote_store import Machine, artifact, delete
 from tests.seaweed import BUCKET, LOCKED, Seaweed
 
 from refnet.recovery.buckets import s3_requests
@@ -45,13 +45,13 @@ def test_delete_markers_on_everything_lose_nothing_and_prune_removes_all(
     assert [_read(found, one) for one in found.entries()] == [DATA, DATA]
     for bucket in (machine.bucket, reader):
         with pytest.raises(BucketError) as refused:
-            found.with_versions(bucket).delete(copies[0])
+            delete(found.with_versions(bucket), copies[0])
         assert refused.value.kind is Kind.REFUSED
     for bucket in (reader, pruner):
         with pytest.raises(BucketError):
             bucket.put("check/1", b"")
 
-    found.with_versions(pruner).delete(copies[0])
+    delete(found.with_versions(pruner), copies[0])
     assert [one.id for one in found.entries()] == [copies[1].id]
     assert not [one for one in admin.versions("") if copies[0].id in one.name]
     assert _read(found, copies[1]) == DATA
@@ -66,7 +66,7 @@ def test_what_is_locked_stays_complete_whatever_the_credential_may(
     admin = machine.store(key=True).with_versions(s3.bucket(prefix, bucket=LOCKED))
 
     with pytest.raises(BucketError, match="is locked until") as locked:
-        admin.delete(copy)
+        delete(admin, copy)
 
     assert locked.value.kind is Kind.LOCKED
     assert _read(machine.store(key=True), copy) == DATA
@@ -76,7 +76,7 @@ def test_a_bucket_without_versions_is_pruned_too(s3: Seaweed, prefix: str, tmp_p
     machine = Machine(tmp_path, s3.bucket(prefix, bucket=BUCKET))
     copies = [machine.send(artifact(number, DATA)) for number in (1, 2)]
 
-    machine.store().with_versions().delete(copies[0])
+    delete(machine.store().with_versions(), copies[0])
 
     assert [one.id for one in machine.store().entries()] == [copies[1].id]
     assert len(list(machine.bucket.listed(""))) == 2

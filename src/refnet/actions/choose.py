@@ -211,7 +211,7 @@ def nothing(catalog: Catalog, sources: Iterable[SourceName], at: datetime | None
 def no_copy(store: RemoteStore, sources: Iterable[SourceName]) -> RefnetError:
     """Return the error for a remote store without a copy of `sources`; it names why one that is there is not listed."""
     what = f"there is no copy of {', '.join(sources)} in {store.shown}"
-    unlisted = [one for source in sources for one in store.unlisted(source)]
+    unlisted = [one for name in sources for one in store.contents().unlisted if one.source == name]
     if not unlisted:
         return RefnetError(
             what, f"`refnet list --store {store.name}` shows what there is, `refnet copy` sends one."

@@ -57,7 +57,7 @@ class Draft(Protocol):
 
 
 class AnyStore(Protocol):
-    """A store of artifacts, here or elsewhere. Deleting goes in the reverse order of publishing."""
+    """A store of artifacts, here or elsewhere, that can be read."""
 
     def entries(self, source: SourceName | None = None) -> tuple[Entry, ...]:
         """Return every published artifact (of `source`) with its evidence."""
@@ -66,6 +66,10 @@ class AnyStore(Protocol):
 
     def record(self, entry: Entry, *evidence: Evidence) -> None:
         """Append lines of evidence and flush them to the disk; RefnetError if that fails."""
+
+
+class Store(AnyStore, Protocol):
+    """A store in which artifacts are made. Deleting goes in the reverse order of publishing."""
 
     def delete(self, entry: Entry) -> None: ...
 
@@ -81,10 +85,6 @@ class AnyStore(Protocol):
 
     def lock(self, source: SourceName) -> AbstractContextManager[None]:
         """Lock a source; RefnetError with Exit.LOCKED if another run has it locked."""
-
-
-class Store(AnyStore, Protocol):
-    """A store in which artifacts are made."""
 
     def draft(self, source: SourceName) -> AbstractContextManager[Draft]: ...
 

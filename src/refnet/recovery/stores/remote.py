@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -112,10 +112,6 @@ class RemoteStore:
     def entries(self, source: SourceName | None = None) -> tuple[Copy, ...]:
         return tuple(one for one in self.contents().copies if source in {None, one.source})
 
-    def unlisted(self, source: SourceName | None = None) -> tuple[Unlisted, ...]:
-        """Return the manifests that cannot be trusted or read."""
-        return tuple(one for one in self.contents().unlisted if source in {None, one.source})
-
     def sources(self) -> tuple[SourceName, ...]:
         """Return the standard sources, then each other that has copies here, or manifests that are not listed."""
         contents = self.contents()
@@ -158,13 +154,8 @@ class RemoteStore:
             disk.append_lines(path, "".join(line.to_json() for line in evidence))
         sync_folder(path.parent)
 
-    def delete(self, entry: Entry) -> None:
-        """Delete a copy: its manifest first, then its pieces. BucketError (LOCKED, REFUSED) before anything is deleted."""
-        self.unpublish(entry)
-        self.delete_pieces(entry, self.published())
-
     def unpublish(self, entry: Entry) -> None:
-        """Delete the manifest of a copy: every version of it; see `delete`."""
+        """Delete the manifest of a copy: every version of it. BucketError (LOCKED, REFUSED): then it stays."""
         copy, head = _as_copy(entry), self.head()
         own = head.signer == copy.signed.signer and self.name == copy.document.store
         if own:  # before: a crash must not look like an attack
@@ -205,13 +196,11 @@ class RemoteStore:
         for one in found:
             self.bucket.delete(one.name, version=one.id)
 
-    def leftovers(self, source: SourceName | None = None) -> tuple[Leftover, ...]:
+    def leftovers(self) -> tuple[Leftover, ...]:
         """Return the pieces that no manifest names and no run is sending. They have no source: they count for `database`.
 
         A manifest that is unreadable, or hidden by a delete marker, keeps its pieces.
         """
-        if source not in {None, SourceName.DATABASE}:
-            return ()
         pieces = list(
             self.bucket.listed(DATA)
         )  # before the manifests: a copy that is published meanwhile is known
@@ -234,18 +223,9 @@ class RemoteStore:
         left += [Leftover(SourceName.DATABASE, one.name, one.size, "of a check of the store") for one in old]
         return tuple(left)
 
-    def entries_and_leftovers(
-        self, source: SourceName | None = None
-    ) -> tuple[tuple[Copy, ...], tuple[Leftover, ...]]:
-        return self.entries(source), self.leftovers(source)
-
     def clean(self, leftover: Leftover) -> None:
         if PieceName.read(leftover.name) or leftover.name.startswith(CHECKS):
             self._delete(leftover.name)
-
-    def lock(self, source: SourceName) -> AbstractContextManager[None]:  # noqa: ARG002  # all have one order
-        """Lock the store for this machine's runs, whatever the source; RefnetError (LOCKED) if another run has it."""
-        return self.alone(seconds=0.0)
 
     @contextmanager
     def alone(self, seconds: float | None) -> Iterator[None]:

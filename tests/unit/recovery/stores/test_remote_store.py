@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from tests.memory_bucket import MemoryBucket
-from tests.remote_store import NOW, Machine, artifact
+from tests.remote_store import NOW, Machine, artifact, delete
 
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model import remote
@@ -262,7 +262,7 @@ def test_pieces_without_a_manifest_are_leftovers_once_no_run_sends_them(tmp_path
 
 def test_a_deleted_copy_leaves_nothing_and_no_gap(machine: Machine) -> None:
     copies = [machine.send(artifact(n, DATA[:n])) for n in range(1, 4)]
-    machine.store().delete(copies[1])
+    delete(machine.store(), copies[1])
     assert machine.store().entries() == (copies[0], copies[2])
     assert machine.store().contents().gaps == ()
     assert len(_names(machine)) == 4
@@ -274,7 +274,7 @@ def test_a_locked_copy_is_not_deleted_in_part(machine: Machine) -> None:
     copy = machine.send(artifact(1, DATA))
     _bucket(machine).lock = timedelta(days=30)
     with pytest.raises(BucketError) as error:
-        machine.store().delete(copy)
+        delete(machine.store(), copy)
     assert error.value.kind is Kind.LOCKED
     assert len(_names(machine)) == 5
     assert machine.store().head().deleted == ()
@@ -298,7 +298,7 @@ def test_a_copy_of_another_machine_is_refused_until_its_signer_is_named(
     fresh = Machine(tmp_path / "fresh", machine.bucket, machine.recovery)
     store = fresh.store(key=True)
     assert store.entries() == ()
-    [refused] = store.unlisted()
+    [refused] = store.contents().unlisted
     assert other.keys.signer().fingerprint in refused.why
     assert refused.source == SourceName.DATABASE
     fresh.trusted = (other.keys.signer().fingerprint,)
@@ -311,7 +311,7 @@ def test_a_copy_of_another_machine_is_refused_until_its_signer_is_named(
 def test_a_manifest_that_this_machine_cannot_open_is_reported(machine: Machine, tmp_path: Path) -> None:
     other = Machine(tmp_path / "other", machine.bucket)
     other.send(artifact(1, DATA))
-    [unlisted] = machine.store().unlisted()
+    [unlisted] = machine.store().contents().unlisted
     assert "encrypted to other keys" in unlisted.why
 
 
@@ -344,8 +344,8 @@ def test_forged_manifests_are_reported_and_hide_nothing(machine: Machine, tmp_pa
     machine.bucket.put("manifests/odd name"[:13], b"x")
     store = machine.store(key=True)
     assert store.entries() == (copy,)
-    assert {one.name for one in store.unlisted()} == {*names, forged.object, "manifests/odd"}
-    assert all(one.why and one.advice for one in store.unlisted())
+    assert {one.name for one in store.contents().unlisted} == {*names, forged.object, "manifests/odd"}
+    assert all(one.why and one.advice for one in store.contents().unlisted)
     assert store.contents().gaps == ()
 
 
@@ -366,7 +366,7 @@ def test_a_manifest_that_is_too_large_is_not_fetched(
 ) -> None:
     monkeypatch.setattr("refnet.recovery.stores.remote_manifests.MANIFEST_OBJECT_BYTES", 100)
     machine.bucket.put(ManifestName(NOW, "shop", "ab" * 16).named(), b"x" * 101)
-    assert "too much" in machine.store().unlisted()[0].why
+    assert "too much" in machine.store().contents().unlisted[0].why
     assert _bucket(machine).requests["get"] == 0
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.memory_bucket import MemoryBucket
-from tests.remote_store import Machine, artifact
+from tests.remote_store import Machine, artifact, delete
 
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model import remote
@@ -104,12 +104,12 @@ def test_a_deletion_removes_every_version_and_every_mark(machine: Machine, bucke
     for one in list(bucket.listed("")):
         bucket.delete(one.name)
     with pytest.raises(BucketError) as locked:
-        _behind(machine).delete(copy)
+        delete(_behind(machine), copy)
     assert locked.value.kind is Kind.LOCKED
     assert len(_behind(machine).entries()) == 2
 
     bucket.lock = None
-    _behind(machine).delete(copy)
+    delete(_behind(machine), copy)
 
     assert not [name for name in bucket.contents if copy.id in name]
     assert [one.id for one in _behind(machine).entries()] == [other.id]
