@@ -112,3 +112,21 @@ def test_a_planted_journal_with_a_piece_that_no_manifest_may_have_is_given_up(ma
 
     copy = machine.send(wanted)
     assert machine.fetch_back(copy).state == "fetched"
+
+
+def test_pieces_that_an_unreadable_manifest_may_name_are_no_leftovers(
+    machine: Machine, tmp_path: Path
+) -> None:
+    """A stolen key signs a manifest with the id of another machine's copy, which this machine cannot read."""
+    other = Machine(tmp_path / "other", machine.bucket)
+    theirs, ours = other.send(artifact(1, b"theirs")), machine.send(artifact(2, b"ours"))
+    pieces = tuple(
+        Piece(PieceName(theirs.id, 0).named("0" * 16), one.size, one.sha256) for one in ours.document.pieces
+    )
+    name, data = _forged(
+        machine, ours, id=theirs.id, pieces=pieces, sent=ours.document.sent + timedelta(days=1)
+    )
+    machine.bucket.put(name, data)
+
+    assert theirs.id in {one.id for one in machine.store().entries()}
+    assert machine.store().leftovers() == ()

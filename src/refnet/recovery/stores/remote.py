@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -173,9 +173,13 @@ class RemoteStore:
             hint = "Check the name or URL of the store; --deleted reads also what somebody deleted there."
             raise RefnetError(f"there is no copy in {self.shown}", hint)
 
-    def published(self) -> frozenset[str]:
-        """Return the ids of the copies that have a manifest, of any signer; also those behind a delete marker."""
-        there = (one.name for one in self.bucket.versions(MANIFESTS) if not one.delete_marker)
+    def published(self, but: Collection[str] = ()) -> frozenset[str]:
+        """Return the ids of the copies that have a manifest, of any signer; also those behind a delete marker.
+
+        but: the objects of manifests that do not count.
+        """
+        versions = self.bucket.versions(MANIFESTS)
+        there = (one.name for one in versions if not one.delete_marker and one.name not in but)
         return frozenset(found.id for name in there if (found := ManifestName.read(name)))
 
     def delete_pieces(self, entry: Entry, published: frozenset[str]) -> None:
@@ -209,7 +213,7 @@ class RemoteStore:
             piece.name for one in contents.copies for piece in (*one.document.files, *one.document.pieces)
         }
         complete = {one.id for one in contents.copies}
-        unknown = self.published() - complete
+        unknown = self.published({one.object for one in contents.copies})
         left = []
         for one in pieces:
             name = PieceName.read(one.name)
