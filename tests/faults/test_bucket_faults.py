@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from tests.fault_proxy import Fault, FaultProxy, fault_proxy
@@ -214,8 +215,11 @@ def test_a_missing_bucket_is_not_an_empty_one(s3: Seaweed) -> None:
 
 
 def test_a_signal_ends_a_request_that_is_not_answered(
-    place: Callable[[Patience], CloudBucket], proxy: FaultProxy
+    place: Callable[[Patience], CloudBucket], proxy: FaultProxy, request: pytest.FixtureRequest
 ) -> None:
+    # A shell ignores SIGINT for what it starts in the background.
+    request.addfinalizer(partial(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT)))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     bucket = place(replace(PATIENT, longest=60, read=60, upload=60))
     for method, call in (
         ("PUT", lambda: bucket.put("data/1", DATA)),
