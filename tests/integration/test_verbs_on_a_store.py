@@ -44,6 +44,8 @@ def test_a_store_is_listed_and_shown_without_the_recovery_key(refnet: Command) -
     shown = refnet("show", "notes", "--store", "nas")
     shown.succeeds()
     assert copy["name"] in shown.out
+    assert "\nstore      nas\n" in shown.out
+    assert "UTC  fetched in " in shown.out
 
 
 def test_a_copy_is_proven_where_it_is(refnet: Command) -> None:

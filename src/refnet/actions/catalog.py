@@ -97,6 +97,7 @@ class Shown:
         return {
             "manifest": json.loads(self.manifest.to_json()),
             "state": self.state,
+            "store": self.chosen.store or None,
             "marks": self.chosen.entry.marks.to_json() if self.chosen.entry else None,
             "tables": self.tables,
             "evidence": [json.loads(line.to_json()) for line in self.evidence],

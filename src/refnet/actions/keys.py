@@ -181,7 +181,7 @@ class Shown:
     signer: Signer | None
     #: The recipient of the catalog key; "": there is none.
     catalog: str
-    #: Those of the settings.
+    #: Those of the settings, and those that were made here and are not in the settings.
     recipients: tuple[KeyState, ...]
     #: Fingerprints or public keys that are trusted besides the signer.
     signers: tuple[str, ...]
@@ -199,11 +199,11 @@ class Shown:
 def show(context: Context) -> Shown:
     """Return the public parts of the keys; RefnetError if one cannot be read."""
     settings = context.settings
-    keys = wiring.machine_keys(settings)
+    keys, named = wiring.machine_keys(settings), settings.encryption_recipients
     return Shown(
         keys.signer() if keys.signing_file.exists() else None,
         keys.catalog().recipient.text if keys.catalog_file.exists() else "",
-        states(settings, settings.encryption_recipients),
+        states(settings, (*named, *history_file(settings).read().forgotten(named))),
         settings.encryption_signers,
     )
 

@@ -80,8 +80,9 @@ def show(*, as_json: options.Json = False) -> None:
     print(f"catalog    {found.catalog or 'none; `refnet key new` makes it'}")
     for one in found.recipients:
         print(f"recipient  {_state(one)}")
-    if not found.recipients:
-        print("recipient  none; `refnet key new` makes one")
+    if not any(one.current for one in found.recipients):
+        makes = "" if found.recipients else "; `refnet key new` makes one"
+        print(f"recipient  none in encryption.recipients{makes}")
     for trusted in found.signers:
         print(f"trusted    {trusted}")
 
@@ -178,7 +179,7 @@ def _print_next(done: Making, file: Path | None) -> None:
 
 
 def _state(one: KeyState) -> str:
-    facts = ["in use" if one.current else "not in use"]
+    facts = ["in use" if one.current else "not in use (encryption.recipients does not name it)"]
     facts += [f"made {_day(one.made)}" if one.made else "not made here"]
     facts += [f"checked {_day(one.checked)}"] if one.checked else ["never checked"] if one.current else []
     if one.replaced_by and not one.current:

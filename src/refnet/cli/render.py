@@ -17,6 +17,7 @@ from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome, utc
 from refnet.recovery.model.formatting import left_out, plain, plural, seconds, size
 from refnet.recovery.model.identity import labels
+from refnet.recovery.model.remote import CopyLevel
 from refnet.recovery.model.source import OpenArtifact, Proof
 from refnet.recovery.model.source_name import Kind
 from refnet.recovery.model.unprotected import Unprotected
@@ -161,6 +162,7 @@ def print_artifact(shown: Shown) -> None:
     unknown = manifest.source.kind is Kind.DATABASE and manifest.identity is None
     facts = [
         ("name", manifest.name),
+        *([("store", shown.chosen.store)] if shown.chosen.store else []),
         ("source", manifest.source + (" (only some tables)" if manifest.partial else "")),
         ("state", shown.state),
         ("created", f"{local(manifest.created)} ({utc(manifest.created)})"),
@@ -184,7 +186,10 @@ def print_artifact(shown: Shown) -> None:
     print("\nevidence" if shown.evidence else "\nno check since it was written")
     for line in shown.evidence:
         server, drill = f" with {line.server}" if line.server else "", " (drill)" if line.drill else ""
-        print(f"  {local(line.at)}  {_evidence(line)} in {seconds(line.seconds)}{server}{drill}")
+        says = _evidence(line)
+        if shown.chosen.store and says == Level.WRITTEN:  # all of its objects were read back from there
+            says = CopyLevel.FETCHED
+        print(f"  {local(line.at)}  {says} in {seconds(line.seconds)}{server}{drill}")
         for reason in line.reasons:
             print(f"    {plain(reason)}")
 

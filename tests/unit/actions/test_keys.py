@@ -142,3 +142,11 @@ def test_show_has_no_private_part(context):
     shown = json.dumps(keys.show(context).to_json())
     assert wiring.machine_keys(context.settings).signer().fingerprint in shown
     assert "SECRET" not in shown
+
+
+def test_show_names_a_key_that_was_made_and_is_not_in_the_settings(context):
+    made = [keys.make(context, keys.plan_new(context, None)).page.key.recipient.text for _ in range(2)]
+    named = with_recipients(context, made[1])
+    assert [(one.recipient, one.current) for one in keys.show(named).recipients] == [
+        (made[1], True), (made[0], False),
+    ]  # fmt: skip

@@ -121,7 +121,9 @@ class MachineKeys:
 
     def _read(self, path: Path, what: str) -> bytes:
         message = f"this machine has no {what}: {path} does not exist"
-        return _read_private(path, RefnetError(message, "`refnet key new --machine` makes it.", Exit.USAGE))
+        return _read_private(
+            path, RefnetError(message, "`refnet key new` makes it, with --machine it alone.", Exit.USAGE)
+        )
 
 
 @dataclass(frozen=True)
@@ -174,8 +176,8 @@ def _read_private(path: Path, missing: RefnetError) -> bytes:
     if found.readable_by_others:
         name = trust.shown(path)
         raise RefnetError(
-            f"{name} can be read by others (mode {found.mode:04o}), and is a private key",
-            f"`chmod 600 {name}`. If others use this machine, make a new key.",
+            f"{name} can be read by others (mode {found.mode:04o}), which a private key must not",
+            f"`chmod 600 {name}`. If there is a key in it and others use this machine, make a new one.",
             Exit.USAGE,
         )
     return found.content

@@ -70,6 +70,11 @@ class KeyHistory:
         found = (one for one in self.events if one.event is Event.CHECKED and one.recipient == recipient)
         return max(found, key=lambda one: one.at, default=None)
 
+    def forgotten(self, named: Collection[str]) -> tuple[str, ...]:
+        """Return the recipients that were made here, are not `named`, and were not replaced."""
+        made = dict.fromkeys(one.recipient for one in self.events if one.event is Event.MADE)
+        return tuple(one for one in made if one not in named and not self.replacements(one))
+
     def replacements(self, recipient: str) -> tuple[KeyEvent, ...]:
         """Return the keys that replaced that of `recipient`, one after the other."""
         found: list[KeyEvent] = []

@@ -41,6 +41,8 @@ def test_the_replacements_of_a_key_are_followed_and_a_circle_ends():
     history = KeyHistory((event(0, Event.MADE, "age1a"), first, second))
     assert history.replacements("age1a") == (first, second)
     assert history.replacements("age1c") == ()
+    assert history.forgotten([]) == ("age1c",)
+    assert history.forgotten(["age1c"]) == ()
     circle = KeyHistory((*history.events, event(3, Event.MADE, "age1a", "age1c")))
     assert [one.recipient for one in circle.replacements("age1a")] == ["age1b", "age1c", "age1a"]
 
