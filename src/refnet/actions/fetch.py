@@ -129,7 +129,7 @@ class _DamagedCopyError(RefnetError):
 def _contents(store: RemoteStore) -> tuple[Contents, tuple[str, ...]]:
     """List `store` with what was deleted there, if that can be read; and a note if not."""
     try:
-        return store.with_versions().contents(), ()
+        return (store if store.manifests.versions else store.with_versions()).contents(), ()
     except BucketError as error:
         if error.kind is not Kind.REFUSED:
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -13,12 +14,13 @@ from refnet.actions.fetch import Fetched, Found, Request
 from refnet.cli import options, render
 from refnet.cli.command import spread
 from refnet.cli.completion import source_or_artifact
-from refnet.cli.context import complain, context, note, print_json, with_progress
+from refnet.cli.context import complain, context, current_settings, note, print_json, with_progress
 from refnet.cli.output import say
 from refnet.errors import Exit, RefnetError, worst
 from refnet.files import explained
 from refnet.postgres.account import make_enterable
 from refnet.recovery.model import formatting
+from refnet.recovery.model.bucket import BucketError, Kind
 
 
 @spread
@@ -54,14 +56,18 @@ def fetch(
 
 def opened(place: options.Place, request: Request) -> tuple[Context, Found]:
     """Return the context with the remote store that `place` names, and what it has; print the notes on stderr."""
-    here = context(place, key=True)
+    settings = current_settings()
+    if place.is_remote and settings.store(str(place.store)):
+        with explained(settings.home):  # the user of a server that is made there later passes through
+            make_enterable(settings.home)
+    try:
+        here = context(replace(place, deleted=place.is_remote), key=True)
+    except BucketError as error:
+        if error.kind is not Kind.REFUSED:
+            raise
+        here = context(place, key=True)  # what is deleted cannot be listed, which `find` says
     if here.remote is None:
         raise RefnetError("no remote store is named", "Name one: --store NAME, or a URL.", Exit.USAGE)
-    home = here.settings.home
-    with explained(
-        home
-    ):  # first: on an empty machine, the user of a server that is made there passes through
-        make_enterable(home)
     found = action.find(here, here.remote, request)
     for sentence in found.notes:
         note(sentence)
