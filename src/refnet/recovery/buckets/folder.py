@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,14 +16,12 @@ from pathlib import Path
 
 from refnet import files
 from refnet.files import NEW_FILE, OPEN_FOLDER, NotRegularError, descended, opened, read_regular, user_name
+from refnet.recovery.buckets.hidden import hidden_name, is_leftover
 from refnet.recovery.model import bucket
 from refnet.recovery.model.bucket import BucketError, Kind, Stored, Version, checked_name, is_name
 
 #: Errors of a file system without hard links.
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
-_HIDDEN_ENDING = ".part"
-#: No object takes so long to write: a hidden file of that age is of a killed run.
-_LEFTOVER_SECONDS = 24 * 3600
 #: The latest time of a file, in seconds since 1970: a file system may have one that no calendar has.
 _LATEST = 1 << 37
 _KINDS = {
@@ -129,13 +126,13 @@ class FolderBucket:
 
     def _write(self, data: bytes, root: int, final: tuple[int, str]) -> None:
         """Write a hidden file in `root` and link it to `final`, a folder and a name. FileExistsError if that exists."""
-        hidden = f".{secrets.token_hex(8)}{_HIDDEN_ENDING}"
+        hidden = hidden_name()
         with opened(hidden, NEW_FILE, root) as handle:
             try:
                 os.fchmod(handle, 0o600)
                 if not self._cleaned:
                     self._cleaned = True
-                    _clean(root, os.fstat(handle).st_mtime - _LEFTOVER_SECONDS)
+                    _clean(root, os.fstat(handle).st_mtime)
                 files.write_all(handle, data)
                 os.fsync(handle)
                 _link((root, hidden), final)
@@ -156,13 +153,12 @@ def _link(hidden: tuple[int, str], final: tuple[int, str]) -> None:
         os.rename(hidden[1], final[1], src_dir_fd=hidden[0], dst_dir_fd=final[0])
 
 
-def _clean(root: int, before: float) -> None:
-    """Remove the hidden files of killed runs that were last written before that time (seconds since 1970)."""
+def _clean(root: int, now: float) -> None:
+    """Remove the hidden files of killed runs. `now`: by the clock of the file system, in seconds since 1970."""
     for name in os.listdir(root):
-        if name.startswith(".") and name.endswith(_HIDDEN_ENDING):
-            with suppress(OSError):
-                if os.stat(name, dir_fd=root, follow_symlinks=False).st_mtime < before:
-                    os.unlink(name, dir_fd=root)
+        with suppress(OSError):
+            if is_leftover(name, os.stat(name, dir_fd=root, follow_symlinks=False).st_mtime, now):
+                os.unlink(name, dir_fd=root)
 
 
 def _make_folders(names: list[str], at: int) -> None:

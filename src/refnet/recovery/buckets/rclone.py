@@ -7,14 +7,13 @@ unless that exists: not every place can do that in one step, so two machines mus
 from __future__ import annotations
 
 import re
-import secrets
 import shutil
 import time
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import Any
 
 from refnet.processes import Ended, run_bounded
+from refnet.recovery.buckets.hidden import hidden_name, is_leftover
 from refnet.recovery.model import bucket, checked
 from refnet.recovery.model.bucket import BucketError, Kind, Stored, Version, checked_name, is_name
 from refnet.settings.store_url import StoreUrl
@@ -23,9 +22,6 @@ from refnet.settings.store_url import StoreUrl
 _LONGEST = 3600.0
 #: The most bytes of a list: that of some 500,000 objects.
 _MOST = 128 << 20
-_HIDDEN_ENDING = ".part"
-#: No object takes so long to write: a hidden file of that age is of a killed run.
-_LEFTOVER = timedelta(days=1)
 _OPTIONS = ("--contimeout=30s", "--timeout=60s", "--retries-sleep=5s", "--ask-password=false", "--stats=0")
 #: rclone's exit codes for a folder and a file that is not there.
 _MISSING = {3, 4}
@@ -59,7 +55,7 @@ class RcloneBucket:
         if not self._cleaned:
             self._cleaned = True
             self._clean()
-        hidden = f".{secrets.token_hex(8)}{_HIDDEN_ENDING}"
+        hidden = hidden_name()
         try:
             self._done(name, "rcat", hidden, given=data)
             self._done(name, "moveto", hidden, name, options=("--ignore-existing",))
@@ -105,8 +101,7 @@ class RcloneBucket:
         """Remove the hidden objects that killed runs left."""
         for one in self._entries(""):
             name = one["Path"]
-            hidden = name.startswith(".") and name.endswith(_HIDDEN_ENDING) and is_name(name[1:])
-            if hidden and one["ModTime"].timestamp() < time.time() - _LEFTOVER.total_seconds():
+            if is_leftover(name, one["ModTime"].timestamp(), time.time()) and is_name(name[1:]):
                 self._run("deletefile", name)
 
     def _same(self, name: str, data: bytes) -> bool:

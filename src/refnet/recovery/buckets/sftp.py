@@ -6,7 +6,6 @@ a hidden file, flushed where the server can, and renamed to its name, which must
 
 from __future__ import annotations
 
-import secrets
 import stat
 import threading
 import time
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
 
+from refnet.recovery.buckets.hidden import hidden_name, is_leftover
 from refnet.recovery.buckets.sftp_protocol import (
     Answer,
     AnswerError,
@@ -39,9 +39,6 @@ _READ, _NEW = 0x01, 0x02 | 0x08 | 0x20  # WRITE, CREAT, EXCL
 _LONGEST = 3600.0
 #: The most files that are listed.
 _MOST = 1_000_000
-_HIDDEN_ENDING = ".part"
-#: No object takes so long to write: a hidden file of that age is of a killed run.
-_LEFTOVER_SECONDS = 24 * 3600
 _OPTIONS = (
     *(
         "BatchMode=yes",
@@ -183,7 +180,7 @@ class SftpBucket:
             return
         self._clean(server)
         self._make_folders(server, name)
-        hidden = self._path(f".{secrets.token_hex(8)}{_HIDDEN_ENDING}")
+        hidden = self._path(hidden_name())
         try:
             _write(server, hidden, data)
             server.ask(Ask.RENAME, hidden, self._path(name))
@@ -241,8 +238,7 @@ class SftpBucket:
         if not self._cleaned:
             self._cleaned = True
             for name, found in _entries(server, self._root.encode(), [_MOST]):
-                old = (found.modified or 0) < time.time() - _LEFTOVER_SECONDS
-                if name.startswith(".") and name.endswith(_HIDDEN_ENDING) and old and _is_file(found):
+                if is_leftover(name, found.modified or 0, time.time()) and _is_file(found):
                     with suppress(RefusedError):
                         server.ask(Ask.REMOVE, self._path(name))
 
