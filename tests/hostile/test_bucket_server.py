@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -15,6 +17,7 @@ from refnet.recovery.buckets.cloud import CloudBucket, Place
 from refnet.recovery.buckets.s3_requests import Waiting
 from refnet.recovery.model.bucket import BucketError, Kind
 
+CREDENTIAL = {"access_key_id": "K", "secret_access_key": "s3cr3t", "session_token": "t0ken"}
 ROW = "<Contents><Key>{}</Key><Size>1</Size><LastModified>2026-11-27T19:05:18Z</LastModified></Contents>"
 
 
@@ -55,8 +58,7 @@ def server() -> Iterator[Hostile]:
 
 @pytest.fixture
 def bucket(server: Hostile) -> CloudBucket:
-    credential = {"access_key_id": "K", "secret_access_key": "s3cr3t", "session_token": "t0ken"}
-    place = Place("s3", "bucket", "prefix", f"http://127.0.0.1:{server.server_port}", "eu", credential)
+    place = Place("s3", "bucket", "prefix", f"http://127.0.0.1:{server.server_port}", "eu", CREDENTIAL)
     return CloudBucket(place, PATIENT)
 
 
@@ -85,6 +87,20 @@ def test_a_list_that_does_not_end_is_ended(
         server.answer = lambda same=same: (200, {}, f"<L>{more.format(same)}</L>".encode())  # type: ignore[misc]
         assert "does not continue" in fails(Kind.DAMAGED, bucket)
         assert len(server.asked) <= 2
+
+
+def test_a_list_of_slow_pages_is_ended(server: Hostile) -> None:
+    place = Place("s3", "bucket", "", f"http://127.0.0.1:{server.server_port}", "eu", CREDENTIAL)
+    slow = CloudBucket(place, replace(PATIENT, small=Waiting(pages=0.1)))
+    more = "<IsTruncated>true</IsTruncated><NextContinuationToken>{}</NextContinuationToken>"
+
+    def answer() -> tuple[int, dict[str, str], bytes]:
+        time.sleep(0.04)
+        return 200, {}, f"<L>{more.format(len(server.asked))}</L>".encode()
+
+    server.answer = answer
+    assert "it takes more than" in fails(Kind.UNREACHABLE, slow)
+    assert len(server.asked) < 10
 
 
 def test_an_object_that_is_longer_than_its_header_says_is_not_read_to_its_end(

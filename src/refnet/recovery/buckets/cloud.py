@@ -291,12 +291,13 @@ class CloudBucket:
 
 def _at_most(answer: GetResult, most: int) -> bytes | None:
     """Return the bytes of an answer, whatever length its header says; None if there are more than `most`."""
-    found = bytearray()
+    found = list[bytes]()
     for part in answer.stream(min_chunk_size=_CHUNK):
-        if len(found) + len(part) > most:
+        most -= len(part)
+        if most < 0:
             return None
-        found += part
-    return bytes(found)
+        found.append(part)
+    return b"".join(found)
 
 
 def _all_listed(pages: Iterable[Sequence[ObjectMeta]]) -> list[ObjectMeta] | None:

@@ -57,6 +57,8 @@ class Waiting:
     answer: float = 30.0
     #: Before the second attempt; then twice as long each time.
     first: float = 0.2
+    #: All pages of a list.
+    pages: float = 15 * 60.0
 
 
 class S3Requests:
@@ -156,8 +158,12 @@ class S3Requests:
         markers: a parameter of the next request → the element that has its value.
         """
         sent = {**query, "prefix": self._prefix + prefix, "encoding-type": "url"}
+        end = time.monotonic() + self._waiting.pages
         for _ in range(_MOST_PAGES):
             page = self._document("list", "", sent, about=prefix)
+            if time.monotonic() > end:
+                why = f"cannot list {prefix}: it takes more than {self._waiting.pages:.0f} s"
+                raise self._server.error(Kind.UNREACHABLE, why)
             for kind, row in page.rows:
                 with self._checked("list", prefix):
                     key = page.key(row)
