@@ -160,6 +160,4 @@ def _run(store: RemoteStore, found: StorePlan) -> StorePlan:
 
 def _size(entry: Entry) -> int:
     """Return the bytes of the objects of a copy."""
-    if not isinstance(entry, Copy):
-        return entry.manifest.size
-    return sum(one.size for one in (*entry.document.pieces, *entry.document.files))
+    return entry.document.size if isinstance(entry, Copy) else entry.manifest.size

@@ -158,6 +158,16 @@ class RemoteManifest:
         """The name of the manifest's object."""
         return ManifestName(self.sent, str(self.manifest.source), self.id).named()
 
+    @property
+    def objects(self) -> tuple[Piece, ...]:
+        """The pieces of the list of files, then those of the artifact."""
+        return (*self.files, *self.pieces)
+
+    @property
+    def size(self) -> int:
+        """Of all pieces as they are stored, in bytes."""
+        return sum(one.size for one in self.objects)
+
     def to_line(self) -> bytes:
         """Return the line that is signed: canonical JSON in ASCII, with its end."""
         values = {

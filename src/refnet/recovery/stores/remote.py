@@ -209,9 +209,7 @@ class RemoteStore:
             self.bucket.listed(DATA)
         )  # before the manifests: a copy that is published meanwhile is known
         contents = self.contents()
-        named = {
-            piece.name for one in contents.copies for piece in (*one.document.files, *one.document.pieces)
-        }
+        named = {piece.name for one in contents.copies for piece in one.document.objects}
         complete = {one.id for one in contents.copies}
         unknown = self.published({one.object for one in contents.copies})
         left = []

@@ -269,24 +269,19 @@ def fetch_back(store: RemoteStore, copy: Copy, now: Callable[[], datetime], prog
     No recovery key is needed. BucketError if the store cannot be reached: then nothing is recorded.
     """
     begun, what, step = now(), f"{copy.name} in {store.name}", f"read back from {store.name}"
-    document = copy.document
-    pieces = (*document.files, *document.pieces)
-    total, done = sum(piece.size for piece in pieces), 0
+    total, done = copy.document.size, 0
     reasons: tuple[str, ...] = ()
     try:
         _compare_manifest(store, copy, what)
         progress(step, done, total)
-        for piece in _fetched(store, pieces, what):
+        for piece in _fetched(store, copy.document.objects, what):
             done += piece.size
             progress(step, done, total)
     except RefnetError as error:
         if error.code is not Exit.DAMAGED:
             raise
         reasons = (error.message,)
-    outcome = Outcome.FAILED if reasons else Outcome.PASSED
-    line = Evidence(now(), Level.WRITTEN, outcome, (now() - begun).total_seconds(), reasons=reasons)
-    store.record(copy, line)
-    return replace(copy, evidence=(*copy.evidence, line))
+    return _recorded(store, copy, now(), (now() - begun).total_seconds(), reasons)
 
 
 def sample_back(
@@ -299,19 +294,14 @@ def sample_back(
     random, found = SystemRandom(), list[Copy]()
     sound = [one for one in copies if not one.damaged]
     for copy in random.sample(sound, min(most, len(sound))):
-        piece, what = (
-            random.choice((*copy.document.files, *copy.document.pieces)),
-            f"{copy.name} in {store.name}",
-        )
+        piece, what = random.choice(copy.document.objects), f"{copy.name} in {store.name}"
         try:
             _compare_manifest(store, copy, what)  # a list may show what was kept here
             fetch(store.bucket, piece, what)
         except RefnetError as error:
             if error.code is not Exit.DAMAGED:
                 raise
-            line = Evidence(now(), Level.WRITTEN, Outcome.FAILED, 0.0, reasons=(error.message,))
-            store.record(copy, line)
-            found.append(replace(copy, evidence=(*copy.evidence, line)))
+            found.append(_recorded(store, copy, now(), 0.0, (error.message,)))
     return tuple(found)
 
 
@@ -325,11 +315,19 @@ def read_oldest_back(
     found = list[Copy]()
     sound = (one for one in store.entries() if not one.damaged)
     for copy in sorted(sound, key=_last_check):
-        size = sum(piece.size for piece in (*copy.document.files, *copy.document.pieces))
-        if size <= most:
-            most -= size
+        if copy.document.size <= most:
+            most -= copy.document.size
             found.append(fetch_back(store, copy, now, progress))
     return tuple(one for one in found if one.damaged)
+
+
+def _recorded(store: RemoteStore, copy: Copy, at: datetime, seconds: float, reasons: tuple[str, ...]) -> Copy:
+    """Record a check of `copy`, which failed if there are `reasons`; return the copy with it."""
+    line = Evidence(
+        at, Level.WRITTEN, Outcome.FAILED if reasons else Outcome.PASSED, seconds, reasons=reasons
+    )
+    store.record(copy, line)
+    return replace(copy, evidence=(*copy.evidence, line))
 
 
 def _last_check(copy: Copy) -> datetime:
