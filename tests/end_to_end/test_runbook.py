@@ -158,12 +158,10 @@ def settings(library: Library, name: str, tables: str) -> Command:
 
 @provokes("Restore the roles of")
 def roles_dropped(library: Library) -> Result:
-    refnet = settings(
-        library, "roles", f'[clusters.main]\nurl = "{url_of(library.target)}"\nexclude = ["*"]\n'
-    )
+    refnet = settings(library, "roles", f'[clusters.main]\nurl = "{url_of(library.target)}"\n')
     library.sql("CREATE ROLE app")
     try:
-        refnet("backup", "main", "--no-prove").succeeds()
+        refnet("backup", "main-globals", "--no-prove").succeeds()
     finally:
         library.sql("DROP ROLE app")
     return refnet("restore", "main-globals", "--plan")
