@@ -197,19 +197,31 @@ def free_ports() -> dict[str, int]:
 
 
 def write_certificates(folder: Path) -> None:
-    """Write the authority's certificate, and the server's with its key: clients refuse one that signs itself."""
+    """Write the authority's certificate, and the server's with its key: clients refuse one that signs itself.
+
+    They follow RFC 5280, as Python 3.13 checks that too.
+    """
     authority, own = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(_HOST))])
     signs, serves = (x509.BasicConstraints(ca=ca, path_length=None) for ca in (True, False))
+    usage = x509.KeyUsage(
+        digital_signature=False, content_commitment=False, key_encipherment=False, data_encipherment=False,
+        key_agreement=False, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False,
+    )  # fmt: skip
+    of_authority = x509.SubjectKeyIdentifier.from_public_key(authority.public_key())
+    by_authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.public_key())
     begun = datetime.now(UTC)
     issuer = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "throwaway authority")])
     common = x509.CertificateBuilder().issuer_name(issuer).not_valid_before(begun - _DAY)
     common = common.not_valid_after(begun + _DAY)
-    for name, key, extensions in (("authority", authority, (signs,)), ("server", own, (serves, address))):
+    for name, key, extensions, identifier in (
+        ("authority", authority, (signs, usage), of_authority),
+        ("server", own, (serves, address), by_authority),
+    ):
         builder = common.public_key(key.public_key()).serial_number(x509.random_serial_number())
         builder = builder.subject_name(issuer if name == "authority" else x509.Name([]))
         for extension in extensions:
             builder = builder.add_extension(extension, critical=True)
-        made = builder.sign(authority, hashes.SHA256())
+        made = builder.add_extension(identifier, critical=False).sign(authority, hashes.SHA256())
         (folder / f"{name}.pem").write_bytes(made.public_bytes(Encoding.PEM))
     (folder / "server.key").write_bytes(own.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))

@@ -144,11 +144,11 @@ def test_what_is_retried_for_long_is_a_detail_of_the_run(
 ) -> None:
     bucket = place(replace(PATIENT, unreported=0.01))
     caplog.set_level("DEBUG", "refnet.detail")
-    for method, call in (
-        ("PUT", lambda: bucket.put("data/1", DATA)),
-        ("GET", lambda: list(bucket.listed(""))),
+    for method, faults, call in (
+        ("PUT", 30, lambda: bucket.put("data/1", DATA)),  # more than obstore tries in that time
+        ("GET", 3, lambda: list(bucket.listed(""))),
     ):
-        proxy.plan(method, *[Fault.UNAVAILABLE] * 3)
+        proxy.plan(method, *[Fault.UNAVAILABLE] * faults)
         call()
 
     for what in ("cannot create data/1", "cannot list"):

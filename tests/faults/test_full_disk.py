@@ -14,7 +14,9 @@ from tests.faults.conftest import fill
 
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.cluster import Cluster
+from refnet.postgres.connecting import ConnectError
 from refnet.postgres.session import Target
+from refnet.processes import until
 
 #: Little text that takes a lot of room: 8 MB of rows, 33 MB with its indexes.
 _NARROW = """
@@ -32,10 +34,19 @@ def _restore_fails(cluster: Cluster, refnet: Command, live: Target) -> str:
     ended = refnet("restore", "database", "--force")
     ended.fails(1, "Free space where the server keeps its data")
     assert cluster.pid() == pid
+    assert until(lambda: _answers(live), 30)  # a server without room for its WAL recovers first
     with live.connect() as session:
         assert session.execute("SELECT count(*) FROM narrow").fetchone() == (10,)
         session.execute("INSERT INTO narrow VALUES (0)")
     return ended.err
+
+
+def _answers(target: Target) -> bool:
+    try:
+        with target.connect():
+            return True
+    except ConnectError:
+        return False
 
 
 def _databases(cluster: Cluster) -> list[str]:

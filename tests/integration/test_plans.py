@@ -21,12 +21,15 @@ ARGUMENTS = {
     "init": ["--database-url", "{url}", "--backup-dir", "{new}"],
     "adopt": ["{stray}"],
     "accept": ["{shrunk}"],
+    "fetch": ["--store", "near", "--identity-file", "{key}"],
     "forget": ["{kept}", "--force-last"],
     "pin": ["{kept}"],
     "unpin": ["{kept}"],
     "tag": ["{kept}", "audited"],
     "import cora": ["{cites}"],
 }
+#: The commands that need a store or a recipient.
+STORES = {"copy", "fetch", "key rotate"}
 SOURCES = ("database", "config", "obsidian")
 LINES = sorted(
     {*CHANGES} - {"restore", "undo"} | {f"{words} {one}" for words in ("restore", "undo") for one in SOURCES}
@@ -82,10 +85,20 @@ def refnet(short_folder: Path, database: Target) -> Command:
         if one.is_file() and one.name.endswith(".tar.gz"):
             shutil.copy(one, folder / "config_20200101.tar.gz")
     (folder / "near").mkdir(mode=0o700)
-    key = command("key", "new", "--json").json["recipient"]
-    store = f'[encryption]\nrecipients = ["{key}"]\n[stores.near]\nurl = "file://{folder}/near"\n'
+    key = command("key", "new", "--json").json
+    (folder / "recovery").write_text(key["recovery_key"])
+    (folder / "recovery").chmod(0o600)
+    store = (
+        f'[encryption]\nrecipients = ["{key["recipient"]}"]\n[stores.near]\nurl = "file://{folder}/near"\n'
+    )
     (folder / "stores.toml").write_text(store)
     (folder / "stores.toml").chmod(0o600)
+    for words in (
+        ("copy",),
+        ("list", "--store", "near"),
+        ("list", "--store", "near", "--deleted"),
+    ):  # the list keeps what it has fetched
+        command(*words, REFNET_CONFIG=str(folder / "stores.toml")).succeeds()
     return command
 
 
@@ -99,6 +112,7 @@ def names(refnet: Command) -> dict[str, str]:
         "shrunk": refnet.artifact().name,
         "kept": next((folder / "backups" / "config").glob("*.tar.gz")).name,
         "cites": str(folder / "cites"),
+        "key": str(folder / "recovery"),
     }
 
 
@@ -112,7 +126,7 @@ def test_a_plan_changes_nothing(
         before = files(folder)
         user = ["--user"] if words.startswith("schedule") else []
         more = {"REFNET_DATABASE_URL_FILE": str(folder / "url"), "REFNET_DATABASE_URL": ""} if user else {}
-        more |= {"REFNET_CONFIG": str(folder / "stores.toml")} if words in {"copy", "key rotate"} else {}
+        more |= {"REFNET_CONFIG": str(folder / "stores.toml")} if words in STORES else {}
         arguments = [one.format(**names) for one in ARGUMENTS.get(words, [])]
         ran = refnet(
             *words.split(),
