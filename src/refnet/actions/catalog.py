@@ -124,24 +124,29 @@ def notes(entry: Entry, now: datetime) -> list[str]:
 
 def not_named(context: Context, names: tuple[SourceName, ...]) -> tuple[SourceName, ...]:
     """Return those of `names` that the settings do not name any more: their artifacts are never pruned."""
-    return tuple(name for name in names if name not in wiring.known(context.settings))
+    known = {*wiring.known(context.settings)}
+    return tuple(name for name in names if name not in known)
 
 
-def listing(context: Context, names: tuple[SourceName, ...], tag: str | None = None) -> Listing:
-    """Return every artifact of the sources `names`, or those with the tag `tag`; by source where any is named."""
+def listing(context: Context, names: tuple[SourceName, ...] | None, tag: str | None = None) -> Listing:
+    """Return every artifact of the sources `names` (None: all), or those with the tag `tag`; by source where any is named."""
     store, gaps = context.store, tuple[Gap, ...]()
     if isinstance(store, LocalStore):
         found, _, ignored = store.contents()
     else:
         there = store.contents()
         found, ignored, gaps = there.copies, there.unlisted, there.gaps
-    entries = tuple(entry for entry in Catalog.of(found).entries if entry.source in names)
+    if names is None:
+        there_too = sorted({one.source for one in found} | {one.source for one in ignored})
+        names = (*wiring.known(context.settings), *there_too)
+    places = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    entries = tuple(entry for entry in Catalog.of(found).entries if entry.source in places)
     if any(name not in STANDARD for name in names):
-        entries = tuple(sorted(entries, key=lambda entry: names.index(entry.source)))
+        entries = tuple(sorted(entries, key=lambda entry: places[entry.source]))
     if tag is not None:
         check_tag(tag)
         entries = tuple(entry for entry in entries if tag in entry.marks.tags)
-    unlisted = () if tag is not None else tuple(one for one in ignored if one.source in names)
+    unlisted = () if tag is not None else tuple(one for one in ignored if one.source in places)
     return Listing(store, entries, unlisted, context.clock.now(), gaps)
 
 

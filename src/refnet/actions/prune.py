@@ -66,8 +66,9 @@ def prune(
     settings, plans, errors = context.settings, list[Plan](), list[RefnetError]()
     zone, listings = Schedule.of(settings).zone, wiring.previous_versions(settings)
     keep = timedelta(days=settings.retention_previous)
+    known = {*wiring.known(settings)}
     for name in names:
-        if name not in wiring.known(settings):
+        if name not in known:
             continue  # its retention is not known any more
         rules = Rules(
             context.local, wiring.retention(settings, name), context.clock.now(), zone, listings, keep

@@ -40,8 +40,9 @@ def list_artifacts(
     The oldest comes first. The state is how far an artifact is proven.
     """
     here = context(place)
-    names = expanded(here.settings, sources or (*known(here.settings), *here.store.sources()))
+    names = expanded(here.settings, sources) if sources else None
     if previous:
+        names = names or (*known(here.settings), *here.store.sources())
         if tag:
             raise RefnetError("--previous and --tag exclude each other", "Omit one of them.", Exit.USAGE)
         gone = () if sources else not_named(here, names)
@@ -60,7 +61,7 @@ def list_artifacts(
     elif isinstance(found.store, LocalStore) and (wrong := found.store.trouble()):
         print(f"{wrong.message}\n{wrong.hint}")
     else:
-        of = f" of {', '.join(names)}" if sources else ""
+        of = f" of {', '.join(names)}" if names else ""
         makes = "`refnet backup` makes one" if here.remote is None else "`refnet copy` sends one"
         there = " that can be chosen" if found.unlisted else ""
         print(f"There is no artifact{of}{there} in {found.place}. {makes}.")

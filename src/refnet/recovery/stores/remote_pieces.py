@@ -33,7 +33,7 @@ from refnet.recovery.sealing.keys import Opener
 #: Decrypted pieces that readers in several places share.
 _SHARED = 2
 #: Pieces that are fetched ahead of a reader that reads on in order: a server sends several faster than one.
-_AHEAD = 3
+_AHEAD = 2
 #: The space of an object among those that are kept, in bytes.
 _SLOT = PIECE_BYTES + MOST_ADDED
 #: Versions of a piece that are tried. Its name is random, so what was sent is among the oldest.
