@@ -14,7 +14,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -30,6 +30,7 @@ from refnet.signals import interruptible
 MOST_OPEN = 16
 #: Python loses a signal that comes while a process is being forked, so it is sent again.
 _AGAIN_SECONDS = 2.0
+_ENDING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 _FORK = multiprocessing.get_context("fork")
 
 Result = Backup | RefnetError | None
@@ -59,8 +60,10 @@ def back_up_together(
     """
     moments: list[float] = []
     for start in range(0, len(names), MOST_OPEN):
-        group = _Group(opened, options, names[start : start + MOST_OPEN])
+        group = _Group()
         try:
+            with _blocked():
+                group.start(opened, options, names[start : start + MOST_OPEN])
             for name, result in group.run(jobs):
                 ended(name, result)
         finally:
@@ -72,10 +75,13 @@ def back_up_together(
 class _Group:
     """The processes of one group."""
 
-    def __init__(self, opened: Opened, options: Options, names: Sequence[SourceName]) -> None:
+    def __init__(self) -> None:
         #: When each snapshot of a database was open, by the monotonic clock.
         self.moments: list[float] = []
         self._children: dict[Connection, tuple[SourceName, BaseProcess]] = {}
+
+    def start(self, opened: Opened, options: Options, names: Sequence[SourceName]) -> None:
+        """Start a process for each of `names`; signals are blocked, and each process gets them when it is ready."""
         for name in names:
             ours, theirs = _FORK.Pipe()
             inherited = (ours, *self._children)
@@ -147,14 +153,26 @@ def _work(
     turn = _Turn(pipe)
     result: Result
     try:
-        with interruptible(), opened(name) as context:
-            result = backup(context, name, replace(options, turn=turn))
+        with interruptible():
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+            with opened(name) as context:
+                result = backup(context, name, replace(options, turn=turn))
     except RefnetError as error:
         result = error
     except KeyboardInterrupt:
         os._exit(130)  # the cleanup has run; the parent reports the signal
     with suppress(BrokenPipeError):
         pipe.send(result)
+
+
+@contextmanager
+def _blocked() -> Iterator[None]:
+    """Block the signals that end a program: one that comes while a process starts would end it with a traceback."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _end_with_parent() -> None:

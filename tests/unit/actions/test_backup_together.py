@@ -17,6 +17,7 @@ from refnet.actions.backup_together import back_up_together
 from refnet.errors import RefnetError
 from refnet.recovery.model.backup_order import in_groups
 from refnet.recovery.model.source_name import Kind, SourceName
+from refnet.signals import interruptible
 
 A, B, C = (SourceName(name, Kind.DATABASE) for name in ("a", "b", "c"))
 NOTES, ROLES = SourceName("notes", Kind.FOLDER), SourceName("main-globals", Kind.GLOBALS)
@@ -111,3 +112,14 @@ def test_files_are_taken_after_the_databases_unless_the_settings_say_otherwise(
     order: tuple[str, ...], groups: list[tuple[SourceName, ...]]
 ) -> None:
     assert in_groups((A, ROLES, NOTES), order) == groups
+
+
+def test_a_signal_while_a_process_starts_ends_it_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(backup_together, "_end_with_parent", lambda: os.kill(os.getpid(), signal.SIGINT))
+    with interruptible():
+        found, _ = run(monkeypatch, lambda *_: pytest.fail("it was not interrupted"), A)
+    assert isinstance(found[A], RefnetError)
+    assert capfd.readouterr().err == ""
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == set()
