@@ -14,7 +14,7 @@ from refnet.actions.acting import ActsOn
 from refnet.actions.context import Context, read_settings
 from refnet.cli.output import output, steps
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.formatting import plain
+from refnet.recovery.model.formatting import plain, some
 from refnet.recovery.model.source import Progress, silent
 from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Settings
@@ -68,9 +68,11 @@ def remote_store(settings: Settings, place: Place, *, key: bool) -> RemoteStore 
     given = recovery_keys(place.identity_file) if key or place.identity_file else GivenKeys(())
     given = replace(given, signers=(*given.signers, *(place.signer or ())))
     found = wiring.remote_store(settings, str(place.store), given, any_signer=place.any_signer)
-    if place.any_signer:
-        note(f"{found.shown}: the signer is not checked (--any-signer)")
     found = (found.with_versions() if place.deleted else found).reading()
+    if place.any_signer:
+        signers = dict.fromkeys(one.signed.signer for one in found.contents().copies)
+        by = f": {some([*signers], 3)}" if signers else ""
+        note(f"{found.shown}: --any-signer: compare who signed with the recovery page{by}")
     if key:  # what is read may be older than it seems
         for gap in found.contents().gaps:
             note(f"{found.shown}: {gap.why}: `refnet list --store {place.store}`")

@@ -104,12 +104,16 @@ def recover(
     if replaced:
         confirm(f"Replace what is live: {', '.join(replaced)}?", force=force)
     done = recovery.run(_Operator(replaced, force=force, run_restored=run_restored, quiet=as_json))
+    _print_done(done, recovery, fetched, as_json=as_json)
+    raise typer.Exit(worst((done.exit, *(one.exit for one in fetched))))
+
+
+def _print_done(done: Recovered, recovery: Recovery, fetched: Sequence[Fetched], *, as_json: bool) -> None:
     if as_json:
         brought = {"fetched": [one.to_json() for one in fetched]} if fetched else {}
         print_json(done.to_json() | brought | ActsOn.of(recovery.settings()).to_json())
     else:
         _print_end(done, recovery.clock.now())
-    raise typer.Exit(worst((done.exit, *(one.exit for one in fetched))))
 
 
 def _with_store(place: options.Place, origin: str) -> options.Place:

@@ -25,7 +25,6 @@ from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sealing.age import PrivateKey, encrypt
 from refnet.recovery.stores import remote_pieces, sending
 from refnet.recovery.stores.sending import sample_back
-from refnet.recovery.stores.sending_journal import SendingJournal
 
 PIECE = 64 << 10
 DATA = random.Random(1).randbytes(3 * PIECE + 7)
@@ -394,25 +393,3 @@ def test_a_lost_home_continues_the_order_of_the_store(machine: Machine) -> None:
             file.unlink()
     second = machine.send(artifact(2, DATA))
     assert (second.document.counter, second.document.previous) == (2, first.signed.sha256)
-
-
-@pytest.mark.parametrize(
-    "text", [b"", b"{}", b"[]\n", b'{"format":1,"id":"../../x","of":"' + b"a" * 64 + b'"}\n', b"\xff" * 100]
-)
-def test_a_malformed_journal_is_begun_again(machine: Machine, text: bytes) -> None:
-    folder = machine.store().home / "sending"
-    folder.mkdir(parents=True)
-    made = artifact(1, DATA)
-    (folder / f"{made.name}.jsonl").write_bytes(text)
-    (folder / f"{made.name}.sealed").write_bytes(text)
-    assert _read(machine, machine.send(made)) == DATA
-
-
-def test_a_line_of_a_journal_that_was_cut_is_skipped(tmp_path: Path) -> None:
-    made = artifact(1, DATA)
-    assert made.manifest
-    journal = SendingJournal.open(tmp_path, made.manifest, "")
-    with (tmp_path / f"{made.name}.jsonl").open("ab") as file:
-        file.write(b'{"name": "data/')
-    again = SendingJournal.open(tmp_path, made.manifest, "")
-    assert (again.id, again.pieces) == (journal.id, {})
