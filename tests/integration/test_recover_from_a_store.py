@@ -13,6 +13,13 @@ from tests.command import Command
 from tests.documents import ROOT, blocks
 from tests.seaweed import LOCKED, REGION, Seaweed
 
+from refnet.actions.fetch import Request
+from refnet.cli import fetch, recovery_key
+from refnet.cli.options import Place
+from refnet.recovery.buckets.folder import FolderBucket
+from refnet.recovery.model.bucket import BucketError, Kind
+from refnet.recovery.sealing.keys import GivenKeys, read_keys
+
 NOTE = "# a note\n"
 
 
@@ -86,6 +93,37 @@ def test_only_a_signer_of_the_page_and_its_key_are_used(lost: Lost, tmp_path: Pa
     refnet("recover", "--from", lost.url, "--store", "file:///other").fails(2, "two stores")
     refnet("fetch").fails(2, "--store")
     assert not (lost.folder / "refused").exists()
+
+
+def test_what_was_removed_there_is_said_once(lost: Lost, tmp_path: Path) -> None:
+    shutil.copytree(lost.folder / "nas", tmp_path / "nas")
+    next((tmp_path / "nas" / "manifests").glob("*_config_*")).unlink()
+    planned = lost.machine("gap")(
+        "recover", "--from", f"file://{tmp_path}/nas", "--signer", lost.signer, "--plan"
+    )
+    assert planned.code == 0
+    assert planned.err.count("missing: number 1") == 1
+
+
+def test_the_recovery_key_is_asked_for_once_where_versions_cannot_be_listed(
+    lost: Lost, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = []
+
+    def ask(file: Path | None) -> GivenKeys:
+        asked.append(file)
+        return read_keys(lost.folder / "key")
+
+    def refuse(bucket: FolderBucket, prefix: str) -> None:
+        raise BucketError(Kind.REFUSED, f"versions of {prefix} refused by {bucket.shown}", "Permit it.")
+
+    monkeypatch.setattr(recovery_key, "recovery_keys", ask)
+    monkeypatch.setattr(FolderBucket, "versions", refuse)
+    for name, value in lost.machine("asked")._environment({}).items():
+        monkeypatch.setenv(name, value)
+    _, found = fetch.opened(Place(store=lost.url, signer=[lost.signer]), Request())
+    assert (len(asked), len(found.chosen)) == (1, 2)
+    assert "cannot be listed with this credential" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("page", ["runbook.md", "runbook.ja.md"])

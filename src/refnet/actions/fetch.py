@@ -85,7 +85,7 @@ class Fetched:
 def find(context: Context, store: RemoteStore, request: Request) -> Found:
     """Return what `store` has for `request`; RefnetError where nothing there can be used.
 
-    Copies that somebody deleted or replaced are found behind that, where the bucket keeps versions.
+    The recovery key decides: a copy that this machine lists, but whose bytes the key does not open, is not used. Copies that somebody deleted or replaced are found behind that, where the bucket keeps versions.
     """
     contents, notes = _contents(store)
     if not contents.copies:
@@ -129,12 +129,12 @@ class _DamagedCopyError(RefnetError):
 def _contents(store: RemoteStore) -> tuple[Contents, tuple[str, ...]]:
     """List `store` with what was deleted there, if that can be read; and a note if not."""
     try:
-        return (store if store.manifests.versions else store.with_versions()).contents(), ()
+        return store.by_recovery_key(versions=True).contents(), ()
     except BucketError as error:
         if error.kind is not Kind.REFUSED:
             raise
         what = f"{store.shown}: what was deleted or replaced cannot be listed with this credential"
-        return store.contents(), (f"{what} ({error.message})",)
+        return store.by_recovery_key(versions=False).contents(), (f"{what} ({error.message})",)
 
 
 def _candidates(
@@ -255,10 +255,11 @@ def _nothing_to_use(store: RemoteStore, contents: Contents) -> RefnetError:
 
 
 def _notes(store: RemoteStore, contents: Contents, chosen: Iterable[Copy]) -> Iterator[str]:
+    sealed = [one for one in contents.unlisted if one.sealed]
     if contents.gaps:
         whys = formatting.some([one.why for one in contents.gaps], 3)
-        yield f"alarm: {store.shown}: {whys}: somebody removed or replaced copies there"
-    sealed = [one for one in contents.unlisted if one.sealed]
+        other = ", or the recovery key does not open them" if sealed else ""
+        yield f"alarm: {store.shown}: {whys}: somebody removed or replaced copies there{other}"
     sent = {str(copy.source): copy.document.sent for copy in chosen}
     newer = [one for one in sealed if _is_newer(one, sent)]
     if newer:

@@ -21,6 +21,7 @@ from refnet.settings import Settings
 
 if TYPE_CHECKING:
     from refnet.cli.options import Place
+    from refnet.recovery.model.remote import Copy
     from refnet.recovery.stores.remote import RemoteStore
 
 
@@ -51,7 +52,13 @@ def context(place: Place | None = None, *, key: bool = False) -> Context:
         key: the bytes of copies are read, so a remote store needs the recovery key.
     """
     here = Context(current_settings(), note=note)
-    return replace(here, remote=remote_store(here.settings, place, key=key)) if place else here
+    remote = remote_store(here.settings, place, key=key) if place else None
+    if remote and place and place.any_signer:
+        note_signers(remote.shown, remote.contents().copies)
+    if remote and place and key:  # what is read may be older than it seems
+        for gap in remote.contents().gaps:
+            note(f"{remote.shown}: {gap.why}: `refnet list --store {place.store}`")
+    return replace(here, remote=remote)
 
 
 def remote_store(settings: Settings, place: Place, *, key: bool) -> RemoteStore | None:
@@ -68,15 +75,14 @@ def remote_store(settings: Settings, place: Place, *, key: bool) -> RemoteStore 
     given = recovery_keys(place.identity_file) if key or place.identity_file else GivenKeys(())
     given = replace(given, signers=(*given.signers, *(place.signer or ())))
     found = wiring.remote_store(settings, str(place.store), given, any_signer=place.any_signer)
-    found = (found.with_versions() if place.deleted else found).reading()
-    if place.any_signer:
-        signers = dict.fromkeys(one.signed.signer for one in found.contents().copies)
-        by = f": {some([*signers], 3)}" if signers else ""
-        note(f"{found.shown}: --any-signer: compare who signed with the recovery page{by}")
-    if key:  # what is read may be older than it seems
-        for gap in found.contents().gaps:
-            note(f"{found.shown}: {gap.why}: `refnet list --store {place.store}`")
-    return found
+    return (found.with_versions() if place.deleted else found).reading()
+
+
+def note_signers(shown: str, copies: Iterable[Copy]) -> None:
+    """Print who signed the copies of a store, where the options trust anyone."""
+    signers = dict.fromkeys(one.signed.signer for one in copies)
+    by = f": {some([*signers], 3)}" if signers else ""
+    note(f"{shown}: --any-signer: compare who signed with the recovery page{by}")
 
 
 @contextmanager

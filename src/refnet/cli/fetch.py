@@ -14,13 +14,20 @@ from refnet.actions.fetch import Fetched, Found, Request
 from refnet.cli import options, render
 from refnet.cli.command import spread
 from refnet.cli.completion import source_or_artifact
-from refnet.cli.context import complain, context, current_settings, note, print_json, with_progress
+from refnet.cli.context import (
+    complain,
+    current_settings,
+    note,
+    note_signers,
+    print_json,
+    remote_store,
+    with_progress,
+)
 from refnet.cli.output import say
 from refnet.errors import Exit, RefnetError, worst
 from refnet.files import explained
 from refnet.postgres.account import make_enterable
 from refnet.recovery.model import formatting
-from refnet.recovery.model.bucket import BucketError, Kind
 
 
 @spread
@@ -60,15 +67,13 @@ def opened(place: options.Place, request: Request) -> tuple[Context, Found]:
     if place.is_remote and settings.store(str(place.store)):
         with explained(settings.home):  # the user of a server that is made there later passes through
             make_enterable(settings.home)
-    try:
-        here = context(replace(place, deleted=place.is_remote), key=True)
-    except BucketError as error:
-        if error.kind is not Kind.REFUSED:
-            raise
-        here = context(place, key=True)  # what is deleted cannot be listed, which `find` says
-    if here.remote is None:
+    remote = remote_store(settings, replace(place, deleted=place.is_remote), key=True)
+    if remote is None:
         raise RefnetError("no remote store is named", "Name one: --store NAME, or a URL.", Exit.USAGE)
-    found = action.find(here, here.remote, request)
+    here = Context(settings, note=note)
+    found = action.find(here, remote, request)
+    if place.any_signer:
+        note_signers(remote.shown, found.chosen)
     for sentence in found.notes:
         note(sentence)
     return here, found

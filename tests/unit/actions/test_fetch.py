@@ -13,7 +13,7 @@ from tests.lost_machine import Loss, names
 from tests.memory_bucket import MemoryBucket
 from tests.remote_store import NOW, Machine, artifact
 
-from refnet.actions.fetch import Request, bring, plan
+from refnet.actions.fetch import Request, bring, find, plan
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome
 from refnet.recovery.model.bucket import BucketError, Kind
@@ -156,6 +156,23 @@ def test_a_page_before_two_rotations_brings_back_what_it_opens_and_says_that_the
     found = loss.found(recovery=page)
     assert [one.name for one in found.chosen] == [NEWEST]
     assert any("does not open 2 newer manifests" in one for one in found.notes)
+
+
+def test_on_the_machine_that_sent_the_recovery_key_alone_decides_and_an_old_page_is_no_attack(
+    loss: Loss,
+) -> None:
+    sender, page = loss.sender, loss.sender.recovery
+    sender.recovery = PrivateKey.new()
+    error = _refused(lambda: find(loss.context, sender.store(key=True), Request()))
+    assert error.code is Exit.USAGE
+    assert "the recovery key opens none of 2 manifests" in error.message
+    sender.send(artifact(3, DATA))
+    sender.recovery = page
+    found = find(loss.context, sender.store(key=True), Request())
+    assert [one.name for one in found.chosen] == [NEWEST]
+    (alarm, newer) = found.notes
+    assert "or the recovery key does not open them" in alarm
+    assert "does not open 1 newer manifest" in newer
 
 
 def test_a_removed_copy_is_an_alarm_and_does_not_stop(loss: Loss) -> None:

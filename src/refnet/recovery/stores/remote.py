@@ -93,6 +93,11 @@ class RemoteStore:
         """Return the store with what somebody deleted or replaced; `bucket`: opened with another credential."""
         return RemoteStore(self.name, bucket or self.bucket, self.home, self.trust, versions=True)
 
+    def by_recovery_key(self, *, versions: bool) -> RemoteStore:
+        """Return the store as the recovery key alone opens it, as on a machine that has nothing else."""
+        trust = replace(self.trust, opener=replace(self.trust.opener, catalog=None))
+        return RemoteStore(self.name, self.bucket, self.home, trust, versions=versions)
+
     def contents(self) -> Contents:
         """List the store; fetch only the manifests that are new."""
         if not (self._once and self._contents):
