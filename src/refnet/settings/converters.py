@@ -279,6 +279,44 @@ def web_url(value: Any) -> str:
     return url
 
 
+def requests_per_second(value: Any) -> float:
+    """Return a rate, in requests a second; 0: no limit."""
+    usage = "Write a number such as 1 or 0.5; 0 turns the limit off."
+    try:
+        rate = -1.0 if isinstance(value, bool) or not str(value).isascii() else float(value)
+    except (TypeError, ValueError):
+        rate = -1.0
+    if not 0 <= rate <= 1000:
+        raise InvalidError("must be a number from 0 to 1000", usage)
+    return rate
+
+
+def header_value(value: Any, usage: str = "Copy the key from its provider.", shortest: int = 1) -> str:
+    """Return a key that fits into a header of HTTP: visible ASCII characters, `shortest` to 1,024."""
+    found = text(value, usage)
+    if not (found.isascii() and found[0].isalnum() and found.isprintable() and " " not in found) or not (
+        shortest <= len(found) <= 1024
+    ):
+        raise InvalidError(f"must be {shortest} to 1,024 visible ASCII characters", usage)
+    return found
+
+
+def model(value: Any) -> str:
+    """Return the name of a model: 1 to 200 visible characters without spaces."""
+    usage = "Write the name as the API lists it."
+    found = utf8(value, usage)
+    if len(found) > 200 or not found[0].isalnum() or not found.isprintable() or " " in found:
+        raise InvalidError("must be 1 to 200 visible characters", usage)
+    return found
+
+
+def token(value: Any) -> str:
+    """Return a token of at least 16 visible ASCII characters."""
+    return header_value(
+        value, "Make one: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'.", shortest=16
+    )
+
+
 def ping_url(value: Any) -> str:
     """Return the URL of a dead-man's switch, in which `{source}` is replaced."""
     usage = "Write a URL such as https://hc-ping.com/KEY/backup-{source}."

@@ -163,6 +163,32 @@ class Settings:
     encryption_recipients: tuple[str, ...] = key(parse_recipients, default=(), name="encryption.recipients")
     #: The signers that are trusted besides this machine's: fingerprints, or public keys of ssh.
     encryption_signers: tuple[str, ...] = key(parse_signers, default=(), name="encryption.signers")
+    #: The server of Semantic Scholar's Graph API.
+    crawl_semantic_scholar_url: str = key(
+        converters.web_url,
+        default="https://api.semanticscholar.org/graph/v1",
+        name="crawl.semantic_scholar_url",
+    )
+    #: The server of OpenAlex, which is asked what Semantic Scholar does not know.
+    crawl_openalex_url: str = key(
+        converters.web_url, default="https://api.openalex.org", name="crawl.openalex_url"
+    )
+    #: Requests a second to each of them, by all workers together; 0: no limit.
+    crawl_requests_per_second: float = key(
+        converters.requests_per_second, default=1.0, name="crawl.requests_per_second"
+    )
+    #: The key of Semantic Scholar's API; None: the pool that all users without a key share.
+    crawl_api_key: str | None = key(converters.header_value, name="crawl.api_key", secret=True)
+    #: The key of OpenAlex; None: only single works are asked for.
+    crawl_openalex_key: str | None = key(converters.header_value, name="crawl.openalex_key", secret=True)
+    #: An API like OpenAI's that writes summaries, up to /v1; None: the provider's or an extract.
+    summarize_url: str | None = key(converters.web_url, name="summarize.url")
+    #: The model there.
+    summarize_model: str | None = key(converters.model, name="summarize.model")
+    #: The key of that API.
+    summarize_api_key: str | None = key(converters.header_value, name="summarize.api_key", secret=True)
+    #: What a client sends to change something through `refnet serve`; None: only this machine reaches it.
+    web_token: str | None = key(converters.token, name="web.token", secret=True)
     #: The named sources, in the order of the settings file, without their defaults.
     sources: Mapping[str, SourceSettings] = field(default_factory=dict)
     #: The database that these settings are about; see `narrowed`.
