@@ -14,7 +14,7 @@ from refnet.recovery.model.remote_head import Head, gaps
 from refnet.recovery.model.store_check import Answer, StoreCheck, Tried, watch_checks
 
 MADE = document()
-HEAD = Head(7, "ab" * 32, "SHA256:OURS", ((1, 2), (4, 4))).to_json()
+HEAD = Head(7, "ab" * 32, "SHA256:OURS", ((1, 2), (4, 4)), ((5, 7),), {"SHA256:THEY": ((1, 3),)}).to_json()
 CHECK = StoreCheck("cloud", "s3://b", NOW, (Tried("delete", Answer.ALARM, "accepted"),)).to_text()
 
 

@@ -190,6 +190,20 @@ def test_a_retry_makes_no_other_artifact_however_long_the_last_run_was_sending(r
     assert (other.earlier, other.exit) == (False, Exit.DONE)
 
 
+def test_what_somebody_deleted_in_a_store_is_an_alarm_until_it_is_accepted(refnet: Command) -> None:
+    first = min((refnet.home.parent / "near" / "manifests").iterdir())
+    first.unlink()
+    assert "refnet store accept" in refnet("list", "--store", "near").out
+    planned = refnet("store", "accept", "near", "--plan")
+    planned.succeeds()
+    assert "missing: number 1, which" in planned.out
+    refnet("store", "accept", "near").fails(6, "copies in near are missing")
+    [gap] = refnet("store", "accept", "near", "--force", "--json").json["gaps"]
+    assert gap["counter"] == 1
+    assert refnet("list", "--store", "near", "--json").json["gaps"] == []
+    refnet("store", "accept", "near", "--force").fails(2, "has no gap")
+
+
 def test_without_a_recipient_nothing_leaves_the_machine(refnet: Command) -> None:
     folder = refnet.home.parent
     (folder / "plain").mkdir(mode=0o700)

@@ -72,6 +72,8 @@ def list_artifacts(
         print(f"{what}: {found.path(one)} {formatting.plain(one.why)} ({one.advice})")
     for gap in found.gaps:
         print(f"alarm: {found.place}: {formatting.plain(gap.why)}")
+    if found.gaps:
+        print("If that was deleted on purpose: `refnet store accept STORE`.")
 
 
 def _list_previous(found: Kept, *, as_json: bool) -> None:

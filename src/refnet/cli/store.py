@@ -2,35 +2,74 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from refnet import wiring
 from refnet.cli import options, render
 from refnet.cli.command import Commands
-from refnet.cli.context import context, current_settings, print_json, would
+from refnet.cli.context import confirm, context, current_settings, ends_at_plan, print_json, would
 from refnet.cli.output import say
 from refnet.errors import Exit
 from refnet.recovery.model import formatting
 from refnet.recovery.model.store_check import StoreCheck
 
+if TYPE_CHECKING:
+    from refnet.actions.store_accept import StoreAcceptance
+    from refnet.recovery.stores.remote import RemoteStore
+
 store = Commands("Manage the backup folder, and check the remote stores.")
 
 
 @store.command()
-def accept(*, plan: options.Plan = False) -> None:
-    """Accept the backup folder as the store.
+def accept(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="STORE", help="A remote store, as it is now; default: the backup folder."),
+    ] = None,
+    *,
+    plan: options.Plan = False,
+    force: Annotated[bool, typer.Option("--force", "--yes", "-y", help="Do not ask.")] = False,
+    as_json: options.Json = False,
+) -> None:
+    """Accept the backup folder, or a remote store, as it is.
 
-    This is needed after a new disk or a deliberate move.
+    This is needed after a new disk or a deliberate move; for a remote store also after something else than this machine
+    has deleted copies there on purpose, which is an alarm.
     """
     settings = current_settings()
+    if name:
+        _accept_gaps(wiring.remote_store(settings, name), plan=plan, force=force, as_json=as_json)
+        return
     folder = wiring.store(settings)
     count = formatting.plural(len(folder.entries()), "artifact")
     if would(f"accept {folder.root} as the store from now on ({count})", plan=plan):
         return
     made = folder.accept()
+    if as_json:
+        print_json({"folder": str(folder.root), "id": made, "artifacts": len(folder.entries())})
+        return
     say(f"{folder.root} is the store from now on ({count}, id {made}); {settings.home} remembers it.")
+
+
+def _accept_gaps(remote: RemoteStore, *, plan: bool, force: bool, as_json: bool) -> None:
+    from refnet.actions import store_accept as action
+
+    planned = action.plan(remote)
+    if ends_at_plan(planned, _print_gaps, plan=plan, as_json=as_json):
+        return
+    confirm("Was that intended?", force=force, what=f"copies in {remote.name} are missing")
+    done = action.accept(planned)
+    print_json(done.to_json()) if as_json else say(f"{remote.name} is accepted as it is.")
+
+
+def _print_gaps(planned: StoreAcceptance) -> None:
+    print(f"Accept {planned.store.shown} as it is:")
+    for one in planned.ending:
+        print(f"  {formatting.plain(one.why)}: an alarm no longer")
+    for one in planned.staying:
+        print(f"  {formatting.plain(one.why)}: stays an alarm")
 
 
 @store.command(name="list")

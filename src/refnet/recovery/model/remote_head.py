@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Self
 
@@ -19,6 +19,8 @@ from refnet.recovery.model.remote import MOST_COUNTER, Signed
 _FORMAT = 1
 #: Ranges of counters in the record of a head.
 _MOST_RANGES = 100_000
+#: Other signers in it.
+_MOST_SIGNERS = 1000
 
 Ranges = tuple[tuple[int, int], ...]
 
@@ -37,19 +39,43 @@ class Head:
     deleted: Ranges = field(default=())
     #: The counters whose manifests must be there.
     present: Ranges = field(default=())
+    #: By the fingerprint of another signer: the counters of its manifests that this machine deleted.
+    others: Mapping[str, Ranges] = field(default_factory=dict)
+
+    @property
+    def sent(self) -> Ranges:
+        """The counters that this machine sent, and did not delete."""
+        own = ranges([self.counter] if self.counter else [], self.present)
+        return without(own, self.deleted)
+
+    def deleted_of(self, signer: str) -> Ranges:
+        """Return the counters of `signer` whose manifests this machine deleted."""
+        return self.deleted if signer == self.signer else self.others.get(signer, ())
+
+    def having_deleted(self, signer: str, counters: Ranges) -> Head:
+        """Return the head once this machine has deleted the manifests `counters` of `signer`."""
+        if not counters:
+            return self
+        deleted = ranges([], (*self.deleted_of(signer), *counters))
+        if signer == self.signer:
+            return replace(self, deleted=deleted)
+        return replace(self, others={**self.others, signer: deleted})
 
     def after(self, sent: Signed) -> Head:
         """Return the head once `sent` is published: what was missing before stays missing."""
-        known, document = self if self.signer == sent.signer else Head(), sent.document
+        known, document = self, sent.document
+        if self.signer != sent.signer:  # this machine has a new signing key
+            others = {**self.others, **({self.signer: self.deleted} if self.deleted else {})}
+            known = Head(deleted=others.pop(sent.signer, ()), others=others)
         if document.counter < known.counter:
             return self
         present = without(ranges([], (*known.present, *document.present)), known.deleted)
-        return Head(document.counter, sent.sha256, sent.signer, known.deleted, present)
+        return Head(document.counter, sent.sha256, sent.signer, known.deleted, present, known.others)
 
     def to_json(self) -> str:
         values = {"format": _FORMAT, "counter": self.counter, "sha256": self.sha256, "signer": self.signer}
-        parts = {"deleted": self.deleted, "present": self.present}
-        return json.dumps(values | {name: [list(one) for one in part] for name, part in parts.items()}) + "\n"
+        parts = {"deleted": self.deleted, "present": self.present, "others": self.others}
+        return json.dumps(values | parts) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
@@ -57,7 +83,8 @@ class Head:
         values = _HEAD(checked.document(text))
         del values["format"]
         parts = {name: ranges([], values.get(name, ())) for name in ("deleted", "present")}
-        return cls(**values | parts)
+        others = {signer: ranges([], part) for signer, part in values.get("others", {}).items()}
+        return cls(**values | parts | {"others": others})
 
 
 @dataclass(frozen=True)
@@ -125,7 +152,8 @@ def gaps(manifests: Sequence[Signed], store: str, head: Head | None = None) -> t
     ]
     for (signer, name), group in by_signer.items():
         own = head if head and (head.signer, store) == (signer, name) else None
-        found += _gaps(sorted(group, key=lambda one: one.document.counter), own)
+        deleted = head.deleted_of(signer) if head and name == store else ()
+        found += _gaps(sorted(group, key=lambda one: one.document.counter), own, deleted)
     if head and head.counter and (head.signer, store) not in by_signer:
         gone = ((head.counter, head.counter),)
         if without(gone, head.deleted):
@@ -135,11 +163,23 @@ def gaps(manifests: Sequence[Signed], store: str, head: Head | None = None) -> t
     return tuple(found)
 
 
-def _gaps(group: list[Signed], head: Head | None) -> list[Gap]:
+def accepted(manifests: Sequence[Signed], store: str, head: Head) -> Head:
+    """Return `head` once it is accepted what is there: what is missing counts as deleted by this machine."""
+    found, there = head, dict[str, Ranges]()
+    for signer in {one.signer for one in manifests if one.document.store == store}:
+        group = [one for one in manifests if (one.signer, one.document.store) == (signer, store)]
+        there[signer] = ranges(one.document.counter for one in group)
+        last = max(group, key=lambda one: one.document.counter)
+        found = found.having_deleted(signer, without(last.document.present, there[signer]))
+        if (signer, last.document.counter) == (head.signer, head.counter):
+            found = replace(found, sha256=last.sha256)
+    return found.having_deleted(head.signer, without(head.sent, there.get(head.signer, ())))
+
+
+def _gaps(group: list[Signed], head: Head | None, deleted: Ranges) -> list[Gap]:
     """Return the gaps among the manifests of one signer, in the order of their counters."""
     last, found = group[-1], list[Gap]()
     there = ranges(one.document.counter for one in group)
-    deleted = head.deleted if head else ()
     sources = [(last.document.present, f"number {last.document.counter} names")]
     if head:
         own = without(head.present, ((head.counter, head.counter),))  # that one has a sentence of its own
@@ -157,11 +197,7 @@ def _gaps(group: list[Signed], head: Head | None) -> list[Gap]:
     known = without(there, last.document.present)
     if returned := without(known, ((last.document.counter, MOST_COUNTER),)):
         found.append(Gap(f"number {returned[0][0]} was deleted, and is there again", returned[0][0]))
-    if (
-        head
-        and last.document.counter < head.counter
-        and without(((head.counter, head.counter),), head.deleted)
-    ):
+    if head and last.document.counter < head.counter and without(((head.counter, head.counter),), deleted):
         older = f"the newest is number {last.document.counter}, and this machine sent number {head.counter}"
         found.append(Gap(older, head.counter))
     if head and last.document.counter == head.counter and last.sha256 != head.sha256:
@@ -170,14 +206,16 @@ def _gaps(group: list[Signed], head: Head | None) -> list[Gap]:
 
 
 _COUNTER = checked.integer(1, MOST_COUNTER)
+_SIGNER = checked.text(100, like="[!-~]*")
+_RANGES = checked.each(checked.row(_COUNTER, _COUNTER), _MOST_RANGES)
 _HEAD = checked.record(
     {
         "format": checked.integer(1, _FORMAT),
         "counter": checked.integer(0, MOST_COUNTER),
         "sha256": checked.text(64, like="([0-9a-f]{64})?"),
-        "signer": checked.text(100, like="[!-~]*"),
-        "deleted": checked.each(checked.row(_COUNTER, _COUNTER), _MOST_RANGES),
+        "signer": _SIGNER,
+        "deleted": _RANGES,
     },
-    {"present": checked.each(checked.row(_COUNTER, _COUNTER), _MOST_RANGES)},
+    {"present": _RANGES, "others": checked.mapping(_SIGNER, _RANGES, _MOST_SIGNERS)},
     more=True,
 )

@@ -24,7 +24,7 @@ from refnet.recovery.buckets.trying import CHECKS
 from refnet.recovery.model.artifact import Entry, Evidence
 from refnet.recovery.model.bucket import Bucket
 from refnet.recovery.model.remote import DATA, MANIFESTS, Copy, ManifestName, PieceName, Signed, lengths
-from refnet.recovery.model.remote_head import Gap, Head, gaps, ranges
+from refnet.recovery.model.remote_head import Gap, Head, accepted, gaps, ranges
 from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.model.source_name import STANDARD, SourceName
 from refnet.recovery.model.store import Leftover, Unlisted
@@ -162,9 +162,9 @@ class RemoteStore:
     def unpublish(self, entry: Entry) -> None:
         """Delete the manifest of a copy: every version of it. BucketError (LOCKED, REFUSED): then it stays."""
         copy, head = _as_copy(entry), self.head()
-        own = head.signer == copy.signed.signer and self.name == copy.document.store
+        own = self.name == copy.document.store
         if own:  # before: a crash must not look like an attack
-            self.keep_head(replace(head, deleted=ranges([copy.document.counter], head.deleted)))
+            self.keep_head(head.having_deleted(copy.signed.signer, ranges([copy.document.counter])))
         try:
             self._delete(copy.object)
         except BaseException:
@@ -264,6 +264,12 @@ class RemoteStore:
             raise RefnetError(
                 f"{path} cannot be read: {error.strerror}", "Give it to this user (0600)."
             ) from error
+
+    def accepted(self) -> tuple[tuple[Gap, ...], tuple[Gap, ...], Head]:
+        """Return the gaps, those that stay once what is there is accepted, and the head that accepts it."""
+        manifests = [one.signed for one in self.contents().copies]
+        head = accepted(manifests, self.name, self.head())
+        return self.contents().gaps, gaps(manifests, self.name, head), head
 
     def keep_head(self, head: Head) -> None:
         """Record what this machine sent last, durably."""

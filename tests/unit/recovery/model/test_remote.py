@@ -22,7 +22,7 @@ from refnet.recovery.model.remote import (
     evidence_to_send,
     lengths,
 )
-from refnet.recovery.model.remote_head import Head, gaps, ranges, without
+from refnet.recovery.model.remote_head import Head, accepted, gaps, ranges, without
 from refnet.recovery.model.source_name import Kind, SourceName
 
 VAULT = Manifest(
@@ -243,6 +243,33 @@ def test_a_manifest_that_was_deleted_and_is_put_back_is_a_gap() -> None:
     assert "was deleted, and is there again" in gaps([*found[:2], last], "cloud")[0].why
 
 
+def test_what_is_missing_can_be_accepted_and_what_was_replaced_or_put_back_cannot() -> None:
+    found = in_order(5)
+    head = _head(found, present=((1, 5),))
+    for there in (found[3:], [found[1]], [], found[:4]):
+        assert gaps(there, "cloud", head)
+        assert gaps(there, "cloud", accepted(there, "cloud", head)) == ()
+    taken = accepted(found[3:], "cloud", head)
+    assert (taken.sent, taken.deleted) == (((4, 5),), ((1, 3),))
+    assert [one.counter for one in gaps(found[4:], "cloud", taken)] == [4], "a later one is an alarm again"
+    for wrong in ([*found, found[2]], [found[0], signed(document(2, previous="ab" * 32)), *found[2:]]):
+        assert gaps(wrong, "cloud", accepted(wrong, "cloud", head))
+
+
+def test_what_another_signer_sent_can_be_deleted_and_a_new_key_forgets_no_deletion() -> None:
+    theirs = signed(document(7, signer="ssh-ed25519 AAAATHEY", present=((1, 7),)))
+    found = [*in_order(2), theirs]
+    assert gaps(found, "cloud", _head(found[:2]))
+    head = _head(found[:2]).having_deleted(theirs.signer, ((1, 6),))
+    assert gaps(found, "cloud", head) == () == gaps(found, "cloud", accepted(found, "cloud", head))
+    assert gaps(found, "other", head) != ()
+    renewed = head.having_deleted(head.signer, ((1, 1),)).after(
+        signed(document(1, signer="ssh-ed25519 AAAANEW"))
+    )
+    assert [renewed.deleted_of(one.signer) for one in found[1:]] == [((1, 1),), ((1, 6),)]
+    assert renewed.after(found[1]).deleted == ((1, 1),)
+
+
 def test_each_signer_has_an_order_of_its_own() -> None:
     theirs = signed(document(7, signer="ssh-ed25519 AAAATHEY", present=((7, 7),)))
     assert gaps([*in_order(2), theirs], "cloud") == ()
@@ -254,7 +281,7 @@ def test_a_range_of_all_counters_costs_nothing() -> None:
 
 
 def test_the_record_of_a_head_is_read_as_written() -> None:
-    head = Head(7, "ab" * 32, "SHA256:x", ((1, 2), (4, 4)))
+    head = Head(7, "ab" * 32, "SHA256:x", ((1, 2), (4, 4)), ((3, 7),), {"SHA256:y": ((1, 9),)})
     assert Head.from_json(head.to_json()) == head
     with pytest.raises(ValueError):
         Head.from_json(b'{"counter": 1}')

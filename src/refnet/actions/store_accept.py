@@ -1,0 +1,59 @@
+"""store accept: count what is missing in a remote store as deleted on purpose, so that it is an alarm no longer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from refnet.errors import Exit, RefnetError
+from refnet.recovery.model.remote_head import Gap, Head
+from refnet.recovery.stores.remote import RemoteStore
+
+
+@dataclass(frozen=True)
+class StoreAcceptance:
+    """The acceptance of a remote store as it is."""
+
+    store: RemoteStore
+    #: Those that are an alarm now.
+    gaps: tuple[Gap, ...]
+    #: Those of them that stay an alarm: no deletion explains them.
+    staying: tuple[Gap, ...]
+    #: The record of the newest manifest, with which the others are no alarm.
+    head: Head
+    #: False: only planned.
+    accepted: bool = False
+
+    @property
+    def ending(self) -> tuple[Gap, ...]:
+        """The gaps that are an alarm no longer."""
+        return tuple(one for one in self.gaps if one not in self.staying)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "store": self.store.name,
+            "shown": self.store.bucket.shown,
+            "gaps": [one.to_json() for one in self.ending],
+            "staying": [one.to_json() for one in self.staying],
+            "accepted": self.accepted,
+        }
+
+
+def plan(store: RemoteStore) -> StoreAcceptance:
+    """Return what would be accepted; RefnetError if nothing can be."""
+    planned = StoreAcceptance(store, *store.accepted())
+    if not planned.gaps:
+        raise RefnetError(f"{store.shown} has no gap", "There is nothing to accept.", Exit.USAGE)
+    if not planned.ending:
+        hint = "`refnet list` with --store shows it. Find out who can write there; keep another store."
+        raise RefnetError(f"{store.shown}: no deletion explains this: {planned.gaps[0].why}", hint)
+    return planned
+
+
+def accept(planned: StoreAcceptance) -> StoreAcceptance:
+    """Record it; RefnetError if the store is another one by now."""
+    with planned.store.alone(seconds=0.0):
+        if plan(planned.store) != planned:
+            raise RefnetError(f"{planned.store.name} has changed meanwhile", "Retry.", transient=True)
+        planned.store.keep_head(planned.head)
+    return replace(planned, accepted=True)
