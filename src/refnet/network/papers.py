@@ -1,4 +1,4 @@
-"""What a provider says of papers and their citations, as checked values; pure."""
+"""The values that the answers of a provider are read into: papers, authors, citations; pure."""
 
 import re
 import unicodedata
@@ -43,7 +43,7 @@ class Tldr:
 
 @dataclass(frozen=True, slots=True)
 class FoundPaper:
-    """What one answer says of one paper; None or () where it says nothing."""
+    """A paper as one answer describes it; None or () where the answer says nothing."""
 
     #: The provider: semantic_scholar, openalex.
     provenance: str
@@ -131,7 +131,7 @@ def normalized(scheme: str, value: object) -> str | None:
 
 
 def _matching(pattern: str, fold: Callable[[str], str] = str.lower) -> Callable[[str], str | None]:
-    """Return a function: the folded first group of `pattern` if it matches the whole id, else None."""
+    """Return a function: the folded first group of `pattern` if it matches the entire id, else None."""
     compiled = re.compile(pattern, re.IGNORECASE | re.ASCII)
 
     def match(value: str) -> str | None:
