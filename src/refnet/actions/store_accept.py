@@ -19,7 +19,7 @@ class StoreAcceptance:
     gaps: tuple[Gap, ...]
     #: Those of them that stay an alarm: no deletion explains them.
     staying: tuple[Gap, ...]
-    #: The record of the newest manifest, with which the others are no alarm.
+    #: The record of the newest manifest, that ends the others.
     head: Head
     #: False: only planned.
     accepted: bool = False
