@@ -138,7 +138,7 @@ class Worker:
             )
 
     def keep(self, cursor: psycopg.Cursor[_Row], job: Job, payload: Mapping[str, Any]) -> None:
-        """Store `payload` with a job that goes on, in the transaction of `cursor`, and renew; LostClaimError."""
+        """Store `payload` with a job that is not finished, in the transaction of `cursor`, and renew; LostClaimError."""
         self._change(
             cursor,
             job,
