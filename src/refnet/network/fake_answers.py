@@ -1,0 +1,197 @@
+"""What the fake providers answer, from a made-up graph: paths, fields, pages and errors as the real ones have them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from refnet.network.fake_graph import FakeGraph, Reference
+
+_MOST_IDS, _MOST_ITEMS, _LAST = 500, 1000, 10_000
+_EDGE_FIELDS = frozenset({"contexts", "intents", "contextsWithIntent", "isInfluential"})
+_AUTHOR_FIELDS = ("authorId", "name")
+_NESTED = (
+    "authors",
+    "citations",
+    "references",
+    "embedding",
+    "tldr",
+    "publicationVenue",
+    "journal",
+    "openAccessPdf",
+)
+Query = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer to a request."""
+
+    status: int
+    #: JSON; text is HTML.
+    body: Any
+    headers: Mapping[str, str] = field(default_factory=dict)
+    #: batch, references, citations, paper, work, works or other.
+    kind: str = "other"
+    #: The number of ids of a batch.
+    ids: int = 0
+
+
+class _RefusedError(Exception):
+    """A request is answered by 400 with this text."""
+
+
+class Answers:
+    """The answers of the fake providers for `graph`."""
+
+    def __init__(self, graph: FakeGraph) -> None:
+        self.graph = graph
+
+    def answer(self, method: str, path: str, query: Query, body: bytes) -> Answer:
+        """Answer a request; `path` is decoded."""
+        try:
+            if path.startswith("/graph/v1/paper/"):
+                return self._scholar(method, path.removeprefix("/graph/v1/paper/"), query, body)
+        except _RefusedError as error:
+            return Answer(400, {"error": str(error)})
+        return Answer(404, {"error": "Not found"})
+
+    def _scholar(self, method: str, rest: str, query: Query, body: bytes) -> Answer:
+        if method == "POST":
+            return (
+                self._batch(query, body) if rest == "batch" else Answer(405, {"error": "Method not allowed"})
+            )
+        for name in ("references", "citations"):
+            if rest.endswith(f"/{name}"):
+                return self._edges(rest.removesuffix(f"/{name}"), name, query)
+        wanted = _fields(query, self._known(full=True))
+        number = self.graph.find(rest)
+        if number is None:
+            return Answer(404, {"error": f"Paper with id {rest} not found"}, kind="paper")
+        return Answer(200, self._paper(number, wanted), kind="paper")
+
+    def _known(self, *, full: bool) -> frozenset[str]:
+        names = frozenset(self.graph.paper(0))
+        return names | {"citations", "references"} if full else names - {"tldr", "embedding"}
+
+    def _batch(self, query: Query, body: bytes) -> Answer:
+        wanted = _fields(query, self._known(full=True))
+        ids = _ids(body)
+        numbers = [self.graph.find(one) for one in ids]
+        if not any(number is not None for number in numbers):
+            return Answer(400, {"error": "No valid paper ids given"}, kind="batch", ids=len(ids))
+        found = [None if number is None else self._paper(number, wanted) for number in numbers]
+        return Answer(200, found, kind="batch", ids=len(ids))
+
+    def _edges(self, identifier: str, name: str, query: Query) -> Answer:
+        wanted = _fields(query, self._known(full=False) | _EDGE_FIELDS)
+        offset, limit = _number(query, "offset", 0, _LAST - 1), _number(query, "limit", 100, _MOST_ITEMS)
+        number = self.graph.find(identifier)
+        if number is None:
+            return Answer(404, {"error": f"Paper with id {identifier} not found"}, kind=name)
+        items, total = self._page(number, name, wanted, offset, limit)
+        page: dict[str, Any] = {"offset": offset, "data": items}
+        if offset + limit < min(total, _LAST):
+            page["next"] = offset + limit
+        return Answer(200, page, kind=name)
+
+    def _page(
+        self, number: int, name: str, wanted: Sequence[str], offset: int, limit: int
+    ) -> tuple[list[dict[str, Any]], int]:
+        """Return the items from `offset` on, and the number of all."""
+        end = min(offset + limit, _LAST)
+        if name == "references":
+            references = self.graph.references(number)
+            return [self._cited(one, wanted) for one in references[offset:end]], len(references)
+        citing = self.graph.cited_by(number)
+        items = [
+            _edge(self.graph.link(other, number), wanted)
+            | {"citingPaper": self._paper(other, _of_paper(wanted))}
+            for other in citing[offset:end]
+        ]
+        return items, len(citing)
+
+    def _cited(self, reference: Reference, wanted: Sequence[str]) -> dict[str, Any]:
+        names = _of_paper(wanted)
+        paper = (
+            _bare(reference.title, names) if reference.paper is None else self._paper(reference.paper, names)
+        )
+        return _edge(reference, wanted) | {"citedPaper": paper}
+
+    def _paper(self, number: int, wanted: Sequence[str]) -> dict[str, Any]:
+        paper = self.graph.paper(number)
+        given = {"paperId": paper["paperId"]}
+        for name in wanted:
+            top, _, below = name.partition(".")
+            if top in {"citations", "references"}:
+                given.setdefault(top, self._linked(number, top))
+            elif top == "authors" and below:
+                given.setdefault(top, [dict(one) for one in paper[top]])
+            else:
+                given[top] = paper[top]
+        return given
+
+    def _linked(self, number: int, name: str) -> list[dict[str, Any]]:
+        others = (
+            self.graph.cites(number) if name == "references" else self.graph.cited_by(number)[: _LAST - 1]
+        )
+        return [self._paper(other, ("title",)) for other in others]
+
+
+def _of_paper(wanted: Iterable[str]) -> list[str]:
+    return [name for name in wanted if name not in _EDGE_FIELDS]
+
+
+def _edge(reference: Reference, wanted: Iterable[str]) -> dict[str, Any]:
+    contexts = [reference.context] if reference.context else []
+    intents = [reference.intent] if reference.intent else []
+    with_intent = [{"context": one, "intents": intents} for one in contexts]
+    every = {
+        "contexts": contexts,
+        "intents": intents,
+        "contextsWithIntent": with_intent,
+        "isInfluential": reference.is_influential,
+    }
+    return {name: every[name] for name in wanted if name in every}
+
+
+def _bare(title: str, wanted: Iterable[str]) -> dict[str, Any]:
+    """Return a paper of which the provider knows the title alone."""
+    empty: dict[str, Any] = {"title": title, "authors": [], "venue": ""}
+    return {"paperId": None} | {name: empty.get(name) for name in (one.partition(".")[0] for one in wanted)}
+
+
+def _fields(query: Query, known: frozenset[str]) -> list[str]:
+    """Return the fields that are asked for; _RefusedError if there is an unknown one."""
+    wanted = [name.strip() for name in query.get("fields", "title").split(",") if name.strip()]
+    unknown = [name for name in wanted if not _is_known(name, known)]
+    if unknown:
+        raise _RefusedError(f"Unrecognized or unsupported fields: [{', '.join(unknown)}]")
+    return wanted
+
+
+def _is_known(name: str, known: frozenset[str]) -> bool:
+    top, dot, _ = name.partition(".")
+    return top in known and (not dot or top in _NESTED)
+
+
+def _number(query: Query, name: str, default: int, most: int) -> int:
+    text = query.get(name, str(default))
+    if not (text.isascii() and text.isdigit() and len(text) < 9 and int(text) <= most):
+        raise _RefusedError(f"Unacceptable query params: [{name}={text}]")
+    return int(text)
+
+
+def _ids(body: bytes) -> list[str]:
+    try:
+        sent = json.loads(body)
+    except (ValueError, RecursionError):
+        raise _RefusedError("The request body is not JSON") from None
+    ids = sent.get("ids") if isinstance(sent, dict) else None
+    if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids):
+        raise _RefusedError("The request body must contain a list of ids")
+    if len(ids) > _MOST_IDS:
+        raise _RefusedError(f"Too many ids: at most {_MOST_IDS} are accepted")
+    return ids

@@ -1,0 +1,177 @@
+"""A fake Semantic Scholar on a loopback port, with a made-up graph: for tests, benchmarks and the demo.
+
+It answers as the Graph API does (/graph/v1) and, for the same papers, as OpenAlex (/openalex). It listens on
+127.0.0.1 alone and ends with the process that started it.
+
+    python -m refnet.network.fake_scholar --papers 5000 --edges 50000 --seed 1
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import threading
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from refnet.network.fake_answers import Answer, Answers
+from refnet.network.fake_graph import FakeGraph
+
+_HOST = "127.0.0.1"
+_KEPT = 100_000
+_LONGEST_BODY = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request that was answered."""
+
+    #: From 1, in the order of arrival.
+    number: int
+    method: str
+    path: str
+    query: dict[str, str]
+    #: The number of ids of a batch, otherwise 0.
+    ids: int
+    status: int
+
+
+class Log:
+    """The requests so far: how many of each kind, and the last 100,000."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._arrived = 0
+        self.requests: deque[Request] = deque(maxlen=_KEPT)
+        #: By the last part of the path: batch, references, citations, paper, work, works.
+        self.counts: Counter[str] = Counter()
+
+    def arrive(self) -> int:
+        """Return the number of a request that has arrived."""
+        with self._lock:
+            self._arrived += 1
+            return self._arrived
+
+    def answered(self, request: Request, kind: str) -> None:
+        with self._lock:
+            self.requests.append(request)
+            self.counts[kind] += 1
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that runs."""
+
+    #: The base addresses: http://127.0.0.1:PORT/graph/v1, and /openalex.
+    url: str
+    openalex_url: str
+    log: Log
+
+    @property
+    def requests(self) -> list[Request]:
+        return list(self.log.requests)
+
+    @property
+    def counts(self) -> Counter[str]:
+        return self.log.counts
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, answers: Answers, port: int, parent: int | None = None) -> None:
+        super().__init__((_HOST, port), _Handler)
+        self.answers, self.log, self._parent = answers, Log(), parent
+
+    def service_actions(self) -> None:
+        if self._parent and os.getppid() != self._parent:  # the process that needs it has ended
+            raise SystemExit
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1
+    server: _Server
+
+    def do_GET(self) -> None:
+        self._handle(b"")
+
+    def do_POST(self) -> None:
+        length = self.headers.get("Content-Length", "")
+        size = int(length) if length.isascii() and length.isdigit() else 0
+        if size > _LONGEST_BODY:
+            self.close_connection = True
+            self._send(Answer(413, {"error": "Request too large"}))
+            return
+        self._handle(self.rfile.read(size))
+
+    def _handle(self, body: bytes) -> None:
+        number = self.server.log.arrive()
+        address = urlsplit(self.path)
+        path, query = unquote(address.path), dict(parse_qsl(address.query, keep_blank_values=True))
+        answer = self.server.answers.answer(self.command, path, query, body)
+        self.server.log.answered(
+            Request(number, self.command, path, query, answer.ids, answer.status), answer.kind
+        )
+        self._send(answer)
+
+    def _send(self, answer: Answer) -> None:
+        text = answer.body if isinstance(answer.body, str) else json.dumps(answer.body) + "\n"
+        body = text.encode()
+        self.send_response_only(answer.status)
+        kind = "text/html; charset=utf-8" if isinstance(answer.body, str) else "application/json"
+        for name, value in {"Content-Type": kind, "Content-Length": str(len(body)), **answer.headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the base class names it so
+        """Say nothing."""
+
+
+@contextmanager
+def running(graph: FakeGraph, port: int = 0) -> Iterator[Running]:
+    """Serve `graph` on a loopback port (0: any) until the end of the block."""
+    server = _Server(Answers(graph), port)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield _described(server)
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def _described(server: _Server) -> Running:
+    base = f"http://{_HOST}:{server.server_port}"
+    return Running(f"{base}/graph/v1", f"{base}/openalex", server.log)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Serve until interrupted, or until the parent process has ended; the first line printed is the address."""
+    parser = argparse.ArgumentParser(prog="refnet.network.fake_scholar", description=__doc__)
+    parser.add_argument("--papers", type=int, default=5000)
+    parser.add_argument("--edges", type=int, default=50_000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--port", type=int, default=0)
+    chosen = parser.parse_args(arguments)
+    graph = FakeGraph(chosen.papers, chosen.edges, chosen.seed)
+    server = _Server(Answers(graph), chosen.port, os.getppid())
+    print(_described(server).url, flush=True)  # noqa: T201  # the answer of this command
+    for identifier in graph.seed_ids:
+        print(identifier, flush=True)  # noqa: T201
+    with server, suppress(KeyboardInterrupt):
+        server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()
