@@ -77,6 +77,17 @@ def test_bash_completes_commands_options_and_values(environment: dict[str, str])
 
 
 @_needs("bash")
+def test_bash_completes_the_names_of_stores(environment: dict[str, str]) -> None:
+    file = Path(environment["REFNET_HOME"]) / "refnet.toml"
+    file.parent.mkdir(mode=0o700)
+    file.write_text('[stores.near]\nurl = "file:///none"\n')
+    file.chmod(0o600)
+    for line in ("copy --to", "list --store", "store check", "store accept", "key check --store"):
+        assert _bash(environment, f"refnet {line}") == ["near"], line
+    assert _bash(environment, "refnet recover --from", "n") == ["near"]
+
+
+@_needs("bash")
 def test_bash_completes_artifacts_and_only_those(environment: dict[str, str]) -> None:
     assert _bash(environment, "refnet accept") == []  # the backup folder does not exist
     _run(environment, "refnet", "backup", "config")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -46,6 +45,14 @@ def _write(folder: Path, *recipients: str) -> None:
         f'[stores.near]\nurl = "file://{folder}/near"\n[stores.away]\nurl = "file://{folder}/away"\n'
     )
     (folder / "refnet.toml").chmod(0o600)
+
+
+def _unmount(folder: Path) -> None:
+    (folder / "away").rename(folder / "disk")
+
+
+def _mount(folder: Path) -> None:
+    (folder / "disk").rename(folder / "away")
 
 
 def _context(refnet: Command) -> Context:
@@ -106,7 +113,7 @@ def test_copies_after_a_backup_and_by_hand(refnet: Command) -> None:
 def test_a_retried_task_sends_the_missing_copy_and_makes_no_other_artifact(refnet: Command) -> None:
     folder, notes = refnet.home.parent, SourceName("notes", Kind.FOLDER)
     context = _context(refnet)
-    shutil.rmtree(folder / "away")
+    _unmount(folder)
     (folder / "notes" / "b.md").write_text("# new\n")
     asked = context.clock.now()
     made = backup(context, notes, Options(since=asked))
@@ -114,12 +121,12 @@ def test_a_retried_task_sends_the_missing_copy_and_makes_no_other_artifact(refne
     with pytest.raises(RefnetError, match="is not copied to away") as error:
         _said(made)
     assert error.value.transient
-    (folder / "away").mkdir(mode=0o700)
+    _mount(folder)
     again = backup(context, notes, Options(since=asked))
     assert again
     assert (again.earlier, again.manifest.name) == (True, made.manifest.name)
     assert _said(again) == {"outcome": "done before", "artifact": made.manifest.name}
-    assert [one.name for one in _store(refnet, "away").entries()] == [made.manifest.name]
+    assert [one.name for one in _store(refnet, "away").entries()][-1] == made.manifest.name
 
 
 def test_a_terminal_shows_how_much_of_a_copy_has_arrived(refnet: Command) -> None:
@@ -139,7 +146,7 @@ def test_a_terminal_shows_how_much_of_a_copy_has_arrived(refnet: Command) -> Non
 
 def test_a_retried_backup_sends_the_missing_copy_and_makes_no_other_artifact(refnet: Command) -> None:
     folder, journal = refnet.home.parent, refnet.home / "runs" / "journal.jsonl"
-    shutil.rmtree(folder / "away")
+    _unmount(folder)
     (folder / "notes" / "c.md").write_text("# newer\n")
     refnet("backup", "notes").fails(1, "is not copied to away")
     made = sorted((folder / "backups" / "notes").glob("*.tar.gz"))
@@ -150,7 +157,7 @@ def test_a_retried_backup_sends_the_missing_copy_and_makes_no_other_artifact(ref
     *_, last = map(json.loads, journal.read_text().splitlines())
     assert (last["ended"], last["reason"], last["artifact"]) == ("failed", "copy", made[-1].name)
 
-    (folder / "away").mkdir(mode=0o700)
+    _mount(folder)
     planned = refnet("backup", "notes", "--if-older", "1h", "--plan")
     planned.succeeds()
     assert f"would make none: {made[-1].name} is new enough" in planned.out
@@ -168,7 +175,7 @@ def test_a_retry_makes_no_other_artifact_however_long_the_last_run_was_sending(r
     days = 1.0
     context = replace(_context(refnet), clock=Clock(lambda: utc_now() + timedelta(days=days)))
     notes, retried = SourceName("notes", Kind.FOLDER), Options(if_older=timedelta(minutes=30))
-    shutil.rmtree(folder / "away")
+    _unmount(folder)
     first = backup(context, notes, retried)
     assert first
     assert (first.earlier, first.exit) == (False, Exit.FAILED)
@@ -181,13 +188,29 @@ def test_a_retry_makes_no_other_artifact_however_long_the_last_run_was_sending(r
     again = backup(context, notes, retried)
     assert again
     assert (again.earlier, again.manifest.name) == (True, first.manifest.name)
-    (folder / "away").mkdir(mode=0o700)
+    _mount(folder)
     sent = backup(context, notes, retried)
     assert sent
     assert (sent.earlier, sent.exit) == (True, Exit.DONE)
     other = backup(context, notes, retried)
     assert other
     assert (other.earlier, other.exit) == (False, Exit.DONE)
+
+
+def test_nothing_is_copied_into_the_empty_folder_of_a_disk_that_is_not_mounted(refnet: Command) -> None:
+    folder = refnet.home.parent
+    _unmount(folder)
+    (folder / "away").mkdir(mode=0o700)
+    for words in (("copy", "--to", "away"), ("copy", "--plan", "--to", f"file://{folder}/away")):
+        refnet(*words).fails(1, "is empty, but this machine sent", "is it mounted?", "store accept")
+    assert list((folder / "away").iterdir()) == []
+    rows = {one["what"]: one for one in refnet("check", "--json").json["checks"]}
+    assert "is it mounted?" in rows["store away"]["says"]
+
+    (folder / "disk").rename(folder / "old")
+    refnet("store", "accept", f"file://{folder}/away", "--force").succeeds()
+    refnet("copy", "--to", "away").succeeds()
+    assert len(_store(refnet, "away").entries()) == 1
 
 
 def test_what_somebody_deleted_in_a_store_is_an_alarm_until_it_is_accepted(refnet: Command) -> None:
@@ -211,6 +234,15 @@ def test_without_a_recipient_nothing_leaves_the_machine(refnet: Command) -> None
     rows = {one["what"]: one for one in refnet("check", "--json").json["checks"]}
     assert rows["copies near"]["state"] == "error"
     assert "encryption.recipients is not set" in rows["copies near"]["says"]
+    planned = refnet("backup", "notes", "--plan")
+    assert planned.code == 2
+    assert "nothing can be copied to near, away: encryption.recipients is not set" in planned.err
+    assert "would back up" in planned.out
+    made = refnet("backup", "notes", "--no-prove")
+    assert made.code == 1
+    note, *_ = made.err.splitlines()
+    assert "nothing can be copied to near, away: encryption.recipients is not set" in note
+    assert made.out.startswith("notes")
     refnet("copy", "--to", f"file://{folder}/plain", REFNET_ENCRYPTION_RECIPIENTS="").fails(
         2, "encryption.recipients"
     )

@@ -40,6 +40,7 @@ from refnet.recovery.sources.files import entries
 from refnet.recovery.stores.lock import LOCK_NAME
 from refnet.scheduling.status import status
 from refnet.settings import Settings
+from refnet.settings.store_url import StoreKind
 
 _STATES = {
     Status.OK: State.OK,
@@ -215,12 +216,20 @@ def check_hooks(settings: Settings) -> Iterator[Line]:
 
 def check_store_answers(settings: Settings, name: str) -> Iterator[Line]:
     """Check that both credentials of a store can be read, and that it answers; RefnetError if not."""
+    from refnet.recovery.buckets.folder import FolderBucket
     from refnet.recovery.buckets.opening import open_bucket
 
     store = settings.stores[name]
     open_bucket(store, deleting=True)
     next(open_bucket(store).listed("check/"), None)
-    yield ok(f"store {name}", f"{store.place} answers")
+    is_folder = store.place.kind is StoreKind.FILE
+    if is_folder:
+        wiring.remote_store(settings, name).require_mounted()
+    if is_folder and FolderBucket(Path(store.place.path)).check_writing():
+        says = f"the group of the folder {store.place.path} can write there: its members can delete copies"
+        yield warning(f"store {name}", says, f"`chmod g-w {store.place.path}`, or set the mode of its mount.")
+    else:
+        yield ok(f"store {name}", f"{store.place} answers")
 
 
 def _recovery(settings: Settings) -> Iterator[Line]:

@@ -14,9 +14,10 @@ from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.copies import copy_of
 from refnet.recovery.model.remote import Copy, CopyLevel
-from refnet.recovery.model.source_name import SourceName
+from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.stores.remote import RemoteStore
-from refnet.recovery.stores.sending import fetch_back, read_oldest_back, sample_back
+from refnet.recovery.stores.sending import Sender, fetch_back, read_oldest_back, sample_back
+from refnet.settings.store_url import StoreKind
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Wanted:
 def wanted(
     context: Context, meant: str | None, to: str | None = None, *, all_of_them: bool = False
 ) -> list[Wanted]:
-    """Return what is to be copied: the artifact `meant`, the newest of the source `meant`, or of every source.
+    """Return what is to be copied: the artifact `meant`, the newest of the source or cluster `meant`, or of all.
 
     Args:
         to: only to this store, a name or a URL; None: to those of the settings.
@@ -83,6 +84,8 @@ def wanted(
     if trouble := local.trouble():
         raise trouble
     source = named_source(context, meant) if meant else None
+    if source is None and meant in settings.clusters:
+        source = SourceName(str(meant), Kind.CLUSTER)
     if meant and not source:
         entry = Catalog.of(local.entries()).named(meant)
         if entry is None:
@@ -91,7 +94,7 @@ def wanted(
             )
         chosen = {entry.source: ([entry], "")}
     else:
-        names = (source,) if source else wiring.known(settings)
+        names = wiring.expanded(settings, (source,)) if source else wiring.known(settings)
         configured = wiring.configured(settings)
         there = {name: _of_source(local.entries(name), all_of_them=all_of_them) for name in names}
         chosen = {name: one for name, one in there.items() if source or one[0] or name in configured}
@@ -132,22 +135,44 @@ def _unfit(entry: Entry | None) -> str:
 
 def plan(context: Context, ones: Iterable[Wanted]) -> Iterator[Copied]:
     """Yield what a copy would do: list the stores, and send nothing."""
-    opened: dict[str, RemoteStore] = {}
+    opened: dict[str, Sender] = {}
     for one in ones:
         found = Copied(one.source, one.entry.name if one.entry else "", one.store, skipped=one.skipped)
         try:
             if one.entry and not one.skipped:
                 if one.store not in opened:
-                    opened[one.store] = wiring.remote_store(context.settings, one.store)
-                store = opened[one.store]
-                wiring.sender(context.settings, store, context.clock.now)
-                there = copy_of(store.entries(one.source), one.entry.manifest)
+                    opened[one.store] = _sender(context, one.store)
+                there = copy_of(opened[one.store].store.entries(one.source), one.entry.manifest)
                 found = replace(
                     found, size=one.entry.manifest.size, level=there.copy_level if there else None
                 )
         except RefnetError as error:
             found = replace(found, error=error)
         yield found
+
+
+def _sender(context: Context, name: str) -> Sender:
+    """Return what sends to the store `name`; RefnetError if it cannot send, or a disk seems not to be mounted."""
+    store = wiring.remote_store(context.settings, name)
+    sender = wiring.sender(context.settings, store, context.clock.now)
+    if context.settings.store(name).place.kind is StoreKind.FILE:
+        store.require_mounted()
+    return sender
+
+
+def unready(context: Context, sources: Iterable[SourceName]) -> list[RefnetError]:
+    """Return why nothing can be copied to stores of `sources`, as far as this is known before they are asked."""
+    names = dict.fromkeys(one.name for source in sources for one in context.settings.stores_of(source))
+    found: dict[str, tuple[list[str], RefnetError]] = {}
+    for name in names:
+        try:
+            wiring.sender(context.settings, wiring.remote_store(context.settings, name), context.clock.now)
+        except RefnetError as error:
+            found.setdefault(error.message, ([], error))[0].append(name)
+    return [
+        RefnetError(f"nothing can be copied to {', '.join(stores)}: {error.message}", error.hint, error.code)
+        for stores, error in found.values()
+    ]
 
 
 def copy(context: Context, one: Wanted) -> Copied:
@@ -158,8 +183,8 @@ def copy(context: Context, one: Wanted) -> Copied:
         return found
     found = replace(found, size=one.entry.manifest.size)
     try:
-        store = wiring.remote_store(context.settings, one.store)
-        sender = wiring.sender(context.settings, store, context.clock.now)
+        sender = _sender(context, one.store)
+        store = sender.store
         result = sender.send(context.local.artifact(one.entry), one.entry, context.progress)
         made = result.copy
         found = replace(found, level=made.copy_level, is_new=result.is_new)

@@ -20,7 +20,7 @@ from refnet.actions.backup_together import Result, back_up_together
 from refnet.actions.cluster_databases import find_databases
 from refnet.actions.context import Context
 from refnet.cli import options, render
-from refnet.cli.context import complain, context, print_json, with_progress
+from refnet.cli.context import complain, context, note, print_json, with_progress
 from refnet.cli.output import output, say
 from refnet.errors import Exit, RefnetError, nearest, worst
 from refnet.recovery.model import formatting
@@ -124,6 +124,7 @@ def back_up(
         _report(here, name, made, width=width, quiet=as_json)
 
     groups = in_groups(names, _order(here))
+    _note_unready(here, names, how)
     for group in groups:
         if len(group) == 1 or all(name in STANDARD for name in group):
             for name in group:
@@ -176,10 +177,11 @@ def _width(names: Iterable[SourceName]) -> int:
 def _plan(here: Context, names: Iterable[SourceName], how: Options, *, as_json: bool) -> Exit:
     """Print what a backup of `names` would do; return the exit code of its problems."""
     plans = [action.plan(here, name, how) for name in names]
+    unready = _note_unready(here, names, how)
     width = _width(one.source for one in plans)
     if as_json:
         print_json({"plan": True, "sources": [one.to_json() for one in plans]})
-        return worst(one.problem.code for one in plans if one.problem)
+        return worst((unready, *(one.problem.code for one in plans if one.problem)))
     for one in plans:
         if one.problem:
             _complain(one.source, one.problem)
@@ -194,7 +196,20 @@ def _plan(here: Context, names: Iterable[SourceName], how: Options, *, as_json: 
                 print(f"{'':{width}} hook {hook}")
         else:
             print(f"{one.source:{width}} not configured: {not_configured(one.source).hint}")
-    return worst(one.problem.code for one in plans if one.problem)
+    return worst((unready, *(one.problem.code for one in plans if one.problem)))
+
+
+def _note_unready(here: Context, names: Iterable[SourceName], how: Options) -> Exit:
+    """Note the stores that the settings name and that nothing can be copied to: the backup is made all the same."""
+    if not here.settings.stores or how.folder or how.tables:
+        return Exit.DONE
+    from refnet.actions.copy import unready
+
+    there = configured(here.settings)
+    found = unready(here, (name for name in names if name in there))
+    for error in found:
+        note(f"{error.message}. {error.hint}")
+    return worst(error.code for error in found)
 
 
 def _complain(name: SourceName, error: RefnetError) -> None:

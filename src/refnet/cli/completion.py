@@ -85,6 +85,14 @@ def sources() -> list[str]:
         return []
 
 
+def stores() -> list[str]:
+    """Return the names of the remote stores of the settings."""
+    try:
+        return [*read_settings(lambda _: None).stores]
+    except RefnetError:
+        return []
+
+
 def artifacts(ctx: typer.Context) -> list[str]:
     """Return the names of all artifacts; where the command names a source, of those of --from or of that."""
     given = (ctx.params.get("named"), ctx.params.get("source"))

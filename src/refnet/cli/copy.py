@@ -10,7 +10,7 @@ import typer
 from refnet.actions import copy as action
 from refnet.actions.copy import Copied
 from refnet.cli import options
-from refnet.cli.completion import source_or_artifact
+from refnet.cli.completion import source_or_artifact, stores
 from refnet.cli.context import complain, context, print_json, with_progress
 from refnet.cli.output import say
 from refnet.errors import RefnetError, worst
@@ -20,13 +20,17 @@ Meant = Annotated[
     str | None,
     typer.Argument(
         metavar="ARTIFACT",
-        help="A listed name, or a source: its newest; default: the newest of each.",
+        help="A listed name, or a source or cluster: its newest; default: the newest of each.",
         **source_or_artifact(),
     ),
 ]
 To = Annotated[
     str | None,
-    typer.Option(metavar="STORE", help="This store, a name or a URL; default: those of the settings."),
+    typer.Option(
+        metavar="STORE",
+        help="This store, a name or a URL; default: those of the settings.",
+        autocompletion=stores,
+    ),
 ]
 
 

@@ -15,6 +15,7 @@ from refnet.actions.key_check import check_key
 from refnet.actions.keys import KeyState, Making
 from refnet.cli import options
 from refnet.cli.command import Commands
+from refnet.cli.completion import stores
 from refnet.cli.context import context, note, print_json
 from refnet.cli.output import say
 from refnet.cli.recovery_key import recovery_keys
@@ -92,7 +93,10 @@ def check(
     *,
     identity_file: options.IdentityFile = None,
     store: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Try it on this store only; default: on each.")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Try it on this store only; default: on each.", autocompletion=stores
+        ),
     ] = None,
     as_json: options.Json = False,
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from refnet.cli.completion import artifacts, source_name, source_or_artifact
+from refnet.cli.completion import artifacts, source_name, source_or_artifact, stores
 from refnet.cli.output import output
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.source_name import SourceName
@@ -87,7 +87,9 @@ class Place:
     store: Annotated[
         str | None,
         typer.Option(
-            metavar="STORE", help="Read this remote store, a name or a URL, instead of the backup folder."
+            metavar="STORE",
+            help="Read this remote store, a name or a URL, instead of the backup folder.",
+            autocompletion=stores,
         ),
     ] = None
     identity_file: IdentityFile = None

@@ -19,7 +19,7 @@ from refnet.actions.recovery_settings import Command
 from refnet.actions.recovery_stages import Recovered, StageDone
 from refnet.cli import options, render
 from refnet.cli.command import spread
-from refnet.cli.completion import choice
+from refnet.cli.completion import choice, stores
 from refnet.cli.context import confirm, current_settings, ends_at_plan, print_json, warn
 from refnet.cli.output import say
 from refnet.errors import Exit, RefnetError, nearest, worst
@@ -58,7 +58,7 @@ def recover(
             metavar=f"<{'|'.join(Stage)}|STORE>",
             help="From this stage on; or first fetch the copies of this remote store, a name or a URL.",
             parser=_stage_or_store,
-            autocompletion=lambda: [*Stage],
+            autocompletion=lambda: [*Stage, *stores()],
         ),
     ] = None,
     only: Annotated[Stage | None, typer.Option(help="This stage alone.", **choice("stage", Stage))] = None,

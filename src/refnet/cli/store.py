@@ -9,6 +9,7 @@ import typer
 from refnet import wiring
 from refnet.cli import options, render
 from refnet.cli.command import Commands
+from refnet.cli.completion import stores
 from refnet.cli.context import confirm, context, current_settings, ends_at_plan, print_json, would
 from refnet.cli.output import say
 from refnet.errors import Exit
@@ -26,7 +27,11 @@ store = Commands("Manage the backup folder, and check the remote stores.")
 def accept(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="STORE", help="A remote store, as it is now; default: the backup folder."),
+        typer.Argument(
+            metavar="STORE",
+            help="A remote store, as it is now; default: the backup folder.",
+            autocompletion=stores,
+        ),
     ] = None,
     *,
     plan: options.Plan = False,
@@ -95,7 +100,10 @@ def list_stores(*, as_json: options.Json = False) -> None:
 
 @store.command()
 def check(
-    name: Annotated[str, typer.Argument(metavar="STORE", help="The name or the URL of a remote store.")],
+    name: Annotated[
+        str,
+        typer.Argument(metavar="STORE", help="The name or the URL of a remote store.", autocompletion=stores),
+    ],
     *,
     as_json: options.Json = False,
 ) -> None:

@@ -25,6 +25,20 @@ def test_a_store_that_answers_is_ok_and_one_that_does_not_is_an_error(tmp_path: 
     assert _line(tmp_path, text) == Line("store x", State.OK, f"file://{tmp_path}/nas answers", "")
 
 
+def test_a_folder_that_others_can_write_is_named(tmp_path: Path) -> None:
+    text = f'url = "file://{tmp_path}/nas"\n'
+    (tmp_path / "nas").mkdir()
+    for mode, state, says in (
+        (0o770, State.WARNING, "its members can delete copies"),
+        (0o707, State.ERROR, "can be written by every user"),
+        (0o755, State.OK, "answers"),
+    ):
+        (tmp_path / "nas").chmod(mode)
+        line = _line(tmp_path, text)
+        assert line.state is state
+        assert says in line.says
+
+
 def test_a_credential_that_others_can_read_is_an_error_also_that_of_prune(tmp_path: Path) -> None:
     for name, mode in (("s3", 0o600), ("prune", 0o644)):
         (tmp_path / name).write_text('access_key_id = "a"\nsecret_access_key = "hunter2"\n')

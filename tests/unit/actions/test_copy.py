@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 
 from refnet import settings
 from refnet.actions.context import Context
-from refnet.actions.copy import Copied, Wanted, missing, wanted
+from refnet.actions.copy import Copied, Wanted, missing, unready, wanted
+from refnet.cluster_sources import with_clusters
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
 from refnet.recovery.model.source import Made
@@ -64,6 +66,27 @@ def test_what_is_not_copied_is_said_with_its_reason(context: Context) -> None:
     assert f"refnet accept {shrunk.name}" in everything[shrunk.name]
     assert "only some tables" in everything[partial.name]
     assert "shrank" in wanted(context, "database")[0].skipped
+
+
+def test_a_cluster_stands_for_all_its_sources(context: Context) -> None:
+    (context.settings.file or Path()).write_text(
+        '[stores.near]\nurl = "file:///near"\n[clusters.main]\nurl = "postgresql://db/postgres"\n'
+    )
+    environment = {
+        "REFNET_HOME": str(context.settings.home), "REFNET_BACKUP_DIR": str(context.settings.backup_dir)
+    }  # fmt: skip
+    folder = context.settings.home.parent
+    found = with_clusters(settings.load(environment, folder, root=True, cores=2))
+    [one] = wanted(Context(found), "main")
+    assert (one.source, one.skipped) == ("main-globals", "no complete artifact")
+
+
+def test_without_a_recipient_or_a_key_it_is_known_before_that_nothing_can_be_copied(context: Context) -> None:
+    [error] = unready(context, [SourceName.CONFIG, SourceName.DATABASE])
+    assert "nothing can be copied to near, far: encryption.recipients is not set" in error.message
+    own = replace(context.settings, encryption_recipients=("age1x",))
+    assert "signing key" in unready(replace(context, settings=own), [SourceName.DATABASE])[0].message
+    assert unready(context, []) == []
 
 
 @pytest.mark.parametrize(

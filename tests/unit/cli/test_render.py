@@ -7,7 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from rich.cells import cell_len
+from tests.remote_store import artifact
 
+from refnet.actions.catalog import Shown
 from refnet.cli import render
 from refnet.cli.catalog import _print_table
 from refnet.recovery.model import formatting
@@ -58,6 +60,14 @@ def test_durations_have_the_precision_that_they_deserve(count: float, said: str)
 )
 def test_ages_say_the_largest_units_and_what_lies_ahead(span: dict[str, float], said: str) -> None:
     assert formatting.age(timedelta(**span)) == said
+
+
+def test_the_facts_of_an_artifact_have_one_state(capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = artifact(1, b"", details={"state": "ab" * 16, "files": 3})
+    assert chosen.manifest
+    render.print_artifact(Shown(chosen, chosen.manifest))
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line]
+    assert (names.count("state"), names.count("fingerprint")) == (1, 1)
 
 
 def test_columns_line_up_whatever_the_width_of_the_letters(capsys: pytest.CaptureFixture[str]) -> None:

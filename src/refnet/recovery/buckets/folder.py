@@ -102,6 +102,11 @@ class FolderBucket:
         finally:
             os.close(handle)
 
+    def check_writing(self) -> bool:
+        """Return whether its group can write there too; BucketError if this user cannot, or everybody can."""
+        with self._explained(""), self._opened(writing=True) as root:
+            return bool(os.fstat(root).st_mode & stat.S_IWGRP)
+
     def _check_own(self, found: os.stat_result) -> None:
         why = ""
         if found.st_uid != os.geteuid():

@@ -178,6 +178,17 @@ class RemoteStore:
             hint = "Check the name or URL of the store; --deleted reads also what somebody deleted there."
             raise RefnetError(f"there is no copy in {self.shown}", hint)
 
+    def require_mounted(self) -> None:
+        """RefnetError where no copy is there, but this machine sent some: of a folder, whose disk may not be mounted."""
+        sent = sum(high - low + 1 for low, high in self.head().sent)
+        if sent and not any(True for _ in self.bucket.listed(MANIFESTS)):
+            count = "a copy" if sent == 1 else f"{sent:,} copies"
+            raise RefnetError(
+                f"{self.shown} is empty, but this machine sent {count} there: is it mounted?",
+                f"Mount it. If it is a new disk, or was emptied on purpose: `refnet store accept {self.bucket.shown}`.",
+                transient=True,
+            )
+
     def published(self, but: Collection[str] = ()) -> frozenset[str]:
         """Return the ids of the copies that have a manifest, of any signer; also those behind a delete marker.
 
