@@ -1,0 +1,281 @@
+"""Reads the answers of Semantic Scholar's Graph API v1; pure.
+
+Strict in structure: AnswerError. Lenient by field: a field of a wrong type is dropped and counted, and the rest counts.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Literal
+
+from refnet.network.papers import (
+    ABSTRACT_LIMIT,
+    NAME_LIMIT,
+    TEXT_LIMIT,
+    TITLE_LIMIT,
+    AnswerError,
+    FoundAuthor,
+    FoundEdge,
+    FoundPaper,
+    Tldr,
+    clean,
+    normalized,
+)
+from refnet.recovery.model import checked
+
+PROVIDER = "semantic_scholar"
+PAPER_FIELDS = (
+    "paperId,externalIds,title,abstract,year,publicationDate,venue,publicationVenue,journal,publicationTypes,"
+    "fieldsOfStudy,openAccessPdf,referenceCount,citationCount,influentialCitationCount,authors,tldr"
+)
+EDGE_FIELDS = "contextsWithIntent,intents,isInfluential,paperId,externalIds,title,year,citationCount"
+
+#: externalIds → `external_ids.scheme`; others (Medline) are dropped.
+_SCHEMES = {
+    "CorpusId": "corpus_id",
+    "DOI": "doi",
+    "ArXiv": "arxiv",
+    "MAG": "mag",
+    "ACL": "acl",
+    "PubMed": "pubmed",
+    "PubMedCentral": "pmc",
+    "DBLP": "dblp",
+}
+#: The API gives 1,000 at most.
+_MOST_ENTRIES = 10_000
+#: A paper of a large experiment has 3,000.
+_MOST_AUTHORS = 10_000
+_MOST_TEXTS = 100
+_COUNT = checked.integer(0, 2**31 - 1)
+_YEAR = checked.integer(1000, 2999)
+_URL = re.compile(r"https?://[!-~]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of the references or citations of a paper."""
+
+    edges: tuple[FoundEdge, ...]
+    #: The offset of the next page; None at the end.
+    next: int | None
+    #: Entries and fields that were of a wrong type.
+    dropped: int
+
+
+class Fields:
+    """The fields of a JSON object of a provider; what has a wrong type is dropped and counted."""
+
+    def __init__(self, values: object) -> None:
+        """Read `values`; AnswerError if it is not an object."""
+        if type(values) is not dict:
+            raise AnswerError("not a JSON object")
+        self.values: dict[str, Any] = values
+        self.dropped = 0
+
+    def get(self, name: str, check: Callable[[Any], Any]) -> Any:
+        """Return the field as `check` returns it; None if it is missing, null or not what `check` accepts."""
+        value = self.values.get(name)
+        if value is None:
+            return None
+        try:
+            return check(value)
+        except ValueError:
+            self.dropped += 1
+            return None
+
+
+def line(limit: int = TEXT_LIMIT, *, lines: bool = False) -> Callable[[Any], str | None]:
+    """Check for text, and return it cleaned; None if nothing is left of it."""
+
+    def check(value: Any) -> str | None:
+        if type(value) is not str:
+            raise ValueError("not text")
+        return clean(value, limit, lines=lines) or None
+
+    return check
+
+
+def day(value: Any) -> date:
+    """Check for a date, YYYY-MM-DD, of the years 1000 to 2999."""
+    if type(value) is not str or not re.fullmatch(r"[12]\d{3}-\d\d-\d\d", value, re.ASCII):
+        raise ValueError("not a date")
+    return date.fromisoformat(value)
+
+
+def url(value: Any) -> str:
+    """Check for a URL of http or https."""
+    if type(value) is not str or len(value) > TEXT_LIMIT or not _URL.fullmatch(value):
+        raise ValueError("not a URL")
+    return value
+
+
+def texts(value: Any) -> tuple[str, ...]:
+    """Check for a list of texts, and return the first hundred, each once."""
+    if type(value) is not list:
+        raise ValueError("not a list")
+    found = (clean(one, TEXT_LIMIT) for one in value[:_MOST_TEXTS] if type(one) is str)
+    return tuple(dict.fromkeys(one for one in found if one))
+
+
+def paper(answer: object) -> FoundPaper | None:
+    """Return the paper of an answer with PAPER_FIELDS; None for null, and for one without id and title.
+
+    AnswerError if it is not null and no paper.
+    """
+    if answer is None:
+        return None
+    fields = Fields(answer)
+    if not fields.values.keys() & {"paperId", "title"}:
+        raise AnswerError("neither `paperId` nor `title`")
+    return read_paper(fields, detailed=True)
+
+
+def papers(answer: object, asked: int) -> list[FoundPaper | None]:
+    """Return the papers of a batch in the order of the `asked` ids; None for an unknown id.
+
+    AnswerError if it is not a list with an entry for each id.
+    """
+    if type(answer) is not list or len(answer) != asked:
+        raise AnswerError(f"not a list of {asked} papers")
+    return [read_paper(Fields(one), detailed=True) if type(one) is dict else None for one in answer]
+
+
+def edges(answer: object, end: Literal["citedPaper", "citingPaper"]) -> Page:
+    """Return a page of /references (`citedPaper`) or /citations (`citingPaper`).
+
+    AnswerError if it is not a page, or if its next one does not come after it. Entries without id and title are left out.
+    """
+    page = Fields(answer)
+    entries = page.values.get("data", ())
+    if entries is None:  # the publisher has withdrawn the list
+        entries = []
+    if type(entries) is not list or len(entries) > _MOST_ENTRIES:
+        raise AnswerError("no list of citations in `data`")
+    objects = [Fields(one) for one in entries if type(one) is dict]
+    if entries and not objects:
+        raise AnswerError("no citation in `data`")
+    found = [_edge(one, end) for one in objects]
+    dropped = len(entries) - len(objects) + sum(one.dropped for one in objects)
+    return Page(tuple(edge for edge in found if edge), _next(page), dropped)
+
+
+def _next(page: Fields) -> int | None:
+    found, offset = page.values.get("next"), page.values.get("offset", 0)
+    if found is None:
+        return None
+    if type(found) is not int or type(offset) is not int or not 0 <= offset < found < 1 << 31:
+        raise AnswerError("`next` is not an offset after this page")
+    return found
+
+
+def _edge(entry: Fields, end: str) -> FoundEdge | None:
+    other = entry.values.get(end)
+    if type(other) is not dict:
+        entry.dropped += 1
+        return None
+    fields = Fields(other)
+    found = read_paper(fields, detailed=False)
+    contexts = entry.get("contextsWithIntent", _contexts) or entry.get("contexts", _bare_contexts) or ()
+    intents = entry.get("intents", texts) or ()
+    influential = entry.get("isInfluential", checked.flag)
+    entry.dropped += fields.dropped
+    return FoundEdge(found, influential, intents, contexts) if found else None
+
+
+def read_paper(fields: Fields, *, detailed: bool) -> FoundPaper | None:
+    """Return the paper of `fields`; None if neither an id nor a title is left."""
+    get = fields.get
+    found = FoundPaper(
+        PROVIDER,
+        _ids(fields),
+        title=get("title", line(TITLE_LIMIT)),
+        abstract=get("abstract", line(ABSTRACT_LIMIT, lines=True)),
+        year=get("year", _YEAR),
+        published_on=get("publicationDate", day),
+        venue=get("venue", line()),
+        publication_venue=get("publicationVenue", _venue),
+        journal=get("journal", _journal),
+        publication_types=get("publicationTypes", texts) or (),
+        fields_of_study=get("fieldsOfStudy", texts) or (),
+        open_access_url=get("openAccessPdf", _pdf),
+        reference_count=get("referenceCount", _COUNT),
+        citation_count=get("citationCount", _COUNT),
+        influential_citation_count=get("influentialCitationCount", _COUNT),
+        authors=get("authors", _authors) or (),
+        tldr=get("tldr", _tldr),
+        detailed=detailed,
+    )
+    return found if found.ids or found.title else None
+
+
+def _ids(fields: Fields) -> dict[str, str]:
+    named = fields.get("externalIds", _object) or {}
+    given = {"semantic_scholar": fields.values.get("paperId"), "corpus_id": fields.values.get("corpusId")}
+    given |= {scheme: named[name] for name, scheme in _SCHEMES.items() if named.get(name) is not None}
+    ids = {}
+    for scheme, value in given.items():
+        if value is None:
+            continue
+        if kept := normalized(scheme, value):
+            ids[scheme] = kept
+        else:
+            fields.dropped += 1
+    return ids
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if type(value) is not dict:
+        raise ValueError("not an object")
+    return value
+
+
+def _some(value: Any, names: Mapping[str, Callable[[Any], Any]]) -> dict[str, Any] | None:
+    """Check for an object, and return its fields of `names`, without the empty ones."""
+    fields = Fields(_object(value))
+    return {name: found for name, check in names.items() if (found := fields.get(name, check))} or None
+
+
+def _venue(value: Any) -> dict[str, Any] | None:
+    one, several = line(), lambda found: list(texts(found))
+    names = {"id": one, "name": one, "type": one, "issn": one, "url": url, "alternate_names": several}
+    return _some(value, names)
+
+
+def _journal(value: Any) -> dict[str, str] | None:
+    return _some(value, dict.fromkeys(("name", "volume", "pages"), line()))
+
+
+def _pdf(value: Any) -> str | None:
+    address = _object(value).get("url")
+    return url(address) if address else None
+
+
+def _authors(value: Any) -> tuple[FoundAuthor, ...]:
+    if type(value) is not list:
+        raise ValueError("not a list")
+    return tuple(author for one in value[:_MOST_AUTHORS] if type(one) is dict and (author := _author(one)))
+
+
+def _author(value: Any) -> FoundAuthor | None:
+    fields = Fields(value)
+    name = fields.get("name", line(NAME_LIMIT))
+    return FoundAuthor(name, fields.get("authorId", line(64))) if name else None
+
+
+def _tldr(value: Any) -> Tldr | None:
+    fields = Fields(_object(value))
+    text = fields.get("text", line(TEXT_LIMIT * 2))
+    return Tldr(text, fields.get("model", line(100)) or "tldr") if text else None
+
+
+def _contexts(value: Any) -> tuple[dict[str, Any], ...]:
+    if type(value) is not list:
+        raise ValueError("not a list")
+    entries = [Fields(one) for one in value[:_MOST_TEXTS] if type(one) is dict]
+    found = [(one.get("context", line()), list(one.get("intents", texts) or ())) for one in entries]
+    return tuple({"context": context, "intents": intents} for context, intents in found if context)
+
+
+def _bare_contexts(value: Any) -> tuple[dict[str, Any], ...]:
+    return tuple({"context": context, "intents": []} for context in texts(value))
