@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from refnet.network.fake_faults import Faults
 from refnet.network.fake_graph import FakeGraph, Reference
 
 _MOST_IDS, _MOST_ITEMS, _LAST = 500, 1000, 10_000
@@ -33,10 +34,16 @@ class Answer:
     #: JSON; text is HTML.
     body: Any
     headers: Mapping[str, str] = field(default_factory=dict)
-    #: batch, references, citations, paper, work, works or other.
-    kind: str = "other"
+    #: batch, references, citations, paper, work or works.
+    kind: str = "paper"
     #: The number of ids of a batch.
     ids: int = 0
+
+
+def endpoint(path: str) -> str:
+    """Return the kind of request that `path` is: batch, references, citations, works, or paper."""
+    last = path.rpartition("/")[2]
+    return last if last in {"batch", "references", "citations", "works"} else "paper"
 
 
 class _RefusedError(Exception):
@@ -44,19 +51,17 @@ class _RefusedError(Exception):
 
 
 class Answers:
-    """The answers of the fake providers for `graph`."""
+    """The answers of a fake Semantic Scholar for `graph`, with the faults of the content."""
 
-    def __init__(self, graph: FakeGraph) -> None:
-        self.graph = graph
+    def __init__(self, graph: FakeGraph, faults: Faults) -> None:
+        self.graph, self.faults = graph, faults
 
-    def answer(self, method: str, path: str, query: Query, body: bytes) -> Answer:
-        """Answer a request; `path` is decoded."""
+    def answer(self, method: str, rest: str, query: Query, body: bytes) -> Answer:
+        """Answer a request of the decoded path `rest` below /graph/v1/paper/."""
         try:
-            if path.startswith("/graph/v1/paper/"):
-                return self._scholar(method, path.removeprefix("/graph/v1/paper/"), query, body)
+            return self._scholar(method, rest, query, body)
         except _RefusedError as error:
-            return Answer(400, {"error": str(error)})
-        return Answer(404, {"error": "Not found"})
+            return Answer(400, {"error": str(error)}, kind=endpoint(rest))
 
     def _scholar(self, method: str, rest: str, query: Query, body: bytes) -> Answer:
         if method == "POST":
@@ -103,7 +108,7 @@ class Answers:
         """Return the items from `offset` on, and the number of all."""
         end = min(offset + limit, _LAST)
         if name == "references":
-            references = self.graph.references(number)
+            references = self._references(number)
             return [self._cited(one, wanted) for one in references[offset:end]], len(references)
         citing = self.graph.cited_by(number)
         items = [
@@ -113,6 +118,16 @@ class Answers:
         ]
         return items, len(citing)
 
+    def _references(self, number: int) -> list[Reference]:
+        if self.faults.has("withheld", number):
+            return []
+        references = self.graph.references(number)
+        if self.faults.has("duplicates", number):
+            references += references[:3]
+        if self.faults.has("self", number):
+            references.append(Reference(number, "itself"))
+        return references
+
     def _cited(self, reference: Reference, wanted: Sequence[str]) -> dict[str, Any]:
         names = _of_paper(wanted)
         paper = (
@@ -121,14 +136,14 @@ class Answers:
         return _edge(reference, wanted) | {"citedPaper": paper}
 
     def _paper(self, number: int, wanted: Sequence[str]) -> dict[str, Any]:
-        paper = self.graph.paper(number)
+        paper = self.faults.spoilt(self.graph.paper(number), number)
         given = {"paperId": paper["paperId"]}
         for name in wanted:
             top, _, below = name.partition(".")
             if top in {"citations", "references"}:
                 given.setdefault(top, self._linked(number, top))
             elif top == "authors" and below:
-                given.setdefault(top, [dict(one) for one in paper[top]])
+                given.setdefault(top, paper[top])
             else:
                 given[top] = paper[top]
         return given

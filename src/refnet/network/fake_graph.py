@@ -23,6 +23,13 @@ _INVERSE = pow(_MULTIPLIER, -1, _WORD)
 _CORPUS, _MAG, _PUBMED, _PMC, _OPENALEX = 270_000_000, 2_900_000_000, 38_000_000, 9_000_000, 4_390_000_000
 _FIRST_YEAR, _YEARS = 1985, 41
 _INTENTS = ("background", "background", "background", "methodology", "methodology", "result")
+#: What a preprint has instead of a venue.
+_PREPRINT: Mapping[str, Any] = {
+    "venue": "arXiv.org",
+    "publicationVenue": None,
+    "journal": {"name": "ArXiv"},
+    "publicationTypes": ["JournalArticle"],
+}
 #: Schemes whose value is a number: the prefix of the id, and that of paper 0.
 _NUMBERED = {
     "corpusid": _CORPUS,
@@ -62,6 +69,10 @@ class FakeGraph:
     seed: int = 1
     #: The share of references, in addition to `edges`, that are known by their title alone.
     unresolved: float = 0.1
+    #: How many papers cite the oldest one.
+    hub: int = 0
+    #: The share of papers that the provider knows as a preprint too, under another id with the same arXiv id.
+    preprints: float = 0.0
 
     @cached_property
     def _cited(self) -> tuple[array[int], array[int]]:
@@ -71,7 +82,8 @@ class FakeGraph:
         cited, until = array("L"), array("L", [0])
         for paper in range(self.papers):
             wanted = round(self.edges * shares[paper] / (shares[-1] or 1)) - len(cited)
-            cited.extend(sorted(_choose(paper, max(wanted, min(paper, 1)), random)))
+            chosen = _choose(paper, max(wanted, min(paper, 1)), random)
+            cited.extend(sorted(chosen | {0} if 0 < paper <= self.hub else chosen))
             until.append(len(cited))
         return cited, until
 
@@ -93,10 +105,13 @@ class FakeGraph:
     def cites(self, number: int) -> array[int]:
         """Return the numbers of the papers that the paper `number` cites."""
         cited, until = self._cited
+        number %= self.papers
         return cited[until[number] : until[number + 1]]
 
     def cited_by(self, number: int) -> array[int]:
         """Return the numbers of the papers that cite the paper `number`, newest first."""
+        if number >= self.papers:
+            return array("L")
         citing, ends = self._citing
         return citing[ends[number] : ends[number + 1]]
 
@@ -114,11 +129,21 @@ class FakeGraph:
         random, text = self._random(f"link {citing} {cited}"), self.text(cited)
         intent = _INTENTS[int(random.random() * len(_INTENTS))]
         context = text.cited(random) if random.random() < 0.7 else ""
-        return Reference(cited, text.title, intent if context else "", context, random.random() < 0.08)
+        named = (
+            cited + self.papers if self._is_preprint(cited + self.papers) and random.random() < 0.5 else cited
+        )
+        return Reference(named, text.title, intent if context else "", context, random.random() < 0.08)
+
+    def _is_preprint(self, number: int) -> bool:
+        """Return whether the number is that of the preprint of a paper: the paper's number and that of all papers."""
+        published = number - self.papers
+        if not (self.preprints and 0 <= published < self.papers and self._arxiv(published)):
+            return False
+        return self._random(f"preprint {published}").random() < self.preprints
 
     def text(self, number: int) -> Piece:
         """Return the title and the sentences of the paper `number`."""
-        return _text(self.seed, number)
+        return _text(self.seed, number % self.papers)
 
     def year(self, number: int) -> int:
         return _FIRST_YEAR + int(_YEARS * ((number + 1) / (self.papers + 1)) ** 0.6)
@@ -144,6 +169,9 @@ class FakeGraph:
 
     def external_ids(self, number: int) -> dict[str, str | int]:
         """Return the ids of the paper by the provider's names of the schemes."""
+        if number >= self.papers:
+            own = self._arxiv(number - self.papers) or ""
+            return {"ArXiv": own, "DOI": f"10.48550/arXiv.{own}", "CorpusId": _CORPUS + number}
         ids: dict[str, str | int] = {"MAG": str(_MAG + number), "DOI": self.doi(number)}
         if arxiv := self._arxiv(number):
             ids["ArXiv"] = arxiv
@@ -177,7 +205,8 @@ class FakeGraph:
     def find(self, identifier: str) -> int | None:
         """Return the number of the paper with an id in any form that the provider accepts; None if unknown."""
         found = self._read(identifier.strip())
-        return found if found is not None and 0 <= found < self.papers else None
+        known = found is not None and (0 <= found < self.papers or self._is_preprint(found))
+        return found if known else None
 
     def _read(self, identifier: str) -> int | None:
         scheme, colon, value = identifier.partition(":")
@@ -221,7 +250,11 @@ class FakeGraph:
 
     def paper(self, number: int) -> Mapping[str, Any]:
         """Return every field of the paper as Semantic Scholar gives it, without citations and references."""
-        return _paper(self, number)
+        published = _paper(self, number % self.papers)
+        if number < self.papers:
+            return published
+        own = {"paperId": self.paper_id(number), "externalIds": self.external_ids(number)}
+        return {**published, **own, "corpusId": _CORPUS + number, "citationCount": 0, **_PREPRINT}
 
 
 @lru_cache(maxsize=20_000)

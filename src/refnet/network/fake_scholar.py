@@ -20,12 +20,21 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from refnet.network.fake_answers import Answer, Answers
+from refnet.network.fake_answers import Answer, Answers, endpoint
+from refnet.network.fake_faults import Fault, Faults
 from refnet.network.fake_graph import FakeGraph
+from refnet.network.fake_openalex import Works
 
 _HOST = "127.0.0.1"
+_SCHOLAR, _OPENALEX = "/graph/v1/paper/", "/openalex/"
 _KEPT = 100_000
 _LONGEST_BODY = 1 << 20
+_PAGE = "<!doctype html>\n<title>Just a moment...</title>\n<p>Checking your browser.\n"
+_TEXTS = {
+    "403": "Forbidden",
+    "429": "Too Many Requests. Please wait and try again or apply for a key for higher rate limits.",
+    "504": "Endpoint request timed out",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +56,16 @@ class Log:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._arrived = 0
+        self._arrived: Counter[str] = Counter()
         self.requests: deque[Request] = deque(maxlen=_KEPT)
         #: By the last part of the path: batch, references, citations, paper, work, works.
         self.counts: Counter[str] = Counter()
 
-    def arrive(self) -> int:
-        """Return the number of a request that has arrived."""
+    def arrive(self, kind: str) -> tuple[int, int]:
+        """Return the number of a request that has arrived: among all, and among those of its kind."""
         with self._lock:
-            self._arrived += 1
-            return self._arrived
+            self._arrived[kind] += 1
+            return self._arrived.total(), self._arrived[kind]
 
     def answered(self, request: Request, kind: str) -> None:
         with self._lock:
@@ -86,9 +95,19 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, answers: Answers, port: int, parent: int | None = None) -> None:
+    def __init__(self, graph: FakeGraph, faults: Faults, port: int, parent: int | None = None) -> None:
         super().__init__((_HOST, port), _Handler)
-        self.answers, self.log, self._parent = answers, Log(), parent
+        self.scholar, self.works, self.faults = Answers(graph, faults), Works(graph), faults
+        self.log, self._parent = Log(), parent
+        self.ended = threading.Event()
+
+    def answer(self, method: str, path: str, query: dict[str, str], body: bytes) -> Answer:
+        """Answer a request, without a fault."""
+        if path.startswith(_SCHOLAR):
+            return self.scholar.answer(method, path.removeprefix(_SCHOLAR), query, body)
+        if path.startswith(_OPENALEX) and method == "GET":
+            return self.works.answer(path.removeprefix(_OPENALEX), query)
+        return Answer(404, {"error": "Not found"})
 
     def service_actions(self) -> None:
         if self._parent and os.getppid() != self._parent:  # the process that needs it has ended
@@ -114,18 +133,39 @@ class _Handler(BaseHTTPRequestHandler):
         self._handle(self.rfile.read(size))
 
     def _handle(self, body: bytes) -> None:
-        number = self.server.log.arrive()
         address = urlsplit(self.path)
         path, query = unquote(address.path), dict(parse_qsl(address.query, keep_blank_values=True))
-        answer = self.server.answers.answer(self.command, path, query, body)
-        self.server.log.answered(
-            Request(number, self.command, path, query, answer.ids, answer.status), answer.kind
-        )
-        self._send(answer)
+        number, of_kind = self.server.log.arrive(endpoint(path))
+        answer = self.server.answer(self.command, path, query, body)
+        fault = self.server.faults.of_request(endpoint(path), number, of_kind)
+        status = int(fault.kind) if fault and fault.kind.isdigit() else answer.status
+        self.server.log.answered(Request(number, self.command, path, query, answer.ids, status), answer.kind)
+        if fault is None:
+            self._send(answer)
+        else:
+            self._fail(fault, answer)
 
-    def _send(self, answer: Answer) -> None:
+    def _fail(self, fault: Fault, answer: Answer) -> None:
+        """Answer with a fault instead of `answer`."""
+        if fault.kind == "stall":
+            self.server.ended.wait(fault.value or 60)
+        if fault.kind in {"stall", "closed"}:
+            self.close_connection = True
+        elif fault.kind == "html":
+            self._send(Answer(200, _PAGE))
+        elif fault.kind == "truncated":
+            self._send(answer, cut=True)
+        else:
+            headers = {} if fault.value is None else {"Retry-After": str(fault.value)}
+            self._send(
+                Answer(int(fault.kind), {"message": _TEXTS.get(fault.kind, "Internal error")}, headers)
+            )
+
+    def _send(self, answer: Answer, *, cut: bool = False) -> None:
+        """Send an answer; cut: half of the text, as if it were all."""
         text = answer.body if isinstance(answer.body, str) else json.dumps(answer.body) + "\n"
         body = text.encode()
+        body = body[: len(body) // 2] if cut else body
         self.send_response_only(answer.status)
         kind = "text/html; charset=utf-8" if isinstance(answer.body, str) else "application/json"
         for name, value in {"Content-Type": kind, "Content-Length": str(len(body)), **answer.headers}.items():
@@ -138,14 +178,15 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def running(graph: FakeGraph, port: int = 0) -> Iterator[Running]:
+def running(graph: FakeGraph, faults: Faults | None = None, port: int = 0) -> Iterator[Running]:
     """Serve `graph` on a loopback port (0: any) until the end of the block."""
-    server = _Server(Answers(graph), port)
+    server = _Server(graph, faults or Faults(), port)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
         yield _described(server)
     finally:
+        server.ended.set()
         server.shutdown()
         thread.join()
         server.server_close()
@@ -162,10 +203,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--papers", type=int, default=5000)
     parser.add_argument("--edges", type=int, default=50_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--hub", type=int, default=0, help="how many papers cite the oldest one")
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument(
+        "--faults", type=Faults.read, default=Faults(), metavar="SPEC", help="see fake_faults.py"
+    )
     chosen = parser.parse_args(arguments)
-    graph = FakeGraph(chosen.papers, chosen.edges, chosen.seed)
-    server = _Server(Answers(graph), chosen.port, os.getppid())
+    graph = FakeGraph(chosen.papers, chosen.edges, chosen.seed, hub=chosen.hub)
+    server = _Server(graph, chosen.faults, chosen.port, os.getppid())
     print(_described(server).url, flush=True)  # noqa: T201  # the answer of this command
     for identifier in graph.seed_ids:
         print(identifier, flush=True)  # noqa: T201

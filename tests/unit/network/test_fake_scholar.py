@@ -136,6 +136,28 @@ def test_errors_are_those_of_the_api(
     assert refused(server.url + path, body) == answer
 
 
+def test_nothing_is_given_past_the_ten_thousandth_citation() -> None:
+    graph = FakeGraph(10_100, 11_000, hub=10_050)
+    with running(graph) as server:
+        url = f"{server.url}/paper/{graph.paper_id(0)}/citations?fields=paperId&limit=1000"
+        first, last = ask(f"{url}&offset=0"), ask(f"{url}&offset=9000")
+    assert graph.paper(0)["citationCount"] >= 10_050
+    assert (first["next"], len(last["data"]), "next" in last) == (1000, 1000, False)
+
+
+def test_a_preprint_and_its_published_version_share_an_arxiv_id() -> None:
+    graph = FakeGraph(300, 3000, preprints=1.0)
+    cited = [one.paper for number in range(300) for one in graph.references(number) if one.paper is not None]
+    preprints = {number for number in cited if number >= 300}
+    assert preprints & {number + 300 for number in cited}
+    for number in preprints:
+        ids, published = graph.external_ids(number), graph.external_ids(number - 300)
+        assert ids["ArXiv"] == published["ArXiv"]
+        assert ids["DOI"] != published["DOI"]
+        assert graph.find(graph.paper_id(number)) == graph.find(f"CorpusId:{ids['CorpusId']}") == number
+        assert graph.paper(number)["title"] == graph.paper(number - 300)["title"]
+
+
 def test_the_command_prints_its_address_first_and_ends_with_its_parent() -> None:
     script = (
         "import subprocess, sys\n"

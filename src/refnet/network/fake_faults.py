@@ -1,0 +1,130 @@
+"""What goes wrong at the fake providers, on demand: at certain requests, and in certain papers.
+
+A specification is a list of rules: `429=2@3-5,batch:truncated@1,html%2,titles%10`. A fault of a request has the kind of an
+error and occurs at the requests FROM-TO (of an endpoint, if one is named: references, citations, batch, paper, works),
+or at a percentage of them. A fault of the content concerns a percentage of the papers. The same ones each time.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+#: Status codes; a page, JSON that ends too early, an answer that comes late, and none. 429=2 says `Retry-After: 2`.
+REQUEST_FAULTS = ("403", "429", "500", "503", "504", "html", "truncated", "stall", "closed")
+#: Odd titles; wrong types; null instead of a value; twice in a page; a paper that cites itself; no references (OpenAlex has them).
+CONTENT_FAULTS = ("titles", "types", "nulls", "duplicates", "self", "withheld")
+_RULE = re.compile(
+    r"(?:(?P<endpoint>[a-z]+):)?(?P<kind>[a-z0-9]+)(?:=(?P<value>\d{1,6}))?"
+    r"(?:@(?P<first>\d{1,9})(?:-(?P<last>\d{1,9}))?|%(?P<percent>\d{1,3}))",
+    re.ASCII,
+)
+_TITLES = (
+    "../../etc/passwd",
+    "C:\\con\\nul: a study\x00",
+    "[[Not a link]] | # ^ %%",
+    "---\ntitle: yes\n---",
+    "\u202etfel ot thgiR\u202c \u05e9\u05dc\u05d5\u05dd",
+    "\U0001f4da Reading \U0001f9d1\u200d\U0001f52c together",
+    "An exhaustive title " * 25,
+    "{{ 7 * 7 }} <script>alert(1)</script> $(reboot)",
+    "\ud800 half of a pair",
+    " ",
+)
+_NULLS = dict.fromkeys(
+    ("title", "abstract", "venue", "year", "authors", "externalIds", "fieldsOfStudy", "citationCount")
+)
+_TYPES: Mapping[str, Any] = {
+    "title": 7,
+    "abstract": ["a"],
+    "venue": {"name": "x"},
+    "year": "1998",
+    "authors": {"name": "x"},
+    "externalIds": ["DOI"],
+    "fieldsOfStudy": "Physics",
+    "citationCount": -3.5,
+    "publicationDate": "yesterday",
+    "journal": 4,
+    "tldr": "short",
+}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A rule of a specification."""
+
+    kind: str
+    #: "": of any request.
+    endpoint: str = ""
+    #: Seconds: of Retry-After, of a stall.
+    value: int | None = None
+    #: The requests that it concerns, from 1; both 0: a percentage.
+    first: int = 0
+    last: int = 0
+    percent: int = 0
+
+    def concerns(self, number: int) -> bool:
+        """Return whether the request (or the paper) of this number is concerned."""
+        return _share(self.kind, number) < self.percent if self.percent else self.first <= number <= self.last
+
+
+@dataclass(frozen=True)
+class Faults:
+    """The rules of a specification."""
+
+    rules: tuple[Fault, ...] = ()
+
+    @classmethod
+    def read(cls, text: str) -> Faults:
+        """Read a specification; ValueError that names the rule which is wrong."""
+        return cls(tuple(_rule(one.strip()) for one in text.split(",") if one.strip()))
+
+    def of_request(self, endpoint: str, number: int, of_endpoint: int) -> Fault | None:
+        """Return the fault of the request: its number among all, and among those of its endpoint."""
+        for rule in self.rules:
+            counted = of_endpoint if rule.endpoint else number
+            if rule.kind in REQUEST_FAULTS and rule.endpoint in {"", endpoint} and rule.concerns(counted):
+                return rule
+        return None
+
+    def has(self, kind: str, paper: int) -> bool:
+        """Return whether the paper of this number has the fault `kind` in its content."""
+        return any(rule.kind == kind and rule.concerns(paper) for rule in self.rules)
+
+    def spoilt(self, fields: Mapping[str, Any], paper: int) -> Mapping[str, Any]:
+        """Return the fields of a paper with the faults of its content."""
+        if not self.rules:
+            return fields
+        made = dict(fields)
+        if self.has("titles", paper):
+            made["title"] = _TITLES[paper % len(_TITLES)]
+        for kind, values in (("types", _TYPES), ("nulls", _NULLS)):
+            if self.has(kind, paper):
+                made.update(values)
+        return made
+
+
+def _rule(text: str) -> Fault:
+    found = _RULE.fullmatch(text)
+    if found is None or found["kind"] not in REQUEST_FAULTS + CONTENT_FAULTS:
+        raise ValueError(f"not a fault: {text}")
+    if found["kind"] in CONTENT_FAULTS and not found["percent"]:
+        raise ValueError(f"a fault of the content needs a percentage: {text}")
+    first = int(found["first"] or 0)
+    value = int(found["value"]) if found["value"] else None
+    return Fault(
+        found["kind"],
+        found["endpoint"] or "",
+        value,
+        first,
+        int(found["last"] or first),
+        int(found["percent"] or 0),
+    )
+
+
+def _share(kind: str, number: int) -> int:
+    """Return a number from 0 to 99 that looks random."""
+    return zlib.crc32(f"{kind} {number}".encode()) % 100

@@ -1,0 +1,131 @@
+"""What a fake OpenAlex answers for a made-up graph: single works, lists by a filter, redirects and errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import chain
+from typing import Any
+
+from refnet.network.fake_answers import Answer
+from refnet.network.fake_graph import FakeGraph
+
+_SITE = "https://openalex.org/"
+#: The ids of works that were merged: they lead to the work of the same number.
+MERGED = 100_000_000
+_MOST = 200
+_NOT_FOUND = "<!doctype html>\n<html lang=en>\n<title>404 Not Found</title>\n<h1>Not Found</h1>\n"
+
+
+class Works:
+    """OpenAlex's works of `graph`."""
+
+    def __init__(self, graph: FakeGraph) -> None:
+        self.graph = graph
+
+    def answer(self, rest: str, query: Mapping[str, str]) -> Answer:
+        """Answer a request of the path `rest` below /openalex/."""
+        if rest == "works":
+            return self._listed(query)
+        identifier = rest.removeprefix("works/")
+        number = self.find(identifier) if rest.startswith("works/") else None
+        if number is None:
+            return Answer(404, _NOT_FOUND, kind="work")
+        own = self.graph.openalex_id(number)
+        if identifier.upper().removeprefix(_SITE.upper()).startswith("W") and not identifier.upper().endswith(
+            own
+        ):
+            return Answer(301, _NOT_FOUND, {"Location": f"/openalex/works/{own}"}, "work")
+        return Answer(200, _selected(self.work(number), query), kind="work")
+
+    def find(self, identifier: str) -> int | None:
+        """Return the number of the work with this id: an OpenAlex id, doi:, mag:, pmid:, or the address of one."""
+        bare = identifier.removeprefix(_SITE).strip()
+        if bare[:1] in {"W", "w"} and bare[1:].isascii() and bare[1:].isdigit():
+            number = int(bare[1:12]) - int(self.graph.openalex_id(0)[1:])
+            number -= MERGED if number >= MERGED else 0
+            return number if 0 <= number < self.graph.papers else None
+        scheme, colon, value = bare.partition(":")
+        if scheme.lower() in {"http", "https"}:
+            return self.graph.find(f"DOI:{bare.rpartition('doi.org/')[2]}")
+        return self.graph.find(bare) if colon and scheme.lower() in {"doi", "mag", "pmid"} and value else None
+
+    def _listed(self, query: Mapping[str, str]) -> Answer:
+        try:
+            numbers = self._filtered(query.get("filter", ""))
+            count, cursor = int(query.get("per-page", "25")), query.get("cursor", "*")
+            begin = 0 if cursor == "*" else int(cursor)
+        except ValueError as error:
+            return _refused(str(error))
+        if not 1 <= count <= _MOST or begin < 0:
+            return _refused("per-page parameter must be between 1 and 200")
+        page = numbers[begin : begin + count]
+        following = str(begin + count) if begin + count < len(numbers) else None
+        meta = {"count": len(numbers), "page": None, "per_page": count, "next_cursor": following}
+        results = [_selected(self.work(number), query) for number in page]
+        return Answer(200, {"meta": meta, "results": results, "group_by": []}, kind="works")
+
+    def _filtered(self, text: str) -> list[int]:
+        name, _, value = text.partition(":")
+        if name in {"openalex", "openalex_id", "ids.openalex", "doi", "mag", "ids.mag", "pmid", "ids.pmid"}:
+            short = name.removeprefix("ids.")
+            prefix = "" if short.startswith("openalex") else f"{short}:"
+            found = (
+                self.find(one if one.startswith("http") else prefix + one) for one in value.split("|")[:100]
+            )
+            return [number for number in dict.fromkeys(found) if number is not None]
+        if name in {"cites", "cited_by"}:
+            linked = self.graph.cited_by if name == "cites" else self.graph.cites
+            ends = (self.find(one) for one in value.split("|"))
+            return sorted(set(chain.from_iterable(linked(one) for one in ends if one is not None)))
+        raise ValueError(f"{name} is not a valid field.")
+
+    def work(self, number: int) -> dict[str, Any]:
+        """Return the work of the paper `number`."""
+        graph, paper = self.graph, self.graph.paper(number)
+        own, doi, cited = (
+            _SITE + graph.openalex_id(number),
+            f"https://doi.org/{graph.doi(number)}",
+            graph.cites(number),
+        )
+        place = {"id": None, "display_name": paper["venue"], "type": paper["publicationVenue"]["type"]}
+        pdf = (paper["openAccessPdf"] or {}).get("url")
+        return {
+            "id": own,
+            "doi": doi,
+            "title": paper["title"],
+            "display_name": paper["title"],
+            "publication_year": paper["year"],
+            "publication_date": paper["publicationDate"],
+            "ids": {"openalex": own, "doi": doi, "mag": paper["externalIds"]["MAG"]},
+            "language": "en",
+            "type": "article",
+            "primary_location": {"is_oa": pdf is not None, "pdf_url": pdf, "source": place},
+            "open_access": {"is_oa": pdf is not None, "oa_url": pdf},
+            "authorships": [
+                {
+                    "author_position": "middle",
+                    "author": {"id": f"{_SITE}A{key}", "display_name": name, "orcid": None},
+                }
+                for key, name in graph.people(number)
+            ],
+            "cited_by_count": paper["citationCount"],
+            "referenced_works_count": len(cited),
+            "referenced_works": [_SITE + graph.openalex_id(other) for other in cited],
+            "abstract_inverted_index": _inverted(graph.text(number).abstract().split()),
+        }
+
+
+def _refused(why: str) -> Answer:
+    return Answer(403, {"error": "Invalid query parameters error.", "message": why}, kind="works")
+
+
+def _selected(work: dict[str, Any], query: Mapping[str, str]) -> dict[str, Any]:
+    wanted = query.get("select")
+    return work if wanted is None else {name: work[name] for name in wanted.split(",") if name in work}
+
+
+def _inverted(words: Iterable[str]) -> dict[str, list[int]]:
+    index: dict[str, list[int]] = {}
+    for position, word in enumerate(words):
+        index.setdefault(word, []).append(position)
+    return index
