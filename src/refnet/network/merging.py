@@ -1,0 +1,188 @@
+"""Decides what a paper's row takes from a new answer, and merges rows that turn out to be one paper.
+
+A published version wins over a preprint; else what the first provider says stays, and its later answers renew it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+
+from refnet.network.papers import FoundPaper
+
+#: The columns of `papers` that a provider fills, and a field of FoundPaper each.
+COLUMNS = (
+    "title",
+    "abstract",
+    "year",
+    "published_on",
+    "venue",
+    "publication_venue",
+    "journal",
+    "publication_types",
+    "fields_of_study",
+    "open_access_url",
+    "reference_count",
+    "citation_count",
+    "influential_citation_count",
+)
+FILLED = (*COLUMNS, "authors")
+_LISTS = ("publication_types", "fields_of_study")
+#: arXiv's own DOIs belong to preprints.
+_PREPRINT = "10.48550/arxiv."
+
+
+@dataclass(slots=True)
+class Row:
+    """A paper's row while it is filled from new answers."""
+
+    id: int
+    #: Of a new row: that of the first answer.
+    provenance: str = ""
+    #: `field_provenance`: column → provider.
+    origins: dict[str, str] = field(default_factory=dict)
+    #: The columns that have a value, and `authors`.
+    filled: set[str] = field(default_factory=set)
+    #: It has a DOI and a venue that are not arXiv's.
+    published: bool = False
+    #: What the answers change: column → value, and `authors`.
+    values: dict[str, Any] = field(default_factory=dict)
+    #: One of the answers has the paper's metadata.
+    detailed: bool = False
+    new: bool = True
+
+    def fill(self, found: FoundPaper) -> None:
+        """Take from `found` what is better than what the row has."""
+        self.provenance = self.provenance or found.provenance
+        published = is_published(found)
+        wins, loses = published and not self.published, self.published and not published
+        for column in FILLED:
+            value = getattr(found, column)
+            if value is None or value == ():
+                continue
+            origin = self.origins.get(column, self.provenance)
+            renewed = found.detailed and not loses and origin == found.provenance
+            if column in self.filled and not wins and not renewed:
+                continue
+            self.values[column] = value
+            self.filled.add(column)
+            self.origins.pop(column, None)
+            if found.provenance != self.provenance:
+                self.origins[column] = found.provenance
+        self.published |= published
+        self.detailed |= found.detailed
+
+
+def is_published(found: FoundPaper) -> bool:
+    """Return whether `found` describes a published version: a DOI and a venue that are not arXiv's."""
+    named = found.venue or (found.journal or {}).get("name", "")
+    doi = found.ids.get("doi", _PREPRINT)
+    return bool(named) and not named.lower().startswith("arxiv") and not doi.startswith(_PREPRINT)
+
+
+def _filled(table: str, column: str) -> str:
+    """Return the SQL of the column's name, null where it is empty."""
+    if column == "authors":
+        full = f"EXISTS (SELECT FROM paper_authors AS own WHERE own.paper_id = {table}.id)"
+    else:
+        full = f"{table}.{column} <> '{{}}'" if column in _LISTS else f"{table}.{column} IS NOT NULL"
+    return f"CASE WHEN {full} THEN '{column}' END"
+
+
+def _published(table: str) -> str:
+    return f"""(coalesce({table}.venue, {table}.journal ->> 'name') !~* '^arxiv' AND EXISTS (
+        SELECT FROM external_ids AS own
+        WHERE own.paper_id = {table}.id AND own.scheme = 'doi' AND NOT starts_with(own.value, '{_PREPRINT}')
+    )) IS TRUE"""
+
+
+#: The columns of a Row up to `published`, from `papers AS paper`.
+ROW = f"""paper.id, paper.provenance, paper.field_provenance,
+    array_remove(ARRAY[{", ".join(_filled("paper", column) for column in FILLED)}], NULL),
+    {_published("paper")}"""
+
+
+def merge(cursor: psycopg.Cursor[Any], into: Mapping[int, int]) -> None:
+    """Merge rows of `papers`: gone → kept. Citations, ids, authors, summaries, jobs and crawls move to the kept row."""
+    left = dict(into)
+    while left:
+        # A row takes from one other at a time.
+        now = {kept: gone for gone, kept in left.items()}
+        for gone in now.values():
+            del left[gone]
+        cursor.execute(_PAIRS, [list(now.values()), list(now)])
+        for statement in _MERGE:
+            cursor.execute(statement)
+
+
+def _better(column: str) -> str:
+    """Return the SQL of one column of the kept row; a published version wins."""
+    if column in _LISTS:
+        gone, kept = f"nullif(gone.{column}, '{{}}')", f"nullif(kept.{column}, '{{}}')"
+        return f"coalesce(CASE WHEN pair.wins THEN {gone} END, {kept}, {gone}, '{{}}')"
+    return f"coalesce(CASE WHEN pair.wins THEN gone.{column} END, kept.{column}, gone.{column})"
+
+
+def _origin(column: str) -> str:
+    """Return the SQL of the provider of one column of the kept row, null where `provenance` names it."""
+    gone = f"nullif(coalesce(gone.field_provenance ->> '{column}', gone.provenance), kept.provenance)"
+    taken = f"pair.wins OR {_filled('kept', column)} IS NULL"
+    return f"""'{column}', CASE WHEN {_filled("gone", column)} IS NOT NULL AND ({taken}) THEN {gone}
+        ELSE kept.field_provenance ->> '{column}' END"""
+
+
+_PAIRS = f"""
+CREATE TEMP TABLE pair ON COMMIT DROP AS
+SELECT gone.id AS gone, kept.id AS kept, {_published("gone")} AND NOT {_published("kept")} AS wins
+FROM unnest(%s::bigint[], %s::bigint[]) AS named (gone, kept)
+JOIN papers AS gone ON gone.id = named.gone JOIN papers AS kept ON kept.id = named.kept
+"""  # noqa: S608  # constants alone, here and below
+_TIMES = ("details_fetched_at", "references_fetched_at", "citations_fetched_at")
+_MERGE: Sequence[str] = (
+    f"""
+    UPDATE papers AS kept SET
+        {", ".join(f"{column} = {_better(column)}" for column in COLUMNS)},
+        {", ".join(f"{column} = greatest(kept.{column}, gone.{column})" for column in _TIMES)},
+        field_provenance = jsonb_strip_nulls(jsonb_build_object({", ".join(map(_origin, FILLED))})),
+        title_key = CASE WHEN gone.title_key IS NULL THEN NULL ELSE kept.title_key END,
+        updated_at = now()
+    FROM pair JOIN papers AS gone ON gone.id = pair.gone
+    WHERE kept.id = pair.kept
+    """,  # noqa: S608
+    """
+    INSERT INTO citations AS old
+        (citing_id, cited_id, is_influential, intents, contexts, provenance, created_at)
+    SELECT DISTINCT ON (1, 2) coalesce(citing.kept, citing_id), coalesce(cited.kept, cited_id),
+        is_influential, intents, contexts, provenance, created_at
+    FROM citations LEFT JOIN pair AS citing ON citing.gone = citing_id LEFT JOIN pair AS cited ON cited.gone = cited_id
+    WHERE (citing_id IN (SELECT gone FROM pair) OR cited_id IN (SELECT gone FROM pair))
+        AND coalesce(citing.kept, citing_id) <> coalesce(cited.kept, cited_id)
+    ORDER BY 1, 2, created_at
+    ON CONFLICT DO NOTHING
+    """,
+    "UPDATE external_ids SET paper_id = kept FROM pair WHERE paper_id = gone",
+    """
+    DELETE FROM paper_authors AS old USING pair WHERE paper_id = kept AND wins
+        AND EXISTS (SELECT FROM paper_authors WHERE paper_id = gone)
+    """,
+    """
+    UPDATE paper_authors SET paper_id = kept FROM pair
+    WHERE paper_id = gone AND NOT EXISTS (SELECT FROM paper_authors WHERE paper_id = kept)
+    """,
+    """
+    UPDATE summaries AS old SET paper_id = kept FROM pair
+    WHERE paper_id = gone AND NOT EXISTS (
+        SELECT FROM summaries AS own WHERE own.paper_id = kept AND (own.kind, own.language, own.model, own.prompt_version)
+            = (old.kind, old.language, old.model, old.prompt_version))
+    """,
+    "DELETE FROM summaries USING pair WHERE paper_id = gone",
+    "UPDATE jobs SET paper_id = kept FROM pair WHERE paper_id = gone",
+    """
+    INSERT INTO crawl_papers AS old (crawl_id, paper_id, level)
+    SELECT crawl_id, kept, level FROM crawl_papers JOIN pair ON paper_id = gone
+    ON CONFLICT (crawl_id, paper_id) DO UPDATE SET level = least(old.level, EXCLUDED.level)
+    """,
+    "DELETE FROM papers USING pair WHERE id = gone",
+    "DROP TABLE pair",
+)

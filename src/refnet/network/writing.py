@@ -1,0 +1,277 @@
+"""Writes papers and citations into the database, within the caller's transaction.
+
+One writer at a time: each call takes an advisory lock until the transaction ends. So writers neither meet in a deadlock
+nor make one paper twice, and a transaction must be short: no request to a provider within it.
+"""
+
+import json
+import random
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Literal, TypeVar
+
+import psycopg
+from psycopg.errors import DeadlockDetected, SerializationFailure
+
+from refnet.network.authors import numbers, write_authors
+from refnet.network.merging import COLUMNS, ROW, Row, merge
+from refnet.network.papers import FoundEdge, FoundPaper, title_key
+
+#: The key of the advisory lock, "papr" in ASCII.
+_LOCK = 0x70617072
+_TRIES = 6
+
+_Value = TypeVar("_Value")
+#: A scheme and a value of `external_ids`, or _TITLE and a title_key.
+_Key = tuple[str, str]
+_TITLE = "title_key"
+
+
+def retried(connection: psycopg.Connection[Any], work: Callable[[psycopg.Cursor[Any]], _Value]) -> _Value:
+    """Run `work` in a transaction of its own, again where the server broke a deadlock with something else."""
+    for pause in range(_TRIES):
+        try:
+            with connection.transaction(), connection.cursor() as cursor:
+                return work(cursor)
+        except (DeadlockDetected, SerializationFailure):
+            time.sleep(random.random() * 0.05 * 2**pause)  # noqa: S311  # jitter
+    with connection.transaction(), connection.cursor() as cursor:
+        return work(cursor)
+
+
+def lock(cursor: psycopg.Cursor[Any]) -> None:
+    """Wait until no other transaction writes papers; then ids of papers stay as they are until this one ends.
+
+    For a caller that reads a paper's id and writes about it: a merge may delete the row of an id that was read before.
+    """
+    cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+
+
+def write_papers(cursor: psycopg.Cursor[Any], papers: Sequence[FoundPaper]) -> list[int]:
+    """Write `papers`, each with an id or a title, and return the id of each one's row in their order.
+
+    A paper with ids is the row that has one of them; one without is the row with its title_key. Rows that turn out to
+    be one paper are merged: the lowest id stays, and the others are deleted.
+    """
+    return _write(cursor, papers).ids
+
+
+def write_edges(
+    cursor: psycopg.Cursor[Any],
+    paper_id: int,
+    direction: Literal["references", "citations"],
+    edges: Sequence[FoundEdge],
+    provenance: str,
+) -> int:
+    """Write the references or citations of a paper and a row for each other end; return the number of new citations.
+
+    Self-citations are dropped. A citation that is there stays, and takes what it had not. `paper_id` is to be read
+    after `lock`, in the same transaction.
+    """
+    written = _write(cursor, [edge.paper for edge in edges])
+    paper_id = written.merged.get(paper_id, paper_id)
+    ends: dict[int, dict[str, Any]] = {}
+    for other, edge in zip(written.ids, edges, strict=True):
+        one = ends.setdefault(other, {"other": other})
+        given = {"influential": edge.is_influential, "intents": edge.intents, "contexts": edge.contexts}
+        one.update(
+            {name: value for name, value in given.items() if value not in (None, ()) and name not in one}
+        )
+    ends.pop(paper_id, None)
+    if not ends:
+        return 0
+    pair = ("%(paper)s", "other") if direction == "references" else ("other", "%(paper)s")
+    values = {"paper": paper_id, "provenance": provenance, "ends": _json(list(ends.values()))}
+    cursor.execute(_EDGES.format(*pair), values)
+    return sum(new for (new,) in cursor.fetchall())
+
+
+@dataclass(frozen=True)
+class _Written:
+    #: The row of each paper, in their order.
+    ids: list[int]
+    #: Rows that were deleted → the row that they were merged into.
+    merged: dict[int, int]
+
+
+def _write(cursor: psycopg.Cursor[Any], papers: Sequence[FoundPaper]) -> _Written:
+    if not papers:
+        return _Written([], {})
+    lock(cursor)
+    keys = [_keys(paper) for paper in papers]
+    known = _read(cursor, keys)
+    groups = _grouped([*keys, *_by_row(known)])
+    if merged := _merged(known, groups):
+        merge(cursor, merged)
+        known = _read(cursor, keys)
+    row_of = {groups[key]: row for key, row in known.items()}
+    missing = [group for group in dict.fromkeys(groups[first] for first, *_ in keys) if group not in row_of]
+    row_of |= zip(missing, map(Row, numbers(cursor, "papers", len(missing))), strict=True)
+    rows = [row_of[groups[first]] for first, *_ in keys]
+    for row, paper in zip(rows, papers, strict=True):
+        row.fill(paper)
+    ids = [(*key, row_of[group].id) for key, group in groups.items() if key not in known and key[0] != _TITLE]
+    titles = {row_of[group].id: key for (scheme, key), group in groups.items() if scheme == _TITLE}
+    _store(cursor, row_of.values(), ids, titles)
+    _store_more(cursor, rows, papers)
+    return _Written([row.id for row in rows], merged)
+
+
+def _keys(paper: FoundPaper) -> list[_Key]:
+    if paper.ids:
+        return list(paper.ids.items())
+    if key := title_key(paper.title or ""):
+        return [(_TITLE, key)]
+    raise ValueError("a paper without id and title")
+
+
+def _read(cursor: psycopg.Cursor[Any], keys: Sequence[Sequence[_Key]]) -> dict[_Key, Row]:
+    """Return the row of each key that the database has; a row that has several keys is one object."""
+    asked = {key for one in keys for key in one}
+    ids = [key for key in asked if key[0] != _TITLE]
+    titles = [key for scheme, key in asked if scheme == _TITLE]
+    cursor.execute(_ROWS, [[scheme for scheme, _ in ids], [value for _, value in ids], titles])
+    rows: dict[int, Row] = {}
+    known = {}
+    for scheme, value, number, provenance, origins, filled, published in cursor:
+        row = Row(number, provenance, origins, set(filled), published, new=False)
+        known[scheme, value] = rows.setdefault(number, row)
+    return known
+
+
+def _by_row(known: dict[_Key, Row]) -> Iterable[list[_Key]]:
+    keys = defaultdict(list)
+    for key, row in known.items():
+        keys[row.id].append(key)
+    return keys.values()
+
+
+def _grouped(keys: Iterable[Sequence[_Key]]) -> dict[_Key, _Key]:
+    """Return for each key the one that stands for its group: the keys of one paper, directly or through others."""
+    leader: dict[_Key, _Key] = {}
+
+    def find(key: _Key) -> _Key:
+        while (above := leader.setdefault(key, key)) != key:
+            leader[key] = leader[above]  # halves the path
+            key = above
+        return key
+
+    for first, *others in keys:
+        find(first)
+        for other in others:
+            leader[find(other)] = find(first)
+    return {key: find(key) for key in list(leader)}
+
+
+def _merged(known: dict[_Key, Row], groups: dict[_Key, _Key]) -> dict[int, int]:
+    """Return the rows that are one paper with another: gone → kept."""
+    ids = defaultdict(set)
+    for key, row in known.items():
+        ids[groups[key]].add(row.id)
+    return {gone: kept for one in ids.values() for gone in one if gone != (kept := min(one))}
+
+
+def _store(
+    cursor: psycopg.Cursor[Any], rows: Iterable[Row], ids: list[tuple[str, str, int]], titles: dict[int, str]
+) -> None:
+    """Insert and update rows, and insert their new external ids."""
+    changed = [
+        {name: value for name, value in row.values.items() if name in COLUMNS}
+        | {"id": row.id, "new": row.new, "provenance": row.provenance, "origins": row.origins}
+        | {"detailed": row.detailed, "title_key": titles.get(row.id)}
+        for row in rows
+        if row.new or row.values or row.detailed
+    ]
+    if changed or ids:
+        columns = [list(column) for column in zip(*ids, strict=True)] or [[], [], []]
+        cursor.execute(_PAPERS, [_json(changed), *columns])
+
+
+def _store_more(cursor: psycopg.Cursor[Any], rows: Sequence[Row], papers: Sequence[FoundPaper]) -> None:
+    """Write the authors and the providers' own summaries."""
+    given = {row.id: row for row in rows if "authors" in row.values}
+    if given:
+        write_authors(cursor, given)
+    tldrs = {
+        (row.id, paper.tldr.model): {
+            "paper_id": row.id,
+            "model": paper.tldr.model,
+            "content": paper.tldr.text,
+        }
+        for row, paper in zip(rows, papers, strict=True)
+        if paper.tldr
+    }
+    if tldrs:
+        cursor.execute(_TLDRS, [_json(list(tldrs.values()))])
+
+
+def _json(values: Any) -> str:
+    return json.dumps(values, ensure_ascii=False, default=date.isoformat)
+
+
+_ROWS = f"""
+WITH hit AS (
+    SELECT scheme, value, paper_id
+    FROM unnest(%s::text[], %s::text[]) AS asked (scheme, value) JOIN external_ids USING (scheme, value)
+    UNION ALL
+    SELECT '{_TITLE}', title_key, id FROM papers WHERE title_key = ANY (%s::text[])
+)
+SELECT hit.scheme, hit.value, {ROW} FROM hit JOIN papers AS paper ON paper.id = hit.paper_id
+"""  # noqa: S608  # constants alone, here and below
+
+_TYPES = {
+    "year": "smallint", "published_on": "date", "publication_venue": "jsonb", "journal": "jsonb",
+    "publication_types": "text[]", "fields_of_study": "text[]", "reference_count": "integer",
+    "citation_count": "integer", "influential_citation_count": "integer",
+}  # fmt: skip
+_DECLARED = ", ".join(f"{column} {_TYPES.get(column, 'text')}" for column in COLUMNS)
+_LISTS = {column: f"coalesce({column}, '{{}}')" for column, kind in _TYPES.items() if kind == "text[]"}
+_NEW_VALUES = ", ".join(f"coalesce(given.{column}, paper.{column})" for column in COLUMNS)
+
+_PAPERS = f"""
+WITH given AS MATERIALIZED (
+    SELECT * FROM json_to_recordset(%s::json) AS given (
+        id bigint, new boolean, provenance text, origins jsonb, detailed boolean, title_key text, {_DECLARED})
+), made AS (
+    INSERT INTO papers (id, provenance, field_provenance, details_fetched_at, title_key, {", ".join(COLUMNS)})
+    OVERRIDING SYSTEM VALUE
+    SELECT id, provenance, origins, CASE WHEN detailed THEN now() END, title_key,
+        {", ".join(_LISTS.get(column, column) for column in COLUMNS)}
+    FROM given WHERE new
+), changed AS (
+    UPDATE papers AS paper SET ({", ".join(COLUMNS)}) = ROW ({_NEW_VALUES}),
+        field_provenance = given.origins,
+        details_fetched_at = CASE WHEN detailed THEN now() ELSE paper.details_fetched_at END,
+        updated_at = CASE WHEN ({", ".join(f"paper.{column}" for column in COLUMNS)}) IS DISTINCT FROM ({_NEW_VALUES})
+            THEN now() ELSE paper.updated_at END
+    FROM given WHERE paper.id = given.id AND NOT new
+)
+INSERT INTO external_ids (scheme, value, paper_id)
+SELECT * FROM unnest(%s::text[], %s::text[], %s::bigint[])
+"""  # noqa: S608
+
+_EDGES = """
+INSERT INTO citations AS old (citing_id, cited_id, is_influential, intents, contexts, provenance)
+SELECT {0}, {1}, influential, coalesce(intents, '{{}}'), coalesce(contexts, '[]'), %(provenance)s
+FROM json_to_recordset(%(ends)s::json)
+    AS given (other bigint, influential boolean, intents text[], contexts jsonb)
+ON CONFLICT (citing_id, cited_id) DO UPDATE SET
+    is_influential = coalesce(old.is_influential, EXCLUDED.is_influential),
+    intents = CASE WHEN old.intents = '{{}}' THEN EXCLUDED.intents ELSE old.intents END,
+    contexts = CASE WHEN old.contexts = '[]' THEN EXCLUDED.contexts ELSE old.contexts END
+    WHERE (old.is_influential IS NULL AND EXCLUDED.is_influential IS NOT NULL)
+        OR (old.intents = '{{}}' AND EXCLUDED.intents <> '{{}}')
+        OR (old.contexts = '[]' AND EXCLUDED.contexts <> '[]')
+RETURNING xmax = 0
+"""
+
+_TLDRS = """
+INSERT INTO summaries AS old (paper_id, kind, model, content)
+SELECT paper_id, 'tldr', model, content
+FROM json_to_recordset(%s::json) AS given (paper_id bigint, model text, content text)
+ON CONFLICT (paper_id, kind, language, model, prompt_version) DO UPDATE SET content = EXCLUDED.content
+    WHERE old.content <> EXCLUDED.content
+"""
