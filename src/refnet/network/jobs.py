@@ -226,7 +226,7 @@ def retry_jobs(
 ) -> list[int]:
     """Queue jobs that failed again (empty: all of them), with new attempts; return their ids.
 
-    The crawls that they belong to run again. A job whose dedupe_key waits or runs already stays as it is.
+    Their crawls become unfinished. A job whose dedupe_key waits or runs already stays as it is.
     """
     with connection.transaction(), connection.cursor() as cursor:
         found = [number for (number,) in cursor.execute(_FAILED, {"ids": [*ids]}).fetchall()]

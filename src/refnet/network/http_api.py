@@ -1,0 +1,358 @@
+"""Requests to a web API that answers JSON: in turn, with retries, and with bounds for all that the server decides.
+
+The server may be hostile or broken: an answer is read as a stream, counted after decompression, and ends at a time limit.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urljoin, urlsplit
+
+from refnet.errors import RefnetError
+from refnet.extras import needed
+from refnet.network.jobs import printable
+from refnet.network.rate_limit import LONGEST, Limiter
+from refnet.recovery.model import checked
+
+with needed("network"):
+    import httpx
+    import tenacity
+
+_log = logging.getLogger("refnet")
+#: It logs the URL of each request, and OpenAlex expects its key there.
+logging.getLogger("httpx").setLevel(logging.WARNING)
+
+#: The longest answer in bytes, after decompression, and the longest error.
+LONGEST_ANSWER = 64 << 20
+_LONGEST_ERROR = 64 << 10
+#: Seconds for a complete answer.
+_PATIENCE = 120.0
+_TIMEOUT = httpx.Timeout(30.0, connect=10.0)
+_TRIES = 5
+_REDIRECTS = 3
+_TRANSIENT = frozenset({429, 500, 502, 503, 504})
+#: A wait that is announced, in seconds.
+_LONG = 5.0
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server, and what messages call it."""
+
+    #: "Semantic Scholar"
+    name: str
+    #: With the beginning of each path, without a slash at its end.
+    url: str
+    #: The setting with its key.
+    key_setting: str
+    #: Headers and parameters of each request, the key among them.
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    params: Mapping[str, str] = field(default_factory=dict, repr=False)
+    has_key: bool = False
+
+    @property
+    def shown(self) -> str:
+        """Its name and its address, without a login."""
+        parts = urlsplit(self.url)
+        port = f":{parts.port}" if parts.port else ""
+        return f"{self.name} ({parts.hostname}{port})"
+
+
+class UnavailableError(RefnetError):
+    """The server does not answer as it should, after all retries. `limited`: it answered "too many requests"."""
+
+    def __init__(self, server: Server, reason: str, limited: bool = False) -> None:
+        if limited and not server.has_key:
+            hint = f"Without a key all users share one limit: set {server.key_setting} to a key of your own."
+        elif limited:
+            hint = "Set crawl.requests_per_second to less, or wait."
+        else:
+            hint = (
+                "Retry later; if it stays so, check the URL of the server in the settings, and the network."
+            )
+        super().__init__(f"{server.shown} {reason}", hint, transient=True)
+        self.limited = limited
+
+
+class RefusedError(RefnetError):
+    """The server refuses the request with `status`; 0: RefNet does."""
+
+    def __init__(self, message: str, hint: str, status: int = 0) -> None:
+        super().__init__(message, hint)
+        self.status = status
+        #: Every other request is refused too.
+        self.is_final = status in {0, 401, 403}
+
+
+class _RetryError(Exception):
+    """An answer that a later request may improve."""
+
+    def __init__(self, reason: str, after: float = 0.0, limited: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        #: Seconds that the server asks to wait.
+        self.after = after
+        self.limited = limited
+
+
+class Api:
+    """A client of one server, for one thread; a context manager.
+
+    Args:
+        say: called with a sentence before a long wait.
+        sleep: sleeps for some seconds.
+        pace: what the waits between retries are multiplied with.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        limiter: Limiter,
+        *,
+        say: Callable[[str], None] = _log.warning,
+        sleep: Callable[[float], None] = time.sleep,
+        pace: float = 1.0,
+    ) -> None:
+        self.server = server
+        #: The requests that were sent.
+        self.requests = 0
+        self._limiter = limiter
+        self._say = say
+        self._sleep = sleep
+        self._pace = pace
+        self._client = httpx.Client(
+            headers={
+                "Accept": "application/json",
+                "Accept-Encoding": "gzip",
+                "User-Agent": "refnet",
+                **server.headers,
+            },
+            timeout=_TIMEOUT,
+            follow_redirects=False,
+            trust_env=urlsplit(server.url).hostname not in _LOOPBACK,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._client.close()
+
+    def get(self, path: str, params: Mapping[str, str]) -> Any:
+        """Return the JSON at `path` (escaped, with a slash before it); None: 404. UnavailableError, RefusedError."""
+        return self._retried(lambda: self._redirected(f"{self.server.url}{path}", params))
+
+    def post(self, path: str, params: Mapping[str, str], content: object) -> Any:
+        """Return the JSON that `path` answers to the JSON `content`, like `get`; the request changes nothing there."""
+        return self._retried(lambda: self._asked("POST", f"{self.server.url}{path}", params, content)[1])
+
+    def _retried(self, ask: Callable[[], Any]) -> Any:
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(_RetryError),
+            stop=_is_last,
+            wait=self._pause,
+            sleep=self._sleep,
+            before_sleep=self._announce,
+            reraise=True,
+        )
+        try:
+            return retrying(ask)
+        except _RetryError as error:
+            raise UnavailableError(self.server, error.reason, error.limited) from None
+
+    def _pause(self, state: tenacity.RetryCallState) -> float:
+        """Return the seconds before the next try: what the server asks for, else exponential, with jitter."""
+        error = _error_of(state)
+        if error.after:
+            self._limiter.push(error.after)
+            return error.after + random.random() * self._pace  # noqa: S311  # jitter
+        first = 4.0 if error.limited else 1.0
+        doubled = float(2 ** (state.attempt_number - 1))
+        return first * self._pace * doubled * (0.5 + random.random())  # noqa: S311  # jitter
+
+    def _announce(self, state: tenacity.RetryCallState) -> None:
+        if state.upcoming_sleep >= _LONG:
+            until = "as it asks" if _error_of(state).after else "before the next try"
+            self._say(
+                f"{self.server.shown} {_error_of(state).reason}: waiting {state.upcoming_sleep:,.0f} s {until}"
+            )
+
+    def _redirected(self, url: str, params: Mapping[str, str]) -> Any:
+        """Ask for `url`, and where it moved to on the same server."""
+        for _ in range(_REDIRECTS + 1):
+            moved, found = self._asked("GET", url, params)
+            if moved is None:
+                return found
+            there = _same_server(url, moved)
+            if there is None:
+                raise RefusedError(
+                    f"{self.server.shown} redirects to another server: {printable(moved, 100)}",
+                    "RefNet does not follow it. If that is its new address, change the URL in the settings.",
+                )
+            url, params = there, {}
+        raise UnavailableError(self.server, f"redirects more than {_REDIRECTS} times")
+
+    def _asked(
+        self, method: str, url: str, params: Mapping[str, str], content: object = None
+    ) -> tuple[str | None, Any]:
+        """Send one request; return where the answer redirects to, or None and its JSON."""
+        self._limiter.wait()
+        self.requests += 1
+        self._client.cookies.clear()  # nothing that a server sends stays
+        try:
+            full = httpx.URL(url).copy_merge_params({**params, **self.server.params})
+            request = self._client.build_request(method, full, json=content)
+            response = self._client.send(request, stream=True)
+            try:
+                return self._read(response)
+            finally:
+                response.close()
+        except httpx.TransportError as error:
+            raise _RetryError(_transport(error)) from None
+        except httpx.InvalidURL as error:
+            raise RefusedError(
+                f"{self.server.shown} cannot be asked: {printable(str(error), 200)}",
+                "Check the URL of the server in the settings, and the id.",
+            ) from None
+
+    def _read(self, response: httpx.Response) -> tuple[str | None, Any]:
+        status, headers = response.status_code, response.headers
+        if status == 200:
+            body = read_body(headers, response.iter_raw())
+            return None, _parsed(headers, body)
+        if status == 404:
+            return None, None
+        if status in {301, 302, 307, 308} and "location" in headers:
+            return headers["location"], None
+        if status in _TRANSIENT:
+            why = "answers too many requests" if status == 429 else f"answers status {status}"
+            raise _RetryError(why, retry_after(headers.get("retry-after"), datetime.now(UTC)), status == 429)
+        raise self._refused(response)
+
+    def _refused(self, response: httpx.Response) -> RefnetError:
+        said = _said(response)
+        status = response.status_code
+        if status in {401, 403}:
+            key = self.server.key_setting
+            return RefusedError(
+                f"{self.server.shown} refuses {'the key' if self.server.has_key else 'requests without a key'}{said}",
+                f"{'Fix' if self.server.has_key else 'Set'} {key}.",
+                status,
+            )
+        return RefusedError(
+            f"{self.server.shown} refuses the request with status {status}{said}",
+            "Check the ids. If they are right, this RefNet does not fit that server.",
+            status,
+        )
+
+
+def read_body(headers: Mapping[str, str], chunks: Iterable[bytes], longest: int = LONGEST_ANSWER) -> bytes:
+    """Return the decompressed body of an answer, of at most `longest` bytes; _RetryError otherwise."""
+    encoding = headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in {"identity", "", "gzip", "x-gzip"}:
+        raise _RetryError(
+            f"compresses its answer in a way that was not asked for ({printable(encoding, 40)})"
+        )
+    inflate = zlib.decompressobj(31) if "gzip" in encoding else None
+    end = time.monotonic() + _PATIENCE
+    parts, size = [], 0
+    for chunk in chunks:
+        rest = chunk
+        while rest:
+            part, rest = _inflated(inflate, rest, longest + 1 - size) if inflate else (rest, b"")
+            parts.append(part)
+            size += len(part)
+            if size > longest:
+                raise _RetryError(f"sends more than {longest >> 20} MiB")
+        if time.monotonic() > end:
+            raise _RetryError(f"takes more than {_PATIENCE:.0f} s for an answer")
+    if inflate and not inflate.eof:
+        raise _RetryError("sends an answer that is cut off")
+    return b"".join(parts)
+
+
+def retry_after(value: str | None, now: datetime) -> float:
+    """Return the seconds of a header `Retry-After`, which are seconds or a date, at most LONGEST; 0: none."""
+    if value is None or not value.isascii():
+        return 0.0
+    if value.strip().isdecimal():
+        return min(float(value.strip()[:10]), LONGEST)
+    try:
+        at = parsedate_to_datetime(value[:100])
+        at = at if at.tzinfo else at.replace(tzinfo=UTC)
+        return min(max((at - now).total_seconds(), 0.0), LONGEST)
+    except (ValueError, OverflowError):
+        return 0.0
+
+
+def _inflated(inflate: Any, data: bytes, most: int) -> tuple[bytes, bytes]:
+    """Return at most `most` bytes of decompressed data, and the input that is left."""
+    try:
+        part = inflate.decompress(data, most)
+    except zlib.error:
+        raise _RetryError("sends an answer that is not the gzip that it announces") from None
+    if inflate.unused_data:
+        raise _RetryError("sends more than its compressed answer")
+    return part, inflate.unconsumed_tail
+
+
+def _parsed(headers: Mapping[str, str], body: bytes) -> Any:
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind and not (kind.startswith(("application/", "text/")) and kind.endswith("json")):
+        raise _RetryError(f"answers {printable(kind, 60)} instead of JSON")
+    try:
+        return checked.parsed(body, LONGEST_ANSWER)
+    except ValueError:
+        raise _RetryError("answers what is not JSON, or cut off") from None
+
+
+def _said(response: httpx.Response) -> str:
+    """Return what the server says about its refusal, with a colon before it; "": nothing that is safe to show."""
+    try:
+        values = checked.document(read_body(response.headers, response.iter_raw(), _LONGEST_ERROR))
+    except (ValueError, _RetryError, httpx.TransportError):
+        return ""
+    found = values.get("error") or values.get("message")
+    return f": {printable(found, 300)}" if isinstance(found, str) else ""
+
+
+def _transport(error: httpx.TransportError) -> str:
+    if isinstance(error, httpx.ConnectTimeout):
+        return f"does not accept a connection within {_TIMEOUT.connect:.0f} s"
+    if isinstance(error, httpx.TimeoutException):
+        return f"sends nothing for {_TIMEOUT.read:.0f} s"
+    if isinstance(error, httpx.ConnectError):
+        return f"cannot be reached: {printable(str(error), 200)}"
+    return "ends the connection in the middle of an answer"
+
+
+def _is_last(state: tenacity.RetryCallState) -> bool:
+    return state.attempt_number >= _TRIES or state.idle_for + state.upcoming_sleep > LONGEST + 60
+
+
+def _error_of(state: tenacity.RetryCallState) -> _RetryError:
+    error = state.outcome.exception() if state.outcome else None
+    assert isinstance(error, _RetryError)  # noqa: S101  # nothing else is retried
+    return error
+
+
+def _same_server(url: str, location: str) -> str | None:
+    """Return where `url` moved to if that is on the same server, else None."""
+    try:
+        there = urljoin(url, location)
+        mine, its = ((one.scheme, one.hostname, one.port) for one in (urlsplit(url), urlsplit(there)))
+    except ValueError:  # a host or port that is not one
+        return None
+    return there if mine == its else None

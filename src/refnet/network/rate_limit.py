@@ -1,0 +1,67 @@
+"""How fast all workers together may ask a server: the time of the next request is a row of `rate_limits`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+
+#: Seconds of the longest wait; a row further in the future is wrong (a restored backup, a clock that was set).
+LONGEST = 3600.0
+
+
+class Limiter:
+    """The turns of all workers that ask one server.
+
+    Args:
+        connection: a session in autocommit mode.
+        name: the row of `rate_limits`.
+        rate: requests a second; 0: no limit.
+        sleep: sleeps for some seconds.
+    """
+
+    def __init__(
+        self,
+        connection: psycopg.Connection[Any],
+        name: str,
+        rate: float,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._connection = connection
+        self._name = name
+        self._step = 1 / rate if rate else 0.0
+        self._sleep = sleep
+
+    def wait(self) -> None:
+        """Take the next turn, and sleep until then."""
+        if not self._step:
+            return
+        values = {"name": self._name, "step": self._step, "longest": LONGEST}
+        row = self._connection.execute(_TAKE, values).fetchone()
+        if row and row[0] > 0:
+            self._sleep(float(row[0]))
+
+    def push(self, seconds: float) -> None:
+        """Let no worker ask for `seconds` from now, at most LONGEST."""
+        if self._step:
+            values = {"name": self._name, "seconds": min(seconds, LONGEST)}
+            self._connection.execute(_PUSH, values)
+
+
+# The time is that of the server: workers on several machines need no common clock.
+_TAKE = """
+INSERT INTO rate_limits AS mine (name, next_at)
+VALUES (%(name)s, clock_timestamp() + make_interval(secs => %(step)s))
+ON CONFLICT (name) DO UPDATE SET next_at = make_interval(secs => %(step)s) + least(
+    greatest(mine.next_at, clock_timestamp()), clock_timestamp() + make_interval(secs => %(longest)s)
+)
+RETURNING extract(epoch FROM next_at - clock_timestamp()) - %(step)s
+"""
+_PUSH = """
+INSERT INTO rate_limits AS mine (name, next_at)
+VALUES (%(name)s, clock_timestamp() + make_interval(secs => %(seconds)s))
+ON CONFLICT (name) DO UPDATE
+SET next_at = greatest(mine.next_at, clock_timestamp() + make_interval(secs => %(seconds)s))
+"""
