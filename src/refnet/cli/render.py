@@ -173,7 +173,7 @@ def print_artifact(shown: Shown) -> None:
         ("made by", manifest.made_by),
         *([("database", "unknown: not recorded")] if unknown else []),
         *(
-            ("fingerprint" if name == "state" else name.replace("_", " "), _fact(name, value))
+            ("digest" if name == "state" else name.replace("_", " "), _fact(name, value))
             for name, value in manifest.details.items()
             if value is not None and not isinstance(value, (dict, list))
         ),

@@ -67,7 +67,7 @@ def test_the_facts_of_an_artifact_have_one_state(capsys: pytest.CaptureFixture[s
     assert chosen.manifest
     render.print_artifact(Shown(chosen, chosen.manifest))
     names = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line]
-    assert (names.count("state"), names.count("fingerprint")) == (1, 1)
+    assert (names.count("state"), names.count("digest")) == (1, 1)
 
 
 def test_columns_line_up_whatever_the_width_of_the_letters(capsys: pytest.CaptureFixture[str]) -> None:
