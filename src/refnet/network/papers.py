@@ -154,6 +154,7 @@ _NORMALIZE: Mapping[str, Callable[[str], str | None]] = {
     "pmc": _matching(
         r"(?:PMCID:|https?://(?:www\.)?ncbi\.nlm\.nih\.gov/pmc/articles/)?(?:PMC)?0*([0-9]{1,19})/?"
     ),
+    "orcid": _matching(r"(?:https?://orcid\.org/)?([0-9]{4}-[0-9]{4}-[0-9]{4}-[0-9]{3}[0-9X])", str.upper),
     "openalex": _matching(r"(?:https://openalex\.org/)?(W[0-9]{1,19})", str.upper),
 }
 _OTHER = _matching(r"(.+)", str)

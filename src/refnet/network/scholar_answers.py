@@ -45,10 +45,10 @@ _SCHEMES = {
 #: The API gives 1,000 at most.
 _MOST_ENTRIES = 10_000
 #: A paper of a large experiment has 3,000.
-_MOST_AUTHORS = 10_000
+MOST_AUTHORS = 10_000
 _MOST_TEXTS = 100
-_COUNT = checked.integer(0, 2**31 - 1)
-_YEAR = checked.integer(1000, 2999)
+COUNT = checked.integer(0, 2**31 - 1)
+YEAR = checked.integer(1000, 2999)
 _URL = re.compile(r"https?://[!-~]+")
 
 
@@ -191,7 +191,7 @@ def read_paper(fields: Fields, *, detailed: bool) -> FoundPaper | None:
         _ids(fields),
         title=get("title", line(TITLE_LIMIT)),
         abstract=get("abstract", line(ABSTRACT_LIMIT, lines=True)),
-        year=get("year", _YEAR),
+        year=get("year", YEAR),
         published_on=get("publicationDate", day),
         venue=get("venue", line()),
         publication_venue=get("publicationVenue", _venue),
@@ -199,9 +199,9 @@ def read_paper(fields: Fields, *, detailed: bool) -> FoundPaper | None:
         publication_types=get("publicationTypes", texts) or (),
         fields_of_study=get("fieldsOfStudy", texts) or (),
         open_access_url=get("openAccessPdf", _pdf),
-        reference_count=get("referenceCount", _COUNT),
-        citation_count=get("citationCount", _COUNT),
-        influential_citation_count=get("influentialCitationCount", _COUNT),
+        reference_count=get("referenceCount", COUNT),
+        citation_count=get("citationCount", COUNT),
+        influential_citation_count=get("influentialCitationCount", COUNT),
         authors=get("authors", _authors) or (),
         tldr=get("tldr", _tldr),
         detailed=detailed,
@@ -254,7 +254,7 @@ def _pdf(value: Any) -> str | None:
 def _authors(value: Any) -> tuple[FoundAuthor, ...]:
     if type(value) is not list:
         raise ValueError("not a list")
-    return tuple(author for one in value[:_MOST_AUTHORS] if type(one) is dict and (author := _author(one)))
+    return tuple(author for one in value[:MOST_AUTHORS] if type(one) is dict and (author := _author(one)))
 
 
 def _author(value: Any) -> FoundAuthor | None:

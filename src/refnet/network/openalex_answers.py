@@ -1,0 +1,135 @@
+"""Reads the answers of OpenAlex; pure. Strict in structure and lenient by field, like `scholar_answers`."""
+
+from typing import Any
+
+from refnet.network.papers import (
+    ABSTRACT_LIMIT,
+    NAME_LIMIT,
+    TITLE_LIMIT,
+    AnswerError,
+    FoundAuthor,
+    FoundPaper,
+    clean,
+    normalized,
+)
+from refnet.network.scholar_answers import COUNT, MOST_AUTHORS, YEAR, Fields, day, line, url
+
+PROVIDER = "openalex"
+
+#: `ids` → `external_ids.scheme`.
+_SCHEMES = {"openalex": "openalex", "doi": "doi", "mag": "mag", "pmid": "pubmed", "pmcid": "pmc"}
+_MOST_REFERENCES = 10_000
+#: The API gives 200 at most.
+_MOST_WORKS = 1000
+_MOST_WORDS = 20_000
+_ARXIV_DOI = "10.48550/arxiv."
+
+
+def work(answer: object) -> FoundPaper | None:
+    """Return the paper of a single work; None for one without id and title.
+
+    AnswerError if it is not a work.
+    """
+    fields = Fields(answer)
+    if "id" not in fields.values:
+        raise AnswerError("a work without `id`")
+    place = _fields(fields.values.get("primary_location"))
+    source, access = _fields(place.values.get("source")), _fields(fields.values.get("open_access"))
+    kind, subject = fields.get("type", line()), _fields(fields.values.get("primary_topic"))
+    subjects = _fields(subject.values.get("field")).get("display_name", line())
+    found = FoundPaper(
+        PROVIDER,
+        _ids(fields),
+        title=fields.get("title", line(TITLE_LIMIT)) or fields.get("display_name", line(TITLE_LIMIT)),
+        abstract=fields.get("abstract_inverted_index", _abstract),
+        year=fields.get("publication_year", YEAR),
+        published_on=fields.get("publication_date", day),
+        venue=source.get("display_name", line()),
+        journal=_journal(source, _fields(fields.values.get("biblio"))),
+        publication_types=(kind,) if kind else (),
+        fields_of_study=(subjects,) if subjects else (),
+        open_access_url=place.get("pdf_url", url) or access.get("oa_url", url),
+        reference_count=fields.get("referenced_works_count", COUNT),
+        citation_count=fields.get("cited_by_count", COUNT),
+        authors=fields.get("authorships", _authors) or (),
+        detailed=True,
+    )
+    return found if found.ids or found.title else None
+
+
+def works(answer: object) -> list[FoundPaper]:
+    """Return the papers of a list of works.
+
+    AnswerError if it is not such a list.
+    """
+    results = Fields(answer).values.get("results")
+    if type(results) is not list or len(results) > _MOST_WORKS:
+        raise AnswerError("no list of works in `results`")
+    entries = [one for one in results if type(one) is dict and "id" in one]
+    return [found for found in map(work, entries) if found]
+
+
+def references(answer: object) -> tuple[str, ...]:
+    """Return the OpenAlex ids of the works that a work refers to, each once, without itself.
+
+    AnswerError if `referenced_works` is not a list.
+    """
+    fields = Fields(answer)
+    listed = fields.values.get("referenced_works")
+    if type(listed) is not list or len(listed) > _MOST_REFERENCES:
+        raise AnswerError("no list of works in `referenced_works`")
+    found = dict.fromkeys(normalized("openalex", one) for one in listed)
+    own = normalized("openalex", fields.values.get("id"))
+    return tuple(one for one in found if one and one != own)
+
+
+def _fields(value: object) -> Fields:
+    return Fields(value if type(value) is dict else {})
+
+
+def _ids(fields: Fields) -> dict[str, str]:
+    named = _fields(fields.values.get("ids")).values
+    given = {scheme: named.get(name) for name, scheme in _SCHEMES.items()}
+    given["openalex"] = fields.values.get("id") or given["openalex"]
+    given["doi"] = fields.values.get("doi") or given["doi"]
+    ids = {scheme: kept for scheme, value in given.items() if (kept := normalized(scheme, value))}
+    doi = ids.get("doi", "")
+    arxiv = normalized("arxiv", doi.removeprefix(_ARXIV_DOI)) if doi.startswith(_ARXIV_DOI) else None
+    return ids | ({"arxiv": arxiv} if arxiv else {})
+
+
+def _journal(source: Fields, place: Fields) -> dict[str, str] | None:
+    if source.values.get("type") != "journal" or not (name := source.get("display_name", line())):
+        return None
+    pages = [page for end in ("first_page", "last_page") if (page := place.get(end, line(50)))]
+    given = {"name": name, "volume": place.get("volume", line(50)), "pages": "-".join(pages)}
+    return {key: value for key, value in given.items() if value}
+
+
+def _authors(value: Any) -> tuple[FoundAuthor, ...]:
+    if type(value) is not list:
+        raise ValueError("not a list")
+    return tuple(author for one in value[:MOST_AUTHORS] if type(one) is dict and (author := _author(one)))
+
+
+def _author(value: dict[str, Any]) -> FoundAuthor | None:
+    fields = _fields(value.get("author"))
+    name = fields.get("display_name", line(NAME_LIMIT)) or _fields(value).get(
+        "raw_author_name", line(NAME_LIMIT)
+    )
+    return FoundAuthor(name, orcid=normalized("orcid", fields.values.get("orcid"))) if name else None
+
+
+def _abstract(value: Any) -> str | None:
+    """Return the text of an index: word → its positions."""
+    if type(value) is not dict or len(value) > _MOST_WORDS:
+        raise ValueError("not an index of words")
+    places: dict[int, str] = {}
+    for word, positions in value.items():
+        if type(positions) is not list or len(positions) + len(places) > _MOST_WORDS:
+            raise ValueError("not a list of positions")
+        for position in positions:
+            if type(position) is not int or position < 0:
+                raise ValueError("not a position")
+            places[position] = word
+    return clean(" ".join(places[position] for position in sorted(places)), ABSTRACT_LIMIT) or None
