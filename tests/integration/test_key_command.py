@@ -103,6 +103,16 @@ def test_a_page_and_a_report_are_made_without_a_terminal(machine):
     other = machine.run("key", "new", "--json").json
     assert PrivateKey.parsed(other["recovery_key"]).recipient.text == other["recipient"]
     assert machine.run("key", "new", "--plan", "--json").json["done"] is False
+    (machine.here / "key").touch(mode=0o600)
+    (machine.here / "key").write_text(other["recovery_key"])
+    again = ("key", "page", "--identity-file", "key")
+    assert "would write the recovery page" in machine.run(*again, "--page", "again.html", "--plan").out
+    machine.run(*again).fails(2, "stdout is not a terminal")
+    made = machine.run(*again, "--page", "again.txt")
+    assert made.code == 0, made.err
+    assert "the key is not in use" in made.err
+    assert "[encryption]" not in made.out
+    assert other["recipient"] in (machine.here / "again.txt").read_text()
     machine.file.write_text("")
     without = machine.run("key", "new", "--page", "other.txt")
     assert "no store is configured" in without.err

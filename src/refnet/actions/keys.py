@@ -42,6 +42,8 @@ class Making:
     replaces: str = ""
     #: The file of the page; None: it is printed.
     page_file: Path | None = None
+    #: The key of a page that is made again; None: a new one is made.
+    key: PrivateKey | None = None
     #: None: only planned, or no recovery key.
     page: RecoveryPage | None = None
     #: None: only planned.
@@ -50,7 +52,7 @@ class Making:
     @property
     def recipients_after(self) -> tuple[str, ...]:
         """The value of encryption.recipients that the user is to set."""
-        new = (self.page.recipient,) if self.page else ()
+        new = (self.page.recipient,) if self.page and not self.key else ()
         return (*(one for one in self.recipients if one != self.replaces), *new)
 
     def to_json(self) -> dict[str, Any]:
@@ -96,21 +98,31 @@ def plan_rotation(context: Context, page_file: Path | None, replaces: str | None
     return replace(planned, replaces=replaces or found[0])
 
 
+def plan_page(context: Context, page_file: Path | None) -> Making:
+    """Plan another page for a recovery key that the user has; RefnetError if this machine has no signing key to name."""
+    planned = plan_new(context, page_file)
+    wiring.machine_keys(context.settings).signer()
+    return replace(planned, files=())
+
+
 def make(context: Context, planned: Making) -> Making:
-    """Make the planned keys, write the page if it has a file, and record the recipient."""
+    """Make the planned keys, write the page if it has a file, and record the recipient of a new key."""
     settings, now, zone = context.settings, context.clock.now(), context.clock.zone
     file = planned.page_file
     with _new_file(file) if file else nullcontext() as handle:
         keys = wiring.machine_keys(settings)
-        done = replace(planned, files=keys.make_missing(), signer=(signer := keys.signer()))
+        files = () if planned.key else keys.make_missing()
+        done = replace(planned, files=files, signer=(signer := keys.signer()))
         if not planned.recovery:
             return done
         stores = tuple(settings.stores.values())
-        page = RecoveryPage(PrivateKey.new(), signer, now, platform.node(), stores, planned.replaces)
+        key = planned.key or PrivateKey.new()
+        page = RecoveryPage(key, signer, now, platform.node(), stores, planned.replaces)
         if file and handle is not None:
             with explained(file):
                 write_all(handle, (page.text(zone) if file.suffix == ".txt" else page.html(zone)).encode())
-        history_file(settings).add(KeyEvent(now, Event.MADE, page.recipient, planned.replaces))
+        if not planned.key:
+            history_file(settings).add(KeyEvent(now, Event.MADE, page.recipient, planned.replaces))
     return replace(done, page=page)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,7 @@ from refnet.actions.keys import KeyState, Making
 from refnet.cli import options
 from refnet.cli.command import Commands
 from refnet.cli.completion import stores
-from refnet.cli.context import context, note, print_json
+from refnet.cli.context import context, note, print_json, would
 from refnet.cli.output import say
 from refnet.cli.recovery_key import recovery_keys
 from refnet.errors import Exit, RefnetError
@@ -66,6 +67,31 @@ def rotate(
     Copies that are there stay encrypted to the old key: keep its page as long as you keep them.
     """
     _make(keys.plan_rotation(context(), _path(page), replaces), plan=plan, as_json=as_json)
+
+
+@key.command(name="page")
+def page_again(
+    *,
+    identity_file: options.IdentityFile = None,
+    page: Page = None,
+    plan: options.Plan = False,
+    as_json: options.Json = False,
+) -> None:
+    """Make another recovery page for a key that you type in.
+
+    It names the signer and the stores of now. It makes no key.
+    """
+    here = context()
+    planned = keys.plan_page(here, _path(page))
+    if would(f"write the recovery page of the key: {planned.page_file or 'printed here'}", plan=plan):
+        return
+    _need_place(planned, as_json=as_json)
+    given = recovery_keys(identity_file)
+    if len(given.keys) > 1:
+        raise RefnetError(f"{len(given.keys)} keys were given", "Give the one of the page.", Exit.USAGE)
+    if given.keys[0].recipient.text not in here.settings.encryption_recipients:
+        note("the key is not in use: encryption.recipients does not name it")
+    _make(replace(planned, key=given.keys[0]), plan=False, as_json=as_json)
 
 
 @key.command()
@@ -126,12 +152,7 @@ def _make(planned: Making, *, plan: bool, as_json: bool) -> None:
     if plan:
         print_json(planned.to_json()) if as_json else _print_plan(planned)
         return
-    if planned.recovery and not (planned.page_file or as_json or sys.stdout.isatty()):
-        raise RefnetError(
-            "stdout is not a terminal, and the recovery key must reach no disk",
-            "Run it at a terminal, or name a file on a disk in memory: --page /dev/shm/page.html.",
-            Exit.USAGE,
-        )
+    _need_place(planned, as_json=as_json)
     here = context()
     done = keys.make(here, planned)
     if as_json:
@@ -140,6 +161,16 @@ def _make(planned: Making, *, plan: bool, as_json: bool) -> None:
     if done.page and not done.page_file:
         print(done.page.text(here.clock.zone))
     _print_next(done, here.settings.file)
+
+
+def _need_place(planned: Making, *, as_json: bool) -> None:
+    """RefnetError if the recovery key would be printed where a disk may get it."""
+    if planned.recovery and not (planned.page_file or as_json or sys.stdout.isatty()):
+        raise RefnetError(
+            "stdout is not a terminal, and the recovery key must reach no disk",
+            "Run it at a terminal, or name a file on a disk in memory: --page /dev/shm/page.html.",
+            Exit.USAGE,
+        )
 
 
 def _print_plan(planned: Making) -> None:
@@ -173,6 +204,8 @@ def _print_next(done: Making, file: Path | None) -> None:
         note(
             "no store is configured, so the page names none: write it on the page, or make a page once it is"
         )
+    if done.key:
+        return
     print(f"Set in {file or 'refnet.toml'}:\n\n[encryption]")
     print(f"recipients = {json.dumps(done.recipients_after)}\n")
     if done.replaces:

@@ -55,6 +55,18 @@ def test_a_page_is_written_where_the_user_says_for_the_user_alone(context, tmp_p
     assert done.page.key.revealed() not in json.dumps(done.to_json())
 
 
+def test_a_page_is_made_again_for_a_key_that_the_user_has(context, tmp_path):
+    with pytest.raises(RefnetError, match="no signing key"):
+        keys.plan_page(context, tmp_path / "again.txt")
+    made = keys.make(context, keys.plan_new(context, None))
+    again = replace(keys.plan_page(context, tmp_path / "again.txt"), key=made.page.key)
+    done = keys.make(context, again)
+    assert (done.files, done.recipients_after) == ((), ())
+    assert done.page.sections[:3] == made.page.sections[:3]
+    assert "recovery_key" not in done.to_json()
+    assert len(keys.history_file(context.settings).read().events) == 1
+
+
 def test_a_page_overwrites_nothing(context, tmp_path):
     path = tmp_path / "page.html"
     planned = keys.plan_new(context, path)
