@@ -91,6 +91,7 @@ FORBIDDEN_IN_JAPANESE = {
 #: Names from elsewhere, of formats and of keys in reports, which do not change; and other senses.
 ALLOWED = (
     "RENAME_EXCHANGE",
+    "Please wait and try again or apply for a key",
     "exchange.json",
     '"exchange"',
     '"alike"',

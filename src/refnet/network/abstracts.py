@@ -33,7 +33,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Venue:
-    """Where papers appear; `name` says that it is a sample."""
+    """A journal or conference; `name` says that it is a sample."""
 
     name: str
     short: str

@@ -1,4 +1,4 @@
-"""What the fake providers answer, from a made-up graph: paths, fields, pages and errors as the real ones have them."""
+"""The answers of the fake providers, from a made-up graph: paths, fields, pages and errors as the real ones have them."""
 
 from __future__ import annotations
 

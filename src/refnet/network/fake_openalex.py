@@ -1,9 +1,8 @@
-"""What a fake OpenAlex answers for a made-up graph: single works, lists by a filter, redirects and errors."""
+"""The answers of a fake OpenAlex for a made-up graph: single works, lists by a filter, redirects and errors."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from itertools import chain
 from typing import Any
 
 from refnet.network.fake_answers import Answer
@@ -76,7 +75,7 @@ class Works:
         if name in {"cites", "cited_by"}:
             linked = self.graph.cited_by if name == "cites" else self.graph.cites
             ends = (self.find(one) for one in value.split("|"))
-            return sorted(set(chain.from_iterable(linked(one) for one in ends if one is not None)))
+            return sorted({other for one in ends if one is not None for other in linked(one)})
         raise ValueError(f"{name} is not a valid field.")
 
     def work(self, number: int) -> dict[str, Any]:

@@ -104,13 +104,13 @@ ROW = f"""paper.id, paper.provenance, paper.field_provenance,
 
 
 def merge(cursor: psycopg.Cursor[Any], into: Mapping[int, int]) -> None:
-    """Merge rows of `papers`: gone → kept. Citations, ids, authors, summaries, jobs and crawls move to the kept row."""
+    """Merge rows of `papers`: merged → kept. Citations, ids, authors, summaries, jobs and crawls move to the kept row."""
     left = dict(into)
     while left:
         # A row takes from one other at a time.
-        now = {kept: gone for gone, kept in left.items()}
-        for gone in now.values():
-            del left[gone]
+        now = {kept: merged for merged, kept in left.items()}
+        for merged in now.values():
+            del left[merged]
         cursor.execute(_PAIRS, [list(now.values()), list(now)])
         for statement in _MERGE:
             cursor.execute(statement)
@@ -119,35 +119,35 @@ def merge(cursor: psycopg.Cursor[Any], into: Mapping[int, int]) -> None:
 def _better(column: str) -> str:
     """Return the SQL of one column of the kept row; a published version wins."""
     if column in _LISTS:
-        gone, kept = f"nullif(gone.{column}, '{{}}')", f"nullif(kept.{column}, '{{}}')"
-        return f"coalesce(CASE WHEN pair.wins THEN {gone} END, {kept}, {gone}, '{{}}')"
-    return f"coalesce(CASE WHEN pair.wins THEN gone.{column} END, kept.{column}, gone.{column})"
+        merged, kept = f"nullif(merged.{column}, '{{}}')", f"nullif(kept.{column}, '{{}}')"
+        return f"coalesce(CASE WHEN pair.wins THEN {merged} END, {kept}, {merged}, '{{}}')"
+    return f"coalesce(CASE WHEN pair.wins THEN merged.{column} END, kept.{column}, merged.{column})"
 
 
 def _origin(column: str) -> str:
     """Return the SQL of the provider of one column of the kept row, null where `provenance` names it."""
-    gone = f"nullif(coalesce(gone.field_provenance ->> '{column}', gone.provenance), kept.provenance)"
+    merged = f"nullif(coalesce(merged.field_provenance ->> '{column}', merged.provenance), kept.provenance)"
     taken = f"pair.wins OR {_filled('kept', column)} IS NULL"
-    return f"""'{column}', CASE WHEN {_filled("gone", column)} IS NOT NULL AND ({taken}) THEN {gone}
+    return f"""'{column}', CASE WHEN {_filled("merged", column)} IS NOT NULL AND ({taken}) THEN {merged}
         ELSE kept.field_provenance ->> '{column}' END"""
 
 
 _PAIRS = f"""
 CREATE TEMP TABLE pair ON COMMIT DROP AS
-SELECT gone.id AS gone, kept.id AS kept, {_published("gone")} AND NOT {_published("kept")} AS wins
-FROM unnest(%s::bigint[], %s::bigint[]) AS named (gone, kept)
-JOIN papers AS gone ON gone.id = named.gone JOIN papers AS kept ON kept.id = named.kept
+SELECT merged.id AS merged, kept.id AS kept, {_published("merged")} AND NOT {_published("kept")} AS wins
+FROM unnest(%s::bigint[], %s::bigint[]) AS named (merged, kept)
+JOIN papers AS merged ON merged.id = named.merged JOIN papers AS kept ON kept.id = named.kept
 """  # noqa: S608  # constants alone, here and below
 _TIMES = ("details_fetched_at", "references_fetched_at", "citations_fetched_at")
 _MERGE: Sequence[str] = (
     f"""
     UPDATE papers AS kept SET
         {", ".join(f"{column} = {_better(column)}" for column in COLUMNS)},
-        {", ".join(f"{column} = greatest(kept.{column}, gone.{column})" for column in _TIMES)},
+        {", ".join(f"{column} = greatest(kept.{column}, merged.{column})" for column in _TIMES)},
         field_provenance = jsonb_strip_nulls(jsonb_build_object({", ".join(map(_origin, FILLED))})),
-        title_key = CASE WHEN gone.title_key IS NULL THEN NULL ELSE kept.title_key END,
+        title_key = CASE WHEN merged.title_key IS NULL THEN NULL ELSE kept.title_key END,
         updated_at = now()
-    FROM pair JOIN papers AS gone ON gone.id = pair.gone
+    FROM pair JOIN papers AS merged ON merged.id = pair.merged
     WHERE kept.id = pair.kept
     """,  # noqa: S608
     """
@@ -155,34 +155,34 @@ _MERGE: Sequence[str] = (
         (citing_id, cited_id, is_influential, intents, contexts, provenance, created_at)
     SELECT DISTINCT ON (1, 2) coalesce(citing.kept, citing_id), coalesce(cited.kept, cited_id),
         is_influential, intents, contexts, provenance, created_at
-    FROM citations LEFT JOIN pair AS citing ON citing.gone = citing_id LEFT JOIN pair AS cited ON cited.gone = cited_id
-    WHERE (citing_id IN (SELECT gone FROM pair) OR cited_id IN (SELECT gone FROM pair))
+    FROM citations LEFT JOIN pair AS citing ON citing.merged = citing_id LEFT JOIN pair AS cited ON cited.merged = cited_id
+    WHERE (citing_id IN (SELECT merged FROM pair) OR cited_id IN (SELECT merged FROM pair))
         AND coalesce(citing.kept, citing_id) <> coalesce(cited.kept, cited_id)
     ORDER BY 1, 2, created_at
     ON CONFLICT DO NOTHING
     """,
-    "UPDATE external_ids SET paper_id = kept FROM pair WHERE paper_id = gone",
+    "UPDATE external_ids SET paper_id = kept FROM pair WHERE paper_id = merged",
     """
     DELETE FROM paper_authors AS old USING pair WHERE paper_id = kept AND wins
-        AND EXISTS (SELECT FROM paper_authors WHERE paper_id = gone)
+        AND EXISTS (SELECT FROM paper_authors WHERE paper_id = merged)
     """,
     """
     UPDATE paper_authors SET paper_id = kept FROM pair
-    WHERE paper_id = gone AND NOT EXISTS (SELECT FROM paper_authors WHERE paper_id = kept)
+    WHERE paper_id = merged AND NOT EXISTS (SELECT FROM paper_authors WHERE paper_id = kept)
     """,
     """
     UPDATE summaries AS old SET paper_id = kept FROM pair
-    WHERE paper_id = gone AND NOT EXISTS (
+    WHERE paper_id = merged AND NOT EXISTS (
         SELECT FROM summaries AS own WHERE own.paper_id = kept AND (own.kind, own.language, own.model, own.prompt_version)
             = (old.kind, old.language, old.model, old.prompt_version))
     """,
-    "DELETE FROM summaries USING pair WHERE paper_id = gone",
-    "UPDATE jobs SET paper_id = kept FROM pair WHERE paper_id = gone",
+    "DELETE FROM summaries USING pair WHERE paper_id = merged",
+    "UPDATE jobs SET paper_id = kept FROM pair WHERE paper_id = merged",
     """
     INSERT INTO crawl_papers AS old (crawl_id, paper_id, level)
-    SELECT crawl_id, kept, level FROM crawl_papers JOIN pair ON paper_id = gone
+    SELECT crawl_id, kept, level FROM crawl_papers JOIN pair ON paper_id = merged
     ON CONFLICT (crawl_id, paper_id) DO UPDATE SET level = least(old.level, EXCLUDED.level)
     """,
-    "DELETE FROM papers USING pair WHERE id = gone",
+    "DELETE FROM papers USING pair WHERE id = merged",
     "DROP TABLE pair",
 )

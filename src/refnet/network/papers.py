@@ -116,7 +116,7 @@ def title_key(title: str) -> str | None:
 
 
 def normalized(scheme: str, value: object) -> str | None:
-    """Return the id `value` as `external_ids` has it; None if it is no id of `scheme`.
+    """Return the id `value` as `external_ids` has it; None if it is not an id of `scheme`.
 
     A DOI in lower case without its URL, an arXiv id without its version, a CorpusId as digits.
     """

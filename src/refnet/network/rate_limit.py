@@ -1,4 +1,4 @@
-"""How fast all workers together may ask a server: the time of the next request is a row of `rate_limits`."""
+"""The rate at which all workers together ask a server: the time of the next request is a row of `rate_limits`."""
 
 from __future__ import annotations
 
