@@ -24,7 +24,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from refnet.processes import until
-from refnet.recovery.buckets.cloud import CloudBucket, Place
+from refnet.recovery.buckets.cloud import CloudBucket
+from refnet.recovery.buckets.place import Place
 
 if TYPE_CHECKING:
     from obstore.store import S3Store

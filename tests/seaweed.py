@@ -14,8 +14,9 @@ from benchmarks.objects import PROGRAM, REGION, free_ports, running
 from tests.documents import ROOT, blocks
 
 from refnet.recovery.buckets.answers import Server
-from refnet.recovery.buckets.cloud import CloudBucket, Patience, Place
-from refnet.recovery.buckets.s3_requests import Credential, S3Requests, Waiting
+from refnet.recovery.buckets.cloud import CloudBucket, Patience
+from refnet.recovery.buckets.place import Place
+from refnet.recovery.buckets.s3_requests import S3Requests, Waiting
 from refnet.recovery.model.bucket import BucketError
 
 #: Buckets that are there: one without versions, one with versions and locks.
@@ -102,10 +103,9 @@ def _policy(policy: dict[str, object]) -> str:
 
 def _has_buckets(server: Seaweed) -> bool:
     """Make the buckets, as soon as the server answers."""
-    own = Credential(**server.admin)
     for name in (LOCKED, BUCKET):
-        url, quick = f"{server.endpoint}/{name}", Waiting(0.0, 5.0)
-        requests = S3Requests(Server(name), url, "", REGION, own, waiting=quick)
+        place = Place("s3", name, endpoint=server.endpoint, region=REGION, credential=server.admin)
+        requests = S3Requests(Server(name), place, Waiting(0.0, 5.0))
         try:
             requests._send("create", "PUT", "", {})
             if name == LOCKED:

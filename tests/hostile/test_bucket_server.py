@@ -13,7 +13,8 @@ import pytest
 from tests.seaweed import PATIENT
 
 from refnet.recovery.buckets import cloud, s3_requests
-from refnet.recovery.buckets.cloud import CloudBucket, Place
+from refnet.recovery.buckets.cloud import CloudBucket
+from refnet.recovery.buckets.place import Place
 from refnet.recovery.buckets.s3_requests import Waiting
 from refnet.recovery.model.bucket import BucketError, Kind
 

@@ -20,7 +20,7 @@ from refnet.settings.encryption import recipients
 
 
 @dataclass(frozen=True)
-class Tried:
+class TriedKey:
     """One key on the newest copy of one store."""
 
     recipient: str
@@ -39,7 +39,7 @@ class KeyCheck:
 
     keys: tuple[KeyState, ...]
     #: Each key on each store.
-    tried: tuple[Tried, ...] = ()
+    tried: tuple[TriedKey, ...] = ()
 
     @property
     def exit(self) -> Exit:
@@ -71,13 +71,13 @@ def check_key(context: Context, keys: Sequence[PrivateKey], stores: Iterable[Rem
     return KeyCheck(states(settings, typed), tried)
 
 
-def _tried(key: PrivateKey, store: RemoteStore) -> Tried:
+def _tried(key: PrivateKey, store: RemoteStore) -> TriedKey:
     try:
         outcome, says = _opened(Opener(recovery=(key,)), store)
     except RefnetError as error:
         damaged = error.code is Exit.DAMAGED
         outcome, says = Outcome.FAILED if damaged else Outcome.UNVERIFIED, error.message
-    return Tried(key.recipient.text, store.shown, outcome, says)
+    return TriedKey(key.recipient.text, store.shown, outcome, says)
 
 
 def _opened(opener: Opener, store: RemoteStore) -> tuple[Outcome, str]:

@@ -10,8 +10,8 @@ import pytest
 
 from refnet.actions.context import Context
 from refnet.actions.store_check import check_due, listed_stores
-from refnet.recovery.buckets.cloud import Place
 from refnet.recovery.buckets.opening import open_bucket
+from refnet.recovery.buckets.place import Place
 from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.monitoring import Status
 from refnet.recovery.model.store_check import watch_checks

@@ -10,8 +10,9 @@ from tests.memory_bucket import MemoryBucket
 
 from refnet.recovery.buckets import s3_lists
 from refnet.recovery.buckets.answers import Server
-from refnet.recovery.buckets.cloud import CloudBucket, Place
+from refnet.recovery.buckets.cloud import CloudBucket
 from refnet.recovery.buckets.paced import Paced
+from refnet.recovery.buckets.place import Place
 from refnet.recovery.model.bucket import Kind, Stored
 
 NOW = datetime(2026, 11, 27, 19, 0, tzinfo=UTC)

@@ -11,16 +11,16 @@ import logging
 import ssl
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from refnet import extras
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.buckets.answers import NOT_IMPLEMENTED, Server
 from refnet.recovery.buckets.background import in_background
-from refnet.recovery.buckets.s3_requests import Credential, S3Requests, Waiting
+from refnet.recovery.buckets.place import REGION, Place
+from refnet.recovery.buckets.s3_requests import S3Requests, Waiting
 from refnet.recovery.model import bucket
 from refnet.recovery.model.bucket import BucketError, Kind, Stored, Version, checked_name, is_name
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from obstore import GetResult, ObjectMeta
     from obstore.store import ObjectStore
 
-_REGION = "us-east-1"
 #: A client is made again after this time, so that the end of the locks moves on.
 _RENEWED_SECONDS = 3600.0
 #: The most objects that are listed.
@@ -55,33 +54,6 @@ class Patience:
     upload: float = 15 * 60.0
     #: Requests without content.
     small: Waiting = Waiting()
-
-
-@dataclass(frozen=True)
-class Place:
-    """The place of the objects, and the credential for it."""
-
-    #: `s3`, `gs` or `az`.
-    kind: str
-    #: Azure calls it a container.
-    bucket: str
-    #: Without a slash at its ends.
-    prefix: str = ""
-    #: The URL of the server; "": that of the vendor. http:// is not encrypted.
-    endpoint: str = ""
-    region: str = ""
-    #: obstore's settings with a credential, such as `access_key_id`; none: those of the machine.
-    credential: Mapping[str, str] = field(default_factory=dict, repr=False)
-    #: Certificates (PEM) that are trusted besides the system's.
-    trusted: str = ""
-    #: How long nobody can delete a new object; None: the bucket decides.
-    lock: timedelta | None = None
-
-    @property
-    def shown(self) -> str:
-        host = urlsplit(self.endpoint).netloc
-        below = f"/{self.prefix}" if self.prefix else ""
-        return f"{self.kind}://{self.bucket}{below}" + (f" at {host}" if host else "")
 
 
 class CloudBucket:
@@ -178,7 +150,7 @@ class CloudBucket:
             except BucketError as error:
                 if NOT_IMPLEMENTED not in error.message:
                     raise
-        return (Version(one.name, "", one.size, one.modified) for one in self.listed(prefix))
+        return bucket.unversioned(self.listed(prefix))
 
     def delete(self, name: str, *, version: str = "") -> None:
         checked_name(name)
@@ -234,14 +206,9 @@ class CloudBucket:
         return (found or "") if self._place.kind == "s3" else ""
 
     def _requests(self) -> S3Requests | None:
-        place, credential = self._place, self._place.credential
-        if place.kind != "s3" or not credential:
+        if self._place.kind != "s3" or not self._place.credential:
             return None
-        region = place.region or _REGION
-        endpoint = place.endpoint or f"https://s3.{region}.amazonaws.com"
-        own = Credential(**credential)
-        url = f"{endpoint.rstrip('/')}/{place.bucket}"
-        return S3Requests(self._server, url, self._prefix, region, own, place.trusted, self._patience.small)
+        return S3Requests(self._server, self._place, self._patience.small)
 
     def _writing(self) -> ObjectStore:
         """Return the client that creates objects: with a lock that ends at its time from now."""
@@ -285,7 +252,7 @@ class CloudBucket:
         if place.kind == "az":
             return AzureStore(place.bucket, **options)
         if place.region or place.endpoint:
-            options["region"] = place.region or _REGION
+            options["region"] = place.region or REGION
         return S3Store(place.bucket, checksum_algorithm="SHA256", disable_bulk_delete=True, **options)
 
 

@@ -73,7 +73,7 @@ class FolderBucket:
             yield from _found(root, "", prefix)
 
     def versions(self, prefix: str) -> Iterator[Version]:
-        return (Version(one.name, "", one.size, one.modified) for one in self.listed(prefix))
+        return bucket.unversioned(self.listed(prefix))
 
     def delete(self, name: str, *, version: str = "") -> None:  # noqa: ARG002  # it has none
         *parents, last = checked_name(name).split("/")

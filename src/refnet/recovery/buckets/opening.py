@@ -49,7 +49,8 @@ def _opened(store: StoreSettings, deleting: bool) -> Bucket:
         from refnet.recovery.buckets.rclone import RcloneBucket
 
         return RcloneBucket(url)
-    from refnet.recovery.buckets.cloud import CloudBucket, Place
+    from refnet.recovery.buckets.cloud import CloudBucket
+    from refnet.recovery.buckets.place import Place
 
     return CloudBucket(
         Place(

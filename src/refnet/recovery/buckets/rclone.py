@@ -91,7 +91,7 @@ class RcloneBucket:
         return (found[name] for name in sorted(found))
 
     def versions(self, prefix: str) -> Iterator[Version]:
-        return (Version(one.name, "", one.size, one.modified) for one in self.listed(prefix))
+        return bucket.unversioned(self.listed(prefix))
 
     def delete(self, name: str, *, version: str = "") -> None:  # noqa: ARG002  # it has none
         if self._entry(checked_name(name)):

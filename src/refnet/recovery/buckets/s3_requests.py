@@ -25,6 +25,7 @@ from urllib.parse import quote, urlsplit
 
 from refnet.recovery.buckets import s3_lists
 from refnet.recovery.buckets.answers import Server
+from refnet.recovery.buckets.place import REGION, Place
 from refnet.recovery.buckets.s3_lists import Page
 from refnet.recovery.model import checked
 from refnet.recovery.model.bucket import BucketError, Kind, Stored, Version, is_name
@@ -64,33 +65,22 @@ class Waiting:
 class S3Requests:
     """Signed requests about the keys of one bucket.
 
-    Args:
-        url: of the bucket: `https://s3.example.org/bucket`.
-        prefix: what every key begins with; names are without it.
-        trusted: certificates (PEM) that are trusted besides the system's.
+    `place`: has a credential with two halves. Names are without its prefix.
     """
 
-    def __init__(
-        self,
-        server: Server,
-        url: str,
-        prefix: str,
-        region: str,
-        credential: Credential,
-        trusted: str = "",
-        waiting: Waiting = Waiting(),
-    ) -> None:
+    def __init__(self, server: Server, place: Place, waiting: Waiting = Waiting()) -> None:
         self._server = server
-        self._url = urlsplit(url)
-        self._prefix = prefix
-        self._region = region
-        self._credential = credential
+        self._region = place.region or REGION
+        endpoint = place.endpoint or f"https://s3.{self._region}.amazonaws.com"
+        self._url = urlsplit(f"{endpoint.rstrip('/')}/{place.bucket}")
+        self._prefix = f"{place.prefix}/" if place.prefix else ""
+        self._credential = Credential(**place.credential)
         self._waiting = waiting
         #: Headers of every request.
         self._more: Mapping[str, str] = {}
         secure = ssl.create_default_context()
-        if trusted:
-            secure.load_verify_locations(cadata=trusted)
+        if place.trusted:
+            secure.load_verify_locations(cadata=place.trusted)
         self._opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=secure), _NoRedirect())
 
     def listed(self, prefix: str) -> Iterator[Stored]:

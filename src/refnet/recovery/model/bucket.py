@@ -7,7 +7,7 @@ artifacts and keys. Objects are created and read, never changed.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -118,6 +118,11 @@ class Version:
     latest: bool = True
     #: It says that the object is deleted.
     delete_marker: bool = False
+
+
+def unversioned(found: Iterable[Stored]) -> Iterator[Version]:
+    """Yield the objects of a bucket without versions as the only version of each."""
+    return (Version(one.name, "", one.size, one.modified) for one in found)
 
 
 class Bucket(Protocol):
