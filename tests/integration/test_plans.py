@@ -27,6 +27,7 @@ ARGUMENTS = {
     "unpin": ["{kept}"],
     "tag": ["{kept}", "audited"],
     "import cora": ["{cites}"],
+    "import semantic-scholar": ["{paper}"],
 }
 #: The commands that need a store or a recipient.
 STORES = {"copy", "fetch", "key rotate"}
@@ -55,6 +56,7 @@ def refnet(short_folder: Path, database: Target) -> Command:
         (folder / name).mkdir(mode=0o755)
         (folder / name / "note.md").write_text("# note\n")
     (folder / "cites").write_text("1\t2\n")
+    (folder / "paper").write_text('{"paperId": null, "title": "A title"}')
     with database.connect() as session:
         session.execute("CREATE TABLE t AS SELECT generate_series(1, 1000) AS n")
     (folder / "url").write_text(url_of(database))
@@ -112,6 +114,7 @@ def names(refnet: Command) -> dict[str, str]:
         "shrunk": refnet.artifact().name,
         "kept": next((folder / "backups" / "config").glob("*.tar.gz")).name,
         "cites": str(folder / "cites"),
+        "paper": str(folder / "paper"),
         "key": str(folder / "recovery"),
     }
 

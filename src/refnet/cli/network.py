@@ -1,4 +1,4 @@
-"""`refnet network migrate|sample|vault`, `refnet import cora`.
+"""`refnet network migrate|sample|vault`, `refnet import cora|semantic-scholar`.
 
 Alembic and PyYAML come with the extra `network`; what needs them is imported by the commands that use it.
 """
@@ -20,9 +20,10 @@ from refnet.cli.output import output
 from refnet.errors import Exit, RefnetError
 from refnet.files import explained
 from refnet.network.cora import import_cora
+from refnet.network.import_scholar import import_scholar, read
 from refnet.network.sample import Shape, make
 from refnet.postgres.session import Target
-from refnet.recovery.model.formatting import size
+from refnet.recovery.model.formatting import plural, size
 
 if TYPE_CHECKING:
     from refnet.network.migrate import Migrated
@@ -118,10 +119,7 @@ def cora(
 
     Existing rows stay unchanged.
     """
-    with explained(file):
-        there = file.is_file()
-    if not there:
-        raise RefnetError(f"{file} is not a file", "Name a file in the format of cora.cites.", Exit.USAGE)
+    _refuse_other_than_file(file, "Name a file in the format of cora.cites.")
     if _planned(f"migrate the schema and import {file}", plan=plan):
         return
     target, _ = _migrated()
@@ -133,6 +131,46 @@ def cora(
         f" {done.new_citations:,} citations were new",
         as_json,
     )
+
+
+@imports.command()
+def semantic_scholar(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="JSON: a recorded paper with its references and citations, or a list of papers.",
+        ),
+    ],
+    *,
+    plan: options.Plan = False,
+    as_json: options.Json = False,
+) -> None:
+    """Import recorded answers of Semantic Scholar.
+
+    A second import of a file adds nothing.
+    """
+    _refuse_other_than_file(file, "Name a recorded paper of Semantic Scholar.")
+    papers = read(file)
+    if _planned(f"migrate the schema and import {plural(len(papers), 'paper')} of {file}", plan=plan):
+        return
+    target, _ = _migrated()
+    with progress("import") as shown:
+        done = import_scholar(target, papers, shown)
+    dropped = f"\n{plural(done.dropped, 'value')} of a wrong type left out" if done.dropped else ""
+    _report(
+        {"database": target.name, **asdict(done)},
+        f"{target.name}: {plural(done.papers, 'paper')} with {plural(done.citations, 'citation')} read,"
+        f" {done.new_papers:,} papers and {done.new_citations:,} citations were new{dropped}",
+        as_json,
+    )
+
+
+def _refuse_other_than_file(file: Path, hint: str) -> None:
+    with explained(file):
+        there = file.is_file()
+    if not there:
+        raise RefnetError(f"{file} is not a file", hint, Exit.USAGE)
 
 
 def _planned(what: str, *, plan: bool) -> bool:

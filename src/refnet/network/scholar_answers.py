@@ -49,7 +49,7 @@ MOST_AUTHORS = 10_000
 _MOST_TEXTS = 100
 COUNT = checked.integer(0, 2**31 - 1)
 YEAR = checked.integer(1000, 2999)
-_URL = re.compile(r"https?://[!-~]+")
+_URL = re.compile(r"https?://[!-~][ -~]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,17 @@ class Page:
     edges: tuple[FoundEdge, ...]
     #: The offset of the next page; None at the end.
     next: int | None
+    #: Entries and fields that were of a wrong type.
+    dropped: int
+
+
+@dataclass(frozen=True, slots=True)
+class Linked:
+    """A paper with its citations, as one document."""
+
+    paper: FoundPaper
+    references: tuple[FoundEdge, ...]
+    citations: tuple[FoundEdge, ...]
     #: Entries and fields that were of a wrong type.
     dropped: int
 
@@ -104,10 +115,10 @@ def day(value: Any) -> date:
 
 
 def url(value: Any) -> str:
-    """Check for a URL of http or https."""
+    """Check for a URL of http or https, and return it with its spaces escaped."""
     if type(value) is not str or len(value) > TEXT_LIMIT or not _URL.fullmatch(value):
         raise ValueError("not a URL")
-    return value
+    return value.replace(" ", "%20")
 
 
 def texts(value: Any) -> tuple[str, ...]:
@@ -123,12 +134,7 @@ def paper(answer: object) -> FoundPaper | None:
 
     AnswerError if it is not null and no paper.
     """
-    if answer is None:
-        return None
-    fields = Fields(answer)
-    if not fields.values.keys() & {"paperId", "title"}:
-        raise AnswerError("neither `paperId` nor `title`")
-    return read_paper(fields, detailed=True)
+    return None if answer is None else read_paper(_paper_fields(answer), detailed=True)
 
 
 def papers(answer: object, asked: int) -> list[FoundPaper | None]:
@@ -158,6 +164,36 @@ def edges(answer: object, end: Literal["citedPaper", "citingPaper"]) -> Page:
     found = [_edge(one, end) for one in objects]
     dropped = len(entries) - len(objects) + sum(one.dropped for one in objects)
     return Page(tuple(edge for edge in found if edge), _next(page), dropped)
+
+
+def linked(answer: object) -> Linked | None:
+    """Return a paper with the `references` and `citations` within it; None for null.
+
+    AnswerError if it is no such paper. A paper within it counts as detailed if it has its authors.
+    """
+    if answer is None:
+        return None
+    fields = _paper_fields(answer)
+    found = read_paper(fields, detailed=True)
+    references, citations = (_inlined(fields, name) for name in ("references", "citations"))
+    return Linked(found, references, citations, fields.dropped) if found else None
+
+
+def _paper_fields(answer: object) -> Fields:
+    fields = Fields(answer)
+    if not fields.values.keys() & {"paperId", "title"}:
+        raise AnswerError("neither `paperId` nor `title`")
+    return fields
+
+
+def _inlined(fields: Fields, name: str) -> tuple[FoundEdge, ...]:
+    entries = fields.values.get(name) or []
+    if type(entries) is not list or len(entries) > _MOST_ENTRIES:
+        raise AnswerError(f"`{name}` is not a list of at most {_MOST_ENTRIES:,} papers")
+    objects = [Fields(one) for one in entries if type(one) is dict]
+    found = [read_paper(one, detailed="authors" in one.values) for one in objects]
+    fields.dropped += len(entries) - len(objects) + sum(one.dropped for one in objects)
+    return tuple(FoundEdge(one) for one in found if one)
 
 
 def _next(page: Fields) -> int | None:
