@@ -169,6 +169,8 @@ def test_commands_that_need_no_celery_do_without_it(tmp_path):
         ("demo", "alembic", "network"),
         ("demo", "yaml", "network"),
         ("metrics", "prometheus_client", "metrics"),
+        ("serve", "fastapi", "web"),
+        ("serve", "psycopg_pool", "web"),
     ],
 )
 def test_a_command_without_its_extra_says_what_installs_it(tmp_path, command, module, extra):

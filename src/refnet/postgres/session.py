@@ -48,7 +48,7 @@ _log = logging.getLogger("refnet.detail")
 CONNECT_SECONDS = 30
 
 #: libpq reads them whatever parameters are given.
-_STUBBORN_VARIABLES = ("PGSERVICE", "PGSERVICEFILE", "PGCLIENTENCODING", "PGTZ", "PGDATESTYLE", "PGGEQO")
+STUBBORN_VARIABLES = ("PGSERVICE", "PGSERVICEFILE", "PGCLIENTENCODING", "PGTZ", "PGDATESTYLE", "PGGEQO")
 _environment_lock = threading.Lock()
 
 # psycopg logs errors that it ignores (a rollback on a session that an interrupt broke): keep them off the terminal.
@@ -169,6 +169,16 @@ class Target:
         """Another database on the same server, with the same login."""
         return replace(self, conninfo=make_conninfo(self.conninfo, dbname=name))
 
+    def parameters(self, settings: Mapping[str, str] | None = None, encoding: str | None = None) -> str:
+        """Return libpq's connection string of a session with `settings` from its start; it may contain a password."""
+        extra: dict[str, Any] = {"fallback_application_name": "refnet"}
+        if not self._in_force("connect_timeout"):
+            extra["connect_timeout"] = CONNECT_SECONDS
+        extra["options"] = self._options({"idle_session_timeout": "0", **(settings or {})})
+        if encoding:
+            extra["client_encoding"] = encoding
+        return make_conninfo(self.conninfo, **extra)
+
     def connect(
         self,
         settings: Mapping[str, str] | None = None,
@@ -182,15 +192,10 @@ class Target:
         idle_session_timeout is off: a session may wait for other work of the same run.
         Settings with statement_timeout turn transaction_timeout off too, if the server knows it.
         """
-        extra: dict[str, Any] = {"fallback_application_name": "refnet"}
-        if not self._in_force("connect_timeout"):
-            extra["connect_timeout"] = CONNECT_SECONDS
-        extra["options"] = self._options({"idle_session_timeout": "0", **(settings or {})})
-        if encoding:
-            extra["client_encoding"] = encoding
+        conninfo = self.parameters(settings, encoding)
         try:
             with _hidden_variables() if self.own else nullcontext():
-                connection = psycopg.connect(make_conninfo(self.conninfo, **extra), autocommit=True)
+                connection = psycopg.connect(conninfo, autocommit=True)
         except psycopg.OperationalError as error:
             raise explain(
                 error,
@@ -260,7 +265,7 @@ def _hidden_variables() -> Iterator[None]:
     One thread at a time. Sessions with the user's server do not begin meanwhile: a proof runs after its backup.
     """
     with _environment_lock:
-        hidden = {k: os.environ.pop(k) for k in _STUBBORN_VARIABLES if k in os.environ}
+        hidden = {k: os.environ.pop(k) for k in STUBBORN_VARIABLES if k in os.environ}
         try:
             yield
         finally:

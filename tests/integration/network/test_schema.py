@@ -53,10 +53,10 @@ def tables(target: Target) -> dict[str, int]:
 
 
 def test_migrating_twice_makes_the_tables_once(database: Target) -> None:
-    assert migrate(database) == Migrated(None, "0002")
+    assert migrate(database) == Migrated(None, "0003")
     before = tables(database)
     assert set(before) == TABLES
-    assert migrate(database) == Migrated("0002", "0002")
+    assert migrate(database) == Migrated("0003", "0003")
     assert tables(database) == before
 
 
@@ -72,7 +72,7 @@ def test_two_migrations_at_once_wait_for_each_other(database: Target) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(one.before or "" for one in done) == ["", "0002", "0002"]
+    assert sorted(one.before or "" for one in done) == ["", "0003", "0003"]
 
 
 def test_a_strange_search_path_does_not_move_the_tables(database: Target) -> None:
@@ -199,8 +199,13 @@ def test_a_deleted_paper_takes_its_edges_along_but_never_a_summary(migrated: Tar
         ("SELECT paper_id FROM external_ids WHERE scheme = 'doi' AND value = '10.1/a'", "external_ids_pkey"),
         ("SELECT value FROM external_ids WHERE paper_id = 7", "external_ids_paper_idx"),
         (
-            "SELECT id FROM papers ORDER BY citation_count DESC NULLS LAST LIMIT 9",
-            "papers_citation_count_idx",
+            "SELECT id FROM papers ORDER BY coalesce(citation_count, -1) DESC, id DESC LIMIT 9",
+            "papers_listed_idx",
+        ),
+        (
+            """SELECT id FROM papers WHERE left(lower(venue), 200) = 'x' AND (coalesce(citation_count, -1), id) < (5, 7)
+            ORDER BY coalesce(citation_count, -1) DESC, id DESC LIMIT 9""",
+            "papers_venue_idx",
         ),
         (
             "SELECT id FROM papers WHERE year = 1999 ORDER BY citation_count DESC NULLS LAST LIMIT 9",

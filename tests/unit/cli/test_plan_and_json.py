@@ -15,7 +15,7 @@ REPORTS = {
     "schedule show", "store list", "store check", "broker status", "postgres status", "key show", "key check",
 }  # fmt: skip
 #: They run until they are stopped, or print what another program reads.
-SERVES = {"worker", "beat", "metrics", "completion", "cat", "browse"}
+SERVES = {"worker", "beat", "serve", "metrics", "completion", "cat", "browse"}
 
 
 def _with(option: str) -> set[str]:

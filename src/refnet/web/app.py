@@ -1,0 +1,67 @@
+"""The application: its routes, its guard, and the page that describes it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import cache
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+
+from refnet.recovery.page import render
+from refnet.settings import Settings
+from refnet.web import backups, health, papers
+from refnet.web.answers import add_errors
+from refnet.web.backups import Reports
+from refnet.web.database import Database
+from refnet.web.guard import Guard
+from refnet.web.health import Health
+
+#: The most bytes of a request's body.
+BODY = 64 << 10
+
+
+def create(settings: Settings) -> FastAPI:
+    """Return the application for `settings`. It starts without the database, and then says so."""
+    database = Database(settings)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await database.close()
+
+    app = FastAPI(
+        title="RefNet",
+        version=version("refnet"),
+        description="The citation network and its backups.",
+        docs_url=None,  # FastAPI's pages load scripts from another host
+        redoc_url=None,
+        lifespan=lifespan,
+        max_body_size=BODY,
+        redirect_slashes=False,
+    )
+    add_errors(app)
+    guard = Guard(app, settings.web_token)
+    app.add_middleware(Guard, token=settings.web_token)
+    app.state.database = database
+    app.state.health = Health(settings, database)
+    app.state.reports = Reports(settings)
+    app.state.may_see = lambda request: guard.has_token(request.headers)
+    for module in (papers, backups, health):
+        app.include_router(module.router)
+    app.add_api_route("/docs", _docs(app), include_in_schema=False)
+    return app
+
+
+def _docs(app: FastAPI) -> Any:
+    @cache
+    def page() -> str:
+        return render("api.html.j2", None, api=app.openapi())
+
+    async def docs(_request: Request) -> Response:
+        """Describe every path, without a script and without another host."""
+        return Response(page(), media_type="text/html")
+
+    return docs

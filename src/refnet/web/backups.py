@@ -1,0 +1,84 @@
+"""`/api/backups` and `/metrics`: what `refnet list --json` and `refnet metrics` print. Nothing is written."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from typing import Annotated, TypeVar
+
+from anyio import CapacityLimiter, to_thread
+from fastapi import APIRouter, Query, Request, Response
+
+from refnet import servers, wiring
+from refnet.actions.catalog import listing
+from refnet.actions.context import Context
+from refnet.extras import needed
+from refnet.recovery.model.clock import utc_now
+from refnet.settings import Settings
+from refnet.web.answers import json_text
+from refnet.web.database import within
+
+router = APIRouter()
+_Answer = TypeVar("_Answer")
+#: Seconds for one answer; the most artifacts, and the most lines of evidence of each.
+SECONDS, MOST, LINES = 30.0, 1000, 20
+
+
+class Reports:
+    """The reports of the backup folder, made in threads: they read files, and the metrics ask the server."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._threads = CapacityLimiter(4)
+        self._one_at_a_time = threading.Lock()  # the metrics share cached facts
+        self._exposition: Callable[[str], tuple[bytes, str]] | None = None
+
+    async def backups(self, limit: int) -> str:
+        """Return the newest `limit` artifacts with their evidence, as JSON."""
+        return await self._threaded("the backup folder", lambda: self._backups(limit))
+
+    async def metrics(self, accept: str) -> tuple[bytes, str]:
+        """Return the metrics and their content type for the header Accept."""
+        return await self._threaded("the backup folder or the database", lambda: self._metrics(accept))
+
+    async def _threaded(self, what: str, work: Callable[[], _Answer]) -> _Answer:
+        run = to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._threads)
+        return await within(SECONDS, what, run)
+
+    def _backups(self, limit: int) -> str:
+        found = listing(Context(self._settings), None)
+        said = found.to_json()
+        evidence = [
+            [json.loads(line.to_json()) for line in entry.evidence[-LINES:]] for entry in found.entries
+        ]
+        all_of_them = [
+            {**one, "evidence": lines} for one, lines in zip(said["artifacts"], evidence, strict=True)
+        ]
+        newest = sorted(all_of_them, key=lambda one: one["created"])[-limit:]
+        left_out = len(all_of_them) - len(newest)
+        return json.dumps({**said, "artifacts": newest, "left_out": left_out}) + "\n"
+
+    def _metrics(self, accept: str) -> tuple[bytes, str]:
+        with needed("metrics"):
+            from refnet.telemetry.metrics import exposition
+        with self._one_at_a_time:
+            if self._exposition is None:
+                read = wiring.facts(self._settings, utc_now)
+                self._exposition = lambda accept: exposition(
+                    lambda: read(servers.identity(self._settings)), accept
+                )
+            return self._exposition(accept)
+
+
+@router.get("/api/backups", tags=["backups"])
+async def backups(request: Request, limit: Annotated[int, Query(ge=1, le=MOST)] = 200) -> Response:
+    """List the artifacts as `refnet list --json` does, the oldest first, each with its last lines of evidence."""
+    return json_text(await request.app.state.reports.backups(limit))
+
+
+@router.get("/metrics", tags=["health"])
+async def metrics(request: Request) -> Response:
+    """Return the metrics for Prometheus, as `refnet metrics` prints them."""
+    text, kind = await request.app.state.reports.metrics(request.headers.get("accept", ""))
+    return Response(text, media_type=kind)

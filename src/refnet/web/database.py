@@ -1,0 +1,177 @@
+"""The pool of sessions that the API reads with: bounded in number, and each query in time."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Coroutine, Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Any, TypeVar
+
+import psycopg
+from anyio import CapacityLimiter, to_thread
+from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
+
+from refnet import servers
+from refnet.errors import RefnetError
+from refnet.network import SESSION
+from refnet.postgres.connecting import explain
+from refnet.postgres.session import STUBBORN_VARIABLES, Target
+from refnet.settings import Settings
+
+#: The most sessions, and the most requests that wait for one.
+SESSIONS, WAITING = 8, 128
+#: Seconds: to wait for a session, for a query by the server's clock, and for all of a request by this process's.
+WAIT, QUERY, ALL = 3, 4, 10
+#: Seconds for which the rows of a search are kept, and the number of searches: a common word costs milliseconds.
+RECENT, KEPT = 5, 128
+#: No compilation of plans: it takes longer than these queries.
+_SESSION = {
+    **SESSION,
+    "statement_timeout": f"{QUERY}s",
+    "lock_timeout": f"{WAIT}s",
+    "idle_in_transaction_session_timeout": "10s",
+    "default_transaction_read_only": "on",
+    "jit": "off",
+}
+_Result = TypeVar("_Result")
+_Row = tuple[Any, ...]
+
+
+async def within(seconds: float, what: str, work: Coroutine[Any, Any, _Result]) -> _Result:
+    """Return the result of `work`; RefnetError if it takes longer, even where it cannot be cancelled.
+
+    what: who did not answer.
+    """
+    task = asyncio.ensure_future(work)
+    task.add_done_callback(_seen)
+    done, _ = await asyncio.wait({task}, timeout=seconds)
+    if done:
+        return task.result()
+    task.cancel()
+    raise RefnetError(
+        f"{what} did not answer within {seconds:g} s",
+        "Retry later; /health names what fails.",
+        transient=True,
+    )
+
+
+def _seen(task: asyncio.Task[Any]) -> None:
+    """Take the error of `task`, for which nobody may ask later."""
+    if not task.cancelled():
+        task.exception()
+
+
+class Database:
+    """The network's database. Nothing is connected before the first query, so the server starts without it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._target: Target | None = None
+        self._pool: AsyncConnectionPool | None = None
+        self._opening = asyncio.Lock()
+        self._recent: dict[object, tuple[float, asyncio.Task[list[_Row]]]] = {}
+        #: Threads for what blocks; a hanging server holds no more than these.
+        self.threads = CapacityLimiter(SESSIONS)
+
+    async def rows(self, query: str, values: Mapping[str, Any]) -> list[_Row]:
+        """Return the rows of `query`; RefnetError where the database does not answer, or not in time."""
+        return await within(ALL, f"the database {await self.name()}", self._rows(query, values))
+
+    async def recent_rows(self, query: str, values: Mapping[str, Any]) -> list[_Row]:
+        """Return the same as `rows`, at most `RECENT` seconds old; requests for the same at once share one query."""
+        key, now = (query, tuple(sorted(values.items()))), time.monotonic()
+        until, found = self._recent.get(key, (0.0, None))
+        if found is None or until < now or (found.done() and found.exception()):
+            found = asyncio.ensure_future(self.rows(query, values))
+            found.add_done_callback(_seen)
+            self._recent.pop(key, None)
+            self._recent[key] = (now + RECENT, found)
+            if len(self._recent) > KEPT:
+                del self._recent[next(iter(self._recent))]
+        return await asyncio.shield(found)
+
+    async def _rows(self, query: str, values: Mapping[str, Any]) -> list[_Row]:
+        pool = await self._opened()
+        try:
+            async with pool.connection() as connection:
+                # RefNet's own text: the values are apart from it.
+                found = await connection.execute(query.encode(), values)
+                return await found.fetchall()
+        except psycopg.Error as error:
+            raise failure(error, await self.target()) from None
+
+    async def target(self) -> Target:
+        """Return the database of the settings; RefNet's own server is started if needed."""
+        if self._target is None:
+            find = partial(servers.existing_server, self.settings)
+            self._target = await to_thread.run_sync(find, abandon_on_cancel=True, limiter=self.threads)
+            if self._target.own:
+                for name in STUBBORN_VARIABLES:  # libpq would read them whatever the parameters say
+                    os.environ.pop(name, None)
+        return self._target
+
+    async def name(self) -> str:
+        """Return the name of the database."""
+        return (await within(ALL, "PostgreSQL", self.target())).name
+
+    async def probe(self) -> None:
+        """Raise RefnetError unless a new session can be opened."""
+        target = await self.target()
+        try:
+            async with await psycopg.AsyncConnection.connect(
+                target.parameters(_SESSION), autocommit=True
+            ) as session:
+                await session.execute("SELECT 1")
+        except psycopg.OperationalError as error:
+            raise explain(
+                error, address=target.address, database=target.name, user=target.user, named=target.named
+            ) from None
+
+    async def close(self) -> None:
+        """Close every session."""
+        if self._pool:
+            with suppress(RefnetError):  # a server that hangs keeps nobody from stopping
+                await within(WAIT, "the pool", self._pool.close(timeout=WAIT))
+
+    async def _opened(self) -> AsyncConnectionPool:
+        target = await self.target()
+        async with self._opening:
+            if self._pool is None:
+                pool = AsyncConnectionPool(
+                    target.parameters(_SESSION),
+                    kwargs={"autocommit": True},
+                    min_size=1,
+                    max_size=SESSIONS,
+                    max_waiting=WAITING,
+                    timeout=WAIT,
+                    max_idle=120,
+                    check=AsyncConnectionPool.check_connection,
+                    open=False,
+                )
+                await pool.open()
+                self._pool = pool
+        return self._pool
+
+
+def failure(error: psycopg.Error, target: Target) -> RefnetError:
+    """Return the error of a query as two lines, without a secret."""
+    name = f"the database {target.name}"
+    if isinstance(error, PoolTimeout | TooManyRequests):
+        return RefnetError(
+            f"{name} has no session for this request",
+            "Retry later; /health names what fails.",
+            transient=True,
+        )
+    if isinstance(error, psycopg.errors.QueryCanceled):
+        return RefnetError(
+            f"{name} needs more than {QUERY} s for this", "Ask for less: rarer words, fewer rows."
+        )
+    if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn):
+        return RefnetError(f"{name} has no tables of this RefNet", "Run: refnet network migrate.")
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return RefnetError(
+        f"{name} refuses: {lines[0][:200]}", "Retry; /health names what fails.", transient=True
+    )

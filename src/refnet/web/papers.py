@@ -1,0 +1,170 @@
+"""`/api/papers`: the list, the full-text search, and one paper with what is linked to it.
+
+PostgreSQL makes the JSON, so a page of 200 papers costs this process no more than one.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from refnet.web import cursor
+from refnet.web.answers import json_text, read_text
+from refnet.web.database import Database
+
+router = APIRouter(prefix="/api/papers", tags=["papers"])
+#: The most papers in a page; of a common word, the most papers that are looked at.
+MOST, MATCHES = 200, 2000
+#: The highest id: PostgreSQL's bigint.
+HIGHEST = 2**63 - 1
+Text = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(read_text)]
+
+#: The same expression as of papers_search_idx.
+_DOCUMENT = "to_tsvector('pg_catalog.english', coalesce(p.title, '') || ' ' || coalesce(p.abstract, ''))"
+# A subquery, so that the planner does not know how common the words are: it then always takes the index and not a
+# scan that parses each abstract. Words without operators: to find a phrase, PostgreSQL parses every match again.
+_WANTED = "(SELECT plainto_tsquery('pg_catalog.english', %(q)s))"
+_ORDER = "coalesce(p.citation_count, -1) DESC, p.id DESC"
+_VENUE = "left(lower({}), 200)"  # the expression of papers_venue_idx
+_FILTERS = {
+    "q": f"{_DOCUMENT} @@ {_WANTED}",
+    "year": "p.year = %(year)s",
+    "venue": f"{_VENUE.format('p.venue')} = {_VENUE.format('%(venue)s')}",
+    "author": """p.id IN (SELECT w.paper_id FROM paper_authors w JOIN authors a ON a.id = w.author_id
+        WHERE lower(a.name) = lower(%(author)s))""",
+    "provenance": "p.provenance = %(provenance)s",
+    "has_summary": "EXISTS (SELECT FROM summaries s WHERE s.paper_id = p.id) = %(has_summary)s",
+}
+_AFTER = "(coalesce(p.citation_count, -1), p.id) < (%(citations)s, %(id)s)"
+_NAMES = """(SELECT coalesce(json_agg(a.name ORDER BY w.position), '[]') FROM (
+    SELECT author_id, position FROM paper_authors WHERE paper_id = p.id ORDER BY position LIMIT 20
+    ) w JOIN authors a ON a.id = w.author_id)"""
+_LISTED = f"""json_build_object('id', p.id, 'title', p.title, 'year', p.year, 'venue', p.venue, 'authors', {_NAMES},
+    'citation_count', p.citation_count, 'reference_count', p.reference_count, 'provenance', p.provenance,
+    'has_details', p.details_fetched_at IS NOT NULL)"""
+_ROW = f"coalesce(p.citation_count, -1), p.id, ({_LISTED})::text"
+
+
+class Listed(BaseModel):
+    """The parameters of the list."""
+
+    model_config = ConfigDict(extra="forbid")
+    q: Annotated[Text | None, Field(description="Words that title and abstract contain together.")] = None
+    year: Annotated[int | None, Field(ge=1000, le=2999)] = None
+    venue: Annotated[Text | None, Field(description="Its name, in upper or lower case.")] = None
+    author: Annotated[Text | None, Field(description="The complete name, in upper or lower case.")] = None
+    provenance: Annotated[str | None, Field(pattern="^[a-z][a-z0-9_]{0,99}$")] = None
+    has_summary: bool | None = None
+    limit: Annotated[int, Field(ge=1, le=MOST)] = 50
+    cursor: Annotated[str | None, Field(max_length=100, description="`next` of the last page.")] = None
+
+    @property
+    def filters(self) -> dict[str, Any]:
+        """Return the filters that are set."""
+        return self.model_dump(exclude_none=True, exclude={"limit", "cursor"})
+
+
+@router.get("")
+async def papers(request: Request, asked: Annotated[Listed, Query()]) -> Response:
+    """List papers, the most cited first. `next` is the cursor of the next page, null on the last one.
+
+    A search looks at 2,000 papers with its words at most; if there are more, `complete` is false.
+    """
+    filters = asked.filters
+    of = repr(sorted(filters.items()))
+    after = cursor.parse(asked.cursor, of) if asked.cursor is not None else None
+    values = filters | {"limit": asked.limit + 1}
+    if after:
+        values |= {"citations": after.citations, "id": after.id}
+    database: Database = request.app.state.database
+    read = database.recent_rows if "q" in filters else database.rows
+    rows = await read(_list(filters, after=after is not None), values)
+    page = rows[: asked.limit]
+    more = len(rows) > asked.limit
+    following = f'"{cursor.Place(*page[-1][:2]).text(of)}"' if more else "null"
+    complete = "false" if page and page[0][3] else "true"
+    found = ",\n".join(row[2] for row in page)
+    return json_text(f'{{"papers": [{found}], "next": {following}, "complete": {complete}}}\n')
+
+
+def _list(filters: dict[str, Any], *, after: bool) -> str:
+    """Return the query for one page: rows of citations, id, JSON, and whether more papers match than were looked at."""
+    where = [_FILTERS[name] for name in filters]
+    if "q" not in filters:
+        found = " AND ".join([*where, _AFTER] if after else where)
+        return f"SELECT {_ROW}, false FROM papers p {'WHERE ' * bool(found)}{found} ORDER BY {_ORDER} LIMIT %(limit)s"
+    return f"""WITH matching AS MATERIALIZED (
+        SELECT p.id, p.citation_count FROM papers p WHERE {" AND ".join(where)} LIMIT {MATCHES + 1}
+    ), page AS (
+        SELECT p.id FROM matching p {f"WHERE {_AFTER}" if after else ""} ORDER BY {_ORDER} LIMIT %(limit)s
+    ) SELECT {_ROW}, (SELECT count(*) > {MATCHES} FROM matching) FROM papers p JOIN page USING (id) ORDER BY {_ORDER}"""
+
+
+def _links(own: str, other: str) -> str:
+    """Return the JSON of the citations whose column `own` is the paper: their number, and the most cited of 1,000."""
+    return f"""json_build_object('count', (SELECT count(*) FROM citations WHERE {own} = p.id), 'papers', (
+        SELECT coalesce(json_agg(row.one), '[]') FROM (
+            SELECT json_build_object('id', o.id, 'title', o.title, 'year', o.year, 'citation_count', o.citation_count,
+                'is_influential', c.is_influential, 'intents', c.intents, 'provenance', c.provenance) AS one
+            FROM (SELECT * FROM citations WHERE {own} = p.id ORDER BY {other} DESC LIMIT 1000) c
+            JOIN papers o ON o.id = c.{other}
+            ORDER BY coalesce(o.citation_count, -1) DESC, o.id DESC LIMIT %(links)s) row))"""
+
+
+def _many(value: str, rows: str, joined: str = "") -> str:
+    return f"(SELECT coalesce(json_agg({value}), '[]') FROM ({rows}) one {joined})"
+
+
+_RELATED = _many(
+    "json_build_object('id', one.other_id, 'title', o.title, 'year', o.year, 'kind', one.kind, 'strength', one.strength)"
+    " ORDER BY one.kind, one.strength DESC, one.other_id",
+    "SELECT * FROM related_papers WHERE paper_id = p.id ORDER BY kind, strength DESC, other_id LIMIT 100",
+    "JOIN papers o ON o.id = one.other_id",
+)
+_COLUMNS = """id, title, abstract, year, published_on, venue, publication_venue, journal, publication_types,
+    fields_of_study, open_access_url, reference_count, citation_count, influential_citation_count, provenance,
+    field_provenance, details_fetched_at, references_fetched_at, citations_fetched_at, created_at, updated_at"""
+_PARTS = {
+    "authors": _many(
+        "json_build_object('id', one.author_id, 'name', a.name, 'orcid', a.orcid) ORDER BY one.position",
+        "SELECT * FROM paper_authors WHERE paper_id = p.id ORDER BY position LIMIT 1000",
+        "JOIN authors a ON a.id = one.author_id",
+    ),
+    "external_ids": _many(
+        "json_build_object('scheme', one.scheme, 'value', one.value)",
+        "SELECT * FROM external_ids WHERE paper_id = p.id ORDER BY scheme, value LIMIT 100",
+    ),
+    "summaries": _many(
+        """json_build_object('kind', one.kind, 'language', one.language, 'model', one.model, 'content', one.content,
+            'prompt_version', one.prompt_version, 'keywords', one.keywords, 'created_at', one.created_at)""",
+        "SELECT * FROM summaries WHERE paper_id = p.id ORDER BY created_at DESC, id DESC LIMIT 20",
+    ),
+    "rank": """(SELECT json_build_object('position', r.position, 'pagerank', r.pagerank, 'cited_by', r.cited_by,
+        'cites', r.cites, 'computed_at', r.computed_at) FROM ranks r WHERE r.paper_id = p.id)""",
+    "references": _links("citing_id", "cited_id"),
+    "citations": _links("cited_id", "citing_id"),
+    "related": _RELATED,
+}
+_ONE = f"""SELECT (to_jsonb(row) || jsonb_build_object({", ".join(f"'{name}', {part}" for name, part in _PARTS.items())}))::text
+    FROM papers p CROSS JOIN LATERAL (SELECT {", ".join(f"p.{name.strip()}" for name in _COLUMNS.split(","))}) row
+    WHERE p.id = %(id)s"""
+
+
+@router.get("/{id}")
+async def paper(
+    request: Request,
+    number: Annotated[int, Path(alias="id", ge=1, le=HIGHEST)],
+    links: Annotated[
+        int, Query(ge=0, le=MOST, description="The most references, and the most citing papers.")
+    ] = 50,
+) -> Response:
+    """Show one paper with its references, citing and related papers, summaries, rank and external ids.
+
+    Of references and of citing papers the most cited come first, of the newest 1,000; `count` counts all that are stored.
+    """
+    rows = await request.app.state.database.rows(_ONE, {"id": number, "links": links})
+    if not rows:
+        raise HTTPException(404, f"there is no paper {number}")
+    return json_text(rows[0][0] + "\n")

@@ -1,0 +1,107 @@
+"""The server: the socket that it listens on, and its graceful stop."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from refnet.errors import Exit, RefnetError
+from refnet.settings import Settings
+from refnet.web.app import create
+from refnet.web.guard import is_loopback
+
+#: The most connections, the bytes of a request's head, and seconds: an idle connection, running requests at the stop.
+CONNECTIONS, HEAD, IDLE, STOP = 256, 16 << 10, 15, 10
+
+
+def listen(host: str, port: int, *, local: bool) -> socket.socket:
+    """Return a socket that listens on the first address of `host`; RefnetError where that cannot be.
+
+    Args:
+        port: 0: any free one.
+        local: refuse an address that another machine may reach.
+    """
+    try:
+        family, kind, number, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (OSError, UnicodeError) as error:
+        raise _unusable(host, port, error) from None
+    if local and not is_loopback(str(address[0])):
+        raise RefnetError(
+            f"{host}: other machines could reach it, and web.token is not set",
+            "Set web.token (16 characters or more), or serve on 127.0.0.1.",
+            Exit.USAGE,
+        )
+    listening = socket.socket(family, kind, number)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(CONNECTIONS)
+    except OSError as error:
+        listening.close()
+        raise _unusable(host, port, error) from None
+    return listening
+
+
+def _unusable(host: str, port: int, error: Exception) -> RefnetError:
+    said = getattr(error, "strerror", None) or str(error)
+    return RefnetError(
+        f"cannot serve on {host}:{port}: {said}",
+        "Choose an address of this machine and a free port: --host, --port.",
+    )
+
+
+def url_of(listening: socket.socket) -> str:
+    """Return the URL of the server that listens there."""
+    host, port = listening.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def serve(settings: Settings, listening: socket.socket, started: Callable[[], None]) -> None:
+    """Serve until SIGINT or SIGTERM; then answer what was asked, for `STOP` seconds at most.
+
+    started: called when requests are answered.
+    """
+    _Server(
+        uvicorn.Config(
+            create(settings),
+            http="h11",
+            loop="asyncio",
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            log_level="error",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            limit_concurrency=CONNECTIONS,
+            h11_max_incomplete_event_size=HEAD,
+            timeout_keep_alive=IDLE,
+            timeout_graceful_shutdown=STOP,
+        ),
+        started,
+    ).run([listening])
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._say_started = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._say_started()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As uvicorn's, but a signal that ended the server is not raised once more: a stop counts as success."""
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        before = {number: signal.signal(number, self.handle_exit) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
