@@ -53,8 +53,8 @@ class Built:
 def shape(scale: float, *, skew: bool) -> Shape:
     """Return the shape of 1.3 GB on disk for a scale of 1; `skew`: papers contains more than 90 % of the text."""
     if skew:
-        return Shape(int(550_000 * scale), SEED, references=0.2)
-    return Shape(int(380_000 * scale), SEED, references=4.7, abstract=1300)
+        return Shape(int(550_000 * scale), SEED, references=0.2, dense=True)
+    return Shape(int(380_000 * scale), SEED, references=4.7, abstract=1300, dense=True)
 
 
 @contextmanager
@@ -121,7 +121,7 @@ def build_short(cluster: Cluster, name: str, scale: float) -> Built:
 
 
 def _add_long_rows(target: Target) -> int:
-    prose = Prose(SEED + 1, max(LONG_ROWS))
+    prose = Prose(SEED + 1, max(LONG_ROWS), dense=True)
     with target.connect() as connection:
         for paper, length in enumerate(LONG_ROWS, 1):
             connection.execute(

@@ -19,6 +19,7 @@ from benchmarks.bars import MEMORY_BYTES, Bar, Table
 from benchmarks.measure import FailedError, Run, inherited, pipeline
 from benchmarks.turns import say, take_turns
 from benchmarks.ways import JOBS, Result
+from refnet.network.abstracts import person
 from refnet.network.note import Paper, Place, name_of, render
 from refnet.network.prose import Prose
 
@@ -84,7 +85,7 @@ class Bench:
 
 def make_vault(vault: Path, files: int = FILES) -> int:
     """Write a made-up vault of `files` files, of them one percent pictures; return its bytes. The same each time."""
-    random, prose = Random(f"vault {_SEED}"), Prose(_SEED, 4_000_000)  # noqa: S311  # made up, not secret
+    random, prose = Random(f"vault {_SEED}"), Prose(_SEED, 4_000_000, dense=True)  # noqa: S311  # made up, not secret
     places: dict[int, Place] = {}
     written = _write(vault / ".obsidian" / "app.json", b'{"attachmentFolderPath": "attachments"}\n')
     for number in range(1, files):
@@ -105,10 +106,10 @@ def _paper(random: Random, prose: Prose, number: int) -> Paper:
     """Return a paper whose note has 1 to 200 KB; most are small."""
     return Paper(
         number,
-        prose.title(random.random(), 40 + int(80 * random.random())),
-        (prose.name(random.random()), prose.name(random.random())),
+        prose.titles[random.randrange(len(prose))],
+        (person(random), person(random)),
         1970 + number % 56,
-        "Journal of Made-Up Physics (sample)",
+        "Journal of Citation Studies (sample)",
         prose.passage(random.random(), int(_SMALLEST * _SPREAD ** random.random() ** 8)),
         provenance="sample",
         references=tuple(random.randrange(1, number) for _ in range(5)) if number > 1 else (),

@@ -2,13 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from random import Random
+from typing import TypeAlias, TypeVar
 
+from refnet.network import patterns
 from refnet.network import vocabulary as words
 
 AREAS = len(words.AREAS)
+_T = TypeVar("_T")
+#: A text, the name of a slot, or alternatives.
+_Part: TypeAlias = "str | tuple[str] | list[tuple[_Part, ...]]"
+_PIECE = re.compile(r"\[|\]|\||\{\w+\}|[^][|{}]+")
+_SMALL = frozenset(
+    {"a", "an", "and", "as", "at", "by", "for", "from", "in", "of", "on", "or", "the", "to", "with"}
+)
+#: The roles of the sentences: those that every abstract has, what may follow, those of a long and of a dense one.
+_LEAD = (patterns.OPENING, patterns.PROBLEM, patterns.APPROACH)
+_REST = (
+    patterns.EVIDENCE,
+    patterns.DETAIL,
+    patterns.FIGURES,
+    patterns.FINDING,
+    patterns.NUANCE,
+    patterns.EARLIER,
+    patterns.MEANING,
+    patterns.OPEN,
+)
+_RESULTS = (2, 3)
+_LONG = (
+    *_LEAD, patterns.EVIDENCE, patterns.FIGURES, patterns.FINDING, patterns.DETAIL, patterns.EARLIER, patterns.NUANCE, patterns.FIGURES,
+    patterns.FINDING, patterns.EARLIER, patterns.MEANING, patterns.OPEN,
+)  # fmt: skip
+_DENSE = (
+    patterns.APPROACH, patterns.BREAKDOWN, patterns.BREAKDOWN, patterns.FIGURES, patterns.BREAKDOWN, patterns.EARLIER, patterns.BREAKDOWN,
+    patterns.FINDING, patterns.BREAKDOWN, patterns.BREAKDOWN, patterns.EVIDENCE, patterns.BREAKDOWN, patterns.OPEN,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,22 +50,22 @@ class Piece:
     title: str
     #: The abstract; any beginning of it reads well.
     sentences: tuple[str, ...]
-    fields: tuple[str, ...]
     #: A summary in one sentence.
     short: str
-    topic: str
+    #: The words of the paper by the names of their slots.
+    values: Mapping[str, str]
 
     def abstract(self) -> str:
         return " ".join(self.sentences)
 
     def cited(self, random: Random) -> str:
         """Return a sentence with which another paper cites this one."""
-        return _pick(words.CONTEXTS, random).format(topic=self.topic)
+        return _sentence(_pick(patterns.CONTEXTS, random), self.values, random)
 
 
 @dataclass(frozen=True, slots=True)
 class Venue:
-    """A journal or conference; `name` says that it is a sample."""
+    """A venue of papers; its name says that it is a sample."""
 
     name: str
     short: str
@@ -42,19 +74,22 @@ class Venue:
     number: int
 
 
-def compose(random: Random, area: int) -> Piece:
-    """Return a paper of the area `area`, from 0 to AREAS - 1."""
+def compose(random: Random, area: int, *, long: bool = False, dense: bool = False) -> Piece:
+    """Return a paper of the area `area`, from 0 to AREAS - 1, with 4 to 7 sentences; long: with 14.
+
+    dense: with more, and so many figures that it is as hard to compress as a real abstract.
+    """
     about = words.AREAS[area]
-    topic, method, data = (_pick(one, random) for one in (about.topics, about.methods, about.data))
-    title = _pick(words.TITLES, random).format(topic=topic, method=method, data=data)
-    sentences = tuple(_pick(one, random).format(topic=topic, method=method, data=data) for one in words.ROLES)
-    return Piece(
-        title[0].upper() + title[1:],
-        sentences,
-        about.fields,
-        f"This paper applies {method} to {topic}.",
-        topic,
-    )
+    values = _values(about, random)
+    own = random.random() < 0.1
+    pattern = _pick(about.titles if own else patterns.TITLES, random)
+    if own and not set(pattern) & set("{:"):
+        pattern += _pick(patterns.SUBTITLES, random)
+    title = _said(pattern, values, random)
+    roles = _DENSE if dense else _LONG if long else (*_LEAD, *_results(random))
+    sentences = tuple(_sentence(_pick(one, random), values, random) for one in roles)
+    short = _sentence(_pick((*patterns.APPROACH, *patterns.FINDING), random), values, random)
+    return Piece(_capitalized(title, each=random.random() < 0.5), sentences, short, values)
 
 
 def person(random: Random) -> str:
@@ -62,12 +97,128 @@ def person(random: Random) -> str:
     return f"{_pick(words.FIRST_NAMES, random)} {_pick(words.FAMILY_NAMES, random)}"
 
 
-def venue(random: Random, area: int) -> Venue:
-    """Return a venue of the area `area`."""
-    number = int(random.random() * len(words.AREAS[area].venues))
-    name, short, kind = words.AREAS[area].venues[number]
-    return Venue(f"{name} (sample)", short, kind, area * 100 + number)
+def venues(area: int) -> list[Venue]:
+    """Return the venues of the area `area`."""
+    listed = enumerate(words.AREAS[area].venues)
+    return [
+        Venue(f"{name} (sample)", short, kind, area * 100 + number) for number, (name, short, kind) in listed
+    ]
 
 
-def _pick(choices: Sequence[str], random: Random) -> str:
+def fields(area: int) -> tuple[str, ...]:
+    """Return the fields of study of the area `area`."""
+    return words.AREAS[area].fields
+
+
+def _values(about: words.Area, random: Random) -> dict[str, str]:
+    """Return the words of a paper by the names of their slots."""
+    values = {"name": _pick(words.NAME_BEGINNINGS, random) + _pick(words.NAME_ENDS, random)}
+    values["topic"], values["other"] = _two(about.topics, random)
+    values["method"], values["method2"] = _two(about.methods, random)
+    values["data"], values["data2"] = _two(about.data, random)
+    values["finding"], values["finding2"] = _two(about.findings, random)
+    values["problem"], values["people"] = _pick(about.problems, random), _pick(about.people, random)
+    values["measure"], values["measure2"] = _pick(about.measures, random), _pick(about.costs, random)
+    return values
+
+
+def _two(choices: Sequence[str], random: Random) -> tuple[str, str]:
+    """Return two different ones."""
+    count = len(choices)
+    first = int(random.random() * count)
+    return choices[first], choices[(first + 1 + int(random.random() * (count - 1))) % count]
+
+
+def _results(random: Random) -> list[tuple[str, ...]]:
+    """Return one to four of the roles that may follow, in their order; a result is among them."""
+    chosen = {_pick(_RESULTS, random), *random.sample(range(len(_REST)), int(random.random() * 4))}
+    return [_REST[position] for position in sorted(chosen)]
+
+
+def _year(random: Random) -> str:
+    return str(1987 + int(random.random() * 24))
+
+
+def _who(random: Random) -> str:
+    first, second = (_pick(words.FAMILY_NAMES, random) for _ in range(2))
+    return (f"{first} et al.", f"{first} and {second}", first)[int(random.random() * 3)]
+
+
+#: Figures and words that are drawn each time.
+_DRAWN: Mapping[str, Callable[[Random], str]] = {
+    "pct": lambda random: f"{random.random() ** 2 * 80 + 0.6:.1f}%",
+    "score": lambda random: f"0.{300 + int(random.random() * 250)}",
+    "score2": lambda random: f"0.{560 + int(random.random() * 400)}",
+    "fine": lambda random: f"0.{int(random.random() * 90_000) + 10_000}",
+    "p": lambda random: f"0.0{1 + int(random.random() * 48):02}",
+    "big": lambda random: f"{int(1200 * 600 ** random.random()):,}",
+    "small": lambda random: str(3 + int(random.random() * 44)),
+    "small2": lambda random: str(60 + int(random.random() * 90)),
+    "year": _year,
+    "year2": lambda random: str(2012 + int(random.random() * 13)),
+    "sum": lambda random: f"{random.getrandbits(256):064x}",
+    "code": lambda random: f"{random.getrandbits(40):010x}",
+    "field": lambda random: _pick(words.DISCIPLINES, random),
+    "who": _who,
+}
+
+
+@cache
+def _parsed(pattern: str) -> tuple[_Part, ...]:
+    """Return the parts of a pattern."""
+    pieces = _PIECE.findall(pattern)[::-1]
+    parts = _parts(pieces)[0]
+    if pieces:
+        raise ValueError(f"not a pattern: {pattern}")
+    return parts
+
+
+def _parts(pieces: list[str]) -> list[tuple[_Part, ...]]:
+    """Take the alternatives up to the next `]` from the end of `pieces`."""
+    found: list[list[_Part]] = [[]]
+    while pieces:
+        piece = pieces.pop()
+        if piece == "]":
+            break
+        if piece == "|":
+            found.append([])
+        elif piece == "[":
+            found[-1].append(_parts(pieces))
+        else:
+            found[-1].append((piece[1:-1],) if piece[0] == "{" else piece)
+    return [tuple(one) for one in found]
+
+
+def _said(pattern: str, values: Mapping[str, str], random: Random) -> str:
+    said: list[str] = []
+    _say(_parsed(pattern), values, random, said)
+    return "".join(said)
+
+
+def _say(parts: tuple[_Part, ...], values: Mapping[str, str], random: Random, said: list[str]) -> None:
+    for part in parts:
+        if isinstance(part, str):
+            said.append(part)
+        elif isinstance(part, tuple):
+            said.append(values[part[0]] if part[0] in values else _DRAWN[part[0]](random))
+        else:
+            _say(part[int(random.random() * len(part))], values, random, said)
+
+
+def _sentence(pattern: str, values: Mapping[str, str], random: Random) -> str:
+    text = _said(pattern, values, random)
+    return f"{text[0].upper()}{text[1:].removesuffix('.')}."
+
+
+def _capitalized(title: str, *, each: bool) -> str:
+    """Return a title with a capital at its beginning and after a colon; each: of every word but small ones."""
+    made, first = [], True
+    for word in title.split(" "):
+        raised = first or (each and word not in _SMALL)
+        made.append(word[0].upper() + word[1:] if raised else word)
+        first = word[-1] in ":?"
+    return " ".join(made)
+
+
+def _pick(choices: Sequence[_T], random: Random) -> _T:
     return choices[int(random.random() * len(choices))]

@@ -1,4 +1,4 @@
-"""The answers of the fake providers, from a made-up graph: paths, fields, pages and errors as the real ones have them."""
+"""The answers of a fake Semantic Scholar, from a made-up graph: paths, fields, pages and errors as it has them."""
 
 from __future__ import annotations
 

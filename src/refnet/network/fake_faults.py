@@ -1,4 +1,4 @@
-"""The faults of the fake providers, on demand: at certain requests, and in certain papers.
+"""Faults of the fake providers, on demand: at certain requests, and in certain papers.
 
 A specification is a list of rules: `429=2@3-5,batch:truncated@1,html%2,titles%10`. A fault of a request has the kind of an
 error and occurs at the requests FROM-TO (of an endpoint, if one is named: references, citations, batch, paper, works),

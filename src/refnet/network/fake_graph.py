@@ -16,7 +16,7 @@ from itertools import accumulate
 from random import Random
 from typing import Any
 
-from refnet.network.abstracts import AREAS, Piece, compose, person, venue
+from refnet.network.abstracts import AREAS, Piece, compose, fields, person, venues
 
 _MULTIPLIER, _WORD = 2_654_435_761, 1 << 32
 _INVERSE = pow(_MULTIPLIER, -1, _WORD)
@@ -282,7 +282,9 @@ def _choose(paper: int, wanted: int, random: Random) -> set[int]:
 def _paper(graph: FakeGraph, number: int) -> Mapping[str, Any]:
     text, year = graph.text(number), graph.year(number)
     random = Random(f"{graph.seed} paper {number}")  # noqa: S311  # made up, not secret
-    place = venue(random, number % AREAS)
+    area = number % AREAS
+    places = venues(area)
+    place = places[int(random.random() * len(places))]
     paper_id, citations = graph.paper_id(number), len(graph.cited_by(number))
     open_access = random.random() < 0.6
     first = 1 + int(random.random() * 600)
@@ -308,8 +310,8 @@ def _paper(graph: FakeGraph, number: int) -> Mapping[str, Any]:
         "influentialCitationCount": citations // 9,
         "isOpenAccess": open_access,
         "openAccessPdf": {"url": f"https://example.org/{paper_id[:8]}.pdf", "status": "GREEN"} if open_access else None,
-        "fieldsOfStudy": list(text.fields),
-        "s2FieldsOfStudy": [{"category": one, "source": "s2-fos-model"} for one in text.fields],
+        "fieldsOfStudy": list(fields(area)),
+        "s2FieldsOfStudy": [{"category": one, "source": "s2-fos-model"} for one in fields(area)],
         "publicationTypes": ["Conference" if place.kind == "conference" else "JournalArticle"],
         "publicationDate": f"{year}-{1 + int(random.random() * 12):02}-{1 + int(random.random() * 28):02}",
         "journal": journal if place.kind == "journal" else None,

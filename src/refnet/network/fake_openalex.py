@@ -1,4 +1,4 @@
-"""The answers of a fake OpenAlex for a made-up graph: single works, lists by a filter, redirects and errors."""
+"""The answers of a fake OpenAlex, from a made-up graph: single works, lists by a filter, redirects and errors."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ _LONGEST_BODY = 1 << 20
 _PAGE = "<!doctype html>\n<title>Just a moment...</title>\n<p>Checking your browser.\n"
 _TEXTS = {
     "403": "Forbidden",
-    "429": "Too Many Requests. Please wait and try again or apply for a key for higher rate limits.",
+    "429": "Too Many Requests. Please apply for a key for higher rate limits.",
     "504": "Endpoint request timed out",
 }
 

@@ -17,19 +17,16 @@ import psycopg
 
 from refnet.errors import RefnetError
 from refnet.network import SESSION, server_errors
+from refnet.network.abstracts import AREAS, fields, person, venues
 from refnet.network.bulk import without_indexes
 from refnet.network.prose import Prose
 from refnet.postgres.session import Target
 from refnet.recovery.model.source import Progress, silent
 
 _BLOCK = 1 << 20
+_PROSE, _LONGEST = 8_000_000, 3_000
 _BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
-_FIELDS = ("Computer Science", "Biology", "Physics", "Mathematics", "Medicine", "Economics", "Sociology")
-_TYPES = ("JournalArticle", "Conference", "Review")
 _INTENTS = ("background", "methodology", "result")
-_VENUES = tuple(
-    f"{kind} of Made-Up {field} (sample)" for kind in ("Journal", "Proceedings") for field in _FIELDS
-)
 _COLUMNS = {
     "papers": """id, title, abstract, year, published_on, venue, publication_types, fields_of_study,
         reference_count, citation_count, influential_citation_count, provenance, details_fetched_at,
@@ -58,6 +55,8 @@ class Shape:
     abstract: int = 1150
     #: The share of citations with a context.
     context_share: float = 0.35
+    #: Texts that are as compressible as real ones, for benchmarks, instead of readable ones.
+    dense: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,7 @@ def _refuse_to_mix(cursor: psycopg.Cursor[Any], target: Target) -> None:
 def _copy(
     cursor: psycopg.Cursor[Any], table: str, columns: str, rows: Iterable[str], progress: Progress
 ) -> tuple[int, int]:
-    """Copy `rows`, lines of COPY text in ASCII, into `table`; return the number of rows and bytes."""
+    """Copy `rows`, lines of COPY text, into `table`; return the number of rows and bytes."""
     written = 0
     with cursor.copy(f"COPY {table} ({columns}) FROM STDIN") as copy:
         for block in _blocks(rows):
@@ -118,17 +117,17 @@ def _copy(
     return cursor.rowcount, written
 
 
-def _blocks(rows: Iterable[str]) -> Iterator[str]:
+def _blocks(rows: Iterable[str]) -> Iterator[bytes]:
     block: list[str] = []
     size = 0
     for row in rows:
         block.append(row)
         size += len(row)
         if size >= _BLOCK:
-            yield "".join(block)
+            yield "".join(block).encode()
             block.clear()
             size = 0
-    yield "".join(block)
+    yield "".join(block).encode()
 
 
 def _moment(number: int) -> str:
@@ -136,12 +135,20 @@ def _moment(number: int) -> str:
     return (_BEGIN + timedelta(seconds=number * 3.1372)).isoformat()
 
 
+def _places(area: int) -> list[str]:
+    """Return venue, types and fields of the papers of an area, as columns of COPY text."""
+    listed = ", ".join(f'"{one}"' for one in fields(area))
+    types = {"conference": "Conference", "journal": "JournalArticle"}
+    return [f"{one.name}\t{{{types[one.kind]}}}\t{{{listed}}}" for one in venues(area)]
+
+
 class _Network:
     """The tables of a network, as lines of COPY text; papers are numbered from 1 and cite earlier ones."""
 
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
-        self.prose = Prose(shape.seed)
+        # a text of its own for each paper, up to some thousands
+        self.prose = Prose(shape.seed, min(shape.papers * _LONGEST, _PROSE), dense=shape.dense)
         self.author_count = shape.papers // 3 + 1
         self.cited, self.until = self._references()
         self.citation_counts = array("L", bytes(array("L").itemsize * (shape.papers + 1)))
@@ -176,20 +183,18 @@ class _Network:
 
     def _papers(self) -> Iterator[str]:
         random, prose, total = self._random("papers").random, self.prose, self.shape.papers
+        places = [_places(area) for area in range(AREAS)]
         for paper in range(1, total + 1):
             year = 1970 + int(56 * (paper / (total + 1)) ** 0.5)
-            die = random()
-            abstract = (
-                prose.passage(random(), int(self.shape.abstract * (0.35 + 1.3 * random())))
-                if die < 0.94
-                else r"\N"
-            )
+            part, number = divmod(paper - 1, len(prose))
+            title = f"{prose.titles[number]}, part {part + 1}" if part else prose.titles[number]
+            length = int(self.shape.abstract * (0.35 + 1.3 * random()))
+            abstract = prose.abstract(number, length) if random() < 0.94 else r"\N"
             citations = self.citation_counts[paper]
-            moment = _moment(paper)
+            moment, places_of = _moment(paper), places[number % AREAS]
             yield (
-                f"{paper}\t{prose.title(random(), 40 + int(90 * die))}\t{abstract}\t{year}"
-                f"\t{year}-{1 + int(random() * 12):02}-{1 + int(random() * 28):02}\t{_VENUES[int(random() * len(_VENUES))]}"
-                f'\t{{{_TYPES[int(die * 3)]}}}\t{{"{_FIELDS[int(random() * 7)]}"}}'
+                f"{paper}\t{title}\t{abstract}\t{year}"
+                f"\t{year}-{1 + int(random() * 12):02}-{1 + int(random() * 28):02}\t{places_of[int(random() * len(places_of))]}"
                 f"\t{self.until[paper] - self.until[paper - 1]}\t{citations}\t{citations // 9}\tsample"
                 f"\t{moment}\t{moment}\t{moment}\n"
             )
@@ -199,10 +204,10 @@ class _Network:
         return (f"sample\t{bits(160):040x}\t{paper}\n" for paper in range(1, self.shape.papers + 1))
 
     def _authors(self) -> Iterator[str]:
-        random, name = self._random("authors").random, self.prose.name
+        random = self._random("authors")
         for author in range(1, self.author_count + 1):
             moment = _moment(author * 3)
-            yield f"{author}\t{name(random())} {name(random())}\tsample\t{moment}\t{moment}\n"
+            yield f"{author}\t{person(random)}\tsample\t{moment}\t{moment}\n"
 
     def _paper_authors(self) -> Iterator[str]:
         random = self._random("paper_authors").random
@@ -219,7 +224,7 @@ class _Network:
             for cited in self.cited[self.until[paper - 1] : self.until[paper]]:
                 intent, die = _INTENTS[int(random() * 3)], random()
                 contexts = (
-                    f'[{{"context": "{prose.passage(random(), 150)}", "intents": ["{intent}"]}}]'
+                    f'[{{"context": "{prose.passage(random(), 180)}", "intents": ["{intent}"]}}]'
                     if die < share
                     else "[]"
                 )
