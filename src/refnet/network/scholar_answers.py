@@ -169,7 +169,7 @@ def edges(answer: object, end: Literal["citedPaper", "citingPaper"]) -> Page:
 def linked(answer: object) -> Linked | None:
     """Return a paper with the `references` and `citations` within it; None for null.
 
-    AnswerError if it is no such paper. A paper within it counts as detailed if it has its authors.
+    AnswerError if it is not such a paper. A paper within it counts as detailed if it has its authors.
     """
     if answer is None:
         return None
