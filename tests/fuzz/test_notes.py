@@ -10,7 +10,9 @@ from tests.fuzz.harness import ECHO, fuzzed, outcome
 from tests.fuzz.strategies import damaged, texts
 
 from refnet.network.cora import pairs
-from refnet.network.note import BEGIN, END, NotOursError, Paper, id_in, name_of, render
+from refnet.network.frontmatter import BEGIN, END, NotOursError, mark_in
+from refnet.network.note import Paper, Place, name_of, render
+from refnet.network.vault_views import Index, base, index_note, is_as_written
 
 PAPER = Paper(7, "Attention: is [[all]]", ("Ada Lovelace",), 2020, ids={"doi": "10.1/x"}, references=(8,))
 NOTE = (
@@ -41,13 +43,28 @@ _NOTES: st.SearchStrategy[str] = st.one_of(
 @fuzzed
 @given(_NOTES)
 def test_a_note_is_renewed_or_left_alone(before: str) -> None:
-    outcome(lambda: id_in(before))
+    outcome(lambda: mark_in(before))
     note = outcome(lambda: render(PAPER, {}, before), NotOursError, longest=ECHO)
     if note is not None:
-        assert id_in(note) == PAPER.id
+        assert mark_in(note) == ("refnet_id", PAPER.id)
         again = outcome(lambda: render(PAPER, {}, note), NotOursError)
         assert again is not None
         assert outcome(lambda: render(PAPER, {}, again), NotOursError) == again
+
+
+@fuzzed
+@given(_NOTES)
+def test_an_index_note_is_renewed_or_left_alone(before: str) -> None:
+    index = Index(PAPER, "canvas/x (7).canvas")
+    places = {7: Place("papers/x (7)", "x")}
+    note = outcome(lambda: index_note(index, places, before), NotOursError, longest=ECHO)
+    assert note is None or mark_in(note) == ("refnet_index", PAPER.id)
+
+
+@fuzzed
+@given(st.one_of(damaged(base().encode()).map(lambda data: data.decode(errors="replace")), texts))
+def test_a_base_that_somebody_edited_is_told_from_one_as_written(text: str) -> None:
+    assert not outcome(lambda: is_as_written(text)) or text == base()
 
 
 @fuzzed

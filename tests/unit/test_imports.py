@@ -166,6 +166,7 @@ def test_commands_that_need_no_celery_do_without_it(tmp_path):
         ("broker start", "celery", "celery"),
         ("network migrate", "alembic", "network"),
         ("network vault", "yaml", "network"),
+        ("notes", "yaml", "network"),
         ("demo", "alembic", "network"),
         ("demo", "yaml", "network"),
         ("metrics", "prometheus_client", "metrics"),

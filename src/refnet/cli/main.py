@@ -72,6 +72,7 @@ GROUPS = {
     },
     "Network": {
         "network": ("network", "network", "Create and fill the citation network's tables."),
+        "notes": ("notes", "notes", "Write the network into the Obsidian vault."),
         "import": ("network", "imports", "Import a citation graph from a file."),
         "postgres": ("postgres", "app", "Manage the embedded PostgreSQL."),
         "demo": ("demo", "demo", "Lose everything in a sandbox and restore it from backups."),

@@ -1,4 +1,4 @@
-"""`refnet network migrate|sample|vault`, `refnet import cora|semantic-scholar`.
+"""`refnet network migrate|sample`, `refnet import cora|semantic-scholar`.
 
 Alembic and PyYAML come with the extra `network`; what needs them is imported by the commands that use it.
 """
@@ -16,6 +16,7 @@ from refnet.actions.acting import ActsOn
 from refnet.cli import options
 from refnet.cli.command import Commands
 from refnet.cli.context import current_settings, print_json, progress, would
+from refnet.cli.notes import notes
 from refnet.cli.output import output
 from refnet.errors import Exit, RefnetError
 from refnet.files import explained
@@ -83,29 +84,7 @@ def sample(
     )
 
 
-@network.command()
-def vault(
-    plan: options.Plan = False,
-    as_json: options.Json = False,
-) -> None:
-    """Write the network into the Obsidian vault.
-
-    Each paper gets a note; what its reader wrote stays.
-    """
-    from refnet.network.vault import write_vault
-
-    settings = current_settings()
-    target = servers.existing_server(settings)
-    with progress("vault", "notes") as shown:
-        done = write_vault(target, settings.vault_dir, shown, plan=plan)
-    would = "would be " if plan else ""
-    counts = f"{done.new:,} notes {would}new, {done.changed:,} {would}changed, {done.unchanged:,} unchanged"
-    lines = [
-        f"{settings.vault_dir}: {counts}",
-        *(f"  skipped: {skipped}" for skipped in done.skipped),
-        *(f"  its paper is not in the database: {gone}" for gone in done.gone),
-    ]
-    _report({"vault": str(settings.vault_dir), "plan": plan, **asdict(done)}, "\n".join(lines), as_json)
+network.command("vault", hidden=True)(notes)
 
 
 @imports.command()

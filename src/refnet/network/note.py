@@ -1,33 +1,31 @@
-"""A paper as a note of an Obsidian vault: its name, its frontmatter, the block that RefNet owns. Values in, text out.
-
-RefNet owns the block between its two comments and some keys of the frontmatter; every other line is its reader's
-and stays unchanged.
-"""
+"""A paper as a note of an Obsidian vault: its name, its frontmatter, its text and links. Values in, text out."""
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
-from refnet.extras import needed
+from refnet.network.frontmatter import BEGIN, END, dumped, renewed
 
-with needed("network"):
-    import yaml
-
-BEGIN = "%%refnet: this block is written by RefNet; write above or below it%%"
-END = "%%/refnet%%"
 ID_KEY = "refnet_id"
 TAG = "paper"
 
-_MAX_NAME = 255 - len(".md")
+_MAX_NAME = 255
 _TITLE_CHARS = 80
+_MOST_AUTHORS = 12
+#: The most lines of a list that need not be complete: citing papers, papers without a note.
+_MOST_LINES = 100
 _BREAKS_LINKS = re.compile(r'[#|^:%\[\]/\\<>"?*\x00-\x1f\x7f]+')
-_FRONTMATTER = re.compile(r"\A---[ \t]*\n(?P<yaml>.*?)^---[ \t]*$\n?", re.DOTALL | re.MULTILINE)
-
-
-class NotOursError(ValueError):
-    """A note that RefNet must not touch, as its content has no safe place for RefNet's part."""
+#: In the path of a note that its reader moved.
+_BREAKS_PATH = re.compile(r"[#|^\[\]\x00-\x1f]|%%|\\")
+#: The characters of Markdown's and Obsidian's links, tags and formulas; those that matter where two stand together.
+_SPECIAL = re.compile(r"[\\\[\]#<*_`~$]")
+_PAIRS = re.compile(r"([%=])(?=\1)")
+_NOT_IN_TEXT = str.maketrans(dict.fromkeys("[]|%", " "))
+_WEB = re.compile(r"https?://[!-;=?-~]+")
+_OF_DIRECTION = re.compile(r"[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 @dataclass(frozen=True)
@@ -41,40 +39,69 @@ class Paper:
     venue: str | None = None
     abstract: str | None = None
     summary: str | None = None
+    #: As the provider counts.
     citation_count: int | None = None
     provenance: str = ""
     #: Scheme → value.
     ids: Mapping[str, str] = field(default_factory=dict)
-    #: Ids of the papers that it cites.
+    #: Ids of the papers that it cites, and of those that cite it.
     references: tuple[int, ...] = ()
+    cited_by: tuple[int, ...] = ()
+    #: The model that wrote the summary.
+    model: str = ""
+    #: Its position among all papers, from 1.
+    rank: int | None = None
+    open_access_url: str | None = None
+    #: Id, kind and strength of each related paper, the closest first.
+    related: tuple[tuple[int, str, int], ...] = ()
 
-    @property
+    @cached_property
     def heading(self) -> str:
         """The title, or an id if there is none."""
-        if self.title:
-            return " ".join(self.title.split())
+        title = self.title or ""
+        if not title.isascii():
+            title = _OF_DIRECTION.sub("", title)
+        if title := " ".join(title.split()):
+            return title
         scheme, value = min(self.ids.items(), default=("paper", str(self.id)))
         return f"{scheme} {value}"
 
 
 @dataclass(frozen=True)
 class Place:
-    """The path of a paper's note in the vault, without `.md`, and the text of links to it."""
+    """How other notes name a paper."""
 
+    #: The path of its note in the vault, without `.md`; "": it has none.
     path: str
     text: str
+    year: int | None = None
+    #: As `Paper.rank`.
+    rank: int | None = None
+
+    @cached_property
+    def line(self) -> str:
+        """The link to the note; the title where there is no note, or where its path would break a link."""
+        year = f" ({self.year})" if self.year else ""
+        if not self.path or _BREAKS_PATH.search(self.path):
+            return f"{plain(self.text)}{year}"
+        return f"[[{self.path}|{link_text(self.text)}]]{year}"
+
+    @cached_property
+    def order(self) -> tuple[bool, int, str]:
+        """The key to sort by: papers with a note first, new ones before old ones."""
+        return not self.path, -(self.year or 0), self.text
 
 
-def name_of(paper: Paper) -> str:
-    """Return `Author2020 Short title (id)`: at most 255 bytes with `.md`, safe on every system and in a link.
+def name_of(paper: Paper, ending: str = ".md", before: str = "") -> str:
+    """Return `Author2020 Short title (id)`: at most 255 bytes with `ending`, safe on every system and in a link.
 
-    The id makes it unique even where a file system folds case or Unicode forms.
+    The id makes it unique even where a file system folds case or Unicode forms. `before` comes first.
     """
     family = paper.authors[0].split()[-1] if paper.authors and paper.authors[0].split() else ""
-    lead = f"{family}{paper.year or ''}"
+    lead = f"{before}{family}{paper.year or ''}"
     end = f" ({paper.id})"
     begin = _safe(f"{lead} {_shortened(paper.heading)}")
-    begin = begin.encode()[: _MAX_NAME - len(end)].decode(errors="ignore").rstrip(" .")
+    begin = begin.encode()[: _MAX_NAME - len(ending) - len(end)].decode(errors="ignore").rstrip(" .")
     return f"{begin or 'Paper'}{end}"
 
 
@@ -82,21 +109,13 @@ def render(paper: Paper, places: Mapping[int, Place], before: str | None = None)
     """Return the note of `paper`: a new one, or `before` with RefNet's part renewed.
 
     Args:
-        places: the place of each paper's note, for links to references.
+        places: how links name each paper.
         before: the existing note. NotOursError if it has no safe place for RefNet's part.
     """
     own, block = _own(paper), _block(paper, places)
-    if before is None:
-        return f"---\n{_dump(own)}---\n\n{block}\n"
-    matter, rest = _split(before)
-    return f"---\n{_merged(matter, own)}---\n{_with_block(rest, block)}"
-
-
-def id_in(text: str) -> int | None:
-    """Return the id of the paper whose note `text` is, or None."""
-    found = _FRONTMATTER.match(text)
-    match = re.search(rf"^{ID_KEY}: *([0-9]{{1,19}}) *$", found["yaml"], re.MULTILINE) if found else None
-    return int(match[1]) if match else None
+    if before is None:  # `read` is its reader's from now on
+        return f"---\n{dumped(own)}read: false\n---\n\n{block}\n"
+    return renewed(before, own, _OWNED, block)
 
 
 def _shortened(title: str) -> str:
@@ -106,10 +125,11 @@ def _shortened(title: str) -> str:
 
 
 def _safe(text: str) -> str:
-    text = unicodedata.normalize("NFC", text)
-    text = "".join(
-        " " if unicodedata.category(c) in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"} else c for c in text
-    )
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", text)
+        text = "".join(
+            " " if unicodedata.category(c) in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"} else c for c in text
+        )
     return " ".join(_BREAKS_LINKS.sub(" ", text).split()).lstrip(".").strip()
 
 
@@ -124,6 +144,8 @@ def _own(paper: Paper) -> dict[str, Any]:
         "venue": paper.venue,
         "doi": paper.ids.get("doi"),
         "arxiv": paper.ids.get("arxiv"),
+        "rank": paper.rank,
+        "cited_by": len(paper.cited_by),
         "citation_count": paper.citation_count,
         "provenance": paper.provenance or None,
         "tags": [TAG],
@@ -131,101 +153,99 @@ def _own(paper: Paper) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
 
 
-#: Every key that RefNet may write; the lists below are joined with the reader's entries.
-_OWN_KEYS = frozenset(
-    {ID_KEY, "title", "authors", "year", "venue", "doi", "arxiv", "citation_count", "provenance"}
-)
-_SHARED_LISTS = frozenset({"aliases", "tags"})
-
-
-def _dump(values: Mapping[str, Any]) -> str:
-    text: str = yaml.dump(
-        dict(values), Dumper=yaml.CSafeDumper, allow_unicode=True, sort_keys=False, width=1 << 30
-    )
-    return text
-
-
-def _split(note: str) -> tuple[str, str]:
-    """Split `note` into the YAML of its frontmatter and the rest."""
-    found = _FRONTMATTER.match(note)
-    if not found:
-        raise NotOursError("it has no frontmatter")
-    return found["yaml"], note[found.end() :]
-
-
-def _merged(matter: str, own: dict[str, Any]) -> str:
-    """Return the frontmatter with RefNet's keys renewed and all others unchanged, comments and order included."""
-    try:
-        root = yaml.compose(matter, Loader=yaml.CSafeLoader)
-        values = yaml.load(matter, Loader=yaml.CSafeLoader)  # a safe one
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: an invalid date or number
-        raise NotOursError(f"its frontmatter is not valid YAML: {str(error).splitlines()[0]}") from error
-    except (LookupError, AttributeError) as error:  # of PyYAML, for `!!bool maybe`, `!!int ''`, `!!timestamp`
-        raise NotOursError("its frontmatter is not valid YAML: a value does not fit its tag") from error
-    if root is None:
-        return _dump(own) + matter
-    if not isinstance(root, yaml.MappingNode) or root.flow_style:
-        raise NotOursError("its frontmatter is not a list of properties, one per line")
-    own = {
-        key: _joined(value, values.get(key)) if key in _SHARED_LISTS else value for key, value in own.items()
+#: Every key that RefNet may write and its reader does not share.
+_OWNED = frozenset(
+    {
+        *(ID_KEY, "title", "authors", "year", "venue", "doi", "arxiv"),
+        *("rank", "cited_by", "citation_count", "provenance"),
     }
-    lines = matter.splitlines(keepends=True)
-    begins = [key.start_mark.line for key, _ in root.value]
-    kept = lines[: begins[0]] if begins else lines
-    for (key, _), begin, end in zip(root.value, begins, [*begins[1:], len(lines)], strict=True):
-        if key.value not in _OWN_KEYS | _SHARED_LISTS:
-            kept += lines[begin:end]
-        else:
-            kept += [line for line in lines[begin + 1 : end] if line.startswith("#")]
-    return _dump(own) + "".join(kept)
-
-
-def _joined(ours: Sequence[str], theirs: object) -> list[Any]:
-    """Return RefNet's entries of a list, then the reader's; a single text counts as a list of one."""
-    found = theirs if isinstance(theirs, list) else [theirs] if theirs is not None else []
-    return [*ours, *(one for one in found if one not in ours)]
-
-
-def _with_block(rest: str, block: str) -> str:
-    """Return `rest` with RefNet's block replaced, or put first if there is none."""
-    begins, ends = rest.count(BEGIN), rest.count(END)
-    if (begins, ends) == (0, 0):
-        return f"\n{block}\n{rest}"
-    begin, end = rest.find(BEGIN), rest.find(END)
-    if (begins, ends) != (1, 1) or end < begin:
-        raise NotOursError("the comments that begin and end RefNet's block are not one pair")
-    return rest[:begin] + block + rest[end + len(END) :]
+)
 
 
 def _block(paper: Paper, places: Mapping[int, Place]) -> str:
-    parts = [BEGIN, f"# {_plain(paper.heading)}"]
-    facts = [", ".join(map(_plain, paper.authors)), _plain(paper.venue or ""), str(paper.year or "")]
-    if line := " · ".join(fact for fact in facts if fact):
-        parts.append(line)
-    if doi := paper.ids.get("doi"):
-        parts.append(f"<https://doi.org/{doi}>" if re.fullmatch(r"[!-;=?-~]+", doi) else _plain(doi))
-    if paper.abstract:
-        parts.append(f"## Abstract\n\n{_plain(paper.abstract)}")
+    parts = [BEGIN, f"# {plain(paper.heading)}"]
+    lines = (" · ".join(facts) for facts in (_facts(paper), _web(paper), _counts(paper)))
+    parts += [line for line in lines if line]
     if paper.summary:
-        parts.append(f"## Summary\n\n{_prose(paper.summary)}")
-    linked = sorted((places[one].text, places[one].path) for one in set(paper.references) if one in places)
-    if linked:
-        lines = "\n".join(f"- [[{path}|{_link_text(text)}]]" for text, path in linked)
-        parts.append(f"## References\n\n{lines}")
+        text = "\n".join(f"> {line}".rstrip() for line in _prose(paper.summary).splitlines())
+        parts.append(f"> [!summary] Summary{f' by {plain(paper.model)}' if paper.model else ''}\n{text}")
+    if paper.abstract:
+        parts.append(f"## Abstract\n\n{plain(paper.abstract)}")
+    known = [places[one] for one in {*paper.references} if one in places]
+    noted = [one for one in known if one.path]
+    parts += section("References", noted, len(noted), [one for one in known if not one.path])
+    parts += section("Cited by", [places[one] for one in {*paper.cited_by} if one in places])
+    if related := _related(paper, places):
+        parts.append(f"## Related\n\n{related}")
     return "\n\n".join([*parts, END])
 
 
-def _plain(text: str) -> str:
+def section(
+    title: str, found: Collection[Place], most: int = _MOST_LINES, more: Collection[Place] = ()
+) -> list[str]:
+    """Return a heading and a list of links to `found`, at most `most`, then of `more`; nothing if both are empty."""
+    lines = [one.line for one in sorted(found, key=lambda place: place.order)[:most]]
+    lines += [one.line for one in sorted(more, key=lambda place: place.order)[:_MOST_LINES]]
+    if left := len(found) + len(more) - len(lines):
+        lines.append(f"and {left:,} more")
+    return [f"## {title}\n\n{listed(lines)}"] if lines else []
+
+
+def listed(lines: Iterable[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _facts(paper: Paper) -> Iterable[str]:
+    authors = ", ".join(map(plain, paper.authors[:_MOST_AUTHORS]))
+    if left := len(paper.authors) - _MOST_AUTHORS:
+        authors += f" and {left:,} more" if left > 0 else ""
+    return filter(None, (authors, plain(paper.venue or ""), str(paper.year or "")))
+
+
+def _web(paper: Paper) -> Iterable[str]:
+    for name, base, value in (
+        ("DOI", "https://doi.org/", paper.ids.get("doi")),
+        ("arXiv", "https://arxiv.org/abs/", paper.ids.get("arxiv")),
+        ("Open access", "", paper.open_access_url),
+    ):
+        if value:
+            url = f"{base}{value}"
+            yield f"{name}: <{url}>" if _WEB.fullmatch(url) else f"{name}: {plain(value)}"
+
+
+def _counts(paper: Paper) -> Iterable[str]:
+    if paper.rank:
+        yield f"Rank {paper.rank:,}"
+    yield f"cited by {len(paper.cited_by):,} here"
+    if paper.citation_count is not None:
+        yield f"{paper.citation_count:,} citations in all"
+
+
+def _related(paper: Paper, places: Mapping[int, Place]) -> str:
+    why: dict[int, list[str]] = {}
+    for other, kind, strength in paper.related:
+        if other in places:
+            many = "s" if strength != 1 else ""
+            text = f"shares {strength} reference{many}"
+            if kind == "co_citation":
+                text = f"cited together by {strength} paper{many}"
+            why.setdefault(other, []).append(text)
+    return listed(f"{places[other].line}: {', '.join(texts)}" for other, texts in why.items())
+
+
+def plain(text: str) -> str:
     """Return `text` on one line, with the characters of Markdown's and Obsidian's links, tags and comments escaped."""
-    text = re.sub(r"([\\\[\]#<*_`~])", r"\\\1", " ".join(text.split()))
-    return text.replace("%%", r"%\%").replace("==", r"=\=")
+    text = " ".join(text.split())
+    if _SPECIAL.search(text):
+        text = _SPECIAL.sub(r"\\\g<0>", text)
+    return _PAIRS.sub(r"\1\\", text) if "%%" in text or "==" in text else text
 
 
 def _prose(text: str) -> str:
     """Return foreign Markdown, with wiki links and comments escaped, which could dangle or end RefNet's block."""
-    text = text.replace("[[", r"\[\[").replace("]]", r"\]\]").replace("%%", r"%\%")
+    text = _PAIRS.sub(r"\1\\", text.replace("[[", r"\[\[").replace("]]", r"\]\]"))
     return re.sub(r"^(#+ )", r"##\1", text.strip(), flags=re.MULTILINE)
 
 
-def _link_text(text: str) -> str:
-    return " ".join(re.sub(r"[\[\]|%]", " ", text).split()) or "paper"
+def link_text(text: str) -> str:
+    return " ".join(text.translate(_NOT_IN_TEXT).split()) or "paper"

@@ -1,57 +1,47 @@
-"""Writes the network into an Obsidian vault: one note per paper, linked to the notes of its references.
+"""Writes the network into an Obsidian vault: one note per paper, an index note and a canvas per seed, a base of all.
 
 An existing note is found by the id in its frontmatter, wherever its reader moved it, and is never renamed; its
-reader's text stays. An unchanged note is not written.
+reader's text stays. What has not changed is not written. A note that was deleted comes back.
 """
 
+from __future__ import annotations
+
 import os
-import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import psycopg
 
 from refnet.errors import RefnetError
 from refnet.files import explain
-from refnet.network import SESSION, server_errors
-from refnet.network.note import NotOursError, Paper, Place, id_in, name_of, render
+from refnet.network import SESSION, server_errors, vault_rows, vault_views
+from refnet.network.frontmatter import NotOursError
+from refnet.network.note import Paper, Place, name_of, render
+from refnet.network.vault_files import Note, find_notes, locked, make_folder, read, renew, replace
+from refnet.network.vault_rows import Wanted
+from refnet.network.vault_views import INDEX_KEY, Index
 from refnet.postgres.session import Target
 from refnet.recovery.model.source import Progress, silent
 
-FOLDER = "papers"
-_TEMPORARY = ".refnet-"
-_ROWS = 500
-
-_NAMES = """
-SELECT p.id, p.title, p.year,
-       (SELECT a.name FROM paper_authors w JOIN authors a ON a.id = w.author_id
-        WHERE w.paper_id = p.id ORDER BY w.position LIMIT 1),
-       (SELECT jsonb_object_agg(scheme, value) FROM (
-           SELECT scheme, min(value) AS value FROM external_ids e WHERE e.paper_id = p.id GROUP BY scheme) ids)
-FROM papers p ORDER BY p.id
-"""
-
-_PAPERS = """
-SELECT p.id, p.title, p.year, p.venue, p.abstract, p.citation_count, p.provenance,
-       ARRAY(SELECT a.name FROM paper_authors w JOIN authors a ON a.id = w.author_id
-             WHERE w.paper_id = p.id ORDER BY w.position),
-       (SELECT jsonb_object_agg(scheme, value) FROM (
-           SELECT scheme, min(value) AS value FROM external_ids e WHERE e.paper_id = p.id GROUP BY scheme) ids),
-       ARRAY(SELECT cited_id FROM citations c WHERE c.citing_id = p.id ORDER BY cited_id),
-       (SELECT content FROM summaries s WHERE s.paper_id = p.id ORDER BY created_at DESC, s.id DESC LIMIT 1)
-FROM papers p ORDER BY p.id
-"""
+FOLDER, INDEX, CANVAS, SETTINGS = "papers", "index", "canvas", ".obsidian"
+BASE, GRAPH = "papers.base", f"{SETTINGS}/graph.json"
+#: How many papers serve as seeds without a crawl, and how many each list of an index note has.
+_SEEDS, _BEST, _MISSING = 10, 15, 15
 
 
 @dataclass
 class Written:
-    """Counts of notes."""
+    """Counts of the notes of papers."""
 
     new: int = 0
     changed: int = 0
     unchanged: int = 0
-    #: The notes that were not touched, and why.
+    #: The other files that are new or changed: index notes, canvases, the base, the colours of the graph.
+    views: list[str] = field(default_factory=list)
+    #: The files that were not touched, and why.
     skipped: list[str] = field(default_factory=list)
     #: The notes whose papers are not in the database; they stay.
     gone: list[str] = field(default_factory=list)
@@ -60,124 +50,147 @@ class Written:
 @dataclass
 class _Vault:
     folder: Path
-    #: The paths of existing notes in the vault, by paper.
-    notes: dict[int, Path]
-    places: dict[int, Place]
-    done: Written
     plan: bool
+    #: Existing notes by paper, and existing index notes by seed.
+    notes: dict[int, Note] = field(default_factory=dict)
+    indexes: dict[int, Note] = field(default_factory=dict)
+    #: Every paper of the database.
+    places: dict[int, Place] = field(default_factory=dict)
+    done: Written = field(default_factory=Written)
+
+    def ranked(self) -> list[int]:
+        """Return the papers that have a note and a rank, the best first."""
+        found = [(place.rank, number) for number, place in self.places.items() if place.rank and place.path]
+        return [number for _, number in sorted(found)]
 
 
-def write_vault(target: Target, vault: Path, progress: Progress = silent, *, plan: bool = False) -> Written:
-    """Write or renew the note of every paper of `target`; new ones go into the folder `papers` of `vault`.
+def write_vault(
+    target: Target, folder: Path, progress: Progress = silent, *, plan: bool = False, stubs: bool = False
+) -> Written:
+    """Write or renew the notes of the papers of `target`; new ones go into the folder `papers` of the vault `folder`.
 
-    plan: count and write nothing. RefnetError if the database or the vault cannot be used.
+    Args:
+        plan: count and write nothing.
+        stubs: papers without details get a note too.
+
+    RefnetError if the database or the vault cannot be used, LOCKED if another run writes into the vault.
     """
+    vault = _Vault(folder, plan)
     try:
-        with server_errors(target, "cannot be read", "Fix the cause and retry."):
-            return _write_vault(target, vault, progress, plan=plan)
+        if not plan:
+            folder.mkdir(parents=True, exist_ok=True)
+        with nullcontext() if plan else locked(folder):
+            _find(vault)
+            with server_errors(target, "cannot be read", "Fix the cause and retry."):
+                _write_all(vault, target, progress, stubs=stubs)
     except OSError as error:
-        raise explain(error, Path(error.filename or vault)) from error
+        raise explain(error, Path(error.filename or folder)) from error
+    return vault.done
 
 
-def _write_vault(target: Target, folder: Path, progress: Progress, *, plan: bool) -> Written:
-    vault = _Vault(folder, {}, {}, Written(), plan)
-    for number, path in _notes(folder):
-        if vault.notes.setdefault(number, path) != path:
-            vault.done.skipped.append(f"{path}: paper {number} has another note, {vault.notes[number]}")
+def _find(vault: _Vault) -> None:
+    for note in find_notes(vault.folder):
+        known = vault.indexes if note.key == INDEX_KEY else vault.notes
+        first = known.setdefault(note.number, note)
+        if first is not note:
+            vault.done.skipped.append(f"{note.path}: paper {note.number} has another note, {first.path}")
+    for name in () if vault.plan else (FOLDER, INDEX, CANVAS, SETTINGS):
+        make_folder(vault.folder, name)
+
+
+def _write_all(vault: _Vault, target: Target, progress: Progress, *, stubs: bool) -> None:
     with target.connect(SESSION, autocommit=False) as connection:
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         try:
-            vault.places = _places(connection, vault.notes)
+            crawled = vault_rows.seeds(connection)
         except psycopg.errors.UndefinedTable:
             raise RefnetError(
                 f"the database {target.name} has no network", "Create its tables: `refnet network migrate`."
             ) from None
-        vault.done.gone = sorted(str(path) for n, path in vault.notes.items() if n not in vault.places)
-        if not plan:
-            (folder / FOLDER).mkdir(parents=True, exist_ok=True)
-        for count, paper in enumerate(_papers(connection), 1):
-            _write(vault, paper)
-            if not count & 0xFF:
-                progress("notes", count, len(vault.places))
-    return vault.done
+        wanted = Wanted(stubs, [*vault.notes, *vault.indexes, *crawled])
+        for paper, noted in vault_rows.names(connection, wanted):
+            vault.places[paper.id] = _place(vault, paper, noted=noted)
+        _tell_gone(vault)
+        seeds = _seeds(vault, crawled)
+        papers = _write_notes(vault, vault_rows.papers(connection, wanted), seeds, progress)
+        best = vault_rows.best(connection, [*{*crawled.values()}], _BEST)
+        missing = vault_rows.missing(connection, wanted, _MISSING)
+    overall = vault.ranked()[:_BEST]
+    for paper in papers:
+        _write_index(vault, Index(paper, "", best.get(crawled.get(paper.id, 0), overall), missing))
+    _write_view(vault, BASE, vault_views.base())
+    if not os.path.lexists(vault.folder / GRAPH):
+        _write_view(vault, GRAPH, vault_views.GRAPH)
 
 
-def _notes(vault: Path) -> Iterator[tuple[int, Path]]:
-    """Yield the id and the path in the vault of every note of a paper, hidden folders left out."""
-    for parent, folders, names in os.walk(vault):
-        folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
-        for name in sorted(name for name in names if name.endswith(".md") and not name.startswith(".")):
-            path = Path(parent, name)
-            if (number := id_in(_head(path))) is not None:
-                yield number, path.relative_to(vault)
+def _place(vault: _Vault, paper: Paper, *, noted: bool) -> Place:
+    path = ""
+    if paper.id in vault.notes:
+        path = vault.notes[paper.id].path.removesuffix(".md")
+    elif noted:
+        path = f"{FOLDER}/{name_of(paper)}"
+    return Place(path, paper.heading, paper.year, paper.rank)
 
 
-def _head(path: Path) -> str:
-    """Return the beginning of a note, which contains its frontmatter."""
-    if path.is_symlink() or not path.is_file():
-        return ""
-    with path.open(encoding="utf-8", errors="replace", newline="") as note:
-        return note.read(1 << 16).replace("\r\n", "\n")
+def _tell_gone(vault: _Vault) -> None:
+    notes = [*vault.notes.values(), *vault.indexes.values()]
+    vault.done.gone = sorted(note.path for note in notes if note.number not in vault.places)
 
 
-def _places(connection: psycopg.Connection, notes: dict[int, Path]) -> dict[int, Place]:
-    places = {}
-    with connection.cursor("names") as cursor:
-        cursor.itersize = 5000
-        for number, title, year, author, ids in cursor.execute(_NAMES):
-            paper = Paper(number, title, (author,) if author else (), year, ids=ids or {})
-            path = str(notes[number].with_suffix("")) if number in notes else f"{FOLDER}/{name_of(paper)}"
-            places[number] = Place(path, paper.heading)
-    return places
+def _seeds(vault: _Vault, crawled: Iterable[int]) -> set[int]:
+    """Return the seeds of crawls and of existing index notes; where there are none, the best ranked papers."""
+    return {*crawled, *(vault.indexes.keys() & vault.places.keys())} or {*vault.ranked()[:_SEEDS]}
 
 
-def _papers(connection: psycopg.Connection) -> Iterator[Paper]:
-    with connection.cursor("papers") as cursor:
-        cursor.itersize = _ROWS
-        for row in cursor.execute(_PAPERS):
-            number, title, year, venue, abstract, cited, provenance, authors, ids, references, summary = row
-            yield Paper(
-                number, title, tuple(authors), year, venue, abstract, summary, cited, provenance, ids or {},
-                tuple(references),
-            )  # fmt: skip
+def _write_notes(vault: _Vault, papers: Iterable[Paper], seeds: set[int], progress: Progress) -> list[Paper]:
+    """Write the note of each paper; return the papers that are seeds."""
+    kept, total = [], sum(bool(place.path) for place in vault.places.values())
+    for count, paper in enumerate(papers, 1):
+        note = vault.notes.get(paper.id)
+        path = f"{vault.places[paper.id].path}.md"
+        wrote = _renew(vault, path, note, partial(render, paper, vault.places))
+        vault.done.new += wrote is True and note is None
+        vault.done.changed += wrote is True and note is not None
+        vault.done.unchanged += wrote is False
+        if paper.id in seeds:
+            kept.append(paper)
+        if not count & 0xFF:
+            progress("notes", count, total)
+    return kept
 
 
-def _write(vault: _Vault, paper: Paper) -> None:
-    path, done = vault.folder / f"{vault.places[paper.id].path}.md", vault.done
-    before = None
+def _renew(vault: _Vault, path: str, note: Note | None, make: Callable[[str | None], str]) -> bool | None:
+    """Return whether the note is new or changed; None if it was not touched, and say why."""
     try:
-        if paper.id in vault.notes:
-            before = path.read_bytes().decode()
-        elif os.path.lexists(path):
-            raise NotOursError(f"it has the name of the note of paper {paper.id}")  # noqa: TRY301
-        text = _rendered(paper, vault.places, before)
-    except (NotOursError, UnicodeDecodeError) as error:
-        done.skipped.append(f"{path.relative_to(vault.folder)}: {error}")
-        return
-    if text == before:
-        done.unchanged += 1
-        return
-    done.new += before is None
-    done.changed += before is not None
-    if not vault.plan:
-        _replace(path, text)
+        if note is None and vault.plan and os.path.lexists(vault.folder / path):
+            raise NotOursError("a file that is not RefNet's has its name")  # noqa: TRY301
+        return renew(vault.folder / path, note, make, plan=vault.plan)
+    except NotOursError as error:
+        vault.done.skipped.append(f"{path}: {error}")
+        return None
 
 
-def _rendered(paper: Paper, places: dict[int, Place], before: str | None) -> str:
-    """Render the note with its existing line ends."""
-    if before is None or "\r\n" not in before:
-        return render(paper, places, before)
-    return render(paper, places, before.replace("\r\n", "\n")).replace("\n", "\r\n")
+def _write_index(vault: _Vault, index: Index) -> None:
+    """Write the index note and the canvas of a seed; each is found by its number where its name has changed."""
+    seed, note = index.seed, vault.indexes.get(index.seed.id)
+    found = sorted((vault.folder / CANVAS).glob(f"* ({seed.id}).canvas"))
+    canvas = f"{CANVAS}/{found[0].name if found else name_of(seed, '.canvas') + '.canvas'}"
+    path = note.path if note else f"{INDEX}/{name_of(seed, before='Index of ')}.md"
+    index = Index(seed, canvas, index.best, index.missing)
+    if _renew(vault, path, note, partial(vault_views.index_note, index, vault.places)):
+        vault.done.views.append(path)
+    _write_view(vault, canvas, vault_views.canvas(seed, vault.places))
 
 
-def _replace(path: Path, text: str) -> None:
-    """Replace the note atomically and keep its mode."""
-    part = path.with_name(f"{_TEMPORARY}{secrets.token_hex(8)}.part")
+def _write_view(vault: _Vault, path: str, text: str) -> None:
+    """Write a base or a canvas, unless somebody has edited it."""
     try:
-        with part.open("x", encoding="utf-8", newline="") as file:
-            file.write(text)
-            if os.path.lexists(path):
-                os.fchmod(file.fileno(), path.lstat().st_mode & 0o777)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+        before, state = read(vault.folder / path)
+        if before == text:
+            return
+        if before is not None and not vault_views.is_as_written(before):
+            raise NotOursError("it was edited, so it stays; delete it for a new one")  # noqa: TRY301
+        if vault.plan or replace(vault.folder / path, text, state):
+            vault.done.views.append(path)
+    except NotOursError as error:
+        vault.done.skipped.append(f"{path}: {error}")

@@ -9,16 +9,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refnet.network.note import (
-    BEGIN,
-    END,
-    NotOursError,
-    Paper,
-    Place,
-    id_in,
-    name_of,
-    render,
-)
+from refnet.network.frontmatter import BEGIN, END, NotOursError, dumped, mark_in
+from refnet.network.note import Paper, Place, name_of, render
 
 PAPER = Paper(
     7,
@@ -78,10 +70,11 @@ def test_a_new_note_has_yaml_at_its_beginning_and_one_block() -> None:
     assert note.startswith("---\n")
     assert matter(note) == {
         "refnet_id": 7, "title": PAPER.title, "aliases": [PAPER.title], "authors": ["Ada Lovelace", "李 小龍"],
-        "year": 2020, "venue": "A & B", "doi": "10.1/abc", "arxiv": "2001.00001", "tags": ["paper"],
+        "year": 2020, "venue": "A & B", "doi": "10.1/abc", "arxiv": "2001.00001", "cited_by": 0, "tags": ["paper"],
+        "read": False,
     }  # fmt: skip
     assert note.count(BEGIN) == note.count(END) == 1
-    assert id_in(note) == 7
+    assert mark_in(note) == ("refnet_id", 7)
 
 
 def test_only_references_that_have_a_note_are_linked_and_text_makes_no_links() -> None:
@@ -89,6 +82,7 @@ def test_only_references_that_have_a_note_are_linked_and_text_makes_no_links() -
 
     assert links == ["papers/Other (8)|Other thing"]
     assert render(PAPER, PLACES).count("%%") == 2 * 2
+    assert "# a %\\%\\% b\n" in render(Paper(1, "a %%% b"), {})
 
 
 def test_the_same_values_make_the_same_note() -> None:
@@ -100,7 +94,7 @@ def test_what_the_reader_wrote_survives_word_for_word() -> None:
     mine = note.replace(
         "---\n\n%%", '# my own comment\nrating: 5 # stars\nmine:\n  - "x: y"\n---\nabove\n\n%%'
     )
-    mine = mine.replace("- paper\n", "- paper\n- to-read\n") + "\nbelow: **mine**  \n"
+    mine = mine.replace("- paper\n", "- paper\n  - to-read\n") + "\nbelow: **mine**  \n"
 
     after = render(Paper(7, "A new title", references=(8,)), PLACES, mine)
 
@@ -109,6 +103,7 @@ def test_what_the_reader_wrote_survives_word_for_word() -> None:
     assert matter(after)["tags"] == ["paper", "to-read"]
     assert matter(after)["title"] == "A new title"
     assert "doi" not in matter(after)
+    assert matter(after)["aliases"] == ["A new title"]
     assert "# my own comment" in after
 
 
@@ -120,6 +115,77 @@ def test_a_block_that_the_reader_removed_comes_back_above_the_rest() -> None:
 
     assert after.count(BEGIN) == 1
     assert after.endswith("mine")
+
+
+def test_keys_that_are_not_changed_stay_where_and_as_they_are() -> None:
+    mine = (
+        "---\n# top\nrating: 5\nrefnet_id: 7\ntitle: 'A new title' # kept\ntags: [mine, paper]\n"
+        f"year: 2020\n---\n{BEGIN}{END}\n"
+    )
+
+    after = render(Paper(7, "A new title", year=2021), PLACES, mine)
+
+    assert after.startswith(
+        "---\n# top\nrating: 5\nrefnet_id: 7\ntitle: 'A new title' # kept\naliases:\n  - A new title\n"
+        "tags: [mine, paper]\nyear: 2021\ncited_by: 0\n---\n"
+    )
+
+
+def test_line_ends_of_either_kind_survive() -> None:
+    note = render(PAPER, PLACES).replace("\n", "\r\n") + "mine\r\nalso mine\nlast"
+
+    after = render(Paper(7, "A new title", references=(8,)), PLACES, note)
+
+    assert after.endswith(f"{END}\r\nmine\r\nalso mine\nlast")
+    assert "\n" not in after[: after.index(END)].replace("\r\n", "")
+    assert render(PAPER, PLACES, after) == note
+
+
+def test_a_list_shows_papers_with_notes_first_and_stubs_as_text() -> None:
+    places = {
+        1: Place("papers/Old (1)", "Old", 1999),
+        2: Place("", "Known [by] title", 2021),
+        3: Place("papers/New (3)", "New", 2020),
+        4: Place("C# #1/x", "Moved", 2000),
+    }
+    note = render(
+        Paper(9, "P", references=(1, 2, 3, 4), related=((1, "coupling", 1), (1, "co_citation", 2))), places
+    )
+
+    assert (
+        "- [[papers/New (3)|New]] (2020)\n- Moved (2000)\n- [[papers/Old (1)|Old]] (1999)\n- Known \\[by\\] title (2021)"
+        in note
+    )
+    assert "- [[papers/Old (1)|Old]] (1999): shares 1 reference, cited together by 2 papers" in note
+
+
+def test_a_long_list_is_cut_but_for_references_that_have_a_note() -> None:
+    places = {number: Place(f"papers/{number}", f"T{number}") for number in range(150)}
+    places |= {number: Place("", f"T{number}") for number in range(150, 300)}
+    note = render(Paper(999, "P", references=(*range(300),), cited_by=(*range(150),)), places)
+
+    references, citing = note.split("## References")[1].split("## Cited by")
+    assert references.count("[[") == 150
+    assert "- and 50 more" in references
+    assert citing.count("[[") == 100
+    assert "- and 50 more" in citing
+
+
+_VALUES = st.one_of(
+    st.text(st.characters(exclude_categories=["Cs"])),
+    st.sampled_from(
+        ["yes", "No", "null", "~", "1", "1e3", "2020-01-01", "a: b", "a #b", "- a", "'", '"', "0x1", "\x85"]
+    ),
+)
+
+
+@given(st.dictionaries(st.sampled_from(["title", "venue", "doi"]), _VALUES), st.lists(_VALUES), st.integers())
+def test_what_is_written_as_yaml_is_read_as_it_was(
+    texts: dict[str, str], entries: list[str], year: int
+) -> None:
+    values = {**texts, "authors": entries or ["x"], "year": year}
+
+    assert yaml.safe_load(dumped(values)) == values
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,164 @@
+"""The parts of a note that RefNet owns: some keys of its frontmatter, and one block. Values in, text out.
+
+RefNet owns the block between its two comments and the keys that it names; every other byte is its reader's and stays:
+other keys, their order and comments, text above and below the block, line ends.
+"""
+
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from refnet.extras import needed
+
+with needed("network"):
+    import yaml
+
+BEGIN = "%%refnet: this block is written by RefNet; write above or below it%%"
+END = "%%/refnet%%"
+
+#: Their entries are joined with the reader's.
+_SHARED_LISTS = frozenset({"aliases", "tags"})
+_FRONTMATTER = re.compile(r"\A---[ \t]*\r?\n(?P<yaml>.*?)^---[ \t]*\r?$\n?", re.DOTALL | re.MULTILINE)
+_MARK = re.compile(r"\A---[ \t]*\r?\n(?:(?!---)[^\n]*\n)*?(refnet_(?:id|index)): *([0-9]{1,19})[ \t]*\r?\n")
+#: Text that every reader of YAML takes as text without quotes, unless it is one of the words.
+_PLAIN = re.compile(r"[A-Za-z](?:[A-Za-z0-9 ,.()/&+;'_-]*[A-Za-z0-9.)])?")
+_WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
+
+
+class NotOursError(ValueError):
+    """A note that RefNet must not touch, as its content has no safe place for RefNet's part."""
+
+
+def mark_in(text: str) -> tuple[str, int] | None:
+    """Return the key by which RefNet knows a note that begins with `text`, and its number; None: not RefNet's."""
+    found = _MARK.match(text)
+    return (found[1], int(found[2])) if found else None
+
+
+def dumped(values: Mapping[str, Any]) -> str:
+    """Return `values` as YAML: texts, whole numbers, and lists of texts; one property after the other."""
+    lines = []
+    for key, value in values.items():
+        if not isinstance(value, list):
+            lines.append(f"{key}: {_scalar(value)}\n")
+        else:
+            lines.append(f"{key}:\n" + "".join(f"  - {_scalar(one)}\n" for one in value))
+    return "".join(lines)
+
+
+def _scalar(value: Any) -> str:
+    if not isinstance(value, str):  # an entry of the reader's may have any type
+        return str(value) if type(value) is int else _flow(value)
+    if _PLAIN.fullmatch(value) and value.lower() not in _WORDS:
+        return value
+    text = value.replace("\\", "\\\\").replace('"', '\\"')
+    if not text.isprintable():
+        text = "".join(one if one.isprintable() else f"\\U{ord(one):08x}" for one in text)
+    return f'"{text}"'
+
+
+def _flow(value: Any) -> str:
+    text: str = yaml.safe_dump([value], default_flow_style=True, allow_unicode=True, width=1 << 30)
+    return text.strip()[1:-1]
+
+
+def renewed(before: str, own: Mapping[str, Any], owned: Collection[str], block: str) -> str:
+    """Return the note `before` with RefNet's part renewed. NotOursError if it has no safe place for that.
+
+    Args:
+        own: RefNet's keys and their values.
+        owned: every key that RefNet may write; those that are not in `own` are removed.
+        block: what stands between the comments, with them.
+    """
+    found = _FRONTMATTER.match(before)
+    if not found:
+        raise NotOursError("it has no frontmatter")
+    begin, end = found.span("yaml")
+    line_end = "\r\n" if before[:begin].endswith("\r\n") else "\n"
+    matter = _merged(found["yaml"], own, owned, line_end)
+    closing = before[end : found.end()]
+    if not closing.endswith("\n"):
+        closing += line_end
+    rest = _with_block(before[found.end() :], block.replace("\n", line_end), line_end)
+    return f"{before[:begin]}{matter}{closing}{rest}"
+
+
+def _merged(matter: str, own: Mapping[str, Any], owned: Collection[str], line_end: str) -> str:
+    """Return the frontmatter with RefNet's keys renewed where they stand; what has not changed stays as it is."""
+
+    def written(values: Mapping[str, Any]) -> str:
+        return dumped(values).replace("\n", line_end)
+
+    if matter.startswith(written(own)):
+        return matter
+    root, values = _parsed(matter)
+    if root is None:
+        return written(own) + matter
+    wanted = {
+        key: _joined(value, values.get(key), values.get("title")) if key in _SHARED_LISTS else value
+        for key, value in own.items()
+    }
+    lines = matter.splitlines(keepends=True)
+    begins = [key.start_mark.line for key, _ in root.value]
+    #: Each key's lines; RefNet's keys by name.
+    kept: dict[object, list[str]] = {None: lines[: begins[0]]}
+    for (key, _), begin, end in zip(root.value, begins, [*begins[1:], len(lines)], strict=True):
+        found, name = lines[begin:end], key.value
+        if name not in owned and name not in _SHARED_LISTS:
+            kept[key] = found
+        elif name not in kept and name in wanted and _same(wanted[name], values.get(name)):
+            kept[name] = found
+        else:  # changed, not RefNet's to say any more, or there twice
+            new = [written({name: wanted[name]})] if name in wanted and name not in kept else []
+            kept[name if new else key] = new + [line for line in found[1:] if line.startswith("#")]
+    return "".join(line for part in _completed(kept, wanted, written) for line in part)
+
+
+def _completed(
+    kept: Mapping[object, list[str]], wanted: Mapping[str, Any], written: Callable[[Mapping[str, Any]], str]
+) -> list[list[str]]:
+    """Return the parts of `kept` with what it lacks of `wanted`, each after the key that precedes it in a new note."""
+    names = [*kept]
+    for before, name in zip([None, *wanted], wanted, strict=False):
+        if name not in kept:
+            names.insert(names.index(before) + 1, name)
+    return [kept[name] if name in kept else [written({str(name): wanted[str(name)]})] for name in names]
+
+
+def _parsed(matter: str) -> tuple[Any, Any]:
+    """Return the node of a frontmatter and its values; (None, None) if it is empty."""
+    try:
+        root = yaml.compose(matter, Loader=yaml.CSafeLoader)
+        values = yaml.load(matter, Loader=yaml.CSafeLoader)  # a safe one
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: an invalid date or number
+        raise NotOursError(f"its frontmatter is not valid YAML: {str(error).splitlines()[0]}") from error
+    except (LookupError, AttributeError) as error:  # of PyYAML, for `!!bool maybe`, `!!int ''`, `!!timestamp`
+        raise NotOursError("its frontmatter is not valid YAML: a value does not fit its tag") from error
+    if root is not None and (not isinstance(root, yaml.MappingNode) or root.flow_style):
+        raise NotOursError("its frontmatter is not a list of properties, one per line")
+    return root, values
+
+
+def _same(new: Any, found: Any) -> bool:
+    return type(new) is type(found) and new == found
+
+
+def _joined(ours: Sequence[str], theirs: object, title: object) -> list[Any]:
+    """Return RefNet's entries of a list and the reader's, in the reader's order; the former `title` is RefNet's.
+
+    A single text counts as a list of one.
+    """
+    found = theirs if isinstance(theirs, list) else [theirs] if theirs is not None else []
+    kept = [one for one in found if one in ours or one != title]
+    return [*(one for one in ours if one not in kept), *kept]
+
+
+def _with_block(rest: str, block: str, line_end: str) -> str:
+    """Return `rest` with RefNet's block replaced, or put first if there is none."""
+    begins, ends = rest.count(BEGIN), rest.count(END)
+    if (begins, ends) == (0, 0):
+        return f"{line_end}{block}{line_end}{rest}"
+    begin, end = rest.find(BEGIN), rest.find(END)
+    if (begins, ends) != (1, 1) or end < begin:
+        raise NotOursError("the comments that begin and end RefNet's block are not one pair")
+    return rest[:begin] + block + rest[end + len(END) :]

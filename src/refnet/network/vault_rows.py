@@ -1,0 +1,115 @@
+"""What the notes of a vault say, read from the database: in few queries, whatever the number of papers."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import psycopg
+
+from refnet.network.note import Paper
+
+_ROWS = 500
+_NAMES_ROWS = 5000
+#: A paper with a note, of those in `p`. Others are known only as the end of a citation: stubs.
+_NOTED = """(%(stubs)s OR p.details_fetched_at IS NOT NULL OR p.provenance IN ('cora', 'sample')
+    OR p.id = ANY (%(kept)s))"""
+
+#: A cursor of the server would otherwise be planned for its first rows alone.
+_PLANNED_WHOLE = "SET LOCAL cursor_tuple_fraction = 1"
+
+_SEEDS = (
+    "SELECT paper_id, max(crawl_id) FROM crawl_papers WHERE level = 0 GROUP BY paper_id ORDER BY paper_id"
+)
+
+_NAMES = """
+SELECT p.id, p.title, p.year, r.position, a.name, e.ids, NOTED
+FROM papers p
+LEFT JOIN ranks r ON r.paper_id = p.id
+LEFT JOIN paper_authors w ON w.paper_id = p.id AND w.position = 1
+LEFT JOIN authors a ON a.id = w.author_id
+LEFT JOIN (SELECT paper_id, min(scheme || ' ' || value) AS ids FROM external_ids GROUP BY paper_id) e
+    ON e.paper_id = p.id AND p.title IS NULL
+ORDER BY p.id
+""".replace("NOTED", _NOTED)
+
+_PAPERS = """
+SELECT p.id, p.title, w.names, p.year, p.venue, p.abstract, s.content, s.model, p.citation_count, p.provenance,
+       e.schemes, e.found, c.cited, b.citing, r.position, p.open_access_url, n.others, n.kinds, n.strengths
+FROM papers p
+LEFT JOIN ranks r ON r.paper_id = p.id
+LEFT JOIN (SELECT paper_id, array_agg(a.name ORDER BY position) AS names
+           FROM paper_authors JOIN authors a ON a.id = author_id GROUP BY paper_id) w ON w.paper_id = p.id
+LEFT JOIN (SELECT paper_id, array_agg(scheme ORDER BY scheme) AS schemes, array_agg(value ORDER BY scheme) AS found
+           FROM (SELECT paper_id, scheme, min(value) AS value FROM external_ids GROUP BY paper_id, scheme) i
+           GROUP BY paper_id) e ON e.paper_id = p.id
+LEFT JOIN (SELECT citing_id, array_agg(cited_id) AS cited FROM citations GROUP BY citing_id) c ON c.citing_id = p.id
+LEFT JOIN (SELECT cited_id, array_agg(citing_id) AS citing FROM citations GROUP BY cited_id) b ON b.cited_id = p.id
+LEFT JOIN (SELECT paper_id, array_agg(other_id ORDER BY strength DESC, other_id, kind) AS others,
+                  array_agg(kind ORDER BY strength DESC, other_id, kind) AS kinds,
+                  array_agg(strength ORDER BY strength DESC, other_id, kind) AS strengths
+           FROM related_papers GROUP BY paper_id) n ON n.paper_id = p.id
+LEFT JOIN (SELECT DISTINCT ON (paper_id) paper_id, content, model
+           FROM summaries ORDER BY paper_id, created_at DESC, id DESC) s ON s.paper_id = p.id
+WHERE NOTED
+ORDER BY p.id
+""".replace("NOTED", _NOTED)
+
+_BEST = """
+SELECT crawl_id, array_agg(paper_id ORDER BY nth) FROM (
+    SELECT c.crawl_id, c.paper_id, row_number() OVER (PARTITION BY c.crawl_id ORDER BY r.position, c.paper_id) AS nth
+    FROM crawl_papers c JOIN ranks r USING (paper_id) WHERE c.crawl_id = ANY (%s)) _
+WHERE nth <= %s GROUP BY crawl_id
+"""
+
+_MISSING = """
+SELECT p.id, r.cited_by FROM ranks r JOIN papers p ON p.id = r.paper_id
+WHERE r.cited_by > 1 AND NOT NOTED ORDER BY r.cited_by DESC, r.position LIMIT %(most)s
+""".replace("NOTED", _NOTED)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which papers have notes, besides those with details."""
+
+    #: All others too.
+    stubs: bool
+    #: Ids of papers that have a note already, or are seeds.
+    kept: Sequence[int]
+
+
+def seeds(connection: psycopg.Connection) -> dict[int, int]:
+    """Return each seed and the last crawl that started from it."""
+    return dict(connection.execute(_SEEDS).fetchall())
+
+
+def names(connection: psycopg.Connection, wanted: Wanted) -> Iterator[tuple[Paper, bool]]:
+    """Yield every paper with what its name and links need, and whether it has a note."""
+    connection.execute(_PLANNED_WHOLE)
+    with connection.cursor("names") as cursor:
+        cursor.itersize = _NAMES_ROWS
+        for number, title, year, rank, author, found, noted in cursor.execute(_NAMES, vars(wanted)):
+            ids = dict([found.split(" ", 1)]) if found else {}
+            yield Paper(number, title, (author,) if author else (), year, ids=ids, rank=rank), noted
+
+
+def papers(connection: psycopg.Connection, wanted: Wanted) -> Iterator[Paper]:
+    """Yield the content of every note of a paper."""
+    with connection.cursor("papers") as cursor:
+        cursor.itersize = _ROWS
+        for row in cursor.execute(_PAPERS, vars(wanted)):
+            number, title, authors, year, venue, abstract, summary, model, cited, provenance = row[:10]
+            schemes, values, references, citing, rank, url, others, kinds, strengths = row[10:]
+            yield Paper(
+                number, title, tuple(authors or ()), year, venue, abstract, summary, cited, provenance,
+                dict(zip(schemes or (), values or (), strict=True)), tuple(references or ()), tuple(citing or ()),
+                model or "", rank, url, tuple(zip(others or (), kinds or (), strengths or (), strict=True)),
+            )  # fmt: skip
+
+
+def best(connection: psycopg.Connection, crawls: Sequence[int], most: int) -> dict[int, list[int]]:
+    """Return the best ranked papers of each of `crawls`."""
+    return dict(connection.execute(_BEST, [list(crawls), most]).fetchall())
+
+
+def missing(connection: psycopg.Connection, wanted: Wanted, most: int) -> list[tuple[int, int]]:
+    """Return the papers without a note that are cited most here, and how often."""
+    return connection.execute(_MISSING, vars(wanted) | {"most": most}).fetchall()

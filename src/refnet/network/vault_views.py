@@ -1,0 +1,199 @@
+"""What a vault has besides the notes of papers: index notes, canvases, a base, colours. Values in, text out.
+
+RefNet owns the block of an index note, as that of a paper's note. A base or a canvas contains the SHA-256 of itself:
+as long as it fits, nobody else has edited the file, and RefNet may renew it.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from refnet.network.frontmatter import BEGIN, END, dumped, renewed
+from refnet.network.note import Paper, Place, link_text, listed, plain, section
+
+INDEX_KEY = "refnet_index"
+_OWNED = frozenset({INDEX_KEY, "title"})
+_ZEROS = "0" * 64
+_SEAL = re.compile(r"(refnet_sha256\W{2,4})([0-9a-f]{64})\b")
+
+#: The sizes of a canvas, in its pixels.
+_CARD, _SEED, _GAP, _AISLE, _PAD = (380, 150), (520, 460), 50, 180, 30
+#: The cards on one side of a canvas: columns of so many.
+_COLUMNS, _ROWS = 3, 6
+_OTHER = {"left": "right", "right": "left"}
+
+_BASE = f"""\
+# refnet_sha256: {_ZEROS}
+# Edit it, and RefNet leaves it alone; delete it, and RefNet writes it again.
+filters:
+  and:
+    - file.hasTag("paper")
+properties:
+  file.name:
+    displayName: Note
+  note.cited_by:
+    displayName: Cited by, here
+  note.citation_count:
+    displayName: Citations in all
+views:
+"""
+_COLUMN_NAMES = (
+    "file.name",
+    "title",
+    "authors",
+    "year",
+    "venue",
+    "rank",
+    "cited_by",
+    "citation_count",
+    "read",
+)
+#: Name, filter, property to sort by, direction.
+_VIEWS = (
+    ("By rank", "", "rank", "ASC"),
+    ("By year", "", "year", "DESC"),
+    ("Cited most", "", "cited_by", "DESC"),
+    ("Unread", "read != true", "rank", "ASC"),
+    ("Read", "read == true", "year", "DESC"),
+)
+#: The first that fits colours a note of Obsidian's graph.
+_COLOURS = (("path:index/", 0xE8590C), ('["read":true]', 0x2F9E44), ("path:papers/", 0x4C6EF5))
+GRAPH = json.dumps(
+    {
+        "colorGroups": [{"query": query, "color": {"a": 1, "rgb": colour}} for query, colour in _COLOURS],
+        "hideUnresolved": True,
+    },
+    indent=2,
+)
+
+
+@dataclass(frozen=True)
+class Index:
+    """The content of an index note."""
+
+    seed: Paper
+    #: The path of its canvas in the vault.
+    canvas: str
+    #: The best ranked papers of its crawl, and the papers without a note that are cited most: their ids, how often.
+    best: Sequence[int] = ()
+    missing: Sequence[tuple[int, int]] = ()
+
+
+def index_note(index: Index, places: Mapping[int, Place], before: str | None = None) -> str:
+    """Return the index note of a seed paper: a new one, or `before` with RefNet's part renewed, as `note.render`."""
+    seed = index.seed
+    own = {INDEX_KEY: seed.id, "title": f"Index of {seed.heading}", "tags": ["index"]}
+    known = [places[one] for one in {*seed.references} if one in places]
+    noted = sum(bool(one.path) for one in known)
+    parts = [
+        BEGIN,
+        f"# Index of {plain(seed.heading)}",
+        f"Start with {places[seed.id].line}, or with the picture: [[{index.canvas}|{link_text(seed.heading)}]].",
+        f"It has {len(known):,} known references, {noted:,} of them with a note; {len(seed.cited_by):,} papers here cite it.",
+    ]
+    best = [places[one].line for one in index.best if one in places]
+    if best:
+        parts.append("## Read first\n\n" + "\n".join(f"{n}. {line}" for n, line in enumerate(best, 1)))
+    related = [places[one] for one in {other for other, _, _ in seed.related} if one in places]
+    parts += section("Related", related)
+    if index.missing:
+        lines = (f"{places[one].line}: cited by {count:,} papers here" for one, count in index.missing)
+        parts.append(f"## Cited often, without a note\n\n{listed(lines)}")
+    parts += ["## All papers\n\n![[papers.base]]", END]
+    block = "\n\n".join(parts)
+    return f"---\n{dumped(own)}---\n\n{block}\n" if before is None else renewed(before, own, _OWNED, block)
+
+
+def base() -> str:
+    """Return the base with tables of all papers."""
+    text = [_BASE]
+    for name, only, by, direction in _VIEWS:
+        text.append(f"  - type: table\n    name: {name}\n")
+        if only:
+            text.append(f"    filters:\n      and:\n        - {only}\n")
+        text.append("    order:\n" + "".join(f"      - {column}\n" for column in _COLUMN_NAMES))
+        text.append(f"    sort:\n      - property: {by}\n        direction: {direction}\n")
+        text.append("    columnSize:\n      file.name: 300\n      note.title: 420\n      note.authors: 240\n")
+    return _sealed("".join(text))
+
+
+def canvas(seed: Paper, places: Mapping[int, Place]) -> str:
+    """Return the canvas of a seed paper: it in the middle, its references on the left, papers that cite it on the right.
+
+    Each side has columns of years, those near its own in the middle. Of many papers the best are shown: those with a
+    note first, then by rank.
+    """
+    here = places[seed.id]
+    width, height = _SEED
+    nodes = [_card("seed", here, (-width // 2, -height // 2), _SEED) | {"color": "6"}]
+    edges: list[dict[str, Any]] = []
+    for side, others in (("left", seed.references), ("right", seed.cited_by)):
+        for number, column in enumerate(_columns([places[one] for one in {*others} if one in places], side)):
+            name = f"{side}{number}"
+            x = width // 2 + _AISLE + number * (_CARD[0] + _AISLE)
+            x = x if side == "right" else -x - _CARD[0]
+            tall = len(column) * (_CARD[1] + _GAP) - _GAP
+            nodes.insert(0, _group(name, column, (x, -tall // 2), tall))
+            for row, place in enumerate(column):
+                one = f"{name}.{row}"
+                nodes.append(_card(one, place, (x, -tall // 2 + row * (_CARD[1] + _GAP)), _CARD))
+                begin, end = ("seed", one) if side == "left" else (one, "seed")
+                edges.append(
+                    {
+                        "id": f"edge.{one}", "fromNode": begin, "fromSide": "left",
+                        "toNode": end, "toSide": "right",
+                    }
+                )  # fmt: skip
+    return _sealed(_json({"nodes": nodes, "edges": edges, "refnet_sha256": _ZEROS}))
+
+
+def _columns(found: Sequence[Place], side: str) -> list[list[Place]]:
+    """Return the cards of a side in columns, the one beside the seed first; years run from left to right."""
+    ranked = sorted(found, key=lambda place: (not place.path, place.rank or 1 << 40, place.order))
+    shown = sorted(ranked[: _COLUMNS * _ROWS], key=lambda place: (place.year or 0, place.text))
+    if side == "left":
+        shown.reverse()
+    count = -(-len(shown) // _ROWS)
+    ends = [len(shown) * number // count for number in range(count + 1)] if count else [0]
+    return [shown[begin:end] for begin, end in pairwise(ends)]
+
+
+def _group(name: str, column: Sequence[Place], at: tuple[int, int], tall: int) -> dict[str, Any]:
+    years = [place.year for place in column if place.year]
+    label = "year unknown"
+    if years:
+        label = f"{min(years)}" if min(years) == max(years) else f"{min(years)}–{max(years)}"
+    return {
+        "id": name, "type": "group", "label": ("References " if name.startswith("left") else "Cited by ") + label,
+        "x": at[0] - _PAD, "y": at[1] - _PAD, "width": _CARD[0] + 2 * _PAD, "height": tall + 2 * _PAD,
+        "color": "5" if name.startswith("left") else "4",
+    }  # fmt: skip
+
+
+def _card(name: str, place: Place, at: tuple[int, int], size: tuple[int, int]) -> dict[str, Any]:
+    shown = (
+        {"type": "file", "file": f"{place.path}.md"} if place.path else {"type": "text", "text": place.line}
+    )
+    return {"id": name, **shown, "x": at[0], "y": at[1], "width": size[0], "height": size[1]}
+
+
+def _json(values: dict[str, Any]) -> str:
+    return json.dumps(values, ensure_ascii=False, indent=1) + "\n"
+
+
+def _sealed(text: str) -> str:
+    return _SEAL.sub(rf"\g<1>{_digest(text)}", text)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+
+
+def is_as_written(text: str) -> bool:
+    """Return whether nobody but RefNet has written `text`, a base or a canvas."""
+    found = _SEAL.findall(text)
+    return len(found) == 1 and _digest(_SEAL.sub(rf"\g<1>{_ZEROS}", text)) == found[0][1]

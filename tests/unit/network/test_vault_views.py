@@ -1,0 +1,104 @@
+"""Index notes, canvases, the base: valid, readable, and renewed only as long as nobody has edited them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import pytest
+import yaml
+
+from refnet.network.frontmatter import mark_in
+from refnet.network.note import Paper, Place
+from refnet.network.vault_views import GRAPH, Index, base, canvas, index_note, is_as_written
+
+SEED = Paper(1, "The [[seed]]", year=2015, references=(*range(2, 40),), cited_by=(*range(40, 50),))
+PLACES = {
+    1: Place("papers/Seed (1)", "The [[seed]]", 2015, 1),
+    **{n: Place(f"papers/R ({n})", f"R{n}", 1970 + n, n) for n in range(2, 38)},
+    38: Place("", "Known by title", 1980),
+    39: Place("", "Also", None),
+    **{n: Place(f"papers/C ({n})", f"C{n}", 2016) for n in range(40, 50)},
+}
+
+
+def shape(text: str) -> Mapping[str, list[dict[str, object]]]:
+    return json.loads(text)  # type: ignore[no-any-return]
+
+
+def test_a_canvas_is_json_canvas_with_the_seed_in_the_middle_and_years_from_left_to_right() -> None:
+    found = shape(canvas(SEED, PLACES))
+    nodes = {str(node["id"]): node for node in found["nodes"]}
+    cards = {name: node for name, node in nodes.items() if node["type"] != "group"}
+
+    assert len(nodes) == len(found["nodes"])
+    assert len(cards) == 1 + 18 + 10
+    for node in found["nodes"]:
+        assert all(type(node[key]) is int for key in ("x", "y", "width", "height"))
+        assert node["type"] in {"file", "text", "group"}
+    for edge in found["edges"]:
+        assert {edge["fromNode"], edge["toNode"]} <= cards.keys()
+        assert (
+            cards[str(edge["toNode"])]["x"] < cards[str(edge["fromNode"])]["x"]
+        )  # who cites stands on the right
+    assert len(found["edges"]) == len(cards) - 1
+    years = {int(str(node["x"])): str(node["label"]) for node in found["nodes"] if node["type"] == "group"}
+    assert [years[x] for x in sorted(years)][:3] == [
+        "References 1972–1977",
+        "References 1978–1983",
+        "References 1984–1989",
+    ]
+
+
+def test_no_two_cards_of_a_canvas_overlap() -> None:
+    cards = [node for node in shape(canvas(SEED, PLACES))["nodes"] if node["type"] != "group"]
+    boxes = [(int(str(n["x"])), int(str(n["y"])), int(str(n["width"])), int(str(n["height"]))) for n in cards]
+    for number, (x, y, width, height) in enumerate(boxes):
+        for x2, y2, width2, height2 in boxes[:number]:
+            assert x + width <= x2 or x2 + width2 <= x or y + height <= y2 or y2 + height2 <= y
+
+
+def test_a_canvas_of_a_paper_without_links_is_the_paper_alone() -> None:
+    found = shape(canvas(Paper(1, "Alone"), PLACES))
+
+    assert [node["file"] for node in found["nodes"]] == ["papers/Seed (1).md"]
+    assert found["edges"] == []
+
+
+def test_the_base_is_yaml_with_a_view_of_all_papers_and_one_of_those_not_read() -> None:
+    found = yaml.safe_load(base())
+
+    assert [view["name"] for view in found["views"]] == [
+        "By rank",
+        "By year",
+        "Cited most",
+        "Unread",
+        "Read",
+    ]
+    assert found["views"][3]["filters"] == {"and": ["read != true"]}
+    assert all("rank" in view["order"] for view in found["views"])
+    assert json.loads(GRAPH)["colorGroups"]
+
+
+@pytest.mark.parametrize("text", [base(), canvas(SEED, PLACES)], ids=["base", "canvas"])
+def test_a_base_or_canvas_that_somebody_edited_is_not_as_written(text: str) -> None:
+    assert is_as_written(text)
+    for edited in (text + "\n", text.replace("1", "2"), text.replace("refnet_sha256", "x"), "", text * 2):
+        assert not is_as_written(edited)
+
+
+def test_an_index_note_lists_what_to_read_first_and_what_is_missing() -> None:
+    note = index_note(Index(SEED, "canvas/Seed (1).canvas", (3, 2), ((38, 7),)), PLACES)
+
+    assert mark_in(note) == ("refnet_index", 1)
+    assert "[[papers/Seed (1)|The seed]]" in note
+    assert "[[canvas/Seed (1).canvas|The seed]]" in note
+    assert "38 known references, 36 of them with a note; 10 papers here cite it" in note
+    assert "1. [[papers/R (3)|R3]] (1973)\n2. [[papers/R (2)|R2]] (1972)" in note
+    assert "- Known by title (1980): cited by 7 papers here" in note
+    assert "![[papers.base]]" in note
+    mine = note.replace("tags:", "mine: x\ntags:") + "my words"
+    after = index_note(Index(Paper(1, "Renamed"), "canvas/Seed (1).canvas"), PLACES, mine)
+    assert "mine: x\n" in after
+    assert after.endswith("my words")
+    assert "Index of Renamed" in after
