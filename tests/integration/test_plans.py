@@ -28,6 +28,8 @@ ARGUMENTS = {
     "tag": ["{kept}", "audited"],
     "import cora": ["{cites}"],
     "import semantic-scholar": ["{paper}"],
+    "crawl": ["10.1/x"],
+    "jobs": ["--retry"],
 }
 #: The commands that need a store or a recipient.
 STORES = {"copy", "fetch", "key rotate"}

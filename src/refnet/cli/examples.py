@@ -79,4 +79,13 @@ EXAMPLES = {
         "refnet recover --from vault --force",
         "refnet recover --from file:///mnt/nas --identity-file /dev/shm/key",
     ),
+    "crawl": (
+        "refnet crawl 10.18653/v1/N18-3011 --plan",
+        "refnet crawl arXiv:2106.15928 --depth 2 --limit 500",
+        "refnet crawl",
+    ),
+    "jobs": (
+        "refnet jobs --state failed",
+        "refnet jobs --retry --plan",
+    ),
 }

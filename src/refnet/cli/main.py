@@ -71,6 +71,8 @@ GROUPS = {
         "notify": ("notify", "notify", "Send a test message to every service of notify.urls."),
     },
     "Network": {
+        "crawl": ("crawl", "crawl", "Collect papers and citations from Semantic Scholar."),
+        "jobs": ("crawl", "jobs", "List the jobs of the network, or retry those that failed."),
         "network": ("network", "network", "Create and fill the citation network's tables."),
         "notes": ("notes", "notes", "Write the network into the Obsidian vault."),
         "import": ("network", "imports", "Import a citation graph from a file."),

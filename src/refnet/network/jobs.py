@@ -27,6 +27,8 @@ from refnet.postgres.session import Target
 
 #: The first key of the advisory locks of workers: "jobs" in ASCII. The second is the number of the worker.
 _LOCK = 0x6A6F6273
+#: A commit does not wait for the disk: a job whose end a crash of the server undoes, with its results, is done again.
+_RELAXED = {"synchronous_commit": "off"}
 #: Minutes that a claim is valid; a worker that works longer on one job renews it.
 _MINUTES = 15
 #: The most characters of an error that are kept.
@@ -103,7 +105,7 @@ class Worker:
     def __init__(self, target: Target, kinds: Sequence[str], crawl: int | None = None) -> None:
         self._kinds = [*kinds]
         self._crawl = crawl
-        self.connection = target.connect(SESSION)
+        self.connection = target.connect({**SESSION, **_RELAXED})
         self._name = _take_number(self.connection)
         _free_lost(self.connection)
 

@@ -69,7 +69,7 @@ class Paper:
 
 @dataclass(frozen=True)
 class Place:
-    """How other notes name a paper."""
+    """The names of a paper in other notes."""
 
     #: The path of its note in the vault, without `.md`; "": it has none.
     path: str

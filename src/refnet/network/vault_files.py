@@ -1,4 +1,4 @@
-"""The files of a vault: found by what is in them, renewed one by one, each whole or not at all.
+"""The files of a vault: found by what is in them, renewed one by one, each in one step.
 
 No symbolic link is followed, and none is replaced.
 """

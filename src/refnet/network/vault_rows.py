@@ -1,4 +1,4 @@
-"""What the notes of a vault say, read from the database: in few queries, whatever the number of papers."""
+"""The content of the notes of a vault, read from the database: in few queries, whatever the number of papers."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ _NOTED = """(%(stubs)s OR p.details_fetched_at IS NOT NULL OR p.provenance IN ('
     OR p.id = ANY (%(kept)s))"""
 
 #: A cursor of the server would otherwise be planned for its first rows alone.
-_PLANNED_WHOLE = "SET LOCAL cursor_tuple_fraction = 1"
+_ALL_ROWS = "SET LOCAL cursor_tuple_fraction = 1"
 
 _SEEDS = (
     "SELECT paper_id, max(crawl_id) FROM crawl_papers WHERE level = 0 GROUP BY paper_id ORDER BY paper_id"
@@ -83,7 +83,7 @@ def seeds(connection: psycopg.Connection) -> dict[int, int]:
 
 def names(connection: psycopg.Connection, wanted: Wanted) -> Iterator[tuple[Paper, bool]]:
     """Yield every paper with what its name and links need, and whether it has a note."""
-    connection.execute(_PLANNED_WHOLE)
+    connection.execute(_ALL_ROWS)
     with connection.cursor("names") as cursor:
         cursor.itersize = _NAMES_ROWS
         for number, title, year, rank, author, found, noted in cursor.execute(_NAMES, vars(wanted)):

@@ -1,4 +1,4 @@
-"""What a vault has besides the notes of papers: index notes, canvases, a base, colours. Values in, text out.
+"""The parts of a vault besides the notes of papers: index notes, canvases, a base, colours. Values in, text out.
 
 RefNet owns the block of an index note, as that of a paper's note. A base or a canvas contains the SHA-256 of itself:
 as long as it fits, nobody else has edited the file, and RefNet may renew it.

@@ -1,0 +1,208 @@
+"""`refnet crawl` and `refnet jobs`: collect papers, and see or retry the work that is left."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from refnet import servers
+from refnet.actions.acting import ActsOn
+from refnet.cli import options
+from refnet.cli.context import current_settings, note, print_json, would
+from refnet.cli.output import output, say
+from refnet.cli.render import local, print_columns
+from refnet.errors import Exit, RefnetError
+from refnet.network import SESSION, server_errors
+from refnet.network.crawl_order import DEEPEST, CrawlOrder, Direction, order
+from refnet.recovery.model.formatting import plain, plural, seconds
+from refnet.settings import Settings
+
+if TYPE_CHECKING:
+    from refnet.network.crawl_result import CrawlResult, Standing
+    from refnet.network.jobs import ListedJob
+
+_HINT = "`refnet network migrate` creates the network's tables."
+
+
+def crawl(
+    ids: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="ID", help="A DOI, an arXiv id, a URL …; default: what is unfinished."),
+    ] = None,
+    *,
+    depth: Annotated[
+        int, typer.Option(min=0, max=DEEPEST, metavar="N", help="The distance from the papers named.")
+    ] = 1,
+    limit: Annotated[
+        int, typer.Option(min=1, max=10_000_000, metavar="N", help="The most papers with details.")
+    ] = 1000,
+    direction: Annotated[
+        Direction,
+        typer.Option(parser=Direction, metavar="references|citations|both", help="The citations to follow."),
+    ] = Direction.REFERENCES,
+    plan: options.Plan = False,
+    as_json: options.Json = False,
+) -> None:
+    """Collect papers and citations from Semantic Scholar.
+
+    A crawl that was interrupted continues where it was; several runs share one.
+    """
+    settings = current_settings()
+    wanted = order(ids, direction, depth, limit) if ids else None
+    if plan and settings.database_url:
+        servers.server(settings).connect().close()
+    if would(_plan(settings, wanted), plan=plan):
+        return
+    from refnet.network.crawl import Reports, run, start, unfinished
+    from refnet.network.migrate import migrate
+
+    target = servers.server(settings) if wanted else servers.existing_server(settings)
+    migrate(target)
+    crawls = [start(target, wanted)] if wanted else unfinished(target)
+    with _shown() as standing:
+        results = [run(target, settings, one, Reports(standing, note)) for one in crawls]
+    _print(settings, results, as_json)
+    if not all(one.is_complete for one in results):
+        raise typer.Exit(Exit.FAILED)
+
+
+def _plan(settings: Settings, wanted: CrawlOrder | None) -> str:
+    where = ActsOn.of(settings).shown
+    if wanted is None:
+        return f"continue the unfinished crawls in {where}"
+    rate = settings.crawl_requests_per_second
+    return (
+        f"collect the {wanted.direction} of {plural(len(wanted.seeds), 'paper')} to depth {wanted.depth}, at most"
+        f" {plural(wanted.limit, 'paper')}, from {settings.crawl_semantic_scholar_url}"
+        f" ({f'{rate:g} requests a second' if rate else 'no rate limit'}) into {where}: {', '.join(wanted.seeds)}"
+    )
+
+
+def _print(settings: Settings, results: list[CrawlResult], as_json: bool) -> None:
+    acts_on = ActsOn.of(settings)
+    if as_json:
+        print_json({"crawls": [one.to_json() for one in results], **acts_on.to_json()})
+        return
+    say(str(acts_on))
+    for one in results:
+        for line in one.lines():
+            say(plain(line))
+    if not results:
+        say("no crawl is unfinished; `refnet crawl ID` starts one")
+
+
+@contextmanager
+def _shown() -> Iterator[Callable[[Standing], None]]:
+    """Show the state of a crawl on the terminal, if there is one."""
+    if not output.has_progress:
+        yield lambda _standing: None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status("crawl") as status:
+        first: list[Standing] = []
+
+        def show(one: Standing) -> None:
+            first[:] = first or [one]
+            status.update(f"[default]{_line(one, first[0])}")
+
+        yield show
+
+
+def _line(one: Standing, first: Standing) -> str:
+    done, took = one.done - first.done, one.seconds - first.seconds
+    left = f", about {seconds(one.queue * took / done)} left in this level" if done and took else ""
+    return (
+        f"level {one.level}: {one.papers:,} papers, {one.edges:,} citations, {one.rate:.1f} requests/s,"
+        f" {one.queue:,} queued{left}"
+    )
+
+
+def jobs(
+    ids: Annotated[
+        list[int] | None, typer.Argument(metavar="ID", min=1, max=2**63 - 1, help="With --retry: these jobs.")
+    ] = None,
+    *,
+    state: Annotated[
+        str | None, typer.Option(metavar="STATE", help="queued, running, succeeded, failed or cancelled.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, metavar="N", help="The most jobs to list.")] = 20,
+    retry: Annotated[bool, typer.Option("--retry", help="Queue failed jobs again; default: all.")] = False,
+    plan: options.Plan = False,
+    as_json: options.Json = False,
+) -> None:
+    """List the jobs of the network, or retry those that failed.
+
+    A job that failed for good stays until it is retried.
+    """
+    from refnet.network import jobs as table
+
+    _check(ids, state, table.STATES, retry=retry, plan=plan)
+    settings = current_settings()
+    target = servers.existing_server(settings)
+    with server_errors(target, "has no jobs", _HINT), target.connect(SESSION) as session:
+        if retry:
+            retried = table.retry_jobs(session, ids or (), plan=plan)
+        else:
+            listed = table.list_jobs(session, states=[state] if state else (), limit=limit)
+            counts = table.counts(session)
+    if retry:
+        _print_retried(settings, retried, ids or [], plan=plan, as_json=as_json)
+    elif as_json:
+        jobs_json = [one.to_json() for one in listed]
+        print_json({"counts": counts, "jobs": jobs_json, **ActsOn.of(settings).to_json()})
+    else:
+        _print_jobs(settings, listed, counts)
+
+
+def _check(
+    ids: list[int] | None, state: str | None, states: tuple[str, ...], *, retry: bool, plan: bool
+) -> None:
+    if (ids or plan) and not retry:
+        raise RefnetError("ID and --plan are for --retry only", "Add --retry.", Exit.USAGE)
+    if state not in {None, *states}:
+        raise RefnetError(
+            f"--state {state!r} is not a state of jobs", f"Use one of {', '.join(states)}.", Exit.USAGE
+        )
+
+
+def _print_retried(
+    settings: Settings, retried: list[int], ids: list[int], *, plan: bool, as_json: bool
+) -> None:
+    other = sorted({*ids} - {*retried})
+    if as_json:
+        print_json({"plan": plan, "retried": retried, "not_failed": other, **ActsOn.of(settings).to_json()})
+    else:
+        print(ActsOn.of(settings))
+        listed = f": {', '.join(map(str, retried))}" if retried else ""
+        print(f"{plural(len(retried), 'failed job')} {'would be ' if plan else ''}queued again{listed}")
+    for one in other:
+        print(f"refnet: job {one} has not failed", file=sys.stderr)
+    if other:
+        raise typer.Exit(Exit.FAILED)
+
+
+def _print_jobs(settings: Settings, listed: list[ListedJob], counts: dict[str, dict[str, int]]) -> None:
+    print(ActsOn.of(settings))
+    for kind, states in counts.items():
+        print(f"{kind}: {', '.join(f'{number:,} {state}' for state, number in states.items())}")
+    if not listed:
+        print("no jobs")
+        return
+    head = ("id", "kind", "state", "attempts", "created", "error")
+    rows = [
+        (
+            str(one.id),
+            one.kind,
+            one.state,
+            f"{one.attempts}/{one.max_attempts}",
+            local(one.created_at),
+            one.error or "",
+        )
+        for one in listed
+    ]
+    print_columns([head, *rows], right=(0,))

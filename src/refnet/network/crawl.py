@@ -1,0 +1,229 @@
+"""Runs a crawl: takes its jobs one after another until none is left; any number of processes at once.
+
+Everything that a crawl knows is in the database. So a run that is killed, or whose database restarts, is continued by
+the next one, and what was written stays.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+import psycopg
+
+from refnet.errors import RefnetError
+from refnet.network import SESSION, server_errors
+from refnet.network import crawl_levels as levels
+from refnet.network.crawl_levels import KINDS, Step, advance
+from refnet.network.crawl_order import CrawlOrder
+from refnet.network.crawl_result import CrawlResult, Standing, result, standing
+from refnet.network.crawl_work import Crawler
+from refnet.network.http_api import Api, RefusedError, Server, UnavailableError
+from refnet.network.jobs import Job, LostClaimError, Worker
+from refnet.network.papers import AnswerError
+from refnet.network.providers import OpenAlex, Scholar, openalex_server, scholar_server
+from refnet.network.rate_limit import Limiter
+from refnet.postgres.connecting import ConnectError
+from refnet.postgres.session import Target
+from refnet.settings import Settings
+
+_HINT = "What was collected is stored. Fix the cause, and continue with `refnet crawl`."
+_log = logging.getLogger("refnet")
+#: Seconds between two looks for a job, between two reports, and between two renewals in a long wait.
+_IDLE, _REPORT, _RENEW = 0.2, 0.5, 60.0
+#: Seconds before a failed job is tried again, and the failures in a row that stop a run.
+_AGAIN, _FAILURES = 10.0, 3
+#: Attempts to reach a lost database again, and the longest wait between two, in seconds.
+_RECONNECTS, _LONGEST_BACK_OFF = 12, 15.0
+
+
+@dataclass(frozen=True)
+class Reports:
+    """Functions that a run calls while it works."""
+
+    #: With the state of the crawl, at most twice a second.
+    standing: Callable[[Standing], None] = lambda _standing: None
+    #: With a sentence about a wait, or a problem that does not stop the run.
+    say: Callable[[str], None] = _log.warning
+    #: What waits between retries are multiplied with.
+    pace: float = 1.0
+
+
+_NO_REPORTS = Reports()
+
+
+def start(target: Target, order: CrawlOrder) -> int:
+    """Store a crawl in the migrated database, and return its id; an unfinished one of the same order is continued."""
+    with _session(target) as connection:
+        return levels.begin(connection, order)
+
+
+def unfinished(target: Target) -> list[int]:
+    """Return the crawls that have not ended, the oldest first."""
+    with _session(target) as connection:
+        return levels.unfinished(connection)
+
+
+def cancel(target: Target, crawl: int) -> bool:
+    """End a crawl without its queued jobs; return whether it had not ended before."""
+    with _session(target) as connection:
+        return levels.cancel(connection, crawl)
+
+
+def run(target: Target, settings: Settings, crawl: int, reports: Reports = _NO_REPORTS) -> CrawlResult:
+    """Work on `crawl` until no job is left.
+
+    RefnetError if the provider does not answer any more, refuses the key, or the database is lost; the crawl can be
+    continued then.
+    """
+    running = _Run(target, settings, crawl, reports)
+    with server_errors(target, "fails", _HINT):
+        running.resume()
+    with _session(target) as connection:
+        return result(connection, crawl, running.requests, time.monotonic() - running.begun, [*running.notes])
+
+
+@contextmanager
+def _session(target: Target) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+    with target.connect(SESSION) as connection, server_errors(target, "fails", _HINT):
+        yield connection
+
+
+@dataclass
+class _Run:
+    target: Target
+    settings: Settings
+    crawl: int
+    reports: Reports
+    begun: float = field(default_factory=time.monotonic)
+    requests: int = 0
+    #: Sentences for the result, each once.
+    notes: dict[str, None] = field(default_factory=dict)
+    #: Failures in a row.
+    _failures: int = 0
+    _shown: float = 0.0
+    _job: Job | None = None
+    _apis: list[Api] = field(default_factory=list)
+    #: Jobs that were done.
+    _done: int = 0
+
+    def resume(self) -> None:
+        """Work until the crawl has ended; connect again where the database is lost meanwhile."""
+        lost, done = 0, 0
+        while True:
+            try:
+                self._work()
+            except (psycopg.OperationalError, ConnectError) as error:
+                first = not lost and not self._done and isinstance(error, ConnectError)
+                if first or not _is_lost(error):
+                    raise _failed(self.target, error) from None
+                lost = lost + 1 if done == self._done else 1
+                done = self._done
+                if lost > _RECONNECTS:
+                    raise _failed(self.target, error) from None
+                self.reports.say(f"{self.target.display} is lost: connecting again")
+                time.sleep(min(0.25 * 2**lost, _LONGEST_BACK_OFF) * self.reports.pace)
+            else:
+                return
+
+    def _work(self) -> None:
+        with ExitStack() as stack:
+            worker = stack.enter_context(Worker(self.target, KINDS, self.crawl))
+            scholar = self._api(stack, worker, "semantic_scholar", scholar_server(self.settings))
+            openalex = self._api(stack, worker, "openalex", openalex_server(self.settings))
+            crawler = Crawler(worker, Scholar(scholar), OpenAlex(openalex))
+            self._apis = [scholar, openalex]
+            stack.callback(self._count)
+            while True:
+                self._job = worker.claim()
+                if self._job:
+                    self._do(crawler, self._job)
+                elif (step := advance(worker.connection, self.crawl)) is Step.ENDED:
+                    break
+                elif step is Step.WAITING:
+                    time.sleep(_IDLE)
+                self._report(worker.connection)
+            if crawler.without_openalex:
+                self.notes[f"OpenAlex was not asked for what is missing: {crawler.without_openalex}"] = None
+
+    def _api(self, stack: ExitStack, worker: Worker, name: str, server: Server) -> Api:
+        def sleep(seconds: float) -> None:
+            """Sleep, and keep the claim of the job meanwhile."""
+            end = time.monotonic() + seconds
+            while (left := end - time.monotonic()) > 0:
+                time.sleep(min(left, _RENEW))
+                if left > _RENEW and self._job:
+                    worker.renew(self._job)
+
+        limiter = Limiter(worker.connection, name, self.settings.crawl_requests_per_second, sleep)
+        return stack.enter_context(
+            Api(server, limiter, say=self.reports.say, sleep=sleep, pace=self.reports.pace)
+        )
+
+    def _do(self, crawler: Crawler, job: Job) -> None:
+        worker = crawler.worker
+        try:
+            crawler.do(job)
+        except LostClaimError:
+            return
+        except (UnavailableError, RefusedError) as error:
+            self._failures += 1
+            is_final = error.is_final if isinstance(error, RefusedError) else error.limited
+            if is_final or self._failures >= _FAILURES:
+                worker.give_back(job)
+                raise _stopped(error) from None
+            again_in = None if isinstance(error, RefusedError) else _AGAIN * self.reports.pace
+            self._fail(worker, job, str(error), again_in)
+        except AnswerError as error:
+            self._fail(worker, job, f"the answer of the provider is not as documented: {error}", _AGAIN)
+        except (psycopg.DataError, psycopg.IntegrityError) as error:
+            self._fail(worker, job, f"the database refuses the answer: {error}")
+        else:
+            self._failures, self._done = 0, self._done + 1
+        finally:
+            self._job = None
+
+    def _fail(self, worker: Worker, job: Job, error: str, again_in: float | None = None) -> None:
+        try:
+            with worker.connection.transaction(), worker.connection.cursor() as cursor:
+                worker.failed(cursor, job, error, again_in)
+        except LostClaimError:
+            return
+        _log.info("job %s (%s) failed: %s", job.id, job.kind, error)
+
+    def _count(self) -> None:
+        self.requests += sum(one.requests for one in self._apis)
+        self._apis = []
+
+    def _report(self, connection: psycopg.Connection[tuple[object, ...]]) -> None:
+        now = time.monotonic()
+        if now - self._shown >= _REPORT:
+            self._shown = now
+            requests = self.requests + sum(one.requests for one in self._apis)
+            self.reports.standing(standing(connection, self.crawl, requests, now - self.begun))
+
+
+def _is_lost(error: psycopg.OperationalError | ConnectError) -> bool:
+    """Return whether the session or the server is lost, rather than a statement refused."""
+    if isinstance(error, ConnectError):
+        return error.transient
+    return error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
+
+
+def _stopped(error: UnavailableError | RefusedError) -> RefnetError:
+    hint = f"{error.hint} What was collected is stored; continue with `refnet crawl`."
+    return RefnetError(error.message, hint, transient=error.transient)
+
+
+def _failed(target: Target, error: psycopg.OperationalError | ConnectError) -> RefnetError:
+    if isinstance(error, ConnectError):
+        return error
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return RefnetError(
+        f"the database {target.name} fails: {lines[0]}",
+        _HINT,
+        transient=True,
+    )

@@ -1,0 +1,226 @@
+"""The levels of a crawl: what is chosen for the next one when all jobs of a level have ended.
+
+The choice depends on the citations that are stored and on the ids of the providers, not on the order of work. So a crawl
+that was killed, or that several workers share, collects the same graph.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any
+
+import psycopg
+
+from refnet.network.crawl_order import CrawlOrder, Direction
+from refnet.network.jobs import NewJob, add
+from refnet.network.providers import MOST_IDS
+
+SEEDS, EDGES, DETAILS = "crawl_seeds", "crawl_edges", "crawl_details"
+KINDS = (EDGES, DETAILS, SEEDS)
+_LOCK = 0x6372776C
+_Cursor = psycopg.Cursor[tuple[Any, ...]]
+
+
+class Step(Enum):
+    """The outcome of `advance`."""
+
+    #: Jobs are queued or run.
+    WAITING = "waiting"
+    #: New jobs are queued.
+    NEXT = "next"
+    #: The crawl has ended.
+    ENDED = "ended"
+
+
+def begin(connection: psycopg.Connection[Any], order: CrawlOrder) -> int:
+    """Store a crawl and its first jobs, and return its id; an unfinished one of the same order is continued."""
+    seeds = sorted(order.seeds)
+    values = (seeds, order.direction.value, order.depth, order.limit)
+    with connection.transaction(), connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])  # two commands at once start one crawl
+        if row := cursor.execute(_SAME, values).fetchone():
+            return int(row[0])
+        row = cursor.execute(_BEGIN, values).fetchone()
+        assert row is not None  # noqa: S101  # of INSERT RETURNING
+        crawl = int(row[0])
+        add(
+            cursor,
+            (NewJob(SEEDS, crawl_id=crawl, payload={"seeds": part}) for part in _parts(seeds)),
+        )
+    return crawl
+
+
+def unfinished(connection: psycopg.Connection[Any]) -> list[int]:
+    """Return the crawls that have not ended, the oldest first."""
+    rows = connection.execute("SELECT id FROM crawls WHERE state = 'running' ORDER BY id").fetchall()
+    return [int(number) for (number,) in rows]
+
+
+def cancel(connection: psycopg.Connection[Any], crawl: int) -> bool:
+    """End a crawl: its queued jobs are cancelled, and those that run are not followed by others."""
+    with connection.transaction():
+        ended = connection.execute(
+            "UPDATE crawls SET state = 'cancelled', finished_at = now() WHERE id = %s AND state = 'running'",
+            [crawl],
+        ).rowcount
+        connection.execute(
+            "UPDATE jobs SET state = 'cancelled', finished_at = now() WHERE crawl_id = %s AND state = 'queued'",
+            [crawl],
+        )
+    return bool(ended)
+
+
+def add_seeds(cursor: _Cursor, crawl: int, papers: list[int]) -> None:
+    """Choose the seeds, whose details are stored already."""
+    row = cursor.execute("SELECT direction, depth FROM crawls WHERE id = %s", [crawl]).fetchone()
+    chosen = cursor.execute(_CHOOSE_SEEDS, {"crawl": crawl, "papers": papers}).fetchall()
+    if row and row[1] > 0:
+        _ask_edges(cursor, crawl, Direction(row[0]), [(paper, name) for paper, name in chosen])
+
+
+def advance(connection: psycopg.Connection[Any], crawl: int) -> Step:
+    """Choose the next level if all jobs have ended, in one transaction; one worker at a time."""
+    with connection.transaction(), connection.cursor() as cursor:
+        if cursor.execute(_LOCKED, [crawl]).fetchone() is None:
+            return Step.ENDED
+        row = cursor.execute(
+            _LEVEL, [crawl]
+        ).fetchone()  # a statement of its own: it sees what the lock waited for
+        assert row is not None  # noqa: S101  # it is locked
+        level, depth, direction, limit, is_open = row
+        if is_open:
+            return Step.WAITING
+        chosen = _choose(cursor, crawl, Direction(direction), limit) if level < depth else []
+        added = 0
+        if chosen:
+            level += 1
+            cursor.execute("UPDATE crawls SET level = %s WHERE id = %s", [level, crawl])
+            cursor.execute(_ADD_PAPERS, [crawl, level, [paper for paper, _ in chosen]])
+            if level < depth:
+                added += _ask_edges(cursor, crawl, Direction(direction), chosen)
+        added += _ask_details(cursor, crawl, is_last=not added)
+        if added:
+            return Step.NEXT
+        if not chosen:
+            cursor.execute(
+                "UPDATE crawls SET state = 'succeeded', finished_at = now() WHERE id = %s", [crawl]
+            )
+            return Step.ENDED
+    return Step.NEXT
+
+
+def _choose(cursor: _Cursor, crawl: int, direction: Direction, limit: int) -> list[tuple[int, str]]:
+    """Return the papers of the next level, and the id of each by which it is asked for."""
+    values = {
+        "crawl": crawl,
+        "cited": "references" in direction.each,
+        "citing": "citations" in direction.each,
+    }
+    return cursor.execute(_CHOOSE, {**values, "limit": limit}).fetchall()
+
+
+def _ask_edges(cursor: _Cursor, crawl: int, direction: Direction, papers: list[tuple[int, str]]) -> int:
+    jobs = (
+        NewJob(EDGES, paper, crawl, {"id": name, "direction": one}, f"crawl {crawl} {one} of paper {paper}")
+        for paper, name in papers
+        for one in direction.each
+    )
+    return add(cursor, jobs)
+
+
+def _ask_details(cursor: _Cursor, crawl: int, *, is_last: bool) -> int:
+    """Add jobs for the papers whose details nobody has asked for: full batches, and the rest with the last level."""
+    names = [
+        name for (name,) in cursor.execute(_WITHOUT_DETAILS, {"crawl": crawl, "kind": DETAILS}).fetchall()
+    ]
+    if not is_last:
+        names = names[: len(names) // MOST_IDS * MOST_IDS]
+    return add(cursor, (NewJob(DETAILS, crawl_id=crawl, payload={"ids": part}) for part in _parts(names)))
+
+
+def _parts(names: list[str]) -> list[list[str]]:
+    return [names[at : at + MOST_IDS] for at in range(0, len(names), MOST_IDS)]
+
+
+_SAME = """
+SELECT id FROM crawls
+WHERE state = 'running' AND (seeds, direction, depth, paper_limit) = (%s, %s, %s, %s)
+ORDER BY id LIMIT 1
+"""
+_BEGIN = """
+INSERT INTO crawls (seeds, direction, depth, paper_limit) VALUES (%s, %s, %s, %s)
+RETURNING id
+"""
+_LOCKED = "SELECT id FROM crawls WHERE id = %s AND state = 'running' FOR UPDATE"
+_LEVEL = """
+SELECT level, depth, direction, paper_limit, EXISTS (
+    SELECT FROM jobs WHERE jobs.crawl_id = crawls.id AND jobs.state IN ('queued', 'running')
+)
+FROM crawls WHERE id = %s
+"""
+
+#: The id by which a paper is asked for, in the form that Semantic Scholar accepts; OpenAlex's own where there is none.
+_NAME = """(
+    SELECT CASE scheme
+        WHEN 'semantic_scholar' THEN value
+        WHEN 'corpus_id' THEN 'CorpusId:' || value
+        WHEN 'pubmed' THEN 'PMID:' || value
+        WHEN 'pmc' THEN 'PMCID:' || value
+        WHEN 'openalex' THEN 'openalex:' || value
+        ELSE upper(scheme) || ':' || value
+    END
+    FROM external_ids WHERE external_ids.paper_id = {paper} AND scheme = ANY (
+        '{{semantic_scholar,corpus_id,doi,arxiv,mag,acl,pubmed,pmc,openalex}}'
+    )
+    ORDER BY array_position(
+        '{{semantic_scholar,corpus_id,doi,arxiv,mag,acl,pubmed,pmc,openalex}}', scheme
+    ), value COLLATE "C"
+    LIMIT 1
+)"""
+
+_CHOOSE_SEEDS = f"""
+WITH added AS (
+    INSERT INTO crawl_papers (crawl_id, paper_id, level)
+    SELECT DISTINCT %(crawl)s, paper, 0 FROM unnest(%(papers)s::bigint[]) AS paper
+    ON CONFLICT DO NOTHING RETURNING paper_id
+)
+SELECT paper_id, {_NAME.format(paper="added.paper_id")} FROM added
+"""  # noqa: S608
+
+_CHOOSE = f"""
+WITH linked AS (
+    SELECT cited_id AS paper_id FROM citations JOIN crawl_papers ON crawl_papers.paper_id = citing_id
+    WHERE crawl_id = %(crawl)s AND %(cited)s
+    UNION ALL
+    SELECT citing_id FROM citations JOIN crawl_papers ON crawl_papers.paper_id = cited_id
+    WHERE crawl_id = %(crawl)s AND %(citing)s
+), counted AS MATERIALIZED (
+    SELECT paper_id, count(*) AS links FROM linked
+    WHERE NOT EXISTS (
+        SELECT FROM crawl_papers AS mine WHERE mine.crawl_id = %(crawl)s AND mine.paper_id = linked.paper_id
+    )
+    GROUP BY paper_id
+), named AS (
+    SELECT paper_id, links, {_NAME.format(paper="counted.paper_id")} AS name FROM counted
+)
+SELECT paper_id, name FROM named WHERE name IS NOT NULL
+ORDER BY links DESC, name COLLATE "C"
+LIMIT greatest(%(limit)s - (SELECT count(*) FROM crawl_papers WHERE crawl_id = %(crawl)s), 0)
+"""  # noqa: S608
+
+_ADD_PAPERS = """
+INSERT INTO crawl_papers (crawl_id, paper_id, level) SELECT %s, paper, %s FROM unnest(%s::bigint[]) AS paper
+"""
+
+_WITHOUT_DETAILS = f"""
+WITH asked AS MATERIALIZED (
+    SELECT jsonb_array_elements_text(payload -> 'ids') AS name FROM jobs WHERE crawl_id = %(crawl)s AND kind = %(kind)s
+), named AS (
+    SELECT crawl_papers.level, {_NAME.format(paper="papers.id")} AS name
+    FROM crawl_papers JOIN papers ON papers.id = paper_id JOIN crawls ON crawls.id = crawl_id
+    WHERE crawl_id = %(crawl)s AND crawl_papers.level > 0
+      AND (details_fetched_at IS NULL OR details_fetched_at < crawls.created_at)
+)
+SELECT name FROM named WHERE name IS NOT NULL AND name NOT IN (SELECT name FROM asked)
+ORDER BY level, name COLLATE "C"
+"""  # noqa: S608

@@ -1,0 +1,209 @@
+"""The state of a crawl at work, and its result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg.rows import class_row
+
+from refnet.recovery.model.formatting import plural
+
+#: The seeds, the failed jobs and the incomplete lists of citations that the text names.
+_NAMED = 10
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A crawl at work."""
+
+    level: int
+    #: Papers that were chosen, seeds included.
+    papers: int
+    #: Citations that were new.
+    edges: int
+    #: Jobs of this level that wait or run.
+    queue: int
+    #: Jobs that were done, of all levels.
+    done: int
+    #: Requests of this process, and seconds since its start.
+    requests: int
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Requests a second of this process."""
+        return self.requests / self.seconds if self.seconds > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Seed:
+    """The references of a seed."""
+
+    paper_id: int
+    title: str | None
+    #: Its references that have an id, and all that the provider counts.
+    resolved: int
+    references: int
+
+
+@dataclass(frozen=True)
+class FailedJob:
+    """A job that failed for good."""
+
+    id: int
+    kind: str
+    error: str
+
+
+@dataclass(frozen=True)
+class CrawlResult:
+    """The papers, citations and failures of a crawl."""
+
+    crawl: int
+    state: str
+    #: Papers by level, the seeds first; and the papers that are known only as an end of a citation.
+    papers: list[int]
+    stubs: int
+    #: Citations that were received, and those of them that were new.
+    citations: int
+    new_citations: int
+    #: Requests of this run, and its seconds.
+    requests: int
+    seconds: float
+    seeds: list[Seed]
+    #: Seeds that the provider does not know, as they were asked for.
+    unknown: list[str]
+    #: Chosen papers without details: no provider knows them.
+    without_details: int
+    failed: list[FailedJob]
+    #: Titles of papers of which the provider lists the first 10,000 citations only.
+    cut: list[str]
+    notes: list[str]
+
+    @property
+    def is_complete(self) -> bool:
+        return self.state == "succeeded" and not self.unknown and not self.failed
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            **vars(self),
+            "seeds": [vars(one) for one in self.seeds],
+            "failed": [vars(one) for one in self.failed],
+        }
+
+    def lines(self) -> Iterator[str]:
+        """Yield the text of the result."""
+        levels = ", ".join(f"{count:,}" for count in self.papers)
+        yield (
+            f"crawl {self.crawl} {self.state}: {plural(sum(self.papers), 'paper')} (by level: {levels}),"
+            f" {plural(self.citations, 'citation')} ({self.new_citations:,} new), {self.stubs:,} stubs"
+        )
+        yield f"  {plural(self.requests, 'request')} in {self.seconds:,.1f} s"
+        for seed in self.seeds[:_NAMED]:
+            yield f"  {seed.title or f'paper {seed.paper_id}'}: {seed.resolved:,} of {seed.references:,} references resolved"
+        if len(self.seeds) > _NAMED:
+            yield f"  and {len(self.seeds) - _NAMED:,} more seeds: --json shows them"
+        yield from (f"  unknown to the provider: {name}" for name in self.unknown)
+        if self.without_details:
+            yield f"  {plural(self.without_details, 'paper')} without details: no provider knows them"
+        yield from (f"  only the first 10,000 citations: {title}" for title in self.cut[:_NAMED])
+        yield from (f"  failed: job {one.id} ({one.kind}): {one.error}" for one in self.failed[:_NAMED])
+        if self.failed:
+            yield f"  {plural(len(self.failed), 'job')} failed: `refnet jobs --retry`, then `refnet crawl`"
+        yield from (f"  {note}" for note in self.notes)
+
+
+def standing(connection: psycopg.Connection[Any], crawl: int, requests: int, seconds: float) -> Standing:
+    """Return the state of a crawl; some milliseconds for thousands of jobs."""
+    row = connection.execute(_STANDING, {"crawl": crawl}).fetchone() or (0, 0, 0, 0, 0)
+    level, papers, edges, queue, done = map(int, row)
+    return Standing(level, papers, edges, queue, done, requests, seconds)
+
+
+def result(
+    connection: psycopg.Connection[Any], crawl: int, requests: int, seconds: float, notes: list[str]
+) -> CrawlResult:
+    """Return what `crawl` has collected."""
+    values = {"crawl": crawl}
+    with connection.transaction():
+        state, unknown, cut = connection.execute(_CRAWL, values).fetchone() or ("", [], [])
+        papers = [count for (count,) in connection.execute(_LEVELS, values)]
+        stubs, found, new, without = connection.execute(_SUMS, values).fetchone() or (0, 0, 0, 0)
+        with connection.cursor(row_factory=class_row(Seed)) as cursor:
+            seeds = cursor.execute(_SEEDS, values).fetchall()
+        with connection.cursor(row_factory=class_row(FailedJob)) as cursor:
+            failed = cursor.execute(_FAILED, values).fetchall()
+    return CrawlResult(
+        crawl=crawl,
+        state=state,
+        papers=papers,
+        stubs=stubs,
+        citations=found,
+        new_citations=new,
+        requests=requests,
+        seconds=round(seconds, 2),
+        seeds=seeds,
+        unknown=unknown,
+        without_details=without,
+        failed=failed,
+        cut=cut,
+        notes=notes,
+    )
+
+
+_STANDING = """
+SELECT (SELECT level FROM crawls WHERE id = %(crawl)s),
+    (SELECT count(*) FROM crawl_papers WHERE crawl_id = %(crawl)s),
+    coalesce(sum((payload ->> 'new')::bigint), 0)::bigint,
+    count(*) FILTER (WHERE state IN ('queued', 'running')),
+    count(*) FILTER (WHERE state = 'succeeded')
+FROM jobs WHERE crawl_id = %(crawl)s
+"""
+
+_CRAWL = """
+SELECT state,
+    ARRAY(
+        SELECT jsonb_array_elements_text(payload -> 'unknown') FROM jobs
+        WHERE crawl_id = %(crawl)s AND kind = 'crawl_seeds' AND payload ? 'unknown' ORDER BY 1
+    ),
+    ARRAY(
+        SELECT coalesce(title, 'paper ' || papers.id) FROM jobs JOIN papers ON papers.id = paper_id
+        WHERE crawl_id = %(crawl)s AND payload ? 'is_cut' ORDER BY 1
+    )
+FROM crawls WHERE id = %(crawl)s
+"""
+
+_LEVELS = """
+SELECT count(*) FROM crawl_papers WHERE crawl_id = %(crawl)s GROUP BY level ORDER BY level
+"""
+
+_SUMS = """
+SELECT
+    (SELECT count(*) FROM papers WHERE details_fetched_at IS NULL AND id IN (
+        SELECT cited_id FROM citations JOIN crawl_papers ON paper_id = citing_id WHERE crawl_id = %(crawl)s
+        UNION SELECT citing_id FROM citations JOIN crawl_papers ON paper_id = cited_id WHERE crawl_id = %(crawl)s
+    )),
+    coalesce(sum((payload ->> 'found')::bigint), 0)::bigint,
+    coalesce(sum((payload ->> 'new')::bigint), 0)::bigint,
+    (SELECT count(*) FROM crawl_papers JOIN papers ON papers.id = paper_id
+     WHERE crawl_id = %(crawl)s AND details_fetched_at IS NULL)
+FROM jobs WHERE crawl_id = %(crawl)s
+"""
+
+_SEEDS = """
+SELECT papers.id AS paper_id, title,
+    count(*) FILTER (WHERE EXISTS (SELECT FROM external_ids WHERE paper_id = cited_id)) AS resolved,
+    greatest(coalesce(reference_count, 0), count(cited_id)) AS "references"
+FROM crawl_papers JOIN papers ON papers.id = crawl_papers.paper_id
+LEFT JOIN citations ON citing_id = papers.id
+WHERE crawl_id = %(crawl)s AND level = 0
+GROUP BY papers.id
+ORDER BY papers.id
+"""
+
+_FAILED = """
+SELECT id, kind, coalesce(error, '') AS error FROM jobs WHERE crawl_id = %(crawl)s AND state = 'failed' ORDER BY id
+"""

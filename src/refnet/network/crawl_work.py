@@ -1,0 +1,172 @@
+"""The jobs of a crawl: each asks a provider and writes what it answers in one transaction a page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+
+from refnet.network.crawl_levels import DETAILS, EDGES, add_seeds
+from refnet.network.http_api import RefusedError, UnavailableError
+from refnet.network.jobs import Job, Worker
+from refnet.network.papers import AnswerError, FoundEdge, FoundPaper
+from refnet.network.providers import LAST_ENTRY, OpenAlex, Scholar
+from refnet.network.scholar_answers import Page
+from refnet.network.writing import lock, retried, write_edges, write_papers
+
+#: Names of papers that OpenAlex alone knows.
+_OPENALEX = "openalex:"
+_Cursor = psycopg.Cursor[tuple[Any, ...]]
+
+
+@dataclass
+class Crawler:
+    """Does the jobs that `worker` claims."""
+
+    worker: Worker
+    scholar: Scholar
+    openalex: OpenAlex
+    #: The reason why OpenAlex is not asked any more.
+    without_openalex: str = field(default="", init=False)
+
+    def do(self, job: Job) -> None:
+        """Do a job, and mark it as done; the errors of Api, AnswerError, LostClaimError, psycopg.Error."""
+        if job.kind == EDGES:
+            self._edges(job)
+        elif job.kind == DETAILS:
+            self._details(job)
+        else:
+            self._seeds(job)
+
+    def _seeds(self, job: Job) -> None:
+        names: list[str] = job.payload["seeds"]
+        found = self.scholar.papers(names)
+        unknown = [name for name, paper in zip(names, found, strict=True) if paper is None]
+
+        def write(cursor: _Cursor) -> None:
+            papers = write_papers(cursor, [one for one in found if one])
+            add_seeds(cursor, _crawl(job), papers)
+            self.worker.done(cursor, job, {**job.payload, "unknown": unknown})
+
+        retried(self.worker.connection, write)
+
+    def _details(self, job: Job) -> None:
+        names: list[str] = job.payload["ids"]
+        known = [name for name in names if not name.startswith(_OPENALEX)]
+        answers = dict(zip(known, self.scholar.papers(known), strict=True)) if known else {}
+        found = [one for name, paper in answers.items() if paper for one in _with_asked(name, paper)]
+        unknown = [name for name in names if answers.get(name) is None]
+        works = {name: self._work(_ids_of(name)) for name in unknown}
+        found += [work[0] for work in works.values() if work]
+
+        def write(cursor: _Cursor) -> None:
+            write_papers(cursor, found)
+            missing = [name for name, work in works.items() if not work]
+            self.worker.done(cursor, job, {**job.payload, "unknown": missing})
+
+        retried(self.worker.connection, write)
+
+    def _edges(self, job: Job) -> None:
+        state: dict[str, Any] = {"offset": 0, "found": 0, "new": 0, "dropped": 0, **job.payload}
+        is_last = False
+        while not is_last:
+            page, provenance = self._page(job, state)
+            state["dropped"] += page.dropped
+            if page.next is not None and state["direction"] == "citations" and page.next >= LAST_ENTRY:
+                state["is_cut"] = True
+            is_last = page.next is None or state.get("is_cut", False)
+            self._write_page(job, state, page, provenance, is_last=is_last)
+
+    def _page(self, job: Job, state: Mapping[str, Any]) -> tuple[Page, str]:
+        """Return the next page and who provides it: OpenAlex where Semantic Scholar has nothing, or is down."""
+        name, offset = state["id"], state["offset"]
+        is_fallback = state["direction"] == "references" and offset == 0
+        page: Page | None = None
+        try:
+            if not name.startswith(_OPENALEX):
+                page = self.scholar.edges(name, state["direction"], offset)
+        except UnavailableError as error:
+            if error.limited or not is_fallback:
+                raise
+            found = self._references(job)
+            if not found:
+                raise
+            return found, "openalex"
+        if (page is None or not page.edges) and is_fallback and (found := self._references(job)):
+            return found, "openalex"
+        return page or Page((), None, 0), "semantic_scholar"
+
+    def _references(self, job: Job) -> Page | None:
+        """Return the references of a paper as OpenAlex knows them, on one page; None: none."""
+        rows = self.worker.connection.execute(_IDS, [job.paper_id]).fetchall()
+        work = self._work(dict(rows))
+        return Page(tuple(work[1]), None, 0) if work and work[1] else None
+
+    def _work(self, ids: Mapping[str, str]) -> tuple[FoundPaper, list[FoundEdge]] | None:
+        """Ask OpenAlex; None: unknown there, or OpenAlex itself is not available, which stops no crawl."""
+        if self.without_openalex:
+            return None
+        try:
+            return self.openalex.work(ids)
+        except (UnavailableError, RefusedError, AnswerError) as error:
+            self.without_openalex = str(error)
+            return None
+
+    def _write_page(
+        self, job: Job, state: dict[str, Any], page: Page, provenance: str, *, is_last: bool
+    ) -> None:
+        def write(cursor: _Cursor) -> None:
+            lock(cursor)
+            row = cursor.execute(
+                _PAPER, [job.id]
+            ).fetchone()  # a merge may have moved the job to another paper
+            if row is None or row[0] is None:  # somebody deleted the paper, and the job with it
+                return
+            new = write_edges(cursor, row[0], state["direction"], page.edges, provenance)
+            after = {**state, "found": state["found"] + len(page.edges), "new": state["new"] + new}
+            if is_last:
+                cursor.execute(_FETCHED[state["direction"]], [row[0]])
+                self.worker.done(cursor, job, after)
+            else:
+                self.worker.keep(cursor, job, after | {"offset": page.next})
+            written.update(after | {"offset": page.next})
+
+        written: dict[str, Any] = {}
+        retried(self.worker.connection, write)
+        state.update(written)
+
+
+def _crawl(job: Job) -> int:
+    assert job.crawl_id is not None  # noqa: S101  # every job of a crawl has one
+    return job.crawl_id
+
+
+def _with_asked(name: str, paper: FoundPaper) -> Sequence[FoundPaper]:
+    """Return `paper`, and the id that was asked for where the provider has merged that paper into another one."""
+    asked = _ids_of(name)
+    scholar, corpus = paper.ids.get("semantic_scholar"), paper.ids.get("corpus_id")
+    if scholar and corpus and asked.get("semantic_scholar", scholar) != scholar:
+        return paper, FoundPaper(paper.provenance, asked | {"corpus_id": corpus})
+    return (paper,)
+
+
+def _ids_of(name: str) -> dict[str, str]:
+    """Return scheme → value of an id in the form that is asked for; {}: of no scheme."""
+    prefix, colon, value = name.partition(":")
+    if not colon:
+        return {"semantic_scholar": name}
+    scheme = {"corpusid": "corpus_id", "pmid": "pubmed", "pmcid": "pmc"}.get(prefix.lower(), prefix.lower())
+    return {scheme: value}
+
+
+_IDS = """
+SELECT scheme, min(value) FROM external_ids WHERE paper_id = %s AND scheme IN ('openalex', 'doi', 'pubmed', 'mag')
+GROUP BY scheme
+"""
+_PAPER = "SELECT paper_id FROM jobs WHERE id = %s"
+_FETCHED = {
+    "references": "UPDATE papers SET references_fetched_at = now() WHERE id = %s",
+    "citations": "UPDATE papers SET citations_fetched_at = now() WHERE id = %s",
+}
