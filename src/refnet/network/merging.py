@@ -3,29 +3,19 @@
 A published version wins over a preprint; else what the first provider says stays, and its later answers renew it.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import psycopg
 
 from refnet.network.papers import FoundPaper
 
-#: The columns of `papers` that a provider fills, and a field of FoundPaper each.
-COLUMNS = (
-    "title",
-    "abstract",
-    "year",
-    "published_on",
-    "venue",
-    "publication_venue",
-    "journal",
-    "publication_types",
-    "fields_of_study",
-    "open_access_url",
-    "reference_count",
-    "citation_count",
-    "influential_citation_count",
+#: The columns of `papers` that a provider fills: a field of FoundPaper each.
+COLUMNS = tuple(
+    one.name
+    for one in fields(FoundPaper)
+    if one.name not in {"provenance", "ids", "authors", "tldr", "detailed"}
 )
 FILLED = (*COLUMNS, "authors")
 _LISTS = ("publication_types", "fields_of_study")
@@ -103,17 +93,18 @@ ROW = f"""paper.id, paper.provenance, paper.field_provenance,
     {_published("paper")}"""
 
 
-def merge(cursor: psycopg.Cursor[Any], into: Mapping[int, int]) -> None:
-    """Merge rows of `papers`: merged → kept. Citations, ids, authors, summaries, jobs and crawls move to the kept row."""
-    left = dict(into)
-    while left:
-        # A row takes from one other at a time.
-        now = {kept: merged for merged, kept in left.items()}
-        for merged in now.values():
-            del left[merged]
-        cursor.execute(_PAIRS, [list(now.values()), list(now)])
+def merge(cursor: psycopg.Cursor[Any], same: Sequence[Sequence[int]]) -> None:
+    """Merge rows of `papers`: of each group of ids, in rising order, the first stays.
+
+    Citations, ids, authors, summaries, jobs and crawls move to it.
+    """
+    while same:
+        halves = [(ids[: (len(ids) + 1) // 2], ids[(len(ids) + 1) // 2 :]) for ids in same]
+        pairs = [pair for kept, merged in halves for pair in zip(merged, kept, strict=False)]
+        cursor.execute(_PAIRS, [list(column) for column in zip(*pairs, strict=True)])
         for statement in _MERGE:
             cursor.execute(statement)
+        same = [kept for kept, _ in halves if len(kept) > 1]
 
 
 def _better(column: str) -> str:
@@ -140,24 +131,26 @@ JOIN papers AS merged ON merged.id = named.merged JOIN papers AS kept ON kept.id
 """  # noqa: S608  # constants alone, here and below
 _TIMES = ("details_fetched_at", "references_fetched_at", "citations_fetched_at")
 _MERGE: Sequence[str] = (
+    "ANALYZE pair",
     f"""
     UPDATE papers AS kept SET
         {", ".join(f"{column} = {_better(column)}" for column in COLUMNS)},
         {", ".join(f"{column} = greatest(kept.{column}, merged.{column})" for column in _TIMES)},
         field_provenance = jsonb_strip_nulls(jsonb_build_object({", ".join(map(_origin, FILLED))})),
-        title_key = CASE WHEN merged.title_key IS NULL THEN NULL ELSE kept.title_key END,
         updated_at = now()
     FROM pair JOIN papers AS merged ON merged.id = pair.merged
     WHERE kept.id = pair.kept
     """,  # noqa: S608
     """
-    INSERT INTO citations AS old
-        (citing_id, cited_id, is_influential, intents, contexts, provenance, created_at)
+    WITH moved AS (
+        SELECT citations.* FROM pair JOIN citations ON citing_id = merged
+        UNION SELECT citations.* FROM pair JOIN citations ON cited_id = merged
+    )
+    INSERT INTO citations (citing_id, cited_id, is_influential, intents, contexts, provenance, created_at)
     SELECT DISTINCT ON (1, 2) coalesce(citing.kept, citing_id), coalesce(cited.kept, cited_id),
         is_influential, intents, contexts, provenance, created_at
-    FROM citations LEFT JOIN pair AS citing ON citing.merged = citing_id LEFT JOIN pair AS cited ON cited.merged = cited_id
-    WHERE (citing_id IN (SELECT merged FROM pair) OR cited_id IN (SELECT merged FROM pair))
-        AND coalesce(citing.kept, citing_id) <> coalesce(cited.kept, cited_id)
+    FROM moved LEFT JOIN pair AS citing ON citing.merged = citing_id LEFT JOIN pair AS cited ON cited.merged = cited_id
+    WHERE coalesce(citing.kept, citing_id) <> coalesce(cited.kept, cited_id)
     ORDER BY 1, 2, created_at
     ON CONFLICT DO NOTHING
     """,

@@ -118,7 +118,8 @@ def title_key(title: str) -> str | None:
 def normalized(scheme: str, value: object) -> str | None:
     """Return the id `value` as `external_ids` has it; None if it is not an id of `scheme`.
 
-    A DOI in lower case without its URL, an arXiv id without its version, a CorpusId as digits.
+    A DOI in lower case without its URL, an arXiv id without its version, a CorpusId as digits. A number 0 is the id of
+    nothing: it would make one paper of many.
     """
     if type(value) is int and 0 <= value < 1 << 63:
         value = str(value)
@@ -143,18 +144,18 @@ def _matching(pattern: str, fold: Callable[[str], str] = str.lower) -> Callable[
 
 _NORMALIZE: Mapping[str, Callable[[str], str | None]] = {
     "semantic_scholar": _matching(r"([0-9a-f]{40})"),
-    "corpus_id": _matching(r"(?:CorpusId:)?0*([0-9]{1,19})"),
-    "mag": _matching(r"(?:MAG:)?0*([0-9]{1,19})"),
+    "corpus_id": _matching(r"(?:CorpusId:)?0*([1-9][0-9]{0,18})"),
+    "mag": _matching(r"(?:MAG:)?0*([1-9][0-9]{0,18})"),
     "doi": _matching(r"(?:doi:\s*|https?://(?:dx\.)?doi\.org/)?(10\.[0-9.]{1,40}/[!-~]+)"),
     "arxiv": _matching(
         r"(?:arXiv:|https?://arxiv\.org/(?:abs|pdf)/)?"
         r"([0-9]{4}\.[0-9]{4,5}|[a-z.-]+/[0-9]{7})(?:v[0-9]+)?(?:\.pdf)?"
     ),
-    "pubmed": _matching(r"(?:PMID:|https?://pubmed\.ncbi\.nlm\.nih\.gov/)?0*([0-9]{1,19})/?"),
+    "pubmed": _matching(r"(?:PMID:|https?://pubmed\.ncbi\.nlm\.nih\.gov/)?0*([1-9][0-9]{0,18})/?"),
     "pmc": _matching(
-        r"(?:PMCID:|https?://(?:www\.)?ncbi\.nlm\.nih\.gov/pmc/articles/)?(?:PMC)?0*([0-9]{1,19})/?"
+        r"(?:PMCID:|https?://(?:www\.)?ncbi\.nlm\.nih\.gov/pmc/articles/)?(?:PMC)?0*([1-9][0-9]{0,18})/?"
     ),
     "orcid": _matching(r"(?:https?://orcid\.org/)?([0-9]{4}-[0-9]{4}-[0-9]{4}-[0-9]{3}[0-9X])", str.upper),
-    "openalex": _matching(r"(?:https://openalex\.org/)?(W[0-9]{1,19})", str.upper),
+    "openalex": _matching(r"(?:https://openalex\.org/)?(W[1-9][0-9]{0,18})", str.upper),
 }
 _OTHER = _matching(r"(.+)", str)

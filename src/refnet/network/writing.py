@@ -104,8 +104,8 @@ def _write(cursor: psycopg.Cursor[Any], papers: Sequence[FoundPaper]) -> _Writte
     keys = [_keys(paper) for paper in papers]
     known = _read(cursor, keys)
     groups = _grouped([*keys, *_by_row(known)])
-    if merged := _merged(known, groups):
-        merge(cursor, merged)
+    if same := _same(known, groups):
+        merge(cursor, same)
         known = _read(cursor, keys)
     row_of = {groups[key]: row for key, row in known.items()}
     missing = [group for group in dict.fromkeys(groups[first] for first, *_ in keys) if group not in row_of]
@@ -117,7 +117,7 @@ def _write(cursor: psycopg.Cursor[Any], papers: Sequence[FoundPaper]) -> _Writte
     titles = {row_of[group].id: key for (scheme, key), group in groups.items() if scheme == _TITLE}
     _store(cursor, row_of.values(), ids, titles)
     _store_more(cursor, rows, papers)
-    return _Written([row.id for row in rows], merged)
+    return _Written([row.id for row in rows], {gone: kept for kept, *others in same for gone in others})
 
 
 def _keys(paper: FoundPaper) -> list[_Key]:
@@ -166,12 +166,12 @@ def _grouped(keys: Iterable[Sequence[_Key]]) -> dict[_Key, _Key]:
     return {key: find(key) for key in list(leader)}
 
 
-def _merged(known: dict[_Key, Row], groups: dict[_Key, _Key]) -> dict[int, int]:
-    """Return the rows that are one paper with another: gone → kept."""
+def _same(known: dict[_Key, Row], groups: dict[_Key, _Key]) -> list[list[int]]:
+    """Return the ids of rows that are one paper, in rising order."""
     ids = defaultdict(set)
     for key, row in known.items():
         ids[groups[key]].add(row.id)
-    return {gone: kept for one in ids.values() for gone in one if gone != (kept := min(one))}
+    return [sorted(one) for one in ids.values() if len(one) > 1]
 
 
 def _store(

@@ -94,6 +94,8 @@ SHA = "2d5673caa9e6af3a7b82a43f19ee920992db07ad"
         ("corpus_id", "CorpusId:014636783", "14636783"),
         ("corpus_id", True, None),
         ("corpus_id", -1, None),
+        ("corpus_id", 0, None),
+        ("mag", "000", None),
         ("corpus_id", 1 << 64, None),
         ("corpus_id", "²", None),
         ("semantic_scholar", SHA.upper(), SHA),
