@@ -13,7 +13,12 @@ from refnet.postgres.session import Target
 VERSION_TABLE = "refnet_migrations"
 
 #: Session settings: unqualified names mean `public`, whatever the role or the database sets.
-SESSION = {"search_path": "public", "client_min_messages": "warning"}
+#: A statement sees what others committed before it: writers wait for each other, and then read.
+SESSION = {
+    "search_path": "public",
+    "client_min_messages": "warning",
+    "default_transaction_isolation": "read committed",
+}
 
 
 @contextmanager

@@ -55,6 +55,25 @@ def test_import_cora_migrates_and_counts(database: Target, tmp_path: Path) -> No
     assert again.stdout.splitlines()[1:] == said
 
 
+def test_import_semantic_scholar_counts_what_is_new_and_what_it_left_out(
+    database: Target, tmp_path: Path
+) -> None:
+    (tmp_path / "paper.json").write_text('{"title": "A", "year": "?", "references": [{"title": "B"}, null]}')
+    done = refnet(database, tmp_path, "import", "semantic-scholar", "paper.json")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[1:] == [
+        f"{database.name}: 1 paper with 1 citation read, 2 papers and 1 citations were new",
+        "2 values of a wrong type left out",
+    ]
+    again = refnet(database, tmp_path, "import", "semantic-scholar", "paper.json", "--json")
+    told = json.loads(again.stdout)
+    del told["acts_on"]
+    counts = {"papers": 1, "citations": 1, "new_papers": 0, "new_citations": 0, "dropped": 2}
+    assert told == {"database": database.name, **counts}
+    refused = refnet(database, tmp_path, "import", "semantic-scholar", ".")
+    assert (refused.returncode, refused.stderr.splitlines()[0]) == (2, "refnet: . is not a file")
+
+
 def test_a_missing_file_is_a_usage_error_before_anything_is_made(database: Target, tmp_path: Path) -> None:
     done = refnet(database, tmp_path, "import", "cora", "nowhere.cites")
     assert done.returncode == 2

@@ -23,6 +23,7 @@ SCHOLAR = "semantic_scholar"
 def target(server: Cluster) -> Iterator[Target]:
     with server.target().connect() as admin:
         admin.execute("CREATE DATABASE writing TEMPLATE template0")
+        admin.execute("ALTER DATABASE writing SET default_transaction_isolation = 'repeatable read'")
     target = server.target("writing")
     migrate(target)
     yield target
