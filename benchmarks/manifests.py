@@ -13,7 +13,7 @@ from refnet.recovery.model.bucket import Bucket
 from refnet.recovery.model.remote import Piece, PieceName, RemoteManifest, lengths
 from refnet.recovery.sealing.age import Recipient
 from refnet.recovery.sealing.keys import MachineKeys
-from refnet.recovery.stores.sending import Sealer
+from refnet.recovery.sealing.sealer import Sealer
 
 #: Bytes that encryption adds to a piece, about.
 _ADDED = 5_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
@@ -103,13 +103,15 @@ class MemoryDraft:
         self._store = store
         self._source = source
 
-    def publish(self, made: Made, local: datetime, seconds: float) -> Manifest:
+    def publish(
+        self, made: Made, local: datetime, seconds: float, others: Container[str] = frozenset()
+    ) -> Manifest:
         store = self._store
         shared = made.details.get("shares_bytes_with")
         self.out.seek(0)
         data = store.contents[shared] if shared else self.out.read()
         names = artifact_names(self._source, local, partial=made.partial)
-        name = next((name for name in names if name not in store.contents), None)
+        name = next((one for one in names if one not in store.contents and one not in others), None)
         if name is None:
             raise RefnetError("every name of this second is taken", "Retry in a second.")
         manifest = Manifest(

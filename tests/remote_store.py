@@ -19,9 +19,10 @@ from refnet.recovery.model.source import OpenArtifact, Progress, silent
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sealing.age import PrivateKey
 from refnet.recovery.sealing.keys import MachineKeys, Opener
+from refnet.recovery.sealing.sealer import Sealer
 from refnet.recovery.stores.remote import RemoteStore
 from refnet.recovery.stores.remote_manifests import Trust
-from refnet.recovery.stores.sending import Sealer, Sender, fetch_back
+from refnet.recovery.stores.sending import Sender, fetch_back
 
 NOW = datetime(2026, 11, 25, 17, 0, tzinfo=UTC)
 PROOF = Evidence(NOW, Level.PROVEN, Outcome.PASSED, 1.5, row_digests="ab" * 16)

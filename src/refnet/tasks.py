@@ -204,7 +204,7 @@ def prune(_self: Retried) -> dict[str, Any]:
     context = _context()
     names = wiring.known(context.settings)
     plans, errors = run_prune(context, names)
-    copies, failed = prune_stores(context, names) if context.settings.stores else ([], [])
+    copies, failed = prune_stores(context, names) if context.settings.every_store else ([], [])
     if errors or failed:
         raise [*errors, *failed][0]
     deleted = [one.entry.name for plan in plans for one in plan.deleted]

@@ -9,16 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from refnet import servers
 from refnet.cluster_sources import ROLES
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.formatting import some
-from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.monitoring import Limits
 from refnet.recovery.model.retention import Listing, PreviousVersion
 from refnet.recovery.model.schedule import Schedule, TaskName
@@ -27,27 +26,49 @@ from refnet.recovery.model.source import OpenArtifact, Progress, Source
 from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
 from refnet.recovery.sources.database.artifact.required_tables import Required
 from refnet.recovery.sources.proof_run import ProofOptions
-from refnet.recovery.stores.check_record import last_checks
 from refnet.recovery.stores.identified import Remembered
 from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.stores.previous_records import PreviousVersions
 from refnet.recovery.stores.run_journal import Journal
 from refnet.settings import Retention, Settings, variable
 from refnet.settings.sources import GLOBALS, SHORT
+from refnet.settings.stores import LOCAL
 
 if TYPE_CHECKING:
-    from refnet.recovery.model.copies import StoreState
     from refnet.recovery.sealing.keys import GivenKeys, MachineKeys
     from refnet.recovery.sources.files.scope import Scope
     from refnet.recovery.sources.files.target import FolderTarget
     from refnet.recovery.stores.remote import RemoteStore
+    from refnet.recovery.stores.sealed import SealedStore
     from refnet.recovery.stores.sending import Sender
-    from refnet.telemetry.facts import Facts
+
+#: The folder in REFNET_HOME with what is not encrypted yet.
+UNSEALED = "unsealed"
 
 
 def store(settings: Settings) -> LocalStore:
-    """Return the store."""
+    """Return the backup folder as a store of artifacts that are not encrypted."""
     return LocalStore(settings.backup_dir, remembered=Remembered(settings.home / "stores"))
+
+
+def workplace(settings: Settings) -> LocalStore:
+    """Return the store in which artifacts are made: the backup folder; with encryption.local a folder in REFNET_HOME."""
+    return LocalStore(settings.home / UNSEALED) if settings.encryption_local else store(settings)
+
+
+def sealed(settings: Settings) -> SealedStore:
+    """Return the store with the encrypted artifacts in the backup folder; it needs encryption.local."""
+    return cast("SealedStore", remote_store(settings, LOCAL))
+
+
+def catalog(settings: Settings) -> LocalStore | SealedStore:
+    """Return the store with the artifacts of this machine: the backup folder, or what is encrypted in it."""
+    return sealed(settings) if settings.encryption_local else store(settings)
+
+
+def plaintext(settings: Settings) -> tuple[LocalStore, ...]:
+    """Return the places that have artifacts which are not encrypted yet, with encryption.local."""
+    return (workplace(settings), store(settings)) if settings.encryption_local else ()
 
 
 def remote_store(
@@ -71,7 +92,14 @@ def remote_store(
     if keys.signing_file.exists():
         signers.add(keys.signer().fingerprint)
     trust = Trust(opener, frozenset(signers), any_signer)
-    return RemoteStore(own.name, open_bucket(own), settings.home / "remote" / own.name, trust)
+    home = settings.home / "remote" / own.name
+    if own.name != LOCAL:
+        return RemoteStore(own.name, open_bucket(own), home, trust)
+    from refnet.recovery.stores.sealed import SealedStore
+
+    found = SealedStore(own.name, open_bucket(own), home, trust)
+    found.folder, found.workplace = store(settings), workplace(settings)
+    return found
 
 
 def machine_keys(settings: Settings) -> MachineKeys:
@@ -84,7 +112,8 @@ def machine_keys(settings: Settings) -> MachineKeys:
 def sender(settings: Settings, into: RemoteStore, now: Callable[[], datetime]) -> Sender:
     """Return what sends copies to `into`; RefnetError (USAGE) without recipients, or without this machine's keys."""
     from refnet.recovery.sealing.age import Recipient
-    from refnet.recovery.stores.sending import Sealer, Sender
+    from refnet.recovery.sealing.sealer import Sealer
+    from refnet.recovery.stores.sending import Sender
     from refnet.settings.encryption import recipients
 
     keys = machine_keys(settings)
@@ -107,37 +136,6 @@ def limits(settings: Settings) -> dict[SourceName, Limits]:
         name: Limits(schedule.interval(name), drill, settings.of(name).min_bytes or 0)
         for name in known(settings)
     }
-
-
-def facts(settings: Settings, now: Callable[[], datetime]) -> Callable[[Identity | None], Facts]:
-    """Return a function that reads the facts for a database; it reads again only what has changed."""
-    from refnet.telemetry.facts import Facts
-
-    artifacts, runs, schedule = store(settings), journal(settings), Schedule.of(settings)
-    stores = _states(settings, now)
-    protected, allowed = configured(settings), limits(settings)
-    named = {name: servers.named_by(settings, name) for name in known(settings) if name not in STANDARD}
-
-    def read(target: Identity | None) -> Facts:
-        trouble = artifacts.trouble()
-        entries, leftovers, unlisted = artifacts.contents()
-        free, history = artifacts.free_bytes(), runs.history()
-        return Facts(
-            now(), Catalog.of(entries), leftovers, unlisted, free, history, protected, schedule, allowed,
-            {SourceName.DATABASE: target, **named}, trouble, _all_recorded(settings), timedelta(days=settings.retention_previous),
-            stores(), last_checks(settings.home / "remote", settings.stores),
-        )  # fmt: skip
-
-    return read
-
-
-def _states(settings: Settings, now: Callable[[], datetime]) -> Callable[[], tuple[StoreState, ...]]:
-    """Return a function that reads the state of each remote store of the settings."""
-    if not settings.stores:
-        return lambda: ()
-    from refnet.recovery.stores.remote_states import StoreStates
-
-    return StoreStates.of(settings, known(settings), partial(remote_store, settings), now).read
 
 
 #: The kind of the sources of each table, in the order of backups.
@@ -180,9 +178,13 @@ def configured(settings: Settings) -> frozenset[SourceName]:
             *([SourceName.DATABASE] if database else []),
             *known(settings)[len(STANDARD) :],
             *([SourceName.CONFIG] if settings.config_dir else []),
-            *([SourceName.OBSIDIAN] if vault or _last(store(settings), SourceName.OBSIDIAN) else []),
+            *([SourceName.OBSIDIAN] if vault or _has(settings, SourceName.OBSIDIAN) else []),
         )
     )
+
+
+def _has(settings: Settings, name: SourceName) -> bool:
+    return Catalog.of(catalog(settings).entries(name)).newest_complete(name) is not None
 
 
 def _has_own_server(settings: Settings) -> bool:
@@ -322,7 +324,8 @@ def _previous_folders(settings: Settings, source: SourceName) -> tuple[PreviousV
     return previous_folders(settings.home / "swaps", source, None if no_live else target(settings, source))
 
 
-def _all_recorded(settings: Settings) -> dict[SourceName, tuple[datetime, ...] | None]:
+def all_recorded(settings: Settings) -> dict[SourceName, tuple[datetime, ...] | None]:
+    """Return since when the recorded previous versions of each source are kept; None: that cannot be read."""
     found: dict[SourceName, tuple[datetime, ...] | None] = dict.fromkeys(known(settings))
     for name in known(settings):
         with suppress(RefnetError):  # the monitor warns that they cannot be read
@@ -353,7 +356,7 @@ def recorded_previous(settings: Settings, name: SourceName) -> tuple[datetime, .
     others = (one for one in known(settings) if one.kind is Kind.DATABASE and one != name)
     newest = None
     if records and any(database(one) == own for one in others):
-        newest = Catalog.of(store(settings).entries(name)).newest_complete(name)
+        newest = Catalog.of(catalog(settings).entries(name)).newest_complete(name)
     system = newest.identity.system if newest and newest.identity else None
     return tuple(one.mark.at for one in records if not system or one.system in {None, system})
 

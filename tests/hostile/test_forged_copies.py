@@ -14,7 +14,7 @@ from xxhash import xxh3_128_hexdigest
 
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.remote import MOST_COUNTER, Copy, Piece, PieceName
-from refnet.recovery.stores.sending import Sealer
+from refnet.recovery.sealing.sealer import Sealer
 from refnet.recovery.stores.sending_journal import SendingJournal, Sent
 
 

@@ -14,7 +14,7 @@ from refnet.settings import keys, load, problems, variable
 from refnet.settings.table import tables
 
 SECRETS = {key for key, field in keys().items() if field.metadata["secret"]}
-FLAGS = ("one_file_system",)
+FLAGS = ("one_file_system", "encryption.local")
 #: Values of TOML that no setting can have; a flag can be true.
 NEVER = (
     "true", "1.5", "nan", "inf", "-inf", "1e400", "-1", "9" * 30, "0x" + "f" * 5000, "1979-05-27", "02:00:00", '""',
@@ -67,6 +67,7 @@ BAD = {
     **dict.fromkeys(("left_out.databases", "backup.order"), LISTS),
     "left_out.percent": PERCENT,
     **{key: [("True", "true"), ("yes", ""), ("1", "")] for key in FLAGS},
+    "encryption.local": [("yes", ""), ("1", "")],  # true needs a recipient
     "encryption.recipients": [*LISTS, ("age1", ""), ("x", ""), ("AGE-SECRET-KEY-1HUNTER2", "")],
     "encryption.signers": [*LISTS, ("SHA256:x", ""), ("ssh-rsa AAAA", "")],
     "config.entries": [("../x", ""), ("/etc", ""), ("a,b/c", ""), ("|a", "")],

@@ -31,7 +31,7 @@ class Acceptance:
 
 def plan(context: Context, name: str) -> Acceptance:
     """Return what would be accepted; RefnetError if it has not shrunk."""
-    entry = choose_listed(context.local, name)
+    entry = choose_listed(context.catalog, name)
     if not entry.shrunk:
         known = "is accepted already" if entry.manifest.shrunk else "has not shrunk"
         raise RefnetError(f"{entry.name} {known}", "There is nothing to accept.", Exit.USAGE)
@@ -44,6 +44,6 @@ def accept(context: Context, planned: Acceptance) -> Acceptance:
     reasons = (f"accepted: {'; '.join(entry.manifest.shrunk)}",)
     now = context.clock.now()
     line = Evidence(now, Level.WRITTEN, Outcome.UNVERIFIED, 0.0, reasons=reasons, accepts=True)
-    with context.local.lock(entry.source):
-        context.local.record(entry, line)
+    with context.catalog.lock(entry.source):
+        context.catalog.record(entry, line)
     return replace(planned, accepted=True)

@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from refnet import wiring
+from refnet.actions import seal
 from refnet.actions.context import Context
 from refnet.actions.verify import keep, verify
 from refnet.errors import Exit, RefnetError
@@ -83,7 +85,7 @@ def plan(context: Context, path: Path) -> Adoption:
 
     RefnetError if the name is not that of an artifact, or the file has a manifest already.
     """
-    store, zone = context.local, Schedule.of(context.settings).zone
+    zone = Schedule.of(context.settings).zone
     said = read_file_name(path.name)
     with explained(path):
         fits = not path.is_symlink() and path.is_file()
@@ -94,6 +96,7 @@ def plan(context: Context, path: Path) -> Adoption:
             Exit.USAGE,
         )
     source, local = said
+    store = _place(context, path, source)
     inside = path.resolve().parent == store.folder(source).resolve()
     if inside:
         store.check_adoptable(source, path.name)
@@ -113,10 +116,11 @@ def adopt(context: Context, adoption: Adoption) -> Adopted:
 
     Checks that passed before the manifest was lost no longer count; those that failed still do.
     """
-    store = context.local
     source = adoption.source
+    store = _place(context, adoption.path, source)
     with store.lock(source):
-        manifest = _publish(store, adoption)
+        others = frozenset(one.name for one in context.catalog.entries(source))
+        manifest = _publish(store, adoption, others)
         entry = Catalog.of(store.entries(source)).named(manifest.name)
         if entry and not adoption.inside and (marks := marks_of(adoption.path)) != entry.marks:
             store.mark(entry, Marks(pinned=True) if marks.unreadable else marks)
@@ -125,7 +129,17 @@ def adopt(context: Context, adoption: Adoption) -> Adopted:
             line = Evidence(now, Level.WRITTEN, Outcome.UNVERIFIED, 0.0, reasons=_LOST, revokes=True)
             keep(store.artifact(entry), (line,))
         adopted = store.artifact(entry) if entry else artifact_at(adoption.path, source)
-        return Adopted(adopted, verify(context, adopted, Level.INTACT).proof)
+        proof = verify(context, adopted, Level.INTACT).proof
+        entry = Catalog.of(store.entries(source)).named(manifest.name)  # with its marks and evidence
+        if entry and context.settings.encryption_local and not entry.damaged:
+            seal.raised(context, seal.seal(context, store, entry))
+        return Adopted(adopted, proof)
+
+
+def _place(context: Context, path: Path, source: SourceName) -> LocalStore:
+    """Return the store that the file at `path` is in already, or else the one that artifacts are made in."""
+    places = (*wiring.plaintext(context.settings), context.local)
+    return next((one for one in places if path.resolve().parent == one.folder(source).resolve()), places[-1])
 
 
 def _opened(path: Path, source: SourceName) -> tuple[OpenArtifact, str]:
@@ -173,10 +187,10 @@ def _stated(artifact: OpenArtifact) -> Made | None:
     )
 
 
-def _publish(store: LocalStore, adoption: Adoption) -> Manifest:
+def _publish(store: LocalStore, adoption: Adoption, others: frozenset[str]) -> Manifest:
     source, path = adoption.source, adoption.path
     if adoption.inside:
         return store.adopt(source, path.name, adoption.made)
     with store.draft(source) as draft, explained(path), disk.open_regular(path) as reader:
         shutil.copyfileobj(reader, draft.out, disk.CHUNK)
-        return draft.publish(adoption.made, adoption.local, 0.0)
+        return draft.publish(adoption.made, adoption.local, 0.0, others)

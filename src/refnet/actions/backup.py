@@ -30,6 +30,7 @@ from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.model.store import Store
 from refnet.recovery.stores.local import LocalStore
 from refnet.settings import Settings
+from refnet.settings.stores import ENCRYPTED
 
 if TYPE_CHECKING:
     from refnet.actions.copy import Copied
@@ -140,7 +141,7 @@ class Plan:
 def plan(context: Context, name: SourceName, options: Options) -> Plan:
     """Return what a backup of `name` would do; write nothing and start no server."""
     store = LocalStore(options.folder, flat=True) if options.folder else context.local
-    what, problem = "", None if options.folder else store.trouble()
+    what, problem = "", None if options.folder else wiring.store(context.settings).trouble()
     if name in wiring.configured(context.settings):
         try:
             what = _found(context.settings, name)
@@ -153,7 +154,9 @@ def plan(context: Context, name: SourceName, options: Options) -> Plan:
     known = what and not problem
     there = _earlier(context, name, store, _since(context, name, options)) if known else None
     earlier = there.manifest.name if there else ""
-    return Plan(name, what, store.folder(name), problem, () if earlier else tuple(listed), stores, earlier)
+    sealed = context.settings.encryption_local and not options.folder
+    folder = context.settings.backup_dir / ENCRYPTED if sealed else store.folder(name)
+    return Plan(name, what, folder, problem, () if earlier else tuple(listed), stores, earlier)
 
 
 def _found(settings: Settings, name: SourceName) -> str:
@@ -179,7 +182,7 @@ def backup(context: Context, name: SourceName, options: Options | None = None) -
     store = LocalStore(options.folder, flat=True) if options.folder else context.local
     options = replace(options, since=_since(context, name, options))
     if earlier := _earlier(context, name, store, options.since):
-        earlier = replace(earlier, path=store.folder(name) / earlier.manifest.name)
+        earlier = replace(earlier, path=_path(context, store, earlier))
         return _send_earlier(context, earlier, again=options.again)
     source = wiring.source(context.settings, name, jobs=options.jobs, tables=options.tables, into=store)
     watched = options.folder is None and not options.tables  # else it protects nothing that is monitored
@@ -193,7 +196,7 @@ def backup(context: Context, name: SourceName, options: Options | None = None) -
             if watched:
                 options = replace(options, details=unprotected.details(settings, name))
             made = make(within, source, store, options)
-            made = replace(made, path=store.folder(name) / made.manifest.name)
+            made = replace(made, path=_path(context, store, made))
             doing.artifact = made.manifest.name
             if made.proof and made.damaged:
                 doing.damaged = "; ".join(made.proof.reasons) or "the proof failed"
@@ -228,7 +231,7 @@ def _copied(context: Context, made: Backup, at_work: AtWork) -> Backup:
     copies = copy_new(context, source, made.manifest.name)
     if uncopied := missing(copies):
         at_work.failed(Reason.COPY, uncopied.message, uncopied.hint)
-    return replace(made, copies=copies, uncopied=uncopied)
+    return replace(made, copies=(*made.copies, *copies), uncopied=uncopied)
 
 
 def _since(context: Context, name: SourceName, options: Options) -> datetime | None:
@@ -244,43 +247,73 @@ def _since(context: Context, name: SourceName, options: Options) -> datetime | N
     if last is None or last.reason is not Reason.COPY:
         return since
     ago = (now - last.started).total_seconds() - last.seconds
-    entry = Catalog.of(context.local.entries(name)).named(last.artifact)
+    entry = Catalog.of(context.catalog.entries(name)).named(last.artifact)
     return min(since, entry.published) if entry and 0 <= ago <= options.if_older.total_seconds() else since
 
 
-def _earlier(context: Context, name: SourceName, store: Store, since: datetime | None) -> Backup | None:
+def _earlier(context: Context, name: SourceName, store: LocalStore, since: datetime | None) -> Backup | None:
     """Return the newest complete artifact of `name` if it was published and checked since `since`."""
     if since is None:
         return None
     target = servers.identity_of(context.settings, name)
-    newest = Catalog.of(store.entries(name)).about(target, name).newest_complete(name)
+    newest = Catalog.of(_known(context, store, name)).about(target, name).newest_complete(name)
     fits = newest and since <= newest.published <= context.clock.now() and newest.evidence
     return Backup(newest.manifest, None, {}, earlier=True) if newest and fits else None
 
 
-def make(context: Context, source: Source, store: Store, options: Options) -> Backup:
+def make(context: Context, source: Source, store: LocalStore, options: Options) -> Backup:
     """Make one artifact of `source` in `store`; return the earlier one if another run has made it since."""
+    made = partial(_made, context, source, store, options)
+    with store.lock(source.name):
+        if not _seals(context, store):
+            return made()
+        from refnet.actions.seal import sealed
+
+        return sealed(context, source.name, made)
+
+
+def _made(context: Context, source: Source, store: LocalStore, options: Options) -> Backup:
+    """Make one, and prove it, in `store`, which is locked."""
     clock = context.clock
     publish = partial(_publish, context, source, store, options)
-    with store.lock(source.name):
-        if earlier := _earlier(context, source.name, store, options.since):
-            return earlier
-        try:
-            made = publish()
-        except TransientError:
-            made = publish()
-        if made.warnings:
-            made = _recorded(store, made, (_written(made, clock.now()),))
-        if not options.prove:
-            return made
-        published = clock.monotonic()
-        proof = attempt(context, store.artifact(Entry(made.manifest)), Level.PROVEN)
-        made.seconds["prove"] = clock.monotonic() - published
-        made = replace(made, proof=proof)
-        return _recorded(store, made, evidence_of(proof, clock.now(), made.seconds["prove"]))
+    if earlier := _earlier(context, source.name, store, options.since):
+        return earlier
+    try:
+        made = publish()
+    except TransientError:
+        made = publish()
+    if made.warnings:
+        made = _recorded(store, made, (_written(made, clock.now()),))
+    if not options.prove:
+        return made
+    published = clock.monotonic()
+    proof = attempt(context, store.artifact(Entry(made.manifest)), Level.PROVEN)
+    made.seconds["prove"] = clock.monotonic() - published
+    made = replace(made, proof=proof)
+    return _recorded(store, made, evidence_of(proof, clock.now(), made.seconds["prove"]))
 
 
-def _publish(context: Context, source: Source, store: Store, options: Options) -> Backup:
+def _seals(context: Context, store: LocalStore) -> bool:
+    """Return whether what is made in `store` is encrypted into the backup folder."""
+    return context.settings.encryption_local and not store.flat
+
+
+def _known(context: Context, store: LocalStore, name: SourceName) -> tuple[Entry, ...]:
+    """Return the artifacts of `name` before one that is made in `store`."""
+    return (context.catalog if _seals(context, store) else store).entries(name)
+
+
+def _path(context: Context, store: LocalStore, made: Backup) -> Path:
+    """Return the file of an artifact; of one that is encrypted, its manifest."""
+    manifest = made.manifest
+    if not _seals(context, store):
+        return store.folder(manifest.source) / manifest.name
+    from refnet.actions.seal import path
+
+    return path(context, manifest.source, manifest.name)
+
+
+def _publish(context: Context, source: Source, store: LocalStore, options: Options) -> Backup:
     """Dump into a draft and publish it, once."""
     clock, shrinking = context.clock, wiring.shrinking(context.settings)
     started, waited = clock.monotonic(), 0.0
@@ -294,10 +327,12 @@ def _publish(context: Context, source: Source, store: Store, options: Options) -
     with store.draft(source.name) as draft:
         made = replace(source.dump(draft.out, context.progress, turn), published=clock.now())
         made = replace(made, details={**made.details, **options.details})
-        made = marked(made, source.name, store.entries(source.name), shrinking)
+        known = _known(context, store, source.name)
+        made = marked(made, source.name, known, shrinking)
         dumped = clock.monotonic()
         took = dumped - started - waited
-        manifest = draft.publish(made, made.created.astimezone(clock.zone), took)
+        local, others = made.created.astimezone(clock.zone), frozenset(one.name for one in known)
+        manifest = draft.publish(made, local, took, others)
     seconds = {"dump": took, "publish": clock.monotonic() - dumped}
     return Backup(manifest, None, seconds, made.warnings)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refnet import wiring
@@ -20,6 +22,7 @@ from refnet.recovery.model.source import OpenArtifact
 from refnet.recovery.model.source_name import STANDARD, SourceName
 from refnet.recovery.model.store import Unlisted
 from refnet.recovery.stores.local import LocalStore
+from refnet.settings.stores import LOCAL
 
 if TYPE_CHECKING:
     from refnet.recovery.stores.remote import RemoteStore
@@ -36,6 +39,8 @@ class Listing:
     now: datetime
     #: What the order of a remote store's manifests shows to be removed, replaced or put back.
     gaps: tuple[Gap, ...] = ()
+    #: Artifacts that are not encrypted, although encryption.local is set.
+    bare: tuple[Path, ...] = ()
 
     @property
     def place(self) -> str:
@@ -50,6 +55,7 @@ class Listing:
             "artifacts": [self._listed(entry) for entry in self.entries],
             "unlisted": [asdict(one) for one in self.unlisted],
             **gaps,
+            **({"not_encrypted": [str(one) for one in self.bare]} if self.bare else {}),
         }
 
     def path(self, one: Entry | Unlisted) -> str:
@@ -107,6 +113,8 @@ class Shown:
 def notes(entry: Entry, now: datetime) -> list[str]:
     """Return the notes of the list on `entry`, beside its state."""
     found = entry.marks.describe(now)
+    if entry.proven_before:
+        found.append("proven before it was encrypted")
     if entry.damaged:
         found += [line.reasons[0] for line in entry.evidence[-1:] if line.reasons]
     if entry.manifest.shrunk:
@@ -147,7 +155,11 @@ def listing(context: Context, names: tuple[SourceName, ...] | None, tag: str | N
         check_tag(tag)
         entries = tuple(entry for entry in entries if tag in entry.marks.tags)
     unlisted = () if tag is not None else tuple(one for one in ignored if one.source in places)
-    return Listing(store, entries, unlisted, context.clock.now(), gaps)
+    bare: Sequence[Path] = ()
+    if not isinstance(store, LocalStore) and store.name == LOCAL:
+        plain = ((place, one) for place in wiring.plaintext(context.settings) for one in place.entries())
+        bare = [place.path(one) for place, one in plain if one.source in places and tag is None]
+    return Listing(store, entries, unlisted, context.clock.now(), gaps, tuple(bare))
 
 
 def show(context: Context, name: str, at: str | None = None) -> Shown:
@@ -160,6 +172,6 @@ def show(context: Context, name: str, at: str | None = None) -> Shown:
             "`refnet verify` checks it by its own index; `refnet adopt` makes a manifest for it.",
         )
     marks = chosen.entry.marks.describe(context.clock.now()) if chosen.entry else ()
-    closed = context.remote is not None and not context.remote.trust.opener.recovery
+    closed = not isinstance(context.store, LocalStore) and not context.has_key
     tables = () if closed else context.open_artifact(chosen).tables()
     return Shown(chosen, manifest, tables, tuple(marks))

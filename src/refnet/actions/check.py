@@ -105,7 +105,7 @@ def _cluster(settings: Settings, name: str) -> Iterator[Line]:
 
 def check_copies(settings: Settings) -> Iterator[Line]:
     """Check for each remote store that copies can be encrypted, signed and sent; ask no store."""
-    for name in settings.stores:
+    for name in settings.every_store:
         what = f"copies {name}"
         try:
             store = wiring.remote_store(settings, name)
@@ -145,7 +145,8 @@ def backup_folder(settings: Settings) -> Iterator[Line]:
         if folder.resolve().is_relative_to(one.resolve()):
             hint = "Choose a folder outside of it, best on another disk (REFNET_BACKUP_DIR)."
             wrong.append(error(what, f"{folder} is inside {one}, which is backed up", hint))
-    yield from wrong or (ok(what, str(folder)),)
+    says = f"{folder}, encrypted" if settings.encryption_local else str(folder)
+    yield from wrong or (ok(what, says),)
 
 
 def _protected(settings: Settings) -> Iterator[Path]:

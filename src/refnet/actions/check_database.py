@@ -74,7 +74,8 @@ def _login(
     yield ok(settings.about, f"{server}, database {target.name}, role {role}, {size(count)}")
     for sentence in server_clock.warnings(session, Clock().now):
         yield warning(settings.about, sentence, "Synchronize both clocks (NTP).")
-    for folder, purpose in ((settings.backup_dir, "backup"), (settings.home, "proof")):
+    made_in = settings.home if settings.encryption_local else settings.backup_dir
+    for folder, purpose in ((made_in, "backup"), (settings.home, "proof")):
         free = LocalStore(folder).free_bytes()
         if free is not None and free < count:
             says = f"{size(free)} free in {folder}, and a {purpose} takes up to {size(count)}"

@@ -26,6 +26,7 @@ from refnet.settings import user_path
 
 if TYPE_CHECKING:
     from refnet.recovery.stores.remote import RemoteStore
+    from refnet.recovery.stores.sealed import SealedStore
 
 
 @dataclass(frozen=True)
@@ -246,10 +247,15 @@ def choose_one(store: AnyStore, artifact: str, source: SourceName | None = None)
     return chosen
 
 
-def choose_listed(store: LocalStore, artifact: str) -> Entry:
+def choose_listed(store: LocalStore | SealedStore, artifact: str) -> Entry:
     """Return the artifact `artifact`, a name or a path, of the catalog; RefnetError if it is not in it."""
     chosen = choose_one(store, artifact)
-    if chosen.entry is None or chosen.path != store.path(chosen.entry):
+    listed = chosen.entry and (
+        chosen.path == store.path(chosen.entry)
+        if isinstance(store, LocalStore)
+        else chosen.store == store.name
+    )
+    if chosen.entry is None or not listed:
         raise RefnetError(
             f"{chosen.name} is not in the catalog", "Give a name that `refnet list` shows.", Exit.USAGE
         )

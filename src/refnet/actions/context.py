@@ -25,6 +25,7 @@ from refnet.settings import Examined, Settings, examine
 
 if TYPE_CHECKING:
     from refnet.recovery.stores.remote import RemoteStore
+    from refnet.recovery.stores.sealed import SealedStore
 
 
 @dataclass(frozen=True)
@@ -38,18 +39,28 @@ class Context:
     #: Whether this is a service, which logs to stderr.
     service: bool = False
 
-    #: The remote store that a command reads; None: the backup folder.
+    #: The store of copies that a command reads; None: that of this machine's artifacts.
     remote: RemoteStore | None = None
 
     @property
     def local(self) -> LocalStore:
-        """The backup folder."""
-        return wiring.store(self.settings)
+        """The store that artifacts are made in, and fetched into; see `wiring.workplace`."""
+        return wiring.workplace(self.settings)
+
+    @property
+    def catalog(self) -> LocalStore | SealedStore:
+        """The store with the artifacts of this machine; see `wiring.catalog`."""
+        return wiring.catalog(self.settings)
 
     @property
     def store(self) -> LocalStore | RemoteStore:
         """The store that artifacts are read from."""
-        return self.remote or self.local
+        return self.remote or self.catalog
+
+    @property
+    def has_key(self) -> bool:
+        """Return whether the recovery key of the store that is read is at hand."""
+        return bool(self.remote and self.remote.trust.opener.recovery)
 
     def open_artifact(self, artifact: OpenArtifact) -> Artifact:
         """Return the content of `artifact`."""

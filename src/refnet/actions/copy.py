@@ -15,9 +15,11 @@ from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.copies import copy_of
 from refnet.recovery.model.remote import Copy, CopyLevel
 from refnet.recovery.model.source_name import Kind, SourceName
+from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.stores.remote import RemoteStore
 from refnet.recovery.stores.sending import Sender, fetch_back, read_oldest_back, sample_back
 from refnet.settings.store_url import StoreKind
+from refnet.settings.stores import LOCAL
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ class Wanted:
     entry: Entry | None
     #: Why it is not copied.
     skipped: str = ""
+    #: Where it is, if it is not a copy itself.
+    place: LocalStore | None = None
 
 
 def wanted(
@@ -80,7 +84,11 @@ def wanted(
         to: only to this store, a name or a URL; None: to those of the settings.
         all_of_them: every artifact, not the newest complete one alone.
     """
-    settings, local = context.settings, context.local
+    settings, local = context.settings, context.catalog
+    if to == LOCAL and settings.encryption_local:
+        return [
+            one for one in _unsealed(context) if meant in {None, one.source, one.entry and one.entry.name}
+        ]
     if trouble := local.trouble():
         raise trouble
     source = named_source(context, meant) if meant else None
@@ -113,6 +121,13 @@ def wanted(
         for store in stores[name]
         for entry in (entries or (None,))
     ]
+
+
+def _unsealed(context: Context) -> Iterator[Wanted]:
+    """Yield what is not encrypted, although encryption.local is set."""
+    for place in wiring.plaintext(context.settings):
+        for entry in place.entries():
+            yield Wanted(entry.source, LOCAL, entry, "it is damaged" if entry.damaged else "", place)
 
 
 def _of_source(entries: Iterable[Entry], *, all_of_them: bool) -> tuple[list[Entry], str]:
@@ -185,7 +200,11 @@ def copy(context: Context, one: Wanted) -> Copied:
     try:
         sender = _sender(context, one.store)
         store = sender.store
-        result = sender.send(context.local.artifact(one.entry), one.entry, context.progress)
+        if isinstance(one.entry, Copy):
+            result = sender.send_copy(wiring.sealed(context.settings), one.entry, context.progress)
+        else:
+            place = one.place or context.local
+            result = sender.send(place.artifact(one.entry), one.entry, context.progress)
         made = result.copy
         found = replace(found, level=made.copy_level, is_new=result.is_new)
         if made.copy_level is CopyLevel.SENT:
@@ -213,7 +232,7 @@ def _sample(context: Context, store: RemoteStore, copies: tuple[Copy, ...]) -> N
 
 def read_back_older(context: Context) -> Iterator[str]:
     """Read back the copies in each store whose last check is the oldest; yield a sentence for each problem."""
-    for name in context.settings.stores:
+    for name in context.settings.every_store:
         try:
             store = wiring.remote_store(context.settings, name)
             yield from map(_lost, read_oldest_back(store, context.clock.now, context.progress))
@@ -229,7 +248,7 @@ def _lost(damaged: Copy) -> str:
 def copy_new(context: Context, source: SourceName, artifact: str) -> tuple[Copied, ...]:
     """Copy the artifact that a backup has made to each store of its source; an error of one stops no other."""
     stores = context.settings.stores_of(source)
-    entry = Catalog.of(context.local.entries(source)).named(artifact) if stores else None
+    entry = Catalog.of(context.catalog.entries(source)).named(artifact) if stores else None
     return tuple(copy(context, Wanted(source, one.name, entry, _unfit(entry))) for one in stores)
 
 

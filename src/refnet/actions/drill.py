@@ -27,9 +27,10 @@ from refnet.files import explained, make_folder, replace_file
 from refnet.recovery.model.artifact import Level, Manifest, Outcome, utc
 from refnet.recovery.model.clock import rounded
 from refnet.recovery.model.run import RunKind
-from refnet.recovery.model.source import Finding, OpenArtifact
+from refnet.recovery.model.source import Finding, OpenArtifact, Proof
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores import disk
+from refnet.settings.stores import LOCAL
 from refnet.telemetry.watch import Watch
 
 #: The purpose of the signatures of reports.
@@ -89,7 +90,7 @@ def drill(context: Context, selected: Selected, *, again: bool = False) -> tuple
 def _of_stores(context: Context) -> Iterator[str]:
     """Check the remote stores; yield a sentence for each problem."""
     yield from check_due(context)
-    if context.settings.stores:
+    if context.settings.every_store:
         from refnet.actions.copy import read_back_older
 
         yield from read_back_older(context)
@@ -114,13 +115,22 @@ def prove(context: Context, selected: Selected, *, watch: Watch | None = None, a
         run = watched and watched.run(RunKind.DRILL, chosen.source, artifact=chosen.name, again=again)
         with run or nullcontext() as at_work:
             within = replace(context, progress=at_work.logged(context.progress)) if at_work else context
-            result = verify(within, chosen, Level.PROVEN, drill=True)
+            result = _closed(within, chosen) or verify(within, chosen, Level.PROVEN, drill=True)
             if at_work:
                 report_proof(at_work, chosen.name, result.proof)
         return result
 
     results = tuple(map(one, selected.chosen))
     return Drill(started, clock.monotonic() - start, results, selected.absent)
+
+
+def _closed(context: Context, chosen: OpenArtifact) -> Verified | None:
+    """Return the result for an artifact in the encrypted backup folder, if the recovery key is not at hand."""
+    if not (context.settings.encryption_local and chosen.store == LOCAL) or context.has_key:
+        return None
+    why = "it is encrypted, and the recovery key is needed: run `refnet drill` at a terminal, or with --identity-file FILE"
+    proof = Proof(Level.PROVEN, None, (Finding("the proof itself", Outcome.UNVERIFIED, why),))
+    return Verified(chosen, proof, context.clock.now(), 0.0)
 
 
 def report(found: Drill, facts: Mapping[str, str]) -> dict[str, Any]:

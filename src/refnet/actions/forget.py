@@ -6,14 +6,17 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from refnet.actions.choose import choose_listed
 from refnet.actions.context import Context
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model import retention
 from refnet.recovery.model.artifact import Entry
-from refnet.recovery.model.store import Store
+from refnet.recovery.stores.local import LocalStore
+
+if TYPE_CHECKING:
+    from refnet.recovery.stores.sealed import SealedStore
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Forgetting:
 
 def plan(context: Context, names: Iterable[str], *, force_last: bool = False) -> Forgetting:
     """Return what forgetting the artifacts `names` deletes; RefnetError if one of them must stay."""
-    store = context.local
+    store = context.catalog
     entries = {entry.name: entry for entry in (choose_listed(store, name) for name in names)}
     found = Forgetting(tuple(entries.values()), force_last=force_last)
     return _judged(found, store, context.clock.now())
@@ -59,7 +62,7 @@ def plan(context: Context, names: Iterable[str], *, force_last: bool = False) ->
 
 def forget(context: Context, planned: Forgetting) -> Forgetting:
     """Delete what was planned, judged again under the locks; RefnetError, before anything is deleted, if that changed."""
-    store = context.local
+    store = context.catalog
     with ExitStack() as locks:
         for source in dict.fromkeys(entry.source for entry in planned.entries):
             locks.enter_context(store.lock(source))
@@ -69,7 +72,7 @@ def forget(context: Context, planned: Forgetting) -> Forgetting:
     return replace(judged, done=True)
 
 
-def _judged(planned: Forgetting, store: Store, now: datetime) -> Forgetting:
+def _judged(planned: Forgetting, store: LocalStore | SealedStore, now: datetime) -> Forgetting:
     """Return `planned` as the store is now; RefnetError if one of its artifacts is gone, pinned or needed."""
     there = {source: store.entries(source) for source in {entry.source for entry in planned.entries}}
     known = {entry.name: entry for entries in there.values() for entry in entries}

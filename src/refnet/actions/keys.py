@@ -115,7 +115,7 @@ def make(context: Context, planned: Making) -> Making:
         done = replace(planned, files=files, signer=(signer := keys.signer()))
         if not planned.recovery:
             return done
-        stores = tuple(settings.stores.values())
+        stores = tuple(settings.every_store.values())
         key = planned.key or PrivateKey.new()
         page = RecoveryPage(key, signer, now, platform.node(), stores, planned.replaces)
         if file and handle is not None:
@@ -222,7 +222,7 @@ def show(context: Context) -> Shown:
 
 def check_keys(settings: Settings) -> Iterator[Line]:
     """Check that the keys of remote copies are there, and that somebody has their pages; nothing without stores."""
-    if not settings.stores:
+    if not settings.every_store:
         return
     keys = wiring.machine_keys(settings)
     needed: dict[str, Callable[[], object]] = {

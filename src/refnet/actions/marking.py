@@ -40,7 +40,7 @@ class Marking:
 
 def pin(context: Context, name: str, until: str | None = None) -> Marking:
     """Plan to keep the artifact `name` until the time `until` (None: until it is unpinned)."""
-    entry = _readable(choose_listed(context.local, name))
+    entry = _readable(choose_listed(context.catalog, name))
     moment = parse_time(until, None) if until else None
     if moment and moment <= context.clock.now():
         raise RefnetError(f"'{until}' is in the past", "Give a later date, or omit --until.", Exit.USAGE)
@@ -49,7 +49,7 @@ def pin(context: Context, name: str, until: str | None = None) -> Marking:
 
 def unpin(context: Context, name: str) -> Marking:
     """Plan to end the pin of the artifact `name`; marks that cannot be read are replaced by none."""
-    entry = choose_listed(context.local, name)
+    entry = choose_listed(context.catalog, name)
     return Marking(entry, Marks(tags=entry.marks.tags))
 
 
@@ -57,7 +57,7 @@ def tag(context: Context, name: str, tags: Collection[str], *, remove: bool = Fa
     """Plan to add `tags` to the artifact `name`, or to remove them."""
     for one in tags:
         check_tag(one)
-    entry = _readable(choose_listed(context.local, name))
+    entry = _readable(choose_listed(context.catalog, name))
     found = {*entry.marks.tags} - {*tags} if remove else {*entry.marks.tags, *tags}
     if len(found) > MOST_TAGS:
         raise RefnetError(f"{entry.name} would have {len(found)} tags", f"At most {MOST_TAGS}.", Exit.USAGE)
@@ -78,7 +78,7 @@ def mark(context: Context, planned: Marking) -> Marking:
     """Write the planned marks; RefnetError if another run changed them meanwhile."""
     if planned.changes_nothing:
         return planned
-    store, entry = context.local, planned.entry
+    store, entry = context.catalog, planned.entry
     with store.lock(entry.source):
         now = Catalog.of(store.entries(entry.source)).named(entry.name)
         if now is None or now.marks != entry.marks:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from refnet import servers, wiring
 from refnet.actions.acting import protected
 from refnet.actions.context import Context
+from refnet.actions.facts import facts_of
 from refnet.errors import RefnetError
 from refnet.recovery.model.monitoring import Check, Status
 from refnet.recovery.model.schedule import Schedule
@@ -43,7 +44,7 @@ def check_everything(context: Context, source: SourceName | None = None) -> tupl
     )
     Schedule.of(settings)  # a wrong setting is an error of the command
     try:
-        return wiring.facts(settings, context.clock.now)(target).checks(source)
+        return facts_of(settings, context.clock.now)(target).checks(source)
     except RefnetError as error:
         return (Check(None, "the store", Status.UNKNOWN, f"{error.message}. {error.hint}"),)
 

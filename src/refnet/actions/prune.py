@@ -71,7 +71,12 @@ def prune(
         if name not in known:
             continue  # its retention is not known any more
         rules = Rules(
-            context.local, wiring.retention(settings, name), context.clock.now(), zone, listings, keep
+            wiring.store(settings),
+            wiring.retention(settings, name),
+            context.clock.now(),
+            zone,
+            listings,
+            keep,
         )
         try:
             plans.append(rules.plan(name) if plan else rules.prune(name))
@@ -87,7 +92,7 @@ def simulate(context: Context, name: SourceName, span: timedelta) -> tuple[Decis
     settings, now = context.settings, context.clock.now()
     return retention.simulate(
         name,
-        context.local.entries(name),
+        context.catalog.entries(name),
         wiring.retention(settings, name),
         Schedule.of(settings),
         (now, now + span),

@@ -22,7 +22,7 @@ from refnet.recovery.model.schedule import Schedule
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.model.store import Leftover, Unlisted
 from refnet.recovery.stores.remote import RemoteStore
-from refnet.settings.stores import StoreSettings
+from refnet.settings.stores import LOCAL, StoreSettings
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,9 @@ def prune_stores(
 ) -> tuple[list[StorePlan], list[RefnetError]]:
     """Prune each store of the settings in which this machine may delete; an error of one does not stop the others."""
     plans, errors, names = list[StorePlan](), list[RefnetError](), tuple(sources)
-    for name, own in context.settings.stores.items():
+    for name, own in context.settings.every_store.items():
         try:
-            if can_prune(own):
+            if can_prune(own) and not (name == LOCAL and wiring.sealed(context.settings).is_new()):
                 plans.append(prune_store(context, name, names, plan=plan))
         except RefnetError as error:
             errors.append(error)
@@ -123,7 +123,7 @@ def _plan(
     for one in store.bucket.versions(MANIFESTS):
         if not one.delete_marker:
             stored[one.name] = max(one.modified, stored.get(one.name, one.modified))
-    marks = {one.manifest.sha256: one.marks for one in context.local.entries()}
+    marks = {one.manifest.sha256: one.marks for one in context.catalog.entries()}
     decisions: list[Decision] = []
     for name in (one for one in names if one in known):
         copies = [one for one in contents.copies if one.source == name]

@@ -31,7 +31,7 @@ from refnet.recovery.model.identity import Identity
 from refnet.recovery.model.recovery_plan import Journal, Plan, Stage
 from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
 from refnet.recovery.sources.files.member_names import show
-from refnet.settings import Settings
+from refnet.settings import Settings, variable
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,8 @@ class Request:
     role_powers: bool = False
     #: Choose among these artifacts, which a fetch has brought; None: all.
     fetched: frozenset[str] | None = None
+    #: Where it has brought them; None: into the backup folder.
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -141,9 +143,34 @@ class Recovery:
             path.unlink(missing_ok=True)
         return done
 
+    @property
+    def _environment(self) -> dict[str, str]:
+        """That of this process; the artifacts of the set are not encrypted where they were brought."""
+        folder = self._request.folder
+        there = {variable("backup_dir"): str(folder)} if folder else {}
+        return {**os.environ, variable("encryption.local"): "false", **there}
+
+    def clear(self) -> bool:
+        """Remove what a fetch has brought, if the settings now in force encrypt the backup folder; return whether it was."""
+        fetched = self._request.fetched or frozenset()
+        try:
+            now = recovery_settings.setup(os.environ, Path.cwd(), self.plan.entries).settings
+        except RefnetError:  # what came back has a mistake, which the next command reports
+            return False
+        if not (fetched and now.encryption_local):
+            return False
+        place = wiring.store(self._before)
+        for entry in place.entries():
+            if entry.name in fetched:
+                with place.lock(entry.source):
+                    place.delete(entry)
+        return True
+
     def _setup(self, entries: Mapping[SourceName, Entry], *, planned: bool = False) -> Setup:
         trusting = self._confirmed and self._request.run_restored
-        found = recovery_settings.setup(os.environ, Path.cwd(), entries, trusting=trusting, planned=planned)
+        found = recovery_settings.setup(
+            self._environment, Path.cwd(), entries, trusting=trusting, planned=planned
+        )
         own_home(found.settings)
         self._warn((*found.settings.warnings, *found.notes))
         return found
@@ -189,7 +216,7 @@ class Recovery:
         """Return the sources that the settings of the recovery protect, in the order of backup.order."""
         settings, store = self._before, self._before.backup_dir
         with suppress(RefnetError):  # a mistake in the restored settings fails at its own stage
-            found = recovery_settings.setup(os.environ, Path.cwd(), entries, planned=True)
+            found = recovery_settings.setup(self._environment, Path.cwd(), entries, planned=True)
             settings = replace(found.settings, backup_dir=store)
         there = wiring.configured(settings) if settings.sources else STANDARD
         names = tuple(one for one in wiring.known(settings) if one in there)
@@ -204,7 +231,7 @@ class Recovery:
         entries = {source: entry for source, entry in newest if entry}
         if self._before.database_url is None and entries:
             with suppress(RefnetError):  # a mistake in the restored settings fails at its own stage
-                found = recovery_settings.setup(os.environ, Path.cwd(), entries, planned=True)
+                found = recovery_settings.setup(self._environment, Path.cwd(), entries, planned=True)
                 if url := found.settings.database_url:
                     return Identity(Target.from_url(url).name)
         return servers.identity(self._before)

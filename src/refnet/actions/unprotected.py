@@ -119,6 +119,12 @@ def check(settings: Settings) -> Iterator[Line]:
 
 def _settings_file(settings: Settings, what: str) -> Iterator[Line]:
     """Find out whether the store has the settings file in force."""
+    if settings.file and settings.encryption_local:
+        folder = settings.config_dir
+        if not (folder and settings.file.resolve().is_relative_to(folder.resolve())):
+            hint = "Protect it by the source config (config_dir): with encryption.local it is not copied."
+            yield warning(what, f"{settings.file} is in no backup", hint)
+        return
     if not (settings.file and wiring.store(settings).entries()):
         return
     copy = settings_copies.newest(settings.backup_dir, None)
@@ -130,8 +136,8 @@ def _settings_file(settings: Settings, what: str) -> Iterator[Line]:
 
 
 def keep_settings(settings: Settings, clock: Clock) -> str:
-    """Store the settings file in force beside the artifacts; return why that failed, or ""."""
-    if settings.file is None:
+    """Store the settings file in force beside the artifacts, unless they are encrypted; return why that failed, or ""."""
+    if settings.file is None or settings.encryption_local:
         return ""
     try:
         content = trust.read(settings.file, LARGEST).content

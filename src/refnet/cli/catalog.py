@@ -18,6 +18,7 @@ from refnet.errors import Exit, RefnetError, worst
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.stores.local import LocalStore
+from refnet.settings.stores import LOCAL
 from refnet.wiring import expanded, known
 
 #: A terminal with space for both the source and the database.
@@ -62,7 +63,8 @@ def list_artifacts(
         print(f"{wrong.message}\n{wrong.hint}")
     else:
         of = f" of {', '.join(names)}" if names else ""
-        makes = "`refnet backup` makes one" if here.remote is None else "`refnet copy` sends one"
+        is_local = here.remote is None or here.remote.name == LOCAL
+        makes = "`refnet backup` makes one" if is_local else "`refnet copy` sends one"
         there = " that can be chosen" if found.unlisted else ""
         print(f"There is no artifact{of}{there} in {found.place}. {makes}.")
     for name in not_named(here, tuple(dict.fromkeys(entry.source for entry in found.entries))):
@@ -70,6 +72,8 @@ def list_artifacts(
     for one in found.unlisted:
         what = "unreadable" if one.unreadable else "not listed"
         print(f"{what}: {found.path(one)} {formatting.plain(one.why)} ({one.advice})")
+    for path in found.bare:
+        print(f"not encrypted: {path} (`refnet copy --to local` encrypts it, and removes it there)")
     for gap in found.gaps:
         print(f"alarm: {found.place}: {formatting.plain(gap.why)}")
     if found.gaps:

@@ -88,7 +88,7 @@ def sources() -> list[str]:
 def stores() -> list[str]:
     """Return the names of the remote stores of the settings."""
     try:
-        return [*read_settings(lambda _: None).stores]
+        return [*read_settings(lambda _: None).every_store]
     except RefnetError:
         return []
 

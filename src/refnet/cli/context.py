@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from refnet import wiring
@@ -18,6 +19,7 @@ from refnet.recovery.model.formatting import plain, some
 from refnet.recovery.model.source import Progress, silent
 from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Settings
+from refnet.settings.stores import LOCAL
 
 if TYPE_CHECKING:
     from refnet.cli.options import Place
@@ -57,18 +59,33 @@ def context(place: Place | None = None, *, key: bool = False) -> Context:
         note_signers(remote.shown, remote.contents().copies)
     if remote and place and key:  # what is read may be older than it seems
         for gap in remote.contents().gaps:
-            note(f"{remote.shown}: {gap.why}: `refnet list --store {place.store}`")
+            note(f"{remote.shown}: {gap.why}: `refnet list --store {place.store or remote.name}`")
     return replace(here, remote=remote)
 
 
-def remote_store(settings: Settings, place: Place, *, key: bool) -> RemoteStore | None:
-    """Return the remote store that `place` names; None: the backup folder."""
-    place.check()
-    if not place.is_remote:
-        return None
+def context_with_key(identity_file: Path | None) -> Context:
+    """Return the context of a command that reads the content of many artifacts; RefnetError (USAGE) without a key for them."""
+    from refnet.cli.options import Place
     from refnet.cli.recovery_key import recovery_keys
+
+    here = context(Place(identity_file=identity_file), key=True)
+    if here.remote and not here.has_key:
+        recovery_keys(identity_file)  # it says what is missing
+    return here
+
+
+def remote_store(settings: Settings, place: Place, *, key: bool) -> RemoteStore | None:
+    """Return the remote store that `place` names; None: the backup folder, and nothing in it is encrypted."""
+    by_default = settings.encryption_local and not place.is_remote
+    place = replace(place, store=LOCAL) if by_default else place
+    place.check()
+    if not (place.is_remote or by_default):
+        return None
+    from refnet.cli.recovery_key import can_ask, recovery_keys
     from refnet.recovery.sealing.keys import GivenKeys
 
+    if by_default:  # a path needs no key, and what needs it says so
+        key = key and can_ask(place.identity_file)
     settings.store(str(place.store))  # a wrong name comes before a question
     if key and not (place.identity_file or place.deleted):  # before somebody types a long key
         wiring.remote_store(settings, str(place.store)).require_manifests()

@@ -9,12 +9,14 @@ import typer
 
 from refnet.actions import copy as action
 from refnet.actions.copy import Copied
+from refnet.actions.seal import remove_settings, seal_left
 from refnet.cli import options
 from refnet.cli.completion import source_or_artifact, stores
 from refnet.cli.context import complain, context, print_json, with_progress
 from refnet.cli.output import say
 from refnet.errors import RefnetError, worst
 from refnet.recovery.model.formatting import plain, seconds, size
+from refnet.settings.stores import LOCAL
 
 Meant = Annotated[
     str | None,
@@ -58,8 +60,10 @@ def copy(
     else:
         for one in wanted:
             with with_progress(here, f"{one.source} to {one.store}") as shown:
-                found.append(action.copy(shown, one))
+                found.append(seal_left(shown, one) if one.place else action.copy(shown, one))
             _print(found[-1], quiet=as_json)
+    if to == LOCAL and not plan:
+        remove_settings(here)
     if as_json:
         print_json({"plan": plan, "copies": [one.to_json() for one in found]})
     raise typer.Exit(worst(one.exit for one in found))
@@ -85,6 +89,8 @@ def _print(one: Copied, *, quiet: bool) -> None:
 
 
 def _done(one: Copied) -> str:
+    if one.store == LOCAL:
+        return f"encrypted into the backup folder: {one.level}, in {seconds(one.seconds)}"
     if one.is_new:
         return f"copied to {one.store}: {one.level}, {size(one.size)} in {seconds(one.seconds)}"
     return f"is in {one.store} already: {one.level}"

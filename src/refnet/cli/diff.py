@@ -33,13 +33,14 @@ def diff(
         str,
         typer.Argument(metavar="B", help="The same; or live.", **source_or_artifact("live")),
     ] = "live",
+    identity_file: options.IdentityFile = None,
     as_json: options.Json = False,
 ) -> None:
     """Show what differs between an artifact and what is live.
 
     Also between two artifacts: files, or tables. Ends with 4 if anything differs.
     """
-    with with_progress(context(), "diff") as here:
+    with with_progress(context(options.Place(identity_file=identity_file), key=True), "diff") as here:
         found = run(here, before, after)
     live_database = after == LIVE and found.source.kind is Kind.DATABASE
     acts_on = ActsOn.of(here.settings, found.source) if live_database else None

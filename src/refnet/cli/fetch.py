@@ -24,6 +24,7 @@ from refnet.cli.context import (
     with_progress,
 )
 from refnet.cli.output import say
+from refnet.cli.recovery_key import recovery_keys
 from refnet.errors import Exit, RefnetError, worst
 from refnet.files import explained
 from refnet.postgres.account import make_enterable
@@ -57,7 +58,7 @@ def fetch(
     if as_json:
         print_json({"plan": plan} | to_json(found, fetched))
     elif plan:
-        print_plan(found, fetched, here.settings.backup_dir)
+        print_plan(found, fetched, here.local.root)
     raise typer.Exit(worst(one.exit for one in fetched))
 
 
@@ -70,6 +71,8 @@ def opened(place: options.Place, request: Request) -> tuple[Context, Found]:
     remote = remote_store(settings, replace(place, deleted=place.is_remote), key=True)
     if remote is None:
         raise RefnetError("no remote store is named", "Name one: --store NAME, or a URL.", Exit.USAGE)
+    if not remote.trust.opener.recovery:
+        recovery_keys(place.identity_file)  # it says what is missing
     here = Context(settings, note=note)
     found = action.find(here, remote, request)
     if place.any_signer:

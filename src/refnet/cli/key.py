@@ -131,7 +131,7 @@ def check(
     It opens the newest copy of each store. Exit 4: the key is not in use, or does not open it; 3: there is no copy.
     """
     here = context()
-    names = [store] if store else list(here.settings.stores)
+    names = [store] if store else list(here.settings.every_store)
     given = recovery_keys(identity_file)
     found = check_key(here, given.keys, (wiring.remote_store(here.settings, one, given) for one in names))
     if as_json:

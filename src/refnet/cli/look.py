@@ -15,7 +15,7 @@ from refnet.actions.history import Step, Version
 from refnet.cli import options, render
 from refnet.cli.command import spread
 from refnet.cli.completion import ALIASES
-from refnet.cli.context import context, note, print_json, with_progress
+from refnet.cli.context import context, context_with_key, note, print_json, with_progress
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.formatting import plural, size
 from refnet.recovery.model.source_name import Kind
@@ -84,6 +84,7 @@ def log(
             metavar="SOURCE/PATH", help="A file (obsidian/papers/x.md), or a table (database/papers)."
         ),
     ],
+    identity_file: options.IdentityFile = None,
     as_json: options.Json = False,
 ) -> None:
     """Show in which artifacts a file or table changed.
@@ -91,7 +92,7 @@ def log(
     Each line is an artifact in which it is first seen, changed, deleted or seen again, with its size and digest.
     Artifacts of only some tables are left out. Ends with 3 if an artifact could not be read.
     """
-    with with_progress(context(), "log") as here:
+    with with_progress(context_with_key(identity_file), "log") as here:
         source, slash, path = meant.partition("/")
         found = history.log(here, f"{ALIASES.get(source, source)}{slash}{path}")
     if as_json:
@@ -138,6 +139,7 @@ def find(
     pattern: Annotated[
         str, typer.Argument(metavar="GLOB", help="Of paths ('todo*', 'papers/**/*.pdf') or tables ('old_*').")
     ],
+    identity_file: options.IdentityFile = None,
     as_json: options.Json = False,
 ) -> None:
     """Find the artifacts with a file or table.
@@ -145,7 +147,7 @@ def find(
     A GLOB without / matches a name in any folder. Ends with 1 if nothing matches, 3 if an artifact could not be
     read.
     """
-    with with_progress(context(), "find") as here:
+    with with_progress(context_with_key(identity_file), "find") as here:
         found = history.find(here, source, pattern)
     if as_json:
         print_json(found.to_json())

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from refnet import servers, wiring
+from refnet import servers
 from refnet.cli.context import current_settings, note
 from refnet.cli.output import say
 from refnet.errors import Exit, RefnetError
@@ -43,8 +43,10 @@ def _answer() -> Answer:
     """Return what computes the metrics at each call; RefnetError where the extra is not installed."""
     with needed("metrics"):
         from refnet.telemetry.metrics import exposition
+    from refnet.actions.facts import facts_of
+
     settings = current_settings()
-    read = wiring.facts(settings, utc_now)
+    read = facts_of(settings, utc_now)
     return lambda accept: exposition(lambda: read(servers.identity(settings)), accept)
 
 

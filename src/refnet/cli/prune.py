@@ -81,7 +81,8 @@ def _stores(
     here: Context, names: tuple[SourceName, ...], store: str | None, *, plan: bool
 ) -> tuple[list[StorePlan], list[RefnetError]]:
     """Prune the remote store that is named, or all of them where none is."""
-    if store == LOCAL or not (store or here.settings.stores):
+    there = here.settings.every_store
+    if (store == LOCAL and store not in there) or not (store or there):
         return [], []
     from refnet.actions.prune_store import prune_store, prune_stores
 

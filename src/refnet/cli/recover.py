@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -28,6 +29,7 @@ from refnet.recovery.model.recovery_plan import SAYS, Stage
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.files.member_names import show, some
 from refnet.settings import user_path
+from refnet.settings.stores import LOCAL
 
 if TYPE_CHECKING:
     from refnet.actions.fetch import Fetched
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 def _stage_or_store(text: str) -> str:
     if text in {*Stage} or ":" in text:
         return text
-    stores = current_settings(own=False).stores
+    stores = current_settings(own=False).every_store
     if text in stores:
         return text
     near = f"Did you mean {found}? " if (found := nearest(text, (*Stage, *stores))) else ""
@@ -86,12 +88,16 @@ def recover(
     fetched: Sequence[Fetched] = ()
     first = Stage(origin) if origin and origin in {*Stage} else None
     place = place if origin is None or first else _with_store(place, origin)
+    sealed = current_settings(own=False).encryption_local
+    if sealed and not place.is_remote:
+        place = replace(place, store=LOCAL)
     asked = Request(at, first, only, from_database, run_restored, role_powers)
-    if place.is_remote:
-        fetched = _fetch(asked, place, plan=plan, as_json=as_json)
+    if place.is_remote or sealed:
+        fetched, folder = _fetch(asked, place, plan=plan, as_json=as_json)
         if not fetched:
             return
-        asked = replace(asked, fetched=frozenset(one.copy.name for one in fetched if not one.error))
+        names = frozenset(one.copy.name for one in fetched if not one.error)
+        asked = replace(asked, fetched=names, folder=folder)
     else:
         place.check()
     recovery = Recovery(asked, warn)
@@ -104,6 +110,8 @@ def recover(
     if replaced:
         confirm(f"Replace what is live: {', '.join(replaced)}?", force=force)
     done = recovery.run(_Operator(replaced, force=force, run_restored=run_restored, quiet=as_json))
+    if fetched and done.exit is Exit.DONE and recovery.clear() and not as_json:
+        say("what was fetched is removed: it was not encrypted")
     _print_done(done, recovery, fetched, as_json=as_json)
     raise typer.Exit(worst((done.exit, *(one.exit for one in fetched))))
 
@@ -122,31 +130,36 @@ def _with_store(place: options.Place, origin: str) -> options.Place:
     return replace(place, store=origin)
 
 
-def _fetch(asked: Request, place: options.Place, *, plan: bool, as_json: bool) -> Sequence[Fetched]:
+def _fetch(
+    asked: Request, place: options.Place, *, plan: bool, as_json: bool
+) -> tuple[Sequence[Fetched], Path | None]:
     """Bring the copies of the set into the backup folder; return them, or nothing where only the plan was printed.
 
-    The recovery that follows has that backup folder, whatever the configuration that comes back names.
+    The recovery that follows has that backup folder, whatever the configuration that comes back names. Where the backup
+    folder is encrypted, they go into another folder, which is returned.
     """
     from refnet.actions.fetch import Request as Wanted
     from refnet.actions.fetch import plan as planned_by
     from refnet.cli import fetch  # takes long to load
 
     here, found = fetch.opened(place, Wanted(at=asked.at, from_database=asked.from_database))
-    os.environ["REFNET_BACKUP_DIR"] = str(here.settings.backup_dir)
+    folder = here.local.root if here.settings.encryption_local else None
+    if not folder:
+        os.environ["REFNET_BACKUP_DIR"] = str(here.settings.backup_dir)
     if not plan:
         brought = list(fetch.bring(here, found, quiet=as_json))
         if all(one.error for one in brought):
             raise typer.Exit(worst(one.exit for one in brought))
-        return brought
+        return brought, folder
     planned = list(planned_by(here, found))
     if not any(one.is_new for one in planned):
-        return planned
+        return planned, folder
     if as_json:
         print_json({"plan": True, "fetch": fetch.to_json(found, planned)})
     else:
-        fetch.print_plan(found, planned, here.settings.backup_dir)
+        fetch.print_plan(found, planned, here.local.root)
         print("Then recover from them, in stages; once they are here, --plan shows what is restored where.")
-    return ()
+    return (), folder
 
 
 def _need_folder(planned: Planned) -> None:

@@ -14,6 +14,11 @@ from refnet.settings import IDENTITY_FILE, user_path
 _QUESTION = "Recovery key (AGE-SECRET-KEY-1…): "
 
 
+def can_ask(file: Path | None) -> bool:
+    """Return whether a recovery key can be read: from a file, or at the terminal."""
+    return bool(file or os.environ.get(IDENTITY_FILE)) or (sys.stdin.isatty() and sys.stderr.isatty())
+
+
 def recovery_keys(file: Path | None) -> GivenKeys:
     """Read the recovery keys of `file`, or of the file that the environment names, or ask at the terminal.
 

@@ -92,6 +92,11 @@ def contradictions(settings: Settings, file: Given | None, wrong: set[str]) -> I
         if not getattr(one, last) and needed not in wrong:
             place = file.place((one.table, one.name)) if file else ""
             yield Problem(f"{place}{needed} is not set", "Set it, or remove the table.", needed)
+    recipients, local = "encryption.recipients", "encryption.local"
+    if settings.encryption_local and not settings.encryption_recipients and recipients not in wrong:
+        place = file.place(("encryption", "local")) if file else ""
+        hint = f"`refnet key new` makes a key, before this is set; put its recipient into {recipients}."
+        yield Problem(f"{place}{local} is true, and {recipients} is not set", hint, local)
     short = {key: getattr(settings, key) for key in SHORT.values() if key in settings.origins}
     folders = {name: one.path for name, one in settings.sources.items()}
     known = {"database": None, "config": None, "obsidian": settings.vault_dir, **folders}

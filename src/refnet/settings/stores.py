@@ -20,6 +20,8 @@ from refnet.settings.store_url import StoreKind, StoreUrl, parse_store_url
 
 #: The table of stores in refnet.toml, and the name of the backup folder on the command line.
 STORES, LOCAL = "stores", "local"
+#: The folder in the backup folder with its encrypted artifacts.
+ENCRYPTED = "encrypted"
 _CLOUD = frozenset({StoreKind.S3, StoreKind.GS, StoreKind.AZ})
 _REGION = re.compile(r"[a-z0-9-]{1,40}")
 _SPAN = re.compile(r"([0-9]{1,6})\s*([a-z]*)")

@@ -21,7 +21,8 @@ from refnet.settings.encryption import parse_recipients, parse_signers
 from refnet.settings.named import field_of, keys_of
 from refnet.settings.periods import Retention, parse_retention
 from refnet.settings.sources import SHORT, SourceSettings
-from refnet.settings.stores import StoreSettings
+from refnet.settings.store_url import StoreKind, StoreUrl
+from refnet.settings.stores import ENCRYPTED, LOCAL, StoreSettings
 from refnet.settings.times import When, parse_schedule, parse_when, parse_zone
 
 if TYPE_CHECKING:
@@ -163,6 +164,8 @@ class Settings:
     encryption_recipients: tuple[str, ...] = key(parse_recipients, default=(), name="encryption.recipients")
     #: The signers that are trusted besides this machine's: fingerprints, or public keys of ssh.
     encryption_signers: tuple[str, ...] = key(parse_signers, default=(), name="encryption.signers")
+    #: Encrypt the artifacts in the backup folder too.
+    encryption_local: bool = key(converters.flag, default=False, name="encryption.local")
     #: The server of Semantic Scholar's Graph API.
     crawl_semantic_scholar_url: str = key(
         converters.web_url,
@@ -235,17 +238,26 @@ class Settings:
 
     def store(self, name_or_url: str) -> StoreSettings:
         """Return the store of a name or at a URL; RefnetError (USAGE) if it is neither."""
-        if found := self.stores.get(name_or_url):
+        stores = self.every_store
+        if found := stores.get(name_or_url):
             return found
         if ":" in name_or_url:
             given = StoreSettings.from_url(name_or_url)
-            return next((one for one in self.stores.values() if one.same_place(given)), given)
-        near = nearest(name_or_url, self.stores)
+            return next((one for one in stores.values() if one.same_place(given)), given)
+        near = nearest(name_or_url, stores)
         raise RefnetError(
             f"the store {name_or_url[:80]!r} is not configured",
             f"{f'Did you mean {near}? ' if near else ''}Add [stores.NAME] to the settings file, or give a URL.",
             Exit.USAGE,
         )
+
+    @property
+    def every_store(self) -> Mapping[str, StoreSettings]:
+        """The stores with encrypted artifacts: that in the backup folder, with encryption.local, then the remote ones."""
+        if not self.encryption_local:
+            return self.stores
+        place = StoreUrl(StoreKind.FILE, "", str(self.backup_dir / ENCRYPTED))
+        return {LOCAL: StoreSettings(LOCAL, place), **self.stores}
 
     def stores_of(self, source: str) -> tuple[StoreSettings, ...]:
         """Return the stores that the copies of `source` go to."""

@@ -14,6 +14,7 @@ from refnet.recovery.model.monitoring import (
     Limits,
     another_store,
     watch,
+    watch_bare,
     watch_others,
     watch_previous,
     watch_store,
@@ -52,6 +53,8 @@ class Facts:
     stores: tuple[StoreState, ...] = ()
     #: The last check of each remote store by its name: whether it refuses to delete; None: there is none.
     store_checks: Mapping[str, StoreCheck | None] = field(default_factory=dict)
+    #: What is not encrypted, where the backup folder is to be; a name each.
+    bare: tuple[str, ...] = ()
 
     @cached_property
     def own(self) -> Catalog:
@@ -87,7 +90,7 @@ class Facts:
             *(check for checks in kept for check in checks),
             *others,
             *watch_copies(self.stores, self.own, self.limits, self.now, only),
-            *(() if only else watch_checks(self.store_checks, self.now)),
+            *(() if only else (*watch_checks(self.store_checks, self.now), *watch_bare(self.bare))),
             *store,
         )
 

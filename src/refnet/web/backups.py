@@ -10,9 +10,10 @@ from typing import Annotated, TypeVar
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Query, Request, Response
 
-from refnet import servers, wiring
+from refnet import servers
 from refnet.actions.catalog import listing
 from refnet.actions.context import Context
+from refnet.actions.facts import facts_of
 from refnet.extras import needed
 from refnet.recovery.model.clock import utc_now
 from refnet.settings import Settings
@@ -64,7 +65,7 @@ class Reports:
             from refnet.telemetry.metrics import exposition
         with self._one_at_a_time:
             if self._exposition is None:
-                read = wiring.facts(self._settings, utc_now)
+                read = facts_of(self._settings, utc_now)
                 self._exposition = lambda accept: exposition(
                     lambda: read(servers.identity(self._settings)), accept
                 )

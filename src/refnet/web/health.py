@@ -40,6 +40,7 @@ class Health:
     def __init__(self, settings: Settings, database: Database) -> None:
         self._settings, self._database = settings, database
         self._store = wiring.store(settings)  # it reads again only what has changed
+        self._catalog = wiring.catalog(settings) if settings.encryption_local else self._store
         self._asking = asyncio.Lock()
         self._threads = CapacityLimiter(4)
         self._found: dict[str, Part] = {}
@@ -67,7 +68,7 @@ class Health:
     def _free_space(self) -> Part:
         if trouble := self._store.trouble():
             raise trouble
-        space, *_ = watch_store(Catalog.of(self._store.contents()[0]), (), (), self._store.free_bytes())
+        space, *_ = watch_store(Catalog.of(self._catalog.entries()), (), (), self._store.free_bytes())
         return Part("failed" if space.status in {Status.CRITICAL, Status.UNKNOWN} else "ok", space.says)
 
     async def _threaded(self, check: Callable[[], Part]) -> Part:

@@ -83,6 +83,10 @@ class Lab:
     def local(self) -> Store:
         return self.store
 
+    @property
+    def catalog(self) -> Store:
+        return self.store
+
     def open_artifact(self, held: OpenArtifact) -> Artifact:
         return LinesArtifact(self.proves, held)
 

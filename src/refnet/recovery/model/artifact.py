@@ -346,6 +346,11 @@ class Entry:
         return self.level is Level.PROVEN and not self.damaged
 
     @property
+    def proven_before(self) -> bool:
+        """Its bytes were proven before they were encrypted: only of an artifact in an encrypted backup folder."""
+        return False
+
+    @property
     def proven_at(self) -> datetime | None:
         """The time when it was last proven (UTC); None if it is not proven any more."""
         return self.standing.proven_at

@@ -15,6 +15,7 @@ from refnet.recovery.model.remote import Copy, CopyLevel
 from refnet.recovery.model.remote_head import Gap
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.model.store import Unlisted
+from refnet.settings.stores import LOCAL
 
 #: The name of the monitor's check of the copies in a store begins with it.
 OF_COPY = "copy "
@@ -100,6 +101,8 @@ def _damage(state: StoreState, source: SourceName) -> Iterator[Check]:
     names = [one.name for one in damaged if not copy_of(state.copies, one.manifest)]
     if names:
         says = f"damaged there: {formatting.some(names, 3)}: `refnet copy --all` sends what is still here"
+        if state.name == LOCAL:
+            says = f"damaged: {formatting.some(names, 3)}: `refnet fetch NAME --store STORE` has another, if one was sent"
         yield Check(source, f"{OF_COPY}{state.name}", Status.WARNING, says)
 
 

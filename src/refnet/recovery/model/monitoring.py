@@ -156,6 +156,14 @@ def watch_previous(
     return (Check(name, what, Status.WARNING, says),)
 
 
+def watch_bare(names: Sequence[str]) -> tuple[Check, ...]:
+    """Warn about what is not encrypted, although encryption.local is set."""
+    if not names:
+        return ()
+    says = f"{formatting.some(names, 3)}: `refnet copy --to local` encrypts what is not, and removes it"
+    return (Check(None, "not encrypted", Status.WARNING, says),)
+
+
 def another_store(trouble: RefnetError) -> Check:
     """Return the only check of a backup folder that is not the store of earlier runs."""
     return Check(None, "the store", Status.CRITICAL, f"{trouble.message} {trouble.hint}")
@@ -227,6 +235,9 @@ def _size(source: _Source, newest: Entry) -> Check:
 def _proof(source: _Source, newest: Entry) -> Check:
     if newest.proven:
         return source.check("proof", Status.OK, "the newest is proven")
+    if newest.proven_before:
+        says = f"the newest is {newest.state}, and was proven before it was encrypted"
+        return source.check("proof", Status.OK, says)
     last = next((line for line in reversed(newest.evidence) if not line.accepts), None)
     if last and last.outcome is Outcome.UNVERIFIED:
         why = "; ".join(last.reasons) or "no reason was recorded"
@@ -285,6 +296,9 @@ def _drill(source: _Source) -> Check:
     times = [line.at for entry in source.entries for line in entry.evidence if line.drill]
     if run := source.history.last(RunKind.DRILL, source.name):
         times.append(run.started)
+    if run and run.ended is Ended.UNVERIFIED and run.started == max(times):
+        ago = formatting.age(source.now - run.started)
+        return source.check("drill", Status.WARNING, f"the last one, {ago} ago, {run.message}")
     if times:
         age = source.now - max(times)
         says = f"the last one was {formatting.age(age)} ago"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -24,6 +24,7 @@ from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Out
 from refnet.recovery.model.file_names import read_file_name
 from refnet.recovery.model.source import MOST_LIST_BYTES
 from refnet.settings.sources import LONGEST
+from refnet.settings.stores import LOCAL
 
 #: The newest format of remote manifests that is read.
 FORMAT = 1
@@ -251,6 +252,12 @@ class Copy(Entry):
         return CopyLevel.FETCHED if passed and not lost else CopyLevel.SENT
 
     @property
+    def proven_before(self) -> bool:
+        """Its artifact was proven, then encrypted into the backup folder, and every object was read back from there."""
+        here = self.document.store == LOCAL and self.copy_level is CopyLevel.FETCHED
+        return here and bool(_proofs(self.document.evidence))
+
+    @property
     def state(self) -> str:
         """Its state for a display: `damaged`, or its level."""
         return "damaged" if self.damaged else self.copy_level.value
@@ -268,10 +275,15 @@ class Copy(Entry):
 
 
 def evidence_to_send(entry: Entry) -> tuple[Evidence, ...]:
-    """Return the lines of the evidence of an artifact that go with its copy."""
-    proofs = [one for one in entry.evidence if one.level is Level.PROVEN and one.outcome is Outcome.PASSED]
-    accepted = [one for one in entry.evidence if one.accepts]
-    return (*(proofs[-1:] if entry.proven else ()), *accepted[-1:])
+    """Return the lines of the evidence of an artifact that go with its copy; a copy has those that it was made with too."""
+    earlier = entry.document.evidence if isinstance(entry, Copy) and not entry.damaged else ()
+    lines = (*earlier, *entry.evidence)
+    accepted = [one for one in lines if one.accepts]
+    return (*(_proofs(lines)[-1:] if entry.proven or earlier else ()), *accepted[-1:])
+
+
+def _proofs(lines: Iterable[Evidence]) -> list[Evidence]:
+    return [one for one in lines if one.level is Level.PROVEN and one.outcome is Outcome.PASSED]
 
 
 def _document(line: bytes) -> dict[str, Any]:

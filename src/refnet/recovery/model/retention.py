@@ -131,6 +131,8 @@ def _last_ones(ordered: tuple[Entry, ...], now: datetime) -> list[tuple[str, str
         proven = [entry for entry in candidates if entry.proven and entry.complete]
         complete = [entry for entry in candidates if entry.complete]
         found += [(entry.name, "the last proven one") for entry in proven[-1:]]
+        before = [entry for entry in complete if entry.proven_before]
+        found += [(entry.name, "the last one proven before it was encrypted") for entry in before[-1:]]
         found += [(entry.name, "the newest complete one") for entry in complete[-1:]]
         if not complete:
             found += [(entry.name, "there is no complete one") for entry in candidates[-1:]]

@@ -1,5 +1,6 @@
 """The interface of a store."""
 
+from collections.abc import Container
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -49,10 +50,12 @@ class Draft(Protocol):
     @property
     def out(self) -> BinaryIO: ...
 
-    def publish(self, made: Made, local: datetime, seconds: float) -> Manifest:
+    def publish(
+        self, made: Made, local: datetime, seconds: float, others: Container[str] = frozenset()
+    ) -> Manifest:
         """Flush, fsync, read back and compare, rename, fsync the folder; then the list of files and the manifest.
 
-        `local` is the time for the name. RefnetError if the bytes read back differ.
+        `local` is the time for the name; `others`: names that artifacts elsewhere have. RefnetError if the bytes read back differ.
         """
 
 

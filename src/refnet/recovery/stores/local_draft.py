@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import datetime
@@ -45,12 +45,14 @@ class LocalDraft:
     def out(self) -> BinaryIO:
         return cast(BinaryIO, self._out)
 
-    def publish(self, made: Made, local: datetime, seconds: float) -> Manifest:
+    def publish(
+        self, made: Made, local: datetime, seconds: float, others: Container[str] = frozenset()
+    ) -> Manifest:
         self._remember()
         shared = self._shared(made)
         sha256, size = (shared.sha256, shared.size) if shared else self._out.sync()
         for name in artifact_names(self._source, local, partial=made.partial):
-            if taken(self._folder, name):
+            if name in others or taken(self._folder, name):
                 continue
             manifest = replace(new_manifest(self._source, name, made, sha256, size), seconds=seconds)
             if shared and made.packed_files:

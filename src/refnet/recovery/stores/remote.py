@@ -1,12 +1,13 @@
 """A remote store: encrypted copies in a bucket, and what this machine knows of them in REFNET_HOME/remote/NAME.
 
 There are `manifests/` and `versions/` (those that were fetched), `evidence/SHA256.jsonl` (the checks of the copy whose manifest
-has that digest, so that no other manifest can claim them), `head.json` (the newest
+has that digest, so that no other manifest can claim them), `marks/SHA256.json` (of the store `local`), `head.json` (the newest
 manifest that this machine sent), `sending/` (copies that are on the way, see sending.py), and a lock.
 """
 
 from __future__ import annotations
 
+import copy as copying
 import io
 import os
 from collections.abc import Collection, Iterator
@@ -23,6 +24,7 @@ from refnet.locks import locked
 from refnet.recovery.buckets.trying import CHECKS
 from refnet.recovery.model.artifact import Entry, Evidence
 from refnet.recovery.model.bucket import Bucket
+from refnet.recovery.model.marks import LONGEST, Marks
 from refnet.recovery.model.remote import DATA, MANIFESTS, Copy, ManifestName, PieceName, Signed, lengths
 from refnet.recovery.model.remote_head import Gap, Head, accepted, gaps, ranges
 from refnet.recovery.model.source import OpenArtifact
@@ -60,7 +62,6 @@ class RemoteStore:
         home: its folder in REFNET_HOME; created when something is written.
         trust: the keys at hand, and the signers whose copies are listed.
         versions: list also what somebody deleted or replaced, where the bucket keeps versions. Prune removes versions.
-        once: list the store once, for a command that only reads copies.
     """
 
     def __init__(
@@ -71,7 +72,6 @@ class RemoteStore:
         trust: Trust,
         *,
         versions: bool = False,
-        once: bool = False,
     ) -> None:
         self.name = name
         self.bucket = bucket
@@ -81,7 +81,7 @@ class RemoteStore:
             "versions" if versions else "manifests"
         )  # the two tell an object's content apart otherwise
         self.manifests = Manifests(bucket, fetched, trust, versions)
-        self._once = once
+        self._once = False
         self._contents: Contents | None = None
 
     @property
@@ -91,7 +91,11 @@ class RemoteStore:
 
     def with_versions(self, bucket: Bucket | None = None) -> RemoteStore:
         """Return the store with what somebody deleted or replaced; `bucket`: opened with another credential."""
-        return RemoteStore(self.name, bucket or self.bucket, self.home, self.trust, versions=True)
+        found = copying.copy(self)
+        found.bucket = bucket or self.bucket
+        found.manifests = Manifests(found.bucket, self.home / "versions", self.trust, True)
+        found._once, found._contents = False, None
+        return found
 
     def by_recovery_key(self, *, versions: bool) -> RemoteStore:
         """Return the store as the recovery key alone opens it, as on a machine that has nothing else."""
@@ -106,8 +110,9 @@ class RemoteStore:
 
     def reading(self) -> RemoteStore:
         """Return the store for a command that only reads copies: it is listed once."""
-        versions = self.manifests.versions
-        return RemoteStore(self.name, self.bucket, self.home, self.trust, versions=versions, once=True)
+        found = copying.copy(self)
+        found._once, found._contents = True, None
+        return found
 
     def _listed(self) -> Contents:
         found, unlisted = self.manifests.read()
@@ -206,9 +211,9 @@ class RemoteStore:
         copy = _as_copy(entry)
         if copy.id not in published:
             self._delete(f"{DATA}{copy.id}/")
-        path = self._evidence(copy.signed)
-        with explained(path):
-            path.unlink(missing_ok=True)
+        for path in (self._evidence(copy.signed), self._marks_file(copy.signed)):
+            with explained(path):
+                path.unlink(missing_ok=True)
 
     def _delete(self, prefix: str) -> None:
         """Delete every version of the objects whose names begin with `prefix`; the marks of deleted ones last."""
@@ -298,7 +303,27 @@ class RemoteStore:
     def _copy(self, signed: Signed) -> Copy:
         path = self._evidence(signed)
         known = evidence_in(path, signed.document.sent) if path.exists() else ()
-        return Copy(signed.document.manifest, known, signed=signed)
+        return Copy(signed.document.manifest, known, self._marks(signed), signed=signed)
+
+    def keep_marks(self, entry: Entry, data: bytes) -> None:
+        """Record the marks of a copy, the content of their file, durably; b"": it has none."""
+        path = self._marks_file(_as_copy(entry).signed)
+        make_folder(path.parent)
+        with explained(path):
+            replace_file(path, data) if data else path.unlink(missing_ok=True)
+        sync_folder(path.parent)
+
+    def _marks(self, signed: Signed) -> Marks:
+        path = self._marks_file(signed)
+        try:
+            return Marks.from_file(read_regular(path, LONGEST, owner=os.geteuid()))
+        except FileNotFoundError:
+            return Marks()
+        except (OSError, ValueError) as error:
+            return Marks(unreadable=str(error))
+
+    def _marks_file(self, signed: Signed) -> Path:
+        return self.home / "marks" / f"{signed.sha256}.json"
 
     def _evidence(self, signed: Signed) -> Path:
         return self.home / "evidence" / f"{signed.sha256}.jsonl"

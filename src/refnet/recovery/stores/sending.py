@@ -30,7 +30,6 @@ from refnet.recovery.model.remote import (
     DATA,
     MANIFEST_OBJECT_BYTES,
     MOST_PIECES,
-    NAMESPACE,
     PIECE_BYTES,
     Copy,
     Piece,
@@ -42,9 +41,7 @@ from refnet.recovery.model.remote import (
 )
 from refnet.recovery.model.remote_head import newest, ranges
 from refnet.recovery.model.source import OpenArtifact, Progress
-from refnet.recovery.sealing import age
-from refnet.recovery.sealing.age import Recipient
-from refnet.recovery.sealing.keys import MachineKeys
+from refnet.recovery.sealing.sealer import Sealer
 from refnet.recovery.stores.remote import RemoteStore
 from refnet.recovery.stores.remote_pieces import fetch
 from refnet.recovery.stores.sending_journal import SendingJournal, Sent, sealed
@@ -57,25 +54,8 @@ _REPORTED_SECONDS = 1.0
 _AT_ONCE = 3
 
 
-@dataclass(frozen=True)
-class Sealer:
-    """The public keys that copies are encrypted to, and this machine's keys, which sign them."""
-
-    recipients: tuple[Recipient, ...]
-    keys: MachineKeys
-
-    @property
-    def digest(self) -> str:
-        """Differs for other recipients."""
-        return hashlib.sha256("\n".join(sorted(one.text for one in self.recipients)).encode()).hexdigest()
-
-    def piece(self, data: bytes) -> bytes:
-        return age.encrypt(data, self.recipients)
-
-    def manifest(self, line: bytes) -> tuple[bytes, bytes]:
-        """Sign the line of a manifest; return its plaintext, and that encrypted to the recipients and this machine."""
-        plaintext = line + self.keys.sign(line, NAMESPACE).encode("ascii")
-        return plaintext, age.encrypt(plaintext, (*self.recipients, self.keys.catalog().recipient))
+#: The pieces of an artifact, and those of its list of files.
+_BothPieces = tuple[tuple[Piece, ...], tuple[Piece, ...]]
 
 
 @dataclass(frozen=True)
@@ -102,16 +82,36 @@ class Sender:
 
         RefnetError (DAMAGED), before anything is published, if it is not what its manifest says.
         """
+
+        def pieces(journal: SendingJournal) -> _BothPieces:
+            found = _Pieces(self, journal, progress)
+            listed = found.send_list(artifact.packed_files())
+            with artifact.open() as reader:
+                return found.send(entry.manifest, reader), listed
+
+        return self._sent(entry, self.sealer.digest, pieces)
+
+    def send_copy(self, origin: RemoteStore, copy: Copy, progress: Progress) -> SentCopy:
+        """Send the copy in the store `origin` as it is encrypted there, and publish it, unless its copy is here already.
+
+        No recovery key is needed, and its recipients stay. RefnetError (DAMAGED) if a piece is not what was encrypted.
+        """
+
+        def pieces(journal: SendingJournal) -> _BothPieces:
+            found = _Pieces(self, journal, progress, sealed=True)
+            return found.send_sealed(origin, copy)
+
+        return self._sent(copy, f"as in {origin.name}: {copy.signed.sha256}", pieces)
+
+    def _sent(self, entry: Entry, of: str, send: Callable[[SendingJournal], _BothPieces]) -> SentCopy:
+        """Send the pieces of `entry` by `send`, and publish them; `of`: a journal of others is not continued."""
         with self.store.alone(seconds=None):
             self._finish()
             contents = self.store.contents()
             if there := copy_of(contents.copies, entry.manifest):
                 return SentCopy(there, False, tuple(one for one in contents.copies if one is not there))
-            journal = SendingJournal.open(self.store.home / "sending", entry.manifest, self.sealer.digest)
-            pieces = _Pieces(self, journal, progress)
-            listed = pieces.send_list(artifact.packed_files())
-            with artifact.open() as reader:
-                found = pieces.send(entry.manifest, reader)
+            journal = SendingJournal.open(self.store.home / "sending", entry.manifest, of)
+            found, listed = send(journal)
             manifests = [one.signed for one in contents.copies]
             signed = self._seal(journal, self._document(entry, journal, (found, listed), manifests))
             return SentCopy(Copy(signed.document.manifest, signed=signed), True, contents.copies)
@@ -120,7 +120,7 @@ class Sender:
         self,
         entry: Entry,
         journal: SendingJournal,
-        pieces: tuple[tuple[Piece, ...], tuple[Piece, ...]],
+        pieces: _BothPieces,
         manifests: Sequence[Signed],
     ) -> RemoteManifest:
         """Return the manifest of the copy: the next one after those that are there, and that this machine sent."""
@@ -182,8 +182,12 @@ class Sender:
 class _Pieces:
     """The pieces of a copy, on their way: a few requests at once."""
 
-    def __init__(self, sender: Sender, journal: SendingJournal, progress: Progress) -> None:
-        self._bucket, self._name, self._sealer = sender.store.bucket, sender.store.name, sender.sealer
+    def __init__(
+        self, sender: Sender, journal: SendingJournal, progress: Progress, *, sealed: bool = False
+    ) -> None:
+        """sealed: what is sent is encrypted already."""
+        self._bucket, self._name = sender.store.bucket, sender.store.name
+        self._seal = bytes if sealed else sender.sealer.piece
         self._journal, self._progress = journal, progress
         listed = self._bucket.listed(f"{DATA}{journal.id}/") if journal.pieces else ()
         #: The pieces that an earlier run has sent.
@@ -224,13 +228,26 @@ class _Pieces:
             [self._one(PieceName(self._journal.id, n, True), part) for n, part in enumerate(parts)]
         )
 
+    def send_sealed(self, origin: RemoteStore, copy: Copy) -> _BothPieces:
+        """Send the pieces of `copy` in the store `origin` as they are there: those of the artifact, of its list of files."""
+        what, document = f"{copy.name} in {origin.name}", copy.document
+        self._done, self._total = 0, document.size
+        names: list[list[PieceName]] = []
+        for pieces, files in ((document.pieces, False), (document.files, True)):
+            names.append([])
+            for number, piece in enumerate(pieces):
+                data = fetch(origin.bucket, piece, what)
+                names[-1].append(self._one(PieceName(self._journal.id, number, files), data))
+                self._report()
+        return self._all(names[0]), self._all(names[1])
+
     def _one(self, name: PieceName, data: bytes) -> PieceName:
         """Begin to send a piece, unless an earlier run has."""
         plain, known = xxh3_128_hexdigest(data), self._journal.pieces.get((name.number, name.files))
         if known and known.plain == plain and self._there.get(known.piece.name) == known.piece.size:
             self._done += len(data)
             return name
-        sealed = self._sealer.piece(data)
+        sealed = self._seal(data)
         piece = Piece(name.named(secrets.token_hex(8)), len(sealed), hashlib.sha256(sealed).hexdigest())
         self._add(Sent(piece, plain))
         self._wait(_AT_ONCE - 1)

@@ -40,6 +40,16 @@ def keep(root: Path, content: bytes, at: datetime) -> None:
                 (folder / name).unlink()
 
 
+def remove(root: Path) -> None:
+    """Remove all copies."""
+    folder = root / FOLDER
+    with explained(folder):
+        for name in _names(root):
+            (folder / name).unlink(missing_ok=True)
+        with suppress(OSError):  # another file is in it
+            folder.rmdir()
+
+
 def newest(root: Path, at: datetime | None) -> tuple[Path, bytes] | None:
     """Return the newest copy in the store at `root`, of `at` or before, else the oldest one; None if there is none.
 

@@ -1,0 +1,75 @@
+"""The facts that the monitor and the metrics judge: the artifacts, the journal of runs, the remote stores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING
+
+from refnet import servers, wiring
+from refnet.errors import RefnetError
+from refnet.recovery.model.artifact import Entry
+from refnet.recovery.model.catalog import Catalog
+from refnet.recovery.model.copies import StoreState
+from refnet.recovery.model.identity import Identity
+from refnet.recovery.model.monitoring import GRACE
+from refnet.recovery.model.schedule import Schedule
+from refnet.recovery.model.source_name import STANDARD, SourceName
+from refnet.recovery.stores import settings_copies
+from refnet.recovery.stores.check_record import last_checks
+from refnet.settings import Settings
+from refnet.telemetry.facts import Facts
+
+if TYPE_CHECKING:
+    from refnet.recovery.stores.sealed import SealedStore
+
+
+def facts_of(settings: Settings, now: Callable[[], datetime]) -> Callable[[Identity | None], Facts]:
+    """Return a function that reads the facts for a database; it reads again only what has changed."""
+    artifacts, runs, schedule = wiring.store(settings), wiring.journal(settings), Schedule.of(settings)
+    stores, own = _states(settings, now), wiring.sealed(settings) if settings.encryption_local else None
+    protected, allowed, known = wiring.configured(settings), wiring.limits(settings), wiring.known(settings)
+    named = {name: servers.named_by(settings, name) for name in known if name not in STANDARD}
+
+    def read(target: Identity | None) -> Facts:
+        trouble = artifacts.trouble()
+        entries, leftovers, unlisted = artifacts.contents()
+        here, bare = tuple[StoreState, ...](), tuple[str, ...]()
+        if own and not trouble:
+            state, bare = _own_state(own, known), _bare(settings, entries, now())
+            here, entries = (state,), state.copies
+        free, history = artifacts.free_bytes(), runs.history()
+        return Facts(
+            now(), Catalog.of(entries), leftovers, unlisted, free, history, protected, schedule, allowed,
+            {SourceName.DATABASE: target, **named}, trouble, wiring.all_recorded(settings), timedelta(days=settings.retention_previous),
+            (*here, *stores()), last_checks(settings.home / "remote", settings.stores), bare,
+        )  # fmt: skip
+
+    return read
+
+
+def _own_state(own: SealedStore, sources: Iterable[SourceName]) -> StoreState:
+    """Return the state of the encrypted artifacts in the backup folder."""
+    try:
+        found = own.contents()
+    except RefnetError as error:
+        return StoreState(own.name, frozenset(sources), trouble=error)
+    return StoreState(own.name, frozenset(sources), found.copies, found.gaps, found.unlisted)
+
+
+def _bare(settings: Settings, entries: Iterable[Entry], now: datetime) -> tuple[str, ...]:
+    """Return what is not encrypted: `entries` of the backup folder, what a run left, and copies of the settings."""
+    there = wiring.workplace(settings).entries()
+    left = [one for one in there if now - one.published > GRACE]  # no run is at work on it
+    copies = settings_copies.newest(settings.backup_dir, None)
+    return tuple(one.name for one in (*entries, *left)) + ((str(copies[0]),) if copies else ())
+
+
+def _states(settings: Settings, now: Callable[[], datetime]) -> Callable[[], tuple[StoreState, ...]]:
+    """Return a function that reads the state of each remote store of the settings."""
+    if not settings.stores:
+        return lambda: ()
+    from refnet.recovery.stores.remote_states import StoreStates
+
+    return StoreStates.of(settings, wiring.known(settings), partial(wiring.remote_store, settings), now).read

@@ -1,0 +1,136 @@
+"""seal: with encryption.local, encrypt an artifact into the store `local`, read it back, and remove what is not encrypted.
+
+An artifact is made in the workplace, a folder in REFNET_HOME. It is removed there only after its copy in the backup folder
+was read back, so a crash leaves one of the two, or both; the next run of its source continues.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from refnet import wiring
+from refnet.actions.context import Context
+from refnet.actions.copy import Copied, Wanted, copy
+from refnet.actions.verify import check_written
+from refnet.errors import RefnetError
+from refnet.recovery.model.artifact import Entry, Level, Outcome
+from refnet.recovery.model.catalog import Catalog
+from refnet.recovery.model.copies import copy_of
+from refnet.recovery.model.marks import Marks
+from refnet.recovery.model.source_name import SourceName
+from refnet.recovery.stores import settings_copies
+from refnet.recovery.stores.local import LocalStore
+from refnet.settings.stores import ENCRYPTED, LOCAL
+
+if TYPE_CHECKING:
+    from refnet.actions.backup import Backup
+    from refnet.recovery.stores.sealed import SealedStore
+
+
+def check(context: Context) -> None:
+    """RefnetError where nothing could be encrypted: no keys, no recipient, or another backup folder."""
+    store = wiring.sealed(context.settings)
+    if trouble := store.trouble():
+        raise trouble
+    wiring.sender(context.settings, store, context.clock.now)
+
+
+def sealed(context: Context, source: SourceName, make: Callable[[], Backup]) -> Backup:
+    """Finish what an earlier run left of `source`, which is locked; `make` an artifact, and seal it.
+
+    One that turned out damaged is not sealed: it stays in the workplace until the next run.
+    """
+    check(context)
+    place = context.local
+    for entry in place.entries(source):
+        findings = check_written(place.artifact(entry))
+        if entry.damaged or any(one.outcome is Outcome.FAILED for one in findings):
+            context.note(f"{entry.name} was not encrypted yet and is damaged, so it is deleted")
+            place.delete(entry)
+        else:
+            raised(context, seal(context, place, entry))
+    for leftover in place.leftovers(source):
+        place.clean(leftover)
+    made = make()
+    if made.earlier or made.damaged:
+        return made
+    new = Catalog.of(place.entries(source)).named(made.manifest.name)
+    if new is None:
+        raise RefnetError(
+            f"{made.manifest.name} is gone from {place.root}", "Another program removed it; retry."
+        )
+    done = raised(context, seal(context, place, new))
+    made.seconds["encrypt"] = done.seconds
+    return replace(made, copies=(done,))
+
+
+def seal(context: Context, place: LocalStore, entry: Entry) -> Copied:
+    """Seal an artifact in `place`, and remove it there; an error is returned, and then it stays."""
+    store = wiring.sealed(context.settings)
+    try:
+        store.prepare()
+    except RefnetError as error:
+        return Copied(entry.source, entry.name, LOCAL, entry.manifest.size, error=error)
+    done = copy(context, Wanted(entry.source, LOCAL, entry, place=place))
+    if done.error:
+        return done
+    if there := copy_of(store.entries(entry.source), entry.manifest):
+        _take_along(store, there, entry, is_new=done.is_new)
+    place.delete(entry)
+    return done
+
+
+def _take_along(store: SealedStore, there: Entry, entry: Entry, *, is_new: bool) -> None:
+    """Record for what is sealed the marks of `entry`, and what the monitor repeats: warnings, and why it is not proven."""
+    if entry.marks != Marks():
+        store.mark(there, Marks(pinned=True) if entry.marks.unreadable else entry.marks)
+    said = (line for line in entry.evidence if is_new and line.reasons and not line.accepts)
+    lines = [line for line in said if line.level is Level.WRITTEN or line.outcome is Outcome.UNVERIFIED]
+    if lines:
+        store.record(there, *lines)
+
+
+def path(context: Context, source: SourceName, name: str) -> Path:
+    """Return the file of the manifest of the artifact `name` in the store `local`; where it was made, if it is not there."""
+    found = Catalog.of(wiring.sealed(context.settings).entries(source)).named(name)
+    root = context.settings.backup_dir / ENCRYPTED
+    return root / found.object if found else context.local.folder(source) / name  # type: ignore[attr-defined]
+
+
+def seal_left(context: Context, one: Wanted) -> Copied:
+    """Seal an artifact that is not encrypted yet, under the lock of its source; an error is returned."""
+    place, entry = one.place, one.entry
+    if place is None or entry is None or one.skipped:
+        return Copied(one.source, entry.name if entry else "", LOCAL, skipped=one.skipped)
+    try:
+        check(context)
+        with ExitStack() as locks:
+            for each in {one.root: one for one in (context.local, place)}.values():
+                locks.enter_context(each.lock(one.source))
+            return seal(context, place, entry)
+    except RefnetError as error:
+        return Copied(one.source, entry.name, LOCAL, entry.manifest.size, error=error)
+
+
+def remove_settings(context: Context) -> None:
+    """Remove the copies of the settings file in an encrypted backup folder: they are not encrypted."""
+    if context.settings.encryption_local and settings_copies.newest(context.settings.backup_dir, None):
+        settings_copies.remove(context.settings.backup_dir)
+        what = "the copies of the settings file in the backup folder are removed"
+        context.note(f"{what}: protect it by the source config")
+
+
+def raised(context: Context, done: Copied) -> Copied:
+    """Return `done`; RefnetError if it failed, which says where the artifact is until the next run."""
+    if error := done.error:
+        raise RefnetError(
+            f"{done.artifact} is not encrypted into {context.settings.backup_dir / ENCRYPTED}: {error.message}",
+            f"{error.hint} It is in {context.local.root} until the next run, which continues.",
+            error.code,
+            error.transient,
+        ) from error
+    return done
