@@ -199,7 +199,7 @@ def _bring(context: Context, store: RemoteStore, copy: Copy) -> bool:
 
 def _read(context: Context, store: RemoteStore, copy: Copy, draft: LocalDraft) -> bytes | None:
     """Write the bytes of a copy into `draft`; return its list of files as it is stored."""
-    artifact = store.artifact(copy)
+    artifact = store.artifact(copy, in_order=True)
     try:
         with artifact.open() as reader:
             while data := reader.read(disk.CHUNK):

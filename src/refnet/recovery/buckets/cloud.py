@@ -7,6 +7,7 @@ signal interrupts its calls, so they are made in threads that end with the proce
 
 from __future__ import annotations
 
+import io
 import logging
 import ssl
 import time
@@ -33,7 +34,7 @@ _RENEWED_SECONDS = 3600.0
 #: The most objects that are listed.
 _MOST = 1_000_000
 #: Bytes of an object that are taken over at once.
-_CHUNK = 4 << 20
+_CHUNK = 1 << 20
 _log = logging.getLogger("refnet.detail")
 
 
@@ -258,13 +259,12 @@ class CloudBucket:
 
 def _at_most(answer: GetResult, most: int) -> bytes | None:
     """Return the bytes of an answer, whatever length its header says; None if there are more than `most`."""
-    found = list[bytes]()
+    found = io.BytesIO()
     for part in answer.stream(min_chunk_size=_CHUNK):
-        most -= len(part)
-        if most < 0:
+        if found.tell() + len(part) > most:
             return None
-        found.append(part)
-    return b"".join(found)
+        found.write(part)
+    return found.getvalue()
 
 
 def _all_listed(pages: Iterable[Sequence[ObjectMeta]]) -> list[ObjectMeta] | None:

@@ -5,6 +5,7 @@ What is encrypted names no sender: `sshsig.py` signs. Errors never repeat a key.
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -83,13 +84,16 @@ class PrivateKey:
 def encrypt(data: bytes, recipients: Sequence[Recipient]) -> bytes:
     """Encrypt `data` to `recipients`, one or more, as one age file.
 
-    It takes three times the memory of `data`, and no other thread runs meanwhile: 16 MiB take 20 ms.
+    It takes twice the memory of `data`, and no other thread runs meanwhile: 16 MiB take 20 ms.
     """
     import pyrage
 
     if not recipients:
         raise ValueError("no recipient")
-    return bytes(pyrage.encrypt(data, [pyrage.x25519.Recipient.from_str(one.text) for one in recipients]))
+    out = io.BytesIO()  # its content is not copied, as what pyrage.encrypt returns is
+    into = [pyrage.x25519.Recipient.from_str(one.text) for one in recipients]
+    pyrage.encrypt_io(io.BytesIO(data), out, into)
+    return out.getvalue()
 
 
 def decrypt(data: bytes, keys: Sequence[PrivateKey], most: int) -> bytes:
@@ -109,11 +113,14 @@ def decrypt(data: bytes, keys: Sequence[PrivateKey], most: int) -> bytes:
     if _LAST_LINE not in data[:_HEADER]:
         raise SealedError("not a file of age, or one with too many recipients")
     try:
-        found = pyrage.decrypt(data, [pyrage.x25519.Identity.from_str(key.revealed()) for key in keys])
-    except pyrage.DecryptError as error:
+        out = io.BytesIO()
+        given = [pyrage.x25519.Identity.from_str(key.revealed()) for key in keys]
+        pyrage.decrypt_io(io.BytesIO(data), out, given)
+    except (pyrage.DecryptError, OSError) as error:  # the latter for a chunk
         if "No matching keys" in str(error):
             raise WrongKeyError("encrypted to other keys") from None
         raise SealedError("damaged, or not a file of age") from None
+    found = out.getvalue()
     if len(found) > most:
         raise SealedError(f"larger than {most:,} bytes")
-    return bytes(found)
+    return found

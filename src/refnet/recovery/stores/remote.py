@@ -129,8 +129,11 @@ class RemoteStore:
         found = sorted((copies | unlisted) - {*STANDARD})
         return (*STANDARD, *found)
 
-    def artifact(self, entry: Entry) -> OpenArtifact:
-        """Return the artifact of a copy. Its bytes need the recovery key, and are fetched where they are read."""
+    def artifact(self, entry: Entry, *, in_order: bool = False) -> OpenArtifact:
+        """Return the artifact of a copy. Its bytes need the recovery key, and are fetched where they are read.
+
+        in_order: a reader reads all of it in order, so the next pieces are fetched from the first one on.
+        """
         copy, what = _as_copy(entry), f"{entry.name} in {self.name}"
         document = copy.document
 
@@ -150,7 +153,7 @@ class RemoteStore:
         files, packed = listed_in(copy.name, copy.manifest, stored)
 
         def open_it() -> BinaryIO:
-            return cast(BinaryIO, io.BufferedReader(PieceReader(pieces), 1 << 20))
+            return cast(BinaryIO, io.BufferedReader(PieceReader(pieces, in_order=in_order), 1 << 20))
 
         return OpenArtifact(
             copy.source, copy.name, open_it, copy.manifest, files, entry=copy, record=partial(self.record, copy),

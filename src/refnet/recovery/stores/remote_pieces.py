@@ -180,16 +180,16 @@ class Pieces:
 
 
 class PieceReader(io.RawIOBase):
-    """A seekable reader of an artifact in pieces."""
+    """A seekable reader of an artifact in pieces; `in_order`: it reads all of them in order."""
 
-    def __init__(self, pieces: Pieces) -> None:
+    def __init__(self, pieces: Pieces, *, in_order: bool = False) -> None:
         super().__init__()
         self._pieces = pieces
         pieces.readers += 1
         self._size = sum(pieces.lengths)
         self._at = 0
         self._number, self._data = -1, b""
-        self._in_order = 0
+        self._in_order = _IN_ORDER if in_order else 0
 
     def readable(self) -> bool:
         return True

@@ -86,6 +86,18 @@ def test_a_reader_that_reads_on_fetches_a_few_pieces_ahead_and_each_once(machine
     assert bucket.requests["get"] - before == 9
 
 
+def test_a_reader_of_everything_fetches_ahead_from_the_first_piece_on(machine: Machine) -> None:
+    copy = machine.send(artifact(1, DATA))
+    bucket = machine.bucket
+    assert isinstance(bucket, MemoryBucket)
+    before = bucket.requests["get"]
+    reader = machine.store(key=True).artifact(copy, in_order=True).open()
+    assert reader.read(1) == DATA[:1]
+    assert until(lambda: bucket.requests["get"] - before == 3, 10)
+    assert DATA[:1] + reader.read() == DATA
+    assert bucket.requests["get"] - before == 9
+
+
 def test_what_a_single_reader_reads_in_order_is_not_kept(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
