@@ -88,4 +88,13 @@ EXAMPLES = {
         "refnet jobs --state failed",
         "refnet jobs --retry --plan",
     ),
+    "notes": (
+        "refnet notes --plan",
+        "refnet notes",
+    ),
+    "export": (
+        "refnet export bibtex --to references.bib",
+        "refnet export csv --to network",
+        "refnet export json | jq '.papers[].title'",
+    ),
 }

@@ -75,6 +75,7 @@ GROUPS = {
         "jobs": ("crawl", "jobs", "List the jobs of the network, or retry those that failed."),
         "network": ("network", "network", "Create and fill the citation network's tables."),
         "notes": ("notes", "notes", "Write the network into the Obsidian vault."),
+        "export": ("export", "export", "Export papers and citations for other programs."),
         "import": ("network", "imports", "Import a citation graph from a file."),
         "postgres": ("postgres", "app", "Manage the embedded PostgreSQL."),
         "demo": ("demo", "demo", "Lose everything in a sandbox and restore it from backups."),

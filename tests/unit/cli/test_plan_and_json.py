@@ -7,7 +7,7 @@ from tests.unit.cli.commands import COMMANDS
 CHANGES = {
     "init", "backup", "copy", "prune", "forget", "pin", "unpin", "tag", "adopt", "accept", "store accept", "restore", "undo", "recover", "fetch",
     "schedule install", "schedule remove", "broker start", "broker stop", "notify", "network migrate", "network sample",
-    "network vault", "notes", "import cora", "import semantic-scholar", "postgres start", "postgres stop", "demo", "key new",
+    "network vault", "notes", "export", "import cora", "import semantic-scholar", "postgres start", "postgres stop", "demo", "key new",
     "key rotate", "key page", "crawl", "jobs",
 }  # fmt: skip
 REPORTS = {
