@@ -114,7 +114,7 @@ def test_a_crawl_that_is_killed_again_and_again_collects_the_same_graph(
             "REFNET_CRAWL_OPENALEX_URL": fake.openalex_url,
             "REFNET_CRAWL_REQUESTS_PER_SECOND": "0",
         }
-        line = [sys.executable, "-m", "refnet", "crawl", *SEEDS, "--depth", "3", "--limit", "60"]
+        line = [sys.executable, "-m", "refnet", "crawl", *SEEDS, "--depth", "3", "--limit", str(ORDER.limit)]
         for kill_after in (2, 17, 33):
             before = len(fake.requests)
             process = subprocess.Popen(line, env=environment, stdout=subprocess.DEVNULL)
@@ -124,7 +124,7 @@ def test_a_crawl_that_is_killed_again_and_again_collects_the_same_graph(
             assert process.wait() == -signal.SIGKILL
         done = subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "crawl 1 succeeded: 60 papers" in done.stdout
+    assert f"crawl 1 succeeded: {ORDER.limit} papers" in done.stdout
     assert graph(target) == undisturbed
 
 
