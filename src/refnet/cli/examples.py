@@ -97,4 +97,9 @@ EXAMPLES = {
         "refnet export csv --to network",
         "refnet export json | jq '.papers[].title'",
     ),
+    "rank": (
+        "refnet rank",
+        "refnet rank --missing --top 50",
+        "refnet rank --json",
+    ),
 }

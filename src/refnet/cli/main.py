@@ -76,6 +76,7 @@ GROUPS = {
         "network": ("network", "network", "Create and fill the citation network's tables."),
         "notes": ("notes", "notes", "Write the network into the Obsidian vault."),
         "export": ("export", "export", "Export papers and citations for other programs."),
+        "rank": ("rank", "rank", "Rank all papers, and find the closest papers of each."),
         "import": ("network", "imports", "Import a citation graph from a file."),
         "postgres": ("postgres", "app", "Manage the embedded PostgreSQL."),
         "demo": ("demo", "demo", "Lose everything in a sandbox and restore it from backups."),

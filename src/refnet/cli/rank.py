@@ -1,0 +1,116 @@
+"""`refnet rank`: which papers matter, which belong together, and which are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from refnet import servers
+from refnet.actions.acting import ActsOn
+from refnet.cli import options, render
+from refnet.cli.context import current_settings, print_json, progress, would
+from refnet.cli.output import output
+from refnet.recovery.model.formatting import plural
+
+if TYPE_CHECKING:
+    from refnet.network.rank import Ranked
+    from refnet.network.rank_table import Table
+
+_PAIRS = {"co_citation": "most often cited together", "coupling": "most references in common"}
+
+
+def rank(
+    *,
+    top: Annotated[
+        int, typer.Option(min=1, max=10_000, metavar="N", help="The number of papers to show.")
+    ] = 20,
+    missing: Annotated[
+        bool, typer.Option("--missing", help="Show the papers that yours cite most and that you do not have.")
+    ] = False,
+    plan: options.Plan = False,
+    as_json: options.Json = False,
+) -> None:
+    """Rank all papers, and find the closest papers of each.
+
+    The rank is the PageRank in the graph of citations.
+    Two papers are close if many papers cite both (co-citation), or if both cite the same ones (coupling).
+    """
+    from refnet.network import rank as ranking
+    from refnet.network.rank_table import table
+
+    settings = current_settings()
+    target = servers.existing_server(settings)
+    acts_on = ActsOn.of(settings)
+    there = ranking.plan(target)
+    if would(
+        f"rank {plural(there.papers, 'paper')} by {plural(there.citations, 'citation')} in {acts_on.shown}",
+        plan=plan,
+    ):
+        return
+    with progress("rank", "papers") as shown:
+        ranked = ranking.compute(target, shown)
+    found = table(target, top, missing=missing)
+    if as_json:
+        print_json(acts_on.to_json() | {"ranked": ranked.to_json()} | found.to_json())
+        return
+    if not output.quiet:
+        print(acts_on)
+        print(*_head(target.name, ranked), sep="\n")
+    _print_missing(found) if missing else _print_ranks(found)
+
+
+def _head(name: str, ranked: Ranked) -> Iterator[str]:
+    """Yield what was ranked, what did not count, and what is needed for a ranking that says something."""
+    from refnet.network.closeness import MOST
+
+    if not ranked.papers:
+        yield f"{name}: no papers to rank. Collect some: `refnet crawl ID`."
+        return
+    stubs = ranked.papers - ranked.with_details
+    yield (
+        f"{name}: {plural(ranked.papers, 'paper')} ({plural(stubs, 'stub')}) ranked by"
+        f" {plural(ranked.citations, 'citation')}"
+    )
+    if not ranked.citations:
+        yield "  no citations, so every paper ranks the same. Collect some: `refnet crawl ID`."
+    elif not ranked.with_details:
+        yield "  every paper is a stub: `refnet crawl ID` collects the details of the papers that you name."
+    if ranked.too_many_references:
+        papers = plural(ranked.too_many_references, "paper")
+        yield f"  left out of co-citation: {papers} with more than {MOST} references"
+    if ranked.too_many_citations:
+        papers = plural(ranked.too_many_citations, "paper")
+        yield f"  left out of coupling: {papers} with more than {MOST} citations"
+
+
+def _print_ranks(found: Table) -> None:
+    rows = [
+        (str(one.position), f"{one.pagerank:.3g}", f"{one.cited_by:,}", f"{one.cites:,}", _year(one.year), one.title)
+        for one in found.papers
+    ]  # fmt: skip
+    if rows:
+        print()
+        render.print_columns(
+            [("", "PageRank", "cited by", "cites", "year", "paper"), *rows], right=(0, 1, 2, 3)
+        )
+    for kind, title in _PAIRS.items():
+        if pairs := [(f"{one.strength:,}", one.one, one.other) for one in found.pairs if one.kind == kind]:
+            print()
+            render.print_columns([("times", title, ""), *pairs], right=(0,), shorten=1)
+
+
+def _print_missing(found: Table) -> None:
+    if not found.missing:
+        print("no paper is missing: every paper that yours cite has details")
+        return
+    rows = [(f"{one.cited_by:,}", _year(one.year), one.title, one.crawl_id or "-") for one in found.missing]
+    print()
+    render.print_columns(
+        [("cited by", "year", "missing paper", "refnet crawl"), *rows], right=(0,), shorten=2
+    )
+
+
+def _year(year: int | None) -> str:
+    return str(year or "")

@@ -1,0 +1,196 @@
+"""Ranks the papers of the network by their citations, finds the closest papers of each, and stores both."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import psycopg
+
+from refnet.errors import Exit, RefnetError
+from refnet.extras import needed
+from refnet.network import SESSION, server_errors
+from refnet.network.closeness import Closest, Graph, Numbers, too_long
+from refnet.postgres.session import Target
+from refnet.recovery.model.source import Progress, silent
+
+with needed("network"):
+    import numpy as np
+
+#: The key of the session's advisory lock, "rank" in ASCII: two runs would compute the same.
+_LOCK = 0x72616E6B
+#: A merge of papers may lock rows in another order than this.
+_ATTEMPTS = 3
+#: Rows of a block of COPY text.
+_ROWS = 10_000
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The size of the graph that was ranked, and the papers that did not count."""
+
+    papers: int
+    #: Papers with details, or from a file. The others are stubs.
+    with_details: int
+    citations: int
+    #: Pairs of papers that are stored as close.
+    co_citation: int = 0
+    coupling: int = 0
+    #: Papers with more than `closeness.MOST` references, which do not count for co-citation.
+    too_many_references: int = 0
+    #: Papers with more than `closeness.MOST` citations, which do not count for coupling.
+    too_many_citations: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+#: Whether the paper `p` is known only as an end of a citation.
+STUB = "(p.details_fetched_at IS NULL AND p.provenance <> 'cora')"
+_COUNTS = f"""
+SELECT (SELECT count(*) FROM papers), (SELECT count(*) FROM papers AS p WHERE NOT {STUB}),
+       (SELECT count(*) FROM citations)
+"""  # noqa: S608
+_FOUND = """
+CREATE TEMPORARY TABLE found_ranks (paper_id bigint, position integer, pagerank double precision,
+    cited_by integer, cites integer) ON COMMIT DROP;
+CREATE TEMPORARY TABLE found_related (paper_id bigint, kind text, other_id bigint, strength integer) ON COMMIT DROP
+"""
+#: A paper that was deleted since the graph was read gets no rank; one with a rank cannot be deleted until the end.
+#: What has not changed is not written.
+_WRITE = (
+    "ANALYZE found_ranks, found_related",
+    """INSERT INTO ranks (paper_id, position, pagerank, cited_by, cites)
+    SELECT f.paper_id, f.position, f.pagerank, f.cited_by, f.cites
+    FROM found_ranks AS f JOIN papers AS p ON p.id = f.paper_id ORDER BY p.id FOR KEY SHARE OF p
+    ON CONFLICT (paper_id) DO UPDATE SET position = excluded.position, pagerank = excluded.pagerank,
+        cited_by = excluded.cited_by, cites = excluded.cites, computed_at = now()""",
+    "DELETE FROM ranks WHERE paper_id NOT IN (SELECT paper_id FROM found_ranks)",
+    """DELETE FROM related_papers AS r WHERE NOT EXISTS (
+        SELECT FROM found_related AS f WHERE f.paper_id = r.paper_id AND f.kind = r.kind
+            AND f.other_id = r.other_id AND f.strength = r.strength)""",
+    """INSERT INTO related_papers (paper_id, kind, other_id, strength)
+    SELECT f.paper_id, f.kind, f.other_id, f.strength FROM found_related AS f
+    WHERE f.paper_id IN (SELECT paper_id FROM ranks) AND f.other_id IN (SELECT paper_id FROM ranks)
+        AND NOT EXISTS (SELECT FROM related_papers AS r
+            WHERE r.paper_id = f.paper_id AND r.kind = f.kind AND r.other_id = f.other_id)
+    ORDER BY f.paper_id, f.kind, f.other_id""",
+)
+
+
+def plan(target: Target) -> Ranked:
+    """Return what there is to rank; RefnetError if the database has no network."""
+    with errors(target), target.connect(SESSION) as connection:
+        return Ranked(*_counts(connection))
+
+
+def compute(target: Target, progress: Progress = silent) -> Ranked:
+    """Rank every paper of `target` and store the ranks and the closest papers, in one transaction.
+
+    RefnetError (LOCKED) while another run does the same; RefnetError if the database cannot be used.
+    """
+    with errors(target), target.connect(SESSION) as connection:
+        _lock(connection, target)
+        progress("read", 0, None)
+        counts, papers, citing, cited = _read(connection)
+        graph = Graph.of(np.searchsorted(papers, citing), np.searchsorted(papers, cited), len(papers))
+        progress("PageRank", 0, None)
+        ranks = [*_ranks(graph, papers)]
+        co_cited = _lines(graph.co_cited(), "co_citation", papers, progress)
+        coupled = _lines(graph.coupled(), "coupling", papers, progress)
+        progress("write", 0, None)
+        _write(connection, {"found_ranks": ranks, "found_related": [*co_cited, *coupled]})
+    return Ranked(*counts, len(co_cited), len(coupled), too_long(graph.cites), too_long(graph.cited_by))
+
+
+@contextmanager
+def errors(target: Target) -> Iterator[None]:
+    """Raise an error of the server within the block as a RefnetError, also that there is no network."""
+    with server_errors(target, "cannot be ranked", "The ranks are as before. Fix the cause and retry."):
+        try:
+            yield
+        except psycopg.errors.UndefinedTable:
+            raise RefnetError(
+                f"the database {target.name} has no network, or one of an older RefNet",
+                "Collect papers: `refnet crawl ID`. The tables alone: `refnet network migrate`.",
+            ) from None
+
+
+def _lock(connection: psycopg.Connection[Any], target: Target) -> None:
+    if connection.execute("SELECT pg_try_advisory_lock(%s)", [_LOCK]).fetchone() != (True,):
+        raise RefnetError(
+            f"the database {target.name} is being ranked by another run",
+            "Wait for it: it stores the same ranks.",
+            Exit.LOCKED,
+            transient=True,
+        )
+
+
+def _counts(connection: psycopg.Connection[Any]) -> tuple[int, int, int]:
+    [(papers, with_details, citations)] = connection.execute(_COUNTS).fetchall()
+    connection.execute("SELECT FROM ranks, related_papers LIMIT 0")
+    return papers, with_details, citations
+
+
+def _read(connection: psycopg.Connection[Any]) -> tuple[tuple[int, int, int], Numbers, Numbers, Numbers]:
+    """Return the counts, the ids of the papers in their order, and those of citing and cited, of one moment."""
+    with connection.transaction():
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        counts = _counts(connection)
+        papers = _numbers(connection, "SELECT id FROM papers ORDER BY id")
+        ends = _numbers(connection, "SELECT citing_id, cited_id FROM citations ORDER BY citing_id, cited_id")
+    return counts, papers, ends[0::2], ends[1::2]
+
+
+def _numbers(connection: psycopg.Connection[Any], query: str) -> Numbers:
+    """Return the numbers of all rows, one row after the other."""
+    text = io.BytesIO()
+    with connection.cursor() as cursor, cursor.copy(f"COPY ({query}) TO STDOUT") as copy:
+        for block in copy:
+            text.write(block)
+    return np.fromstring(text.getvalue().decode("ascii"), dtype=np.int64, sep=" ")
+
+
+def _ranks(graph: Graph, papers: Numbers) -> Iterator[str]:
+    """Yield a line of COPY text for each paper: id, position, PageRank, citations and references."""
+    pagerank, cited_by, cites = (
+        graph.pageranks(),
+        graph.cited_by.lengths.tolist(),
+        graph.cites.lengths.tolist(),
+    )
+    order = sorted(range(graph.count), key=lambda one: (-pagerank[one], -cited_by[one], one))
+    for position, one in enumerate(order, 1):
+        yield f"{papers[one]}\t{position}\t{pagerank[one]}\t{cited_by[one]}\t{cites[one]}\n"
+
+
+def _lines(found: Iterator[Closest], kind: str, papers: Numbers, progress: Progress) -> list[str]:
+    """Return a line of COPY text for each pair: paper, kind, other paper, strength."""
+    lines: list[str] = []
+    for part in found:
+        progress(kind.replace("_", "-"), part.done, len(papers))
+        columns = (papers[part.papers].tolist(), papers[part.others].tolist(), part.strengths.tolist())
+        lines += [
+            f"{one}\t{kind}\t{other}\t{strength}\n" for one, other, strength in zip(*columns, strict=True)
+        ]
+    return lines
+
+
+def _write(connection: psycopg.Connection[Any], found: dict[str, list[str]]) -> None:
+    """Write the rows of `found`, table → lines of COPY text, and remove what is not among them."""
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            with connection.transaction(), connection.cursor() as cursor:
+                cursor.execute(_FOUND)
+                for table, lines in found.items():
+                    with cursor.copy(f"COPY {table} FROM STDIN") as copy:
+                        for begin in range(0, len(lines), _ROWS):
+                            copy.write("".join(lines[begin : begin + _ROWS]))
+                for statement in _WRITE:
+                    cursor.execute(statement)
+                return
+        except psycopg.errors.DeadlockDetected:
+            if attempt == _ATTEMPTS:
+                raise
