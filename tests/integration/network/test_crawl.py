@@ -115,7 +115,7 @@ def test_a_crawl_that_is_killed_again_and_again_collects_the_same_graph(
             "REFNET_CRAWL_REQUESTS_PER_SECOND": "0",
         }
         line = [sys.executable, "-m", "refnet", "crawl", *SEEDS, "--depth", "3", "--limit", str(ORDER.limit)]
-        for kill_after in (2, 17, 33):
+        for kill_after in (2, 9, 12):
             before = len(fake.requests)
             process = subprocess.Popen(line, env=environment, stdout=subprocess.DEVNULL)
             while process.poll() is None and len(fake.requests) < before + kill_after:
