@@ -22,7 +22,7 @@ from refnet.recovery.model.clock import utc_now
 from refnet.recovery.model.formatting import seconds
 from refnet.settings import user_path
 
-_PAPERS = 3_000
+_PAPERS = 500
 
 
 def demo(
@@ -35,9 +35,9 @@ def demo(
         int | None,
         typer.Option(
             min=10,
-            max=1_000_000,
+            max=100_000,
             metavar="N",
-            help=f"The number of papers to make up; default: {_PAPERS}.",
+            help=f"The number of papers to collect; default: {_PAPERS}.",
         ),
     ] = None,
     many: Annotated[
@@ -51,7 +51,8 @@ def demo(
 ) -> None:
     """Lose everything in a sandbox and restore it from backups.
 
-    A network, a vault and a configuration are made up, backed up, lost and restored. A page shows each step.
+    A network of made-up papers is collected; it, its vault and a configuration are backed up, lost and restored. A
+    page shows each step.
     """
     from refnet.network import migrate, note  # noqa: F401  # an extra that is missing is reported first
 

@@ -32,6 +32,11 @@ class Contents:
         """Return the files of one folder."""
         return {path: digest for path, digest in self.files.items() if path.startswith(f"{folder}/")}
 
+    @property
+    def notes(self) -> list[str]:
+        """The notes of the vault."""
+        return [path for path in self.below("vault") if path.endswith(".md")]
+
     def differences(self, other: Self) -> list[str]:
         """Return the names of the tables and files that differ."""
         mine, its = {**self.tables, **self.files}, {**other.tables, **other.files}

@@ -72,15 +72,15 @@ class Stage:
         self._print(f"{len(self.chapters)}. {title}", True)
         self._print(f"   {says}", False)
 
-    def refnet(self, *arguments: str, quiet: bool = False, **settings: str) -> Step:
+    def refnet(self, *arguments: str, quiet: bool = False, inside: bool = False, **settings: str) -> Step:
         """Run a refnet command: in the configuration's folder, or beside it with `settings` alone.
 
-        quiet: do not show its output.
+        quiet: do not show its output; inside: in the configuration's folder, with `settings` in addition.
         """
         typed = shlex.join(["refnet", *arguments])
         if settings:
             typed = " ".join([*(f"{name}={shlex.quote(value)}" for name, value in settings.items()), typed])
-        at = self.folder if settings else self.config
+        at = self.folder if settings and not inside else self.config
         return self._step(typed, [*_REFNET, *arguments], at, self._environment | settings, quiet=quiet)
 
     def program(self, command: Sequence[str], typed: str = "", *, quiet: bool = False) -> Step:

@@ -1,4 +1,4 @@
-"""The story: a network, its vault and its configuration are backed up, lost in four ways, and restored."""
+"""The story: a network is collected; it, its vault and its configuration are backed up, lost in four ways, restored."""
 
 import json
 import re
@@ -82,15 +82,37 @@ def play(stage: Stage, papers: int, now: Callable[[], datetime]) -> Story:
 
 
 def _network(stage: Stage, papers: int) -> None:
+    """Collect `papers` papers, and write the vault."""
+    from refnet.network.fake_graph import FakeGraph
+    from refnet.network.fake_scholar import running
+
     stage.chapter(
-        "A citation network, its vault and its configuration",
-        "All of it is made up and marked so: papers and citations in a separate PostgreSQL, one note per paper in an "
-        "Obsidian vault, and a small configuration.",
+        "A citation network is collected",
+        "refnet crawl asks RefNet's own fake of Semantic Scholar, on a loopback port: nothing leaves this machine. The "
+        "papers are made up, and their venues say so. They go into a separate PostgreSQL; each gets a note in an "
+        "Obsidian vault.",
     )
     configuration.write(stage.folder)
-    stage.refnet("network", "sample", "--papers", str(papers))
-    stage.refnet("network", "vault")
+    graph = FakeGraph(papers * 3 + 60, papers * 30 + 600)
+    seeds = graph.seed_ids[: min(3 + papers // 150, papers)]
+    with running(graph) as server:
+        stage.refnet(
+            "crawl", *seeds, "--depth", str(_depth(papers)), "--limit", str(papers),
+            inside=True,
+            REFNET_CRAWL_SEMANTIC_SCHOLAR_URL=server.url,
+            REFNET_CRAWL_OPENALEX_URL=server.openalex_url,
+            REFNET_CRAWL_REQUESTS_PER_SECOND="0",
+        )  # fmt: skip
+        stage.found(
+            f"{server.url} is RefNet's own fake; it answered {sum(server.counts.values()):,} requests"
+        )
+    stage.refnet("notes")
     stage.program(["find", "config", "-type", "f"])
+
+
+def _depth(papers: int) -> int:
+    """Return how far to crawl for so many papers."""
+    return 3 + sum(papers > bound for bound in (500, 1000, 3000, 10_000, 30_000))
 
 
 def _written_down(stage: Stage) -> Contents:
@@ -268,6 +290,6 @@ def _tables(stage: Stage) -> Mapping[str, tuple[int, str]]:
 def _counted(seen: Contents) -> str:
     return (
         f"{formatting.plural(seen.rows, 'row')} in {formatting.plural(len(seen.tables), 'table')}, "
-        f"{formatting.plural(len(seen.below('vault')), 'note')}, "
+        f"{formatting.plural(len(seen.notes), 'note')}, "
         f"{formatting.plural(len(seen.below('config')), 'file')} of the configuration"
     )

@@ -13,6 +13,7 @@ from refnet.network import patterns
 from refnet.network import vocabulary as words
 
 AREAS = len(words.AREAS)
+_USUAL = 1999
 _T = TypeVar("_T")
 #: A text, the name of a slot, or alternatives.
 _Part: TypeAlias = "str | tuple[str] | list[tuple[_Part, ...]]"
@@ -74,13 +75,15 @@ class Venue:
     number: int
 
 
-def compose(random: Random, area: int, *, long: bool = False, dense: bool = False) -> Piece:
-    """Return a paper of the area `area`, from 0 to AREAS - 1, with 4 to 7 sentences; long: with 14.
+def compose(
+    random: Random, area: int, year: int = _USUAL, *, long: bool = False, dense: bool = False
+) -> Piece:
+    """Return a paper of the area `area`, from 0 to AREAS - 1, and a year, with 4 to 7 sentences; long: with 14.
 
     dense: with more, and so many figures that it is as hard to compress as a real abstract.
     """
     about = words.AREAS[area]
-    values = _values(about, random)
+    values = _values(about, random) | {"now": str(year)}
     own = random.random() < 0.1
     pattern = _pick(about.titles if own else patterns.TITLES, random)
     if own and not set(pattern) & set("{:"):
@@ -135,31 +138,27 @@ def _results(random: Random) -> list[tuple[str, ...]]:
     return [_REST[position] for position in sorted(chosen)]
 
 
-def _year(random: Random) -> str:
-    return str(1987 + int(random.random() * 24))
-
-
 def _who(random: Random) -> str:
     first, second = (_pick(words.FAMILY_NAMES, random) for _ in range(2))
     return (f"{first} et al.", f"{first} and {second}", first)[int(random.random() * 3)]
 
 
-#: Figures and words that are drawn each time.
-_DRAWN: Mapping[str, Callable[[Random], str]] = {
-    "pct": lambda random: f"{random.random() ** 2 * 80 + 0.6:.1f}%",
-    "score": lambda random: f"0.{300 + int(random.random() * 250)}",
-    "score2": lambda random: f"0.{560 + int(random.random() * 400)}",
-    "fine": lambda random: f"0.{int(random.random() * 90_000) + 10_000}",
-    "p": lambda random: f"0.0{1 + int(random.random() * 48):02}",
-    "big": lambda random: f"{int(1200 * 600 ** random.random()):,}",
-    "small": lambda random: str(3 + int(random.random() * 44)),
-    "small2": lambda random: str(60 + int(random.random() * 90)),
-    "year": _year,
-    "year2": lambda random: str(2012 + int(random.random() * 13)),
-    "sum": lambda random: f"{random.getrandbits(256):064x}",
-    "code": lambda random: f"{random.getrandbits(40):010x}",
-    "field": lambda random: _pick(words.DISCIPLINES, random),
-    "who": _who,
+#: Figures and words that are drawn each time, in a paper of a year.
+_DRAWN: Mapping[str, Callable[[Random, int], str]] = {
+    "pct": lambda random, _: f"{random.random() ** 2 * 80 + 0.6:.1f}%",
+    "score": lambda random, _: f"0.{300 + int(random.random() * 250)}",
+    "score2": lambda random, _: f"0.{560 + int(random.random() * 400)}",
+    "fine": lambda random, _: f"0.{int(random.random() * 90_000) + 10_000}",
+    "p": lambda random, _: f"0.0{1 + int(random.random() * 48):02}",
+    "big": lambda random, _: f"{int(1200 * 600 ** random.random()):,}",
+    "small": lambda random, _: str(3 + int(random.random() * 44)),
+    "small2": lambda random, _: str(60 + int(random.random() * 90)),
+    "year": lambda random, now: str(now - 6 - int(random.random() * 24)),
+    "year2": lambda random, now: str(now - 1 - int(random.random() * 4)),
+    "sum": lambda random, _: f"{random.getrandbits(256):064x}",
+    "code": lambda random, _: f"{random.getrandbits(40):010x}",
+    "field": lambda random, _: _pick(words.DISCIPLINES, random),
+    "who": lambda random, _: _who(random),
 }
 
 
@@ -200,7 +199,7 @@ def _say(parts: tuple[_Part, ...], values: Mapping[str, str], random: Random, sa
         if isinstance(part, str):
             said.append(part)
         elif isinstance(part, tuple):
-            said.append(values[part[0]] if part[0] in values else _DRAWN[part[0]](random))
+            said.append(values[part[0]] if part[0] in values else _DRAWN[part[0]](random, int(values["now"])))
         else:
             _say(part[int(random.random() * len(part))], values, random, said)
 

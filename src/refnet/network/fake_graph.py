@@ -120,7 +120,10 @@ class FakeGraph:
         random = self._random(f"references {number}")
         found = [self.link(number, cited) for cited in self.cites(number)]
         wanted = int(len(found) * self.unresolved + random.random())
-        found += [Reference(None, compose(random, number % AREAS).title) for _ in range(wanted)]
+        found += [
+            Reference(None, compose(random, number % AREAS, self.year(number % self.papers) - 1).title)
+            for _ in range(wanted)
+        ]
         random.shuffle(found)
         return found
 
@@ -143,7 +146,7 @@ class FakeGraph:
 
     def text(self, number: int) -> Piece:
         """Return the title and the sentences of the paper `number`."""
-        return _text(self.seed, number % self.papers)
+        return _text(self.seed, number % self.papers, self.year(number % self.papers))
 
     def year(self, number: int) -> int:
         return _FIRST_YEAR + int(_YEARS * ((number + 1) / (self.papers + 1)) ** 0.6)
@@ -258,8 +261,8 @@ class FakeGraph:
 
 
 @lru_cache(maxsize=20_000)
-def _text(seed: int, number: int) -> Piece:
-    return compose(Random(f"{seed} text {number}"), number % AREAS)  # noqa: S311  # made up, not secret
+def _text(seed: int, number: int, year: int) -> Piece:
+    return compose(Random(f"{seed} text {number}"), number % AREAS, year)  # noqa: S311  # made up, not secret
 
 
 def _choose(paper: int, wanted: int, random: Random) -> set[int]:

@@ -43,7 +43,8 @@ TITLES = _lines("""
     An [atlas|anatomy|inventory|agenda|early history] of {topic}
     {topic} as if {people} mattered
     Is {measure} the right [goal|measure|question]? A case from {topic}
-    {topic}, [{year}|1998|2003]-[2019|2022|2024]
+    {topic}: the first [ten|twenty|thirty] years
+    {topic}, {year}-{year2}
 """)
 
 #: For titles that name no subject.
