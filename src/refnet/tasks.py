@@ -7,6 +7,7 @@ arrives twice, or late after an outage, makes one backup.
 import logging
 import multiprocessing
 import signal
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -14,6 +15,7 @@ from typing import Any
 
 from celery import Celery, Task
 from celery.signals import before_task_publish, worker_init
+from kombu.exceptions import OperationalError
 
 from refnet import servers, wiring
 from refnet.actions.backup import Backup, Options, backup
@@ -25,8 +27,9 @@ from refnet.actions.drill import drill, drilled_since
 from refnet.actions.monitor import monitor as run_monitor
 from refnet.actions.prune import prune as run_prune
 from refnet.actions.prune_store import prune_stores
-from refnet.broker import embedded, transport
+from refnet.broker import address, embedded, transport
 from refnet.errors import Exit, RefnetError
+from refnet.extras import needed
 from refnet.recovery.model.artifact import Level, utc
 from refnet.recovery.model.clock import utc_now
 from refnet.recovery.model.monitoring import Status, worst
@@ -36,8 +39,12 @@ from refnet.scheduling import beat, places
 from refnet.settings import Settings
 
 _log = logging.getLogger(__name__)
+#: The beginning of the names of tasks.
+_TASKS = "refnet.tasks"
 #: Seconds between two tries, and how often a failed one is retried.
 RETRY_SECONDS, RETRIES = 300, 3
+#: Seconds that one task works on a crawl.
+CRAWL_SECONDS = 600
 #: Tries while another run works on the source (one day); they count separately.
 WAITS = 24 * 3600 // RETRY_SECONDS
 #: Seconds after which the messages of a worker that is gone are delivered again. A live worker keeps its own.
@@ -79,10 +86,16 @@ def configuration() -> dict[str, Any]:
         "beat_sync_every": 1,
         "refnet_embedded_home": None if settings.broker_url else str(settings.home),
         "task_acks_late": True,
-        "task_default_queue": f"celery@{settings.instance}" if settings.instance else "celery",
+        "task_default_queue": places.queue_name("backup", settings.instance),
         "task_reject_on_worker_lost": True,
         "task_retry_on_worker_lost": True,
-        "task_routes": {task: {"priority": priority} for _, task, priority in beat.ENTRIES.values()},
+        "task_routes": {
+            **{task: {"priority": priority} for _, task, priority in beat.ENTRIES.values()},
+            **{
+                f"{_TASKS}.{queue}": {"queue": places.queue_name(queue, settings.instance), "priority": 5}
+                for queue in places.QUEUES[1:]
+            },
+        },
         "task_publish_retry_policy": PATIENT,
         "task_track_started": True,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
@@ -224,6 +237,57 @@ def monitor(_self: Retried) -> dict[str, Any]:
         )
     says = [f"{c.source or 'store'}: {c.says}" for c in checks if c.status is Status.WARNING]
     return {"outcome": status.value, "warnings": says}
+
+
+class _PauseError(Exception):
+    """The time of one task is over, and the crawl is not."""
+
+
+@app.task(base=Retried, bind=True, name=f"{_TASKS}.crawl", shared=False)
+def crawl(self: Retried, number: int | None = None) -> dict[str, Any]:
+    """Work on the crawl `number`, or on all that have not ended.
+
+    After `CRAWL_SECONDS` the rest is sent as another task: so a worker stops soon, and a backup that is due gets its turn.
+    Every worker that takes such a task shares the work; what a killed one left is in the table `jobs`.
+    """
+    with needed("network"):
+        from refnet.network import crawl as crawling
+    settings, end = current_settings(), time.monotonic() + CRAWL_SECONDS
+    target = servers.existing_server(settings)
+
+    def pause(_standing: object) -> None:
+        if time.monotonic() > end:
+            raise _PauseError
+
+    try:
+        numbers = crawling.unfinished(target) if number is None else [number]
+        reports = crawling.Reports(standing=pause)
+        done = [crawling.run(target, settings, one, reports) for one in numbers]
+    except _PauseError:
+        self.apply_async(args=() if number is None else (number,))
+        return {"outcome": "continued by another task"}
+    return {"outcome": "done", "crawls": {one.crawl: one.state for one in done}}
+
+
+@app.task(base=Retried, bind=True, name=f"{_TASKS}.generate", shared=False)
+def generate(_self: Retried) -> dict[str, Any]:
+    """Write the network into the vault, as `refnet notes` does."""
+    with needed("network"):
+        from refnet.network.vault import write_vault
+    settings = current_settings()
+    done = write_vault(servers.existing_server(settings), settings.vault_dir)
+    return {"outcome": "done", "new": done.new, "changed": done.changed, "skipped": done.skipped[:100]}
+
+
+def send_crawl(number: int) -> None:
+    """Send the task for the crawl `number`; RefnetError if the broker does not take it. RefNet's own is started."""
+    address.check(servers.broker(current_settings()))
+    try:
+        crawl.apply_async(args=(number,), retry=False)
+    except OperationalError as error:
+        raise RefnetError(
+            f"the broker does not take the task: {error}", "Retry when it answers.", transient=True
+        ) from None
 
 
 def _context() -> Context:

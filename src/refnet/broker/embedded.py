@@ -91,7 +91,7 @@ def status(home: Path) -> Status:
     try:
         with address.client(url(home)) as broker:
             about = broker.info("server")
-            lengths = [broker.llen(key) for key in broker.scan_iter("celery*") if broker.type(key) == b"list"]
+            lengths = [broker.llen(key) for key in broker.scan_iter(_type="list")]
     except redis.RedisError:
         return stopped
     pid, version = int(about["process_id"]), str(about.get("valkey_version") or about.get("redis_version"))

@@ -6,13 +6,16 @@ What needs the extra `celery` is imported after `_require_celery` has found it.
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from refnet import locks, servers, wiring
 from refnet.cli import options
 from refnet.cli.command import Commands
+from refnet.cli.completion import choice
 from refnet.cli.context import current_settings, note, print_json, would
 from refnet.cli.output import output, say
 from refnet.cli.render import print_columns
@@ -27,16 +30,29 @@ from refnet.settings import Settings
 broker = Commands("Manage the embedded Celery broker.")
 
 
-def worker() -> None:
+def worker(
+    queue: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Take the tasks of this queue alone; repeatable.",
+            metavar="|".join(places.QUEUES),
+            **choice("queue", places.QUEUES),
+        ),
+    ] = None,
+) -> None:
     """Run scheduled tasks as a Celery worker.
 
     Runs until stopped, and finishes running tasks first. There may be any number of workers.
     """
     settings = current_settings()
     app = _celery(settings)
-    with _locked(places.worker_lock(settings.home, settings.instance), shared=True):
+    wanted = tuple(dict.fromkeys(queue or places.QUEUES))
+    names = ",".join(places.queue_name(one, settings.instance) for one in wanted)
+    lock = places.worker_lock(settings.home, settings.instance)  # it says that somebody takes what beat sends
+    with _locked(lock, shared=True) if "backup" in wanted else nullcontext():
         name = f"--hostname=refnet-{os.getpid()}@%h"  # any number of them on one machine
-        app.worker_main(["worker", name, "--loglevel=INFO", "--without-gossip", "--without-mingle"])
+        options = ["--loglevel=INFO", "--without-gossip", "--without-mingle", "--queues", names]
+        app.worker_main(["worker", name, *options])
 
 
 def beat() -> None:

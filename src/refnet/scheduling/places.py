@@ -1,6 +1,15 @@
-"""The paths in which beat and the workers of a REFNET_HOME keep their state."""
+"""The names of the queues, and the paths in which beat and the workers of a REFNET_HOME keep their state."""
 
 from pathlib import Path
+
+#: The queues of tasks, as `refnet worker --queue` names them.
+QUEUES = ("backup", "crawl", "generate")
+
+
+def queue_name(queue: str, instance: str | None = None) -> str:
+    """Return the name that `queue` has at the broker; that of backups is Celery's default."""
+    name = "celery" if queue == "backup" else queue
+    return f"{name}@{instance}" if instance else name
 
 
 def beat_folder(home: Path, instance: str | None = None) -> Path:

@@ -12,7 +12,7 @@ from fastapi import FastAPI, Request, Response
 
 from refnet.recovery.page import render
 from refnet.settings import Settings
-from refnet.web import backups, health, papers
+from refnet.web import backups, health, papers, work
 from refnet.web.answers import add_errors
 from refnet.web.backups import Reports
 from refnet.web.database import Database
@@ -49,7 +49,7 @@ def create(settings: Settings) -> FastAPI:
     app.state.health = Health(settings, database)
     app.state.reports = Reports(settings)
     app.state.may_see = lambda request: guard.has_token(request.headers)
-    for module in (papers, backups, health):
+    for module in (papers, work, backups, health):
         app.include_router(module.router)
     app.add_api_route("/docs", _docs(app), include_in_schema=False)
     return app

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -28,7 +28,7 @@ WAIT, QUERY, ALL = 3, 4, 10
 #: Seconds for which the rows of a search are kept, and the number of searches: a common word costs milliseconds.
 RECENT, KEPT = 5, 128
 #: No compilation of plans: it takes longer than these queries.
-_SESSION = {
+READER = {
     **SESSION,
     "statement_timeout": f"{QUERY}s",
     "lock_timeout": f"{WAIT}s",
@@ -103,6 +103,21 @@ class Database:
         except psycopg.Error as error:
             raise failure(error, await self.target()) from None
 
+    async def threaded(self, work: Callable[[Target], _Result]) -> _Result:
+        """Return the result of `work`, which blocks; RefnetError where the database does not answer, or not in time."""
+
+        def run(target: Target) -> _Result:
+            try:
+                return work(target)
+            except psycopg.Error as error:
+                raise failure(error, target) from None
+
+        async def wait() -> _Result:
+            work_on = partial(run, await self.target())
+            return await to_thread.run_sync(work_on, abandon_on_cancel=True, limiter=self.threads)
+
+        return await within(ALL, f"the database {await self.name()}", wait())
+
     async def target(self) -> Target:
         """Return the database of the settings; RefNet's own server is started if needed."""
         if self._target is None:
@@ -122,7 +137,7 @@ class Database:
         target = await self.target()
         try:
             async with await psycopg.AsyncConnection.connect(
-                target.parameters(_SESSION), autocommit=True
+                target.parameters(READER), autocommit=True
             ) as session:
                 await session.execute("SELECT 1")
         except psycopg.OperationalError as error:
@@ -141,7 +156,7 @@ class Database:
         async with self._opening:
             if self._pool is None:
                 pool = AsyncConnectionPool(
-                    target.parameters(_SESSION),
+                    target.parameters(READER),
                     kwargs={"autocommit": True},
                     min_size=1,
                     max_size=SESSIONS,

@@ -108,11 +108,13 @@ class Place:
         return forked.text(*arguments, environment=self.environment | more, folder=self.home, seconds=300)
 
     @contextmanager
-    def running(self, command: str, ready: str = "", **more: str) -> Iterator[Process]:
+    def running(
+        self, command: str, ready: str = "", options: tuple[str, ...] = (), **more: str
+    ) -> Iterator[Process]:
         log = self.home / f"{command}-{time.monotonic_ns()}.log"
         with log.open("wb") as said:
             popen = subprocess.Popen(
-                [sys.executable, "-c", _QUICK, command],
+                [sys.executable, "-c", _QUICK, command, *options],
                 env=self.environment | more,
                 cwd=self.home,
                 stdout=said,
@@ -129,14 +131,14 @@ class Place:
             sys.stdout.write(process.said)  # pytest shows it where the test failed
 
     @contextmanager
-    def worker(self, *, gently: bool = False, **more: str) -> Iterator[Process]:
+    def worker(self, *options: str, gently: bool = False, **more: str) -> Iterator[Process]:
         """A worker; `gently`: it may be at work when the test is over, so it is asked to end, which takes a while."""
-        with self.running("worker", "ready.", **more) as process:
+        with self.running("worker", "ready.", options, **more) as process:
             yield process
             if not gently and process.popen.poll() is None:
                 process.kill_all()
 
-    def send(self, task: str, *sources: str) -> Sent:
+    def send(self, task: str, *sources: object, queue: str = "celery") -> Sent:
         """Send a task as beat does, with its priority. Any program could: the transport is mended by the import."""
         name = f"refnet.tasks.{task}"
         priority = next((number for _, each, number in beat.ENTRIES.values() if each == name), 7)
@@ -144,7 +146,7 @@ class Place:
         client = Celery(broker=url, backend=url, set_as_current=False)
         client.conf.broker_transport_options = {"priority_steps": list(range(10))}
         with client.connection_for_write() as connection:
-            sent = client.send_task(name, sources, priority=priority, connection=connection)
+            sent = client.send_task(name, sources, queue=queue, priority=priority, connection=connection)
         return Sent(client, sent.id)
 
     def let_pass(self, seconds: float) -> int:

@@ -1,0 +1,111 @@
+"""`/api/jobs` and `/api/crawls`: the work of the network, and the one path that changes something."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from refnet.errors import RefnetError
+from refnet.extras import needed
+from refnet.network.crawl_order import DEEPEST, CrawlOrder, Direction, order
+from refnet.network.jobs import ListedJob, list_jobs
+from refnet.postgres.session import Target
+from refnet.web.answers import json_of, json_text
+from refnet.web.database import READER, Database
+from refnet.web.papers import HIGHEST, MOST
+
+router = APIRouter(prefix="/api")
+#: The most seeds of one request.
+SEEDS = 1000
+_CRAWLS = """SELECT c.id, json_build_object('id', c.id, 'seeds', c.seeds[:{seeds}], 'seed_count', cardinality(c.seeds),
+        'direction', c.direction, 'depth', c.depth, 'limit', c.paper_limit, 'level', c.level, 'state', c.state,
+        'created_at', c.created_at, 'finished_at', c.finished_at,
+        'papers', (SELECT count(*) FROM crawl_papers p WHERE p.crawl_id = c.id),
+        'jobs', (SELECT coalesce(json_object_agg(state, number), '{{}}') FROM (
+            SELECT state, count(*) AS number FROM jobs j WHERE j.crawl_id = c.id GROUP BY state) _))::text
+    FROM crawls c WHERE {where} ORDER BY c.id DESC LIMIT %(limit)s"""
+_LISTED = _CRAWLS.format(seeds=10, where="c.id < %(before)s")
+_ONE = _CRAWLS.format(seeds=10_000, where="c.id = %(id)s")
+Number = Annotated[int, Field(ge=1, le=HIGHEST)]
+
+
+class NewCrawl(BaseModel):
+    """The order of a crawl."""
+
+    model_config = ConfigDict(extra="forbid")
+    seeds: Annotated[list[Annotated[str, Field(max_length=1000)]], Field(min_length=1, max_length=SEEDS)]
+    direction: Direction = Direction.REFERENCES
+    depth: Annotated[int, Field(ge=0, le=DEEPEST)] = 1
+    limit: Annotated[int, Field(ge=1, le=10_000_000)] = 1000
+
+
+@router.get("/jobs", tags=["work"])
+async def jobs(
+    request: Request,
+    state: Annotated[Literal["queued", "running", "succeeded", "failed", "cancelled"] | None, Query()] = None,
+    kind: Annotated[str | None, Query(pattern="^[a-z][a-z0-9_]{0,99}$")] = None,
+    crawl: Annotated[Number | None, Query()] = None,
+    limit: Annotated[int, Query(ge=1, le=MOST)] = 50,
+    before: Annotated[Number | None, Query(description="`next` of the last page.")] = None,
+) -> Response:
+    """List jobs, the newest first. One that failed for good stays; `refnet jobs --retry` queues it."""
+    database: Database = request.app.state.database
+
+    def listed(target: Target) -> list[ListedJob]:
+        states, kinds = [state] if state else [], [kind] if kind else []
+        with target.connect(READER) as session:
+            return list_jobs(session, states=states, kinds=kinds, crawl=crawl, before=before, limit=limit + 1)
+
+    found = await database.threaded(listed)
+    following = found[limit - 1].id if len(found) > limit else None
+    return json_of({"jobs": [one.to_json() for one in found[:limit]], "next": following})
+
+
+@router.get("/crawls", tags=["work"])
+async def crawls(
+    request: Request,
+    limit: Annotated[int, Query(ge=1, le=MOST)] = 50,
+    before: Annotated[Number, Query(description="`next` of the last page.")] = HIGHEST,
+) -> Response:
+    """List crawls, the newest first, each with its papers, its jobs by state, and its first 10 seeds."""
+    rows = await request.app.state.database.rows(_LISTED, {"before": before, "limit": limit + 1})
+    following = str(rows[limit - 1][0]) if len(rows) > limit else "null"
+    return json_text(f'{{"crawls": [{", ".join(row[1] for row in rows[:limit])}], "next": {following}}}\n')
+
+
+@router.get("/crawls/{id}", tags=["work"])
+async def crawl(request: Request, number: Annotated[int, Path(alias="id", ge=1, le=HIGHEST)]) -> Response:
+    """Show one crawl with all of its seeds."""
+    rows = await request.app.state.database.rows(_ONE, {"id": number, "limit": 1})
+    if not rows:
+        raise HTTPException(404, f"there is no crawl {number}")
+    return json_text(f"{rows[0][1]}\n")
+
+
+@router.post("/crawls", tags=["work"], status_code=202)
+async def start_crawl(request: Request, wanted: NewCrawl) -> Response:
+    """Store a crawl and send it to the workers; an unfinished one of the same order is continued.
+
+    Without a broker the crawl waits: `sent` is false, and `refnet crawl` works on it.
+    """
+    database: Database = request.app.state.database
+    asked = order(wanted.seeds, wanted.direction, wanted.depth, wanted.limit)
+    number, problem = await database.threaded(lambda target: _start(target, asked))
+    hint = {"hint": f"{problem} `refnet crawl` works on it without a worker."} if problem else {}
+    return json_of({"id": number, **asked.to_json(), "sent": not problem, **hint}, 202)
+
+
+def _start(target: Target, asked: CrawlOrder) -> tuple[int, str]:
+    """Store a crawl and send its task; return its id, and why the task was not sent ("": it was)."""
+    with needed("network"):
+        from refnet.network.crawl import start
+    number = start(target, asked)
+    try:
+        with needed("celery"):
+            from refnet.tasks import send_crawl
+        send_crawl(number)
+    except RefnetError as error:
+        return number, f"{error.message}."
+    return number, ""

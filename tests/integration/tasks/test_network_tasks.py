@@ -1,0 +1,69 @@
+"""The tasks of the network, on queues of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from refnet import tasks
+from refnet.broker import embedded
+from refnet.network import crawl
+from refnet.network.crawl_order import Direction, order
+from refnet.network.fake_graph import FakeGraph
+from refnet.network.fake_scholar import running
+from refnet.network.migrate import migrate
+
+from .conftest import Place
+
+
+def test_a_worker_of_some_queues_crawls_and_writes_the_vault_and_leaves_backups_to_others(
+    place: Place,
+) -> None:
+    embedded.start(place.home)
+    with place.database.connect() as session:
+        session.execute("DROP TABLE papers")
+    migrate(place.database)
+    graph = FakeGraph(60, 300, 1)
+    with running(graph) as fake:
+        urls = {"REFNET_CRAWL_SEMANTIC_SCHOLAR_URL": fake.url, "REFNET_CRAWL_OPENALEX_URL": fake.openalex_url}
+        rate = {"REFNET_CRAWL_REQUESTS_PER_SECOND": "0", "REFNET_VAULT_DIR": str(place.home / "vault")}
+        number = crawl.start(place.database, order([graph.seed_ids[0]], Direction.REFERENCES, 1, 20))
+        place.send("backup_config")
+        with place.worker("--queue", "crawl", "--queue", "generate", **urls, **rate):
+            done = place.send("crawl", number, queue="crawl").get()
+            assert done == {"outcome": "done", "crawls": {str(number): "succeeded"}}
+            assert place.send("crawl", queue="crawl").get() == {"outcome": "done", "crawls": {}}
+            written = place.send("generate", queue="generate").get()
+    assert written["new"] == len([*(place.home / "vault" / "papers").rglob("*.md")]) > 1
+    assert embedded.status(place.home).waiting == 1
+
+
+def test_a_crawl_that_takes_long_goes_on_in_another_task(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    sent: list[tuple[int, ...]] = []
+
+    def run(_target: object, _settings: object, _number: int, reports: crawl.Reports) -> None:
+        while True:
+            reports.standing(None)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(tasks, "CRAWL_SECONDS", 0)
+    monkeypatch.setenv("REFNET_HOME", str(tmp_path))
+    monkeypatch.setattr(tasks.servers, "existing_server", lambda _settings: None)
+    monkeypatch.setattr(crawl, "run", run)
+    monkeypatch.setattr(tasks.crawl, "apply_async", lambda *, args: sent.append(args))
+    assert tasks.crawl.run(7) == {"outcome": "continued by another task"}
+    assert sent == [(7,)]
+
+
+@pytest.mark.parametrize(("instance", "queue"), [("", "crawl"), ("shop", "crawl@shop")])
+def test_the_tasks_of_an_instance_go_to_its_own_queues(
+    instance: str, queue: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("REFNET_HOME", str(tmp_path))
+    if instance:
+        monkeypatch.setenv("REFNET_INSTANCE", instance)
+    routes = tasks.configuration()["task_routes"]
+    assert routes["refnet.tasks.crawl"]["queue"] == queue
+    assert "queue" not in routes["refnet.tasks.backup_database"]
