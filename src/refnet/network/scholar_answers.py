@@ -169,7 +169,7 @@ def edges(answer: object, end: Literal["citedPaper", "citingPaper"]) -> Page:
 def linked(answer: object) -> Linked | None:
     """Return a paper with the `references` and `citations` within it; None for null.
 
-    AnswerError if it is not such a paper. A paper within it counts as detailed if it has its authors.
+    AnswerError if it is not such a paper. A paper within it counts as detailed if it has an id and its authors.
     """
     if answer is None:
         return None
@@ -191,9 +191,14 @@ def _inlined(fields: Fields, name: str) -> tuple[FoundEdge, ...]:
     if type(entries) is not list or len(entries) > _MOST_ENTRIES:
         raise AnswerError(f"`{name}` is not a list of at most {_MOST_ENTRIES:,} papers")
     objects = [Fields(one) for one in entries if type(one) is dict]
-    found = [read_paper(one, detailed="authors" in one.values) for one in objects]
+    found = [read_paper(one, detailed=_has_details(one.values)) for one in objects]
     fields.dropped += len(entries) - len(objects) + sum(one.dropped for one in objects)
     return tuple(FoundEdge(one) for one in found if one)
+
+
+def _has_details(values: Mapping[str, Any]) -> bool:
+    # What has no id is a line of the bibliography, often not even a paper.
+    return values.get("paperId") is not None and "authors" in values
 
 
 def _next(page: Fields) -> int | None:
