@@ -126,7 +126,7 @@ def test_a_retried_task_sends_the_missing_copy_and_makes_no_other_artifact(refne
     assert again
     assert (again.earlier, again.manifest.name) == (True, made.manifest.name)
     assert _said(again) == {"outcome": "done before", "artifact": made.manifest.name}
-    assert [one.name for one in _store(refnet, "away").entries()][-1] == made.manifest.name
+    assert made.manifest.name in [one.name for one in _store(refnet, "away").entries()]
 
 
 def test_a_terminal_shows_how_much_of_a_copy_has_arrived(refnet: Command) -> None:
