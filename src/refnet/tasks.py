@@ -275,7 +275,7 @@ def generate(_self: Retried) -> dict[str, Any]:
     with needed("network"):
         from refnet.network.vault import write_vault
     settings = current_settings()
-    done = write_vault(servers.existing_server(settings), settings.vault_dir)
+    done = write_vault(servers.existing_server(settings), settings.vault_dir, cache=settings.home / "cache")
     return {"outcome": "done", "new": done.new, "changed": done.changed, "skipped": done.skipped[:100]}
 
 

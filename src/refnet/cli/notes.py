@@ -32,7 +32,9 @@ def notes(
     settings = current_settings()
     target = servers.existing_server(settings)
     with progress("vault", "notes") as shown:
-        done = write_vault(target, settings.vault_dir, shown, plan=plan, stubs=stubs)
+        done = write_vault(
+            target, settings.vault_dir, shown, plan=plan, stubs=stubs, cache=settings.home / "cache"
+        )
     acts_on = ActsOn.of(settings)
     if as_json:
         print_json({"vault": str(settings.vault_dir), "plan": plan, **asdict(done)} | acts_on.to_json())

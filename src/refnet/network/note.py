@@ -216,7 +216,7 @@ def _web(paper: Paper) -> Iterable[str]:
 def _counts(paper: Paper) -> Iterable[str]:
     if paper.rank:
         yield f"Rank {paper.rank:,}"
-    yield f"cited by {len(paper.cited_by):,} here"
+    yield f"Cited by {len(paper.cited_by):,} here"
     if paper.citation_count is not None:
         yield f"{paper.citation_count:,} citations in all"
 

@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
@@ -20,6 +21,7 @@ from refnet.files import explain
 from refnet.network import SESSION, server_errors, vault_rows, vault_views
 from refnet.network.frontmatter import NotOursError
 from refnet.network.note import Paper, Place, name_of, render
+from refnet.network.vault_cache import Cache
 from refnet.network.vault_files import Note, find_notes, locked, make_folder, read, renew, replace
 from refnet.network.vault_rows import Wanted
 from refnet.network.vault_views import INDEX_KEY, Index
@@ -51,6 +53,7 @@ class Written:
 class _Vault:
     folder: Path
     plan: bool
+    cache: Cache
     #: Existing notes by paper, and existing index notes by seed.
     notes: dict[int, Note] = field(default_factory=dict)
     indexes: dict[int, Note] = field(default_factory=dict)
@@ -65,17 +68,24 @@ class _Vault:
 
 
 def write_vault(
-    target: Target, folder: Path, progress: Progress = silent, *, plan: bool = False, stubs: bool = False
+    target: Target,
+    folder: Path,
+    progress: Progress = silent,
+    *,
+    plan: bool = False,
+    stubs: bool = False,
+    cache: Path | None = None,
 ) -> Written:
     """Write or renew the notes of the papers of `target`; new ones go into the folder `papers` of the vault `folder`.
 
     Args:
         plan: count and write nothing.
         stubs: papers without details get a note too.
+        cache: the folder for what makes the next run fast.
 
     RefnetError if the database or the vault cannot be used, LOCKED if another run writes into the vault.
     """
-    vault = _Vault(folder, plan)
+    vault = _Vault(folder, plan, Cache(cache, folder))
     try:
         if not plan:
             folder.mkdir(parents=True, exist_ok=True)
@@ -83,6 +93,8 @@ def write_vault(
             _find(vault)
             with server_errors(target, "cannot be read", "Fix the cause and retry."):
                 _write_all(vault, target, progress, stubs=stubs)
+            if not plan:
+                vault.cache.save()
     except OSError as error:
         raise explain(error, Path(error.filename or folder)) from error
     return vault.done
@@ -112,7 +124,8 @@ def _write_all(vault: _Vault, target: Target, progress: Progress, *, stubs: bool
             vault.places[paper.id] = _place(vault, paper, noted=noted)
         _tell_gone(vault)
         seeds = _seeds(vault, crawled)
-        papers = _write_notes(vault, vault_rows.papers(connection, wanted), seeds, progress)
+        vault.cache.begin(vault.places.items())
+        papers = _write_notes(vault, vault_rows.rows(connection, wanted), seeds, progress)
         best = vault_rows.best(connection, [*{*crawled.values()}], _BEST)
         missing = vault_rows.missing(connection, wanted, _MISSING)
     overall = vault.ranked()[:_BEST]
@@ -142,25 +155,40 @@ def _seeds(vault: _Vault, crawled: Iterable[int]) -> set[int]:
     return {*crawled, *(vault.indexes.keys() & vault.places.keys())} or {*vault.ranked()[:_SEEDS]}
 
 
-def _write_notes(vault: _Vault, papers: Iterable[Paper], seeds: set[int], progress: Progress) -> list[Paper]:
+def _write_notes(
+    vault: _Vault, rows: Iterable[tuple[Any, ...]], seeds: set[int], progress: Progress
+) -> list[Paper]:
     """Write the note of each paper; return the papers that are seeds."""
     kept, total = [], sum(bool(place.path) for place in vault.places.values())
-    for count, paper in enumerate(papers, 1):
-        note = vault.notes.get(paper.id)
-        path = f"{vault.places[paper.id].path}.md"
-        wrote = _renew(vault, path, note, partial(render, paper, vault.places))
-        vault.done.new += wrote is True and note is None
-        vault.done.changed += wrote is True and note is not None
-        vault.done.unchanged += wrote is False
-        if paper.id in seeds:
-            kept.append(paper)
+    for count, row in enumerate(rows, 1):
+        number, known = row[0], vault.cache.row(row)
+        note = vault.notes.get(number)
+        if number in seeds:
+            kept.append(vault_rows.paper(row))
+        if note and note.content and vault.cache.has(number, known, note.content):
+            vault.cache.add(number, known, note.content)
+            vault.done.unchanged += 1
+        else:
+            _write_note(vault, vault_rows.paper(row), note, known)
         if not count & 0xFF:
             progress("notes", count, total)
     return kept
 
 
-def _renew(vault: _Vault, path: str, note: Note | None, make: Callable[[str | None], str]) -> bool | None:
-    """Return whether the note is new or changed; None if it was not touched, and say why."""
+def _write_note(vault: _Vault, paper: Paper, note: Note | None, known: str) -> None:
+    path = f"{vault.places[paper.id].path}.md"
+    if wrote := _renew(vault, path, note, partial(render, paper, vault.places)):
+        changed, content = wrote
+        vault.cache.add(paper.id, known, content)
+        vault.done.new += changed and note is None
+        vault.done.changed += changed and note is not None
+        vault.done.unchanged += not changed
+
+
+def _renew(
+    vault: _Vault, path: str, note: Note | None, make: Callable[[str | None], str]
+) -> tuple[bool, str] | None:
+    """Renew a note as `vault_files.renew` does; if it must not be touched, return None and say why."""
     try:
         if note is None and vault.plan and os.path.lexists(vault.folder / path):
             raise NotOursError("a file that is not RefNet's has its name")  # noqa: TRY301
@@ -177,7 +205,8 @@ def _write_index(vault: _Vault, index: Index) -> None:
     canvas = f"{CANVAS}/{found[0].name if found else name_of(seed, '.canvas') + '.canvas'}"
     path = note.path if note else f"{INDEX}/{name_of(seed, before='Index of ')}.md"
     index = Index(seed, canvas, index.best, index.missing)
-    if _renew(vault, path, note, partial(vault_views.index_note, index, vault.places)):
+    wrote = _renew(vault, path, note, partial(vault_views.index_note, index, vault.places))
+    if wrote and wrote[0]:
         vault.done.views.append(path)
     _write_view(vault, canvas, vault_views.canvas(seed, vault.places))
 

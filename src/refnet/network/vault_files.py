@@ -14,6 +14,7 @@ from refnet.errors import Exit, RefnetError
 from refnet.files import OPEN_FILE, NotRegularError, explained, open_file, opened
 from refnet.locks import take
 from refnet.network.frontmatter import NotOursError, mark_in
+from refnet.network.vault_cache import digest
 
 _TEMPORARY = ".refnet-"
 #: The frontmatter is in this many bytes; most notes are shorter.
@@ -30,8 +31,8 @@ class Note:
     number: int
     #: Its path in the vault.
     path: str
-    #: The hash of its bytes; None: it is too long to tell.
-    content: int | None
+    #: The digest of its bytes; None: it is too long to tell.
+    content: str | None
 
 
 @contextmanager
@@ -75,11 +76,15 @@ def _known(path: str, file: str) -> Iterator[Note]:
     except FileNotFoundError:  # its reader is at work
         return
     if mark := mark_in(data.decode(errors="replace")):
-        yield Note(*mark, path, hash(data) if len(data) < _HEAD else None)
+        yield Note(*mark, path, digest(data) if len(data) < _HEAD else None)
 
 
-def renew(path: Path, note: Note | None, make: Callable[[str | None], str], *, plan: bool) -> bool:
-    """Write what `make` makes of the note at `path`, if that differs from what is there; return whether it does.
+def renew(
+    path: Path, note: Note | None, make: Callable[[str | None], str], *, plan: bool
+) -> tuple[bool, str]:
+    """Write what `make` makes of the note at `path`, if that differs from what is there.
+
+    Return whether it differs, and the digest of what is there afterwards.
 
     Args:
         note: the existing note; None: it is new.
@@ -88,15 +93,13 @@ def renew(path: Path, note: Note | None, make: Callable[[str | None], str], *, p
 
     NotOursError if RefNet must not touch the file; OSError.
     """
-    if note and note.content == hash(make(None).encode()):
-        return False
+    if note and note.content == digest(make(None).encode()):
+        return False, note.content
     for _ in range(_TRIES):
         before, state = read(path) if note else (None, None)
         text = make(before)
-        if text == before:
-            return False
-        if plan or replace(path, text, state):
-            return True
+        if text == before or plan or replace(path, text, state):
+            return text != before, digest(text.encode())
     raise NotOursError("it is edited at this moment; retry")
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg
 
@@ -41,8 +42,8 @@ LEFT JOIN (SELECT paper_id, array_agg(a.name ORDER BY position) AS names
 LEFT JOIN (SELECT paper_id, array_agg(scheme ORDER BY scheme) AS schemes, array_agg(value ORDER BY scheme) AS found
            FROM (SELECT paper_id, scheme, min(value) AS value FROM external_ids GROUP BY paper_id, scheme) i
            GROUP BY paper_id) e ON e.paper_id = p.id
-LEFT JOIN (SELECT citing_id, array_agg(cited_id) AS cited FROM citations GROUP BY citing_id) c ON c.citing_id = p.id
-LEFT JOIN (SELECT cited_id, array_agg(citing_id) AS citing FROM citations GROUP BY cited_id) b ON b.cited_id = p.id
+LEFT JOIN (SELECT citing_id, array_agg(cited_id ORDER BY cited_id) AS cited FROM citations GROUP BY citing_id) c ON c.citing_id = p.id
+LEFT JOIN (SELECT cited_id, array_agg(citing_id ORDER BY citing_id) AS citing FROM citations GROUP BY cited_id) b ON b.cited_id = p.id
 LEFT JOIN (SELECT paper_id, array_agg(other_id ORDER BY strength DESC, other_id, kind) AS others,
                   array_agg(kind ORDER BY strength DESC, other_id, kind) AS kinds,
                   array_agg(strength ORDER BY strength DESC, other_id, kind) AS strengths
@@ -55,8 +56,10 @@ ORDER BY p.id
 
 _BEST = """
 SELECT crawl_id, array_agg(paper_id ORDER BY nth) FROM (
-    SELECT c.crawl_id, c.paper_id, row_number() OVER (PARTITION BY c.crawl_id ORDER BY r.position, c.paper_id) AS nth
-    FROM crawl_papers c JOIN ranks r USING (paper_id) WHERE c.crawl_id = ANY (%s)) _
+    SELECT c.crawl_id, c.paper_id, row_number() OVER (
+        PARTITION BY c.crawl_id ORDER BY r.position, p.citation_count DESC NULLS LAST, c.paper_id) AS nth
+    FROM crawl_papers c JOIN papers p ON p.id = c.paper_id LEFT JOIN ranks r USING (paper_id)
+    WHERE c.crawl_id = ANY (%s)) _
 WHERE nth <= %s GROUP BY crawl_id
 """
 
@@ -91,22 +94,26 @@ def names(connection: psycopg.Connection, wanted: Wanted) -> Iterator[tuple[Pape
             yield Paper(number, title, (author,) if author else (), year, ids=ids, rank=rank), noted
 
 
-def papers(connection: psycopg.Connection, wanted: Wanted) -> Iterator[Paper]:
-    """Yield the content of every note of a paper."""
+def rows(connection: psycopg.Connection, wanted: Wanted) -> Iterator[tuple[Any, ...]]:
+    """Yield a row for each paper that has a note, its id first; `paper` reads it."""
     with connection.cursor("papers") as cursor:
         cursor.itersize = _ROWS
-        for row in cursor.execute(_PAPERS, vars(wanted)):
-            number, title, authors, year, venue, abstract, summary, model, cited, provenance = row[:10]
-            schemes, values, references, citing, rank, url, others, kinds, strengths = row[10:]
-            yield Paper(
-                number, title, tuple(authors or ()), year, venue, abstract, summary, cited, provenance,
-                dict(zip(schemes or (), values or (), strict=True)), tuple(references or ()), tuple(citing or ()),
-                model or "", rank, url, tuple(zip(others or (), kinds or (), strengths or (), strict=True)),
-            )  # fmt: skip
+        yield from cursor.execute(_PAPERS, vars(wanted))
+
+
+def paper(row: tuple[Any, ...]) -> Paper:
+    """Return the content of a note."""
+    number, title, authors, year, venue, abstract, summary, model, cited, provenance = row[:10]
+    schemes, values, references, citing, rank, url, others, kinds, strengths = row[10:]
+    return Paper(
+        number, title, tuple(authors or ()), year, venue, abstract, summary, cited, provenance,
+        dict(zip(schemes or (), values or (), strict=True)), tuple(references or ()), tuple(citing or ()),
+        model or "", rank, url, tuple(zip(others or (), kinds or (), strengths or (), strict=True)),
+    )  # fmt: skip
 
 
 def best(connection: psycopg.Connection, crawls: Sequence[int], most: int) -> dict[int, list[int]]:
-    """Return the best ranked papers of each of `crawls`."""
+    """Return the best papers of each of `crawls`: by rank, else by the citations that the provider counts."""
     return dict(connection.execute(_BEST, [list(crawls), most]).fetchall())
 
 

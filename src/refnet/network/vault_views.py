@@ -95,7 +95,7 @@ def index_note(index: Index, places: Mapping[int, Place], before: str | None = N
         f"Start with {places[seed.id].line}, or with the picture: [[{index.canvas}|{link_text(seed.heading)}]].",
         f"It has {len(known):,} known references, {noted:,} of them with a note; {len(seed.cited_by):,} papers here cite it.",
     ]
-    best = [places[one].line for one in index.best if one in places]
+    best = [places[one].line for one in index.best if one in places and one != seed.id]
     if best:
         parts.append("## Read first\n\n" + "\n".join(f"{n}. {line}" for n, line in enumerate(best, 1)))
     related = [places[one] for one in {other for other, _, _ in seed.related} if one in places]

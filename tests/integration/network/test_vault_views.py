@@ -7,13 +7,16 @@ import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from refnet.errors import Exit, RefnetError
-from refnet.network import vault_files
+from refnet.network import note, vault_files
+from refnet.network import vault as vault_module
 from refnet.network.migrate import migrate
+from refnet.network.note import Paper
 from refnet.network.vault import write_vault
 from refnet.network.vault_files import locked
 from refnet.postgres.cluster import Cluster
@@ -135,6 +138,38 @@ def test_a_second_run_touches_no_file(crawled: Target, vault: Path) -> None:
 
     assert (done.new, done.changed, done.unchanged, done.views, done.skipped) == (0, 0, NOTES, [], [])
     assert stamps(vault) == before
+
+
+def test_with_a_cache_only_what_has_changed_is_rendered(
+    crawled: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where, kept = tmp_path / "vault", tmp_path / "cache"
+    write_vault(crawled, where, cache=kept)
+    rendered: list[int] = []
+
+    def render(paper: Paper, *rest: Any) -> str:
+        rendered.append(paper.id)
+        return note.render(paper, *rest)
+
+    monkeypatch.setattr(vault_module, "render", render)
+    assert write_vault(crawled, where, cache=kept).unchanged == NOTES
+    assert rendered == []
+    edited = next((where / "papers").glob("*(2).md"))
+    edited.write_text(edited.read_text().replace("# ", "# old ", 1))
+    assert write_vault(crawled, where, cache=kept).changed == 1
+    assert {*rendered} == {2}
+    rendered.clear()
+    with crawled.connect() as session:
+        session.execute("UPDATE papers SET venue = 'V' WHERE id = 3")
+    assert write_vault(crawled, where, cache=kept).changed == 1
+    assert {*rendered} == {3}
+    (file,) = kept.iterdir()
+    for damaged in (b"", b"[1]", b'{"1": 7}', b"[" * 100_000, b"\xff"):
+        file.write_bytes(damaged)
+        assert write_vault(crawled, where, cache=kept).unchanged == NOTES
+    file.unlink()
+    file.mkdir()
+    assert write_vault(crawled, where, cache=kept).unchanged == NOTES
 
 
 def test_what_somebody_edited_survives_byte_for_byte(crawled: Target, vault: Path) -> None:
