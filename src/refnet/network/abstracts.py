@@ -87,7 +87,7 @@ def compose(
     own = random.random() < 0.1
     pattern = _pick(about.titles if own else patterns.TITLES, random)
     if own and not set(pattern) & set("{:"):
-        pattern += _pick(patterns.SUBTITLES, random)
+        pattern = f"{pattern}: {_pick(patterns.SUBTITLES, random)}".replace("?:", "?")
     title = _said(pattern, values, random)
     roles = _DENSE if dense else _LONG if long else (*_LEAD, *_results(random))
     sentences = tuple(_sentence(_pick(one, random), values, random) for one in roles)

@@ -13,7 +13,7 @@ import json
 import os
 import threading
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -200,22 +200,36 @@ def _described(server: _Server) -> Running:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serve until interrupted, or until the parent process has ended; the first line printed is the address."""
     parser = argparse.ArgumentParser(prog="refnet.network.fake_scholar", description=__doc__)
-    parser.add_argument("--papers", type=int, default=5000)
-    parser.add_argument("--edges", type=int, default=50_000)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--hub", type=int, default=0, help="how many papers cite the oldest one")
-    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--papers", type=_from(1), default=5000)
+    parser.add_argument("--edges", type=_from(0), default=50_000)
+    parser.add_argument("--seed", type=_from(0), default=1)
+    parser.add_argument("--hub", type=_from(0), default=0, help="how many papers cite the oldest one")
+    parser.add_argument("--port", type=_from(0), default=0, help="0: any")
     parser.add_argument(
         "--faults", type=Faults.read, default=Faults(), metavar="SPEC", help="see fake_faults.py"
     )
     chosen = parser.parse_args(arguments)
     graph = FakeGraph(chosen.papers, chosen.edges, chosen.seed, hub=chosen.hub)
-    server = _Server(graph, chosen.faults, chosen.port, os.getppid())
+    try:
+        server = _Server(graph, chosen.faults, chosen.port, os.getppid())
+    except (OSError, OverflowError) as error:
+        parser.error(f"port {chosen.port} is not available: {error}")
     print(_described(server).url, flush=True)  # noqa: T201  # the answer of this command
     for identifier in graph.seed_ids:
         print(identifier, flush=True)  # noqa: T201
     with server, suppress(KeyboardInterrupt):
         server.serve_forever()
+
+
+def _from(least: int) -> Callable[[str], int]:
+    """Return a reader of a number that is at least `least`."""
+
+    def number(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and len(text) < 9 and int(text) >= least):
+            raise argparse.ArgumentTypeError(f"not a number from {least} on: {text}")
+        return int(text)
+
+    return number
 
 
 if __name__ == "__main__":

@@ -49,11 +49,11 @@ TITLES = _lines("""
 
 #: For titles that name no subject.
 SUBTITLES = _lines("""
-    : {topic} with {method}
-    : {topic} and {other}
-    : [evidence|a report] from {data}
-    : a [short|personal|quantitative] history of {topic}
-    : what {people} know about {topic}
+    {topic} with {method}
+    {topic} and {other}
+    [evidence|a report] from {data}
+    a [short|personal|quantitative] history of {topic}
+    what {people} know about {topic}
 """)
 
 #: The roles of the sentences of an abstract, each with its patterns.

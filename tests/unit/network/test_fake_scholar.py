@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from refnet.network.fake_graph import FakeGraph
-from refnet.network.fake_scholar import Running, running
+from refnet.network.fake_scholar import Running, main, running
 
 GRAPH = FakeGraph(200, 1500, seed=3)
 
@@ -182,3 +182,28 @@ def _command(pid: str) -> str:
         return Path("/proc", pid, "cmdline").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--papers", "0"],
+        ["--edges", "-1"],
+        ["--port", "99999"],
+        ["--faults", "x"],
+        ["--seed", "1e3"],
+        ["--hub", "\u0663"],
+    ],
+)
+def test_a_wrong_argument_is_named(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, "--papers", "3"] if arguments[0] == "--port" else arguments)
+    assert ended.value.code == 2
+    assert arguments[1] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("papers", "edges"), [(1, 0), (1, 9), (2, 5), (3, 3)])
+def test_a_tiny_graph_has_no_more_edges_than_it_can(papers: int, edges: int) -> None:
+    graph = FakeGraph(papers, edges)
+    assert sum(len(graph.cites(number)) for number in range(papers)) <= max(edges, papers - 1)
+    assert all(graph.find(one) is not None for one in graph.seed_ids)
