@@ -184,6 +184,34 @@ def test_what_was_not_encrypted_is_named_until_it_is(machine: Machine) -> None:
     assert "not encrypted" not in refnet("list").out + refnet("monitor").out
 
 
+def test_a_loss_is_found_by_the_manifests_alone_and_can_be_accepted(machine: Machine) -> None:
+    refnet, notes = machine.refnet, [machine.notes / f"{number}.md" for number in range(40)]
+    for path in notes:
+        path.write_text("# a note\n")
+    refnet("backup", "notes", "--no-prove").succeeds()
+    for path in notes:
+        path.unlink()
+    shrank = refnet("backup", "notes", "--no-prove")
+    assert "SHRUNK" in shrank.out
+    assert "not copied to nas: it shrank" in shrank.out
+    assert "critical" in {one["status"] for one in refnet("monitor", "notes", "--json").json["checks"]}
+    name = refnet("list", "notes", "--json").json["artifacts"][-1]["name"]
+    refnet("accept", name).succeeds()
+    assert "shrank, accepted" in refnet("list", "notes").out
+    sent = refnet("copy", "notes")
+    sent.succeeds()
+    assert f"{name}: copied to nas: fetched" in sent.out
+    assert "shrank, accepted" in refnet("list", "notes", "--store", "nas").out
+
+    before = refnet("list", "notes", "--json").json["artifacts"][-2]
+    pieces = machine.backups / "encrypted" / "data" / before["path"][-36:-4]
+    assert list(pieces.iterdir())
+    refnet("forget", before["name"], "--force").succeeds()
+    assert before["name"] not in refnet.names()
+    assert not pieces.exists()
+    assert refnet("list", "--json").json["gaps"] == []
+
+
 def test_a_killed_dump_leaves_nothing_readable_and_the_next_run_removes_it(machine: Machine) -> None:
     parts = machine.home / "unsealed" / "database"
     with machine.target.connect() as session:
@@ -251,6 +279,7 @@ def test_without_the_keys_of_this_machine_nothing_is_made(tmp_path: Path) -> Non
     )
     (tmp_path / "refnet.toml").chmod(0o600)
     (tmp_path / "home" / "keys" / "signing").unlink()
-    refnet("backup", "notes").fails(2, "no signing key", "refnet key new")
+    for plan in ((), ("--plan",)):
+        refnet("backup", "notes", *plan).fails(2, "no signing key", "refnet key new")
     assert list((tmp_path / "backups").rglob("*.gz")) == []
     assert list((tmp_path / "home" / "unsealed").rglob("*.gz")) == []

@@ -141,7 +141,7 @@ class Plan:
 def plan(context: Context, name: SourceName, options: Options) -> Plan:
     """Return what a backup of `name` would do; write nothing and start no server."""
     store = LocalStore(options.folder, flat=True) if options.folder else context.local
-    what, problem = "", None if options.folder else wiring.store(context.settings).trouble()
+    what, problem = "", None if options.folder else _trouble(context)
     if name in wiring.configured(context.settings):
         try:
             what = _found(context.settings, name)
@@ -157,6 +157,18 @@ def plan(context: Context, name: SourceName, options: Options) -> Plan:
     sealed = context.settings.encryption_local and not options.folder
     folder = context.settings.backup_dir / ENCRYPTED if sealed else store.folder(name)
     return Plan(name, what, folder, problem, () if earlier else tuple(listed), stores, earlier)
+
+
+def _trouble(context: Context) -> RefnetError | None:
+    """Return why nothing can be stored in the backup folder, as far as that is known before."""
+    if context.settings.encryption_local:
+        from refnet.actions.seal import check
+
+        try:
+            check(context)
+        except RefnetError as error:
+            return error
+    return wiring.store(context.settings).trouble()
 
 
 def _found(settings: Settings, name: SourceName) -> str:

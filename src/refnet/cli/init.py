@@ -88,6 +88,7 @@ def _begin(draft: Draft, *, timers: bool) -> Exit:
         note(f"{draft.file} stays; fix the cause and run `refnet backup`")
     else:
         say(f"next: `refnet check`{'' if timers else ' and `refnet schedule install`'}")
+        say("to encrypt the artifacts too: `refnet key new`, then encryption.local in the settings file")
     return worst(codes)
 
 

@@ -125,5 +125,6 @@ def _of_source(
     if copy is None:
         return check(Status.WARNING, "no copy: the newest artifact shrank and is not accepted")
     if copy.copy_level is CopyLevel.SENT:
-        return check(Status.WARNING, f"{copy.name} was never read back from there: `refnet copy` does it")
+        does = "drill" if state.name == LOCAL else "copy"
+        return check(Status.WARNING, f"{copy.name} was never read back from there: `refnet {does}` does it")
     return check(Status.OK, shown)
