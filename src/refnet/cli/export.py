@@ -30,7 +30,7 @@ class Format(StrEnum):
 
 def export(
     format: Annotated[  # noqa: A002  # its name in errors
-        Format, typer.Argument(metavar="FORMAT", help="graphml, csv, bibtex or json.")
+        Format, typer.Argument(parser=Format, metavar="FORMAT", help="graphml, csv, bibtex or json.")
     ],
     *,
     to: Annotated[
