@@ -9,7 +9,6 @@ import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
-import httpx
 import pytest
 from tests.scripted_server import STALL, Scripted, answer, scripted
 
@@ -31,10 +30,13 @@ class NoLimit:
         self.pushed = seconds
 
 
-def asked(server: Scripted, said: list[str] | None = None, *, key: str = KEY) -> tuple[Any, list[float]]:
+def asked(
+    server: Scripted, said: list[str] | None = None, *, key: str = KEY, silence: float = 30.0
+) -> tuple[Any, list[float]]:
     """The answer of the server, or its error; and the seconds of the waits, which are not waited."""
     waits: list[float] = []
-    of = Server("Fake", server.url, "crawl.api_key", {"x-api-key": key}, {"api_key": key}, has_key=bool(key))
+    headers, params = {"x-api-key": key}, {"api_key": key}
+    of = Server("Fake", server.url, "crawl.api_key", headers, params, has_key=bool(key), silence=silence)
     with Api(of, NoLimit(), say=(said or []).append, sleep=waits.append) as api:  # type: ignore[arg-type]
         return api.get("/paper/1", {"fields": "title"}), waits
 
@@ -93,9 +95,9 @@ def test_an_answer_that_is_too_long_is_not_kept(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_a_server_that_sends_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_api, "_TIMEOUT", httpx.Timeout(0.2))
     monkeypatch.setattr(http_api, "_TRIES", 1)
-    assert fault(STALL) == "sends nothing for 0 s"
+    with scripted(STALL) as server, pytest.raises(UnavailableError, match="sends nothing for 0 s"):
+        asked(server, silence=0.2)
 
 
 def test_an_answer_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

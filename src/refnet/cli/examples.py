@@ -102,4 +102,9 @@ EXAMPLES = {
         "refnet rank --missing --top 50",
         "refnet rank --json",
     ),
+    "summarize": (
+        "refnet summarize --plan",
+        "refnet summarize --limit 100",
+        "refnet summarize --again",
+    ),
 }

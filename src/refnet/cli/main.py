@@ -77,6 +77,7 @@ GROUPS = {
         "notes": ("notes", "notes", "Write the network into the Obsidian vault."),
         "export": ("export", "export", "Export papers and citations for other programs."),
         "rank": ("rank", "rank", "Rank all papers, and find the closest papers of each."),
+        "summarize": ("summarize", "summarize", "Summarize the papers that have no summary, the best first."),
         "import": ("network", "imports", "Import a citation graph from a file."),
         "postgres": ("postgres", "app", "Manage the embedded PostgreSQL."),
         "demo": ("demo", "demo", "Lose everything in a sandbox and restore it from backups."),

@@ -36,7 +36,8 @@ LONGEST_ANSWER = 64 << 20
 _LONGEST_ERROR = 64 << 10
 #: Seconds for a complete answer.
 _PATIENCE = 120.0
-_TIMEOUT = httpx.Timeout(30.0, connect=10.0)
+#: Seconds for a connection.
+_CONNECT = 10.0
 _TRIES = 5
 _REDIRECTS = 3
 _TRANSIENT = frozenset({429, 500, 502, 503, 504})
@@ -59,6 +60,10 @@ class Server:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     params: Mapping[str, str] = field(default_factory=dict, repr=False)
     has_key: bool = False
+    #: Seconds that it may send nothing.
+    silence: float = 30.0
+    #: What to do after "too many requests" with a key.
+    when_limited: str = "Set crawl.requests_per_second to less, or wait."
 
     @property
     def shown(self) -> str:
@@ -75,7 +80,7 @@ class UnavailableError(RefnetError):
         if limited and not server.has_key:
             hint = f"Without a key all users share one limit: set {server.key_setting} to a key of your own."
         elif limited:
-            hint = "Set crawl.requests_per_second to less, or wait."
+            hint = server.when_limited
         else:
             hint = (
                 "Retry later; if it stays so, check the URL of the server in the settings, and the network."
@@ -137,7 +142,7 @@ class Api:
                 "User-Agent": "refnet",
                 **server.headers,
             },
-            timeout=_TIMEOUT,
+            timeout=httpx.Timeout(server.silence, connect=_CONNECT),
             follow_redirects=False,
             trust_env=urlsplit(server.url).hostname not in _LOOPBACK,
         )
@@ -220,7 +225,7 @@ class Api:
             finally:
                 response.close()
         except httpx.TransportError as error:
-            raise _RetryError(_transport(error)) from None
+            raise _RetryError(_transport(error, self.server)) from None
         except httpx.InvalidURL as error:
             raise RefusedError(
                 f"{self.server.shown} cannot be asked: {printable(str(error), 200)}",
@@ -243,6 +248,8 @@ class Api:
 
     def _refused(self, response: httpx.Response) -> RefnetError:
         said = _said(response)
+        for secret in (*self.server.headers.values(), *self.server.params.values()):  # it may repeat the key
+            said = said.replace(secret.rpartition(" ")[2], "(the key)")
         status = response.status_code
         if status in {401, 403}:
             key = self.server.key_setting
@@ -325,14 +332,15 @@ def _said(response: httpx.Response) -> str:
     except (ValueError, _RetryError, httpx.TransportError):
         return ""
     found = values.get("error") or values.get("message")
+    found = found.get("message") if isinstance(found, dict) else found
     return f": {printable(found, 300)}" if isinstance(found, str) else ""
 
 
-def _transport(error: httpx.TransportError) -> str:
+def _transport(error: httpx.TransportError, server: Server) -> str:
     if isinstance(error, httpx.ConnectTimeout):
-        return f"does not accept a connection within {_TIMEOUT.connect:.0f} s"
+        return f"does not accept a connection within {_CONNECT:.0f} s"
     if isinstance(error, httpx.TimeoutException):
-        return f"sends nothing for {_TIMEOUT.read:.0f} s"
+        return f"sends nothing for {server.silence:.0f} s"
     if isinstance(error, httpx.ConnectError):
         return f"cannot be reached: {printable(str(error), 200)}"
     return "ends the connection in the middle of an answer"

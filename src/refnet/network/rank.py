@@ -113,10 +113,15 @@ def errors(target: Target) -> Iterator[None]:
         try:
             yield
         except psycopg.errors.UndefinedTable:
-            raise RefnetError(
-                f"the database {target.name} has no network, or one of an older RefNet",
-                "Collect papers: `refnet crawl ID`. The tables alone: `refnet network migrate`.",
-            ) from None
+            raise no_network(target) from None
+
+
+def no_network(target: Target) -> RefnetError:
+    """Return the error of a database without the tables of the network."""
+    return RefnetError(
+        f"the database {target.name} has no network, or one of an older RefNet",
+        "Collect papers: `refnet crawl ID`. The tables alone: `refnet network migrate`.",
+    )
 
 
 def _lock(connection: psycopg.Connection[Any], target: Target) -> None:

@@ -9,7 +9,7 @@ CHANGES = {
     "schedule install", "schedule remove", "broker start", "broker stop", "notify", "network migrate", "network sample",
     "network vault", "notes", "export", "import cora", "import semantic-scholar", "postgres start", "postgres stop", "demo", "key new",
     "key rotate", "key page", "crawl", "jobs",
-    "rank",
+    "rank", "summarize",
 }  # fmt: skip
 REPORTS = {
     "check", "list", "show", "log", "find", "query", "verify", "drill", "diff", "monitor", "settings", "database sizes",
