@@ -103,7 +103,7 @@ def export(target: Target, name: str, write: Callable[[str, Texts], None]) -> No
         target.connect(SESSION, autocommit=False) as connection,
     ):
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        connection.execute("SET LOCAL cursor_tuple_fraction = 1")
+        connection.execute("SET LOCAL cursor_tuple_fraction = 1; SET LOCAL jit = off")
         try:
             for file, texts in FORMATS[name](Rows(connection)).items():
                 write(file, texts)

@@ -15,7 +15,7 @@ _NOTED = """(%(stubs)s OR p.details_fetched_at IS NOT NULL OR p.provenance IN ('
     OR p.id = ANY (%(kept)s))"""
 
 #: A cursor of the server would otherwise be planned for its first rows alone.
-_ALL_ROWS = "SET LOCAL cursor_tuple_fraction = 1"
+_ALL_ROWS = "SET LOCAL cursor_tuple_fraction = 1; SET LOCAL jit = off"
 
 _SEEDS = (
     "SELECT paper_id, max(crawl_id) FROM crawl_papers WHERE level = 0 GROUP BY paper_id ORDER BY paper_id"

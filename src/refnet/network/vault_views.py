@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 from refnet.network.frontmatter import BEGIN, END, dumped, renewed
-from refnet.network.note import Paper, Place, link_text, listed, plain, section
+from refnet.network.note import Paper, Place, listed, plain, section
 
 INDEX_KEY = "refnet_index"
 _OWNED = frozenset({INDEX_KEY, "title"})
@@ -92,7 +92,7 @@ def index_note(index: Index, places: Mapping[int, Place], before: str | None = N
     parts = [
         BEGIN,
         f"# Index of {plain(seed.heading)}",
-        f"Start with {places[seed.id].line}, or with the picture: [[{index.canvas}|{link_text(seed.heading)}]].",
+        f"Start with {places[seed.id].line}, or with [[{index.canvas}|its picture]].",
         f"It has {len(known):,} known references, {noted:,} of them with a note; {len(seed.cited_by):,} papers here cite it.",
     ]
     best = [places[one].line for one in index.best if one in places and one != seed.id]

@@ -92,7 +92,7 @@ def test_an_index_note_lists_what_to_read_first_and_what_is_missing() -> None:
 
     assert mark_in(note) == ("refnet_index", 1)
     assert "[[papers/Seed (1)|The seed]]" in note
-    assert "[[canvas/Seed (1).canvas|The seed]]" in note
+    assert "[[canvas/Seed (1).canvas|its picture]]" in note
     assert "38 known references, 36 of them with a note; 10 papers here cite it" in note
     assert "1. [[papers/R (3)|R3]] (1973)\n2. [[papers/R (2)|R2]] (1972)" in note
     assert "- Known by title (1980): cited by 7 papers here" in note
