@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from benchmarks import bars, build, catalog, files, many, offsite, report, walk, ways
+from benchmarks import bars, build, catalog, files, many, network, offsite, report, walk, ways
 from benchmarks.bars import Measured
 from benchmarks.turns import say, take_turns
 from benchmarks.ways import Bench
@@ -57,6 +57,7 @@ def main() -> int:
         "--offsite", action="store_true", help="an encrypted copy on an object server, of 500 MB, instead"
     )
     parser.add_argument("--walk", action="store_true", help="a folder of a million files, unchanged, instead")
+    parser.add_argument("--network", action="store_true", help="a crawl of 5,000 made-up papers instead")
     parser.add_argument("--runs", type=int, default=3, help="timed runs of each way (default 3)")
     parser.add_argument("--write", action="store_true", help=f"write the results to {report.RESULTS.name}")
     parser.add_argument(
@@ -80,6 +81,8 @@ def main() -> int:
         return many.run(options)
     if options.offsite:
         return offsite.run(options)
+    if options.network:
+        return network.run(options)
     need = int(options.scale * 1.4e9 * _COPIES)
     if shutil.disk_usage(options.folder).free < need:
         print(f"bench: {options.folder} has less than {need / 1e9:.0f} GB of free space", file=sys.stderr)

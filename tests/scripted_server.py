@@ -25,6 +25,7 @@ def answer(
     fields = {
         "Content-Type": kind,
         "Content-Length": str(len(data) if length is None else length),
+        "Connection": "close",
         **{name.replace("_", "-"): value for name, value in headers.items()},
     }
     head = "".join(f"{name}: {value}\r\n" for name, value in fields.items() if value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
@@ -180,10 +179,12 @@ def _print_retried(
         print(ActsOn.of(settings))
         listed = f": {', '.join(map(str, retried))}" if retried else ""
         print(f"{plural(len(retried), 'failed job')} {'would be ' if plan else ''}queued again{listed}")
-    for one in other:
-        print(f"refnet: job {one} has not failed", file=sys.stderr)
     if other:
-        raise typer.Exit(Exit.FAILED)
+        raise RefnetError(
+            f"{plural(len(other), 'job')} {'has' if len(other) == 1 else 'have'} not failed:"
+            f" {', '.join(map(str, other[:10]))}",
+            "`refnet jobs --state failed` lists those that have.",
+        )
 
 
 def _print_jobs(settings: Settings, listed: list[ListedJob], counts: dict[str, dict[str, int]]) -> None:

@@ -102,8 +102,8 @@ class _Run:
     requests: int = 0
     #: Sentences for the result, each once.
     notes: dict[str, None] = field(default_factory=dict)
-    #: Failures in a row.
-    _failures: int = 0
+    #: The jobs that failed in a row, as the provider does not answer as it should.
+    _failures: list[int] = field(default_factory=list)
     _shown: float = 0.0
     _job: Job | None = None
     _apis: list[Api] = field(default_factory=list)
@@ -124,7 +124,8 @@ class _Run:
                 done = self._done
                 if lost > _RECONNECTS:
                     raise _failed(self.target, error) from None
-                self.reports.say(f"{self.target.display} is lost: connecting again")
+                if lost == 1:
+                    self.reports.say(f"{self.target.display} is lost: connecting again, for two minutes")
                 time.sleep(min(0.25 * 2**lost, _LONGEST_BACK_OFF) * self.reports.pace)
             else:
                 return
@@ -169,22 +170,33 @@ class _Run:
             crawler.do(job)
         except LostClaimError:
             return
-        except (UnavailableError, RefusedError) as error:
-            self._failures += 1
-            is_final = error.is_final if isinstance(error, RefusedError) else error.limited
-            if is_final or self._failures >= _FAILURES:
-                worker.give_back(job)
-                raise _stopped(error) from None
-            again_in = None if isinstance(error, RefusedError) else _AGAIN * self.reports.pace
-            self._fail(worker, job, str(error), again_in)
-        except AnswerError as error:
-            self._fail(worker, job, f"the answer of the provider is not as documented: {error}", _AGAIN)
+        except RefusedError as error:
+            if error.is_final:
+                raise self._stopped(worker, job, error) from None
+            self._fail(worker, job, str(error))
+        except (UnavailableError, AnswerError) as error:
+            shown = _shown(error)
+            if (isinstance(error, UnavailableError) and error.limited) or len(
+                self._failures
+            ) + 1 >= _FAILURES:
+                raise self._stopped(worker, job, shown) from None
+            self._failures.append(job.id)
+            self._fail(worker, job, str(shown), _AGAIN * self.reports.pace)
         except (psycopg.DataError, psycopg.IntegrityError) as error:
             self._fail(worker, job, f"the database refuses the answer: {error}")
         else:
-            self._failures, self._done = 0, self._done + 1
+            self._failures.clear()
+            self._done += 1
         finally:
             self._job = None
+
+    def _stopped(self, worker: Worker, job: Job, error: RefnetError) -> RefnetError:
+        """Give back the job and those that failed before it: it is not their fault. Return the error of the run."""
+        worker.give_back(job)
+        worker.forgive(self._failures)
+        self._failures.clear()
+        hint = f"{error.hint} What was collected is stored; continue with `refnet crawl`."
+        return RefnetError(error.message, hint, transient=error.transient)
 
     def _fail(self, worker: Worker, job: Job, error: str, again_in: float | None = None) -> None:
         try:
@@ -213,17 +225,17 @@ def _is_lost(error: psycopg.OperationalError | ConnectError) -> bool:
     return error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
 
 
-def _stopped(error: UnavailableError | RefusedError) -> RefnetError:
-    hint = f"{error.hint} What was collected is stored; continue with `refnet crawl`."
-    return RefnetError(error.message, hint, transient=error.transient)
+def _shown(error: UnavailableError | AnswerError) -> RefnetError:
+    if isinstance(error, UnavailableError):
+        return error
+    return RefnetError(
+        f"the answer of Semantic Scholar is not as documented: {error}",
+        "Check crawl.semantic_scholar_url; this RefNet knows version 1 of its Graph API.",
+    )
 
 
 def _failed(target: Target, error: psycopg.OperationalError | ConnectError) -> RefnetError:
     if isinstance(error, ConnectError):
-        return error
+        return RefnetError(error.message, f"{error.hint} Then continue with `refnet crawl`.", transient=True)
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return RefnetError(
-        f"the database {target.name} fails: {lines[0]}",
-        _HINT,
-        transient=True,
-    )
+    return RefnetError(f"the database {target.name} fails: {lines[0]}", _HINT, transient=True)

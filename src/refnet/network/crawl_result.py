@@ -64,6 +64,8 @@ class CrawlResult:
 
     crawl: int
     state: str
+    #: references, citations or both.
+    direction: str
     #: Papers by level, the seeds first; and the papers that are known only as an end of a citation.
     papers: list[int]
     stubs: int
@@ -102,9 +104,9 @@ class CrawlResult:
             f" {plural(self.citations, 'citation')} ({self.new_citations:,} new), {self.stubs:,} stubs"
         )
         yield f"  {plural(self.requests, 'request')} in {self.seconds:,.1f} s"
-        for seed in self.seeds[:_NAMED]:
+        for seed in self.seeds[:_NAMED] if self.direction != "citations" else ():
             yield f"  {seed.title or f'paper {seed.paper_id}'}: {seed.resolved:,} of {seed.references:,} references resolved"
-        if len(self.seeds) > _NAMED:
+        if len(self.seeds) > _NAMED and self.direction != "citations":
             yield f"  and {len(self.seeds) - _NAMED:,} more seeds: --json shows them"
         yield from (f"  unknown to the provider: {name}" for name in self.unknown)
         if self.without_details:
@@ -129,7 +131,7 @@ def result(
     """Return what `crawl` has collected."""
     values = {"crawl": crawl}
     with connection.transaction():
-        state, unknown, cut = connection.execute(_CRAWL, values).fetchone() or ("", [], [])
+        row: tuple[Any, ...] = connection.execute(_CRAWL, values).fetchone() or ("", "", [], [])
         papers = [count for (count,) in connection.execute(_LEVELS, values)]
         stubs, found, new, without = connection.execute(_SUMS, values).fetchone() or (0, 0, 0, 0)
         with connection.cursor(row_factory=class_row(Seed)) as cursor:
@@ -138,7 +140,8 @@ def result(
             failed = cursor.execute(_FAILED, values).fetchall()
     return CrawlResult(
         crawl=crawl,
-        state=state,
+        state=row[0],
+        direction=row[1],
         papers=papers,
         stubs=stubs,
         citations=found,
@@ -146,10 +149,10 @@ def result(
         requests=requests,
         seconds=round(seconds, 2),
         seeds=seeds,
-        unknown=unknown,
+        unknown=row[2],
         without_details=without,
         failed=failed,
-        cut=cut,
+        cut=row[3],
         notes=notes,
     )
 
@@ -164,7 +167,7 @@ FROM jobs WHERE crawl_id = %(crawl)s
 """
 
 _CRAWL = """
-SELECT state,
+SELECT state, direction,
     ARRAY(
         SELECT jsonb_array_elements_text(payload -> 'unknown') FROM jobs
         WHERE crawl_id = %(crawl)s AND kind = 'crawl_seeds' AND payload ? 'unknown' ORDER BY 1

@@ -110,8 +110,11 @@ class Crawler:
             return None
         try:
             return self.openalex.work(ids)
-        except (UnavailableError, RefusedError, AnswerError) as error:
-            self.without_openalex = str(error)
+        except (UnavailableError, RefusedError) as error:
+            if not isinstance(error, RefusedError) or error.is_final:
+                self.without_openalex = str(error)
+            return None
+        except AnswerError:
             return None
 
     def _write_page(

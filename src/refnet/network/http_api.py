@@ -237,6 +237,7 @@ class Api:
         if status == 200:
             body = read_body(headers, response.iter_raw())
             return None, _parsed(headers, body)
+        said = _said(response)  # a body that is not read would end the connection
         if status == 404:
             return None, None
         if status in {301, 302, 307, 308} and "location" in headers:
@@ -244,13 +245,11 @@ class Api:
         if status in _TRANSIENT:
             why = "answers too many requests" if status == 429 else f"answers status {status}"
             raise _RetryError(why, retry_after(headers.get("retry-after"), datetime.now(UTC)), status == 429)
-        raise self._refused(response)
+        raise self._refused(status, said)
 
-    def _refused(self, response: httpx.Response) -> RefnetError:
-        said = _said(response)
+    def _refused(self, status: int, said: str) -> RefnetError:
         for secret in (*self.server.headers.values(), *self.server.params.values()):  # it may repeat the key
             said = said.replace(secret.rpartition(" ")[2], "(the key)")
-        status = response.status_code
         if status in {401, 403}:
             key = self.server.key_setting
             return RefusedError(

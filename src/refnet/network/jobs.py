@@ -179,6 +179,10 @@ class Worker:
             _GIVE_BACK.format(which="id = %s AND claimed_by = %s"), [again_in, job.id, self._name]
         )
 
+    def forgive(self, ids: Sequence[int]) -> None:
+        """Return jobs that failed to the queue, without the attempt that failed."""
+        self.connection.execute(_FORGIVE, [[*ids]])
+
     def _change(self, cursor: psycopg.Cursor[_Row], job: Job, change: str, values: list[Any]) -> None:
         """Change a job whose claim still holds."""
         query = f"UPDATE jobs SET {change} WHERE id = %s AND state = 'running' AND claimed_by = %s"  # noqa: S608
@@ -288,6 +292,11 @@ UPDATE jobs SET state = 'running', attempts = attempts + 1, claimed_by = %(name)
     started_at = coalesce(started_at, clock_timestamp())
 FROM free WHERE jobs.id = free.id
 RETURNING jobs.id, kind, paper_id, crawl_id, payload, attempts, max_attempts
+"""
+
+_FORGIVE = """
+UPDATE jobs SET state = 'queued', attempts = greatest(attempts - 1, 0), run_after = clock_timestamp(), finished_at = NULL
+WHERE id = ANY (%s) AND state IN ('queued', 'failed')
 """
 
 _ADD = """

@@ -22,7 +22,7 @@ from refnet.network.crawl_order import CrawlOrder, Direction
 from refnet.network.fake_faults import Faults
 from refnet.network.fake_graph import FakeGraph
 from refnet.network.fake_scholar import Running, running
-from refnet.network.jobs import list_jobs
+from refnet.network.jobs import list_jobs, retry_jobs
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 from refnet.settings import Settings
@@ -148,7 +148,7 @@ def test_a_crawl_whose_sessions_the_server_ends_connects_again_and_collects_the_
         patch.setattr("refnet.network.crawl._REPORT", 0.02)
         run(target, settings_of(fake, base), start(target, ORDER), Reports(end_sessions, said.append, FAST))
     assert ended == 4
-    assert said[0].endswith("is lost: connecting again")
+    assert said[0].endswith("is lost: connecting again, for two minutes")
     assert graph(target) == undisturbed
 
 
@@ -194,11 +194,26 @@ def test_a_server_that_is_down_stops_the_crawl_which_a_later_run_continues(
         assert caught.value.hint.endswith("continue with `refnet crawl`.")
     (crawl,) = unfinished(target)
     with target.connect() as session:
-        assert {one.state for one in list_jobs(session, kinds=["crawl_edges"])} == {"queued"}
-        session.execute("UPDATE jobs SET run_after = now()")
+        jobs = list_jobs(session, kinds=["crawl_edges"])
+        assert {(one.state, one.attempts) for one in jobs} == {("queued", 0)}
     with running(FAKE) as fake:
         result = run(target, settings_of(fake, base), crawl, Reports(pace=FAST))
     assert (result.state, unfinished(target)) == ("succeeded", [])
+
+
+def test_a_paper_that_the_server_always_fails_for_fails_alone_and_can_be_retried(
+    target: Target, base: Settings
+) -> None:
+    order = CrawlOrder(tuple(FAKE.seed_ids[:3]), Direction.CITATIONS, 1, 60)
+    with running(FAKE, Faults.read("citations:500@1-5,citations:500@8-12,citations:500@13-17")) as fake:
+        result = crawled(target, settings_of(fake, base), order)
+        (failed,) = result.failed
+        assert (result.state, result.is_complete) == ("succeeded", False)
+        assert "`refnet jobs --retry`" in "\n".join(result.lines())
+        with target.connect() as session:
+            assert retry_jobs(session) == [failed.id]
+        assert unfinished(target) == [result.crawl]
+        assert run(target, settings_of(fake, base), result.crawl, Reports(pace=FAST)).is_complete
 
 
 @pytest.mark.parametrize(("status", "hint"), [("429", "set crawl.api_key"), ("403", "Set crawl.api_key")])

@@ -1,0 +1,43 @@
+"""`./dev bench --network`: the bars of the network, each part in a file of its own, against a throwaway server."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+
+from benchmarks import build, network_crawl, report
+from benchmarks.network_bars import Place, Row
+
+TITLE = "Network"
+#: The name of a part, and what measures it: each yields its rows.
+PARTS: Mapping[str, Callable[[Place], Iterator[Row]]] = {"crawl": network_crawl.measure}
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure and print; return 1 if a bar was missed."""
+    begun, load = datetime.now().astimezone(), os.getloadavg()[0]
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="refnet-bench-", dir=options.folder) as name:
+        Path(name).chmod(0o711)
+        with build.server(Path(name), options.postgres) as cluster:
+            for part in PARTS.values():
+                rows += part(Place(cluster, Path(name), options.scale))
+            version = cluster.binaries.version
+    busy = " **Other processes were running: the figures are unreliable.**" if load > 0.5 else ""
+    facts = (
+        f"- {begun:%Y-%m-%d}; {os.cpu_count()} cores ({report.processor()}), {platform.system()}"
+        f" {platform.release()}, Python {platform.python_version()}, PostgreSQL {version}\n"
+        f"- load average {load:.2f} before, {os.getloadavg()[0]:.2f} after.{busy}"
+    )
+    lines = [(row.what, row.bar, row.measured, "pass" if row.passed else "MISS") for row in rows]
+    table = report.markdown(("what", "bar", "measured", ""), lines)
+    text = f"## {TITLE}\n\n{facts}\n\n{table}\n"
+    print(text)
+    if options.write:
+        report.keep(text, TITLE)
+    return int(not all(row.passed for row in rows))
