@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import tempfile
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +14,7 @@ from tests.fuzz.strategies import damaged, texts
 from refnet.network.cora import pairs
 from refnet.network.frontmatter import BEGIN, END, NotOursError, mark_in
 from refnet.network.note import Paper, Place, name_of, render
+from refnet.network.vault_cache import Cache
 from refnet.network.vault_views import Index, base, index_note, is_as_written
 
 PAPER = Paper(7, "Attention: is [[all]]", ("Ada Lovelace",), 2020, ids={"doi": "10.1/x"}, references=(8,))
@@ -84,3 +87,17 @@ def test_a_paper_has_a_note_whatever_its_words_are(title: str, authors: list[str
 def test_a_file_of_citations_is_read_or_refused(data: bytes) -> None:
     for cited, citing in outcome(lambda: list(pairs(io.BytesIO(data), "cora.cites"))) or ():
         assert cited != citing
+
+
+@fuzzed
+@given(st.one_of(damaged(b'{"7": ["0f", "a0"], "8": ["1f", "b0"]}'), st.binary(max_size=2000)))
+def test_a_damaged_cache_is_as_if_it_were_missing(data: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        kept = Cache(Path(folder), Path("/vault"))
+        kept.add(7, "0f", "a0")
+        kept.save()
+        (file,) = Path(folder).iterdir()
+        file.write_bytes(data)
+        cache = outcome(lambda: Cache(Path(folder), Path("/vault")))
+        assert cache is not None
+        assert outcome(lambda: cache.has(7, "0f", "a1")) in {True, False}

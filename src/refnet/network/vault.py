@@ -7,6 +7,7 @@ reader's text stays. What has not changed is not written. A note that was delete
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ from refnet.recovery.model.source import Progress, silent
 
 FOLDER, INDEX, CANVAS, SETTINGS = "papers", "index", "canvas", ".obsidian"
 BASE, GRAPH = "papers.base", f"{SETTINGS}/graph.json"
+_NUMBERED = re.compile(r" \(([0-9]{1,19})\)\Z")
 #: How many papers serve as seeds without a crawl, and how many each list of an index note has.
 _SEEDS, _BEST, _MISSING = 10, 15, 15
 
@@ -57,6 +59,8 @@ class _Vault:
     #: Existing notes by paper, and existing index notes by seed.
     notes: dict[int, Note] = field(default_factory=dict)
     indexes: dict[int, Note] = field(default_factory=dict)
+    #: The names of existing canvases, by seed.
+    canvases: dict[int, str] = field(default_factory=dict)
     #: Every paper of the database.
     places: dict[int, Place] = field(default_factory=dict)
     done: Written = field(default_factory=Written)
@@ -106,6 +110,9 @@ def _find(vault: _Vault) -> None:
         first = known.setdefault(note.number, note)
         if first is not note:
             vault.done.skipped.append(f"{note.path}: paper {note.number} has another note, {first.path}")
+    for path in sorted((vault.folder / CANVAS).glob("*).canvas"), reverse=True):
+        if numbered := _NUMBERED.search(path.stem):
+            vault.canvases[int(numbered[1])] = path.name
     for name in () if vault.plan else (FOLDER, INDEX, CANVAS, SETTINGS):
         make_folder(vault.folder, name)
 
@@ -201,8 +208,7 @@ def _renew(
 def _write_index(vault: _Vault, index: Index) -> None:
     """Write the index note and the canvas of a seed; each is found by its number where its name has changed."""
     seed, note = index.seed, vault.indexes.get(index.seed.id)
-    found = sorted((vault.folder / CANVAS).glob(f"* ({seed.id}).canvas"))
-    canvas = f"{CANVAS}/{found[0].name if found else name_of(seed, '.canvas') + '.canvas'}"
+    canvas = f"{CANVAS}/{vault.canvases.get(seed.id) or name_of(seed, '.canvas') + '.canvas'}"
     path = note.path if note else f"{INDEX}/{name_of(seed, before='Index of ')}.md"
     index = Index(seed, canvas, index.best, index.missing)
     wrote = _renew(vault, path, note, partial(vault_views.index_note, index, vault.places))
