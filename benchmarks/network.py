@@ -10,12 +10,15 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 
-from benchmarks import build, network_crawl, report
+from benchmarks import build, network_crawl, network_notes, report
 from benchmarks.network_bars import Place, Row
 
 TITLE = "Network"
 #: The name of a part, and what measures it: each yields its rows.
-PARTS: Mapping[str, Callable[[Place], Iterator[Row]]] = {"crawl": network_crawl.measure}
+PARTS: Mapping[str, Callable[[Place], Iterator[Row]]] = {
+    "crawl": network_crawl.measure,
+    "notes": network_notes.measure,
+}
 
 
 def run(options: argparse.Namespace) -> int:
