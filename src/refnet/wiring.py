@@ -184,7 +184,9 @@ def configured(settings: Settings) -> frozenset[SourceName]:
 
 
 def _has(settings: Settings, name: SourceName) -> bool:
-    return Catalog.of(catalog(settings).entries(name)).newest_complete(name) is not None
+    with suppress(RefnetError):  # what cannot be listed is an error where it is needed
+        return Catalog.of(catalog(settings).entries(name)).newest_complete(name) is not None
+    return False
 
 
 def _has_own_server(settings: Settings) -> bool:

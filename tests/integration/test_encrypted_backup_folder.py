@@ -212,6 +212,21 @@ def test_a_loss_is_found_by_the_manifests_alone_and_can_be_accepted(machine: Mac
     assert refnet("list", "--json").json["gaps"] == []
 
 
+@pytest.mark.parametrize("gone", [".", "encrypted"])
+def test_an_alarm_says_that_the_disk_is_not_mounted_and_nothing_is_made(machine: Machine, gone: str) -> None:
+    there, away = machine.backups / gone, machine.folder / "away"
+    there.rename(away)
+    try:
+        monitored = machine.refnet("monitor")
+        assert monitored.code == 2, monitored.out + monitored.err
+        assert "is not the store" in monitored.out or "encrypted does not exist" in monitored.out
+        machine.refnet("backup", "notes").fails(1, str(machine.backups))
+        assert machine.unsealed() == ["config", "database", "notes"]
+    finally:
+        shutil.rmtree(there, ignore_errors=True)
+        away.rename(there)
+
+
 def test_a_killed_dump_leaves_nothing_readable_and_the_next_run_removes_it(machine: Machine) -> None:
     parts = machine.home / "unsealed" / "database"
     with machine.target.connect() as session:
