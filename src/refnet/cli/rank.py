@@ -96,9 +96,11 @@ def _print_ranks(found: Table) -> None:
             [("", "PageRank", "cited by", "cites", "year", "paper"), *rows], right=(0, 1, 2, 3)
         )
     for kind, title in _PAIRS.items():
-        if pairs := [(f"{one.strength:,}", one.one, one.other) for one in found.pairs if one.kind == kind]:
+        if pairs := [
+            (f"{one.strength:,}", f"{one.one} · {one.other}") for one in found.pairs if one.kind == kind
+        ]:
             print()
-            render.print_columns([("times", title, ""), *pairs], right=(0,), shorten=1)
+            render.print_columns([("times", title), *pairs], right=(0,))
 
 
 def _print_missing(found: Table) -> None:

@@ -77,8 +77,9 @@ FROM papers AS p LEFT JOIN ranks AS r ON r.paper_id = p.id
 WHERE p.abstract ~ '\\S' AND NOT EXISTS (
     SELECT FROM jobs AS j WHERE j.paper_id = p.id AND j.kind = 'summarize' AND j.state IN ('queued', 'running')
 ) AND NOT EXISTS (
-    SELECT FROM summaries AS s WHERE s.paper_id = p.id AND s.created_at >= %(since)s
-        AND (%(extract)s OR (s.kind = 'abstract' AND s.model = %(model)s AND s.prompt_version = %(version)s))
+    SELECT FROM summaries AS s WHERE s.paper_id = p.id AND (
+        %(extract)s AND s.model <> %(model)s OR s.kind = 'abstract' AND s.model = %(model)s
+            AND s.prompt_version = %(version)s AND s.created_at >= %(since)s)
 ) AND NOT EXISTS (
     SELECT FROM jobs AS j WHERE j.paper_id = p.id AND j.kind = 'summarize' AND j.state = 'failed'
         AND j.finished_at >= %(since)s AND j.payload ->> 'model' = %(model)s

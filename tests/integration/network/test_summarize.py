@@ -109,6 +109,21 @@ def test_again_makes_each_summary_again(migrated: Target, session: Session) -> N
     assert {row[4] for row in summaries(session)} == {extract.extract(ABSTRACT)}
 
 
+def test_an_extract_never_takes_the_place_of_a_better_summary(migrated: Target, session: Session) -> None:
+    add(session, ABSTRACT)
+    session.execute(
+        "INSERT INTO summaries (paper_id, kind, model, content) VALUES (1, 'tldr', 'tldr@v2', 'Short.')"
+    )
+    assert counted(summarize(migrated, settings(), again=True)) == (0, 1, 0, 0)
+
+
+def test_a_model_is_asked_again_only_on_request(migrated: Target, session: Session) -> None:
+    add(session, *[ABSTRACT] * 3)
+    with scripted(chat(SUMMARY)) as model:
+        made = [summarize(migrated, settings(model.url), again=again).made for again in (False, False, True)]
+        assert (made, len(model.heads)) == ([3, 0, 3], 6)
+
+
 def test_a_model_is_stored_with_its_prompt_beside_other_summaries(migrated: Target, session: Session) -> None:
     add(session, ABSTRACT)
     summarize(migrated, settings())
