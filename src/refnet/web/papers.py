@@ -16,7 +16,7 @@ from refnet.web.database import Database
 
 router = APIRouter(prefix="/api/papers", tags=["papers"])
 #: The most papers in a page; of a common word, the most papers that are looked at.
-MOST, MATCHES = 200, 2000
+MOST, MATCHES = 200, 1000
 #: The highest id: PostgreSQL's bigint.
 HIGHEST = 2**63 - 1
 Text = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(read_text)]
@@ -37,6 +37,8 @@ _FILTERS = {
     "provenance": "p.provenance = %(provenance)s",
     "has_summary": "EXISTS (SELECT FROM summaries s WHERE s.paper_id = p.id) = %(has_summary)s",
 }
+#: The papers of papers_search_top_idx: they come before all others, so a common word needs no others.
+_TOP = "p.citation_count >= 50"
 _AFTER = "(coalesce(p.citation_count, -1), p.id) < (%(citations)s, %(id)s)"
 _NAMES = """(SELECT coalesce(json_agg(a.name ORDER BY w.position), '[]') FROM (
     SELECT author_id, position FROM paper_authors WHERE paper_id = p.id ORDER BY position LIMIT 20
@@ -70,7 +72,8 @@ class Listed(BaseModel):
 async def papers(request: Request, asked: Annotated[Listed, Query()]) -> Response:
     """List papers, the most cited first. `next` is the cursor of the next page, null on the last one.
 
-    A search looks at 2,000 papers with its words at most; if there are more, `complete` is false.
+    A search looks at 1,000 papers with its words at most, first at those with 50 citations or more. If there are more
+    that could come next, `complete` is false.
     """
     filters = asked.filters
     of = repr(sorted(filters.items()))
@@ -91,15 +94,18 @@ async def papers(request: Request, asked: Annotated[Listed, Query()]) -> Respons
 
 def _list(filters: dict[str, Any], *, after: bool) -> str:
     """Return the query for one page: rows of citations, id, JSON, and whether more papers match than were looked at."""
-    where = [_FILTERS[name] for name in filters]
+    where = " AND ".join([*(_FILTERS[name] for name in filters), *([_AFTER] if after else ())])
     if "q" not in filters:
-        found = " AND ".join([*where, _AFTER] if after else where)
-        return f"SELECT {_ROW}, false FROM papers p {'WHERE ' * bool(found)}{found} ORDER BY {_ORDER} LIMIT %(limit)s"
-    return f"""WITH matching AS MATERIALIZED (
-        SELECT p.id, p.citation_count FROM papers p WHERE {" AND ".join(where)} LIMIT {MATCHES + 1}
+        return f"SELECT {_ROW}, false FROM papers p {'WHERE ' * bool(where)}{where} ORDER BY {_ORDER} LIMIT %(limit)s"
+    return f"""WITH top AS MATERIALIZED (
+        SELECT p.id, p.citation_count FROM papers p WHERE {where} AND {_TOP} LIMIT {MATCHES + 1}
+    ), others AS MATERIALIZED (
+        SELECT p.id, p.citation_count FROM papers p WHERE {where} AND ({_TOP}) IS NOT TRUE
+            AND (SELECT count(*) FROM top) < %(limit)s LIMIT {MATCHES + 1}
     ), page AS (
-        SELECT p.id FROM matching p {f"WHERE {_AFTER}" if after else ""} ORDER BY {_ORDER} LIMIT %(limit)s
-    ) SELECT {_ROW}, (SELECT count(*) > {MATCHES} FROM matching) FROM papers p JOIN page USING (id) ORDER BY {_ORDER}"""
+        SELECT p.id FROM (SELECT * FROM top UNION ALL SELECT * FROM others) p ORDER BY {_ORDER} LIMIT %(limit)s
+    ) SELECT {_ROW}, (SELECT count(*) > {MATCHES} FROM top) OR (SELECT count(*) > {MATCHES} FROM others)
+    FROM papers p JOIN page USING (id) ORDER BY {_ORDER}"""
 
 
 def _links(own: str, other: str) -> str:

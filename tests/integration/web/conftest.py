@@ -29,7 +29,7 @@ TOKEN = "a-token-of-the-tests"
 _ROWS = """
 INSERT INTO papers (title, abstract, year, venue, citation_count, provenance, details_fetched_at)
     SELECT 'Paper ' || g || ' on graphs', CASE WHEN g % 2 = 0 THEN 'Trees and everything.' END, 1990 + g % 30,
-        CASE g % 3 WHEN 0 THEN 'Journal of Trees' WHEN 1 THEN 'Graphs' END, nullif(g % 7, 0) * 10,
+        CASE g % 3 WHEN 0 THEN 'Journal of Trees' WHEN 1 THEN 'Graphs' END, nullif(g % 7, 0) * 25,
         CASE WHEN g > 240 THEN 'openalex' ELSE 'semantic_scholar' END, now()
     FROM generate_series(1, 250) g;
 INSERT INTO authors (name, provenance) VALUES ('Ada Lovelace', 'openalex'), ('文字 𝒳', 'openalex');

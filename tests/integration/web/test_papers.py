@@ -58,7 +58,7 @@ def test_a_listed_paper_has_its_authors_and_what_is_unknown_is_null(served: Serv
     page = served.list(q="250").json
     assert page == {"papers": [{
         "id": 250, "title": "Paper 250 on graphs", "year": 2000, "venue": "Graphs", "authors": ["Ada Lovelace"],
-        "citation_count": 50, "reference_count": None, "provenance": "openalex", "has_details": True,
+        "citation_count": 125, "reference_count": None, "provenance": "openalex", "has_details": True,
     }], "next": None, "complete": True}  # fmt: skip
 
 

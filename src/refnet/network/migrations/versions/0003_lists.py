@@ -1,4 +1,4 @@
-"""Indexes for lists of papers: the most cited first, of all and of a venue."""
+"""Indexes for lists of papers, the most cited first: of all, of a venue, and of those with a common word."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ LISTS = """
 CREATE INDEX papers_listed_idx ON papers (coalesce(citation_count, -1) DESC, id DESC);
 CREATE INDEX papers_venue_idx ON papers (left(lower(venue), 200), coalesce(citation_count, -1) DESC, id DESC);
 DROP INDEX papers_citation_count_idx;
+CREATE INDEX papers_search_top_idx ON papers USING gin (
+    to_tsvector('pg_catalog.english', coalesce(title, '') || ' ' || coalesce(abstract, ''))
+) WHERE citation_count >= 50;
+COMMENT ON INDEX papers_search_top_idx IS
+    'Of a common word the most cited papers are enough, and this index finds them without all others';
 """
 
 
