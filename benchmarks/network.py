@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 
-from benchmarks import build, network_crawl, network_notes, report
+from benchmarks import build, network_crawl, network_notes, network_web, report
 from benchmarks.network_bars import Place, Row
 
 TITLE = "Network"
@@ -18,6 +18,7 @@ TITLE = "Network"
 PARTS: Mapping[str, Callable[[Place], Iterator[Row]]] = {
     "crawl": network_crawl.measure,
     "notes": network_notes.measure,
+    "API": network_web.measure,
 }
 
 

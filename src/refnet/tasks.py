@@ -43,8 +43,8 @@ _log = logging.getLogger(__name__)
 _TASKS = "refnet.tasks"
 #: Seconds between two tries, and how often a failed one is retried.
 RETRY_SECONDS, RETRIES = 300, 3
-#: Seconds that one task works on a crawl.
-CRAWL_SECONDS = 600
+#: Seconds that one task works on a crawl, and the papers that one task summarizes.
+CRAWL_SECONDS, SUMMARIES = 600, 200
 #: Tries while another run works on the source (one day); they count separately.
 WAITS = 24 * 3600 // RETRY_SECONDS
 #: Seconds after which the messages of a worker that is gone are delivered again. A live worker keeps its own.
@@ -267,6 +267,20 @@ def crawl(self: Retried, number: int | None = None) -> dict[str, Any]:
         self.apply_async(args=() if number is None else (number,))
         return {"outcome": "continued by another task"}
     return {"outcome": "done", "crawls": {one.crawl: one.state for one in done}}
+
+
+@app.task(base=Retried, bind=True, name=f"{_TASKS}.summarize", shared=False)
+def summarize(self: Retried) -> dict[str, Any]:
+    """Summarize papers as `refnet summarize` does, `SUMMARIES` at most; more are sent as another task."""
+    with needed("network"):
+        from refnet.network import summarize as summarizing
+    settings = current_settings()
+    done = summarizing.summarize(servers.existing_server(settings), settings, SUMMARIES)
+    if done.stopped:
+        raise done.stopped
+    if done.made + done.failed >= SUMMARIES:
+        self.apply_async()
+    return {"outcome": "done", "model": done.model, "made": done.made, "failed": done.failed}
 
 
 @app.task(base=Retried, bind=True, name=f"{_TASKS}.generate", shared=False)

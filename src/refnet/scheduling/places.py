@@ -3,7 +3,7 @@
 from pathlib import Path
 
 #: The queues of tasks, as `refnet worker --queue` names them.
-QUEUES = ("backup", "crawl", "generate")
+QUEUES = ("backup", "crawl", "summarize", "generate")
 
 
 def queue_name(queue: str, instance: str | None = None) -> str:

@@ -17,7 +17,7 @@ from refnet.network.migrate import migrate
 from .conftest import Place
 
 
-def test_a_worker_of_some_queues_crawls_and_writes_the_vault_and_leaves_backups_to_others(
+def test_a_worker_of_some_queues_crawls_summarizes_and_writes_the_vault_and_leaves_backups_to_others(
     place: Place,
 ) -> None:
     embedded.start(place.home)
@@ -30,11 +30,13 @@ def test_a_worker_of_some_queues_crawls_and_writes_the_vault_and_leaves_backups_
         rate = {"REFNET_CRAWL_REQUESTS_PER_SECOND": "0", "REFNET_VAULT_DIR": str(place.home / "vault")}
         number = crawl.start(place.database, order([graph.seed_ids[0]], Direction.REFERENCES, 1, 20))
         place.send("backup_config")
-        with place.worker("--queue", "crawl", "--queue", "generate", **urls, **rate):
+        with place.worker("--queue", "crawl", "--queue", "summarize", "--queue", "generate", **urls, **rate):
             done = place.send("crawl", number, queue="crawl").get()
             assert done == {"outcome": "done", "crawls": {str(number): "succeeded"}}
             assert place.send("crawl", queue="crawl").get() == {"outcome": "done", "crawls": {}}
+            short = place.send("summarize", queue="summarize").get()
             written = place.send("generate", queue="generate").get()
+    assert (short["outcome"], short["failed"]) == ("done", 0)
     assert written["new"] == len([*(place.home / "vault" / "papers").rglob("*.md")]) > 1
     assert embedded.status(place.home).waiting == 1
 
