@@ -74,6 +74,8 @@ def test_demo_tells_the_whole_story_and_leaves_nothing_running(told: tuple[Path,
     for sentence in (
         "refnet crawl DOI:10.5555/",
         "is RefNet's own fake; it answered ",
+        "$ refnet rank --top 5",
+        "$ refnet summarize",
         "$ refnet notes",
         "proven (",
         "$ refnet restore obsidian --only",

@@ -107,6 +107,7 @@ def _network(stage: Stage, papers: int) -> None:
             f"{server.url} is RefNet's own fake; it answered {sum(server.counts.values()):,} requests"
         )
     stage.refnet("rank", "--top", "5")
+    stage.refnet("summarize")
     stage.refnet("notes")
     stage.program(["find", "config", "-type", "f"])
 
