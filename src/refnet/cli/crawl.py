@@ -114,7 +114,7 @@ def _shown() -> Iterator[Callable[[Standing], None]]:
 
 def _line(one: Standing, first: Standing) -> str:
     done, took = one.done - first.done, one.seconds - first.seconds
-    left = f", about {seconds(one.queue * took / done)} left in this level" if done and took else ""
+    left = f", {seconds(one.queue * took / done)} left" if done and took else ""
     return (
         f"level {one.level}: {one.papers:,} papers, {one.edges:,} citations, {one.rate:.1f} requests/s,"
         f" {one.queue:,} queued{left}"

@@ -81,7 +81,7 @@ class CrawlResult:
     #: Chosen papers without details: no provider knows them.
     without_details: int
     failed: list[FailedJob]
-    #: Titles of papers of which the provider lists the first 10,000 citations only.
+    #: Titles of papers whose citations (or references) were not collected to the end: the provider lists 10,000.
     cut: list[str]
     notes: list[str]
 
@@ -111,7 +111,10 @@ class CrawlResult:
         yield from (f"  unknown to the provider: {name}" for name in self.unknown)
         if self.without_details:
             yield f"  {plural(self.without_details, 'paper')} without details: no provider knows them"
-        yield from (f"  only the first 10,000 citations: {title}" for title in self.cut[:_NAMED])
+        yield from (
+            f"  only the first 10,000 citations, as the provider lists no more: {title}"
+            for title in self.cut[:_NAMED]
+        )
         yield from (f"  failed: job {one.id} ({one.kind}): {one.error}" for one in self.failed[:_NAMED])
         if self.failed:
             yield f"  {plural(len(self.failed), 'job')} failed: `refnet jobs --retry`, then `refnet crawl`"

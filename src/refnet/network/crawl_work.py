@@ -18,6 +18,8 @@ from refnet.network.writing import lock, retried, write_edges, write_papers
 
 #: Names of papers that OpenAlex alone knows.
 _OPENALEX = "openalex:"
+#: Of one paper: a server that always names a next page is not followed forever.
+_LAST_REFERENCE, _MOST_PAGES = 100_000, 1000
 _Cursor = psycopg.Cursor[tuple[Any, ...]]
 
 
@@ -69,12 +71,14 @@ class Crawler:
         retried(self.worker.connection, write)
 
     def _edges(self, job: Job) -> None:
-        state: dict[str, Any] = {"offset": 0, "found": 0, "new": 0, "dropped": 0, **job.payload}
+        state: dict[str, Any] = {"offset": 0, "pages": 0, "found": 0, "new": 0, "dropped": 0, **job.payload}
+        last = LAST_ENTRY if state["direction"] == "citations" else _LAST_REFERENCE
         is_last = False
         while not is_last:
             page, provenance = self._page(job, state)
             state["dropped"] += page.dropped
-            if page.next is not None and state["direction"] == "citations" and page.next >= LAST_ENTRY:
+            state["pages"] += 1
+            if page.next is not None and (page.next >= last or state["pages"] >= _MOST_PAGES):
                 state["is_cut"] = True
             is_last = page.next is None or state.get("is_cut", False)
             self._write_page(job, state, page, provenance, is_last=is_last)

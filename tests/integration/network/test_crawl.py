@@ -23,6 +23,9 @@ from refnet.network.fake_faults import Faults
 from refnet.network.fake_graph import FakeGraph
 from refnet.network.fake_scholar import Running, running
 from refnet.network.jobs import list_jobs, retry_jobs
+from refnet.network.papers import FoundEdge, FoundPaper
+from refnet.network.providers import Scholar
+from refnet.network.scholar_answers import Page
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 from refnet.settings import Settings
@@ -228,6 +231,21 @@ def test_too_many_requests_and_a_refusal_stop_at_once_and_name_the_key(
     with target.connect() as session:
         (job,) = list_jobs(session)
         assert (job.state, job.attempts) == ("queued", 0)
+
+
+def test_10000_citations_are_the_last_that_are_asked_for_and_the_result_says_so(
+    target: Target, base: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def page(_self: object, _paper: str, _direction: str, offset: int) -> Page:
+        papers = (FoundPaper("semantic_scholar", {"corpus_id": str(10**6 + offset + n)}) for n in range(50))
+        return Page(tuple(map(FoundEdge, papers)), min(offset + 1000, 9999), 0)
+
+    monkeypatch.setattr(Scholar, "edges", page)
+    with running(FAKE) as fake:
+        order = CrawlOrder((SEEDS[0],), Direction.CITATIONS, 1, 1)
+        result = crawled(target, settings_of(fake, base), order)
+    assert (result.citations, len(result.cut)) == (500, 1)
+    assert "only the first 10,000 citations" in "\n".join(result.lines())
 
 
 def test_an_unknown_seed_is_named_and_the_others_are_collected(target: Target, base: Settings) -> None:
