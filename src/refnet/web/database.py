@@ -93,15 +93,18 @@ class Database:
                 del self._recent[next(iter(self._recent))]
         return await asyncio.shield(found)
 
-    async def _rows(self, query: str, values: Mapping[str, Any]) -> list[_Row]:
-        pool = await self._opened()
+    async def _rows(self, query: str, values: Mapping[str, Any], *, again: bool = True) -> list[_Row]:
+        pool, connection = await self._opened(), None
         try:
             async with pool.connection() as connection:
                 # RefNet's own text: the values are apart from it.
                 found = await connection.execute(query.encode(), values)
                 return await found.fetchall()
         except psycopg.Error as error:
-            raise failure(error, await self.target()) from None
+            if not (again and connection and connection.closed):
+                raise failure(error, await self.target()) from None
+        await pool.check()  # the server restarted: every session is replaced
+        return await self._rows(query, values, again=False)
 
     async def threaded(self, work: Callable[[Target], _Result]) -> _Result:
         """Return the result of `work`, which blocks; RefnetError where the database does not answer, or not in time."""
@@ -163,7 +166,6 @@ class Database:
                     max_waiting=WAITING,
                     timeout=WAIT,
                     max_idle=120,
-                    check=AsyncConnectionPool.check_connection,
                     open=False,
                 )
                 await pool.open()

@@ -15,8 +15,8 @@ from refnet.web.answers import json_text, read_text
 from refnet.web.database import Database
 
 router = APIRouter(prefix="/api/papers", tags=["papers"])
-#: The most papers in a page; of a common word, the most papers that are looked at.
-MOST, MATCHES = 200, 1000
+#: The most papers in a page; of a common word, the papers that are looked at, with many citations and with fewer.
+MOST, MATCHES, OTHERS = 200, 1000, 300
 #: The highest id: PostgreSQL's bigint.
 HIGHEST = 2**63 - 1
 Text = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(read_text)]
@@ -72,8 +72,8 @@ class Listed(BaseModel):
 async def papers(request: Request, asked: Annotated[Listed, Query()]) -> Response:
     """List papers, the most cited first. `next` is the cursor of the next page, null on the last one.
 
-    A search looks at 1,000 papers with its words at most, first at those with 50 citations or more. If there are more
-    that could come next, `complete` is false.
+    A search looks at 1,000 matching papers with 50 citations or more; if these are too few for a page, at 300 others. If
+    more could come next, `complete` is false.
     """
     filters = asked.filters
     of = repr(sorted(filters.items()))
@@ -101,10 +101,10 @@ def _list(filters: dict[str, Any], *, after: bool) -> str:
         SELECT p.id, p.citation_count FROM papers p WHERE {where} AND {_TOP} LIMIT {MATCHES + 1}
     ), others AS MATERIALIZED (
         SELECT p.id, p.citation_count FROM papers p WHERE {where} AND ({_TOP}) IS NOT TRUE
-            AND (SELECT count(*) FROM top) < %(limit)s LIMIT {MATCHES + 1}
+            AND (SELECT count(*) FROM top) < %(limit)s LIMIT {OTHERS + 1}
     ), page AS (
         SELECT p.id FROM (SELECT * FROM top UNION ALL SELECT * FROM others) p ORDER BY {_ORDER} LIMIT %(limit)s
-    ) SELECT {_ROW}, (SELECT count(*) > {MATCHES} FROM top) OR (SELECT count(*) > {MATCHES} FROM others)
+    ) SELECT {_ROW}, (SELECT count(*) > {MATCHES} FROM top) OR (SELECT count(*) > {OTHERS} FROM others)
     FROM papers p JOIN page USING (id) ORDER BY {_ORDER}"""
 
 
