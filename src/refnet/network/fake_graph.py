@@ -37,6 +37,8 @@ _NUMBERED = {
     "pmid": _PUBMED,
     "pmcid": _PMC,
 }
+_ARXIV_DOI = "10.48550/arxiv."
+_DOI = re.compile(r"\.(\d{6,9})$", re.ASCII)
 _ARXIV = re.compile(r"\d{4}\.(\d{5})(?:v\d+)?", re.ASCII)
 _ACL = re.compile(r"\d{4}\.sample-\d\.(\d{1,9})", re.ASCII)
 _DBLP = re.compile(r"(?:conf|journals)/sample/\D*(\d{1,9})", re.ASCII)
@@ -221,13 +223,12 @@ class FakeGraph:
         if scheme in {"arxiv", "acl", "dblp"}:
             return self._written(scheme, value)
         doi = (value if scheme == "doi" else identifier).lower()
+        if doi.startswith(_ARXIV_DOI):
+            published = self._written("arxiv", doi.removeprefix(_ARXIV_DOI))
+            return None if published is None else published + self.papers
         if doi.startswith("10."):
-            number = doi.rpartition(".")[2]
-            return (
-                int(number)
-                if number.isdigit() and len(number) < 10 and self.doi(int(number)) == doi
-                else None
-            )
+            matched = _DOI.search(doi)
+            return int(matched[1]) if matched and self.doi(int(matched[1])) == doi else None
         if not colon and re.fullmatch(r"[0-9a-f]{40}", identifier):
             number_found = int(identifier[:8], 16) * _INVERSE % _WORD
             return number_found if self.paper_id(number_found) == identifier else None

@@ -155,6 +155,7 @@ def test_a_preprint_and_its_published_version_share_an_arxiv_id() -> None:
         assert ids["ArXiv"] == published["ArXiv"]
         assert ids["DOI"] != published["DOI"]
         assert graph.find(graph.paper_id(number)) == graph.find(f"CorpusId:{ids['CorpusId']}") == number
+        assert graph.find(f"DOI:{ids['DOI']}") == number
         assert graph.paper(number)["title"] == graph.paper(number - 300)["title"]
 
 
