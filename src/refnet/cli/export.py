@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -18,19 +17,19 @@ from refnet.cli.output import output
 from refnet.errors import Exit, RefnetError
 from refnet.files import explained
 
+_CSV = "csv"
+_FORMATS = ("graphml", _CSV, "bibtex", "json")
 
-class Format(StrEnum):
-    """The formats of an export."""
 
-    GRAPHML = "graphml"
-    CSV = "csv"
-    BIBTEX = "bibtex"
-    JSON = "json"
+def _format(text: str) -> str:
+    if text not in _FORMATS:
+        raise ValueError(f"'{text}' is not one of {', '.join(_FORMATS)}")
+    return text
 
 
 def export(
     format: Annotated[  # noqa: A002  # its name in errors
-        Format, typer.Argument(parser=Format, metavar="FORMAT", help="graphml, csv, bibtex or json.")
+        str, typer.Argument(parser=_format, metavar="FORMAT", help="graphml, csv, bibtex or json.")
     ],
     *,
     to: Annotated[
@@ -46,7 +45,7 @@ def export(
     from refnet.network import export as network
 
     settings = current_settings()
-    if format is Format.CSV and to is None:
+    if format == _CSV and to is None:
         raise RefnetError("csv makes two files", "Name a folder for them with --to.", Exit.USAGE)
     if would(f"export {ActsOn.of(settings).shown} as {format} to {to or 'stdout'}", plan=plan):
         return
@@ -57,7 +56,7 @@ def export(
                 sys.stdout.write(text)
             return
         path = to
-        if format is Format.CSV:
+        if format == _CSV:
             with explained(to):
                 to.mkdir(parents=True, exist_ok=True)
             path = to / name
@@ -65,4 +64,4 @@ def export(
         if not output.quiet:
             print(path)
 
-    network.export(servers.existing_server(settings), format.value, write)
+    network.export(servers.existing_server(settings), format, write)
