@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -100,6 +101,11 @@ class _Server(ThreadingHTTPServer):
         self.scholar, self.works, self.faults = Answers(graph, faults), Works(graph), faults
         self.log, self._parent = Log(), parent
         self.ended = threading.Event()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Report an error of a request, unless its client has gone."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
     def answer(self, method: str, path: str, query: dict[str, str], body: bytes) -> Answer:
         """Answer a request, without a fault."""

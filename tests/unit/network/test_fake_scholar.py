@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 import subprocess
 import sys
 import time
@@ -157,6 +159,18 @@ def test_a_preprint_and_its_published_version_share_an_arxiv_id() -> None:
         assert graph.find(graph.paper_id(number)) == graph.find(f"CorpusId:{ids['CorpusId']}") == number
         assert graph.find(f"DOI:{ids['DOI']}") == number
         assert graph.paper(number)["title"] == graph.paper(number - 300)["title"]
+
+
+def test_a_client_that_goes_away_is_no_error(server: Running, capfd: pytest.CaptureFixture[str]) -> None:
+    address = httpx.URL(server.url)
+    for _ in range(5):
+        with socket.create_connection((address.host, address.port)) as client:
+            client.setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+            )  # a reset, not an end
+            client.sendall(f"GET {address.path}/paper/{GRAPH.paper_id(1)} HTTP/1.1\r\n\r\n".encode() * 200)
+    assert ask(f"{server.url}/paper/{GRAPH.paper_id(1)}")
+    assert capfd.readouterr().err == ""
 
 
 def test_the_command_prints_its_address_first_and_ends_with_its_parent() -> None:
