@@ -95,10 +95,10 @@ def _print(settings: Settings, results: list[CrawlResult], as_json: bool) -> Non
 
 
 @contextmanager
-def _shown() -> Iterator[Callable[[Standing], None]]:
+def _shown() -> Iterator[Callable[[Standing], None] | None]:
     """Show the state of a crawl on the terminal, if there is one."""
     if not output.has_progress:
-        yield lambda _standing: None
+        yield None
         return
     from rich.console import Console
 

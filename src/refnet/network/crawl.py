@@ -44,8 +44,8 @@ _RECONNECTS, _LONGEST_BACK_OFF = 12, 15.0
 class Reports:
     """Functions that a run calls while it works."""
 
-    #: With the state of the crawl, at most twice a second.
-    standing: Callable[[Standing], None] = lambda _standing: None
+    #: With the state of the crawl, at most twice a second; it costs a query.
+    standing: Callable[[Standing], None] | None = None
     #: With a sentence about a wait, or a problem that does not stop the run.
     say: Callable[[str], None] = _log.warning
     #: What waits between retries are multiplied with.
@@ -104,7 +104,7 @@ class _Run:
     notes: dict[str, None] = field(default_factory=dict)
     #: The jobs that failed in a row, as the provider does not answer as it should.
     _failures: list[int] = field(default_factory=list)
-    _shown: float = 0.0
+    _next_report: float = 0.0
     _job: Job | None = None
     _apis: list[Api] = field(default_factory=list)
     #: Jobs that were done.
@@ -212,10 +212,13 @@ class _Run:
 
     def _report(self, connection: psycopg.Connection[tuple[object, ...]]) -> None:
         now = time.monotonic()
-        if now - self._shown >= _REPORT:
-            self._shown = now
+        if self.reports.standing and now >= self._next_report:
             requests = self.requests + sum(one.requests for one in self._apis)
-            self.reports.standing(standing(connection, self.crawl, requests, now - self.begun))
+            found = standing(connection, self.crawl, requests, now - self.begun)
+            self._next_report = now + max(
+                _REPORT, 20 * (time.monotonic() - now)
+            )  # a large crawl is counted less often
+            self.reports.standing(found)
 
 
 def _is_lost(error: psycopg.OperationalError | ConnectError) -> bool:

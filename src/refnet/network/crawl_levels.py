@@ -169,12 +169,12 @@ _NAME = """(
         WHEN 'openalex' THEN 'openalex:' || value
         ELSE upper(scheme) || ':' || value
     END
-    FROM external_ids WHERE external_ids.paper_id = {paper} AND scheme = ANY (
-        '{{semantic_scholar,corpus_id,doi,arxiv,mag,acl,pubmed,pmc,openalex}}'
-    )
-    ORDER BY array_position(
-        '{{semantic_scholar,corpus_id,doi,arxiv,mag,acl,pubmed,pmc,openalex}}', scheme
-    ), value COLLATE "C"
+    FROM external_ids
+    CROSS JOIN LATERAL array_position(
+        '{{semantic_scholar,corpus_id,doi,arxiv,mag,acl,pubmed,pmc,openalex}}'::text[], scheme
+    ) AS place
+    WHERE external_ids.paper_id = {paper} AND place IS NOT NULL  -- by the index on paper_id: not by scheme
+    ORDER BY place, value COLLATE "C"
     LIMIT 1
 )"""
 
