@@ -23,9 +23,14 @@ SESSION = {
 
 @contextmanager
 def server_errors(target: Target, what: str, hint: str) -> Iterator[None]:
-    """Raise an error of the server within the block (permissions, a full disk) as a RefnetError."""
+    """Raise an error of the server within the block (no tables, permissions, a full disk) as a RefnetError."""
     try:
         yield
+    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn):
+        raise RefnetError(
+            f"the database {target.name} has no network, or one of an older RefNet",
+            "Collect papers: `refnet crawl ID`. The tables alone: `refnet network migrate`.",
+        ) from None
     except psycopg.Error as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise RefnetError(f"the database {target.name} {what}: {lines[0]}", hint) from None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,8 +23,8 @@ with needed("network"):
 _LOCK = 0x72616E6B
 #: A merge of papers may lock rows in another order than this.
 _ATTEMPTS = 3
-#: Rows of a block of COPY text.
-_ROWS = 10_000
+#: What fails if the server does, and what to do.
+_FAILED = ("cannot be ranked", "The ranks are as before. Fix the cause and retry.")
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ _WRITE = (
 
 def plan(target: Target) -> Ranked:
     """Return what there is to rank; RefnetError if the database has no network."""
-    with errors(target), target.connect(SESSION) as connection:
+    with server_errors(target, *_FAILED), target.connect(SESSION) as connection:
         return Ranked(*_counts(connection))
 
 
@@ -92,36 +91,19 @@ def compute(target: Target, progress: Progress = silent) -> Ranked:
 
     RefnetError (LOCKED) while another run does the same; RefnetError if the database cannot be used.
     """
-    with errors(target), target.connect(SESSION) as connection:
+    with server_errors(target, *_FAILED), target.connect(SESSION) as connection:
         _lock(connection, target)
         progress("read", 0, None)
         counts, papers, citing, cited = _read(connection)
         graph = Graph.of(np.searchsorted(papers, citing), np.searchsorted(papers, cited), len(papers))
         progress("PageRank", 0, None)
-        ranks = [*_ranks(graph, papers)]
-        co_cited = _lines(graph.co_cited(), "co_citation", papers, progress)
-        coupled = _lines(graph.coupled(), "coupling", papers, progress)
+        ranks = "".join(_ranks(graph, papers))
+        co_cited = _blocks(graph.co_cited(), "co_citation", papers, progress)
+        coupled = _blocks(graph.coupled(), "coupling", papers, progress)
         progress("write", 0, None)
-        _write(connection, {"found_ranks": ranks, "found_related": [*co_cited, *coupled]})
-    return Ranked(*counts, len(co_cited), len(coupled), too_long(graph.cites), too_long(graph.cited_by))
-
-
-@contextmanager
-def errors(target: Target) -> Iterator[None]:
-    """Raise an error of the server within the block as a RefnetError, also that there is no network."""
-    with server_errors(target, "cannot be ranked", "The ranks are as before. Fix the cause and retry."):
-        try:
-            yield
-        except psycopg.errors.UndefinedTable:
-            raise no_network(target) from None
-
-
-def no_network(target: Target) -> RefnetError:
-    """Return the error of a database without the tables of the network."""
-    return RefnetError(
-        f"the database {target.name} has no network, or one of an older RefNet",
-        "Collect papers: `refnet crawl ID`. The tables alone: `refnet network migrate`.",
-    )
+        _write(connection, {"found_ranks": [ranks], "found_related": [*co_cited, *coupled]})
+    pairs = (sum(block.count("\n") for block in blocks) for blocks in (co_cited, coupled))
+    return Ranked(*counts, next(pairs), next(pairs), too_long(graph.cites), too_long(graph.cited_by))
 
 
 def _lock(connection: psycopg.Connection[Any], target: Target) -> None:
@@ -171,28 +153,29 @@ def _ranks(graph: Graph, papers: Numbers) -> Iterator[str]:
         yield f"{papers[one]}\t{position}\t{pagerank[one]}\t{cited_by[one]}\t{cites[one]}\n"
 
 
-def _lines(found: Iterator[Closest], kind: str, papers: Numbers, progress: Progress) -> list[str]:
-    """Return a line of COPY text for each pair: paper, kind, other paper, strength."""
-    lines: list[str] = []
+def _blocks(found: Iterator[Closest], kind: str, papers: Numbers, progress: Progress) -> list[str]:
+    """Return COPY text with a line for each pair: paper, kind, other paper, strength."""
+    blocks: list[str] = []
     for part in found:
         progress(kind.replace("_", "-"), part.done, len(papers))
         columns = (papers[part.papers].tolist(), papers[part.others].tolist(), part.strengths.tolist())
-        lines += [
+        lines = (
             f"{one}\t{kind}\t{other}\t{strength}\n" for one, other, strength in zip(*columns, strict=True)
-        ]
-    return lines
+        )
+        blocks.append("".join(lines))
+    return blocks
 
 
 def _write(connection: psycopg.Connection[Any], found: dict[str, list[str]]) -> None:
-    """Write the rows of `found`, table → lines of COPY text, and remove what is not among them."""
+    """Write the rows of `found`, table → COPY text, and remove what is not among them."""
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             with connection.transaction(), connection.cursor() as cursor:
                 cursor.execute(_FOUND)
-                for table, lines in found.items():
+                for table, blocks in found.items():
                     with cursor.copy(f"COPY {table} FROM STDIN") as copy:
-                        for begin in range(0, len(lines), _ROWS):
-                            copy.write("".join(lines[begin : begin + _ROWS]))
+                        for block in blocks:
+                            copy.write(block)
                 for statement in _WRITE:
                     cursor.execute(statement)
                 return

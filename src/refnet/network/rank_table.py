@@ -7,8 +7,8 @@ from typing import Any
 
 from psycopg.rows import class_row
 
-from refnet.network import SESSION
-from refnet.network.rank import STUB, errors
+from refnet.network import SESSION, server_errors
+from refnet.network.rank import STUB
 from refnet.postgres.session import Target
 
 #: The closest pairs that are shown of each kind.
@@ -112,7 +112,11 @@ ORDER BY found.cited_by DESC, p.id LIMIT %s
 
 def table(target: Target, top: int, *, missing: bool = False) -> Table:
     """Return the first `top` papers and the closest pairs; with `missing` also the `top` most cited stubs."""
-    with errors(target), target.connect(SESSION) as connection, connection.transaction():
+    with (
+        server_errors(target, "cannot be read", "Fix the cause and retry."),
+        target.connect(SESSION) as connection,
+        connection.transaction(),
+    ):
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         papers = connection.cursor(row_factory=class_row(RankedPaper)).execute(_PAPERS, [top]).fetchall()
         pairs = connection.cursor(row_factory=class_row(Pair))

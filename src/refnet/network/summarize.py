@@ -15,13 +15,14 @@ from refnet.network import SESSION, extract, server_errors
 from refnet.network.chat_api import AnswerError, Chat, Summary, server
 from refnet.network.http_api import Api, RefusedError, UnavailableError
 from refnet.network.jobs import Job, LostClaimError, Worker
-from refnet.network.rank import no_network
 from refnet.network.rate_limit import Limiter
 from refnet.postgres.session import Target
 from refnet.recovery.model.source import Progress, silent
 from refnet.settings import Settings
 
 KIND = "summarize"
+#: What fails if the server does, and what to do.
+_FAILED = ("fails", "What was written stays. Fix the cause and retry.")
 #: A run ends after this many failures in a row: then it is the server, and not a paper.
 _MOST_FAILURES = 5
 #: Seconds until a job is tried again that a server could not do.
@@ -119,7 +120,11 @@ def plan(
     target: Target, settings: Settings, limit: int | None = None, again: bool = False
 ) -> tuple[int, str]:
     """Return how many papers a run would summarize, and by which model."""
-    with _errors(target), target.connect(SESSION) as connection, _writer(settings, connection) as writer:
+    with (
+        server_errors(target, *_FAILED),
+        target.connect(SESSION) as connection,
+        _writer(settings, connection) as writer,
+    ):
         return _count(connection, _values(connection, writer, again=again), limit), writer.model
 
 
@@ -139,7 +144,7 @@ def summarize(
         pace: what the waits between retries are multiplied with.
     """
     with (
-        _errors(target),
+        server_errors(target, *_FAILED),
         Worker(target, [KIND]) as worker,
         _writer(settings, worker.connection, pace) as writer,
     ):
@@ -250,15 +255,6 @@ def _writer(settings: Settings, connection: psycopg.Connection[Any], pace: float
         return
     with Api(server(settings), Limiter(connection, KIND, 0), pace=pace) as api:
         yield Chat(api, str(settings.summarize_model))
-
-
-@contextmanager
-def _errors(target: Target) -> Iterator[None]:
-    with server_errors(target, "cannot be summarized", "What was written stays. Fix the cause and retry."):
-        try:
-            yield
-        except psycopg.errors.UndefinedTable:
-            raise no_network(target) from None
 
 
 def _count(connection: psycopg.Connection[Any], values: dict[str, Any], limit: int | None) -> int:
