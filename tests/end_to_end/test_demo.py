@@ -88,6 +88,7 @@ def test_demo_tells_the_whole_story_and_leaves_nothing_running(told: tuple[Path,
         "(RTO)",
         "(RPO)",
         f"Everything is in {place}",
+        f"The vault, for Obsidian: {place / 'vault'}; begin in its folder index",
     ):
         assert sentence in out
     assert running_in(place) == []

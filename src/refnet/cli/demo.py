@@ -90,3 +90,5 @@ def _end(story: Story | Many, page: Path) -> None:
     print(f"\n{took}")
     print(f"Everything is in {story.folder}; no process is left running.")
     print(f"The complete story as a page: {page}")
+    if isinstance(story, Story):
+        print(f"The vault, for Obsidian: {story.folder / 'vault'}; begin in its folder index.")
