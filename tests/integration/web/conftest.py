@@ -151,6 +151,6 @@ def served(environment: dict[str, str]) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def guarded(environment: dict[str, str]) -> Iterator[Served]:
-    """One that needs a token."""
-    with serving(environment | {"REFNET_WEB_TOKEN": TOKEN}) as found:
+    """One that needs a token, on every address of this machine."""
+    with serving(environment | {"REFNET_WEB_TOKEN": TOKEN}, "--host", "0.0.0.0") as found:  # noqa: S104
         yield found

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import time
 from urllib.parse import urlencode
 
 from tests.integration.web.conftest import Served, serving, url_of
+from tests.integration.web.test_work import post
 
 from refnet.postgres.cluster import Cluster
 
@@ -39,12 +41,17 @@ def test_without_a_database_the_server_starts_answers_about_backups_and_says_wha
             assert b"a-secret" not in said.body
 
 
-def test_a_database_without_the_tables_is_named_with_what_makes_them(
+def test_a_database_without_the_tables_is_named_and_sigint_ends_the_server_without_an_error(
     environment: dict[str, str], server: Cluster
 ) -> None:
     with serving(environment | {"REFNET_DATABASE_URL": url_of(server.target("postgres"))}) as found:
         said = found.ask("/api/papers")
         assert (said.status, said.json["hint"]) == (503, "Run: refnet network migrate.")
+        with socket.create_connection(("127.0.0.1", found.port)) as idle:  # it does not keep the server
+            idle.sendall(b"GET /docs HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert idle.recv(1 << 16).startswith(b"HTTP/1.1 200")
+            found.process.send_signal(signal.SIGINT)
+            assert found.process.wait(60) == 0
 
 
 def test_a_server_that_hangs_is_a_failure_after_three_seconds(environment: dict[str, str]) -> None:
@@ -64,12 +71,15 @@ def test_a_server_that_hangs_is_a_failure_after_three_seconds(environment: dict[
     assert checks["database"]["reason"].startswith("the database did not answer within 3 s")
 
 
-def test_a_broker_or_a_disk_that_fails_is_named(environment: dict[str, str]) -> None:
-    wrong = {"REFNET_BROKER_URL": "redis://:a-secret@127.0.0.1:1/0"}
-    with serving(environment | wrong) as found:
-        said = found.ask("/health")
-    assert (said.status, said.json["checks"]["broker"]["state"]) == (503, "failed")
-    assert b"a-secret" not in said.body
+def test_without_its_broker_the_state_is_bad_and_a_crawl_waits_for_the_command(
+    environment: dict[str, str],
+) -> None:
+    with serving(environment | {"REFNET_BROKER_URL": "redis://:a-secret@127.0.0.1:1/0"}) as found:
+        health, crawl = found.ask("/health"), post(found, {"seeds": ["10.1/waits"]})
+    assert (health.status, health.json["checks"]["broker"]["state"]) == (503, "failed")
+    assert (crawl.status, crawl.json["sent"]) == (202, False)
+    assert "`refnet crawl` works on it" in crawl.json["hint"]
+    assert b"a-secret" not in health.body + crawl.body
 
 
 def test_sessions_that_the_server_ended_are_replaced(

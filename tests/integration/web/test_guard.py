@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
 import subprocess
 import sys
 
 import pytest
-from tests.integration.web.conftest import TOKEN, Served, serving
-
-
-def _refnet(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "refnet", "serve", *arguments],
-        env=environment, cwd=environment["REFNET_HOME"], capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+from tests.integration.web.conftest import TOKEN, Served
 
 
 @pytest.mark.parametrize(
@@ -95,31 +86,12 @@ def test_a_flood_is_refused_and_others_are_answered(served: Served, sent: bytes)
 
 
 def test_without_a_token_another_address_than_loopback_is_refused(environment: dict[str, str]) -> None:
-    for host in ("0.0.0.0", "::"):  # noqa: S104
-        done = _refnet(environment, "--port", "0", "--host", host)
-        assert done.returncode == 2
-        assert done.stderr.splitlines() == [
-            f"refnet: {host}: other machines could reach it, and web.token is not set",
-            "        Set web.token (16 characters or more), or serve on 127.0.0.1.",
-        ]
-
-
-def test_with_a_token_every_address_is_served(environment: dict[str, str]) -> None:
-    with serving(environment | {"REFNET_WEB_TOKEN": TOKEN}, "--host", "0.0.0.0") as found:  # noqa: S104
-        assert found.ask("/api/papers").status == 401
-
-
-def test_a_port_that_is_taken_and_a_host_that_is_not_here_are_errors_of_two_lines(
-    served: Served, environment: dict[str, str]
-) -> None:
-    taken = _refnet(environment, "--port", str(served.port))
-    assert taken.returncode == 1
-    assert taken.stderr.startswith(f"refnet: cannot serve on 127.0.0.1:{served.port}: ")
-    nowhere = _refnet(environment, "--host", "no.such.host.invalid")
-    assert (nowhere.returncode, len(nowhere.stderr.splitlines())) == (1, 2)
-
-
-def test_sigint_ends_it_without_an_error(environment: dict[str, str]) -> None:
-    with serving(environment) as found, socket.create_connection(("127.0.0.1", found.port)):  # idle
-        os.kill(found.process.pid, signal.SIGINT)
-        assert found.process.wait(60) == 0
+    done = subprocess.run(
+        [sys.executable, "-m", "refnet", "serve", "--host", "0.0.0.0"],  # noqa: S104
+        env=environment, cwd=environment["REFNET_HOME"], capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "refnet: 0.0.0.0: other machines could reach it, and web.token is not set",
+        "        Set web.token (16 characters or more), or serve on 127.0.0.1.",
+    ]

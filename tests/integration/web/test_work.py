@@ -22,7 +22,7 @@ def crawling(environment: dict[str, str]) -> Iterator[Served]:
     embedded.stop(Path(environment["REFNET_HOME"]))
 
 
-def _post(served: Served, wanted: Any, **headers: str) -> Answer:
+def post(served: Served, wanted: Any, **headers: str) -> Answer:
     given = {"Content_Type": "application/json", "Authorization": f"Bearer {TOKEN}"} | headers
     return served.ask("/api/crawls", "POST", json.dumps(wanted).encode(), **given)
 
@@ -35,11 +35,11 @@ def test_a_crawl_is_stored_once_sent_to_the_workers_and_shown_with_its_jobs(
     crawling: Served, environment: dict[str, str]
 ) -> None:
     wanted = {"seeds": ["10.1/ABC", "arXiv:1706.03762"], "depth": 2, "limit": 50, "direction": "both"}
-    said = _post(crawling, wanted)
+    said = post(crawling, wanted)
     assert (said.status, said.json["sent"]) == (202, True)
     number = said.json["id"]
     assert embedded.status(Path(environment["REFNET_HOME"])).waiting == 1
-    assert _post(crawling, wanted).json["id"] == number
+    assert post(crawling, wanted).json["id"] == number
     shown = _ask(crawling, f"/api/crawls/{number}")
     assert (shown["state"], shown["depth"], shown["limit"], shown["jobs"]) == (
         "running",
@@ -77,7 +77,7 @@ def test_jobs_are_listed_by_pages_the_newest_first_and_by_state(crawling: Served
     ids=lambda wanted: str(wanted)[:40].encode("ascii", "replace").decode(),
 )  # fmt: skip
 def test_a_crawl_that_cannot_be_is_refused_in_two_lines(crawling: Served, wanted: Any) -> None:
-    said = _post(crawling, wanted)
+    said = post(crawling, wanted)
     assert (said.status, list(said.json)) == (400, ["error", "hint"])
 
 
@@ -91,20 +91,11 @@ def test_a_body_that_is_not_json_is_refused_in_two_lines(crawling: Served, body:
 
 def test_only_a_small_json_with_the_token_from_no_other_site_starts_a_crawl(crawling: Served) -> None:
     wanted = {"seeds": ["10.1/never"]}
-    assert _post(crawling, wanted, Authorization="Bearer x").status == 401
-    assert _post(crawling, wanted, Origin="http://evil.example").status == 403
-    assert _post(crawling, wanted, Content_Type="text/plain").status == 400
-    assert _post(crawling, {"seeds": ["10.1/" + "x" * 900] * 100}).status == 413
+    assert post(crawling, wanted, Authorization="Bearer x").status == 401
+    assert post(crawling, wanted, Origin="http://evil.example").status == 403
+    assert post(crawling, wanted, Content_Type="text/plain").status == 400
+    assert post(crawling, {"seeds": ["10.1/" + "x" * 900] * 100}).status == 413
     assert "10.1/never" not in str(_ask(crawling, "/api/crawls"))
-
-
-def test_without_a_broker_the_crawl_waits_and_the_answer_says_what_works_on_it(
-    environment: dict[str, str],
-) -> None:
-    with serving(environment | {"REFNET_BROKER_URL": "redis://127.0.0.1:1/0"}) as found:
-        said = _post(found, {"seeds": ["10.1/waits"]})
-    assert (said.status, said.json["sent"]) == (202, False)
-    assert "`refnet crawl` works on it" in said.json["hint"]
 
 
 def test_a_crawl_that_is_not_there_is_a_404(crawling: Served) -> None:
