@@ -30,6 +30,7 @@ ARGUMENTS = {
     "import semantic-scholar": ["{paper}"],
     "crawl": ["10.1/x"],
     "jobs": ["--retry"],
+    "export": ["bibtex"],
 }
 #: The commands that need a store or a recipient.
 STORES = {"copy", "fetch", "key rotate"}
