@@ -6,6 +6,7 @@ Celery's workers and beat replace these handlers by their own.
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,7 +45,10 @@ def interruptible() -> Iterator[None]:
 
 @contextmanager
 def delayed() -> Iterator[None]:
-    """Delay the KeyboardInterrupt of `interruptible` to the end of the block."""
+    """Delay the KeyboardInterrupt of `interruptible` to the end of the block. It comes to the main thread alone."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     before = (_state.ending, _state.delayed)
     _state.delayed = True
     try:

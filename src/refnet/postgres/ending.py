@@ -26,15 +26,23 @@ def end(process: subprocess.Popen[str], enclosure: Enclosure, folder: Path) -> N
         folder: the folder of the scratch server.
     """
     if enclosure.walls.processes:
-        for first in _children(process.pid):
-            _kill(first)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(_SECONDS)
+        until(lambda: _led_to_its_end(process), _SECONDS)  # it may not have started the first one yet
     process.kill()
     process.wait()  # a zombie would count as a running process
     if not enclosure.walls.processes:
         _end_strays(enclosure.account if enclosure.account.other else None, folder)
+    wait(folder)
+
+
+def wait(folder: Path) -> None:
+    """Wait until the last process has ended: that of a server, or of an initdb that was killed."""
     until(lambda: not is_locked(folder / "alive"), _SECONDS)
+
+
+def _led_to_its_end(process: subprocess.Popen[str]) -> bool:
+    for first in _children(process.pid):
+        _kill(first)
+    return process.poll() is not None
 
 
 def end_leftover(folder: Path) -> None:

@@ -24,6 +24,7 @@ from refnet.postgres.postmaster import MAX_SOCKET_FOLDER
 from refnet.postgres.scram import new_password
 from refnet.postgres.tempdirs import private_folder, remove_leftovers
 from refnet.postgres.walls import Enclosure, ServerFolders, enclosure
+from refnet.signals import delayed
 
 PREFIX = "scratch-"
 _OWNER = "owner"
@@ -66,8 +67,9 @@ def scratch(
         silent = {"event_triggers": "off"} if cluster.binaries.major >= 17 else {}
         # Without isolation, a killed server leaves its segments in /dev/shm.
         segments = {} if isolation.walls.files else {"dynamic_shared_memory_type": "mmap"}
-        process = cluster.start_enclosed({**SETTINGS, **silent, **segments, **(settings or {})})
-        stack.callback(ending.end, process, isolation, folders.folder)
+        with delayed():
+            process = cluster.start_enclosed({**SETTINGS, **silent, **segments, **(settings or {})})
+            stack.callback(ending.end, process, isolation, folders.folder)
         cluster.wait()
         yield cluster
 
@@ -126,5 +128,6 @@ def _socket_folder(folder: Path, user: Account, stack: ExitStack) -> Path:
 
 
 def _remove(folder: Path) -> None:
+    ending.wait(folder)
     with suppress(OSError):  # the next run tries again
         remove_tree(folder)

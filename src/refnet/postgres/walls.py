@@ -5,15 +5,19 @@ process, no network. Bubblewrap builds that if it is installed, else util-linux'
 that works on this machine is taken; `Walls` names its layers.
 """
 
+import os
 import shlex
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from refnet.postgres.account import Account, environment
 from refnet.postgres.binaries import Binaries
+from refnet.signals import delayed
 
 #: Links or folders of the root that lead to programs and libraries.
 _SYSTEM = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
@@ -102,13 +106,19 @@ class Enclosure:
 
         subprocess.TimeoutExpired after `seconds`; it is killed then.
         """
-        with self.start(command, stdin=subprocess.DEVNULL, **streams) as process:
-            try:
-                out, errors = process.communicate(timeout=seconds)
-            finally:
-                if process.poll() is None:
-                    process.kill()
+        with ExitStack() as stack:
+            with delayed():  # an interrupt while it starts would leave it to nobody
+                process = stack.enter_context(self.start(command, stdin=subprocess.DEVNULL, **streams))
+                stack.callback(_kill, process)
+            out, errors = process.communicate(timeout=seconds)
         return process.returncode, out, errors
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    """Kill a program that has not ended, with what it has started: at its beginning, nothing else ties them to it."""
+    if process.poll() is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def enclosure(folders: ServerFolders, account: Account) -> Enclosure:

@@ -26,6 +26,20 @@ with interruptible(), scratch(find(None, None, server=True), base=Path(sys.argv[
     print(first, cluster.data, flush=True)
     time.sleep(600)
 """
+#: The same run, which gets a signal when the program has just been started.
+INTERRUPTED = (
+    """
+import os, signal, subprocess
+Popen = subprocess.Popen
+class Interrupted(Popen):
+    def __init__(self, command, *arguments, **options):
+        super().__init__(command, *arguments, **options)
+        if "PROGRAM" in " ".join(map(str, command)):
+            os.kill(os.getpid(), signal.SIGINT)
+subprocess.Popen = Interrupted
+"""
+    + HOLD
+)
 
 
 def _held(base: Path) -> tuple[subprocess.Popen[str], int, Path]:
@@ -100,6 +114,14 @@ def test_a_run_killed_while_its_cluster_was_made_leaves_nothing_to_the_next(
     process.communicate()
     with scratch(wheel, base=folder) as cluster:
         assert _left(folder) == [cluster.data.parent.name]
+
+
+@pytest.mark.parametrize("program", ["postgres --version", "initdb --pgdata", "postgres -D"])
+def test_a_run_interrupted_while_a_program_starts_leaves_nothing(folder: Path, program: str) -> None:
+    process = run(INTERRUPTED.replace("PROGRAM", program), folder)
+    _, errors = process.communicate(timeout=120)
+    assert "KeyboardInterrupt" in errors
+    assert _left(folder) == []
 
 
 def test_a_leftover_without_a_server_is_removed_too(wheel: Binaries, folder: Path) -> None:
