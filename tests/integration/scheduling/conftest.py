@@ -99,9 +99,11 @@ def _first_child(outer: subprocess.Popen[bytes]) -> int:
     process = Path(f"/proc/{outer.pid}")
     end = time.monotonic() + 10
     while outer.poll() is None and time.monotonic() < end:
-        children = (process / "task" / str(outer.pid) / "children").read_text().split()
-        if children and (process / "cmdline").read_bytes().startswith(b"unshare\0--pid"):
-            return int(children[0])
+        # In this order: a child that was there before is one of the shell's, which are over.
+        if (process / "cmdline").read_bytes().startswith(b"unshare\0--pid"):
+            children = (process / "task" / str(outer.pid) / "children").read_text().split()
+            if children:
+                return int(children[0])
         time.sleep(0.02)
     outer.wait()
     pytest.skip("this machine gives no namespaces")
