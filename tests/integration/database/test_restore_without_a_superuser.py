@@ -47,7 +47,7 @@ CREATE STATISTICS stock.both ON sku, name FROM stock.items;
 CREATE TABLE public.settings (key text PRIMARY KEY, value text);
 CREATE TABLE audit.log (at timestamptz DEFAULT now(), what text);
 CREATE MATERIALIZED VIEW stock.counted AS SELECT count(*) FROM stock.items;
-INSERT INTO stock.items SELECT 'A' || i, 'item ' || i FROM generate_series(1, 20000) i;
+INSERT INTO stock.items SELECT 'A' || i, 'item ' || i FROM generate_series(1, 2000) i;
 INSERT INTO stock.orders (item) SELECT 'A' || i FROM generate_series(1, 50) i;
 INSERT INTO audit.log (what) VALUES ('made'); INSERT INTO public.settings VALUES ('a', 'b');
 SELECT lo_from_bytea(4242, 'large');
@@ -84,6 +84,9 @@ def cluster(request: pytest.FixtureRequest, short_folder: Path) -> Iterator[Clus
             admin.execute("CREATE ROLE shop_app; CREATE ROLE shop_clerk; CREATE ROLE keeper LOGIN CREATEDB")
             inherit = " WITH INHERIT TRUE, SET TRUE" if server_version(admin) >= 16 else ""
             admin.execute(f"GRANT shop_app, shop_clerk TO keeper{inherit}".encode())
+            admin.execute("CREATE DATABASE made TEMPLATE template0")
+        with found.target("made").connect({"client_min_messages": "error"}) as session:
+            session.execute(SHOP)
         yield found
 
 
@@ -92,9 +95,7 @@ def shop(cluster: Cluster) -> Iterator[Shop]:
     target = cluster.target(f"shop_{uuid.uuid4().hex[:8]}")
     name = sql.Identifier(target.name)
     with cluster.target().connect() as admin:
-        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0 OWNER shop_app").format(name))
-    with target.connect({"client_min_messages": "error"}) as session:
-        session.execute(SHOP)
+        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE made OWNER shop_app").format(name))
     yield Shop(cluster, target, Target(make_conninfo(target.conninfo, user="keeper"), own=True))
     with cluster.target().connect() as admin:
         for one in everything(target):
@@ -257,4 +258,4 @@ def test_the_copy_is_closed_to_the_owner_too_while_it_loads(
     restore(shop.keeper, dump, shop.cluster.binaries)
     assert refused == [(False,)]
     with psycopg.connect(shop.keeper.conninfo) as session:
-        assert session.execute("SELECT count(*) FROM stock.items").fetchone() == (20000,)
+        assert session.execute("SELECT count(*) FROM stock.items").fetchone() == (2000,)
