@@ -278,14 +278,19 @@ _LOST = f"""(
     ) OR claimed_by !~ '[0-9]$'
 )"""  # noqa: S608
 
+# The first of each kind is read from jobs_claim_idx; several kinds at once would sort all that is queued.
 _CLAIM = """
 WITH free AS (
-    SELECT id FROM jobs
-    WHERE state = 'queued' AND kind = ANY (%(kinds)s) AND run_after <= clock_timestamp()
-      AND (%(crawl)s::bigint IS NULL OR crawl_id = %(crawl)s)
+    SELECT first.id FROM unnest(%(kinds)s::text[]) AS wanted (kind) CROSS JOIN LATERAL (
+        SELECT id, priority, run_after FROM jobs
+        WHERE state = 'queued' AND jobs.kind = wanted.kind AND run_after <= statement_timestamp()
+          AND (%(crawl)s::bigint IS NULL OR crawl_id = %(crawl)s)
+        ORDER BY priority DESC, run_after, id
+        LIMIT 1
+        FOR UPDATE SKIP LOCKED
+    ) AS first
     ORDER BY priority DESC, run_after, id
     LIMIT 1
-    FOR UPDATE SKIP LOCKED
 )
 UPDATE jobs SET state = 'running', attempts = attempts + 1, claimed_by = %(name)s,
     claimed_until = clock_timestamp() + make_interval(mins => %(minutes)s),
