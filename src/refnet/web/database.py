@@ -26,7 +26,7 @@ SESSIONS, WAITING = 8, 128
 #: Seconds: to wait for a session, for a query by the server's clock, and for all of a request by this process's.
 WAIT, QUERY, ALL = 3, 4, 10
 #: Seconds for which the rows of a search are kept, and the number of searches: a common word costs milliseconds.
-RECENT, KEPT = 5, 128
+RECENT, KEPT = 30, 512
 #: No compilation of plans: it takes longer than these queries.
 READER = {
     **SESSION,
