@@ -18,7 +18,8 @@ COLUMNS = tuple(
     if one.name not in {"provenance", "ids", "authors", "tldr", "detailed"}
 )
 FILLED = (*COLUMNS, "authors")
-_LISTS = ("publication_types", "fields_of_study")
+#: Of these, those that are lists: empty where others are null.
+LISTS = ("publication_types", "fields_of_study")
 #: arXiv's own DOIs belong to preprints.
 _PREPRINT = "10.48550/arxiv."
 
@@ -76,7 +77,7 @@ def _filled(table: str, column: str) -> str:
     if column == "authors":
         full = f"EXISTS (SELECT FROM paper_authors AS own WHERE own.paper_id = {table}.id)"
     else:
-        full = f"{table}.{column} <> '{{}}'" if column in _LISTS else f"{table}.{column} IS NOT NULL"
+        full = f"{table}.{column} <> '{{}}'" if column in LISTS else f"{table}.{column} IS NOT NULL"
     return f"CASE WHEN {full} THEN '{column}' END"
 
 
@@ -109,7 +110,7 @@ def merge(cursor: psycopg.Cursor[Any], same: Sequence[Sequence[int]]) -> None:
 
 def _better(column: str) -> str:
     """Return the SQL of one column of the kept row; a published version wins."""
-    if column in _LISTS:
+    if column in LISTS:
         merged, kept = f"nullif(merged.{column}, '{{}}')", f"nullif(kept.{column}, '{{}}')"
         return f"coalesce(CASE WHEN pair.wins THEN {merged} END, {kept}, {merged}, '{{}}')"
     return f"coalesce(CASE WHEN pair.wins THEN merged.{column} END, kept.{column}, merged.{column})"

@@ -17,7 +17,7 @@ import psycopg
 from psycopg.errors import DeadlockDetected, SerializationFailure
 
 from refnet.network.authors import numbers, write_authors
-from refnet.network.merging import COLUMNS, ROW, Row, merge
+from refnet.network.merging import COLUMNS, LISTS, ROW, Row, merge
 from refnet.network.papers import FoundEdge, FoundPaper, title_key
 
 #: The key of the advisory lock, "papr" in ASCII.
@@ -180,8 +180,8 @@ def _store(
     """Insert and update rows, and insert their new external ids."""
     changed = [
         {name: value for name, value in row.values.items() if name in COLUMNS}
-        | {"id": row.id, "new": row.new, "provenance": row.provenance, "origins": row.origins}
-        | {"detailed": row.detailed, "title_key": titles.get(row.id)}
+        | {"id": row.id, "provenance": row.provenance, "field_provenance": row.origins}
+        | {"details_fetched_at": "now" if row.detailed else None, "title_key": titles.get(row.id)}
         for row in rows
         if row.new or row.values or row.detailed
     ]
@@ -222,32 +222,26 @@ WITH hit AS (
 SELECT hit.scheme, hit.value, {ROW} FROM hit JOIN papers AS paper ON paper.id = hit.paper_id
 """  # noqa: S608  # constants alone, here and below
 
-_TYPES = {
-    "year": "smallint", "published_on": "date", "publication_venue": "jsonb", "journal": "jsonb",
-    "publication_types": "text[]", "fields_of_study": "text[]", "reference_count": "integer",
-    "citation_count": "integer", "influential_citation_count": "integer",
-}  # fmt: skip
-_DECLARED = ", ".join(f"{column} {_TYPES.get(column, 'text')}" for column in COLUMNS)
-_LISTS = {column: f"coalesce({column}, '{{}}')" for column, kind in _TYPES.items() if kind == "text[]"}
-_NEW_VALUES = ", ".join(f"coalesce(given.{column}, paper.{column})" for column in COLUMNS)
+_COLUMNS = ", ".join(COLUMNS)
+_OLD_VALUES = ", ".join(f"paper.{column}" for column in COLUMNS)
+_NEW_VALUES = ", ".join(
+    f"coalesce(nullif(EXCLUDED.{one}, '{{}}'), paper.{one})"
+    if one in LISTS
+    else f"coalesce(EXCLUDED.{one}, paper.{one})"
+    for one in COLUMNS
+)
 
 _PAPERS = f"""
-WITH given AS MATERIALIZED (
-    SELECT * FROM json_to_recordset(%s::json) AS given (
-        id bigint, new boolean, provenance text, origins jsonb, detailed boolean, title_key text, {_DECLARED})
-), made AS (
-    INSERT INTO papers (id, provenance, field_provenance, details_fetched_at, title_key, {", ".join(COLUMNS)})
+WITH made AS (
+    INSERT INTO papers AS paper (id, provenance, field_provenance, details_fetched_at, title_key, {_COLUMNS})
     OVERRIDING SYSTEM VALUE
-    SELECT id, provenance, origins, CASE WHEN detailed THEN now() END, title_key,
-        {", ".join(_LISTS.get(column, column) for column in COLUMNS)}
-    FROM given WHERE new
-), changed AS (
-    UPDATE papers AS paper SET ({", ".join(COLUMNS)}) = ROW ({_NEW_VALUES}),
-        field_provenance = given.origins,
-        details_fetched_at = CASE WHEN detailed THEN now() ELSE paper.details_fetched_at END,
-        updated_at = CASE WHEN ({", ".join(f"paper.{column}" for column in COLUMNS)}) IS DISTINCT FROM ({_NEW_VALUES})
-            THEN now() ELSE paper.updated_at END
-    FROM given WHERE paper.id = given.id AND NOT new
+    SELECT id, provenance, field_provenance, details_fetched_at, title_key,
+        {", ".join(f"coalesce({one}, '{{}}')" if one in LISTS else one for one in COLUMNS)}
+    FROM json_populate_recordset(NULL::papers, %s::json)
+    ON CONFLICT (id) DO UPDATE SET ({_COLUMNS}) = ROW ({_NEW_VALUES}),
+        field_provenance = EXCLUDED.field_provenance,
+        details_fetched_at = coalesce(EXCLUDED.details_fetched_at, paper.details_fetched_at),
+        updated_at = CASE WHEN ({_OLD_VALUES}) IS DISTINCT FROM ({_NEW_VALUES}) THEN now() ELSE paper.updated_at END
 )
 INSERT INTO external_ids (scheme, value, paper_id)
 SELECT * FROM unnest(%s::text[], %s::text[], %s::bigint[])
