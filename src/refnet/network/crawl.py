@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import psycopg
 
@@ -64,13 +65,8 @@ def start(target: Target, order: CrawlOrder) -> int:
 def unfinished(target: Target) -> list[int]:
     """Return the crawls that have not ended, the oldest first."""
     with _session(target) as connection:
-        return levels.unfinished(connection)
-
-
-def cancel(target: Target, crawl: int) -> bool:
-    """End a crawl without its queued jobs; return whether it had not ended before."""
-    with _session(target) as connection:
-        return levels.cancel(connection, crawl)
+        rows = connection.execute("SELECT id FROM crawls WHERE state = 'running' ORDER BY id").fetchall()
+        return [number for (number,) in rows]
 
 
 def run(target: Target, settings: Settings, crawl: int, reports: Reports = _NO_REPORTS) -> CrawlResult:
@@ -87,7 +83,7 @@ def run(target: Target, settings: Settings, crawl: int, reports: Reports = _NO_R
 
 
 @contextmanager
-def _session(target: Target) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+def _session(target: Target) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
     with target.connect(SESSION) as connection, server_errors(target, "fails", _HINT):
         yield connection
 

@@ -50,26 +50,6 @@ def begin(connection: psycopg.Connection[Any], order: CrawlOrder) -> int:
     return crawl
 
 
-def unfinished(connection: psycopg.Connection[Any]) -> list[int]:
-    """Return the crawls that have not ended, the oldest first."""
-    rows = connection.execute("SELECT id FROM crawls WHERE state = 'running' ORDER BY id").fetchall()
-    return [int(number) for (number,) in rows]
-
-
-def cancel(connection: psycopg.Connection[Any], crawl: int) -> bool:
-    """End a crawl: its queued jobs are cancelled, and those that run are not followed by others."""
-    with connection.transaction():
-        ended = connection.execute(
-            "UPDATE crawls SET state = 'cancelled', finished_at = now() WHERE id = %s AND state = 'running'",
-            [crawl],
-        ).rowcount
-        connection.execute(
-            "UPDATE jobs SET state = 'cancelled', finished_at = now() WHERE crawl_id = %s AND state = 'queued'",
-            [crawl],
-        )
-    return bool(ended)
-
-
 def add_seeds(cursor: _Cursor, crawl: int, papers: list[int]) -> None:
     """Choose the seeds, whose details are stored already."""
     row = cursor.execute("SELECT direction, depth FROM crawls WHERE id = %s", [crawl]).fetchone()

@@ -71,12 +71,11 @@ class Crawler:
         retried(self.worker.connection, write)
 
     def _edges(self, job: Job) -> None:
-        state: dict[str, Any] = {"offset": 0, "pages": 0, "found": 0, "new": 0, "dropped": 0, **job.payload}
+        state: dict[str, Any] = {"offset": 0, "pages": 0, "found": 0, "new": 0, **job.payload}
         last = LAST_ENTRY if state["direction"] == "citations" else _LAST_REFERENCE
         is_last = False
         while not is_last:
             page, provenance = self._page(job, state)
-            state["dropped"] += page.dropped
             state["pages"] += 1
             if page.next is not None and (page.next >= last or state["pages"] >= _MOST_PAGES):
                 state["is_cut"] = True
@@ -100,13 +99,13 @@ class Crawler:
             return found, "openalex"
         if (page is None or not page.edges) and is_fallback and (found := self._references(job)):
             return found, "openalex"
-        return page or Page((), None, 0), "semantic_scholar"
+        return page or Page((), None), "semantic_scholar"
 
     def _references(self, job: Job) -> Page | None:
         """Return the references of a paper as OpenAlex knows them, on one page; None: none."""
         rows = self.worker.connection.execute(_IDS, [job.paper_id]).fetchall()
         work = self._work(dict(rows))
-        return Page(tuple(work[1]), None, 0) if work and work[1] else None
+        return Page(tuple(work[1]), None) if work and work[1] else None
 
     def _work(self, ids: Mapping[str, str]) -> tuple[FoundPaper, list[FoundEdge]] | None:
         """Ask OpenAlex; None: unknown there, or OpenAlex itself is not available, which stops no crawl."""

@@ -12,7 +12,7 @@ from refnet.network.papers import (
     clean,
     normalized,
 )
-from refnet.network.scholar_answers import COUNT, MOST_AUTHORS, YEAR, Fields, day, line, url
+from refnet.network.scholar_answers import COUNT, YEAR, Fields, authors, day, line, url
 
 PROVIDER = "openalex"
 
@@ -51,7 +51,7 @@ def work(answer: object) -> FoundPaper | None:
         open_access_url=place.get("pdf_url", url) or access.get("oa_url", url),
         reference_count=fields.get("referenced_works_count", COUNT),
         citation_count=fields.get("cited_by_count", COUNT),
-        authors=fields.get("authorships", _authors) or (),
+        authors=fields.get("authorships", authors(_author)) or (),
         detailed=True,
     )
     return found if found.ids or found.title else None
@@ -106,17 +106,9 @@ def _journal(source: Fields, place: Fields) -> dict[str, str] | None:
     return {key: value for key, value in given.items() if value}
 
 
-def _authors(value: Any) -> tuple[FoundAuthor, ...]:
-    if type(value) is not list:
-        raise ValueError("not a list")
-    return tuple(author for one in value[:MOST_AUTHORS] if type(one) is dict and (author := _author(one)))
-
-
-def _author(value: dict[str, Any]) -> FoundAuthor | None:
-    fields = _fields(value.get("author"))
-    name = fields.get("display_name", line(NAME_LIMIT)) or _fields(value).get(
-        "raw_author_name", line(NAME_LIMIT)
-    )
+def _author(entry: Fields) -> FoundAuthor | None:
+    fields, name = _fields(entry.values.get("author")), line(NAME_LIMIT)
+    name = fields.get("display_name", name) or entry.get("raw_author_name", name)
     return FoundAuthor(name, orcid=normalized("orcid", fields.values.get("orcid"))) if name else None
 
 

@@ -45,7 +45,7 @@ _SCHEMES = {
 #: The API gives 1,000 at most.
 _MOST_ENTRIES = 10_000
 #: A paper of a large experiment has 3,000.
-MOST_AUTHORS = 10_000
+_MOST_AUTHORS = 10_000
 _MOST_TEXTS = 100
 COUNT = checked.integer(0, 2**31 - 1)
 YEAR = checked.integer(1000, 2999)
@@ -59,8 +59,6 @@ class Page:
     edges: tuple[FoundEdge, ...]
     #: The offset of the next page; None at the end.
     next: int | None
-    #: Entries and fields that were of a wrong type.
-    dropped: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,9 +159,7 @@ def edges(answer: object, end: Literal["citedPaper", "citingPaper"]) -> Page:
     objects = [Fields(one) for one in entries if type(one) is dict]
     if entries and not objects:
         raise AnswerError("no citation in `data`")
-    found = [_edge(one, end) for one in objects]
-    dropped = len(entries) - len(objects) + sum(one.dropped for one in objects)
-    return Page(tuple(edge for edge in found if edge), _next(page), dropped)
+    return Page(tuple(edge for one in objects if (edge := _edge(one, end))), _next(page))
 
 
 def linked(answer: object) -> Linked | None:
@@ -212,16 +208,15 @@ def _next(page: Fields) -> int | None:
 
 def _edge(entry: Fields, end: str) -> FoundEdge | None:
     other = entry.values.get(end)
-    if type(other) is not dict:
-        entry.dropped += 1
+    found = read_paper(Fields(other), detailed=False) if type(other) is dict else None
+    if found is None:
         return None
-    fields = Fields(other)
-    found = read_paper(fields, detailed=False)
-    contexts = entry.get("contextsWithIntent", _contexts) or entry.get("contexts", _bare_contexts) or ()
-    intents = entry.get("intents", texts) or ()
-    influential = entry.get("isInfluential", checked.flag)
-    entry.dropped += fields.dropped
-    return FoundEdge(found, influential, intents, contexts) if found else None
+    return FoundEdge(
+        found,
+        is_influential=entry.get("isInfluential", checked.flag),
+        intents=entry.get("intents", texts) or (),
+        contexts=entry.get("contextsWithIntent", _contexts) or (),
+    )
 
 
 def read_paper(fields: Fields, *, detailed: bool) -> FoundPaper | None:
@@ -243,7 +238,7 @@ def read_paper(fields: Fields, *, detailed: bool) -> FoundPaper | None:
         reference_count=get("referenceCount", COUNT),
         citation_count=get("citationCount", COUNT),
         influential_citation_count=get("influentialCitationCount", COUNT),
-        authors=get("authors", _authors) or (),
+        authors=get("authors", authors(_author)) or (),
         tldr=get("tldr", _tldr),
         detailed=detailed,
     )
@@ -292,14 +287,19 @@ def _pdf(value: Any) -> str | None:
     return url(address) if address else None
 
 
-def _authors(value: Any) -> tuple[FoundAuthor, ...]:
-    if type(value) is not list:
-        raise ValueError("not a list")
-    return tuple(author for one in value[:MOST_AUTHORS] if type(one) is dict and (author := _author(one)))
+def authors(read: Callable[[Fields], FoundAuthor | None]) -> Callable[[Any], tuple[FoundAuthor, ...]]:
+    """Check for a list, and return the first 10,000 of its objects that `read` takes as authors."""
+
+    def check(value: Any) -> tuple[FoundAuthor, ...]:
+        if type(value) is not list:
+            raise ValueError("not a list")
+        found = (read(Fields(one)) for one in value[:_MOST_AUTHORS] if type(one) is dict)
+        return tuple(one for one in found if one)
+
+    return check
 
 
-def _author(value: Any) -> FoundAuthor | None:
-    fields = Fields(value)
+def _author(fields: Fields) -> FoundAuthor | None:
     name = fields.get("name", line(NAME_LIMIT))
     return FoundAuthor(name, fields.get("authorId", line(64))) if name else None
 
@@ -316,7 +316,3 @@ def _contexts(value: Any) -> tuple[dict[str, Any], ...]:
     entries = [Fields(one) for one in value[:_MOST_TEXTS] if type(one) is dict]
     found = [(one.get("context", line()), list(one.get("intents", texts) or ())) for one in entries]
     return tuple({"context": context, "intents": intents} for context, intents in found if context)
-
-
-def _bare_contexts(value: Any) -> tuple[dict[str, Any], ...]:
-    return tuple({"context": context, "intents": []} for context in texts(value))

@@ -17,7 +17,7 @@ from tests.command import url_of
 from tests.integration.network.crawling import FAST, crawled, graph, network, settings_of
 
 from refnet.errors import RefnetError
-from refnet.network.crawl import Reports, cancel, run, start, unfinished
+from refnet.network.crawl import Reports, run, start, unfinished
 from refnet.network.crawl_order import CrawlOrder, Direction
 from refnet.network.fake_faults import Faults
 from refnet.network.fake_graph import FakeGraph
@@ -238,7 +238,7 @@ def test_10000_citations_are_the_last_that_are_asked_for_and_the_result_says_so(
 ) -> None:
     def page(_self: object, _paper: str, _direction: str, offset: int) -> Page:
         papers = (FoundPaper("semantic_scholar", {"corpus_id": str(10**6 + offset + n)}) for n in range(50))
-        return Page(tuple(map(FoundEdge, papers)), min(offset + 1000, 9999), 0)
+        return Page(tuple(map(FoundEdge, papers)), min(offset + 1000, 9999))
 
     monkeypatch.setattr(Scholar, "edges", page)
     with running(FAKE) as fake:
@@ -261,11 +261,7 @@ def test_seeds_that_are_all_unknown_make_a_crawl_of_nothing(target: Target, base
     assert (len(result.unknown), result.papers, result.state) == (2, [], "succeeded")
 
 
-def test_the_same_order_continues_a_crawl_and_a_cancelled_one_ends(target: Target, base: Settings) -> None:
+def test_the_same_order_continues_a_crawl(target: Target) -> None:
     first = start(target, ORDER)
     assert start(target, CrawlOrder(tuple(reversed(SEEDS)), depth=3, limit=50)) == first
     assert start(target, CrawlOrder(ORDER.seeds, depth=2, limit=60)) != first
-    assert (cancel(target, first), cancel(target, first)) == (True, False)
-    with running(FAKE) as fake:
-        result = run(target, settings_of(fake, base), first)
-        assert (result.state, fake.requests) == ("cancelled", [])
