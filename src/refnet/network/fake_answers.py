@@ -12,7 +12,6 @@ from refnet.network.fake_graph import FakeGraph, Reference
 
 _MOST_IDS, _MOST_ITEMS, _LAST = 500, 1000, 10_000
 _EDGE_FIELDS = frozenset({"contexts", "intents", "contextsWithIntent", "isInfluential"})
-_AUTHOR_FIELDS = ("authorId", "name")
 _NESTED = (
     "authors",
     "citations",

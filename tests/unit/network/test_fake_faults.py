@@ -94,14 +94,8 @@ def test_openalex_knows_the_same_papers() -> None:
         unknown = client.get("/works/W1")
         some = client.get(
             "/works",
-            params={"filter": "openalex:" + "|".join(work["referenced_works"]), "select": "id,title"},
+            params={"filter": "openalex:" + "|".join(work["referenced_works"]), "per-page": 200},
         ).json()
-        cited, cursor = [], "*"
-        while cursor:
-            params = {"filter": f"cites:{GRAPH.openalex_id(2)}", "per-page": 5, "cursor": cursor}
-            page = client.get("/works", params=params).json()
-            cited += page["results"]
-            cursor = page["meta"]["next_cursor"]
         refused = client.get("/works", params={"filter": "color:red"})
     assert work == same
     assert work["referenced_works"] == [
@@ -113,7 +107,6 @@ def test_openalex_knows_the_same_papers() -> None:
         f"/openalex/works/{GRAPH.openalex_id(number)}",
     )
     assert (unknown.status_code, unknown.headers["Content-Type"][:9]) == (404, "text/html")
-    assert len(cited) == len(GRAPH.cited_by(2))
     assert refused.status_code == 403
     words = sorted((at, word) for word, places in work["abstract_inverted_index"].items() for at in places)
     assert " ".join(word for _, word in words) == GRAPH.text(number).abstract()
