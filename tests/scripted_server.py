@@ -83,3 +83,23 @@ def scripted(*answers: bytes) -> Iterator[Scripted]:
         yield server
     finally:
         server.close()
+
+
+@contextmanager
+def dripping(head: bytes, part: bytes) -> Iterator[str]:
+    """A server that sends `head` to its first client, and then `part` ten times a second, without an end; its URL."""
+    ending = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            connection, _ = listening.accept()
+            with connection, suppress(OSError):
+                connection.sendall(head)
+                while not ending.wait(0.1):
+                    connection.sendall(part)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        ending.set()
+        thread.join()

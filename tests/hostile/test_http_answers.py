@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.scripted_server import STALL, Scripted, answer, scripted
+from tests.scripted_server import STALL, Scripted, answer, dripping, scripted
 
 from refnet.network import http_api
 from refnet.network.http_api import Api, RefusedError, Server, UnavailableError
@@ -31,12 +31,13 @@ class NoLimit:
 
 
 def asked(
-    server: Scripted, said: list[str] | None = None, *, key: str = KEY, silence: float = 30.0
+    server: Scripted | str, said: list[str] | None = None, *, key: str = KEY, silence: float = 30.0
 ) -> tuple[Any, list[float]]:
     """The answer of the server, or its error; and the seconds of the waits, which are not waited."""
     waits: list[float] = []
     headers, params = {"x-api-key": key}, {"api_key": key}
-    of = Server("Fake", server.url, "crawl.api_key", headers, params, has_key=bool(key), silence=silence)
+    url = server if isinstance(server, str) else server.url
+    of = Server("Fake", url, "crawl.api_key", headers, params, has_key=bool(key), silence=silence)
     with Api(of, NoLimit(), say=(said or []).append, sleep=waits.append) as api:  # type: ignore[arg-type]
         return api.get("/paper/1", {"fields": "title"}), waits
 
@@ -105,6 +106,26 @@ def test_an_answer_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(http_api.time, "monotonic", lambda: next(times))
     with pytest.raises(http_api._RetryError, match="takes more than 120 s"):
         http_api.read_body({}, iter([b"x"] * 10))
+
+
+@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\nx: ", b""])
+def test_a_head_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch, head: bytes) -> None:
+    monkeypatch.setattr(http_api, "_TRIES", 1)
+    monkeypatch.setattr(http_api, "_PATIENCE", 0.2)
+    part = b"y" if head else b"HTTP/1.1 103 Early Hints\r\n\r\n"
+    with dripping(head, part) as url, pytest.raises(UnavailableError, match="takes more than 0 s"):
+        asked(url, silence=0.5)
+
+
+def test_an_answer_of_many_values_is_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_api, "_TRIES", 1)
+    sent = answer(gzip.compress(b"[" + b"{}," * 3_000_000 + b"{}]", 1), Content_Encoding="gzip")
+    tracemalloc.start()
+    with scripted(sent) as server, pytest.raises(UnavailableError, match="sends more than 2,000,000 values"):
+        asked(server)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 40 << 20
 
 
 def test_a_server_that_is_not_there_is_named() -> None:

@@ -52,6 +52,7 @@ def _scalar(value: Any) -> str:
     if _PLAIN.fullmatch(value) and value.lower() not in _WORDS:
         return value
     text = value.replace("\\", "\\\\").replace('"', '\\"')
+    text = text.replace("<%", "<\\u0025")  # Templater runs it, wherever it stands in a new note
     if not text.isprintable():
         text = "".join(one if one.isprintable() else f"\\U{ord(one):08x}" for one in text)
     return f'"{text}"'

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import logging
 import random
+import socket
+import threading
 import time
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -34,6 +37,8 @@ logging.getLogger("httpx").setLevel(logging.WARNING)
 #: The longest answer in bytes, after decompression, and the longest error.
 LONGEST_ANSWER = 64 << 20
 _LONGEST_ERROR = 64 << 10
+#: The values of an answer, by its commas: each takes more memory than its bytes.
+_MOST_VALUES = 2_000_000
 #: Seconds for a complete answer.
 _PATIENCE = 120.0
 #: Seconds for a connection.
@@ -135,6 +140,8 @@ class Api:
         self._say = say
         self._sleep = sleep
         self._pace = pace
+        #: Of the connection, which is kept between requests.
+        self._stream: Any = None
         self._client = httpx.Client(
             headers={
                 "Accept": "application/json",
@@ -143,6 +150,7 @@ class Api:
                 **server.headers,
             },
             timeout=httpx.Timeout(server.silence, connect=_CONNECT),
+            limits=httpx.Limits(max_connections=1),
             follow_redirects=False,
             trust_env=urlsplit(server.url).hostname not in _LOOPBACK,
         )
@@ -216,21 +224,46 @@ class Api:
         self._limiter.wait()
         self.requests += 1
         self._client.cookies.clear()  # nothing that a server sends stays
-        try:
-            full = httpx.URL(url).copy_merge_params({**params, **self.server.params})
-            request = self._client.build_request(method, full, json=content)
-            response = self._client.send(request, stream=True)
+        with self._bounded() as is_late:
             try:
-                return self._read(response)
-            finally:
-                response.close()
-        except httpx.TransportError as error:
-            raise _RetryError(_transport(error, self.server)) from None
-        except httpx.InvalidURL as error:
-            raise RefusedError(
-                f"{self.server.shown} cannot be asked: {printable(str(error), 200)}",
-                "Check the URL of the server in the settings, and the id.",
-            ) from None
+                full = httpx.URL(url).copy_merge_params({**params, **self.server.params})
+                trace = {"trace": self._trace}
+                request = self._client.build_request(method, full, json=content, extensions=trace)
+                response = self._client.send(request, stream=True)
+                try:
+                    return self._read(response)
+                finally:
+                    response.close()
+            except httpx.TransportError as error:
+                late = f"takes more than {_PATIENCE:.0f} s for an answer"
+                raise _RetryError(late if is_late.is_set() else _transport(error, self.server)) from None
+            except httpx.InvalidURL as error:
+                raise RefusedError(
+                    f"{self.server.shown} cannot be asked: {printable(str(error), 200)}",
+                    "Check the URL of the server in the settings, and the id.",
+                ) from None
+
+    def _trace(self, event: str, info: Mapping[str, Any]) -> None:
+        if event.endswith(("connect_tcp.complete", "start_tls.complete")):
+            self._stream = info["return_value"]
+
+    @contextmanager
+    def _bounded(self) -> Iterator[threading.Event]:
+        """End the connection if the block runs too long: httpx bounds each silence, not a head that drips on and on."""
+        is_late = threading.Event()
+
+        def end() -> None:
+            is_late.set()
+            with suppress(OSError, AttributeError):  # it is closed already, or was never open
+                self._stream.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+
+        timer = threading.Timer(_PATIENCE + self.server.silence, end)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield is_late
+        finally:
+            timer.cancel()
 
     def _read(self, response: httpx.Response) -> tuple[str | None, Any]:
         status, headers = response.status_code, response.headers
@@ -318,6 +351,8 @@ def _parsed(headers: Mapping[str, str], body: bytes) -> Any:
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind and not (kind.startswith(("application/", "text/")) and kind.endswith("json")):
         raise _RetryError(f"answers {printable(kind, 60)} instead of JSON")
+    if body.count(b",") > _MOST_VALUES:
+        raise _RetryError(f"sends more than {_MOST_VALUES:,} values")
     try:
         return checked.parsed(body, LONGEST_ANSWER)
     except ValueError:

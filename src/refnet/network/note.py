@@ -17,14 +17,17 @@ _TITLE_CHARS = 80
 _MOST_AUTHORS = 12
 #: The most lines of a list that need not be complete: citing papers, papers without a note.
 _MOST_LINES = 100
-_BREAKS_LINKS = re.compile(r'[#|^:%\[\]/\\<>"?*\x00-\x1f\x7f]+')
+_BREAKS_LINKS = re.compile(r'[#|^:%\[\]/\\<>"?*`\x00-\x1f\x7f]+')
 #: In the path of a note that its reader moved.
 _BREAKS_PATH = re.compile(r"[#|^\[\]\x00-\x1f]|%%|\\")
 #: The characters of Markdown's and Obsidian's links, tags and formulas; those that matter where two stand together.
 _SPECIAL = re.compile(r"[\\\[\]#<*_`~$]")
-_PAIRS = re.compile(r"([%=])(?=\1)")
-_NOT_IN_TEXT = str.maketrans(dict.fromkeys("[]|%", " "))
+_PAIRS = re.compile(r"([%=])(?=\1)|<(?=%)")
+_NOT_IN_TEXT = str.maketrans(dict.fromkeys("[]|%`", " "))
+_HTML = re.compile(r"<(?=[A-Za-z/!?])")
 _WEB = re.compile(r"https?://[!-;=?-~]+")
+#: In a URL: what Obsidian takes as a link, as code or as a comment before it looks for a URL.
+_NOT_IN_WEB = re.compile(r"[\[\]`|\\^{}$]|%(?![0-9A-Fa-f]{2})")
 _OF_DIRECTION = re.compile(r"[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -167,7 +170,7 @@ def _block(paper: Paper, places: Mapping[int, Place]) -> str:
     lines = (" · ".join(facts) for facts in (_facts(paper), _web(paper), _counts(paper)))
     parts += [line for line in lines if line]
     if paper.summary:
-        text = "\n".join(f"> {line}".rstrip() for line in _prose(paper.summary).splitlines())
+        text = "\n".join(f"> {line}" for line in filter(None, map(plain, paper.summary.splitlines())))
         parts.append(f"> [!summary] Summary{f' by {plain(paper.model)}' if paper.model else ''}\n{text}")
     if paper.abstract:
         parts.append(f"## Abstract\n\n{plain(paper.abstract)}")
@@ -210,7 +213,11 @@ def _web(paper: Paper) -> Iterable[str]:
     ):
         if value:
             url = f"{base}{value}"
-            yield f"{name}: <{url}>" if _WEB.fullmatch(url) else f"{name}: {plain(value)}"
+            if _WEB.fullmatch(url):
+                url = _NOT_IN_WEB.sub(lambda found: f"%{ord(found[0]):02X}", url)
+                yield f"{name}: <{url}>"
+            else:
+                yield f"{name}: {plain(value)}"
 
 
 def _counts(paper: Paper) -> Iterable[str]:
@@ -234,18 +241,16 @@ def _related(paper: Paper, places: Mapping[int, Place]) -> str:
 
 
 def plain(text: str) -> str:
-    """Return `text` on one line, with the characters of Markdown's and Obsidian's links, tags and comments escaped."""
+    """Return `text` on one line, with the characters of Markdown's and Obsidian's links, tags and comments escaped.
+
+    Nothing in it is code: neither for Dataview, which needs a code span or block, nor for Templater, which runs `<% %>`
+    wherever it stands in a new note.
+    """
     text = " ".join(text.split())
     if _SPECIAL.search(text):
         text = _SPECIAL.sub(r"\\\g<0>", text)
-    return _PAIRS.sub(r"\1\\", text) if "%%" in text or "==" in text else text
-
-
-def _prose(text: str) -> str:
-    """Return foreign Markdown, with wiki links and comments escaped, which could dangle or end RefNet's block."""
-    text = _PAIRS.sub(r"\1\\", text.replace("[[", r"\[\[").replace("]]", r"\]\]"))
-    return re.sub(r"^(#+ )", r"##\1", text.strip(), flags=re.MULTILINE)
+    return _PAIRS.sub(r"\g<0>\\", text) if "%" in text or "==" in text else text
 
 
 def link_text(text: str) -> str:
-    return " ".join(text.translate(_NOT_IN_TEXT).split()) or "paper"
+    return " ".join(_HTML.sub("< ", text.translate(_NOT_IN_TEXT)).split()) or "paper"

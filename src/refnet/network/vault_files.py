@@ -19,6 +19,8 @@ from refnet.network.vault_cache import digest
 _TEMPORARY = ".refnet-"
 #: The frontmatter is in this many bytes; most notes are shorter.
 _HEAD = 1 << 16
+#: A longer note is not RefNet's to read into memory.
+_LONGEST = 16 << 20
 #: How often a note is read again that somebody edits while it is renewed.
 _TRIES = 3
 
@@ -107,7 +109,10 @@ def read(path: Path) -> tuple[str | None, os.stat_result | None]:
     """Return the text of the file and its state; (None, None) if there is none. NotOursError if it cannot be text."""
     try:
         with os.fdopen(open_file(path), "rb") as file:
-            return file.read().decode(), os.fstat(file.fileno())
+            data, state = file.read(_LONGEST + 1), os.fstat(file.fileno())
+        if len(data) > _LONGEST:
+            raise NotOursError(f"it is longer than {_LONGEST >> 20} MiB")
+        return data.decode(), state
     except FileNotFoundError:
         return None, None
     except NotRegularError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -106,12 +107,14 @@ def test_a_file_in_the_way_and_a_broken_note_are_left_alone_by_name(network: Tar
     in_the_way.write_text("no note of RefNet's")
     broken.write_text(broken.read_text().replace("%%/refnet%%", ""))
     before = (in_the_way.read_text(), broken.read_text())
+    os.truncate(note_of(tmp_path, 5), 17 << 20)
 
     done = write_vault(network, tmp_path)
 
     assert (in_the_way.read_text(), broken.read_text()) == before
-    assert len(done.skipped) == 2
+    assert len(done.skipped) == 3
     assert any("not RefNet's has its name" in one for one in done.skipped)
+    assert any("it is longer than 16 MiB" in one for one in done.skipped)
     assert any("not one pair" in one for one in done.skipped)
 
 
