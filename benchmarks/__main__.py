@@ -57,7 +57,13 @@ def main() -> int:
         "--offsite", action="store_true", help="an encrypted copy on an object server, of 500 MB, instead"
     )
     parser.add_argument("--walk", action="store_true", help="a folder of a million files, unchanged, instead")
-    parser.add_argument("--network", action="store_true", help="a crawl of 5,000 made-up papers instead")
+    parser.add_argument(
+        "--network",
+        nargs="?",
+        const=network.ALL,
+        choices=(network.ALL, *network.PARTS),
+        help="a crawl of 5,000 made-up papers, 10,000 notes and the API instead, or one of these parts",
+    )
     parser.add_argument("--runs", type=int, default=3, help="timed runs of each way (default 3)")
     parser.add_argument("--write", action="store_true", help=f"write the results to {report.RESULTS.name}")
     parser.add_argument(

@@ -13,7 +13,9 @@ from pathlib import Path
 from benchmarks import build, network_crawl, network_notes, network_web, report
 from benchmarks.network_bars import Place, Row
 
-TITLE = "Network"
+TITLE = "Network, {part}"
+#: What --network means without a part.
+ALL = "all"
 #: The name of a part, and what measures it: each yields its rows.
 PARTS: Mapping[str, Callable[[Place], Iterator[Row]]] = {
     "crawl": network_crawl.measure,
@@ -23,14 +25,17 @@ PARTS: Mapping[str, Callable[[Place], Iterator[Row]]] = {
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measure and print; return 1 if a bar was missed."""
+    """Measure and print the parts that are asked for; return 1 if a bar was missed."""
+    names = [*PARTS] if options.network == ALL else [options.network]
+    return max([_run(name, options) for name in names])
+
+
+def _run(name: str, options: argparse.Namespace) -> int:
     begun, load = datetime.now().astimezone(), os.getloadavg()[0]
-    rows: list[Row] = []
-    with tempfile.TemporaryDirectory(prefix="refnet-bench-", dir=options.folder) as name:
-        Path(name).chmod(0o711)
-        with build.server(Path(name), options.postgres) as cluster:
-            for part in PARTS.values():
-                rows += part(Place(cluster, Path(name), options.scale))
+    with tempfile.TemporaryDirectory(prefix="refnet-bench-", dir=options.folder) as folder:
+        Path(folder).chmod(0o711)
+        with build.server(Path(folder), options.postgres) as cluster:
+            rows = [*PARTS[name](Place(cluster, Path(folder), options.scale))]
             version = cluster.binaries.version
     busy = " **Other processes were running: the figures are unreliable.**" if load > 0.5 else ""
     facts = (
@@ -40,8 +45,9 @@ def run(options: argparse.Namespace) -> int:
     )
     lines = [(row.what, row.bar, row.measured, "pass" if row.passed else "MISS") for row in rows]
     table = report.markdown(("what", "bar", "measured", ""), lines)
-    text = f"## {TITLE}\n\n{facts}\n\n{table}\n"
+    title = TITLE.format(part=name)
+    text = f"## {title}\n\n{facts}\n\n{table}\n"
     print(text)
     if options.write:
-        report.keep(text, TITLE)
+        report.keep(text, title)
     return int(not all(row.passed for row in rows))

@@ -18,10 +18,10 @@ from refnet.network.fake_graph import FakeGraph
 from refnet.network.fake_scholar import Running, running
 
 PAPERS, EDGES = 5_000, 50_000
-#: Every paper is reached from the oldest one by citations in five steps.
-_DEPTH = 6
+#: Every paper is reached from the oldest one by citations in fewer steps.
+_DEPTH = 10
 #: Crawls, and kills of each.
-_CRAWLS, _KILLS = 4, 5
+_CRAWLS, _KILLS = 2, 10
 #: Requests a second of the two workers, and the papers that they collect.
 _RATE, _SHARED = 50.0, 400
 _MEMORY = 250e6
@@ -101,8 +101,8 @@ def _kills(place: Place, graph: FakeGraph, line: list[str]) -> Row:
         build.fresh(place.cluster, "killed")
         with running(graph) as fake:
             environment = _environment(place, "killed", fake)
-            for _ in range(_KILLS):
-                _kill_at(line, environment, fake, moments.randrange(1, round(graph.papers / _KILLS)))
+            for moment in sorted(moments.sample(range(1, round(graph.papers * 0.95)), _KILLS)):
+                _kill_at(line, environment, fake, moment)
             pipeline([line], environment, place.folder)
         same += _graph(place, "killed") == wanted
         say(f"crawl {number + 1} of {_CRAWLS}, killed {_KILLS} times: {same} the same")
@@ -115,10 +115,9 @@ def _kills(place: Place, graph: FakeGraph, line: list[str]) -> Row:
 
 
 def _kill_at(line: list[str], environment: dict[str, str], fake: Running, requests: int) -> None:
-    """Start a crawl, and kill it a random moment after it has sent `requests`."""
-    before = sum(fake.counts.values())
+    """Start a crawl, and kill it a random moment after `requests` in all."""
     process = subprocess.Popen(line, env=environment, stdout=subprocess.DEVNULL)
-    while process.poll() is None and sum(fake.counts.values()) < before + requests:
+    while process.poll() is None and sum(fake.counts.values()) < requests:
         time.sleep(0.0007)
     if process.poll() is not None:
         raise FailedError("the crawl ended before it was killed")
