@@ -77,7 +77,7 @@ def _plan(settings: Settings, wanted: CrawlOrder | None) -> str:
     return (
         f"collect the {wanted.direction} of {plural(len(wanted.seeds), 'paper')} to depth {wanted.depth}, at most"
         f" {plural(wanted.limit, 'paper')}, from {settings.crawl_semantic_scholar_url}"
-        f" ({f'{rate:g} requests a second' if rate else 'no rate limit'}) into {where}: {', '.join(wanted.seeds)}"
+        f" ({f'at most {rate:g} a second' if rate else 'no rate limit'}) into {where}: {', '.join(wanted.seeds)}"
     )
 
 

@@ -96,13 +96,20 @@ class CrawlResult:
             "failed": [vars(one) for one in self.failed],
         }
 
+    def _outcome(self) -> str:
+        unknown = plural(len(self.unknown), "seed")
+        if self.unknown and not self.papers:
+            return f"collected nothing: {unknown} unknown"
+        levels = f" (by level: {', '.join(f'{count:,}' for count in self.papers)})" if self.papers else ""
+        return (
+            f"{self.state}{f', with {unknown} unknown' if self.unknown else ''}:"
+            f" {plural(sum(self.papers), 'paper')}{levels}, {plural(self.stubs, 'stub')},"
+            f" {plural(self.citations, 'citation')} received, {self.new_citations:,} of them new"
+        )
+
     def lines(self) -> Iterator[str]:
         """Yield the text of the result."""
-        levels = ", ".join(f"{count:,}" for count in self.papers)
-        yield (
-            f"crawl {self.crawl} {self.state}: {plural(sum(self.papers), 'paper')} (by level: {levels}),"
-            f" {plural(self.citations, 'citation')} ({self.new_citations:,} new), {self.stubs:,} stubs"
-        )
+        yield f"crawl {self.crawl} {self._outcome()}"
         yield f"  {plural(self.requests, 'request')} in {self.seconds:,.1f} s"
         for seed in self.seeds[:_NAMED] if self.direction != "citations" else ():
             yield f"  {seed.title or f'paper {seed.paper_id}'}: {seed.resolved:,} of {seed.references:,} references resolved"

@@ -34,7 +34,7 @@ class NoServerError(RefnetError):
             "no database is configured, and there is no embedded server",
             hint
             or "Set REFNET_DATABASE_URL=postgresql://USER@HOST/DATABASE (or database_url in refnet.toml); "
-            "`refnet network sample` creates an embedded server.",
+            "`refnet crawl ID` and `refnet network sample` create an embedded server.",
             Exit.USAGE,
         )
 
