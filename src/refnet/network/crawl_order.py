@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -43,12 +43,7 @@ class CrawlOrder:
     limit: int = 1000
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "seeds": [*self.seeds],
-            "direction": self.direction.value,
-            "depth": self.depth,
-            "limit": self.limit,
-        }
+        return asdict(self)
 
 
 def order(seeds: list[str], direction: Direction, depth: int, limit: int) -> CrawlOrder:

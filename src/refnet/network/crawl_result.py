@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import psycopg
@@ -90,11 +90,7 @@ class CrawlResult:
         return self.state == "succeeded" and not self.unknown and not self.failed
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            **vars(self),
-            "seeds": [vars(one) for one in self.seeds],
-            "failed": [vars(one) for one in self.failed],
-        }
+        return asdict(self)
 
     def _outcome(self) -> str:
         unknown = plural(len(self.unknown), "seed")

@@ -89,10 +89,9 @@ class ListedJob:
     finished_at: datetime | None
 
     def to_json(self) -> dict[str, Any]:
-        times = ("created_at", "run_after", "finished_at")
         return {
-            **vars(self),
-            **{name: one and one.isoformat() for name in times for one in [getattr(self, name)]},
+            name: value.isoformat() if isinstance(value, datetime) else value
+            for name, value in vars(self).items()
         }
 
 

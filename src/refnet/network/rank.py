@@ -13,6 +13,7 @@ from refnet.errors import Exit, RefnetError
 from refnet.extras import needed
 from refnet.network import SESSION, server_errors
 from refnet.network.closeness import Closest, Graph, Numbers, too_long
+from refnet.network.writing import retried
 from refnet.postgres.session import Target
 from refnet.recovery.model.source import Progress, silent
 
@@ -21,8 +22,6 @@ with needed("network"):
 
 #: The key of the session's advisory lock, "rank" in ASCII: two runs would compute the same.
 _LOCK = 0x72616E6B
-#: A merge of papers may lock rows in another order than this.
-_ATTEMPTS = 3
 #: What fails if the server does, and what to do.
 _FAILED = ("cannot be ranked", "The ranks are as before. Fix the cause and retry.")
 
@@ -168,17 +167,14 @@ def _blocks(found: Iterator[Closest], kind: str, papers: Numbers, progress: Prog
 
 def _write(connection: psycopg.Connection[Any], found: dict[str, list[str]]) -> None:
     """Write the rows of `found`, table → COPY text, and remove what is not among them."""
-    for attempt in range(1, _ATTEMPTS + 1):
-        try:
-            with connection.transaction(), connection.cursor() as cursor:
-                cursor.execute(_FOUND)
-                for table, blocks in found.items():
-                    with cursor.copy(f"COPY {table} FROM STDIN") as copy:
-                        for block in blocks:
-                            copy.write(block)
-                for statement in _WRITE:
-                    cursor.execute(statement)
-                return
-        except psycopg.errors.DeadlockDetected:
-            if attempt == _ATTEMPTS:
-                raise
+
+    def write(cursor: psycopg.Cursor[Any]) -> None:
+        cursor.execute(_FOUND)
+        for table, blocks in found.items():
+            with cursor.copy(f"COPY {table} FROM STDIN") as copy:
+                for block in blocks:
+                    copy.write(block)
+        for statement in _WRITE:
+            cursor.execute(statement)
+
+    retried(connection, write)  # a merge of papers may lock rows in another order

@@ -137,7 +137,7 @@ def _write_all(vault: _Vault, target: Target, progress: Progress, *, stubs: bool
         missing = vault_rows.missing(connection, wanted, _MISSING)
     overall = vault.ranked()[:_BEST]
     for paper in papers:
-        _write_index(vault, Index(paper, "", best.get(crawled.get(paper.id, 0), overall), missing))
+        _write_index(vault, paper, best.get(crawled.get(paper.id, 0), overall), missing)
     _write_view(vault, BASE, vault_views.base())
     if not os.path.lexists(vault.folder / GRAPH):
         _write_view(vault, GRAPH, vault_views.GRAPH)
@@ -205,12 +205,12 @@ def _renew(
         return None
 
 
-def _write_index(vault: _Vault, index: Index) -> None:
+def _write_index(vault: _Vault, seed: Paper, best: list[int], missing: list[tuple[int, int]]) -> None:
     """Write the index note and the canvas of a seed; each is found by its number where its name has changed."""
-    seed, note = index.seed, vault.indexes.get(index.seed.id)
+    note = vault.indexes.get(seed.id)
     canvas = f"{CANVAS}/{vault.canvases.get(seed.id) or name_of(seed, '.canvas') + '.canvas'}"
     path = note.path if note else f"{INDEX}/{name_of(seed, before='Index of ')}.md"
-    index = Index(seed, canvas, index.best, index.missing)
+    index = Index(seed, canvas, best, missing)
     wrote = _renew(vault, path, note, partial(vault_views.index_note, index, vault.places))
     if wrote and wrote[0]:
         vault.done.views.append(path)

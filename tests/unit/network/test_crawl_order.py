@@ -50,7 +50,7 @@ def test_what_is_not_an_id_is_refused(given: str) -> None:
 def test_an_id_that_is_given_twice_is_one_seed_and_the_limit_counts_seeds() -> None:
     wanted = order(["10.1/a", "DOI:10.1/A", "10.1/b"], Direction.BOTH, 2, 2)
     assert wanted.seeds == ("DOI:10.1/a", "DOI:10.1/b")
-    assert wanted.to_json() == {"seeds": [*wanted.seeds], "direction": "both", "depth": 2, "limit": 2}
+    assert wanted.to_json() == {"seeds": wanted.seeds, "direction": "both", "depth": 2, "limit": 2}
     with pytest.raises(RefnetError, match="2 seeds are more than a crawl of at most 1 papers"):
         order(["10.1/a", "10.1/b"], Direction.BOTH, 2, 1)
 
