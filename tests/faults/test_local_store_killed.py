@@ -2,71 +2,78 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+import traceback
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tests.faults.store import publish, visible
+from tests.faults.store import NOW, publish, visible
 
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.marks import Marks
-from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.stores.local import LocalStore
-
-PINNED, NEW = Marks(pinned=True), Marks(tags=("new",))
-STEPS = """
-import os, signal, sys
-from datetime import datetime, UTC
-from pathlib import Path
-
 from refnet.recovery.model.marks import Marks
 from refnet.recovery.model.source import Made
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.stores.local import LocalStore
 
-root, work, last, late = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4] == "late"
-store, steps = LocalStore(root), 0
-
-def stepping(call):
-    def step(*args, **named):
-        global steps
-        steps += 1
-        if steps == last and not late:
-            os.kill(os.getpid(), signal.SIGKILL)
-        try:
-            return call(*args, **named)
-        finally:
-            if steps == last:
-                os.kill(os.getpid(), signal.SIGKILL)
-    return step
-
-for name in ("open", "write", "fsync", "link", "unlink", "rename", "replace"):
-    setattr(os, name, stepping(getattr(os, name)))
-NOW = datetime(2026, 11, 25, 17, 0, 1, tzinfo=UTC)
-with store.lock(SourceName.OBSIDIAN):
-    if work == "publish":
-        with store.draft(SourceName.OBSIDIAN) as draft:
-            draft.out.write(b"second")
-            draft.publish(Made(NOW, {}, files=b"[2]"), NOW, 1.0)
-    else:
-        entry = next(entry for entry in store.entries() if entry.name.endswith("_170001.tar.gz"))
-        if work == "delete":
-            store.delete(entry)
-        else:
-            store.mark(entry, Marks(tags=("new",)))
-print(steps)
-"""
+PINNED, NEW = Marks(pinned=True), Marks(tags=("new",))
 
 
 def killed_at(root: Path, work: str, step: int, when: str) -> bool:
     """Whether the run died at `step` (one call of the operating system), before or after it was done."""
-    ran = subprocess.run(
-        [sys.executable, "-c", STEPS, str(root), work, str(step), when], check=False, capture_output=True
-    )
-    assert ran.returncode in {0, -signal.SIGKILL}, ran.stderr.decode()
-    return ran.returncode != 0
+    child = os.fork()
+    if child == 0:
+        try:
+            _die_at(step, when)
+            _run(LocalStore(root), work)
+            os._exit(0)
+        except BaseException:  # noqa: BLE001  # nothing of the child may go on with the parent's tests
+            traceback.print_exc()
+        finally:
+            os._exit(1)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code in {0, -signal.SIGKILL}
+    return code != 0
+
+
+def _die_at(last: int, when: str) -> None:
+    """Have this process kill itself at its call number `last` of what changes a disk."""
+    steps = 0
+
+    def stepping(call: Callable[..., Any]) -> Callable[..., Any]:
+        def step(*arguments: Any, **named: Any) -> Any:
+            nonlocal steps
+            steps += 1
+            if steps == last and when == "early":
+                os.kill(os.getpid(), signal.SIGKILL)
+            try:
+                return call(*arguments, **named)
+            finally:
+                if steps == last:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        return step
+
+    for name in ("open", "write", "fsync", "link", "unlink", "rename", "replace"):
+        setattr(os, name, stepping(getattr(os, name)))
+
+
+def _run(store: LocalStore, work: str) -> None:
+    with store.lock(SourceName.OBSIDIAN):
+        if work == "publish":
+            with store.draft(SourceName.OBSIDIAN) as draft:
+                draft.out.write(b"second")
+                draft.publish(Made(NOW, {}, files=b"[2]"), NOW, 1.0)
+            return
+        entry = next(entry for entry in store.entries() if entry.name.endswith("_170001.tar.gz"))
+        if work == "delete":
+            store.delete(entry)
+        else:
+            store.mark(entry, NEW)
 
 
 @pytest.mark.parametrize("when", ["early", "late"])
