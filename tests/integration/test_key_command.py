@@ -71,8 +71,9 @@ def test_a_key_is_shown_at_a_terminal_and_proven_by_typing_it_in(machine):
     assert machine.run("key", "show", "--json").json["recipients"][0]["checked"]
 
     machine.run("key", "check").fails(2, "stdin is not a terminal", "--identity-file")
+    mistyped = key.revealed()[:-1] + ("Y" if key.revealed().endswith("X") else "X")
     (machine.here / "wrong").touch(mode=0o600)
-    (machine.here / "wrong").write_text(key.revealed()[:-1] + "X")
+    (machine.here / "wrong").write_text(mistyped)
     machine.run("key", "check", REFNET_IDENTITY_FILE="wrong").fails(2, "line 1")
     for refused in (
         machine.run("key", "check", REFNET_IDENTITY_FILE=key.revealed()),
@@ -81,7 +82,7 @@ def test_a_key_is_shown_at_a_terminal_and_proven_by_typing_it_in(machine):
     ):
         refused.fails(2, "recovery key", "refnet key rotate")
         assert key.revealed()[20:40] not in refused.err.upper()
-    wrong = at_terminal(machine, "key", "check", typed=key.revealed()[:-1] + "X")
+    wrong = at_terminal(machine, "key", "check", typed=mistyped)
     assert wrong.code == 2
     assert key.revealed()[20:40] not in wrong.out
 
