@@ -35,11 +35,21 @@ def pytest_configure(config: pytest.Config) -> None:
     sys.dont_write_bytecode = False
     if not hasattr(config, "workerinput"):  # hundreds of programs start: none has to compile its modules
         compileall.compile_dir(Path(refnet.__file__).parent, quiet=2)
+        _temporary_folders_in_memory(config)
     settings.register_profile("tests", deadline=None)  # a busy machine is not a failure
     settings.load_profile("tests")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         signal.signal(signal.SIGHUP, lambda *_: None)  # children inherit what is ignored, but no handler
+
+
+def _temporary_folders_in_memory(config: pytest.Config) -> None:
+    """Have tmp_path lie in memory: RefNet waits for the disk at every step, and a kill leaves what was written, anyway."""
+    if (memory := in_memory()) is None or config.option.basetemp is not None:
+        return
+    folder = tempfile.mkdtemp(prefix="rn-", dir=memory)
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", folder)
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 def _origin(name: str) -> list[Binaries]:
