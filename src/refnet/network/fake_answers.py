@@ -33,16 +33,14 @@ class Answer:
     #: JSON; text is HTML.
     body: Any
     headers: Mapping[str, str] = field(default_factory=dict)
-    #: batch, references, citations, paper, work or works.
-    kind: str = "paper"
-    #: The number of ids of a batch.
-    ids: int = 0
 
 
 def endpoint(path: str) -> str:
-    """Return the kind of request that `path` is: batch, references, citations, works, or paper."""
+    """Return the kind of request that `path` is: batch, references, citations, works, work, or paper."""
     last = path.rpartition("/")[2]
-    return last if last in {"batch", "references", "citations", "works"} else "paper"
+    if last in {"batch", "references", "citations", "works"}:
+        return last
+    return "work" if path.startswith("/openalex/") else "paper"
 
 
 class _RefusedError(Exception):
@@ -60,7 +58,7 @@ class Answers:
         try:
             return self._scholar(method, rest, query, body)
         except _RefusedError as error:
-            return Answer(400, {"error": str(error)}, kind=endpoint(rest))
+            return Answer(400, {"error": str(error)})
 
     def _scholar(self, method: str, rest: str, query: Query, body: bytes) -> Answer:
         if method == "POST":
@@ -73,8 +71,8 @@ class Answers:
         wanted = _fields(query, self._known(full=True))
         number = self.graph.find(rest)
         if number is None:
-            return Answer(404, {"error": f"Paper with id {rest} not found"}, kind="paper")
-        return Answer(200, self._paper(number, wanted), kind="paper")
+            return Answer(404, {"error": f"Paper with id {rest} not found"})
+        return Answer(200, self._paper(number, wanted))
 
     def _known(self, *, full: bool) -> frozenset[str]:
         names = frozenset(self.graph.paper(0))
@@ -85,21 +83,21 @@ class Answers:
         ids = _ids(body)
         numbers = [self.graph.find(one) for one in ids]
         if not any(number is not None for number in numbers):
-            return Answer(400, {"error": "No valid paper ids given"}, kind="batch", ids=len(ids))
+            return Answer(400, {"error": "No valid paper ids given"})
         found = [None if number is None else self._paper(number, wanted) for number in numbers]
-        return Answer(200, found, kind="batch", ids=len(ids))
+        return Answer(200, found)
 
     def _edges(self, identifier: str, name: str, query: Query) -> Answer:
         wanted = _fields(query, self._known(full=False) | _EDGE_FIELDS)
         offset, limit = _number(query, "offset", 0, _LAST - 1), _number(query, "limit", 100, _MOST_ITEMS)
         number = self.graph.find(identifier)
         if number is None:
-            return Answer(404, {"error": f"Paper with id {identifier} not found"}, kind=name)
+            return Answer(404, {"error": f"Paper with id {identifier} not found"})
         items, total = self._page(number, name, wanted, offset, limit)
         page: dict[str, Any] = {"offset": offset, "data": items}
         if offset + limit < min(total, _LAST):
             page["next"] = offset + limit
-        return Answer(200, page, kind=name)
+        return Answer(200, page)
 
     def _page(
         self, number: int, name: str, wanted: Sequence[str], offset: int, limit: int

@@ -23,31 +23,13 @@ _INVERSE = pow(_MULTIPLIER, -1, _WORD)
 _CORPUS, _MAG, _PUBMED, _PMC, _OPENALEX = 270_000_000, 2_900_000_000, 38_000_000, 9_000_000, 4_390_000_000
 _FIRST_YEAR, _YEARS = 1985, 41
 _INTENTS = ("background", "background", "background", "methodology", "methodology", "result")
-#: What a preprint has instead of a venue.
-_PREPRINT: Mapping[str, Any] = {
-    "venue": "arXiv.org",
-    "publicationVenue": None,
-    "journal": {"name": "ArXiv"},
-    "publicationTypes": ["JournalArticle"],
-}
 #: Schemes whose value is a number: the prefix of the id, and that of paper 0.
-_NUMBERED = {
-    "corpusid": _CORPUS,
-    "mag": _MAG,
-    "pmid": _PUBMED,
-    "pmcid": _PMC,
-}
-_ARXIV_DOI = "10.48550/arxiv."
+_NUMBERED = {"corpusid": _CORPUS, "mag": _MAG, "pmid": _PUBMED, "pmcid": _PMC}
+#: The share of references, in addition to the edges, that are known by their title alone.
+_UNRESOLVED = 0.1
 _DOI = re.compile(r"\.(\d{6,9})$", re.ASCII)
 _ARXIV = re.compile(r"\d{4}\.(\d{5})(?:v\d+)?", re.ASCII)
 _ACL = re.compile(r"\d{4}\.sample-\d\.(\d{1,9})", re.ASCII)
-_DBLP = re.compile(r"(?:conf|journals)/sample/\D*(\d{1,9})", re.ASCII)
-_WEB = re.compile(
-    r"https?://(?:www\.)?(?:(?P<doi>doi\.org|dl\.acm\.org/doi|biorxiv\.org/content)|(?P<arxiv>arxiv\.org/(?:abs|pdf))"
-    r"|(?P<acl>aclweb\.org/anthology|aclanthology\.org)|(?P<sha>semanticscholar\.org/paper(?:/[^/]*)?))/(?P<id>[^?#]+?)"
-    r"(?:\.pdf|/)?$",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +51,6 @@ class FakeGraph:
     papers: int
     edges: int
     seed: int = 1
-    #: The share of references, in addition to `edges`, that are known by their title alone.
-    unresolved: float = 0.1
-    #: How many papers cite the oldest one.
-    hub: int = 0
-    #: The share of papers that the provider knows as a preprint too, under another id with the same arXiv id.
-    preprints: float = 0.0
 
     @cached_property
     def _cited(self) -> tuple[array[int], array[int]]:
@@ -84,8 +60,7 @@ class FakeGraph:
         cited, until = array("L"), array("L", [0])
         for paper in range(self.papers):
             wanted = round(self.edges * shares[paper] / (shares[-1] or 1)) - len(cited)
-            chosen = _choose(paper, max(wanted, min(paper, 1)), random)
-            cited.extend(sorted(chosen | {0} if 0 < paper <= self.hub else chosen))
+            cited.extend(sorted(_choose(paper, max(wanted, min(paper, 1)), random)))
             until.append(len(cited))
         return cited, until
 
@@ -107,13 +82,10 @@ class FakeGraph:
     def cites(self, number: int) -> array[int]:
         """Return the numbers of the papers that the paper `number` cites."""
         cited, until = self._cited
-        number %= self.papers
         return cited[until[number] : until[number + 1]]
 
     def cited_by(self, number: int) -> array[int]:
         """Return the numbers of the papers that cite the paper `number`, newest first."""
-        if number >= self.papers:
-            return array("L")
         citing, ends = self._citing
         return citing[ends[number] : ends[number + 1]]
 
@@ -121,9 +93,9 @@ class FakeGraph:
         """Return the bibliography of the paper `number`, with the entries known by their title alone."""
         random = self._random(f"references {number}")
         found = [self.link(number, cited) for cited in self.cites(number)]
-        wanted = int(len(found) * self.unresolved + random.random())
+        wanted = int(len(found) * _UNRESOLVED + random.random())
         found += [
-            Reference(None, compose(random, number % AREAS, self.year(number % self.papers) - 1).title)
+            Reference(None, compose(random, number % AREAS, self.year(number) - 1).title)
             for _ in range(wanted)
         ]
         random.shuffle(found)
@@ -134,21 +106,11 @@ class FakeGraph:
         random, text = self._random(f"link {citing} {cited}"), self.text(cited)
         intent = _INTENTS[int(random.random() * len(_INTENTS))]
         context = text.cited(random) if random.random() < 0.7 else ""
-        named = (
-            cited + self.papers if self._is_preprint(cited + self.papers) and random.random() < 0.5 else cited
-        )
-        return Reference(named, text.title, intent if context else "", context, random.random() < 0.08)
-
-    def _is_preprint(self, number: int) -> bool:
-        """Return whether the number is that of the preprint of a paper: the paper's number and that of all papers."""
-        published = number - self.papers
-        if not (self.preprints and 0 <= published < self.papers and self._arxiv(published)):
-            return False
-        return self._random(f"preprint {published}").random() < self.preprints
+        return Reference(cited, text.title, intent if context else "", context, random.random() < 0.08)
 
     def text(self, number: int) -> Piece:
         """Return the title and the sentences of the paper `number`."""
-        return _text(self.seed, number % self.papers, self.year(number % self.papers))
+        return _text(self.seed, number, self.year(number))
 
     def year(self, number: int) -> int:
         return _FIRST_YEAR + int(_YEARS * ((number + 1) / (self.papers + 1)) ** 0.6)
@@ -174,9 +136,6 @@ class FakeGraph:
 
     def external_ids(self, number: int) -> dict[str, str | int]:
         """Return the ids of the paper by the provider's names of the schemes."""
-        if number >= self.papers:
-            own = self._arxiv(number - self.papers) or ""
-            return {"ArXiv": own, "DOI": f"10.48550/arXiv.{own}", "CorpusId": _CORPUS + number}
         ids: dict[str, str | int] = {"MAG": str(_MAG + number), "DOI": self.doi(number)}
         if arxiv := self._arxiv(number):
             ids["ArXiv"] = arxiv
@@ -208,24 +167,18 @@ class FakeGraph:
         return [(str(20_000_000 + one), person(self._random(f"person {one}"))) for one in sorted(writers)]
 
     def find(self, identifier: str) -> int | None:
-        """Return the number of the paper with an id in any form that the provider accepts; None if unknown."""
+        """Return the number of the paper with an id in any form but an address; None if unknown."""
         found = self._read(identifier.strip())
-        known = found is not None and (0 <= found < self.papers or self._is_preprint(found))
-        return found if known else None
+        return found if found is not None and 0 <= found < self.papers else None
 
     def _read(self, identifier: str) -> int | None:
         scheme, colon, value = identifier.partition(":")
         scheme = scheme.lower()
         if scheme in _NUMBERED and value.isascii() and value.isdigit():
             return int(value[:12]) - _NUMBERED[scheme]
-        if scheme == "url":
-            return self._at(value)
-        if scheme in {"arxiv", "acl", "dblp"}:
+        if scheme in {"arxiv", "acl"}:
             return self._written(scheme, value)
         doi = (value if scheme == "doi" else identifier).lower()
-        if doi.startswith(_ARXIV_DOI):
-            published = self._written("arxiv", doi.removeprefix(_ARXIV_DOI))
-            return None if published is None else published + self.papers
         if doi.startswith("10."):
             matched = _DOI.search(doi)
             return int(matched[1]) if matched and self.doi(int(matched[1])) == doi else None
@@ -235,30 +188,19 @@ class FakeGraph:
         return None
 
     def _written(self, scheme: str, value: str) -> int | None:
-        pattern, name = {"arxiv": (_ARXIV, "ArXiv"), "acl": (_ACL, "ACL"), "dblp": (_DBLP, "DBLP")}[scheme]
+        pattern, name = {"arxiv": (_ARXIV, "ArXiv"), "acl": (_ACL, "ACL")}[scheme]
         matched = pattern.fullmatch(value)
         number = int(matched[1]) if matched else self.papers
         known = self.external_ids(number).get(name) if number < self.papers else None
         same = known and str(known) == (value.partition("v")[0] if scheme == "arxiv" else value)
         return number if same else None
 
-    def _at(self, url: str) -> int | None:
-        matched = _WEB.match(url)
-        if matched is None:
-            return None
-        kind = next(name for name in ("doi", "arxiv", "acl", "sha") if matched[name])
-        return self._read(matched["id"] if kind == "sha" else f"{kind}:{matched['id']}")
-
     def _random(self, what: str) -> Random:
         return Random(f"{self.seed} {what}")  # noqa: S311  # made up, not secret
 
     def paper(self, number: int) -> Mapping[str, Any]:
         """Return every field of the paper as Semantic Scholar gives it, without citations and references."""
-        published = _paper(self, number % self.papers)
-        if number < self.papers:
-            return published
-        own = {"paperId": self.paper_id(number), "externalIds": self.external_ids(number)}
-        return {**published, **own, "corpusId": _CORPUS + number, "citationCount": 0, **_PREPRINT}
+        return _paper(self, number)
 
 
 @lru_cache(maxsize=20_000)

@@ -1,4 +1,4 @@
-"""The answers of a fake OpenAlex, from a made-up graph: single works, lists by a filter, redirects and errors."""
+"""The answers of a fake OpenAlex, from a made-up graph: single works, lists by their ids, and errors."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from refnet.network.fake_answers import Answer
 from refnet.network.fake_graph import FakeGraph
 
 _SITE = "https://openalex.org/"
-#: The ids of works that were merged: they lead to the work of the same number.
-MERGED = 100_000_000
 _MOST = 200
 _NOT_FOUND = "<!doctype html>\n<html lang=en>\n<title>404 Not Found</title>\n<h1>Not Found</h1>\n"
 
@@ -25,28 +23,15 @@ class Works:
         """Answer a request of the path `rest` below /openalex/."""
         if rest == "works":
             return self._listed(query)
-        identifier = rest.removeprefix("works/")
-        number = self.find(identifier) if rest.startswith("works/") else None
-        if number is None:
-            return Answer(404, _NOT_FOUND, kind="work")
-        own = self.graph.openalex_id(number)
-        if identifier.upper().removeprefix(_SITE.upper()).startswith("W") and not identifier.upper().endswith(
-            own
-        ):
-            return Answer(301, _NOT_FOUND, {"Location": f"/openalex/works/{own}"}, "work")
-        return Answer(200, self.work(number), kind="work")
+        number = self.find(rest.removeprefix("works/"))
+        return Answer(404, _NOT_FOUND) if number is None else Answer(200, self.work(number))
 
     def find(self, identifier: str) -> int | None:
-        """Return the number of the work with this id: an OpenAlex id, doi:, mag:, pmid:, or the address of one."""
-        bare = identifier.removeprefix(_SITE).strip()
-        if bare[:1] in {"W", "w"} and bare[1:].isascii() and bare[1:].isdigit():
-            number = int(bare[1:12]) - int(self.graph.openalex_id(0)[1:])
-            number -= MERGED if number >= MERGED else 0
+        """Return the number of the work with this id: one of OpenAlex's, or doi:, mag:, pmid:."""
+        if identifier[:1] == "W" and identifier[1:].isascii() and identifier[1:].isdigit():
+            number = int(identifier[1:12]) - int(self.graph.openalex_id(0)[1:])
             return number if 0 <= number < self.graph.papers else None
-        scheme, colon, value = bare.partition(":")
-        if scheme.lower() in {"http", "https"}:
-            return self.graph.find(f"DOI:{bare.rpartition('doi.org/')[2]}")
-        return self.graph.find(bare) if colon and scheme.lower() in {"doi", "mag", "pmid"} and value else None
+        return self.graph.find(identifier) if identifier.startswith(("doi:", "mag:", "pmid:")) else None
 
     def _listed(self, query: Mapping[str, str]) -> Answer:
         """Answer a list of works by their ids, the only filter that RefNet asks for."""
@@ -58,18 +43,13 @@ class Works:
             return _refused("per-page parameter must be between 1 and 200")
         found = dict.fromkeys(map(self.find, value.split("|")[:100]))
         results = [self.work(number) for number in found if number is not None][: int(count)]
-        return Answer(
-            200, {"meta": {"count": len(results)}, "results": results, "group_by": []}, kind="works"
-        )
+        return Answer(200, {"meta": {"count": len(results)}, "results": results, "group_by": []})
 
     def work(self, number: int) -> dict[str, Any]:
         """Return the work of the paper `number`."""
         graph, paper = self.graph, self.graph.paper(number)
-        own, doi, cited = (
-            _SITE + graph.openalex_id(number),
-            f"https://doi.org/{graph.doi(number)}",
-            graph.cites(number),
-        )
+        own, doi = _SITE + graph.openalex_id(number), f"https://doi.org/{graph.doi(number)}"
+        cited = graph.cites(number)
         place = {"id": None, "display_name": paper["venue"], "type": paper["publicationVenue"]["type"]}
         pdf = (paper["openAccessPdf"] or {}).get("url")
         return {
@@ -99,7 +79,7 @@ class Works:
 
 
 def _refused(why: str) -> Answer:
-    return Answer(403, {"error": "Invalid query parameters error.", "message": why}, kind="works")
+    return Answer(403, {"error": "Invalid query parameters error.", "message": why})
 
 
 def _inverted(words: Iterable[str]) -> dict[str, list[int]]:

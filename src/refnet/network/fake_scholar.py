@@ -13,10 +13,10 @@ import json
 import os
 import sys
 import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -28,8 +28,6 @@ from refnet.network.fake_openalex import Works
 
 _HOST = "127.0.0.1"
 _SCHOLAR, _OPENALEX = "/graph/v1/paper/", "/openalex/"
-_KEPT = 100_000
-_LONGEST_BODY = 1 << 20
 _PAGE = "<!doctype html>\n<title>Just a moment...</title>\n<p>Checking your browser.\n"
 _TEXTS = {
     "403": "Forbidden",
@@ -40,38 +38,11 @@ _TEXTS = {
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request that was answered."""
+    """A request that has arrived."""
 
-    #: From 1, in the order of arrival.
-    number: int
     method: str
     path: str
     query: dict[str, str]
-    #: The number of ids of a batch, otherwise 0.
-    ids: int
-    status: int
-
-
-class Log:
-    """The requests so far: how many of each kind, and the last 100,000."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._arrived: Counter[str] = Counter()
-        self.requests: deque[Request] = deque(maxlen=_KEPT)
-        #: By the last part of the path: batch, references, citations, paper, work, works.
-        self.counts: Counter[str] = Counter()
-
-    def arrive(self, kind: str) -> tuple[int, int]:
-        """Return the number of a request that has arrived: among all, and among those of its kind."""
-        with self._lock:
-            self._arrived[kind] += 1
-            return self._arrived.total(), self._arrived[kind]
-
-    def answered(self, request: Request, kind: str) -> None:
-        with self._lock:
-            self.requests.append(request)
-            self.counts[kind] += 1
 
 
 @dataclass(frozen=True)
@@ -81,15 +52,10 @@ class Running:
     #: The base addresses: http://127.0.0.1:PORT/graph/v1, and /openalex.
     url: str
     openalex_url: str
-    log: Log
-
-    @property
-    def requests(self) -> list[Request]:
-        return list(self.log.requests)
-
-    @property
-    def counts(self) -> Counter[str]:
-        return self.log.counts
+    #: In the order of arrival.
+    requests: list[Request] = field(default_factory=list)
+    #: How many of each kind: batch, references, citations, paper, work, works.
+    counts: Counter[str] = field(default_factory=Counter)
 
 
 class _Server(ThreadingHTTPServer):
@@ -99,8 +65,16 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, graph: FakeGraph, faults: Faults, port: int, parent: int | None = None) -> None:
         super().__init__((_HOST, port), _Handler)
         self.scholar, self.works, self.faults = Answers(graph, faults), Works(graph), faults
-        self.log, self._parent = Log(), parent
-        self.ended = threading.Event()
+        base = f"http://{_HOST}:{self.server_port}"
+        self.running, self._parent = Running(f"{base}/graph/v1", f"{base}/openalex"), parent
+        self.ended, self._lock = threading.Event(), threading.Lock()
+
+    def arrive(self, request: Request, kind: str) -> tuple[int, int]:
+        """Note a request; return its number among all, and among those of its kind."""
+        with self._lock:
+            self.running.requests.append(request)
+            self.running.counts[kind] += 1
+            return len(self.running.requests), self.running.counts[kind]
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Report an error of a request, unless its client has gone."""
@@ -131,21 +105,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         length = self.headers.get("Content-Length", "")
-        size = int(length) if length.isascii() and length.isdigit() else 0
-        if size > _LONGEST_BODY:
-            self.close_connection = True
-            self._send(Answer(413, {"error": "Request too large"}))
-            return
-        self._handle(self.rfile.read(size))
+        self._handle(self.rfile.read(int(length) if length.isascii() and length.isdigit() else 0))
 
     def _handle(self, body: bytes) -> None:
         address = urlsplit(self.path)
         path, query = unquote(address.path), dict(parse_qsl(address.query, keep_blank_values=True))
-        number, of_kind = self.server.log.arrive(endpoint(path))
+        kind = endpoint(path)
+        number, of_kind = self.server.arrive(Request(self.command, path, query), kind)
         answer = self.server.answer(self.command, path, query, body)
-        fault = self.server.faults.of_request(endpoint(path), number, of_kind)
-        status = int(fault.kind) if fault and fault.kind.isdigit() else answer.status
-        self.server.log.answered(Request(number, self.command, path, query, answer.ids, status), answer.kind)
+        fault = self.server.faults.of_request(kind, number, of_kind)
         if fault is None:
             self._send(answer)
         else:
@@ -190,17 +158,12 @@ def running(graph: FakeGraph, faults: Faults | None = None, port: int = 0) -> It
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
-        yield _described(server)
+        yield server.running
     finally:
         server.ended.set()
         server.shutdown()
         thread.join()
         server.server_close()
-
-
-def _described(server: _Server) -> Running:
-    base = f"http://{_HOST}:{server.server_port}"
-    return Running(f"{base}/graph/v1", f"{base}/openalex", server.log)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -209,18 +172,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--papers", type=_from(1), default=5000)
     parser.add_argument("--edges", type=_from(0), default=50_000)
     parser.add_argument("--seed", type=_from(0), default=1)
-    parser.add_argument("--hub", type=_from(0), default=0, help="how many papers cite the oldest one")
     parser.add_argument("--port", type=_from(0), default=0, help="0: any")
     parser.add_argument(
         "--faults", type=Faults.read, default=Faults(), metavar="SPEC", help="see fake_faults.py"
     )
     chosen = parser.parse_args(arguments)
-    graph = FakeGraph(chosen.papers, chosen.edges, chosen.seed, hub=chosen.hub)
+    graph = FakeGraph(chosen.papers, chosen.edges, chosen.seed)
     try:
         server = _Server(graph, chosen.faults, chosen.port, os.getppid())
     except (OSError, OverflowError) as error:
         parser.error(f"port {chosen.port} is not available: {error}")
-    print(_described(server).url, flush=True)  # noqa: T201  # the answer of this command
+    print(server.running.url, flush=True)  # noqa: T201  # the answer of this command
     for identifier in graph.seed_ids:
         print(identifier, flush=True)  # noqa: T201
     with server, suppress(KeyboardInterrupt):

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from refnet.network import fake_answers
 from refnet.network.fake_graph import FakeGraph
 from refnet.network.fake_scholar import Running, main, running
 
@@ -66,16 +67,14 @@ def test_every_form_of_id_leads_to_the_paper(number: int) -> None:
     for form in (
         paper_id,
         str(ids["DOI"]).upper(),
-        f"URL:https://www.semanticscholar.org/paper/A-title/{paper_id}",
-        f"URL:https://dl.acm.org/doi/{ids['DOI']}",
-        *(f"{forms.get(scheme, scheme)}:{value}" for scheme, value in ids.items()),
-        *(f"URL:https://arxiv.org/abs/{value}v2" for scheme, value in ids.items() if scheme == "ArXiv"),
+        *(f"{forms.get(scheme, scheme)}:{value}" for scheme, value in ids.items() if scheme != "DBLP"),
+        *(f"ARXIV:{value}v2" for scheme, value in ids.items() if scheme == "ArXiv"),
     ):
         assert GRAPH.find(form) == number, form
 
 
 @pytest.mark.parametrize(
-    "unknown", ["0", "", ":", "DOI:", "DOI:10.1/x", "CorpusId:1", "CorpusId:-1", "MAG:x", "ARXIV:2101.00003", "f" * 40, "URL:x", "URL:https://arxiv.org/abs/", "ACL:2020.sample-1.999999999", "PMID:" + "9" * 400]
+    "unknown", ["0", "", ":", "DOI:", "DOI:10.1/x", "CorpusId:1", "CorpusId:-1", "MAG:x", "ARXIV:2101.00003", "f" * 40, "URL:x", "ACL:2020.sample-1.999999999", "PMID:" + "9" * 400]
 )  # fmt: skip
 def test_other_ids_lead_nowhere(unknown: str) -> None:
     assert GRAPH.find(unknown) is None
@@ -99,7 +98,7 @@ def test_a_batch_keeps_the_order_and_says_null_for_an_unknown_id(server: Running
     found = ask(f"{server.url}/paper/batch?fields=corpusId", {"ids": ids})
     assert [one and one["paperId"] for one in found] == [GRAPH.paper_id(5), None, GRAPH.paper_id(3)]
     assert server.counts["batch"] >= 1
-    assert server.requests[-1].ids == 3
+    assert server.requests[-1].path.endswith("/paper/batch")
 
 
 @pytest.mark.parametrize("direction", ["references", "citations"])
@@ -138,27 +137,12 @@ def test_errors_are_those_of_the_api(
     assert refused(server.url + path, body) == answer
 
 
-def test_nothing_is_given_past_the_ten_thousandth_citation() -> None:
-    graph = FakeGraph(10_100, 11_000, hub=10_050)
-    with running(graph) as server:
-        url = f"{server.url}/paper/{graph.paper_id(0)}/citations?fields=paperId&limit=1000"
-        first, last = ask(f"{url}&offset=0"), ask(f"{url}&offset=9000")
-    assert graph.paper(0)["citationCount"] >= 10_050
-    assert (first["next"], len(last["data"]), "next" in last) == (1000, 1000, False)
-
-
-def test_a_preprint_and_its_published_version_share_an_arxiv_id() -> None:
-    graph = FakeGraph(300, 3000, preprints=1.0)
-    cited = [one.paper for number in range(300) for one in graph.references(number) if one.paper is not None]
-    preprints = {number for number in cited if number >= 300}
-    assert preprints & {number + 300 for number in cited}
-    for number in preprints:
-        ids, published = graph.external_ids(number), graph.external_ids(number - 300)
-        assert ids["ArXiv"] == published["ArXiv"]
-        assert ids["DOI"] != published["DOI"]
-        assert graph.find(graph.paper_id(number)) == graph.find(f"CorpusId:{ids['CorpusId']}") == number
-        assert graph.find(f"DOI:{ids['DOI']}") == number
-        assert graph.paper(number)["title"] == graph.paper(number - 300)["title"]
+def test_nothing_is_given_past_the_last_citation(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fake_answers, "_LAST", 20)  # the API's is 10,000
+    url = f"{server.url}/paper/{GRAPH.paper_id(0)}/citations?fields=paperId&limit=10"
+    first, last = ask(f"{url}&offset=0"), ask(f"{url}&offset=10")
+    assert GRAPH.paper(0)["citationCount"] > 20
+    assert (first["next"], len(last["data"]), "next" in last) == (10, 10, False)
 
 
 def test_a_client_that_goes_away_is_no_error(server: Running, capfd: pytest.CaptureFixture[str]) -> None:
@@ -207,7 +191,7 @@ def _command(pid: str) -> str:
         ["--port", "99999"],
         ["--faults", "x"],
         ["--seed", "1e3"],
-        ["--hub", "\u0663"],
+        ["--seed", "\u0663"],
     ],
 )
 def test_a_wrong_argument_is_named(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
