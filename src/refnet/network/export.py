@@ -21,7 +21,6 @@ from xml.sax.saxutils import escape, quoteattr
 import psycopg
 from psycopg.rows import dict_row
 
-from refnet.errors import RefnetError
 from refnet.files import NotRegularError, explained
 from refnet.network import SESSION, server_errors
 from refnet.postgres.session import Target
@@ -104,13 +103,10 @@ def export(target: Target, name: str, write: Callable[[str, Texts], None]) -> No
     ):
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         connection.execute("SET LOCAL cursor_tuple_fraction = 1; SET LOCAL jit = off")
-        try:
-            for file, texts in FORMATS[name](Rows(connection)).items():
-                write(file, texts)
-        except psycopg.errors.UndefinedTable:
-            raise RefnetError(
-                f"the database {target.name} has no network", "Create its tables: `refnet network migrate`."
-            ) from None
+        # Before the first byte: what is printed already cannot be taken back.
+        connection.execute(f"SELECT FROM ({_PAPERS}) papers, ({_CITATIONS}) citations LIMIT 0")
+        for file, texts in FORMATS[name](Rows(connection)).items():
+            write(file, texts)
 
 
 def write_file(path: Path, texts: Texts) -> None:

@@ -15,9 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import psycopg
-
-from refnet.errors import RefnetError
 from refnet.files import explain
 from refnet.network import SESSION, server_errors, vault_rows, vault_views
 from refnet.network.frontmatter import NotOursError
@@ -120,12 +117,7 @@ def _find(vault: _Vault) -> None:
 def _write_all(vault: _Vault, target: Target, progress: Progress, *, stubs: bool) -> None:
     with target.connect(SESSION, autocommit=False) as connection:
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        try:
-            crawled = vault_rows.seeds(connection)
-        except psycopg.errors.UndefinedTable:
-            raise RefnetError(
-                f"the database {target.name} has no network", "Create its tables: `refnet network migrate`."
-            ) from None
+        crawled = vault_rows.seeds(connection)
         wanted = Wanted(stubs, [*vault.notes, *vault.indexes, *crawled])
         for paper, noted in vault_rows.names(connection, wanted):
             vault.places[paper.id] = _place(vault, paper, noted=noted)

@@ -71,6 +71,8 @@ def test_what_is_not_a_file_is_not_replaced(tmp_path: Path) -> None:
             write_file(path, iter(["x"]))
 
 
-def test_a_database_without_a_network_says_what_to_do(database: Target) -> None:
-    with pytest.raises(RefnetError, match="has no network"):
-        export(database, "json", lambda _, texts: list(texts))
+def test_a_database_without_a_network_says_what_to_do_and_writes_nothing(database: Target) -> None:
+    parts: list[str] = []
+    with pytest.raises(RefnetError, match="has no network, or one of an older RefNet"):
+        export(database, "json", lambda _, texts: parts.extend(texts))
+    assert not parts

@@ -134,7 +134,7 @@ def test_a_plan_counts_and_writes_nothing(network: Target, tmp_path: Path) -> No
 
 
 def test_a_database_without_a_network_says_what_to_do(database: Target, tmp_path: Path) -> None:
-    with pytest.raises(RefnetError, match="has no network") as caught:
+    with pytest.raises(RefnetError, match="has no network, or one of an older RefNet") as caught:
         write_vault(database, tmp_path)
     assert "refnet network migrate" in caught.value.hint
 
