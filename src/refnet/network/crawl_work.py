@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import psycopg
 
-from refnet.network.crawl_levels import DETAILS, EDGES, add_seeds
+from refnet.network.crawl_levels import DETAILS, EDGES, SEEDS, add_seeds
 from refnet.network.http_api import RefusedError, UnavailableError
 from refnet.network.jobs import Job, Worker
 from refnet.network.papers import AnswerError, FoundEdge, FoundPaper
-from refnet.network.providers import LAST_ENTRY, OpenAlex, Scholar
+from refnet.network.providers import LAST_ENTRY, MOST_IDS, OpenAlex, Scholar
 from refnet.network.scholar_answers import Page
 from refnet.network.writing import lock, retried, write_edges, write_papers
+from refnet.recovery.model import checked
 
 #: Names of papers that OpenAlex alone knows.
 _OPENALEX = "openalex:"
 #: Of one paper: a server that always names a next page is not followed forever.
 _LAST_REFERENCE, _MOST_PAGES = 100_000, 1000
 _Cursor = psycopg.Cursor[tuple[Any, ...]]
+_NAME, _COUNT = checked.text(1100, shortest=1), checked.integer(0, 2**31 - 1)
+_NAMES = checked.each(_NAME, MOST_IDS)
+#: The payload of each kind of job: a database may come from elsewhere.
+_PAYLOADS = {
+    SEEDS: checked.record({"seeds": _NAMES}, more=True),
+    DETAILS: checked.record({"ids": _NAMES}, more=True),
+    EDGES: checked.record(
+        {"id": _NAME, "direction": checked.one_of(("references", "citations"))},
+        dict.fromkeys(("offset", "pages", "found", "new", "dropped"), _COUNT),
+        more=True,
+    ),
+}
 
 
 @dataclass
@@ -35,12 +48,21 @@ class Crawler:
 
     def do(self, job: Job) -> None:
         """Do a job, and mark it as done; the errors of Api, AnswerError, LostClaimError, psycopg.Error."""
-        if job.kind == EDGES:
-            self._edges(job)
-        elif job.kind == DETAILS:
-            self._details(job)
-        else:
-            self._seeds(job)
+        try:
+            job = replace(job, payload=_PAYLOADS[job.kind](job.payload))
+            if job.kind == EDGES and job.paper_id is None:
+                raise ValueError("no paper")  # noqa: TRY301
+        except ValueError as error:
+            self._refuse(job, str(error))
+            return
+        do = {EDGES: self._edges, DETAILS: self._details, SEEDS: self._seeds}
+        do[job.kind](job)
+
+    def _refuse(self, job: Job, error: str) -> None:
+        """Fail a job for good whose payload is not RefNet's, without the payload: reports add up what is in them."""
+        with self.worker.connection.transaction(), self.worker.connection.cursor() as cursor:
+            self.worker.keep(cursor, job, {})
+            self.worker.failed(cursor, job, f"RefNet has not made this job: {error}")
 
     def _seeds(self, job: Job) -> None:
         names: list[str] = job.payload["seeds"]

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from psycopg.types.json import Jsonb
 from tests.command import url_of
 from tests.integration.network.crawling import FAST, crawled, graph, network, settings_of
 
@@ -265,3 +266,37 @@ def test_the_same_order_continues_a_crawl(target: Target) -> None:
     first = start(target, ORDER)
     assert start(target, CrawlOrder(tuple(reversed(SEEDS)), depth=3, limit=50)) == first
     assert start(target, CrawlOrder(ORDER.seeds, depth=2, limit=60)) != first
+
+
+HOSTILE_JOBS: list[tuple[str, bool, object]] = [
+    ("crawl_seeds", False, {}),
+    ("crawl_seeds", False, {"seeds": "abc"}),
+    ("crawl_seeds", False, {"seeds": [1, None, {}]}),
+    ("crawl_seeds", False, {"seeds": ["DOI:10.1/x"] * 501}),
+    ("crawl_details", False, {"ids": 5}),
+    ("crawl_details", False, {"ids": [[]]}),
+    ("crawl_edges", True, {"id": 5, "direction": "references"}),
+    ("crawl_edges", True, {"id": "x", "direction": "up"}),
+    ("crawl_edges", True, {"id": "x", "direction": "references", "offset": "a"}),
+    ("crawl_edges", True, {"id": "x", "direction": "citations", "offset": -5}),
+    ("crawl_edges", True, {"id": "x", "direction": "citations", "new": "x", "found": 10**30}),
+    ("crawl_edges", False, {"id": "x", "direction": "references"}),
+]
+
+
+def test_jobs_that_are_not_of_refnet_fail_by_name_and_the_crawl_ends(target: Target, base: Settings) -> None:
+    with running(FAKE) as fake:
+        number = start(target, CrawlOrder(tuple(SEEDS), depth=1, limit=5))
+        with target.connect() as session:
+            session.execute("INSERT INTO papers (title, provenance) VALUES ('A', 'sample')")
+            for kind, with_paper, payload in HOSTILE_JOBS:
+                session.execute(
+                    "INSERT INTO jobs (kind, crawl_id, payload, paper_id)"
+                    " SELECT %s, %s, %s, CASE WHEN %s THEN min(id) END FROM papers",
+                    [kind, number, Jsonb(payload), with_paper],
+                )
+        result = run(target, settings_of(fake, base), number)
+
+    assert (result.state, sum(result.papers)) == ("succeeded", 5)
+    assert len(result.failed) == len(HOSTILE_JOBS)
+    assert all("RefNet has not made this job: " in one.error for one in result.failed)
