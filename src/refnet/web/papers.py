@@ -10,7 +10,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from refnet.web import cursor
 from refnet.web.answers import json_text, read_text
 from refnet.web.database import Database
 
@@ -60,7 +59,10 @@ class Listed(BaseModel):
     provenance: Annotated[str | None, Field(pattern="^[a-z][a-z0-9_]{0,99}$")] = None
     has_summary: bool | None = None
     limit: Annotated[int, Field(ge=1, le=MOST)] = 50
-    cursor: Annotated[str | None, Field(max_length=100, description="`next` of the last page.")] = None
+    #: The citations of a page's last row, -1 if unknown, and its id.
+    cursor: Annotated[
+        str | None, Field(pattern=r"^(-1|[0-9]{1,10})\.[0-9]{1,18}$", description="`next` of the last page.")
+    ] = None
 
     @property
     def filters(self) -> dict[str, Any]:
@@ -76,17 +78,15 @@ async def papers(request: Request, asked: Annotated[Listed, Query()]) -> Respons
     more could come next, `complete` is false.
     """
     filters = asked.filters
-    of = repr(sorted(filters.items()))
-    after = cursor.parse(asked.cursor, of) if asked.cursor is not None else None
     values = filters | {"limit": asked.limit + 1}
-    if after:
-        values |= {"citations": after.citations, "id": after.id}
+    if asked.cursor:
+        citations, _, last = asked.cursor.partition(".")
+        values |= {"citations": int(citations), "id": int(last)}
     database: Database = request.app.state.database
     read = database.recent_rows if "q" in filters else database.rows
-    rows = await read(_list(filters, after=after is not None), values)
+    rows = await read(_list(filters, after=asked.cursor is not None), values)
     page = rows[: asked.limit]
-    more = len(rows) > asked.limit
-    following = f'"{cursor.Place(*page[-1][:2]).text(of)}"' if more else "null"
+    following = f'"{page[-1][0]}.{page[-1][1]}"' if len(rows) > asked.limit else "null"
     complete = "false" if page and page[0][3] else "true"
     found = ",\n".join(row[2] for row in page)
     return json_text(f'{{"papers": [{found}], "next": {following}, "complete": {complete}}}\n')
