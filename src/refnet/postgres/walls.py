@@ -92,7 +92,7 @@ class Enclosure:
         process: subprocess.Popen[str] = subprocess.Popen(
             [*self.prefix, *command],
             cwd="/",
-            env=environment(),
+            env=({} if _has_zone() or not self.walls.files else {"TZ": "UTC"}) | environment(),
             start_new_session=True,
             text=True,
             errors="replace",
@@ -112,6 +112,11 @@ class Enclosure:
                 stack.callback(_kill, process)
             out, errors = process.communicate(timeout=seconds)
         return process.returncode, out, errors
+
+
+def _has_zone() -> bool:
+    """Return whether /etc/localtime is there behind walls. Else UTC holds; with TZ, initdb does not read all zones."""
+    return Path("/etc/localtime") in _read()
 
 
 def _kill(process: subprocess.Popen[str]) -> None:
@@ -183,9 +188,14 @@ def _readable(programs: Binaries) -> Iterator[Path]:
     """Yield what the server may read: the system's programs, those that it runs, a few files."""
     system = [Path("/usr"), *(Path("/") / name for name in _SYSTEM)]
     yield from (folder for folder in system if folder.is_dir() and not folder.is_symlink())
-    yield from (path for path in map(Path, _READ) if path.exists() and not path.is_symlink())
+    yield from _read()
     if not programs.folder.resolve().is_relative_to("/usr"):
         yield from programs.parts
+
+
+def _read() -> list[Path]:
+    """Return the files of _READ that are there; what a link leads to is not shown."""
+    return [path for path in map(Path, _READ) if path.exists() and not path.is_symlink()]
 
 
 def _drop(account: Account, setpriv: str, unshare: str) -> tuple[str, ...]:
