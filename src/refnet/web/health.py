@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -50,7 +50,11 @@ class Health:
         """Return each part by its name."""
         async with self._asking:
             if time.monotonic() - self._at >= FRESH:
-                checks = {"database": self._database_part, "broker": self._broker, "disk": self._disk}
+                checks = {
+                    "database": self._database_part(),
+                    "broker": self._threaded(partial(_broker, self._settings)),
+                    "disk": self._threaded(self._free_space),
+                }
                 found = await asyncio.gather(*(_checked(name, check) for name, check in checks.items()))
                 self._found, self._at = dict(zip(checks, found, strict=True)), time.monotonic()
             return self._found
@@ -58,12 +62,6 @@ class Health:
     async def _database_part(self) -> Part:
         await self._database.probe()
         return Part("ok")
-
-    async def _broker(self) -> Part:
-        return await self._threaded(partial(_broker, self._settings))
-
-    async def _disk(self) -> Part:
-        return await self._threaded(self._free_space)
 
     def _free_space(self) -> Part:
         if trouble := self._store.trouble():
@@ -89,12 +87,9 @@ def _broker(settings: Settings) -> Part:
     return Part("ok")
 
 
-async def _checked(name: str, check: Callable[[], Awaitable[Part]]) -> Part:
-    async def ask() -> Part:
-        return await check()
-
+async def _checked(name: str, check: Coroutine[Any, Any, Part]) -> Part:
     try:
-        return await within(SECONDS, f"the {name}", ask())
+        return await within(SECONDS, f"the {name}", check)
     except RefnetError as error:
         return Part("failed", f"{error.message}. {error.hint}")
 
