@@ -73,6 +73,8 @@ def test_bash_completes_commands_options_and_values(environment: dict[str, str])
     assert _bash(environment, "refnet verify --level") == ["intact", "restored", "proven"]
     assert _bash(environment, "refnet recover --from", "v") == ["vault"]
     assert _bash(environment, "refnet completion", "f") == ["fish"]
+    assert _bash(environment, "refnet export", "g") == ["graphml"]
+    assert _bash(environment, "refnet jobs --state", "f") == ["failed"]
     assert _bash(environment, "refnet --config /etc/refnet.toml drill", "d") == ["database"]
 
 

@@ -121,13 +121,22 @@ def _line(one: Standing, first: Standing) -> str:
     )
 
 
+def _states() -> list[str]:
+    from refnet.network.jobs import STATES
+
+    return [*STATES]
+
+
 def jobs(
     ids: Annotated[
         list[int] | None, typer.Argument(metavar="ID", min=1, max=2**63 - 1, help="With --retry: these jobs.")
     ] = None,
     *,
     state: Annotated[
-        str | None, typer.Option(metavar="STATE", help="queued, running, succeeded, failed or cancelled.")
+        str | None,
+        typer.Option(
+            metavar="STATE", help="queued, running, succeeded, failed or cancelled.", autocompletion=_states
+        ),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, metavar="N", help="The most jobs to list.")] = 20,
     retry: Annotated[bool, typer.Option("--retry", help="Queue failed jobs again; default: all.")] = False,

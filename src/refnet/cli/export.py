@@ -29,7 +29,13 @@ def _format(text: str) -> str:
 
 def export(
     format: Annotated[  # noqa: A002  # its name in errors
-        str, typer.Argument(parser=_format, metavar="FORMAT", help="graphml, csv, bibtex or json.")
+        str,
+        typer.Argument(
+            parser=_format,
+            metavar="FORMAT",
+            help="graphml, csv, bibtex or json.",
+            autocompletion=lambda: [*_FORMATS],
+        ),
     ],
     *,
     to: Annotated[

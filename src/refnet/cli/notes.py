@@ -44,7 +44,7 @@ def notes(
     would = "would be " if plan else ""
     print(acts_on)
     print(
-        f"{settings.vault_dir}: {done.new:,} notes {would}new, {done.changed:,} {would}changed,"
+        f"{settings.vault_dir}: {plural(done.new, 'note')} {would}new, {done.changed:,} {would}changed,"
         f" {done.unchanged:,} unchanged"
     )
     if done.views:
