@@ -1,8 +1,9 @@
 """Faults of the fake providers, on demand: at certain requests, and in certain papers.
 
 A specification is a list of rules: `429=2@3-5,batch:truncated@1,html%2,titles%10`. A fault of a request has the kind of an
-error and occurs at the requests FROM-TO (of an endpoint, if one is named: references, citations, batch, paper, works),
-or at a percentage of them. A fault of the content concerns a percentage of the papers. The same ones each time.
+error and occurs at the requests FROM-TO, or at a percentage of them: of all, or of the endpoint that is named (references,
+citations, batch, paper; of OpenAlex work, works). A fault of the content concerns a percentage of the papers. The same
+ones each time.
 """
 
 from __future__ import annotations

@@ -114,3 +114,14 @@ def test_every_answer_is_json_that_python_reads() -> None:
     with running(GRAPH, Faults.read("titles%100")) as server:
         for number in range(10):
             json.loads(httpx.get(f"{server.url}/paper/{GRAPH.paper_id(number)}").content)
+
+
+def test_a_fault_of_one_provider_is_none_of_the_other() -> None:
+    with running(GRAPH, Faults.read("work:503%100")) as server:
+        work = httpx.get(f"{server.openalex_url}/works/{GRAPH.openalex_id(4)}")
+        paper = httpx.get(f"{server.url}/paper/{GRAPH.paper_id(4)}")
+        assert (work.status_code, paper.status_code, dict(server.counts)) == (
+            503,
+            200,
+            {"work": 1, "paper": 1},
+        )
