@@ -14,6 +14,8 @@ from tests.scripted_server import STALL, Scripted, answer, dripping, scripted
 
 from refnet.network import http_api
 from refnet.network.http_api import Api, RefusedError, Server, UnavailableError
+from refnet.network.papers import AnswerError
+from refnet.network.providers import Scholar
 
 KEY = "hunter2hunter2hunter2"
 
@@ -211,3 +213,11 @@ def test_the_waits_between_tries_grow() -> None:
         lambda wait, n=n: 0.5 * 2**n <= wait < 1.5 * 2**n for n in range(4)
     ]  # type: ignore[misc]
     assert [is_right(wait) for is_right, wait in zip(bounds, waits, strict=True)] == [True] * 4
+
+
+def test_a_list_that_begins_again_is_refused() -> None:
+    page = answer({"offset": 0, "next": 1000, "data": []})
+    with scripted(page) as server, Api(Server("Fake", server.url, "key"), NoLimit()) as api:  # type: ignore[arg-type]
+        assert Scholar(api).edges("x", "references", 0) is not None
+        with pytest.raises(AnswerError, match="not an offset after the page that was asked for"):
+            Scholar(api).edges("x", "references", 1000)

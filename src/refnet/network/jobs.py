@@ -309,15 +309,18 @@ SELECT * FROM unnest(%s::text[], %s::bigint[], %s::bigint[], %s::jsonb[], %s::te
 ON CONFLICT (dedupe_key) WHERE state IN ('queued', 'running') DO NOTHING
 """
 
-_LIST = """
-SELECT id, kind, state, paper_id, crawl_id, payload, attempts, max_attempts, error, claimed_by, created_at, run_after,
-    finished_at
+#: The calendars of PostgreSQL and of Python differ: PostgreSQL has infinity, and years before 1.
+_WHEN = "least(greatest({0}, '0002-01-01'), '9998-12-31')"
+_LIST = f"""
+SELECT id, kind, state, paper_id, crawl_id, payload, attempts, max_attempts, error, claimed_by,
+    {_WHEN.format("created_at")} AS created_at, {_WHEN.format("run_after")} AS run_after,
+    CASE WHEN finished_at IS NOT NULL THEN {_WHEN.format("finished_at")} END AS finished_at
 FROM jobs
-WHERE (%(states)s::text[] = '{}' OR state = ANY (%(states)s)) AND (%(kinds)s::text[] = '{}' OR kind = ANY (%(kinds)s))
+WHERE (%(states)s::text[] = '{{}}' OR state = ANY (%(states)s)) AND (%(kinds)s::text[] = '{{}}' OR kind = ANY (%(kinds)s))
   AND (%(crawl)s::bigint IS NULL OR crawl_id = %(crawl)s) AND (%(before)s::bigint IS NULL OR id < %(before)s)
 ORDER BY id DESC
 LIMIT %(limit)s
-"""
+"""  # noqa: S608
 
 _COUNTS = """
 SELECT kind, state, count(*) FROM jobs WHERE %(crawl)s::bigint IS NULL OR crawl_id = %(crawl)s

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from refnet.network import openalex_answers, scholar_answers
 from refnet.network.http_api import Api, RefusedError, Server
-from refnet.network.papers import FoundEdge, FoundPaper
+from refnet.network.papers import AnswerError, FoundEdge, FoundPaper
 from refnet.network.scholar_answers import EDGE_FIELDS, PAPER_FIELDS, Page
 from refnet.settings import Settings
 
@@ -66,7 +66,12 @@ class Scholar:
         limit = min(_MOST_ENTRIES, LAST_ENTRY - offset)
         params = {"fields": EDGE_FIELDS, "offset": str(offset), "limit": str(limit)}
         answer = self._api.get(f"/paper/{quote(paper, safe=':/')}/{direction}", params)
-        return None if answer is None else scholar_answers.edges(answer, _ENDS[direction])
+        if answer is None:
+            return None
+        page = scholar_answers.edges(answer, _ENDS[direction])
+        if page.next is not None and page.next <= offset:
+            raise AnswerError("`next` is not an offset after the page that was asked for")
+        return page
 
 
 class OpenAlex:

@@ -196,3 +196,13 @@ def test_a_retried_job_wakes_its_crawl(
         worker.failed(cursor, claimed(worker), "no")
     retry_jobs(jobs)
     assert jobs.execute("SELECT state, finished_at FROM crawls").fetchone() == ("running", None)
+
+
+def test_jobs_with_times_that_python_has_not_are_listed(
+    jobs: psycopg.Connection[tuple[object, ...]],
+) -> None:
+    put(jobs, NewJob(KIND))
+    jobs.execute("UPDATE jobs SET created_at = '3000-01-01 BC', run_after = 'infinity'")
+
+    (found,) = list_jobs(jobs)
+    assert (found.created_at.year, found.run_after.year, found.finished_at) == (2, 9998, None)
