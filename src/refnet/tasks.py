@@ -30,6 +30,7 @@ from refnet.actions.prune_store import prune_stores
 from refnet.broker import address, embedded, transport
 from refnet.errors import Exit, RefnetError
 from refnet.extras import needed
+from refnet.network import known
 from refnet.recovery.model.artifact import Level, utc
 from refnet.recovery.model.clock import utc_now
 from refnet.recovery.model.monitoring import Status, worst
@@ -253,7 +254,7 @@ def crawl(self: Retried, number: int | None = None) -> dict[str, Any]:
     with needed("network"):
         from refnet.network import crawl as crawling
     settings, end = current_settings(), time.monotonic() + CRAWL_SECONDS
-    target = servers.existing_server(settings)
+    target = known(servers.existing_server(settings))
 
     def pause(_standing: object) -> None:
         if time.monotonic() > end:
@@ -275,7 +276,7 @@ def summarize(self: Retried) -> dict[str, Any]:
     with needed("network"):
         from refnet.network import summarize as summarizing
     settings = current_settings()
-    done = summarizing.summarize(servers.existing_server(settings), settings, SUMMARIES)
+    done = summarizing.summarize(known(servers.existing_server(settings)), settings, SUMMARIES)
     if done.stopped:
         raise done.stopped
     if done.made + done.failed >= SUMMARIES:
@@ -289,7 +290,9 @@ def generate(_self: Retried) -> dict[str, Any]:
     with needed("network"):
         from refnet.network.vault import write_vault
     settings = current_settings()
-    done = write_vault(servers.existing_server(settings), settings.vault_dir, cache=settings.home / "cache")
+    done = write_vault(
+        known(servers.existing_server(settings)), settings.vault_dir, cache=settings.home / "cache"
+    )
     return {"outcome": "done", "new": done.new, "changed": done.changed, "skipped": done.skipped[:100]}
 
 

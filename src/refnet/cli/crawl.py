@@ -15,7 +15,7 @@ from refnet.cli.context import current_settings, note, print_json, would
 from refnet.cli.output import output, say
 from refnet.cli.render import local, print_columns
 from refnet.errors import Exit, RefnetError
-from refnet.network import SESSION, server_errors
+from refnet.network import SESSION, known, server_errors
 from refnet.network.crawl_order import DEEPEST, CrawlOrder, Direction, order
 from refnet.recovery.model.formatting import plain, plural, seconds
 from refnet.settings import Settings
@@ -151,7 +151,7 @@ def jobs(
 
     _check(ids, state, table.STATES, retry=retry, plan=plan)
     settings = current_settings()
-    target = servers.existing_server(settings)
+    target = known(servers.existing_server(settings))
     with server_errors(target, "has no jobs", _HINT), target.connect(SESSION) as session:
         if retry:
             retried = table.retry_jobs(session, ids or (), plan=plan)

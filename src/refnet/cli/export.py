@@ -16,6 +16,7 @@ from refnet.cli.context import current_settings, would
 from refnet.cli.output import output
 from refnet.errors import Exit, RefnetError
 from refnet.files import explained
+from refnet.network import known
 
 _CSV = "csv"
 _FORMATS = ("graphml", _CSV, "bibtex", "json")
@@ -70,4 +71,4 @@ def export(
         if not output.quiet:
             print(path)
 
-    network.export(servers.existing_server(settings), format, write)
+    network.export(known(servers.existing_server(settings)), format, write)

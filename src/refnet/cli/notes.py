@@ -12,6 +12,7 @@ from refnet.actions.acting import ActsOn
 from refnet.cli import options
 from refnet.cli.context import current_settings, print_json, progress
 from refnet.cli.output import output
+from refnet.network import known
 from refnet.recovery.model.formatting import plain, plural
 
 
@@ -30,7 +31,7 @@ def notes(
     from refnet.network.vault import write_vault
 
     settings = current_settings()
-    target = servers.existing_server(settings)
+    target = known(servers.existing_server(settings))
     with progress("vault", "notes") as shown:
         done = write_vault(
             target, settings.vault_dir, shown, plan=plan, stubs=stubs, cache=settings.home / "cache"

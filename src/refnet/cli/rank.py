@@ -12,6 +12,7 @@ from refnet.actions.acting import ActsOn
 from refnet.cli import options, render
 from refnet.cli.context import current_settings, print_json, progress, would
 from refnet.cli.output import output
+from refnet.network import known
 from refnet.recovery.model.formatting import plural
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def rank(
     from refnet.network.rank_table import table
 
     settings = current_settings()
-    target = servers.existing_server(settings)
+    target = known(servers.existing_server(settings))
     acts_on = ActsOn.of(settings)
     there = ranking.plan(target)
     if would(

@@ -13,6 +13,7 @@ from refnet.cli import options
 from refnet.cli.context import complain, current_settings, print_json, progress, would
 from refnet.cli.output import output
 from refnet.errors import Exit
+from refnet.network import known
 from refnet.recovery.model.formatting import plural
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def summarize(
     from refnet.network import summarize as action
 
     settings = current_settings()
-    target = servers.existing_server(settings)
+    target = known(servers.existing_server(settings))
     acts_on = ActsOn.of(settings)
     if plan:
         count, model = action.plan(target, settings, limit, again=again)

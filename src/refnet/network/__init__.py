@@ -12,6 +12,9 @@ from refnet.postgres.session import Target
 #: another program's database is never taken for RefNet's.
 VERSION_TABLE = "refnet_migrations"
 
+#: The revisions of the schema, the newest last; a test compares them with migrations/.
+REVISIONS = ("0001", "0002", "0003")
+
 #: Session settings: unqualified names mean `public`, whatever the role or the database sets.
 #: A statement sees what others committed before it: writers wait for each other, and then read.
 SESSION = {
@@ -19,6 +22,24 @@ SESSION = {
     "client_min_messages": "warning",
     "default_transaction_isolation": "read committed",
 }
+
+
+def known(target: Target) -> Target:
+    """Return `target`; RefnetError if a newer RefNet has migrated it. A database without a network is known."""
+    with target.connect(SESSION) as connection:
+        if connection.execute("SELECT to_regclass(%s)", [VERSION_TABLE]).fetchone() != (None,):
+            row = connection.execute(f"SELECT max(version_num) FROM {VERSION_TABLE}").fetchone()  # noqa: S608
+            refuse_newer(target, row[0] if row else None)
+    return target
+
+
+def refuse_newer(target: Target, revision: str | None) -> None:
+    """RefnetError if this RefNet does not know `revision` of the schema of `target`; None: there is no schema."""
+    if revision not in {None, *REVISIONS}:
+        raise RefnetError(
+            f"the database {target.name} has the schema {revision}, which this RefNet does not know",
+            "It was migrated by a newer RefNet: upgrade this one.",
+        )
 
 
 @contextmanager

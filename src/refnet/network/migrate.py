@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from refnet.errors import RefnetError
 from refnet.extras import needed
-from refnet.network import SESSION, VERSION_TABLE
+from refnet.network import REVISIONS, SESSION, VERSION_TABLE, refuse_newer
 from refnet.postgres.session import Target
 
 with needed("network"):
@@ -12,7 +12,6 @@ with needed("network"):
     from alembic import command
     from alembic.config import Config
     from alembic.migration import MigrationContext
-    from alembic.script import ScriptDirectory
 
 #: Two runs at once wait for each other: the key of the advisory lock, "refnet" in ASCII.
 _LOCK = 0x7265666E6574
@@ -38,22 +37,20 @@ def migrate(target: Target) -> Migrated:
     )
     config = Config(attributes={})
     config.set_main_option("script_location", "refnet.network:migrations")
-    head = ScriptDirectory.from_config(config).get_current_head()
-    assert head is not None  # noqa: S101  # there is a migration in this package
     try:
         with engine.begin() as connection:
             connection.execute(sqlalchemy.text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
             before = _revision(connection)
-            if before != head:
-                _refuse_newer(config, before, target)
+            refuse_newer(target, before)
+            if before != REVISIONS[-1]:
                 config.attributes["connection"] = connection
-                command.upgrade(config, "head")
+                command.upgrade(config, REVISIONS[-1])
     except sqlalchemy.exc.DBAPIError as error:
         raise RefnetError(
             f"the database {target.name} cannot be migrated: {str(error.orig).splitlines()[0]}",
             "Nothing was changed. RefNet needs the right to create tables in the schema public, and its names free.",
         ) from None
-    return Migrated(before, head)
+    return Migrated(before, REVISIONS[-1])
 
 
 def _revision(connection: sqlalchemy.Connection) -> str | None:
@@ -61,12 +58,3 @@ def _revision(connection: sqlalchemy.Connection) -> str | None:
         connection, opts={"version_table": VERSION_TABLE, "version_table_schema": "public"}
     )
     return context.get_current_revision()
-
-
-def _refuse_newer(config: Config, revision: str | None, target: Target) -> None:
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    if revision is not None and revision not in known:
-        raise RefnetError(
-            f"the database {target.name} has the schema {revision}, which this RefNet does not know",
-            "It was migrated by a newer RefNet: upgrade this one.",
-        )

@@ -271,7 +271,7 @@ def apprise_urls(value: Any) -> tuple[str, ...]:
 
 def web_url(value: Any) -> str:
     """Return a URL of http or https."""
-    usage = "Write a URL such as https://example.org/health."
+    usage = "Write a URL such as https://example.org/path."
     url = utf8(value, usage)
     if not _is_web(url):
         near = f"http://{url}" if "://" not in url and _is_web(f"http://{url}") else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -10,7 +11,7 @@ import pytest
 from psycopg import sql
 
 from refnet.errors import RefnetError
-from refnet.network import VERSION_TABLE
+from refnet.network import REVISIONS, VERSION_TABLE, known, migrations
 from refnet.network.migrate import Migrated, migrate
 from refnet.postgres.session import Target
 
@@ -99,6 +100,14 @@ def test_the_schema_of_a_newer_refnet_is_refused(migrated: Target) -> None:
     with pytest.raises(RefnetError, match="9999") as caught:
         migrate(migrated)
     assert "newer RefNet" in caught.value.hint
+    with pytest.raises(RefnetError, match="9999"):
+        known(migrated)
+
+
+def test_the_revisions_that_are_known_are_those_of_the_migrations(database: Target) -> None:
+    folder = Path(migrations.__file__).parent / "versions"
+    assert sorted(path.name[:4] for path in folder.glob("[0-9]*.py")) == [*REVISIONS]
+    assert known(database) is database
 
 
 def test_a_role_that_may_not_create_tables_is_told_so(database: Target) -> None:

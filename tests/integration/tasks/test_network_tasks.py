@@ -53,6 +53,7 @@ def test_a_crawl_that_takes_long_goes_on_in_another_task(
     monkeypatch.setattr(tasks, "CRAWL_SECONDS", 0)
     monkeypatch.setenv("REFNET_HOME", str(tmp_path))
     monkeypatch.setattr(tasks.servers, "existing_server", lambda _settings: None)
+    monkeypatch.setattr(tasks, "known", lambda target: target)
     monkeypatch.setattr(crawl, "run", run)
     monkeypatch.setattr(tasks.crawl, "apply_async", lambda *, args: sent.append(args))
     assert tasks.crawl.run(7) == {"outcome": "continued by another task"}
