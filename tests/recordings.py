@@ -22,13 +22,6 @@ _PAGE = re.compile(r"/graph/v1/paper/(?P<id>.+)/(?P<kind>references|citations)")
 Page = tuple[str, int]
 
 
-def folder() -> Path | None:
-    """The recordings, if this machine has them."""
-    root = Path(__file__).parents[1]
-    found = (one / "shared/data/semantic_scholar" for one in (root.parent, root.parent.parent, Path("/work")))
-    return next((one for one in found if (one / "Paper.json").is_file()), None)
-
-
 @dataclass
 class Recordings:
     """What was recorded, by the ids of papers in lower case."""

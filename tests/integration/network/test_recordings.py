@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from tests.integration.network.crawling import crawled, graph, network
-from tests.recordings import Recordings, folder, read, replayed
+from tests.recordings import Recordings, read, replayed
+from tests.shared_data import shared
 
 from refnet.network.crawl_order import CrawlOrder, Direction
 from refnet.postgres.cluster import Cluster
@@ -22,10 +23,7 @@ TURING = "DOI:10.1093/MIND/LIX.236.433"
 
 @pytest.fixture(scope="module")
 def recorded() -> Recordings:
-    found = folder()
-    if found is None:
-        pytest.skip("shared/data/semantic_scholar is not here")
-    return read(found)
+    return read(shared("semantic_scholar"))
 
 
 @pytest.fixture

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.shared_data import shared
 
 from refnet.network.fake_answers import Answers
 from refnet.network.fake_faults import Faults
@@ -22,10 +22,7 @@ TYPES = {"string": str, "integer": int, "boolean": bool, "array": list, "object"
 
 @pytest.fixture(scope="module")
 def recorded() -> Path:
-    found = os.environ.get("REFNET_TEST_SEMANTIC_SCHOLAR")
-    if not found or not Path(found, "openapi.json").is_file():
-        pytest.skip("REFNET_TEST_SEMANTIC_SCHOLAR does not name the folder of the recorded answers")
-    return Path(found)
+    return shared("semantic_scholar")
 
 
 @pytest.fixture(scope="module")
