@@ -28,9 +28,11 @@ _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 def is_loopback(address: str) -> bool:
     """Return whether only this machine reaches the IP `address`."""
     try:
-        return ipaddress.ip_address(address).is_loopback
+        found = ipaddress.ip_address(address)
     except ValueError:
         return False
+    # Since Python 3.13 ::ffff:127.0.0.1 is one too; it needs no exception to the rule of --host.
+    return found.is_loopback and getattr(found, "ipv4_mapped", None) is None
 
 
 class Guard:
