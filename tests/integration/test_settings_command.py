@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -62,6 +63,7 @@ def test_settings_as_json_has_the_same(command: Command) -> None:
     settings = {each["key"]: each for each in shown.json["settings"]}
     assert settings["jobs"] | {"from": ""} == {
         "key": "jobs", "value": 2, "valid": True, "from": "", "variable": "REFNET_JOBS",
+        "default": min(len(os.sched_getaffinity(0)), 8), "description": "Parallel workers.",
     }  # fmt: skip
     assert (settings["schedule.timezone"]["valid"], settings["schedule.timezone"]["value"]) == (False, None)
     problems = shown.json["problems"]

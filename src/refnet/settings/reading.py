@@ -46,6 +46,8 @@ class Examined:
     #: A setting with a problem has its default.
     settings: Settings
     problems: tuple[Problem, ...]
+    #: Where nothing is set.
+    defaults: Settings
 
     def valid(self) -> Settings:
         """Return the settings; RefnetError (USAGE) if there is a problem."""
@@ -127,7 +129,7 @@ def examine(
         warnings=(*unread, *(file.warnings if file else ()), *warnings),
     )
     wrong += contradictions(settings, file, {problem.key for problem in wrong})
-    return Examined(settings, tuple(wrong))
+    return Examined(settings, tuple(wrong), Settings(**defaults))
 
 
 def _home(environment: Mapping[str, str], root: bool) -> Path:

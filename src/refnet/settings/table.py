@@ -72,7 +72,7 @@ class Settings:
     backup_order: tuple[str, ...] = key(
         converters.names, default=("databases", "folders"), name="backup.order"
     )
-    #: The schedule of the backups of the database; None, here and below: off.
+    #: The schedule of the backups of the database; None: off.
     schedule_database: When | None = key(
         parse_schedule, default=parse_when("daily 02:00"), name="schedule.database"
     )
@@ -108,11 +108,11 @@ class Settings:
     retention_previous: int = key(converters.days, default=7, name="retention.previous")
     #: Percent of the last artifact's tables; with fewer an artifact is shrunk. 0: no check.
     shrunk_tables: int = key(converters.percent, default=90, name="shrunk.tables")
-    #: The same for the rows of a database.
+    #: Percent of the last artifact's rows in a database; 0: no check.
     shrunk_rows: int = key(converters.percent, default=50, name="shrunk.rows")
-    #: The same for the bytes of rows or files.
+    #: Percent of the last artifact's bytes of rows or files; 0: no check.
     shrunk_bytes: int = key(converters.percent, default=50, name="shrunk.bytes")
-    #: The same for the files of config and obsidian.
+    #: Percent of the last artifact's files of config and obsidian; 0: no check.
     shrunk_files: int = key(converters.percent, default=50, name="shrunk.files")
     #: A smaller artifact is a warning; 0: no check.
     monitor_min_bytes: int = key(converters.size, default=0, name="monitor.min_bytes")
