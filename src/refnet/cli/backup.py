@@ -20,7 +20,7 @@ from refnet.actions.backup_together import Result, back_up_together
 from refnet.actions.cluster_databases import find_databases
 from refnet.actions.context import Context
 from refnet.cli import options, render
-from refnet.cli.context import complain, context, note, print_json, with_progress
+from refnet.cli.context import complain, context, note, print_json, wants_step_lines, with_progress
 from refnet.cli.output import output, say
 from refnet.errors import Exit, RefnetError, nearest, worst
 from refnet.recovery.model import formatting
@@ -130,7 +130,11 @@ def back_up(
             for name in group:
                 ended(name, _one(here, name, how))
         else:
-            shown = partial(with_progress, here) if output.verbose else lambda _name: nullcontext(here)
+            shown = (
+                partial(with_progress, here)
+                if output.verbose or wants_step_lines()
+                else lambda _name: nullcontext(here)
+            )
             between = back_up_together(shown, group, how, how.jobs or here.settings.jobs, ended)
             apart += [] if between is None else [between]
     if as_json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -13,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from refnet import wiring
 from refnet.actions.acting import ActsOn
 from refnet.actions.context import Context, read_settings
-from refnet.cli.output import output, steps
+from refnet.cli.output import StepLines, output, steps
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.formatting import plain, some
 from refnet.recovery.model.source import Progress, silent
 from refnet.recovery.model.source_name import SourceName
-from refnet.settings import Settings
+from refnet.settings import PROGRESS, Settings
 from refnet.settings.stores import LOCAL
 
 if TYPE_CHECKING:
@@ -121,8 +122,13 @@ def warn(sentences: Iterable[str]) -> None:
 def progress(title: str, unit: str = "") -> Iterator[Progress]:
     """Show progress, rate and estimate on the terminal, if there is one and the block takes over a second.
 
-    `unit`: what is counted; "": bytes. --verbose prints each step that has ended instead.
+    `unit`: what is counted; "": bytes. --verbose prints each step that has ended instead. REFNET_PROGRESS=json: lines of
+    JSON on stderr, whatever the options are.
     """
+    if wants_step_lines():
+        with steps(title) if output.verbose else nullcontext(silent) as report:
+            yield StepLines(report)
+        return
     if not output.has_progress:
         with steps(title) if output.verbose else nullcontext(silent) as report:
             yield report
@@ -131,6 +137,16 @@ def progress(title: str, unit: str = "") -> Iterator[Progress]:
 
     with Display(title, _QUIET, unit) as display:
         yield display
+
+
+def wants_step_lines() -> bool:
+    """Return whether REFNET_PROGRESS asks for progress as JSON; RefnetError (USAGE) if it asks for something else."""
+    wanted = os.environ.get(PROGRESS, "")
+    if wanted not in {"", "json"}:
+        raise RefnetError(
+            f"{PROGRESS} is neither json nor empty", "Set it to json, or remove the variable.", Exit.USAGE
+        )
+    return wanted == "json"
 
 
 def print_json_list(head: dict[str, Any], key: str, items: Iterable[str]) -> None:

@@ -11,7 +11,7 @@ import typer
 from refnet.cli.command import DATABASES, FOLDERS, help_lines, titled
 from refnet.cli.main import GROUPS, app
 from refnet.errors import Exit
-from refnet.settings import CONFIG, IDENTITY_FILE, keys, variable
+from refnet.settings import CONFIG, IDENTITY_FILE, PROGRESS, keys, variable
 
 EXITS = {
     Exit.DONE: "done",
@@ -25,6 +25,7 @@ EXITS = {
 _VARIABLES = {
     CONFIG: "The settings file, as --config.",
     IDENTITY_FILE: "The file with a recovery key, as --identity-file.",
+    PROGRESS: "json: report progress on stderr as lines of JSON, {step, done, total}, at most four a second.",
 }
 _FILES = {
     "refnet.toml": "Settings: in the current folder, else in REFNET_HOME, else in /etc/refnet.",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:  # `refnet --help` does not wait for it
 
 #: The details of a run: programs, servers, phases. Every layer writes to it, and --verbose prints it.
 _log = logging.getLogger("refnet.detail")
+#: Seconds between two lines of progress of the same steps.
+_APART = 0.25
 
 
 @dataclass
@@ -60,6 +63,28 @@ class _Details(logging.Handler):
         if text not in self._printed:
             self._printed.add(text)
             print(f"refnet: {plain(text)}", file=sys.stderr)
+
+
+class StepLines:
+    """Callable as a Progress: passes it to `also`, and prints it on stderr as JSON at each new step and 4 times a second."""
+
+    def __init__(self, also: Progress) -> None:
+        self._also = also
+        self._lock = threading.Lock()  # sources report from each worker thread
+        self._steps: set[str] = set()
+        self._printed = 0.0
+
+    def __call__(self, step: str, done: int, total: int | None) -> None:
+        self._also(step, done, total)
+        with self._lock:
+            now = time.monotonic()
+            if step in self._steps and now - self._printed < _APART:
+                return
+            self._steps.add(step)
+            self._printed = now
+            with suppress(OSError):  # the reader has left, and the run continues
+                sys.stderr.write(json.dumps({"step": step, "done": done, "total": total}) + "\n")
+                sys.stderr.flush()
 
 
 output = Output()

@@ -29,10 +29,12 @@ LOGS = "logs"
 CONFIG = "REFNET_CONFIG"
 #: Names the file with a recovery key, where `--identity-file` does not.
 IDENTITY_FILE = "REFNET_IDENTITY_FILE"
+#: "json": progress is a line of JSON on stderr per step, and at most four a second, for a program that shows it.
+PROGRESS = "REFNET_PROGRESS"
 #: Other variables that RefNet reads.
 _OF_HOOKS = ("ACTION", "ARTIFACT", "ERROR", "HOOK", "HOOK_RUN", "OUTCOME", "SOURCE")
 _OTHER_VARIABLES = frozenset(
-    {CONFIG, IDENTITY_FILE, "REFNET_BROKER_PASSWORD", *(f"REFNET_{name}" for name in _OF_HOOKS)}
+    {CONFIG, IDENTITY_FILE, PROGRESS, "REFNET_BROKER_PASSWORD", *(f"REFNET_{name}" for name in _OF_HOOKS)}
 )
 _FROM_ENVIRONMENT = "the environment"
 #: The beginning of the origin of a config_dir that is not set.

@@ -15,6 +15,7 @@ from refnet.settings import Settings
 from refnet.web import backups, health, papers, work
 from refnet.web.answers import add_errors
 from refnet.web.backups import Reports
+from refnet.web.children import Children
 from refnet.web.database import Database
 from refnet.web.guard import Guard
 from refnet.web.health import Health
@@ -46,6 +47,7 @@ def create(settings: Settings) -> FastAPI:
     guard = Guard(app, settings.web_token)
     app.add_middleware(Guard, token=settings.web_token)
     app.state.database = database
+    app.state.children = Children(settings)
     app.state.health = Health(settings, database)
     app.state.reports = Reports(settings)
     app.state.may_see = lambda request: guard.has_token(request.headers)

@@ -36,6 +36,9 @@ def test_every_command_option_setting_and_exit_code_is_in_it(made: str) -> None:
         assert f'.SS "{usage} ' in made
     assert "\n.B \\-\\-no\\-prove\n" in made
     assert {*map(variable, keys())} <= {*made.splitlines()}
+    assert {"REFNET_CONFIG", "REFNET_IDENTITY_FILE", "REFNET_PROGRESS"} <= {
+        *re.findall(r"^\.B (REFNET_\w+)$", made, re.MULTILINE)
+    }
     assert {*EXITS} == {*Exit}
 
 

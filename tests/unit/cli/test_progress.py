@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import subprocess
 import sys
 
 import pytest
+
+from refnet.cli.context import progress
+from refnet.errors import Exit, RefnetError
 
 PROGRAM = """
 import threading, time
@@ -95,3 +99,26 @@ def test_a_step_without_an_amount_shows_its_name_alone() -> None:
     said = on_a_terminal(0, STEPS.replace("{unit}", "").replace("{steps}", repr([("start", 0, None)] * 3)))
     assert "title  start" in said
     assert " B" not in said
+
+
+def test_a_program_gets_lines_of_json_at_each_new_step_and_at_most_four_a_second(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("REFNET_PROGRESS", "json")
+    with progress("database") as report:
+        for done in range(1000):
+            for step in ("load", "compare \x1b\n"):  # as from several threads
+                report(step, done, None if step == "load" else 2000)
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert lines[:2] == [
+        {"step": "load", "done": 0, "total": None},
+        {"step": "compare \x1b\n", "done": 0, "total": 2000},
+    ]
+    assert len(lines) < 6
+
+
+def test_another_value_of_the_variable_of_progress_is_a_wrong_usage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REFNET_PROGRESS", "xml")
+    with pytest.raises(RefnetError, match="REFNET_PROGRESS") as refused, progress("database"):
+        pass
+    assert refused.value.code == Exit.USAGE

@@ -1,0 +1,169 @@
+"""The process around a child: `python -m refnet.web.child_process FOLDER ID LOCK WORDS…` runs `refnet WORDS`.
+
+It keeps a bounded part of the child's output, its last step and its exit code, so no server needs to wait for a child.
+Both inherit the lock. A wish to stop is a file, and not a signal to a process id that may be another process by then.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from refnet.files import NEW_FILE, explained, open_file, opened, replace_file, write_all
+from refnet.web import child_files
+
+#: Seconds between looks for the wish to stop, and between two steps that are written.
+_TICK = 0.25
+#: Seconds for the rest of the output after the end, which a program that the child left behind may hold open.
+_REST = 2.0
+#: A longer line is cut, in bytes; the last lines, with the reason of a failure, are always kept.
+_LINE, _LAST_LINES = 8 << 10, 20
+
+
+class _Result:
+    """The result, which is kept entire or not at all: half of a JSON document is none."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._size = path, 0
+        self._handle = os.open(path, NEW_FILE, 0o600)
+
+    def add(self, data: bytes) -> None:
+        self._size += len(data)
+        with suppress(OSError):  # a full disk ends no child
+            if self._size <= child_files.LONGEST_RESULT:
+                write_all(self._handle, data)
+            else:
+                os.ftruncate(self._handle, 0)
+
+    def close(self) -> None:
+        os.close(self._handle)
+
+
+class _Messages:
+    """The messages: the first ones in the file, the last ones added at the end; steps go to a file of their own."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._handle = open_file(
+            folder / (name + child_files.MESSAGES), os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        )
+        self._step = folder / (name + child_files.STEP)
+        self._size, self._left_out, self._rest, self._cut = 0, 0, b"", False
+        self._last: deque[bytes] = deque(maxlen=_LAST_LINES)
+        self._reported: dict[str, Any] | None = None
+        self._written = 0.0
+
+    def add(self, data: bytes) -> None:
+        *lines, rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._line(line[:_LINE])
+        self._rest = rest[:_LINE]
+        self.write_step()
+
+    def _line(self, line: bytes) -> None:
+        if line.startswith(b'{"step"'):
+            with suppress(ValueError):
+                self._reported = child_files.reported(line)
+                return
+        self._size += len(line) + 1
+        if self._size <= child_files.LONGEST_MESSAGES:
+            self._write(line + b"\n")
+        else:
+            self._left_out += len(self._last) == self._last.maxlen
+            self._last.append(line)
+
+    def write_step(self) -> None:
+        """Write the last step, at most once per tick."""
+        if self._reported and time.monotonic() - self._written >= _TICK:
+            values = {"report": self._reported, "at": datetime.now(UTC).isoformat()}
+            self._written, self._reported = time.monotonic(), None
+            new = self._step.with_suffix(".new")
+            with (
+                suppress(OSError),
+                opened(new, NEW_FILE) as handle,
+            ):  # not flushed to the disk: it is soon replaced
+                write_all(handle, json.dumps(values).encode())
+                new.replace(self._step)
+
+    def close(self) -> None:
+        if self._rest:
+            self._line(self._rest)
+        if self._left_out:
+            self._write(f"({self._left_out} lines are left out here)\n".encode())
+        for line in self._last:
+            self._write(line + b"\n")
+        self._written = 0.0
+        self.write_step()
+        os.close(self._handle)
+
+    def _write(self, data: bytes) -> None:
+        with suppress(OSError):
+            write_all(self._handle, data)
+
+
+def supervise(folder: Path, name: str, lock: int, words: Sequence[str]) -> None:
+    """Run `refnet WORDS` as the child `name`, and write how it ended. `lock`: the handle that it inherits."""
+    began = time.monotonic()
+    result, messages = _Result(folder / (name + child_files.RESULT)), _Messages(folder, name)
+    with subprocess.Popen(
+        command(words),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        pass_fds=(lock,),
+    ) as process:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda *_: process.send_signal(signal.SIGINT))
+        _drain(process, result, messages, folder / (name + child_files.STOP))
+    result.close()
+    messages.close()
+    path = folder / (name + child_files.END)
+    end = {"code": process.returncode, "seconds": round(time.monotonic() - began, 3)}
+    with explained(path):
+        replace_file(path, json.dumps(end).encode())
+
+
+def command(words: Sequence[str]) -> tuple[str, ...]:
+    """Return the command line of `refnet WORDS`. -P: no module of the current folder is imported."""
+    return (sys.executable, "-P", "-m", "refnet", *words)
+
+
+def around(folder: Path, name: str, lock: int) -> tuple[str, ...]:
+    """Return the command line of this module for the child `name`; the words of the child follow."""
+    return (sys.executable, "-P", "-m", "refnet.web.child_process", str(folder), name, str(lock))
+
+
+def _drain(process: subprocess.Popen[bytes], result: _Result, messages: _Messages, stop: Path) -> None:
+    """Keep the output until it ends; send the child SIGINT once `stop` exists."""
+    ends_at, stopped = math.inf, False
+    with selectors.DefaultSelector() as selector:
+        for pipe, into in ((process.stdout, result), (process.stderr, messages)):
+            if pipe:
+                selector.register(pipe, selectors.EVENT_READ, into)
+        while selector.get_map() and time.monotonic() < ends_at:
+            for key, _ in selector.select(_TICK):
+                if data := os.read(key.fd, 1 << 16):
+                    key.data.add(data)
+                else:
+                    selector.unregister(key.fileobj)
+            messages.write_step()
+            if process.poll() is not None:
+                ends_at = min(ends_at, time.monotonic() + _REST)
+            elif not stopped and stop.exists():
+                stopped = True
+                process.send_signal(signal.SIGINT)
+
+
+if __name__ == "__main__":
+    supervise(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4:])

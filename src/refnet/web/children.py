@@ -1,0 +1,274 @@
+"""The runs that the dashboard starts: child processes of the command line, with files in `REFNET_HOME/web`.
+
+So a hostile artifact meets the same isolation as in a terminal, a crash harms no page, and a child survives the browser
+and the server: the next server finds its result. A child inherits a lock for as long as it lives.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import os
+import re
+import secrets
+import subprocess
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from anyio import CapacityLimiter, to_thread
+
+from refnet.errors import Exit, RefnetError
+from refnet.files import explained, make_folder, open_file, read_regular, replace_file
+from refnet.locks import PROBE_SECONDS, is_locked, locked, take
+from refnet.processes import run_bounded
+from refnet.recovery.model import checked
+from refnet.recovery.model.formatting import plain, utf8
+from refnet.settings import PROGRESS, Settings
+from refnet.web import child_files
+from refnet.web.child_files import Step
+from refnet.web.child_process import around, command
+
+#: Children that are kept, the newest ones; a running one is always kept.
+KEPT = 200
+#: Characters of a shown line, bytes of messages that one answer shows, bytes of a short command's output.
+_LINE, _MESSAGES, _OUTPUT = 2000, 64 << 10, 4 << 20
+_ERROR = re.compile(r"^refnet: (?!note: |warning: )(.+)\n {8}(.+)$", re.MULTILINE)
+_ENVIRONMENT = {"COLUMNS": "100", "NO_COLOR": "1"}
+
+
+class BusyError(RefnetError):
+    """A child that excludes the new one still runs."""
+
+    def __init__(self, child: Child) -> None:
+        super().__init__(
+            f"{child.title} still runs", "Wait for its end, or stop it.", Exit.LOCKED, transient=True
+        )
+        self.child = child
+
+
+@dataclass(frozen=True)
+class Output:
+    """The end of a short command: its exit code, and what it wrote."""
+
+    code: int
+    stdout: str
+    #: The end of its messages.
+    stderr: str
+
+
+@dataclass(frozen=True)
+class Child:
+    """A run that a dashboard started, as it was when it was read."""
+
+    #: Its id, of the pattern `child_files.ID`.
+    id: str
+    #: The command: backup, verify, drill, restore, undo, …
+    kind: str
+    #: The source that it is about; "": all.
+    source: str
+    title: str
+    #: The command line after `refnet`.
+    words: tuple[str, ...]
+    #: Aware.
+    started: datetime
+    #: The key that two running children never share; "": none.
+    exclusive: str
+    running: bool
+    #: The exit code; None: it runs, or its process was lost.
+    code: int | None
+    #: Its duration; None: as for `code`.
+    seconds: float | None
+    #: The last step that it reported.
+    progress: Step | None
+    _folder: Path
+
+    @property
+    def error(self) -> tuple[str, str] | None:
+        """The reason of a failure and the advice; None: it runs, or it succeeded."""
+        if self.running or self.code == Exit.DONE:
+            return None
+        if self.code is None:
+            return (
+                f"{self.title}: its process ended early",
+                "Was it killed, or the machine switched off? Retry.",
+            )
+        text = _read(self._folder, self.id + child_files.MESSAGES, 2 * child_files.LONGEST_MESSAGES)
+        if pairs := _ERROR.findall((text or b"").decode(errors="replace")):
+            return plain(pairs[-1][0])[:_LINE], plain(pairs[-1][1])[:_LINE]
+        return f"{self.title} ended with exit code {self.code}", "Its result and its messages say why."
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """The JSON document that it printed; None: it printed none, or one that is too long."""
+        text = _read(self._folder, self.id + child_files.RESULT, child_files.LONGEST_RESULT)
+        if not text or self.running:
+            return None
+        with suppress(ValueError, RecursionError):
+            found = checked.document(text)
+            return checked.document(utf8(json.dumps(found, ensure_ascii=False)))  # pages are UTF-8
+        return None
+
+    def log(self, after: int = 0) -> tuple[tuple[str, ...], int]:
+        """Return complete lines of its messages from byte `after` on, and the `after` of the next ones."""
+        try:
+            handle = open_file(self._folder / (self.id + child_files.MESSAGES))
+        except OSError:
+            return (), after
+        try:
+            data = os.pread(handle, _MESSAGES, max(0, min(after, 1 << 40)))
+        finally:
+            os.close(handle)
+        complete = data[: data.rfind(b"\n") + 1]
+        lines = complete.decode(errors="replace").splitlines()
+        return tuple(plain(line)[:_LINE] for line in lines), after + len(complete)
+
+
+class Children:
+    """The children of one REFNET_HOME, those of earlier servers too."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._folder = settings.home / "web"
+        self._threads = CapacityLimiter(4)
+
+    def start(
+        self, words: Sequence[str], *, kind: str, source: str, title: str, exclusive: str = ""
+    ) -> Child:
+        """Start `refnet WORDS --json` in a session of its own.
+
+        Args:
+            kind: the command, one lower-case word.
+            source: the source that it is about; "": all.
+            title: names the run in pages and errors.
+            exclusive: BusyError (LOCKED) while a child with the same key runs.
+        """
+        now = datetime.now(UTC)
+        values = {"kind": kind, "source": source, "title": title, "words": [*words], "exclusive": exclusive}
+        values["started"] = now.isoformat()
+        try:
+            child_files.started(values)
+        except ValueError as error:
+            raise RefnetError(f"{title[:100]}: {error}", "Choose other values.", Exit.USAGE) from None
+        make_folder(self._folder)
+        name = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(6)}"
+        with locked(self._folder / "lock"):  # of all servers, for milliseconds
+            for one in self.all():
+                if exclusive and one.running and one.exclusive == exclusive:
+                    raise BusyError(one)
+            with explained(self._folder / name):
+                self._spawn(name, values)
+                self._remove_old()
+        return self.one(name)
+
+    async def output(self, words: Sequence[str], *, seconds: float = 60) -> Output:
+        """Run a short command that changes nothing to its end; RefnetError if it takes longer, or prints over 4 MiB."""
+        work = partial(run_bounded, command(words), seconds, _OUTPUT, environment=_ENVIRONMENT)
+        ended = await to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._threads)
+        shown = f"`refnet {' '.join(words[:2])}`"
+        if ended.cut:
+            raise RefnetError(f"{shown} printed over {_OUTPUT >> 20} MiB", "Run it in a terminal.")
+        if ended.code < 0:
+            raise RefnetError(
+                f"{shown} did not end within {seconds:.0f} s", "Run it in a terminal.", transient=True
+            )
+        return Output(ended.code, ended.output.decode(errors="replace"), ended.messages)
+
+    def all(self) -> list[Child]:
+        """Return the newest `KEPT` children, the newest first; files that are malformed are skipped."""
+        return [child for name in heapq.nlargest(KEPT, self._names()) if (child := self._read(name))]
+
+    def one(self, name: str) -> Child:
+        """Return the child with the id `name`; RefnetError if there is none."""
+        child = self._read(name) if child_files.ID.fullmatch(name) else None
+        if not child:
+            raise RefnetError(f"there is no run {plain(name[:40])}", "The page Runs lists all that are kept.")
+        return child
+
+    def stop(self, child: Child) -> None:
+        """Interrupt a running child, as Ctrl-C does."""
+        path = self._folder / (child.id + child_files.STOP)
+        with explained(path):
+            os.close(open_file(path, os.O_WRONLY | os.O_CREAT))
+
+    def _spawn(self, name: str, values: dict[str, Any]) -> None:
+        path = self._folder / (name + child_files.STARTED)
+        messages = open_file(
+            self._folder / (name + child_files.MESSAGES), os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        )
+        lock = open_file(self._folder / (name + child_files.LOCK), os.O_RDWR | os.O_CREAT)
+        try:
+            take(lock, seconds=PROBE_SECONDS)
+            replace_file(path, json.dumps(values).encode())
+            process = subprocess.Popen(
+                (*around(self._folder, name, lock), *values["words"], "--json"),
+                stdin=subprocess.DEVNULL,
+                stdout=messages,
+                stderr=messages,  # of an error in it alone
+                env={**os.environ, **_ENVIRONMENT, PROGRESS: "json"},
+                start_new_session=True,
+                pass_fds=(lock,),
+            )
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(messages)
+            os.close(lock)
+        threading.Thread(target=process.wait, daemon=True).start()  # or a zombie is left
+
+    def _names(self) -> set[str]:
+        try:
+            found = {file.name.partition(".")[0] for file in self._folder.iterdir()}
+        except FileNotFoundError:
+            return set()
+        return {name for name in found if child_files.ID.fullmatch(name)}
+
+    def _read(self, name: str) -> Child | None:
+        alive = self._is_locked(name)  # before its end is looked for
+        text, ended, step = (
+            _read(self._folder, name + kind, child_files.SMALL)
+            for kind in (child_files.STARTED, child_files.END, child_files.STEP)
+        )
+        try:
+            values = child_files.started(checked.document(text or b"", child_files.SMALL))
+            end = child_files.end(ended) if ended is not None else None
+        except ValueError:
+            return None
+        last = None
+        with suppress(ValueError):
+            last = child_files.step(step) if step else None
+        return Child(
+            **values | {"id": name, "words": tuple(values["words"])},
+            running=end is None and alive,
+            code=end.code if end else None,
+            seconds=end.seconds if end else None,
+            progress=last,
+            _folder=self._folder,
+        )
+
+    def _is_locked(self, name: str) -> bool:
+        with suppress(RefnetError):  # a file that nothing here has made
+            return is_locked(self._folder / (name + child_files.LOCK))
+        return False
+
+    def _remove_old(self) -> None:
+        """Remove the files of all but the newest children and those that run."""
+        kept = {*heapq.nlargest(KEPT, self._names())}
+        for file in self._folder.iterdir():
+            name = file.name.partition(".")[0]
+            if child_files.ID.fullmatch(name) and name not in kept:
+                with suppress(OSError):
+                    if not self._is_locked(name):
+                        file.unlink()
+
+
+def _read(folder: Path, name: str, longest: int) -> bytes | None:
+    """Read a file of this user alone; None if there is none, or it is too long."""
+    with suppress(OSError):
+        return read_regular(folder / name, longest, owner=os.geteuid())
+    return None
