@@ -33,7 +33,7 @@ from refnet.extras import needed
 from refnet.network import known
 from refnet.recovery.model.artifact import Level, utc
 from refnet.recovery.model.clock import utc_now
-from refnet.recovery.model.monitoring import Status, worst
+from refnet.recovery.model.monitoring import Status
 from refnet.recovery.model.schedule import Schedule, TaskName
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.scheduling import beat, places
@@ -228,8 +228,8 @@ def prune(_self: Retried) -> dict[str, Any]:
 
 @_task(TaskName.MONITOR)
 def monitor(_self: Retried) -> dict[str, Any]:
-    checks = run_monitor(_context())
-    status = worst(checks)
+    found = run_monitor(_context())
+    checks, status = found.checks, found.status
     if status in {Status.CRITICAL, Status.UNKNOWN}:
         bad = next(check for check in checks if check.status is status)
         raise RefnetError(

@@ -6,47 +6,32 @@ import platform
 from collections.abc import Iterator
 from contextlib import suppress
 
-from refnet import servers, wiring
+from refnet import wiring
 from refnet.actions.acting import protected
 from refnet.actions.context import Context
-from refnet.actions.facts import facts_of
+from refnet.actions.overview import overview_of
 from refnet.errors import RefnetError
-from refnet.recovery.model.monitoring import Check, Status
-from refnet.recovery.model.schedule import Schedule
+from refnet.recovery.model.monitoring import Check
 from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Settings
+from refnet.telemetry.overview import Overview
 
 
-def monitor(context: Context, source: SourceName | None = None) -> tuple[Check, ...]:
-    """Return the checks of every source, or of `source`, and of the store.
+def monitor(context: Context, source: SourceName | None = None) -> Overview:
+    """Return the overview of every source, or of `source`, with the checks of the store.
 
     After a check of everything, messages go out where the settings name services for them.
     """
-    found = check_everything(context, source)
+    found = overview_of(context.settings, context.clock.now, source)()
     if context.settings.notify_urls and source is None:
         for sentence in notify(context):
             context.note(sentence)
     return found
 
 
-def check_everything(context: Context, source: SourceName | None = None) -> tuple[Check, ...]:
-    """Check the sources that are configured or have artifacts (or `source` alone), then the store.
-
-    A store or a journal that cannot be read is `unknown`, never ok; a folder that is not the store that was there is
-    critical.
-    """
-    settings = context.settings
-    protected = source is None or source == SourceName.DATABASE
-    target = (
-        servers.identity(settings)
-        if protected and SourceName.DATABASE in wiring.configured(settings)
-        else None
-    )
-    Schedule.of(settings)  # a wrong setting is an error of the command
-    try:
-        return facts_of(settings, context.clock.now)(target).checks(source)
-    except RefnetError as error:
-        return (Check(None, "the store", Status.UNKNOWN, f"{error.message}. {error.hint}"),)
+def check_everything(context: Context) -> tuple[Check, ...]:
+    """Check the sources that are configured or have artifacts, then the store."""
+    return overview_of(context.settings, context.clock.now)().checks
 
 
 def notify(context: Context) -> list[str]:

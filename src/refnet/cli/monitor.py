@@ -40,13 +40,14 @@ def monitor(
 
 def _monitor(source: SourceName | None, store: str | None, *, as_json: bool) -> int:
     here = context()
-    checks = run(here, source)
+    found = run(here, source)
+    checks, overview = found.checks, found.to_json() if source is store is None else {}
     if store:
         name = here.settings.store(store).name
         checks = tuple(one for one in checks if one.what in {f"copy {name}", f"store {name}"})
     status = worst(checks)
     if as_json:
-        print_json({"status": status, "checks": [check.to_json() for check in checks]})
+        print_json({"status": status, "checks": [check.to_json() for check in checks], **overview})
     else:
         rows = [(c.status.upper(), c.source or "store", c.what, c.says) for c in checks]
         render.print_columns([("status", "source", "check", ""), *rows])

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 
 from refnet.errors import RefnetError
+from refnet.recovery.model.artifact import Evidence, Level, Outcome
 from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.copies import StoreState, watch_copies
 from refnet.recovery.model.identity import Identity
@@ -19,7 +20,7 @@ from refnet.recovery.model.monitoring import (
     watch_previous,
     watch_store,
 )
-from refnet.recovery.model.run import History
+from refnet.recovery.model.run import Ended, History, Reason, Run, RunKind
 from refnet.recovery.model.schedule import Schedule
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.model.store import Leftover, Unlisted
@@ -76,7 +77,7 @@ class Facts:
         """
         if self.trouble:
             return (another_store(self.trouble),)
-        names = [s for s in self.sources if s == only or (only is None and self._is_protected(s))]
+        names = [s for s in self.sources if s == only] if only else self.watched
         of_sources = (watch(s, self.own, self.history, self.limits[s], self.now) for s in names)
         others = (
             watch_others(self.catalog, self.targets.get(SourceName.DATABASE))
@@ -94,5 +95,40 @@ class Facts:
             *store,
         )
 
-    def _is_protected(self, source: SourceName) -> bool:
-        return source in self.configured or bool(self.own.of_source(source))
+    @cached_property
+    def watched(self) -> tuple[SourceName, ...]:
+        """The sources that are configured or have artifacts."""
+        return tuple(one for one in self.sources if one in self.configured or self.own.of_source(one))
+
+    def drills(self, source: SourceName) -> list[Evidence]:
+        """Return the drills of `source` that ended, oldest first; the last line of one is its outcome.
+
+        Evidence is deleted with its artifact; the journal keeps the drill.
+        """
+        lines = [line for entry in self.own.of_source(source) for line in entry.evidence if line.drill]
+        runs = (run for run in self.history.runs if run.kind is RunKind.DRILL and run.source == source)
+        ended = [_of_run(run, run.ended) for run in runs if run.ended and run.reason is not Reason.LOCKED]
+        return sorted([*lines, *ended], key=lambda line: line.at)
+
+    def last_proof(self, source: SourceName) -> Evidence | None:
+        """Return the last passed proof of an artifact of `source`; a drill is one."""
+        lines = (line for entry in self.own.of_source(source) for line in entry.evidence)
+        proofs = (line for line in (*lines, *self.drills(source)) if is_proof(line))
+        return max(proofs, key=lambda line: (line.at, line.drill), default=None)
+
+
+def is_proof(line: Evidence) -> bool:
+    """Return whether `line` is a passed proof."""
+    return line.level is Level.PROVEN and line.outcome is Outcome.PASSED
+
+
+def _of_run(run: Run, ended: Ended) -> Evidence:
+    end = run.started + timedelta(seconds=run.seconds)
+    return Evidence(end, Level.PROVEN, _OUTCOMES[ended], run.seconds, drill=True)
+
+
+_OUTCOMES = {
+    Ended.DONE: Outcome.PASSED,
+    Ended.FAILED: Outcome.FAILED,
+    Ended.UNVERIFIED: Outcome.UNVERIFIED,
+}

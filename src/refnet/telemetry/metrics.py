@@ -22,14 +22,14 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder, generate_latest
 from prometheus_client.registry import Collector
 
-from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome
+from refnet.recovery.model.artifact import Entry, Level, Outcome
 from refnet.recovery.model.copies import is_missing
 from refnet.recovery.model.monitoring import Status
 from refnet.recovery.model.remote import CopyLevel
 from refnet.recovery.model.run import BUCKETS, Ended, Reason, Run, RunKind
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.model.unprotected import Lacks, Unprotected
-from refnet.telemetry.facts import Facts
+from refnet.telemetry.facts import Facts, is_proof
 
 _STATES = (*Level, Outcome.UNVERIFIED, "damaged")
 #: Metric → its help.
@@ -174,7 +174,7 @@ def _looked_for(source: SourceName) -> Lacks | None:
 
 def _proofs(facts: Facts) -> Iterator[Metric]:
     proven = {source: [e for e in facts.own.of_source(source) if e.proven] for source in facts.sources}
-    drilled = {source: last_drill(facts, source) for source in facts.sources}
+    drilled = {source: _last_drill(facts, source) for source in facts.sources}
     states = {s: Counter(e.state for e in facts.catalog.of_source(s)) for s in facts.sources}
     yield _by_source(
         "refnet_proven_timestamp_seconds", proven, lambda s: _latest(e.proven_at for e in proven[s])
@@ -185,31 +185,17 @@ def _proofs(facts: Facts) -> Iterator[Metric]:
     yield _by_source(
         "refnet_drill_success_timestamp_seconds",
         drilled,
-        lambda s: (found := drilled[s]) and found[0].timestamp(),
+        lambda s: (found := drilled[s]) and found[0],
     )
     yield _by_source("refnet_drill_duration_seconds", drilled, lambda s: (found := drilled[s]) and found[1])
     counts = (((source, state), count[state]) for source, count in states.items() for state in _STATES)
     yield _gauge("refnet_artifacts", counts, ("source", "state"))
 
 
-def last_drill(facts: Facts, source: SourceName) -> tuple[datetime, float] | None:
-    """Return the end of the last passed drill and its duration (s).
-
-    Evidence is deleted with its artifact; the journal keeps the drill.
-    """
-    lines = [
-        (e.at, e.seconds) for entry in facts.own.of_source(source) for e in entry.evidence if _drilled(e)
-    ]
-    runs = [
-        (datetime.fromtimestamp(run.started.timestamp() + run.seconds, run.started.tzinfo), run.seconds)
-        for run in facts.history.runs
-        if run.kind is RunKind.DRILL and run.source == source and run.ended is Ended.DONE
-    ]
-    return max([*lines, *runs], default=None)
-
-
-def _drilled(line: Evidence) -> bool:
-    return line.drill and line.outcome is Outcome.PASSED and line.level is Level.PROVEN
+def _last_drill(facts: Facts, source: SourceName) -> tuple[float, float] | None:
+    """Return the end of the last passed drill, and its duration (s)."""
+    passed = (line for line in facts.drills(source) if is_proof(line))
+    return max(((line.at.timestamp(), line.seconds) for line in passed), default=None)
 
 
 def _runs(facts: Facts) -> Iterator[Metric]:

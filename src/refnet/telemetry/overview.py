@@ -1,0 +1,194 @@
+"""The overview: is everything protected, and what a loss of each source would cost now; from the facts alone."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from refnet.errors import RefnetError
+from refnet.recovery.model import formatting
+from refnet.recovery.model.artifact import Entry, Evidence, utc
+from refnet.recovery.model.monitoring import Check, Status, worst
+from refnet.recovery.model.run import RunKind
+from refnet.recovery.model.source_name import SourceName
+from refnet.telemetry.facts import Facts
+
+#: The most artifacts of a trend of sizes.
+TREND = 60
+_ORDER = list(Status)
+#: The most problems in one sentence.
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class SourceState:
+    """A source at one moment."""
+
+    source: SourceName
+    #: Whether the settings protect it; else it only has artifacts.
+    configured: bool
+    #: The worst of its checks.
+    status: Status
+    #: Its checks that are worse than `new`, the worst first.
+    problems: tuple[Check, ...] = ()
+    #: The newest artifact, whatever its state.
+    newest: Entry | None = None
+    #: The newest one that is neither partial nor damaged: a loss now costs what came after it.
+    usable: Entry | None = None
+    #: By the schedule; None: it is off.
+    next_run: datetime | None = None
+    #: The moment and the bytes of the last complete artifacts, oldest first.
+    sizes: tuple[tuple[datetime, int], ...] = ()
+    #: The last drill, whatever its outcome.
+    drill: Evidence | None = None
+    #: The last passed proof or drill: its duration is the measured recovery time.
+    proof: Evidence | None = None
+    #: Since when a backup is at work; None: none is.
+    at_work: datetime | None = None
+
+    @property
+    def protected(self) -> bool:
+        """It has an artifact to restore, and the monitor finds nothing wrong."""
+        return self.usable is not None and self.status in {Status.OK, Status.NEW}
+
+    @property
+    def off(self) -> bool:
+        """It is configured, and no schedule backs it up."""
+        return self.configured and self.next_run is None
+
+    def rpo(self, now: datetime) -> timedelta | None:
+        """Return the age of the data of the newest usable artifact; None: everything would be lost."""
+        return now - self.usable.created if self.usable else None
+
+    def to_json(self, now: datetime) -> dict[str, Any]:
+        """Return this with times in UTC, and durations and ages in seconds."""
+        rpo = self.rpo(now)
+        return {
+            "source": self.source,
+            "protected": self.protected,
+            "status": self.status,
+            "newest": self.newest and self.newest.name,
+            "state": self.newest and self.newest.state,
+            "usable": self.usable and self.usable.name,
+            "rpo_seconds": rpo and round(rpo.total_seconds()),
+            "rto_seconds": self.proof and self.proof.seconds,
+            "rto_measured_by": self.proof and ("drill" if self.proof.drill else "proof"),
+            "rto_measured": self.proof and utc(self.proof.at),
+            "last_drill": self.drill and utc(self.drill.at),
+            "last_drill_outcome": self.drill and self.drill.outcome,
+            "next_run": self.next_run and utc(self.next_run),
+        }
+
+
+@dataclass(frozen=True)
+class Overview:
+    """Everything at `now`."""
+
+    now: datetime
+    #: The sources that are configured or have artifacts.
+    sources: tuple[SourceState, ...] = ()
+    #: Every check of the monitor.
+    checks: tuple[Check, ...] = ()
+    #: Why nothing could be read, or the backup folder is not that of earlier runs.
+    trouble: RefnetError | None = None
+    #: Whether nothing was ever backed up here.
+    new: bool = False
+    #: The database that did not answer: its artifacts are found by its name alone.
+    silent: str = ""
+    #: The sources with artifacts that the settings do not name: nothing is said of them.
+    unnamed: tuple[SourceName, ...] = ()
+
+    @property
+    def status(self) -> Status:
+        return worst(self.checks)
+
+    @property
+    def problems(self) -> tuple[Check, ...]:
+        """The checks of the store, or of all sources, that are worse than `new`, the worst first."""
+        return () if self.trouble else _problems(one for one in self.checks if one.source is None)
+
+    @property
+    def verdict(self) -> tuple[str, dict[str, int]]:
+        """A sentence on all sources, and the counts to fill in."""
+        total, good = len(self.sources), sum(one.protected for one in self.sources)
+        if self.trouble and self.status is Status.CRITICAL:
+            return "The backup folder is not that of earlier runs", {}
+        if self.trouble:
+            return "Could not verify whether everything is protected", {}
+        if self.new:
+            return "Nothing is backed up yet", {}
+        if good < total:
+            return "{count} of {total} sources are protected", {"count": good, "total": total}
+        if self.problems:
+            return "Every source is protected; the store needs attention", {}
+        return "Everything is protected", {}
+
+    @property
+    def says(self) -> str:
+        """The verdict with its first reasons, and the sources whose schedule is off, in one line."""
+        text, values = self.verdict
+        found = [self.trouble.message] if self.trouble else []
+        found += [f"{one.source}: {_first(one)}" for one in self.sources if not (one.protected or self.new)]
+        found += [f"{one.what}: {one.says}" for one in self.problems]
+        off = [str(one.source) for one in self.sources if one.off]
+        left = [f"not scheduled: {formatting.some(off, _NAMED)}"] if off else []
+        more = [f"{len(found) - _NAMED} more"] if len(found) > _NAMED else []
+        return formatting.plain("; ".join([text.format(**values), *found[:_NAMED], *more, *left]))
+
+    def to_json(self) -> dict[str, Any]:
+        return {"says": self.says, "sources": [one.to_json(self.now) for one in self.sources]}
+
+
+def overview(facts: Facts, only: SourceName | None = None) -> Overview:
+    """Return the overview of `facts`; `only`: of one source."""
+    checks, watched = facts.checks(only), (only,) if only else facts.watched
+    if facts.trouble:
+        return Overview(facts.now, checks=checks, trouble=facts.trouble)
+    target = facts.targets.get(SourceName.DATABASE)
+    return Overview(
+        facts.now,
+        tuple(_state(facts, one, checks) for one in watched),
+        checks,
+        new=not any(facts.own.of_source(one) or facts.history.made(one) for one in watched),
+        silent=target.database if target and target.system is None else "",
+        unnamed=tuple(one for one in facts.catalog.sources if one not in facts.sources),
+    )
+
+
+def unreadable(now: datetime, error: RefnetError) -> Overview:
+    """Return the overview where `error` hides the facts."""
+    check = Check(None, "the store", Status.UNKNOWN, f"{error.message}. {error.hint}")
+    return Overview(now, checks=(check,), trouble=error)
+
+
+def _state(facts: Facts, source: SourceName, checks: Iterable[Check]) -> SourceState:
+    own = [one for one in checks if one.source == source]
+    entries, drills = facts.own.of_source(source), facts.drills(source)
+    complete = facts.own.complete(source)
+    running = [
+        run.started for run in facts.history.at_work if run.kind is RunKind.BACKUP and run.source == source
+    ]
+    return SourceState(
+        source,
+        source in facts.configured,
+        worst(own),
+        _problems(own),
+        entries[-1] if entries else None,
+        complete[0] if complete else None,
+        facts.schedule.next_due(source, facts.now) if source in facts.configured else None,
+        tuple((one.created, one.manifest.size) for one in reversed(complete[:TREND])),
+        drills[-1] if drills else None,
+        facts.last_proof(source),
+        min(running, default=None),
+    )
+
+
+def _problems(checks: Iterable[Check]) -> tuple[Check, ...]:
+    """Return the checks that are worse than `new`, the worst first."""
+    found = [one for one in checks if one.status not in {Status.OK, Status.NEW}]
+    return tuple(sorted(found, key=lambda one: _ORDER.index(one.status), reverse=True))
+
+
+def _first(state: SourceState) -> str:
+    """Return the first reason why a source is not protected."""
+    return state.problems[0].says if state.problems else "no artifact yet"
