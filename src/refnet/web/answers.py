@@ -48,19 +48,31 @@ def add_errors(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unexpected)
 
 
-def _refused(_request: Request, error: Any) -> Response:
-    return failed(_STATUS.get(error.code, 503), error.message, error.hint)
+def _answer(request: Request, status: int, error: str, hint: str) -> Response:
+    """Return an error as a page for a browser that asks for one, as JSON otherwise."""
+    if request.url.path.startswith("/api/") or "text/html" not in request.headers.get("accept", ""):
+        return failed(status, error, hint)
+    from refnet.web.pages.layout import page  # it answers with pages, which need nothing of this
+
+    said = RefnetError(error[:_LINE], hint[:_LINE])
+    return page(request, "error.html.j2", status, number=status, error=said)
 
 
-def _invalid(_request: Request, error: Any) -> Response:
+def _refused(request: Request, error: Any) -> Response:
+    return _answer(request, _STATUS.get(error.code, 503), error.message, error.hint)
+
+
+def _invalid(request: Request, error: Any) -> Response:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
     said = str(first["msg"]).removeprefix("Value error, ")
-    return failed(400, f"{where}: {said}", "/docs lists the parameters.")
+    return _answer(request, 400, f"{where}: {said}", "/docs lists the parameters.")
 
 
-def _http(_request: Request, error: Any) -> Response:
-    answer = failed(error.status_code, str(error.detail), "/docs lists the paths, and what each accepts.")
+def _http(request: Request, error: Any) -> Response:
+    answer = _answer(
+        request, error.status_code, str(error.detail), "/docs lists the paths, and what each accepts."
+    )
     answer.headers.update(error.headers or {})
     return answer
 

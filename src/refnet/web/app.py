@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
 from importlib.metadata import version
 from typing import Any
 
+from anyio import CapacityLimiter
 from fastapi import FastAPI, Request, Response
 
 from refnet.recovery.page import render
@@ -19,6 +22,8 @@ from refnet.web.children import Children
 from refnet.web.database import Database
 from refnet.web.guard import Guard
 from refnet.web.health import Health
+from refnet.web.pages import sign_in
+from refnet.web.session import Sessions
 
 #: The most bytes of a request's body.
 BODY = 64 << 10
@@ -44,26 +49,37 @@ def create(settings: Settings) -> FastAPI:
         redirect_slashes=False,
     )
     add_errors(app)
-    guard = Guard(app, settings.web_token)
-    app.add_middleware(Guard, token=settings.web_token)
+    sessions, local = Sessions(settings.web_token), settings.web_token is None
+    guard = Guard(app, sessions, local=local)
+    app.add_middleware(Guard, sessions=sessions, local=local)
+    app.state.settings = settings
+    app.state.sessions = sessions
+    app.state.readers = CapacityLimiter(8)
     app.state.database = database
     app.state.children = Children(settings)
     app.state.health = Health(settings, database)
     app.state.reports = Reports(settings)
-    app.state.may_see = lambda request: guard.has_token(request.headers)
+    app.state.may_see = lambda request: guard.may_see(request.headers, request.state.session)
     for module in (papers, work, backups, health):
         app.include_router(module.router)
+    for page in (sign_in,):
+        app.include_router(page.router)
     app.add_api_route("/docs", _docs(app), include_in_schema=False)
     return app
 
 
 def _docs(app: FastAPI) -> Any:
     @cache
-    def page() -> str:
-        return render("api.html.j2", None, api=app.openapi())
+    def page() -> tuple[str, str]:
+        """Return the page, and the hash of its style."""
+        found = render("api.html.j2", None, api=app.openapi())
+        style = found.partition("<style>")[2].partition("</style>")[0]
+        return found, base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
 
     async def docs(_request: Request) -> Response:
         """Describe every path, without a script and without another host."""
-        return Response(page(), media_type="text/html")
+        found, digest = page()
+        policy = f"default-src 'none'; style-src 'sha256-{digest}'; frame-ancestors 'none'"
+        return Response(found, media_type="text/html", headers={"Content-Security-Policy": policy})
 
     return docs

@@ -1,25 +1,33 @@
-"""Refusals before a route is reached: by token, by name of the server, by origin of the page; headers for browsers."""
+"""Refusals before a route is reached: by token or session, by name of the server, by origin and form; headers for browsers."""
 
 from __future__ import annotations
 
-import hmac
 import ipaddress
-from urllib.parse import urlsplit
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from refnet.web.answers import failed
+from refnet.web.session import COOKIE, Sessions, cookie, is_id, new_id
 
-#: What needs no token: whether this works, and what the API is.
-OPEN = frozenset({"/health", "/docs", "/openapi.json"})
+#: What needs no token: whether this works, what the API is, and what a browser needs to sign in.
+OPEN = frozenset({"/health", "/docs", "/openapi.json", "/sign-in", "/preferences"})
+STATIC = "/static/"
+#: The most bytes and fields of a form.
+FORM, FIELDS = 64 << 10, 100
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
+        " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -35,30 +43,53 @@ def is_loopback(address: str) -> bool:
     return found.is_loopback and getattr(found, "ipv4_mapped", None) is None
 
 
-class Guard:
-    """Answers a request that `app` must not see."""
+def is_page(path: str) -> bool:
+    """Return whether `path` is for browsers, and not of the API or a file."""
+    return not path.startswith(("/api/", STATIC)) and path not in {
+        "/health",
+        "/metrics",
+        "/docs",
+        "/openapi.json",
+    }
 
-    def __init__(self, app: ASGIApp, token: str | None) -> None:
-        self._app, self._token = app, token.encode() if token else None
+
+class Guard:
+    """Answers a request that `app` must not see.
+
+    For a page it sets in `request.state`: `session`, the id of the browser's cookie, and for a POST `form`, its fields.
+    """
+
+    def __init__(self, app: ASGIApp, sessions: Sessions, *, local: bool) -> None:
+        self._app, self._sessions, self._local = app, sessions, local
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        headers = Headers(scope=scope)
+        given = _cookie(headers)
+        session = given or new_id()
+        scope.setdefault("state", {})["session"] = session
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
+                sent = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
-                    headers.setdefault(name, value)
+                    sent.setdefault(name, value)
+                if (
+                    not given
+                    and "set-cookie" not in sent
+                    and sent.get("content-type", "").startswith("text/html")
+                ):
+                    sent["Set-Cookie"] = cookie(session, secure=is_secure(headers, scope))
             await send(message)
 
-        refused = self._refused(scope, Headers(scope=scope))
+        refused = self._refused(scope, headers, session) or await self._unasked(scope, headers, receive)
         await (refused or self._app)(scope, receive, with_headers)
 
-    def _refused(self, scope: Scope, headers: Headers) -> Response | None:
+    def _refused(self, scope: Scope, headers: Headers, session: str) -> Response | None:
         host = _host(headers.get("host", ""))
-        if self._token is None:
+        if self._local:
             # A page of another site can make a browser ask this server by a name of its own (DNS rebinding).
             client = (scope.get("client") or ("", 0))[0]
             if not is_loopback(client) or not (host in _LOCAL or is_loopback(host)):
@@ -67,14 +98,8 @@ class Guard:
                     "without web.token only this machine is answered",
                     "Ask http://127.0.0.1, or set web.token.",
                 )
-        elif scope["path"] not in OPEN and not self.has_token(headers):
-            answer = failed(
-                401,
-                "the token is missing or wrong",
-                "Send the header `Authorization: Bearer TOKEN`, with web.token.",
-            )
-            answer.headers["WWW-Authenticate"] = "Bearer"
-            return answer
+        elif not (is_open(scope["path"]) or self.may_see(headers, session)):
+            return _sign_in_first(scope, headers)
         origin = headers.get("origin")
         if scope["method"] not in _READING and origin is not None and _origin(origin) != headers.get("host"):
             return failed(
@@ -82,12 +107,98 @@ class Guard:
             )
         return None
 
-    def has_token(self, headers: Headers) -> bool:
-        """Return whether a request may see everything: it has the token, or none is needed."""
-        if self._token is None:
-            return True
+    async def _unasked(self, scope: Scope, headers: Headers, receive: Receive) -> Response | None:
+        """Refuse a change by a browser that no page of this server sent; read the form of one that is not refused."""
+        session, path = scope["state"]["session"], scope["path"]
+        if scope["method"] in _READING or self._has_token(headers):
+            return None
+        given = headers.get("x-csrf-token", "")
+        if is_page(path):
+            try:
+                scope["state"]["form"] = fields = await _form(headers, receive)
+            except ValueError as error:
+                return failed(
+                    400, f"the form cannot be read: {error}", "Load the page again, and send its form."
+                )
+            given = given or fields.pop("csrf", "")
+        elif self._local:  # programs of this machine; a page of another site sends its origin
+            return None
+        if not self._sessions.is_form_token(session, given):
+            return failed(
+                403,
+                "the form is from another page or an earlier start",
+                "Load the page again, and send it from there.",
+            )
+        return None
+
+    def _has_token(self, headers: Headers) -> bool:
         scheme, _, given = headers.get("authorization", "").partition(" ")
-        return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), self._token)
+        return scheme.lower() == "bearer" and self._sessions.is_token(given.strip())
+
+    def may_see(self, headers: Headers, session: str) -> bool:
+        """Return whether a request may see everything: it has the token or a session, or none is needed."""
+        return self._sessions.has_signed_in(session) or self._has_token(headers)
+
+
+def is_open(path: str) -> bool:
+    """Return whether `path` is for everybody."""
+    return path in OPEN or path.startswith(STATIC)
+
+
+def is_secure(headers: Headers, scope: Scope) -> bool:
+    """Return whether the browser uses HTTPS, as a proxy says. A wrong answer changes one flag of the cookie."""
+    return scope.get("scheme") == "https" or headers.get("x-forwarded-proto", "") == "https"
+
+
+def _sign_in_first(scope: Scope, headers: Headers) -> Response:
+    target = "/sign-in"
+    if scope["method"] == "GET" and is_page(scope["path"]):
+        asked = scope["path"] + (
+            f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else ""
+        )
+        target += f"?next={quote(asked)}" if asked != "/" else ""
+    if "hx-request" in headers:  # htmx would put the page for signing in where a part belongs
+        return Response(status_code=401, headers={"HX-Redirect": "/sign-in"})
+    if is_page(scope["path"]) and "text/html" in headers.get("accept", ""):
+        return RedirectResponse(target, 303)
+    answer = failed(
+        401, "the token is missing or wrong", "Send the header `Authorization: Bearer TOKEN`, with web.token."
+    )
+    answer.headers["WWW-Authenticate"] = "Bearer"
+    return answer
+
+
+async def _form(headers: Headers, receive: Receive) -> dict[str, str]:
+    """Return the fields of a form; ValueError where it is none, or too large."""
+    if headers.get("content-type", "").partition(";")[0].strip() != "application/x-www-form-urlencoded":
+        raise ValueError("it is not application/x-www-form-urlencoded")
+    body, more = b"", True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ValueError("the connection ended")
+        body, more = body + message.get("body", b""), message.get("more_body", False)
+        if len(body) > FORM:
+            raise ValueError(f"it has more than {FORM:,} bytes")
+    pairs = parse_qsl(
+        body.decode("ascii"),
+        keep_blank_values=True,
+        strict_parsing=bool(body),
+        errors="strict",
+        max_num_fields=FIELDS,
+    )
+    if len(dict(pairs)) != len(pairs):
+        raise ValueError("a field is there twice")
+    return dict(pairs)
+
+
+def _cookie(headers: Headers) -> str:
+    """Return the id in the cookie of the request; "" if there is none."""
+    try:
+        found = SimpleCookie(headers.get("cookie", "")[:8192]).get(COOKIE)
+    except CookieError:
+        return ""
+    return found.value if found and is_id(found.value) else ""
 
 
 def _host(header: str) -> str:

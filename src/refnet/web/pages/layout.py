@@ -1,0 +1,153 @@
+"""Answers of pages: complete ones, parts for htmx, and errors; each in the language and theme of the browser."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from functools import cache, partial
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar
+
+from anyio import to_thread
+from fastapi import Request, Response
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from refnet.recovery.model import formatting
+from refnet.settings import Settings
+from refnet.web.database import within
+from refnet.web.words import preferred, translated
+
+#: Title and path of each page.
+PAGES = {
+    "Overview": "/",
+    "Timeline": "/timeline",
+    "Restore": "/restore",
+    "Runs": "/runs",
+    "Network": "/network",
+    "Stores": "/stores",
+    "Settings": "/settings",
+}
+THEMES = ("auto", "light", "dark")
+#: Seconds that one page may read.
+SECONDS = 30.0
+_Result = TypeVar("_Result")
+
+
+def page(request: Request, template: str, status: int = 200, **values: Any) -> Response:
+    """Return the page of `template` (in templates/), which extends base.html.j2, for `values`."""
+    return Response(_render(request, template, values), status, media_type="text/html")
+
+
+def fragment(request: Request, template: str, **values: Any) -> Response:
+    """Return a part of a page, for htmx."""
+    return Response(_render(request, template, values), media_type="text/html")
+
+
+def text(request: Request, template: str, **values: Any) -> str:
+    """Return the HTML of a part of a page."""
+    return _render(request, template, values)
+
+
+async def form(request: Request) -> dict[str, str]:
+    """Return the fields of the form of a POST, which the guard has read and checked."""
+    found: dict[str, str] = request.state.form
+    return found
+
+
+async def reading(request: Request, what: str, work: Callable[[], _Result]) -> _Result:
+    """Return the result of `work`, which blocks; RefnetError where it takes longer than 30 s.
+
+    what: who did not answer then.
+    """
+    run = partial(to_thread.run_sync, work, abandon_on_cancel=True, limiter=request.app.state.readers)
+    return await within(SECONDS, what, run())
+
+
+def language_of(request: Request) -> str:
+    """Return the language of the browser: en or ja."""
+    return preferred(request.headers.get("accept-language", ""), request.cookies.get("refnet_language", ""))
+
+
+def inside(path: str) -> str:
+    """Return `path` if it is a path of this server, "/" otherwise: nobody is sent to another site."""
+    inner = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
+    return path if inner and len(path) < 2000 else "/"
+
+
+def asset(name: str) -> str:
+    """Return the path of a file in static/; it changes with the content, so browsers may keep the file."""
+    return f"/static/{name}?v={hashlib.sha256(assets()[name]).hexdigest()[:12]}"
+
+
+@cache
+def assets() -> dict[str, bytes]:
+    """Return the content of each file in static/."""
+    return {one.name: one.read_bytes() for one in files("refnet.web").joinpath("static").iterdir()}
+
+
+def _render(request: Request, template: str, values: dict[str, Any]) -> str:
+    state, settings = request.app.state, request.app.state.settings
+    language, theme = language_of(request), request.cookies.get("refnet_theme", "")
+    session = request.state.session
+    inside_now = state.sessions.has_signed_in(session)
+    common = {
+        "_": partial(translated, language=language),
+        "language": language,
+        "theme": theme if theme in THEMES else "auto",
+        "path": request.url.path,
+        "asked": request.url.path + (f"?{request.url.query}" if request.url.query else ""),
+        "pages": PAGES,
+        "form_token": state.sessions.form_token(session),
+        "can_sign_out": settings.web_token is not None and inside_now,
+        "about": _about(settings) if inside_now else {},
+    }
+    return _environment(settings.schedule_timezone).get_template(template).render(common | values)
+
+
+def _about(settings: Settings) -> dict[str, str]:
+    """Return what every page names: the machine, the settings file, the version."""
+    return {
+        "machine": settings.instance or socket.gethostname(),
+        "file": str(settings.file or "no settings file"),
+        "version": version("refnet"),
+    }
+
+
+@cache
+def _environment(zone: Any) -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parents[1] / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    environment.globals |= {"asset": asset}
+    environment.filters |= {
+        "moment": lambda when: _local(when, zone).strftime("%Y-%m-%d %H:%M"),
+        "iso": lambda when: _local(when, zone).isoformat(timespec="seconds"),
+        "number": _or_dash("{:,}".format),
+        "seconds": _or_dash(formatting.seconds),
+        "age": _or_dash(_age),
+        "size": _or_dash(formatting.size),
+        "plain": formatting.plain,
+    }
+    return environment
+
+
+def _local(when: datetime | str, zone: Any) -> datetime:
+    moment = datetime.fromisoformat(when) if isinstance(when, str) else when
+    return moment.astimezone(zone)
+
+
+def _age(span: timedelta | float) -> str:
+    return formatting.age(span if isinstance(span, timedelta) else timedelta(seconds=span))
+
+
+def _or_dash(shown: Callable[[Any], str]) -> Callable[[Any], str]:
+    return lambda value: "–" if value is None else shown(value)

@@ -1,0 +1,46 @@
+"""The Japanese texts of the pages, one file per page: "English" = "日本語"."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+
+LANGUAGES = ("en", "ja")
+
+
+@cache
+def japanese() -> Mapping[str, str]:
+    """Return each English text of the pages and its translation; ValueError for two different ones of a text."""
+    found: dict[str, str] = {}
+    for file in sorted(files(__name__).iterdir(), key=lambda one: one.name):
+        if file.name.endswith(".ja.toml"):
+            for english, text in tomllib.loads(file.read_text(encoding="utf-8")).items():
+                if found.setdefault(english, text) != text:
+                    raise ValueError(f"{file.name}: another translation of '{english}'")
+    return found
+
+
+def translated(text: str, language: str, **values: object) -> str:
+    """Return `text` in `language`, English where no translation is there, with each {name} replaced by its value."""
+    said = japanese().get(text, text) if language == "ja" else text
+    return said.format(**values) if values else said
+
+
+def preferred(accepted: str, chosen: str = "") -> str:
+    """Return the language of a browser: what was `chosen`, else the first of Accept-Language that there is."""
+    if chosen in LANGUAGES:
+        return chosen
+    weighed = [part.strip().partition(";q=") for part in accepted[:500].split(",")]
+    for name, _, weight in sorted(weighed, key=lambda one: -_weight(one[2])):
+        if weight != "0" and name[:2].lower() in LANGUAGES:
+            return name[:2].lower()
+    return "en"
+
+
+def _weight(text: str) -> float:
+    try:
+        return float(text) if text else 1.0
+    except ValueError:
+        return 0.0

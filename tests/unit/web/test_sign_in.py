@@ -1,0 +1,227 @@
+"""Who signs in, which form is accepted, and what a page says without a session."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from refnet.settings import Settings
+from refnet.web.app import create
+from refnet.web.pages.layout import inside
+from refnet.web.session import ATTEMPTS, LASTS, MOST, Sessions, TooManyAttemptsError, new_id
+from refnet.web.words import preferred
+
+TOKEN = "a-token-of-the-tests"
+HTML = {"Accept": "text/html"}
+
+
+def browser(settings: Settings) -> TestClient:
+    return TestClient(
+        create(settings),
+        base_url="http://127.0.0.1:8000",
+        client=("127.0.0.1", 1),
+        follow_redirects=False,
+        headers=HTML,
+    )
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[TestClient]:
+    with browser(Settings(home=tmp_path, web_token=TOKEN)) as found:
+        yield found
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Iterator[TestClient]:
+    with browser(Settings(home=tmp_path)) as found:
+        yield found
+
+
+def csrf(client: TestClient, path: str = "/sign-in") -> str:
+    found = re.search(r'name="csrf" value="([0-9a-f]{64})"', client.get(path).text)
+    assert found
+    return found[1]
+
+
+def signed_in(client: TestClient) -> TestClient:
+    said = client.post("/sign-in", data={"csrf": csrf(client), "token": TOKEN})
+    assert said.status_code == 303
+    return client
+
+
+def test_a_browser_without_a_session_is_sent_to_sign_in_and_back(guarded: TestClient) -> None:
+    said = guarded.get("/runs?kind=backup")
+    assert (said.status_code, said.headers["location"]) == (303, "/sign-in?next=/runs%3Fkind%3Dbackup")
+    said = guarded.post("/sign-in", data={"csrf": csrf(guarded), "token": TOKEN, "next": "/runs?kind=backup"})
+    assert (said.status_code, said.headers["location"]) == (303, "/runs?kind=backup")
+    assert guarded.get("/nothing").status_code == 404
+
+
+def test_the_cookie_is_for_this_site_alone_and_no_script_reads_it(guarded: TestClient) -> None:
+    token = csrf(guarded)
+    before = guarded.cookies["refnet_session"]
+    said = guarded.post(
+        "/sign-in", data={"csrf": token, "token": TOKEN}, headers={"X-Forwarded-Proto": "https"}
+    )
+    words = said.headers["set-cookie"].split("; ")
+    assert {"HttpOnly", "SameSite=Strict", "Path=/", "Secure", f"Max-Age={LASTS}"} <= {*words}
+    assert before not in words[0]
+
+
+def test_the_page_for_signing_in_names_no_machine_and_no_file(guarded: TestClient) -> None:
+    said = guarded.get("/sign-in").text
+    assert "settings file" not in said
+    assert "RefNet 0" not in said
+
+
+@pytest.mark.parametrize("token", ["", "x", TOKEN[:-1], TOKEN + "x", "文字", "é"])
+def test_a_wrong_token_gives_no_session(guarded: TestClient, token: str) -> None:
+    said = guarded.post("/sign-in", data={"csrf": csrf(guarded), "token": token})
+    assert said.status_code == 401
+    assert "the token is wrong" in said.text
+    assert guarded.get("/nothing").status_code == 303
+
+
+def test_after_ten_wrong_tokens_an_address_waits(guarded: TestClient) -> None:
+    token = csrf(guarded)
+    for _ in range(ATTEMPTS):
+        assert guarded.post("/sign-in", data={"csrf": token, "token": "x"}).status_code == 401
+    said = guarded.post("/sign-in", data={"csrf": token, "token": TOKEN})
+    assert said.status_code == 429
+    assert 0 < int(said.headers["retry-after"]) <= 60
+
+
+@pytest.mark.parametrize("cookie", ["x", "A" * 43, "a" * 100_000, "\x00", "../../etc", '"'])
+def test_a_forged_cookie_sees_nothing(guarded: TestClient, cookie: str) -> None:
+    said = guarded.get("/nothing", headers={"Cookie": f"refnet_session={cookie}"})
+    assert said.status_code == 303
+
+
+def test_a_session_reads_the_api_and_changes_it_only_with_the_token_of_a_form(guarded: TestClient) -> None:
+    signed_in(guarded)
+    assert guarded.get("/api/backups").status_code == 200
+    assert guarded.post("/api/crawls", json={}).status_code == 403
+    assert (
+        guarded.post("/api/crawls", json={}, headers={"X-CSRF-Token": csrf(guarded, "/nothing")}).status_code
+        == 400
+    )
+
+
+@pytest.mark.parametrize("given", [{}, {"csrf": ""}, {"csrf": "0" * 64}, {"csrf": "文"}])
+def test_a_form_of_another_page_changes_nothing(local: TestClient, given: dict[str, str]) -> None:
+    said = local.post("/preferences", data={"language": "ja", **given})
+    assert said.status_code == 403
+    assert "refnet_language" not in said.headers.get("set-cookie", "")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\xff",
+        b"csrf",
+        b"a=1&a=2",
+        b"&".join(b"a%d=1" % n for n in range(200)),
+        b"a=" + b"x" * (65 << 10),
+        b"a=%ff",
+    ],
+)
+def test_a_malformed_form_is_refused(local: TestClient, body: bytes) -> None:
+    kind = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert local.post("/preferences", content=body, headers=kind).status_code in {400, 413}
+    assert local.post("/preferences", json={}).status_code == 400
+
+
+def test_signing_out_ends_the_session_for_every_copy_of_the_cookie(guarded: TestClient) -> None:
+    signed_in(guarded)
+    kept = guarded.cookies["refnet_session"]
+    assert guarded.post("/sign-out", data={"csrf": csrf(guarded, "/nothing")}).status_code == 303
+    assert guarded.get("/nothing", headers={"Cookie": f"refnet_session={kept}"}).status_code == 303
+
+
+def test_a_session_ends_after_twelve_hours_and_the_oldest_of_too_many(tmp_path: Path) -> None:
+    now = [0.0]
+    sessions = Sessions(TOKEN, lambda: now[0])
+    first = sessions.sign_in(TOKEN, "a")
+    now[0] = LASTS - 1
+    assert sessions.has_signed_in(first)
+    now[0] = LASTS + 1
+    assert not sessions.has_signed_in(first)
+    several = [sessions.sign_in(TOKEN, "a") for _ in range(MOST + 1)]
+    assert [sessions.has_signed_in(one) for one in several[:2]] == [False, True]
+
+
+def test_a_limit_of_attempts_holds_for_each_address_and_ends(tmp_path: Path) -> None:
+    now = [0.0]
+    sessions = Sessions(TOKEN, lambda: now[0])
+
+    def wrong(address: str) -> str:
+        try:
+            sessions.sign_in("x", address)
+        except TooManyAttemptsError as error:
+            return f"wait {error.seconds}"
+        except Exception as error:  # noqa: BLE001
+            return str(error)
+        return "in"
+
+    assert [wrong("a") for _ in range(ATTEMPTS + 1)][-1] == "wait 61"
+    assert wrong("b") == "the token is wrong"
+    now[0] = 61
+    assert wrong("a") == "the token is wrong"
+
+
+def test_language_and_theme_are_kept_in_the_browser(local: TestClient) -> None:
+    assert '<html lang="ja"' in local.get("/nothing", headers={"Accept-Language": "ja,en;q=0.5"}).text
+    said = local.post(
+        "/preferences", data={"csrf": csrf(local, "/nothing"), "language": "ja", "next": "/runs"}
+    )
+    assert (said.status_code, said.headers["location"]) == (303, "/runs")
+    assert "ネットワーク" in local.get("/nothing").text
+    local.post("/preferences", data={"csrf": csrf(local, "/nothing"), "theme": "dark"})
+    assert 'data-theme="dark"' in local.get("/nothing").text
+
+
+@pytest.mark.parametrize(
+    "path", ["//evil.example", "/\\evil.example", "https://evil.example", "", "x", "/\n", "/" + "x" * 5000]
+)
+def test_nobody_is_sent_to_another_site(path: str) -> None:
+    assert inside(path) == "/"
+
+
+@pytest.mark.parametrize(
+    ("accepted", "language"),
+    [
+        ("ja", "ja"),
+        ("en;q=0.5,ja;q=0.9", "ja"),
+        ("de,fr", "en"),
+        ("", "en"),
+        ("ja;q=0,en", "en"),
+        ("ja;q=x", "ja"),
+        (",;q=;", "en"),
+    ],
+)
+def test_the_language_is_the_first_of_the_browser_that_there_is(accepted: str, language: str) -> None:
+    assert preferred(accepted) == language
+
+
+def test_no_page_has_a_script_or_a_style_of_its_own(local: TestClient) -> None:
+    said = local.get("/nothing")
+    assert "unsafe" not in said.headers["content-security-policy"]
+    assert "unsafe" not in local.get("/docs").headers["content-security-policy"]
+    assert not re.search(r"<style|<script(?! src=\"/static/)| style=| on\w+=", said.text)
+
+
+def test_files_are_only_those_of_the_pages(local: TestClient) -> None:
+    found = re.findall(r'(?:src|href)="(/static/[^"]+)"', local.get("/nothing").text)
+    assert len(found) >= 3
+    for path in found:
+        assert "immutable" in local.get(path).headers["cache-control"]
+    for path in ("/static/..%2Fapp.py", "/static/nothing", "/static/", "/static/../app.py"):
+        assert local.get(path).status_code == 404
+
+
+def test_ids_are_random() -> None:
+    assert len({new_id() for _ in range(100)}) == 100

@@ -1,0 +1,35 @@
+"""Every text of the pages has a Japanese one, with the same places for values."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import refnet.web
+from refnet.web.words import japanese, translated
+
+_WEB = Path(refnet.web.__file__).parent
+_FILES = sorted([*_WEB.glob("templates/*.j2"), *_WEB.glob("pages/*.py")])
+_TEXT = re.compile(r"""\b_\(\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)')""")
+_PLACE = re.compile(r"\{(\w+)[^}]*\}")
+
+
+def texts(file: Path) -> list[str]:
+    return [double or single for double, single in _TEXT.findall(file.read_text(encoding="utf-8"))]
+
+
+@pytest.mark.parametrize("file", _FILES, ids=lambda file: file.name)
+def test_every_text_of_a_page_has_a_japanese_one(file: Path) -> None:
+    assert [one for one in texts(file) if one not in japanese()] == []
+
+
+def test_a_translation_has_the_places_for_values_of_its_text() -> None:
+    for english, text in japanese().items():
+        assert sorted(_PLACE.findall(english)) == sorted(_PLACE.findall(text)), english
+
+
+def test_values_are_put_into_the_translation() -> None:
+    assert translated("no such text of {n}", "ja", n=3) == "no such text of 3"
+    assert translated("{braces}", "ja") == "{braces}"
