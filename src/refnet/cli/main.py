@@ -66,7 +66,7 @@ GROUPS = {
         "worker": ("worker", "worker", "Run scheduled tasks as a Celery worker."),
         "beat": ("worker", "beat", "Send scheduled tasks as Celery's beat."),
         "broker": ("worker", "broker", "Manage the embedded Celery broker."),
-        "serve": ("serve", "serve", "Serve the network and the catalog over HTTP."),
+        "serve": ("serve", "serve", "Serve the dashboard and the HTTP API."),
         "metrics": ("metrics", "metrics", "Print or serve metrics for Prometheus."),
         "notify": ("notify", "notify", "Send a test message to every service of notify.urls."),
     },

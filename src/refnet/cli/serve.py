@@ -1,4 +1,4 @@
-"""`refnet serve`: the HTTP API."""
+"""`refnet serve`: the dashboard and the HTTP API."""
 
 from __future__ import annotations
 
@@ -20,16 +20,14 @@ def serve(
         int, typer.Option(min=0, max=65535, metavar="PORT", help="The port; 0: any free one.")
     ] = 8000,
 ) -> None:
-    """Serve the network and the catalog over HTTP.
+    """Serve the dashboard and the HTTP API.
 
-    Runs until stopped. /docs describes the paths.
+    Runs until stopped. /docs describes the paths of the API.
     """
     settings = current_settings()
     with needed("web"):
         from refnet.web import server
     listening = server.listen(host, port, local=settings.web_token is None)
     url = server.url_of(listening)
-    server.serve(
-        settings, listening, lambda: say(f"serving {url}/api/papers, described on {url}/docs", flush=True)
-    )
+    server.serve(settings, listening, lambda: say(f"serving {url}/, with its API on {url}/docs", flush=True))
     say("stopped", flush=True)

@@ -20,7 +20,7 @@ from refnet.web.answers import add_errors
 from refnet.web.backups import Reports
 from refnet.web.children import Children
 from refnet.web.database import Database
-from refnet.web.guard import Guard
+from refnet.web.guard import Guard, UserOf
 from refnet.web.health import Health
 from refnet.web.pages import sign_in
 from refnet.web.session import Sessions
@@ -29,8 +29,11 @@ from refnet.web.session import Sessions
 BODY = 64 << 10
 
 
-def create(settings: Settings) -> FastAPI:
-    """Return the application for `settings`. It starts without the database, and then says so."""
+def create(settings: Settings, user_of: UserOf | None = None) -> FastAPI:
+    """Return the application for `settings`. It starts without the database, and then says so.
+
+    user_of: see Guard.
+    """
     database = Database(settings)
 
     @asynccontextmanager
@@ -51,7 +54,7 @@ def create(settings: Settings) -> FastAPI:
     add_errors(app)
     sessions, local = Sessions(settings.web_token), settings.web_token is None
     guard = Guard(app, sessions, local=local)
-    app.add_middleware(Guard, sessions=sessions, local=local)
+    app.add_middleware(Guard, sessions=sessions, local=local, user_of=user_of)
     app.state.settings = settings
     app.state.sessions = sessions
     app.state.readers = CapacityLimiter(8)

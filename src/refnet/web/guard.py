@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import os
+from collections.abc import Callable
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl, quote, urlsplit
 
@@ -30,6 +32,7 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+UserOf = Callable[[tuple[str, int], tuple[str, int]], int | None]
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -57,10 +60,14 @@ class Guard:
     """Answers a request that `app` must not see.
 
     For a page it sets in `request.state`: `session`, the id of the browser's cookie, and for a POST `form`, its fields.
+    local: only this machine is answered, without a token. user_of: returns the user id of a client of this machine; a
+    page is then for this process's user and root alone.
     """
 
-    def __init__(self, app: ASGIApp, sessions: Sessions, *, local: bool) -> None:
-        self._app, self._sessions, self._local = app, sessions, local
+    def __init__(
+        self, app: ASGIApp, sessions: Sessions, *, local: bool, user_of: UserOf | None = None
+    ) -> None:
+        self._app, self._sessions, self._local, self._user_of = app, sessions, local, user_of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -98,6 +105,12 @@ class Guard:
                     "without web.token only this machine is answered",
                     "Ask http://127.0.0.1, or set web.token.",
                 )
+            if self._is_of_another_user(scope):
+                return failed(
+                    403,
+                    "without web.token the dashboard is only for the user who serves it",
+                    "Set web.token, and sign in with it.",
+                )
         elif not (is_open(scope["path"]) or self.may_see(headers, session)):
             return _sign_in_first(scope, headers)
         origin = headers.get("origin")
@@ -134,6 +147,12 @@ class Guard:
     def _has_token(self, headers: Headers) -> bool:
         scheme, _, given = headers.get("authorization", "").partition(" ")
         return scheme.lower() == "bearer" and self._sessions.is_token(given.strip())
+
+    def _is_of_another_user(self, scope: Scope) -> bool:
+        """Return whether a page is asked by another user of this machine: pages download backups and start restores."""
+        if self._user_of is None or not is_page(scope["path"]):
+            return False
+        return self._user_of(scope["client"], scope["server"]) not in {0, os.geteuid()}
 
     def may_see(self, headers: Headers, session: str) -> bool:
         """Return whether a request may see everything: it has the token or a session, or none is needed."""

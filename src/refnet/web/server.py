@@ -13,6 +13,7 @@ from refnet.errors import Exit, RefnetError
 from refnet.settings import Settings
 from refnet.web.app import create
 from refnet.web.guard import is_loopback
+from refnet.web.peers import user_of
 
 #: The most connections, the bytes of a request's head, and seconds: an idle connection, running requests at the stop.
 CONNECTIONS, HEAD, IDLE, STOP = 256, 16 << 10, 15, 10
@@ -67,7 +68,7 @@ def serve(settings: Settings, listening: socket.socket, started: Callable[[], No
     """
     _Server(
         uvicorn.Config(
-            create(settings),
+            create(settings, user_of),
             http="h11",
             loop="asyncio",
             ws="none",

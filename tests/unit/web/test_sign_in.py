@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -225,3 +226,13 @@ def test_files_are_only_those_of_the_pages(local: TestClient) -> None:
 
 def test_ids_are_random() -> None:
     assert len({new_id() for _ in range(100)}) == 100
+
+
+@pytest.mark.parametrize(("user", "status"), [(os.geteuid(), 404), (0, 404), (65_534, 403), (None, 403)])
+def test_without_a_token_pages_are_for_the_user_who_serves_them(
+    tmp_path: Path, user: int | None, status: int
+) -> None:
+    app = create(Settings(home=tmp_path), lambda _client, _server: user)
+    with TestClient(app, base_url="http://127.0.0.1:8000", client=("127.0.0.1", 1), headers=HTML) as found:
+        assert found.get("/nothing").status_code == status
+        assert found.get("/api/backups").status_code == 200
