@@ -97,10 +97,11 @@ def test_a_broken_docker_is_named_with_its_stage_and_what_is_back_is_not_brought
     machine = Machine(short_folder / "docker")
     for name in ("here", "config", "bin"):
         (machine.folder / name).mkdir(parents=True)
-    docker, toml = machine.folder / "bin" / "docker", machine.folder / "config" / "refnet.toml"
-    docker.write_text("#!/bin/sh\necho 'Cannot connect to the Docker daemon' >&2\nexit 1\n")
-    docker.chmod(0o755)
-    machine.settings["PATH"] = f"{docker.parent}:{os.environ['PATH']}"
+    programs, toml = machine.folder / "bin", machine.folder / "config" / "refnet.toml"
+    for name in ("docker", "docker-compose", "podman", "podman-compose"):
+        (programs / name).write_text("#!/bin/sh\necho 'Cannot connect to the Docker daemon' >&2\nexit 1\n")
+        (programs / name).chmod(0o755)
+    machine.settings["PATH"] = f"{programs}:{os.environ['PATH']}"
     (machine.folder / "config" / ".env").write_text("A=1\n")
     (machine.folder / "config" / "compose.yaml").write_text("services: {}\n")
     toml.write_text('[recover]\nservices = "compose"\n')
@@ -114,7 +115,7 @@ def test_a_broken_docker_is_named_with_its_stage_and_what_is_back_is_not_brought
     stopped = machine.refnet("recover", *_RUN)
     assert stopped.returncode == 1
     assert stopped.stderr.startswith(
-        "refnet: the recovery stopped at the stage config: docker compose up failed: Cannot"
+        "refnet: the recovery stopped at the stage config: docker version failed: Cannot"
     )
     assert len(stopped.stderr.splitlines()) == 2
     assert "REFNET_RECOVER_SERVICES=none" in stopped.stderr

@@ -36,6 +36,7 @@ from refnet.recovery.model.formatting import plural, some
 from refnet.recovery.model.monitoring import Status
 from refnet.recovery.model.schedule import Schedule
 from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
+from refnet.recovery.services.program import working_program
 from refnet.recovery.sources.files import entries
 from refnet.recovery.stores.lock import LOCK_NAME
 from refnet.scheduling.status import status
@@ -238,19 +239,26 @@ def _recovery(settings: Settings) -> Iterator[Line]:
     for source in (SourceName.CONFIG, SourceName.OBSIDIAN):
         setup.folder(source)
     folder = settings.config_dir
-    if settings.recover_services == "compose" and not (folder and compose_file(folder)):
+    by_compose = settings.recover_services == "compose"
+    if by_compose and not (folder and compose_file(folder)):
         hint = "Put it there, or set recover.services to local or none."
         yield error("recovery", f"{folder or 'config_dir'} has no Compose file", hint)
     for command in setup.commands:
+        if by_compose and not command.hook:
+            continue  # all are of one program
         try:
-            program = shlex.split(command.line)[0]
+            name = shlex.split(command.line)[0]
         except (ValueError, IndexError):
-            program = command.line
-        alternative = shutil.which("docker-compose") if settings.recover_services == "compose" else None
-        if not (shutil.which(program) or alternative):
+            name = command.line
+        if not shutil.which(name):
             hint = "Install it, or fix recover.* in the settings."
-            yield error("recovery", f"{program} of the stage {command.stage} is not found", hint)
-    yield ok("recovery", f"services: {settings.recover_services or 'none are started'}")
+            yield error("recovery", f"{name} of the stage {command.stage} is not found", hint)
+    try:
+        by = f", by {working_program()}" if by_compose else ""
+    except RefnetError as wrong:
+        yield error("recovery", wrong.message, wrong.hint)
+    else:
+        yield ok("recovery", f"services: {settings.recover_services or 'none are started'}{by}")
 
 
 def _broker(settings: Settings) -> Iterator[Line]:

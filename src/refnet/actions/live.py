@@ -6,8 +6,11 @@ import http.client
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
+from pathlib import Path
 
 from refnet import servers, wiring
 from refnet.actions import database_restore, files_restore, globals_restore
@@ -15,6 +18,7 @@ from refnet.actions.context import Context
 from refnet.actions.recovery_settings import Setup
 from refnet.compose import COMPOSE_FILES, compose_file
 from refnet.errors import RefnetError
+from refnet.files import read_regular
 from refnet.recovery.model.artifact import Entry, Outcome
 from refnet.recovery.model.clock import Clock
 from refnet.recovery.model.formatting import plural
@@ -25,10 +29,13 @@ from refnet.recovery.model.source import Finding, OpenArtifact
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.recovery.services.compose import Compose
 from refnet.recovery.services.local import LocalServices
+from refnet.recovery.services.program import working_program
 from refnet.recovery.verbs.restore_database import Options
 
 #: The time limit of one health request, and the pause between two looks, in seconds.
 _HEALTH_SECONDS, _PAUSE = 10, 0.5
+#: So many files with secrets are read, of at most so many bytes.
+_SECRETS, _SECRET_BYTES = 100, 64 << 10
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,8 @@ class Live:
     def _services(self) -> Services:
         settings = self.setup.settings
         if settings.recover_services == "local":
-            return LocalServices(settings.home / "services", partial(servers.server, settings))
+            start_server = partial(servers.server, settings)
+            return LocalServices(settings.home / "services", start_server, hide=self._hide(None))
         folder = settings.config_dir
         found = compose_file(folder) if folder else None
         if not found:
@@ -98,7 +106,17 @@ class Live:
                 f"recover.services is compose, and {folder or 'config_dir'} has no Compose file",
                 f"Put it there ({' or '.join(COMPOSE_FILES)}).",
             )
-        return Compose(found)
+        return Compose(found, working_program(), settings.recover_seconds, self._hide(folder))
+
+    def _hide(self, folder: Path | None) -> Callable[[str], str]:
+        """Return what hides the secrets of the settings, and those in the files of a Compose project in `folder`."""
+        from refnet.telemetry.redact import redactor, secrets_of
+
+        known = secrets_of(self.setup.settings)
+        for path in islice((folder / "secrets").glob("*"), _SECRETS) if folder else ():
+            with suppress(OSError, UnicodeDecodeError):
+                known.update(read_regular(path, _SECRET_BYTES).decode().split())
+        return redactor(known)
 
     def health(self) -> Finding | None:
         """Ask the health URL until it answers 200 or the time is over; None where the settings have none."""

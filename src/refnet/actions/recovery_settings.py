@@ -23,6 +23,7 @@ from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.cluster import Seen, member_name
 from refnet.recovery.model.recovery_plan import RESTORES, Stage, restored_in
 from refnet.recovery.model.source_name import STANDARD, SourceName
+from refnet.recovery.services import program
 from refnet.recovery.services.local import POSTGRES
 from refnet.recovery.sources.files.files_artifact import FilesArtifact
 from refnet.recovery.sources.files.member_names import ArchiveError, show
@@ -125,7 +126,7 @@ class Setup:
         if self.settings.recover_services == "compose":
             folder = self.settings.config_dir
             file = folder and (compose_file(folder) or folder / "compose.yaml")
-            line = shlex.join(["docker", "compose", "--file", str(file), "up", "--detach", *names])
+            line = shlex.join([*program.words(), "--file", str(file), "up", "--detach", *names])
             return [Command(stage, line, True)]  # the Compose file itself came out of the backup
         if self.settings.recover_services == "local":
             restored = self.own and self._from_file(_KEYS[stage])

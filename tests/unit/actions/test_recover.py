@@ -88,6 +88,9 @@ class World:
         self.slow -= 1
         return tuple(names) if self.slow > 0 else ()
 
+    def why(self, _name: str) -> str:
+        return "is slow"
+
 
 def entry(source: SourceName, hours: int) -> Entry:
     created = NOW - timedelta(hours=hours)

@@ -1,152 +1,238 @@
-"""Services of a Compose project, by `docker compose` or `docker-compose`."""
+"""Services of a Compose project.
 
-import re
-import shlex
-from collections.abc import Sequence
+The programs differ in what their `ps` says, and agree in what `docker inspect` and `podman inspect` say.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from subprocess import DEVNULL, Popen, TimeoutExpired
+from tempfile import TemporaryFile
+from typing import IO, Any
 
-from refnet.errors import RefnetError
-from refnet.processes import run
+from refnet.processes import QUICK_SECONDS, run_bounded
 from refnet.recovery.model import checked
+from refnet.recovery.model.services import LOG_LINES, log_end, not_up
+from refnet.recovery.services.program import ENVIRONMENT, CommandError, Program, execute
 
-#: The answers of docker without the Compose plugin.
-_NO_PLUGIN = re.compile(r"unknown (?:shorthand )?flag|is not a docker command")
 #: Long enough for `up` to pull images.
 _UP_SECONDS = 3600.0
-_PLUGIN, _STANDALONE = ("docker", "compose"), ("docker-compose",)
+#: While `up` runs, its containers are looked at so often.
+_LOOK_SECONDS = 1.0
+#: The end of the messages of `up`, and of a log, in bytes.
+_MESSAGES, _LOG = 4000, 64 << 10
+#: It is there where systemd runs, whose timers podman needs for health checks.
+_SYSTEMD = Path("/run/systemd/system")
+_ENDED = {"exited", "stopped"}
+_SERVICE = "com.docker.compose.service"
 
 
-class _CommandError(Exception):
-    """A command is missing (`code` None) or failed; `lines` are those of its stderr."""
+@dataclass(frozen=True)
+class Container:
+    """A container of a service."""
 
-    def __init__(self, command: Sequence[str], code: int | None, lines: list[str]) -> None:
-        super().__init__(command, code, lines)
-        self.command, self.code, self.lines = command, code, lines
+    id: str
+    service: str
+    #: created, running, exited, …
+    status: str
+    #: "" without a health check; starting, healthy, unhealthy.
+    health: str = ""
+    #: Its exit code.
+    code: int = 0
+    #: Whether it is started again where it ends: it is not a service that does its work once.
+    restarts: bool = False
+    #: The output of its last health check.
+    check: str = ""
 
     @property
-    def no_plugin(self) -> bool:
-        return self.code is None or bool(self.lines and _NO_PLUGIN.search(self.lines[0]))
+    def is_up(self) -> bool:
+        if self.status in _ENDED:
+            return self.code == 0 and not self.restarts
+        return self.status == "running" and self.health in {"", "healthy"}
+
+    @property
+    def state(self) -> str:
+        if self.status in _ENDED:
+            return f"exited with {self.code}"
+        return f"is {self.health if self.status == 'running' and self.health else self.status}"
 
 
 @dataclass(frozen=True)
 class Compose:
-    """The project of `file`, by `docker` with its Compose plugin, or by `docker-compose`."""
+    """The project of `file`."""
 
     file: Path
+    program: Program
+    #: How long `up` may wait for a container that is not up, in seconds.
+    seconds: float = 120.0
+    #: Hides secrets in what a log says.
+    hide: Callable[[str], str] = str
 
     def start(self, names: Sequence[str]) -> None:
-        self._output("up", "--detach", "--no-recreate", *names)
+        command = self._command("up", "--detach", "--no-recreate", *names)
+        with _failures(), TemporaryFile() as messages:
+            code = self._up(command, messages)
+            messages.seek(max(0, messages.seek(0, os.SEEK_END) - _MESSAGES))
+            lines = self.hide(messages.read().decode(errors="replace")).strip().splitlines()
+            if code:
+                raise CommandError(command, code, lines).as_error("; ".join([*lines[-1:], *self._broken()]))
+            found = self._containers()
+            # podman-compose ends with 0 whatever happens.
+            if left := [name for name in names if all(one.status == "created" for one in _of(found, name))]:
+                errors = [line for line in lines if line.startswith("Error")] or lines
+                raise CommandError(command, code, lines).as_error(
+                    ": ".join([f"{', '.join(left)} was not started", *errors[-1:]])
+                )
 
     def waiting(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Return those of `names` that are not running, or not healthy if they have a health check."""
-        try:
-            program, output = self._run("ps", "--all", "--format", "json", *names)
-        except _CommandError as error:
-            if error.command[0] != _STANDALONE[0]:
-                raise self._failure(error) from None
-            return self._waiting_old(names)  # its first version does not support --format
-        try:
-            services = _services(output)
-        except ValueError:
-            raise _not_json(program) from None
-        up = {one["Service"] for one in services if _is_up(one.get("State", ""), one.get("Health"))}
-        return tuple(name for name in names if name not in up)
-
-    def _waiting_old(self, names: Sequence[str]) -> tuple[str, ...]:
-        return tuple(name for name in names if not self._is_up_old(name))
-
-    def _is_up_old(self, name: str) -> bool:
-        containers = self._output("ps", "-q", name).split()
-        try:
-            found = [
-                _execute(["docker", "inspect", "--format", "{{json .State}}", one]) for one in containers
-            ]
-            states = [_STATE(checked.document(text)) for text in found]
-        except _CommandError as error:
-            raise self._failure(error) from None
-        except ValueError:
-            raise _not_json("docker inspect") from None
-        return bool(states) and all(
-            _is_up(state["Status"], (state.get("Health") or {}).get("Status")) for state in states
+        """Return those of `names` without a container, or with one that is neither running well nor done."""
+        with _failures():
+            found = self._containers()
+        return tuple(
+            name for name in names if not (of := _of(found, name)) or not all(one.is_up for one in of)
         )
 
-    def _output(self, *arguments: str) -> str:
+    def why(self, name: str) -> str:
+        with _failures():
+            down = [one for one in _of(self._containers(), name) if not one.is_up]
+            return self._known(down[0]) if down else "has no container"
+
+    def _known(self, one: Container) -> str:
+        """Return the state of a container, the output of its health check and the end of its log."""
+        asked = [self.program.engine, "logs", "--tail", str(LOG_LINES), one.id]
+        log = run_bounded(asked, QUICK_SECONDS, _LOG)
+        says = log_end(one.check, self.hide) if one.health else ""
+        check = f" (its check says: {says})" if says else ""
+        text = log.output.decode(errors="replace") + log.messages
+        return f"{one.state}{check}, its log ends: {log_end(text, self.hide) or 'it is empty'}"
+
+    def _broken(self) -> list[str]:
+        """Return what is known of a container that has failed, if one has."""
+        with suppress(CommandError):
+            failed = [one for one in self._containers() if one.health == "unhealthy" or one.code]
+            return [f"{one.service} {self._known(one)}" for one in failed[:1]]
+        return []
+
+    def _up(self, command: Sequence[str], messages: IO[bytes]) -> int:
+        """Run `up`, and return its exit code. RefnetError where it waits too long for a container that is not up."""
+        with _started(command, messages) as up:
+            began = since = time.monotonic()
+            before: set[str] = set()
+            while True:
+                with suppress(TimeoutExpired):
+                    return up.wait(_LOOK_SECONDS)
+                with suppress(CommandError):  # `up` may just have removed one
+                    found = self._containers()
+                    down = [one for one in found if not one.is_up]
+                    now, there = time.monotonic(), {one.id for one in found}
+                    since = since if down and there == before else now
+                    before = there
+                    if now - since > self.seconds or now - began > _UP_SECONDS:
+                        raise not_up(self, list(dict.fromkeys(one.service for one in down)), now - since)
+
+    def _containers(self) -> list[Container]:
+        """Return the containers of the project."""
+        found = self._inspected()
+        if self.program.engine == "podman" and not _SYSTEMD.is_dir():
+            for one in found:
+                if one.status == "running" and one.health in {"starting", "unhealthy"}:
+                    run_bounded([self.program.engine, "healthcheck", "run", one.id], QUICK_SECONDS, _LOG)
+            found = self._inspected()
+        return found
+
+    def _inspected(self) -> list[Container]:
+        names = execute(self._command("ps", *self.program.listing, "--quiet")).split()
+        if not names:
+            return []
+        command = [self.program.engine, "inspect", "--type", "container", *names]
         try:
-            return self._run(*arguments)[1]
-        except _CommandError as error:
-            raise self._failure(error) from None
+            return containers(execute(command))
+        except ValueError as error:
+            raise CommandError(command, 0, [f"its answer is not what it should be: {error}"]) from None
 
-    def _run(self, *arguments: str) -> tuple[str, str]:
-        """Return the program that exists, and its output. _CommandError of the plugin if neither exists."""
-        project = ["--file", str(self.file), *arguments]
-        try:
-            return _PLUGIN[0], _execute([*_PLUGIN, *project])
-        except _CommandError as error:
-            if not error.no_plugin:
-                raise
-            missing = error
-        try:
-            return _STANDALONE[0], _execute([*_STANDALONE, *project])
-        except _CommandError as error:
-            raise (missing if error.code is None else error) from None
-
-    def _failure(self, error: _CommandError) -> RefnetError:
-        if error.code is None:
-            return RefnetError(
-                f"{error.command[0]} is not on PATH", "Install Docker with its Compose plugin."
-            )
-        if error.command[0] == _PLUGIN[0] and error.no_plugin:
-            return RefnetError(
-                "docker has no Compose plugin",
-                "Install it (Debian: docker-compose, Ubuntu: docker-compose-v2, Docker's own: docker-compose-plugin).",
-            )
-        words = [word for word in error.command if word not in {"--file", str(self.file)}]
-        program = " ".join(words[: 3 if words[0] == _PLUGIN[0] else 2])
-        return RefnetError(
-            f"{program} failed: {error.lines[-1] if error.lines else 'no message'}",
-            f"Run it yourself: `{shlex.join(error.command)}`.",
-        )
+    def _command(self, *arguments: str) -> list[str]:
+        return [*self.program.words, "--file", str(self.file), *arguments]
 
 
-def _execute(command: Sequence[str]) -> str:
+@contextmanager
+def _started(command: Sequence[str], messages: IO[bytes]) -> Iterator[Popen[bytes]]:
+    """Run `command` in a session of its own, which ends with the block."""
+    environment = {**os.environ, **ENVIRONMENT}
     try:
-        ran = run(command, _UP_SECONDS, capture_output=True, text=True, errors="replace")
-    except (FileNotFoundError, PermissionError):  # PermissionError: a folder on PATH may not be entered
-        raise _CommandError(command, None, []) from None
-    if ran.returncode:
-        raise _CommandError(command, ran.returncode, ran.stderr.strip().splitlines())
-    return str(ran.stdout)
+        process = Popen(
+            command, stdin=DEVNULL, stdout=DEVNULL, stderr=messages, env=environment, start_new_session=True
+        )
+    except OSError:
+        raise CommandError(command, None, []) from None
+    with process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
 
 
-def _services(text: str) -> list[dict[str, Any]]:
-    """Parse the output of `ps`: a JSON array, or since 2.21 an object per line. ValueError if it is neither."""
-    if text.lstrip().startswith("["):
-        found = checked.parsed(text)
-    else:
-        found = [checked.parsed(line) for line in text.splitlines() if line.strip()]
-    services: list[dict[str, Any]] = _SERVICES(found)
-    return services
+def _of(found: Sequence[Container], service: str) -> list[Container]:
+    return [one for one in found if one.service == service]
 
 
-def _not_json(program: str) -> RefnetError:
-    return RefnetError(
-        f"the output of {program} is not JSON",
-        "Run it yourself: `docker compose ps --format json`.",
+def containers(text: str) -> list[Container]:
+    """Parse what `inspect` says of containers; ValueError if it is something else."""
+    return [_container(one) for one in _CONTAINERS(checked.parsed(text))]
+
+
+def _container(found: dict[str, Any]) -> Container:
+    state, labels = found["State"], found["Config"].get("Labels") or {}
+    health = state.get("Health") or {}
+    policy = found.get("HostConfig", {}).get("RestartPolicy", {}).get("Name", "")
+    last = (health.get("Log") or [None])[-1]
+    said = last.get("Output") if type(last) is dict else ""
+    return Container(
+        found["Id"],
+        labels.get(_SERVICE, ""),
+        state["Status"],
+        health.get("Status", ""),
+        state.get("ExitCode", 0),
+        policy not in {"", "no"},
+        said if type(said) is str else "",
     )
 
 
 _WORD = checked.text(1000)
-_SERVICE = checked.record({"Service": _WORD}, {"State": _WORD, "Health": checked.or_none(_WORD)}, more=True)
-_SERVICES = checked.each(_SERVICE, 10_000)
-#: The state of a container, from `docker inspect`.
+_LABEL = checked.text(1 << 16)
+_HEALTH = checked.record(
+    {}, {"Status": _WORD, "Log": checked.or_none(checked.each(lambda value: value, 1000))}, more=True
+)
 _STATE = checked.record(
     {"Status": _WORD},
-    {"Health": checked.or_none(checked.record({"Status": _WORD}, more=True))},
+    {"ExitCode": checked.integer(-(1 << 31), 1 << 32), "Health": checked.or_none(_HEALTH)},
     more=True,
+)
+_POLICY = checked.record({}, {"Name": _WORD}, more=True)
+_CONTAINERS = checked.each(
+    checked.record(
+        {
+            "Id": checked.text(64, like="[0-9a-f]{12,64}"),
+            "State": _STATE,
+            "Config": checked.record(
+                {}, {"Labels": checked.or_none(checked.mapping(_WORD, _LABEL, 1000))}, more=True
+            ),
+        },
+        {"HostConfig": checked.record({}, {"RestartPolicy": _POLICY}, more=True)},
+        more=True,
+    ),
+    1000,
 )
 
 
-def _is_up(state: str, health: str | None) -> bool:
-    return state == "running" and (health or "") in {"", "healthy"}
+@contextmanager
+def _failures() -> Iterator[None]:
+    """Raise a CommandError as a RefnetError."""
+    try:
+        yield
+    except CommandError as error:
+        raise error.as_error() from None

@@ -16,10 +16,13 @@ from typing import BinaryIO
 from refnet.errors import RefnetError
 from refnet.files import explained, open_file
 from refnet.locks import PROBE_SECONDS, is_locked, take
+from refnet.recovery.model.services import log_end
 
 #: How long a process must last to count as started, in seconds.
 _GRACE = 0.5
 _LOCK_FD = 3
+#: The end of a log that is read, in bytes.
+_LOG = 64 << 10
 
 #: The storage that RefNet itself can start.
 POSTGRES = "postgres"
@@ -34,6 +37,8 @@ class LocalServices:
     #: Starts the database server, if it does not run, and returns when it accepts connections.
     postgres: Callable[[], object]
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    #: Hides secrets in what a log says.
+    hide: Callable[[str], str] = str
 
     def start(self, names: Sequence[str]) -> None:
         for name in names:
@@ -44,6 +49,16 @@ class LocalServices:
 
     def waiting(self, names: Sequence[str]) -> tuple[str, ...]:
         return tuple(name for name in names if name != POSTGRES and not self._runs(name))
+
+    def why(self, name: str) -> str:
+        log = self.folder / f"{_key(name)}.log"
+        try:
+            with os.fdopen(open_file(log), "rb") as reader:
+                reader.seek(max(0, reader.seek(0, os.SEEK_END) - _LOG))
+                text = reader.read(_LOG).decode(errors="replace")
+        except OSError:
+            return "does not run"
+        return f"does not run, its log ends: {log_end(text, self.hide) or 'it is empty'}"
 
     def _start(self, name: str) -> None:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
