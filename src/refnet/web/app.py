@@ -22,7 +22,8 @@ from refnet.web.children import Children
 from refnet.web.database import Database
 from refnet.web.guard import Guard, UserOf
 from refnet.web.health import Health
-from refnet.web.pages import sign_in
+from refnet.web.pages import overview, sign_in
+from refnet.web.pages.overview import Overviews
 from refnet.web.session import Sessions
 
 #: The most bytes of a request's body.
@@ -62,10 +63,11 @@ def create(settings: Settings, user_of: UserOf | None = None) -> FastAPI:
     app.state.children = Children(settings)
     app.state.health = Health(settings, database)
     app.state.reports = Reports(settings)
+    app.state.overviews = Overviews(settings)
     app.state.may_see = lambda request: guard.may_see(request.headers, request.state.session)
     for module in (papers, work, backups, health):
         app.include_router(module.router)
-    for page in (sign_in,):
+    for page in (overview, sign_in):
         app.include_router(page.router)
     app.add_api_route("/docs", _docs(app), include_in_schema=False)
     return app
