@@ -1,0 +1,141 @@
+"""Earlier nights: real artifacts under earlier dates, and the runs that would have made them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from refnet.recovery.model.artifact import EVIDENCE_SUFFIX, FILES_SUFFIX, MANIFEST_SUFFIX, utc
+from refnet.recovery.model.run import Ended, Reason, Run, RunKind
+
+#: Each source with the hour of its backups.
+_SOURCES = {"obsidian": 1, "database": 2, "config": 3}
+#: Nights, counted back from now, in which the machine was off, or the backup failed.
+_OFF, _FAILED = 9, 4
+_SUNDAY = 6
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """One artifact with what lies beside it."""
+
+    content: bytes
+    files: bytes | None
+    manifest: dict[str, Any]
+    evidence: list[dict[str, Any]]
+
+
+@dataclass
+class Past:
+    """Adds nights to the folder `backups` and to the journal of runs."""
+
+    backups: Path
+    journal: Path
+    _kept: dict[tuple[int, str], _Kept] = field(default_factory=dict)
+
+    def take(self, step: int) -> None:
+        """Keep the newest artifacts as the pattern for nights of `step`; earlier patterns leave the folder."""
+        for source in _SOURCES:
+            manifests = sorted(
+                path for path in (self.backups / source).glob(f"*{MANIFEST_SUFFIX}") if path.name[0] != "."
+            )
+            newest = max(manifests, key=lambda path: json.loads(path.read_text())["created"])
+            self._kept[step, source] = _read(newest)
+            for other in manifests:
+                if other != newest:
+                    _remove(other)
+
+    def night(self, step: int, midnight: datetime, ago: int) -> None:
+        """Add what the night after `midnight`, `ago` nights before now, would have made."""
+        if ago == _OFF:
+            return
+        for source, hour in _SOURCES.items():
+            moment = midnight + timedelta(hours=hour, seconds=ago % 7)
+            if source == "config" and moment.weekday() != _SUNDAY:
+                continue
+            failed = source == "database" and ago == _FAILED
+            kept = self._kept[step, source]
+            seconds = 3.0 + ago % 5 * 0.4
+            name = "" if failed else self._write(source, kept, moment)
+            self._ran(source, moment, seconds, name)
+
+    def _write(self, source: str, kept: _Kept, moment: datetime) -> str:
+        name = {
+            "database": f"refnet_{moment:%Y%m%d_%H%M%S}.sql.gz",
+            "obsidian": f"vault_{moment:%Y%m%d}.tar.gz",
+            "config": f"config_{moment:%Y%m%d}.tar.gz",
+        }[source]
+        path = self.backups / source / name
+        manifest = kept.manifest | {
+            "name": name,
+            "created": utc(moment),
+            "published": utc(moment),
+            "shrunk": [],
+            "shrunk_from": "",
+        }
+        evidence = [
+            line | {"at": utc(moment + timedelta(seconds=4 + n))} for n, line in enumerate(kept.evidence)
+        ]
+        _put(path, kept.content)
+        if kept.files is not None:
+            _put(path.with_name(name + FILES_SUFFIX), kept.files)
+        _put(path.with_name(name + EVIDENCE_SUFFIX), "".join(json.dumps(x) + "\n" for x in evidence).encode())
+        _put(path.with_name(name + MANIFEST_SUFFIX), json.dumps(manifest).encode())
+        return name
+
+    def _ran(self, source: str, moment: datetime, seconds: float, artifact: str) -> None:
+        run = Run(
+            f"{moment:%Y%m%d-%H%M%S}-{source}",
+            RunKind.BACKUP,
+            source,
+            moment,
+            Ended.DONE if artifact else Ended.FAILED,
+            seconds,
+            None if artifact else Reason.SERVER,
+            "" if artifact else "db.lab:5432: the server does not answer",
+            "" if artifact else "Start it, or correct database_url.",
+            artifact,
+        )
+        with self.journal.open("a", encoding="utf-8") as file:
+            file.write(run.to_json() + "\n")
+
+
+def damage(artifact: Path) -> None:
+    """Add a check that found `artifact` damaged."""
+    lines = artifact.with_name(artifact.name + EVIDENCE_SUFFIX)
+    found = {
+        "at": utc(datetime.now(UTC)),
+        "level": "intact",
+        "outcome": "failed",
+        "seconds": 0.2,
+        "reasons": [f"{artifact.name}: the bytes are not those of the manifest"],
+    }
+    with lines.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(found) + "\n")
+
+
+def _read(manifest: Path) -> _Kept:
+    values = json.loads(manifest.read_text())
+    artifact = manifest.with_name(values["name"])
+    files = artifact.with_name(artifact.name + FILES_SUFFIX)
+    evidence = artifact.with_name(artifact.name + EVIDENCE_SUFFIX).read_text().splitlines()
+    return _Kept(
+        artifact.read_bytes(),
+        files.read_bytes() if files.exists() else None,
+        values,
+        [json.loads(line) for line in evidence],
+    )
+
+
+def _remove(manifest: Path) -> None:
+    artifact = manifest.with_name(manifest.name.removesuffix(MANIFEST_SUFFIX))
+    for ending in (MANIFEST_SUFFIX, EVIDENCE_SUFFIX, FILES_SUFFIX, ""):
+        artifact.with_name(artifact.name + ending).unlink(missing_ok=True)
+
+
+def _put(path: Path, content: bytes) -> None:
+    path.touch(mode=0o600)
+    path.write_bytes(content)

@@ -1,0 +1,173 @@
+"""A small world for the dashboard: a crawled network, a vault, a configuration, weeks of backups, encrypted copies.
+
+The dates and sizes of the earlier artifacts are made: each is a real artifact under an earlier date.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psycopg
+from tests.browser.past import Past
+
+from refnet.demo import configuration
+from refnet.network.fake_graph import FakeGraph
+from refnet.network.fake_scholar import running
+
+TOKEN = "open-sesame-of-the-tests"
+#: The most papers of the crawls, one after the other: database and vault grow.
+CRAWLS = (70, 150)
+#: While the file `hold` is there, a backup and a restore wait before they begin.
+_WAIT = "#!/bin/sh\nwhile [ -e {hold} ]; do sleep 0.05; done\n"
+_MORE = """
+instance = "lab"
+[web]
+token = "{token}"
+[schedule]
+timezone = "UTC"
+[retention]
+database = "days=60"
+config = "days=60"
+obsidian = "days=60"
+[hooks]
+before_backup = ["{wait}"]
+before_restore = ["{wait}"]
+[stores.nas]
+url = "{nas}"
+[encryption]
+recipients = ["{recipient}"]
+[crawl]
+semantic_scholar_url = "{scholar}"
+openalex_url = "{openalex}"
+requests_per_second = 0
+"""
+
+
+@dataclass(frozen=True)
+class World:
+    """Everything in `folder`, and `refnet serve` for it."""
+
+    folder: Path
+    environment: dict[str, str] = field(repr=False)
+
+    @property
+    def hold(self) -> Path:
+        """While it exists, no backup and no restore begins."""
+        return self.folder / "hold"
+
+    def refnet(self, *arguments: str, code: int = 0) -> str:
+        """Run a command; return what it prints."""
+        done = subprocess.run(
+            [sys.executable, "-m", "refnet", *arguments],
+            env=self.environment,
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == code, f"refnet {' '.join(arguments)}: {done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def papers(self) -> int:
+        """The papers in the live database."""
+        socket = json.loads(self.refnet("postgres", "status", "--json"))["socket"]
+        with psycopg.connect(host=socket, user="refnet", dbname="refnet") as connection:
+            [(found,)] = connection.execute("SELECT count(*) FROM public.papers").fetchall()
+        return int(found)
+
+    def lose(self, papers: int) -> None:
+        """Delete some papers of the live database."""
+        socket = json.loads(self.refnet("postgres", "status", "--json"))["socket"]
+        with psycopg.connect(host=socket, user="refnet", dbname="refnet") as connection:
+            connection.execute(
+                "DELETE FROM public.papers WHERE id IN (SELECT id FROM public.papers ORDER BY id LIMIT %s)",
+                [papers],
+            )
+
+    @contextmanager
+    def serving(self) -> Iterator[str]:
+        """`refnet serve` on a free port; yields its URL."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "refnet", "serve", "--port", "0"],
+            env=self.environment,
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout
+        try:
+            first = process.stdout.readline()
+            assert first.startswith("serving http://"), (process.kill(), process.communicate())
+            yield "http://" + first.split("/")[2].rstrip(",")
+        finally:
+            process.terminate()
+            _, wrong = process.communicate(timeout=60)
+        assert (process.returncode, wrong) == (0, "")
+
+
+@contextmanager
+def built(folder: Path, days: int = 20, crawls: Sequence[int] = CRAWLS) -> Iterator[World]:
+    """Build the world in `folder`, with artifacts of the last `days` days; at the end its server is stopped."""
+    kept = {n: v for n, v in os.environ.items() if not n.startswith(("REFNET_", "PG"))}
+    mine = {"REFNET_CONFIG": str(folder / "config" / "refnet.toml"), "REFNET_LOG_FOLDER": "none"}
+    world = World(folder, {**kept, **mine, "TZ": "UTC", "COLUMNS": "100"})
+    graph = FakeGraph(900, 9000)
+    with running(graph) as scholar:
+        try:
+            _settings(world, scholar.url, scholar.openalex_url)
+            _history(world, graph.seed_ids, days, crawls)
+            yield world
+        finally:
+            with suppress(AssertionError):
+                world.refnet("postgres", "stop")
+
+
+def _settings(world: World, scholar: str, openalex: str) -> None:
+    folder = world.folder
+    for name in ("home", "backups", "nas", "vault"):
+        (folder / name).mkdir(mode=0o755 if name == "home" else 0o700)
+    wait = folder / "wait"
+    wait.write_text(_WAIT.format(hold=world.hold))
+    wait.chmod(0o755)
+    settings = configuration.write(folder) / "refnet.toml"
+    settings.chmod(0o600)
+    made = json.loads(world.refnet("key", "new", "--json"))
+    more = _MORE.format(
+        token=TOKEN,
+        wait=wait,
+        nas=(folder / "nas").as_uri(),
+        recipient=made["recipient"],
+        scholar=scholar,
+        openalex=openalex,
+    )
+    settings.write_text(settings.read_text() + more)
+
+
+def _history(world: World, seeds: Sequence[str], days: int, crawls: Sequence[int]) -> None:
+    """Crawl and back up, again and again, and let `days` days have passed meanwhile."""
+    past = Past(world.folder / "backups", world.folder / "home" / "runs" / "journal.jsonl")
+    now = datetime.now(UTC)
+    for step, papers in enumerate(crawls):
+        world.refnet("crawl", seeds[step], "--depth", "3", "--limit", str(papers))
+        if step == len(crawls) - 1:
+            world.refnet("rank")
+            world.refnet("summarize")
+        world.refnet("notes")
+        world.refnet("backup")
+        past.take(step)
+    for ago in range(days, 0, -1):
+        midnight = (now - timedelta(days=ago)).replace(hour=0, minute=0, second=0, microsecond=0)
+        past.night((days - ago) * len(crawls) // days, midnight, ago)
+    world.refnet("copy", "--all")
+    world.refnet("drill")
