@@ -8,7 +8,7 @@ from typing import Any
 from refnet.settings import Examined, all_keys, examine, keys, variable
 from refnet.settings.report import ShownSetting, report, text_of
 
-_SECRETS = {
+SECRETS = {
     "database_url": "postgresql://u:hunter2@h/db",
     "broker_url": "redis://:hunter2@h/0",
     "notify.urls": "mailtos://user:hunter2@example.org",
@@ -42,7 +42,7 @@ def shown(found: Examined) -> dict[str, ShownSetting]:
 
 
 def with_every_secret(folder: Path) -> Examined:
-    return examined(folder, _NAMED, **{variable(key): value for key, value in _SECRETS.items()})
+    return examined(folder, _NAMED, **{variable(key): value for key, value in SECRETS.items()})
 
 
 def test_every_setting_has_a_description_in_one_sentence_or_more(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_every_setting_has_a_description_in_one_sentence_or_more(tmp_path: Path)
 def test_no_secret_is_shown_whatever_is_set(tmp_path: Path) -> None:
     found = with_every_secret(tmp_path)
     secret = {key for key, field in all_keys(found.settings.named).items() if field.metadata["secret"]}
-    assert secret == {*_SECRETS, "databases.shop.url", "clusters.main.url"}  # a new one belongs here
+    assert secret == {*SECRETS, "databases.shop.url", "clusters.main.url"}  # a new one belongs here
     listed: Any = [one.to_json() for one in report(found)]
     assert "hunter2" not in str(listed)
     assert {one["key"] for one in listed if one["value"] == "(hidden)"} == secret

@@ -23,6 +23,9 @@ SESSION = {
     "default_transaction_isolation": "read committed",
 }
 
+#: Whether the paper `p` is known only as an end of a citation.
+STUB = "(p.details_fetched_at IS NULL AND p.provenance <> 'cora')"
+
 
 def known(target: Target) -> Target:
     """Return `target`; RefnetError if a newer RefNet has migrated it. A database without a network is known."""

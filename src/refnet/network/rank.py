@@ -11,7 +11,7 @@ import psycopg
 
 from refnet.errors import Exit, RefnetError
 from refnet.extras import needed
-from refnet.network import SESSION, server_errors
+from refnet.network import SESSION, STUB, server_errors
 from refnet.network.closeness import Closest, Graph, Numbers, too_long
 from refnet.network.writing import retried
 from refnet.postgres.session import Target
@@ -46,8 +46,6 @@ class Ranked:
         return asdict(self)
 
 
-#: Whether the paper `p` is known only as an end of a citation.
-STUB = "(p.details_fetched_at IS NULL AND p.provenance <> 'cora')"
 _COUNTS = f"""
 SELECT (SELECT count(*) FROM papers), (SELECT count(*) FROM papers AS p WHERE NOT {STUB}),
        (SELECT count(*) FROM citations)

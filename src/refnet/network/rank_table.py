@@ -7,8 +7,7 @@ from typing import Any
 
 from psycopg.rows import class_row
 
-from refnet.network import SESSION, server_errors
-from refnet.network.rank import STUB
+from refnet.network import SESSION, STUB, server_errors
 from refnet.postgres.session import Target
 
 #: The closest pairs that are shown of each kind.

@@ -40,6 +40,10 @@ _Result = TypeVar("_Result")
 _Row = tuple[Any, ...]
 
 
+class NoTablesError(RefnetError):
+    """The database has no network, or one of an older RefNet."""
+
+
 async def within(seconds: float, what: str, work: Coroutine[Any, Any, _Result]) -> _Result:
     """Return the result of `work`; RefnetError if it takes longer, even where it cannot be cancelled.
 
@@ -187,7 +191,7 @@ def failure(error: psycopg.Error, target: Target) -> RefnetError:
             f"{name} needs more than {QUERY} s for this", "Ask for less: rarer words, fewer rows."
         )
     if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn):
-        return RefnetError(f"{name} has no tables of this RefNet", "Run: refnet network migrate.")
+        return NoTablesError(f"{name} has no tables of this RefNet", "Run: refnet network migrate.")
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return RefnetError(
         f"{name} refuses: {lines[0][:200]}", "Retry; /health names what fails.", transient=True

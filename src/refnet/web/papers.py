@@ -5,11 +5,14 @@ PostgreSQL makes the JSON, so a page of 200 papers costs this process no more th
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from refnet.network import STUB
 from refnet.web.answers import json_text, read_text
 from refnet.web.database import Database
 
@@ -44,7 +47,8 @@ _NAMES = """(SELECT coalesce(json_agg(a.name ORDER BY w.position), '[]') FROM (
     ) w JOIN authors a ON a.id = w.author_id)"""
 _LISTED = f"""json_build_object('id', p.id, 'title', p.title, 'year', p.year, 'venue', p.venue, 'authors', {_NAMES},
     'citation_count', p.citation_count, 'reference_count', p.reference_count, 'provenance', p.provenance,
-    'has_details', p.details_fetched_at IS NOT NULL)"""
+    'has_details', p.details_fetched_at IS NOT NULL, 'rank', (SELECT position FROM ranks WHERE paper_id = p.id),
+    'has_summary', EXISTS (SELECT FROM summaries WHERE paper_id = p.id))"""
 _ROW = f"coalesce(p.citation_count, -1), p.id, ({_LISTED})::text"
 
 
@@ -77,19 +81,37 @@ async def papers(request: Request, asked: Annotated[Listed, Query()]) -> Respons
     A search looks at 1,000 matching papers with 50 citations or more; if these are too few for a page, at 300 others. If
     more could come next, `complete` is false.
     """
+    found = await listed(request.app.state.database, asked)
+    following = f'"{found.next}"' if found.next else "null"
+    complete = "true" if found.complete else "false"
+    papers = ",\n".join(found.papers)
+    return json_text(f'{{"papers": [{papers}], "next": {following}, "complete": {complete}}}\n')
+
+
+@dataclass(frozen=True)
+class Found:
+    """One page of the list."""
+
+    #: Each as JSON.
+    papers: list[str]
+    #: The cursor of the page after it; None on the last one.
+    next: str | None
+    #: False: more papers match than a search looks at.
+    complete: bool
+
+
+async def listed(database: Database, asked: Listed) -> Found:
+    """Return a page of the list; RefnetError where the database does not answer."""
     filters = asked.filters
     values = filters | {"limit": asked.limit + 1}
     if asked.cursor:
         citations, _, last = asked.cursor.partition(".")
         values |= {"citations": int(citations), "id": int(last)}
-    database: Database = request.app.state.database
     read = database.recent_rows if "q" in filters else database.rows
     rows = await read(_list(filters, after=asked.cursor is not None), values)
     page = rows[: asked.limit]
-    following = f'"{page[-1][0]}.{page[-1][1]}"' if len(rows) > asked.limit else "null"
-    complete = "false" if page and page[0][3] else "true"
-    found = ",\n".join(row[2] for row in page)
-    return json_text(f'{{"papers": [{found}], "next": {following}, "complete": {complete}}}\n')
+    following = f"{page[-1][0]}.{page[-1][1]}" if len(rows) > asked.limit else None
+    return Found([row[2] for row in page], following, not (page and page[0][3]))
 
 
 def _list(filters: dict[str, Any], *, after: bool) -> str:
@@ -156,6 +178,25 @@ _PARTS = {
 _ONE = f"""SELECT (to_jsonb(row) || jsonb_build_object({", ".join(f"'{name}', {part}" for name, part in _PARTS.items())}))::text
     FROM papers p CROSS JOIN LATERAL (SELECT {", ".join(f"p.{name.strip()}" for name in _COLUMNS.split(","))}) row
     WHERE p.id = %(id)s"""
+_AMONG = """SELECT citing_id, cited_id FROM citations WHERE citing_id = ANY (%(ids)s) AND cited_id = ANY (%(ids)s)
+    ORDER BY citing_id, cited_id"""
+#: A table with more rows is not counted; the estimate is that of its last ANALYZE.
+COUNTED = 200_000
+
+
+def _count(table: str, index: str = "", where: str = "true") -> str:
+    """Return the number of rows of `table`, or of those in its partial `index`, whose condition `where` follows."""
+    estimate = f"(SELECT reltuples FROM pg_class WHERE oid = '{index or table}'::regclass)"
+    large = f"(SELECT reltuples > {COUNTED} FROM pg_class WHERE oid = '{table}'::regclass)"
+    return (
+        f"CASE WHEN {large} THEN {estimate}::bigint ELSE (SELECT count(*) FROM {table} p WHERE {where}) END"
+    )
+
+
+_FIGURES = f"""SELECT {_count("papers")}, {_count("papers", "papers_details_wanted_idx", STUB)}, {_count("citations")},
+    {_count("summaries")}, (SELECT computed_at FROM ranks ORDER BY position LIMIT 1),
+    (SELECT max(reltuples) > {COUNTED} FROM pg_class
+        WHERE oid IN ('papers'::regclass, 'citations'::regclass, 'summaries'::regclass))"""
 
 
 @router.get("/{id}")
@@ -170,7 +211,39 @@ async def paper(
 
     Of references and of citing papers the most cited come first, of the newest 1,000; `count` counts all that are stored.
     """
-    rows = await request.app.state.database.rows(_ONE, {"id": number, "links": links})
+    return json_text(await one(request.app.state.database, number, links) + "\n")
+
+
+async def one(database: Database, number: int, links: int) -> str:
+    """Return a paper as JSON, with at most `links` references and citing papers; HTTPException if there is none."""
+    rows = await database.rows(_ONE, {"id": number, "links": links})
     if not rows:
         raise HTTPException(404, f"there is no paper {number}")
-    return json_text(rows[0][0] + "\n")
+    return str(rows[0][0])
+
+
+async def among(database: Database, ids: list[int]) -> list[tuple[int, int]]:
+    """Return the citations among the papers `ids`: citing, cited."""
+    rows = await database.rows(_AMONG, {"ids": ids})
+    return [(citing, cited) for citing, cited in rows]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The size of the network, at most `database.RECENT` seconds old."""
+
+    papers: int
+    #: Papers that are known only as an end of a citation.
+    stubs: int
+    citations: int
+    summaries: int
+    #: When the ranks were computed; None: never.
+    ranked_at: datetime | None
+    #: Whether a number is PostgreSQL's estimate: counting takes too long.
+    estimated: bool
+
+
+async def figures(database: Database) -> Figures:
+    """Return the size of the network; RefnetError where the database does not answer."""
+    (row,) = await database.recent_rows(_FIGURES, {})
+    return Figures(*row)

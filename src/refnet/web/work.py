@@ -9,8 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from refnet.errors import RefnetError
 from refnet.extras import needed
+from refnet.network import SESSION
 from refnet.network.crawl_order import DEEPEST, CrawlOrder, Direction, order
-from refnet.network.jobs import ListedJob, list_jobs
+from refnet.network.jobs import ListedJob, list_jobs, retry_jobs
 from refnet.postgres.session import Target
 from refnet.web.answers import json_of, json_text
 from refnet.web.database import READER, Database
@@ -28,6 +29,9 @@ _CRAWLS = """SELECT c.id, json_build_object('id', c.id, 'seeds', c.seeds[:{seeds
     FROM crawls c WHERE {where} ORDER BY c.id DESC LIMIT %(limit)s"""
 _LISTED = _CRAWLS.format(seeds=10, where="c.id < %(before)s")
 _ONE = _CRAWLS.format(seeds=10_000, where="c.id = %(id)s")
+_CRAWLS_OF = (
+    "SELECT DISTINCT crawl_id FROM jobs WHERE id = ANY (%s) AND crawl_id IS NOT NULL ORDER BY crawl_id"
+)
 Number = Annotated[int, Field(ge=1, le=HIGHEST)]
 
 
@@ -70,9 +74,16 @@ async def crawls(
     before: Annotated[Number, Query(description="`next` of the last page.")] = HIGHEST,
 ) -> Response:
     """List crawls, the newest first, each with its papers, its jobs by state, and its first 10 seeds."""
-    rows = await request.app.state.database.rows(_LISTED, {"before": before, "limit": limit + 1})
-    following = str(rows[limit - 1][0]) if len(rows) > limit else "null"
-    return json_text(f'{{"crawls": [{", ".join(row[1] for row in rows[:limit])}], "next": {following}}}\n')
+    found, following = await listed_crawls(request.app.state.database, limit, before)
+    return json_text(f'{{"crawls": [{", ".join(found)}], "next": {following or "null"}}}\n')
+
+
+async def listed_crawls(
+    database: Database, limit: int, before: int = HIGHEST
+) -> tuple[list[str], int | None]:
+    """Return the newest crawls before the id `before`, each as JSON, and the `before` of the next page."""
+    rows = await database.rows(_LISTED, {"before": before, "limit": limit + 1})
+    return [row[1] for row in rows[:limit]], rows[limit - 1][0] if len(rows) > limit else None
 
 
 @router.get("/crawls/{id}", tags=["work"])
@@ -90,22 +101,46 @@ async def start_crawl(request: Request, wanted: NewCrawl) -> Response:
 
     Without a broker the crawl waits: `sent` is false, and `refnet crawl` works on it.
     """
-    database: Database = request.app.state.database
-    asked = order(wanted.seeds, wanted.direction, wanted.depth, wanted.limit)
-    number, problem = await database.threaded(lambda target: _start(target, asked))
+    asked, number, problem = await start(request.app.state.database, wanted)
     hint = {"hint": f"{problem} `refnet crawl` works on it without a worker."} if problem else {}
     return json_of({"id": number, **asked.to_json(), "sent": not problem, **hint}, 202)
 
 
-def _start(target: Target, asked: CrawlOrder) -> tuple[int, str]:
-    """Store a crawl and send its task; return its id, and why the task was not sent ("": it was)."""
-    with needed("network"):
-        from refnet.network.crawl import start
-    number = start(target, asked)
+async def start(database: Database, wanted: NewCrawl) -> tuple[CrawlOrder, int, str]:
+    """Store a crawl and send it; return its order, its id, and why it was not sent ("": it was)."""
+    asked = order(wanted.seeds, wanted.direction, wanted.depth, wanted.limit)
+
+    def stored(target: Target) -> tuple[int, str]:
+        with needed("network"):
+            from refnet.network.crawl import start
+        number = start(target, asked)
+        return number, _send([number])
+
+    return asked, *await database.threaded(stored)
+
+
+async def retry(database: Database, ids: list[int]) -> tuple[int, str]:
+    """Queue failed jobs again (empty: all), as `refnet jobs --retry`, and send their crawls.
+
+    Return how many, and why their crawls were not sent ("": they were).
+    """
+
+    def queued(target: Target) -> tuple[int, str]:
+        with target.connect(SESSION) as session:
+            retried = retry_jobs(session, ids)
+            rows = session.execute(_CRAWLS_OF, [retried]).fetchall()
+        return len(retried), _send([number for (number,) in rows])
+
+    return await database.threaded(queued)
+
+
+def _send(numbers: list[int]) -> str:
+    """Send the tasks of crawls to the workers; return why they were not sent ("": they were)."""
     try:
         with needed("celery"):
             from refnet.tasks import send_crawl
-        send_crawl(number)
+        for number in numbers:
+            send_crawl(number)
     except RefnetError as error:
-        return number, f"{error.message}."
-    return number, ""
+        return f"{error.message}."
+    return ""

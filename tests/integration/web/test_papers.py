@@ -59,6 +59,7 @@ def test_a_listed_paper_has_its_authors_and_what_is_unknown_is_null(served: Serv
     assert page == {"papers": [{
         "id": 250, "title": "Paper 250 on graphs", "year": 2000, "venue": "Graphs", "authors": ["Ada Lovelace"],
         "citation_count": 125, "reference_count": None, "provenance": "openalex", "has_details": True,
+        "rank": None, "has_summary": False,
     }], "next": None, "complete": True}  # fmt: skip
 
 

@@ -1,0 +1,159 @@
+"""`/network/crawls`: the crawls and their progress, the jobs by state, those that failed, and a new crawl."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import RedirectResponse
+from pydantic import ValidationError
+
+from refnet.errors import Exit, RefnetError
+from refnet.network.crawl_order import DEEPEST, Direction
+from refnet.network.jobs import STATES, ListedJob, counts, list_jobs
+from refnet.postgres.session import Target
+from refnet.web import work
+from refnet.web.database import READER, Database
+from refnet.web.pages.layout import form, fragment, page
+from refnet.web.pages.network import without_database
+from refnet.web.papers import HIGHEST
+from refnet.web.work import Number
+
+router = APIRouter(prefix="/network/crawls", include_in_schema=False)
+#: The most crawls, and the most failed jobs, of a page.
+MOST = 20
+Before = Annotated[Number, Query()]
+Count = Annotated[int | None, Query(ge=0, le=HIGHEST)]
+_EMPTY = {"seeds": "", "direction": "references", "depth": "1", "limit": "1000"}
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """The answers of a page to what its reader did."""
+
+    #: The id of the crawl that was started, and the number of jobs that were queued again.
+    started: int | None = None
+    retried: int | None = None
+    #: Why that was not done, or only in part.
+    problem: RefnetError | None = None
+    #: The fields of the form.
+    wanted: dict[str, str] = field(default_factory=lambda: _EMPTY)
+
+
+@router.get("")
+async def crawls(
+    request: Request,
+    before: Before = HIGHEST,
+    failed_before: Before = HIGHEST,
+    started: Count = None,
+    retried: Count = None,
+) -> Response:
+    """Show the work of the network."""
+    seeds = request.query_params.get("seeds", "")[:1000]
+    shown = _Shown(started=started, retried=retried, wanted=_EMPTY | {"seeds": seeds})
+    return await _page(request, shown, before, failed_before)
+
+
+@router.get("/part")
+async def part(request: Request, before: Before = HIGHEST) -> Response:
+    """Return the part that changes while a crawl runs."""
+    return fragment(request, "crawls_part.html.j2", **await _standing(request, before))
+
+
+@router.post("")
+async def start(request: Request) -> Response:
+    """Start the crawl of the form; what is wrong with it is shown beside it."""
+    wanted = _EMPTY | await form(request)
+    try:
+        order = _order(wanted)
+        _, number, problem = await work.start(request.app.state.database, order)
+    except RefnetError as error:
+        if error.code is not Exit.USAGE:
+            raise
+        return await _page(request, _Shown(problem=error, wanted=wanted), status=400)
+    if not problem:
+        return RedirectResponse(f"/network/crawls?started={number}", 303)
+    return await _page(request, _Shown(started=number, problem=_unsent(problem)))
+
+
+@router.post("/retry")
+async def retry(request: Request) -> Response:
+    """Queue one failed job again, or all of them."""
+    given = (await form(request)).get("job", "")
+    if given and not (given.isascii() and given.isdigit() and int(given[:20]) <= HIGHEST):
+        raise RefnetError("job: not the id of a job", "Choose a job of the page.", Exit.USAGE)
+    count, problem = await work.retry(request.app.state.database, [int(given)] if given else [])
+    if not problem:
+        return RedirectResponse(f"/network/crawls?retried={count}", 303)
+    return await _page(request, _Shown(retried=count, problem=_unsent(problem)))
+
+
+def _unsent(problem: str) -> RefnetError:
+    return RefnetError(f"no worker has it: {problem[:-1]}", "`refnet crawl` works on it without a worker.")
+
+
+def _order(wanted: dict[str, str]) -> work.NewCrawl:
+    """Return the order of the form; RefnetError (USAGE) where a field is wrong."""
+    given = {name: wanted[name] for name in ("direction", "depth", "limit")}
+    try:
+        return work.NewCrawl.model_validate({"seeds": wanted["seeds"].split(), **given})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]) if first["loc"] else "crawl"
+        raise RefnetError(
+            f"{name}: {first['msg'].removeprefix('Value error, ')}", "Correct it in the form.", Exit.USAGE
+        ) from None
+
+
+async def _page(
+    request: Request, shown: _Shown, before: int = HIGHEST, failed_before: int = HIGHEST, status: int = 200
+) -> Response:
+    try:
+        failed = await _failed(request.app.state.database, failed_before)
+        standing = await _standing(request, before)
+    except RefnetError as error:
+        return without_database(request, error)
+    values = {"shown": shown, "failed": failed[:MOST], "directions": [*Direction], "deepest": DEEPEST}
+    older = failed[MOST - 1].id if len(failed) > MOST else None
+    return page(request, "crawls.html.j2", status, older_failed=older, **values, **standing)
+
+
+async def _failed(database: Database, before: int) -> list[ListedJob]:
+    """Return the newest jobs that failed for good, one more than a page has."""
+
+    def listed(target: Target) -> list[ListedJob]:
+        with target.connect(READER) as session:
+            return list_jobs(session, states=["failed"], before=before, limit=MOST + 1)
+
+    return await database.threaded(listed)
+
+
+async def _standing(request: Request, before: int) -> dict[str, Any]:
+    """Return the values of the part: crawls, jobs by kind and state, the newest first."""
+    database: Database = request.app.state.database
+
+    def counted(target: Target) -> dict[str, dict[str, int]]:
+        with target.connect(READER) as session:
+            return counts(session)
+
+    jobs = await database.threaded(counted)
+    listed, older = await work.listed_crawls(database, MOST, before)
+    found = [_with_progress(json.loads(one)) for one in listed]
+    return {
+        "crawls": found,
+        "jobs": jobs,
+        "states": STATES,
+        "before": before,
+        "newest": HIGHEST,
+        "older": older,
+    }
+
+
+def _with_progress(crawl: dict[str, Any]) -> dict[str, Any]:
+    jobs = crawl["jobs"]
+    total, left = sum(jobs.values()), jobs.get("queued", 0) + jobs.get("running", 0)
+    is_running = crawl["state"] == "running"
+    waits = is_running and not jobs.get("running")
+    return crawl | {"total": total, "done": total - left, "is_running": is_running, "waits": waits}

@@ -1,0 +1,44 @@
+"""`/settings`: what `refnet settings` prints, with the default and the description of each setting."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from refnet.actions.context import examine_settings
+from refnet.settings import Examined, Settings, keys
+from refnet.settings.report import ShownSetting, report, text_of
+from refnet.web.pages.layout import page, reading
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/settings")
+async def settings(request: Request, q: str = "", changed: str = "") -> Response:
+    """Show every setting that contains `q`; with `changed` only those that do not have their default.
+
+    The settings are read again, so that a problem is seen before the next start.
+    """
+    found = await reading(request, "the settings file", examine_settings)
+    words = q[:200].casefold().split()
+    shown = [one for one in report(found) if _matches(one, words) and (not changed or _is_set(one))]
+    return page(
+        request, "settings.html.j2", found=found, settings=shown, q=q[:200], changed=bool(changed),
+        stale=_stale(request.app.state.settings, found), text_of=text_of,
+    )  # fmt: skip
+
+
+def _matches(one: ShownSetting, words: list[str]) -> bool:
+    """Return whether everything that is shown of a setting contains all of `words`."""
+    text = f"{one.key} {one.variable} {text_of(one.value)} {one.origin} {one.description}".casefold()
+    return all(word in text for word in words)
+
+
+def _is_set(one: ShownSetting) -> bool:
+    return one.origin != "the default" and one.default != f"as {one.origin}"
+
+
+def _stale(running: Settings, found: Examined) -> list[str]:
+    """Return the keys whose value is another one than the server was started with."""
+    wrong = {problem.key for problem in found.problems}
+    names = {key: each.name for key, each in keys().items() if key not in wrong} | {"stores": "stores"}
+    return [key for key, name in names.items() if getattr(found.settings, name) != getattr(running, name)]

@@ -1,0 +1,248 @@
+"""The pages of the network in a browser's place: what they show, what they refuse, and what is never a link."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+from tests.integration.web.conftest import url_of
+
+from refnet.errors import RefnetError
+from refnet.postgres.session import Target
+from refnet.settings import Settings
+from refnet.web import work
+from refnet.web.app import create
+from refnet.web.papers import COUNTED
+
+EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
+_ROWS = """
+UPDATE papers SET citation_count = 999, title = %(evil)s, venue = %(evil)s, abstract = %(evil)s, open_access_url = 'javascript:alert(3)'
+    WHERE id = 7;
+INSERT INTO authors (name, provenance) VALUES (%(evil)s, 'openalex');
+INSERT INTO paper_authors SELECT 7, 3, id FROM authors WHERE name = %(evil)s;
+INSERT INTO summaries (paper_id, kind, model, content) VALUES (7, 'abstract', %(evil)s, %(evil)s);
+INSERT INTO external_ids VALUES ('doi', '10.1/"><script>', 7), ('arxiv', 'javascript:alert(4)', 7),
+    ('url', 'javascript:alert(5)', 7), ('semantic_scholar', '//evil.example', 7), ('doi', 'http://evil.example/', 7);
+INSERT INTO citations (citing_id, cited_id, provenance) VALUES (7, 8, 'openalex'), (8, 7, 'openalex');
+INSERT INTO jobs (kind, state, error, finished_at) VALUES ('summarize', 'failed', %(evil)s, now());
+INSERT INTO crawls (seeds, direction, depth, paper_limit) VALUES (ARRAY[%(evil)s], 'both', 2, 10);
+INSERT INTO jobs (kind, crawl_id) VALUES ('crawl_seeds', 1);
+"""
+
+
+@pytest.fixture(scope="module")
+def network(network: Target) -> Target:
+    """The network with values that somebody made to attack a browser."""
+    with network.connect({"search_path": "public"}) as connection:
+        for statement in _ROWS.split(";\n"):
+            connection.execute(statement.encode(), {"evil": EVIL} if "evil" in statement else None)
+    return network
+
+
+def browser(settings: Settings) -> TestClient:
+    return TestClient(
+        create(settings),
+        base_url="http://127.0.0.1:8000",
+        client=("127.0.0.1", 1),
+        follow_redirects=False,
+        headers={"Accept": "text/html"},
+    )
+
+
+@pytest.fixture(scope="module")
+def client(network: Target, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    with browser(Settings(home=tmp_path_factory.mktemp("home"), database_url=url_of(network))) as found:
+        yield found
+
+
+def token(client: TestClient) -> str:
+    found = re.search(r'name="csrf" value="([0-9a-f]{64})"', client.get("/network/crawls").text)
+    assert found
+    return found[1]
+
+
+def test_the_network_is_shown_with_its_figures_and_by_pages(client: TestClient) -> None:
+    first = client.get("/network?limit=200")
+    assert first.status_code == 200
+    assert "<dd>250</dd>" in first.text  # papers, counted
+    assert "about" not in re.findall(r"<dd>(.*?)</dd>", first.text)[0]
+    following = re.search(r'rel="next" href="([^"]+)"', first.text)
+    assert following
+    second = client.get(following[1].replace("&amp;", "&"))
+    found = re.findall(r'href="/network/papers/(\d+)"', first.text + second.text)
+    assert (len(found), len({*found})) == (250, 250)
+    assert 'rel="next"' not in second.text
+    assert "First page" in second.text
+
+
+def test_a_filter_counts_and_an_empty_field_of_the_form_does_not(client: TestClient) -> None:
+    said = client.get("/network?q=&author=&venue=graphs&year=2000&provenance=&has_summary=&limit=200").text
+    assert 'value="graphs"' in said
+    found = re.findall(r'href="/network/papers/(\d+)"', said)
+    assert sorted(map(int, found)) == [*range(10, 251, 30)]
+    assert client.get("/network?q=nothinglikethis").text.count("No paper matches.") == 1
+    assert "✓ yes" in client.get("/network?has_summary=true").text
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/network?year=x", "/network?cursor=%27", "/network?unknown=1", "/network/papers/0", "/network/papers/x",
+     "/network/crawls?before=0", "/network/crawls?started=-1"],
+)  # fmt: skip
+def test_a_wrong_value_is_a_page_of_two_lines(client: TestClient, path: str) -> None:
+    said = client.get(path)
+    assert said.status_code == 400
+    assert 'role="alert"' in said.text
+
+
+def test_a_paper_that_is_not_there_is_a_404(client: TestClient) -> None:
+    assert client.get("/network/papers/99999").status_code == 404
+
+
+def test_a_paper_has_its_links_summary_and_the_picture_of_its_neighbours(client: TestClient) -> None:
+    said = client.get("/network/papers/1").text
+    assert '<a href="https://doi.org/10.1/a" rel="noreferrer noopener">' in said
+    assert '<a href="https://arxiv.org/abs/1706.03762" rel="noreferrer noopener">' in said
+    assert "It is short." in said
+    assert "tldr · tldr@v2" in said
+    assert "/network/crawls?seeds=DOI%3A10.1%2Fa#new" in said
+    drawn = re.findall(r'<a href="/network/papers/(\d+)" aria-label="[^"]+"', said)
+    assert drawn[0] == "1"
+    assert (len(drawn), len({*drawn})) == (41, 41)
+    assert said.count("<circle") == 41
+    assert 'style="' not in said
+
+
+@pytest.mark.parametrize(
+    "path", ["/network?limit=200", "/network/papers/7", "/network/papers/8", "/network/crawls"]
+)
+def test_what_the_database_says_is_text_and_never_html_or_a_link(client: TestClient, path: str) -> None:
+    said = client.get(path).text
+    assert "&lt;script&gt;alert(1)" in said
+    for bad in ("<script>alert", "<img src=x", "onerror=alert(2)>"):
+        assert bad not in said.replace("onerror=alert(2)&gt;", "")
+    links = re.findall(r'(?:href|src|action)="([^"]*)"', said)
+    assert not [one for one in links if not one.startswith(("/", "#", "https://doi.org/10."))]
+    assert "//evil.example" not in str(links)
+
+
+def test_a_crawl_of_the_form_is_that_of_the_api(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[int] = []
+    monkeypatch.setattr("refnet.tasks.send_crawl", sent.append)
+    wanted = {"seeds": "10.1/new\narXiv:1706.03762", "direction": "both", "depth": "0", "limit": "5"}
+    said = client.post("/network/crawls", data={"csrf": token(client), **wanted})
+    number = said.headers["location"].rpartition("=")[2]
+    assert (said.status_code, sent) == (303, [int(number)])
+    page = client.get(said.headers["location"]).text
+    assert f"Crawl {number} is stored." in page
+    assert "DOI:10.1/new" in page
+    assert "no worker works on it now" in page
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("seeds", "not-an-id"), ("seeds", " "), ("depth", "11"), ("limit", "x"), ("direction", "up")],
+)
+def test_a_wrong_field_is_named_and_the_form_keeps_what_was_typed(
+    client: TestClient, field: str, value: str
+) -> None:
+    wanted = {"seeds": "10.1/a 10.1/b", "depth": "3", "limit": "7", field: value}
+    said = client.post("/network/crawls", data={"csrf": token(client), **wanted})
+    assert said.status_code == 400
+    assert 'role="alert"' in said.text
+    assert field in said.text
+    if field != "seeds":
+        assert "10.1/a 10.1/b</textarea>" in said.text
+
+
+def test_a_crawl_that_no_broker_takes_waits_and_the_page_says_so(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_number: int) -> None:
+        raise RefnetError("the broker does not answer", "Start it.")
+
+    monkeypatch.setattr("refnet.tasks.send_crawl", refuse)
+    said = client.post("/network/crawls", data={"csrf": token(client), "seeds": "10.1/waits"})
+    assert said.status_code == 200
+    assert "no worker has it: the broker does not answer" in said.text
+
+
+def test_failed_jobs_are_shown_with_their_reason_and_queued_again(
+    client: TestClient, network: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "_send", lambda _numbers: "")
+    with network.connect({"search_path": "public"}) as connection:
+        connection.execute(
+            "INSERT INTO jobs (kind, state, error, finished_at)"
+            " SELECT 'summarize', 'failed', 'no answer ' || g, now() FROM generate_series(1, 21) g"
+        )
+    said = client.get("/network/crawls").text
+    number = re.search(r'name="job" value="(\d+)"', said)
+    assert number
+    assert "no answer 21" in said
+    older = re.search(r'href="(/network/crawls\?failed_before=\d+)#failed"', said)
+    assert older
+    assert "no answer 1<" in client.get(older[1]).text
+    for given, count in ((number[1], 1), (number[1], 0), ("", 21)):
+        answer = client.post("/network/crawls/retry", data={"csrf": token(client), "job": given})
+        assert (answer.status_code, answer.headers["location"]) == (303, f"/network/crawls?retried={count}")
+    assert "No job failed." in client.get("/network/crawls").text
+    for bad in ("x", "-1", "9" * 30, "１"):
+        assert (
+            client.post("/network/crawls/retry", data={"csrf": token(client), "job": bad}).status_code == 400
+        )
+
+
+def test_a_change_needs_the_token_of_a_page(client: TestClient) -> None:
+    assert client.post("/network/crawls", data={"seeds": "10.1/never"}).status_code == 403
+    assert client.post("/network/crawls/retry", data={"job": ""}).status_code == 403
+
+
+def test_the_part_of_the_page_that_changes_is_not_a_whole_page(client: TestClient) -> None:
+    said = client.get("/network/crawls/part").text
+    assert said.lstrip().startswith("<section")
+    assert "<html" not in said
+    assert 'hx-trigger="every 3s"' in said  # a crawl runs
+
+
+def test_the_pages_are_japanese_for_a_japanese_browser(client: TestClient) -> None:
+    for path, text in (
+        ("/network", "最初のページ"),
+        ("/network/papers/1", "周辺の論文"),
+        ("/network/crawls", "失敗したジョブ"),
+    ):
+        said = client.get(
+            f"{path}?cursor=150.200" if path == "/network" else path, headers={"Accept-Language": "ja"}
+        )
+        assert text in said.text
+
+
+def test_a_large_table_is_estimated_and_the_page_says_so(client: TestClient, network: Target) -> None:
+    with network.connect({"search_path": "public"}) as connection:
+        connection.execute("UPDATE pg_class SET reltuples = %s WHERE oid = 'papers'::regclass", [COUNTED + 1])
+        connection.execute(
+            "UPDATE pg_class SET reltuples = 77 WHERE oid = 'papers_details_wanted_idx'::regclass"
+        )
+    client.app.state.database._recent.clear()  # type: ignore[attr-defined]
+    said = client.get("/network").text
+    assert f"<dd>about {COUNTED + 1:,}</dd>" in said
+    assert "<dd>about 77</dd>" in said
+
+
+def test_without_a_database_the_page_says_so_in_two_lines(tmp_path: Path, network: Target) -> None:
+    with browser(Settings(home=tmp_path, database_url="postgresql://u@127.0.0.1:1/db")) as client:
+        for path in ("/network", "/network/crawls"):
+            said = client.get(path)
+            assert (said.status_code, said.text.count('role="alert"')) == (503, 1)
+
+
+def test_a_database_without_tables_is_no_failure_of_the_server(tmp_path: Path, network: Target) -> None:
+    empty = url_of(network).replace(network.name, "postgres")
+    with browser(Settings(home=tmp_path, database_url=empty)) as client:
+        for path in ("/network", "/network/crawls"):
+            said = client.get(path)
+            assert said.status_code == 200
+            assert "Run: refnet network migrate." in said.text
