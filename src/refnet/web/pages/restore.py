@@ -1,0 +1,273 @@
+"""`/restore`: choose a source and a moment, see the plan, type a name, watch the restore; the same for an undo."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, tzinfo
+from functools import partial
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from starlette.responses import RedirectResponse
+
+from refnet import wiring
+from refnet.actions.acting import protected
+from refnet.actions.context import Context
+from refnet.actions.previous import Kept, previous
+from refnet.errors import Exit, RefnetError
+from refnet.recovery.model.artifact import Entry
+from refnet.recovery.model.catalog import Catalog, parse_time
+from refnet.recovery.model.restore_place import OWN_NAME
+from refnet.recovery.model.retention import PreviousVersion
+from refnet.recovery.model.source_name import Kind, SourceName
+from refnet.settings import Settings
+from refnet.web.children import BusyError, Child, Children
+from refnet.web.orders import Order, Plan, Refusal, Verb, failure, read_plan, read_result
+from refnet.web.pages.layout import form, fragment, page, reading
+
+router = APIRouter(prefix="/restore", include_in_schema=False)
+#: The days, and the artifacts of one day, on one page; the last runs; seconds for a plan.
+DAYS, OF_DAY, RUNS, SECONDS = 31, 500, 10, 120.0
+_STATUS = {Refusal.NAME: 400, Refusal.CHANGED: 409, Refusal.PROBLEMS: 409}
+
+
+@dataclass(frozen=True)
+class Day:
+    """The artifacts of one day that are listed."""
+
+    day: date
+    #: The newest first.
+    entries: tuple[Entry, ...]
+    #: How many more the day has.
+    more: int
+
+
+def days_of(
+    entries: Iterable[Entry], zone: tzinfo | None, *, day: date | None = None, before: date | None = None
+) -> tuple[list[Day], date | None]:
+    """Return the newest usable artifact of each day, or all of `day`; and the day that an older page begins before.
+
+    zone: that of the days; None: this machine's.
+    """
+    found: dict[date, list[Entry]] = {}
+    for entry in sorted(entries, key=lambda one: one.created, reverse=True):
+        found.setdefault(entry.created.astimezone(zone).date(), []).append(entry)
+    if day:
+        return [Day(day, tuple(found.get(day, ())[:OF_DAY]), 0)], None
+    shown = [one for one in found if before is None or one < before]
+    listed = [
+        Day(one, (next((each for each in found[one] if each.complete), found[one][0]),), len(found[one]) - 1)
+        for one in shown[:DAYS]
+    ]
+    return listed, shown[DAYS - 1] if len(shown) > DAYS else None
+
+
+@router.get("")
+async def choose(request: Request, source: str = "", day: str = "", before: str = "") -> Response:
+    """Show the sources and the last restores; of one source its moments."""
+    settings = _settings(request)
+    if not source:
+        sources = [(one, protected(settings, one)) for one in _sources(settings)]
+        return page(request, "restore.html.j2", sources=sources, runs=_runs(request)[:RUNS])
+    chosen = _source(settings, source)
+    entries = await _entries(request, chosen)
+    one, zone, target = _day(day), settings.schedule_timezone, protected(settings, chosen)
+    days, older = days_of(entries, zone, day=one, before=_day(before))
+    return page(
+        request, "restore_moment.html.j2", source=chosen, days=days, older=older, day=one, target=target
+    )
+
+
+@router.get("/plan")
+async def plan(
+    request: Request, source: str = "", artifact: str = "", at: str = "", beside: str = ""
+) -> Response:
+    """Show what a restore would do, exactly as the command line prints it."""
+    settings = _settings(request)
+    chosen = _source(settings, source)
+    if at and not artifact and not settings.encryption_local:
+        moment = parse_time(at, settings.schedule_timezone).isoformat()
+        order = Order(Verb.RESTORE, chosen)
+        said = await _children(request).output(
+            [*order.words, "--at", moment, "--plan", "--json"], seconds=SECONDS
+        )
+        artifact = str(read_plan(order, said.code, said.stdout, said.stderr).values["artifact"])
+    return await _shown(request, Order(Verb.RESTORE, chosen, artifact, beside))
+
+
+@router.post("")
+async def start(request: Request) -> Response:
+    """Start the restore that the form confirms."""
+    return await _start(request, Verb.RESTORE)
+
+
+@router.get("/undo")
+async def plan_undo(request: Request, source: str = "", name: str = "") -> Response:
+    """Show what an undo would do."""
+    return await _shown(request, Order(Verb.UNDO, _source(_settings(request), source), name))
+
+
+@router.post("/undo")
+async def undo(request: Request) -> Response:
+    """Start the undo that the form confirms."""
+    return await _start(request, Verb.UNDO)
+
+
+@router.get("/previous")
+async def kept(request: Request) -> Response:
+    """List the previous versions, each with a link to the plan of its undo."""
+    context = Context(_settings(request))
+    found = await reading(
+        request, "the servers of the databases", partial(previous, context, _sources(context.settings))
+    )
+    return page(request, "restore_previous.html.j2", kept=found, orders=undo_orders(found))
+
+
+@router.get("/runs/{id}")
+async def run(request: Request, id: str) -> Response:  # noqa: A002  # the name in the path
+    """Show the progress or the result of a restore or an undo."""
+    return page(request, "restore_run.html.j2", **_run(request, id))
+
+
+@router.get("/runs/{id}/part")
+async def part(request: Request, id: str) -> Response:  # noqa: A002  # the name in the path
+    """The part of that page that changes."""
+    return fragment(request, "restore_run_part.html.j2", **_run(request, id))
+
+
+def undo_orders(kept: Kept) -> dict[PreviousVersion, Order]:
+    """Return the order that brings back each previous version: a database by its name, the last one of a folder."""
+    found: dict[PreviousVersion, Order] = {}
+    last = {one.source: one for one in kept.versions if not one.half_made and one.what.startswith("folder ")}
+    for one in kept.versions:
+        name = one.what.removeprefix("database ")
+        if one.source.kind is Kind.DATABASE and name != one.what and OWN_NAME.fullmatch(name):
+            found[one] = Order(Verb.UNDO, one.source, name)
+        elif last.get(one.source) is one and not one.blocked:
+            found[one] = Order(Verb.UNDO, one.source)
+    return found
+
+
+async def _start(request: Request, verb: Verb) -> Response:
+    given = await form(request)
+    name = given.get("artifact" if verb is Verb.RESTORE else "name", "")
+    order = Order(verb, _source(_settings(request), given.get("source", "")), name, given.get("beside", ""))
+    if running := _running(request, order):
+        return _page(request, order, 409, running=running)
+    planned = await _plan(request, order)
+    if refusal := planned.refusal(given):
+        text = await _text(request, order)
+        return _page(
+            request,
+            order,
+            _STATUS[refusal],
+            plan=planned,
+            text=text,
+            refusal=refusal,
+            typed=given.get("typed", ""),
+        )
+    begin = partial(
+        _children(request).start,
+        [*order.words, "--force"],
+        kind=str(order.verb),
+        source=str(order.source),
+        title=f"{order.command} --force"[:300],
+        exclusive=order.exclusive,
+    )
+    try:
+        child = begin()
+    except BusyError as error:
+        return _page(request, order, 409, running=error.child)
+    return RedirectResponse(f"/restore/runs/{child.id}", 303)
+
+
+async def _shown(request: Request, order: Order) -> Response:
+    if running := _running(request, order):
+        return _page(request, order, running=running)
+    if order.verb is Verb.RESTORE and _settings(request).encryption_local:
+        return _page(request, order)  # the plan needs the recovery key, and no page asks for it
+    planned = await _plan(request, order)  # not at once: each would name the other's session in its plan
+    return _page(request, order, plan=planned, text=await _text(request, order))
+
+
+def _page(request: Request, order: Order, status: int = 200, **values: Any) -> Response:
+    nothing = {"plan": None, "text": "", "refusal": None, "typed": "", "running": None}
+    return page(request, "restore_plan.html.j2", status, order=order, **(nothing | values))
+
+
+async def _plan(request: Request, order: Order) -> Plan:
+    """Return the plan; RefnetError where the artifact is not one of the source in the catalog."""
+    sha256 = ""
+    if order.verb is Verb.RESTORE:
+        entry = Catalog.of(await _entries(request, order.source)).named(order.name)
+        if entry is None:
+            raise RefnetError(
+                f"{order.source} has no artifact of that name in the catalog",
+                f"/restore?source={order.source} lists them.",
+                Exit.USAGE,
+            )
+        sha256 = entry.manifest.sha256
+    said = await _children(request).output([*order.words, "--plan", "--json"], seconds=SECONDS)
+    return read_plan(order, said.code, said.stdout, said.stderr, sha256)
+
+
+async def _text(request: Request, order: Order) -> str:
+    said = await _children(request).output([*order.words, "--plan"], seconds=SECONDS)
+    if not said.stdout:
+        raise failure(order, said.code, said.stderr)
+    return str(said.stdout)
+
+
+async def _entries(request: Request, source: SourceName) -> tuple[Entry, ...]:
+    catalog = Context(_settings(request)).catalog
+    found = await reading(request, "the backup folder", partial(catalog.entries, source))
+    return tuple(one for one in found if one.source.kind is source.kind)
+
+
+def _run(request: Request, id: str) -> Mapping[str, Any]:  # noqa: A002  # as in the path
+    child = _children(request).one(id)
+    if child.kind not in set(Verb):
+        raise RefnetError(
+            f"the run {id} is neither a restore nor an undo", f"/runs/{id} shows it.", Exit.USAGE
+        )
+    return {"child": child, "result": read_result(child.result), "log": child.log()[0]}
+
+
+def _runs(request: Request) -> list[Child]:
+    """Return the restores and undos of this dashboard, those that run first, then the newest first."""
+    found = [one for one in _children(request).all() if one.kind in set(Verb)]
+    return sorted(found, key=lambda one: not one.running)
+
+
+def _running(request: Request, order: Order) -> Child | None:
+    return next((one for one in _runs(request) if one.running and one.exclusive == order.exclusive), None)
+
+
+def _settings(request: Request) -> Settings:
+    settings: Settings = request.app.state.settings
+    return settings
+
+
+def _children(request: Request) -> Children:
+    children: Children = request.app.state.children
+    return children
+
+
+def _sources(settings: Settings) -> list[SourceName]:
+    configured = wiring.configured(settings)
+    return [one for one in wiring.known(settings) if one in configured]
+
+
+def _source(settings: Settings, name: str) -> SourceName:
+    found = next((one for one in _sources(settings) if one == name), None)
+    if found is None:
+        raise RefnetError("the settings name no such source", "/restore lists the sources.", Exit.USAGE)
+    return found
+
+
+def _day(text: str) -> date | None:
+    try:
+        return date.fromisoformat(text) if text else None
+    except ValueError:
+        raise RefnetError("that is not a day", "Use YYYY-MM-DD.", Exit.USAGE) from None

@@ -1,0 +1,66 @@
+"""What a browser asks for, and what the command line printed: an order, a plan, a result, or an error."""
+
+from __future__ import annotations
+
+import json
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+from tests.fuzz.harness import ECHO, fuzzed, outcome
+from tests.fuzz.strategies import documents, texts
+from tests.unit.web.test_orders import RESTORE, VALUES
+
+from refnet.recovery.model import checked
+from refnet.recovery.model.source_name import SourceName
+from refnet.web.orders import Order, Plan, Verb, read_plan, read_result
+
+RESULT = {
+    "database": "shop",
+    "kept": None,
+    "seconds": {"load": 1.5},
+    "findings": [{"outcome": "passed"}],
+    "notes": ["a"],
+}
+PROBLEM = {"problems": [{"message": "it is full", "hint": "Free space."}]}
+
+
+@fuzzed
+@given(st.sampled_from(Verb), texts, texts)
+@example(Verb.RESTORE, "--to=x", "")
+@example(Verb.UNDO, "-x_before_20261125_105258", "")
+def test_no_text_of_a_browser_becomes_an_option_of_its_own(verb: Verb, name: str, beside: str) -> None:
+    found = outcome(lambda: Order(verb, SourceName.DATABASE, name, beside), longest=ECHO)
+    if found is not None:
+        assert not any(word.startswith("-") for word in found.words if not word.startswith("--as="))
+        assert all("\0" not in word for word in found.words)
+
+
+@fuzzed
+@given(
+    documents(json.dumps(VALUES | PROBLEM)),
+    texts,
+    st.dictionaries(st.sampled_from(["typed", "fingerprint"]), texts),
+)
+@example(b"[" * 100_000, "", {})
+def test_what_a_command_printed_is_a_plan_that_can_be_shown_or_an_error(
+    printed: bytes, messages: str, form: dict[str, str]
+) -> None:
+    def shown() -> Plan:
+        plan = read_plan(RESTORE, 1, printed.decode(errors="replace"), messages)
+        json.dumps([plan.name_to_type, plan.problems], ensure_ascii=False).encode()
+        assert plan.refusal(form) is not None
+        return plan
+
+    outcome(shown, longest=ECHO)
+
+
+@fuzzed
+@given(documents(json.dumps(RESULT)))
+def test_a_result_is_shown_as_far_as_it_is_one(printed: bytes) -> None:
+    try:
+        values: object = checked.parsed(printed)
+    except ValueError:
+        return
+    found = read_result(values)
+    assert {type(one) for one in found.get("seconds", {}).values()} <= {float}
+    assert all(isinstance(one["outcome"], str) for one in found.get("findings", ()))

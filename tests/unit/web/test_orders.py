@@ -1,0 +1,110 @@
+"""An order: what reaches the command line, what confirms it, and what makes it another one."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from refnet.errors import Exit, RefnetError
+from refnet.recovery.model.source_name import Kind, SourceName
+from refnet.web.orders import Order, Plan, Refusal, Verb, read_plan
+
+NOTES = SourceName("notes", Kind.FOLDER)
+ARTIFACT = "refnet_20261125_105258.sql.gz"
+PREVIOUS = "refnet_before_20261125_105258"
+RESTORE = Order(Verb.RESTORE, SourceName.DATABASE, ARTIFACT)
+VALUES: dict[str, Any] = {
+    "artifact": ARTIFACT,
+    "database": "refnet",
+    "replaces": True,
+    "problems": [],
+    "bytes_free": 5,
+}
+
+
+def plan(order: Order = RESTORE, sha256: str = "aa", **values: Any) -> Plan:
+    return Plan(order, VALUES | values, sha256)
+
+
+def test_the_words_of_an_order_are_those_of_the_command_line() -> None:
+    assert RESTORE.words == ("restore", "database", ARTIFACT)
+    assert (
+        Order(Verb.RESTORE, SourceName.DATABASE, ARTIFACT, "a b").command
+        == f"refnet restore database {ARTIFACT} '--as=a b'"
+    )
+    assert Order(Verb.UNDO, NOTES).words == ("undo", "notes")
+    assert Order(Verb.UNDO, SourceName.DATABASE, PREVIOUS).words == ("undo", "database", PREVIOUS)
+
+
+@pytest.mark.parametrize(
+    ("verb", "source", "name", "beside"),
+    [
+        (Verb.RESTORE, SourceName.DATABASE, "--to=postgresql://elsewhere/x", ""),
+        (Verb.RESTORE, SourceName.DATABASE, "/etc/passwd", ""),
+        (Verb.RESTORE, SourceName.DATABASE, "a\nb", ""),
+        (Verb.RESTORE, SourceName.DATABASE, ARTIFACT, "refnet_before_20261125_105258"),
+        (Verb.RESTORE, SourceName.DATABASE, ARTIFACT, "x" * 64),
+        (Verb.RESTORE, NOTES, "notes_20261125_105258.tar.gz", "copy"),
+        (Verb.UNDO, SourceName.DATABASE, "postgres", ""),
+        (Verb.UNDO, SourceName.DATABASE, "--force", ""),
+        (Verb.UNDO, SourceName.DATABASE, "-x_before_20261125_105258", ""),
+        (Verb.UNDO, SourceName.DATABASE, PREVIOUS, "copy"),
+    ],
+)
+def test_no_name_becomes_an_option_or_a_path(verb: Verb, source: SourceName, name: str, beside: str) -> None:
+    with pytest.raises(RefnetError) as refused:
+        Order(verb, source, name, beside)
+    assert refused.value.code is Exit.USAGE
+
+
+def test_a_database_is_confirmed_by_its_name_and_a_folder_by_that_of_the_source() -> None:
+    assert plan().name_to_type == "refnet"
+    assert Plan(Order(Verb.UNDO, NOTES), {"folder": "/srv/all my notes"}).name_to_type == "notes"
+
+
+def test_only_the_plan_that_was_shown_and_the_right_name_start_it() -> None:
+    shown = plan()
+    right = {"fingerprint": shown.fingerprint, "typed": " refnet "}
+    assert shown.refusal(right) is None
+    assert shown.refusal(right | {"typed": "Refnet"}) is Refusal.NAME
+    assert shown.refusal({"fingerprint": shown.fingerprint}) is Refusal.NAME
+    assert shown.refusal({"typed": "refnet"}) is Refusal.CHANGED
+    assert plan(problems=[{"message": "a", "hint": "b"}]).refusal(right) is Refusal.PROBLEMS
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        plan(sha256="bb"),
+        plan(artifact="refnet_20261126_105258.sql.gz"),
+        plan(database="other"),
+        plan(replaces=False),
+        plan(notes=["hook after_restore: rm"]),
+        plan(Order(Verb.RESTORE, SourceName.DATABASE, ARTIFACT, "copy")),
+    ],
+)
+def test_another_plan_has_another_fingerprint(other: Plan) -> None:
+    assert other.fingerprint != plan().fingerprint
+
+
+def test_what_changes_while_the_database_is_in_use_is_the_same_plan() -> None:
+    busy = plan(
+        bytes_free=1, live_bytes=7, connections=[{"user": "a"}], tables=[{"name": "t", "live_rows": 3}]
+    )
+    assert busy.fingerprint == plan().fingerprint
+
+
+@pytest.mark.parametrize("stdout", ["", "no JSON", "[]", "{}", "[" * 100_000])
+def test_what_is_no_plan_is_the_error_of_the_command(stdout: str) -> None:
+    with pytest.raises(RefnetError, match="is damaged") as failed:
+        read_plan(RESTORE, 4, stdout, "refnet: note: x\nrefnet: it is damaged\n        Take another.\n")
+    assert (failed.value.hint, failed.value.code) == ("Take another.", Exit.DAMAGED)
+    with pytest.raises(RefnetError, match="exit code -9"):
+        read_plan(RESTORE, -9, stdout, "Traceback\nx")
+
+
+def test_a_plan_with_problems_is_read_although_its_exit_code_is_one() -> None:
+    found = read_plan(RESTORE, 1, json.dumps(VALUES | {"problems": [{"message": "a", "hint": "b"}]}), "")
+    assert found.problems == [{"message": "a", "hint": "b"}]
