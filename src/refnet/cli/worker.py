@@ -6,6 +6,7 @@ What needs the extra `celery` is imported after `_require_celery` has found it.
 from __future__ import annotations
 
 import os
+import socket
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,11 +24,14 @@ from refnet.errors import Exit, RefnetError
 from refnet.extras import needed
 from refnet.files import make_folder
 from refnet.recovery.model.formatting import plural
-from refnet.scheduling import places
+from refnet.scheduling import alive, places
 from refnet.scheduling.status import timers_of
 from refnet.settings import Settings
 
 broker = Commands("Manage the embedded Celery broker.")
+_Check = Annotated[
+    bool, typer.Option("--check", help="Only say whether one runs on this machine, by exit code.")
+]
 
 
 def worker(
@@ -39,13 +43,20 @@ def worker(
             **choice("queue", places.QUEUES),
         ),
     ] = None,
+    check: _Check = False,
 ) -> None:
     """Run scheduled tasks as a Celery worker.
 
     Runs until stopped, and finishes running tasks first. There may be any number of workers.
     """
     settings = current_settings()
+    host = socket.gethostname()
+    sign = places.worker_sign(settings.home, host, settings.instance)
+    if check:
+        say(alive.check(sign, f"the worker on {host}", alive.WORKER_SECONDS))
+        return
     app = _celery(settings)
+    _give_signs(sign)
     wanted = tuple(dict.fromkeys(queue or places.QUEUES))
     names = ",".join(places.queue_name(one, settings.instance) for one in wanted)
     lock = places.worker_lock(settings.home, settings.instance)  # it says that somebody takes what beat sends
@@ -55,12 +66,24 @@ def worker(
         app.worker_main(["worker", name, *options])
 
 
-def beat() -> None:
+def _give_signs(sign: Path) -> None:
+    """Touch `sign` with each heartbeat that the worker sends: as long as its loop runs and its broker is connected."""
+    from celery.signals import heartbeat_sent
+
+    make_folder(sign.parent)
+    heartbeat_sent.connect(lambda **_: sign.touch(0o600), weak=False)
+
+
+def beat(check: _Check = False) -> None:
     """Send scheduled tasks as Celery's beat.
 
     Sends each task at its time, until stopped. There is one beat.
     """
     settings = current_settings()
+    if check:
+        sign = places.beat_sign(places.beat_folder(settings.home, settings.instance))
+        say(alive.check(sign, "beat", alive.BEAT_SECONDS))
+        return
     app = _celery(settings)
     with _locked(places.beat_lock(settings.home, settings.instance)) as alone:
         if not alone:

@@ -14,6 +14,7 @@ from refnet.broker import embedded
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.schedule import ZONE_KEY, Schedule, TaskName
 from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
+from refnet.scheduling import places
 
 _LOG = logging.getLogger(__name__)
 
@@ -83,6 +84,8 @@ class Scheduler(PersistentScheduler):
     """Celery's scheduler; it loses no task when the clock jumps back or the broker is away."""
 
     Entry = Entry
+    #: Seconds between two ticks at most: each gives a sign of life.
+    max_interval = 30
     _last_tick = 0.0
 
     def __init__(self, app: Any, **options: Any) -> None:
@@ -96,6 +99,7 @@ class Scheduler(PersistentScheduler):
         if now < self._last_tick:
             self._heap = None  # its times were computed with the old clock
         self._last_tick = now
+        places.beat_sign(Path(self.schedule_filename).parent).touch(0o600)
         return super().tick(*args, **options)
 
     def reserve(self, entry: Any) -> Any:

@@ -25,3 +25,13 @@ def beat_lock(home: Path, instance: str | None = None) -> Path:
 def worker_lock(home: Path, instance: str | None = None) -> Path:
     """Return the file that every running worker locks, shared."""
     return beat_folder(home, instance) / "worker.lock"
+
+
+def worker_sign(home: Path, host: str, instance: str | None = None) -> Path:
+    """Return the file that every worker on the machine, or in the container, `host` touches; see `alive`."""
+    return beat_folder(home, instance) / f"worker-{host}"
+
+
+def beat_sign(folder: Path) -> Path:
+    """Return the file that the beat of `folder` touches."""
+    return folder / "alive"

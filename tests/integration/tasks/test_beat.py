@@ -171,6 +171,17 @@ def test_a_second_beat_is_refused(place: Place):
     assert len(second.stderr.splitlines()) == 2
 
 
+def test_a_running_beat_is_alive_and_one_that_hangs_is_not(place: Place):
+    assert place.refnet("beat", "--check").returncode == Exit.FAILED
+    with place.running("beat", STARTED):
+        until(lambda: place.refnet("beat", "--check").returncode == 0)
+        sign = places.beat_sign(places.beat_folder(place.home))
+        os.utime(sign, (0, 0))
+        said = place.refnet("beat", "--check")
+    assert said.returncode == Exit.FAILED
+    assert said.stderr.startswith("refnet: beat is not alive: its last sign was ")
+
+
 def test_a_schedule_that_cannot_be_read_names_its_key(place: Place):
     done = place.refnet("beat", REFNET_SCHEDULE_PRUNE="now and then")
     assert done.returncode == Exit.USAGE

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from pathlib import Path
 
 import pytest
 
 from refnet import tasks
 from refnet.broker import embedded
+from refnet.errors import Exit
 from refnet.network import crawl
 from refnet.network.crawl_order import Direction, order
 from refnet.network.fake_graph import FakeGraph
 from refnet.network.fake_scholar import running
 from refnet.network.migrate import migrate
+from refnet.scheduling import places
 
-from .conftest import Place
+from .conftest import Place, until
 
 
 def test_a_worker_of_some_queues_crawls_summarizes_and_writes_the_vault_and_leaves_backups_to_others(
@@ -36,6 +40,11 @@ def test_a_worker_of_some_queues_crawls_summarizes_and_writes_the_vault_and_leav
             assert place.send("crawl", queue="crawl").get() == {"outcome": "done", "crawls": {}}
             short = place.send("summarize", queue="summarize").get()
             written = place.send("generate", queue="generate").get()
+            sign = places.worker_sign(place.home, socket.gethostname())
+            os.utime(sign, (0, 0))
+            until(lambda: place.refnet("worker", "--check").returncode == 0)
+    os.utime(sign, (0, 0))
+    assert place.refnet("worker", "--check").returncode == Exit.FAILED
     assert (short["outcome"], short["failed"]) == ("done", 0)
     assert written["new"] == len([*(place.home / "vault" / "papers").rglob("*.md")]) > 1
     assert embedded.status(place.home).waiting == 1

@@ -1,0 +1,33 @@
+"""Signs of life: files that workers and beat touch while they do their work, for health checks.
+
+Celery's own `inspect ping` costs seconds of a core, and beat answers no ping.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from refnet.errors import RefnetError
+from refnet.files import explained
+
+#: Seconds after which a sign is too old. A connected worker gives one every 2 s, beat one every 30 s at most.
+WORKER_SECONDS, BEAT_SECONDS = 30, 90
+
+
+def age(sign: Path) -> float | None:
+    """Return the seconds since `sign` was touched; None: never. Negative: by a clock that has been set back since."""
+    with explained(sign):
+        try:
+            return time.time() - sign.lstat().st_mtime
+        except FileNotFoundError:
+            return None
+
+
+def check(sign: Path, what: str, seconds: int) -> str:
+    """Return a sentence that `what` is alive; RefnetError if its sign is more than `seconds` old."""
+    found = age(sign)
+    if found is not None and abs(found) <= seconds:
+        return f"{what} is alive: its last sign was {abs(found):.0f} s ago"
+    said = "it has given no sign" if found is None else f"its last sign was {found:,.0f} s ago"
+    raise RefnetError(f"{what} is not alive: {said}", "Its own output says why; it may wait for the broker.")
