@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from tests.unit.web.test_children import GOOD, NAME
 
 from refnet.recovery.model import checked
 from refnet.settings import Settings
-from refnet.web import child_files
+from refnet.web import child_files, run_log
 from refnet.web.children import Child, Children
+from refnet.web.pages.runs import rows_of
 
 STEP = json.dumps({"report": {"step": "load", "done": 1, "total": None}, "at": GOOD["started"]})
 END = '{"code": 1, "seconds": 1.5}'
@@ -57,3 +59,25 @@ def test_whatever_the_other_files_are_a_child_is_shown(
             (folder / (NAME + kind)).write_bytes(data)
         for child in Children(Settings(home=Path(home))).all():
             outcome(partial(_shown, child))
+
+
+@fuzzed
+@given(documents('{"run": "f58e5d885f78", "event": "began", "level": "info", "timestamp": "2026-11-28"}'))
+def test_lines_of_a_log_are_shown_or_skipped(line: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "refnet-backup.log").write_bytes(line)
+        for one in outcome(lambda: run_log.lines_of(Path(folder), "f58e5d885f78")) or ():
+            assert (one.time + one.level + one.text).isprintable()
+
+
+@fuzzed
+@given(
+    documents(
+        '{"results": [{"source": "a", "proof": {"level": "intact", "findings": [{"outcome": "failed"}]}}]}'
+    )
+)
+def test_a_result_of_any_form_has_rows_of_text(result: bytes) -> None:
+    with suppress(ValueError):
+        found = checked.document(result)
+        for row in outcome(lambda: rows_of(found)) or ():
+            assert f"{row.source}{row.artifact}{row.outcome}{row.level}{row.reason}".isprintable()

@@ -22,10 +22,11 @@ from refnet.web.children import Children
 from refnet.web.database import Database
 from refnet.web.guard import Guard, UserOf
 from refnet.web.health import Health
-from refnet.web.pages import crawls, network, overview, restore, sign_in
+from refnet.web.pages import crawls, network, overview, restore, runs, sign_in
 from refnet.web.pages import settings as settings_page
 from refnet.web.pages.overview import Overviews
 from refnet.web.session import Sessions
+from refnet.web.streams import Streams
 
 #: The most bytes of a request's body.
 BODY = 64 << 10
@@ -62,13 +63,14 @@ def create(settings: Settings, user_of: UserOf | None = None) -> FastAPI:
     app.state.readers = CapacityLimiter(8)
     app.state.database = database
     app.state.children = Children(settings)
+    app.state.streams = Streams()
     app.state.health = Health(settings, database)
     app.state.reports = Reports(settings)
     app.state.overviews = Overviews(settings)
     app.state.may_see = lambda request: guard.may_see(request.headers, request.state.session)
     for module in (papers, work, backups, health):
         app.include_router(module.router)
-    for page in (overview, network, crawls, settings_page, restore, sign_in):
+    for page in (overview, network, crawls, settings_page, restore, runs, sign_in):
         app.include_router(page.router)
     app.add_api_route("/docs", _docs(app), include_in_schema=False)
     return app

@@ -89,19 +89,22 @@ class Child:
     _folder: Path
 
     @property
+    def said(self) -> tuple[str, str] | None:
+        """The two lines of the last error that it printed; None: it printed none."""
+        text = _read(self._folder, self.id + child_files.MESSAGES, 2 * child_files.LONGEST_MESSAGES)
+        pairs = _ERROR.findall((text or b"").decode(errors="replace"))
+        return (plain(pairs[-1][0])[:_LINE], plain(pairs[-1][1])[:_LINE]) if pairs else None
+
+    @property
     def error(self) -> tuple[str, str] | None:
         """The reason of a failure and the advice; None: it runs, or it succeeded."""
         if self.running or self.code == Exit.DONE:
             return None
         if self.code is None:
-            return (
-                f"{self.title}: its process ended early",
-                "Was it killed, or the machine switched off? Retry.",
-            )
-        text = _read(self._folder, self.id + child_files.MESSAGES, 2 * child_files.LONGEST_MESSAGES)
-        if pairs := _ERROR.findall((text or b"").decode(errors="replace")):
-            return plain(pairs[-1][0])[:_LINE], plain(pairs[-1][1])[:_LINE]
-        return f"{self.title} ended with exit code {self.code}", "Its result and its messages say why."
+            lost = "Was it killed, or the machine switched off? Retry."
+            return f"{self.title}: its process ended early", lost
+        generic = f"{self.title} ended with exit code {self.code}"
+        return self.said or (generic, "Its result and its messages say why.")
 
     @property
     def result(self) -> dict[str, Any] | None:

@@ -1,0 +1,274 @@
+"""`/runs`: what runs, what ran and why it failed; start and stop a backup, a verification or a drill."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from fastapi import APIRouter, HTTPException, Request, Response
+from starlette.responses import RedirectResponse, StreamingResponse
+
+from refnet import wiring
+from refnet.actions.context import Context
+from refnet.errors import Exit, RefnetError
+from refnet.recovery.model.formatting import plain, some
+from refnet.recovery.model.run import Ended, Run, RunKind
+from refnet.recovery.model.source_name import SourceName
+from refnet.settings import Settings
+from refnet.web import child_files, run_log
+from refnet.web.children import BusyError, Child, Children
+from refnet.web.pages.layout import form, fragment, page, reading, text
+
+router = APIRouter(prefix="/runs", include_in_schema=False)
+#: What this page starts and stops, and how a title begins.
+ACTIONS = {"backup": "Backup of", "verify": "Verification of", "drill": "Drill of"}
+#: Rows of a table, lines of a log, rows of a result, characters of a text.
+ROWS, LINES, RESULTS, LONGEST = 100, 200, 100, 500
+_RUN = re.compile(r"[0-9A-Za-z_-]{1,64}", re.ASCII)
+_STATES: dict[int, str] = {Exit.DONE: "done", Exit.UNVERIFIED: "could not verify", Exit.DAMAGED: "damaged"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """The report of a child on one source or artifact."""
+
+    source: str
+    artifact: str
+    outcome: str
+    level: str
+    #: What did not pass, and why.
+    reason: str
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A child with what its page says of it."""
+
+    child: Child
+    #: running, done, failed, damaged, could not verify, lost.
+    state: str
+    problem: RefnetError | None
+    results: tuple[Row, ...]
+
+
+def shown(child: Child) -> Shown:
+    """Return `child` with its state, its problem in two lines, and the results that it printed."""
+    if child.running:
+        return Shown(child, "running", None, ())
+    results, error = rows_of(child.result or {}), child.error
+    state = "lost" if child.code is None else _STATES.get(child.code, "failed")
+    if error and not child.said and (bad := [one for one in results if one.reason]):
+        error = (some([f"{one.artifact or one.source}: {one.reason}" for one in bad], 1), error[1])
+    return Shown(child, state, RefnetError(*error) if error else None, results)
+
+
+def rows_of(result: Mapping[str, Any]) -> tuple[Row, ...]:
+    """Return the rows of what `backup`, `verify` or `drill` printed; whatever else it is, it makes none."""
+    found = result.get("results") or result.get("sources")
+    return (
+        tuple(_row(one) for one in found[:RESULTS] if isinstance(one, dict))
+        if isinstance(found, list)
+        else ()
+    )
+
+
+def _row(one: dict[str, Any]) -> Row:
+    manifest, proof = _dict(one.get("manifest")), _dict(one.get("proof")) or one
+    findings = proof.get("findings")
+    reasons = [
+        f"{found.get('what', '')}: {found['reason']}"
+        for found in (findings if isinstance(findings, list) else [])[:RESULTS]
+        if isinstance(found, dict) and found.get("outcome") != "passed" and found.get("reason")
+    ]
+    return Row(
+        _text(one.get("source")),
+        _text(one.get("artifact") or one.get("name") or manifest.get("name")),
+        _text(one.get("outcome")),
+        _text(proof.get("level")),
+        _text(some(reasons, 3) or one.get("error")),
+    )
+
+
+def _dict(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: object) -> str:
+    return "" if value is None else plain(str(value))[:LONGEST]
+
+
+@router.get("")
+async def runs(request: Request, source: str = "", kind: str = "", outcome: str = "") -> Response:
+    """List what is at work, what was started here, and the backups and drills of the journal."""
+    found = await _at_work(request)
+    wanted = {"source": source, "kind": kind, "ended": outcome}
+    ended = [
+        run
+        for run in reversed(found["journal"].runs)
+        if all(not value or getattr(run, name) == value for name, value in wanted.items())
+    ]
+    values: dict[str, Any] = {
+        "sources": await reading(request, "the settings", partial(_sources, request.app.state.settings)),
+        "actions": ACTIONS,
+        "names": sorted({run.source for run in found["journal"].runs}),
+        "kinds": [*RunKind],
+        "outcomes": [*Ended],
+        "ended": ended[:ROWS],
+        "more": len(ended) - ROWS,
+    }
+    return page(request, "runs.html.j2", **found, **values, wanted=wanted)
+
+
+@router.get("/part")
+async def part(request: Request) -> Response:
+    """Return the part of the page that changes."""
+    return fragment(request, "runs_part.html.j2", **await _at_work(request))
+
+
+@router.post("")
+async def start(request: Request) -> Response:
+    """Start what the form names, and show its page."""
+    fields = await form(request)
+    action, source, artifact = (fields.get(name, "") for name in ("action", "source", "artifact"))
+    if action not in ACTIONS or (artifact and action == "backup"):
+        raise RefnetError(
+            "the form names nothing that can be started here", "Choose it on /runs.", Exit.USAGE
+        )
+    settings = request.app.state.settings
+    await reading(request, "the backup folder", partial(_check, settings, source, artifact))
+    about = artifact or source
+    words = [action, *([about] if about else []), "--verbose"]
+    try:
+        child = await reading(
+            request,
+            "the folder of the runs",
+            partial(
+                _children(request).start,
+                words,
+                kind=action,
+                source=source,
+                title=f"{ACTIONS[action]} {about or 'all sources'}",
+                exclusive=f"{action}:{about}",
+            ),
+        )
+    except BusyError as busy:
+        return page(request, "runs_busy.html.j2", 409, busy=busy)
+    return RedirectResponse(f"/runs/{child.id}", 303)
+
+
+@router.get("/{id}")
+async def run(request: Request, id: str) -> Response:  # noqa: A002  # the name in the path
+    """Show one run: its progress or its result, and its log."""
+    if child_files.ID.fullmatch(id):
+        return page(request, "runs_child.html.j2", **await reading(request, "its files", _Look(request, id)))
+    found = await reading(request, "the journal of runs", partial(_run, request.app.state.settings, id))
+    return page(request, "runs_run.html.j2", **found)
+
+
+@router.get("/{id}/events")
+async def events(request: Request, id: str) -> Response:  # noqa: A002  # the name in the path
+    """Send the progress of a child whenever it changes, its result, and the event `done`."""
+    look = _Look(request, id)
+    await reading(request, "its files", look.child)
+    if request.app.state.streams.are_full:
+        return Response(status_code=204)  # a client of events does not retry then
+
+    async def next_part() -> tuple[str, bool]:
+        values = await reading(request, "its files", look)
+        return text(request, "runs_progress.html.j2", **values), values["run"].state != "running"
+
+    return StreamingResponse(request.app.state.streams.follow(next_part), media_type="text/event-stream")
+
+
+@router.post("/{id}/stop")
+async def stop(request: Request, id: str) -> Response:  # noqa: A002  # the name in the path
+    """Interrupt a backup, a verification or a drill, as Ctrl-C does."""
+    child = await reading(request, "its files", _Look(request, id).child)
+    if child.kind not in ACTIONS:
+        raise RefnetError(f"{child.title} is not stopped here", "Wait for its end, and undo it.", Exit.USAGE)
+    if child.running:
+        await reading(request, "its files", partial(_children(request).stop, child))
+    return RedirectResponse(f"/runs/{child.id}", 303)
+
+
+class _Look:
+    """Reads one child again and again, and of its messages only the new ones. HTTPException (404) if there is none."""
+
+    def __init__(self, request: Request, name: str) -> None:
+        self._children, self._name = _children(request), name
+        self._lines: deque[str] = deque(maxlen=LINES)
+        self._after = 0
+
+    def child(self) -> Child:
+        try:
+            return self._children.one(self._name)
+        except RefnetError as error:
+            raise HTTPException(404, error.message) from None
+
+    def __call__(self) -> dict[str, Any]:
+        child = self.child()
+        while (found := child.log(self._after))[0]:
+            self._after = found[1]
+            self._lines += found[0]
+        return {"run": shown(child), "log": tuple(self._lines), "can_stop": child.kind in ACTIONS}
+
+
+def _children(request: Request) -> Children:
+    children: Children = request.app.state.children
+    return children
+
+
+async def _at_work(request: Request) -> dict[str, Any]:
+    def read() -> dict[str, Any]:
+        journal = wiring.journal(request.app.state.settings).history()
+        all_of_them = _children(request).all()
+        active = [child for child in all_of_them if child.running]
+        ended = [shown(child) for child in all_of_them if not child.running][:10]
+        others = [run for run in journal.at_work if not any(_makes(child, run) for child in active)]
+        return {"journal": journal, "active": active, "others": others, "started": ended}
+
+    return await reading(request, "the journal of runs", read)
+
+
+def _makes(child: Child, run: Run) -> bool:
+    return child.kind == run.kind and child.source in {"", run.source} and child.started <= run.started
+
+
+def _sources(settings: Settings) -> list[SourceName]:
+    there = wiring.configured(settings)
+    return [name for name in wiring.known(settings) if name in there]
+
+
+def _check(settings: Settings, source: str, artifact: str) -> None:
+    """Raise RefnetError unless `source` is one of the settings ("": all), and `artifact` one of its artifacts ("": none)."""
+    name = next((one for one in _sources(settings) if one == source), None)
+    if source and not name:
+        raise RefnetError(
+            f"{source[:100]} is not a source", f"The sources are: {some(_sources(settings))}.", Exit.USAGE
+        )
+    if artifact and not (
+        name and any(one.name == artifact for one in Context(settings).catalog.entries(name))
+    ):
+        raise RefnetError(f"{artifact[:100]} is not in the catalog", "/timeline shows what is.", Exit.USAGE)
+
+
+def _run(settings: Settings, name: str) -> dict[str, Any]:
+    """Return the run of the journal, its log, and why there is no log; HTTPException (404) if there is no such run."""
+    history = wiring.journal(settings).history()
+    found: Run | None = next((run for run in (*history.runs, *history.at_work) if run.id == name), None)
+    if not found or not _RUN.fullmatch(name):
+        raise HTTPException(404, f"there is no run {name[:64]}")
+    folder, problem = settings.log_folder, None
+    lines: tuple[run_log.Line, ...] = ()
+    if not folder:
+        problem = RefnetError("no log is written", "Set log.folder.")
+    else:
+        try:
+            lines = run_log.lines_of(folder, name)
+        except RefnetError as error:
+            problem = error
+    return {"run": found, "lines": lines, "problem": problem}
