@@ -29,7 +29,7 @@ def main() -> None:
     """Take every picture; fail if one is larger than it may be."""
     if program() is None:
         raise SystemExit(
-            "dev: no Chromium here\n     Install Debian's chromium, fonts-inter and fonts-noto-cjk."
+            "dev: no Chromium here\n     Install Debian's chromium, fonts-open-sans and fonts-noto-cjk."
         )
     IMAGES.mkdir(exist_ok=True)
     with (

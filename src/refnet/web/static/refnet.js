@@ -35,6 +35,7 @@
   function begin(root) {
     root.querySelectorAll(".chart[data-chart]").forEach(draw);
     root.querySelectorAll(".copyable").forEach(copyButton);
+    root.querySelectorAll(".scroll").forEach((one) => { if (one.scrollWidth > one.clientWidth) one.tabIndex = 0; });  // for the keyboard
   }
   document.addEventListener("DOMContentLoaded", () => begin(document));
   document.addEventListener("htmx:after:swap", () => begin(document));
