@@ -71,6 +71,8 @@ class Order:
     name: str = ""
     #: The new database that is made beside the live one; "": the live one is replaced.
     beside: str = ""
+    #: The newest artifact at or before this ISO date-time is restored; "": the named one.
+    at: str = ""
 
     def __post_init__(self) -> None:
         if self.beside:
@@ -88,8 +90,9 @@ class Order:
     @property
     def words(self) -> tuple[str, ...]:
         """The words of the command line after `refnet`."""
-        name, beside = [self.name] if self.name else [], [f"--as={self.beside}"] if self.beside else []
-        return (str(self.verb), str(self.source), *name, *beside)
+        options = {"--as": self.beside, "--at": self.at}
+        given = (f"{option}={value}" for option, value in options.items() if value)
+        return (str(self.verb), str(self.source), *([self.name] if self.name else []), *given)
 
     @property
     def command(self) -> str:

@@ -21,6 +21,8 @@ from tests.memory import in_memory
 
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
+from refnet.recovery.model.source_name import Kind, SourceName
+from refnet.recovery.stores.local import LocalStore
 
 #: A name that is HTML, of a table that is made between a plan and its confirmation.
 HOSTILE = "<script>alert(1)</script>"
@@ -229,6 +231,14 @@ def test_a_folder_is_restored_at_a_moment_confirmed_by_the_name_of_its_source_an
     assert (place.notes / "a.md").read_text() == "before", done
     undo = html.unescape(re.search(r'href="(/restore/undo[^"]*)"', done)[1])
     browser.end(browser.send(browser.get(undo), "/restore/undo", typed="notes"))
+    assert (place.notes / "a.md").read_text() == "after"
+
+
+def test_a_restore_that_a_terminal_started_is_the_reason_why_another_one_ends(place, browser):
+    shown = browser.get("/restore/plan", source="notes", artifact=place.artifact("notes"))
+    with LocalStore(place.command.backups).lock(SourceName("notes", Kind.FOLDER)):
+        ended = browser.end(browser.send(shown, "/restore", typed="notes"))
+    assert "Exit code 5" in ended
     assert (place.notes / "a.md").read_text() == "after"
 
 

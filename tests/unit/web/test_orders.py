@@ -34,6 +34,8 @@ def test_the_words_of_an_order_are_those_of_the_command_line() -> None:
         Order(Verb.RESTORE, SourceName.DATABASE, ARTIFACT, "a b").command
         == f"refnet restore database {ARTIFACT} '--as=a b'"
     )
+    at = Order(Verb.RESTORE, NOTES, at="2026-11-25T02:00:00+00:00")
+    assert at.words == ("restore", "notes", "--at=2026-11-25T02:00:00+00:00")
     assert Order(Verb.UNDO, NOTES).words == ("undo", "notes")
     assert Order(Verb.UNDO, SourceName.DATABASE, PREVIOUS).words == ("undo", "database", PREVIOUS)
 

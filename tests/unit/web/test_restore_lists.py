@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import html
 from datetime import UTC, date, datetime, timedelta, timezone
+from pathlib import Path
+
+from tests.unit.web.test_sign_in import browser
 
 from refnet.actions.previous import Kept
 from refnet.recovery.model.artifact import Entry, Manifest
 from refnet.recovery.model.retention import PreviousVersion
 from refnet.recovery.model.source_name import Kind, SourceName
+from refnet.settings import Settings
 from refnet.web.pages.restore import DAYS, days_of, undo_orders
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -63,3 +68,13 @@ def test_each_database_and_the_last_folder_have_an_undo_and_nothing_else():
     }
     unknown = Kept((first, version("folder /c", NOTES, blocked="unknown")), (), timedelta(days=7), NOON)
     assert [one.what for one in undo_orders(unknown)] == []
+
+
+def test_of_an_encrypted_backup_folder_the_page_shows_the_command_and_asks_for_no_key(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, vault_dir=tmp_path, encryption_local=True)
+    with browser(settings) as client:
+        client.app.state.settings.origins["vault_dir"] = "a test"
+        said = client.get("/restore/plan", params={"source": "obsidian", "at": "2026-11-25T02:00+00:00"})
+    assert "never asks for it" in said.text
+    assert "refnet restore obsidian --at=2026-11-25T02:00:00+00:00 --plan" in html.unescape(said.text)
+    assert "<input id=" not in said.text

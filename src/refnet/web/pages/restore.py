@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import date, tzinfo
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, tzinfo
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,6 @@ from refnet.actions.previous import Kept, previous
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.catalog import Catalog, parse_time
-from refnet.recovery.model.restore_place import OWN_NAME
 from refnet.recovery.model.retention import PreviousVersion
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.settings import Settings
@@ -68,15 +68,21 @@ async def choose(request: Request, source: str = "", day: str = "", before: str 
     """Show the sources and the last restores; of one source its moments."""
     settings = _settings(request)
     if not source:
-        sources = [(one, protected(settings, one)) for one in _sources(settings)]
-        return page(request, "restore.html.j2", sources=sources, runs=_runs(request)[:RUNS])
-    chosen = _source(settings, source)
+        sources = [(one, protected(settings, one)) for one in await _sources(request)]
+        return page(request, "restore.html.j2", sources=sources, runs=(await _runs(request))[:RUNS])
+    chosen = await _source(request, source)
     entries = await _entries(request, chosen)
-    one, zone, target = _day(day), settings.schedule_timezone, protected(settings, chosen)
+    one, zone = _day(day), settings.schedule_timezone
     days, older = days_of(entries, zone, day=one, before=_day(before))
-    return page(
-        request, "restore_moment.html.j2", source=chosen, days=days, older=older, day=one, target=target
-    )
+    shown = {
+        "source": chosen,
+        "target": protected(settings, chosen),
+        "days": days,
+        "older": older,
+        "day": one,
+    }
+    zone_name = datetime.now(UTC).astimezone(zone).tzname()
+    return page(request, "restore_moment.html.j2", 200, **shown, zone=zone_name)
 
 
 @router.get("/plan")
@@ -84,16 +90,14 @@ async def plan(
     request: Request, source: str = "", artifact: str = "", at: str = "", beside: str = ""
 ) -> Response:
     """Show what a restore would do, exactly as the command line prints it."""
-    settings = _settings(request)
-    chosen = _source(settings, source)
-    if at and not artifact and not settings.encryption_local:
-        moment = parse_time(at, settings.schedule_timezone).isoformat()
-        order = Order(Verb.RESTORE, chosen)
-        said = await _children(request).output(
-            [*order.words, "--at", moment, "--plan", "--json"], seconds=SECONDS
-        )
-        artifact = str(read_plan(order, said.code, said.stdout, said.stderr).values["artifact"])
-    return await _shown(request, Order(Verb.RESTORE, chosen, artifact, beside))
+    settings, chosen = _settings(request), await _source(request, source)
+    order = Order(Verb.RESTORE, chosen, artifact, beside)
+    if at and not artifact:
+        order = replace(order, at=parse_time(at, settings.schedule_timezone).isoformat())
+    if order.at and not settings.encryption_local:
+        found = await _planned(request, order)
+        order = replace(order, name=str(found.values["artifact"]), at="")
+    return await _shown(request, order)
 
 
 @router.post("")
@@ -105,7 +109,7 @@ async def start(request: Request) -> Response:
 @router.get("/undo")
 async def plan_undo(request: Request, source: str = "", name: str = "") -> Response:
     """Show what an undo would do."""
-    return await _shown(request, Order(Verb.UNDO, _source(_settings(request), source), name))
+    return await _shown(request, Order(Verb.UNDO, await _source(request, source), name))
 
 
 @router.post("/undo")
@@ -117,23 +121,21 @@ async def undo(request: Request) -> Response:
 @router.get("/previous")
 async def kept(request: Request) -> Response:
     """List the previous versions, each with a link to the plan of its undo."""
-    context = Context(_settings(request))
-    found = await reading(
-        request, "the servers of the databases", partial(previous, context, _sources(context.settings))
-    )
+    read = partial(previous, Context(_settings(request)), await _sources(request))
+    found = await reading(request, "the servers of the databases", read)
     return page(request, "restore_previous.html.j2", kept=found, orders=undo_orders(found))
 
 
 @router.get("/runs/{id}")
 async def run(request: Request, id: str) -> Response:  # noqa: A002  # the name in the path
     """Show the progress or the result of a restore or an undo."""
-    return page(request, "restore_run.html.j2", **_run(request, id))
+    return page(request, "restore_run.html.j2", **await _run(request, id))
 
 
 @router.get("/runs/{id}/part")
 async def part(request: Request, id: str) -> Response:  # noqa: A002  # the name in the path
     """The part of that page that changes."""
-    return fragment(request, "restore_run_part.html.j2", **_run(request, id))
+    return fragment(request, "restore_run_part.html.j2", **await _run(request, id))
 
 
 def undo_orders(kept: Kept) -> dict[PreviousVersion, Order]:
@@ -142,8 +144,9 @@ def undo_orders(kept: Kept) -> dict[PreviousVersion, Order]:
     last = {one.source: one for one in kept.versions if not one.half_made and one.what.startswith("folder ")}
     for one in kept.versions:
         name = one.what.removeprefix("database ")
-        if one.source.kind is Kind.DATABASE and name != one.what and OWN_NAME.fullmatch(name):
-            found[one] = Order(Verb.UNDO, one.source, name)
+        if one.source.kind is Kind.DATABASE and name != one.what:
+            with suppress(RefnetError):  # a name for the command line alone
+                found[one] = Order(Verb.UNDO, one.source, name)
         elif last.get(one.source) is one and not one.blocked:
             found[one] = Order(Verb.UNDO, one.source)
     return found
@@ -152,21 +155,14 @@ def undo_orders(kept: Kept) -> dict[PreviousVersion, Order]:
 async def _start(request: Request, verb: Verb) -> Response:
     given = await form(request)
     name = given.get("artifact" if verb is Verb.RESTORE else "name", "")
-    order = Order(verb, _source(_settings(request), given.get("source", "")), name, given.get("beside", ""))
-    if running := _running(request, order):
+    source = await _source(request, given.get("source", ""))
+    order = Order(verb, source, name, given.get("beside", ""))
+    if running := await _running(request, order):
         return _page(request, order, 409, running=running)
     planned = await _plan(request, order)
     if refusal := planned.refusal(given):
-        text = await _text(request, order)
-        return _page(
-            request,
-            order,
-            _STATUS[refusal],
-            plan=planned,
-            text=text,
-            refusal=refusal,
-            typed=given.get("typed", ""),
-        )
+        shown = {"plan": planned, "text": await _text(request, order), "refusal": refusal}
+        return _page(request, order, _STATUS[refusal], **shown, typed=given.get("typed", ""))
     begin = partial(
         _children(request).start,
         [*order.words, "--force"],
@@ -176,14 +172,14 @@ async def _start(request: Request, verb: Verb) -> Response:
         exclusive=order.exclusive,
     )
     try:
-        child = begin()
+        child = await reading(request, "the folder of the runs", begin)
     except BusyError as error:
         return _page(request, order, 409, running=error.child)
     return RedirectResponse(f"/restore/runs/{child.id}", 303)
 
 
 async def _shown(request: Request, order: Order) -> Response:
-    if running := _running(request, order):
+    if running := await _running(request, order):
         return _page(request, order, running=running)
     if order.verb is Verb.RESTORE and _settings(request).encryption_local:
         return _page(request, order)  # the plan needs the recovery key, and no page asks for it
@@ -208,6 +204,10 @@ async def _plan(request: Request, order: Order) -> Plan:
                 Exit.USAGE,
             )
         sha256 = entry.manifest.sha256
+    return await _planned(request, order, sha256)
+
+
+async def _planned(request: Request, order: Order, sha256: str = "") -> Plan:
     said = await _children(request).output([*order.words, "--plan", "--json"], seconds=SECONDS)
     return read_plan(order, said.code, said.stdout, said.stderr, sha256)
 
@@ -225,23 +225,27 @@ async def _entries(request: Request, source: SourceName) -> tuple[Entry, ...]:
     return tuple(one for one in found if one.source.kind is source.kind)
 
 
-def _run(request: Request, id: str) -> Mapping[str, Any]:  # noqa: A002  # as in the path
-    child = _children(request).one(id)
-    if child.kind not in set(Verb):
-        raise RefnetError(
-            f"the run {id} is neither a restore nor an undo", f"/runs/{id} shows it.", Exit.USAGE
-        )
-    return {"child": child, "result": read_result(child.result), "log": child.log()[0]}
+async def _run(request: Request, id: str) -> Mapping[str, Any]:  # noqa: A002  # as in the path
+    def read() -> Mapping[str, Any]:
+        child = _children(request).one(id)
+        if child.kind not in set(Verb):
+            raise RefnetError(
+                f"{child.title} is neither a restore nor an undo", "/runs shows it.", Exit.USAGE
+            )
+        return {"child": child, "result": read_result(child.result), "log": child.log()[0]}
+
+    return await reading(request, "the folder of the runs", read)
 
 
-def _runs(request: Request) -> list[Child]:
+async def _runs(request: Request) -> list[Child]:
     """Return the restores and undos of this dashboard, those that run first, then the newest first."""
-    found = [one for one in _children(request).all() if one.kind in set(Verb)]
-    return sorted(found, key=lambda one: not one.running)
+    found = await reading(request, "the folder of the runs", _children(request).all)
+    return sorted((one for one in found if one.kind in set(Verb)), key=lambda one: not one.running)
 
 
-def _running(request: Request, order: Order) -> Child | None:
-    return next((one for one in _runs(request) if one.running and one.exclusive == order.exclusive), None)
+async def _running(request: Request, order: Order) -> Child | None:
+    found = await _runs(request)
+    return next((one for one in found if one.running and one.exclusive == order.exclusive), None)
 
 
 def _settings(request: Request) -> Settings:
@@ -254,13 +258,14 @@ def _children(request: Request) -> Children:
     return children
 
 
-def _sources(settings: Settings) -> list[SourceName]:
-    configured = wiring.configured(settings)
+async def _sources(request: Request) -> list[SourceName]:
+    settings = _settings(request)
+    configured = await reading(request, "the backup folder", partial(wiring.configured, settings))
     return [one for one in wiring.known(settings) if one in configured]
 
 
-def _source(settings: Settings, name: str) -> SourceName:
-    found = next((one for one in _sources(settings) if one == name), None)
+async def _source(request: Request, name: str) -> SourceName:
+    found = next((one for one in await _sources(request) if one == name), None)
     if found is None:
         raise RefnetError("the settings name no such source", "/restore lists the sources.", Exit.USAGE)
     return found
