@@ -1,7 +1,7 @@
 """The overview: is everything protected, and what a loss of each source would cost now; from the facts alone."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -97,6 +97,8 @@ class Overview:
     silent: str = ""
     #: The sources with artifacts that the settings do not name: nothing is said of them.
     unnamed: tuple[SourceName, ...] = ()
+    #: What it was made from; None: that could not be read.
+    facts: Facts | None = field(default=None, repr=False)
 
     @property
     def status(self) -> Status:
@@ -143,7 +145,7 @@ def overview(facts: Facts, only: SourceName | None = None) -> Overview:
     """Return the overview of `facts`; `only`: of one source."""
     checks, watched = facts.checks(only), (only,) if only else facts.watched
     if facts.trouble:
-        return Overview(facts.now, checks=checks, trouble=facts.trouble)
+        return Overview(facts.now, checks=checks, trouble=facts.trouble, facts=facts)
     target = facts.targets.get(SourceName.DATABASE)
     return Overview(
         facts.now,
@@ -152,6 +154,7 @@ def overview(facts: Facts, only: SourceName | None = None) -> Overview:
         new=not any(facts.own.of_source(one) or facts.history.made(one) for one in watched),
         silent=target.database if target and target.system is None else "",
         unnamed=tuple(one for one in facts.catalog.sources if one not in facts.sources),
+        facts=facts,
     )
 
 

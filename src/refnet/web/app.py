@@ -17,12 +17,13 @@ from refnet.recovery.page import render
 from refnet.settings import Settings
 from refnet.web import backups, health, papers, work
 from refnet.web.answers import add_errors
+from refnet.web.artifacts import LastArtifacts
 from refnet.web.backups import Reports
 from refnet.web.children import Children
 from refnet.web.database import Database
 from refnet.web.guard import Guard, UserOf
 from refnet.web.health import Health
-from refnet.web.pages import crawls, network, overview, restore, runs, sign_in
+from refnet.web.pages import artifact, crawls, network, overview, restore, runs, sign_in, stores, timeline
 from refnet.web.pages import settings as settings_page
 from refnet.web.pages.overview import Overviews
 from refnet.web.session import Sessions
@@ -67,10 +68,13 @@ def create(settings: Settings, user_of: UserOf | None = None) -> FastAPI:
     app.state.health = Health(settings, database)
     app.state.reports = Reports(settings)
     app.state.overviews = Overviews(settings)
+    app.state.artifacts = LastArtifacts(settings)
     app.state.may_see = lambda request: guard.may_see(request.headers, request.state.session)
     for module in (papers, work, backups, health):
         app.include_router(module.router)
-    for page in (overview, network, crawls, settings_page, restore, runs, sign_in):
+    for page in (
+        overview, timeline, artifact, restore, runs, network, crawls, stores, settings_page, sign_in,
+    ):  # fmt: skip
         app.include_router(page.router)
     app.add_api_route("/docs", _docs(app), include_in_schema=False)
     return app

@@ -70,7 +70,7 @@ class StoreStates:
         if self._read is None or not timedelta() <= now - self._read[0] < _FRESH:
             begun = [(one, in_background(self._contents, one)) for one in self._watched]
             end = time.monotonic() + _SECONDS
-            self._read = now, tuple(_state(one, future, end) for one, future in begun)
+            self._read = now, tuple(_state(one, future, end, now) for one, future in begun)
         return self._read[1]
 
     def _contents(self, one: Watched) -> Contents:
@@ -79,7 +79,7 @@ class StoreStates:
         return self._stores[one.name].contents()
 
 
-def _state(one: Watched, contents: Future[Contents], end: float) -> StoreState:
+def _state(one: Watched, contents: Future[Contents], end: float, now: datetime) -> StoreState:
     try:
         found = contents.result(max(0.0, end - time.monotonic()))
     except TimeoutError:
@@ -89,7 +89,7 @@ def _state(one: Watched, contents: Future[Contents], end: float) -> StoreState:
     else:
         with suppress(OSError):  # nothing was sent yet, or a full disk: it is said to be unseen for longer
             (one.home / _LISTED).touch(0o600)
-        return StoreState(one.name, one.sources, found.copies, found.gaps, found.unlisted)
+        return StoreState(one.name, one.sources, found.copies, found.gaps, found.unlisted, listed=now)
     listed = None
     with suppress(OSError):
         listed = datetime.fromtimestamp((one.home / _LISTED).stat().st_mtime, UTC)

@@ -1,0 +1,161 @@
+"""The artifacts of this machine and their copies, as the pages show them: from one reading of the facts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import cached_property
+
+from fastapi import Request
+
+from refnet import wiring
+from refnet.errors import Exit, RefnetError
+from refnet.recovery.model.artifact import Entry
+from refnet.recovery.model.calendar import Calendar, Expected
+from refnet.recovery.model.copies import StoreState, is_missing
+from refnet.recovery.model.remote import Copy
+from refnet.recovery.model.source_name import SourceName
+from refnet.settings import Retention, Settings
+from refnet.settings.stores import LOCAL
+from refnet.telemetry.facts import Facts
+from refnet.telemetry.overview import Overview
+
+#: Source, name and SHA-256 of an artifact: its copies have the same.
+Key = tuple[str, str, str]
+
+
+@dataclass(frozen=True)
+class Place:
+    """An artifact in one store."""
+
+    #: The state of the copy; or `missing` (the newest one must be there), `none`, `unknown` (not listed).
+    state: str
+    #: Nobody can delete it before, if the store does what it was asked; None: no lock was asked for, or it is over.
+    locked: datetime | None = None
+    copy: Copy | None = None
+
+
+@dataclass(frozen=True)
+class Artifacts:
+    """All artifacts and copies at one moment."""
+
+    settings: Settings
+    facts: Facts
+    _calendars: dict[tuple[str, str], Calendar] = field(default_factory=dict)
+
+    @cached_property
+    def stores(self) -> Mapping[str, StoreState]:
+        """The remote stores by name."""
+        return {one.name: one for one in self.facts.stores if one.name != LOCAL}
+
+    @cached_property
+    def here(self) -> Mapping[Key, Entry]:
+        """The artifacts in the backup folder."""
+        return {_key(one): one for one in self.facts.catalog.entries}
+
+    @cached_property
+    def copies(self) -> Mapping[str, Mapping[Key, Copy]]:
+        """The copies in each store; of two copies of one artifact, the better one."""
+        return {
+            name: {_key(one): one for one in reversed(state.copies)} for name, state in self.stores.items()
+        }
+
+    @cached_property
+    def all(self) -> tuple[Entry, ...]:
+        """Every artifact that is anywhere, newest first: as it is here, else as a store has it."""
+        found: dict[Key, Entry] = {}
+        for copies in self.copies.values():
+            found |= copies
+        found |= self.here
+        return tuple(sorted(found.values(), key=lambda one: (one.made, one.name), reverse=True))
+
+    @cached_property
+    def sources(self) -> tuple[SourceName, ...]:
+        """The sources with artifacts anywhere, and the configured ones, in the order of the settings."""
+        there = {one.source: one.source for one in self.all}
+        own = [one for one in self.facts.sources if one in there or one in self.facts.configured]
+        return (*own, *sorted(one for one in there if one not in own))
+
+    def of(self, source: SourceName, store: str) -> tuple[Entry, ...]:
+        """Return the artifacts of `source` in the backup folder (`store` ""), or its copies in a store."""
+        if not store:
+            return self.facts.catalog.of_source(source)
+        return tuple(one for one in self.copies[store].values() if one.source == source)
+
+    def find(self, source: str, name: str) -> tuple[Entry, str]:
+        """Return an artifact, and the store that it was found in ("": the backup folder); RefnetError if there is none."""
+        for store in ("", *self.stores):
+            there = self.here if not store else self.copies[store]
+            found = [one for key, one in there.items() if key[:2] == (source, name)]
+            if found:
+                return found[0], store
+        unseen = [one for one, state in self.stores.items() if state.trouble]
+        hint = (
+            f"It may be in {', '.join(unseen)}, which cannot be listed."
+            if unseen
+            else "Prune may have deleted it."
+        )
+        raise RefnetError(f"{source}: there is no artifact {name[:100]}", hint, Exit.USAGE)
+
+    def places(self, entry: Entry) -> dict[str, Place]:
+        """Return where `entry` is: each remote store by name."""
+        return {name: self._place(entry, name, state) for name, state in self.stores.items()}
+
+    def _place(self, entry: Entry, name: str, state: StoreState) -> Place:
+        if copy := self.copies[name].get(_key(entry)):
+            days = self.settings.stores[name].lock
+            until = copy.document.sent + timedelta(days=days) if days else None
+            return Place(copy.state, until if until and until > self.facts.now else None, copy)
+        if state.trouble:
+            return Place("unknown")
+        newest = self.facts.own.newest_complete(entry.source) if entry.source in state.sources else None
+        return Place("missing" if newest is entry and is_missing(state, newest) else "none")
+
+    def calendar(self, source: SourceName, store: str) -> Calendar:
+        """Return the calendar of `source` in the backup folder, or in `store`."""
+        key = (source, store)
+        if key not in self._calendars:
+            made = Calendar.of(self.of(source, store), self.expected(source, store), self.facts.now)
+            self._calendars[key] = made
+        return self._calendars[key]
+
+    def expected(self, source: SourceName, store: str) -> Expected:
+        """Return what the schedule makes of `source`, and what is kept of it in the backup folder or in `store`."""
+        schedule = self.facts.schedule
+        when = schedule.times.get(source) or schedule.times.get(schedule.clusters.get(source, ""))
+        return Expected(when, schedule.zone, self.retention(source, store))
+
+    def retention(self, source: SourceName, store: str) -> Retention | None:
+        """Return how long artifacts of `source` are kept there; None: the settings do not name the source."""
+        own = self.settings.stores[store].retention.of(source) if store else None
+        if own or source not in self.facts.sources:
+            return own
+        return wiring.retention(self.settings, source)
+
+
+def _key(entry: Entry) -> Key:
+    return entry.source, entry.name, entry.manifest.sha256
+
+
+class LastArtifacts:
+    """The artifacts of one server, of the facts of its last overview."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._last: Artifacts | None = None
+
+    def of(self, facts: Facts) -> Artifacts:
+        """Return the artifacts of `facts`, made once."""
+        if self._last is None or self._last.facts is not facts:
+            self._last = Artifacts(self._settings, facts)
+        return self._last
+
+
+async def artifacts(request: Request) -> Artifacts:
+    """Return all artifacts and copies, as the overview has seen them last; RefnetError if they cannot be read."""
+    seen: Overview = (await request.app.state.overviews.latest()).overview
+    if seen.facts is None:
+        raise seen.trouble or RefnetError("the backup folder cannot be read", "Retry.")
+    found: Artifacts = request.app.state.artifacts.of(seen.facts)
+    return found

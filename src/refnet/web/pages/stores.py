@@ -1,0 +1,122 @@
+"""`/stores`: the backup folder and each remote store, and where each artifact is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Request, Response
+
+from refnet.actions.store_check import can_prune
+from refnet.errors import Exit, RefnetError
+from refnet.recovery.model.artifact import Entry
+from refnet.recovery.model.copies import StoreState
+from refnet.recovery.model.source_name import SourceName
+from refnet.recovery.model.store_check import StoreCheck
+from refnet.settings.stores import LOCAL, StoreSettings
+from refnet.web.artifacts import Artifacts, Place, artifacts
+from refnet.web.pages.layout import page, reading
+
+router = APIRouter(include_in_schema=False)
+#: Artifacts on a page; lines of one kind that a store shows; the highest number of a page.
+ROWS, LINES, HIGHEST = 50, 10, 1_000_000
+
+
+@dataclass(frozen=True)
+class Card:
+    """A remote store on the page."""
+
+    state: StoreState
+    settings: StoreSettings
+    #: None: it was never checked whether it refuses to delete.
+    check: StoreCheck | None
+    #: Source → how long its copies are kept there.
+    kept: Mapping[SourceName, str]
+
+    @property
+    def bytes(self) -> int:
+        """Of all objects that the copies name."""
+        return sum(copy.document.size for copy in self.state.copies)
+
+    @property
+    def damaged(self) -> int:
+        """The number of damaged copies."""
+        return sum(copy.damaged for copy in self.state.copies)
+
+    @property
+    def can_prune(self) -> bool:
+        """True if this machine may delete there."""
+        return can_prune(self.settings)
+
+
+@dataclass(frozen=True)
+class Row:
+    """An artifact, and where it is."""
+
+    entry: Entry
+    #: Its state in the backup folder, or `none`.
+    here: str
+    places: Mapping[str, Place]
+
+
+@dataclass(frozen=True)
+class Stores:
+    """The content of the page."""
+
+    cards: tuple[Card, ...]
+    rows: tuple[Row, ...]
+    #: The number of artifacts on all pages.
+    total: int
+    #: The page of the rows, from 1.
+    number: int
+
+
+def stores(found: Artifacts, source: str, number: int) -> Stores:
+    """Return the stores, and page `number` of the artifacts of `source` ("": of all)."""
+    wanted = [one for one in found.all if source in {"", one.source}]
+    here = {id(entry) for entry in found.here.values()}
+    rows = tuple(
+        Row(one, one.state if id(one) in here else "none", found.places(one))
+        for one in wanted[(number - 1) * ROWS : number * ROWS]
+    )
+    cards = tuple(_card(found, name, state) for name, state in found.stores.items())
+    return Stores(cards, rows, len(wanted), number)
+
+
+def _card(found: Artifacts, name: str, state: StoreState) -> Card:
+    kept = {
+        source: str(found.retention(source, name) or "")
+        for source in found.sources
+        if source in state.sources
+    }
+    return Card(state, found.settings.stores[name], found.facts.store_checks.get(name), kept)
+
+
+def page_number(text: str) -> int:
+    """Read the number of a page; RefnetError (USAGE) where it is none."""
+    if text.isascii() and text.isdigit() and 1 <= len(text) <= 7 and 1 <= int(text) <= HIGHEST:
+        return int(text)
+    raise RefnetError(
+        f"page: {text[:20]!r} is not a number from 1 on", "Follow the links of the page.", Exit.USAGE
+    )
+
+
+@router.get("/stores")
+async def stores_page(request: Request) -> Response:
+    """Show every store, and a page of the artifacts."""
+    query = request.query_params
+    source, number = query.get("source", ""), page_number(query.get("page", "") or "1")
+    found = await artifacts(request)
+    shown = await reading(request, "the backup folder", lambda: stores(found, source, number))
+
+    def link(to: int) -> str:
+        return f"/stores?{urlencode({'source': source, 'page': to})}#artifacts"
+
+    own = next((one for one in found.facts.stores if one.name == LOCAL), None)
+    return page(
+        request, "stores.html.j2", found=found, facts=found.facts, shown=shown, source=source, most=LINES,
+        before=link(number - 1) if number > 1 else "", after=link(number + 1) if number * ROWS < shown.total else "",
+        own=own, own_bytes=sum(one.manifest.size for one in found.here.values()),
+        unlisted=own.unlisted if own else found.facts.unlisted,
+    )  # fmt: skip

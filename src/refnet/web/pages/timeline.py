@@ -1,0 +1,155 @@
+"""`/timeline`: the artifacts of one source in one store on a calendar, with the gaps, and their size and duration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from functools import partial
+from typing import Self
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Request, Response
+
+from refnet.actions.catalog import notes
+from refnet.errors import Exit, RefnetError
+from refnet.recovery.model.artifact import Entry
+from refnet.recovery.model.calendar import Day, Month
+from refnet.recovery.model.formatting import plain
+from refnet.recovery.model.source_name import SourceName
+from refnet.web.artifacts import Artifacts, artifacts
+from refnet.web.pages.layout import language_of, page, reading
+from refnet.web.words import translated
+
+router = APIRouter(include_in_schema=False)
+#: Months that can be shown at once; the most artifacts of a list, and of a chart.
+COUNTS, LISTED, CHARTED = (1, 3, 6, 12), 200, 1000
+_FIRST, _LAST = date(1901, 1, 1), date(8999, 12, 31)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The parameters of a request."""
+
+    #: "": the first one with artifacts.
+    source: str = ""
+    #: "": the backup folder.
+    store: str = ""
+    #: The newest month that is shown; None: this one.
+    month: date | None = None
+    #: The day whose artifacts are listed; None: the newest one with artifacts.
+    day: date | None = None
+    count: int = 3
+
+    @classmethod
+    def of(cls, query: Mapping[str, str]) -> Self:
+        """Read the parameters of a request; RefnetError (USAGE) where one is malformed."""
+        count = query.get("months", "") or "3"
+        if count not in map(str, COUNTS):
+            raise _wrong("months", count, f"Give one of {', '.join(map(str, COUNTS))}.")
+        month, day = query.get("month", ""), query.get("day", "")
+        return cls(
+            query.get("source", ""),
+            query.get("store", ""),
+            _date("month", f"{month}-01", "2026-11") if month else None,
+            _date("day", day, "2026-11-25") if day else None,
+            int(count),
+        )
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The content of the page."""
+
+    source: SourceName | None
+    store: str
+    months: tuple[Month, ...]
+    day: Day | None
+    #: The artifacts of the chart, oldest first.
+    charted: tuple[Entry, ...] = ()
+
+    @property
+    def gaps(self) -> int:
+        return sum(month.gaps for month in self.months)
+
+
+def timeline(found: Artifacts, asked: Asked) -> Timeline:
+    """Return what the page shows; RefnetError (USAGE) where the source or the store does not exist."""
+    if asked.store and asked.store not in found.stores:
+        raise _wrong("store", asked.store, f"The stores are: {', '.join(found.stores) or 'none'}.")
+    source = _source(found, asked.source)
+    if source is None:
+        return Timeline(None, asked.store, (), None)
+    calendar = found.calendar(source, asked.store)
+    shown = calendar.months(asked.month or calendar.today, asked.count)
+    days = [day for month in shown for week in month.weeks for day in week if day]
+    there = sorted((day for day in days if day.entries), key=lambda day: day.date)
+    chosen = next((day for day in days if day.date == asked.day), None)
+    charted = tuple(entry for day in there for entry in day.entries)[-CHARTED:]
+    newest = there[-1] if there and asked.day is None else None
+    return Timeline(source, asked.store, shown, chosen or newest, charted)
+
+
+@router.get("/timeline")
+async def timeline_page(request: Request) -> Response:
+    """Show the calendar of one source in one store."""
+    asked = Asked.of(request.query_params)
+    found = await artifacts(request)
+    shown = await reading(request, "the backup folder", lambda: timeline(found, asked))
+
+    def link(**changes: object) -> str:
+        values = {"source": shown.source or "", "store": shown.store, "months": asked.count, "month": ""}
+        values |= {"month": f"{asked.month:%Y-%m}"} if asked.month else {}
+        kept = {name: str(value) for name, value in (values | changes).items() if value}
+        return f"/timeline?{urlencode(kept)}"
+
+    first = shown.months[0].first if shown.months else None
+    state = found.stores.get(shown.store)
+    return page(
+        request, "timeline.html.j2", shown=shown, found=found, link=link, counts=COUNTS, asked_for=asked,
+        state=state, newer=first and moved(first, asked.count), older=first and moved(first, -asked.count),
+        most=LISTED, chart=chart(request, shown.charted), notes=lambda one: notes(one, found.facts.now), today=datetime.now(found.facts.schedule.zone).date(),
+    )  # fmt: skip
+
+
+def _source(found: Artifacts, name: str) -> SourceName | None:
+    if name:
+        one = next((one for one in found.sources if one == name), None)
+        if one is None:
+            raise _wrong("source", name, f"The sources are: {', '.join(found.sources) or 'none'}.")
+        return one
+    with_artifacts = (one for one in found.sources if any(entry.source == one for entry in found.all))
+    return next(with_artifacts, next(iter(found.sources), None))
+
+
+def chart(request: Request, entries: Sequence[Entry]) -> str:
+    """Return the data of the chart of `entries`, as JSON; "" for fewer than two."""
+    say = partial(translated, language=language_of(request))
+    series = (
+        ("Size", "bytes", [one.manifest.size for one in entries]),
+        ("Duration", "seconds", [round(one.manifest.seconds, 3) for one in entries]),
+    )
+    lines = [{"label": say(label), "unit": unit, "values": values} for label, unit, values in series]
+    x = [round(one.created.timestamp()) for one in entries]
+    return json.dumps({"x": x, "series": lines}) if len(x) > 1 else ""
+
+
+def moved(first: date, count: int) -> date:
+    """Return the first day of the month `count` months later, within what can be computed."""
+    number = first.year * 12 + first.month - 1 + count
+    return min(max(date(number // 12, number % 12 + 1, 1), _FIRST), _LAST)
+
+
+def _date(name: str, text: str, example: str) -> date:
+    try:
+        found = date.fromisoformat(text) if len(text) == len("2026-11-25") else None
+    except ValueError:
+        found = None
+    if found is None or not _FIRST <= found <= _LAST:
+        raise _wrong(name, text, f"Write it as {example}.")
+    return found
+
+
+def _wrong(name: str, value: str, hint: str) -> RefnetError:
+    return RefnetError(f"{name}: {plain(value[:80])!r} cannot be shown", hint, Exit.USAGE)

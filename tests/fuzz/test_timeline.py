@@ -1,0 +1,36 @@
+"""Query parameters of the timeline: a value or one clear error."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.fuzz.harness import fuzzed, outcome
+
+from refnet.errors import RefnetError
+from refnet.recovery.model.calendar import Calendar, Expected
+from refnet.recovery.model.clock import utc_now
+from refnet.web.pages.stores import HIGHEST, page_number
+from refnet.web.pages.timeline import COUNTS, Asked, moved
+
+_VALUES = (
+    st.text() | st.dates().map(str) | st.dates().map(lambda day: f"{day:%Y-%m}") | st.integers().map(str)
+)
+
+
+@given(st.dictionaries(st.sampled_from(["source", "store", "month", "day", "months", "x"]), _VALUES))
+@fuzzed
+def test_query_parameters(given_: dict[str, str]) -> None:
+    asked = outcome(lambda: Asked.of(given_), RefnetError, longest=20_000)
+    if asked is not None:
+        assert asked.count in COUNTS
+        calendar = Calendar.of((), Expected(None, None), utc_now())
+        shown = calendar.months(asked.month or calendar.today, asked.count)
+        assert shown
+        assert all(moved(month.first, count).day == 1 for month in shown for count in (-12, 12))
+
+
+@given(_VALUES)
+@fuzzed
+def test_the_number_of_a_page(text: str) -> None:
+    number = outcome(lambda: page_number(text), RefnetError, longest=20_000)
+    assert number is None or 1 <= number <= HIGHEST

@@ -1,0 +1,247 @@
+"""The pages of artifacts and stores, on a real backup folder with a store: what they show, and what they refuse."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+from tests.command import Command
+
+from refnet import settings
+from refnet.web.app import create
+from refnet.web.pages.overview import Overviews
+
+HTML = {"Accept": "text/html"}
+_SETTINGS = """
+[folders.notes]
+path = "{folder}/notes"
+schedule = "daily 02:00"
+[encryption]
+recipients = ["{recipient}"]
+[stores.near]
+url = "file://{folder}/near"
+[stores.away]
+url = "file://{folder}/away"
+sources = ["database"]
+"""
+
+
+@pytest.fixture(scope="module")
+def refnet(tmp_path_factory: pytest.TempPathFactory) -> Command:
+    """A machine with two artifacts of a folder, of which the first is in `near`; `away` is not mounted."""
+    folder = tmp_path_factory.mktemp("pages")
+    for name in ("home", "notes", "near"):
+        (folder / name).mkdir(mode=0o700)
+    (folder / "notes" / "0<b>a&b.md").write_text("# a note\n")
+    for number in range(501):
+        (folder / "notes" / f"{number}.md").touch()
+    command = Command(folder / "home", folder / "backups", "", {"REFNET_DATABASE_URL": ""})
+    recipient = command("key", "new", "--json").json["recipient"]
+    (folder / "refnet.toml").write_text(_SETTINGS.format(folder=folder, recipient=recipient))
+    (folder / "refnet.toml").chmod(0o600)
+    command("backup", "notes").succeeds()
+    (folder / "notes" / "second.md").write_text("# more\n")
+    (folder / "near").rename(folder / "disk")
+    assert command("backup", "notes").code == 1  # its copy is missing
+    (folder / "disk").rename(folder / "near")
+    return command
+
+
+@pytest.fixture(scope="module")
+def browser(refnet: Command) -> Iterator[TestClient]:
+    folder = refnet.home.parent
+    environment = {**refnet._environment({}), "REFNET_CONFIG": str(folder / "refnet.toml")}
+    given = settings.load(environment, folder, root=os.geteuid() == 0, cores=2)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        with TestClient(
+            create(given), base_url="http://127.0.0.1:8000", client=("127.0.0.1", 1), headers=HTML
+        ) as made:
+            yield made
+
+
+@pytest.fixture(scope="module")
+def names(refnet: Command) -> list[str]:
+    return refnet.names()
+
+
+def text(browser: TestClient, path: str, status: int = 200) -> str:
+    said = browser.get(path)
+    assert said.status_code == status, said.text
+    found = said.text
+    assert not re.search(r"<script(?![^>]* src=)|style=|\son\w+=", found)
+    return found
+
+
+def test_the_timeline_links_the_artifacts_of_a_day(browser: TestClient, names: list[str]) -> None:
+    page = text(browser, "/timeline?source=notes")
+    assert all(f'href="/artifacts/notes/{name}"' in page for name in names)
+    assert 'aria-current="date"' in page
+    assert page.count('<table class="calendar') == 3
+    chart = re.search(r'data-chart="([^"]*)"', page)
+    assert chart
+    drawn = json.loads(chart[1].replace("&#34;", '"'))
+    assert [len(one["values"]) for one in drawn["series"]] == [2, 2]
+    assert ">欠落<" not in page
+    assert "最も良い状態" in browser.get("/timeline", headers={"Accept-Language": "ja"}).text
+
+
+def test_the_calendar_of_a_store_has_its_copies_alone(browser: TestClient, names: list[str]) -> None:
+    page = text(browser, "/timeline?source=notes&store=near&months=1")
+    assert names[0] in page
+    assert names[1] not in page
+    assert "fetched" in page
+
+
+def test_a_store_that_cannot_be_listed_says_why(browser: TestClient) -> None:
+    assert "away does not exist" in text(browser, "/timeline?source=notes&store=away")
+
+
+def test_an_artifact_shows_its_evidence_and_where_it_is(browser: TestClient, names: list[str]) -> None:
+    page = text(browser, f"/artifacts/notes/{names[0]}")
+    for words in ("proven", "SHA-256", "fetched", "Verify", 'name="action" value="verify"'):
+        assert words in page
+    assert f'href="/restore/plan?source=notes&amp;artifact={names[0]}"' in page
+    assert f'hx-get="/artifacts/notes/{names[0]}/contents"' in page
+    second = text(browser, f"/artifacts/notes/{names[1]}")
+    assert "missing" in second
+    assert "unknown" in second  # `away` cannot be listed
+
+
+def test_the_files_are_read_by_the_command_line_and_the_rest_is_counted(
+    browser: TestClient, names: list[str]
+) -> None:
+    part = text(browser, f"/artifacts/notes/{names[0]}/contents")
+    assert "<html" not in part
+    assert "0&lt;b&gt;a&amp;b.md" in part
+    assert "3 more are not shown here" in part  # of 501 empty ones, the folder and 0<b>a&b.md
+    assert part in text(browser, f"/artifacts/notes/{names[0]}?contents=yes")
+
+
+def test_a_download_has_the_bytes_of_the_artifact(
+    browser: TestClient, refnet: Command, names: list[str]
+) -> None:
+    said = browser.get(f"/artifacts/notes/{names[0]}/download")
+    assert said.content == (refnet.backups / "notes" / names[0]).read_bytes()
+    assert said.headers["content-disposition"] == f'attachment; filename="{names[0]}"'
+    assert gzip.decompress(said.content)
+
+
+def test_the_stores_show_where_each_artifact_is_and_what_is_known_of_them(
+    browser: TestClient, names: list[str]
+) -> None:
+    page = text(browser, "/stores?source=notes")
+    rows = {name: page.partition(f">{name}</a>")[2].partition("</tr>")[0] for name in names}
+    assert re.findall(r"</span> ([\w ]+)</span>", rows[names[0]]) == ["proven", "fetched", "unknown"]
+    assert re.findall(r"</span> ([\w ]+)</span>", rows[names[1]]) == ["proven", "missing", "unknown"]
+    for words in ("away does not exist", "refnet store check near", "As of", "never checked"):
+        assert words in page
+    assert "nothing leaves this machine" not in page
+
+
+def test_an_artifact_that_is_only_in_a_store_is_shown_and_not_downloaded(
+    browser: TestClient, refnet: Command, names: list[str], tmp_path: Path
+) -> None:
+    folder = refnet.backups / "notes"
+    moved = [one.rename(tmp_path / one.name) for one in folder.glob(f"{names[0]}*")]
+    try:
+        _read_again(browser)
+        page = text(browser, f"/artifacts/notes/{names[0]}")
+        assert "Only in the store near" in page
+        assert f"refnet fetch {names[0]} --store near --identity-file FILE" in page
+        assert "/download" not in page
+        assert "is encrypted" in text(browser, f"/artifacts/notes/{names[0]}/download", 400)
+    finally:
+        for one in moved:
+            one.rename(folder / one.name)
+        _read_again(browser)
+
+
+def test_a_link_in_the_place_of_an_artifact_is_not_followed(
+    browser: TestClient, refnet: Command, names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is replaced after the catalog was read."""
+    path, secret = refnet.backups / "notes" / names[1], tmp_path / "secret"
+    secret.write_bytes(b"s" * path.stat().st_size)
+    text(browser, "/stores")
+    for limit in ("_due", "_until"):
+        monkeypatch.setattr(_overviews(browser), limit, float("inf"))
+    path.rename(tmp_path / "kept")
+    path.symlink_to(secret)
+    try:
+        said = browser.get(f"/artifacts/notes/{names[1]}/download")
+        assert said.status_code == 503
+        assert b"sss" not in said.content
+        path.unlink()
+        path.write_bytes(b"short")
+        assert "its manifest says" in text(browser, f"/artifacts/notes/{names[1]}/download", 503)
+    finally:
+        path.unlink()
+        (tmp_path / "kept").rename(path)
+
+
+@pytest.mark.parametrize("name", [
+    "%2e%2e", "%2e%2e%2frefnet.toml", "..%2f..%2fhome%2fkeys%2fsigning", "notes_20261125.tar.gz", "%00", "%0d%0aX: y",
+    "<script>alert(1)</script>", "論文", "-x", "%ff", "a" * 3000,
+])  # fmt: skip
+@pytest.mark.parametrize("end", ["", "/contents", "/download"])
+def test_a_name_that_is_not_in_the_catalog_reads_no_file(browser: TestClient, name: str, end: str) -> None:
+    for source in ("notes", "%2e%2e", "%3Ci%3E"):
+        said = browser.get(f"/artifacts/{source}/{name}{end}")
+        assert said.status_code in {400, 404}
+        assert "<script>alert" not in said.text
+        assert "X" not in said.headers
+
+
+@pytest.mark.parametrize("query", [
+    "source=nope", "store=nope", "source=%00", "month=2026-13", "month=x", "month=0000-01", "months=2", "months=1e9",
+    "day=2026-02-30", "day=%0a", "store=<b>",
+])  # fmt: skip
+def test_a_wrong_parameter_is_an_error_of_two_lines(browser: TestClient, query: str) -> None:
+    page = text(browser, f"/timeline?{query}", 400)
+    assert 'role="alert"' in page
+    assert "<b>" not in page
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "1e3", "٣", "9999999", "x" * 5000])
+def test_a_wrong_page_of_the_stores_is_an_error(browser: TestClient, number: str) -> None:
+    text(browser, f"/stores?page={number}", 400)
+
+
+def test_a_page_after_the_last_one_is_empty(browser: TestClient) -> None:
+    assert "No artifact." in text(browser, "/stores?page=1000")
+    assert "No artifact." in text(browser, "/stores?source=%3Cscript%3E")
+
+
+def test_a_machine_without_a_store_is_told_that_nothing_leaves_it(tmp_path: Path) -> None:
+    given = settings.load({"REFNET_HOME": str(tmp_path)}, tmp_path, root=True, cores=2)
+    with TestClient(
+        create(given), base_url="http://127.0.0.1", client=("127.0.0.1", 1), headers=HTML
+    ) as empty:
+        assert "nothing leaves this machine" in text(empty, "/stores")
+        assert "No artifact." in text(empty, "/timeline")
+
+
+def _overviews(browser: TestClient) -> Overviews:
+    found: Overviews = browser.app.state.overviews  # type: ignore[attr-defined]
+    return found
+
+
+def _read_again(browser: TestClient) -> None:
+    """Have the next request read the catalog."""
+    _overviews(browser)._due = _overviews(browser)._until = 0.0
+
+
+def test_the_time_of_the_pages_is_said(browser: TestClient) -> None:
+    _read_again(browser)
+    page = text(browser, "/stores")
+    [read, *_] = re.findall(r'<time datetime="([^"]+)"', page)
+    assert abs((datetime.now(UTC) - datetime.fromisoformat(read)).total_seconds()) < 60

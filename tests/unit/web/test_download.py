@@ -1,0 +1,110 @@
+"""The download of an artifact: exactly its bytes, or an answer that visibly does not end."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from refnet.errors import Exit, RefnetError
+from refnet.recovery.model.artifact import Manifest
+from refnet.recovery.model.source_name import SourceName
+from refnet.web import download
+from refnet.web.download import Download, disposition
+
+NAME = "refnet_20261125_170001.sql.gz"
+
+
+def answer(data: bytes, recorded: bytes | None = None, name: str = NAME) -> tuple[Download, io.BytesIO]:
+    """The download of a file with `data`, of which the manifest recorded other bytes."""
+    known = data if recorded is None else recorded
+    moment = datetime(2026, 11, 25, tzinfo=UTC)
+    file = io.BytesIO(data)
+    manifest = Manifest(SourceName.DATABASE, name, moment, len(known), hashlib.sha256(known).hexdigest(), 1.0)
+    return Download(file, manifest), file
+
+
+def sent(
+    made: Download, *, take: Callable[[int], Any] | None = None, gone: bool = False
+) -> list[dict[str, Any]]:
+    """What is sent; `take`: awaited for each message with its number."""
+    found: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        if not gone:
+            await asyncio.Event().wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        await asyncio.sleep(0)
+        found.append(message)
+        if take:
+            await take(len(found))
+
+    asyncio.run(made({"type": "http"}, receive, send))
+    return found
+
+
+def body(messages: list[dict[str, Any]]) -> bytes:
+    return b"".join(one["body"] for one in messages[1:])
+
+
+@pytest.mark.parametrize("size", [0, 1, download.BLOCK, 2 * download.BLOCK + 7])
+def test_all_bytes_are_sent_with_their_number(size: int):
+    made, file = answer(b"x" * size)
+    messages = sent(made)
+    assert (body(messages), messages[-1]["more_body"]) == (b"x" * size, False)
+    assert dict(messages[0]["headers"])[b"content-length"] == str(size).encode()
+    assert file.closed
+
+
+@pytest.mark.parametrize("other", [b"y" * (download.BLOCK + 7), b"x" * download.BLOCK, b""])
+def test_the_last_bytes_of_a_damaged_artifact_are_not_sent(other: bytes, caplog: pytest.LogCaptureFixture):
+    made, file = answer(other, recorded=b"x" * (download.BLOCK + 7))
+    messages = sent(made)
+    assert len(body(messages)) <= download.BLOCK
+    assert all(one.get("more_body", True) for one in messages)
+    assert file.closed
+    assert f"{NAME} is damaged" in caplog.text
+
+
+def test_a_client_that_takes_nothing_does_not_keep_the_file_open(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(download, "STALLED", 0.01)
+    made, file = answer(b"x" * (3 * download.BLOCK))
+    assert len(sent(made, take=lambda n: asyncio.sleep(60 if n == 2 else 0))) == 2
+    assert file.closed
+
+
+def test_nothing_more_is_read_for_a_client_that_has_gone():
+    made, file = answer(b"x" * (50 * download.BLOCK))
+    assert len(body(sent(made, gone=True))) < 50 * download.BLOCK
+    assert file.closed
+
+
+def test_more_downloads_than_the_limit_are_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(download, "MOST", 0)
+    made, file = answer(b"x")
+    with pytest.raises(RefnetError) as caught:
+        sent(made)
+    assert (caught.value.code, file.closed) == (Exit.LOCKED, True)
+
+
+@given(st.text(min_size=1))
+def test_no_name_ends_the_header_or_its_quotes(name: str):
+    header = disposition(name)
+    assert header.isascii()
+    assert header.isprintable()
+    assert header.count('"') == 2
+    assert header.startswith('attachment; filename="')
+
+
+def test_the_name_of_an_artifact_is_sent_as_it_is():
+    assert disposition(NAME) == f'attachment; filename="{NAME}"'
+    assert disposition("論.gz") == "attachment; filename=\"_.gz\"; filename*=UTF-8''%E8%AB%96.gz"
