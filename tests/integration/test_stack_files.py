@@ -109,6 +109,18 @@ def test_prepare_refuses_a_folder_of_somebody_else(clone: Path, prepare: Run) ->
     assert (backups / "letter").stat().st_uid == 0
 
 
+def test_prepare_gives_back_what_root_wrote_and_leaves_previous_versions_to_root(
+    clone: Path, prepare: Run
+) -> None:
+    prepare()
+    lock, kept = clone.parent / "backups/.refnet-lock", clone / "vault/.refnet-obsidian-1/kept"
+    lock.write_text("")
+    kept.mkdir(parents=True)
+    assert prepare().returncode == 0
+    assert lock.stat().st_uid == 10001
+    assert kept.stat().st_uid == kept.parent.stat().st_uid == 0, "else `refnet undo` of root refuses it"
+
+
 @pytest.mark.parametrize("value", ["/x y", "$(touch /tmp/x)", '/x"', ""])
 def test_prepare_takes_only_plain_paths(clone: Path, prepare: Run, value: str) -> None:
     with (clone / ".env").open("a") as file:
