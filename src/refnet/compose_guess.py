@@ -3,6 +3,7 @@
 The file may be hostile: its YAML events are bounded, and aliases are shared rather than copied.
 """
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ _IMAGE = re.compile(r"(?:^|/)(?:postgres|postgresql|postgis|pgvector|timescaledb
 _VARIABLE = re.compile(r"\$\{(\w+)(?::?-([^}]*))?\}|\$(\w+)")
 _SERVICE = re.compile(r"[\w.-]{1,64}")
 _PORT = "5432"
+#: The folders of its socket in the usual images.
+_SOCKETS = ("/var/run/postgresql", "/run/postgresql")
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Guess:
     service: str
     #: Its URL from this machine.
     url: str
-    #: The file publishes its port to this machine.
+    #: The file publishes its port, or the folder of its socket, to this machine.
     published: bool
 
 
@@ -42,16 +45,19 @@ def guess(file: Path) -> Guess | None:
     services = table.get("services") if isinstance(table, dict) else None
     for name, service in services.items() if isinstance(services, dict) else ():
         if isinstance(service, dict) and _SERVICE.fullmatch(name) and _is_postgres(name, service):
-            return _guess(name, service, variables)
+            return _guess(name, service, variables, file.parent)
     return None
 
 
-def _guess(name: str, service: Mapping[str, Any], variables: Mapping[str, str]) -> Guess:
+def _guess(name: str, service: Mapping[str, Any], variables: Mapping[str, str], folder: Path) -> Guess:
     values = _environment(service.get("environment"))
     values = {key: _filled(value, variables) for key, value in values.items()}
     user = values.get("POSTGRES_USER") or variables.get("POSTGRES_USER") or "postgres"
     database = values.get("POSTGRES_DB") or variables.get("POSTGRES_DB") or user
     host, port = _published(service.get("ports"), variables)
+    if not port and (socket := _socket(service.get("volumes"), variables, folder)):
+        where = f"postgresql://{quote(user, safe='')}@/{quote(database, safe='')}?host={quote(socket)}"
+        return Guess(name, where, True)
     return Guess(
         name,
         f"postgresql://{quote(user, safe='')}@{host}:{port or _PORT}/{quote(database, safe='')}",
@@ -82,6 +88,15 @@ def _published(ports: Any, variables: Mapping[str, str]) -> tuple[str, str]:
         if inner == _PORT and re.fullmatch(r"[0-9]{1,5}", port):
             return (host if re.fullmatch(r"[0-9.]{7,15}", host) and host != "0.0.0.0" else "localhost"), port  # noqa: S104
     return "localhost", ""
+
+
+def _socket(volumes: Any, variables: Mapping[str, str], folder: Path) -> str:
+    """Return the folder of this machine that PostgreSQL's socket is in; "" if none is mounted there."""
+    for one in volumes if isinstance(volumes, list) else ():
+        source, _, inner = _filled(str(one), variables).removesuffix(":ro").rpartition(":")
+        if inner in _SOCKETS and source.startswith((".", "/")):
+            return os.path.normpath(folder / source)
+    return ""
 
 
 def _short(text: str) -> tuple[str, str, str]:

@@ -105,6 +105,15 @@ def test_the_guess_follows_what_the_compose_file_says(
     assert (found.service, found.url, found.published) == ("db", url, published)
 
 
+def test_a_socket_that_is_mounted_needs_no_port(short_home: Path) -> None:
+    volumes = "volumes: [data:/var/lib/postgresql, '${RUN:-./run}/postgresql:/var/run/postgresql', 7]"
+    (short_home / "compose.yaml").write_text(f"services:\n  db:\n    image: postgres\n    {volumes}\n")
+    found = guess(short_home / "compose.yaml")
+    assert found
+    assert found.url == f"postgresql://postgres@/postgres?host={short_home}/run/postgresql"
+    assert found.published
+
+
 LAUGHS = "a0: &a0 [x, x]\n" + "".join(
     f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 40)
 )
