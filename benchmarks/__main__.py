@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from benchmarks import bars, build, catalog, files, many, network, offsite, report, walk, ways
+from benchmarks import bars, build, catalog, dashboard, files, many, network, offsite, report, walk, ways
 from benchmarks.bars import Measured
 from benchmarks.turns import say, take_turns
 from benchmarks.ways import Bench
@@ -64,6 +64,9 @@ def main() -> int:
         choices=(network.ALL, *network.PARTS),
         help="a crawl of 5,000 made-up papers, 10,000 notes and the API instead, or one of these parts",
     )
+    parser.add_argument(
+        "--dashboard", action="store_true", help="the overview of 10,000 artifacts, by 16 clients, instead"
+    )
     parser.add_argument("--runs", type=int, default=3, help="timed runs of each way (default 3)")
     parser.add_argument("--write", action="store_true", help=f"write the results to {report.RESULTS.name}")
     parser.add_argument(
@@ -87,6 +90,8 @@ def main() -> int:
         return many.run(options)
     if options.offsite:
         return offsite.run(options)
+    if options.dashboard:
+        return network.judged(dashboard.TITLE, dashboard.measure, options)
     if options.network:
         return network.run(options)
     need = int(options.scale * 1.4e9 * _COPIES)

@@ -27,15 +27,16 @@ PARTS: Mapping[str, Callable[[Place], Iterator[Row]]] = {
 def run(options: argparse.Namespace) -> int:
     """Measure and print the parts that are asked for; return 1 if a bar was missed."""
     names = [*PARTS] if options.network == ALL else [options.network]
-    return max([_run(name, options) for name in names])
+    return max([judged(TITLE.format(part=name), PARTS[name], options) for name in names])
 
 
-def _run(name: str, options: argparse.Namespace) -> int:
+def judged(title: str, measure: Callable[[Place], Iterator[Row]], options: argparse.Namespace) -> int:
+    """Print what `measure` yields on a new server, as the section `title`; return 1 if a bar was missed."""
     begun, load = datetime.now().astimezone(), os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="refnet-bench-", dir=options.folder) as folder:
         Path(folder).chmod(0o711)
         with build.server(Path(folder), options.postgres) as cluster:
-            rows = [*PARTS[name](Place(cluster, Path(folder), options.scale))]
+            rows = [*measure(Place(cluster, Path(folder), options.scale))]
             version = cluster.binaries.version
     busy = " **Other processes were running: the figures are unreliable.**" if load > 0.5 else ""
     facts = (
@@ -45,7 +46,6 @@ def _run(name: str, options: argparse.Namespace) -> int:
     )
     lines = [(row.what, row.bar, row.measured, "pass" if row.passed else "MISS") for row in rows]
     table = report.markdown(("what", "bar", "measured", ""), lines)
-    title = TITLE.format(part=name)
     text = f"## {title}\n\n{facts}\n\n{table}\n"
     print(text)
     if options.write:

@@ -7,7 +7,7 @@ import json
 import random
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from urllib.parse import quote_plus
 
@@ -27,17 +27,10 @@ Ask = Callable[[random.Random, list[str], bytes], str]
 
 def measure(place: Place) -> Iterator[Row]:
     """Measure the bars of the API; yields a row each."""
-    papers = round(PAPERS * place.scale)
-    target = place.cluster.target("web")
-    with place.cluster.target("postgres").connect() as admin:
-        admin.execute("CREATE DATABASE web TEMPLATE template0")
-    say(f"API: {papers:,} papers")
-    migrate(target)
-    make(target, Shape(papers, references=REFERENCES))
-    titles = _titles(target)
-    with _serving(place) as port:
+    titles = _titles(filled(place))
+    with serving(place.environment("web")) as port:
         for what, ask in {"list": _list, "search": _search, "one paper": _one}.items():
-            found = asyncio.run(_load(port, ask, titles))
+            found = asyncio.run(load(port, ask, titles))
             p95 = found[int(len(found) * 0.95)]
             rate = f"{len(found) / SECONDS:,.0f} a second"
             yield Row(
@@ -48,18 +41,27 @@ def measure(place: Place) -> Iterator[Row]:
             )
 
 
+def filled(place: Place) -> Target:
+    """Make the database `web` with 100,000 papers; return it."""
+    papers, target = round(PAPERS * place.scale), place.cluster.target("web")
+    with place.cluster.target("postgres").connect() as admin:
+        admin.execute("CREATE DATABASE web TEMPLATE template0")
+    say(f"{papers:,} papers")
+    migrate(target)
+    make(target, Shape(papers, references=REFERENCES))
+    return target
+
+
 def _titles(target: Target) -> list[str]:
     with target.connect({"search_path": "public"}) as session:
         return [title for (title,) in session.execute("SELECT title FROM papers WHERE id % 97 = 0")]
 
 
 @contextmanager
-def _serving(place: Place) -> Iterator[int]:
+def serving(environment: Mapping[str, str]) -> Iterator[int]:
     """Run `refnet serve`; yield its port."""
     command = [refnet(), "serve", "--port", "0"]
-    with subprocess.Popen(
-        command, env=place.environment("web"), stdout=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout  # noqa: S101  # it is a pipe
         try:
             yield int(process.stdout.readline().split("/")[2].rpartition(":")[2])
@@ -84,7 +86,7 @@ def _one(chance: random.Random, titles: list[str], _last: bytes) -> str:
     return f"/api/papers/{chance.randint(1, 200 if chance.random() < 0.2 else len(titles) * 97)}"
 
 
-async def _load(port: int, ask: Ask, titles: list[str]) -> list[float]:
+async def load(port: int, ask: Ask, titles: list[str]) -> list[float]:
     """Return the seconds of each request of all clients, sorted; the first second does not count."""
     found: list[float] = []
     chances = [random.Random(number) for number in range(CLIENTS)]  # noqa: S311  # the same ones each time

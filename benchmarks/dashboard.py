@@ -1,0 +1,94 @@
+"""The bars of the dashboard: its first page by 16 clients at once, and what a browser loads for it."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import re
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from benchmarks.catalog import MANY, Bench
+from benchmarks.network_bars import Place, Row
+from benchmarks.network_web import CLIENTS, SECONDS, filled, load, serving
+from benchmarks.turns import say
+
+TITLE = "Dashboard"
+_FIRST, _BAR, _BYTES = 3.0, 0.100, 150_000
+_PATH = re.compile(r'<(?:script|link|img)\b[^>]*?\b(?:src|href)="([^"]+)"')
+#: An address of another host where a browser follows it: an attribute of a page, url() or @import of a style.
+_ELSEWHERE = re.compile(
+    r"""(?:\b(?:src|href|action|srcset)="|url\(["']?|@import ["'])\s*((?:\w+:)?//[^"')]+)"""
+)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a browser loads for the page `/`."""
+
+    #: Of the first request.
+    seconds: float
+    #: Path → bytes.
+    files: dict[str, int]
+    #: The addresses of other hosts, in the page, its styles and its Content-Security-Policy.
+    elsewhere: list[str]
+
+
+def measure(place: Place) -> Iterator[Row]:
+    """Measure the bars of the dashboard; yields a row each."""
+    filled(place)
+    bench = Bench(
+        place.folder / "dashboard", round(MANY * place.scale), datetime.now(UTC) - timedelta(hours=1)
+    )
+    say(f"{bench.count:,} artifacts")
+    bench.fill()
+    with serving(place.environment("web", **bench.environment)) as port:
+        seen = loaded(port)
+        found = asyncio.run(load(port, lambda *_: "/", []))
+    p95, rate = found[int(len(found) * 0.95)], f"{len(found) / SECONDS:,.0f} a second"
+    sent = sum(size for path, size in seen.files.items() if path.endswith((".js", ".css")))
+    yield Row(
+        "overview, the first request", f"< {_FIRST:g} s", f"{seen.seconds:.2f} s", seen.seconds < _FIRST
+    )
+    yield Row(
+        f"overview, {CLIENTS} clients, p95",
+        f"< {_BAR * 1e3:.0f} ms",
+        f"{p95 * 1e3:.0f} ms, {rate}",
+        p95 < _BAR,
+    )
+    yield Row(
+        "JavaScript and CSS of the overview",
+        f"< {_BYTES / 1e3:.0f} kB",
+        f"{sent / 1e3:.1f} kB",
+        sent < _BYTES,
+    )
+    hosts = ", ".join(seen.elsewhere) or "none"
+    yield Row("other hosts that the overview asks", "none", hosts, not seen.elsewhere)
+
+
+def loaded(port: int) -> Loaded:
+    """Load `/` as a browser does."""
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
+        begun = time.perf_counter()
+        page, policy = _get(connection, "/")
+        seconds = time.perf_counter() - begun
+        files, elsewhere = dict[str, int](), _ELSEWHERE.findall(page)
+        elsewhere += [word for word in policy.replace(";", " ").split() if "//" in word or word == "*"]
+        for path in dict.fromkeys(one for one in _PATH.findall(page) if one.startswith("/")):
+            text, _ = _get(connection, path)
+            files[path.partition("?")[0]] = len(text.encode())
+            elsewhere += _ELSEWHERE.findall(text) if path.partition("?")[0].endswith(".css") else []
+    return Loaded(seconds, files, elsewhere)
+
+
+def _get(connection: http.client.HTTPConnection, path: str) -> tuple[str, str]:
+    """Return the body at `path` and its Content-Security-Policy."""
+    connection.request("GET", path, headers={"Accept": "text/html"})
+    said = connection.getresponse()
+    text = said.read().decode()
+    if said.status != 200:
+        raise ValueError(f"{path}: {said.status}: {text[:200]}")
+    return text, said.getheader("Content-Security-Policy", "")
