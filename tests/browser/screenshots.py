@@ -71,7 +71,7 @@ def _pictures(browser: Browser, world: World, url: str, state: Any) -> None:
 
 def _restore(found: Watched, world: World) -> None:
     """The plan of a restore of lost papers, and its result."""
-    world.lose(40)
+    world.lose()
     name = _names(world, "database")[-1]
     _take(found, "restore-plan", f"/restore/plan?source=database&artifact={name}")
     found.page.locator("main form input[type=text]").fill("refnet")

@@ -9,8 +9,6 @@ from playwright.sync_api import Browser, Page, expect
 from tests.browser.watched import Watched, watched
 from tests.browser.world import World
 
-_LOST = 25
-
 
 def plan_of(world: World) -> str:
     """The path of the plan of the newest artifact of the database."""
@@ -33,8 +31,10 @@ def ended(page: Page) -> None:
 def test_a_restore_needs_the_name_is_watched_to_its_result_and_undone(
     browser: Browser, url: str, signed_in: Any, world: World
 ) -> None:
-    before = world.papers()
-    world.lose(_LOST)
+    before = world.citations()
+    world.lose()
+    lost = world.citations()
+    assert lost < before
     with watched(browser, url, storage_state=signed_in) as found:
         page = found.go(plan_of(world))
         assert "create a database beside refnet" in found.text()
@@ -42,17 +42,17 @@ def test_a_restore_needs_the_name_is_watched_to_its_result_and_undone(
         confirm(page, "Restore")
         page.wait_for_url("**/restore/runs/*")
         ended(page)
-        assert world.papers() == before
+        assert world.citations() == before
         assert found.problems() == []
         page.get_by_role("link", name="Undo").click()
         confirm(page, "Undo")
         page.wait_for_url("**/restore/runs/*")
         ended(page)
-        assert world.papers() == before - _LOST
+        assert world.citations() == lost
         found.go(plan_of(world))
         confirm(page, "Restore")
         ended(page)
-    assert world.papers() == before
+    assert world.citations() == before
 
 
 def test_another_name_starts_nothing(browser: Browser, url: str, signed_in: Any, world: World) -> None:

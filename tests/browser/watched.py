@@ -40,7 +40,7 @@ class Watched:
         """Open the page at `path`; it must answer with `status`."""
         answer = self.page.goto(self.url + path, wait_until="load")
         assert answer, path
-        assert answer.status == status, f"{path}: {answer.status}: {self.text()[:500]}"
+        assert answer.status == status, f"{path}: {answer.status}: {answer.text()[:2000]}"
         return self.page
 
     def text(self) -> str:

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from tests.browser.past import Past
@@ -78,21 +79,18 @@ class World:
         assert done.returncode == code, f"refnet {' '.join(arguments)}: {done.stdout}\n{done.stderr}"
         return done.stdout
 
-    def papers(self) -> int:
-        """The papers in the live database."""
-        socket = json.loads(self.refnet("postgres", "status", "--json"))["socket"]
-        with psycopg.connect(host=socket, user="refnet", dbname="refnet") as connection:
-            [(found,)] = connection.execute("SELECT count(*) FROM public.papers").fetchall()
-        return int(found)
+    def citations(self) -> int:
+        """The citations in the live database."""
+        return int(self._live("SELECT count(*) FROM public.citations")[0][0])
 
-    def lose(self, papers: int) -> None:
-        """Delete some papers of the live database."""
+    def lose(self) -> None:
+        """Delete a part of the citations of the live database."""
+        self._live("DELETE FROM public.citations WHERE cited_id % 3 = 0 RETURNING 1")
+
+    def _live(self, statement: str) -> list[tuple[Any, ...]]:
         socket = json.loads(self.refnet("postgres", "status", "--json"))["socket"]
         with psycopg.connect(host=socket, user="refnet", dbname="refnet") as connection:
-            connection.execute(
-                "DELETE FROM public.papers WHERE id IN (SELECT id FROM public.papers ORDER BY id LIMIT %s)",
-                [papers],
-            )
+            return connection.execute(statement).fetchall()
 
     @contextmanager
     def serving(self) -> Iterator[str]:
