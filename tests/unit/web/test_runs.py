@@ -53,7 +53,7 @@ def post(page: TestClient, path: str = "/runs", **fields: str) -> tuple[int, str
 def test_a_backup_that_a_form_starts_is_followed_to_its_result(page: TestClient) -> None:
     status, where = post(page, action="backup", source="obsidian")
     assert status == 303
-    assert "Backup of obsidian" in page.get(where).text
+    assert "<h1>backup obsidian</h1>" in page.get(where).text
     with page.stream("GET", f"{where}/events") as events:
         assert events.headers["content-type"].startswith("text/event-stream")
         sent = "".join(events.iter_text())
@@ -63,7 +63,7 @@ def test_a_backup_that_a_form_starts_is_followed_to_its_result(page: TestClient)
     assert "/artifacts/obsidian/vault_" in after
     assert "hx-sse:connect" not in after
     listed = page.get("/runs").text
-    assert "Backup of obsidian" in listed
+    assert f'href="{where}">backup obsidian</a>' in listed
     run = children(page).all()[0]
     assert run.words == ("backup", "obsidian", "--verbose")
     journal = [line for line in listed.split('"') if line.startswith("/runs/") and "T" not in line]

@@ -113,7 +113,6 @@ async def runs(request: Request, source: str = "", kind: str = "", outcome: str 
     ]
     values: dict[str, Any] = {
         "sources": await reading(request, "the settings", partial(_sources, request.app.state.settings)),
-        "actions": ACTIONS,
         "names": sorted({run.source for run in found["journal"].runs}),
         "kinds": [*RunKind],
         "outcomes": [*Ended],
@@ -214,7 +213,7 @@ class _Look:
         while (found := child.log(self._after))[0]:
             self._after = found[1]
             self._lines += found[0]
-        return {"run": shown(child), "log": tuple(self._lines), "can_stop": child.kind in ACTIONS}
+        return {"run": shown(child), "log": tuple(self._lines), "actions": ACTIONS}
 
 
 def _children(request: Request) -> Children:
@@ -229,7 +228,7 @@ async def _at_work(request: Request) -> dict[str, Any]:
         active = [child for child in all_of_them if child.running]
         ended = [shown(child) for child in all_of_them if not child.running][:10]
         others = [run for run in journal.at_work if not any(_makes(child, run) for child in active)]
-        return {"journal": journal, "active": active, "others": others, "started": ended}
+        return {"journal": journal, "active": active, "others": others, "started": ended, "actions": ACTIONS}
 
     return await reading(request, "the journal of runs", read)
 
