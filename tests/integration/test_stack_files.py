@@ -1,4 +1,4 @@
-"""`deploy/`: what deploy/prepare makes, and what nginx and Prometheus say of their files."""
+"""`deploy/`: what deploy/prepare makes, and what Prometheus says of its file."""
 
 from __future__ import annotations
 
@@ -136,29 +136,6 @@ def test_prepare_refuses_a_clone_that_another_user_can_change(clone: Path, prepa
     refused = prepare()
     assert refused.returncode == 1
     assert "deploy/refnet.toml does not belong to root" in refused.stderr
-
-
-@pytest.mark.parametrize("mode", ["http", "https"])
-def test_nginx_accepts_its_files(tmp_path: Path, mode: str) -> None:
-    if not (program := shutil.which("nginx")):
-        pytest.skip("nginx is not installed")
-    shutil.copytree(ROOT / "deploy/nginx", tmp_path / "nginx")
-    for path in (tmp_path / "nginx").iterdir():
-        text = path.read_text().replace("/etc/refnet/", f"{tmp_path}/nginx/")
-        for place in ("/etc/certs/", "/tmp/"):
-            text = text.replace(place, f"{tmp_path}/")
-        path.write_text(text)
-    (tmp_path / "resolver.conf").write_text("resolver 127.0.0.11 valid=10s;\n")
-    certificate = ["-keyout", tmp_path / "tls.key", "-out", tmp_path / "tls.crt", "-subj", "/CN=refnet"]
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", *certificate],
-        check=True,
-        capture_output=True,
-    )  # fmt: skip
-    asked = [program, "-t", "-e", "stderr", "-c", tmp_path / "nginx" / f"{mode}.conf"]
-    said = subprocess.run(asked, capture_output=True, text=True, check=False)
-    assert said.returncode == 0, said.stderr
-    assert "warn" not in said.stderr
 
 
 def test_prometheus_accepts_its_file_with_the_rules(tmp_path: Path) -> None:
