@@ -56,6 +56,11 @@ class SourceState:
         """It is configured, and no schedule backs it up."""
         return self.configured and self.next_run is None
 
+    @property
+    def reason(self) -> str:
+        """The first reason why it is not protected."""
+        return self.problems[0].says if self.problems else "no artifact yet"
+
     def rpo(self, now: datetime) -> timedelta | None:
         """Return the age of the data of the newest usable artifact; None: everything would be lost."""
         return now - self.usable.created if self.usable else None
@@ -110,6 +115,11 @@ class Overview:
         return () if self.trouble else _problems(one for one in self.checks if one.source is None)
 
     @property
+    def off(self) -> tuple[SourceName, ...]:
+        """The sources that no schedule backs up."""
+        return tuple(one.source for one in self.sources if one.off)
+
+    @property
     def verdict(self) -> tuple[str, dict[str, int]]:
         """A sentence on all sources, and the counts to fill in."""
         total, good = len(self.sources), sum(one.protected for one in self.sources)
@@ -130,10 +140,9 @@ class Overview:
         """The verdict with its first reasons, and the sources whose schedule is off, in one line."""
         text, values = self.verdict
         found = [self.trouble.message] if self.trouble else []
-        found += [f"{one.source}: {_first(one)}" for one in self.sources if not (one.protected or self.new)]
+        found += [f"{one.source}: {one.reason}" for one in self.sources if not (one.protected or self.new)]
         found += [f"{one.what}: {one.says}" for one in self.problems]
-        off = [str(one.source) for one in self.sources if one.off]
-        left = [f"not scheduled: {formatting.some(off, _NAMED)}"] if off else []
+        left = [f"not scheduled: {formatting.some(self.off, _NAMED)}"] if self.off else []
         more = [f"{len(found) - _NAMED} more"] if len(found) > _NAMED else []
         return formatting.plain("; ".join([text.format(**values), *found[:_NAMED], *more, *left]))
 
@@ -190,8 +199,3 @@ def _problems(checks: Iterable[Check]) -> tuple[Check, ...]:
     """Return the checks that are worse than `new`, the worst first."""
     found = [one for one in checks if one.status not in {Status.OK, Status.NEW}]
     return tuple(sorted(found, key=lambda one: _ORDER.index(one.status), reverse=True))
-
-
-def _first(state: SourceState) -> str:
-    """Return the first reason why a source is not protected."""
-    return state.problems[0].says if state.problems else "no artifact yet"

@@ -167,6 +167,22 @@ def test_html_in_what_a_check_or_a_name_says_is_shown_as_text(tmp_path: Path) ->
     assert len(text) < 30_000
 
 
+def test_what_is_not_protected_or_not_scheduled_is_named_beside_the_verdict(
+    tmp_path: Path, home: Path
+) -> None:
+    entry = next(iter(LocalStore(home / "backups").entries(DATABASE)))
+    bad = Check(DATABASE, "age", Status.CRITICAL, "it is 9 d old")
+    states = (
+        SourceState(DATABASE, True, Status.CRITICAL, (bad,), next_run=NOW),
+        SourceState(SourceName.CONFIG, True, Status.OK, usable=entry),
+    )
+    with browser(settings_of(tmp_path)) as found:
+        found.app.state.overviews._look = lambda: Overview(NOW, states, (bad,))  # type: ignore[attr-defined]
+        words = shown(found.get("/").text)
+    assert "1 of 2 sources are protected" in words
+    assert "not scheduled: config database : it is 9 d old" in words
+
+
 def test_an_artifact_of_a_hostile_name_stays_one_link(tmp_path: Path, home: Path) -> None:
     found = next(iter(LocalStore(home / "backups").entries(DATABASE)))
     evil = replace(found, manifest=replace(found.manifest, name='"><img src=x>/../%2e.sql.gz'))
