@@ -84,7 +84,8 @@ def text(browser: TestClient, path: str, status: int = 200) -> str:
 def test_the_timeline_links_the_artifacts_of_a_day(browser: TestClient, names: list[str]) -> None:
     page = text(browser, "/timeline?source=notes")
     assert all(f'href="/artifacts/notes/{name}"' in page for name in names)
-    assert 'aria-current="date"' in page
+    [day] = re.findall(r'<a href="([^"]*)" aria-current="date">', page)
+    assert names[1] in text(browser, day.replace("&amp;", "&"))
     assert page.count('<table class="calendar') == 3
     chart = re.search(r'data-chart="([^"]*)"', page)
     assert chart

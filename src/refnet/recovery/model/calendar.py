@@ -25,7 +25,7 @@ class Empty(StrEnum):
     """The meaning of a day without artifacts."""
 
     #: The schedule expected one, and none is there.
-    GAP = "gap"
+    MISSED = "missed"
     #: Retention keeps only some artifacts of days so long ago.
     THINNED = "thinned"
     #: None was expected: another day of the week, before the first one, or not over yet.
@@ -65,9 +65,9 @@ class Month:
     weeks: tuple[tuple[Day | None, ...], ...]
 
     @property
-    def gaps(self) -> int:
-        """The number of its gaps."""
-        return sum(day is not None and day.empty is Empty.GAP for week in self.weeks for day in week)
+    def missed(self) -> int:
+        """The number of its days that were missed."""
+        return sum(day is not None and day.empty is Empty.MISSED for week in self.weeks for day in week)
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Calendar:
         if not (self._first < at < self.today and self.expected.on(at) and self._is_missed(at)):
             return Day(at, today=today)
         thinned = not self.expected.keeps_all_of(at, self.today)
-        return Day(at, empty=Empty.THINNED if thinned else Empty.GAP)
+        return Day(at, empty=Empty.THINNED if thinned else Empty.MISSED)
 
     def _is_missed(self, at: date) -> bool:
         """Return whether no run of `at` was late, after midnight, and none can be any more."""

@@ -1,4 +1,4 @@
-"""`/timeline`: the artifacts of one source in one store on a calendar, with the gaps, and their size and duration."""
+"""`/timeline`: the artifacts of one source in one store on a calendar, with the days that were missed, and their size and duration."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ class Timeline:
     charted: tuple[Entry, ...] = ()
 
     @property
-    def gaps(self) -> int:
-        return sum(month.gaps for month in self.months)
+    def missed(self) -> int:
+        return sum(month.missed for month in self.months)
 
 
 def timeline(found: Artifacts, asked: Asked) -> Timeline:

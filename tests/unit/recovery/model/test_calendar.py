@@ -39,44 +39,44 @@ def days(
     return {day.date: day for month in shown for week in month.weeks for day in week if day}
 
 
-def gaps(entries: list[Entry], when: str, **more: object) -> list[str]:
-    return sorted(f"{d:%m-%d}" for d, day in days(entries, when, **more).items() if day.empty is Empty.GAP)  # type: ignore[arg-type]
+def missed(entries: list[Entry], when: str, **more: object) -> list[str]:
+    return sorted(f"{d:%m-%d}" for d, day in days(entries, when, **more).items() if day.empty is Empty.MISSED)  # type: ignore[arg-type]
 
 
-def test_a_day_without_the_artifact_that_was_expected_is_a_gap():
-    assert gaps(at("2026-11-20T02:00", "2026-11-22T02:00", "2026-11-26T02:00"), "daily 02:00") == [
+def test_a_day_without_the_artifact_that_was_expected_is_missed():
+    assert missed(at("2026-11-20T02:00", "2026-11-22T02:00", "2026-11-26T02:00"), "daily 02:00") == [
         "11-21", "11-23", "11-24", "11-25", "11-27",
     ]  # fmt: skip
 
 
-def test_today_and_days_before_the_first_artifact_are_no_gaps():
-    assert gaps(at("2026-11-27T02:00"), "daily 00:10") == []
-    assert gaps([], "daily 02:00") == []
+def test_today_and_days_before_the_first_artifact_are_not_missed():
+    assert missed(at("2026-11-27T02:00"), "daily 00:10") == []
+    assert missed([], "daily 02:00") == []
 
 
 def test_a_weekly_or_monthly_schedule_expects_its_day_alone():
-    assert gaps(at("2026-11-01T03:00"), "sunday 03:00") == ["11-08", "11-15", "11-22"]
-    assert gaps(at("2026-09-05T03:00"), "monthly 5 03:00") == ["10-05", "11-05"]
+    assert missed(at("2026-11-01T03:00"), "sunday 03:00") == ["11-08", "11-15", "11-22"]
+    assert missed(at("2026-09-05T03:00"), "monthly 5 03:00") == ["10-05", "11-05"]
 
 
-def test_a_source_that_is_switched_off_has_no_gaps():
-    assert gaps(at("2026-11-01T03:00"), "") == []
+def test_a_source_that_is_switched_off_misses_no_day():
+    assert missed(at("2026-11-01T03:00"), "") == []
 
 
 def test_an_hourly_schedule_expects_every_day():
-    assert gaps(at("2026-11-24T03:45", "2026-11-26T00:45"), "hourly :45") == ["11-25", "11-27"]
+    assert missed(at("2026-11-24T03:45", "2026-11-26T00:45"), "hourly :45") == ["11-25", "11-27"]
 
 
 def test_the_day_is_that_of_the_time_zone_of_the_schedule():
     entries = at("2026-11-24T17:00", "2026-11-25T17:00")  # 02:00 of the next day in Tokyo
     assert [d.day for d, day in days(entries, "daily 02:00", zone=TOKYO).items() if day.entries] == [25, 26]
-    assert gaps(entries, "daily 02:00", zone=TOKYO) == ["11-27"]
+    assert missed(entries, "daily 02:00", zone=TOKYO) == ["11-27"]
 
 
 def test_a_run_that_was_late_after_midnight_counts_for_its_day():
     entries = at("2026-11-24T23:30", "2026-11-26T00:20", "2026-11-26T23:30")
-    assert gaps(entries, "daily 23:30") == []  # the 27th may still be late: it is 01:00
-    assert gaps(entries, "daily 23:30", now=NOW + timedelta(hours=1)) == ["11-27"]
+    assert missed(entries, "daily 23:30") == []  # the 27th may still be late: it is 01:00
+    assert missed(entries, "daily 23:30", now=NOW + timedelta(hours=1)) == ["11-27"]
 
 
 @pytest.mark.parametrize(("now", "change"), [("2026-04-02", "2026-03-29"), ("2026-10-28", "2026-10-25")])
@@ -85,16 +85,16 @@ def test_a_day_of_23_or_25_hours_is_one_day(now: str, change: str):
     changed = datetime.fromisoformat(f"{change}T01:00").replace(tzinfo=UTC)
     there = [changed - timedelta(days=1), changed + timedelta(days=1)]
     moment = datetime.fromisoformat(f"{now}T00:00").replace(tzinfo=UTC)
-    assert gaps([entry(one) for one in there], "daily 02:30", now=moment, zone=BERLIN)[0] == change[5:]
-    assert change[5:] not in gaps(
+    assert missed([entry(one) for one in there], "daily 02:30", now=moment, zone=BERLIN)[0] == change[5:]
+    assert change[5:] not in missed(
         [entry(one) for one in (*there, changed)], "daily 02:30", now=moment, zone=BERLIN
     )
 
 
-def test_days_that_retention_has_thinned_out_are_no_gaps():
+def test_days_that_retention_has_thinned_out_are_not_missed():
     entries = at("2026-10-01T02:00", "2026-11-01T02:00", "2026-11-25T02:00")
-    assert gaps(entries, "daily 02:00", kept=Retention(days=3, weekly=9)) == ["11-26", "11-27"]
-    assert gaps(entries, "daily 02:00", kept=Retention(days=1, daily=5)) == ["11-24", "11-26", "11-27"]
+    assert missed(entries, "daily 02:00", kept=Retention(days=3, weekly=9)) == ["11-26", "11-27"]
+    assert missed(entries, "daily 02:00", kept=Retention(days=1, daily=5)) == ["11-24", "11-26", "11-27"]
     assert days(entries, "daily 02:00", kept=Retention(days=3))[date(2026, 10, 15)].empty is Empty.THINNED
 
 
@@ -137,4 +137,4 @@ def test_each_day_is_shown_once_and_each_artifact_of_the_months_is_in_its_day(
     first, end = shown[-1].first, max(day.date for day in found)
     inside = [e for e in entries if first <= e.created.astimezone(zone).date() <= end]
     assert sorted(e.name for day in found for e in day.entries) == sorted(e.name for e in inside)
-    assert all(day.date.isoweekday() == 7 and day.date < last for day in found if day.empty is Empty.GAP)
+    assert all(day.date.isoweekday() == 7 and day.date < last for day in found if day.empty is Empty.MISSED)

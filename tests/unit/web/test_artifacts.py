@@ -1,0 +1,122 @@
+"""The artifacts and their copies as the pages show them: present, missing, locked, damaged, or not known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from tests.remote_copies import LOCAL, NOW, PROOF, document, signed
+from tests.unit.telemetry.conftest import World
+
+from refnet import settings
+from refnet.errors import RefnetError
+from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
+from refnet.recovery.model.catalog import Catalog
+from refnet.recovery.model.copies import StoreState
+from refnet.recovery.model.remote import Copy
+from refnet.recovery.model.source_name import SourceName
+from refnet.web.artifacts import Artifacts
+from refnet.web.pages.stores import ROWS, stores
+
+SOURCE = SourceName.DATABASE
+READ = Evidence(NOW, Level.WRITTEN, Outcome.PASSED, 1.0)
+FAILED = replace(READ, outcome=Outcome.FAILED)
+NEXT = replace(LOCAL, name="refnet_20261126_170001.sql.gz", created=NOW + timedelta(days=1), sha256="12" * 32)
+_TABLE = """
+[retention]
+database = "days=7"
+[stores.cloud]
+url = "s3://bucket"
+lock = 30
+retention = { database = "days=90 monthly=12" }
+"""
+
+
+def copy(manifest: Manifest, *evidence: Evidence, number: int = 1) -> Copy:
+    return Copy(manifest, evidence, signed=signed(document(number, local=manifest)))
+
+
+def artifacts(
+    folder: Path, here: tuple[Manifest, ...], *copies: Copy, trouble: RefnetError | None = None
+) -> Artifacts:
+    """`here` in the backup folder, `copies` in the store `cloud`, at a time three days after the first artifact."""
+    (folder / "refnet.toml").write_text(_TABLE)
+    (folder / "refnet.toml").chmod(0o600)
+    given = settings.load({"REFNET_HOME": str(folder)}, folder, root=True, cores=2)
+    cloud = StoreState("cloud", frozenset([SOURCE]), copies, trouble=trouble)
+    catalog = Catalog.of(Entry(one, (PROOF,)) for one in here)
+    facts = replace(World(folder).facts(), now=NOW + timedelta(days=3), catalog=catalog, stores=(cloud,))
+    return Artifacts(given, facts)
+
+
+def states(found: Artifacts) -> dict[str, str]:
+    return {one.name: found.places(one)["cloud"].state for one in found.all}
+
+
+def test_the_newest_artifact_must_be_in_the_store_and_older_ones_need_not(tmp_path: Path):
+    assert states(artifacts(tmp_path, (LOCAL, NEXT))) == {NEXT.name: "missing", LOCAL.name: "none"}
+    found = artifacts(tmp_path, (LOCAL, NEXT), copy(NEXT, READ))
+    assert states(found) == {NEXT.name: "fetched", LOCAL.name: "none"}
+
+
+def test_a_copy_is_shown_with_its_state_and_the_better_one_of_two(tmp_path: Path):
+    assert states(artifacts(tmp_path, (LOCAL,), copy(LOCAL, FAILED))) == {LOCAL.name: "damaged"}
+    found = artifacts(tmp_path, (LOCAL,), copy(LOCAL, READ), copy(LOCAL, FAILED, number=2))
+    assert states(found) == {LOCAL.name: "fetched"}
+
+
+def test_a_store_that_cannot_be_listed_is_unknown(tmp_path: Path):
+    away = RefnetError("cloud did not answer", "Check the network.")
+    found = artifacts(tmp_path, (LOCAL,), trouble=away)
+    assert states(found) == {LOCAL.name: "unknown"}
+    with pytest.raises(RefnetError) as caught:
+        found.find("database", NEXT.name)
+    assert caught.value.hint == "It may be in cloud, which cannot be listed."
+
+
+def test_a_lock_is_shown_until_it_ends(tmp_path: Path):
+    found = artifacts(tmp_path, (LOCAL,), copy(LOCAL, READ))
+    sent = found.copies["cloud"][(SOURCE, LOCAL.name, LOCAL.sha256)].document.sent
+    assert found.places(found.all[0])["cloud"].locked == sent + timedelta(days=30)
+    later = Artifacts(found.settings, replace(found.facts, now=sent + timedelta(days=31)))
+    assert later.places(later.all[0])["cloud"].locked is None
+
+
+def test_another_artifact_of_the_same_name_is_not_its_copy(tmp_path: Path):
+    other = replace(LOCAL, sha256="cd" * 32)
+    found = artifacts(tmp_path, (LOCAL,), copy(other, READ))
+    assert {one.manifest.sha256: found.places(one)["cloud"].state for one in found.all} == {
+        LOCAL.sha256: "missing", other.sha256: "fetched",
+    }  # fmt: skip
+    assert found.find("database", LOCAL.name)[1] == ""
+
+
+def test_a_copy_without_its_artifact_is_found_in_its_store(tmp_path: Path):
+    found = artifacts(tmp_path, (NEXT,), copy(LOCAL, READ))
+    assert [one.name for one in found.all] == [NEXT.name, LOCAL.name]
+    entry, store = found.find("database", LOCAL.name)
+    assert (entry.manifest, store) == (LOCAL, "cloud")
+    with pytest.raises(RefnetError, match="there is no artifact x"):
+        found.find("database", "x")
+
+
+def test_the_calendar_of_a_store_expects_what_the_store_keeps(tmp_path: Path):
+    found = artifacts(tmp_path, (LOCAL,), copy(LOCAL, READ))
+    assert str(found.expected(SOURCE, "").retention) == "days=7"
+    assert str(found.expected(SOURCE, "cloud").retention) == "days=90 monthly=12"
+
+
+def test_the_stores_list_one_page_of_the_artifacts(tmp_path: Path):
+    many = tuple(
+        replace(LOCAL, name=f"refnet_20261125_17{n // 60:02}{n % 60:02}.sql.gz") for n in range(ROWS + 3)
+    )
+    found = artifacts(tmp_path, many, copy(many[0], READ), copy(many[1], FAILED, number=2))
+    first, second, third = (stores(found, "database", number) for number in (1, 2, 3))
+    assert [len(page.rows) for page in (first, second, third)] == [ROWS, 3, 0]
+    assert [row.places["cloud"].state for row in second.rows] == ["none", "damaged", "fetched"]
+    [card] = first.cards
+    assert (first.total, card.damaged, card.can_prune) == (ROWS + 3, 1, False)
+    assert card.kept == {"database": "days=90 monthly=12"}
+    assert stores(found, "obsidian", 1).total == 0
