@@ -1,6 +1,9 @@
 """Migrates a database to this RefNet's schema, by Alembic, which comes with the extra `network`."""
 
 from dataclasses import dataclass
+from typing import Any
+
+import psycopg
 
 from refnet.errors import RefnetError
 from refnet.extras import needed
@@ -28,11 +31,11 @@ class Migrated:
 def migrate(target: Target) -> Migrated:
     """Migrate the database of `target` to the newest revision in one transaction.
 
-    RefnetError if the database rejects it, or was migrated by a newer RefNet.
+    RefnetError if the database rejects it, has no Unicode, or was migrated by a newer RefNet.
     """
     engine = sqlalchemy.create_engine(
         "postgresql+psycopg://",
-        creator=lambda: target.connect(SESSION, autocommit=False),
+        creator=lambda: _connected(target),
         poolclass=sqlalchemy.pool.NullPool,
     )
     config = Config(attributes={})
@@ -51,6 +54,18 @@ def migrate(target: Target) -> Migrated:
             "Nothing was changed. RefNet needs the right to create tables in the schema public, and its names free.",
         ) from None
     return Migrated(before, REVISIONS[-1])
+
+
+def _connected(target: Target) -> psycopg.Connection[Any]:
+    session = target.connect(SESSION, autocommit=False)
+    encoding = session.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        session.close()
+        raise RefnetError(
+            f"the database {target.name} has the encoding {encoding}, and titles of papers need UTF8",
+            "Use another one: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0.",
+        )
+    return session
 
 
 def _revision(connection: sqlalchemy.Connection) -> str | None:

@@ -66,6 +66,18 @@ def test_the_schema_is_made_on_the_systems_postgresql_too(system_database: Targe
     assert set(tables(system_database)) == TABLES
 
 
+def test_a_database_without_unicode_is_refused(database: Target) -> None:
+    with database.connect() as session:
+        session.execute("DROP DATABASE IF EXISTS ascii")
+        session.execute("CREATE DATABASE ascii ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
+    ascii_target = database.database("ascii")
+    with pytest.raises(RefnetError, match="the database ascii has the encoding SQL_ASCII") as raised:
+        migrate(ascii_target)
+    assert "ENCODING 'UTF8'" in raised.value.hint
+    with database.connect() as session:
+        session.execute("DROP DATABASE ascii")
+
+
 def test_two_migrations_at_once_wait_for_each_other(database: Target) -> None:
     done: list[Migrated] = []
     threads = [threading.Thread(target=lambda: done.append(migrate(database))) for _ in range(3)]
