@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,9 +25,9 @@ def busy_server(wheel: Binaries, short_folder: Path) -> Iterator[Cluster]:
         yield cluster
 
 
-@pytest.fixture
-def make_database(busy_server: Cluster) -> Iterator[Callable[..., Target]]:
-    """Makes a database on `busy_server`; whatever has its name in its own is dropped afterwards."""
+@contextmanager
+def making(busy_server: Cluster) -> Iterator[Callable[..., Target]]:
+    """Makes databases on `busy_server`; whatever has the name of one in its own is dropped afterwards."""
     names: list[str] = []
 
     def make(script: str = LIBRARY, name: str = "") -> Target:
@@ -45,6 +46,13 @@ def make_database(busy_server: Cluster) -> Iterator[Callable[..., Target]]:
                 "SELECT datname FROM pg_database WHERE datname LIKE %s", (f"{name}%",)
             ).fetchall():
                 admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(one)))
+
+
+@pytest.fixture
+def make_database(busy_server: Cluster) -> Iterator[Callable[..., Target]]:
+    """Makes a database on `busy_server` for one test."""
+    with making(busy_server) as make:
+        yield make
 
 
 @pytest.fixture

@@ -51,10 +51,15 @@ run()
 @pytest.fixture
 def environment(library: Target, tmp_path: Path) -> dict[str, str]:
     """That of a user whose REFNET_DATABASE_URL is the library."""
+    return environment_of(library, tmp_path)
+
+
+def environment_of(library: Target, folder: Path) -> dict[str, str]:
+    """That of a user whose REFNET_DATABASE_URL is `library`, with home and backups in `folder`."""
     parts = conninfo_to_dict(library.conninfo)
     url = f"postgresql://{parts['user']}@/{library.name}?host={parts['host']}&port={parts['port']}"
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "REFNET_"))}
-    home = {"REFNET_HOME": str(tmp_path / "home"), "REFNET_BACKUP_DIR": str(tmp_path / "backups")}
+    home = {"REFNET_HOME": str(folder / "home"), "REFNET_BACKUP_DIR": str(folder / "backups")}
     return {**clean, **home, "REFNET_DATABASE_URL": url, "REFNET_LOG_FOLDER": "none"}
 
 

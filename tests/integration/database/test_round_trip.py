@@ -8,7 +8,9 @@ from functools import cached_property
 from pathlib import Path
 
 import pytest
+from psycopg import sql
 from tests import oracle
+from tests.command import Command, url_of
 from tests.everything import Everything, drop
 
 from refnet.postgres.session import READER_SETTINGS
@@ -144,3 +146,60 @@ def test_the_index_names_what_lies_around_the_database(each: Backed) -> None:
     assert index.tablespaces == ('Täble "space"',)
     assert {"hstore", "citext", "postgres_fdw", "file_fdw"} <= {one["name"] for one in index.extensions}
     assert b"role-secret" not in index.to_text()
+
+
+def test_everything_is_backed_up_restored_and_undone(
+    each_everything: Everything, tmp_path: Path, short_home: Path
+) -> None:
+    each = each_everything
+    refnet = Command(short_home, tmp_path / "backups", url_of(each.target))
+    before, reference = each.source, each.reference
+    refnet("backup", "database", "--no-prove").succeeds()
+    _spoil(each)
+    restored = refnet("restore", "database", "--force", "--json")
+    restored.succeeds()
+    assert [finding for finding in restored.json["findings"] if finding["outcome"] != "passed"] == []
+    # A type that is compared as text and has no collation: ANALYZE fails on it in the source, too.
+    assert [note for note in restored.json["notes"] if "could not" in note and "room" not in note] == [
+        "the statistics of v.composites could not be gathered: could not determine which collation to use for string comparison"
+    ]
+    back = each.portrait()
+    assert oracle.differences(reference.inside, back.inside) == []
+    assert oracle.differences(before.around, back.around) == []
+    refnet("undo", "database", "--force").succeeds()
+    undone = each.portrait()
+    assert oracle.differences(before.around, undone.around) == []
+    *rows, schema = oracle.differences(before.inside, undone.inside)
+    assert [one.partition(":")[0] for one in rows] == ["rows of 'big'.'duplicates'", "rows of 'spoilt'.'new'"]
+    assert "+CREATE SCHEMA spoilt;" in schema
+    assert not [line for line in schema.splitlines()[3:] if line.startswith("-")]
+    _mend(each)
+
+
+def _spoil(each: Everything) -> None:
+    """What somebody did after the backup."""
+    with each.target.connect({"statement_timeout": "0", "search_path": ""}) as session:
+        session.execute("CREATE SCHEMA spoilt; CREATE TABLE spoilt.new AS SELECT 1 AS x")
+        session.execute("DELETE FROM big.duplicates")
+
+
+def _mend(each: Everything) -> None:
+    with each.target.connect({"statement_timeout": "0", "search_path": ""}) as session:
+        session.execute("SET client_min_messages = error; DROP SCHEMA spoilt CASCADE")
+        session.execute("INSERT INTO big.duplicates SELECT 'the same' FROM generate_series(1, 40000)")
+    with each.cluster.target().connect() as admin:
+        kept = [
+            name
+            for (name,) in admin.execute("SELECT datname::text FROM pg_database").fetchall()
+            if "_before_" in name or "_undone_" in name
+        ]
+        assert kept
+        for name in kept:
+            assert len(name.encode()) <= 63
+    with each.cluster.target().connect() as admin:
+        for name in kept:
+            with each.cluster.target(name).connect(
+                {"statement_timeout": "0", "client_min_messages": "error"}
+            ) as session:
+                session.execute('DROP SUBSCRIPTION IF EXISTS "everything subscribes"')
+            admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
