@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import refnet.web
-from refnet.web.words import japanese, translated
+from refnet.web.words import by_file, japanese, translated
 
 _WEB = Path(refnet.web.__file__).parent
 _FILES = sorted([*_WEB.glob("templates/*.j2"), *_WEB.glob("pages/*.py")])
@@ -33,3 +33,12 @@ def test_a_translation_has_the_places_for_values_of_its_text() -> None:
 def test_values_are_put_into_the_translation() -> None:
     assert translated("no such text of {n}", "ja", n=3) == "no such text of 3"
     assert translated("{braces}", "ja") == "{braces}"
+
+
+def test_a_text_has_one_translation_on_every_page() -> None:
+    assert [
+        (file, english)
+        for file, words in by_file().items()
+        for english, text in words.items()
+        if japanese()[english] != text
+    ] == []

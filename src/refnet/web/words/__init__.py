@@ -12,14 +12,17 @@ LANGUAGES = ("en", "ja")
 
 @cache
 def japanese() -> Mapping[str, str]:
-    """Return each English text of the pages and its translation; ValueError for two different ones of a text."""
-    found: dict[str, str] = {}
-    for file in sorted(files(__name__).iterdir(), key=lambda one: one.name):
-        if file.name.endswith(".ja.toml"):
-            for english, text in tomllib.loads(file.read_text(encoding="utf-8")).items():
-                if found.setdefault(english, text) != text:
-                    raise ValueError(f"{file.name}: another translation of '{english}'")
-    return found
+    """Return each English text of the pages and its translation."""
+    return {english: text for words in by_file().values() for english, text in words.items()}
+
+
+def by_file() -> dict[str, dict[str, str]]:
+    """Return the name of each file and its texts."""
+    found = [one for one in files(__name__).iterdir() if one.name.endswith(".ja.toml")]
+    return {
+        one.name: tomllib.loads(one.read_text(encoding="utf-8"))
+        for one in sorted(found, key=lambda one: one.name)
+    }
 
 
 def translated(text: str, language: str, **values: object) -> str:
