@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,6 +21,8 @@ from refnet.settings import Settings
 
 #: Seconds that all stores together may take to answer; a copy waits longer.
 _SECONDS = 20.0
+#: Seconds that a reading waits for a new list while there is an earlier one.
+_PATIENCE = 1.0
 #: A store is listed again after this time.
 _FRESH = timedelta(minutes=5)
 #: A file in the home of a store; its time is when the store was last listed.
@@ -40,6 +42,16 @@ class Watched:
     open: Callable[[], RemoteStore]
 
 
+@dataclass(frozen=True)
+class _Listing:
+    """A list of all stores that was begun."""
+
+    at: datetime
+    #: By the monotonic clock.
+    end: float
+    contents: tuple[Future[Contents], ...]
+
+
 class StoreStates:
     """Reads the stores `watched`."""
 
@@ -48,6 +60,7 @@ class StoreStates:
         self._now = now
         self._stores: dict[str, RemoteStore] = {}
         self._read: tuple[datetime, tuple[StoreState, ...]] | None = None
+        self._listing: _Listing | None = None
 
     @classmethod
     def of(
@@ -65,13 +78,22 @@ class StoreStates:
         return cls(watched, now)
 
     def read(self) -> tuple[StoreState, ...]:
-        """Return the state of each store; it may be five minutes old."""
+        """Return the state of each store; it may be five minutes old, and the last one while a store takes long to answer.
+
+        Only the first call waits until each store has answered, for 20 s at most.
+        """
         now = self._now()
-        if self._read is None or not timedelta() <= now - self._read[0] < _FRESH:
-            begun = [(one, in_background(self._contents, one)) for one in self._watched]
-            end = time.monotonic() + _SECONDS
-            self._read = now, tuple(_state(one, future, end, now) for one, future in begun)
-        return self._read[1]
+        if self._listing is None and (self._read is None or not timedelta() <= now - self._read[0] < _FRESH):
+            begun = tuple(in_background(self._contents, one) for one in self._watched)
+            self._listing = _Listing(now, time.monotonic() + _SECONDS, begun)
+        if listing := self._listing:
+            left = max(0.0, listing.end - time.monotonic())
+            slow = wait(listing.contents, left if self._read is None else min(left, _PATIENCE)).not_done
+            if self._read is None or not slow or time.monotonic() >= listing.end:
+                pairs = zip(self._watched, listing.contents, strict=True)
+                self._read = listing.at, tuple(_state(one, found, listing.at) for one, found in pairs)
+                self._listing = None
+        return self._read[1] if self._read else ()
 
     def _contents(self, one: Watched) -> Contents:
         if one.name not in self._stores:
@@ -79,9 +101,9 @@ class StoreStates:
         return self._stores[one.name].contents()
 
 
-def _state(one: Watched, contents: Future[Contents], end: float, now: datetime) -> StoreState:
+def _state(one: Watched, contents: Future[Contents], now: datetime) -> StoreState:
     try:
-        found = contents.result(max(0.0, end - time.monotonic()))
+        found = contents.result(0)
     except TimeoutError:
         trouble = RefnetError(f"{one.name} did not answer within {_SECONDS:.0f} s", "Check the network.")
     except RefnetError as error:

@@ -57,9 +57,42 @@ def test_states_are_read_in_bounded_time_and_seldom(tmp_path: Path, monkeypatch:
     now[0] += timedelta(minutes=2)
     states.read()
     assert machine.bucket.requests["list"] == before + 1
-    machine.bucket = _Hangs()
+    machine.bucket = _Hangs()  # a new reading knows only when it was listed last
     assert (
         StoreStates([Watched("cloud", sources, machine.store().home, machine.store)], lambda: NOW)
         .read()[0]
         .listed
     )
+
+
+class _Waits(MemoryBucket):
+    """Answers once it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may = threading.Event()
+
+    def listed(self, prefix: str) -> Iterator[Stored]:
+        assert self.may.wait(60)
+        return super().listed(prefix)
+
+
+def test_the_last_state_is_returned_while_a_store_takes_long_to_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_states, "_PATIENCE", 0.01)
+    bucket, now = _Waits(), [NOW]
+    bucket.may.set()
+    machine = Machine(tmp_path, bucket)
+    watched = Watched("cloud", frozenset([SourceName.DATABASE]), machine.store().home, machine.store)
+    states = StoreStates([watched], lambda: now[0])
+    assert states.read()[0].copies == ()
+
+    copy = machine.send(artifact(1, b"x"))
+    bucket.may.clear()
+    now[0] += timedelta(minutes=6)
+    assert [(one.copies, one.listed) for _ in range(3) for one in states.read()] == [((), NOW)] * 3
+    bucket.may.set()
+    monkeypatch.setattr(remote_states, "_PATIENCE", 60.0)
+    [state] = states.read()
+    assert (state.copies, state.listed) == ((copy,), NOW + timedelta(minutes=6))
