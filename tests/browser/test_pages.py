@@ -14,7 +14,6 @@ _LOOKS = {
     "light": {},
     "dark": {"color_scheme": "dark"},
     "phone": {"viewport": PHONE, "is_mobile": True, "has_touch": True},
-    "Japanese": {"locale": "ja-JP", "viewport": PHONE},
 }
 #: Bytes of all scripts and style sheets of the overview, uncompressed.
 _BAR = 150_000
