@@ -12,6 +12,7 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -107,16 +108,20 @@ def system_server(short_folder: Path) -> Iterator[Cluster]:
 @pytest.fixture
 def database(server: Cluster) -> Iterator[Target]:
     """A fresh empty database on `server`; dropped afterwards."""
-    yield from _fresh(server)
+    with fresh(server) as target:
+        yield target
 
 
 @pytest.fixture
 def system_database(system_server: Cluster) -> Iterator[Target]:
     """A fresh empty database on `system_server`; dropped afterwards."""
-    yield from _fresh(system_server)
+    with fresh(system_server) as target:
+        yield target
 
 
-def _fresh(cluster: Cluster) -> Iterator[Target]:
+@contextmanager
+def fresh(cluster: Cluster) -> Iterator[Target]:
+    """A fresh empty database on `cluster`; dropped afterwards."""
     name = sql.Identifier(f"test_{uuid.uuid4().hex[:12]}")
     with cluster.target().connect() as admin:
         admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(name))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from tests.command import url_of
+from tests.conftest import fresh
 from tests.integration.at_terminal import ASKED, CONFIRM, Machine
 from tests.users import Ordinary
 
@@ -22,14 +23,21 @@ from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 
 
+@pytest.fixture(scope="module")
+def database(server: Cluster) -> Iterator[Target]:
+    """A database with one table, which no test changes."""
+    with fresh(server) as target:
+        with target.connect() as session:
+            session.execute("CREATE TABLE t AS SELECT generate_series(1, 10) AS n")
+        yield target
+
+
 @pytest.fixture
 def machine(folder: Path, database: Target) -> Iterator[Machine]:
     found = Machine(folder, url_of(database))
     for one in (found.here, found.vault):
         one.mkdir()
     (found.vault / "note.md").write_text("# note\n")
-    with database.connect() as session:
-        session.execute("CREATE TABLE t AS SELECT generate_series(1, 10) AS n")
     yield found
     shutil.rmtree(folder / "home", ignore_errors=True)
 
@@ -39,9 +47,19 @@ def everything(machine: Machine) -> list[tuple[str, str]]:
     return list(zip(ASKED, answers, strict=True))
 
 
-def test_the_answers_become_settings_and_a_proven_backup_that_later_runs_find(machine: Machine) -> None:
-    done = machine.talk(*everything(machine), (CONFIRM, "y"))
+def test_wrong_answers_are_asked_again_and_the_right_ones_become_settings_and_a_proven_backup_that_later_runs_find(
+    machine: Machine,
+) -> None:
+    wrong = (
+        "postgresql://u@localhost:1/d", str(machine.folder / "none"), "nowhere", str(machine.vault / "b"), "now",
+    )  # fmt: skip
+    answers = [
+        one for pair in zip(zip(ASKED, wrong, strict=True), everything(machine), strict=True) for one in pair
+    ]
+    done = machine.talk(*answers, (CONFIRM, "y"))
     assert done.code == 0, done.out
+    for words in ("no PostgreSQL server answers", "does not exist", "inside", "must be like daily 02:00"):
+        assert words in done.out
     assert "proven (1 table, 10 rows)" in done.out
     assert stat.S_IMODE(machine.file.stat().st_mode) == 0o600
     assert tomllib.loads(machine.file.read_text()) == {
@@ -54,13 +72,6 @@ def test_the_answers_become_settings_and_a_proven_backup_that_later_runs_find(ma
     assert again.code == 0, again.err
     listed = machine.run("list", "--json")
     assert [one["source"] for one in listed.json["artifacts"]].count("database") == 2
-
-
-def test_options_answer_without_a_terminal(machine: Machine) -> None:
-    done = machine.run("init", *machine.options, "--yes")
-    assert done.code == 0, done.err
-    assert "proven" in done.out
-    assert machine.file.exists()
 
 
 def test_a_plan_shows_the_file_and_writes_nothing(machine: Machine) -> None:
@@ -135,29 +146,6 @@ def test_a_wrong_option_is_refused_in_two_lines_and_nothing_is_written(machine: 
     done = machine.run("init", *(part for pair in given.items() for part in pair), "--yes")
     done.fails(2, *(word.format(folder=machine.folder) for word in words))
     machine.unchanged()
-
-
-def test_a_wrong_answer_is_asked_again(machine: Machine) -> None:
-    database, _, vault, backups, schedule = everything(machine)
-    wrong = [
-        (ASKED[0], "postgresql://u@localhost:1/d"),
-        database,
-        (ASKED[1], str(machine.folder / "none")),
-        (ASKED[1], "none"),
-    ]
-    done = machine.talk(
-        *wrong,
-        (ASKED[2], "nowhere"),
-        vault,
-        (ASKED[3], str(machine.vault / "b")),
-        backups,
-        (ASKED[4], "now"),
-        schedule,
-        (CONFIRM, "y"),
-    )
-    assert done.code == 0, done.out
-    for words in ("no PostgreSQL server answers", "does not exist", "inside", "must be like daily 02:00"):
-        assert words in done.out
 
 
 def interrupt(pid: int, _: int) -> None:
@@ -321,10 +309,14 @@ def test_a_first_backup_that_fails_leaves_the_settings_and_says_what_to_do(machi
     assert machine.file.exists()
 
 
-def test_a_variable_that_takes_precedence_over_an_answer_is_named(machine: Machine) -> None:
+def test_options_answer_without_a_terminal_and_a_variable_that_takes_precedence_is_named(
+    machine: Machine,
+) -> None:
     other = machine.folder / "other"
     done = machine.run("init", *machine.options, "--yes", REFNET_BACKUP_DIR=str(other))
     assert done.code == 0, done.err
     assert "REFNET_BACKUP_DIR is set in this environment and takes precedence" in done.err
     assert "REFNET_DATABASE_URL" not in done.err
+    assert "proven" in done.out
+    assert machine.file.exists()
     assert (other / "database").is_dir()
