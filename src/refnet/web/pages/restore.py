@@ -24,6 +24,7 @@ from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.settings import Settings
 from refnet.web.children import BusyError, Child, Children
 from refnet.web.orders import Order, Plan, Refusal, Verb, failure, read_plan, read_result
+from refnet.web.pages import runs
 from refnet.web.pages.layout import form, fragment, page, reading
 
 router = APIRouter(prefix="/restore", include_in_schema=False)
@@ -232,7 +233,8 @@ async def _run(request: Request, id: str) -> Mapping[str, Any]:  # noqa: A002  #
             raise RefnetError(
                 f"{child.title} is neither a restore nor an undo", "/runs shows it.", Exit.USAGE
             )
-        return {"child": child, "result": read_result(child.result), "log": child.log()[0]}
+        result = read_result(child.result)
+        return {"run": runs.shown(child), "result": result, "log": child.log()[0], "actions": ()}
 
     return await reading(request, "the folder of the runs", read)
 

@@ -21,6 +21,7 @@ from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Settings
 from refnet.web import child_files, run_log
 from refnet.web.children import BusyError, Child, Children
+from refnet.web.orders import Verb
 from refnet.web.pages.layout import form, fragment, page, reading, text
 
 router = APIRouter(prefix="/runs", include_in_schema=False)
@@ -163,7 +164,10 @@ async def start(request: Request) -> Response:
 async def run(request: Request, id: str) -> Response:  # noqa: A002  # the name in the path
     """Show one run: its progress or its result, and its log."""
     if child_files.ID.fullmatch(id):
-        return page(request, "runs_child.html.j2", **await reading(request, "its files", _Look(request, id)))
+        values = await reading(request, "its files", _Look(request, id))
+        if values["run"].child.kind in set(Verb):  # that page has the undo
+            return RedirectResponse(f"/restore/runs/{id}", 303)
+        return page(request, "runs_child.html.j2", **values)
     found = await reading(request, "the journal of runs", partial(_run, request.app.state.settings, id))
     return page(request, "runs_run.html.j2", **found)
 
