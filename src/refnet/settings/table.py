@@ -190,7 +190,7 @@ class Settings:
     summarize_model: str | None = key(converters.model, name="summarize.model")
     #: The key of that API.
     summarize_api_key: str | None = key(converters.header_value, name="summarize.api_key", secret=True)
-    #: What a client sends to change something through `refnet serve`; None: only this machine reaches it.
+    #: What browsers and programs sign in to `refnet serve` with; None: only this machine reaches it.
     web_token: str | None = key(converters.token, name="web.token", secret=True)
     #: The named sources, in the order of the settings file, without their defaults.
     sources: Mapping[str, SourceSettings] = field(default_factory=dict)
