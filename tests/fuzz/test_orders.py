@@ -20,6 +20,8 @@ RESULT = {
     "seconds": {"load": 1.5},
     "findings": [{"outcome": "passed"}],
     "notes": ["a"],
+    "added": {"count": 1},
+    "comparison": {"outcome": "failed", "reason": "a"},
 }
 PROBLEM = {"problems": [{"message": "it is full", "hint": "Free space."}]}
 

@@ -25,6 +25,7 @@ _VOLATILE = frozenset(
 )
 _TEXT = checked.text(10_000, errors="strict")
 _TEXTS = checked.each(_TEXT, 10_000)
+_COUNT = checked.record({"count": checked.integer(0, 1 << 63)}, more=True)
 _PROBLEM = checked.record({"message": _TEXT, "hint": _TEXT})
 _PLAN = checked.record(
     {}, {"problems": checked.each(_PROBLEM, 10_000), "database": _TEXT, "artifact": _TEXT}, more=True
@@ -38,6 +39,9 @@ _RESULT = checked.record(
         "findings": checked.each(checked.record({"outcome": _TEXT}, more=True), 1_000_000),
         "notes": _TEXTS,
         "create_roles": _TEXTS,
+        "done": checked.flag,
+        **dict.fromkeys(("added", "changed", "removed"), _COUNT),
+        "comparison": checked.record({"outcome": _TEXT, "reason": _TEXT}, more=True),
     },
     more=True,
 )

@@ -230,6 +230,7 @@ def test_a_folder_is_restored_at_a_moment_confirmed_by_the_name_of_its_source_an
     assert place.artifact("notes") in shown.body.decode()
     done = browser.end(browser.send(shown, "/restore", typed="notes"))
     assert (place.notes / "a.md").read_text() == "before", done
+    assert "0 added, 1 changed, 0 removed" in done
     undo = html.unescape(re.search(r'href="(/restore/undo[^"]*)"', done)[1])
     browser.end(browser.send(browser.get(undo), "/restore/undo", typed="notes"))
     assert (place.notes / "a.md").read_text() == "after"

@@ -29,7 +29,7 @@ from refnet.web.pages.layout import form, fragment, page, reading
 
 router = APIRouter(prefix="/restore", include_in_schema=False)
 #: The days, and the artifacts of one day, on one page; the last runs; seconds for a plan.
-DAYS, OF_DAY, RUNS, SECONDS = 31, 500, 10, 120.0
+DAYS, OF_DAY, RUNS, SECONDS = 31, 500, 5, 120.0
 _STATUS = {Refusal.NAME: 400, Refusal.CHANGED: 409, Refusal.PROBLEMS: 409}
 
 
