@@ -78,6 +78,7 @@ def inside(path: str) -> str:
     return path if inner and len(path) < 2000 else "/"
 
 
+@cache
 def asset(name: str) -> str:
     """Return the path of a file in static/; it changes with the content, so browsers may keep the file."""
     return f"/static/{name}?v={hashlib.sha256(assets()[name]).hexdigest()[:12]}"
@@ -113,8 +114,13 @@ def _about(settings: Settings) -> dict[str, str]:
     return {
         "machine": settings.instance or socket.gethostname(),
         "file": str(settings.file or "no settings file"),
-        "version": version("refnet"),
+        "version": _version(),
     }
+
+
+@cache
+def _version() -> str:
+    return version("refnet")
 
 
 @cache

@@ -25,7 +25,7 @@ router = APIRouter(include_in_schema=False)
 #: Seconds from one overview to the next, at least; an older one than STALE is not shown while the next is made.
 PAUSE, STALE = 2.0, 30.0
 #: The part of one processor that overviews take at most: Python runs one thread at a time, and pages wait for it.
-SHARE = 0.1
+SHARE = 0.05
 #: The size of the drawing of a trend, in its own units.
 WIDE, HIGH = 600, 60
 #: Status → symbol and CSS class of the verdict.
