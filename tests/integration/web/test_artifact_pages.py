@@ -7,6 +7,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -54,8 +55,8 @@ def refnet(tmp_path_factory: pytest.TempPathFactory) -> Command:
     return command
 
 
-@pytest.fixture(scope="module")
-def browser(refnet: Command) -> Iterator[TestClient]:
+@contextmanager
+def browsing(refnet: Command) -> Iterator[TestClient]:
     folder = refnet.home.parent
     environment = {**refnet._environment({}), "REFNET_CONFIG": str(folder / "refnet.toml")}
     given = settings.load(environment, folder, root=os.geteuid() == 0, cores=2)
@@ -66,6 +67,12 @@ def browser(refnet: Command) -> Iterator[TestClient]:
             create(given), base_url="http://127.0.0.1:8000", client=("127.0.0.1", 1), headers=HTML
         ) as made:
             yield made
+
+
+@pytest.fixture(scope="module")
+def browser(refnet: Command) -> Iterator[TestClient]:
+    with browsing(refnet) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -220,6 +227,29 @@ def test_a_wrong_page_of_the_stores_is_an_error(browser: TestClient, number: str
 def test_a_page_after_the_last_one_is_empty(browser: TestClient) -> None:
     assert "No artifact." in text(browser, "/stores?page=1000")
     assert "No artifact." in text(browser, "/stores?source=%3Cscript%3E")
+
+
+def test_an_encrypted_artifact_shows_the_commands_that_read_it(tmp_path: Path) -> None:
+    for name in ("home", "notes"):
+        (tmp_path / name).mkdir(mode=0o700)
+    refnet = Command(tmp_path / "home", tmp_path / "backups", "", {"REFNET_DATABASE_URL": ""})
+    recipient = refnet("key", "new", "--json").json["recipient"]
+    (tmp_path / "refnet.toml").write_text(
+        f'[folders.notes]\npath = "{tmp_path}/notes"\n[encryption]\nlocal = true\nrecipients = ["{recipient}"]\n'
+    )
+    (tmp_path / "refnet.toml").chmod(0o600)
+    refnet("backup", "notes", "--no-prove")
+    [name] = refnet.names()
+    with browsing(refnet) as found:
+        page = text(found, f"/artifacts/notes/{name}")
+        for words in (f"refnet fetch {name} --identity-file FILE", f"refnet restore notes {name} --identity"):
+            assert words in page
+        assert "/download" not in page
+        assert f'hx-get="/artifacts/notes/{name}' not in page
+        for end in ("download", "contents"):
+            text(found, f"/artifacts/notes/{name}/{end}", 400)
+        assert name in text(found, "/timeline?source=notes")
+        assert "encrypted" in text(found, "/stores")
 
 
 def test_a_machine_without_a_store_is_told_that_nothing_leaves_it(tmp_path: Path) -> None:

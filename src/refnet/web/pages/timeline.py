@@ -1,11 +1,11 @@
-"""`/timeline`: the artifacts of one source in one store on a calendar, with the days that were missed, and their size and duration."""
+"""`/timeline`: the artifacts of one source in one store on a calendar, the days that were missed, a chart of sizes."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from functools import partial
 from typing import Self
 from urllib.parse import urlencode
@@ -99,7 +99,7 @@ async def timeline_page(request: Request) -> Response:
     shown = await reading(request, "the backup folder", lambda: timeline(found, asked))
 
     def link(**changes: object) -> str:
-        values = {"source": shown.source or "", "store": shown.store, "months": asked.count, "month": ""}
+        values = {"source": shown.source, "store": shown.store, "months": asked.count}
         values |= {"month": f"{asked.month:%Y-%m}"} if asked.month else {}
         kept = {name: str(value) for name, value in (values | changes).items() if value}
         return f"/timeline?{urlencode(kept)}"
@@ -109,7 +109,8 @@ async def timeline_page(request: Request) -> Response:
     return page(
         request, "timeline.html.j2", shown=shown, found=found, link=link, counts=COUNTS, asked_for=asked,
         state=state, newer=first and moved(first, asked.count), older=first and moved(first, -asked.count),
-        most=LISTED, chart=chart(request, shown.charted), notes=lambda one: notes(one, found.facts.now), today=datetime.now(found.facts.schedule.zone).date(),
+        most=LISTED, chart=chart(request, shown.charted), notes=lambda one: notes(one, found.facts.now),
+        today=found.facts.now.astimezone(found.facts.schedule.zone).date(),
     )  # fmt: skip
 
 
