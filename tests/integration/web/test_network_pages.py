@@ -234,9 +234,11 @@ def test_a_large_table_is_estimated_and_the_page_says_so(client: TestClient, net
 
 def test_without_a_database_the_page_says_so_in_two_lines(tmp_path: Path, network: Target) -> None:
     with browser(Settings(home=tmp_path, database_url="postgresql://u@127.0.0.1:1/db")) as client:
-        for path in ("/network", "/network/crawls"):
+        for path in ("/network", "/network/crawls", "/network/crawls/part"):
             said = client.get(path)
             assert (said.status_code, said.text.count('role="alert"')) == (503, 1)
+        # so a part that fails once keeps its place, and is asked for again
+        assert '"noSwap": [204, 304, "4xx", "5xx"]' in said.text
 
 
 def test_a_database_without_tables_is_no_failure_of_the_server(tmp_path: Path, network: Target) -> None:

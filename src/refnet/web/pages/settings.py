@@ -18,13 +18,18 @@ async def settings(request: Request, q: str = "", changed: str = "") -> Response
 
     The settings are read again, so that a problem is seen before the next start.
     """
-    found = await reading(request, "the settings file", examine_settings)
+    found, every = await reading(request, "the settings file", _read)
     words = q[:200].casefold().split()
-    shown = [one for one in report(found) if _matches(one, words) and (not changed or _is_set(one))]
+    shown = [one for one in every if _matches(one, words) and (not changed or _is_set(one))]
     return page(
         request, "settings.html.j2", found=found, settings=shown, q=q[:200], changed=bool(changed),
         stale=_stale(request.app.state.settings, found), text_of=text_of,
     )  # fmt: skip
+
+
+def _read() -> tuple[Examined, list[ShownSetting]]:
+    found = examine_settings()
+    return found, report(found)
 
 
 def _matches(one: ShownSetting, words: list[str]) -> bool:
