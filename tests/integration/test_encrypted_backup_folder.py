@@ -97,7 +97,11 @@ def test_a_backup_leaves_nothing_that_can_be_read(machine: Machine) -> None:
     assert {one["state"] for one in listed["artifacts"]} == {"fetched"}
     assert {tuple(one["notes"]) for one in listed["artifacts"]} >= {("proven before it was encrypted",)}
     assert "not_encrypted" not in listed
-    checks = {(one["source"], one["check"]): one for one in refnet("monitor", "--json").json["checks"]}
+    said = refnet("monitor", "--json").json
+    checks = {(one["source"], one["check"]): one for one in said["checks"]}
+    assert {(one["state"], one["protected"], one["rto_measured_by"]) for one in said["sources"]} == {
+        ("fetched", True, "proof")
+    }
     assert (
         checks["database", "proof"]["says"] == "the newest is fetched, and was proven before it was encrypted"
     )

@@ -111,8 +111,8 @@ class Facts:
         return sorted([*lines, *ended], key=lambda line: line.at)
 
     def last_proof(self, source: SourceName) -> Evidence | None:
-        """Return the last passed proof of an artifact of `source`; a drill is one."""
-        lines = (line for entry in self.own.of_source(source) for line in entry.evidence)
+        """Return the last passed proof of an artifact of `source`, also before it was encrypted; a drill is one."""
+        lines = (line for one in self.own.of_source(source) for line in (*one.earlier, *one.evidence))
         proofs = (line for line in (*lines, *self.drills(source)) if is_proof(line))
         return max(proofs, key=lambda line: (line.at, line.drill), default=None)
 

@@ -351,6 +351,11 @@ class Entry:
         return False
 
     @property
+    def earlier(self) -> tuple[Evidence, ...]:
+        """The evidence that it was made with: only of a copy."""
+        return ()
+
+    @property
     def proven_at(self) -> datetime | None:
         """The time when it was last proven (UTC); None if it is not proven any more."""
         return self.standing.proven_at

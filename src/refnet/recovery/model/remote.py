@@ -258,6 +258,10 @@ class Copy(Entry):
         return here and bool(_proofs(self.document.evidence))
 
     @property
+    def earlier(self) -> tuple[Evidence, ...]:
+        return self.document.evidence
+
+    @property
     def state(self) -> str:
         """Its state for a display: `damaged`, or its level."""
         return "damaged" if self.damaged else self.copy_level.value
