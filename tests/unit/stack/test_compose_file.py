@@ -80,7 +80,7 @@ def test_no_secret_is_in_the_file_and_each_is_a_file_that_git_ignores() -> None:
     used = {secret for one in SERVICES.values() for secret in one.get("secrets", ())}
     assert used == STACK["secrets"].keys()
     assert {one["file"] for one in STACK["secrets"].values()} == {f"./secrets/{name}" for name in used}
-    assert {"/.env", "/refnet.toml", "/secrets/"} <= set(text(".gitignore").split())
+    assert {"/.env", "/refnet.toml", "/secrets/", "/.refnet-*"} <= set(text(".gitignore").split())
 
 
 def test_a_service_has_the_files_that_its_variables_name() -> None:
