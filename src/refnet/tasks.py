@@ -28,6 +28,7 @@ from refnet.actions.monitor import monitor as run_monitor
 from refnet.actions.prune import prune as run_prune
 from refnet.actions.prune_store import prune_stores
 from refnet.broker import address, embedded, transport
+from refnet.broker.events import WorkerEvents
 from refnet.errors import Exit, RefnetError
 from refnet.extras import needed
 from refnet.network import known
@@ -108,7 +109,7 @@ def configuration() -> dict[str, Any]:
 
 
 transport.register()
-app = Celery("refnet", set_as_current=False)
+app = Celery("refnet", set_as_current=False, events=WorkerEvents)
 app.add_defaults(configuration)
 
 

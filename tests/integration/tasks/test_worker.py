@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -169,6 +170,20 @@ def test_nothing_is_lost_and_nothing_runs_twice_when_the_broker_goes_and_comes_b
         assert {one.get()["outcome"], other.get()["outcome"]} == {"done", "done before"}
         assert place.send("backup_config").get() == {"outcome": "not configured"}
     assert len(place.artifacts()) == 1
+
+
+def test_a_heartbeat_does_not_wait_for_a_broker_that_went_away(place: Place):
+    """Else the worker would wait in its loop: it would neither connect again nor end on SIGTERM."""
+    with tasks.app.connection_for_write(url=embedded.start(place.home)) as connection:
+        dispatcher = tasks.app.events.Dispatcher(connection, hostname="worker")
+        dispatcher.send("worker-heartbeat", freq=2.0)
+        embedded.stop(place.home)
+        beating = threading.Thread(
+            target=dispatcher.send, args=["worker-heartbeat"], kwargs={"retry": True}, daemon=True
+        )
+        beating.start()
+        beating.join(20)
+        assert not beating.is_alive()
 
 
 def test_a_broker_that_is_not_there_is_told_in_two_lines(place: Place):
