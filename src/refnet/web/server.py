@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+import h11
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from refnet.errors import Exit, RefnetError
 from refnet.settings import Settings
@@ -16,8 +19,9 @@ from refnet.web.app import create
 from refnet.web.guard import is_loopback
 from refnet.web.peers import user_of
 
-#: The most connections, the bytes of a request's head, and seconds: an idle connection, running requests at the stop.
-CONNECTIONS, HEAD, IDLE, STOP = 256, 16 << 10, 15, 10
+#: The most connections, the bytes of a request's head, and seconds: an idle connection, running requests at the stop, the
+#: arrival of a request, and an answer of which the client takes nothing.
+CONNECTIONS, HEAD, IDLE, STOP, ARRIVAL, TAKING = 256, 16 << 10, 15, 10, 30, 120
 
 
 def listen(host: str, port: int, *, local: bool) -> socket.socket:
@@ -40,6 +44,9 @@ def listen(host: str, port: int, *, local: bool) -> socket.socket:
     listening = socket.socket(family, kind, number)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TAKING * 1000
+        )  # its connections too
         listening.bind(address)
         listening.listen(CONNECTIONS)
     except OSError as error:
@@ -70,7 +77,7 @@ def serve(settings: Settings, listening: socket.socket, started: Callable[[], No
     _Server(
         uvicorn.Config(
             create(settings, user_of),
-            http="h11",
+            http=Connection,
             loop="asyncio",
             ws="none",
             lifespan="on",
@@ -86,6 +93,34 @@ def serve(settings: Settings, listening: socket.socket, started: Callable[[], No
         ),
         started,
     ).run([listening])
+
+
+class Connection(H11Protocol):
+    """A connection that ends where a request does not arrive in time: 256 slow clients would keep all others out."""
+
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in H11Protocol
+        super().connection_made(transport)
+        self._watch()
+
+    def handle_events(self) -> None:
+        super().handle_events()
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._timer:
+            self._timer.cancel()
+
+    def _watch(self) -> None:
+        """Limit the time in which the client sends: from the last answer, or the connect, to the end of its request."""
+        is_due = self.conn.their_state in {h11.IDLE, h11.SEND_BODY}
+        if is_due and not self._timer:
+            self._timer = self.loop.call_later(ARRIVAL, self.transport.abort)
+        elif self._timer and not is_due:
+            self._timer.cancel()
+            self._timer = None
 
 
 class _Server(uvicorn.Server):
