@@ -121,6 +121,20 @@ def test_prepare_gives_back_what_root_wrote_and_leaves_previous_versions_to_root
     assert kept.stat().st_uid == kept.parent.stat().st_uid == 0, "else `refnet undo` of root refuses it"
 
 
+def test_prepare_gives_nothing_away_through_a_link_that_a_container_made(clone: Path, prepare: Run) -> None:
+    prepare()
+    precious = clone.parent / "precious"
+    precious.mkdir()
+    (clone / "vault/refnet").rmdir()
+    (clone / "vault/refnet").symlink_to(precious)
+    os.chown(clone / "vault/refnet", 10001, 10001, follow_symlinks=False)
+    (clone.parent / "backups/link").symlink_to(precious)
+    refused = prepare()
+    assert refused.returncode == 1
+    assert refused.stderr.startswith(f"prepare: {clone}/vault/refnet is a link\n")
+    assert precious.stat().st_uid == 0
+
+
 @pytest.mark.parametrize("value", ["/x y", "$(touch /tmp/x)", '/x"', ""])
 def test_prepare_takes_only_plain_paths(clone: Path, prepare: Run, value: str) -> None:
     with (clone / ".env").open("a") as file:
