@@ -190,7 +190,7 @@ def test_failed_jobs_are_shown_with_their_reason_and_queued_again(
         answer = client.post("/network/crawls/retry", data={"csrf": token(client), "job": given})
         assert (answer.status_code, answer.headers["location"]) == (303, f"/network/crawls?retried={count}")
     assert "No job failed." in client.get("/network/crawls").text
-    for bad in ("x", "-1", "9" * 30, "１"):
+    for bad in ("x", "-1", "9" * 30, "１", "0" * 5000, "0" * 20 + "9" * 20):
         assert (
             client.post("/network/crawls/retry", data={"csrf": token(client), "job": bad}).status_code == 400
         )

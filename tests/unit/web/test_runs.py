@@ -72,6 +72,17 @@ def test_a_backup_that_a_form_starts_is_followed_to_its_result(page: TestClient)
     assert "No such run" in page.get("/runs?kind=drill").text
 
 
+def test_a_stream_ends_with_the_session_of_its_browser(
+    page: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(monkeypatch, WAITS)
+    _, where = post(page, action="drill", source="obsidian")
+    answers = iter([True, False])  # whether the browser is signed in, at each look
+    monkeypatch.setattr(page.app.state, "may_see", lambda _: next(answers))  # type: ignore[attr-defined]
+    assert "event: done" not in page.get(f"{where}/events").text
+    post(page, f"{where}/stop")
+
+
 def test_the_same_again_is_refused_with_a_link_and_can_be_stopped(
     page: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -82,7 +82,7 @@ async def start(request: Request) -> Response:
 async def retry(request: Request) -> Response:
     """Queue one failed job again, or all of them."""
     given = (await form(request)).get("job", "")
-    if given and not (given.isascii() and given.isdigit() and int(given[:20]) <= HIGHEST):
+    if given and not (given.isascii() and given.isdigit() and len(given) < 20 and int(given) <= HIGHEST):
         raise RefnetError("job: not the id of a job", "Choose a job of the page.", Exit.USAGE)
     count, problem = await work.retry(request.app.state.database, [int(given)] if given else [])
     if not problem:

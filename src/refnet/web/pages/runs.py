@@ -181,6 +181,8 @@ async def events(request: Request, id: str) -> Response:  # noqa: A002  # the na
         return Response(status_code=204)  # a client of events does not retry then
 
     async def next_part() -> tuple[str, bool]:
+        if not request.app.state.may_see(request):
+            raise RefnetError("the session is over", "Sign in again.", Exit.USAGE)
         values = await reading(request, "its files", look)
         return text(request, "runs_progress.html.j2", **values), values["run"].state != "running"
 

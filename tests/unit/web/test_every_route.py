@@ -1,0 +1,128 @@
+"""Every route of the application, also one that is added later: who is answered, by which method, and from which form."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+from tests.unit.web.test_sign_in import HTML, TOKEN, browser, csrf, signed_in
+
+from refnet.settings import Settings
+from refnet.web.app import create
+from refnet.web.guard import is_page
+
+#: What answers everybody; each is listed by name here too.
+OPEN = {
+    ("GET", "/health"),
+    ("GET", "/docs"),
+    ("GET", "/openapi.json"),
+    ("HEAD", "/openapi.json"),
+    ("GET", "/sign-in"),
+    ("POST", "/sign-in"),
+    ("POST", "/preferences"),
+    ("GET", "/static/{name}"),
+}
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
+_SENT = {"Content-Type": "application/x-www-form-urlencoded"}
+
+
+def _routes(routes: Any) -> Iterator[tuple[str, str]]:
+    """Yield the method and the path of each route, those of included routers too."""
+    for route in routes:
+        inner = getattr(route, "original_router", None)
+        if inner is not None:
+            yield from _routes(inner.routes)
+        else:
+            yield from ((method, route.path) for method in route.methods)
+
+
+ROUTES = sorted({*_routes(create(Settings(home=Path("/nonexistent"), web_token=TOKEN)).routes)})
+CHANGES = [(method, path) for method, path in ROUTES if method not in {"GET", "HEAD"}]
+
+
+def filled(path: str) -> str:
+    """Return `path` with a value for each parameter."""
+    return re.sub(r"\{[^}]+\}", "1", path)
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[TestClient]:
+    with browser(Settings(home=tmp_path, backup_dir=tmp_path / "backups", web_token=TOKEN)) as found:
+        yield found
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Iterator[TestClient]:
+    with browser(Settings(home=tmp_path, backup_dir=tmp_path / "backups")) as found:
+        yield found
+
+
+def test_the_routes_are_found() -> None:
+    assert {("POST", "/restore"), ("POST", "/restore/undo"), ("POST", "/runs"), ("POST", "/api/crawls")} <= {
+        *CHANGES
+    }
+    assert len(ROUTES) > 40
+    assert {*ROUTES} >= OPEN
+
+
+@pytest.mark.parametrize("accept", ["text/html", "application/json", "text/event-stream"])
+def test_without_a_session_no_route_answers_but_the_open_ones(guarded: TestClient, accept: str) -> None:
+    for method, path in {*ROUTES} - OPEN:
+        for headers in (
+            {},
+            {"HX-Request": "true"},
+            {"Authorization": "Bearer x"},
+            {"X-Forwarded-For": "127.0.0.1"},
+        ):
+            said = guarded.request(method, filled(path), headers={"Accept": accept, **headers}, data={})
+            sent_away = said.status_code == 303 and said.headers["location"].startswith("/sign-in")
+            assert sent_away or (said.status_code == 401 and len(said.content) < 200), (method, path)
+
+
+def test_every_change_needs_the_token_of_a_form_of_its_own_session(guarded: TestClient) -> None:
+    with TestClient(
+        guarded.app, base_url="http://127.0.0.1:8000", headers=HTML, follow_redirects=False
+    ) as other:
+        foreign = csrf(signed_in(other), "/settings")
+    signed_in(guarded)
+    for method, path in CHANGES:
+        for given in ("", "0" * 64, foreign, foreign.upper(), "é"):
+            headers = _SENT | ({"X-CSRF-Token": given} if given.isascii() else {})
+            for sent in ({"csrf": given}, {}):
+                said = guarded.request(method, filled(path), headers=headers, data=sent)
+                assert said.status_code == 403, (method, path, given)
+
+
+def test_every_change_from_a_page_of_another_site_is_refused(local: TestClient) -> None:
+    good = csrf(local, "/settings")
+    for method, path in CHANGES:
+        for origin in (
+            "null",
+            "http://evil.example",
+            "http://127.0.0.1:8001",
+            "http://127.0.0.1:8000@evil",
+            "",
+        ):
+            said = local.request(method, filled(path), headers={"Origin": origin}, data={"csrf": good})
+            assert said.status_code == 403, (method, path, origin)
+
+
+def test_a_method_without_a_route_is_two_lines_and_changes_nothing(local: TestClient) -> None:
+    headers = {"X-CSRF-Token": csrf(local, "/settings"), "Accept": "application/json"} | _SENT
+    for path in {path for _, path in ROUTES}:
+        for method in {*METHODS} - {one for one, same in ROUTES if same == path}:
+            said = local.request(method, filled(path), headers=headers)
+            assert said.status_code in {404, 405}, (method, path)
+            assert method == "HEAD" or said.json().keys() == {"error", "hint"}, (method, path)
+
+
+def test_another_user_of_the_machine_gets_no_page_and_no_change_of_one(tmp_path: Path) -> None:
+    app = create(Settings(home=tmp_path), lambda _client, _server: 4242)
+    with TestClient(app, base_url="http://127.0.0.1:8000", client=("127.0.0.1", 1)) as other:
+        for method, path in ROUTES:
+            if is_page(path):
+                assert other.request(method, filled(path)).status_code == 403, (method, path)
