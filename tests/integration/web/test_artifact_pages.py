@@ -13,13 +13,12 @@ from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
+from tests import dashboard
 from tests.command import Command
 
 from refnet import settings
-from refnet.web.app import create
 from refnet.web.pages.overview import Overviews
 
-HTML = {"Accept": "text/html"}
 _SETTINGS = """
 [folders.notes]
 path = "{folder}/notes"
@@ -63,9 +62,7 @@ def browsing(refnet: Command) -> Iterator[TestClient]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
             patch.setenv(name, value)
-        with TestClient(
-            create(given), base_url="http://127.0.0.1:8000", client=("127.0.0.1", 1), headers=HTML
-        ) as made:
+        with dashboard.browser(given) as made:
             yield made
 
 
@@ -254,9 +251,7 @@ def test_an_encrypted_artifact_shows_the_commands_that_read_it(tmp_path: Path) -
 
 def test_a_machine_without_a_store_is_told_that_nothing_leaves_it(tmp_path: Path) -> None:
     given = settings.load({"REFNET_HOME": str(tmp_path)}, tmp_path, root=True, cores=2)
-    with TestClient(
-        create(given), base_url="http://127.0.0.1", client=("127.0.0.1", 1), headers=HTML
-    ) as empty:
+    with dashboard.browser(given) as empty:
         assert "nothing leaves this machine" in text(empty, "/stores")
         assert "No artifact." in text(empty, "/timeline")
 

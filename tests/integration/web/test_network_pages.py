@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
+from tests.dashboard import browser, csrf
 from tests.integration.web.conftest import url_of
 
 from refnet.errors import RefnetError
 from refnet.postgres.session import Target
 from refnet.settings import Settings
 from refnet.web import work
-from refnet.web.app import create
 from refnet.web.papers import COUNTED
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
@@ -42,26 +42,10 @@ def network(network: Target) -> Target:
     return network
 
 
-def browser(settings: Settings) -> TestClient:
-    return TestClient(
-        create(settings),
-        base_url="http://127.0.0.1:8000",
-        client=("127.0.0.1", 1),
-        follow_redirects=False,
-        headers={"Accept": "text/html"},
-    )
-
-
 @pytest.fixture(scope="module")
 def client(network: Target, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     with browser(Settings(home=tmp_path_factory.mktemp("home"), database_url=url_of(network))) as found:
         yield found
-
-
-def token(client: TestClient) -> str:
-    found = re.search(r'name="csrf" value="([0-9a-f]{64})"', client.get("/network/crawls").text)
-    assert found
-    return found[1]
 
 
 def test_the_network_is_shown_with_its_figures_and_by_pages(client: TestClient) -> None:
@@ -133,7 +117,7 @@ def test_a_crawl_of_the_form_is_that_of_the_api(client: TestClient, monkeypatch:
     sent: list[int] = []
     monkeypatch.setattr("refnet.tasks.send_crawl", sent.append)
     wanted = {"seeds": "10.1/new\narXiv:1706.03762", "direction": "both", "depth": "0", "limit": "5"}
-    said = client.post("/network/crawls", data={"csrf": token(client), **wanted})
+    said = client.post("/network/crawls", data={"csrf": csrf(client, "/network/crawls"), **wanted})
     number = said.headers["location"].rpartition("=")[2]
     assert (said.status_code, sent) == (303, [int(number)])
     page = client.get(said.headers["location"]).text
@@ -150,7 +134,7 @@ def test_a_wrong_field_is_named_and_the_form_keeps_what_was_typed(
     client: TestClient, field: str, value: str
 ) -> None:
     wanted = {"seeds": "10.1/a 10.1/b", "depth": "3", "limit": "7", field: value}
-    said = client.post("/network/crawls", data={"csrf": token(client), **wanted})
+    said = client.post("/network/crawls", data={"csrf": csrf(client, "/network/crawls"), **wanted})
     assert said.status_code == 400
     assert 'role="alert"' in said.text
     assert field in said.text
@@ -165,7 +149,9 @@ def test_a_crawl_that_no_broker_takes_waits_and_the_page_says_so(
         raise RefnetError("the broker does not answer", "Start it.")
 
     monkeypatch.setattr("refnet.tasks.send_crawl", refuse)
-    said = client.post("/network/crawls", data={"csrf": token(client), "seeds": "10.1/waits"})
+    said = client.post(
+        "/network/crawls", data={"csrf": csrf(client, "/network/crawls"), "seeds": "10.1/waits"}
+    )
     assert said.status_code == 200
     assert "no worker has it: the broker does not answer" in said.text
 
@@ -187,12 +173,17 @@ def test_failed_jobs_are_shown_with_their_reason_and_queued_again(
     assert older
     assert "no answer 1<" in client.get(older[1]).text
     for given, count in ((number[1], 1), (number[1], 0), ("", 21)):
-        answer = client.post("/network/crawls/retry", data={"csrf": token(client), "job": given})
+        answer = client.post(
+            "/network/crawls/retry", data={"csrf": csrf(client, "/network/crawls"), "job": given}
+        )
         assert (answer.status_code, answer.headers["location"]) == (303, f"/network/crawls?retried={count}")
     assert "No job failed." in client.get("/network/crawls").text
     for bad in ("x", "-1", "9" * 30, "１", "0" * 5000, "0" * 20 + "9" * 20):
         assert (
-            client.post("/network/crawls/retry", data={"csrf": token(client), "job": bad}).status_code == 400
+            client.post(
+                "/network/crawls/retry", data={"csrf": csrf(client, "/network/crawls"), "job": bad}
+            ).status_code
+            == 400
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
-from tests.unit.web.test_sign_in import HTML, TOKEN, browser, csrf, signed_in
+from tests.dashboard import HTML, TOKEN, browser, csrf, signed_in
 
 from refnet.settings import Settings
 from refnet.web.app import create

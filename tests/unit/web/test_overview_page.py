@@ -6,13 +6,13 @@ import asyncio
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
+from tests.dashboard import browser
 
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome
@@ -25,7 +25,6 @@ from refnet.recovery.stores.local import LocalStore
 from refnet.recovery.stores.run_journal import Journal
 from refnet.settings import Settings, load
 from refnet.telemetry.overview import Overview, SourceState, unreadable
-from refnet.web.app import create
 from refnet.web.pages import overview as page_of
 from refnet.web.pages.overview import Overviews, sign, trend
 
@@ -37,15 +36,6 @@ def settings_of(home: Path, **more: str) -> Settings:
     environment = {"REFNET_HOME": str(home), "REFNET_BACKUP_DIR": str(home / "backups"), **more}
     environment |= {"REFNET_VAULT_DIR": str(home / "vault")} if (home / "vault").exists() else {}
     return load(environment, home, root=True, cores=2)
-
-
-@contextmanager
-def browser(settings: Settings, language: str = "en") -> Iterator[TestClient]:
-    headers = {"Accept": "text/html", "Accept-Language": language}
-    with TestClient(
-        create(settings), base_url="http://127.0.0.1:8000", client=("127.0.0.1", 1), headers=headers
-    ) as found:
-        yield found
 
 
 def artifact(home: Path, source: SourceName, ago: timedelta, size: int = 2048) -> None:

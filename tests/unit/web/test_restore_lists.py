@@ -6,7 +6,7 @@ import html
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 
-from tests.unit.web.test_sign_in import browser
+from tests.dashboard import browser
 
 from refnet.actions.previous import Kept
 from refnet.recovery.model.artifact import Entry, Manifest

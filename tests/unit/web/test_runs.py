@@ -11,8 +11,8 @@ from typing import cast
 
 import pytest
 from starlette.testclient import TestClient
+from tests.dashboard import browser, csrf
 from tests.unit.web.test_children import GOOD, NAME, home, program, put
-from tests.unit.web.test_sign_in import browser, csrf
 
 from refnet.actions.context import read_settings
 from refnet.errors import RefnetError

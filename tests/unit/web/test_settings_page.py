@@ -7,34 +7,29 @@ from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
+from tests.dashboard import browser
 from tests.unit.test_settings_report import SECRETS, examined, with_every_secret
 
 from refnet.actions.context import examine_settings
 from refnet.settings import keys, variable
-from refnet.web.app import create
 
 TOKEN = SECRETS["web.token"]
 
 
-def browser(folder: Path, monkeypatch: pytest.MonkeyPatch) -> TestClient:
+def opened(folder: Path, monkeypatch: pytest.MonkeyPatch) -> TestClient:
     with_every_secret(folder)
     monkeypatch.chdir(folder)
     monkeypatch.setenv("REFNET_HOME", str(folder / "home"))
     for key, value in SECRETS.items():
         monkeypatch.setenv(variable(key), value)
-    return TestClient(
-        create(examine_settings().valid()),
-        base_url="http://127.0.0.1:8000",
-        client=("127.0.0.1", 1),
-        headers={"Accept": "text/html", "Authorization": f"Bearer {TOKEN}"},
-    )
+    return browser(examine_settings().valid(), Authorization=f"Bearer {TOKEN}")
 
 
 @pytest.fixture
 def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
     for name in ("REFNET_CONFIG", "REFNET_BACKUP_DIR", "REFNET_LOG_FOLDER"):
         monkeypatch.delenv(name, raising=False)
-    with browser(tmp_path, monkeypatch) as found:
+    with opened(tmp_path, monkeypatch) as found:
         yield found
 
 

@@ -9,25 +9,12 @@ from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
+from tests.dashboard import TOKEN, browser, csrf, signed_in
 
 from refnet.settings import Settings
-from refnet.web.app import create
 from refnet.web.pages.layout import inside
 from refnet.web.session import ATTEMPTS, LASTS, MOST, Sessions, TooManyAttemptsError, new_id
 from refnet.web.words import preferred
-
-TOKEN = "a-token-of-the-tests"
-HTML = {"Accept": "text/html"}
-
-
-def browser(settings: Settings) -> TestClient:
-    return TestClient(
-        create(settings),
-        base_url="http://127.0.0.1:8000",
-        client=("127.0.0.1", 1),
-        follow_redirects=False,
-        headers=HTML,
-    )
 
 
 @pytest.fixture
@@ -40,18 +27,6 @@ def guarded(tmp_path: Path) -> Iterator[TestClient]:
 def local(tmp_path: Path) -> Iterator[TestClient]:
     with browser(Settings(home=tmp_path)) as found:
         yield found
-
-
-def csrf(client: TestClient, path: str = "/sign-in") -> str:
-    found = re.search(r'name="csrf" value="([0-9a-f]{64})"', client.get(path).text)
-    assert found
-    return found[1]
-
-
-def signed_in(client: TestClient) -> TestClient:
-    said = client.post("/sign-in", data={"csrf": csrf(client), "token": TOKEN})
-    assert said.status_code == 303
-    return client
 
 
 def test_a_browser_without_a_session_is_sent_to_sign_in_and_back(guarded: TestClient) -> None:
@@ -232,7 +207,6 @@ def test_ids_are_random() -> None:
 def test_without_a_token_pages_are_for_the_user_who_serves_them(
     tmp_path: Path, user: int | None, status: int
 ) -> None:
-    app = create(Settings(home=tmp_path), lambda _client, _server: user)
-    with TestClient(app, base_url="http://127.0.0.1:8000", client=("127.0.0.1", 1), headers=HTML) as found:
+    with browser(Settings(home=tmp_path), lambda _client, _server: user) as found:
         assert found.get("/nothing").status_code == status
         assert found.get("/api/backups").status_code == 200
