@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import threading
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 from starlette.testclient import TestClient
 from tests.dashboard import browser
 
+from refnet.actions.context import examine_settings
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Outcome
 from refnet.recovery.model.identity import Identity
@@ -124,6 +126,7 @@ def test_an_empty_catalog_says_what_to_do(tmp_path: Path) -> None:
     assert said.status_code == 200
     assert "Nothing is backed up yet" in said.text
     assert re.findall(r"<code>(.*?)</code>", said.text) == ["refnet init", "refnet backup"]
+    assert "No remote store is configured" not in said.text  # there is nothing to send yet
     assert 'class="verdict unverified"' in said.text
 
 
@@ -134,6 +137,51 @@ def test_what_cannot_be_read_is_said_and_nothing_is_called_protected(tmp_path: P
         text = found.get("/").text
     assert "Could not verify whether everything is protected" in text
     assert "the &lt;b&gt;folder&lt;/b&gt; is gone" in text
+
+
+@pytest.fixture
+def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[TestClient, Path]]:
+    """A dashboard of a vault with an artifact, in the time of Tokyo, and its settings file."""
+    for name in [one for one in os.environ if one.startswith("REFNET_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("REFNET_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(page_of, "AROUND", 0.0)
+    monkeypatch.setattr(page_of, "PAUSE", 0.0)
+    monkeypatch.setattr(page_of, "STALE", 0.0)
+    monkeypatch.setattr(page_of, "SHARE", 1e9)
+    (tmp_path / "vault").mkdir()
+    file = tmp_path / "refnet.toml"
+    file.write_text(f'backup_dir = "{tmp_path}/backups"\n[schedule]\ntimezone = "Asia/Tokyo"\n')
+    file.chmod(0o600)
+    artifact(tmp_path, SourceName.OBSIDIAN, timedelta(hours=2))
+    with browser(examine_settings().valid()) as found:
+        yield found, file
+
+
+def test_what_no_scheduler_starts_and_no_store_keeps_is_said_in_the_time_of_the_schedule(
+    told: tuple[TestClient, Path],
+) -> None:
+    words = shown(told[0].get("/").text)
+    assert "no scheduler is active: `refnet schedule install`" in words
+    assert re.search(r"Next run [-\d: ]+ \( ?no active scheduler was found\)", words)
+    assert "every artifact is in the backup folder alone. Stores" in words
+    assert re.search(r"As of [-\d]+ [\d:]+ JST", words)
+    assert "times in Asia/Tokyo" in words
+    assert "started with other values" not in words
+
+
+def test_settings_that_are_wrong_or_not_yet_in_use_are_said(told: tuple[TestClient, Path]) -> None:
+    page, file = told
+    kept = file.read_text()
+    file.write_text(f'jobs = 7\n{kept}[folders.notes]\npath = "/srv/notes"\n')
+    assert "This server was started with other values of: jobs, folders.notes" in shown(page.get("/").text)
+    file.write_text(f"{kept}[<b>]\n")
+    text = page.get("/").text
+    assert "Until then every backup fails." in text
+    assert "<b>" not in text
+    file.write_text(kept)
+    assert "Until then" not in page.get("/").text
 
 
 _HTML = "<script>alert(1)</script>\x1b[31m"

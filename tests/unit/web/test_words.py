@@ -9,7 +9,7 @@ import pytest
 
 import refnet.web
 from refnet.telemetry import overview
-from refnet.web.words import by_file, japanese, translated
+from refnet.web.words import by_file, duration, japanese, translated
 
 _WEB = Path(refnet.web.__file__).parent
 _FILES = sorted([*_WEB.glob("templates/*.j2"), *_WEB.glob("pages/*.py")])
@@ -45,3 +45,17 @@ def test_every_translation_is_of_a_text_that_pages_use() -> None:
     """A text may come from a value, such as the kind of a run or the verdict of the overview."""
     said = "".join(file.read_text(encoding="utf-8") for file in [*_FILES, Path(overview.__file__)])
     assert [one for one in japanese() if f'"{one}"' not in said] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("under 1 min", "1 分未満"),
+        ("3 h 5 min", "3 時間 5 分"),
+        ("2 d", "2 日"),
+        ("2.6 s", "2.6 秒"),
+        ("1 h ahead", "1 時間先"),
+    ],
+)
+def test_a_duration_has_japanese_units_on_japanese_pages(text: str, said: str) -> None:
+    assert (duration(text, "ja"), duration(text, "en")) == (said, text)

@@ -19,7 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from refnet.recovery.model import formatting
 from refnet.settings import Settings
 from refnet.web.database import within
-from refnet.web.words import preferred, translated
+from refnet.web.words import duration, preferred, translated
 
 #: Title and path of each page.
 PAGES = {
@@ -106,7 +106,7 @@ def _render(request: Request, template: str, values: dict[str, Any]) -> str:
         "can_sign_out": settings.web_token is not None and inside_now,
         "about": _about(settings) if inside_now else {},
     }
-    return _environment(settings.schedule_timezone).get_template(template).render(common | values)
+    return _environment(settings.schedule_timezone, language).get_template(template).render(common | values)
 
 
 def _about(settings: Settings) -> dict[str, str]:
@@ -115,6 +115,7 @@ def _about(settings: Settings) -> dict[str, str]:
         "machine": settings.instance or socket.gethostname(),
         "file": str(settings.file or "no settings file"),
         "version": _version(),
+        "zone": str(settings.schedule_timezone or datetime.now().astimezone().tzname()),
     }
 
 
@@ -124,7 +125,7 @@ def _version() -> str:
 
 
 @cache
-def _environment(zone: Any) -> Environment:
+def _environment(zone: Any, language: str) -> Environment:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parents[1] / "templates"),
         autoescape=True,
@@ -136,10 +137,11 @@ def _environment(zone: Any) -> Environment:
     environment.globals |= {"asset": asset}
     environment.filters |= {
         "moment": lambda when: _local(when, zone).strftime("%Y-%m-%d %H:%M"),
+        "zoned": lambda when: _local(when, zone).strftime("%Y-%m-%d %H:%M %Z"),
         "iso": lambda when: _local(when, zone).isoformat(timespec="seconds"),
         "number": _or_dash("{:,}".format),
-        "seconds": _or_dash(formatting.seconds),
-        "age": _or_dash(_age),
+        "seconds": _or_dash(lambda count: duration(formatting.seconds(count), language)),
+        "age": _or_dash(lambda span: duration(_age(span), language)),
         "size": _or_dash(formatting.size),
         "plain": formatting.plain,
     }

@@ -20,10 +20,13 @@ from refnet.settings import Settings
 from refnet.telemetry.overview import Overview, unreadable
 from refnet.web.database import within
 from refnet.web.pages.layout import SECONDS, language_of, page, text
+from refnet.web.surroundings import Surroundings, surroundings
 
 router = APIRouter(include_in_schema=False)
-#: Seconds from one overview to the next, at least; an older one than STALE is not shown while the next is made.
-PAUSE, STALE = 2.0, 30.0
+#: Seconds from one overview to the next, at least; the last one is shown for STALE more while the next is made.
+PAUSE, STALE = 2.0, 3.0
+#: Seconds from one look at the scheduler and the settings to the next: systemd may be asked for each timer.
+AROUND = 20.0
 #: The part of one processor that overviews take at most: Python runs one thread at a time, and pages wait for it.
 SHARE = 0.05
 #: The size of the drawing of a trend, in its own units.
@@ -43,6 +46,7 @@ class Seen:
     """An overview, and its HTML by language once it was asked for."""
 
     overview: Overview
+    around: Surroundings = Surroundings()
     parts: dict[str, Markup] = field(default_factory=dict)
 
 
@@ -55,9 +59,10 @@ class Overviews:
         self._seen: Seen | None = None
         self._making: asyncio.Task[Seen] | None = None
         self._until = self._due = 0.0
+        self._settings, self._around, self._around_until = settings, Surroundings(), 0.0
 
     async def latest(self) -> Seen:
-        """Return an overview that is at most 30 s old; RefnetError where it takes longer than 30 s to make one."""
+        """Return an overview that is some seconds old at most; RefnetError where it takes longer than 30 s to make one."""
         now = time.monotonic()
         if self._making is None and now >= self._due:
             self._making = asyncio.create_task(self._make())
@@ -75,17 +80,21 @@ class Overviews:
         busy = 0.0
         try:
             found, busy = await to_thread.run_sync(self._timed, abandon_on_cancel=True, limiter=self._thread)
-            self._seen = Seen(found)
+            self._seen = Seen(found, self._around)
             return self._seen
         finally:
             now, self._making = time.monotonic(), None
-            self._due, self._until = now + max(PAUSE, busy / SHARE), now + STALE
+            self._due = now + max(PAUSE, busy / SHARE)
+            self._until = self._due + STALE
 
     def _timed(self) -> tuple[Overview, float]:
         """Return the overview, and the seconds of a processor that it took."""
         begun = time.thread_time()
         try:
             found = self._look()
+            if (now := time.monotonic()) >= self._around_until:
+                self._around = surroundings(self._settings, self._now())
+                self._around_until = now + AROUND
         except RefnetError as error:
             found = unreadable(self._now(), error)
         return found, time.thread_time() - begun
@@ -105,10 +114,12 @@ async def part(request: Request) -> Response:
 
 async def _part(request: Request) -> Markup:
     seen, language = await request.app.state.overviews.latest(), language_of(request)
+    settings = request.app.state.settings
     if language not in seen.parts:
         found = text(
-            request, "overview_part.html.j2", all=seen.overview, sign=sign(seen.overview), trend=trend
-        )
+            request, "overview_part.html.j2", all=seen.overview, around=seen.around, sign=sign(seen.overview),
+            trend=trend, remote=bool(settings.stores), file=settings.file,
+        )  # fmt: skip
         seen.parts[language] = Markup(found)  # noqa: S704  # of a template, which has escaped every value
     found_part: Markup = seen.parts[language]
     return found_part

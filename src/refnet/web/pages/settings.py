@@ -5,9 +5,10 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from refnet.actions.context import examine_settings
-from refnet.settings import Examined, Settings, keys
+from refnet.settings import Examined
 from refnet.settings.report import ShownSetting, report, text_of
 from refnet.web.pages.layout import page, reading
+from refnet.web.surroundings import changed as changed_keys
 
 router = APIRouter(include_in_schema=False)
 
@@ -23,7 +24,7 @@ async def settings(request: Request, q: str = "", changed: str = "") -> Response
     shown = [one for one in every if _matches(one, words) and (not changed or _is_set(one))]
     return page(
         request, "settings.html.j2", found=found, settings=shown, q=q[:200], changed=bool(changed),
-        stale=_stale(request.app.state.settings, found), text_of=text_of,
+        stale=changed_keys(request.app.state.settings, found), text_of=text_of,
     )  # fmt: skip
 
 
@@ -40,10 +41,3 @@ def _matches(one: ShownSetting, words: list[str]) -> bool:
 
 def _is_set(one: ShownSetting) -> bool:
     return one.origin != "the default" and one.default != f"as {one.origin}"
-
-
-def _stale(running: Settings, found: Examined) -> list[str]:
-    """Return the keys whose value is another one than the server was started with."""
-    wrong = {problem.key for problem in found.problems}
-    names = {key: each.name for key, each in keys().items() if key not in wrong} | {"stores": "stores"}
-    return [key for key, name in names.items() if getattr(found.settings, name) != getattr(running, name)]

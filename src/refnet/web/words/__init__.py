@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 
 LANGUAGES = ("en", "ja")
+_UNITS = {"d": "日", "h": "時間", "min": "分", "s": "秒"}
+_UNIT = re.compile(r"\b(?:d|h|min|s)\b")
 
 
 @cache
@@ -29,6 +32,14 @@ def translated(text: str, language: str, **values: object) -> str:
     """Return `text` in `language`, English where no translation is there, with each {name} replaced by its value."""
     said = japanese().get(text, text) if language == "ja" else text
     return said.format(**values) if values else said
+
+
+def duration(text: str, language: str) -> str:
+    """Return a duration such as `1 h 5 min`, or `under 1 min`, in `language`."""
+    if language != "ja":
+        return text
+    units = _UNIT.sub(lambda one: _UNITS[one[0]], text.removeprefix("under ").removesuffix(" ahead"))
+    return units + ("未満" if text.startswith("under ") else "") + ("先" if text.endswith(" ahead") else "")
 
 
 def preferred(accepted: str, chosen: str = "") -> str:

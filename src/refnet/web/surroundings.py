@@ -1,0 +1,51 @@
+"""Read what the overview depends on beside the backups: the scheduler, and changes of the settings file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from refnet import wiring
+from refnet.actions.context import examine_settings
+from refnet.scheduling.status import status
+from refnet.settings import Examined, Settings, keys
+from refnet.settings.problem import Problem
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """The scheduler and the settings at one moment."""
+
+    #: The warnings of `refnet schedule show`.
+    warnings: tuple[str, ...] = ()
+    #: Whether a scheduler was found that starts the runs.
+    scheduled: bool = True
+    #: The first problem of the settings as they are now: no command starts with one.
+    problem: Problem | None = None
+    #: The settings whose value is another one than the server was started with.
+    changed: tuple[str, ...] = ()
+
+
+def surroundings(running: Settings, now: datetime) -> Surroundings:
+    """Return what is around a server that was started with the settings `running`."""
+    found, schedule = examine_settings(), status(running, wiring.configured(running), now)
+    return Surroundings(
+        schedule.warnings,
+        bool(schedule.in_force),
+        found.problems[0] if found.problems else None,
+        tuple(changed(running, found)),
+    )
+
+
+def changed(running: Settings, found: Examined) -> list[str]:
+    """Return the keys whose value is another one than in `running`, and the sources that are; none that is wrong."""
+    wrong = {problem.key for problem in found.problems}
+    names = {key: each.name for key, each in keys().items() if key not in wrong} | {"stores": "stores"}
+    values = [key for key, name in names.items() if getattr(found.settings, name) != getattr(running, name)]
+    return values if wrong else [*values, *sorted(_sources(running) ^ _sources(found.settings))]
+
+
+def _sources(settings: Settings) -> set[str]:
+    """Return the sources that the settings name, such as databases.shop."""
+    own = {f"{one.table}.{name}" for name, one in settings.sources.items() if not one.cluster}
+    return own | {f"clusters.{name}" for name in settings.clusters}
