@@ -37,16 +37,10 @@ class Past:
     _kept: dict[tuple[int, str], _Kept] = field(default_factory=dict)
 
     def take(self, step: int) -> None:
-        """Keep the newest artifacts as the pattern for nights of `step`; earlier patterns leave the folder."""
+        """Keep the newest artifacts as the pattern for nights of `step`."""
         for source in _SOURCES:
-            manifests = sorted(
-                path for path in (self.backups / source).glob(f"*{MANIFEST_SUFFIX}") if path.name[0] != "."
-            )
-            newest = max(manifests, key=lambda path: json.loads(path.read_text())["created"])
+            newest = max(self._manifests(source), key=lambda path: json.loads(path.read_text())["created"])
             self._kept[step, source] = _read(newest)
-            for other in manifests:
-                if other != newest:
-                    _remove(other)
 
     def night(self, step: int, midnight: datetime, ago: int) -> None:
         """Add what the night after `midnight`, `ago` nights before now, would have made."""
@@ -57,17 +51,28 @@ class Past:
             if source == "config" and moment.weekday() != _SUNDAY:
                 continue
             failed = source == "database" and ago == _FAILED
-            kept = self._kept[step, source]
-            seconds = 3.0 + ago % 5 * 0.4
-            name = "" if failed else self._write(source, kept, moment)
-            self._ran(source, moment, seconds, name)
+            name = "" if failed else self._write(source, self._kept[step, source], moment)
+            self._ran(source, moment, 3.0 + ago % 5 * 0.4, name)
+
+    def forget(self) -> None:
+        """Remove what there is: the artifacts, and the journal of their runs."""
+        self.journal.unlink()
+        for source in _SOURCES:
+            for manifest in self._manifests(source):
+                _remove(manifest)
+
+    def newest(self, step: int, moment: datetime) -> None:
+        """Add the newest artifacts, of `moment`."""
+        for source in _SOURCES:
+            self._ran(source, moment, 3.2, self._write(source, self._kept[step, source], moment))
+
+    def _manifests(self, source: str) -> list[Path]:
+        found = (self.backups / source).glob(f"*{MANIFEST_SUFFIX}")
+        return [path for path in found if not path.name.startswith(".")]
 
     def _write(self, source: str, kept: _Kept, moment: datetime) -> str:
-        name = {
-            "database": f"refnet_{moment:%Y%m%d_%H%M%S}.sql.gz",
-            "obsidian": f"vault_{moment:%Y%m%d}.tar.gz",
-            "config": f"config_{moment:%Y%m%d}.tar.gz",
-        }[source]
+        stem = {"database": "refnet", "obsidian": "vault"}.get(source, source)
+        name = f"{stem}_{moment:%Y%m%d_%H%M%S}{'.sql.gz' if source == 'database' else '.tar.gz'}"
         path = self.backups / source / name
         manifest = kept.manifest | {
             "name": name,

@@ -26,6 +26,8 @@ from refnet.network.fake_scholar import running
 TOKEN = "open-sesame-of-the-tests"
 #: The most papers of the crawls, one after the other: database and vault grow.
 CRAWLS = (70, 150)
+#: The age of the newest artifacts.
+_AGE = timedelta(hours=5, minutes=20)
 #: While the file `hold` is there, a backup and a restore wait before they begin.
 _WAIT = "#!/bin/sh\nwhile [ -e {hold} ]; do sleep 0.05; done\n"
 _MORE = """
@@ -35,9 +37,9 @@ token = "{token}"
 [schedule]
 timezone = "UTC"
 [retention]
-database = "days=60"
-config = "days=60"
-obsidian = "days=60"
+database = "days=90"
+config = "days=90"
+obsidian = "days=90"
 [hooks]
 before_backup = ["{wait}"]
 before_restore = ["{wait}"]
@@ -135,7 +137,7 @@ def _settings(world: World, scholar: str, openalex: str) -> None:
     folder = world.folder
     for name in ("home", "backups", "nas", "vault"):
         (folder / name).mkdir(mode=0o755 if name == "home" else 0o700)
-    wait = folder / "wait"
+    wait = folder / "pause-writers"
     wait.write_text(_WAIT.format(hold=world.hold))
     wait.chmod(0o755)
     settings = configuration.write(folder) / "refnet.toml"
@@ -164,8 +166,10 @@ def _history(world: World, seeds: Sequence[str], days: int, crawls: Sequence[int
         world.refnet("notes")
         world.refnet("backup")
         past.take(step)
+    past.forget()
     for ago in range(days, 0, -1):
         midnight = (now - timedelta(days=ago)).replace(hour=0, minute=0, second=0, microsecond=0)
         past.night((days - ago) * len(crawls) // days, midnight, ago)
+    past.newest(len(crawls) - 1, now - _AGE)
     world.refnet("copy", "--all")
     world.refnet("drill")
