@@ -29,9 +29,6 @@ from refnet.web.pages.overview import Overviews
 from refnet.web.session import Sessions
 from refnet.web.streams import Streams
 
-#: The most bytes of a request's body.
-BODY = 64 << 10
-
 
 def create(settings: Settings, user_of: UserOf | None = None) -> FastAPI:
     """Return the application for `settings`. It starts without the database, and then says so.
@@ -52,7 +49,6 @@ def create(settings: Settings, user_of: UserOf | None = None) -> FastAPI:
         docs_url=None,  # FastAPI's pages load scripts from another host
         redoc_url=None,
         lifespan=lifespan,
-        max_body_size=BODY,
         redirect_slashes=False,
     )
     add_errors(app)

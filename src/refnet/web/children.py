@@ -189,7 +189,9 @@ class Children:
         """Return the child with the id `name`; RefnetError if there is none."""
         child = self._read(name) if child_files.ID.fullmatch(name) else None
         if not child:
-            raise RefnetError(f"there is no run {plain(name[:40])}", "The page Runs lists all that are kept.")
+            raise RefnetError(
+                f"there is no run {plain(name[:40])}", "The page Runs lists all that are kept.", Exit.USAGE
+            )
         return child
 
     def stop(self, child: Child) -> None:

@@ -9,6 +9,7 @@ from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl, quote, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -18,8 +19,8 @@ from refnet.web.session import COOKIE, Sessions, cookie, is_id, new_id
 #: What needs no token: whether this works, what the API is, and what a browser needs to sign in.
 OPEN = frozenset({"/health", "/docs", "/openapi.json", "/sign-in", "/preferences"})
 STATIC = "/static/"
-#: The most bytes and fields of a form.
-FORM, FIELDS = 64 << 10, 100
+#: The most bytes of a request's body, and fields of a form.
+BODY, FIELDS = 64 << 10, 100
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _HEADERS = {
     "Content-Security-Policy": (
@@ -91,8 +92,9 @@ class Guard:
                     sent["Set-Cookie"] = cookie(session, secure=is_secure(headers, scope))
             await send(message)
 
-        refused = self._refused(scope, headers, session) or await self._unasked(scope, headers, receive)
-        await (refused or self._app)(scope, receive, with_headers)
+        body = receive if scope["method"] in _READING else _limited(receive)
+        refused = self._refused(scope, headers, session) or await self._unasked(scope, headers, body)
+        await (refused or self._app)(scope, body, with_headers)
 
     def _refused(self, scope: Scope, headers: Headers, session: str) -> Response | None:
         host = _host(headers.get("host", ""))
@@ -133,6 +135,8 @@ class Guard:
                 return failed(
                     400, f"the form cannot be read: {error}", "Load the page again, and send its form."
                 )
+            except HTTPException as error:
+                return failed(error.status_code, error.detail, "No form of a page is that long.")
             given = given or fields.pop("csrf", "")
         elif self._local:  # programs of this machine; a page of another site sends its origin
             return None
@@ -187,8 +191,23 @@ def _sign_in_first(scope: Scope, headers: Headers) -> Response:
     return answer
 
 
+def _limited(receive: Receive) -> Receive:
+    """Return `receive` for a body of at most BODY bytes; of a longer one it raises HTTPException (413)."""
+    left = BODY
+
+    async def limited() -> Message:
+        nonlocal left
+        message = await receive()
+        left -= len(message.get("body", b""))
+        if left < 0:
+            raise HTTPException(413, f"the body has more than {BODY:,} bytes")
+        return message
+
+    return limited
+
+
 async def _form(headers: Headers, receive: Receive) -> dict[str, str]:
-    """Return the fields of a form; ValueError where it is none, or too large."""
+    """Return the fields of a form; ValueError where it is none."""
     if headers.get("content-type", "").partition(";")[0].strip() != "application/x-www-form-urlencoded":
         raise ValueError("it is not application/x-www-form-urlencoded")
     body, more = b"", True
@@ -197,8 +216,6 @@ async def _form(headers: Headers, receive: Receive) -> dict[str, str]:
         if message["type"] == "http.disconnect":
             raise ValueError("the connection ended")
         body, more = body + message.get("body", b""), message.get("more_body", False)
-        if len(body) > FORM:
-            raise ValueError(f"it has more than {FORM:,} bytes")
     pairs = parse_qsl(
         body.decode("ascii"),
         keep_blank_values=True,

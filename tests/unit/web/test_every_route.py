@@ -13,7 +13,7 @@ from tests.dashboard import HTML, TOKEN, browser, csrf, signed_in
 
 from refnet.settings import Settings
 from refnet.web.app import create
-from refnet.web.guard import is_page
+from refnet.web.guard import BODY, is_page
 
 #: What answers everybody; each is listed by name here too.
 OPEN = {
@@ -126,3 +126,16 @@ def test_another_user_of_the_machine_gets_no_page_and_no_change_of_one(tmp_path:
         for method, path in ROUTES:
             if is_page(path):
                 assert other.request(method, filled(path)).status_code == 403, (method, path)
+
+
+@pytest.mark.parametrize("is_named", [True, False], ids=["its length named", "in chunks"])
+def test_a_body_that_is_too_long_is_two_lines_everywhere(local: TestClient, is_named: bool) -> None:
+    headers = {"Accept": "application/json", "X-CSRF-Token": csrf(local, "/settings")}
+    for method, path in CHANGES:
+        kind = "application/json" if path.startswith("/api/") else "application/x-www-form-urlencoded"
+        body = b"x" * (BODY + 1)
+        sent = body if is_named else iter((body[:-1], body[-1:]))
+        said = local.request(method, filled(path), headers=headers | {"Content-Type": kind}, content=sent)
+        assert (said.status_code, said.json()["error"]) == (413, f"the body has more than {BODY:,} bytes"), (
+            path
+        )
