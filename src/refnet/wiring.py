@@ -165,8 +165,14 @@ def is_cluster(settings: Settings, name: str, code: Exit = Exit.USAGE) -> Refnet
     return RefnetError(f"{name} is a cluster, not one source", f"Its sources are: {some(its, 20)}.", code)
 
 
+def protected(settings: Settings) -> tuple[SourceName, ...]:
+    """Return the sources that the settings protect, in the order of `known`."""
+    there = configured(settings)
+    return tuple(one for one in known(settings) if one in there)
+
+
 def configured(settings: Settings) -> frozenset[SourceName]:
-    """Return the sources that the settings protect; `known` has their order.
+    """Return the sources that the settings protect.
 
     A vault at the default path is protected once it is there; after that its absence is an error. Where sources are
     named, `database` is protected only if it has a URL, or RefNet's own server exists.

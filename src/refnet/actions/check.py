@@ -61,8 +61,7 @@ def check() -> Checked:
         wrong = (error("settings", one.message, f"{one.hint} {hint}") for one in examined.problems)
         return Checked(tuple(wrong))
     settings = with_clusters(settings)
-    there = wiring.configured(settings)
-    protected = [one for one in wiring.known(settings) if one in there]
+    protected = wiring.protected(settings)
     databases = [one for one in protected if one.kind is Kind.DATABASE]
     checks: dict[str, Callable[[Settings], Iterable[Line]]] = {
         "settings": _settings,
@@ -163,10 +162,7 @@ def _protected(settings: Settings) -> Iterator[Path]:
 
 def half_made(settings: Settings) -> Iterator[Line]:
     """Name the copies that killed restores left; what cannot be asked is an error of the source's own check."""
-    there = wiring.configured(settings)
-    for one in previous(
-        Context(settings), (name for name in wiring.known(settings) if name in there)
-    ).versions:
+    for one in previous(Context(settings), wiring.protected(settings)).versions:
         if one.half_made and one.blocked:
             yield ok(one.source, f"{one.what} stays: {one.blocked}")
         elif one.half_made:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from refnet.errors import RefnetError
 from refnet.files import explained, open_file
 from refnet.recovery.model import checked
 from refnet.recovery.model.formatting import plain
@@ -30,8 +31,13 @@ class Line:
     text: str
 
 
-def lines_of(folder: Path, run: str) -> tuple[Line, ...]:
-    """Return the last lines of the run with the id `run`, also of the file that was rotated last."""
+def lines_of(folder: Path | None, run: str) -> tuple[Line, ...]:
+    """Return the last lines of the run with the id `run`, also of the file that was rotated last.
+
+    folder: log.folder; RefnetError if it is not set, or a file cannot be read.
+    """
+    if not folder:
+        raise RefnetError("no log is written", "Set log.folder.")
     found: deque[Line] = deque(maxlen=MOST)
     for name in ("refnet-backup.log.1", "refnet-backup.log"):
         for line in _end_of(folder / name).split(b"\n"):

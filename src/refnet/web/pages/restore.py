@@ -21,15 +21,15 @@ from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.catalog import Catalog, parse_time
 from refnet.recovery.model.retention import PreviousVersion
 from refnet.recovery.model.source_name import Kind, SourceName
-from refnet.settings import Settings
 from refnet.web.children import BusyError, Child, Children
 from refnet.web.orders import Order, Plan, Refusal, Verb, failure, read_plan, read_result
 from refnet.web.pages import runs
+from refnet.web.pages.asked import RUNS, begin, children_of, settings_of, source_of
 from refnet.web.pages.layout import form, fragment, page, reading
 
 router = APIRouter(prefix="/restore", include_in_schema=False)
 #: The days, and the artifacts of one day, on one page; the last runs; seconds for a plan.
-DAYS, OF_DAY, RUNS, SECONDS = 31, 500, 5, 120.0
+DAYS, OF_DAY, LAST, SECONDS = 31, 500, 5, 120.0
 _STATUS = {Refusal.NAME: 400, Refusal.CHANGED: 409, Refusal.PROBLEMS: 409}
 
 
@@ -67,10 +67,11 @@ def days_of(
 @router.get("")
 async def choose(request: Request, source: str = "", day: str = "", before: str = "") -> Response:
     """Show the sources and the last restores; of one source its moments."""
-    settings = _settings(request)
+    settings = settings_of(request)
     if not source:
-        sources = [(one, protected(settings, one)) for one in await _sources(request)]
-        return page(request, "restore.html.j2", sources=sources, runs=(await _runs(request))[:RUNS])
+        return page(
+            request, "restore.html.j2", **await reading(request, "the settings", partial(_all, request))
+        )
     chosen = await _source(request, source)
     entries = await _entries(request, chosen)
     one, zone = _day(day), settings.schedule_timezone
@@ -86,12 +87,19 @@ async def choose(request: Request, source: str = "", day: str = "", before: str 
     return page(request, "restore_moment.html.j2", 200, **shown, zone=zone_name)
 
 
+def _all(request: Request) -> dict[str, Any]:
+    """Return the sources with what is live of each, and the last runs."""
+    settings = settings_of(request)
+    sources = [(one, protected(settings, one)) for one in wiring.protected(settings)]
+    return {"sources": sources, "runs": [runs.shown(one) for one in _runs(children_of(request))[:LAST]]}
+
+
 @router.get("/plan")
 async def plan(
     request: Request, source: str = "", artifact: str = "", at: str = "", beside: str = ""
 ) -> Response:
     """Show what a restore would do, exactly as the command line prints it."""
-    settings, chosen = _settings(request), await _source(request, source)
+    settings, chosen = settings_of(request), await _source(request, source)
     order = Order(Verb.RESTORE, chosen, artifact, beside)
     if at and not artifact:
         order = replace(order, at=parse_time(at, settings.schedule_timezone).isoformat())
@@ -122,8 +130,12 @@ async def undo(request: Request) -> Response:
 @router.get("/previous")
 async def kept(request: Request) -> Response:
     """List the previous versions, each with a link to the plan of its undo."""
-    read = partial(previous, Context(_settings(request)), await _sources(request))
-    found = await reading(request, "the servers of the databases", read)
+    settings = settings_of(request)
+    found = await reading(
+        request,
+        "the servers of the databases",
+        lambda: previous(Context(settings), wiring.protected(settings)),
+    )
     return page(request, "restore_previous.html.j2", kept=found, orders=undo_orders(found))
 
 
@@ -164,16 +176,10 @@ async def _start(request: Request, verb: Verb) -> Response:
     if refusal := planned.refusal(given):
         shown = {"plan": planned, "text": await _text(request, order), "refusal": refusal}
         return _page(request, order, _STATUS[refusal], **shown, typed=given.get("typed", ""))
-    begin = partial(
-        _children(request).start,
-        [*order.words, "--force"],
-        kind=str(order.verb),
-        source=str(order.source),
-        title=f"{order.command} --force"[:300],
-        exclusive=order.exclusive,
-    )
+    about = {"kind": str(order.verb), "source": str(order.source), "exclusive": order.exclusive}
+    title = f"{order.command} --force"[:300]
     try:
-        child = await reading(request, "the folder of the runs", begin)
+        child = await begin(request, [*order.words, "--force"], title=title, **about)
     except BusyError as error:
         return _page(request, order, 409, running=error.child)
     return RedirectResponse(f"/restore/runs/{child.id}", 303)
@@ -182,7 +188,7 @@ async def _start(request: Request, verb: Verb) -> Response:
 async def _shown(request: Request, order: Order) -> Response:
     if running := await _running(request, order):
         return _page(request, order, running=running)
-    if order.verb is Verb.RESTORE and _settings(request).encryption_local:
+    if order.verb is Verb.RESTORE and settings_of(request).encryption_local:
         return _page(request, order)  # the plan needs the recovery key, and no page asks for it
     planned = await _plan(request, order)  # not at once: each would name the other's session in its plan
     return _page(request, order, plan=planned, text=await _text(request, order))
@@ -209,68 +215,48 @@ async def _plan(request: Request, order: Order) -> Plan:
 
 
 async def _planned(request: Request, order: Order, sha256: str = "") -> Plan:
-    said = await _children(request).output([*order.words, "--plan", "--json"], seconds=SECONDS)
+    said = await children_of(request).output([*order.words, "--plan", "--json"], seconds=SECONDS)
     return read_plan(order, said.code, said.stdout, said.stderr, sha256)
 
 
 async def _text(request: Request, order: Order) -> str:
-    said = await _children(request).output([*order.words, "--plan"], seconds=SECONDS)
+    said = await children_of(request).output([*order.words, "--plan"], seconds=SECONDS)
     if not said.stdout:
         raise failure(order, said.code, said.stderr)
     return str(said.stdout)
 
 
 async def _entries(request: Request, source: SourceName) -> tuple[Entry, ...]:
-    catalog = Context(_settings(request)).catalog
+    catalog = Context(settings_of(request)).catalog
     found = await reading(request, "the backup folder", partial(catalog.entries, source))
     return tuple(one for one in found if one.source.kind is source.kind)
 
 
 async def _run(request: Request, id: str) -> Mapping[str, Any]:  # noqa: A002  # as in the path
     def read() -> Mapping[str, Any]:
-        child = _children(request).one(id)
+        values = runs.Look(request, id)()
+        child = values["run"].child
         if child.kind not in set(Verb):
             raise RefnetError(
                 f"{child.title} is neither a restore nor an undo", "/runs shows it.", Exit.USAGE
             )
-        result = read_result(child.result)
-        return {"run": runs.shown(child), "result": result, "log": child.log()[0], "actions": ()}
+        return values | {"result": read_result(child.result)}
 
-    return await reading(request, "the folder of the runs", read)
+    return await reading(request, RUNS, read)
 
 
-async def _runs(request: Request) -> list[Child]:
+def _runs(children: Children) -> list[Child]:
     """Return the restores and undos of this dashboard, those that run first, then the newest first."""
-    found = await reading(request, "the folder of the runs", _children(request).all)
-    return sorted((one for one in found if one.kind in set(Verb)), key=lambda one: not one.running)
+    return sorted((one for one in children.all() if one.kind in set(Verb)), key=lambda one: not one.running)
 
 
 async def _running(request: Request, order: Order) -> Child | None:
-    found = await _runs(request)
+    found = await reading(request, RUNS, partial(_runs, children_of(request)))
     return next((one for one in found if one.running and one.exclusive == order.exclusive), None)
 
 
-def _settings(request: Request) -> Settings:
-    settings: Settings = request.app.state.settings
-    return settings
-
-
-def _children(request: Request) -> Children:
-    children: Children = request.app.state.children
-    return children
-
-
-async def _sources(request: Request) -> list[SourceName]:
-    settings = _settings(request)
-    configured = await reading(request, "the backup folder", partial(wiring.configured, settings))
-    return [one for one in wiring.known(settings) if one in configured]
-
-
 async def _source(request: Request, name: str) -> SourceName:
-    found = next((one for one in await _sources(request) if one == name), None)
-    if found is None:
-        raise RefnetError("the settings name no such source", "/restore lists the sources.", Exit.USAGE)
-    return found
+    return await reading(request, "the settings", partial(source_of, settings_of(request), name))
 
 
 def _day(text: str) -> date | None:

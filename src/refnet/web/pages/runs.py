@@ -17,11 +17,11 @@ from refnet.actions.context import Context
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.formatting import plain, some
 from refnet.recovery.model.run import Ended, Run, RunKind
-from refnet.recovery.model.source_name import SourceName
 from refnet.settings import Settings
 from refnet.web import child_files, run_log
-from refnet.web.children import BusyError, Child, Children
+from refnet.web.children import BusyError, Child
 from refnet.web.orders import Verb
+from refnet.web.pages.asked import RUNS, begin, children_of, settings_of, source_of
 from refnet.web.pages.layout import form, fragment, page, reading, text
 
 router = APIRouter(prefix="/runs", include_in_schema=False)
@@ -113,7 +113,7 @@ async def runs(request: Request, source: str = "", kind: str = "", outcome: str 
         if all(not value or getattr(run, name) == value for name, value in wanted.items())
     ]
     values: dict[str, Any] = {
-        "sources": await reading(request, "the settings", partial(_sources, request.app.state.settings)),
+        "sources": await reading(request, "the settings", partial(wiring.protected, settings_of(request))),
         "names": sorted({run.source for run in found["journal"].runs}),
         "kinds": [*RunKind],
         "outcomes": [*Ended],
@@ -138,22 +138,13 @@ async def start(request: Request) -> Response:
         raise RefnetError(
             "the form names nothing that can be started here", "Choose it on /runs.", Exit.USAGE
         )
-    settings = request.app.state.settings
-    await reading(request, "the backup folder", partial(_check, settings, source, artifact))
+    await reading(request, "the backup folder", partial(_check, settings_of(request), source, artifact))
     about = artifact or source
     words = [action, *([about] if about else []), "--verbose"]
+    title = f"{ACTIONS[action]} {about or 'all sources'}"
     try:
-        child = await reading(
-            request,
-            "the folder of the runs",
-            partial(
-                _children(request).start,
-                words,
-                kind=action,
-                source=source,
-                title=f"{ACTIONS[action]} {about or 'all sources'}",
-                exclusive=f"{action}:{about}",
-            ),
+        child = await begin(
+            request, words, kind=action, source=source, title=title, exclusive=f"{action}:{about}"
         )
     except BusyError as busy:
         return page(request, "runs_busy.html.j2", 409, busy=busy)
@@ -164,26 +155,26 @@ async def start(request: Request) -> Response:
 async def run(request: Request, id: str) -> Response:  # noqa: A002  # the name in the path
     """Show one run: its progress or its result, and its log."""
     if child_files.ID.fullmatch(id):
-        values = await reading(request, "its files", _Look(request, id))
+        values = await reading(request, RUNS, Look(request, id))
         if values["run"].child.kind in set(Verb):  # that page has the undo
             return RedirectResponse(f"/restore/runs/{id}", 303)
         return page(request, "runs_child.html.j2", **values)
-    found = await reading(request, "the journal of runs", partial(_run, request.app.state.settings, id))
+    found = await reading(request, "the journal of runs", partial(_run, settings_of(request), id))
     return page(request, "runs_run.html.j2", **found)
 
 
 @router.get("/{id}/events")
 async def events(request: Request, id: str) -> Response:  # noqa: A002  # the name in the path
     """Send the progress of a child whenever it changes, its result, and the event `done`."""
-    look = _Look(request, id)
-    await reading(request, "its files", look.child)
+    look = Look(request, id)
+    await reading(request, RUNS, look.child)
     if request.app.state.streams.are_full:
         return Response(status_code=204)  # a client of events does not retry then
 
     async def next_part() -> tuple[str, bool]:
         if not request.app.state.may_see(request):
             raise RefnetError("the session is over", "Sign in again.", Exit.USAGE)
-        values = await reading(request, "its files", look)
+        values = await reading(request, RUNS, look)
         return text(request, "runs_progress.html.j2", **values), values["run"].state != "running"
 
     return StreamingResponse(request.app.state.streams.follow(next_part), media_type="text/event-stream")
@@ -192,19 +183,19 @@ async def events(request: Request, id: str) -> Response:  # noqa: A002  # the na
 @router.post("/{id}/stop")
 async def stop(request: Request, id: str) -> Response:  # noqa: A002  # the name in the path
     """Interrupt a backup, a verification or a drill, as Ctrl-C does."""
-    child = await reading(request, "its files", _Look(request, id).child)
+    child = await reading(request, RUNS, Look(request, id).child)
     if child.kind not in ACTIONS:
         raise RefnetError(f"{child.title} is not stopped here", "Wait for its end, and undo it.", Exit.USAGE)
     if child.running:
-        await reading(request, "its files", partial(_children(request).stop, child))
+        await reading(request, RUNS, partial(children_of(request).stop, child))
     return RedirectResponse(f"/runs/{child.id}", 303)
 
 
-class _Look:
+class Look:
     """Reads one child again and again, and of its messages only the new ones. HTTPException (404) if there is none."""
 
     def __init__(self, request: Request, name: str) -> None:
-        self._children, self._name = _children(request), name
+        self._children, self._name = children_of(request), name
         self._lines: deque[str] = deque(maxlen=LINES)
         self._after = 0
 
@@ -222,15 +213,10 @@ class _Look:
         return {"run": shown(child), "log": tuple(self._lines), "actions": ACTIONS}
 
 
-def _children(request: Request) -> Children:
-    children: Children = request.app.state.children
-    return children
-
-
 async def _at_work(request: Request) -> dict[str, Any]:
     def read() -> dict[str, Any]:
-        journal = wiring.journal(request.app.state.settings).history()
-        all_of_them = _children(request).all()
+        journal = wiring.journal(settings_of(request)).history()
+        all_of_them = children_of(request).all()
         active = [child for child in all_of_them if child.running]
         ended = [shown(child) for child in all_of_them if not child.running][:10]
         others = [run for run in journal.at_work if not any(_makes(child, run) for child in active)]
@@ -243,22 +229,14 @@ def _makes(child: Child, run: Run) -> bool:
     return child.kind == run.kind and child.source in {"", run.source} and child.started <= run.started
 
 
-def _sources(settings: Settings) -> list[SourceName]:
-    there = wiring.configured(settings)
-    return [name for name in wiring.known(settings) if name in there]
-
-
 def _check(settings: Settings, source: str, artifact: str) -> None:
     """Raise RefnetError unless `source` is one of the settings ("": all), and `artifact` one of its artifacts ("": none)."""
-    name = next((one for one in _sources(settings) if one == source), None)
-    if source and not name:
+    name = source_of(settings, source) if source else None
+    there = Context(settings).catalog.entries(name) if name and artifact else ()
+    if artifact and artifact not in {one.name for one in there}:
         raise RefnetError(
-            f"{source[:100]} is not a source", f"The sources are: {some(_sources(settings))}.", Exit.USAGE
+            f"{plain(artifact[:100])} is not in the catalog", "/timeline shows what is.", Exit.USAGE
         )
-    if artifact and not (
-        name and any(one.name == artifact for one in Context(settings).catalog.entries(name))
-    ):
-        raise RefnetError(f"{artifact[:100]} is not in the catalog", "/timeline shows what is.", Exit.USAGE)
 
 
 def _run(settings: Settings, name: str) -> dict[str, Any]:
@@ -267,13 +245,8 @@ def _run(settings: Settings, name: str) -> dict[str, Any]:
     found: Run | None = next((run for run in (*history.runs, *history.at_work) if run.id == name), None)
     if not found or not _RUN.fullmatch(name):
         raise HTTPException(404, f"there is no run {name[:64]}")
-    folder, problem = settings.log_folder, None
-    lines: tuple[run_log.Line, ...] = ()
-    if not folder:
-        problem = RefnetError("no log is written", "Set log.folder.")
-    else:
-        try:
-            lines = run_log.lines_of(folder, name)
-        except RefnetError as error:
-            problem = error
+    try:
+        lines, problem = run_log.lines_of(settings.log_folder, name), None
+    except RefnetError as error:
+        lines, problem = (), error
     return {"run": found, "lines": lines, "problem": problem}

@@ -1,0 +1,46 @@
+"""The parts of the server that several pages use: its settings, the sources, the runs that it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from fastapi import Request
+
+from refnet import wiring
+from refnet.errors import Exit, RefnetError
+from refnet.recovery.model.formatting import plain, some
+from refnet.recovery.model.source_name import SourceName
+from refnet.settings import Settings
+from refnet.web.children import Child, Children
+from refnet.web.pages.layout import reading
+
+#: Who did not answer where the files of the runs cannot be read in time.
+RUNS = "the folder of the runs"
+
+
+def settings_of(request: Request) -> Settings:
+    """Return the settings of the server."""
+    found: Settings = request.app.state.settings
+    return found
+
+
+def children_of(request: Request) -> Children:
+    """Return the runs of the dashboard."""
+    found: Children = request.app.state.children
+    return found
+
+
+def source_of(settings: Settings, name: str) -> SourceName:
+    """Return the protected source that is called `name`; RefnetError (USAGE) if there is none."""
+    there = wiring.protected(settings)
+    for one in there:
+        if one == name:
+            return one
+    message = f"'{plain(name[:100])}' is not a source"
+    raise RefnetError(message, f"The sources are: {some(there) or 'none'}.", Exit.USAGE)
+
+
+async def begin(request: Request, words: Sequence[str], **about: str) -> Child:
+    """Start `refnet WORDS`. about: as `Children.start` takes it, and with its errors."""
+    return await reading(request, RUNS, partial(children_of(request).start, words, **about))
