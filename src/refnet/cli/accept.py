@@ -7,6 +7,7 @@ from refnet.actions.accept import Acceptance
 from refnet.cli import options
 from refnet.cli.context import context, ends_at_plan, print_json
 from refnet.cli.output import say
+from refnet.recovery.model.formatting import plain
 
 
 def accept(
@@ -27,6 +28,6 @@ def accept(
 def _print(planned: Acceptance) -> None:
     entry = planned.entry
     shrank = "; ".join(entry.manifest.shrunk)
-    print(f"Accept {entry.name}: {shrank}, against {entry.manifest.shrunk_from}:")
+    print(plain(f"Accept {entry.name}: {shrank}, against {entry.manifest.shrunk_from}:"))
     print(f"  1. later artifacts are compared with {entry.name}")
     print("  2. `refnet prune` no longer keeps the last proven one before it for its sake")

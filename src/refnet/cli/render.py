@@ -128,7 +128,7 @@ def databases(entries: Sequence[Entry]) -> dict[str, str]:
 
 def shrunk(manifest: Manifest) -> str:
     """Describe what shrank in an artifact."""
-    return f"SHRUNK against {manifest.shrunk_from}: {plain('; '.join(manifest.shrunk))}"
+    return plain(f"SHRUNK against {manifest.shrunk_from}: {'; '.join(manifest.shrunk)}")
 
 
 def headline(proof: Proof) -> str:

@@ -9,8 +9,9 @@ import pytest
 from rich.cells import cell_len
 from tests.remote_store import artifact
 
+from refnet.actions.accept import Acceptance
 from refnet.actions.catalog import Shown
-from refnet.cli import render
+from refnet.cli import accept, render
 from refnet.cli.catalog import _print_table
 from refnet.recovery.model import formatting
 from refnet.recovery.model.artifact import Entry, Manifest
@@ -78,6 +79,18 @@ def test_columns_line_up_whatever_the_width_of_the_letters(capsys: pytest.Captur
 def test_a_name_cannot_write_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     render.print_columns([("two\nlines", "\x1b[31mred", "\udcff")])
     assert capsys.readouterr().out == "two\\nlines  \\x1b[31mred  \\udcff\n"
+
+
+def test_what_a_manifest_says_of_shrinking_cannot_write_to_the_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found = artifact(1, b"", shrunk=("rows\x1b[2J",), shrunk_from="before\r\u202e").manifest
+    assert found
+    accept._print(Acceptance(Entry(found)))
+    print(render.shrunk(found))  # noqa: T201
+    said = capsys.readouterr().out
+    assert (said.count(r"\x1b[2J"), said.count(r"before\r\u202e")) == (2, 2)
+    assert said.replace("\n", "").isprintable()
 
 
 def test_artifacts_of_one_database_need_no_name_of_it_and_those_of_several_do() -> None:

@@ -19,6 +19,7 @@ from refnet.actions.previous import Kept, previous
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.catalog import Catalog, parse_time
+from refnet.recovery.model.formatting import plain
 from refnet.recovery.model.retention import PreviousVersion
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.web.children import BusyError, Child, Children
@@ -223,7 +224,7 @@ async def _text(request: Request, order: Order) -> str:
     said = await children_of(request).output([*order.words, "--plan"], seconds=SECONDS)
     if not said.stdout:
         raise failure(order, said.code, said.stderr)
-    return str(said.stdout)
+    return "\n".join(map(plain, said.stdout.splitlines()))
 
 
 async def _entries(request: Request, source: SourceName) -> tuple[Entry, ...]:
