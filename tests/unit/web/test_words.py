@@ -42,7 +42,6 @@ def test_a_text_is_in_one_file_alone() -> None:
 
 
 def test_every_translation_is_of_a_text_that_pages_use() -> None:
-    """A text may come from a value, such as the kind of a run or the verdict of the overview."""
     said = "".join(file.read_text(encoding="utf-8") for file in [*_FILES, Path(overview.__file__)])
     assert [one for one in japanese() if f'"{one}"' not in said] == []
 

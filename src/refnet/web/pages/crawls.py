@@ -11,7 +11,7 @@ from fastapi.responses import RedirectResponse
 from pydantic import ValidationError
 
 from refnet.errors import Exit, RefnetError
-from refnet.network.crawl_order import DEEPEST, Direction
+from refnet.network.crawl_order import DEEPEST
 from refnet.network.jobs import STATES, ListedJob, counts, list_jobs
 from refnet.postgres.session import Target
 from refnet.web import work
@@ -115,7 +115,7 @@ async def _page(
         standing = await _standing(request, before)
     except RefnetError as error:
         return without_database(request, error)
-    values = {"shown": shown, "failed": failed[:MOST], "directions": [*Direction], "deepest": DEEPEST}
+    values = {"shown": shown, "failed": failed[:MOST], "deepest": DEEPEST}
     older = failed[MOST - 1].id if len(failed) > MOST else None
     return page(request, "crawls.html.j2", status, older_failed=older, **values, **standing)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import socket
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cache, partial
 from importlib.metadata import version
 from importlib.resources import files
@@ -141,7 +141,7 @@ def _environment(zone: Any, language: str) -> Environment:
         "iso": lambda when: _local(when, zone).isoformat(timespec="seconds"),
         "number": _or_dash("{:,}".format),
         "seconds": _or_dash(lambda count: duration(formatting.seconds(count), language)),
-        "age": _or_dash(lambda span: duration(_age(span), language)),
+        "age": _or_dash(lambda span: duration(formatting.age(span), language)),
         "size": _or_dash(formatting.size),
         "plain": formatting.plain,
     }
@@ -151,10 +151,6 @@ def _environment(zone: Any, language: str) -> Environment:
 def _local(when: datetime | str, zone: Any) -> datetime:
     moment = datetime.fromisoformat(when) if isinstance(when, str) else when
     return moment.astimezone(zone)
-
-
-def _age(span: timedelta | float) -> str:
-    return formatting.age(span if isinstance(span, timedelta) else timedelta(seconds=span))
 
 
 def _or_dash(shown: Callable[[Any], str]) -> Callable[[Any], str]:
