@@ -55,9 +55,10 @@ class Proxy:
     def url(self, path: str, *, tls: bool = False) -> str:
         return f"https://localhost:{self.https}{path}" if tls else f"http://localhost:{self.http}{path}"
 
-    def ask(self, path: str, method: str = "GET", *, tls: bool = False) -> httpx.Response:
+    def ask(self, path: str, method: str = "GET", *, tls: bool = False, cookie: str = "") -> httpx.Response:
         """Ask for `path`; the certificate was made for this test, so nobody trusts it."""
-        return httpx.request(method, self.url(path, tls=tls), verify=False, timeout=20)  # noqa: S501
+        headers = {"Cookie": cookie} if cookie else {}
+        return httpx.request(method, self.url(path, tls=tls), headers=headers, verify=False, timeout=20)  # noqa: S501
 
 
 def free_port() -> int:
@@ -153,6 +154,15 @@ def test_refnet_learns_the_name_and_the_protocol_of_the_request(plain: Proxy, en
 @pytest.mark.parametrize("path", ["/flower/tasks", "/grafana/api/health"])
 def test_the_other_services_get_their_paths_as_they_are(plain: Proxy, path: str) -> None:
     assert plain.ask(path).json()["path"] == path
+
+
+@pytest.mark.parametrize("cookie", ["{own}; {other}", "{other}; {own}; x=1", "{other}; {other}", "a{other}"])
+def test_no_other_service_gets_the_session_of_the_dashboard(plain: Proxy, cookie: str) -> None:
+    sent = cookie.format(own="refnet_session=secret", other="grafana_session=of-grafana")
+    assert plain.ask("/", cookie=sent).json()["Cookie"] == sent
+    assert "Cookie" not in plain.ask("/flower/tasks", cookie=sent).json()
+    passed = plain.ask("//grafana/%61pi", cookie=sent).json().get("Cookie")
+    assert passed == (None if sent.startswith("a") else "grafana_session=of-grafana")
 
 
 def test_headers_for_browsers_are_sent_once(plain: Proxy) -> None:
