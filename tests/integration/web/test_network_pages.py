@@ -113,6 +113,22 @@ def test_what_the_database_says_is_text_and_never_html_or_a_link(client: TestCli
     assert "//evil.example" not in str(links)
 
 
+@pytest.mark.parametrize("moment", ["infinity", "0001-01-01", "294276-12-31", "4713-01-01 BC"])
+def test_times_and_numbers_that_only_postgresql_has_are_shown(
+    client: TestClient, network: Target, moment: str
+) -> None:
+    with network.connect({"search_path": "public"}) as session:
+        session.execute("UPDATE summaries SET created_at = %s", [moment])
+        session.execute("UPDATE ranks SET pagerank = 'NaN'")
+    try:
+        said = client.get("/network/papers/1")
+        assert (said.status_code, "PageRank nan" in said.text, moment[:10] in said.text) == (200, True, True)
+    finally:
+        with network.connect({"search_path": "public"}) as session:
+            session.execute("UPDATE summaries SET created_at = now()")
+            session.execute("UPDATE ranks SET pagerank = 0.5")
+
+
 def test_a_crawl_of_the_form_is_that_of_the_api(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[int] = []
     monkeypatch.setattr("refnet.tasks.send_crawl", sent.append)

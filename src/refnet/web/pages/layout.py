@@ -17,6 +17,7 @@ from fastapi import Request, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from refnet.recovery.model import formatting
+from refnet.recovery.model.checked import in_calendars
 from refnet.settings import Settings
 from refnet.web.database import within
 from refnet.web.words import duration, preferred, translated
@@ -136,9 +137,9 @@ def _environment(zone: Any, language: str) -> Environment:
     )
     environment.globals |= {"asset": asset}
     environment.filters |= {
-        "moment": lambda when: _local(when, zone).strftime("%Y-%m-%d %H:%M"),
-        "zoned": lambda when: _local(when, zone).strftime("%Y-%m-%d %H:%M %Z"),
-        "iso": lambda when: _local(when, zone).isoformat(timespec="seconds"),
+        "moment": lambda when: _time(when, zone, "{:%Y-%m-%d %H:%M}".format),
+        "zoned": lambda when: _time(when, zone, "{:%Y-%m-%d %H:%M %Z}".format),
+        "iso": lambda when: _time(when, zone, lambda one: one.isoformat(timespec="seconds")),
         "number": _or_dash("{:,}".format),
         "seconds": _or_dash(lambda count: duration(formatting.seconds(count), language)),
         "age": _or_dash(lambda span: duration(formatting.age(span), language)),
@@ -148,9 +149,13 @@ def _environment(zone: Any, language: str) -> Environment:
     return environment
 
 
-def _local(when: datetime | str, zone: Any) -> datetime:
-    moment = datetime.fromisoformat(when) if isinstance(when, str) else when
-    return moment.astimezone(zone)
+def _time(when: datetime | str, zone: Any, shown: Callable[[datetime], str]) -> str:
+    """Return a time in `zone`; a text that is none in every calendar as it is: PostgreSQL also has `infinity`."""
+    try:
+        moment = datetime.fromisoformat(when) if isinstance(when, str) else when
+        return shown(in_calendars(moment).astimezone(zone))
+    except ValueError:
+        return formatting.plain(str(when))[:40]
 
 
 def _or_dash(shown: Callable[[Any], str]) -> Callable[[Any], str]:
