@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
-from typing import Annotated, TypeVar
+from typing import Annotated
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter
 from fastapi import APIRouter, Query, Request, Response
 
 from refnet import servers
@@ -18,12 +18,11 @@ from refnet.extras import needed
 from refnet.recovery.model.clock import utc_now
 from refnet.settings import Settings
 from refnet.web.answers import json_text
-from refnet.web.database import within
+from refnet.web.waiting import SECONDS, threaded, within
 
 router = APIRouter()
-_Answer = TypeVar("_Answer")
-#: Seconds for one answer; the most artifacts, and the most lines of evidence of each.
-SECONDS, MOST, LINES = 30.0, 1000, 20
+#: The most artifacts, and the most lines of evidence of each.
+MOST, LINES = 1000, 20
 
 
 class Reports:
@@ -37,15 +36,14 @@ class Reports:
 
     async def backups(self, limit: int) -> str:
         """Return the newest `limit` artifacts with their evidence, as JSON."""
-        return await self._threaded("the backup folder", lambda: self._backups(limit))
+        return await within(
+            SECONDS, "the backup folder", threaded(lambda: self._backups(limit), self._threads)
+        )
 
     async def metrics(self, accept: str) -> tuple[bytes, str]:
         """Return the metrics and their content type for the header Accept."""
-        return await self._threaded("the backup folder or the database", lambda: self._metrics(accept))
-
-    async def _threaded(self, what: str, work: Callable[[], _Answer]) -> _Answer:
-        run = to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._threads)
-        return await within(SECONDS, what, run)
+        work = threaded(lambda: self._metrics(accept), self._threads)
+        return await within(SECONDS, "the backup folder or the database", work)
 
     def _backups(self, limit: int) -> str:
         found = listing(Context(self._settings), None)

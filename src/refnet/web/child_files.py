@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from refnet.recovery.model import checked
+from refnet.recovery.model.formatting import plain
 
 #: The endings of the names of a child's files: what was started, its lock, its result, its messages, its last step, its
 #: end, and the wish to stop it.
@@ -16,6 +17,9 @@ STARTED, LOCK, RESULT, MESSAGES, STEP, END, STOP = ".json", ".lock", ".out", ".e
 SMALL, LONGEST_RESULT, LONGEST_MESSAGES = 64 << 10, 1 << 20, 512 << 10
 #: An id: the moment of the start in UTC, so that names sort by it, and a random part.
 ID = re.compile(r"[0-9]{8}T[0-9]{6}-[0-9a-f]{12}", re.ASCII)
+#: The characters of a line of an error at most.
+_LINE = 2000
+_ERROR = re.compile(r"^refnet: (?!note: |warning: )(.+)\n {8}(.+)$", re.MULTILINE)
 _WORD = checked.text(4096, errors="strict")
 _COUNT = checked.integer(0, 1 << 63)
 _STARTED = checked.record(
@@ -53,6 +57,14 @@ class End:
     code: int
     #: Its duration.
     seconds: float
+
+
+def last_error(messages: str) -> tuple[str, str] | None:
+    """Return the two lines of the last error that `refnet` printed on stderr; None: it printed none."""
+    if found := _ERROR.findall(messages):
+        reason, advice = found[-1]
+        return plain(reason)[:_LINE], plain(advice)[:_LINE]
+    return None
 
 
 def started(values: object) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import heapq
 import json
 import os
-import re
 import secrets
 import subprocess
 import threading
@@ -21,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter
 
 from refnet.errors import Exit, RefnetError
 from refnet.files import explained, make_folder, open_file, read_regular, replace_file
@@ -33,12 +32,12 @@ from refnet.settings import PROGRESS, Settings
 from refnet.web import child_files
 from refnet.web.child_files import Step
 from refnet.web.child_process import around, command
+from refnet.web.waiting import threaded
 
 #: Children that are kept, the newest ones; a running one is always kept.
 KEPT = 200
 #: Characters of a shown line, bytes of messages that one answer shows, bytes of a short command's output.
 _LINE, _MESSAGES, _OUTPUT = 2000, 64 << 10, 4 << 20
-_ERROR = re.compile(r"^refnet: (?!note: |warning: )(.+)\n {8}(.+)$", re.MULTILINE)
 _ENVIRONMENT = {"COLUMNS": "100", "NO_COLOR": "1"}
 
 
@@ -92,8 +91,7 @@ class Child:
     def said(self) -> tuple[str, str] | None:
         """The two lines of the last error that it printed; None: it printed none."""
         text = _read(self._folder, self.id + child_files.MESSAGES, 2 * child_files.LONGEST_MESSAGES)
-        pairs = _ERROR.findall((text or b"").decode(errors="replace"))
-        return (plain(pairs[-1][0])[:_LINE], plain(pairs[-1][1])[:_LINE]) if pairs else None
+        return child_files.last_error((text or b"").decode(errors="replace"))
 
     @property
     def error(self) -> tuple[str, str] | None:
@@ -171,7 +169,7 @@ class Children:
     async def output(self, words: Sequence[str], *, seconds: float = 60) -> Output:
         """Run a short command that changes nothing to its end; RefnetError if it takes longer, or prints over 4 MiB."""
         work = partial(run_bounded, command(words), seconds, _OUTPUT, environment=_ENVIRONMENT)
-        ended = await to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._threads)
+        ended = await threaded(work, self._threads)
         shown = f"`refnet {' '.join(words[:2])}`"
         if ended.cut:
             raise RefnetError(f"{shown} printed over {_OUTPUT >> 20} MiB", "Run it in a terminal.")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
 import psycopg
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
 from refnet import servers
@@ -20,6 +20,7 @@ from refnet.network import SESSION
 from refnet.postgres.connecting import explain
 from refnet.postgres.session import STUBBORN_VARIABLES, Target
 from refnet.settings import Settings
+from refnet.web.waiting import seen, threaded, within
 
 #: The most sessions, and the most requests that wait for one.
 SESSIONS, WAITING = 8, 128
@@ -44,30 +45,6 @@ class NoTablesError(RefnetError):
     """The database has no network, or one of an older RefNet."""
 
 
-async def within(seconds: float, what: str, work: Coroutine[Any, Any, _Result]) -> _Result:
-    """Return the result of `work`; RefnetError if it takes longer, even where it cannot be cancelled.
-
-    what: who did not answer.
-    """
-    task = asyncio.ensure_future(work)
-    task.add_done_callback(_seen)
-    done, _ = await asyncio.wait({task}, timeout=seconds)
-    if done:
-        return task.result()
-    task.cancel()
-    raise RefnetError(
-        f"{what} did not answer within {seconds:g} s",
-        "Retry later; /health names what fails.",
-        transient=True,
-    )
-
-
-def _seen(task: asyncio.Task[Any]) -> None:
-    """Take the error of `task`, for which nobody may ask later."""
-    if not task.cancelled():
-        task.exception()
-
-
 class Database:
     """The network's database. Nothing is connected before the first query, so the server starts without it."""
 
@@ -90,7 +67,7 @@ class Database:
         until, found = self._recent.get(key, (0.0, None))
         if found is None or until < now or (found.done() and found.exception()):
             found = asyncio.ensure_future(self.rows(query, values))
-            found.add_done_callback(_seen)
+            found.add_done_callback(seen)
             self._recent.pop(key, None)
             self._recent[key] = (now + RECENT, found)
             if len(self._recent) > KEPT:
@@ -120,16 +97,14 @@ class Database:
                 raise failure(error, target) from None
 
         async def wait() -> _Result:
-            work_on = partial(run, await self.target())
-            return await to_thread.run_sync(work_on, abandon_on_cancel=True, limiter=self.threads)
+            return await threaded(partial(run, await self.target()), self.threads)
 
         return await within(ALL, f"the database {await self.name()}", wait())
 
     async def target(self) -> Target:
         """Return the database of the settings; RefNet's own server is started if needed."""
         if self._target is None:
-            find = partial(servers.existing_server, self.settings)
-            self._target = await to_thread.run_sync(find, abandon_on_cancel=True, limiter=self.threads)
+            self._target = await threaded(partial(servers.existing_server, self.settings), self.threads)
             if self._target.own:
                 for name in STUBBORN_VARIABLES:  # libpq would read them whatever the parameters say
                     os.environ.pop(name, None)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter
 from fastapi import APIRouter, Request, Response
 
 from refnet import wiring
@@ -19,7 +19,8 @@ from refnet.recovery.model.catalog import Catalog
 from refnet.recovery.model.monitoring import Status, watch_store
 from refnet.settings import Settings
 from refnet.web.answers import json_of
-from refnet.web.database import Database, within
+from refnet.web.database import Database
+from refnet.web.waiting import threaded, within
 
 router = APIRouter(tags=["health"])
 #: Seconds that each may take, and that an answer counts: many clients ask no more than one.
@@ -52,8 +53,8 @@ class Health:
             if time.monotonic() - self._at >= FRESH:
                 checks = {
                     "database": self._database_part(),
-                    "broker": self._threaded(partial(_broker, self._settings)),
-                    "disk": self._threaded(self._free_space),
+                    "broker": threaded(partial(_broker, self._settings), self._threads),
+                    "disk": threaded(self._free_space, self._threads),
                 }
                 found = await asyncio.gather(*(_checked(name, check) for name, check in checks.items()))
                 self._found, self._at = dict(zip(checks, found, strict=True)), time.monotonic()
@@ -68,9 +69,6 @@ class Health:
             raise trouble
         space, *_ = watch_store(Catalog.of(self._catalog.entries()), (), (), self._store.free_bytes())
         return Part("failed" if space.status in {Status.CRITICAL, Status.UNKNOWN} else "ok", space.says)
-
-    async def _threaded(self, check: Callable[[], Part]) -> Part:
-        return await to_thread.run_sync(check, abandon_on_cancel=True, limiter=self._threads)
 
 
 def _broker(settings: Settings) -> Part:

@@ -15,6 +15,7 @@ from refnet.recovery.model import checked
 from refnet.recovery.model.formatting import plain, utf8
 from refnet.recovery.model.restore_place import OWN_NAME, check_name
 from refnet.recovery.model.source_name import Kind, SourceName
+from refnet.web import child_files
 
 #: The values of a plan that change while the live database or folder is in use: they do not make it another plan.
 _VOLATILE = frozenset(
@@ -168,12 +169,12 @@ def read_result(values: object) -> dict[str, Any]:
 
 
 def failure(order: Order, code: int, stderr: str) -> RefnetError:
-    """Return the error that a command ended with: the last two lines of its stderr."""
-    lines = [line.strip() for line in stderr.splitlines()[-2:]]
+    """Return the error that a command ended with: the last one of its stderr."""
+    said = child_files.last_error(stderr)
     documented = code in {one.value for one in Exit} and code != Exit.DONE
-    if len(lines) < 2 or not documented:
+    if not said or not documented:
         return RefnetError(
             f"`{order.command} --plan` ended with exit code {code} and said nothing",
             "Run it on the command line.",
         )
-    return RefnetError(lines[0].removeprefix("refnet: "), lines[1], Exit(code))
+    return RefnetError(*said, Exit(code))

@@ -17,6 +17,7 @@ from refnet.recovery.model.formatting import left_out, size
 from refnet.recovery.model.source_name import Kind
 from refnet.recovery.model.unprotected import Unprotected
 from refnet.web.artifacts import Artifacts, artifacts
+from refnet.web.child_files import last_error
 from refnet.web.download import Download, open_checked
 from refnet.web.pages.layout import fragment, page, reading
 
@@ -87,18 +88,18 @@ def lists(found: Artifacts, entry: Entry, store: str) -> str:
 
 async def _contents(request: Request, entry: Entry) -> Contents:
     what = _LISTS[entry.source.kind]
+    hint = f"Run it in a terminal: refnet show {entry.name} --{what}"
+    unreadable = ("the list of its content cannot be read", hint)
     try:
         output = await request.app.state.children.output(["show", entry.name, f"--{what}", "--json"])
         if output.code != Exit.DONE:
-            message, _, hint = output.stderr.strip().removeprefix("refnet: ").partition("\n")
-            return Contents(what, trouble=RefnetError(message[:500], hint.strip()[:500]))
+            return Contents(what, trouble=RefnetError(*(last_error(output.stderr) or unreadable)))
         said = checked.document(output.stdout, len(output.stdout) * 4)
         return Contents(what, said[what][:CONTENTS], said["total"])
     except RefnetError as error:
         return Contents(what, trouble=error)
     except (ValueError, LookupError, TypeError):
-        hint = f"Run it in a terminal: refnet show {entry.name} --{what}"
-        return Contents(what, trouble=RefnetError("the list of its content cannot be read", hint))
+        return Contents(what, trouble=RefnetError(*unreadable))
 
 
 def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:

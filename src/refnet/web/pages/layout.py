@@ -12,14 +12,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
-from anyio import to_thread
 from fastapi import Request, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from refnet.recovery.model import formatting
 from refnet.recovery.model.checked import in_calendars
 from refnet.settings import Settings
-from refnet.web.database import within
+from refnet.web.waiting import SECONDS, threaded, within
 from refnet.web.words import duration, preferred, translated
 
 #: Title and path of each page.
@@ -33,8 +32,6 @@ PAGES = {
     "Settings": "/settings",
 }
 THEMES = ("auto", "light", "dark")
-#: Seconds that one page may read.
-SECONDS = 30.0
 _Result = TypeVar("_Result")
 
 
@@ -64,8 +61,7 @@ async def reading(request: Request, what: str, work: Callable[[], _Result]) -> _
 
     what: who did not answer then.
     """
-    run = partial(to_thread.run_sync, work, abandon_on_cancel=True, limiter=request.app.state.readers)
-    return await within(SECONDS, what, run())
+    return await within(SECONDS, what, threaded(work, request.app.state.readers))
 
 
 def language_of(request: Request) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter
 from fastapi import APIRouter, Request, Response
 from markupsafe import Markup
 
@@ -18,9 +18,9 @@ from refnet.recovery.model.clock import utc_now
 from refnet.recovery.model.monitoring import Status
 from refnet.settings import Settings
 from refnet.telemetry.overview import Overview, unreadable
-from refnet.web.database import within
-from refnet.web.pages.layout import SECONDS, language_of, page, text
+from refnet.web.pages.layout import language_of, page, text
 from refnet.web.surroundings import Surroundings, surroundings
+from refnet.web.waiting import SECONDS, threaded, within
 
 router = APIRouter(include_in_schema=False)
 #: Seconds from one overview to the next, at least; the last one is shown for STALE more while the next is made.
@@ -79,7 +79,7 @@ class Overviews:
     async def _make(self) -> Seen:
         busy = 0.0
         try:
-            found, busy = await to_thread.run_sync(self._timed, abandon_on_cancel=True, limiter=self._thread)
+            found, busy = await threaded(self._timed, self._thread)
             self._seen = Seen(found, self._around)
             return self._seen
         finally:
