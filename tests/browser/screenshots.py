@@ -37,7 +37,7 @@ def main() -> None:
         )
     IMAGES.mkdir(exist_ok=True)
     with _place() as folder, built(folder, _DAYS, _CRAWLS) as world, launched(_FONTS) as browser:
-        with _signed_in(browser, world) as (url, state):
+        with world.scheduling(), _signed_in(browser, world) as (url, state):
             _pictures(browser, world, url, state)
         damage(world.folder / "backups" / "obsidian" / _names(world, "obsidian")[-12])
         with _signed_in(browser, world) as (url, state):  # a server shows what it knows for some seconds

@@ -43,14 +43,16 @@ obsidian = "days=90"
 [hooks]
 before_backup = ["{wait}"]
 before_restore = ["{wait}"]
-[stores.nas]
-url = "{nas}"
-[encryption]
-recipients = ["{recipient}"]
 [crawl]
 semantic_scholar_url = "{scholar}"
 openalex_url = "{openalex}"
 requests_per_second = 0
+"""
+_STORE = """
+[stores.nas]
+url = "{nas}"
+[encryption]
+recipients = ["{recipient}"]
 """
 
 
@@ -115,6 +117,29 @@ class World:
             _, wrong = process.communicate(timeout=60)
         assert (process.returncode, wrong) == (0, "")
 
+    @contextmanager
+    def scheduling(self) -> Iterator[None]:
+        """Celery's beat and a worker, with RefNet's own broker."""
+        started = [self._start(name) for name in ("worker", "beat")]
+        try:
+            while json.loads(self.refnet("schedule", "show", "--json"))["warnings"]:
+                assert all(one.poll() is None for one in started), "beat or the worker has ended"
+            yield
+        finally:
+            for one in started:
+                one.terminate()
+                one.wait(60)
+            self.refnet("broker", "stop")
+
+    def _start(self, command: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "refnet", command],
+            env=self.environment,
+            cwd=self.folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
 
 @contextmanager
 def built(folder: Path, days: int = 20, crawls: Sequence[int] = CRAWLS) -> Iterator[World]:
@@ -142,12 +167,9 @@ def _settings(world: World, scholar: str, openalex: str) -> None:
     wait.chmod(0o755)
     settings = configuration.write(folder) / "refnet.toml"
     settings.chmod(0o600)
-    made = json.loads(world.refnet("key", "new", "--json"))
     more = _MORE.format(
         token=TOKEN,
         wait=wait,
-        nas=(folder / "nas").as_uri(),
-        recipient=made["recipient"],
         scholar=scholar,
         openalex=openalex,
     )
@@ -171,5 +193,9 @@ def _history(world: World, seeds: Sequence[str], days: int, crawls: Sequence[int
         midnight = (now - timedelta(days=ago)).replace(hour=0, minute=0, second=0, microsecond=0)
         past.night((days - ago) * len(crawls) // days, midnight, ago)
     past.newest(len(crawls) - 1, now - _AGE)
+    made = json.loads(world.refnet("key", "new", "--json"))
+    with (world.folder / "config" / "refnet.toml").open("a") as settings:
+        nas = (world.folder / "nas").as_uri()
+        settings.write(_STORE.format(nas=nas, recipient=made["recipient"]))
     world.refnet("copy", "--all")
     world.refnet("drill")
