@@ -225,10 +225,11 @@ class Children:
         threading.Thread(target=process.wait, daemon=True).start()  # or a zombie is left
 
     def _names(self) -> set[str]:
-        try:
-            found = {file.name.partition(".")[0] for file in self._folder.iterdir()}
-        except FileNotFoundError:
-            return set()
+        with explained(self._folder):
+            try:
+                found = {file.name.partition(".")[0] for file in self._folder.iterdir()}
+            except FileNotFoundError:
+                return set()
         return {name for name in found if child_files.ID.fullmatch(name)}
 
     def _read(self, name: str) -> Child | None:

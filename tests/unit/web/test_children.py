@@ -218,6 +218,14 @@ def test_links_and_files_of_other_kinds_are_not_read(children: Children, home: P
     assert children.all() == []
 
 
+def test_a_file_in_the_place_of_their_folder_is_named(children: Children, home: Path) -> None:
+    (home / "web").rename(home / "other")
+    (home / "web").write_text("")
+    for look in (children.all, lambda: start(children, "list")):
+        with pytest.raises(RefnetError, match="web"):
+            look()
+
+
 def test_what_is_shown_is_bounded_and_plain(children: Children, home: Path) -> None:
     put(home, NAME, child_files.STARTED, json.dumps(GOOD))
     put(home, NAME, child_files.END, '{"code": 1, "seconds": 1}')
