@@ -9,7 +9,6 @@ from tests.fuzz.harness import fuzzed, outcome
 from refnet.errors import RefnetError
 from refnet.recovery.model.calendar import Calendar, Expected
 from refnet.recovery.model.clock import utc_now
-from refnet.web.pages.stores import HIGHEST, page_number
 from refnet.web.pages.timeline import COUNTS, Asked, moved
 
 _VALUES = (
@@ -27,10 +26,3 @@ def test_query_parameters(given_: dict[str, str]) -> None:
         shown = calendar.months(asked.month or calendar.today, asked.count)
         assert shown
         assert all(moved(month.first, count).day == 1 for month in shown for count in (-12, 12))
-
-
-@given(_VALUES)
-@fuzzed
-def test_the_number_of_a_page(text: str) -> None:
-    number = outcome(lambda: page_number(text), RefnetError, longest=20_000)
-    assert number is None or 1 <= number <= HIGHEST

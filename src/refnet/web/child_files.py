@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from refnet.recovery.model import checked
-from refnet.recovery.model.formatting import plain
+from refnet.recovery.model.formatting import plain, utf8
 
 #: The endings of the names of a child's files: what was started, its lock, its result, its messages, its last step, its
 #: end, and the wish to stop it.
@@ -65,6 +66,17 @@ def last_error(messages: str) -> tuple[str, str] | None:
         reason, advice = found[-1]
         return plain(reason)[:_LINE], plain(advice)[:_LINE]
     return None
+
+
+def result(text: str | bytes) -> dict[str, Any]:
+    """Read the document that a command printed; ValueError if it is malformed.
+
+    What is not UTF-8 in names becomes question marks, as pages are UTF-8.
+    """
+    try:
+        return checked.document(utf8(json.dumps(checked.document(text), ensure_ascii=False)))
+    except RecursionError:
+        raise ValueError("too many levels") from None
 
 
 def started(values: object) -> dict[str, Any]:

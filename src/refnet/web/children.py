@@ -27,7 +27,7 @@ from refnet.files import explained, make_folder, open_file, read_regular, replac
 from refnet.locks import PROBE_SECONDS, is_locked, locked, take
 from refnet.processes import run_bounded
 from refnet.recovery.model import checked
-from refnet.recovery.model.formatting import plain, utf8
+from refnet.recovery.model.formatting import plain
 from refnet.settings import PROGRESS, Settings
 from refnet.web import child_files
 from refnet.web.child_files import Step
@@ -110,9 +110,8 @@ class Child:
         text = _read(self._folder, self.id + child_files.RESULT, child_files.LONGEST_RESULT)
         if not text or self.running:
             return None
-        with suppress(ValueError, RecursionError):
-            found = checked.document(text)
-            return checked.document(utf8(json.dumps(found, ensure_ascii=False)))  # pages are UTF-8
+        with suppress(ValueError):
+            return child_files.result(text)
         return None
 
     def log(self, after: int = 0) -> tuple[tuple[str, ...], int]:

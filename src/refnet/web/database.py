@@ -101,6 +101,15 @@ class Database:
 
         return await within(ALL, f"the database {await self.name()}", wait())
 
+    async def reading(self, work: Callable[[psycopg.Connection[Any]], _Result]) -> _Result:
+        """Return the result of `work`, which blocks, in a session that only reads; RefnetError as `threaded`."""
+
+        def run(target: Target) -> _Result:
+            with target.connect(READER) as session:
+                return work(session)
+
+        return await self.threaded(run)
+
     async def target(self) -> Target:
         """Return the database of the settings; RefNet's own server is started if needed."""
         if self._target is None:

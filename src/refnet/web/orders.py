@@ -12,7 +12,7 @@ from typing import Any
 
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model import checked
-from refnet.recovery.model.formatting import plain, utf8
+from refnet.recovery.model.formatting import plain
 from refnet.recovery.model.restore_place import OWN_NAME, check_name
 from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.web import child_files
@@ -150,9 +150,9 @@ class Plan:
 def read_plan(order: Order, code: int, stdout: str, stderr: str, sha256: str = "") -> Plan:
     """Return the plan that `--plan --json` printed; RefnetError with the two lines of stderr where it printed none."""
     try:
-        values = checked.document(utf8(json.dumps(checked.document(stdout), ensure_ascii=False)))
+        values = child_files.result(stdout)
         known = _PLAN(values)
-    except (ValueError, RecursionError):
+    except ValueError:
         raise failure(order, code, stderr) from None
     if order.source.kind is Kind.DATABASE and "database" not in known:
         raise failure(order, code, stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
@@ -11,10 +12,10 @@ from refnet.errors import RefnetError
 from refnet.extras import needed
 from refnet.network import SESSION
 from refnet.network.crawl_order import DEEPEST, CrawlOrder, Direction, order
-from refnet.network.jobs import ListedJob, list_jobs, retry_jobs
+from refnet.network.jobs import list_jobs, retry_jobs
 from refnet.postgres.session import Target
 from refnet.web.answers import json_of, json_text
-from refnet.web.database import READER, Database
+from refnet.web.database import Database
 from refnet.web.papers import HIGHEST, MOST
 
 router = APIRouter(prefix="/api")
@@ -56,13 +57,9 @@ async def jobs(
 ) -> Response:
     """List jobs, the newest first. One that failed for good stays; `refnet jobs --retry` queues it."""
     database: Database = request.app.state.database
-
-    def listed(target: Target) -> list[ListedJob]:
-        states, kinds = [state] if state else [], [kind] if kind else []
-        with target.connect(READER) as session:
-            return list_jobs(session, states=states, kinds=kinds, crawl=crawl, before=before, limit=limit + 1)
-
-    found = await database.threaded(listed)
+    states, kinds = [state] if state else [], [kind] if kind else []
+    asked = partial(list_jobs, states=states, kinds=kinds, crawl=crawl, before=before, limit=limit + 1)
+    found = await database.reading(asked)
     following = found[limit - 1].id if len(found) > limit else None
     return json_of({"jobs": [one.to_json() for one in found[:limit]], "next": following})
 

@@ -11,13 +11,12 @@ from fastapi import APIRouter, Request, Response
 from refnet import wiring
 from refnet.actions.catalog import notes
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.model import checked
 from refnet.recovery.model.artifact import Entry, Manifest
 from refnet.recovery.model.formatting import left_out, size
 from refnet.recovery.model.source_name import Kind
 from refnet.recovery.model.unprotected import Unprotected
 from refnet.web.artifacts import Artifacts, artifacts
-from refnet.web.child_files import last_error
+from refnet.web.child_files import last_error, result
 from refnet.web.download import Download, open_checked
 from refnet.web.pages.layout import fragment, page, reading
 
@@ -94,7 +93,7 @@ async def _contents(request: Request, entry: Entry) -> Contents:
         output = await request.app.state.children.output(["show", entry.name, f"--{what}", "--json"])
         if output.code != Exit.DONE:
             return Contents(what, trouble=RefnetError(*(last_error(output.stderr) or unreadable)))
-        said = checked.document(output.stdout, len(output.stdout) * 4)
+        said = result(output.stdout)
         return Contents(what, said[what][:CONTENTS], said["total"])
     except RefnetError as error:
         return Contents(what, trouble=error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -12,10 +13,9 @@ from pydantic import ValidationError
 
 from refnet.errors import Exit, RefnetError
 from refnet.network.crawl_order import DEEPEST
-from refnet.network.jobs import STATES, ListedJob, counts, list_jobs
-from refnet.postgres.session import Target
+from refnet.network.jobs import STATES, counts, list_jobs
 from refnet.web import work
-from refnet.web.database import READER, Database
+from refnet.web.database import Database
 from refnet.web.pages.layout import form, fragment, page
 from refnet.web.pages.network import without_database
 from refnet.web.papers import HIGHEST
@@ -111,7 +111,8 @@ async def _page(
     request: Request, shown: _Shown, before: int = HIGHEST, failed_before: int = HIGHEST, status: int = 200
 ) -> Response:
     try:
-        failed = await _failed(request.app.state.database, failed_before)
+        asked = partial(list_jobs, states=["failed"], before=failed_before, limit=MOST + 1)
+        failed = await request.app.state.database.reading(asked)
         standing = await _standing(request, before)
     except RefnetError as error:
         return without_database(request, error)
@@ -120,35 +121,14 @@ async def _page(
     return page(request, "crawls.html.j2", status, older_failed=older, **values, **standing)
 
 
-async def _failed(database: Database, before: int) -> list[ListedJob]:
-    """Return the newest jobs that failed for good, one more than a page has."""
-
-    def listed(target: Target) -> list[ListedJob]:
-        with target.connect(READER) as session:
-            return list_jobs(session, states=["failed"], before=before, limit=MOST + 1)
-
-    return await database.threaded(listed)
-
-
 async def _standing(request: Request, before: int) -> dict[str, Any]:
     """Return the values of the part: crawls, jobs by kind and state, the newest first."""
     database: Database = request.app.state.database
-
-    def counted(target: Target) -> dict[str, dict[str, int]]:
-        with target.connect(READER) as session:
-            return counts(session)
-
-    jobs = await database.threaded(counted)
+    jobs = await database.reading(counts)
     listed, older = await work.listed_crawls(database, MOST, before)
     found = [_with_progress(json.loads(one)) for one in listed]
-    return {
-        "crawls": found,
-        "jobs": jobs,
-        "states": STATES,
-        "before": before,
-        "newest": HIGHEST,
-        "older": older,
-    }
+    values = {"states": STATES, "before": before, "newest": HIGHEST, "older": older}
+    return {"crawls": found, "jobs": jobs, **values}
 
 
 def _with_progress(crawl: dict[str, Any]) -> dict[str, Any]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from refnet.actions.store_check import can_prune
-from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.copies import StoreState
 from refnet.recovery.model.source_name import SourceName
@@ -93,20 +93,11 @@ def _card(found: Artifacts, name: str, state: StoreState) -> Card:
     return Card(state, found.settings.stores[name], found.facts.store_checks.get(name), kept)
 
 
-def page_number(text: str) -> int:
-    """Read the number of a page; RefnetError (USAGE) where it is none."""
-    if text.isascii() and text.isdigit() and 1 <= len(text) <= 7 and 1 <= int(text) <= HIGHEST:
-        return int(text)
-    raise RefnetError(
-        f"page: {text[:20]!r} is not a number from 1 on", "Follow the links of the page.", Exit.USAGE
-    )
-
-
 @router.get("/stores")
-async def stores_page(request: Request) -> Response:
+async def stores_page(
+    request: Request, source: str = "", number: Annotated[int, Query(alias="page", ge=1, le=HIGHEST)] = 1
+) -> Response:
     """Show every store, and a page of the artifacts."""
-    query = request.query_params
-    source, number = query.get("source", ""), page_number(query.get("page", "") or "1")
     found = await artifacts(request)
     shown = await reading(request, "the backup folder", lambda: stores(found, source, number))
 
