@@ -18,6 +18,7 @@ from typing import Any
 
 import psycopg
 from tests.browser.past import Past
+from tests.serving import serving
 
 from refnet.demo import configuration
 from refnet.network.fake_graph import FakeGraph
@@ -99,23 +100,8 @@ class World:
     @contextmanager
     def serving(self) -> Iterator[str]:
         """`refnet serve` on a free port; yields its URL."""
-        process = subprocess.Popen(
-            [sys.executable, "-m", "refnet", "serve", "--port", "0"],
-            env=self.environment,
-            cwd=self.folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdout
-        try:
-            first = process.stdout.readline()
-            assert first.startswith("serving http://"), (process.kill(), process.communicate())
-            yield "http://" + first.split("/")[2].rstrip(",")
-        finally:
-            process.terminate()
-            _, wrong = process.communicate(timeout=60)
-        assert (process.returncode, wrong) == (0, "")
+        with serving(self.environment, folder=self.folder) as served:
+            yield f"http://127.0.0.1:{served.port}"
 
     @contextmanager
     def scheduling(self) -> Iterator[None]:

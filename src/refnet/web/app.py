@@ -29,6 +29,11 @@ from refnet.web.pages.overview import Overviews
 from refnet.web.session import Sessions
 from refnet.web.streams import Streams
 
+_ROUTES = (
+    papers, work, backups, health,
+    overview, timeline, artifact, restore, runs, network, crawls, stores, settings_page, sign_in,
+)  # fmt: skip
+
 
 def create(settings: Settings, user_of: UserOf | None = None) -> FastAPI:
     """Return the application for `settings`. It starts without the database, and then says so.
@@ -66,12 +71,8 @@ def create(settings: Settings, user_of: UserOf | None = None) -> FastAPI:
     app.state.overviews = Overviews(settings)
     app.state.artifacts = LastArtifacts(settings)
     app.state.may_see = lambda request: guard.may_see(request.headers, request.state.session)
-    for module in (papers, work, backups, health):
+    for module in _ROUTES:
         app.include_router(module.router)
-    for page in (
-        overview, timeline, artifact, restore, runs, network, crawls, stores, settings_page, sign_in,
-    ):  # fmt: skip
-        app.include_router(page.router)
     app.add_api_route("/docs", _docs(app), include_in_schema=False)
     return app
 

@@ -54,6 +54,8 @@ class Step:
 
 @dataclass(frozen=True)
 class End:
+    """The end of a child."""
+
     #: The exit code; negative: the signal that ended it.
     code: int
     #: Its duration.

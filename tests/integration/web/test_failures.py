@@ -7,8 +7,9 @@ import socket
 import time
 from urllib.parse import urlencode
 
-from tests.integration.web.conftest import Served, serving, url_of
+from tests.integration.web.conftest import url_of
 from tests.integration.web.test_work import post
+from tests.serving import Served, serving
 
 from refnet.postgres.cluster import Cluster
 

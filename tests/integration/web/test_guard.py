@@ -7,7 +7,8 @@ import subprocess
 import sys
 
 import pytest
-from tests.integration.web.conftest import TOKEN, Served
+from tests.integration.web.conftest import TOKEN
+from tests.serving import Served
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from tests.integration.web.conftest import Served
+from tests.serving import Served
 
 from refnet.postgres.session import Target
 

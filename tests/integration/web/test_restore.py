@@ -16,8 +16,9 @@ from urllib.parse import urlencode
 
 import pytest
 from tests.command import Command
-from tests.integration.web.conftest import Answer, Served, serving, url_of
+from tests.integration.web.conftest import url_of
 from tests.memory import in_memory
+from tests.serving import Answer, Served, serving
 
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target

@@ -8,7 +8,7 @@ import json
 import time
 from pathlib import Path
 
-from tests.integration.web.conftest import serving
+from tests.serving import serving
 from tests.unit.web.test_children import GOOD, NAME
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.web.conftest import TOKEN, Answer, Served, serving
+from tests.integration.web.conftest import TOKEN
+from tests.serving import Answer, Served, serving
 
 from refnet.broker import embedded
 from refnet.postgres.session import Target

@@ -50,12 +50,14 @@ class Container:
 
     @property
     def is_up(self) -> bool:
+        """True if it runs and is healthy, or has done its work."""
         if self.status in _ENDED:
             return self.code == 0 and not self.restarts
         return self.status == "running" and self.health in {"", "healthy"}
 
     @property
     def state(self) -> str:
+        """The rest of a sentence that begins with the service."""
         if self.status in _ENDED:
             return f"exited with {self.code}"
         return f"is {self.health if self.status == 'running' and self.health else self.status}"
