@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Response
+from playwright.sync_api import Browser, Response, expect
 from tests.browser.watched import DESKTOP, PAGES, PHONE, Watched, watched
 from tests.browser.world import World
 
@@ -121,3 +121,18 @@ def test_the_overview_sends_little_and_asks_no_other_host(browser: Browser, url:
         found.page.wait_for_load_state("networkidle")
         assert sum(sent.values()) < _BAR, sent
         assert len(sent) >= 2
+
+
+def test_a_page_whose_live_part_does_not_arrive_says_so_until_it_does(
+    browser: Browser, url: str, signed_in: Any
+) -> None:
+    with watched(browser, url, storage_state=signed_in) as found:
+        page = found.go("/")
+        again = "htmx.ajax('GET', '/overview/part', {target: '#overview', swap: 'outerMorph'})"
+        page.route("**/overview/part", lambda route: route.abort())
+        page.evaluate(again)
+        expect(page.locator("#stale")).to_be_visible()
+        page.unroute("**/overview/part")
+        page.evaluate(again)
+        expect(page.locator("#stale")).to_be_hidden()
+        found.wrong.clear()  # the browser reports the request that was ended

@@ -180,8 +180,10 @@ def _sign_in_first(scope: Scope, headers: Headers) -> Response:
             f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else ""
         )
         target += f"?next={quote(asked)}" if asked != "/" else ""
-    if "hx-request" in headers:  # htmx would put the page for signing in where a part belongs
-        return Response(status_code=401, headers={"HX-Redirect": "/sign-in"})
+    elif scope["method"] == "POST":
+        target += f"?ended=yes&next={quote(_path(headers.get('referer', '')))}"
+    if "hx-request" in headers:  # the page stays, with what was typed, and says that it is not current
+        return Response(status_code=401)
     if is_page(scope["path"]) and "text/html" in headers.get("accept", ""):
         return RedirectResponse(target, 303)
     answer = failed(
@@ -243,6 +245,15 @@ def _host(header: str) -> str:
         return urlsplit(f"//{header}").hostname or ""
     except ValueError:
         return ""
+
+
+def _path(referer: str) -> str:
+    """Return the path of the page that sent a request, "/" where none is named."""
+    try:
+        found = urlsplit(referer)
+    except ValueError:
+        return "/"
+    return (found.path or "/") + (f"?{found.query}" if found.query else "")
 
 
 def _origin(header: str) -> str:

@@ -37,6 +37,27 @@ def test_a_browser_without_a_session_is_sent_to_sign_in_and_back(guarded: TestCl
     assert guarded.get("/nothing").status_code == 404
 
 
+def test_a_form_that_is_sent_after_the_end_of_a_session_is_said_to_have_done_nothing(
+    guarded: TestClient,
+) -> None:
+    said = guarded.post(
+        "/runs", data={"action": "backup"}, headers={"Referer": "http://127.0.0.1:8000/runs?kind=drill"}
+    )
+    assert (said.status_code, said.headers["location"]) == (
+        303,
+        "/sign-in?ended=yes&next=/runs%3Fkind%3Ddrill",
+    )
+    assert "nothing was changed or started" in guarded.get(said.headers["location"]).text
+    assert "nothing was changed or started" not in guarded.get("/sign-in").text
+    said = guarded.post("/runs", headers={"Referer": "http://["})
+    assert said.headers["location"] == "/sign-in?ended=yes&next=/"
+
+
+def test_a_live_part_without_a_session_leaves_the_page_as_it_is(guarded: TestClient) -> None:
+    said = guarded.get("/overview/part", headers={"HX-Request": "true"})
+    assert (said.status_code, said.text, "HX-Redirect" in said.headers) == (401, "", False)
+
+
 def test_the_cookie_is_for_this_site_alone_and_no_script_reads_it(guarded: TestClient) -> None:
     token = csrf(guarded)
     before = guarded.cookies["refnet_session"]

@@ -33,7 +33,9 @@ async def asked(request: Request) -> Response:
     following = inside(request.query_params.get("next", "/"))
     if request.app.state.sessions.has_signed_in(request.state.session):
         return RedirectResponse(following, 303)
-    return page(request, "sign_in.html.j2", next=following, problem=None)
+    return page(
+        request, "sign_in.html.j2", next=following, problem=None, ended="ended" in request.query_params
+    )
 
 
 @router.post("/sign-in")
@@ -45,11 +47,11 @@ async def sign_in(request: Request) -> Response:
     try:
         session = sessions.sign_in(given.get("token", ""), address)
     except TooManyAttemptsError as error:
-        answer = page(request, "sign_in.html.j2", 429, next=following, problem=error)
+        answer = page(request, "sign_in.html.j2", 429, next=following, problem=error, ended=False)
         answer.headers["Retry-After"] = str(error.seconds)
         return answer
     except RefnetError as error:
-        return page(request, "sign_in.html.j2", 401, next=following, problem=error)
+        return page(request, "sign_in.html.j2", 401, next=following, problem=error, ended=False)
     answer = RedirectResponse(following, 303)
     answer.headers["Set-Cookie"] = cookie(session, secure=is_secure(request.headers, request.scope))
     return answer

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime, timedelta
 from functools import partial
 from typing import Self
 from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Request, Response
 
@@ -109,7 +110,8 @@ async def timeline_page(request: Request) -> Response:
     return page(
         request, "timeline.html.j2", shown=shown, found=found, link=link, counts=COUNTS, asked_for=asked,
         state=state, newer=first and moved(first, asked.count), older=first and moved(first, -asked.count),
-        most=LISTED, chart=chart(request, shown.charted), notes=lambda one: notes(one, found.facts.now),
+        most=LISTED, zone=named(found.facts.schedule.zone),
+        chart=chart(request, shown.charted), notes=lambda one: notes(one, found.facts.now),
         today=found.facts.now.astimezone(found.facts.schedule.zone).date(),
     )  # fmt: skip
 
@@ -134,6 +136,14 @@ def chart(request: Request, entries: Sequence[Entry]) -> str:
     lines = [{"label": say(label), "unit": unit, "values": values} for label, unit, values in series]
     x = [round(one.created.timestamp()) for one in entries]
     return json.dumps({"x": x, "series": lines}) if len(x) > 1 else ""
+
+
+def named(zone: ZoneInfo | None) -> str:
+    """Return the name by which a browser knows `zone`, None is the machine's; "" if it has no name there."""
+    if zone:
+        return zone.key
+    hours = (datetime.now().astimezone().utcoffset() or timedelta()) / timedelta(hours=1)
+    return f"Etc/GMT{-int(hours):+d}" if hours.is_integer() else ""
 
 
 def moved(first: date, count: int) -> date:
