@@ -86,16 +86,17 @@ class World:
 
     def citations(self) -> int:
         """The citations in the live database."""
-        return int(self._live("SELECT count(*) FROM public.citations")[0][0])
+        return int(self.live("SELECT count(*) FROM public.citations")[0][0])
 
     def lose(self) -> None:
         """Delete a part of the citations of the live database."""
-        self._live("DELETE FROM public.citations WHERE cited_id % 3 = 0 RETURNING 1")
+        self.live("DELETE FROM public.citations WHERE mod(cited_id, 3) = 0 RETURNING 1")
 
-    def _live(self, statement: str) -> list[tuple[Any, ...]]:
+    def live(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """Run one statement in the live database; return its rows."""
         socket = json.loads(self.refnet("postgres", "status", "--json"))["socket"]
         with psycopg.connect(host=socket, user="refnet", dbname="refnet") as connection:
-            return connection.execute(statement).fetchall()
+            return connection.execute(statement, values).fetchall()
 
     @contextmanager
     def serving(self) -> Iterator[str]:
