@@ -10,7 +10,7 @@ from typing import NoReturn
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 from tests.dashboard import browser, csrf
@@ -91,6 +91,7 @@ def _nothing_is_started() -> Iterator[None]:
 
 
 @given(METHODS, st.sampled_from(PATHS), st.lists(VALUES, min_size=2, max_size=2), FIELDS, FIELDS, ACCEPTED)
+@example("GET", "/artifacts/{source}/{name}", ["x", "\u202e"], {}, {}, "text/html")
 @fuzzed
 def test_requests(
     client: TestClient,

@@ -231,3 +231,11 @@ def test_without_a_token_pages_are_for_the_user_who_serves_them(
     with browser(Settings(home=tmp_path), lambda _client, _server: user) as found:
         assert found.get("/nothing").status_code == status
         assert found.get("/api/backups").status_code == 200
+
+
+def test_a_change_of_the_language_returns_to_a_path_as_it_was_asked(local: TestClient) -> None:
+    said = local.get("/artifacts/a%2Fb%3F/%E2%80%AE?contents=yes").text
+    following = re.search(r'name="next" value="([^"]+)"', said)
+    assert following
+    answer = local.post("/preferences", data={"csrf": csrf(local, "/nothing"), "next": following[1]})
+    assert answer.headers["location"] == "/artifacts/a/b%3F/%E2%80%AE?contents=yes"

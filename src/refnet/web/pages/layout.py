@@ -11,6 +11,7 @@ from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from fastapi import Request, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -97,7 +98,7 @@ def _render(request: Request, template: str, values: dict[str, Any]) -> str:
         "language": language,
         "theme": theme if theme in THEMES else "auto",
         "path": request.url.path,
-        "asked": request.url.path + (f"?{request.url.query}" if request.url.query else ""),
+        "asked": quote(request.scope["path"]) + (f"?{request.url.query}" if request.url.query else ""),
         "pages": PAGES,
         "form_token": state.sessions.form_token(session),
         "can_sign_out": settings.web_token is not None and inside_now,
