@@ -112,10 +112,7 @@ class Calendar:
     @classmethod
     def of(cls, entries: Iterable[Entry], expected: Expected, now: datetime) -> Self:
         """Sort the artifacts of one source in one store."""
-        found: dict[date, list[Entry]] = {}
-        for entry in sorted(entries, key=lambda entry: entry.created):
-            found.setdefault(entry.created.astimezone(expected.zone).date(), []).append(entry)
-        return cls(expected, now, {day: tuple(there) for day, there in found.items()})
+        return cls(expected, now, by_day(entries, expected.zone))
 
     @property
     def today(self) -> date:
@@ -143,6 +140,14 @@ class Calendar:
     @cached_property
     def _first(self) -> date:
         return min(self.by_day, default=self.today)
+
+
+def by_day(entries: Iterable[Entry], zone: tzinfo | None) -> dict[date, tuple[Entry, ...]]:
+    """Return the artifacts of each day, both oldest first. zone: that of the days; None: this machine's."""
+    found: dict[date, list[Entry]] = {}
+    for entry in sorted(entries, key=lambda entry: entry.created):
+        found.setdefault(entry.created.astimezone(zone).date(), []).append(entry)
+    return {day: tuple(there) for day, there in found.items()}
 
 
 def _firsts(last: date, count: int) -> Iterator[date]:

@@ -18,6 +18,7 @@ from refnet.actions.context import Context
 from refnet.actions.previous import Kept, previous
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry
+from refnet.recovery.model.calendar import by_day
 from refnet.recovery.model.catalog import Catalog, parse_time
 from refnet.recovery.model.formatting import plain
 from refnet.recovery.model.retention import PreviousVersion
@@ -52,11 +53,9 @@ def days_of(
 
     zone: that of the days; None: this machine's.
     """
-    found: dict[date, list[Entry]] = {}
-    for entry in sorted(entries, key=lambda one: one.created, reverse=True):
-        found.setdefault(entry.created.astimezone(zone).date(), []).append(entry)
+    found = {one: there[::-1] for one, there in reversed(by_day(entries, zone).items())}
     if day:
-        return [Day(day, tuple(found.get(day, ())[:OF_DAY]), 0)], None
+        return [Day(day, found.get(day, ())[:OF_DAY], 0)], None
     shown = [one for one in found if before is None or one < before]
     listed = [
         Day(one, (next((each for each in found[one] if each.complete), found[one][0]),), len(found[one]) - 1)
@@ -66,7 +65,9 @@ def days_of(
 
 
 @router.get("")
-async def choose(request: Request, source: str = "", day: str = "", before: str = "") -> Response:
+async def choose(
+    request: Request, source: str = "", day: date | None = None, before: date | None = None
+) -> Response:
     """Show the sources and the last restores; of one source its moments."""
     settings = settings_of(request)
     if not source:
@@ -75,17 +76,11 @@ async def choose(request: Request, source: str = "", day: str = "", before: str 
         )
     chosen = await _source(request, source)
     entries = await _entries(request, chosen)
-    one, zone = _day(day), settings.schedule_timezone
-    days, older = days_of(entries, zone, day=one, before=_day(before))
-    shown = {
-        "source": chosen,
-        "target": protected(settings, chosen),
-        "days": days,
-        "older": older,
-        "day": one,
-    }
+    zone = settings.schedule_timezone
+    days, older = days_of(entries, zone, day=day, before=before)
+    shown: dict[str, Any] = {"target": protected(settings, chosen), "days": days, "older": older, "day": day}
     zone_name = datetime.now(UTC).astimezone(zone).tzname()
-    return page(request, "restore_moment.html.j2", 200, **shown, zone=zone_name)
+    return page(request, "restore_moment.html.j2", source=chosen, zone=zone_name, **shown)
 
 
 def _all(request: Request) -> dict[str, Any]:
@@ -224,7 +219,7 @@ async def _text(request: Request, order: Order) -> str:
     said = await children_of(request).output([*order.words, "--plan"], seconds=SECONDS)
     if not said.stdout:
         raise failure(order, said.code, said.stderr)
-    return "\n".join(map(plain, said.stdout.splitlines()))
+    return "".join(f"{plain(line)}\n" for line in said.stdout.splitlines())
 
 
 async def _entries(request: Request, source: SourceName) -> tuple[Entry, ...]:
@@ -258,10 +253,3 @@ async def _running(request: Request, order: Order) -> Child | None:
 
 async def _source(request: Request, name: str) -> SourceName:
     return await reading(request, "the settings", partial(source_of, settings_of(request), name))
-
-
-def _day(text: str) -> date | None:
-    try:
-        return date.fromisoformat(text) if text else None
-    except ValueError:
-        raise RefnetError("that is not a day", "Use YYYY-MM-DD.", Exit.USAGE) from None
