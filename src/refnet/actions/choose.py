@@ -167,6 +167,8 @@ def choose(
     newest = [catalog.newest_complete(source, at) for source in sources]
     found = [store.artifact(entry) for entry in newest if entry]
     if not found:
+        if isinstance(store, LocalStore) and (trouble := store.trouble()):
+            raise trouble
         for source, target in targets.items():
             if target and (others := everything.others(target, source)):
                 raise of_others(target, others, source)

@@ -225,6 +225,8 @@ async def _text(request: Request, order: Order) -> str:
 async def _entries(request: Request, source: SourceName) -> tuple[Entry, ...]:
     catalog = Context(settings_of(request)).catalog
     found = await reading(request, "the backup folder", partial(catalog.entries, source))
+    if not found and (trouble := await reading(request, "the backup folder", catalog.trouble)):
+        raise trouble
     return tuple(one for one in found if one.source.kind is source.kind)
 
 
