@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,17 +26,6 @@ GOOD = {
     "exclusive": "",
 }
 NAME = "20261128T010203-0123456789ab"
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.setenv("REFNET_HOME", str(tmp_path))
-    monkeypatch.setenv("REFNET_LOG_FOLDER", "none")
-    monkeypatch.setenv("REFNET_BACKUP_DIR", str(tmp_path / "backups"))
-    (tmp_path / "web").mkdir(mode=0o700)
-    yield tmp_path
-    for lock in (tmp_path / "web").glob("*.lock"):  # whatever a test has left at work
-        (lock.with_suffix(".stop")).touch()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
-from tests.dashboard import HTML, TOKEN, browser, csrf, signed_in
+from tests.dashboard import HTML, TOKEN, csrf, signed_in
 
 from refnet.settings import Settings
 from refnet.web.app import create
@@ -47,18 +47,6 @@ CHANGES = [(method, path) for method, path in ROUTES if method not in {"GET", "H
 def filled(path: str) -> str:
     """Return `path` with a value for each parameter."""
     return re.sub(r"\{[^}]+\}", "1", path)
-
-
-@pytest.fixture
-def guarded(tmp_path: Path) -> Iterator[TestClient]:
-    with browser(Settings(home=tmp_path, backup_dir=tmp_path / "backups", web_token=TOKEN)) as found:
-        yield found
-
-
-@pytest.fixture
-def local(tmp_path: Path) -> Iterator[TestClient]:
-    with browser(Settings(home=tmp_path, backup_dir=tmp_path / "backups")) as found:
-        yield found
 
 
 def test_the_routes_are_found() -> None:

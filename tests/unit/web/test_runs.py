@@ -12,7 +12,7 @@ from typing import cast
 import pytest
 from starlette.testclient import TestClient
 from tests.dashboard import browser, csrf
-from tests.unit.web.test_children import GOOD, NAME, home, program, put
+from tests.unit.web.test_children import GOOD, NAME, program, put
 
 from refnet.actions.context import read_settings
 from refnet.errors import RefnetError
@@ -24,7 +24,6 @@ from refnet.web.children import Child, Children
 from refnet.web.pages.runs import rows_of, shown
 from refnet.web.streams import Streams
 
-__all__ = ["home"]
 HTML = "<script>alert(1)</script>"
 WAITS = "import sys, time\ntry: time.sleep(60)\nexcept KeyboardInterrupt: sys.exit('refnet: interrupted\\n        Retry.')"
 

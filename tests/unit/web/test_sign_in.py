@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,18 +14,6 @@ from refnet.settings import Settings
 from refnet.web.pages.layout import inside
 from refnet.web.session import ATTEMPTS, LASTS, MOST, Sessions, TooManyAttemptsError, new_id
 from refnet.web.words import preferred
-
-
-@pytest.fixture
-def guarded(tmp_path: Path) -> Iterator[TestClient]:
-    with browser(Settings(home=tmp_path, web_token=TOKEN)) as found:
-        yield found
-
-
-@pytest.fixture
-def local(tmp_path: Path) -> Iterator[TestClient]:
-    with browser(Settings(home=tmp_path)) as found:
-        yield found
 
 
 def test_a_browser_without_a_session_is_sent_to_sign_in_and_back(guarded: TestClient) -> None:
