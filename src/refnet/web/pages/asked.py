@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Annotated
 
-from fastapi import Request
+from fastapi import Path, Request
 
 from refnet import wiring
 from refnet.errors import Exit, RefnetError
@@ -17,6 +18,8 @@ from refnet.web.pages.layout import reading
 
 #: Who did not answer where the files of the runs cannot be read in time.
 RUNS = "the folder of the runs"
+#: The id of a run in a path; it is checked where the run is looked for.
+RunId = Annotated[str, Path(alias="id")]
 
 
 def settings_of(request: Request) -> Settings:

@@ -26,7 +26,7 @@ from refnet.recovery.model.source_name import Kind, SourceName
 from refnet.web.children import BusyError, Child, Children
 from refnet.web.orders import Order, Plan, Refusal, Verb, failure, read_plan, read_result
 from refnet.web.pages import runs
-from refnet.web.pages.asked import RUNS, begin, children_of, settings_of, source_of
+from refnet.web.pages.asked import RUNS, RunId, begin, children_of, settings_of, source_of
 from refnet.web.pages.layout import form, fragment, page, reading
 
 router = APIRouter(prefix="/restore", include_in_schema=False)
@@ -36,7 +36,7 @@ _STATUS = {Refusal.NAME: 400, Refusal.CHANGED: 409, Refusal.PROBLEMS: 409}
 
 
 @dataclass(frozen=True)
-class Day:
+class Moments:
     """The artifacts of one day that are listed."""
 
     day: date
@@ -48,17 +48,19 @@ class Day:
 
 def days_of(
     entries: Iterable[Entry], zone: tzinfo | None, *, day: date | None = None, before: date | None = None
-) -> tuple[list[Day], date | None]:
+) -> tuple[list[Moments], date | None]:
     """Return the newest usable artifact of each day, or all of `day`; and the day that an older page begins before.
 
     zone: that of the days; None: this machine's.
     """
     found = {one: there[::-1] for one, there in reversed(by_day(entries, zone).items())}
     if day:
-        return [Day(day, found.get(day, ())[:OF_DAY], 0)], None
+        return [Moments(day, found.get(day, ())[:OF_DAY], 0)], None
     shown = [one for one in found if before is None or one < before]
     listed = [
-        Day(one, (next((each for each in found[one] if each.complete), found[one][0]),), len(found[one]) - 1)
+        Moments(
+            one, (next((each for each in found[one] if each.complete), found[one][0]),), len(found[one]) - 1
+        )
         for one in shown[:DAYS]
     ]
     return listed, shown[DAYS - 1] if len(shown) > DAYS else None
@@ -136,15 +138,15 @@ async def kept(request: Request) -> Response:
 
 
 @router.get("/runs/{id}")
-async def run(request: Request, id: str) -> Response:  # noqa: A002  # the name in the path
+async def run(request: Request, name: RunId) -> Response:
     """Show the progress or the result of a restore or an undo."""
-    return page(request, "restore_run.html.j2", **await _run(request, id))
+    return page(request, "restore_run.html.j2", **await _run(request, name))
 
 
 @router.get("/runs/{id}/part")
-async def part(request: Request, id: str) -> Response:  # noqa: A002  # the name in the path
+async def part(request: Request, name: RunId) -> Response:
     """The part of that page that changes."""
-    return fragment(request, "restore_run_part.html.j2", **await _run(request, id))
+    return fragment(request, "restore_run_part.html.j2", **await _run(request, name))
 
 
 def undo_orders(kept: Kept) -> dict[PreviousVersion, Order]:
@@ -230,9 +232,9 @@ async def _entries(request: Request, source: SourceName) -> tuple[Entry, ...]:
     return tuple(one for one in found if one.source.kind is source.kind)
 
 
-async def _run(request: Request, id: str) -> Mapping[str, Any]:  # noqa: A002  # as in the path
+async def _run(request: Request, name: str) -> Mapping[str, Any]:
     def read() -> Mapping[str, Any]:
-        values = runs.Look(request, id)()
+        values = runs.Look(request, name)()
         child = values["run"].child
         if child.kind not in set(Verb):
             raise RefnetError(

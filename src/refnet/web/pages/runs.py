@@ -21,7 +21,7 @@ from refnet.settings import Settings
 from refnet.web import child_files, run_log
 from refnet.web.children import BusyError, Child
 from refnet.web.orders import Verb
-from refnet.web.pages.asked import RUNS, begin, children_of, settings_of, source_of
+from refnet.web.pages.asked import RUNS, RunId, begin, children_of, settings_of, source_of
 from refnet.web.pages.layout import form, fragment, page, reading, text
 
 router = APIRouter(prefix="/runs", include_in_schema=False)
@@ -152,21 +152,21 @@ async def start(request: Request) -> Response:
 
 
 @router.get("/{id}")
-async def run(request: Request, id: str) -> Response:  # noqa: A002  # the name in the path
+async def run(request: Request, name: RunId) -> Response:
     """Show one run: its progress or its result, and its log."""
-    if child_files.ID.fullmatch(id):
-        values = await reading(request, RUNS, Look(request, id))
+    if child_files.ID.fullmatch(name):
+        values = await reading(request, RUNS, Look(request, name))
         if values["run"].child.kind in set(Verb):  # that page has the undo
-            return RedirectResponse(f"/restore/runs/{id}", 303)
+            return RedirectResponse(f"/restore/runs/{name}", 303)
         return page(request, "runs_child.html.j2", **values)
-    found = await reading(request, "the journal of runs", partial(_run, settings_of(request), id))
+    found = await reading(request, "the journal of runs", partial(_run, settings_of(request), name))
     return page(request, "runs_run.html.j2", **found)
 
 
 @router.get("/{id}/events")
-async def events(request: Request, id: str) -> Response:  # noqa: A002  # the name in the path
+async def events(request: Request, name: RunId) -> Response:
     """Send the progress of a child whenever it changes, its result, and the event `done`."""
-    look = Look(request, id)
+    look = Look(request, name)
     await reading(request, RUNS, look.child)
     if request.app.state.streams.are_full:
         return Response(status_code=204)  # a client of events does not retry then
@@ -181,9 +181,9 @@ async def events(request: Request, id: str) -> Response:  # noqa: A002  # the na
 
 
 @router.post("/{id}/stop")
-async def stop(request: Request, id: str) -> Response:  # noqa: A002  # the name in the path
+async def stop(request: Request, name: RunId) -> Response:
     """Interrupt a backup, a verification or a drill, as Ctrl-C does."""
-    child = await reading(request, RUNS, Look(request, id).child)
+    child = await reading(request, RUNS, Look(request, name).child)
     if child.kind not in ACTIONS:
         raise RefnetError(f"{child.title} is not stopped here", "Wait for its end, and undo it.", Exit.USAGE)
     if child.running:
