@@ -166,7 +166,7 @@ def failure(error: psycopg.Error, target: Target) -> RefnetError:
     name = f"the database {target.name}"
     if isinstance(error, PoolTimeout | TooManyRequests):
         return RefnetError(
-            f"{name} has no session for this request",
+            f"{name} does not answer, or all sessions to it are in use",
             "Retry later; /health names what fails.",
             transient=True,
         )

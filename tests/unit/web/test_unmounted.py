@@ -53,6 +53,22 @@ def test_a_page_says_that_the_disk_is_not_mounted_and_not_that_there_is_nothing(
         assert said not in text
 
 
+def test_of_a_store_that_was_never_listed_the_timeline_says_why_and_not_that_there_is_nothing(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "refnet.toml").write_text(
+        f'backup_dir = "{tmp_path}/backups"\nvault_dir = "{tmp_path}/vault"\n[stores.far]\nurl = "file://{tmp_path}/file/far"\n'
+    )
+    (tmp_path / "refnet.toml").chmod(0o600)
+    with browser(load({"REFNET_HOME": str(tmp_path)}, tmp_path, root=True, cores=2)) as client:
+        text = client.get("/timeline?source=obsidian&store=far").text
+        card = client.get("/stores").text
+    assert 'role="alert"' in text
+    assert "There is no artifact" not in text
+    assert "never checked whether it refuses to delete" in card
+
+
 def test_a_restore_asks_for_the_disk_and_not_for_a_backup(settings: Settings) -> None:
     with pytest.raises(RefnetError, match="is the disk mounted") as refused:
         choose(wiring.store(settings), [SourceName.OBSIDIAN])
