@@ -78,7 +78,7 @@ class Facts:
         if self.trouble:
             return (another_store(self.trouble),)
         names = [s for s in self.sources if s == only] if only else self.watched
-        of_sources = (watch(s, self.own, self.history, self.limits[s], self.now) for s in names)
+        of_sources = (watch(s, self.own, self.history, self.limits[s], self.now, self.bare) for s in names)
         others = (
             watch_others(self.catalog, self.targets.get(SourceName.DATABASE))
             if SourceName.DATABASE in names

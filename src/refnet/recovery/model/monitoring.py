@@ -90,6 +90,8 @@ class _Source:
     #: When RefNet first ran here, by the artifacts and runs of all sources.
     since: datetime
     now: datetime
+    #: The names of artifacts that are there, but not encrypted although they should be.
+    bare: Sequence[str] = ()
 
     def check(self, what: str, status: Status, says: str) -> Check:
         return Check(self.name, what, status, says)
@@ -101,7 +103,12 @@ def worst(checks: Iterable[Check]) -> Status:
 
 
 def watch(
-    name: SourceName, catalog: Catalog, history: History, limits: Limits, now: datetime
+    name: SourceName,
+    catalog: Catalog,
+    history: History,
+    limits: Limits,
+    now: datetime,
+    bare: Sequence[str] = (),
 ) -> tuple[Check, ...]:
     """Check the source `name`.
 
@@ -109,10 +116,11 @@ def watch(
         catalog: the artifacts of all sources.
         history: the journal of runs.
         now: aware.
+        bare: the names of artifacts that `catalog` leaves out, as they are not encrypted.
     """
     times = [entry.made for entry in catalog.entries[:1]] + [run.started for run in history.runs]
     entries, newest = catalog.of_source(name), catalog.newest_complete(name)
-    source = _Source(name, entries, newest, history, limits, min(times, default=now), now)
+    source = _Source(name, entries, newest, history, limits, min(times, default=now), now, bare)
     checks = [_age(source), *_marks(source)]
     if newest:
         checks += [_size(source, newest), _proof(source, newest), *_warnings(source, newest)]
@@ -203,7 +211,8 @@ def _absence(source: _Source) -> Check:
     if source.entries:
         says = "no complete artifact: all are damaged or contain only some tables"
     elif made := source.history.made(source.name):
-        says = f"every artifact is gone: {made}"
+        is_bare = any(run.artifact in source.bare for run in source.history.runs if run.source == source.name)
+        says = "none of its artifacts is encrypted" if is_bare else f"every artifact is gone: {made}"
     elif source.limits.age is None:
         says = "no artifact, and its schedule is off: `refnet backup` makes one"
         return source.check("age", Status.WARNING, says)

@@ -128,6 +128,9 @@ def test_no_artifact_is_critical_from_the_first_one_on() -> None:
         CRITICAL,
         "every artifact is gone: 1 was made earlier",
     )
+    history = History((made,), (), Totals())
+    bare = watch(DATABASE, Catalog.of([]), history, DAILY, NOW, (made.artifact,))
+    assert (bare[0].status, bare[0].says) == (CRITICAL, "none of its artifacts is encrypted")
 
 
 def test_a_source_whose_first_time_has_not_passed_is_new() -> None:
