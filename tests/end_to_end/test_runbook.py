@@ -186,7 +186,7 @@ def no_docker(library: Library) -> Result:
 @provokes("commands from the backup")
 def commands_in_the_backup(library: Library) -> Result:
     compose = {"REFNET_RECOVER_SERVICES": "compose", "REFNET_RECOVER_STORAGE": "postgres,redis"}
-    return library.refnet("recover", "--only", "config", "--force", **compose)
+    return library.refnet("recover", "--only", "config", "--force", PATH="/nowhere", **compose)
 
 
 @provokes("target folder of")

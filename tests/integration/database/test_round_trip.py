@@ -198,8 +198,11 @@ def _mend(each: Everything) -> None:
             assert len(name.encode()) <= 63
     with each.cluster.target().connect() as admin:
         for name in kept:
-            with each.cluster.target(name).connect(
-                {"statement_timeout": "0", "client_min_messages": "error"}
-            ) as session:
+            settings = {
+                "statement_timeout": "0",
+                "client_min_messages": "error",
+                "default_transaction_read_only": "off",
+            }
+            with each.cluster.target(name).connect(settings) as session:
                 session.execute('DROP SUBSCRIPTION IF EXISTS "everything subscribes"')
             admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))

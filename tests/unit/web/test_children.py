@@ -43,7 +43,8 @@ def start(children: Children, *words: str, exclusive: str = "") -> Child:
 
 
 def program(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    """Let a child be the Python program `text`."""
+    """Let a child be the Python program `text`, which SIGINT interrupts, also where the tests run in the background."""
+    text = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n{text}"
     module = "from refnet.web import child_process as c; import sys; from pathlib import Path\n"
     module += f"c.command = lambda words: (sys.executable, '-c', {text!r})\n"
     module += "c.supervise(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4:])"
