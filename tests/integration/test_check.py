@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -146,6 +147,7 @@ def silent() -> Iterator[int]:
 
 def test_a_server_that_hangs_is_an_error(here: Path, silent: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check_database, "CONNECT_SECONDS", 2)
+    monkeypatch.setattr("refnet.actions.check.bounded", partial(bounded, seconds=4))
     monkeypatch.setenv("REFNET_DATABASE_URL", f"postgresql://u@127.0.0.1:{silent}/d?connect_timeout=900")
     wrong("database", State.ERROR, f"127.0.0.1:{silent}")
 
