@@ -250,7 +250,12 @@ def test_an_encrypted_artifact_shows_the_commands_that_read_it(tmp_path: Path) -
 
 
 def test_a_machine_without_a_store_is_told_that_nothing_leaves_it(tmp_path: Path) -> None:
-    given = settings.load({"REFNET_HOME": str(tmp_path)}, tmp_path, root=True, cores=2)
+    given = settings.load(
+        {"REFNET_HOME": str(tmp_path), "REFNET_BACKUP_DIR": str(tmp_path / "backups")},
+        tmp_path,
+        root=True,
+        cores=2,
+    )
     with dashboard.browser(given) as empty:
         assert "nothing leaves this machine" in text(empty, "/stores")
         assert "No artifact." in text(empty, "/timeline")
