@@ -64,7 +64,7 @@ def test_a_restore_goes_on_without_its_browser_and_a_second_one_is_refused(
             found.page.wait_for_url("**/restore/runs/*")
         with watched(browser, url, storage_state=signed_in) as found:
             page = found.go(plan_of(world))
-            assert "runs already" in page.get_by_role("alert").inner_text()
+            assert "is already running" in page.get_by_role("alert").inner_text()
             assert page.locator("#typed").count() == 0
             found.go("/restore")
             page.locator("main tr", has_text="running").get_by_role("link").first.click()

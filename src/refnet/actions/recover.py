@@ -104,7 +104,7 @@ class Planned:
 
 
 class Recovery:
-    """A recovery, which is planned when it is made. RefnetError where there is nothing to recover from."""
+    """A planned recovery. RefnetError where there is nothing to recover from."""
 
     def __init__(
         self, request: Request, warn: Callable[[Iterable[str]], None], clock: Clock | None = None

@@ -204,7 +204,7 @@ def _plan(here: Context, names: Iterable[SourceName], how: Options, *, as_json: 
 
 
 def _note_unready(here: Context, names: Iterable[SourceName], how: Options) -> Exit:
-    """Note the stores that the settings name and that nothing can be copied to: the backup is made all the same."""
+    """Note the stores that the settings name and that nothing can be copied to. The backup is still made."""
     if not here.settings.stores or how.folder or how.tables:
         return Exit.DONE
     from refnet.actions.copy import unready

@@ -16,8 +16,6 @@ from pathlib import Path
 _TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 #: The positions of a line's fields: addresses of both ends, state, user; the state of an open connection.
 _LOCAL, _REMOTE, _STATE, _USER, _OPEN = 1, 2, 3, 7, "01"
-
-
 #: Of netlink: the protocol, the kind of a request, "no such connection"; the state of an open connection.
 _SOCK_DIAG, _BY_FAMILY, _NONE, _ESTABLISHED = 4, 20, -2, 1
 _HEADER, _REQUEST, _ENDS = struct.Struct("=IHHII"), struct.Struct("=BBBxI"), struct.Struct("!HH16s16s")
