@@ -10,7 +10,7 @@ from typing import Any
 from refnet import wiring
 from refnet.actions.context import Context
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import MOST_ROW_DIGESTS, Evidence, Level, Outcome
+from refnet.recovery.model.evidence import MOST_ROW_DIGESTS, Evidence, Level, Outcome
 from refnet.recovery.model.source import Finding, OpenArtifact, Progress, Proof, silent
 
 EXITS = {Outcome.PASSED: Exit.DONE, Outcome.UNVERIFIED: Exit.UNVERIFIED, Outcome.FAILED: Exit.DAMAGED}
@@ -134,9 +134,18 @@ def evidence_of(proof: Proof, at: datetime, seconds: float, *, drill: bool = Fal
     """Return the lines of evidence: the level that was reached, then what failed or could not be verified beyond."""
 
     def line(level: Level, outcome: Outcome) -> Evidence:
-        reasons = proof.reasons if outcome is proof.outcome else ()
+        is_result = outcome is proof.outcome
         return Evidence(
-            at, level, outcome, seconds, proof.server, reasons, drill, missing_walls=proof.missing_walls
+            at,
+            level,
+            outcome,
+            seconds,
+            proof.server,
+            proof.reasons if is_result else (),
+            drill,
+            missing_walls=proof.missing_walls,
+            fault=proof.fault if is_result else None,
+            objects=proof.faulty if is_result else (),
         )
 
     digests = proof.row_digests if len(proof.row_digests) <= MOST_ROW_DIGESTS else ""

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import cached_property
 from itertools import pairwise
 from typing import Any, Self
 
@@ -266,11 +265,6 @@ class Copy(Entry):
         """Its state for a display: `damaged`, or its level."""
         return "damaged" if self.damaged else self.copy_level.value
 
-    @cached_property
-    def shrunk(self) -> bool:
-        accepted = any(line.accepts for line in (*self.document.evidence, *self.evidence))
-        return bool(self.manifest.shrunk) and not accepted
-
     @property
     def row_digests(self) -> str:
         """The content digests of its tables, by its proof where it was made; the signature covers them."""
@@ -282,8 +276,8 @@ def evidence_to_send(entry: Entry) -> tuple[Evidence, ...]:
     """Return the lines of the evidence of an artifact that go with its copy; a copy has those that it was made with too."""
     earlier = entry.document.evidence if isinstance(entry, Copy) and not entry.damaged else ()
     lines = (*earlier, *entry.evidence)
-    accepted = [one for one in lines if one.accepts]
-    return (*(_proofs(lines)[-1:] if entry.proven or earlier else ()), *accepted[-1:])
+    accepted = {bool(one.objects): one for one in lines if one.accepts}  # the last of each kind
+    return (*(_proofs(lines)[-1:] if entry.proven or earlier else ()), *accepted.values())
 
 
 def _proofs(lines: Iterable[Evidence]) -> list[Evidence]:

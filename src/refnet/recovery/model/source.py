@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, Protocol
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry, Level, Manifest, Outcome
 from refnet.recovery.model.clock import rounded
+from refnet.recovery.model.evidence import Fault
 from refnet.recovery.model.source_name import SourceName
 
 #: The most entries of a list of files, and its most bytes when inflated. A reader has both in memory (at most about
@@ -92,7 +93,7 @@ class OpenArtifact:
         """Return why the artifact counts as damaged, by the last check that failed; else ""."""
         if not (self.entry and self.entry.damaged):
             return ""
-        failed = [line for line in self.entry.evidence if line.outcome is Outcome.FAILED]
+        failed = [line for line in self.entry.evidence if line.fails]
         return "; ".join(failed[-1].reasons if failed else ()) or "a check failed"
 
     @property
@@ -139,9 +140,18 @@ class Finding:
     reason: str = ""
     #: None unless a comparison failed.
     deviation: Deviation | None = None
+    #: Whose fault it is that it did not pass; None: damage if it failed, else the environment's.
+    fault: Fault | None = None
+
+    @property
+    def whose(self) -> Fault | None:
+        """Whose fault it is; None if it passed."""
+        if self.outcome is Outcome.PASSED:
+            return None
+        return self.fault or (Fault.DAMAGE if self.outcome is Outcome.FAILED else Fault.ENVIRONMENT)
 
     def to_json(self) -> dict[str, Any]:
-        return {"what": self.what, "outcome": self.outcome, "reason": self.reason}
+        return {"what": self.what, "outcome": self.outcome, "reason": self.reason, "fault": self.whose}
 
 
 @dataclass(frozen=True)
@@ -172,6 +182,17 @@ class Proof:
         return Outcome.PASSED if reached else Outcome.UNVERIFIED
 
     @property
+    def fault(self) -> Fault | None:
+        """Whose fault it is that something did not pass, the worst first; None if everything passed."""
+        found = {finding.whose for finding in self.findings}
+        return next((fault for fault in reversed(Fault) if fault in found), None)
+
+    @property
+    def faulty(self) -> tuple[str, ...]:
+        """The objects of the source that no server accepts."""
+        return tuple(one.what for one in self.findings if one.whose is Fault.SOURCE)
+
+    @property
     def reasons(self) -> tuple[str, ...]:
         return tuple(f"{f.what}: {f.reason}" for f in self.findings if f.outcome is not Outcome.PASSED)
 
@@ -180,6 +201,7 @@ class Proof:
         return {
             "outcome": self.outcome,
             "level": self.level,
+            "fault": self.fault,
             "server": self.server,
             "missing_walls": list(self.missing_walls),
             "seconds": rounded(self.seconds),

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
+from refnet.recovery.model.evidence import Fault
 from refnet.recovery.model.file_names import artifact_names, read_file_name
 from refnet.recovery.model.source_name import STANDARD, SourceName
 
@@ -29,6 +30,7 @@ MANIFEST = Manifest(
     made_by="refnet 1",
 )
 LINE = Evidence(NOW, Level.PROVEN, Outcome.UNVERIFIED, 1.5, "18.6", ("no ICU",), drill=True)
+FAULTY = replace(LINE, fault=Fault.SOURCE, objects=("materialized view public.ratio",))
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
@@ -126,10 +128,10 @@ def test_whatever_a_manifest_says_it_is_a_good_one_or_a_value_error(key: str, va
     assert manifest.created.astimezone().year > 1800
 
 
-@given(key=st.sampled_from(sorted(json.loads(LINE.to_json()))), value=JSON)
+@given(key=st.sampled_from(sorted(json.loads(FAULTY.to_json()))), value=JSON)
 def test_whatever_a_line_says_it_is_evidence_or_a_value_error(key: str, value: Any) -> None:
     try:
-        line = Evidence.from_json(json.dumps(json.loads(LINE.to_json()) | {key: value}))
+        line = Evidence.from_json(json.dumps(json.loads(FAULTY.to_json()) | {key: value}))
     except ValueError:
         return
     assert Evidence.from_json(line.to_json()) == line
@@ -184,6 +186,46 @@ def test_whatever_a_line_says_it_is_evidence_or_a_value_error(key: str, value: A
 def test_the_state_follows_from_the_evidence(lines: list[tuple[Level, Outcome]], state: str) -> None:
     evidence = tuple(Evidence(NOW, level, outcome, 1.0) for level, outcome in lines)
     assert Entry(MANIFEST, evidence).state == state
+
+
+@pytest.mark.parametrize("fault", [None, Fault.DAMAGE])
+def test_damage_revokes_what_passed(fault: Fault | None) -> None:
+    failed = Evidence(NOW, Level.WRITTEN, Outcome.FAILED, 1.0, fault=fault)
+
+    assert Entry(MANIFEST, (Evidence(NOW, Level.PROVEN, Outcome.PASSED, 1.0), failed)).damaged
+
+
+@pytest.mark.parametrize("fault", [Fault.TRANSIENT, Fault.ENVIRONMENT, Fault.SOURCE])
+def test_nothing_but_damage_revokes_what_passed(fault: Fault) -> None:
+    failed = Evidence(NOW, Level.WRITTEN, Outcome.FAILED, 1.0, fault=fault)
+    entry = Entry(MANIFEST, (Evidence(NOW, Level.PROVEN, Outcome.PASSED, 1.0), failed))
+
+    assert (entry.damaged, entry.proven) == (False, True)
+
+
+def test_a_line_without_a_fault_was_written_by_an_older_refnet() -> None:
+    values = json.loads(LINE.to_json())
+
+    assert not {"fault", "objects"} & values.keys()
+    assert Evidence.from_json(json.dumps(values)).fault is None
+
+
+def test_objects_at_fault_count_until_they_are_accepted_or_a_proof_finds_none() -> None:
+    proof = replace(FAULTY, outcome=Outcome.PASSED, objects=("view a", "view b"))
+    accepts = Evidence(NOW, Level.WRITTEN, Outcome.UNVERIFIED, 0.0, accepts=True, objects=("view a",))
+
+    assert Entry(MANIFEST, (proof,)).unaccepted == ("view a", "view b")
+    assert Entry(MANIFEST, (proof, accepts)).unaccepted == ("view b",)
+    assert Entry(MANIFEST, (proof, replace(LINE, outcome=Outcome.PASSED))).faulty == ()
+    assert Entry(MANIFEST, (proof, replace(LINE, level=Level.INTACT))).faulty == ("view a", "view b")
+
+
+def test_accepted_objects_do_not_accept_that_an_artifact_shrank() -> None:
+    shrank = replace(MANIFEST, shrunk=("8 tables → 0",))
+    accepts = Evidence(NOW, Level.WRITTEN, Outcome.UNVERIFIED, 0.0, accepts=True)
+
+    assert Entry(shrank, (replace(accepts, objects=("view a",)),)).shrunk
+    assert not Entry(shrank, (accepts,)).shrunk
 
 
 LINES = st.lists(
