@@ -29,6 +29,7 @@ from tests.end_to_end.provocations import (
     unprivileged,
     vault_emptied,
 )
+from tests.row_proxy import RowFault, row_proxy
 
 from refnet.actions.context import own_home
 from refnet.cli import metrics
@@ -79,6 +80,19 @@ def artifact_damaged(library: Library) -> Result:
     copy.write_bytes(whole)
     shutil.copy(library.newest().with_name(f"{library.newest().name}.json"), f"{copy}.json")
     return library.refnet("verify", copy)
+
+
+@provokes("is not what the database contains")
+def rows_lost_on_the_way(library: Library) -> Result:
+    folder = library.folder / "wire"
+    folder.mkdir()
+    parts = library.target.parts
+    upstream = Path(parts["host"]) / f".s.PGSQL.{parts['port']}"
+    with psycopg.connect(library.target.conninfo) as session:
+        (title,) = session.execute("SELECT title FROM papers LIMIT 1").fetchone() or ("",)
+    with row_proxy(folder, upstream, RowFault.LOST, f"\t{title}\t".encode(), 1):
+        url = url_of(library.target, host=str(folder))
+        return library.refnet("backup", "database", REFNET_DATABASE_URL=url)
 
 
 @provokes("its footer is missing")

@@ -303,9 +303,9 @@ def test_an_artifact_that_was_written_to_after_its_source_compared_it_is_read_ag
     first = publish(store, b"the vault", b"[1]")
     path = tmp_path / "obsidian" / first
     with path.open("rb") as reader:
-        compared = identity(reader)
+        same_file = identity(reader)
     path.write_bytes(bytes_now)
-    made = Made(NOW, {"shares_bytes_with": first}, files=b"[1]", compared=compared)
+    made = Made(NOW, {"shares_bytes_with": first}, files=b"[1]", same_file=same_file)
 
     with store.draft(SourceName.OBSIDIAN) as draft:
         if bytes_now == b"the vault":

@@ -6,6 +6,7 @@ Names contain local time, manifests UTC. The manifest publishes an artifact; wit
 import json
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from functools import cached_property
 from typing import Any, Self
 
@@ -43,6 +44,16 @@ MARKS_SUFFIX = ".marks.json"
 HIDDEN_PREFIX = ".refnet-"
 
 
+class Compared(StrEnum):
+    """The comparison of an artifact with its source while it was made."""
+
+    NOT = ""
+    #: The rows of each table, as the source counted them.
+    COUNTED = "counted"
+    #: The same, and a digest of each table's rows by the source, which a proof compares with the restored ones.
+    DIGESTED = "digested"
+
+
 @dataclass(frozen=True)
 class Manifest:
     """The small JSON beside an artifact, written once."""
@@ -70,6 +81,7 @@ class Manifest:
     #: What is much less than in the artifact `shrunk_from`, the last one before it.
     shrunk: tuple[str, ...] = ()
     shrunk_from: str = ""
+    compared: Compared = Compared.NOT
     format: int = 1
 
     @property
@@ -150,6 +162,7 @@ _MANIFEST = checked.record(
         "published": checked.or_none(checked.moment),
         "shrunk": sentences,
         "shrunk_from": WORDS,
+        "compared": checked.member(Compared),
     },
     more=True,
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.artifact import Entry, Level, Manifest, Outcome
+from refnet.recovery.model.artifact import Compared, Entry, Level, Manifest, Outcome
 from refnet.recovery.model.clock import rounded
 from refnet.recovery.model.evidence import Fault
 from refnet.recovery.model.source_name import SourceName
@@ -50,11 +50,13 @@ class Made:
     warnings: tuple[str, ...] = ()
     #: The time of publication, by this machine's clock.
     published: datetime | None = None
+    #: How it was compared with its source, see Manifest.
+    compared: Compared = Compared.NOT
     #: What is much less than in the artifact `shrunk_from`.
     shrunk: tuple[str, ...] = ()
     shrunk_from: str = ""
     #: The identity of the file whose bytes the artifact shares, if the source has compared them with their digest.
-    compared: tuple[int, ...] = ()
+    same_file: tuple[int, ...] = ()
     #: Instead of `files`: that of the artifact whose bytes the new one shares, as it is stored (gzip), checked.
     packed_files: bytes | None = None
 

@@ -131,7 +131,7 @@ class LocalDraft:
             return None
         manifest = manifest_of(self._folder / name)
         with explained(self._folder / name), disk.open_cold(self._folder / name) as reader:
-            checked = made.compared and made.compared == identity(reader)
+            checked = made.same_file and made.same_file == identity(reader)
             found = None if checked else disk.digest(reader)
         if manifest is None or (found and found != (manifest.sha256, manifest.size)):
             raise RefnetError(
@@ -173,6 +173,7 @@ def new_manifest(source: SourceName, name: str, made: Made, sha256: str, size: i
         published=made.published,
         shrunk=made.shrunk,
         shrunk_from=made.shrunk_from,
+        compared=made.compared,
         size=size,
         sha256=sha256,
         seconds=0.0,

@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 from refnet.postgres.binaries import Binaries
 from refnet.postgres.session import READER_SETTINGS, Target, server_version
+from refnet.recovery.model.artifact import Compared
 from refnet.recovery.model.source import Made, Progress, Turn, at_once, silent
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.database.artifact.own_artifact import made
@@ -36,4 +37,4 @@ class DatabaseSource:
             warnings = server_clock.warnings(session, self.now)
             binaries = self.binaries(server_version(session))
         index = dump(target, out, Workers(binaries, self.jobs, progress), self.tables, turn)
-        return replace(made(index), warnings=warnings)
+        return replace(made(index), warnings=warnings, compared=Compared.COUNTED)

@@ -89,7 +89,7 @@ class FilesSource:
             return None
         with last.open() as archive:
             forget_cached(archive)
-            compared = identity(archive)
+            same_file = identity(archive)
             digest = sha256()
             while block := archive.read(1 << 20):
                 digest.update(block)
@@ -98,7 +98,7 @@ class FilesSource:
         details = {**manifest.details, "shares_bytes_with": manifest.name, **self._excluded(left_out)}
         packed = last.packed_files()
         files = None if packed else last.files()
-        return Made(created, details, files, manifest.unchecked, compared=compared, packed_files=packed)
+        return Made(created, details, files, manifest.unchecked, same_file=same_file, packed_files=packed)
 
     @contextmanager
     def _opened(self) -> Iterator[int]:

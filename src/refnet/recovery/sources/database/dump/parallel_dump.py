@@ -26,6 +26,7 @@ from refnet.recovery.sources.database.dump.copy_members import Cutter, Packed, S
 from refnet.recovery.sources.database.dump.pgdump import TIMEOUT_17, PgDump
 from refnet.recovery.sources.database.dump.psql_copy import LOCK_NOT_AVAILABLE, PsqlCopy, PsqlError
 from refnet.recovery.sources.database.dump.snapshot import OpenSnapshot, Relation, open_snapshot
+from refnet.recovery.sources.database.dump.source_rows import SourceRows
 from refnet.recovery.sources.database.rows.digest import gathered
 from refnet.recovery.sources.database.rows.page_ranges import page_ranges
 from refnet.recovery.sources.database.task_graph import Stopped
@@ -81,6 +82,8 @@ def dump(
             copied.
         tables: `table` or `schema.table`; empty: everything.
         turn: called when the snapshot is open.
+
+    SourceDiffersError where the server counts other rows.
     """
     with open_snapshot(target, entire=not tables) as snapshot, private_folder() as folder:
         turn()
@@ -102,6 +105,7 @@ class _Run:
         self._snapshot = snapshot = pgdump.snapshot
         self._large = tuple(r for r in snapshot.heaps(LARGE) if not pgdump.only or r in pgdump.only)
         self._tables = _Tables(snapshot, self._large)
+        self._source = SourceRows(snapshot, pgdump.only or snapshot.relations)
         left_out = [TIMEOUT_17] if snapshot.major < 17 else []
         self._section = Section(self._put, snapshot.codec, pgdump.restrict_key.encode(), left_out)
         self._todo: queue.SimpleQueue[Range] = queue.SimpleQueue()
@@ -127,8 +131,10 @@ class _Run:
             self._pgdump.dump_schema()
             self._add_text(MemberKind.PRE, self._begin())
             self._start(self._copy_rest)
+            self._start(self._count_source)
             post = self._pgdump.text("post-data") + self._restrict(b"\\unrestrict")
             self._write()
+            self._source.compare(self._tables.rows)
             self._advance(self._total)
             self._add_text(MemberKind.POST, post)
             index = self._index()
@@ -268,6 +274,10 @@ class _Run:
         with self._pgdump.data(self._large) as (child, output), self._running(child):
             self._section.read(output)
 
+    def _count_source(self) -> None:
+        with self._running(self._source):
+            self._source.count()
+
     def _copy_ranges(self) -> None:
         """Copy ranges until none is left, except those of tables that another session waits to change."""
         while not self._todo.empty():
@@ -336,6 +346,11 @@ class _Tables:
         rows, size = self._sizes.get(packed.table, (0, 0))
         self._sizes[packed.table] = (rows + packed.rows, size + packed.row_bytes)
         return self._numbers.setdefault(packed.table, len(self._numbers))
+
+    @property
+    def rows(self) -> dict[TableKey, int]:
+        """The rows of each table in the artifact."""
+        return {key: rows for key, (rows, _) in self._sizes.items()}
 
     def finished(self, columns: dict[TableKey, tuple[str, ...]]) -> tuple[Table, ...]:
         """Return every table; `columns` are those of the tables that pg_dump copied."""

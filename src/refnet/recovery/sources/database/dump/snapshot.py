@@ -50,7 +50,7 @@ SELECT oid::int8 FROM below
 """
 
 #: Each partition and its parent.
-_PARENTS = """
+PARENTS = """
 SELECT i.inhrelid::int8, i.inhparent::int8 FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE c.relispartition
 """
 _COLUMNS = """
@@ -168,7 +168,7 @@ class OpenSnapshot:
         RefnetError (USAGE) if a name means no table or several.
         """
         picked = {relation.oid: relation for relation in map(self._named, names)}
-        parents = dict(self.rows(_PARENTS)) if names else {}
+        parents = dict(self.rows(PARENTS)) if names else {}
         while below := {
             r.oid: r for r in self.relations if r.oid not in picked and parents.get(r.oid) in picked
         }:
