@@ -236,3 +236,68 @@ def test_settings_that_cannot_be_used_stop_no_plan_and_are_told(machine: Machine
     stopped = machine.refnet("recover", "--force")
     assert "Traceback" not in stopped.stderr
     assert stopped.returncode == 2, stopped.stderr
+
+
+def outside(machine: Machine, text: str) -> dict[str, str]:
+    """Settings outside of the configuration, as variables name them; a backup whose program writes the marker."""
+    program = machine.config / "deploy" / "prepare"
+    program.parent.mkdir(parents=True)
+    program.write_text(f"#!/bin/sh\nid > {machine.ran}\n")
+    program.chmod(0o755)
+    settings = machine.folder / "outside.toml"
+    settings.write_text(
+        f'config_dir = "{machine.config}"\nbackup_dir = "{machine.folder / "backups"}"\n'
+        f'home = "{machine.folder / "home"}"\n[config]\nentries = ["deploy/"]\n[log]\nfolder = "none"\n'
+        + text.format(program)
+    )
+    made = machine.refnet("backup", "config", "--no-prove", REFNET_CONFIG=str(settings))
+    assert made.returncode == 0, made.stderr
+    machine.ran.unlink(missing_ok=True)
+    program.write_text("#!/bin/sh\n")
+    return {"REFNET_CONFIG": str(settings)}
+
+
+@pytest.mark.parametrize("hook", ["after_restore", "before_backup"])
+def test_a_program_that_a_restore_brings_does_not_run_unseen_though_other_settings_name_it(
+    machine: Machine, hook: str
+) -> None:
+    given = outside(machine, f"[hooks]\n{hook} = ['sh {{}}']\n")
+    program = machine.config / "deploy" / "prepare"
+    plan = machine.refnet("restore", "config", "--plan", **given)
+    assert f"sh {program} is in what is restored: asked for" in plan.stdout
+    refused = machine.refnet("restore", "config", "--force", **given)
+    assert (refused.returncode, machine.ran.exists()) == (6, False), refused.stderr
+    assert f"commands from the backup would run: sh {program}" in refused.stderr
+    assert program.read_text() == "#!/bin/sh\n"
+    done = machine.refnet("restore", "config", "--force", "--yes-run-restored-commands", **given)
+    assert (done.returncode, machine.ran.exists()) == (0, hook == "after_restore"), done.stderr
+    again = machine.refnet("restore", "config", "--force", **given)
+    assert again.returncode == 0, again.stderr  # it changes nothing, and so runs nothing
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[hooks]\nafter_restore = ['{}']\n",
+        "[recover]\nservices = 'local'\nstorage = []\napplication = ['{}']\n",
+        "[hooks]\nbefore_backup = ['{}']\n",
+    ],
+)
+def test_a_program_that_a_recovery_brings_does_not_run_unseen_though_other_settings_name_it(
+    machine: Machine, text: str
+) -> None:
+    given = outside(machine, text)
+    shown = machine.refnet("recover", "--plan", **given)
+    assert "(out of the backup: asked for)" in shown.stdout
+    refused = machine.refnet("recover", "--force", **given)
+    assert (refused.returncode, machine.ran.exists()) == (6, False), refused.stdout + refused.stderr
+    assert str(machine.config / "deploy" / "prepare") in refused.stderr
+
+
+def test_a_copy_of_a_program_outside_of_what_a_recovery_brings_runs(machine: Machine) -> None:
+    copy = machine.folder / "copy"
+    given = outside(machine, f"[hooks]\nafter_restore = ['{copy}']\n")
+    copy.write_text(f"#!/bin/sh\nid > {machine.ran}\n")
+    copy.chmod(0o755)
+    done = machine.refnet("restore", "config", "--force", **given)
+    assert (done.returncode, machine.ran.exists()) == (0, True), done.stderr

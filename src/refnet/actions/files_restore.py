@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
@@ -10,10 +11,12 @@ from refnet.actions import hooks
 from refnet.actions.context import Context
 from refnet.actions.elsewhere import folder_at
 from refnet.actions.hooks import Action
+from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Outcome
 from refnet.recovery.model.source import Finding, OpenArtifact
 from refnet.recovery.model.source_name import SourceName
 from refnet.recovery.sources.files.files_artifact import FilesArtifact
+from refnet.recovery.sources.files.member_names import some
 from refnet.recovery.sources.files.target import FolderTarget
 from refnet.recovery.verbs import restore_files, undo_files
 from refnet.recovery.verbs.restore_files import Plan, Restored
@@ -46,10 +49,11 @@ def plan(context: Context, chosen: OpenArtifact, asked: Asked = ALL, *, damaged_
     planned = restore_files.plan(FilesArtifact(chosen), target, asked.only, merge=asked.merge)
     refusals = chosen.refusals(anyway=damaged_anyway)
     other = [f"it is an artifact of {chosen.source}"] if chosen.source != source else []
+    asks = [f"{line} is in what is restored: asked for" for line in restored_commands(context, planned)]
     return replace(
         planned,
         problems=(*refusals, *planned.problems),
-        notes=(*other, *planned.notes, *(_hooks(context, source) if asked.to is None else ())),
+        notes=(*other, *planned.notes, *(_hooks(context, source) if asked.to is None else ()), *asks),
         damage=chosen.damage,
     )
 
@@ -59,12 +63,33 @@ def _hooks(context: Context, source: SourceName) -> list[str]:
     return [f"hook {line}" for line in hooks.listed(context.settings, source, Action.RESTORE)]
 
 
-def restore(context: Context, chosen: OpenArtifact, planned: Plan) -> Restored:
-    """Do what `planned` says."""
+def restored_commands(context: Context, planned: Plan) -> tuple[str, ...]:
+    """Return the hooks, of backups too, that run what is in the folder that `planned` writes: code out of the backup."""
+    return hooks.in_folders(context.settings, [planned.target.folder]) if planned.changes else ()
+
+
+def restore(
+    context: Context, chosen: OpenArtifact, planned: Plan, permitted: Collection[str] = ()
+) -> Restored:
+    """Do what `planned` says.
+
+    permitted: those of `restored_commands` that the user has seen and permitted; RefnetError (CONFIRM) for another.
+    """
     source, is_live = planned.target.source, not planned.target.elsewhere
+    if new := [one for one in restored_commands(context, planned) if one not in permitted]:
+        raise _not_permitted(new)
     around = hooks.around(context, source, Action.RESTORE, chosen.name)
     with around if is_live and planned.changes else nullcontext(), context.restore_lock(source):
         return restore_files.restore(FilesArtifact(chosen), planned, context.clock, context.progress)
+
+
+def _not_permitted(lines: Sequence[str]) -> RefnetError:
+    """Return the error for commands out of a backup that nobody has permitted."""
+    return RefnetError(
+        f"commands from the backup would run: {some(lines, 3)}",
+        "Let the settings name copies of them outside of what is restored.",
+        Exit.CONFIRM,
+    )
 
 
 def _target(context: Context, source: SourceName, to: str | None, *, merge: bool = True) -> FolderTarget:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,6 +17,7 @@ from typing import Any
 
 from refnet.actions.command_runs import run
 from refnet.actions.context import Context
+from refnet.actions.restored_code import runs
 from refnet.errors import RefnetError
 from refnet.recovery.model.formatting import plain
 from refnet.recovery.model.source_name import SourceName
@@ -76,20 +77,40 @@ def listed(settings: Settings, source: SourceName, action: Action) -> list[str]:
 
 def not_runnable(settings: Settings) -> set[str]:
     """Return the programs of hooks that this user cannot run."""
-    owners = [(settings, "hooks_"), *((one, "") for one in settings.sources.values())]
-    found = {
-        words[0] for owner, lead in owners for one in MOMENTS for words in getattr(owner, lead + one) or ()
-    }
-    folder = settings.file.parent if settings.file else Path("/")
+    found = {words[0] for words in _all(settings)}
+    folder = current_folder(settings)
     return {one for one in found if not shutil.which(folder / one if "/" in one else one)}
+
+
+def in_folders(settings: Settings, folders: Collection[Path]) -> tuple[str, ...]:
+    """Return the command lines of all hooks that run what is in `folders`: code out of a backup, once it is restored."""
+    found = (words for words in _all(settings) if runs(words, current_folder(settings), folders))
+    return tuple(dict.fromkeys(map(line, found)))
+
+
+def _all(settings: Settings) -> Iterator[tuple[str, ...]]:
+    owners = [(settings, "hooks_"), *((one, "") for one in settings.sources.values())]
+    for owner, lead in owners:
+        for moment in MOMENTS:
+            yield from getattr(owner, lead + moment) or ()
+
+
+def current_folder(settings: Settings) -> Path:
+    """Return the folder that commands of the settings run in."""
+    return settings.file.parent if settings.file else Path("/")
 
 
 def lines(settings: Settings, source: SourceName, moment: str) -> list[str]:
     """Return the command lines of `source` at `moment`, for a display."""
-    return [plain(shlex.join(words)) for words in _commands(settings, source, moment)]
+    return [line(words) for words in commands(settings, source, moment)]
 
 
-def _commands(settings: Settings, source: SourceName, moment: str) -> tuple[tuple[str, ...], ...]:
+def line(words: Sequence[str]) -> str:
+    """Return a command as a line for a display."""
+    return plain(shlex.join(words))
+
+
+def commands(settings: Settings, source: SourceName, moment: str) -> tuple[tuple[str, ...], ...]:
     """Return the commands of the source itself, else those of all."""
     own = settings.sources.get(source)
     found: tuple[tuple[str, ...], ...] | None = getattr(own, moment) if own else None
@@ -106,8 +127,8 @@ class _Hooks:
     def run(self, moment: str, doing: Doing, outcome: str = "", error: str = "") -> None:
         """Run the hooks of `moment` in their order; RefnetError at the first that fails."""
         settings = self.context.settings
-        commands = _commands(settings, self.source, moment)
-        if not commands:
+        found = commands(settings, self.source, moment)
+        if not found:
             return
         from refnet.telemetry.logging import open_log  # structlog takes long to load
         from refnet.telemetry.redact import redactor, secrets_of
@@ -124,7 +145,7 @@ class _Hooks:
             "REFNET_ARTIFACT": doing.artifact,
             "REFNET_ERROR": plain(redact(error))[:_LONGEST],
         }
-        for words in commands:
+        for words in found:
             line = redact(plain(shlex.join(words)))[:_LONGEST]
             if why := self._one(words, environment, log.bind(command=line), redact):
                 raise RefnetError(
@@ -137,14 +158,13 @@ class _Hooks:
     ) -> str:
         """Run one command; return why it failed, or ""."""
         settings = self.context.settings
-        folder = settings.file.parent if settings.file else "/"
         log.info("hook began")
         why = run(
             words,
             seconds=settings.hooks_timeout,
             tell=lambda text: log.info("hook output", output=redact(text)[:_LONGEST]),
             env=environment,
-            cwd=folder,
+            cwd=current_folder(settings),
         )
         (log.error if why else log.info)("hook ended", **({"message": why} if why else {}))
         return why

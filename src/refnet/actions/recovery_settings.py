@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
@@ -16,13 +16,14 @@ from pathlib import Path
 
 from refnet import wiring
 from refnet.actions import hooks
+from refnet.actions.restored_code import is_in, runs
 from refnet.cluster_sources import with_clusters
 from refnet.compose import compose_file
 from refnet.errors import Exit, RefnetError
 from refnet.recovery.model.artifact import Entry
 from refnet.recovery.model.cluster import Seen, member_name
 from refnet.recovery.model.recovery_plan import RESTORES, Stage, restored_in
-from refnet.recovery.model.source_name import STANDARD, SourceName
+from refnet.recovery.model.source_name import STANDARD, Kind, SourceName
 from refnet.recovery.services import program
 from refnet.recovery.services.local import POSTGRES
 from refnet.recovery.sources.files.files_artifact import FilesArtifact
@@ -84,24 +85,40 @@ class Setup:
     #: Whether the settings file is the configuration's own, which a restore writes.
     own: bool
     notes: tuple[str, ...] = ()
+    #: The folders that the set writes: a program in one of them is out of the backup, whatever settings name it.
+    folders: tuple[Path, ...] = ()
 
     @property
     def commands(self) -> tuple[Command, ...]:
-        """Return the commands of all stages, in order."""
+        """Return the commands of all stages, in order, and hooks of later backups that are out of the backup."""
         stages = dict.fromkeys((*RESTORES, *_KEYS))
         found = (command for stage in stages for command in (*self._hooks(stage), *self._of(stage)))
-        return tuple(dict.fromkeys(found))
+        return tuple(dict.fromkeys((*found, *self._later())))
 
     def _hooks(self, stage: Stage) -> Iterator[Command]:
         """Yield the hooks of the restores in `stage`."""
         for source in restored_in(stage, wiring.known(self.settings)):
-            own = self.settings.sources.get(source)
             for moment in ("before_restore", "after_restore", "on_error"):
-                is_own = own and getattr(own, moment) is not None
-                key = f"{own.table}.{source}.{moment}" if own and is_own else f"hooks.{moment}"
-                restored = self.own and self._from_file(key)
-                for line in hooks.lines(self.settings, source, moment):
+                for line, restored in self._of_moment(source, moment):
                     yield Command(stage, line, restored, hook=True)
+
+    def _later(self) -> Iterator[Command]:
+        """Yield the restored hooks of backups: the next backup asks nobody, so they are permitted here."""
+        for source in wiring.known(self.settings):
+            for moment in ("before_backup", "after_backup"):
+                for line, restored in self._of_moment(source, moment):
+                    if restored:
+                        yield Command(Stage.CONFIG, f"{line} ({moment}, run by later backups)", restored)
+
+    def _of_moment(self, source: SourceName, moment: str) -> Iterator[tuple[str, bool]]:
+        """Yield the command lines of a hook, and whether each is out of the backup."""
+        own = self.settings.sources.get(source)
+        is_own = own and getattr(own, moment) is not None
+        key = f"{own.table}.{source}.{moment}" if own and is_own else f"hooks.{moment}"
+        folder = hooks.current_folder(self.settings)
+        for words in hooks.commands(self.settings, source, moment):
+            restored = (self.own and self._from_file(key)) or runs(words, folder, self.folders)
+            yield hooks.line(words), restored
 
     def folder(self, source: SourceName) -> Path | None:
         """Return the target folder of `source`; None: unknown. RefnetError where nothing may go there."""
@@ -129,8 +146,11 @@ class Setup:
             line = shlex.join([*program.words(), "--file", str(file), "up", "--detach", *names])
             return [Command(stage, line, True)]  # the Compose file itself came out of the backup
         if self.settings.recover_services == "local":
-            restored = self.own and self._from_file(_KEYS[stage])
-            return [Command(stage, name, restored) for name in names if name != POSTGRES]
+            own = self.own and self._from_file(_KEYS[stage])
+            commands = [(name, shlex.split(name)) for name in names if name != POSTGRES]
+            return [
+                Command(stage, name, own or runs(words, Path.cwd(), self.folders)) for name, words in commands
+            ]
         return []
 
     def _from_file(self, key: str) -> bool:
@@ -187,11 +207,28 @@ def setup(
             target, origin = settings.config_dir, _BY_COPY
     if target:
         settings = replace(settings, config_dir=target)
-    is_own = settings.file is not None and (is_copy or _came_back(settings, settings.file, target, entry))
-    if is_own and not trusting and settings.origins.get(_BIN_DIR) == str(settings.file):
-        notes = (*notes, f"{_BIN_DIR} of {settings.file} is not used: a backup may have said it")
+    folders = _folders(settings, entries)
+    is_own = settings.file is not None and (
+        is_copy or is_in(settings.file, folders) or _came_back(settings, settings.file, target, entry)
+    )
+    said_by_backup = is_own and settings.origins.get(_BIN_DIR) == str(settings.file)
+    programs = settings.postgres_bin_dir
+    if programs and not trusting and (said_by_backup or is_in(programs, folders)):
+        notes = (
+            *notes,
+            f"{_BIN_DIR} {programs} is not used: a backup may have {'said' if said_by_backup else 'written'} it",
+        )
         settings = replace(settings, postgres_bin_dir=None)
-    return Setup(with_clusters(settings, _seen(settings, entries)), origin, is_own, notes)
+    return Setup(with_clusters(settings, _seen(settings, entries)), origin, is_own, notes, folders)
+
+
+def _folders(settings: Settings, entries: Iterable[SourceName]) -> tuple[Path, ...]:
+    """Return the folders that a recovery of `entries` writes, as the settings name them and with all links resolved."""
+    there = [one for one in entries if one.kind is Kind.FOLDER and one in wiring.known(settings)]
+    found = [path for one in there if (path := settings.of(one).path)]
+    return tuple(
+        dict.fromkeys(form for one in found for form in (Path(os.path.normpath(one)), one.resolve()))
+    )
 
 
 def _seen(settings: Settings, entries: Mapping[SourceName, Entry]) -> dict[str, Seen]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -228,3 +229,28 @@ def confirm(question: str, *, force: bool, what: str = "something live would be 
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
         raise RefnetError("not confirmed", "Nothing was changed.", Exit.CONFIRM)
+
+
+def permit_run(commands: Sequence[tuple[str, str]], otherwise: str) -> None:
+    """Ask on the terminal whether `commands` out of a backup may run; RefnetError (CONFIRM) without consent or a terminal.
+
+    Args:
+        commands: when each runs, and its line.
+        otherwise: how to continue without them.
+    """
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise RefnetError(
+            f"commands from the backup would run: {some([line for _, line in commands], 3)}",
+            f"Check them with --plan, then use --yes-run-restored-commands. {otherwise}",
+            Exit.CONFIRM,
+        )
+    from refnet.recovery.sources.files.member_names import (
+        show,
+    )  # with the other imports it slows every command
+
+    print(f"Commands from the backup, to run as {getpass.getuser()}:", file=sys.stderr)
+    for when, line in commands:
+        print(f"  {when:10} {show(line, 1000)}", file=sys.stderr)
+    print("Run these commands? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+        raise RefnetError("not confirmed: no command out of the backup was run", otherwise, Exit.CONFIRM)

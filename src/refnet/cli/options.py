@@ -25,6 +25,10 @@ Plan = Annotated[bool, typer.Option("--plan", "--dry-run", help="Print what woul
 Force = Annotated[
     bool, typer.Option("--force", "--yes", "-y", help="Do not ask before something live is replaced.")
 ]
+RunRestored = Annotated[
+    bool,
+    typer.Option("--yes-run-restored-commands", help="Do not ask before commands out of the backup are run."),
+]
 Source = Annotated[
     SourceName | None, typer.Argument(metavar="SOURCE", help="This source; default: all.", **source_name())
 ]

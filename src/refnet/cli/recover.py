@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,13 +20,13 @@ from refnet.actions.recovery_stages import Recovered, StageDone
 from refnet.cli import options, render
 from refnet.cli.command import spread
 from refnet.cli.completion import choice, stores
-from refnet.cli.context import confirm, current_settings, ends_at_plan, print_json, warn
+from refnet.cli.context import confirm, current_settings, ends_at_plan, permit_run, print_json, warn
 from refnet.cli.output import say
 from refnet.errors import Exit, RefnetError, nearest, worst
 from refnet.recovery.model import formatting
 from refnet.recovery.model.recovery_plan import SAYS, Stage
 from refnet.recovery.model.source_name import SourceName
-from refnet.recovery.sources.files.member_names import show, some
+from refnet.recovery.sources.files.member_names import show
 from refnet.settings import user_path
 from refnet.settings.stores import LOCAL
 
@@ -66,12 +65,7 @@ def recover(
     only: Annotated[Stage | None, typer.Option(help="This stage alone.", **choice("stage", Stage))] = None,
     plan: options.Plan = False,
     force: options.Force = False,
-    run_restored: Annotated[
-        bool,
-        typer.Option(
-            "--yes-run-restored-commands", help="Do not ask before commands out of the backup are run."
-        ),
-    ] = False,
+    run_restored: options.RunRestored = False,
     role_powers: Annotated[
         bool, typer.Option("--role-powers", help="Create roles with powers, such as SUPERUSER, too.")
     ] = False,
@@ -197,25 +191,8 @@ class _Operator:
     def permit_run(self, commands: Mapping[Stage, tuple[str, ...]]) -> None:
         if self.run_restored:
             return
-        lines = [line for each in commands.values() for line in each]
-        if not (sys.stdin.isatty() and sys.stderr.isatty()):
-            raise RefnetError(
-                f"commands from the backup would run: {some(lines, 3)}",
-                "Check them with `refnet recover --plan`, then use --yes-run-restored-commands; "
-                "REFNET_RECOVER_SERVICES=none runs none.",
-                Exit.CONFIRM,
-            )
-        print(f"Commands from the backup, to run as {getpass.getuser()}:", file=sys.stderr)
-        for stage, each in commands.items():
-            for line in each:
-                print(f"  {stage:10} {show(line, 1000)}", file=sys.stderr)
-        print("Run these commands? [y/N] ", end="", file=sys.stderr, flush=True)
-        if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
-            raise RefnetError(
-                "not confirmed: no command out of the backup was run",
-                "REFNET_RECOVER_SERVICES=none recovers the data without them.",
-                Exit.CONFIRM,
-            )
+        lines = [(stage, line) for stage, each in commands.items() for line in each]
+        permit_run(lines, "REFNET_RECOVER_SERVICES=none recovers the data without services.")
 
     def report(self, done: StageDone) -> None:
         if self.quiet:

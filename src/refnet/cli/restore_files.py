@@ -14,7 +14,15 @@ from refnet.actions.choose import choose_to_restore
 from refnet.cli import options, render
 from refnet.cli.command import FOLDERS
 from refnet.cli.completion import ALIASES
-from refnet.cli.context import confirm, context, ends_at_plan, log_subject, print_json, with_progress
+from refnet.cli.context import (
+    confirm,
+    context,
+    ends_at_plan,
+    log_subject,
+    permit_run,
+    print_json,
+    with_progress,
+)
 from refnet.cli.output import say
 from refnet.errors import worst
 from refnet.recovery.model import formatting
@@ -25,6 +33,8 @@ from refnet.recovery.sources.files.swap_journal import SwapReason
 from refnet.recovery.sources.files.target import FolderTarget
 from refnet.recovery.verbs.restore_files import Plan, Restored
 from refnet.recovery.verbs.undo_files import Undone, UndoPlan
+
+_OUTSIDE = "Or let the settings name copies outside of what is restored."
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,14 @@ class Restore:
         typer.Option(
             "--merge",
             help="Add what is missing, replace what is older, keep the rest; delete nothing.",
+            rich_help_panel=FOLDERS,
+        ),
+    ] = False
+    run_restored: Annotated[
+        bool,
+        typer.Option(
+            "--yes-run-restored-commands",
+            help="Do not ask before hooks that are in what is restored are run.",
             rich_help_panel=FOLDERS,
         ),
     ] = False
@@ -67,8 +85,11 @@ def restore(asked: options.Restore, given: Restore, place: options.Place) -> Non
     planned.check()
     if planned.replaces and planned.changes:
         confirm(f"Replace what is live in {_target(planned)}?", force=asked.force)
+    commands = action.restored_commands(here, planned)
+    if commands and not given.run_restored:
+        permit_run([("hook", line) for line in commands], _OUTSIDE)
     with with_progress(here, "restore") as shown:
-        done = action.restore(shown, chosen, planned)
+        done = action.restore(shown, chosen, planned, commands)
     print_json(done.to_json()) if asked.as_json else _print(done, here.settings.retention_previous)
 
 

@@ -1,0 +1,90 @@
+"""Which commands run code out of a backup: a program or a file that they name is in a folder that a restore writes.
+
+It does not matter which settings name the command. Links are followed, also those on the way; what does not exist yet
+counts by its path. A program outside that opens something inside by itself is not seen: its owner decided that.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+
+#: Programs that run a file that they are given, or that they find in the current folder; and programs that run others.
+_RUNNERS = frozenset(
+    (
+        *("sh", "bash", "dash", "ash", "zsh", "ksh", "mksh", "fish", "csh", "tcsh", "busybox", "source"),
+        *("python", "pypy", "perl", "ruby", "node", "nodejs", "deno", "bun", "php", "lua", "tclsh", "awk", "gawk"),
+        *("java", "make", "gmake", "just", "task", "rake", "ninja", "npm", "npx", "pnpm", "yarn", "uv", "uvx"),
+        *("pipx", "poetry", "tox", "nox", "cargo", "go", "git", "psql", "sqlite", "ansible-playbook", "terraform"),
+        *("docker", "docker-compose", "podman", "podman-compose", "nerdctl", "kubectl", "helm", "vagrant"),
+        *("env", "sudo", "doas", "su", "runuser", "setpriv", "chroot", "nsenter", "unshare", "bwrap", "systemd-run"),
+        *("xargs", "find", "parallel", "nohup", "nice", "ionice", "timeout", "flock", "setsid", "time", "watch"),
+    )
+)  # fmt: skip
+#: What separates words in a command line for a shell, or a path from its option.
+_BETWEEN = re.compile(r"[\s;&|()<>\"'`$={},:]+")
+#: The most links that are followed on one path, as in the kernel.
+_LINKS = 40
+
+
+def runs(words: Sequence[str], cwd: Path, folders: Collection[Path]) -> bool:
+    """Return whether the command `words` runs, or may run, a file in one of `folders`."""
+    places = {Path(os.path.normpath(one)) for one in folders} | {
+        Path(os.path.realpath(one)) for one in folders
+    }
+    if not places or not words:
+        return False
+    program = list(_program(words[0], cwd))
+    if any(is_in(one, places) for one in program):
+        return True
+    parts = [part for word in words[1:] for part in dict.fromkeys((word, *_BETWEEN.split(word))) if part]
+    names = {Path(words[0]).name, *(list(_way(one))[-1].name for one in program[-1:])}
+    if any(name.rstrip("0123456789.") in _RUNNERS for name in names):
+        return is_in(cwd, places) or any(is_in(cwd / part, places) for part in parts)
+    return any(_is_file_in(cwd / part, part, places) for part in parts)
+
+
+def is_in(path: Path, folders: Collection[Path]) -> bool:
+    """Return whether `path`, or a link on its way, is one of `folders` or below one."""
+    return any(place.is_relative_to(folder) for place in _way(path) for folder in folders)
+
+
+def _program(name: str, cwd: Path) -> Iterator[Path]:
+    """Yield where `name` is looked for, up to where it is found."""
+    if "/" in name:
+        yield cwd / name
+        return
+    for folder in os.get_exec_path():
+        yield (found := cwd / folder / name)
+        if os.access(found, os.X_OK):
+            return
+
+
+def _is_file_in(path: Path, word: str, folders: Collection[Path]) -> bool:
+    """Return whether `path` can be a file in `folders`. A folder is data, and so is a word that names nothing there."""
+    if path.is_dir() or not ("/" in word or path.exists()):
+        return False
+    return is_in(path, folders)
+
+
+def _way(path: Path) -> Iterator[Path]:
+    """Yield each place that the kernel passes on the way to the absolute `path`, through links."""
+    at, left, links = Path("/"), list(reversed(path.parts[1:])), 0
+    while left:
+        name = left.pop()
+        if name == "..":
+            at = at.parent
+            continue
+        at /= name
+        yield at
+        try:
+            target = at.readlink()
+        except (OSError, ValueError):
+            continue
+        links += 1
+        if links > _LINKS:
+            return
+        left += reversed(target.parts[1:] if target.is_absolute() else target.parts)
+        at = Path("/") if target.is_absolute() else at.parent
