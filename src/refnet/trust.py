@@ -71,6 +71,27 @@ def check(path: Path, users: Collection[int] | None = None) -> None:
         pass
 
 
+def open_folder(path: Path) -> int:
+    """Open the folder at `path`. For root, a link on the way that another user made must lead to a folder of that user.
+
+    RefnetError (USAGE) if it leads elsewhere; OSError if there is no such folder.
+    """
+    walk = _LinkOwners(())
+    try:
+        handle = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=walk.to(path.absolute()))
+    finally:
+        walk.close()
+    others = walk.owners - trusted_users()
+    if os.geteuid() == 0 and others - {os.fstat(handle).st_uid}:
+        os.close(handle)
+        raise RefnetError(
+            f"{shown(path)} leads through a link of {user_name(min(others))} to a folder of another user",
+            "Name the folder itself, or run it as the user that the folder belongs to.",
+            Exit.USAGE,
+        )
+    return handle
+
+
 def fault(path: Path, status: os.stat_result, users: Collection[int]) -> RefnetError | None:
     """Return what is wrong with the owner or the mode of `path`; None if only `users` can change it."""
     if status.st_uid not in users:
@@ -164,3 +185,16 @@ class _Walk:
         path = Path(*(each for each, _ in self._at), name)
         if wrong := fault(path, os.fstat(handle), self._users):
             raise wrong
+
+
+class _LinkOwners(_Walk):
+    """A walk that refuses nothing, and notes who made the links on the way."""
+
+    def __init__(self, users: Collection[int]) -> None:
+        super().__init__(users)
+        self.owners: set[int] = set()
+
+    def _check(self, _name: str, handle: int) -> None:
+        status = os.fstat(handle)
+        if stat.S_ISLNK(status.st_mode):
+            self.owners.add(status.st_uid)

@@ -12,10 +12,11 @@ from tests.fuzz.harness import ECHO, fuzzed, outcome
 from tests.fuzz.strategies import damaged, texts
 
 from refnet.network.cora import pairs
-from refnet.network.frontmatter import BEGIN, END, NotOursError, mark_in
+from refnet.network.frontmatter import BEGIN, END, NotOursError
 from refnet.network.note import Paper, Place, name_of, render
+from refnet.network.note_marks import canvas_ids, mark_in
 from refnet.network.vault_cache import Cache
-from refnet.network.vault_views import Index, base, index_note, is_as_written
+from refnet.network.vault_views import Index, base, canvas, index_note, is_as_written
 
 PAPER = Paper(7, "Attention: is [[all]]", ("Ada Lovelace",), 2020, ids={"doi": "10.1/x"}, references=(8,))
 NOTE = (
@@ -29,7 +30,7 @@ _YAML = (
 )  # fmt: skip
 _LINES = st.lists(
     st.tuples(
-        st.sampled_from(["tags", "aliases", "title", "refnet_id", "mine", "<<", "'", "? a", "[a]", "{a: 1}", "- a", ""]),
+        st.sampled_from(["tags", "aliases", "title", "refnet_ids", "refnet_id", "doi", "mine", "<<", "'", "? a", "[a]", "{a: 1}", "- a", ""]),
         st.sampled_from([": ", ":", "", "\n- "]),
         st.one_of(st.sampled_from(_YAML), texts),
     ).map("".join),
@@ -49,7 +50,10 @@ def test_a_note_is_renewed_or_left_alone(before: str) -> None:
     outcome(lambda: mark_in(before))
     note = outcome(lambda: render(PAPER, {}, before), NotOursError, longest=ECHO)
     if note is not None:
-        assert mark_in(note) == ("refnet_id", PAPER.id)
+        mark = mark_in(note)
+        assert mark
+        assert not mark.index
+        assert ("doi", "10.1/x") in mark.ids
         again = outcome(lambda: render(PAPER, {}, note), NotOursError)
         assert again is not None
         assert outcome(lambda: render(PAPER, {}, again), NotOursError) == again
@@ -61,7 +65,19 @@ def test_an_index_note_is_renewed_or_left_alone(before: str) -> None:
     index = Index(PAPER, "canvas/x (7).canvas")
     places = {7: Place("papers/x (7)", "x")}
     note = outcome(lambda: index_note(index, places, before), NotOursError, longest=ECHO)
-    assert note is None or mark_in(note) == ("refnet_index", PAPER.id)
+    if note is not None:
+        mark = mark_in(note)
+        assert mark
+        assert mark.index
+        assert mark.ids == (("doi", "10.1/x"),)
+
+
+@fuzzed
+@given(st.one_of(damaged(canvas(PAPER, {7: Place("papers/x (7)", "x")}).encode()), st.binary(max_size=2000)))
+def test_a_canvas_says_whose_picture_it_is_or_nothing(data: bytes) -> None:
+    found = outcome(lambda: canvas_ids(data.decode(errors="replace")))
+    assert found is not None
+    assert all(value.isprintable() for _, value in found[0])
 
 
 @fuzzed

@@ -19,7 +19,6 @@ END = "%%/refnet%%"
 #: Their entries are joined with the reader's.
 _SHARED_LISTS = frozenset({"aliases", "tags"})
 _FRONTMATTER = re.compile(r"\A---[ \t]*\r?\n(?P<yaml>.*?)^---[ \t]*\r?$\n?", re.DOTALL | re.MULTILINE)
-_MARK = re.compile(r"\A---[ \t]*\r?\n(?:(?!---)[^\n]*\n)*?(refnet_(?:id|index)): *([0-9]{1,19})[ \t]*\r?\n")
 #: Text that every reader of YAML takes as text without quotes, unless it is one of the words.
 _PLAIN = re.compile(r"[A-Za-z](?:[A-Za-z0-9 ,.()/&+;'_-]*[A-Za-z0-9.)])?")
 _WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
@@ -27,12 +26,6 @@ _WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
 
 class NotOursError(ValueError):
     """A note that RefNet must not touch, as its content has no safe place for RefNet's part."""
-
-
-def mark_in(text: str) -> tuple[str, int] | None:
-    """Return the key by which RefNet knows a note that begins with `text`, and its number; None: not RefNet's."""
-    found = _MARK.match(text)
-    return (found[1], int(found[2])) if found else None
 
 
 def dumped(values: Mapping[str, Any]) -> str:

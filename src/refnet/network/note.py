@@ -8,8 +8,8 @@ from functools import cached_property
 from typing import Any
 
 from refnet.network.frontmatter import BEGIN, END, dumped, renewed
+from refnet.network.note_marks import IDS_KEY, OLD_ID_KEY, Id, ids_of
 
-ID_KEY = "refnet_id"
 TAG = "paper"
 
 _MAX_NAME = 255
@@ -19,15 +19,16 @@ _MOST_AUTHORS = 12
 _MOST_LINES = 100
 _BREAKS_LINKS = re.compile(r'[#|^:%\[\]/\\<>"?*`\x00-\x1f\x7f]+')
 #: In the path of a note that its reader moved.
-_BREAKS_PATH = re.compile(r"[#|^\[\]\x00-\x1f]|%%|\\")
+_BREAKS_PATH = re.compile(r"[#|^\[\]\x00-\x1f]|%%|::|\\")
 #: The characters of Markdown's and Obsidian's links, tags and formulas; those that matter where two stand together.
 _SPECIAL = re.compile(r"[\\\[\]#<*_`~$]")
-_PAIRS = re.compile(r"([%=])(?=\1)|<(?=%)")
+_PAIRS = re.compile(r"([%=:])(?=\1)|<(?=%)")
 _NOT_IN_TEXT = str.maketrans(dict.fromkeys("[]|%`", " "))
 _HTML = re.compile(r"<(?=[A-Za-z/!?])")
+_FIELD = re.compile(r":(?=:)")
 _WEB = re.compile(r"https?://[!-;=?-~]+")
 #: In a URL: what Obsidian takes as a link, as code or as a comment before it looks for a URL.
-_NOT_IN_WEB = re.compile(r"[\[\]`|\\^{}$]|%(?![0-9A-Fa-f]{2})")
+_NOT_IN_WEB = re.compile(r"[\[\]`|\\^{}$]|%(?![0-9A-Fa-f]{2})|:(?=:)")
 _OF_DIRECTION = re.compile(r"[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -57,6 +58,13 @@ class Paper:
     open_access_url: str | None = None
     #: Id, kind and strength of each related paper, the closest first.
     related: tuple[tuple[int, str, int], ...] = ()
+    #: Its other ids, of the same schemes.
+    more_ids: tuple[Id, ...] = ()
+
+    @property
+    def names(self) -> list[str] | None:
+        """The ids by which its note is found again; None: it has neither ids nor a title."""
+        return ids_of(self.ids, self.more_ids, self.title) or None
 
     @cached_property
     def heading(self) -> str:
@@ -98,7 +106,8 @@ class Place:
 def name_of(paper: Paper, ending: str = ".md", before: str = "") -> str:
     """Return `Author2020 Short title (id)`: at most 255 bytes with `ending`, safe on every system and in a link.
 
-    The id makes it unique even where a file system folds case or Unicode forms. `before` comes first.
+    The id makes it unique even where a file system folds case or Unicode forms; no note is found by it. `before` comes
+    first.
     """
     family = paper.authors[0].split()[-1] if paper.authors and paper.authors[0].split() else ""
     lead = f"{before}{family}{paper.year or ''}"
@@ -139,7 +148,7 @@ def _safe(text: str) -> str:
 def _own(paper: Paper) -> dict[str, Any]:
     """Return RefNet's keys of the frontmatter: one type per key, no empty values."""
     values: dict[str, Any] = {
-        ID_KEY: paper.id,
+        IDS_KEY: paper.names,
         "title": paper.heading,
         "aliases": [paper.heading],
         "authors": list(paper.authors) or None,
@@ -159,7 +168,7 @@ def _own(paper: Paper) -> dict[str, Any]:
 #: Every key that RefNet may write and its reader does not share.
 _OWNED = frozenset(
     {
-        *(ID_KEY, "title", "authors", "year", "venue", "doi", "arxiv"),
+        *(IDS_KEY, OLD_ID_KEY, "title", "authors", "year", "venue", "doi", "arxiv"),
         *("rank", "cited_by", "citation_count", "provenance"),
     }
 )
@@ -244,13 +253,14 @@ def plain(text: str) -> str:
     """Return `text` on one line, with the characters of Markdown's and Obsidian's links, tags and comments escaped.
 
     Nothing in it is code: neither for Dataview, which needs a code span or block, nor for Templater, which runs `<% %>`
-    wherever it stands in a new note.
+    wherever it stands in a new note. Nor is it a property: Dataview takes `name:: value` as one.
     """
     text = " ".join(text.split())
     if _SPECIAL.search(text):
         text = _SPECIAL.sub(r"\\\g<0>", text)
-    return _PAIRS.sub(r"\g<0>\\", text) if "%" in text or "==" in text else text
+    return _PAIRS.sub(r"\g<0>\\", text) if "%" in text or "==" in text or "::" in text else text
 
 
 def link_text(text: str) -> str:
-    return " ".join(_HTML.sub("< ", text.translate(_NOT_IN_TEXT)).split()) or "paper"
+    text = _FIELD.sub(": ", _HTML.sub("< ", text.translate(_NOT_IN_TEXT)))
+    return " ".join(text.split()) or "paper"

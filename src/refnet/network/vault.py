@@ -1,34 +1,34 @@
 """Writes the network into an Obsidian vault: one note per paper, an index note and a canvas per seed, a base of all.
 
-An existing note is found by the id in its frontmatter, wherever its reader moved it, and is never renamed; its
+An existing note is found by the external ids in its frontmatter, wherever its reader moved it, and is never renamed; its
 reader's text stays. What has not changed is not written. A note that was deleted comes back.
 """
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from refnet.files import explain
-from refnet.network import SESSION, server_errors, vault_rows, vault_views
+import psycopg
+
+from refnet.files import explained
+from refnet.network import SESSION, server_errors, vault_files, vault_rows, vault_views
 from refnet.network.frontmatter import NotOursError
 from refnet.network.note import Paper, Place, name_of, render
+from refnet.network.note_marks import Mark, canvas_ids
 from refnet.network.vault_cache import Cache
-from refnet.network.vault_files import Note, find_notes, locked, make_folder, read, renew, replace
+from refnet.network.vault_files import Note
+from refnet.network.vault_matches import Matches, matches
 from refnet.network.vault_rows import Wanted
-from refnet.network.vault_views import INDEX_KEY, Index
+from refnet.network.vault_views import Index
 from refnet.postgres.session import Target
 from refnet.recovery.model.source import Progress, silent
 
 FOLDER, INDEX, CANVAS, SETTINGS = "papers", "index", "canvas", ".obsidian"
 BASE, GRAPH = "papers.base", f"{SETTINGS}/graph.json"
-_NUMBERED = re.compile(r" \(([0-9]{1,19})\)\Z")
 #: How many papers serve as seeds without a crawl, and how many each list of an index note has.
 _SEEDS, _BEST, _MISSING = 10, 15, 15
 
@@ -51,13 +51,15 @@ class Written:
 @dataclass
 class _Vault:
     folder: Path
+    #: The open folder; None: it is missing, and nothing is written.
+    handle: int | None
     plan: bool
     cache: Cache
     #: Existing notes by paper, and existing index notes by seed.
     notes: dict[int, Note] = field(default_factory=dict)
     indexes: dict[int, Note] = field(default_factory=dict)
-    #: The names of existing canvases, by seed.
-    canvases: dict[int, str] = field(default_factory=dict)
+    #: The seeds of existing canvases, by name.
+    canvases: dict[str, int] = field(default_factory=dict)
     #: Every paper of the database.
     places: dict[int, Place] = field(default_factory=dict)
     done: Written = field(default_factory=Written)
@@ -86,42 +88,59 @@ def write_vault(
 
     RefnetError if the database or the vault cannot be used, LOCKED if another run writes into the vault.
     """
-    vault = _Vault(folder, plan, Cache(cache, folder))
-    try:
-        if not plan:
-            folder.mkdir(parents=True, exist_ok=True)
-        with nullcontext() if plan else locked(folder):
-            _find(vault)
-            with server_errors(target, "cannot be read", "Fix the cause and retry."):
-                _write_all(vault, target, progress, stubs=stubs)
-            if not plan:
-                vault.cache.save()
-    except OSError as error:
-        raise explain(error, Path(error.filename or folder)) from error
+    with explained(folder), vault_files.vault_folder(folder, make=not plan) as handle:
+        vault = _Vault(folder, handle, plan, Cache(cache, folder))
+        if handle is None or plan:
+            _write_all(vault, target, progress, stubs=stubs)
+            return vault.done
+        with vault_files.locked(handle, folder):
+            for name in (FOLDER, INDEX, CANVAS, SETTINGS):
+                vault_files.make_folder(handle, folder, name)
+            _write_all(vault, target, progress, stubs=stubs)
+            vault.cache.save()
     return vault.done
 
 
-def _find(vault: _Vault) -> None:
-    for note in find_notes(vault.folder):
-        known = vault.indexes if note.key == INDEX_KEY else vault.notes
-        first = known.setdefault(note.number, note)
+def _find(vault: _Vault, connection: psycopg.Connection) -> None:
+    """Find the existing notes and canvases, and their papers."""
+    if vault.handle is None:
+        return
+    notes = [*vault_files.find_notes(vault.handle)]
+    pictures = [(name, *canvas_ids(text)) for name, text in vault_files.canvases(vault.handle, CANVAS)]
+    marks = [*(note.mark for note in notes), *(Mark(index=True, ids=ids) for _, ids, _ in pictures)]
+    known = matches(connection, marks)
+    for note in notes:
+        _sort(vault, note, known)
+    papers = {note.path: number for number, note in vault.notes.items()}
+    for name, ids, path in pictures:
+        seed = known.paper(Mark(index=True, ids=ids)) or papers.get(path)
+        if isinstance(seed, int):
+            vault.canvases[name] = seed
+
+
+def _sort(vault: _Vault, note: Note, known: Matches) -> None:
+    number = known.paper(note.mark)
+    if isinstance(number, str):
+        vault.done.skipped.append(f"{note.path}: {number}")
+    elif number is None:
+        vault.done.gone.append(note.path)
+    else:
+        first = (vault.indexes if note.mark.index else vault.notes).setdefault(number, note)
         if first is not note:
-            vault.done.skipped.append(f"{note.path}: paper {note.number} has another note, {first.path}")
-    for path in sorted((vault.folder / CANVAS).glob("*).canvas"), reverse=True):
-        if numbered := _NUMBERED.search(path.stem):
-            vault.canvases[int(numbered[1])] = path.name
-    for name in () if vault.plan else (FOLDER, INDEX, CANVAS, SETTINGS):
-        make_folder(vault.folder, name)
+            vault.done.skipped.append(f"{note.path}: its paper has another note, {first.path}")
 
 
 def _write_all(vault: _Vault, target: Target, progress: Progress, *, stubs: bool) -> None:
-    with target.connect(SESSION, autocommit=False) as connection:
+    with (
+        server_errors(target, "cannot be read", "Fix the cause and retry."),
+        target.connect(SESSION, autocommit=False) as connection,
+    ):
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        _find(vault, connection)
         crawled = vault_rows.seeds(connection)
         wanted = Wanted(stubs, [*vault.notes, *vault.indexes, *crawled])
         for paper, noted in vault_rows.names(connection, wanted):
             vault.places[paper.id] = _place(vault, paper, noted=noted)
-        _tell_gone(vault)
         seeds = _seeds(vault, crawled)
         vault.cache.begin(vault.places.items())
         papers = _write_notes(vault, vault_rows.rows(connection, wanted), seeds, progress)
@@ -131,8 +150,7 @@ def _write_all(vault: _Vault, target: Target, progress: Progress, *, stubs: bool
     for paper in papers:
         _write_index(vault, paper, best.get(crawled.get(paper.id, 0), overall), missing)
     _write_view(vault, BASE, vault_views.base())
-    if not os.path.lexists(vault.folder / GRAPH):
-        _write_view(vault, GRAPH, vault_views.GRAPH)
+    _write_view(vault, GRAPH, vault_views.GRAPH, once=True)
 
 
 def _place(vault: _Vault, paper: Paper, *, noted: bool) -> Place:
@@ -142,11 +160,6 @@ def _place(vault: _Vault, paper: Paper, *, noted: bool) -> Place:
     elif noted:
         path = f"{FOLDER}/{name_of(paper)}"
     return Place(path, paper.heading, paper.year, paper.rank)
-
-
-def _tell_gone(vault: _Vault) -> None:
-    notes = [*vault.notes.values(), *vault.indexes.values()]
-    vault.done.gone = sorted(note.path for note in notes if note.number not in vault.places)
 
 
 def _seeds(vault: _Vault, crawled: Iterable[int]) -> set[int]:
@@ -188,36 +201,49 @@ def _renew(
     vault: _Vault, path: str, note: Note | None, make: Callable[[str | None], str]
 ) -> tuple[bool, str] | None:
     """Renew a note as `vault_files.renew` does; if it must not be touched, return None and say why."""
+    if vault.handle is None:
+        return True, ""
     try:
-        if note is None and vault.plan and os.path.lexists(vault.folder / path):
-            raise NotOursError("a file that is not RefNet's has its name")  # noqa: TRY301
-        return renew(vault.folder / path, note, make, plan=vault.plan)
+        with explained(vault.folder / path):
+            if note is None and vault.plan and vault_files.exists(vault.handle, path):
+                raise NotOursError("a file that is not RefNet's has its name")  # noqa: TRY301
+            return vault_files.renew(vault.handle, path, note, make, plan=vault.plan)
     except NotOursError as error:
         vault.done.skipped.append(f"{path}: {error}")
         return None
 
 
 def _write_index(vault: _Vault, seed: Paper, best: list[int], missing: list[tuple[int, int]]) -> None:
-    """Write the index note and the canvas of a seed; each is found by its number where its name has changed."""
+    """Write the index note and the canvas of a seed; each is found where its name has changed."""
     note = vault.indexes.get(seed.id)
-    canvas = f"{CANVAS}/{vault.canvases.get(seed.id) or name_of(seed, '.canvas') + '.canvas'}"
+    name = f"{name_of(seed, '.canvas')}.canvas"
+    name = next((one for one, number in vault.canvases.items() if number == seed.id), name)
     path = note.path if note else f"{INDEX}/{name_of(seed, before='Index of ')}.md"
-    index = Index(seed, canvas, best, missing)
+    index = Index(seed, f"{CANVAS}/{name}", best, missing)
     wrote = _renew(vault, path, note, partial(vault_views.index_note, index, vault.places))
     if wrote and wrote[0]:
         vault.done.views.append(path)
-    _write_view(vault, canvas, vault_views.canvas(seed, vault.places))
+    if vault.canvases.get(name, seed.id) != seed.id:
+        vault.done.skipped.append(f"{index.canvas}: it is the picture of another paper")
+    else:
+        _write_view(vault, index.canvas, vault_views.canvas(seed, vault.places))
 
 
-def _write_view(vault: _Vault, path: str, text: str) -> None:
-    """Write a base or a canvas, unless somebody has edited it."""
+def _write_view(vault: _Vault, path: str, text: str, *, once: bool = False) -> None:
+    """Write a base or a canvas, unless somebody has edited it; `once`: unless there is one."""
+    if vault.handle is None:
+        vault.done.views.append(path)
+        return
     try:
-        before, state = read(vault.folder / path)
-        if before == text:
-            return
-        if before is not None and not vault_views.is_as_written(before):
-            raise NotOursError("it was edited, so it stays; delete it for a new one")  # noqa: TRY301
-        if vault.plan or replace(vault.folder / path, text, state):
-            vault.done.views.append(path)
+        with explained(vault.folder / path):
+            if once and vault_files.exists(vault.handle, path):
+                return
+            before, state = vault_files.read(vault.handle, path)
+            if before == text:
+                return
+            if before is not None and not vault_views.is_as_written(before):
+                raise NotOursError("it was edited, so it stays; delete it for a new one")  # noqa: TRY301
+            if vault.plan or vault_files.replace(vault.handle, path, text, state):
+                vault.done.views.append(path)
     except NotOursError as error:
         vault.done.skipped.append(f"{path}: {error}")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from refnet.errors import RefnetError
 from refnet.files import make_folder, read_regular, replace_file
-from refnet.network import frontmatter, note
+from refnet.network import frontmatter, note, note_marks
 from refnet.network.note import Place
 
 _LIMIT = 256 << 20
@@ -33,7 +33,7 @@ class Cache:
 
     def begin(self, places: Iterable[tuple[int, Place]]) -> None:
         """Take in what links depend on: the place of every paper."""
-        code = [Path(module.__file__ or "").read_bytes() for module in (note, frontmatter)]
+        code = [Path(module.__file__ or "").read_bytes() for module in (note, note_marks, frontmatter)]
         shown = [(number, place.path, place.text, place.year) for number, place in places]
         self._links = digest(repr((code, shown)).encode(errors="surrogatepass"))
 

@@ -1,20 +1,35 @@
 """The files of a vault: found by what is in them, renewed one by one, each in one step.
 
-No symbolic link is followed, and none is replaced.
+Everything goes by handles from the open folder of the vault on: whoever else can write in the vault may put a link
+in the place of a folder or a file at any time, and no symbolic link is followed, and none is replaced.
 """
 
+import errno
 import os
 import secrets
+import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from refnet.errors import Exit, RefnetError
-from refnet.files import OPEN_FILE, NotRegularError, explained, open_file, opened
+from refnet.files import (
+    NEW_FILE,
+    OPEN_FILE,
+    OPEN_FOLDER,
+    NotRegularError,
+    descended,
+    names_in,
+    open_file,
+    opened,
+    write_all,
+)
 from refnet.locks import take
-from refnet.network.frontmatter import NotOursError, mark_in
+from refnet.network.frontmatter import NotOursError
+from refnet.network.note_marks import Mark, mark_in
 from refnet.network.vault_cache import digest
+from refnet.trust import open_folder
 
 _TEMPORARY = ".refnet-"
 #: The frontmatter is in this many bytes; most notes are shorter.
@@ -23,14 +38,15 @@ _HEAD = 1 << 16
 _LONGEST = 16 << 20
 #: How often a note is read again that somebody edits while it is renewed.
 _TRIES = 3
+#: What opening a folder says where a link or a file is.
+_NO_FOLDER = {errno.ELOOP, errno.ENOTDIR}
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """An existing note that RefNet knows by its mark (`frontmatter.mark_in`)."""
+    """An existing note that RefNet knows by its mark."""
 
-    key: str
-    number: int
+    mark: Mark
     #: Its path in the vault.
     path: str
     #: The digest of its bytes; None: it is too long to tell.
@@ -38,9 +54,26 @@ class Note:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Lock `folder` while the block runs. RefnetError (LOCKED) if another run has locked it."""
-    with opened(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) as handle:
+def vault_folder(folder: Path, *, make: bool) -> Iterator[int | None]:
+    """Open the vault while the block runs, with `make` created if it is missing; None: it is missing."""
+    with ExitStack() as stack:
+        there = next(one for one in (folder, *folder.parents) if one.exists())
+        missing = folder.relative_to(there).parts
+        handle = open_folder(there)
+        stack.callback(os.close, handle)
+        if missing and not make:
+            yield None
+            return
+        for name in missing:
+            _make_folder(handle, name)
+            handle = stack.enter_context(opened(name, OPEN_FOLDER, handle))
+        yield handle
+
+
+@contextmanager
+def locked(vault: int, folder: Path) -> Iterator[None]:
+    """Lock the open `vault` while the block runs. RefnetError (LOCKED) if another run has locked it."""
+    with opened(".", OPEN_FOLDER, vault) as handle:
         if not take(handle):
             raise RefnetError(
                 f"{folder} is locked: another run writes its notes",
@@ -51,38 +84,103 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def make_folder(vault: Path, name: str) -> None:
-    """Create the folder `name` of `vault`. RefnetError if it is a symbolic link: what it leads to is never searched."""
-    if (vault / name).is_symlink():
-        raise RefnetError(f"{vault / name} is a symbolic link", "Replace it with the folder itself.")
-    (vault / name).mkdir(parents=True, exist_ok=True)
+def make_folder(vault: int, folder: Path, name: str) -> None:
+    """Create the folder `name` of the open `vault`. RefnetError if it is a symbolic link: it is never followed."""
+    _make_folder(vault, name)
+    if stat.S_ISLNK(os.stat(name, dir_fd=vault, follow_symlinks=False).st_mode):
+        raise RefnetError(f"{folder / name} is a symbolic link", "Replace it with the folder itself.")
 
 
-def find_notes(vault: Path) -> Iterator[Note]:
+def _make_folder(at: int, name: str) -> None:
+    with suppress(FileExistsError):
+        os.mkdir(name, dir_fd=at)
+        with opened(name, OPEN_FOLDER, at) as made:
+            _give(made, os.fstat(at))
+
+
+def _give(handle: int, owner: os.stat_result) -> None:
+    """As root, give what was created to the user that has `owner`: its reader can go on with it."""
+    if os.geteuid() == 0 and owner.st_uid:
+        os.fchown(handle, owner.st_uid, owner.st_gid)
+
+
+def find_notes(vault: int) -> Iterator[Note]:
     """Yield the notes that RefNet knows, in the order of their paths, hidden folders and symbolic links left out."""
-    folders = [""] if vault.is_dir() else []
+    folders: list[str] = [""]
     while folders:
-        folder = folders.pop()
-        with os.scandir(vault / folder) as entries:
-            visible = sorted((one for one in entries if one.name[0] != "."), key=lambda one: one.name)
-        folders += [f"{folder}{one.name}/" for one in reversed(visible) if one.is_dir(follow_symlinks=False)]
-        for one in visible:
-            if one.name.endswith(".md") and one.is_file(follow_symlinks=False):
-                yield from _known(f"{folder}{one.name}", one.path)
+        path = folders.pop()
+        try:
+            with descended(vault, path.split("/")[:-1]) as folder:
+                found, inner = _entries(folder)
+                folders += [f"{path}{name}/" for name in reversed(inner)]
+                for name in found:
+                    yield from _known(f"{path}{name}", folder, name)
+        except OSError as error:
+            if error.errno not in _NO_FOLDER | {errno.ENOENT}:  # else its reader moved it
+                raise
 
 
-def _known(path: str, file: str) -> Iterator[Note]:
+def _entries(folder: int) -> tuple[list[str], list[str]]:
+    """Return the names of the notes and of the folders in the open `folder`, sorted."""
+    with os.scandir(folder) as entries:
+        visible = sorted((one for one in entries if one.name[0] != "."), key=lambda one: one.name)
+        notes = [
+            one.name for one in visible if one.name.endswith(".md") and one.is_file(follow_symlinks=False)
+        ]
+        return notes, [one.name for one in visible if one.is_dir(follow_symlinks=False)]
+
+
+def _known(path: str, folder: int, name: str) -> Iterator[Note]:
     try:
-        with opened(file, OPEN_FILE) as handle:
+        with opened(name, OPEN_FILE, folder) as handle:
             data = os.read(handle, _HEAD)
-    except FileNotFoundError:  # its reader is at work
-        return
+    except OSError as error:
+        if error.errno in {errno.ENOENT, errno.ELOOP}:  # its reader is at work
+            return
+        raise
     if mark := mark_in(data.decode(errors="replace")):
-        yield Note(*mark, path, digest(data) if len(data) < _HEAD else None)
+        yield Note(mark, path, digest(data) if len(data) < _HEAD else None)
+
+
+def canvases(vault: int, folder: str) -> Iterator[tuple[str, str]]:
+    """Yield name and text of each canvas in `folder`, sorted by name."""
+    names: list[str] = []
+    with suppress(FileNotFoundError, NotOursError), _beside(vault, f"{folder}/") as (handle, _):
+        names = names_in(handle)
+    for name in names:
+        if name.endswith(".canvas"):
+            with suppress(NotOursError):
+                text, _ = read(vault, f"{folder}/{name}")
+                if text is not None:
+                    yield name, text
+
+
+def exists(vault: int, path: str) -> bool:
+    """Return whether anything is at `path`."""
+    try:
+        with _beside(vault, path) as (folder, name):
+            os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+@contextmanager
+def _beside(vault: int, path: str) -> Iterator[tuple[int, str]]:
+    """Open the folder of `path` while the block runs; yield it and the name. NotOursError if a link is on the way."""
+    *folders, name = path.split("/")
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(descended(vault, folders))
+        except OSError as error:
+            if error.errno in _NO_FOLDER:
+                raise NotOursError("a folder on its path is a symbolic link or a file") from None
+            raise
+        yield folder, name
 
 
 def renew(
-    path: Path, note: Note | None, make: Callable[[str | None], str], *, plan: bool
+    vault: int, path: str, note: Note | None, make: Callable[[str | None], str], *, plan: bool
 ) -> tuple[bool, str]:
     """Write what `make` makes of the note at `path`, if that differs from what is there.
 
@@ -98,17 +196,17 @@ def renew(
     if note and note.content == digest(make(None).encode()):
         return False, note.content
     for _ in range(_TRIES):
-        before, state = read(path) if note else (None, None)
+        before, state = read(vault, path) if note else (None, None)
         text = make(before)
-        if text == before or plan or replace(path, text, state):
+        if text == before or plan or replace(vault, path, text, state):
             return text != before, digest(text.encode())
     raise NotOursError("it is edited at this moment; retry")
 
 
-def read(path: Path) -> tuple[str | None, os.stat_result | None]:
+def read(vault: int, path: str) -> tuple[str | None, os.stat_result | None]:
     """Return the text of the file and its state; (None, None) if there is none. NotOursError if it cannot be text."""
     try:
-        with os.fdopen(open_file(path), "rb") as file:
+        with _beside(vault, path) as (folder, name), os.fdopen(open_file(name, at=folder), "rb") as file:
             data, state = file.read(_LONGEST + 1), os.fstat(file.fileno())
         if len(data) > _LONGEST:
             raise NotOursError(f"it is longer than {_LONGEST >> 20} MiB")
@@ -121,31 +219,44 @@ def read(path: Path) -> tuple[str | None, os.stat_result | None]:
         raise NotOursError(f"it is not UTF-8: {error.reason} at byte {error.start:,}") from None
 
 
-def replace(path: Path, text: str, state: os.stat_result | None) -> bool:
-    """Write `text` atomically; keep the mode. Return False if the file is not as it was read with `state`.
+def replace(vault: int, path: str, text: str, state: os.stat_result | None) -> bool:
+    """Write `text` atomically; keep mode and owner. Return False if the file is not as it was read with `state`.
 
     state: None: there was no file. NotOursError if one is there nevertheless.
     """
-    part = path.with_name(f"{_TEMPORARY}{secrets.token_hex(8)}.part")
-    try:
-        with explained(path), part.open("x", encoding="utf-8", newline="") as file:
-            file.write(text)
-            if state:
-                os.fchmod(file.fileno(), state.st_mode & 0o777)
-        if state is None and os.path.lexists(path):
-            raise NotOursError("a file that is not RefNet's has its name")
-        if state and not _is_as(path, state):
-            return False
-        with explained(path):
-            part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    part = f"{_TEMPORARY}{secrets.token_hex(8)}.part"
+    with _beside(vault, path) as (folder, name):
+        try:
+            _write(folder, part, text, state)
+            now = _state(folder, name)
+            if state is None and now is not None:
+                raise NotOursError("a file that is not RefNet's has its name")
+            if state and not (now and _same(now, state)):
+                return False
+            os.replace(part, name, src_dir_fd=folder, dst_dir_fd=folder)
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(part, dir_fd=folder)
     return True
 
 
-def _is_as(path: Path, state: os.stat_result) -> bool:
+def _write(folder: int, name: str, text: str, state: os.stat_result | None) -> None:
+    handle = os.open(name, NEW_FILE, 0o666, dir_fd=folder)
     try:
-        now = path.lstat()
+        write_all(handle, text.encode())
+        _give(handle, state or os.fstat(folder))
+        if state:
+            os.fchmod(handle, state.st_mode & 0o777)
+    finally:
+        os.close(handle)
+
+
+def _state(folder: int, name: str) -> os.stat_result | None:
+    try:
+        return os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
-        return False
+        return None
+
+
+def _same(now: os.stat_result, state: os.stat_result) -> bool:
     return (now.st_ino, now.st_size, now.st_mtime_ns) == (state.st_ino, state.st_size, state.st_mtime_ns)

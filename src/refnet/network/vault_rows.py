@@ -39,9 +39,9 @@ FROM papers p
 LEFT JOIN ranks r ON r.paper_id = p.id
 LEFT JOIN (SELECT paper_id, array_agg(a.name ORDER BY position) AS names
            FROM paper_authors JOIN authors a ON a.id = author_id GROUP BY paper_id) w ON w.paper_id = p.id
-LEFT JOIN (SELECT paper_id, array_agg(scheme ORDER BY scheme) AS schemes, array_agg(value ORDER BY scheme) AS found
-           FROM (SELECT paper_id, scheme, min(value) AS value FROM external_ids GROUP BY paper_id, scheme) i
-           GROUP BY paper_id) e ON e.paper_id = p.id
+LEFT JOIN (SELECT paper_id, array_agg(scheme ORDER BY scheme, value) AS schemes,
+                  array_agg(value ORDER BY scheme, value) AS found
+           FROM external_ids GROUP BY paper_id) e ON e.paper_id = p.id
 LEFT JOIN (SELECT citing_id, array_agg(cited_id ORDER BY cited_id) AS cited FROM citations GROUP BY citing_id) c ON c.citing_id = p.id
 LEFT JOIN (SELECT cited_id, array_agg(citing_id ORDER BY citing_id) AS citing FROM citations GROUP BY cited_id) b ON b.cited_id = p.id
 LEFT JOIN (SELECT paper_id, array_agg(other_id ORDER BY strength DESC, other_id, kind) AS others,
@@ -105,10 +105,11 @@ def paper(row: tuple[Any, ...]) -> Paper:
     """Return the content of a note."""
     number, title, authors, year, venue, abstract, summary, model, cited, provenance = row[:10]
     schemes, values, references, citing, rank, url, others, kinds, strengths = row[10:]
+    ids = tuple(zip(schemes or (), values or (), strict=True))
     return Paper(
         number, title, tuple(authors or ()), year, venue, abstract, summary, cited, provenance,
-        dict(zip(schemes or (), values or (), strict=True)), tuple(references or ()), tuple(citing or ()),
-        model or "", rank, url, tuple(zip(others or (), kinds or (), strengths or (), strict=True)),
+        dict(reversed(ids)), tuple(references or ()), tuple(citing or ()),
+        model or "", rank, url, tuple(zip(others or (), kinds or (), strengths or (), strict=True)), ids,
     )  # fmt: skip
 
 

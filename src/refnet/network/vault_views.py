@@ -14,9 +14,9 @@ from typing import Any
 
 from refnet.network.frontmatter import BEGIN, END, dumped, renewed
 from refnet.network.note import Paper, Place, listed, plain, section
+from refnet.network.note_marks import IDS_KEY, INDEX_KEY, INDEX_TITLE, OLD_INDEX_KEY
 
-INDEX_KEY = "refnet_index"
-_OWNED = frozenset({INDEX_KEY, "title"})
+_OWNED = frozenset({INDEX_KEY, OLD_INDEX_KEY, "title"})
 _ZEROS = "0" * 64
 _SEAL = re.compile(r"(refnet_sha256\W{2,4})([0-9a-f]{64})\b")
 
@@ -86,7 +86,7 @@ class Index:
 def index_note(index: Index, places: Mapping[int, Place], before: str | None = None) -> str:
     """Return the index note of a seed paper: a new one, or `before` with RefNet's part renewed, as `note.render`."""
     seed = index.seed
-    own = {INDEX_KEY: seed.id, "title": f"Index of {seed.heading}", "tags": ["index"]}
+    own = {INDEX_KEY: seed.names or [], "title": f"{INDEX_TITLE}{seed.heading}", "tags": ["index"]}
     known = [places[one] for one in {*seed.references} if one in places]
     noted = sum(bool(one.path) for one in known)
     parts = [
@@ -148,7 +148,8 @@ def canvas(seed: Paper, places: Mapping[int, Place]) -> str:
                         "toNode": end, "toSide": "right",
                     }
                 )  # fmt: skip
-    return _sealed(_json({"nodes": nodes, "edges": edges, "refnet_sha256": _ZEROS}))
+    names = {IDS_KEY: seed.names or []}
+    return _sealed(_json({"nodes": nodes, "edges": edges, **names, "refnet_sha256": _ZEROS}))
 
 
 def _columns(found: Sequence[Place], side: str) -> list[list[Place]]:

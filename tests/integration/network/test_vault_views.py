@@ -18,7 +18,7 @@ from refnet.network import vault as vault_module
 from refnet.network.migrate import migrate
 from refnet.network.note import Paper
 from refnet.network.vault import write_vault
-from refnet.network.vault_files import locked
+from refnet.network.vault_files import locked, vault_folder
 from refnet.postgres.cluster import Cluster
 from refnet.postgres.session import Target
 
@@ -52,6 +52,7 @@ def crawled(server: Cluster) -> Iterator[Target]:
                 "INSERT INTO ranks (paper_id, position, pagerank, cited_by, cites) VALUES (%s, %s, 0.1, %s, 0)",
                 (number, number, number),
             )
+        session.execute("INSERT INTO external_ids SELECT 'doi', '10.1/' || id, id FROM papers")
         session.execute("INSERT INTO crawl_papers SELECT 1, id, CASE id WHEN 1 THEN 0 ELSE 1 END FROM papers")
         session.execute(
             """INSERT INTO citations (citing_id, cited_id, provenance)
@@ -230,10 +231,10 @@ def test_a_note_that_is_edited_while_it_is_renewed_keeps_the_edit(
     note.write_text(note.read_text().replace("# ", "# old ", 1))
     read, edits = vault_files.read, iter(["first", "second"])
 
-    def edited(path: Path) -> object:
-        found = read(path)
-        if path == note and (edit := next(edits, None)):
-            path.write_text(f"{path.read_text()}{edit}\n")
+    def edited(handle: int, path: str) -> object:
+        found = read(handle, path)
+        if vault / path == note and (edit := next(edits, None)):
+            note.write_text(f"{note.read_text()}{edit}\n")
         return found
 
     monkeypatch.setattr(vault_files, "read", edited)
@@ -265,7 +266,11 @@ def test_symbolic_links_are_neither_followed_nor_replaced(
 
 
 def test_a_second_run_at_the_same_time_says_that_the_vault_is_locked(crawled: Target, vault: Path) -> None:
-    with locked(vault), pytest.raises(RefnetError, match="another run writes its notes") as caught:
+    with (
+        vault_folder(vault, make=False) as handle,
+        locked(handle or 0, vault),
+        pytest.raises(RefnetError, match="another run writes its notes") as caught,
+    ):
         write_vault(crawled, vault)
     assert caught.value.code is Exit.LOCKED
 

@@ -9,8 +9,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refnet.network.frontmatter import BEGIN, END, NotOursError, dumped, mark_in
+from refnet.network.frontmatter import BEGIN, END, NotOursError, dumped
 from refnet.network.note import Paper, Place, name_of, render
+from refnet.network.note_marks import Mark, mark_in
 
 PAPER = Paper(
     7,
@@ -69,12 +70,12 @@ def test_a_new_note_has_yaml_at_its_beginning_and_one_block() -> None:
 
     assert note.startswith("---\n")
     assert matter(note) == {
-        "refnet_id": 7, "title": PAPER.title, "aliases": [PAPER.title], "authors": ["Ada Lovelace", "李 小龍"],
+        "refnet_ids": ["arxiv:2001.00001", "doi:10.1/abc"], "title": PAPER.title, "aliases": [PAPER.title], "authors": ["Ada Lovelace", "李 小龍"],
         "year": 2020, "venue": "A & B", "doi": "10.1/abc", "arxiv": "2001.00001", "cited_by": 0, "tags": ["paper"],
         "read": False,
     }  # fmt: skip
     assert note.count(BEGIN) == note.count(END) == 1
-    assert mark_in(note) == ("refnet_id", 7)
+    assert mark_in(note) == Mark(index=False, ids=(("arxiv", "2001.00001"), ("doi", "10.1/abc")))
 
 
 def test_only_references_that_have_a_note_are_linked_and_text_makes_no_links() -> None:
@@ -126,7 +127,8 @@ def test_keys_that_are_not_changed_stay_where_and_as_they_are() -> None:
     after = render(Paper(7, "A new title", year=2021), PLACES, mine)
 
     assert after.startswith(
-        "---\n# top\nrating: 5\nrefnet_id: 7\ntitle: 'A new title' # kept\naliases:\n  - A new title\n"
+        '---\n# top\nrefnet_ids:\n  - "title:a new title"\nrating: 5\n'
+        "title: 'A new title' # kept\naliases:\n  - A new title\n"
         "tags: [mine, paper]\nyear: 2021\ncited_by: 0\n---\n"
     )
 

@@ -25,6 +25,7 @@ TRICKS = [
     "<img src=https://tracker.example onerror=alert(1)><script>alert(1)</script>",
     f"text {END} %%%% text",
     "> [!danger]\n> # heading\n- [ ] task #tag\n$$x$$",
+    "rating:: 5 (read:: true) [due:: today] std:::vector",
 ]
 
 
@@ -54,6 +55,7 @@ def test_foreign_text_is_no_code_and_loads_nothing(text: str) -> None:
         "papers/a", "papers/b", "canvas/a.canvas", "papers.base",
     }  # fmt: skip
     assert "](" not in bare
+    assert "::" not in body  # a property of Dataview
     assert set(re.findall(r"<([a-z]+:?)", bare)) <= {"https:"}
     assert body.count(END) == 2
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import pytest
 import yaml
 
-from refnet.network.frontmatter import mark_in
 from refnet.network.note import Paper, Place
+from refnet.network.note_marks import Mark, mark_in
 from refnet.network.vault_views import GRAPH, Index, base, canvas, index_note, is_as_written
 
 SEED = Paper(1, "The [[seed]]", year=2015, references=(*range(2, 40),), cited_by=(*range(40, 50),))
@@ -90,7 +90,7 @@ def test_a_base_or_canvas_that_somebody_edited_is_not_as_written(text: str) -> N
 def test_an_index_note_lists_what_to_read_first_and_what_is_missing() -> None:
     note = index_note(Index(SEED, "canvas/Seed (1).canvas", (3, 2), ((38, 7),)), PLACES)
 
-    assert mark_in(note) == ("refnet_index", 1)
+    assert mark_in(note) == Mark(index=True, ids=(("title", "the seed"),))
     assert "[[papers/Seed (1)|The seed]]" in note
     assert "[[canvas/Seed (1).canvas|its picture]]" in note
     assert "38 known references, 36 of them with a note; 10 papers here cite it" in note
