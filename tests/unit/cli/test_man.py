@@ -42,8 +42,8 @@ def test_every_command_option_setting_and_exit_code_is_in_it(made: str) -> None:
     assert {*EXITS} == {*Exit}
 
 
-def test_the_exit_codes_are_those_of_the_readme() -> None:
-    table = re.findall(r"^\| (\d) \| (.*) \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
+def test_the_exit_codes_are_those_of_the_guide() -> None:
+    table = re.findall(r"^\| (\d) \| (.*) \|$", (ROOT / "docs" / "guide.md").read_text(), re.MULTILINE)
     assert table == [(str(code.value), text) for code, text in EXITS.items()]
 
 
