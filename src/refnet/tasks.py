@@ -358,13 +358,23 @@ def _said(made: Backup | None) -> dict[str, Any]:
         return {"outcome": "done before", "artifact": artifact}
     if made.uncopied and not made.damaged:
         raise made.uncopied
-    if made.exit is not Exit.DONE:
+    if made.damaged:
         raise RefnetError(
             f"{artifact} is damaged: what was restored from it is not what was backed up",
             f"See `refnet show {artifact}`; check this machine's disk and memory.",
             made.exit,
         )
-    if made.manifest.shrunk:
-        _log.warning("%s shrank: %s", artifact, "; ".join(made.manifest.shrunk))
+    if made.unaccepted:
+        raise RefnetError(
+            f"{artifact} is made, and waits to be accepted: {'; '.join(made.unaccepted)}",
+            f"`refnet accept {artifact}` if that is intended.",
+            made.exit,
+        )
+    if made.unproven and made.proof:
+        raise RefnetError(
+            f"{artifact} is made, and not proven: {'; '.join(made.proof.reasons)}",
+            f"See `refnet show {artifact}`; where no proof can run, set prove.required = false.",
+            made.exit,
+        )
     level = made.proof.level if made.proof and made.proof.level else Level.WRITTEN
     return {"outcome": "done", "artifact": artifact, "level": level.value}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -178,6 +179,61 @@ def test_monitor_ends_as_plugins_do(refnet: Run, vault: Path, tmp_path: Path) ->
     (tmp_path / "backups" / "obsidian" / ".refnet-00.part").write_bytes(b"half")
     assert ".refnet-00.part" in refnet("monitor", "obsidian", code=1).stdout
     refnet("monitor", "obsidian", code=3, REFNET_BACKUP_DIR=str(vault / "note 0.md"))
+
+
+def block_scratch(tmp_path: Path) -> Path:
+    """Put a file where proofs unpack, and return it: no proof can run."""
+    scratch = tmp_path / "home" / "scratch"
+    if scratch.is_dir():
+        scratch.rmdir()
+    scratch.write_text("in the way")
+    return scratch
+
+
+def test_the_monitor_says_that_the_last_drill_could_not_verify(
+    refnet: Run, vault: Path, tmp_path: Path
+) -> None:
+    refnet("backup", "obsidian")
+    scratch = block_scratch(tmp_path)
+    refnet("drill", "obsidian", code=3)
+    told = refnet("monitor", "obsidian", code=1).stdout
+    assert re.search(
+        r"WARNING +obsidian +drill +the last one, under 1 min ago, could not verify vault_", told
+    ), told
+
+    scratch.unlink()
+    refnet("drill", "obsidian")
+    assert "could not verify" not in refnet("monitor", "obsidian").stdout
+
+
+def test_a_backup_that_was_not_proven_ends_with_3_unless_no_proof_is_required(
+    refnet: Run, vault: Path, tmp_path: Path
+) -> None:
+    refnet("backup", "obsidian")
+    block_scratch(tmp_path)
+
+    (vault / "another.md").write_text("1")
+    assert "NOT proven" in refnet("backup", "obsidian", code=3).stdout
+    (vault / "another.md").write_text("22")
+    made = json.loads(refnet("backup", "obsidian", "--json", code=3).stdout)["results"][0]
+    assert (made["outcome"], made["proof"]["outcome"]) == ("not proven", "could not verify")
+    (vault / "another.md").write_text("333")
+    assert "NOT proven" in refnet("backup", "obsidian", REFNET_PROVE_REQUIRED="false").stdout
+
+
+def test_a_backup_of_a_vault_that_was_emptied_ends_with_1(refnet: Run, vault: Path) -> None:
+    for number in range(20):
+        (vault / f"more {number}.md").write_text("note")
+    refnet("backup", "obsidian")
+    for path in vault.iterdir():
+        path.unlink()
+    (vault / "one.md").write_text("left")
+
+    assert "SHRUNK" in refnet("backup", "obsidian", code=1).stdout
+    name = json.loads(refnet("list", "--json").stdout)["artifacts"][-1]["name"]
+    refnet("accept", name)
+    (vault / "one.md").write_text("changed")
+    refnet("backup", "obsidian")
 
 
 def test_one_source_that_fails_does_not_stop_the_others(refnet: Run, vault: Path, tmp_path: Path) -> None:

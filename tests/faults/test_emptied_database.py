@@ -16,7 +16,7 @@ def test_an_emptied_database_is_told_everywhere_and_what_it_held_is_kept_until_i
     live.run("DROP SCHEMA public CASCADE")
     live.run("CREATE SCHEMA public")
     made = refnet("backup", "database")
-    made.succeeds()
+    assert (made.code, made.err) == (1, "")
     assert "proven" in made.out
     empty = refnet.names()[-1]
     assert f"SHRUNK against {full}: {SHRANK}" in made.out.splitlines()[-1]
@@ -33,7 +33,8 @@ def test_an_emptied_database_is_told_everywhere_and_what_it_held_is_kept_until_i
     assert f"proven, SHRUNK against {full}" in refnet("recover", "--plan").out
 
     no_time = {"REFNET_RETENTION_DATABASE": "yearly=1"}
-    refnet("backup", "database").succeeds()
+    assert refnet("backup", "database").code == 1
+    assert refnet("backup", "database", "--if-older", "1h").code == 1
     refnet("prune", "database", **no_time).succeeds()
     third = refnet.names()[-1]
     assert refnet.names() == [full, third]
@@ -42,6 +43,7 @@ def test_an_emptied_database_is_told_everywhere_and_what_it_held_is_kept_until_i
     refnet("accept", third, "--plan").succeeds()
     assert refnet("monitor", "database").code == 2
     refnet("accept", third).succeeds()
+    refnet("backup", "database", "--if-older", "1h").succeeds()
     refnet("accept", third).fails(2, "is accepted already")
     refnet("accept", full).fails(2, "has not shrunk")
     assert f"accepted: {SHRANK}" in refnet("monitor", "database").out

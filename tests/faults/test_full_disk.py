@@ -101,7 +101,7 @@ def test_a_disk_that_is_full_during_a_proof_is_no_damage(
             made = refnet("backup", "database")
         finally:
             admin.execute("DROP DATABASE live WITH (FORCE)")
-    assert (made.code, made.err) == (0, "")
+    assert (made.code, made.err) == (3, "")
     assert "could not verify" in made.out
     assert ": intact, NOT proven: " in made.out.splitlines()[-1]
     assert "could not verify beyond intact" in refnet("monitor", "database").out

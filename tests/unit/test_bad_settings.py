@@ -14,7 +14,7 @@ from refnet.settings import keys, load, problems, variable
 from refnet.settings.table import tables
 
 SECRETS = {key for key, field in keys().items() if field.metadata["secret"]}
-FLAGS = ("one_file_system", "encryption.local")
+FLAGS = ("one_file_system", "encryption.local", "prove.required")
 #: Values of TOML that no setting can have; a flag can be true.
 NEVER = (
     "true", "1.5", "nan", "inf", "-inf", "1e400", "-1", "9" * 30, "0x" + "f" * 5000, "1979-05-27", "02:00:00", '""',

@@ -17,7 +17,7 @@ from refnet.actions.acting import ActsOn
 from refnet.actions.context import Context
 from refnet.actions.hooks import Action
 from refnet.actions.verify import attempt, evidence_of, keep
-from refnet.errors import Exit, RefnetError
+from refnet.errors import Exit, RefnetError, worst
 from refnet.postgres import embedded
 from refnet.postgres.session import server_version
 from refnet.recovery.model.artifact import Entry, Evidence, Level, Manifest, Outcome
@@ -77,22 +77,40 @@ class Backup:
     copies: tuple[Copied, ...] = ()
     #: The copies that are missing.
     uncopied: RefnetError | None = None
+    #: What a user has to accept: that it shrank, and objects of the source.
+    unaccepted: tuple[str, ...] = ()
+    #: A proof that could not run is a result of its own.
+    must_prove: bool = True
 
     @property
     def damaged(self) -> bool:
-        """The proof failed; a proof that could not run does not fail the backup."""
+        """The proof failed."""
         return self.proof is not None and self.proof.outcome is Outcome.FAILED
 
     @property
+    def unproven(self) -> bool:
+        """The proof could not run, and had to."""
+        could_not = self.proof is not None and self.proof.outcome is Outcome.UNVERIFIED
+        return could_not and self.must_prove
+
+    @property
     def exit(self) -> Exit:
-        """DAMAGED if the proof failed; FAILED if a copy is missing."""
-        return Exit.DAMAGED if self.damaged else self.uncopied.code if self.uncopied else Exit.DONE
+        """DAMAGED if the proof failed; FAILED if a copy is missing, or something waits to be accepted; UNVERIFIED."""
+        found = {
+            Exit.DAMAGED: self.damaged,
+            Exit.FAILED: bool(self.unaccepted),
+            Exit.UNVERIFIED: self.unproven,
+        }
+        codes = [code for code, is_so in found.items() if is_so]
+        return worst([*codes, *([self.uncopied.code] if self.uncopied else [])])
 
     @property
     def outcome(self) -> str:
         if self.damaged:
             return "damaged"
-        return "not copied" if self.uncopied else "done before" if self.earlier else "done"
+        if self.uncopied:
+            return "not copied"
+        return "not proven" if self.unproven else "done before" if self.earlier else "done"
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -104,6 +122,7 @@ class Backup:
             "seconds": rounded(self.seconds),
             "warnings": list(self.warnings),
             "unrecorded": self.unrecorded or None,
+            "unaccepted": list(self.unaccepted),
             "copies": [one.to_json() for one in self.copies],
         }
 
@@ -270,7 +289,16 @@ def _earlier(context: Context, name: SourceName, store: LocalStore, since: datet
     target = servers.identity_of(context.settings, name)
     newest = Catalog.of(_known(context, store, name)).about(target, name).newest_complete(name)
     fits = newest and since <= newest.published <= context.clock.now() and newest.evidence
-    return Backup(newest.manifest, None, {}, earlier=True) if newest and fits else None
+    return (
+        Backup(newest.manifest, None, {}, earlier=True, unaccepted=_unaccepted(newest))
+        if newest and fits
+        else None
+    )
+
+
+def _unaccepted(entry: Entry) -> tuple[str, ...]:
+    """Return what of an artifact a user has to accept."""
+    return (*(entry.manifest.shrunk if entry.shrunk else ()), *entry.unaccepted)
 
 
 def make(context: Context, source: Source, store: LocalStore, options: Options) -> Backup:
@@ -346,7 +374,8 @@ def _publish(context: Context, source: Source, store: LocalStore, options: Optio
         local, others = made.created.astimezone(clock.zone), frozenset(one.name for one in known)
         manifest = draft.publish(made, local, took, others)
     seconds = {"dump": took, "publish": clock.monotonic() - dumped}
-    return Backup(manifest, None, seconds, made.warnings)
+    must_prove = context.settings.prove_required and not made.partial  # some tables cannot be proven
+    return Backup(manifest, None, seconds, made.warnings, unaccepted=manifest.shrunk, must_prove=must_prove)
 
 
 def _written(made: Backup, at: datetime) -> Evidence:

@@ -10,8 +10,8 @@ from typing import Any
 from refnet import wiring
 from refnet.actions.context import Context
 from refnet.errors import Exit, RefnetError
-from refnet.recovery.model.evidence import MOST_ROW_DIGESTS, Evidence, Level, Outcome
-from refnet.recovery.model.source import Finding, OpenArtifact, Progress, Proof, silent
+from refnet.recovery.model.evidence import MOST_ROW_DIGESTS, Evidence, Fault, Level, Outcome
+from refnet.recovery.model.source import Finding, OpenArtifact, Progress, Proof, silent, stopped_by
 
 EXITS = {Outcome.PASSED: Exit.DONE, Outcome.UNVERIFIED: Exit.UNVERIFIED, Outcome.FAILED: Exit.DAMAGED}
 _CHUNK = 1 << 20
@@ -56,22 +56,43 @@ def verify(
     started = clock.monotonic()
     written = check_written(chosen, progress)
     read = clock.monotonic() - started
-    if Outcome.FAILED in {finding.outcome for finding in written}:
-        proof = Proof(level, None, written)
-    else:
+    if all(finding.outcome is Outcome.PASSED for finding in written):
         proof = attempt(context, chosen, level, trust=trust)
         proof = replace(proof, findings=(*written, *proof.findings))
+    else:
+        proof = Proof(level, None, written)
     proof = replace(proof, seconds={"read the file": read} | proof.seconds)
     at, seconds = clock.now(), clock.monotonic() - started
+    if gone := _gone(chosen):
+        return Verified(chosen, replace(proof, level=None, findings=(*proof.findings, gone)), at, seconds)
     lines = evidence_of(proof, at, seconds, drill=drill)
     return Verified(chosen, proof, at, seconds, keep(chosen, lines))
 
 
+def _gone(chosen: OpenArtifact) -> Finding | None:
+    """Return the finding that `chosen` was deleted meanwhile; None if it is still there."""
+    try:
+        chosen.open().close()
+    except (RefnetError, OSError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
+        if isinstance(cause, FileNotFoundError):
+            return Finding(
+                "the artifact", Outcome.UNVERIFIED, "it is gone: it was deleted while it was checked"
+            )
+    return None
+
+
 def check_written(artifact: OpenArtifact, progress: Progress = silent) -> tuple[Finding, ...]:
-    """Compare the bytes with the size and the digests in the manifest.
+    """Compare the bytes with the size and the digests in the manifest; read once more what could not be read.
 
     Without a manifest this finds nothing: the artifact's own index is checked next.
     """
+    found = _check_written(artifact, progress)
+    again = any(finding.whose is Fault.TRANSIENT for finding in found)
+    return _check_written(artifact, progress) if again else found
+
+
+def _check_written(artifact: OpenArtifact, progress: Progress) -> tuple[Finding, ...]:
     manifest = artifact.manifest
     if manifest is None:
         return ()
@@ -80,8 +101,8 @@ def check_written(artifact: OpenArtifact, progress: Progress = silent) -> tuple[
         try:
             artifact.files()
             findings.append(Finding("list of files", Outcome.PASSED))
-        except RefnetError as error:
-            findings.append(Finding("list of files", Outcome.FAILED, error.message))
+        except (RefnetError, OSError) as error:
+            findings.append(stopped_by("list of files", error))
     return tuple(findings)
 
 
@@ -95,11 +116,11 @@ def _compare_bytes(artifact: OpenArtifact, size: int, sha256: str, progress: Pro
                 count += len(block)
                 progress("read the file", count, size)
     except OSError as error:
-        return Finding(what, Outcome.FAILED, f"cannot be read: {error.strerror or error}")
-    except RefnetError as error:  # of a remote store
-        if error.code is not Exit.DAMAGED:
-            raise
-        return Finding(what, Outcome.FAILED, error.message)
+        return stopped_by(what, error)
+    except RefnetError as error:
+        if artifact.store and error.code is not Exit.DAMAGED:
+            raise  # the remote store does not answer
+        return stopped_by(what, error)
     if count != size:
         return Finding(what, Outcome.FAILED, f"{count} bytes, the manifest says {size}")
     if sha.hexdigest() != sha256:
@@ -122,9 +143,10 @@ def attempt(context: Context, artifact: OpenArtifact, level: Level, *, trust: bo
         settings = context.settings.narrowed(artifact.source)
         options = wiring.proof_options(settings, _of_proof(context.progress), trust=trust)
         proof = context.open_artifact(artifact).prove(level, options)
-    except RefnetError as error:
-        outcome = Outcome.FAILED if error.code is Exit.DAMAGED else Outcome.UNVERIFIED
-        proof = Proof(level, None, (Finding("the proof itself", outcome, f"{error.message}. {error.hint}"),))
+    except (RefnetError, OSError) as error:
+        found = stopped_by("the proof itself", error)
+        hint = f". {error.hint}" if isinstance(error, RefnetError) else ""
+        proof = Proof(level, None, (replace(found, reason=f"{found.reason}{hint}"),))
     if proof.level is None and artifact.manifest is not None:
         proof = replace(proof, level=Level.WRITTEN)
     return proof

@@ -114,6 +114,8 @@ class Settings:
     shrunk_bytes: int = key(converters.percent, default=50, name="shrunk.bytes")
     #: Percent of the last artifact's files of config and obsidian; 0: no check.
     shrunk_files: int = key(converters.percent, default=50, name="shrunk.files")
+    #: A backup whose proof could not run ends with exit code 3.
+    prove_required: bool = key(converters.flag, default=True, name="prove.required")
     #: A smaller artifact is a warning; 0: no check.
     monitor_min_bytes: int = key(converters.size, default=0, name="monitor.min_bytes")
     #: How services are started: local or compose; None: they are not.

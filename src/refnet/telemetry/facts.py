@@ -123,8 +123,7 @@ def is_proof(line: Evidence) -> bool:
 
 
 def _of_run(run: Run, ended: Ended) -> Evidence:
-    end = run.started + timedelta(seconds=run.seconds)
-    return Evidence(end, Level.PROVEN, _OUTCOMES[ended], run.seconds, drill=True)
+    return Evidence(run.end, Level.PROVEN, _OUTCOMES[ended], run.seconds, drill=True)
 
 
 _OUTCOMES = {

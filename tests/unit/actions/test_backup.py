@@ -87,19 +87,19 @@ def test_a_proof_that_fails_marks_the_artifact_damaged(make: Make, store: Store,
     assert [line.outcome for line in store.entries()[0].evidence] == [Outcome.PASSED, Outcome.FAILED]
 
 
-def test_what_cannot_be_verified_is_said_and_is_no_failure(make: Make, store: Store, lines: Any) -> None:
+def test_what_cannot_be_verified_ends_with_its_own_code(make: Make, store: Store, lines: Any) -> None:
     made = make(lines(reaches=Level.RESTORED))
 
-    assert made.exit is Exit.DONE
+    assert made.exit is Exit.UNVERIFIED
     assert made.proof is not None
     assert made.proof.outcome is Outcome.UNVERIFIED
     assert store.entries()[0].state == "restored"
 
 
-def test_a_proof_that_cannot_be_had_leaves_a_good_artifact(make: Make, store: Store, lines: Any) -> None:
+def test_a_proof_that_cannot_run_leaves_a_good_artifact(make: Make, store: Store, lines: Any) -> None:
     made = make(lines(refuses=RefnetError("no server programs are here", "Install PostgreSQL.")))
 
-    assert made.exit is Exit.DONE
+    assert made.exit is Exit.UNVERIFIED
     assert store.entries()[0].state == "written"
     assert made.proof is not None
     assert made.proof.reasons == ("the proof itself: no server programs are here. Install PostgreSQL.",)

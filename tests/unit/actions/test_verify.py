@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,10 @@ from refnet.actions.backup import Options
 from refnet.actions.backup import make as backup
 from refnet.actions.verify import evidence_of, verify
 from refnet.errors import Exit, RefnetError
+from refnet.files import explained
 from refnet.recovery.model.artifact import Entry, Level, Outcome
 from refnet.recovery.model.clock import Clock
+from refnet.recovery.model.evidence import Fault
 from refnet.recovery.model.source import Finding, Made, OpenArtifact, Proof
 from refnet.recovery.model.store import Store
 from refnet.recovery.stores.local import LocalStore
@@ -70,19 +74,94 @@ def test_bytes_that_changed_are_damage_before_the_source_is_asked(
     assert local.entries()[0].state == "damaged"
 
 
-def test_a_file_that_the_disk_gives_no_more_is_damaged(
-    local: LocalStore, lines: Any, now: Any, clock: Any
-) -> None:
-    class Failing(io.BytesIO):
-        def read(self, *_: Any) -> bytes:
-            raise OSError(5, "Input/output error")
+class Failing(io.BytesIO):
+    """A file on a disk that fails."""
 
-    entry = chosen(local)
-    entry = replace(entry, open=Failing)
+    def read(self, *_: Any) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+
+def refuses(code: int) -> Any:
+    """Return how a file is opened on a network disk that is away."""
+
+    def open_it() -> Any:
+        with explained(Path("/net/backup.sql.gz")):
+            raise OSError(code, os.strerror(code))
+
+    return open_it
+
+
+@pytest.mark.parametrize(
+    "open_it", [Failing, refuses(errno.ESTALE), refuses(errno.EIO), refuses(errno.EACCES)]
+)
+def test_bytes_that_cannot_be_read_are_no_damage(
+    local: LocalStore, lines: Any, now: Any, clock: Any, open_it: Any
+) -> None:
+    verify(Lab(None, lines(), Clock(now, clock)), chosen(local), Level.PROVEN)
+    entry = replace(chosen(local), open=open_it)
     result = verify(Lab(None, lines(), Clock(now, clock)), entry, Level.INTACT)
 
-    assert result.exit is Exit.DAMAGED
-    assert result.proof.reasons == ("bytes of the file: cannot be read: Input/output error",)
+    assert result.exit is Exit.UNVERIFIED
+    assert result.proof.fault in {Fault.TRANSIENT, Fault.ENVIRONMENT}
+    assert "bytes of the file: " in result.proof.reasons[0]
+    assert local.entries()[0].proven
+
+
+def test_bytes_that_could_not_be_read_once_are_read_again(
+    local: LocalStore, lines: Any, now: Any, clock: Any
+) -> None:
+    entry = chosen(local)
+    handles = iter([Failing()])
+    once = replace(entry, open=lambda: next(handles, None) or entry.open())
+    result = verify(Lab(None, lines(), Clock(now, clock)), once, Level.PROVEN)
+
+    assert result.exit is Exit.DONE
+    assert local.entries()[0].proven
+
+
+def test_a_list_of_files_that_cannot_be_read_is_no_damage(
+    local: LocalStore, lines: Any, now: Any, clock: Any
+) -> None:
+    entry = chosen(local)
+    manifest = replace(entry.manifest, files_sha256="ab" * 32)
+    result = verify(
+        Lab(None, lines(), Clock(now, clock)),
+        replace(entry, manifest=manifest, files=refuses(errno.EIO)),
+        Level.INTACT,
+    )
+
+    assert (result.exit, result.proof.fault) == (Exit.UNVERIFIED, Fault.TRANSIENT)
+    assert not local.entries()[0].damaged
+
+
+def test_a_disk_that_fails_while_the_content_is_proven_says_nothing_of_the_artifact(
+    local: LocalStore, lines: Any, now: Any, clock: Any
+) -> None:
+    entry = chosen(local)
+    failing = lines()
+    failing.prove = lambda *_: Failing().read()
+    result = verify(Lab(None, failing, Clock(now, clock)), entry, Level.PROVEN)
+
+    assert (result.exit, result.proof.fault) == (Exit.UNVERIFIED, Fault.TRANSIENT)
+    assert not local.entries()[0].damaged
+
+
+def test_an_artifact_that_is_deleted_while_it_is_verified_is_not_proven(
+    local: LocalStore, lines: Any, now: Any, clock: Any
+) -> None:
+    entry = chosen(local)
+
+    class Forgetting(lines):
+        def prove(self, *args: Any) -> Proof:
+            found = super().prove(*args)
+            local.delete(entry.entry)
+            return found
+
+    result = verify(Lab(None, Forgetting(), Clock(now, clock)), entry, Level.PROVEN)
+
+    assert (result.exit, result.proof.level) == (Exit.UNVERIFIED, None)
+    assert "is gone" in result.proof.reasons[-1]
+    assert [path.name for path in local.folder(entry.source).iterdir() if "evidence" in path.name] == []
 
 
 def test_a_damaged_artifact_that_proves_whole_again_is_no_longer_damaged(

@@ -40,9 +40,9 @@ class Outcome(StrEnum):
 
 
 class Fault(StrEnum):
-    """Whose fault it is that a check did not pass. Only damage revokes earlier passes."""
+    """The cause of a check that did not pass. Only damage revokes earlier passes."""
 
-    #: Try again: a network that broke, a disk that failed once.
+    #: Retry: a network that broke, a disk that failed once.
     TRANSIENT = "transient"
     #: This machine, or the server that it tried with.
     ENVIRONMENT = "environment"

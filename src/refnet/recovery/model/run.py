@@ -8,7 +8,7 @@ import json
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import takewhile
 from typing import Any, Self
@@ -54,6 +54,8 @@ class Ended(StrEnum):
 
 #: Upper bounds of the histogram of durations, in seconds.
 BUCKETS = (1, 5, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600)
+#: In seconds: about a year.
+_LONGEST_RUN = 3e7
 #: Messages are cut to this many characters.
 _LONGEST = 500
 
@@ -75,6 +77,10 @@ class Run:
     message: str = ""
     hint: str = ""
     artifact: str = ""
+
+    @property
+    def end(self) -> datetime:
+        return self.started + timedelta(seconds=min(self.seconds, _LONGEST_RUN))
 
     def to_json(self) -> str:
         values = asdict(self) | {"started": utc(self.started)}

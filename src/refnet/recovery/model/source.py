@@ -1,5 +1,6 @@
 """The interface of a source."""
 
+import errno
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -147,13 +148,46 @@ class Finding:
 
     @property
     def whose(self) -> Fault | None:
-        """Whose fault it is; None if it passed."""
+        """Return whose fault it is; None if it passed."""
         if self.outcome is Outcome.PASSED:
             return None
         return self.fault or (Fault.DAMAGE if self.outcome is Outcome.FAILED else Fault.ENVIRONMENT)
 
     def to_json(self) -> dict[str, Any]:
         return {"what": self.what, "outcome": self.outcome, "reason": self.reason, "fault": self.whose}
+
+
+def fault_of(error: RefnetError | OSError) -> Fault:
+    """Return whose fault it is that a check had to stop: damage only if other bytes were read."""
+    if isinstance(error, RefnetError) and error.code is Exit.DAMAGED:
+        return Fault.DAMAGE
+    cause = error if isinstance(error, OSError) else error.__cause__
+    again = isinstance(cause, OSError) and cause.errno in _AGAIN
+    return Fault.TRANSIENT if again or getattr(error, "transient", False) else Fault.ENVIRONMENT
+
+
+#: The next attempt may read the same bytes: a disk, or the server of one, that failed or was away.
+_AGAIN = frozenset(
+    {
+        *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EINTR, errno.ENOMEM, errno.ENFILE),
+        *(
+            errno.EMFILE,
+            errno.ENOTCONN,
+            errno.ECONNRESET,
+            errno.EHOSTDOWN,
+            errno.EHOSTUNREACH,
+            errno.EREMOTEIO,
+        ),
+    }
+)
+
+
+def stopped_by(what: str, error: RefnetError | OSError) -> Finding:
+    """Return the finding of the check `what`, which `error` ended."""
+    fault = fault_of(error)
+    outcome = Outcome.FAILED if fault is Fault.DAMAGE else Outcome.UNVERIFIED
+    why = f"cannot be read: {error.strerror or error}" if isinstance(error, OSError) else error.message
+    return Finding(what, outcome, why, fault=fault)
 
 
 @dataclass(frozen=True)
@@ -185,7 +219,7 @@ class Proof:
 
     @property
     def fault(self) -> Fault | None:
-        """Whose fault it is that something did not pass, the worst first; None if everything passed."""
+        """Return whose fault it is that something did not pass, the worst one; None if everything passed."""
         found = {finding.whose for finding in self.findings}
         return next((fault for fault in reversed(Fault) if fault in found), None)
 

@@ -182,10 +182,17 @@ class LocalStore:
 
     def record(self, entry: Entry, *evidence: Evidence) -> None:
         self.check_own(entry.source)
-        path = self.folder(entry.source) / f"{entry.name}{EVIDENCE_SUFFIX}"
+        folder = self.folder(entry.source)
+        path, manifest = folder / f"{entry.name}{EVIDENCE_SUFFIX}", folder / f"{entry.name}{MANIFEST_SUFFIX}"
+        gone = RefnetError(f"{entry.name} is gone", "Another run deleted it.")
+        if not manifest.exists():
+            raise gone
         with explained(path):
             disk.append_lines(path, "".join(line.to_json() for line in evidence))
-        sync_folder(path.parent)
+        if not manifest.exists() and not (folder / entry.name).exists():
+            disk.remove(path)  # deleted meanwhile: the line is of no artifact
+            raise gone
+        sync_folder(folder)
 
     def mark(self, entry: Entry, marks: Marks) -> None:
         self.check_own(entry.source)

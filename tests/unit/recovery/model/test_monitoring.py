@@ -210,6 +210,17 @@ def test_a_drill_is_overdue_by_evidence_or_by_the_journal(
     assert check("drill", *entries, runs=runs).status is status
 
 
+def test_a_drill_that_could_not_verify_is_told_although_its_evidence_is_younger_than_its_start() -> None:
+    begun = run(1, RunKind.DRILL, Ended.UNVERIFIED)
+    started = replace(begun, seconds=3600.0, message="could not verify it")
+    own = Evidence(started.end, Level.PROVEN, Outcome.UNVERIFIED, 3599.0, drill=True)
+    later = Evidence(started.end + timedelta(hours=1), Level.PROVEN, Outcome.PASSED, 1.0, drill=True)
+
+    found = check("drill", entry(1.5, PROVEN, own), runs=(started,))
+    assert (found.status, found.says) == (WARNING, "the last one, 24 h ago, could not verify it")
+    assert check("drill", entry(1.5, PROVEN, own, later), runs=(started,)).status is OK
+
+
 def test_a_last_run_that_failed_is_told_until_one_succeeds() -> None:
     failed = run(0.1, ended=Ended.FAILED)
     assert check("last run", entry(0.5, PROVEN), runs=(failed,)).says == "failed: the server is down"

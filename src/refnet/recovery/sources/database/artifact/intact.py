@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from refnet.errors import RefnetError
 from refnet.recovery.model.artifact import Outcome
-from refnet.recovery.model.source import Finding, Progress, silent
+from refnet.recovery.model.source import Finding, Progress, silent, stopped_by
 from refnet.recovery.sources.database.artifact.index import Index, Member
 from refnet.recovery.sources.database.artifact.required_tables import Required
 from refnet.recovery.sources.database.artifact.sqlgz import Reader
@@ -26,27 +26,31 @@ def _members(reader: Reader, jobs: int, progress: Progress) -> Finding:
     what = f"{len(index.members)} members"
     done, total = 0, sum(member.raw for member in index.members)
 
-    def read(member: Member) -> str:
+    def read(member: Member) -> Finding | None:
         try:
             for _ in reader.raw(member):
                 pass
-        except RefnetError as error:
-            return error.message
-        return ""
+        except (RefnetError, OSError) as error:
+            return stopped_by(what, error)
+        return None
 
     with ThreadPoolExecutor(jobs) as pool:
-        for member, reason in zip(index.members, pool.map(read, index.members), strict=True):
-            if reason:
-                return Finding(what, Outcome.FAILED, reason)
+        for member, stopped in zip(index.members, pool.map(read, index.members), strict=True):
+            if stopped:
+                return stopped
             done += member.raw
             progress("reading the artifact", done, total)
     return Finding(what, Outcome.PASSED)
 
 
 def _digest(reader: Reader) -> Finding:
-    same = reader.digests()[0] == reader.sha256
+    what = "digest in the footer"
+    try:
+        same = reader.digests()[0] == reader.sha256
+    except (RefnetError, OSError) as error:
+        return stopped_by(what, error)
     reason = "" if same else "the SHA-256 of the file differs from the one in its footer"
-    return Finding("digest in the footer", Outcome.PASSED if same else Outcome.FAILED, reason)
+    return Finding(what, Outcome.PASSED if same else Outcome.FAILED, reason)
 
 
 def _tables(index: Index, required: Required) -> Iterator[Finding]:

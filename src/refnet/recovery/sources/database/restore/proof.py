@@ -62,8 +62,9 @@ class Prover:
     def prove(self, level: Level) -> Proof:
         run, options = self._run, self._options
         with run.phases.phase("read every member"):
-            run.add(*intact.check(self._reader, options.jobs, options.required, options.progress))
-        if not run.failed:
+            found = intact.check(self._reader, options.jobs, options.required, options.progress)
+            run.add(*found)
+        if all(finding.outcome is Outcome.PASSED for finding in found):
             run.level = Level.INTACT
             if level.rank > Level.INTACT.rank and self._is_complete():
                 with self._scratch_failures():
